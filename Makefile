@@ -1,0 +1,74 @@
+# The stages in the order the data flows; `make` alone lists them.
+
+CAMPAIGN ?= sample
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+HOST := 127.0.0.1
+UI_PORT ?= 5000
+MLFLOW_STORE := .mlflow/mlflow.db
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+STAGES := ingest features train evaluate promote score plan report
+
+# Nobody is told what is done with people's data.
+export MLFLOW_DISABLE_TELEMETRY := true
+export BENTOML_DO_NOT_TRACK := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run $(STAGES) serve ui test test-all check bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  CAMPAIGN=experiments/persuasion_flyer names another campaign (now: $(CAMPAIGN))"
+
+run: $(READY) ## every stage: raw tables to plan and report
+	@$(BIN)/hustings run "$(CAMPAIGN)"
+
+ingest: ## raw files to checked tables and quarantine
+features: ## checked tables to the training set
+train: ## training set to a tuned model in MLflow
+evaluate: ## model against the baselines it has to beat
+promote: ## champion by the verdict
+score: ## lift of every message for every voter
+plan: ## scores, costs and budget to a plan
+report: ## the page a person looks at
+
+$(STAGES): $(READY)
+	@$(BIN)/hustings $@ "$(CAMPAIGN)"
+
+serve: $(READY) ## scoring endpoint on loopback
+	@$(BIN)/hustings serve
+
+ui: $(READY) ## MLflow UI on the same store
+	@mkdir -p $(dir $(MLFLOW_STORE))
+	@echo "MLflow on http://$(HOST):$(UI_PORT), stop with Ctrl-C"
+	@$(BIN)/mlflow ui --backend-store-uri sqlite:///$(MLFLOW_STORE) --host $(HOST) --port $(UI_PORT) --workers 1
+
+test: $(READY) ## the tests, but for those over a minute
+	@$(BIN)/python -m pytest -q
+
+test-all: $(READY) ## the tests, the long ones too
+	@$(BIN)/python -m pytest -q -m "not speed"
+
+check: $(READY) ## imports, style and types, without running anything
+	@$(BIN)/lint-imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## speed and memory
+	@$(BIN)/python -m pytest tests/speed -q -s -m speed
+
+clean: ## what can be made again, but for .data and .mlflow
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making the environment in $(VENV), about two minutes, once ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,postgres]'
+	@touch $@
