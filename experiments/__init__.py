@@ -1,0 +1,1 @@
+"""Declared campaigns → every stage → a report a person reads."""

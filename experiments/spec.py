@@ -1,0 +1,478 @@
+"""One declared campaign: question, tables, outcome, budget, features, seed.
+
+`load_campaign` reads a `campaign.toml` and refuses what no campaign may do; an error
+names the file, the key, its line, what was expected and what came.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from features.ingest import TableSource
+from features.tables import RAW_TABLES, REQUIRED_TABLES, VOTERS, identifying_columns
+
+PROJECT = Path(__file__).parents[1]
+EXPERIMENTS = Path(__file__).parent
+DATA_VARIABLE = "HUSTINGS_DATA"
+CAMPAIGN_FILE = "campaign.toml"
+MAX_SEGMENT_COLUMNS = 3
+
+# ids and addresses say who somebody is, not what moves them
+NEVER_FEATURES = identifying_columns(VOTERS) | {
+    "voter_id",
+    "household_id",
+    "cluster_id",
+    "precinct",
+}
+HISTORY_SEGMENT = "history"
+
+
+class CampaignError(ValueError):
+    """A campaign is declared wrongly; the message names key, line and the mend."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Share = Annotated[float, Field(ge=0, lt=1)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class CampaignSection(_Section):
+    """`[campaign]`: what is asked, under which rules, as of when."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    title: _Text
+    question: _Text
+    rule_set: Literal["us_default", "research_replay"]
+    as_of: date
+    seed: Annotated[int, Field(ge=0)]
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(sign in pattern for sign in "*?[")
+
+
+def _met(patterns: Iterable[str], columns: Sequence[str]) -> set[str]:
+    """The columns that any of the patterns meets."""
+    return {c for p in patterns for c in columns if fnmatchcase(c, p)}
+
+
+class OutcomeSection(_Section):
+    """`[outcome]`: what is measured, and which way is better.
+
+    Attributes:
+        turnout: The outcome in responses that says who voted, where another one is
+            asked about: a message that lowers it is barred from the plan.
+    """
+
+    name: _Text
+    label: _Text
+    kind: Literal["binary", "continuous"]
+    measures: Literal["support", "turnout", "other"]
+    higher_is_better: bool
+    absent: Literal["zero", "missing"]
+    unit_per_point: _Positive
+    turnout: _Text | None = None
+
+    @model_validator(mode="after")
+    def _never_against_voting(self) -> Self:
+        if self.measures == "turnout" and not self.higher_is_better:
+            raise ValueError(
+                "expected higher_is_better = true of turnout: no campaign may be "
+                "rewarded for keeping people from voting"
+            )
+        return self
+
+
+class PlanSection(_Section):
+    """`[plan]`: money, time and what is left to chance."""
+
+    budget_usd: _Positive | None = None
+    spend_per_voter_usd: _Positive | None = None
+    start_on: date
+    days: Annotated[int, Field(ge=1)]
+    capacity_per_day: Annotated[int, Field(ge=1)] | None = None
+    holdout_share: Annotated[float, Field(gt=0, lt=1)]
+    explore_share: _Share = 0.05
+    audience: Literal["all", "experiment"] = "all"
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.budget_usd is None) == (self.spend_per_voter_usd is None):
+            raise ValueError(
+                "expected exactly one of budget_usd and spend_per_voter_usd"
+            )
+        if self.holdout_share + self.explore_share >= 1:
+            raise ValueError("expected holdout_share + explore_share below 1")
+        return self
+
+
+class FeaturesSection(_Section):
+    """`[features]`: which columns of the voters may be features."""
+
+    columns: Annotated[list[_Text], Field(min_length=1)]
+    exclude: list[_Text] = []
+    segment: Annotated[list[_Text], Field(max_length=MAX_SEGMENT_COLUMNS)] = [
+        "age",
+        "sex",
+        HISTORY_SEGMENT,
+    ]
+    special_categories: list[_Text] = []
+    legal_basis_special: str = ""
+
+    @model_validator(mode="after")
+    def _special_needs_a_basis(self) -> Self:
+        named = set(self.columns) | set(self.segment)
+        plain = sorted(name for name in named if not _is_glob(name))
+        asked = [name for name in plain if _met(self.special_categories, [name])]
+        if asked and not self.legal_basis_special:
+            raise ValueError(
+                f"{asked[0]!r} is a special category: expected a stated "
+                "legal_basis_special, got none"
+            )
+        return self
+
+
+class ExperimentSection(_Section):
+    """`[experiments.<id>]`: what its outcome is worth, so that budgets can be shared.
+
+    Attributes:
+        value: Worth of one outcome unit, in a unit common to all experiments.
+    """
+
+    value: _Positive
+
+
+class SimulateSection(_Section):
+    """`[simulate]`: the tables at `raw:` are made by the simulator."""
+
+    n_voters: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    n_messages: Annotated[int, Field(ge=1)] = 8
+    null_twin: bool = False
+
+
+class Campaign(_Section):
+    """A whole `campaign.toml`."""
+
+    campaign: CampaignSection
+    outcome: OutcomeSection
+    plan: PlanSection
+    features: FeaturesSection
+    tables: dict[str, TableSource]
+    experiments: dict[str, ExperimentSection] = {}
+    simulate: SimulateSection | None = None
+
+    _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
+
+    @property
+    def file(self) -> Path:
+        """The campaign.toml it was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the campaign, which paths of tables are relative to."""
+        return self._file.parent
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.campaign.as_of > self.plan.start_on:
+            raise ValueError(
+                f"expected campaign.as_of on or before plan.start_on, got "
+                f"{self.campaign.as_of} and {self.plan.start_on}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_tables(self) -> Self:
+        absent = [name for name in REQUIRED_TABLES if name not in self.tables]
+        unknown = [name for name in self.tables if name not in RAW_TABLES]
+        if absent:
+            raise ValueError(f"expected a section [tables.{absent[0]}], got none")
+        if unknown:
+            raise ValueError(
+                f"[tables.{unknown[0]}] is no table: expected one of "
+                f"{', '.join(RAW_TABLES)}"
+            )
+        if self.tables["voters"].observed_on is None:
+            raise ValueError(
+                "[tables.voters] expected observed_on, the day when its columns were "
+                "observed: only what lies before the first delivery may be a feature"
+            )
+        return self
+
+
+def data_dir() -> Path:
+    """The folder of public data: HUSTINGS_DATA, else ../shared/data of the project."""
+    set_to = os.environ.get(DATA_VARIABLE)
+    return Path(set_to) if set_to else (PROJECT / "../shared/data").resolve()
+
+
+def campaign_file(name_or_path: str | Path) -> Path:
+    """The campaign.toml of a shipped campaign's name, a folder or a file.
+
+    Raises:
+        CampaignError: If there is none.
+    """
+    given = Path(name_or_path)
+    shipped_file = EXPERIMENTS / given.name / CAMPAIGN_FILE
+    if str(name_or_path) == given.name and shipped_file.is_file():
+        return shipped_file
+    file = given if given.suffix == ".toml" else given / CAMPAIGN_FILE
+    if not file.is_file():
+        shipped = sorted(
+            path.parent.name for path in EXPERIMENTS.glob("*/campaign.toml")
+        )
+        raise CampaignError(
+            f"expected a campaign, got {str(name_or_path)!r}: there is no {file}; give "
+            f"a folder with a {CAMPAIGN_FILE}, or one of {', '.join(shipped)}"
+        )
+    return file
+
+
+def load_campaign(name_or_path: str | Path) -> Campaign:
+    """Read and check a campaign.
+
+    Args:
+        name_or_path: A shipped campaign's name, a folder, or a campaign.toml.
+
+    Raises:
+        CampaignError: Naming the file, key and line of everything that is wrong.
+    """
+    file = campaign_file(name_or_path)
+    return parse_campaign(file.read_text(encoding="utf-8"), file=file)
+
+
+def parse_campaign(text: str, *, file: Path = Path(CAMPAIGN_FILE)) -> Campaign:
+    """A campaign from the text of its declaration.
+
+    Raises:
+        CampaignError: Naming the file, key and line of everything that is wrong.
+    """
+    try:
+        declared = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as failure:
+        raise CampaignError(f"{file}: not valid TOML: {failure}") from None
+    lines = toml_lines(text)
+    try:
+        campaign = Campaign.model_validate(declared)
+    except ValidationError as failure:
+        told = [_fault_told(fault, lines) for fault in failure.errors()]
+        raise CampaignError("\n".join(f"{file}, {line}" for line in told)) from None
+    campaign._file = file
+    for name, source in campaign.tables.items():
+        source.located(_lines_below(lines, ("tables", name)))
+    return campaign
+
+
+# --- errors with their lines ----------------------------------------------------------
+
+_Key = tuple[str, ...]
+
+
+def toml_lines(text: str) -> dict[_Key, int]:
+    r"""The line, from 1, on which each key of a TOML text stands.
+
+    Keys inside an inline table or an array count as on the line of their outer key.
+
+    >>> toml_lines("[plan]\ndays = 3")
+    {('plan',): 1, ('plan', 'days'): 2}
+    """
+    lines: dict[_Key, int] = {}
+    section: _Key = ()
+    for number, statement in _statements(text):
+        if statement.startswith("["):
+            section = _key(statement.strip("[] "))
+            lines.setdefault(section, number)
+        else:
+            lines[section + _key(_left_side(statement))] = number
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Line and start of every TOML statement, those that run over lines only once."""
+    pending: list[str] = []
+    start = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = line.strip()
+        if not pending and (not bare or bare.startswith("#")):
+            continue
+        start = start if pending else number
+        pending.append(line)
+        if bare.startswith("[") and len(pending) == 1:
+            yield start, bare.split("#")[0].strip()
+            pending = []
+        elif not bare.endswith(",") and _is_whole("\n".join(pending)):
+            yield start, pending[0].strip()
+            pending = []
+
+
+def _is_whole(statement: str) -> bool:
+    try:
+        tomllib.loads(statement)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def _left_side(statement: str) -> str:
+    """What stands before the first '=' that is not inside quotes."""
+    ends = [i for i, sign in enumerate(statement) if sign == "="]
+    return next(statement[:end] for end in ends if _is_whole(f"{statement[:end]} = 0"))
+
+
+def _key(dotted: str) -> _Key:
+    """The parts of a key as written, quotes resolved."""
+    found: Any = tomllib.loads(f"{dotted} = 0")
+    parts = []
+    while isinstance(found, dict):
+        ((part, found),) = found.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def _lines_below(lines: Mapping[_Key, int], section: _Key) -> dict[str, int]:
+    n = len(section)
+    return {".".join(k[n:]): v for k, v in lines.items() if k[:n] == section and k[n:]}
+
+
+def _line_of(lines: Mapping[_Key, int], key: _Key) -> int | None:
+    """The line of a key, or of the nearest key around it."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key)
+
+
+def _fault_told(fault: Any, lines: Mapping[_Key, int]) -> str:
+    key = tuple(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        told = f"expected the key {key[-1]!r}, got none"
+    elif fault["type"] == "extra_forbidden":
+        told = _unknown_key(key)
+    else:
+        told = _in_our_words(fault["msg"])
+        if not isinstance(fault["input"], dict | BaseModel):
+            told += f", got {fault['input']!r}"
+    line = _line_of(lines, key)
+    at = f" (line {line})" if line else ""
+    return f"{_shown(key)}{at}: {told}"
+
+
+def _shown(key: _Key) -> str:
+    """A key as one finds it in the file: [plan].budget_usd, [tables.voters].path."""
+    depth = 2 if key and key[0] in {"tables", "experiments"} else 1
+    section = ".".join(key[:depth])
+    return ".".join([f"[{section}]" if section else "the campaign", *key[depth:]])
+
+
+def _in_our_words(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be", "expected")
+    return message.replace("String should have at least 1 character", "expected a text")
+
+
+def _unknown_key(key: _Key) -> str:
+    sections: dict[str, type[BaseModel]] = {
+        "campaign": CampaignSection,
+        "outcome": OutcomeSection,
+        "plan": PlanSection,
+        "features": FeaturesSection,
+        "simulate": SimulateSection,
+        "tables": TableSource,
+        "experiments": ExperimentSection,
+    }
+    section = sections.get(key[0], Campaign)
+    known = list(section.model_fields if len(key) > 1 else Campaign.model_fields)
+    near = get_close_matches(key[-1], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"not a key of a campaign{hint}; expected one of {', '.join(known)}"
+
+
+# --- what a campaign says of its tables -----------------------------------------------
+
+
+def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[str]:
+    """The columns of the voters that may be features, in the file's order.
+
+    Globs leave out what identifies somebody, what is excluded, and special categories
+    without a legal basis; naming such a column outright is an error.
+
+    Args:
+        campaign: The declaration.
+        voters_columns: Columns of the checked voters.
+
+    Raises:
+        CampaignError: If a declared column is not there, or never a feature, or no
+            column is left.
+    """
+    declared = campaign.features
+    barred = set(NEVER_FEATURES) | _met(declared.exclude, voters_columns)
+    if not declared.legal_basis_special:
+        barred |= _met(declared.special_categories, voters_columns)
+    for pattern in declared.columns:
+        _check_pattern(campaign, pattern, voters_columns)
+    allowed = _met(declared.columns, voters_columns) - barred
+    if not allowed:
+        raise CampaignError(
+            f"{campaign.file}, [features].columns: expected at least one column that "
+            "may be a feature, got none"
+        )
+    return [name for name in voters_columns if name in allowed]
+
+
+def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> None:
+    where = f"{campaign.file}, [features].columns"
+    if pattern in NEVER_FEATURES:
+        raise CampaignError(
+            f"{where}: {pattern!r} says who somebody is, never a feature"
+        )
+    if not _met([pattern], columns):
+        near = get_close_matches(pattern, list(columns), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise CampaignError(
+            f"{where}: expected a column {pattern!r} among the voters{hint}, got "
+            f"{', '.join(columns)}"
+        )
+
+
+def check_experiments(campaign: Campaign, experiment_ids: Iterable[str]) -> None:
+    """Refuse one budget over experiments whose outcomes cannot be compared.
+
+    Lifts compare only within an experiment, unless each is given a value.
+
+    Raises:
+        CampaignError: If several experiments share an audience without values, or a
+            value is declared for an experiment that is not there.
+    """
+    ids = sorted(set(experiment_ids))
+    strange = sorted(set(campaign.experiments) - set(ids))
+    if strange:
+        raise CampaignError(
+            f"{campaign.file}, [experiments.{strange[0]}]: expected one of the "
+            f"experiments {', '.join(ids)}"
+        )
+    unvalued = [name for name in ids if name not in campaign.experiments]
+    if len(ids) > 1 and unvalued and campaign.plan.audience != "experiment":
+        raise CampaignError(
+            f"{campaign.file}, [plan].audience: {len(ids)} experiments measure "
+            'outcomes that cannot be compared: expected audience = "experiment", or an '
+            f"[experiments.{unvalued[0]}] with its value"
+        )

@@ -1,0 +1,1 @@
+"""Raw files → checked tables → one training set."""

@@ -1,0 +1,592 @@
+"""Voter file, messages, deliveries, responses → checked tables and a quarantine.
+
+The only reader of raw files. `mapping` says where a table lies and how its columns
+become ours, `reading` reads it; `ingest` reads every table of a campaign, sets aside
+the rows that break a declaration, within a table or between two, and hands on the rest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+
+from features.ingest.mapping import (
+    FAULT_COLUMNS,
+    ColumnSource,
+    Mapped,
+    RowFilter,
+    TableSource,
+    as_text,
+    fault_rows,
+    history_column,
+    is_history,
+    joined,
+    map_columns,
+    map_with_faults,
+    masked,
+    resolved,
+    scalar_text,
+)
+from features.ingest.reading import (
+    DataMissing,
+    Folders,
+    Raw,
+    file_sha256,
+    numbered,
+    raw_head,
+    read_raw,
+)
+from features.tables import (
+    ANY_MESSAGE,
+    CONTROL,
+    HISTORY_PREFIX,
+    NO_CHANNEL,
+    QUARANTINE,
+    RAW_TABLES,
+    REQUIRED_TABLES,
+    TableError,
+    check,
+    problems,
+)
+
+__all__ = [
+    "ColumnSource",
+    "DataMissing",
+    "Folders",
+    "Ingested",
+    "Mapped",
+    "TableSource",
+    "file_sha256",
+    "history_column",
+    "ingest",
+    "map_columns",
+    "map_with_faults",
+    "raw_head",
+    "read_raw",
+]
+
+PROPENSITY_TOLERANCE = 1e-6
+MAX_SPLIT_SHARE = 0.05
+"""More split households than this: the declared unit is wrong, not the rows."""
+
+
+# --- from rows to checked tables ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """Checked tables, and what became of every row.
+
+    Attributes:
+        tables: Canonical tables; an optional one that was not declared is absent.
+        quarantine: QUARANTINE table.
+        report: Per table rows_in, accepted, quarantined, reasons, types of provider
+            columns, source, licence, permitted_use, read_from, sha256.
+        sources: The declared sources with every column and type written out: what a
+            request must be mapped by to read as the file did.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    quarantine: pd.DataFrame
+    report: dict[str, dict[str, Any]]
+    sources: dict[str, TableSource]
+
+
+@dataclass
+class _Sorted:
+    """A table on its way: the rows accepted so far and the faults of the others."""
+
+    name: str
+    source: TableSource
+    frame: pd.DataFrame
+    sha256: str
+    rows_in: int
+    faults: list[pd.DataFrame] = field(default_factory=list)
+
+    def set_aside(self, faults: pd.DataFrame) -> None:
+        """Take the rows at fault out of the frame."""
+        if len(faults):
+            self.faults.append(masked(faults, self.name))
+            self.frame = self.frame[~self.frame.index.isin(faults["row"])]
+
+    def quarantined(self) -> pd.DataFrame:
+        """Every fault, as QUARANTINE has it."""
+        faults = joined(self.faults)
+        faults.insert(0, "table", pd.Series(self.name, index=faults.index, dtype="str"))
+        return faults
+
+
+_ReadTables = dict[str, _Sorted]
+
+
+def ingest(
+    sources: Mapping[str, TableSource],
+    *,
+    outcome: str,
+    campaign_dir: Path,
+    data_dir: Path,
+    raw_dir: Path | None = None,
+    outcome_kind: Literal["binary", "continuous"] = "continuous",
+    on_table: Callable[[str], None] = lambda _name: None,
+) -> Ingested:
+    """Read, map and check every table of a campaign.
+
+    A row that breaks a declaration goes to the quarantine with each of its reasons and
+    counts once. What no row can answer for stops the run: a missing column, designs
+    that do not sum to 1 or have no control, features observed too late.
+
+    Rows decided upon together: of equal rows with one key the first is kept, of
+    differing ones none; where a household (or cluster) that was randomised as one got
+    several arms, all its deliveries go, for nobody knows which is right.
+
+    Args:
+        sources: By table name.
+        outcome: The outcome that the campaign asks about.
+        campaign_dir: Folder of campaign.toml.
+        data_dir: Folder of public data.
+        raw_dir: Folder of generated sample data.
+        outcome_kind: A binary outcome is 0 or 1.
+        on_table: Called with the name of each table before it is read.
+
+    Raises:
+        TableError: Naming the table, what was expected, what came, where to mend it.
+        DataMissing: If a declared file, package or database is not there.
+    """
+    absent = [name for name in REQUIRED_TABLES if name not in sources]
+    if absent:
+        raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
+    folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
+    read: _ReadTables = {}
+    for name in RAW_TABLES:
+        if name in sources:
+            on_table(name)
+            read[name] = _read_table(name, sources[name], folders)
+            _LINKS.get(name, _no_links)(read)
+            _keep_declared(read[name])
+    _check_responses(read, outcome, outcome_kind)
+    _check_experiments(read)
+    _check_costs(read)
+    _check_times(read)
+    tables = {name: _checked(table) for name, table in read.items()}
+    report = {name: _told(table) for name, table in read.items()}
+    faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
+    quarantine = check(QUARANTINE, faults)
+    return Ingested(tables, quarantine, report, {n: t.source for n, t in read.items()})
+
+
+def _read_table(name: str, source: TableSource, folders: Folders) -> _Sorted:
+    raw = read_raw(source, name, folders)
+    rows = _belonging(raw.frame, source.where)
+    mapped = map_with_faults(rows, source, name, file=raw.file)
+    frame = mapped.frame
+    if source.estimate_by is not None:
+        frame = _estimated(mapped, raw, rows[source.estimate_by])
+    _require_ours(frame, source, name)
+    whole = resolved(source, raw.there, name, file=raw.file)
+    types = {extra: _kind_of(frame[extra]) for extra in whole.extra}
+    whole = whole.model_copy(update={"types": types}).located(source._lines)
+    table = _Sorted(name, whole, frame, raw.sha256, len(frame) + len(raw.broken))
+    table.set_aside(raw.broken)
+    table.set_aside(mapped.faults)
+    return table
+
+
+def _estimated(mapped: Mapped, raw: Raw, strata: pd.Series) -> pd.DataFrame:
+    faults = joined([raw.broken, mapped.faults])
+    if len(faults):
+        raise TableError(
+            f"table designs: expected only readable rows in {raw.file} to estimate the "
+            f"design from, got row {faults['row'].iloc[0]}: {faults['reason'].iloc[0]}"
+        )
+    return estimated_design(mapped.frame, as_text(strata).fillna(""))
+
+
+def _require_ours(frame: pd.DataFrame, source: TableSource, name: str) -> None:
+    """Every column that the table must have, but for a propensity that is joined."""
+    for column, declared in RAW_TABLES[name].columns.items():
+        by_join = (name, column) == ("deliveries", "propensity")
+        if declared.required and not by_join and column not in frame:
+            raise TableError(
+                f"table {name}: expected a column {column!r} ({declared.description}), "
+                f"got none; {source.mend(name, f'columns.{column}')}"
+            )
+
+
+def _belonging(frame: pd.DataFrame, where: RowFilter | None) -> pd.DataFrame:
+    """The rows of the source that the table's filter lets through."""
+    if where is None:
+        return frame
+    text = as_text(frame[where.column]).fillna("")
+    if where.not_equals is not None:
+        belongs = text != scalar_text(where.not_equals)
+    else:
+        wanted = [where.equals] if where.isin is None else where.isin
+        belongs = text.isin([scalar_text(value) for value in wanted])
+    rows: pd.DataFrame = frame[belongs]
+    return rows
+
+
+def _kind_of(values: pd.Series) -> Literal["number", "text"]:
+    return "number" if pd.api.types.is_numeric_dtype(values) else "text"
+
+
+def estimated_design(rows: pd.DataFrame, strata: pd.Series) -> pd.DataFrame:
+    """Arm probabilities of a design that was published without them.
+
+    Every arm of a stratum is given one weight, the mean number of people per arm of the
+    stratum over all experiments; an arm's probability is its share of the weight in its
+    experiment and block. So few parameters are estimated, from many people each.
+
+    Args:
+        rows: One row per person: experiment_id, block, message_id, channel.
+        strata: What the design treated alike, such as the author of a message.
+
+    Returns:
+        DESIGNS table, one row per arm.
+
+    >>> people = pd.DataFrame(
+    ...     {"experiment_id": "e", "block": "all", "channel": "mail",
+    ...      "message_id": ["control", "control", "a", "b", "b", "b"]})
+    >>> author = pd.Series(["", "", "x", "x", "x", "x"])
+    >>> estimated_design(people, author)["probability"].round(3).tolist()
+    [0.333, 0.333, 0.333]
+    """
+    arm = ["experiment_id", "block", "message_id", "channel"]
+    people = rows.assign(stratum=strata).groupby([*arm, "stratum"], sort=True).size()
+    arms = people.rename("people").reset_index()
+    weight = arms.groupby("stratum")["people"].transform("mean")
+    total = weight.groupby([arms["experiment_id"], arms["block"]]).transform("sum")
+    arms["probability"] = weight / total
+    return numbered(arms[[*arm, "probability"]])
+
+
+def _keep_declared(table: _Sorted) -> None:
+    """Set aside duplicates and the rows that break the table's own declaration."""
+    table.set_aside(_duplicates(table))
+    faults = problems(RAW_TABLES[table.name], table.frame)
+    whole = faults[faults["row"] == -1]
+    if len(whole):
+        column, reason = whole.iloc[0][["column", "reason"]]
+        raise TableError(f"table {table.name}, column {column!r}: {reason}")
+    table.set_aside(faults[FAULT_COLUMNS])
+    if table.frame.empty and table.name in REQUIRED_TABLES:
+        raise TableError(_nothing_left(table))
+
+
+def _nothing_left(table: _Sorted) -> str:
+    told = [f"{n} × {reason}" for reason, n in list(_reasons(table).items())[:3]]
+    return (
+        f"table {table.name}: expected rows, got none out of {table.rows_in} in "
+        f"{table.source.read_from}: {'; '.join(told) or 'it is empty'}"
+    )
+
+
+def _reasons(table: _Sorted) -> dict[str, int]:
+    """How often each reason was given, the most frequent first."""
+    faults = table.quarantined()
+    if faults.empty:
+        return {}
+    counts = (faults["column"] + ": " + faults["reason"]).value_counts()
+    return {str(reason): int(n) for reason, n in counts.items()}
+
+
+def _duplicates(table: _Sorted) -> pd.DataFrame:
+    frame = table.frame
+    key = list(RAW_TABLES[table.name].unique or [])
+    if not set(key) <= set(frame.columns):
+        return joined([])
+    again = frame[frame.duplicated(key, keep=False) & frame[key].notna().all(axis=1)]
+    if again.empty:
+        return joined([])
+    differing = again.drop_duplicates().duplicated(key, keep=False)
+    differs = pd.MultiIndex.from_frame(again[key]).isin(
+        pd.MultiIndex.from_frame(again.loc[differing.index[differing], key])
+    )
+    repeats = again.duplicated(key).to_numpy() & ~differs
+    name, shown = ", ".join(key), again[key].astype("str").agg(", ".join, axis=1)
+    equal = fault_rows(
+        pd.Series(repeats, again.index), name, shown,
+        "duplicate key: the rows are equal and the first is kept",
+    )  # fmt: skip
+    unequal = fault_rows(
+        pd.Series(differs, again.index), name, shown,
+        "duplicate key: the rows differ and none is kept",
+    )  # fmt: skip
+    return joined([equal, unequal])
+
+
+# --- checks between tables ------------------------------------------------------------
+
+
+def _no_links(read: _ReadTables) -> None:
+    """A table that refers to no other."""
+
+
+def _unknown(read: _ReadTables, name: str, column: str, of: str) -> pd.DataFrame:
+    """Rows whose voter or message is in no accepted row of its own table."""
+    frame = read[name].frame
+    known = pyarrow.array([*read[of].frame[column], CONTROL])
+    met = pyarrow.compute.is_in(pyarrow.array(frame[column]), value_set=known)
+    unknown = frame[column].notna() & ~met.to_numpy(zero_copy_only=False)
+    what = column.removesuffix("_id")
+    reason = f"unknown {what}: expected one of the table {of}"
+    return fault_rows(unknown, column, frame[column], reason)
+
+
+def _link_designs(read: _ReadTables) -> None:
+    designs = read["designs"]
+    designs.set_aside(
+        joined(
+            [_unknown(read, "designs", "message_id", "messages"), _odd_channel(designs)]
+        )
+    )
+
+
+def _odd_channel(table: _Sorted) -> pd.DataFrame:
+    """A control has no channel and a message has one."""
+    frame = table.frame
+    is_control = frame["message_id"] == CONTROL
+    odd = is_control != (frame["channel"] == NO_CHANNEL)
+    reason = f"expected channel {NO_CHANNEL!r} for {CONTROL!r} and only for it"
+    return fault_rows(
+        odd & frame["channel"].notna(), "channel", frame["channel"], reason
+    )
+
+
+def _link_deliveries(read: _ReadTables) -> None:
+    deliveries = read["deliveries"]
+    faults = [
+        _unknown(read, "deliveries", "voter_id", "voters"),
+        _unknown(read, "deliveries", "message_id", "messages"),
+        _odd_channel(deliveries),
+    ]
+    deliveries.set_aside(joined(faults))
+    deliveries.set_aside(_fill_propensity(deliveries, read["designs"].frame))
+    deliveries.set_aside(_split_units(deliveries, read["voters"].frame))
+
+
+def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame:
+    """Join the design's probability, or compare the one given with it."""
+    arm = ["experiment_id", "block", "message_id", "channel"]
+    frame = deliveries.frame
+    design = designs.drop_duplicates(arm)[[*arm, "probability"]]
+    offered = frame[arm].merge(design, on=arm, how="left")
+    expected = offered["probability"].set_axis(frame.index)
+    no_arm = expected.isna() & frame[arm].notna().all(axis=1)
+    shown = frame.loc[no_arm, arm].agg(" / ".join, axis=1) if no_arm.any() else None
+    faults = [fault_rows(no_arm, "message_id", shown, "not an arm of the designs")]
+    given = frame.get("propensity", expected)
+    unlike = (given - expected).abs() > PROPENSITY_TOLERANCE
+    unlike &= given.between(0, 1, inclusive="right")
+    reason = "propensity unlike the probability of this arm in the designs"
+    faults.append(fault_rows(unlike, "propensity", given, reason))
+    deliveries.frame = frame.assign(propensity=given.fillna(expected))
+    return joined(faults)
+
+
+def _split_units(deliveries: _Sorted, voters: pd.DataFrame) -> pd.DataFrame:
+    """Deliveries of households, or clusters, that were to have one arm and got more."""
+    found = []
+    for unit in ("household", "cluster"):
+        drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
+        if len(drawn):
+            found.append(_split(deliveries, drawn, unit, voters))
+    return joined(found)
+
+
+def _split(
+    deliveries: _Sorted, drawn: pd.DataFrame, unit: str, voters: pd.DataFrame
+) -> pd.DataFrame:
+    column = f"{unit}_id"
+    if column not in voters:
+        raise TableError(
+            f"table deliveries: randomised by {unit}, but voters has no {column}; map "
+            f"[tables.voters.columns] {column} in campaign.toml"
+        )
+    units = voters.set_index("voter_id")[column]
+    rows = drawn.assign(unit_id=drawn["voter_id"].map(units).fillna(drawn["voter_id"]))
+    one = ["experiment_id", "unit_id"]
+    arms = rows.drop_duplicates([*one, "message_id", "channel"])
+    several = arms[arms.duplicated(one)].drop_duplicates(one)
+    n_units = len(arms.drop_duplicates(one))
+    if len(several) > MAX_SPLIT_SHARE * n_units:
+        raise TableError(
+            f"table deliveries: declared as randomised by {unit}, but {len(several)} "
+            f"of {n_units} {unit}s got several arms; "
+            + deliveries.source.mend("deliveries", "columns.randomised_by")
+        )
+    keys = pd.MultiIndex.from_frame(rows[one])
+    split = pd.Series(keys.isin(pd.MultiIndex.from_frame(several[one])), rows.index)
+    reason = f"{unit} split between arms, though randomised as one"
+    return fault_rows(split, "message_id", rows["message_id"], reason)
+
+
+def _link_responses(read: _ReadTables) -> None:
+    responses = read["responses"]
+    key = ["voter_id", "experiment_id"]
+    frame = responses.frame
+    sent = read["deliveries"].frame[[*key, "sent_on"]]
+    sent_on = (
+        frame[key].merge(sent, on=key, how="left")["sent_on"].set_axis(frame.index)
+    )
+    none = sent_on.isna() & frame[key].notna().all(axis=1)
+    early = frame["observed_at"] < sent_on
+    faults = [
+        fault_rows(none, "voter_id", frame["voter_id"], "response without a delivery"),
+        fault_rows(
+            early, "observed_at", frame["observed_at"], "observed before delivery"
+        ),
+    ]
+    responses.set_aside(joined(faults))
+
+
+def _link_reactions(read: _ReadTables) -> None:
+    if not read["reactions"].source.other_posts:
+        read["reactions"].set_aside(
+            _unknown(read, "reactions", "message_id", "messages")
+        )
+
+
+def _link_permissions(read: _ReadTables) -> None:
+    permissions = read["permissions"]
+    frame = permissions.frame
+    reversed_ = frame["withdrawn_at"] < frame["granted_at"]
+    reason = "withdrawn before it was granted"
+    permissions.set_aside(
+        joined(
+            [
+                _unknown(read, "permissions", "voter_id", "voters"),
+                fault_rows(reversed_, "withdrawn_at", frame["withdrawn_at"], reason),
+            ]
+        )
+    )
+
+
+def _link_costs(read: _ReadTables) -> None:
+    costs = read["costs"]
+    unknown = _unknown(read, "costs", "message_id", "messages")
+    costs.set_aside(unknown[unknown["value"] != ANY_MESSAGE])
+
+
+_LINKS: dict[str, Callable[[_ReadTables], None]] = {
+    "designs": _link_designs,
+    "deliveries": _link_deliveries,
+    "responses": _link_responses,
+    "reactions": _link_reactions,
+    "permissions": _link_permissions,
+    "costs": _link_costs,
+}
+
+
+def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
+    responses = read["responses"]
+    asked = responses.frame["outcome"] == outcome
+    if not asked.any():
+        named = sorted(responses.frame["outcome"].unique())
+        raise TableError(
+            f"table responses: expected rows with outcome {outcome!r}, got {named}; "
+            "mend [outcome].name in campaign.toml"
+        )
+    if kind == "binary":
+        value = responses.frame["value"]
+        odd = asked & ~value.isin([0.0, 1.0])
+        responses.set_aside(
+            fault_rows(odd, "value", value, "expected 0 or 1 of a binary outcome")
+        )
+
+
+def _check_experiments(read: _ReadTables) -> None:
+    """Every experiment sums to 1, offers a control, and has some among its people."""
+    designs, deliveries = read["designs"], read["deliveries"].frame
+    groups = designs.frame.groupby(["experiment_id", "block"], sort=True)
+    for (experiment, block), arms in groups:
+        where = f"table designs: experiment {experiment!r}, block {block!r}"
+        total = arms["probability"].sum()
+        if abs(total - 1) > PROPENSITY_TOLERANCE:
+            raise TableError(
+                f"{where}: expected probabilities that sum to 1, got {total:.6f}"
+                + _set_aside_told(designs)
+            )
+        if CONTROL not in set(arms["message_id"]):
+            raise TableError(f"{where}: expected an arm {CONTROL!r}, got none")
+    controls = deliveries.loc[deliveries["message_id"] == CONTROL, "experiment_id"]
+    bare = sorted(set(deliveries["experiment_id"]) - set(controls))
+    if bare:
+        raise TableError(
+            f"table deliveries: expected controls in experiment {bare[0]!r}, got none: "
+            "people who were sent nothing are rows with message_id 'control'"
+        )
+
+
+def _set_aside_told(table: _Sorted) -> str:
+    reasons = list(_reasons(table))
+    return f"; rows were set aside: {'; '.join(reasons[:3])}" if reasons else ""
+
+
+def _check_costs(read: _ReadTables) -> None:
+    """Every arm has a price, its own or its channel's."""
+    arms = read["designs"].frame.query("message_id != @CONTROL")
+    priced = read["costs"].frame
+    own = set(zip(priced["message_id"], priced["channel"], strict=True))
+    pairs = arms[["message_id", "channel"]].drop_duplicates()
+    for message, channel in pairs.itertuples(index=False):
+        if (message, channel) not in own and (ANY_MESSAGE, channel) not in own:
+            raise TableError(
+                f"table costs: expected a price of message {message!r} by channel "
+                f"{channel!r}, got none; add a row to [tables.costs], or one with "
+                f"message_id {ANY_MESSAGE!r} for every message of the channel"
+            )
+
+
+def _check_times(read: _ReadTables) -> None:
+    """Nothing is a feature that was observed at or after the first delivery."""
+    voters = read["voters"]
+    first = read["deliveries"].frame["sent_on"].min().date()
+    observed = voters.source.observed_on
+    if observed is None or observed >= first:
+        raise TableError(
+            f"table voters: expected observed_on before the first delivery, {first}, "
+            f"got {observed or 'none'}; {voters.source.mend('voters', 'observed_on')}"
+        )
+    for name in filter(is_history, voters.frame.columns):
+        held = datetime.strptime(name.removeprefix(HISTORY_PREFIX)[:8], "%Y%m%d").date()  # noqa: DTZ007
+        if held >= first:
+            raise TableError(
+                f"table voters: expected elections before the first delivery, {first}, "
+                f"got {name}: what was observed at or after it is no history; "
+                + voters.source.mend("voters", "history")
+            )
+
+
+def _checked(table: _Sorted) -> pd.DataFrame:
+    schema = RAW_TABLES[table.name]
+    ordered = [c for c in schema.columns if c in table.frame]
+    others = [c for c in table.frame if c not in schema.columns]
+    return check(schema, table.frame[ordered + others].reset_index(drop=True))
+
+
+def _told(table: _Sorted) -> dict[str, Any]:
+    quarantined = int(table.quarantined()["row"].nunique())
+    accepted = len(table.frame)
+    if table.rows_in != accepted + quarantined:
+        raise TableError(
+            f"table {table.name}: {table.rows_in} rows in, but {accepted} accepted and "
+            f"{quarantined} quarantined"
+        )
+    return {
+        "rows_in": table.rows_in,
+        "accepted": accepted,
+        "quarantined": quarantined,
+        "reasons": _reasons(table),
+        "types": dict(table.source.types),
+        "source": table.source.source,
+        "licence": table.source.licence,
+        "permitted_use": table.source.permitted_use,
+        "read_from": table.source.read_from,
+        "sha256": table.sha256,
+    }

@@ -1,0 +1,386 @@
+"""Every table that crosses a stage: key, columns, units and checks, in one place.
+
+A table is a pandera schema. `ingest` uses `problems` to quarantine the rows that break
+it; every later stage calls `check` once, on the table it hands on.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+CONTROL = "control"
+"""The `message_id` of people who were sent nothing."""
+NO_CHANNEL = "none"
+"""The `channel` of people who were sent nothing."""
+ANY_MESSAGE = "*"
+"""In `costs`: a price that holds for every message of the channel."""
+HISTORY_PREFIX = "voted_"
+"""Vote history is wide: `voted_<yyyymmdd>_<kind>`, 1 voted, 0 did not, missing unknown."""
+
+CHANNELS = ("mail", "sms", "phone", "email", "door", "social", "web", "survey")
+DISCLOSES = ("none", "recipient", "household", "others")
+SEXES = ("F", "M", "U")
+BASES = ("consent", "contract", "legitimate_interest", "public_register", "reply")
+ROLES = ("plan", "explore")
+
+TIMESTAMP = "datetime64[us]"
+
+
+class TableError(ValueError):
+    """A table breaks its declaration; the message names table, column and row."""
+
+
+def _column(
+    dtype: Any,
+    about: str,
+    *checks: pa.Check,
+    unit: str = "",
+    nullable: bool = False,
+    required: bool = True,
+    identifying: bool = False,
+) -> pa.Column:
+    return pa.Column(
+        dtype,
+        list(checks),
+        nullable=nullable,
+        required=required,
+        description=about,
+        metadata={"unit": unit, "identifying": identifying},
+    )
+
+
+def _one_of(values: Iterable[str]) -> pa.Check:
+    allowed = list(values)
+    return pa.Check.isin(allowed, error=f"expected one of {', '.join(allowed)}")
+
+
+def _between(low: float, high: float) -> pa.Check:
+    return pa.Check.in_range(low, high, error=f"expected a value in [{low}, {high}]")
+
+
+_PROBABILITY = pa.Check.in_range(
+    0, 1, include_min=False, error="expected a probability in (0, 1]"
+)
+_NOT_NEGATIVE = pa.Check.ge(0, error="expected a value of at least 0")
+_NOT_EMPTY = pa.Check.str_length(min_value=1, error="expected a text, got an empty one")
+_FIPS = pa.Check.str_matches(r"^\d{5}$", error="expected five digits, zeros kept")
+
+
+def _table(
+    name: str, key: list[str], columns: dict[str, pa.Column], *, extra: bool = False
+) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(
+        columns, name=name, unique=key, strict=not extra, coerce=True, ordered=False
+    )
+
+
+def _voter_id() -> pa.Column:
+    return _column(str, "The campaign's own id of the voter.", _NOT_EMPTY)
+
+
+def _message_id() -> pa.Column:
+    return _column(str, f"Message sent, or {CONTROL!r}.", _NOT_EMPTY)
+
+
+def _channel() -> pa.Column:
+    return _column(
+        str, f"Channel, or {NO_CHANNEL!r}.", _one_of([*CHANNELS, NO_CHANNEL])
+    )
+
+
+def _experiment_id() -> pa.Column:
+    return _column(str, "The experiment; its controls are its own.", _NOT_EMPTY)
+
+
+VOTERS = _table(
+    "voters",
+    ["voter_id"],
+    {
+        "voter_id": _voter_id(),
+        "household_id": _column(str, "Household.", nullable=True, required=False),
+        "cluster_id": _column(str, "Cluster.", nullable=True, required=False),
+        "birth_year": _column(
+            float, "Year of birth.", _between(1890, 2012), unit="year",
+            nullable=True, required=False, identifying=True,
+        ),
+        "age": _column(
+            float, "Age when the file was drawn.", _between(16, 120), unit="years",
+            nullable=True, required=False,
+        ),
+        "sex": _column(str, "Sex.", _one_of(SEXES), nullable=True, required=False),
+        "state": _column(str, "State.", nullable=True, required=False),
+        "county_fips": _column(
+            str, "County, five digits.", _FIPS, nullable=True, required=False
+        ),
+        "precinct": _column(str, "Precinct.", nullable=True, required=False),
+        "postcode": _column(
+            str, "Postcode.", nullable=True, required=False, identifying=True
+        ),
+        "registered_on": _column(
+            TIMESTAMP, "Day of registration.", nullable=True, required=False
+        ),
+        "party": _column(
+            str, "Party of registration.", nullable=True, required=False
+        ),
+    },
+    extra=True,
+)  # fmt: skip
+"""People who may be sent something. Also `voted_<yyyymmdd>_<kind>` and any provider
+column the campaign declares. Names and contact details are never mapped in."""
+
+MESSAGES = _table(
+    "messages",
+    ["message_id"],
+    {
+        "message_id": _column(str, "The message.", _NOT_EMPTY),
+        "issue": _column(str, "Issue it speaks of.", _NOT_EMPTY),
+        "stance": _column(str, "Position it takes.", nullable=True, required=False),
+        "text": _column(str, "What it says.", _NOT_EMPTY),
+        "sponsor": _column(str, "Who pays.", nullable=True, required=False),
+        "disclaimer": _column(
+            str, "'Paid for by' line.", nullable=True, required=False
+        ),
+        "discloses": _column(
+            str, "Whose data the message reveals.", _one_of(DISCLOSES)
+        ),
+    },
+)
+
+DESIGNS = _table(
+    "designs",
+    ["experiment_id", "block", "message_id", "channel"],
+    {
+        "experiment_id": _experiment_id(),
+        "block": _column(str, "Stratum with its own probabilities."),
+        "message_id": _message_id(),
+        "channel": _channel(),
+        "probability": _column(
+            float, "Probability of this arm in this block.", _PROBABILITY, unit="1"
+        ),
+    },
+)
+"""Every arm of every experiment and block, control included; sums to 1 in a block."""
+
+DELIVERIES = _table(
+    "deliveries",
+    ["voter_id", "experiment_id"],
+    {
+        "voter_id": _voter_id(),
+        "experiment_id": _experiment_id(),
+        "block": _column(str, "Stratum of the design."),
+        "message_id": _message_id(),
+        "channel": _channel(),
+        "sent_on": _column(TIMESTAMP, "When it was sent (or not, for a control)."),
+        "propensity": _column(
+            float, "Total probability of what happened.", _PROBABILITY, unit="1"
+        ),
+        "randomised_by": _column(
+            str, "Unit that was drawn.", _one_of(["person", "household", "cluster"])
+        ),
+    },
+)
+
+RESPONSES = _table(
+    "responses",
+    ["voter_id", "experiment_id", "outcome"],
+    {
+        "voter_id": _voter_id(),
+        "experiment_id": _experiment_id(),
+        "outcome": _column(str, "What was observed.", _NOT_EMPTY),
+        "value": _column(float, "Its value.", unit="outcome unit"),
+        "observed_at": _column(TIMESTAMP, "When it was observed."),
+    },
+)
+
+REACTIONS = _table(
+    "reactions",
+    ["reaction_id"],
+    {
+        "reaction_id": _column(str, "The event.", _NOT_EMPTY),
+        "message_id": _column(str, "Message or post reacted to.", _NOT_EMPTY),
+        "platform": _column(str, "Where.", _NOT_EMPTY),
+        "kind": _column(str, "like, love, angry, share, click ...", _NOT_EMPTY),
+        "reacted_at": _column(TIMESTAMP, "When."),
+        "person": _column(
+            str, "The platform's pseudonym.", nullable=True, required=False,
+            identifying=True,
+        ),
+        "name": _column(
+            str, "Name given.", nullable=True, required=False, identifying=True
+        ),
+        "birth_year": _column(
+            float, "Year of birth given.", unit="year", nullable=True,
+            required=False, identifying=True,
+        ),
+        "sex": _column(str, "Sex given.", nullable=True, required=False),
+        "postcode": _column(
+            str, "Postcode given.", nullable=True, required=False, identifying=True
+        ),
+    },
+)  # fmt: skip
+"""Organic reactions. Self-selected: hints for features and priors, never a lift."""
+
+PERMISSIONS = _table(
+    "permissions",
+    ["voter_id", "channel"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _column(str, "Channel.", _one_of(CHANNELS)),
+        "basis": _column(str, "Lawful basis.", _one_of(BASES)),
+        "granted_at": _column(TIMESTAMP, "Since when.", nullable=True),
+        "withdrawn_at": _column(TIMESTAMP, "Until when.", nullable=True),
+    },
+)
+
+COSTS = _table(
+    "costs",
+    ["message_id", "channel"],
+    {
+        "message_id": _column(str, f"Message, or {ANY_MESSAGE!r} for all."),
+        "channel": _column(str, "Channel.", _one_of(CHANNELS)),
+        "cost_usd": _column(
+            float, "Price of one contact.", _NOT_NEGATIVE, unit="USD"
+        ),
+        "capacity_per_day": _column(
+            float, "Contacts the channel can make a day.", _NOT_NEGATIVE,
+            unit="contacts / day", nullable=True,
+        ),
+    },
+)  # fmt: skip
+
+QUARANTINE = _table(
+    "quarantine",
+    ["table", "row", "column", "reason"],
+    {
+        "table": _column(str, "Table the row came from."),
+        "row": _column(int, "Row in the source, from 1, header not counted."),
+        "column": _column(str, "Column at fault."),
+        "value": _column(str, "What came; '***' where it identifies.", nullable=True),
+        "reason": _column(str, "What was expected."),
+    },
+)
+
+SCORES = _table(
+    "scores",
+    ["voter_id", "message_id"],
+    {
+        "voter_id": _voter_id(),
+        "message_id": _column(str, "The message."),
+        "lift": _column(float, "Predicted lift.", unit="outcome unit"),
+        "lift_low": _column(float, "95 % interval.", unit="outcome unit"),
+        "lift_high": _column(float, "95 % interval.", unit="outcome unit"),
+        "response": _column(float, "Predicted outcome if sent.", unit="outcome unit"),
+        "baseline": _column(float, "Predicted outcome if not.", unit="outcome unit"),
+    },
+)
+
+PLAN = _table(
+    "plan",
+    ["voter_id"],
+    {
+        "voter_id": _voter_id(),
+        "message_id": _column(str, "Message to send.", _NOT_EMPTY),
+        "channel": _column(str, "By which channel.", _one_of(CHANNELS)),
+        "send_on": _column(TIMESTAMP, "On which day."),
+        "cost_usd": _column(float, "Its cost.", _NOT_NEGATIVE, unit="USD"),
+        "lift": _column(float, "Predicted lift.", unit="outcome unit"),
+        "propensity": _column(
+            float, "Total probability of this contact.", _PROBABILITY, unit="1"
+        ),
+        "role": _column(str, "Planned, or drawn to explore.", _one_of(ROLES)),
+    },
+)
+
+ASSIGNMENTS = _table(
+    "assignments",
+    ["voter_id"],
+    {
+        "voter_id": _voter_id(),
+        "role": _column(str, "plan, explore or holdout.", _one_of([*ROLES, "holdout"])),
+        "message_id": _message_id(),
+        "channel": _channel(),
+        "propensity": _column(float, "Probability of that.", _PROBABILITY, unit="1"),
+        "intended_message_id": _column(str, "What the plan alone would have sent."),
+        "intended_channel": _column(str, "And by which channel."),
+    },
+)
+
+RAW_TABLES: dict[str, pa.DataFrameSchema] = {
+    schema.name: schema
+    for schema in (
+        VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS, PERMISSIONS, COSTS,
+    )
+}  # fmt: skip
+"""What a campaign can bring, in the order in which `ingest` reads it."""
+REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
+
+
+def identifying_columns(table: pa.DataFrameSchema) -> frozenset[str]:
+    """Columns whose values never reach a log, an error or the quarantine."""
+    return frozenset(
+        name
+        for name, column in table.columns.items()
+        if (column.metadata or {}).get("identifying")
+    )
+
+
+def problems(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """What is wrong with a frame, row by row.
+
+    Args:
+        table: The declaration.
+        frame: Rows to examine; its index is reported as the row.
+
+    Returns:
+        Columns `row` (index label, -1 for the table as a whole), `column`, `value`,
+        `reason`; empty where the frame keeps the declaration.
+    """
+    try:
+        table.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as failure:
+        return _told(table, failure.failure_cases)
+    return pd.DataFrame({"row": [], "column": [], "value": [], "reason": []})
+
+
+def _told(table: pa.DataFrameSchema, cases: pd.DataFrame) -> pd.DataFrame:
+    key = ", ".join(table.unique or [])
+    duplicate = cases["check"] == "multiple_fields_uniqueness"
+    missing = cases["check"] == "column_in_dataframe"
+    unknown = cases["check"] == "column_in_schema"
+    reason = cases["check"].astype(str)
+    reason = reason.mask(duplicate, f"duplicate key: {key} must be unique")
+    reason = reason.mask(missing, "missing column")
+    reason = reason.mask(unknown, "column not declared")
+    reason = reason.mask(cases["check"] == "not_nullable", "expected a value, got none")
+    whole = missing | unknown
+    named = cases["column"].where(~whole, cases["failure_case"]).astype(str)
+    shown = cases["failure_case"].astype(str)
+    shown = shown.mask(named.isin(identifying_columns(table)), "***")
+    told = pd.DataFrame(
+        {
+            "row": cases["index"].where(~whole, -1).fillna(-1).astype(int),
+            "column": named,
+            "value": shown,
+            "reason": reason,
+        }
+    )
+    return told.drop_duplicates(["row", "column", "reason"], ignore_index=True)
+
+
+def check(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its declared types, or an error that names the first faults.
+
+    Raises:
+        TableError: Naming table, column, row, what was expected and what came.
+    """
+    try:
+        return table.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as failure:
+        faults = _told(table, failure.failure_cases)
+        first = "; ".join(
+            f"row {f.row}, column {f.column!r}: {f.reason}, got {f.value}"
+            for f in faults.head(3).itertuples()
+        )
+        raise TableError(f"table {table.name}: {len(faults)} faults: {first}") from None

@@ -1,0 +1,264 @@
+"""Deliveries + responses + features → one row per voter and randomised message test.
+
+`build_training_set` makes the table; `message_tests` hands each experiment to the
+models as arrays, with the probability of every arm for every voter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.tables import ANY_MESSAGE, CONTROL, TableError
+from features.voter import Encoding, voter_features
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_ARM = ["message_id", "channel"]
+
+
+class Arm(NamedTuple):
+    """What a voter may be sent."""
+
+    message_id: str
+    channel: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The table, the features beside it and the design it was drawn by.
+
+    Attributes:
+        rows: One row per voter and experiment: voter_id, experiment_id, block, unit_id
+            (coarsest unit: cluster, else household, else voter), household_id,
+            drawn_id (the unit that was randomised), message_id, channel, propensity,
+            sent_on, outcome (NaN where missing).
+        features: From `voter_features`, one row per row of `rows`.
+        designs: DESIGNS table.
+    """
+
+    rows: pd.DataFrame
+    features: pd.DataFrame
+    designs: pd.DataFrame
+
+
+def build_training_set(
+    tables: Mapping[str, pd.DataFrame],
+    feature_columns: Sequence[str],
+    *,
+    outcome: str,
+    absent: Literal["zero", "missing"],
+) -> TrainingSet:
+    """One row per voter and experiment, with what was known before the first delivery.
+
+    Args:
+        tables: Checked tables: voters, designs, deliveries, responses.
+        feature_columns: Columns of voters that may be features.
+        outcome: The outcome, as in responses.
+        absent: What a delivery without a response means.
+
+    Raises:
+        TableError: If no response carries the outcome.
+    """
+    deliveries = tables["deliveries"]
+    answers = tables["responses"].query("outcome == @outcome")
+    if answers.empty:
+        named = sorted(tables["responses"]["outcome"].unique())
+        raise TableError(
+            f"table responses: expected rows with outcome {outcome!r}, got only "
+            f"{named}; mend [outcome].name in campaign.toml"
+        )
+    as_of = deliveries["sent_on"].min().normalize()
+    voters = tables["voters"]
+    units = pd.DataFrame(
+        {
+            "voter_id": voters["voter_id"],
+            "unit_id": coarsest_unit(voters),
+            "household_id": household(voters),
+        }
+    )
+    rows = deliveries.merge(units, on="voter_id", how="left", validate="many_to_one")
+    value = answers.rename(columns={"value": "y"})[["voter_id", "experiment_id", "y"]]
+    rows = rows.merge(value, on=["voter_id", "experiment_id"], how="left")
+    rows["outcome"] = rows.pop("y").fillna(0.0) if absent == "zero" else rows.pop("y")
+    rows["drawn_id"] = _drawn(rows)
+    rows = rows.sort_values(["experiment_id", "voter_id"], ignore_index=True)
+    features = voter_features(voters, feature_columns, as_of=as_of)
+    known = features.loc[rows["voter_id"]].reset_index(drop=True)
+    return TrainingSet(rows, known, tables["designs"])
+
+
+def coarsest_unit(voters: pd.DataFrame) -> pd.Series:
+    """The unit that folds never split: cluster, else household, else the voter."""
+    unit = household(voters)
+    if "cluster_id" in voters:
+        unit = voters["cluster_id"].fillna(unit)
+    return unit
+
+
+def household(voters: pd.DataFrame) -> pd.Series:
+    """The household, or the voter where none is known."""
+    if "household_id" not in voters:
+        return voters["voter_id"]
+    return voters["household_id"].fillna(voters["voter_id"])
+
+
+def _drawn(rows: pd.DataFrame) -> pd.Series:
+    drawn = rows["voter_id"].mask(
+        rows["randomised_by"] == "household", rows["household_id"]
+    )
+    return drawn.mask(rows["randomised_by"] == "cluster", rows["unit_id"])
+
+
+@dataclass(frozen=True)
+class MessageTest:
+    """One randomised experiment as arrays; axis 0 is the voter.
+
+    Attributes:
+        experiment_id: The experiment.
+        arms: What could be sent, without control, length n_arms.
+        voter_id: Shape (n_voters,).
+        unit: Coarsest unit as a code, shape (n_voters,).
+        unit_id: The same as text.
+        household: Household as a code, shape (n_voters,).
+        drawn: Randomised unit as a code, shape (n_voters,).
+        block: Block of the design as a code, shape (n_voters,).
+        X: Features, shape (n_voters, n_features).
+        arm: 0 for control, k for `arms[k - 1]`, shape (n_voters,).
+        Y: Outcome, NaN where missing, shape (n_voters,).
+        propensities: Of control and every arm, shape (n_voters, 1 + n_arms).
+    """
+
+    experiment_id: str
+    arms: tuple[Arm, ...]
+    voter_id: npt.NDArray[np.object_]
+    unit: Ints
+    unit_id: npt.NDArray[np.object_]
+    household: Ints
+    drawn: Ints
+    block: Ints
+    X: npt.NDArray[np.float32]
+    arm: Ints
+    Y: Floats
+    propensities: Floats
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """Messages of the test, each once, in the order of `arms`."""
+        return tuple(dict.fromkeys(arm.message_id for arm in self.arms))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Channels of the test, each once, in the order of `arms`."""
+        return tuple(dict.fromkeys(arm.channel for arm in self.arms))
+
+    @property
+    def message_of_arm(self) -> Ints:
+        """1-based message of control (0) and every arm, shape (1 + n_arms,)."""
+        position = {m: i + 1 for i, m in enumerate(self.messages)}
+        return np.array([0, *(position[a.message_id] for a in self.arms)])
+
+    @property
+    def observed(self) -> npt.NDArray[np.bool_]:
+        """Whose outcome was observed, shape (n_voters,)."""
+        return ~np.isnan(self.Y)
+
+    def by_message(self) -> Self:
+        """The same test with the channels of a message merged into one arm."""
+        position = self.message_of_arm
+        merged = np.zeros((len(self.arm), 1 + len(self.messages)))
+        for column, message in enumerate(position):
+            merged[:, message] += self.propensities[:, column]
+        arms = tuple(Arm(m, "any") for m in self.messages)
+        return replace(self, arms=arms, arm=position[self.arm], propensities=merged)
+
+    def take(self, rows: npt.NDArray[np.bool_] | Ints) -> Self:
+        """The test restricted to some voters."""
+        per_voter = (
+            "voter_id", "unit", "unit_id", "household", "drawn", "block", "X", "arm",
+            "Y", "propensities",
+        )  # fmt: skip
+        return replace(self, **{name: getattr(self, name)[rows] for name in per_voter})
+
+
+def message_tests(
+    training_set: TrainingSet, encoding: Encoding
+) -> dict[str, MessageTest]:
+    """Every experiment of a training set as arrays, by experiment_id."""
+    found = {}
+    for experiment_id, rows in training_set.rows.groupby("experiment_id", sort=True):
+        design = training_set.designs.query("experiment_id == @experiment_id")
+        X = encoding.transform(training_set.features.loc[rows.index])
+        found[str(experiment_id)] = _message_test(str(experiment_id), rows, design, X)
+    return found
+
+
+def _message_test(
+    experiment_id: str,
+    rows: pd.DataFrame,
+    design: pd.DataFrame,
+    X: npt.NDArray[np.float32],
+) -> MessageTest:
+    sent = design.loc[design["message_id"] != CONTROL, _ARM].drop_duplicates()
+    arms = tuple(Arm(*pair) for pair in sent.itertuples(index=False))
+    position = pd.Series(range(1, len(arms) + 1), index=pd.MultiIndex.from_tuples(arms))
+    is_control = (rows["message_id"] == CONTROL).to_numpy()
+    arm = np.zeros(len(rows), dtype=np.int64)
+    keys = pd.MultiIndex.from_frame(rows.loc[~is_control, _ARM])
+    arm[~is_control] = position.reindex(keys).to_numpy()
+    block, names = pd.factorize(rows["block"])
+    return MessageTest(
+        experiment_id=experiment_id,
+        arms=arms,
+        voter_id=rows["voter_id"].to_numpy(dtype=object),
+        unit=pd.factorize(rows["unit_id"])[0],
+        unit_id=rows["unit_id"].to_numpy(dtype=object),
+        household=pd.factorize(rows["household_id"])[0],
+        drawn=pd.factorize(rows["drawn_id"])[0],
+        block=block,
+        X=X,
+        arm=arm,
+        Y=rows["outcome"].to_numpy(dtype=np.float64),
+        propensities=_arm_probabilities(design, list(names), arms)[block],
+    )
+
+
+def _arm_probabilities(
+    design: pd.DataFrame, blocks: list[str], arms: Sequence[Arm]
+) -> Floats:
+    """Probability of control and every arm in each block, 0 where not offered."""
+    wide = design.pivot_table(
+        index="block", columns=_ARM, values="probability", aggfunc="sum", fill_value=0.0
+    )
+    control = wide[CONTROL].sum(axis=1)
+    sent = wide.reindex(columns=pd.MultiIndex.from_tuples(arms)).fillna(0.0)
+    table = np.column_stack([control, sent.to_numpy()])
+    rows: Floats = table[wide.index.get_indexer(pd.Index(blocks))]
+    return rows
+
+
+def arm_costs(costs: pd.DataFrame, arms: Sequence[Arm]) -> Floats:
+    """Price of one contact for every arm, in USD, shape (n_arms,).
+
+    Args:
+        costs: COSTS table; a row of message "*" prices all messages of the channel.
+        arms: What could be sent.
+
+    Raises:
+        TableError: If an arm has no price.
+    """
+    price = costs.set_index(_ARM)["cost_usd"].to_dict()
+    found = []
+    for arm in arms:
+        cost = price.get(tuple(arm), price.get((ANY_MESSAGE, arm.channel)))
+        if cost is None:
+            raise TableError(
+                f"table costs: expected a row for message {arm.message_id!r} (or "
+                f"{ANY_MESSAGE!r}) by {arm.channel!r}, got none"
+            )
+        found.append(cost)
+    return np.array(found, dtype=np.float64)
