@@ -1,0 +1,1 @@
+"""Training set → judged, registered lift model."""

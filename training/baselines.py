@@ -1,0 +1,181 @@
+"""What personalising has to beat: nobody, single best, best mix, one covariate.
+
+Each is a lift that is the same for everyone, or for everyone on one side of a single
+split, so all share a model class and the path that spends the money.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from features.training_set import Arm
+from training.effects import Ground
+from training.gbm import Lifts, Prepared
+from training.path import SpendPath, whole_budget_path
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+QUANTILES = (0.25, 0.5, 0.75)
+MAX_SPLIT_LEVELS = 8
+MIN_CELL_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Split:
+    """One question about one feature; a missing value answers no.
+
+    Attributes:
+        feature: Column of X.
+        threshold: Asked value.
+        categorical: Whether the question is "equal to" rather than "at most".
+    """
+
+    feature: int
+    threshold: float
+    categorical: bool
+
+    def answers(self, X: Floats32) -> Bools:
+        """Who answers yes, shape (n,)."""
+        column = X[:, self.feature]
+        answer: Bools = (
+            column == self.threshold if self.categorical else column <= self.threshold
+        )
+        return answer
+
+
+@dataclass(frozen=True)
+class CellLift:
+    """Lift by cell: one cell for everyone, or two sides of a split.
+
+    Attributes:
+        ground: Nuisances and average effects.
+        split: The question, None for one cell.
+        lift: Of every message, shape (n_cells, M); cell 1 answers yes.
+        se: Its standard deviation, shape (n_cells, M).
+    """
+
+    ground: Ground
+    split: Split | None
+    lift: Floats
+    se: Floats
+
+    def cells(self, X: Floats32) -> Ints:
+        """Cell of every voter, shape (n,)."""
+        if self.split is None:
+            return np.zeros(len(X), dtype=np.int64)
+        return self.split.answers(X).astype(np.int64)
+
+    def predict(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Lifts:
+        """Lift of every message for every voter, as `GbmLift.predict`."""
+        cell, fold = self.cells(X), self.ground.folds(unit_id)
+        lift = self.lift[cell]
+        return Lifts(lift, self.se[cell], self.ground.baseline(X, fold, lift))
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and LightGBM's text format: nothing executable."""
+        self.ground.save(folder)
+        stored = {
+            "split": vars(self.split) if self.split else None,
+            "lift": self.lift.tolist(),
+            "se": self.se.tolist(),
+        }
+        (folder / "cells.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        stored = json.loads((folder / "cells.json").read_text())
+        split = Split(**stored["split"]) if stored["split"] else None
+        lift, se = np.array(stored["lift"]), np.array(stored["se"])
+        return cls(Ground.load(folder), split, lift, se)
+
+
+def untargeted(ground: Ground) -> CellLift:
+    """The same lift for everyone: the shrunken average effects."""
+    effects = ground.effects
+    return CellLift(ground, None, effects.shrunken[None], effects.shrunken_se[None])
+
+
+def one_covariate(
+    prepared: Prepared,
+    categorical: Sequence[int],
+    arms: Sequence[Arm],
+    allowed: Bools,
+    cost: Floats,
+    *,
+    spend: float,
+) -> CellLift:
+    """The best single split: the one whose plan promises most at the spend.
+
+    Args:
+        prepared: The test, n voters.
+        categorical: Columns of X that hold category codes.
+        arms: What could be sent, length A.
+        allowed: Who may get which arm, shape (n, A).
+        cost: Of every arm, shape (A,).
+        spend: Money per voter.
+
+    Returns:
+        Two cells with shrunken effects, or one where no feature can be split.
+    """
+    best, best_value = untargeted(prepared.ground), -np.inf
+    for split in _candidates(prepared.test.X, set(categorical)):
+        model = _split_model(prepared, split)
+        yes = split.answers(prepared.test.X)
+        reach = np.stack([allowed[~yes].sum(axis=0), allowed[yes].sum(axis=0)])
+        value = reach * prepared.ground.option_values(model.lift, arms)
+        path = whole_budget_path(value, reach * cost, allowed=reach > 0)
+        promised = _promised(path, spend * len(yes))
+        if promised > best_value:
+            best, best_value = model, promised
+    return best
+
+
+def _candidates(X: Floats32, categorical: set[int]) -> Iterator[Split]:
+    for feature in range(X.shape[1]):
+        column = X[:, feature]
+        known = column[~np.isnan(column)]
+        if len(known) == 0:
+            continue
+        levels = np.unique(known)
+        if feature in categorical:
+            asked = levels[:MAX_SPLIT_LEVELS]
+        else:
+            asked = np.unique(np.quantile(known, QUANTILES, method="lower"))
+        for threshold in asked:
+            split = Split(feature, float(threshold), feature in categorical)
+            share = split.answers(X).mean()
+            if MIN_CELL_SHARE <= share <= 1 - MIN_CELL_SHARE:
+                yield split
+
+
+def _split_model(prepared: Prepared, split: Split) -> CellLift:
+    """Effects on both sides, their difference shrunken over the messages."""
+    lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
+    yes = split.answers(prepared.test.X)
+    share = yes.mean()
+    difference = lift[yes].mean(axis=0) - lift[~yes].mean(axis=0)
+    noise = lift[yes].var(axis=0) / yes.sum() + lift[~yes].var(axis=0) / (~yes).sum()
+    spread = max(float(np.mean(difference**2 - noise)), 0.0)
+    kept = spread / (spread + noise)
+    effects = prepared.ground.effects
+    moved = kept * difference
+    cells = effects.shrunken + np.stack([-share * moved, (1 - share) * moved])
+    weight = np.array([[share], [1 - share]])
+    se = np.sqrt(effects.shrunken_se**2 + weight**2 * kept * noise)
+    return CellLift(prepared.ground, split, cells, se)
+
+
+def _promised(path: SpendPath, budget: float) -> float:
+    steps = path.steps_within(budget)
+    value = float(path.value[:steps].sum())
+    partial = path.partial_step(budget)
+    return value + (float(path.value[steps]) * partial[3] if partial else 0.0)

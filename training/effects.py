@@ -1,0 +1,345 @@
+"""Scores and average effects of one message test: what every policy starts from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+
+from features.training_set import Arm, MessageTest
+from training.boosting import FoldBoosters
+from training.metrics import Interval, aipw_scores, clustered_means
+from training.split import unit_folds
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+RESPONSE_PARAMS: Mapping[str, Any] = {
+    "n_trees": 60, "learning_rate": 0.1, "num_leaves": 15, "min_child_samples": 100,
+}  # fmt: skip
+OBSERVED_PARAMS: Mapping[str, Any] = {
+    "n_trees": 30, "learning_rate": 0.1, "num_leaves": 7, "min_child_samples": 200,
+}  # fmt: skip
+N_FOLDS = 4
+MIN_OBSERVED_PROBABILITY = 0.1
+MIN_POOLED = 3
+"""Fewer messages than this do not say how far messages differ: none is shrunken."""
+MIN_POOLED_IN_ISSUE = 5
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """What is predicted besides the lift, cross-fitted.
+
+    Attributes:
+        response: E[Y | x] under the design's own mix of arms.
+        observed: P(outcome observed | x); None where nothing is missing.
+    """
+
+    response: FoldBoosters
+    observed: FoldBoosters | None
+
+    def observed_probability(
+        self, X: npt.NDArray[np.float32], fold: Ints
+    ) -> Floats | None:
+        """Probability that the outcome is observed, shape (n,), or None."""
+        if self.observed is None:
+            return None
+        return np.clip(self.observed.predict(X, fold), MIN_OBSERVED_PROBABILITY, 1.0)
+
+
+def fit_nuisance(
+    test: MessageTest, data: lgb.Dataset, fold: Ints, *, seed: int
+) -> Nuisance:
+    """Cross-fit the response and, where outcomes are missing, who is observed.
+
+    Args:
+        test: The experiment, n voters.
+        data: Its features binned.
+        fold: Shape (n,).
+        seed: For LightGBM.
+    """
+    observed, everyone = test.observed, np.ones(len(test.Y), dtype=bool)
+    weight = np.ones(len(test.Y))
+    response = FoldBoosters.fit(
+        data, observed, test.Y, weight, fold, RESPONSE_PARAMS, seed=seed
+    )
+    if observed.all():
+        return Nuisance(response, None)
+    seen = FoldBoosters.fit(
+        data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
+    )
+    return Nuisance(response, seen)
+
+
+def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats:
+    """Expected outcome under control and every arm, shape (n, 1 + A).
+
+    The response is E[Y | x] over the design's mix, so control lies below it by what
+    the mix adds.
+
+    Args:
+        response: Shape (n,).
+        effect: Average effect of every arm, shape (A,).
+        propensities: Shape (n, 1 + A).
+    """
+    control = response - propensities[:, 1:] @ effect
+    return np.column_stack([control, control[:, None] + effect])
+
+
+def _plain_effects(test: MessageTest, response: Floats) -> Floats:
+    """Weighted difference in mean residual of every arm against control, (A,)."""
+    seen = test.observed
+    weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
+    weight = np.where(seen, weight, 0.0)
+    residual = np.where(seen, test.Y - response, 0.0)
+    n_arms = test.propensities.shape[1]
+    total = np.bincount(test.arm, weights=weight, minlength=n_arms)
+    mean = np.bincount(test.arm, weights=weight * residual, minlength=n_arms)
+    mean = np.divide(mean, total, out=np.zeros(n_arms), where=total > 0)
+    effect: Floats = mean[1:] - mean[0]
+    return effect
+
+
+def doubly_robust_scores(
+    test: MessageTest, response: Floats, observed_probability: Floats | None
+) -> Floats:
+    """Γ of control and every arm, shape (n, 1 + A), from a cross-fitted response."""
+    mu = _arm_means(response, _plain_effects(test, response), test.propensities)
+    return aipw_scores(
+        test.Y, test.arm, mu, test.propensities,
+        observed_probability=observed_probability,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AverageEffects:
+    """Effect of every message over everyone, and how channels multiply it.
+
+    Attributes:
+        raw: AIPW estimate, shape (M,).
+        raw_se: Its clustered standard error, shape (M,).
+        shrunken: Partially pooled estimate, shape (M,): the winner's curse corrected.
+        shrunken_se: Its posterior standard deviation, shape (M,).
+        channel: Multiplier of every channel, 1 on average over the design, shape (C,).
+        channel_se: Its posterior standard deviation, shape (C,).
+    """
+
+    raw: Floats
+    raw_se: Floats
+    shrunken: Floats
+    shrunken_se: Floats
+    channel: Floats
+    channel_se: Floats
+
+    def intervals(self, *, shrunken: bool) -> list[Interval]:
+        """Interval of every message."""
+        value = self.shrunken if shrunken else self.raw
+        se = self.shrunken_se if shrunken else self.raw_se
+        return [Interval.of(v, se=s) for v, s in zip(value, se, strict=True)]
+
+
+def average_effects(
+    test: MessageTest,
+    arm_scores: Floats,
+    issue_of: Mapping[str, str],
+) -> AverageEffects:
+    """Average effects from the scores of a test.
+
+    Args:
+        test: The experiment, arms as sent (message × channel).
+        arm_scores: From `doubly_robust_scores` of the same test, shape (n, 1 + A).
+        issue_of: Issue of every message.
+    """
+    lift = arm_scores[:, 1:] - arm_scores[:, :1]
+    arm_mean, arm_covariance = clustered_means(lift, test.household)
+    share = test.propensities[:, 1:].mean(axis=0)
+    # the mix of channels within a message is the design's own
+    mix = np.zeros((len(test.messages), len(test.arms)))
+    mix[test.message_of_arm[1:] - 1, np.arange(len(test.arms))] = share
+    mix /= mix.sum(axis=1, keepdims=True)
+    raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
+    groups = _pools([issue_of[m] for m in test.messages])
+    shrunken, shrunken_se = shrink(raw, covariance, groups)
+    channel, channel_se = _channel_multipliers(
+        test, arm_mean, np.diag(arm_covariance), shrunken, share
+    )
+    return AverageEffects(
+        raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
+    )
+
+
+def _pools(issues: Sequence[str]) -> list[str]:
+    """Messages are pooled within an issue that has enough of them, else together."""
+    return [i if issues.count(i) >= MIN_POOLED_IN_ISSUE else "" for i in issues]
+
+
+def shrink(
+    estimate: Floats, covariance: Floats, groups: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Empirical Bayes within groups: noisy estimates move to the mean of their group.
+
+    Args:
+        estimate: Shape (k,).
+        covariance: Of the estimates (they share controls), shape (k, k).
+        groups: Group of each.
+
+    Returns:
+        Posterior mean and standard deviation, shape (k,) each. A group of fewer than
+        `MIN_POOLED` is left as it is.
+
+    Source: DerSimonian & Laird (1986); Morris (1983).
+    """
+    mean, sd = estimate.copy(), np.sqrt(np.diag(covariance))
+    for group in set(groups):
+        at = np.flatnonzero([g == group for g in groups])
+        if len(at) >= MIN_POOLED:
+            mean[at], sd[at] = _posterior(estimate[at], covariance[np.ix_(at, at)])
+    return mean, sd
+
+
+def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
+    k, one = len(estimate), np.ones(len(estimate))
+    centre = np.eye(k) - 1.0 / k
+    tau2 = (estimate @ centre @ estimate - np.trace(centre @ S)) / (k - 1)
+    # a floor of 1 % of the noise keeps messages apart where the data cannot tell
+    tau2 = max(float(tau2), 0.01 * float(np.trace(S)) / k, 1e-12)
+    inverse = np.linalg.pinv(S + tau2 * np.eye(k))
+    variance_of_mean = 1.0 / (one @ inverse @ one)
+    grand = variance_of_mean * (one @ inverse @ estimate)
+    kept = tau2 * inverse
+    pulled = one - kept @ one
+    variance = np.diag(tau2 * np.eye(k) - tau2 * kept)
+    variance = variance + pulled**2 * variance_of_mean
+    return grand + kept @ (estimate - grand), np.sqrt(np.maximum(variance, 0.0))
+
+
+def _channel_multipliers(
+    test: MessageTest, mean: Floats, variance: Floats, effect: Floats, share: Floats
+) -> tuple[Floats, Floats]:
+    """How much more a channel does than the average one, pooled over messages."""
+    channels = test.channels
+    if len(channels) == 1:
+        return np.ones(1), np.zeros(1)
+    of_arm = np.array([channels.index(a.channel) for a in test.arms])
+    message = effect[test.message_of_arm[1:] - 1]
+    precision = np.bincount(of_arm, message**2 / variance)
+    ratio = np.bincount(of_arm, message * mean / variance) / precision
+    noise = 1.0 / precision
+    weight = np.bincount(of_arm, share) / share.sum()
+    spread = float(weight @ (ratio - 1.0) ** 2 - weight @ noise)
+    kept = max(spread, 0.0) / (max(spread, 0.0) + noise)
+    return 1.0 + kept * (ratio - 1.0), np.sqrt(kept * noise)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every lift model of a test stands on.
+
+    Attributes:
+        messages: In the order of every message axis, length M.
+        channels: In the order of `effects.channel`.
+        salt: Of the folds.
+        nuisance: Cross-fitted.
+        effects: Average effects.
+        share: Share of every message in the design, shape (M,).
+    """
+
+    messages: tuple[str, ...]
+    channels: tuple[str, ...]
+    salt: str
+    nuisance: Nuisance
+    effects: AverageEffects
+    share: Floats
+
+    def folds(self, unit_id: npt.NDArray[np.object_]) -> Ints:
+        """Fold of every voter: whose trees never saw that unit, shape (n,)."""
+        return unit_folds(unit_id, N_FOLDS, salt=self.salt)
+
+    def baseline(self, X: npt.NDArray[np.float32], fold: Ints, lift: Floats) -> Floats:
+        """Outcome without any message: the response less what the mix added, (n,)."""
+        control: Floats = self.nuisance.response.predict(X, fold) - lift @ self.share
+        return control
+
+    def scores(self, test: MessageTest) -> Floats:
+        """Doubly robust scores of a test by these nuisances, shape (n, 1 + A)."""
+        fold = self.folds(test.unit_id)
+        return doubly_robust_scores(
+            test,
+            self.nuisance.response.predict(test.X, fold),
+            self.nuisance.observed_probability(test.X, fold),
+        )
+
+    def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
+        """Lift of every arm: that of its message times what its channel does, (n, A).
+
+        Args:
+            lift: Shape (n, M).
+            arms: What could be sent, length A; a channel never tried counts as 1.
+        """
+        message = [self.messages.index(arm.message_id) for arm in arms]
+        channel = dict(zip(self.channels, self.effects.channel, strict=True))
+        multiplier = np.array([channel.get(arm.channel, 1.0) for arm in arms])
+        values: Floats = lift[:, message] * multiplier
+        return values
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and LightGBM's text format: nothing executable."""
+        self.nuisance.response.save(folder, "response")
+        if self.nuisance.observed is not None:
+            self.nuisance.observed.save(folder, "observed")
+        stored = {
+            "messages": self.messages,
+            "channels": self.channels,
+            "salt": self.salt,
+            "share": self.share.tolist(),
+            "effects": {k: v.tolist() for k, v in vars(self.effects).items()},
+        }
+        (folder / "ground.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks the response model.
+        """
+        stored = json.loads((folder / "ground.json").read_text())
+        response = FoldBoosters.load(folder, "response")
+        if response is None:
+            raise FileNotFoundError(f"{folder}: expected response.0.lgb.txt")
+        effects = {k: np.array(v) for k, v in stored["effects"].items()}
+        return cls(
+            tuple(stored["messages"]),
+            tuple(stored["channels"]),
+            stored["salt"],
+            Nuisance(response, FoldBoosters.load(folder, "observed")),
+            AverageEffects(**effects),
+            np.array(stored["share"]),
+        )
+
+
+def lay_ground(
+    test: MessageTest, data: lgb.Dataset, issue_of: Mapping[str, str], *, seed: int
+) -> Ground:
+    """Cross-fit the nuisances of a test and estimate its average effects.
+
+    Args:
+        test: The experiment, arms as sent.
+        data: Its features binned.
+        issue_of: Issue of every message.
+        seed: Folds and LightGBM.
+    """
+    salt = f"folds-{seed}"
+    fold = unit_folds(test.unit_id, N_FOLDS, salt=salt)
+    nuisance = fit_nuisance(test, data, fold, seed=seed)
+    response = nuisance.response.predict(test.X, fold)
+    seen = nuisance.observed_probability(test.X, fold)
+    scores = doubly_robust_scores(test, response, seen)
+    effects = average_effects(test, scores, issue_of)
+    share = test.by_message().propensities[:, 1:].mean(axis=0)
+    return Ground(test.messages, test.channels, salt, nuisance, effects, share)

@@ -1,0 +1,204 @@
+"""A campaign's model: from rows of its own voter file to lifts, the same everywhere.
+
+Holds everything between a raw voter row and a lift: the column mapping, the as-of
+date, the encoding and one lift model per experiment. Saved as JSON and LightGBM text.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.ingest import TableSource, map_columns
+from features.training_set import Arm, coarsest_unit
+from features.voter import Encoding, voter_features
+from training.baselines import CellLift
+from training.effects import Ground
+from training.gbm import GbmLift, Lifts
+from training.metrics import Z95
+
+Floats = npt.NDArray[np.float64]
+
+
+class LiftModel(Protocol):
+    """What every lift model can do."""
+
+    @property
+    def ground(self) -> Ground:
+        """Nuisances and average effects."""
+
+    def predict(
+        self, X: npt.NDArray[np.float32], unit_id: npt.NDArray[np.object_]
+    ) -> Lifts:
+        """Lift, its standard deviation and the baseline outcome."""
+
+    def save(self, folder: Path) -> None:
+        """Write into an existing folder."""
+
+
+KINDS: Mapping[str, type[GbmLift] | type[CellLift]] = {
+    "GbmLift": GbmLift,
+    "CellLift": CellLift,
+}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a row of the campaign's voter file becomes features.
+
+    Attributes:
+        mapping: The campaign's [tables.voters].
+        feature_columns: Columns of voters that may be features.
+        as_of: First delivery: what is known strictly before it counts.
+        encoding: How features become numbers.
+    """
+
+    mapping: TableSource
+    feature_columns: tuple[str, ...]
+    as_of: pd.Timestamp
+    encoding: Encoding
+
+    def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
+        """Rows in the campaign's own columns as VOTERS."""
+        return map_columns(raw, self.mapping, "voters")
+
+    def features(self, voters: pd.DataFrame) -> pd.DataFrame:
+        """Features of VOTERS rows, indexed by voter_id."""
+        return voter_features(voters, self.feature_columns, as_of=self.as_of)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "mapping": self.mapping.model_dump(mode="json", by_alias=True),
+            "feature_columns": list(self.feature_columns),
+            "as_of": self.as_of.isoformat(),
+            "encoding": self.encoding.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        return cls(
+            TableSource.model_validate(stored["mapping"]),
+            tuple(stored["feature_columns"]),
+            pd.Timestamp(stored["as_of"]),
+            Encoding.from_json(stored["encoding"]),
+        )
+
+
+@dataclass(frozen=True)
+class CampaignModel:
+    """One lift model per experiment behind one reader of voter rows.
+
+    Attributes:
+        campaign: Its name.
+        reader: Voter row → features.
+        lifts: Lift model of every experiment.
+        arms: What each experiment could send.
+        champions: Which policy each lift model stands for.
+        facts: What else a user of the model must know: outcome, verdicts, data hash.
+    """
+
+    campaign: str
+    reader: Reader
+    lifts: Mapping[str, LiftModel]
+    arms: Mapping[str, tuple[Arm, ...]]
+    champions: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @property
+    def messages(self) -> list[str]:
+        """Messages of all experiments, in their order."""
+        found = (lift.ground.messages for lift in self.lifts.values())
+        return list(dict.fromkeys(m for messages in found for m in messages))
+
+    def predict(self, voters: pd.DataFrame) -> dict[str, Lifts]:
+        """Lifts of every experiment.
+
+        Args:
+            voters: VOTERS rows, n of them.
+        """
+        X = self.reader.encoding.transform(self.reader.features(voters))
+        unit = coarsest_unit(voters).to_numpy(dtype=object)
+        return {name: lift.predict(X, unit) for name, lift in self.lifts.items()}
+
+    def score(self, voters: pd.DataFrame) -> pd.DataFrame:
+        """SCORES of every voter × message, voters in their order.
+
+        Args:
+            voters: VOTERS rows.
+        """
+        parts = [
+            _long(voters["voter_id"], self.lifts[name].ground.messages, lifts)
+            for name, lifts in self.predict(voters).items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def save(self, folder: Path) -> None:
+        """Write into a new folder."""
+        folder.mkdir(parents=True)
+        for i, lift in enumerate(self.lifts.values()):
+            (folder / f"lift_{i}").mkdir()
+            lift.save(folder / f"lift_{i}")
+        stored = {
+            "campaign": self.campaign,
+            "reader": self.reader.to_json(),
+            "lifts": {name: type(lift).__name__ for name, lift in self.lifts.items()},
+            "arms": {
+                name: [list(arm) for arm in arms] for name, arms in self.arms.items()
+            },
+            "champions": dict(self.champions),
+            "facts": dict(self.facts),
+        }
+        (folder / "model.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder holds no model.
+        """
+        path = folder / "model.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected a saved model, found none")
+        stored = json.loads(path.read_text())
+        lifts = {
+            name: KINDS[kind].load(folder / f"lift_{i}")
+            for i, (name, kind) in enumerate(stored["lifts"].items())
+        }
+        return cls(
+            campaign=stored["campaign"],
+            reader=Reader.from_json(stored["reader"]),
+            lifts=lifts,
+            arms={
+                n: tuple(Arm(*a) for a in arms) for n, arms in stored["arms"].items()
+            },
+            champions=stored["champions"],
+            facts=stored["facts"],
+        )
+
+
+def _long(voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts) -> pd.DataFrame:
+    n, m = lifts.lift.shape
+    width = Z95 * lifts.se
+    return pd.DataFrame(
+        {
+            "voter_id": pd.Categorical.from_codes(
+                np.repeat(np.arange(n), m), categories=pd.Index(voter_id)
+            ),
+            "message_id": pd.Categorical.from_codes(
+                np.tile(np.arange(m), n), categories=pd.Index(messages)
+            ),
+            "lift": lifts.lift.ravel(),
+            "lift_low": (lifts.lift - width).ravel(),
+            "lift_high": (lifts.lift + width).ravel(),
+            "response": (lifts.baseline[:, None] + lifts.lift).ravel(),
+            "baseline": np.repeat(lifts.baseline, m),
+        }
+    )

@@ -1,0 +1,308 @@
+"""Model + signature + data hash → MLflow version, champion by the verdict.
+
+Nothing of a person reaches MLflow: parameters, metrics, digests, figures and the
+model; the input example is synthetic.
+"""
+
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema
+
+from training.model import CampaignModel
+
+CHAMPION = "champion"
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (
+    "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
+    "mlflow", "pandera", "pydantic",
+)  # fmt: skip
+MODEL_LIBRARIES = (
+    "lightgbm", "numpy", "pandas", "scipy", "pyarrow", "pandera", "pydantic", "duckdb",
+)  # fmt: skip
+N_EXAMPLE = 3
+
+
+@dataclass(frozen=True)
+class Version:
+    """An exact registered version.
+
+    Attributes:
+        name: Registered model.
+        version: Its number.
+        run_id: Run that made it.
+        tags: verdict, data_hash, judged_by, git_commit ...
+    """
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow finds exactly this version."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def registered_name(campaign: str) -> str:
+    """Name of a campaign's model in the registry."""
+    return f"hustings-{campaign}"
+
+
+def open_store(uri: str | None, folder: Path) -> str:
+    """Point MLflow at a server, or at the SQLite store of a folder.
+
+    Args:
+        uri: Tracking URI; None or empty for the store of the folder.
+        folder: Holds `mlflow.db` and the artifacts where there is no server.
+
+    Returns:
+        The URI in use.
+    """
+    if not uri:
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return uri
+
+
+@contextmanager
+def tracked_run(
+    campaign: str,
+    run_name: str,
+    artifacts: Path | None,
+    tags: Mapping[str, str],
+    *,
+    resume: str | None = None,
+) -> Iterator[str]:
+    """One MLflow run of a campaign; gives its run id.
+
+    Args:
+        campaign: Names the MLflow experiment.
+        run_name: Of the run.
+        artifacts: Where a SQLite store keeps artifacts; None leaves it to the server.
+        tags: Of the run.
+        resume: Run to take up again.
+    """
+    if resume is not None:
+        with mlflow.start_run(run_id=resume):
+            yield resume
+        return
+    client = MlflowClient()
+    found = client.get_experiment_by_name(campaign)
+    if found is None:
+        location = (artifacts / campaign).resolve().as_uri() if artifacts else None
+        experiment_id = client.create_experiment(campaign, artifact_location=location)
+    else:
+        experiment_id = found.experiment_id
+    with mlflow.start_run(
+        experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
+    ) as run:
+        yield str(run.info.run_id)
+
+
+def log_data(frame: pd.DataFrame, *, name: str, context: str) -> str:
+    """Digest and schema of a table, never its rows; gives the digest."""
+    dataset = mlflow.data.from_pandas(frame, name=name)
+    mlflow.log_input(dataset, context=context)
+    return str(dataset.digest)
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Parameters of the active run."""
+    mlflow.log_params({name: str(value) for name, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Metrics of the active run."""
+    mlflow.log_metrics(dict(metrics))
+
+
+def log_tags(tags: Mapping[str, str]) -> None:
+    """Tags of the active run."""
+    mlflow.set_tags(dict(tags))
+
+
+def log_file(path: Path, *, folder: str | None = None) -> None:
+    """A file as an artifact of the active run."""
+    mlflow.log_artifact(str(path), folder)
+
+
+def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of an evaluation under the same names in every run.
+
+    An interval becomes `<name>`, `<name>_low`, `<name>_high`. With several experiments
+    each figure is under `<experiment>/`.
+    """
+    several = len(evaluation["experiments"]) > 1
+    found: dict[str, float] = {}
+    for experiment_id, result in evaluation["experiments"].items():
+        slug = "".join(c if c.isalnum() else "_" for c in experiment_id)
+        prefix = f"{slug}/" if several else ""
+        intervals = {
+            "gain_from_personalising": result["gain_from_personalising"],
+            "calibration_slope": result["calibration"]["slope"],
+            "permuted_gain": result["checks"]["permuted_gain"],
+            **{f"gain_{p}": row["gain"] for p, row in result["policies"].items()},
+            **{f"difference_{p}": d for p, d in result["differences"].items()},
+            **{f"area_{p}": a for p, a in result["area"].items()},
+        }
+        for name, interval in intervals.items():
+            for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                found[f"{prefix}{name}{suffix}"] = float(interval[key])
+        for check in ("sample_ratio", "attrition"):
+            p_value = float(result["checks"][check]["p_value"])
+            found[f"{prefix}{check}_p_value"] = p_value
+    return found
+
+
+def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Rows that look like the campaign's voter file and are nobody's.
+
+    Args:
+        raw: Rows of the file, in its own columns; numbers are drawn between its
+            quartiles, texts among values that at least 20 people share.
+        seed: Of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    for name in raw.columns:
+        column = raw[name]
+        if pd.api.types.is_numeric_dtype(column):
+            low, high = column.quantile([0.25, 0.75]).fillna(0.0)
+            drawn = rng.integers(int(low), max(int(high), int(low)) + 1, N_EXAMPLE)
+            found[str(name)] = drawn.astype(np.float64)
+        else:
+            counts = column.dropna().astype(str).value_counts()
+            shared = list(counts.index[counts >= 20]) or [f"synthetic {name}"]
+            found[str(name)] = [str(v) for v in rng.choice(shared, N_EXAMPLE)]
+    return pd.DataFrame(found)
+
+
+def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
+    """Voter columns in, scores out; every column may be left out or missing."""
+    inputs = [
+        ColSpec(
+            DataType.double
+            if pd.api.types.is_numeric_dtype(example[name])
+            else DataType.string,
+            str(name),
+            required=False,
+        )
+        for name in example.columns
+    ]
+    values = ("lift", "lift_low", "lift_high", "response", "baseline")
+    outputs = [
+        ColSpec(DataType.double, f"{value}__{message}")
+        for value in values
+        for message in model.messages
+    ]
+    voter = ColSpec(DataType.string, "voter_id")
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema([voter, *outputs]))
+
+
+def log_and_register(
+    model: CampaignModel,
+    folder: Path,
+    example: pd.DataFrame,
+    tags: Mapping[str, str],
+) -> Version:
+    """Log a saved model in the active run and register it as a new version.
+
+    Args:
+        model: The model.
+        folder: Where it was saved.
+        example: From `synthetic_example`.
+        tags: Of the version.
+    """
+    name = registered_name(model.campaign)
+    logged = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(ROOT / "training" / "pyfunc.py"),
+        artifacts={"model": str(folder)},
+        code_paths=[str(ROOT / "features"), str(ROOT / "training")],
+        signature=signature_of(example, model),
+        input_example=example,
+        pip_requirements=_pinned(MODEL_LIBRARIES),
+        registered_model_name=name,
+    )
+    client = MlflowClient()
+    number = str(logged.registered_model_version)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
+    found = client.get_model_version(name, number)
+    return Version(name, number, str(found.run_id), dict(found.tags))
+
+
+def promote(version: Version) -> None:
+    """Make a version the champion: what scoring, planning and serving take."""
+    MlflowClient().set_registered_model_alias(version.name, CHAMPION, version.version)
+
+
+def champion_version(campaign: str) -> Version | None:
+    """The present champion of a campaign, None where there is none."""
+    name = registered_name(campaign)
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    return Version(name, str(found.version), str(found.run_id), dict(found.tags))
+
+
+def download(version: Version, folder: Path) -> Path:
+    """The saved model of an exact version, as `CampaignModel.load` reads it."""
+    local = mlflow.artifacts.download_artifacts(
+        artifact_uri=version.uri, dst_path=str(folder)
+    )
+    saved = sorted(Path(local).glob("artifacts/*/model.json"))
+    if not saved:
+        raise FileNotFoundError(f"{version.uri}: expected artifacts/*/model.json")
+    return saved[0].parent
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the libraries that make a result."""
+    found = {name: installed_version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+def git_commit() -> str:
+    """Commit of the code, with "+changes" where files differ; "unknown" without git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+changes" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _pinned(names: Sequence[str]) -> list[str]:
+    return [f"{name}=={installed_version(name)}" for name in names]

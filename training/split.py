@@ -1,0 +1,53 @@
+"""Folds that never split the coarsest unit, the same for a unit wherever it is seen."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def unit_uniforms(
+    unit_id: Sequence[str] | npt.NDArray[np.object_], *, salt: str
+) -> Floats:
+    """A number in [0, 1) for every unit, fixed by its id and the salt alone.
+
+    The same unit gets the same number on another day, in another file and behind the
+    endpoint; so a holdout stays a holdout, and a training voter keeps its fold.
+
+    Args:
+        unit_id: Shape (n,).
+        salt: Separates uses (and campaigns) from one another.
+    """
+    codes, units = pd.factorize(np.asarray(unit_id, dtype=object))
+    key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+    drawn = [
+        int.from_bytes(
+            hashlib.blake2b(str(u).encode(), digest_size=8, key=key).digest(), "big"
+        )
+        for u in units
+    ]
+    # the top 53 bits: a double holds them exactly, so 1.0 is never reached
+    uniforms: Floats = np.array([d >> 11 for d in drawn], dtype=np.float64) / 2**53
+    return uniforms[codes]
+
+
+def unit_folds(
+    unit_id: Sequence[str] | npt.NDArray[np.object_], n_folds: int, *, salt: str
+) -> Ints:
+    """The fold of every voter; one unit, one fold.
+
+    Args:
+        unit_id: Coarsest unit of each voter, shape (n_voters,): neighbours leak
+            through the address, so a household or cluster stays together.
+        n_folds: How many folds.
+        salt: Seed and purpose; two salts give independent folds.
+
+    Returns:
+        Fold in 0..n_folds - 1, shape (n_voters,).
+    """
+    return (unit_uniforms(unit_id, salt=salt) * n_folds).astype(np.int64)
