@@ -1,0 +1,316 @@
+"""`hustings`: one subcommand per stage, in the order in which the data flow.
+
+Nothing heavy is imported before a subcommand needs it, so that --help is quick.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from experiments.run import Run
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+
+OK, FAILED, BAD_INPUT, MISSING = 0, 1, 2, 3
+"""Exit codes: done; a fault of ours; the campaign or its data; a file not there."""
+SHOW_AFTER_S = 2.0
+
+app = typer.Typer(
+    name="hustings",
+    help="From randomised message tests to a budgeted plan: who gets which message.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console(stderr=True)
+
+_Campaign = Annotated[
+    str, typer.Argument(help="A shipped campaign's name, a folder, or a campaign.toml.")
+]
+_Data = Annotated[
+    Path, typer.Option("--data", help="Folder of runs.", envvar="HUSTINGS_RUNS")
+]
+_Store = Annotated[
+    Path, typer.Option("--store", help="Folder of the MLflow store without a server.")
+]
+_Mlflow = Annotated[
+    str,
+    typer.Option("--mlflow", help="MLflow server.", envvar="MLFLOW_TRACKING_URI"),
+]
+_RunId = Annotated[
+    str, typer.Option("--run", help="Run to work in; the latest without.")
+]
+_Trials = Annotated[int, typer.Option("--trials", min=1, help="Settings tried.")]
+_Limit = Annotated[
+    float, typer.Option("--time-limit", min=1, help="Seconds for each tuning.")
+]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+_Voters = Annotated[
+    int, typer.Option("--voters", help="Simulated voters, where the campaign is one.")
+]
+_DEFAULT_DATA, _DEFAULT_STORE = Path(".data"), Path(".mlflow")
+
+
+@contextmanager
+def _errors_told(*, debug: bool) -> Iterator[None]:
+    """A wrong campaign or table ends with its message and an exit code of its own."""
+    from features.ingest import DataMissing
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort, KeyboardInterrupt):
+        raise
+    except Exception as failure:
+        if debug:
+            raise
+        console.print(f"[red]error:[/red] {_escaped(str(failure) or repr(failure))}")
+        missing = isinstance(failure, FileNotFoundError | DataMissing)
+        bad_input = isinstance(failure, ValueError)
+        code = MISSING if missing else BAD_INPUT if bad_input else FAILED
+        if code == FAILED:
+            console.print(f"{type(failure).__name__}; --debug shows where")
+        raise typer.Exit(code) from None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for the stage and a line for the step, once it takes over two seconds."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from experiments.run import STAGES
+
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=console, transient=True) as shown:
+        stages = shown.add_task("stages", total=len(STAGES), visible=False)
+        step = shown.add_task("", total=None, visible=False)
+
+        def tell(what: str, done: int, total: int) -> None:
+            visible = time.monotonic() - started > SHOW_AFTER_S
+            if what in STAGES:
+                shown.update(
+                    stages, description=what, completed=done, total=total,
+                    visible=visible,
+                )  # fmt: skip
+                shown.update(step, visible=False)
+                if not console.is_terminal and done == STAGES.index(what):
+                    console.print(f"{what} ...")
+            else:
+                shown.update(
+                    step, description=f"  {what[:30]}", completed=done,
+                    total=total or None, visible=visible,
+                )  # fmt: skip
+
+        yield tell
+
+
+def _make_run(
+    campaign: str,
+    data: Path,
+    store: Path,
+    mlflow: str,
+    *,
+    run_id: str,
+    trials: int,
+    time_limit: float,
+    voters: int = 0,
+) -> "Run":
+    from experiments.run import Run
+    from experiments.spec import load_campaign
+
+    declared = load_campaign(campaign)
+    if voters and declared.simulate is not None:
+        smaller = declared.simulate.model_copy(update={"n_voters": voters})
+        declared.simulate = smaller
+    home = data / declared.campaign.name
+    return Run(
+        campaign=declared,
+        home=home,
+        folder=home / run_id,
+        run_id=run_id,
+        store=store,
+        mlflow_uri=mlflow,
+        n_trials=trials,
+        time_limit_s=time_limit,
+    )
+
+
+def _new_run_id() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(help="Voter file to look at.")],
+    debug: _Debug = False,
+) -> None:
+    """Look at a new voter file and draft its mapping, with reasons."""
+    with _errors_told(debug=debug):
+        from features.draft import draft_mapping
+
+        for file in files:
+            typer.echo(draft_mapping(file).toml())
+
+
+def _stage(
+    stage: str,
+    campaign: str,
+    run_id: str,
+    trials: int,
+    time_limit: float,
+    data: Path,
+    store: Path,
+    mlflow: str,
+    voters: int,
+    *,
+    debug: bool,
+) -> None:
+    with _errors_told(debug=debug):
+        from dataclasses import replace
+
+        from experiments.run import latest, point_to, run_stage
+
+        first = stage == "ingest"
+        run = _make_run(
+            campaign, data, store, mlflow,
+            run_id=run_id or (_new_run_id() if first else ""),
+            trials=trials, time_limit=time_limit, voters=voters,
+        )  # fmt: skip
+        known = run.run_id or latest(run.home)
+        if not known:
+            raise FileNotFoundError(
+                f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+            )
+        run = replace(run, run_id=known, folder=run.home / known)
+        with _progress() as tell:
+            run_stage(replace(run, tell=tell), stage)
+        if first:
+            point_to(run.home, run.run_id)
+        typer.echo(run.folder)
+
+
+def _stage_command(stage: str, told: str) -> None:
+    """One subcommand of a stage; all of them take the same options."""
+
+    def command(
+        campaign: _Campaign = "sample",
+        run: _RunId = "",
+        trials: _Trials = 10,
+        time_limit: _Limit = 60.0,
+        data: _Data = _DEFAULT_DATA,
+        store: _Store = _DEFAULT_STORE,
+        mlflow: _Mlflow = "",
+        voters: _Voters = 0,
+        debug: _Debug = False,
+    ) -> None:
+        _stage(
+            stage, campaign, run, trials, time_limit, data, store, mlflow, voters,
+            debug=debug,
+        )  # fmt: skip
+
+    command.__doc__ = told
+    app.command(stage)(command)
+
+
+for _name, _told in (
+    ("ingest", "Raw files to checked tables and quarantine; starts a run."),
+    ("features", "Checked tables to the training set."),
+    ("train", "Training set to tuned candidates, tracked in MLflow."),
+    ("evaluate", "Candidates against the baselines they have to beat."),
+    ("promote", "Register the candidate that deserves it; champion by the verdict."),
+    ("score", "Lift of every message for every voter."),
+    ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
+    ("report", "The page a person looks at."),
+):
+    _stage_command(_name, _told)
+
+
+@app.command()
+def run(
+    campaign: _Campaign = "sample",
+    trials: _Trials = 10,
+    time_limit: _Limit = 60.0,
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    voters: _Voters = 0,
+    debug: _Debug = False,
+) -> None:
+    """Every stage: raw tables to checked tables, model, plan and report."""
+    with _errors_told(debug=debug):
+        from dataclasses import replace
+
+        from experiments.run import run_campaign
+
+        made = _make_run(
+            campaign, data, store, mlflow, run_id=_new_run_id(),
+            trials=trials, time_limit=time_limit, voters=voters,
+        )  # fmt: skip
+        with _progress() as tell:
+            folder = run_campaign(replace(made, tell=tell))
+        _summary(folder)
+
+
+def _summary(folder: Path) -> None:
+    """What came out and where it lies."""
+    import json
+
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    told = json.loads((folder / "run.json").read_text())
+    plan, promoted = told["plan"], json.loads((folder / "promoted.json").read_text())
+    typer.echo(evaluation["headline"]["sentence"])
+    typer.echo(
+        f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
+        f"{plan['budget_usd']:,.2f} USD."
+    )
+    typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
+    quarantined = json.loads((folder / "ingest.json").read_text())
+    n = sum(row["quarantined"] for row in quarantined.values())
+    typer.echo(f"Rows quarantined: {n:,}.")
+    typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
+    typer.echo(f"Results: {folder}/")
+    typer.echo(f"Report:  {folder / 'report.html'}")
+
+
+@app.command()
+def serve(
+    campaign: _Campaign = "sample",
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 3000,
+    data: _Data = _DEFAULT_DATA,
+    debug: _Debug = False,
+) -> None:
+    """The scoring endpoint of a campaign's champion, on loopback; needs a key.
+
+    HUSTINGS_API_KEY holds the key that every request but health must carry.
+    """
+    with _errors_told(debug=debug):
+        from serving.service import serve_bundle
+
+        from experiments.spec import load_campaign
+
+        name = load_campaign(campaign).campaign.name
+        serve_bundle(data / name / "serving", host=host, port=port)
+
+
+def main() -> None:
+    """Entry point of the script `hustings`."""
+    sys.argv[0] = "hustings"
+    app()
+
+
+if __name__ == "__main__":
+    main()

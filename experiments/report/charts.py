@@ -1,0 +1,458 @@
+"""The charts of the report; the same go to the experiment tracker."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from experiments.report.words import (
+    POLICIES,
+    Row,
+    Span,
+    as_span,
+    interval_text,
+    large_cells,
+    number_text,
+    people_text,
+    slugs_of,
+    usd_text,
+)
+
+HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 40
+CHART_MESSAGES_TOP, CHART_MESSAGES_BOTTOM = 14, 6
+CHART_WIDTH_PX = 760
+Figure = alt.Chart | alt.LayerChart
+
+BLUE, VERMILLION, GREEN, GREY, INK = (
+    "#0067a3", "#c8500a", "#00795a", "#8b939c", "#1c2833",
+)  # fmt: skip
+CROSSES_ZERO = "#e6e9ec"
+CHANNEL_COLOURS = [
+    "#0067a3", "#e69f00", "#00795a", "#cc79a7", "#56b4e9", "#c8500a", "#8b939c",
+    "#5b4b8a",
+]  # fmt: skip
+CURVE_STYLE = {
+    "Personalised": (BLUE, [1, 0]),
+    "Best mix, untargeted": (VERMILLION, [7, 3]),
+    "One split": (GREEN, [2, 2]),
+    "Single best message": (GREY, [8, 3, 2, 3]),
+}
+BANDED = ("Personalised", "Best mix, untargeted")
+"""Two bands tell the comparison that decides; four would hide each other."""
+
+
+def figures(
+    evaluation: Mapping[str, Any], run: Mapping[str, Any], messages: pd.DataFrame
+) -> dict[str, Figure]:
+    """Every chart of the report, the same that go to the experiment tracker.
+
+    Args:
+        evaluation: As in `evaluation.json`, effects in outcome units.
+        run: As in `run.json`; its `plan` holds `contacts_by_day`.
+        messages: The `messages` table.
+
+    Returns:
+        Charts by name: `<experiment>/policies`, `/messages`, `/segments`, `/curve`,
+        `/calibration`, and `overview` and `schedule` for the whole; a chart without
+        data is left out.
+    """
+    experiments = evaluation["experiments"]
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    issues = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    drawn: dict[str, Figure | None] = {
+        "overview": _overview_chart(experiments, unit),
+        "schedule": _schedule_chart(run.get("plan", {}).get("contacts_by_day", [])),
+    }
+    for experiment_id, slug in slugs_of(experiments).items():
+        result = experiments[experiment_id]
+        budget_usd = evaluation["spend_per_voter_usd"]
+        drawn |= {
+            f"{slug}/policies": _policies_chart(result, unit),
+            f"{slug}/messages": _messages_chart(result, unit, issues),
+            f"{slug}/segments": _segments_chart(result, unit),
+            f"{slug}/curve": _curve_chart(result, unit, budget_usd),
+            f"{slug}/calibration": _calibration_chart(result, unit),
+        }
+    return {name: _styled(chart) for name, chart in drawn.items() if chart is not None}
+
+
+def figure_png(chart: Figure) -> bytes:
+    """A chart as a PNG picture, drawn without a browser or a network."""
+    png: bytes = vl_convert.vegalite_to_png(
+        chart.to_dict(), vl_version=vega_lite(), scale=2
+    )
+    return png
+
+
+def vega_lite() -> str:
+    """The Vega-Lite version that altair writes, as the converter names it."""
+    return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+
+
+def _styled(chart: Figure) -> Figure:
+    font = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
+    styled: Figure = (
+        chart.properties(width=CHART_WIDTH_PX)
+        .configure(font=font, background="white")
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=INK, titleColor="#56616c", gridColor="#eceff1", labelFontSize=12,
+            titleFontSize=12, titleFontWeight="normal", domainColor="#c3cad1",
+            tickColor="#c3cad1", labelLimit=190,
+        )
+        .configure_legend(
+            orient="top", labelFontSize=12, labelColor=INK, title=None, columns=3,
+            symbolStrokeWidth=2.5, labelLimit=260,
+        )
+        .configure_title(anchor="start", fontSize=15, color=INK)
+    )  # fmt: skip
+    return styled
+
+
+def _on(rows: Iterable[Row]) -> alt.Chart:
+    """An empty chart on rows that are written into the page itself."""
+    rounded = [{k: _rounded(v) for k, v in row.items()} for row in rows]
+    return alt.Chart({"values": rounded})
+
+
+def _layers(*layers: alt.Chart) -> alt.LayerChart:
+    return alt.LayerChart(layer=list(layers))
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _span_row(span: Span) -> dict[str, Any]:
+    return {
+        **span._asdict(),
+        "text": interval_text(span),
+        "short": interval_text(span, ""),
+    }
+
+
+def _zero(axis: str = "x") -> alt.Chart:
+    at: dict[str, Any] = {axis: alt.datum(0)}
+    line: alt.Chart = _on([{}]).mark_rule(color="#56616c").encode(**at)
+    return line
+
+
+def _points_axis(title: str = "points", padding_px: int = 12) -> alt.X:
+    return alt.X(
+        "value:Q",
+        title=title,
+        scale=alt.Scale(zero=True, nice=False, padding=padding_px),
+        axis=alt.Axis(tickCount=6, labelFlush=True),
+    )
+
+
+def _forest(rows: Sequence[Row], label: str, title: str) -> alt.LayerChart:
+    """One dot with its interval a row, its numbers written above it."""
+    base = _on(rows).encode(
+        x=_points_axis(title, padding_px=55),
+        y=alt.Y(f"{label}:N", sort=[row[label] for row in rows], title=None),
+        tooltip=[alt.Tooltip(f"{label}:N", title=" "), alt.Tooltip("text:N")],
+    )
+    colour = alt.Color("colour:N", scale=None)
+    ends = {"x": alt.X("low:Q"), "x2": alt.X2("high:Q"), "color": colour}
+    words = base.mark_text(dy=-12, fontSize=12, color=INK).encode(text="short:N")
+    # the words stand free of the zero line on a white edge of their own
+    edge = base.mark_text(dy=-12, fontSize=12, stroke="white", strokeWidth=5)
+    return _layers(
+        _zero(),
+        base.mark_rule(strokeWidth=2.5).encode(**ends),
+        base.mark_circle(size=90, opacity=1).encode(color=colour),
+        edge.encode(text="short:N"),
+        words,
+    ).properties(height=44 * len(rows))
+
+
+def _overview_chart(experiments: Mapping[str, Row], unit: float) -> Figure | None:
+    if len(experiments) < 2:
+        return None
+    rows = []
+    for experiment_id, result in experiments.items():
+        span = as_span(result["gain_from_personalising"], unit)
+        colour = BLUE if span.low > 0 else GREY
+        rows.append({"experiment": experiment_id, "colour": colour, **_span_row(span)})
+    title = "What personalising adds over the best untargeted choice, points"
+    return _forest(rows, "experiment", "points").properties(title=title)
+
+
+def _policies_chart(result: Row, unit: float) -> Figure | None:
+    rows = [
+        {
+            "policy": POLICIES[name],
+            "colour": BLUE if name == "personalised" else INK,
+            **_span_row(as_span(result["policies"][name]["gain"], unit)),
+        }
+        for name in POLICIES
+        if name in result["policies"]
+    ]
+    title = "Gain of each policy at the same budget"
+    return _forest(rows, "policy", "points per voter").properties(title=title)
+
+
+def best_first(result: Row) -> list[Row]:
+    """The messages that may be shown, the strongest first."""
+    shown = large_cells(result["messages"], "n_sent")
+    return sorted(shown, key=lambda row: -as_span(row["shrunken"]).value)
+
+
+def extremes(messages: Sequence[Row]) -> list[Row]:
+    """The messages that are drawn: all of a few, the ends of many."""
+    if len(messages) <= CHART_MESSAGES_TOP + CHART_MESSAGES_BOTTOM + 4:
+        return list(messages)
+    return [*messages[:CHART_MESSAGES_TOP], *messages[-CHART_MESSAGES_BOTTOM:]]
+
+
+def _message_label(row: Row, issues: Mapping[str, str], *, several: bool) -> str:
+    issue = row.get("issue") or issues.get(row["message_id"], "")
+    return f"{row['message_id']} · {issue}" if several and issue else row["message_id"]
+
+
+def _messages_chart(
+    result: Row, unit: float, issues: Mapping[str, str]
+) -> Figure | None:
+    chosen = extremes(best_first(result))
+    if not chosen:
+        return None
+    several = len({row.get("issue") for row in chosen}) > 1
+    labels = [_message_label(row, issues, several=several) for row in chosen]
+    rows = [
+        {"message": label, "estimate": kind, **_span_row(as_span(row[key], unit))}
+        for label, row in zip(labels, chosen, strict=True)
+        for kind, key in (("corrected for luck", "shrunken"), ("as measured", "effect"))
+    ]
+    kinds = ["corrected for luck", "as measured"]
+    base = _on(rows).encode(
+        x=_points_axis("effect, points"),
+        y=alt.Y("message:N", sort=labels, title=None, scale=alt.Scale(padding=0.3)),
+        yOffset=alt.YOffset("estimate:N", sort=kinds),
+        color=alt.Color(
+            "estimate:N",
+            scale=alt.Scale(domain=kinds, range=[BLUE, GREY]),
+            legend=alt.Legend(columns=1),
+        ),
+        tooltip=[
+            alt.Tooltip(f"{field}:N") for field in ("message", "estimate", "text")
+        ],
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q")
+    dots = base.mark_point(size=55, opacity=1, filled=True).encode(
+        shape=alt.Shape("estimate:N", scale=alt.Scale(domain=kinds,
+                        range=["circle", "diamond"])),
+    )  # fmt: skip
+    return _layers(_zero(), bars, dots).properties(
+        height=17 * len(rows), title="Effect of each message"
+    )
+
+
+def heat_map_cells(result: Row) -> list[Row]:
+    """The cells that may be shown and fit into the heat map."""
+    best = [row["message_id"] for row in best_first(result)[:HEAT_MAP_MESSAGES]]
+    cells = [
+        cell
+        for cell in large_cells(result["segments"], "n")
+        if cell["message_id"] in best
+    ]
+    largest = sorted(cells, key=lambda cell: -cell["n"])
+    groups = list(dict.fromkeys(cell["segment"] for cell in largest))
+    return [cell for cell in cells if cell["segment"] in groups[:HEAT_MAP_GROUPS]]
+
+
+def _segments_chart(result: Row, unit: float) -> Figure | None:
+    cells = heat_map_cells(result)
+    if not cells:
+        return None
+    rows = [_heat_map_row(cell, unit) for cell in cells]
+    best = [row["message_id"] for row in best_first(result)[:HEAT_MAP_MESSAGES]]
+    slanted = len({row["message"] for row in rows}) > 2
+    strongest = max((abs(row["value"]) for row in rows if row["decides"]), default=1)
+    base = _on(rows).encode(
+        x=alt.X(
+            "message:N", sort=best, title=None, axis=_column_labels(slanted=slanted)
+        ),
+        y=alt.Y("segment:N", sort=sorted({row["segment"] for row in rows}), title=None),
+        tooltip=[
+            alt.Tooltip(f"{f}:N")
+            for f in ("message", "segment", "effect", "range", "people")
+        ],
+    )
+    colour = alt.Color(
+        "value:Q",
+        scale=alt.Scale(
+            domain=[-strongest, 0, strongest], range=["#b04a06", "#f7f7f7", "#0b66a8"]
+        ),
+        legend=alt.Legend(title="points", orient="bottom", format=".1~f", tickCount=5),
+    )
+    decides = alt.datum.decides
+    fill = alt.when(decides).then(colour).otherwise(alt.value(CROSSES_ZERO))
+    deep = f"datum.decides && abs(datum.value) > {0.7 * strongest}"
+    ink = alt.when(deep).then(alt.value("white")).otherwise(alt.value(INK))
+    return _layers(
+        base.mark_rect(stroke="white", strokeWidth=2).encode(color=fill),
+        base.mark_text(dy=-6, fontSize=12, fontWeight=600).encode(
+            text="effect:N", color=ink
+        ),
+        base.mark_text(dy=8, fontSize=10).encode(text="range:N", color=ink),
+    ).properties(
+        height=34 * len({row["segment"] for row in rows}),
+        title="Effect of each message by group, points",
+        # slanted column names need room at the right
+        padding={"left": 5, "top": 5, "bottom": 5, "right": 45 if slanted else 5},
+    )
+
+
+def _column_labels(*, slanted: bool) -> alt.Axis:
+    angle = -30 if slanted else 0
+    return alt.Axis(
+        orient="top", labelAngle=angle, labelLimit=140, domain=False, ticks=False
+    )
+
+
+def _heat_map_row(cell: Row, unit: float) -> dict[str, Any]:
+    span = as_span(cell["effect"], unit)
+    largest = max(map(abs, span))
+    decimals = 0 if largest >= 10 else 1 if largest >= 1 else 2  # a cell is narrow
+    low, high = number_text(span.low, decimals), number_text(span.high, decimals)
+    return {
+        "message": cell["message_id"],
+        "segment": cell["segment"],
+        "value": span.value,
+        "decides": span.decides,
+        "effect": number_text(span.value, decimals, sign=True),
+        "range": f"{low} to {high}",
+        "people": people_text(cell["n"]),
+    }
+
+
+def _curve_chart(result: Row, unit: float, budget_usd: float) -> Figure | None:
+    rows = [
+        {
+            "policy": POLICIES[point["policy"]],
+            "spend": float(point["spend_per_voter_usd"]),
+            **_span_row(as_span({**point, "value": point["gain"]}, unit)),
+        }
+        for point in result["curve"]
+        if POLICIES.get(point["policy"]) in CURVE_STYLE
+    ]
+    if not rows:
+        return None
+    return _layers(_zero("y"), *_curves(rows), *_budget_mark(budget_usd)).properties(
+        height=320, title="Gain for the money"
+    )
+
+
+def _curves(rows: Sequence[Row]) -> list[alt.Chart]:
+    present = [name for name in CURVE_STYLE if any(r["policy"] == name for r in rows)]
+    colours = [CURVE_STYLE[name][0] for name in present]
+    dashes = [CURVE_STYLE[name][1] for name in present]
+    base = _on(rows).encode(
+        x=alt.X("spend:Q", title="spend per voter, USD", scale=alt.Scale(nice=False),
+                axis=alt.Axis(format="$,.4~g", tickCount=6, grid=False)),
+        y=alt.Y("value:Q", title="gain, points per voter"),
+    )  # fmt: skip
+    bands = [_band(rows, name) for name in present if name in BANDED]
+    legend = alt.Legend(columns=2, symbolType="stroke", symbolSize=500)
+    lines = base.mark_line(strokeWidth=2.5).encode(
+        color=alt.Color(
+            "policy:N",
+            scale=alt.Scale(domain=present, range=colours),
+            legend=legend,
+        ),
+        strokeDash=alt.StrokeDash(
+            "policy:N", scale=alt.Scale(domain=present, range=dashes)
+        ),
+    )
+    hover = base.mark_point(size=140, opacity=0).encode(
+        tooltip=[
+            alt.Tooltip("policy:N"),
+            alt.Tooltip("spend:Q", format="$,.2f"),
+            alt.Tooltip("text:N", title="gain"),
+        ]
+    )
+    return [*bands, lines, hover]
+
+
+def _band(rows: Sequence[Row], policy: str) -> alt.Chart:
+    band = _on(row for row in rows if row["policy"] == policy)
+    colour = CURVE_STYLE[policy][0]
+    ends = {"y": alt.Y("low:Q", title="gain, points per voter"), "y2": "high:Q"}
+    area: alt.Chart = band.mark_area(opacity=0.13, color=colour).encode(
+        x="spend:Q", **ends
+    )
+    return area
+
+
+def _budget_mark(budget_usd: float) -> list[alt.Chart]:
+    words = f"budget: {usd_text(budget_usd)} a voter"
+    at = _on([{"spend": float(budget_usd), "words": words}]).encode(x="spend:Q")
+    return [
+        at.mark_rule(color=INK, strokeDash=[4, 3]),
+        at.mark_text(align="left", dx=6, fontSize=12, color=INK).encode(
+            y=alt.value(10), text="words:N"
+        ),
+    ]
+
+
+def _calibration_groups(result: Row) -> list[Row]:
+    groups = large_cells(result["calibration"]["groups"], "n")
+    pooled = [group for group in groups if group["message_id"] == "all"]
+    return pooled or groups
+
+
+def _calibration_chart(result: Row, unit: float) -> Figure | None:
+    rows = [
+        {
+            "predicted": group["predicted"] / unit,
+            "message": group["message_id"],
+            **_span_row(as_span(group["realised"], unit)),
+        }
+        for group in _calibration_groups(result)
+    ]
+    if not rows:
+        return None
+    ends = [end for row in rows for end in (row["predicted"], row["value"])]
+    line = _on([{"at": float(end)} for end in (min(ends), max(ends))])
+    base = _on(rows).encode(
+        x=alt.X("predicted:Q", title="predicted effect, points",
+                scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=5)),
+        y=alt.Y("value:Q", title="measured effect, points",
+                scale=alt.Scale(zero=False, padding=12)),
+        tooltip=[alt.Tooltip("predicted:Q", format="+.2f"),
+                 alt.Tooltip("text:N", title="measured")],
+    )  # fmt: skip
+    return _layers(
+        line.mark_line(color=GREY, strokeDash=[5, 4]).encode(x="at:Q", y="at:Q"),
+        base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_circle(color=BLUE, size=80, opacity=1),
+    ).properties(height=320, title="Predicted and measured effect")
+
+
+def _schedule_chart(contacts_by_day: Iterable[Row]) -> Figure | None:
+    rows = sorted(
+        (
+            {"day": pd.Timestamp(row["send_on"]), "channel": row["channel"],
+             "contacts": int(row["n"])}
+            for row in large_cells(contacts_by_day, "n")
+        ),
+        key=lambda row: row["day"],
+    )  # fmt: skip
+    if not rows:
+        return None
+    days = [f"{row['day'].day} {row['day']:%b}" for row in rows]
+    named = [{**row, "day": day} for row, day in zip(rows, days, strict=True)]
+    bars: alt.Chart = _on(named).mark_bar().encode(
+        x=alt.X("day:O", sort=list(dict.fromkeys(days)), title=None,
+                axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("contacts:Q", title="contacts", axis=alt.Axis(tickCount=5)),
+        color=alt.Color("channel:N", scale=alt.Scale(range=CHANNEL_COLOURS)),
+        tooltip=["day:N", "channel:N", alt.Tooltip("contacts:Q", format=",")],
+    )  # fmt: skip
+    return bars.properties(height=220, title="Contacts by day")

@@ -1,0 +1,142 @@
+"""Numbers and names in words for people; small groups are hidden here."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+SMALLEST_CELL = 20
+"""Groups with fewer people are never shown: they would speak of persons."""
+
+Row = Mapping[str, Any]
+
+MINUS, NOT_SHOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
+POLICIES = {
+    "nobody": "Nobody",
+    "single_best": "Single best message",
+    "best_mix": "Best mix, untargeted",
+    "one_covariate": "One split",
+    "champion": "In use now",
+    "personalised": "Personalised",
+}
+"""Policies in the order in which the page lists them, with names for people."""
+
+
+class Span(NamedTuple):
+    """An estimate with its 95 % interval, in points."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def decides(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def as_span(interval: Any, unit: float = 1.0) -> Span:
+    """An interval of the evaluation in units of `unit`; unknown as NaN."""
+    if not isinstance(interval, Mapping):
+        return Span(math.nan, math.nan, math.nan)
+    ends = (interval.get(end) for end in ("value", "low", "high"))
+    return Span(*(math.nan if end is None else float(end) / unit for end in ends))
+
+
+def number_text(value: float | None, decimals: int = 0, *, sign: bool = False) -> str:
+    """A number with thousands set off, and a true minus sign."""
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    rounded = round(float(value), decimals) + 0.0
+    text = f"{rounded:{'+' if sign and rounded else ''},.{decimals}f}"
+    return text.replace("-", MINUS)
+
+
+def _decimals(*values: float) -> int:
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+    largest = max(sizes, default=0)
+    if largest >= 100:
+        return 0
+    # a bound of 0.04 must not read as zero: zero is what decides
+    vanishes = any(0.005 <= size < 0.05 for size in sizes)
+    return 2 if largest < 1 or vanishes else 1
+
+
+def interval_text(span: Span, unit: str = "points") -> str:
+    """An effect in words.
+
+    >>> interval_text(Span(2.1, 1.6, 2.62))
+    '+2.1 points (1.6 to 2.6)'
+    """
+    if not math.isfinite(span.value):
+        return "unknown"
+    if span == (0, 0, 0):
+        return f"0 {unit}".rstrip()
+    decimals = _decimals(*span)
+    value = number_text(span.value, decimals, sign=True)
+    named = f"{value} {unit}" if unit else value
+    if not (math.isfinite(span.low) and math.isfinite(span.high)):
+        return named
+    low, high = number_text(span.low, decimals), number_text(span.high, decimals)
+    return f"{named} ({low} to {high})"
+
+
+def usd_text(value: float | None) -> str:
+    """An amount of money, in cents where it is small."""
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    return f"${number_text(value, 2 if abs(value) < 1000 else 0)}"
+
+
+def share_text(value: float | None) -> str:
+    """A share as a percentage."""
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    percent = 100 * float(value)
+    return f"{number_text(percent, 0 if percent >= 10 or percent == 0 else 1)} %"
+
+
+def p_text(value: float) -> str:
+    """A p-value."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def day_text(value: Any) -> str:
+    """A day."""
+    day = pd.Timestamp(value)
+    return f"{day.day} {day:%b %Y}"
+
+
+def people_text(count: float) -> str:
+    """A count of people, hidden where it is small.
+
+    >>> people_text(1234), people_text(7), people_text(0)
+    ('1,234', 'fewer than 20', '0')
+    """
+    return f"fewer than {SMALLEST_CELL}" if is_small(count) else number_text(count)
+
+
+def is_small(count: float) -> bool:
+    """Whether a count is of so few people that it must not be shown."""
+    return 0 < count < SMALLEST_CELL
+
+
+def large_cells(rows: Iterable[Row], count: str) -> list[Row]:
+    """The rows that speak of enough people to be shown at all."""
+    return [row for row in rows if row[count] >= SMALLEST_CELL]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name) or "_"
+
+
+def slugs_of(names: Iterable[str]) -> dict[str, str]:
+    """A distinct file name for each name."""
+    slugs: dict[str, str] = {}
+    for name in names:
+        slug = _slug(name)
+        taken = set(slugs.values())
+        slugs[name] = slug if slug not in taken else f"{slug}_{len(slugs)}"
+    return slugs

@@ -1,0 +1,1 @@
+"""Registered model → scores, budgeted plan, scoring endpoint."""

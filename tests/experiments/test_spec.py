@@ -1,0 +1,265 @@
+"""What a campaign may declare, what it may not, and how it is told."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.spec import (
+    EXPERIMENTS,
+    Campaign,
+    CampaignError,
+    check_experiments,
+    data_dir,
+    feature_columns,
+    load_campaign,
+    parse_campaign,
+    toml_lines,
+)
+from features.draft import draft_mapping
+
+TERMS = 'source = "s"\nlicence = "l"\npermitted_use = "u"\n'
+TEXT = f"""\
+[campaign]
+name = "tiny"
+title = "A tiny campaign"
+question = "Does it work?"
+rule_set = "us_default"
+as_of = 2012-09-01
+seed = 1
+
+[outcome]
+name = "moved"
+label = "moved"
+kind = "binary"
+measures = "support"
+higher_is_better = true
+absent = "missing"
+unit_per_point = 0.01
+
+[plan]
+budget_usd = 100.0
+start_on = 2012-09-03
+days = 10
+holdout_share = 0.1
+
+[features]
+columns = ["*"]
+special_categories = ["HISP"]
+
+[tables.voters]
+path = "voters.csv"
+observed_on = 2012-08-01
+{TERMS}
+[tables.voters.columns]
+voter_id = "ID"
+age = "AGE"
+""" + "".join(
+    f'\n[tables.{name}]\npath = "{name}.csv"\n{TERMS}'
+    for name in ("messages", "designs", "deliveries", "responses", "costs")
+)
+VOTERS = ["voter_id", "household_id", "cluster_id", "postcode", "precinct", "birth_year",
+          "age", "voted_20081104_general", "HISP", "income"]  # fmt: skip
+
+
+def with_line(before: str, after: str) -> str:
+    assert TEXT.count(before) == 1, before
+    return TEXT.replace(before, after)
+
+
+def parsed(before: str = "seed = 1", after: str = "seed = 1") -> Campaign:
+    return parse_campaign(with_line(before, after))
+
+
+def test_a_whole_campaign_is_read() -> None:
+    campaign = parsed()
+    assert campaign.plan.budget_usd == 100
+    assert campaign.plan.explore_share == 0.05
+    assert campaign.tables["voters"].columns["age"].column == "AGE"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("budget_usd = 100.0", 'budget_usd = "much"', "[plan].budget_usd (line 19): expected a valid number"),
+        ("budget_usd = 100.0", "budget_usd = -1.0", "[plan].budget_usd (line 19): expected greater than 0, got -1.0"),
+        ("budget_usd = 100.0", "", "[plan] (line 18): expected exactly one of budget_usd and spend_per_voter_usd"),
+        ("days = 10", "days = 10\nspend_per_voter_usd = 5.0", "exactly one of budget_usd and spend"),
+        ("days = 10", "dayz = 10", "[plan].dayz (line 21): not a key of a campaign; did you mean 'days'?"),
+        ("days = 10", "", "[plan].days (line 18): expected the key 'days', got none"),
+        ("holdout_share = 0.1", "holdout_share = 0.0", "[plan].holdout_share (line 22): expected greater than 0"),
+        ("holdout_share = 0.1", "holdout_share = 1.0", "[plan].holdout_share (line 22): expected less than 1"),
+        ("holdout_share = 0.1", "", "expected the key 'holdout_share'"),
+        ("holdout_share = 0.1", "holdout_share = 0.96", "holdout_share + explore_share below 1"),
+        ("higher_is_better = true", "", "expected the key 'higher_is_better'"),
+        ('rule_set = "us_default"', 'rule_set = "none"', "[campaign].rule_set (line 5): expected 'us_default' or 'research_replay', got 'none'"),
+        ("as_of = 2012-09-01", "as_of = 2012-09-04", "as_of on or before plan.start_on"),
+        ("observed_on = 2012-08-01", "", "expected observed_on"),
+        ('age = "AGE"', 'age = { column = "AGE", value = 3 }', "[tables.voters].columns.age (line 37): expected exactly one of column"),
+        ('path = "costs.csv"', "", "[tables.costs] (line"),
+        ("[tables.costs]", "[tables.prices]", "expected a section [tables.costs]"),
+        ("[features]", "[feature]", "the campaign"),
+        ("seed = 1", "seed = ", "not valid TOML"),
+    ],
+)  # fmt: skip
+def test_an_error_names_key_line_and_expectation(
+    before: str, after: str, told: str
+) -> None:
+    with pytest.raises(CampaignError) as failure:
+        parsed(before, after)
+    assert told in str(failure.value)
+    assert str(failure.value).startswith("campaign.toml")
+
+
+@pytest.mark.parametrize("key", ["source", "licence", "permitted_use"])
+def test_a_table_without_its_terms_is_refused_by_table_and_key(key: str) -> None:
+    first = TEXT.index(f"{key} = ")
+    end = TEXT.index("\n", first)
+    for line in ("", f'{key} = " "'):
+        with pytest.raises(CampaignError, match=rf"\[tables\.voters\]\.{key} "):
+            parse_campaign(TEXT[:first] + line + TEXT[end:])
+
+
+def test_nobody_is_rewarded_for_keeping_people_from_voting() -> None:
+    turnout = with_line('measures = "support"', 'measures = "turnout"')
+    parse_campaign(turnout)
+    with pytest.raises(CampaignError, match="keeping people from voting"):
+        parse_campaign(turnout.replace("higher_is_better = true",
+                                       "higher_is_better = false"))  # fmt: skip
+
+
+def test_every_fault_is_told_at_once() -> None:
+    text = with_line("days = 10", "days = 0").replace("seed = 1", "seed = -1")
+    with pytest.raises(CampaignError) as failure:
+        parse_campaign(text)
+    assert len(str(failure.value).splitlines()) == 2
+
+
+# --- features -------------------------------------------------------------------------
+
+
+def test_a_star_leaves_out_ids_addresses_and_special_categories() -> None:
+    assert feature_columns(parsed(), VOTERS) == [
+        "age", "voted_20081104_general", "income",
+    ]  # fmt: skip
+
+
+def test_a_stated_legal_basis_lets_special_categories_in() -> None:
+    campaign = parsed(
+        'special_categories = ["HISP"]',
+        'special_categories = ["HISP"]\nlegal_basis_special = "explicit consent"',
+    )
+    assert "HISP" in feature_columns(campaign, VOTERS)
+
+
+@pytest.mark.parametrize("special", ["HISP", "HI*"])
+def test_a_special_category_by_name_needs_a_legal_basis(special: str) -> None:
+    text = with_line('columns = ["*"]', 'columns = ["HISP"]')
+    with pytest.raises(CampaignError, match="legal_basis_special"):
+        parse_campaign(text.replace('["HISP"]\n\n', f'["{special}"]\n\n'))
+    segment = with_line('columns = ["*"]', 'columns = ["*"]\nsegment = ["HISP"]')
+    with pytest.raises(CampaignError, match="legal_basis_special"):
+        parse_campaign(segment)
+
+
+def test_excluded_columns_are_no_features() -> None:
+    campaign = parsed('columns = ["*"]', 'columns = ["*"]\nexclude = ["voted_*"]')
+    assert feature_columns(campaign, VOTERS) == ["age", "income"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ('["incone"]', r"'incone' among the voters \(did you mean 'income'\?\)"),
+        ('["NH_*"]', r"'NH_\*' among the voters"),
+        ('["voter_id"]', "says who somebody is"),
+        ('["postcode"]', "says who somebody is"),
+        ('["HI*"]', "at least one column that may be a feature"),
+    ],
+)
+def test_a_column_that_cannot_be_a_feature_is_told(columns: str, told: str) -> None:
+    campaign = parsed('columns = ["*"]', f"columns = {columns}")
+    with pytest.raises(CampaignError, match=told):
+        feature_columns(campaign, VOTERS)
+
+
+# --- several experiments --------------------------------------------------------------
+
+
+def test_one_budget_over_several_experiments_needs_their_values() -> None:
+    check_experiments(parsed(), ["one"])
+    with pytest.raises(CampaignError, match='audience = "experiment"'):
+        check_experiments(parsed(), ["one", "two"])
+    apart = parsed("days = 10", 'days = 10\naudience = "experiment"')
+    check_experiments(apart, ["one", "two"])
+    valued = TEXT + "\n[experiments.one]\nvalue = 1.0\n[experiments.two]\nvalue = 2.0\n"
+    check_experiments(parse_campaign(valued), ["one", "two"])
+    with pytest.raises(CampaignError, match="experiments one"):
+        check_experiments(parse_campaign(valued), ["one"])
+
+
+# --- files ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["persuasion_flyer", "2006_mailers", "2024_issue_messages"]
+)
+def test_a_shipped_campaign_is_found_by_name_folder_and_file(name: str) -> None:
+    by_name = load_campaign(name)
+    assert by_name.campaign.name == name
+    assert by_name.folder == EXPERIMENTS / name
+    folder = EXPERIMENTS / name
+    assert load_campaign(folder) == load_campaign(folder / "campaign.toml")
+
+
+def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(CampaignError, match=r"no_such.*2006_mailers.*persuasion_flyer"):
+        load_campaign("no_such")
+
+
+def test_the_folder_of_public_data_is_a_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HUSTINGS_DATA", str(tmp_path))
+    assert data_dir() == tmp_path
+    monkeypatch.delenv("HUSTINGS_DATA")
+    assert data_dir().parts[-2:] == ("shared", "data")
+
+
+def test_lines_are_found_through_strings_arrays_and_comments() -> None:
+    text = (
+        '# a = 1\n[one]\na = """\n[two]\nb = 1\n"""\nc = [\n  1, # ]\n  2,\n]\n\n'
+        '"d=e" = 1\n[ two . "x y" ] # f\nf.g = { h = 1 }\n[[three]]\ni = 1\n'
+    )
+    tomllib.loads(text)
+    assert toml_lines(text) == {
+        ("one",): 2, ("one", "a"): 3, ("one", "c"): 7, ("one", "d=e"): 12,
+        ("two", "x y"): 13, ("two", "x y", "f", "g"): 14, ("three",): 15,
+        ("three", "i"): 16,
+    }  # fmt: skip
+
+
+def test_a_draft_loads_once_it_is_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "voters.csv"
+    path.write_text("voter_id,age,VG_08\n1,30,1\n2,40,0\n")
+    text = draft_mapping(path).toml("mine")
+    with pytest.raises(CampaignError) as failure:
+        parse_campaign(text)
+    blanks = [line.split(" =")[0] for line in text.splitlines() if '= ""' in line]
+    assert {"title", "source", "observed_on"} <= set(blanks)
+    assert "[tables.voters].source" in str(failure.value)
+    answers: dict[str, Any] = {
+        "as_of": "2012-09-01", "start_on": "2012-09-02", "observed_on": "2012-08-01",
+        "budget_usd": "10.0", "kind": '"binary"', "measures": '"support"',
+        "legal_basis_special": '""',
+    }  # fmt: skip
+    filled = []
+    for line in text.splitlines():
+        key = line.split(" =")[0]
+        blank = line.startswith(f'{key} = ""')
+        filled.append(f"{key} = {answers.get(key, chr(34) + 'x' + chr(34))}"
+                      if blank else line)  # fmt: skip
+    campaign = parse_campaign("\n".join(filled))
+    assert set(campaign.tables["voters"].columns) == {"voter_id", "age"}
+    assert set(campaign.tables["voters"].history) == {"2008-11-04 general"}
