@@ -86,7 +86,7 @@ STAGES = (
 )  # fmt: skip
 CANDIDATES = ("personalised", "one_covariate", "untargeted")
 N_EXAMPLE_FROM = 2_000
-PERMUTED_AT_MOST = 100_000
+PERMUTED_AT_MOST = 60_000
 """The refutation by shuffled labels uses this many voters of a large test."""
 
 
@@ -301,6 +301,7 @@ def stage_features(run: Run) -> None:
         columns,
         outcome=campaign.outcome.name,
         absent=campaign.outcome.absent,
+        higher_is_better=campaign.outcome.higher_is_better,
     )
     run.write("training_set", made.rows)
     run.write("features", made.features)
@@ -340,14 +341,14 @@ def _materials(run: Run) -> _Materials:
     reader = Reader.from_json(run.read_json("reader"))
     rows, features = run.read("training_set"), run.read("features")
     training_set = TrainingSet(rows, features, run.table("designs"))
-    messages = run.table("messages").set_index("message_id")
+    messages = run.table("messages")
     return _Materials(
         reader,
         rows,
         features,
         message_tests(training_set, reader.encoding),
-        messages["issue"].to_dict(),
-        messages["discloses"].to_dict(),
+        dict(zip(messages["message_id"], messages["issue"], strict=True)),
+        dict(zip(messages["message_id"], messages["discloses"], strict=True)),
     )
 
 
@@ -462,8 +463,8 @@ def _turnout(run: Run, materials: _Materials) -> Json:
     if campaign.outcome.turnout is None:
         return {"lowers": [], "effects": {}}
     responses = run.table("responses")
-    voted = responses[responses["outcome"] == campaign.outcome.turnout]
-    voted = voted.set_index(["experiment_id", "voter_id"])["value"]
+    mine = responses[responses["outcome"] == campaign.outcome.turnout]
+    voted = mine.set_index(["experiment_id", "voter_id"])["value"]
     found: dict[str, Interval] = {}
     for experiment_id, test in materials.tests.items():
         if experiment_id in voted.index.get_level_values(0):
@@ -527,16 +528,15 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
 def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
     materials, settings = _materials(run), run.read_json("settings")
-    voters = run.table("voters").set_index("voter_id", drop=False)
     champion = _comparable_champion(run)
     experiments = {}
     for done, (experiment_id, test) in enumerate(materials.tests.items()):
         run.tell(f"judging {experiment_id}", done, len(materials.tests))
         experiments[experiment_id] = _evaluate_one(
-            run, materials, settings[experiment_id], test, voters, champion
+            run, materials, settings[experiment_id], test, champion
         )
-    n_audience = len(voters)
-    evaluation = {
+    n_audience = len(run.table("voters"))
+    evaluation: Json = {
         "campaign": run.campaign.campaign.name,
         "outcome": run.campaign.outcome.model_dump(mode="json"),
         "spend_per_voter_usd": spend_per_voter(run, n_audience),
@@ -556,7 +556,6 @@ def _evaluate_one(
     materials: _Materials,
     settings: Json,
     test: MessageTest,
-    voters: pd.DataFrame,
     champion: CampaignModel | None,
 ) -> Json:
     market, seed = _market(run, test), run.campaign.campaign.seed
@@ -575,7 +574,7 @@ def _evaluate_one(
         market,
         halves,
         segment=segment.to_numpy(dtype=object),
-        champion_values=_champion_values(champion, test, voters),
+        champion_values=_champion_values(champion, test),
     )
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
     few = _at_most(test, PERMUTED_AT_MOST)
@@ -624,7 +623,7 @@ def _comparable_champion(run: Run) -> CampaignModel | None:
 
 
 def _champion_values(
-    champion: CampaignModel | None, test: MessageTest, voters: pd.DataFrame
+    champion: CampaignModel | None, test: MessageTest
 ) -> Floats | None:
     """Lift of every voter and arm by the champion, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
@@ -805,7 +804,8 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     campaign, voters = run.campaign, who.voters
     predicted = model.predict(voters)
     worth = {n: section.value for n, section in campaign.experiments.items()}
-    values, arms = [], []
+    values: list[Floats] = []
+    arms: list[Arm] = []
     for name in who.experiments:
         lift = model.lifts[name]
         per_arm = lift.ground.option_values(predicted[name].lift, model.arms[name])
@@ -911,6 +911,7 @@ def _plan_told(
         "shadow_price": made[0].terms["shadow_price"] if len(made) == 1 else None,
         "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
         "n_contacts": len(contacts),
+        "explore_share": float(np.mean([m.plan.explored for m in made])),
         "roles": assigned["role"].value_counts().to_dict(),
         "contacts_by_day": by_day.assign(
             send_on=by_day["send_on"].dt.strftime("%Y-%m-%d")

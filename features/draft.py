@@ -34,7 +34,7 @@ _CONTACT = re.compile(
 )
 _CONTACT_VALUES = {
     "e-mail addresses": re.compile(r"^[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}$"),
-    "telephone numbers": re.compile(r"^\+?[\d(][\d() .-]{7,}[ .)-][\d() .-]*\d$"),
+    "telephone numbers": re.compile(r"^(?=\+|.*[() .-])\+?[( ]*(?:\d[() .-]*){10,13}$"),
     "street addresses": re.compile(r"^\d+\w? +[A-Za-z].*[A-Za-z]"),
 }
 _DATE_LIKE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")

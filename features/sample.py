@@ -63,7 +63,7 @@ AS_OF = pd.Timestamp("2026-09-01")
 
 CHANNEL_MULTIPLIERS = {"mail": 1.0, "sms": 0.45, "phone": 1.5}
 COSTS_USD = {"mail": 0.60, "sms": 0.30, "phone": 1.10}
-CAPACITY_SHARE_PER_DAY = {"mail": 0.05, "sms": 0.03, "phone": 0.005}
+CAPACITY_SHARE_PER_DAY = {"mail": 0.09, "sms": 0.03, "phone": 0.01}
 """Contacts a day, as a share of the electorate, so that any size is alike."""
 
 MAX_MESSAGES = 16

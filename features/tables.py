@@ -17,7 +17,7 @@ NO_CHANNEL = "none"
 ANY_MESSAGE = "*"
 """In `costs`: a price that holds for every message of the channel."""
 HISTORY_PREFIX = "voted_"
-"""Vote history is wide: `voted_<yyyymmdd>_<kind>`, 1 voted, 0 did not, missing unknown."""
+"""Vote history is wide: `voted_<yyyymmdd>_<kind>`; 1 voted, 0 did not."""
 
 CHANNELS = ("mail", "sms", "phone", "email", "door", "social", "web", "survey")
 DISCLOSES = ("none", "recipient", "household", "others")

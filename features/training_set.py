@@ -36,7 +36,7 @@ class TrainingSet:
         rows: One row per voter and experiment: voter_id, experiment_id, block, unit_id
             (coarsest unit: cluster, else household, else voter), household_id,
             drawn_id (the unit that was randomised), message_id, channel, propensity,
-            sent_on, outcome (NaN where missing).
+            sent_on, outcome (NaN where missing; higher is better).
         features: From `voter_features`, one row per row of `rows`.
         designs: DESIGNS table.
     """
@@ -52,6 +52,7 @@ def build_training_set(
     *,
     outcome: str,
     absent: Literal["zero", "missing"],
+    higher_is_better: bool = True,
 ) -> TrainingSet:
     """One row per voter and experiment, with what was known before the first delivery.
 
@@ -60,6 +61,8 @@ def build_training_set(
         feature_columns: Columns of voters that may be features.
         outcome: The outcome, as in responses.
         absent: What a delivery without a response means.
+        higher_is_better: Where it is not, the outcome is turned round (times -1), so
+            that a lift above zero is an improvement everywhere.
 
     Raises:
         TableError: If no response carries the outcome.
@@ -85,6 +88,8 @@ def build_training_set(
     value = answers.rename(columns={"value": "y"})[["voter_id", "experiment_id", "y"]]
     rows = rows.merge(value, on=["voter_id", "experiment_id"], how="left")
     rows["outcome"] = rows.pop("y").fillna(0.0) if absent == "zero" else rows.pop("y")
+    if not higher_is_better:
+        rows["outcome"] = -rows["outcome"]
     rows["drawn_id"] = _drawn(rows)
     rows = rows.sort_values(["experiment_id", "voter_id"], ignore_index=True)
     features = voter_features(voters, feature_columns, as_of=as_of)
@@ -234,7 +239,7 @@ def _arm_probabilities(
     wide = design.pivot_table(
         index="block", columns=_ARM, values="probability", aggfunc="sum", fill_value=0.0
     )
-    control = wide[CONTROL].sum(axis=1)
+    control = wide.xs(CONTROL, axis="columns", level=0).to_numpy().sum(axis=1)
     sent = wide.reindex(columns=pd.MultiIndex.from_tuples(arms)).fillna(0.0)
     table = np.column_stack([control, sent.to_numpy()])
     rows: Floats = table[wide.index.get_indexer(pd.Index(blocks))]

@@ -138,10 +138,10 @@ def _is_number(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
 
 
-AGE_BINS = (0, 35, 50, 65, 200)
-AGE_LABELS = ("under 35", "35-49", "50-64", "65 and over")
-HISTORY_BINS = (-0.01, 0.34, 0.67, 1.01)
-HISTORY_LABELS = ("votes seldom", "votes sometimes", "votes often")
+AGE_BINS = [0.0, 35.0, 50.0, 65.0, 200.0]
+AGE_LABELS = ["under 35", "35-49", "50-64", "65 and over"]
+HISTORY_BINS = [-0.01, 0.34, 0.67, 1.01]
+HISTORY_LABELS = ["votes seldom", "votes sometimes", "votes often"]
 N_BINS = 3
 
 
@@ -175,7 +175,7 @@ def _binned(column: pd.Series) -> pd.Series:
     elif column.nunique() <= N_BINS:
         binned = column.map(lambda value: f"{column.name} {value:g}")
     else:
-        edges = column.quantile(np.linspace(0, 1, N_BINS + 1)).unique()
+        edges = column.quantile(np.linspace(0, 1, N_BINS + 1)).unique().tolist()
         binned = pd.cut(column, edges, include_lowest=True, precision=3)
         binned = binned.map(lambda cut: f"{column.name} {cut.left:g}-{cut.right:g}")
     return binned.astype(object).fillna("unknown").astype(str)

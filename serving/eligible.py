@@ -70,7 +70,7 @@ def barred(
     for row in messages.itertuples():
         message = str(row.message_id)
         if row.discloses in DISCLOSING:
-            found[message] = f"discloses the record of {row.discloses}"
+            found[message] = f"discloses the record of {row.discloses!s}"
         elif _blank(row, "sponsor") or _blank(row, "disclaimer"):
             found[message] = "lacks its sponsor or its 'paid for by' line"
     return found

@@ -5,25 +5,33 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.model import CampaignModel
-from training.register import CHAMPION, Version, champion_version, download
+
+# the registry is imported where it is asked: a server starts from a bundle, without
+# MLflow's seconds
+if TYPE_CHECKING:
+    from training.register import Version
 
 
-def load_champion(campaign: str) -> tuple[CampaignModel, Version] | None:
+def load_champion(campaign: str) -> "tuple[CampaignModel, Version] | None":
     """The present champion of a campaign, None where nothing was promoted yet."""
+    from training.register import champion_version
+
     version = champion_version(campaign)
     return None if version is None else (load_version(version), version)
 
 
-def load_version(version: Version) -> CampaignModel:
+def load_version(version: "Version") -> CampaignModel:
     """Exactly this version from the registry."""
+    from training.register import download
+
     with tempfile.TemporaryDirectory() as folder:
         return CampaignModel.load(download(version, Path(folder)))
 
 
-def write_bundle(version: Version, plan: Mapping[str, Any], folder: Path) -> None:
+def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> None:
     """All that the endpoint needs, in one new folder, written aside and renamed.
 
     Args:
@@ -31,6 +39,8 @@ def write_bundle(version: Version, plan: Mapping[str, Any], folder: Path) -> Non
         plan: Prices, options and rules of the current plan (`plan.terms`).
         folder: Replaced if it exists.
     """
+    from training.register import CHAMPION, download
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
         new = Path(aside) / "bundle"

@@ -17,7 +17,12 @@ from scipy.optimize import minimize
 
 from features.tables import CONTROL, NO_CHANNEL
 from features.training_set import Arm
-from training.path import NOTHING, pooled_rows, whole_budget_path
+from training.path import (
+    NOTHING,
+    contacts_by_row,
+    pooled_rows,
+    whole_budget_path,
+)
 from training.split import unit_uniforms
 
 Floats = npt.NDArray[np.float64]
@@ -408,8 +413,7 @@ def plan_contacts(
     """
     units, row = np.unique(np.asarray(unit_id, dtype=str), return_inverse=True)
     value, _, _ = pooled_rows(lift, cost, allowed, row)
-    counts = [np.bincount(row, weights=column) for column in allowed.T]
-    reach = np.column_stack(counts)
+    reach = contacts_by_row(allowed, row)
     held = held_out(units.astype(object), salt=terms.salt, share=terms.holdout_share)
     limits = limits_of(
         arms,
@@ -418,9 +422,10 @@ def plan_contacts(
         capacity={c: n * terms.days for c, n in terms.capacity.items()},
         total_capacity=_over_days(terms),
     )
-    share = _affordable_share(reach, limits, terms.explore_share)
+    odds = _explore_odds(reach, limits)
+    share = _affordable_share(reach, odds, limits, terms.explore_share)
     exploring = ~held & (rng.random(len(units)) < share)
-    drawn = _explored(reach, exploring, limits, rng)
+    drawn = _explored(reach, odds, exploring, limits, rng)
     planned = np.flatnonzero(~held & ~exploring)
     left = limits.less(_used(drawn, reach, limits))
     chosen = choose_options(value[planned], reach[planned], left, rng)
@@ -430,8 +435,8 @@ def plan_contacts(
     option, day = _scheduled(option, reach, arms, terms, rng)
     intended[planned] = option[planned]
     role = np.where(held, "holdout", np.where(exploring, "explore", "plan"))
-    odds = _propensities(option, intended, reach, role, share, terms.holdout_share)
-    decided = _Rows(option, intended, day, role, odds)
+    propensity = _propensities(option, intended, odds, role, share, terms.holdout_share)
+    decided = _Rows(option, intended, day, role, propensity)
     contacts, assignments = _frames(
         voter_id, row, lift, allowed, arms, cost, terms.start_on, decided
     )
@@ -444,25 +449,44 @@ def _over_days(terms: PlanTerms) -> float | None:
     return terms.capacity_per_day * terms.days
 
 
-def _affordable_share(reach: Floats, limits: Limits, share: float) -> float:
+def _explore_odds(reach: Floats, limits: Limits) -> Floats:
+    """Probability of every allowed arm for a row that explores, shape (n_rows, A).
+
+    Arms count alike but for channels with little capacity, which would otherwise stop
+    exploration early; what is missing to 1 is the probability of nothing.
+    """
+    of_channel = limits.use[1:] > 0
+    most = np.where(of_channel, limits.most[1:, None], np.inf).min(
+        axis=0, initial=np.inf
+    )
+    known = np.isfinite(most)
+    weight = np.ones(len(most))
+    weight[known] = most[known] / most[known].max(initial=1.0)
+    offered = (reach > 0) * weight
+    odds: Floats = offered / (offered.sum(axis=1, keepdims=True) + weight.mean())
+    return odds
+
+
+def _affordable_share(
+    reach: Floats, odds: Floats, limits: Limits, share: float
+) -> float:
     """Share of rows that can explore on that share of every limit, in expectation."""
-    offered = reach > 0
-    odds = 1.0 / (offered.sum(axis=1) + 1.0)
-    contacts = (reach * odds[:, None]).sum(axis=0)
-    needed = limits.use @ contacts
-    with np.errstate(divide="ignore"):
-        affordable = np.where(needed > 0, share * limits.most / needed, np.inf)
+    needed = limits.use @ (reach * odds).sum(axis=0)
+    affordable = np.divide(
+        share * limits.most, needed, out=np.full(len(needed), np.inf), where=needed > 0
+    )
     return float(min(share, affordable.min()))
 
 
 def _explored(
-    reach: Floats, exploring: Bools, limits: Limits, rng: np.random.Generator
+    reach: Floats,
+    odds: Floats,
+    exploring: Bools,
+    limits: Limits,
+    rng: np.random.Generator,
 ) -> Ints:
     """A random allowed arm, or nothing, for each row that explores."""
-    offered = reach > 0
-    pick = (rng.random(len(reach)) * (offered.sum(axis=1) + 1)).astype(np.int64)
-    # the arm at which the count of allowed ones passes the pick; none if it never does
-    passed = offered.cumsum(axis=1) > pick[:, None]
+    passed = odds.cumsum(axis=1) > rng.random(len(odds))[:, None]
     option = np.where(exploring & passed.any(axis=1), passed.argmax(axis=1), NOTHING)
     rows = np.flatnonzero(option != NOTHING)
     fits, _ = _fits(option[rows], reach[rows, option[rows]], limits, limits.most)
@@ -508,7 +532,7 @@ def _scheduled(
 def _propensities(
     option: Ints,
     intended: Ints,
-    reach: Floats,
+    odds: Floats,
     role: npt.NDArray[np.str_],
     explore_share: float,
     holdout_share: float,
@@ -516,10 +540,11 @@ def _propensities(
     """Total probability of what happened to each row, holdout and exploring included.
 
     A row that is not held out keeps the plan's option unless it explores, and then
-    gets each of its k arms, or nothing, with probability 1 / (k + 1).
+    gets each of its arms, or nothing, by the odds of exploring.
     """
-    uniform = 1.0 / ((reach > 0).sum(axis=1) + 1.0)
-    happened = (1 - explore_share) * (option == intended) + explore_share * uniform
+    nothing = 1.0 - odds.sum(axis=1)
+    drawn = np.where(option == NOTHING, nothing, _taken(option, odds))
+    happened = (1 - explore_share) * (option == intended) + explore_share * drawn
     return np.where(role == "holdout", holdout_share, (1 - holdout_share) * happened)
 
 

@@ -178,4 +178,4 @@ def _promised(path: SpendPath, budget: float) -> float:
     steps = path.steps_within(budget)
     value = float(path.value[:steps].sum())
     partial = path.partial_step(budget)
-    return value + (float(path.value[steps]) * partial[3] if partial else 0.0)
+    return value + (float(path.value[steps]) * partial.fraction if partial else 0.0)

@@ -1,4 +1,4 @@
-"""LightGBM as the lift models use it: one binned data set, many targets, fold routing."""
+"""LightGBM as the lift models use it: one binned data set, many targets, folds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,9 +111,9 @@ class FoldBoosters:
         for k, booster in enumerate(self.boosters):
             mine = fold == k
             if mine.all():
-                return _predict(booster, X)
+                return predicted(booster, X)
             if mine.any():
-                found[mine] = _predict(booster, X[mine])
+                found[mine] = predicted(booster, X[mine])
         return found
 
     def save(self, folder: Path, name: str) -> None:
@@ -129,6 +129,6 @@ class FoldBoosters:
         return cls(tuple(lgb.Booster(model_str=t) for t in texts)) if texts else None
 
 
-def _predict(booster: lgb.Booster, X: Floats32) -> Floats:
-    found: Floats = booster.predict(X, num_threads=N_THREADS)
-    return found
+def predicted(booster: lgb.Booster, X: Floats32) -> Floats:
+    """Prediction of one booster, shape (n,)."""
+    return np.asarray(booster.predict(X, num_threads=N_THREADS), dtype=np.float64)

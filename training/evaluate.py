@@ -441,11 +441,12 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             f"alike, and personalising further adds {told}, which may be nothing."
         )
     instead = {
+        "champion": "keep the present champion",
         "nobody": "send nothing",
         "single_best": "send the single best message to random people",
         "best_mix": "send the best mix of messages to random people",
     }
     return (
-        f"Personalising does not pay: it adds {told} of '{label}' per voter over the "
-        f"best alternative ({rival}); {instead.get(evaluated['champion'], 'keep it')}."
+        f"Personalising is not shown to pay: it adds {told} of '{label}' per voter "
+        f"over the best alternative ({rival}); {instead.get(evaluated['champion'])}."
     )

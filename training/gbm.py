@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from features.training_set import MessageTest
-from training.boosting import FoldBoosters, binned, boost
+from training.boosting import FoldBoosters, binned, boost, predicted
 from training.effects import Ground, doubly_robust_scores, lay_ground
 from training.metrics import calibration_slope
 
@@ -357,7 +357,7 @@ def r_loss_steps(
         train = goal.rows & (prepared.fold != hold)
         held = goal.rows & (prepared.fold == hold)
         trees = boost(prepared.data, train, goal.target, goal.weight, params, seed=seed)
-        h: Floats = trees.predict(prepared.test.X[held])
+        h = predicted(trees, prepared.test.X[held])
         h = h * _best_scale(goal, h, held)
         error = goal.weight[held] * (goal.target[held] - h) ** 2
         none = goal.weight[held] * goal.target[held] ** 2

@@ -120,7 +120,7 @@ def permission_rows(allowed: Bools) -> Ints:
     )
 
 
-def _together(*codes: Ints) -> Ints:
+def _together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
     frame = pd.DataFrame(dict(enumerate(codes)))
     return np.asarray(frame.groupby(list(frame.columns)).ngroup())
 
@@ -161,7 +161,7 @@ def _only_best(values: Floats, market: Market, permission: Ints) -> Bools:
         steps = path.steps_within(budget)
         partial = path.partial_step(budget)
         promised[a] = path.value[:steps].sum()
-        promised[a] += path.value[steps] * partial[3] if partial else 0.0
+        promised[a] += path.value[steps] * partial.fraction if partial else 0.0
     kept = np.zeros_like(market.allowed)
     best = int(promised.argmax())
     kept[:, best] = market.allowed[:, best]

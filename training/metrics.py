@@ -128,12 +128,13 @@ def clustered_means(values: Floats, cluster: Ints) -> tuple[Floats, Floats]:
         Means (k,) and covariance (k, k).
     """
     mean = values.mean(axis=0)
-    totals = np.column_stack(
+    totals: Floats = np.column_stack(
         [np.bincount(cluster, weights=column) for column in (values - mean).T]
     )
     n_clusters = int((np.bincount(cluster) > 0).sum())
     scale = n_clusters / (n_clusters - 1) / len(values) ** 2
-    return mean, totals.T @ totals * scale
+    covariance = np.asarray(totals.T @ totals * scale, dtype=np.float64)
+    return np.asarray(mean, dtype=np.float64), covariance
 
 
 def realised_lift(
@@ -196,10 +197,11 @@ def area_weights(spends: Floats) -> Floats:
     [0.25, 0.5, 0.25]
     """
     width = np.diff(spends)
-    weights = np.zeros(len(spends))
+    weights: Floats = np.zeros(len(spends))
     weights[:-1] += width / 2
     weights[1:] += width / 2
-    return weights / width.sum()
+    weights /= width.sum()
+    return weights
 
 
 def calibration_slope(

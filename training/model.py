@@ -112,6 +112,11 @@ class CampaignModel:
     facts: Mapping[str, Any]
 
     @property
+    def direction(self) -> float:
+        """-1 where the campaign's outcome is better when lower, else 1."""
+        return 1.0 if self.facts["outcome"]["higher_is_better"] else -1.0
+
+    @property
     def messages(self) -> list[str]:
         """Messages of all experiments, in their order."""
         found = (lift.ground.messages for lift in self.lifts.values())
@@ -130,11 +135,18 @@ class CampaignModel:
     def score(self, voters: pd.DataFrame) -> pd.DataFrame:
         """SCORES of every voter × message, voters in their order.
 
+        A lift above zero is an improvement, also where a lower outcome is better.
+
         Args:
             voters: VOTERS rows.
         """
         parts = [
-            _long(voters["voter_id"], self.lifts[name].ground.messages, lifts)
+            _long(
+                voters["voter_id"],
+                self.lifts[name].ground.messages,
+                lifts,
+                self.direction,
+            )
             for name, lifts in self.predict(voters).items()
         ]
         return pd.concat(parts, ignore_index=True)
@@ -168,6 +180,7 @@ class CampaignModel:
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a saved model, found none")
         stored = json.loads(path.read_text())
+        arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
         lifts = {
             name: KINDS[kind].load(folder / f"lift_{i}")
             for i, (name, kind) in enumerate(stored["lifts"].items())
@@ -176,15 +189,16 @@ class CampaignModel:
             campaign=stored["campaign"],
             reader=Reader.from_json(stored["reader"]),
             lifts=lifts,
-            arms={
-                n: tuple(Arm(*a) for a in arms) for n, arms in stored["arms"].items()
-            },
+            arms=arms,
             champions=stored["champions"],
             facts=stored["facts"],
         )
 
 
-def _long(voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts) -> pd.DataFrame:
+def _long(
+    voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts, direction: float
+) -> pd.DataFrame:
+    # lifts are improvements; response and baseline are in the outcome's own direction
     n, m = lifts.lift.shape
     width = Z95 * lifts.se
     return pd.DataFrame(
@@ -198,7 +212,7 @@ def _long(voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts) -> pd.Da
             "lift": lifts.lift.ravel(),
             "lift_low": (lifts.lift - width).ravel(),
             "lift_high": (lifts.lift + width).ravel(),
-            "response": (lifts.baseline[:, None] + lifts.lift).ravel(),
-            "baseline": np.repeat(lifts.baseline, m),
+            "response": direction * (lifts.baseline[:, None] + lifts.lift).ravel(),
+            "baseline": direction * np.repeat(lifts.baseline, m),
         }
     )

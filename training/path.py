@@ -9,6 +9,7 @@ Sources: Sinha & Zoltners (1979); Sverdrup, Wu, Athey & Wager (2025).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,15 @@ Bools = npt.NDArray[np.bool_]
 
 NOTHING = -1
 """Option of a row that gets nothing."""
+
+
+class PartialStep(NamedTuple):
+    """A row of which a fraction leaves one option for another."""
+
+    row: int
+    old: int
+    new: int
+    fraction: float
 
 
 @dataclass(frozen=True)
@@ -55,12 +65,10 @@ class SpendPath:
         chosen[self.row[:steps]] = self.new[:steps]
         return chosen
 
-    def partial_step(self, budget: float) -> tuple[int, int, int, float] | None:
+    def partial_step(self, budget: float) -> PartialStep | None:
         """The one row that a budget moves only in part.
 
-        Returns:
-            Row, the option it leaves, the option it takes and the fraction of it that
-            does; None where the budget ends between steps or beyond the last.
+        None where the budget ends between two steps or beyond the last.
         """
         steps = self.steps_within(budget)
         if steps >= len(self.row):
@@ -69,12 +77,8 @@ class SpendPath:
         fraction = float(left / self.cost[steps])
         if fraction <= 0:
             return None
-        return (
-            int(self.row[steps]),
-            int(self.old[steps]),
-            int(self.new[steps]),
-            fraction,
-        )
+        row, old, new = self.row[steps], self.old[steps], self.new[steps]
+        return PartialStep(int(row), int(old), int(new), fraction)
 
     def shadow_price(self, budget: float) -> float:
         """Value of one more unit of money at a budget; 0 where money is left over."""
@@ -140,12 +144,20 @@ def pooled_rows(
     Returns:
         Value, cost and permission by row, shape (n_rows, n_options) each.
     """
-    counts = [np.bincount(row, weights=column) for column in allowed.T]
-    reach = np.column_stack(counts)
-    totals = np.column_stack(
-        [np.bincount(row, weights=column) for column in np.where(allowed, value, 0).T]
+    reach = contacts_by_row(allowed, row)
+    kept = np.where(allowed, value, 0.0)
+    totals: Floats = np.column_stack(
+        [np.bincount(row, weights=column) for column in kept.T]
     )
     return totals, reach * cost, reach > 0
+
+
+def contacts_by_row(allowed: Bools, row: Ints) -> Floats:
+    """How many voters of a row may get each option, shape (n_rows, n_options)."""
+    # float64 weights: bincount of booleans would count them as doubles anyway
+    counts = [np.bincount(row, weights=column.astype(float)) for column in allowed.T]
+    reach: Floats = np.column_stack(counts)
+    return reach
 
 
 def _hull_steps(

@@ -28,12 +28,15 @@ class CampaignPyfunc(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         """Scores in one row per voter: voter_id, then `<value>__<message>` columns."""
         voters = self.model.reader.voters(model_input.reset_index(drop=True))
+        n, messages = len(voters), self.model.messages
         scores = self.model.score(voters)
-        wide = scores.pivot(
-            index="voter_id", columns="message_id", values=list(VALUES)
-        ).loc[voters["voter_id"]]
-        wide.columns = [f"{value}__{message}" for value, message in wide.columns]
-        return wide.rename_axis("voter_id").reset_index()
+        wide = {"voter_id": voters["voter_id"].to_numpy()}
+        for message, rows in scores.groupby("message_id", observed=True):
+            if len(rows) != n:
+                raise ValueError(f"expected {n} scores of {message}, got {len(rows)}")
+            wide |= {f"{value}__{message}": rows[value].to_numpy() for value in VALUES}
+        columns = [f"{value}__{message}" for value in VALUES for message in messages]
+        return pd.DataFrame(wide)[["voter_id", *columns]]
 
 
 mlflow.models.set_model(CampaignPyfunc())

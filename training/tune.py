@@ -12,8 +12,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from training.gbm import DEFAULT_PARAMS, Prepared, r_loss_steps
 
-HELD_FOLDS = (0, 1)
-"""Folds of the training half on which a trial is judged; never the judging half."""
+ENOUGH_HELD = 40_000
+"""Voters on which a trial is judged where there are so many: small tests need every
+fold to tell settings apart, large ones do not. Never anybody of the judging half."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def _study(name: str, journal: Path | None, seed: int) -> optuna.Study:
 
 def _held_out_loss(trial: optuna.Trial, prepared: Prepared, seed: int) -> float:
     params, losses, step = suggest(trial), [], 0
-    for hold in HELD_FOLDS:
+    n_folds = int(prepared.fold.max()) + 1
+    needed = -(-ENOUGH_HELD * n_folds // len(prepared.fold))
+    for hold in range(min(needed, n_folds)):
         running = 0.0
         for running in r_loss_steps(prepared, params, hold=hold, seed=seed):
             trial.report(running, step)

@@ -22,6 +22,8 @@ from experiments.report.words import (
 )
 
 HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 40
+HEAT_MAP_LEAST_SHARE = 0.01
+"""Smaller groups are noise that would set the scale of the colours."""
 CHART_MESSAGES_TOP, CHART_MESSAGES_BOTTOM = 14, 6
 CHART_WIDTH_PX = 760
 Figure = alt.Chart | alt.LayerChart
@@ -261,9 +263,21 @@ def heat_map_cells(result: Row) -> list[Row]:
         for cell in large_cells(result["segments"], "n")
         if cell["message_id"] in best
     ]
-    largest = sorted(cells, key=lambda cell: -cell["n"])
+    least = HEAT_MAP_LEAST_SHARE * result["n_voters"]
+    largest = sorted(
+        (cell for cell in cells if cell["n"] >= least), key=lambda cell: -cell["n"]
+    )
     groups = list(dict.fromkeys(cell["segment"] for cell in largest))
     return [cell for cell in cells if cell["segment"] in groups[:HEAT_MAP_GROUPS]]
+
+
+def _group_order(name: str) -> str:
+    """Groups by name, but "under 35" before "35-49"."""
+    return name.replace("under ", "0")
+
+
+def _in_order(rows: Sequence[Row]) -> list[str]:
+    return sorted({row["segment"] for row in rows}, key=_group_order)
 
 
 def _segments_chart(result: Row, unit: float) -> Figure | None:
@@ -278,7 +292,7 @@ def _segments_chart(result: Row, unit: float) -> Figure | None:
         x=alt.X(
             "message:N", sort=best, title=None, axis=_column_labels(slanted=slanted)
         ),
-        y=alt.Y("segment:N", sort=sorted({row["segment"] for row in rows}), title=None),
+        y=alt.Y("segment:N", sort=_in_order(rows), title=None),
         tooltip=[
             alt.Tooltip(f"{f}:N")
             for f in ("message", "segment", "effect", "range", "people")

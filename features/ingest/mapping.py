@@ -540,15 +540,17 @@ def _typed(
     time_format: str | None,
     faults: list[pd.DataFrame],
 ) -> pd.Series:
+    typed: pd.Series
     if kind == "number" and time_format is not None:
-        years = _as_time(given, time_format).dt.year
-        typed, expected = years.astype("float64"), _time_expected(time_format)
+        typed = _as_time(given, time_format).dt.year.astype("float64")
     elif kind == "number":
-        typed, expected = _as_number(given), "expected a number"
+        typed = _as_number(given)
     elif kind == "time":
-        typed, expected = _as_time(given, time_format), _time_expected(time_format)
+        typed = _as_time(given, time_format)
     else:
         return as_text(given)
+    plain = kind == "number" and time_format is None
+    expected = "expected a number" if plain else _time_expected(time_format)
     unread = given.notna() & typed.isna()
     faults.append(fault_rows(unread, name, given, expected))
     if is_history(name):

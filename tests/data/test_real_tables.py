@@ -100,7 +100,7 @@ def test_no_special_category_is_a_feature_of_the_flyer(flyer: Ingested) -> None:
 
 
 def test_no_feature_of_the_flyer_tells_who_was_sent_it(flyer: Ingested) -> None:
-    # in a randomised design no column known before can: r = 0.05 is five standard errors
+    # in a randomised design no column known before can; 0.05 is five standard errors
     voters = flyer.tables["voters"]
     columns = [c for c in features_of("persuasion_flyer", flyer) if c != "sex"]
     sent = (flyer.tables["deliveries"]["message_id"] != CONTROL).astype(float)

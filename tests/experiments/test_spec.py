@@ -59,8 +59,8 @@ age = "AGE"
     f'\n[tables.{name}]\npath = "{name}.csv"\n{TERMS}'
     for name in ("messages", "designs", "deliveries", "responses", "costs")
 )
-VOTERS = ["voter_id", "household_id", "cluster_id", "postcode", "precinct", "birth_year",
-          "age", "voted_20081104_general", "HISP", "income"]  # fmt: skip
+VOTERS = ["voter_id", "household_id", "cluster_id", "postcode", "precinct",
+          "birth_year", "age", "voted_20081104_general", "HISP", "income"]  # fmt: skip
 
 
 def with_line(before: str, after: str) -> str:
@@ -82,27 +82,67 @@ def test_a_whole_campaign_is_read() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("budget_usd = 100.0", 'budget_usd = "much"', "[plan].budget_usd (line 19): expected a valid number"),
-        ("budget_usd = 100.0", "budget_usd = -1.0", "[plan].budget_usd (line 19): expected greater than 0, got -1.0"),
-        ("budget_usd = 100.0", "", "[plan] (line 18): expected exactly one of budget_usd and spend_per_voter_usd"),
-        ("days = 10", "days = 10\nspend_per_voter_usd = 5.0", "exactly one of budget_usd and spend"),
-        ("days = 10", "dayz = 10", "[plan].dayz (line 21): not a key of a campaign; did you mean 'days'?"),
+        (
+            "budget_usd = 100.0",
+            'budget_usd = "much"',
+            "[plan].budget_usd (line 19): expected a valid",
+        ),
+        (
+            "budget_usd = 100.0",
+            "budget_usd = -1.0",
+            "(line 19): expected greater than 0, got -1.0",
+        ),
+        ("budget_usd = 100.0", "", "[plan] (line 18): expected exactly one of"),
+        (
+            "days = 10",
+            "days = 10\nspend_per_voter_usd = 5.0",
+            "exactly one of budget_usd and spend",
+        ),
+        (
+            "days = 10",
+            "dayz = 10",
+            "(line 21): not a key of a campaign; did you mean 'days'?",
+        ),
         ("days = 10", "", "[plan].days (line 18): expected the key 'days', got none"),
-        ("holdout_share = 0.1", "holdout_share = 0.0", "[plan].holdout_share (line 22): expected greater than 0"),
-        ("holdout_share = 0.1", "holdout_share = 1.0", "[plan].holdout_share (line 22): expected less than 1"),
+        (
+            "holdout_share = 0.1",
+            "holdout_share = 0.0",
+            "holdout_share (line 22): expected greater",
+        ),
+        (
+            "holdout_share = 0.1",
+            "holdout_share = 1.0",
+            "holdout_share (line 22): expected less",
+        ),
         ("holdout_share = 0.1", "", "expected the key 'holdout_share'"),
-        ("holdout_share = 0.1", "holdout_share = 0.96", "holdout_share + explore_share below 1"),
+        (
+            "holdout_share = 0.1",
+            "holdout_share = 0.96",
+            "holdout_share + explore_share below 1",
+        ),
         ("higher_is_better = true", "", "expected the key 'higher_is_better'"),
-        ('rule_set = "us_default"', 'rule_set = "none"', "[campaign].rule_set (line 5): expected 'us_default' or 'research_replay', got 'none'"),
-        ("as_of = 2012-09-01", "as_of = 2012-09-04", "as_of on or before plan.start_on"),
+        (
+            'rule_set = "us_default"',
+            'rule_set = "none"',
+            "[campaign].rule_set (line 5): expected 'us_default' or",
+        ),
+        (
+            "as_of = 2012-09-01",
+            "as_of = 2012-09-04",
+            "as_of on or before plan.start_on",
+        ),
         ("observed_on = 2012-08-01", "", "expected observed_on"),
-        ('age = "AGE"', 'age = { column = "AGE", value = 3 }', "[tables.voters].columns.age (line 37): expected exactly one of column"),
+        (
+            'age = "AGE"',
+            'age = { column = "AGE", value = 3 }',
+            "columns.age (line 37): expected exactly one of column",
+        ),
         ('path = "costs.csv"', "", "[tables.costs] (line"),
         ("[tables.costs]", "[tables.prices]", "expected a section [tables.costs]"),
-        ("[features]", "[feature]", "the campaign"),
+        ("[features]", "[feature]", "did you mean 'features'?"),
         ("seed = 1", "seed = ", "not valid TOML"),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_key_line_and_expectation(
     before: str, after: str, told: str
 ) -> None:
@@ -136,7 +176,7 @@ def test_every_fault_is_told_at_once() -> None:
     assert len(str(failure.value).splitlines()) == 2
 
 
-# --- features -------------------------------------------------------------------------
+# --- features -----------------------------------------------------------------------
 
 
 def test_a_star_leaves_out_ids_addresses_and_special_categories() -> None:

@@ -94,7 +94,8 @@ def test_the_drafted_mapping_reads_the_file_it_was_drafted_from(made_up: Path) -
     draft = draft_mapping(made_up)
     voters = tomllib.loads(draft.toml())["tables"]["voters"]
     voters |= {
-        "source": "s", "licence": "l", "permitted_use": "u", "observed_on": "2021-01-01",
+        "source": "s", "licence": "l", "permitted_use": "u",
+        "observed_on": "2021-01-01",
     }  # fmt: skip
     source = TableSource.model_validate(voters)
     raw = raw_head(made_up, delimiter=source.delimiter, n_rows=10)

@@ -1,0 +1,111 @@
+"""Bundle → a Bento: the endpoint, its model and pinned libraries, in one folder.
+
+`python -m serving.bento BUNDLE OUT` prints where it lies; `bentoml serve` starts it
+anywhere, without the repository, and `bentoml containerize` makes an image of it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from serving.load import read_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("features", "training", "serving")
+"""Of this repository, what answers a request; the experiments stay at home."""
+LIBRARIES = (
+    "bentoml", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy",
+    "starlette",
+)  # fmt: skip
+SERVICE = "serving.service:Hustings"
+
+
+def build_bento(bundle: Path, out: Path) -> Path:
+    """Pack a bundle with the code that serves it.
+
+    Args:
+        bundle: Folder that `hustings plan` writes.
+        out: A BentoML home; made where it is not there.
+
+    Returns:
+        Folder of the Bento, to give to `bentoml serve`. It is labelled with the exact
+        model version inside.
+
+    Raises:
+        FileNotFoundError: If the bundle is not whole.
+        RuntimeError: With BentoML's own words, if it cannot build.
+    """
+    _, _, version = read_bundle(bundle)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Path(folder)
+        _assemble(context, bundle, version)
+        tag = _built(context, out)
+    name, _, number = tag.partition(":")
+    return out / "bentos" / name / number
+
+
+def _assemble(context: Path, bundle: Path, version: dict[str, str]) -> None:
+    """Everything that goes into the Bento."""
+    for package in PACKAGES:
+        left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(ROOT / package, context / package, ignore=left_out)
+    shutil.copytree(bundle, context / "bundle")
+    pins = [f"{name}=={installed_version(name)}" for name in LIBRARIES]
+    (context / "requirements.txt").write_text("\n".join(pins) + "\n")
+    told = {
+        "service": SERVICE,
+        "name": version["name"],
+        "labels": {
+            "model": version["name"],
+            "model_version": version["version"],
+            "data_hash": version.get("tag_data_hash", "unknown")[:16],
+        },
+        "include": [*(f"{package}/" for package in PACKAGES), "bundle/"],
+        "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
+    }
+    # JSON is YAML, too
+    (context / "bentofile.yaml").write_text(json.dumps(told, indent=1))
+
+
+def _built(context: Path, out: Path) -> str:
+    """Tag of the new Bento. A process of its own imports the code that is packed."""
+    there = {
+        **os.environ,
+        "BENTOML_HOME": str(out.resolve()),
+        "BENTOML_DO_NOT_TRACK": "true",
+        "PYTHONPATH": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
+        cwd=context,
+        env=there,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    tags = [
+        line.removeprefix("__tag__:")
+        for line in done.stdout.splitlines()
+        if line.startswith("__tag__:")
+    ]
+    if done.returncode or not tags:
+        raise RuntimeError(f"bentoml build failed: {done.stderr.strip()[-2000:]}")
+    return tags[0]
+
+
+def main() -> None:
+    """`python -m serving.bento BUNDLE OUT`."""
+    if len(sys.argv) != 3:
+        sys.exit("expected two folders: python -m serving.bento BUNDLE OUT")
+    bundle, out = map(Path, sys.argv[1:])
+    sys.stdout.write(f"{build_bento(bundle, out)}\n")
+
+
+if __name__ == "__main__":
+    main()
