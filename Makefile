@@ -17,7 +17,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve ui test test-all check bench clean
+.PHONY: help run $(STAGES) serve bento ui test test-all check bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,7 +39,10 @@ $(STAGES): $(READY)
 	@$(BIN)/hustings $@ "$(CAMPAIGN)"
 
 serve: $(READY) ## scoring endpoint on loopback
-	@$(BIN)/hustings serve
+	@$(BIN)/hustings serve "$(CAMPAIGN)"
+
+bento: $(READY) ## the endpoint with its model as one folder
+	@$(BIN)/python -m serving.bento ".data/$(notdir $(patsubst %/,%,$(CAMPAIGN)))/serving" .data/bento
 
 ui: $(READY) ## MLflow UI on the same store
 	@mkdir -p $(dir $(MLFLOW_STORE))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+# before anything loads OpenMP, see training.boosting
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OK, FAILED, BAD_INPUT, MISSING = 0, 1, 2, 3
 """Exit codes: done; a fault of ours; the campaign or its data; a file not there."""
@@ -298,9 +300,8 @@ def serve(
     HUSTINGS_API_KEY holds the key that every request but health must carry.
     """
     with _errors_told(debug=debug):
-        from serving.service import serve_bundle
-
         from experiments.spec import load_campaign
+        from serving.service import serve_bundle
 
         name = load_campaign(campaign).campaign.name
         serve_bundle(data / name / "serving", host=host, port=port)

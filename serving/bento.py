@@ -67,6 +67,8 @@ def _assemble(context: Path, bundle: Path, version: dict[str, str]) -> None:
             "data_hash": version.get("tag_data_hash", "unknown")[:16],
         },
         "include": [*(f"{package}/" for package in PACKAGES), "bundle/"],
+        # LightGBM's wheel takes OpenMP from the system
+        "docker": {"system_packages": ["libgomp1"]},
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
     }
     # JSON is YAML, too

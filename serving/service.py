@@ -15,9 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+# threads that spin while they wait starve each other where cores are few
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import bentoml
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -42,10 +48,6 @@ from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
 from training.model import CampaignModel
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
-
-import bentoml
-from bentoml.exceptions import BentoMLException
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -63,8 +65,10 @@ MAX_FAULTS_TOLD = 100
 MAX_VALUE_SHOWN = 40
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 """They identify, so no error repeats them either."""
-BREAK_EVEN = 1e-9
-"""An option that falls short of its price by no more than this share is worth it."""
+BREAK_EVEN = 1e-6
+"""Prices are found to about this share: nearer than that, an option is at the margin."""
+MAX_EXACT = 2**53
+"""Whole numbers below are kept exactly by a double."""
 
 
 # --- what a request may hold ----------------------------------------------------------
@@ -235,7 +239,7 @@ class VoterReader:
         told = faults.sort_values("row", kind="stable").astype(object)
         return [
             Fault(
-                path=_path(("voters", row, self.theirs.get(column, column))),
+                path=_path(("voters", int(row), self.theirs.get(column, column))),
                 message=_message(column, reason, value),
             )
             for row, column, value, reason in told[FAULT_COLUMNS].to_numpy().tolist()
@@ -259,11 +263,15 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 def _values(rows: Sequence[Mapping[str, Any]], column: str) -> pd.Series:
     """A column of a request, so typed that a row reads the same in any company."""
     values = [row.get(column) for row in rows]
-    if all(value is None or type(value) is float for value in values):
+    if all(value is None or _is_plain_number(value) for value in values):
         return pd.Series(values, dtype="float64")
     if all(value is None or type(value) is str for value in values):
         return pd.Series(values, dtype="str")
     return pd.Series(values, dtype=object)
+
+
+def _is_plain_number(value: object) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < MAX_EXACT)
 
 
 def _message(column: str, reason: str, value: object) -> str:
@@ -605,10 +613,16 @@ def _told(terms: Terms, offers: Offers, i: int, choice: int) -> Json:
             "lift": float(offers.lift[i, choice]),
             "value": float(offers.value[i, choice]),
             "price": float(terms.price[choice]),
+            "at_margin": _at_margin(offers.value[i, choice], terms.price[choice]),
             "cost_usd": float(terms.cost[choice]),
         },
         "reason": None,
     }
+
+
+def _at_margin(value: float, price: float) -> bool:
+    """Worth just its price: of those alike the plan sends to some, drawn at random."""
+    return bool(abs(value - price) <= BREAK_EVEN * price)
 
 
 def _none(code: str, text: str) -> Json:

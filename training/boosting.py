@@ -1,9 +1,13 @@
 """LightGBM as the lift models use it: one binned data set, many targets, folds."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+# OpenMP threads that wait by spinning make a busy machine several times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import lightgbm as lgb
 import numpy as np

@@ -1,0 +1,36 @@
+"""Who may be sent what at which spend: what judging and planning share."""
+
+import pandas as pd
+
+from experiments.run.context import Run
+from features.training_set import Arm
+from serving.eligible import Eligibility, eligibility
+
+
+def eligible_voters(
+    run: Run, voter_id: pd.Series, arms: tuple[Arm, ...], lowers: frozenset[str]
+) -> Eligibility:
+    """Permission of voters and arms under the campaign's rules, at its as-of date."""
+    return eligibility(
+        voter_id,
+        arms,
+        run.table("messages"),
+        run.optional_table("permissions"),
+        rule_set=run.campaign.campaign.rule_set,
+        as_of=pd.Timestamp(run.campaign.campaign.as_of),
+        lowers_turnout=lowers,
+    )
+
+
+def lowers_turnout(run: Run) -> frozenset[str]:
+    """Messages whose measured turnout effect lies below zero, from `train`."""
+    return frozenset(run.read_json("turnout")["lowers"])
+
+
+def spend_per_voter(run: Run, n_audience: int) -> float:
+    """Declared spend, or budget / audience, the holdout included."""
+    plan = run.campaign.plan
+    if plan.spend_per_voter_usd is not None:
+        return plan.spend_per_voter_usd
+    assert plan.budget_usd is not None
+    return plan.budget_usd / n_audience

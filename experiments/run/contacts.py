@@ -1,0 +1,233 @@
+"""Score and plan: champion → lifts → who is sent what."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.run.audience import (
+    eligible_voters,
+    lowers_turnout,
+    spend_per_voter,
+)
+from experiments.run.context import Json, Run
+from features.tables import ASSIGNMENTS, PLAN, SCORES, check
+from features.training_set import Arm, arm_costs, household
+from features.voter import segments
+from serving.eligible import Eligibility
+from serving.load import load_version, write_bundle
+from serving.plan import Plan, PlanTerms, plan_contacts
+from serving.score import score_voters
+from training.model import CampaignModel
+from training.register import Version, open_store
+
+Floats = npt.NDArray[np.float64]
+
+
+def _promoted(run: Run) -> tuple[CampaignModel, Version]:
+    """Exactly the version that this run promoted (or kept)."""
+    open_store(run.mlflow_uri or None, run.store)
+    known = run.read_json("promoted")
+    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
+    return load_version(version), version
+
+
+def stage_score(run: Run) -> None:
+    """Registered model → lift of every message for every voter."""
+    model, _ = _promoted(run)
+    voters = run.table("voters")
+    path = run.folder / "scores.parquet"
+    aside, writer, done = path.with_suffix(".partial"), None, 0
+    for part in score_voters(model, voters):
+        checked = check(SCORES, part)
+        table = pa.Table.from_pandas(checked, preserve_index=False)
+        writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
+        writer.write_table(table)
+        done += len(part)
+        run.tell("scoring", done, len(voters) * len(model.messages))
+    if writer is None:
+        raise ValueError("expected voters to score, got none")
+    writer.close()
+    aside.replace(path)
+    run.note(n_scores=done)
+
+
+def stage_plan(run: Run) -> None:
+    """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
+    (model, version), voters = _promoted(run), run.table("voters")
+    audiences = _audiences(run, model, voters)
+    made = {name: _plan_one(run, model, who) for name, who in audiences.items()}
+    contacts = pd.concat([m.plan.contacts for m in made.values()], ignore_index=True)
+    assigned = pd.concat([m.plan.assignments for m in made.values()], ignore_index=True)
+    run.write("plan", check(PLAN, contacts))
+    run.write("assignments", check(ASSIGNMENTS, assigned))
+    told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    terms = {
+        "salt": _salt(run),
+        "holdout_share": run.campaign.plan.holdout_share,
+        "rule_set": run.campaign.campaign.rule_set,
+        "audiences": {name: m.terms for name, m in made.items()},
+    }
+    run.write_json("plan", terms)
+    run.note(plan=told)
+    write_bundle(version, terms, run.home / "serving")
+
+
+@dataclass(frozen=True)
+class _Audience:
+    """Voters who share a budget, and what they may be offered."""
+
+    voters: pd.DataFrame
+    experiments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A plan of one audience, who could not be reached, and terms for the endpoint."""
+
+    plan: Plan
+    eligible: Eligibility
+    terms: Json
+    budget_usd: float
+
+
+def _audiences(
+    run: Run, model: CampaignModel, voters: pd.DataFrame
+) -> dict[str, _Audience]:
+    if run.campaign.plan.audience == "all":
+        return {"all": _Audience(voters, tuple(model.lifts))}
+    drawn = run.table("deliveries")
+    found = {}
+    for name in model.lifts:
+        own = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
+        mine = voters[voters["voter_id"].isin(own)].reset_index(drop=True)
+        found[name] = _Audience(mine, (name,))
+    return found
+
+
+def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
+    campaign, voters = run.campaign, who.voters
+    predicted = model.predict(voters)
+    worth = {n: section.value for n, section in campaign.experiments.items()}
+    values: list[Floats] = []
+    arms: list[Arm] = []
+    for name in who.experiments:
+        lift = model.lifts[name]
+        per_arm = lift.ground.option_values(predicted[name].lift, model.arms[name])
+        values.append(per_arm * worth.get(name, 1.0))
+        arms.extend(model.arms[name])
+    cost = arm_costs(run.table("costs"), arms)
+    lowers = lowers_turnout(run)
+    allowed = eligible_voters(run, voters["voter_id"], tuple(arms), lowers)
+    n_all = len(run.table("voters"))
+    budget = spend_per_voter(run, n_all) * len(voters)
+    plan = plan_contacts(
+        voters["voter_id"].to_numpy(dtype=object),
+        _deciding_unit(run, voters),
+        np.hstack(values),
+        allowed.allowed,
+        arms,
+        cost,
+        _terms(run, budget, len(voters) / n_all),
+        np.random.default_rng([campaign.campaign.seed, len(voters)]),
+    )
+    price = plan.chosen.price @ plan.limits.use
+    terms = {
+        "experiments": list(who.experiments),
+        "worth": worth,
+        "arms": [
+            {
+                "message_id": arm.message_id,
+                "channel": arm.channel,
+                "cost_usd": float(cost[a]),
+                "price": float(price[a]),
+                "barred": allowed.barred_messages.get(arm.message_id),
+            }
+            for a, arm in enumerate(arms)
+        ],
+        "shadow_price": float(plan.chosen.price[0]),
+        "unit": "household" if _by_household(run) else "voter",
+    }
+    return _Made(plan, allowed, terms, budget)
+
+
+def _salt(run: Run) -> str:
+    return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
+
+
+def _terms(run: Run, budget_usd: float, share: float) -> PlanTerms:
+    """Terms of an audience that has a share of the campaign's capacities."""
+    plan, costs = run.campaign.plan, run.table("costs")
+    per_day = costs.dropna(subset="capacity_per_day").groupby("channel")
+    capacity = {
+        str(channel): float(most) * share
+        for channel, most in per_day["capacity_per_day"].max().items()
+    }
+    in_all = plan.capacity_per_day
+    return PlanTerms(
+        salt=_salt(run),
+        holdout_share=plan.holdout_share,
+        explore_share=plan.explore_share,
+        budget_usd=budget_usd,
+        start_on=pd.Timestamp(plan.start_on),
+        days=plan.days,
+        capacity=capacity,
+        capacity_per_day=None if in_all is None else in_all * share,
+    )
+
+
+def _by_household(run: Run) -> bool:
+    return bool((run.table("deliveries")["randomised_by"] != "person").any())
+
+
+def _deciding_unit(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.object_]:
+    unit = household(voters) if _by_household(run) else voters["voter_id"]
+    return unit.to_numpy(dtype=object)
+
+
+def _plan_told(
+    run: Run,
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    contacts: pd.DataFrame,
+    assigned: pd.DataFrame,
+    made: list[_Made],
+) -> Json:
+    """What the report says of the plan; counts only."""
+    spent = float(contacts["cost_usd"].sum())
+    budget = sum(m.budget_usd for m in made)
+    bound = sum(m.plan.chosen.bound for m in made)
+    worth = sum(m.plan.chosen.value for m in made)
+    by_day = contacts.groupby(["send_on", "channel"]).size().rename("n").reset_index()
+    planned = contacts.groupby(["message_id", "channel", "role"], observed=True).agg(
+        n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean")
+    )
+    refused = [row for m in made for row in m.eligible.told()]
+    refusals = pd.DataFrame(refused, columns=["reason", "n_voters"])
+    features = model.reader.features(voters)
+    segment = segments(features, run.campaign.features.segment)
+    contacted = segment.index.isin(contacts["voter_id"])
+    shares = pd.DataFrame({"segment": segment.to_numpy(), "planned": contacted})
+    counted = shares.groupby("segment")["planned"].agg(["sum", "size"]).reset_index()
+    counted.columns = ["segment", "n_planned", "n_voters"]
+    return {
+        "budget_usd": budget,
+        "spent_usd": spent,
+        "shadow_price": made[0].terms["shadow_price"] if len(made) == 1 else None,
+        "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
+        "n_contacts": len(contacts),
+        "explore_share": float(np.mean([m.plan.explored for m in made])),
+        "roles": assigned["role"].value_counts().to_dict(),
+        "contacts_by_day": by_day.assign(
+            send_on=by_day["send_on"].dt.strftime("%Y-%m-%d")
+        ).to_dict("records"),
+        "planned": planned.reset_index().to_dict("records"),
+        "not_eligible": refusals.groupby("reason", sort=False)["n_voters"]
+        .sum()
+        .reset_index()
+        .to_dict("records"),
+        "segments": counted.to_dict("records"),
+    }

@@ -1,0 +1,39 @@
+"""Report: the page a person reads; its figures to MLflow too."""
+
+from experiments.report import figure_png, figures, write_report
+from experiments.run.context import Run, slug
+from experiments.run.tracking import tracking
+from training.register import log_file
+
+
+def stage_report(run: Run) -> None:
+    """Everything a person reads, in one page; its figures to MLflow too."""
+    evaluation, messages = run.read_json("evaluation"), run.table("messages")
+    told = run.read_json("run")
+    told["model_version"] = run.read_json("promoted")
+    ingested = run.read_json("ingest")
+    described = {
+        **run.campaign.campaign.model_dump(mode="json"),
+        "outcome": run.campaign.outcome.model_dump(mode="json"),
+        "plan": run.campaign.plan.model_dump(mode="json"),
+        "sources": [{"table": name, **row} for name, row in ingested.items()],
+    }
+    aside = run.folder / "report.partial"
+    write_report(
+        aside,
+        campaign=described,
+        evaluation=evaluation,
+        plan=run.read("plan"),
+        assignments=run.read("assignments"),
+        quarantine=run.read("quarantine"),
+        messages=messages,
+        run=told,
+    )
+    aside.replace(run.folder / "report.html")
+    with tracking(run):
+        for name, chart in figures(evaluation, told, messages).items():
+            path = run.folder / "figures" / f"{slug(name)}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(figure_png(chart))
+            log_file(path, folder="figures")
+        log_file(run.folder / "report.html")

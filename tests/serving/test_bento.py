@@ -1,0 +1,98 @@
+"""The Bento, served from an empty folder by processes blind to the repository."""
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.bento import build_bento
+
+ROOT = Path(__file__).parents[2]
+BLIND = '''
+"""Takes the repository out of reach, and leaves a mark that it did."""
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+root = Path(os.environ["REPOSITORY"])
+sys.path[:] = [p for p in sys.path if p and not Path(p).resolve().is_relative_to(root)
+               or Path(p).resolve().is_relative_to(sys.prefix)]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+sys.path_hooks[:] = [h for h in sys.path_hooks if "editable" not in repr(h).lower()]
+if any(find_spec(name) for name in ("experiments", "serving", "training", "features")):
+    os._exit(97)
+(Path(os.environ["MARKS"]) / str(os.getpid())).touch()
+'''
+
+
+@pytest.fixture(scope="module")
+def bento(served, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUSTINGS_API_KEY", "the-builders-own-key")
+        return build_bento(served.folder, tmp_path_factory.mktemp("bentos"))
+
+
+@pytest.fixture(scope="module")
+def answers(served, bento, run_server, tmp_path_factory) -> dict[str, httpx.Response]:
+    """What the Bento answers, and how many processes were blind."""
+    home, empty = (tmp_path_factory.mktemp(n) for n in ("home", "empty"))
+    (home / "sitecustomize.py").write_text(BLIND)
+    (home / "marks").mkdir()
+    env = {
+        "PYTHONPATH": str(home),
+        "REPOSITORY": str(ROOT),
+        "MARKS": str(home / "marks"),
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", str(bento)]
+    with run_server(command, cwd=empty, home=home, env=env) as server:
+        rows = served.rows[:50]
+        found = {
+            "model": server.get("/model"),
+            "score": server.post("/score", {"voters": rows}),
+            "recommend": server.post("/recommend", {"voters": rows}),
+        }
+    # the server and its worker at least
+    assert len(list((home / "marks").iterdir())) >= 2
+    assert list(empty.iterdir()) == []
+    return found
+
+
+def test_a_bento_serves_its_exact_version_without_the_repository(answers):
+    told = answers["model"].json()
+    assert (told["name"], told["version"]) == ("hustings-sample", "7")
+
+
+def test_a_bento_scores_as_the_model_does_offline(answers, served):
+    assert answers["score"].status_code == 200, answers["score"].text
+    scores = served.model.score(served.voters.head(50))
+    columns = ["lift", "lift_low", "lift_high", "response", "baseline"]
+    told = [
+        [score[name] for name in columns]
+        for voter in answers["score"].json()["voters"]
+        for score in voter["scores"]
+    ]
+    assert told == scores[columns].to_numpy().tolist()
+
+
+def test_a_bento_recommends_by_its_own_plan(answers):
+    told = answers["recommend"].json()["voters"]
+    assert {bool(voter["recommendation"]) for voter in told} == {True, False}
+
+
+def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
+    files = [path for path in bento.rglob("*") if path.is_file()]
+    inside = {path.relative_to(bento / "src").parts[0] for path in files
+              if path.is_relative_to(bento / "src")}  # fmt: skip
+    assert "experiments" not in inside
+    assert {"features", "training", "serving", "bundle"} <= inside
+    pins = (bento / "env/python/requirements.txt").read_text().split()
+    assert all("==" in pin for pin in pins)
+    assert any(pin.startswith("lightgbm==") for pin in pins)
+    assert not any("the-builders-own-key" in p.read_text() for p in files)
+
+
+def test_a_bento_needs_a_whole_bundle(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"plan\.json"):
+        build_bento(tmp_path, tmp_path / "out")
