@@ -210,7 +210,7 @@ def _stage_command(stage: str, told: str) -> None:
     def command(
         campaign: _Campaign = "sample",
         run: _RunId = "",
-        trials: _Trials = 10,
+        trials: _Trials = 6,
         time_limit: _Limit = 60.0,
         data: _Data = _DEFAULT_DATA,
         store: _Store = _DEFAULT_STORE,
@@ -243,7 +243,7 @@ for _name, _told in (
 @app.command()
 def run(
     campaign: _Campaign = "sample",
-    trials: _Trials = 10,
+    trials: _Trials = 6,
     time_limit: _Limit = 60.0,
     data: _Data = _DEFAULT_DATA,
     store: _Store = _DEFAULT_STORE,

@@ -48,7 +48,6 @@ from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
 from training.model import CampaignModel
 
-
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -66,7 +65,7 @@ MAX_VALUE_SHOWN = 40
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 """They identify, so no error repeats them either."""
 BREAK_EVEN = 1e-6
-"""Prices are found to about this share: nearer than that, an option is at the margin."""
+"""Prices are found to about this share: an option nearer than that just breaks even."""
 MAX_EXACT = 2**53
 """Whole numbers below are kept exactly by a double."""
 
@@ -229,8 +228,8 @@ class VoterReader:
         _check_scalars(rows, columns)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
-        faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
-        if len(faults):
+        if len(mapped.faults) or not _keeps_declaration(mapped.frame):
+            faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
             raise RequestError(self._told(faults.drop_duplicates(["row", "column"])))
         missing = [c for c in columns if not any(c in row for row in rows)]
         return mapped.frame, missing
@@ -244,6 +243,19 @@ class VoterReader:
             )
             for row, column, value, reason in told[FAULT_COLUMNS].to_numpy().tolist()
         ]
+
+
+def _keeps_declaration(frame: pd.DataFrame) -> bool:
+    """Whether rows keep VOTERS: its own checks, without the time to word a fault."""
+    for name, column in VOTERS.columns.items():
+        if name not in frame:
+            continue
+        some = frame[name].dropna()
+        if len(some) < len(frame) and not column.nullable:
+            return False
+        if not all(bool(check(some).check_passed) for check in column.checks):
+            return False
+    return not frame.duplicated(VOTERS.unique).any()
 
 
 def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -702,11 +714,11 @@ def api_key() -> str:
     """The key that requests must carry.
 
     Raises:
-        RuntimeError: If there is none: nothing is served without one.
+        ValueError: If there is none: nothing is served without one.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
-        raise RuntimeError(
+        raise ValueError(
             f"expected an API key in the environment's {KEY_VARIABLE}, got none; "
             'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
@@ -787,7 +799,7 @@ class _Hustings:
         try:
             api_key()
             Endpoint.load(bundle_folder())
-        except (RuntimeError, FileNotFoundError, ValueError) as failure:
+        except (FileNotFoundError, ValueError) as failure:
             # BentoML tells its own errors without a traceback
             raise BentoMLException(str(failure)) from None
 
@@ -821,7 +833,7 @@ def serve_bundle(
         port: Port.
 
     Raises:
-        RuntimeError: If there is no API key in the environment.
+        ValueError: If there is no API key in the environment.
         FileNotFoundError: If there is no bundle.
     """
     api_key()

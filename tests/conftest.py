@@ -1,7 +1,16 @@
-"""What holds for every test: nothing is reported to anybody, and time is no judge."""
+"""What holds for every test: nothing is reported to anybody, and time is no judge.
+
+Also the one small campaign that several tests look at, run once through every stage.
+"""
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+import pytest
 from hypothesis import settings
 
 # before any test imports them
@@ -11,3 +20,109 @@ os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 # a busy machine is no failure; tests/speed measures time
 settings.register_profile("hustings", deadline=None)
 settings.load_profile("hustings")
+
+SPREAD = 3.0
+"""How much farther lifts of the story lie apart than those of the shipped sample, so
+that 12,000 voters are enough to see that personalising pays."""
+N_STORY = 12_000
+
+
+@dataclass(frozen=True)
+class Story:
+    """A campaign as a user would bring it, every stage run, and what is true of it.
+
+    Attributes:
+        folder: Of campaign.toml and raw/.
+        run: The finished run (`experiments.run.Run`).
+        truth: By voter_id: baseline, and `lift__<message>` by mail.
+        multiplier: Of the lift, by channel.
+    """
+
+    folder: Path
+    run: Any
+    truth: pd.DataFrame
+    multiplier: dict[str, float]
+
+    def elsewhere(self, home: Path) -> Any:
+        """A run of the same campaign that shares nothing with the first."""
+        return replace(
+            self.run, home=home / "spread", folder=home / "spread" / "again",
+            run_id="again", store=home / "mlflow",
+        )  # fmt: skip
+
+    def true_lift(self, sent: pd.DataFrame) -> pd.Series:
+        """True lift of what each row of voter_id, message_id, channel was sent."""
+        column = self.truth.columns.get_indexer("lift__" + sent["message_id"])
+        row = self.truth.index.get_indexer(sent["voter_id"])
+        by_mail = pd.Series(self.truth.to_numpy()[row, column], index=sent.index)
+        return by_mail * sent["channel"].map(self.multiplier)
+
+
+@pytest.fixture(scope="session")
+def _one_thread() -> Iterator[None]:
+    """Two threads that wait for each other on a busy machine are slower than one."""
+    import training.boosting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(training.boosting._FIXED, "num_threads", 1)
+        patch.setattr(training.boosting, "N_THREADS", 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> Story:
+    """Every stage on 12,000 simulated voters whose lifts lie far apart."""
+    from experiments.run import Run, run_campaign
+    from experiments.spec import load_campaign
+
+    home = tmp_path_factory.mktemp("story")
+    truth, multiplier = _bring(home / "campaign")
+    campaign = load_campaign(home / "campaign")
+    runs = home / "runs" / campaign.campaign.name
+    run = Run(campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2)
+    folder = run_campaign(run)
+    return Story(home / "campaign", replace(run, folder=folder), truth, multiplier)
+
+
+def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
+    """A campaign folder with its raw files, two of whose rows are wrong."""
+    from experiments.spec import EXPERIMENTS
+    from features.sample import simulate, write_sample
+
+    sample = simulate(n_voters=N_STORY, seed=5, n_messages=4)
+    truth = sample.truth.set_index("voter_id").astype(float)
+    multiplier = dict(sample.channels.itertuples(index=False))
+    lifts = truth.filter(like="lift__")
+    farther = (SPREAD - 1) * (lifts - lifts.mean())
+    tables = sample.tables
+    tables["responses"] = _moved(tables, farther, multiplier)
+    tables["voters"] = pd.concat(
+        [tables["voters"], tables["voters"].tail(1).assign(voter_id="V9999999", age=430.0)]
+    )
+    write_sample(sample, folder / "raw")
+    shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
+    start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
+    declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
+    declared = declared.replace('name = "sample"', 'name = "spread"')
+    (folder / "campaign.toml").write_text(declared)
+    truth[lifts.columns] += farther
+    return truth, multiplier
+
+
+def _moved(
+    tables: dict[str, pd.DataFrame], farther: pd.DataFrame, multiplier: dict[str, float]
+) -> pd.DataFrame:
+    """Responses with the lifts spread, and one without a delivery."""
+    sent = tables["deliveries"].query("message_id != 'control'")
+    wide = farther.rename(columns=lambda name: name.removeprefix("lift__")).stack()
+    more = wide.loc[list(zip(sent["voter_id"], sent["message_id"], strict=True))]
+    more = pd.Series(
+        more.to_numpy() * sent["channel"].map(multiplier).to_numpy(),
+        index=sent["voter_id"],
+    )
+    responses = tables["responses"].copy()
+    support = responses["outcome"] == "support"
+    added = more.reindex(responses["voter_id"]).fillna(0.0).to_numpy()
+    responses["value"] += added * support.to_numpy()
+    stray = responses.tail(1).assign(voter_id="V8888888")
+    return pd.concat([responses, stray], ignore_index=True)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from features.training_set import Arm
 from training.effects import Ground
 from training.gbm import Lifts, Prepared
-from training.path import SpendPath, whole_budget_path
+from training.path import whole_budget_path
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -127,13 +127,14 @@ def one_covariate(
         Two cells with shrunken effects, or one where no feature can be split.
     """
     best, best_value = untargeted(prepared.ground), -np.inf
+    moments = _Moments.of(prepared)
     for split in _candidates(prepared.test.X, set(categorical)):
-        model = _split_model(prepared, split)
+        model = _split_model(prepared, split, moments)
         yes = split.answers(prepared.test.X)
         reach = np.stack([allowed[~yes].sum(axis=0), allowed[yes].sum(axis=0)])
         value = reach * prepared.ground.option_values(model.lift, arms)
         path = whole_budget_path(value, reach * cost, allowed=reach > 0)
-        promised = _promised(path, spend * len(yes))
+        promised = path.value_at(spend * len(yes))
         if promised > best_value:
             best, best_value = model, promised
     return best
@@ -157,13 +158,31 @@ def _candidates(X: Floats32, categorical: set[int]) -> Iterator[Split]:
                 yield split
 
 
-def _split_model(prepared: Prepared, split: Split) -> CellLift:
+class _Moments(NamedTuple):
+    """Scores less control, and their squares, for sums over any group of voters."""
+
+    lift: Floats
+    square: Floats
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Self:
+        lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
+        return cls(lift, lift**2)
+
+    def mean_and_noise(self, who: Bools) -> tuple[Floats, Floats]:
+        """Mean of every message over some voters, and the variance of that mean."""
+        weight = who / who.sum()
+        mean = weight @ self.lift
+        return mean, (weight @ self.square - mean**2) / who.sum()
+
+
+def _split_model(prepared: Prepared, split: Split, moments: _Moments) -> CellLift:
     """Effects on both sides, their difference shrunken over the messages."""
-    lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
     yes = split.answers(prepared.test.X)
     share = yes.mean()
-    difference = lift[yes].mean(axis=0) - lift[~yes].mean(axis=0)
-    noise = lift[yes].var(axis=0) / yes.sum() + lift[~yes].var(axis=0) / (~yes).sum()
+    mean_yes, noise_yes = moments.mean_and_noise(yes)
+    mean_no, noise_no = moments.mean_and_noise(~yes)
+    difference, noise = mean_yes - mean_no, noise_yes + noise_no
     spread = max(float(np.mean(difference**2 - noise)), 0.0)
     kept = spread / (spread + noise)
     effects = prepared.ground.effects
@@ -172,10 +191,3 @@ def _split_model(prepared: Prepared, split: Split) -> CellLift:
     weight = np.array([[share], [1 - share]])
     se = np.sqrt(effects.shrunken_se**2 + weight**2 * kept * noise)
     return CellLift(prepared.ground, split, cells, se)
-
-
-def _promised(path: SpendPath, budget: float) -> float:
-    steps = path.steps_within(budget)
-    value = float(path.value[:steps].sum())
-    partial = path.partial_step(budget)
-    return value + (float(path.value[steps]) * partial.fraction if partial else 0.0)

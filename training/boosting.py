@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 N_THREADS = 2
+FEW_ROWS = 256
 _FIXED: dict[str, Any] = {
     "objective": "regression",
     "verbosity": -1,
@@ -135,4 +136,6 @@ class FoldBoosters:
 
 def predicted(booster: lgb.Booster, X: Floats32) -> Floats:
     """Prediction of one booster, shape (n,)."""
-    return np.asarray(booster.predict(X, num_threads=N_THREADS), dtype=np.float64)
+    # waking a second thread costs more than a few rows do
+    threads = N_THREADS if len(X) > FEW_ROWS else 1
+    return np.asarray(booster.predict(X, num_threads=threads), dtype=np.float64)

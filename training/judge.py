@@ -152,16 +152,11 @@ def baseline_policies(
 
 def _only_best(values: Floats, market: Market, permission: Ints) -> Bools:
     """Permission for the one arm that promises most for the money."""
+    value, cost, allowed = pooled_rows(values, market.cost, market.allowed, permission)
     promised = np.empty(len(market.cost))
     for a in range(len(market.cost)):
-        only = np.zeros_like(market.allowed)
-        only[:, a] = market.allowed[:, a]
-        path = spend_along(values, replace(market, allowed=only), permission).path
-        budget = market.spend * len(values)
-        steps = path.steps_within(budget)
-        partial = path.partial_step(budget)
-        promised[a] = path.value[:steps].sum()
-        promised[a] += path.value[steps] * partial.fraction if partial else 0.0
+        path = whole_budget_path(value[:, [a]], cost[:, [a]], allowed=allowed[:, [a]])
+        promised[a] = path.value_at(market.spend * len(values))
     kept = np.zeros_like(market.allowed)
     best = int(promised.argmax())
     kept[:, best] = market.allowed[:, best]

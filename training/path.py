@@ -80,6 +80,13 @@ class SpendPath:
         row, old, new = self.row[steps], self.old[steps], self.new[steps]
         return PartialStep(int(row), int(old), int(new), fraction)
 
+    def value_at(self, budget: float) -> float:
+        """Predicted value at a budget, the partial step included."""
+        steps = self.steps_within(budget)
+        partial = self.partial_step(budget)
+        rest = self.value[steps] * partial.fraction if partial else 0.0
+        return float(self.value[:steps].sum() + rest)
+
     def shadow_price(self, budget: float) -> float:
         """Value of one more unit of money at a budget; 0 where money is left over."""
         steps = self.steps_within(budget)

@@ -33,9 +33,9 @@ class Tuned:
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
     """The search space of the trees."""
     return {
-        "n_trees": trial.suggest_int("n_trees", 10, 120, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
-        "num_leaves": trial.suggest_int("num_leaves", 3, 24, log=True),
+        "n_trees": trial.suggest_int("n_trees", 10, 60, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.3, log=True),
+        "num_leaves": trial.suggest_int("num_leaves", 3, 16, log=True),
         "min_child_samples": trial.suggest_int("min_child_samples", 50, 4000, log=True),
         "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 1000.0, log=True),
         "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),

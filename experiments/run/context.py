@@ -42,7 +42,7 @@ class Run:
     run_id: str
     store: Path
     mlflow_uri: str = ""
-    n_trials: int = 10
+    n_trials: int = 6
     time_limit_s: float = 60.0
     tell: Tell = silent
 

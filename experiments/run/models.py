@@ -56,7 +56,7 @@ from training.tune import tune
 Floats = npt.NDArray[np.float64]
 
 CANDIDATES = ("personalised", "one_covariate", "untargeted")
-PERMUTED_AT_MOST = 60_000
+PERMUTED_AT_MOST = 40_000
 """The refutation by shuffled labels uses this many voters of a large test."""
 
 

@@ -551,10 +551,14 @@ def _typed(
         return as_text(given)
     plain = kind == "number" and time_format is None
     expected = "expected a number" if plain else _time_expected(time_format)
-    unread = given.notna() & typed.isna()
+    # what came typed was read already
+    unread = typed.isna() & (given.notna() if typed is not given else False)
     faults.append(fault_rows(unread, name, given, expected))
     if is_history(name):
-        strange = typed.notna() & ~typed.isin([0.0, 1.0])
+        number = typed.to_numpy()
+        strange = pd.Series(
+            ~(np.isnan(number) | (number == 0.0) | (number == 1.0)), index=typed.index
+        )
         faults.append(
             fault_rows(strange, name, given, "expected 1 (voted) or 0 (did not)")
         )
@@ -562,6 +566,8 @@ def _typed(
 
 
 def _as_number(given: pd.Series) -> pd.Series:
+    if given.dtype == np.float64 and not np.isinf(given.to_numpy()).any():
+        return given
     numbers = _numbers_at_once(given)
     if numbers is None:
         numbers = pd.to_numeric(given, errors="coerce").astype("float64")
@@ -619,6 +625,8 @@ def fault_rows(
     where: pd.Series, column: str, values: pd.Series | None, reason: str
 ) -> pd.DataFrame:
     """One fault per marked row."""
+    if not where.any():
+        return _NO_FAULTS
     rows = where.index[where.to_numpy(dtype=bool)]
     shown = None if values is None else values.loc[rows].astype("str").to_numpy()
     told = pd.DataFrame({"row": rows, "column": column, "reason": reason})
@@ -626,18 +634,21 @@ def fault_rows(
     return told[FAULT_COLUMNS]
 
 
+_NO_FAULTS = pd.DataFrame(
+    {
+        "row": pd.Series(dtype="int64"),
+        "column": pd.Series(dtype="str"),
+        "value": pd.Series(dtype="str"),
+        "reason": pd.Series(dtype="str"),
+    }
+)
+
+
 def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Several tables of faults as one, each fault once."""
     some = [f for f in faults if len(f)]
     if not some:
-        return pd.DataFrame(
-            {
-                "row": pd.Series(dtype="int64"),
-                "column": pd.Series(dtype="str"),
-                "value": pd.Series(dtype="str"),
-                "reason": pd.Series(dtype="str"),
-            }
-        )
+        return _NO_FAULTS.copy()
     joined = pd.concat(some, ignore_index=True)
     return joined.drop_duplicates(["row", "column", "reason"], ignore_index=True)
 
@@ -645,5 +656,7 @@ def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def masked(faults: pd.DataFrame, table_name: str) -> pd.DataFrame:
     """The faults, without the values of identifying columns."""
     identifying = list(identifying_columns(RAW_TABLES[table_name]))
+    if faults.empty:
+        return faults
     hidden = faults["column"].isin(identifying) & faults["value"].notna()
     return faults.assign(value=faults["value"].mask(hidden, MASK))

@@ -421,6 +421,33 @@ def test_an_experiments_worth_multiplies_its_lifts(served):
     assert found["value"] == 3.0 * found["lift"]
 
 
+def test_an_option_worth_just_its_price_is_told_to_be_at_the_margin(served):
+    body = {"voters": asked(served, one_of_each_household(served))["voters"]}
+    told = advice(endpoint(served, holdout_share=1e-9), body)
+    at, best = next(
+        (i, v["recommendation"]) for i, v in enumerate(told) if v["recommendation"]
+    )
+    assert (best["channel"], best["at_margin"]) == ("mail", False)
+
+    def priced_at(share: float) -> dict[str, Any]:
+        arms = [
+            arm | {"price": best["value"] * share if is_best else 1e6}
+            for arm in served.plan["audiences"]["all"]["arms"]
+            for is_best in [
+                (arm["message_id"], arm["channel"])
+                == (best["message_id"], best["channel"])
+            ]
+        ]
+        where = endpoint(served, holdout_share=1e-9, terms={"arms": arms})
+        (found,) = advice(where, {"voters": [body["voters"][at]]})
+        return found
+
+    assert priced_at(1.0)["recommendation"]["at_margin"]
+    assert priced_at(1 + 1e-9)["recommendation"]["at_margin"]
+    assert not priced_at(0.9)["recommendation"]["at_margin"]
+    assert priced_at(1.1)["reason"]["code"] == "not_worth_cost"
+
+
 def test_a_household_that_comes_together_gets_one_message(served):
     shared = household(served.voters).duplicated(keep=False).to_numpy()
     at = [int(i) for i in np.flatnonzero(shared)]
@@ -564,7 +591,7 @@ def test_no_server_starts_without_a_key(served, tmp_path, monkeypatch):
     assert done.returncode != 0
     assert "HUSTINGS_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr
-    with pytest.raises(RuntimeError, match="HUSTINGS_API_KEY"):
+    with pytest.raises(ValueError, match="HUSTINGS_API_KEY"):
         serve_bundle(served.folder)
 
 

@@ -1,0 +1,287 @@
+"""`hustings`: its stages one by one, its answers, and its exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+from experiments import cli
+from experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app
+from experiments.run import STAGES
+
+ROOT = Path(__file__).parents[2]
+HEAVY = (
+    "pandas", "numpy", "mlflow", "lightgbm", "pandera", "bentoml", "sklearn", "scipy",
+    "optuna", "duckdb", "altair", "pyarrow", "pydantic",
+)  # fmt: skip
+
+
+def hustings(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.cli", *map(str, arguments)],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+# --- help -----------------------------------------------------------------------------
+
+
+def test_help_lists_the_stages_in_the_order_of_the_data() -> None:
+    done = in_a_process("--help")
+    assert done.returncode == OK
+    lines = done.stdout.splitlines()
+    named = [line.strip(" │").split()[0] for line in lines if line.strip(" │")]
+    commands = ["init", *STAGES, "run", "serve"]
+    assert [word for word in named if word in commands] == commands
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from experiments.cli import main\n"
+        "sys.argv = ['hustings', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+@pytest.mark.parametrize("command", ["init", *STAGES, "run", "serve"])
+def test_every_command_has_help_of_its_own(command: str) -> None:
+    done = hustings(command, "--help")
+    assert done.exit_code == OK
+    assert "--debug" in done.output
+
+
+# --- exit codes -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def declared_wrongly(tmp_path: Path) -> Path:
+    shipped = (ROOT / "experiments/sample/campaign.toml").read_text()
+    wrong = shipped.replace("holdout_share = 0.1", "holdout_share = 0.0")
+    assert wrong != shipped
+    (tmp_path / "campaign.toml").write_text(wrong)
+    return tmp_path
+
+
+def test_a_wrong_campaign_is_told_by_file_key_and_line(declared_wrongly: Path) -> None:
+    done = in_a_process("run", declared_wrongly)
+    assert done.returncode == BAD_INPUT
+    said = " ".join(done.stderr.split())
+    text = (declared_wrongly / "campaign.toml").read_text().splitlines()
+    line = 1 + text.index("holdout_share = 0.0")
+    assert "campaign.toml" in said
+    assert f"[plan].holdout_share (line {line})" in said
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_where_it_failed(declared_wrongly: Path) -> None:
+    done = in_a_process("run", declared_wrongly, "--debug")
+    assert done.returncode != OK
+    assert "Traceback" in done.stderr
+    assert "CampaignError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("campaign", "file"),
+    [("2006_mailers", "ggl2008"), ("2024_issue_messages", "issue_messages2025")],
+)
+def test_absent_data_is_told_by_file_and_publication(
+    campaign: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUSTINGS_DATA", str(tmp_path))
+    done = hustings("run", campaign, "--data", tmp_path / "runs",
+                    "--store", tmp_path / "mlflow")  # fmt: skip
+    assert done.exit_code == MISSING
+    said = " ".join(done.output.split())
+    assert file in said
+    assert "20" in said.split(file, 1)[1]
+    assert "published" in said
+    assert not (tmp_path / "runs" / campaign / "latest").exists()
+
+
+def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
+    done = hustings("run", "no_such_campaign")
+    assert done.exit_code == BAD_INPUT
+    assert "persuasion_flyer" in done.output
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_before_any_run_says_what_to_do_first(
+    stage: str, tmp_path: Path
+) -> None:
+    done = hustings(stage, "sample", "--data", tmp_path)
+    assert done.exit_code == MISSING
+    assert "hustings ingest sample" in " ".join(done.output.split())
+
+
+def test_a_fault_of_ours_has_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("experiments.run.run_campaign", broken)
+    done = hustings("run", "sample", "--data", tmp_path)
+    assert done.exit_code == FAILED
+    assert "ZeroDivisionError" in done.output
+    assert len({OK, FAILED, BAD_INPUT, MISSING}) == 4
+
+
+# --- init -----------------------------------------------------------------------------
+
+
+def test_init_drafts_a_mapping_of_a_new_file(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {
+            "VOTER_ID": [f"X{i}" for i in range(50)],
+            "AGE": [20 + i for i in range(50)],
+            "RELIGION": ["catholic", "none"] * 25,
+            "EMAIL": [f"a{i}@example.org" for i in range(50)],
+        }
+    )
+    rows.to_csv(tmp_path / "file.csv", index=False)
+    done = hustings("init", tmp_path / "file.csv")
+    assert done.exit_code == OK
+    drafted = tomllib.loads(done.stdout)
+    columns = drafted["tables"]["voters"]["columns"]
+    assert columns["voter_id"] == "VOTER_ID"
+    assert columns["age"] == "AGE"
+    assert "RELIGION" in drafted["features"]["special_categories"]
+    assert "@example.org" not in done.output
+
+
+def test_init_of_no_file_is_a_missing_file(tmp_path: Path) -> None:
+    done = hustings("init", tmp_path / "none.csv")
+    assert done.exit_code == MISSING
+    assert "none.csv" in done.output
+
+
+# --- stage by stage -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The story's campaign again from its raw files, stage by stage, then in one."""
+
+    home: Path
+    said: dict[str, str]
+    stages: Path
+    whole: Path
+
+    def json(self, folder: Path, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+        return found
+
+
+@pytest.fixture(scope="module")
+def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
+    home = tmp_path_factory.mktemp("cli")
+    options = ["--data", home / "runs", "--store", home / "mlflow", "--trials", "2"]
+    said = {}
+    for stage in STAGES:
+        done = hustings(stage, story.folder, *options)
+        assert done.exit_code == OK, (stage, done.output)
+        said[stage] = done.stdout.strip()
+    runs = home / "runs" / "spread"
+    stages = runs / (runs / "latest").read_text()
+    # a run id is a second long
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "_new_run_id", lambda: "in_one")
+        done = hustings("run", story.folder, *options)
+    assert done.exit_code == OK, done.output
+    said["run"] = done.stdout
+    return Repeated(home, said, stages, runs / "in_one")
+
+
+def test_every_stage_says_where_it_wrote(repeated: Repeated) -> None:
+    for stage in STAGES:
+        assert Path(repeated.said[stage].splitlines()[-1]) == repeated.stages
+
+
+@pytest.mark.parametrize("name", ["training_set", "scores", "plan", "assignments"])
+def test_stages_one_by_one_give_what_the_whole_run_gives(
+    story: Any, repeated: Repeated, name: str
+) -> None:
+    # from scratch, in another folder, with a registry of its own
+    one, two = (
+        pd.read_parquet(folder / f"{name}.parquet")
+        for folder in (story.run.folder, repeated.stages)
+    )
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_two_runs_from_scratch_judge_alike(story: Any, repeated: Repeated) -> None:
+    one = json.loads((story.run.folder / "evaluation.json").read_text())
+    assert one == repeated.json(repeated.stages, "evaluation")
+
+
+def test_the_run_ends_with_the_answer_and_where_everything_lies(
+    repeated: Repeated,
+) -> None:
+    said = repeated.said["run"]
+    evaluation = repeated.json(repeated.whole, "evaluation")
+    assert said.startswith(evaluation["headline"]["sentence"])
+    assert str(repeated.whole / "report.html") in said
+    assert "Rows quarantined: 2" in said
+
+
+def test_a_second_run_on_the_same_data_keeps_the_champion(repeated: Repeated) -> None:
+    first = repeated.json(repeated.stages, "promoted")
+    second = repeated.json(repeated.whole, "promoted")
+    assert (first["kept"], second["kept"]) == (False, True)
+    assert (second["name"], second["version"]) == (first["name"], first["version"])
+
+
+def test_a_second_run_on_the_same_data_does_not_turn_the_verdict(
+    repeated: Repeated,
+) -> None:
+    # compared with itself the champion gains nothing: no reason to drop it
+    lifts = [
+        pd.read_parquet(folder / "scores.parquet")
+        for folder in (repeated.stages, repeated.whole)
+    ]
+    pd.testing.assert_frame_equal(*lifts)
+
+
+def test_a_second_run_says_that_it_was_held_against_the_champion(
+    repeated: Repeated,
+) -> None:
+    said = repeated.json(repeated.whole, "run")["champion_before"]
+    assert said == {"version": "1", "compared": True}
+    (found,) = repeated.json(repeated.whole, "evaluation")["experiments"].values()
+    assert "champion" in found["differences"]
+
+
+def test_a_stage_can_name_the_run_it_works_in(repeated: Repeated, story: Any) -> None:
+    before = (repeated.stages / "plan.parquet").stat().st_mtime_ns
+    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+                    "--store", repeated.home / "mlflow", "--run",
+                    repeated.stages.name)  # fmt: skip
+    assert done.exit_code == OK, done.output
+    assert (repeated.stages / "plan.parquet").stat().st_mtime_ns > before
+
+
+def test_a_run_that_is_not_there_is_told(repeated: Repeated, story: Any) -> None:
+    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+                    "--store", repeated.home / "mlflow", "--run", "nosuch")  # fmt: skip
+    assert done.exit_code == MISSING
+    assert not (repeated.home / "runs" / "spread" / "nosuch").exists()

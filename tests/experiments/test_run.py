@@ -1,0 +1,447 @@
+"""Runs: whole or not at all, repeatable, and with nobody's data where none belongs."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+import experiments.run as runs
+from experiments.run import STAGES, Run, latest, run_campaign, run_stage
+from experiments.spec import Campaign, CampaignError, feature_columns, load_campaign
+from features.ingest import file_sha256
+from features.tables import ASSIGNMENTS, PLAN, QUARANTINE, RAW_TABLES, SCORES, check
+from features.training_set import household
+from serving.plan import held_out
+from training.register import champion_version, open_store
+
+VOTER = re.compile(rb"[VH]\d{6,7}")
+"""Ids of voters and households of the simulated electorate."""
+
+
+def told(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return found
+
+
+def declared(shipped: Campaign, /, **sections: dict[str, Any]) -> Campaign:
+    """The campaign with some keys of some sections declared otherwise."""
+    changed = {
+        name: getattr(shipped, name).model_copy(update=keys)
+        for name, keys in sections.items()
+    }
+    found = shipped.model_copy(update=changed)
+    found._file = shipped.file
+    return found
+
+
+Again = Callable[..., Run]
+
+
+@pytest.fixture
+def again(story: Any, tmp_path: Path) -> Again:
+    """Makes a copy of the finished run, to repeat a stage under other terms."""
+
+    def copied(**sections: dict[str, Any]) -> Run:
+        shutil.copytree(story.run.folder, tmp_path / "again")
+        return replace(
+            story.run, home=tmp_path, folder=tmp_path / "again", run_id="again",
+            campaign=declared(story.run.campaign, **sections),
+        )  # fmt: skip
+
+    return copied
+
+
+# --- what a run leaves ----------------------------------------------------------------
+
+
+def test_a_run_leaves_every_file_that_the_next_stage_or_a_person_needs(
+    story: Any,
+) -> None:
+    tables = [f"tables/{name}.parquet" for name in RAW_TABLES]
+    names = [
+        *tables, "quarantine.parquet", "ingest.json", "training_set.parquet",
+        "features.parquet", "evaluation.json", "scores.parquet", "plan.parquet",
+        "assignments.parquet", "report.html", "run.json", "promoted.json",
+    ]  # fmt: skip
+    assert [n for n in names if not (story.run.folder / n).is_file()] == []
+    assert (story.run.folder / "model" / "model.json").is_file()
+    assert not list(story.run.home.rglob("*.partial"))
+    assert latest(story.run.home) == "first"
+
+
+def test_every_table_of_a_run_keeps_its_declaration(story: Any) -> None:
+    for name, schema in RAW_TABLES.items():
+        check(schema, story.run.table(name))
+    for name, schema in (
+        ("quarantine", QUARANTINE), ("scores", SCORES), ("plan", PLAN),
+        ("assignments", ASSIGNMENTS),
+    ):  # fmt: skip
+        assert len(check(schema, story.run.read(name))) > 0
+
+
+def test_scores_are_of_every_voter_and_message_once(story: Any) -> None:
+    scores = story.run.read("scores")
+    voters, messages = (story.run.table(n) for n in ("voters", "messages"))
+    pairs = pd.MultiIndex.from_product([voters["voter_id"], messages["message_id"]])
+    assert len(scores) == len(pairs)
+    found = pd.MultiIndex.from_frame(scores[["voter_id", "message_id"]])
+    assert pairs.difference(found).empty
+
+
+def test_plan_assignments_and_holdout_agree(story: Any) -> None:
+    plan, assigned = story.run.read("plan"), story.run.read("assignments")
+    voters, terms = story.run.table("voters"), story.run.campaign.plan
+    assert sorted(assigned["voter_id"]) == sorted(voters["voter_id"])
+    salt = told(story.run.folder, "plan")["salt"]
+    unit = household(voters).to_numpy(dtype=object)
+    held = set(voters["voter_id"][held_out(unit, salt=salt, share=terms.holdout_share)])
+    assert set(assigned.query("role == 'holdout'")["voter_id"]) == held
+    assert not held & set(plan["voter_id"])
+    sent = assigned.query("message_id != 'control'")
+    assert sorted(sent["voter_id"]) == sorted(plan["voter_id"])
+
+
+def test_a_plan_keeps_to_permissions_days_and_capacities(story: Any) -> None:
+    plan, terms = story.run.read("plan"), story.run.campaign.plan
+    held = story.run.table("permissions")
+    standing = held[held["withdrawn_at"].isna()]
+    for channel in ("sms", "phone"):
+        asked = set(plan.loc[plan["channel"] == channel, "voter_id"])
+        assert asked
+        assert asked <= set(standing.loc[standing["channel"] == channel, "voter_id"])
+    start = pd.Timestamp(terms.start_on)
+    assert plan["send_on"].between(start, start + pd.Timedelta(days=terms.days - 1)).all()
+    per_day = plan.groupby("channel").apply(lambda c: c.groupby("send_on").size().max())
+    most = story.run.table("costs").set_index("channel")["capacity_per_day"]
+    assert (per_day <= most.reindex(per_day.index)).all()
+
+
+def test_a_run_says_what_made_it(story: Any) -> None:
+    said = told(story.run.folder, "run")
+    assert set(said["timings_s"]) == set(STAGES)
+    assert said["seed"] == story.run.campaign.campaign.seed
+    assert {"python", "lightgbm", "pandas", "mlflow"} <= set(said["versions"])
+    assert said["rows"] == {n: len(story.run.table(n)) for n in RAW_TABLES}
+    for name, digest in said["data_hashes"].items():
+        assert digest == file_sha256(story.folder / "raw" / f"{name}.parquet")
+    assert said["n_scores"] == len(story.run.read("scores"))
+    assert said["plan"]["n_contacts"] == len(story.run.read("plan"))
+    assert said["plan"]["spent_usd"] == pytest.approx(story.run.read("plan")["cost_usd"].sum())
+
+
+def test_the_gap_that_is_told_is_that_of_the_plan(story: Any) -> None:
+    said = told(story.run.folder, "run")["plan"]
+    assert 0 <= said["optimality_gap"] < 0.02
+
+
+# --- whole or not at all --------------------------------------------------------------
+
+
+class Killed(RuntimeError):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("stage", ["features", "train"])
+def test_a_run_that_dies_leaves_no_run_and_the_latest_as_it_was(
+    story: Any, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = story.elsewhere(tmp_path)
+    run.home.mkdir()
+    runs.point_to(run.home, "yesterday")
+
+    def dies(_run: Run) -> None:
+        raise Killed
+
+    monkeypatch.setitem(runs._STAGES, stage, dies)  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        run_campaign(run)
+    assert not (run.home / "again").exists()
+    assert (run.home / ".again.partial" / "ingest.json").exists()
+    assert latest(run.home) == "yesterday"
+    assert not (run.home / "serving").exists()
+
+
+def test_a_table_whose_writing_dies_leaves_the_old_one(
+    again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = again()
+    before = (run.folder / "plan.parquet").read_bytes()
+
+    def dies(frame: pd.DataFrame, path: Path, **_: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise Killed
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", dies)
+    with pytest.raises(Killed):
+        run.write("plan", pd.DataFrame({"x": [1]}))
+    assert (run.folder / "plan.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_without_the_one_before_names_the_file_it_misses(
+    story: Any, tmp_path: Path, stage: str
+) -> None:
+    run = story.elsewhere(tmp_path)
+    run.folder.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
+        run_stage(run, stage)
+
+
+def test_planning_again_gives_the_same_plan(story: Any, again: Again) -> None:
+    run = again()
+    run_stage(run, "plan")
+    for name in ("plan", "assignments"):
+        pd.testing.assert_frame_equal(run.read(name), story.run.read(name))
+
+
+def test_scoring_again_gives_the_same_scores(story: Any, again: Again) -> None:
+    run = again()
+    run_stage(run, "score")
+    pd.testing.assert_frame_equal(run.read("scores"), story.run.read("scores"))
+
+
+# --- nobody's data --------------------------------------------------------------------
+
+
+def naming_voters(folder: Path, pattern: str = "*") -> list[str]:
+    files = [f for f in folder.rglob(pattern) if f.is_file()]
+    assert files
+    return [str(f.relative_to(folder)) for f in files if VOTER.search(f.read_bytes())]
+
+
+def test_the_search_for_ids_would_find_one(story: Any, tmp_path: Path) -> None:
+    ids = story.run.table("voters")[["voter_id", "household_id"]].stack()
+    assert all(VOTER.fullmatch(i.encode()) for i in ids.sample(500, random_state=0))
+    (tmp_path / "x").write_bytes(b"\x00so V0000012 it is")
+    assert naming_voters(tmp_path) == ["x"]
+
+
+def test_mlflow_knows_no_voter_neither_in_its_store_nor_in_an_artifact(
+    story: Any,
+) -> None:
+    assert (story.run.store / "mlflow.db").stat().st_size > 100_000
+    assert naming_voters(story.run.store) == []
+
+
+@pytest.mark.parametrize("pattern", ["*.json", "*.html", "*.txt", "*.png"])
+def test_no_page_or_note_or_model_of_a_run_names_a_voter(
+    story: Any, pattern: str
+) -> None:
+    assert naming_voters(story.run.folder, pattern) == []
+
+
+def test_the_bundle_of_the_endpoint_names_no_voter(story: Any) -> None:
+    assert naming_voters(story.run.home / "serving") == []
+
+
+def test_the_report_loads_nothing_from_elsewhere(story: Any) -> None:
+    page = (story.run.folder / "report.html").read_text()
+    assert len(page) > 50_000
+    assert not re.findall(r"""<[^>]+\b(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert not re.findall(r"@import|url\(\s*[\"']?https?:", page)
+
+
+# --- MLflow ---------------------------------------------------------------------------
+
+
+def test_mlflow_holds_parameters_metrics_with_intervals_data_and_figures(
+    story: Any,
+) -> None:
+    open_store(None, story.run.store)
+    client = mlflow.MlflowClient()
+    run_id = told(story.run.folder, "run")["mlflow_run_id"]
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["seed"] == str(story.run.campaign.campaign.seed)
+    metrics = run.data.metrics
+    (found,) = told(story.run.folder, "evaluation")["experiments"].values()
+    for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+        assert metrics[f"gain_from_personalising{suffix}"] == pytest.approx(
+            found["gain_from_personalising"][key], rel=1e-5
+        )
+    assert run.inputs.dataset_inputs[0].dataset.digest
+    artifacts = {f.path for f in client.list_artifacts(run_id)}
+    assert {"evaluation.json", "report.html", "figures"} <= artifacts
+    assert len(client.list_artifacts(run_id, "figures")) >= 3
+
+
+def test_the_champion_says_what_judged_it(story: Any) -> None:
+    open_store(None, story.run.store)
+    champion = champion_version(story.run.campaign.campaign.name)
+    assert champion is not None
+    said = told(story.run.folder, "run")
+    assert champion.tags["judged_by"] == said["mlflow_run_id"]
+    assert champion.tags["data_hash"] == said["data_hash"]
+    assert champion.tags["verdict"] == "personalise"
+    assert champion.version == told(story.run.folder, "promoted")["version"]
+
+
+def test_the_registered_model_scores_raw_rows_as_the_run_did(story: Any) -> None:
+    open_store(None, story.run.store)
+    champion = champion_version(story.run.campaign.campaign.name)
+    assert champion is not None
+    model = mlflow.pyfunc.load_model(champion.uri)
+    raw = pd.read_parquet(story.folder / "raw" / "voters.parquet").head(50)
+    names = model.metadata.get_input_schema().input_names()
+    raw = raw[names].assign(registered_on=raw["registered_on"].astype(str))
+    wide = model.predict(raw)
+    scores = story.run.read("scores").set_index(["voter_id", "message_id"])["lift"]
+    for message in story.run.table("messages")["message_id"]:
+        expected = scores.reindex([(v, message) for v in wide["voter_id"]])
+        assert np.allclose(wide[f"lift__{message}"], expected, atol=1e-9)
+
+
+def test_the_example_of_the_registered_model_is_synthetic_and_can_be_scored(
+    story: Any,
+) -> None:
+    open_store(None, story.run.store)
+    champion = champion_version(story.run.campaign.campaign.name)
+    assert champion is not None
+    model = mlflow.pyfunc.load_model(champion.uri)
+    example = model.input_example
+    assert not set(example["voter_id"]) & set(story.truth.index)
+    assert np.isfinite(model.predict(example).drop(columns="voter_id")).all(axis=None)
+
+
+# --- guardrails -----------------------------------------------------------------------
+
+
+def disclosing(run: Run, message_id: str) -> None:
+    """The message shows the record of others."""
+    messages = run.table("messages").set_index("message_id")
+    messages.loc[message_id, "discloses"] = "others"
+    run.write("tables/messages", messages.reset_index())
+
+
+def test_a_disclosing_message_is_planned_in_a_replay_and_never_under_us_rules(
+    again: Again,
+) -> None:
+    run = again(campaign={"rule_set": "research_replay"})
+    plan = run.read("plan")
+    most_sent = plan["message_id"].value_counts().idxmax()
+    disclosing(run, most_sent)
+    run_stage(run, "plan")
+    assert most_sent in set(run.read("plan")["message_id"])
+    rules = declared(run.campaign, campaign={"rule_set": "us_default"})
+    run = replace(run, campaign=rules)
+    run_stage(run, "plan")
+    replanned = run.read("plan")
+    assert len(replanned) > 0
+    # neither bought nor explored
+    assert most_sent not in set(replanned["message_id"])
+    assert most_sent not in set(run.read("assignments")["intended_message_id"])
+    reasons = [row["reason"] for row in told(run.folder, "run")["plan"]["not_eligible"]]
+    assert f"message {most_sent}: discloses the record of others" in reasons
+
+
+def test_a_message_that_lowers_turnout_is_neither_bought_nor_explored(
+    again: Again,
+) -> None:
+    run = again()
+    best = run.read("plan")["message_id"].value_counts().idxmax()
+    run.write_json("turnout", {"lowers": [best], "effects": {}})
+    run_stage(run, "plan")
+    assert best not in set(run.read("plan")["message_id"])
+
+
+def test_a_campaign_about_turnout_bars_what_lowers_it(again: Again) -> None:
+    from experiments.run import models
+
+    run = again(
+        outcome={"name": "turnout", "measures": "turnout", "turnout": None,
+                 "absent": "zero", "kind": "binary", "unit_per_point": 0.01},
+    )  # fmt: skip
+    responses = run.table("responses").set_index("voter_id")
+    sent = run.table("deliveries").query("message_id == 'safety_patrols'")["voter_id"]
+    mine = responses.index.isin(sent) & (responses["outcome"] == "turnout")
+    responses.loc[mine, "value"] = 0.0
+    run.write("tables/responses", responses.reset_index())
+    run_stage(run, "features")
+    assert models._turnout(run, models._materials(run))["lowers"] == ["safety_patrols"]
+
+
+def test_the_holdout_of_a_campaign_outlives_its_plans(
+    story: Any, again: Again
+) -> None:
+    run = again(plan={"start_on": date(2026, 10, 1), "days": 3,
+                      "spend_per_voter_usd": 0.1})  # fmt: skip
+    run_stage(run, "plan")
+    one, two = (r.read("assignments").query("role == 'holdout'")["voter_id"]
+                for r in (story.run, run))  # fmt: skip
+    assert set(one) == set(two)
+    assert run.read("plan")["cost_usd"].sum() <= 0.1 * len(story.truth) + 1e-6
+
+
+def test_where_nothing_helps_nothing_is_bought(again: Again, tmp_path: Path) -> None:
+    run = replace(again(), store=tmp_path / "mlflow")
+    evaluation = told(run.folder, "evaluation")
+    for result in evaluation["experiments"].values():
+        result |= {"champion": "nobody", "verdict": "not_worth_personalising"}
+    run.write_json("evaluation", evaluation)
+    said = told(run.folder, "run")
+    run.write_json("run", {k: v for k, v in said.items() if k != "mlflow_run_id"})
+    for stage in ("promote", "plan"):
+        run_stage(run, stage)
+    plan = run.read("plan")
+    assert set(plan["role"]) <= {"explore"}
+
+
+def test_a_special_category_is_a_feature_only_with_a_stated_basis(
+    story: Any, again: Again
+) -> None:
+    assert "church_member" in story.run.table("voters").columns
+    assert "church_member" not in story.run.read("features").columns
+    every = {"columns": ["*"]}
+    columns = list(story.run.table("voters").columns)
+    named = declared(story.run.campaign, features=every)
+    assert "church_member" not in feature_columns(named, columns)
+    run = again(features=every | {"legal_basis_special": "explicit consent, Art. 9(2)(a)"})
+    run_stage(run, "features")
+    assert "church_member" in run.read("features").columns
+
+
+def test_naming_a_special_category_without_a_basis_is_refused(
+    story: Any, tmp_path: Path
+) -> None:
+    text = (story.folder / "campaign.toml").read_text()
+    asked = text.replace('"consumer_score"', '"consumer_score", "church_member"', 1)
+    (tmp_path / "campaign.toml").write_text(asked)
+    with pytest.raises(CampaignError, match="church_member.*special category"):
+        load_campaign(tmp_path)
+
+
+def test_ids_and_addresses_are_never_features(story: Any) -> None:
+    every = declared(story.run.campaign, features={"columns": ["*"]})
+    found = feature_columns(every, list(story.run.table("voters").columns))
+    assert not {"voter_id", "household_id", "postcode", "birth_year"} & set(found)
+
+
+# --- the null twin --------------------------------------------------------------------
+
+
+def test_where_all_are_moved_alike_the_verdict_is_not_to_personalise(
+    tmp_path: Path, _one_thread: None
+) -> None:
+    shipped = load_campaign("sample")
+    twin = {"n_voters": 6_000, "n_messages": 4, "null_twin": True, "seed": 3}
+    campaign = declared(shipped, simulate=twin)
+    run = Run(
+        campaign, tmp_path, tmp_path / "null", "null", tmp_path / "mlflow", n_trials=1
+    )
+    for stage in STAGES[:4]:
+        run_stage(run, stage)
+    evaluation = told(run.folder, "evaluation")
+    assert evaluation["headline"]["verdict"] != "personalise"
+    (found,) = evaluation["experiments"].values()
+    gain = found["gain_from_personalising"]
+    assert gain["low"] <= 0 <= gain["high"]
+    assert found["champion"] in {"best_mix", "single_best", "nobody", "one_covariate"}

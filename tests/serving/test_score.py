@@ -1,0 +1,105 @@
+"""Scores: every voter by every message, the same however the file is cut."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.tables import SCORES, check
+from serving import score
+from serving.load import load_champion
+from serving.score import score_voters
+from training.model import CampaignModel
+from training.register import open_store
+
+
+@pytest.fixture(scope="module")
+def model(story: Any) -> CampaignModel:
+    open_store(None, story.run.store)
+    found = load_champion(story.run.campaign.campaign.name)
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture
+def voters(story: Any) -> pd.DataFrame:
+    found: pd.DataFrame = story.run.table("voters").head(1_000)
+    return found
+
+
+def scored(model: CampaignModel, voters: pd.DataFrame) -> pd.DataFrame:
+    parts = [check(SCORES, part) for part in score_voters(model, voters)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_every_voter_is_scored_once_for_every_message(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    found = scored(model, voters)
+    assert len(found) == len(voters) * 4
+    assert found["voter_id"].tolist() == list(np.repeat(voters["voter_id"], 4))
+    assert set(found["message_id"]) == set(model.messages)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 999, 1_000, 5_000])
+def test_scores_do_not_depend_on_how_the_file_is_cut(
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    chunk: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = voters.head(100) if chunk < 7 else voters
+    whole = scored(model, few)
+    monkeypatch.setattr(score, "CHUNK", chunk)
+    pd.testing.assert_frame_equal(scored(model, few), whole)
+
+
+def test_scores_belong_to_the_voter_and_not_to_the_place_in_the_file(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    shuffled = voters.sample(frac=1.0, random_state=1)
+    keys = ["voter_id", "message_id"]
+    one, two = (scored(model, v).set_index(keys) for v in (voters, shuffled))
+    pd.testing.assert_frame_equal(two.reindex(one.index), one)
+
+
+def test_intervals_hold_their_lift_and_have_a_width(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    found = scored(model, voters)
+    assert (found["lift_low"] < found["lift"]).all()
+    assert (found["lift"] < found["lift_high"]).all()
+
+
+def test_a_voter_of_whom_nothing_is_known_still_gets_a_score(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    only_id = voters[["voter_id"]].head(1)
+    blank = only_id.reindex(columns=voters.columns).astype(voters.dtypes)
+    assert np.isfinite(scored(model, blank)["lift"]).all()
+
+
+def test_the_same_rows_given_twice_are_scored_twice(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    # three synthetic rows may share an id; the model's own example does
+    twice = pd.concat([voters.head(2), voters.head(2)], ignore_index=True)
+    found = model.score(twice)
+    assert len(found) == 16
+    assert found["lift"].iloc[:8].tolist() == found["lift"].iloc[8:].tolist()
+
+
+def test_no_voters_give_no_chunks(model: CampaignModel, voters: pd.DataFrame) -> None:
+    assert list(score_voters(model, voters.head(0))) == []
+
+
+def test_intervals_cover_the_true_lift_of_most_voters(
+    model: CampaignModel, story: Any
+) -> None:
+    found = story.run.read("scores")
+    true = story.true_lift(found.assign(channel="mail"))
+    # a lift is that of the mean channel of the test
+    true *= np.mean(list(story.multiplier.values()))
+    covered = (found["lift_low"] <= true) & (true <= found["lift_high"])
+    assert covered.mean() > 0.7

@@ -1,0 +1,134 @@
+"""Small message tests drawn as arrays, and one simulated campaign fitted once."""
+
+import os
+
+# before LightGBM is imported: threads that wait without sleeping starve each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.sample import Sample, simulate
+from features.training_set import (
+    Arm,
+    MessageTest,
+    TrainingSet,
+    build_training_set,
+    message_tests,
+)
+from features.voter import Encoding
+from training.gbm import GbmLift, Prepared, fit_gbm, prepare
+
+SAMPLE_FEATURES = [
+    "age", "sex", "party", "income_usd", "homeowner", "college", "children_at_home",
+    "urbanicity", "consumer_score", "noise",
+]  # fmt: skip
+"""What drives the simulated lifts, and what does not."""
+
+
+def draw_test(
+    rng: np.random.Generator,
+    *,
+    n_households: int = 2_000,
+    size: int = 2,
+    lift: Callable[[np.ndarray], np.ndarray] = lambda X: np.zeros((len(X), 2)),
+    baseline: Callable[[np.ndarray], np.ndarray] = lambda X: X[:, 0],
+    channels: dict[str, float] | None = None,
+    control: float = 0.4,
+    noise: float = 1.0,
+    family: float = 0.5,
+    n_features: int = 4,
+    categorical: bool = False,
+    clusters: int = 0,
+    cluster_noise: float = 0.0,
+) -> tuple[MessageTest, np.ndarray]:
+    """A household-randomised test with known lifts, and the lifts, (n, M).
+
+    Y = baseline(X) + multiplier of the channel × lift(X) + noise of person and family.
+    With `clusters` the cluster is what is drawn, and shares noise of its own.
+    """
+    n = n_households * size
+    household = np.repeat(np.arange(n_households), size)
+    X = rng.normal(size=(n, n_features))
+    if categorical:
+        X[:, -1] = rng.integers(3, size=n)
+    X = X.astype(np.float32)
+    unit = household * clusters // n_households if clusters else household
+    n_drawn = clusters or n_households
+    true = lift(X.astype(np.float64))
+    multipliers = channels or {"mail": 1.0}
+    arms = [Arm(f"m{m}", c) for m in range(true.shape[1]) for c in multipliers]
+    e = np.array([control, *[(1 - control) / len(arms)] * len(arms)])
+    arm = rng.choice(len(e), size=n_drawn, p=e)[unit]
+    times = np.array([0.0, *[multipliers[a.channel] for a in arms]])[arm]
+    message = np.maximum(arm - 1, 0) // len(multipliers)
+    Y = baseline(X.astype(np.float64)) + times * true[np.arange(n), message]
+    Y = (
+        Y
+        + noise * rng.normal(size=n)
+        + family * rng.normal(size=n_households)[household]
+    )
+    if clusters:
+        Y = Y + cluster_noise * rng.normal(size=clusters)[unit]
+    ids = np.array([f"V{i}" for i in range(n)], dtype=object)
+    unit_id = np.array([f"U{u}" for u in unit], dtype=object)
+    drawn = MessageTest(
+        experiment_id="planted", arms=tuple(arms), voter_id=ids, unit=unit,
+        unit_id=unit_id, household=household, drawn=unit, block=np.zeros(n, np.int64),
+        X=X, arm=arm, Y=Y, propensities=np.tile(e, (n, 1)),
+    )  # fmt: skip
+    return drawn, true
+
+
+@pytest.fixture(scope="session")
+def planted() -> Callable[..., tuple[MessageTest, np.ndarray]]:
+    return draw_test
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The simulated campaign with its truth and the default model."""
+
+    sample: Sample
+    training_set: TrainingSet
+    encoding: Encoding
+    test: MessageTest
+    issue_of: dict[str, str]
+    prepared: Prepared
+    model: GbmLift
+    truth: np.ndarray
+    """True lift of every voter and message by the design's mix of channels, (n, M)."""
+
+
+def _fitted(**settings: Any) -> Fitted:
+    sample = simulate(**settings)
+    made = build_training_set(
+        sample.tables, SAMPLE_FEATURES, outcome="support", absent="missing"
+    )
+    encoding = Encoding.fit(made.features)
+    (test,) = message_tests(made, encoding).values()
+    messages = sample.tables["messages"]
+    issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    prepared = prepare(test, encoding.categorical, issue_of, seed=1)
+    lifts = sample.truth.set_index("voter_id").loc[test.voter_id]
+    by_mail = lifts[[f"lift__{m}" for m in test.messages]].to_numpy(float)
+    # every channel is drawn equally often
+    mix = sample.channels["multiplier"].mean()
+    return Fitted(
+        sample, made, encoding, test, issue_of, prepared,
+        fit_gbm(prepared, seed=1), by_mail * mix,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Fitted:
+    return _fitted(n_voters=50_000, seed=1)
+
+
+@pytest.fixture(scope="session")
+def null_fitted() -> Fitted:
+    return _fitted(n_voters=30_000, seed=2, null_twin=True)
