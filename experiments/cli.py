@@ -59,6 +59,12 @@ _Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 _Voters = Annotated[
     int, typer.Option("--voters", help="Simulated voters, where the campaign is one.")
 ]
+_NullTwin = Annotated[
+    bool,
+    typer.Option(
+        "--null-twin", help="Simulate effects alike for all: personalising is worth 0."
+    ),
+]
 _DEFAULT_DATA, _DEFAULT_STORE = Path(".data"), Path(".mlflow")
 
 
@@ -129,14 +135,18 @@ def _make_run(
     trials: int,
     time_limit: float,
     voters: int = 0,
+    null_twin: bool = False,
 ) -> "Run":
     from experiments.run import Run
     from experiments.spec import load_campaign
 
     declared = load_campaign(campaign)
-    if voters and declared.simulate is not None:
-        smaller = declared.simulate.model_copy(update={"n_voters": voters})
-        declared.simulate = smaller
+    if declared.simulate is not None:
+        n_voters = voters or declared.simulate.n_voters
+        drawn = {"n_voters": n_voters, "null_twin": null_twin}
+        declared.simulate = declared.simulate.model_copy(update=drawn)
+        # a twin is another campaign: it must not meet the champion of the first
+        declared.campaign.name += "-null" if null_twin else ""
     home = data / declared.campaign.name
     return Run(
         campaign=declared,
@@ -164,6 +174,8 @@ def init(
         from features.draft import draft_mapping
 
         for file in files:
+            if not file.exists():
+                raise FileNotFoundError(f"{file}: expected a voter file, found none")
             typer.echo(draft_mapping(file).toml())
 
 
@@ -249,6 +261,7 @@ def run(
     store: _Store = _DEFAULT_STORE,
     mlflow: _Mlflow = "",
     voters: _Voters = 0,
+    null_twin: _NullTwin = False,
     debug: _Debug = False,
 ) -> None:
     """Every stage: raw tables to checked tables, model, plan and report."""
@@ -260,6 +273,7 @@ def run(
         made = _make_run(
             campaign, data, store, mlflow, run_id=_new_run_id(),
             trials=trials, time_limit=time_limit, voters=voters,
+            null_twin=null_twin,
         )  # fmt: skip
         with _progress() as tell:
             folder = run_campaign(replace(made, tell=tell))

@@ -172,6 +172,12 @@ class MessageTest:
         """Whose outcome was observed, shape (n_voters,)."""
         return ~np.isnan(self.Y)
 
+    @property
+    def cluster(self) -> Ints:
+        """Who shares noise or assignment: the coarser of household and drawn unit."""
+        coarser = len(np.unique(self.drawn)) < len(np.unique(self.household))
+        return self.drawn if coarser else self.household
+
     def by_message(self) -> Self:
         """The same test with the channels of a message merged into one arm."""
         position = self.message_of_arm

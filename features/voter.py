@@ -59,7 +59,8 @@ def voter_features(
     kept = [c for c in columns if not c.startswith(HISTORY_PREFIX) or c in past]
     kept = [c for c in kept if c not in {"birth_year", "registered_on"}]
     found = voters[kept].copy()
-    if "age" not in found and "birth_year" in voters:
+    # a file may hold an age that is no feature; it must not come back by the year
+    if "age" not in voters and "birth_year" in voters:
         found["age"] = as_of.year - voters["birth_year"]
     voted = [c for c in kept if c in past]
     if voted:
@@ -114,12 +115,9 @@ class Encoding:
     def _column(self, column: pd.Series) -> Floats:
         if column.name not in self.levels:
             return column.to_numpy(dtype=np.float32, na_value=np.nan)
-        text = column.astype(object).where(column.notna(), None)
-        known = pd.Categorical(
-            [None if v is None else str(v) for v in text],
-            categories=list(self.levels[str(column.name)]),
-        )
-        codes = known.codes.astype(np.float32)
+        levels = pd.Index(self.levels[str(column.name)], dtype=object)
+        text = column.astype(object).map(str, na_action="ignore")
+        codes = levels.get_indexer(pd.Index(text, dtype=object)).astype(np.float32)
         codes[codes < 0] = np.nan
         return codes
 
@@ -173,7 +171,9 @@ def _binned(column: pd.Series) -> pd.Series:
     elif column.name == HISTORY_SHARE:
         binned = pd.cut(column, HISTORY_BINS, labels=HISTORY_LABELS)
     elif column.nunique() <= N_BINS:
-        binned = column.map(lambda value: f"{column.name} {value:g}")
+        binned = column.map(
+            lambda value: f"{column.name} {value:g}", na_action="ignore"
+        )
     else:
         edges = column.quantile(np.linspace(0, 1, N_BINS + 1)).unique().tolist()
         binned = pd.cut(column, edges, include_lowest=True, precision=3)

@@ -142,7 +142,8 @@ def _permitted(
     if permissions is None:
         return pd.Series([], dtype=str)
     mine = permissions[permissions["channel"] == channel]
-    withdrawn = mine["withdrawn_at"] <= as_of
+    # a withdrawal at any hour of the as-of day counts; a grant must be there before
+    withdrawn = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
     granted = mine["granted_at"] <= as_of
     found: pd.Series = mine["voter_id"][granted & ~withdrawn if held else withdrawn]
     return found

@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+N_CORRECTIONS = 3
+BINDS, CORRECT_ENOUGH = 0.998, 0.0005
 TEMPERATURES = (0.3, 0.05, 0.01)
 """Of the soft maximum, relative to what a row is worth."""
 N_PRICED = (5_000, 20_000, 100_000)
@@ -423,24 +425,126 @@ def plan_contacts(
         total_capacity=_over_days(terms),
     )
     odds = _explore_odds(reach, limits)
-    share = _affordable_share(reach, odds, limits, terms.explore_share)
-    exploring = ~held & (rng.random(len(units)) < share)
-    drawn = _explored(reach, odds, exploring, limits, rng)
-    planned = np.flatnonzero(~held & ~exploring)
+    share = _affordable_share(reach[~held], odds[~held], limits, terms.explore_share)
+    explored = share * limits.use @ (reach * odds)[~held].sum(axis=0)
+    intended, price = _intended(
+        value, reach, held, limits.less(explored), 1.0 - share, rng
+    )
+    exploring = _exploring(intended, reach, held, share, rng)
+    planned, left = ~held & ~exploring, limits.less(explored)
+    ties = rng.random(len(units))
+    rest = _within(np.where(planned, intended, NOTHING), reach, left, ties)
+    room = limits.less(_used(rest, reach, limits))
+    drawn = _explored(reach, odds, exploring, room, rng)
     left = limits.less(_used(drawn, reach, limits))
-    chosen = choose_options(value[planned], reach[planned], left, rng)
-    intended = best_at(value, reach, limits, chosen.price)
-    intended[planned] = chosen.option
-    option = np.where(exploring, drawn, np.where(held, NOTHING, intended))
+    # what rounding and the draws left over goes to the next best
+    rest[planned] = _filled(
+        rest[planned], value[planned], reach[planned], left, price, ties[planned]
+    )
+    option = np.where(exploring, drawn, rest)
     option, day = _scheduled(option, reach, arms, terms, rng)
-    intended[planned] = option[planned]
+    intended = np.where(planned, option, intended)
     role = np.where(held, "holdout", np.where(exploring, "explore", "plan"))
-    propensity = _propensities(option, intended, odds, role, share, terms.holdout_share)
-    decided = _Rows(option, intended, day, role, propensity)
+    chances = (1.0 - share) * _lottery(value, reach, intended, planned)
+    chances += share * np.column_stack([1.0 - odds.sum(axis=1), odds])
+    decided = _Rows(option, intended, day, role, chances, terms.holdout_share)
     contacts, assignments = _frames(
         voter_id, row, lift, allowed, arms, cost, terms.start_on, decided
     )
+    chosen = _restated(option, value, reach, planned, price, left)
     return Plan(contacts, assignments, chosen, limits, share)
+
+
+def _intended(
+    value: Floats,
+    reach: Floats,
+    held: Bools,
+    limits: Limits,
+    share: float,
+    rng: np.random.Generator,
+) -> tuple[Ints, Floats]:
+    """What the plan alone would send every row, and the prices of its limits.
+
+    The holdout and those who explore are planned like all others, with limits that
+    are larger by as much, so that what each would have been sent is comparable; the
+    limits are then corrected for who is in fact held out.
+
+    Args:
+        value: Shape (n_rows, A).
+        reach: Shape (n_rows, A).
+        held: Who is held out, shape (n_rows,).
+        limits: For those who are sent what is intended.
+        share: Of the rows that are not held out, those who do not explore.
+        rng: Order among rows worth the same.
+    """
+    seed = int(rng.integers(2**32))
+    part = share * max(float(reach[~held].sum() / max(reach.sum(), 1.0)), 1e-9)
+    larger = limits.most / part
+    for _ in range(N_CORRECTIONS):
+        whole = Limits(limits.use, larger)
+        chosen = choose_options(value, reach, whole, np.random.default_rng(seed))
+        used = share * _used(np.where(held, NOTHING, chosen.option), reach, limits)
+        binds = _used(chosen.option, reach, limits) >= BINDS * larger
+        ratio = np.divide(limits.most, used, out=np.ones(len(used)), where=used > 0)
+        correction = np.where(binds | (ratio < 1), ratio, 1.0)
+        if (np.abs(correction - 1.0) < CORRECT_ENOUGH).all():
+            break
+        larger = larger * correction
+    return chosen.option, chosen.price
+
+
+def _exploring(
+    intended: Ints, reach: Floats, held: Bools, share: float, rng: np.random.Generator
+) -> Bools:
+    """Who explores: every row that is not held out with the same probability.
+
+    A systematic sample along the intended options takes the same share of each, so
+    that what the others use of money and capacity does not hang on the draw.
+    """
+    rows = np.flatnonzero(~held)
+    contacts = _taken(intended[rows], reach[rows])
+    order = rows[np.lexsort((rng.random(len(rows)), contacts, intended[rows]))]
+    steps = np.floor(share * np.arange(len(order) + 1) + rng.random())
+    found = np.zeros(len(held), dtype=bool)
+    found[order[np.diff(steps) > 0]] = True
+    return found
+
+
+def _lottery(value: Floats, reach: Floats, intended: Ints, planned: Bools) -> Floats:
+    """Probability that the plan alone gives a row nothing or an option.
+
+    Which of several rows that are alike get what is drawn by lot; so the probability
+    is the share among those of them that were planned (or, where none was, for whom it
+    was intended). A row like no other is certain of its own.
+
+    Returns:
+        Shape (n_rows, 1 + A), nothing first.
+    """
+    frame = pd.DataFrame(np.column_stack([value, reach]))
+    alike = pd.factorize(pd.util.hash_pandas_object(frame, index=False))[0]
+    n_options, n_kinds = value.shape[1] + 1, int(alike.max()) + 1
+    known = np.bincount(alike[planned], minlength=n_kinds) > 0
+    counted = planned | ~known[alike]
+    cell = alike[counted] * n_options + intended[counted] + 1
+    counts = np.bincount(cell, minlength=n_kinds * n_options)
+    table = counts.reshape(n_kinds, n_options)
+    shares: Floats = (table / table.sum(axis=1, keepdims=True))[alike]
+    return shares
+
+
+def _restated(
+    option: Ints,
+    value: Floats,
+    reach: Floats,
+    planned: Bools,
+    price: Floats,
+    limits: Limits,
+) -> Chosen:
+    """The plan of those who are neither held out nor exploring, with its bound."""
+    sent = option[planned]
+    worth = float(_taken(sent, value[planned]).sum())
+    bound = _bound(price, value[planned], reach[planned], limits)
+    return Chosen(sent, price, worth, bound)
 
 
 def _over_days(terms: PlanTerms) -> float | None:
@@ -510,7 +614,8 @@ def _scheduled(
     option, day = option.copy(), np.full(len(option), -1, dtype=np.int64)
     rows = np.flatnonzero(option != NOTHING)
     if terms.capacity_per_day is None and not terms.capacity:
-        day[rows] = np.arange(len(rows)) * terms.days // max(len(rows), 1)
+        order = rng.permutation(len(rows))
+        day[rows[order]] = np.arange(len(rows)) * terms.days // max(len(rows), 1)
         return option, day
     channel = [arms[o].channel for o in option[rows]]
     contacts = reach[rows, option[rows]]
@@ -530,22 +635,26 @@ def _scheduled(
 
 
 def _propensities(
-    option: Ints,
-    intended: Ints,
-    odds: Floats,
-    role: npt.NDArray[np.str_],
-    explore_share: float,
-    holdout_share: float,
+    option: Ints, row: Ints, allowed: Bools, chances: Floats, holdout_share: float
 ) -> Floats:
-    """Total probability of what happened to each row, holdout and exploring included.
+    """Total probability of what happened to each voter, shape (n_voters,).
 
-    A row that is not held out keeps the plan's option unless it explores, and then
-    gets each of its arms, or nothing, by the odds of exploring.
+    Nothing happens to who is held out, to whose row gets nothing, and to who may not
+    get what the row gets.
+
+    Args:
+        option: Arm of every voter, or `NOTHING`, shape (n_voters,).
+        row: Row of every voter, shape (n_voters,).
+        allowed: Shape (n_voters, A).
+        chances: Of nothing and every arm for a row that is not held out,
+            shape (n_rows, 1 + A).
+        holdout_share: Probability of being held out.
     """
-    nothing = 1.0 - odds.sum(axis=1)
-    drawn = np.where(option == NOTHING, nothing, _taken(option, odds))
-    happened = (1 - explore_share) * (option == intended) + explore_share * drawn
-    return np.where(role == "holdout", holdout_share, (1 - holdout_share) * happened)
+    mine = chances[row]
+    sent = (1 - holdout_share) * mine[np.arange(len(row)), option + 1]
+    barred = np.where(allowed, 0.0, mine[:, 1:]).sum(axis=1)
+    nothing = holdout_share + (1 - holdout_share) * (mine[:, 0] + barred)
+    return np.where(option == NOTHING, nothing, sent)
 
 
 @dataclass(frozen=True)
@@ -556,7 +665,8 @@ class _Rows:
     intended: Ints
     day: Ints
     role: npt.NDArray[np.str_]
-    propensity: Floats
+    chances: Floats
+    holdout_share: float
 
 
 def _frames(
@@ -580,7 +690,9 @@ def _frames(
             "role": decided.role[row].astype(object),
             "message_id": messages[option],
             "channel": channels[option],
-            "propensity": decided.propensity[row],
+            "propensity": _propensities(
+                option, row, allowed, decided.chances, decided.holdout_share
+            ),
             "intended_message_id": messages[intended],
             "intended_channel": channels[intended],
         }

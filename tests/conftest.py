@@ -52,14 +52,15 @@ class Story:
 
     def true_lift(self, sent: pd.DataFrame) -> pd.Series:
         """True lift of what each row of voter_id, message_id, channel was sent."""
-        column = self.truth.columns.get_indexer("lift__" + sent["message_id"])
-        row = self.truth.index.get_indexer(sent["voter_id"])
+        named = pd.Index("lift__" + sent["message_id"])
+        column = self.truth.columns.get_indexer(named)
+        row = self.truth.index.get_indexer(pd.Index(sent["voter_id"]))
         by_mail = pd.Series(self.truth.to_numpy()[row, column], index=sent.index)
         return by_mail * sent["channel"].map(self.multiplier)
 
 
 @pytest.fixture(scope="session")
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Two threads that wait for each other on a busy machine are slower than one."""
     import training.boosting
 
@@ -70,7 +71,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> Story:
+def story(
+    tmp_path_factory: pytest.TempPathFactory,
+    one_thread: None,  # noqa: ARG001 - for its effect
+) -> Story:
     """Every stage on 12,000 simulated voters whose lifts lie far apart."""
     from experiments.run import Run, run_campaign
     from experiments.spec import load_campaign
@@ -91,14 +95,15 @@ def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
 
     sample = simulate(n_voters=N_STORY, seed=5, n_messages=4)
     truth = sample.truth.set_index("voter_id").astype(float)
-    multiplier = dict(sample.channels.itertuples(index=False))
+    named = sample.channels.set_index("channel")["multiplier"]
+    multiplier = {str(channel): float(k) for channel, k in named.items()}
     lifts = truth.filter(like="lift__")
     farther = (SPREAD - 1) * (lifts - lifts.mean())
     tables = sample.tables
     tables["responses"] = _moved(tables, farther, multiplier)
-    tables["voters"] = pd.concat(
-        [tables["voters"], tables["voters"].tail(1).assign(voter_id="V9999999", age=430.0)]
-    )
+    voters = tables["voters"]
+    old = voters.tail(1).assign(voter_id="V9999999", age=430.0)
+    tables["voters"] = pd.concat([voters, old], ignore_index=True)
     write_sample(sample, folder / "raw")
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
@@ -114,11 +119,11 @@ def _moved(
 ) -> pd.DataFrame:
     """Responses with the lifts spread, and one without a delivery."""
     sent = tables["deliveries"].query("message_id != 'control'")
-    wide = farther.rename(columns=lambda name: name.removeprefix("lift__")).stack()
-    more = wide.loc[list(zip(sent["voter_id"], sent["message_id"], strict=True))]
+    row = farther.index.get_indexer(pd.Index(sent["voter_id"]))
+    column = farther.columns.get_indexer(pd.Index("lift__" + sent["message_id"]))
+    by_mail = farther.to_numpy()[row, column]
     more = pd.Series(
-        more.to_numpy() * sent["channel"].map(multiplier).to_numpy(),
-        index=sent["voter_id"],
+        by_mail * sent["channel"].map(multiplier).to_numpy(), index=sent["voter_id"]
     )
     responses = tables["responses"].copy()
     support = responses["outcome"] == "support"

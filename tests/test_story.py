@@ -184,7 +184,7 @@ def test_the_plan_delivers_about_what_it_promises(story: Any) -> None:
 
 def drawn_outcomes(story: Any, seed: int) -> pd.DataFrame:
     """What would be seen once the plan is carried out: baseline, lift and noise."""
-    assigned = story.run.read("assignments")
+    assigned: pd.DataFrame = story.run.read("assignments")
     rng = np.random.default_rng(seed)
     lift = pd.Series(0.0, index=assigned.index)
     sent = assigned["message_id"] != CONTROL

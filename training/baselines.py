@@ -6,7 +6,7 @@ split, so all share a model class and the path that spends the money.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -102,6 +102,12 @@ def untargeted(ground: Ground) -> CellLift:
     """The same lift for everyone: the shrunken average effects."""
     effects = ground.effects
     return CellLift(ground, None, effects.shrunken[None], effects.shrunken_se[None])
+
+
+def never_sent(ground: Ground) -> CellLift:
+    """No lift above zero for anybody: what stands for sending nothing."""
+    flat = untargeted(ground)
+    return replace(flat, lift=np.minimum(flat.lift, 0.0))
 
 
 def one_covariate(

@@ -156,7 +156,7 @@ def average_effects(
         issue_of: Issue of every message.
     """
     lift = arm_scores[:, 1:] - arm_scores[:, :1]
-    arm_mean, arm_covariance = clustered_means(lift, test.household)
+    arm_mean, arm_covariance = clustered_means(lift, test.cluster)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
     mix = np.zeros((len(test.messages), len(test.arms)))

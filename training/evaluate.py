@@ -59,6 +59,7 @@ SMALL_CELL = 20
 """No figure speaks of fewer people than this."""
 N_CALIBRATION_GROUPS = 10
 N_CURVE = 25
+SURE_OF_A_SPLIT = 3.09
 ALARM = 0.001
 """A sample-ratio or attrition p-value below this is an alarm."""
 
@@ -103,7 +104,7 @@ def evaluate(
         "gain_from_personalising": differences[best_baseline].as_dict(),
         "gain_from_one_split": split_gain.as_dict(),
         "verdict": verdict,
-        "champion": _champion(verdict, judged),
+        "champion": _champion(verdict, judged, differences),
         "curve": judged.curve(),
         "area": judged.areas(),
         "calibration": _calibration(test, halves),
@@ -138,12 +139,10 @@ class _Judged(NamedTuple):
         """Paired difference of two policies at the campaign's spend."""
         spend = self.market.spend
         paired = self.realised(one, spend) - self.realised(other, spend)
-        return clustered_mean(paired, self.test.household)
+        return clustered_mean(paired, self.test.cluster)
 
     def row(self, name: str) -> Json:
-        gain = clustered_mean(
-            self.realised(name, self.market.spend), self.test.household
-        )
+        gain = clustered_mean(self.realised(name, self.market.spend), self.test.cluster)
         share = [
             contacted_share(
                 path, row, half.market.allowed, self.market.spend * len(row)
@@ -186,7 +185,7 @@ class _Judged(NamedTuple):
         rows = []
         for name in self.names:
             for spend in self.spends():
-                gain = clustered_mean(self.realised(name, spend), self.test.household)
+                gain = clustered_mean(self.realised(name, spend), self.test.cluster)
                 rows.append(
                     {
                         "spend_per_voter_usd": float(spend),
@@ -208,7 +207,7 @@ class _Judged(NamedTuple):
             )
             for name in self.names
         }
-        household = self.test.household
+        household = self.test.cluster
         found = {n: clustered_mean(np.asarray(t), household) for n, t in total.items()}
         paired = np.asarray(total["personalised"]) - np.asarray(total["best_mix"])
         found["personalised_less_best_mix"] = clustered_mean(paired, household)
@@ -232,17 +231,27 @@ def _verdict(differences: Mapping[str, Interval], split_gain: Interval) -> Verdi
     """
     if all(difference.low > 0 for difference in differences.values()):
         return "personalise"
-    if split_gain.low > 0:
+    # the split is chosen among many: held to 99.9 %, or null data pass too often
+    if split_gain.value > SURE_OF_A_SPLIT * split_gain.se:
         return "one_split_suffices"
     return "not_worth_personalising"
 
 
-def _champion(verdict: Verdict, judged: _Judged) -> str:
+def _champion(
+    verdict: Verdict, judged: _Judged, differences: Mapping[str, Interval]
+) -> str:
+    present = "champion" in differences
+    if present and verdict != "personalise" and _beats_baselines(judged, "champion"):
+        return "champion"
     if verdict == "personalise":
         return "personalised"
     if verdict == "one_split_suffices":
         return "one_covariate"
     return judged.best(UNTARGETED)
+
+
+def _beats_baselines(judged: _Judged, policy: str) -> bool:
+    return all(judged.difference(policy, name).low > 0 for name in BASELINES)
 
 
 def message_rows(
@@ -290,17 +299,19 @@ def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     lift = _joined(halves, lambda half: half.lift)
     scores = _joined(halves, lambda half: half.message_scores)
     realised = scores[:, 1:] - scores[:, :1]
-    slope = calibration_slope(realised, lift, test.household)
+    slope = calibration_slope(realised, lift, test.cluster)
     edges = np.quantile(lift, np.linspace(0, 1, N_CALIBRATION_GROUPS + 1)[1:-1])
     group = np.searchsorted(np.unique(edges), lift, side="right")
     groups = []
     for g in np.unique(group):
         mine = group == g
+        if mine.any(axis=1).sum() < SMALL_CELL:
+            continue
         groups.append(
             {
                 "message_id": "all",
                 "predicted": float(lift[mine].mean()),
-                "realised": _ratio_mean(realised, mine, test.household).as_dict(),
+                "realised": _ratio_mean(realised, mine, test.cluster).as_dict(),
                 "n": int(mine.any(axis=1).sum()),
             }
         )
@@ -326,7 +337,7 @@ def _segments(
     rows = []
     for name, where in pd.Series(segment).groupby(segment).groups.items():
         at = np.asarray(where)
-        household = np.unique(test.household[at], return_inverse=True)[1]
+        household = np.unique(test.cluster[at], return_inverse=True)[1]
         if len(at) < SMALL_CELL or household.max() < 1:
             continue
         for m, message in enumerate(test.messages):
@@ -345,7 +356,7 @@ def _segments(
 def _checks(test: MessageTest) -> Json:
     ratio = sample_ratio_p_value(test.arm, test.propensities, test.drawn)
     attrition = attrition_p_value(
-        test.observed, test.arm, test.propensities, test.household
+        test.observed, test.arm, test.propensities, test.cluster
     )
     offered = test.propensities[test.propensities > 0]
     return {

@@ -213,7 +213,7 @@ def fit_gbm(
             f"experiment {test.experiment_id}: expected observed outcomes, got none"
         )
     C, D = _trees(common, own, test.X, fold)
-    calibration = calibrate(prepared.scores, C, D, test.household)
+    calibration = calibrate(prepared.scores, C, D, test.cluster)
     return GbmLift(prepared.ground, common, tuple(own), calibration)
 
 
@@ -301,7 +301,10 @@ def calibrate(scores: Floats, C: Floats, D: Floats, cluster: Ints) -> Calibratio
     slope, slope_se = _slopes(lift, combined, cluster)
     # E[(τ − ŝ h)²] = w(1 − w) Var(h) where h is the truth plus independent noise
     spread = weight[0] * (1 - weight[0]) * np.var(c)
-    unexplained = spread + weight[1] * (1 - weight[1]) * d.var(axis=0)
+    own = d.var(axis=0)
+    # a message without trees of its own differs as much as the others do, unseen
+    unseen = weight[1] * own[own > 0].mean() if (own > 0).any() else 0.0
+    unexplained = spread + np.where(own > 0, weight[1] * (1 - weight[1]) * own, unseen)
     return Calibration(centre, weight, slope, slope_se, unexplained)
 
 

@@ -201,10 +201,11 @@ def _long(
     # lifts are improvements; response and baseline are in the outcome's own direction
     n, m = lifts.lift.shape
     width = Z95 * lifts.se
+    who, ids = pd.factorize(voter_id)
     return pd.DataFrame(
         {
             "voter_id": pd.Categorical.from_codes(
-                np.repeat(np.arange(n), m), categories=pd.Index(voter_id)
+                np.repeat(who, m), categories=pd.Index(ids)
             ),
             "message_id": pd.Categorical.from_codes(
                 np.tile(np.arange(m), n), categories=pd.Index(messages)

@@ -190,14 +190,22 @@ def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     found: dict[str, Any] = {}
     for name in raw.columns:
         column = raw[name]
-        if pd.api.types.is_numeric_dtype(column):
-            low, high = column.quantile([0.25, 0.75]).fillna(0.0)
-            drawn = rng.integers(int(low), max(int(high), int(low)) + 1, N_EXAMPLE)
+        counts = column.value_counts()
+        shared = counts.index[counts >= 20].sort_values()
+        if pd.api.types.is_bool_dtype(column):
+            found[str(name)] = rng.random(N_EXAMPLE) < 0.5
+        elif pd.api.types.is_datetime64_any_dtype(column):
+            found[str(name)] = [pd.Timestamp(2000, 1, 1 + i) for i in range(N_EXAMPLE)]
+        elif pd.api.types.is_numeric_dtype(column):
+            low = float(column.quantile(0.25)) if len(counts) else 0.0
+            # halves and no two alike: nobody's, where a file numbers its voters
+            unlike = np.floor(low) + 0.5 + np.arange(N_EXAMPLE)
+            drawn = rng.choice(shared, N_EXAMPLE) if len(shared) else unlike
             found[str(name)] = drawn.astype(np.float64)
         else:
-            counts = column.dropna().astype(str).value_counts()
-            shared = list(counts.index[counts >= 20]) or [f"synthetic {name}"]
-            found[str(name)] = [str(v) for v in rng.choice(shared, N_EXAMPLE)]
+            nobody = [f"synthetic {name} {i}" for i in range(N_EXAMPLE)]
+            drawn = rng.choice(list(shared), N_EXAMPLE) if len(shared) else nobody
+            found[str(name)] = [str(v) for v in drawn]
     return pd.DataFrame(found)
 
 
@@ -205,9 +213,7 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
     """Voter columns in, scores out; every column may be left out or missing."""
     inputs = [
         ColSpec(
-            DataType.double
-            if pd.api.types.is_numeric_dtype(example[name])
-            else DataType.string,
+            _data_type(example[name]),
             str(name),
             required=False,
         )
@@ -221,6 +227,14 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
     ]
     voter = ColSpec(DataType.string, "voter_id")
     return ModelSignature(inputs=Schema(inputs), outputs=Schema([voter, *outputs]))
+
+
+def _data_type(column: pd.Series) -> DataType:
+    if pd.api.types.is_bool_dtype(column):
+        return DataType.boolean
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return DataType.datetime
+    return DataType.double if pd.api.types.is_numeric_dtype(column) else DataType.string
 
 
 def log_and_register(

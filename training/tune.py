@@ -94,7 +94,9 @@ def _study(name: str, journal: Path | None, seed: int) -> optuna.Study:
         direction="minimize",
         load_if_exists=True,
     )
-    if not study.trials:
+    done = [t.params for t in study.trials if t.state.is_finished()]
+    waiting = study.get_trials(states=[optuna.trial.TrialState.WAITING])
+    if dict(DEFAULT_PARAMS) not in done and not waiting:
         study.enqueue_trial(dict(DEFAULT_PARAMS))
     # a resumed study must not repeat the draws of the process that died
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))

@@ -21,9 +21,8 @@ from experiments.report.words import (
     usd_text,
 )
 
-HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 40
-HEAT_MAP_LEAST_SHARE = 0.01
-"""Smaller groups are noise that would set the scale of the colours."""
+HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 28
+"""Only the largest groups: the small ones are noise that would set the colours."""
 CHART_MESSAGES_TOP, CHART_MESSAGES_BOTTOM = 14, 6
 CHART_WIDTH_PX = 760
 Figure = alt.Chart | alt.LayerChart
@@ -263,10 +262,7 @@ def heat_map_cells(result: Row) -> list[Row]:
         for cell in large_cells(result["segments"], "n")
         if cell["message_id"] in best
     ]
-    least = HEAT_MAP_LEAST_SHARE * result["n_voters"]
-    largest = sorted(
-        (cell for cell in cells if cell["n"] >= least), key=lambda cell: -cell["n"]
-    )
+    largest = sorted(cells, key=lambda cell: -cell["n"])
     groups = list(dict.fromkeys(cell["segment"] for cell in largest))
     return [cell for cell in cells if cell["segment"] in groups[:HEAT_MAP_GROUPS]]
 

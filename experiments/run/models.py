@@ -24,7 +24,7 @@ from features.training_set import (
 )
 from features.voter import segments
 from serving.load import load_champion
-from training.baselines import one_covariate, untargeted
+from training.baselines import never_sent, one_covariate, untargeted
 from training.evaluate import (
     answer,
     channel_rows,
@@ -56,6 +56,7 @@ from training.tune import tune
 Floats = npt.NDArray[np.float64]
 
 CANDIDATES = ("personalised", "one_covariate", "untargeted")
+SEGMENTED_MESSAGES = 12
 PERMUTED_AT_MOST = 40_000
 """The refutation by shuffled labels uses this many voters of a large test."""
 
@@ -173,10 +174,13 @@ def _tuned(run: Run, prepared: Prepared, name: str) -> Json:
 def _turnout(run: Run, materials: _Materials) -> Json:
     """Effect of every message on turnout where it was observed, and what lowers it."""
     campaign = run.campaign
-    if campaign.outcome.turnout is None:
+    who_voted = campaign.outcome.turnout
+    if campaign.outcome.measures == "turnout":
+        who_voted = campaign.outcome.name
+    if who_voted is None:
         return {"lowers": [], "effects": {}}
     responses = run.table("responses")
-    mine = responses[responses["outcome"] == campaign.outcome.turnout]
+    mine = responses[responses["outcome"] == who_voted]
     voted = mine.set_index(["experiment_id", "voter_id"])["value"]
     found: dict[str, Interval] = {}
     for experiment_id, test in materials.tests.items():
@@ -276,6 +280,8 @@ def _evaluate_one(
     result["messages"] = message_rows(
         test, ground.effects, materials.issue_of, materials.discloses
     )
+    best = {row["message_id"] for row in _best(result["messages"])}
+    result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
     result["channels"] = channel_rows(test, ground.effects, market.cost)
     effects = run.read_json("turnout")["effects"]
     known = {m: effects[m] for m in test.messages if m in effects}
@@ -285,6 +291,12 @@ def _evaluate_one(
         result, unit_per_point=outcome.unit_per_point, label=outcome.label
     )
     return result
+
+
+def _best(messages: list[Json]) -> list[Json]:
+    """The messages whose segments are told: of hundreds nobody reads more."""
+    ordered = sorted(messages, key=lambda row: -row["shrunken"]["value"])
+    return ordered[:SEGMENTED_MESSAGES]
 
 
 def _at_most(test: MessageTest, n: int) -> npt.NDArray[np.bool_]:
@@ -384,14 +396,17 @@ def _composed(
 ) -> CampaignModel:
     """One model of the champions of all experiments."""
     present = _comparable_champion(run)
-    lifts = {}
+    lifts: dict[str, LiftModel] = {}
     for experiment_id, name in champions.items():
         if name == "champion":
             assert present is not None
             lifts[experiment_id] = present.lifts[experiment_id]
         else:
             kind = name if name in CANDIDATES else "untargeted"
-            lifts[experiment_id] = _candidate(run, materials, experiment_id, kind)
+            found = _candidate(run, materials, experiment_id, kind)
+            if name == "nobody":
+                found = never_sent(found.ground)
+            lifts[experiment_id] = found
     facts = {
         "outcome": evaluation["outcome"],
         "verdict": evaluation["headline"]["verdict"],

@@ -76,9 +76,7 @@ def test_a_permission_for_one_channel_is_none_for_another() -> None:
     assert who("mail", stopped).allowed.all()
 
 
-def test_a_permission_counts_from_the_as_of_date_itself_and_not_before_it_is_given() -> (
-    None
-):
+def test_a_permission_counts_from_the_as_of_date_on_which_it_is_given() -> None:
     assert may("sms", AS_OF - DAY)
     assert may("sms", AS_OF)
     assert not may("sms", AS_OF + DAY)

@@ -81,9 +81,7 @@ TERMS = PlanTerms(
 )
 
 
-def case(
-    seed: int = 0, n: int = 80, *, household: bool = True, **terms: Any
-) -> Case:
+def case(seed: int = 0, n: int = 80, *, household: bool = True, **terms: Any) -> Case:
     """Voters in households of about two, lifts of either sign, some not reachable."""
     rng = np.random.default_rng(seed)
     voters = np.array([f"v{i:05d}" for i in rng.permutation(n)], dtype=object)
@@ -139,7 +137,8 @@ def test_no_day_is_over_the_capacity_of_a_channel_or_of_all(
 ) -> None:
     contacts = of.plan(seed).contacts
     by_channel = contacts.groupby(["send_on", "channel"]).size()
-    for (_, channel), n in by_channel.items():
+    for day_and_channel, n in by_channel.items():
+        channel = str(day_and_channel[1])  # type: ignore[index]
         assert n <= of.terms.capacity.get(channel, np.inf)
     if of.terms.capacity_per_day is not None:
         per_day = contacts.groupby("send_on").size()
@@ -170,7 +169,7 @@ def test_a_voter_gets_at_most_one_message_and_only_an_allowed_one(
 ) -> None:
     contacts = of.plan(seed).contacts
     assert contacts["voter_id"].is_unique
-    at = pd.Index(of.voter_id).get_indexer(contacts["voter_id"])
+    at = pd.Index(of.voter_id).get_indexer(pd.Index(contacts["voter_id"]))
     arm = arms_of(of, contacts)
     assert of.allowed[at, arm].all()
     assert (contacts["cost_usd"] == of.cost[arm]).all()
@@ -189,13 +188,13 @@ def test_a_household_gets_one_message_on_one_day_or_none(of: Case, seed: int) ->
     unit = pd.Series(of.unit_id, index=of.voter_id)
     contacts = plan.contacts.assign(unit=plan.contacts["voter_id"].map(unit))
     for home, sent in contacts.groupby("unit"):
-        assert len(sent[["message_id", "channel", "send_on", "role"]].value_counts()) == 1
+        assert len(sent.drop_duplicates(["message_id", "channel", "send_on"])) == 1
         # every member who may get it does
         arm = arms_of(of, sent)[0]
         may = (of.unit_id == home) & of.allowed[:, arm]
         assert set(sent["voter_id"]) == set(of.voter_id[may])
-    roles = plan.assignments["role"].groupby(plan.assignments["voter_id"].map(unit))
-    assert (roles.nunique() == 1).all()
+    roles = plan.assignments.assign(unit=plan.assignments["voter_id"].map(unit))
+    assert len(roles.drop_duplicates(["unit", "role"])) == len(set(of.unit_id))
 
 
 @few
@@ -296,9 +295,7 @@ def test_a_plan_without_a_holdout_is_refused(share: float) -> None:
 
 def draws(of: Case, n: int) -> list[pd.DataFrame]:
     """Assignments of the same campaign drawn over and over, in the voters' order."""
-    return [
-        of.plan(seed, salt=f"campaign-{seed}").assignments for seed in range(n)
-    ]
+    return [of.plan(seed, salt=f"campaign-{seed}").assignments for seed in range(n)]
 
 
 def test_stated_probabilities_are_the_frequencies_of_many_draws() -> None:
@@ -409,7 +406,8 @@ def test_what_would_have_been_sent_is_alike_in_plan_and_holdout() -> None:
         planned, held = shares.loc["plan"], shares.loc["holdout"]
         mean = intended.mean()
         # members of a household share their fate: twice the variance
-        error = np.sqrt(2 * mean * (1 - mean) * (1 / planned["size"] + 1 / held["size"]))
+        sizes = 1 / planned["size"] + 1 / held["size"]
+        error = np.sqrt(2 * mean * (1 - mean) * sizes)
         assert abs(planned["mean"] - held["mean"]) < 5 * error
 
 
@@ -478,7 +476,7 @@ def lp_optimum(value: Floats, reach: Floats, limits: Limits) -> float:
     row, arm = np.nonzero((reach > 0) & (value > 0))
     if len(row) == 0:
         return 0.0
-    solver = highspy.Highs()
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("solver", "ipm")
     for worth in value[row, arm]:
@@ -560,5 +558,6 @@ def test_hand_worked_plan_buys_the_two_best_bargains() -> None:
     value = np.array([[5.0], [9.0], [4.0], [-1.0]])
     chosen = choose_options(value, np.ones((4, 1)), limits, np.random.default_rng(0))
     assert chosen.option.tolist() == [0, 0, NOTHING, NOTHING]
-    assert (chosen.value, chosen.bound) == (14.0, pytest.approx(14.0))
+    assert chosen.value == pytest.approx(14.0)
+    assert chosen.bound == pytest.approx(14.0)
     assert chosen.price[0] == pytest.approx(4.0)

@@ -95,7 +95,7 @@ def test_no_voters_give_no_chunks(model: CampaignModel, voters: pd.DataFrame) ->
 
 
 def test_intervals_cover_the_true_lift_of_most_voters(
-    model: CampaignModel, story: Any
+    story: Any,
 ) -> None:
     found = story.run.read("scores")
     true = story.true_lift(found.assign(channel="mail"))

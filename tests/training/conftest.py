@@ -5,14 +5,17 @@ import os
 # before LightGBM is imported: threads that wait without sleeping starve each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from features.sample import Sample, simulate
+from experiments.spec import feature_columns, load_campaign
+from features.ingest import ingest
+from features.sample import Sample, simulate, write_sample
 from features.training_set import (
     Arm,
     MessageTest,
@@ -21,7 +24,9 @@ from features.training_set import (
     message_tests,
 )
 from features.voter import Encoding
-from training.gbm import GbmLift, Prepared, fit_gbm, prepare
+from training import boosting
+from training.gbm import DEFAULT_PARAMS, GbmLift, Prepared, fit_gbm, prepare
+from training.model import CampaignModel, Reader
 
 SAMPLE_FEATURES = [
     "age", "sex", "party", "income_usd", "homeowner", "college", "children_at_home",
@@ -84,9 +89,69 @@ def draw_test(
     return drawn, true
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _calm() -> Iterator[None]:
+    """Two threads that wait for each other on a busy machine are slower than one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(boosting._FIXED, "num_threads", 1)
+        patch.setattr(boosting, "N_THREADS", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def planted() -> Callable[..., tuple[MessageTest, np.ndarray]]:
     return draw_test
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """A campaign model of the simulated campaign, and the raw rows it reads."""
+
+    model: CampaignModel
+    raw: pd.DataFrame
+    voters: pd.DataFrame
+    training_set: TrainingSet
+    test: MessageTest
+
+
+@pytest.fixture(scope="session")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> Modelled:
+    """3,000 voters, with lifts that differ between them."""
+    home = tmp_path_factory.mktemp("modelled")
+    campaign = load_campaign("sample")
+    write_sample(simulate(n_voters=3_000, seed=5, n_messages=3), home / "raw")
+    found = ingest(
+        campaign.tables, outcome="support", campaign_dir=campaign.folder,
+        data_dir=home, raw_dir=home / "raw",
+    )  # fmt: skip
+    columns = feature_columns(campaign, list(found.tables["voters"].columns))
+    made = build_training_set(
+        found.tables, columns, outcome="support", absent="missing"
+    )
+    encoding = Encoding.fit(made.features)
+    ((name, test),) = message_tests(made, encoding).items()
+    issue_of = found.tables["messages"].set_index("message_id")["issue"].to_dict()
+    prepared = prepare(test, encoding.categorical, issue_of, seed=5)
+    lift = fit_gbm(prepared, {**DEFAULT_PARAMS, "min_child_samples": 100}, seed=5)
+    # believed in full: on so few voters the calibration would leave no differences
+    believed = replace(
+        lift.calibration, weight=np.array([1.0, 0.5]), slope=np.ones(len(test.messages))
+    )
+    as_of = made.rows["sent_on"].min().normalize()
+    model = CampaignModel(
+        campaign="sample",
+        reader=Reader(found.sources["voters"], tuple(columns), as_of, encoding),
+        lifts={name: replace(lift, calibration=believed)},
+        arms={name: test.arms},
+        champions={name: "personalised"},
+        facts={
+            "outcome": campaign.outcome.model_dump(mode="json"),
+            "verdict": "personalise", "data_hash": "d" * 64,
+        },
+    )  # fmt: skip
+    raw = pd.read_parquet(home / "raw" / "voters.parquet")
+    voters = found.tables["voters"].reset_index(drop=True)
+    return Modelled(model, raw, voters, made, test)
 
 
 @dataclass(frozen=True)
@@ -132,3 +197,12 @@ def fitted() -> Fitted:
 @pytest.fixture(scope="session")
 def null_fitted() -> Fitted:
     return _fitted(n_voters=30_000, seed=2, null_twin=True)
+
+
+@pytest.fixture(scope="session")
+def small_trees() -> dict[str, Any]:
+    """Settings for a few thousand voters."""
+    return {
+        "n_trees": 15, "learning_rate": 0.2, "num_leaves": 4, "min_child_samples": 50,
+        "lambda_l2": 1.0,
+    }  # fmt: skip

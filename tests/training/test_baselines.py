@@ -66,14 +66,33 @@ def test_the_cells_of_a_split_average_to_the_effect_of_everyone(
     np.testing.assert_allclose(lift.mean(axis=0), prepared.ground.effects.shrunken)
 
 
-def test_where_effects_are_alike_the_sides_of_a_split_hardly_differ(
-    planted: Callable,
+def raw_difference(prepared: Prepared, split: Split) -> np.ndarray:
+    """Mean score of the side that answers yes less that of the other, (M,)."""
+    lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
+    yes = split.answers(prepared.test.X)
+    return lift[yes].mean(axis=0) - lift[~yes].mean(axis=0)
+
+
+def test_a_difference_between_sides_is_believed_as_far_as_it_is_sure(
+    planted: Callable, prepared: Prepared
 ) -> None:
-    flat = prepared_on(planted, lambda X: np.tile([1.0, 2.0], (len(X), 1)))
-    found = best_split(flat)
-    assert np.abs(found.lift[0] - found.lift[-1]).max() < 0.4
-    steep = prepared_on(planted, stepped)
-    assert np.abs(np.diff(best_split(steep).lift, axis=0)).min() > 1.5
+    """Chosen among many questions, a chance difference is the largest of them."""
+    found = best_split(prepared)
+    assert found.split is not None
+    kept = np.diff(found.lift, axis=0)[0] / raw_difference(prepared, found.split)
+    assert (kept > 0.95).all()
+    kept_of_noise = []
+    for seed in range(5):
+        test, _ = planted(
+            np.random.default_rng(seed), n_households=300,
+            lift=lambda X: np.tile([1.0, 2.0], (len(X), 1)),
+        )  # fmt: skip
+        flat = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+        chosen = best_split(flat)
+        assert chosen.split is not None
+        raw = raw_difference(flat, chosen.split)
+        kept_of_noise.append(np.diff(chosen.lift, axis=0)[0] @ raw / (raw @ raw))
+    assert np.mean(kept_of_noise) < 0.8, kept_of_noise
 
 
 def test_a_category_is_split_by_asking_for_one_level(planted: Callable) -> None:

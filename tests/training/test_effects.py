@@ -115,6 +115,20 @@ def test_where_messages_do_nothing_channels_are_taken_alike(planted: Callable) -
     assert (np.abs(effects.channel - 1) < 4 * error).all()
 
 
+def test_an_arm_that_nobody_was_sent_says_nothing_of_its_channel(
+    planted: Callable,
+) -> None:
+    test, _ = planted(
+        np.random.default_rng(2), n_households=1_000, channels=CHANNELS,
+        lift=lambda X: np.tile(FLAT_LIFTS[:2], (len(X), 1)),
+    )  # fmt: skip
+    test = test.take(test.arm != 3)
+    issues = dict.fromkeys(test.messages, "one issue")
+    effects = lay_ground(test, binned(test.X, []), issues, seed=1).effects
+    assert np.isfinite(effects.channel).all()
+    assert effects.channel[1] < effects.channel[0] < effects.channel[2]
+
+
 def steep(X: np.ndarray) -> np.ndarray:
     """Average effect 0, and ±2 where x is ±1."""
     return np.column_stack([2 * X[:, 0], -X[:, 0]])

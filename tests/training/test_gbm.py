@@ -113,6 +113,19 @@ def test_a_voter_is_predicted_by_trees_that_never_saw_its_unit(small) -> None:
     assert max(moved) > 0.2
 
 
+def test_what_trees_learn_from_averages_to_nothing_in_every_arm(
+    planted: Callable,
+) -> None:
+    """Large effects alike for all are taken off before heterogeneity is looked for."""
+    test, _ = planted(
+        np.random.default_rng(8), n_households=1_500,
+        lift=lambda X: np.tile([6.0, 9.0], (len(X), 1)),
+    )  # fmt: skip
+    prepared = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+    for arm in range(3):
+        assert abs(prepared.residual[test.arm == arm].mean()) < 0.4
+
+
 def test_the_response_of_a_voter_never_saw_its_unit(small) -> None:
     test, _, prepared, _ = small
     mine = test.unit == 7

@@ -274,6 +274,18 @@ def test_equal_attrition_is_flagged_no_more_often_than_chance() -> None:
     assert stats.kstest(found, "uniform").pvalue > 1e-3
 
 
+def test_attrition_that_depends_on_the_block_alone_is_not_flagged() -> None:
+    """A block of many controls answers seldom: arms differ in sum, not in chance."""
+    rng = np.random.default_rng(14)
+    designs = np.array([[0.8, 0.2], [0.2, 0.8]])
+    found = []
+    for _ in range(100):
+        arm, e = draw_arms(rng, 1_000, designs)
+        observed = rng.random(1_000) > np.where(e[:, 0] > 0.5, 0.5, 0.1)
+        found.append(attrition_p_value(observed, arm, e, np.arange(1_000)))
+    assert stats.kstest(found, "uniform").pvalue > 1e-3
+
+
 def test_attrition_that_depends_on_the_arm_is_flagged() -> None:
     rng = np.random.default_rng(11)
     assert missing(rng, np.array([0.3, 0.45, 0.3])) < 1e-3

@@ -160,6 +160,17 @@ def test_nothing_worthless_or_forbidden_is_ever_chosen(problem, budget) -> None:
         assert problem.allowed[partial.row, partial.new]
 
 
+def test_options_on_one_ray_keep_their_order_through_rounding() -> None:
+    """Slopes equal on paper differ in the last digit."""
+    cost = np.random.default_rng(0).random((20_000, 6))
+    path = whole_budget_path(0.7 * cost, cost)
+    at = np.full(len(cost), NOTHING)
+    for row, old, new in zip(path.row, path.old, path.new, strict=True):
+        assert at[row] == old
+        at[row] = new
+    np.testing.assert_allclose(cost[np.arange(len(cost)), at], cost.max(axis=1))
+
+
 def test_the_worked_example_of_two_voters() -> None:
     """Voter 0 steps mail (2 for 1) then phone (+1 for 2); voter 1 mail (3 for 1)."""
     value = np.array([[2.0, 3.0], [3.0, 3.2]])

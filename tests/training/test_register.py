@@ -1,0 +1,335 @@
+"""A registered version predicts as offline, names nobody and runs nothing."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from training.model import CampaignModel
+from training.register import (
+    Version,
+    champion_version,
+    download,
+    flat_metrics,
+    log_and_register,
+    log_data,
+    log_metrics,
+    log_params,
+    open_store,
+    promote,
+    registered_name,
+    synthetic_example,
+    tracked_run,
+)
+
+ROOT = Path(__file__).parents[2]
+TAGS = {"verdict": "personalise", "data_hash": "d" * 64, "judged_by": "r1"}
+
+
+@dataclass(frozen=True)
+class Store:
+    uri: str
+    folder: Path
+    version: Version
+
+
+def example_of(modelled) -> pd.DataFrame:
+    return synthetic_example(modelled.raw.head(2_000), seed=1)
+
+
+def register(modelled, folder: Path, artifacts: Path | None) -> Version:
+    """What the stages train to promote send to MLflow."""
+    modelled.model.save(folder / "model")
+    with tracked_run("sample", "run1", artifacts, {"campaign": "sample"}) as run_id:
+        log_params({"seed": 1})
+        rows = modelled.training_set
+        frame = rows.features.assign(outcome=rows.rows["outcome"])
+        log_data(frame, name="sample", context="training")
+        log_metrics({"gain": 1.5})
+    with tracked_run("sample", "run1", artifacts, {}, resume=run_id) as again:
+        assert again == run_id
+        return log_and_register(
+            modelled.model, folder / "model", example_of(modelled), TAGS
+        )
+
+
+@pytest.fixture(scope="module")
+def store(modelled, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    home = tmp_path_factory.mktemp("store")
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    uri = open_store(None, home / "mlflow")
+    yield Store(uri, home, register(modelled, home, home / "mlflow" / "artifacts"))
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
+
+
+@pytest.fixture(autouse=True)
+def _opened(request: pytest.FixtureRequest) -> None:
+    """Another test may have pointed MLflow elsewhere."""
+    if "store" in request.fixturenames:
+        found = request.getfixturevalue("store")
+        open_store(found.uri, found.folder)
+
+
+def offline(modelled, raw: pd.DataFrame) -> pd.DataFrame:
+    scores = modelled.model.score(modelled.model.reader.voters(raw))
+    return scores.astype({"voter_id": "str", "message_id": "str"})
+
+
+def assert_as_offline(wide: pd.DataFrame, modelled, raw: pd.DataFrame) -> None:
+    expected = offline(modelled, raw).set_index(["voter_id", "message_id"])
+    assert wide["voter_id"].tolist() == raw["voter_id"].tolist()
+    for message in modelled.model.messages:
+        mine = expected.xs(message, level="message_id").loc[wide["voter_id"]]
+        for value in ("lift", "lift_low", "lift_high", "response", "baseline"):
+            np.testing.assert_array_equal(wide[f"{value}__{message}"], mine[value])
+
+
+def test_a_version_carries_its_tags_and_is_found_by_its_number(store: Store) -> None:
+    assert store.version.name == registered_name("sample") == "hustings-sample"
+    assert store.version.version == "1"
+    assert store.version.uri == "models:/hustings-sample/1"
+    assert store.version.tags == TAGS
+    run = mlflow.get_run(store.version.run_id)
+    assert run.data.metrics == {"gain": 1.5}
+    assert run.data.params == {"seed": "1"}
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "sample"
+    assert json.loads(given.dataset.profile)["num_rows"] == 3_000
+
+
+def test_the_champion_is_what_was_promoted_and_nothing_before(
+    modelled, store: Store, tmp_path: Path
+) -> None:
+    assert champion_version("never registered") is None
+    promote(store.version)
+    assert champion_version("sample") == store.version
+    second = register(modelled, tmp_path, store.folder / "mlflow" / "artifacts")
+    assert int(second.version) > int(store.version.version)
+    assert champion_version("sample") == store.version
+    promote(second)
+    assert champion_version("sample") == second
+    promote(store.version)
+    assert champion_version("sample") == store.version
+
+
+def test_mlflow_has_nothing_to_object_to_the_example(
+    modelled, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It predicts on the example when the model is logged, and warns where it fails."""
+    register(modelled, tmp_path, store.folder / "mlflow" / "artifacts")
+    told = [r.getMessage() for r in caplog.records if r.name.startswith("mlflow")]
+    assert not [t for t in told if "input example" in t]
+
+
+def test_an_exact_version_comes_back_as_it_was_saved(
+    modelled, store: Store, tmp_path: Path
+) -> None:
+    again = CampaignModel.load(download(store.version, tmp_path))
+    few = modelled.voters.head(50)
+    pd.testing.assert_frame_equal(again.score(few), modelled.model.score(few))
+
+
+def test_the_champion_predicts_in_a_process_without_the_repository(
+    modelled, store: Store, tmp_path: Path
+) -> None:
+    """By the code that was logged with it, from another folder."""
+    promote(store.version)
+    raw = modelled.raw.head(200)
+    raw.to_parquet(tmp_path / "raw.parquet")
+    code = f"""
+import os, sys
+from pathlib import Path
+root = Path({str(ROOT)!r})
+sys.path = [p for p in sys.path if Path(p).resolve() != root]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+import mlflow, pandas as pd
+mlflow.set_tracking_uri({store.uri!r})
+model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
+import training.model
+assert root not in Path(training.model.__file__).resolve().parents
+model.predict(pd.read_parquet("raw.parquet")).to_parquet("scores.parquet")
+"""
+    there = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=there, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_as_offline(pd.read_parquet(tmp_path / "scores.parquet"), modelled, raw)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def test_nothing_in_the_store_can_be_unpickled(store: Store) -> None:
+    files = files_of(store.folder)
+    assert any(file.name == "MLmodel" for file in files)
+    for file in files:
+        assert file.suffix not in {".pkl", ".pickle", ".joblib", ".pt"}, file
+        assert not file.read_bytes().startswith((b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+
+
+def test_no_voter_is_named_anywhere_in_the_store(modelled, store: Store) -> None:
+    ids = set(modelled.voters["voter_id"]) | set(modelled.voters["household_id"])
+    pattern = re.compile(rb"[VH]\d{6,7}")
+    for file in files_of(store.folder):
+        found = {m.decode() for m in pattern.findall(file.read_bytes())}
+        assert not found & ids, file
+    database = (store.folder / "mlflow" / "mlflow.db").read_bytes()
+    assert b"hustings-sample" in database
+
+
+def test_the_signature_is_that_of_a_raw_row(modelled, store: Store) -> None:
+    model = mlflow.pyfunc.load_model(store.version.uri)
+    inputs = model.metadata.get_input_schema()
+    assert inputs.input_names() == modelled.raw.columns.tolist()
+    assert not any(column.required for column in inputs.inputs)
+    scored = model.predict(example_of(modelled))
+    assert len(scored) == len(example_of(modelled))
+    assert list(scored) == model.metadata.get_output_schema().input_names()
+    assert np.isfinite(scored.filter(like="lift__")).all(axis=None)
+
+
+def test_the_example_is_nobody(modelled) -> None:
+    raw, example = modelled.raw, example_of(modelled)
+    assert list(example) == list(raw)
+    assert not set(example["voter_id"]) & set(raw["voter_id"])
+    assert not set(example["household_id"]) & set(raw["household_id"])
+    for name in example:
+        if not pd.api.types.is_numeric_dtype(raw[name]):
+            shared = raw[name].astype(str).value_counts()
+            real = [v for v in example[name] if v in shared.index]
+            assert all(shared[v] >= 20 for v in real), name
+
+
+def test_the_example_holds_no_real_id_that_is_a_number() -> None:
+    """A file may number its voters: one drawn among theirs would be one of them."""
+    ids = np.arange(500_000, 502_000)
+    raw = pd.DataFrame({"VOTER_ID": ids, "AGE": [40, 50] * 1000})
+    example = synthetic_example(raw, seed=1)
+    assert not set(example["VOTER_ID"]) & set(ids)
+    assert example["VOTER_ID"].is_unique
+    assert example["AGE"].between(40, 50).all()
+
+
+def test_the_example_reads_columns_of_any_type() -> None:
+    raw = pd.DataFrame(
+        {
+            "owner": [True, False] * 50,
+            "score": [0.25, np.nan] * 50,
+            "empty": [np.nan] * 100,
+            "town": ["Ada"] * 60 + [f"Rare {i}" for i in range(40)],
+            "registered": pd.to_datetime(["2020-01-01"] * 100),
+        }
+    )
+    example = synthetic_example(raw, seed=1)
+    assert list(example) == list(raw)
+    assert set(example["town"]) == {"Ada"}
+    assert example["score"].notna().all()
+
+
+def test_figures_have_the_same_names_in_every_run() -> None:
+    interval = {"value": 1.0, "low": 0.5, "high": 1.5}
+    one = {
+        "gain_from_personalising": interval,
+        "calibration": {"slope": interval},
+        "policies": {"nobody": {"gain": interval}},
+        "differences": {"nobody": interval},
+        "area": {"nobody": interval},
+        "checks": {
+            "permuted_gain": interval,
+            "sample_ratio": {"p_value": 0.4},
+            "attrition": {"p_value": 0.3},
+        },
+    }
+    found = flat_metrics({"experiments": {"e1": one}})
+    assert found["gain_from_personalising_low"] == 0.5
+    assert found["gain_nobody"] == 1.0
+    assert found["sample_ratio_p_value"] == 0.4
+    assert len(found) == 6 * 3 + 2
+    both = flat_metrics({"experiments": {"e 1": one, "e2": one}})
+    assert both["e_1/gain_nobody_high"] == both["e2/gain_nobody_high"] == 1.5
+    assert len(both) == 2 * len(found)
+
+
+@contextmanager
+def mlflow_server(home: Path) -> Iterator[str]:
+    """A tracking server of its own on loopback, with its helper processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = home / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+                "--port", str(port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
+                "--artifacts-destination", str(home / "artifacts"),
+            ],
+            cwd=home, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _until_ready(url, process, log)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _until_ready(url: str, process: subprocess.Popen[Any], log: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.25)
+    pytest.fail(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def test_a_real_server_registers_and_serves_the_same_model(
+    modelled, tmp_path: Path
+) -> None:
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    raw = modelled.raw.head(50)
+    try:
+        with mlflow_server(tmp_path) as url:
+            assert open_store(url, tmp_path / "unused") == url
+            version = register(modelled, tmp_path, None)
+            assert champion_version("sample") is None
+            promote(version)
+            assert champion_version("sample") == version
+            model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
+            assert_as_offline(model.predict(raw), modelled, raw)
+            again = CampaignModel.load(download(version, tmp_path / "download"))
+            assert again.facts == modelled.model.facts
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+    assert not (tmp_path / "unused").exists()
