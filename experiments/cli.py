@@ -143,6 +143,7 @@ def _make_run(
     declared = load_campaign(campaign)
     if declared.simulate is not None:
         n_voters = voters or declared.simulate.n_voters
+        null_twin = null_twin or declared.simulate.null_twin
         drawn = {"n_voters": n_voters, "null_twin": null_twin}
         declared.simulate = declared.simulate.model_copy(update=drawn)
         # a twin is another campaign: it must not meet the champion of the first

@@ -123,7 +123,8 @@ class Encoding:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"names": list(self.names), "levels": dict(self.levels)}
+        levels = {name: list(values) for name, values in self.levels.items()}
+        return {"names": list(self.names), "levels": levels}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:

@@ -104,6 +104,19 @@ def untargeted(ground: Ground) -> CellLift:
     return CellLift(ground, None, effects.shrunken[None], effects.shrunken_se[None])
 
 
+def with_spread(model: CellLift, X: Floats32, variance: Floats) -> CellLift:
+    """Intervals that cover a voter's own lift, not only the mean of the cell.
+
+    Args:
+        model: Cells whose error is that of their means.
+        X: Features of the voters it was fitted on, shape (n, n_features).
+        variance: Of lift between voters, by message, shape (M,).
+    """
+    between = model.lift[model.cells(X)].var(axis=0)
+    within = np.maximum(variance - between, 0.0)
+    return replace(model, se=np.sqrt(model.se**2 + within))
+
+
 def never_sent(ground: Ground) -> CellLift:
     """No lift above zero for anybody: what stands for sending nothing."""
     flat = untargeted(ground)

@@ -93,6 +93,10 @@ def evaluate(
     best_baseline, best_untargeted = judged.best(BASELINES), judged.best(UNTARGETED)
     split_gain = judged.difference("one_covariate", best_untargeted)
     verdict = _verdict(differences, split_gain)
+    champion = _champion(verdict, judged)
+    if champion == "champion":
+        # what is in use personalises, and still beats every baseline
+        verdict = "personalise"
     return {
         "n_units": len(np.unique(test.unit)),
         "n_voters": len(test.Y),
@@ -104,7 +108,7 @@ def evaluate(
         "gain_from_personalising": differences[best_baseline].as_dict(),
         "gain_from_one_split": split_gain.as_dict(),
         "verdict": verdict,
-        "champion": _champion(verdict, judged, differences),
+        "champion": champion,
         "curve": judged.curve(),
         "area": judged.areas(),
         "calibration": _calibration(test, halves),
@@ -237,10 +241,8 @@ def _verdict(differences: Mapping[str, Interval], split_gain: Interval) -> Verdi
     return "not_worth_personalising"
 
 
-def _champion(
-    verdict: Verdict, judged: _Judged, differences: Mapping[str, Interval]
-) -> str:
-    present = "champion" in differences
+def _champion(verdict: Verdict, judged: _Judged) -> str:
+    present = "champion" in judged.names
     if present and verdict != "personalise" and _beats_baselines(judged, "champion"):
         return "champion"
     if verdict == "personalise":
@@ -441,6 +443,12 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     }
     told = f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
     rival = LABELS[evaluated["best_baseline"]].lower()
+    if evaluated["champion"] == "champion":
+        return (
+            "Keep personalising with the present champion: what was learnt now adds "
+            f"{told} of '{label}' per voter over the best alternative ({rival}), and "
+            "is not shown to beat the champion."
+        )
     if evaluated["verdict"] == "personalise":
         return (
             f"Personalise: at equal spend it adds {told} of '{label}' per voter over "
@@ -452,12 +460,11 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             f"alike, and personalising further adds {told}, which may be nothing."
         )
     instead = {
-        "champion": "keep the present champion",
         "nobody": "send nothing",
         "single_best": "send the single best message to random people",
         "best_mix": "send the best mix of messages to random people",
     }
     return (
         f"Personalising is not shown to pay: it adds {told} of '{label}' per voter "
-        f"over the best alternative ({rival}); {instead.get(evaluated['champion'])}."
+        f"over the best alternative ({rival}); {instead[evaluated['champion']]}."
     )

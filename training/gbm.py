@@ -106,6 +106,11 @@ class GbmLift:
         se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
         return Lifts(lift, se, self.ground.baseline(X, fold, lift))
 
+    def variance(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Floats:
+        """Variance of lift between voters by message, unseen part included, (M,)."""
+        seen = self.predict(X, unit_id).lift.var(axis=0)
+        return np.asarray(seen + self.calibration.unexplained, dtype=np.float64)
+
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
         self.ground.save(folder)

@@ -141,7 +141,7 @@ def baseline_policies(
     cell = split.cells(test.X)
     split_values = split.ground.option_values(split.lift[cell], test.arms)
     nothing = replace(market, allowed=np.zeros_like(market.allowed))
-    only_best = replace(market, allowed=_only_best(values, market, permission))
+    only_best = replace(market, allowed=only_best(values, market, permission))
     return {
         "nobody": spend_along(values, nothing, permission),
         "single_best": spend_along(values, only_best, permission),
@@ -150,8 +150,14 @@ def baseline_policies(
     }
 
 
-def _only_best(values: Floats, market: Market, permission: Ints) -> Bools:
-    """Permission for the one arm that promises most for the money."""
+def only_best(values: Floats, market: Market, permission: Ints) -> Bools:
+    """Permission for the one arm that promises most for the money.
+
+    Args:
+        values: Lift of every arm, shape (n, A).
+        market: Price, permission and spend.
+        permission: From `permission_rows`, shape (n,).
+    """
     value, cost, allowed = pooled_rows(values, market.cost, market.allowed, permission)
     promised = np.empty(len(market.cost))
     for a in range(len(market.cost)):

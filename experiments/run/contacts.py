@@ -21,6 +21,7 @@ from serving.eligible import Eligibility
 from serving.load import load_version, write_bundle
 from serving.plan import Plan, PlanTerms, plan_contacts
 from serving.score import score_voters
+from training.judge import Market, only_best, permission_rows
 from training.model import CampaignModel
 from training.register import Version, open_store
 
@@ -117,7 +118,10 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     for name in who.experiments:
         lift = model.lifts[name]
         per_arm = lift.ground.option_values(predicted[name].lift, model.arms[name])
-        values.append(per_arm * worth.get(name, 1.0))
+        per_arm = per_arm * worth.get(name, 1.0)
+        if model.champions[name] == "single_best":
+            per_arm = _best_alone(run, per_arm, model.arms[name], voters)
+        values.append(per_arm)
         arms.extend(model.arms[name])
     cost = arm_costs(run.table("costs"), arms)
     lowers = lowers_turnout(run)
@@ -152,6 +156,19 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         "unit": "household" if _by_household(run) else "voter",
     }
     return _Made(plan, allowed, terms, budget)
+
+
+def _best_alone(
+    run: Run, values: Floats, arms: tuple[Arm, ...], voters: pd.DataFrame
+) -> Floats:
+    """Lifts where only the one arm that is best for the money may be worth anything."""
+    allowed = eligible_voters(
+        run, voters["voter_id"], arms, lowers_turnout(run)
+    ).allowed
+    spend = spend_per_voter(run, len(run.table("voters")))
+    market = Market(arm_costs(run.table("costs"), arms), allowed, spend)
+    best = only_best(values, market, permission_rows(allowed)).any(axis=0)
+    return np.where(best, values, np.minimum(values, 0.0))
 
 
 def _salt(run: Run) -> str:

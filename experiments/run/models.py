@@ -24,7 +24,12 @@ from features.training_set import (
 )
 from features.voter import segments
 from serving.load import load_champion
-from training.baselines import never_sent, one_covariate, untargeted
+from training.baselines import (
+    never_sent,
+    one_covariate,
+    untargeted,
+    with_spread,
+)
 from training.evaluate import (
     answer,
     channel_rows,
@@ -134,14 +139,17 @@ def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Js
             test.take(mine), materials.categorical, materials.issue_of, seed=seed
         )
         settings[label] = _tuned(run, prepared, f"{test.experiment_id}/{label}")
+    personalised = fit_gbm(prepared, settings["all"], seed=seed)
+    split = one_covariate(
+        prepared, materials.categorical, test.arms, market.allowed, market.cost,
+        spend=market.spend,
+    )  # fmt: skip
+    spread = personalised.variance(test.X, test.unit_id)
     candidates: dict[str, LiftModel] = {
-        "personalised": fit_gbm(prepared, settings["all"], seed=seed),
-        "one_covariate": one_covariate(
-            prepared, materials.categorical, test.arms, market.allowed, market.cost,
-            spend=market.spend,
-        ),
-        "untargeted": untargeted(prepared.ground),
-    }  # fmt: skip
+        "personalised": personalised,
+        "one_covariate": with_spread(split, test.X, spread),
+        "untargeted": with_spread(untargeted(prepared.ground), test.X, spread),
+    }
     for name, model in candidates.items():
         folder = run.folder / "candidates" / str(i) / name
         folder.mkdir(parents=True)

@@ -296,8 +296,7 @@ def test_the_registered_model_scores_raw_rows_as_the_run_did(story: Any) -> None
     model = mlflow.pyfunc.load_model(champion.uri)
     raw = pd.read_parquet(story.folder / "raw" / "voters.parquet").head(50)
     names = model.metadata.get_input_schema().input_names()
-    raw = raw[names].assign(registered_on=raw["registered_on"].astype(str))
-    wide = model.predict(raw)
+    wide = model.predict(raw[names])
     scores = story.run.read("scores").set_index(["voter_id", "message_id"])["lift"]
     for message in story.run.table("messages")["message_id"]:
         expected = scores.reindex([(v, message) for v in wide["voter_id"]])
