@@ -141,10 +141,10 @@ def baseline_policies(
     cell = split.cells(test.X)
     split_values = split.ground.option_values(split.lift[cell], test.arms)
     nothing = replace(market, allowed=np.zeros_like(market.allowed))
-    only_best = replace(market, allowed=only_best(values, market, permission))
+    best_alone = replace(market, allowed=only_best(values, market, permission))
     return {
         "nobody": spend_along(values, nothing, permission),
-        "single_best": spend_along(values, only_best, permission),
+        "single_best": spend_along(values, best_alone, permission),
         "best_mix": spend_along(values, market, permission),
         "one_covariate": spend_along(split_values, market, _together(permission, cell)),
     }
