@@ -153,13 +153,6 @@ def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Float
     return np.where(value > 0, left, -np.inf)
 
 
-def best_at(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Ints:
-    """What each row would take at given prices, shape (n_rows,)."""
-    left = priced(value, reach, limits, price)
-    best = left.argmax(axis=1)
-    return np.where(left[np.arange(len(left)), best] > 0, best, NOTHING)
-
-
 def _used(option: Ints, reach: Floats, limits: Limits) -> Floats:
     contacts = _taken(option, reach)
     sent = option != NOTHING
