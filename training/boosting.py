@@ -112,9 +112,18 @@ class FoldBoosters:
         with ThreadPoolExecutor(N_THREADS) as pool:
             return cls(tuple(pool.map(one, range(int(fold.max()) + 1))))
 
-    def predict(self, X: Floats32, fold: Ints) -> Floats:
-        """Prediction for every voter by the booster of its fold, shape (n,)."""
-        found = np.empty(len(X))
+    def predict(self, X: Floats32, fold: Ints | None) -> Floats:
+        """Prediction for every voter by the booster of its fold, shape (n,).
+
+        Args:
+            X: Shape (n, n_features).
+            fold: Shape (n,); None for voters that no booster saw: the mean of all.
+        """
+        found = np.zeros(len(X))
+        if fold is None:
+            for booster in self.boosters:
+                found += predicted(booster, X) / len(self.boosters)
+            return found
         for k, booster in enumerate(self.boosters):
             mine = fold == k
             if mine.all():

@@ -15,7 +15,9 @@ import pandas as pd
 
 from features.training_set import MessageTest
 from training.baselines import CellLift, one_covariate, untargeted
-from training.gbm import GbmLift, Prepared, fit_gbm, prepare
+from training.gbm import Prepared, prepare
+from training.learn import fit_lift
+from training.lift import LiftModel
 from training.metrics import realised_lift
 from training.path import SpendPath, pooled_rows, whole_budget_path
 from training.split import unit_folds
@@ -25,7 +27,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 Settings = Callable[[Prepared, str], Mapping[str, Any]]
-"""Training half and its name → settings of the trees (tuned, or the defaults)."""
+"""Training half and its name → settings of the learner (tuned, or the defaults)."""
 
 HALVES = ("half0", "half1")
 """Names of the two training halves; each is judged on the other's units."""
@@ -76,7 +78,7 @@ class Half:
         lift: Personalised lift of the judged, shape (n_held, M).
         policies: By name.
         training_values: Value of every baseline within the training half.
-        params: Settings of the trees.
+        params: Settings of the learner.
     """
 
     held: Bools
@@ -207,8 +209,8 @@ def judge_halves(
         market: Price, permission and spend of the n voters.
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
-        settings: Called once for each training half.
-        seed: Halves, folds and trees.
+        settings: Called once for each training half; see `training.learn.fit_lift`.
+        seed: Halves, folds and learner.
     """
     found = []
     for label in HALVES:
@@ -220,7 +222,7 @@ def judge_halves(
         judged = _judge_half(
             test.take(held),
             market.take(held),
-            fit_gbm(prepared, params, seed=seed),
+            fit_lift(prepared, params, seed=seed),
             split,
             seed,
         )
@@ -239,10 +241,11 @@ def _one_covariate(
 
 
 def _judge_half(
-    judged: MessageTest, market: Market, model: GbmLift, split: CellLift, seed: int
+    judged: MessageTest, market: Market, model: LiftModel, split: CellLift, seed: int
 ) -> dict[str, Any]:
     """What a half knows of its judged voters."""
-    lift = model.predict(judged.X, judged.unit_id).lift
+    # nobody of the judged was trained on
+    lift = model.predict(judged.X).lift
     policies = baseline_policies(judged, market, untargeted(model.ground), split)
     values = model.ground.option_values(lift, judged.arms)
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,33 +18,41 @@ from features.ingest import TableSource, map_columns
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
 from training.baselines import CellLift
-from training.effects import Ground
-from training.gbm import GbmLift, Lifts
+from training.gbm import GbmLift
+from training.lift import LiftModel, Lifts
 from training.metrics import Z95
+from training.stack import StackLift
 
 Floats = npt.NDArray[np.float64]
 
 
-class LiftModel(Protocol):
-    """What every lift model can do."""
-
-    @property
-    def ground(self) -> Ground:
-        """Nuisances and average effects."""
-
-    def predict(
-        self, X: npt.NDArray[np.float32], unit_id: npt.NDArray[np.object_]
-    ) -> Lifts:
-        """Lift, its standard deviation and the baseline outcome."""
-
-    def save(self, folder: Path) -> None:
-        """Write into an existing folder."""
-
-
-KINDS: Mapping[str, type[GbmLift] | type[CellLift]] = {
+_Kind = type[StackLift] | type[GbmLift] | type[CellLift]
+KINDS: Mapping[str, _Kind] = {
+    "StackLift": StackLift,
     "GbmLift": GbmLift,
     "CellLift": CellLift,
 }
+
+
+KIND_FILE = "kind.json"
+
+
+def save_lift(model: LiftModel, folder: Path) -> None:
+    """Write a lift model and which kind it is into an existing folder."""
+    model.save(folder)
+    (folder / KIND_FILE).write_text(json.dumps(type(model).__name__))
+
+
+def load_lift(folder: Path) -> LiftModel:
+    """Read what `save_lift` wrote.
+
+    Raises:
+        FileNotFoundError: If the folder holds no lift model.
+    """
+    path = folder / KIND_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
+    return KINDS[json.loads(path.read_text())].load(folder)
 
 
 @dataclass(frozen=True)
@@ -156,11 +164,11 @@ class CampaignModel:
         folder.mkdir(parents=True)
         for i, lift in enumerate(self.lifts.values()):
             (folder / f"lift_{i}").mkdir()
-            lift.save(folder / f"lift_{i}")
+            save_lift(lift, folder / f"lift_{i}")
         stored = {
             "campaign": self.campaign,
             "reader": self.reader.to_json(),
-            "lifts": {name: type(lift).__name__ for name, lift in self.lifts.items()},
+            "lifts": list(self.lifts),
             "arms": {
                 name: [list(arm) for arm in arms] for name, arms in self.arms.items()
             },
@@ -182,8 +190,8 @@ class CampaignModel:
         stored = json.loads(path.read_text())
         arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
         lifts = {
-            name: KINDS[kind].load(folder / f"lift_{i}")
-            for i, (name, kind) in enumerate(stored["lifts"].items())
+            name: load_lift(folder / f"lift_{i}")
+            for i, name in enumerate(stored["lifts"])
         }
         return cls(
             campaign=stored["campaign"],

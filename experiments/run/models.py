@@ -38,10 +38,12 @@ from training.evaluate import (
     permuted_gain,
     turnout_effects,
 )
-from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, prepare
+from training.gbm import DEFAULT_PARAMS, Prepared, prepare
 from training.judge import HALVES, Market, judge_halves, training_half
+from training.learn import fit_lift
+from training.lift import LiftModel, variance_between
 from training.metrics import Interval
-from training.model import KINDS, CampaignModel, LiftModel, Reader
+from training.model import CampaignModel, Reader, load_lift, save_lift
 from training.register import (
     champion_version,
     flat_metrics,
@@ -139,12 +141,12 @@ def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Js
             test.take(mine), materials.categorical, materials.issue_of, seed=seed
         )
         settings[label] = _tuned(run, prepared, f"{test.experiment_id}/{label}")
-    personalised = fit_gbm(prepared, settings["all"], seed=seed)
+    personalised = fit_lift(prepared, settings["all"], seed=seed)
     split = one_covariate(
         prepared, materials.categorical, test.arms, market.allowed, market.cost,
         spend=market.spend,
     )  # fmt: skip
-    spread = personalised.variance(test.X, test.unit_id)
+    spread = variance_between(personalised, test.X, test.unit_id)
     candidates: dict[str, LiftModel] = {
         "personalised": personalised,
         "one_covariate": with_spread(split, test.X, spread),
@@ -153,7 +155,7 @@ def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Js
     for name, model in candidates.items():
         folder = run.folder / "candidates" / str(i) / name
         folder.mkdir(parents=True)
-        model.save(folder)
+        save_lift(model, folder)
     return settings
 
 
@@ -316,9 +318,7 @@ def _candidate(
     run: Run, materials: _Materials, experiment_id: str, name: str
 ) -> LiftModel:
     i = list(materials.tests).index(experiment_id)
-    folder = run.folder / "candidates" / str(i) / name
-    kind = "GbmLift" if name == "personalised" else "CellLift"
-    return KINDS[kind].load(folder)
+    return load_lift(run.folder / "candidates" / str(i) / name)
 
 
 def _comparable_champion(run: Run) -> CampaignModel | None:
