@@ -283,6 +283,8 @@ def fit_linear(
     lift = lift - lift.mean(axis=0)
     terms = _first_terms(shapes, X, lift, noise, fold, params)
     design = _design(shapes, terms, X, lift, fold, n_folds)
+    if not design.basis.kept.any():
+        return _nothing(design.basis, len(fits_of), lift.shape[1])
     selected = [
         _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
     ]
@@ -345,7 +347,7 @@ def _scores(moments: Moments, group: Ints, given: Ints) -> Floats:
         inner = gram[np.ix_(given, given)] + ridge * np.eye(len(given))
         weights = np.linalg.solve(inner, gram[given])
         cross = cross - weights.T @ cross[given]
-    found = np.full(int(group.max()) + 1, -np.inf)
+    found = np.full(int(group.max(initial=-1)) + 1, -np.inf)
     for g in np.unique(group):
         at = np.flatnonzero(group == g)
         block = gram[np.ix_(at, at)]
@@ -484,10 +486,22 @@ def _mean_variance(moments: Moments, found: Posterior) -> Floats:
     return mean
 
 
+def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
+    """No deviation for anybody: no feature varies."""
+    none = tuple(np.zeros((0, 0)) for _ in range(n_fits))
+    return LinearFit(
+        basis,
+        np.zeros((n_fits, 0, n_messages)),
+        none,
+        tuple(np.zeros((0, n_messages)) for _ in range(n_fits)),
+        np.zeros((n_fits, n_messages)),
+    )
+
+
 def _joined(basis: Basis, fits: Sequence[_Fit], dense: Sequence[Floats]) -> LinearFit:
     """All fits on the columns that any of them uses."""
     group = basis.group
-    used = np.unique(group[np.concatenate([f.columns for f in fits])])
+    used = np.unique(group[np.concatenate([f.columns for f in fits])]).astype(np.int64)
     mine = np.flatnonzero(np.isin(group, used))
     n_messages = fits[0].posterior.coefficients.shape[1]
     coefficients = np.zeros((len(fits), len(mine), n_messages))
