@@ -15,7 +15,7 @@ from tests.speed.peers.judge import (
     judge,
     verdict,
 )
-from tests.speed.peers.ours import _posterior
+from tests.speed.peers.ours import posterior, prior_moments
 from training.metrics import Interval, clustered_mean
 
 ONE = np.array([1.0])
@@ -150,14 +150,23 @@ def test_the_reference_starts_at_its_prior_and_ends_at_the_truth() -> None:
     truth = Truth(groups @ weights, groups, weights)
     signal = (surprise * truth.lift).sum(axis=1)
     residual = signal + rng.normal(size=n)
-    some = slice(0, 40)
-    prior, _ = _posterior(groups[some], 0 * surprise[some], residual[some], truth)
-    assert prior == pytest.approx(np.tile(weights.mean(axis=1), (3, 1)))
-    mean, covariance = _posterior(groups, surprise, residual, truth)
+    some, prior = slice(0, 40), prior_moments(truth, pooled=False)
+    start, _ = posterior(groups[some], 0 * surprise[some], residual[some], prior)
+    assert start == pytest.approx(np.tile(weights.mean(axis=1), (3, 1)))
+    mean, covariance = posterior(groups, surprise, residual, prior)
     # the noise that it is told holds the signal too: its own SDs are on the safe side
     se = np.sqrt(np.stack([np.diag(c) for c in covariance]))
     assert (np.abs(mean - weights.T) < 4 * se).all()
     assert se.max() < 0.2
+
+
+def test_one_prior_for_all_groups_has_the_moments_of_all_weights() -> None:
+    weights = np.array([[1.0, 3.0], [0.0, 0.0]])
+    truth = Truth(np.ones((1, 2)), np.ones((1, 2)), weights)
+    pooled = prior_moments(truth, pooled=True)
+    assert pooled == pytest.approx(np.array([[1.0, 1.0], [1.5, 1.5]]))
+    alone = prior_moments(truth, pooled=False)
+    assert alone == pytest.approx(np.array([[2.0, 0.0], [1.0, 0.0]]), abs=1e-6)
 
 
 def test_columns_for_the_tools_hold_no_gap_and_name_every_level() -> None:

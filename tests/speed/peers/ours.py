@@ -35,7 +35,9 @@ Floats32 = npt.NDArray[np.float32]
 NO_TARGETING = "no targeting"
 ONE_COVARIATE = "one covariate"
 DECILES = "deciles of the response score"
-REFERENCE = "reference that knows the prior"
+REFERENCE = "reference, a prior for each group"
+POOLED_REFERENCE = "reference, one prior for all groups"
+REFERENCES = (REFERENCE, POOLED_REFERENCE)
 N_DECILES = 10
 
 _LEARNS = importlib.util.find_spec("training.learn") is not None
@@ -130,7 +132,7 @@ Predict = Callable[[], Found]
 
 def rows_of(data: DataSet) -> tuple[str, ...]:
     """Rows of ours that a data set has."""
-    known = (REFERENCE,) if data.truth is not None else ()
+    known = REFERENCES if data.truth is not None else ()
     return (*OURS, NO_TARGETING, ONE_COVARIATE, DECILES, *known)
 
 
@@ -172,8 +174,8 @@ def _fit(name: str, learning: Learning) -> Predict:
             model=OURS[name], seed=split.seed,
         )  # fmt: skip
         return lambda: Found(*_ask(model, learning)[:2])
-    if name == REFERENCE:
-        return _reference(learning)
+    if name in REFERENCES:
+        return _reference(learning, pooled=name == POOLED_REFERENCE)
     if name == DECILES:
         return _deciles(learning)
     flat = untargeted(learning.prepared.ground)
@@ -218,12 +220,17 @@ def _expected(prepared: Prepared, test: MessageTest) -> Floats:
     return flat.predict(test.X, test.unit_id).baseline
 
 
-def _reference(learning: Learning) -> Predict:
+def _reference(learning: Learning, *, pooled: bool) -> Predict:
     """Bayesian linear R-learner on the groups that lifts really are sums of.
 
-    Every weight of a group has a normal prior whose mean and variance are those of the
-    generator's own weights of that group over the messages: more than any learner can
-    know. Residuals Y − E[Y | x] are regressed on (1[W = m] − e_m) × group.
+    Every weight of a group has a normal prior with the moments of the generator's own
+    weights: more than any learner can know. Residuals Y − E[Y | x] are regressed on
+    (1[W = m] − e_m) × group, all messages at once.
+
+    Args:
+        learning: A split of a set whose truth is known.
+        pooled: Whether the moments are those of all weights together, not of each
+            group's over the messages.
     """
     truth = learning.data.truth
     if truth is None:
@@ -231,11 +238,11 @@ def _reference(learning: Learning) -> Predict:
     train, prepared, trained = learning.train, learning.prepared, learning.split.trained
     response = prepared.ground.nuisance.response.predict(train.X, prepared.fold)
     seen = train.observed
-    mean, covariance = _posterior(
+    mean, covariance = posterior(
         truth.groups[trained][seen],
         _surprise(train)[seen],
         (train.Y - response)[seen],
-        truth,
+        prior_moments(truth, pooled=pooled),
     )
     held = truth.groups[~trained]
 
@@ -246,6 +253,17 @@ def _reference(learning: Learning) -> Predict:
     return predict
 
 
+def prior_moments(truth: Truth, *, pooled: bool) -> Floats:
+    """Prior mean and variance of every group's weight, shape (2, K)."""
+    weights = truth.weights
+    if pooled:
+        one = np.array([[weights.mean()], [weights.var()]])
+        return np.repeat(one, len(weights), axis=1)
+    # a group that moves by no message is known not to
+    variance = np.maximum(weights.var(axis=1), 1e-8)
+    return np.stack([weights.mean(axis=1), variance])
+
+
 def _surprise(test: MessageTest) -> Floats:
     """1[W = m] less its probability, shape (n, M)."""
     e = test.propensities[:, 1:]
@@ -253,23 +271,32 @@ def _surprise(test: MessageTest) -> Floats:
     return np.asarray(sent - e, dtype=np.float64)
 
 
-def _posterior(
-    groups: Floats, surprise: Floats, residual: Floats, truth: Truth
+def posterior(
+    groups: Floats, surprise: Floats, residual: Floats, prior: Floats
 ) -> tuple[Floats, Floats]:
-    """Mean (M, K) and covariance (M, K, K) of every message's weights."""
-    n_groups, n_messages = truth.weights.shape
-    # a group that moves by no message is known not to
-    variance = np.maximum(truth.weights.var(axis=1), 1e-8)
-    precision = np.tile(1 / variance, n_messages)
-    prior = np.tile(truth.weights.mean(axis=1), n_messages)
+    """Posterior of every message's weights.
+
+    Args:
+        groups: Shape (n, K).
+        surprise: 1[W = m] less its probability, shape (n, M).
+        residual: Outcome less what is expected of the voter, shape (n,).
+        prior: Mean and variance of a group's weight, shape (2, K).
+
+    Returns:
+        Mean (M, K) and covariance (M, K, K).
+    """
+    n_groups, n_messages = groups.shape[1], surprise.shape[1]
+    mean, precision = np.tile(prior[0], n_messages), np.tile(1 / prior[1], n_messages)
     noise = residual.var()
-    gram, moment = np.diag(precision), precision * prior
+    gram, moment = np.diag(precision), precision * mean
     for part in np.array_split(np.arange(len(residual)), 20):
         design = surprise[part, :, None] * groups[part, None, :]
         Z = design.reshape(len(part), -1)
         gram += Z.T @ Z / noise
         moment += Z.T @ residual[part] / noise
     covariance = np.linalg.inv(gram)
-    mean = (covariance @ moment).reshape(n_messages, n_groups)
     own = covariance.reshape(n_messages, n_groups, n_messages, n_groups)
-    return mean, np.stack([own[m, :, m] for m in range(n_messages)])
+    return (
+        (covariance @ moment).reshape(n_messages, n_groups),
+        np.stack([own[m, :, m] for m in range(n_messages)]),
+    )

@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.speed.peers.data_sets import FLAT_MESSAGES, DataSet
 from tests.speed.peers.judge import Standing, Truthful, behind, holm
-from tests.speed.peers.ours import NO_TARGETING, OURS, REFERENCE
+from tests.speed.peers.ours import NO_TARGETING, OURS, REFERENCES
 from tests.speed.peers.peers import ENVIRONMENTS, PEERS
 from training.metrics import Interval
 
@@ -91,15 +91,19 @@ def _tool_json(tool: str, figures: list[str], seen: Seen) -> Json:
     }
     known = standing.truthful(tool)
     if known is not None:
-        found["against_truth"] = _truth_json(known, standing.truthful(REFERENCE))
+        references = {name: standing.truthful(name) for name in REFERENCES}
+        found["against_truth"] = _truth_json(known, references)
     return found
 
 
-def _truth_json(known: Truthful, reference: Truthful | None) -> Json:
+def _truth_json(known: Truthful, references: Mapping[str, Truthful | None]) -> Json:
     found = {k: np.asarray(v).tolist() for k, v in known._asdict().items()}
     found["flat_spread"] = dict(zip(FLAT_MESSAGES, found["flat_spread"], strict=True))
-    if reference is not None:
-        found["share_of_reference"] = (known.share / reference.share).tolist()
+    found["share_of"] = {
+        name: (known.share / reference.share).tolist()
+        for name, reference in references.items()
+        if reference is not None
+    }
     return found
 
 
@@ -263,8 +267,8 @@ def _cell(found: Json | None, *, signed: bool = False) -> str:
 def _truth_table(found: Json) -> str:
     shares = [f"share, {f.replace('_', ' ')}" for f in found["figures"]]
     header = [
-        "tool", *shares, "least share of reference", "RMSE", "slope",
-        *(f"spread {m}" for m in FLAT_MESSAGES), "coverage", "width",
+        "tool", *shares, *(f"least share of the {r}" for r in REFERENCES),
+        "RMSE", "slope", *(f"spread {m}" for m in FLAT_MESSAGES), "coverage", "width",
     ]  # fmt: skip
     rows = [
         _truth_row(tool, seen["against_truth"])
@@ -279,9 +283,9 @@ def _truth_table(found: Json) -> str:
 
 def _truth_row(tool: str, known: Json) -> list[str]:
     numbers = [
-        *known["share"], min(known.get("share_of_reference", [np.nan])), known["rmse"],
-        known["slope"], *known["flat_spread"].values(), known["coverage"],
-        known["width"],
+        *known["share"], *(min(known["share_of"][r]) for r in REFERENCES),
+        known["rmse"], known["slope"], *known["flat_spread"].values(),
+        known["coverage"], known["width"],
     ]  # fmt: skip
     return [tool, *("–" if np.isnan(v) else f"{v:.2f}" for v in numbers)]
 
