@@ -67,10 +67,13 @@ def _asked() -> argparse.Namespace:
 
 def _seen(data: DataSet, asked: argparse.Namespace) -> Seen:
     """A data set judged on every split; seconds are those of the first."""
+    for peer in PEERS:
+        if not asked.cached:
+            _fit(peer, data, asked)
     verdicts, seconds = [], {}
     for seed in range(asked.splits):
         splits = halves(data, seed)
-        files = _on_both([dict(_files(split, asked)) for split in splits])
+        files = _on_both([dict(_files(split)) for split in splits])
         if not seconds:
             seconds = {tool: _seconds(pair) for tool, pair in files.items()}
         tools = {
@@ -89,8 +92,8 @@ def _on_both(files: list[dict[str, Path]]) -> dict[str, tuple[Path, ...]]:
     return {tool: tuple(half[tool] for half in files) for tool in common}
 
 
-def _files(split: Split, asked: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """Every tool with the file of its prediction, which is made where it is not."""
+def _files(split: Split) -> Iterator[tuple[str, Path]]:
+    """Every tool with the file of its prediction; ours predict where they have not."""
     learning = Learning(split)
     for name in rows_of(split.data):
         file = our_file(name, split)
@@ -99,26 +102,21 @@ def _files(split: Split, asked: argparse.Namespace) -> Iterator[tuple[str, Path]
             predict_by_ours(name, learning)
         yield name, file
     for peer in PEERS:
-        file = peer_file(peer, split)
-        if _wanted(peer, split, asked):
-            _predict(peer, split, file, asked)
-        if file.exists():
+        if (file := peer_file(peer, split)).exists():
             yield peer.name, file
 
 
-def _wanted(peer: Peer, split: Split, asked: argparse.Namespace) -> bool:
-    """Whether a public tool may be fitted on a split now."""
-    named = not asked.peer or peer.tool in asked.peer
-    in_time = peer.n_splits is None or split.seed < peer.n_splits
-    return named and in_time and not asked.cached and split.data.name not in peer.skips
-
-
-def _predict(peer: Peer, split: Split, file: Path, asked: argparse.Namespace) -> None:
+def _fit(peer: Peer, data: DataSet, asked: argparse.Namespace) -> None:
+    """A public tool on all splits that it has time for."""
+    if (asked.peer and peer.tool not in asked.peer) or data.name in peer.skips:
+        return
+    seeds = range(min(asked.splits, peer.n_splits or asked.splits))
+    splits = [split for seed in seeds for split in halves(data, seed)]
     if asked.again:
-        file.unlink(missing_ok=True)
-    if not file.exists():
-        _say(f"{split.data.name} {split.seed} {split.label}: {peer.name}")
-        predict_by_peer(peer, split, threads=asked.threads)
+        for split in splits:
+            peer_file(peer, split).unlink(missing_ok=True)
+    _say(f"{data.name}: {peer.name}")
+    predict_by_peer(peer, splits, threads=asked.threads)
 
 
 def _seconds(files: tuple[Path, ...]) -> tuple[float, float, float]:

@@ -1,10 +1,11 @@
 """Fits one public tool and predicts, inside the environment that holds that tool.
 
-    python fit_peer.py TOOL ASKED.npz ANSWER.npz
+    python fit_peer.py TOOL ASKED.npz ANSWER.npz [ASKED.npz ANSWER.npz ...]
 
 It imports nothing of this project. ASKED holds `X_train`, `arm`, `Y`, `propensities`,
 `X_eval`, `categorical`, `seed` and `threads`; ANSWER gets `lift` (n_eval, M), `low` and
-`high` where the tool says how sure it is, and `seconds` of fit and of predict.
+`high` where the tool says how sure it is, and `seconds`: of fit and of predict, and
+the threads. The tool is imported once, before any clock starts.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -322,20 +324,27 @@ def recipe(tool: str) -> str:
     return f"{text}{TREES}{FOREST if 'forest' in tool else ''}{N_FOLDS}"
 
 
-def main(tool: str, asked_path: str, answer_path: str) -> None:
-    """Fit, predict, and write what came of it."""
+def main(tool: str, *paths: str) -> None:
+    """Fit, predict, and write what came of it, for one pair of files after another."""
     warnings.simplefilter("ignore")
-    asked = read_asked(asked_path)
     for module in MODULES[tool.split("_")[0]]:
         importlib.import_module(module)
+    for asked_path, answer_path in zip(paths[::2], paths[1::2], strict=True):
+        _answer(tool, read_asked(asked_path), Path(answer_path))
+
+
+def _answer(tool: str, asked: Asked, path: Path) -> None:
     started = time.perf_counter()
     predict = TOOLS[tool](asked)
     fitted = time.perf_counter()
     answer = predict()
-    seconds = [fitted - started, time.perf_counter() - fitted]
+    seconds = [fitted - started, time.perf_counter() - fitted, asked.threads]
     found = {k: v for k, v in answer._asdict().items() if v is not None}
     found = {k: np.asarray(v, dtype=np.float32) for k, v in found.items()}
-    np.savez(answer_path, seconds=np.array(seconds), **found)
+    # whole or not at all: a run may be stopped at any time
+    aside = path.with_suffix(".partial.npz")
+    np.savez(aside, seconds=np.array(seconds), **found)
+    aside.replace(path)
 
 
 if __name__ == "__main__":

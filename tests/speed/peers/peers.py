@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -136,21 +137,53 @@ def peer_file(peer: Peer, split: Split) -> Path:
     return split.cached(peer.name, peer.tool, pins, fit_peer.recipe(peer.tool))
 
 
-def predict_by_peer(peer: Peer, split: Split, *, threads: int = THREADS) -> Predicted:
-    """A public tool's lifts of the judged voters, from the cache or by a fit.
+def predict_by_peer(
+    peer: Peer, splits: Sequence[Split], *, threads: int = THREADS
+) -> None:
+    """Fill the cache with a public tool's lifts of the judged voters of some splits.
 
     Args:
         peer: The tool.
-        split: What it learns from and is asked about.
+        splits: What it learns from and is asked about; those in the cache are left.
         threads: How many it may use.
 
     Raises:
-        RuntimeError: If the tool failed.
+        RuntimeError: If the tool failed; what it had finished is kept.
     """
-    file = peer_file(peer, split)
-    if not file.exists():
-        _fit(peer, split, file, threads)
-    return read_predicted(file)
+    missing = [s for s in splits if not peer_file(peer, s).exists()]
+    if not missing:
+        return
+    python = environment(peer.environment)
+    (CACHE / missing[0].data.name).mkdir(parents=True, exist_ok=True)
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [
+            str(path)
+            for i, split in enumerate(missing)
+            for path in (
+                _ask(split, Path(folder) / f"{i}.npz", threads),
+                peer_file(peer, split).absolute(),
+            )
+        ]
+        done = subprocess.run(
+            [str(python), fit_peer.__file__, peer.tool, *paths],
+            env={**os.environ, **limits, "OMP_WAIT_POLICY": "PASSIVE"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        told = "\n".join(done.stderr.splitlines()[-8:])
+        raise RuntimeError(f"{peer.name} on {missing[0].data.name} failed:\n{told}")
+
+
+def _ask(split: Split, file: Path, threads: int) -> Path:
+    test, trained = split.data.test, split.trained
+    np.savez(
+        file, X_train=test.X[trained], arm=test.arm[trained], Y=test.Y[trained],
+        propensities=test.propensities[trained], X_eval=test.X[~trained],
+        categorical=np.array(split.data.categorical, dtype=np.int64),
+        seed=split.seed, threads=threads,
+    )  # fmt: skip
+    return file
 
 
 def read_predicted(file: Path) -> Predicted:
@@ -174,42 +207,6 @@ def write_predicted(file: Path, found: Predicted) -> None:
     aside = file.with_suffix(".partial.npz")
     np.savez(aside, **arrays)
     aside.replace(file)
-
-
-def _fit(peer: Peer, split: Split, file: Path, threads: int) -> None:
-    test, trained = split.data.test, split.trained
-    python = environment(peer.environment)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answer = Path(folder) / "asked.npz", Path(folder) / "answer.npz"
-        np.savez(
-            asked, X_train=test.X[trained], arm=test.arm[trained], Y=test.Y[trained],
-            propensities=test.propensities[trained], X_eval=test.X[~trained],
-            categorical=np.array(split.data.categorical, dtype=np.int64),
-            seed=split.seed, threads=threads,
-        )  # fmt: skip
-        limits = dict.fromkeys(
-            ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)
-        )
-        done = subprocess.run(
-            [str(python), fit_peer.__file__, peer.tool, str(asked), str(answer)],
-            env={**os.environ, **limits, "OMP_WAIT_POLICY": "PASSIVE"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            told = "\n".join(done.stderr.splitlines()[-8:])
-            raise RuntimeError(f"{peer.name} on {split.data.name} failed:\n{told}")
-        with np.load(answer) as stored:
-            found = {name: stored[name] for name in stored}
-        write_predicted(
-            file,
-            Predicted(
-                found["lift"],
-                found.get("low"),
-                found.get("high"),
-                (*found["seconds"].tolist(), float(threads)),
-            ),
-        )
 
 
 def environment(name: str) -> Path:

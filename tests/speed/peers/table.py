@@ -74,7 +74,7 @@ def _data_json(seen: Seen) -> Json:
 
 def _tool_json(tool: str, figures: list[str], seen: Seen) -> Json:
     standing, n_messages = seen.standing, len(seen.data.cost)
-    fit_s, predict_s, threads = seen.seconds.get(tool, (np.nan, np.nan, np.nan))
+    fit_s, predict_s, threads = seen.seconds.get(tool, (None, None, None))
     row_arms = len(seen.data.test.Y) / 2 * n_messages
     found: Json = {
         "n_splits": len(standing.of(tool)),
@@ -86,7 +86,7 @@ def _tool_json(tool: str, figures: list[str], seen: Seen) -> Json:
         "slope": _value(standing.slope(tool)),
         "spread": standing.spread(tool).tolist(),
         "fit_seconds": fit_s,
-        "row_arms_per_second": row_arms / predict_s if predict_s > 0 else None,
+        "row_arms_per_second": row_arms / predict_s if predict_s else None,
         "threads": threads,
     }
     known = standing.truthful(tool)
@@ -98,6 +98,10 @@ def _tool_json(tool: str, figures: list[str], seen: Seen) -> Json:
 
 def _truth_json(known: Truthful, references: Mapping[str, Truthful | None]) -> Json:
     found = {k: np.asarray(v).tolist() for k, v in known._asdict().items()}
+    # JSON knows no NaN: a tool without a spread has no slope, one without intervals
+    # no coverage
+    for name in ("slope", "coverage", "width"):
+        found[name] = None if np.isnan(found[name]) else found[name]
     found["flat_spread"] = dict(zip(FLAT_MESSAGES, found["flat_spread"], strict=True))
     found["share_of"] = {
         name: (known.share / reference.share).tolist()
@@ -165,7 +169,7 @@ def as_markdown(told: Json) -> str:
 
 def write(told: Json, path: Path) -> None:
     """Both files: `path` with the suffixes .json and .md."""
-    text = json.dumps(told, indent=1, allow_nan=True)
+    text = json.dumps(told, indent=1, allow_nan=False)
     path.with_suffix(".json").write_text(text + "\n")
     path.with_suffix(".md").write_text(as_markdown(told))
 
@@ -251,7 +255,8 @@ def _data_row(tool: str, figures: Sequence[str], seen: Json) -> list[str]:
         cells.append(_cell(seen["ahead_of_no_targeting"][figure], signed=True))
     speed = seen["row_arms_per_second"]
     cells += [
-        _cell(seen["slope"]), f"{seen['fit_seconds']:.1f}",
+        _cell(seen["slope"]),
+        "–" if seen["fit_seconds"] is None else f"{seen['fit_seconds']:.1f}",
         "–" if speed is None else f"{speed:.2g}",
     ]  # fmt: skip
     return cells
@@ -287,7 +292,7 @@ def _truth_row(tool: str, known: Json) -> list[str]:
         known["rmse"], known["slope"], *known["flat_spread"].values(),
         known["coverage"], known["width"],
     ]  # fmt: skip
-    return [tool, *("–" if np.isnan(v) else f"{v:.2f}" for v in numbers)]
+    return [tool, *("–" if v is None else f"{v:.2f}" for v in numbers)]
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
