@@ -1,10 +1,20 @@
 """The judge of the comparison with public tools, on cases worked by hand."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.speed.peers import fit_peer, table
-from tests.speed.peers.data_sets import Truth
+from tests.speed.peers.data_sets import (
+    FLAT_MESSAGES,
+    DataSet,
+    Truth,
+    _from_frame,
+    _sample,
+)
 from tests.speed.peers.judge import (
     Standing,
     Tool,
@@ -15,7 +25,8 @@ from tests.speed.peers.judge import (
     judge,
     verdict,
 )
-from tests.speed.peers.ours import posterior, prior_moments
+from tests.speed.peers.ours import NO_TARGETING, REFERENCES, posterior, prior_moments
+from tests.speed.peers.peers import halves
 from training.metrics import Interval, clustered_mean
 
 ONE = np.array([1.0])
@@ -92,8 +103,8 @@ def judged() -> tuple[Standing, np.ndarray, np.ndarray]:
         for name, lift in zip(("a", "b"), lifts, strict=True)
     }
     gained = np.empty((2, 60))
-    for t, halves in enumerate(found.values()):
-        for h, half in zip(held, halves, strict=True):
+    for t, pair in enumerate(found.values()):
+        for h, half in zip(held, pair, strict=True):
             gained[t, h] = half.gained[:, 0]
     return Standing((verdict(found, held, cluster),)), gained, cluster
 
@@ -193,3 +204,88 @@ def test_the_standardised_gain_counts_in_the_yardsticks_standard_errors() -> Non
     found = table._standardised({"real": real, "null": null})
     assert found["ours"] == {"real": 6.0, "mean": 6.0}
     assert found[table.YARDSTICK]["mean"] == 2.0
+
+
+@pytest.fixture
+def small() -> DataSet:
+    """200 voters and two messages whose lift is known; the second's is flat."""
+    rng = np.random.default_rng(8)
+    made = _from_frame(
+        "small",
+        pd.DataFrame({"age": rng.normal(50, 9, 200)}),
+        arm=rng.integers(3, size=200),
+        Y=rng.integers(2, size=200).astype(float),
+        propensity=np.full(3, 1 / 3),
+        messages=("a", "b"),
+        unit=np.arange(200) // 2,
+        spends=(0.5,),
+    )
+    truth = np.column_stack([rng.normal(size=200), np.ones(200)])
+    return replace(made, truth=Truth(truth, truth, np.eye(2)), points=1.0)
+
+
+def test_both_halves_of_a_split_judge_every_voter_once_and_cut_no_unit(small) -> None:
+    trained = [split.trained for split in halves(small, 3)]
+    assert (trained[0] ^ trained[1]).all()
+    units = [set(small.test.unit[side]) for side in trained]
+    assert not units[0] & units[1]
+    other = halves(small, 4)[0]
+    assert (other.trained != trained[0]).any()
+    assert other.cached("x").name != halves(small, 3)[0].cached("x").name
+
+
+def test_the_fingerprint_tells_any_change_of_the_data(small) -> None:
+    Y = small.test.Y.copy()
+    Y[7] = 1 - Y[7]
+    assert replace(small, test=replace(small.test, Y=Y)).fingerprint != (
+        small.fingerprint
+    )
+    assert replace(small).fingerprint == small.fingerprint
+
+
+def test_the_markdown_shows_the_figures_that_the_json_holds(
+    small, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(table, "FLAT_MESSAGES", ("b",))
+    rng, truth = np.random.default_rng(9), small.truth.lift
+    scores, held = scored(truth + rng.normal(size=truth.shape)), small.test.unit % 2 > 0
+    lifts = {
+        NO_TARGETING: np.tile([0.2, 1.0], (200, 1)),
+        table.YARDSTICK: truth + rng.normal(size=truth.shape),
+        **dict.fromkeys(REFERENCES, truth),
+    }
+    found = {
+        name: tuple(
+            judge(
+                lift[side], scores[side], small.cost, small.test.unit[side],
+                small.spends,
+                against_truth(
+                    lift[side], truth[side], small.cost, small.spends, flat=[1]
+                ),
+            )
+            for side in (held, ~held)
+        )
+        for name, lift in lifts.items()
+    }  # fmt: skip
+    standing = Standing((verdict(found, [held, ~held], small.test.cluster),))
+    seen = table.Seen(small, standing, {NO_TARGETING: (1.0, 0.5, 2.0)})
+    told = table.as_json([seen], command="this", made_on="2026-11-03")
+    table.write(told, tmp_path / "peers")
+    text = (tmp_path / "peers.md").read_text()
+    stored = json.loads((tmp_path / "peers.json").read_text())
+    figures = stored["data"]["small"]["tools"]
+    gain = figures[table.YARDSTICK]["gain"]["gain_at_0.5"]
+    assert f"{gain['value']:.2f} ({gain['se']:.2f})" in text
+    assert figures[NO_TARGETING]["against_truth"]["slope"] is None
+    assert figures[REFERENCES[0]]["against_truth"]["share"] == pytest.approx([1.0, 1.0])
+    assert "Made on 2026-11-03 by `this`" in text
+    assert stored["data"]["small"]["hash"] == small.fingerprint
+
+
+def test_the_samples_lifts_are_the_sum_of_its_groups() -> None:
+    made = _sample(n_voters=500, n_messages=12, seed=3)
+    summed = made.truth.groups @ made.truth.weights
+    assert np.allclose(summed, made.truth.lift, atol=1e-5)
+    flat = [made.test.messages.index(m) for m in FLAT_MESSAGES]
+    assert made.truth.lift[:, flat].std(axis=0).max() < 1e-9
+    assert made.truth.lift.std(axis=0).max() > 1.0
