@@ -359,6 +359,7 @@ def test_the_answer_tells_points_with_their_interval() -> None:
     told = {
         "gain_from_personalising": {"value": 0.012, "low": 0.004, "high": 0.02},
         "best_baseline": "best_mix", "champion": "best_mix",
+        "gate": {"attempt": 1, "blocked_by": []},
     }  # fmt: skip
     for verdict, words in (
         ("personalise", "Personalise: at equal spend it adds"),
