@@ -6,7 +6,7 @@ cost curve, calibration, segments and checks; says in one sentence what they mea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -106,24 +106,9 @@ def evaluate(
     """
     if champion_values is not None:
         halves = [_with_champion(test, half, champion_values) for half in halves]
-    judged = Judged.of(test, market, halves)
-    differences = {
-        name: judged.difference("personalised", name)
-        for name in judged.names
-        if name != "personalised"
-    }
-    best_baseline, best_untargeted = judged.best(BASELINES), judged.best(UNTARGETED)
-    split_gain = judged.difference("one_covariate", best_untargeted)
-    checks = _checks(test)
-    blocked = blocked_by(checks)
-    verdict: Verdict = "not_worth_personalising"
-    champion = "champion" if "champion" in judged.names else best_untargeted
-    if not blocked:
-        verdict = _verdict(differences, split_gain, attempt)
-        champion = _champion(verdict, judged, attempt)
-        if champion == "champion":
-            # what is in use personalises, and still beats every baseline
-            verdict = "personalise"
+    judged, checks = Judged.of(test, market, halves), trust(test)
+    decided = decide(judged, blocked_by(checks), attempt=attempt)
+    differences = decided.differences
     return {
         "n_units": len(np.unique(test.unit)),
         "n_voters": len(test.Y),
@@ -131,20 +116,20 @@ def evaluate(
         "n_arms": len(test.arms),
         "policies": {name: _policy_row(judged, name) for name in judged.names},
         "differences": {name: d.as_dict() for name, d in differences.items()},
-        "best_baseline": best_baseline,
-        "gain_from_personalising": differences[best_baseline].as_dict(),
-        "gain_from_one_split": split_gain.as_dict(),
-        "verdict": verdict,
-        "champion": champion,
+        "best_baseline": decided.best_baseline,
+        "gain_from_personalising": differences[decided.best_baseline].as_dict(),
+        "gain_from_one_split": decided.split_gain.as_dict(),
+        "verdict": decided.verdict,
+        "champion": decided.champion,
         "gate": {
             "attempt": attempt,
             "alpha": spent_alpha(attempt),
-            "blocked_by": blocked,
+            "blocked_by": decided.blocked_by,
         },
         "curve": _curve_rows(judged),
         "area": _areas(judged),
         "calibration": _calibration(test, halves),
-        "heterogeneity": _heterogeneity(test, halves),
+        "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
         "segments": _segments(test, halves, segment),
         "checks": checks,
     }
@@ -189,6 +174,53 @@ def _areas(judged: Judged) -> Json:
     paired = judged.curves["personalised"].less(judged.curves["best_mix"])
     found["personalised_less_best_mix"] = paired.area
     return {name: area.as_dict() for name, area in found.items()}
+
+
+class Decision(NamedTuple):
+    """What the gate decides, and on what.
+
+    Attributes:
+        verdict: Whether personalising, or one split, is shown to pay.
+        champion: The policy to use.
+        differences: Personalised less every other policy, at the campaign's spend.
+        split_gain: The best split less the best untargeted policy.
+        best_baseline: By its value within the training halves.
+        blocked_by: Checks that forbid a promotion.
+    """
+
+    verdict: Verdict
+    champion: str
+    differences: Mapping[str, Interval]
+    split_gain: Interval
+    best_baseline: str
+    blocked_by: Sequence[str]
+
+
+def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Decision:
+    """The gate.
+
+    Args:
+        judged: Every policy on voters that no model saw.
+        blocked: Checks that forbid a promotion, from `gate.blocked_by`.
+        attempt: The how-manieth promotion attempt of the campaign this is, from 1.
+    """
+    differences = {
+        name: judged.difference("personalised", name)
+        for name in judged.names
+        if name != "personalised"
+    }
+    best_untargeted = judged.best(UNTARGETED)
+    split_gain = judged.difference("one_covariate", best_untargeted)
+    verdict: Verdict = "not_worth_personalising"
+    champion = "champion" if "champion" in judged.names else best_untargeted
+    if not blocked:
+        verdict = _verdict(differences, split_gain, attempt)
+        champion = _champion(verdict, judged, attempt)
+        if champion == "champion":
+            # what is in use personalises, and still beats every baseline
+            verdict = "personalise"
+    best = judged.best(BASELINES)
+    return Decision(verdict, champion, differences, split_gain, best, blocked)
 
 
 def _verdict(
@@ -279,13 +311,17 @@ def _predicted_and_realised(halves: Sequence[Half]) -> tuple[Floats, Floats]:
     return lift, scores[:, 1:] - scores[:, :1]
 
 
-def _heterogeneity(test: MessageTest, halves: Sequence[Half]) -> Json:
+def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Json:
     """Best linear predictor, RATE and calibration, pooled and message by message.
 
-    A message sent to fewer than `MIN_TOLD` people is not told by itself: its errors
-    would be normal to nobody. Which messages differ is decided by Holm over all told.
+    A message sent to fewer than `MIN_TOLD` people is not told by itself: so few give no
+    normal errors. Which messages differ is decided by Holm over all told.
+
+    Args:
+        test: The experiment, n voters, M messages.
+        lift: Predicted by a model that did not see the voter, shape (n, M).
+        realised: Γ_m − Γ_0, shape (n, M).
     """
-    lift, realised = _predicted_and_realised(halves)
     pooled = best_linear_predictor(realised, lift, test.cluster)
     sent = np.bincount(test.by_message().arm, minlength=1 + len(test.messages))[1:]
     rows = [
@@ -345,7 +381,8 @@ def _segments(
     return rows
 
 
-def _checks(test: MessageTest) -> Json:
+def trust(test: MessageTest) -> Json:
+    """Whether a test can be believed: group sizes, missing outcomes, rare arms."""
     ratio = sample_ratio_p_value(test.arm, test.propensities, test.drawn)
     blocks = block_p_values(test.arm, test.propensities, test.drawn, test.block)
     n_broken = int(holm(blocks, alpha=ALARM).sum())

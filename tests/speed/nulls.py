@@ -14,7 +14,10 @@ import pandas as pd
 
 from experiments.spec import data_dir
 from features.training_set import Arm, MessageTest
-from training.judge import Market
+from training.evaluate import decide, trust
+from training.gate import blocked_by
+from training.judge import Market, judge_halves
+from training.judged import Judged
 from training.metrics import permute_within_blocks
 
 Floats = npt.NDArray[np.float64]
@@ -157,3 +160,13 @@ def null_twin(
         effect = (mean - mean[0]).reindex(range(1 + len(test.arms)), fill_value=0.0)
         Y = test.Y - effect.to_numpy()[test.arm] + effect.to_numpy()[arm]
     return replace(world, test=replace(test, arm=arm, Y=Y))
+
+
+def verdict_of(world: World, *, seed: int, attempt: int = 1) -> str:
+    """The gate's verdict on a world, with the small learner."""
+    halves = judge_halves(
+        world.test, world.market, categorical=world.categorical,
+        issue_of=world.issue_of, settings=lambda *_: SMALL_LEARNER, seed=seed,
+    )  # fmt: skip
+    judged = Judged.of(world.test, world.market, halves, n_curve=5)
+    return decide(judged, blocked_by(trust(world.test)), attempt=attempt).verdict
