@@ -113,16 +113,17 @@ def believed(x: np.ndarray) -> np.ndarray:
     return np.column_stack([0.3 + 0.4 * x, 0.3 + 0.9 * x])
 
 
-def draw_curves(rng: np.random.Generator) -> tuple[QiniCurve, QiniCurve]:
+def draw_curves(
+    rng: np.random.Generator, n: int = 1_200, design: np.ndarray = DESIGN
+) -> tuple[QiniCurve, QiniCurve]:
     """Couples decide together; targeted by what is believed, and a mix at random."""
-    n = 1_200
     household = np.arange(n) // 2
     x = rng.normal(size=n // 2)[household]
-    arm = rng.choice(3, size=n // 2, p=DESIGN)[household]
+    arm = rng.choice(3, size=n // 2, p=design)[household]
     moved = np.where(arm > 0, lifts(x)[np.arange(n), np.maximum(arm - 1, 0)], 0.0)
     Y = x + moved + rng.normal(size=n) + rng.normal(size=n // 2)[household]
     mu = np.column_stack([x, x, x])
-    scores = aipw_scores(Y, arm, mu, np.tile(DESIGN, (n, 1)))
+    scores = aipw_scores(Y, arm, mu, np.tile(design, (n, 1)))
     allowed = np.ones((n, 2), dtype=bool)
     targeted = whole_budget_path(2 * believed(x[::2]), np.tile(2 * COST, (n // 2, 1)))
     alike = whole_budget_path(n * np.array([[0.3, 0.31]]), n * COST[None])
@@ -160,8 +161,10 @@ def coverage(
     return np.mean(met, axis=0)
 
 
-def gains_and_areas(rng: np.random.Generator) -> list[Interval]:
-    targeted, alike = draw_curves(rng)
+def gains_and_areas(
+    rng: np.random.Generator, n: int = 1_200, design: np.ndarray = DESIGN
+) -> list[Interval]:
+    targeted, alike = draw_curves(rng, n, design)
     apart = targeted.less(alike)
     return [targeted.at(0.5), targeted.area, apart.at(0.5), apart.area]
 
