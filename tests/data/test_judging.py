@@ -7,6 +7,14 @@ import pandas as pd
 import pytest
 
 from experiments.spec import data_dir
+from tests.speed.nulls import (
+    ISSUES,
+    NEW_HAVEN,
+    issues,
+    new_haven,
+    null_twin,
+    verdict_of,
+)
 from training.metrics import Interval
 from training.off_policy import Log, off_policy_value, support_of
 from training.sample_ratio import count_p_values, failing_periods
@@ -129,3 +137,29 @@ def test_the_broken_weeks_of_the_headline_tests_are_flagged_and_none_after() -> 
     assert (found[BROKEN_FROM].n_failing, found[BROKEN_FROM].n_tests) == (28, 47)
     after = [w for period, w in found.items() if period > BROKEN_TO]
     assert sum(w.n_failing for w in after) <= 8
+
+
+# --- the gate on people who all react alike -------------------------------------------
+
+
+def test_choosing_an_appeal_by_person_is_not_worth_it_in_new_haven() -> None:
+    read(NEW_HAVEN)
+    assert verdict_of(new_haven(), seed=1) == "not_worth_personalising"
+
+
+def test_choosing_a_message_by_person_is_not_worth_it_on_any_issue() -> None:
+    read(ISSUES)
+    verdicts = {w.test.experiment_id: verdict_of(w, seed=1) for w in issues()}
+    assert len(verdicts) == 10
+    assert set(verdicts.values()) == {"not_worth_personalising"}, verdicts
+
+
+def test_twins_of_new_haven_are_seldom_promoted() -> None:
+    """Eight draws; two or more at 2.5 % happen once in sixty; gate.md has 200."""
+    read(NEW_HAVEN)
+    world = new_haven()
+    verdicts = [
+        verdict_of(null_twin(world, np.random.default_rng(seed)), seed=seed)
+        for seed in range(8)
+    ]
+    assert verdicts.count("not_worth_personalising") >= 7, verdicts
