@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner, Result
 
+from experiments.cli import BAD_INPUT, OK, app
 from experiments.run import Run, run_stage
 from experiments.run.sealed import open_sealed, seal_predictions
 from training.seal import SealError
@@ -111,3 +113,28 @@ def test_where_every_answer_is_known_nothing_can_be_sealed(
     with_answers(run, story, "2026-09-01")
     with pytest.raises(SealError, match="nothing can be sealed any more"):
         seal_predictions(run, KEY, sealed_at=SEALED_AT)
+
+
+def test_the_command_line_seals_and_says_why_it_does_not_open(
+    story: Any, tmp_path: Path
+) -> None:
+    name = story.run.campaign.campaign.name
+    shutil.copytree(story.run.folder, tmp_path / name / "first")
+    (tmp_path / name / "latest").write_text("first")
+
+    def hustings(*options: str) -> Result:
+        arguments = ["evaluate", str(story.folder), *options, "--data", str(tmp_path),
+                     "--store", str(story.run.store)]  # fmt: skip
+        return CliRunner().invoke(app, arguments, env={"MLFLOW_TRACKING_URI": None})
+
+    sealed = hustings("--sealed")
+    assert sealed.exit_code == OK, sealed.output
+    path = sealed.output.strip().splitlines()[-1]
+    assert Path(path).name.endswith(".seal.json")
+    # nobody has answered since
+    opened = hustings("--open", path)
+    assert opened.exit_code == BAD_INPUT
+    assert "got none: not yet there" in " ".join(opened.output.split())
+    both = hustings("--open", path, "--sealed")
+    assert both.exit_code == BAD_INPUT
+    assert "one of --sealed and --open" in both.output
