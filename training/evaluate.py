@@ -17,6 +17,7 @@ from training.boosting import binned
 from training.effects import AverageEffects, lay_ground
 from training.gate import (
     BLOCKING,
+    GATE_ALPHA,
     SPLIT_ALPHA,
     blocked_by,
     is_above_zero,
@@ -215,7 +216,7 @@ def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Deci
     champion = "champion" if "champion" in judged.names else best_untargeted
     if not blocked:
         verdict = _verdict(differences, split_gain, attempt)
-        champion = _champion(verdict, judged, attempt)
+        champion = _champion(verdict, judged)
         if champion == "champion":
             # what is in use personalises, and still beats every baseline
             verdict = "personalise"
@@ -239,11 +240,12 @@ def _verdict(
     return "not_worth_personalising"
 
 
-def _champion(verdict: Verdict, judged: Judged, attempt: int) -> str:
+def _champion(verdict: Verdict, judged: Judged) -> str:
     present = "champion" in judged.names
     if present and verdict != "personalise":
         rivals = [judged.difference("champion", name) for name in BASELINES]
-        if all(is_above_zero(r, alpha=spent_alpha(attempt)) for r in rivals):
+        # to stay is no promotion: it spends nothing, however often it is asked
+        if all(is_above_zero(r, alpha=GATE_ALPHA) for r in rivals):
             return "champion"
     if verdict == "personalise":
         return "personalised"

@@ -232,6 +232,9 @@ def area_weights(spends: Floats) -> Floats:
     >>> area_weights(np.array([0.0, 1.0, 2.0])).tolist()
     [0.25, 0.5, 0.25]
     """
+    if len(spends) == 1:
+        # where nothing costs anything the curve is a point
+        return np.ones(1)
     width = np.diff(spends)
     weights: Floats = np.zeros(len(spends))
     weights[:-1] += width / 2

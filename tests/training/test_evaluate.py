@@ -1,7 +1,7 @@
 """The verdict refuses what is not there, and grants what is."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from training.evaluate import (
     _verdict,
     answer,
     channel_rows,
+    decide,
     evaluate,
     message_rows,
     permuted_gain,
@@ -153,6 +154,31 @@ def test_a_later_attempt_asks_for_more_certainty() -> None:
     assert _verdict(rivals, NO_GAIN, 2) == "not_worth_personalising"
     # 10 errors pass at the thirtieth attempt too
     assert _verdict(dict.fromkeys(BASELINES, ABOVE), NO_GAIN, 30) == "personalise"
+
+
+@dataclass
+class Compared:
+    """Policies of which every two differ by so much."""
+
+    apart: Interval
+    names: tuple[str, ...] = (*BASELINES, "personalised", "champion")
+
+    def difference(self, _one: str, _other: str) -> Interval:
+        return self.apart
+
+    def best(self, names: tuple[str, ...]) -> str:
+        return names[-1]
+
+
+def test_a_champion_in_use_stays_as_surely_at_any_attempt() -> None:
+    """2.5 errors above the baselines: too few to be promoted late, enough to stay."""
+    sure, unsure = (Compared(Interval.of(1.0, se=se)) for se in (0.4, 0.6))
+    assert decide(sure, attempt=30).champion == "champion"
+    assert decide(unsure, attempt=30).champion == "best_mix"
+    blocked = decide(sure, ["attrition"], attempt=1)
+    assert (blocked.verdict, blocked.champion) == (
+        "not_worth_personalising", "champion",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("in_use", [False, True])

@@ -175,6 +175,7 @@ def test_whoever_may_not_be_sent_an_arm_realises_nothing_of_it() -> None:
 
 def test_area_weights_give_the_mean_height_of_a_curve() -> None:
     assert area_weights(np.array([0.0, 1.0, 2.0])).tolist() == [0.25, 0.5, 0.25]
+    assert area_weights(np.array([0.0])).tolist() == [1.0]
     spends = np.array([0.0, 0.3, 1.0, 4.0])
     weights = area_weights(spends)
     assert weights.sum() == pytest.approx(1)
