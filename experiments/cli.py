@@ -196,7 +196,7 @@ def _stage(
     with _errors_told(debug=debug):
         from dataclasses import replace
 
-        from experiments.run import latest, point_to, run_stage
+        from experiments.run import point_to, run_stage
 
         first = stage == "ingest"
         run = _make_run(
@@ -204,17 +204,26 @@ def _stage(
             run_id=run_id or (_new_run_id() if first else ""),
             trials=trials, time_limit=time_limit, voters=voters,
         )  # fmt: skip
-        known = run.run_id or latest(run.home)
-        if not known:
-            raise FileNotFoundError(
-                f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
-            )
-        run = replace(run, run_id=known, folder=run.home / known)
+        run = _known_run(run, campaign)
         with _progress() as tell:
             run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
         typer.echo(run.folder)
+
+
+def _known_run(run: "Run", campaign: str) -> "Run":
+    """The run that was named, else the latest."""
+    from dataclasses import replace
+
+    from experiments.run import latest
+
+    known = run.run_id or latest(run.home)
+    if not known:
+        raise FileNotFoundError(
+            f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+        )
+    return replace(run, run_id=known, folder=run.home / known)
 
 
 def _stage_command(stage: str, told: str) -> None:
@@ -244,7 +253,69 @@ for _name, _told in (
     ("ingest", "Raw files to checked tables and quarantine; starts a run."),
     ("features", "Checked tables to the training set."),
     ("train", "Training set to tuned candidates, tracked in MLflow."),
-    ("evaluate", "Candidates against the baselines they have to beat."),
+):
+    _stage_command(_name, _told)
+
+
+@app.command()
+def evaluate(
+    campaign: _Campaign = "sample",
+    run: _RunId = "",
+    trials: _Trials = 6,
+    time_limit: _Limit = 60.0,
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    voters: _Voters = 0,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed",
+            help="Instead, seal what the promoted model predicts of voters whose "
+            "outcome nobody knows yet.",
+        ),
+    ] = False,
+    opened: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            help="Instead, open a seal and judge it by the outcomes that have come; "
+            "its predictions and key lie beside it.",
+        ),
+    ] = None,
+    debug: _Debug = False,
+) -> None:
+    """Candidates against the baselines they have to beat."""
+    if not sealed and opened is None:
+        _stage(
+            "evaluate", campaign, run, trials, time_limit, data, store, mlflow, voters,
+            debug=debug,
+        )  # fmt: skip
+        return
+    with _errors_told(debug=debug):
+        import secrets
+
+        from experiments.run.context import utc_now
+        from experiments.run.sealed import open_sealed, seal_predictions
+        from training.seal import KEY_BYTES
+
+        if sealed and opened is not None:
+            raise ValueError("expected one of --sealed and --open, got both")
+        known = _known_run(
+            _make_run(
+                campaign, data, store, mlflow,
+                run_id=run, trials=trials, time_limit=time_limit, voters=voters,
+            ),
+            campaign,
+        )  # fmt: skip
+        if opened is not None:
+            typer.echo(open_sealed(known, opened))
+        else:
+            key = secrets.token_bytes(KEY_BYTES)
+            typer.echo(seal_predictions(known, key, sealed_at=utc_now()))
+
+
+for _name, _told in (
     ("promote", "Register the candidate that deserves it; champion by the verdict."),
     ("score", "Lift of every message for every voter."),
     ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),

@@ -90,12 +90,19 @@ class Half:
     training_values: Mapping[str, float]
     params: Mapping[str, Any]
 
-    def realised(self, policy: str, spend: float) -> Floats:
-        """Lift realised by every judged voter at a spend per voter."""
+    def realised(
+        self, policy: str, spend: float, scores: Floats | None = None
+    ) -> Floats:
+        """Lift realised by every judged voter at a spend per voter.
+
+        Args:
+            policy: Name.
+            spend: USD per voter.
+            scores: Other scores than Γ to judge by, shape (n_held, 1 + A).
+        """
         row, path = self.policies[policy]
-        return realised_lift(
-            self.scores, path, row, self.market.allowed, spend * len(row)
-        )
+        by = self.scores if scores is None else scores
+        return realised_lift(by, path, row, self.market.allowed, spend * len(row))
 
 
 def spend_along(

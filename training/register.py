@@ -172,6 +172,9 @@ def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
         for name, interval in intervals.items():
             for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                 found[f"{prefix}{name}{suffix}"] = float(interval[key])
+        pooled = result["heterogeneity"]["pooled"]
+        found[f"{prefix}heterogeneity_p_value"] = float(pooled["p_value"])
+        found[f"{prefix}gate_attempt"] = float(result["gate"]["attempt"])
         for check in ("sample_ratio", "attrition"):
             p_value = float(result["checks"][check]["p_value"])
             found[f"{prefix}{check}_p_value"] = p_value
@@ -283,6 +286,29 @@ def champion_version(campaign: str) -> Version | None:
     except MlflowException:
         return None
     return Version(name, str(found.version), str(found.run_id), dict(found.tags))
+
+
+def earlier_attempts(campaign: str, *, data_hash: str) -> int:
+    """How often a promotion of the campaign was tried on other data before.
+
+    Every run with a verdict is an attempt; runs on the same data are one look.
+
+    Args:
+        campaign: Names the MLflow experiment.
+        data_hash: Of the data that are judged now: no earlier attempt.
+    """
+    client = MlflowClient()
+    found = client.get_experiment_by_name(campaign)
+    if found is None:
+        return 0
+    looked, page = set[str](), None
+    while True:
+        runs = client.search_runs([found.experiment_id], page_token=page)
+        tags = [run.data.tags for run in runs]
+        looked |= {t["data_hash"] for t in tags if "verdict" in t and "data_hash" in t}
+        page = runs.token
+        if not page:
+            return len(looked - {data_hash})
 
 
 def download(version: Version, folder: Path) -> Path:

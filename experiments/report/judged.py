@@ -248,7 +248,7 @@ def _experiment(
             _messages(result, unit, charts, slug, texts),
             _segments(result, charts, slug),
             _curve(charts, slug),
-            _calibration(result, charts, slug),
+            _calibration({**result, "unit_per_point": unit}, charts, slug),
             _checks(result, unit, slug),
         ]
     )
@@ -443,7 +443,42 @@ def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
             widest_px=620,
         ),
         paragraph(words),
+        _differences_between_voters(result),
     )  # fmt: skip
+
+
+def _differences_between_voters(result: Row) -> Html:
+    """What each message's predicted differences between voters are worth."""
+    told = result.get("heterogeneity", {}).get("messages", [])
+    if not told:
+        return Html("")
+    unit = float(result.get("unit_per_point", 1.0))
+    rows = [
+        (
+            row["message_id"],
+            interval_text(as_span(row["slope"]), "").lstrip("+"),
+            interval_text(as_span(row["autoc"], unit), ""),
+            p_text(row["p_value"]),
+            "yes" if row["found"] else "not shown",
+        )
+        for row in told
+    ]
+    header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
+    return folded(
+        f"Do voters differ in what {len(rows)} messages do to them?",
+        joined(
+            [
+                paragraph(
+                    "Slope: as above, of one message. Ranking gains: how much more the "
+                    "message does to those ranked first than to everybody, averaged "
+                    "over how many are served. The last column allows for having "
+                    "looked at many messages.",
+                    "quiet",
+                ),
+                html_table("Differences between voters, by message", header, rows),
+            ]
+        ),
+    )
 
 
 class Check(NamedTuple):

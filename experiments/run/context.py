@@ -1,6 +1,7 @@
 """One run: where its files lie, and how they are read and written."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,11 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(v) for v in value]
     return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def utc_now() -> pd.Timestamp:
+    """The time at which a stage runs: what it makes or judges is dated by it."""
+    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """Train, evaluate and promote: training set → registered champion."""
 
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from experiments.run.audience import (
     lowers_turnout,
     spend_per_voter,
 )
-from experiments.run.context import Json, Run, rounded, slug
+from experiments.run.context import Json, Run, rounded, slug, utc_now
 from experiments.run.tracking import tracking
 from features.training_set import (
     MessageTest,
@@ -38,6 +37,7 @@ from training.evaluate import (
     permuted_gain,
     turnout_effects,
 )
+from training.gate import is_expired
 from training.gbm import DEFAULT_PARAMS, Prepared, prepare
 from training.judge import HALVES, Market, judge_halves, training_half
 from training.learn import fit_lift
@@ -45,7 +45,9 @@ from training.lift import LiftModel, variance_between
 from training.metrics import Interval
 from training.model import CampaignModel, Reader, load_lift, save_lift
 from training.register import (
+    Version,
     champion_version,
+    earlier_attempts,
     flat_metrics,
     git_commit,
     log_and_register,
@@ -233,12 +235,12 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
 def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
     materials, settings = _materials(run), run.read_json("settings")
-    champion = _comparable_champion(run)
+    champion, attempt = _comparable_champion(run), _attempt(run)
     experiments = {}
     for done, (experiment_id, test) in enumerate(materials.tests.items()):
         run.tell(f"judging {experiment_id}", done, len(materials.tests))
         experiments[experiment_id] = _evaluate_one(
-            run, materials, settings[experiment_id], test, champion
+            run, materials, settings[experiment_id], test, champion, attempt
         )
     n_audience = len(run.table("voters"))
     evaluation: Json = {
@@ -262,6 +264,7 @@ def _evaluate_one(
     settings: Json,
     test: MessageTest,
     champion: CampaignModel | None,
+    attempt: int,
 ) -> Json:
     market, seed = _market(run, test), run.campaign.campaign.seed
     common: Json = {
@@ -280,6 +283,7 @@ def _evaluate_one(
         halves,
         segment=segment.to_numpy(dtype=object),
         champion_values=_champion_values(champion, test),
+        attempt=attempt,
     )
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
     few = _at_most(test, PERMUTED_AT_MOST)
@@ -329,8 +333,25 @@ def _comparable_champion(run: Run) -> CampaignModel | None:
         return None
     model, version = found
     same = model.reader.to_json() == run.read_json("reader")
-    run.note(champion_before={"version": version.version, "compared": same})
-    return model if same else None
+    expired = _is_expired(run, version)
+    compared = same and not expired
+    told = {"version": version.version, "compared": compared}
+    run.note(champion_before=told | ({"expired": True} if expired else {}))
+    return model if compared else None
+
+
+def _is_expired(run: Run, version: Version) -> bool:
+    trained_at = pd.Timestamp(version.tags["trained_at"])
+    days = run.campaign.champion.max_age_days
+    return is_expired(trained_at, now=utc_now(), max_age_days=days)
+
+
+def _attempt(run: Run) -> int:
+    """The how-manieth promotion attempt of the campaign this is, from 1."""
+    open_store(run.mlflow_uri or None, run.store)
+    data_hash = str(run.read_json("run")["data_hash"])
+    name = run.campaign.campaign.name
+    return 1 + earlier_attempts(name, data_hash=data_hash)
 
 
 def _champion_values(
@@ -358,10 +379,12 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
     worst = "personalise" if n else "not_worth_personalising"
     if not n and splits:
         worst = "one_split_suffices"
+    n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
+    distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
     return {
         "sentence": f"Of {len(verdicts)} experiments personalising pays in {n}, one "
         f"split suffices in {splits}, and in {len(verdicts) - n - splits} nothing "
-        "beats the best message (or mix) for everyone.",
+        f"beats the best message (or mix) for everyone{distrust}.",
         "verdict": worst,
         "n_personalise": n,
     }
@@ -378,7 +401,9 @@ def stage_promote(run: Run) -> None:
     }
     with tracking(run) as run_id:
         present = champion_version(run.campaign.campaign.name)
-        if present and set(champions.values()) == {"champion"}:
+        blocked = [r["gate"]["blocked_by"] for r in evaluation["experiments"].values()]
+        # data that cannot be trusted are no reason to drop what is in use
+        if present and (set(champions.values()) == {"champion"} or all(blocked)):
             run.write_json("promoted", vars(present) | {"kept": True})
             return
         model = _composed(run, materials, evaluation, champions)
@@ -420,7 +445,7 @@ def _composed(
         "verdict": evaluation["headline"]["verdict"],
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.read_json("run")["data_hash"],
-        "trained_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "trained_at": utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
     name = run.campaign.campaign.name

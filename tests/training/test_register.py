@@ -259,12 +259,16 @@ def test_figures_have_the_same_names_in_every_run() -> None:
             "sample_ratio": {"p_value": 0.4},
             "attrition": {"p_value": 0.3},
         },
+        "heterogeneity": {"pooled": {"p_value": 0.2}},
+        "gate": {"attempt": 3},
     }
     found = flat_metrics({"experiments": {"e1": one}})
     assert found["gain_from_personalising_low"] == 0.5
     assert found["gain_nobody"] == 1.0
     assert found["sample_ratio_p_value"] == 0.4
-    assert len(found) == 6 * 3 + 2
+    assert found["heterogeneity_p_value"] == 0.2
+    assert found["gate_attempt"] == 3
+    assert len(found) == 6 * 3 + 4
     both = flat_metrics({"experiments": {"e 1": one, "e2": one}})
     assert both["e_1/gain_nobody_high"] == both["e2/gain_nobody_high"] == 1.5
     assert len(both) == 2 * len(found)
