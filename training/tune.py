@@ -30,6 +30,8 @@ fold to tell settings apart, large ones do not. Never anybody of the judging hal
 MOST_RETRIES = 2
 """Settings that took their process down this often are not tried again."""
 N_BEFORE_PRUNING = 4
+UNPRUNED_SHARE = 3
+"""A trial is left alone for the first of so many parts: early losses are noise."""
 FAILURES = (ValueError, LightGBMError)
 """What ends a trial and not the search: settings that a learner cannot work with."""
 
@@ -314,7 +316,7 @@ def _held_out_loss(
     prepared: Prepared,
     until: float,
 ) -> float:
-    settings = _drawn(study, trial, search)
+    settings, warm = _drawn(study, trial, search), _steps_unpruned(study)
     losses: list[float] = []
     step = 0
     n_folds = int(prepared.fold.max()) + 1
@@ -329,7 +331,7 @@ def _held_out_loss(
             # folds differ more than settings do: their mean is what is compared
             trial.report((sum(losses) + running) / (len(losses) + 1), step)
             beat(trial)
-            if trial.should_prune():
+            if step >= warm and trial.should_prune():
                 trial.set_user_attr("reason", _why_pruned(study, trial, step))
                 raise optuna.TrialPruned
             if time.monotonic() > until:
@@ -337,6 +339,13 @@ def _held_out_loss(
             step += 1
         losses.append(running)
     return sum(losses) / len(losses)
+
+
+def _steps_unpruned(study: optuna.Study) -> int:
+    """First step at which a trial may be pruned."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    n_steps = max((len(t.intermediate_values) for t in complete), default=0)
+    return n_steps // UNPRUNED_SHARE
 
 
 def _drawn(study: optuna.Study, trial: Trial, search: Search) -> dict[str, Any]:
