@@ -67,7 +67,7 @@ def boost(
         rows: Which rows to learn from, shape (n,).
         target: Shape (n,).
         weight: Shape (n,).
-        params: `n_trees` and LightGBM's own.
+        params: `n_trees` and LightGBM's own; "model" names the kind and is not read.
         seed: For feature sampling.
     """
     index = np.flatnonzero(rows)
@@ -75,7 +75,7 @@ def boost(
     part = data.subset(index.tolist()).construct()
     part.set_label(target[index])
     part.set_weight(weight[index])
-    learned = {k: v for k, v in params.items() if k != "n_trees"}
+    learned = {k: v for k, v in params.items() if k not in ("model", "n_trees")}
     settings = {**_FIXED, **learned, "seed": seed}
     return lgb.train(settings, part, num_boost_round=int(params["n_trees"]))
 

@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from experiments.report import figure_png, figures
 from experiments.run.audience import (
     eligible_voters,
     lowers_turnout,
@@ -15,6 +17,7 @@ from experiments.run.audience import (
 )
 from experiments.run.context import Json, Run, rounded, slug, utc_now
 from experiments.run.tracking import tracking
+from experiments.run.tuning import Tunings
 from features.training_set import (
     MessageTest,
     TrainingSet,
@@ -38,7 +41,7 @@ from training.evaluate import (
     turnout_effects,
 )
 from training.gate import is_expired
-from training.gbm import DEFAULT_PARAMS, Prepared, prepare
+from training.gbm import prepare
 from training.judge import HALVES, Market, judge_halves, training_half
 from training.learn import fit_lift
 from training.lift import LiftModel, variance_between
@@ -48,7 +51,6 @@ from training.register import (
     Version,
     champion_version,
     earlier_attempts,
-    flat_metrics,
     git_commit,
     log_and_register,
     log_data,
@@ -57,10 +59,11 @@ from training.register import (
     log_params,
     log_tags,
     open_store,
+    operator,
     promote,
 )
 from training.split import unit_uniforms
-from training.tune import tune
+from training.track import describe, flat_metrics, log_table, policy_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,25 +127,31 @@ def stage_train(run: Run) -> None:
     materials = _materials(run)
     run.write_json("turnout", _turnout(run, materials))
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
-    with tracking(run):
+    with tracking(run, anew=True):
         _log_what_is_asked(run, materials)
+        tunings = Tunings(run, len(materials.tests) * (len(HALVES) + 1))
         settings = {
-            experiment_id: _train_one(run, materials, i, test)
+            experiment_id: _train_one(run, materials, i, test, tunings)
             for i, (experiment_id, test) in enumerate(materials.tests.items())
         }
+        tunings.log(settings)
     run.write_json("settings", settings)
 
 
-def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Json:
+def _train_one(
+    run: Run, materials: _Materials, i: int, test: MessageTest, tunings: Tunings
+) -> Json:
     """Tune on each half and on all, fit the candidates on all."""
     market, seed = _market(run, test), run.campaign.campaign.seed
     settings: Json = {}
     for label in (*HALVES, "all"):
         mine = training_half(test, label, seed=seed)
-        prepared = prepare(
-            test.take(mine), materials.categorical, materials.issue_of, seed=seed
-        )
-        settings[label] = _tuned(run, prepared, f"{test.experiment_id}/{label}")
+        remake = partial(
+            prepare, test.take(mine), materials.categorical, materials.issue_of,
+            seed=seed,
+        )  # fmt: skip
+        prepared = remake()
+        settings[label] = tunings.tuned(prepared, remake, test.experiment_id, label)
     personalised = fit_lift(prepared, settings["all"], seed=seed)
     split = one_covariate(
         prepared, materials.categorical, test.arms, market.allowed, market.cost,
@@ -159,28 +168,6 @@ def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Js
         folder.mkdir(parents=True)
         save_lift(model, folder)
     return settings
-
-
-def _tuned(run: Run, prepared: Prepared, name: str) -> Json:
-    data_hash = run.read_json("run")["data_hash"]
-    done = 0
-
-    def on_trial(_trial: object) -> None:
-        nonlocal done
-        done += 1
-        run.tell(f"tuning {name}", done, run.n_trials)
-
-    found = tune(
-        prepared,
-        name=f"{name}-{data_hash[:16]}",
-        journal=run.home / "tuning.journal",
-        n_trials=run.n_trials,
-        time_limit_s=run.time_limit_s,
-        seed=run.campaign.campaign.seed,
-        on_trial=on_trial,
-    )
-    run.write(f"tuning/{slug(name)}", found.trials)
-    return dict(found.params)
 
 
 def _turnout(run: Run, materials: _Materials) -> Json:
@@ -217,10 +204,13 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
         **campaign.campaign.model_dump(mode="json", exclude={"title", "question"}),
         **{f"outcome_{k}": v for k, v in campaign.outcome.model_dump().items()},
         **{f"plan_{k}": v for k, v in campaign.plan.model_dump(mode="json").items()},
+        "model": run.model,
         "n_trials": run.n_trials,
+        "time_limit_s": run.time_limit_s,
+        "n_workers": run.n_workers,
         "n_features": len(materials.reader.encoding.names),
         "features": ",".join(materials.reader.encoding.names)[:6000],
-        **{f"default_{k}": v for k, v in DEFAULT_PARAMS.items()},
+        "n_voters": len(materials.rows),
     }
     log_params(declared)
     trained = materials.features.assign(
@@ -253,9 +243,44 @@ def stage_evaluate(run: Run) -> None:
     }
     run.write_json("evaluation", rounded(evaluation))
     with tracking(run):
-        log_metrics(flat_metrics(evaluation))
-        log_tags({"verdict": evaluation["headline"]["verdict"]})
-        log_file(run.folder / "evaluation.json")
+        _log_what_is_answered(run, evaluation)
+
+
+def _log_what_is_answered(run: Run, evaluation: Json) -> None:
+    """Figures, tables and pictures under names that are those of every run."""
+    log_metrics(flat_metrics(evaluation))
+    log_tags({"verdict": evaluation["headline"]["verdict"]})
+    log_table(policy_table(evaluation), "policies.json")
+    log_file(run.folder / "evaluation.json")
+    told, campaign = run.read_json("run"), run.campaign
+    facts = {
+        "campaign": campaign.campaign.name,
+        "outcome": f"{campaign.outcome.label}; gains are in its units, "
+        f"{campaign.outcome.unit_per_point:g} to a point",
+        "spend per voter": f"{evaluation['spend_per_voter_usd']:g} USD",
+        "voters": f"{evaluation['n_eligible']:,}",
+        "model": ", ".join(sorted(_models_of(run.read_json("settings")))),
+        "champion": ", ".join(
+            f"{name}: {result['champion']}"
+            for name, result in evaluation["experiments"].items()
+        ),
+        "data": str(told["data_hash"])[:16],
+        "code": str(told["git_commit"])[:12],
+        "figures": "gain__(policy), area__(policy) and difference__(policy): what "
+        "personalising adds to it; _low and _high are the ends of the 95 % interval",
+        "trials": "nested runs; all in trials.json, the policies in policies.json",
+    }
+    describe(evaluation["headline"]["sentence"], facts)
+    for name, chart in figures(evaluation, {}, run.table("messages")).items():
+        path = run.folder / "figures" / f"{slug(name)}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(figure_png(chart))
+        log_file(path, folder="figures")
+
+
+def _models_of(settings: Json) -> set[str]:
+    """Kinds of model that were tuned; `evaluate` is not told which."""
+    return {halves["all"].get("model", "stack") for halves in settings.values()}
 
 
 def _evaluate_one(
@@ -419,7 +444,7 @@ def stage_promote(run: Run) -> None:
             "hustings_run": run.run_id,
         }
         version = log_and_register(model, folder, run.read("example"), tags)
-        promote(version)
+        promote(version, by=operator(), at=tags["trained_at"])
         log_tags({"registered": f"{version.name}/{version.version}"})
     run.write_json("promoted", vars(version) | {"kept": False})
 

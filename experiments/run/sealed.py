@@ -11,7 +11,7 @@ from experiments.run.context import Json, Run, rounded
 from features.training_set import MessageTest, TrainingSet, message_tests
 from serving.load import load_version
 from training.evaluate import SMALL_CELL, heterogeneity_told
-from training.gbm import Lifts
+from training.lift import Lifts
 from training.metrics import Z95, aipw_scores
 from training.model import Reader
 from training.register import Version, open_store
