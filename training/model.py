@@ -21,6 +21,7 @@ from training.baselines import CellLift
 from training.effects import Ground
 from training.gbm import GbmLift, Lifts
 from training.metrics import Z95
+from training.net import NetLift
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,9 +42,10 @@ class LiftModel(Protocol):
         """Write into an existing folder."""
 
 
-KINDS: Mapping[str, type[GbmLift] | type[CellLift]] = {
+KINDS: Mapping[str, type[GbmLift] | type[CellLift] | type[NetLift]] = {
     "GbmLift": GbmLift,
     "CellLift": CellLift,
+    "NetLift": NetLift,
 }
 
 
