@@ -51,6 +51,11 @@ def binned(X: Floats32, categorical: Sequence[int]) -> lgb.Dataset:
     return data.construct()
 
 
+def categorical_columns(data: lgb.Dataset) -> list[int]:
+    """Columns that a data set from `binned` takes for category codes."""
+    return [int(column) for column in data.categorical_feature]
+
+
 def boost(
     data: lgb.Dataset,
     rows: Bools,

@@ -165,7 +165,7 @@ def average_effects(
     mix[test.message_of_arm[1:] - 1, np.arange(len(test.arms))] = share
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
-    groups = _pools([issue_of[m] for m in test.messages])
+    groups = pools([issue_of[m] for m in test.messages])
     shrunken, shrunken_se = shrink(raw, covariance, groups)
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
@@ -175,7 +175,7 @@ def average_effects(
     )
 
 
-def _pools(issues: Sequence[str]) -> list[str]:
+def pools(issues: Sequence[str]) -> list[str]:
     """Messages are pooled within an issue that has enough of them, else together."""
     return [i if issues.count(i) >= MIN_POOLED_IN_ISSUE else "" for i in issues]
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.boosting import binned
 from training.effects import AverageEffects, lay_ground
@@ -416,6 +417,7 @@ def permuted_gain(
     issue_of: Mapping[str, str],
     params: Mapping[str, Any],
     seed: int,
+    texts: MessageFeatures | None = None,
 ) -> Interval:
     """The gain from personalising with the treatment labels shuffled: must be nil.
 
@@ -424,8 +426,9 @@ def permuted_gain(
         market: Price, permission and spend.
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
-        params: Settings of the trees.
-        seed: Shuffling, halves and trees.
+        params: Settings of the learner.
+        seed: Shuffling, halves and learner.
+        texts: What the messages say, for learners that read it.
     """
     rng = np.random.default_rng(seed)
     shuffled = replace(
@@ -438,6 +441,7 @@ def permuted_gain(
         issue_of=issue_of,
         settings=lambda *_: params,
         seed=seed,
+        texts=texts,
     )
     judged = Judged.of(shuffled, market, halves)
     return judged.difference("personalised", judged.best(BASELINES))

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.boosting import FoldBoosters, binned, boost, predicted
 from training.effects import (
@@ -154,6 +155,8 @@ class Prepared:
         weight: 1 / P(observed), 0 where missing, shape (n,).
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
+        texts: What the messages say, for learners that read it; None where nobody
+            read them.
     """
 
     test: MessageTest
@@ -166,6 +169,7 @@ class Prepared:
     weight: Floats
     categorical: tuple[int, ...]
     issue_of: Mapping[str, str]
+    texts: MessageFeatures | None = None
 
 
 def prepare(
@@ -174,6 +178,7 @@ def prepare(
     issue_of: Mapping[str, str],
     *,
     seed: int,
+    texts: MessageFeatures | None = None,
 ) -> Prepared:
     """Bin, cross-fit the nuisances and score, once for all settings of the trees.
 
@@ -182,6 +187,7 @@ def prepare(
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
         seed: Folds and LightGBM.
+        texts: Features of at least its messages, for learners that read them.
     """
     data = binned(test.X, categorical)
     ground = lay_ground(test, data, issue_of, seed=seed)
@@ -203,6 +209,7 @@ def prepare(
         weight=test.observed / (np.ones(len(test.Y)) if seen is None else seen),
         categorical=tuple(categorical),
         issue_of=dict(issue_of),
+        texts=texts,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.baselines import CellLift, one_covariate, untargeted
 from training.gbm import Prepared, prepare
@@ -208,6 +209,7 @@ def judge_halves(
     issue_of: Mapping[str, str],
     settings: Settings,
     seed: int,
+    texts: MessageFeatures | None = None,
 ) -> list[Half]:
     """Fit on each half, judge on the other.
 
@@ -218,12 +220,13 @@ def judge_halves(
         issue_of: Issue of every message.
         settings: Called once for each training half; see `training.learn.fit_lift`.
         seed: Halves, folds and learner.
+        texts: What the messages say, for learners that read it.
     """
     found = []
     for label in HALVES:
         held = ~training_half(test, label, seed=seed)
         mine, price = test.take(~held), market.take(~held)
-        prepared = prepare(mine, categorical, issue_of, seed=seed)
+        prepared = prepare(mine, categorical, issue_of, seed=seed, texts=texts)
         params = settings(prepared, label)
         split = _one_covariate(prepared, mine, price, categorical)
         judged = _judge_half(

@@ -14,6 +14,7 @@ from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, r_loss_steps
 from training.lift import LiftModel
 from training.linear import DEFAULT_LINEAR
 from training.stack import fit_stack, linear_part
+from training.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,15 +33,31 @@ def _fit_linear(
     return fit_stack(prepared, {**settings, "trees": False}, seed=seed)
 
 
+def _fit_net(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> LiftModel:
+    if prepared.texts is None:
+        raise ValueError(
+            "model 'net' reads what messages say: expected their features "
+            "(`prepare(..., texts=message_features(messages))`), got none"
+        )
+    # its library is slow to import
+    from training.net import fit_net
+
+    return fit_net(prepared, prepared.texts, settings, seed=seed)
+
+
 LEARNERS: Mapping[str, Callable[..., LiftModel]] = {
     "stack": fit_stack,
     "linear": _fit_linear,
     "gbm": _fit_gbm,
+    "net": _fit_net,
 }
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "stack": {**DEFAULT_LINEAR, **DEFAULT_PARAMS},
     "linear": DEFAULT_LINEAR,
     "gbm": DEFAULT_PARAMS,
+    "net": DEFAULT_TOWERS,
 }
 """Settings of each learner where nothing is tuned."""
 
@@ -82,6 +99,9 @@ def loss_steps(
     """
     own = {k: v for k, v in settings.items() if k != "model"}
     name = settings.get("model", DEFAULT_MODEL)
+    if name == "net":
+        yield _net_loss(prepared, own, hold=hold, seed=seed)
+        return
     if name != "gbm":
         linear = _linear_loss(prepared, own, hold=hold)
         yield linear
@@ -101,8 +121,21 @@ def _linear_loss(
     test = prepared.test
     linear = linear_part(prepared, settings, only=hold)
     mine = prepared.fold == hold
-    h = linear.deviation(test.X[mine], None)
-    L = prepared.lift[mine]
-    precision = 1.0 / np.maximum(L.var(axis=0), 1e-300)
-    none = float((precision * L**2).sum())
-    return float((precision * ((L - h) ** 2 - L**2)).sum()) / none
+    return _relative_loss(prepared.lift[mine], linear.deviation(test.X[mine], None))
+
+
+def _net_loss(
+    prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
+) -> float:
+    """Of the network that never saw the fold."""
+    model = _fit_net(prepared, settings, seed=seed)
+    mine = prepared.fold == hold
+    test = prepared.test
+    found = model.predict(test.X[mine], test.unit_id[mine]).lift
+    return _relative_loss(prepared.lift[mine], found - found.mean(axis=0))
+
+
+def _relative_loss(lift: Floats, deviation: Floats) -> float:
+    precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
+    none = float((precision * lift**2).sum())
+    return float((precision * ((lift - deviation) ** 2 - lift**2)).sum()) / none

@@ -7,6 +7,7 @@ date, the encoding and one lift model per experiment. Saved as JSON and LightGBM
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,20 +18,18 @@ import pandas as pd
 from features.ingest import TableSource, map_columns
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
-from training.baselines import CellLift
-from training.gbm import GbmLift
 from training.lift import LiftModel, Lifts
 from training.metrics import Z95
-from training.stack import StackLift
 
 Floats = npt.NDArray[np.float64]
 
 
-_Kind = type[StackLift] | type[GbmLift] | type[CellLift]
-KINDS: Mapping[str, _Kind] = {
-    "StackLift": StackLift,
-    "GbmLift": GbmLift,
-    "CellLift": CellLift,
+# a network's library is imported only where a network is read
+KINDS: Mapping[str, str] = {
+    "StackLift": "training.stack",
+    "GbmLift": "training.gbm",
+    "CellLift": "training.baselines",
+    "NetLift": "training.net",
 }
 
 
@@ -52,7 +51,9 @@ def load_lift(folder: Path) -> LiftModel:
     path = folder / KIND_FILE
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
-    return KINDS[json.loads(path.read_text())].load(folder)
+    kind = json.loads(path.read_text())
+    found: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    return found
 
 
 @dataclass(frozen=True)

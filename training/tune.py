@@ -84,6 +84,16 @@ def _linear(trial: BaseTrial) -> dict[str, Any]:
     }
 
 
+def _towers(trial: BaseTrial) -> dict[str, Any]:
+    return {
+        "n_hidden": trial.suggest_int("n_hidden", 8, 64, log=True),
+        "n_vector": trial.suggest_int("n_vector", 2, 16, log=True),
+        "n_epochs": trial.suggest_int("n_epochs", 3, 12),
+        "learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
+    }
+
+
 def _stack(trial: BaseTrial) -> dict[str, Any]:
     return {**_linear(trial), **_trees(trial)}
 
@@ -97,6 +107,7 @@ SPACES: Mapping[str, Space] = {
     "stack": Space(_stack, _within(DEFAULTS["stack"], "max_columns")),
     "linear": Space(_linear, _within(DEFAULTS["linear"], "max_columns")),
     "gbm": Space(_trees, DEFAULTS["gbm"]),
+    "net": Space(_towers, _within(DEFAULTS["net"], "n_members")),
 }
 """By the kind of model, as settings name it under "model"."""
 

@@ -18,6 +18,7 @@ from experiments.run.audience import (
 from experiments.run.context import Json, Run, rounded, slug, utc_now
 from experiments.run.tracking import tracking
 from experiments.run.tuning import Tunings
+from features.message import MessageFeatures, message_features
 from features.training_set import (
     MessageTest,
     TrainingSet,
@@ -111,6 +112,11 @@ def _materials(run: Run) -> _Materials:
     )
 
 
+def _texts(run: Run, model: str) -> MessageFeatures | None:
+    """What the messages say, for the learner that reads it; reading takes seconds."""
+    return message_features(run.table("messages")) if model == "net" else None
+
+
 def _market(run: Run, test: MessageTest) -> Market:
     """Price and permission of a test's voters at the campaign's spend."""
     cost = arm_costs(run.table("costs"), test.arms)
@@ -143,12 +149,12 @@ def _train_one(
 ) -> Json:
     """Tune on each half and on all, fit the candidates on all."""
     market, seed = _market(run, test), run.campaign.campaign.seed
-    settings: Json = {}
+    texts, settings = _texts(run, run.model), {}
     for label in (*HALVES, "all"):
         mine = training_half(test, label, seed=seed)
         remake = partial(
             prepare, test.take(mine), materials.categorical, materials.issue_of,
-            seed=seed,
+            seed=seed, texts=texts,
         )  # fmt: skip
         prepared = remake()
         settings[label] = tunings.tuned(prepared, remake, test.experiment_id, label)
@@ -296,6 +302,7 @@ def _evaluate_one(
         "categorical": materials.categorical,
         "issue_of": materials.issue_of,
         "seed": seed,
+        "texts": _texts(run, settings["all"]["model"]),
     }
     halves = judge_halves(
         test, market, settings=lambda _, label: settings[label], **common
