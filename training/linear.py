@@ -391,6 +391,8 @@ def _select(
     mains = np.array([len(t) == 1 for t in basis.terms])
     score = _scores(moments, group, np.flatnonzero(mains[group]))
     alive = np.flatnonzero(mains | (score > params["screen"]))
+    # a term whose columns never vary has none
+    alive = alive[np.isin(alive, group)]
     columns, local = _columns_of(group, alive)
     part = moments.only(columns)
     prior = fit_prior(part, local, parts)
@@ -409,6 +411,8 @@ def _prune(
     start: Prior | None = None,
 ) -> tuple[list[int], Prior]:
     """Fit, drop most of what is not supported, fit again."""
+    if start is None:
+        alive = alive[np.isin(alive, group)]
     while True:
         columns, local = _columns_of(group, alive)
         rounds = FULL_ROUNDS if start is None else QUICK_ROUNDS

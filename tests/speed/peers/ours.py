@@ -3,8 +3,6 @@
 Every one learns from the training half of a split alone.
 """
 
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +24,9 @@ from tests.speed.peers.peers import (
     write_predicted,
 )
 from training.baselines import one_covariate, untargeted
-from training.gbm import Lifts, Prepared, fit_gbm, prepare
+from training.gbm import Prepared, prepare
+from training.learn import fit_lift
+from training.lift import Lifts
 from training.metrics import Z95
 
 Floats = npt.NDArray[np.float64]
@@ -40,8 +40,7 @@ POOLED_REFERENCE = "reference, one prior for all groups"
 REFERENCES = (REFERENCE, POOLED_REFERENCE)
 N_DECILES = 10
 
-_LEARNS = importlib.util.find_spec("training.learn") is not None
-MODELS = ("stack", "linear", "gbm", "net") if _LEARNS else ("gbm",)
+MODELS = ("stack", "linear", "gbm")
 OURS: Mapping[str, str] = {f"ours: {model}": model for model in MODELS}
 """Row of the table → model."""
 
@@ -51,7 +50,6 @@ def ours(
     categorical: Sequence[int],
     issue_of: Mapping[str, str],
     X_eval: Floats32,
-    unit_id_eval: npt.NDArray[np.object_],
     *,
     model: str,
     seed: int,
@@ -63,12 +61,11 @@ def ours(
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
         X_eval: Features of the judged, shape (n_eval, n_features).
-        unit_id_eval: Their coarsest units, shape (n_eval,).
         model: One of `MODELS`.
         seed: Of folds and learner.
     """
     fitted = fit_ours(test, categorical, issue_of, model=model, seed=seed)
-    found: Lifts = fitted.predict(X_eval, unit_id_eval)
+    found: Lifts = fitted.predict(X_eval)
     return found
 
 
@@ -82,10 +79,7 @@ def fit_ours(
 ) -> Any:
     """The fitted learner of `ours`, nuisances included."""
     prepared = prepare(test, categorical, issue_of, seed=seed)
-    if not _LEARNS:
-        return fit_gbm(prepared, seed=seed)
-    learn = importlib.import_module("training.learn")
-    return learn.fit_lift(prepared, {"model": model}, seed=seed)
+    return fit_lift(prepared, {"model": model}, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,7 @@ def _fit(name: str, learning: Learning) -> Predict:
 
 
 def _ask(model: Any, learning: Learning) -> Lifts:
-    found: Lifts = model.predict(learning.held.X, learning.held.unit_id)
+    found: Lifts = model.predict(learning.held.X)
     return found
 
 
