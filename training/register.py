@@ -35,10 +35,11 @@ CHAMPION = "champion"
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
-    "mlflow", "pandera", "pydantic",
+    "mlflow", "pandera", "pydantic", "safetensors", "torch",
 )  # fmt: skip
 MODEL_LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scipy", "pyarrow", "pandera", "pydantic", "duckdb",
+    "safetensors",
 )  # fmt: skip
 N_EXAMPLE = 3
 MOST_CHAMPIONS = 40
