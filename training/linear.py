@@ -39,8 +39,8 @@ N_THREADS = 2
 MAX_TRIPLES = 120
 VOTERS_PER_COLUMN = 8
 MAX_TRIED = 500
-"""Columns of products that are tried in one fit: those that look most like lift."""
-QUICK_ROUNDS, FULL_ROUNDS = 8, 25
+"""Columns of features, and of products, that are tried in one fit."""
+QUICK_ROUNDS, FULL_ROUNDS = 6, 12
 PRUNED_AT_ONCE = 0.6
 """Share of the unsupported terms that go before the prior is fitted again."""
 
@@ -362,7 +362,8 @@ def _first_terms(
         # on a fold, and every product has to earn its place in every fit
         design = _design(shapes, mains, X, lift, fold * 0, 1)
         moments, group = design.without(1, noise), design.basis.group
-        size = _scores(moments, group, np.zeros(0, dtype=np.int64))
+        nothing = np.zeros(0, dtype=np.int64)
+        size = _scores(moments, group, nothing, len(features))
         order = [features[g] for g in np.argsort(-size, kind="stable")]
         while len(order) > 2 and columns(order) > most:
             order.pop()
@@ -370,13 +371,14 @@ def _first_terms(
     return mains + list(combinations(features, 2))
 
 
-def _scores(moments: Moments, group: Ints, given: Ints) -> Floats:
+def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
     """How much more a term correlates with lift than chance, in standard deviations.
 
     Args:
         moments: Of p columns.
         group: Term of every column, shape (p,).
         given: Columns that are accounted for first.
+        n_terms: Terms; one without columns scores -inf.
     """
     whiten = np.linalg.inv(np.linalg.cholesky(moments.noise))
     cross = moments.cross @ whiten.T
@@ -386,7 +388,7 @@ def _scores(moments: Moments, group: Ints, given: Ints) -> Floats:
         inner = gram[np.ix_(given, given)] + ridge * np.eye(len(given))
         weights = np.linalg.solve(inner, gram[given])
         cross = cross - weights.T @ cross[given]
-    found = np.full(int(group.max(initial=-1)) + 1, -np.inf)
+    found = np.full(n_terms, -np.inf)
     for g in np.unique(group):
         at = np.flatnonzero(group == g)
         block = gram[np.ix_(at, at)]
@@ -427,9 +429,11 @@ def _select(
     moments: Moments, basis: Basis, parts: Components, params: Mapping[str, Any]
 ) -> _Selected:
     group = basis.group
-    mains = np.array([len(t) == 1 for t in basis.terms])
-    score = _scores(moments, group, np.flatnonzero(mains[group]))
-    alive = np.flatnonzero(mains | _worth_trying(score, mains, group, params))
+    mains = _first_mains(moments, basis)
+    given = np.flatnonzero(mains[group])
+    score = _scores(moments, group, given, len(basis.terms))
+    products = np.array([len(t) > 1 for t in basis.terms])
+    alive = np.flatnonzero(mains | _worth_trying(score, products, group, params))
     # a term whose columns never vary has none
     alive = alive[np.isin(alive, group)]
     columns, local = _columns_of(group, alive)
@@ -441,16 +445,38 @@ def _select(
     return _Selected(kept, dense)
 
 
+def _first_mains(moments: Moments, basis: Basis) -> npt.NDArray[np.bool_]:
+    """Features to begin with: all, or those that look most like lift, (n_terms,)."""
+    group = basis.group
+    mains = np.array([len(t) == 1 for t in basis.terms])
+    if mains[group].sum() <= MAX_TRIED:
+        return mains
+    columns, local = _columns_of(group, np.flatnonzero(mains))
+    nothing = np.zeros(0, dtype=np.int64)
+    score = np.full(len(mains), -np.inf)
+    score[mains] = _scores(moments.only(columns), local, nothing, int(mains.sum()))
+    return _best_within(score, mains, group)
+
+
 def _worth_trying(
-    score: Floats, mains: npt.NDArray[np.bool_], group: Ints, params: Mapping[str, Any]
+    score: Floats,
+    products: npt.NDArray[np.bool_],
+    group: Ints,
+    params: Mapping[str, Any],
 ) -> npt.NDArray[np.bool_]:
-    """Products above the screen, the best first, within `MAX_TRIED` columns."""
-    width = np.bincount(group, minlength=len(score))
-    order = np.argsort(-np.where(mains, -np.inf, score), kind="stable")
-    fits = np.cumsum(width[order]) <= MAX_TRIED
-    tried = np.zeros(len(score), dtype=bool)
-    tried[order[fits & (score[order] > params["screen"])]] = True
-    return tried & ~mains
+    """Products above the screen, the best first, shape (n_terms,)."""
+    return _best_within(score, products & (score > params["screen"]), group)
+
+
+def _best_within(
+    score: Floats, among: npt.NDArray[np.bool_], group: Ints
+) -> npt.NDArray[np.bool_]:
+    """Terms of the highest scores that have `MAX_TRIED` columns together."""
+    width = np.bincount(group, minlength=len(score)) * among
+    order = np.argsort(-np.where(among, score, -np.inf), kind="stable")
+    kept = np.zeros(len(score), dtype=bool)
+    kept[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
+    return kept & among
 
 
 def _prune(
