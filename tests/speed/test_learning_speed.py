@@ -27,7 +27,8 @@ X = rng.normal(size=(n, p)).astype(np.float32)
 X[:, : p // 2] = X[:, : p // 2] > 0.5
 e = np.array([0.4, 0.2, 0.2, 0.2])
 arm = rng.choice(4, size=n, p=e)
-effect = np.column_stack([np.zeros(n), X[:, 0] + 1.0, 1.0 * (X[:, -1] > 1), X[:, 1] * 0])
+lift = [X[:, 0] + 1.0, 1.0 * (X[:, -1] > 1), 0 * X[:, 1]]
+effect = np.column_stack([np.zeros(n), *lift])
 Y = X[:, 2] + effect[np.arange(n), arm] + rng.normal(0, 3, n)
 unit = np.arange(n)
 ids = unit.astype(str).astype(object)
