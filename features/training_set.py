@@ -28,6 +28,18 @@ class Arm(NamedTuple):
     channel: str
 
 
+class Prior(NamedTuple):
+    """What is known of the effects of a test's messages from elsewhere.
+
+    Attributes:
+        mean: In outcome units, NaN where nothing is known, shape (M,).
+        variance: Shape (M,).
+    """
+
+    mean: Floats
+    variance: Floats
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """The table, the features beside it and the design it was drawn by.
@@ -136,6 +148,7 @@ class MessageTest:
         arm: 0 for control, k for `arms[k - 1]`, shape (n_voters,).
         Y: Outcome, NaN where missing, shape (n_voters,).
         propensities: Of control and every arm, shape (n_voters, 1 + n_arms).
+        prior: What is known of the messages' effects from elsewhere, None for nothing.
     """
 
     experiment_id: str
@@ -150,6 +163,7 @@ class MessageTest:
     arm: Ints
     Y: Floats
     propensities: Floats
+    prior: Prior | None = None
 
     @property
     def messages(self) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from features.training_set import Arm, MessageTest
+from features.training_set import Arm, MessageTest, Prior
 from training.boosting import FoldBoosters
 from training.metrics import Interval, aipw_scores, clustered_means
+from training.priors import combine_with_prior
 from training.split import unit_folds
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +27,8 @@ OBSERVED_PARAMS: Mapping[str, Any] = {
 }  # fmt: skip
 N_FOLDS = 4
 MIN_OBSERVED_PROBABILITY = 0.1
+MIN_MEASURED = 2
+"""A message observed on fewer people than this says nothing of its own effect."""
 MIN_POOLED = 3
 """Fewer messages than this do not say how far messages differ: none is shrunken."""
 MIN_POOLED_IN_ISSUE = 5
@@ -147,13 +150,18 @@ def average_effects(
     test: MessageTest,
     arm_scores: Floats,
     issue_of: Mapping[str, str],
+    prior: Prior | None = None,
 ) -> AverageEffects:
     """Average effects from the scores of a test.
+
+    What is known from elsewhere joins the data before messages are pooled; the raw
+    effects stay those of the data alone.
 
     Args:
         test: The experiment, arms as sent (message × channel).
         arm_scores: From `doubly_robust_scores` of the same test, shape (n, 1 + A).
         issue_of: Issue of every message.
+        prior: Known from elsewhere, by message.
     """
     lift = arm_scores[:, 1:] - arm_scores[:, :1]
     arm_mean, arm_covariance = clustered_means(lift, test.cluster)
@@ -164,13 +172,29 @@ def average_effects(
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
     groups = _pools([issue_of[m] for m in test.messages])
-    shrunken, shrunken_se = shrink(raw, covariance, groups)
+    known, spread = _with_prior(test, raw, covariance, prior)
+    shrunken, shrunken_se = shrink(known, spread, groups)
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
     return AverageEffects(
         raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
     )
+
+
+def _with_prior(
+    test: MessageTest, raw: Floats, covariance: Floats, prior: Prior | None
+) -> tuple[Floats, Floats]:
+    """Estimates and their covariance after what was known from elsewhere."""
+    if prior is None:
+        return raw, covariance
+    # nobody observed: the score is a model's guess, however small its error looks
+    message = test.message_of_arm[test.arm[test.observed]]
+    n_sent = np.bincount(message, minlength=1 + len(raw))[1:]
+    unseen = (n_sent < MIN_MEASURED) & np.isfinite(prior.mean)
+    spread = covariance + np.diag(np.where(unseen, np.inf, 0.0))
+    found = combine_with_prior(raw, spread, prior.mean, prior.variance)
+    return found.mean, found.covariance
 
 
 def _pools(issues: Sequence[str]) -> list[str]:
@@ -340,6 +364,6 @@ def lay_ground(
     response = nuisance.response.predict(test.X, fold)
     seen = nuisance.observed_probability(test.X, fold)
     scores = doubly_robust_scores(test, response, seen)
-    effects = average_effects(test, scores, issue_of)
+    effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
     return Ground(test.messages, test.channels, salt, nuisance, effects, share)

@@ -34,6 +34,7 @@ from training.metrics import (
     permute_within_blocks,
     sample_ratio_p_value,
 )
+from training.partner import PARTNER, winning_partner
 
 Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -46,6 +47,8 @@ LABELS = {
     "one_covariate": "One split",
     "personalised": "Personalised",
     "champion": "Present champion",
+    "likely_persuadable": "Persuadable voters in likely areas",
+    "segment_best": "Each group its best message",
 }
 DESCRIPTIONS = {
     "nobody": "No message is sent.",
@@ -54,6 +57,9 @@ DESCRIPTIONS = {
     "one_covariate": "Best messages on each side of the best single split.",
     "personalised": "Each voter's message by predicted lift and cost.",
     "champion": "What is in use now.",
+    "likely_persuadable": "The single best message to persuadable voters, areas where "
+    "turnout is likely first.",
+    "segment_best": "Each group the message that did most in it.",
 }
 SMALL_CELL = 20
 """No figure speaks of fewer people than this."""
@@ -92,10 +98,13 @@ def evaluate(
     }
     best_baseline, best_untargeted = judged.best(BASELINES), judged.best(UNTARGETED)
     split_gain = judged.difference("one_covariate", best_untargeted)
-    verdict = _verdict(differences, split_gain)
-    champion = _champion(verdict, judged)
-    if champion == "champion":
-        # what is in use personalises, and still beats every baseline
+    # comparators are shown, and decide nothing
+    gate = {n: d for n, d in differences.items() if n in (*BASELINES, "champion")}
+    verdict = _verdict(gate, split_gain)
+    partner = winning_partner(judged.names, judged.difference)
+    champion = partner or _champion(verdict, judged)
+    if partner or champion == "champion":
+        # both personalise, and beat every baseline
         verdict = "personalise"
     return {
         "n_units": len(np.unique(test.unit)),
@@ -111,10 +120,38 @@ def evaluate(
         "champion": champion,
         "curve": judged.curve(),
         "area": judged.areas(),
+        "partners": _partners(judged),
         "calibration": _calibration(test, halves),
         "segments": _segments(test, halves, segment),
         "checks": _checks(test),
     }
+
+
+def _partners(judged: "_Judged") -> Json:
+    """What every partner's lifts gain over the best baseline and personalising."""
+    best = judged.best(BASELINES)
+    return {
+        name: {
+            "over_best_baseline": judged.difference(name, best).as_dict(),
+            "over_personalised": judged.difference(name, "personalised").as_dict(),
+        }
+        for name in judged.names
+        if name.startswith(PARTNER)
+    }
+
+
+def partner_slope(
+    test: MessageTest, halves: Sequence[Half], delivered: Floats
+) -> Interval:
+    """Calibration slope of a partner's lifts: 1 comes true, 0 is noise.
+
+    Args:
+        test: The experiment.
+        halves: From `judge_halves`.
+        delivered: Its lift of every voter and message, shape (n, M).
+    """
+    scores = _joined(halves, lambda half: half.message_scores)
+    return calibration_slope(scores[:, 1:] - scores[:, :1], delivered, test.cluster)
 
 
 def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
@@ -155,8 +192,8 @@ class _Judged(NamedTuple):
             for row, path in [half.policies[name]]
         ]
         return {
-            "label": LABELS[name],
-            "description": DESCRIPTIONS[name],
+            "label": LABELS.get(name, name),
+            "description": DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
             "gain": gain.as_dict(),
             "spend_per_voter_usd": self._spent(name),
             "contacted_share": float(np.mean(share)),
@@ -276,6 +313,28 @@ def message_rows(
         }
         for m, message in enumerate(test.messages)
     ]
+
+
+def prior_rows(test: MessageTest, effects: AverageEffects) -> list[Json]:
+    """What was known from elsewhere beside what the data say, and their conflict.
+
+    A `conflict_z` beyond 3 either way says that one of both is wrong.
+    """
+    if test.prior is None:
+        return []
+    mean, variance = test.prior
+    rows = []
+    for m in np.flatnonzero(np.isfinite(mean)):
+        spread = float(np.sqrt(effects.raw_se[m] ** 2 + variance[m]))
+        rows.append(
+            {
+                "message_id": test.messages[m],
+                "prior": Interval.of(mean[m], se=float(variance[m] ** 0.5)).as_dict(),
+                "effect": Interval.of(effects.raw[m], se=effects.raw_se[m]).as_dict(),
+                "conflict_z": float((effects.raw[m] - mean[m]) / spread),
+            }
+        )
+    return rows
 
 
 def channel_rows(
@@ -424,7 +483,8 @@ def turnout_effects(
         issue_of: Issue of every message.
         seed: Folds and trees.
     """
-    voted = replace(test, Y=turnout)
+    # what is known from elsewhere is of the outcome, not of turnout
+    voted = replace(test, Y=turnout, prior=None)
     ground = lay_ground(voted, binned(test.X, categorical), issue_of, seed=seed)
     intervals = ground.effects.intervals(shrunken=False)
     return dict(zip(test.messages, intervals, strict=True))
@@ -448,6 +508,15 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             "Keep personalising with the present champion: what was learnt now adds "
             f"{told} of '{label}' per voter over the best alternative ({rival}), and "
             "is not shown to beat the champion."
+        )
+    if evaluated["champion"].startswith(PARTNER):
+        over = evaluated["partners"][evaluated["champion"]]["over_best_baseline"]
+        adds = {k: v / unit_per_point for k, v in over.items()}
+        return (
+            f"Use the lifts of {evaluated['champion'].removeprefix(PARTNER)}: at equal "
+            f"spend they add {adds['value']:+.2f} points ({adds['low']:+.2f} to "
+            f"{adds['high']:+.2f}) of '{label}' per voter over the best alternative "
+            f"({rival}), and beat our own."
         )
     if evaluated["verdict"] == "personalise":
         return (

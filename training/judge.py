@@ -7,6 +7,7 @@ saw it. Every policy spends the same money along its own path.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -62,6 +63,11 @@ class Market:
     def take(self, rows: Bools) -> Self:
         """The market of some voters."""
         return replace(self, allowed=self.allowed[rows])
+
+
+Comparator = Callable[[Prepared, Bools, MessageTest, Market], Policy]
+"""Training half, who of the whole test is judged, the judged and their market → a
+policy that is shown beside the baselines and is never part of the gate."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,8 @@ def permission_rows(allowed: Bools) -> Ints:
     )
 
 
-def _together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
+def together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
+    """One code for every combination of codes, shape (n,)."""
     frame = pd.DataFrame(dict(enumerate(codes)))
     return np.asarray(frame.groupby(list(frame.columns)).ngroup())
 
@@ -146,7 +153,7 @@ def baseline_policies(
         "nobody": spend_along(values, nothing, permission),
         "single_best": spend_along(values, best_alone, permission),
         "best_mix": spend_along(values, market, permission),
-        "one_covariate": spend_along(split_values, market, _together(permission, cell)),
+        "one_covariate": spend_along(split_values, market, together(permission, cell)),
     }
 
 
@@ -199,6 +206,7 @@ def judge_halves(
     issue_of: Mapping[str, str],
     settings: Settings,
     seed: int,
+    comparators: Mapping[str, Comparator] = MappingProxyType({}),
 ) -> list[Half]:
     """Fit on each half, judge on the other.
 
@@ -209,6 +217,7 @@ def judge_halves(
         issue_of: Issue of every message.
         settings: Called once for each training half.
         seed: Halves, folds and trees.
+        comparators: Other policies to show, by name.
     """
     found = []
     for label in HALVES:
@@ -224,6 +233,10 @@ def judge_halves(
             split,
             seed,
         )
+        judged["policies"] |= {
+            name: policy(prepared, held, test.take(held), market.take(held))
+            for name, policy in comparators.items()
+        }
         values = _training_values(mine, price, prepared, categorical, seed)
         found.append(Half(held=held, training_values=values, params=params, **judged))
     return found

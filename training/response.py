@@ -73,8 +73,16 @@ def fractional_logit(
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Features as columns of a linear model: scaled, filled, categories unfolded."""
+class LinearColumns:
+    """Features as columns of a linear model: scaled, filled, categories unfolded.
+
+    Attributes:
+        centre: Mean of every feature, shape (n_features,).
+        scale: Its SD, 1 where it is constant, shape (n_features,).
+        holed: Features with missing values.
+        levels: (feature, level) of every category column.
+        categorical: Features that hold category codes.
+    """
 
     centre: Floats
     scale: Floats
@@ -84,6 +92,7 @@ class _Columns:
 
     @classmethod
     def of(cls, X: Floats32, categorical: Sequence[int]) -> Self:
+        """Learn scales, holes and levels of some voters, X of shape (n, n_features)."""
         known = np.isfinite(X)
         n = np.maximum(known.sum(axis=0), 1)
         filled = np.where(known, X, 0.0).astype(np.float64)
@@ -123,7 +132,7 @@ class Response:
 
     salt: str
     trees: FoldBoosters
-    columns: _Columns
+    columns: LinearColumns
     linear: Floats
     blend: Floats
 
@@ -173,7 +182,7 @@ def fit_response(
         data, test.observed, np.nan_to_num(target), weight, fold, RESPONSE_PARAMS,
         seed=seed,
     )  # fmt: skip
-    columns = _Columns.of(test.X, categorical)
+    columns = LinearColumns.of(test.X, categorical)
     linear = np.stack(
         [
             _linear_fold(test, columns, target, weight, test.observed & (fold != k))
@@ -203,7 +212,11 @@ def without_messages(test: MessageTest) -> Floats:
 
 
 def _linear_fold(
-    test: MessageTest, columns: _Columns, target: Floats, weight: Floats, rows: Bools
+    test: MessageTest,
+    columns: LinearColumns,
+    target: Floats,
+    weight: Floats,
+    rows: Bools,
 ) -> Floats:
     at = np.flatnonzero(rows)
     at = at[:: max(1, -(-len(at) // LINEAR_ROWS))]
@@ -242,7 +255,7 @@ def fractional_logit_level(offset: Floats, y: Floats, weight: Floats) -> float:
 
 
 def _parts(
-    trees: FoldBoosters, columns: _Columns, linear: Floats, X: Floats32, fold: Ints
+    trees: FoldBoosters, columns: LinearColumns, linear: Floats, X: Floats32, fold: Ints
 ) -> Floats:
     """1 and the logits of both parts, shape (n, 3)."""
     found = np.ones((len(X), 3))
