@@ -193,8 +193,16 @@ RESPONSES = _table(
         "outcome": _column(str, "What was observed.", _NOT_EMPTY),
         "value": _column(float, "Its value.", unit="outcome unit"),
         "observed_at": _column(TIMESTAMP, "When it was observed."),
+        "weight": _column(
+            float, "Survey weight: how many voters the answer stands for.",
+            _ABOVE_ZERO, required=False,
+        ),
+        "link_probability": _column(
+            float, "Probability that the answer is this voter's.", _PROBABILITY,
+            unit="1", required=False,
+        ),
     },
-)
+)  # fmt: skip
 
 REACTIONS = _table(
     "reactions",

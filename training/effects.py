@@ -67,11 +67,12 @@ def fit_nuisance(
         seed: For LightGBM.
     """
     observed, everyone = test.observed, np.ones(len(test.Y), dtype=bool)
-    weight = np.ones(len(test.Y))
+    weight = np.ones(len(test.Y)) if test.weight is None else test.weight
     response = FoldBoosters.fit(
         data, observed, test.Y, weight, fold, RESPONSE_PARAMS, seed=seed
     )
-    if observed.all():
+    # survey weights already say whom the people who answered stand for
+    if observed.all() or test.weight is not None:
         return Nuisance(response, None)
     seen = FoldBoosters.fit(
         data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
@@ -99,6 +100,8 @@ def _plain_effects(test: MessageTest, response: Floats) -> Floats:
     seen = test.observed
     weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
     weight = np.where(seen, weight, 0.0)
+    if test.weight is not None:
+        weight = weight * test.weight
     residual = np.where(seen, test.Y - response, 0.0)
     n_arms = test.propensities.shape[1]
     total = np.bincount(test.arm, weights=weight, minlength=n_arms)
@@ -164,7 +167,7 @@ def average_effects(
         prior: Known from elsewhere, by message.
     """
     lift = arm_scores[:, 1:] - arm_scores[:, :1]
-    arm_mean, arm_covariance = clustered_means(lift, test.cluster)
+    arm_mean, arm_covariance = _means(lift, test)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
     mix = np.zeros((len(test.messages), len(test.arms)))
@@ -180,6 +183,20 @@ def average_effects(
     return AverageEffects(
         raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
     )
+
+
+def _means(lift: Floats, test: MessageTest) -> tuple[Floats, Floats]:
+    """Column means over whom the test stands for, and their clustered covariance.
+
+    With survey weights w the estimand is the mean over the population that they
+    represent, Σ w Γ / Σ w (Hájek), its error that of the linearised ratio.
+    """
+    if test.weight is None:
+        return clustered_means(lift, test.cluster)
+    share = test.weight / test.weight.mean()
+    mean = (share @ lift) / len(lift)
+    _, covariance = clustered_means(share[:, None] * (lift - mean), test.cluster)
+    return mean, covariance
 
 
 def _with_prior(
@@ -297,6 +314,13 @@ class Ground:
             self.nuisance.response.predict(test.X, fold),
             self.nuisance.observed_probability(test.X, fold),
         )
+
+    def policy_scores(self, test: MessageTest) -> Floats:
+        """`scores` times the survey weights, so that means are of the population."""
+        found = self.scores(test)
+        if test.weight is None:
+            return found
+        return np.asarray(found * (test.weight / test.weight.mean())[:, None])
 
     def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
         """Lift of every arm: that of its message times what its channel does, (n, A).

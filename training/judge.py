@@ -262,7 +262,7 @@ def _judge_half(
     policies["personalised"] = spend_along(values, market, deciding_rows(judged), rng)
     return {
         "market": market,
-        "scores": model.ground.scores(judged),
+        "scores": model.ground.policy_scores(judged),
         "message_scores": model.ground.scores(judged.by_message()),
         "lift": lift,
         "policies": policies,
@@ -282,7 +282,7 @@ def _training_values(
     be favoured for fitting the noise.
     """
     part = unit_folds(test.unit_id, 2, salt=f"baselines-{seed}")
-    scores = prepared.ground.scores(test)
+    scores = prepared.ground.policy_scores(test)
     total = dict.fromkeys(BASELINES, 0.0)
     for k in (0, 1):
         chosen, valued = part != k, part == k

@@ -175,6 +175,8 @@ def fit_response(
     salt = f"response-{seed}"
     fold = unit_folds(test.unit_id, N_FOLDS, salt=salt)
     weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
+    if test.weight is not None:
+        weight = weight * test.weight
     weight = weight / weight.mean()
     target = without_messages(test)
     data: lgb.Dataset = binned(test.X, categorical)
