@@ -287,6 +287,30 @@ PRIORS = _table(
 )  # fmt: skip
 """Estimates from elsewhere. Never the field effect: they enter as priors."""
 
+PANEL = _table(
+    "panel",
+    ["source", "respondent_id"],
+    {
+        "source": _column(str, "Name of the panel.", _NOT_EMPTY),
+        "respondent_id": _column(
+            str, "Its own id of the respondent.", _NOT_EMPTY, identifying=True
+        ),
+        "message_id": _message_id(),
+        "value": _column(float, "Answer.", unit="outcome unit"),
+        "weight": _column(float, "Survey weight.", _ABOVE_ZERO, required=False),
+        "transport": _column(
+            float, "Share of its effects that is expected in the field.",
+            _NOT_NEGATIVE, unit="1",
+        ),
+        "transport_sd": _column(
+            float, "How uncertain that share is.", _NOT_NEGATIVE, unit="1"
+        ),
+    },
+    extra=True,
+)  # fmt: skip
+"""A randomised pretest. Columns of the voters' own names bring it in line with the
+voter file; its effects enter as priors."""
+
 PARTNER_SCORES = _table(
     "partner_scores",
     ["provider", "voter_id", "message_id"],
@@ -406,11 +430,11 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     schema.name: schema
     for schema in (
         VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS, PERMISSIONS, COSTS,
-        PRIORS, PARTNER_SCORES,
+        PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
-FROM_ELSEWHERE = ("priors", "partner_scores")
+FROM_ELSEWHERE = ("priors", "panel", "partner_scores")
 """Tables of what others estimated, which a campaign may have bought."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 

@@ -37,6 +37,9 @@ LINEAR_ROWS = 200_000
 """More rows than this add nothing to a few hundred coefficients."""
 CHUNK = 100_000
 NEWTON_STEPS = 25
+MAX_KNOTS = 20
+PEOPLE_A_KNOT = 200
+"""The curve of the calibration bends once for so many controls."""
 SMALL_AREA = 20
 """No figure speaks of fewer people than this."""
 
@@ -128,6 +131,8 @@ class Response:
         linear: Coefficients by fold, shape (n_folds, k).
         blend: Intercept and slopes on the logits of both parts, by fold, learnt from
             controls of the other folds, shape (n_folds, 3).
+        curves: (blended chance, calibrated chance) by fold: what a straight line on
+            the logits leaves, shape (n_knots, 2) each.
     """
 
     salt: str
@@ -135,6 +140,7 @@ class Response:
     columns: LinearColumns
     linear: Floats
     blend: Floats
+    curves: tuple[Floats, ...]
 
     def folds(self, unit_id: npt.NDArray[np.object_]) -> Ints:
         """Fold of every voter, shape (n,)."""
@@ -150,6 +156,9 @@ class Response:
         fold = self.folds(unit_id)
         parts = _parts(self.trees, self.columns, self.linear, X, fold)
         found: Floats = expit((parts * self.blend[fold]).sum(axis=1))
+        for k, curve in enumerate(self.curves):
+            mine = fold == k
+            found[mine] = np.interp(found[mine], *curve.T)
         return found
 
 
@@ -194,7 +203,11 @@ def fit_response(
     parts = _parts(trees, columns, linear, test.X[control], fold[control])
     y, w, of = test.Y[control], weight[control], fold[control]
     blend = np.stack([_blend(parts, y, w, of != k) for k in range(N_FOLDS)])
-    return Response(salt, trees, columns, linear, blend)
+    blended = expit(parts @ blend.T)
+    curves = tuple(
+        _curve(blended[of != k, k], y[of != k], w[of != k]) for k in range(N_FOLDS)
+    )
+    return Response(salt, trees, columns, linear, blend, curves)
 
 
 def without_messages(test: MessageTest) -> Floats:
@@ -240,6 +253,30 @@ def _blend(parts: Floats, y: Floats, weight: Floats, rows: Bools) -> Floats:
     slopes = kept * free + (1 - kept) * prior
     level = fractional_logit_level(Z[:, 1:] @ slopes[1:], y[rows], w)
     return np.array([level, *slopes[1:]])
+
+
+def _curve(p: Floats, y: Floats, weight: Floats) -> Floats:
+    """Monotone knots from blended to calibrated chances, shape (n_knots, 2).
+
+    Groups of like predictions are moved to what was observed of them, as far as groups
+    differ more than their noise; between groups the way is straight.
+    """
+    n_groups = min(MAX_KNOTS, len(p) // PEOPLE_A_KNOT)
+    ends = np.array([[0.0, 0.0], [1.0, 1.0]])
+    if n_groups < 3:
+        return ends
+    edges = np.quantile(p, np.linspace(0, 1, n_groups + 1)[1:-1])
+    group = np.searchsorted(np.unique(edges), p, side="right")
+    total = np.bincount(group, weight)
+    at = np.bincount(group, weight * p) / total
+    off = np.bincount(group, weight * (y - p)) / total
+    noise = np.bincount(group, weight**2 * (y - p) ** 2) / total**2
+    noise = np.maximum(noise, 1e-12)
+    spread = max(float(np.average(off**2 - noise, weights=1 / noise)), 0.0)
+    # the ends of the scale are fixed, and no knot lies below the one before
+    moved = np.clip(at + off * spread / (spread + noise), 0.0, 1.0)
+    knots = np.column_stack([at, np.maximum.accumulate(moved)])
+    return np.vstack([ends[:1], knots, ends[1:]])
 
 
 def fractional_logit_level(offset: Floats, y: Floats, weight: Floats) -> float:

@@ -285,8 +285,27 @@ def _policies(
             "of the dearest message.",
             "quiet",
         ),
+        _partners(result, unit),
         _channels(result),
     )
+
+
+def _partners(result: Row, unit: float) -> Html:
+    """What partners delivered, by the same gate; nothing where nobody did."""
+    rows = [
+        (
+            name.replace("partner:", ""),
+            interval_text(as_span(told["over_best_baseline"], unit), ""),
+            interval_text(as_span(told["over_personalised"], unit), ""),
+            interval_text(as_span(told.get("slope")), "").lstrip("+"),
+        )
+        for name, told in (result.get("partners") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = ["Partner", "Over the bar to beat", "Over personalising", "Slope"]
+    caption = "Lifts that partners delivered: points, and how far they come true"
+    return html_table(caption, header, rows)
 
 
 def _policy_row(name: str, label: str, result: Row, unit: float) -> tuple[Any, ...]:
@@ -349,6 +368,44 @@ def _messages(
             charts, f"{slug}/messages", "Effect of each message with intervals"
         ),
         folded(f"All {len(rows)} messages as a table", table),
+        _priors(result, unit),
+    )
+
+
+CONFLICT_Z = 3.0
+"""Prior and data farther apart than this many errors: one of both is wrong."""
+
+
+def _priors(result: Row, unit: float) -> Html:
+    """What was known from elsewhere beside the data; nothing where nothing was."""
+    rows = [
+        (
+            told["message_id"],
+            interval_text(as_span(told["prior"], unit), ""),
+            interval_text(as_span(told["effect"], unit), ""),
+            "look here" if abs(told["conflict_z"]) > CONFLICT_Z else "agree",
+        )
+        for told in result.get("priors") or []
+    ]
+    panels = [
+        f"Panel {name}: {people_text(row['n'])} respondents, worth "
+        f"{people_text(round(row['effective_n']))} once weighted to the voter file; "
+        f"{share_text(row['outside_share'])} of the voters resemble hardly any of them."
+        for name, row in (result.get("panel_overlap") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = [
+        "Message",
+        "Expected from elsewhere",
+        "As measured here",
+        "Do they agree?",
+    ]
+    return joined(
+        [
+            html_table("What was known from elsewhere, points", header, rows),
+            paragraph(" ".join(panels), "quiet"),
+        ]
     )
 
 

@@ -118,8 +118,8 @@ def _materials(run: Run) -> _Materials:
     training_set = TrainingSet(rows, features, run.table("designs"))
     messages = run.table("messages")
     tests = message_tests(training_set, reader.encoding)
-    known = run.optional_table("priors")
-    if known is not None:
+    if (run.folder / "priors.parquet").exists():
+        known = run.read("priors")
         tests = {
             name: with_prior(test, known, run.campaign.outcome.direction)
             for name, test in tests.items()
@@ -335,6 +335,8 @@ def _evaluate_one(
     result["channels"] = channel_rows(test, ground.effects, market.cost)
     _tell_slopes(run, test, halves, result, ground)
     result["priors"] = prior_rows(test, ground.effects)
+    if result["priors"]:
+        result["panel_overlap"] = run.read_json("overlap")
     effects = run.read_json("turnout")["effects"]
     known = {m: effects.get(m, "unknown") for m in test.messages}
     result["turnout_effect"] = known if effects else "unknown"

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.run.context import Run
+from experiments.run.elsewhere import write_known_effects
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
@@ -111,3 +112,4 @@ def stage_features(run: Run) -> None:
         Encoding.fit(made.features),
     )
     run.write_json("reader", reader.to_json())
+    write_known_effects(run, reader)

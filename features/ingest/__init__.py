@@ -478,6 +478,11 @@ def _link_priors(read: _ReadTables) -> None:
     priors.set_aside(_unknown(read, "priors", "message_id", "messages"))
 
 
+def _link_panel(read: _ReadTables) -> None:
+    panel = read["panel"]
+    panel.set_aside(_unknown(read, "panel", "message_id", "messages"))
+
+
 def _link_partner_scores(read: _ReadTables) -> None:
     """Lifts of known voters and messages, delivered before anything was sent."""
     scores = read["partner_scores"]
@@ -503,6 +508,7 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
     "permissions": _link_permissions,
     "costs": _link_costs,
     "priors": _link_priors,
+    "panel": _link_panel,
     "partner_scores": _link_partner_scores,
 }
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.report import figures
-from experiments.run import Run, run_stage
+from experiments.report import figures, write_report
+from experiments.run import Run, elsewhere, models, run_stage
+from experiments.run.elsewhere import write_known_effects
 from experiments.spec import Campaign, CampaignError, feature_columns
 from features.ingest import TableSource
 from features.partner import lift_column, with_partner_scores
-from features.tables import PARTNER_SCORES, PRIORS, check
+from features.tables import PANEL, PARTNER_SCORES, PRIORS, TableError, check
 from serving.load import load_version
 from training.register import Version, open_store
 
@@ -56,6 +57,35 @@ def oracle(story: Any) -> pd.DataFrame:
     return check(PARTNER_SCORES, rows)
 
 
+def by_age(age: pd.Series) -> pd.Series:
+    """What the panel's message does: 1 at 30, 10 at 75."""
+    return 1 + (age - 30) / 5
+
+
+def panel_of(run: Run, story: Any) -> pd.DataFrame:
+    """Respondents drawn from the voters, the young three times as often."""
+    voters = story.run.table("voters").dropna(subset="age")
+    chance = np.where(voters["age"] < 45, 3.0, 1.0)
+    drawn = voters.sample(
+        6_000, weights=chance, replace=True, random_state=4
+    ).reset_index(drop=True)
+    second = run.table("messages")["message_id"][1]
+    rng = np.random.default_rng(4)
+    sent = rng.random(len(drawn)) < 0.5
+    lift = by_age(drawn["age"]).to_numpy() * sent
+    return pd.DataFrame(
+        {
+            "source": "pretest",
+            "respondent_id": [f"R{i}" for i in range(len(drawn))],
+            "message_id": np.where(sent, second, "control"),
+            "value": 50 + lift + 5 * rng.normal(size=len(drawn)),
+            "transport": 0.8,
+            "transport_sd": 0.3,
+            "age": drawn["age"],
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def helped(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The story judged again with a partner's lifts and a vendor's figure."""
@@ -69,6 +99,8 @@ def helped(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
         "se": 0.5, "transport": 0.5, "transport_sd": 0.2, "n": 800.0,
     }  # fmt: skip
     run.write("tables/priors", check(PRIORS, pd.DataFrame(prior)))
+    run.write("tables/panel", check(PANEL, panel_of(run, story)))
+    write_known_effects(run, models._materials(run).reader)
     run_stage(run, "evaluate")
     return run
 
@@ -89,9 +121,39 @@ def test_a_partner_is_judged_beside_the_others_and_its_slope_told(helped: Run) -
 
 def test_a_prior_is_told_beside_the_data_with_their_conflict(helped: Run) -> None:
     (found,) = told(helped.folder, "evaluation")["experiments"].values()
-    (row,) = found["priors"]
-    assert row["prior"]["value"] == pytest.approx(1.0)
-    assert np.isfinite(row["conflict_z"])
+    first, second = helped.table("messages")["message_id"][:2]
+    rows = {row["message_id"]: row for row in found["priors"]}
+    assert set(rows) == {first, second}
+    assert rows[first]["prior"]["value"] == pytest.approx(1.0)
+    assert all(abs(row["conflict_z"]) < 10 for row in rows.values())
+
+
+def test_a_panel_of_the_young_is_reweighted_to_the_voters(
+    helped: Run, story: Any
+) -> None:
+    """Its message does most for the old: half its plain effect would be too little."""
+    second = helped.table("messages")["message_id"][1]
+    row = helped.read("priors").query("source == 'pretest'").iloc[0]
+    assert (row["message_id"], row["kind"], row["transport"]) == (second, "panel", 0.8)
+    panel = panel_of(helped, story)
+    sent = panel["message_id"] == second
+    plain = panel.loc[sent, "value"].mean() - panel.loc[~sent, "value"].mean()
+    truth = by_age(story.run.table("voters")["age"].fillna(50)).mean()
+    assert plain < truth - 1
+    assert row["effect"] == pytest.approx(truth, abs=3 * row["se"])
+    assert row["se"] < 0.5
+    (found,) = told(helped.folder, "evaluation")["experiments"].values()
+    overlap = found["panel_overlap"]["pretest"]
+    assert overlap["effective_n"] < 0.8 * overlap["n"]
+    assert 0 <= overlap["outside_share"] < 0.2
+    assert overlap["worst_gap"] < 0.1
+
+
+def test_a_panel_that_shares_no_column_is_refused(helped: Run) -> None:
+    rows = helped.table("panel").drop(columns="age")
+    reader = models._materials(helped).reader
+    with pytest.raises(TableError, match="expected a column that is a feature"):
+        elsewhere._pretest(helped, reader, rows)
 
 
 def test_a_partner_that_wins_is_registered_and_scores_whom_it_knows(
@@ -167,3 +229,27 @@ def test_a_campaign_that_counts_votes_runs_to_a_plan_in_votes(
     chances = run.read("chances")
     expected = (chances["turnout"] * chances["support"]).mean()
     assert scores["baseline"].mean() == pytest.approx(expected, abs=0.02)
+
+
+def test_the_report_shows_the_partner_and_what_was_known_from_elsewhere(
+    helped: Run, tmp_path: Path
+) -> None:
+    evaluation = told(helped.folder, "evaluation")
+    page = tmp_path / "report.html"
+    write_report(
+        page,
+        campaign={
+            **helped.campaign.campaign.model_dump(mode="json"), "sources": [],
+            "outcome": evaluation["outcome"],
+            "plan": helped.campaign.plan.model_dump(mode="json"),
+        },
+        evaluation=evaluation, plan=helped.read("plan"),
+        assignments=helped.read("assignments"), quarantine=helped.read("quarantine"),
+        messages=helped.table("messages"), run=told(helped.folder, "run"),
+    )  # fmt: skip
+    words = page.read_text()
+    for part in (
+        "Partner: acme", "Lifts that partners delivered",
+        "What was known from elsewhere", "Panel pretest: 6,000 ",
+    ):  # fmt: skip
+        assert part in words

@@ -841,3 +841,21 @@ def test_a_partners_lifts_count_only_where_made_before_the_first_delivery(
     assert told[1][2].startswith(
         "expected observed_on before the first delivery, 2012-09-01"
     )
+
+
+def test_a_panel_keeps_the_columns_it_shares_with_the_voters(tmp_path: Path) -> None:
+    answer = {
+        "source": "pretest", "message_id": "a", "value": 1.0, "weight": 2.0,
+        "transport": 0.5, "transport_sd": 0.2, "years": 40,
+    }  # fmt: skip
+    given = rows(
+        {**answer, "respondent_id": "r1"},
+        {**answer, "respondent_id": "r2", "message_id": "control"},
+        {**answer, "respondent_id": "r3", "weight": 0.0},
+        {**answer, "respondent_id": "r4", "message_id": "elsewhere"},
+        extra={"age": "years"},
+    )
+    found = taken(tiny(panel=given), tmp_path)
+    assert found.tables["panel"]["age"].tolist() == [40, 40]
+    told = reasons(found, "panel")
+    assert sorted(row[:2] for row in told) == [(3, "weight"), (4, "message_id")]

@@ -13,6 +13,7 @@ from features.voter import Encoding
 from training.reliability import reliability
 from training.response import (
     SMALL_AREA,
+    _curve,
     area_spread,
     by_area,
     fit_response,
@@ -81,6 +82,26 @@ def test_no_voter_is_predicted_by_a_fit_that_saw_its_unit(planted: Callable) -> 
     noisy = replace(test, X=X, Y=noise)
     found = fit_response(noisy, [], seed=1).predict(X, test.unit_id)
     assert np.corrcoef(found, noise)[0, 1] < 3 / np.sqrt(2_000)
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.06])
+def test_a_bend_is_followed_as_far_as_it_is_there(bend: float) -> None:
+    rng = np.random.default_rng(7)
+    p = rng.uniform(0.05, 0.95, 40_000)
+    truth = p + bend * np.sin(2 * np.pi * p)
+    y = (rng.random(len(p)) < truth).astype(float)
+    curve = _curve(p, y, np.ones(len(p)))
+    assert (np.diff(curve, axis=0) >= 0).all()
+    found = np.interp(p, *curve.T)
+    error = np.sqrt(np.mean((found - truth) ** 2))
+    assert error < 0.012
+    assert bend == 0 or error < 0.3 * np.sqrt(np.mean((p - truth) ** 2))
+
+
+def test_few_controls_leave_the_line_as_it_is() -> None:
+    p = np.linspace(0.1, 0.9, 500)
+    curve = _curve(p, 1 - p, np.ones(500))
+    np.testing.assert_array_equal(curve, [[0, 0], [1, 1]])
 
 
 def test_an_experiment_without_observed_controls_is_refused(votes) -> None:
