@@ -162,6 +162,8 @@ def chances_of(run: Run, test: MessageTest) -> Chances | None:
     """Chances of a test's voters by `write_chances`, None where one is unknown.
 
     Where turnout was not measured, the share of past elections voted in stands for it.
+    A voter's own chance comes from models that never saw its unit, so a policy that
+    goes by it can be judged on that voter.
     """
     table = run.read("chances")
     mine = table[table["experiment_id"] == test.experiment_id].set_index("voter_id")
