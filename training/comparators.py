@@ -96,11 +96,13 @@ def likely_persuadable(chances: Chances) -> Comparator:
         everyone = np.tile(flat.lift, (len(judged.Y), 1))
         values = prepared.ground.option_values(everyone, judged.arms)
         alone = only_best(values, market, permission_rows(market.allowed))
-        allowed = alone & chances.persuadable()[held, None]
+        wanted = chances.persuadable()[held]
+        allowed = alone & wanted[:, None]
         # worth per money is the area's turnout: the path then serves areas in order
         order = np.maximum(chances.likelihood()[held, None], 1e-9)
         worth = order * np.maximum(market.cost, 1e-9)
-        rows = deciding_rows(judged)
+        # a household's persuadable decide together, and take nobody else along
+        rows = together(deciding_rows(judged), wanted.astype(np.int64))
         return spend_along(worth, replace(market, allowed=allowed), rows)
 
     return policy

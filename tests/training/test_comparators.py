@@ -17,7 +17,7 @@ from training.comparators import (
 from training.evaluate import evaluate
 from training.gbm import prepare
 from training.judge import Half, Market, deciding_rows, judge_halves, spend_along
-from training.metrics import clustered_mean
+from training.metrics import clustered_mean, contacted_share
 from training.path import NOTHING
 
 SIDES = np.array(["left", "right"], dtype=object)
@@ -94,6 +94,26 @@ def test_money_that_the_persuadable_do_not_need_stays_in_hand(halves, chances) -
     for half in halves:
         got = sent(half, LIKELY_PERSUADABLE, 5.0) != NOTHING
         np.testing.assert_array_equal(got, chances.persuadable()[half.held])
+
+
+def test_the_persuadable_take_nobody_of_their_household_along(
+    planted: Callable, small_trees: dict
+) -> None:
+    """Households of two are drawn together; what is spent is what is sent."""
+    pairs, _ = planted(np.random.default_rng(4), n_households=1_000, lift=opposed)
+    rng = np.random.default_rng(5)
+    n = len(pairs.Y)
+    known = Chances(rng.uniform(size=n), rng.uniform(size=n), None, (0.4, 0.6))
+    found = comparators(known, np.full(n, "all", dtype=object))
+    for half in judged(pairs, small_trees, found):
+        wanted = known.persuadable()[half.held]
+        np.testing.assert_array_equal(
+            sent(half, LIKELY_PERSUADABLE, 5.0) != NOTHING, wanted
+        )
+        row, path = half.policies[LIKELY_PERSUADABLE]
+        assert path.spend[-1] == wanted.sum()
+        share = contacted_share(path, row, half.market.allowed, 5.0 * len(row))
+        assert share == pytest.approx(wanted.mean())
 
 
 def test_the_middle_third_is_persuadable_where_no_band_is_declared(chances) -> None:
