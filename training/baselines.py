@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from features.training_set import Arm
 from training.effects import Ground
-from training.gbm import Lifts, Prepared
+from training.gbm import Prepared
+from training.lift import Lifts
 from training.path import whole_budget_path
 
 Floats = npt.NDArray[np.float64]
@@ -73,9 +74,12 @@ class CellLift:
             return np.zeros(len(X), dtype=np.int64)
         return self.split.answers(X).astype(np.int64)
 
-    def predict(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Lifts:
+    def predict(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
-        cell, fold = self.cells(X), self.ground.folds(unit_id)
+        cell = self.cells(X)
+        fold = None if unit_id is None else self.ground.folds(unit_id)
         lift = self.lift[cell]
         return Lifts(lift, self.se[cell], self.ground.baseline(X, fold, lift))
 

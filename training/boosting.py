@@ -51,6 +51,11 @@ def binned(X: Floats32, categorical: Sequence[int]) -> lgb.Dataset:
     return data.construct()
 
 
+def categorical_columns(data: lgb.Dataset) -> list[int]:
+    """Columns that a data set from `binned` takes for category codes."""
+    return [int(column) for column in data.categorical_feature]
+
+
 def boost(
     data: lgb.Dataset,
     rows: Bools,
@@ -67,7 +72,7 @@ def boost(
         rows: Which rows to learn from, shape (n,).
         target: Shape (n,).
         weight: Shape (n,).
-        params: `n_trees` and LightGBM's own.
+        params: `n_trees` and LightGBM's own; "model" names the kind and is not read.
         seed: For feature sampling.
     """
     index = np.flatnonzero(rows)
@@ -75,7 +80,7 @@ def boost(
     part = data.subset(index.tolist()).construct()
     part.set_label(target[index])
     part.set_weight(weight[index])
-    learned = {k: v for k, v in params.items() if k != "n_trees"}
+    learned = {k: v for k, v in params.items() if k not in ("model", "n_trees")}
     settings = {**_FIXED, **learned, "seed": seed}
     return lgb.train(settings, part, num_boost_round=int(params["n_trees"]))
 
@@ -112,9 +117,18 @@ class FoldBoosters:
         with ThreadPoolExecutor(N_THREADS) as pool:
             return cls(tuple(pool.map(one, range(int(fold.max()) + 1))))
 
-    def predict(self, X: Floats32, fold: Ints) -> Floats:
-        """Prediction for every voter by the booster of its fold, shape (n,)."""
-        found = np.empty(len(X))
+    def predict(self, X: Floats32, fold: Ints | None) -> Floats:
+        """Prediction for every voter by the booster of its fold, shape (n,).
+
+        Args:
+            X: Shape (n, n_features).
+            fold: Shape (n,); None for voters that no booster saw: the mean of all.
+        """
+        found = np.zeros(len(X))
+        if fold is None:
+            for booster in self.boosters:
+                found += predicted(booster, X) / len(self.boosters)
+            return found
         for k, booster in enumerate(self.boosters):
             mine = fold == k
             if mine.all():

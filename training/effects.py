@@ -32,6 +32,8 @@ MIN_MEASURED = 2
 MIN_POOLED = 3
 """Fewer messages than this do not say how far messages differ: none is shrunken."""
 MIN_POOLED_IN_ISSUE = 5
+MAX_CHANNEL_SE = 0.2
+"""Channels whose multipliers are known worse than this are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Nuisance:
     observed: FoldBoosters | None
 
     def observed_probability(
-        self, X: npt.NDArray[np.float32], fold: Ints
+        self, X: npt.NDArray[np.float32], fold: Ints | None
     ) -> Floats | None:
         """Probability that the outcome is observed, shape (n,), or None."""
         if self.observed is None:
@@ -174,7 +176,7 @@ def average_effects(
     mix[test.message_of_arm[1:] - 1, np.arange(len(test.arms))] = share
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
-    groups = _pools([issue_of[m] for m in test.messages])
+    groups = pools([issue_of[m] for m in test.messages])
     known, spread = _with_prior(test, raw, covariance, prior)
     shrunken, shrunken_se = shrink(known, spread, groups)
     channel, channel_se = _channel_multipliers(
@@ -214,7 +216,7 @@ def _with_prior(
     return found.mean, found.covariance
 
 
-def _pools(issues: Sequence[str]) -> list[str]:
+def pools(issues: Sequence[str]) -> list[str]:
     """Messages are pooled within an issue that has enough of them, else together."""
     return [i if issues.count(i) >= MIN_POOLED_IN_ISSUE else "" for i in issues]
 
@@ -277,6 +279,42 @@ def _channel_multipliers(
     return 1.0 + kept * (ratio - 1.0), np.sqrt(kept * noise)
 
 
+def sharpest_lifts(
+    test: MessageTest,
+    effects: AverageEffects,
+    response: Floats,
+    observed_probability: Floats | None,
+) -> Floats:
+    """Lift of every message by the design's mix of channels, with the least noise.
+
+    A channel that does κ times as much says κ times as much of a message's lift: the
+    scores of a message's arms are combined with weights κ_a e_a / Σ κ_b² e_b. Where
+    there is one channel, or what channels do is not known well, it is Γ_m − Γ_0.
+
+    Args:
+        test: The experiment, arms as sent.
+        effects: Its average effects.
+        response: Cross-fitted E[Y | x], shape (n,).
+        observed_probability: Shape (n,), or None.
+
+    Returns:
+        Centred by message, shape (n, M).
+    """
+    scores = doubly_robust_scores(test, response, observed_probability)
+    arm_lift = scores[:, 1:] - scores[:, :1]
+    share = test.propensities[:, 1:].mean(axis=0)
+    kappa = np.ones(len(test.arms))
+    if len(test.channels) > 1 and (effects.channel_se < MAX_CHANNEL_SE).all():
+        of_arm = [test.channels.index(arm.channel) for arm in test.arms]
+        kappa = np.maximum(effects.channel, 0.0)[of_arm]
+    combine = np.zeros((len(test.arms), len(test.messages)))
+    combine[np.arange(len(test.arms)), test.message_of_arm[1:] - 1] = kappa * share
+    scale = (combine * kappa[:, None]).sum(axis=0)
+    lift = arm_lift @ np.divide(combine, scale, out=combine, where=scale > 0)
+    centred: Floats = lift - lift.mean(axis=0)
+    return centred
+
+
 @dataclass(frozen=True)
 class Ground:
     """What every lift model of a test stands on.
@@ -297,11 +335,18 @@ class Ground:
     effects: AverageEffects
     share: Floats
 
-    def folds(self, unit_id: npt.NDArray[np.object_]) -> Ints:
-        """Fold of every voter: whose trees never saw that unit, shape (n,)."""
-        return unit_folds(unit_id, N_FOLDS, salt=self.salt)
+    def folds(self, unit_id: npt.NDArray[np.object_], n_folds: int = N_FOLDS) -> Ints:
+        """Fold of every voter: whose fit never saw that unit, shape (n,).
 
-    def baseline(self, X: npt.NDArray[np.float32], fold: Ints, lift: Floats) -> Floats:
+        Args:
+            unit_id: Coarsest unit of every voter, shape (n,).
+            n_folds: A multiple of `N_FOLDS` splits each of its folds further.
+        """
+        return unit_folds(unit_id, n_folds, salt=self.salt)
+
+    def baseline(
+        self, X: npt.NDArray[np.float32], fold: Ints | None, lift: Floats
+    ) -> Floats:
         """Outcome without any message: the response less what the mix added, (n,)."""
         control: Floats = self.nuisance.response.predict(X, fold) - lift @ self.share
         return control

@@ -4,7 +4,7 @@ Turns the judged halves of a message test into policy values, paired differences
 cost curve, calibration, segments and checks; says in one sentence what they mean.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.boosting import binned
 from training.effects import AverageEffects, lay_ground
+from training.gate import (
+    BLOCKING,
+    GATE_ALPHA,
+    SPLIT_ALPHA,
+    blocked_by,
+    is_above_zero,
+    spent_alpha,
+)
+from training.heterogeneity import best_linear_predictor, lift_groups
 from training.judge import (
     BASELINES,
     UNTARGETED,
@@ -24,17 +34,18 @@ from training.judge import (
     judge_halves,
     spend_along,
 )
+from training.judged import Judged, joined
 from training.metrics import (
     Interval,
-    area_weights,
     attrition_p_value,
     calibration_slope,
     clustered_mean,
-    contacted_share,
     permute_within_blocks,
     sample_ratio_p_value,
 )
 from training.partner import PARTNER, winning_partner
+from training.rate import TOC_SHARES, rate_of
+from training.sample_ratio import block_p_values, holm
 
 Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -61,11 +72,19 @@ DESCRIPTIONS = {
     "turnout is likely first.",
     "segment_best": "Each group the message that did most in it.",
 }
+INSTEAD = {
+    "nobody": "send nothing",
+    "single_best": "send the single best message to random people",
+    "best_mix": "send the best mix of messages to random people",
+    "champion": "go on with the present champion",
+}
 SMALL_CELL = 20
 """No figure speaks of fewer people than this."""
 N_CALIBRATION_GROUPS = 10
-N_CURVE = 25
-SURE_OF_A_SPLIT = 3.09
+N_MESSAGE_GROUPS = 5
+MIN_TOLD = 300
+"""A message sent to fewer people than this has no heterogeneity told by itself."""
+SURE_OF_HETEROGENEITY = 0.05
 ALARM = 0.001
 """A sample-ratio or attrition p-value below this is an alarm."""
 
@@ -77,8 +96,12 @@ def evaluate(
     *,
     segment: npt.NDArray[np.object_],
     champion_values: Floats | None = None,
+    attempt: int = 1,
 ) -> Json:
     """Values, differences and checks of one experiment, as plain JSON values.
+
+    Where the group sizes are not the design's, or outcomes go missing unalike, nothing
+    is promoted: what is in use stays, else the best untargeted policy.
 
     Args:
         test: The experiment, arms as sent, n voters.
@@ -87,47 +110,42 @@ def evaluate(
         segment: Segment of every voter, shape (n,).
         champion_values: What the present champion predicts for every voter and arm by
             trees that did not see the voter, shape (n, A); None without one.
+        attempt: The how-manieth promotion attempt of the campaign this is, from 1: a
+            gate tried often asks for more certainty each time.
     """
     if champion_values is not None:
         halves = [_with_champion(test, half, champion_values) for half in halves]
-    judged = _Judged(test, market, halves)
-    differences = {
-        name: judged.difference("personalised", name)
-        for name in judged.names
-        if name != "personalised"
-    }
-    best_baseline, best_untargeted = judged.best(BASELINES), judged.best(UNTARGETED)
-    split_gain = judged.difference("one_covariate", best_untargeted)
-    # comparators are shown, and decide nothing
-    gate = {n: d for n, d in differences.items() if n in (*BASELINES, "champion")}
-    verdict = _verdict(gate, split_gain)
-    partner = winning_partner(judged.names, judged.difference)
-    champion = partner or _champion(verdict, judged)
-    if partner or champion == "champion":
-        # both personalise, and beat every baseline
-        verdict = "personalise"
+    judged, checks = Judged.of(test, market, halves), trust(test)
+    decided = decide(judged, blocked_by(checks), attempt=attempt)
+    differences = decided.differences
     return {
         "n_units": len(np.unique(test.unit)),
         "n_voters": len(test.Y),
         "n_observed": int(test.observed.sum()),
         "n_arms": len(test.arms),
-        "policies": {name: judged.row(name) for name in judged.names},
+        "policies": {name: _policy_row(judged, name) for name in judged.names},
         "differences": {name: d.as_dict() for name, d in differences.items()},
-        "best_baseline": best_baseline,
-        "gain_from_personalising": differences[best_baseline].as_dict(),
-        "gain_from_one_split": split_gain.as_dict(),
-        "verdict": verdict,
-        "champion": champion,
-        "curve": judged.curve(),
-        "area": judged.areas(),
+        "best_baseline": decided.best_baseline,
+        "gain_from_personalising": differences[decided.best_baseline].as_dict(),
+        "gain_from_one_split": decided.split_gain.as_dict(),
+        "verdict": decided.verdict,
+        "champion": decided.champion,
+        "gate": {
+            "attempt": attempt,
+            "alpha": spent_alpha(attempt),
+            "blocked_by": decided.blocked_by,
+        },
+        "curve": _curve_rows(judged),
+        "area": _areas(judged),
         "partners": _partners(judged),
         "calibration": _calibration(test, halves),
+        "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
         "segments": _segments(test, halves, segment),
-        "checks": _checks(test),
+        "checks": checks,
     }
 
 
-def _partners(judged: "_Judged") -> Json:
+def _partners(judged: Judged) -> Json:
     """What every partner's lifts gain over the best baseline and personalising."""
     best = judged.best(BASELINES)
     return {
@@ -150,7 +168,7 @@ def partner_slope(
         halves: From `judge_halves`.
         delivered: Its lift of every voter and message, shape (n, M).
     """
-    scores = _joined(halves, lambda half: half.message_scores)
+    scores = joined(halves, lambda half: half.message_scores)
     return calibration_slope(scores[:, 1:] - scores[:, :1], delivered, test.cluster)
 
 
@@ -161,136 +179,128 @@ def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
     return replace(half, policies={**half.policies, "champion": policy})
 
 
-class _Judged(NamedTuple):
-    """Both halves as one test: every voter judged once."""
+def _policy_row(judged: Judged, name: str) -> Json:
+    return {
+        "label": LABELS.get(name, name),
+        "description": DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
+        "gain": judged.gain(name).as_dict(),
+        "gain_ipw": judged.gain_by_weighting(name).as_dict(),
+        "spend_per_voter_usd": judged.spent(name),
+        "contacted_share": judged.contacted(name),
+    }
 
-    test: MessageTest
-    market: Market
-    halves: Sequence[Half]
 
-    @property
-    def names(self) -> list[str]:
-        return list(self.halves[0].policies)
-
-    def realised(self, policy: str, spend: float) -> Floats:
-        """Lift realised by every voter, shape (n,)."""
-        return _joined(self.halves, lambda half: half.realised(policy, spend))
-
-    def difference(self, one: str, other: str) -> Interval:
-        """Paired difference of two policies at the campaign's spend."""
-        spend = self.market.spend
-        paired = self.realised(one, spend) - self.realised(other, spend)
-        return clustered_mean(paired, self.test.cluster)
-
-    def row(self, name: str) -> Json:
-        gain = clustered_mean(self.realised(name, self.market.spend), self.test.cluster)
-        share = [
-            contacted_share(
-                path, row, half.market.allowed, self.market.spend * len(row)
-            )
-            for half in self.halves
-            for row, path in [half.policies[name]]
-        ]
-        return {
-            "label": LABELS.get(name, name),
-            "description": DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
-            "gain": gain.as_dict(),
-            "spend_per_voter_usd": self._spent(name),
-            "contacted_share": float(np.mean(share)),
+def _curve_rows(judged: Judged) -> list[Json]:
+    """Gain at every spend, with intervals."""
+    return [
+        {
+            "spend_per_voter_usd": float(spend),
+            "policy": name,
+            "gain": gain.value,
+            "low": gain.low,
+            "high": gain.high,
         }
-
-    def _spent(self, name: str) -> float:
-        """What a policy spends: less than the spend where nothing more is worth it."""
-        spent = []
-        for half in self.halves:
-            row, path = half.policies[name]
-            most = float(path.spend[-1]) if len(path.spend) else 0.0
-            spent.append(min(most / len(row), self.market.spend))
-        return float(np.mean(spent))
-
-    def best(self, names: Sequence[str]) -> str:
-        """The policy of the highest value within the training halves."""
-
-        def value(name: str) -> float:
-            return sum(half.training_values[name] for half in self.halves)
-
-        return max(names, key=value)
-
-    def spends(self) -> Floats:
-        """Spends per voter from 0 to the dearest arm, the campaign's own among them."""
-        grid = np.linspace(0.0, float(self.market.cost.max()), N_CURVE)
-        return np.union1d(grid, [min(self.market.spend, grid[-1])])
-
-    def curve(self) -> list[Json]:
-        """Gain at every spend, with intervals."""
-        rows = []
-        for name in self.names:
-            for spend in self.spends():
-                gain = clustered_mean(self.realised(name, spend), self.test.cluster)
-                rows.append(
-                    {
-                        "spend_per_voter_usd": float(spend),
-                        "policy": name,
-                        "gain": gain.value,
-                        "low": gain.low,
-                        "high": gain.high,
-                    }
-                )
-        return rows
-
-    def areas(self) -> Json:
-        """Mean gain over the whole cost curve, alone and less the best mix."""
-        spends = self.spends()
-        weights = area_weights(spends)
-        total = {
-            name: sum(
-                w * self.realised(name, s) for w, s in zip(weights, spends, strict=True)
-            )
-            for name in self.names
-        }
-        household = self.test.cluster
-        found = {n: clustered_mean(np.asarray(t), household) for n, t in total.items()}
-        paired = np.asarray(total["personalised"]) - np.asarray(total["best_mix"])
-        found["personalised_less_best_mix"] = clustered_mean(paired, household)
-        return {name: area.as_dict() for name, area in found.items()}
+        for name, curve in judged.curves.items()
+        for spend, gain in zip(curve.spend, curve.gains, strict=True)
+    ]
 
 
-def _joined(halves: Sequence[Half], of: Callable[[Half], Floats]) -> Floats:
-    """A value of every voter from the half that judged it, in the test's order."""
-    found = [of(half) for half in halves]
-    joined = np.empty((len(halves[0].held), *found[0].shape[1:]))
-    for half, values in zip(halves, found, strict=True):
-        joined[half.held] = values
-    return joined
+def _areas(judged: Judged) -> Json:
+    """Mean gain over the whole cost curve, alone and less the best mix."""
+    found = {name: curve.area for name, curve in judged.curves.items()}
+    paired = judged.curves["personalised"].less(judged.curves["best_mix"])
+    found["personalised_less_best_mix"] = paired.area
+    return {name: area.as_dict() for name, area in found.items()}
 
 
-def _verdict(differences: Mapping[str, Interval], split_gain: Interval) -> Verdict:
-    """The gate: above every baseline, and the champion, by its lower 95 % bound.
+class Decision(NamedTuple):
+    """What the gate decides, and on what.
+
+    Attributes:
+        verdict: Whether personalising, or one split, is shown to pay.
+        champion: The policy to use.
+        differences: Personalised less every other policy, at the campaign's spend;
+            what is no baseline, nor the champion, is shown and decides nothing.
+        split_gain: The best split less the best untargeted policy.
+        best_baseline: By its value within the training halves.
+        blocked_by: Checks that forbid a promotion.
+    """
+
+    verdict: Verdict
+    champion: str
+    differences: Mapping[str, Interval]
+    split_gain: Interval
+    best_baseline: str
+    blocked_by: Sequence[str]
+
+
+def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Decision:
+    """The gate.
+
+    Personalising has to beat the baselines and the champion; what campaigns do today
+    and what partners deliver is shown beside them and does not raise the bar. A
+    partner's lifts are promoted where they beat all of these and personalising too.
+
+    Args:
+        judged: Every policy on voters that no model saw.
+        blocked: Checks that forbid a promotion, from `gate.blocked_by`.
+        attempt: The how-manieth promotion attempt of the campaign this is, from 1.
+    """
+    differences = {
+        name: judged.difference("personalised", name)
+        for name in judged.names
+        if name != "personalised"
+    }
+    best_untargeted = judged.best(UNTARGETED)
+    split_gain = judged.difference("one_covariate", best_untargeted)
+    verdict: Verdict = "not_worth_personalising"
+    champion = "champion" if "champion" in judged.names else best_untargeted
+    if not blocked:
+        rivals = {n: differences[n] for n in _rivals(judged)}
+        verdict = _verdict(rivals, split_gain, attempt)
+        partner = winning_partner(
+            judged.names, judged.difference, alpha=spent_alpha(attempt)
+        )
+        champion = partner or _champion(verdict, judged)
+        if partner or champion == "champion":
+            # both personalise, and beat every baseline
+            verdict = "personalise"
+    best = judged.best(BASELINES)
+    return Decision(verdict, champion, differences, split_gain, best, blocked)
+
+
+def _rivals(judged: Judged) -> list[str]:
+    return [name for name in (*BASELINES, "champion") if name in judged.names]
+
+
+def _verdict(
+    differences: Mapping[str, Interval], split_gain: Interval, attempt: int = 1
+) -> Verdict:
+    """The gate: above every baseline, and the champion, as surely as the attempt asks.
 
     Which baseline is best is uncertain too; to beat all of them is to beat the best,
     and needs no allowance for having chosen it (intersection-union test).
     """
-    if all(difference.low > 0 for difference in differences.values()):
+    alpha = spent_alpha(attempt)
+    if all(is_above_zero(d, alpha=alpha) for d in differences.values()):
         return "personalise"
-    # the split is chosen among many: held to 99.9 %, or null data pass too often
-    if split_gain.value > SURE_OF_A_SPLIT * split_gain.se:
+    if is_above_zero(split_gain, alpha=spent_alpha(attempt, alpha=SPLIT_ALPHA)):
         return "one_split_suffices"
     return "not_worth_personalising"
 
 
-def _champion(verdict: Verdict, judged: _Judged) -> str:
+def _champion(verdict: Verdict, judged: Judged) -> str:
     present = "champion" in judged.names
-    if present and verdict != "personalise" and _beats_baselines(judged, "champion"):
-        return "champion"
+    if present and verdict != "personalise":
+        rivals = [judged.difference("champion", name) for name in BASELINES]
+        # to stay is no promotion: it spends nothing, however often it is asked
+        if all(is_above_zero(r, alpha=GATE_ALPHA) for r in rivals):
+            return "champion"
     if verdict == "personalise":
         return "personalised"
     if verdict == "one_split_suffices":
         return "one_covariate"
     return judged.best(UNTARGETED)
-
-
-def _beats_baselines(judged: _Judged, policy: str) -> bool:
-    return all(judged.difference(policy, name).low > 0 for name in BASELINES)
 
 
 def message_rows(
@@ -357,44 +367,74 @@ def channel_rows(
 
 def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
-    lift = _joined(halves, lambda half: half.lift)
-    scores = _joined(halves, lambda half: half.message_scores)
-    realised = scores[:, 1:] - scores[:, :1]
-    slope = calibration_slope(realised, lift, test.cluster)
-    edges = np.quantile(lift, np.linspace(0, 1, N_CALIBRATION_GROUPS + 1)[1:-1])
-    group = np.searchsorted(np.unique(edges), lift, side="right")
-    groups = []
-    for g in np.unique(group):
-        mine = group == g
-        if mine.any(axis=1).sum() < SMALL_CELL:
-            continue
-        groups.append(
-            {
-                "message_id": "all",
-                "predicted": float(lift[mine].mean()),
-                "realised": _ratio_mean(realised, mine, test.cluster).as_dict(),
-                "n": int(mine.any(axis=1).sum()),
-            }
-        )
-    return {"slope": slope.as_dict(), "groups": groups}
+    lift, realised = _predicted_and_realised(halves)
+    found = best_linear_predictor(realised, lift, test.cluster)
+    groups = lift_groups(
+        realised, lift, test.cluster,
+        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL,
+    )  # fmt: skip
+    told = [{"message_id": "all", **group.as_dict()} for group in groups]
+    return {"slope": found.slope.as_dict(), "groups": told}
 
 
-def _ratio_mean(
-    values: Floats, mine: npt.NDArray[np.bool_], cluster: npt.NDArray[np.int64]
-) -> Interval:
-    """Clustered mean over the (voter, message) pairs of a group."""
-    size = mine.sum()
-    mean = float(values[mine].mean())
-    totals = np.bincount(cluster, np.where(mine, values - mean, 0.0).sum(axis=1))
-    return Interval.of(mean, se=float(np.sqrt((totals**2).sum()) / size))
+def _predicted_and_realised(halves: Sequence[Half]) -> tuple[Floats, Floats]:
+    """Lift of every voter and message as predicted and as scored, (n, M) each."""
+    lift = joined(halves, lambda half: half.lift)
+    scores = joined(halves, lambda half: half.message_scores)
+    return lift, scores[:, 1:] - scores[:, :1]
+
+
+def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Json:
+    """Best linear predictor, RATE and calibration, pooled and message by message.
+
+    A message sent to fewer than `MIN_TOLD` people is not told by itself: so few give no
+    normal errors. Which messages differ is decided by Holm over all told.
+
+    Args:
+        test: The experiment, n voters, M messages.
+        lift: Predicted by a model that did not see the voter, shape (n, M).
+        realised: Γ_m − Γ_0, shape (n, M).
+    """
+    pooled = best_linear_predictor(realised, lift, test.cluster)
+    sent = np.bincount(test.by_message().arm, minlength=1 + len(test.messages))[1:]
+    rows = [
+        _message_heterogeneity(message, realised[:, m], lift[:, m], test.cluster)
+        for m, message in enumerate(test.messages)
+        if sent[m] >= MIN_TOLD
+    ]
+    p_values = np.array([row["p_value"] for row in rows])
+    found = holm(p_values, alpha=SURE_OF_HETEROGENEITY)
+    for row, surely in zip(rows, found, strict=True):
+        row["found"] = bool(surely)
+    return {"pooled": pooled.as_dict(), "messages": rows}
+
+
+def _message_heterogeneity(
+    message: str, realised: Floats, lift: Floats, cluster: npt.NDArray[np.int64]
+) -> Json:
+    rate = rate_of(realised, lift, cluster)
+    groups = lift_groups(
+        realised, lift, cluster, n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL
+    )
+    return {
+        "message_id": message,
+        **best_linear_predictor(realised, lift, cluster).as_dict(),
+        "autoc": rate.autoc.as_dict(),
+        "qini": rate.qini.as_dict(),
+        "rate_p_value": rate.p_value,
+        "toc": [
+            {"share": share, **toc.as_dict()}
+            for share, toc in zip(TOC_SHARES, rate.toc, strict=True)
+        ],
+        "groups": [group.as_dict() for group in groups],
+    }
 
 
 def _segments(
     test: MessageTest, halves: Sequence[Half], segment: npt.NDArray[np.object_]
 ) -> list[Json]:
     """Realised lift of every message in every segment, small cells left out."""
-    scores = _joined(halves, lambda half: half.message_scores)
-    realised = scores[:, 1:] - scores[:, :1]
+    _, realised = _predicted_and_realised(halves)
     rows = []
     for name, where in pd.Series(segment).groupby(segment).groups.items():
         at = np.asarray(where)
@@ -414,14 +454,22 @@ def _segments(
     return rows
 
 
-def _checks(test: MessageTest) -> Json:
+def trust(test: MessageTest) -> Json:
+    """Whether a test can be believed: group sizes, missing outcomes, rare arms."""
     ratio = sample_ratio_p_value(test.arm, test.propensities, test.drawn)
+    blocks = block_p_values(test.arm, test.propensities, test.drawn, test.block)
+    n_broken = int(holm(blocks, alpha=ALARM).sum())
     attrition = attrition_p_value(
         test.observed, test.arm, test.propensities, test.cluster
     )
     offered = test.propensities[test.propensities > 0]
     return {
-        "sample_ratio": {"p_value": ratio, "ok": ratio >= ALARM},
+        "sample_ratio": {
+            "p_value": ratio,
+            "ok": ratio >= ALARM and not n_broken,
+            "n_blocks": len(blocks),
+            "n_blocks_broken": n_broken,
+        },
         "attrition": {
             "p_value": attrition,
             "ok": attrition >= ALARM,
@@ -439,6 +487,7 @@ def permuted_gain(
     issue_of: Mapping[str, str],
     params: Mapping[str, Any],
     seed: int,
+    texts: MessageFeatures | None = None,
 ) -> Interval:
     """The gain from personalising with the treatment labels shuffled: must be nil.
 
@@ -447,8 +496,9 @@ def permuted_gain(
         market: Price, permission and spend.
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
-        params: Settings of the trees.
-        seed: Shuffling, halves and trees.
+        params: Settings of the learner.
+        seed: Shuffling, halves and learner.
+        texts: What the messages say, for learners that read it.
     """
     rng = np.random.default_rng(seed)
     shuffled = replace(
@@ -461,8 +511,9 @@ def permuted_gain(
         issue_of=issue_of,
         settings=lambda *_: params,
         seed=seed,
+        texts=texts,
     )
-    judged = _Judged(shuffled, market, halves)
+    judged = Judged.of(shuffled, market, halves)
     return judged.difference("personalised", judged.best(BASELINES))
 
 
@@ -503,6 +554,13 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     }
     told = f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
     rival = LABELS[evaluated["best_baseline"]].lower()
+    blocked = evaluated["gate"]["blocked_by"]
+    if blocked:
+        why = " and ".join(BLOCKING[name] for name in blocked)
+        return (
+            f"Nothing is promoted: {why}, so what the test shows cannot be trusted; "
+            f"{INSTEAD[evaluated['champion']]} until it is mended."
+        )
     if evaluated["champion"] == "champion":
         return (
             "Keep personalising with the present champion: what was learnt now adds "
@@ -528,12 +586,12 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             "One split suffices: treating two groups differently beats treating all "
             f"alike, and personalising further adds {told}, which may be nothing."
         )
-    instead = {
-        "nobody": "send nothing",
-        "single_best": "send the single best message to random people",
-        "best_mix": "send the best mix of messages to random people",
-    }
+    unsure = ""
+    if gain["low"] > 0:
+        attempt = evaluated["gate"]["attempt"]
+        unsure = f" (too unsure to be promoted at attempt {attempt} of the campaign)"
     return (
         f"Personalising is not shown to pay: it adds {told} of '{label}' per voter "
-        f"over the best alternative ({rival}); {instead[evaluated['champion']]}."
+        f"over the best alternative ({rival}){unsure}; "
+        f"{INSTEAD[evaluated['champion']]}."
     )

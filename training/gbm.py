@@ -19,9 +19,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.boosting import FoldBoosters, binned, boost, predicted
-from training.effects import Ground, doubly_robust_scores, lay_ground
+from training.effects import (
+    Ground,
+    doubly_robust_scores,
+    lay_ground,
+    sharpest_lifts,
+)
+from training.lift import Lifts
 from training.metrics import calibration_slope
 
 Floats = npt.NDArray[np.float64]
@@ -34,20 +41,6 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
 }  # fmt: skip
 MIN_SENT = 300
 """A message observed on fewer people than this gets no heterogeneity of its own."""
-
-
-class Lifts(NamedTuple):
-    """Predictions; axis 0 is the voter, axis 1 the message.
-
-    Attributes:
-        lift: Outcome units, shape (n, M).
-        se: Standard deviation of τ_m(x) around it, shape (n, M).
-        baseline: Outcome without any message, shape (n,).
-    """
-
-    lift: Floats
-    se: Floats
-    baseline: Floats
 
 
 @dataclass(frozen=True)
@@ -92,24 +85,30 @@ class GbmLift:
     own: tuple[FoldBoosters | None, ...]
     calibration: Calibration
 
-    def predict(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Lifts:
+    def predict(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> Lifts:
         """Lift of every message for every voter.
 
         Args:
             X: Features, shape (n, n_features).
-            unit_id: Coarsest unit of every voter, shape (n,).
+            unit_id: Coarsest unit of every voter, shape (n,): a voter who may have
+                been trained on meets the trees that never saw its unit. None for
+                voters known to be new, who get the mean of all trees.
         """
-        fold = self.ground.folds(unit_id)
-        C, D = _trees(self.common, self.own, X, fold)
-        deviation, variance = self.calibration.heterogeneity(C, D)
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        deviation, variance = self.deviation(X, unit_id)
         lift = self.ground.effects.shrunken + deviation
         se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
         return Lifts(lift, se, self.ground.baseline(X, fold, lift))
 
-    def variance(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Floats:
-        """Variance of lift between voters by message, unseen part included, (M,)."""
-        seen = self.predict(X, unit_id).lift.var(axis=0)
-        return np.asarray(seen + self.calibration.unexplained, dtype=np.float64)
+    def deviation(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Lift less the average effect, and its variance, shape (n, M) each."""
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        C, D = _trees(self.common, self.own, X, fold)
+        return self.calibration.heterogeneity(C, D)
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
@@ -150,8 +149,14 @@ class Prepared:
         fold: Shape (n,).
         ground: Nuisances and average effects.
         scores: Γ by message, shape (n, 1 + M).
+        lift: Lift of each message by the design's mix of channels as a score whose
+            noise is least, centred, shape (n, M).
         residual: Y less the expected outcome of the voter's own arm, 0 where missing.
         weight: 1 / P(observed), 0 where missing, shape (n,).
+        categorical: Columns of X that hold category codes.
+        issue_of: Issue of every message.
+        texts: What the messages say, for learners that read it; None where nobody
+            read them.
     """
 
     test: MessageTest
@@ -159,8 +164,12 @@ class Prepared:
     fold: Ints
     ground: Ground
     scores: Floats
+    lift: Floats
     residual: Floats
     weight: Floats
+    categorical: tuple[int, ...]
+    issue_of: Mapping[str, str]
+    texts: MessageFeatures | None = None
 
 
 def prepare(
@@ -169,6 +178,7 @@ def prepare(
     issue_of: Mapping[str, str],
     *,
     seed: int,
+    texts: MessageFeatures | None = None,
 ) -> Prepared:
     """Bin, cross-fit the nuisances and score, once for all settings of the trees.
 
@@ -177,6 +187,7 @@ def prepare(
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
         seed: Folds and LightGBM.
+        texts: Features of at least its messages, for learners that read them.
     """
     data = binned(test.X, categorical)
     ground = lay_ground(test, data, issue_of, seed=seed)
@@ -193,8 +204,12 @@ def prepare(
         fold=fold,
         ground=ground,
         scores=doubly_robust_scores(merged, response, seen),
+        lift=sharpest_lifts(test, ground.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
         weight=test.observed / (np.ones(len(test.Y)) if seen is None else seen),
+        categorical=tuple(categorical),
+        issue_of=dict(issue_of),
+        texts=texts,
     )
 
 
@@ -277,7 +292,7 @@ def _trees(
     common: FoldBoosters,
     own: Sequence[FoldBoosters | None],
     X: Floats32,
-    fold: Ints,
+    fold: Ints | None,
 ) -> tuple[Floats, Floats]:
     """C, shape (n,), and D, shape (n, M), 0 for a message without trees."""
     D = np.zeros((len(X), len(own)))
@@ -303,7 +318,7 @@ def calibrate(scores: Floats, C: Floats, D: Floats, cluster: Ints) -> Calibratio
     precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
     weight = _shared_weights(lift, c, d, precision)
     combined = weight[0] * c + weight[1] * d
-    slope, slope_se = _slopes(lift, combined, cluster)
+    slope, slope_se = slopes(lift, combined, cluster)
     # E[(τ − ŝ h)²] = w(1 − w) Var(h) where h is the truth plus independent noise
     spread = weight[0] * (1 - weight[0]) * np.var(c)
     own = d.var(axis=0)
@@ -327,8 +342,17 @@ def _shared_weights(lift: Floats, c: Floats, d: Floats, precision: Floats) -> Fl
     return np.clip(weight, 0.0, 1.0)
 
 
-def _slopes(lift: Floats, combined: Floats, cluster: Ints) -> tuple[Floats, Floats]:
-    """Slope of each message, pulled to 1 as far as its own is uncertain."""
+def slopes(lift: Floats, combined: Floats, cluster: Ints) -> tuple[Floats, Floats]:
+    """Slope of each message, pulled to 1 as far as its own is uncertain.
+
+    Args:
+        lift: Γ_m − Γ_0, centred by message, shape (n, M).
+        combined: Held-out deviation from the average effect, shape (n, M).
+        cluster: Shape (n,).
+
+    Returns:
+        Slope and its standard error, shape (M,) each; 0 where nothing was predicted.
+    """
     n_messages = lift.shape[1]
     found = [
         calibration_slope(lift[:, [m]], combined[:, [m]], cluster)

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.message import MessageFeatures
 from features.training_set import MessageTest
 from training.baselines import CellLift, one_covariate, untargeted
-from training.gbm import GbmLift, Prepared, fit_gbm, prepare
+from training.gbm import Prepared, prepare
+from training.learn import fit_lift
+from training.lift import LiftModel
 from training.metrics import realised_lift
 from training.path import SpendPath, pooled_rows, whole_budget_path
 from training.split import unit_folds
@@ -26,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 Settings = Callable[[Prepared, str], Mapping[str, Any]]
-"""Training half and its name → settings of the trees (tuned, or the defaults)."""
+"""Training half and its name → settings of the learner (tuned, or the defaults)."""
 
 HALVES = ("half0", "half1")
 """Names of the two training halves; each is judged on the other's units."""
@@ -82,7 +85,7 @@ class Half:
         lift: Personalised lift of the judged, shape (n_held, M).
         policies: By name.
         training_values: Value of every baseline within the training half.
-        params: Settings of the trees.
+        params: Settings of the learner.
     """
 
     held: Bools
@@ -94,12 +97,19 @@ class Half:
     training_values: Mapping[str, float]
     params: Mapping[str, Any]
 
-    def realised(self, policy: str, spend: float) -> Floats:
-        """Lift realised by every judged voter at a spend per voter."""
+    def realised(
+        self, policy: str, spend: float, scores: Floats | None = None
+    ) -> Floats:
+        """Lift realised by every judged voter at a spend per voter.
+
+        Args:
+            policy: Name.
+            spend: USD per voter.
+            scores: Other scores than Γ to judge by, shape (n_held, 1 + A).
+        """
         row, path = self.policies[policy]
-        return realised_lift(
-            self.scores, path, row, self.market.allowed, spend * len(row)
-        )
+        by = self.scores if scores is None else scores
+        return realised_lift(by, path, row, self.market.allowed, spend * len(row))
 
 
 def spend_along(
@@ -206,6 +216,7 @@ def judge_halves(
     issue_of: Mapping[str, str],
     settings: Settings,
     seed: int,
+    texts: MessageFeatures | None = None,
     comparators: Mapping[str, Comparator] = MappingProxyType({}),
 ) -> list[Half]:
     """Fit on each half, judge on the other.
@@ -215,21 +226,22 @@ def judge_halves(
         market: Price, permission and spend of the n voters.
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
-        settings: Called once for each training half.
-        seed: Halves, folds and trees.
+        settings: Called once for each training half; see `training.learn.fit_lift`.
+        seed: Halves, folds and learner.
+        texts: What the messages say, for learners that read it.
         comparators: Other policies to show, by name.
     """
     found = []
     for label in HALVES:
         held = ~training_half(test, label, seed=seed)
         mine, price = test.take(~held), market.take(~held)
-        prepared = prepare(mine, categorical, issue_of, seed=seed)
+        prepared = prepare(mine, categorical, issue_of, seed=seed, texts=texts)
         params = settings(prepared, label)
         split = _one_covariate(prepared, mine, price, categorical)
         judged = _judge_half(
             test.take(held),
             market.take(held),
-            fit_gbm(prepared, params, seed=seed),
+            fit_lift(prepared, params, seed=seed),
             split,
             seed,
         )
@@ -252,10 +264,11 @@ def _one_covariate(
 
 
 def _judge_half(
-    judged: MessageTest, market: Market, model: GbmLift, split: CellLift, seed: int
+    judged: MessageTest, market: Market, model: LiftModel, split: CellLift, seed: int
 ) -> dict[str, Any]:
     """What a half knows of its judged voters."""
-    lift = model.predict(judged.X, judged.unit_id).lift
+    # nobody of the judged was trained on
+    lift = model.predict(judged.X).lift
     policies = baseline_policies(judged, market, untargeted(model.ground), split)
     values = model.ground.option_values(lift, judged.arms)
     rng = np.random.default_rng(seed)

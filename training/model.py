@@ -7,8 +7,9 @@ date, the encoding and one lift model per experiment. Saved as JSON and LightGBM
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,43 +19,51 @@ from features.ingest import TableSource, map_columns
 from features.partner import LIFT_PREFIX
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
-from training.baselines import CellLift
-from training.effects import Ground
-from training.gbm import GbmLift, Lifts
+from training.lift import LiftModel, Lifts
 from training.metrics import Z95
 from training.partner import PartnerLift
 
 Floats = npt.NDArray[np.float64]
 
 
-class LiftModel(Protocol):
-    """What every lift model can do."""
-
-    @property
-    def ground(self) -> Ground:
-        """Nuisances and average effects."""
-
-    def predict(
-        self, X: npt.NDArray[np.float32], unit_id: npt.NDArray[np.object_]
-    ) -> Lifts:
-        """Lift, its standard deviation and the baseline outcome."""
-
-    def save(self, folder: Path) -> None:
-        """Write into an existing folder."""
-
-
-KINDS: Mapping[str, type[GbmLift] | type[CellLift] | type[PartnerLift]] = {
-    "GbmLift": GbmLift,
-    "CellLift": CellLift,
-    "PartnerLift": PartnerLift,
+# a network's library is imported only where a network is read
+KINDS: Mapping[str, str] = {
+    "StackLift": "training.stack",
+    "GbmLift": "training.gbm",
+    "CellLift": "training.baselines",
+    "NetLift": "training.net",
+    "PartnerLift": "training.partner",
 }
+
+
+KIND_FILE = "kind.json"
+
+
+def save_lift(model: LiftModel, folder: Path) -> None:
+    """Write a lift model and which kind it is into an existing folder."""
+    model.save(folder)
+    (folder / KIND_FILE).write_text(json.dumps(type(model).__name__))
+
+
+def load_lift(folder: Path) -> LiftModel:
+    """Read what `save_lift` wrote.
+
+    Raises:
+        FileNotFoundError: If the folder holds no lift model.
+    """
+    path = folder / KIND_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
+    kind = json.loads(path.read_text())
+    found: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    return found
 
 
 def lifts_of(
     lift: LiftModel,
     voters: pd.DataFrame,
     X: npt.NDArray[np.float32],
-    unit_id: npt.NDArray[np.object_],
+    unit_id: npt.NDArray[np.object_] | None = None,
 ) -> Lifts:
     """Lifts of voters by any kind of model: a partner's are read beside the voter.
 
@@ -62,7 +71,7 @@ def lifts_of(
         lift: The model.
         voters: VOTERS rows, n of them.
         X: Their features, shape (n, n_features).
-        unit_id: Their coarsest units, shape (n,).
+        unit_id: Their coarsest units, shape (n,); None for voters known to be new.
     """
     if isinstance(lift, PartnerLift):
         return lift.predict_voters(voters, X, unit_id)
@@ -186,11 +195,11 @@ class CampaignModel:
         folder.mkdir(parents=True)
         for i, lift in enumerate(self.lifts.values()):
             (folder / f"lift_{i}").mkdir()
-            lift.save(folder / f"lift_{i}")
+            save_lift(lift, folder / f"lift_{i}")
         stored = {
             "campaign": self.campaign,
             "reader": self.reader.to_json(),
-            "lifts": {name: type(lift).__name__ for name, lift in self.lifts.items()},
+            "lifts": list(self.lifts),
             "arms": {
                 name: [list(arm) for arm in arms] for name, arms in self.arms.items()
             },
@@ -212,8 +221,8 @@ class CampaignModel:
         stored = json.loads(path.read_text())
         arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
         lifts = {
-            name: KINDS[kind].load(folder / f"lift_{i}")
-            for i, (name, kind) in enumerate(stored["lifts"].items())
+            name: load_lift(folder / f"lift_{i}")
+            for i, name in enumerate(stored["lifts"])
         }
         return cls(
             campaign=stored["campaign"],

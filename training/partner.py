@@ -17,7 +17,8 @@ import pandas as pd
 from features.partner import lift_column, width_column
 from features.training_set import MessageTest
 from training.effects import Ground
-from training.gbm import Lifts, Prepared
+from training.gate import GATE_ALPHA, is_above_zero
+from training.gbm import Prepared
 from training.judge import (
     BASELINES,
     Comparator,
@@ -26,6 +27,7 @@ from training.judge import (
     deciding_rows,
     spend_along,
 )
+from training.lift import Lifts
 from training.metrics import Z95, Interval
 
 Floats = npt.NDArray[np.float64]
@@ -58,20 +60,26 @@ class PartnerLift:
         """Name of its policy."""
         return f"{PARTNER}{self.provider}"
 
-    def predict(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Lifts:
+    def predict(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> Lifts:
         """Lifts of voters of whom the partner says nothing: the average effects."""
         nobody = pd.DataFrame(index=range(len(X)))
         return self.predict_voters(nobody, X, unit_id)
 
     def predict_voters(
-        self, voters: pd.DataFrame, X: Floats32, unit_id: npt.NDArray[np.object_]
+        self,
+        voters: pd.DataFrame,
+        X: Floats32,
+        unit_id: npt.NDArray[np.object_] | None = None,
     ) -> Lifts:
         """Lift of every message for every voter.
 
         Args:
             voters: VOTERS rows with the partner's columns, n of them.
             X: Features, shape (n, n_features).
-            unit_id: Coarsest unit of every voter, shape (n,).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known
+                to be new, whose outcome is predicted by the mean of all trees.
         """
         effects = self.ground.effects
         delivered = self._columns(voters, lift_column)
@@ -81,7 +89,8 @@ class PartnerLift:
         width = self._columns(voters, width_column)
         own = np.isnan(delivered) | np.isnan(width)
         se = np.where(own, effects.shrunken_se, np.abs(width) / (2 * Z95))
-        baseline = self.ground.baseline(X, self.ground.folds(unit_id), lift)
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        baseline = self.ground.baseline(X, fold, lift)
         return Lifts(lift, se, baseline)
 
     def _columns(
@@ -133,21 +142,26 @@ def partner_policy(
 
 
 def winning_partner(
-    names: Sequence[str], difference: Callable[[str, str], Interval]
+    names: Sequence[str],
+    difference: Callable[[str, str], Interval],
+    *,
+    alpha: float = GATE_ALPHA,
 ) -> str | None:
     """The partner that passes the gate, the one of the surest gain; None where none.
 
-    It has to beat every baseline, personalising and the present champion, each by the
-    lower end of the 95 % interval.
+    It has to beat every baseline, personalising and the present champion, each as
+    surely as the gate asks; several partners share its level, so that many of them do
+    not win by chance.
 
     Args:
         names: Policies that were judged.
         difference: Paired difference of two of them.
+        alpha: One-sided level of the gate at this attempt.
     """
     rivals = [n for n in (*BASELINES, "personalised", "champion") if n in names]
-    passed = {}
-    for name in (n for n in names if n.startswith(PARTNER)):
+    partners, passed = [n for n in names if n.startswith(PARTNER)], {}
+    for name in partners:
         gains = [difference(name, rival) for rival in rivals]
-        if all(gain.low > 0 for gain in gains):
+        if all(is_above_zero(gain, alpha=alpha / len(partners)) for gain in gains):
             passed[name] = min(gain.low for gain in gains)
     return max(passed, key=lambda name: passed[name]) if passed else None

@@ -4,6 +4,8 @@ Nothing of a person reaches MLflow: parameters, metrics, digests, figures and th
 model; the input example is synthetic.
 """
 
+import getpass
+import json
 import logging
 import os
 import platform
@@ -33,12 +35,16 @@ CHAMPION = "champion"
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
-    "mlflow", "pandera", "pydantic",
+    "mlflow", "pandera", "pydantic", "safetensors", "torch",
 )  # fmt: skip
 MODEL_LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scipy", "pyarrow", "pandera", "pydantic", "duckdb",
+    "safetensors",
 )  # fmt: skip
 N_EXAMPLE = 3
+MOST_CHAMPIONS = 40
+"""So many are remembered: a tag holds 5,000 characters."""
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,11 @@ def tracked_run(
     found = client.get_experiment_by_name(campaign)
     if found is None:
         location = (artifacts / campaign).resolve().as_uri() if artifacts else None
-        experiment_id = client.create_experiment(campaign, artifact_location=location)
+        # the page of runs that MLflow shows first is that of trained models
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        experiment_id = client.create_experiment(
+            campaign, artifact_location=location, tags=kind
+        )
     else:
         experiment_id = found.experiment_id
     with mlflow.start_run(
@@ -148,34 +158,6 @@ def log_tags(tags: Mapping[str, str]) -> None:
 def log_file(path: Path, *, folder: str | None = None) -> None:
     """A file as an artifact of the active run."""
     mlflow.log_artifact(str(path), folder)
-
-
-def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of an evaluation under the same names in every run.
-
-    An interval becomes `<name>`, `<name>_low`, `<name>_high`. With several experiments
-    each figure is under `<experiment>/`.
-    """
-    several = len(evaluation["experiments"]) > 1
-    found: dict[str, float] = {}
-    for experiment_id, result in evaluation["experiments"].items():
-        slug = "".join(c if c.isalnum() else "_" for c in experiment_id)
-        prefix = f"{slug}/" if several else ""
-        intervals = {
-            "gain_from_personalising": result["gain_from_personalising"],
-            "calibration_slope": result["calibration"]["slope"],
-            "permuted_gain": result["checks"]["permuted_gain"],
-            **{f"gain_{p}": row["gain"] for p, row in result["policies"].items()},
-            **{f"difference_{p}": d for p, d in result["differences"].items()},
-            **{f"area_{p}": a for p, a in result["area"].items()},
-        }
-        for name, interval in intervals.items():
-            for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-                found[f"{prefix}{name}{suffix}"] = float(interval[key])
-        for check in ("sample_ratio", "attrition"):
-            p_value = float(result["checks"][check]["p_value"])
-            found[f"{prefix}{check}_p_value"] = p_value
-    return found
 
 
 def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
@@ -270,9 +252,108 @@ def log_and_register(
     return Version(name, number, str(found.run_id), dict(found.tags))
 
 
-def promote(version: Version) -> None:
-    """Make a version the champion: what scoring, planning and serving take."""
-    MlflowClient().set_registered_model_alias(version.name, CHAMPION, version.version)
+def promote(version: Version, *, by: str = "", at: str = "") -> None:
+    """Make a version the champion: what scoring, planning and serving take.
+
+    The model's tag `champions` keeps those before it, so that `roll_back` finds them.
+
+    Args:
+        version: The new champion.
+        by: Who says so.
+        at: When.
+    """
+    before = _champions(version.name)
+    told = {"version": version.version, "by": by, "at": at}
+    if not before or before[-1]["version"] != version.version:
+        before.append(told)
+    _crown(version.name, before)
+
+
+def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
+    """Give the alias champion back to a version that had it before.
+
+    Args:
+        campaign: Whose model.
+        to: Version; empty for the champion before the present one.
+        by: Who says so.
+        at: When.
+        why: In words.
+
+    Returns:
+        The champion from now on; its tag `rolled_back_from` says by whom, when, why
+        and from which version.
+
+    Raises:
+        ValueError: If there is no champion, none before it, or no such version.
+    """
+    present = champion_version(campaign)
+    if present is None:
+        raise ValueError(
+            f"{campaign}: expected a champion to roll back from, got none; "
+            f"`hustings promote {campaign}` makes one"
+        )
+    history = _champions(present.name)
+    kept = _history_to(history, present, to)
+    number = kept[-1]["version"]
+    _existing(present.name, number)
+    client = MlflowClient()
+    told = {"version": present.version, "by": by, "at": at, "why": why}
+    tag = "rolled_back_from"
+    client.set_model_version_tag(present.name, number, tag, json.dumps(told))
+    _crown(present.name, kept)
+    found = champion_version(campaign)
+    assert found is not None
+    return found
+
+
+def _history_to(history: list[Json], present: Version, to: str) -> list[Json]:
+    """Champions up to the one that is wanted, which comes last."""
+    if to == present.version:
+        raise ValueError(f"{present.name}: version {to} is the champion already")
+    if not to:
+        if len(history) < 2:
+            raise ValueError(
+                f"{present.name}: expected a champion before version "
+                f"{present.version}, got none; --to names another version"
+            )
+        return history[:-1]
+    places = [i for i, row in enumerate(history) if row["version"] == to]
+    return history[: places[-1] + 1] if places else [*history, {"version": to}]
+
+
+def _existing(name: str, number: str) -> None:
+    try:
+        MlflowClient().get_model_version(name, number)
+    except MlflowException:
+        found = MlflowClient().search_model_versions(f"name = '{name}'")
+        numbers = ", ".join(sorted((str(v.version) for v in found), key=int))
+        raise ValueError(
+            f"{name}: expected one of the versions {numbers}, got {number!r}"
+        ) from None
+
+
+def _champions(name: str) -> list[Json]:
+    """Champions of a model in their order, the present one last."""
+    client = MlflowClient()
+    found: list[Json] = json.loads(
+        client.get_registered_model(name).tags.get("champions", "[]")
+    )
+    try:
+        present = str(client.get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException:
+        return []
+    # a champion that was made by hand
+    if not found or found[-1]["version"] != present:
+        found.append({"version": present})
+    return found
+
+
+def _crown(name: str, champions: list[Json]) -> None:
+    """The last of the champions gets the alias, and the history is kept."""
+    client = MlflowClient()
+    client.set_registered_model_alias(name, CHAMPION, champions[-1]["version"])
+    kept = json.dumps(champions[-MOST_CHAMPIONS:])
+    client.set_registered_model_tag(name, "champions", kept)
 
 
 def champion_version(campaign: str) -> Version | None:
@@ -285,6 +366,29 @@ def champion_version(campaign: str) -> Version | None:
     return Version(name, str(found.version), str(found.run_id), dict(found.tags))
 
 
+def earlier_attempts(campaign: str, *, data_hash: str) -> int:
+    """How often a promotion of the campaign was tried on other data before.
+
+    Every run with a verdict is an attempt; runs on the same data are one look.
+
+    Args:
+        campaign: Names the MLflow experiment.
+        data_hash: Of the data that are judged now: no earlier attempt.
+    """
+    client = MlflowClient()
+    found = client.get_experiment_by_name(campaign)
+    if found is None:
+        return 0
+    looked, page = set[str](), None
+    while True:
+        runs = client.search_runs([found.experiment_id], page_token=page)
+        tags = [run.data.tags for run in runs]
+        looked |= {t["data_hash"] for t in tags if "verdict" in t and "data_hash" in t}
+        page = runs.token
+        if not page:
+            return len(looked - {data_hash})
+
+
 def download(version: Version, folder: Path) -> Path:
     """The saved model of an exact version, as `CampaignModel.load` reads it."""
     local = mlflow.artifacts.download_artifacts(
@@ -294,6 +398,14 @@ def download(version: Version, folder: Path) -> Path:
     if not saved:
         raise FileNotFoundError(f"{version.uri}: expected artifacts/*/model.json")
     return saved[0].parent
+
+
+def operator() -> str:
+    """Who runs this: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def environment() -> dict[str, str]:

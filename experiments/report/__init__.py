@@ -13,7 +13,13 @@ from typing import Any
 import pandas as pd
 import vl_convert
 
-from experiments.report.charts import Figure, figure_png, figures, vega_lite
+from experiments.report.charts import (
+    Figure,
+    figure_png,
+    figures,
+    trials_figure,
+    vega_lite,
+)
 from experiments.report.judged import answer_section, asked_section, experiment_sections
 from experiments.report.markup import Html, escaped, joined, paragraph
 from experiments.report.planned import (
@@ -24,7 +30,7 @@ from experiments.report.planned import (
 )
 from experiments.report.words import Row
 
-__all__ = ["figure_png", "figures", "write_report"]
+__all__ = ["figure_png", "figures", "trials_figure", "write_report"]
 
 
 STYLE = """

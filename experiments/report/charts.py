@@ -82,6 +82,46 @@ def figures(
     return {name: _styled(chart) for name, chart in drawn.items() if chart is not None}
 
 
+def trials_figure(trials: pd.DataFrame) -> Figure | None:
+    """How the search for settings went: held-out loss of every trial, against trial 0.
+
+    Args:
+        trials: experiment, half, number, value, state; a row per trial.
+
+    Returns:
+        None where no trial was tried to the end.
+    """
+    known = trials.dropna(subset=["value"])
+    first = known[known["number"] == 0].set_index(["experiment", "half"])["value"]
+    where = pd.MultiIndex.from_frame(known[["experiment", "half"]])
+    less = known["value"].to_numpy() - first.reindex(where).to_numpy()
+    told = known.assign(loss=less).dropna(subset=["loss"])
+    if told.empty:
+        return None
+    shown = told[["experiment", "half", "number", "state", "loss"]]
+    rows = [{str(k): v for k, v in row.items()} for row in shown.to_dict("records")]
+    base = _on(rows).encode(
+        x=alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, grid=False)),
+        y=alt.Y("loss:Q", title="held-out loss less that of the defaults"),
+        color=alt.Color("half:N", scale=alt.Scale(range=[BLUE, GREEN, VERMILLION])),
+    )
+    best = base.transform_filter("datum.state == 'COMPLETE'").transform_window(
+        best="min(loss)", sort=[alt.SortField("number")],
+        groupby=["experiment", "half"], frame=[None, 0],
+    )  # fmt: skip
+    steps = best.mark_line(interpolate="step-after", strokeWidth=2).encode(
+        y=alt.Y("best:Q"), detail="experiment:N"
+    )
+    shape = alt.Shape(
+        "state:N", scale=alt.Scale(domain=["COMPLETE", "PRUNED"],
+                                   range=["circle", "cross"])
+    )  # fmt: skip
+    points = base.mark_point(size=70).encode(shape=shape)
+    title = "Trials: complete (circle, with the best so far) and pruned (cross)"
+    drawn = _layers(_zero("y"), steps, points)
+    return _styled(drawn.properties(height=320, title=title))
+
+
 def figure_png(chart: Figure) -> bytes:
     """A chart as a PNG picture, drawn without a browser or a network."""
     png: bytes = vl_convert.vegalite_to_png(

@@ -242,7 +242,7 @@ def _experiment(
     opening = (
         [paragraph(result["sentence"], "sentence small")] if several else []
     )  # the page's headline says it where there is one experiment only
-    todo = WHAT_TO_DO.get(result["champion"], "")
+    todo = WHAT_TO_DO.get(result["champion"], "Go by the lifts that the partner sends.")
     return joined(
         [
             *opening,
@@ -251,7 +251,7 @@ def _experiment(
             _messages(result, unit, charts, slug, texts),
             _segments(result, charts, slug),
             _curve(charts, slug),
-            _calibration(result, charts, slug),
+            _calibration({**result, "unit_per_point": unit}, charts, slug),
             _reliability(result, charts, slug),
             _checks(result, unit, slug),
         ]
@@ -502,6 +502,7 @@ def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
             widest_px=620,
         ),
         paragraph(words),
+        _differences_between_voters(result),
     )  # fmt: skip
 
 
@@ -538,6 +539,40 @@ def _reliability_row(outcome: str, found: Row) -> tuple[Any, ...]:
         number_text(found["brier"], 4),
         number_text(found["brier_base"], 4),
         people_text(found["n"]),
+    )
+
+
+def _differences_between_voters(result: Row) -> Html:
+    """What each message's predicted differences between voters are worth."""
+    told = result.get("heterogeneity", {}).get("messages", [])
+    if not told:
+        return Html("")
+    unit = float(result.get("unit_per_point", 1.0))
+    rows = [
+        (
+            row["message_id"],
+            interval_text(as_span(row["slope"]), "").lstrip("+"),
+            interval_text(as_span(row["autoc"], unit), ""),
+            p_text(row["p_value"]),
+            "yes" if row["found"] else "not shown",
+        )
+        for row in told
+    ]
+    header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
+    return folded(
+        f"Do voters differ in what {len(rows)} messages do to them?",
+        joined(
+            [
+                paragraph(
+                    "Slope: as above, of one message. Ranking gains: how much more the "
+                    "message does to those ranked first than to everybody, averaged "
+                    "over how many are served. The last column allows for having "
+                    "looked at many messages.",
+                    "quiet",
+                ),
+                html_table("Differences between voters, by message", header, rows),
+            ]
+        ),
     )
 
 

@@ -15,9 +15,13 @@ from experiments.run.contacts import stage_plan, stage_score
 from experiments.run.context import Run, latest, point_to
 from experiments.run.models import stage_evaluate, stage_promote, stage_train
 from experiments.run.page import stage_report
+from experiments.run.rollback import roll_back_campaign
 from experiments.run.tables import stage_features, stage_ingest
 
-__all__ = ["STAGES", "Run", "latest", "point_to", "run_campaign", "run_stage"]
+__all__ = [
+    "STAGES", "Run", "latest", "point_to", "roll_back_campaign", "run_campaign",
+    "run_stage",
+]  # fmt: skip
 
 _STAGES: Mapping[str, Callable[[Run], None]] = {
     "ingest": stage_ingest,

@@ -1,6 +1,7 @@
 """One run: where its files lie, and how they are read and written."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,10 @@ class Run:
         store: Folder of the MLflow store where there is no server.
         mlflow_uri: MLflow server; empty for the store.
         n_trials: Settings tried in each tuning.
-        time_limit_s: No trial starts after this long in one tuning.
+        time_limit_s: For all tunings of the run together.
+        model: Kind of model that is tuned, as `training.tune.SPACES` names it.
+        n_workers: Processes of one tuning.
+        tuning_storage: Database of trials; empty for a journal in `home`.
         tell: Told of progress.
     """
 
@@ -43,7 +47,10 @@ class Run:
     store: Path
     mlflow_uri: str = ""
     n_trials: int = 6
-    time_limit_s: float = 60.0
+    time_limit_s: float = 120.0
+    model: str = "stack"
+    n_workers: int = 1
+    tuning_storage: str = ""
     tell: Tell = silent
 
     # --- files ---
@@ -102,6 +109,11 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(v) for v in value]
     return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def utc_now() -> pd.Timestamp:
+    """The time at which a stage runs: what it makes or judges is dated by it."""
+    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
 
 
 def _plain(value: Any) -> Any:

@@ -1,23 +1,26 @@
 """Train, evaluate and promote: training set → registered champion."""
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from experiments.report import figure_png, figures
 from experiments.run.audience import (
     eligible_voters,
     lowers_turnout,
     spend_per_voter,
 )
 from experiments.run.chances import chances_of, in_votes, write_chances
-from experiments.run.context import Json, Run, rounded, slug
+from experiments.run.context import Json, Run, rounded, slug, utc_now
 from experiments.run.tracking import tracking
+from experiments.run.tuning import Tunings
+from features.message import MessageFeatures, message_features
 from features.partner import providers
 from features.training_set import (
     MessageTest,
@@ -45,7 +48,8 @@ from training.evaluate import (
     prior_rows,
     turnout_effects,
 )
-from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, prepare
+from training.gate import is_expired
+from training.gbm import prepare
 from training.judge import (
     HALVES,
     Comparator,
@@ -54,13 +58,16 @@ from training.judge import (
     judge_halves,
     training_half,
 )
+from training.learn import fit_lift
+from training.lift import LiftModel, variance_between
 from training.metrics import Interval
-from training.model import KINDS, CampaignModel, LiftModel, Reader, lifts_of
+from training.model import CampaignModel, Reader, lifts_of, load_lift, save_lift
 from training.partner import PARTNER, PartnerLift, partner_policy
 from training.priors import with_prior
 from training.register import (
+    Version,
     champion_version,
-    flat_metrics,
+    earlier_attempts,
     git_commit,
     log_and_register,
     log_data,
@@ -69,10 +76,11 @@ from training.register import (
     log_params,
     log_tags,
     open_store,
+    operator,
     promote,
 )
 from training.split import unit_uniforms
-from training.tune import tune
+from training.track import describe, flat_metrics, log_table, policy_table
 
 Floats = npt.NDArray[np.float64]
 
@@ -134,6 +142,11 @@ def _materials(run: Run) -> _Materials:
     )
 
 
+def _texts(run: Run, model: str) -> MessageFeatures | None:
+    """What the messages say, for the learner that reads it; reading takes seconds."""
+    return message_features(run.table("messages")) if model == "net" else None
+
+
 def _market(run: Run, test: MessageTest) -> Market:
     """Price and permission of a test's voters at the campaign's spend."""
     cost = arm_costs(run.table("costs"), test.arms)
@@ -152,31 +165,37 @@ def stage_train(run: Run) -> None:
     write_chances(run, materials.tests, materials.reader)
     materials = materials.valued(run)
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
-    with tracking(run):
+    with tracking(run, anew=True):
         _log_what_is_asked(run, materials)
+        tunings = Tunings(run, len(materials.tests) * (len(HALVES) + 1))
         settings = {
-            experiment_id: _train_one(run, materials, i, test)
+            experiment_id: _train_one(run, materials, i, test, tunings)
             for i, (experiment_id, test) in enumerate(materials.tests.items())
         }
+        tunings.log(settings)
     run.write_json("settings", settings)
 
 
-def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Json:
+def _train_one(
+    run: Run, materials: _Materials, i: int, test: MessageTest, tunings: Tunings
+) -> Json:
     """Tune on each half and on all, fit the candidates on all."""
     market, seed = _market(run, test), run.campaign.campaign.seed
-    settings: Json = {}
+    texts, settings = _texts(run, run.model), {}
     for label in (*HALVES, "all"):
         mine = training_half(test, label, seed=seed)
-        prepared = prepare(
-            test.take(mine), materials.categorical, materials.issue_of, seed=seed
-        )
-        settings[label] = _tuned(run, prepared, f"{test.experiment_id}/{label}")
-    personalised = fit_gbm(prepared, settings["all"], seed=seed)
+        remake = partial(
+            prepare, test.take(mine), materials.categorical, materials.issue_of,
+            seed=seed, texts=texts,
+        )  # fmt: skip
+        prepared = remake()
+        settings[label] = tunings.tuned(prepared, remake, test.experiment_id, label)
+    personalised = fit_lift(prepared, settings["all"], seed=seed)
     split = one_covariate(
         prepared, materials.categorical, test.arms, market.allowed, market.cost,
         spend=market.spend,
     )  # fmt: skip
-    spread = personalised.variance(test.X, test.unit_id)
+    spread = variance_between(personalised, test.X, test.unit_id)
     candidates: dict[str, LiftModel] = {
         "personalised": personalised,
         "one_covariate": with_spread(split, test.X, spread),
@@ -185,30 +204,8 @@ def _train_one(run: Run, materials: _Materials, i: int, test: MessageTest) -> Js
     for name, model in candidates.items():
         folder = run.folder / "candidates" / str(i) / name
         folder.mkdir(parents=True)
-        model.save(folder)
+        save_lift(model, folder)
     return settings
-
-
-def _tuned(run: Run, prepared: Prepared, name: str) -> Json:
-    data_hash = run.read_json("run")["data_hash"]
-    done = 0
-
-    def on_trial(_trial: object) -> None:
-        nonlocal done
-        done += 1
-        run.tell(f"tuning {name}", done, run.n_trials)
-
-    found = tune(
-        prepared,
-        name=f"{name}-{data_hash[:16]}",
-        journal=run.home / "tuning.journal",
-        n_trials=run.n_trials,
-        time_limit_s=run.time_limit_s,
-        seed=run.campaign.campaign.seed,
-        on_trial=on_trial,
-    )
-    run.write(f"tuning/{slug(name)}", found.trials)
-    return dict(found.params)
 
 
 def _turnout(run: Run, materials: _Materials) -> Json:
@@ -245,10 +242,13 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
         **campaign.campaign.model_dump(mode="json", exclude={"title", "question"}),
         **{f"outcome_{k}": v for k, v in campaign.outcome.model_dump().items()},
         **{f"plan_{k}": v for k, v in campaign.plan.model_dump(mode="json").items()},
+        "model": run.model,
         "n_trials": run.n_trials,
+        "time_limit_s": run.time_limit_s,
+        "n_workers": run.n_workers,
         "n_features": len(materials.reader.encoding.names),
         "features": ",".join(materials.reader.encoding.names)[:6000],
-        **{f"default_{k}": v for k, v in DEFAULT_PARAMS.items()},
+        "n_voters": len(materials.rows),
     }
     log_params(declared)
     trained = materials.features.assign(
@@ -264,12 +264,12 @@ def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
     materials = _materials(run).valued(run)
     settings = run.read_json("settings")
-    champion = _comparable_champion(run)
+    champion, attempt = _comparable_champion(run), _attempt(run)
     experiments = {}
     for done, (experiment_id, test) in enumerate(materials.tests.items()):
         run.tell(f"judging {experiment_id}", done, len(materials.tests))
         experiments[experiment_id] = _evaluate_one(
-            run, materials, settings[experiment_id], test, champion
+            run, materials, settings[experiment_id], test, champion, attempt
         )
     n_audience = len(run.table("voters"))
     evaluation: Json = {
@@ -282,9 +282,44 @@ def stage_evaluate(run: Run) -> None:
     }
     run.write_json("evaluation", rounded(evaluation))
     with tracking(run):
-        log_metrics(flat_metrics(evaluation))
-        log_tags({"verdict": evaluation["headline"]["verdict"]})
-        log_file(run.folder / "evaluation.json")
+        _log_what_is_answered(run, evaluation)
+
+
+def _log_what_is_answered(run: Run, evaluation: Json) -> None:
+    """Figures, tables and pictures under names that are those of every run."""
+    log_metrics(flat_metrics(evaluation))
+    log_tags({"verdict": evaluation["headline"]["verdict"]})
+    log_table(policy_table(evaluation), "policies.json")
+    log_file(run.folder / "evaluation.json")
+    told, campaign = run.read_json("run"), run.campaign
+    facts = {
+        "campaign": campaign.campaign.name,
+        "outcome": f"{campaign.outcome.label}; gains are in its units, "
+        f"{campaign.outcome.unit_per_point:g} to a point",
+        "spend per voter": f"{evaluation['spend_per_voter_usd']:g} USD",
+        "voters": f"{evaluation['n_eligible']:,}",
+        "model": ", ".join(sorted(_models_of(run.read_json("settings")))),
+        "champion": ", ".join(
+            f"{name}: {result['champion']}"
+            for name, result in evaluation["experiments"].items()
+        ),
+        "data": str(told["data_hash"])[:16],
+        "code": str(told["git_commit"])[:12],
+        "figures": "gain__(policy), area__(policy) and difference__(policy): what "
+        "personalising adds to it; _low and _high are the ends of the 95 % interval",
+        "trials": "nested runs; all in trials.json, the policies in policies.json",
+    }
+    describe(evaluation["headline"]["sentence"], facts)
+    for name, chart in figures(evaluation, {}, run.table("messages")).items():
+        path = run.folder / "figures" / f"{slug(name)}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(figure_png(chart))
+        log_file(path, folder="figures")
+
+
+def _models_of(settings: Json) -> set[str]:
+    """Kinds of model that were tuned; `evaluate` is not told which."""
+    return {halves["all"].get("model", "stack") for halves in settings.values()}
 
 
 def _evaluate_one(
@@ -293,12 +328,14 @@ def _evaluate_one(
     settings: Json,
     test: MessageTest,
     champion: CampaignModel | None,
+    attempt: int,
 ) -> Json:
     market, seed = _market(run, test), run.campaign.campaign.seed
     common: Json = {
         "categorical": materials.categorical,
         "issue_of": materials.issue_of,
         "seed": seed,
+        "texts": _texts(run, settings["all"]["model"]),
     }
     mine = materials.of(test.experiment_id)
     segment = segments(
@@ -320,6 +357,7 @@ def _evaluate_one(
         halves,
         segment=segment,
         champion_values=_champion_values(run, champion, test),
+        attempt=attempt,
     )
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
     few = _at_most(test, PERMUTED_AT_MOST)
@@ -363,9 +401,7 @@ def _candidate(
     run: Run, materials: _Materials, experiment_id: str, name: str
 ) -> LiftModel:
     i = list(materials.tests).index(experiment_id)
-    folder = run.folder / "candidates" / str(i) / name
-    kind = "GbmLift" if name == "personalised" else "CellLift"
-    return KINDS[kind].load(folder)
+    return load_lift(run.folder / "candidates" / str(i) / name)
 
 
 def _comparable_champion(run: Run) -> CampaignModel | None:
@@ -376,8 +412,25 @@ def _comparable_champion(run: Run) -> CampaignModel | None:
         return None
     model, version = found
     same = model.reader.to_json() == run.read_json("reader")
-    run.note(champion_before={"version": version.version, "compared": same})
-    return model if same else None
+    expired = _is_expired(run, version)
+    compared = same and not expired
+    told = {"version": version.version, "compared": compared}
+    run.note(champion_before=told | ({"expired": True} if expired else {}))
+    return model if compared else None
+
+
+def _is_expired(run: Run, version: Version) -> bool:
+    trained_at = pd.Timestamp(version.tags["trained_at"])
+    days = run.campaign.champion.max_age_days
+    return is_expired(trained_at, now=utc_now(), max_age_days=days)
+
+
+def _attempt(run: Run) -> int:
+    """The how-manieth promotion attempt of the campaign this is, from 1."""
+    open_store(run.mlflow_uri or None, run.store)
+    data_hash = str(run.read_json("run")["data_hash"])
+    name = run.campaign.campaign.name
+    return 1 + earlier_attempts(name, data_hash=data_hash)
 
 
 def _champion_values(
@@ -441,10 +494,12 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
     worst = "personalise" if n else "not_worth_personalising"
     if not n and splits:
         worst = "one_split_suffices"
+    n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
+    distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
     return {
         "sentence": f"Of {len(verdicts)} experiments personalising pays in {n}, one "
         f"split suffices in {splits}, and in {len(verdicts) - n - splits} nothing "
-        "beats the best message (or mix) for everyone.",
+        f"beats the best message (or mix) for everyone{distrust}.",
         "verdict": worst,
         "n_personalise": n,
     }
@@ -461,7 +516,9 @@ def stage_promote(run: Run) -> None:
     }
     with tracking(run) as run_id:
         present = champion_version(run.campaign.campaign.name)
-        if present and set(champions.values()) == {"champion"}:
+        blocked = [r["gate"]["blocked_by"] for r in evaluation["experiments"].values()]
+        # data that cannot be trusted are no reason to drop what is in use
+        if present and (set(champions.values()) == {"champion"} or all(blocked)):
             run.write_json("promoted", vars(present) | {"kept": True})
             return
         model = _composed(run, materials, evaluation, champions)
@@ -477,7 +534,7 @@ def stage_promote(run: Run) -> None:
             "hustings_run": run.run_id,
         }
         version = log_and_register(model, folder, run.read("example"), tags)
-        promote(version)
+        promote(version, by=operator(), at=tags["trained_at"])
         log_tags({"registered": f"{version.name}/{version.version}"})
     run.write_json("promoted", vars(version) | {"kept": False})
 
@@ -509,7 +566,7 @@ def _composed(
         "verdict": evaluation["headline"]["verdict"],
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.read_json("run")["data_hash"],
-        "trained_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "trained_at": utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
     name = run.campaign.campaign.name

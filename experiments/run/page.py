@@ -1,7 +1,7 @@
 """Report: the page a person reads; its figures to MLflow too."""
 
 from experiments.report import figure_png, figures, write_report
-from experiments.run.context import Run, slug
+from experiments.run.context import Run
 from experiments.run.tracking import tracking
 from training.register import log_file
 
@@ -31,9 +31,11 @@ def stage_report(run: Run) -> None:
     )
     aside.replace(run.folder / "report.html")
     with tracking(run):
-        for name, chart in figures(evaluation, told, messages).items():
-            path = run.folder / "figures" / f"{slug(name)}.png"
+        # the others were drawn when the candidates were judged
+        schedule = figures(evaluation, told, messages).get("schedule")
+        if schedule is not None:
+            path = run.folder / "figures" / "schedule.png"
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(figure_png(chart))
+            path.write_bytes(figure_png(schedule))
             log_file(path, folder="figures")
         log_file(run.folder / "report.html")

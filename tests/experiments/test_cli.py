@@ -46,7 +46,7 @@ def test_help_lists_the_stages_in_the_order_of_the_data() -> None:
     assert done.returncode == OK
     lines = done.stdout.splitlines()
     named = [line.strip(" │").split()[0] for line in lines if line.strip(" │")]
-    commands = ["init", *STAGES, "run", "serve"]
+    commands = ["init", *STAGES, "run", "compare", "rollback", "serve"]
     assert [word for word in named if word in commands] == commands
 
 
@@ -65,7 +65,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
 
-@pytest.mark.parametrize("command", ["init", *STAGES, "run", "serve"])
+@pytest.mark.parametrize(
+    "command", ["init", *STAGES, "run", "compare", "rollback", "serve"]
+)
 def test_every_command_has_help_of_its_own(command: str) -> None:
     done = hustings(command, "--help")
     assert done.exit_code == OK
@@ -209,20 +211,20 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
         home / "runs",
         "--store",
         home / "mlflow",
-        "--trials",
-        "2",
     ]
+    few: list[str | Path] = ["--trials", "2"]
     said = {}
     for stage in STAGES:
-        done = hustings(stage, story.folder, *options)
+        told = few if stage == "train" else []
+        done = hustings(stage, story.folder, *options, *told)
         assert done.exit_code == OK, (stage, done.output)
         said[stage] = done.stdout.strip()
     runs = home / "runs" / "spread"
     stages = runs / (runs / "latest").read_text()
-    # a run id is a second long
+    # told apart from the first by its name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "_new_run_id", lambda: "in_one")
-        done = hustings("run", story.folder, *options)
+        done = hustings("run", story.folder, *options, *few)
     assert done.exit_code == OK, done.output
     said["run"] = done.stdout
     return Repeated(home, said, stages, runs / "in_one")
@@ -303,3 +305,67 @@ def test_a_run_that_is_not_there_is_told(repeated: Repeated, story: Any) -> None
                     "--store", repeated.home / "mlflow", "--run", "nosuch")  # fmt: skip
     assert done.exit_code == MISSING
     assert not (repeated.home / "runs" / "spread" / "nosuch").exists()
+
+
+def test_a_model_that_there_is_not_is_told(repeated: Repeated, story: Any) -> None:
+    done = hustings("train", story.folder, "--data", repeated.home / "runs",
+                    "--store", repeated.home / "elsewhere", "--model", "oracle",
+                    "--run", repeated.whole.name)  # fmt: skip
+    assert done.exit_code == BAD_INPUT
+    said = " ".join(done.output.split())
+    assert "expected one of gbm" in said
+    assert "got 'oracle'" in said
+
+
+def test_runs_that_begin_in_the_same_second_have_names_of_their_own() -> None:
+    ids = [cli._new_run_id() for _ in range(200)]
+    assert len(set(ids)) == 200
+    # in their order, to the second
+    assert [i[:16] for i in ids] == sorted(i[:16] for i in ids)
+
+
+# --- MLflow and the champion ----------------------------------------------------------
+
+
+def test_compare_lays_the_runs_of_a_campaign_side_by_side(
+    repeated: Repeated, story: Any
+) -> None:
+    done = hustings("compare", story.folder, "--data", repeated.home / "runs",
+                    "--store", repeated.home / "mlflow")  # fmt: skip
+    assert done.exit_code == OK, done.output
+    rows = [line for line in done.stdout.splitlines() if "personalise" in line]
+    assert repeated.whole.name in rows[0]
+    assert repeated.stages.name in rows[1]
+    (found,) = repeated.json(repeated.stages, "evaluation")["experiments"].values()
+    assert f"{found['gain_from_personalising']['low']:+.4g}" in rows[1]
+    nothing = hustings("compare", "sample", "--store", repeated.home / "mlflow")
+    assert nothing.exit_code == MISSING
+    assert "hustings run sample" in " ".join(nothing.output.split())
+
+
+def test_rollback_serves_the_plan_of_the_champion_before(
+    repeated: Repeated, story: Any
+) -> None:
+    options = ["--data", repeated.home / "runs", "--store", repeated.home / "mlflow"]
+    refused = hustings("rollback", story.folder, *options)
+    assert refused.exit_code == BAD_INPUT
+    assert "expected a champion before version 1" in " ".join(refused.output.split())
+    # the first run promotes again: version 2, planned and served
+    for stage in ("promote", "plan"):
+        done = hustings(stage, story.folder, *options, "--run", repeated.stages.name)
+        assert done.exit_code == OK, done.output
+    served = repeated.home / "runs" / "spread" / "serving" / "version.json"
+    assert json.loads(served.read_text())["version"] == "2"
+    done = hustings("rollback", story.folder, *options, "--why", "a wrong file",
+                    "--by", "the analyst")  # fmt: skip
+    assert done.exit_code == OK, done.output
+    assert "version 1" in done.stdout
+    told = json.loads(served.read_text())
+    assert told["version"] == "1"
+    why = json.loads(told["tag_rolled_back_from"])
+    assert (why["version"], why["by"], why["why"]) == (
+        "2", "the analyst", "a wrong file",
+    )  # fmt: skip
+    # the run that planned with version 1 is the latest again
+    assert (served.parents[1] / "latest").read_text() == repeated.whole.name
+    assert str(repeated.whole) in done.stdout

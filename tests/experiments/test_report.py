@@ -299,6 +299,23 @@ def text_of(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
+def test_the_page_tells_which_messages_voters_differ_in(tmp_path: Path) -> None:
+    evaluation = evaluation_of()
+    told = {"value": 0.012, "low": 0.004, "high": 0.02}
+    rows = [
+        {"message_id": name, "slope": told, "autoc": told, "p_value": p, "found": found}
+        for name, p, found in (("<b>one</b>", 0.0001, True), ("other", 0.4, False))
+    ]
+    result = evaluation["experiments"]["experiment_0"]
+    result["heterogeneity"] = {"pooled": {}, "messages": rows}
+    page = text_of(written(tmp_path, evaluation))
+    assert "Do voters differ in what 2 messages do to them?" in page
+    assert "+1.2 (0.4 to 2.0)" in page
+    assert "p < 0.001" in page
+    assert "not shown" in page
+    assert "<b>one</b>" not in written(tmp_path, evaluation)
+
+
 def test_the_page_says_the_answer_and_the_two_verdicts_read_differently(
     tmp_path: Path,
 ) -> None:

@@ -2,12 +2,7 @@
 
 import gzip
 import hashlib
-import os
-import pwd
-import shutil
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -740,45 +735,6 @@ def test_the_digest_of_a_table_does_not_hang_on_the_order_of_its_rows() -> None:
     turned = VOTERS.iloc[::-1]
     assert content_sha256(VOTERS) == content_sha256(turned)
     assert content_sha256(VOTERS) != content_sha256(VOTERS.assign(age=1))
-
-
-def _postgres_folder() -> Path | None:
-    on_path = shutil.which("pg_ctl")
-    known = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if known:
-        return known[-1].parent
-    return Path(on_path).parent if on_path else None
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address of a server of our own, on a socket in a temporary folder."""
-    pytest.importorskip("psycopg", reason="psycopg: pip install 'hustings[postgres]'")
-    programs = _postgres_folder()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: no pg_ctl")
-    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
-    demote: dict[str, Any] = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        demote = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, env={"LC_ALL": "C"},
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       **demote)  # fmt: skip
-
-    run(str(programs / "initdb"), "-D", str(data), "-U", "reader", "-A", "trust")
-    options = f"-k {folder} -c listen_addresses=''"
-    control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
-    run(*control, "-o", options, "-l", str(folder / "log"), "start")
-    try:
-        yield f"postgresql://reader@/postgres?host={folder}"
-    finally:
-        run(*control, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
 
 
 def test_a_table_in_postgresql_is_read(postgres: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The verdict refuses what is not there, and grants what is."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from training.evaluate import (
     _verdict,
     answer,
     channel_rows,
+    decide,
     evaluate,
     message_rows,
     permuted_gain,
@@ -144,6 +145,97 @@ def test_the_verdict_refuses_when_any_one_rival_is_not_surely_beaten(uncertain) 
     assert _verdict(all_but_one, ABOVE) == "one_split_suffices"
     touching = {**all_beaten, uncertain: Interval(1.0, 0.0, 2.0)}
     assert _verdict(touching, NO_GAIN) == "not_worth_personalising"
+
+
+def test_a_later_attempt_asks_for_more_certainty() -> None:
+    """2.5 errors: enough at α 0.0152 (2.17 errors), not at a quarter of it (2.67)."""
+    rivals = dict.fromkeys(BASELINES, Interval.of(1.0, se=0.4))
+    assert _verdict(rivals, NO_GAIN, 1) == "personalise"
+    assert _verdict(rivals, NO_GAIN, 2) == "not_worth_personalising"
+    # 10 errors pass at the thirtieth attempt too
+    assert _verdict(dict.fromkeys(BASELINES, ABOVE), NO_GAIN, 30) == "personalise"
+
+
+@dataclass
+class Compared:
+    """Policies of which every two differ by so much."""
+
+    apart: Interval
+    names: tuple[str, ...] = (*BASELINES, "personalised", "champion")
+
+    def difference(self, _one: str, _other: str) -> Interval:
+        return self.apart
+
+    def best(self, names: tuple[str, ...]) -> str:
+        return names[-1]
+
+
+def test_a_champion_in_use_stays_as_surely_at_any_attempt() -> None:
+    """2.5 errors above the baselines: too few to be promoted late, enough to stay."""
+    sure, unsure = (Compared(Interval.of(1.0, se=se)) for se in (0.4, 0.6))
+    assert decide(sure, attempt=30).champion == "champion"
+    assert decide(unsure, attempt=30).champion == "best_mix"
+    blocked = decide(sure, ["attrition"], attempt=1)
+    assert (blocked.verdict, blocked.champion) == (
+        "not_worth_personalising", "champion",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_broken_log_promotes_nothing_however_large_the_gain(
+    strong, halves, in_use: bool
+) -> None:
+    """A fifth of the households without a message are logged as if they had one."""
+    test, true = strong
+    moved = np.random.default_rng(5).random(test.unit.max() + 1)[test.unit] < 0.2
+    broken = replace(test, arm=np.where((test.arm == 0) & moved, 1, test.arm))
+    found = evaluate(
+        broken, market_of(test), halves, champion_values=true if in_use else None,
+        segment=np.full(len(test.Y), "everyone", dtype=object),
+    )  # fmt: skip
+    assert found["gain_from_personalising"]["low"] > 0
+    assert found["verdict"] == "not_worth_personalising"
+    assert found["gate"]["blocked_by"] == ["sample_ratio"]
+    kept = {"champion"} if in_use else {"single_best", "best_mix"}
+    assert found["champion"] in kept
+    sentence = answer(found, unit_per_point=1.0, label="support")
+    assert sentence.startswith("Nothing is promoted: group sizes are not what")
+
+
+def test_heterogeneity_is_found_where_it_is_and_by_message(strong, result) -> None:
+    found = result["heterogeneity"]
+    assert found["pooled"]["p_value"] < 1e-6
+    assert [row["message_id"] for row in found["messages"]] == ["m0", "m1"]
+    for row in found["messages"]:
+        assert row["found"]
+        assert row["slope"]["low"] > 0
+        assert row["autoc"]["low"] > 0
+        assert all(group["n"] >= SMALL_CELL for group in row["groups"])
+        assert [t["share"] for t in row["toc"]] == pytest.approx(
+            [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+        )
+    m0, m1 = (row["average"] for row in found["messages"])
+    true = strong[1].mean(axis=0)
+    assert m0["low"] < true[0] < m0["high"]
+    assert m1["low"] < true[1] < m1["high"]
+
+
+def test_messages_sent_to_few_have_no_heterogeneity_told(
+    strong, small_trees: dict
+) -> None:
+    test = strong[0].take(strong[0].unit < 200)
+    found = evaluated(test, {**small_trees, "min_child_samples": 5})
+    assert found["heterogeneity"]["messages"] == []
+    assert "slope" in found["heterogeneity"]["pooled"]
+
+
+def test_a_gain_by_weights_alone_agrees_and_is_less_sure(result) -> None:
+    for name in ("single_best", "personalised"):
+        policy = result["policies"][name]
+        with_model, alone = policy["gain"], policy["gain_ipw"]
+        width = alone["high"] - alone["low"]
+        assert width > 1.02 * (with_model["high"] - with_model["low"])
+        assert abs(alone["value"] - with_model["value"]) < width / 2
 
 
 def test_one_split_suffices_where_one_trait_decides(
@@ -359,6 +451,7 @@ def test_the_answer_tells_points_with_their_interval() -> None:
     told = {
         "gain_from_personalising": {"value": 0.012, "low": 0.004, "high": 0.02},
         "best_baseline": "best_mix", "champion": "best_mix",
+        "gate": {"attempt": 1, "blocked_by": []},
     }  # fmt: skip
     for verdict, words in (
         ("personalise", "Personalise: at equal spend it adds"),

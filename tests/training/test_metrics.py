@@ -15,6 +15,7 @@ from training.metrics import (
     clustered_mean,
     clustered_means,
     contacted_share,
+    ipw_scores,
     permute_within_blocks,
     realised_lift,
     sample_ratio_p_value,
@@ -53,6 +54,18 @@ def test_a_missing_outcome_is_stood_in_for_by_those_like_it() -> None:
         np.full((2, 2), 0.5), observed_probability=np.array([0.25, 0.25]),
     )  # fmt: skip
     np.testing.assert_allclose(found, [[1, 1 + 2 / 0.5 / 0.25], [1, 1]])
+
+
+def test_weights_alone_worked_by_hand() -> None:
+    """Outcomes 1, 0, 5 less their mean 2, over 0.5, 0.5 and 0.2; nothing elsewhere."""
+    Y, arm = np.array([1.0, 0.0, 5.0, np.nan]), np.array([0, 1, 1, 0])
+    e = np.array([[0.5, 0.5], [0.5, 0.5], [0.8, 0.2], [0.8, 0.2]])
+    by_hand = [[-1 / 0.5, 0], [0, -2 / 0.5], [0, 3 / 0.2], [0, 0]]
+    np.testing.assert_allclose(ipw_scores(Y, arm, e), by_hand)
+    half_seen = ipw_scores(Y, arm, e, observed_probability=np.full(4, 0.5))
+    np.testing.assert_allclose(half_seen, 2 * np.array(by_hand))
+    # a shift of all outcomes moves no score
+    np.testing.assert_allclose(ipw_scores(Y + 100, arm, e), by_hand)
 
 
 def test_an_arm_that_could_not_happen_is_an_error() -> None:
@@ -162,6 +175,7 @@ def test_whoever_may_not_be_sent_an_arm_realises_nothing_of_it() -> None:
 
 def test_area_weights_give_the_mean_height_of_a_curve() -> None:
     assert area_weights(np.array([0.0, 1.0, 2.0])).tolist() == [0.25, 0.5, 0.25]
+    assert area_weights(np.array([0.0])).tolist() == [1.0]
     spends = np.array([0.0, 0.3, 1.0, 4.0])
     weights = area_weights(spends)
     assert weights.sum() == pytest.approx(1)

@@ -14,7 +14,7 @@ from training.evaluate import answer, evaluate, partner_slope
 from training.gbm import prepare
 from training.judge import Half, Market, judge_halves
 from training.metrics import Interval
-from training.model import KINDS, lifts_of
+from training.model import lifts_of, load_lift, save_lift
 from training.partner import PartnerLift, partner_policy, winning_partner
 
 
@@ -119,8 +119,8 @@ def test_a_saved_partner_model_holds_nobody_and_predicts_alike(
     test, truth = strong
     voters = with_partner_scores(voters_of(test), delivered(test, truth))
     model = PartnerLift(prepared.ground, "acme")
-    model.save(tmp_path)
-    again = KINDS["PartnerLift"].load(tmp_path)
+    save_lift(model, tmp_path)
+    again = load_lift(tmp_path)
     for one, other in zip(
         lifts_of(model, voters, test.X, test.unit_id),
         lifts_of(again, voters, test.X, test.unit_id),

@@ -3,18 +3,11 @@
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -26,7 +19,6 @@ from training.register import (
     Version,
     champion_version,
     download,
-    flat_metrics,
     log_and_register,
     log_data,
     log_metrics,
@@ -34,6 +26,7 @@ from training.register import (
     open_store,
     promote,
     registered_name,
+    roll_back,
     synthetic_example,
     tracked_run,
 )
@@ -246,89 +239,69 @@ def test_the_example_reads_columns_of_any_type() -> None:
     assert example["score"].notna().all()
 
 
-def test_figures_have_the_same_names_in_every_run() -> None:
-    interval = {"value": 1.0, "low": 0.5, "high": 1.5}
-    one = {
-        "gain_from_personalising": interval,
-        "calibration": {"slope": interval},
-        "policies": {"nobody": {"gain": interval}},
-        "differences": {"nobody": interval},
-        "area": {"nobody": interval},
-        "checks": {
-            "permuted_gain": interval,
-            "sample_ratio": {"p_value": 0.4},
-            "attrition": {"p_value": 0.3},
-        },
-    }
-    found = flat_metrics({"experiments": {"e1": one}})
-    assert found["gain_from_personalising_low"] == 0.5
-    assert found["gain_nobody"] == 1.0
-    assert found["sample_ratio_p_value"] == 0.4
-    assert len(found) == 6 * 3 + 2
-    both = flat_metrics({"experiments": {"e 1": one, "e2": one}})
-    assert both["e_1/gain_nobody_high"] == both["e2/gain_nobody_high"] == 1.5
-    assert len(both) == 2 * len(found)
+def version_of(modelled, folder: Path, artifacts: Path | None) -> Version:
+    """Another version, registered and not promoted."""
+    folder.mkdir()
+    return register(modelled, folder, artifacts)
 
 
-@contextmanager
-def mlflow_server(home: Path) -> Iterator[str]:
-    """A tracking server of its own on loopback, with its helper processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = home / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-                "--port", str(port), "--workers", "1",
-                "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
-                "--artifacts-destination", str(home / "artifacts"),
-            ],
-            cwd=home, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _until_ready(url, process, log)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+WHEN = {"by": "the analyst", "at": "2026-11-03T12:00:00Z", "why": "a wrong file"}
 
 
-def _until_ready(url: str, process: subprocess.Popen[Any], log: Path) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.25)
-    pytest.fail(f"the server did not start:\n{log.read_text()[-3000:]}")
-
-
-def test_a_real_server_registers_and_serves_the_same_model(
+def test_rolling_back_goes_to_the_champions_before_one_by_one(
     modelled, tmp_path: Path
 ) -> None:
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    raw = modelled.raw.head(50)
     try:
-        with mlflow_server(tmp_path) as url:
-            assert open_store(url, tmp_path / "unused") == url
-            version = register(modelled, tmp_path, None)
-            assert champion_version("sample") is None
-            promote(version)
-            assert champion_version("sample") == version
-            model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
-            assert_as_offline(model.predict(raw), modelled, raw)
-            again = CampaignModel.load(download(version, tmp_path / "download"))
-            assert again.facts == modelled.model.facts
+        open_store(None, tmp_path / "mlflow")
+        artifacts = tmp_path / "mlflow" / "artifacts"
+        with pytest.raises(ValueError, match="expected a champion to roll back from"):
+            roll_back("sample", to="", **WHEN)
+        one, two, three, four = (
+            version_of(modelled, tmp_path / f"v{i}", artifacts) for i in range(4)
+        )
+        promote(one)
+        with pytest.raises(ValueError, match="expected a champion before version 1"):
+            roll_back("sample", to="", **WHEN)
+        # what was registered and never promoted is not gone back to
+        promote(two)
+        promote(four)
+        back = roll_back("sample", to="", **WHEN)
+        assert back.version == two.version
+        assert champion_version("sample") == back
+        told = json.loads(back.tags["rolled_back_from"])
+        assert told == {"version": four.version, **WHEN}
+        assert roll_back("sample", to="", **WHEN).version == one.version
+        with pytest.raises(ValueError, match="expected a champion before version 1"):
+            roll_back("sample", to="", **WHEN)
+        # one that was never champion can be named, and there is a way back from it
+        assert roll_back("sample", to=three.version, **WHEN).version == three.version
+        assert roll_back("sample", to="", **WHEN).version == one.version
+        with pytest.raises(ValueError, match=r"one of the versions 1, 2, 3, 4, got"):
+            roll_back("sample", to="9", **WHEN)
+        with pytest.raises(ValueError, match="is the champion already"):
+            roll_back("sample", to=one.version, **WHEN)
+        assert champion_version("sample").version == one.version
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+
+
+def test_a_real_server_registers_and_serves_the_same_model(
+    modelled, tmp_path: Path, mlflow_server: str
+) -> None:
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    raw, url = modelled.raw.head(50), mlflow_server
+    try:
+        assert open_store(url, tmp_path / "unused") == url
+        version = register(modelled, tmp_path, None)
+        assert champion_version("sample") is None
+        promote(version)
+        assert champion_version("sample") == version
+        model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
+        assert_as_offline(model.predict(raw), modelled, raw)
+        again = CampaignModel.load(download(version, tmp_path / "download"))
+        assert again.facts == modelled.model.facts
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])

@@ -1,0 +1,291 @@
+"""The judge of the comparison with public tools, on cases worked by hand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.speed.peers import fit_peer, table
+from tests.speed.peers.data_sets import (
+    FLAT_MESSAGES,
+    DataSet,
+    Truth,
+    _from_frame,
+    _sample,
+)
+from tests.speed.peers.judge import (
+    Standing,
+    Tool,
+    against_truth,
+    behind,
+    gains,
+    holm,
+    judge,
+    verdict,
+)
+from tests.speed.peers.ours import NO_TARGETING, REFERENCES, posterior, prior_moments
+from tests.speed.peers.peers import halves
+from training.metrics import Interval, clustered_mean
+
+ONE = np.array([1.0])
+TRUTH = np.column_stack([np.arange(40.0) - 8.0, np.full(40, 2.0)])
+FLAT = [1]
+
+
+def scored(lift: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.zeros(len(lift)), lift])
+
+
+def test_one_message_is_spent_on_the_best_looking_and_paid_by_the_score() -> None:
+    predicted = np.array([[4.0], [3.0], [2.0], [-1.0]])
+    scores = scored(np.array([[5.0], [1.0], [2.0], [7.0]]))
+    found = gains(predicted, ONE, scores, (0.25, 0.5, 1.0)).mean(axis=0)
+    # the fourth is never sent anything; the curve bends at a quarter, a half and three
+    area = (0.5 * 1.25 + (1.25 + 1.5) / 2 + (1.5 + 2.0) / 2 + 2.0) / 4
+    assert found == pytest.approx([1.25, 1.5, 2.0, area])
+
+
+def test_a_dearer_message_is_bought_where_its_hull_says_so() -> None:
+    predicted = np.array([[2.0, 5.0], [3.0, 4.0]])
+    scores = np.array([[0.0, 10.0, 8.0], [0.0, 6.0, 1.0]])
+    spends = (0.5, 1.0, 1.5, 2.0)
+    found = gains(predicted, np.array([1.0, 2.0]), scores, spends).mean(axis=0)
+    # the second's first message, then half and all of the first's second, then the rest
+    assert found[:4] == pytest.approx([3.0, 5.0, 7.0, 4.5])
+
+
+def test_money_that_does_not_reach_all_who_look_alike_goes_to_random_ones() -> None:
+    scores = scored(np.array([[8.0], [0.0], [4.0], [0.0]]))
+    found = gains(np.full((4, 1), 2.0), ONE, scores, (0.5,))
+    assert found[:, 0] == pytest.approx([4.0, 0.0, 2.0, 0.0])
+
+
+def test_the_truth_itself_gets_all_of_the_oracles_gain() -> None:
+    known = against_truth(
+        TRUTH, TRUTH, np.ones(2), (0.1, 0.5), flat=FLAT, low=TRUTH - 1, high=TRUTH + 1
+    )
+    assert known.share == pytest.approx([1.0, 1.0, 1.0])
+    assert known.rmse == 0.0
+    assert known.slope == pytest.approx(1.0)
+    assert known.flat_spread == pytest.approx([0.0])
+    assert (known.coverage, known.width) == (1.0, pytest.approx(2.0))
+
+
+def test_twice_the_truth_ranks_alike_and_is_found_out_by_its_slope() -> None:
+    known = against_truth(2 * TRUTH, TRUTH, np.ones(2), (0.1,), flat=FLAT)
+    assert known.share[0] == pytest.approx(1.0)
+    assert known.slope == pytest.approx(0.5)
+    assert np.isnan(known.coverage)
+
+
+def test_the_truth_turned_round_gains_less_than_a_constant() -> None:
+    wrong = against_truth(TRUTH[::-1], TRUTH, np.ones(2), (0.3,), flat=FLAT)
+    same = np.tile(TRUTH.mean(axis=0), (len(TRUTH), 1))
+    constant = against_truth(same, TRUTH, np.ones(2), (0.3,), flat=FLAT)
+    assert wrong.share[0] < constant.share[0] < 1.0
+    assert np.isnan(constant.slope)
+
+
+@pytest.fixture
+def judged() -> tuple[Standing, np.ndarray, np.ndarray]:
+    """Two tools on two halves of 60 voters in households of two, and their gains."""
+    rng = np.random.default_rng(4)
+    cluster = np.repeat(np.arange(30), 2)
+    held = [cluster % 2 == 0, cluster % 2 == 1]
+    scores, lifts = rng.normal(1, 1, (60, 2)), rng.normal(1, 1, (2, 60, 1))
+    found = {
+        name: tuple(
+            judge(lift[h], scores[h], ONE, np.repeat(np.arange(15), 2), (0.5,))
+            for h in held
+        )
+        for name, lift in zip(("a", "b"), lifts, strict=True)
+    }
+    gained = np.empty((2, 60))
+    for t, pair in enumerate(found.values()):
+        for h, half in zip(held, pair, strict=True):
+            gained[t, h] = half.gained[:, 0]
+    return Standing((verdict(found, held, cluster),)), gained, cluster
+
+
+def test_a_paired_difference_is_that_of_the_voters_own_gains(judged) -> None:
+    standing, gained, cluster = judged
+    by_hand = clustered_mean(gained[0] - gained[1], cluster)
+    found = standing.ahead("a", "b", 0)
+    assert (found.value, found.se) == pytest.approx((by_hand.value, by_hand.se))
+    alone = clustered_mean(gained[0], cluster)
+    assert standing.gain("a", 0).se == pytest.approx(alone.se)
+    assert standing.ahead("a", "a", 0).se == 0.0
+
+
+def test_splits_are_averaged_and_their_errors_are_not_divided(judged) -> None:
+    standing, _, _ = judged
+    five = Standing(standing.splits * 5)
+    one, many = standing.ahead("a", "b", 0), five.ahead("a", "b", 0)
+    assert (many.value, many.se) == pytest.approx((one.value, one.se))
+
+
+def test_a_tool_is_compared_on_the_splits_that_both_ran(judged) -> None:
+    standing, gained, cluster = judged
+    half = [cluster % 2 == 0, cluster % 2 == 1]
+    better = {
+        "a": tuple(
+            Tool(gained[0, h, None] + 9.0, Interval.of(1, se=1), np.ones(1), None)
+            for h in half
+        )
+    }  # fmt: skip
+    alone = verdict(better, half, cluster)
+    both = Standing((*standing.splits, alone))
+    assert both.ahead("a", "b", 0).value == standing.ahead("a", "b", 0).value
+    assert both.gain("a", 0).value == pytest.approx(standing.gain("a", 0).value + 4.5)
+
+
+def test_being_behind_is_a_small_one_sided_p_value() -> None:
+    assert behind(Interval.of(-1.96, se=1.0)) == pytest.approx(0.025, abs=1e-3)
+    assert behind(Interval.of(3.0, se=1.0)) > 0.99
+    assert behind(Interval.of(0.0, se=0.0)) == 1.0
+
+
+def test_holm_multiplies_by_the_tests_left_and_never_falls() -> None:
+    found = holm({"a": 0.01, "b": 0.02, "c": 0.9, "d": 0.021})
+    assert found == pytest.approx({"a": 0.04, "b": 0.06, "d": 0.06, "c": 0.9})
+
+
+def test_the_reference_starts_at_its_prior_and_ends_at_the_truth() -> None:
+    rng = np.random.default_rng(6)
+    weights = np.array([[1.0, 2.0, 1.5], [0.0, 5.0, 0.0]])
+    n = 40_000
+    groups = np.column_stack([np.ones(n), rng.random(n) < 0.5]).astype(float)
+    surprise = rng.choice([0.75, -0.25], size=(n, 3), p=[0.25, 0.75])
+    truth = Truth(groups @ weights, groups, weights)
+    signal = (surprise * truth.lift).sum(axis=1)
+    residual = signal + rng.normal(size=n)
+    some, prior = slice(0, 40), prior_moments(truth, pooled=False)
+    start, _ = posterior(groups[some], 0 * surprise[some], residual[some], prior)
+    assert start == pytest.approx(np.tile(weights.mean(axis=1), (3, 1)))
+    mean, covariance = posterior(groups, surprise, residual, prior)
+    # the noise that it is told holds the signal too: its own SDs are on the safe side
+    se = np.sqrt(np.stack([np.diag(c) for c in covariance]))
+    assert (np.abs(mean - weights.T) < 4 * se).all()
+    assert se.max() < 0.2
+
+
+def test_one_prior_for_all_groups_has_the_moments_of_all_weights() -> None:
+    weights = np.array([[1.0, 3.0], [0.0, 0.0]])
+    truth = Truth(np.ones((1, 2)), np.ones((1, 2)), weights)
+    pooled = prior_moments(truth, pooled=True)
+    assert pooled == pytest.approx(np.array([[1.0, 1.0], [1.5, 1.5]]))
+    alone = prior_moments(truth, pooled=False)
+    assert alone == pytest.approx(np.array([[2.0, 0.0], [1.0, 0.0]]), abs=1e-6)
+
+
+def test_columns_for_the_tools_hold_no_gap_and_name_every_level() -> None:
+    train = np.array([0.0, 1.0, 2.0, np.nan])
+    held = np.array([2.0, np.nan, 1.0])
+    hot, hot_held = fit_peer._column(train, held, True)
+    assert hot.astype(int).tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+    assert hot_held.astype(int).tolist() == [[0, 1], [0, 0], [1, 0]]
+    filled, filled_held = fit_peer._column(train, held, False)
+    assert filled[:, 1].tolist() == [0, 0, 0, 1]
+    assert filled_held[1].tolist() == [0.0, 1.0]
+    assert np.isfinite(filled).all()
+
+
+def test_the_standardised_gain_counts_in_the_yardsticks_standard_errors() -> None:
+    def row(value: float, se: float) -> dict:
+        return {"ahead_of_no_targeting": {"area": {"value": value, "se": se}}}
+
+    real = {
+        "null": False, "figures": ["area"],
+        "tools": {table.YARDSTICK: row(1.0, 0.5), "ours": row(3.0, 9.0)},
+    }  # fmt: skip
+    null = {**real, "null": True}
+    found = table._standardised({"real": real, "null": null})
+    assert found["ours"] == {"real": 6.0, "mean": 6.0}
+    assert found[table.YARDSTICK]["mean"] == 2.0
+
+
+@pytest.fixture
+def small() -> DataSet:
+    """200 voters and two messages whose lift is known; the second's is flat."""
+    rng = np.random.default_rng(8)
+    made = _from_frame(
+        "small",
+        pd.DataFrame({"age": rng.normal(50, 9, 200)}),
+        arm=rng.integers(3, size=200),
+        Y=rng.integers(2, size=200).astype(float),
+        propensity=np.full(3, 1 / 3),
+        messages=("a", "b"),
+        unit=np.arange(200) // 2,
+        spends=(0.5,),
+    )
+    truth = np.column_stack([rng.normal(size=200), np.ones(200)])
+    return replace(made, truth=Truth(truth, truth, np.eye(2)), points=1.0)
+
+
+def test_both_halves_of_a_split_judge_every_voter_once_and_cut_no_unit(small) -> None:
+    trained = [split.trained for split in halves(small, 3)]
+    assert (trained[0] ^ trained[1]).all()
+    units = [set(small.test.unit[side]) for side in trained]
+    assert not units[0] & units[1]
+    other = halves(small, 4)[0]
+    assert (other.trained != trained[0]).any()
+    assert other.cached("x").name != halves(small, 3)[0].cached("x").name
+
+
+def test_the_fingerprint_tells_any_change_of_the_data(small) -> None:
+    Y = small.test.Y.copy()
+    Y[7] = 1 - Y[7]
+    assert replace(small, test=replace(small.test, Y=Y)).fingerprint != (
+        small.fingerprint
+    )
+    assert replace(small).fingerprint == small.fingerprint
+
+
+def test_the_markdown_shows_the_figures_that_the_json_holds(
+    small, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(table, "FLAT_MESSAGES", ("b",))
+    rng, truth = np.random.default_rng(9), small.truth.lift
+    scores, held = scored(truth + rng.normal(size=truth.shape)), small.test.unit % 2 > 0
+    lifts = {
+        NO_TARGETING: np.tile([0.2, 1.0], (200, 1)),
+        table.YARDSTICK: truth + rng.normal(size=truth.shape),
+        **dict.fromkeys(REFERENCES, truth),
+    }
+    found = {
+        name: tuple(
+            judge(
+                lift[side], scores[side], small.cost, small.test.unit[side],
+                small.spends,
+                against_truth(
+                    lift[side], truth[side], small.cost, small.spends, flat=[1]
+                ),
+            )
+            for side in (held, ~held)
+        )
+        for name, lift in lifts.items()
+    }  # fmt: skip
+    standing = Standing((verdict(found, [held, ~held], small.test.cluster),))
+    seen = table.Seen(small, standing, {NO_TARGETING: (1.0, 0.5, 2.0)})
+    told = table.as_json([seen], command="this", made_on="2026-11-03")
+    table.write(told, tmp_path / "peers")
+    text = (tmp_path / "peers.md").read_text()
+    stored = json.loads((tmp_path / "peers.json").read_text())
+    figures = stored["data"]["small"]["tools"]
+    gain = figures[table.YARDSTICK]["gain"]["gain_at_0.5"]
+    assert f"{gain['value']:.2f} ({gain['se']:.2f})" in text
+    assert figures[NO_TARGETING]["against_truth"]["slope"] is None
+    assert figures[REFERENCES[0]]["against_truth"]["share"] == pytest.approx([1.0, 1.0])
+    assert "Made on 2026-11-03 by `this`" in text
+    assert stored["data"]["small"]["hash"] == small.fingerprint
+
+
+def test_the_samples_lifts_are_the_sum_of_its_groups() -> None:
+    made = _sample(n_voters=500, n_messages=12, seed=3)
+    summed = made.truth.groups @ made.truth.weights
+    assert np.allclose(summed, made.truth.lift, atol=1e-5)
+    flat = [made.test.messages.index(m) for m in FLAT_MESSAGES]
+    assert made.truth.lift[:, flat].std(axis=0).max() < 1e-9
+    assert made.truth.lift.std(axis=0).max() > 1.0

@@ -1,0 +1,142 @@
+"""Parts are believed as far as held-out voters support them; the dispatcher."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.gbm import prepare
+from training.learn import LEARNERS, fit_lift, loss_steps
+from training.lift import variance_between
+from training.model import load_lift, save_lift
+from training.stack import StackLift, believe
+
+SMALL = {
+    "n_trees": 15, "learning_rate": 0.2, "num_leaves": 4, "min_child_samples": 50,
+    "lambda_l2": 1.0,
+}  # fmt: skip
+
+
+def bent(X: np.ndarray) -> np.ndarray:
+    return np.column_stack([1.5 * X[:, 0], 1.0 + 0 * X[:, 0]])
+
+
+@pytest.fixture(scope="module")
+def prepared(planted: Callable) -> tuple:
+    test, true = planted(np.random.default_rng(1), n_households=2_500, lift=bent)
+    return prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1), true
+
+
+@pytest.mark.parametrize("model", ["stack", "linear", "gbm"])
+def test_every_learner_recovers_what_was_planted(prepared: tuple, model: str) -> None:
+    ready, true = prepared
+    test = ready.test
+    fitted = fit_lift(ready, {"model": model, **SMALL}, seed=1)
+    for unit in (test.unit_id, None):
+        lifts = fitted.predict(test.X, unit)
+        error = ((lifts.lift - true) ** 2).mean()
+        constant = ((fitted.ground.effects.shrunken - true) ** 2).mean()
+        assert error < 0.25 * constant
+        assert np.isfinite(lifts.se).all()
+        assert np.isfinite(lifts.baseline).all()
+
+
+@pytest.mark.parametrize("model", sorted(LEARNERS))
+def test_a_saved_learner_predicts_the_same_and_holds_nothing_executable(
+    prepared: tuple, model: str, tmp_path: Path
+) -> None:
+    ready, _ = prepared
+    fitted = fit_lift(ready, {"model": model, **SMALL}, seed=1)
+    save_lift(fitted, tmp_path)
+    again = load_lift(tmp_path)
+    for unit in (ready.test.unit_id, None):
+        for found, expected in zip(
+            again.predict(ready.test.X, unit), fitted.predict(ready.test.X, unit),
+            strict=True,
+        ):  # fmt: skip
+            np.testing.assert_array_equal(found, expected)
+    for file in tmp_path.rglob("*"):
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+        elif file.is_file():
+            assert file.suffix in {".txt", ".safetensors"}
+
+
+def test_an_unknown_learner_is_refused_with_the_known_ones(prepared: tuple) -> None:
+    with pytest.raises(ValueError, match=r"expected one of .*linear.*, got 'oracle'"):
+        fit_lift(prepared[0], {"model": "oracle"}, seed=1)
+
+
+def test_no_outcome_is_an_error_that_names_the_experiment(planted: Callable) -> None:
+    test, _ = planted(np.random.default_rng(2), n_households=100)
+    ready = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+    from dataclasses import replace
+
+    nothing = replace(ready, test=replace(test, Y=np.full(len(test.Y), np.nan)))
+    with pytest.raises(ValueError, match="experiment planted: expected observed"):
+        fit_lift(nothing, {"model": "stack"}, seed=1)
+
+
+def test_weights_go_to_the_part_that_is_right_and_noise_gets_none() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=(50_000, 2))
+    noise = rng.normal(size=(50_000, 2))
+    scored = truth + rng.normal(0, 2, (50_000, 2))
+    scored -= scored.mean(axis=0)
+    belief = believe(scored, [truth, noise], np.arange(50_000))
+    np.testing.assert_allclose(belief.weight, [1, 0], atol=0.03)
+    np.testing.assert_allclose(belief.slope, 1, atol=0.05)
+    # twice the truth is believed by half
+    doubled = believe(scored, [2 * truth], np.arange(50_000))
+    np.testing.assert_allclose(
+        doubled.combine([2 * truth]), truth * doubled.slope * 1.0, atol=0.35
+    )
+    against = believe(-scored, [truth], np.arange(50_000))
+    assert not against.combine([truth]).any()
+
+
+def test_trees_are_dropped_where_the_linear_part_says_it_all(prepared: tuple) -> None:
+    found = fit_lift(prepared[0], {"model": "stack", **SMALL}, seed=1)
+    assert isinstance(found, StackLift)
+    assert found.trees is None
+
+
+def test_trees_are_kept_where_only_they_see_the_truth(planted: Callable) -> None:
+    """A checkerboard finer than the knots of a product."""
+    rng = np.random.default_rng(4)
+    test, true = planted(
+        rng, n_households=6_000, noise=0.5, family=0.0, n_features=2,
+        lift=lambda X: np.repeat(
+            2.0 * (np.floor(2.5 * X[:, :1]) % 2 == np.floor(2.5 * X[:, 1:2]) % 2), 2, 1
+        ),
+    )  # fmt: skip
+    ready = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+    deep = {
+        "n_trees": 60, "learning_rate": 0.3, "num_leaves": 16,
+        "min_child_samples": 20, "lambda_l2": 1.0, "feature_fraction": 1.0,
+    }  # fmt: skip
+    found = fit_lift(ready, {"model": "stack", **deep}, seed=1)
+    assert found.trees is not None
+    lift = found.predict(test.X, test.unit_id).lift
+    assert np.corrcoef(lift[:, 0], true[:, 0])[0, 1] > 0.4
+
+
+def test_the_variance_between_voters_is_that_of_what_was_planted(
+    prepared: tuple,
+) -> None:
+    ready, true = prepared
+    fitted = fit_lift(ready, {"model": "linear"}, seed=1)
+    found = variance_between(fitted, ready.test.X, ready.test.unit_id)
+    np.testing.assert_allclose(found, true.var(axis=0), atol=0.25)
+
+
+@pytest.mark.parametrize("model", ["stack", "linear", "gbm"])
+def test_the_held_out_loss_falls_where_there_is_heterogeneity(
+    prepared: tuple, model: str
+) -> None:
+    losses = list(loss_steps(prepared[0], {"model": model, **SMALL}, hold=0, seed=1))
+    assert losses[-1] < 0
+    again = loss_steps(prepared[0], {"model": model, **SMALL}, hold=0, seed=1)
+    assert losses == list(again)

@@ -1,0 +1,205 @@
+"""Columns of a linear lift model: features, and products of two or three of them.
+
+A feature becomes a few columns: hats over quantiles where it is a number with many
+values, one column a level where it has few. A product takes a coarser set of hats. The
+columns of a term are scaled together, so that one prior variance is the variance of
+lift that the term adds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+Term = tuple[int, ...]
+"""Features that are multiplied; one feature is a main effect."""
+
+FINE = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+COARSE = (0.0, 0.33, 0.67, 1.0)
+FEW_VALUES = 6
+"""A number with at most so many values is read value by value."""
+MIN_LEVEL_SHARE = 0.01
+MAX_LEVELS, MAX_COARSE_LEVELS = 12, 6
+MISSING_SHARE = 0.002
+"""A feature missing more often than this gets a column that says so."""
+
+
+class Shape(NamedTuple):
+    """How one feature becomes columns.
+
+    Attributes:
+        levels: Values with a column of their own; empty for a number.
+        fine: Knots of the hats, empty for levels.
+        coarse: Knots of the hats in products.
+        missing: Whether a column says that the value is missing.
+    """
+
+    levels: tuple[float, ...]
+    fine: tuple[float, ...]
+    coarse: tuple[float, ...]
+    missing: bool
+
+    @classmethod
+    def of(cls, x: Floats32, *, categorical: bool) -> Self:
+        """From the values of a feature, shape (n,), NaN where missing."""
+        known = x[~np.isnan(x)].astype(np.float64)
+        missing = len(known) < (1 - MISSING_SHARE) * len(x)
+        values, counts = np.unique(known, return_counts=True)
+        if categorical or len(values) <= FEW_VALUES:
+            often = counts >= MIN_LEVEL_SHARE * len(x)
+            order = np.argsort(-counts[often], kind="stable")[:MAX_LEVELS]
+            levels = tuple(float(v) for v in values[often][order])
+            # two levels that are never missing are one contrast
+            kept = levels[1:] if len(levels) == 2 and not missing else levels
+            return cls(kept, (), (), missing)
+        fine, coarse = (
+            tuple(float(v) for v in np.unique(np.quantile(known, q)))
+            for q in (FINE, COARSE)
+        )
+        return cls((), fine, coarse, missing)
+
+    def n_columns(self, *, coarse: bool) -> int:
+        """How many columns the feature has."""
+        return len(self.columns(np.zeros(1, dtype=np.float32), coarse=coarse))
+
+    def columns(self, x: Floats32, *, coarse: bool) -> Floats32:
+        """Columns of a feature, shape (k, n); a missing value is 0 in all but one.
+
+        In products the commonest level and the first hat are left out: the features
+        by themselves say what they would.
+        """
+        if self.levels or not self.fine:
+            levels = self.levels[1:MAX_COARSE_LEVELS] if coarse else self.levels
+            levels = self.levels if len(self.levels) == 1 else levels
+            found = [x == level for level in levels]
+        else:
+            found = list(_hats(x, self.coarse)[1:] if coarse else _hats(x, self.fine))
+        if self.missing and not coarse:
+            found.append(np.isnan(x))
+        return np.array(found, dtype=np.float32).reshape(len(found), len(x))
+
+
+def _hats(x: Floats32, knots: Sequence[float]) -> Floats:
+    """Linear B-splines at the knots, flat beyond the outer ones, shape (k, n)."""
+    inside = np.clip(np.nan_to_num(x, nan=knots[0]), knots[0], knots[-1])
+    known = ~np.isnan(x)
+    hats = [np.interp(inside, knots, unit) * known for unit in np.eye(len(knots))]
+    return np.array(hats)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Terms of a linear model and the scale of their columns.
+
+    Attributes:
+        shapes: Of every feature.
+        terms: In the order of the columns.
+        centre: Mean of every column, shape (p,).
+        scale: Shape (p,); the same for all columns of a term.
+        kept: Which raw columns vary at all, shape (p_raw,).
+    """
+
+    shapes: tuple[Shape, ...]
+    terms: tuple[Term, ...]
+    centre: Floats
+    scale: Floats
+    kept: npt.NDArray[np.bool_]
+
+    @property
+    def group(self) -> Ints:
+        """Term of every column, shape (p,)."""
+        widths = [self._width(term) for term in self.terms]
+        group: Ints = np.repeat(np.arange(len(self.terms)), widths)[self.kept]
+        return group
+
+    def _width(self, term: Term) -> int:
+        return term_width(self.shapes, term)
+
+    def raw(self, X: Floats32) -> Floats32:
+        """Columns as they are, transposed: shape (p, n)."""
+        found = raw_columns(self.shapes, self.terms, X)
+        return found if self.kept.all() else found[self.kept]
+
+    def only(self, terms: Sequence[int]) -> Self:
+        """The basis of some of its terms, by their position."""
+        column = np.isin(self.group, terms)
+        raw = np.repeat(
+            np.isin(np.arange(len(self.terms)), terms),
+            [self._width(term) for term in self.terms],
+        )
+        return replace(
+            self,
+            terms=tuple(t for i, t in enumerate(self.terms) if i in set(terms)),
+            centre=self.centre[column],
+            scale=self.scale[column],
+            kept=self.kept[raw],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "shapes": [shape._asdict() for shape in self.shapes],
+            "terms": self.terms,
+            "centre": self.centre.tolist(),
+            "scale": self.scale.tolist(),
+            "kept": self.kept.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        return cls(
+            tuple(
+                Shape(
+                    tuple(s["levels"]),
+                    tuple(s["fine"]),
+                    tuple(s["coarse"]),
+                    s["missing"],
+                )
+                for s in stored["shapes"]
+            ),
+            tuple(tuple(term) for term in stored["terms"]),
+            np.array(stored["centre"], dtype=np.float64),
+            np.array(stored["scale"], dtype=np.float64),
+            np.array(stored["kept"], dtype=bool),
+        )
+
+
+def term_width(shapes: Sequence[Shape], term: Term) -> int:
+    """How many columns a term has."""
+    width = 1
+    for feature in term:
+        width *= shapes[feature].n_columns(coarse=len(term) > 1)
+    return width
+
+
+def raw_columns(
+    shapes: Sequence[Shape], terms: Sequence[Term], X: Floats32
+) -> Floats32:
+    """Columns of all terms as they are, transposed: shape (p_raw, n)."""
+    widths = [term_width(shapes, term) for term in terms]
+    out = np.empty((sum(widths), len(X)), dtype=np.float32)
+    coarse: dict[int, Floats32] = {}
+    for feature in {f for term in terms if len(term) > 1 for f in term}:
+        coarse[feature] = shapes[feature].columns(X[:, feature], coarse=True)
+    start = 0
+    for term, width in zip(terms, widths, strict=True):
+        rows = out[start : start + width]
+        start += width
+        if len(term) == 1:
+            rows[:] = shapes[term[0]].columns(X[:, term[0]], coarse=False)
+            continue
+        left = coarse[term[0]]
+        for feature in term[1:-1]:
+            left = (left[:, None] * coarse[feature]).reshape(-1, len(X))
+        right = coarse[term[-1]]
+        np.multiply(
+            left[:, None], right, out=rows.reshape(len(left), len(right), len(X))
+        )
+    return out

@@ -1,0 +1,141 @@
+"""Learners by name: settings say which one fits a test, and how.
+
+`fit_lift` is the one way from a prepared test to a lift model; `loss_steps` tells how
+well settings predict voters that were held out, for tuning.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, r_loss_steps
+from training.lift import LiftModel
+from training.linear import DEFAULT_LINEAR
+from training.stack import fit_stack, linear_part
+from training.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
+
+Floats = npt.NDArray[np.float64]
+
+DEFAULT_MODEL = "stack"
+
+
+def _fit_gbm(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> LiftModel:
+    return fit_gbm(prepared, {**DEFAULT_PARAMS, **settings}, seed=seed)
+
+
+def _fit_linear(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> LiftModel:
+    return fit_stack(prepared, {**settings, "trees": False}, seed=seed)
+
+
+def _fit_net(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> LiftModel:
+    if prepared.texts is None:
+        raise ValueError(
+            "model 'net' reads what messages say: expected their features "
+            "(`prepare(..., texts=message_features(messages))`), got none"
+        )
+    # its library is slow to import
+    from training.net import fit_net
+
+    return fit_net(prepared, prepared.texts, settings, seed=seed)
+
+
+LEARNERS: Mapping[str, Callable[..., LiftModel]] = {
+    "stack": fit_stack,
+    "linear": _fit_linear,
+    "gbm": _fit_gbm,
+    "net": _fit_net,
+}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "stack": {**DEFAULT_LINEAR, **DEFAULT_PARAMS},
+    "linear": DEFAULT_LINEAR,
+    "gbm": DEFAULT_PARAMS,
+    "net": DEFAULT_TOWERS,
+}
+"""Settings of each learner where nothing is tuned."""
+
+
+def fit_lift(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> LiftModel:
+    """Fit the learner that the settings name.
+
+    Args:
+        prepared: The test.
+        settings: `model`, one of `LEARNERS`, and its own settings; defaults for what
+            is not named.
+        seed: For everything that draws.
+
+    Raises:
+        ValueError: If there is no such learner, or no outcome was observed.
+    """
+    name = str(settings.get("model", DEFAULT_MODEL))
+    if name not in LEARNERS:
+        raise ValueError(f"model: expected one of {', '.join(LEARNERS)}, got {name!r}")
+    own = {k: v for k, v in settings.items() if k != "model"}
+    return LEARNERS[name](prepared, own, seed=seed)
+
+
+def loss_steps(
+    prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
+) -> Iterator[float]:
+    """Held-out loss relative to no heterogeneity: below 0 is better than nothing.
+
+    Yields running values, the last of which is the loss on fold `hold` by what was
+    fitted on the other folds, so that a hopeless trial can be stopped.
+
+    Args:
+        prepared: The test.
+        settings: As in `fit_lift`.
+        hold: Fold that is held out.
+        seed: For everything that draws.
+    """
+    own = {k: v for k, v in settings.items() if k != "model"}
+    name = settings.get("model", DEFAULT_MODEL)
+    if name == "net":
+        yield _net_loss(prepared, own, hold=hold, seed=seed)
+        return
+    if name != "gbm":
+        linear = _linear_loss(prepared, own, hold=hold)
+        yield linear
+        if name == "linear":
+            return
+    # the two are weighed later, so each may be tuned by itself and their losses added
+    base = linear if name == "stack" else 0.0
+    known = {**DEFAULT_PARAMS, **{k: own[k] for k in DEFAULT_PARAMS if k in own}}
+    for loss in r_loss_steps(prepared, known, hold=hold, seed=seed):
+        yield base + loss
+
+
+def _linear_loss(
+    prepared: Prepared, settings: Mapping[str, Any], *, hold: int
+) -> float:
+    """Relative squared error of held-out scores, messages weighted by precision."""
+    test = prepared.test
+    linear = linear_part(prepared, settings, only=hold)
+    mine = prepared.fold == hold
+    return _relative_loss(prepared.lift[mine], linear.deviation(test.X[mine], None))
+
+
+def _net_loss(
+    prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
+) -> float:
+    """Of the network that never saw the fold."""
+    model = _fit_net(prepared, settings, seed=seed)
+    mine = prepared.fold == hold
+    test = prepared.test
+    found = model.predict(test.X[mine], test.unit_id[mine]).lift
+    return _relative_loss(prepared.lift[mine], found - found.mean(axis=0))
+
+
+def _relative_loss(lift: Floats, deviation: Floats) -> float:
+    precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
+    none = float((precision * lift**2).sum())
+    return float((precision * ((lift - deviation) ** 2 - lift**2)).sum()) / none

@@ -1,0 +1,299 @@
+"""Empirical Bayes for many messages at once: a linear model that pools and prunes.
+
+Doubly robust lifts of n voters and M messages follow L = Φ B + noise, where the noise
+of a voter has covariance S between messages. Coefficients of term g and message m have
+the prior
+
+    B_jm = Σ_c a_cm θ_jc,   θ_jc ~ N(0, λ_g(j) r_c)
+
+with components c: what all messages share, what those of an issue share, what a
+message has of its own. λ is the variance of lift that a term adds, r how much of it is
+shared. Both maximise the marginal likelihood; a term stays only if the data speak for
+it by more than the number of terms that were tried. Because Φ'Φ is the same for all
+messages, S and the prior are diagonalised together, and M small ridge problems share
+one decomposition.
+
+Sources: MacKay (1992); Tipping (2001); Kass & Raftery (1995).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+N_ROUNDS = 25
+"""Updates of the prior in one fit; the evidence hardly moves after fifteen."""
+FIRST_SHARE = 1e-3
+"""Prior variance to begin with, as a share of the noise of one voter."""
+NEGLIGIBLE = 1e-9
+"""A prior variance below this share of the noise of one voter is zero."""
+SHRINK_OWN = 4.0
+"""How many effective coefficients the average message counts for beside the own."""
+
+
+class Moments(NamedTuple):
+    """What a linear model needs of the data.
+
+    Attributes:
+        gram: Φ'Φ of centred columns, shape (p, p).
+        cross: Φ'L of centred lifts, shape (p, M).
+        noise: S, covariance of a voter's lifts between messages, shape (M, M).
+        n: Voters.
+    """
+
+    gram: Floats
+    cross: Floats
+    noise: Floats
+    n: int
+
+    def only(self, columns: Ints) -> Self:
+        """The moments of some columns."""
+        return self._replace(
+            gram=self.gram[np.ix_(columns, columns)], cross=self.cross[columns]
+        )
+
+
+class Components(NamedTuple):
+    """Who shares coefficients.
+
+    Attributes:
+        member: a, shape (n_components, M).
+        own: Which components belong to one message alone, shape (n_components,).
+    """
+
+    member: Floats
+    own: npt.NDArray[np.bool_]
+
+
+def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:
+    """All messages, the issues of several messages, and messages by themselves.
+
+    Args:
+        issues: Issue of every message, length M.
+        with_own: Which messages were sent to enough people to differ, length M.
+    """
+    n = len(issues)
+    shared = [np.ones(n)]
+    for issue in dict.fromkeys(issues):
+        member = np.array([i == issue for i in issues], dtype=np.float64)
+        if 1 < member.sum() < n:
+            shared.append(member)
+    alone = [row for row, own in zip(np.eye(n), with_own, strict=True) if own]
+    # one message shares with nobody
+    rows = alone if n == 1 and alone else shared + alone
+    own = np.arange(len(rows)) >= len(rows) - len(alone)
+    return Components(np.array(rows), own)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """λ and r.
+
+    Attributes:
+        term: λ of every term, shape (n_terms,).
+        component: r of every component, shape (n_components,).
+    """
+
+    term: Floats
+    component: Floats
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Coefficients and what is needed for their uncertainty.
+
+    Attributes:
+        coefficients: Shape (p, M).
+        directions: Shape (p, k).
+        variances: Of every direction and rotated message, shape (k, M).
+        spread: Squares of the rotation back to messages, shape (M, M).
+    """
+
+    coefficients: Floats
+    directions: Floats
+    variances: Floats
+    spread: Floats
+
+    def variance(self, columns: npt.NDArray[np.floating]) -> Floats:
+        """Posterior variance of lift, shape (n, M).
+
+        Args:
+            columns: Φ of n voters, shape (n, p).
+        """
+        along = np.asarray(columns @ self.directions, dtype=np.float64) ** 2
+        found: Floats = along @ (self.variances @ self.spread)
+        return found
+
+
+class _Solved(NamedTuple):
+    """The model in the coordinates where messages and directions are independent."""
+
+    scale: Floats  # sqrt(λ) of every column, (p,)
+    Q: Floats  # eigenvectors, (p, p)
+    d: Floats  # eigenvalues, (p,)
+    t: Floats  # prior variance of every rotated message, (M,)
+    turned: Floats  # rotated cross moments, (p, M)
+    turn: Floats  # messages → rotated messages, (M, M)
+    back: Floats  # rotated messages → messages, (M, M)
+
+    @property
+    def kept(self) -> Floats:
+        """Posterior variance of every direction and rotated message, (p, M)."""
+        kept: Floats = 1.0 / (self.d[:, None] + 1.0 / self.t)
+        return kept
+
+    @property
+    def mean(self) -> Floats:
+        """Posterior mean in units of sqrt(λ), (p, M)."""
+        mean: Floats = self.Q @ (self.turned * self.kept)
+        return mean
+
+    @property
+    def variance(self) -> Floats:
+        """Posterior variance in units of λ, (p, M)."""
+        variance: Floats = self.Q**2 @ self.kept
+        return variance
+
+
+def _solve(moments: Moments, group: Ints, prior: Prior, parts: Components) -> _Solved:
+    values, vectors = np.linalg.eigh(moments.noise)
+    values = np.maximum(values, 1e-12 * values.max())
+    whiten = (vectors / np.sqrt(values)) @ vectors.T
+    unwhiten = (vectors * np.sqrt(values)) @ vectors.T
+    between = (parts.member.T * prior.component) @ parts.member
+    t, V = np.linalg.eigh(whiten @ between @ whiten)
+    t = np.maximum(t, 1e-9 * max(float(t.max()), 1e-300))
+    scale = np.sqrt(prior.term[group])
+    d, Q = np.linalg.eigh(scale[:, None] * moments.gram * scale)
+    turn = whiten @ V
+    turned = Q.T @ (scale[:, None] * moments.cross @ turn)
+    return _Solved(scale, Q, np.maximum(d, 0.0), t, turned, turn, V.T @ unwhiten)
+
+
+def fit_prior(
+    moments: Moments,
+    group: Ints,
+    parts: Components,
+    *,
+    start: Prior | None = None,
+    rounds: int = N_ROUNDS,
+) -> Prior:
+    """λ and r of the highest marginal likelihood.
+
+    Args:
+        moments: Of p columns.
+        group: Term of every column, shape (p,).
+        parts: Who shares coefficients.
+        start: Where to begin.
+        rounds: Updates.
+    """
+    noise = float(np.trace(moments.noise)) / len(moments.noise)
+    n_terms = int(group.max()) + 1 if len(group) else 0
+    prior = start or Prior(
+        np.full(n_terms, FIRST_SHARE * noise / max(n_terms, 1)),
+        np.full(len(parts.own), 1.0 / len(parts.own) ** 0.5),
+    )
+    for _ in range(rounds):
+        live = prior.term[group] > NEGLIGIBLE * noise
+        if not live.any():
+            return Prior(np.zeros(n_terms), prior.component)
+        columns = np.flatnonzero(live)
+        solved = _solve(moments.only(columns), group[columns], prior, parts)
+        term = _next_terms(solved, group[columns], prior.term)
+        prior = Prior(term, _next_components(solved, prior.component, parts))
+    return prior
+
+
+def _next_terms(solved: _Solved, group: Ints, term: Floats) -> Floats:
+    """MacKay's update: squared size over the number of well-determined directions."""
+    size = (solved.mean**2 / solved.t).sum(axis=1)
+    determined = (1.0 - solved.variance / solved.t).sum(axis=1)
+    moved: Floats = term * _ratio(
+        np.bincount(group, size, minlength=len(term)).astype(np.float64),
+        np.bincount(group, determined, minlength=len(term)).astype(np.float64),
+    )
+    return moved
+
+
+def _next_components(solved: _Solved, component: Floats, parts: Components) -> Floats:
+    """The same for what is shared; own components are pulled to their average."""
+    a = parts.member @ solved.turn
+    along = component[:, None] * a / solved.t  # (n_components, M)
+    mean = solved.mean @ along.T
+    prior_kept = component - component**2 * (a**2 / solved.t).sum(axis=1)
+    variance = prior_kept + solved.variance @ (along**2).T
+    size = (mean**2).sum(axis=0) / np.maximum(component, 1e-300)
+    determined = (1.0 - variance / np.maximum(component, 1e-300)).sum(axis=0)
+    own = parts.own
+    if own.sum() > 1:
+        # a message with few people is taken to differ as the others do
+        share = size[own].sum() / max(float(determined[own].sum()), 1e-9)
+        size, determined = size.copy(), determined.copy()
+        level = component[own].mean() / np.maximum(component[own], 1e-300)
+        size[own] += SHRINK_OWN * share * level
+        determined[own] += SHRINK_OWN
+    moved: Floats = component * _ratio(size, determined)
+    return moved * float(component.sum()) / max(float(moved.sum()), 1e-300)
+
+
+def _ratio(size: Floats, determined: Floats) -> Floats:
+    ratio = size / np.maximum(determined, 1e-9)
+    clipped: Floats = np.where(determined > 1e-9, np.clip(ratio, 1e-3, 10.0), 0.0)
+    return clipped
+
+
+def evidence_for(
+    moments: Moments, group: Ints, prior: Prior, parts: Components
+) -> Floats:
+    """Log Bayes factor of every term against its coefficients being zero.
+
+    The Savage-Dickey ratio at zero, all other terms kept; -inf for a term of no
+    variance.
+
+    Args:
+        moments: Of p columns.
+        group: Term of every column, shape (p,).
+        prior: λ and r.
+        parts: Who shares coefficients.
+    """
+    found = np.full(len(prior.term), -np.inf)
+    columns = np.flatnonzero(prior.term[group] > 0)
+    if len(columns) == 0:
+        return found
+    solved = _solve(moments.only(columns), group[columns], prior, parts)
+    kept, mean = solved.kept, solved.mean
+    for g in np.unique(group[columns]):
+        at = np.flatnonzero(group[columns] == g)
+        Q = solved.Q[at]
+        # covariance of the term for every rotated message, (M, k, k)
+        C = np.einsum("ik,km,jk->mij", Q, kept, Q, optimize=True)
+        C = C + 1e-12 * np.eye(len(at))
+        sign = np.linalg.slogdet(C / solved.t[:, None, None])[1].sum()
+        size = np.einsum(
+            "mi,mi->", mean[at].T, np.linalg.solve(C, mean[at].T[:, :, None])[:, :, 0]
+        )
+        found[g] = 0.5 * (sign + size)
+    return found
+
+
+def posterior(
+    moments: Moments, group: Ints, prior: Prior, parts: Components
+) -> Posterior:
+    """Coefficients given the prior.
+
+    Args:
+        moments: Of p columns.
+        group: Term of every column, shape (p,).
+        prior: λ and r.
+        parts: Who shares coefficients.
+    """
+    solved = _solve(moments, group, prior, parts)
+    coefficients = solved.scale[:, None] * solved.mean @ solved.back
+    return Posterior(
+        coefficients, solved.scale[:, None] * solved.Q, solved.kept, solved.back**2
+    )
