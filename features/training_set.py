@@ -220,6 +220,11 @@ class MessageTest:
         coarser = len(np.unique(self.drawn)) < len(np.unique(self.household))
         return self.drawn if coarser else self.household
 
+    @property
+    def stands_for(self) -> Floats | None:
+        """`weight` of these voters with mean 1; None where all stand for themselves."""
+        return None if self.weight is None else self.weight / self.weight.mean()
+
     def by_message(self) -> Self:
         """The same test with the channels of a message merged into one arm."""
         position = self.message_of_arm

@@ -169,7 +169,7 @@ def average_effects(
         prior: Known from elsewhere, by message.
     """
     lift = arm_scores[:, 1:] - arm_scores[:, :1]
-    arm_mean, arm_covariance = _means(lift, test)
+    arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
     mix = np.zeros((len(test.messages), len(test.arms)))
@@ -185,20 +185,6 @@ def average_effects(
     return AverageEffects(
         raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
     )
-
-
-def _means(lift: Floats, test: MessageTest) -> tuple[Floats, Floats]:
-    """Column means over whom the test stands for, and their clustered covariance.
-
-    With survey weights w the estimand is the mean over the population that they
-    represent, Σ w Γ / Σ w (Hájek), its error that of the linearised ratio.
-    """
-    if test.weight is None:
-        return clustered_means(lift, test.cluster)
-    share = test.weight / test.weight.mean()
-    mean = (share @ lift) / len(lift)
-    _, covariance = clustered_means(share[:, None] * (lift - mean), test.cluster)
-    return mean, covariance
 
 
 def _with_prior(
@@ -298,7 +284,7 @@ def sharpest_lifts(
         observed_probability: Shape (n,), or None.
 
     Returns:
-        Centred by message, shape (n, M).
+        Centred by message (over whom the test stands for), shape (n, M).
     """
     scores = doubly_robust_scores(test, response, observed_probability)
     arm_lift = scores[:, 1:] - scores[:, :1]
@@ -311,7 +297,7 @@ def sharpest_lifts(
     combine[np.arange(len(test.arms)), test.message_of_arm[1:] - 1] = kappa * share
     scale = (combine * kappa[:, None]).sum(axis=0)
     lift = arm_lift @ np.divide(combine, scale, out=combine, where=scale > 0)
-    centred: Floats = lift - lift.mean(axis=0)
+    centred: Floats = lift - np.average(lift, axis=0, weights=test.stands_for)
     return centred
 
 
@@ -363,9 +349,9 @@ class Ground:
     def policy_scores(self, test: MessageTest) -> Floats:
         """`scores` times the survey weights, so that means are of the population."""
         found = self.scores(test)
-        if test.weight is None:
+        if test.stands_for is None:
             return found
-        return np.asarray(found * (test.weight / test.weight.mean())[:, None])
+        return np.asarray(found * test.stands_for[:, None])
 
     def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
         """Lift of every arm: that of its message times what its channel does, (n, A).

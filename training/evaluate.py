@@ -24,7 +24,7 @@ from training.gate import (
     is_above_zero,
     spent_alpha,
 )
-from training.heterogeneity import best_linear_predictor, lift_groups
+from training.heterogeneity import best_linear_predictor, lift_groups, weighted_mean
 from training.judge import (
     BASELINES,
     UNTARGETED,
@@ -39,7 +39,6 @@ from training.metrics import (
     Interval,
     attrition_p_value,
     calibration_slope,
-    clustered_mean,
     permute_within_blocks,
     sample_ratio_p_value,
 )
@@ -169,7 +168,8 @@ def partner_slope(
         delivered: Its lift of every voter and message, shape (n, M).
     """
     scores = joined(halves, lambda half: half.message_scores)
-    return calibration_slope(scores[:, 1:] - scores[:, :1], delivered, test.cluster)
+    realised = scores[:, 1:] - scores[:, :1]
+    return calibration_slope(realised, delivered, test.cluster, test.stands_for)
 
 
 def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
@@ -368,10 +368,11 @@ def channel_rows(
 def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
     lift, realised = _predicted_and_realised(halves)
-    found = best_linear_predictor(realised, lift, test.cluster)
+    survey = test.stands_for
+    found = best_linear_predictor(realised, lift, test.cluster, survey)
     groups = lift_groups(
         realised, lift, test.cluster,
-        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL,
+        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL, weight=survey,
     )  # fmt: skip
     told = [{"message_id": "all", **group.as_dict()} for group in groups]
     return {"slope": found.slope.as_dict(), "groups": told}
@@ -395,10 +396,13 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
         lift: Predicted by a model that did not see the voter, shape (n, M).
         realised: Γ_m − Γ_0, shape (n, M).
     """
-    pooled = best_linear_predictor(realised, lift, test.cluster)
+    survey = test.stands_for
+    pooled = best_linear_predictor(realised, lift, test.cluster, survey)
     sent = np.bincount(test.by_message().arm, minlength=1 + len(test.messages))[1:]
     rows = [
-        _message_heterogeneity(message, realised[:, m], lift[:, m], test.cluster)
+        _message_heterogeneity(
+            message, realised[:, m], lift[:, m], test.cluster, survey
+        )
         for m, message in enumerate(test.messages)
         if sent[m] >= MIN_TOLD
     ]
@@ -410,15 +414,21 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
 
 
 def _message_heterogeneity(
-    message: str, realised: Floats, lift: Floats, cluster: npt.NDArray[np.int64]
+    message: str,
+    realised: Floats,
+    lift: Floats,
+    cluster: npt.NDArray[np.int64],
+    survey: Floats | None,
 ) -> Json:
+    # ranks are of the people who answered, whomever they stand for
     rate = rate_of(realised, lift, cluster)
     groups = lift_groups(
-        realised, lift, cluster, n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL
-    )
+        realised, lift, cluster,
+        n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL, weight=survey,
+    )  # fmt: skip
     return {
         "message_id": message,
-        **best_linear_predictor(realised, lift, cluster).as_dict(),
+        **best_linear_predictor(realised, lift, cluster, survey).as_dict(),
         "autoc": rate.autoc.as_dict(),
         "qini": rate.qini.as_dict(),
         "rate_p_value": rate.p_value,
@@ -438,11 +448,14 @@ def _segments(
     rows = []
     for name, where in pd.Series(segment).groupby(segment).groups.items():
         at = np.asarray(where)
+        if test.weight is not None:
+            at = at[test.weight[at] > 0]
         household = np.unique(test.cluster[at], return_inverse=True)[1]
-        if len(at) < SMALL_CELL or household.max() < 1:
+        if len(at) < SMALL_CELL or household.max(initial=0) < 1:
             continue
+        survey = test.take(at).stands_for
         for m, message in enumerate(test.messages):
-            effect = clustered_mean(realised[at, m], household)
+            effect = weighted_mean(realised[at, m], household, survey)
             rows.append(
                 {
                     "message_id": message,
