@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from features.ingest import TableSource
+from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from features.tables import RAW_TABLES, REQUIRED_TABLES, VOTERS, identifying_columns
 
 PROJECT = Path(__file__).parents[1]
@@ -51,6 +52,7 @@ class _Section(BaseModel):
 
 _Text = Annotated[str, Field(min_length=1)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
+_Chance = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -80,6 +82,9 @@ class OutcomeSection(_Section):
     Attributes:
         turnout: The outcome in responses that says who voted, where another one is
             asked about: a message that lowers it is barred from the plan.
+        persuadable: Predicted support, as a share, between which a voter counts as
+            persuadable; without it, the middle third of the audience.
+        value: What a lift is worth: the outcome itself, or votes.
     """
 
     name: _Text
@@ -90,6 +95,14 @@ class OutcomeSection(_Section):
     absent: Literal["zero", "missing"]
     unit_per_point: _Positive
     turnout: _Text | None = None
+    persuadable: tuple[_Chance, _Chance] | None = None
+    value: Literal["outcome", "votes"] = "outcome"
+
+    @model_validator(mode="after")
+    def _band_in_order(self) -> Self:
+        if self.persuadable and self.persuadable[0] >= self.persuadable[1]:
+            raise ValueError("expected persuadable = [low, high] with low below high")
+        return self
 
     @model_validator(mode="after")
     def _never_against_voting(self) -> Self:
@@ -99,6 +112,39 @@ class OutcomeSection(_Section):
                 "rewarded for keeping people from voting"
             )
         return self
+
+    @model_validator(mode="after")
+    def _votes_of_support(self) -> Self:
+        if self.value != "votes":
+            return self
+        if self.measures != "support" or not self.higher_is_better:
+            raise ValueError(
+                'expected measures = "support" and higher_is_better = true where '
+                'value = "votes": votes are support × the chance to vote'
+            )
+        if self.turnout is None:
+            raise ValueError(
+                'expected turnout = "<outcome>" where value = "votes": without knowing '
+                "who voted there is no chance to vote"
+            )
+        return self
+
+    @property
+    def direction(self) -> float:
+        """What turns the outcome so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def support_scale(self) -> float:
+        """Outcome units from no support to full support: a hundred points."""
+        return 100 * self.unit_per_point
+
+    def as_valued(self) -> Self:
+        """The outcome as it is judged and planned: votes, where that is declared."""
+        if self.value == "outcome":
+            return self
+        votes = {"label": f"votes ({self.label})", "kind": "continuous"}
+        return self.model_copy(update=votes | {"unit_per_point": 0.01})
 
 
 class PlanSection(_Section):
@@ -440,6 +486,9 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     barred = set(NEVER_FEATURES) | _met(declared.exclude, voters_columns)
     if not declared.legal_basis_special:
         barred |= _met(declared.special_categories, voters_columns)
+    barred |= _met([f"{WIDTH_PREFIX}*"], voters_columns)
+    if not _partner_features_permitted(campaign):
+        barred |= _met([f"{LIFT_PREFIX}*"], voters_columns)
     for pattern in declared.columns:
         _check_pattern(campaign, pattern, voters_columns)
     allowed = _met(declared.columns, voters_columns) - barred
@@ -451,11 +500,23 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     return [name for name in voters_columns if name in allowed]
 
 
+def _partner_features_permitted(campaign: Campaign) -> bool:
+    """Whether the licence of a partner's lifts names features among their uses."""
+    source = campaign.tables.get("partner_scores")
+    return source is not None and FEATURES_PERMITTED in source.permitted_use.lower()
+
+
 def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> None:
     where = f"{campaign.file}, [features].columns"
     if pattern in NEVER_FEATURES:
         raise CampaignError(
             f"{where}: {pattern!r} says who somebody is, never a feature"
+        )
+    asks_partner = pattern.startswith(LIFT_PREFIX)
+    if asks_partner and not _partner_features_permitted(campaign):
+        raise CampaignError(
+            f"{where}: {pattern!r} is a partner's: expected a permitted_use in "
+            f"[tables.partner_scores] that names {FEATURES_PERMITTED!r}, got none"
         )
     if not _met([pattern], columns):
         near = get_close_matches(pattern, list(columns), n=1)

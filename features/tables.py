@@ -24,6 +24,7 @@ DISCLOSES = ("none", "recipient", "household", "others")
 SEXES = ("F", "M", "U")
 BASES = ("consent", "contract", "legitimate_interest", "public_register", "reply")
 ROLES = ("plan", "explore")
+PRIOR_KINDS = ("topline", "panel")
 
 TIMESTAMP = "datetime64[us]"
 
@@ -64,6 +65,7 @@ _PROBABILITY = pa.Check.in_range(
     0, 1, include_min=False, error="expected a probability in (0, 1]"
 )
 _NOT_NEGATIVE = pa.Check.ge(0, error="expected a value of at least 0")
+_ABOVE_ZERO = pa.Check.gt(0, error="expected a value above 0")
 _NOT_EMPTY = pa.Check.str_length(min_value=1, error="expected a text, got an empty one")
 _FIPS = pa.Check.str_matches(r"^\d{5}$", error="expected five digits, zeros kept")
 
@@ -191,8 +193,16 @@ RESPONSES = _table(
         "outcome": _column(str, "What was observed.", _NOT_EMPTY),
         "value": _column(float, "Its value.", unit="outcome unit"),
         "observed_at": _column(TIMESTAMP, "When it was observed."),
+        "weight": _column(
+            float, "Survey weight: how many voters the answer stands for.",
+            _ABOVE_ZERO, required=False,
+        ),
+        "link_probability": _column(
+            float, "Probability that the answer is this voter's.", _PROBABILITY,
+            unit="1", required=False,
+        ),
     },
-)
+)  # fmt: skip
 
 REACTIONS = _table(
     "reactions",
@@ -249,6 +259,82 @@ COSTS = _table(
         ),
     },
 )  # fmt: skip
+
+PRIORS = _table(
+    "priors",
+    ["message_id", "source"],
+    {
+        "message_id": _column(str, "The message.", _NOT_EMPTY),
+        "source": _column(str, "Who measured it, and where.", _NOT_EMPTY),
+        "kind": _column(
+            str, "A vendor's figure, or a panel reweighted to the voter file.",
+            _one_of(PRIOR_KINDS),
+        ),
+        "effect": _column(float, "Effect found there.", unit="outcome unit"),
+        "se": _column(float, "Its standard error.", _ABOVE_ZERO, unit="outcome unit"),
+        "transport": _column(
+            float, "Share of it that is expected in the field.", _NOT_NEGATIVE,
+            unit="1",
+        ),
+        "transport_sd": _column(
+            float, "How uncertain that share is.", _NOT_NEGATIVE, unit="1"
+        ),
+        "n": _column(
+            float, "People it was measured on.", _NOT_NEGATIVE, nullable=True,
+            required=False,
+        ),
+    },
+)  # fmt: skip
+"""Estimates from elsewhere. Never the field effect: they enter as priors."""
+
+PANEL = _table(
+    "panel",
+    ["source", "respondent_id"],
+    {
+        "source": _column(str, "Name of the panel.", _NOT_EMPTY),
+        "respondent_id": _column(
+            str, "Its own id of the respondent.", _NOT_EMPTY, identifying=True
+        ),
+        "message_id": _message_id(),
+        "value": _column(float, "Answer.", unit="outcome unit"),
+        "weight": _column(float, "Survey weight.", _ABOVE_ZERO, required=False),
+        "transport": _column(
+            float, "Share of its effects that is expected in the field.",
+            _NOT_NEGATIVE, unit="1",
+        ),
+        "transport_sd": _column(
+            float, "How uncertain that share is.", _NOT_NEGATIVE, unit="1"
+        ),
+    },
+    extra=True,
+)  # fmt: skip
+"""A randomised pretest. Columns of the voters' own names bring it in line with the
+voter file; its effects enter as priors."""
+
+PARTNER_SCORES = _table(
+    "partner_scores",
+    ["provider", "voter_id", "message_id"],
+    {
+        "provider": _column(
+            str, "Who delivers.",
+            pa.Check.str_matches(
+                r"^[A-Za-z0-9.-]+$", error="expected letters, digits, '.' and '-'"
+            ),
+        ),
+        "voter_id": _voter_id(),
+        "message_id": _column(str, "The message.", _NOT_EMPTY),
+        "lift": _column(float, "Predicted lift.", unit="outcome unit"),
+        "lift_low": _column(
+            float, "95 % interval.", unit="outcome unit", nullable=True, required=False
+        ),
+        "lift_high": _column(
+            float, "95 % interval.", unit="outcome unit", nullable=True, required=False
+        ),
+        "observed_on": _column(TIMESTAMP, "When the partner delivered it."),
+    },
+)  # fmt: skip
+"""Lifts that a partner predicts, before the first delivery: a challenger, judged by
+the same gate; features only where its `permitted_use` names features."""
 
 QUARANTINE = _table(
     "quarantine",
@@ -307,13 +393,49 @@ ASSIGNMENTS = _table(
     },
 )
 
+CHANCES = _table(
+    "chances",
+    ["experiment_id", "voter_id"],
+    {
+        "experiment_id": _experiment_id(),
+        "voter_id": _voter_id(),
+        "turnout": _column(
+            float, "Chance to vote, without a message.", _between(0, 1), unit="1",
+            nullable=True,
+        ),
+        "support": _column(
+            float, "Chance (or share of the scale) of support, without a message.",
+            _between(0, 1), unit="1", nullable=True,
+        ),
+    },
+)  # fmt: skip
+"""Predicted of every voter by models that did not see the voter's unit."""
+
+AREAS = _table(
+    "areas",
+    ["experiment_id", "outcome", "level", "area"],
+    {
+        "experiment_id": _experiment_id(),
+        "outcome": _column(str, "What is predicted.", _one_of(["turnout", "support"])),
+        "level": _column(str, "Kind of area.", _one_of(["precinct", "county_fips"])),
+        "area": _column(str, "The area.", _NOT_EMPTY),
+        "n": _column(int, "Its voters.", pa.Check.ge(20, error="expected 20 or more")),
+        "mean": _column(float, "Mean chance.", _between(0, 1), unit="1"),
+        "low": _column(float, "95 % interval of its outcome.", unit="1"),
+        "high": _column(float, "95 % interval of its outcome.", unit="1"),
+    },
+)
+
 RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     schema.name: schema
     for schema in (
         VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS, PERMISSIONS, COSTS,
+        PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
+FROM_ELSEWHERE = ("priors", "panel", "partner_scores")
+"""Tables of what others estimated, which a campaign may have bought."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 
 

@@ -28,6 +28,18 @@ class Arm(NamedTuple):
     channel: str
 
 
+class Prior(NamedTuple):
+    """What is known of the effects of a test's messages from elsewhere.
+
+    Attributes:
+        mean: In outcome units, NaN where nothing is known, shape (M,).
+        variance: Shape (M,).
+    """
+
+    mean: Floats
+    variance: Floats
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """The table, the features beside it and the design it was drawn by.
@@ -36,7 +48,8 @@ class TrainingSet:
         rows: One row per voter and experiment: voter_id, experiment_id, block, unit_id
             (coarsest unit: cluster, else household, else voter), household_id,
             drawn_id (the unit that was randomised), message_id, channel, propensity,
-            sent_on, outcome (NaN where missing; higher is better).
+            sent_on, outcome (NaN where missing; higher is better), and weight where
+            responses carry one.
         features: From `voter_features`, one row per row of `rows`.
         designs: DESIGNS table.
     """
@@ -85,8 +98,15 @@ def build_training_set(
         }
     )
     rows = deliveries.merge(units, on="voter_id", how="left", validate="many_to_one")
-    value = answers.rename(columns={"value": "y"})[["voter_id", "experiment_id", "y"]]
-    rows = rows.merge(value, on=["voter_id", "experiment_id"], how="left")
+    key = ["voter_id", "experiment_id"]
+    value = answers.rename(columns={"value": "y"})
+    given = [c for c in ("weight", "link_probability") if c in answers]
+    rows = rows.merge(value[[*key, "y", *given]], on=key, how="left")
+    if "link_probability" in rows:
+        rows["y"] = linked_outcome(rows, rows.pop("link_probability"))
+    if "weight" in rows:
+        # who did not answer stands for nobody, unless silence is an answer
+        rows["weight"] = rows["weight"].fillna(1.0 if absent == "zero" else 0.0)
     rows["outcome"] = rows.pop("y").fillna(0.0) if absent == "zero" else rows.pop("y")
     if not higher_is_better:
         rows["outcome"] = -rows["outcome"]
@@ -95,6 +115,23 @@ def build_training_set(
     features = voter_features(voters, feature_columns, as_of=as_of)
     known = features.loc[rows["voter_id"]].reset_index(drop=True)
     return TrainingSet(rows, known, tables["designs"])
+
+
+def linked_outcome(rows: pd.DataFrame, probability: pd.Series) -> pd.Series:
+    """Outcomes that came through uncertain links, without the bias of wrong ones.
+
+    A link is right with probability p; else the answer is somebody else's, of the mean
+    Ȳ of all answers in the block, whatever this voter was sent. So E[Y] = p E[own] +
+    (1 − p) Ȳ, and (Y − (1 − p) Ȳ) / p has the mean of the voter's own answer: larger
+    errors, no bias. To weight by p would leave the bias.
+
+    Args:
+        rows: experiment_id, block and y, NaN where nobody answered.
+        probability: p of every answer.
+    """
+    pool = rows.groupby(["experiment_id", "block"])["y"].transform("mean")
+    corrected: pd.Series = (rows["y"] - (1 - probability) * pool) / probability
+    return corrected
 
 
 def coarsest_unit(voters: pd.DataFrame) -> pd.Series:
@@ -136,6 +173,9 @@ class MessageTest:
         arm: 0 for control, k for `arms[k - 1]`, shape (n_voters,).
         Y: Outcome, NaN where missing, shape (n_voters,).
         propensities: Of control and every arm, shape (n_voters, 1 + n_arms).
+        prior: What is known of the messages' effects from elsewhere, None for nothing.
+        weight: How many voters of the population each stands for, mean 1, 0 for who
+            did not answer, shape (n_voters,); None where all stand for themselves.
     """
 
     experiment_id: str
@@ -150,6 +190,8 @@ class MessageTest:
     arm: Ints
     Y: Floats
     propensities: Floats
+    prior: Prior | None = None
+    weight: Floats | None = None
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -178,6 +220,11 @@ class MessageTest:
         coarser = len(np.unique(self.drawn)) < len(np.unique(self.household))
         return self.drawn if coarser else self.household
 
+    @property
+    def stands_for(self) -> Floats | None:
+        """`weight` of these voters with mean 1; None where all stand for themselves."""
+        return None if self.weight is None else self.weight / self.weight.mean()
+
     def by_message(self) -> Self:
         """The same test with the channels of a message merged into one arm."""
         position = self.message_of_arm
@@ -193,7 +240,9 @@ class MessageTest:
             "voter_id", "unit", "unit_id", "household", "drawn", "block", "X", "arm",
             "Y", "propensities",
         )  # fmt: skip
-        return replace(self, **{name: getattr(self, name)[rows] for name in per_voter})
+        taken = {name: getattr(self, name)[rows] for name in per_voter}
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, **taken, weight=weight)
 
 
 def message_tests(
@@ -235,7 +284,15 @@ def _message_test(
         arm=arm,
         Y=rows["outcome"].to_numpy(dtype=np.float64),
         propensities=_arm_probabilities(design, list(names), arms)[block],
+        weight=_weights(rows),
     )
+
+
+def _weights(rows: pd.DataFrame) -> Floats | None:
+    if "weight" not in rows:
+        return None
+    weight = rows["weight"].to_numpy(dtype=np.float64)
+    return np.asarray(weight / weight.mean(), dtype=np.float64)
 
 
 def _arm_probabilities(

@@ -186,23 +186,36 @@ class _Moments(NamedTuple):
 
     lift: Floats
     square: Floats
+    survey: Floats | None
 
     @classmethod
     def of(cls, prepared: Prepared) -> Self:
         lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
-        return cls(lift, lift**2)
+        return cls(lift, lift**2, prepared.test.stands_for)
 
     def mean_and_noise(self, who: Bools) -> tuple[Floats, Floats]:
         """Mean of every message over some voters, and the variance of that mean."""
+        if self.survey is not None:
+            return self._of_population(who * self.survey)
         weight = who / who.sum()
         mean = weight @ self.lift
         return mean, (weight @ self.square - mean**2) / who.sum()
+
+    def _of_population(self, survey: Floats) -> tuple[Floats, Floats]:
+        """The same where every voter stands for as many as its survey weight."""
+        weight = survey / survey.sum()
+        mean, w2 = weight @ self.lift, weight**2
+        return mean, w2 @ self.square - 2 * mean * (w2 @ self.lift) + w2.sum() * mean**2
+
+    def share(self, who: Bools) -> float:
+        """Share of the population that some voters stand for."""
+        return float(np.average(who, weights=self.survey))
 
 
 def _split_model(prepared: Prepared, split: Split, moments: _Moments) -> CellLift:
     """Effects on both sides, their difference shrunken over the messages."""
     yes = split.answers(prepared.test.X)
-    share = yes.mean()
+    share = moments.share(yes)
     mean_yes, noise_yes = moments.mean_and_noise(yes)
     mean_no, noise_no = moments.mean_and_noise(~yes)
     difference, noise = mean_yes - mean_no, noise_yes + noise_no

@@ -10,9 +10,10 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from features.training_set import Arm, MessageTest
+from features.training_set import Arm, MessageTest, Prior
 from training.boosting import FoldBoosters
 from training.metrics import Interval, aipw_scores, clustered_means
+from training.priors import combine_with_prior
 from training.split import unit_folds
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +27,8 @@ OBSERVED_PARAMS: Mapping[str, Any] = {
 }  # fmt: skip
 N_FOLDS = 4
 MIN_OBSERVED_PROBABILITY = 0.1
+MIN_MEASURED = 2
+"""A message observed on fewer people than this says nothing of its own effect."""
 MIN_POOLED = 3
 """Fewer messages than this do not say how far messages differ: none is shrunken."""
 MIN_POOLED_IN_ISSUE = 5
@@ -66,11 +69,12 @@ def fit_nuisance(
         seed: For LightGBM.
     """
     observed, everyone = test.observed, np.ones(len(test.Y), dtype=bool)
-    weight = np.ones(len(test.Y))
+    weight = np.ones(len(test.Y)) if test.weight is None else test.weight
     response = FoldBoosters.fit(
         data, observed, test.Y, weight, fold, RESPONSE_PARAMS, seed=seed
     )
-    if observed.all():
+    # survey weights already say whom the people who answered stand for
+    if observed.all() or test.weight is not None:
         return Nuisance(response, None)
     seen = FoldBoosters.fit(
         data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
@@ -98,6 +102,8 @@ def _plain_effects(test: MessageTest, response: Floats) -> Floats:
     seen = test.observed
     weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
     weight = np.where(seen, weight, 0.0)
+    if test.weight is not None:
+        weight = weight * test.weight
     residual = np.where(seen, test.Y - response, 0.0)
     n_arms = test.propensities.shape[1]
     total = np.bincount(test.arm, weights=weight, minlength=n_arms)
@@ -149,16 +155,21 @@ def average_effects(
     test: MessageTest,
     arm_scores: Floats,
     issue_of: Mapping[str, str],
+    prior: Prior | None = None,
 ) -> AverageEffects:
     """Average effects from the scores of a test.
+
+    What is known from elsewhere joins the data before messages are pooled; the raw
+    effects stay those of the data alone.
 
     Args:
         test: The experiment, arms as sent (message × channel).
         arm_scores: From `doubly_robust_scores` of the same test, shape (n, 1 + A).
         issue_of: Issue of every message.
+        prior: Known from elsewhere, by message.
     """
     lift = arm_scores[:, 1:] - arm_scores[:, :1]
-    arm_mean, arm_covariance = clustered_means(lift, test.cluster)
+    arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
     mix = np.zeros((len(test.messages), len(test.arms)))
@@ -166,13 +177,29 @@ def average_effects(
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
     groups = pools([issue_of[m] for m in test.messages])
-    shrunken, shrunken_se = shrink(raw, covariance, groups)
+    known, spread = _with_prior(test, raw, covariance, prior)
+    shrunken, shrunken_se = shrink(known, spread, groups)
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
     return AverageEffects(
         raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
     )
+
+
+def _with_prior(
+    test: MessageTest, raw: Floats, covariance: Floats, prior: Prior | None
+) -> tuple[Floats, Floats]:
+    """Estimates and their covariance after what was known from elsewhere."""
+    if prior is None:
+        return raw, covariance
+    # nobody observed: the score is a model's guess, however small its error looks
+    message = test.message_of_arm[test.arm[test.observed]]
+    n_sent = np.bincount(message, minlength=1 + len(raw))[1:]
+    unseen = (n_sent < MIN_MEASURED) & np.isfinite(prior.mean)
+    spread = covariance + np.diag(np.where(unseen, np.inf, 0.0))
+    found = combine_with_prior(raw, spread, prior.mean, prior.variance)
+    return found.mean, found.covariance
 
 
 def pools(issues: Sequence[str]) -> list[str]:
@@ -257,7 +284,7 @@ def sharpest_lifts(
         observed_probability: Shape (n,), or None.
 
     Returns:
-        Centred by message, shape (n, M).
+        Centred by message (over whom the test stands for), shape (n, M).
     """
     scores = doubly_robust_scores(test, response, observed_probability)
     arm_lift = scores[:, 1:] - scores[:, :1]
@@ -270,7 +297,7 @@ def sharpest_lifts(
     combine[np.arange(len(test.arms)), test.message_of_arm[1:] - 1] = kappa * share
     scale = (combine * kappa[:, None]).sum(axis=0)
     lift = arm_lift @ np.divide(combine, scale, out=combine, where=scale > 0)
-    centred: Floats = lift - lift.mean(axis=0)
+    centred: Floats = lift - np.average(lift, axis=0, weights=test.stands_for)
     return centred
 
 
@@ -318,6 +345,13 @@ class Ground:
             self.nuisance.response.predict(test.X, fold),
             self.nuisance.observed_probability(test.X, fold),
         )
+
+    def policy_scores(self, test: MessageTest) -> Floats:
+        """`scores` times the survey weights, so that means are of the population."""
+        found = self.scores(test)
+        if test.stands_for is None:
+            return found
+        return np.asarray(found * test.stands_for[:, None])
 
     def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
         """Lift of every arm: that of its message times what its channel does, (n, A).
@@ -385,6 +419,6 @@ def lay_ground(
     response = nuisance.response.predict(test.X, fold)
     seen = nuisance.observed_probability(test.X, fold)
     scores = doubly_robust_scores(test, response, seen)
-    effects = average_effects(test, scores, issue_of)
+    effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
     return Ground(test.messages, test.channels, salt, nuisance, effects, share)

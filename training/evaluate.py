@@ -24,7 +24,7 @@ from training.gate import (
     is_above_zero,
     spent_alpha,
 )
-from training.heterogeneity import best_linear_predictor, lift_groups
+from training.heterogeneity import best_linear_predictor, lift_groups, weighted_mean
 from training.judge import (
     BASELINES,
     UNTARGETED,
@@ -38,10 +38,11 @@ from training.judged import Judged, joined
 from training.metrics import (
     Interval,
     attrition_p_value,
-    clustered_mean,
+    calibration_slope,
     permute_within_blocks,
     sample_ratio_p_value,
 )
+from training.partner import PARTNER, winning_partner
 from training.rate import TOC_SHARES, rate_of
 from training.sample_ratio import block_p_values, holm
 
@@ -56,6 +57,8 @@ LABELS = {
     "one_covariate": "One split",
     "personalised": "Personalised",
     "champion": "Present champion",
+    "likely_persuadable": "Persuadable voters in likely areas",
+    "segment_best": "Each group its best message",
 }
 DESCRIPTIONS = {
     "nobody": "No message is sent.",
@@ -64,6 +67,9 @@ DESCRIPTIONS = {
     "one_covariate": "Best messages on each side of the best single split.",
     "personalised": "Each voter's message by predicted lift and cost.",
     "champion": "What is in use now.",
+    "likely_persuadable": "The single best message to persuadable voters, areas where "
+    "turnout is likely first.",
+    "segment_best": "Each group the message that did most in it.",
 }
 INSTEAD = {
     "nobody": "send nothing",
@@ -130,11 +136,40 @@ def evaluate(
         },
         "curve": _curve_rows(judged),
         "area": _areas(judged),
+        "partners": _partners(judged),
         "calibration": _calibration(test, halves),
         "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
         "segments": _segments(test, halves, segment),
         "checks": checks,
     }
+
+
+def _partners(judged: Judged) -> Json:
+    """What every partner's lifts gain over the best baseline and personalising."""
+    best = judged.best(BASELINES)
+    return {
+        name: {
+            "over_best_baseline": judged.difference(name, best).as_dict(),
+            "over_personalised": judged.difference(name, "personalised").as_dict(),
+        }
+        for name in judged.names
+        if name.startswith(PARTNER)
+    }
+
+
+def partner_slope(
+    test: MessageTest, halves: Sequence[Half], delivered: Floats
+) -> Interval:
+    """Calibration slope of a partner's lifts: 1 comes true, 0 is noise.
+
+    Args:
+        test: The experiment.
+        halves: From `judge_halves`.
+        delivered: Its lift of every voter and message, shape (n, M).
+    """
+    scores = joined(halves, lambda half: half.message_scores)
+    realised = scores[:, 1:] - scores[:, :1]
+    return calibration_slope(realised, delivered, test.cluster, test.stands_for)
 
 
 def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
@@ -146,8 +181,8 @@ def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
 
 def _policy_row(judged: Judged, name: str) -> Json:
     return {
-        "label": LABELS[name],
-        "description": DESCRIPTIONS[name],
+        "label": LABELS.get(name, name),
+        "description": DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
         "gain": judged.gain(name).as_dict(),
         "gain_ipw": judged.gain_by_weighting(name).as_dict(),
         "spend_per_voter_usd": judged.spent(name),
@@ -184,7 +219,8 @@ class Decision(NamedTuple):
     Attributes:
         verdict: Whether personalising, or one split, is shown to pay.
         champion: The policy to use.
-        differences: Personalised less every other policy, at the campaign's spend.
+        differences: Personalised less every other policy, at the campaign's spend;
+            what is no baseline, nor the champion, is shown and decides nothing.
         split_gain: The best split less the best untargeted policy.
         best_baseline: By its value within the training halves.
         blocked_by: Checks that forbid a promotion.
@@ -201,6 +237,10 @@ class Decision(NamedTuple):
 def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Decision:
     """The gate.
 
+    Personalising has to beat the baselines and the champion; what campaigns do today
+    and what partners deliver is shown beside them and does not raise the bar. A
+    partner's lifts are promoted where they beat all of these and personalising too.
+
     Args:
         judged: Every policy on voters that no model saw.
         blocked: Checks that forbid a promotion, from `gate.blocked_by`.
@@ -216,13 +256,21 @@ def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Deci
     verdict: Verdict = "not_worth_personalising"
     champion = "champion" if "champion" in judged.names else best_untargeted
     if not blocked:
-        verdict = _verdict(differences, split_gain, attempt)
-        champion = _champion(verdict, judged)
-        if champion == "champion":
-            # what is in use personalises, and still beats every baseline
+        rivals = {n: differences[n] for n in _rivals(judged)}
+        verdict = _verdict(rivals, split_gain, attempt)
+        partner = winning_partner(
+            judged.names, judged.difference, alpha=spent_alpha(attempt)
+        )
+        champion = partner or _champion(verdict, judged)
+        if partner or champion == "champion":
+            # both personalise, and beat every baseline
             verdict = "personalise"
     best = judged.best(BASELINES)
     return Decision(verdict, champion, differences, split_gain, best, blocked)
+
+
+def _rivals(judged: Judged) -> list[str]:
+    return [name for name in (*BASELINES, "champion") if name in judged.names]
 
 
 def _verdict(
@@ -277,6 +325,28 @@ def message_rows(
     ]
 
 
+def prior_rows(test: MessageTest, effects: AverageEffects) -> list[Json]:
+    """What was known from elsewhere beside what the data say, and their conflict.
+
+    A `conflict_z` beyond 3 either way says that one of both is wrong.
+    """
+    if test.prior is None:
+        return []
+    mean, variance = test.prior
+    rows = []
+    for m in np.flatnonzero(np.isfinite(mean)):
+        spread = float(np.sqrt(effects.raw_se[m] ** 2 + variance[m]))
+        rows.append(
+            {
+                "message_id": test.messages[m],
+                "prior": Interval.of(mean[m], se=float(variance[m] ** 0.5)).as_dict(),
+                "effect": Interval.of(effects.raw[m], se=effects.raw_se[m]).as_dict(),
+                "conflict_z": float((effects.raw[m] - mean[m]) / spread),
+            }
+        )
+    return rows
+
+
 def channel_rows(
     test: MessageTest, effects: AverageEffects, cost: Floats
 ) -> list[Json]:
@@ -298,10 +368,11 @@ def channel_rows(
 def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
     lift, realised = _predicted_and_realised(halves)
-    found = best_linear_predictor(realised, lift, test.cluster)
+    survey = test.stands_for
+    found = best_linear_predictor(realised, lift, test.cluster, survey)
     groups = lift_groups(
         realised, lift, test.cluster,
-        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL,
+        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL, weight=survey,
     )  # fmt: skip
     told = [{"message_id": "all", **group.as_dict()} for group in groups]
     return {"slope": found.slope.as_dict(), "groups": told}
@@ -325,10 +396,13 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
         lift: Predicted by a model that did not see the voter, shape (n, M).
         realised: Γ_m − Γ_0, shape (n, M).
     """
-    pooled = best_linear_predictor(realised, lift, test.cluster)
+    survey = test.stands_for
+    pooled = best_linear_predictor(realised, lift, test.cluster, survey)
     sent = np.bincount(test.by_message().arm, minlength=1 + len(test.messages))[1:]
     rows = [
-        _message_heterogeneity(message, realised[:, m], lift[:, m], test.cluster)
+        _message_heterogeneity(
+            message, realised[:, m], lift[:, m], test.cluster, survey
+        )
         for m, message in enumerate(test.messages)
         if sent[m] >= MIN_TOLD
     ]
@@ -340,15 +414,21 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
 
 
 def _message_heterogeneity(
-    message: str, realised: Floats, lift: Floats, cluster: npt.NDArray[np.int64]
+    message: str,
+    realised: Floats,
+    lift: Floats,
+    cluster: npt.NDArray[np.int64],
+    survey: Floats | None,
 ) -> Json:
+    # ranks are of the people who answered, whomever they stand for
     rate = rate_of(realised, lift, cluster)
     groups = lift_groups(
-        realised, lift, cluster, n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL
-    )
+        realised, lift, cluster,
+        n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL, weight=survey,
+    )  # fmt: skip
     return {
         "message_id": message,
-        **best_linear_predictor(realised, lift, cluster).as_dict(),
+        **best_linear_predictor(realised, lift, cluster, survey).as_dict(),
         "autoc": rate.autoc.as_dict(),
         "qini": rate.qini.as_dict(),
         "rate_p_value": rate.p_value,
@@ -368,11 +448,14 @@ def _segments(
     rows = []
     for name, where in pd.Series(segment).groupby(segment).groups.items():
         at = np.asarray(where)
+        if test.weight is not None:
+            at = at[test.weight[at] > 0]
         household = np.unique(test.cluster[at], return_inverse=True)[1]
-        if len(at) < SMALL_CELL or household.max() < 1:
+        if len(at) < SMALL_CELL or household.max(initial=0) < 1:
             continue
+        survey = test.take(at).stands_for
         for m, message in enumerate(test.messages):
-            effect = clustered_mean(realised[at, m], household)
+            effect = weighted_mean(realised[at, m], household, survey)
             rows.append(
                 {
                     "message_id": message,
@@ -464,7 +547,8 @@ def turnout_effects(
         issue_of: Issue of every message.
         seed: Folds and trees.
     """
-    voted = replace(test, Y=turnout)
+    # what is known from elsewhere is of the outcome, not of turnout
+    voted = replace(test, Y=turnout, prior=None)
     ground = lay_ground(voted, binned(test.X, categorical), issue_of, seed=seed)
     intervals = ground.effects.intervals(shrunken=False)
     return dict(zip(test.messages, intervals, strict=True))
@@ -495,6 +579,15 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             "Keep personalising with the present champion: what was learnt now adds "
             f"{told} of '{label}' per voter over the best alternative ({rival}), and "
             "is not shown to beat the champion."
+        )
+    if evaluated["champion"].startswith(PARTNER):
+        over = evaluated["partners"][evaluated["champion"]]["over_best_baseline"]
+        adds = {k: v / unit_per_point for k, v in over.items()}
+        return (
+            f"Use the lifts of {evaluated['champion'].removeprefix(PARTNER)}: at equal "
+            f"spend they add {adds['value']:+.2f} points ({adds['low']:+.2f} to "
+            f"{adds['high']:+.2f}) of '{label}' per voter over the best alternative "
+            f"({rival}), and beat our own."
         )
     if evaluated["verdict"] == "personalise":
         return (

@@ -29,7 +29,7 @@ from training.effects import (
     sharpest_lifts,
 )
 from training.lift import Lifts
-from training.metrics import calibration_slope
+from training.metrics import calibration_slope, weighted_rows
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -152,7 +152,7 @@ class Prepared:
         lift: Lift of each message by the design's mix of channels as a score whose
             noise is least, centred, shape (n, M).
         residual: Y less the expected outcome of the voter's own arm, 0 where missing.
-        weight: 1 / P(observed), 0 where missing, shape (n,).
+        weight: 1 / P(observed), 0 where missing, times the survey weight, shape (n,).
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
         texts: What the messages say, for learners that read it; None where nobody
@@ -197,6 +197,9 @@ def prepare(
     # own arm's mean with the shrunken effects: what is left is heterogeneity and noise
     effect = ground.effects.shrunken
     added = np.concatenate([[0.0], effect])[merged.arm]
+    weight = test.observed / (np.ones(len(test.Y)) if seen is None else seen)
+    if test.stands_for is not None:
+        weight = weight * test.stands_for
     control = response - merged.propensities[:, 1:] @ effect
     return Prepared(
         test=merged,
@@ -206,7 +209,7 @@ def prepare(
         scores=doubly_robust_scores(merged, response, seen),
         lift=sharpest_lifts(test, ground.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
-        weight=test.observed / (np.ones(len(test.Y)) if seen is None else seen),
+        weight=weight,
         categorical=tuple(categorical),
         issue_of=dict(issue_of),
         texts=texts,
@@ -233,7 +236,7 @@ def fit_gbm(
             f"experiment {test.experiment_id}: expected observed outcomes, got none"
         )
     C, D = _trees(common, own, test.X, fold)
-    calibration = calibrate(prepared.scores, C, D, test.cluster)
+    calibration = calibrate(prepared.scores, C, D, test.cluster, test.stands_for)
     return GbmLift(prepared.ground, common, tuple(own), calibration)
 
 
@@ -302,7 +305,13 @@ def _trees(
     return common.predict(X, fold), D
 
 
-def calibrate(scores: Floats, C: Floats, D: Floats, cluster: Ints) -> Calibration:
+def calibrate(
+    scores: Floats,
+    C: Floats,
+    D: Floats,
+    cluster: Ints,
+    survey: Floats | None = None,
+) -> Calibration:
     """Weights and slopes from held-out predictions against doubly robust scores.
 
     Args:
@@ -310,15 +319,17 @@ def calibrate(scores: Floats, C: Floats, D: Floats, cluster: Ints) -> Calibratio
         C: Held-out common heterogeneity, shape (n,).
         D: Held-out heterogeneity of every message, shape (n, M).
         cluster: Shape (n,).
+        survey: Survey weights of mean 1, shape (n,); None where all count alike.
     """
     lift = scores[:, 1:] - scores[:, :1]
-    lift = lift - lift.mean(axis=0)
-    centre = np.concatenate([[C.mean()], D.mean(axis=0)])
+    lift = lift - np.average(lift, axis=0, weights=survey)
+    middle = np.average(C, weights=survey)
+    centre = np.concatenate([[middle], np.average(D, axis=0, weights=survey)])
     c, d = (C - centre[0])[:, None], D - centre[1:]
-    precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
-    weight = _shared_weights(lift, c, d, precision)
+    weight = _shared_weights(*(weighted_rows(part, survey) for part in (lift, c, d)))
     combined = weight[0] * c + weight[1] * d
-    slope, slope_se = slopes(lift, combined, cluster)
+    slope, slope_se = slopes(lift, combined, cluster, survey)
+    c, d = weighted_rows(c, survey), weighted_rows(d, survey)
     # E[(τ − ŝ h)²] = w(1 − w) Var(h) where h is the truth plus independent noise
     spread = weight[0] * (1 - weight[0]) * np.var(c)
     own = d.var(axis=0)
@@ -328,9 +339,10 @@ def calibrate(scores: Floats, C: Floats, D: Floats, cluster: Ints) -> Calibratio
     return Calibration(centre, weight, slope, slope_se, unexplained)
 
 
-def _shared_weights(lift: Floats, c: Floats, d: Floats, precision: Floats) -> Floats:
+def _shared_weights(lift: Floats, c: Floats, d: Floats) -> Floats:
     """Non-negative least squares of all messages together, clipped to 1."""
     n_messages = lift.shape[1]
+    precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
     gram, moment = np.zeros((2, 2)), np.zeros(2)
     for m in range(n_messages):
         Z = np.column_stack([c[:, 0], d[:, m]])
@@ -342,20 +354,23 @@ def _shared_weights(lift: Floats, c: Floats, d: Floats, precision: Floats) -> Fl
     return np.clip(weight, 0.0, 1.0)
 
 
-def slopes(lift: Floats, combined: Floats, cluster: Ints) -> tuple[Floats, Floats]:
+def slopes(
+    lift: Floats, combined: Floats, cluster: Ints, survey: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Slope of each message, pulled to 1 as far as its own is uncertain.
 
     Args:
         lift: Γ_m − Γ_0, centred by message, shape (n, M).
         combined: Held-out deviation from the average effect, shape (n, M).
         cluster: Shape (n,).
+        survey: Survey weights of mean 1, shape (n,); None where all count alike.
 
     Returns:
         Slope and its standard error, shape (M,) each; 0 where nothing was predicted.
     """
     n_messages = lift.shape[1]
     found = [
-        calibration_slope(lift[:, [m]], combined[:, [m]], cluster)
+        calibration_slope(lift[:, [m]], combined[:, [m]], cluster, survey)
         for m in range(n_messages)
     ]
     raw, se = np.array([f.value for f in found]), np.array([f.se for f in found])

@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from training.metrics import Interval, calibration_slope, clustered_mean
+from training.metrics import (
+    Interval,
+    calibration_slope,
+    clustered_mean,
+    clustered_means,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -57,8 +62,25 @@ class LiftGroup(NamedTuple):
         }
 
 
+def weighted_mean(values: Floats, cluster: Ints, weight: Floats | None) -> Interval:
+    """Clustered mean over whom the voters stand for.
+
+    Args:
+        values: Shape (n,).
+        cluster: Codes from 0, shape (n,).
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+    """
+    if weight is None:
+        return clustered_mean(values, cluster)
+    mean, covariance = clustered_means(values[:, None], cluster, weight)
+    return Interval.of(float(mean[0]), se=float(np.sqrt(covariance[0, 0])))
+
+
 def best_linear_predictor(
-    lift_scores: Floats, predicted: Floats, cluster: Ints
+    lift_scores: Floats,
+    predicted: Floats,
+    cluster: Ints,
+    weight: Floats | None = None,
 ) -> BestLinearPredictor:
     """Average lift and heterogeneity of one message, or of all pooled.
 
@@ -67,11 +89,13 @@ def best_linear_predictor(
             average of its own, and β2 is that of differences within messages.
         predicted: Predicted lift by a model that did not see the voter, same shape.
         cluster: Codes from 0, shape (n,).
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
     """
     scores = lift_scores.reshape(len(cluster), -1)
-    slope = calibration_slope(scores, predicted.reshape(scores.shape), cluster)
+    lift = predicted.reshape(scores.shape)
+    slope = calibration_slope(scores, lift, cluster, weight)
     p_value = stats.norm.sf(slope.value / slope.se) if slope.se > 0 else 1.0
-    average = clustered_mean(scores.mean(axis=1), cluster)
+    average = weighted_mean(scores.mean(axis=1), cluster, weight)
     return BestLinearPredictor(average, slope, float(p_value))
 
 
@@ -82,6 +106,7 @@ def lift_groups(
     *,
     n_groups: int,
     at_least: int,
+    weight: Floats | None = None,
 ) -> list[LiftGroup]:
     """Predicted against realised lift, in groups of like prediction.
 
@@ -91,6 +116,7 @@ def lift_groups(
         cluster: Codes from 0, shape (n,).
         n_groups: How many groups, of about the same number of pairs.
         at_least: Groups of fewer voters than this are left out.
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
     """
     scores = lift_scores.reshape(len(cluster), -1)
     lift = predicted.reshape(scores.shape)
@@ -99,16 +125,20 @@ def lift_groups(
     found = []
     for g in np.unique(group):
         mine = group == g
+        if weight is not None:
+            mine &= (weight > 0)[:, None]
         n = int(mine.any(axis=1).sum())
         if n >= at_least:
-            realised = _ratio_mean(scores, mine, cluster)
-            found.append(LiftGroup(float(lift[mine].mean()), realised, n))
+            counts = mine if weight is None else mine * weight[:, None]
+            realised = _ratio_mean(scores, counts, cluster)
+            expected = float(np.average(lift[mine], weights=counts[mine]))
+            found.append(LiftGroup(expected, realised, n))
     return found
 
 
-def _ratio_mean(values: Floats, mine: Bools, cluster: Ints) -> Interval:
-    """Clustered mean over the (voter, message) pairs of a group."""
-    size = mine.sum()
-    mean = float(values[mine].mean())
-    totals = np.bincount(cluster, np.where(mine, values - mean, 0.0).sum(axis=1))
+def _ratio_mean(values: Floats, counts: Floats | Bools, cluster: Ints) -> Interval:
+    """Clustered mean over (voter, message) pairs that count as much as they do."""
+    size, mine = counts.sum(), counts > 0
+    mean = float(np.average(values[mine], weights=counts[mine]))
+    totals = np.bincount(cluster, (counts * (values - mean)).sum(axis=1))
     return Interval.of(mean, se=float(np.sqrt((totals**2).sum()) / size))

@@ -7,6 +7,7 @@ saw it. Every policy spends the same money along its own path.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -65,6 +66,11 @@ class Market:
     def take(self, rows: Bools) -> Self:
         """The market of some voters."""
         return replace(self, allowed=self.allowed[rows])
+
+
+Comparator = Callable[[Prepared, Bools, MessageTest, Market], Policy]
+"""Training half, who of the whole test is judged, the judged and their market → a
+policy that is shown beside the baselines and is never part of the gate."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ def permission_rows(allowed: Bools) -> Ints:
     )
 
 
-def _together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
+def together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
+    """One code for every combination of codes, shape (n,)."""
     frame = pd.DataFrame(dict(enumerate(codes)))
     return np.asarray(frame.groupby(list(frame.columns)).ngroup())
 
@@ -156,7 +163,7 @@ def baseline_policies(
         "nobody": spend_along(values, nothing, permission),
         "single_best": spend_along(values, best_alone, permission),
         "best_mix": spend_along(values, market, permission),
-        "one_covariate": spend_along(split_values, market, _together(permission, cell)),
+        "one_covariate": spend_along(split_values, market, together(permission, cell)),
     }
 
 
@@ -210,6 +217,7 @@ def judge_halves(
     settings: Settings,
     seed: int,
     texts: MessageFeatures | None = None,
+    comparators: Mapping[str, Comparator] = MappingProxyType({}),
 ) -> list[Half]:
     """Fit on each half, judge on the other.
 
@@ -221,6 +229,7 @@ def judge_halves(
         settings: Called once for each training half; see `training.learn.fit_lift`.
         seed: Halves, folds and learner.
         texts: What the messages say, for learners that read it.
+        comparators: Other policies to show, by name.
     """
     found = []
     for label in HALVES:
@@ -236,6 +245,10 @@ def judge_halves(
             split,
             seed,
         )
+        judged["policies"] |= {
+            name: policy(prepared, held, test.take(held), market.take(held))
+            for name, policy in comparators.items()
+        }
         values = _training_values(mine, price, prepared, categorical, seed)
         found.append(Half(held=held, training_values=values, params=params, **judged))
     return found
@@ -262,7 +275,7 @@ def _judge_half(
     policies["personalised"] = spend_along(values, market, deciding_rows(judged), rng)
     return {
         "market": market,
-        "scores": model.ground.scores(judged),
+        "scores": model.ground.policy_scores(judged),
         "message_scores": model.ground.scores(judged.by_message()),
         "lift": lift,
         "policies": policies,
@@ -282,7 +295,7 @@ def _training_values(
     be favoured for fitting the noise.
     """
     part = unit_folds(test.unit_id, 2, salt=f"baselines-{seed}")
-    scores = prepared.ground.scores(test)
+    scores = prepared.ground.policy_scores(test)
     total = dict.fromkeys(BASELINES, 0.0)
     for k in (0, 1):
         chosen, valued = part != k, part == k

@@ -87,11 +87,13 @@ class Judged:
 
     def gain_by_weighting(self, name: str) -> Interval:
         """The gain by inverse-propensity weights alone: noisier, and no model in it."""
-        test = self.test
-        seen = np.full(len(test.Y), test.observed.mean())
+        test, survey = self.test, self.test.stands_for
+        seen = np.full(len(test.Y), 1.0 if survey is not None else test.observed.mean())
         scores = ipw_scores(
             test.Y, test.arm, test.propensities, observed_probability=seen
         )
+        if survey is not None:
+            scores = scores * survey[:, None]
         realised = joined(
             self.halves,
             lambda half: half.realised(name, self.spend, scores[half.held]),

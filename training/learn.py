@@ -13,6 +13,7 @@ import numpy.typing as npt
 from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, r_loss_steps
 from training.lift import LiftModel
 from training.linear import DEFAULT_LINEAR
+from training.metrics import weighted_rows
 from training.stack import fit_stack, linear_part
 from training.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
 
@@ -121,7 +122,8 @@ def _linear_loss(
     test = prepared.test
     linear = linear_part(prepared, settings, only=hold)
     mine = prepared.fold == hold
-    return _relative_loss(prepared.lift[mine], linear.deviation(test.X[mine], None))
+    deviation = linear.deviation(test.X[mine], None)
+    return _relative_loss(prepared.lift[mine], deviation, test.take(mine).stands_for)
 
 
 def _net_loss(
@@ -132,10 +134,13 @@ def _net_loss(
     mine = prepared.fold == hold
     test = prepared.test
     found = model.predict(test.X[mine], test.unit_id[mine]).lift
-    return _relative_loss(prepared.lift[mine], found - found.mean(axis=0))
+    survey = test.take(mine).stands_for
+    deviation = found - np.average(found, axis=0, weights=survey)
+    return _relative_loss(prepared.lift[mine], deviation, survey)
 
 
-def _relative_loss(lift: Floats, deviation: Floats) -> float:
+def _relative_loss(lift: Floats, deviation: Floats, survey: Floats | None) -> float:
+    lift, deviation = weighted_rows(lift, survey), weighted_rows(deviation, survey)
     precision = 1.0 / np.maximum(lift.var(axis=0), 1e-300)
     none = float((precision * lift**2).sum())
     return float((precision * ((lift - deviation) ** 2 - lift**2)).sum()) / none

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.basis import Basis, Shape, Term, raw_columns, term_width
+from training.metrics import weighted_rows
 from training.pooled import (
     Components,
     Moments,
@@ -184,9 +185,12 @@ def _chunks(n: int) -> Iterator[slice]:
 
 
 class _Sums(NamedTuple):
-    """Raw sums of one fold: what centred moments of any folds are made of."""
+    """Raw sums of one fold: what centred moments of any folds are made of.
 
-    n: int
+    With survey weights every sum is weighted, and n is the sum of the weights.
+    """
+
+    n: float
     columns: Floats  # (p,)
     lifts: Floats  # (M,)
     gram: Floats  # (p, p)
@@ -218,6 +222,7 @@ def _fold_sums(
     lift: Floats,
     fold: Ints,
     n_folds: int,
+    weight: Floats | None = None,
 ) -> list[_Sums]:
     """Sums of every fold, in chunks that fit the cache and not all memory."""
     # in the order of folds, so that a chunk belongs to one
@@ -228,14 +233,7 @@ def _fold_sums(
         for start in range(ends[k], ends[k + 1], CHUNK):
             rows = order[start : min(start + CHUNK, ends[k + 1])]
             raw = raw_columns(shapes, terms, X[rows])
-            L = lift[rows].astype(np.float32)
-            part = _Sums(
-                len(rows),
-                raw.sum(axis=1, dtype=np.float64),
-                lift[rows].sum(axis=0),
-                (raw @ raw.T).astype(np.float64),
-                (raw @ L).astype(np.float64),
-            )
+            part = _sums(raw, lift[rows], None if weight is None else weight[rows])
             known = found[k]
             found[k] = part if known is None else known.plus(part)
     width = sum(term_width(shapes, term) for term in terms)
@@ -244,6 +242,27 @@ def _fold_sums(
         np.zeros((width, lift.shape[1])),
     )  # fmt: skip
     return [nothing if part is None else part for part in found]
+
+
+def _sums(raw: Floats32, lift: Floats, weight: Floats | None) -> _Sums:
+    """Sums of some rows.
+
+    Args:
+        raw: Columns, shape (p, n).
+        lift: Shape (n, M).
+        weight: Shape (n,), or None.
+    """
+    n, columns, lifts = (
+        float(len(lift)),
+        raw.sum(axis=1, dtype=np.float64),
+        lift.sum(axis=0),
+    )
+    if weight is not None:
+        n, columns, lifts = float(weight.sum()), raw @ weight, weight @ lift
+        raw = raw * np.sqrt(weight).astype(np.float32)
+        lift = weighted_rows(lift, weight)
+    gram, cross = raw @ raw.T, raw @ lift.astype(np.float32)
+    return _Sums(n, columns, lifts, gram.astype(np.float64), cross.astype(np.float64))
 
 
 class _Design(NamedTuple):
@@ -271,8 +290,9 @@ def _design(
     lift: Floats,
     fold: Ints,
     n_folds: int,
+    weight: Floats | None = None,
 ) -> _Design:
-    sums = _fold_sums(shapes, terms, X, lift, fold, n_folds)
+    sums = _fold_sums(shapes, terms, X, lift, fold, n_folds, weight)
     total = sums[0]
     for part in sums[1:]:
         total = total.plus(part)
@@ -297,6 +317,7 @@ def fit_linear(
     parts: Components,
     categorical: Sequence[int],
     params: Mapping[str, Any] = DEFAULT_LINEAR,
+    weight: Floats | None = None,
 ) -> LinearFit:
     """Select terms and fit them, once for every fold left out.
 
@@ -310,6 +331,8 @@ def fit_linear(
         params: `evidence`, how much more than the log of the number of terms tried a
             term must be supported by; `screen`, the score below which a product is
             not tried; `order`, the most features in a product; `max_columns`.
+        weight: Survey weights of mean 1, shape (n,); None where all count alike. The
+            noise has to be that of weighted lifts then.
     """
     shapes = [
         Shape.of(X[:, j], categorical=j in set(categorical)) for j in range(X.shape[1])
@@ -317,9 +340,9 @@ def fit_linear(
     n_folds = int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
-    lift = lift - lift.mean(axis=0)
-    terms = _first_terms(shapes, X, lift, noise, fold, params)
-    design = _design(shapes, terms, X, lift, fold, n_folds)
+    lift = lift - np.average(lift, axis=0, weights=weight)
+    terms = _first_terms(shapes, X, lift, noise, fold, params, weight)
+    design = _design(shapes, terms, X, lift, fold, n_folds, weight)
     if not design.basis.kept.any():
         return _nothing(design.basis, len(fits_of), lift.shape[1])
     selected = [
@@ -329,7 +352,7 @@ def fit_linear(
     chosen = [{terms[g] for g in fit.terms} for fit in selected]
     tried = _triples(chosen) if params["order"] > 2 else [set() for _ in chosen]
     together = sorted(set().union(*chosen, *tried), key=lambda t: (len(t), t))
-    design = _design(shapes, together, X, lift, fold, n_folds)
+    design = _design(shapes, together, X, lift, fold, n_folds, weight)
     fits = [
         _final(design, k, chosen[i] | tried[i], noise, parts, params)
         for i, k in enumerate(fits_of)
@@ -344,6 +367,7 @@ def _first_terms(
     noise: Floats,
     fold: Ints,
     params: Mapping[str, Any],
+    weight: Floats | None,
 ) -> list[Term]:
     """Features, and products of two where they fit into `max_columns`."""
     features = [j for j, s in enumerate(shapes) if s.n_columns(coarse=False)]
@@ -360,7 +384,7 @@ def _first_terms(
     if columns(features) > most:
         # too many: those whose own effect is largest; which they are hardly depends
         # on a fold, and every product has to earn its place in every fit
-        design = _design(shapes, mains, X, lift, fold * 0, 1)
+        design = _design(shapes, mains, X, lift, fold * 0, 1, weight)
         moments, group = design.without(1, noise), design.basis.group
         nothing = np.zeros(0, dtype=np.int64)
         size = _scores(moments, group, nothing, len(features))

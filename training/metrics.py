@@ -153,16 +153,25 @@ def clustered_mean(values: Floats, cluster: Ints) -> Interval:
     return Interval.of(mean, se=float(np.sqrt(variance)))
 
 
-def clustered_means(values: Floats, cluster: Ints) -> tuple[Floats, Floats]:
+def clustered_means(
+    values: Floats, cluster: Ints, weight: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Column means and their clustered covariance.
+
+    With survey weights w the estimand is the mean over the population that they
+    represent, Σ w v / Σ w (Hájek), its error that of the linearised ratio.
 
     Args:
         values: Shape (n, k).
         cluster: Shape (n,).
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
 
     Returns:
         Means (k,) and covariance (k, k).
     """
+    if weight is not None:
+        mean = (weight @ values) / len(values)
+        return mean, clustered_means(weight[:, None] * (values - mean), cluster)[1]
     mean = values.mean(axis=0)
     totals: Floats = np.column_stack(
         [np.bincount(cluster, weights=column) for column in (values - mean).T]
@@ -243,8 +252,21 @@ def area_weights(spends: Floats) -> Floats:
     return weights
 
 
+def weighted_rows(values: Floats, weight: Floats | None) -> Floats:
+    """Rows times the root of their weight: products of these are weighted products.
+
+    Args:
+        values: Shape (n, k).
+        weight: Survey weights, shape (n,); None leaves the values as they are.
+    """
+    return values if weight is None else np.sqrt(weight)[:, None] * values
+
+
 def calibration_slope(
-    scores_lift: Floats, predicted: Floats, cluster: Ints
+    scores_lift: Floats,
+    predicted: Floats,
+    cluster: Ints,
+    weight: Floats | None = None,
 ) -> Interval:
     """Slope of realised on predicted lift: 1 is calibrated, 0 is noise.
 
@@ -255,16 +277,18 @@ def calibration_slope(
         scores_lift: Γ_m − Γ_0 of every voter and message, shape (n, M).
         predicted: Predicted lift, from a model that did not see the voter, (n, M).
         cluster: Shape (n,).
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
     """
-    x = predicted - predicted.mean(axis=0)
-    y = scores_lift - scores_lift.mean(axis=0)
+    x = predicted - np.average(predicted, axis=0, weights=weight)
+    y = scores_lift - np.average(scores_lift, axis=0, weights=weight)
+    x, y = weighted_rows(x, weight), weighted_rows(y, weight)
     # a message whose score is noisier says less about the slope
-    weight = 1.0 / np.maximum(y.var(axis=0), 1e-300)
-    spread = float((weight * x**2).sum())
+    precision = 1.0 / np.maximum(y.var(axis=0), 1e-300)
+    spread = float((precision * x**2).sum())
     if spread <= 0:
         return Interval(0.0, 0.0, 0.0)
-    slope = float((weight * x * y).sum() / spread)
-    influence = (weight * x * (y - slope * x)).sum(axis=1)
+    slope = float((precision * x * y).sum() / spread)
+    influence = (precision * x * (y - slope * x)).sum(axis=1)
     totals = np.bincount(cluster, weights=influence)
     return Interval.of(slope, se=float(np.sqrt((totals**2).sum()) / spread))
 

@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.ingest import TableSource, map_columns
+from features.partner import LIFT_PREFIX
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
 from training.lift import LiftModel, Lifts
 from training.metrics import Z95
+from training.partner import PartnerLift
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +32,7 @@ KINDS: Mapping[str, str] = {
     "GbmLift": "training.gbm",
     "CellLift": "training.baselines",
     "NetLift": "training.net",
+    "PartnerLift": "training.partner",
 }
 
 
@@ -56,6 +59,25 @@ def load_lift(folder: Path) -> LiftModel:
     return found
 
 
+def lifts_of(
+    lift: LiftModel,
+    voters: pd.DataFrame,
+    X: npt.NDArray[np.float32],
+    unit_id: npt.NDArray[np.object_] | None = None,
+) -> Lifts:
+    """Lifts of voters by any kind of model: a partner's are read beside the voter.
+
+    Args:
+        lift: The model.
+        voters: VOTERS rows, n of them.
+        X: Their features, shape (n, n_features).
+        unit_id: Their coarsest units, shape (n,); None for voters known to be new.
+    """
+    if isinstance(lift, PartnerLift):
+        return lift.predict_voters(voters, X, unit_id)
+    return lift.predict(X, unit_id)
+
+
 @dataclass(frozen=True)
 class Reader:
     """How a row of the campaign's voter file becomes features.
@@ -77,7 +99,13 @@ class Reader:
         return map_columns(raw, self.mapping, "voters")
 
     def features(self, voters: pd.DataFrame) -> pd.DataFrame:
-        """Features of VOTERS rows, indexed by voter_id."""
+        """Features of VOTERS rows, indexed by voter_id.
+
+        A row that comes without its partner's lifts is as one whom he does not know.
+        """
+        delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
+        absent = [c for c in delivered if c not in voters]
+        voters = voters.assign(**dict.fromkeys(absent, np.nan)) if absent else voters
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:
@@ -139,7 +167,9 @@ class CampaignModel:
         """
         X = self.reader.encoding.transform(self.reader.features(voters))
         unit = coarsest_unit(voters).to_numpy(dtype=object)
-        return {name: lift.predict(X, unit) for name, lift in self.lifts.items()}
+        return {
+            name: lifts_of(lift, voters, X, unit) for name, lift in self.lifts.items()
+        }
 
     def score(self, voters: pd.DataFrame) -> pd.DataFrame:
         """SCORES of every voter × message, voters in their order.

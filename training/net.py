@@ -459,11 +459,12 @@ def _calibrated(
     and the signal it misses is (1 − k) / k Var(h): the first tells the second.
     """
     scores, cluster = prepared.scores, prepared.test.cluster
-    plain = calibrate(scores, C, D, cluster)
+    survey = prepared.test.stands_for
+    plain = calibrate(scores, C, D, cluster, survey)
     parts = (np.broadcast_to(C[:, None], D.shape), D)
     lift = scores[:, 1:] - scores[:, :1]
     doubted = [
-        w * _doubt(calibration_slope(lift, w * part, cluster))
+        w * _doubt(calibration_slope(lift, w * part, cluster, survey))
         for w, part in zip(plain.weight, parts, strict=True)
     ]
     known = replace(plain, weight=np.array(doubted))
@@ -502,7 +503,7 @@ def _blocks(messages: MessageFeatures) -> list[Floats]:
 def _prior(prepared: Prepared, sent: MessageFeatures, seed: int) -> MessagePrior:
     test, pool = prepared.test, pools(sent.issue)
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
-    _, covariance = clustered_means(lift, test.cluster)
+    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
     people = np.bincount(test.arm[test.observed], minlength=1 + len(pool))[1:]
     return fit_message_prior(
         prepared.ground.effects.raw, even_noise(covariance, pool, people), pool,

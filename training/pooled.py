@@ -43,13 +43,13 @@ class Moments(NamedTuple):
         gram: Φ'Φ of centred columns, shape (p, p).
         cross: Φ'L of centred lifts, shape (p, M).
         noise: S, covariance of a voter's lifts between messages, shape (M, M).
-        n: Voters.
+        n: Voters, or the sum of their weights.
     """
 
     gram: Floats
     cross: Floats
     noise: Floats
-    n: int
+    n: float
 
     def only(self, columns: Ints) -> Self:
         """The moments of some columns."""

@@ -29,7 +29,7 @@ from training.gbm import (
 )
 from training.lift import Lifts
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
-from training.metrics import clustered_mean, clustered_means
+from training.metrics import clustered_mean, clustered_means, weighted_rows
 from training.pooled import components
 
 Floats = npt.NDArray[np.float64]
@@ -176,15 +176,15 @@ def fit_stack(
     fold = prepared.ground.folds(test.unit_id, linear.n_folds)
     held = linear.deviation(test.X, fold)
     scored = prepared.scores[:, 1:] - prepared.scores[:, :1]
-    scored = scored - scored.mean(axis=0)
+    scored = scored - np.average(scored, axis=0, weights=test.stands_for)
     if settings.get("trees", True):
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_PARAMS.items()}
         trees = fit_gbm(prepared, of_trees, seed=seed)
         parts = [held, trees.deviation(test.X, test.unit_id)[0]]
-        if _trees_earn(scored, parts, prepared.fold, test.cluster):
-            belief = believe(scored, parts, test.cluster)
+        if _trees_earn(scored, parts, prepared.fold, test.cluster, test.stands_for):
+            belief = believe(scored, parts, test.cluster, test.stands_for)
             return StackLift(prepared.ground, linear, trees, belief)
-    belief = believe(scored, [held], test.cluster)
+    belief = believe(scored, [held], test.cluster, test.stands_for)
     return StackLift(prepared.ground, linear, None, belief)
 
 
@@ -211,28 +211,37 @@ def linear_part(
     return fit_linear(
         test.X,
         lift,
-        clustered_means(lift, test.cluster)[1] * len(test.Y),
+        clustered_means(lift, test.cluster, test.stands_for)[1] * len(test.Y),
         fold,
         parts,
         prepared.categorical,
         params,
+        test.stands_for,
     )
 
 
-def believe(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Belief:
+def believe(
+    scored: Floats,
+    parts: Sequence[Floats],
+    cluster: Ints,
+    survey: Floats | None = None,
+) -> Belief:
     """Weights and slopes from held-out predictions against doubly robust scores.
 
     Args:
         scored: Γ_m − Γ_0, centred by message, shape (n, M).
         parts: Held-out deviations, shape (n, M) each.
         cluster: Shape (n,).
+        survey: Survey weights of mean 1, shape (n,); None where all count alike.
     """
-    centred = [part - part.mean(axis=0) for part in parts]
-    weight = _weights(scored, centred)
+    centred = [part - np.average(part, axis=0, weights=survey) for part in parts]
+    weight = _weights(
+        weighted_rows(scored, survey), [weighted_rows(part, survey) for part in centred]
+    )
     combined = np.zeros_like(scored)
     for w, part in zip(weight, centred, strict=True):
         combined += w * part
-    slope, slope_se = slopes(scored, combined, cluster)
+    slope, slope_se = slopes(scored, combined, cluster, survey)
     return Belief(weight, slope, slope_se)
 
 
@@ -252,9 +261,15 @@ def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:
 
 
 def _trees_earn(
-    scored: Floats, parts: Sequence[Floats], fold: Ints, cluster: Ints
+    scored: Floats,
+    parts: Sequence[Floats],
+    fold: Ints,
+    cluster: Ints,
+    survey: Floats | None,
 ) -> bool:
     """Whether trees lower the held-out loss, by weights chosen on other folds."""
+    scored = weighted_rows(scored, survey)
+    parts = [weighted_rows(part, survey) for part in parts]
     precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
     gained = np.zeros(len(scored))
     for k in np.unique(fold):

@@ -17,6 +17,7 @@ from experiments.report.words import (
     large_cells,
     number_text,
     people_text,
+    policies_shown,
     slugs_of,
     usd_text,
 )
@@ -57,8 +58,8 @@ def figures(
 
     Returns:
         Charts by name: `<experiment>/policies`, `/messages`, `/segments`, `/curve`,
-        `/calibration`, and `overview` and `schedule` for the whole; a chart without
-        data is left out.
+        `/calibration`, `/reliability`, and `overview` and `schedule` for the whole; a
+        chart without data is left out.
     """
     experiments = evaluation["experiments"]
     unit = float(evaluation["outcome"]["unit_per_point"])
@@ -76,6 +77,7 @@ def figures(
             f"{slug}/segments": _segments_chart(result, unit),
             f"{slug}/curve": _curve_chart(result, unit, budget_usd),
             f"{slug}/calibration": _calibration_chart(result, unit),
+            f"{slug}/reliability": _reliability_chart(result),
         }
     return {name: _styled(chart) for name, chart in drawn.items() if chart is not None}
 
@@ -228,12 +230,11 @@ def _overview_chart(experiments: Mapping[str, Row], unit: float) -> Figure | Non
 def _policies_chart(result: Row, unit: float) -> Figure | None:
     rows = [
         {
-            "policy": POLICIES[name],
+            "policy": label,
             "colour": BLUE if name == "personalised" else INK,
             **_span_row(as_span(result["policies"][name]["gain"], unit)),
         }
-        for name in POLICIES
-        if name in result["policies"]
+        for name, label in policies_shown(result).items()
     ]
     title = "Gain of each policy at the same budget"
     return _forest(rows, "policy", "points per voter").properties(title=title)
@@ -483,6 +484,44 @@ def _calibration_chart(result: Row, unit: float) -> Figure | None:
         base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_circle(color=BLUE, size=80, opacity=1),
     ).properties(height=320, title="Predicted and measured effect")
+
+
+RELIABLE = {"turnout": ("turnout", VERMILLION), "support": ("support", BLUE)}
+"""Outcomes of the reliability plot, with their names for people and colours."""
+
+
+def _reliability_chart(result: Row) -> Figure | None:
+    told = result.get("reliability") or {}
+    rows = [
+        {
+            "outcome": RELIABLE[outcome][0],
+            "predicted": 100 * group["predicted"],
+            **_span_row(as_span(group["observed"], 0.01)),
+        }
+        for outcome in RELIABLE
+        if outcome in told
+        for group in large_cells(told[outcome]["groups"], "n")
+    ]
+    if not rows:
+        return None
+    named = [RELIABLE[outcome] for outcome in RELIABLE if outcome in told]
+    ends = [end for row in rows for end in (row["predicted"], row["value"])]
+    line = _on([{"at": float(end)} for end in (min(ends), max(ends))])
+    base = _on(rows).encode(
+        x=alt.X("predicted:Q", title="predicted, per cent",
+                scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=5)),
+        y=alt.Y("value:Q", title="observed, per cent",
+                scale=alt.Scale(zero=False, padding=12)),
+        color=alt.Color("outcome:N", scale=alt.Scale(
+            domain=[name for name, _ in named], range=[colour for _, colour in named])),
+        tooltip=[alt.Tooltip("outcome:N"), alt.Tooltip("predicted:Q", format=".1f"),
+                 alt.Tooltip("short:N", title="observed")],
+    )  # fmt: skip
+    return _layers(
+        line.mark_line(color=GREY, strokeDash=[5, 4]).encode(x="at:Q", y="at:Q"),
+        base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_circle(size=80, opacity=1),
+    ).properties(height=320, title="Predicted and observed turnout and support")
 
 
 def _schedule_chart(contacts_by_day: Iterable[Row]) -> Figure | None:

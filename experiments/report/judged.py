@@ -40,11 +40,14 @@ from experiments.report.words import (
     number_text,
     p_text,
     people_text,
+    policies_shown,
     share_text,
     slugs_of,
     usd_text,
 )
 
+TURNOUT_POINT = 0.01
+"""Turnout is a share whatever the outcome is measured in."""
 OVERLAP_FLOOR = 0.01
 """An arm that is rarer than this gives estimates that a few people decide."""
 RULES = {
@@ -239,7 +242,7 @@ def _experiment(
     opening = (
         [paragraph(result["sentence"], "sentence small")] if several else []
     )  # the page's headline says it where there is one experiment only
-    todo = WHAT_TO_DO.get(result["champion"], "")
+    todo = WHAT_TO_DO.get(result["champion"], "Go by the lifts that the partner sends.")
     return joined(
         [
             *opening,
@@ -249,6 +252,7 @@ def _experiment(
             _segments(result, charts, slug),
             _curve(charts, slug),
             _calibration({**result, "unit_per_point": unit}, charts, slug),
+            _reliability(result, charts, slug),
             _checks(result, unit, slug),
         ]
     )
@@ -258,9 +262,8 @@ def _policies(
     result: Row, unit: float, charts: Mapping[str, Figure], slug: str
 ) -> Html:
     rows = [
-        _policy_row(name, result, unit)
-        for name in POLICIES
-        if name in result["policies"]
+        _policy_row(name, label, result, unit)
+        for name, label in policies_shown(result).items()
     ]
     header = ["Policy", "Gain, points", "Personalised is ahead by", "Spend a voter",
               "Contacted", "Gain over all budgets"]  # fmt: skip
@@ -282,20 +285,38 @@ def _policies(
             "of the dearest message.",
             "quiet",
         ),
+        _partners(result, unit),
         _channels(result),
     )
 
 
-def _policy_row(name: str, result: Row, unit: float) -> tuple[Any, ...]:
+def _partners(result: Row, unit: float) -> Html:
+    """What partners delivered, by the same gate; nothing where nobody did."""
+    rows = [
+        (
+            name.replace("partner:", ""),
+            interval_text(as_span(told["over_best_baseline"], unit), ""),
+            interval_text(as_span(told["over_personalised"], unit), ""),
+            interval_text(as_span(told.get("slope")), "").lstrip("+"),
+        )
+        for name, told in (result.get("partners") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = ["Partner", "Over the bar to beat", "Over personalising", "Slope"]
+    caption = "Lifts that partners delivered: points, and how far they come true"
+    return html_table(caption, header, rows)
+
+
+def _policy_row(name: str, label: str, result: Row, unit: float) -> tuple[Any, ...]:
     policy = result["policies"][name]
     ahead = as_span(result["differences"].get(name), unit)
     area = as_span(result["area"].get(name), unit)
-    label = Html(
-        f"{escaped(POLICIES[name])}<br><small>{escaped(policy.get('description', ''))}"
-        "</small>"
+    told = Html(
+        f"{escaped(label)}<br><small>{escaped(policy.get('description', ''))}</small>"
     )
     return (
-        label,
+        told,
         interval_text(as_span(policy["gain"], unit), ""),
         _or_dash(ahead),
         usd_text(policy["spend_per_voter_usd"]),
@@ -347,6 +368,44 @@ def _messages(
             charts, f"{slug}/messages", "Effect of each message with intervals"
         ),
         folded(f"All {len(rows)} messages as a table", table),
+        _priors(result, unit),
+    )
+
+
+CONFLICT_Z = 3.0
+"""Prior and data farther apart than this many errors: one of both is wrong."""
+
+
+def _priors(result: Row, unit: float) -> Html:
+    """What was known from elsewhere beside the data; nothing where nothing was."""
+    rows = [
+        (
+            told["message_id"],
+            interval_text(as_span(told["prior"], unit), ""),
+            interval_text(as_span(told["effect"], unit), ""),
+            "look here" if abs(told["conflict_z"]) > CONFLICT_Z else "agree",
+        )
+        for told in result.get("priors") or []
+    ]
+    panels = [
+        f"Panel {name}: {people_text(row['n'])} respondents, worth "
+        f"{people_text(round(row['effective_n']))} once weighted to the voter file; "
+        f"{share_text(row['outside_share'])} of the voters resemble hardly any of them."
+        for name, row in (result.get("panel_overlap") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = [
+        "Message",
+        "Expected from elsewhere",
+        "As measured here",
+        "Do they agree?",
+    ]
+    return joined(
+        [
+            html_table("What was known from elsewhere, points", header, rows),
+            paragraph(" ".join(panels), "quiet"),
+        ]
     )
 
 
@@ -447,6 +506,42 @@ def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
     )  # fmt: skip
 
 
+def _reliability(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
+    """Turnout and support without a message, where they were predicted."""
+    told = result.get("reliability") or {}
+    if not told:
+        return Html("")
+    header = ["Predicted", "Slope", "Mean miss", "Miss by chance alone", "Brier score",
+              "of the mean alone", "People"]  # fmt: skip
+    rows = [_reliability_row(outcome, found) for outcome, found in told.items()]
+    return html_section(
+        f"{slug}-reliability",
+        "Who votes and who supports, without a message",
+        paragraph(
+            "People who were sent nothing, in groups by what was predicted of them "
+            "by models that never saw them, against what they did. On the dashed "
+            "line, both agree."
+        ),
+        chart_place(
+            charts, f"{slug}/reliability", "Predicted against observed, per cent",
+            widest_px=620,
+        ),
+        html_table("How far the predictions can be relied on", header, rows),
+    )  # fmt: skip
+
+
+def _reliability_row(outcome: str, found: Row) -> tuple[Any, ...]:
+    return (
+        outcome,
+        interval_text(as_span(found["slope"]), "").lstrip("+"),
+        f"{number_text(100 * found['ece'], 2)} %",
+        f"{number_text(100 * found['ece_by_chance'], 2)} %",
+        number_text(found["brier"], 4),
+        number_text(found["brier_base"], 4),
+        people_text(found["n"]),
+    )
+
+
 def _differences_between_voters(result: Row) -> Html:
     """What each message's predicted differences between voters are worth."""
     told = result.get("heterogeneity", {}).get("messages", [])
@@ -506,7 +601,9 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         f"{slug}-checks",
         "Can the experiment be trusted?",
         Html(f'<ul class="checks">{items}</ul>'),
-        paragraph(_turnout_in_words(result.get("turnout_effect", "unknown"), unit)),
+        paragraph(
+            _turnout_in_words(result.get("turnout_effect", "unknown"), TURNOUT_POINT)
+        ),
     )
 
 
@@ -574,9 +671,19 @@ def _overlap_check(checks: Row) -> Check:
 
 
 def _turnout_in_words(effect: Any, unit: float) -> str:
-    span = as_span(effect, unit)
-    known = interval_text(span) if math.isfinite(span.value) else "unknown"
+    if isinstance(effect, Mapping) and "value" not in effect:
+        known = "; ".join(
+            f"{message}: {_turnout_of_one(found, unit)}"
+            for message, found in effect.items()
+        )
+    else:
+        known = _turnout_of_one(effect, unit)
     return (
         f"Effect on turnout: {known}. Keeping people from voting is never counted as "
         "worth anything."
     )
+
+
+def _turnout_of_one(effect: Any, unit: float) -> str:
+    span = as_span(effect, unit)
+    return interval_text(span) if math.isfinite(span.value) else "unknown"

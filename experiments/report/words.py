@@ -18,10 +18,21 @@ POLICIES = {
     "single_best": "Single best message",
     "best_mix": "Best mix, untargeted",
     "one_covariate": "One split",
+    "likely_persuadable": "Persuadable, likely areas",
+    "segment_best": "Each group its best",
     "champion": "In use now",
     "personalised": "Personalised",
 }
 """Policies in the order in which the page lists them, with names for people."""
+
+
+def policies_shown(result: Row) -> dict[str, str]:
+    """Policies of an experiment in the order of the page, partners last, by name."""
+    known = {
+        name: told for name, told in POLICIES.items() if name in result["policies"]
+    }
+    partners = [name for name in result["policies"] if name.startswith("partner:")]
+    return known | {name: name.replace("partner:", "Partner: ") for name in partners}
 
 
 class Span(NamedTuple):

@@ -1,9 +1,10 @@
 """Train, evaluate and promote: training set → registered champion."""
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,12 @@ from experiments.run.audience import (
     lowers_turnout,
     spend_per_voter,
 )
+from experiments.run.chances import chances_of, in_votes, write_chances
 from experiments.run.context import Json, Run, rounded, slug, utc_now
 from experiments.run.tracking import tracking
 from experiments.run.tuning import Tunings
 from features.message import MessageFeatures, message_features
+from features.partner import providers
 from features.training_set import (
     MessageTest,
     TrainingSet,
@@ -33,21 +36,34 @@ from training.baselines import (
     untargeted,
     with_spread,
 )
+from training.comparators import comparators
+from training.effects import Ground
 from training.evaluate import (
     answer,
     channel_rows,
     evaluate,
     message_rows,
+    partner_slope,
     permuted_gain,
+    prior_rows,
     turnout_effects,
 )
 from training.gate import is_expired
 from training.gbm import prepare
-from training.judge import HALVES, Market, judge_halves, training_half
+from training.judge import (
+    HALVES,
+    Comparator,
+    Half,
+    Market,
+    judge_halves,
+    training_half,
+)
 from training.learn import fit_lift
 from training.lift import LiftModel, variance_between
 from training.metrics import Interval
-from training.model import CampaignModel, Reader, load_lift, save_lift
+from training.model import CampaignModel, Reader, lifts_of, load_lift, save_lift
+from training.partner import PARTNER, PartnerLift, partner_policy
+from training.priors import with_prior
 from training.register import (
     Version,
     champion_version,
@@ -85,6 +101,13 @@ class _Materials:
     issue_of: Mapping[str, str]
     discloses: Mapping[str, str]
 
+    def valued(self, run: Run) -> Self:
+        """The tests with what a lift is worth as their outcome."""
+        if run.campaign.outcome.value == "outcome":
+            return self
+        worth = {name: in_votes(run, test) for name, test in self.tests.items()}
+        return replace(self, tests=worth)
+
     @property
     def categorical(self) -> list[int]:
         return self.reader.encoding.categorical
@@ -102,11 +125,18 @@ def _materials(run: Run) -> _Materials:
     rows, features = run.read("training_set"), run.read("features")
     training_set = TrainingSet(rows, features, run.table("designs"))
     messages = run.table("messages")
+    tests = message_tests(training_set, reader.encoding)
+    if (run.folder / "priors.parquet").exists():
+        known = run.read("priors")
+        tests = {
+            name: with_prior(test, known, run.campaign.outcome.direction)
+            for name, test in tests.items()
+        }
     return _Materials(
         reader,
         rows,
         features,
-        message_tests(training_set, reader.encoding),
+        tests,
         dict(zip(messages["message_id"], messages["issue"], strict=True)),
         dict(zip(messages["message_id"], messages["discloses"], strict=True)),
     )
@@ -132,6 +162,8 @@ def stage_train(run: Run) -> None:
     """Training set → tuned settings and candidate models, in one MLflow run."""
     materials = _materials(run)
     run.write_json("turnout", _turnout(run, materials))
+    write_chances(run, materials.tests, materials.reader)
+    materials = materials.valued(run)
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
     with tracking(run, anew=True):
         _log_what_is_asked(run, materials)
@@ -230,7 +262,8 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
 
 def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
-    materials, settings = _materials(run), run.read_json("settings")
+    materials = _materials(run).valued(run)
+    settings = run.read_json("settings")
     champion, attempt = _comparable_champion(run), _attempt(run)
     experiments = {}
     for done, (experiment_id, test) in enumerate(materials.tests.items()):
@@ -241,7 +274,7 @@ def stage_evaluate(run: Run) -> None:
     n_audience = len(run.table("voters"))
     evaluation: Json = {
         "campaign": run.campaign.campaign.name,
-        "outcome": run.campaign.outcome.model_dump(mode="json"),
+        "outcome": run.campaign.outcome.as_valued().model_dump(mode="json"),
         "spend_per_voter_usd": spend_per_voter(run, n_audience),
         "n_eligible": n_audience,
         "experiments": experiments,
@@ -304,17 +337,26 @@ def _evaluate_one(
         "seed": seed,
         "texts": _texts(run, settings["all"]["model"]),
     }
-    halves = judge_halves(
-        test, market, settings=lambda _, label: settings[label], **common
-    )
     mine = materials.of(test.experiment_id)
-    segment = segments(materials.features[mine], run.campaign.features.segment)
+    segment = segments(
+        materials.features[mine], run.campaign.features.segment
+    ).to_numpy(dtype=object)
+    halves = judge_halves(
+        test,
+        market,
+        settings=lambda _, label: settings[label],
+        comparators={
+            **comparators(chances_of(run, test), segment),
+            **_partner_policies(run, test),
+        },
+        **common,
+    )
     result = evaluate(
         test,
         market,
         halves,
-        segment=segment.to_numpy(dtype=object),
-        champion_values=_champion_values(champion, test),
+        segment=segment,
+        champion_values=_champion_values(run, champion, test),
         attempt=attempt,
     )
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
@@ -329,10 +371,15 @@ def _evaluate_one(
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
     result["channels"] = channel_rows(test, ground.effects, market.cost)
+    _tell_slopes(run, test, halves, result, ground)
+    result["priors"] = prior_rows(test, ground.effects)
+    if result["priors"]:
+        result["panel_overlap"] = run.read_json("overlap")
     effects = run.read_json("turnout")["effects"]
-    known = {m: effects[m] for m in test.messages if m in effects}
-    result["turnout_effect"] = known or "unknown"
-    outcome = run.campaign.outcome
+    known = {m: effects.get(m, "unknown") for m in test.messages}
+    result["turnout_effect"] = known if effects else "unknown"
+    result["reliability"] = run.read_json("reliability")[test.experiment_id]
+    outcome = run.campaign.outcome.as_valued()
     result["sentence"] = answer(
         result, unit_per_point=outcome.unit_per_point, label=outcome.label
     )
@@ -387,14 +434,50 @@ def _attempt(run: Run) -> int:
 
 
 def _champion_values(
-    champion: CampaignModel | None, test: MessageTest
+    run: Run, champion: CampaignModel | None, test: MessageTest
 ) -> Floats | None:
     """Lift of every voter and arm by the champion, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
     if lift is None or lift.ground.messages != test.messages:
         return None
-    predicted = lift.predict(test.X, test.unit_id).lift
+    voters = _voters_of(run, test)
+    predicted = lifts_of(lift, voters, test.X, test.unit_id).lift
     return lift.ground.option_values(predicted, test.arms)
+
+
+def _voters_of(run: Run, test: MessageTest) -> pd.DataFrame:
+    """VOTERS rows of a test, in its order."""
+    voters = run.table("voters")
+    row = pd.Index(voters["voter_id"]).get_indexer(pd.Index(test.voter_id))
+    mine: pd.DataFrame = voters.iloc[row].reset_index(drop=True)
+    return mine
+
+
+def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
+    """Partners that know a message of the test, as challengers."""
+    scores = run.optional_table("partner_scores")
+    if scores is None:
+        return {}
+    mine = scores[scores["message_id"].isin(test.messages)]
+    voters, campaign = _voters_of(run, test), run.campaign
+    return {
+        f"{PARTNER}{provider}": partner_policy(
+            provider, voters, campaign.outcome.direction, seed=campaign.campaign.seed
+        )
+        for provider in providers(mine)
+    }
+
+
+def _tell_slopes(
+    run: Run, test: MessageTest, halves: Sequence[Half], result: Json, ground: Ground
+) -> None:
+    """Add how far every partner's lifts come true."""
+    for name, told in result["partners"].items():
+        model = PartnerLift(
+            ground, name.removeprefix(PARTNER), run.campaign.outcome.direction
+        )
+        lifts = lifts_of(model, _voters_of(run, test), test.X, test.unit_id)
+        told["slope"] = partner_slope(test, halves, lifts.lift).as_dict()
 
 
 def _headline(experiments: Mapping[str, Json]) -> Json:
@@ -466,6 +549,12 @@ def _composed(
         if name == "champion":
             assert present is not None
             lifts[experiment_id] = present.lifts[experiment_id]
+        elif name.startswith(PARTNER):
+            ground = _candidate(run, materials, experiment_id, "untargeted").ground
+            direction = run.campaign.outcome.direction
+            lifts[experiment_id] = PartnerLift(
+                ground, name.removeprefix(PARTNER), direction
+            )
         else:
             kind = name if name in CANDIDATES else "untargeted"
             found = _candidate(run, materials, experiment_id, kind)

@@ -14,7 +14,7 @@ def stage_report(run: Run) -> None:
     ingested = run.read_json("ingest")
     described = {
         **run.campaign.campaign.model_dump(mode="json"),
-        "outcome": run.campaign.outcome.model_dump(mode="json"),
+        "outcome": run.campaign.outcome.as_valued().model_dump(mode="json"),
         "plan": run.campaign.plan.model_dump(mode="json"),
         "sources": [{"table": name, **row} for name, row in ingested.items()],
     }

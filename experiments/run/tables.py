@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from experiments.run.context import Run
+from experiments.run.elsewhere import write_known_effects
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
 from features.ingest import Folders, TableSource, ingest, read_raw
+from features.partner import with_partner_scores
 from features.sample import simulate, write_sample
-from features.tables import QUARANTINE, RAW_TABLES, check
+from features.tables import QUARANTINE, RAW_TABLES, VOTERS, check
 from features.training_set import build_training_set
 from features.voter import Encoding
 from training.model import Reader
@@ -36,6 +38,9 @@ def stage_ingest(run: Run) -> None:
     )
     for name, frame in found.tables.items():
         run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+    if "partner_scores" in found.tables:
+        voters, scores = found.tables["voters"], found.tables["partner_scores"]
+        run.write("tables/voters", check(VOTERS, with_partner_scores(voters, scores)))
     run.write("quarantine", check(QUARANTINE, found.quarantine))
     run.write_json("ingest", found.report)
     mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
@@ -107,3 +112,4 @@ def stage_features(run: Run) -> None:
         Encoding.fit(made.features),
     )
     run.write_json("reader", reader.to_json())
+    write_known_effects(run, reader)

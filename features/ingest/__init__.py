@@ -473,6 +473,33 @@ def _link_costs(read: _ReadTables) -> None:
     costs.set_aside(unknown[unknown["value"] != ANY_MESSAGE])
 
 
+def _link_priors(read: _ReadTables) -> None:
+    priors = read["priors"]
+    priors.set_aside(_unknown(read, "priors", "message_id", "messages"))
+
+
+def _link_panel(read: _ReadTables) -> None:
+    panel = read["panel"]
+    panel.set_aside(_unknown(read, "panel", "message_id", "messages"))
+
+
+def _link_partner_scores(read: _ReadTables) -> None:
+    """Lifts of known voters and messages, delivered before anything was sent."""
+    scores = read["partner_scores"]
+    first = read["deliveries"].frame["sent_on"].min().normalize()
+    late = scores.frame["observed_on"] >= first
+    reason = (
+        f"expected observed_on before the first delivery, {first.date()}: a score made "
+        "later may have seen the outcomes"
+    )
+    faults = [
+        _unknown(read, "partner_scores", "voter_id", "voters"),
+        _unknown(read, "partner_scores", "message_id", "messages"),
+        fault_rows(late, "observed_on", scores.frame["observed_on"], reason),
+    ]
+    scores.set_aside(joined(faults))
+
+
 _LINKS: dict[str, Callable[[_ReadTables], None]] = {
     "designs": _link_designs,
     "deliveries": _link_deliveries,
@@ -480,6 +507,9 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
     "reactions": _link_reactions,
     "permissions": _link_permissions,
     "costs": _link_costs,
+    "priors": _link_priors,
+    "panel": _link_panel,
+    "partner_scores": _link_partner_scores,
 }
 
 

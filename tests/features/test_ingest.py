@@ -745,3 +745,73 @@ def test_a_table_in_postgresql_is_read(postgres: str, tmp_path: Path) -> None:
         connection.execute(CREATE)
         connection.execute(inserted())
     check_database(postgres, "people.voter file", tmp_path)
+
+
+# --- what others estimated ------------------------------------------------------------
+
+
+def prior(**values: Any) -> dict[str, Any]:
+    known = {
+        "message_id": "a", "source": "vendor", "kind": "topline", "effect": 0.02,
+        "se": 0.01, "transport": 0.5, "transport_sd": 0.2,
+    }  # fmt: skip
+    return known | values
+
+
+def test_priors_of_known_messages_with_an_error_are_accepted(tmp_path: Path) -> None:
+    given = rows(
+        prior(), prior(message_id="elsewhere"), prior(source="b", se=0.0),
+        prior(source="c", kind="rumour"),
+    )  # fmt: skip
+    found = taken(tiny(priors=given), tmp_path)
+    assert found.tables["priors"]["source"].tolist() == ["vendor"]
+    assert sorted(reasons(found, "priors")) == [
+        (2, "message_id", "unknown message: expected one of the table messages"),
+        (3, "se", "expected a value above 0"),
+        (4, "kind", "expected one of topline, panel"),
+    ]
+
+
+def partner_score(**values: Any) -> dict[str, Any]:
+    known = {
+        "provider": "acme", "voter_id": "v0", "message_id": "a", "lift": 0.02,
+        "observed_on": date(2012, 8, 31),
+    }  # fmt: skip
+    return known | values
+
+
+def test_a_partners_lifts_count_only_where_made_before_the_first_delivery(
+    tmp_path: Path,
+) -> None:
+    given = rows(
+        partner_score(), partner_score(voter_id="nobody"),
+        partner_score(voter_id="v1", observed_on=date(2012, 9, 1)),
+        partner_score(voter_id="v2", provider="a b"),
+    )  # fmt: skip
+    found = taken(tiny(partner_scores=given), tmp_path)
+    assert found.tables["partner_scores"]["voter_id"].tolist() == ["v0"]
+    told = sorted(reasons(found, "partner_scores"))
+    assert [row[:2] for row in told] == [
+        (2, "voter_id"), (3, "observed_on"), (4, "provider"),
+    ]  # fmt: skip
+    assert told[1][2].startswith(
+        "expected observed_on before the first delivery, 2012-09-01"
+    )
+
+
+def test_a_panel_keeps_the_columns_it_shares_with_the_voters(tmp_path: Path) -> None:
+    answer = {
+        "source": "pretest", "message_id": "a", "value": 1.0, "weight": 2.0,
+        "transport": 0.5, "transport_sd": 0.2, "years": 40,
+    }  # fmt: skip
+    given = rows(
+        {**answer, "respondent_id": "r1"},
+        {**answer, "respondent_id": "r2", "message_id": "control"},
+        {**answer, "respondent_id": "r3", "weight": 0.0},
+        {**answer, "respondent_id": "r4", "message_id": "elsewhere"},
+        extra={"age": "years"},
+    )
+    found = taken(tiny(panel=given), tmp_path)
+    assert found.tables["panel"]["age"].tolist() == [40, 40]
+    told = reasons(found, "panel")
+    assert sorted(row[:2] for row in told) == [(3, "weight"), (4, "message_id")]
