@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from training.arm_trees import DEFAULT_ARM_TREES, fit_arm_trees
 from training.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, r_loss_steps
 from training.lift import LiftModel
 from training.linear import DEFAULT_LINEAR
 from training.metrics import weighted_rows
-from training.stack import fit_stack, linear_part
+from training.stack import MOST, fit_stack, linear_part
 from training.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ LEARNERS: Mapping[str, Callable[..., LiftModel]] = {
     "net": _fit_net,
 }
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "stack": {**DEFAULT_LINEAR, **DEFAULT_PARAMS},
+    "stack": {**DEFAULT_LINEAR, **DEFAULT_ARM_TREES},
     "linear": DEFAULT_LINEAR,
     "gbm": DEFAULT_PARAMS,
     "net": DEFAULT_TOWERS,
@@ -103,16 +104,32 @@ def loss_steps(
     if name == "net":
         yield _net_loss(prepared, own, hold=hold, seed=seed)
         return
-    if name != "gbm":
-        linear = _linear_loss(prepared, own, hold=hold)
-        yield linear
-        if name == "linear":
-            return
-    # the two are weighed later, so each may be tuned by itself and their losses added
-    base = linear if name == "stack" else 0.0
-    known = {**DEFAULT_PARAMS, **{k: own[k] for k in DEFAULT_PARAMS if k in own}}
-    for loss in r_loss_steps(prepared, known, hold=hold, seed=seed):
-        yield base + loss
+    if name == "gbm":
+        yield from r_loss_steps(
+            prepared, {**DEFAULT_PARAMS, **own}, hold=hold, seed=seed
+        )
+        return
+    linear = _linear_loss(prepared, own, hold=hold)
+    yield linear
+    if name == "stack":
+        # the two are weighed later: each is tuned by itself, their losses added
+        yield linear + _arm_tree_loss(prepared, own, hold=hold, seed=seed)
+
+
+def _arm_tree_loss(
+    prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
+) -> float:
+    """Of the trees that never saw the fold, at their best scale: weights come later."""
+    known = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
+    mine = prepared.fold == hold
+    test = prepared.test.take(mine)
+    trees = fit_arm_trees(prepared, known, seed=seed, only=hold)
+    h = weighted_rows(trees.deviation(test.X, None), test.stands_for)
+    L = weighted_rows(prepared.lift[mine], test.stands_for)
+    precision = 1.0 / np.maximum(L.var(axis=0), 1e-300)
+    norm = float((precision * h * h).sum())
+    scale = float((precision * h * L).sum()) / norm if norm > 0 else 0.0
+    return _relative_loss(L, h * min(max(scale, 0.0), MOST), None)
 
 
 def _linear_loss(

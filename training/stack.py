@@ -4,7 +4,7 @@
 message, what the linear model and the trees predict of the voter's deviation from it,
 weights w that all messages share and a slope s_m of the message, near 1. Weights and
 slopes come from predictions for voters that the fits never saw, against their doubly
-robust scores. Trees stay only where they lower the held-out loss beyond doubt: they
+robust scores. Trees stay only where they lower the held-out loss: they
 cost a hundred times as much to score.
 """
 
@@ -18,15 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from training.arm_trees import DEFAULT_ARM_TREES, ArmTrees, fit_arm_trees
 from training.effects import N_FOLDS, Ground
-from training.gbm import (
-    DEFAULT_PARAMS,
-    MIN_SENT,
-    GbmLift,
-    Prepared,
-    fit_gbm,
-    slopes,
-)
+from training.gbm import MIN_SENT, Prepared, slopes
 from training.lift import Lifts
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
 from training.metrics import clustered_mean, clustered_means, weighted_rows
@@ -38,10 +32,11 @@ Ints = npt.NDArray[np.int64]
 
 LINEAR_FOLDS = 2 * N_FOLDS
 """A linear fit is cheap once its moments are summed: more folds leave more to learn."""
-TREES_EARN = 1.0
-"""Standard errors by which trees must lower the held-out loss to be kept."""
-FEW_UNITS = 200
-"""Below so many units nothing but the average effects is learnt."""
+MOST = 1.5
+"""Parts predict too little rather than too much, each by itself; not for ever."""
+TREES_EARN = 0.0
+"""Standard errors by which trees must lower the held-out loss to be kept; weights are
+chosen on other folds, so that trees of no use raise it."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +75,13 @@ class StackLift:
     Attributes:
         ground: Nuisances and average effects.
         linear: Linear heterogeneity.
-        trees: The LightGBM model, None where it does not earn its cost.
+        trees: Over features and message, None where they do not earn their cost.
         belief: How far each is believed.
     """
 
     ground: Ground
     linear: LinearFit
-    trees: GbmLift | None
+    trees: ArmTrees | None
     belief: Belief
 
     def predict(
@@ -115,7 +110,8 @@ class StackLift:
     ) -> list[Floats]:
         parts = [self.linear.deviation(X, self._linear_fold(unit_id))]
         if self.trees is not None:
-            parts.append(_tree_deviation(self.trees, X, unit_id))
+            fold = None if unit_id is None else self.ground.folds(unit_id)
+            parts.append(self.trees.deviation(X, fold))
         return parts
 
     def save(self, folder: Path) -> None:
@@ -125,8 +121,7 @@ class StackLift:
         belief = {k: v.tolist() for k, v in vars(self.belief).items()}
         (folder / "belief.json").write_text(json.dumps(belief, indent=1))
         if self.trees is not None:
-            (folder / "trees").mkdir()
-            self.trees.save(folder / "trees")
+            self.trees.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -137,19 +132,12 @@ class StackLift:
         """
         linear = LinearFit.from_json(json.loads((folder / "linear.json").read_text()))
         belief = json.loads((folder / "belief.json").read_text())
-        trees = folder / "trees"
         return cls(
             Ground.load(folder),
             linear,
-            GbmLift.load(trees) if trees.exists() else None,
+            ArmTrees.load(folder),
             Belief(**{k: np.array(v, dtype=np.float64) for k, v in belief.items()}),
         )
-
-
-def _tree_deviation(
-    trees: GbmLift, X: Floats32, unit_id: npt.NDArray[np.object_] | None
-) -> Floats:
-    return trees.deviation(X, unit_id)[0]
 
 
 def fit_stack(
@@ -178,9 +166,9 @@ def fit_stack(
     scored = prepared.scores[:, 1:] - prepared.scores[:, :1]
     scored = scored - np.average(scored, axis=0, weights=test.stands_for)
     if settings.get("trees", True):
-        of_trees = {k: settings.get(k, v) for k, v in DEFAULT_PARAMS.items()}
-        trees = fit_gbm(prepared, of_trees, seed=seed)
-        parts = [held, trees.deviation(test.X, test.unit_id)[0]]
+        of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
+        trees = fit_arm_trees(prepared, of_trees, seed=seed)
+        parts = [held, trees.deviation(test.X, prepared.fold)]
         if _trees_earn(scored, parts, prepared.fold, test.cluster, test.stands_for):
             belief = believe(scored, parts, test.cluster, test.stands_for)
             return StackLift(prepared.ground, linear, trees, belief)
@@ -246,7 +234,7 @@ def believe(
 
 
 def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:
-    """Non-negative least squares of all messages together, summing to 1 at most."""
+    """Non-negative least squares of all messages together, at most `MOST` each."""
     precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
     k = len(parts)
     gram, moment = np.zeros((k, k)), np.zeros(k)
@@ -257,7 +245,7 @@ def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:
     scale = max(float(np.trace(gram)), 1e-300)
     root = np.linalg.cholesky(gram / scale + 1e-9 * np.eye(k))
     weight: Floats = nnls(root.T, np.linalg.solve(root, moment / scale))[0]
-    return weight / max(float(weight.sum()), 1.0)
+    return np.minimum(weight, MOST)
 
 
 def _trees_earn(
