@@ -85,12 +85,29 @@ class Shape(NamedTuple):
         return np.array(found, dtype=np.float32).reshape(len(found), len(x))
 
 
-def _hats(x: Floats32, knots: Sequence[float]) -> Floats:
+def _hats(x: Floats32, knots: Sequence[float]) -> Floats32:
     """Linear B-splines at the knots, flat beyond the outer ones, shape (k, n)."""
-    inside = np.clip(np.nan_to_num(x, nan=knots[0]), knots[0], knots[-1])
     known = ~np.isnan(x)
-    hats = [np.interp(inside, knots, unit) * known for unit in np.eye(len(knots))]
-    return np.array(hats)
+    k = np.array(knots, dtype=np.float64)
+    # from the middle knot on, so that float32 resolves even a narrow range
+    origin = k[len(k) // 2]
+    inside = (np.clip(np.where(known, x, origin), k[0], k[-1]) - origin).astype(
+        np.float32
+    )
+    k = k - origin
+    hats = np.zeros((len(k), len(x)), dtype=np.float32)
+    for j in range(len(k)):
+        # a hat is the lower of its two slopes; an outer one has one
+        rising = falling = np.float32(1.0)
+        if j > 0:
+            rising = (inside - np.float32(k[j - 1])) * np.float32(1 / (k[j] - k[j - 1]))
+        if j < len(k) - 1:
+            falling = (np.float32(k[j + 1]) - inside) * np.float32(
+                1 / (k[j + 1] - k[j])
+            )
+        hats[j] = np.clip(np.minimum(rising, falling), 0.0, 1.0)
+    hats *= known
+    return hats
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ supported is pruned, so that a fitted model has a few dozen columns and scores m
 of voters a second. Every fold is predicted by a fit that never saw it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple, Self
@@ -35,8 +36,12 @@ DEFAULT_LINEAR: Mapping[str, Any] = {
     "evidence": 0.5, "screen": 0.5, "order": 3, "max_columns": 1500,
 }  # fmt: skip
 CHUNK = 8_192
+N_THREADS = 2
 MAX_TRIPLES = 120
-QUICK_ROUNDS, FULL_ROUNDS = 8, 25
+VOTERS_PER_COLUMN = 8
+MAX_TRIED = 500
+"""Columns of features, and of products, that are tried in one fit."""
+QUICK_ROUNDS, FULL_ROUNDS = 6, 12
 PRUNED_AT_ONCE = 0.6
 """Share of the unsupported terms that go before the prior is fitted again."""
 
@@ -73,13 +78,19 @@ class LinearFit:
                 None for voters that no fit saw, predicted by the fit of all.
         """
         found = np.empty((len(X), self.coefficients.shape[2]))
-        for rows in _chunks(len(X)):
-            raw = self.basis.raw(X[rows])
+
+        def predict(rows: slice) -> None:
+            raw = basis.raw(X[rows])
             for k, mine in self._fits(fold, rows):
-                weights, constant = self._weights(self.coefficients[k])
+                weights, constant = of_fit[k]
                 part = raw if mine is None else raw[:, mine]
                 at = rows if mine is None else rows.start + np.flatnonzero(mine)
                 found[at] = part.T @ weights - constant
+
+        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
+        basis, used = self._used(fits)
+        of_fit = {k: _weights(basis, self.coefficients[k][used]) for k in fits}
+        _in_parallel(predict, len(X))
         return found
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
@@ -90,16 +101,29 @@ class LinearFit:
             fold: As in `deviation`.
         """
         found = np.empty((len(X), self.coefficients.shape[2]))
-        for rows in _chunks(len(X)):
-            raw = self.basis.raw(X[rows])
+
+        def predict(rows: slice) -> None:
+            raw = basis.raw(X[rows])
             for k, mine in self._fits(fold, rows):
-                weights, constant = self._weights(self.directions[k])
+                weights, constant = of_fit[k]
                 part = raw if mine is None else raw[:, mine]
                 at = rows if mine is None else rows.start + np.flatnonzero(mine)
                 along = (part.T @ weights - constant) ** 2
                 found[at] = along @ self.variances[k].astype(np.float32)
                 found[at] += self.unexplained[k]
+
+        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
+        basis, used = self._used(fits)
+        of_fit = {k: _weights(basis, self.directions[k][used]) for k in fits}
+        _in_parallel(predict, len(X))
         return found
+
+    def _used(self, fits: Sequence[int]) -> tuple[Basis, npt.NDArray[np.bool_]]:
+        """The basis of what some fits use, and which of all columns that is."""
+        group = self.basis.group
+        moved = (self.coefficients[list(fits)] != 0).any(axis=(0, 2))
+        terms = np.unique(group[moved])
+        return self.basis.only([int(t) for t in terms]), np.isin(group, terms)
 
     def _fits(
         self, fold: Ints | None, rows: slice
@@ -111,12 +135,6 @@ class LinearFit:
         for k in np.unique(fold[rows]):
             mine = fold[rows] == k
             yield int(k), None if mine.all() else mine
-
-    def _weights(self, of: Floats) -> tuple[Floats32, Floats32]:
-        """Weights of raw columns and what centring takes off, (p, k) and (k,)."""
-        weights = of / self.basis.scale[:, None]
-        constant = self.basis.centre @ weights
-        return weights.astype(np.float32), constant.astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -140,6 +158,25 @@ class LinearFit:
             tuple(np.array(v).reshape(-1, n_messages) for v in stored["variances"]),
             np.array(stored["unexplained"], dtype=np.float64),
         )
+
+
+def _weights(basis: Basis, of: Floats) -> tuple[Floats32, Floats32]:
+    """Weights of raw columns and what centring takes off, (p, k) and (k,)."""
+    weights = of / basis.scale[:, None]
+    constant = basis.centre @ weights
+    return weights.astype(np.float32), constant.astype(np.float32)
+
+
+def _in_parallel(work: Callable[[slice], None], n: int) -> None:
+    """Chunks of n rows, several at a time where there are several."""
+    chunks = list(_chunks(n))
+    if len(chunks) < 2:
+        for rows in chunks:
+            work(rows)
+        return
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        # consumed, so that an error is not lost
+        list(pool.map(work, chunks))
 
 
 def _chunks(n: int) -> Iterator[slice]:
@@ -342,26 +379,30 @@ def _first_terms(
     def columns(of: Sequence[int]) -> int:
         return sum(width[a] * width[b] for a, b in combinations(of, 2))
 
-    if columns(features) > params["max_columns"]:
+    # more products than this cannot be told apart by so few voters
+    most = min(params["max_columns"], len(X) // VOTERS_PER_COLUMN)
+    if columns(features) > most:
         # too many: those whose own effect is largest; which they are hardly depends
         # on a fold, and every product has to earn its place in every fit
         design = _design(shapes, mains, X, lift, fold * 0, 1, weight)
         moments, group = design.without(1, noise), design.basis.group
-        size = _scores(moments, group, np.zeros(0, dtype=np.int64))
+        nothing = np.zeros(0, dtype=np.int64)
+        size = _scores(moments, group, nothing, len(features))
         order = [features[g] for g in np.argsort(-size, kind="stable")]
-        while len(order) > 2 and columns(order) > params["max_columns"]:
+        while len(order) > 2 and columns(order) > most:
             order.pop()
         features = sorted(order)
     return mains + list(combinations(features, 2))
 
 
-def _scores(moments: Moments, group: Ints, given: Ints) -> Floats:
+def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
     """How much more a term correlates with lift than chance, in standard deviations.
 
     Args:
         moments: Of p columns.
         group: Term of every column, shape (p,).
         given: Columns that are accounted for first.
+        n_terms: Terms; one without columns scores -inf.
     """
     whiten = np.linalg.inv(np.linalg.cholesky(moments.noise))
     cross = moments.cross @ whiten.T
@@ -371,7 +412,7 @@ def _scores(moments: Moments, group: Ints, given: Ints) -> Floats:
         inner = gram[np.ix_(given, given)] + ridge * np.eye(len(given))
         weights = np.linalg.solve(inner, gram[given])
         cross = cross - weights.T @ cross[given]
-    found = np.full(int(group.max(initial=-1)) + 1, -np.inf)
+    found = np.full(n_terms, -np.inf)
     for g in np.unique(group):
         at = np.flatnonzero(group == g)
         block = gram[np.ix_(at, at)]
@@ -412,9 +453,11 @@ def _select(
     moments: Moments, basis: Basis, parts: Components, params: Mapping[str, Any]
 ) -> _Selected:
     group = basis.group
-    mains = np.array([len(t) == 1 for t in basis.terms])
-    score = _scores(moments, group, np.flatnonzero(mains[group]))
-    alive = np.flatnonzero(mains | (score > params["screen"]))
+    mains = _first_mains(moments, basis)
+    given = np.flatnonzero(mains[group])
+    score = _scores(moments, group, given, len(basis.terms))
+    products = np.array([len(t) > 1 for t in basis.terms])
+    alive = np.flatnonzero(mains | _worth_trying(score, products, group, params))
     # a term whose columns never vary has none
     alive = alive[np.isin(alive, group)]
     columns, local = _columns_of(group, alive)
@@ -424,6 +467,40 @@ def _select(
     need = _threshold(basis.terms, basis.terms, params)
     kept, _ = _prune(moments, group, alive, need, parts, prior)
     return _Selected(kept, dense)
+
+
+def _first_mains(moments: Moments, basis: Basis) -> npt.NDArray[np.bool_]:
+    """Features to begin with: all, or those that look most like lift, (n_terms,)."""
+    group = basis.group
+    mains = np.array([len(t) == 1 for t in basis.terms])
+    if mains[group].sum() <= MAX_TRIED:
+        return mains
+    columns, local = _columns_of(group, np.flatnonzero(mains))
+    nothing = np.zeros(0, dtype=np.int64)
+    score = np.full(len(mains), -np.inf)
+    score[mains] = _scores(moments.only(columns), local, nothing, int(mains.sum()))
+    return _best_within(score, mains, group)
+
+
+def _worth_trying(
+    score: Floats,
+    products: npt.NDArray[np.bool_],
+    group: Ints,
+    params: Mapping[str, Any],
+) -> npt.NDArray[np.bool_]:
+    """Products above the screen, the best first, shape (n_terms,)."""
+    return _best_within(score, products & (score > params["screen"]), group)
+
+
+def _best_within(
+    score: Floats, among: npt.NDArray[np.bool_], group: Ints
+) -> npt.NDArray[np.bool_]:
+    """Terms of the highest scores that have `MAX_TRIED` columns together."""
+    width = np.bincount(group, minlength=len(score)) * among
+    order = np.argsort(-np.where(among, score, -np.inf), kind="stable")
+    kept = np.zeros(len(score), dtype=bool)
+    kept[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
+    return kept & among
 
 
 def _prune(

@@ -26,8 +26,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-N_ROUNDS = 25
-"""Updates of the prior in one fit; the evidence hardly moves after fifteen."""
+N_ROUNDS = 12
+"""Updates of the prior in one fit; the evidence hardly moves after ten."""
 FIRST_SHARE = 1e-3
 """Prior variance to begin with, as a share of the noise of one voter."""
 NEGLIGIBLE = 1e-9

@@ -191,8 +191,19 @@ def _head(told: Json) -> str:
         "Splits of one data set are averaged, never counted as independent. All tools "
         "use the same LightGBM settings and the same imputed, one-hot columns; where "
         "a tool takes known propensities it got them, else the arms' shares. Seconds "
-        "are of the first split. grf is written in R and is not among them."
+        f"are of the first split. {_too_slow()}grf is written in R and is not among "
+        "them."
     )
+
+
+def _too_slow() -> str:
+    """Which tools do not run everywhere."""
+    told = ""
+    for peer in PEERS:
+        if peer.n_splits is not None:
+            told += f"{peer.name} runs on {peer.n_splits} split(s) only"
+            told += "".join(f", not on {name}" for name in peer.skips) + ". "
+    return told
 
 
 def _summary(told: Json) -> str:
