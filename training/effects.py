@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from features.training_set import Arm, MessageTest, Prior
 from training.boosting import FoldBoosters
+from training.message_prior import even_noise
 from training.metrics import Interval, aipw_scores, clustered_means
 from training.priors import combine_with_prior
 from training.split import unit_folds
@@ -29,6 +30,9 @@ N_FOLDS = 4
 MIN_OBSERVED_PROBABILITY = 0.1
 MIN_MEASURED = 2
 """A message observed on fewer people than this says nothing of its own effect."""
+FEW_PEOPLE = 100
+"""A message observed on fewer people than this hardly knows its own noise: the fewer,
+the more it takes that of its pool."""
 MIN_POOLED = 3
 """Fewer messages than this do not say how far messages differ: none is shrunken."""
 MIN_POOLED_IN_ISSUE = 5
@@ -177,6 +181,7 @@ def average_effects(
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
     groups = pools([issue_of[m] for m in test.messages])
+    covariance = _believable_noise(test, covariance, groups)
     known, spread = _with_prior(test, raw, covariance, prior)
     shrunken, shrunken_se = shrink(known, spread, groups)
     channel, channel_se = _channel_multipliers(
@@ -187,6 +192,24 @@ def average_effects(
     )
 
 
+def _believable_noise(
+    test: MessageTest, covariance: Floats, groups: Sequence[str]
+) -> Floats:
+    """Covariance of the estimates where a handful of people makes no small error."""
+    people = _people(test)
+    if (people >= FEW_PEOPLE).all():
+        return covariance
+    own, even = np.diag(covariance), np.diag(even_noise(covariance, groups, people))
+    kept = np.minimum(people / FEW_PEOPLE, 1.0)
+    return covariance + np.diag((1.0 - kept) * (even - own))
+
+
+def _people(test: MessageTest) -> Ints:
+    """On how many people every message was observed, shape (M,)."""
+    message = test.message_of_arm[test.arm[test.observed]]
+    return np.bincount(message, minlength=1 + len(test.messages))[1:]
+
+
 def _with_prior(
     test: MessageTest, raw: Floats, covariance: Floats, prior: Prior | None
 ) -> tuple[Floats, Floats]:
@@ -194,9 +217,7 @@ def _with_prior(
     if prior is None:
         return raw, covariance
     # nobody observed: the score is a model's guess, however small its error looks
-    message = test.message_of_arm[test.arm[test.observed]]
-    n_sent = np.bincount(message, minlength=1 + len(raw))[1:]
-    unseen = (n_sent < MIN_MEASURED) & np.isfinite(prior.mean)
+    unseen = (_people(test) < MIN_MEASURED) & np.isfinite(prior.mean)
     spread = covariance + np.diag(np.where(unseen, np.inf, 0.0))
     found = combine_with_prior(raw, spread, prior.mean, prior.variance)
     return found.mean, found.covariance

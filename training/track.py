@@ -27,6 +27,12 @@ DIRECTIONS = {
     "gain_from_one_split": "higher_is_better",
     "calibration_slope": "closer_to_1_is_better",
     "calibration_rmse": "lower_is_better",
+    "reliability_slope": "closer_to_1_is_better",
+    "reliability_ece": "lower_is_better",
+    "reliability_brier": "lower_is_better",
+    "partner_slope": "closer_to_1_is_better",
+    "partner_over_best_baseline": "higher_is_better",
+    "partner_over_personalised": "higher_is_better",
     "permuted_gain": "closer_to_0_is_better",
     "sample_ratio_p_value": "below_0.001_is_an_alarm",
     "attrition_p_value": "below_0.001_is_an_alarm",
@@ -37,7 +43,7 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 """What MLflow calls the end of a trial."""
 BATCH = 900
 """Metrics that a store takes at once."""
-NAMED = ("policies", "differences", "area")
+NAMED = ("policies", "differences", "area", "reliability", "partners")
 NOT_COMPARED = ("turnout_effect", "label", "description")
 
 
@@ -70,7 +76,9 @@ def _figures(result: Json) -> dict[str, float]:
     }
     found |= {f"difference__{p}": gain for p, gain in result["differences"].items()}
     found |= {f"area__{p}": a for p, a in result["area"].items() if p != "nobody"}
+    found |= _of_partners(result.get("partners") or {})
     figures = dict(_intervals(found))
+    figures |= _reliability(result.get("reliability") or {})
     rest = {k: v for k, v in result.items() if k not in NAMED}
     figures |= dict(_intervals(rest))
     groups = result["calibration"].get("groups", [])
@@ -80,6 +88,26 @@ def _figures(result: Json) -> dict[str, float]:
         if isinstance(check, Mapping) and "p_value" in check:
             figures[f"{name}_p_value"] = float(check["p_value"])
     return figures
+
+
+def _of_partners(partners: Json) -> Json:
+    """How far every partner's lifts come true, and what they gain."""
+    return {
+        f"partner_{family}__{policy.removeprefix('partner:')}": interval
+        for policy, told in partners.items()
+        for family, interval in told.items()
+    }
+
+
+def _reliability(outcomes: Json) -> dict[str, float]:
+    """Of predicted turnout and support: slope, expected calibration error, Brier."""
+    slopes = {f"reliability_slope__{o}": told["slope"] for o, told in outcomes.items()}
+    misses = {
+        f"reliability_{miss}__{outcome}": float(told[miss])
+        for outcome, told in outcomes.items()
+        for miss in ("ece", "brier")
+    }
+    return dict(_intervals(slopes)) | misses
 
 
 def _intervals(found: Json, within: str = "") -> Iterator[tuple[str, float]]:

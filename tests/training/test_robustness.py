@@ -73,7 +73,7 @@ def test_a_rare_arms_noise_is_not_taken_for_heterogeneity() -> None:
 def hundreds() -> tuple[MessageTest, np.ndarray]:
     """500 messages of 16 people each: effects .3 apart, errors of .25.
 
-    Sixteen people know their own noise badly: 95 % intervals cover 91 %.
+    Sixteen people know their own noise badly: believed alone it would cover 91 %.
     """
     rng = np.random.default_rng(5)
     lift = 0.5 + 0.3 * rng.normal(size=500)
@@ -93,7 +93,7 @@ def test_of_500_messages_pooling_mends_the_errors_and_the_winners_curse(
     assert abs(curse) < 2.5 * found.shrunken_se[best]
     assert found.raw[best_raw] - lift[best_raw] > curse
     covered = np.abs(found.shrunken - lift) < 1.96 * found.shrunken_se
-    assert covered.mean() > 0.87
+    assert 0.92 < covered.mean() < 0.98
     assert np.corrcoef(found.shrunken, lift)[0, 1] > 0.6
 
 
@@ -109,7 +109,7 @@ def test_of_500_messages_a_model_is_fitted_that_knows_what_it_does_not_know(
     assert np.isfinite(lifts.lift).all()
     assert np.isfinite(lifts.se).all()
     covered = np.abs(lifts.lift - lift) < 1.96 * lifts.se
-    assert covered.mean() > 0.87
+    assert 0.92 < covered.mean() < 0.98
 
 
 def test_of_two_alike_messages_neither_verdict_nor_effects_make_two(

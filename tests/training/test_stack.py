@@ -43,7 +43,8 @@ def test_every_learner_recovers_what_was_planted(prepared: tuple, model: str) ->
         assert np.isfinite(lifts.baseline).all()
 
 
-@pytest.mark.parametrize("model", sorted(LEARNERS))
+# the network has to read texts: see test_net.py
+@pytest.mark.parametrize("model", sorted(set(LEARNERS) - {"net"}))
 def test_a_saved_learner_predicts_the_same_and_holds_nothing_executable(
     prepared: tuple, model: str, tmp_path: Path
 ) -> None:

@@ -71,6 +71,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 # --- names ----------------------------------------------------------------------------
 
 
+def test_partners_and_predicted_chances_have_figures_under_their_own_names() -> None:
+    told = {"slope": HALF, "ece": 0.02, "ece_by_chance": 0.01, "brier": 0.2, "n": 90}
+    partner = {"slope": HALF, "over_best_baseline": WIDE, "over_personalised": NOTHING}
+    result = judged(
+        HALF, reliability={"turnout": told}, partners={"partner:acme": partner}
+    )
+    found = flat_metrics({"experiments": {"e1": result}})
+    plain = flat_metrics({"experiments": {"e1": judged(HALF)}})
+    added = {name: value for name, value in found.items() if name not in plain}
+    assert {name: value for name, value in added.items() if value} == {
+        "reliability_slope__turnout": 1.0, "reliability_slope__turnout_low": 0.5,
+        "reliability_slope__turnout_high": 1.5, "reliability_ece__turnout": 0.02,
+        "reliability_brier__turnout": 0.2, "partner_slope__acme": 1.0,
+        "partner_slope__acme_low": 0.5, "partner_slope__acme_high": 1.5,
+        "partner_over_best_baseline__acme": 3.0,
+        "partner_over_best_baseline__acme_high": 6.0,
+    }  # fmt: skip
+    assert all(name.split("__")[0] in DIRECTIONS for name in added)
+
+
 def test_figures_have_their_family_their_object_and_their_ends_in_the_name() -> None:
     found = flat_metrics({"experiments": {"e1": judged(HALF)}})
     intervals = {
