@@ -40,7 +40,7 @@ POOLED_REFERENCE = "reference, one prior for all groups"
 REFERENCES = (REFERENCE, POOLED_REFERENCE)
 N_DECILES = 10
 
-MODELS = ("stack", "linear", "gbm")
+MODELS = ("stack",)
 OURS: Mapping[str, str] = {f"ours: {model}": model for model in MODELS}
 """Row of the table → model."""
 
