@@ -367,7 +367,12 @@ def _messages(
         chart_place(
             charts, f"{slug}/messages", "Effect of each message with intervals"
         ),
-        folded(f"All {len(rows)} messages as a table", table),
+        folded(
+            "The message as a table"
+            if len(rows) == 1
+            else f"All {len(rows)} messages as a table",
+            table,
+        ),
         _priors(result, unit),
     )
 
@@ -560,7 +565,9 @@ def _differences_between_voters(result: Row) -> Html:
     ]
     header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
     return folded(
-        f"Do voters differ in what {len(rows)} messages do to them?",
+        "Do voters differ in what the message does to them?"
+        if len(rows) == 1
+        else f"Do voters differ in what {len(rows)} messages do to them?",
         joined(
             [
                 paragraph(
