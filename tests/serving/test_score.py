@@ -13,7 +13,6 @@ from serving.score import score_voters
 from training.model import CampaignModel
 from training.register import open_store
 
-
 ROUNDING = 1e-5
 """Points: linear terms are summed in single precision, in the order of the chunk."""
 
