@@ -149,6 +149,23 @@ def test_hats_add_up_to_one_and_bend_only_at_the_knots() -> None:
     np.testing.assert_allclose(line, x, atol=1e-5)
 
 
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1], [0, 1, np.nan], [3], [np.nan], [1, 2, 3, 4], list(range(9)),
+        [*range(9), np.nan], [5, np.nan],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("categorical", [True, False])
+def test_the_columns_of_a_feature_are_counted_without_making_them(
+    values: list[float], *, coarse: bool, categorical: bool
+) -> None:
+    x = np.tile(np.array(values, dtype=np.float32), 40)
+    shape = Shape.of(x, categorical=categorical)
+    assert shape.n_columns(coarse=coarse) == len(shape.columns(x, coarse=coarse))
+
+
 def test_a_product_is_the_product_of_its_features() -> None:
     X = np.array([[0, 0], [1, 0], [0, 2], [1, 2]], dtype=np.float32)
     many = np.tile(X, (50, 1))
