@@ -23,6 +23,9 @@ def again(story: Any, tmp_path: Path) -> Run:
     made: Run = replace(
         story.run, home=tmp_path, folder=tmp_path / "again", run_id="again"
     )
+    said = made.read_json("run")
+    # what is judged again must not overwrite the figures of the story's own run
+    made.write_json("run", {k: v for k, v in said.items() if k != "mlflow_run_id"})
     return made
 
 

@@ -11,6 +11,9 @@ import time
 import numpy as np
 import pytest
 
+from features.training_set import Arm, MessageTest
+from training.arm_trees import fit_arm_trees
+from training.gbm import fit_gbm, prepare
 from training.linear import fit_linear
 from training.pooled import components
 
@@ -97,3 +100,34 @@ def test_scoring_from_a_feature_array() -> None:
     told = f"linear: {rate / 1e6:.1f}M pairs/s, {used} columns, gap {gap:.1e}"
     print("\n" + told)  # noqa: T201
     assert gap < 1e-5 * max(1.0, np.abs(reference).max())
+
+
+@pytest.mark.speed
+def test_scoring_by_trees_from_a_feature_array() -> None:
+    """Pairs a second of both kinds of trees, each voter by the trees of its fold."""
+    rng = np.random.default_rng(2)
+    n, m = 60_000, 4
+    X = rng.normal(size=(n, 20)).astype(np.float32)
+    arm = rng.integers(0, m + 1, size=n)
+    Y = X[:, 0] + (arm > 0) * (1 + X[:, 1]) + rng.normal(0, 2, n)
+    unit = np.arange(n)
+    ids = unit.astype(str).astype(object)
+    test = MessageTest(
+        experiment_id="trees", arms=tuple(Arm(f"m{k}", "mail") for k in range(m)),
+        voter_id=ids, unit=unit, unit_id=ids, household=unit, drawn=unit,
+        block=np.zeros(n, np.int64), X=X, arm=arm, Y=Y,
+        propensities=np.full((n, m + 1), 1 / (m + 1)),
+    )  # fmt: skip
+    ready = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+    gbm, arms = fit_gbm(ready, seed=1), fit_arm_trees(ready, seed=1)
+    for name, predict in {
+        "gbm": lambda: gbm.deviation(X, ids)[0],
+        "arm trees": lambda: arms.deviation(X, ready.fold),
+    }.items():
+        predict()
+        began = time.perf_counter()
+        for _ in range(3):
+            found = predict()
+        rate = 3 * found.size / (time.perf_counter() - began)
+        print(f"\n{name}: {rate / 1e6:.2f}M pairs/s")  # noqa: T201
+        assert np.isfinite(found).all()
