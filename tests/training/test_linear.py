@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.basis import Basis, Shape, raw_columns
+from training import linear
+from training.basis import Basis, Shape, raw_columns, term_width
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
 from training.pooled import components
 
@@ -131,12 +132,38 @@ def test_no_features_that_vary_give_no_deviation() -> None:
     assert not fit.deviation(X, None).any()
 
 
-def test_nothing_that_earns_its_place_gives_no_deviation() -> None:
-    rng = np.random.default_rng(8)
-    X, _, scores, S = draw(rng, lambda X: np.zeros((len(X), 2)), n=1_000)
-    fit, fold = fitted(X, scores, S, evidence=1e6, order=2)
-    assert fit.deviation(X, fold).std() < 0.5
-    assert np.isfinite(fit.variance(X, fold)).all()
+def test_where_no_term_is_supported_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, _, scores, S = draw(np.random.default_rng(8), steps, n=1_000)
+    monkeypatch.setattr(
+        linear, "_threshold", lambda terms, *_: np.full(len(terms), 1e9)
+    )
+    fit, fold = fitted(X, scores, S)
+    assert fit.basis.terms == ()
+    assert not fit.deviation(X, fold).any()
+    # and the interval holds what was not believed
+    assert (fit.variance(X, fold) > 0).all()
+
+
+def test_products_of_three_stay_within_what_voters_can_tell_apart() -> None:
+    """Six planted pairs would give 74 triples and thousands of columns."""
+    rng = np.random.default_rng(9)
+    n = 4_000
+    X = rng.normal(size=(n, 12)).astype(np.float32)
+    lift = np.column_stack([sum(X[:, 2 * k] * X[:, 2 * k + 1] for k in range(6))] * 2)
+    widths = []
+    triples = linear._triples
+
+    def counted(chosen, shapes, most):
+        found = triples(chosen, shapes, most)
+        widths.extend(sum(term_width(shapes, t) for t in fit) for fit in found)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_triples", counted)
+        fitted(X, lift + rng.normal(0, 1, (n, 2)), np.eye(2))
+    assert max(widths) <= n // linear.VOTERS_PER_COLUMN
 
 
 def test_hats_add_up_to_one_and_bend_only_at_the_knots() -> None:
