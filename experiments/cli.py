@@ -84,7 +84,7 @@ _NullTwin = Annotated[
     ),
 ]
 _DEFAULT_DATA, _DEFAULT_STORE = Path(".data"), Path(".mlflow")
-_DEFAULT_TRIALS, _DEFAULT_LIMIT_S = 6, 120.0
+_DEFAULT_TRIALS, _DEFAULT_LIMIT_S = 6, 30.0
 
 
 @dataclass(frozen=True)

@@ -90,11 +90,12 @@ def fit_arm_trees(
     if only is not None:
         rows = test.observed & (fold != only)
         boosters = FoldBoosters((boost(data, rows, *goal, params, seed=seed),))
-        found = _contrasts(boosters, test.X[fold == only], None, len(test.messages))
-        return ArmTrees(boosters, found.mean(axis=0))
+        held = test.take(fold == only)
+        found = _contrasts(boosters, held.X, None, len(test.messages))
+        return ArmTrees(boosters, np.average(found, axis=0, weights=held.stands_for))
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
     found = _contrasts(boosters, test.X, fold, len(test.messages))
-    return ArmTrees(boosters, found.mean(axis=0))
+    return ArmTrees(boosters, np.average(found, axis=0, weights=test.stands_for))
 
 
 def _contrasts(

@@ -8,6 +8,7 @@ lift that the term adds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -66,7 +67,12 @@ class Shape(NamedTuple):
 
     def n_columns(self, *, coarse: bool) -> int:
         """How many columns the feature has."""
-        return len(self.columns(np.zeros(1, dtype=np.float32), coarse=coarse))
+        n = len(self.levels or self.fine)
+        if coarse and self.levels:
+            n = max(1, min(n, MAX_COARSE_LEVELS) - 1)
+        elif coarse:
+            n = max(0, len(self.coarse) - 1)
+        return n + (self.missing and not coarse)
 
     def columns(self, x: Floats32, *, coarse: bool) -> Floats32:
         """Columns of a feature, shape (k, n); a missing value is 0 in all but one.
@@ -128,7 +134,7 @@ class Basis:
     scale: Floats
     kept: npt.NDArray[np.bool_]
 
-    @property
+    @cached_property
     def group(self) -> Ints:
         """Term of every column, shape (p,)."""
         widths = [self._width(term) for term in self.terms]

@@ -20,6 +20,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 N_THREADS = 2
+N_FOLDS = 4
+"""Folds of every cross-fit; with few units one of them may be empty."""
 FEW_ROWS = 256
 _FIXED: dict[str, Any] = {
     "objective": "regression",
@@ -115,7 +117,7 @@ class FoldBoosters:
 
         # a fold a thread: LightGBM's own threads wait for each other at every split
         with ThreadPoolExecutor(N_THREADS) as pool:
-            return cls(tuple(pool.map(one, range(int(fold.max()) + 1))))
+            return cls(tuple(pool.map(one, range(max(N_FOLDS, fold.max() + 1)))))
 
     def predict(self, X: Floats32, fold: Ints | None) -> Floats:
         """Prediction for every voter by the booster of its fold, shape (n,).

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.training_set import Arm, MessageTest, Prior
-from training.boosting import FoldBoosters
+from training.boosting import N_FOLDS, FoldBoosters
 from training.message_prior import even_noise
 from training.metrics import Interval, aipw_scores, clustered_means
 from training.priors import combine_with_prior
@@ -26,7 +26,6 @@ RESPONSE_PARAMS: Mapping[str, Any] = {
 OBSERVED_PARAMS: Mapping[str, Any] = {
     "n_trees": 30, "learning_rate": 0.1, "num_leaves": 7, "min_child_samples": 200,
 }  # fmt: skip
-N_FOLDS = 4
 MIN_OBSERVED_PROBABILITY = 0.1
 MIN_MEASURED = 2
 """A message observed on fewer people than this says nothing of its own effect."""
@@ -128,6 +127,27 @@ def doubly_robust_scores(
     )  # fmt: skip
 
 
+def offered_lifts(scores: Floats, propensities: Floats) -> Floats:
+    """Γ_a − Γ_0 of every arm as scores of those that could be compared, (n, A).
+
+    Who could not have got the arm, or control, has a model's guess for a score. Its
+    place takes the mean of those who could, and theirs are stretched about it by their
+    share, so that means, slopes and their errors are those of the compared.
+
+    Args:
+        scores: From `doubly_robust_scores`, shape (n, 1 + A).
+        propensities: Shape (n, 1 + A).
+    """
+    lift = scores[:, 1:] - scores[:, :1]
+    offered = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    if offered.all():
+        return lift
+    share = np.maximum(offered.mean(axis=0), 1e-12)
+    mean = (offered * lift).mean(axis=0) / share
+    stretched: Floats = mean + offered * (lift - mean) / share
+    return stretched
+
+
 @dataclass(frozen=True)
 class AverageEffects:
     """Effect of every message over everyone, and how channels multiply it.
@@ -172,7 +192,7 @@ def average_effects(
         issue_of: Issue of every message.
         prior: Known from elsewhere, by message.
     """
-    lift = arm_scores[:, 1:] - arm_scores[:, :1]
+    lift = offered_lifts(arm_scores, test.propensities)
     arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
@@ -181,7 +201,7 @@ def average_effects(
     mix /= mix.sum(axis=1, keepdims=True)
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
     groups = pools([issue_of[m] for m in test.messages])
-    covariance = _believable_noise(test, covariance, groups)
+    covariance = believable_noise(test, covariance, groups)
     known, spread = _with_prior(test, raw, covariance, prior)
     shrunken, shrunken_se = shrink(known, spread, groups)
     channel, channel_se = _channel_multipliers(
@@ -192,10 +212,16 @@ def average_effects(
     )
 
 
-def _believable_noise(
+def believable_noise(
     test: MessageTest, covariance: Floats, groups: Sequence[str]
 ) -> Floats:
-    """Covariance of the estimates where a handful of people makes no small error."""
+    """Covariance of the estimates where a handful of people makes no small error.
+
+    Args:
+        test: The experiment.
+        covariance: Of its messages' estimates, shape (M, M).
+        groups: Pool of every message.
+    """
     people = _people(test)
     if (people >= FEW_PEOPLE).all():
         return covariance
@@ -308,7 +334,7 @@ def sharpest_lifts(
         Centred by message (over whom the test stands for), shape (n, M).
     """
     scores = doubly_robust_scores(test, response, observed_probability)
-    arm_lift = scores[:, 1:] - scores[:, :1]
+    arm_lift = offered_lifts(scores, test.propensities)
     share = test.propensities[:, 1:].mean(axis=0)
     kappa = np.ones(len(test.arms))
     if len(test.channels) > 1 and (effects.channel_se < MAX_CHANNEL_SE).all():

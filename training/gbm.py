@@ -26,6 +26,7 @@ from training.effects import (
     Ground,
     doubly_robust_scores,
     lay_ground,
+    offered_lifts,
     sharpest_lifts,
 )
 from training.lift import Lifts
@@ -148,7 +149,7 @@ class Prepared:
         data: Features binned.
         fold: Shape (n,).
         ground: Nuisances and average effects.
-        scores: Γ by message, shape (n, 1 + M).
+        scores: Γ by message, shape (n, 1 + M); see `effects.offered_lifts`.
         lift: Lift of each message by the design's mix of channels as a score whose
             noise is least, centred, shape (n, M).
         residual: Y less the expected outcome of the voter's own arm, 0 where missing.
@@ -194,6 +195,7 @@ def prepare(
     merged, fold = test.by_message(), ground.folds(test.unit_id)
     response = ground.nuisance.response.predict(test.X, fold)
     seen = ground.nuisance.observed_probability(test.X, fold)
+    scores = doubly_robust_scores(merged, response, seen)
     # own arm's mean with the shrunken effects: what is left is heterogeneity and noise
     effect = ground.effects.shrunken
     added = np.concatenate([[0.0], effect])[merged.arm]
@@ -206,7 +208,7 @@ def prepare(
         data=data,
         fold=fold,
         ground=ground,
-        scores=doubly_robust_scores(merged, response, seen),
+        scores=_comparable(scores, merged.propensities),
         lift=sharpest_lifts(test, ground.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
         weight=weight,
@@ -214,6 +216,14 @@ def prepare(
         issue_of=dict(issue_of),
         texts=texts,
     )
+
+
+def _comparable(scores: Floats, propensities: Floats) -> Floats:
+    """Scores whose difference to control is that of `effects.offered_lifts`."""
+    if (propensities > 0).all():
+        return scores
+    lift = offered_lifts(scores, propensities)
+    return np.column_stack([scores[:, 0], scores[:, :1] + lift])
 
 
 def fit_gbm(

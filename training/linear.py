@@ -26,6 +26,7 @@ from training.pooled import (
     evidence_for,
     fit_prior,
     posterior,
+    whitened,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +38,6 @@ DEFAULT_LINEAR: Mapping[str, Any] = {
 }  # fmt: skip
 CHUNK = 8_192
 N_THREADS = 2
-MAX_TRIPLES = 120
 VOTERS_PER_COLUMN = 8
 MAX_TRIED = 500
 """Columns of features, and of products, that are tried in one fit."""
@@ -318,6 +318,7 @@ def fit_linear(
     categorical: Sequence[int],
     params: Mapping[str, Any] = DEFAULT_LINEAR,
     weight: Floats | None = None,
+    n_folds: int | None = None,
 ) -> LinearFit:
     """Select terms and fit them, once for every fold left out.
 
@@ -328,29 +329,33 @@ def fit_linear(
         fold: Shape (n,).
         parts: Who shares coefficients.
         categorical: Columns of X that hold category codes.
-        params: `evidence`, how much more than the log of the number of terms tried a
-            term must be supported by; `screen`, the score below which a product is
-            not tried; `order`, the most features in a product; `max_columns`.
+        params: `evidence`, how many times the log of the number of products tried
+            (afresh among those kept, once those of three are added) a product must
+            be supported by; `screen`, the score below which it is not tried;
+            `order`, the most features in a product; `max_columns` of pairs.
         weight: Survey weights of mean 1, shape (n,); None where all count alike. The
             noise has to be that of weighted lifts then.
+        n_folds: Folds, where one may be empty; as many as there are without.
     """
     shapes = [
         Shape.of(X[:, j], categorical=j in set(categorical)) for j in range(X.shape[1])
     ]
-    n_folds = int(fold.max()) + 1
+    n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
     lift = lift - np.average(lift, axis=0, weights=weight)
     terms = _first_terms(shapes, X, lift, noise, fold, params, weight)
     design = _design(shapes, terms, X, lift, fold, n_folds, weight)
-    if not design.basis.kept.any():
+    # no feature varies, or no outcome does
+    if not design.basis.kept.any() or not np.trace(noise) > 0:
         return _nothing(design.basis, len(fits_of), lift.shape[1])
     selected = [
         _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
     ]
     dense = [fit.dense_variance for fit in selected]
     chosen = [{terms[g] for g in fit.terms} for fit in selected]
-    tried = _triples(chosen) if params["order"] > 2 else [set() for _ in chosen]
+    most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN) if params["order"] > 2 else 0
+    tried = _triples(chosen, shapes, most)
     together = sorted(set().union(*chosen, *tried), key=lambda t: (len(t), t))
     design = _design(shapes, together, X, lift, fold, n_folds, weight)
     fits = [
@@ -404,8 +409,7 @@ def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
         given: Columns that are accounted for first.
         n_terms: Terms; one without columns scores -inf.
     """
-    whiten = np.linalg.inv(np.linalg.cholesky(moments.noise))
-    cross = moments.cross @ whiten.T
+    cross = moments.cross @ whitened(moments.noise)[0]
     gram = moments.gram
     ridge = 1e-6 * np.trace(gram) / max(len(gram), 1)
     if len(given):
@@ -540,18 +544,25 @@ def _columns_of(group: Ints, terms: Ints) -> tuple[Ints, Ints]:
     return columns, position[group[columns]]
 
 
-def _triples(chosen: Sequence[set[Term]]) -> list[set[Term]]:
-    """Products of three of which at least one pair was kept, a set for every fit."""
+def _triples(
+    chosen: Sequence[set[Term]], shapes: Sequence[Shape], most: int
+) -> list[set[Term]]:
+    """Products of three of which at least one pair was kept, a set for every fit.
+
+    Those with the most kept pairs first, as far as their columns are within `most`.
+    """
     found: list[set[Term]] = []
     for terms in chosen:
         features = sorted({feature for term in terms for feature in term})
-        pairs = [set(term) for term in terms if len(term) == 2]
-        triples = [
-            triple
+        n_pairs = {
+            triple: sum(pair in terms for pair in combinations(triple, 2))
             for triple in combinations(features, 3)
-            if any(pair <= set(triple) for pair in pairs)
-        ]
-        found.append(set(triples[:MAX_TRIPLES]))
+        }
+        triples = sorted(
+            (t for t, n in n_pairs.items() if n), key=lambda t: -n_pairs[t]
+        )
+        width = np.cumsum([term_width(shapes, t) for t in triples])
+        found.append({t for t, w in zip(triples, width, strict=True) if w <= most})
     return found
 
 
@@ -592,7 +603,8 @@ def _mean_variance(moments: Moments, found: Posterior) -> Floats:
 
 
 def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
-    """No deviation for anybody: no feature varies."""
+    """No deviation for anybody."""
+    basis = basis.only([])
     none = tuple(np.zeros((0, 0)) for _ in range(n_fits))
     return LinearFit(
         basis,

@@ -9,7 +9,7 @@ the prior
 with components c: what all messages share, what those of an issue share, what a
 message has of its own. λ is the variance of lift that a term adds, r how much of it is
 shared. Both maximise the marginal likelihood; a term stays only if the data speak for
-it by more than the number of terms that were tried. Because Φ'Φ is the same for all
+it by more than the number of products that were tried. Because Φ'Φ is the same for all
 messages, S and the prior are diagonalised together, and M small ridge problems share
 one decomposition.
 
@@ -160,11 +160,19 @@ class _Solved(NamedTuple):
         return variance
 
 
+def whitened(noise: Floats) -> tuple[Floats, Floats]:
+    """Symmetric matrices that make a covariance the identity, and back, (M, M) each.
+
+    A direction without noise of its own (two messages that nobody got) counts as one
+    of next to none.
+    """
+    values, vectors = np.linalg.eigh(noise)
+    root = np.sqrt(np.maximum(values, 1e-12 * values.max()))
+    return (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
+
+
 def _solve(moments: Moments, group: Ints, prior: Prior, parts: Components) -> _Solved:
-    values, vectors = np.linalg.eigh(moments.noise)
-    values = np.maximum(values, 1e-12 * values.max())
-    whiten = (vectors / np.sqrt(values)) @ vectors.T
-    unwhiten = (vectors * np.sqrt(values)) @ vectors.T
+    whiten, unwhiten = whitened(moments.noise)
     between = (parts.member.T * prior.component) @ parts.member
     t, V = np.linalg.eigh(whiten @ between @ whiten)
     t = np.maximum(t, 1e-9 * max(float(t.max()), 1e-300))
@@ -272,11 +280,12 @@ def evidence_for(
         Q = solved.Q[at]
         # covariance of the term for every rotated message, (M, k, k)
         C = np.einsum("ik,km,jk->mij", Q, kept, Q, optimize=True)
-        C = C + 1e-12 * np.eye(len(at))
-        sign = np.linalg.slogdet(C / solved.t[:, None, None])[1].sum()
-        size = np.einsum(
-            "mi,mi->", mean[at].T, np.linalg.solve(C, mean[at].T[:, :, None])[:, :, 0]
-        )
+        # in units of the prior, so that the unit of the outcome does not matter
+        C = C / solved.t[:, None, None] + 1e-12 * np.eye(len(at))
+        scaled = (mean[at] / np.sqrt(solved.t)).T
+        sign = np.linalg.slogdet(C)[1].sum()
+        along = np.linalg.solve(C, scaled[:, :, None])[:, :, 0]
+        size = np.einsum("mi,mi->", scaled, along)
         found[g] = 0.5 * (sign + size)
     return found
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from training.arm_trees import DEFAULT_ARM_TREES, ArmTrees, fit_arm_trees
-from training.effects import N_FOLDS, Ground
+from training.boosting import N_FOLDS
+from training.effects import Ground, believable_noise, pools
 from training.gbm import MIN_SENT, Prepared, slopes
 from training.lift import Lifts
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
@@ -47,25 +48,22 @@ class Belief:
         weight: Of every part, shape (n_parts,).
         slope: s_m, shape (M,).
         slope_se: Its standard error, shape (M,).
+        unexplained: Variance of lift for what of the trees is not believed, (M,).
     """
 
     weight: Floats
     slope: Floats
     slope_se: Floats
+    unexplained: Floats
 
-    def combine(self, parts: Sequence[Floats]) -> Floats:
-        """Believed deviation from the average effect, shape (n, M)."""
-        total = np.zeros_like(parts[0])
-        for weight, part in zip(self.weight, parts, strict=True):
-            total += weight * part
-        found: Floats = total * self.slope
-        return found
+    def combine(self, parts: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Believed deviation from the average effect, and its variance, (n, M) each.
 
-    def variance(self, deviation: Floats) -> Floats:
-        """What an uncertain slope adds to the variance of a deviation, (n, M)."""
-        usual = np.where(self.slope > 0, self.slope, 1.0)
-        added: Floats = (deviation / usual * self.slope_se) ** 2
-        return added
+        The variance is what belief itself adds to that of the parts.
+        """
+        total = _combined(self.weight, parts)
+        variance = (total * self.slope_se) ** 2 + self.unexplained
+        return total * self.slope, variance
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,9 @@ class StackLift:
     ) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
         fold = None if unit_id is None else self.ground.folds(unit_id)
-        deviation = self.belief.combine(self._parts(X, unit_id))
+        deviation, doubt = self.belief.combine(self._parts(X, unit_id))
         lift = self.ground.effects.shrunken + deviation
-        variance = self._linear_variance(X, unit_id) + self.belief.variance(deviation)
+        variance = self._linear_variance(X, unit_id) + doubt
         se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
         return Lifts(lift, se, self.ground.baseline(X, fold, lift))
 
@@ -196,16 +194,13 @@ def linear_part(
         [prepared.issue_of[m] for m in test.messages], list(sent >= MIN_SENT)
     )
     params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
+    issues = [prepared.issue_of[m] for m in test.messages]
+    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
+    noise = believable_noise(test, covariance, pools(issues)) * len(test.Y)
     return fit_linear(
-        test.X,
-        lift,
-        clustered_means(lift, test.cluster, test.stands_for)[1] * len(test.Y),
-        fold,
-        parts,
-        prepared.categorical,
-        params,
-        test.stands_for,
-    )
+        test.X, lift, noise, fold, parts, prepared.categorical, params,
+        test.stands_for, 1 if only is not None else LINEAR_FOLDS,
+    )  # fmt: skip
 
 
 def believe(
@@ -226,11 +221,19 @@ def believe(
     weight = _weights(
         weighted_rows(scored, survey), [weighted_rows(part, survey) for part in centred]
     )
-    combined = np.zeros_like(scored)
-    for w, part in zip(weight, centred, strict=True):
-        combined += w * part
-    slope, slope_se = slopes(scored, combined, cluster, survey)
-    return Belief(weight, slope, slope_se)
+    slope, slope_se = slopes(scored, _combined(weight, centred), cluster, survey)
+    # of w h the share 1 − w is not the truth; the linear part has a posterior instead
+    unexplained = np.zeros(scored.shape[1])
+    for w, part in zip(weight[1:], centred[1:], strict=True):
+        unexplained += abs(w * (1.0 - w)) * part.var(axis=0)
+    return Belief(weight, slope, slope_se, unexplained)
+
+
+def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:
+    total = np.zeros_like(parts[0])
+    for w, part in zip(weight, parts, strict=True):
+        total += w * part
+    return total
 
 
 def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training.basis import Basis, Shape, raw_columns
+from training import linear
+from training.basis import Basis, Shape, raw_columns, term_width
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
 from training.pooled import components
 
@@ -131,12 +132,38 @@ def test_no_features_that_vary_give_no_deviation() -> None:
     assert not fit.deviation(X, None).any()
 
 
-def test_nothing_that_earns_its_place_gives_no_deviation() -> None:
-    rng = np.random.default_rng(8)
-    X, _, scores, S = draw(rng, lambda X: np.zeros((len(X), 2)), n=1_000)
-    fit, fold = fitted(X, scores, S, evidence=1e6, order=2)
-    assert fit.deviation(X, fold).std() < 0.5
-    assert np.isfinite(fit.variance(X, fold)).all()
+def test_where_no_term_is_supported_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, _, scores, S = draw(np.random.default_rng(8), steps, n=1_000)
+    monkeypatch.setattr(
+        linear, "_threshold", lambda terms, *_: np.full(len(terms), 1e9)
+    )
+    fit, fold = fitted(X, scores, S)
+    assert fit.basis.terms == ()
+    assert not fit.deviation(X, fold).any()
+    # and the interval holds what was not believed
+    assert (fit.variance(X, fold) > 0).all()
+
+
+def test_products_of_three_stay_within_what_voters_can_tell_apart() -> None:
+    """Six planted pairs would give 74 triples and thousands of columns."""
+    rng = np.random.default_rng(9)
+    n = 4_000
+    X = rng.normal(size=(n, 12)).astype(np.float32)
+    lift = np.column_stack([sum(X[:, 2 * k] * X[:, 2 * k + 1] for k in range(6))] * 2)
+    widths = []
+    triples = linear._triples
+
+    def counted(chosen, shapes, most):
+        found = triples(chosen, shapes, most)
+        widths.extend(sum(term_width(shapes, t) for t in fit) for fit in found)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear, "_triples", counted)
+        fitted(X, lift + rng.normal(0, 1, (n, 2)), np.eye(2))
+    assert max(widths) <= n // linear.VOTERS_PER_COLUMN
 
 
 def test_hats_add_up_to_one_and_bend_only_at_the_knots() -> None:
@@ -147,6 +174,23 @@ def test_hats_add_up_to_one_and_bend_only_at_the_knots() -> None:
     # a straight line is one of the things that they can say
     line = np.array(shape.fine) @ hats
     np.testing.assert_allclose(line, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1], [0, 1, np.nan], [3], [np.nan], [1, 2, 3, 4], list(range(9)),
+        [*range(9), np.nan], [5, np.nan],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("categorical", [True, False])
+def test_the_columns_of_a_feature_are_counted_without_making_them(
+    values: list[float], *, coarse: bool, categorical: bool
+) -> None:
+    x = np.tile(np.array(values, dtype=np.float32), 40)
+    shape = Shape.of(x, categorical=categorical)
+    assert shape.n_columns(coarse=coarse) == len(shape.columns(x, coarse=coarse))
 
 
 def test_a_product_is_the_product_of_its_features() -> None:

@@ -108,7 +108,6 @@ def test_pooling_pays_where_messages_are_alike_and_small() -> None:
 
 
 def test_evidence_is_for_terms_that_matter_and_against_those_that_do_not() -> None:
-    rng = np.random.default_rng(6)
     planted = np.zeros((20, 4))
     planted[0] = 0.5
     found = []
@@ -122,7 +121,22 @@ def test_evidence_is_for_terms_that_matter_and_against_those_that_do_not() -> No
     assert real.min() > 5
     # of 380 idle terms next to none looks real by the log of how many were tried
     assert (idle > np.log(20)).mean() < 0.02
-    del rng
+
+
+def test_the_unit_of_the_outcome_says_nothing_of_a_term() -> None:
+    """Cents or dollars: the same evidence, with and without own components."""
+    _, moments = draw(np.random.default_rng(8), np.zeros((12, 3)), n=800, sd=1.0)
+    group = np.arange(12)
+    for own in (True, False):
+        parts = components(["a"] * 3, [own] * 3)
+        found = []
+        for unit in (1.0, 1000.0):
+            scaled = moments._replace(
+                cross=moments.cross * unit, noise=moments.noise * unit**2
+            )
+            prior = fit_prior(scaled, group, parts)
+            found.append(evidence_for(scaled, group, prior, parts))
+        np.testing.assert_allclose(found[0], found[1], atol=1e-3)
 
 
 def test_a_message_with_few_people_has_no_coefficients_of_its_own() -> None:
