@@ -25,6 +25,9 @@ from hypothesis import settings
 # before any test imports them
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+# tests run side by side: threads of one that spin while they wait starve the other
+for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
 
 # a busy machine is no failure; tests/speed measures time
 settings.register_profile("hustings", deadline=None)

@@ -77,21 +77,7 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        found = np.empty((len(X), self.coefficients.shape[2]))
-
-        def predict(rows: slice) -> None:
-            raw = basis.raw(X[rows])
-            for k, mine in self._fits(fold, rows):
-                weights, constant = of_fit[k]
-                part = raw if mine is None else raw[:, mine]
-                at = rows if mine is None else rows.start + np.flatnonzero(mine)
-                found[at] = part.T @ weights - constant
-
-        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
-        basis, used = self._used(fits)
-        of_fit = {k: _weights(basis, self.coefficients[k][used]) for k in fits}
-        _in_parallel(predict, len(X))
-        return found
+        return self._predicted(X, fold, self.coefficients, lambda along, _: along)
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
         """Its posterior variance, that of what was pruned included, shape (n, M).
@@ -100,21 +86,41 @@ class LinearFit:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
         """
+
+        def spread(along: Floats32, k: int) -> Floats:
+            of_data = along**2 @ self.variances[k].astype(np.float32)
+            return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
+
+        return self._predicted(X, fold, self.directions, spread)
+
+    def _predicted(
+        self,
+        X: Floats32,
+        fold: Ints | None,
+        weights: Floats | Sequence[Floats],
+        told: Callable[[Floats32, int], npt.NDArray[np.floating]],
+    ) -> Floats:
+        """What each voter's own fit says, from the terms along some weights.
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: As in `deviation`.
+            weights: Of every fit and column, shape (n_folds + 1, n_columns, ...).
+            told: Of the columns along the weights and the fit, shape (rows, M).
+        """
         found = np.empty((len(X), self.coefficients.shape[2]))
+        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
+        basis, used = self._used(fits)
+        of_fit = {k: _weights(basis, weights[k][used]) for k in fits}
 
         def predict(rows: slice) -> None:
             raw = basis.raw(X[rows])
             for k, mine in self._fits(fold, rows):
-                weights, constant = of_fit[k]
+                slopes, constant = of_fit[k]
                 part = raw if mine is None else raw[:, mine]
                 at = rows if mine is None else rows.start + np.flatnonzero(mine)
-                along = (part.T @ weights - constant) ** 2
-                found[at] = along @ self.variances[k].astype(np.float32)
-                found[at] += self.unexplained[k]
+                found[at] = told(part.T @ slopes - constant, k)
 
-        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
-        basis, used = self._used(fits)
-        of_fit = {k: _weights(basis, self.directions[k][used]) for k in fits}
         _in_parallel(predict, len(X))
         return found
 

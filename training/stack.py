@@ -24,7 +24,7 @@ from training.effects import Ground, believable_noise, pools
 from training.gbm import MIN_SENT, Prepared, slopes
 from training.lift import Lifts
 from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
-from training.metrics import clustered_mean, clustered_means, weighted_rows
+from training.metrics import clustered_means, weighted_rows
 from training.pooled import components
 
 Floats = npt.NDArray[np.float64]
@@ -35,9 +35,6 @@ LINEAR_FOLDS = 2 * N_FOLDS
 """A linear fit is cheap once its moments are summed: more folds leave more to learn."""
 MOST = 1.5
 """Parts predict too little rather than too much, each by itself; not for ever."""
-TREES_EARN = 0.0
-"""Standard errors by which trees must lower the held-out loss to be kept; weights are
-chosen on other folds, so that trees of no use raise it."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def fit_stack(
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
         trees = fit_arm_trees(prepared, of_trees, seed=seed)
         parts = [held, trees.deviation(test.X, prepared.fold)]
-        if _trees_earn(scored, parts, prepared.fold, test.cluster, test.stands_for):
+        if _trees_earn(scored, parts, prepared.fold, test.stands_for):
             belief = believe(scored, parts, test.cluster, test.stands_for)
             return StackLift(prepared.ground, linear, trees, belief)
     belief = believe(scored, [held], test.cluster, test.stands_for)
@@ -255,21 +252,22 @@ def _trees_earn(
     scored: Floats,
     parts: Sequence[Floats],
     fold: Ints,
-    cluster: Ints,
     survey: Floats | None,
 ) -> bool:
-    """Whether trees lower the held-out loss, by weights chosen on other folds."""
+    """Whether trees lower the held-out loss, by weights chosen on other folds.
+
+    Trees of no use raise it, most of the time.
+    """
     scored = weighted_rows(scored, survey)
     parts = [weighted_rows(part, survey) for part in parts]
     precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
-    gained = np.zeros(len(scored))
+    gained = 0.0
     for k in np.unique(fold):
         mine, others = fold == k, fold != k
         loss = []
         for few in (parts[:1], parts):
             weight = _weights(scored[others], [part[others] for part in few])
             h = sum(w * part[mine] for w, part in zip(weight, few, strict=True))
-            loss.append((precision * (scored[mine] - h) ** 2).sum(axis=1))
-        gained[mine] = loss[0] - loss[1]
-    found = clustered_mean(gained, cluster)
-    return found.value > TREES_EARN * found.se
+            loss.append(float((precision * (scored[mine] - h) ** 2).sum()))
+        gained += loss[0] - loss[1]
+    return gained > 0
