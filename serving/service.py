@@ -10,8 +10,8 @@ import hmac
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -43,6 +43,7 @@ from features.ingest.mapping import (
 )
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
+from serving import intake
 from serving.eligible import eligibility
 from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
@@ -357,6 +358,11 @@ class Offers:
     refused: Mapping[str, Mapping[str, Bools]]
 
 
+def _nobody(_voter_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
+    """Nobody has withdrawn anything."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An exact model version with the current plan's terms.
@@ -367,6 +373,7 @@ class Endpoint:
         version: version.json of the bundle.
         reader: Of requests' rows.
         terms: By audience.
+        refused: Channels that voters have withdrawn by a STOP, as of now.
     """
 
     model: CampaignModel
@@ -374,6 +381,7 @@ class Endpoint:
     version: Mapping[str, str]
     reader: VoterReader
     terms: Mapping[str, Terms]
+    refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]] = _nobody
 
     @classmethod
     def load(cls, bundle: Path) -> "Endpoint":
@@ -483,7 +491,7 @@ class Endpoint:
         if self.plan["rule_set"] == "research_replay":
             advice = [_none(REPLAY, "research replay never exports")] * len(voters)
         else:
-            advice = self._advice(voters, terms, request)
+            advice = self._advice(voters, terms, self._with_stops(voters, request))
         told = zip(voters["voter_id"], advice, strict=True)
         return {
             "model": self._answered_by,
@@ -530,6 +538,15 @@ class Endpoint:
             else _told(terms, offers, i, int(choice[i]))
             for i in range(len(voters))
         ]
+
+    def _with_stops(
+        self, voters: pd.DataFrame, request: RecommendRequest
+    ) -> RecommendRequest:
+        """The request, with what its voters have withdrawn by a STOP since."""
+        stops = self.refused(voters["voter_id"].tolist())
+        told = request.withdrawn_channels
+        both = {v: [*told.get(v, []), *found] for v, found in stops.items()}
+        return request.model_copy(update={"withdrawn_channels": {**told, **both}})
 
     def _held_out(self, unit_id: npt.NDArray[np.object_]) -> Bools:
         plan = self.plan
@@ -781,6 +798,7 @@ routes = Starlette(
         Route("/score", _handler(_score), methods=["POST"]),
         Route("/recommend", _handler(_recommend), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
+        *intake.routes,
     ]
 )
 
@@ -804,7 +822,9 @@ class _Hustings:
             raise BentoMLException(str(failure)) from None
 
     def __init__(self) -> None:
-        routes.state.endpoint = Endpoint.load(bundle_folder())
+        routes.state.intake = intake.Intake.of_bundle(bundle_folder())
+        stops = routes.state.intake.events.refused
+        routes.state.endpoint = replace(Endpoint.load(bundle_folder()), refused=stops)
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()

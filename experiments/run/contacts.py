@@ -14,6 +14,7 @@ from experiments.run.audience import (
     spend_per_voter,
 )
 from experiments.run.context import Json, Run
+from experiments.run.reactions import reactions_told
 from features.tables import ASSIGNMENTS, PLAN, SCORES, check
 from features.training_set import Arm, arm_costs, household
 from features.voter import segments
@@ -71,6 +72,7 @@ def stage_plan(run: Run) -> None:
         "holdout_share": run.campaign.plan.holdout_share,
         "rule_set": run.campaign.campaign.rule_set,
         "audiences": {name: m.terms for name, m in made.items()},
+        "reactions": reactions_told(run),
     }
     run.write_json("plan", terms)
     run.note(plan=told)

@@ -1,0 +1,350 @@
+"""Events are kept once, on disk before they are acknowledged, whatever happens."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.tables import PERMISSIONS, check
+from serving.events import Events, Receipt
+from serving.payload import Batch, KeyMissing, person_key, read_events
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
+KEY = b"a link key of the tests"
+
+
+def event(event_id: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "message_id": "m1",
+        "platform": "facebook",
+        "kind": "like",
+        "occurred_at": "2026-09-01T10:00:00Z",
+        **fields,
+    }
+
+
+def read(*payloads: Any, key: bytes | None = KEY, keep_text: bool = False) -> Batch:
+    return read_events(payloads, received_at=NOW, key=key, keep_text=keep_text)
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Iterator[Events]:
+    store = Events.open(tmp_path / "events.db")
+    yield store
+    store.close()
+
+
+def test_a_batch_that_is_sent_again_adds_nothing(events):
+    batch = [event("a"), event("b", count=70), event("a")]
+    assert events.append(read(*batch))[:3] == (2, 1, 0)
+    assert events.append(read(*batch))[:3] == (0, 3, 0)
+    assert events.counts()["count"].tolist() == [71]
+
+
+def test_late_and_disordered_events_keep_their_time_and_get_the_next_seq(events):
+    events.append(read(event("new", occurred_at="2026-09-01T11:00:00+00:00")))
+    _, cursor = events.since()
+    events.append(read(event("late", occurred_at="2026-08-01T11:00:00+02:00")))
+    late, _ = events.since(cursor)
+    assert late["event_id"].tolist() == ["late"]
+    # 11:00 two hours east of Greenwich
+    assert late["occurred_at"].tolist() == [pd.Timestamp("2026-08-01T09:00:00")]
+    assert late["received_at"].tolist() == [pd.Timestamp("2026-09-01T12:00:00")]
+
+
+def test_a_reader_that_goes_on_from_its_cursor_sees_each_event_once(events):
+    for i in range(25):
+        events.append(read(event(f"e{i}")))
+    seen, cursor = [], 0
+    while True:
+        frame, cursor = events.since(cursor, limit=10)
+        if frame.empty:
+            break
+        seen += frame["event_id"].tolist()
+    assert seen == [f"e{i}" for i in range(25)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path", "told"),
+    [
+        ({"count": 0}, "count", "greater than or equal to 1, got 0"),
+        ({"count": "3"}, "count", "valid integer, got '3'"),
+        ({"count": 2, "person": "p"}, "", "count 1 where there is a person"),
+        ({"occurred_at": "yesterday"}, "occurred_at", "got 'yesterday'"),
+        ({"occurred_at": "2026-09-03T00:00:00Z"}, "occurred_at", "not in the future"),
+        ({"occurred_at": 86400}, "occurred_at", "a time after 2000"),
+        ({"message_id": None}, "", "a message_id or a post_id"),
+        ({"kind": "like!"}, "kind", "letters, digits"),
+        ({"channel": "pigeon"}, "channel", "got 'pigeon'"),
+        ({"place": "a\x00b"}, "place", "without the character NUL"),
+        ({"place": "\ud800"}, "place", "unicode"),
+        ({"likes": 3}, "likes", "no such field"),
+    ],
+)
+def test_a_malformed_event_is_set_aside_with_what_was_expected(
+    events, wrong, path, told
+):
+    receipt = events.append(read(event("ok"), event("bad", **wrong)))
+    assert receipt[:3] == (1, 0, 1)
+    (fault,) = receipt.faults
+    assert fault.path == "events[1]" + (f".{path}" if path else "")
+    assert told in fault.message
+    kept = events.quarantine()
+    assert kept["reason"].tolist() == [fault.message]
+    assert events.since()[0]["event_id"].tolist() == ["ok"]
+
+
+def test_the_quarantine_names_nobody(events):
+    named = {
+        "person": "joe.bloggs.7",
+        "voter_id": "V0077",
+        "text": "call me, Joe",
+        "name": "Joe Bloggs",
+        "joe@example.org": 1,
+        "place": "12 High Street",
+        "kind": "joe@example.org",
+        "age_band": "+1 (555) 010-4477",
+        "count": -1,
+    }
+    events.append(read(event("bad", **named), "Joe Bloggs", ["joe"]))
+    told = events.quarantine()
+    text = told.to_csv()
+    for secret in ("joe", "Joe", "V0077", "High", "010"):
+        assert secret not in text
+    # what is no secret helps to mend it
+    assert json.loads(told["payload"].iloc[0])["count"] == -1
+    assert len(told) == 3
+
+
+def test_a_malformed_event_that_comes_again_is_quarantined_once(events):
+    for _ in range(2):
+        assert events.append(read(event("bad", count=0))).quarantined == 1
+    assert len(events.quarantine()) == 1
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["event_id", "kind", "count", "person", "place", "x"]),
+            st.none() | st.text(max_size=5) | st.integers() | st.lists(st.integers()),
+        )
+        | st.none()
+        | st.integers()
+        | st.text(max_size=3)
+    )
+)
+def test_every_payload_is_accepted_or_set_aside(payloads):
+    mended = [{**event("e"), **p} if isinstance(p, dict) else p for p in payloads]
+    batch = read(*mended)
+    assert len(batch.events) + len(batch.quarantine) == len(payloads)
+    assert len(batch.faults) == len(batch.quarantine)
+
+
+def test_a_person_is_kept_only_as_a_keyed_hash(events, tmp_path):
+    events.append(read(event("a", person="joe.bloggs"), event("b", person="ann")))
+    kept = events.since()[0]["person"].tolist()
+    assert kept == [person_key(KEY, "facebook", p) for p in ("joe.bloggs", "ann")]
+    assert kept != [
+        person_key(b"another", "facebook", p) for p in ("joe.bloggs", "ann")
+    ]
+    events.close()
+    disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"joe.bloggs" not in disk
+    with pytest.raises(KeyMissing, match="HUSTINGS_LINK_KEY"):
+        read(event("c", person="joe"), key=None)
+
+
+def test_a_reply_is_kept_only_where_that_is_declared(events):
+    events.append(read(event("a", kind="reply", text="I agree")))
+    events.append(read(event("b", kind="reply", text="I agree"), keep_text=True))
+    assert events.since()[0]["text"].fillna("").tolist() == ["", "I agree"]
+
+
+# --- STOP -----------------------------------------------------------------------------
+
+
+def test_a_stop_withdraws_the_channel_it_came_by(events):
+    events.append(read(event("s", kind="STOP", platform="sms", voter_id="V1")))
+    events.append(read(event("t", kind="unsubscribe", channel="Email", voter_id="V2")))
+    assert events.refused(["V1", "V2", "V3"]) == {"V1": {"sms"}, "V2": {"email"}}
+    told = check(PERMISSIONS, events.withdrawals())
+    assert told["withdrawn_at"].tolist() == [pd.Timestamp("2026-09-01T10:00:00")] * 2
+    # the voter stands with the withdrawal and nowhere else
+    assert "V1" not in events.since()[0].to_csv()
+
+
+def test_a_stop_by_no_channel_of_ours_withdraws_all_of_them(events):
+    events.append(read(event("s", kind="stop", voter_id="V1")))
+    assert len(events.refused(["V1"])["V1"]) == 8
+
+
+def test_a_stop_of_a_person_is_the_stop_of_the_voter_they_are_linked_to(events):
+    events.append(read(event("s", kind="stop", platform="sms", person="+15550104477")))
+    assert events.refused(["V1"]) == {}
+    # the link may be known later than the STOP
+    known = [person_key(KEY, "sms", "+15550104477")]
+    events.link(pd.DataFrame({"person": known, "voter_id": ["V1"]}))
+    assert events.refused(["V1"]) == {"V1": {"sms"}}
+    assert events.withdrawals()["voter_id"].tolist() == ["V1"]
+
+
+def test_a_stop_that_is_malformed_elsewhere_still_stops(events):
+    wrong = event("s", kind="STOP", platform="sms", voter_id="V1", count="one")
+    assert events.append(read(wrong)).quarantined == 1
+    assert events.refused(["V1"]) == {"V1": {"sms"}}
+
+
+# --- durability -----------------------------------------------------------------------
+
+
+def test_sqlite_waits_for_the_disk_at_every_commit(events):
+    with events.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        # 2 is FULL
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+
+
+def test_requests_that_come_together_share_a_commit_and_keep_their_own_receipts(
+    events,
+):
+    commits = []
+    sa.event.listen(events.engine, "commit", commits.append)
+    receipts: dict[int, Receipt] = {}
+
+    def send(i: int) -> None:
+        # each sends one event of its own and one that all send
+        receipts[i] = events.append(read(event(f"own-{i}"), event("shared")))
+
+    senders = [threading.Thread(target=send, args=(i,)) for i in range(20)]
+    with events._writing:  # as if a first batch were being written
+        for sender in senders:
+            sender.start()
+        while len(events._pending) < 20:
+            pass
+    for sender in senders:
+        sender.join()
+    assert len(commits) == 1
+    assert sum(r.accepted for r in receipts.values()) == 21
+    assert sum(r.duplicate for r in receipts.values()) == 19
+    assert len(events.since()[0]) == 21
+
+
+def test_a_batch_that_the_database_refuses_is_not_acknowledged(events):
+    batch = read(event("a"), event("b"))
+    batch.events[1]["platform"] = None
+    with pytest.raises(sa.exc.IntegrityError):
+        events.append(batch)
+    assert events.since()[0].empty
+    assert events.append(read(event("a"))).accepted == 1
+
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from serving.events import Events
+from serving.payload import read_events
+store, at = Events.open(sys.argv[1]), int(sys.argv[2])
+now = datetime(2026, 9, 1, 12, tzinfo=UTC)
+while True:
+    batch = [
+        {"event_id": str(i), "message_id": "m", "platform": "web", "kind": "click",
+         "occurred_at": "2026-09-01T10:00:00Z"}
+        for i in range(at, at + 20)
+    ]
+    store.append(read_events(batch, received_at=now, key=None))
+    at += 20
+    print(at, flush=True)
+"""
+
+
+def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path):
+    store, acknowledged = tmp_path / "events.db", 0
+    for kill in range(3):
+        line = [sys.executable, "-c", WRITER, str(store), str(acknowledged)]
+        writer = subprocess.Popen(
+            line, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        with writer:
+            for _ in range(15 + 7 * kill):
+                acknowledged = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+            # what it had said before it died counts, too
+            for line in writer.stdout:
+                acknowledged = int(line)
+    with sqlite3.connect(store) as connection:
+        ids = [int(row[0]) for row in connection.execute(
+            "SELECT event_id FROM reaction_events ORDER BY seq")]  # fmt: skip
+        whole = connection.execute("PRAGMA integrity_check").fetchone()
+    connection.close()
+    # at most the one batch that was on its way when the last writer died is there too
+    assert ids in (list(range(acknowledged)), list(range(acknowledged + 20)))
+    assert whole == ("ok",)
+
+
+# --- PostgreSQL -----------------------------------------------------------------------
+
+
+def test_postgresql_keeps_the_same_promises(postgres):
+    events = Events.open(postgres)
+    events.append(read(event("a", in_area=True, person="p"), event("b", count=70)))
+    again = events.append(read(event("a"), event("c"), event("bad", place="\x00")))
+    assert again[:3] == (1, 1, 1)
+    events.append(read(event("s", kind="stop", platform="sms", person="p")))
+    hashed = [person_key(KEY, "sms", "p")]
+    events.link(pd.DataFrame({"person": hashed, "voter_id": ["V1"]}))
+    assert events.refused(["V1", "V2"]) == {"V1": {"sms"}}
+    check(PERMISSIONS, events.withdrawals())
+    frame, cursor = events.since()
+    assert frame["event_id"].tolist() == ["a", "b", "c", "s"]
+    assert frame["in_area"].isna().tolist() == [False, True, True, True]
+    with events.engine.connect() as connection:
+        durable = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+    assert durable == "on"
+    _no_reader_misses_what_another_writes(postgres, events, cursor)
+    events.close()
+
+
+def _no_reader_misses_what_another_writes(
+    postgres: str, events: Events, cursor: int
+) -> None:
+    """Two writers of their own sessions, one reader that goes on from its cursor."""
+
+    def write(name: str) -> None:
+        mine = Events.open(postgres)
+        for i in range(40):
+            mine.append(read(*(event(f"{name}-{i}-{j}") for j in range(5))))
+        mine.close()
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "xy"]
+    for writer in writers:
+        writer.start()
+    seen: list[str] = []
+    while any(writer.is_alive() for writer in writers):
+        frame, cursor = events.since(cursor)
+        seen += frame["event_id"].tolist()
+    frame, _ = events.since(cursor)
+    seen += frame["event_id"].tolist()
+    assert len(seen) == len(set(seen)) == 400
+
+
+def test_an_unknown_store_is_refused_by_its_kind_alone():
+    with pytest.raises(ValueError, match=r"got mysql://\.\.\.") as failure:
+        Events.open("mysql://joe:secret@host/name")
+    assert "secret" not in str(failure.value)
