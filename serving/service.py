@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -43,7 +43,8 @@ from features.ingest.mapping import (
 )
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
-from serving.eligible import eligibility
+from serving import watch
+from serving.eligible import NONE_PAUSED, eligibility
 from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
 from training.model import CampaignModel
@@ -57,7 +58,8 @@ KEY_VARIABLE = "HUSTINGS_API_KEY"
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
 ROOT = Path(__file__).resolve().parents[1]
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
-"""What answers without a key."""
+OPEN = HEALTH | {watch.PAGE}
+"""What answers without a key: the page carries no data and asks for it."""
 MAX_VOTERS = 10_000
 MAX_BYTES = 64 * 2**20
 MAX_FAULTS_TOLD = 100
@@ -339,6 +341,14 @@ class Terms:
         """Arms that are not barred, shape (A,)."""
         return np.array([why is None for why in self.barred], dtype=bool)
 
+    def without(self, paused: Mapping[str, str]) -> "Terms":
+        """The same, but that nobody is sent what is paused, and why."""
+        barred = (
+            paused.get(arm.message_id, why)
+            for arm, why in zip(self.arms, self.barred, strict=True)
+        )
+        return replace(self, barred=tuple(barred))
+
 
 @dataclass(frozen=True)
 class Offers:
@@ -367,6 +377,7 @@ class Endpoint:
         version: version.json of the bundle.
         reader: Of requests' rows.
         terms: By audience.
+        paused: Asked at every recommendation: message → why it is paused.
     """
 
     model: CampaignModel
@@ -374,6 +385,7 @@ class Endpoint:
     version: Mapping[str, str]
     reader: VoterReader
     terms: Mapping[str, Terms]
+    paused: Callable[[], Mapping[str, str]] = lambda: NONE_PAUSED
 
     @classmethod
     def load(cls, bundle: Path) -> "Endpoint":
@@ -483,7 +495,7 @@ class Endpoint:
         if self.plan["rule_set"] == "research_replay":
             advice = [_none(REPLAY, "research replay never exports")] * len(voters)
         else:
-            advice = self._advice(voters, terms, request)
+            advice = self._advice(voters, terms.without(self.paused()), request)
         told = zip(voters["voter_id"], advice, strict=True)
         return {
             "model": self._answered_by,
@@ -684,7 +696,7 @@ class ApiKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
         is_open = scope["type"] == "lifespan" or (
-            scope["type"] == "http" and scope["path"] in HEALTH
+            scope["type"] == "http" and scope["path"] in OPEN
         )
         if is_open or self._carries_key(scope):
             await self.app(scope, receive, send)
@@ -781,6 +793,7 @@ routes = Starlette(
         Route("/score", _handler(_score), methods=["POST"]),
         Route("/recommend", _handler(_recommend), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
+        *watch.routes,
     ]
 )
 
@@ -804,7 +817,10 @@ class _Hustings:
             raise BentoMLException(str(failure)) from None
 
     def __init__(self) -> None:
-        routes.state.endpoint = Endpoint.load(bundle_folder())
+        endpoint = Endpoint.load(bundle_folder())
+        routes.state.watch = watch.started(bundle_folder(), endpoint.plan)
+        paused = routes.state.watch.pauses.refusals
+        routes.state.endpoint = replace(endpoint, paused=paused)
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()
