@@ -861,6 +861,8 @@ def serve_bundle(
     command = [
         sys.executable, "-m", "bentoml", "serve", f"{__name__}:Hustings",
         "--working-dir", str(ROOT), "--host", address, "--port", str(port),
+        # whoever watches the monitor does not keep it from stopping
+        "--timeout-graceful-shutdown", "5",
     ]  # fmt: skip
     there = {**os.environ, BUNDLE_VARIABLE: str(bundle.resolve())}
     os.execve(sys.executable, command, there)

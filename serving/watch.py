@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from features.reaction import VALENCE
 from serving.alerts import Alerts
 from serving.events import FILE, Events
 from serving.monitor.stream import BACKLASH, Alarm, Monitor, Rules
@@ -48,7 +49,7 @@ ALIVE_S = 15.0
 LONGEST_STREAM_S = 600.0
 """Then the page asks anew: no connection is for ever."""
 AT_ONCE = 5_000
-"""Events read at once; a look is taken once fewer are left."""
+"""Events that are read at once."""
 RETRY_MS = 2_000
 log = logging.getLogger("hustings.monitor")
 
@@ -93,6 +94,8 @@ class Campaign:
     def of(cls, name: str, plan: Mapping[str, Any]) -> "Campaign":
         """From plan.json of a bundle; one without a monitor's part has the defaults."""
         told = plan.get("monitor", {})
+        kinds = plan.get("reactions", {}).get("kinds", {})
+        valence = {**VALENCE, **{kind.lower(): v for kind, v in kinds.items()}}
         return cls(
             name,
             told.get("issue_of", {}),
@@ -100,7 +103,7 @@ class Campaign:
             told.get("lifts", {}),
             told.get("pause_on", "never"),
             told.get("alerts"),
-            Rules(**told.get("rules", {})),
+            Rules(**told.get("rules", {}), valence=valence),
         )
 
     def sent_by(self, day: pd.Timestamp) -> dict[str, Json]:
@@ -137,14 +140,16 @@ class Watch:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._caught_up = False
+        self._behind = True
 
     def step(self) -> bool:
         """Take in what came and look; whether anything that is shown changed."""
         with self._lock:
             frame, self.cursor = self.events.since(self.cursor, AT_ONCE)
             self.monitor.add(frame)
-            if len(frame) == AT_ONCE:
-                return False  # more is waiting
+            self._behind = len(frame) == AT_ONCE
+            if self._behind and not self._caught_up:
+                return False  # what came before the start is counted, then judged
             raised = self.monitor.judge() if len(frame) or not self._caught_up else []
             self._caught_up = True
             news = [alarm for alarm in raised if self._is_news(alarm)]
@@ -211,7 +216,7 @@ class Watch:
             except SQLAlchemyError as failure:
                 log.warning("the store of reactions: %s", type(failure).__name__)
                 self._stop.wait(10 * POLL_S)
-            if self._caught_up:
+            if not self._behind:
                 self._stop.wait(POLL_S)
 
     def start(self) -> None:
@@ -251,8 +256,10 @@ def started(bundle: Path, plan: Mapping[str, Any]) -> Watch:
     """
     version = json.loads((bundle / "version.json").read_text())
     name = str(version["name"]).removeprefix("hustings-")
-    store = os.environ.get(STORE_VARIABLE) or bundle.resolve().parent / FILE
-    watch = Watch(Events.open(store), Campaign.of(name, plan))
+    declared = plan.get("reactions", {}).get("store")
+    store = os.environ.get(STORE_VARIABLE) or declared
+    events = Events.open(store or bundle.resolve().parent / FILE)
+    watch = Watch(events, Campaign.of(name, plan))
     watch.start()
     return watch
 
@@ -284,7 +291,12 @@ def _watch(request: Request) -> Watch:
 async def _monitor(request: Request) -> Response:
     if "text/event-stream" in request.headers.get("accept", ""):
         return await _stream(request)
-    return _data(Response(_watch(request).shown.text, media_type="application/json"))
+    shown = _watch(request).shown
+    if not shown.version:
+        fault = {"path": "", "message": "the reactions are still being counted"}
+        headers = {"Retry-After": "2"}
+        return JSONResponse({"faults": [fault], "n_faults": 1}, 503, headers)
+    return _data(Response(shown.text, media_type="application/json"))
 
 
 async def _stream(request: Request) -> Response:
@@ -303,7 +315,8 @@ async def stream(
         longest_s: Then the stream ends, and whoever listens asks anew.
     """
     yield f"retry: {RETRY_MS}\n\n"
-    seen, began, spoke = -1, time.monotonic(), time.monotonic()
+    # 0 is before the first look
+    seen, began, spoke = 0, time.monotonic(), time.monotonic()
     while time.monotonic() - began < longest_s and not await is_gone():
         shown = watch.shown
         if shown.version != seen:

@@ -74,7 +74,7 @@ def _simulated(run: Run) -> Path | None:
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
-    declared = campaign.model_dump(mode="json", exclude={"plan"})
+    declared = campaign.model_dump(mode="json", exclude={"plan", "monitor"})
     text = json.dumps([told, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

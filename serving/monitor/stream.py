@@ -117,16 +117,18 @@ class Message:
         hours: Segment (or `WHOLE`) → hour → exact counts.
         lanes: (segment, kind, origin) → what may be shown.
         shown: Hour → good, bad and neutral of whole chunks, by when they became whole.
-        shown_new: Hour → (segment, kind) → the part of new accounts.
+        shown_new: Hour → (segment, kind, valence) → the part of new accounts.
+        totals: Origin → good, bad and neutral of whole chunks, of all time.
         crowd: First and last hour of the last crowd of new accounts.
         known: Hour → who said what, so that nobody counts twice in an hour.
         segments: Those that are told apart.
+        heard: The last hour that anything came in.
         turned: The hour that old ones were last dropped in.
     """
 
     __slots__ = (
-        "crowd", "hours", "issue", "known", "lanes", "segments", "shown", "shown_new",
-        "turned",
+        "crowd", "heard", "hours", "issue", "known", "lanes", "segments", "shown",
+        "shown_new", "totals", "turned",
     )  # fmt: skip
 
     def __init__(self, issue: str) -> None:
@@ -134,10 +136,12 @@ class Message:
         self.hours: dict[str, dict[int, list[int]]] = {WHOLE: {}}
         self.lanes: dict[_LaneKey, Lane] = {}
         self.shown: dict[int, list[int]] = {}
-        self.shown_new: dict[int, dict[tuple[str, str], int]] = {}
+        self.shown_new: dict[int, dict[tuple[str, str, int], int]] = {}
+        self.totals = {origin: [0, 0, 0] for origin in (OWN, NEW, CROWD, OUTSIDE)}
         self.crowd: tuple[int, int] | None = None
         self.known: dict[int, set[tuple[str, int]]] = {}
         self.segments: set[str] = set()
+        self.heard = 0
         self.turned = 0
 
     def take(self, reaction: Reaction, now: int, rules: Rules) -> None:
@@ -148,8 +152,11 @@ class Message:
             now: The latest hour that anything came in.
             rules: How.
         """
-        if now > self.turned:
-            self._turn(now, rules)
+        if now > self.heard:
+            self.heard = now
+            self.known = {h: who for h, who in self.known.items() if h >= now - 1}
+            if now >= self.turned + rules.patience:
+                self._turn(now, rules)
         segment = self._segment(reaction.segment, rules.max_segments)
         if reaction.at > now - rules.kept and self._first_time(reaction, now):
             self._count(reaction, segment)
@@ -195,14 +202,16 @@ class Message:
 
     def _show(self, key: _LaneKey, valence: int, chunk: int, now: int) -> None:
         segment, kind, origin = key
+        self.totals[origin][valence] += chunk
         if origin == OWN:
             self.shown.setdefault(now, [0, 0, 0])[valence] += chunk
         elif origin == NEW:
             lanes = self.shown_new.setdefault(now, {})
-            lanes[segment, kind] = lanes.get((segment, kind), 0) + chunk
+            part = (segment, kind, valence)
+            lanes[part] = lanes.get(part, 0) + chunk
 
     def _turn(self, now: int, rules: Rules) -> None:
-        """A new hour: old ones are dropped, and lanes that stay small are joined."""
+        """Now and then old hours are dropped, and lanes that stay small are joined."""
         self.turned, kept = now, rules.kept
         kinds: tuple[dict[int, Any], ...] = (self.shown, self.shown_new)
         for hours in (*self.hours.values(), *kinds):
@@ -210,7 +219,6 @@ class Message:
                 del hours[old]
         for name in [n for n, hours in self.hours.items() if n and not hours]:
             del self.hours[name]
-        self.known = {hour: who for hour, who in self.known.items() if hour >= now - 1}
         small: dict[tuple[str, str], list[Lane]] = {}
         for (segment, kind, origin), lane in self.lanes.items():
             if segment != OTHER and lane.waiting and lane.since <= now - rules.patience:
@@ -229,7 +237,9 @@ class Message:
             first, last = min(first, known[0]), max(last, known[1])
         self.crowd = (first, last)
         for hour in [h for h in self.shown_new if first <= h <= last]:
-            for (segment, kind), chunk in self.shown_new.pop(hour).items():
+            for (segment, kind, valence), chunk in self.shown_new.pop(hour).items():
+                self.totals[NEW][valence] -= chunk
+                self.totals[CROWD][valence] += chunk
                 self.lanes[segment, kind, NEW].shown -= chunk
                 apart = self.lanes.setdefault((segment, kind, CROWD), Lane())
                 apart.shown += chunk
@@ -370,7 +380,8 @@ class Monitor:
         return [a for key, a in self.alarms.items() if key not in before]
 
     def _judge_crowds(self, names: Sequence[str]) -> None:
-        counts = self._counts([(name, WHOLE) for name in names])
+        whole = self._heard([(name, WHOLE) for name in names], 3, 4, 5, _FROM_OUTSIDE)
+        counts, names = self._counts(whole), [name for name, _ in whole]
         own = counts[..., :_FROM_OUTSIDE].sum(axis=-1)
         new, outside = counts[..., 3:6].sum(axis=-1), counts[..., _FROM_OUTSIDE]
         for kind, k, n in (
@@ -385,8 +396,8 @@ class Monitor:
                 self._raise(names[i], kind, since, whole=True, segments=())
 
     def _judge_backlash(self, names: Sequence[str]) -> None:
-        series = [(m, s) for m in names for s in self.messages[m].hours]
         # new accounts alone may be a crowd: they never make a backlash
+        series = self._heard([(m, s) for m in names for s in self.messages[m].hours], 1)
         good, bad = np.moveaxis(self._counts(series), -1, 0)[:2]
         log_e, start = self._evidence(bad, good + bad, self.rules.tolerated)
         for name in names:
@@ -429,6 +440,23 @@ class Monitor:
             segments, is_loud = found.get(cells[i][0], ([], False))
             found[cells[i][0]] = ([*segments, cells[i][1]], bool(is_loud or loud[i]))
         return found
+
+    def _heard(
+        self, series: Sequence[tuple[str, str]], *indices: int
+    ) -> list[tuple[str, str]]:
+        """Those in which enough people say one of some things to be told of."""
+        first = self._hour(self.rules.hours)
+        return [
+            (name, segment)
+            for name, segment in series
+            if sum(
+                counts[i]
+                for hour, counts in self.messages[name].hours[segment].items()
+                if hour >= first
+                for i in indices
+            )
+            >= SMALLEST
+        ]
 
     def _counts(self, series: Sequence[tuple[str, str]]) -> Floats:
         """Exact counts, shape (n_series, hours kept, 7), the last hour being now."""
@@ -485,10 +513,7 @@ class Monitor:
     def _shown_of(self, message: Message, kind: str, since: int) -> int:
         if kind == BACKLASH:
             return sum(c[1] for hour, c in message.shown.items() if hour >= since)
-        origin = CROWD if kind == NEW_ACCOUNTS else OUTSIDE
-        return sum(
-            lane.shown for key, lane in message.lanes.items() if key[2] == origin
-        )
+        return sum(message.totals[CROWD if kind == NEW_ACCOUNTS else OUTSIDE])
 
     def _shown_in(self, message: Message, segment: str) -> int:
         return sum(

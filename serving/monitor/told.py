@@ -5,7 +5,7 @@ than those. Of the exact counts only one thing becomes known: that there is an a
 Neither the evidence's size nor the time of a single reaction is told.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def snapshot(
     Returns:
         `smallest`, `heard_until`, `alarms`, `messages`, `issues` and `rules`.
     """
-    shown = {name: _counts(monitor, m) for name, m in monitor.messages.items()}
+    shown = {name: _counts(m) for name, m in monitor.messages.items()}
     until = monitor.shown_until
     names = _listed(monitor, shown, paused)
     series = {name: _series(monitor, monitor.messages[name], until) for name in names}
@@ -93,15 +93,15 @@ def snapshot(
     }
 
 
-def _counts(monitor: Monitor, message: Message) -> dict[str, int]:
+def _counts(message: Message) -> dict[str, int]:
     """Shown counts by valence, and what is set apart."""
-    found = dict.fromkeys((*VALENCES, "outside_area", "new_accounts"), 0)
-    for (_, kind, origin), lane in message.lanes.items():
-        if origin in (OWN, NEW):
-            found[monitor.rules.valence.get(kind, NEUTRAL)] += lane.shown
-        else:
-            found["outside_area" if origin == OUTSIDE else "new_accounts"] += lane.shown
-    return found
+    totals = message.totals
+    own = [sum(pair) for pair in zip(totals[OWN], totals[NEW], strict=True)]
+    return {
+        **dict(zip(VALENCES, own, strict=True)),
+        "outside_area": sum(totals[OUTSIDE]),
+        "new_accounts": sum(totals[CROWD]),
+    }
 
 
 def _listed(
@@ -134,9 +134,8 @@ def _series(monitor: Monitor, message: Message, until: int) -> Floats:
     for hour, lanes in message.shown_new.items():
         if hour < first:
             continue
-        for (_, kind), chunk in lanes.items():
-            valence = monitor.rules.valence.get(kind, NEUTRAL)
-            found[hour - first, VALENCES.index(valence)] += chunk
+        for (_, _, valence), chunk in lanes.items():
+            found[hour - first, valence] += chunk
     return found
 
 
@@ -313,7 +312,7 @@ def _backlash_text(monitor: Monitor, message: Message, alarm: Alarm) -> str:
 
 
 def _crowd_text(_monitor: Monitor, message: Message, _alarm: Alarm) -> str:
-    n = _origin(message, CROWD)
+    n = sum(message.totals[CROWD])
     return (
         f"A sudden crowd of new accounts: {n:,} reactions are set apart and count in "
         "no rate."
@@ -321,7 +320,7 @@ def _crowd_text(_monitor: Monitor, message: Message, _alarm: Alarm) -> str:
 
 
 def _outside_text(_monitor: Monitor, message: Message, _alarm: Alarm) -> str:
-    n = _origin(message, OUTSIDE)
+    n = sum(message.totals[OUTSIDE])
     return (
         f"A sudden rise of reactions from outside the area: {n:,} are set apart and "
         "count in no rate."
@@ -333,11 +332,6 @@ _TOLD = {
     NEW_ACCOUNTS: _crowd_text,
     OUTSIDE_AREA: _outside_text,
 }
-
-
-def _origin(message: Message, *origins: str) -> int:
-    lanes: Iterable[tuple[Any, Any]] = message.lanes.items()
-    return sum(lane.shown for key, lane in lanes if key[2] in origins)
 
 
 def _share(part: float, whole: float) -> str:

@@ -19,6 +19,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from serving import watch
 from serving.events import Events
@@ -173,6 +174,14 @@ def test_a_restart_shows_what_was_shown(events):
     assert told(again)["messages"] == told(first)["messages"]
 
 
+def test_before_the_first_look_nothing_is_told(events):
+    app = Starlette(routes=watch.routes)
+    app.state.watch = Watch(events, campaign(), now=lambda: NOON)
+    answer = TestClient(app).get("/monitor")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "2"
+
+
 def test_a_pause_of_a_message_that_nobody_reacted_to_is_shown(events):
     found = watched(events)
     found.pause("clinic", "Ada", "wrong number")
@@ -183,6 +192,9 @@ def test_a_bundle_without_a_monitors_part_is_watched_with_the_defaults():
     known = Campaign.of("spread", {"audiences": {}})
     assert known.rules == Rules()
     assert known.pause_on == "never"
+    declared = Campaign.of("spread", {"reactions": {"kinds": {"Haha": "bad"}}})
+    assert declared.rules.valence["haha"] == "bad"
+    assert declared.rules.valence["like"] == "good"
 
 
 # --- over HTTP ------------------------------------------------------------------------
