@@ -222,6 +222,7 @@ class AlertsSection(_Section):
 
     Attributes:
         webhook: Takes the alarm as JSON; HUSTINGS_WEBHOOK_TOKEN is its bearer token.
+            An address that is a secret itself goes into HUSTINGS_WEBHOOK instead.
         smtp_host: Takes e-mail; HUSTINGS_SMTP_USER and HUSTINGS_SMTP_PASSWORD log in.
         smtp_port: Its port.
         smtp_security: How the connection is kept from being read.
@@ -229,12 +230,18 @@ class AlertsSection(_Section):
         mail_to: Who gets it.
     """
 
-    webhook: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    webhook: _Text | None = None
     smtp_host: _Text | None = None
     smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 587
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
     mail_from: _Text | None = None
     mail_to: list[_Text] = []
+
+    @model_validator(mode="after")
+    def _web_address(self) -> Self:
+        if self.webhook and not self.webhook.startswith(("https://", "http://")):
+            raise ValueError('expected webhook = "https://..."')
+        return self
 
     @model_validator(mode="after")
     def _whole_letter(self) -> Self:

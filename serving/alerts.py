@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 Json = Mapping[str, Any]
 
+WEBHOOK_VARIABLE = "HUSTINGS_WEBHOOK"
+"""Address of the webhook where that is a secret itself; the declared one gives way."""
 WEBHOOK_TOKEN_VARIABLE = "HUSTINGS_WEBHOOK_TOKEN"
 SMTP_USER_VARIABLE = "HUSTINGS_SMTP_USER"
 SMTP_PASSWORD_VARIABLE = "HUSTINGS_SMTP_PASSWORD"
@@ -80,15 +82,18 @@ class Alerts:
 
     @classmethod
     def declared(cls, campaign: str, section: Json | None) -> "Alerts":
-        """As `[monitor.alerts]` says."""
-        told = dict(section or {})
+        """As `[monitor.alerts]` and the environment say; nobody where there is none."""
+        if section is None:
+            return cls(campaign)
+        told = dict(section)
         mail = None
         if told.get("smtp_host"):
             mail = Mail(
                 told["smtp_host"], told["smtp_port"], told["smtp_security"],
                 told["mail_from"], tuple(told["mail_to"]),
             )  # fmt: skip
-        return cls(campaign, told.get("webhook"), mail)
+        webhook = os.environ.get(WEBHOOK_VARIABLE) or told.get("webhook")
+        return cls(campaign, webhook, mail)
 
     def send(self, alarm: Json) -> list[str]:
         """Tell of an alarm by every declared way.
@@ -123,6 +128,8 @@ class Alerts:
         token = os.environ.get(WEBHOOK_TOKEN_VARIABLE)
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        if not self.webhook.startswith(("https://", "http://")):
+            raise ValueError("expected a webhook's address as https://...")
         asked = urllib.request.Request(
             self.webhook, json.dumps(body).encode(), headers, method="POST"
         )

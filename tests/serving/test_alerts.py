@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from serving.alerts import WEBHOOK_TOKEN_VARIABLE, Alerts, Mail, alert_text
+from serving.alerts import (
+    WEBHOOK_TOKEN_VARIABLE,
+    WEBHOOK_VARIABLE,
+    Alerts,
+    Mail,
+    alert_text,
+)
 
 ALARM = {
     "message_id": "bridge", "issue": "roads", "kind": "backlash",
@@ -130,7 +136,7 @@ def test_a_line_break_in_a_message_id_adds_no_header():
     assert message_from_string(letters[0])["Bcc"] is None
 
 
-def test_what_is_declared_is_what_is_used():
+def test_what_is_declared_is_what_is_used(monkeypatch):
     told = {
         "webhook": None, "smtp_host": "mail.example.org", "smtp_port": 587,
         "smtp_security": "starttls", "mail_from": "desk@example.org",
@@ -140,6 +146,13 @@ def test_what_is_declared_is_what_is_used():
         "mail.example.org", 587, "starttls", "desk@example.org", ("ada@example.org",)
     )
     assert Alerts.declared("spread", None) == Alerts("spread")
+    monkeypatch.setenv(WEBHOOK_VARIABLE, "https://example.org/secret")
+    assert Alerts.declared("spread", told).webhook == "https://example.org/secret"
+    assert Alerts.declared("spread", None) == Alerts("spread")
+
+
+def test_a_webhook_that_is_a_file_is_never_opened():
+    assert Alerts("spread", webhook="file:///etc/hostname").send(ALARM) == ["webhook"]
 
 
 @pytest.mark.parametrize("sent", [None, {"n": 0, "by_segment": {}, "by_county": {}}])

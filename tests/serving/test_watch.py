@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from serving import watch
+from serving.alerts import Alerts
 from serving.events import Events
 from serving.monitor.stream import Rules
 from serving.pauses import Pauses
@@ -40,6 +41,24 @@ SENT = {
         {"from": "2026-09-02", "n": 100, "by_segment": {"young": 100}, "by_county": {}},
     ]
 }
+
+
+PRESSING = """<script>
+sessionStorage.setItem("hustings-key", "a-key");
+fetch("/").then((page) => page.text()).then((text) => {
+  document.open(); document.write(text); document.close();
+  const press = setInterval(() => {
+    const button = document.querySelector(".alarm button");
+    if (!button) return;
+    clearInterval(press);
+    button.click();
+    document.getElementById("by").value = "Ada";
+    document.getElementById("why").value = "angry replies";
+    document.getElementById("sure-yes").click();
+  }, 100);
+});
+</script>"""
+"""The page as it is served, and a person who presses its first button."""
 
 
 def put(
@@ -165,6 +184,31 @@ def test_who_resumes_a_message_is_not_overruled_by_the_same_alarm(events):
     assert restarted.pauses.paused() == {}
 
 
+def test_an_alarm_is_alerted_once_with_what_is_shown_and_not_again_after_a_restart(
+    events, monkeypatch
+):
+    told_of: list[dict[str, Any]] = []
+    sent = threading.Event()
+
+    def send(_self: Alerts, alarm: dict[str, Any]) -> list[str]:
+        told_of.append(alarm)
+        sent.set()
+        return []
+
+    monkeypatch.setattr(Alerts, "send", send)
+    backlash(events)
+    declared = {"webhook": "http://127.0.0.1:1/hook"}
+    found = watched(events, alerts=declared, pause_on="backlash")
+    assert sent.wait(5)
+    (alarm,) = told_of
+    assert alarm == {**told(found)["alarms"][0], "paused": True}
+    put(events, range(10, 11), 100, 0.6)
+    settle(found)
+    watched(Events.open(events.engine.url.database), alerts=declared)
+    time.sleep(0.2)
+    assert len(told_of) == 1
+
+
 def test_a_restart_shows_what_was_shown(events):
     backlash(events)
     first = watched(events)
@@ -221,10 +265,16 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events
         patch.setenv("HUSTINGS_API_KEY", KEY)
         kept = ApiKey(inner)
 
+    async def pressing(_request: Any) -> HTMLResponse:
+        return HTMLResponse(PRESSING.replace("a-key", KEY))
+
+    opened = Starlette(
+        routes=[Route("/with-key", with_key), Route("/pressing", pressing)]
+    )
+
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        opened = scope["type"] == "http" and scope["path"] == "/with-key"
-        inside = Starlette(routes=[Route("/with-key", with_key)]) if opened else kept
-        await inside(scope, receive, send)
+        is_open = scope["path"] in ("/with-key", "/pressing")
+        await (opened if is_open else kept)(scope, receive, send)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -371,6 +421,17 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
         return done.stdout
 
     return visit
+
+
+def test_the_button_pauses_the_message_for_whoever_says_who_they_are(live, browse):
+    url, events = live
+    browse(url + "/pressing", "--dump-dom")
+    paused = Pauses.beside(events).paused()
+    assert {name: (p.by, p.reason) for name, p in paused.items()} == {
+        "bridge": ("Ada", "angry replies")
+    }
+    body = {"message_id": "bridge", "by": "Ada", "reason": "enough"}
+    assert httpx.post(url + "/resume", json=body, headers=HEADERS).json()["resumed"]
 
 
 def test_the_page_asks_for_the_key_and_shows_nothing(live, browse):
