@@ -256,6 +256,71 @@ class ReactionsSection(_Section):
         return self
 
 
+class AlertsSection(_Section):
+    """`[monitor.alerts]`: who is told of an alarm; secrets come from the environment.
+
+    Attributes:
+        webhook: Takes the alarm as JSON; HUSTINGS_WEBHOOK_TOKEN is its bearer token.
+            An address that is a secret itself goes into HUSTINGS_WEBHOOK instead.
+        smtp_host: Takes e-mail; HUSTINGS_SMTP_USER and HUSTINGS_SMTP_PASSWORD log in.
+        smtp_port: Its port.
+        smtp_security: How the connection is kept from being read.
+        mail_from: Sender.
+        mail_to: Who gets it.
+    """
+
+    webhook: _Text | None = None
+    smtp_host: _Text | None = None
+    smtp_port: Annotated[int, Field(ge=1, le=65_535)] = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    mail_from: _Text | None = None
+    mail_to: list[_Text] = []
+
+    @model_validator(mode="after")
+    def _web_address(self) -> Self:
+        if self.webhook and not self.webhook.startswith(("https://", "http://")):
+            raise ValueError('expected webhook = "https://..."')
+        return self
+
+    @model_validator(mode="after")
+    def _whole_letter(self) -> Self:
+        if self.smtp_host and not (self.mail_from and self.mail_to):
+            raise ValueError("expected mail_from and mail_to beside smtp_host")
+        return self
+
+
+class MonitorSection(_Section):
+    """`[monitor]`: when reactions alarm, and whether an alarm pauses a message.
+
+    Attributes:
+        pause_on: Which alarms pause a message by rule; a person can pause any.
+        alpha: Chance of a false alarm of one message within any `hours`.
+        hours: Length of the window in which a change may have begun.
+        hour_minutes: Length of what is called an hour.
+        tolerated_rise: Ratio of the odds of bad news up to which a rise is no news.
+        new_account_days: Younger accounts are new.
+        alerts: Who is told of an alarm.
+    """
+
+    pause_on: Literal["never", "backlash"] = "never"
+    alpha: Annotated[float, Field(gt=0, le=0.1)] = 0.001
+    hours: Annotated[int, Field(ge=2, le=168)] = 24
+    hour_minutes: Annotated[int, Field(ge=1, le=1_440)] = 60
+    tolerated_rise: Annotated[float, Field(ge=1)] = 1.25
+    new_account_days: _Positive = 30.0
+    alerts: AlertsSection | None = None
+
+    def rules(self) -> dict[str, float]:
+        """As `serving.monitor.stream.Rules` names them."""
+        return {
+            "alpha": self.alpha,
+            "hours": self.hours,
+            "bucket_minutes": self.hour_minutes,
+            "tolerated": self.tolerated_rise,
+            "new_account_days": self.new_account_days,
+        }
+
+
 class SimulateSection(_Section):
     """`[simulate]`: the tables at `raw:` are made by the simulator."""
 
@@ -276,6 +341,7 @@ class Campaign(_Section):
     experiments: dict[str, ExperimentSection] = {}
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
+    monitor: MonitorSection = MonitorSection()
     simulate: SimulateSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
@@ -494,6 +560,7 @@ def _unknown_key(key: _Key) -> str:
         "plan": PlanSection,
         "features": FeaturesSection,
         "champion": ChampionSection,
+        "monitor": MonitorSection,
         "simulate": SimulateSection,
         "tables": TableSource,
         "experiments": ExperimentSection,

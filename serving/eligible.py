@@ -1,7 +1,8 @@
 """Who may be sent what by which channel, and the reason where not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ RuleSet = Literal["us_default", "research_replay"]
 CONSENT_CHANNELS = frozenset({"sms", "phone", "email"})
 """Under us_default these need a permission on record; others only its not being
 withdrawn. A digest of the rules (TCPA, CAN-SPAM), not legal advice."""
+NONE_PAUSED: Mapping[str, str] = MappingProxyType({})
 DISCLOSING = frozenset({"household", "others"})
 """A message that shows anybody else's record is planned for nobody."""
 
@@ -55,6 +57,7 @@ def barred(
     *,
     rule_set: RuleSet,
     lowers_turnout: frozenset[str] = frozenset(),
+    paused: Mapping[str, str] = NONE_PAUSED,
 ) -> dict[str, str]:
     """Messages that nobody may be sent, with the reason.
 
@@ -63,9 +66,10 @@ def barred(
         rule_set: `us_default`; `research_replay` bars nothing and never exports.
         lowers_turnout: Messages whose measured effect on turnout is below zero: such
             an effect is never worth anything, whatever else the message does.
+        paused: Message → why, as `serving.pauses` tells it: holds under every rule set.
     """
     if rule_set == "research_replay":
-        return {}
+        return dict(paused)
     found = dict.fromkeys(sorted(lowers_turnout), "was measured to lower turnout")
     for row in messages.itertuples():
         message = str(row.message_id)
@@ -73,7 +77,7 @@ def barred(
             found[message] = f"discloses the record of {row.discloses!s}"
         elif _blank(row, "sponsor") or _blank(row, "disclaimer"):
             found[message] = "lacks its sponsor or its 'paid for by' line"
-    return found
+    return {**found, **paused}
 
 
 def _blank(row: object, name: str) -> bool:
@@ -90,6 +94,7 @@ def eligibility(
     rule_set: RuleSet,
     as_of: pd.Timestamp,
     lowers_turnout: frozenset[str] = frozenset(),
+    paused: Mapping[str, str] = NONE_PAUSED,
 ) -> Eligibility:
     """Permission of every voter and arm at a date.
 
@@ -101,8 +106,11 @@ def eligibility(
         rule_set: Which rules.
         as_of: Permissions granted by then and not withdrawn by then hold.
         lowers_turnout: See `barred`.
+        paused: See `barred`.
     """
-    stopped = barred(messages, rule_set=rule_set, lowers_turnout=lowers_turnout)
+    stopped = barred(
+        messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused
+    )
     channels = {arm.channel for arm in arms}
     no_channel = {
         channel: _refusals(voter_id, channel, permissions, rule_set, as_of)

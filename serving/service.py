@@ -43,8 +43,8 @@ from features.ingest.mapping import (
 )
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
-from serving import intake
-from serving.eligible import eligibility
+from serving import intake, watch
+from serving.eligible import NONE_PAUSED, eligibility
 from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
 from training.model import CampaignModel
@@ -58,7 +58,8 @@ KEY_VARIABLE = "HUSTINGS_API_KEY"
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
 ROOT = Path(__file__).resolve().parents[1]
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
-"""What answers without a key."""
+OPEN = HEALTH | {watch.PAGE}
+"""What answers without a key: the page carries no data and asks for it."""
 MAX_VOTERS = 10_000
 MAX_BYTES = 64 * 2**20
 MAX_FAULTS_TOLD = 100
@@ -340,6 +341,14 @@ class Terms:
         """Arms that are not barred, shape (A,)."""
         return np.array([why is None for why in self.barred], dtype=bool)
 
+    def without(self, paused: Mapping[str, str]) -> "Terms":
+        """The same, but that nobody is sent what is paused, and why."""
+        barred = (
+            paused.get(arm.message_id, why)
+            for arm, why in zip(self.arms, self.barred, strict=True)
+        )
+        return replace(self, barred=tuple(barred))
+
 
 @dataclass(frozen=True)
 class Offers:
@@ -374,6 +383,7 @@ class Endpoint:
         reader: Of requests' rows.
         terms: By audience.
         refused: Channels that voters have withdrawn by a STOP, as of now.
+        paused: Asked at every recommendation: message → why it is paused.
     """
 
     model: CampaignModel
@@ -382,6 +392,7 @@ class Endpoint:
     reader: VoterReader
     terms: Mapping[str, Terms]
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]] = _nobody
+    paused: Callable[[], Mapping[str, str]] = lambda: NONE_PAUSED
 
     @classmethod
     def load(cls, bundle: Path) -> "Endpoint":
@@ -491,7 +502,8 @@ class Endpoint:
         if self.plan["rule_set"] == "research_replay":
             advice = [_none(REPLAY, "research replay never exports")] * len(voters)
         else:
-            advice = self._advice(voters, terms, self._with_stops(voters, request))
+            asked = self._with_stops(voters, request)
+            advice = self._advice(voters, terms.without(self.paused()), asked)
         told = zip(voters["voter_id"], advice, strict=True)
         return {
             "model": self._answered_by,
@@ -701,7 +713,7 @@ class ApiKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
         is_open = scope["type"] == "lifespan" or (
-            scope["type"] == "http" and scope["path"] in HEALTH
+            scope["type"] == "http" and scope["path"] in OPEN
         )
         if is_open or self._carries_key(scope):
             await self.app(scope, receive, send)
@@ -799,6 +811,7 @@ routes = Starlette(
         Route("/recommend", _handler(_recommend), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
         *intake.routes,
+        *watch.routes,
     ]
 )
 
@@ -822,9 +835,14 @@ class _Hustings:
             raise BentoMLException(str(failure)) from None
 
     def __init__(self) -> None:
+        endpoint = Endpoint.load(bundle_folder())
         routes.state.intake = intake.Intake.of_bundle(bundle_folder())
-        stops = routes.state.intake.events.refused
-        routes.state.endpoint = replace(Endpoint.load(bundle_folder()), refused=stops)
+        routes.state.watch = watch.started(bundle_folder(), endpoint.plan)
+        routes.state.endpoint = replace(
+            endpoint,
+            refused=routes.state.intake.events.refused,
+            paused=routes.state.watch.pauses.refusals,
+        )
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()
@@ -865,6 +883,8 @@ def serve_bundle(
     command = [
         sys.executable, "-m", "bentoml", "serve", f"{__name__}:Hustings",
         "--working-dir", str(ROOT), "--host", address, "--port", str(port),
+        # whoever watches the monitor does not keep it from stopping
+        "--timeout-graceful-shutdown", "5",
     ]  # fmt: skip
     there = {**os.environ, BUNDLE_VARIABLE: str(bundle.resolve())}
     os.execve(sys.executable, command, there)

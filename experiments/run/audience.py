@@ -1,17 +1,26 @@
 """Who may be sent what at which spend: what judging and planning share."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from experiments.run.context import Run
 from experiments.run.reactions import permissions_now
 from features.training_set import Arm
-from serving.eligible import Eligibility, eligibility
+from serving.eligible import NONE_PAUSED, Eligibility, eligibility
 
 
 def eligible_voters(
-    run: Run, voter_id: pd.Series, arms: tuple[Arm, ...], lowers: frozenset[str]
+    run: Run,
+    voter_id: pd.Series,
+    arms: tuple[Arm, ...],
+    lowers: frozenset[str],
+    paused: Mapping[str, str] = NONE_PAUSED,
 ) -> Eligibility:
-    """Permission of voters and arms under the campaign's rules, at its as-of date."""
+    """Permission of voters and arms under the campaign's rules, at its as-of date.
+
+    What is paused is barred from plans; it is judged like any other message.
+    """
     return eligibility(
         voter_id,
         arms,
@@ -20,6 +29,7 @@ def eligible_voters(
         rule_set=run.campaign.campaign.rule_set,
         as_of=pd.Timestamp(run.campaign.campaign.as_of),
         lowers_turnout=lowers,
+        paused=paused,
     )
 
 

@@ -15,6 +15,7 @@ from experiments.run.audience import (
 )
 from experiments.run.context import Json, Run
 from experiments.run.reactions import reactions_told
+from experiments.run.watched import monitor_terms, paused_messages
 from features.tables import ASSIGNMENTS, PLAN, SCORES, check
 from features.training_set import Arm, arm_costs, household
 from features.voter import segments
@@ -73,6 +74,7 @@ def stage_plan(run: Run) -> None:
         "rule_set": run.campaign.campaign.rule_set,
         "audiences": {name: m.terms for name, m in made.items()},
         "reactions": reactions_told(run),
+        "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
     }
     run.write_json("plan", terms)
     run.note(plan=told)
@@ -127,7 +129,9 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         arms.extend(model.arms[name])
     cost = arm_costs(run.table("costs"), arms)
     lowers = lowers_turnout(run)
-    allowed = eligible_voters(run, voters["voter_id"], tuple(arms), lowers)
+    allowed = eligible_voters(
+        run, voters["voter_id"], tuple(arms), lowers, paused_messages(run)
+    )
     n_all = len(run.table("voters"))
     budget = spend_per_voter(run, n_all) * len(voters)
     plan = plan_contacts(
@@ -165,7 +169,7 @@ def _best_alone(
 ) -> Floats:
     """Lifts where only the one arm that is best for the money may be worth anything."""
     allowed = eligible_voters(
-        run, voters["voter_id"], arms, lowers_turnout(run)
+        run, voters["voter_id"], arms, lowers_turnout(run), paused_messages(run)
     ).allowed
     spend = spend_per_voter(run, len(run.table("voters")))
     market = Market(arm_costs(run.table("costs"), arms), allowed, spend)
@@ -207,6 +211,11 @@ def _deciding_unit(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.object_]:
     return unit.to_numpy(dtype=object)
 
 
+def _segments(run: Run, model: CampaignModel, voters: pd.DataFrame) -> pd.Series:
+    """Segment of every voter, by voter_id."""
+    return segments(model.reader.features(voters), run.campaign.features.segment)
+
+
 def _plan_told(
     run: Run,
     model: CampaignModel,
@@ -226,8 +235,7 @@ def _plan_told(
     )
     refused = [row for m in made for row in m.eligible.told()]
     refusals = pd.DataFrame(refused, columns=["reason", "n_voters"])
-    features = model.reader.features(voters)
-    segment = segments(features, run.campaign.features.segment)
+    segment = _segments(run, model, voters)
     contacted = segment.index.isin(contacts["voter_id"])
     shares = pd.DataFrame({"segment": segment.to_numpy(), "planned": contacted})
     counted = shares.groupby("segment")["planned"].agg(["sum", "size"]).reset_index()

@@ -19,13 +19,13 @@ _KEY = ["voter_id", "channel"]
 
 
 def store_of(campaign: Campaign, home: Path) -> str | Path:
-    """Where a campaign's reactions are kept.
+    """Where a campaign's reactions are kept: for the stages as for the endpoint.
 
     Args:
         campaign: The declaration.
         home: `.data/<campaign>`.
     """
-    return campaign.reactions.store or home / FILE
+    return os.environ.get(STORE_VARIABLE) or campaign.reactions.store or home / FILE
 
 
 def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -101,8 +101,7 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     messages = home / (latest(home) or "") / "tables" / "messages.parquet"
     frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
     declared = Declared.of(_told(campaign, frame))
-    store = os.environ.get(STORE_VARIABLE) or store_of(campaign, home)
-    return Intake(Events.open(store), declared, link_key())
+    return Intake(Events.open(store_of(campaign, home)), declared, link_key())
 
 
 def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:

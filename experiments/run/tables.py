@@ -78,7 +78,8 @@ def _simulated(run: Run) -> Path | None:
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
-    declared = campaign.model_dump(mode="json", exclude={"plan", "reactions"})
+    without = {"plan", "reactions", "monitor"}
+    declared = campaign.model_dump(mode="json", exclude=without)
     text = json.dumps([told, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

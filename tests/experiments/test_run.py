@@ -28,7 +28,9 @@ from features.tables import (
     check,
 )
 from features.training_set import household
+from serving.pauses import Pauses
 from serving.plan import held_out
+from serving.watch import Campaign as WatchedCampaign
 from training.register import champion_version, open_store
 
 BROUGHT = [name for name in RAW_TABLES if name not in FROM_ELSEWHERE]
@@ -364,6 +366,45 @@ def test_a_message_that_lowers_turnout_is_neither_bought_nor_explored(
     run.write_json("turnout", {"lowers": [best], "effects": {}})
     run_stage(run, "plan")
     assert best not in set(run.read("plan")["message_id"])
+
+
+def test_a_paused_message_is_neither_bought_nor_explored_until_it_is_resumed(
+    again: Again,
+) -> None:
+    run = again()
+    best = str(run.read("plan")["message_id"].value_counts().idxmax())
+    at = pd.Timestamp("2026-09-01 12:00", tz="UTC")
+    pauses = Pauses.open(run.home / "events.db")
+    pauses.pause(best, by="Ada", reason="angry replies", at=at)
+    run_stage(run, "plan")
+    assert len(run.read("plan")) > 0
+    assert best not in set(run.read("plan")["message_id"])
+    assert best not in set(run.read("assignments")["intended_message_id"])
+    reasons = [row["reason"] for row in told(run.folder, "run")["plan"]["not_eligible"]]
+    said = "is paused since 2026-09-01 12:00 UTC by Ada: angry replies"
+    assert f"message {best}: {said}" in reasons
+    # the endpoint's bundle says so, too
+    plan = json.loads((run.home / "serving" / "plan.json").read_text())
+    arms = plan["audiences"]["all"]["arms"]
+    assert {arm["barred"] for arm in arms if arm["message_id"] == best} == {said}
+    pauses.resume(best, by="Ada", reason="it was a brigade", at=at)
+    pauses.close()
+    run_stage(run, "plan")
+    assert best in set(run.read("plan")["message_id"])
+
+
+def test_the_monitor_knows_the_campaign_from_the_bundle(story: Any) -> None:
+    plan = json.loads((story.run.home / "serving" / "plan.json").read_text())
+    known = WatchedCampaign.of("spread", plan)
+    messages = set(story.run.table("messages")["message_id"])
+    assert set(known.issue_of) == messages
+    assert set(known.lifts) == messages
+    assert known.pause_on == "never"
+    sent = story.run.table("deliveries").query("message_id != 'control'")
+    first = known.sent_by(sent["sent_on"].max())
+    for message, told_of in first.items():
+        n = (sent["message_id"] == message).sum()
+        assert 0 <= n - told_of["n"] < 20 * len(told_of["by_segment"]) + 200
 
 
 def test_a_campaign_about_turnout_bars_what_lowers_it(again: Again) -> None:

@@ -72,6 +72,41 @@ def parsed(before: str = "seed = 1", after: str = "seed = 1") -> Campaign:
     return parse_campaign(with_line(before, after))
 
 
+def test_a_monitor_pauses_nothing_and_tells_nobody_unless_it_is_declared() -> None:
+    silent = parsed().monitor
+    assert (silent.pause_on, silent.alerts) == ("never", None)
+    told = """seed = 1
+[monitor]
+pause_on = "backlash"
+hours = 12
+[monitor.alerts]
+smtp_host = "mail.example.org"
+mail_from = "desk@example.org"
+mail_to = ["ada@example.org"]
+"""
+    monitor = parsed("seed = 1", told).monitor
+    assert (monitor.pause_on, monitor.rules()["hours"]) == ("backlash", 12)
+    assert monitor.alerts is not None
+    assert monitor.alerts.smtp_security == "starttls"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('pause_on = "always"', "[monitor].pause_on (line 9): expected 'never' or"),
+        ("alpha = 0.5", "[monitor].alpha (line 9): expected less than or equal to 0.1"),
+        ("tolerated_rise = 0.5", "[monitor].tolerated_rise (line 9): expected greater"),
+        ('alerts = {smtp_host = "h"}', "expected mail_from and mail_to beside"),
+        ('alerts = {webhook = "file:///etc"}', 'expected webhook = "https'),
+        ("pauze_on = 1", "did you mean 'pause_on'?"),
+    ],
+)
+def test_a_wrong_monitor_is_refused(line: str, told: str) -> None:
+    with pytest.raises(CampaignError) as failure:
+        parsed("seed = 1", f"seed = 1\n[monitor]\n{line}")
+    assert told in str(failure.value)
+
+
 def test_a_whole_campaign_is_read() -> None:
     campaign = parsed()
     assert campaign.plan.budget_usd == 100

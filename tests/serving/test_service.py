@@ -620,3 +620,43 @@ def test_it_is_loopback_that_is_bound_unless_told_otherwise(
     call(served.folder, host="0.0.0.0", port=80)
     told = [(c[c.index("--host") + 1], c[c.index("--port") + 1]) for c in lines]
     assert told == [("127.0.0.1", "3000"), ("127.0.0.1", "3000"), ("0.0.0.0", "80")]
+
+
+# --- pauses and the page --------------------------------------------------------------
+
+
+def test_the_page_is_served_at_the_root_without_a_key_and_the_monitor_only_with_it(
+    server,
+):
+    with server.client(**{"X-API-Key": "wrong"}) as client:
+        page, monitor = client.get("/"), client.get("/monitor")
+    assert (page.status_code, monitor.status_code) == (200, 401)
+    assert '<table id="messages">' in page.text
+    told = server.get("/monitor").json()
+    assert (told["campaign"], told["alarms"]) == ("sample", [])
+
+
+def test_a_paused_message_is_refused_over_http_at_once_and_offered_again_after(
+    served, server
+):
+    rows = served.rows[:200]
+    body = {
+        "voters": rows,
+        "permitted_channels": {row["voter_id"]: CONSENTED for row in rows},
+    }
+
+    def offered() -> set[str]:
+        told = server.post("/recommend", body).json()["voters"]
+        found = [voter["recommendation"] for voter in told]
+        return {offer["message_id"] for offer in found if offer}
+
+    message = sorted(offered())[0]
+    asked = {"message_id": message, "by": "Ada", "reason": "angry replies"}
+    assert server.post("/pause", asked).json()["paused"]
+    try:
+        assert message not in offered()
+        listed = server.get("/monitor").json()["paused_unheard"]
+        assert [told["message_id"] for told in listed] == [message]
+    finally:
+        assert server.post("/resume", asked).json()["resumed"]
+    assert message in offered()

@@ -1,0 +1,107 @@
+"""What may be shown of counts that grow: no figure speaks of fewer than 20 people.
+
+Every reaction belongs to one lane, and a lane is shown only in chunks of at least
+`SMALLEST` different people. Whatever is shown is a sum of whole chunks. So no figure,
+no difference of two looks and no part taken from a total speaks of fewer people: each
+is again a sum of whole chunks. The price is a lag of up to `SMALLEST` − 1 people a
+lane.
+
+Chunks depend on the order of the reactions alone, never on when anybody looked: who
+counts them anew from the store gets the same chunks, and a restart shows nothing more.
+"""
+
+from collections.abc import Iterable, Mapping
+
+SMALLEST = 20
+"""People that any figure speaks of, at least."""
+OTHER = "other"
+"""Where lanes too small to be shown by themselves are shown together."""
+
+
+class Lane:
+    """Reactions of one kind that are shown together, in chunks.
+
+    Attributes:
+        shown: Reactions in whole chunks.
+        waiting: Reactions that still wait for their chunk.
+        nameless: People among those that wait whom nobody can tell apart, such as the
+            counts that a platform gives.
+        people: Those that can be told apart, by their hashes; fewer than `SMALLEST`.
+        since: When the oldest that waits came; any unit.
+    """
+
+    __slots__ = ("nameless", "people", "shown", "since", "waiting")
+
+    def __init__(self) -> None:
+        self.shown = 0
+        self.waiting = 0
+        self.nameless = 0
+        self.people: set[str] = set()
+        self.since = 0
+
+    @property
+    def n_waiting(self) -> int:
+        """Different people that wait."""
+        return self.nameless + len(self.people)
+
+    def add(self, count: int, person: str | None, at: int) -> int:
+        """Take a reaction in.
+
+        Args:
+            count: 1 for a person's, n for a platform's count of n people.
+            person: Hash of the person; None where nobody knows.
+            at: When it came.
+
+        Returns:
+            Reactions of the chunk that this one completes; 0 where none is complete.
+        """
+        if not self.waiting:
+            self.since = at
+        self.waiting += count
+        if person is None:
+            self.nameless += count
+        else:
+            self.people.add(person)
+        return self._chunk() if self.n_waiting >= SMALLEST else 0
+
+    def _chunk(self) -> int:
+        chunk, self.waiting = self.waiting, 0
+        self.nameless = 0
+        self.people = set()
+        self.shown += chunk
+        return chunk
+
+
+def pour(lanes: Iterable[Lane], together: Lane) -> int:
+    """Let what waits in several lanes wait in one, for good.
+
+    Args:
+        lanes: Whose waiting reactions leave them.
+        together: The lane that takes them.
+
+    Returns:
+        Reactions of the chunk that they complete there; 0 where all of them together
+        are still too few people.
+    """
+    for lane in lanes:
+        together.waiting += lane.waiting
+        together.nameless += lane.nameless
+        together.people |= lane.people
+        lane.waiting, lane.nameless, lane.people = 0, 0, set()
+    return together._chunk() if together.n_waiting >= SMALLEST else 0
+
+
+def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Numbers of people by group, as far as they may be shown one after the other.
+
+    Each is rounded down to a multiple of `SMALLEST`: it is 0 or at least that, and so
+    is its difference from any earlier one. A total may be shown only as their sum.
+
+    Args:
+        counts: People by group; each in one group.
+
+    >>> shown_counts({"young": 47, "old": 19, "middle": 20})
+    {'middle': 20, 'young': 40}
+    """
+    floors = {name: n - n % SMALLEST for name, n in counts.items()}
+    return {name: n for name, n in sorted(floors.items()) if n}

@@ -1,0 +1,570 @@
+"""Counts reactions as they arrive, message by message and hour by hour.
+
+The cost of a reaction does not grow with what came before, and neither does memory:
+hours beyond the windows are dropped, the least recent posts make room for new ones.
+Nothing is kept that the store of events cannot make again: a restart counts them anew.
+
+Set apart are reactions from outside the campaign's area, always, and those of new
+accounts while they come in a sudden crowd: they are counted, but not in any rate. New
+accounts never make a backlash, crowd or not.
+
+Two counts are kept of everything. `Message.hours` is exact and feeds the evidence,
+whose only outcome is an alarm or none; `Message.lanes` is what may be shown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.reaction import BAD, GOOD, NEUTRAL, VALENCE
+from serving.disclosure import OTHER, SMALLEST, Lane, pour
+from serving.monitor.evidence import Ints, discoveries, rise_evidence
+
+Floats = npt.NDArray[np.float64]
+
+BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA = "backlash", "new_accounts", "outside_area"
+ALARMS = (BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA)
+OWN, NEW, CROWD, OUTSIDE = "own", "new", "crowd", "outside"
+"""Where a reaction comes from. `NEW` counts as the campaign's own until it is found to
+be part of a crowd."""
+UNKNOWN = "unknown"
+WHOLE = ""
+"""The message as a whole, beside its segments."""
+MOST_PEOPLE_KNOWN = 5_000
+"""Persons of a message and hour who are told apart; others may count twice."""
+_INDEX = {GOOD: 0, BAD: 1, NEUTRAL: 2}
+# of an hour: own reactions by valence, those of new accounts by valence, from outside
+_N_COUNTS = 7
+_FROM_OUTSIDE = 6
+_NO_EVIDENCE = (-np.inf, 0)
+_NO_SEGMENTS = frozenset({WHOLE, UNKNOWN, OTHER})
+_AT_ONCE = 500
+"""Series that are judged together: bounds the memory that it takes."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How reactions are counted and when they alarm.
+
+    Attributes:
+        bucket_minutes: Length of what is called an hour here.
+        hours: Of the window in which a change may have begun, and of the one before it
+            that it is compared with.
+        alpha: Chance of a false alarm of one message and kind within any `hours`.
+        tolerated: Ratio of the odds of bad news up to which a rise is no news.
+        segment_share: Share of false ones among the segments that are named.
+        crowd_tolerated: The same ratio for new accounts and for the area.
+        new_account_days: Younger accounts are new.
+        clustering: Correlation of reactions within an hour that is always assumed.
+        max_messages: Messages and posts that are followed, beside the declared ones.
+        max_segments: Of one message; others count as `other`.
+        valence: Kind → good, bad or neutral; other kinds are shown as one.
+    """
+
+    bucket_minutes: int = 60
+    hours: int = 24
+    alpha: float = 0.001
+    tolerated: float = 1.25
+    segment_share: float = 0.05
+    crowd_tolerated: float = 3.0
+    new_account_days: float = 30.0
+    clustering: float = 0.005
+    max_messages: int = 1_000
+    max_segments: int = 40
+    valence: Mapping[str, str] = field(default_factory=lambda: VALENCE)
+
+    @property
+    def kept(self) -> int:
+        """Hours that are kept."""
+        return 2 * self.hours
+
+    @property
+    def patience(self) -> int:
+        """Hours that a segment's reactions wait to be shown by themselves."""
+        return max(self.hours // 4, 1)
+
+
+class Reaction:
+    """One event as the monitor counts it."""
+
+    __slots__ = ("at", "count", "kind", "origin", "person", "segment", "valence")
+
+    def __init__(
+        self, at: int, kind: str, valence: int, count: int, person: str | None,
+        segment: str, origin: str,
+    ) -> None:  # fmt: skip
+        self.at = at
+        self.kind = kind
+        self.valence = valence
+        self.count = count
+        self.person = person
+        self.segment = segment
+        self.origin = origin
+
+
+_LaneKey = tuple[str, str, str]
+
+
+class Message:
+    """What has been counted of one message.
+
+    Attributes:
+        issue: What it speaks of.
+        hours: Segment (or `WHOLE`) → hour → exact counts.
+        lanes: (segment, kind, origin) → what may be shown.
+        shown: Hour → good, bad and neutral of whole chunks, by when they became whole.
+        shown_new: Hour → (segment, kind, valence) → the part of new accounts.
+        totals: Origin → good, bad and neutral of whole chunks, of all time.
+        crowd: First and last hour of the last crowd of new accounts.
+        known: Hour → who said what, so that nobody counts twice in an hour.
+        segments: Those that are told apart.
+        heard: The last hour that anything came in.
+        turned: The hour that old ones were last dropped in.
+    """
+
+    __slots__ = (
+        "crowd", "heard", "hours", "issue", "known", "lanes", "segments", "shown",
+        "shown_new", "totals", "turned",
+    )  # fmt: skip
+
+    def __init__(self, issue: str) -> None:
+        self.issue = issue
+        self.hours: dict[str, dict[int, list[int]]] = {WHOLE: {}}
+        self.lanes: dict[_LaneKey, Lane] = {}
+        self.shown: dict[int, list[int]] = {}
+        self.shown_new: dict[int, dict[tuple[str, str, int], int]] = {}
+        self.totals = {origin: [0, 0, 0] for origin in (OWN, NEW, CROWD, OUTSIDE)}
+        self.crowd: tuple[int, int] | None = None
+        self.known: dict[int, set[tuple[str, int]]] = {}
+        self.segments: set[str] = set()
+        self.heard = 0
+        self.turned = 0
+
+    def take(self, reaction: Reaction, now: int, rules: Rules) -> None:
+        """Count a reaction.
+
+        Args:
+            reaction: The reaction, its hour included.
+            now: The latest hour that anything came in.
+            rules: How.
+        """
+        if now > self.heard:
+            self.heard = now
+            self.known = {h: who for h, who in self.known.items() if h >= now - 1}
+            if now >= self.turned + rules.patience:
+                self._turn(now, rules)
+        segment = self._segment(reaction.segment, rules.max_segments)
+        if reaction.at > now - rules.kept and self._first_time(reaction, now):
+            self._count(reaction, segment)
+        key = (segment, reaction.kind, reaction.origin)
+        lane = self.lanes.get(key)
+        if lane is None:
+            lane = self.lanes[key] = Lane()
+        chunk = lane.add(reaction.count, reaction.person, now)
+        if chunk:
+            self._show(key, reaction.valence, chunk, now)
+
+    def _segment(self, name: str, most: int) -> str:
+        if name in self.segments:
+            return name
+        if len(self.segments) >= most:
+            return OTHER
+        self.segments.add(name)
+        return name
+
+    def _first_time(self, reaction: Reaction, now: int) -> bool:
+        """Whether the person did not say the same of the message in this hour yet."""
+        if reaction.person is None or reaction.at < now - 1:
+            return True
+        known = self.known.setdefault(reaction.at, set())
+        said = (reaction.person, reaction.valence)
+        if said in known:
+            return False
+        if len(known) < MOST_PEOPLE_KNOWN:
+            known.add(said)
+        return True
+
+    def _count(self, reaction: Reaction, segment: str) -> None:
+        index = (
+            _FROM_OUTSIDE if reaction.origin == OUTSIDE
+            else reaction.valence + (3 if reaction.origin == NEW else 0)
+        )  # fmt: skip
+        for name in (WHOLE, segment):
+            hours = self.hours.setdefault(name, {})
+            counts = hours.get(reaction.at)
+            if counts is None:
+                counts = hours[reaction.at] = [0] * _N_COUNTS
+            counts[index] += reaction.count
+
+    def _show(self, key: _LaneKey, valence: int, chunk: int, now: int) -> None:
+        segment, kind, origin = key
+        self.totals[origin][valence] += chunk
+        if origin == OWN:
+            self.shown.setdefault(now, [0, 0, 0])[valence] += chunk
+        elif origin == NEW:
+            lanes = self.shown_new.setdefault(now, {})
+            part = (segment, kind, valence)
+            lanes[part] = lanes.get(part, 0) + chunk
+
+    def _turn(self, now: int, rules: Rules) -> None:
+        """Now and then old hours are dropped, and lanes that stay small are joined."""
+        self.turned, kept = now, rules.kept
+        kinds: tuple[dict[int, Any], ...] = (self.shown, self.shown_new)
+        for hours in (*self.hours.values(), *kinds):
+            for old in [hour for hour in hours if hour <= now - kept]:
+                del hours[old]
+        for name in [n for n, hours in self.hours.items() if n and not hours]:
+            del self.hours[name]
+        small: dict[tuple[str, str], list[Lane]] = {}
+        for (segment, kind, origin), lane in self.lanes.items():
+            if segment != OTHER and lane.waiting and lane.since <= now - rules.patience:
+                small.setdefault((kind, origin), []).append(lane)
+        for (kind, origin), lanes in small.items():
+            together = self.lanes.setdefault((OTHER, kind, origin), Lane())
+            chunk = pour(lanes, together)
+            if chunk:
+                index = _INDEX[rules.valence.get(kind, NEUTRAL)]
+                self._show((OTHER, kind, origin), index, chunk, now)
+
+    def set_apart(self, first: int, last: int) -> None:
+        """New accounts of these hours are a crowd: whole chunks leave the rates."""
+        known = self.crowd
+        if known is not None and known[1] >= first - 1:
+            first, last = min(first, known[0]), max(last, known[1])
+        self.crowd = (first, last)
+        for hour in [h for h in self.shown_new if first <= h <= last]:
+            for (segment, kind, valence), chunk in self.shown_new.pop(hour).items():
+                self.totals[NEW][valence] -= chunk
+                self.totals[CROWD][valence] += chunk
+                self.lanes[segment, kind, NEW].shown -= chunk
+                apart = self.lanes.setdefault((segment, kind, CROWD), Lane())
+                apart.shown += chunk
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What a message's reactions give reason to look at.
+
+    Attributes:
+        message_id: The message.
+        kind: One of `ALARMS`.
+        since: The hour in which it most likely began.
+        raised: The hour in which it was raised.
+        whole: Whether it holds for the message as a whole.
+        segments: Those for which it holds.
+        last: The last hour in which the evidence was strong enough.
+    """
+
+    message_id: str
+    kind: str
+    since: int
+    raised: int
+    whole: bool
+    segments: tuple[str, ...]
+    last: int
+
+
+class Monitor:
+    """Every message's counts, and what they alarm of.
+
+    Args:
+        rules: How reactions are counted and judged.
+        issue_of: Messages of the campaign with their issues: never dropped.
+    """
+
+    def __init__(self, rules: Rules, issue_of: Mapping[str, str] | None = None) -> None:
+        self.rules = rules
+        self.declared = dict(issue_of or {})
+        self.messages: dict[str, Message] = {
+            name: Message(issue) for name, issue in self.declared.items()
+        }
+        self.closed: dict[str, dict[str, Lane]] = {}
+        self.alarms: dict[tuple[str, str], Alarm] = {}
+        self.now = 0
+        self._touched: set[str] = set()
+        self._known_e: dict[str, dict[str, tuple[float, int]]] = {}
+        self._judged_at = 0
+
+    # --- counting ---
+
+    def add(self, events: pd.DataFrame) -> None:
+        """Take events in, in the order of the store.
+
+        Args:
+            events: As `serving.events.Events.since` gives them.
+        """
+        for message_id, issue, reaction in self._read(events):
+            message = self._message(message_id, issue)
+            message.take(reaction, self.now, self.rules)
+            self._touched.add(message_id)
+
+    def _read(self, events: pd.DataFrame) -> Iterable[tuple[str, str, Reaction]]:
+        rules = self.rules
+        occurred, received = (
+            _hours(events[name], rules.bucket_minutes)
+            for name in ("occurred_at", "received_at")
+        )
+        # what claims to come from the future came when it was received
+        at = np.minimum(occurred, received).tolist()
+        kinds = events["kind"].str.lower().tolist()
+        columns = zip(
+            at, kinds, events["count"].tolist(), _or_none(events, "person"),
+            _segments(events), _origins(events, rules.new_account_days),
+            _or_none(events, "message_id"), _or_none(events, "post_id"),
+            _or_none(events, "issue"), strict=True,
+        )  # fmt: skip
+        for hour, kind, count, person, segment, origin, message, post, issue in columns:
+            self.now = max(self.now, hour)
+            named = kind if kind in rules.valence else OTHER
+            valence = _INDEX[rules.valence.get(kind, NEUTRAL)]
+            reaction = Reaction(
+                hour, named, valence, int(count), person, segment, origin
+            )
+            yield message or post or UNKNOWN, issue or UNKNOWN, reaction
+
+    def _message(self, message_id: str, issue: str) -> Message:
+        message = self.messages.pop(message_id, None)
+        if message is None:
+            self._make_room()
+            message = Message(issue)
+        elif message.issue == UNKNOWN:
+            message.issue = issue
+        # the most recent stands last
+        self.messages[message_id] = message
+        return message
+
+    def _make_room(self) -> None:
+        """Close the least recent post; what was shown of it stays with its issue."""
+        if len(self.messages) < self.rules.max_messages + len(self.declared):
+            return
+        oldest = next(name for name in self.messages if name not in self.declared)
+        message = self.messages.pop(oldest)
+        self._touched.discard(oldest)
+        self._known_e.pop(oldest, None)
+        kinds = self.closed.setdefault(message.issue, {})
+        for (_, kind, origin), lane in message.lanes.items():
+            if origin in (OWN, NEW):
+                together = kinds.setdefault(kind, Lane())
+                together.shown += lane.shown
+                pour([lane], together)
+        self.alarms = {key: a for key, a in self.alarms.items() if key[0] != oldest}
+
+    @property
+    def shown_until(self) -> int:
+        """The last hour of which anything is shown: no single reaction moves it."""
+        shown = [
+            max((*message.shown, *message.shown_new), default=0)
+            for message in self.messages.values()
+        ]
+        return max(shown, default=0)
+
+    # --- judging ---
+
+    def judge(self) -> list[Alarm]:
+        """Look at what came since the last look; gives the alarms that are new.
+
+        Looking does not cry wolf: see `serving.monitor.evidence`.
+        """
+        if self.now > self._judged_at:
+            self._touched.update(self.messages)
+        names = sorted(name for name in self._touched if name in self.messages)
+        before = set(self.alarms)
+        self._judge_crowds(names)
+        self._judge_backlash(names)
+        self._touched, self._judged_at = set(), self.now
+        self._close_old()
+        return [a for key, a in self.alarms.items() if key not in before]
+
+    def _judge_crowds(self, names: Sequence[str]) -> None:
+        whole = self._heard([(name, WHOLE) for name in names], 3, 4, 5, _FROM_OUTSIDE)
+        counts, names = self._counts(whole), [name for name, _ in whole]
+        own = counts[..., :_FROM_OUTSIDE].sum(axis=-1)
+        new, outside = counts[..., 3:6].sum(axis=-1), counts[..., _FROM_OUTSIDE]
+        for kind, k, n in (
+            (NEW_ACCOUNTS, new, own), (OUTSIDE_AREA, outside, own + outside),
+        ):  # fmt: skip
+            log_e, start = self._evidence(k, n, self.rules.crowd_tolerated)
+            loud = np.flatnonzero(log_e >= -np.log(self.rules.alpha))
+            for i in map(int, loud):
+                since = self._hour(int(start[i]))
+                if kind == NEW_ACCOUNTS:
+                    self.messages[names[i]].set_apart(since, self.now)
+                self._raise(names[i], kind, since, whole=True, segments=())
+
+    def _judge_backlash(self, names: Sequence[str]) -> None:
+        # new accounts alone may be a crowd: they never make a backlash
+        series = self._heard([(m, s) for m in names for s in self.messages[m].hours], 1)
+        good, bad = np.moveaxis(self._counts(series), -1, 0)[:2]
+        log_e, start = self._evidence(bad, good + bad, self.rules.tolerated)
+        for name in names:
+            self._known_e.pop(name, None)
+        for (name, segment), e, at in zip(series, log_e, start, strict=True):
+            if e > -np.inf:
+                known = self._known_e.setdefault(name, {})
+                known[segment] = (float(e), self._hour(int(at)))
+        named = self._named_segments()
+        for name, known in self._known_e.items():
+            whole = known.get(WHOLE, _NO_EVIDENCE)[0] >= -np.log(self.rules.alpha)
+            segments, loud = named.get(name, ([], False))
+            if whole or loud:
+                since = min(known[s][1] for s in segments or [WHOLE])
+                self._raise(
+                    name, BACKLASH, since, whole=bool(whole), segments=tuple(segments)
+                )
+
+    def _named_segments(self) -> dict[str, tuple[list[str], bool]]:
+        """By message, segments to name, and whether any is evidence enough by itself.
+
+        Those that e-BH picks out at level alpha alarm: where nothing has changed, that
+        asks the average of all segments' E to reach 1/α, and the average is an
+        e-process. Those of an alarm are named at the wider `segment_share`.
+        """
+        cells = [
+            (name, segment, e)
+            for name, known in self._known_e.items()
+            for segment, (e, _) in known.items()
+            if segment not in _NO_SEGMENTS
+        ]
+        n_all = sum(len(m.hours.keys() - _NO_SEGMENTS) for m in self.messages.values())
+        log_e = np.array([e for _, _, e in cells])
+        loud, named = (
+            discoveries(log_e, share=share, n_all=n_all)
+            for share in (self.rules.alpha, self.rules.segment_share)
+        )
+        found: dict[str, tuple[list[str], bool]] = {}
+        for i in np.flatnonzero(named | loud):
+            segments, is_loud = found.get(cells[i][0], ([], False))
+            found[cells[i][0]] = ([*segments, cells[i][1]], bool(is_loud or loud[i]))
+        return found
+
+    def _heard(
+        self, series: Sequence[tuple[str, str]], *indices: int
+    ) -> list[tuple[str, str]]:
+        """Those in which enough people say one of some things to be told of."""
+        first = self._hour(self.rules.hours)
+        return [
+            (name, segment)
+            for name, segment in series
+            if sum(
+                counts[i]
+                for hour, counts in self.messages[name].hours[segment].items()
+                if hour >= first
+                for i in indices
+            )
+            >= SMALLEST
+        ]
+
+    def _counts(self, series: Sequence[tuple[str, str]]) -> Floats:
+        """Exact counts, shape (n_series, hours kept, 7), the last hour being now."""
+        found = np.zeros((len(series), self.rules.kept, _N_COUNTS))
+        first = self._hour(0)
+        for row, (name, segment) in enumerate(series):
+            for hour, counts in self.messages[name].hours[segment].items():
+                if hour >= first:
+                    found[row, hour - first] = counts
+        return found
+
+    def _hour(self, index: int) -> int:
+        return self.now - self.rules.kept + 1 + index
+
+    def _evidence(self, k: Floats, n: Floats, tolerated: float) -> tuple[Floats, Ints]:
+        """Evidence of every series; none where too few people say so to be told."""
+        rules = self.rules
+        log_e = np.full(len(k), -np.inf)
+        start = np.zeros(len(k), dtype=np.int64)
+        asked = np.flatnonzero(k[:, -rules.hours :].sum(axis=1) >= SMALLEST)
+        for i in range(0, len(asked), _AT_ONCE):
+            some = asked[i : i + _AT_ONCE]
+            log_e[some], start[some] = rise_evidence(
+                k[some], n[some], n_live=rules.hours, tolerated=tolerated,
+                least_clustering=rules.clustering,
+            )  # fmt: skip
+        return log_e, start
+
+    def _raise(
+        self,
+        name: str,
+        kind: str,
+        since: int,
+        *,
+        whole: bool,
+        segments: tuple[str, ...],
+    ) -> None:
+        """Open an alarm or keep it open, as far as what is shown bears it out."""
+        message = self.messages[name]
+        if self._shown_of(message, kind, since) < SMALLEST:
+            return
+        known = self.alarms.get((name, kind))
+        large = [s for s in segments if self._shown_in(message, s) >= SMALLEST]
+        if known is not None:
+            since, whole = min(since, known.since), whole or known.whole
+            large = sorted({*large, *known.segments})
+        if not whole and not large:
+            return
+        raised = known.raised if known is not None else self.now
+        self.alarms[name, kind] = Alarm(
+            name, kind, since, raised, whole, tuple(large), self.now
+        )
+
+    def _shown_of(self, message: Message, kind: str, since: int) -> int:
+        if kind == BACKLASH:
+            return sum(c[1] for hour, c in message.shown.items() if hour >= since)
+        return sum(message.totals[CROWD if kind == NEW_ACCOUNTS else OUTSIDE])
+
+    def _shown_in(self, message: Message, segment: str) -> int:
+        return sum(
+            lane.shown
+            for (name, kind, origin), lane in message.lanes.items()
+            if name == segment
+            and origin in (OWN, NEW)
+            and self.rules.valence.get(kind) == BAD
+        )
+
+    def _close_old(self) -> None:
+        quiet = self.now - self.rules.hours
+        self.alarms = {key: a for key, a in self.alarms.items() if a.last > quiet}
+
+
+def _hours(times: pd.Series, minutes: int) -> npt.NDArray[np.int64]:
+    utc = pd.to_datetime(times, utc=True).dt.as_unit("s")
+    return np.asarray(utc.astype("int64") // (60 * minutes), dtype=np.int64)
+
+
+def hour_start(hour: int, rules: Rules) -> pd.Timestamp:
+    """When an hour began."""
+    return pd.Timestamp(hour * rules.bucket_minutes * 60, unit="s", tz="UTC")
+
+
+def _or_none(events: pd.DataFrame, name: str) -> list[str | None]:
+    if name not in events:
+        return [None] * len(events)
+    column = events[name].astype(object)
+    found: list[str | None] = column.where(column.notna(), None).tolist()
+    return found
+
+
+def _segments(events: pd.DataFrame) -> list[str]:
+    """The segment, else age band and sex as far as they are known."""
+    parts = zip(
+        *(_or_none(events, name) for name in ("segment", "age_band", "sex")),
+        strict=True,
+    )
+    return [
+        whole or " · ".join(part for part in (age, sex) if part) or UNKNOWN
+        for whole, age, sex in parts
+    ]
+
+
+def _origins(events: pd.DataFrame, new_account_days: float) -> list[str]:
+    area = _or_none(events, "in_area")
+    age = _or_none(events, "account_age_days")
+    return [
+        OUTSIDE if inside is not None and not inside
+        else NEW if days is not None and float(days) < new_account_days
+        else OWN
+        for inside, days in zip(area, age, strict=True)
+    ]  # fmt: skip

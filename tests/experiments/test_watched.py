@@ -1,0 +1,65 @@
+"""Who has been sent a message: numbers of groups, none of them small."""
+
+import pandas as pd
+import pytest
+
+from experiments.run.watched import sent_by_day
+from features.tables import CONTROL
+
+FIRST, SECOND = pd.Timestamp("2026-08-01"), pd.Timestamp("2026-09-10")
+
+
+def table(rows: list[tuple[str, str, pd.Timestamp]], day: str) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["voter_id", "message_id", day])
+
+
+@pytest.fixture(scope="module")
+def sent():
+    """50 were sent the bridge in the test; 30 more are planned, 10 of them again."""
+    test = [(f"v{i}", "bridge", FIRST) for i in range(50)]
+    controls = [(f"c{i}", CONTROL, FIRST) for i in range(70)]
+    planned = [(f"v{i}", "bridge", SECOND) for i in range(40, 70)]
+    few = [(f"v{i}", "clinic", SECOND) for i in range(100, 119)]
+    ids = [f"v{i}" for i in range(120)] + [f"c{i}" for i in range(70)]
+    voters = pd.DataFrame({"voter_id": ids, "county_fips": "26001"})
+    young = pd.Series(
+        ["young" if v.startswith("v") and int(v[1:]) < 25 else "old" for v in ids],
+        index=ids,
+    )
+    return sent_by_day(
+        table(test + controls, "sent_on"),
+        table(planned + few, "send_on"),
+        voters,
+        young,
+    )
+
+
+def test_each_voter_counts_once_from_the_first_day_on(sent):
+    assert [day["from"] for day in sent["bridge"]] == ["2026-08-01", "2026-09-10"]
+    first, second = sent["bridge"]
+    # 25 young; 25, then 45 old; 50, then 70 in the county
+    assert first["by_segment"] == {"old": 20, "young": 20}
+    assert second["by_segment"] == {"old": 40, "young": 20}
+    assert (first["by_county"], second["by_county"]) == ({"26001": 40}, {"26001": 60})
+
+
+def test_a_total_is_the_sum_of_what_is_shown(sent):
+    for days in sent.values():
+        for day in days:
+            assert day["n"] == sum(day["by_segment"].values())
+
+
+def test_fewer_than_20_are_not_shown_and_controls_were_sent_nothing(sent):
+    assert sent["clinic"] == [
+        {"from": "2026-09-10", "n": 0, "by_segment": {}, "by_county": {}}
+    ]
+    assert CONTROL not in sent
+
+
+def test_a_voter_file_without_counties_will_do():
+    rows = [(f"v{i}", "bridge", FIRST) for i in range(20)]
+    voters = pd.DataFrame({"voter_id": [row[0] for row in rows]})
+    nobody = table([], "send_on").astype({"send_on": "datetime64[us]"})
+    everyone = pd.Series("everyone", index=voters["voter_id"])
+    found = sent_by_day(table(rows, "sent_on"), nobody, voters, everyone)
+    assert found["bridge"][0]["by_county"] == {"unknown": 20}
