@@ -463,6 +463,32 @@ def _show_runs(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
+@app.command("remove-provider")
+def remove_provider(
+    campaign: _Campaign,
+    provider: Annotated[
+        str, typer.Argument(help="Its name, as in [providers.<name>].")
+    ],
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    debug: _Debug = False,
+) -> None:
+    """Take a provider's columns out of every run, and keep them out of later ones."""
+    with _errors_told(debug=debug):
+        from features.provider import remove_provider as take_out
+
+        home = _make_run(campaign, data, store, "").home
+        home.mkdir(parents=True, exist_ok=True)
+        found = take_out(home, provider)
+        typer.echo(f"Taken out of {len(found.cleaned)} files; no later run reads it.")
+        for path in found.deleted:
+            typer.echo(f"Deleted, a stage makes it anew: {path}")
+        for path in found.mentions:
+            typer.echo(f"Still names it: {path}")
+        for run_id in found.trained_on:
+            typer.echo(f"Learnt from it, to be trained again: {run_id}")
+
+
 @app.command()
 def rollback(
     campaign: _Campaign = "sample",
