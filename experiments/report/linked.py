@@ -49,9 +49,12 @@ def _links(links: Row) -> list[Html]:
     n_linked = links["n_by_key"] + links["n_by_fields"]
     if is_small(links["n_reactors"]):
         return [paragraph("Too few people with a basis on record reacted to tell.")]
+    # who was not found must not be counted by a difference
+    n_missing = links["n_reactors"] - n_linked
+    found = "nearly all" if is_small(n_missing) else people_text(n_linked)
     first = (
         f"{people_text(links['n_reactors'])} people who reacted had opted in, signed "
-        f"up or written back; {people_text(n_linked)} of them were found in the voter "
+        f"up or written back; {found} of them were found in the voter "
         "file. Nobody else was looked for: all others exist only in groups of at least "
         "20 people. Reactions are hints of who cares, never an effect of a message."
     )
@@ -76,9 +79,13 @@ def _links(links: Row) -> list[Html]:
 def _counts(links: Row) -> list[tuple[str, str]]:
     n_linked = links["n_by_key"] + links["n_by_fields"]
     there = n_linked - links["expected_false"] + links["expected_missed"]
-    return [
+    how = [
         ("Linked by an exact key", people_text(links["n_by_key"])),
         ("Linked by their other fields", people_text(links["n_by_fields"])),
+    ]
+    few = is_small(links["n_by_key"]) or is_small(links["n_by_fields"])
+    return [
+        *([] if few or is_small(links["n_reactors"] - n_linked) else how),
         ("In the file, as expected", _expected(there)),
         ("Links that are wrong, as expected", _expected(links["expected_false"])),
         ("In the file but not linked to it, as expected",

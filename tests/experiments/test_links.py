@@ -150,6 +150,22 @@ def test_the_report_tells_of_links_in_counts_and_of_no_few_people(runs: dict) ->
     assert linked_section({}) == ""
 
 
+def test_few_people_are_not_worked_out_from_the_counts_of_the_report() -> None:
+    told = {
+        "n_reactors": 500, "n_by_key": 7, "n_by_fields": 413, "expected_false": 30.0,
+        "expected_missed": 35.0, "threshold": 0.5, "rules": [["last_name"]],
+        "bad_reactors": {}, "filled": {}, "check": None,
+    }  # fmt: skip
+    page = linked_section({"links": told})
+    assert "420" in page
+    assert "413" not in page
+    assert "exact key</th>" not in page
+    nearly = linked_section({"links": told | {"n_by_key": 80, "n_by_fields": 411}})
+    assert "nearly all of them" in nearly
+    assert "491" not in nearly
+    assert "411" not in nearly
+
+
 def test_identities_without_an_id_or_with_two_rows_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "identities.csv"
     file.write_text("id,last\nv1,Lee\nv2,Kim\nv2,Kim\n,Ray\n")

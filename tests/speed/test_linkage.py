@@ -43,7 +43,8 @@ Public data with known truth, duplicates within one file; nobody says which pair
 right, the truth judges afterwards. F1 of pairs. Splink's demo settings, trained as the
 demo trains them, at the demo's own threshold and at .5; ours with the defaults found
 from the columns, at the default threshold .5. RLdata10000 has no demo of its own: the
-settings of febrl3 for the columns that it has.
+settings of febrl3 for the columns that it has. Our defaults were made while these data
+were looked at, as the demos' were: they are no test that nobody has seen.
 `python -m pytest tests/speed/test_linkage.py -q -s -m speed` makes these tables.
 
 """
@@ -71,11 +72,15 @@ def _set_part(title: str, lines: list[str]) -> None:
 
 
 def test_ours_is_at_least_as_good_as_the_demos(judged: dict) -> None:
-    lines = ["| data | ours | demo, its threshold | demo at .5 |", "|---|---|---|---|"]
+    lines = [
+        "| data | ours | demo, its threshold | demo at .5 | ours, demo at the best "
+        "threshold for each, told by the truth |", "|---|---|---|---|---|",
+    ]  # fmt: skip
     for name, (ours, demo, threshold) in judged.items():
         lines.append(
             f"| {name} | {ours.f1(THRESHOLD):.4f} | {demo.f1(threshold):.4f} "
-            f"(at {threshold}) | {demo.f1(0.5):.4f} |"
+            f"(at {threshold}) | {demo.f1(0.5):.4f} | {ours.best_f1():.4f}, "
+            f"{demo.best_f1():.4f} |"
         )
     _set_part("1. F1 beside Splink's demo settings", lines)
     for ours, demo, threshold in judged.values():
