@@ -12,8 +12,8 @@ from features.link import Linked, link_reactors
 from features.link.persons import (
     aggregate_reactions,
     has_basis,
+    kept_events,
     linkable,
-    without_persons,
 )
 from features.linked import with_linked_reactions
 from features.tables import LINKS, REACTION_GROUPS, REACTIONS, check
@@ -48,13 +48,14 @@ def write_links(
     groups = aggregate_reactions(others, year=run.campaign.campaign.as_of.year)
     run.write("reaction_groups", check(REACTION_GROUPS, groups))
     if known is None:
-        bare = without_persons(reactions, [])
+        bare = kept_events(reactions, bases, [])
         run.write("tables/reactions", check(REACTIONS, bare))
         return tables["voters"]
     found = _linked(run, tables, known)
     run.write("links", check(LINKS, found.links))
     run.write_json("links", found.summary.to_json() | {"identities": known.report})
-    bare = without_persons(reactions, found.links["reaction_person"].tolist())
+    linked = found.links["reaction_person"].tolist()
+    bare = kept_events(reactions, bases, linked)
     run.write("tables/reactions", check(REACTIONS, bare))
     return with_linked_reactions(
         tables["voters"],

@@ -62,22 +62,28 @@ def has_basis(reactions: pd.DataFrame, bases: Sequence[str]) -> pd.Series:
     return found & reactions["person"].notna()
 
 
-def without_persons(
-    reactions: pd.DataFrame, linked_persons: Sequence[str]
+def kept_events(
+    reactions: pd.DataFrame, bases: Sequence[str], linked_persons: Sequence[str]
 ) -> pd.DataFrame:
-    """The events, nobody behind them but for the pseudonyms of who was linked.
+    """The events that stay: nobody behind them but the pseudonyms of who was linked.
+
+    Reactions of people without a basis go altogether: beside the groups that tell of
+    them, the events would count those who are in too small a group.
 
     Args:
         reactions: REACTIONS table.
+        bases: Bases that the campaign declares.
         linked_persons: Pseudonyms that links speak of.
     """
-    bare = reactions.drop(columns=[c for c in _ABOUT_PERSONS if c in reactions])
+    nameless = reactions.get("person", pd.Series(index=reactions.index)).isna()
+    bare = reactions[has_basis(reactions, bases) | nameless]
+    bare = bare.drop(columns=[c for c in _ABOUT_PERSONS if c in bare])
     if "person" in bare:
         known = bare["person"].isin(list(linked_persons))
         bare = bare.assign(person=bare["person"].where(known))
     if "basis" in bare:
         bare = bare.assign(basis=bare["basis"].where(bare["person"].notna()))
-    return bare
+    return bare.reset_index(drop=True)
 
 
 def aggregate_reactions(

@@ -19,8 +19,8 @@ from features.link.fields import tidy
 from features.link.persons import (
     aggregate_reactions,
     has_basis,
+    kept_events,
     linkable,
-    without_persons,
 )
 from features.link.posterior import pair_probability, person_probability, right_share
 from features.linked import linked_responses, with_linked_reactions
@@ -262,14 +262,19 @@ def test_only_people_with_a_declared_basis_on_record_may_be_linked() -> None:
 
 
 def test_nothing_about_a_person_stays_with_the_events_but_linked_pseudonyms() -> None:
-    reactions = reactions_of(3, basis=["consent", None, "consent"], sex="F")
-    kept = without_persons(reactions, ["p0"])
+    """p0 was linked, p1 has no basis, p2 has one but is in no file, r3 has nobody."""
+    reactions = reactions_of(
+        4, basis=["consent", None, "consent", None], sex="F",
+        person=["p0", "p1", "p2", None],
+    )  # fmt: skip
+    kept = kept_events(reactions, ["consent"], ["p0"])
+    assert kept["reaction_id"].tolist() == ["r0", "r2", "r3"]
     assert kept["person"].fillna("").tolist() == ["p0", "", ""]
     assert set(kept) == {
         "reaction_id", "message_id", "platform", "kind", "reacted_at", "person",
         "basis",
     }  # fmt: skip
-    assert len(kept) == 3
+    assert kept_events(reactions, [], [])["reaction_id"].tolist() == ["r3"]
 
 
 def test_no_group_has_fewer_than_twenty_people() -> None:
