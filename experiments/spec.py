@@ -266,6 +266,7 @@ class SimulateSection(_Section):
     seed: Annotated[int, Field(ge=0)]
     n_messages: Annotated[int, Field(ge=1)] = 8
     null_twin: bool = False
+    early_reactions: bool = False
 
 
 class Campaign(_Section):

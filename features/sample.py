@@ -250,7 +250,9 @@ _REACTOR_SHARE = 0.05
 _STRANGER_SHARE = 0.12
 """Share of the reacting people who are in no voter file."""
 _TYPO_SHARE = 0.15
-_IDENTITY_STREAM = 4
+_IDENTITY_STREAM, _EARLY_STREAM = 4, 5
+_EARLY_EVENTS = 0.8
+"""Reactions of a reactor in the winter before the test, on average."""
 _BASIS_SHARES = {"reply": 0.3, "consent": 0.2, "contract": 0.1}
 """Shares of the reactors who wrote back, opted in or signed up; the others did not."""
 _FILE_EMAIL_SHARE = 0.4
@@ -335,6 +337,7 @@ def simulate(
     seed: int = 20261103,
     n_messages: int = 8,
     null_twin: bool = False,
+    early_reactions: bool = False,
 ) -> Sample:
     """Draw an electorate, test messages on it, and keep the truth.
 
@@ -349,6 +352,8 @@ def simulate(
             one that moves nobody (`schools_trades`) and five that move some more.
         null_twin: Give every voter each message's average lift, so that personalising
             is worth nothing.
+        early_reactions: Add what the same people did in public in the winter before
+            the test; else all that they did came after it.
 
     Returns:
         The tables of a campaign and the truth about it.
@@ -374,6 +379,11 @@ def simulate(
     deliveries, arm = _deliveries(people, voters["voter_id"], designs, design_rng)
     responses = _responses(people, deliveries, arm, truth, messages, outcome_rng)
     reactions, links, named = _reactions(people, voters, messages, social_rng)
+    if early_reactions:
+        early_rng = np.random.default_rng([seed, _EARLY_STREAM])
+        reactions, links, named = _with_early(
+            people, reactions, links, messages, named, early_rng
+        )
     identities = _identities(people, voters, named, identity_rng)
     reactions = _with_bases(reactions, named, identities, identity_rng)
     found = {
@@ -985,11 +995,49 @@ def _reactions(
     return pd.concat([frame, rows], axis=1), links, replace(named, who=who)
 
 
-def _moments(n: int, rng: np.random.Generator) -> npt.NDArray[np.datetime64]:
-    """Between the end of the test and `AS_OF`."""
-    first, last = np.datetime64("2026-06-01", "s"), np.datetime64(AS_OF, "s")
-    span = int((last - first) / np.timedelta64(1, "s"))
-    moments = first + rng.integers(span, size=n).astype("timedelta64[s]")
+def _with_early(
+    people: _People,
+    reactions: pd.DataFrame,
+    links: pd.DataFrame,
+    messages: pd.DataFrame,
+    named: "_Named",
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, pd.DataFrame, "_Named"]:
+    """The reactions, and after them those of the same people in the winter before."""
+    n_events = rng.poisson(_EARLY_EVENTS, len(named.voter))
+    who = np.repeat(np.arange(len(named.voter)), n_events)
+    n = len(who)
+    # every reactor has a reaction whose profile the others repeat
+    row_of = np.zeros(len(named.voter), dtype=np.int64)
+    row_of[named.who] = np.arange(len(named.who))
+    early = reactions.iloc[row_of[who]].reset_index(drop=True)
+    early = early.assign(
+        reaction_id=_ids("E", np.arange(1, n + 1), 7),
+        message_id=_liked(_salience(people), named.voter[who], messages, rng),
+        platform=_picked(_PLATFORMS, rng.choice(3, n, p=[0.55, 0.3, 0.15])),
+        kind=_picked(_KINDS, rng.choice(len(_KINDS), n, p=_KIND_SHARES)),
+        reacted_at=_moments(n, rng, first="2026-01-05", last="2026-04-06"),
+    )
+    voter_id = links["voter_id"].iloc[row_of[who]].reset_index(drop=True)
+    more = pd.DataFrame({"reaction_id": early["reaction_id"], "voter_id": voter_id})
+    return (
+        pd.concat([reactions, early], ignore_index=True),
+        pd.concat([links, more], ignore_index=True),
+        replace(named, who=np.concatenate([named.who, who])),
+    )
+
+
+def _moments(
+    n: int,
+    rng: np.random.Generator,
+    *,
+    first: str = "2026-06-01",
+    last: str = "2026-09-01",
+) -> npt.NDArray[np.datetime64]:
+    """Between two days; between the end of the test and `AS_OF` without them."""
+    start, end = np.datetime64(first, "s"), np.datetime64(last, "s")
+    span = int((end - start) / np.timedelta64(1, "s"))
+    moments = start + rng.integers(span, size=n).astype("timedelta64[s]")
     return moments.astype(TIMESTAMP)
 
 

@@ -436,3 +436,22 @@ def test_identities_are_of_the_voters_and_of_who_reacted(sample: Sample) -> None
     assert 0.3 < reactions["basis"].isna().mean() < 0.5
     per_person = reactions.groupby("person")["basis"].nunique(dropna=False)
     assert (per_person == 1).all()
+
+
+def test_early_reactions_come_after_the_others_in_the_table_and_before_the_test() -> (
+    None
+):
+    plain = simulate(n_voters=2_000, seed=3)
+    more = simulate(n_voters=2_000, seed=3, early_reactions=True)
+    n = len(plain.tables["reactions"])
+    assert_frame_equal(more.tables["reactions"].head(n), plain.tables["reactions"])
+    assert_frame_equal(more.identities, plain.identities)
+    early = more.tables["reactions"].tail(-n)
+    first = plain.tables["deliveries"]["sent_on"].min()
+    assert len(early) > 50
+    assert (early["reacted_at"] < first).all()
+    # the same people: one voter and one profile to a pseudonym
+    who = more.tables["reactions"].merge(more.links, on="reaction_id")
+    assert who.groupby("person")["voter_id"].nunique(dropna=False).max() == 1
+    assert who.groupby("person")["name"].nunique().max() == 1
+    assert set(early["person"]) <= set(plain.tables["reactions"]["person"])
