@@ -237,6 +237,7 @@ def _stage(
             run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
+            _tell_links(run.folder)
         typer.echo(run.folder)
 
 
@@ -252,6 +253,21 @@ def _known_run(run: "Run", campaign: str) -> "Run":
             f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
         )
     return replace(run, run_id=known, folder=run.home / known)
+
+
+def _tell_links(folder: Path) -> None:
+    """Who was linked, where the campaign declares that anybody may be."""
+    import json
+
+    path = folder / "links.json"
+    if path.exists():
+        told = json.loads(path.read_text())
+        linked = told["n_by_key"] + told["n_by_fields"]
+        typer.echo(
+            f"Linked {linked:,} of {told['n_reactors']:,} reactors with a basis; "
+            f"expected: {told['expected_false']:.0f} wrong, "
+            f"{told['expected_missed']:.0f} missed."
+        )
 
 
 def _stage_command(stage: str, told: str) -> None:
@@ -416,6 +432,7 @@ def _summary(folder: Path) -> None:
     quarantined = json.loads((folder / "ingest.json").read_text())
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
+    _tell_links(folder)
     typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")
@@ -461,6 +478,32 @@ def _show_runs(rows: list[dict[str, Any]]) -> None:
         verdict = row["verdict"] or row["status"].lower()
         table.add_row(row["run"], row["model"], verdict, gain, slope, row["commit"])
     Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command("remove-provider")
+def remove_provider(
+    campaign: _Campaign,
+    provider: Annotated[
+        str, typer.Argument(help="Its name, as in [providers.<name>].")
+    ],
+    data: _Data = _DEFAULT_DATA,
+    store: _Store = _DEFAULT_STORE,
+    debug: _Debug = False,
+) -> None:
+    """Take a provider's columns out of every run, and keep them out of later ones."""
+    with _errors_told(debug=debug):
+        from features.provider import remove_provider as take_out
+
+        home = _make_run(campaign, data, store, "").home
+        home.mkdir(parents=True, exist_ok=True)
+        found = take_out(home, provider)
+        typer.echo(f"Taken out of {len(found.cleaned)} files; no later run reads it.")
+        for path in found.deleted:
+            typer.echo(f"Deleted, a stage makes it anew: {path}")
+        for path in found.mentions:
+            typer.echo(f"Still names it: {path}")
+        for run_id in found.trained_on:
+            typer.echo(f"Learnt from it, to be trained again: {run_id}")
 
 
 @app.command()

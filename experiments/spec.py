@@ -26,6 +26,7 @@ from pydantic import (
 from features.ingest import TableSource
 from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from features.post import FLOOR
+from features.provider import PROVIDER_PREFIX, permitted_columns
 from features.tables import RAW_TABLES, REQUIRED_TABLES, VOTERS, identifying_columns
 
 PROJECT = Path(__file__).parents[1]
@@ -53,6 +54,7 @@ class _Section(BaseModel):
 
 
 _Text = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Chance = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -321,6 +323,46 @@ class MonitorSection(_Section):
         }
 
 
+class LinkSection(_Section):
+    """`[link]`: who may be looked for in the voter file. Without it, nobody is.
+
+    Attributes:
+        voters: Where the voters' names and addresses lie: read for matching, kept in
+            memory alone.
+        bases: Bases on record that let somebody be linked who reacted.
+        threshold: Least probability of a link.
+        columns: Fields to compare by; all that both sides have without.
+        rules: Fields that have to agree before a pair is compared, several such rules;
+            found from the columns without.
+    """
+
+    voters: TableSource
+    bases: Annotated[list[Literal["consent", "contract", "reply"]], Field(min_length=1)]
+    threshold: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    columns: list[_Text] = []
+    rules: list[Annotated[list[_Text], Field(min_length=1)]] = []
+
+
+class ProviderSection(_Section):
+    """`[providers.<name>]`: columns bought of a provider, and how they are joined.
+
+    Attributes:
+        table: Where they lie; it states source, licence, permitted use and date.
+        join: By the voter's id, by HMAC-hashed identifiers, or by linkage.
+        key: Of a hashed join: the field of the identities that is hashed.
+    """
+
+    table: TableSource
+    join: Literal["voter_id", "hashed", "linked"]
+    key: _Text = "email"
+
+    @model_validator(mode="after")
+    def _dated(self) -> Self:
+        if self.table.observed_on is None:
+            raise ValueError("expected table.observed_on, the day of the columns")
+        return self
+
+
 class SimulateSection(_Section):
     """`[simulate]`: the tables at `raw:` are made by the simulator."""
 
@@ -328,6 +370,7 @@ class SimulateSection(_Section):
     seed: Annotated[int, Field(ge=0)]
     n_messages: Annotated[int, Field(ge=1)] = 8
     null_twin: bool = False
+    early_reactions: bool = False
 
 
 class Campaign(_Section):
@@ -342,6 +385,8 @@ class Campaign(_Section):
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
+    link: LinkSection | None = None
+    providers: dict[_Name, ProviderSection] = {}
     simulate: SimulateSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
@@ -362,6 +407,16 @@ class Campaign(_Section):
             raise ValueError(
                 f"expected campaign.as_of on or before plan.start_on, got "
                 f"{self.campaign.as_of} and {self.plan.start_on}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _identities_for_joins(self) -> Self:
+        needy = [n for n, p in self.providers.items() if p.join != "voter_id"]
+        if needy and self.link is None:
+            raise ValueError(
+                f"[providers.{needy[0]}] joins by who people are: expected a section "
+                "[link] that says where the voters' identities lie, got none"
             )
         return self
 
@@ -444,6 +499,8 @@ def parse_campaign(text: str, *, file: Path = Path(CAMPAIGN_FILE)) -> Campaign:
     campaign._file = file
     for name, source in campaign.tables.items():
         source.located(_lines_below(lines, ("tables", name)))
+    if campaign.link is not None:
+        campaign.link.voters.located(_lines_below(lines, ("link", "voters")))
     return campaign
 
 
@@ -564,6 +621,8 @@ def _unknown_key(key: _Key) -> str:
         "simulate": SimulateSection,
         "tables": TableSource,
         "experiments": ExperimentSection,
+        "link": LinkSection,
+        "providers": ProviderSection,
     }
     section = sections.get(key[0], Campaign)
     known = list(section.model_fields if len(key) > 1 else Campaign.model_fields)
@@ -596,6 +655,9 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     barred |= _met([f"{WIDTH_PREFIX}*"], voters_columns)
     if not _partner_features_permitted(campaign):
         barred |= _met([f"{LIFT_PREFIX}*"], voters_columns)
+    barred |= _met([f"{PROVIDER_PREFIX}*"], voters_columns) - permitted_columns(
+        voters_columns, _permitted_uses(campaign), FEATURES_PERMITTED
+    )
     for pattern in declared.columns:
         _check_pattern(campaign, pattern, voters_columns)
     allowed = _met(declared.columns, voters_columns) - barred
@@ -611,6 +673,10 @@ def _partner_features_permitted(campaign: Campaign) -> bool:
     """Whether the licence of a partner's lifts names features among their uses."""
     source = campaign.tables.get("partner_scores")
     return source is not None and FEATURES_PERMITTED in source.permitted_use.lower()
+
+
+def _permitted_uses(campaign: Campaign) -> dict[str, str]:
+    return {name: p.table.permitted_use for name, p in campaign.providers.items()}
 
 
 def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> None:

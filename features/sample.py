@@ -26,9 +26,10 @@ assigned the message (intent to treat). Places, codes, people and committees are
 invented.
 """
 
+import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ from features.tables import (
     ANY_MESSAGE,
     CONTROL,
     HISTORY_PREFIX,
+    IDENTITIES,
     NO_CHANNEL,
     RAW_TABLES,
     SEXES,
@@ -248,6 +250,17 @@ _REACTOR_SHARE = 0.05
 _STRANGER_SHARE = 0.12
 """Share of the reacting people who are in no voter file."""
 _TYPO_SHARE = 0.15
+_IDENTITY_STREAM, _EARLY_STREAM = 4, 5
+_EARLY_EVENTS = 0.8
+"""Reactions of a reactor in the winter before the test, on average."""
+_BASIS_SHARES = {"reply": 0.3, "consent": 0.2, "contract": 0.1}
+"""Shares of the reactors who wrote back, opted in or signed up; the others did not."""
+_FILE_EMAIL_SHARE = 0.4
+_GIVEN_EMAIL_SHARE = 0.3
+_OTHER_EMAIL_SHARE = 0.15
+"""Share of the e-mails given that are others than the file's."""
+_FAMILY_NAME_SHARE = 0.3
+"""Share of those with a name of their own whom the file has under the family's."""
 
 
 @dataclass(frozen=True)
@@ -265,12 +278,15 @@ class Sample:
             times this, for every voter and message.
         links: `reaction_id`, `voter_id`: who really reacted; missing where the person
             is in no voter file.
+        identities: IDENTITIES table: what a voter file says of who people are. For
+            matching alone, so that it is none of `tables`.
     """
 
     tables: dict[str, pd.DataFrame]
     truth: pd.DataFrame
     channels: pd.DataFrame
     links: pd.DataFrame
+    identities: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -321,6 +337,7 @@ def simulate(
     seed: int = 20261103,
     n_messages: int = 8,
     null_twin: bool = False,
+    early_reactions: bool = False,
 ) -> Sample:
     """Draw an electorate, test messages on it, and keep the truth.
 
@@ -335,6 +352,8 @@ def simulate(
             one that moves nobody (`schools_trades`) and five that move some more.
         null_twin: Give every voter each message's average lift, so that personalising
             is worth nothing.
+        early_reactions: Add what the same people did in public in the winter before
+            the test; else all that they did came after it.
 
     Returns:
         The tables of a campaign and the truth about it.
@@ -350,6 +369,8 @@ def simulate(
     people_rng, file_rng, design_rng, outcome_rng, social_rng, consent_rng = (
         np.random.default_rng(seed).spawn(6)
     )
+    # a stream of its own: what was drawn before it existed stays as it was
+    identity_rng = np.random.default_rng([seed, _IDENTITY_STREAM])
     messages = _messages(n_messages)
     people = _people(n_voters, people_rng)
     voters = _voters(people, file_rng)
@@ -357,7 +378,14 @@ def simulate(
     designs = _designs(messages)
     deliveries, arm = _deliveries(people, voters["voter_id"], designs, design_rng)
     responses = _responses(people, deliveries, arm, truth, messages, outcome_rng)
-    reactions, links = _reactions(people, voters, messages, social_rng)
+    reactions, links, named = _reactions(people, voters, messages, social_rng)
+    if early_reactions:
+        early_rng = np.random.default_rng([seed, _EARLY_STREAM])
+        reactions, links, named = _with_early(
+            people, reactions, links, messages, named, early_rng
+        )
+    identities = _identities(people, voters, named, identity_rng)
+    reactions = _with_bases(reactions, named, identities, identity_rng)
     found = {
         "voters": voters,
         "messages": messages,
@@ -369,7 +397,8 @@ def simulate(
         "costs": _costs(n_voters),
     }
     tables = {name: check(RAW_TABLES[name], frame) for name, frame in found.items()}
-    return Sample(tables, truth, _channels(), links)
+    identities = check(IDENTITIES, identities)
+    return Sample(tables, truth, _channels(), links, identities)
 
 
 def write_sample(sample: Sample, folder: Path | str) -> Path:
@@ -377,8 +406,9 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
 
     Args:
         sample: What to write.
-        folder: Becomes `<table>.parquet` for each table, `truth.parquet`,
-            `truth_channels.parquet` and `truth_links.parquet`. Replaced if it exists.
+        folder: Becomes `<table>.parquet` for each table, `identities.parquet`,
+            `truth.parquet`, `truth_channels.parquet` and `truth_links.parquet`.
+            Replaced if it exists.
 
     Returns:
         The folder.
@@ -391,6 +421,7 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         "truth": sample.truth,
         "truth_channels": sample.channels,
         "truth_links": sample.links,
+        "identities": sample.identities,
     }
     for name, frame in frames.items():
         frame.to_parquet(aside / f"{name}.parquet", index=False)
@@ -938,10 +969,10 @@ def _reactions(
     voters: pd.DataFrame,
     messages: pd.DataFrame,
     rng: np.random.Generator,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, "_Named"]:
     """What people did in public of their own accord, and who they really are."""
     salience = _salience(people)
-    persons = _persons(people, voters, salience, rng)
+    persons, named = _persons(people, voters, salience, rng)
     n_events = 1 + rng.poisson(0.5, len(persons))
     who = np.repeat(np.arange(len(persons)), n_events)
     rng.shuffle(who)
@@ -961,14 +992,52 @@ def _reactions(
     links = pd.DataFrame(
         {"reaction_id": frame["reaction_id"], "voter_id": known.where(voter >= 0)}
     )
-    return pd.concat([frame, rows], axis=1), links
+    return pd.concat([frame, rows], axis=1), links, replace(named, who=who)
 
 
-def _moments(n: int, rng: np.random.Generator) -> npt.NDArray[np.datetime64]:
-    """Between the end of the test and `AS_OF`."""
-    first, last = np.datetime64("2026-06-01", "s"), np.datetime64(AS_OF, "s")
-    span = int((last - first) / np.timedelta64(1, "s"))
-    moments = first + rng.integers(span, size=n).astype("timedelta64[s]")
+def _with_early(
+    people: _People,
+    reactions: pd.DataFrame,
+    links: pd.DataFrame,
+    messages: pd.DataFrame,
+    named: "_Named",
+    rng: np.random.Generator,
+) -> tuple[pd.DataFrame, pd.DataFrame, "_Named"]:
+    """The reactions, and after them those of the same people in the winter before."""
+    n_events = rng.poisson(_EARLY_EVENTS, len(named.voter))
+    who = np.repeat(np.arange(len(named.voter)), n_events)
+    n = len(who)
+    # every reactor has a reaction whose profile the others repeat
+    row_of = np.zeros(len(named.voter), dtype=np.int64)
+    row_of[named.who] = np.arange(len(named.who))
+    early = reactions.iloc[row_of[who]].reset_index(drop=True)
+    early = early.assign(
+        reaction_id=_ids("E", np.arange(1, n + 1), 7),
+        message_id=_liked(_salience(people), named.voter[who], messages, rng),
+        platform=_picked(_PLATFORMS, rng.choice(3, n, p=[0.55, 0.3, 0.15])),
+        kind=_picked(_KINDS, rng.choice(len(_KINDS), n, p=_KIND_SHARES)),
+        reacted_at=_moments(n, rng, first="2026-01-05", last="2026-04-06"),
+    )
+    voter_id = links["voter_id"].iloc[row_of[who]].reset_index(drop=True)
+    more = pd.DataFrame({"reaction_id": early["reaction_id"], "voter_id": voter_id})
+    return (
+        pd.concat([reactions, early], ignore_index=True),
+        pd.concat([links, more], ignore_index=True),
+        replace(named, who=np.concatenate([named.who, who])),
+    )
+
+
+def _moments(
+    n: int,
+    rng: np.random.Generator,
+    *,
+    first: str = "2026-06-01",
+    last: str = "2026-09-01",
+) -> npt.NDArray[np.datetime64]:
+    """Between two days; between the end of the test and `AS_OF` without them."""
+    start, end = np.datetime64(first, "s"), np.datetime64(last, "s")
+    span = int((end - start) / np.timedelta64(1, "s"))
+    moments = start + rng.integers(span, size=n).astype("timedelta64[s]")
     return moments.astype(TIMESTAMP)
 
 
@@ -977,7 +1046,7 @@ def _persons(
     voters: pd.DataFrame,
     salience: Floats,
     rng: np.random.Generator,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, "_Named"]:
     """Profiles of those who react; `voter` is the row in the file, -1 for none."""
     # the fond and the concerned speak up: reactions are self-selected
     pull = np.exp(0.05 * (_baseline(people) - 50) + 0.4 * salience.max(axis=1))
@@ -987,17 +1056,26 @@ def _persons(
     # a stranger has the sex of some voter, but a name, year and postcode of their own
     row = np.concatenate([voter, rng.integers(people.n_voters, size=n_strangers)])
     stranger = np.arange(len(row)) >= len(voter)
-    female = (people.sex[row] == 0) | ((people.sex[row] == 2) & (row % 2 == 0))
-    return pd.DataFrame(
+    female = _female(people)[row]
+    pseudonym = _pseudonyms(len(row), rng)
+    names, named = _names(people, row, stranger, female, rng)
+    persons = pd.DataFrame(
         {
-            "person": _pseudonyms(len(row), rng),
-            "name": _names(people, row, stranger, female, rng),
+            "person": pseudonym,
+            "name": names,
             "birth_year": _given_years(voters["birth_year"], row, stranger, rng),
             "sex": _unsaid(_picked("FM", np.where(female, 0, 1)), 0.1, rng),
             "postcode": _given_postcodes(voters["postcode"], row, stranger, rng),
             "voter": np.where(stranger, -1, row),
         }
     )
+    return persons, named
+
+
+def _female(people: _People) -> Bools:
+    """Whose name is a woman's; half of those whose sex is not on file."""
+    unknown = (people.sex == 2) & (np.arange(people.n_voters) % 2 == 0)
+    return np.asarray((people.sex == 0) | unknown)
 
 
 def _given_years(
@@ -1034,7 +1112,7 @@ def _names(
     stranger: Bools,
     female: Bools,
     rng: np.random.Generator,
-) -> list[str]:
+) -> tuple[list[str], "_Named"]:
     """Names given: a family shares its last name, and some are mistyped."""
     firsts = [_FIRST_NAMES["M"].split(), _FIRST_NAMES["F"].split()]
     lasts = _LAST_NAMES.split()
@@ -1044,10 +1122,105 @@ def _names(
     last = np.where(differs, own, family[people.household[row]])
     first = rng.integers(min(map(len, firsts)), size=len(row))
     typo = rng.random(len(row)) < _TYPO_SHARE
-    return [
+    given = [
         _given(firsts[int(f)][a], lasts[b], rng if t else None)
         for f, a, b, t in zip(female, first, last, typo, strict=True)
     ]
+    voter = np.where(stranger, -1, row)
+    return given, _Named(voter, first, last, family, np.arange(len(row)))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Names behind those given, one entry per reactor unless said otherwise.
+
+    Attributes:
+        voter: Row in the file, -1 for none.
+        first: Index of the first name.
+        last: Index of the last name.
+        family: Index of every household's last name, (n_households,).
+        who: Reactor of every reaction, (n_reactions,).
+    """
+
+    voter: Ints
+    first: Ints
+    last: Ints
+    family: Ints
+    who: Ints
+
+
+def _identities(
+    people: _People, voters: pd.DataFrame, named: _Named, rng: np.random.Generator
+) -> pd.DataFrame:
+    """What the voter file says of who people are; a few e-mails are a household's."""
+    n = people.n_voters
+    firsts = [_FIRST_NAMES["M"].split(), _FIRST_NAMES["F"].split()]
+    first = rng.integers(min(map(len, firsts)), size=n)
+    last = named.family[people.household]
+    own_name = rng.random(n) < 0.1
+    last = np.where(own_name, rng.integers(len(_LAST_NAMES.split()), size=n), last)
+    known = named.voter >= 0
+    first[named.voter[known]] = named.first[known]
+    by_family = rng.random(known.sum()) < _FAMILY_NAME_SHARE
+    own = np.where(
+        by_family, named.family[people.household[named.voter[known]]], named.last[known]
+    )
+    last[named.voter[known]] = own
+    female = _female(people)
+    return pd.DataFrame(
+        {
+            "voter_id": voters["voter_id"],
+            "first_name": _picked(firsts[1], first).where(
+                female, _picked(firsts[0], first)
+            ),
+            "last_name": _picked(_LAST_NAMES.split(), last),
+            "birth_year": voters["birth_year"].astype("int64").astype("str"),
+            "postcode": voters["postcode"],
+            "email_sha256": _file_emails(people, voters["voter_id"], rng),
+        }
+    )
+
+
+def _file_emails(
+    people: _People, voter_id: pd.Series, rng: np.random.Generator
+) -> pd.Series:
+    shared = rng.random(people.n_households)[people.household] < 0.03
+    whose = voter_id.where(~shared, _ids("H", people.household + 1, 6))
+    return _hashed_emails(whose).where(rng.random(len(whose)) < _FILE_EMAIL_SHARE)
+
+
+def _hashed_emails(names: pd.Series) -> pd.Series:
+    texts = (f"{name}@mail.example".lower() for name in names)
+    hashed = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return pd.Series(hashed, index=names.index, dtype="str")
+
+
+def _with_bases(
+    reactions: pd.DataFrame,
+    named: _Named,
+    identities: pd.DataFrame,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Reactions with the basis on record for each reactor, and e-mails of some."""
+    n = len(named.voter)
+    names = [*_BASIS_SHARES, None]
+    shares = list(_BASIS_SHARES.values())
+    basis = rng.choice(len(names), n, p=[*shares, 1 - sum(shares)])
+    given = rng.random(n) < _GIVEN_EMAIL_SHARE
+    other = (rng.random(n) < _OTHER_EMAIL_SHARE) | (named.voter < 0)
+    on_file = identities["email_sha256"].take(np.maximum(named.voter, 0))
+    email = _hashed_emails(_ids("P", np.arange(n), 7)).where(
+        other, on_file.reset_index(drop=True)
+    )
+    by_person = pd.DataFrame(
+        {
+            "email_sha256": email.where(given & (basis < len(shares))),
+            "basis": pd.Series([names[i] for i in basis], dtype="str"),
+        }
+    )
+    return pd.concat(
+        [reactions, by_person.take(named.who).reset_index(drop=True)], axis=1
+    )
 
 
 def _given(first: str, last: str, typo: np.random.Generator | None) -> str:

@@ -201,6 +201,10 @@ RESPONSES = _table(
             float, "Probability that the answer is this voter's.", _PROBABILITY,
             unit="1", required=False,
         ),
+        "link_probability_se": _column(
+            float, "Its standard error, common to all links.", _NOT_NEGATIVE,
+            unit="1", required=False,
+        ),
     },
 )  # fmt: skip
 
@@ -228,9 +232,102 @@ REACTIONS = _table(
         "postcode": _column(
             str, "Postcode given.", nullable=True, required=False, identifying=True
         ),
+        "email_sha256": _column(
+            str, "SHA-256 of the e-mail given, in small letters.", nullable=True,
+            required=False, identifying=True,
+        ),
+        "basis": _column(
+            str, "Basis on record for knowing who reacted; none, and nobody asks.",
+            _one_of(BASES), nullable=True, required=False,
+        ),
     },
 )  # fmt: skip
 """Organic reactions. Self-selected: hints for features and priors, never a lift."""
+
+IDENTITIES = _table(
+    "identities",
+    ["voter_id"],
+    {
+        "voter_id": _voter_id(),
+        **{
+            name: _column(str, about, nullable=True, required=False, identifying=True)
+            for name, about in {
+                "name": "Whole name.",
+                "first_name": "First name.",
+                "last_name": "Last name.",
+                "birth_date": "Date of birth.",
+                "birth_year": "Year of birth.",
+                "sex": "Sex.",
+                "postcode": "Postcode.",
+                "street_number": "House number.",
+                "street": "Street.",
+                "address": "Whole address.",
+                "city": "City.",
+                "state": "State.",
+                "phone": "Telephone.",
+                "email": "E-mail.",
+                "email_sha256": "SHA-256 of the e-mail, in small letters.",
+                "declared_id": "An id that both sides know.",
+            }.items()
+        },
+    },
+)
+"""Who the voters are: read for matching, kept in memory, never written and never a
+feature."""
+
+PROVIDER_ROWS = _table(
+    "provider_rows",
+    [],
+    {
+        "voter_id": _column(
+            str, "The campaign's own id.", nullable=True, required=False
+        ),
+        "hmac": _column(
+            str, "HMAC-SHA256 of an identifier under the campaign's key.",
+            nullable=True, required=False, identifying=True,
+        ),
+        **{n: c for n, c in IDENTITIES.columns.items() if n != "voter_id"},
+    },
+    extra=True,
+)  # fmt: skip
+"""What a provider delivers: how its rows find their voter, and its columns."""
+
+LINKS = _table(
+    "links",
+    ["reaction_person", "voter_id"],
+    {
+        "reaction_person": _column(
+            str, "The platform's pseudonym.", _NOT_EMPTY, identifying=True
+        ),
+        "voter_id": _voter_id(),
+        "probability": _column(
+            float, "That they are one person.", _PROBABILITY, unit="1"
+        ),
+        "linked_by": _column(
+            str, "An exact key, or other fields.", _one_of(["key", "fields"]),
+            required=False,
+        ),
+    },
+)  # fmt: skip
+"""Reactors with a basis and the voters they are. Carried on by its probability."""
+
+REACTION_GROUPS = _table(
+    "reaction_groups",
+    ["message_id", "place", "age_band"],
+    {
+        "message_id": _column(str, "Message or post reacted to.", _NOT_EMPTY),
+        "place": _column(str, "First digits of the postcode, or other.", _NOT_EMPTY),
+        "age_band": _column(str, "Age band, or other.", _NOT_EMPTY),
+        "n_people": _column(
+            int, "Different people.", pa.Check.ge(20, error="expected 20 or more"),
+            unit="people",
+        ),
+        "n_reactions": _column(int, "What they did.", unit="reactions"),
+        "n_good": _column(int, "Of those, good news.", unit="reactions"),
+        "n_bad": _column(int, "Of those, bad news.", unit="reactions"),
+    },
+)  # fmt: skip
+"""Reactors without a basis: all that is kept of them."""
 
 PERMISSIONS = _table(
     "permissions",
@@ -434,6 +531,8 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
+MAPPED_TABLES = RAW_TABLES | {t.name: t for t in (IDENTITIES, PROVIDER_ROWS)}
+"""What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("priors", "panel", "partner_scores")
 """Tables of what others estimated, which a campaign may have bought."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")

@@ -48,8 +48,9 @@ class TrainingSet:
         rows: One row per voter and experiment: voter_id, experiment_id, block, unit_id
             (coarsest unit: cluster, else household, else voter), household_id,
             drawn_id (the unit that was randomised), message_id, channel, propensity,
-            sent_on, outcome (NaN where missing; higher is better), and weight where
-            responses carry one.
+            sent_on, outcome (NaN where missing; higher is better), and weight and
+            link_error (relative error of the probability of the link, one SD) where
+            responses carry them.
         features: From `voter_features`, one row per row of `rows`.
         designs: DESIGNS table.
     """
@@ -100,8 +101,11 @@ def build_training_set(
     rows = deliveries.merge(units, on="voter_id", how="left", validate="many_to_one")
     key = ["voter_id", "experiment_id"]
     value = answers.rename(columns={"value": "y"})
-    given = [c for c in ("weight", "link_probability") if c in answers]
+    links = ["link_probability", "link_probability_se"]
+    given = [c for c in ("weight", *links) if c in answers]
     rows = rows.merge(value[[*key, "y", *given]], on=key, how="left")
+    if "link_probability_se" in rows:
+        rows["link_error"] = link_error(rows)
     if "link_probability" in rows:
         rows["y"] = linked_outcome(rows, rows.pop("link_probability"))
     if "weight" in rows:
@@ -132,6 +136,21 @@ def linked_outcome(rows: pd.DataFrame, probability: pd.Series) -> pd.Series:
     pool = rows.groupby(["experiment_id", "block"])["y"].transform("mean")
     corrected: pd.Series = (rows["y"] - (1 - probability) * pool) / probability
     return corrected
+
+
+def link_error(rows: pd.DataFrame) -> pd.Series:
+    """How far the probability of each answer's link may be off, as a share of it.
+
+    The correction divides by p, so that a p that is too high by a tenth makes a lift
+    too small by a tenth: an error of the scale, common to all links, that no number of
+    voters averages away.
+
+    Args:
+        rows: link_probability_se, and link_probability where p is not 1.
+    """
+    p = rows.get("link_probability", 1.0)
+    error: pd.Series = rows.pop("link_probability_se") / p
+    return error
 
 
 def coarsest_unit(voters: pd.DataFrame) -> pd.Series:
@@ -176,6 +195,8 @@ class MessageTest:
         prior: What is known of the messages' effects from elsewhere, None for nothing.
         weight: How many voters of the population each stands for, mean 1, 0 for who
             did not answer, shape (n_voters,); None where all stand for themselves.
+        link_error: Relative error, one SD, of the probability that answers are those of
+            their voters, common to all; 0 where they are known to be.
     """
 
     experiment_id: str
@@ -192,6 +213,7 @@ class MessageTest:
     propensities: Floats
     prior: Prior | None = None
     weight: Floats | None = None
+    link_error: float = 0.0
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -285,6 +307,7 @@ def _message_test(
         Y=rows["outcome"].to_numpy(dtype=np.float64),
         propensities=_arm_probabilities(design, list(names), arms)[block],
         weight=_weights(rows),
+        link_error=_link_error(rows),
     )
 
 
@@ -293,6 +316,13 @@ def _weights(rows: pd.DataFrame) -> Floats | None:
         return None
     weight = rows["weight"].to_numpy(dtype=np.float64)
     return np.asarray(weight / weight.mean(), dtype=np.float64)
+
+
+def _link_error(rows: pd.DataFrame) -> float:
+    if "link_error" not in rows:
+        return 0.0
+    answered = rows.loc[rows["outcome"].notna(), "link_error"].fillna(0.0)
+    return float(answered.mean()) if len(answered) else 0.0
 
 
 def _arm_probabilities(

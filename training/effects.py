@@ -184,7 +184,8 @@ def average_effects(
     """Average effects from the scores of a test.
 
     What is known from elsewhere joins the data before messages are pooled; the raw
-    effects stay those of the data alone.
+    effects stay those of the data alone. Where outcomes came through links, an error of
+    their probability is one of the scale of every effect: it is added last.
 
     Args:
         test: The experiment, arms as sent (message × channel).
@@ -207,9 +208,12 @@ def average_effects(
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
+    raw_se = np.sqrt(np.diag(covariance))
+    error = test.link_error
     return AverageEffects(
-        raw, np.sqrt(np.diag(covariance)), shrunken, shrunken_se, channel, channel_se
-    )
+        raw, np.hypot(raw_se, error * raw), shrunken,
+        np.hypot(shrunken_se, error * shrunken), channel, channel_se,
+    )  # fmt: skip
 
 
 def believable_noise(

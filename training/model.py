@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.ingest import TableSource, map_columns
+from features.linked import REACTED_PREFIX
 from features.partner import LIFT_PREFIX
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
@@ -101,11 +102,15 @@ class Reader:
     def features(self, voters: pd.DataFrame) -> pd.DataFrame:
         """Features of VOTERS rows, indexed by voter_id.
 
-        A row that comes without its partner's lifts is as one whom he does not know.
+        A row that comes without its partner's lifts is as one whom he does not know,
+        one without linked reactions as one who is linked to none.
         """
         delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
         absent = [c for c in delivered if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, np.nan)) if absent else voters
+        linked = [c for c in self.feature_columns if c.startswith(REACTED_PREFIX)]
+        absent = [c for c in linked if c not in voters]
+        voters = voters.assign(**dict.fromkeys(absent, 0.0)) if absent else voters
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from experiments.report.charts import (
     vega_lite,
 )
 from experiments.report.judged import answer_section, asked_section, experiment_sections
+from experiments.report.linked import linked_section
 from experiments.report.markup import Html, escaped, joined, paragraph
 from experiments.report.planned import (
     plan_section,
@@ -135,6 +136,7 @@ def write_report(
     quarantine: pd.DataFrame,
     messages: pd.DataFrame,
     run: Mapping[str, Any],
+    linked: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -148,6 +150,8 @@ def write_report(
         quarantine: The `quarantine` table; its values are not shown.
         messages: The `messages` table.
         run: As in `run.json`; its `plan` holds the summary of the plan.
+        linked: `links`, as in `links.json`, and `providers`, as in `providers.json`,
+            where the run has them.
     """
     charts = figures(evaluation, run, messages)
     body = joined(
@@ -158,6 +162,7 @@ def write_report(
             plan_section(
                 campaign, evaluation["n_eligible"], plan, assignments, run, charts
             ),
+            linked_section(linked or {}),
             quarantine_section(quarantine),
             source_section(campaign),
         ]

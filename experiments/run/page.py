@@ -28,7 +28,9 @@ def stage_report(run: Run) -> None:
         quarantine=run.read("quarantine"),
         messages=messages,
         run=told,
-    )
+        linked={n: run.read_json(n) for n in ("links", "providers")
+                if (run.folder / f"{n}.json").exists()},
+    )  # fmt: skip
     aside.replace(run.folder / "report.html")
     with tracking(run):
         # the others were drawn when the candidates were judged

@@ -10,6 +10,8 @@ import pandas as pd
 
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
+from experiments.run.links import identities, write_links
+from experiments.run.providers import with_providers
 from experiments.run.reactions import permissions_now
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
 from features.ingest import Folders, TableSource, ingest, read_raw
@@ -38,13 +40,14 @@ def stage_ingest(run: Run) -> None:
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
     )
     for name, frame in found.tables.items():
-        run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+        if name != "reactions":  # who reacted is not written but where it may be
+            run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+    voters = _with_columns_beside(run, found.tables, raw_dir)
+    if voters is not found.tables["voters"]:
+        run.write("tables/voters", check(VOTERS, voters))
     known = permissions_now(run, found.tables.get("permissions"))
     if known is not None:
         run.write("tables/permissions", check(PERMISSIONS, known))
-    if "partner_scores" in found.tables:
-        voters, scores = found.tables["voters"], found.tables["partner_scores"]
-        run.write("tables/voters", check(VOTERS, with_partner_scores(voters, scores)))
     run.write("quarantine", check(QUARANTINE, found.quarantine))
     run.write_json("ingest", found.report)
     mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
@@ -60,6 +63,19 @@ def stage_ingest(run: Run) -> None:
         rows={name: len(frame) for name, frame in found.tables.items()},
         data_hashes={name: told["sha256"] for name, told in found.report.items()},
     )
+
+
+def _with_columns_beside(
+    run: Run, tables: Mapping[str, pd.DataFrame], raw_dir: Path | None
+) -> pd.DataFrame:
+    """The voters with what links, partners and providers say of them."""
+    voters, known = tables["voters"], identities(run, raw_dir)
+    if "reactions" in tables:
+        voters = write_links(run, tables, known)
+    if "partner_scores" in tables:
+        voters = with_partner_scores(voters, tables["partner_scores"])
+    first = tables["deliveries"]["sent_on"].min().date()
+    return with_providers(run, voters, known, raw_dir, first_delivery=first)
 
 
 def _simulated(run: Run) -> Path | None:
@@ -78,7 +94,9 @@ def _simulated(run: Run) -> Path | None:
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
-    without = {"plan", "reactions", "monitor"}
+    # a section that is not there is no part of what was declared
+    without = {n for n in ("link", "providers") if not getattr(campaign, n)}
+    without |= {"plan", "reactions", "monitor"}
     declared = campaign.model_dump(mode="json", exclude=without)
     text = json.dumps([told, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 
+from features.ingest.identities import Identities, read_identities, read_provider_rows
 from features.ingest.mapping import (
     FAULT_COLUMNS,
     ColumnSource,
@@ -58,6 +59,7 @@ __all__ = [
     "ColumnSource",
     "DataMissing",
     "Folders",
+    "Identities",
     "Ingested",
     "Mapped",
     "TableSource",
@@ -67,6 +69,8 @@ __all__ = [
     "map_columns",
     "map_with_faults",
     "raw_head",
+    "read_identities",
+    "read_provider_rows",
     "read_raw",
 ]
 

@@ -30,7 +30,7 @@ from pydantic import (
 
 from features.tables import (
     HISTORY_PREFIX,
-    RAW_TABLES,
+    MAPPED_TABLES,
     TIMESTAMP,
     TableError,
     identifying_columns,
@@ -42,6 +42,8 @@ Kind = Literal["text", "number", "time"]
 ALL_BLOCKS = "all"
 """The `block` of a design that has only one."""
 MASK = "***"
+SECTIONS = {"identities": "link.voters", "provider_rows": "providers.<name>.table"}
+"""Tables that are declared elsewhere than under [tables]."""
 FAULT_COLUMNS = ["row", "column", "value", "reason"]
 _HISTORY_KEY = re.compile(r"^(\d{4})-(\d{2})-(\d{2}) ([a-z][a-z_]*)$")
 _TRUTH = {"true": 1.0, "false": 0.0}
@@ -213,7 +215,8 @@ class TableSource(_Declared):
         near = (key, f"{group}.names", group)
         line = next((self._lines[k] for k in near if k in self._lines), None)
         at = f", line {line}" if line else ""
-        return f"mend [tables.{table_name}] {key} in campaign.toml{at}"
+        section = SECTIONS.get(table_name, f"tables.{table_name}")
+        return f"mend [{section}] {key} in campaign.toml{at}"
 
     @property
     def read_from(self) -> str:
@@ -342,7 +345,7 @@ def resolved(
             )
         free = [c for c in met if not (is_glob and (c in taken or is_history(c)))]
         extra.update({c: ColumnSource(column=c) for c in free if c not in extra})
-    ours = RAW_TABLES[table_name].columns
+    ours = MAPPED_TABLES[table_name].columns
     clash = sorted((set(extra) & set(ours)) | {c for c in extra if is_history(c)})
     if clash:
         raise TableError(
@@ -362,7 +365,7 @@ def is_history(name: str) -> bool:
 
 
 def _same_names(there: Sequence[str], table_name: str) -> dict[str, ColumnSource]:
-    ours = RAW_TABLES[table_name].columns
+    ours = MAPPED_TABLES[table_name].columns
     history = table_name == "voters"
     same = [c for c in there if c in ours or (history and is_history(c))]
     return {c: ColumnSource(column=c) for c in same}
@@ -385,7 +388,7 @@ def require_columns(
             raise TableError(
                 _missing_column(source, key, column, there, table_name, file)
             )
-    ours = RAW_TABLES[table_name].columns
+    ours = MAPPED_TABLES[table_name].columns
     for name in source.columns:
         if name not in ours and not (table_name == "voters" and is_history(name)):
             near = get_close_matches(name, list(ours), n=1)
@@ -438,7 +441,7 @@ def _our_columns(
     source: TableSource, table_name: str
 ) -> Iterable[tuple[str, Kind | None, ColumnSource]]:
     """Name, kind (unknown for provider columns) and origin of every column of ours."""
-    ours = RAW_TABLES[table_name].columns
+    ours = MAPPED_TABLES[table_name].columns
     for name, origin in source.columns.items():
         yield name, "number" if is_history(name) else _kind(ours[name]), origin
     for key, origin in source.history.items():
@@ -608,7 +611,7 @@ def _time_expected(time_format: str | None) -> str:
 
 def _with_defaults(frame: pd.DataFrame, table_name: str) -> pd.DataFrame:
     """One block where none is named, and no value where one may be missing."""
-    ours = RAW_TABLES[table_name].columns
+    ours = MAPPED_TABLES[table_name].columns
     if "block" in ours and "block" not in frame:
         frame["block"] = pd.Series(ALL_BLOCKS, index=frame.index, dtype="str")
     for name, column in ours.items():
@@ -655,7 +658,7 @@ def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def masked(faults: pd.DataFrame, table_name: str) -> pd.DataFrame:
     """The faults, without the values of identifying columns."""
-    identifying = list(identifying_columns(RAW_TABLES[table_name]))
+    identifying = list(identifying_columns(MAPPED_TABLES[table_name]))
     if faults.empty:
         return faults
     hidden = faults["column"].isin(identifying) & faults["value"].notna()

@@ -338,3 +338,66 @@ def test_a_draft_loads_once_it_is_filled_in(tmp_path: Path) -> None:
     campaign = parse_campaign("\n".join(filled))
     assert set(campaign.tables["voters"].columns) == {"voter_id", "age"}
     assert set(campaign.tables["voters"].history) == {"2008-11-04 general"}
+
+
+# --- who may be linked ----------------------------------------------------------------
+
+LINK = f"""
+[link]
+bases = ["consent"]
+
+[link.voters]
+path = "identities.csv"
+{TERMS}"""
+PROVIDER = f"""
+[providers.acme]
+join = "linked"
+
+[providers.acme.table]
+path = "acme.csv"
+observed_on = 2012-08-01
+{TERMS}"""
+
+
+def test_nobody_is_linked_where_nothing_is_declared() -> None:
+    assert parse_campaign(TEXT).link is None
+    declared = parse_campaign(TEXT + LINK).link
+    assert declared is not None
+    assert declared.bases == ["consent"]
+    assert declared.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('bases = ["consent"]', 'bases = ["public_register"]', r"\[link\].bases"),
+        ('bases = ["consent"]', "bases = []", r"\[link\].bases"),
+        (
+            'bases = ["consent"]', 'bases = ["consent"]\nthreshold = 0.3',
+            r"\[link\].threshold",
+        ),
+        ('bases = ["consent"]', "", "expected the key 'bases'"),
+    ],
+)  # fmt: skip
+def test_a_link_without_a_basis_or_more_likely_wrong_is_refused(
+    old: str, new: str, told: str
+) -> None:
+    with pytest.raises(CampaignError, match=told):
+        parse_campaign(TEXT + LINK.replace(old, new))
+
+
+def test_a_provider_is_dated_and_finds_people_only_where_identities_are() -> None:
+    assert parse_campaign(TEXT + LINK + PROVIDER).providers["acme"].join == "linked"
+    with pytest.raises(CampaignError, match=r"expected a section \[link\]"):
+        parse_campaign(TEXT + PROVIDER)
+    undated = PROVIDER.replace("observed_on = 2012-08-01\n", "")
+    with pytest.raises(CampaignError, match=r"expected table\.observed_on"):
+        parse_campaign(TEXT + LINK + undated)
+
+
+def test_a_providers_columns_are_features_only_where_its_terms_say_so() -> None:
+    columns = ["age", "provider__acme__income"]
+    refused = parse_campaign(TEXT + LINK + PROVIDER)
+    assert feature_columns(refused, columns) == ["age"]
+    named = PROVIDER.replace('permitted_use = "u"', 'permitted_use = "features"')
+    assert feature_columns(parse_campaign(TEXT + LINK + named), columns) == columns

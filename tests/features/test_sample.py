@@ -1,6 +1,7 @@
 """The simulated campaign keeps the truth that it declares."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -391,6 +392,7 @@ def test_writing_keeps_every_frame_and_replaces_the_folder_as_a_whole(
         "truth": sample.truth,
         "truth_channels": sample.channels,
         "truth_links": sample.links,
+        "identities": sample.identities,
     }
     assert set(written) == set(sample.tables) | set(frames)
     for name, frame in (sample.tables | frames).items():
@@ -402,7 +404,7 @@ def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = write_sample(sample, tmp_path / "raw")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     unwritable = pd.DataFrame({"value": [object()]})
-    broken = Sample({"voters": unwritable}, sample.truth, sample.channels, sample.links)
+    broken = replace(sample, tables={"voters": unwritable})
     with pytest.raises(Exception, match="object"):
         write_sample(broken, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -418,3 +420,38 @@ def test_the_campaign_declares_the_columns_that_the_voter_file_has(
     assert set(declared["tables"]) == set(sample.tables)
     assert "church_member" in declared["features"]["special_categories"]
     assert "church_member" not in declared["features"]["columns"]
+
+
+def test_identities_are_of_the_voters_and_of_who_reacted(sample: Sample) -> None:
+    """They are drawn last: the tables are what they were before there were any."""
+    identities = sample.identities.set_index("voter_id")
+    assert identities.index.tolist() == sample.tables["voters"]["voter_id"].tolist()
+    assert "identities" not in sample.tables
+    reactions = sample.tables["reactions"]
+    who = reactions.merge(sample.links, on="reaction_id").dropna(subset=["voter_id"])
+    named = who["name"].str.split().str[-1]
+    on_file = who["voter_id"].map(identities["last_name"])
+    # a tenth are known by a name of their own, and some are mistyped
+    assert 0.8 < (named == on_file).mean() < 1.0
+    assert 0.3 < reactions["basis"].isna().mean() < 0.5
+    per_person = reactions.groupby("person")["basis"].nunique(dropna=False)
+    assert (per_person == 1).all()
+
+
+def test_early_reactions_come_after_the_others_in_the_table_and_before_the_test() -> (
+    None
+):
+    plain = simulate(n_voters=2_000, seed=3)
+    more = simulate(n_voters=2_000, seed=3, early_reactions=True)
+    n = len(plain.tables["reactions"])
+    assert_frame_equal(more.tables["reactions"].head(n), plain.tables["reactions"])
+    assert_frame_equal(more.identities, plain.identities)
+    early = more.tables["reactions"].tail(-n)
+    first = plain.tables["deliveries"]["sent_on"].min()
+    assert len(early) > 50
+    assert (early["reacted_at"] < first).all()
+    # the same people: one voter and one profile to a pseudonym
+    who = more.tables["reactions"].merge(more.links, on="reaction_id")
+    assert who.groupby("person")["voter_id"].nunique(dropna=False).max() == 1
+    assert who.groupby("person")["name"].nunique().max() == 1
+    assert set(early["person"]) <= set(plain.tables["reactions"]["person"])

@@ -16,7 +16,12 @@ from features.training_set import (
 )
 from features.voter import Encoding
 from training.boosting import binned
-from training.effects import Ground, lay_ground
+from training.effects import (
+    Ground,
+    average_effects,
+    doubly_robust_scores,
+    lay_ground,
+)
 from training.gbm import calibrate, prepare
 from training.heterogeneity import lift_groups
 from training.judge import Market, judge_halves
@@ -250,6 +255,74 @@ def test_answers_of_another_block_are_not_the_pool() -> None:
     np.testing.assert_allclose(found, [-1.0, 2.0, 9.0, 12.0])
 
 
+LINK_CHECKED = 400
+"""Links whose truth is known, from which the share of right ones is estimated."""
+
+
+def linked_with_estimated_chance(
+    planted: Callable, seed: int
+) -> tuple[MessageTest, MessageTest, float]:
+    """A tenth of 24,000 answers is somebody else's; p is known from 400 links alone.
+
+    Message 0 is worth 8 to everybody. As corrected with the estimated p, and the same
+    without saying how well p is known.
+    """
+    rng = np.random.default_rng(seed)
+    test, _ = planted(
+        rng, n_households=12_000, size=1, control=0.5, noise=1.0,
+        lift=lambda X: np.full((len(X), 1), 8.0),
+    )  # fmt: skip
+    wrong = rng.random(len(test.Y)) < WRONG
+    came = np.where(wrong, rng.permutation(test.Y), test.Y)
+    p = 1 - rng.binomial(LINK_CHECKED, WRONG) / LINK_CHECKED
+    error = np.sqrt(p * (1 - p) / LINK_CHECKED) / p
+    rows = pd.DataFrame({"experiment_id": "e", "block": "all", "y": came})
+    corrected = linked_outcome(rows, pd.Series(np.full(len(came), p))).to_numpy()
+    ours = replace(test, Y=corrected, link_error=float(error))
+    return ours, replace(ours, link_error=0.0), 8.0
+
+
+def test_intervals_of_linked_lifts_cover_though_the_chance_is_an_estimate(
+    planted: Callable,
+) -> None:
+    """20 samples: 95 % cover; not saying how well p is known covers about half."""
+    ours, bare = [], []
+    for seed in range(20):
+        told, untold, truth = linked_with_estimated_chance(planted, seed)
+        found, narrow = plain_effect(told), plain_effect(untold)
+        ours.append(found.low < truth < found.high)
+        bare.append(narrow.low < truth < narrow.high)
+    assert sum(ours) >= 17
+    assert sum(bare) <= 15
+
+
+def plain_effect(test: MessageTest) -> Interval:
+    """The average effect with the response left out: its mean alone predicts it."""
+    response = np.full(len(test.Y), test.Y.mean())
+    scores = doubly_robust_scores(test, response, None)
+    issue_of = dict.fromkeys(test.messages, "issue")
+    return average_effects(test, scores, issue_of).intervals(shrunken=False)[0]
+
+
+def test_the_error_of_links_widens_the_lift_of_every_voter(
+    planted: Callable, small_trees: dict
+) -> None:
+    """An effect of 8 known to a tenth: no interval is narrower than ± 1.96 × .8."""
+    test, _ = planted(
+        np.random.default_rng(1), n_households=2_000, size=1,
+        lift=lambda X: np.full((len(X), 1), 8.0),
+    )  # fmt: skip
+    issue_of = dict.fromkeys(test.messages, "issue")
+    for error, least in ((0.0, 0.0), (0.1, 2 * 1.96 * 0.8 * 0.95)):
+        seen = replace(test, link_error=error)
+        prepared = prepare(seen, [], issue_of, seed=1)
+        found = fit_lift(prepared, {**small_trees, "model": "gbm"}, seed=1)
+        lifts = found.predict(test.X, test.unit_id)
+        width = 2 * 1.96 * lifts.se[:, 0]
+        assert width.min() >= least
+    assert width.min() > 0
+
+
 # --- from the tables ------------------------------------------------------------------
 
 
@@ -291,3 +364,14 @@ def test_weights_reach_the_test_and_who_did_not_answer_stands_for_nobody(
     np.testing.assert_array_equal(some.weight, test.weight[:10])
     silent = made(tables | {"responses": weighted}, absent="zero")
     assert (silent.rows["weight"] > 0).all()
+
+
+def test_the_error_of_a_link_reaches_the_test(tables) -> None:
+    answers = tables["responses"].assign(link_probability=0.8, link_probability_se=0.04)
+    found = made(tables | {"responses": check(RESPONSES, answers)})
+    (test,) = message_tests(found, Encoding.fit(found.features)).values()
+    assert test.link_error == pytest.approx(0.05)
+    assert test.take(np.arange(10)).link_error == test.link_error
+    plain = made(tables)
+    (bare,) = message_tests(plain, Encoding.fit(plain.features)).values()
+    assert bare.link_error == 0.0

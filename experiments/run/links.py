@@ -1,0 +1,82 @@
+"""Reactions → who of them is a voter, and nothing of all others but groups."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.run.context import Run
+from experiments.spec import data_dir
+from features.ingest import Folders, Identities, read_identities
+from features.link import Linked, link_reactors
+from features.link.persons import (
+    aggregate_reactions,
+    has_basis,
+    kept_events,
+    linkable,
+)
+from features.linked import with_linked_reactions
+from features.tables import LINKS, REACTION_GROUPS, REACTIONS, check
+
+
+def identities(run: Run, raw_dir: Path | None) -> Identities | None:
+    """Who the voters are, where the campaign declares it; never written anywhere."""
+    declared = run.campaign.link
+    if declared is None:
+        return None
+    folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
+    return read_identities(declared.voters, folders)
+
+
+def write_links(
+    run: Run, tables: Mapping[str, pd.DataFrame], known: Identities | None
+) -> pd.DataFrame:
+    """Link who may be linked; write links, groups and the events without persons.
+
+    Args:
+        run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
+            `tables/reactions.parquet`; no link is written where none is declared.
+        tables: Checked tables.
+        known: From `identities`.
+
+    Returns:
+        The voters, with what linked people reacted to before the first delivery.
+    """
+    declared, reactions = run.campaign.link, tables["reactions"]
+    bases = [] if declared is None else list(declared.bases)
+    others = reactions[~has_basis(reactions, bases)]
+    groups = aggregate_reactions(others, year=run.campaign.campaign.as_of.year)
+    run.write("reaction_groups", check(REACTION_GROUPS, groups))
+    if known is None:
+        bare = kept_events(reactions, bases, [])
+        run.write("tables/reactions", check(REACTIONS, bare))
+        return tables["voters"]
+    found = _linked(run, tables, known)
+    run.write("links", check(LINKS, found.links))
+    run.write_json("links", found.summary.to_json() | {"identities": known.report})
+    linked = found.links["reaction_person"].tolist()
+    bare = kept_events(reactions, bases, linked)
+    run.write("tables/reactions", check(REACTIONS, bare))
+    return with_linked_reactions(
+        tables["voters"],
+        bare,
+        found.links,
+        tables["messages"].set_index("message_id")["issue"],
+        as_of=tables["deliveries"]["sent_on"].min().normalize(),
+    )
+
+
+def _linked(run: Run, tables: Mapping[str, pd.DataFrame], known: Identities) -> Linked:
+    declared = run.campaign.link
+    assert declared is not None  # identities come from the same section
+    run.tell("linking", 0, 0)
+    people = known.frame
+    of_file = people[people["voter_id"].isin(tables["voters"]["voter_id"])]
+    return link_reactors(
+        linkable(tables["reactions"], list(declared.bases)),
+        of_file,
+        fields=declared.columns or None,
+        rules=[tuple(rule) for rule in declared.rules],
+        threshold=declared.threshold,
+        seed=run.campaign.campaign.seed,
+    )
