@@ -41,6 +41,7 @@ from features.ingest.mapping import (
     map_with_faults,
     wanted_columns,
 )
+from features.keys import NOBODY, Never
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
 from serving.eligible import eligibility
@@ -367,6 +368,7 @@ class Endpoint:
         version: version.json of the bundle.
         reader: Of requests' rows.
         terms: By audience.
+        never: Who is held out wherever they live now, and who is forgotten.
     """
 
     model: CampaignModel
@@ -374,6 +376,7 @@ class Endpoint:
     version: Mapping[str, str]
     reader: VoterReader
     terms: Mapping[str, Terms]
+    never: Never = NOBODY
 
     @classmethod
     def load(cls, bundle: Path) -> "Endpoint":
@@ -393,7 +396,8 @@ class Endpoint:
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
         reader = VoterReader.of(model.reader.mapping)
-        return cls(model, plan, version, reader, terms)
+        never = Never.from_json(plan.get("never"))
+        return cls(model, plan, version, reader, terms, never)
 
     def describe(self) -> Json:
         """Which version answers, and what it knows."""
@@ -521,7 +525,7 @@ class Endpoint:
     ) -> list[Json]:
         unit = household(voters) if terms.by_household else voters["voter_id"]
         unit_id = unit.to_numpy(dtype=object)
-        held = self._held_out(unit_id)
+        held = self._held_out(unit_id) | self.never.holds(voters["voter_id"])
         offers = self._offers(voters, terms, request)
         choice = _choices(offers, terms, pd.factorize(unit_id)[0])
         return [

@@ -10,6 +10,7 @@ import pandas as pd
 
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
+from experiments.run.persons import Known, known_persons
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
@@ -25,7 +26,8 @@ N_EXAMPLE_FROM = 2_000
 
 def stage_ingest(run: Run) -> None:
     """Raw files → checked tables and quarantine."""
-    raw_dir = _simulated(run)
+    persons = known_persons(run.home)
+    raw_dir = _simulated(run, persons)
     campaign = run.campaign
     found = ingest(
         campaign.tables,
@@ -35,6 +37,7 @@ def stage_ingest(run: Run) -> None:
         data_dir=data_dir(),
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
+        persons=persons.of_ingest(),
     )
     for name, frame in found.tables.items():
         run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
@@ -42,14 +45,20 @@ def stage_ingest(run: Run) -> None:
         voters, scores = found.tables["voters"], found.tables["partner_scores"]
         run.write("tables/voters", check(VOTERS, with_partner_scores(voters, scores)))
     run.write("quarantine", check(QUARANTINE, found.quarantine))
+    run.write("quarantined_voters", found.quarantined_voters)
     run.write_json("ingest", found.report)
     mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
     run.write_json("voters_mapping", mapping)
     run.write("example", _example(campaign, found.sources["voters"], raw_dir))
+    observed_on = campaign.tables["voters"].observed_on
+    snapshot = persons.remember(
+        found.tables["voters"], found.former, observed_on=str(observed_on)
+    )
     run.note(
         run_id=run.run_id,
         campaign=campaign.campaign.name,
         seed=campaign.campaign.seed,
+        snapshot=snapshot,
         versions=environment(),
         git_commit=git_commit(),
         data_hash=_data_hash(campaign, found.report),
@@ -58,7 +67,7 @@ def stage_ingest(run: Run) -> None:
     )
 
 
-def _simulated(run: Run) -> Path | None:
+def _simulated(run: Run, persons: Known) -> Path | None:
     """Folder of the simulated tables, drawn once for each declaration of them."""
     declared = run.campaign.simulate
     if declared is None:
@@ -67,7 +76,10 @@ def _simulated(run: Run) -> Path | None:
     stamp = folder / "simulated.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
         run.tell("simulating", 0, 0)
-        write_sample(simulate(**wanted), folder)
+        drawn = simulate(**wanted)
+        write_sample(persons.without_forgotten(drawn), folder)
+        # another electorate: nobody of it has been seen before
+        persons.start_again()
         stamp.write_text(json.dumps(wanted))
     return folder
 
