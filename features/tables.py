@@ -132,6 +132,18 @@ VOTERS = _table(
 """People who may be sent something. Also `voted_<yyyymmdd>_<kind>` and any provider
 column the campaign declares. Names and contact details are never mapped in."""
 
+MERGES = _table(
+    "merges",
+    ["voter_id"],
+    {
+        "voter_id": _column(str, "An id that the voter had.", _NOT_EMPTY),
+        "merged_into": _column(str, "The id that stands for it now.", _NOT_EMPTY),
+        "merged_on": _column(TIMESTAMP, "Since when.", nullable=True, required=False),
+    },
+)
+"""Ids that the voter file has merged or renamed: whatever hangs on the former id
+(deliveries, permissions, history, holdout) is read as of the present one."""
+
 MESSAGES = _table(
     "messages",
     ["message_id"],
@@ -526,15 +538,15 @@ AREAS = _table(
 RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     schema.name: schema
     for schema in (
-        VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS, PERMISSIONS, COSTS,
-        PRIORS, PANEL, PARTNER_SCORES,
+        MERGES, VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS,
+        PERMISSIONS, COSTS, PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
 MAPPED_TABLES = RAW_TABLES | {t.name: t for t in (IDENTITIES, PROVIDER_ROWS)}
 """What a mapping can fill: also what is read for matching and never written."""
-FROM_ELSEWHERE = ("priors", "panel", "partner_scores")
-"""Tables of what others estimated, which a campaign may have bought."""
+FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
+"""Tables that others make: ids that were merged, estimates that were bought."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 
 

@@ -390,6 +390,8 @@ def plan_contacts(
     cost: Floats,
     terms: PlanTerms,
     rng: np.random.Generator,
+    *,
+    held_voters: Bools | None = None,
 ) -> Plan:
     """Who gets which message, by which channel, on which day.
 
@@ -402,14 +404,18 @@ def plan_contacts(
         cost: USD of every arm, shape (A,).
         terms: Budget, days, holdout, exploration.
         rng: Exploration and order among equals.
+        held_voters: Who is held out, shape (n_voters,); by `held_out` of the unit
+            without. Persons keep their holdout when they move, so a unit may hold
+            both kinds: those who are held out get nothing, the others decide.
 
     Raises:
         ValueError: If the holdout is not in (0, 1).
     """
-    units, row = np.unique(np.asarray(unit_id, dtype=str), return_inverse=True)
+    if held_voters is None:
+        held_voters = held_out(unit_id, salt=terms.salt, share=terms.holdout_share)
+    units, row, held = _deciding_rows(unit_id, held_voters)
     value, _, _ = pooled_rows(lift, cost, allowed, row)
     reach = contacts_by_row(allowed, row)
-    held = held_out(units.astype(object), salt=terms.salt, share=terms.holdout_share)
     limits = limits_of(
         arms,
         cost,
@@ -446,6 +452,28 @@ def plan_contacts(
     )
     chosen = _restated(option, value, reach, planned, price, left)
     return Plan(contacts, assignments, chosen, limits, share)
+
+
+def _deciding_rows(
+    unit_id: npt.NDArray[np.object_], held_voters: Bools
+) -> tuple[npt.NDArray[np.str_], Ints, Bools]:
+    """Rows that decide as one: a unit, or its two parts where some are held out.
+
+    Returns:
+        Name of every row, row of every voter, and whether a row is held out.
+    """
+    names = np.asarray(unit_id, dtype=str)
+    units, unit = np.unique(names, return_inverse=True)
+    n_held = np.bincount(unit, weights=held_voters)
+    split = (n_held > 0) & (n_held < np.bincount(unit))
+    apart = split[unit] & held_voters
+    if apart.any():
+        names = np.where(apart, np.char.add(names, " (held out)"), names)
+        units, unit = np.unique(names, return_inverse=True)
+    row = unit
+    held = np.zeros(len(units), dtype=bool)
+    held[row[held_voters]] = True
+    return units, row, held
 
 
 def _intended(

@@ -41,6 +41,7 @@ from features.ingest.mapping import (
     map_with_faults,
     wanted_columns,
 )
+from features.keys import NOBODY, Never
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
 from serving import intake, watch
@@ -384,6 +385,7 @@ class Endpoint:
         terms: By audience.
         refused: Channels that voters have withdrawn by a STOP, as of now.
         paused: Asked at every recommendation: message → why it is paused.
+        never: Who is held out wherever they live now, and who is forgotten.
     """
 
     model: CampaignModel
@@ -393,6 +395,7 @@ class Endpoint:
     terms: Mapping[str, Terms]
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]] = _nobody
     paused: Callable[[], Mapping[str, str]] = lambda: NONE_PAUSED
+    never: Never = NOBODY
 
     @classmethod
     def load(cls, bundle: Path) -> "Endpoint":
@@ -412,7 +415,8 @@ class Endpoint:
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
         reader = VoterReader.of(model.reader.mapping)
-        return cls(model, plan, version, reader, terms)
+        never = Never.from_json(plan.get("never"))
+        return cls(model, plan, version, reader, terms, never=never)
 
     def describe(self) -> Json:
         """Which version answers, and what it knows."""
@@ -541,7 +545,7 @@ class Endpoint:
     ) -> list[Json]:
         unit = household(voters) if terms.by_household else voters["voter_id"]
         unit_id = unit.to_numpy(dtype=object)
-        held = self._held_out(unit_id)
+        held = self._held_out(unit_id) | self.never.holds(voters["voter_id"])
         offers = self._offers(voters, terms, request)
         choice = _choices(offers, terms, pd.factorize(unit_id)[0])
         return [

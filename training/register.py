@@ -366,6 +366,14 @@ def champion_version(campaign: str) -> Version | None:
     return Version(name, str(found.version), str(found.run_id), dict(found.tags))
 
 
+def registered_versions(campaign: str) -> list[Version]:
+    """Every registered version of a campaign's model, the oldest first."""
+    name = registered_name(campaign)
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    ordered = sorted(found, key=lambda version: int(version.version))
+    return [Version(name, str(v.version), str(v.run_id), dict(v.tags)) for v in ordered]
+
+
 def earlier_attempts(campaign: str, *, data_hash: str) -> int:
     """How often a promotion of the campaign was tried on other data before.
 

@@ -1,5 +1,6 @@
 """Score and plan: champion → lifts → who is sent what."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from experiments.ledger import open_ledger
 from experiments.run.audience import (
     eligible_voters,
     lowers_turnout,
     spend_per_voter,
 )
-from experiments.run.context import Json, Run
+from experiments.run.context import Json, Run, utc_now
+from experiments.run.persons import (
+    held_voters,
+    known_persons,
+    never_contacted,
+    read_identity,
+)
 from experiments.run.reactions import reactions_told
 from experiments.run.watched import monitor_terms, paused_messages
 from features.tables import ASSIGNMENTS, PLAN, SCORES, check
@@ -75,10 +83,44 @@ def stage_plan(run: Run) -> None:
         "audiences": {name: m.terms for name, m in made.items()},
         "reactions": reactions_told(run),
         "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
+        "never": never_contacted(run.home, assigned).to_json(),
     }
     run.write_json("plan", terms)
-    run.note(plan=told)
+    run.note(plan=told, ledger=_recorded(run, version, contacts, assigned))
     write_bundle(version, terms, run.home / "serving")
+
+
+def _recorded(
+    run: Run, version: Version, contacts: pd.DataFrame, assigned: pd.DataFrame
+) -> Json:
+    """Every assignment in the ledger, with the day of those handed out; its new end."""
+    identity = read_identity(run.home).drop_duplicates("voter_id")
+    person = identity.set_index("voter_id")["person"]
+    keys = known_persons(run.home).keys.keys()
+    days = contacts.set_index("voter_id")["send_on"].dt.strftime("%Y-%m-%d")
+    rows = assigned.assign(
+        person=assigned["voter_id"].map(person), send_on=assigned["voter_id"].map(days)
+    )
+    what = ["role", "message_id", "channel", "propensity", "send_on"]
+    told = rows[what].astype(object).where(rows[what].notna(), None)
+    texts = (json.dumps(row) for row in told.itertuples(index=False, name=None))
+    mine = (keys.get(p, b"") for p in rows["person"])
+    # whom the map does not know, an older run had: an entry that is about nobody
+    named = ((key, text) for key, text in zip(mine, texts, strict=True) if key)
+    head = open_ledger(run.home).append_persons(
+        "assignment",
+        {
+            "run_id": run.run_id,
+            "model": f"{version.name}/{version.version}",
+            "n_assigned": len(assigned),
+            "n_contacts": len(contacts),
+            "holdout_share": run.campaign.plan.holdout_share,
+            "columns": what,
+        },
+        named,
+        at=utc_now(),
+    )
+    return head._asdict()
 
 
 @dataclass(frozen=True)
@@ -134,16 +176,21 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     )
     n_all = len(run.table("voters"))
     budget = spend_per_voter(run, n_all) * len(voters)
+    unit = _deciding_unit(run, voters)
     plan = plan_contacts(
         voters["voter_id"].to_numpy(dtype=object),
-        _deciding_unit(run, voters),
+        unit,
         np.hstack(values),
         allowed.allowed,
         arms,
         cost,
         _terms(run, budget, len(voters) / n_all),
         np.random.default_rng([campaign.campaign.seed, len(voters)]),
-    )
+        held_voters=held_voters(
+            run.home, voters, unit, by_household=_by_household(run),
+            salt=_salt(run), share=campaign.plan.holdout_share,
+        ),
+    )  # fmt: skip
     price = plan.chosen.price @ plan.limits.use
     terms = {
         "experiments": list(who.experiments),

@@ -11,6 +11,7 @@ import pandas as pd
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
 from experiments.run.links import identities, write_links
+from experiments.run.persons import Known, known_persons
 from experiments.run.providers import with_providers
 from experiments.run.reactions import permissions_now
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
@@ -28,7 +29,8 @@ N_EXAMPLE_FROM = 2_000
 
 def stage_ingest(run: Run) -> None:
     """Raw files → checked tables and quarantine."""
-    raw_dir = _simulated(run)
+    persons = known_persons(run.home)
+    raw_dir = _simulated(run, persons)
     campaign = run.campaign
     found = ingest(
         campaign.tables,
@@ -38,6 +40,7 @@ def stage_ingest(run: Run) -> None:
         data_dir=data_dir(),
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
+        persons=persons.of_ingest(),
     )
     for name, frame in found.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
@@ -49,14 +52,20 @@ def stage_ingest(run: Run) -> None:
     if known is not None:
         run.write("tables/permissions", check(PERMISSIONS, known))
     run.write("quarantine", check(QUARANTINE, found.quarantine))
+    run.write("quarantined_voters", found.quarantined_voters)
     run.write_json("ingest", found.report)
     mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
     run.write_json("voters_mapping", mapping)
     run.write("example", _example(campaign, found.sources["voters"], raw_dir))
+    observed_on = campaign.tables["voters"].observed_on
+    snapshot = persons.remember(
+        found.tables["voters"], found.former, observed_on=str(observed_on)
+    )
     run.note(
         run_id=run.run_id,
         campaign=campaign.campaign.name,
         seed=campaign.campaign.seed,
+        snapshot=snapshot,
         versions=environment(),
         git_commit=git_commit(),
         data_hash=_data_hash(campaign, found.report),
@@ -78,7 +87,7 @@ def _with_columns_beside(
     return with_providers(run, voters, known, raw_dir, first_delivery=first)
 
 
-def _simulated(run: Run) -> Path | None:
+def _simulated(run: Run, persons: Known) -> Path | None:
     """Folder of the simulated tables, drawn once for each declaration of them."""
     declared = run.campaign.simulate
     if declared is None:
@@ -87,7 +96,10 @@ def _simulated(run: Run) -> Path | None:
     stamp = folder / "simulated.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
         run.tell("simulating", 0, 0)
-        write_sample(simulate(**wanted), folder)
+        drawn = simulate(**wanted)
+        write_sample(persons.without_forgotten(drawn), folder)
+        # another electorate: nobody of it has been seen before
+        persons.start_again()
         stamp.write_text(json.dumps(wanted))
     return folder
 

@@ -11,10 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow
 import pyarrow.compute
 
+from features.identity import present_ids
 from features.ingest.identities import Identities, read_identities, read_provider_rows
 from features.ingest.mapping import (
     FAULT_COLUMNS,
@@ -62,12 +65,14 @@ __all__ = [
     "Identities",
     "Ingested",
     "Mapped",
+    "Persons",
     "TableSource",
     "file_sha256",
     "history_column",
     "ingest",
     "map_columns",
     "map_with_faults",
+    "mapped_rows",
     "raw_head",
     "read_identities",
     "read_provider_rows",
@@ -82,6 +87,31 @@ MAX_SPLIT_SHARE = 0.05
 # --- from rows to checked tables ------------------------------------------------------
 
 
+def _nobody(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(frame), dtype=bool)
+
+
+def _as_declared(_voters: pd.DataFrame, declared: Mapping[str, str]) -> dict[str, str]:
+    return dict(declared)
+
+
+@dataclass(frozen=True)
+class Persons:
+    """What is known of the persons behind the ids before the files are read.
+
+    Attributes:
+        forgotten: Rows of a table (of any table) that are of somebody who asked to be
+            forgotten, shape (n_rows,): they are dropped and only counted.
+        follow: From the accepted voters and the declared merges to every former id
+            with the present one: rows under the former id become the present one's.
+    """
+
+    forgotten: Callable[[pd.DataFrame], npt.NDArray[np.bool_]] = _nobody
+    follow: Callable[[pd.DataFrame, Mapping[str, str]], Mapping[str, str]] = (
+        _as_declared
+    )
+
+
 @dataclass(frozen=True)
 class Ingested:
     """Checked tables, and what became of every row.
@@ -89,14 +119,18 @@ class Ingested:
     Attributes:
         tables: Canonical tables; an optional one that was not declared is absent.
         quarantine: QUARANTINE table.
-        report: Per table rows_in, accepted, quarantined, reasons, types of provider
-            columns, source, licence, permitted_use, read_from, sha256.
+        quarantined_voters: table, row, voter_id: whose the rows of the quarantine are.
+        former: Former voter id → present one, as the tables were read by.
+        report: Per table rows_in, accepted, quarantined, forgotten, reasons, types of
+            provider columns, source, licence, permitted_use, read_from, sha256.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
     """
 
     tables: dict[str, pd.DataFrame]
     quarantine: pd.DataFrame
+    quarantined_voters: pd.DataFrame
+    former: dict[str, str]
     report: dict[str, dict[str, Any]]
     sources: dict[str, TableSource]
 
@@ -111,12 +145,28 @@ class _Sorted:
     sha256: str
     rows_in: int
     faults: list[pd.DataFrame] = field(default_factory=list)
+    forgotten: int = 0
+    voters: list[pd.Series] = field(default_factory=list)
 
     def set_aside(self, faults: pd.DataFrame) -> None:
         """Take the rows at fault out of the frame."""
         if len(faults):
             self.faults.append(masked(faults, self.name))
-            self.frame = self.frame[~self.frame.index.isin(faults["row"])]
+            at_fault = self.frame.index.isin(faults["row"])
+            if "voter_id" in self.frame:
+                self.voters.append(self.frame.loc[at_fault, "voter_id"].dropna())
+            self.frame = self.frame[~at_fault]
+
+    def quarantined_voters(self) -> pd.DataFrame:
+        """Row and voter_id of every row set aside that names a voter."""
+        whose = pd.concat([pd.Series([], dtype="str"), *self.voters])
+        return pd.DataFrame(
+            {
+                "table": pd.Series(self.name, index=range(len(whose)), dtype="str"),
+                "row": whose.index.astype("int64"),
+                "voter_id": whose.astype("str").to_numpy(),
+            }
+        )
 
     def quarantined(self) -> pd.DataFrame:
         """Every fault, as QUARANTINE has it."""
@@ -137,6 +187,7 @@ def ingest(
     raw_dir: Path | None = None,
     outcome_kind: Literal["binary", "continuous"] = "continuous",
     on_table: Callable[[str], None] = lambda _name: None,
+    persons: Persons | None = None,
 ) -> Ingested:
     """Read, map and check every table of a campaign.
 
@@ -156,6 +207,7 @@ def ingest(
         raw_dir: Folder of generated sample data.
         outcome_kind: A binary outcome is 0 or 1.
         on_table: Called with the name of each table before it is read.
+        persons: Who is forgotten, and which ids became which.
 
     Raises:
         TableError: Naming the table, what was expected, what came, where to mend it.
@@ -166,12 +218,18 @@ def ingest(
         raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
     folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
     read: _ReadTables = {}
+    whose, former = persons or Persons(), dict[str, str]()
     for name in RAW_TABLES:
         if name in sources:
             on_table(name)
-            read[name] = _read_table(name, sources[name], folders)
+            read[name] = _read_table(name, sources[name], folders, whose.forgotten)
+            _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
             _keep_declared(read[name])
+        if name == "merges":
+            former = _declared_merges(read)
+        elif name == "voters":
+            former = dict(whose.follow(read["voters"].frame, former))
     _check_responses(read, outcome, outcome_kind)
     _check_experiments(read)
     _check_costs(read)
@@ -179,11 +237,38 @@ def ingest(
     tables = {name: _checked(table) for name, table in read.items()}
     report = {name: _told(table) for name, table in read.items()}
     faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
-    quarantine = check(QUARANTINE, faults)
-    return Ingested(tables, quarantine, report, {n: t.source for n, t in read.items()})
+    at_fault = pd.concat(
+        [t.quarantined_voters() for t in read.values()], ignore_index=True
+    )
+    return Ingested(
+        tables=tables,
+        quarantine=check(QUARANTINE, faults),
+        quarantined_voters=at_fault,
+        former=former,
+        report=report,
+        sources={name: table.source for name, table in read.items()},
+    )
 
 
-def _read_table(name: str, source: TableSource, folders: Folders) -> _Sorted:
+def mapped_rows(source: TableSource, name: str, folders: Folders) -> pd.DataFrame:
+    """The rows of one table in our columns, checked by nobody.
+
+    Args:
+        source: Where they lie.
+        name: Of the table.
+        folders: What the prefixes of a path stand for.
+    """
+    raw = read_raw(source, name, folders)
+    rows = _belonging(raw.frame, source.where)
+    return map_with_faults(rows, source, name, file=raw.file).frame
+
+
+def _read_table(
+    name: str,
+    source: TableSource,
+    folders: Folders,
+    forgotten: Callable[[pd.DataFrame], npt.NDArray[np.bool_]],
+) -> _Sorted:
     raw = read_raw(source, name, folders)
     rows = _belonging(raw.frame, source.where)
     mapped = map_with_faults(rows, source, name, file=raw.file)
@@ -195,9 +280,55 @@ def _read_table(name: str, source: TableSource, folders: Folders) -> _Sorted:
     types = {extra: _kind_of(frame[extra]) for extra in whole.extra}
     whole = whole.model_copy(update={"types": types}).located(source._lines)
     table = _Sorted(name, whole, frame, raw.sha256, len(frame) + len(raw.broken))
+    dropped = frame.index[forgotten(frame)]
+    table.forgotten, table.frame = len(dropped), frame.drop(index=dropped)
     table.set_aside(raw.broken)
-    table.set_aside(mapped.faults)
+    table.set_aside(mapped.faults[~mapped.faults["row"].isin(dropped)])
     return table
+
+
+def _take_present_ids(table: _Sorted, former: Mapping[str, str]) -> None:
+    """Rows under an id that a voter had become rows of the id that stands for it.
+
+    A voter file may still carry a merged id beside the other: that row is set aside.
+    """
+    if not former or "voter_id" not in table.frame or table.name == "merges":
+        return
+    frame = table.frame
+    old = frame["voter_id"].isin(former)
+    if table.name == "voters":
+        both = old & frame["voter_id"].map(former).isin(frame["voter_id"])
+        reason = "merged into another id of this file"
+        table.set_aside(fault_rows(both, "voter_id", frame["voter_id"], reason))
+        frame, old = table.frame, old[~both]
+    if table.name == "permissions":
+        table.set_aside(_outvoted(frame, old, former))
+        frame = table.frame
+    present = frame["voter_id"].map(former).fillna(frame["voter_id"])
+    table.frame = frame.assign(voter_id=present.astype(frame["voter_id"].dtype))
+
+
+def _outvoted(
+    frame: pd.DataFrame, old: pd.Series, former: Mapping[str, str]
+) -> pd.DataFrame:
+    """Permissions under two ids of one person: a withdrawal under either holds."""
+    present = frame["voter_id"].mask(old, frame["voter_id"].map(former))
+    rows = frame.assign(voter_id=present).sort_values(
+        ["withdrawn_at", "granted_at"], na_position="last", kind="stable"
+    )
+    key = ["voter_id", "channel"]
+    several = rows[rows[key].notna().all(axis=1) & rows.duplicated(key, keep=False)]
+    mixed = several["voter_id"].isin(present[old])
+    over = several[mixed].duplicated(key).reindex(frame.index, fill_value=False)
+    reason = "another permission of the merged voter holds: a withdrawal comes first"
+    return fault_rows(over, "voter_id", frame["voter_id"], reason)
+
+
+def _declared_merges(read: _ReadTables) -> dict[str, str]:
+    if "merges" not in read:
+        return {}
+    rows = read["merges"].frame
+    return present_ids(dict(zip(rows["voter_id"], rows["merged_into"], strict=True)))
 
 
 def _estimated(mapped: Mapped, raw: Raw, strata: pd.Series) -> pd.DataFrame:
@@ -607,15 +738,16 @@ def _checked(table: _Sorted) -> pd.DataFrame:
 def _told(table: _Sorted) -> dict[str, Any]:
     quarantined = int(table.quarantined()["row"].nunique())
     accepted = len(table.frame)
-    if table.rows_in != accepted + quarantined:
+    if table.rows_in != accepted + quarantined + table.forgotten:
         raise TableError(
-            f"table {table.name}: {table.rows_in} rows in, but {accepted} accepted and "
-            f"{quarantined} quarantined"
+            f"table {table.name}: {table.rows_in} rows in, but {accepted} accepted, "
+            f"{quarantined} quarantined and {table.forgotten} forgotten"
         )
     return {
         "rows_in": table.rows_in,
         "accepted": accepted,
         "quarantined": quarantined,
+        "forgotten": table.forgotten,
         "reasons": _reasons(table),
         "types": dict(table.source.types),
         "source": table.source.source,

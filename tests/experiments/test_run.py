@@ -15,9 +15,12 @@ import pandas as pd
 import pytest
 
 import experiments.run as runs
+from experiments.ledger import noted_heads, open_ledger
 from experiments.run import STAGES, Run, latest, run_campaign, run_stage
+from experiments.run.persons import known_persons, read_identity
 from experiments.spec import Campaign, CampaignError, feature_columns, load_campaign
 from features.ingest import file_sha256
+from features.keys import Never
 from features.tables import (
     ASSIGNMENTS,
     FROM_ELSEWHERE,
@@ -121,6 +124,51 @@ def test_plan_assignments_and_holdout_agree(story: Any) -> None:
     assert not held & set(plan["voter_id"])
     sent = assigned.query("message_id != 'control'")
     assert sorted(sent["voter_id"]) == sorted(plan["voter_id"])
+
+
+def test_every_assignment_is_in_the_ledger_and_names_nobody(story: Any) -> None:
+    assigned, home = story.run.read("assignments"), story.run.home
+    ledger, noted = open_ledger(home), noted_heads(home)
+    found = ledger.verify(noted)
+    assert (found.fault, found.n_entries, len(noted)) == ("", len(assigned) + 1, 1)
+    assert not VOTER.search((home / "ledger.db").read_bytes())
+    identity = read_identity(home).set_index("voter_id")["person"]
+    keys = known_persons(home).keys.keys()
+    plan = story.run.read("plan").set_index("voter_id")["send_on"]
+    for row in assigned.groupby("role").head(2).itertuples():
+        (entry,) = ledger.of_person([keys[identity[row.voter_id]]])
+        day = plan.get(row.voter_id)
+        told = [row.role, row.message_id, row.channel, row.propensity]
+        assert json.loads(entry.body) == [*told, day and f"{day:%Y-%m-%d}"]
+
+
+def test_the_holdout_follows_persons_to_a_new_house_and_a_new_id(
+    story: Any, again: Again
+) -> None:
+    run = again()
+    for name in ("identity.parquet", "keys.db"):
+        shutil.copy(story.run.home / name, run.home / name)
+    before = run.read("assignments").set_index("voter_id")["role"] == "holdout"
+    voters = run.table("voters")
+    # every tenth moves into the next one's house, every eleventh has another id
+    movers, renamed = voters.index[::10], voters.index[5::11]
+    voters.loc[movers, "household_id"] = (
+        voters["household_id"].shift(-1).ffill().loc[movers]
+    )
+    new = {v: f"N{v}" for v in voters.loc[renamed, "voter_id"]}
+    for name in ("voters", "deliveries", "permissions"):
+        table = voters if name == "voters" else run.table(name)
+        moved = table["voter_id"].map(new).fillna(table["voter_id"])
+        run.write(f"tables/{name}", table.assign(voter_id=moved))
+    known = known_persons(run.home)
+    known.remember(run.table("voters"), new, observed_on="2026-08-01")
+    run_stage(run, "plan")
+    after = run.read("assignments").set_index("voter_id")["role"] == "holdout"
+    expected = before.rename(index=new).reindex(after.index)
+    assert (after == expected).all()
+    assert before.sum() > 500
+    never = Never.from_json(told(run.folder, "plan")["never"])
+    assert (never.holds(after.index) == after).all()
 
 
 def test_a_plan_keeps_to_permissions_days_and_capacities(story: Any) -> None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from features.ingest import (
     DataMissing,
     Ingested,
+    Persons,
     TableSource,
     ingest,
     map_columns,
@@ -815,3 +816,100 @@ def test_a_panel_keeps_the_columns_it_shares_with_the_voters(tmp_path: Path) -> 
     assert found.tables["panel"]["age"].tolist() == [40, 40]
     told = reasons(found, "panel")
     assert sorted(row[:2] for row in told) == [(3, "weight"), (4, "message_id")]
+
+
+# --- the persons behind the ids -------------------------------------------------------
+
+
+def merged(*pairs: tuple[str, str], **tables: TableSource) -> dict[str, TableSource]:
+    """A campaign whose voter file says which ids became which."""
+    told = [{"voter_id": old, "merged_into": new} for old, new in pairs]
+    return {**tiny(**tables), "merges": rows(*told)}
+
+
+def test_what_hangs_on_a_former_id_is_read_as_of_the_present_one(
+    tmp_path: Path,
+) -> None:
+    given = changed(merged(("old2", "v2"), ("older2", "old2")), "deliveries", 2,
+                    voter_id="older2")  # fmt: skip
+    given = changed(given, "responses", 2, voter_id="old2")
+    found = taken(given, tmp_path)
+    assert found.quarantine.empty
+    assert found.former == {"old2": "v2", "older2": "v2"}
+    for table in ("deliveries", "responses"):
+        assert list(found.tables[table]["voter_id"]) == ["v0", "v1", "v2", "v3"]
+
+
+def test_without_the_merge_the_former_id_is_unknown(tmp_path: Path) -> None:
+    given = changed(tiny(), "deliveries", 2, voter_id="old2")
+    assert reasons(taken(given, tmp_path), "deliveries") == [
+        (3, "voter_id", "unknown voter: expected one of the table voters")
+    ]
+
+
+def test_a_voter_under_a_former_id_alone_gets_the_present_one(tmp_path: Path) -> None:
+    given = changed(merged(("v2", "w2")), "voters", 2, voter_id="v2")
+    found = taken(given, tmp_path)
+    assert list(found.tables["voters"]["voter_id"]) == ["v0", "v1", "w2", "v3"]
+    assert list(found.tables["responses"]["voter_id"]) == ["v0", "v1", "w2", "v3"]
+
+
+def test_a_merged_id_that_the_file_still_holds_is_set_aside(tmp_path: Path) -> None:
+    found = taken(added(merged(("old", "v2")), "voters", 2, voter_id="old"), tmp_path)
+    assert reasons(found, "voters") == [
+        (5, "voter_id", "merged into another id of this file")
+    ]
+    assert list(found.tables["voters"]["voter_id"]) == ["v0", "v1", "v2", "v3"]
+
+
+@pytest.mark.parametrize("withdrawn_under", ["old2", "v2"])
+def test_a_withdrawal_under_either_id_of_a_merged_voter_holds(
+    withdrawn_under: str, tmp_path: Path
+) -> None:
+    def permission(voter: str, channel: str) -> dict[str, Any]:
+        told = {
+            "voter_id": voter, "channel": channel, "basis": "consent",
+            "granted_at": date(2011, 1, 1), "withdrawn_at": date(2012, 1, 1),
+        }  # fmt: skip
+        if voter != withdrawn_under:
+            del told["withdrawn_at"]
+        return told
+
+    given = merged(("old2", "v2")) | {
+        "permissions": rows(
+            permission("old2", "sms"), permission("v2", "sms"),
+            permission("old2", "email"), permission("v0", "sms"),
+        )
+    }  # fmt: skip
+    found = taken(given, tmp_path)
+    table = found.tables["permissions"].set_index(["voter_id", "channel"])
+    assert len(table) == 3
+    assert table.loc[("v2", "sms"), "withdrawn_at"] == pd.Timestamp("2012-01-01")
+    told = found.report["permissions"]
+    assert (told["rows_in"], told["accepted"], told["quarantined"]) == (4, 3, 1)
+
+
+def test_forgotten_rows_are_counted_and_named_nowhere(tmp_path: Path) -> None:
+    def is_v2(frame: pd.DataFrame) -> Any:
+        if "voter_id" not in frame:
+            return np.zeros(len(frame), dtype=bool)
+        return (frame["voter_id"] == "v2").to_numpy()
+
+    given = changed(tiny(), "voters", 2, age=430)
+    found = taken(given, tmp_path, persons=Persons(forgotten=is_v2))
+    for name in ("voters", "deliveries", "responses"):
+        told = found.report[name]
+        assert (told["rows_in"], told["accepted"], told["quarantined"]) == (4, 3, 0)
+        assert told["forgotten"] == 1
+        assert "v2" not in set(found.tables[name]["voter_id"])
+    assert found.quarantine.empty
+    assert "v2" not in str(found.report)
+
+
+def test_the_quarantine_knows_whose_its_rows_are(tmp_path: Path) -> None:
+    given = changed(tiny(), "voters", 2, age=430)
+    found = taken(given, tmp_path)
+    rows_of = found.quarantined_voters.itertuples(index=False, name=None)
+    assert list(rows_of) == [
+        ("voters", 3, "v2"), ("deliveries", 3, "v2"), ("responses", 3, "v2"),
+    ]  # fmt: skip

@@ -561,3 +561,46 @@ def test_hand_worked_plan_buys_the_two_best_bargains() -> None:
     assert chosen.value == pytest.approx(14.0)
     assert chosen.bound == pytest.approx(14.0)
     assert chosen.price[0] == pytest.approx(4.0)
+
+
+# --- persons who moved ----------------------------------------------------------------
+
+
+def test_who_is_held_out_gets_nothing_wherever_they_live() -> None:
+    # a mover who is held out lives with three who are not, and three who are with one
+    n = 400
+    voter_id = np.array([f"v{i}" for i in range(n)], dtype=object)
+    unit_id = np.array([f"h{i // 4}" for i in range(n)], dtype=object)
+    held = np.arange(n) % 4 == 0
+    held[200:] = np.arange(200) % 4 != 0
+    made = plan_contacts(
+        voter_id, unit_id, np.full((n, len(ARMS)), 5.0),
+        np.ones((n, len(ARMS)), dtype=bool), ARMS, COST,
+        PlanTerms("s", 0.1, 0.05, 1e6, pd.Timestamp("2026-09-08"), 5, {}, None),
+        np.random.default_rng(1), held_voters=held,
+    )  # fmt: skip
+    assigned = made.assignments.set_index("voter_id")
+    assert ((assigned["role"] == "holdout") == held).all()
+    assert not set(made.contacts["voter_id"]) & set(voter_id[held])
+    # the others of a unit still decide as one
+    sent = assigned[~held].groupby(unit_id[~held])["message_id"].nunique()
+    assert (sent == 1).all()
+    assert len(made.contacts) > 150
+
+
+def test_naming_who_the_units_hold_out_changes_no_plan() -> None:
+    rng = np.random.default_rng(3)
+    n = 300
+    unit_id = np.array([f"h{i}" for i in rng.integers(0, 120, n)], dtype=object)
+    given = (
+        np.array([f"v{i}" for i in range(n)], dtype=object), unit_id,
+        rng.normal(1, 1, (n, len(ARMS))), rng.random((n, len(ARMS))) < 0.8, ARMS, COST,
+        PlanTerms("s", 0.2, 0.1, 60.0, pd.Timestamp("2026-09-08"), 5, {}, None),
+    )  # fmt: skip
+    one = plan_contacts(*given, np.random.default_rng(1))
+    two = plan_contacts(
+        *given, np.random.default_rng(1),
+        held_voters=held_out(unit_id, salt="s", share=0.2),
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(one.assignments, two.assignments)
+    pd.testing.assert_frame_equal(one.contacts, two.contacts)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 
 from features.ingest import TableSource
+from features.keys import Never
 from features.training_set import household
 from serving.plan import held_out
 from serving.service import (
@@ -322,6 +324,17 @@ def test_nobody_in_the_holdout_is_ever_recommended_anything(served, server):
     assert len(told) == len(at)
     assert codes(told) == {"holdout"}
     assert all(v["recommendation"] is None for v in told)
+
+
+def test_who_was_held_out_before_a_move_is_recommended_nothing_after_it(served):
+    at = [int(i) for i in np.flatnonzero(~holdout(served))[:300]]
+    where = endpoint(served)
+    would_get = [v for v in advice(where, asked(served, at)) if v["recommendation"]]
+    assert len(would_get) > 50
+    moved = [v["voter_id"] for v in would_get[:40]]
+    told = advice(replace(where, never=Never.of(b"k", moved)), asked(served, at))
+    refused = {v["voter_id"] for v in told if v["reason"] and codes([v]) == {"holdout"}}
+    assert refused == set(moved)
 
 
 def test_the_holdout_is_the_plans_own_by_household_or_by_voter(served):

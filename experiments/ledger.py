@@ -1,0 +1,423 @@
+"""The ledger: an append-only, hash-chained record of what was decided and for whom.
+
+Every entry holds the digest of itself and of the entry before it, so whoever alters,
+removes or inserts one breaks every digest after it. A person stands in it by a
+pseudonym under the person's own key, another in every batch: while the key is there
+the person's entries can be found; once it is destroyed they name nobody and cannot
+even be told to be of one person, and the chain still holds. What an entry says besides
+(message, channel, propensity) is no person's and stays readable.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pandas as pd
+
+Json = dict[str, Any]
+
+LEDGER = "ledger.db"
+VARIABLE = "HUSTINGS_LEDGER"
+"""Address of a PostgreSQL database that keeps the ledgers instead."""
+START = bytes(32)
+"""What stands before the first entry."""
+PSEUDONYM_BYTES = 16
+OPENED = "opened"
+"""Suffix of the kind of an entry that opens a batch about persons."""
+_READ_AT_ONCE = 50_000
+
+
+class LedgerError(ValueError):
+    """The ledger is not what was written; the message names the first fault."""
+
+
+class Entry(NamedTuple):
+    """One row.
+
+    Attributes:
+        seq: From 1, without gaps.
+        at: When, ISO 8601 in UTC.
+        kind: What it tells of.
+        subject: Pseudonym of the person it is about; None for nobody.
+        body: What it says, as JSON.
+        digest: SHA-256 of the digest before it and of all the above.
+    """
+
+    seq: int
+    at: str
+    kind: str
+    subject: bytes | None
+    body: str
+    digest: bytes
+
+
+class Head(NamedTuple):
+    """The end of a ledger: what is kept elsewhere to show that none was cut off."""
+
+    seq: int
+    digest: str
+
+
+class Verified(NamedTuple):
+    """What `verify` found.
+
+    Attributes:
+        n_entries: Entries up to the end, or to the first fault.
+        fault: What is wrong with the first altered entry; empty where nothing is.
+        head: The end of the ledger.
+    """
+
+    n_entries: int
+    fault: str
+    head: Head
+
+
+def digest_of(
+    before: bytes, seq: int, at: str, kind: str, subject: bytes | None, body: str
+) -> bytes:
+    """SHA-256 of an entry and the digest before it.
+
+    Every field goes in with its length, so that no two entries give the same bytes.
+    """
+    named = b"-" if subject is None else b"+" + subject
+    fields = (str(seq).encode(), at.encode(), kind.encode(), named, body.encode())
+    told = b"".join(b"%d:%b" % (len(field), field) for field in fields)
+    return hashlib.sha256(before + told).digest()
+
+
+def pseudonym(person_key: bytes, batch: bytes) -> bytes:
+    """A person's name in one batch: HMAC-SHA256 of the batch under the person's key."""
+    return hmac.digest(person_key, batch, "sha256")[:PSEUDONYM_BYTES]
+
+
+# --- where it is kept -----------------------------------------------------------------
+
+
+class _Store(Protocol):
+    """Rows in the order of seq; append in one transaction that excludes others."""
+
+    def head(self) -> tuple[int, bytes]: ...
+
+    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None: ...
+
+    def after(self, seq: int, limit: int) -> list[Entry]: ...
+
+    def of_kind(self, suffix: str) -> list[Entry]: ...
+
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]: ...
+
+
+_SQLITE = """
+CREATE TABLE IF NOT EXISTS ledger (
+    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, subject BLOB,
+    body TEXT NOT NULL, digest BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS ledger_subject ON ledger (subject);
+CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"""
+_ROW = "seq, at, kind, subject, body, digest"
+
+
+@dataclass(frozen=True)
+class _Sqlite:
+    path: Path
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        try:
+            store.executescript(_SQLITE)
+            yield store
+        finally:
+            store.close()
+
+    def head(self) -> tuple[int, bytes]:
+        if not self.path.exists():
+            return 0, START
+        with self._opened() as store:
+            return _head(store)
+
+    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None:
+        with self._opened() as store:
+            store.execute("PRAGMA synchronous = FULL")
+            store.execute("BEGIN IMMEDIATE")
+            try:
+                entries = follow(*_head(store))
+                store.executemany(
+                    "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", entries
+                )
+            except BaseException:
+                store.execute("ROLLBACK")
+                raise
+            store.execute("COMMIT")
+
+    def after(self, seq: int, limit: int) -> list[Entry]:
+        asked = f"SELECT {_ROW} FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._rows(asked, (seq, limit))
+
+    def of_kind(self, suffix: str) -> list[Entry]:
+        asked = f"SELECT {_ROW} FROM ledger WHERE subject IS NULL AND kind LIKE ?"
+        return self._rows(asked, (f"%{suffix}",))
+
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
+        asked = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
+        return [row for s in subjects for row in self._rows(asked, (s,))]
+
+    def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
+        # who only reads makes no file
+        if not self.path.exists():
+            return []
+        with self._opened() as store:
+            return [Entry(*row) for row in store.execute(asked, values)]
+
+
+def _head(store: sqlite3.Connection) -> tuple[int, bytes]:
+    row = store.execute(
+        "SELECT seq, digest FROM ledger ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    return (0, START) if row is None else (row[0], row[1])
+
+
+_POSTGRES = """
+CREATE TABLE IF NOT EXISTS hustings_ledger (
+    campaign text NOT NULL, seq bigint NOT NULL, at text NOT NULL, kind text NOT NULL,
+    subject bytea, body text NOT NULL, digest bytea NOT NULL,
+    PRIMARY KEY (campaign, seq));
+CREATE INDEX IF NOT EXISTS hustings_ledger_subject
+    ON hustings_ledger (campaign, subject);
+CREATE OR REPLACE FUNCTION hustings_ledger_refuse() RETURNS trigger AS
+    $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$ LANGUAGE plpgsql;
+CREATE OR REPLACE TRIGGER hustings_ledger_keep BEFORE UPDATE OR DELETE
+    ON hustings_ledger FOR EACH ROW EXECUTE FUNCTION hustings_ledger_refuse();
+"""
+_OF_CAMPAIGN = f"SELECT {_ROW} FROM hustings_ledger WHERE campaign = %s"
+
+
+@dataclass(frozen=True)
+class _Postgres:
+    url: str
+    campaign: str
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        import psycopg
+
+        # one transaction, committed at the end of the block
+        with psycopg.connect(self.url, client_encoding="utf8") as store:
+            # whoever comes second waits: there is one head
+            store.execute(
+                "SELECT pg_advisory_xact_lock(hashtext(%s))",
+                (f"hustings-ledger-{self.campaign}",),
+            )
+            (there,) = store.execute(
+                "SELECT to_regclass('hustings_ledger')"
+            ).fetchone() or (None,)
+            if there is None:
+                store.execute(_POSTGRES)
+            yield store
+
+    def head(self) -> tuple[int, bytes]:
+        with self._opened() as store:
+            return self._head(store)
+
+    def _head(self, store: Any) -> tuple[int, bytes]:
+        row = store.execute(
+            f"{_OF_CAMPAIGN} ORDER BY seq DESC LIMIT 1", (self.campaign,)
+        ).fetchone()
+        return (0, START) if row is None else (row[0], bytes(row[5]))
+
+    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None:
+        with self._opened() as store:
+            into = f"COPY hustings_ledger (campaign, {_ROW}) FROM STDIN"
+            entries = follow(*self._head(store))
+            with store.cursor().copy(into) as copy:
+                for entry in entries:
+                    copy.write_row((self.campaign, *entry))
+
+    def after(self, seq: int, limit: int) -> list[Entry]:
+        asked = f"{_OF_CAMPAIGN} AND seq > %s ORDER BY seq LIMIT %s"
+        return self._rows(asked, (self.campaign, seq, limit))
+
+    def of_kind(self, suffix: str) -> list[Entry]:
+        asked = f"{_OF_CAMPAIGN} AND subject IS NULL AND kind LIKE %s ORDER BY seq"
+        return self._rows(asked, (self.campaign, f"%{suffix}"))
+
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
+        asked = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
+        return self._rows(asked, (self.campaign, list(subjects)))
+
+    def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
+        with self._opened() as store:
+            return [
+                Entry(seq, at, kind, None if s is None else bytes(s), body, bytes(d))
+                for seq, at, kind, s, body, d in store.execute(asked, values)
+            ]
+
+
+# --- what is done with it -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger of one campaign; `open_ledger` gives it."""
+
+    store: _Store
+
+    @property
+    def head(self) -> Head:
+        """Its end."""
+        seq, digest = self.store.head()
+        return Head(seq, digest.hex())
+
+    def append(self, kind: str, body: Mapping[str, Any], *, at: pd.Timestamp) -> Head:
+        """One entry about nobody in particular.
+
+        Args:
+            kind: What it tells of.
+            body: What it says; no id, name or address of anybody.
+            at: When.
+        """
+        self.store.extend(
+            lambda seq, before: _chained(seq, before, at, [(kind, None, body)])
+        )
+        return self.head
+
+    def append_persons(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        rows: Iterable[tuple[bytes, str]],
+        *,
+        at: pd.Timestamp,
+    ) -> Head:
+        """A batch: an entry that opens it, and one about each of many persons.
+
+        All of them are there or none.
+
+        Args:
+            kind: What the batch tells of.
+            body: Of the entry that opens it.
+            rows: Key of a person, and what is said as JSON text.
+            at: When.
+        """
+
+        def follow(seq: int, before: bytes) -> Iterator[Entry]:
+            opening = (f"{kind} {OPENED}", None, body)
+            (first,) = _chained(seq, before, at, [opening])
+            yield first
+            persons = ((kind, pseudonym(k, first.digest), told) for k, told in rows)
+            yield from _chained(first.seq, first.digest, at, persons)
+
+        self.store.extend(follow)
+        return self.head
+
+    def of_person(self, person_keys: Iterable[bytes]) -> list[Entry]:
+        """Every entry about a person, found by the person's keys."""
+        keys, batches = list(person_keys), self.store.of_kind(OPENED)
+        names = [pseudonym(key, batch.digest) for key in keys for batch in batches]
+        return sorted(self.store.of_subjects(names)) if names else []
+
+    def verify(self, known: Sequence[Head] = ()) -> Verified:
+        """Walk the chain, and compare it with heads that were kept elsewhere.
+
+        Args:
+            known: Heads that this ledger had.
+        """
+        seq, before = 0, START
+        wanted = {head.seq: head.digest for head in known}
+        while entries := self.store.after(seq, _READ_AT_ONCE):
+            for entry in entries:
+                fault = _fault(entry, seq, before) or _unlike(entry, wanted)
+                if fault:
+                    return Verified(seq, fault, Head(seq, before.hex()))
+                seq, before = entry.seq, entry.digest
+        cut = [head.seq for head in known if head.seq > seq]
+        fault = ""
+        if cut:
+            fault = (
+                f"entry {seq + 1}: expected entries up to {max(cut)}, as a run noted, "
+                "got none: the end was cut off"
+            )
+        return Verified(seq, fault, Head(seq, before.hex()))
+
+
+def _chained(
+    seq: int,
+    before: bytes,
+    at: pd.Timestamp,
+    told: Iterable[tuple[str, bytes | None, Mapping[str, Any] | str]],
+) -> Iterator[Entry]:
+    when = at.isoformat()
+    for kind, subject, said in told:
+        seq += 1
+        text = said if isinstance(said, str) else _canonical(said)
+        digest = digest_of(before, seq, when, kind, subject, text)
+        yield Entry(seq, when, kind, subject, text, digest)
+        before = digest
+
+
+def _canonical(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _fault(entry: Entry, seq: int, before: bytes) -> str:
+    if entry.seq != seq + 1:
+        return f"entry {seq + 1}: expected it after entry {seq}, got {entry.seq}"
+    expected = digest_of(before, *entry[:5])
+    if not hmac.compare_digest(expected, entry.digest):
+        return (
+            f"entry {entry.seq} ({entry.kind}, {entry.at}): its digest does not match: "
+            "it, or its link to the entry before it, was altered"
+        )
+    return ""
+
+
+def _unlike(entry: Entry, wanted: Mapping[int, str]) -> str:
+    noted = wanted.get(entry.seq)
+    if noted is None or noted == entry.digest.hex():
+        return ""
+    return (
+        f"entry {entry.seq} ({entry.kind}, {entry.at}): a run noted another digest: "
+        "the ledger was written anew up to here or further"
+    )
+
+
+def noted_heads(home: Path) -> list[Head]:
+    """Ends of the ledger that the runs of a campaign noted in their run.json."""
+    found = []
+    for path in sorted(home.glob("*/run.json")):
+        noted = json.loads(path.read_text()).get("ledger")
+        if noted:
+            found.append(Head(int(noted["seq"]), str(noted["digest"])))
+    return found
+
+
+def open_ledger(home: Path, url: str = "") -> Ledger:
+    """The ledger of a campaign.
+
+    Args:
+        home: The campaign's folder, which holds it.
+        url: PostgreSQL database that holds it instead; HUSTINGS_LEDGER without.
+
+    Raises:
+        ValueError: If the address is of another kind of database.
+    """
+    address = url or os.environ.get(VARIABLE, "")
+    if not address:
+        return Ledger(_Sqlite(home / LEDGER))
+    if not address.startswith(("postgresql://", "postgres://")):
+        raise ValueError(
+            f"{VARIABLE}: expected an address that begins with postgresql://, got "
+            f"{address.partition(':')[0]!r}"
+        )
+    return Ledger(_Postgres(address, home.name))

@@ -1,0 +1,339 @@
+"""Keys of a campaign and of its persons, and the tombstones of the forgotten.
+
+One small database a campaign: a key of the campaign, a random key for every person,
+and a tombstone for every exact key (id, e-mail, ...) of somebody who asked to be
+forgotten. What names a person in a record that cannot be rewritten does so under the
+person's own key; destroying that key leaves the record and its proof, and nobody named.
+A tombstone is a keyed digest: it recognises the person in the next file and tells
+nobody who it was.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Bools = npt.NDArray[np.bool_]
+Token = Callable[[int], bytes]
+"""So many random bytes."""
+
+KEY_BYTES = 32
+DIGEST_BYTES = 16
+"""128 bits: two people out of a billion meet with a chance of 1e-21."""
+ONLY_ME = 0o600
+
+VOTER, EMAIL, REACTOR, NAME, REGISTRATION = (
+    "voter", "email", "reactor", "name", "registration",
+)  # fmt: skip
+EXACT_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    VOTER: (("voter_id",), ("former_id",), ("first_voter_id",), ("merged_into",)),
+    EMAIL: (("email",), ("email_sha256",)),
+    REACTOR: (("person",), ("reaction_person",)),
+    NAME: (
+        ("name", "birth_year", "postcode"),
+        ("first_name", "last_name", "birth_year", "postcode"),
+    ),
+    REGISTRATION: (("registered_on", "birth_year", "sex", "postcode"),),
+}
+"""Columns whose values, taken together, are exactly one person's."""
+OF_VOTERS = (VOTER, NAME, REGISTRATION)
+"""Keys that count in a row with a voter_id: couples share an e-mail address."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS campaign (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB);
+CREATE TABLE IF NOT EXISTS persons (person TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS tombstones
+    (digest TEXT PRIMARY KEY, kind TEXT NOT NULL, batch TEXT NOT NULL,
+     done INTEGER NOT NULL);
+"""
+
+
+# --- how a value is written before it is compared -------------------------------------
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).strip()
+
+
+def _email(text: str) -> str:
+    """The SHA-256 of an address in lower case; a digest stays as it is."""
+    low = _plain(text).lower()
+    return hashlib.sha256(low.encode()).hexdigest() if "@" in low else low
+
+
+def _words(text: str) -> str:
+    """Words without case and accents, in the order of the alphabet."""
+    bare = unicodedata.normalize("NFKD", text).casefold()
+    letters = "".join(c for c in bare if not unicodedata.combining(c))
+    return " ".join(sorted(re.findall(r"\w+", letters)))
+
+
+def _written(column: str, value: object) -> str:
+    """One value of an exact key, written so that the same is the same."""
+    if isinstance(value, pd.Timestamp):
+        return value.date().isoformat()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    if column in {"email", "email_sha256"}:
+        return _email(text)
+    if column in {"name", "first_name", "last_name"}:
+        return _words(text)
+    return _plain(text).upper() if column == "postcode" else _plain(text)
+
+
+def exact_values(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """The exact key of every row, missing where any of its columns is.
+
+    Args:
+        frame: Rows.
+        columns: One of `EXACT_KEYS`, all of them in the frame.
+    """
+    if len(columns) == 1:
+        codes, distinct = pd.factorize(frame[columns[0]])
+        text = [_written(columns[0], value) for value in distinct]
+        return pd.Series(np.array([*text, None], dtype=object)[codes], frame.index)
+    whole = frame[list(columns)].notna().all(axis=1)
+    few = frame.loc[whole, list(columns)].drop_duplicates()
+    rows = few.itertuples(index=False, name=None)
+    told = [[_written(c, v) for c, v in zip(columns, row, strict=True)] for row in rows]
+    names = [c for c in columns if c in {"first_name", "last_name"}]
+    if names:
+        told = [
+            [_words(" ".join(row[: len(names)])), *row[len(names) :]] for row in told
+        ]
+    keyed = few.assign(exact=["\x1f".join(row) for row in told])
+    found = frame[list(columns)].merge(keyed, on=list(columns), how="left")["exact"]
+    return found.where(whole.to_numpy()).set_axis(frame.index)
+
+
+def keys_of_rows(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """Every kind of exact key that the columns of a table give, row by row."""
+    of_voters = "voter_id" in frame
+    for kind, choices in EXACT_KEYS.items():
+        if of_voters and kind not in OF_VOTERS:
+            continue
+        for columns in choices:
+            if set(columns) <= set(frame.columns):
+                yield kind, exact_values(frame, columns)
+
+
+# --- who is forgotten -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Recognises rows of those who asked to be forgotten.
+
+    Attributes:
+        campaign_key: What tombstones are made with.
+        digests: Of all exact keys.
+        known: Exact keys of a kind, where they are at hand: then no digest is made.
+    """
+
+    campaign_key: bytes
+    digests: frozenset[str]
+    known: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def has(self, kind: str, values: pd.Series) -> Bools:
+        """Whether each exact key is of somebody forgotten, shape (n,)."""
+        if kind in self.known:
+            return values.isin(list(self.known[kind])).to_numpy(dtype=bool)
+        codes, distinct = pd.factorize(values)
+        key = kind_key(self.campaign_key, kind)
+        hit = [_digest(key, str(value)) in self.digests for value in distinct]
+        # a missing value has the code -1 and is nobody's
+        return np.array([*hit, False], dtype=bool)[codes]
+
+    def rows(self, frame: pd.DataFrame) -> Bools:
+        """Which rows of a table are of somebody forgotten, shape (n_rows,)."""
+        found = np.zeros(len(frame), dtype=bool)
+        if self.digests or self.known:
+            for kind, values in keys_of_rows(frame):
+                found |= self.has(kind, values)
+        return found
+
+
+def kind_key(campaign_key: bytes, kind: str) -> bytes:
+    """The key of one kind of digest: who holds it can make no other kind."""
+    return hmac.digest(campaign_key, kind.encode(), "sha256")
+
+
+def _digest(key: bytes, value: str) -> str:
+    return hmac.digest(key, value.encode(), "sha256")[:DIGEST_BYTES].hex()
+
+
+def digests(campaign_key: bytes, kind: str, values: Iterable[str]) -> list[str]:
+    """HMAC-SHA256 of exact keys under the campaign's key, hexadecimal."""
+    key = kind_key(campaign_key, kind)
+    return [_digest(key, _written(f"{kind}_id", value)) for value in values]
+
+
+@dataclass(frozen=True)
+class Never:
+    """Voters who are never contacted, by keyed digest: held out, or forgotten.
+
+    Goes with a plan to wherever it is carried out, without any id.
+
+    Attributes:
+        key: What digests of voter ids are made with.
+        digests: Of the voters.
+    """
+
+    key: bytes = b""
+    digests: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, campaign_key: bytes, voter_ids: Iterable[str]) -> Self:
+        """Some voters of a campaign."""
+        found = frozenset(digests(campaign_key, VOTER, voter_ids))
+        return cls(kind_key(campaign_key, VOTER), found)
+
+    def holds(self, voter_id: Iterable[str]) -> Bools:
+        """Whether each voter is one of them, shape (n_voters,)."""
+        if not self.digests:
+            return np.zeros(len(list(voter_id)), dtype=bool)
+        told = (_written("voter_id", v) for v in voter_id)
+        return np.array([_digest(self.key, v) in self.digests for v in told], bool)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"key": self.key.hex(), "digests": sorted(self.digests)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any] | None) -> Self:
+        """From what `to_json` gave; nobody without."""
+        if stored is None:
+            return cls()
+        return cls(bytes.fromhex(stored["key"]), frozenset(stored["digests"]))
+
+
+NOBODY = Never()
+
+
+# --- the store ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """The keys of one campaign.
+
+    Attributes:
+        path: Database, readable by its owner alone.
+        campaign_key: Of the campaign; made once.
+    """
+
+    path: Path
+    campaign_key: bytes = field(repr=False)
+
+    def add(
+        self, persons: Iterable[str], *, token: Token = secrets.token_bytes
+    ) -> None:
+        """A random key for every person who has none."""
+        rows = [(person, token(KEY_BYTES)) for person in persons]
+        with _opened(self.path) as store:
+            store.executemany("INSERT OR IGNORE INTO persons VALUES (?, ?)", rows)
+
+    def keys(self) -> dict[str, bytes]:
+        """Key of every person who has one, by person."""
+        with _opened(self.path) as store:
+            return dict(store.execute("SELECT person, key FROM persons"))
+
+    def destroy(self, persons: Iterable[str]) -> None:
+        """Destroy keys for good: overwritten in the file, not only let go."""
+        with _opened(self.path) as store:
+            store.executemany(
+                "DELETE FROM persons WHERE person = ?", [(p,) for p in persons]
+            )
+        with _opened(self.path) as store:
+            store.execute("VACUUM")
+
+    def bury(self, found: Iterable[tuple[str, str]], *, batch: str) -> None:
+        """Set tombstones; they hold at once, and the batch is pending until settled.
+
+        Args:
+            found: Kind and exact key.
+            batch: Names the request.
+        """
+        rows = [
+            (_digest(kind_key(self.campaign_key, kind), value), kind, batch)
+            for kind, value in found
+        ]
+        with _opened(self.path) as store:
+            store.executemany(
+                "INSERT INTO tombstones VALUES (?, ?, ?, 0) "
+                "ON CONFLICT (digest) DO UPDATE SET batch = excluded.batch, done = 0",
+                rows,
+            )
+
+    def pending(self) -> list[str]:
+        """Batches that were begun and not finished."""
+        with _opened(self.path) as store:
+            rows = store.execute("SELECT DISTINCT batch FROM tombstones WHERE done = 0")
+            return sorted(batch for (batch,) in rows)
+
+    def settle(self, batch: str) -> None:
+        """Say that nothing of a batch is left anywhere."""
+        with _opened(self.path) as store:
+            store.execute("UPDATE tombstones SET done = 1 WHERE batch = ?", (batch,))
+
+    def forgotten(self, *, batch: str = "", kind: str = "") -> Forgotten:
+        """Everybody forgotten, or those of one batch or kind of key."""
+        with _opened(self.path) as store:
+            rows = store.execute(
+                "SELECT digest FROM tombstones WHERE ? IN ('', batch) "
+                "AND ? IN ('', kind)",
+                (batch, kind),
+            )
+            found = frozenset(digest for (digest,) in rows)
+        return Forgotten(self.campaign_key, found)
+
+
+def open_keys(path: Path, *, token: Token = secrets.token_bytes) -> Keyring:
+    """The keys of a campaign, made where there are none.
+
+    Args:
+        path: Database.
+        token: Makes the campaign's key.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=ONLY_ME)
+    with _opened(path) as store:
+        store.executescript(_SCHEMA)
+        store.execute(
+            "INSERT OR IGNORE INTO campaign VALUES (1, ?)", (token(KEY_BYTES),)
+        )
+        store.commit()
+        ((key,),) = store.execute("SELECT key FROM campaign")
+    return Keyring(path, key)
+
+
+def known_keys(path: Path) -> Keyring | None:
+    """The keys of a campaign, None where it has none yet."""
+    return open_keys(path) if path.exists() else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The store, committed at the end; what is deleted is overwritten."""
+    store = sqlite3.connect(path, timeout=30)
+    try:
+        store.execute("PRAGMA secure_delete = ON")
+        # durable before the caller goes on: a tombstone holds before the first deletion
+        store.execute("PRAGMA synchronous = FULL")
+        with store:
+            yield store
+    finally:
+        store.close()

@@ -1,0 +1,189 @@
+"""The ledger: whatever is altered is named, and a destroyed key names nobody."""
+
+import hashlib
+import hmac
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.ledger import (
+    LEDGER,
+    START,
+    Head,
+    Ledger,
+    noted_heads,
+    open_ledger,
+)
+
+AT = pd.Timestamp("2026-09-01T12:00:00Z")
+KEYS = {f"p{i}": bytes([i]) * 32 for i in range(4)}
+
+
+def filled(ledger: Ledger) -> list[Head]:
+    """Two batches of four persons and an entry about nobody between: 11 entries."""
+    heads = [
+        ledger.append_persons(
+            "assignment", {"run_id": "one"},
+            [(key, json.dumps(["plan", who])) for who, key in KEYS.items()], at=AT,
+        ),
+        ledger.append("note", {"what": "nobody"}, at=AT),
+    ]  # fmt: skip
+    rows = [(key, json.dumps(["explore", who])) for who, key in KEYS.items()]
+    return [*heads, ledger.append_persons("assignment", {"run_id": "two"}, rows, at=AT)]
+
+
+def meddled(home: Path, statement: str) -> None:
+    """What somebody who holds the file can do: take the triggers off and write."""
+    store = sqlite3.connect(home / LEDGER)
+    store.execute("DROP TRIGGER ledger_no_update")
+    store.execute("DROP TRIGGER ledger_no_delete")
+    store.execute(statement)
+    store.commit()
+    store.close()
+
+
+def test_what_was_written_holds(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    heads = filled(ledger)
+    found = ledger.verify(heads)
+    assert (found.n_entries, found.fault) == (11, "")
+    assert found.head == heads[-1] == ledger.head
+
+
+def test_a_digest_is_of_the_one_before_and_of_every_field(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    head = ledger.append("note", {"b": 1, "a": "ü"}, at=AT)
+    told = b'1:1,25:2026-09-01T12:00:00+00:00,4:note,1:-,20:{"a":"\\u00fc","b":1}'
+    fields = b"".join(told.split(b",", 4))
+    assert head == Head(1, hashlib.sha256(START + fields).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("statement", "first"),
+    [
+        ("UPDATE ledger SET body = replace(body, 'plan', 'gone') WHERE seq = 4", 4),
+        ("UPDATE ledger SET at = '2020-01-01' WHERE seq = 2", 2),
+        ("UPDATE ledger SET kind = 'other' WHERE seq = 6", 6),
+        ("UPDATE ledger SET subject = x'00' WHERE seq = 3", 3),
+        ("UPDATE ledger SET subject = NULL WHERE seq = 3", 3),
+        ("UPDATE ledger SET digest = zeroblob(32) WHERE seq = 5", 5),
+        ("DELETE FROM ledger WHERE seq = 7", 7),
+        ("DELETE FROM ledger WHERE seq = 1", 1),
+        ("DELETE FROM ledger WHERE seq > 9", 10),
+        ("INSERT INTO ledger VALUES (12, 'x', 'x', NULL, 'x', zeroblob(32))", 12),
+        (
+            "UPDATE ledger SET body = (SELECT body FROM ledger b WHERE b.seq = "
+            "CASE ledger.seq WHEN 3 THEN 4 ELSE 3 END) WHERE seq IN (3, 4)", 3,
+        ),
+    ],
+)  # fmt: skip
+def test_the_first_altered_entry_is_named(
+    statement: str, first: int, tmp_path: Path
+) -> None:
+    ledger = open_ledger(tmp_path)
+    heads = filled(ledger)
+    meddled(tmp_path, statement)
+    found = ledger.verify(heads)
+    assert found.fault.startswith(f"entry {first}")
+    assert found.n_entries == first - 1
+
+
+def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
+    tmp_path: Path,
+) -> None:
+    heads = filled(open_ledger(tmp_path))
+    (tmp_path / LEDGER).unlink()
+    other = open_ledger(tmp_path)
+    other.append("note", {"what": "somebody"}, at=AT)
+    filled(other)
+    assert other.verify().fault == ""
+    assert "a run noted another digest" in other.verify(heads).fault
+
+
+def test_nothing_can_be_changed_by_mistake(tmp_path: Path) -> None:
+    filled(open_ledger(tmp_path))
+    store = sqlite3.connect(tmp_path / LEDGER)
+    for statement in ("DELETE FROM ledger", "UPDATE ledger SET body = ''"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            store.execute(statement)
+    store.close()
+
+
+def test_a_batch_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    filled(ledger)
+
+    def rows() -> list[tuple[bytes, str]]:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        ledger.append_persons("assignment", {}, (r for r in rows()), at=AT)
+    assert ledger.verify().n_entries == 11
+    assert ledger.head.seq == 11
+
+
+def test_a_person_is_found_by_the_key_and_by_nothing_else(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    filled(ledger)
+    found = ledger.of_person([KEYS["p2"]])
+    assert [json.loads(e.body) for e in found] == [["plan", "p2"], ["explore", "p2"]]
+    assert ledger.of_person([b"another key"]) == []
+    # without the key nobody can tell that two entries are of one person
+    subjects = [e.subject for e in ledger.store.after(0, 100) if e.subject]
+    assert len(set(subjects)) == len(subjects) == 8
+    batch = ledger.store.of_kind("opened")[0].digest
+    expected = hmac.digest(KEYS["p2"], batch, "sha256")[:16]
+    assert found[0].subject == expected
+
+
+def test_heads_are_read_from_the_runs_that_noted_them(tmp_path: Path) -> None:
+    for name, told in (("a", {"ledger": {"seq": 3, "digest": "ff"}}), ("b", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(told))
+    assert noted_heads(tmp_path) == [Head(3, "ff")]
+
+
+def test_another_kind_of_address_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="begins with postgresql://, got 'mysql'"):
+        open_ledger(tmp_path, "mysql://user:secret@host/db")
+
+
+def test_two_hundred_thousand_assignments_take_seconds(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    body = '["plan", "m1", "mail", 0.123456789, "2026-09-08"]'
+    rows = ((i.to_bytes(32, "big"), body) for i in range(40_000))
+    began = time.process_time()
+    ledger.append_persons("assignment", {}, rows, at=AT)
+    appended = time.process_time() - began
+    assert ledger.verify().n_entries == 40_001
+    # a fifth of them; generous, for a machine that does other things too
+    assert appended < 4
+
+
+def test_postgresql_keeps_the_same_chain(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    here = open_ledger(tmp_path / "c")
+    monkeypatch.setenv("HUSTINGS_LEDGER", postgres)
+    there = open_ledger(tmp_path / "c")
+    other = open_ledger(tmp_path / "other")
+    monkeypatch.delenv("HUSTINGS_LEDGER")
+    assert filled(there) == filled(here)
+    other.append("note", {}, at=AT)
+    assert there.verify([here.head]).n_entries == 11
+    assert [e.body for e in there.of_person([KEYS["p1"]])] == [
+        '["plan", "p1"]', '["explore", "p1"]',
+    ]  # fmt: skip
+    with psycopg.connect(postgres) as store, pytest.raises(psycopg.Error):
+        store.execute("DELETE FROM hustings_ledger")
+    with psycopg.connect(postgres) as store:
+        store.execute("ALTER TABLE hustings_ledger DISABLE TRIGGER ALL")
+        store.execute("UPDATE hustings_ledger SET body = '{}' WHERE seq = 6")
+    assert there.verify().fault.startswith("entry 6 (note")
+    assert other.verify().fault == ""

@@ -1,0 +1,128 @@
+"""Keys and tombstones: who is recognised, who is not, and what is left of a key."""
+
+import hashlib
+import hmac
+import stat
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from features.keys import Forgotten, Keyring, digests, known_keys, open_keys
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keyring:
+    numbers: Iterator[int] = count(1)
+
+    def token(n: int) -> bytes:
+        return hashlib.shake_256(str(next(numbers)).encode()).digest(n)
+
+    found = open_keys(tmp_path / "keys.db", token=token)
+    found.add(["p1", "p2"], token=token)
+    return found
+
+
+def test_a_digest_is_the_hmac_that_anybody_with_the_key_can_make() -> None:
+    key = hmac.digest(b"campaign", b"voter", "sha256")
+    expected = hmac.digest(key, b"V001", "sha256")[:16].hex()
+    assert digests(b"campaign", "voter", [" V001 "]) == [expected]
+
+
+def test_keys_are_made_once_and_readable_by_their_owner_alone(keys: Keyring) -> None:
+    before = keys.keys()
+    keys.add(["p1", "p2", "p3"])
+    assert open_keys(keys.path).campaign_key == keys.campaign_key
+    after = keys.keys()
+    assert {p: after[p] for p in before} == before
+    assert len(set(after.values())) == 3
+    assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
+
+
+def test_a_destroyed_key_is_nowhere_in_the_file(keys: Keyring) -> None:
+    gone, stays = keys.keys()["p1"], keys.keys()["p2"]
+    assert gone in keys.path.read_bytes()
+    keys.destroy(["p1"])
+    assert keys.keys() == {"p2": stays}
+    left = b"".join(path.read_bytes() for path in keys.path.parent.iterdir())
+    assert gone not in left
+    assert b"p1" not in left
+
+
+def test_no_key_is_made_by_asking_whether_there_are_any(tmp_path: Path) -> None:
+    assert known_keys(tmp_path / "keys.db") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def rows_of(keys: Keyring, frame: pd.DataFrame) -> list[bool]:
+    return list(keys.forgotten().rows(frame))
+
+
+def test_a_forgotten_id_is_recognised_however_it_is_padded(keys: Keyring) -> None:
+    keys.bury([("voter", "V1")], batch="one")
+    table = pd.DataFrame({"voter_id": ["V1", " V1 ", "V10", "v1", None]})
+    assert rows_of(keys, table) == [True, True, False, False, False]
+
+
+def test_a_reactor_is_recognised_by_address_hash_name_or_pseudonym(
+    keys: Keyring,
+) -> None:
+    address = hashlib.sha256(b"ann@example.org").hexdigest()
+    keys.bury(
+        [("email", address), ("name", "ann lee\x1f1950\x1f48201"), ("reactor", "r7")],
+        batch="one",
+    )
+    emails = pd.DataFrame({"email": ["Ann@Example.org ", "bob@example.org", None]})
+    assert rows_of(keys, emails) == [True, False, False]
+    assert rows_of(keys, pd.DataFrame({"email_sha256": [address]})) == [True]
+    named = pd.DataFrame(
+        {
+            "name": ["Lee, Änn", "Ann Lee", "Ann Lee"],
+            "birth_year": [1950.0, 1950.0, 1951.0],
+            "postcode": ["48201", None, "48201"],
+        }
+    )
+    assert rows_of(keys, named) == [True, False, False]
+    assert rows_of(keys, pd.DataFrame({"person": ["r7", "r8"]})) == [True, False]
+
+
+def test_a_couple_that_shares_an_address_is_not_forgotten_together(
+    keys: Keyring,
+) -> None:
+    keys.bury([("voter", "V1"), ("email", "cafe")], batch="one")
+    table = pd.DataFrame({"voter_id": ["V1", "V2"], "email_sha256": ["cafe", "cafe"]})
+    assert rows_of(keys, table) == [True, False]
+
+
+def test_known_keys_and_digests_recognise_the_same_rows(keys: Keyring) -> None:
+    keys.bury([("voter", "V1"), ("voter", "V3")], batch="one")
+    table = pd.DataFrame({"voter_id": [f"V{i}" for i in range(5)]})
+    by_digest = keys.forgotten()
+    known = Forgotten(
+        by_digest.campaign_key, by_digest.digests, {"voter": frozenset({"V1", "V3"})}
+    )
+    assert list(known.rows(table)) == list(by_digest.rows(table))
+    assert sum(known.rows(table)) == 2
+
+
+def test_a_batch_is_pending_until_it_is_settled_and_holds_all_the_time(
+    keys: Keyring,
+) -> None:
+    table = pd.DataFrame({"voter_id": ["V1"]})
+    assert keys.pending() == []
+    keys.bury([("voter", "V1")], batch="one")
+    assert keys.pending() == ["one"]
+    assert rows_of(keys, table) == [True]
+    keys.settle("one")
+    assert keys.pending() == []
+    assert rows_of(keys, table) == [True]
+
+
+def test_a_tombstone_tells_nobody_who_it_was(keys: Keyring) -> None:
+    keys.bury([("voter", "V-secret-77")], batch="one")
+    left = b"".join(path.read_bytes() for path in keys.path.parent.iterdir())
+    assert b"V-secret-77" not in left
+    other = Forgotten(b"another campaign", keys.forgotten().digests)
+    assert not other.rows(pd.DataFrame({"voter_id": ["V-secret-77"]})).any()
