@@ -23,7 +23,7 @@ from features.link.posterior import person_probability, right_share
 from features.link.score import LEAST_WEIGHT, Scored, score_pairs
 from features.tables import LINKS, TableError, check
 
-__all__ = ["LinkSummary", "Linked", "link_reactors"]
+__all__ = ["KeyCheck", "LinkSummary", "Linked", "link_reactors"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

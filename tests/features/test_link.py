@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from features.ingest import TableSource
-from features.link import Linked, link_reactors, score
+from features.link import KeyCheck, Linked, link_reactors, score
 from features.link.blocking import (
     blocking_rules,
     n_pairs,
@@ -225,6 +225,12 @@ def test_nobody_to_link_makes_no_link(case: Case) -> None:
     found = link_reactors(nobody, case.sample.identities, seed=1)
     assert found.links.empty
     assert found.summary.expected_false == 0
+
+
+def test_the_error_of_a_probability_is_its_miss_and_its_noise_together() -> None:
+    """Missed by .03 with a standard error of .04: .05 together, of .9."""
+    found = KeyCheck(n=100, expected=0.9, found=0.93, se=0.04)
+    assert found.relative_error == pytest.approx(0.05 / 0.9)
 
 
 # --- guardrails -----------------------------------------------------------------------
