@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,7 @@ from pydantic import (
 
 from features.ingest import TableSource
 from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
+from features.post import FLOOR
 from features.tables import RAW_TABLES, REQUIRED_TABLES, VOTERS, identifying_columns
 
 PROJECT = Path(__file__).parents[1]
@@ -217,6 +219,43 @@ class ChampionSection(_Section):
     max_age_days: _Positive | None = None
 
 
+class ReactionsSection(_Section):
+    """`[reactions]`: how reactions are taken in as they come.
+
+    Attributes:
+        store: `postgresql://host/name`; a file beside the runs without.
+        kinds: Kind → good, bad or neutral, over `features.reaction.VALENCE`.
+        keep_text: Whether the texts of replies are kept.
+        area: Places of the campaign; a state or county begins with one of them.
+        posts: Post on a platform → the campaign's message that it is.
+        issue_floor: Confidence below which a post is given no issue.
+        columns: Of a page's export, ours → theirs, over `features.insights.NAMES`.
+        counts: Of a page's export, their column → kind.
+    """
+
+    store: str | None = None
+    kinds: dict[str, Literal["good", "bad", "neutral"]] = {}
+    keep_text: bool = False
+    area: list[_Text] = []
+    posts: dict[str, _Text] = {}
+    issue_floor: _Chance = FLOOR
+    columns: dict[str, _Text] = {}
+    counts: dict[str, _Text] = {}
+
+    @model_validator(mode="after")
+    def _a_database(self) -> Self:
+        if self.store is None:
+            return self
+        if not self.store.startswith("postgresql://"):
+            raise ValueError('expected store = "postgresql://host/name"')
+        if urlsplit(self.store).password is not None:
+            raise ValueError(
+                "expected no password in the address, which is kept with the campaign; "
+                "give it by PGPASSWORD or a password file"
+            )
+        return self
+
+
 class AlertsSection(_Section):
     """`[monitor.alerts]`: who is told of an alarm; secrets come from the environment.
 
@@ -301,6 +340,7 @@ class Campaign(_Section):
     tables: dict[str, TableSource]
     experiments: dict[str, ExperimentSection] = {}
     champion: ChampionSection = ChampionSection()
+    reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
     simulate: SimulateSection | None = None
 

@@ -20,7 +20,7 @@ PACKAGES = ("features", "training", "serving")
 """Of this repository, what answers a request; the experiments stay at home."""
 LIBRARIES = (
     "bentoml", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy",
-    "safetensors", "starlette",
+    "safetensors", "sqlalchemy", "starlette",
 )  # fmt: skip
 SERVICE = "serving.service:Hustings"
 

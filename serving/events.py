@@ -191,15 +191,15 @@ class Events:
         return group
 
     def _write(self, group: list[_Waiting]) -> None:
-        receipts = []
         try:
             with self.engine.begin() as connection:
                 _take_turn(connection)
                 receipts = [_insert(connection, waiting.batch) for waiting in group]
-        except sa.exc.SQLAlchemyError as failure:
+        except Exception as failure:
+            # of those who wait, nobody may think that it was kept
             for waiting in group:
                 waiting.failure = failure
-            return
+            raise
         for waiting, receipt in zip(group, receipts, strict=True):
             waiting.receipt = receipt
 
@@ -367,6 +367,7 @@ def _sqlite(path: Path) -> sa.Engine:
         sa.URL.create("sqlite", database=str(path)),
         # the driver begins no transaction of its own: `_take_turn` does
         connect_args={"timeout": BUSY_S, "isolation_level": None},
+        hide_parameters=True,
     )
     sa.event.listen(engine, "connect", _durable)
     return engine
@@ -385,8 +386,12 @@ def _postgresql(address: str) -> sa.Engine:
         raise ModuleNotFoundError(
             "a store in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
         ) from None
-    options = {"options": "-c synchronous_commit=on", "client_encoding": "utf8"}
-    return sa.create_engine(address, connect_args=options, pool_pre_ping=True)
+    return sa.create_engine(
+        address,
+        connect_args={"options": "-c synchronous_commit=on", "client_encoding": "utf8"},
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
 
 
 # --- rows → frames --------------------------------------------------------------------

@@ -10,7 +10,7 @@ import hmac
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -43,7 +43,7 @@ from features.ingest.mapping import (
 )
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
-from serving import watch
+from serving import intake, watch
 from serving.eligible import NONE_PAUSED, eligibility
 from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
@@ -367,6 +367,11 @@ class Offers:
     refused: Mapping[str, Mapping[str, Bools]]
 
 
+def _nobody(_voter_ids: Sequence[str]) -> Mapping[str, Collection[str]]:
+    """Nobody has withdrawn anything."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """An exact model version with the current plan's terms.
@@ -377,6 +382,7 @@ class Endpoint:
         version: version.json of the bundle.
         reader: Of requests' rows.
         terms: By audience.
+        refused: Channels that voters have withdrawn by a STOP, as of now.
         paused: Asked at every recommendation: message → why it is paused.
     """
 
@@ -385,6 +391,7 @@ class Endpoint:
     version: Mapping[str, str]
     reader: VoterReader
     terms: Mapping[str, Terms]
+    refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]] = _nobody
     paused: Callable[[], Mapping[str, str]] = lambda: NONE_PAUSED
 
     @classmethod
@@ -495,7 +502,8 @@ class Endpoint:
         if self.plan["rule_set"] == "research_replay":
             advice = [_none(REPLAY, "research replay never exports")] * len(voters)
         else:
-            advice = self._advice(voters, terms.without(self.paused()), request)
+            open_now = terms.without(self.paused())
+            advice = self._advice(voters, open_now, self._with_stops(voters, request))
         told = zip(voters["voter_id"], advice, strict=True)
         return {
             "model": self._answered_by,
@@ -542,6 +550,15 @@ class Endpoint:
             else _told(terms, offers, i, int(choice[i]))
             for i in range(len(voters))
         ]
+
+    def _with_stops(
+        self, voters: pd.DataFrame, request: RecommendRequest
+    ) -> RecommendRequest:
+        """The request, with what its voters have withdrawn by a STOP since."""
+        stops = self.refused(voters["voter_id"].tolist())
+        told = request.withdrawn_channels
+        both = {v: [*told.get(v, []), *found] for v, found in stops.items()}
+        return request.model_copy(update={"withdrawn_channels": {**told, **both}})
 
     def _held_out(self, unit_id: npt.NDArray[np.object_]) -> Bools:
         plan = self.plan
@@ -793,6 +810,7 @@ routes = Starlette(
         Route("/score", _handler(_score), methods=["POST"]),
         Route("/recommend", _handler(_recommend), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
+        *intake.routes,
         *watch.routes,
     ]
 )
@@ -818,9 +836,12 @@ class _Hustings:
 
     def __init__(self) -> None:
         endpoint = Endpoint.load(bundle_folder())
-        routes.state.watch = watch.started(bundle_folder(), endpoint.plan)
-        paused = routes.state.watch.pauses.refusals
-        routes.state.endpoint = replace(endpoint, paused=paused)
+        taken_in = intake.Intake.of_bundle(bundle_folder())
+        watched = watch.started(taken_in.events, bundle_folder(), endpoint.plan)
+        routes.state.intake, routes.state.watch = taken_in, watched
+        routes.state.endpoint = replace(
+            endpoint, refused=taken_in.events.refused, paused=watched.pauses.refusals
+        )
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from experiments.run.context import Run
+from experiments.run.reactions import permissions_now
 from features.training_set import Arm
 from serving.eligible import NONE_PAUSED, Eligibility, eligibility
 
@@ -24,7 +25,7 @@ def eligible_voters(
         voter_id,
         arms,
         run.table("messages"),
-        run.optional_table("permissions"),
+        permissions_now(run, run.optional_table("permissions")),
         rule_set=run.campaign.campaign.rule_set,
         as_of=pd.Timestamp(run.campaign.campaign.as_of),
         lowers_turnout=lowers,

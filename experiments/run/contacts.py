@@ -14,6 +14,7 @@ from experiments.run.audience import (
     spend_per_voter,
 )
 from experiments.run.context import Json, Run
+from experiments.run.reactions import reactions_told
 from experiments.run.watched import monitor_terms, paused_messages
 from features.tables import ASSIGNMENTS, PLAN, SCORES, check
 from features.training_set import Arm, arm_costs, household
@@ -72,6 +73,7 @@ def stage_plan(run: Run) -> None:
         "holdout_share": run.campaign.plan.holdout_share,
         "rule_set": run.campaign.campaign.rule_set,
         "audiences": {name: m.terms for name, m in made.items()},
+        "reactions": reactions_told(run),
         "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
     }
     run.write_json("plan", terms)

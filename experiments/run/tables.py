@@ -10,11 +10,12 @@ import pandas as pd
 
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
+from experiments.run.reactions import permissions_now
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
 from features.sample import simulate, write_sample
-from features.tables import QUARANTINE, RAW_TABLES, VOTERS, check
+from features.tables import PERMISSIONS, QUARANTINE, RAW_TABLES, VOTERS, check
 from features.training_set import build_training_set
 from features.voter import Encoding
 from training.model import Reader
@@ -38,6 +39,9 @@ def stage_ingest(run: Run) -> None:
     )
     for name, frame in found.tables.items():
         run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+    known = permissions_now(run, found.tables.get("permissions"))
+    if known is not None:
+        run.write("tables/permissions", check(PERMISSIONS, known))
     if "partner_scores" in found.tables:
         voters, scores = found.tables["voters"], found.tables["partner_scores"]
         run.write("tables/voters", check(VOTERS, with_partner_scores(voters, scores)))
@@ -74,7 +78,9 @@ def _simulated(run: Run) -> Path | None:
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
-    declared = campaign.model_dump(mode="json", exclude={"plan", "monitor"})
+    declared = campaign.model_dump(
+        mode="json", exclude={"plan", "reactions", "monitor"}
+    )
     text = json.dumps([told, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

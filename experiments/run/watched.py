@@ -7,21 +7,16 @@ from typing import Any
 import pandas as pd
 
 from experiments.run.context import Json, Run
+from experiments.run.reactions import store_of
 from features.tables import CONTROL
 from serving.disclosure import shown_counts
 
-EVENTS_FILE = "events.db"
 UNKNOWN = "unknown"
-
-
-def store_of(run: Run) -> str | Path:
-    """Where the campaign's reactions and pauses are kept."""
-    return run.home / EVENTS_FILE
 
 
 def paused_messages(run: Run) -> dict[str, str]:
     """Message → why it is paused; none where the campaign keeps no reactions."""
-    store = store_of(run)
+    store = store_of(run.campaign, run.home)
     if isinstance(store, Path) and not store.exists():
         return {}
     from serving.pauses import Pauses

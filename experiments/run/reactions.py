@@ -1,0 +1,126 @@
+"""What came in by reactions, for the stages: withdrawals, and what serving declares."""
+
+import os
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.run.context import Json, Run, latest
+from experiments.spec import Campaign
+from features.insights import Insights
+from features.tables import PERMISSIONS, check
+from serving.events import FILE, Events, Receipt
+from serving.intake import STORE_VARIABLE, Declared, Intake
+from serving.payload import MAX_EVENTS, link_key
+
+_KEY = ["voter_id", "channel"]
+
+
+def store_of(campaign: Campaign, home: Path) -> str | Path:
+    """Where a campaign's reactions are kept.
+
+    Args:
+        campaign: The declaration.
+        home: `.data/<campaign>`.
+    """
+    return campaign.reactions.store or home / FILE
+
+
+def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Permissions with what was withdrawn by a STOP since.
+
+    A permission that was granted anew after the STOP holds. A STOP holds for a plan of
+    an earlier as-of date, too: nobody is sent what they have refused.
+
+    Args:
+        run: Whose campaign's reactions are asked.
+        given: PERMISSIONS as the campaign brings them, None where it brings none.
+    """
+    store = store_of(run.campaign, run.home)
+    if isinstance(store, Path) and not store.exists():
+        return given
+    events = Events.open(store)
+    try:
+        stops = events.withdrawals()
+    finally:
+        events.close()
+    return with_withdrawals(given, stops, pd.Timestamp(run.campaign.campaign.as_of))
+
+
+def with_withdrawals(
+    given: pd.DataFrame | None, stops: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame | None:
+    """Permissions after some withdrawals.
+
+    Args:
+        given: PERMISSIONS, None for none.
+        stops: PERMISSIONS of withdrawals alone.
+        as_of: A later withdrawal counts as one of this date.
+    """
+    if stops.empty:
+        return given
+    known = stops.iloc[:0] if given is None else given
+    both = stops.drop(columns="granted_at").merge(
+        known, on=_KEY, how="left", suffixes=("", "_before")
+    )
+    # granted anew: the campaign's own row stays
+    both = both[~(both["granted_at"] > both["withdrawn_at"])]
+    first = both[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
+    stopped = both.assign(
+        basis=both["basis_before"].fillna(both["basis"]),
+        withdrawn_at=first.where(first < as_of, as_of),
+    )
+    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (known, stopped)]
+    others = known[~keys[0].isin(keys[1])]
+    rows = pd.concat([others, stopped[list(known.columns)]], ignore_index=True)
+    return check(PERMISSIONS, rows)
+
+
+def reactions_told(run: Run) -> Json:
+    """What the endpoint has to know to take reactions in."""
+    return _told(run.campaign, run.table("messages"))
+
+
+def _told(campaign: Campaign, messages: pd.DataFrame) -> Json:
+    named = messages.reindex(columns=["message_id", "issue", "stance", "text"])
+    blank = named.astype(object).where(named.notna(), None)
+    declared = campaign.reactions.model_dump(mode="json")
+    return {**declared, "messages": blank.to_dict("records")}
+
+
+def open_intake(campaign: Campaign, home: Path) -> Intake:
+    """The way into a campaign's store, as `hustings serve` has it.
+
+    Args:
+        campaign: The declaration.
+        home: `.data/<campaign>`; the messages are those of its latest run, none
+            without one.
+    """
+    messages = home / (latest(home) or "") / "tables" / "messages.parquet"
+    frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
+    declared = Declared.of(_told(campaign, frame))
+    store = os.environ.get(STORE_VARIABLE) or store_of(campaign, home)
+    return Intake(Events.open(store), declared, link_key())
+
+
+def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
+    """Keep what a page's export counts; an export that comes again adds nothing.
+
+    Args:
+        intake: The way into the store.
+        insights: The export.
+        now: When it is read.
+    """
+    batches = iter(insights.events())
+    receipts = []
+    while batch := list(islice(batches, MAX_EVENTS)):
+        receipts.append(intake.receive(batch, received_at=now))
+    accepted, duplicate, quarantined = (
+        (sum(counts) for counts in zip(*(r[:3] for r in receipts), strict=True))
+        if receipts
+        else (0, 0, 0)
+    )
+    faults = tuple(fault for receipt in receipts for fault in receipt.faults)
+    return Receipt(accepted, duplicate, quarantined, faults)

@@ -1,0 +1,132 @@
+"""A STOP that came in by the endpoint or a broker binds ingest and plan."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from experiments.run import Run
+from experiments.run.audience import eligible_voters
+from experiments.run.reactions import reactions_told, with_withdrawals
+from experiments.run.tables import stage_ingest
+from experiments.spec import CampaignError, load_campaign, parse_campaign
+from features.training_set import Arm
+from serving.events import Events
+from serving.intake import Declared
+from serving.payload import read_events
+
+AS_OF = pd.Timestamp("2026-09-01")
+GIVEN = pd.DataFrame(
+    {
+        "voter_id": ["A", "B", "C", "D"],
+        "channel": ["sms", "sms", "sms", "email"],
+        "basis": ["consent"] * 4,
+        "granted_at": pd.to_datetime(["2026-01-01", "2026-08-30", None, "2026-01-01"]),
+        "withdrawn_at": pd.to_datetime([None, None, "2026-02-01", None]),
+    }
+).astype({"granted_at": "datetime64[us]", "withdrawn_at": "datetime64[us]"})
+
+
+def stops(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["voter_id", "channel", "withdrawn_at"])
+    frame["withdrawn_at"] = frame["withdrawn_at"].astype("datetime64[us]")
+    none = pd.Series(pd.NaT, index=frame.index).astype("datetime64[us]")
+    return frame.assign(basis="reply", granted_at=none)[list(GIVEN.columns)]
+
+
+def withdrawn(permissions: pd.DataFrame) -> dict[tuple[str, str], str]:
+    told = permissions.dropna(subset="withdrawn_at")
+    days = told["withdrawn_at"].dt.strftime("%Y-%m-%d")
+    keys = zip(told["voter_id"], told["channel"], strict=True)
+    return dict(zip(keys, days, strict=True))
+
+
+def test_a_stop_becomes_a_withdrawal_and_the_first_one_counts():
+    found = with_withdrawals(
+        GIVEN,
+        stops(("A", "sms", "2026-05-05"), ("C", "sms", "2026-05-05"),
+              ("E", "mail", "2026-05-05"), ("D", "sms", "2026-05-05")),
+        AS_OF,
+    )  # fmt: skip
+    assert withdrawn(found) == {
+        ("A", "sms"): "2026-05-05", ("C", "sms"): "2026-02-01",
+        ("D", "sms"): "2026-05-05", ("E", "mail"): "2026-05-05",
+    }  # fmt: skip
+    row = found.set_index(["voter_id", "channel"]).loc[("A", "sms")]
+    assert row["basis"] == "consent"
+    assert row["granted_at"] == pd.Timestamp("2026-01-01")
+    assert not found.duplicated(["voter_id", "channel"]).any()
+    assert len(found) == 6
+
+
+def test_a_permission_granted_anew_after_the_stop_holds():
+    found = with_withdrawals(GIVEN, stops(("B", "sms", "2026-05-05")), AS_OF)
+    assert ("B", "sms") not in withdrawn(found)
+    assert len(found) == 4
+
+
+def test_a_stop_after_the_as_of_date_binds_its_plan_all_the_same():
+    found = with_withdrawals(None, stops(("A", "sms", "2026-11-01")), AS_OF)
+    assert withdrawn(found) == {("A", "sms"): "2026-09-01"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    campaign = load_campaign("sample")
+    campaign.simulate = campaign.simulate.model_copy(update={"n_voters": 1_500})
+    home = tmp_path / "sample"
+    return Run(campaign, home, home / "first", "first", tmp_path / "mlflow")
+
+
+def test_ingest_and_plan_refuse_whoever_sent_a_stop(run):
+    stage_ingest(run)
+    arms = (Arm("m", "sms"), Arm("m", "mail"))
+    voters = run.table("voters")["voter_id"]
+    before = eligible_voters(run, voters, arms, frozenset()).allowed
+    who = int(before.all(axis=1).argmax())
+    assert before[who].all()
+    events = Events.open(run.home / "events.db")
+    stop = {
+        "event_id": "s", "post_id": "p", "platform": "sms", "kind": "STOP",
+        "occurred_at": "2026-11-01T00:00:00Z", "voter_id": voters[who],
+    }  # fmt: skip
+    at = datetime(2026, 11, 1, 1, tzinfo=UTC)
+    events.append(read_events([stop], received_at=at, key=None))
+    events.close()
+    # a plan of the tables that were ingested before sees it ...
+    after = eligible_voters(run, voters, arms, frozenset())
+    assert after.allowed[who].tolist() == [False, True]
+    assert (after.allowed != before).sum() == 1
+    assert after.no_channel["sms"]["permission withdrawn"][who]
+    # ... and so does the next ingest
+    again = replace(run, folder=run.home / "second", run_id="second")
+    stage_ingest(again)
+    kept = again.table("permissions").set_index(["voter_id", "channel"])
+    assert kept.loc[(voters[who], "sms"), "withdrawn_at"] == AS_OF
+    # taking reactions in changes nothing of what a model learns from
+    assert run.read_json("run")["data_hash"] == again.read_json("run")["data_hash"]
+
+
+def test_the_endpoint_is_told_what_the_campaign_declares(run):
+    stage_ingest(run)
+    told = Declared.of(reactions_told(run))
+    messages = run.table("messages")
+    assert [m["message_id"] for m in told.messages] == messages["message_id"].tolist()
+    assert told.keep_text is False
+    assert told.store is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('store = "mysql://host/name"', "postgresql://host/name"),
+        ('store = "postgresql://joe:secret@host/name"', "no password"),
+        ('kinds = {haha = "funny"}', "'good', 'bad' or 'neutral'"),
+        ("issue_floor = 2", "less than or equal to 1"),
+    ],
+)
+def test_a_wrong_declaration_of_reactions_is_refused(line, expected):
+    text = load_campaign("sample").file.read_text() + f"\n[reactions]\n{line}\n"
+    with pytest.raises(CampaignError, match=expected):
+        parse_campaign(text)
