@@ -840,12 +840,11 @@ class _Hustings:
 
     def __init__(self) -> None:
         endpoint = Endpoint.load(bundle_folder())
-        routes.state.intake = intake.Intake.of_bundle(bundle_folder())
-        routes.state.watch = watch.started(bundle_folder(), endpoint.plan)
+        taken_in = intake.Intake.of_bundle(bundle_folder())
+        watched = watch.started(taken_in.events, bundle_folder(), endpoint.plan)
+        routes.state.intake, routes.state.watch = taken_in, watched
         routes.state.endpoint = replace(
-            endpoint,
-            refused=routes.state.intake.events.refused,
-            paused=routes.state.watch.pauses.refusals,
+            endpoint, refused=taken_in.events.refused, paused=watched.pauses.refusals
         )
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -30,7 +29,7 @@ from starlette.routing import Route
 
 from features.reaction import VALENCE
 from serving.alerts import Alerts
-from serving.events import FILE, Events
+from serving.events import Events
 from serving.monitor.stream import BACKLASH, Alarm, Monitor, Rules
 from serving.monitor.told import snapshot
 from serving.pauses import MAX_WORDS, RULE, Pauses
@@ -38,8 +37,6 @@ from serving.pauses import MAX_WORDS, RULE, Pauses
 Json = dict[str, Any]
 Clock = Callable[[], pd.Timestamp]
 
-STORE_VARIABLE = "HUSTINGS_EVENTS"
-"""Address of the store of reactions; without it, the file beside the bundle."""
 POLL_S = 0.25
 """Between two looks at the store."""
 LOOK_S = 0.25
@@ -247,18 +244,16 @@ class Watch:
                 self._look()
 
 
-def started(bundle: Path, plan: Mapping[str, Any]) -> Watch:
+def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
     """A watch of a bundle's campaign that follows its store in a thread.
 
     Args:
+        events: The store.
         bundle: The folder that is served.
         plan: Its plan.json.
     """
     version = json.loads((bundle / "version.json").read_text())
     name = str(version["name"]).removeprefix("hustings-")
-    declared = plan.get("reactions", {}).get("store")
-    store = os.environ.get(STORE_VARIABLE) or declared
-    events = Events.open(store or bundle.resolve().parent / FILE)
     watch = Watch(events, Campaign.of(name, plan))
     watch.start()
     return watch

@@ -526,11 +526,19 @@ def test_the_endpoint_tells_the_exact_version_it_serves(server, served):
         {"X-API-Key": ""},
     ],
 )
-def test_nothing_but_health_answers_without_the_key(server, headers):
+def test_only_health_and_the_empty_page_answer_without_the_key(server, headers):
+    kept = (
+        "/model",
+        "/metrics",
+        "/docs.json",
+        "/schema.json",
+        "/nope",
+        "/monitor",
+    )
     with server.client(**headers) as client:
-        for path in ("/model", "/metrics", "/docs.json", "/", "/schema.json", "/nope"):
+        for path in (*kept, "/monitor/stream"):
             assert client.get(path).status_code == 401, path
-        for path in ("/score", "/recommend"):
+        for path in ("/score", "/recommend", "/pause", "/resume", "/reactions"):
             assert client.post(path, json={"voters": []}).status_code == 401, path
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200, path
