@@ -296,6 +296,29 @@ for _name, _told in (
 
 
 @app.command()
+def dictionary(
+    campaign: _Campaign = "sample",
+    written: Annotated[
+        str, typer.Option("--format", help="markdown, csv or json.")
+    ] = "markdown",
+    run: _RunId = "",
+    data: _Data = _DEFAULT_DATA,
+    debug: _Debug = False,
+) -> None:
+    """What every column of a run says, whence it comes and what it may be used for."""
+    with _errors_told(debug=debug):
+        from features.dictionary import FORMATS, read_entries
+
+        if written not in FORMATS:
+            raise ValueError(
+                f"expected --format {' or '.join(FORMATS)}, got {written!r}"
+            )
+        asked = _make_run(campaign, data, _DEFAULT_STORE, "", run_id=run)
+        known = _known_run(asked, campaign).read_json("dictionary")
+        typer.echo(FORMATS[written](read_entries(known["entries"])), nl=False)
+
+
+@app.command()
 def train(
     campaign: _Campaign = "sample",
     run: _RunId = "",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+import pandas as pd
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,11 +24,18 @@ from pydantic import (
     model_validator,
 )
 
+from features.derived import Derivation
 from features.ingest import TableSource
 from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from features.post import FLOOR
 from features.provider import PROVIDER_PREFIX, permitted_columns
-from features.tables import RAW_TABLES, REQUIRED_TABLES, VOTERS, identifying_columns
+from features.tables import (
+    RAW_TABLES,
+    REQUIRED_TABLES,
+    VOTERS,
+    identifying_columns,
+    is_derived,
+)
 
 PROJECT = Path(__file__).parents[1]
 EXPERIMENTS = Path(__file__).parent
@@ -175,9 +183,15 @@ class PlanSection(_Section):
 
 
 class FeaturesSection(_Section):
-    """`[features]`: which columns of the voters may be features."""
+    """`[features]`: which columns of the voters may be features.
+
+    Attributes:
+        derived: Which columns are derived of the whole file, see `features.derived`:
+            "history", "household", "neighbours". All of them are features.
+    """
 
     columns: Annotated[list[_Text], Field(min_length=1)]
+    derived: list[Literal["history", "household", "neighbours"]] = []
     exclude: list[_Text] = []
     segment: Annotated[list[_Text], Field(max_length=MAX_SEGMENT_COLUMNS)] = [
         "age",
@@ -660,13 +674,47 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     )
     for pattern in declared.columns:
         _check_pattern(campaign, pattern, voters_columns)
-    allowed = _met(declared.columns, voters_columns) - barred
+    allowed = _met(declared.columns, voters_columns)
+    allowed |= {name for name in voters_columns if is_derived(name)}
+    allowed -= barred
     if not allowed:
         raise CampaignError(
             f"{campaign.file}, [features].columns: expected at least one column that "
             "may be a feature, got none"
         )
     return [name for name in voters_columns if name in allowed]
+
+
+def special_columns(campaign: Campaign, columns: Sequence[str]) -> frozenset[str]:
+    """Those of some columns that the campaign declares a special category."""
+    return frozenset(_met(campaign.features.special_categories, columns))
+
+
+def derivation(
+    campaign: Campaign,
+    voters_columns: Sequence[str],
+    *,
+    as_of: pd.Timestamp,
+    parties: Sequence[str] = (),
+) -> Derivation:
+    """What the campaign derives of its voter file, and of which columns.
+
+    What is excluded, and a special category without a legal basis, is part of no
+    derived column either; ids of households and areas only group people.
+
+    Args:
+        campaign: The declaration.
+        voters_columns: Columns of the checked voters.
+        as_of: The first delivery.
+        parties: Whose shares among the neighbours are told.
+    """
+    declared = campaign.features
+    barred = _met(declared.exclude, voters_columns)
+    if not declared.legal_basis_special:
+        barred |= _met(declared.special_categories, voters_columns)
+    usable = [c for c in voters_columns if c not in barred and not is_derived(c)]
+    groups = tuple(dict.fromkeys(declared.derived))
+    return Derivation(groups, tuple(usable), as_of, tuple(parties))
 
 
 def _partner_features_permitted(campaign: Campaign) -> bool:

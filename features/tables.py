@@ -18,6 +18,11 @@ ANY_MESSAGE = "*"
 """In `costs`: a price that holds for every message of the channel."""
 HISTORY_PREFIX = "voted_"
 """Vote history is wide: `voted_<yyyymmdd>_<kind>`; 1 voted, 0 did not."""
+HISTORY_DERIVED, HOUSEHOLD = "history__", "household__"
+PRECINCT, COUNTY = "precinct__", "county__"
+FROM_THE_FILE = (HOUSEHOLD, PRECINCT, COUNTY)
+"""Derived columns that begin so are told by the whole file, never by one row."""
+DERIVED_PREFIXES = (HISTORY_DERIVED, *FROM_THE_FILE)
 
 CHANNELS = ("mail", "sms", "phone", "email", "door", "social", "web", "survey")
 DISCLOSES = ("none", "recipient", "household", "others")
@@ -557,6 +562,15 @@ def identifying_columns(table: pa.DataFrameSchema) -> frozenset[str]:
         for name, column in table.columns.items()
         if (column.metadata or {}).get("identifying")
     )
+
+
+def is_derived(name: str) -> bool:
+    """Whether a column of the voters is one that `features.derived` makes.
+
+    >>> is_derived("county__turnout"), is_derived("county_fips")
+    (True, False)
+    """
+    return name.startswith(DERIVED_PREFIXES)
 
 
 def problems(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.asof import first_delivery, sums_before
 from features.tables import ANY_MESSAGE, CONTROL, TableError
 from features.voter import Encoding, voter_features
 
@@ -67,6 +68,7 @@ def build_training_set(
     outcome: str,
     absent: Literal["zero", "missing"],
     higher_is_better: bool = True,
+    events: pd.DataFrame | None = None,
 ) -> TrainingSet:
     """One row per voter and experiment, with what was known before the first delivery.
 
@@ -77,6 +79,8 @@ def build_training_set(
         absent: What a delivery without a response means.
         higher_is_better: Where it is not, the outcome is turned round (times -1), so
             that a lift above zero is an improvement everywhere.
+        events: What was observed of voters over time, as `features.asof.sums_before`
+            takes it: every row gets what had happened before its own delivery.
 
     Raises:
         TableError: If no response carries the outcome.
@@ -89,7 +93,7 @@ def build_training_set(
             f"table responses: expected rows with outcome {outcome!r}, got only "
             f"{named}; mend [outcome].name in campaign.toml"
         )
-    as_of = deliveries["sent_on"].min().normalize()
+    as_of = first_delivery(deliveries)
     voters = tables["voters"]
     units = pd.DataFrame(
         {
@@ -118,6 +122,8 @@ def build_training_set(
     rows = rows.sort_values(["experiment_id", "voter_id"], ignore_index=True)
     features = voter_features(voters, feature_columns, as_of=as_of)
     known = features.loc[rows["voter_id"]].reset_index(drop=True)
+    if events is not None:
+        known = known.join(sums_before(rows, events))
     return TrainingSet(rows, known, tables["designs"])
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -40,23 +41,27 @@ def build_bento(bundle: Path, out: Path) -> Path:
         FileNotFoundError: If the bundle is not whole.
         RuntimeError: With BentoML's own words, if it cannot build.
     """
-    _, _, version = read_bundle(bundle)
+    model, _, version = read_bundle(bundle)
+    # DuckDB counts a row's own past elections, where a model reads such columns
+    counting = ("duckdb",) if model.reader.counting else ()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        _assemble(context, bundle, version)
+        _assemble(context, bundle, version, (*LIBRARIES, *counting))
         tag = _built(context, out)
     name, _, number = tag.partition(":")
     return out / "bentos" / name / number
 
 
-def _assemble(context: Path, bundle: Path, version: dict[str, str]) -> None:
+def _assemble(
+    context: Path, bundle: Path, version: dict[str, str], libraries: Sequence[str]
+) -> None:
     """Everything that goes into the Bento."""
     for package in PACKAGES:
         left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(ROOT / package, context / package, ignore=left_out)
     shutil.copytree(bundle, context / "bundle")
-    pins = [f"{name}=={installed_version(name)}" for name in LIBRARIES]
+    pins = [f"{name}=={installed_version(name)}" for name in libraries]
     (context / "requirements.txt").write_text("\n".join(pins) + "\n")
     told = {
         "service": SERVICE,

@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from features.derived import TOLD_BY_THE_FILE
 from features.ingest.mapping import (
     FAULT_COLUMNS,
     MASK,
@@ -196,13 +197,16 @@ class VoterReader:
     Attributes:
         mapping: The campaign's own, except that a request always names its voters.
         theirs: Our column → the request's.
+        beside: Columns that only the whole voter file can tell, which every row has
+            to bring along.
     """
 
     mapping: TableSource
     theirs: Mapping[str, str]
+    beside: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, mapping: TableSource) -> "VoterReader":
+    def of(cls, mapping: TableSource, beside: Sequence[str] = ()) -> "VoterReader":
         """From the campaign's [tables.voters], every column written out."""
         voter_id = mapping.columns["voter_id"]
         if voter_id.column is None:
@@ -214,12 +218,13 @@ class VoterReader:
         history = {history_column(key): c for key, c in mapping.history.items()}
         ours = {**columns, **history, **mapping.extra}
         theirs = {name: origin.column or name for name, origin in ours.items()}
-        return cls(mapping, theirs)
+        return cls(mapping, theirs, tuple(beside))
 
     @property
     def columns(self) -> list[str]:
         """Columns that a request's row may have, each once."""
-        return list(dict.fromkeys(column for _, column in wanted_columns(self.mapping)))
+        mapped = (column for _, column in wanted_columns(self.mapping))
+        return list(dict.fromkeys([*mapped, *self.beside]))
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
         """VOTERS of a request and the columns that none of its rows has.
@@ -229,13 +234,15 @@ class VoterReader:
         """
         columns = self.columns
         _check_scalars(rows, columns)
+        _check_beside(rows, self.beside)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
         if len(mapped.faults) or not _keeps_declaration(mapped.frame):
             faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
             raise RequestError(self._told(faults.drop_duplicates(["row", "column"])))
         missing = [c for c in columns if not any(c in row for row in rows)]
-        return mapped.frame, missing
+        brought = {name: raw[name].astype("float64") for name in self.beside}
+        return mapped.frame.assign(**brought), missing
 
     def _told(self, faults: pd.DataFrame) -> list[Fault]:
         told = faults.sort_values("row", kind="stable").astype(object)
@@ -273,6 +280,26 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
     ]
     if faults:
         raise RequestError(faults)
+
+
+def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> None:
+    """A column of the whole file is never taken for unknown: it would change scores."""
+    faults = [
+        Fault(path=_path(("voters", i, name)), message=f"expected {told}")
+        for i, row in enumerate(rows)
+        for name in beside
+        for told in [_unfit(row, name)]
+        if told
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _unfit(row: Mapping[str, Any], name: str) -> str:
+    if name not in row:
+        return f"a number or null: {TOLD_BY_THE_FILE}"
+    value = row[name]
+    return "" if value is None or _is_plain_number(value) else "a number or null"
 
 
 def _values(rows: Sequence[Mapping[str, Any]], column: str) -> pd.Series:
@@ -414,7 +441,7 @@ class Endpoint:
                     f"{bundle / 'plan.json'}: expected audience {name!r} to offer the "
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
-        reader = VoterReader.of(model.reader.mapping)
+        reader = VoterReader.of(model.reader.mapping, model.reader.beside)
         never = Never.from_json(plan.get("never"))
         return cls(model, plan, version, reader, terms, never=never)
 

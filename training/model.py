@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.derived import TOLD_BY_THE_FILE, Query, from_the_file, with_columns
 from features.ingest import TableSource, map_columns
 from features.linked import REACTED_PREFIX
 from features.partner import LIFT_PREFIX
+from features.tables import TableError
 from features.training_set import Arm, coarsest_unit
 from features.voter import Encoding, voter_features
 from training.lift import LiftModel, Lifts
@@ -88,22 +90,36 @@ class Reader:
         feature_columns: Columns of voters that may be features.
         as_of: First delivery: what is known strictly before it counts.
         encoding: How features become numbers.
+        counting: How a row's own past elections are counted; None where no such
+            column is a feature.
     """
 
     mapping: TableSource
     feature_columns: tuple[str, ...]
     as_of: pd.Timestamp
     encoding: Encoding
+    counting: Query | None = None
+
+    @property
+    def beside(self) -> list[str]:
+        """Features that only the whole voter file can tell: a row brings them along."""
+        return from_the_file(self.feature_columns)
 
     def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
-        """Rows in the campaign's own columns as VOTERS."""
-        return map_columns(raw, self.mapping, "voters")
+        """Rows in the campaign's own columns as VOTERS, with what they bring along."""
+        voters = map_columns(raw, self.mapping, "voters")
+        brought = [name for name in self.beside if name in raw]
+        return voters.assign(**{name: raw[name].astype(float) for name in brought})
 
     def features(self, voters: pd.DataFrame) -> pd.DataFrame:
         """Features of VOTERS rows, indexed by voter_id.
 
         A row that comes without its partner's lifts is as one whom he does not know,
-        one without linked reactions as one who is linked to none.
+        one without linked reactions as one who is linked to none. Its own past
+        elections are counted here, unless they were before.
+
+        Raises:
+            TableError: If the rows come without what only the whole file can tell.
         """
         delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
         absent = [c for c in delivered if c not in voters]
@@ -111,6 +127,11 @@ class Reader:
         linked = [c for c in self.feature_columns if c.startswith(REACTED_PREFIX)]
         absent = [c for c in linked if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, 0.0)) if absent else voters
+        untold = [name for name in self.beside if name not in voters]
+        if untold:
+            raise TableError(f"expected a column {untold[0]!r}: {TOLD_BY_THE_FILE}")
+        if self.counting is not None:
+            voters = with_columns(voters, self.counting)
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +141,7 @@ class Reader:
             "feature_columns": list(self.feature_columns),
             "as_of": self.as_of.isoformat(),
             "encoding": self.encoding.to_json(),
+            "counting": None if self.counting is None else self.counting._asdict(),
         }
 
     @classmethod
@@ -130,6 +152,7 @@ class Reader:
             tuple(stored["feature_columns"]),
             pd.Timestamp(stored["as_of"]),
             Encoding.from_json(stored["encoding"]),
+            None if not stored.get("counting") else Query(**stored["counting"]),
         )
 
 

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
@@ -14,11 +16,34 @@ from experiments.run.links import identities, write_links
 from experiments.run.persons import Known, known_persons
 from experiments.run.providers import with_providers
 from experiments.run.reactions import permissions_now
-from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
+from experiments.spec import (
+    Campaign,
+    check_experiments,
+    data_dir,
+    derivation,
+    feature_columns,
+    special_columns,
+)
+from features.asof import first_delivery
+from features.derived import (
+    Derivation,
+    counting_query,
+    from_the_file,
+    party_levels,
+    with_derived,
+)
+from features.dictionary import Described, entries
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
 from features.sample import simulate, write_sample
-from features.tables import PERMISSIONS, QUARANTINE, RAW_TABLES, VOTERS, check
+from features.tables import (
+    PERMISSIONS,
+    QUARANTINE,
+    RAW_TABLES,
+    VOTERS,
+    check,
+    is_derived,
+)
 from features.training_set import build_training_set
 from features.voter import Encoding
 from training.model import Reader
@@ -123,12 +148,35 @@ def _example(
     return synthetic_example(raw, seed=campaign.campaign.seed)
 
 
+def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
+    """What the campaign derives, and the voters with it, which are written anew."""
+    voters = run.table("voters")
+    asked = derivation(run.campaign, list(voters.columns), as_of=as_of)
+    before = [c for c in voters if is_derived(str(c))]
+    if not asked.groups and not before:
+        return asked, voters
+    if "neighbours" in asked.groups and "party" in asked.columns:
+        asked = asked._replace(parties=party_levels(voters["party"]))
+    voters = with_derived(voters, asked)
+    run.write("tables/voters", check(VOTERS, voters))
+    beside = from_the_file(voters.columns)
+    if beside:
+        # a row that is scored elsewhere has to bring these columns
+        drawn = synthetic_example(
+            voters[beside].head(N_EXAMPLE_FROM), seed=run.campaign.campaign.seed
+        )
+        example = run.read("example")
+        kept = example.drop(columns=[c for c in example if is_derived(str(c))])
+        run.write("example", kept.join(drawn))
+    return asked, voters
+
+
 def stage_features(run: Run) -> None:
     """Checked tables → training set and the reader of voter rows."""
-    campaign, voters = run.campaign, run.table("voters")
-    tables = {
-        name: run.table(name) for name in ("designs", "deliveries", "responses")
-    } | {"voters": voters}
+    campaign = run.campaign
+    tables = {name: run.table(name) for name in ("designs", "deliveries", "responses")}
+    asked, voters = _derived(run, first_delivery(tables["deliveries"]))
+    tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
     columns = feature_columns(campaign, list(voters.columns))
     made = build_training_set(
@@ -145,6 +193,27 @@ def stage_features(run: Run) -> None:
         tuple(columns),
         made.rows["sent_on"].min().normalize(),
         Encoding.fit(made.features),
+        counting_query(asked) if "history" in asked.groups else None,
     )
     run.write_json("reader", reader.to_json())
+    _write_dictionary(run, asked, list(made.features.columns))
     write_known_effects(run, reader)
+
+
+def _write_dictionary(run: Run, asked: Derivation, features: list[str]) -> None:
+    """What every column says, whence it comes and what it may be used for."""
+    columns = {
+        path.stem: pq.read_schema(path).names
+        for name in RAW_TABLES
+        if (path := run.folder / "tables" / f"{name}.parquet").exists()
+    }
+    known = Described(
+        columns,
+        run.read_json("ingest"),
+        TableSource.model_validate(run.read_json("voters_mapping")),
+        asked,
+        special_columns(run.campaign, columns["voters"]),
+        features,
+    )
+    told = [asdict(entry) for entry in entries(known)]
+    run.write_json("dictionary", {"entries": told})

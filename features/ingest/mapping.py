@@ -34,6 +34,7 @@ from features.tables import (
     TIMESTAMP,
     TableError,
     identifying_columns,
+    is_derived,
 )
 
 Scalar = bool | int | float | datetime | date | str
@@ -309,7 +310,7 @@ def map_with_faults(
     require_columns(mapping, list(raw.columns), table_name, file=file)
     faults: list[pd.DataFrame] = []
     found: dict[str, pd.Series] = {}
-    for name, kind, origin in _our_columns(mapping, table_name):
+    for name, kind, origin in our_columns(mapping, table_name):
         given = _origin_values(raw, origin, mapping.missing)
         given = _mapped_values(given, name, origin, faults)
         kind = kind or mapping.types.get(name) or _guessed_kind(given)
@@ -346,7 +347,7 @@ def resolved(
         free = [c for c in met if not (is_glob and (c in taken or is_history(c)))]
         extra.update({c: ColumnSource(column=c) for c in free if c not in extra})
     ours = MAPPED_TABLES[table_name].columns
-    clash = sorted((set(extra) & set(ours)) | {c for c in extra if is_history(c)})
+    clash = sorted(c for c in extra if c in ours or is_history(c) or is_derived(c))
     if clash:
         raise TableError(
             f"table {table_name}: extra column {clash[0]!r} has the name of one of "
@@ -437,20 +438,21 @@ def _missing_column(
     )
 
 
-def _our_columns(
+def our_columns(
     source: TableSource, table_name: str
 ) -> Iterable[tuple[str, Kind | None, ColumnSource]]:
     """Name, kind (unknown for provider columns) and origin of every column of ours."""
     ours = MAPPED_TABLES[table_name].columns
     for name, origin in source.columns.items():
-        yield name, "number" if is_history(name) else _kind(ours[name]), origin
+        yield name, "number" if is_history(name) else kind_of(ours[name]), origin
     for key, origin in source.history.items():
         yield history_column(key), "number", origin
     for name, origin in source.extra.items():
         yield name, None, origin
 
 
-def _kind(column: pa.Column) -> Kind:
+def kind_of(column: pa.Column) -> Kind:
+    """Text, number or time, as a declaration types it."""
     dtype = str(column.dtype)
     if dtype.startswith("datetime"):
         return "time"
@@ -553,7 +555,7 @@ def _typed(
     else:
         return as_text(given)
     plain = kind == "number" and time_format is None
-    expected = "expected a number" if plain else _time_expected(time_format)
+    expected = "expected a number" if plain else time_expected(time_format)
     # what came typed was read already
     unread = typed.isna() & (given.notna() if typed is not given else False)
     faults.append(fault_rows(unread, name, given, expected))
@@ -603,7 +605,8 @@ def _as_time(given: pd.Series, time_format: str | None) -> pd.Series:
     return naive
 
 
-def _time_expected(time_format: str | None) -> str:
+def time_expected(time_format: str | None) -> str:
+    """What a time should look like, for whoever wrote it otherwise."""
     if time_format is None:
         return "expected a date such as 2012-11-06; give its format otherwise"
     return f"expected a date written as {time_format}"
@@ -621,7 +624,7 @@ def _with_defaults(frame: pd.DataFrame, table_name: str) -> pd.DataFrame:
 
 
 def _empty_dtype(column: pa.Column) -> str:
-    return {"text": "str", "number": "float64", "time": TIMESTAMP}[_kind(column)]
+    return {"text": "str", "number": "float64", "time": TIMESTAMP}[kind_of(column)]
 
 
 def fault_rows(

@@ -93,6 +93,24 @@ def test_every_delivery_meets_its_own_response(tables) -> None:
     assert found["two", "v1"] == 0.0  # not the answer given in experiment one
 
 
+@pytest.mark.parametrize(
+    ("seconds", "known"), [(-1, [1.0, 1.0]), (0, [0.0, 1.0]), (1, [0.0, 1.0])]
+)
+def test_a_reaction_counts_where_it_came_before_the_delivery_and_nowhere_else(
+    tables, seconds: int, known: list[float]
+) -> None:
+    """v1 is sent a letter on 2006-08-08 at 15:00 and called in September."""
+    moved = pd.Timestamp("2006-08-08 15:00") + pd.Timedelta(seconds=seconds)
+    events = pd.DataFrame(
+        {"voter_id": ["v1"], "at": [moved], "column": ["reacted"], "amount": [1.0]}
+    )
+    made = built(tables, events=events)
+    mine = made.features.loc[made.rows["voter_id"] == "v1", "reacted"]
+    assert mine.tolist() == known
+    without = built(tables).features
+    pd.testing.assert_frame_equal(made.features.drop(columns="reacted"), without)
+
+
 def test_an_absent_response_is_what_the_campaign_declares(tables) -> None:
     assert built(tables, absent="missing").rows["outcome"].isna().sum() == 2
     zero = built(tables, absent="zero").rows

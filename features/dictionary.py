@@ -1,0 +1,275 @@
+"""The data dictionary: what every column says, whence it comes and what it may be for.
+
+Generated from the declarations that the stages themselves run by: `features.tables`,
+the campaign's mapping and `features.derived`. Whoever adds features of another kind
+hands their entries on as `more`.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from features.derived import Derivation, derived_columns
+from features.draft import looks_special
+from features.ingest import ColumnSource, TableSource, history_column
+from features.partner import LIFT_PREFIX, WIDTH_PREFIX
+from features.tables import HISTORY_PREFIX, RAW_TABLES
+from features.voter import HISTORY_SHARE, TENURE_YEARS
+
+DECLARED, BY_NAME, NO = "declared", "by its name", "no"
+NOT_DESCRIBED = "not described"
+VOTERS, FEATURES = "voters", "features"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One column.
+
+    Attributes:
+        table: Where it stands; "features" for one that only the model's table has.
+        name: Of the column.
+        meaning: What it says.
+        unit: Its unit, empty where it has none.
+        made_of: Columns it is made of, or the source's own column.
+        source: Who made the data.
+        as_of: By when it has to be known.
+        special_category: Whether it tells of a special category of personal data: as
+            the campaign declares, or as its name suggests.
+        licence: Under which licence it is used.
+        permitted_use: What it may be used for.
+        is_feature: Whether the run's models read it.
+    """
+
+    table: str
+    name: str
+    meaning: str
+    unit: str
+    made_of: str
+    source: str
+    as_of: str
+    special_category: str
+    licence: str
+    permitted_use: str
+    is_feature: bool = False
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a run knows of its tables.
+
+    Attributes:
+        columns: Of every table.
+        sources: Of every table: source, licence and permitted_use.
+        voters: The voter file's mapping, every column written out.
+        derivation: What is derived of it.
+        special: Columns that the campaign declares a special category.
+        features: Columns that the models read.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    sources: Mapping[str, Mapping[str, Any]]
+    voters: TableSource
+    derivation: Derivation
+    special: frozenset[str]
+    features: Sequence[str]
+
+
+def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
+    """Every column of the tables and every feature, each once.
+
+    Args:
+        known: Of the run.
+        more: Entries of columns that others added; they come before what is made here.
+
+    Returns:
+        In the order of the tables; a column that nobody describes says so.
+    """
+    given = {(entry.table, entry.name): entry for entry in more}
+    found = [
+        given.get((table, name)) or _entry(known, table, name)
+        for table, columns in known.columns.items()
+        for name in columns
+    ]
+    told = {entry.name for entry in found if entry.table == VOTERS}
+    others = [name for name in known.features if name not in told]
+    found += [
+        given.get((FEATURES, name)) or _feature(known, name)
+        for name in dict.fromkeys(others)
+    ]
+    return found
+
+
+def undescribed(found: Sequence[Entry]) -> list[str]:
+    """Names of columns that nobody describes."""
+    return [entry.name for entry in found if entry.meaning == NOT_DESCRIBED]
+
+
+def _entry(known: Described, table: str, name: str) -> Entry:
+    declared = RAW_TABLES[table].columns.get(name)
+    if table == VOTERS:
+        return _of_voters(known, name)
+    meaning = NOT_DESCRIBED if declared is None else str(declared.description)
+    unit = "" if declared is None else _unit(declared.metadata)
+    as_of = "strictly before the moment it is asked for"
+    return _made(known, table, name, meaning, unit=unit, as_of=as_of)
+
+
+def _unit(metadata: Any) -> str:
+    return str((metadata or {}).get("unit", ""))
+
+
+def _of_voters(known: Described, name: str) -> Entry:
+    """A column of the voter file, of a partner, or derived of the whole file."""
+    derived = {column.name: column for column in derived_columns(known.derivation)}
+    if name in derived:
+        column = derived[name]
+        return _made(
+            known, VOTERS, name, column.about, unit=column.unit, made_of=column.made_of
+        )
+    if name.startswith((LIFT_PREFIX, WIDTH_PREFIX)):
+        return _of_partner(known, name)
+    observed = known.voters.observed_on
+    as_of = f"as observed on {observed}, before the first delivery"
+    declared = RAW_TABLES[VOTERS].columns.get(name)
+    origin = _origins(known.voters).get(name)
+    if declared is not None:
+        meaning, unit = str(declared.description), _unit(declared.metadata)
+    elif name.startswith(HISTORY_PREFIX):
+        day, _, kind = name.removeprefix(HISTORY_PREFIX).partition("_")
+        meaning = f"Voted in the {kind} election of {pd.Timestamp(day).date()}."
+        unit, as_of = "1 or 0", _before(known)
+    elif origin is not None:
+        meaning, unit = f"As the provider's column {_shown(origin)} has it.", ""
+    else:
+        meaning, unit = NOT_DESCRIBED, ""
+    made_of = (_shown(origin),) if origin is not None else ()
+    return _made(known, VOTERS, name, meaning, unit=unit, made_of=made_of, as_of=as_of)
+
+
+def _of_partner(known: Described, name: str) -> Entry:
+    provider, _, message = name.split("__", 1)[1].partition("__")
+    what = (
+        "Lift" if name.startswith(LIFT_PREFIX) else "Width of the interval of the lift"
+    )
+    meaning = f"{what} of message {message} as {provider} predicts it."
+    as_of = "delivered before the first delivery"
+    made = _made(known, VOTERS, name, meaning, unit="outcome unit", as_of=as_of)
+    told = _of_source(known, "partner_scores")
+    return Entry(**{**asdict(made), **told})
+
+
+def _origins(voters: TableSource) -> dict[str, ColumnSource]:
+    history = {history_column(key): origin for key, origin in voters.history.items()}
+    return {**voters.columns, **history, **voters.extra}
+
+
+def _shown(origin: ColumnSource) -> str:
+    if origin.column is not None:
+        return origin.column
+    return "row number" if origin.row_number is not None else f"always {origin.value}"
+
+
+def _feature(known: Described, name: str) -> Entry:
+    """A feature that the models' table has and the voter file has not."""
+    voted = tuple(c for c in known.features if c.startswith(HISTORY_PREFIX))
+    told = {
+        "age": ("Age in the year of the first delivery.", "years", ("birth_year",)),
+        HISTORY_SHARE: ("Share of the past elections on file voted in.", "1", voted),
+        TENURE_YEARS: ("Years since registration.", "years", ("registered_on",)),
+    }
+    meaning, unit, made_of = told.get(name, (NOT_DESCRIBED, "", ()))
+    return _made(known, FEATURES, name, meaning, unit=unit, made_of=made_of)
+
+
+def _before(known: Described) -> str:
+    return f"strictly before the first delivery, {known.derivation.as_of.date()}"
+
+
+def _made(
+    known: Described,
+    table: str,
+    name: str,
+    meaning: str,
+    *,
+    unit: str = "",
+    made_of: Sequence[str] = (),
+    as_of: str = "",
+) -> Entry:
+    source = _of_source(known, VOTERS if table == FEATURES else table)
+    return Entry(
+        table=table,
+        name=name,
+        meaning=meaning,
+        unit=unit,
+        made_of=", ".join(made_of),
+        as_of=as_of or _before(known),
+        special_category=_special(known, {name, *made_of}),
+        is_feature=table in {VOTERS, FEATURES} and name in known.features,
+        **source,
+    )
+
+
+def _of_source(known: Described, table: str) -> dict[str, str]:
+    told = known.sources.get(table, {})
+    return {
+        key: str(told.get(key, "")) for key in ("source", "licence", "permitted_use")
+    }
+
+
+def _special(known: Described, names: set[str]) -> str:
+    if names & known.special:
+        return DECLARED
+    return BY_NAME if any(looks_special(name) for name in names) else NO
+
+
+# --- as people read it ----------------------------------------------------------------
+
+
+def as_json(found: Sequence[Entry]) -> str:
+    """For programs."""
+    return json.dumps([asdict(entry) for entry in found], indent=1)
+
+
+def as_csv(found: Sequence[Entry]) -> str:
+    """For spreadsheets."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Entry)])
+    writer.writeheader()
+    writer.writerows(asdict(entry) for entry in found)
+    return text.getvalue()
+
+
+def as_markdown(found: Sequence[Entry]) -> str:
+    """For people: one table of the columns of each table."""
+    shown = [f.name for f in fields(Entry) if f.name != "table"]
+    lines = []
+    for table in dict.fromkeys(entry.table for entry in found):
+        lines += ["", f"## {table}", "", f"| {' | '.join(shown)} |"]
+        lines.append("|---" * len(shown) + "|")
+        rows = [asdict(entry) for entry in found if entry.table == table]
+        lines += [
+            f"| {' | '.join(_cell(row[name]) for name in shown)} |" for row in rows
+        ]
+    return "\n".join(["# Data dictionary", *lines]) + "\n"
+
+
+def _cell(value: object) -> str:
+    text = (
+        {True: "yes", False: "no"}.get(value, value)
+        if isinstance(value, bool)
+        else value
+    )
+    return str(text).replace("|", r"\|")
+
+
+FORMATS = {"markdown": as_markdown, "csv": as_csv, "json": as_json}
+
+
+def read_entries(stored: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """From what `as_json` wrote."""
+    return [Entry(**row) for row in stored]
