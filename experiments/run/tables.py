@@ -44,6 +44,11 @@ def stage_ingest(run: Run) -> None:
     voters = _with_columns_beside(run, found.tables, raw_dir)
     if voters is not found.tables["voters"]:
         run.write("tables/voters", check(VOTERS, voters))
+    rows = {name: len(frame) for name, frame in found.tables.items()}
+    if "reactions" in found.tables:
+        kept = len(run.table("reactions"))
+        found.report["reactions"]["only_in_groups"] = rows["reactions"] - kept
+        rows["reactions"] = kept
     run.write("quarantine", check(QUARANTINE, found.quarantine))
     run.write_json("ingest", found.report)
     mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
@@ -56,7 +61,7 @@ def stage_ingest(run: Run) -> None:
         versions=environment(),
         git_commit=git_commit(),
         data_hash=_data_hash(campaign, found.report),
-        rows={name: len(frame) for name, frame in found.tables.items()},
+        rows=rows,
         data_hashes={name: told["sha256"] for name, told in found.report.items()},
     )
 
