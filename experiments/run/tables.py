@@ -76,6 +76,11 @@ def stage_ingest(run: Run) -> None:
     known = permissions_now(run, found.tables.get("permissions"))
     if known is not None:
         run.write("tables/permissions", check(PERMISSIONS, known))
+    rows = {name: len(frame) for name, frame in found.tables.items()}
+    if "reactions" in found.tables:
+        kept = len(run.table("reactions"))
+        found.report["reactions"]["only_in_groups"] = rows["reactions"] - kept
+        rows["reactions"] = kept
     run.write("quarantine", check(QUARANTINE, found.quarantine))
     run.write("quarantined_voters", found.quarantined_voters)
     run.write_json("ingest", found.report)
@@ -94,7 +99,7 @@ def stage_ingest(run: Run) -> None:
         versions=environment(),
         git_commit=git_commit(),
         data_hash=_data_hash(campaign, found.report),
-        rows={name: len(frame) for name, frame in found.tables.items()},
+        rows=rows,
         data_hashes={name: told["sha256"] for name, told in found.report.items()},
     )
 

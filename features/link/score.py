@@ -36,7 +36,7 @@ Ints = npt.NDArray[np.int64]
 
 PRIOR = 0.001
 """Taken out of Splink's weights again: the share of matches is found afterwards."""
-U_PAIRS_A_PERSON, MIN_U_PAIRS, MAX_U_PAIRS = 5, 1_000_001, 3_000_000
+U_PAIRS_A_PERSON, MIN_U_PAIRS, MAX_U_PAIRS = 3, 500_000, 3_000_000
 """Random pairs that u is counted on: more people, more values that seldom agree."""
 EM_PAIRS = 1e6
 LEAST_WEIGHT = -10.0

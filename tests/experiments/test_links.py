@@ -91,6 +91,9 @@ def test_only_linked_people_have_a_pseudonym_and_they_have_a_basis(runs: dict) -
     raw = pd.read_parquet(run.home / "raw" / "reactions.parquet")
     basis = raw.dropna(subset=["basis"]).drop_duplicates("person")["person"]
     assert set(kept["person"]) <= set(basis)
+    told = run.read_json("ingest")["reactions"]
+    assert told["accepted"] == len(run.table("reactions")) + told["only_in_groups"]
+    assert run.read_json("run")["rows"]["reactions"] == len(run.table("reactions"))
     with_basis = raw["person"].isin(basis)
     assert len(run.table("reactions")) == with_basis.sum() < len(raw)
 
