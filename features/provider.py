@@ -265,13 +265,13 @@ def _agreements(name: str, ours: pd.Series, beside: pd.DataFrame) -> list[Json]:
     bare = name.split("__", 2)[2]
     others = [
         str(c) for c in beside
-        if c != name and (c == bare or _bare(str(c)) == bare)
+        if c != name and (c == bare or bare_column(str(c)) == bare)
     ]  # fmt: skip
     found = [_agreement(other, ours, beside[other]) for other in others]
     return [told for told in found if told is not None]
 
 
-def _bare(column: str) -> str | None:
+def bare_column(column: str) -> str | None:
     """The provider's own name of one of its columns, None for other columns."""
     return column.split("__", 2)[2] if column.startswith(PROVIDER_PREFIX) else None
 

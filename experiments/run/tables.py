@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from experiments.run.context import Run
+from experiments.run.described import write_dictionary
 from experiments.run.elsewhere import write_known_effects
 from experiments.run.links import identities, write_links
 from experiments.run.persons import Known, known_persons
@@ -22,7 +21,6 @@ from experiments.spec import (
     data_dir,
     derivation,
     feature_columns,
-    special_columns,
 )
 from features.asof import first_delivery
 from features.derived import (
@@ -32,7 +30,6 @@ from features.derived import (
     party_levels,
     with_derived,
 )
-from features.dictionary import Described, entries
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
 from features.sample import simulate, write_sample
@@ -201,24 +198,5 @@ def stage_features(run: Run) -> None:
         counting_query(asked) if "history" in asked.groups else None,
     )
     run.write_json("reader", reader.to_json())
-    _write_dictionary(run, asked, list(made.features.columns))
+    write_dictionary(run, asked, list(made.features.columns))
     write_known_effects(run, reader)
-
-
-def _write_dictionary(run: Run, asked: Derivation, features: list[str]) -> None:
-    """What every column says, whence it comes and what it may be used for."""
-    columns = {
-        path.stem: pq.read_schema(path).names
-        for name in RAW_TABLES
-        if (path := run.folder / "tables" / f"{name}.parquet").exists()
-    }
-    known = Described(
-        columns,
-        run.read_json("ingest"),
-        TableSource.model_validate(run.read_json("voters_mapping")),
-        asked,
-        special_columns(run.campaign, columns["voters"]),
-        features,
-    )
-    told = [asdict(entry) for entry in entries(known)]
-    run.write_json("dictionary", {"entries": told})
