@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
+from http.client import HTTPException
 from typing import Any, Literal
 
 Json = Mapping[str, Any]
@@ -24,6 +25,7 @@ WEBHOOK_TOKEN_VARIABLE = "HUSTINGS_WEBHOOK_TOKEN"
 SMTP_USER_VARIABLE = "HUSTINGS_SMTP_USER"
 SMTP_PASSWORD_VARIABLE = "HUSTINGS_SMTP_PASSWORD"
 WAIT_S = 10.0
+_CLOSED_DOORS = (OSError, smtplib.SMTPException, HTTPException, ValueError)
 log = logging.getLogger("hustings.alerts")
 
 
@@ -114,7 +116,7 @@ class Alerts:
                 continue
             try:
                 way(alarm)
-            except (OSError, smtplib.SMTPException, ValueError) as failure:
+            except _CLOSED_DOORS as failure:
                 # its text may name an address
                 kind = type(failure).__name__
                 log.warning("an alert could not be sent by %s: %s", name, kind)

@@ -39,7 +39,7 @@ Clock = Callable[[], pd.Timestamp]
 
 POLL_S = 0.25
 """Between two looks at the store."""
-LOOK_S = 0.25
+LOOK_S = 0.1
 """Between two looks of a stream at what is shown."""
 ALIVE_S = 15.0
 """A stream that has nothing to say says so this often."""
