@@ -44,7 +44,7 @@ right, the truth judges afterwards. F1 of pairs. Splink's demo settings, trained
 demo trains them, at the demo's own threshold and at .5; ours with the defaults found
 from the columns, at the default threshold .5. RLdata10000 has no demo of its own: the
 settings of febrl3 for the columns that it has. Our defaults were made while these data
-were looked at, as the demos' were: they are no test that nobody has seen.
+were looked at: they are no test that nobody has seen.
 `python -m pytest tests/speed/test_linkage.py -q -s -m speed` makes these tables.
 
 """
