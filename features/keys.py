@@ -47,8 +47,8 @@ EXACT_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     REGISTRATION: (("registered_on", "birth_year", "sex", "postcode"),),
 }
 """Columns whose values, taken together, are exactly one person's."""
-OF_VOTERS = (VOTER, NAME, REGISTRATION)
-"""Keys that count in a row with a voter_id: couples share an e-mail address."""
+SHARED = frozenset({EMAIL})
+"""Keys that do not count in a row with a voter_id: couples share an address."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS campaign (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB);
@@ -120,13 +120,13 @@ def exact_values(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 
 def keys_of_rows(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Every kind of exact key that the columns of a table give, row by row."""
-    of_voters = "voter_id" in frame
     for kind, choices in EXACT_KEYS.items():
-        if of_voters and kind not in OF_VOTERS:
-            continue
         for columns in choices:
             if set(columns) <= set(frame.columns):
-                yield kind, exact_values(frame, columns)
+                values = exact_values(frame, columns)
+                if kind in SHARED and "voter_id" in frame:
+                    values = values.where(frame["voter_id"].isna())
+                yield kind, values
 
 
 # --- who is forgotten -----------------------------------------------------------------

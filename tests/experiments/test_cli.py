@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 import tomllib
@@ -15,7 +17,10 @@ from typer.testing import CliRunner, Result
 
 from experiments import cli
 from experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app
+from experiments.ledger import open_ledger
 from experiments.run import STAGES
+from experiments.run.persons import known_persons
+from features.snapshot import take
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -66,8 +71,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", *STAGES, "run", "compare", "rollback", "serve"]
-)
+    "command",
+    ["init", *STAGES, "run", "compare", "rollback", "show", "forget", "verify",
+     "serve"],
+)  # fmt: skip
 def test_every_command_has_help_of_its_own(command: str) -> None:
     done = hustings(command, "--help")
     assert done.exit_code == OK
@@ -371,3 +378,54 @@ def test_rollback_serves_the_plan_of_the_champion_before(
     # the run that planned with version 1 is the latest again
     assert (served.parents[1] / "latest").read_text() == repeated.whole.name
     assert str(repeated.whole) in done.stdout
+
+
+# --- the ledger and the persons -------------------------------------------------------
+
+
+def test_an_altered_ledger_is_told_with_its_first_altered_entry(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path / "sample")
+    for number in range(3):
+        ledger.append("note", {"n": number}, at=pd.Timestamp("2026-09-01", tz="UTC"))
+    done = hustings("verify", "sample", "--data", tmp_path)
+    assert (done.exit_code, done.output[:14]) == (OK, "3 entries hold")
+    store = sqlite3.connect(tmp_path / "sample" / "ledger.db")
+    store.execute("DROP TRIGGER ledger_no_update")
+    store.execute("""UPDATE ledger SET body = '{"n":7}' WHERE seq = 2""")
+    store.commit()
+    store.close()
+    done = hustings("verify", "sample", "--data", tmp_path)
+    assert done.exit_code == BAD_INPUT
+    assert "1 entries hold; entry 2 (note" in " ".join(done.output.split())
+
+
+def test_nobody_is_forgotten_without_being_asked_for_it_twice(tmp_path: Path) -> None:
+    (tmp_path / "sample").mkdir()
+    asked = ("forget", "V0000001", "--data", tmp_path, "--store", tmp_path / "m")
+    assert hustings(*asked).exit_code != OK
+    assert list((tmp_path / "sample").iterdir()) == []
+    done = hustings(*asked, "--yes")
+    assert (done.exit_code, done.output[:9]) == (OK, "Taken out")
+    assert known_persons(tmp_path / "sample").keys.pending() == []
+
+
+@pytest.mark.parametrize("command", ["show", "forget"])
+def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) -> None:
+    more = ["--yes"] if command == "forget" else []
+    done = hustings(command, "V0000001", "--data", tmp_path, *more)
+    assert done.exit_code == MISSING
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "sample" / "snapshots"
+    voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})
+    take(folder, voters, observed_on="2026-03-01")
+    take(folder, voters.head(27).assign(party="R"), observed_on="2026-03-08")
+    done = hustings("snapshots", "diff", "sample", "--data", tmp_path)
+    assert done.exit_code == OK
+    assert "30 → 27 voters" in done.output
+    assert re.search(r"changed +27", done.output)
+    assert re.search(r"gone +3", done.output)
+    again = hustings("snapshots", "diff", "sample", "1", "9", "--data", tmp_path)
+    assert again.exit_code == MISSING

@@ -94,6 +94,8 @@ def test_a_couple_that_shares_an_address_is_not_forgotten_together(
     keys.bury([("voter", "V1"), ("email", "cafe")], batch="one")
     table = pd.DataFrame({"voter_id": ["V1", "V2"], "email_sha256": ["cafe", "cafe"]})
     assert rows_of(keys, table) == [True, False]
+    nobody_named = pd.DataFrame({"voter_id": [None], "email_sha256": ["cafe"]})
+    assert rows_of(keys, nobody_named) == [True]
 
 
 def test_known_keys_and_digests_recognise_the_same_rows(keys: Keyring) -> None:
