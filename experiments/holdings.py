@@ -36,7 +36,7 @@ from features.keys import (
     exact_values,
     keys_of_rows,
 )
-from features.tables import TableError
+from features.tables import IDENTITIES, PROVIDER_ROWS, TableError
 from training.seal import hashed
 
 Bools = npt.NDArray[np.bool_]
@@ -374,11 +374,11 @@ def outside(campaign: Campaign) -> tuple[list[Outside], list[str]]:
     """
     folders = Folders(campaign=campaign.folder, data=data_dir())
     read, absent = [], []
-    for name, source in campaign.tables.items():
+    for name, table, source in _brought(campaign):
         if (source.path or "").startswith("raw:"):
             continue
         try:
-            frame = mapped_rows(source, name, folders)
+            frame = mapped_rows(source, table, folders)
         except DataMissing:
             absent.append(f"{name}: {source.read_from} is not there")
             continue
@@ -388,6 +388,16 @@ def outside(campaign: Campaign) -> tuple[list[Outside], list[str]]:
         if next(keys_of_rows(frame), None) is not None:
             read.append(Outside(name, source, frame))
     return read, absent
+
+
+def _brought(campaign: Campaign) -> Iterator[tuple[str, str, TableSource]]:
+    """Name, kind of table and source of everything that the campaign declares."""
+    for name, source in campaign.tables.items():
+        yield name, name, source
+    if campaign.link is not None:
+        yield "link.voters", IDENTITIES.name, campaign.link.voters
+    for name, provider in campaign.providers.items():
+        yield f"providers.{name}", PROVIDER_ROWS.name, provider.table
 
 
 # --- models ---------------------------------------------------------------------------

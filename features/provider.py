@@ -22,8 +22,6 @@ from features.link.fields import tidy
 from features.tables import MAPPED_TABLES, PROVIDER_ROWS, TableError
 
 PROVIDER_PREFIX = "provider__"
-KEY_VARIABLE, KEY_FILE_VARIABLE = "HUSTINGS_LINK_KEY", "HUSTINGS_LINK_KEY_FILE"
-LEAST_KEY_BYTES = 16
 SMALLEST_GROUP = 20
 REMOVED_FILE = "removed_providers.json"
 Join = Literal["voter_id", "hashed", "linked"]
@@ -77,27 +75,6 @@ class Joined:
 
 
 # --- keys -----------------------------------------------------------------------------
-
-
-def link_key(environment: Mapping[str, str]) -> bytes:
-    """The campaign's secret for hashed identifiers: never in a campaign.toml.
-
-    Args:
-        environment: HUSTINGS_LINK_KEY, or HUSTINGS_LINK_KEY_FILE that holds it.
-
-    Raises:
-        TableError: If there is none, or it is too short to keep a secret.
-    """
-    named = environment.get(KEY_FILE_VARIABLE, "")
-    given = Path(named).read_bytes().strip() if named else b""
-    key = given or environment.get(KEY_VARIABLE, "").encode()
-    if len(key) < LEAST_KEY_BYTES:
-        raise TableError(
-            f"expected a secret of at least {LEAST_KEY_BYTES} bytes in {KEY_VARIABLE} "
-            f"or in the file {KEY_FILE_VARIABLE} to join hashed identifiers, got "
-            f"{len(key)} bytes"
-        )
-    return key
 
 
 def hashed(values: pd.Series, field: str, key: bytes) -> pd.Series:

@@ -31,11 +31,11 @@ from pydantic import (
 )
 
 from features.reaction import STOP
+from features.secret import KEY_VARIABLE, known_link_key
 from features.tables import CHANNELS
 
 Row = dict[str, Any]
 
-LINK_KEY_VARIABLE = "HUSTINGS_LINK_KEY"
 MASK = "***"
 MAX_EVENTS = 10_000
 """In one request."""
@@ -202,7 +202,7 @@ class Batch:
 
 def link_key() -> bytes | None:
     """The campaign's key for persons, None where the environment has none."""
-    return os.environ.get(LINK_KEY_VARIABLE, "").strip().encode() or None
+    return known_link_key(os.environ)
 
 
 def person_key(key: bytes, platform: str, person: str) -> str:
@@ -308,7 +308,7 @@ def _hashed(platform: str, person: str | None, key: bytes | None) -> str | None:
     if key is None:
         raise KeyMissing(
             f"an event names a person: expected a key in the environment's "
-            f"{LINK_KEY_VARIABLE} to hash it with, got none"
+            f"{KEY_VARIABLE} to hash it with, got none"
         )
     return person_key(key, platform, person)
 

@@ -56,7 +56,7 @@ def _of_providers(run: Run, special: frozenset[str]) -> Iterator[dict[str, str]]
         yield {
             "table": VOTERS,
             "name": name,
-            "meaning": f"{bare} as {told['provider']} has it, joined by {told['join']}.",
+            "meaning": f"{bare}, of {told['provider']}, joined by {told['join']}.",
             "unit": "",
             "made_of": bare,
             "source": told["source"],

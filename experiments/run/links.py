@@ -1,11 +1,13 @@
 """Reactions → who of them is a voter, and nothing of all others but groups."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.run.context import Run
+from experiments.run.reactions import store_of
 from experiments.spec import data_dir
 from features.ingest import Folders, Identities, read_identities
 from features.link import Linked, link_reactors
@@ -16,7 +18,10 @@ from features.link.persons import (
     linkable,
 )
 from features.linked import with_linked_reactions
+from features.secret import known_link_key
 from features.tables import LINKS, REACTION_GROUPS, REACTIONS, check
+from serving.events import Events
+from serving.payload import person_key
 
 
 def identities(run: Run, raw_dir: Path | None) -> Identities | None:
@@ -54,6 +59,7 @@ def write_links(
     found = _linked(run, tables, known)
     run.write("links", check(LINKS, found.links))
     run.write_json("links", found.summary.to_json() | {"identities": known.report})
+    _remember_people(run, reactions, found.links)
     linked = found.links["reaction_person"].tolist()
     bare = kept_events(reactions, bases, linked)
     run.write("tables/reactions", check(REACTIONS, bare))
@@ -64,6 +70,27 @@ def write_links(
         tables["messages"].set_index("message_id")["issue"],
         as_of=tables["deliveries"]["sent_on"].min().normalize(),
     )
+
+
+def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
+    """Tell the store of reactions who its persons are: a STOP of theirs is a voter's.
+
+    Without the campaign's secret nobody is named to it.
+    """
+    key = known_link_key(os.environ)
+    if key is None:
+        return
+    accounts = reactions[["person", "platform"]].dropna().drop_duplicates()
+    people = links.merge(accounts, left_on="reaction_person", right_on="person")
+    hashed = [
+        person_key(key, platform, person)
+        for platform, person in zip(people["platform"], people["person"], strict=True)
+    ]
+    events = Events.open(store_of(run.campaign, run.home))
+    try:
+        events.link(people[["voter_id"]].assign(person=hashed))
+    finally:
+        events.close()
 
 
 def _linked(run: Run, tables: Mapping[str, pd.DataFrame], known: Identities) -> Linked:

@@ -14,9 +14,9 @@ from features.provider import (
     Terms,
     describe,
     join_provider,
-    link_key,
     removed_providers,
 )
+from features.secret import link_key
 from features.tables import TableError
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 from experiments.report.linked import linked_section
 from experiments.run import Run, run_stage
+from experiments.run.reactions import open_intake
 from experiments.spec import load_campaign
 from features.ingest import Folders, TableSource, read_identities
 from features.provider import remove_provider
 from features.tables import LINKS, REACTION_GROUPS, TableError, check
 
 N = 6_000
+KEY = "a secret of sixteen bytes or more"
 TERMS = {"source": "s", "licence": "l", "permitted_use": "features"}
 
 
@@ -48,6 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     linked = run_of(home, "linked")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("features.link.score.MIN_U_PAIRS", 100_000)
+        patch.setenv("HUSTINGS_LINK_KEY", KEY)
         run_stage(linked, "ingest")
     refused = run_of(home, "refused", link=None)
     run_stage(refused, "ingest")
@@ -73,6 +77,28 @@ def test_links_are_written_with_what_they_are_expected_to_miss(runs: dict) -> No
     total = voters.filter(like="reacted__").to_numpy().sum()
     assert total == pytest.approx(expected)
     assert total > 100
+
+
+def test_a_stop_of_a_linked_person_ends_the_voters_permission(
+    runs: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs["linked"]
+    first = run.read("links").iloc[0]
+    raw = pd.read_parquet(run.home / "raw" / "reactions.parquet")
+    account = raw[raw["person"] == first["reaction_person"]].iloc[0]
+    stop = {
+        "event_id": "e1", "platform": account["platform"], "kind": "stop",
+        "person": account["person"], "channel": "sms",
+        "occurred_at": "2026-08-01T12:00:00Z",
+    }  # fmt: skip
+    monkeypatch.setenv("HUSTINGS_LINK_KEY", KEY)
+    intake = open_intake(run.campaign, run.home)
+    receipt = intake.receive([stop], received_at=datetime(2026, 8, 1, 13, tzinfo=UTC))
+    assert receipt.accepted == 1, receipt.faults
+    ended = intake.events.withdrawals()
+    intake.events.close()
+    assert ended["voter_id"].tolist() == [first["voter_id"]]
+    assert ended["channel"].tolist() == ["sms"]
 
 
 def test_nobody_is_linked_and_nobody_named_without_a_declaration(runs: dict) -> None:

@@ -15,12 +15,12 @@ from features.provider import (
     describe,
     hashed,
     join_provider,
-    link_key,
     permitted_columns,
     remove_provider,
     removed_providers,
 )
 from features.sample import simulate
+from features.secret import link_key
 from features.tables import PROVIDER_ROWS, TableError, check
 
 KEY = b"a secret of the campaign"
