@@ -19,7 +19,8 @@ pytestmark = pytest.mark.speed
 ROOT = Path(__file__).parents[2]
 N_REACTIONS = int(os.environ.get("HUSTINGS_LARGE", "50_000_000"))
 N_VOTERS = N_REACTIONS // 5
-SHARES = (0.1, 1 / 3, 1.0)
+SHARES = (0.1, 1.0, 1 / 3)
+"""The whole before the third: who stops it early has the figure that counts."""
 BYTES_A_REACTION = 400
 """On disk at most: raw, accepted and spilled."""
 LIMIT_GB = 8.0
@@ -59,12 +60,13 @@ with engine(home / "spill") as connection:
     out = timed("features", lambda: features_large(
         connection, file.accepted, asked, home / "features.parquet",
         reactions=said.accepted, links=home / "links.parquet"))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+used = resource.getrusage(resource.RUSAGE_SELF)
+peak, cpu_s = used.ru_maxrss / 2**20, used.ru_utime + used.ru_stime
 found = duckdb.sql(
     f"SELECT count(*), sum(reactions__good), count(precinct__turnout) FROM '{out}'"
 ).fetchone()
 print("FOUND " + json.dumps({
-    "times_s": times, "peak_gb": peak, "features": found,
+    "times_s": times, "peak_gb": peak, "cpu_s": cpu_s, "features": found,
     "reactions": {k: said.report[k] for k in ("rows_in", "accepted", "quarantined")},
     "voters": {k: file.report[k] for k in ("rows_in", "accepted", "quarantined")},
     "reasons": said.report["reasons"] | file.report["reasons"]}))
@@ -132,7 +134,7 @@ def test_time_and_memory_of_fifty_million_reactions(
     free = shutil.disk_usage(tmp_path).free
     if free < N_REACTIONS * BYTES_A_REACTION:
         pytest.skip(f"needs {N_REACTIONS * BYTES_A_REACTION / 1e9:.0f} GB of free disk")
-    lines = []
+    lines: dict[int, str] = {}
     for share in SHARES:
         n, home = int(N_REACTIONS * share), tmp_path / "now"
         home.mkdir()
@@ -141,16 +143,17 @@ def test_time_and_memory_of_fifty_million_reactions(
             found = worked(home, n)
         finally:
             shutil.rmtree(home)
-        lines.append(line(n, found))
+        lines[n] = line(n, found)
         with capsys.disabled():
-            print("\n  " + lines[-1], found["reasons"])  # noqa: T201 - a benchmark
+            print("\n  " + lines[n], found["reasons"])  # noqa: T201 - a benchmark
         for table in ("reactions", "voters"):
             told = found[table]
             assert told["rows_in"] == told["accepted"] + told["quarantined"]
         assert found["peak_gb"] < LIMIT_GB
         assert found["features"][0] == found["voters"]["accepted"]
-    if N_REACTIONS >= 50_000_000:
-        (Path(__file__).parent / "out_of_core.md").write_text(told_in_words(lines))
+        if N_REACTIONS >= 50_000_000:
+            told = told_in_words([lines[n] for n in sorted(lines)])
+            (Path(__file__).parent / "out_of_core.md").write_text(told)
 
 
 def line(n: int, found: dict) -> str:
@@ -160,7 +163,8 @@ def line(n: int, found: dict) -> str:
         f"{n:,}", f"{found['voters']['rows_in']:,}",
         f"{found['reactions']['quarantined'] + found['voters']['quarantined']:,}",
         *(f"{times[k]:.0f}" for k in ("reactions", "voters", "features")),
-        f"{total:.0f}", f"{total / n * 1e6:.2f}", f"{found['peak_gb']:.1f}",
+        f"{total:.0f}", f"{found['cpu_s']:.0f}", f"{found['cpu_s'] / n * 1e6:.1f}",
+        f"{found['peak_gb']:.1f}",
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
@@ -171,10 +175,11 @@ def told_in_words(lines: list[str]) -> str:
         "Reactions and voters read, mapped, checked, quarantined and deduplicated, and "
         "the history, household and neighbour features of every voter with the linked "
         "reactions joined; two threads, 4 GB for DuckDB, the rest spilled to disk. The "
-        "machine was shared with other work: times are an upper bound.", "",
+        "machine was shared with other work: seconds on the clock are an upper bound, "
+        "seconds of the processors tell the cost.", "",
         "Made by `pytest -m speed tests/speed/test_out_of_core.py`.", "",
         "| reactions | voters | quarantined | ingest reactions, s | ingest voters, s | "
-        "features, s | all, s | µs a reaction | peak memory, GB |",
-        "|--:" * 9 + "|",
+        "features, s | all, s | processors, s | µs a reaction | peak memory, GB |",
+        "|--:" * 10 + "|",
     ]  # fmt: skip
     return "\n".join([*head, *lines]) + "\n"
