@@ -38,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import betaincinv, expit, ndtr
 
+from features.organic import draw_organic
 from features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -265,12 +266,14 @@ class Sample:
             times this, for every voter and message.
         links: `reaction_id`, `voter_id`: who really reacted; missing where the person
             is in no voter file.
+        affinities: Who would react well, by cell and issue: see `organic.Organic`.
     """
 
     tables: dict[str, pd.DataFrame]
     truth: pd.DataFrame
     channels: pd.DataFrame
     links: pd.DataFrame
+    affinities: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -347,9 +350,11 @@ def simulate(
     (1000, 4)
     """
     _check_sizes(n_voters, n_messages)
-    people_rng, file_rng, design_rng, outcome_rng, social_rng, consent_rng = (
-        np.random.default_rng(seed).spawn(6)
-    )
+    # one more at the end leaves the draws of all others as they were
+    (
+        people_rng, file_rng, design_rng, outcome_rng, social_rng, consent_rng,
+        organic_rng,
+    ) = np.random.default_rng(seed).spawn(7)  # fmt: skip
     messages = _messages(n_messages)
     people = _people(n_voters, people_rng)
     voters = _voters(people, file_rng)
@@ -358,6 +363,8 @@ def simulate(
     deliveries, arm = _deliveries(people, voters["voter_id"], designs, design_rng)
     responses = _responses(people, deliveries, arm, truth, messages, outcome_rng)
     reactions, links = _reactions(people, voters, messages, social_rng)
+    issue = messages["issue"].map(list(ISSUES).index).to_numpy()
+    organic = draw_organic(voters, _salience(people), issue, messages, organic_rng)
     found = {
         "voters": voters,
         "messages": messages,
@@ -365,11 +372,12 @@ def simulate(
         "deliveries": deliveries,
         "responses": responses,
         "reactions": reactions,
+        "reaction_counts": organic.counts,
         "permissions": _permissions(people, voters["voter_id"], consent_rng),
         "costs": _costs(n_voters),
     }
     tables = {name: check(RAW_TABLES[name], frame) for name, frame in found.items()}
-    return Sample(tables, truth, _channels(), links)
+    return Sample(tables, truth, _channels(), links, organic.truth)
 
 
 def write_sample(sample: Sample, folder: Path | str) -> Path:
@@ -378,7 +386,8 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
     Args:
         sample: What to write.
         folder: Becomes `<table>.parquet` for each table, `truth.parquet`,
-            `truth_channels.parquet` and `truth_links.parquet`. Replaced if it exists.
+            `truth_channels.parquet`, `truth_links.parquet` and
+            `truth_affinities.parquet`. Replaced if it exists.
 
     Returns:
         The folder.
@@ -391,6 +400,7 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         "truth": sample.truth,
         "truth_channels": sample.channels,
         "truth_links": sample.links,
+        "truth_affinities": sample.affinities,
     }
     for name, frame in frames.items():
         frame.to_parquet(aside / f"{name}.parquet", index=False)

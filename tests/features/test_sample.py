@@ -1,6 +1,7 @@
 """The simulated campaign keeps the truth that it declares."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -391,6 +392,7 @@ def test_writing_keeps_every_frame_and_replaces_the_folder_as_a_whole(
         "truth": sample.truth,
         "truth_channels": sample.channels,
         "truth_links": sample.links,
+        "truth_affinities": sample.affinities,
     }
     assert set(written) == set(sample.tables) | set(frames)
     for name, frame in (sample.tables | frames).items():
@@ -402,7 +404,7 @@ def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = write_sample(sample, tmp_path / "raw")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     unwritable = pd.DataFrame({"value": [object()]})
-    broken = Sample({"voters": unwritable}, sample.truth, sample.channels, sample.links)
+    broken = replace(sample, tables={"voters": unwritable})
     with pytest.raises(Exception, match="object"):
         write_sample(broken, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
