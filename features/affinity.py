@@ -158,8 +158,11 @@ class CellAffinities:
             as_of: As in `voter_cells`.
         """
         bands = [b for b in self.log_odds.index.unique("age_band") if b != ANY]
-        cells = voter_cells(voters, bands, self.place, as_of=as_of)
-        row = np.full(len(voters), -1)
+        of_voter = voter_cells(voters, bands, self.place, as_of=as_of)
+        # there are far fewer cells than voters
+        group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
+        cells = of_voter.drop_duplicates(ignore_index=True)
+        row = np.full(len(cells), -1)
         for kept in MARGINS:
             named = margin(cells, kept)
             found = self.log_odds.index.get_indexer(pd.MultiIndex.from_frame(named))
@@ -168,7 +171,7 @@ class CellAffinities:
             row = np.where((row < 0) & ~nothing, found, row)
         # a table without its last margin knows nothing of such a voter
         values = np.vstack([self.log_odds.to_numpy(), np.full(len(self.names), np.nan)])
-        columns = dict(zip(self.names, values[row].T, strict=True))
+        columns = dict(zip(self.names, values[row][group].T, strict=True))
         return voters.assign(**columns)
 
     def to_json(self) -> dict[str, Any]:

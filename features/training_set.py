@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.affinity import affinity_column
 from features.tables import ANY_MESSAGE, CONTROL, TableError
 from features.voter import Encoding, voter_features
 
@@ -176,6 +177,8 @@ class MessageTest:
         prior: What is known of the messages' effects from elsewhere, None for nothing.
         weight: How many voters of the population each stands for, mean 1, 0 for who
             did not answer, shape (n_voters,); None where all stand for themselves.
+        fond_of: Column of X with the affinity of the voter's cell for the issue of
+            each message, -1 for none, length n_messages; None where none is known.
     """
 
     experiment_id: str
@@ -192,6 +195,7 @@ class MessageTest:
     propensities: Floats
     prior: Prior | None = None
     weight: Floats | None = None
+    fond_of: tuple[int, ...] | None = None
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -255,6 +259,21 @@ def message_tests(
         X = encoding.transform(training_set.features.loc[rows.index])
         found[str(experiment_id)] = _message_test(str(experiment_id), rows, design, X)
     return found
+
+
+def with_fondness(
+    test: MessageTest, names: Sequence[str], issue_of: Mapping[str, str]
+) -> MessageTest:
+    """The test with the columns that tell how fond a voter's cell is of each issue.
+
+    Args:
+        test: The experiment.
+        names: Names of the columns of its X.
+        issue_of: Issue of every message.
+    """
+    position = {name: i for i, name in enumerate(names)}
+    columns = [position.get(affinity_column(issue_of[m]), -1) for m in test.messages]
+    return replace(test, fond_of=tuple(columns)) if max(columns) >= 0 else test
 
 
 def _message_test(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.affinity import CellAffinities
 from features.ingest import TableSource, map_columns
 from features.partner import LIFT_PREFIX
 from features.training_set import Arm, coarsest_unit
@@ -87,12 +88,14 @@ class Reader:
         feature_columns: Columns of voters that may be features.
         as_of: First delivery: what is known strictly before it counts.
         encoding: How features become numbers.
+        affinities: Of every cell for every issue; None where nothing is known.
     """
 
     mapping: TableSource
     feature_columns: tuple[str, ...]
     as_of: pd.Timestamp
     encoding: Encoding
+    affinities: CellAffinities | None = None
 
     def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
         """Rows in the campaign's own columns as VOTERS."""
@@ -106,6 +109,8 @@ class Reader:
         delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
         absent = [c for c in delivered if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, np.nan)) if absent else voters
+        if self.affinities is not None:
+            voters = self.affinities.beside(voters, as_of=self.as_of)
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:
@@ -115,16 +120,19 @@ class Reader:
             "feature_columns": list(self.feature_columns),
             "as_of": self.as_of.isoformat(),
             "encoding": self.encoding.to_json(),
+            "affinities": self.affinities and self.affinities.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
+        known = stored.get("affinities")
         return cls(
             TableSource.model_validate(stored["mapping"]),
             tuple(stored["feature_columns"]),
             pd.Timestamp(stored["as_of"]),
             Encoding.from_json(stored["encoding"]),
+            known and CellAffinities.from_json(known),
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import vl_convert
 
+from experiments.report.affinity import affinity_section
 from experiments.report.charts import (
     Figure,
     figure_png,
@@ -135,6 +136,7 @@ def write_report(
     quarantine: pd.DataFrame,
     messages: pd.DataFrame,
     run: Mapping[str, Any],
+    affinities: pd.DataFrame | None = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -148,6 +150,7 @@ def write_report(
         quarantine: The `quarantine` table; its values are not shown.
         messages: The `messages` table.
         run: As in `run.json`; its `plan` holds the summary of the plan.
+        affinities: AFFINITIES table, where reactions were counted.
     """
     charts = figures(evaluation, run, messages)
     body = joined(
@@ -158,6 +161,7 @@ def write_report(
             plan_section(
                 campaign, evaluation["n_eligible"], plan, assignments, run, charts
             ),
+            affinity_section(affinities),
             quarantine_section(quarantine),
             source_section(campaign),
         ]

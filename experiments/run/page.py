@@ -28,6 +28,7 @@ def stage_report(run: Run) -> None:
         quarantine=run.read("quarantine"),
         messages=messages,
         run=told,
+        affinities=run.optional("affinities"),
     )
     aside.replace(run.folder / "report.html")
     with tracking(run):

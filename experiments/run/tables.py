@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.run.affinities import write_affinities
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
 from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
@@ -95,6 +96,10 @@ def stage_features(run: Run) -> None:
         name: run.table(name) for name in ("designs", "deliveries", "responses")
     } | {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
+    first = tables["deliveries"]["sent_on"].min().normalize()
+    fondness = write_affinities(run, first)
+    if fondness is not None:
+        voters = tables["voters"] = fondness.beside(voters, as_of=first)
     columns = feature_columns(campaign, list(voters.columns))
     made = build_training_set(
         tables,
@@ -108,8 +113,10 @@ def stage_features(run: Run) -> None:
     reader = Reader(
         TableSource.model_validate(run.read_json("voters_mapping")),
         tuple(columns),
-        made.rows["sent_on"].min().normalize(),
+        first,
         Encoding.fit(made.features),
+        # a model that does not read them need not look them up
+        fondness if fondness and set(fondness.names) & set(columns) else None,
     )
     run.write_json("reader", reader.to_json())
     write_known_effects(run, reader)
