@@ -663,9 +663,7 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
             column is left.
     """
     declared = campaign.features
-    barred = set(NEVER_FEATURES) | _met(declared.exclude, voters_columns)
-    if not declared.legal_basis_special:
-        barred |= _met(declared.special_categories, voters_columns)
+    barred = set(NEVER_FEATURES) | barred_from_features(campaign, voters_columns)
     barred |= _met([f"{WIDTH_PREFIX}*"], voters_columns)
     if not _partner_features_permitted(campaign):
         barred |= _met([f"{LIFT_PREFIX}*"], voters_columns)
@@ -708,13 +706,22 @@ def derivation(
         as_of: The first delivery.
         parties: Whose shares among the neighbours are told.
     """
-    declared = campaign.features
-    barred = _met(declared.exclude, voters_columns)
-    if not declared.legal_basis_special:
-        barred |= _met(declared.special_categories, voters_columns)
+    barred = barred_from_features(campaign, voters_columns)
     usable = [c for c in voters_columns if c not in barred and not is_derived(c)]
-    groups = tuple(dict.fromkeys(declared.derived))
+    groups = tuple(dict.fromkeys(campaign.features.derived))
     return Derivation(groups, tuple(usable), as_of, tuple(parties))
+
+
+def barred_from_features(campaign: Campaign, columns: Sequence[str]) -> set[str]:
+    """Columns that the campaign excludes, special categories without a basis included.
+
+    What is barred may not come back by another way either, such as a cell of it.
+    """
+    declared = campaign.features
+    barred = _met(declared.exclude, columns)
+    if not declared.legal_basis_special:
+        barred |= _met(declared.special_categories, columns)
+    return barred
 
 
 def _partner_features_permitted(campaign: Campaign) -> bool:

@@ -39,6 +39,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import betaincinv, expit, ndtr
 
+from features.organic import draw_organic
 from features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -280,6 +281,7 @@ class Sample:
             is in no voter file.
         identities: IDENTITIES table: what a voter file says of who people are. For
             matching alone, so that it is none of `tables`.
+        affinities: Who would react well, by cell and issue: see `organic.Organic`.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -287,6 +289,7 @@ class Sample:
     channels: pd.DataFrame
     links: pd.DataFrame
     identities: pd.DataFrame
+    affinities: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -366,9 +369,11 @@ def simulate(
     (1000, 4)
     """
     _check_sizes(n_voters, n_messages)
-    people_rng, file_rng, design_rng, outcome_rng, social_rng, consent_rng = (
-        np.random.default_rng(seed).spawn(6)
-    )
+    # one more at the end leaves the draws of all others as they were
+    (
+        people_rng, file_rng, design_rng, outcome_rng, social_rng, consent_rng,
+        organic_rng,
+    ) = np.random.default_rng(seed).spawn(7)  # fmt: skip
     # a stream of its own: what was drawn before it existed stays as it was
     identity_rng = np.random.default_rng([seed, _IDENTITY_STREAM])
     messages = _messages(n_messages)
@@ -386,6 +391,8 @@ def simulate(
         )
     identities = _identities(people, voters, named, identity_rng)
     reactions = _with_bases(reactions, named, identities, identity_rng)
+    issue = messages["issue"].map(list(ISSUES).index).to_numpy()
+    organic = draw_organic(voters, _salience(people), issue, messages, organic_rng)
     found = {
         "voters": voters,
         "messages": messages,
@@ -393,12 +400,13 @@ def simulate(
         "deliveries": deliveries,
         "responses": responses,
         "reactions": reactions,
+        "reaction_counts": organic.counts,
         "permissions": _permissions(people, voters["voter_id"], consent_rng),
         "costs": _costs(n_voters),
     }
     tables = {name: check(RAW_TABLES[name], frame) for name, frame in found.items()}
     identities = check(IDENTITIES, identities)
-    return Sample(tables, truth, _channels(), links, identities)
+    return Sample(tables, truth, _channels(), links, identities, organic.truth)
 
 
 def write_sample(sample: Sample, folder: Path | str) -> Path:
@@ -407,8 +415,8 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
     Args:
         sample: What to write.
         folder: Becomes `<table>.parquet` for each table, `identities.parquet`,
-            `truth.parquet`, `truth_channels.parquet` and `truth_links.parquet`.
-            Replaced if it exists.
+            `truth.parquet`, `truth_channels.parquet`, `truth_links.parquet` and
+            `truth_affinities.parquet`. Replaced if it exists.
 
     Returns:
         The folder.
@@ -422,6 +430,7 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         "truth_channels": sample.channels,
         "truth_links": sample.links,
         "identities": sample.identities,
+        "truth_affinities": sample.affinities,
     }
     for name, frame in frames.items():
         frame.to_parquet(aside / f"{name}.parquet", index=False)

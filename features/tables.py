@@ -31,6 +31,9 @@ BASES = ("consent", "contract", "legitimate_interest", "public_register", "reply
 ROLES = ("plan", "explore")
 PRIOR_KINDS = ("topline", "panel")
 
+SMALLEST_CELL = 20
+"""No figure speaks of fewer people than this."""
+
 TIMESTAMP = "datetime64[us]"
 
 
@@ -73,6 +76,9 @@ _NOT_NEGATIVE = pa.Check.ge(0, error="expected a value of at least 0")
 _ABOVE_ZERO = pa.Check.gt(0, error="expected a value above 0")
 _NOT_EMPTY = pa.Check.str_length(min_value=1, error="expected a text, got an empty one")
 _FIPS = pa.Check.str_matches(r"^\d{5}$", error="expected five digits, zeros kept")
+_AGE_BAND = pa.Check.str_matches(
+    r"^\d{1,3}(-\d{1,3}|\+)$", error="expected a band such as 18-24 or 65+"
+)
 
 
 def _table(
@@ -345,6 +351,38 @@ REACTION_GROUPS = _table(
     },
 )  # fmt: skip
 """Reactors without a basis: all that is kept of them."""
+REACTION_COUNTS = _table(
+    "reaction_counts",
+    ["message_id", "platform", "counted_until", "age_band", "sex", "state",
+     "county_fips", "kind"],
+    {
+        "message_id": _column(str, "Message or post reacted to.", _NOT_EMPTY),
+        "platform": _column(str, "Where.", _NOT_EMPTY),
+        "kind": _column(str, "like, love, angry, share, click ...", _NOT_EMPTY),
+        "age_band": _column(
+            str, "Age as the platform bands it.", _AGE_BAND, nullable=True,
+            required=False,
+        ),
+        "sex": _column(str, "Sex.", _one_of(SEXES), nullable=True, required=False),
+        "state": _column(str, "State.", nullable=True, required=False),
+        "county_fips": _column(
+            str, "County, five digits.", _FIPS, nullable=True, required=False
+        ),
+        "n": _column(float, "Reactions of the kind.", _NOT_NEGATIVE, unit="1"),
+        "reach": _column(
+            float, "People of the cell who were shown the message.",
+            pa.Check.ge(
+                SMALLEST_CELL,
+                error=f"expected a cell of {SMALLEST_CELL} people or more: fewer are "
+                "a person's own business",
+            ),
+            unit="people", identifying=True,
+        ),
+        "counted_until": _column(TIMESTAMP, "Nothing later was counted."),
+    },
+)  # fmt: skip
+"""Reactions by cell, as platforms and page exports tell them: no person. A cell that
+is missing a value speaks of everybody whatever theirs, or of the rest."""
 
 PERMISSIONS = _table(
     "permissions",
@@ -540,10 +578,39 @@ AREAS = _table(
     },
 )
 
+AFFINITIES = _table(
+    "affinities",
+    ["issue", "age_band", "sex", "place"],
+    {
+        "issue": _column(str, "The issue.", _NOT_EMPTY),
+        "age_band": _column(str, "Age; empty for all."),
+        "sex": _column(str, "Sex; empty for all."),
+        "place": _column(str, "Place; empty for all."),
+        "place_kind": _column(str, "The voters' column of the place; empty for none."),
+        "affinity": _column(
+            float, "Share of those reached by a message of the issue who react well.",
+            _between(0, 1), unit="1",
+        ),
+        "low": _column(float, "95 % interval.", _between(0, 1), unit="1"),
+        "high": _column(float, "95 % interval.", _between(0, 1), unit="1"),
+        "n_reached": _column(
+            float, "People of the cell who were shown a message, each as often.",
+            _NOT_NEGATIVE, unit="people",
+        ),
+        "n_voters": _column(
+            int, "Its voters in the file.",
+            pa.Check.ge(SMALLEST_CELL, error=f"expected {SMALLEST_CELL} or more"),
+        ),
+    },
+)  # fmt: skip
+"""Who reacts well to which issue, by cell and by margin. Self-selected: a hint for
+features and priors, never a lift."""
+
 RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     schema.name: schema
     for schema in (
         MERGES, VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS,
+        REACTION_COUNTS,
         PERMISSIONS, COSTS, PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip

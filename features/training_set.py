@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.affinity import affinity_column
 from features.asof import first_delivery, sums_before
 from features.tables import ANY_MESSAGE, CONTROL, TableError
 from features.voter import Encoding, voter_features
@@ -203,6 +204,8 @@ class MessageTest:
             did not answer, shape (n_voters,); None where all stand for themselves.
         link_error: Relative error, one SD, of the probability that answers are those of
             their voters, common to all; 0 where they are known to be.
+        fond_of: Column of X with the affinity of the voter's cell for the issue of
+            each message, -1 for none, length n_messages; None where none is known.
     """
 
     experiment_id: str
@@ -220,6 +223,7 @@ class MessageTest:
     prior: Prior | None = None
     weight: Floats | None = None
     link_error: float = 0.0
+    fond_of: tuple[int, ...] | None = None
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -283,6 +287,21 @@ def message_tests(
         X = encoding.transform(training_set.features.loc[rows.index])
         found[str(experiment_id)] = _message_test(str(experiment_id), rows, design, X)
     return found
+
+
+def with_fondness(
+    test: MessageTest, names: Sequence[str], issue_of: Mapping[str, str]
+) -> MessageTest:
+    """The test with the columns that tell how fond a voter's cell is of each issue.
+
+    Args:
+        test: The experiment.
+        names: Names of the columns of its X.
+        issue_of: Issue of every message.
+    """
+    position = {name: i for i, name in enumerate(names)}
+    columns = [position.get(affinity_column(issue_of[m]), -1) for m in test.messages]
+    return replace(test, fond_of=tuple(columns)) if max(columns) >= 0 else test
 
 
 def _message_test(

@@ -9,7 +9,7 @@ of voters a second. Every fold is predicted by a fit that never saw it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.basis import Basis, Shape, Term, raw_columns, term_width
+from training.fondness import Fondness, fit_fondness, own_affinity
 from training.metrics import weighted_rows
 from training.pooled import (
     Components,
@@ -56,6 +57,7 @@ class LinearFit:
         directions: Of uncertainty, a matrix (p, k) for every fit.
         variances: Of every direction and message, (k, M) for every fit.
         unexplained: Mean variance of what was pruned, shape (n_folds + 1, M).
+        fondness: What fondness for a message's issue adds; None where none is known.
     """
 
     basis: Basis
@@ -63,6 +65,7 @@ class LinearFit:
     directions: tuple[Floats, ...]
     variances: tuple[Floats, ...]
     unexplained: Floats
+    fondness: Fondness | None = None
 
     @property
     def n_folds(self) -> int:
@@ -77,7 +80,10 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        return self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        found = self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        if self.fondness is not None:
+            found += self.fondness.deviation(X, fold)
+        return found
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
         """Its posterior variance, that of what was pruned included, shape (n, M).
@@ -91,7 +97,10 @@ class LinearFit:
             of_data = along**2 @ self.variances[k].astype(np.float32)
             return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
 
-        return self._predicted(X, fold, self.directions, spread)
+        found = self._predicted(X, fold, self.directions, spread)
+        if self.fondness is not None:
+            found += self.fondness.doubt(X, fold)
+        return found
 
     def _predicted(
         self,
@@ -150,6 +159,7 @@ class LinearFit:
             "directions": [d.tolist() for d in self.directions],
             "variances": [v.tolist() for v in self.variances],
             "unexplained": self.unexplained.tolist(),
+            "fondness": None if self.fondness is None else self.fondness.to_json(),
         }
 
     @classmethod
@@ -157,12 +167,14 @@ class LinearFit:
         """From what `to_json` gave."""
         coefficients = np.array(stored["coefficients"], dtype=np.float64)
         _, p, n_messages = coefficients.shape
+        fondness = stored.get("fondness")
         return cls(
             Basis.from_json(stored["basis"]),
             coefficients,
             tuple(np.array(d).reshape(p, -1) for d in stored["directions"]),
             tuple(np.array(v).reshape(-1, n_messages) for v in stored["variances"]),
             np.array(stored["unexplained"], dtype=np.float64),
+            None if fondness is None else Fondness.from_json(fondness),
         )
 
 
@@ -272,11 +284,15 @@ def _sums(raw: Floats32, lift: Floats, weight: Floats | None) -> _Sums:
 
 
 class _Design(NamedTuple):
-    """Terms, the sums of every fold and the scale that all fits share."""
+    """Terms, the sums of every fold and the scale that all fits share.
+
+    With slopes, the sums are of lifts and of what is to be taken off them.
+    """
 
     basis: Basis
     sums: list[_Sums]
     total: _Sums
+    slopes: Floats | None = None
 
     def without(self, k: int, noise: Floats) -> Moments:
         """Moments of all folds but one; of all for the number after the last."""
@@ -286,7 +302,11 @@ class _Design(NamedTuple):
             part.n, part.columns[kept], part.lifts, part.gram[np.ix_(kept, kept)],
             part.cross[kept],
         )  # fmt: skip
-        return part.moments(self.basis.scale, noise)
+        moments = part.moments(self.basis.scale, noise)
+        if self.slopes is None:
+            return moments
+        lift, fondness = np.hsplit(moments.cross, 2)
+        return moments._replace(cross=lift - self.slopes[k] * fondness)
 
 
 def _design(
@@ -297,6 +317,7 @@ def _design(
     fold: Ints,
     n_folds: int,
     weight: Floats | None = None,
+    slopes: Floats | None = None,
 ) -> _Design:
     sums = _fold_sums(shapes, terms, X, lift, fold, n_folds, weight)
     total = sums[0]
@@ -312,7 +333,7 @@ def _design(
     basis = Basis(
         tuple(shapes), tuple(terms), centre[kept], np.sqrt(per_term[group]), kept
     )
-    return _Design(basis, sums, total)
+    return _Design(basis, sums, total, slopes)
 
 
 def fit_linear(
@@ -325,6 +346,8 @@ def fit_linear(
     params: Mapping[str, Any] = DEFAULT_LINEAR,
     weight: Floats | None = None,
     n_folds: int | None = None,
+    fond_of: Sequence[int] | None = None,
+    outcome_sd: float = 0.0,
 ) -> LinearFit:
     """Select terms and fit them, once for every fold left out.
 
@@ -342,19 +365,30 @@ def fit_linear(
         weight: Survey weights of mean 1, shape (n,); None where all count alike. The
             noise has to be that of weighted lifts then.
         n_folds: Folds, where one may be empty; as many as there are without.
+        fond_of: Column of X with the affinity for each message's own issue, -1 for
+            none, length M; those columns are no features then.
+        outcome_sd: Of the outcome; what fondness may add is a share of it.
     """
-    shapes = [
-        Shape.of(X[:, j], categorical=j in set(categorical)) for j in range(X.shape[1])
-    ]
+    shapes = _shapes(X, categorical, fond_of or ())
     n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
     lift = lift - np.average(lift, axis=0, weights=weight)
-    terms = _first_terms(shapes, X, lift, noise, fold, params, weight)
-    design = _design(shapes, terms, X, lift, fold, n_folds, weight)
+    fondness, slopes = None, None
+    if fond_of is not None and np.trace(noise) > 0:
+        fondness = fit_fondness(
+            X, lift, noise, fold, n_folds, fond_of, outcome_sd, weight
+        )
+        slopes = fondness.slope
+        # beside the lifts, what each fit takes off them
+        off = own_affinity(X, fondness.columns, fondness.centre)
+        lift = np.column_stack([lift, off])
+    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
+    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
     # no feature varies, or no outcome does
     if not design.basis.kept.any() or not np.trace(noise) > 0:
-        return _nothing(design.basis, len(fits_of), lift.shape[1])
+        nothing = _nothing(design.basis, len(fits_of), len(noise))
+        return replace(nothing, fondness=fondness)
     selected = [
         _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
     ]
@@ -363,12 +397,23 @@ def fit_linear(
     most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN) if params["order"] > 2 else 0
     tried = _triples(chosen, shapes, most)
     together = sorted(set().union(*chosen, *tried), key=lambda t: (len(t), t))
-    design = _design(shapes, together, X, lift, fold, n_folds, weight)
+    design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
     fits = [
         _final(design, k, chosen[i] | tried[i], noise, parts, params)
         for i, k in enumerate(fits_of)
     ]
-    return _joined(design.basis, fits, dense)
+    return replace(_joined(design.basis, fits, dense), fondness=fondness)
+
+
+def _shapes(
+    X: Floats32, categorical: Sequence[int], left_out: Sequence[int]
+) -> list[Shape]:
+    """How every feature becomes columns; what is left out has none."""
+    none = Shape((), (), (), missing=False)
+    return [
+        none if j in set(left_out) else Shape.of(X[:, j], categorical=j in categorical)
+        for j in range(X.shape[1])
+    ]
 
 
 def _first_terms(
@@ -379,6 +424,7 @@ def _first_terms(
     fold: Ints,
     params: Mapping[str, Any],
     weight: Floats | None,
+    slopes: Floats | None,
 ) -> list[Term]:
     """Features, and products of two where they fit into `max_columns`."""
     features = [j for j, s in enumerate(shapes) if s.n_columns(coarse=False)]
@@ -395,7 +441,8 @@ def _first_terms(
     if columns(features) > most:
         # too many: those whose own effect is largest; which they are hardly depends
         # on a fold, and every product has to earn its place in every fit
-        design = _design(shapes, mains, X, lift, fold * 0, 1, weight)
+        of_all = None if slopes is None else slopes[[-1, -1]]
+        design = _design(shapes, mains, X, lift, fold * 0, 1, weight, of_all)
         moments, group = design.without(1, noise), design.basis.group
         nothing = np.zeros(0, dtype=np.int64)
         size = _scores(moments, group, nothing, len(features))

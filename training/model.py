@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.affinity import CellAffinities
 from features.derived import TOLD_BY_THE_FILE, Query, from_the_file, with_columns
 from features.ingest import TableSource, map_columns
 from features.linked import REACTED_PREFIX
@@ -92,6 +93,7 @@ class Reader:
         encoding: How features become numbers.
         counting: How a row's own past elections are counted; None where no such
             column is a feature.
+        affinities: Of every cell for every issue; None where nothing is known.
     """
 
     mapping: TableSource
@@ -99,6 +101,7 @@ class Reader:
     as_of: pd.Timestamp
     encoding: Encoding
     counting: Query | None = None
+    affinities: CellAffinities | None = None
 
     @property
     def beside(self) -> list[str]:
@@ -132,6 +135,8 @@ class Reader:
             raise TableError(f"expected a column {untold[0]!r}: {TOLD_BY_THE_FILE}")
         if self.counting is not None:
             voters = with_columns(voters, self.counting)
+        if self.affinities is not None:
+            voters = self.affinities.beside(voters, as_of=self.as_of)
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:
@@ -142,17 +147,20 @@ class Reader:
             "as_of": self.as_of.isoformat(),
             "encoding": self.encoding.to_json(),
             "counting": None if self.counting is None else self.counting._asdict(),
+            "affinities": self.affinities and self.affinities.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
+        known = stored.get("affinities")
         return cls(
             TableSource.model_validate(stored["mapping"]),
             tuple(stored["feature_columns"]),
             pd.Timestamp(stored["as_of"]),
             Encoding.from_json(stored["encoding"]),
             None if not stored.get("counting") else Query(**stored["counting"]),
+            known and CellAffinities.from_json(known),
         )
 
 

@@ -196,7 +196,8 @@ def linear_part(
     noise = believable_noise(test, covariance, pools(issues)) * len(test.Y)
     return fit_linear(
         test.X, lift, noise, fold, parts, prepared.categorical, params,
-        test.stands_for, 1 if only is not None else LINEAR_FOLDS,
+        test.stands_for, 1 if only is not None else LINEAR_FOLDS, test.fond_of,
+        float(np.nanstd(test.Y)),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import vl_convert
 
+from experiments.report.affinity import affinity_section
 from experiments.report.charts import (
     Figure,
     figure_png,
@@ -137,6 +138,7 @@ def write_report(
     messages: pd.DataFrame,
     run: Mapping[str, Any],
     linked: Mapping[str, Any] | None = None,
+    affinities: pd.DataFrame | None = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -152,6 +154,7 @@ def write_report(
         run: As in `run.json`; its `plan` holds the summary of the plan.
         linked: `links`, as in `links.json`, and `providers`, as in `providers.json`,
             where the run has them.
+        affinities: AFFINITIES table, where reactions were counted.
     """
     charts = figures(evaluation, run, messages)
     body = joined(
@@ -163,6 +166,7 @@ def write_report(
                 campaign, evaluation["n_eligible"], plan, assignments, run, charts
             ),
             linked_section(linked or {}),
+            affinity_section(affinities),
             quarantine_section(quarantine),
             source_section(campaign),
         ]

@@ -30,7 +30,6 @@ from experiments.report.markup import (
 from experiments.report.words import (
     NOT_SHOWN,
     POLICIES,
-    SMALLEST_CELL,
     Row,
     Span,
     as_span,
@@ -45,6 +44,7 @@ from experiments.report.words import (
     slugs_of,
     usd_text,
 )
+from features.tables import SMALLEST_CELL
 
 TURNOUT_POINT = 0.01
 """Turnout is a share whatever the outcome is measured in."""

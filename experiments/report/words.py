@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-SMALLEST_CELL = 20
-"""Groups with fewer people are never shown: they would speak of persons."""
+from features.tables import SMALLEST_CELL
 
 Row = Mapping[str, Any]
 

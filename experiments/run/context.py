@@ -98,7 +98,11 @@ class Run:
 
     def optional_table(self, name: str) -> pd.DataFrame | None:
         """A checked table that the campaign may not have."""
-        path = self.folder / "tables" / f"{name}.parquet"
+        return self.optional(f"tables/{name}")
+
+    def optional(self, name: str) -> pd.DataFrame | None:
+        """A table that the run may not have."""
+        path = self.folder / f"{name}.parquet"
         return pd.read_parquet(path) if path.exists() else None
 
 

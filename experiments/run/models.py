@@ -27,6 +27,7 @@ from features.training_set import (
     TrainingSet,
     arm_costs,
     message_tests,
+    with_fondness,
 )
 from features.voter import segments
 from serving.load import load_champion
@@ -125,7 +126,11 @@ def _materials(run: Run) -> _Materials:
     rows, features = run.read("training_set"), run.read("features")
     training_set = TrainingSet(rows, features, run.table("designs"))
     messages = run.table("messages")
-    tests = message_tests(training_set, reader.encoding)
+    issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    tests = {
+        name: with_fondness(test, reader.encoding.names, issue_of)
+        for name, test in message_tests(training_set, reader.encoding).items()
+    }
     if (run.folder / "priors.parquet").exists():
         known = run.read("priors")
         tests = {
@@ -137,7 +142,7 @@ def _materials(run: Run) -> _Materials:
         rows,
         features,
         tests,
-        dict(zip(messages["message_id"], messages["issue"], strict=True)),
+        issue_of,
         dict(zip(messages["message_id"], messages["discloses"], strict=True)),
     )
 

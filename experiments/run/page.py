@@ -30,6 +30,7 @@ def stage_report(run: Run) -> None:
         run=told,
         linked={n: run.read_json(n) for n in ("links", "providers")
                 if (run.folder / f"{n}.json").exists()},
+        affinities=run.optional("affinities"),
     )  # fmt: skip
     aside.replace(run.folder / "report.html")
     with tracking(run):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.run.affinities import write_affinities
 from experiments.run.context import Run
 from experiments.run.described import write_dictionary
 from experiments.run.elsewhere import write_known_effects
@@ -180,6 +181,10 @@ def stage_features(run: Run) -> None:
     asked, voters = _derived(run, first_delivery(tables["deliveries"]))
     tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
+    first = tables["deliveries"]["sent_on"].min().normalize()
+    fondness = write_affinities(run, first)
+    if fondness is not None:
+        voters = tables["voters"] = fondness.beside(voters, as_of=first)
     columns = feature_columns(campaign, list(voters.columns))
     made = build_training_set(
         tables,
@@ -193,9 +198,11 @@ def stage_features(run: Run) -> None:
     reader = Reader(
         TableSource.model_validate(run.read_json("voters_mapping")),
         tuple(columns),
-        made.rows["sent_on"].min().normalize(),
+        first,
         Encoding.fit(made.features),
         counting_query(asked) if "history" in asked.groups else None,
+        # a model that does not read them need not look them up
+        fondness if fondness and set(fondness.names) & set(columns) else None,
     )
     run.write_json("reader", reader.to_json())
     write_dictionary(run, asked, list(made.features.columns))

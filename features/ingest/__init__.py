@@ -52,7 +52,9 @@ from features.tables import (
     NO_CHANNEL,
     QUARANTINE,
     RAW_TABLES,
+    REACTION_COUNTS,
     REQUIRED_TABLES,
+    SMALLEST_CELL,
     TableError,
     check,
     problems,
@@ -587,6 +589,36 @@ def _link_reactions(read: _ReadTables) -> None:
         )
 
 
+def _link_reaction_counts(read: _ReadTables) -> None:
+    """Counts of known messages; a cell has one reach, and no more reactors than it."""
+    table = read["reaction_counts"]
+    table.frame, frame = _cells_named(table.frame), table.frame
+    cell = [c for c in REACTION_COUNTS.unique or [] if c != "kind"]
+    reach = table.frame.groupby(cell, dropna=False)["reach"]
+    several = reach.transform("nunique") > 1
+    too_many = frame["n"] > frame["reach"]
+    # never the reach itself: it may be of a handful of people
+    faults = [
+        fault_rows(
+            several, "reach", frame["message_id"],
+            "expected one reach of all kinds of a cell, got several",
+        ),
+        fault_rows(
+            too_many & (frame["reach"] >= SMALLEST_CELL), "n", frame["n"],
+            "expected at most one reaction of a kind from each who was shown it",
+        ),
+    ]  # fmt: skip
+    if not table.source.other_posts:
+        faults.append(_unknown(read, "reaction_counts", "message_id", "messages"))
+    table.set_aside(joined(faults))
+
+
+def _cells_named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The counts with every column of a cell; one that nobody gave is missing."""
+    absent = [c for c in REACTION_COUNTS.unique or [] if c not in frame]
+    return frame.assign(**{c: pd.Series(None, frame.index, "str") for c in absent})
+
+
 def _link_permissions(read: _ReadTables) -> None:
     permissions = read["permissions"]
     frame = permissions.frame
@@ -640,6 +672,7 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
     "deliveries": _link_deliveries,
     "responses": _link_responses,
     "reactions": _link_reactions,
+    "reaction_counts": _link_reaction_counts,
     "permissions": _link_permissions,
     "costs": _link_costs,
     "priors": _link_priors,

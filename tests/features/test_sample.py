@@ -393,6 +393,7 @@ def test_writing_keeps_every_frame_and_replaces_the_folder_as_a_whole(
         "truth_channels": sample.channels,
         "truth_links": sample.links,
         "identities": sample.identities,
+        "truth_affinities": sample.affinities,
     }
     assert set(written) == set(sample.tables) | set(frames)
     for name, frame in (sample.tables | frames).items():

@@ -1,0 +1,218 @@
+"""Cells of demographics, and what is known of them, as columns beside the voters.
+
+Who reacts well to which issue is estimated elsewhere and comes back as a table by cell
+(AFFINITIES); here a voter meets its cell. A cell is an age band, a sex and a place,
+nothing else: no trait that the law protects, and no person.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.tables import SEXES, SMALLEST_CELL, TableError
+
+Bools = npt.NDArray[np.bool_]
+
+AFFINITY_PREFIX = "affinity__"
+"""`affinity__<issue>`: log odds with which the voter's cell reacts well."""
+ANY = ""
+"""In a cell: whatever the value."""
+CELL = ["age_band", "sex", "place"]
+PLACES = ("county_fips", "state")
+"""Columns that can be the place of a cell, the finest first."""
+MARGINS = ((1, 1, 1), (1, 1, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0))
+"""Which parts of a cell are told in AFFINITIES; a voter whose own cell is not told has
+the first of these that is."""
+_DIGITS = 4
+
+
+def affinity_column(issue: str) -> str:
+    """Column of an issue.
+
+    >>> affinity_column("health care")
+    'affinity__health care'
+    """
+    return f"{AFFINITY_PREFIX}{issue}"
+
+
+def place_kind(counts: pd.DataFrame) -> str:
+    """The finest column of places that the counts know; empty where none is."""
+    known = (name for name in PLACES if name in counts and counts[name].notna().any())
+    return next(known, "")
+
+
+def band_starts(bands: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """First and last age of every band, in their order.
+
+    Raises:
+        TableError: If two bands overlap, so that an age has two cells.
+
+    >>> band_starts(["65+", "18-64"])
+    {'18-64': (18, 64), '65+': (65, 200)}
+    """
+    ends = {band: _ends(band) for band in bands}
+    ordered = dict(sorted(ends.items(), key=lambda item: item[1]))
+    for one, other in pairwise(ordered.items()):
+        if one[1][1] >= other[1][0]:
+            raise TableError(
+                f"table reaction_counts: expected age bands that do not overlap, got "
+                f"{one[0]!r} and {other[0]!r}; map both to one under "
+                "[tables.reaction_counts.columns] age_band in campaign.toml"
+            )
+    return ordered
+
+
+def _ends(band: str) -> tuple[int, int]:
+    first, _, last = band.removesuffix("+").partition("-")
+    return int(first), int(last) if last else 200
+
+
+def voter_cells(
+    voters: pd.DataFrame, bands: Sequence[str], place: str, *, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """The cell of every voter.
+
+    Args:
+        voters: VOTERS table.
+        bands: Age bands that are told apart.
+        place: Column that is the place; empty for none.
+        as_of: Gives the age where only a year of birth is on file.
+
+    Returns:
+        Columns age_band, sex and place, empty where unknown, with the voters' index.
+    """
+    nothing = pd.Series(ANY, index=voters.index, dtype="str")
+    sex = voters["sex"].fillna("U") if "sex" in voters else nothing
+    found = {
+        "age_band": _banded(_ages(voters, as_of), bands),
+        "sex": sex.map({value: value for value in SEXES}).fillna(ANY),
+        "place": voters[place].fillna(ANY) if place in voters else nothing,
+    }
+    return pd.DataFrame(found).astype("str")
+
+
+def _ages(voters: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
+    age = pd.Series(np.nan, index=voters.index)
+    if "birth_year" in voters:
+        age = as_of.year - voters["birth_year"]
+    return voters["age"].fillna(age) if "age" in voters else age
+
+
+def _banded(age: pd.Series, bands: Sequence[str]) -> pd.Series:
+    ends = band_starts(bands)
+    label = pd.Series(ANY, index=age.index, dtype="str")
+    for band, (first, last) in ends.items():
+        label = label.mask((age >= first) & (age < last + 1), band)
+    return label
+
+
+def margin(cells: pd.DataFrame, kept: Sequence[int]) -> pd.DataFrame:
+    """The cells with only some of their parts, in the order of `CELL`.
+
+    >>> margin(pd.DataFrame([["18-24", "F", "MI"]], columns=CELL), (1, 0, 0)).iloc[0, 1]
+    ''
+    """
+    dropped = [c for c, keep in zip(CELL, kept, strict=True) if not keep]
+    return cells.assign(**dict.fromkeys(dropped, ANY))
+
+
+@dataclass(frozen=True)
+class CellAffinities:
+    """AFFINITIES as a reader of voter rows holds them: aggregates, nobody's own.
+
+    Attributes:
+        place: The voters' column of the place; empty for none.
+        log_odds: Indexed by age_band, sex and place; a column an issue.
+    """
+
+    place: str
+    log_odds: pd.DataFrame
+
+    @classmethod
+    def of(cls, affinities: pd.DataFrame) -> Self:
+        """From an AFFINITIES table."""
+        share = affinities["affinity"].clip(1e-6, 1 - 1e-6)
+        logit = np.log(share / (1 - share)).round(_DIGITS)
+        wide = affinities.assign(logit=logit).pivot_table(
+            index=CELL, columns="issue", values="logit"
+        )
+        wide.columns.name = None
+        kind = affinities["place_kind"].iloc[0] if len(affinities) else ANY
+        return cls(str(kind), wide)
+
+    @property
+    def names(self) -> list[str]:
+        """Columns that a voter gets."""
+        return [affinity_column(issue) for issue in self.log_odds.columns]
+
+    def beside(self, voters: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:
+        """The voters with a column `affinity__<issue>` for every issue.
+
+        Args:
+            voters: VOTERS rows.
+            as_of: As in `voter_cells`.
+        """
+        bands = [b for b in self.log_odds.index.unique("age_band") if b != ANY]
+        of_voter = voter_cells(voters, bands, self.place, as_of=as_of)
+        # there are far fewer cells than voters
+        group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
+        cells = of_voter.drop_duplicates(ignore_index=True)
+        row = np.full(len(cells), -1)
+        for kept in MARGINS:
+            named = margin(cells, kept)
+            found = self.log_odds.index.get_indexer(pd.MultiIndex.from_frame(named))
+            # everybody comes last, whichever part of the cell is unknown
+            nothing = (named == ANY).all(axis=1).to_numpy() & any(kept)
+            row = np.where((row < 0) & ~nothing, found, row)
+        # a table without its last margin knows nothing of such a voter
+        values = np.vstack([self.log_odds.to_numpy(), np.full(len(self.names), np.nan)])
+        columns = dict(zip(self.names, values[row][group].T, strict=True))
+        return voters.assign(**columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "place": self.place,
+            "issues": list(self.log_odds.columns),
+            "cells": [list(cell) for cell in self.log_odds.index],
+            "log_odds": self.log_odds.to_numpy().tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        cells = pd.MultiIndex.from_tuples(map(tuple, stored["cells"]), names=CELL)
+        values = np.array(stored["log_odds"], dtype=np.float64)
+        return cls(
+            stored["place"], pd.DataFrame(values, cells, columns=stored["issues"])
+        )
+
+
+def before(rows: pd.DataFrame, column: str, as_of: pd.Timestamp) -> pd.DataFrame:
+    """The rows of which everything happened strictly before a moment."""
+    known: pd.DataFrame = rows[rows[column] < as_of]
+    return known
+
+
+def without(counts: pd.DataFrame, barred: Sequence[str]) -> pd.DataFrame:
+    """Counts that do not tell apart what may not be told apart.
+
+    Args:
+        counts: REACTION_COUNTS table.
+        barred: Voters' columns that may be no feature; a birth year counts as age.
+    """
+    names = {"age": "age_band", "birth_year": "age_band"}
+    hidden = {names.get(c, c) for c in barred} & {"age_band", "sex", *PLACES}
+    return counts.assign(
+        **{c: pd.Series(None, counts.index, "str") for c in hidden if c in counts}
+    )
+
+
+def is_small(n: pd.Series) -> pd.Series:
+    """Which groups hold too few people to be spoken of."""
+    return n < SMALLEST_CELL
