@@ -193,12 +193,6 @@ class CellAffinities:
         )
 
 
-def before(rows: pd.DataFrame, column: str, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The rows of which everything happened strictly before a moment."""
-    known: pd.DataFrame = rows[rows[column] < as_of]
-    return known
-
-
 def without(counts: pd.DataFrame, barred: Sequence[str]) -> pd.DataFrame:
     """Counts that do not tell apart what may not be told apart.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from features.affinity import AFFINITY_PREFIX
 from features.derived import Derivation, derived_columns
 from features.draft import looks_special
 from features.ingest import ColumnSource, TableSource, history_column
@@ -182,6 +183,11 @@ def _feature(known: Described, name: str) -> Entry:
         HISTORY_SHARE: ("Share of the past elections on file voted in.", "1", voted),
         TENURE_YEARS: ("Years since registration.", "years", ("registered_on",)),
     }
+    if name.startswith(AFFINITY_PREFIX):
+        issue = name.removeprefix(AFFINITY_PREFIX)
+        what = f"Share of the voter's cell that reacts well to {issue}, as predicted."
+        made = _made(known, FEATURES, name, what, unit="1", as_of=_before(known))
+        return Entry(**{**asdict(made), **_of_source(known, "reaction_counts")})
     meaning, unit, made_of = told.get(name, (NOT_DESCRIBED, "", ()))
     return _made(known, FEATURES, name, meaning, unit=unit, made_of=made_of)
 

@@ -7,6 +7,7 @@ lift model, never a lift.
 
 import pandas as pd
 
+from features.asof import before
 from features.reaction import GOOD, valence
 from features.tables import RESPONSES, check
 
@@ -40,7 +41,7 @@ def with_linked_reactions(
         issue_of: Issue by message_id.
         as_of: Only what was done strictly before counts.
     """
-    early = reactions[(reactions["reacted_at"] < as_of) & reactions["person"].notna()]
+    early = before(reactions, "reacted_at", as_of).dropna(subset=["person"])
     good = early[valence(early["kind"]) == GOOD]
     rows = links.merge(good, left_on="reaction_person", right_on="person")
     issue = rows["message_id"].map(issue_of)

@@ -33,12 +33,12 @@ from features.affinity import (
     ANY,
     CELL,
     MARGINS,
-    before,
     is_small,
     margin,
     place_kind,
     voter_cells,
 )
+from features.asof import before
 from features.reaction import GOOD, valence
 from features.tables import AFFINITIES, check
 from training.metrics import Z95

@@ -1,11 +1,20 @@
 """Who reacts well to which issue: for people to read, and beside the voters."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from experiments.run.context import Run
 from experiments.spec import barred_from_features
-from features.affinity import PLACES, CellAffinities, without
-from training.affinity import affinities
+from features.affinity import (
+    PLACES,
+    CellAffinities,
+    place_kind,
+    voter_cells,
+    without,
+)
+from features.asof import before
+from training.affinity import affinities, linked
 
 CELL_COLUMNS = ("age", "birth_year", "sex", *PLACES)
 
@@ -34,4 +43,30 @@ def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
 def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     messages, voters = run.table("messages"), run.table("voters")
     issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
-    return affinities(counts, voters, issue_of, as_of=as_of)
+    return affinities(
+        counts,
+        voters,
+        issue_of,
+        as_of=as_of,
+        persons=_persons(run, counts, voters, issue_of, as_of),
+    )
+
+
+def _persons(
+    run: Run,
+    counts: pd.DataFrame,
+    voters: pd.DataFrame,
+    issue_of: Mapping[str, str],
+    as_of: pd.Timestamp,
+) -> pd.DataFrame | None:
+    """What linked people did before a moment, each by the cell of their voter."""
+    links = run.optional("links")
+    if links is None:
+        return None
+    known = before(run.table("reactions"), "reacted_at", as_of)
+    found = known.merge(links, left_on="person", right_on="reaction_person")
+    found = found[found["voter_id"].isin(voters["voter_id"])]
+    bands = sorted(set(counts.get("age_band", pd.Series(dtype="str")).dropna()))
+    cells = voter_cells(voters, bands, place_kind(counts), as_of=as_of)
+    mine = cells.set_index(voters["voter_id"]).loc[found["voter_id"]]
+    return linked(found, mine.set_axis(found.index), issue_of) if len(found) else None
