@@ -8,6 +8,9 @@ Set apart are reactions from outside the campaign's area, always, and those of n
 accounts while they come in a sudden crowd: they are counted, but not in any rate. New
 accounts never make a backlash, crowd or not.
 
+A platform's counts come kind by kind: an hour in which any came is judged once it is
+over, for until then it may have heard the angry ones only.
+
 Two counts are kept of everything. `Message.hours` is exact and feeds the evidence,
 whose only outcome is an alarm or none; `Message.lanes` is what may be shown.
 """
@@ -120,6 +123,7 @@ class Message:
         shown_new: Hour → (segment, kind, valence) → the part of new accounts.
         totals: Origin → good, bad and neutral of whole chunks, of all time.
         crowd: First and last hour of the last crowd of new accounts.
+        lumped: The last hour that has counts of several people.
         known: Hour → who said what, so that nobody counts twice in an hour.
         segments: Those that are told apart.
         heard: The last hour that anything came in.
@@ -127,8 +131,8 @@ class Message:
     """
 
     __slots__ = (
-        "crowd", "heard", "hours", "issue", "known", "lanes", "segments", "shown",
-        "shown_new", "totals", "turned",
+        "crowd", "heard", "hours", "issue", "known", "lanes", "lumped", "segments",
+        "shown", "shown_new", "totals", "turned",
     )  # fmt: skip
 
     def __init__(self, issue: str) -> None:
@@ -142,6 +146,7 @@ class Message:
         self.known: dict[int, set[tuple[str, int]]] = {}
         self.segments: set[str] = set()
         self.heard = 0
+        self.lumped = 0
         self.turned = 0
 
     def take(self, reaction: Reaction, now: int, rules: Rules) -> None:
@@ -157,6 +162,8 @@ class Message:
             self.known = {h: who for h, who in self.known.items() if h >= now - 1}
             if now >= self.turned + rules.patience:
                 self._turn(now, rules)
+        if reaction.count > 1:
+            self.lumped = max(self.lumped, reaction.at)
         segment = self._segment(reaction.segment, rules.max_segments)
         if reaction.at > now - rules.kept and self._first_time(reaction, now):
             self._count(reaction, segment)
@@ -463,8 +470,10 @@ class Monitor:
         found = np.zeros((len(series), self.rules.kept, _N_COUNTS))
         first = self._hour(0)
         for row, (name, segment) in enumerate(series):
+            lumped = self.messages[name].lumped
+            open_hour = lumped if lumped == self.now else None
             for hour, counts in self.messages[name].hours[segment].items():
-                if hour >= first:
+                if hour >= first and hour != open_hour:
                     found[row, hour - first] = counts
         return found
 

@@ -141,6 +141,21 @@ def test_a_person_who_is_angry_two_hundred_times_is_no_backlash():
     assert [a.kind for a in monitored(in_order(calm, many))[1]] == [BACKLASH]
 
 
+def test_counts_that_come_kind_by_kind_are_judged_once_their_hour_is_over():
+    """Each hour the angry ones come first; their share never changes."""
+    rows = [
+        {"message_id": "bridge", "kind": kind, "count": n, "hour": hour + at}
+        for hour in range(14)
+        for at, kind, n in ((0.1, "angry", 400), (0.6, "like", 3_600))
+    ]
+    assert monitored(rows, batch=1)[1] == []
+    loud = [
+        {**r, "count": 2_400} if r["kind"] == "angry" and r["hour"] > 10 else r
+        for r in rows
+    ]
+    assert [a.kind for a in monitored(loud, batch=1)[1]] == [BACKLASH]
+
+
 # --- brigades -------------------------------------------------------------------------
 
 

@@ -63,7 +63,9 @@ def test_an_alarm_is_news_once(pauses):
 def test_the_same_holds_in_postgresql(postgres):
     pauses = Pauses.open(postgres)
     assert pauses.pause("bridge", by="Ada", reason="angry", at=AT)
-    assert set(Pauses.open(postgres).paused()) == {"bridge"}
+    other = Pauses.open(postgres)
+    assert set(other.paused()) == {"bridge"}
+    other.close()
     assert pauses.resume("bridge", by="Ada", reason="calm", at=AT + HOUR)
     assert pauses.paused() == {}
     assert pauses.first_told("bridge", "backlash", 1, within=2)
