@@ -1,10 +1,16 @@
 """Who has been sent a message: numbers of groups, none of them small."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from experiments.run.watched import sent_by_day
+from experiments.run import Run
+from experiments.run.watched import paused_messages, sent_by_day
+from experiments.spec import load_campaign
 from features.tables import CONTROL
+from serving.intake import STORE_VARIABLE
+from serving.pauses import Pauses
 
 FIRST, SECOND = pd.Timestamp("2026-08-01"), pd.Timestamp("2026-09-10")
 
@@ -63,3 +69,15 @@ def test_a_voter_file_without_counties_will_do():
     everyone = pd.Series("everyone", index=voters["voter_id"])
     found = sent_by_day(table(rows, "sent_on"), nobody, voters, everyone)
     assert found["bridge"][0]["by_county"] == {"unknown": 20}
+
+
+def test_the_plan_asks_the_store_that_the_endpoint_writes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m")
+    assert paused_messages(run) == {}
+    monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "elsewhere.db"))
+    pauses = Pauses.open(tmp_path / "elsewhere.db")
+    pauses.pause("jobs_paychecks", by="Dana", reason="a wrong figure", at=SECOND)
+    pauses.close()
+    assert list(paused_messages(run)) == ["jobs_paychecks"]
