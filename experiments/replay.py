@@ -120,9 +120,10 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
     post_id = str(post.told["post_id"])
     rng = np.random.default_rng([seed, zlib.crc32(post_id.encode())])
     shares, found = decay.shares(), []
+    # whoever asks a platform for its counts gets those of all kinds at once
+    within = rng.uniform(0, 3600, len(shares)).round(3)
     for kind, total in post.totals.items():
         people = rng.multinomial(total, shares)
-        within = rng.uniform(0, 3600, len(people)).round(3)
         for hour in np.flatnonzero(people):
             at = post.at + timedelta(hours=int(hour), seconds=float(within[hour]))
             event = {
