@@ -11,7 +11,13 @@ import pandas as pd
 from experiments.run.affinities import write_affinities
 from experiments.run.context import Run
 from experiments.run.elsewhere import write_known_effects
-from experiments.spec import Campaign, check_experiments, data_dir, feature_columns
+from experiments.spec import (
+    Campaign,
+    barred_from_features,
+    check_experiments,
+    data_dir,
+    feature_columns,
+)
 from features.ingest import Folders, TableSource, ingest, read_raw
 from features.partner import with_partner_scores
 from features.sample import simulate, write_sample
@@ -101,6 +107,10 @@ def stage_features(run: Run) -> None:
     if fondness is not None:
         voters = tables["voters"] = fondness.beside(voters, as_of=first)
     columns = feature_columns(campaign, list(voters.columns))
+    if fondness is not None:
+        # counts are brought to be read; [features].exclude leaves them out
+        barred = barred_from_features(campaign, fondness.names)
+        columns += [n for n in fondness.names if n not in barred | set(columns)]
     made = build_training_set(
         tables,
         columns,
