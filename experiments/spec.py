@@ -26,6 +26,7 @@ from pydantic import (
 
 from features.derived import Derivation
 from features.ingest import TableSource
+from features.linked import REACTED_PREFIX
 from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from features.post import FLOOR
 from features.provider import PROVIDER_PREFIX, permitted_columns
@@ -746,6 +747,8 @@ def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> 
             f"{where}: {pattern!r} is a partner's: expected a permitted_use in "
             f"[tables.partner_scores] that names {FEATURES_PERMITTED!r}, got none"
         )
+    if pattern.startswith(REACTED_PREFIX):
+        return  # there are none where nobody who reacted could be linked
     if not _met([pattern], columns):
         near = get_close_matches(pattern, list(columns), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -121,6 +121,16 @@ def margin(cells: pd.DataFrame, kept: Sequence[int]) -> pd.DataFrame:
     return cells.assign(**dict.fromkeys(dropped, ANY))
 
 
+def as_told(cells: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
+    """The cells without the parts that a table of cells nowhere tells apart.
+
+    >>> told = pd.DataFrame([["18-24", "", "MI"]], columns=CELL)
+    >>> as_told(pd.DataFrame([["65+", "F", "OH"]], columns=CELL), told).iloc[0].tolist()
+    ['65+', '', 'OH']
+    """
+    return margin(cells, [bool((told[c] != ANY).any()) for c in CELL])
+
+
 @dataclass(frozen=True)
 class CellAffinities:
     """AFFINITIES as a reader of voter rows holds them: aggregates, nobody's own.
@@ -159,6 +169,7 @@ class CellAffinities:
         """
         bands = [b for b in self.log_odds.index.unique("age_band") if b != ANY]
         of_voter = voter_cells(voters, bands, self.place, as_of=as_of)
+        of_voter = as_told(of_voter, self.log_odds.index.to_frame())
         # there are far fewer cells than voters
         group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
         cells = of_voter.drop_duplicates(ignore_index=True)

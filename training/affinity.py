@@ -33,6 +33,7 @@ from features.affinity import (
     ANY,
     CELL,
     MARGINS,
+    as_told,
     is_small,
     margin,
     place_kind,
@@ -97,7 +98,8 @@ def affinities(
     if not (trials["source"] == BY_REACH).any():
         return check(AFFINITIES, pd.DataFrame(columns=list(AFFINITIES.columns)))
     bands = sorted(set(trials["age_band"]) - {ANY})
-    cells = _fewer_places(voter_cells(voters, bands, kind, as_of=as_of))
+    cells = as_told(voter_cells(voters, bands, kind, as_of=as_of), trials)
+    cells = _fewer_places(cells)
     trials = _of_places(trials, set(cells["place"].unique()))
     fitted = fit_shares(trials, cells.drop_duplicates(ignore_index=True))
     return _table(fitted, cells, trials, kind)

@@ -472,8 +472,11 @@ def _help(
 # --- what came out ---
 
 
+_TOLD = ("number", "value", "state", "reason", "started_at", "duration_s")
+
+
 def _trials(study: optuna.Study) -> pd.DataFrame:
-    return pd.DataFrame(
+    rows = [
         {
             "number": trial.number,
             "value": trial.value,
@@ -484,7 +487,9 @@ def _trials(study: optuna.Study) -> pd.DataFrame:
             **trial.params,
         }
         for trial in study.trials
-    )
+    ]
+    # a search that began no trial has a table, too
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_TOLD))
 
 
 def _reason(trial: FrozenTrial) -> str:

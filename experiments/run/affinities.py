@@ -42,6 +42,9 @@ def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
 
 def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     messages, voters = run.table("messages"), run.table("voters")
+    # a column that is barred does not come back by the cell of a linked person
+    barred = barred_from_features(run.campaign, CELL_COLUMNS)
+    voters = voters.drop(columns=[c for c in barred if c in voters])
     issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
     return affinities(
         counts,
@@ -49,6 +52,7 @@ def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
         issue_of,
         as_of=as_of,
         persons=_persons(run, counts, voters, issue_of, as_of),
+        good_kinds=run.campaign.reactions.kinds,
     )
 
 

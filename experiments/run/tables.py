@@ -18,6 +18,7 @@ from experiments.run.providers import with_providers
 from experiments.run.reactions import permissions_now
 from experiments.spec import (
     Campaign,
+    barred_from_features,
     check_experiments,
     data_dir,
     derivation,
@@ -186,6 +187,10 @@ def stage_features(run: Run) -> None:
     if fondness is not None:
         voters = tables["voters"] = fondness.beside(voters, as_of=first)
     columns = feature_columns(campaign, list(voters.columns))
+    if fondness is not None:
+        # counts are brought to be read; [features].exclude leaves them out
+        barred = barred_from_features(campaign, fondness.names)
+        columns += [n for n in fondness.names if n not in barred | set(columns)]
     made = build_training_set(
         tables,
         columns,

@@ -22,14 +22,15 @@ def sample() -> Sample:
     return simulate(n_voters=6_000, seed=4, n_messages=4)
 
 
-def made(folder: Path, sample: Sample, *, features: str = '"affinity__*"') -> Run:
+def made(folder: Path, sample: Sample, *, exclude: str = "") -> Run:
     """A campaign of the sample, ingested and with its features."""
     write_sample(sample, folder / "campaign" / "raw")
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
     declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
     start, end = declared.index("columns = ["), declared.index("exclude = []")
-    declared = f'{declared[:start]}columns = ["age", {features}]\n{declared[end:]}'
+    declared = f'{declared[:start]}columns = ["age"]\n{declared[end:]}'
+    declared = declared.replace("exclude = []", f"exclude = [{exclude}]")
     (folder / "campaign" / "campaign.toml").write_text(declared)
     campaign = load_campaign(folder / "campaign")
     run = Run(campaign, folder, folder / "run", "run", folder / "mlflow")
@@ -75,19 +76,27 @@ def test_a_reaction_counted_after_the_first_delivery_is_no_feature(
     assert today[old] > 2 * before[old]
 
 
-def test_a_campaign_without_counts_has_no_affinities(
+def test_counts_of_after_the_test_are_read_by_people_and_no_model(
     tmp_path: Path, sample: Sample
 ) -> None:
-    text = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
-    assert "[tables.reaction_counts]" in text
     counts = sample.tables["reaction_counts"]
-    none = counts.assign(counted_until=pd.Timestamp("2026-08-01"))
-    tables = sample.tables | {"reaction_counts": none}
-    later = made(
-        tmp_path, Sample(**(vars(sample) | {"tables": tables})), features='"sex"'
-    )
-    assert list(later.read("features")) == ["age", "sex"]
-    assert later.read_json("reader")["affinities"] is None
+    late = counts.assign(counted_until=pd.Timestamp("2026-08-01"))
+    tables = sample.tables | {"reaction_counts": late}
+    run = made(tmp_path, Sample(**(vars(sample) | {"tables": tables})))
+    assert list(run.read("features")) == ["age"]
+    assert run.read_json("reader")["affinities"] is None
+    assert len(run.read("affinities"))
+
+
+def test_what_is_excluded_is_no_feature_and_does_not_come_back_by_the_cell(
+    tmp_path: Path, sample: Sample
+) -> None:
+    run = made(tmp_path / "all", sample, exclude='"affinity__*"')
+    assert list(run.read("features")) == ["age"]
+    run = made(tmp_path / "sex", sample, exclude='"sex"')
+    assert (run.read("affinities")["sex"] == "").all()
+    cells = run.read_json("reader")["affinities"]["cells"]
+    assert {sex for _, sex, _ in cells} == {""}
 
 
 # --- the page ------------------------------------------------------------------------

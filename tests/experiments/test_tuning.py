@@ -17,6 +17,7 @@ from mlflow.entities import Run as MlflowRun
 from experiments.run import Run, models, run_stage
 from experiments.run.tracking import tracking
 from training.judge import training_half
+from training.linear import DEFAULT_LINEAR
 from training.register import champion_version, log_metrics, log_params, open_store
 
 VOTER = re.compile(r"[VH]\d{6,7}")
@@ -81,6 +82,19 @@ def test_no_outcome_of_the_judging_half_has_a_say_in_the_settings(
     _, before = tuned(plain, "half1")
     _, after = tuned(other, "half1")
     assert not np.allclose(before["value"], after["value"], equal_nan=True)
+
+
+def test_without_time_to_tune_the_defaults_are_taken(
+    story: Any, tmp_path: Path
+) -> None:
+    """Nothing was tried, and the stage still ends, as on a machine that is too busy."""
+    run = replace(copied(story, tmp_path), time_limit_s=0.0)
+    run_stage(run, "train")
+    settings, trials = tuned(run, "half0")
+    assert trials.empty
+    shared = set(settings) & set(DEFAULT_LINEAR)
+    assert shared
+    assert {k: settings[k] for k in shared} == {k: DEFAULT_LINEAR[k] for k in shared}
 
 
 # --- a real server --------------------------------------------------------------------
