@@ -633,6 +633,7 @@ def _unknown_key(key: _Key) -> str:
         "features": FeaturesSection,
         "champion": ChampionSection,
         "monitor": MonitorSection,
+        "reactions": ReactionsSection,
         "simulate": SimulateSection,
         "tables": TableSource,
         "experiments": ExperimentSection,
