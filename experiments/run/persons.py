@@ -27,6 +27,8 @@ from features.snapshot import listed, renamed_ids, take
 from serving.plan import held_out
 
 IDENTITY, KEYS, SNAPSHOTS = "identity.parquet", "keys.db", "snapshots"
+_OF_PERSONS = ("truth", "links", "identities")
+"""What a sample says of persons beside its tables."""
 
 
 def read_identity(home: Path) -> pd.DataFrame:
@@ -97,10 +99,10 @@ class Known:
         gone = self.keys.forgotten()
         if not gone.digests:
             return sample
-        frames = (sample.truth, sample.links)
-        truth, links = (frame[~gone.rows(frame)] for frame in frames)
+        frames = {name: getattr(sample, name) for name in _OF_PERSONS}
+        kept = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
         tables = {name: t[~gone.rows(t)] for name, t in sample.tables.items()}
-        return replace(sample, tables=tables, truth=truth, links=links)
+        return replace(sample, tables=tables, **kept)
 
     def start_again(self) -> None:
         """Know nobody: the files that come are of other people."""

@@ -144,10 +144,7 @@ def _predicted(
             min_count_per_level=None, num_chunks=1,
         )  # fmt: skip
         for rule in learnt_from:
-            linker.training.estimate_parameters_using_expectation_maximisation(
-                block_on(*rule), estimate_without_term_frequencies=True,
-                max_pairs=EM_PAIRS,
-            )  # fmt: skip
+            _learn(linker, rule)
         scored = linker.inference.predict(
             threshold_match_weight=LEAST_WEIGHT + np.log2(PRIOR), warning_mode="never"
         )
@@ -158,6 +155,19 @@ def _predicted(
         return found
     finally:
         connection.close()
+
+
+def _learn(linker: Linker, rule: Rule) -> None:
+    """Learn from the pairs that agree on a rule, as far as they teach anything."""
+    try:
+        linker.training.estimate_parameters_using_expectation_maximisation(
+            block_on(*rule), estimate_without_term_frequencies=True, max_pairs=EM_PAIRS
+        )
+    except ValueError as failure:
+        # in a small file no match may be of some level: its chance runs to nothing,
+        # which Splink refuses; what the other rules taught stays
+        if "below the minimum allowed value" not in str(failure):
+            raise
 
 
 def _n_random_pairs(left: pd.DataFrame, right: pd.DataFrame | None) -> int:

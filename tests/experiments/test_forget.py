@@ -29,6 +29,7 @@ from experiments.run.tables import stage_features, stage_ingest
 from experiments.show import held, held_text
 from experiments.spec import load_campaign
 from features.keys import Keyring, Never
+from serving.events import Events
 
 AT = pd.Timestamp("2026-09-02T08:00:00Z")
 REACTOR, EMAIL = "fb-9f3a77c1", "Quentina.Zwickau@example.org"
@@ -174,26 +175,27 @@ def _texts(run: Run, voter: str) -> None:
 
 def _events(home: Path, voter: str, mate: str) -> None:
     """An event store whose last rows are still in its journal only."""
+    Events.open(home / "events.db").close()
     store = sqlite3.connect(home / "events.db", isolation_level=None)
-    store.executescript(
-        "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;"
-        "CREATE TABLE reaction_events (seq INTEGER PRIMARY KEY, person TEXT, "
-        "text TEXT);"
-        "CREATE TABLE withdrawals (voter_id TEXT, channel TEXT);"
-        "CREATE TABLE person_links (person TEXT, voter_id TEXT);"
-        "CREATE TABLE reaction_quarantine (payload TEXT, reason TEXT);"
-    )
+    store.execute("PRAGMA wal_autocheckpoint = 0")
     hashed, other = "8c1f5e0b77aa", "1111222233aa"
+    said = [(hashed, TEXT), (other, "well"), (None, "crowd"), (REACTOR, TEXT)] * 300
     store.executemany(
-        "INSERT INTO reaction_events (person, text) VALUES (?, ?)",
-        [(hashed, TEXT), (other, "well"), (None, "crowd"), (REACTOR, TEXT)] * 300,
+        "INSERT INTO reaction_events (event_id, platform, kind, occurred_at, "
+        "received_at, count, person, text) VALUES (?, 'x', 'reply', 0, 0, 1, ?, ?)",
+        [(f"e{i}", *row) for i, row in enumerate(said)],
     )
-    pairs = [(voter, "sms"), (mate, "sms")]
-    store.executemany("INSERT INTO withdrawals VALUES (?, ?)", pairs)
+    store.executemany(
+        "INSERT INTO withdrawals (voter_id, channel, at) VALUES (?, 'sms', 0)",
+        [(voter,), (mate,)],
+    )
     links = [(hashed, voter), (other, mate)]
     store.executemany("INSERT INTO person_links VALUES (?, ?)", links)
-    refused = [(json.dumps({"voter": voter}), "odd"), ("{}", "odd")]
-    store.executemany("INSERT INTO reaction_quarantine VALUES (?, ?)", refused)
+    store.executemany(
+        "INSERT INTO reaction_quarantine (payload, reason, received_at) "
+        "VALUES (?, 'odd', 0)",
+        [(json.dumps({"voter": voter}),), ("{}",)],
+    )
     # copied while open: closing would write the journal back
     for name in ("events.db", "events.db-wal"):
         shutil.copy(home / name, home / f"copy-{name}")
