@@ -88,6 +88,7 @@ def test_a_stop_of_a_linked_person_ends_the_voters_permission(
     account = raw[raw["person"] == first["reaction_person"]].iloc[0]
     stop = {
         "event_id": "e1", "platform": account["platform"], "kind": "stop",
+        "message_id": account["message_id"],
         "person": account["person"], "channel": "sms",
         "occurred_at": "2026-08-01T12:00:00Z",
     }  # fmt: skip

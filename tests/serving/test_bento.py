@@ -90,7 +90,7 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     pins = (bento / "env/python/requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins)
     assert any(pin.startswith("lightgbm==") for pin in pins)
-    assert not any("the-builders-own-key" in p.read_text() for p in files)
+    assert not any(b"the-builders-own-key" in p.read_bytes() for p in files)
 
 
 def test_a_bento_needs_a_whole_bundle(tmp_path):
