@@ -5,6 +5,8 @@ the number of reactions that are expected to be the voter's. Self-selected: a hi
 lift model, never a lift.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from features.asof import before
@@ -31,6 +33,7 @@ def with_linked_reactions(
     issue_of: pd.Series,
     *,
     as_of: pd.Timestamp,
+    kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """The voters with a column for every issue; 0 for whom nothing is known of.
 
@@ -40,9 +43,10 @@ def with_linked_reactions(
         links: LINKS table.
         issue_of: Issue by message_id.
         as_of: Only what was done strictly before counts.
+        kinds: The campaign's own, as `features.reaction.valence`.
     """
     early = before(reactions, "reacted_at", as_of).dropna(subset=["person"])
-    good = early[valence(early["kind"]) == GOOD]
+    good = early[valence(early["kind"], kinds) == GOOD]
     rows = links.merge(good, left_on="reaction_person", right_on="person")
     issue = rows["message_id"].map(issue_of)
     expected = rows.groupby([rows["voter_id"], issue])["probability"].sum()

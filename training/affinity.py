@@ -192,7 +192,11 @@ def surveyed(answers: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def linked(
-    reactions: pd.DataFrame, cells: pd.DataFrame, issue_of: Mapping[str, str]
+    reactions: pd.DataFrame,
+    cells: pd.DataFrame,
+    issue_of: Mapping[str, str],
+    *,
+    good_kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Reactions of linked people as trials: of all they did, how much was for an issue.
 
@@ -205,11 +209,12 @@ def linked(
         reactions: A row per reaction: message_id, kind and `probability` of the link.
         cells: The cell of the voter that each is linked to, in the same order.
         issue_of: Issue of every message; reactions to others are left out.
+        good_kinds: The campaign's own table, as `features.reaction.valence`.
     """
     known = reactions["message_id"].isin(list(issue_of)).to_numpy()
     rows, where = reactions[known], cells[known]
     issue = rows["message_id"].map(dict(issue_of))
-    good = (valence(rows["kind"]) == GOOD).to_numpy(dtype=np.float64)
+    good = (valence(rows["kind"], good_kinds) == GOOD).to_numpy(dtype=np.float64)
     p = rows["probability"].to_numpy(dtype=np.float64)
     found = []
     for name in sorted(set(issue_of.values())):

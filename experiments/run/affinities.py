@@ -73,4 +73,8 @@ def _persons(
     bands = sorted(set(counts.get("age_band", pd.Series(dtype="str")).dropna()))
     cells = voter_cells(voters, bands, place_kind(counts), as_of=as_of)
     mine = cells.set_index(voters["voter_id"]).loc[found["voter_id"]]
-    return linked(found, mine.set_axis(found.index), issue_of) if len(found) else None
+    if found.empty:
+        return None
+    mine = mine.set_axis(found.index)
+    kinds = run.campaign.reactions.kinds
+    return linked(found, mine, issue_of, good_kinds=kinds)

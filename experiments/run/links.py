@@ -9,6 +9,7 @@ import pandas as pd
 from experiments.run.context import Run
 from experiments.run.reactions import store_of
 from experiments.spec import data_dir
+from features.asof import first_delivery
 from features.ingest import Folders, Identities, read_identities
 from features.link import Linked, link_reactors
 from features.link.persons import (
@@ -50,7 +51,10 @@ def write_links(
     declared, reactions = run.campaign.link, tables["reactions"]
     bases = [] if declared is None else list(declared.bases)
     others = reactions[~has_basis(reactions, bases)]
-    groups = aggregate_reactions(others, year=run.campaign.campaign.as_of.year)
+    kinds = run.campaign.reactions.kinds
+    groups = aggregate_reactions(
+        others, year=run.campaign.campaign.as_of.year, kinds=kinds
+    )
     run.write("reaction_groups", check(REACTION_GROUPS, groups))
     if known is None:
         bare = kept_events(reactions, bases, [])
@@ -68,7 +72,8 @@ def write_links(
         bare,
         found.links,
         tables["messages"].set_index("message_id")["issue"],
-        as_of=tables["deliveries"]["sent_on"].min().normalize(),
+        as_of=first_delivery(tables["deliveries"]),
+        kinds=kinds,
     )
 
 

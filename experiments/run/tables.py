@@ -112,7 +112,7 @@ def _with_columns_beside(
         voters = write_links(run, tables, known)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
-    first = tables["deliveries"]["sent_on"].min().date()
+    first = first_delivery(tables["deliveries"]).date()
     return with_providers(run, voters, known, raw_dir, first_delivery=first)
 
 
@@ -139,6 +139,8 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
     without |= {"plan", "reactions", "monitor"}
     declared = campaign.model_dump(mode="json", exclude=without)
+    if campaign.reactions.kinds:
+        declared["kinds"] = campaign.reactions.kinds
     text = json.dumps([told, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -179,10 +181,10 @@ def stage_features(run: Run) -> None:
     """Checked tables → training set and the reader of voter rows."""
     campaign = run.campaign
     tables = {name: run.table(name) for name in ("designs", "deliveries", "responses")}
-    asked, voters = _derived(run, first_delivery(tables["deliveries"]))
+    first = first_delivery(tables["deliveries"])
+    asked, voters = _derived(run, first)
     tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
-    first = tables["deliveries"]["sent_on"].min().normalize()
     fondness = write_affinities(run, first)
     if fondness is not None:
         voters = tables["voters"] = fondness.beside(voters, as_of=first)

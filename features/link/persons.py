@@ -4,7 +4,7 @@ A person who reacted is linked only on a basis that is on record and that the ca
 declares. All others exist only in groups of at least `SMALLEST_GROUP` people.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,11 @@ def kept_events(
 
 
 def aggregate_reactions(
-    reactions: pd.DataFrame, *, year: int, smallest: int = SMALLEST_GROUP
+    reactions: pd.DataFrame,
+    *,
+    year: int,
+    smallest: int = SMALLEST_GROUP,
+    kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Reactions by message, place and age band, no group of fewer than 20 people.
 
@@ -101,11 +105,12 @@ def aggregate_reactions(
         reactions: REACTIONS table.
         year: As of which ages are told.
         smallest: People a group has at least.
+        kinds: The campaign's own, as `features.reaction.valence`.
 
     Returns:
         REACTION_GROUPS table.
     """
-    rows = _placed(reactions, year)
+    rows = _placed(reactions, year, kinds)
     sizes = rows.groupby(_GROUP)["person"].nunique().rename("n").reset_index()
     folded = [
         group for _, cells in sizes.groupby("message_id")
@@ -126,7 +131,9 @@ def aggregate_reactions(
     return check(REACTION_GROUPS, counts[counts["n_people"] >= smallest])
 
 
-def _placed(reactions: pd.DataFrame, year: int) -> pd.DataFrame:
+def _placed(
+    reactions: pd.DataFrame, year: int, kinds: Mapping[str, str] | None
+) -> pd.DataFrame:
     """Reactions of persons with message, place, age band, good and bad."""
     known = reactions.get("person", pd.Series(index=reactions.index, dtype="str"))
     some = reactions[known.notna()]
@@ -134,7 +141,7 @@ def _placed(reactions: pd.DataFrame, year: int) -> pd.DataFrame:
     age = year - pd.to_numeric(told["birth_year"])
     band = pd.cut(age, AGE_EDGES, right=False, labels=AGE_LABELS).astype("str")
     person = some.get("person", pd.Series(dtype="str"))
-    kind = valence(some["kind"])
+    kind = valence(some["kind"], kinds)
     rows = pd.DataFrame(
         {
             "message_id": some["message_id"],
