@@ -86,8 +86,8 @@ PERSON_LINKS = sa.Table(
     sa.Column("person", sa.Text, primary_key=True),
     sa.Column("voter_id", sa.Text, primary_key=True, index=True),
 )
-"""Persons as `serving.payload.person_key` names them, and who of the voter file they
-are: whoever stops there is stopped here."""
+"""Persons as `serving.payload.person_key` names them, or former voter ids, and who of
+the voter file they are: whoever stops there is stopped here."""
 POSTS = sa.Table(
     "posts",
     _META,
@@ -207,7 +207,8 @@ class Events:
         """Persons who are known to be voters: a STOP of theirs is the voter's.
 
         Args:
-            people: Columns `person` (as `person_key` hashes it) and `voter_id`.
+            people: Columns `person` (as `person_key` hashes it, or a former voter id)
+                and `voter_id`.
         """
         rows = [
             {"person": person, "voter_id": voter_id}
@@ -300,7 +301,8 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
     """Voter, channel and time of the first withdrawal, named or by a link."""
     c, links = WITHDRAWALS.c, PERSON_LINKS.c
     named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id.is_not(None))
-    linked = sa.select(links.voter_id, c.channel, c.at).where(c.person == links.person)
+    same = sa.or_(c.person == links.person, c.voter_id == links.person)
+    linked = sa.select(links.voter_id, c.channel, c.at).where(same)
     if voter_ids is not None:
         named = named.where(c.voter_id.in_(voter_ids))
         linked = linked.where(links.voter_id.in_(voter_ids))

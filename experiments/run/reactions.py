@@ -1,6 +1,7 @@
 """What came in by reactions, for the stages: withdrawals, and what serving declares."""
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -47,6 +48,22 @@ def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None
     finally:
         events.close()
     return with_withdrawals(given, stops, pd.Timestamp(run.campaign.campaign.as_of))
+
+
+def remember_former(run: Run, former: Mapping[str, str]) -> None:
+    """Tell the store which voter ids became which: a STOP under either holds.
+
+    Args:
+        run: Whose campaign's reactions are told.
+        former: Former voter id → present one.
+    """
+    if not former:
+        return
+    events = Events.open(store_of(run.campaign, run.home))
+    try:
+        events.link(pd.DataFrame(list(former.items()), columns=["person", "voter_id"]))
+    finally:
+        events.close()
 
 
 def with_withdrawals(

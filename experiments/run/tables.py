@@ -15,7 +15,7 @@ from experiments.run.elsewhere import write_known_effects
 from experiments.run.links import identities, write_links
 from experiments.run.persons import Known, known_persons
 from experiments.run.providers import with_providers
-from experiments.run.reactions import permissions_now
+from experiments.run.reactions import permissions_now, remember_former
 from experiments.spec import (
     Campaign,
     barred_from_features,
@@ -72,6 +72,7 @@ def stage_ingest(run: Run) -> None:
     voters = _with_columns_beside(run, found.tables, raw_dir)
     if voters is not found.tables["voters"]:
         run.write("tables/voters", check(VOTERS, voters))
+    remember_former(run, found.former)
     known = permissions_now(run, found.tables.get("permissions"))
     if known is not None:
         run.write("tables/permissions", check(PERMISSIONS, known))

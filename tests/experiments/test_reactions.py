@@ -2,13 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiments.run import Run
 from experiments.run.audience import eligible_voters
-from experiments.run.reactions import reactions_told, with_withdrawals
+from experiments.run.reactions import (
+    permissions_now,
+    reactions_told,
+    remember_former,
+    store_of,
+    with_withdrawals,
+)
 from experiments.run.tables import stage_ingest
 from experiments.spec import CampaignError, load_campaign, parse_campaign
 from features.training_set import Arm
@@ -106,6 +113,20 @@ def test_ingest_and_plan_refuse_whoever_sent_a_stop(run):
     assert kept.loc[(voters[who], "sms"), "withdrawn_at"] == AS_OF
     # taking reactions in changes nothing of what a model learns from
     assert run.read_json("run")["data_hash"] == again.read_json("run")["data_hash"]
+
+
+def test_a_stop_under_a_former_id_is_the_present_voters(tmp_path: Path):
+    run = Run(load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m")
+    remember_former(run, {"V8": "V0"})
+    events = Events.open(store_of(run.campaign, run.home))
+    stop = {"event_id": "e1", "message_id": "m", "platform": "x", "kind": "stop",
+            "voter_id": "V8", "channel": "sms", "occurred_at": "2026-08-01T12:00:00Z"}  # fmt: skip
+    events.append(
+        read_events([stop], received_at=datetime(2026, 8, 2, tzinfo=UTC), key=None)
+    )
+    assert events.refused(["V0", "V1"]) == {"V0": {"sms"}}
+    events.close()
+    assert withdrawn(permissions_now(run, None))[("V0", "sms")] == "2026-08-01"
 
 
 def test_the_endpoint_is_told_what_the_campaign_declares(run):
