@@ -119,8 +119,10 @@ def test_a_stop_under_a_former_id_is_the_present_voters(tmp_path: Path):
     run = Run(load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m")
     remember_former(run, {"V8": "V0"})
     events = Events.open(store_of(run.campaign, run.home))
-    stop = {"event_id": "e1", "message_id": "m", "platform": "x", "kind": "stop",
-            "voter_id": "V8", "channel": "sms", "occurred_at": "2026-08-01T12:00:00Z"}  # fmt: skip
+    stop = {
+        "event_id": "e1", "message_id": "m", "platform": "x", "kind": "stop",
+        "voter_id": "V8", "channel": "sms", "occurred_at": "2026-08-01T12:00:00Z",
+    }  # fmt: skip
     events.append(
         read_events([stop], received_at=datetime(2026, 8, 2, tzinfo=UTC), key=None)
     )
