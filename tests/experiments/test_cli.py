@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from experiments import cli
-from experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app
+from experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
+from experiments.cli import stages as stages_module
 from experiments.ledger import open_ledger
 from experiments.run import STAGES
 from experiments.run.persons import known_persons
@@ -231,7 +231,7 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
     stages = runs / (runs / "latest").read_text()
     # told apart from the first by its name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_new_run_id", lambda: "in_one")
+        patch.setattr(stages_module, "new_run_id", lambda: "in_one")
         done = hustings("run", story.folder, *options, *few)
     assert done.exit_code == OK, done.output
     said["run"] = done.stdout
@@ -326,7 +326,7 @@ def test_a_model_that_there_is_not_is_told(repeated: Repeated, story: Any) -> No
 
 
 def test_runs_that_begin_in_the_same_second_have_names_of_their_own() -> None:
-    ids = [cli._new_run_id() for _ in range(200)]
+    ids = [common.new_run_id() for _ in range(200)]
     assert len(set(ids)) == 200
     # in their order, to the second
     assert [i[:16] for i in ids] == sorted(i[:16] for i in ids)

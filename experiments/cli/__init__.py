@@ -1,0 +1,30 @@
+"""`hustings`: one subcommand per stage, in the order in which the data flow.
+
+Nothing heavy is imported before a subcommand needs it, so that --help is quick.
+"""
+
+import sys
+
+import typer
+
+from experiments.cli import live, models, persons, stages
+from experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
+
+__all__ = ["BAD_INPUT", "FAILED", "MISSING", "OK", "app", "main"]
+
+app = typer.Typer(
+    name="hustings",
+    help="From randomised message tests to a budgeted plan: who gets which message.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+# in the order in which --help lists them
+for _part in (stages, models, persons, live):
+    app.add_typer(_part.app)
+
+
+def main() -> None:
+    """Entry point of the script `hustings`."""
+    sys.argv[0] = "hustings"
+    app()

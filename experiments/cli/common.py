@@ -1,0 +1,212 @@
+"""What every subcommand shares: options, errors and exit codes, progress."""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from experiments.run import Run
+
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+# before anything loads OpenMP, see training.boosting
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+OK, FAILED, BAD_INPUT, MISSING = 0, 1, 2, 3
+"""Exit codes: done; a fault of ours; the campaign or its data; a file not there."""
+SHOW_AFTER_S = 2.0
+
+console = Console(stderr=True)
+
+CampaignName = Annotated[
+    str, typer.Argument(help="A shipped campaign's name, a folder, or a campaign.toml.")
+]
+DataFolder = Annotated[
+    Path, typer.Option("--data", help="Folder of runs.", envvar="HUSTINGS_RUNS")
+]
+StoreFolder = Annotated[
+    Path, typer.Option("--store", help="Folder of the MLflow store without a server.")
+]
+MlflowServer = Annotated[
+    str,
+    typer.Option("--mlflow", help="MLflow server.", envvar="MLFLOW_TRACKING_URI"),
+]
+RunId = Annotated[
+    str, typer.Option("--run", help="Run to work in; the latest without.")
+]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Settings tried.")]
+TimeLimit = Annotated[
+    float,
+    typer.Option("--time-limit", min=1, help="Seconds for all tunings together."),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Kind of model that is tuned and trained.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes that search settings.")
+]
+TuningStorage = Annotated[
+    str,
+    typer.Option(
+        "--tuning-storage",
+        help="Database that keeps trials, such as postgresql+psycopg://user@host/name; "
+        "a journal file beside the runs without.",
+        envvar="HUSTINGS_TUNING_STORAGE",
+    ),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+NVoters = Annotated[
+    int, typer.Option("--voters", help="Simulated voters, where the campaign is one.")
+]
+NullTwin = Annotated[
+    bool,
+    typer.Option(
+        "--null-twin", help="Simulate effects alike for all: personalising is worth 0."
+    ),
+]
+DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
+DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 30.0
+
+
+OfCampaign = Annotated[
+    str, typer.Option("--campaign", help="A shipped campaign's name, or a folder.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How settings are searched: what `train` and `run` are told."""
+
+    n_trials: int = DEFAULT_TRIALS
+    time_limit_s: float = DEFAULT_LIMIT_S
+    model: str = "stack"
+    n_workers: int = 1
+    tuning_storage: str = ""
+
+
+@contextmanager
+def errors_told(*, debug: bool) -> Iterator[None]:
+    """A wrong campaign or table ends with its message and an exit code of its own."""
+    from features.ingest import DataMissing
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort, KeyboardInterrupt):
+        raise
+    except Exception as failure:
+        if debug:
+            raise
+        console.print(f"[red]error:[/red] {_escaped(str(failure) or repr(failure))}")
+        missing = isinstance(failure, FileNotFoundError | DataMissing)
+        bad_input = isinstance(failure, ValueError)
+        code = MISSING if missing else BAD_INPUT if bad_input else FAILED
+        if code == FAILED:
+            console.print(f"{type(failure).__name__}; --debug shows where")
+        raise typer.Exit(code) from None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for the stage and a line for the step, once it takes over two seconds."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from experiments.run import STAGES
+
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=console, transient=True) as shown:
+        stages = shown.add_task("stages", total=len(STAGES), visible=False)
+        step = shown.add_task("", total=None, visible=False)
+
+        def tell(what: str, done: int, total: int) -> None:
+            visible = time.monotonic() - started > SHOW_AFTER_S
+            if what in STAGES:
+                shown.update(
+                    stages, description=what, completed=done, total=total,
+                    visible=visible,
+                )  # fmt: skip
+                shown.update(step, visible=False)
+                if not console.is_terminal and done == STAGES.index(what):
+                    console.print(f"{what} ...")
+            else:
+                shown.update(
+                    step, description=f"  {what[:30]}", completed=done,
+                    total=total or None, visible=visible,
+                )  # fmt: skip
+
+        yield tell
+
+
+def make_run(
+    campaign: str,
+    data: Path,
+    store: Path,
+    mlflow: str,
+    *,
+    run_id: str = "",
+    tuning: Tuning | None = None,
+    voters: int = 0,
+    null_twin: bool = False,
+) -> "Run":
+    """The run that options describe, not begun yet."""
+    from experiments.run import Run
+    from experiments.spec import load_campaign
+
+    declared = load_campaign(campaign)
+    if declared.simulate is not None:
+        n_voters = voters or declared.simulate.n_voters
+        null_twin = null_twin or declared.simulate.null_twin
+        drawn = {"n_voters": n_voters, "null_twin": null_twin}
+        declared.simulate = declared.simulate.model_copy(update=drawn)
+        # a twin is another campaign: it must not meet the champion of the first
+        declared.campaign.name += "-null" if null_twin else ""
+    home = data / declared.campaign.name
+    return Run(
+        campaign=declared,
+        home=home,
+        folder=home / run_id,
+        run_id=run_id,
+        store=store,
+        mlflow_uri=mlflow,
+        **vars(tuning or Tuning()),
+    )
+
+
+def new_run_id() -> str:
+    """The second it began, and what tells it from another that began in it."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def known_run(run: "Run", campaign: str) -> "Run":
+    """The run that was named, else the latest."""
+    from dataclasses import replace
+
+    from experiments.run import latest
+
+    known = run.run_id or latest(run.home)
+    if not known:
+        raise FileNotFoundError(
+            f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+        )
+    return replace(run, run_id=known, folder=run.home / known)
+
+
+def home_of(campaign: str, data: Path) -> Path:
+    """The folder of a campaign's runs."""
+    from experiments.spec import load_campaign
+
+    return data / load_campaign(campaign).campaign.name

@@ -1,0 +1,161 @@
+"""What runs: the endpoint, and reactions as they come."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    CampaignName,
+    DataFolder,
+    Debug,
+    console,
+    errors_told,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def serve(
+    campaign: CampaignName = "sample",
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 3000,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """The scoring endpoint of a campaign's champion, on loopback; needs a key.
+
+    HUSTINGS_API_KEY holds the key that every request but health must carry.
+    """
+    with errors_told(debug=debug):
+        from experiments.spec import load_campaign
+        from serving.service import serve_bundle
+
+        name = load_campaign(campaign).campaign.name
+        serve_bundle(data / name / "serving", host=host, port=port)
+
+
+@app.command()
+def consume(
+    campaign: CampaignName = "sample",
+    broker: Annotated[
+        str, typer.Option("--broker", help="Address, such as redis://localhost:6379.")
+    ] = "redis://localhost:6379",
+    stream: Annotated[
+        str, typer.Option("--stream", help="Stream, topic, subject or queue.")
+    ] = "reactions",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Reactions from a broker into the campaign's store, until it is stopped."""
+    with errors_told(debug=debug):
+        from experiments.run.reactions import open_intake
+        from experiments.spec import load_campaign
+        from serving.consumer import consume as consume_stream
+
+        declared = load_campaign(campaign)
+        intake = open_intake(declared, data / declared.campaign.name)
+        consume_stream(intake, broker, stream=stream)
+
+
+reactions_app = typer.Typer(help="Reactions that platforms export.")
+app.add_typer(reactions_app, name="reactions")
+
+
+@reactions_app.callback()
+def _reactions() -> None:
+    """Reactions that platforms export."""
+
+
+@reactions_app.command("import")
+def import_reactions(
+    file: Annotated[Path, typer.Argument(help="A page's export, CSV or Parquet.")],
+    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
+    platform: Annotated[
+        str, typer.Option("--platform", help="Where no column tells it.")
+    ] = "facebook",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Counts by post, kind and time into the campaign's store, each once."""
+    with errors_told(debug=debug):
+        from experiments.run.reactions import import_insights, open_intake
+        from experiments.spec import load_campaign
+        from features.insights import read_insights
+        from serving.intake import utc_now
+
+        declared = load_campaign(campaign)
+        how = declared.reactions
+        insights = read_insights(
+            file, columns=how.columns, counts=how.counts, platform=platform
+        )
+        intake = open_intake(declared, data / declared.campaign.name)
+        told = import_insights(intake, insights, now=utc_now())
+        typer.echo(
+            f"Kept {told.accepted:,}, known already {told.duplicate:,}, "
+            f"quarantined {told.quarantined:,}."
+        )
+        for fault in told.faults[:5]:
+            typer.echo(f"  {fault.message}")
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Posts with totals by kind.")],
+    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
+    speed: Annotated[str, typer.Option("--speed", help="3600x, or max.")] = "3600x",
+    url: Annotated[
+        str, typer.Option("--url", help="Service to send to; the store without.")
+    ] = "",
+    since: Annotated[str, typer.Option("--from", help="First time.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Time after the last.")] = "",
+    half_life_h: Annotated[
+        float,
+        typer.Option(
+            "--half-life-h",
+            min=0.01,
+            help="Hours in which half of a post's reactions come.",
+        ),
+    ] = 3.0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 2016,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Play real posts and their reactions in time order."""
+    with errors_told(debug=debug):
+        from experiments.replay import (
+            Decay,
+            in_order,
+            moment,
+            play,
+            posts_of,
+            speed_of,
+            to_endpoint,
+        )  # fmt: skip
+        from experiments.run.reactions import open_intake
+        from experiments.spec import load_campaign
+        from features.insights import read_insights
+        from serving.intake import utc_now
+
+        declared = load_campaign(campaign)
+        how, pace = declared.reactions, speed_of(speed)
+        insights = read_insights(file, columns=how.columns, counts=how.counts)
+        posts = posts_of(insights, since=moment(since), until=moment(until))
+        if url:
+            send = to_endpoint(url, os.environ.get("HUSTINGS_API_KEY", ""))
+        else:
+            intake = open_intake(declared, data / declared.campaign.name)
+
+            def send(batch: list[dict[str, Any]]) -> None:
+                intake.receive(batch, received_at=utc_now())
+
+        events = in_order(posts, Decay(half_life_h), seed)
+        with console.status("playing") as shown:
+            n = play(
+                events, send, speed=pace,
+                tell=lambda at, n: shown.update(f"{at:%Y-%m-%d %H:%M}  {n:,} events"),
+            )  # fmt: skip
+        typer.echo(f"Played {n:,} events of {len(posts):,} posts.")

@@ -1,0 +1,128 @@
+"""Runs and models: compare, roll back, take a provider out."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    CampaignName,
+    DataFolder,
+    Debug,
+    MlflowServer,
+    StoreFolder,
+    errors_told,
+    make_run,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def compare(
+    campaign: CampaignName = "sample",
+    last: Annotated[int, typer.Option("--last", min=1, help="Runs shown.")] = 10,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """The last runs of a campaign side by side, from MLflow."""
+    with errors_told(debug=debug):
+        from training.register import open_store
+        from training.track import recent_runs
+
+        asked = make_run(campaign, data, store, mlflow)
+        open_store(mlflow or None, store)
+        found = recent_runs(asked.campaign.campaign.name, last)
+        if found.empty:
+            raise FileNotFoundError(
+                f"{asked.campaign.campaign.name}: expected runs in MLflow, found none; "
+                f"`hustings run {campaign}` makes one"
+            )
+        _show_runs(
+            [{str(k): v for k, v in r.items()} for r in found.to_dict("records")]
+        )
+
+
+def _show_runs(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("run", "model", "verdict", "gain from personalising", "slope", "code")
+    for row in rows:
+        gain, slope = "–", "–"
+        if row["gain"] == row["gain"]:
+            low, high = row["gain_low"], row["gain_high"]
+            gain = f"{row['gain']:+.4g} ({low:+.4g} to {high:+.4g})"
+            slope = f"{row['slope']:.2f}"
+        verdict = row["verdict"] or row["status"].lower()
+        table.add_row(row["run"], row["model"], verdict, gain, slope, row["commit"])
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+@app.command("remove-provider")
+def remove_provider(
+    campaign: CampaignName,
+    provider: Annotated[
+        str, typer.Argument(help="Its name, as in [providers.<name>].")
+    ],
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    debug: Debug = False,
+) -> None:
+    """Take a provider's columns out of every run, and keep them out of later ones."""
+    with errors_told(debug=debug):
+        from features.provider import remove_provider as take_out
+
+        home = make_run(campaign, data, store, "").home
+        home.mkdir(parents=True, exist_ok=True)
+        found = take_out(home, provider)
+        typer.echo(f"Taken out of {len(found.cleaned)} files; no later run reads it.")
+        for path in found.deleted:
+            typer.echo(f"Deleted, a stage makes it anew: {path}")
+        for path in found.mentions:
+            typer.echo(f"Still names it: {path}")
+        for run_id in found.trained_on:
+            typer.echo(f"Learnt from it, to be trained again: {run_id}")
+
+
+@app.command()
+def rollback(
+    campaign: CampaignName = "sample",
+    to: Annotated[
+        str, typer.Option("--to", help="Version; the champion before without.")
+    ] = "",
+    why: Annotated[str, typer.Option("--why", help="Kept with the version.")] = "",
+    by: Annotated[
+        str, typer.Option("--by", help="Who says so; your account without.")
+    ] = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """Make an earlier version the champion again, and serve its plan."""
+    with errors_told(debug=debug):
+        from experiments.run import roll_back_campaign
+        from training.register import operator
+
+        asked = make_run(campaign, data, store, mlflow)
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        version, planned = roll_back_campaign(
+            asked, to=to, by=by or operator(), at=at, why=why
+        )
+        typer.echo(f"Champion: {version.name} version {version.version}.")
+        if planned is None:
+            typer.echo(
+                "No run has a plan of this version: the endpoint still serves what it "
+                f"served. `hustings run {campaign}` makes a plan."
+            )
+        else:
+            typer.echo(
+                f"Served from now on: the plan of {planned}. Restart `hustings serve "
+                f"{campaign}` if it runs."
+            )

@@ -1,0 +1,144 @@
+"""Persons: voter files, what is held on somebody, forgetting, the ledger."""
+
+import secrets
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    FAILED,
+    AsJson,
+    CampaignName,
+    DataFolder,
+    Debug,
+    MlflowServer,
+    OfCampaign,
+    StoreFolder,
+    errors_told,
+    home_of,
+    make_run,
+)
+
+app = typer.Typer()
+snapshots = typer.Typer(
+    help="Deliveries of the voter file, and what changed between two.",
+    no_args_is_help=True,
+)
+app.add_typer(snapshots, name="snapshots")
+
+
+@snapshots.command("diff")
+def snapshots_diff(
+    campaign: CampaignName = "sample",
+    between: Annotated[
+        list[str] | None,
+        typer.Argument(help="Two snapshots by number, name or day; the last without."),
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="List every voter.")] = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Who is new, gone, moved, merged or changed from one voter file to the next."""
+    with errors_told(debug=debug):
+        import pandas as pd
+
+        from experiments.run.persons import SNAPSHOTS, read_identity
+        from features.identity import former_ids, present_ids
+        from features.snapshot import diff, diff_text, find
+
+        if between is not None and len(between) not in {0, 2}:
+            raise ValueError(f"expected two snapshots or none, got {len(between)}")
+        home = home_of(campaign, data)
+        old, new = find(home / SNAPSHOTS, between or [])
+        former = present_ids(former_ids(read_identity(home)))
+        tables = (pd.read_parquet(old.path), pd.read_parquet(new.path))
+        found = diff(*tables, former)
+        typer.echo(diff_text(found, old.name, new.name, ids=ids))
+
+
+@app.command()
+def show(
+    voter: Annotated[str, typer.Argument(help="Any id that the person has had.")],
+    campaign: OfCampaign = "sample",
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """Everything held on a person: answers an access request."""
+    with errors_told(debug=debug):
+        import json
+
+        from experiments.holdings import Where
+        from experiments.show import held, held_text
+
+        run = make_run(campaign, data, store, mlflow)
+        found = held(Where(run.campaign, run.home, store, mlflow), voter)
+        typer.echo(json.dumps(found, indent=1) if as_json else held_text(found))
+
+
+@app.command()
+def forget(
+    voter: Annotated[
+        str, typer.Argument(help="Any id of the person; none: finish what was begun.")
+    ] = "",
+    campaign: OfCampaign = "sample",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """Remove a person from everything that the campaign keeps, for good.
+
+    A later voter file does not bring the person back. No other command may run on the
+    campaign meanwhile. What was cut off goes on with the next call.
+    """
+    with errors_told(debug=debug):
+        from experiments.forget import as_json as json_of
+        from experiments.forget import forget as forget_person
+        from experiments.forget import resume, told_text
+        from experiments.holdings import Where
+        from experiments.run.context import utc_now
+
+        run = make_run(campaign, data, store, mlflow)
+        where = Where(run.campaign, run.home, store, mlflow)
+        if not voter:
+            done = resume(where, at=utc_now())
+        else:
+            if not yes:
+                typer.confirm(
+                    "This cannot be undone: every trace of the person goes. Go on?",
+                    abort=True, err=True,
+                )  # fmt: skip
+            batch = secrets.token_hex(8)
+            done = [forget_person(where, voter, at=utc_now(), batch=batch)]
+        for told in done:
+            typer.echo(json_of(told) if as_json else told_text(told))
+        if any(told.left for told in done):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def verify(
+    campaign: CampaignName = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Whether the ledger is what was written; names the first altered entry."""
+    with errors_told(debug=debug):
+        from experiments.ledger import LedgerError, noted_heads, open_ledger
+
+        home = home_of(campaign, data)
+        known = noted_heads(home)
+        found = open_ledger(home).verify(known)
+        if found.fault:
+            raise LedgerError(f"{found.n_entries:,} entries hold; {found.fault}")
+        typer.echo(
+            f"{found.n_entries:,} entries hold, as do the ends that {len(known)} runs "
+            f"noted. The end: {found.head.seq} {found.head.digest}"
+        )

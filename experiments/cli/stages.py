@@ -1,0 +1,287 @@
+"""The stages, one subcommand each, in the order in which the data flow."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_LIMIT_S,
+    DEFAULT_STORE,
+    DEFAULT_TRIALS,
+    CampaignName,
+    DataFolder,
+    Debug,
+    MlflowServer,
+    ModelName,
+    NullTwin,
+    NVoters,
+    RunId,
+    StoreFolder,
+    TimeLimit,
+    Trials,
+    Tuning,
+    TuningStorage,
+    Workers,
+    errors_told,
+    known_run,
+    make_run,
+    new_run_id,
+    progress,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    files: Annotated[list[Path], typer.Argument(help="Voter file to look at.")],
+    debug: Debug = False,
+) -> None:
+    """Look at a new voter file and draft its mapping, with reasons."""
+    with errors_told(debug=debug):
+        from features.draft import draft_mapping
+
+        for file in files:
+            if not file.exists():
+                raise FileNotFoundError(f"{file}: expected a voter file, found none")
+            typer.echo(draft_mapping(file).toml())
+
+
+def _stage(
+    stage: str,
+    campaign: str,
+    run_id: str,
+    data: Path,
+    store: Path,
+    mlflow: str,
+    voters: int,
+    *,
+    debug: bool,
+    tuning: Tuning | None = None,
+) -> None:
+    with errors_told(debug=debug):
+        from dataclasses import replace
+
+        from experiments.run import point_to, run_stage
+
+        first = stage == "ingest"
+        run = make_run(
+            campaign, data, store, mlflow,
+            run_id=run_id or (new_run_id() if first else ""),
+            tuning=tuning, voters=voters,
+        )  # fmt: skip
+        run = known_run(run, campaign)
+        with progress() as tell:
+            run_stage(replace(run, tell=tell), stage)
+        if first:
+            point_to(run.home, run.run_id)
+            _tell_links(run.folder)
+        typer.echo(run.folder)
+
+
+def _tell_links(folder: Path) -> None:
+    """Who was linked, where the campaign declares that anybody may be."""
+    import json
+
+    path = folder / "links.json"
+    if path.exists():
+        told = json.loads(path.read_text())
+        linked = told["n_by_key"] + told["n_by_fields"]
+        typer.echo(
+            f"Linked {linked:,} of {told['n_reactors']:,} reactors with a basis; "
+            f"expected: {told['expected_false']:.0f} wrong, "
+            f"{told['expected_missed']:.0f} missed."
+        )
+
+
+def _stage_command(stage: str, told: str) -> None:
+    """One subcommand of a stage; all but `train` take the same options."""
+
+    def command(
+        campaign: CampaignName = "sample",
+        run: RunId = "",
+        data: DataFolder = DEFAULT_DATA,
+        store: StoreFolder = DEFAULT_STORE,
+        mlflow: MlflowServer = "",
+        voters: NVoters = 0,
+        debug: Debug = False,
+    ) -> None:
+        _stage(stage, campaign, run, data, store, mlflow, voters, debug=debug)
+
+    command.__doc__ = told
+    app.command(stage)(command)
+
+
+for _name, _told in (
+    ("ingest", "Raw files to checked tables and quarantine; starts a run."),
+    ("features", "Checked tables to the training set."),
+):
+    _stage_command(_name, _told)
+
+
+@app.command()
+def dictionary(
+    campaign: CampaignName = "sample",
+    written: Annotated[
+        str, typer.Option("--format", help="markdown, csv or json.")
+    ] = "markdown",
+    run: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """What every column of a run says, whence it comes and what it may be used for."""
+    with errors_told(debug=debug):
+        from features.dictionary import FORMATS, read_entries
+
+        if written not in FORMATS:
+            raise ValueError(
+                f"expected --format {' or '.join(FORMATS)}, got {written!r}"
+            )
+        asked = make_run(campaign, data, DEFAULT_STORE, "", run_id=run)
+        known = known_run(asked, campaign).read_json("dictionary")
+        typer.echo(FORMATS[written](read_entries(known["entries"])), nl=False)
+
+
+@app.command()
+def train(
+    campaign: CampaignName = "sample",
+    run: RunId = "",
+    trials: Trials = DEFAULT_TRIALS,
+    time_limit: TimeLimit = DEFAULT_LIMIT_S,
+    model: ModelName = "stack",
+    workers: Workers = 1,
+    tuning_storage: TuningStorage = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    voters: NVoters = 0,
+    debug: Debug = False,
+) -> None:
+    """Training set to tuned candidates, tracked in MLflow.
+
+    A search that was cut off goes on where it stopped; several commands search
+    together where they share a tuning storage.
+    """
+    tuning = Tuning(trials, time_limit, model, workers, tuning_storage)
+    _stage(
+        "train", campaign, run, data, store, mlflow, voters, debug=debug, tuning=tuning
+    )
+
+
+@app.command()
+def evaluate(
+    campaign: CampaignName = "sample",
+    run: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    voters: NVoters = 0,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed",
+            help="Instead, seal what the promoted model predicts of voters whose "
+            "outcome nobody knows yet.",
+        ),
+    ] = False,
+    opened: Annotated[
+        Path | None,
+        typer.Option(
+            "--open",
+            help="Instead, open a seal and judge it by the outcomes that have come; "
+            "its predictions and key lie beside it.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Candidates against the baselines they have to beat."""
+    if not sealed and opened is None:
+        _stage(
+            "evaluate", campaign, run, data, store, mlflow, voters, debug=debug
+        )  # fmt: skip
+        return
+    with errors_told(debug=debug):
+        import secrets
+
+        from experiments.run.context import utc_now
+        from experiments.run.sealed import open_sealed, seal_predictions
+        from training.seal import KEY_BYTES
+
+        if sealed and opened is not None:
+            raise ValueError("expected one of --sealed and --open, got both")
+        known = known_run(
+            make_run(
+                campaign, data, store, mlflow,
+                run_id=run, voters=voters,
+            ),
+            campaign,
+        )  # fmt: skip
+        if opened is not None:
+            typer.echo(open_sealed(known, opened))
+        else:
+            key = secrets.token_bytes(KEY_BYTES)
+            typer.echo(seal_predictions(known, key, sealed_at=utc_now()))
+
+
+for _name, _told in (
+    ("promote", "Register the candidate that deserves it; champion by the verdict."),
+    ("score", "Lift of every message for every voter."),
+    ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
+    ("report", "The page a person looks at."),
+):
+    _stage_command(_name, _told)
+
+
+@app.command()
+def run(
+    campaign: CampaignName = "sample",
+    trials: Trials = DEFAULT_TRIALS,
+    time_limit: TimeLimit = DEFAULT_LIMIT_S,
+    model: ModelName = "stack",
+    workers: Workers = 1,
+    tuning_storage: TuningStorage = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    voters: NVoters = 0,
+    null_twin: NullTwin = False,
+    debug: Debug = False,
+) -> None:
+    """Every stage: raw tables to checked tables, model, plan and report."""
+    with errors_told(debug=debug):
+        from dataclasses import replace
+
+        from experiments.run import run_campaign
+
+        made = make_run(
+            campaign, data, store, mlflow, run_id=new_run_id(),
+            tuning=Tuning(trials, time_limit, model, workers, tuning_storage),
+            voters=voters, null_twin=null_twin,
+        )  # fmt: skip
+        with progress() as tell:
+            folder = run_campaign(replace(made, tell=tell))
+        _summary(folder)
+
+
+def _summary(folder: Path) -> None:
+    """What came out and where it lies."""
+    import json
+
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    told = json.loads((folder / "run.json").read_text())
+    plan, promoted = told["plan"], json.loads((folder / "promoted.json").read_text())
+    typer.echo(evaluation["headline"]["sentence"])
+    typer.echo(
+        f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
+        f"{plan['budget_usd']:,.2f} USD."
+    )
+    typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
+    quarantined = json.loads((folder / "ingest.json").read_text())
+    n = sum(row["quarantined"] for row in quarantined.values())
+    typer.echo(f"Rows quarantined: {n:,}.")
+    _tell_links(folder)
+    typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
+    typer.echo(f"Results: {folder}/")
+    typer.echo(f"Report:  {folder / 'report.html'}")

@@ -1,0 +1,93 @@
+"""A whole `campaign.toml`."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import PrivateAttr, model_validator
+
+from experiments.spec.monitor import (
+    LinkSection,
+    MonitorSection,
+    ProviderSection,
+    ReactionsSection,
+)
+from experiments.spec.planning import PlanSection
+from experiments.spec.section import Name, Section
+from experiments.spec.sections import (
+    CampaignSection,
+    ChampionSection,
+    ExperimentSection,
+    FeaturesSection,
+    OutcomeSection,
+    SimulateSection,
+)
+from features.ingest import TableSource
+from features.tables import RAW_TABLES, REQUIRED_TABLES
+
+CAMPAIGN_FILE = "campaign.toml"
+
+
+class Campaign(Section):
+    """A whole `campaign.toml`."""
+
+    campaign: CampaignSection
+    outcome: OutcomeSection
+    plan: PlanSection
+    features: FeaturesSection
+    tables: dict[str, TableSource]
+    experiments: dict[str, ExperimentSection] = {}
+    champion: ChampionSection = ChampionSection()
+    reactions: ReactionsSection = ReactionsSection()
+    monitor: MonitorSection = MonitorSection()
+    link: LinkSection | None = None
+    providers: dict[Name, ProviderSection] = {}
+    simulate: SimulateSection | None = None
+
+    _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
+
+    @property
+    def file(self) -> Path:
+        """The campaign.toml it was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the campaign, which paths of tables are relative to."""
+        return self._file.parent
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.campaign.as_of > self.plan.start_on:
+            raise ValueError(
+                f"expected campaign.as_of on or before plan.start_on, got "
+                f"{self.campaign.as_of} and {self.plan.start_on}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _identities_for_joins(self) -> Self:
+        needy = [n for n, p in self.providers.items() if p.join != "voter_id"]
+        if needy and self.link is None:
+            raise ValueError(
+                f"[providers.{needy[0]}] joins by who people are: expected a section "
+                "[link] that says where the voters' identities lie, got none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_tables(self) -> Self:
+        absent = [name for name in REQUIRED_TABLES if name not in self.tables]
+        unknown = [name for name in self.tables if name not in RAW_TABLES]
+        if absent:
+            raise ValueError(f"expected a section [tables.{absent[0]}], got none")
+        if unknown:
+            raise ValueError(
+                f"[tables.{unknown[0]}] is no table: expected one of "
+                f"{', '.join(RAW_TABLES)}"
+            )
+        if self.tables["voters"].observed_on is None:
+            raise ValueError(
+                "[tables.voters] expected observed_on, the day when its columns were "
+                "observed: only what lies before the first delivery may be a feature"
+            )
+        return self

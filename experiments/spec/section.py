@@ -1,0 +1,34 @@
+"""What every section of a declaration is made of."""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CampaignError(ValueError):
+    """A campaign is declared wrongly; the message names key, line and the mend."""
+
+
+class Section(BaseModel):
+    """A part of a campaign.toml; what it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a name stands for several columns."""
+    return any(sign in pattern for sign in "*?[")
+
+
+def met(patterns: Iterable[str], columns: Sequence[str]) -> set[str]:
+    """The columns that any of the patterns meets."""
+    return {c for p in patterns for c in columns if fnmatchcase(c, p)}
