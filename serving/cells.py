@@ -13,6 +13,7 @@ Bools = npt.NDArray[np.bool_]
 
 AGE_BANDS = (18, 25, 35, 45, 55, 65)
 """First years of the bands that platforms offer."""
+KEYS = ("place", "age_band", "sex")
 UNKNOWN, APART = "unknown", " | "
 
 
@@ -32,21 +33,23 @@ def cells_for(
     Raises:
         ValueError: If a key is none of these.
     """
-    parts = {
-        "place": lambda: voters[place].astype(object).fillna(UNKNOWN).astype(str),
-        "age_band": lambda: _age_band(voters["age"]),
-        "sex": lambda: voters["sex"].astype(object).fillna("U").astype(str),
-    }
-    strange = [key for key in keys if key not in parts]
+    strange = [key for key in keys if key not in KEYS]
     if strange:
-        raise ValueError(f"expected keys of {', '.join(parts)}, got {strange[0]!r}")
-    columns = [parts[key]() for key in keys]
+        raise ValueError(f"expected keys of {', '.join(KEYS)}, got {strange[0]!r}")
+    columns = [_told(voters, key, place) for key in keys]
     label = columns[0]
     for column in columns[1:]:
         label = label + APART + column
     size = label.map(label.value_counts())
     kept = label.where(size >= SMALLEST_CELL, "")
     return pd.Series(kept.to_numpy(dtype=object), index=voters["voter_id"])
+
+
+def _told(voters: pd.DataFrame, key: str, place: str) -> pd.Series:
+    if key == "age_band":
+        return _age_band(voters["age"])
+    column, unknown = (place, UNKNOWN) if key == "place" else ("sex", "U")
+    return voters[column].astype(object).fillna(unknown).astype(str)
 
 
 def _age_band(age: pd.Series) -> pd.Series:

@@ -305,14 +305,12 @@ def _listed(
 
 def _under_age(voter_id: pd.Series, age: pd.Series | None, rule: Rule) -> Bools:
     if age is None:
-        refused = rule.unknown == "refuse"
-        return np.full(len(voter_id), refused)
+        return np.full(len(voter_id), rule.unknown == "refuse", dtype=np.bool_)
     years = voter_id.map(age).to_numpy(dtype=np.float64)
     unknown = np.isnan(years)
-    refused: Bools = ~unknown & (years < rule.min_age)
-    if rule.unknown == "refuse":
-        refused |= unknown
-    return refused
+    counted = unknown if rule.unknown == "refuse" else np.zeros_like(unknown)
+    young: Bools = counted | (~unknown & (years < rule.min_age))
+    return young
 
 
 def _unreachable(
