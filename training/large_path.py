@@ -87,7 +87,7 @@ def options_within(
     left = budget - (float(spent[n - 1]) if n else spends[n_whole])
     price = float(edge.slope[order[n]]) if n < len(order) else 0.0
     return LargeChoice(
-        option, float(value), float(value + left * price), price, spends, gains
+        option, float(value), float(value + left * price), price, spends[1:], gains[1:]
     )
 
 

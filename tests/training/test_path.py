@@ -290,8 +290,8 @@ def test_comparing_all_pairs_gives_the_hulls_of_gift_wrapping(*, shared: bool) -
     shape = (500, 6)
     cost = rng.uniform(0.1, 2, shape[1] if shared else shape)
     of = Knapsack(
-        rng.normal(0.5, 1, shape), np.broadcast_to(cost, shape), rng.random(shape) < 0.7,
-        rng.random(500),
+        rng.normal(0.5, 1, shape), np.broadcast_to(cost, shape),
+        rng.random(shape) < 0.7, rng.random(500),
     )  # fmt: skip
     path = whole_budget_path(of.value, cost, allowed=of.allowed, tie_break=of.ties)
     budgets = np.linspace(0.5, float(path.spend[-1]), 40)
