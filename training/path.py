@@ -169,9 +169,8 @@ _BLOCK = 8_192
 """Rows whose columns fit the processor's cache together."""
 _BARRED = -1e250
 """Value of an option that may not be had: finite, so that no NaN arises."""
-_NO_STEPS = Steps(
-    *(np.empty(0, dtype=np.int64) for _ in range(3)), *(np.empty(0) for _ in range(3))
-)
+_NONE, _NO_NUMBERS = np.empty(0, dtype=np.int64), np.empty(0)
+_NO_STEPS = Steps(_NONE, _NONE, _NONE, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS)
 
 
 def _block_steps(

@@ -9,6 +9,7 @@ from serving.plan.choose import Chosen, choose_options
 from serving.plan.contacts import plan_contacts
 from serving.plan.draws import held_out
 from serving.plan.dual import priced
+from serving.plan.least import LeastMoney, least_money
 from serving.plan.limits import (
     Limit,
     Limits,
@@ -21,28 +22,43 @@ from serving.plan.limits import (
     share_bounds,
 )
 from serving.plan.opened import Entry, Opened, choose_opened
+from serving.plan.places import (
+    PlacedPlan,
+    Places,
+    choose_with_places,
+    places_held_out,
+)
 from serving.plan.terms import Entered, GroupBound, Plan, PlanTerms
+from serving.plan.value import backlash, valued
 
 __all__ = [
     "Chosen",
     "Entered",
     "Entry",
     "GroupBound",
+    "LeastMoney",
     "Limit",
     "Limits",
     "Opened",
+    "PlacedPlan",
+    "Places",
     "Plan",
     "PlanError",
     "PlanTerms",
+    "backlash",
     "by_channel",
     "by_message",
     "cap",
     "choose_opened",
     "choose_options",
+    "choose_with_places",
     "floor",
     "held_out",
+    "least_money",
     "limits_of",
+    "places_held_out",
     "plan_contacts",
     "priced",
     "share_bounds",
+    "valued",
 ]

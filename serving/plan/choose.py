@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.plan.core import N_EDGE, edge_mended, settled
+from serving.plan.core import N_EDGE, Relaxed, edge_mended, settled
 from serving.plan.dual import Market, best_at, bound_at, first_prices, market_of
 from serving.plan.limits import Floats, Ints, Limits, PlanError
 from serving.plan.repair import filled, within
@@ -17,6 +17,8 @@ from training.path import NOTHING, SpendPath, whole_budget_path
 
 N_SAMPLED = 20_000
 """Rows by which prices are found before all rows are asked."""
+SETTLED = 1e-6
+"""Share of a plan's value that is not worth another integer programme."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def choose_options(
     rng: np.random.Generator | None = None,
     *,
     ties: Floats | None = None,
+    start: Floats | None = None,
+    whole: bool = True,
 ) -> Chosen:
     """The best option of every row within all limits.
 
@@ -60,6 +64,9 @@ def choose_options(
         rng: Order among rows worth the same, where `ties` are not given.
         ties: That order, a number in [0, 1) of every row, shape (n_rows,): a seeded
             hash of who the row is makes the plan independent of the order of rows.
+        start: Prices to begin with, shape (n_limits,), where a like plan is known.
+        whole: False leaves out the few rows that the relaxation would split, for who
+            only wants the bound.
 
     Returns:
         Never over a limit. An effect at or below zero is never bought: a plan cannot
@@ -78,10 +85,15 @@ def choose_options(
     if limits.kept(limits.used(option, reach)):
         price = np.zeros(len(limits.most))
         price[0] = path.shadow_price(limits.most[0])
-        option = _spent_up(market, path, option)
+        option = _spent_up(market, path, option) if whole else option
         bound = bound_at(market, price)
     else:
-        option, price, bound = _within_all(market)
+        highest = highest_prices(market)
+        if start is None:
+            start = _sampled_prices(market, highest)
+        relaxed = settled(market, np.minimum(start, highest), highest)
+        price, bound, option = relaxed.price, relaxed.bound, relaxed.option
+        option = _made_whole(market, relaxed) if whole else option
     return Chosen(option, price, worth_of(option, value), bound)
 
 
@@ -106,7 +118,9 @@ def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
     if at >= len(path.row):
         return option
     near = path.row[max(at - N_EDGE[0] // 2, 0) : at + N_EDGE[0] // 2]
-    mended = edge_mended(market, option, np.unique(near))
+    mended = edge_mended(
+        market, option, np.unique(near), SETTLED / 10 * worth_of(option, market.value)
+    )
     found = option if mended is None else mended
     return max((option, found), key=lambda o: worth_of(o, market.value))
 
@@ -124,24 +138,28 @@ def _sampled_prices(market: Market, highest: Floats) -> Floats:
         return price
 
 
-def _within_all(market: Market) -> tuple[Ints, Floats, float]:
-    """Options, prices and bound where more than the budget binds."""
-    highest = highest_prices(market)
-    relaxed = settled(market, _sampled_prices(market, highest), highest)
+def _made_whole(market: Market, relaxed: Relaxed) -> Ints:
+    """Whole options: the rows on the edge decided anew, a few or, if need be, more."""
     best = best_at(market, relaxed.price)
     near = np.argsort(best.margin, kind="stable")
     near = near[np.isfinite(best.margin[near])]
+    enough = SETTLED * abs(relaxed.bound)
+    found, worth = None, -np.inf
     # who holds up a split, and those next to them; in an order that no file decides
     for size in N_EDGE:
         edge = np.unique(np.concatenate([relaxed.loose[:size], near[:size]]))
         edge = edge[np.argsort(market.ties[edge], kind="stable")]
-        option = edge_mended(market, relaxed.option, edge)
-        if option is not None:
-            return option, relaxed.price, relaxed.bound
+        option = edge_mended(market, relaxed.option, edge, enough)
+        if option is not None and worth_of(option, market.value) > worth:
+            found, worth = option, worth_of(option, market.value)
+        if relaxed.bound - worth <= 3 * enough or len(edge) < size:
+            break
+    if found is not None:
+        return found
     if market.limits.floors.any():
         raise PlanError(
             "limits can be kept on average, and by no whole contacts: loosen a floor, "
             "a minimum or a share by about one contact"
         )
     option = within(relaxed.option, market)
-    return filled(option, market, relaxed.price), relaxed.price, relaxed.bound
+    return filled(option, market, relaxed.price)

@@ -199,8 +199,8 @@ def _all_limits(
         others.append(floor(name, by_message(arms, message), least))
     people = np.bincount(rows.row, minlength=len(rows.held))
     for bound in bounds:
-        within = np.bincount(rows.row, weights=bound.members, minlength=len(people))
-        within = within / np.maximum(people, 1)
+        of_group = np.bincount(rows.row, weights=bound.members, minlength=len(people))
+        within = of_group / np.maximum(people, 1)
         others += share_bounds(bound.name, within, len(arms), bound.low, bound.high)
         if bound.most is not None:
             ones, name = np.ones(len(arms)), f"contacts in {bound.name}"

@@ -212,7 +212,7 @@ def walked(
     intended, option, day = (np.full(n_rows, NOTHING) for _ in range(3))
     open_, seen, at = reach > 0, 0, 0
     while True:
-        rest = _Asked(*(column[..., at:] for column in asked))
+        rest = asked.after(at)
         done = _until_a_door_shuts(room, reach, rest)
         mine = rows[at : at + done.n]
         intended[mine], option[mine] = done.intended, done.option
@@ -261,6 +261,13 @@ class _Asked(NamedTuple):
     first_day: Ints
     kept_back: Floats
 
+    def after(self, at: int) -> "_Asked":
+        """Without the first few."""
+        return _Asked(
+            self.rows[at:], self.wanted[at:], self.explores[at:], self.arm[at:],
+            self.held[at:], self.first_day[at:], self.kept_back[:, at:],
+        )  # fmt: skip
+
 
 class _Door(NamedTuple):
     """A limit that is full on a day, for the plan or for chance."""
@@ -283,8 +290,8 @@ class _Done(NamedTuple):
 def _room(limits: Limits, spread: Spread, reach: Floats) -> _Room:
     counted = np.flatnonzero(~limits.floors & np.isfinite(limits.most))
     days = np.where(spread.daily, spread.days, 1)
-    left = np.repeat((limits.most + SLACK * limits.scale()) / days, spread.days)
-    left = left.reshape(len(days), spread.days)
+    of_day = (limits.most + SLACK * limits.scale()) / days
+    left = np.repeat(of_day[:, None], spread.days, axis=1)
     shut = np.zeros(left.shape, dtype=bool)
     most = (np.maximum(limits.use, 0.0) * reach.max(axis=0, initial=0.0)).max(axis=1)
     if limits.of_class is not None:
@@ -332,7 +339,7 @@ def _open_days(room: _Room, shut: Bools) -> Bools:
 
 def _open_arms(room: _Room, rows: Ints) -> Bools:
     """Arms that chance may still ask for, shape (n_rows, A) or (1, A)."""
-    open_ = _open_days(room, room.shut_to_chance).any(axis=2)
+    open_: Bools = np.any(_open_days(room, room.shut_to_chance), axis=2)
     of_class = room.limits.row_class
     return open_ if of_class is None else open_[of_class[rows]]
 

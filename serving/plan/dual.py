@@ -172,5 +172,5 @@ def _use_of(contacts: Floats, limits: Limits) -> Floats:
     shape = (limits.of_class.shape[1], contacts.shape[1])
     by_class = np.zeros(shape)
     np.add.at(by_class, limits.row_class, contacts)
-    found = (limits.of_class @ by_class) * limits.use
-    return found.sum(axis=1)
+    used: Floats = ((limits.of_class @ by_class) * limits.use).sum(axis=1)
+    return used

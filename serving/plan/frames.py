@@ -120,4 +120,5 @@ def _of_arm(
     mine = drawn[rows, np.maximum(option, 0)]
     sent = free * ((1.0 - share) * (option == intended) + share * mine)
     contacted = (1.0 - share) * (intended != NOTHING) + share * drawn.sum(axis=1)
-    return np.where(option == NOTHING, 1.0 - free * contacted, sent)
+    found: Floats = np.where(option == NOTHING, 1.0 - free * contacted, sent)
+    return found

@@ -81,12 +81,13 @@ class Limits:
     @property
     def floors(self) -> Bools:
         """Limits that some contact brings nearer to being kept, shape (n_limits,)."""
-        helps = (self.use < 0).any(axis=1)
+        helps: Bools = np.any(self.use < 0, axis=1)
         if self.of_class is None:
             return helps
-        opposed = (self.use > 0).any(axis=1) & (self.of_class < 0).any(axis=1)
-        found: Bools = helps | opposed
-        return found
+        opposed: Bools = np.any(self.use > 0, axis=1) & np.any(
+            self.of_class < 0, axis=1
+        )
+        return helps | opposed
 
     def charged(self, price: Floats) -> Floats:
         """Price of a contact in a row of a class by an arm, shape (n_classes, A)."""
@@ -131,7 +132,8 @@ class Limits:
 
     def scale(self) -> Floats:
         """Size of what a limit speaks of, for tolerances, shape (n_limits,)."""
-        return np.maximum(np.abs(self.most), np.abs(self.use).max(axis=1, initial=0.0))
+        largest: Floats = np.abs(self.use).max(axis=1, initial=0.0)
+        return np.maximum(np.abs(self.most), largest)
 
     def kept(self, used: Floats) -> bool:
         """Whether no limit is exceeded."""
@@ -162,7 +164,7 @@ def joined(limits: Sequence[Limit]) -> Limits:
     for k, limit in enumerate(limits):
         if limit.per_row is not None:
             of_class[k, row_class] = limit.per_row
-    return Limits(use, most, of_class, row_class, names)
+    return Limits(use, most, of_class, row_class.astype(np.int64), names)
 
 
 def limits_of(

@@ -25,8 +25,9 @@ from serving.plan.limits import (
 from training.path import NOTHING
 
 ENOUGH = 1e-6
-"""Nodes that cannot win more than this share are not looked into."""
-MAX_NODES = 200
+"""Nodes whose bound is not above that of the best plan so far by more than this share
+are not looked into."""
+MAX_NODES = 60
 UNDECIDED, CLOSED, OPEN = -1, 0, 1
 
 
@@ -93,22 +94,28 @@ def choose_opened(
     Source: Land & Doig (1960), with Lagrangian bounds as in Geoffrion (1974).
     """
     of = _Problem(value, reach, limits, entries, ties)
-    waiting = [(np.inf, np.full(len(entries), UNDECIDED))]
+    none = np.full(len(entries), UNDECIDED)
+    waiting: list[tuple[float, Ints, Floats | None]] = [(np.inf, none, None)]
+    leaves: dict[bytes, Chosen | None] = {}
     found: tuple[Chosen, Ints] | None = None
     bound, failure = 0.0, None
-    for _ in range(MAX_NODES):
+    for _ in range(MAX_NODES if len(entries) else 0):
         if not waiting:
             break
-        most, state = waiting.pop(max(range(len(waiting)), key=lambda i: waiting[i][0]))
-        if found and most <= found[0].value * (1 + ENOUGH):
+        at = max(range(len(waiting)), key=lambda i: waiting[i][0])
+        most, state, start = waiting.pop(at)
+        if found and most <= found[0].bound * (1 + ENOUGH):
             bound = max(bound, most)
             continue
         try:
-            relaxed = _at(of, state)
+            relaxed = _at(of, state, start, whole=False)
         except PlanError as why:
             failure = why
             continue
-        found = _better(found, _leaf(of, state, relaxed))
+        leaf = _leaning(of, state, relaxed)
+        if leaf.tobytes() not in leaves:
+            leaves[leaf.tobytes()] = _leaf(of, leaf, relaxed.price)
+        found = _better(found, leaves[leaf.tobytes()], leaf)
         open_ = np.flatnonzero(state == UNDECIDED)
         if len(open_) == 0:
             bound = max(bound, relaxed.bound)
@@ -117,24 +124,26 @@ def choose_opened(
         for decided in (OPEN, CLOSED):
             branch = state.copy()
             branch[entry] = decided
-            waiting.append((relaxed.bound, branch))
+            waiting.append((relaxed.bound, branch, relaxed.price[: len(limits.most)]))
+    if not entries:
+        found = _at(of, none, None, whole=True), none
     if found is None:
         raise failure or PlanError("no choice of channels keeps all limits")
-    bound = max([bound, found[0].value, *(most for most, _ in waiting)])
+    bound = max([bound, found[0].bound, *(most for most, _, _ in waiting)])
     price = found[0].price[: len(limits.most)]
     paid = sum(e.setup_usd for e, s in zip(entries, found[1], strict=True) if s == OPEN)
     return Opened(replace(found[0], price=price, bound=bound), found[1] == OPEN, paid)
 
 
 def _better(
-    one: tuple[Chosen, Ints] | None, two: tuple[Chosen, Ints] | None
+    one: tuple[Chosen, Ints] | None, two: Chosen | None, state: Ints
 ) -> tuple[Chosen, Ints] | None:
-    if one is None or two is None:
-        return one or two
-    return two if two[0].value > one[0].value else one
+    if two is None or (one is not None and one[0].value >= two.value):
+        return one
+    return two, state
 
 
-def _at(of: _Problem, state: Ints) -> Chosen:
+def _at(of: _Problem, state: Ints, start: Floats | None, *, whole: bool) -> Chosen:
     """The best plan of a node; where entries are undecided, at least as good."""
     value, use, most = of.value.copy(), of.limits.use.copy(), of.limits.most.copy()
     floors = []
@@ -151,7 +160,13 @@ def _at(of: _Problem, state: Ints) -> Chosen:
     if most[0] < 0:
         raise PlanError("set-up fees are more than the budget")
     limits = replace(of.limits, use=use, most=most)
-    return choose_options(value, of.reach, with_more(limits, floors), ties=of.ties)
+    if start is not None:
+        start = np.append(start, np.zeros(len(most) + len(floors)))
+        start = start[: len(most) + len(floors)]
+    return choose_options(
+        value, of.reach, with_more(limits, floors), ties=of.ties, start=start,
+        whole=whole,
+    )  # fmt: skip
 
 
 def _most_sent(of: _Problem, entry: Entry) -> float:
@@ -183,15 +198,16 @@ def _doubt(of: _Problem, chosen: Chosen) -> Floats:
     return found
 
 
-def _leaf(of: _Problem, state: Ints, relaxed: Chosen) -> tuple[Chosen, Ints] | None:
-    """A plan with everything decided as the relaxed one leans; None if none keeps."""
-    if (state != UNDECIDED).all():
-        return relaxed, state
-    sent = _sent(of, relaxed)
+def _leaning(of: _Problem, state: Ints, relaxed: Chosen) -> Ints:
+    """Everything decided, as the relaxed plan leans."""
     least = np.array([max(e.least, 1.0) for e in of.entries])
-    leaning = np.where(sent >= least / 2, OPEN, CLOSED)
-    decided = np.where(state == UNDECIDED, leaning, state)
+    leaning = np.where(_sent(of, relaxed) >= least / 2, OPEN, CLOSED)
+    return np.where(state == UNDECIDED, leaning, state)
+
+
+def _leaf(of: _Problem, state: Ints, start: Floats) -> Chosen | None:
+    """The plan with everything decided; None if none keeps all limits."""
     try:
-        return _at(of, decided), decided
+        return _at(of, state, start[: len(of.limits.most)], whole=True)
     except PlanError:
         return None
