@@ -94,7 +94,9 @@ def choose_options(
         relaxed = settled(market, np.minimum(start, highest), highest)
         price, bound, option = relaxed.price, relaxed.bound, relaxed.option
         option = _made_whole(market, relaxed) if whole else option
-    return Chosen(option, price, worth_of(option, value), bound)
+    worth = worth_of(option, value)
+    # the last digits of a sum: a plan is never above its bound
+    return Chosen(option, price, worth, max(bound, worth))
 
 
 def worth_of(option: Ints, value: Floats) -> float:

@@ -173,8 +173,8 @@ def core_at(
         The core, and the regret up to which an option belongs to it.
     """
     margin = best.margin
-    top = market.value.max(initial=0.0, where=np.isfinite(market.value))
-    scale, width = max(float(top), 1e-300), np.inf
+    dearest = market.value.max(initial=0.0, where=np.isfinite(market.value))
+    scale, width = max(float(dearest), 1e-300), np.inf
     if len(margin) > n_core:
         width = float(np.partition(margin, n_core)[n_core])
         width = max(width * (1 + 1e-9), 1e-10 * scale)
@@ -185,7 +185,10 @@ def core_at(
     left = few.value - few.reach * charged
     regret = best.left[rows, None] - left
     open_ = np.isfinite(left) & (regret <= width)
-    group, first = _alike(few, np.where(open_, np.round(regret / scale, 11), -1.0))
+    top = best.left[rows]
+    told = np.column_stack([regret, top])
+    may = np.column_stack([open_, top <= width])
+    group, first = _alike(few, np.where(may, np.round(told / scale, 11), -1.0))
     n = np.bincount(group, minlength=len(first)).astype(float)
     columns = _columns(few.rows(first), open_[first], regret[first], price)
     idle = np.flatnonzero(best.left[rows[first]] <= width)
@@ -199,7 +202,8 @@ def core_at(
 
 def _alike(market: Market, regret: Floats) -> tuple[Ints, Ints]:
     """Group of every row, and a row of each; those with equal choices are alike."""
-    told = np.column_stack([regret, np.where(regret >= 0, market.reach, 0.0)])
+    reach = np.where(regret[:, :-1] >= 0, market.reach, 0.0)
+    told = np.column_stack([regret, reach])
     frame = pd.DataFrame(told)
     if market.limits.row_class is not None:
         frame["class"] = market.limits.row_class
