@@ -72,14 +72,16 @@ WITHDRAWALS = sa.Table(
     "withdrawals",
     _META,
     _seq(),
-    sa.Column("voter_id", sa.Text, index=True),
-    sa.Column("person", sa.Text, index=True),
+    sa.Column("voter_id", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("person", sa.Text, index=True, nullable=False, server_default=""),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("event_id", sa.Text),
-    sa.UniqueConstraint("event_id", "channel"),
+    sa.UniqueConstraint("event_id", "channel", "voter_id", "person"),
     sqlite_autoincrement=True,
 )
+"""'' stands for nobody. Who stops is part of what is kept once: two senders may give
+two people's STOPs the same id."""
 PERSON_LINKS = sa.Table(
     "person_links",
     _META,
@@ -300,7 +302,7 @@ class Events:
 def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
     """Voter, channel and time of the first withdrawal, named or by a link."""
     c, links = WITHDRAWALS.c, PERSON_LINKS.c
-    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id.is_not(None))
+    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
     same = sa.or_(c.person == links.person, c.voter_id == links.person)
     linked = sa.select(links.voter_id, c.channel, c.at).where(same)
     if voter_ids is not None:
