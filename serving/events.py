@@ -220,13 +220,13 @@ class Events:
         ]
         with self.engine.begin() as connection:
             _take_turn(connection)
-            _insert_new(connection, PERSON_LINKS, rows)
+            insert_new(connection, PERSON_LINKS, rows)
 
     def remember_posts(self, found: Sequence[Row]) -> None:
         """Keep what posts were found to speak of: rows of `posts`."""
         with self.engine.begin() as connection:
             _take_turn(connection)
-            _insert_new(connection, POSTS, found)
+            insert_new(connection, POSTS, found)
 
     # --- reading ---
 
@@ -318,9 +318,9 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
 
 
 def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
-    accepted = _insert_new(connection, REACTION_EVENTS, batch.events)
-    _insert_new(connection, WITHDRAWALS, batch.withdrawals)
-    _insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
+    accepted = insert_new(connection, REACTION_EVENTS, batch.events)
+    insert_new(connection, WITHDRAWALS, batch.withdrawals)
+    insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
     return Receipt(
         accepted,
         len(batch.events) - accepted,
@@ -329,7 +329,7 @@ def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
     )
 
 
-def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     """Insert the rows that are not there yet; how many they were."""
     if not rows:
         return 0
