@@ -265,6 +265,17 @@ class Events:
         )
         return found.assign(received_at=_times(found["received_at"]))
 
+    def counted(self, event_ids: Collection[str]) -> dict[str, int]:
+        """The counts of events that are kept, by event_id; others are absent."""
+        c, asked, found = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
+        with self.engine.connect() as connection:
+            # a statement takes only so many values
+            for at in range(0, len(asked), 10_000):
+                some = c.event_id.in_(asked[at : at + 10_000])
+                rows = connection.execute(sa.select(c.event_id, c["count"]).where(some))
+                found.update((name, count) for name, count in rows)
+        return found
+
     def posts(self, post_ids: Collection[str]) -> dict[str, tuple[str | None, float]]:
         """Issue and confidence of posts that were seen before."""
         asked = sa.select(POSTS).where(POSTS.c.post_id.in_(list(post_ids)))

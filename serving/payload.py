@@ -275,6 +275,26 @@ def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batc
     return Batch(quarantine=[row], faults=[Fault("", reason)])
 
 
+def set_aside_recounted(
+    payloads: Sequence[Row], before: Mapping[str, int], *, received_at: datetime
+) -> Batch:
+    """A batch of nothing but events that were kept with another count.
+
+    Args:
+        payloads: Events whose ids are kept already.
+        before: Count by event_id, as it is kept.
+        received_at: When they came, UTC.
+    """
+    batch = Batch()
+    for i, payload in enumerate(payloads):
+        name, now = payload["event_id"], payload["count"]
+        told = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
+        # every other count is quarantined once
+        named = {**payload, "event_id": f"{name}-{now}"}
+        _set_aside(batch, named, [Fault("count", told)], i, received_at)
+    return batch
+
+
 def microseconds(at: datetime) -> int:
     """A time as the store keeps it: microseconds since 1970, UTC."""
     return (at - _EPOCH) // timedelta(microseconds=1)
