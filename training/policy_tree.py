@@ -13,12 +13,13 @@ Sources: Athey & Wager (2021), policy learning; Athey & Imbens (2016), honest tr
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics import Interval, clustered_mean
+from training.metrics import Interval, clustered_mean, clustered_means
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -26,6 +27,8 @@ Bools = npt.NDArray[np.bool_]
 
 NOTHING = 0
 """Option of a group that is sent nothing."""
+NOBODY = -1
+"""Message of a group that may be sent none."""
 SMALLEST_GROUP = 20
 LEAST_SHARE = 0.05
 DEPTH = 3
@@ -269,8 +272,7 @@ class _Search:
         alone, total = self._alone()
         yes = [_worth(a, self.least) for a in alone]
         no = [_worth(total - a, self.least) for a in alone]
-        n_columns = len(self.codes)
-        for j, k in ((j, k) for j in range(n_columns) for k in range(j, n_columns)):
+        for j, k in combinations_with_replacement(range(len(self.codes)), 2):
             both = self._joint(j, k)
             for top, below, quadrant in _orders(j, k, both):
                 sides = _halves(quadrant, alone[top], alone[below], total, self.least)
@@ -383,6 +385,7 @@ class Offer:
         allowed: Who may be sent the message, shape (n, M).
         cost: USD of every message, shape (M,).
         predicted: Lift by the model of the other half, shape (n, M).
+        weight: Survey weights of mean 1, shape (n,); None where all count alike.
     """
 
     lift: Floats
@@ -390,18 +393,35 @@ class Offer:
     allowed: Bools
     cost: Floats
     predicted: Floats
+    weight: Floats | None = None
 
     def rewards(self, price: float) -> Floats:
         """Of nothing and every message at a price of money, shape (n, 1 + M)."""
         net = np.where(self.allowed, self.lift - price * self.cost, 0.0)
+        if self.weight is not None:
+            net = net * self.weight[:, None]
         return np.column_stack([np.zeros(len(net)), net])
 
     def take(self, rows: Bools) -> "Offer":
         """The offer of some voters."""
         return Offer(
             self.lift[rows], self.compared[rows], self.allowed[rows], self.cost,
-            self.predicted[rows],
+            self.predicted[rows], None if self.weight is None else self.weight[rows],
         )  # fmt: skip
+
+    def measured(self, inside: Bools, message: int, cluster: Ints) -> Interval | None:
+        """Lift of a message among some of the voters; None of too few people."""
+        at = inside & self.compared[:, message]
+        if self.weight is not None:
+            at &= self.weight > 0
+        own = np.unique(cluster[at], return_inverse=True)[1]
+        if at.sum() < SMALLEST_GROUP or own.max(initial=0) < 1:
+            return None
+        survey = None if self.weight is None else self.weight[at]
+        if survey is not None:
+            survey = survey / survey.mean()
+        mean, covariance = clustered_means(self.lift[at, message][:, None], own, survey)
+        return Interval.of(float(mean[0]), se=math.sqrt(covariance[0, 0]))
 
 
 @dataclass(frozen=True)
@@ -410,12 +430,16 @@ class Measured:
 
     Attributes:
         group: Its conditions and its option.
+        message: Position of its best message in the half that chose, also where that
+            is not worth the price of money and the option is nothing; `NOBODY` where
+            none may be sent.
         n: Its voters in the half that measures.
-        predicted: Mean lift of its message by the model; NaN for nothing.
-        lift: Measured lift of its message; None for nothing or too few people.
+        predicted: Mean lift of the message by the model; NaN where nobody measures.
+        lift: Measured lift of the message; None of too few people.
     """
 
     group: Group
+    message: int
     n: int
     predicted: float
     lift: Interval | None
@@ -481,7 +505,8 @@ def honest_tree(
     own = np.unique(cluster, return_inverse=True)[1]
     same = trees[0].options(X) == trees[1].options(X)
     second = half == 1
-    measured = _measured(trees[0], offer.take(second), X[second], cluster[second])
+    best = _best_messages(trees[0], offer.take(~second), X[~second], price[0])
+    measured = _measured(trees[0], best, offer.take(second), X[second], cluster[second])
     return HonestTree(trees[0], measured, clustered_mean(gain, own), float(same.mean()))
 
 
@@ -508,27 +533,41 @@ def _chosen(
     return PolicyTree(tuple(groups)), int(kept[mean[kept].argmax()])
 
 
+def _best_messages(
+    tree: PolicyTree, offer: Offer, X: npt.NDArray[np.floating[Any]], price: float
+) -> list[int]:
+    """The message that earns most in every group, whether it is worth its price."""
+    of_voter = tree.group_of(X)
+    return [
+        group.option - 1
+        if group.option != NOTHING
+        else _nearest(offer.take(of_voter == i), price)
+        for i, group in enumerate(tree.groups)
+    ]
+
+
+def _nearest(offer: Offer, price: float) -> int:
+    """The message that comes nearest to being worth its price; -1 for none allowed."""
+    people = offer.allowed.sum(axis=0)
+    earned = offer.rewards(price)[:, 1:].sum(axis=0) / np.maximum(people, 1)
+    earned[people < SMALLEST_GROUP] = -np.inf
+    return int(earned.argmax()) if np.isfinite(earned).any() else NOBODY
+
+
 def _measured(
-    tree: PolicyTree, offer: Offer, X: npt.NDArray[np.floating[Any]], cluster: Ints
+    tree: PolicyTree,
+    best: Sequence[int],
+    offer: Offer,
+    X: npt.NDArray[np.floating[Any]],
+    cluster: Ints,
 ) -> tuple[Measured, ...]:
     of_voter = tree.group_of(X)
     found = []
-    for i, group in enumerate(tree.groups):
+    for i, (group, m) in enumerate(zip(tree.groups, best, strict=True)):
         inside = of_voter == i
-        n, m = int(inside.sum()), group.option - 1
-        if group.option == NOTHING or n == 0:
-            found.append(Measured(group, n, math.nan, None))
-            continue
-        predicted = float(offer.predicted[inside, m].mean())
-        at = inside & offer.compared[:, m]
-        found.append(
-            Measured(group, n, predicted, _mean_of(offer.lift[at, m], cluster[at]))
-        )
+        n = int(inside.sum())
+        known = n > 0 and m != NOBODY
+        predicted = float(offer.predicted[inside, m].mean()) if known else math.nan
+        lift = offer.measured(inside, m, cluster) if known else None
+        found.append(Measured(group, m, n, predicted, lift))
     return tuple(found)
-
-
-def _mean_of(lift: Floats, cluster: Ints) -> Interval | None:
-    own = np.unique(cluster, return_inverse=True)[1]
-    if len(lift) < SMALLEST_GROUP or own.max(initial=0) < 1:
-        return None
-    return clustered_mean(lift, own)

@@ -5,7 +5,7 @@ Every number is a group's: no voter is on the page, and no group of fewer than
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from experiments.report.charts import (
     trials_figure,
     vega_lite,
 )
+from experiments.report.groups import groups_section
 from experiments.report.judged import answer_section, asked_section, experiment_sections
 from experiments.report.linked import linked_section
 from experiments.report.markup import Html, escaped, joined, paragraph
+from experiments.report.places import place_figures, places_section
 from experiments.report.planned import (
     plan_section,
     quarantine_section,
@@ -88,7 +90,9 @@ details.experiment { border:1px solid var(--line); border-radius:4px; margin:10p
   border-radius:4px; max-width:none; }
 footer { border-top:1px solid var(--line); padding-top:12px; padding-bottom:40px; }
 footer td { overflow-wrap:anywhere; } code { font-size:.85em; }
+.pair { display:grid; grid-template-columns:1fr 1fr; gap:20px; }
 @media (max-width:600px) {
+  .pair { grid-template-columns:1fr; }
   .sentence { font-size:1.3rem; } .answer { padding:18px; } section { margin:32px 0; }
   main, header, footer { padding-left:14px; padding-right:14px; }
   dl { grid-template-columns:1fr; gap:0; } dd { margin-bottom:.6em; }
@@ -139,6 +143,8 @@ def write_report(
     run: Mapping[str, Any],
     linked: Mapping[str, Any] | None = None,
     affinities: pd.DataFrame | None = None,
+    groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    places: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -155,16 +161,22 @@ def write_report(
         linked: `links`, as in `links.json`, and `providers`, as in `providers.json`,
             where the run has them.
         affinities: AFFINITIES table, where reactions were counted.
+        groups: What is planned for the groups of every experiment, see
+            `experiments.run.groups`.
+        places: What is planned by county, see `experiments.run.places`.
     """
-    charts = figures(evaluation, run, messages)
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    charts = figures(evaluation, run, messages) | place_figures(places, unit)
     body = joined(
         [
             answer_section(evaluation, plan, run),
             asked_section(campaign, evaluation),
             experiment_sections(evaluation, charts, messages),
+            groups_section(evaluation, groups or {}, unit),
             plan_section(
                 campaign, evaluation["n_eligible"], plan, assignments, run, charts
             ),
+            places_section(places, unit, charts),
             linked_section(linked or {}),
             affinity_section(affinities),
             quarantine_section(quarantine),

@@ -79,7 +79,7 @@ def figures(
             f"{slug}/calibration": _calibration_chart(result, unit),
             f"{slug}/reliability": _reliability_chart(result),
         }
-    return {name: _styled(chart) for name, chart in drawn.items() if chart is not None}
+    return {name: styled(chart) for name, chart in drawn.items() if chart is not None}
 
 
 def trials_figure(trials: pd.DataFrame) -> Figure | None:
@@ -119,7 +119,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure | None:
     points = base.mark_point(size=70).encode(shape=shape)
     title = "Trials: complete (circle, with the best so far) and pruned (cross)"
     drawn = _layers(_zero("y"), steps, points)
-    return _styled(drawn.properties(height=320, title=title))
+    return styled(drawn.properties(height=320, title=title))
 
 
 def figure_png(chart: Figure) -> bytes:
@@ -135,7 +135,8 @@ def vega_lite() -> str:
     return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def _styled(chart: Figure) -> Figure:
+def styled(chart: Figure) -> Figure:
+    """A chart in the colours and type of the page."""
     font = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
     styled: Figure = (
         chart.properties(width=CHART_WIDTH_PX)

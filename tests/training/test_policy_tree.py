@@ -213,7 +213,12 @@ def test_who_may_not_be_sent_a_message_is_worth_nothing_and_dear_money_buys_none
     free = honest_tree(barred, price=(0.0, 0.0), **few)
     assert {g.option for g in free.tree.groups} == {2}
     dear = honest_tree(barred, price=(100.0, 100.0), **few)
-    assert [(m.group.option, m.lift) for m in dear.measured] == [(NOTHING, None)]
+    (all_of_them,) = dear.measured
+    assert all_of_them.group.option == NOTHING
+    # who is sent nothing still learns which message came nearest
+    assert all_of_them.message == 1
+    assert all_of_them.lift is not None
+    assert all_of_them.lift.low < 1.0 < all_of_them.lift.high
 
 
 def test_equal_rewards_give_the_cheaper_message_and_no_question() -> None:
