@@ -245,14 +245,14 @@ def _by_day(
     if spend is not None:
         known = [name for name in MONEY if name in spend]
         day = pd.to_datetime(spend["send_on"])
-        ledger = spend[day <= last_on].groupby(day)[known].sum()
+        ledger = spend[day <= last_on].groupby(day)[known].sum(min_count=1)
         table = table.drop(columns=[n for n in known if n in table])
         table = ledger.join(table, how="outer")
     if table.empty:
         return []
     # a day on which nothing was sent cost nothing; what nobody recorded stays unknown
     every = pd.date_range(table.index.min(), max(last_on, table.index.max()))
-    table = table.reindex(every).fillna(0.0).reindex(columns=list(MONEY))
+    table = table.reindex(every, fill_value=0.0).reindex(columns=list(MONEY))
     return [
         {"on": f"{day:%Y-%m-%d}", **{k: _known(row[k]) for k in MONEY}}
         for day, row in table.iterrows()
@@ -276,17 +276,20 @@ def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> 
     outcome = campaign.outcome.as_valued()
     scale = PER_VOTE * outcome.unit_per_point
     gained = float(contacts["lift"].sum()) / scale
+    total = next((row for row in lift if row["message_id"] == ALL), {})
     told: Json = {
-        "predicted": {"value": gained, "low": None, "high": None},
+        "predicted": _scaled(total.get("predicted"), len(contacts) / scale)
+        | {"value": gained},
         "how": "A vote is support times the chance to vote."
         if campaign.outcome.value == "votes"
         else "A point gained of a hundred voters is counted as one vote.",
     }
-    total = next((row for row in lift if row["message_id"] == ALL), None)
-    if total and total.get("measured"):
-        each = {end: total["measured"].get(end) for end in ("value", "low", "high")}
-        told["measured"] = {
-            end: None if x is None else x * len(contacts) / scale
-            for end, x in each.items()
-        }
-    return told
+    measured = _scaled(total.get("measured"), len(contacts) / scale)
+    return told | ({"measured": measured} if measured["value"] is not None else {})
+
+
+def _scaled(interval: Json | None, by: float) -> Json:
+    """An interval times a number; its parts are None where they are not known."""
+    known = interval or {}
+    ends = {end: known.get(end) for end in ("value", "low", "high")}
+    return {end: None if x is None else x * by for end, x in ends.items()}

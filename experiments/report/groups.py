@@ -96,7 +96,7 @@ def _experiment(
             told["rows"], _counts(told["rows"], planned), strict=True
         )
     ]
-    header = ["Group", "Message", "Voters", "Predicted effect", "Measured effect",
+    header = ["Group", "Message", "Measured effect", "Predicted effect", "Voters",
               "Contacts planned", "Of those, this message", "Cost"]  # fmt: skip
     caption = f"{opening}groups and their messages, effects in points"
     return [
@@ -138,9 +138,9 @@ def _group_row(row: Row, counts: Row, unit: float) -> tuple[Any, ...]:
     return (
         _capital(group_in_words(row["conditions"])),
         _message(row),
-        _people(counts.get("n_voters")),
-        interval_text(expected, ""),
         known,
+        interval_text(expected, ""),
+        _people(counts.get("n_voters")),
         _people(counts.get("n_planned")),
         _people(counts.get("n_message")),
         NOT_SHOWN if few or not counts else usd_text(counts["cost_usd"]),
@@ -148,11 +148,12 @@ def _group_row(row: Row, counts: Row, unit: float) -> tuple[Any, ...]:
 
 
 def _message(row: Row) -> Html:
-    if row["worth_sending"]:
-        return escaped(row["message_id"])
     if row["message_id"] is None:
         return escaped("nothing may be sent")
-    best = escaped(row["message_id"])
+    # a long name breaks at its underscores on a narrow screen
+    best = Html(escaped(row["message_id"]).replace("_", "_<wbr>"))
+    if row["worth_sending"]:
+        return best
     return Html(f"nothing<br><small>next best: {best}</small>")
 
 

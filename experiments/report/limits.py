@@ -38,12 +38,12 @@ def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
         return []
     ordered = sorted(limits, key=lambda row: -_gain_of_more(row))
     rows = [_limit_row(row, outcome) for row in ordered]
-    header = ["Limit", "Used", "Most", "More would bring, by prediction"]
+    header = ["Limit", "More would bring, by prediction", "Used", "Most"]
     return [
         html_block(
             "What holds the plan back",
             paragraph(_binding_in_words(ordered)),
-            html_table("Limits of the plan", header, rows),
+            html_table("Limits of the plan", header, rows, words=2),
         )
     ]
 
@@ -76,9 +76,9 @@ def _limit_row(row: Row, outcome: Row) -> tuple[Any, ...]:
     most = row.get("most")
     return (
         row["name"],
+        more,
         told(row.get("used")),
         NOT_SHOWN if most is None or not math.isfinite(most) else told(most),
-        more,
     )
 
 

@@ -123,7 +123,7 @@ def write_week(path: Path, facts: WeekFacts) -> None:
             _spend(facts, charts),
             _lift(facts, charts),
             _votes(facts),
-            *limits_block(facts.limits, facts.outcome),
+            _limits(facts),
             _missing(facts),
         ]
     )
@@ -383,7 +383,7 @@ def _spend_chart(facts: WeekFacts) -> Figure | None:
         at = on_rows([{"usd": float(facts.budget_usd), "told": told}]).encode(y="usd:Q")
         layers.append(at.mark_rule(color=INK, strokeDash=[4, 3]))
         layers.append(
-            at.mark_text(align="left", dy=-8, color=INK, fontSize=12).encode(
+            at.mark_text(align="left", dy=12, color=INK, fontSize=12).encode(
                 x=alt.value(6), text="told:N"
             )
         )
@@ -409,14 +409,14 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
     rows = [
         (
             "all messages" if row["message_id"] == "all" else row["message_id"],
+            _agree(row, facts.unit),
             interval_text(as_span(row.get("predicted"), facts.unit), ""),
             interval_text(as_span(row["measured"], facts.unit), ""),
             people_text(row["n"]),
-            _agree(row, facts.unit),
         )
         for row in shown
     ]
-    header = ["Message", "Predicted", "Measured", "People", "Do they agree?"]
+    header = ["Message", "Do they agree?", "Predicted", "Measured", "People"]
     return html_section(
         "lift",
         "Measured against predicted",
@@ -426,7 +426,7 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
             "would be compatible with the data in brackets."
         ),
         chart_place(charts, "week/lift", "Predicted and measured effect by message"),
-        html_table("Effect of each message", header, rows),
+        html_table("Effect of each message", header, rows, words=2),
     )
 
 
@@ -523,6 +523,11 @@ def _still_needed(needed: int | None, gained: Span) -> str:
     if not all(map(math.isfinite, left)):
         return number_text(left[0])
     return f"{number_text(left[0])} ({number_text(left[1])} to {number_text(left[2])})"
+
+
+def _limits(facts: WeekFacts) -> Html:
+    blocks = joined(limits_block(facts.limits, facts.outcome))
+    return Html(f'<section id="limits">{blocks}</section>') if blocks else blocks
 
 
 def _missing(facts: WeekFacts) -> Html:
