@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from experiments.report.groups import group_in_words, groups_section
-from experiments.run.groups import _as_numbers, cuts_of, members, plain_columns
+from experiments.run.groups import (
+    _as_numbers,
+    cuts_of,
+    groups_planned,
+    members,
+    plain_columns,
+)
+from training.model import Reader
 from training.policy_tree import Condition
 
 
@@ -168,3 +175,60 @@ def test_groups_that_were_not_shown_to_gain_are_called_a_hint() -> None:
     assert "unknown" in page
     assert "not shown to gain" in page
     assert groups_section({"experiments": {"none": {}}}, {}, 0.01) == ""
+
+
+# --- of a whole run -------------------------------------------------------------------
+
+
+def found_groups(story: Any) -> dict[str, Any]:
+    evaluation = story.run.read_json("evaluation")
+    (result,) = evaluation["experiments"].values()
+    groups: dict[str, Any] = result["groups"]
+    return groups
+
+
+def test_groups_of_a_run_earn_more_and_their_intervals_hold_the_truth(
+    story: Any,
+) -> None:
+    """Of 12,000 voters whose lifts lie far apart; the truth is that of the mix sent."""
+    told = found_groups(story)
+    assert len(told["rows"]) > 1
+    assert told["gain"]["low"] > 0
+    columns = columns_of(story)
+    sent = story.run.table("deliveries").query("message_id != 'control'")
+    for row in told["rows"]:
+        inside = members(row["conditions"], columns)
+        mix = sent.loc[sent["message_id"] == row["message_id"], "channel"]
+        lift = story.truth[f"lift__{row['message_id']}"].reindex(columns.index)
+        true = lift[inside].mean() * mix.map(story.multiplier).mean()
+        half = row["measured"]["high"] - row["measured"]["value"]
+        # several groups: half as wide again as the interval of one
+        assert abs(row["measured"]["value"] - true) < 1.5 * half
+
+
+def columns_of(story: Any) -> pd.DataFrame:
+    voters = story.run.table("voters")
+    reader = Reader.from_json(story.run.read_json("reader"))
+    return plain_columns(reader.features(voters), frozenset({"church_member"}))
+
+
+def test_every_voter_and_every_contact_is_in_one_group(story: Any) -> None:
+    evaluation = story.run.read_json("evaluation")
+    (rows,) = groups_planned(story.run, evaluation).values()
+    plan = story.run.read("plan")
+    assert sum(row["n_voters"] for row in rows) == len(story.run.table("voters"))
+    assert sum(row["n_planned"] for row in rows) == len(plan)
+    assert sum(row["cost_usd"] for row in rows) == pytest.approx(plan["cost_usd"].sum())
+
+
+def test_the_page_of_a_run_tells_groups_and_places_and_nothing_special(
+    story: Any,
+) -> None:
+    asked = {
+        c["column"] for row in found_groups(story)["rows"] for c in row["conditions"]
+    }
+    assert not asked & {"church_member", "history_share"}
+    page = (story.run.folder / "report.html").read_text()
+    assert "Who hears what" in page
+    assert "map/contacts" in page
+    assert "church" not in page[page.index("Who hears what") :][:6_000]

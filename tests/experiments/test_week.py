@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from experiments.cli import app
 from experiments.report import WeekFacts, figure_png, write_week
 from experiments.report.week import week_figures, week_in_a_sentence, why_changed
 from experiments.spec import load_campaign
@@ -260,3 +262,17 @@ def test_a_lift_that_may_be_nothing_is_said_to_be(home: Path) -> None:
     assert week_in_a_sentence(told).endswith("per voter contacted.")
     sentence = week_in_a_sentence(replace(told, lift=[unsure]))
     assert sentence.endswith("per voter contacted, which could still be nothing.")
+
+
+def test_the_command_writes_the_page_of_a_run_without_plans_by_day(
+    story: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "week.html"
+    done = CliRunner().invoke(
+        app, ["week", str(story.folder), "--data", str(story.run.home.parent),
+              "--out", str(page)],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    text = text_of(page.read_text())
+    assert "the latest run's plan stands for them" in text
+    assert not re.search(r"\bV\d{6}", text)
