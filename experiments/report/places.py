@@ -61,7 +61,7 @@ def _points_per(row: Row, unit: float) -> float:
 
 
 def _is_shown(row: Row) -> bool:
-    return row.get("n_planned", 0) >= SMALLEST_CELL
+    return bool(row.get("n_planned", 0) >= SMALLEST_CELL)
 
 
 def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:

@@ -140,8 +140,11 @@ def groups_told(
         message for all at the same price of money, `agreement` of the trees of both
         halves, `price` in outcome units a USD.
     """
-    columns = plain_columns(features, special_columns(run.campaign, list(features)))
-    asked = {c: found for c in columns if (found := cuts_of(columns[c]))[0]}
+    columns = plain_columns(
+        features, special_columns(run.campaign, features.columns.tolist())
+    )
+    known = {str(name): cuts_of(columns[name]) for name in columns}
+    asked = {name: cuts for name, cuts in known.items() if cuts[0]}
     X, cuts = _as_numbers(columns, asked)
     # the money's price for a tree comes from the model that its own half trained
     price = tuple(_price(halves[1 - k]) for k in range(len(HALVES)))
@@ -241,7 +244,9 @@ def groups_planned(run: Run, evaluation: Json) -> Json:
         return {}
     voters, contacts = run.table("voters"), run.read("plan")
     features = Reader.from_json(run.read_json("reader")).features(voters)
-    columns = plain_columns(features, special_columns(run.campaign, list(features)))
+    columns = plain_columns(
+        features, special_columns(run.campaign, features.columns.tolist())
+    )
     planned = contacts.set_index("voter_id").reindex(columns.index)
     found = {}
     for name, rows in told.items():
@@ -284,11 +289,8 @@ def members(conditions: Sequence[Json], columns: pd.DataFrame) -> npt.NDArray[np
         if "below" in condition:
             answer = (column < condition["below"]).fillna(value=False)
         elif isinstance(condition["equal"], str):
-            answer = (
-                column.astype(object)
-                .map(str, na_action="ignore")
-                .eq(condition["equal"])
-            )
+            text = column.astype(object).map(str, na_action="ignore")
+            answer = pd.Series(text.to_numpy() == condition["equal"])
         else:
             answer = column.eq(condition["equal"]).fillna(value=False)
         inside &= answer.to_numpy(dtype=bool) == condition["yes"]

@@ -67,9 +67,13 @@ def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
     )  # fmt: skip
     rows = []
     for code, row in found.iterrows():
-        kept = {"county": str(code), "n_voters": int(row["n_voters"]),
-                "n_planned": int(row["n_planned"])}  # fmt: skip
-        if kept["n_planned"] >= SMALLEST_CELL:
+        n_planned = int(row["n_planned"])
+        kept: Json = {
+            "county": str(code),
+            "n_voters": int(row["n_voters"]),
+            "n_planned": n_planned,
+        }
+        if n_planned >= SMALLEST_CELL:
             kept |= {"gain": float(row["gain"]), "cost_usd": float(row["cost_usd"])}
         rows.append(kept)
     return rows

@@ -47,6 +47,8 @@ def test_only_columns_a_person_can_read_are_asked_and_special_ones_never() -> No
         "age", "urbanicity", "homeowner", "income_usd", "elections:primary",
         "elections:general",
     ]  # fmt: skip
+    # one whose name gives nothing away is special where the campaign says so
+    assert "homeowner" not in plain_columns(voters(), frozenset({"homeowner"}))
     # before registration nobody could vote: that counts as not having voted
     assert columns["elections:primary"].max() == 3
     assert columns["elections:primary"].notna().all()
