@@ -28,6 +28,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import CampaignError
 from experiments.spec.sections import (
     HISTORY_SEGMENT,
@@ -61,6 +62,7 @@ __all__ = [
     "PlanSection",
     "ProviderSection",
     "ReactionsSection",
+    "ReportSection",
     "SimulateSection",
     "barred_from_features",
     "campaign_file",

@@ -12,6 +12,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import Name, Section
 from experiments.spec.sections import (
     CampaignSection,
@@ -43,6 +44,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     simulate: SimulateSection | None = None
+    report: ReportSection = ReportSection()
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 

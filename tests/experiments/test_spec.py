@@ -107,6 +107,29 @@ def test_a_wrong_monitor_is_refused(line: str, told: str) -> None:
     assert told in str(failure.value)
 
 
+def test_a_report_shows_no_map_unless_one_is_declared() -> None:
+    assert parsed().report.map is None
+    told = 'seed = 1\n[report]\nmap = "raw:a.topojson"\nvotes_needed = 1200\n'
+    report = parsed("seed = 1", told).report
+    assert (report.map, report.map_id, report.votes_needed) == (
+        "raw:a.topojson", "id", 1_200,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("votes_needed = 0", "[report].votes_needed (line 9): expected greater than"),
+        ("mapp = 'x'", "did you mean 'map'?"),
+        ("map = ''", "[report].map (line 9): expected"),
+    ],
+)
+def test_a_wrong_report_is_refused(line: str, told: str) -> None:
+    with pytest.raises(CampaignError) as failure:
+        parsed("seed = 1", f"seed = 1\n[report]\n{line}")
+    assert told in str(failure.value)
+
+
 def test_a_whole_campaign_is_read() -> None:
     campaign = parsed()
     assert campaign.plan.budget_usd == 100
