@@ -356,7 +356,7 @@ def decided_propensities(
     planned: Ints,
     explored: Floats,
     *,
-    holdout: float,
+    holdout: float | Floats,
     survival: Floats,
     epsilon: Floats,
 ) -> tuple[Floats, Floats]:
@@ -369,7 +369,7 @@ def decided_propensities(
     Args:
         planned: Arm of the plan, 0 for none, shape (n,).
         explored: Chances when exploring, of nothing and every arm, (n, 1 + A).
-        holdout: Share h held out.
+        holdout: Share h held out, one or shape (n,).
         survival: Chance not to have been drawn on the days before, Π(1 − ε), (n,).
         epsilon: Chance ε to be drawn on the day, shape (n,).
 
