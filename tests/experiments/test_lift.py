@@ -1,11 +1,15 @@
 """Measured lift of a planted campaign, and the alarms that keep it honest."""
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from experiments.cli import FAILED, MISSING, OK, app
 from experiments.lift import Day, LiftTerms, MeasuredLift, measured_lift, sentences
 from experiments.lift.told import as_json, table
 from features.tables import ASSIGNMENTS, RESPONSES, TableError, check
@@ -322,3 +326,155 @@ def test_what_is_written_names_nobody_and_holds_no_infinity(
     assert "inf" not in text.replace("information", "")
     assert told["rows"]
     assert told["multiplicity"].startswith("Claims: e-BH")
+
+
+# --- from files ---
+
+DECLARED = """
+[campaign]
+name = "autumn"
+title = "A campaign of five days"
+question = "Do letters gain support?"
+rule_set = "us_default"
+as_of = 2026-09-30
+seed = 7
+
+[outcome]
+name = "support"
+label = "support, 0 to 100"
+kind = "continuous"
+measures = "support"
+higher_is_better = true
+absent = "missing"
+unit_per_point = 1.0
+
+[plan]
+budget_usd = 5000.0
+start_on = 2026-10-01
+days = 5
+holdout_share = 0.25
+explore_share = 0.2
+
+[lift]
+lag_days = 2
+
+[features]
+columns = ["sex"]
+segment = ["sex"]
+""" + "".join(
+    f"""
+[tables.{name}]
+path = "{name}.csv"
+source = "simulated"
+licence = "none"
+permitted_use = "any"
+{"observed_on = 2026-09-01" if name == "voters" else ""}
+"""
+    for name in ("voters", "messages", "designs", "deliveries", "responses", "costs")
+)
+
+
+@pytest.fixture(scope="module")
+def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign's folder with a finished run and five plans."""
+    top = tmp_path_factory.mktemp("autumn")
+    (top / "campaign.toml").write_text(DECLARED)
+    folder = top / "data" / "autumn"
+    tables = folder / "one" / "tables"
+    tables.mkdir(parents=True)
+    (folder / "latest").write_text("one")
+    sex = np.where(planted.voters["segment"] == "65+", "F", "M")
+    voters = planted.voters.drop(columns="segment").assign(sex=sex)
+    voters.to_parquet(tables / "voters.parquet")
+    planted.responses.to_parquet(tables / "responses.parquet")
+    costs = {"message_id": ["*"], "channel": ["mail"], "cost_usd": [0.5]}
+    pd.DataFrame(costs).to_parquet(tables / "costs.parquet")
+    pd.DataFrame({"message_id": list(MESSAGES)}).to_parquet(tables / "messages.parquet")
+    drawn = pd.concat(planted.assignments.values()).query("role == 'explore'")
+    test = drawn.merge(planted.responses, on="voter_id").merge(voters, on="voter_id")
+    test = test.assign(propensity=1 / 3, outcome=test["value"])
+    test.to_parquet(folder / "one" / "training_set.parquet")
+    for day, assigned in planted.assignments.items():
+        plan = folder / "plans" / f"{day}-a"
+        plan.mkdir(parents=True)
+        assigned.to_parquet(plan / "assignments.parquet")
+        told = {"day": day, "holdout_share": H, "explored": EPSILON}
+        (plan / "terms.json").write_text(json.dumps(told))
+    return top
+
+
+def _said(home: Path, *arguments: str) -> tuple[int, str]:
+    command, *rest = arguments
+    done = CliRunner().invoke(
+        app, [command, str(home), "--data", str(home / "data"), *rest]
+    )
+    return done.exit_code, done.output
+
+
+def test_lift_of_a_campaigns_files_is_that_of_its_tables(
+    home: Path, found: MeasuredLift
+) -> None:
+    code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    assert code == OK
+    assert "The plan brought" in said
+    told = json.loads((home / "data" / "autumn" / "lift.json").read_text())
+    rows = {(r["estimand"], r["message_id"], r["segment"]): r for r in told["rows"]}
+    by_sex = rows["delivered", "trade", "F"]
+    assert by_sex["always_low"] < 3.0 < by_sex["always_high"]
+    assert found.overall is not None
+    # other features, other folds: the same lift within its error
+    whole = rows["delivered", "", ""]
+    assert abs(whole["lift"] - found.overall.once.value) < 2 * whole["se"]
+    assert not list((home / "data" / "autumn").glob("*.partial"))
+
+
+def test_a_broken_draw_ends_with_a_code_of_its_own(home: Path) -> None:
+    plans = sorted((home / "data" / "autumn" / "plans").glob("*/assignments.parquet"))
+    kept = {path: pd.read_parquet(path) for path in plans}
+    try:
+        for path, rows in kept.items():
+            held = rows["role"] == "holdout"
+            rows[~held | (np.arange(len(rows)) % 3 > 0)].to_parquet(path)
+        code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    finally:
+        for path, rows in kept.items():
+            rows.to_parquet(path)
+    assert code == FAILED
+    assert "STOP" in said
+
+
+def test_terms_without_the_share_drawn_are_refused_by_name(home: Path) -> None:
+    terms = next((home / "data" / "autumn" / "plans").glob("*/terms.json"))
+    text = terms.read_text()
+    try:
+        terms.write_text(json.dumps({"day": "2026-10-01", "holdout_share": H}))
+        code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    finally:
+        terms.write_text(text)
+    assert code != OK
+    assert "explored" in said
+
+
+def test_a_campaign_without_plans_is_told_what_makes_one(
+    home: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "autumn"
+    (empty / "one").mkdir(parents=True)
+    (empty / "latest").write_text("one")
+    done = CliRunner().invoke(app, ["lift", str(home), "--data", str(tmp_path)])
+    assert done.exit_code == MISSING
+    assert "hustings day" in done.output
+
+
+def test_power_reads_noise_and_lifts_from_the_campaigns_own_test(home: Path) -> None:
+    code, said = _said(home, "power", "--json")
+    assert code == OK
+    told = json.loads(said)
+    # jobs 4, trade 2 over all, as far as 2,000 explorers can tell
+    assert told["facts"]["message_lifts"] == pytest.approx([4, 2], abs=2.5)
+    assert told["facts"]["n_contacts"] == 9_000
+    # base 10, household 4, own 8
+    assert told["facts"]["noise"]["sd"] == pytest.approx(180**0.5, abs=1.0)
+    seen = [row["once"] for row in told["holdouts"]]
+    assert seen == sorted(seen, reverse=True)
+    assert _said(home, "power", "--holdout", "1.5")[0] != OK
