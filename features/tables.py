@@ -566,6 +566,14 @@ ASSIGNMENTS = _table(
     ["voter_id"],
     {
         "voter_id": _voter_id(),
+        "pool_chance": _column(
+            float, "Chance that who is not held out was still undecided.",
+            _PROBABILITY, unit="1", required=False,
+        ),
+        "predicted_lift": _column(
+            float, "Predicted lift of what was intended.", unit="outcome unit",
+            nullable=True, required=False,
+        ),
         "role": _column(str, "plan, explore or holdout.", _one_of([*ROLES, "holdout"])),
         "message_id": _message_id(),
         "channel": _channel(),

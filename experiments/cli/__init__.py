@@ -9,6 +9,7 @@ import typer
 
 from experiments.cli import (
     live,
+    measure,
     models,
     pages,
     persons,
@@ -30,6 +31,7 @@ app = typer.Typer(
 for _part in (
     stages,
     models,
+    measure,
     pages,
     persons,
     rules,

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -41,6 +42,7 @@ class Campaign(Section):
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
+    lift: LiftSection = LiftSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     simulate: SimulateSection | None = None
