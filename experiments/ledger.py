@@ -38,6 +38,10 @@ class LedgerError(ValueError):
     """The ledger is not what was written; the message names the first fault."""
 
 
+class LedgerMovedError(RuntimeError):
+    """Somebody wrote meanwhile: what was to be written must be decided again."""
+
+
 class Entry(NamedTuple):
     """One row.
 
@@ -279,18 +283,36 @@ class Ledger:
         seq, digest = self.store.head()
         return Head(seq, digest.hex())
 
-    def append(self, kind: str, body: Mapping[str, Any], *, at: pd.Timestamp) -> Head:
+    def append(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        at: pd.Timestamp,
+        after: Head | None = None,
+    ) -> Head:
         """One entry about nobody in particular.
 
         Args:
             kind: What it tells of.
             body: What it says; no id, name or address of anybody.
             at: When.
+            after: The end that the ledger must still have; None for any.
+
+        Raises:
+            LedgerMovedError: If it has another end by now; nothing is written.
         """
-        self.store.extend(
-            lambda seq, before: _chained(seq, before, at, [(kind, None, body)])
-        )
+
+        def follow(seq: int, before: bytes) -> Iterator[Entry]:
+            _unmoved(after, seq, before)
+            yield from _chained(seq, before, at, [(kind, None, body)])
+
+        self.store.extend(follow)
         return self.head
+
+    def of_nobody(self, suffix: str = "") -> list[Entry]:
+        """Entries about nobody in particular whose kind ends so, in their order."""
+        return sorted(self.store.of_kind(suffix), key=lambda entry: entry.seq)
 
     def append_persons(
         self,
@@ -299,6 +321,7 @@ class Ledger:
         rows: Iterable[tuple[bytes, str]],
         *,
         at: pd.Timestamp,
+        after: Head | None = None,
     ) -> Head:
         """A batch: an entry that opens it, and one about each of many persons.
 
@@ -309,9 +332,14 @@ class Ledger:
             body: Of the entry that opens it.
             rows: Key of a person, and what is said as JSON text.
             at: When.
+            after: The end that the ledger must still have; None for any.
+
+        Raises:
+            LedgerMovedError: If it has another end by now; nothing is written.
         """
 
         def follow(seq: int, before: bytes) -> Iterator[Entry]:
+            _unmoved(after, seq, before)
             opening = (f"{kind} {OPENED}", None, body)
             (first,) = _chained(seq, before, at, [opening])
             yield first
@@ -349,6 +377,14 @@ class Ledger:
                 "got none: the end was cut off"
             )
         return Verified(seq, fault, Head(seq, before.hex()))
+
+
+def _unmoved(after: Head | None, seq: int, before: bytes) -> None:
+    if after is not None and after != Head(seq, before.hex()):
+        raise LedgerMovedError(
+            f"expected the ledger to end at entry {after.seq}, got {seq} by now: "
+            "somebody else wrote; try again"
+        )
 
 
 def _chained(
