@@ -17,6 +17,7 @@ from experiments.life.asked import (
     spent,
     state,
 )
+from experiments.life.checks import content_digest
 from experiments.life.diff import Diff, diff, diff_text
 from experiments.life.folder import folder_of
 from experiments.life.record import (
@@ -47,8 +48,8 @@ from experiments.life.steps import (
 
 __all__ = [
     "APPROVED", "BINDING", "CANCELLED", "COLUMNS", "DRAFT", "LIVE", "LOCKED",
-    "REJECTED", "RETURNED", "SENT", "Diff", "Facts", "LifeError", "PlanRecord", "approve",
-    "cancel", "decided_so_far", "diff", "diff_text", "draft", "find", "folder_of",
-    "lock", "plan_faults", "plans", "record_of", "reject", "returned", "send", "spent",
-    "state",
+    "REJECTED", "RETURNED", "SENT", "Diff", "Facts", "LifeError", "PlanRecord",
+    "approve", "cancel", "content_digest", "decided_so_far", "diff", "diff_text", "draft",
+    "find",    "folder_of", "lock", "plan_faults", "plans", "record_of", "reject", "returned",
+    "send", "spent", "state",
 ]  # fmt: skip

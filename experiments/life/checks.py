@@ -270,6 +270,12 @@ def _has(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
         )
 
 
+def content_digest(*frames: pd.DataFrame) -> str:
+    """Eight hex digits that tell tables from others."""
+    parts = (pd.util.hash_pandas_object(frame).to_numpy() for frame in frames)
+    return hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest()[:8]
+
+
 def key_of(*frames: pd.DataFrame) -> str:
     """What tells a file of results from others: a digest of what it says."""
     texts = [frame.to_json(orient="records", date_format="iso") for frame in frames]

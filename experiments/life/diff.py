@@ -83,7 +83,9 @@ def diff(
     }  # fmt: skip
     usd = (float(before["cost_usd"].sum()), float(now["cost_usd"].sum()))
     by = {name: _by(both, name) for name in BY}
-    return Diff(record.plan_id, other, usd, n, by, _reasons(home, plan_id, both))
+    binding = other if other and known[other].binds else ""
+    reasons = _reasons(home, plan_id, both, binding)
+    return Diff(record.plan_id, other, usd, n, by, reasons)
 
 
 def _contacts(home: Path, plan_id: str) -> pd.DataFrame:
@@ -123,8 +125,17 @@ def _by(both: pd.DataFrame, name: str) -> pd.DataFrame:
     return counted.fillna(0).astype(int).rename_axis("value").reset_index()
 
 
-def _reasons(home: Path, plan_id: str, both: pd.DataFrame) -> pd.DataFrame:
-    """Why contacts of the other plan are none of this one, or other ones."""
+def _reasons(
+    home: Path, plan_id: str, both: pd.DataFrame, binding: str
+) -> pd.DataFrame:
+    """Why contacts of the other plan are none of this one, or other ones.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: The plan.
+        both: Contacts of either, by voter.
+        binding: The other plan, where it has decided its voters for good.
+    """
     path = home / PLANS / plan_id / "assignments.parquet"
     role = pd.read_parquet(path).set_index("voter_id")["role"]
     now = both["voter_id"].map(role)
@@ -133,6 +144,8 @@ def _reasons(home: Path, plan_id: str, both: pd.DataFrame) -> pd.DataFrame:
     told = told.mask(now == "plan", "nothing is worth its price any more")
     told = told.mask(now == "holdout", "held out")
     told = told.mask(now == "explore", "drawn to explore, and got nothing")
+    if binding:
+        told[:] = f"decided by plan {binding}"
     told = told.where(both["what"] == "removed")
     for name, words in (
         ("send_on", "another day"), ("channel", "another channel"),

@@ -52,7 +52,7 @@ from features.tables import ASSIGNMENTS, PLAN, check
 
 COLUMNS = (
     "role", "message_id", "channel", "propensity", "send_on", "cost_usd",
-    "intended_message_id", "intended_channel",
+    "intended_message_id", "intended_channel", "arm_propensity",
 )  # fmt: skip
 """What the ledger's entry about a person says of the assignment."""
 REASONS: Mapping[str, str] = {
@@ -179,7 +179,7 @@ def _rows(
     rows = assignments.assign(
         send_on=ids.map(contact["send_on"].dt.strftime("%Y-%m-%d")),
         cost_usd=ids.map(contact["cost_usd"]),
-    )[list(COLUMNS)]
+    ).reindex(columns=list(COLUMNS))
     told = rows.astype(object).where(rows.notna(), None)
     texts = map(json.dumps, told.itertuples(index=False, name=None))
     # of whom nothing is known, the propensity is kept all the same, as nobody's

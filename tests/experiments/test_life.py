@@ -73,3 +73,186 @@ def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
         assert told["propensity"] == row.propensity
         assert (told["role"], told["message_id"]) == (row.role, row.message_id)
         assert told["intended_message_id"] == row.intended_message_id
+
+
+# --- the order of steps ---------------------------------------------------------------
+
+
+def test_a_step_out_of_order_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    with pytest.raises(
+        life.LifeError, match="to be locked, expected it to be approved"
+    ):
+        life.lock(tmp_path, "day1", at=AT)
+    with pytest.raises(life.LifeError, match="expected it to be locked or sent"):
+        life.send(tmp_path, "day1", "mail", pd.Series(["v00"]), at=AT)
+    with pytest.raises(life.LifeError, match="expected the name of who approves"):
+        life.approve(tmp_path, "day1", by=" ", at=AT)
+    life.reject(tmp_path, "day1", by="R. Approver", why="too dear", at=AT)
+    with pytest.raises(life.LifeError, match="expected it to be draft, got rejected"):
+        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    assert life.state(tmp_path, "day1") == life.REJECTED
+
+
+def test_every_step_taken_again_does_nothing(tmp_path: Path) -> None:
+    def all_steps() -> None:
+        locked(tmp_path)
+        life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+        life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+
+    all_steps()
+    head, spent = open_ledger(tmp_path).head, life.spent(tmp_path)
+    all_steps()
+    assert open_ledger(tmp_path).head == head
+    pd.testing.assert_frame_equal(life.spent(tmp_path), spent)
+
+
+def failed(*voters: str) -> pd.DataFrame:
+    return pd.DataFrame({"voter_id": voters, "reason": "moved"})
+
+
+def paid(usd: float = 1.20, invoice: str = "i1", day: object = DAY) -> pd.DataFrame:
+    row = {"invoice": invoice, "channel": "mail", "send_on": day, "amount_usd": usd}
+    return pd.DataFrame([row]).astype({"send_on": "datetime64[us]"})
+
+
+def test_another_plan_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    with pytest.raises(life.LifeError, match="got another of this name"):
+        drafted(tmp_path, "day1", start=20)
+    with pytest.raises(life.LifeError, match="letters, digits"):
+        drafted(tmp_path, "../day1")
+
+
+def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    plan, _ = drawn()
+    plan.loc[0, "cost_usd"] = 0.01
+    plan.to_parquet(tmp_path / "plans" / "day1" / "plan.parquet")
+    with pytest.raises(life.LifeError, match=r"day1/plan\.parquet.*altered"):
+        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+
+
+def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
+    plan, assigned = drawn()
+    for spoilt in (
+        plan.assign(propensity=0.5),
+        plan.iloc[1:],
+        plan.assign(role="plan"),
+    ):
+        with pytest.raises(life.LifeError, match="every contact among the assignments"):
+            life.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
+    assert life.plans(tmp_path) == {}
+
+
+# --- what a person reads --------------------------------------------------------------
+
+
+def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> None:
+    locked(tmp_path)
+    plan, assigned = drawn()
+    # v00 gets nothing now, v01 another message and channel, v20 is new
+    for frame in (plan, assigned):
+        at = frame["voter_id"] == "v01"
+        frame.loc[at, ["message_id", "channel"]] = ["tax", "sms"]
+    new = plan[plan["voter_id"] == "v02"].assign(voter_id="v20")
+    also = assigned[assigned["voter_id"] == "v02"].assign(voter_id="v20")
+    plan = pd.concat([plan[plan["voter_id"] != "v00"], new], ignore_index=True)
+    gone = assigned["voter_id"] == "v00"
+    assigned.loc[gone, ["message_id", "channel"]] = [CONTROL, NO_CHANNEL]
+    assigned = pd.concat([assigned, also], ignore_index=True)
+    places = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
+    life.draft(
+        tmp_path, "other", plan, assigned, facts(), keys=KEYS, at=AT,
+        more={"places": places},
+    )  # fmt: skip
+    found = life.diff(tmp_path, life.plans(tmp_path), "other")
+    assert found.against == "day1"
+    n = {"before": 8, "now": 8, "added": 1, "removed": 1, "changed": 1}
+    assert found.n == n
+    assert found.usd == pytest.approx((6 * 0.55 + 2 * 0.03, 5 * 0.55 + 3 * 0.03))
+    by_message = found.by["message_id"].set_index("value")
+    assert by_message.loc["trade"].to_dict() == {
+        "before": 6, "now": 5, "added": 1, "removed": 1, "changed": 0,
+    }  # fmt: skip
+    assert by_message.loc["tax", "changed"] == 1
+    county = found.by["county"].set_index("value")
+    assert county.loc["19001", "added"] == 1
+    text = life.diff_text(found)
+    assert "another message: 1" in text
+    assert "decided by plan day1" in text
+    life.approve(tmp_path, "other", by="R. Approver", at=AT)
+    (step,) = life.record_of(tmp_path, "other").of(life.APPROVED)
+    assert step.body["by"] == "R. Approver"
+    assert step.body["diff"]["removed"] == 1
+
+
+# --- nobody twice, no money twice -----------------------------------------------------
+
+
+def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
+    locked(tmp_path, "day1")
+    with pytest.raises(life.LifeError, match="got 2 whom plan day1 has"):
+        locked(tmp_path, "day2", start=N - 2)
+    # the same voters again once the window is over
+    plan, assigned = drawn(0, DAY + pd.Timedelta(days=30))
+    for window, fits in ((31, False), (30, True)):
+        name = f"window{window}"
+        life.draft(
+            tmp_path, name, plan, assigned, facts(window_days=window), keys=KEYS, at=AT
+        )
+        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        if fits:
+            life.lock(tmp_path, name, at=AT)
+        else:
+            with pytest.raises(life.LifeError, match="within 31 days"):
+                life.lock(tmp_path, name, at=AT)
+
+
+def test_locked_plans_never_take_more_than_the_campaigns_money(tmp_path: Path) -> None:
+    usd = 6 * 0.55 + 2 * 0.03
+    locked(tmp_path, "day1", budget_usd=1.5 * usd)
+    with pytest.raises(life.LifeError, match="expected at most 1.68 USD"):
+        locked(tmp_path, "day2", start=20, budget_usd=1.5 * usd)
+    # money of what was never sent comes back
+    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    life.lock(tmp_path, "day2", at=AT)
+    assert life.decided_so_far(tmp_path)["voter_id"].tolist()[0] == "v04"
+
+
+def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    for batch, voters, fault in (
+        ("mail", ["v00", "v02"], "expected the same again"),
+        ("mail2", ["v01", "v02"], "got 1 that were"),
+        ("mail3", ["v09"], "got 1 of 1 that are not"),
+        ("mail4", ["v02", "v02"], "each once"),
+    ):
+        with pytest.raises(life.LifeError, match=fault):
+            life.send(tmp_path, "day1", batch, pd.Series(voters), at=AT)
+    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(2 * 0.55)
+    assert life.plan_faults(tmp_path) == []
+
+
+def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+    for voters, invoice, fault in (
+        (("v02",), paid(1, "i2"), "were not sent"),
+        (("v00",), paid(1, "i2"), "failed before"),
+        ((), paid(2, "i1"), "one that is booked"),
+        ((), paid(-1, "i3"), "0 or more"),
+        ((), paid(1, "i3").assign(channel="door"), "the plan's channels mail, sms"),
+    ):
+        with pytest.raises(life.LifeError, match=fault):
+            life.returned(
+                tmp_path, "day1", failed=failed(*voters), invoices=invoice, at=AT
+            )
+    rows = life.spent(tmp_path).set_index("channel")
+    mail = rows.loc["mail"]
+    assert (mail["n_planned"], mail["n_spent"], mail["n_failed"]) == (6, 2, 1)
+    assert mail["usd_difference"] == pytest.approx(1.20 - 2 * 0.55)
+    assert rows["n_planned"].sum() == 8
