@@ -10,10 +10,12 @@ step may be taken again, by whoever was cut off: it does nothing twice.
 """
 
 from experiments.life.asked import (
+    batches_of,
     decided_so_far,
     find,
     plan_faults,
     plans,
+    read_returned,
     spent,
     state,
 )
@@ -47,9 +49,38 @@ from experiments.life.steps import (
 )
 
 __all__ = [
-    "APPROVED", "BINDING", "CANCELLED", "COLUMNS", "DRAFT", "LIVE", "LOCKED",
-    "REJECTED", "RETURNED", "SENT", "Diff", "Facts", "LifeError", "PlanRecord",
-    "approve", "cancel", "content_digest", "decided_so_far", "diff", "diff_text", "draft",
-    "find",    "folder_of", "lock", "plan_faults", "plans", "record_of", "reject", "returned",
-    "send", "spent", "state",
-]  # fmt: skip
+    "APPROVED",
+    "BINDING",
+    "CANCELLED",
+    "COLUMNS",
+    "DRAFT",
+    "LIVE",
+    "LOCKED",
+    "REJECTED",
+    "RETURNED",
+    "SENT",
+    "Diff",
+    "Facts",
+    "LifeError",
+    "PlanRecord",
+    "approve",
+    "batches_of",
+    "cancel",
+    "content_digest",
+    "decided_so_far",
+    "diff",
+    "diff_text",
+    "draft",
+    "find",
+    "folder_of",
+    "lock",
+    "plan_faults",
+    "plans",
+    "read_returned",
+    "record_of",
+    "reject",
+    "returned",
+    "send",
+    "spent",
+    "state",
+]

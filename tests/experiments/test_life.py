@@ -212,7 +212,7 @@ def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> N
 def test_locked_plans_never_take_more_than_the_campaigns_money(tmp_path: Path) -> None:
     usd = 6 * 0.55 + 2 * 0.03
     locked(tmp_path, "day1", budget_usd=1.5 * usd)
-    with pytest.raises(life.LifeError, match="expected at most 1.68 USD"):
+    with pytest.raises(life.LifeError, match=r"expected at most 1\.68 USD"):
         locked(tmp_path, "day2", start=20, budget_usd=1.5 * usd)
     # money of what was never sent comes back
     life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
