@@ -9,7 +9,7 @@ from pyarrow import csv
 
 from experiments.ledger import open_ledger
 from experiments.life.checks import FAILED, INVOICES, decided
-from experiments.life.folder import faults, folder_of
+from experiments.life.folder import PLANS, alone, faults, folder_of, recover
 from experiments.life.money import spend
 from experiments.life.record import (
     BINDING,
@@ -21,8 +21,14 @@ from experiments.life.record import (
 
 
 def plans(home: Path) -> dict[str, PlanRecord]:
-    """Plans of a campaign, in the order of their drafts."""
-    return known_plans(open_ledger(home))
+    """Plans of a campaign, in the order of their drafts, their folders in place."""
+    if not (home / PLANS).is_dir():
+        return known_plans(open_ledger(home))
+    with alone(home):
+        known = known_plans(open_ledger(home))
+        # another process may have been killed between the ledger and the rename
+        recover(home, known)
+    return known
 
 
 def find(home: Path, name: str = "") -> str:
