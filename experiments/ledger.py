@@ -32,6 +32,8 @@ PSEUDONYM_BYTES = 16
 OPENED = "opened"
 """Suffix of the kind of an entry that opens a batch about persons."""
 _READ_AT_ONCE = 50_000
+_UNREADABLE = (sqlite3.DatabaseError, UnicodeError, TypeError, AttributeError)
+"""What reading a damaged file ends with."""
 
 
 class LedgerError(ValueError):
@@ -117,6 +119,8 @@ class _Store(Protocol):
 
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]: ...
 
+    def damage(self) -> str: ...
+
 
 _SQLITE = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -176,6 +180,17 @@ class _Sqlite:
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
         asked = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
         return [row for s in subjects for row in self._rows(asked, (s,))]
+
+    def damage(self) -> str:
+        """What the database itself says is wrong with its file; empty for nothing."""
+        if not self.path.exists():
+            return ""
+        try:
+            with self._opened() as store:
+                told = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as fault:
+            told = str(fault)
+        return "" if told == "ok" else f"{self.path.name}: {told}"
 
     def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
         # who only reads makes no file
@@ -259,6 +274,10 @@ class _Postgres:
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
         asked = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
         return self._rows(asked, (self.campaign, list(subjects)))
+
+    def damage(self) -> str:
+        """Nothing: the server looks after its files."""
+        return ""
 
     def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
         with self._opened() as store:
@@ -363,14 +382,18 @@ class Ledger:
         """
         seq, before = 0, START
         wanted = {head.seq: head.digest for head in known}
-        while entries := self.store.after(seq, _READ_AT_ONCE):
-            for entry in entries:
-                fault = _fault(entry, seq, before) or _unlike(entry, wanted)
-                if fault:
-                    return Verified(seq, fault, Head(seq, before.hex()))
-                seq, before = entry.seq, entry.digest
+        try:
+            while entries := self.store.after(seq, _READ_AT_ONCE):
+                for entry in entries:
+                    fault = _fault(entry, seq, before) or _unlike(entry, wanted)
+                    if fault:
+                        return Verified(seq, fault, Head(seq, before.hex()))
+                    seq, before = entry.seq, entry.digest
+        except _UNREADABLE as fault:
+            told = f"entry {seq + 1}, or one after it, cannot be read: {fault}"
+            return Verified(seq, told, Head(seq, before.hex()))
         cut = [head.seq for head in known if head.seq > seq]
-        fault = ""
+        fault = self.store.damage()
         if cut:
             fault = (
                 f"entry {seq + 1}: expected entries up to {max(cut)}, as a run noted, "

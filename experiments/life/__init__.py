@@ -21,7 +21,8 @@ from experiments.life.asked import (
 )
 from experiments.life.checks import content_digest
 from experiments.life.diff import Diff, diff, diff_text
-from experiments.life.folder import folder_of
+from experiments.life.folder import PLANS, folder_of
+from experiments.life.forgotten import forgetting, forgotten, n_forgotten
 from experiments.life.record import (
     APPROVED,
     BINDING,
@@ -56,6 +57,7 @@ __all__ = [
     "DRAFT",
     "LIVE",
     "LOCKED",
+    "PLANS",
     "REJECTED",
     "RETURNED",
     "SENT",
@@ -73,7 +75,10 @@ __all__ = [
     "draft",
     "find",
     "folder_of",
+    "forgetting",
+    "forgotten",
     "lock",
+    "n_forgotten",
     "plan_faults",
     "plans",
     "read_returned",

@@ -1,13 +1,16 @@
 """The life of a plan: every step once, in its order, all of it in the ledger."""
 
 import json
+import random
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from experiments import life
-from experiments.ledger import open_ledger
+from experiments.ledger import LEDGER, open_ledger
 from features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -256,3 +259,99 @@ def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
     assert (mail["n_planned"], mail["n_spent"], mail["n_failed"]) == (6, 2, 1)
     assert mail["usd_difference"] == pytest.approx(1.20 - 2 * 0.55)
     assert rows["n_planned"].sum() == 8
+
+
+# --- whoever is forgotten -------------------------------------------------------------
+
+
+def without(home: Path, voter: str) -> None:
+    """What forgetting does to the files."""
+    for path in (home / "plans" / "day1").rglob("*.parquet"):
+        frame = pd.read_parquet(path)
+        frame[frame["voter_id"] != voter].to_parquet(path)
+
+
+def test_forgetting_changes_files_and_the_ledger_says_so(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    without(tmp_path, "v00")
+    assert len(life.plan_faults(tmp_path)) == 2
+    # cut off and taken up again
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    assert life.forgotten(tmp_path, batch="b1", at=AT) == ["day1"]
+    assert life.forgotten(tmp_path, batch="b1", at=AT) == []
+    assert life.plan_faults(tmp_path) == []
+    assert life.n_forgotten(life.record_of(tmp_path, "day1")) == 1
+    voters = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    assert "v00" not in set(voters)
+    life.send(tmp_path, "day1", "2026-09-01-mail", voters, at=AT)
+
+
+def test_a_file_that_was_altered_stays_so_whoever_is_forgotten(tmp_path: Path) -> None:
+    locked(tmp_path)
+    without(tmp_path, "v05")
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    without(tmp_path, "v00")
+    life.forgotten(tmp_path, batch="b1", at=AT)
+    assert len(life.plan_faults(tmp_path)) == 2
+
+
+# --- one byte -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_byte_flipped_in_a_plans_file_names_the_file(
+    seed: int, tmp_path: Path
+) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    rng = random.Random(seed)
+    folder = tmp_path / "plans" / "day1"
+    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file()))
+    flipped(path, rng)
+    (fault,) = life.plan_faults(tmp_path)
+    assert fault.startswith(f"plans/day1/{path.relative_to(folder)}: ")
+
+
+def flipped(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+FIELDS = ("at", "kind", "subject", "body", "digest")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_byte_flipped_in_the_ledger_names_the_entry(
+    seed: int, tmp_path: Path
+) -> None:
+    locked(tmp_path)
+    ledger, rng = open_ledger(tmp_path), random.Random(seed)
+    entry = rng.choice(ledger.store.after(0, 100))
+    field = rng.choice([f for f in FIELDS if getattr(entry, f)])
+    value = getattr(entry, field)
+    data = bytearray(value if isinstance(value, bytes) else value.encode())
+    # the lowest bit: a text stays a text
+    data[rng.randrange(len(data))] ^= 1
+    spoilt = bytes(data) if isinstance(value, bytes) else data.decode()
+    store = sqlite3.connect(tmp_path / LEDGER)
+    store.execute("DROP TRIGGER ledger_no_update")
+    with store:
+        store.execute(
+            f"UPDATE ledger SET {field} = ? WHERE seq = ?", (spoilt, entry.seq)
+        )
+    store.close()
+    found = ledger.verify()
+    assert found.fault.startswith(f"entry {entry.seq} (")
+    assert found.n_entries == entry.seq - 1
+
+
+def test_a_plan_that_the_ledger_does_not_know_is_named(tmp_path: Path) -> None:
+    locked(tmp_path)
+    shutil.copytree(tmp_path / "plans" / "day1", tmp_path / "plans" / "forged")
+    (tmp_path / "plans" / "day1" / "added.txt").write_text("x")
+    faults = life.plan_faults(tmp_path)
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "plans/day1/added.txt", "plans/forged",
+    ]  # fmt: skip
