@@ -7,6 +7,7 @@ import typer
 
 from experiments.cli.common import (
     DEFAULT_DATA,
+    FAILED,
     DataFolder,
     Debug,
     OfCampaign,
@@ -215,6 +216,47 @@ def spend(
 
         rows = spent(home_of(campaign, data))
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
+
+
+@app.command()
+def evidence(
+    plan: PlanName = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle, not there yet.")
+    ] = None,
+    by_id: Annotated[
+        bool,
+        typer.Option("--by-id", help="Voter ids instead of the ledger's pseudonyms."),
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Compute the plan again and compare.")
+    ] = False,
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
+    with errors_told(debug=debug):
+        from experiments import evidence as proof
+        from experiments.life import find
+        from experiments.run.context import utc_now
+        from experiments.spec import load_campaign
+
+        home = home_of(campaign, data)
+        name = find(home, plan)
+        if out is None and not replay:
+            raise ValueError("expected --out FOLDER, --replay or both, got neither")
+        if out is not None:
+            declared = load_campaign(campaign)
+            proof.write_evidence(
+                declared, home, name, out, by_id=by_id, at=utc_now()
+            )  # fmt: skip
+            typer.echo(f"Evidence of plan {name}: {out}")
+        if replay:
+            found = proof.replay(home, name)
+            typer.echo("\n".join(found.told))
+            if not found.same:
+                raise typer.Exit(FAILED)
 
 
 def _told(record: object) -> None:
