@@ -13,6 +13,7 @@ from experiments.cli import (
     models,
     pages,
     persons,
+    plans,
     rules,
     stages,
 )
@@ -31,6 +32,7 @@ app = typer.Typer(
 for _part in (
     stages,
     models,
+    plans,
     measure,
     pages,
     persons,
