@@ -210,6 +210,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
         LifeError: If a voter was not sent anything, or failed before.
     """
     _has(failed, FAILED, "deliveries that failed")
+    failed = failed[list(FAILED)].astype("str")
     sent = _sent_ids(folder, record)
     stray = ~failed["voter_id"].isin(sent) | failed["voter_id"].duplicated()
     names = [name for step in record.of(RETURNED) for name in step.body["files"]]
@@ -222,7 +223,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
             f"got {int(stray.sum())} that were not sent or failed before"
         )
     rows = contacts_of(folder, record.plan_id, failed["voter_id"])
-    return rows.merge(failed[list(FAILED)], on="voter_id", validate="one_to_one")
+    return rows.merge(failed, on="voter_id", validate="one_to_one")
 
 
 def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:

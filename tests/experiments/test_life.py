@@ -158,6 +158,7 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     for frame in (plan, assigned):
         at = frame["voter_id"] == "v01"
         frame.loc[at, ["message_id", "channel"]] = ["tax", "sms"]
+    plan.loc[plan["voter_id"] == "v01", "cost_usd"] = 0.03
     new = plan[plan["voter_id"] == "v02"].assign(voter_id="v20")
     also = assigned[assigned["voter_id"] == "v02"].assign(voter_id="v20")
     plan = pd.concat([plan[plan["voter_id"] != "v00"], new], ignore_index=True)
