@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.life.folder import PLANS, file_faults
-from experiments.life.money import committed_usd, total_usd
+from experiments.life.money import amounts, committed_usd, total_usd
 from experiments.life.record import (
     BINDING,
     CANCELLED,
@@ -201,6 +201,32 @@ def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
             f"plan {record.plan_id}: expected contacts that were not handed over yet, "
             f"got {n} that were; nothing was spent again"
         )
+
+
+def withheld_of(
+    folder: Path,
+    record: PlanRecord,
+    voter_ids: pd.Series,
+    withheld: pd.DataFrame | None,
+) -> Json:
+    """What of a batch is not handed over: `withheld` amounts, and `refused` by reason.
+
+    Raises:
+        LifeError: If such a contact is handed over, in this batch or another.
+    """
+    if withheld is None or withheld.empty:
+        return {"withheld": [], "refused": {}}
+    _has(withheld, FAILED, "contacts that are withheld")
+    rows = contacts_of(folder, record.plan_id, withheld["voter_id"])
+    sent_once(folder, record, rows)
+    n = int(rows["voter_id"].isin(voter_ids).sum())
+    if n:
+        raise LifeError(
+            f"plan {record.plan_id}: expected contacts either handed over or withheld, "
+            f"got {n} that are both"
+        )
+    counts = withheld["reason"].astype("str").value_counts().sort_index()
+    return {"withheld": amounts(rows), "refused": counts.to_dict()}
 
 
 def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from experiments.life.checks import (
     new_invoices,
     sent_once,
     unaltered,
+    withheld_of,
 )
 from experiments.life.diff import diff
 from experiments.life.folder import (
@@ -250,7 +251,8 @@ def send(
     voter_ids: pd.Series,
     *,
     at: pd.Timestamp,
-    refused: Mapping[str, int] | None = None,
+    withheld: pd.DataFrame | None = None,
+    list_sha256: str = "",
 ) -> PlanRecord:
     """A batch of contacts is handed to those who deliver it: its money is spent.
 
@@ -260,7 +262,9 @@ def send(
         batch: Its name: one a channel and day, say.
         voter_ids: Whose contacts.
         at: When.
-        refused: Contacts of the batch that were held back, by reason.
+        withheld: Contacts of the batch that were not handed over: columns voter_id and
+            reason. Their money is free again.
+        list_sha256: Of the list that was handed over.
 
     Raises:
         LifeError: If a contact is not the plan's, or was handed over before; or the
@@ -273,8 +277,12 @@ def send(
         rows = contacts_of(folder, plan_id, voter_ids)
         sent_once(folder, record, rows)
         digest = write_file_aside(folder / name, rows)
-        return {"amounts": amounts(rows), "refused": dict(refused or {}),
-                "files": {name: digest}}  # fmt: skip
+        return {
+            "amounts": amounts(rows),
+            "list_sha256": list_sha256,
+            **withheld_of(folder, record, voter_ids, withheld),
+            "files": {name: digest},
+        }
 
     found = _stepped(home, plan_id, SENT, told, at=at, key=batch_name(batch))
     before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]

@@ -240,6 +240,36 @@ def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
     assert life.plan_faults(tmp_path) == []
 
 
+def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
+    tmp_path: Path,
+) -> None:
+    locked(tmp_path, budget_usd=3.36)
+    mail = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    withheld = pd.DataFrame({"voter_id": mail.iloc[:2], "reason": "withdrawn"})
+    both = {"withheld": withheld, "list_sha256": "ab12", "at": AT}
+    with pytest.raises(life.LifeError, match="got 2 that are both"):
+        life.send(tmp_path, "day1", "2026-09-01-mail", mail, **both)
+    record = life.send(tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], **both)
+    (step,) = record.of(life.SENT)
+    assert step.body["refused"] == {"withdrawn": 2}
+    assert step.body["list_sha256"] == "ab12"
+    row = life.spent(tmp_path).set_index("channel").loc["mail"]
+    assert row["n_planned"] == row["n_spent"] + row["n_withheld"] == 6
+    assert row["usd_committed"] == pytest.approx(4 * 0.55)
+    # two letters' money is there for another plan, three letters' is not
+    plan, assigned = drawn(30)
+    for n, fits in ((3, False), (2, True)):
+        some, name = plan.iloc[:n], f"more{n}"
+        mine = assigned[assigned["voter_id"].isin(some["voter_id"])]
+        life.draft(tmp_path, name, some, mine, facts(budget_usd=3.36), keys=KEYS, at=AT)
+        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        if fits:
+            life.lock(tmp_path, name, at=AT)
+        else:
+            with pytest.raises(life.LifeError, match=r"at most 1\.10 USD"):
+                life.lock(tmp_path, name, at=AT)
+
+
 def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
     locked(tmp_path)
     life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
