@@ -131,6 +131,9 @@ CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_no_replace BEFORE INSERT ON ledger
+    WHEN EXISTS (SELECT 1 FROM ledger WHERE seq = NEW.seq)
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 _ROW = "seq, at, kind, subject, body, digest"
 
@@ -218,6 +221,8 @@ CREATE OR REPLACE FUNCTION hustings_ledger_refuse() RETURNS trigger AS
     $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$ LANGUAGE plpgsql;
 CREATE OR REPLACE TRIGGER hustings_ledger_keep BEFORE UPDATE OR DELETE
     ON hustings_ledger FOR EACH ROW EXECUTE FUNCTION hustings_ledger_refuse();
+CREATE OR REPLACE TRIGGER hustings_ledger_keep_all BEFORE TRUNCATE
+    ON hustings_ledger FOR EACH STATEMENT EXECUTE FUNCTION hustings_ledger_refuse();
 """
 _OF_CAMPAIGN = f"SELECT {_ROW} FROM hustings_ledger WHERE campaign = %s"
 
@@ -367,6 +372,10 @@ class Ledger:
 
         self.store.extend(follow)
         return self.head
+
+    def of_kind(self, kind: str) -> list[Entry]:
+        """Entries of a kind that are about nobody in particular, in their order."""
+        return [e for e in self.store.of_kind(kind) if e.kind == kind]
 
     def of_person(self, person_keys: Iterable[bytes]) -> list[Entry]:
         """Every entry about a person, found by the person's keys."""

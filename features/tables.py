@@ -393,8 +393,38 @@ PERMISSIONS = _table(
         "basis": _column(str, "Lawful basis.", _one_of(BASES)),
         "granted_at": _column(TIMESTAMP, "Since when.", nullable=True),
         "withdrawn_at": _column(TIMESTAMP, "Until when.", nullable=True),
+        "purpose": _column(
+            str,
+            "What it was given for, such as political_targeting.",
+            nullable=True,
+            required=False,
+        ),
     },
 )
+
+_ANY_CHANNEL = _column(
+    str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
+)
+DO_NOT_CONTACT = _table(
+    "do_not_contact",
+    ["voter_id", "channel"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _ANY_CHANNEL,
+        "since": _column(TIMESTAMP, "Since when.", nullable=True, required=False),
+    },
+)
+"""Who asked not to be contacted, whatever was permitted."""
+
+ADDRESSES = _table(
+    "addresses",
+    ["voter_id", "channel"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _column(str, "Channel.", _one_of(CHANNELS)),
+    },
+)
+"""That somebody can be reached by a channel; never the address itself."""
 
 COSTS = _table(
     "costs",
@@ -536,14 +566,28 @@ ASSIGNMENTS = _table(
     ["voter_id"],
     {
         "voter_id": _voter_id(),
+        "pool_chance": _column(
+            float, "Chance that who is not held out was still undecided.",
+            _PROBABILITY, unit="1", required=False,
+        ),
+        "predicted_lift": _column(
+            float, "Predicted lift of what was intended.", unit="outcome unit",
+            nullable=True, required=False,
+        ),
         "role": _column(str, "plan, explore or holdout.", _one_of([*ROLES, "holdout"])),
         "message_id": _message_id(),
         "channel": _channel(),
-        "propensity": _column(float, "Probability of that.", _PROBABILITY, unit="1"),
+        "propensity": _column(
+            float, "Probability of that role and message.", _PROBABILITY, unit="1"
+        ),
+        "arm_propensity": _column(
+            float, "Probability of that message, whatever the role.", _PROBABILITY,
+            unit="1", required=False,
+        ),
         "intended_message_id": _column(str, "What the plan alone would have sent."),
         "intended_channel": _column(str, "And by which channel."),
     },
-)
+)  # fmt: skip
 
 CHANCES = _table(
     "chances",
@@ -611,7 +655,7 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     for schema in (
         MERGES, VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS,
         REACTION_COUNTS,
-        PERMISSIONS, COSTS, PRIORS, PANEL, PARTNER_SCORES,
+        PERMISSIONS, DO_NOT_CONTACT, ADDRESSES, COSTS, PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""

@@ -7,7 +7,16 @@ import sys
 
 import typer
 
-from experiments.cli import live, models, persons, plans, stages
+from experiments.cli import (
+    live,
+    measure,
+    models,
+    pages,
+    persons,
+    plans,
+    rules,
+    stages,
+)
 from experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
 
 __all__ = ["BAD_INPUT", "FAILED", "MISSING", "OK", "app", "main"]
@@ -20,7 +29,16 @@ app = typer.Typer(
     add_completion=False,
 )
 # in the order in which --help lists them
-for _part in (stages, models, plans, persons, live):
+for _part in (
+    stages,
+    models,
+    plans,
+    measure,
+    pages,
+    persons,
+    rules,
+    live,
+):
     app.add_typer(_part.app)
 
 

@@ -96,7 +96,7 @@ def _nobody() -> pd.DataFrame:
 
 def _day_of(record: PlanRecord) -> pd.Timestamp:
     """First day of its contacts; of a plan without any, the day of its draft."""
-    days = [row["send_on"] for row in record.opened["amounts"]]
+    days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
     return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
 
 

@@ -10,6 +10,8 @@ from experiments.life.record import CANCELLED, LOCKED, RETURNED, SENT, PlanRecor
 
 Json = dict[str, Any]
 KEYS = ["channel", "send_on"]
+SET_UP = "set-up"
+"""Stands for a channel where fees are paid that belong to no contact and no day."""
 _SUMS = ("planned", "committed", "withheld", "spent", "failed")
 
 
@@ -27,6 +29,17 @@ def amounts(contacts: pd.DataFrame) -> list[Json]:
     ]  # fmt: skip
 
 
+def with_fees(told: list[Json], setup_usd: float) -> list[Json]:
+    """Amounts of contacts and, in a row of their own, set-up fees."""
+    fee = {"channel": SET_UP, "send_on": "", "n": 0, "usd": float(setup_usd)}
+    return [*told, fee] if setup_usd else told
+
+
+def fees_of(record: PlanRecord) -> list[Json]:
+    """Set-up fees of a plan: paid once something of it is sent."""
+    return [row for row in record.opened["amounts"] if row["channel"] == SET_UP]
+
+
 def total_usd(told: Iterable[Json]) -> float:
     """Sum of amounts."""
     return math.fsum(row["usd"] for row in told)
@@ -41,7 +54,8 @@ def committed_usd(record: PlanRecord) -> float:
     if record.binds:
         withheld = math.fsum(total_usd(step.body["withheld"]) for step in sent)
         return total_usd(record.opened["amounts"]) - withheld
-    return math.fsum(total_usd(step.body["amounts"]) for step in sent)
+    fees = total_usd(fees_of(record)) if sent else 0.0
+    return fees + math.fsum(total_usd(step.body["amounts"]) for step in sent)
 
 
 def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
@@ -80,6 +94,8 @@ def _rows_of(record: PlanRecord) -> list[Json]:
             row[f"usd_{name}"] += one["usd"]
 
     added("planned", record.opened["amounts"])
+    if record.of(SENT):
+        added("spent", fees_of(record))
     for step in record.of(SENT):
         added("spent", step.body["amounts"])
         added("withheld", step.body["withheld"])

@@ -33,7 +33,7 @@ from experiments.life.folder import (
     write_aside,
     write_file_aside,
 )
-from experiments.life.money import amounts
+from experiments.life.money import amounts, with_fees
 from experiments.life.record import (
     APPROVED,
     ASSIGNMENT,
@@ -78,6 +78,7 @@ class Facts:
             it is not limited here.
         window_days: Days from an assignment of a voter to the next; None for the whole
             campaign.
+        setup_usd: Fees of channels, beside the contacts' cost.
     """
 
     model: str
@@ -87,6 +88,7 @@ class Facts:
     run_id: str = ""
     budget_usd: float | None = None
     window_days: int | None = None
+    setup_usd: float = 0.0
 
     def told(self) -> Json:
         """As JSON."""
@@ -132,16 +134,24 @@ def draft(
         recover(home, known_plans(open_ledger(home)))
         files = write_aside(folder, tables, {"terms": facts.told()})
         body = {
-            "plan": plan_id, "files": files, "model": facts.model,
-            "rule_set": facts.rule_set, "run_id": facts.run_id,
-            "prices": dict(facts.prices), "budget_usd": facts.budget_usd,
-            "window_days": facts.window_days, "reasons": dict(REASONS),
-            "n_assigned": len(assignments), "n_contacts": len(plan),
-            "amounts": amounts(plan), "columns": list(COLUMNS),
+            **_opening(facts, plan), "plan": plan_id, "files": files,
+            "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
         recover(home, known_plans(open_ledger(home)))
     return record_of(home, plan_id)
+
+
+def _opening(facts: Facts, plan: pd.DataFrame) -> Json:
+    """What the entry that opens a plan says of its making and its money."""
+    told = facts.told()
+    return {
+        **{name: told[name] for name in told if name not in {"terms", "setup_usd"}},
+        "reasons": dict(REASONS),
+        "columns": list(COLUMNS),
+        "n_contacts": len(plan),
+        "amounts": with_fees(amounts(plan), facts.setup_usd),
+    }
 
 
 def _opened(

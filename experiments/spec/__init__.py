@@ -20,6 +20,7 @@ from experiments.spec.columns import (
     special_columns,
 )
 from experiments.spec.faults import fault_told, lines_below, toml_lines
+from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     AlertsSection,
     LinkSection,
@@ -28,6 +29,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import CampaignError
 from experiments.spec.sections import (
     HISTORY_SEGMENT,
@@ -55,12 +57,14 @@ __all__ = [
     "ChampionSection",
     "ExperimentSection",
     "FeaturesSection",
+    "LiftSection",
     "LinkSection",
     "MonitorSection",
     "OutcomeSection",
     "PlanSection",
     "ProviderSection",
     "ReactionsSection",
+    "ReportSection",
     "SimulateSection",
     "barred_from_features",
     "campaign_file",

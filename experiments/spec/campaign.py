@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -12,6 +13,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import Name, Section
 from experiments.spec.sections import (
     CampaignSection,
@@ -23,6 +25,7 @@ from experiments.spec.sections import (
 )
 from features.ingest import TableSource
 from features.tables import RAW_TABLES, REQUIRED_TABLES
+from serving.rules import WORDS, rule_set
 
 CAMPAIGN_FILE = "campaign.toml"
 
@@ -39,9 +42,11 @@ class Campaign(Section):
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
+    lift: LiftSection = LiftSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     simulate: SimulateSection | None = None
+    report: ReportSection = ReportSection()
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 
@@ -62,6 +67,33 @@ class Campaign(Section):
                 f"expected campaign.as_of on or before plan.start_on, got "
                 f"{self.campaign.as_of} and {self.plan.start_on}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _as_the_rules_say(self) -> Self:
+        rules = rule_set(self.campaign.rule_set)
+        for rule in rules.of("no_predicted_support"):
+            if self.outcome.value == "votes":
+                raise ValueError(
+                    f"[outcome].value = 'votes' needs {WORDS[rule.code]} of every "
+                    f"voter: rule set {rules.name!r} refuses it ({rule.code})"
+                )
+        for rule in rules.of("collected_from_person"):
+            told = (
+                self.tables["voters"].collected_from
+                if "voters" in self.tables
+                else None
+            )
+            if told != "person":
+                raise ValueError(
+                    f"[tables.voters].collected_from: rule set {rules.name!r} expects "
+                    f"'person', got {told!r} ({rule.code})"
+                )
+            if self.providers:
+                raise ValueError(
+                    f"[providers] are {WORDS['bought_data']}: rule set {rules.name!r} "
+                    "refuses them (bought_data)"
+                )
         return self
 
     @model_validator(mode="after")

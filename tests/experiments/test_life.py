@@ -270,6 +270,21 @@ def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
                 life.lock(tmp_path, name, at=AT)
 
 
+def test_set_up_fees_are_money_too(tmp_path: Path) -> None:
+    with pytest.raises(life.LifeError, match=r"at most 5\.00 USD.*got 8\.36"):
+        locked(tmp_path, "dear", budget_usd=5.0, setup_usd=5.0)
+    locked(tmp_path, "day1", budget_usd=9.0, setup_usd=5.0)
+    fee = life.spent(tmp_path).query("channel == 'set-up' and plan_id == 'day1'")
+    assert fee[["usd_planned", "usd_committed", "usd_spent"]].to_numpy().tolist() == [
+        [5.0, 5.0, 0.0]
+    ]
+    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(5.03)
+    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    rows = life.spent(tmp_path).query("plan_id == 'day1'")
+    assert rows["usd_committed"].sum() == pytest.approx(5.03)
+
+
 def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
     locked(tmp_path)
     life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
