@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from experiments import life
-from experiments.ledger import LEDGER, open_ledger
+from experiments.ledger import LEDGER, Ledger, open_ledger
+from experiments.life import steps
 from features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -146,6 +147,27 @@ def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
         with pytest.raises(life.LifeError, match="every contact among the assignments"):
             life.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
     assert life.plans(tmp_path) == {}
+
+
+def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine with the same ledger is not kept out by this one's lock."""
+    drafted(tmp_path)
+    life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    real, calls = steps.known_plans, []
+
+    def meanwhile(ledger: Ledger) -> dict[str, life.PlanRecord]:
+        found = real(ledger)
+        if not calls:
+            calls.append(1)
+            body = {"plan": "day1", "key": "", "by": "Another", "why": "cancelled"}
+            ledger.append("plan rejected", body, at=AT)
+        return found
+
+    monkeypatch.setattr(steps, "known_plans", meanwhile)
+    with pytest.raises(life.LifeError, match="got rejected"):
+        life.lock(tmp_path, "day1", at=AT)
 
 
 # --- what a person reads --------------------------------------------------------------
