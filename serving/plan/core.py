@@ -17,8 +17,9 @@ from serving.plan.dual import Best, Market, best_at
 from serving.plan.limits import SLACK, Bools, Floats, Ints, PlanError
 from training.path import NOTHING
 
-N_CORE = 3_000
-"""Rows, the least decided ones, of each linear programme."""
+N_CORE, N_WHOLE, PART = 3_000, 400, 4
+"""Rows, the least decided ones, of each linear programme: one of `PART`, at most
+`N_CORE`, and all where there are few."""
 N_ROUNDS = 40
 ENOUGH = 1e-8
 """Gap of the relaxation, relative to the bound, at which prices have settled."""
@@ -146,7 +147,8 @@ def settled(
 def _stepped(
     market: Market, best: Best, price: Floats, highest: Floats, box: float
 ) -> _Step:
-    core, width = core_at(market, best, price, N_CORE)
+    n_core = max(N_WHOLE, min(N_CORE, len(best.left) // PART))
+    core, width = core_at(market, best, price, n_core)
     fixed = best.option.copy()
     fixed[core.rows] = NOTHING
     room = market.limits.most - market.limits.used(fixed, market.reach)

@@ -95,11 +95,13 @@ def choose_opened(
     """
     of = _Problem(value, reach, limits, entries, ties)
     none = np.full(len(entries), UNDECIDED)
+    if not entries:
+        return Opened(_at(of, none, None, whole=True), none == OPEN, 0.0)
     waiting: list[tuple[float, Ints, Floats | None]] = [(np.inf, none, None)]
     leaves: dict[bytes, Chosen | None] = {}
     found: tuple[Chosen, Ints] | None = None
     bound, failure = 0.0, None
-    for _ in range(MAX_NODES if len(entries) else 0):
+    for _ in range(MAX_NODES):
         if not waiting:
             break
         at = max(range(len(waiting)), key=lambda i: waiting[i][0])
@@ -125,8 +127,6 @@ def choose_opened(
             branch = state.copy()
             branch[entry] = decided
             waiting.append((relaxed.bound, branch, relaxed.price[: len(limits.most)]))
-    if not entries:
-        found = _at(of, none, None, whole=True), none
     if found is None:
         raise failure or PlanError("no choice of channels keeps all limits")
     bound = max([bound, found[0].bound, *(most for most, _, _ in waiting)])

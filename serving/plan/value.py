@@ -31,6 +31,9 @@ def valued(
     """
     if not 0.5 <= confidence < 1:
         raise ValueError(f"confidence must lie in [0.5, 1), got {confidence}")
+    if confidence == 0.5:
+        # also where an interval is without end
+        return lift
     error = (high - low) / (2 * norm.ppf(0.975))
     cautious: Floats = lift - norm.ppf(confidence) * error
     return cautious

@@ -419,6 +419,7 @@ def test_among_equals_money_or_capacity_is_used_up(limits: dict[str, Any]) -> No
     )
     assert len(plan.contacts) > 0.98 * most
     assert plan.chosen.gap < 0.02
+    assert 0 <= plan.whole.gap < 0.02
 
 
 def test_equal_options_of_several_channels_fill_every_channel() -> None:
