@@ -199,8 +199,8 @@ def recipients(home: Path, record: PlanRecord, *, by_id: bool) -> pd.DataFrame:
         why=rows["role"].map(REASONS),
         send_on=ids.map(plan["send_on"]),
         cost_usd=ids.map(plan["cost_usd"]),
-        batch=ids.map(batch).fillna(""),
-        failed=ids.map(failed).fillna(""),
+        batch=_told_of(ids, batch),
+        failed=_told_of(ids, failed),
         person=ids if by_id else _pseudonyms(home, record, ids),
     )
     columns = [c for c in COLUMNS if c in rows]
@@ -212,7 +212,12 @@ def _pseudonyms(home: Path, record: PlanRecord, ids: pd.Series) -> pd.Series:
     (opening,) = open_ledger(home).store.after(record.steps[0].seq - 1, 1)
     keys = voter_keys(home, ids)
     names = {v: pseudonym(key, opening.digest).hex() for v, key in keys.items()}
-    return ids.map(names).fillna("")
+    return _told_of(ids, names)
+
+
+def _told_of(ids: pd.Series, told: Mapping[str, str]) -> pd.Series:
+    """What is told of each, empty for nothing."""
+    return pd.Series([told.get(voter, "") for voter in ids], ids.index, dtype="str")
 
 
 def _batches(folder: Path, record: PlanRecord) -> dict[str, str]:

@@ -92,10 +92,13 @@ def digest_of(
 
     Every field goes in with its length, so that no two entries give the same bytes.
     """
+    n, on, of, says = str(seq).encode(), at.encode(), kind.encode(), body.encode()
     named = b"-" if subject is None else b"+" + subject
-    fields = (str(seq).encode(), at.encode(), kind.encode(), named, body.encode())
-    told = b"".join(b"%d:%b" % (len(field), field) for field in fields)
-    return hashlib.sha256(before + told).digest()
+    # one format: this is done for every assignment of every voter
+    told = b"%b%d:%b%d:%b%d:%b%d:%b%d:%b" % (
+        before, len(n), n, len(on), on, len(of), of, len(named), named, len(says), says,
+    )  # fmt: skip
+    return hashlib.sha256(told).digest()
 
 
 def pseudonym(person_key: bytes, batch: bytes) -> bytes:

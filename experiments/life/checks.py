@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.life.folder import PLANS, file_faults
-from experiments.life.money import committed_usd, total_usd
+from experiments.life.money import amounts, committed_usd, total_usd
 from experiments.life.record import (
     BINDING,
     CANCELLED,
@@ -96,7 +96,7 @@ def _nobody() -> pd.DataFrame:
 
 def _day_of(record: PlanRecord) -> pd.Timestamp:
     """First day of its contacts; of a plan without any, the day of its draft."""
-    days = [row["send_on"] for row in record.opened["amounts"]]
+    days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
     return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
 
 
@@ -203,6 +203,32 @@ def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
         )
 
 
+def withheld_of(
+    folder: Path,
+    record: PlanRecord,
+    voter_ids: pd.Series,
+    withheld: pd.DataFrame | None,
+) -> Json:
+    """What of a batch is not handed over: `withheld` amounts, and `refused` by reason.
+
+    Raises:
+        LifeError: If such a contact is handed over, in this batch or another.
+    """
+    if withheld is None or withheld.empty:
+        return {"withheld": [], "refused": {}}
+    _has(withheld, FAILED, "contacts that are withheld")
+    rows = contacts_of(folder, record.plan_id, withheld["voter_id"])
+    sent_once(folder, record, rows)
+    n = int(rows["voter_id"].isin(voter_ids).sum())
+    if n:
+        raise LifeError(
+            f"plan {record.plan_id}: expected contacts either handed over or withheld, "
+            f"got {n} that are both"
+        )
+    counts = withheld["reason"].astype("str").value_counts().sort_index()
+    return {"withheld": amounts(rows), "refused": counts.to_dict()}
+
+
 def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.DataFrame:
     """The contacts that failed, with their reason.
 
@@ -210,6 +236,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
         LifeError: If a voter was not sent anything, or failed before.
     """
     _has(failed, FAILED, "deliveries that failed")
+    failed = failed[list(FAILED)].astype("str")
     sent = _sent_ids(folder, record)
     stray = ~failed["voter_id"].isin(sent) | failed["voter_id"].duplicated()
     names = [name for step in record.of(RETURNED) for name in step.body["files"]]
@@ -222,7 +249,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
             f"got {int(stray.sum())} that were not sent or failed before"
         )
     rows = contacts_of(folder, record.plan_id, failed["voter_id"])
-    return rows.merge(failed[list(FAILED)], on="voter_id", validate="one_to_one")
+    return rows.merge(failed, on="voter_id", validate="one_to_one")
 
 
 def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:

@@ -18,8 +18,7 @@ import pandas as pd
 
 from features.tables import ASSIGNMENTS, CONTROL, PLAN, check
 from features.training_set import Arm
-from serving import plan as planner
-from serving.plan import Plan, PlanTerms, plan_contacts
+from serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
 
 Json = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -56,7 +55,7 @@ def inputs_of(
     seed: Sequence[int],
     *,
     decided_only: bool = False,
-    bounds: Sequence[Any] = (),
+    bounds: Sequence[GroupBound] = (),
     **more: npt.NDArray[Any] | None,
 ) -> PlanInputs:
     """The arguments of `plan_contacts`, as they are kept.
@@ -72,7 +71,7 @@ def inputs_of(
         seed: Of the lots.
         decided_only: Whether the plan's folder keeps the assignments of those alone
             who were decided.
-        bounds: Limits on groups of voters, `GroupBound` of the planner.
+        bounds: Limits on groups of voters.
         more: Arrays that the planner takes by name: `held_voters`, `explore_odds`,
             `pool_chance`.
     """
@@ -108,9 +107,8 @@ def planned_again(inputs: PlanInputs) -> Plan:
     if "explore_odds:0" in frame:
         more["explore_odds"] = _wide(frame, "explore_odds", len(arms))
     if told.get("bounds"):
-        group = vars(planner)["GroupBound"]
         more["bounds"] = [
-            group(name, frame[f"bound:{b}"].to_numpy(), *limits)
+            GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
             for b, (name, *limits) in enumerate(told["bounds"])
         ]
     return plan_contacts(
@@ -194,10 +192,5 @@ def _terms(told: Json) -> PlanTerms:
             "by another version; replay it with that one"
         )
     made = PlanTerms(**{**told, "start_on": pd.Timestamp(told["start_on"])})
-    entered = getattr(made, "entered", None)
-    if not entered:
-        return made
-    # fees and minimum orders of channels are tuples of their own
-    row = vars(planner)["Entered"]
-    named = {channel: row(*values) for channel, values in entered.items()}
+    named = {channel: Entered(*values) for channel, values in made.entered.items()}
     return replace(made, entered=named)

@@ -10,7 +10,9 @@ from experiments.life.record import CANCELLED, LOCKED, RETURNED, SENT, PlanRecor
 
 Json = dict[str, Any]
 KEYS = ["channel", "send_on"]
-_SUMS = ("planned", "committed", "spent", "failed")
+SET_UP = "set-up"
+"""Stands for a channel where fees are paid that belong to no contact and no day."""
+_SUMS = ("planned", "committed", "withheld", "spent", "failed")
 
 
 def amounts(contacts: pd.DataFrame) -> list[Json]:
@@ -27,17 +29,33 @@ def amounts(contacts: pd.DataFrame) -> list[Json]:
     ]  # fmt: skip
 
 
+def with_fees(told: list[Json], setup_usd: float) -> list[Json]:
+    """Amounts of contacts and, in a row of their own, set-up fees."""
+    fee = {"channel": SET_UP, "send_on": "", "n": 0, "usd": float(setup_usd)}
+    return [*told, fee] if setup_usd else told
+
+
+def fees_of(record: PlanRecord) -> list[Json]:
+    """Set-up fees of a plan: paid once something of it is sent."""
+    return [row for row in record.opened["amounts"] if row["channel"] == SET_UP]
+
+
 def total_usd(told: Iterable[Json]) -> float:
     """Sum of amounts."""
     return math.fsum(row["usd"] for row in told)
 
 
 def committed_usd(record: PlanRecord) -> float:
-    """Money that a plan has taken: all, once locked; once cancelled, what was sent."""
+    """Money that a plan has taken.
+
+    Once locked, all but what was withheld; once cancelled, what was sent.
+    """
+    sent = record.of(SENT)
     if record.binds:
-        return total_usd(record.opened["amounts"])
-    sent = (step.body["amounts"] for step in record.of(SENT))
-    return math.fsum(total_usd(told) for told in sent)
+        withheld = math.fsum(total_usd(step.body["withheld"]) for step in sent)
+        return total_usd(record.opened["amounts"]) - withheld
+    fees = total_usd(fees_of(record)) if sent else 0.0
+    return fees + math.fsum(total_usd(step.body["amounts"]) for step in sent)
 
 
 def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
@@ -48,9 +66,10 @@ def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
 
     Returns:
         Columns plan_id, state, channel, send_on (empty where an invoice is for several
-        days), `n_` and `usd_` of planned, committed, spent and failed, `usd_actual`
-        (as invoiced; NaN before any invoice of the row) and `usd_difference` (actual
-        less spent). Every plan's contacts are in exactly one row.
+        days), `n_` and `usd_` of planned, committed, withheld, spent and failed,
+        `usd_actual` (as invoiced; NaN before any invoice of the row) and
+        `usd_difference` (actual less spent). Every plan's contacts are in exactly one
+        row.
     """
     found = [row for record in known.values() for row in _rows_of(record)]
     columns = [
@@ -75,8 +94,11 @@ def _rows_of(record: PlanRecord) -> list[Json]:
             row[f"usd_{name}"] += one["usd"]
 
     added("planned", record.opened["amounts"])
+    if record.of(SENT):
+        added("spent", fees_of(record))
     for step in record.of(SENT):
         added("spent", step.body["amounts"])
+        added("withheld", step.body["withheld"])
     for step in record.of(RETURNED):
         added("failed", step.body["amounts"])
         for invoice in step.body["invoices"]:
@@ -92,11 +114,16 @@ def _rows_of(record: PlanRecord) -> list[Json]:
 
 
 def _committed(record: PlanRecord, rows: Mapping[tuple[str, str], Json]) -> list[Json]:
-    """All that was planned once it is locked; once cancelled, what was sent."""
+    """As `committed_usd`, by channel and day."""
     if not record.of(LOCKED):
         return []
-    kind = "spent" if record.state == CANCELLED else "planned"
+
+    def taken(row: Json, unit: str) -> Any:
+        if record.state == CANCELLED:
+            return row[f"{unit}_spent"]
+        return row[f"{unit}_planned"] - row[f"{unit}_withheld"]
+
     return [
-        {"channel": c, "send_on": d, "n": row[f"n_{kind}"], "usd": row[f"usd_{kind}"]}
+        {"channel": c, "send_on": d, "n": taken(row, "n"), "usd": taken(row, "usd")}
         for (c, d), row in rows.items()
     ]

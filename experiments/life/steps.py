@@ -23,6 +23,7 @@ from experiments.life.checks import (
     new_invoices,
     sent_once,
     unaltered,
+    withheld_of,
 )
 from experiments.life.diff import diff
 from experiments.life.folder import (
@@ -32,7 +33,7 @@ from experiments.life.folder import (
     write_aside,
     write_file_aside,
 )
-from experiments.life.money import amounts
+from experiments.life.money import amounts, with_fees
 from experiments.life.record import (
     APPROVED,
     ASSIGNMENT,
@@ -77,6 +78,7 @@ class Facts:
             it is not limited here.
         window_days: Days from an assignment of a voter to the next; None for the whole
             campaign.
+        setup_usd: Fees of channels, beside the contacts' cost.
     """
 
     model: str
@@ -86,6 +88,7 @@ class Facts:
     run_id: str = ""
     budget_usd: float | None = None
     window_days: int | None = None
+    setup_usd: float = 0.0
 
     def told(self) -> Json:
         """As JSON."""
@@ -131,16 +134,24 @@ def draft(
         recover(home, known_plans(open_ledger(home)))
         files = write_aside(folder, tables, {"terms": facts.told()})
         body = {
-            "plan": plan_id, "files": files, "model": facts.model,
-            "rule_set": facts.rule_set, "run_id": facts.run_id,
-            "prices": dict(facts.prices), "budget_usd": facts.budget_usd,
-            "window_days": facts.window_days, "reasons": dict(REASONS),
-            "n_assigned": len(assignments), "n_contacts": len(plan),
-            "amounts": amounts(plan), "columns": list(COLUMNS),
+            **_opening(facts, plan), "plan": plan_id, "files": files,
+            "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
         recover(home, known_plans(open_ledger(home)))
     return record_of(home, plan_id)
+
+
+def _opening(facts: Facts, plan: pd.DataFrame) -> Json:
+    """What the entry that opens a plan says of its making and its money."""
+    told = facts.told()
+    return {
+        **{name: told[name] for name in told if name not in {"terms", "setup_usd"}},
+        "reasons": dict(REASONS),
+        "columns": list(COLUMNS),
+        "n_contacts": len(plan),
+        "amounts": with_fees(amounts(plan), facts.setup_usd),
+    }
 
 
 def _opened(
@@ -250,7 +261,8 @@ def send(
     voter_ids: pd.Series,
     *,
     at: pd.Timestamp,
-    refused: Mapping[str, int] | None = None,
+    withheld: pd.DataFrame | None = None,
+    list_sha256: str = "",
 ) -> PlanRecord:
     """A batch of contacts is handed to those who deliver it: its money is spent.
 
@@ -260,7 +272,9 @@ def send(
         batch: Its name: one a channel and day, say.
         voter_ids: Whose contacts.
         at: When.
-        refused: Contacts of the batch that were held back, by reason.
+        withheld: Contacts of the batch that were not handed over: columns voter_id and
+            reason. Their money is free again.
+        list_sha256: Of the list that was handed over.
 
     Raises:
         LifeError: If a contact is not the plan's, or was handed over before; or the
@@ -273,8 +287,12 @@ def send(
         rows = contacts_of(folder, plan_id, voter_ids)
         sent_once(folder, record, rows)
         digest = write_file_aside(folder / name, rows)
-        return {"amounts": amounts(rows), "refused": dict(refused or {}),
-                "files": {name: digest}}  # fmt: skip
+        return {
+            "amounts": amounts(rows),
+            "list_sha256": list_sha256,
+            **withheld_of(folder, record, voter_ids, withheld),
+            "files": {name: digest},
+        }
 
     found = _stepped(home, plan_id, SENT, told, at=at, key=batch_name(batch))
     before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]

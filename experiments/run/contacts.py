@@ -115,9 +115,10 @@ def _recorded(
         model=f"{version.name}/{version.version}",
         rule_set=run.campaign.campaign.rule_set,
         terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},
-        prices={name: m.terms["shadow_price"] for name, m in made.items()},
+        prices={k: v for name, m in made.items() for k, v in _prices(name, m).items()},
         run_id=run.run_id,
         budget_usd=sum(m.budget_usd for m in made.values()),
+        setup_usd=sum(m.plan.setup_usd for m in made.values()),
     )
     voters = run.table("voters")
     more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
@@ -132,6 +133,12 @@ def _recorded(
     )  # fmt: skip
     run.note(plan_id=plan_id)
     return open_ledger(run.home).head._asdict()
+
+
+def _prices(audience: str, made: "_Made") -> dict[str, float]:
+    """What one more of every limit of an audience would bring."""
+    limits, price = made.plan.limits, made.plan.chosen.price
+    return {f"{audience}: {limits.name_of(k)}": float(p) for k, p in enumerate(price)}
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import holdings
+from experiments import holdings, life
+from experiments.evidence import write_evidence
 from experiments.forget import Told, forget, residue, resume, told_text
 from experiments.holdings import Where
 from experiments.ledger import open_ledger
 from experiments.run import Run
-from experiments.run.persons import IDENTITY, known_persons, read_identity
+from experiments.run.persons import (
+    IDENTITY,
+    known_persons,
+    read_identity,
+    voter_keys,
+)
 from experiments.run.tables import stage_features, stage_ingest
 from experiments.show import held, held_text
 from experiments.spec import load_campaign
@@ -586,3 +592,53 @@ def test_nothing_is_held_once_a_person_is_forgotten(campaign: Planted) -> None:
     assert (found["held"], found["ledger"], found["handed_out"]) == ([], [], [])
     assert "Nothing is held" in held_text(found)
     assert (campaign.home / IDENTITY).exists()
+
+
+# --- plans ----------------------------------------------------------------------------
+
+
+def drafted(campaign: Planted) -> None:
+    """A plan that sends the person and another a letter, locked and handed over."""
+    contacts = pd.DataFrame(
+        {
+            "voter_id": [campaign.voter_id, campaign.mate], "message_id": "m",
+            "channel": "mail", "send_on": pd.Timestamp("2026-09-08").as_unit("us"),
+            "cost_usd": 0.5, "lift": 0.01, "propensity": 0.9, "role": "plan",
+        }
+    )  # fmt: skip
+    drawn = contacts[["voter_id", "role", "message_id", "channel", "propensity"]]
+    assigned = drawn.assign(intended_message_id="m", intended_channel="mail")
+    life.draft(
+        campaign.home, "day1", contacts, assigned, life.Facts("m/1", "us_default"),
+        keys=voter_keys(campaign.home, contacts["voter_id"]), at=AT,
+    )  # fmt: skip
+    life.approve(campaign.home, "day1", by="R. Approver", at=AT)
+    life.lock(campaign.home, "day1", at=AT)
+    for batch, voters in life.batches_of(campaign.home, "day1").items():
+        life.send(campaign.home, "day1", batch, voters, at=AT)
+
+
+def test_a_person_leaves_plans_and_evidence_and_their_digests_still_hold(
+    campaign: Planted,
+) -> None:
+    drafted(campaign)
+    out = campaign.home / "evidence" / "day1"
+    out.parent.mkdir()
+    write_evidence(
+        campaign.where.campaign, campaign.home, "day1", out, by_id=True, at=AT
+    )
+    found = held(campaign.where, campaign.voter_id)
+    files = {row["file"] for row in found["held"]}
+    assert {"plans/day1/plan.parquet", "plans/day1/assignments.parquet"} <= files
+    told = {"plan": "day1", "state": "sent", "send_on": "2026-09-08"}
+    assert told.items() <= found["handed_out"][-1].items()
+    before = traces(campaign.home, campaign.words)[campaign.voter_id]
+    assert "evidence/day1/recipients.csv" in before
+    assert len([name for name in before if name.startswith("plans/day1/")]) == 3
+    assert campaign.forget().left == []
+    assert not traces(campaign.home, campaign.words)[campaign.voter_id]
+    assert life.plan_faults(campaign.home) == []
+    assert open_ledger(campaign.home).verify().fault == ""
+    kept = pd.read_parquet(campaign.home / "plans" / "day1" / "plan.parquet")
+    assert kept["voter_id"].tolist() == [campaign.mate]
+    assert life.spent(campaign.home)["usd_spent"].sum() == 1.0

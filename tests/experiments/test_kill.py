@@ -20,7 +20,7 @@ from experiments.life import folder, steps
 from features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
-DAYS, A_DAY, EACH_USD = 4, 40, 0.5
+DAYS, A_DAY, EACH_USD = 3, 20, 0.5
 KEYS = {f"v{i:04}": i.to_bytes(32, "big") for i in range(1, 1 + DAYS * A_DAY)}
 
 

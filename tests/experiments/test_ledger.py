@@ -16,6 +16,7 @@ from experiments.ledger import (
     START,
     Head,
     Ledger,
+    LedgerMovedError,
     noted_heads,
     open_ledger,
 )
@@ -105,7 +106,7 @@ def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
     assert "a run noted another digest" in other.verify(heads).fault
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_byte_flipped_anywhere_in_the_file_is_named_or_changes_nothing(
     seed: int, tmp_path: Path
 ) -> None:
@@ -152,6 +153,19 @@ def test_a_batch_that_fails_leaves_nothing(tmp_path: Path) -> None:
         ledger.append_persons("assignment", {}, (r for r in rows()), at=AT)
     assert ledger.verify().n_entries == 11
     assert ledger.head.seq == 11
+
+
+def test_nothing_is_written_after_an_end_that_is_no_longer(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    *_, head = filled(ledger)
+    now = ledger.append("note", {"n": 1}, at=AT, after=head)
+    rows = [(KEYS["p1"], "[]")]
+    for other in (head, Head(now.seq, head.digest)):
+        with pytest.raises(LedgerMovedError, match="somebody else wrote"):
+            ledger.append("note", {"n": 2}, at=AT, after=other)
+        with pytest.raises(LedgerMovedError):
+            ledger.append_persons("assignment", {}, rows, at=AT, after=other)
+    assert ledger.head == now
 
 
 def test_a_person_is_found_by_the_key_and_by_nothing_else(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from experiments import life
-from experiments.ledger import LEDGER, open_ledger
+from experiments.ledger import LEDGER, Ledger, open_ledger
+from experiments.life import steps
 from features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -148,6 +149,27 @@ def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
     assert life.plans(tmp_path) == {}
 
 
+def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine with the same ledger is not kept out by this one's lock."""
+    drafted(tmp_path)
+    life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    real, calls = steps.known_plans, []
+
+    def meanwhile(ledger: Ledger) -> dict[str, life.PlanRecord]:
+        found = real(ledger)
+        if not calls:
+            calls.append(1)
+            body = {"plan": "day1", "key": "", "by": "Another", "why": "cancelled"}
+            ledger.append("plan rejected", body, at=AT)
+        return found
+
+    monkeypatch.setattr(steps, "known_plans", meanwhile)
+    with pytest.raises(life.LifeError, match="got rejected"):
+        life.lock(tmp_path, "day1", at=AT)
+
+
 # --- what a person reads --------------------------------------------------------------
 
 
@@ -158,6 +180,7 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     for frame in (plan, assigned):
         at = frame["voter_id"] == "v01"
         frame.loc[at, ["message_id", "channel"]] = ["tax", "sms"]
+    plan.loc[plan["voter_id"] == "v01", "cost_usd"] = 0.03
     new = plan[plan["voter_id"] == "v02"].assign(voter_id="v20")
     also = assigned[assigned["voter_id"] == "v02"].assign(voter_id="v20")
     plan = pd.concat([plan[plan["voter_id"] != "v00"], new], ignore_index=True)
@@ -239,6 +262,51 @@ def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
     assert life.plan_faults(tmp_path) == []
 
 
+def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
+    tmp_path: Path,
+) -> None:
+    locked(tmp_path, budget_usd=3.36)
+    mail = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    withheld = pd.DataFrame({"voter_id": mail.iloc[:2], "reason": "withdrawn"})
+    both = {"withheld": withheld, "list_sha256": "ab12", "at": AT}
+    with pytest.raises(life.LifeError, match="got 2 that are both"):
+        life.send(tmp_path, "day1", "2026-09-01-mail", mail, **both)
+    record = life.send(tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], **both)
+    (step,) = record.of(life.SENT)
+    assert step.body["refused"] == {"withdrawn": 2}
+    assert step.body["list_sha256"] == "ab12"
+    row = life.spent(tmp_path).set_index("channel").loc["mail"]
+    assert row["n_planned"] == row["n_spent"] + row["n_withheld"] == 6
+    assert row["usd_committed"] == pytest.approx(4 * 0.55)
+    # two letters' money is there for another plan, three letters' is not
+    plan, assigned = drawn(30)
+    for n, fits in ((3, False), (2, True)):
+        some, name = plan.iloc[:n], f"more{n}"
+        mine = assigned[assigned["voter_id"].isin(some["voter_id"])]
+        life.draft(tmp_path, name, some, mine, facts(budget_usd=3.36), keys=KEYS, at=AT)
+        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        if fits:
+            life.lock(tmp_path, name, at=AT)
+        else:
+            with pytest.raises(life.LifeError, match=r"at most 1\.10 USD"):
+                life.lock(tmp_path, name, at=AT)
+
+
+def test_set_up_fees_are_money_too(tmp_path: Path) -> None:
+    with pytest.raises(life.LifeError, match=r"at most 5\.00 USD.*got 8\.36"):
+        locked(tmp_path, "dear", budget_usd=5.0, setup_usd=5.0)
+    locked(tmp_path, "day1", budget_usd=9.0, setup_usd=5.0)
+    fee = life.spent(tmp_path).query("channel == 'set-up' and plan_id == 'day1'")
+    assert fee[["usd_planned", "usd_committed", "usd_spent"]].to_numpy().tolist() == [
+        [5.0, 5.0, 0.0]
+    ]
+    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(5.03)
+    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    rows = life.spent(tmp_path).query("plan_id == 'day1'")
+    assert rows["usd_committed"].sum() == pytest.approx(5.03)
+
+
 def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
     locked(tmp_path)
     life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
@@ -299,7 +367,7 @@ def test_a_file_that_was_altered_stays_so_whoever_is_forgotten(tmp_path: Path) -
 # --- one byte -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_byte_flipped_in_a_plans_file_names_the_file(
     seed: int, tmp_path: Path
 ) -> None:
@@ -322,7 +390,7 @@ def flipped(path: Path, rng: random.Random) -> None:
 FIELDS = ("at", "kind", "subject", "body", "digest")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_byte_flipped_in_the_ledger_names_the_entry(
     seed: int, tmp_path: Path
 ) -> None:

@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 
 import experiments.run as runs
+from experiments import life
+from experiments.evidence import replay
 from experiments.ledger import noted_heads, open_ledger
 from experiments.run import STAGES, Run, latest, run_campaign, run_stage
 from experiments.run.persons import known_persons, read_identity
@@ -143,6 +145,15 @@ def test_every_assignment_is_in_the_ledger_and_names_nobody(story: Any) -> None:
         day = plan.get(row.voter_id)
         told = [row.role, row.message_id, row.channel, row.propensity]
         assert json.loads(entry.body)[:5] == [*told, day and f"{day:%Y-%m-%d}"]
+
+
+def test_the_plan_of_a_run_is_a_draft_that_can_be_computed_again(story: Any) -> None:
+    home, name = story.run.home, told(story.run.folder, "run")["plan_id"]
+    record = life.record_of(home, name)
+    assert record.state == life.DRAFT
+    assert record.opened["n_contacts"] == len(story.run.read("plan"))
+    assert life.plan_faults(home) == []
+    assert replay(home, name).same
 
 
 def test_the_holdout_follows_persons_to_a_new_house_and_a_new_id(

@@ -1,0 +1,73 @@
+"""`hustings plans` and `hustings evidence`: from a draft to what came back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import BAD_INPUT, MISSING, app
+from tests.experiments.test_life import drafted
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    drafted(tmp_path / "sample")
+    return tmp_path
+
+
+def run(data: Path, *words: str, code: int = 0, answer: str = "") -> str:
+    result = CliRunner().invoke(app, [*words, "--data", str(data)], input=answer)
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def test_a_plan_goes_its_way_by_the_command_line(data: Path) -> None:
+    assert "day1 draft 8 contacts 3.36 USD" in run(data, "plans", "list")
+    assert "trade: 6 (before 0; +6 -0, 0 changed)" in run(data, "plans", "diff")
+    by = ("--by", "R. Approver")
+    told = run(data, "plans", "approve", *by, answer="y\n")
+    assert "8 contacts (before 0)" in told
+    assert "Plan day1: approved" in told
+    run(data, "plans", "lock", "day1")
+    assert "2026-09-01-mail: 6 contacts" in run(data, "plans", "sent", "day")
+    failed, bills = data / "failed.csv", data / "bills.csv"
+    failed.write_text("voter_id,reason\nv00,moved\n")
+    bills.write_text("invoice,channel,send_on,amount_usd\n007,mail,2026-09-01,3.5\n")
+    files = ("--failed", str(failed), "--invoices", str(bills))
+    assert "Plan day1: returned" in run(data, "plans", "returned", *files)
+    spend = run(data, "plans", "spend")
+    assert "6 3.3 6 3.3 0 0 6 3.3 1 0.55 3.5 0.2" in spend
+    assert '"by": "R. Approver"' in run(data, "plans", "show")
+    assert "as do the files of 1 plans" in run(data, "verify", "sample")
+
+
+def test_who_does_not_say_yes_has_not_approved(data: Path) -> None:
+    run(data, "plans", "approve", "--by", "R. Approver", answer="n\n", code=1)
+    assert "day1 draft" in run(data, "plans", "list")
+    words = ("--by", "R. Approver", "--why", "too dear")
+    run(data, "plans", "reject", "day1", *words)
+    assert "day1 rejected" in run(data, "plans", "list")
+
+
+def test_an_altered_file_of_a_plan_is_named(data: Path) -> None:
+    path = data / "sample" / "plans" / "day1" / "terms.json"
+    path.write_text(path.read_text().replace("7", "8"))
+    told = run(data, "verify", "sample", code=BAD_INPUT)
+    assert "plans/day1/terms.json: its digest" in told
+
+
+def test_evidence_is_written_and_what_cannot_be_replayed_says_why(data: Path) -> None:
+    out = data / "bundle"
+    assert "Evidence of plan day1" in run(data, "evidence", "--out", str(out))
+    assert (out / "manifest.json").is_file()
+    told = run(data, "evidence", "--replay", code=MISSING)
+    assert "drafted without them" in told
+    assert "got neither" in run(data, "evidence", code=BAD_INPUT)
+    shutil.rmtree(data / "sample" / "plans" / "day1")
+    run(data, "evidence", "--out", str(data / "other"), code=BAD_INPUT)
+
+
+def test_a_file_that_is_not_there_is_told(data: Path) -> None:
+    words = ("plans", "returned", "--failed", str(data / "absent.csv"))
+    assert "expected a CSV file" in run(data, *words, code=MISSING)
