@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from features.ingest.reading import content_sha256
-from serving.export.audiences import audiences, exclusions, removed_audiences
+from serving.export.audiences import audience_lists, exclusions, removed_audiences
 from serving.export.folder import (
     STATUS_FILE,
     earlier_status,
@@ -235,7 +235,7 @@ class _Made:
     def _built(self, going: pd.DataFrame, channel: Channel) -> Built:
         planned, terms = self.planned, self.terms
         if kind_of(channel) == "audience":
-            return audiences(going, channel, terms, planned.details, planned.held)
+            return audience_lists(going, channel, terms, planned.details, planned.held)
         if kind_of(channel) == "places":
             return place_lists(
                 going,

@@ -18,7 +18,7 @@ ADDRESSES = ("email", "phone")
 """Fields that find somebody on their own."""
 
 
-def audiences(
+def audience_lists(
     contacts: pd.DataFrame,
     channel: Channel,
     terms: Terms,
