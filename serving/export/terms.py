@@ -137,9 +137,10 @@ def require_exportable(rule_set: str, state: str, *, before: bool) -> None:
 
     Args:
         rule_set: Of the campaign.
-        state: Of the plan: draft, approved, locked, sent, returned, cancelled.
-        before: Whether a part of the plan has left already: then only who is removed
-            follows.
+        state: Of the plan: draft, approved, locked, sent (from its first channel on),
+            returned, cancelled.
+        before: Whether all that is asked for has left already: then only who has to be
+            taken out follows.
 
     Raises:
         ExportError: If the rule set never exports, or the plan is not locked.
@@ -149,9 +150,8 @@ def require_exportable(rule_set: str, state: str, *, before: bool) -> None:
             f"rule set {rule_set!r} evaluates and never exports: expected another one, "
             "such as us_default, in [campaign] rule_set"
         )
-    allowed = ("locked", "sent", "cancelled") if before else ("locked",)
+    allowed = ("locked", "sent", "cancelled") if before else ("locked", "sent")
     if state not in allowed:
         raise ExportError(
             f"expected an approved and locked plan, got one that is {state}"
-            + (": nothing of it may be added to what has left" if before else "")
         )
