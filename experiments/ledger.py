@@ -321,6 +321,10 @@ class Ledger:
         self.store.extend(follow)
         return self.head
 
+    def of_kind(self, kind: str) -> list[Entry]:
+        """Entries of a kind that are about nobody in particular, in their order."""
+        return [e for e in self.store.of_kind(kind) if e.kind == kind]
+
     def of_person(self, person_keys: Iterable[bytes]) -> list[Entry]:
         """Every entry about a person, found by the person's keys."""
         keys, batches = list(person_keys), self.store.of_kind(OPENED)

@@ -396,6 +396,12 @@ PERMISSIONS = _table(
         "basis": _column(str, "Lawful basis.", _one_of(BASES)),
         "granted_at": _column(TIMESTAMP, "Since when.", nullable=True),
         "withdrawn_at": _column(TIMESTAMP, "Until when.", nullable=True),
+        "purpose": _column(
+            str,
+            "What it was given for, such as political_targeting.",
+            nullable=True,
+            required=False,
+        ),
     },
 )
 
@@ -420,6 +426,30 @@ CONTACT_RESULTS = _table(
     },
 )  # fmt: skip
 """What a channel says of its contacts: a row per attempt, or per answer."""
+
+_ANY_CHANNEL = _column(
+    str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
+)
+DO_NOT_CONTACT = _table(
+    "do_not_contact",
+    ["voter_id", "channel"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _ANY_CHANNEL,
+        "since": _column(TIMESTAMP, "Since when.", nullable=True, required=False),
+    },
+)
+"""Who asked not to be contacted, whatever was permitted."""
+
+ADDRESSES = _table(
+    "addresses",
+    ["voter_id", "channel"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _column(str, "Channel.", _one_of(CHANNELS)),
+    },
+)
+"""That somebody can be reached by a channel; never the address itself."""
 
 COSTS = _table(
     "costs",
@@ -636,7 +666,7 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     for schema in (
         MERGES, VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS,
         REACTION_COUNTS,
-        PERMISSIONS, COSTS, PRIORS, PANEL, PARTNER_SCORES,
+        PERMISSIONS, DO_NOT_CONTACT, ADDRESSES, COSTS, PRIORS, PANEL, PARTNER_SCORES,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""

@@ -1,7 +1,7 @@
 """Who may be sent what by which channel, and the reason where not."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -10,16 +10,45 @@ import numpy.typing as npt
 import pandas as pd
 
 from features.training_set import Arm
+from serving.rules import WORDS, Rule, RuleSet, rule_set
+from serving.voting_text import text_digest, voting_words
 
 Bools = npt.NDArray[np.bool_]
-RuleSet = Literal["us_default", "research_replay"]
+Floats = npt.NDArray[np.float64]
+RuleSetName = Literal["us_default", "eu_2024_900", "places_only", "research_replay"]
 
-CONSENT_CHANNELS = frozenset({"sms", "phone", "email"})
-"""Under us_default these need a permission on record; others only its not being
-withdrawn. A digest of the rules (TCPA, CAN-SPAM), not legal advice."""
 NONE_PAUSED: Mapping[str, str] = MappingProxyType({})
 DISCLOSING = frozenset({"household", "others"})
 """A message that shows anybody else's record is planned for nobody."""
+ANY_CHANNEL = "*"
+CONSENT_CHANNELS = frozenset(
+    channel
+    for rule in rule_set("us_default").of("permission")
+    for channel in rule.channels
+)
+"""Under us_default these need a permission on record; others only its not being
+withdrawn."""
+
+
+@dataclass(frozen=True)
+class People:
+    """What is known of voters beside their permissions.
+
+    Attributes:
+        age: By voter_id, years; None where no age is known of anybody.
+        do_not_contact: DO_NOT_CONTACT table; None where there is none.
+        addresses: ADDRESSES table: where somebody can be reached; None where the
+            campaign has none, and nothing is inferred.
+        within: Voters inside the places of the plan; None for no limit.
+    """
+
+    age: pd.Series | None = None
+    do_not_contact: pd.DataFrame | None = None
+    addresses: pd.DataFrame | None = None
+    within: frozenset[str] | None = None
+
+
+NOTHING_KNOWN = People()
 
 
 @dataclass(frozen=True)
@@ -29,12 +58,14 @@ class Eligibility:
     Attributes:
         allowed: Shape (n_voters, n_arms).
         barred_messages: Message → why nobody gets it.
-        no_channel: Channel → reason → voters it holds for, shape (n_voters,).
+        no_channel: Channel → reason in words → voters it holds for, (n_voters,).
+        codes: Channel → reason code → voters it holds for, (n_voters,).
     """
 
     allowed: Bools
     barred_messages: dict[str, str]
     no_channel: dict[str, dict[str, Bools]]
+    codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
 
     def told(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
@@ -51,15 +82,26 @@ class Eligibility:
                     )
         return rows
 
+    def reasons_of(self, row: int) -> dict[str, list[str]]:
+        """Codes that keep one voter from each channel; none where it may be used."""
+        return {
+            channel: [code for code, who in reasons.items() if who[row]]
+            for channel, reasons in self.codes.items()
+        }
+
+
+# --- messages -------------------------------------------------------------------------
+
 
 def barred(
     messages: pd.DataFrame,
     *,
-    rule_set: RuleSet,
+    rule_set: RuleSetName,
     lowers_turnout: frozenset[str] = frozenset(),
     paused: Mapping[str, str] = NONE_PAUSED,
+    signed: frozenset[str] = frozenset(),
 ) -> dict[str, str]:
-    """Messages that nobody may be sent, with the reason.
+    """Messages that nobody may be sent, with the reason in words.
 
     Args:
         messages: MESSAGES table.
@@ -67,22 +109,77 @@ def barred(
         lowers_turnout: Messages whose measured effect on turnout is below zero: such
             an effect is never worth anything, whatever else the message does.
         paused: Message → why, as `serving.pauses` tells it: holds under every rule set.
+        signed: Digests of texts that a named person has signed, as
+            `serving.voting_text.text_digest` gives them.
     """
-    if rule_set == "research_replay":
-        return dict(paused)
-    found = dict.fromkeys(sorted(lowers_turnout), "was measured to lower turnout")
-    for row in messages.itertuples():
-        message = str(row.message_id)
-        if row.discloses in DISCLOSING:
-            found[message] = f"discloses the record of {row.discloses!s}"
-        elif _blank(row, "sponsor") or _blank(row, "disclaimer"):
-            found[message] = "lacks its sponsor or its 'paid for by' line"
-    return {**found, **paused}
+    rules = _named(rule_set)
+    found: dict[str, str] = {}
+    for message, codes in barred_codes(
+        messages, rules, lowers_turnout=lowers_turnout, signed=signed
+    ).items():
+        found[message] = _in_words(codes[0], messages, message)
+    return {**found, **(paused if rules.of("not_paused") else {})}
+
+
+def _named(name: str) -> RuleSet:
+    return rule_set(name)
+
+
+def barred_codes(
+    messages: pd.DataFrame,
+    rules: RuleSet,
+    *,
+    lowers_turnout: frozenset[str] = frozenset(),
+    signed: frozenset[str] = frozenset(),
+) -> dict[str, list[str]]:
+    """Messages that nobody may be sent, with every code that says so."""
+    found: dict[str, list[str]] = {}
+    for requires, holds in _MESSAGE_RULES.items():
+        for rule in rules.of(requires):
+            for row in messages.itertuples():
+                if holds(row, lowers_turnout, signed):
+                    found.setdefault(str(row.message_id), []).append(rule.code)
+    return found
+
+
+def _in_words(code: str, messages: pd.DataFrame, message: str) -> str:
+    if code == "discloses":
+        mine = messages.loc[messages["message_id"] == message, "discloses"]
+        return f"discloses the record of {mine.iloc[0]!s}"
+    return WORDS[code]
+
+
+def _lowers(row: object, lowers: frozenset[str], _signed: frozenset[str]) -> bool:
+    return str(getattr(row, "message_id", "")) in lowers
+
+
+def _discloses(row: object, _lowers: frozenset[str], _signed: frozenset[str]) -> bool:
+    return getattr(row, "discloses", None) in DISCLOSING
+
+
+def _nameless(row: object, _lowers: frozenset[str], _signed: frozenset[str]) -> bool:
+    return _blank(row, "sponsor") or _blank(row, "disclaimer")
+
+
+def _unsigned(row: object, _lowers: frozenset[str], signed: frozenset[str]) -> bool:
+    text = getattr(row, "text", "")
+    return bool(voting_words(str(text))) and text_digest(str(text)) not in signed
+
+
+_MESSAGE_RULES = {
+    "turnout": _lowers,
+    "own_record": _discloses,
+    "sponsor": _nameless,
+    "signed": _unsigned,
+}
 
 
 def _blank(row: object, name: str) -> bool:
     value = getattr(row, name, None)
     return value is None or pd.isna(value) or not str(value).strip()
+
+
+# --- voters ---------------------------------------------------------------------------
 
 
 def eligibility(
@@ -91,10 +188,12 @@ def eligibility(
     messages: pd.DataFrame,
     permissions: pd.DataFrame | None,
     *,
-    rule_set: RuleSet,
+    rule_set: RuleSetName,
     as_of: pd.Timestamp,
     lowers_turnout: frozenset[str] = frozenset(),
     paused: Mapping[str, str] = NONE_PAUSED,
+    people: People = NOTHING_KNOWN,
+    signed: frozenset[str] = frozenset(),
 ) -> Eligibility:
     """Permission of every voter and arm at a date.
 
@@ -107,55 +206,232 @@ def eligibility(
         as_of: Permissions granted by then and not withdrawn by then hold.
         lowers_turnout: See `barred`.
         paused: See `barred`.
+        people: What else is known of voters.
+        signed: See `barred`.
     """
+    rules = _named(rule_set)
     stopped = barred(
-        messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused
-    )
-    channels = {arm.channel for arm in arms}
-    no_channel = {
-        channel: _refusals(voter_id, channel, permissions, rule_set, as_of)
-        for channel in sorted(channels)
+        messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused,
+        signed=signed,
+    )  # fmt: skip
+    codes = {
+        channel: refusals(voter_id, channel, permissions, people, rules, as_of)
+        for channel in sorted({arm.channel for arm in arms})
     }
     allowed = np.ones((len(voter_id), len(arms)), dtype=bool)
     for a, arm in enumerate(arms):
-        for who in no_channel[arm.channel].values():
+        for who in codes[arm.channel].values():
             allowed[:, a] &= ~who
         allowed[:, a] &= arm.message_id not in stopped
     sendable = {arm.message_id for arm in arms}
     told = {m: why for m, why in stopped.items() if m in sendable}
-    return Eligibility(allowed, told, no_channel)
+    return Eligibility(allowed, told, _by_words(codes), codes)
 
 
-def _refusals(
+def _by_words(codes: dict[str, dict[str, Bools]]) -> dict[str, dict[str, Bools]]:
+    return {
+        channel: {WORDS[code]: who for code, who in reasons.items()}
+        for channel, reasons in codes.items()
+    }
+
+
+def refusals(
     voter_id: pd.Series,
     channel: str,
     permissions: pd.DataFrame | None,
-    rule_set: RuleSet,
+    people: People,
+    rules: RuleSet,
     as_of: pd.Timestamp,
 ) -> dict[str, Bools]:
-    if rule_set == "research_replay":
-        return {}
-    withdrawn = _among(voter_id, _permitted(permissions, channel, as_of, held=False))
-    found = {"permission withdrawn": withdrawn}
-    if channel in CONSENT_CHANNELS:
-        granted = _among(voter_id, _permitted(permissions, channel, as_of, held=True))
-        found["no permission on record"] = ~granted & ~withdrawn
+    """Reason code → voters who may not be reached by a channel for it, (n_voters,)."""
+    found: dict[str, Bools] = {}
+    withdrawn = _among(voter_id, _withdrawn(permissions, channel, as_of))
+    for rule in rules.of("not_withdrawn", channel):
+        found[rule.code] = withdrawn
+    for rule in rules.of("permission", channel):
+        granted = _among(voter_id, _granted(permissions, channel, as_of, rule))
+        found[rule.code] = ~granted & ~withdrawn
+    for rule in rules.of("not_listed", channel):
+        listed = _listed(people.do_not_contact, channel, as_of)
+        found[rule.code] = _among(voter_id, listed)
+    for rule in rules.of("age", channel):
+        found[rule.code] = _under_age(voter_id, people.age, rule)
+    for rule in rules.of("address", channel):
+        found[rule.code] = _unreachable(voter_id, people.addresses, channel)
+    if people.within is not None:
+        found["elsewhere"] = ~_among(voter_id, people.within)
     return found
 
 
-def _permitted(
-    permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp, *, held: bool
-) -> pd.Series:
-    """Voters who hold a permission for a channel, or have withdrawn it."""
+def _withdrawn(
+    permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp
+) -> Iterable[str]:
+    """Voters who have withdrawn a channel by a day, at any hour of it."""
     if permissions is None:
-        return pd.Series([], dtype=str)
+        return ()
     mine = permissions[permissions["channel"] == channel]
-    # a withdrawal at any hour of the as-of day counts; a grant must be there before
-    withdrawn = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
-    granted = mine["granted_at"] <= as_of
-    found: pd.Series = mine["voter_id"][granted & ~withdrawn if held else withdrawn]
+    gone = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
+    return mine.loc[gone, "voter_id"]
+
+
+def _granted(
+    permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp, rule: Rule
+) -> Iterable[str]:
+    """Voters with a permission that a rule counts; it must be there before."""
+    if permissions is None:
+        return ()
+    mine = permissions[permissions["channel"] == channel]
+    gone = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
+    held = (mine["granted_at"] <= as_of) & ~gone
+    if rule.bases:
+        held &= mine["basis"].isin(rule.bases)
+    if rule.purpose:
+        purpose = mine.get("purpose", pd.Series("", index=mine.index))
+        held &= purpose.fillna("").eq(rule.purpose)
+    return mine.loc[held, "voter_id"]
+
+
+def _listed(
+    listed: pd.DataFrame | None, channel: str, as_of: pd.Timestamp
+) -> Iterable[str]:
+    if listed is None:
+        return ()
+    here = listed["channel"].isin([channel, ANY_CHANNEL])
+    if "since" in listed:
+        later = listed["since"] >= as_of.normalize() + pd.Timedelta(days=1)
+        here &= ~later
+    return listed.loc[here, "voter_id"]
+
+
+def _under_age(voter_id: pd.Series, age: pd.Series | None, rule: Rule) -> Bools:
+    if age is None:
+        return np.full(len(voter_id), rule.unknown == "refuse", dtype=np.bool_)
+    years = voter_id.map(age).to_numpy(dtype=np.float64)
+    unknown = np.isnan(years)
+    counted = unknown if rule.unknown == "refuse" else np.zeros_like(unknown)
+    young: Bools = counted | (~unknown & (years < rule.min_age))
+    return young
+
+
+def _unreachable(
+    voter_id: pd.Series, addresses: pd.DataFrame | None, channel: str
+) -> Bools:
+    if addresses is None:
+        return np.zeros(len(voter_id), dtype=bool)
+    there = addresses.loc[addresses["channel"] == channel, "voter_id"]
+    return ~_among(voter_id, there)
+
+
+def _among(voter_id: pd.Series, some: Iterable[str]) -> Bools:
+    return voter_id.isin(some if isinstance(some, pd.Series) else list(some)).to_numpy(
+        dtype=bool
+    )
+
+
+# --- on the day -----------------------------------------------------------------------
+
+
+def may_send_at(rules: RuleSet, channel: str, hour: float) -> bool:
+    """Whether a channel may be used at a local time of day, in hours from midnight."""
+    return all(r.starts <= hour < r.until for r in rules.of("hours", channel))
+
+
+def send_window(rules: RuleSet, channel: str) -> tuple[int, int]:
+    """First and last full hour, local time, between which a channel may be used.
+
+    Raises:
+        ValueError: If its rules leave no hour.
+    """
+    hours = rules.of("hours", channel)
+    starts = max((rule.starts for rule in hours), default=0)
+    until = min((rule.until for rule in hours), default=24)
+    if starts >= until:
+        raise ValueError(
+            f"channel {channel!r}: the hours of rule set {rules.name!r} leave no time "
+            f"to send, got from {starts} until {until}"
+        )
+    return starts, until
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known at one moment, for contacts that were planned before.
+
+    Attributes:
+        messages: MESSAGES table.
+        permissions: PERMISSIONS table, with what was withdrawn since; None for none.
+        rules: The rule set.
+        people: What else is known of voters.
+        known: Voters of the present file; None to take all for known.
+        lowers_turnout: See `barred`.
+        paused: See `barred`.
+        signed: See `barred`.
+    """
+
+    messages: pd.DataFrame
+    permissions: pd.DataFrame | None
+    rules: RuleSet
+    people: People = NOTHING_KNOWN
+    known: frozenset[str] | None = None
+    lowers_turnout: frozenset[str] = frozenset()
+    paused: Mapping[str, str] = field(default_factory=dict)
+    signed: frozenset[str] = frozenset()
+
+
+def recheck(
+    contacts: pd.DataFrame,
+    facts: Facts,
+    at: pd.Timestamp,
+    *,
+    local_hour: float | None = None,
+) -> pd.Series:
+    """Whether planned contacts may still go, as things stand now.
+
+    Args:
+        contacts: PLAN.
+        facts: What is known now.
+        at: Now.
+        local_hour: Hour of the day where the voters are, for what is sent at once;
+            None for a list whose channel keeps the window that stands on it.
+
+    Returns:
+        Reason code of every contact, '' for one that may go; index as in `contacts`.
+    """
+    code = pd.Series("", index=contacts.index, dtype=object)
+    stopped = barred_codes(
+        facts.messages, facts.rules, lowers_turnout=facts.lowers_turnout,
+        signed=facts.signed,
+    )  # fmt: skip
+    reasons = {message: codes[0] for message, codes in stopped.items()}
+    if facts.rules.of("not_paused"):
+        reasons |= dict.fromkeys(facts.paused, "paused")
+    told = [reasons.get(str(m), "") for m in contacts["message_id"]]
+    _first(code, pd.Series(told, index=contacts.index, dtype=object))
+    for channel, mine in contacts.groupby("channel", observed=True):
+        _first(code, _refused_codes(mine, str(channel), facts, at))
+        if local_hour is not None and not may_send_at(
+            facts.rules, str(channel), local_hour
+        ):
+            _first(code, pd.Series("quiet_hours", index=mine.index, dtype=object))
+    if facts.known is not None:
+        unknown = ~contacts["voter_id"].isin(facts.known)
+        _first(code, unknown.map({True: "unknown_person", False: ""}))
+    return code
+
+
+def _first(code: pd.Series, found: pd.Series) -> None:
+    """Fill in reasons where there is none yet."""
+    mine = code.loc[found.index]
+    code.loc[found.index] = mine.where(mine != "", found)
+
+
+def _refused_codes(
+    contacts: pd.DataFrame, channel: str, facts: Facts, at: pd.Timestamp
+) -> pd.Series:
+    found = pd.Series("", index=contacts.index, dtype=object)
+    refused = refusals(
+        contacts["voter_id"], channel, facts.permissions, facts.people, facts.rules, at
+    )
+    for code, who in refused.items():
+        _first(found, pd.Series(np.where(who, code, ""), index=contacts.index))
     return found
-
-
-def _among(voter_id: pd.Series, some: pd.Series) -> Bools:
-    return voter_id.isin(some).to_numpy(dtype=bool)

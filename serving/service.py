@@ -46,7 +46,7 @@ from features.keys import NOBODY, Never
 from features.tables import TIMESTAMP, VOTERS, problems
 from features.training_set import Arm, household
 from serving import intake, watch
-from serving.eligible import NONE_PAUSED, eligibility
+from serving.eligible import NONE_PAUSED, People, eligibility
 from serving.load import read_bundle
 from serving.plan import Limits, held_out, priced
 from training.model import CampaignModel
@@ -103,7 +103,8 @@ class RecommendRequest(BaseModel):
     Attributes:
         voters: As in `ScoreRequest`. Where the plan decides by household, the voters
             of a household that come together decide together.
-        permitted_channels: By voter_id, channels with a permission on record now. SMS,
+        permitted_channels: By voter_id, channels with a permission on record now, of
+            the kind that the rule set asks for. SMS,
             phone and email are offered to nobody without one.
         withdrawn_channels: By voter_id, channels that the voter has refused: offered
             in no case.
@@ -611,8 +612,9 @@ class Endpoint:
             terms.arms,
             _NO_MESSAGES,
             _permissions(request),
-            rule_set="us_default",
+            rule_set=self.plan["rule_set"],
             as_of=_NOW,
+            people=People(age=voters.set_index("voter_id").get("age")),
         )
         return Offers(
             np.hstack(list(lifts.values())),
@@ -631,6 +633,10 @@ HOLDOUT, REPLAY, NO_LIFT, BARRED = "holdout", "research_replay", "no_lift", "bar
 TOO_DEAR, NO_PERMISSION, HOUSEHOLD = "not_worth_cost", "no_permission", "household"
 
 
+_BASIS, _PURPOSE = "consent", "political_targeting"
+"""What a permission in a request stands for: the one that the rule set asks for."""
+
+
 def _permissions(request: RecommendRequest) -> pd.DataFrame:
     """A request's permissions as PERMISSIONS."""
     rows = [
@@ -644,7 +650,7 @@ def _permissions(request: RecommendRequest) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(
         rows, columns=["voter_id", "channel", "granted_at", "withdrawn_at"]
-    )
+    ).assign(basis=_BASIS, purpose=_PURPOSE)
     times = dict.fromkeys(("granted_at", "withdrawn_at"), TIMESTAMP)
     return frame.astype({"voter_id": "str", "channel": "str", **times})
 

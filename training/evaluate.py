@@ -96,6 +96,7 @@ def evaluate(
     segment: npt.NDArray[np.object_],
     champion_values: Floats | None = None,
     attempt: int = 1,
+    audits: Mapping[str, Any] | None = None,
 ) -> Json:
     """Values, differences and checks of one experiment, as plain JSON values.
 
@@ -111,10 +112,11 @@ def evaluate(
             trees that did not see the voter, shape (n, A); None without one.
         attempt: The how-manieth promotion attempt of the campaign this is, from 1: a
             gate tried often asks for more certainty each time.
+        audits: More checks by name, each with `ok`, that may forbid a promotion.
     """
     if champion_values is not None:
         halves = [_with_champion(test, half, champion_values) for half in halves]
-    judged, checks = Judged.of(test, market, halves), trust(test)
+    judged, checks = Judged.of(test, market, halves), trust(test) | dict(audits or {})
     decided = decide(judged, blocked_by(checks), attempt=attempt)
     differences = decided.differences
     return {

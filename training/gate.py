@@ -18,6 +18,7 @@ FIRST_SHARE = 6 / math.pi**2
 BLOCKING = {
     "sample_ratio": "group sizes are not what the design says",
     "attrition": "outcomes go missing at different rates in different groups",
+    "proxies": "who would be chosen gives away a special category",
 }
 """Checks that must hold before anything is promoted, and what a failure means."""
 
@@ -55,7 +56,7 @@ def blocked_by(checks: Mapping[str, Any]) -> list[str]:
     Args:
         checks: From `evaluate`: by name, each with `ok`.
     """
-    return [name for name in BLOCKING if not checks[name]["ok"]]
+    return [name for name in BLOCKING if not checks.get(name, {"ok": True})["ok"]]
 
 
 def is_expired(

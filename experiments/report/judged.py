@@ -52,6 +52,8 @@ OVERLAP_FLOOR = 0.01
 """An arm that is rarer than this gives estimates that a few people decide."""
 RULES = {
     "us_default": "United States, as shipped",
+    "eu_2024_900": "European Union, Regulation 2024/900",
+    "places_only": "by place, age and sex alone",
     "research_replay": "replay for research",
 }
 WHAT_TO_DO = {
@@ -598,6 +600,7 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         _attrition_check(checks),
         _permuted_check(checks, unit),
         _overlap_check(checks),
+        _proxy_check(checks),
     ]
     items = "".join(
         f"<li>{_mark(check.passed)} <strong>{escaped(check.name)}</strong>: "
@@ -675,6 +678,21 @@ def _overlap_check(checks: Row) -> Check:
     enough = least >= OVERLAP_FLOOR
     more = "." if enough else ": too rare to be measured well."
     return Check(name, passed=enough, words=told + more)
+
+
+def _proxy_check(checks: Row) -> Check:
+    name, found = "Special categories", checks.get("proxies")
+    if not found or not found["categories"]:
+        return Check(name, None, "none is kept for the audit")
+    worst = max(found["categories"], key=lambda row: float(row["auc"]["value"]))
+    auc, limit = worst["auc"], found["limit"]
+    told = (
+        f"what was learnt tells {worst['column']} with an AUC of {auc['value']:.2f} "
+        f"({auc['low']:.2f} to {auc['high']:.2f}; .5 is chance, the limit {limit:g})"
+    )
+    if found["ok"]:
+        return Check(name, passed=True, words=f"{told}.")
+    return Check(name, passed=False, words=f"{told}: it stands for it.")
 
 
 def _turnout_in_words(effect: Any, unit: float) -> str:

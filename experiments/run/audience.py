@@ -6,8 +6,9 @@ import pandas as pd
 
 from experiments.run.context import Run
 from experiments.run.reactions import permissions_now
+from experiments.signing import signed_texts
 from features.training_set import Arm
-from serving.eligible import NONE_PAUSED, Eligibility, eligibility
+from serving.eligible import NONE_PAUSED, Eligibility, People, eligibility
 
 
 def eligible_voters(
@@ -30,6 +31,18 @@ def eligible_voters(
         as_of=pd.Timestamp(run.campaign.campaign.as_of),
         lowers_turnout=lowers,
         paused=paused,
+        people=people_of(run),
+        signed=signed_texts(run.home),
+    )
+
+
+def people_of(run: Run) -> People:
+    """What is known of voters beside their permissions."""
+    voters = run.table("voters").set_index("voter_id")
+    return People(
+        age=voters.get("age"),
+        do_not_contact=run.optional_table("do_not_contact"),
+        addresses=run.optional_table("addresses"),
     )
 
 

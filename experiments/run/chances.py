@@ -206,7 +206,7 @@ def in_votes(run: Run, test: MessageTest) -> MessageTest:
     return as_votes(
         test,
         chances.turnout,
-        turnout_lifts(effects, test.messages),
+        outcome.turnout_weight * turnout_lifts(effects, test.messages),
         2 * chances.support - 1,
         support_scale=outcome.support_scale,
     )

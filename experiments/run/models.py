@@ -18,6 +18,7 @@ from experiments.run.audience import (
 )
 from experiments.run.chances import chances_of, in_votes, write_chances
 from experiments.run.context import Json, Run, rounded, slug, utc_now
+from experiments.run.proxies import proxy_check
 from experiments.run.tracking import tracking
 from experiments.run.tuning import Tunings
 from features.message import MessageFeatures, message_features
@@ -356,10 +357,15 @@ def _evaluate_one(
         },
         **common,
     )
+    seen = _candidate(run, materials, test.experiment_id, "personalised").predict(
+        test.X, test.unit_id
+    )
+    audits = {"proxies": proxy_check(run, test.voter_id, test.unit_id, seen.lift)}
     result = evaluate(
         test,
         market,
         halves,
+        audits=audits,
         segment=segment,
         champion_values=_champion_values(run, champion, test),
         attempt=attempt,

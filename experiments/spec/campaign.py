@@ -23,6 +23,7 @@ from experiments.spec.sections import (
 )
 from features.ingest import TableSource
 from features.tables import RAW_TABLES, REQUIRED_TABLES
+from serving.rules import WORDS, rule_set
 
 CAMPAIGN_FILE = "campaign.toml"
 
@@ -62,6 +63,33 @@ class Campaign(Section):
                 f"expected campaign.as_of on or before plan.start_on, got "
                 f"{self.campaign.as_of} and {self.plan.start_on}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _as_the_rules_say(self) -> Self:
+        rules = rule_set(self.campaign.rule_set)
+        for rule in rules.of("no_predicted_support"):
+            if self.outcome.value == "votes":
+                raise ValueError(
+                    f"[outcome].value = 'votes' needs {WORDS[rule.code]} of every "
+                    f"voter: rule set {rules.name!r} refuses it ({rule.code})"
+                )
+        for rule in rules.of("collected_from_person"):
+            told = (
+                self.tables["voters"].collected_from
+                if "voters" in self.tables
+                else None
+            )
+            if told != "person":
+                raise ValueError(
+                    f"[tables.voters].collected_from: rule set {rules.name!r} expects "
+                    f"'person', got {told!r} ({rule.code})"
+                )
+            if self.providers:
+                raise ValueError(
+                    f"[providers] are {WORDS['bought_data']}: rule set {rules.name!r} "
+                    "refuses them (bought_data)"
+                )
         return self
 
     @model_validator(mode="after")

@@ -6,12 +6,13 @@ from difflib import get_close_matches
 import pandas as pd
 
 from experiments.spec.campaign import Campaign
-from experiments.spec.section import CampaignError, met
+from experiments.spec.section import CampaignError, is_glob, met
 from features.derived import Derivation
 from features.linked import REACTED_PREFIX
 from features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from features.provider import PROVIDER_PREFIX, permitted_columns
 from features.tables import VOTERS, identifying_columns, is_derived
+from serving.rules import WORDS, RuleSet, rule_set
 
 # ids and addresses say who somebody is, not what moves them
 NEVER_FEATURES = identifying_columns(VOTERS) | {
@@ -46,6 +47,8 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     )
     for pattern in declared.columns:
         _check_pattern(campaign, pattern, voters_columns)
+    ruled_out = {c for c in voters_columns if _rules(campaign).code_of_column(c)}
+    barred |= ruled_out
     allowed = met(declared.columns, voters_columns)
     allowed |= {name for name in voters_columns if is_derived(name)}
     allowed -= barred
@@ -98,6 +101,10 @@ def barred_from_features(campaign: Campaign, columns: Sequence[str]) -> set[str]
     return barred
 
 
+def _rules(campaign: Campaign) -> RuleSet:
+    return rule_set(campaign.campaign.rule_set)
+
+
 def _partner_features_permitted(campaign: Campaign) -> bool:
     """Whether the licence of a partner's lifts names features among their uses."""
     source = campaign.tables.get("partner_scores")
@@ -113,6 +120,13 @@ def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> 
     if pattern in NEVER_FEATURES:
         raise CampaignError(
             f"{where}: {pattern!r} says who somebody is, never a feature"
+        )
+    # a pattern leaves out what the rules refuse; naming it outright is an error
+    code = "" if is_glob(pattern) else _rules(campaign).code_of_column(pattern)
+    if code:
+        raise CampaignError(
+            f"{where}: {pattern!r} is {WORDS[code]}: rule set "
+            f"{campaign.campaign.rule_set!r} refuses it ({code})"
         )
     asks_partner = pattern.startswith(LIFT_PREFIX)
     if asks_partner and not _partner_features_permitted(campaign):

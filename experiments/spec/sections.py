@@ -9,6 +9,9 @@ from experiments.spec.section import Chance, Positive, Section, Text, is_glob, m
 
 MAX_SEGMENT_COLUMNS = 3
 HISTORY_SEGMENT = "history"
+PROXY_LIMIT = 0.75
+"""AUC from which on what was learnt stands for a special category. Age and sex alone
+tell religion or health at about .6 to .7; more than that is a proxy of its own."""
 
 
 class CampaignSection(Section):
@@ -17,7 +20,7 @@ class CampaignSection(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: Text
     question: Text
-    rule_set: Literal["us_default", "research_replay"]
+    rule_set: Literal["us_default", "eu_2024_900", "places_only", "research_replay"]
     as_of: date
     seed: Annotated[int, Field(ge=0)]
 
@@ -31,6 +34,7 @@ class OutcomeSection(Section):
         persuadable: Predicted support, as a share, between which a voter counts as
             persuadable; without it, the middle third of the audience.
         value: What a lift is worth: the outcome itself, or votes.
+        turnout_weight: Of votes by turnout beside votes by support; never below 0.
     """
 
     name: Text
@@ -43,6 +47,7 @@ class OutcomeSection(Section):
     turnout: Text | None = None
     persuadable: tuple[Chance, Chance] | None = None
     value: Literal["outcome", "votes"] = "outcome"
+    turnout_weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
 
     @model_validator(mode="after")
     def _band_in_order(self) -> Self:
@@ -56,6 +61,15 @@ class OutcomeSection(Section):
             raise ValueError(
                 "expected higher_is_better = true of turnout: no campaign may be "
                 "rewarded for keeping people from voting"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _turnout_counts_for_good(self) -> Self:
+        if self.turnout_weight < 0:
+            raise ValueError(
+                f"expected a turnout_weight of at least 0, got {self.turnout_weight}: "
+                "no campaign may be rewarded for keeping people from voting"
             )
         return self
 
@@ -99,6 +113,8 @@ class FeaturesSection(Section):
     Attributes:
         derived: Which columns are derived of the whole file, see `features.derived`:
             "history", "household", "neighbours". All of them are features.
+        proxy_limit: AUC above which what was learnt stands for a special category,
+            and nothing is promoted.
     """
 
     columns: Annotated[list[Text], Field(min_length=1)]
@@ -111,6 +127,7 @@ class FeaturesSection(Section):
     ]
     special_categories: list[Text] = []
     legal_basis_special: str = ""
+    proxy_limit: Annotated[float, Field(gt=0.5, le=1)] = PROXY_LIMIT
 
     @model_validator(mode="after")
     def _special_needs_a_basis(self) -> Self:

@@ -147,6 +147,8 @@ class TableSource(_Declared):
         permitted_use: What it may be used for.
         published: Where in the literature it was published.
         observed_on: When the columns of the voter file were observed.
+        collected_from: Where the data come from: the person, a public register, a
+            broker, or what was observed of the person.
         columns: Ours → theirs. Without it, the source has our column names.
         history: "<date> <kind>" of an election → theirs.
         extra: Provider columns to keep, ours → theirs.
@@ -172,6 +174,7 @@ class TableSource(_Declared):
     permitted_use: _Stated
     published: str = ""
     observed_on: date | None = None
+    collected_from: Literal["person", "register", "broker", "observed"] | None = None
     columns: dict[str, _Column] = {}
     history: dict[str, _Column] = {}
     extra: dict[str, _Column] = {}

@@ -6,6 +6,7 @@
 import importlib.util
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.linalg import block_diag
 from scipy.stats import spearmanr
@@ -16,10 +17,22 @@ from features.ingest import ingest
 from features.message import message_features
 from features.training_set import build_training_set, message_tests
 from features.voter import Encoding
+from serving.voting_text import voting_words
 from training.boosting import binned
 from training.effects import lay_ground
 from training.message_prior import Sent, even_noise, fit_message_prior, text_ranks
 from training.metrics import clustered_means
+
+
+def test_real_issue_messages_hardly_ever_need_a_signature() -> None:
+    path = data_dir() / "issue_messages2025/messages.parquet"
+    if not path.exists():
+        pytest.skip(f"the public data is not there: {path}; set HUSTINGS_DATA")
+    texts = pd.read_parquet(path)["message_text"].astype(str)
+    held = [text for text in texts if voting_words(text)]
+    assert len(texts) == 490
+    # one of 490: on the voting rights of felons, which a person should look at
+    assert len(held) <= 5
 
 
 @pytest.fixture(scope="module")

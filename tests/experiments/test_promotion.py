@@ -51,6 +51,30 @@ def test_a_broken_log_promotes_nothing_and_drops_nothing(again: Run) -> None:
     assert champion_version(again.campaign.campaign.name) == before
 
 
+def test_what_gives_a_special_category_away_promotes_nothing(again: Run) -> None:
+    """The category becomes what the model acts on: who is most moved by a message."""
+    features = again.campaign.features.model_copy(update={"proxy_limit": 0.7})
+    run = replace(again, campaign=again.campaign.model_copy(
+        update={"features": features}
+    ))  # fmt: skip
+    scores = run.read("scores")
+    one = scores["message_id"].iloc[0]
+    lift = scores[scores["message_id"] == one].set_index("voter_id")["lift"]
+    voters = run.table("voters")
+    mine = voters["voter_id"].map(lift)
+    assert "church_member" not in run.read("training_set").columns
+    told = voters.assign(church_member=(mine > mine.median()).astype(float))
+    run.write("tables/voters", told)
+    run_stage(run, "evaluate")
+    (found,) = run.read_json("evaluation")["experiments"].values()
+    assert found["gate"]["blocked_by"] == ["proxies"]
+    assert found["verdict"] == "not_worth_personalising"
+    (row,) = found["checks"]["proxies"]["categories"]
+    assert row["column"] == "church_member"
+    assert row["auc"]["low"] > 0.7
+    assert "gives away a special category" in found["sentence"]
+
+
 def test_a_champion_is_defended_until_it_expires(
     again: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,8 @@ from serving.plan import held_out
 from serving.watch import Campaign as WatchedCampaign
 from training.register import champion_version, open_store
 
-BROUGHT = [name for name in RAW_TABLES if name not in FROM_ELSEWHERE]
+LISTS = ("do_not_contact", "addresses")
+BROUGHT = [n for n in RAW_TABLES if n not in (*FROM_ELSEWHERE, *LISTS)]
 """Tables of the simulated campaign."""
 VOTER = re.compile(rb"[VH]\d{6,7}")
 """Ids of voters and households of the simulated electorate."""

@@ -159,7 +159,7 @@ def test_a_whole_campaign_is_read() -> None:
         (
             'rule_set = "us_default"',
             'rule_set = "none"',
-            "[campaign].rule_set (line 5): expected 'us_default' or",
+            "[campaign].rule_set (line 5): expected 'us_default', 'eu_2024_900'",
         ),
         (
             "as_of = 2012-09-01",

@@ -1,0 +1,59 @@
+"""Rules: which hold, and texts that a named person has to sign."""
+
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    CampaignName,
+    DataFolder,
+    Debug,
+    OfCampaign,
+    errors_told,
+    known_run,
+    make_run,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def sign(
+    message: Annotated[str, typer.Argument(help="The message whose text is signed.")],
+    by: Annotated[str, typer.Option("--by", help="Who answers for it, by name.")],
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Sign a text that says when, where or how to vote; anew when it changes."""
+    with errors_told(debug=debug):
+        from experiments.run.context import utc_now
+        from experiments.signing import sign_text
+        from serving.voting_text import voting_words
+
+        run = known_run(make_run(campaign, data, DEFAULT_STORE, ""), campaign)
+        messages = run.table("messages")
+        head = sign_text(run.home, messages, message, by=by, at=utc_now())
+        text = messages.set_index("message_id").at[message, "text"]
+        for kind, words in voting_words(str(text)).items():
+            typer.echo(f"{kind}: {words!r}")
+        typer.echo(f"Signed by {by}; ledger entry {head.seq}.")
+
+
+@app.command()
+def rules(
+    campaign: CampaignName = "sample",
+    debug: Debug = False,
+) -> None:
+    """The rules that a campaign keeps, with their sources."""
+    with errors_told(debug=debug):
+        from experiments.spec import load_campaign
+        from serving.rules import rule_set
+
+        found = rule_set(load_campaign(campaign).campaign.rule_set)
+        typer.echo(f"{found.name}: {found.about}")
+        for rule in found.rules:
+            where = f" ({', '.join(rule.channels)})" if rule.channels else ""
+            typer.echo(f"  {rule.code}{where}: {rule.digest}\n      {rule.source}")
