@@ -19,6 +19,7 @@ from experiments.spec.columns import (
     feature_columns,
     special_columns,
 )
+from experiments.spec.export import ExportSection
 from experiments.spec.faults import fault_told, lines_below, toml_lines
 from experiments.spec.monitor import (
     AlertsSection,
@@ -54,6 +55,7 @@ __all__ = [
     "CampaignSection",
     "ChampionSection",
     "ExperimentSection",
+    "ExportSection",
     "FeaturesSection",
     "LinkSection",
     "MonitorSection",

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.export import ExportSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -42,6 +43,7 @@ class Campaign(Section):
     monitor: MonitorSection = MonitorSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
+    export: ExportSection = ExportSection()
     simulate: SimulateSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))

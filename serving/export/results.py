@@ -180,7 +180,7 @@ def read_results(
 
 
 def _lost(whole: pd.DataFrame, found: Results) -> int:
-    """Rows set aside in which somebody asked not to be contacted; a person reads them."""
+    """Rows set aside that ask for no contact any more: for a person to read."""
     repeated = found.quarantine["reason"] == SEVERAL
     out = whole.index.isin(found.quarantine.loc[~repeated, "row"])
     asks = [name for name, end in ENDS.items() if end.withdraws]
