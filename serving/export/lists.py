@@ -117,7 +117,8 @@ def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
 
 def days_told(contacts: pd.DataFrame) -> pd.Series:
     """The day of every contact, as it is written."""
-    return contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
+    told: pd.Series = contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
+    return told
 
 
 def _listed(

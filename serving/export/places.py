@@ -80,7 +80,7 @@ def changed_places(
     frames = [part.frame for part in built.parts]
     now = pd.concat(frames) if frames else pd.DataFrame(columns=[*_BY, *keys])
     told = touched.merge(now, on=[*_BY, *keys], how="left")
-    numbers = [c for c in told if c not in {*_BY, *keys}]
+    numbers = [str(c) for c in told if c not in {*_BY, *keys}]
     told[numbers] = told[numbers].fillna(0)
     whole = [c for c in numbers if c.startswith("n_")]
     return _parts(

@@ -85,9 +85,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     details.to_csv(home / "contacts.csv", index=False)
     lift = pd.DataFrame({"voter_id": ids, "message_id": "m1", "lift": range(len(ids))})
     made.write("scores", lift.assign(response=0.5))
+    messages = sample.tables["messages"]["message_id"]
     plan = pd.DataFrame(
         {
-            "voter_id": ids[:360], "message_id": sample.tables["messages"]["message_id"][0],
+            "voter_id": ids[:360], "message_id": messages[0],
             "channel": "mail", "send_on": pd.Timestamp("2026-09-08"), "cost_usd": 0.6,
             "lift": 0.1, "propensity": 0.8, "role": "plan",
         }
