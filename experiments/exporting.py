@@ -4,11 +4,13 @@ What `serving.export` is given: the declaration, the run's tables, where address
 and what has changed since the plan was made.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -34,6 +36,7 @@ from serving.export import (
     Terms,
     export_plan,
 )
+from serving.export.folder import STATUS_FILE, read_manifest
 from serving.export.results import Answers, Results, read_results
 from serving.export.scores import Slot, System, Universe, export_scores
 from serving.export.terms import FileFormat, require_exportable
@@ -128,6 +131,48 @@ def export(
         at=_naive(at),
         channels=channels,
     )
+
+
+class Batch(NamedTuple):
+    """What a channel was given of a day.
+
+    Attributes:
+        channel: Which.
+        send_on: Day, ISO.
+        withheld: voter_id, reason: contacts of the plan that were not handed out.
+        list_sha256: Of its file, or of the digests of its files.
+    """
+
+    channel: str
+    send_on: str
+    withheld: pd.DataFrame
+    list_sha256: str
+
+
+def batches(folder: Path) -> list[Batch]:
+    """The batches of an export, as the life of a plan is told of them.
+
+    Args:
+        folder: Of an export that left for the first time.
+    """
+    manifest = read_manifest(folder)
+    status = pd.read_parquet(folder / STATUS_FILE)
+    day = status["send_on"].dt.strftime("%Y-%m-%d")
+    found = []
+    for (channel, send_on), mine in status.groupby(["channel", day], observed=True):
+        out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
+        name = f"-{channel}-{send_on}"
+        digests = [
+            str(f["sha256"]) for f in manifest["files"] if name in f"-{f['file']}"
+        ]
+        one = digests[0] if len(digests) == 1 else _digest_of(digests)
+        withheld = out.rename(columns={"code": "reason"}).reset_index(drop=True)
+        found.append(Batch(str(channel), str(send_on), withheld, one))
+    return found
+
+
+def _digest_of(digests: list[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> Terms:

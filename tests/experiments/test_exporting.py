@@ -1,5 +1,6 @@
 """A campaign's plan leaves by its declaration, and what comes back counts at once."""
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from experiments.cli import app
 from experiments.exporting import (
     Stated,
+    batches,
     export,
     export_system,
     facts_now,
@@ -159,6 +161,12 @@ def test_a_voter_who_left_the_file_is_refused(
     found = export(run, stranger, at=AT, out=tmp_path)
     refused = found.reconciliation.set_index("code")["n"].to_dict()
     assert refused == {"": 359, "unknown_person": 1}
+    assert found.folder is not None
+    (batch,) = batches(found.folder)
+    assert (batch.channel, batch.send_on) == ("mail", "2026-09-08")
+    assert batch.withheld.to_numpy().tolist() == [["V9999999", "unknown_person"]]
+    written = (found.folder / "mail-2026-09-08.csv").read_bytes()
+    assert batch.list_sha256 == hashlib.sha256(written).hexdigest()
 
 
 def test_scores_leave_without_the_holdout_and_universes_have_contacts(
