@@ -36,9 +36,9 @@ def checked_contacts(
             f"expected no contact of a voter who is held out, got {n_held:,}: the plan "
             "and its assignments do not belong together"
         )
-    what = ["voter_id", "message_id", "channel", "role"]
-    known = pd.MultiIndex.from_frame(assigned[what])
-    unknown = ~pd.MultiIndex.from_frame(contacts[what]).isin(known)
+    what = ["message_id", "channel", "role"]
+    known = assigned.set_index("voter_id")[what].reindex(contacts["voter_id"])
+    unknown = (known.to_numpy() != contacts[what].to_numpy()).any(axis=1)
     if unknown.any():
         raise ExportError(
             f"expected an assignment of every contact, got none of "
@@ -82,6 +82,8 @@ def with_earlier(contacts: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
     Raises:
         ExportError: If what has left is of another plan.
     """
+    if earlier.empty:
+        return pd.Series(None, index=contacts.index, dtype="str")
     said = earlier.set_index(KEY)["code"]
     if said.index.has_duplicates:
         raise ExportError("expected each contact once in what has left, got it twice")
