@@ -123,6 +123,9 @@ CREATE TRIGGER IF NOT EXISTS ledger_no_update BEFORE UPDATE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS ledger_no_delete BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS ledger_no_replace BEFORE INSERT ON ledger
+    WHEN EXISTS (SELECT 1 FROM ledger WHERE seq = NEW.seq)
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
 _ROW = "seq, at, kind, subject, body, digest"
 
@@ -199,6 +202,8 @@ CREATE OR REPLACE FUNCTION hustings_ledger_refuse() RETURNS trigger AS
     $$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$ LANGUAGE plpgsql;
 CREATE OR REPLACE TRIGGER hustings_ledger_keep BEFORE UPDATE OR DELETE
     ON hustings_ledger FOR EACH ROW EXECUTE FUNCTION hustings_ledger_refuse();
+CREATE OR REPLACE TRIGGER hustings_ledger_keep_all BEFORE TRUNCATE
+    ON hustings_ledger FOR EACH STATEMENT EXECUTE FUNCTION hustings_ledger_refuse();
 """
 _OF_CAMPAIGN = f"SELECT {_ROW} FROM hustings_ledger WHERE campaign = %s"
 

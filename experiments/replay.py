@@ -5,7 +5,9 @@ whole people, drawn from a seed, that sum to the totals exactly. The same seed g
 same events, so that a replay that was cut off goes on without counting anything twice.
 """
 
+import hashlib
 import heapq
+import http.client
 import json
 import re
 import time
@@ -21,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.insights import Insights, whole
+from features.insights import BREAKDOWN, Insights, whole
 
 Payload = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -69,6 +71,13 @@ class Post:
     text: str | None
     totals: dict[str, int]
 
+    @property
+    def key(self) -> str:
+        """The post's id and a digest of what it is broken down by."""
+        told = [self.told.get(name) for name in BREAKDOWN]
+        digest = hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+        return f"{self.told['post_id']}-{digest}"
+
 
 def posts_of(
     insights: Insights, *, since: datetime | None, until: datetime | None
@@ -88,15 +97,40 @@ def posts_of(
             "expected an export with a column of totals for each kind, got one of "
             "counts by time: `hustings reactions import` takes it as it is"
         )
-    at = pd.to_datetime(insights.frame[insights.columns["occurred_at"]], utc=True)
-    wanted = at.notna()
+    frame = insights.distinct()
+    at = _times(insights, frame)
+    wanted = at.notna() & _named(insights, frame)
     if since is not None:
         wanted &= at >= since
     if until is not None:
         wanted &= at < until
-    rows = insights.frame.assign(at=at)[wanted].sort_values("at", kind="stable")
-    return [_post(insights, {str(k): v for k, v in row.items()})
-            for row in rows.to_dict("records")]  # fmt: skip
+    rows = frame.assign(at=at)[wanted].sort_values("at", kind="stable")
+    found: dict[str, Post] = {}
+    for row in rows.to_dict("records"):
+        post = _post(insights, {str(k): v for k, v in row.items()})
+        first = found.setdefault(post.key, post)
+        if first is not post:
+            # told apart by a breakdown that is none of ours
+            for kind, count in post.totals.items():
+                first.totals[kind] = first.totals.get(kind, 0) + count
+    return list(found.values())
+
+
+def n_unreadable(insights: Insights) -> int:
+    """Rows that are no post: without its id, or without a time that can be read."""
+    frame = insights.distinct()
+    readable = _times(insights, frame).notna() & _named(insights, frame)
+    return int((~readable).sum())
+
+
+def _times(insights: Insights, frame: pd.DataFrame) -> pd.Series:
+    given = frame[insights.columns["occurred_at"]]
+    return pd.to_datetime(given, utc=True, errors="coerce")
+
+
+def _named(insights: Insights, frame: pd.DataFrame) -> pd.Series:
+    given = frame[insights.columns["post_id"]]
+    return given.notna() & (given.astype("str").str.strip() != "")
 
 
 def _post(insights: Insights, row: Payload) -> Post:
@@ -115,10 +149,10 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
     Args:
         post: The post.
         decay: How its reactions come.
-        seed: With the post's id it fixes the draw, whatever else is played.
+        seed: With the post's id and breakdown it fixes the draw, whatever else is
+            played.
     """
-    post_id = str(post.told["post_id"])
-    rng = np.random.default_rng([seed, zlib.crc32(post_id.encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(post.key.encode())])
     shares, found = decay.shares(), []
     # whoever asks a platform for its counts gets those of all kinds at once
     within = rng.uniform(0, 3600, len(shares)).round(3)
@@ -128,7 +162,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
             at = post.at + timedelta(hours=int(hour), seconds=float(within[hour]))
             event = {
                 **post.told,
-                "event_id": f"{post_id}-{kind}-{hour}",
+                "event_id": f"{post.key}-{kind}-{hour}",
                 "kind": kind,
                 "count": int(people[hour]),
                 "occurred_at": at.isoformat(),
@@ -229,8 +263,13 @@ def moment(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def to_endpoint(url: str, key: str, *, tries: int = TRIES) -> Send:
+def to_endpoint(
+    url: str, key: str, *, tries: int = TRIES
+) -> Callable[[list[Payload]], Payload]:
     """What sends batches to `POST /reactions`, again where they were not kept.
+
+    It gives the receipt. A batch whose receipt was lost on the way is sent again, and
+    what was kept of it is known by then.
 
     Args:
         url: Of the service.
@@ -238,7 +277,7 @@ def to_endpoint(url: str, key: str, *, tries: int = TRIES) -> Send:
         tries: So often.
     """
 
-    def send(batch: list[Payload]) -> None:
+    def send(batch: list[Payload]) -> Payload:
         request = urllib.request.Request(
             f"{url.rstrip('/')}/reactions",
             data=json.dumps({"events": batch}).encode(),
@@ -247,17 +286,19 @@ def to_endpoint(url: str, key: str, *, tries: int = TRIES) -> Send:
         for attempt in range(tries):
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
-                    answer.read()
-                return
+                    receipt: Payload = json.load(answer)
+                    return receipt
             except urllib.error.HTTPError as failure:
                 if failure.code != 503 or attempt == tries - 1:
                     told = failure.read().decode(errors="replace")[:200]
                     raise ConnectionError(
                         f"{url}: expected a receipt, got {failure.code}: {told}"
                     ) from None
-            except urllib.error.URLError as failure:
+            except (OSError, http.client.HTTPException) as failure:
                 if attempt == tries - 1:
-                    raise ConnectionError(f"{url}: {failure.reason}") from None
+                    told = getattr(failure, "reason", type(failure).__name__)
+                    raise ConnectionError(f"{url}: {told}") from None
             time.sleep(0.2 * 2**attempt)
+        raise ValueError(f"expected at least one try, got {tries}")
 
     return send

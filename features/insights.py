@@ -49,7 +49,7 @@ COUNTS: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 """Column of a wide export, without "num_" → kind. A column of all reactions together
 is none of them."""
-_BREAKDOWN = ("platform", "place", "age_band", "sex", "segment", "message_id", "issue")
+BREAKDOWN = ("platform", "place", "age_band", "sex", "segment", "message_id", "issue")
 _PREFIX = re.compile(r"^(num|n|count|total|lifetime|post)_")
 
 
@@ -73,15 +73,28 @@ class Insights:
         """One event for every post, breakdown, kind and time that was counted.
 
         Its id says what was counted, so that an export that comes again adds nothing.
-        What cannot be read is handed on as it is, for the intake to set aside.
+        Rows that differ only in a breakdown that is none of ours are added up. What
+        cannot be read is handed on as it is, for the intake to set aside.
         """
-        for row in self.frame.to_dict("records"):
+        found: dict[str, Payload] = {}
+        for row in self.distinct().to_dict("records"):
             told = self.told({str(name): value for name, value in row.items()})
             for kind, count in self._counted(row):
                 if count == 0:
                     continue
                 event = {**told, "kind": kind, "count": count}
-                yield {**event, "event_id": _event_id(event)}
+                event["event_id"] = name = _event_id(event)
+                if not isinstance(count, int):
+                    found[f"{name} {len(found)}"] = event
+                elif name in found:
+                    found[name]["count"] += count
+                else:
+                    found[name] = event
+        yield from found.values()
+
+    def distinct(self) -> pd.DataFrame:
+        """Rows of the export, of equal ones the first: a file was joined to itself."""
+        return self.frame[~self.frame.astype("str").duplicated()]
 
     def told(self, row: Mapping[str, Any]) -> Payload:
         """What a row tells besides counts."""
@@ -181,5 +194,5 @@ def whole(value: Any) -> Any:
 
 
 def _event_id(event: Mapping[str, Any]) -> str:
-    told = [event.get(name) for name in ("post_id", "kind", "occurred_at", *_BREAKDOWN)]
+    told = [event.get(name) for name in ("post_id", "kind", "occurred_at", *BREAKDOWN)]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]

@@ -96,13 +96,15 @@ def _written(column: str, value: object) -> str:
 def exact_values(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """The exact key of every row, missing where any of its columns is.
 
+    A blank is no key of anybody, however it came to stand where nothing should.
+
     Args:
         frame: Rows.
         columns: One of `EXACT_KEYS`, all of them in the frame.
     """
     if len(columns) == 1:
         codes, distinct = pd.factorize(frame[columns[0]])
-        text = [_written(columns[0], value) for value in distinct]
+        text = [_written(columns[0], value) or None for value in distinct]
         return pd.Series(np.array([*text, None], dtype=object)[codes], frame.index)
     whole = frame[list(columns)].notna().all(axis=1)
     few = frame.loc[whole, list(columns)].drop_duplicates()
@@ -113,7 +115,8 @@ def exact_values(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
         told = [
             [_words(" ".join(row[: len(names)])), *row[len(names) :]] for row in told
         ]
-    keyed = few.assign(exact=["\x1f".join(row) for row in told])
+    exact = ["\x1f".join(row) if all(row) else None for row in told]
+    keyed = few.assign(exact=pd.Series(exact, few.index, dtype="str"))
     found = frame[list(columns)].merge(keyed, on=list(columns), how="left")["exact"]
     return found.where(whole.to_numpy()).set_axis(frame.index)
 

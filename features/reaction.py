@@ -4,6 +4,7 @@ A kind is what a platform calls it. Which kinds are good news is a matter of jud
 so a campaign may declare its own; "haha" and "wow" go both ways and count as neither.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -13,6 +14,16 @@ GOOD, BAD, NEUTRAL = "good", "bad", "neutral"
 VALENCES = (GOOD, BAD, NEUTRAL)
 STOP = "stop"
 """Asks to be left alone: the permission of the channel ends at once."""
+STOP_KINDS = frozenset(
+    {STOP, "stopall", "unsubscribe", "unsubscribed", "opt-out", "opt_out", "optout"}
+)
+"""What platforms call it."""
+STOP_WORDS = frozenset(
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "optout", "revoke"}
+)
+"""What a reply says that asks for it, without spaces and signs: the words that United
+States law takes for a revocation (47 CFR 64.1200(a)(10)) and carriers' STOPALL."""
+_SIGNS = re.compile(r"[\W_]+")
 
 VALENCE: Mapping[str, str] = MappingProxyType(
     {
@@ -26,8 +37,7 @@ VALENCE: Mapping[str, str] = MappingProxyType(
         "reply": NEUTRAL,
         "sad": NEUTRAL,
         "angry": BAD,
-        "unsubscribe": BAD,
-        STOP: BAD,
+        **dict.fromkeys(sorted(STOP_KINDS), BAD),
     }
 )
 """Kind → good, bad or neutral."""
@@ -55,3 +65,19 @@ def valence(kind: pd.Series, declared: Mapping[str, str] | None = None) -> pd.Se
     table = {**VALENCE, **(declared or {})}
     found: pd.Series = kind.str.lower().map(table).fillna(NEUTRAL)
     return found
+
+
+def is_stop(kind: str, text: str | None = None) -> bool:
+    """Whether a reaction asks to be left alone: by its kind, or a reply by its text.
+
+    Args:
+        kind: As the platform names it; capitals do not matter.
+        text: Of a reply.
+
+    >>> is_stop("Opt-Out"), is_stop("reply", "Stop!"), is_stop("reply", "Don't stop")
+    (True, True, False)
+    """
+    named = kind.strip().lower()
+    if named != "reply":
+        return named in STOP_KINDS
+    return _SIGNS.sub("", text or "").lower() in STOP_WORDS

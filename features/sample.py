@@ -27,6 +27,7 @@ invented.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ from features.tables import (
     TIMESTAMP,
     check,
 )
+from features.topology import schematic
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -63,6 +65,8 @@ OBSERVED_ON = pd.Timestamp("2026-03-15")
 PRIMARY_ON = pd.Timestamp("2026-08-04")
 """The election after the test, whose turnout is an outcome and never a feature."""
 AS_OF = pd.Timestamp("2026-09-01")
+MAP_FILE = "counties.topojson"
+"""Of the invented counties, beside the tables."""
 
 CHANNEL_MULTIPLIERS = {"mail": 1.0, "sms": 0.45, "phone": 1.5}
 COSTS_USD = {"mail": 0.60, "sms": 0.30, "phone": 1.10}
@@ -416,7 +420,8 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         sample: What to write.
         folder: Becomes `<table>.parquet` for each table, `identities.parquet`,
             `truth.parquet`, `truth_channels.parquet`, `truth_links.parquet` and
-            `truth_affinities.parquet`. Replaced if it exists.
+            `truth_affinities.parquet`, and a map of the counties as `MAP_FILE`.
+            Replaced if it exists.
 
     Returns:
         The folder.
@@ -434,6 +439,7 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
     }
     for name, frame in frames.items():
         frame.to_parquet(aside / f"{name}.parquet", index=False)
+    (aside / MAP_FILE).write_text(json.dumps(schematic(_fips())))
     _swap(aside, folder)
     return folder
 

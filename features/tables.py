@@ -591,14 +591,28 @@ ASSIGNMENTS = _table(
     ["voter_id"],
     {
         "voter_id": _voter_id(),
+        "pool_chance": _column(
+            float, "Chance that who is not held out was still undecided.",
+            _PROBABILITY, unit="1", required=False,
+        ),
+        "predicted_lift": _column(
+            float, "Predicted lift of what was intended.", unit="outcome unit",
+            nullable=True, required=False,
+        ),
         "role": _column(str, "plan, explore or holdout.", _one_of([*ROLES, "holdout"])),
         "message_id": _message_id(),
         "channel": _channel(),
-        "propensity": _column(float, "Probability of that.", _PROBABILITY, unit="1"),
+        "propensity": _column(
+            float, "Probability of that role and message.", _PROBABILITY, unit="1"
+        ),
+        "arm_propensity": _column(
+            float, "Probability of that message, whatever the role.", _PROBABILITY,
+            unit="1", required=False,
+        ),
         "intended_message_id": _column(str, "What the plan alone would have sent."),
         "intended_channel": _column(str, "And by which channel."),
     },
-)
+)  # fmt: skip
 
 CHANCES = _table(
     "chances",

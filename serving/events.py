@@ -72,14 +72,16 @@ WITHDRAWALS = sa.Table(
     "withdrawals",
     _META,
     _seq(),
-    sa.Column("voter_id", sa.Text, index=True),
-    sa.Column("person", sa.Text, index=True),
+    sa.Column("voter_id", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("person", sa.Text, index=True, nullable=False, server_default=""),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("event_id", sa.Text),
-    sa.UniqueConstraint("event_id", "channel"),
+    sa.UniqueConstraint("event_id", "channel", "voter_id", "person"),
     sqlite_autoincrement=True,
 )
+"""'' stands for nobody. Who stops is part of what is kept once: two senders may give
+two people's STOPs the same id."""
 PERSON_LINKS = sa.Table(
     "person_links",
     _META,
@@ -218,13 +220,13 @@ class Events:
         ]
         with self.engine.begin() as connection:
             _take_turn(connection)
-            _insert_new(connection, PERSON_LINKS, rows)
+            insert_new(connection, PERSON_LINKS, rows)
 
     def remember_posts(self, found: Sequence[Row]) -> None:
         """Keep what posts were found to speak of: rows of `posts`."""
         with self.engine.begin() as connection:
             _take_turn(connection)
-            _insert_new(connection, POSTS, found)
+            insert_new(connection, POSTS, found)
 
     # --- reading ---
 
@@ -263,6 +265,17 @@ class Events:
         )
         return found.assign(received_at=_times(found["received_at"]))
 
+    def counted(self, event_ids: Collection[str]) -> dict[str, int]:
+        """The counts of events that are kept, by event_id; others are absent."""
+        c, asked, found = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
+        with self.engine.connect() as connection:
+            # a statement takes only so many values
+            for at in range(0, len(asked), 10_000):
+                some = c.event_id.in_(asked[at : at + 10_000])
+                rows = connection.execute(sa.select(c.event_id, c["count"]).where(some))
+                found.update((name, count) for name, count in rows)
+        return found
+
     def posts(self, post_ids: Collection[str]) -> dict[str, tuple[str | None, float]]:
         """Issue and confidence of posts that were seen before."""
         asked = sa.select(POSTS).where(POSTS.c.post_id.in_(list(post_ids)))
@@ -300,7 +313,7 @@ class Events:
 def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
     """Voter, channel and time of the first withdrawal, named or by a link."""
     c, links = WITHDRAWALS.c, PERSON_LINKS.c
-    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id.is_not(None))
+    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
     same = sa.or_(c.person == links.person, c.voter_id == links.person)
     linked = sa.select(links.voter_id, c.channel, c.at).where(same)
     if voter_ids is not None:
@@ -316,9 +329,9 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
 
 
 def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
-    accepted = _insert_new(connection, REACTION_EVENTS, batch.events)
-    _insert_new(connection, WITHDRAWALS, batch.withdrawals)
-    _insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
+    accepted = insert_new(connection, REACTION_EVENTS, batch.events)
+    insert_new(connection, WITHDRAWALS, batch.withdrawals)
+    insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
     return Receipt(
         accepted,
         len(batch.events) - accepted,
@@ -327,7 +340,7 @@ def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
     )
 
 
-def _insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
     """Insert the rows that are not there yet; how many they were."""
     if not rows:
         return 0

@@ -12,7 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
-from serving.events import Events
+from serving.events import Events, insert_new
 
 RULE = "rule"
 """Who paused a message where nobody did."""
@@ -42,7 +42,7 @@ MONITOR_ALARMS = sa.Table(
     sa.UniqueConstraint("message_id", "kind", "raised"),
     sqlite_autoincrement=True,
 )
-"""Alarms that were told of, so that a restart does not tell of them again."""
+"""Alarms that were told of or acted on, so that a restart does neither again."""
 
 
 class Pause(NamedTuple):
@@ -170,14 +170,12 @@ class Pauses:
 
     # --- alarms ---
 
-    def first_told(
-        self, message_id: str, kind: str, raised: int, *, within: int
-    ) -> bool:
-        """Whether an alarm is news; it is remembered from now on.
+    def was_told(self, message_id: str, kind: str, raised: int, *, within: int) -> bool:
+        """Whether an alarm was told of, or acted on, before.
 
         Args:
             message_id: Of the alarm.
-            kind: Of the alarm.
+            kind: Of the alarm, or what was done about it.
             raised: The hour in which it was raised.
             within: An alarm of the same kind within so many hours is the same.
         """
@@ -187,12 +185,14 @@ class Pauses:
             c.kind == kind,
             c.raised.between(raised - within, raised + within),
         )
+        with self.engine.connect() as connection:
+            return connection.execute(asked.limit(1)).first() is not None
+
+    def remember(self, message_id: str, kind: str, raised: int) -> None:
+        """Remember that an alarm was told of, or acted on; twice is once."""
         row = {"message_id": message_id, "kind": kind, "raised": raised}
         with self.engine.begin() as connection:
-            if connection.execute(asked.limit(1)).first() is not None:
-                return False
-            connection.execute(sa.insert(MONITOR_ALARMS), row)
-        return True
+            insert_new(connection, MONITOR_ALARMS, [row])
 
 
 def _said(what: str, text: str) -> str:

@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from features.reaction import STOP
+from features.reaction import STOP, is_stop
 from features.secret import KEY_VARIABLE, known_link_key
 from features.tables import CHANNELS
 
@@ -42,8 +42,6 @@ MAX_EVENTS = 10_000
 MAX_TEXT = 10_000
 MAX_COUNT = 2**31 - 1
 MAX_SHOWN = 64
-WITHDRAWS = frozenset({STOP, "unsubscribe"})
-"""Kinds that end the permission of a channel."""
 AHEAD = timedelta(days=1)
 """Clocks go wrong; a reaction of the day after tomorrow is an error."""
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -77,7 +75,19 @@ def _no_nul(given: str) -> str:
     return given
 
 
-_Id = Annotated[StrictStr, StringConstraints(min_length=1, max_length=200)]
+def _as_text(given: Any) -> Any:
+    # many number their voters; what is too long for an id stays what it is
+    number = isinstance(given, int) and not isinstance(given, bool)
+    return str(given) if number and abs(given) < _LONGEST_NUMBER else given
+
+
+_MAX_ID = 200
+_LONGEST_NUMBER = 10 ** (_MAX_ID - 1)
+_Id = Annotated[
+    StrictStr,
+    BeforeValidator(_as_text),
+    StringConstraints(min_length=1, max_length=_MAX_ID),
+]
 _Short = Annotated[StrictStr, StringConstraints(min_length=1, max_length=100)]
 _Text = Annotated[StrictStr, StringConstraints(max_length=MAX_TEXT)]
 _Word = Annotated[
@@ -95,12 +105,14 @@ class Reaction(BaseModel):
     """One event as a sender sends it.
 
     Attributes:
-        event_id: The sender's own id: what comes twice by it is kept once.
+        event_id: The sender's own id: what comes twice by it is kept once. This id, as
+            every other, is a text or a whole number.
         message_id: Message of the campaign, where the sender knows it.
         post_id: Post on the platform; one of the two must be there.
         platform: Where, such as facebook or sms.
         kind: like, love, wow, haha, sad, angry, share, comment, click, unsubscribe,
-            stop, reply or the platform's own word; capitals do not matter.
+            stop, opt-out, reply or the platform's own word; capitals do not matter. A
+            reply whose text asks to stop is a stop.
         occurred_at: When, ISO 8601 (UTC where it names no zone) or seconds since 1970.
         count: 1 for a person; people for an aggregate.
         person: The platform's pseudonym; kept only as a keyed hash.
@@ -154,7 +166,11 @@ class Reaction(BaseModel):
     @field_validator("occurred_at")
     @classmethod
     def _in_utc(cls, given: datetime) -> datetime:
-        at = given.replace(tzinfo=given.tzinfo or UTC).astimezone(UTC)
+        try:
+            at = given.replace(tzinfo=given.tzinfo or UTC).astimezone(UTC)
+        except OverflowError:
+            # the first or the last year there is, and none in UTC
+            raise ValueError("a time of this century") from None
         if at < OLDEST:
             raise ValueError(f"a time after {OLDEST:%Y-%m-%d}")
         return at
@@ -259,6 +275,26 @@ def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batc
     return Batch(quarantine=[row], faults=[Fault("", reason)])
 
 
+def set_aside_recounted(
+    payloads: Sequence[Row], before: Mapping[str, int], *, received_at: datetime
+) -> Batch:
+    """A batch of nothing but events that were kept with another count.
+
+    Args:
+        payloads: Events whose ids are kept already.
+        before: Count by event_id, as it is kept.
+        received_at: When they came, UTC.
+    """
+    batch = Batch()
+    for i, payload in enumerate(payloads):
+        name, now = payload["event_id"], payload["count"]
+        told = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
+        # every other count is quarantined once
+        named = {**payload, "event_id": f"{name}-{now}"}
+        _set_aside(batch, named, [Fault("count", told)], i, received_at)
+    return batch
+
+
 def microseconds(at: datetime) -> int:
     """A time as the store keeps it: microseconds since 1970, UTC."""
     return (at - _EPOCH) // timedelta(microseconds=1)
@@ -284,12 +320,15 @@ def _take(
     row["received_at"] = microseconds(received_at)
     row["person"] = person
     row["text"] = event.text if keep_text else None
+    stops = is_stop(event.kind, event.text)
+    if stops and event.kind == "reply":
+        row["kind"] = STOP
     if event.issue is not None and event.issue_confidence is None:
         row["issue_confidence"] = 1.0
     batch.events.append(row)
     if event.post_id is not None and event.post_text:
         batch.post_texts[event.post_id] = event.post_text
-    if event.kind in WITHDRAWS and (event.voter_id or person):
+    if stops and (event.voter_id or person):
         at = microseconds(event.occurred_at)
         channels = _ended(event.platform, event.channel)
         batch.withdrawals += _rows(event.voter_id, person, channels, at, event.event_id)
@@ -326,7 +365,13 @@ def _rows(
     at: int,
     event_id: str | None,
 ) -> list[Row]:
-    told = {"voter_id": voter_id, "person": person, "at": at, "event_id": event_id}
+    # '' for nobody: a database takes no two NULLs for the same
+    told = {
+        "voter_id": voter_id or "",
+        "person": person or "",
+        "at": at,
+        "event_id": event_id,
+    }
     return [{**told, "channel": channel} for channel in channels]
 
 
@@ -351,12 +396,12 @@ def _set_aside(
     batch: Batch, payload: Any, faults: list[Fault], i: int, received_at: datetime
 ) -> None:
     told = "; ".join(f"{f.path}: {f.message}" if f.path else f.message for f in faults)
-    event_id = payload.get("event_id") if isinstance(payload, dict) else None
-    readable = isinstance(event_id, str) and 0 < len(event_id) <= 200
+    event_id = _id(payload, "event_id") if isinstance(payload, dict) else None
+    shown = _shown("event_id", event_id)
     batch.quarantine.append(
         {
-            # a copy that comes again is quarantined once
-            "event_id": _shown("event_id", event_id) if readable else None,
+            # a copy that comes again is quarantined once; masks all look the same
+            "event_id": None if shown == MASK else shown,
             "reason": told,
             "payload": json.dumps(masked(payload)),
             "received_at": microseconds(received_at),
@@ -430,24 +475,32 @@ def _withdraw_anyway(
     """A STOP that is wrong in some other field still is a STOP."""
     if not isinstance(payload, Mapping):
         return
-    kind = _lowered(payload.get("kind"))
-    if not isinstance(kind, str) or kind not in WITHDRAWS:
+    kind, text = payload.get("kind"), payload.get("text")
+    said = text if isinstance(text, str) else None
+    if not isinstance(kind, str) or not is_stop(kind, said):
         return
-    known = {k: v for k in ("voter_id", "person") if _is_id(v := payload.get(k))}
-    if not known:
+    voter_id, person = _id(payload, "voter_id"), _id(payload, "person")
+    if voter_id is None and person is None:
         return
     platform, channel = _lowered(payload.get("platform")), payload.get("channel")
-    platform = platform if isinstance(platform, str) else ""
+    platform = platform if isinstance(platform, str) and _keepable(platform) else ""
     channel = channel if isinstance(channel, str) else None
-    event_id = payload.get("event_id")
     batch.withdrawals += _rows(
-        known.get("voter_id"),
-        _hashed(platform, known.get("person"), key),
+        voter_id,
+        _hashed(platform, person, key),
         _ended(platform, _lowered(channel)),
         microseconds(received_at),
-        event_id if _is_id(event_id) else None,
+        _id(payload, "event_id"),
     )
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 200 and "\x00" not in value
+def _id(payload: Mapping[Any, Any], name: str) -> str | None:
+    """An id as `Reaction` reads it, None where it is none."""
+    given = _as_text(payload.get(name))
+    bare = given.strip() if isinstance(given, str) else ""
+    return bare if 0 < len(bare) <= _MAX_ID and _keepable(bare) else None
+
+
+def _keepable(text: str) -> bool:
+    # half a character of UTF-16 is no text to any database
+    return "\x00" not in text and text == text.encode(errors="ignore").decode()

@@ -21,7 +21,6 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -48,6 +47,11 @@ LONGEST_STREAM_S = 600.0
 AT_ONCE = 5_000
 """Events that are read at once."""
 RETRY_MS = 2_000
+STALLED_S = 60.0
+"""A look that is older is told to nobody as the present one."""
+STALLED = f"no look at the reactions for {STALLED_S:.0f} s: see the log of the service"
+PAUSED_BY_RULE = "paused by rule"
+"""What is remembered of an alarm that paused: whoever resumes is not overruled."""
 log = logging.getLogger("hustings.monitor")
 
 
@@ -136,39 +140,61 @@ class Watch:
         self.shown = Shown(0, "{}")
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._raised: list[Alarm] = []  # still to be acted on
+        self._news: list[Alarm] = []  # still to be told of
+        self._stepped_at = time.monotonic()
         self._caught_up = False
         self._behind = True
 
     def step(self) -> bool:
         """Take in what came and look; whether anything that is shown changed."""
+        changed = self._step()
+        self._stepped_at = time.monotonic()
+        return changed
+
+    def _step(self) -> bool:
         with self._lock:
-            frame, self.cursor = self.events.since(self.cursor, AT_ONCE)
+            frame, cursor = self.events.since(self.cursor, AT_ONCE)
             self.monitor.add(frame)
+            self.cursor = cursor
             self._behind = len(frame) == AT_ONCE
             if self._behind and not self._caught_up:
                 return False  # what came before the start is counted, then judged
-            raised = self.monitor.judge() if len(frame) or not self._caught_up else []
+            if len(frame) or not self._caught_up:
+                self._raised += self.monitor.judge()
             self._caught_up = True
-            news = [alarm for alarm in raised if self._is_news(alarm)]
-            for alarm in news:
-                self._pause_by_rule(alarm)
+            self._act()
             changed = self._look()
+            news, self._news = self._news, []
         self._tell(news)
         return changed
 
-    def _is_news(self, alarm: Alarm) -> bool:
-        return self.pauses.first_told(
-            alarm.message_id, alarm.kind, alarm.raised,
-            within=self.campaign.rules.hours,
-        )  # fmt: skip
+    def _act(self) -> None:
+        """Pause by rule, then remember; what the store refuses is tried again."""
+        while self._raised:
+            alarm = self._raised[0]
+            if self._is_to_pause(alarm) and not self._was(alarm, PAUSED_BY_RULE):
+                name, at = alarm.message_id, self.now()
+                self.pauses.pause(name, by=RULE, reason="backlash", at=at)
+                self.pauses.remember(name, PAUSED_BY_RULE, alarm.raised)
+            if not self._was(alarm, alarm.kind):
+                self.pauses.remember(alarm.message_id, alarm.kind, alarm.raised)
+                self._news.append(alarm)
+            self._raised.pop(0)
 
-    def _pause_by_rule(self, alarm: Alarm) -> None:
-        if self.campaign.pause_on != BACKLASH or alarm.kind != BACKLASH:
-            return
-        if alarm.whole and alarm.message_id in self.campaign.issue_of:
-            self.pauses.pause(
-                alarm.message_id, by=RULE, reason="backlash", at=self.now()
-            )
+    def _was(self, alarm: Alarm, what: str) -> bool:
+        return self.pauses.was_told(
+            alarm.message_id, what, alarm.raised, within=self.campaign.rules.hours
+        )
+
+    def _is_to_pause(self, alarm: Alarm) -> bool:
+        declared = self.campaign.pause_on == BACKLASH and alarm.kind == BACKLASH
+        return declared and alarm.whole and alarm.message_id in self.campaign.issue_of
+
+    @property
+    def stalled(self) -> bool:
+        """Whether what is shown may be old: no look was completed for a while."""
+        return time.monotonic() - self._stepped_at > STALLED_S
 
     def _look(self) -> bool:
         told = snapshot(
@@ -206,12 +232,14 @@ class Watch:
         threading.Thread(target=send, name="alerts", daemon=True).start()
 
     def follow(self) -> None:
-        """Step until `stop`; a store that does not answer is asked again."""
+        """Step until `stop`; what fails is tried again, and no look is shown as new."""
         while not self._stop.is_set():
             try:
                 self.step()
-            except SQLAlchemyError as failure:
-                log.warning("the store of reactions: %s", type(failure).__name__)
+            # a thread that ended would show its last look for ever
+            except Exception as failure:  # noqa: BLE001
+                # a failure's text may hold the rows
+                log.warning("a look at the reactions: %s", type(failure).__name__)
                 self._stop.wait(10 * POLL_S)
             if not self._behind:
                 self._stop.wait(POLL_S)
@@ -286,16 +314,24 @@ def _watch(request: Request) -> Watch:
 async def _monitor(request: Request) -> Response:
     if "text/event-stream" in request.headers.get("accept", ""):
         return await _stream(request)
-    shown = _watch(request).shown
-    if not shown.version:
-        fault = {"path": "", "message": "the reactions are still being counted"}
-        headers = {"Retry-After": "2"}
-        return JSONResponse({"faults": [fault], "n_faults": 1}, 503, headers)
-    return _data(Response(shown.text, media_type="application/json"))
+    watch = _watch(request)
+    if watch.stalled:
+        return _not_now(STALLED)
+    if not watch.shown.version:
+        return _not_now("the reactions are still being counted")
+    return _data(Response(watch.shown.text, media_type="application/json"))
+
+
+def _not_now(message: str) -> Response:
+    told = {"faults": [{"path": "", "message": message}], "n_faults": 1}
+    return JSONResponse(told, 503, {"Retry-After": "2"})
 
 
 async def _stream(request: Request) -> Response:
-    told = stream(_watch(request), request.is_disconnected)
+    watch = _watch(request)
+    if watch.stalled:
+        return _not_now(STALLED)
+    told = stream(watch, request.is_disconnected)
     return _data(StreamingResponse(told, media_type="text/event-stream"))
 
 
@@ -307,12 +343,15 @@ async def stream(
     Args:
         watch: What is looked at.
         is_gone: Awaited; whether nobody listens any more.
-        longest_s: Then the stream ends, and whoever listens asks anew.
+        longest_s: Then the stream ends, and whoever listens asks anew; it ends, too,
+            where the watch has stalled.
     """
     yield f"retry: {RETRY_MS}\n\n"
     # 0 is before the first look
     seen, began, spoke = 0, time.monotonic(), time.monotonic()
     while time.monotonic() - began < longest_s and not await is_gone():
+        if watch.stalled:
+            return
         shown = watch.shown
         if shown.version != seen:
             seen, spoke = shown.version, time.monotonic()

@@ -114,25 +114,152 @@ def whole_budget_path(
     Raises:
         ValueError: If a cost is negative or a value is not finite.
     """
-    value = np.asarray(value, dtype=np.float64)
-    cost = np.broadcast_to(np.asarray(cost, dtype=np.float64), value.shape)
-    if (cost < 0).any():
-        raise ValueError(f"a cost must be at least 0, got {cost.min()}")
-    if not np.isfinite(value).all():
-        raise ValueError("every value must be finite, got NaN or infinity")
-    usable = value > 0 if allowed is None else allowed & (value > 0)
-    parts = _hull_steps(value, cost, usable)
-    row, old, new, step_cost, step_value, slope = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    ties = np.zeros(len(row)) if tie_break is None else tie_break[row]
-    # stable: steps of one row are found in the order of falling slope
-    order = np.lexsort((ties, -slope))
+    row, old, new, step_cost, step_value, slope = hull_steps(value, cost, allowed)
+    order = _falling(slope, row, tie_break)
     spend = np.cumsum(step_cost[order])
     return SpendPath(
         row[order], old[order], new[order], step_cost[order], step_value[order],
         spend, len(value),
     )  # fmt: skip
+
+
+class Steps(NamedTuple):
+    """Steps of hulls in no order but that those of a row rise; axis 0 is the step."""
+
+    row: Ints
+    old: Ints
+    new: Ints
+    cost: Floats
+    value: Floats
+    slope: Floats
+
+
+def hull_steps(value: Floats, cost: Floats, allowed: Bools | None = None) -> Steps:
+    """The steps along every row's upper convex hull of (cost, value).
+
+    Point j lies on the hull where the least slope that leads to it from any cheaper
+    point exceeds the greatest that leads on from it; so all pairs of options are
+    compared, a block of rows at a time, and no row waits for another.
+
+    Args:
+        value: Shape (n_rows, n_options).
+        cost: Shape (n_options,) or (n_rows, n_options), at least 0.
+        allowed: Shape (n_rows, n_options); None for all.
+
+    Raises:
+        ValueError: If a cost is negative or a value is not finite.
+    """
+    value = np.asarray(value, dtype=np.float64)
+    cost = np.asarray(cost, dtype=np.float64)
+    if (cost < 0).any():
+        raise ValueError(f"a cost must be at least 0, got {cost.min()}")
+    if not np.isfinite(value).all():
+        raise ValueError("every value must be finite, got NaN or infinity")
+    shared = np.argsort(cost, kind="stable") if cost.ndim == 1 else None
+    parts = [_NO_STEPS]
+    for start in range(0, len(value), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        may = None if allowed is None else allowed[rows]
+        mine = cost if shared is not None else cost[rows]
+        parts.append(_block_steps(value[rows], mine, may, shared, start))
+    return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+_BLOCK = 8_192
+"""Rows whose columns fit the processor's cache together."""
+_BARRED = -1e250
+"""Value of an option that may not be had: finite, so that no NaN arises."""
+_NONE, _NO_NUMBERS = np.empty(0, dtype=np.int64), np.empty(0)
+_NO_STEPS = Steps(_NONE, _NONE, _NONE, _NO_NUMBERS, _NO_NUMBERS, _NO_NUMBERS)
+
+
+def _block_steps(
+    value: Floats, cost: Floats, allowed: Bools | None, shared: Ints | None, first: int
+) -> Steps:
+    usable = value > 0 if allowed is None else allowed & (value > 0)
+    option = np.argsort(cost, axis=1, kind="stable").T if shared is None else shared
+    at = np.where(usable, value, _BARRED).T
+    if shared is None:
+        v, c = (np.take_along_axis(t, option, axis=0) for t in (at, cost.T))
+    else:
+        v, c = np.ascontiguousarray(at[option]), cost[option][:, None]
+    return _walked(v, c, _hull(v, c), option, first)
+
+
+def _hull(v: Floats, c: Floats) -> Bools:
+    """Which points lie on the hull; options in the order of cost.
+
+    Args:
+        v: Values, shape (n_options, n_rows).
+        c: Costs, shape (n_options, n_rows) or (n_options, 1).
+
+    Returns:
+        Shape (n_options, n_rows).
+    """
+    k, n = v.shape
+    steepest = np.zeros((k, n))
+    on, rise = np.empty((k, n), dtype=bool), np.empty(n)
+    least = np.empty((k, n))
+    for j in range(k):
+        _slope(v[j], c[j], out=least[j])
+        for i in range(j):
+            np.subtract(v[j], v[i], out=rise)
+            _slope(rise, c[j] - c[i], out=rise)
+            np.minimum(least[j], rise, out=least[j])
+            np.maximum(steepest[i], rise, out=steepest[i])
+    np.greater(least, steepest, out=on)
+    return on
+
+
+def _slope(rise: Floats, run: Floats, *, out: Floats) -> None:
+    """Rise over run; of options at one cost only a better one counts."""
+    flat = run <= 0
+    if not flat.any():
+        np.divide(rise, run, out=out)
+        return
+    better = np.where(rise > 0, np.inf, -np.inf)
+    np.divide(rise, np.where(flat, 1.0, run), out=out)
+    np.copyto(out, better, where=flat)
+
+
+def _walked(v: Floats, c: Floats, on: Bools, option: Ints, first: int) -> Steps:
+    """From one point of a row's hull to the next."""
+    n = v.shape[1]
+    at, at_value, at_cost = np.full(n, NOTHING, dtype=np.int64), np.zeros(n), 0.0 * v[0]
+    at_slope = np.full(n, np.inf)
+    parts = [_NO_STEPS]
+    for j in range(len(v)):
+        who = np.flatnonzero(on[j])
+        new = option[j][who] if option.ndim == 2 else np.full(len(who), option[j])
+        value = v[j][who]
+        cost = c[j][who] if c.shape[1] > 1 or n == 1 else np.full(len(who), c[j, 0])
+        extra, more = cost - at_cost[who], value - at_value[who]
+        slope = np.full(len(who), np.inf)
+        np.divide(more, extra, out=slope, where=extra > 0)
+        # slopes of a row fall; rounding must not let a later step sort first
+        slope = np.minimum(slope, at_slope[who])
+        parts.append(Steps(first + who, at[who], new, extra, more, slope))
+        at[who], at_value[who], at_cost[who], at_slope[who] = new, value, cost, slope
+    return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _falling(slope: Floats, row: Ints, tie_break: Floats | None) -> Ints:
+    """Order of falling slope; equals by their row's tie-break, then as they came.
+
+    Few slopes are equal: they are put in order after a quick sort that knows none.
+    """
+    order = np.argsort(-slope)
+    sorted_slope = slope[order]
+    same = sorted_slope[1:] == sorted_slope[:-1]
+    if same.any():
+        tied = np.zeros(len(order), dtype=bool)
+        tied[1:] |= same
+        tied[:-1] |= same
+        places = np.flatnonzero(tied)
+        steps = order[places]
+        ties = np.zeros(len(steps)) if tie_break is None else tie_break[row[steps]]
+        order[places] = steps[np.lexsort((steps, ties, -slope[steps]))]
+    return order
 
 
 def pooled_rows(
@@ -165,34 +292,3 @@ def contacts_by_row(allowed: Bools, row: Ints) -> Floats:
     counts = [np.bincount(row, weights=column.astype(float)) for column in allowed.T]
     reach: Floats = np.column_stack(counts)
     return reach
-
-
-def _hull_steps(
-    value: Floats, cost: Floats, usable: Bools
-) -> list[tuple[Ints, Ints, Ints, Floats, Floats, Floats]]:
-    """Gift wrapping over all rows at once: one hull vertex per round."""
-    rows = np.flatnonzero(usable.any(axis=1))
-    at_cost, at_value = np.zeros(len(rows)), np.zeros(len(rows))
-    at = np.full(len(rows), NOTHING, dtype=np.int64)
-    empty = np.empty(0, dtype=np.int64)
-    at_slope = np.full(len(rows), np.inf)
-    steps = [(empty, empty, empty, np.empty(0), np.empty(0), np.empty(0))]
-    while len(rows):
-        extra_cost = cost[rows] - at_cost[:, None]
-        extra_value = value[rows] - at_value[:, None]
-        better = usable[rows] & (extra_value > 0) & (extra_cost >= 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope = np.where(better, extra_value / extra_cost, -np.inf)
-        # of several options on one ray take the farthest; of free ones the best
-        best = slope.max(axis=1)
-        farthest = np.where(slope == best[:, None], extra_value, -np.inf)
-        new = farthest.argmax(axis=1)
-        live = best > -np.inf
-        # slopes of a row fall; rounding must not let a later step sort first
-        at_slope = np.minimum(best, at_slope)[live]
-        rows, old, new = rows[live], at[live], new[live]
-        picked = (np.flatnonzero(live), new)
-        extra = extra_cost[picked], extra_value[picked]
-        steps.append((rows, old, new, *extra, at_slope))
-        at, at_cost, at_value = new, cost[rows, new], value[rows, new]
-    return steps

@@ -7,7 +7,16 @@ import sys
 
 import typer
 
-from experiments.cli import export, live, models, persons, rules, stages
+from experiments.cli import (
+    export,
+    live,
+    measure,
+    models,
+    pages,
+    persons,
+    rules,
+    stages,
+)
 from experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
 
 __all__ = ["BAD_INPUT", "FAILED", "MISSING", "OK", "app", "main"]
@@ -20,7 +29,16 @@ app = typer.Typer(
     add_completion=False,
 )
 # in the order in which --help lists them
-for _part in (stages, models, export, persons, rules, live):
+for _part in (
+    stages,
+    models,
+    export,
+    measure,
+    pages,
+    persons,
+    rules,
+    live,
+):
     app.add_typer(_part.app)
 
 

@@ -1,6 +1,7 @@
 """What runs: the endpoint, and reactions as they come."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from experiments.cli.common import (
 )
 
 app = typer.Typer()
+BECAME = ("accepted", "duplicate", "quarantined")
+"""Counts of a receipt."""
 
 
 @app.command()
@@ -130,6 +133,7 @@ def replay(
             Decay,
             in_order,
             moment,
+            n_unreadable,
             play,
             posts_of,
             speed_of,
@@ -138,19 +142,24 @@ def replay(
         from experiments.run.reactions import open_intake
         from experiments.spec import load_campaign
         from features.insights import read_insights
-        from serving.intake import utc_now
+        from serving.intake import receipt_told, utc_now
 
         declared = load_campaign(campaign)
         how, pace = declared.reactions, speed_of(speed)
         insights = read_insights(file, columns=how.columns, counts=how.counts)
         posts = posts_of(insights, since=moment(since), until=moment(until))
+        told: Counter[str] = Counter()
         if url:
-            send = to_endpoint(url, os.environ.get("HUSTINGS_API_KEY", ""))
+            post = to_endpoint(url, os.environ.get("HUSTINGS_API_KEY", ""))
         else:
             intake = open_intake(declared, data / declared.campaign.name)
 
-            def send(batch: list[dict[str, Any]]) -> None:
-                intake.receive(batch, received_at=utc_now())
+            def post(batch: list[dict[str, Any]]) -> dict[str, Any]:
+                return receipt_told(intake.receive(batch, received_at=utc_now()))
+
+        def send(batch: list[dict[str, Any]]) -> None:
+            receipt = post(batch)
+            told.update({name: receipt[name] for name in BECAME})
 
         events = in_order(posts, Decay(half_life_h), seed)
         with console.status("playing") as shown:
@@ -158,4 +167,12 @@ def replay(
                 events, send, speed=pace,
                 tell=lambda at, n: shown.update(f"{at:%Y-%m-%d %H:%M}  {n:,} events"),
             )  # fmt: skip
-        typer.echo(f"Played {n:,} events of {len(posts):,} posts.")
+        kept, known, aside = (told[name] for name in BECAME)
+        typer.echo(
+            f"Played {n:,} events of {len(posts):,} posts: kept {kept:,}, "
+            f"known already {known:,}, quarantined {aside:,}."
+        )
+        if lost := n_unreadable(insights):
+            typer.echo(
+                f"Left out {lost:,} rows without a post's id or a readable time."
+            )

@@ -79,7 +79,7 @@ def figures(
             f"{slug}/calibration": _calibration_chart(result, unit),
             f"{slug}/reliability": _reliability_chart(result),
         }
-    return {name: _styled(chart) for name, chart in drawn.items() if chart is not None}
+    return {name: styled(chart) for name, chart in drawn.items() if chart is not None}
 
 
 def trials_figure(trials: pd.DataFrame) -> Figure | None:
@@ -100,7 +100,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure | None:
         return None
     shown = told[["experiment", "half", "number", "state", "loss"]]
     rows = [{str(k): v for k, v in row.items()} for row in shown.to_dict("records")]
-    base = _on(rows).encode(
+    base = on_rows(rows).encode(
         x=alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("loss:Q", title="held-out loss less that of the defaults"),
         color=alt.Color("half:N", scale=alt.Scale(range=[BLUE, GREEN, VERMILLION])),
@@ -119,7 +119,7 @@ def trials_figure(trials: pd.DataFrame) -> Figure | None:
     points = base.mark_point(size=70).encode(shape=shape)
     title = "Trials: complete (circle, with the best so far) and pruned (cross)"
     drawn = _layers(_zero("y"), steps, points)
-    return _styled(drawn.properties(height=320, title=title))
+    return styled(drawn.properties(height=320, title=title))
 
 
 def figure_png(chart: Figure) -> bytes:
@@ -135,7 +135,8 @@ def vega_lite() -> str:
     return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
 
 
-def _styled(chart: Figure) -> Figure:
+def styled(chart: Figure) -> Figure:
+    """A chart in the colours and type of the page."""
     font = "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif"
     styled: Figure = (
         chart.properties(width=CHART_WIDTH_PX)
@@ -155,7 +156,7 @@ def _styled(chart: Figure) -> Figure:
     return styled
 
 
-def _on(rows: Iterable[Row]) -> alt.Chart:
+def on_rows(rows: Iterable[Row]) -> alt.Chart:
     """An empty chart on rows that are written into the page itself."""
     rounded = [{k: _rounded(v) for k, v in row.items()} for row in rows]
     return alt.Chart({"values": rounded})
@@ -181,7 +182,7 @@ def _span_row(span: Span) -> dict[str, Any]:
 
 def _zero(axis: str = "x") -> alt.Chart:
     at: dict[str, Any] = {axis: alt.datum(0)}
-    line: alt.Chart = _on([{}]).mark_rule(color="#56616c").encode(**at)
+    line: alt.Chart = on_rows([{}]).mark_rule(color="#56616c").encode(**at)
     return line
 
 
@@ -196,7 +197,7 @@ def _points_axis(title: str = "points", padding_px: int = 12) -> alt.X:
 
 def _forest(rows: Sequence[Row], label: str, title: str) -> alt.LayerChart:
     """One dot with its interval a row, its numbers written above it."""
-    base = _on(rows).encode(
+    base = on_rows(rows).encode(
         x=_points_axis(title, padding_px=55),
         y=alt.Y(f"{label}:N", sort=[row[label] for row in rows], title=None),
         tooltip=[alt.Tooltip(f"{label}:N", title=" "), alt.Tooltip("text:N")],
@@ -272,7 +273,7 @@ def _messages_chart(
         for kind, key in (("corrected for luck", "shrunken"), ("as measured", "effect"))
     ]
     kinds = ["corrected for luck", "as measured"]
-    base = _on(rows).encode(
+    base = on_rows(rows).encode(
         x=_points_axis("effect, points"),
         y=alt.Y("message:N", sort=labels, title=None, scale=alt.Scale(padding=0.3)),
         yOffset=alt.YOffset("estimate:N", sort=kinds),
@@ -325,7 +326,7 @@ def _segments_chart(result: Row, unit: float) -> Figure | None:
     best = [row["message_id"] for row in best_first(result)[:HEAT_MAP_MESSAGES]]
     slanted = len({row["message"] for row in rows}) > 2
     strongest = max((abs(row["value"]) for row in rows if row["decides"]), default=1)
-    base = _on(rows).encode(
+    base = on_rows(rows).encode(
         x=alt.X(
             "message:N", sort=best, title=None, axis=_column_labels(slanted=slanted)
         ),
@@ -404,7 +405,7 @@ def _curves(rows: Sequence[Row]) -> list[alt.Chart]:
     present = [name for name in CURVE_STYLE if any(r["policy"] == name for r in rows)]
     colours = [CURVE_STYLE[name][0] for name in present]
     dashes = [CURVE_STYLE[name][1] for name in present]
-    base = _on(rows).encode(
+    base = on_rows(rows).encode(
         x=alt.X("spend:Q", title="spend per voter, USD", scale=alt.Scale(nice=False),
                 axis=alt.Axis(format="$,.4~g", tickCount=6, grid=False)),
         y=alt.Y("value:Q", title="gain, points per voter"),
@@ -432,7 +433,7 @@ def _curves(rows: Sequence[Row]) -> list[alt.Chart]:
 
 
 def _band(rows: Sequence[Row], policy: str) -> alt.Chart:
-    band = _on(row for row in rows if row["policy"] == policy)
+    band = on_rows(row for row in rows if row["policy"] == policy)
     colour = CURVE_STYLE[policy][0]
     ends = {"y": alt.Y("low:Q", title="gain, points per voter"), "y2": "high:Q"}
     area: alt.Chart = band.mark_area(opacity=0.13, color=colour).encode(
@@ -443,7 +444,7 @@ def _band(rows: Sequence[Row], policy: str) -> alt.Chart:
 
 def _budget_mark(budget_usd: float) -> list[alt.Chart]:
     words = f"budget: {usd_text(budget_usd)} a voter"
-    at = _on([{"spend": float(budget_usd), "words": words}]).encode(x="spend:Q")
+    at = on_rows([{"spend": float(budget_usd), "words": words}]).encode(x="spend:Q")
     return [
         at.mark_rule(color=INK, strokeDash=[4, 3]),
         at.mark_text(align="left", dx=6, fontSize=12, color=INK).encode(
@@ -470,8 +471,8 @@ def _calibration_chart(result: Row, unit: float) -> Figure | None:
     if not rows:
         return None
     ends = [end for row in rows for end in (row["predicted"], row["value"])]
-    line = _on([{"at": float(end)} for end in (min(ends), max(ends))])
-    base = _on(rows).encode(
+    line = on_rows([{"at": float(end)} for end in (min(ends), max(ends))])
+    base = on_rows(rows).encode(
         x=alt.X("predicted:Q", title="predicted effect, points",
                 scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=5)),
         y=alt.Y("value:Q", title="measured effect, points",
@@ -506,8 +507,8 @@ def _reliability_chart(result: Row) -> Figure | None:
         return None
     named = [RELIABLE[outcome] for outcome in RELIABLE if outcome in told]
     ends = [end for row in rows for end in (row["predicted"], row["value"])]
-    line = _on([{"at": float(end)} for end in (min(ends), max(ends))])
-    base = _on(rows).encode(
+    line = on_rows([{"at": float(end)} for end in (min(ends), max(ends))])
+    base = on_rows(rows).encode(
         x=alt.X("predicted:Q", title="predicted, per cent",
                 scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(tickCount=5)),
         y=alt.Y("value:Q", title="observed, per cent",
@@ -537,7 +538,7 @@ def _schedule_chart(contacts_by_day: Iterable[Row]) -> Figure | None:
         return None
     days = [f"{row['day'].day} {row['day']:%b}" for row in rows]
     named = [{**row, "day": day} for row, day in zip(rows, days, strict=True)]
-    bars: alt.Chart = _on(named).mark_bar().encode(
+    bars: alt.Chart = on_rows(named).mark_bar().encode(
         x=alt.X("day:O", sort=list(dict.fromkeys(days)), title=None,
                 axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("contacts:Q", title="contacts", axis=alt.Axis(tickCount=5)),

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.report.charts import Figure
+from experiments.report.limits import examples_block, limits_block
 from experiments.report.markup import (
     Html,
     chart_place,
@@ -56,6 +57,8 @@ def plan_section(
             [_planned_row(row, unit) for row in summary.get("planned", [])],
             words=3,
         ),
+        *limits_block(summary.get("limits", []), campaign["outcome"]),
+        *examples_block(summary.get("examples", [])),
         *_by_day(summary, charts),
         *_planned_segments(summary),
         *_not_eligible(summary),

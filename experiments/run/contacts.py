@@ -1,7 +1,8 @@
 """Score and plan: champion → lifts → who is sent what."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,14 @@ from experiments.run.audience import (
     spend_per_voter,
 )
 from experiments.run.context import Json, Run, utc_now
+from experiments.run.declared import (
+    cautious,
+    entered_channels,
+    group_bounds,
+    harmful,
+    may_be_contacted,
+    message_bounds,
+)
 from experiments.run.persons import (
     held_voters,
     known_persons,
@@ -30,6 +39,7 @@ from features.voter import segments
 from serving.eligible import Eligibility
 from serving.load import load_version, write_bundle
 from serving.plan import Plan, PlanTerms, plan_contacts
+from serving.plan.explain import bindings, limits_in_words
 from serving.score import score_voters
 from training.judge import Market, only_best, permission_rows
 from training.model import CampaignModel
@@ -161,10 +171,14 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     worth = {n: section.value for n, section in campaign.experiments.items()}
     values: list[Floats] = []
     arms: list[Arm] = []
+    segment, blocked = _segments(run, model, voters), []
     for name in who.experiments:
-        lift = model.lifts[name]
-        per_arm = lift.ground.option_values(predicted[name].lift, model.arms[name])
+        ground, mine = model.lifts[name].ground, model.arms[name]
+        lift, se = predicted[name].lift, predicted[name].se
+        per_arm = ground.option_values(cautious(run, lift, se), mine)
         per_arm = per_arm * worth.get(name, 1.0)
+        message = np.array([ground.messages.index(arm.message_id) for arm in mine])
+        blocked.append(harmful(run, lift, se, segment, message))
         if model.champions[name] == "single_best":
             per_arm = _best_alone(run, per_arm, model.arms[name], voters)
         values.append(per_arm)
@@ -175,7 +189,10 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         run, voters["voter_id"], tuple(arms), lowers, paused_messages(run)
     )
     n_all = len(run.table("voters"))
+    may = may_be_contacted(run, voters)[:, None] & ~np.hstack(blocked)
+    allowed = replace(allowed, allowed=allowed.allowed & may)
     budget = spend_per_voter(run, n_all) * len(voters)
+    share = len(voters) / n_all
     unit = _deciding_unit(run, voters)
     plan = plan_contacts(
         voters["voter_id"].to_numpy(dtype=object),
@@ -184,14 +201,15 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         allowed.allowed,
         arms,
         cost,
-        _terms(run, budget, len(voters) / n_all),
+        _terms(run, budget, share, arms),
         np.random.default_rng([campaign.campaign.seed, len(voters)]),
         held_voters=held_voters(
             run.home, voters, unit, by_household=_by_household(run),
             salt=_salt(run), share=campaign.plan.holdout_share,
         ),
+        bounds=group_bounds(run, voters, share),
     )  # fmt: skip
-    price = plan.chosen.price @ plan.limits.use
+    price = plan.limits.charged(plan.chosen.price).max(axis=0)
     terms = {
         "experiments": list(who.experiments),
         "worth": worth,
@@ -228,8 +246,9 @@ def _salt(run: Run) -> str:
     return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
 
 
-def _terms(run: Run, budget_usd: float, share: float) -> PlanTerms:
+def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
     """Terms of an audience that has a share of the campaign's capacities."""
+    caps, floors = message_bounds(run, arms, share)
     plan, costs = run.campaign.plan, run.table("costs")
     per_day = costs.dropna(subset="capacity_per_day").groupby("channel")
     capacity = {
@@ -246,6 +265,10 @@ def _terms(run: Run, budget_usd: float, share: float) -> PlanTerms:
         days=plan.days,
         capacity=capacity,
         capacity_per_day=None if in_all is None else in_all * share,
+        caps=caps,
+        floors=floors,
+        entered=entered_channels(run, arms),
+        minimum_audience=plan.minimum_audience * share,
     )
 
 
@@ -272,10 +295,13 @@ def _plan_told(
     made: list[_Made],
 ) -> Json:
     """What the report says of the plan; counts only."""
-    spent = float(contacts["cost_usd"].sum())
+    spent = float(contacts["cost_usd"].sum() + sum(m.plan.setup_usd for m in made))
     budget = sum(m.budget_usd for m in made)
-    bound = sum(m.plan.chosen.bound for m in made)
-    worth = sum(m.plan.chosen.value for m in made)
+    bound = sum(m.plan.whole.bound for m in made)
+    worth = sum(m.plan.whole.value for m in made)
+    told = [
+        b for m in made for b in bindings(m.plan.limits, m.plan.chosen, m.plan.left())
+    ]
     by_day = contacts.groupby(["send_on", "channel"]).size().rename("n").reset_index()
     planned = contacts.groupby(["message_id", "channel", "role"], observed=True).agg(
         n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean")
@@ -292,6 +318,12 @@ def _plan_told(
         "spent_usd": spent,
         "shadow_price": made[0].terms["shadow_price"] if len(made) == 1 else None,
         "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
+        "bound": sum(m.plan.chosen.bound for m in made),
+        "value": sum(m.plan.chosen.value for m in made),
+        "limits": [limit._asdict() for limit in told],
+        "limits_in_words": limits_in_words(told),
+        "setup_usd": sum(m.plan.setup_usd for m in made),
+        "closed": sorted({name for m in made for name in m.plan.closed}),
         "n_contacts": len(contacts),
         "explore_share": float(np.mean([m.plan.explored for m in made])),
         "roles": assigned["role"].value_counts().to_dict(),

@@ -18,6 +18,7 @@ from experiments.run.audience import (
 )
 from experiments.run.chances import chances_of, in_votes, write_chances
 from experiments.run.context import Json, Run, rounded, slug, utc_now
+from experiments.run.groups import groups_told
 from experiments.run.proxies import proxy_check
 from experiments.run.tracking import tracking
 from experiments.run.tuning import Tunings
@@ -370,6 +371,7 @@ def _evaluate_one(
         champion_values=_champion_values(run, champion, test),
         attempt=attempt,
     )
+    result["groups"] = groups_told(run, materials.features[mine], test, market, halves)
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
     few = _at_most(test, PERMUTED_AT_MOST)
     shuffled = permuted_gain(

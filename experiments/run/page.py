@@ -2,6 +2,8 @@
 
 from experiments.report import figure_png, figures, write_report
 from experiments.run.context import Run
+from experiments.run.groups import groups_planned
+from experiments.run.places import places_planned
 from experiments.run.tracking import tracking
 from training.register import log_file
 
@@ -31,6 +33,8 @@ def stage_report(run: Run) -> None:
         linked={n: run.read_json(n) for n in ("links", "providers")
                 if (run.folder / f"{n}.json").exists()},
         affinities=run.optional("affinities"),
+        groups=groups_planned(run, evaluation),
+        places=places_planned(run),
     )  # fmt: skip
     aside.replace(run.folder / "report.html")
     with tracking(run):

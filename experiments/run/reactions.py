@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from features.insights import Insights
 from features.tables import PERMISSIONS, check
 from serving.events import FILE, Events, Receipt
 from serving.intake import STORE_VARIABLE, Declared, Intake
-from serving.payload import MAX_EVENTS, link_key
+from serving.payload import MAX_EVENTS, link_key, set_aside_recounted
 
 _KEY = ["voter_id", "channel"]
 
@@ -124,6 +125,9 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
 def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
     """Keep what a page's export counts; an export that comes again adds nothing.
 
+    What was counted before and is counted otherwise now is set aside: the store adds
+    up, and takes nothing back.
+
     Args:
         intake: The way into the store.
         insights: The export.
@@ -132,7 +136,12 @@ def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Rec
     batches = iter(insights.events())
     receipts = []
     while batch := list(islice(batches, MAX_EVENTS)):
-        receipts.append(intake.receive(batch, received_at=now))
+        before = intake.events.counted([event["event_id"] for event in batch])
+        other = [event for event in batch if _is_recounted(event, before)]
+        same = [event for event in batch if not _is_recounted(event, before)]
+        receipts.append(intake.receive(same, received_at=now))
+        aside = set_aside_recounted(other, before, received_at=now)
+        receipts.append(intake.events.append(aside))
     accepted, duplicate, quarantined = (
         (sum(counts) for counts in zip(*(r[:3] for r in receipts), strict=True))
         if receipts
@@ -140,3 +149,9 @@ def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Rec
     )
     faults = tuple(fault for receipt in receipts for fault in receipt.faults)
     return Receipt(accepted, duplicate, quarantined, faults)
+
+
+def _is_recounted(event: Mapping[str, Any], before: Mapping[str, int]) -> bool:
+    count = event["count"]
+    # what is no number is the intake's to set aside
+    return isinstance(count, int) and before.get(event["event_id"], count) != count

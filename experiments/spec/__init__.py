@@ -21,6 +21,7 @@ from experiments.spec.columns import (
 )
 from experiments.spec.export import ExportSection
 from experiments.spec.faults import fault_told, lines_below, toml_lines
+from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     AlertsSection,
     LinkSection,
@@ -29,6 +30,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import CampaignError
 from experiments.spec.sections import (
     HISTORY_SEGMENT,
@@ -57,12 +59,14 @@ __all__ = [
     "ExperimentSection",
     "ExportSection",
     "FeaturesSection",
+    "LiftSection",
     "LinkSection",
     "MonitorSection",
     "OutcomeSection",
     "PlanSection",
     "ProviderSection",
     "ReactionsSection",
+    "ReportSection",
     "SimulateSection",
     "barred_from_features",
     "campaign_file",

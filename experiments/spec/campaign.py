@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import PrivateAttr, model_validator
 
 from experiments.spec.export import ExportSection
+from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -13,6 +14,7 @@ from experiments.spec.monitor import (
     ReactionsSection,
 )
 from experiments.spec.planning import PlanSection
+from experiments.spec.report import ReportSection
 from experiments.spec.section import Name, Section
 from experiments.spec.sections import (
     CampaignSection,
@@ -41,10 +43,12 @@ class Campaign(Section):
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
+    lift: LiftSection = LiftSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
     simulate: SimulateSection | None = None
+    report: ReportSection = ReportSection()
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 

@@ -8,8 +8,10 @@ Set apart are reactions from outside the campaign's area, always, and those of n
 accounts while they come in a sudden crowd: they are counted, but not in any rate. New
 accounts never make a backlash, crowd or not.
 
-A platform's counts come kind by kind: an hour in which any came is judged once it is
-over, for until then it may have heard the angry ones only.
+A platform's counts come kind by kind: an hour in which any came is judged once
+anything of a later hour has been heard, for until then it may have heard the angry ones
+only. Hours pass by what comes in, not by a clock: where nothing comes any more, the
+last hour of such counts stays unjudged.
 
 Two counts are kept of everything. `Message.hours` is exact and feeds the evidence,
 whose only outcome is an alarm or none; `Message.lanes` is what may be shown.
@@ -372,19 +374,28 @@ class Monitor:
     # --- judging ---
 
     def judge(self) -> list[Alarm]:
-        """Look at what came since the last look; gives the alarms that are new.
+        """Look at what came since the last look; see `serving.monitor.evidence`.
 
-        Looking does not cry wolf: see `serving.monitor.evidence`.
+        Looking often does not cry wolf.
+
+        Returns:
+            The alarms that are new, and those of some segments that now hold for the
+            message as a whole.
         """
         if self.now > self._judged_at:
             self._touched.update(self.messages)
         names = sorted(name for name in self._touched if name in self.messages)
-        before = set(self.alarms)
+        before = {key: alarm.whole for key, alarm in self.alarms.items()}
         self._judge_crowds(names)
         self._judge_backlash(names)
         self._touched, self._judged_at = set(), self.now
         self._close_old()
-        return [a for key, a in self.alarms.items() if key not in before]
+        # where there was none, even one of segments alone is new
+        return [
+            alarm
+            for key, alarm in self.alarms.items()
+            if key not in before or alarm.whole > before[key]
+        ]
 
     def _judge_crowds(self, names: Sequence[str]) -> None:
         whole = self._heard([(name, WHOLE) for name in names], 3, 4, 5, _FROM_OUTSIDE)

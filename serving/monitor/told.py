@@ -1,8 +1,10 @@
 """What anybody may see of the monitor: sums of whole chunks and what follows.
 
 Rates, intervals and changes are made from the shown counts alone, so they say no more
-than those. Of the exact counts only one thing becomes known: that there is an alarm.
-Neither the evidence's size nor the time of a single reaction is told.
+than those. Of the exact counts only this becomes known: that there is an alarm, the
+hours in which it began and was raised, and the segments that it holds for, as far as
+enough is shown of them. Neither the evidence's size nor the time of a single reaction
+is told.
 """
 
 from collections.abc import Mapping
@@ -35,6 +37,9 @@ Floats = npt.NDArray[np.float64]
 MOST_MESSAGES = 200
 """Messages that are listed: those with an alarm or a pause, then the most recent."""
 MOST_SEGMENTS = 40
+COMPARABLE = 10 * SMALLEST
+"""People on each side of a comparison. Reactions are shown chunk by chunk, each of one
+kind: of a few chunks, the share says which became whole first."""
 
 
 def snapshot(
@@ -234,11 +239,14 @@ def _largest(monitor: Monitor, message: Message) -> list[tuple[str, dict[str, in
 
 
 def _change(series: Floats, hours: int) -> Json | None:
-    """Share of good news in the last quarter of the window against what came before."""
+    """Share of good news in the last quarter of the window against what came before.
+
+    None where either is of too few to be compared.
+    """
     n_now = max(hours // 4, 1)
     now = series[-n_now:, :2].sum(axis=0)
     before = series[-n_now - hours : -n_now, :2].sum(axis=0)
-    if not now.sum() or not before.sum():
+    if min(now.sum(), before.sum()) < COMPARABLE:
         return None
     shares = [float(counts[0] / counts.sum()) for counts in (now, before)]
     return {
@@ -305,9 +313,12 @@ def _backlash_text(monitor: Monitor, message: Message, alarm: Alarm) -> str:
     at = max(alarm.since - (until - monitor.rules.kept + 1), 0)
     now, before = series[at:, :2].sum(axis=0), series[:at, :2].sum(axis=0)
     where = "" if alarm.whole else f"among {', '.join(alarm.segments)}, "
-    told = f"{where}bad news is {_share(now[1], now.sum())} of what is heard since then"
-    if before.sum():
-        told += f", after {_share(before[1], before.sum())} in the hours before"
+    told = f"{where}bad news has risen"
+    if min(now.sum(), before.sum()) >= COMPARABLE:
+        told = (
+            f"{where}bad news is {_share(now[1], now.sum())} of what is heard since "
+            f"then, after {_share(before[1], before.sum())} in the hours before"
+        )
     return f"{told[0].upper()}{told[1:]}."
 
 
@@ -335,4 +346,4 @@ _TOLD = {
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "none"
+    return f"{100 * part / whole:.0f} %"

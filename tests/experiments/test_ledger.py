@@ -107,7 +107,13 @@ def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
 def test_nothing_can_be_changed_by_mistake(tmp_path: Path) -> None:
     filled(open_ledger(tmp_path))
     store = sqlite3.connect(tmp_path / LEDGER)
-    for statement in ("DELETE FROM ledger", "UPDATE ledger SET body = ''"):
+    again = "INTO ledger SELECT seq, at, 'gone', subject, body, digest FROM ledger"
+    for statement in (
+        "DELETE FROM ledger",
+        "UPDATE ledger SET body = ''",
+        f"INSERT OR REPLACE {again}",
+        f"REPLACE {again}",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             store.execute(statement)
     store.close()
@@ -180,6 +186,8 @@ def test_postgresql_keeps_the_same_chain(
     assert [e.body for e in there.of_person([KEYS["p1"]])] == [
         '["plan", "p1"]', '["explore", "p1"]',
     ]  # fmt: skip
+    with psycopg.connect(postgres) as store, pytest.raises(psycopg.Error):
+        store.execute("TRUNCATE hustings_ledger")
     with psycopg.connect(postgres) as store, pytest.raises(psycopg.Error):
         store.execute("DELETE FROM hustings_ledger")
     with psycopg.connect(postgres) as store:

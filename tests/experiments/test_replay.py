@@ -2,6 +2,9 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from http.client import RemoteDisconnected
+from io import BytesIO
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -12,10 +15,12 @@ from experiments.replay import (
     Post,
     in_order,
     moment,
+    n_unreadable,
     play,
     posts_of,
     speed_of,
     spread,
+    to_endpoint,
 )
 from experiments.run.reactions import import_insights
 from experiments.spec import data_dir
@@ -112,6 +117,80 @@ def test_an_export_that_is_imported_twice_counts_once(tmp_path):
     assert found == [(1, 0, 1), (0, 1, 1)]
     assert intake.events.counts()["count"].tolist() == [3]
     intake.events.close()
+
+
+def test_what_is_counted_otherwise_than_before_is_set_aside_and_told(tmp_path):
+    path, intake = tmp_path / "export.csv", Intake(Events.open(tmp_path / "events.db"))
+
+    def told(n: str) -> tuple[int, ...]:
+        path.write_text(f"post_id,kind,date,n\np1,love,2016-06-01,{n}\n")
+        now = AT + timedelta(days=1)
+        return import_insights(intake, read_insights(path), now=now)[:3]
+
+    counts = ("100", "150", "150", "160", "many", "100")
+    found = [told(n) for n in counts]
+    assert found == [(1, 0, 0), *[(0, 0, 1)] * 4, (0, 1, 0)]
+    assert intake.events.counts()["count"].tolist() == [100]
+    # each other count once
+    reasons = intake.events.quarantine()["reason"].tolist()
+    assert [r.partition(" before")[0] for r in reasons[:2]] == [
+        "count: counted otherwise"
+    ] * 2
+    assert len(reasons) == 3
+    intake.events.close()
+
+
+MESSY = """post_id,publish_time,num_likes,age,their_split
+p1,2016-06-01,100,18-29,a
+p1,2016-06-01,100,30-44,a
+p1,2016-06-01,100,30-44,a
+p1,2016-06-01,50,30-44,b
+p2,soon,9,18-29,a
+,2016-06-01,9,18-29,a
+"""
+
+
+def test_rows_of_a_breakdown_are_events_of_their_own_and_what_is_no_post_is_counted(
+    tmp_path,
+):
+    path = tmp_path / "export.csv"
+    path.write_text(MESSY)
+    insights = read_insights(path)
+    posts = posts_of(insights, since=None, until=None)
+    assert [(p.told["age_band"], p.totals) for p in posts] == [
+        ("18-29", {"like": 100}),
+        ("30-44", {"like": 150}),
+    ]
+    assert n_unreadable(insights) == 2
+    played = [event for _, event in in_order(posts, Decay(), seed=1)]
+    assert len({e["event_id"] for e in played}) == len(played)
+    assert sum(e["count"] for e in played) == 250
+    same = [spread(Post(AT, p.told, None, {"like": 500}), Decay(), 1) for p in posts]
+    counts = [[event["count"] for _, event in events] for events in same]
+    assert counts[0] != counts[1]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [RemoteDisconnected("gone"), TimeoutError("slow"), URLError("refused")],
+)
+def test_a_batch_whose_receipt_was_lost_is_sent_again(monkeypatch, failure):
+    receipt = b'{"accepted": 0, "duplicate": 1, "quarantined": 0}'
+    answers = iter([failure, failure, BytesIO(receipt)])
+
+    def answer(*_args: object, **_fields: object) -> BytesIO:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("urllib.request.urlopen", answer)
+    monkeypatch.setattr("time.sleep", lambda _s: None)
+    send = to_endpoint("http://127.0.0.1:1", "key", tries=3)
+    assert send([{"event_id": "a"}])["duplicate"] == 1
+    answers = iter([failure] * 3)
+    with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1: "):
+        send([{"event_id": "a"}])
 
 
 def test_two_days_of_real_posts_arrive_to_the_last_reaction(tmp_path):

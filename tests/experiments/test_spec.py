@@ -107,6 +107,29 @@ def test_a_wrong_monitor_is_refused(line: str, told: str) -> None:
     assert told in str(failure.value)
 
 
+def test_a_report_shows_no_map_unless_one_is_declared() -> None:
+    assert parsed().report.map is None
+    told = 'seed = 1\n[report]\nmap = "raw:a.topojson"\nvotes_needed = 1200\n'
+    report = parsed("seed = 1", told).report
+    assert (report.map, report.map_id, report.votes_needed) == (
+        "raw:a.topojson", "id", 1_200,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("votes_needed = 0", "[report].votes_needed (line 9): expected greater than"),
+        ("mapp = 'x'", "did you mean 'map'?"),
+        ("map = ''", "[report].map (line 9): expected"),
+    ],
+)
+def test_a_wrong_report_is_refused(line: str, told: str) -> None:
+    with pytest.raises(CampaignError) as failure:
+        parsed("seed = 1", f"seed = 1\n[report]\n{line}")
+    assert told in str(failure.value)
+
+
 def test_a_whole_campaign_is_read() -> None:
     campaign = parsed()
     assert campaign.plan.budget_usd == 100
@@ -401,3 +424,56 @@ def test_a_providers_columns_are_features_only_where_its_terms_say_so() -> None:
     assert feature_columns(refused, columns) == ["age"]
     named = PROVIDER.replace('permitted_use = "u"', 'permitted_use = "features"')
     assert feature_columns(parse_campaign(TEXT + LINK + named), columns) == columns
+
+
+LIMITS = """holdout_share = 0.1
+minimum_audience = 50
+confidence = 0.9
+[plan.channels.mail]
+setup_usd = 20.0
+minimum_order = 100
+[plan.messages.schools]
+least = 100
+most = 500
+[plan.groups.young]
+column = "age_band"
+values = ["18-34"]
+low = 0.2
+high = 0.4
+[plan.only]
+column = "county_fips"
+values = ["48001"]
+"""
+
+
+def test_limits_of_a_plan_are_declared_by_channel_message_group_and_place() -> None:
+    plan = parsed("holdout_share = 0.1", LIMITS).plan
+    assert plan.channels["mail"].setup_usd == 20.0
+    assert (plan.messages["schools"].least, plan.messages["schools"].most) == (100, 500)
+    assert (plan.groups["young"].low, plan.groups["young"].high) == (0.2, 0.4)
+    assert plan.only is not None
+    assert plan.only.values == ["48001"]
+    bare = parsed().plan
+    assert (bare.channels, bare.groups, bare.only) == ({}, {}, None)
+    assert (bare.minimum_audience, bare.confidence) == (0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("least = 100", "least = 600", "expected least at or below most, got 600"),
+        ("low = 0.2", "low = 0.6", r"expected low at or below high, got 0\.6"),
+        ("low = 0.2\nhigh = 0.4\n", "", "this group limits nothing"),
+        ("confidence = 0.9", "confidence = 0.3", "confidence"),
+        (
+            "setup_usd = 20.0",
+            "setup_usd = 200.0",
+            "setup_usd within the budget",
+        ),
+        ("least = 100", "lest = 100", "not a key of a campaign"),
+    ],
+)
+def test_a_wrong_limit_is_told_with_its_key(before: str, after: str, told: str) -> None:
+    assert LIMITS.count(before) == 1
+    with pytest.raises(CampaignError, match=told):
+        parsed("holdout_share = 0.1", LIMITS.replace(before, after))

@@ -47,6 +47,18 @@ def test_rows_of_kind_and_count_by_time_and_breakdown(tmp_path):
     assert ids == [e["event_id"] for e in again]
 
 
+def test_rows_told_apart_by_a_breakdown_of_theirs_are_added_up(tmp_path):
+    text = (
+        "post_id,date,county,state,num_likes,num_angrys\n"
+        "p1,2016-06-01,Washington,OH,30,x\np1,2016-06-01,Washington,PA,40,2\n"
+        "p1,2016-06-01,Washington,PA,40,2\n"
+    )
+    events = list(read_insights(write(tmp_path, text)).events())
+    counted = sorted((e["kind"], str(e["count"])) for e in events)
+    # a row that is there twice is one; what is no number is handed on
+    assert counted == [("angry", "2"), ("angry", "x"), ("like", "70")]
+
+
 def test_a_campaign_names_columns_that_nobody_knows(tmp_path):
     path = write(tmp_path, "beitrag,wann,daumen\np1,2016-06-01,3\n")
     with pytest.raises(TableError, match="'post_id', got beitrag, wann, daumen"):

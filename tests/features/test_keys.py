@@ -88,6 +88,20 @@ def test_a_reactor_is_recognised_by_address_hash_name_or_pseudonym(
     assert rows_of(keys, pd.DataFrame({"person": ["r7", "r8"]})) == [True, False]
 
 
+def test_a_blank_is_nobodys_key(keys: Keyring) -> None:
+    # as a forgotten person's own rows would have them
+    blank = [("reactor", ""), ("email", ""), ("name", "\x1f1950\x1f48201")]
+    keys.bury(blank, batch="one")
+    for column in ("person", "email"):
+        assert rows_of(keys, pd.DataFrame({column: ["", " ", None]})) == [False] * 3
+    nameless = {
+        "name": ["", "-"],
+        "birth_year": [1950, 1950],
+        "postcode": ["48201"] * 2,
+    }
+    assert rows_of(keys, pd.DataFrame(nameless)) == [False, False]
+
+
 def test_a_couple_that_shares_an_address_is_not_forgotten_together(
     keys: Keyring,
 ) -> None:

@@ -14,12 +14,14 @@ from features.sample import (
     AS_OF,
     CHANNEL_MULTIPLIERS,
     COSTS_USD,
+    MAP_FILE,
     OBSERVED_ON,
     Sample,
     simulate,
     write_sample,
 )
 from features.tables import CONTROL, FROM_ELSEWHERE, HISTORY_PREFIX, RAW_TABLES, check
+from features.topology import county_shapes, read_topology
 
 CAMPAIGN = Path(__file__).parents[2] / "experiments/sample/campaign.toml"
 
@@ -387,7 +389,7 @@ def test_writing_keeps_every_frame_and_replaces_the_folder_as_a_whole(
     (folder / "stale.parquet").write_text("from an earlier run")
     assert write_sample(sample, folder) == folder
     assert {p.name for p in tmp_path.iterdir()} == {"raw"}
-    written = {path.stem: pd.read_parquet(path) for path in folder.iterdir()}
+    written = {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
     frames = {
         "truth": sample.truth,
         "truth_channels": sample.channels,
@@ -398,6 +400,9 @@ def test_writing_keeps_every_frame_and_replaces_the_folder_as_a_whole(
     assert set(written) == set(sample.tables) | set(frames)
     for name, frame in (sample.tables | frames).items():
         assert_frame_equal(written[name], frame)
+    topology, name = read_topology(folder / MAP_FILE, None)
+    on_map = county_shapes(topology, name, "id").keys()
+    assert set(sample.tables["voters"]["county_fips"].dropna()) <= on_map
 
 
 def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_a_reader_that_goes_on_from_its_cursor_sees_each_event_once(events):
         ({"occurred_at": "yesterday"}, "occurred_at", "got 'yesterday'"),
         ({"occurred_at": "2026-09-03T00:00:00Z"}, "occurred_at", "not in the future"),
         ({"occurred_at": 86400}, "occurred_at", "a time after 2000"),
+        ({"occurred_at": "0001-01-01T00:00:00+01:00"}, "occurred_at", "this century"),
+        ({"occurred_at": "9999-12-31T23:59:59-01:00"}, "occurred_at", "this century"),
         ({"message_id": None}, "", "a message_id or a post_id"),
         ({"kind": "like!"}, "kind", "letters, digits"),
         ({"channel": "pigeon"}, "channel", "got 'pigeon'"),
@@ -135,6 +137,21 @@ def test_a_malformed_event_that_comes_again_is_quarantined_once(events):
     for _ in range(2):
         assert events.append(read(event("bad", count=0))).quarantined == 1
     assert len(events.quarantine()) == 1
+
+
+@pytest.mark.parametrize("secret", ["ann{}@example.org", "x" * 70 + "{}"])
+def test_events_whose_ids_are_masked_are_all_set_aside(events, secret):
+    wrong = [event(secret.format(i), count=0) for i in range(3)]
+    assert events.append(read(*wrong)).quarantined == 3
+    assert len(events.quarantine()) == 3
+    assert "ann" not in events.quarantine().to_csv()
+
+
+def test_ids_may_be_whole_numbers(events):
+    events.append(read(event(17, message_id=4, post_id=5), event("17")))
+    kept = events.since()[0][["event_id", "message_id", "post_id"]]
+    assert kept.to_numpy().tolist() == [["17", "4", "5"]]
+    assert events.append(read(event(True), event(10**300))).quarantined == 2
 
 
 @settings(max_examples=50)
@@ -208,6 +225,68 @@ def test_a_stop_that_is_malformed_elsewhere_still_stops(events):
     wrong = event("s", kind="STOP", platform="sms", voter_id="V1", count="one")
     assert events.append(read(wrong)).quarantined == 1
     assert events.refused(["V1"]) == {"V1": {"sms"}}
+
+
+@pytest.mark.parametrize("count", [1, "one"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"kind": kind}
+        for kind in ("STOP", "unsubscribed", "opt-out", "Opt_Out", "optout", " stop ")
+    ]
+    + [
+        {"kind": "reply", "text": text}
+        for text in (
+            "STOP",
+            "stop.",
+            " Unsubscribe ",
+            "STOPALL",
+            "cancel",
+            "END",
+            "quit",
+        )
+    ]
+    + [{"kind": "stop", "voter_id": 77}, {"kind": "stop", "voter_id": " 77 "}],
+)
+def test_whatever_asks_to_stop_stops_well_formed_or_not(events, said, count):
+    told = event("s", platform="sms", count=count) | {"voter_id": "77"} | said
+    events.append(read(told))
+    assert events.refused(["77"]) == {"77": {"sms"}}
+    assert events.since()[0]["text"].isna().all()
+
+
+def test_a_reply_that_asks_to_stop_is_counted_as_a_stop_and_no_other_is(events):
+    replies = ("STOP", "Please don't stop", "The end of taxes!")
+    told = [event(str(i), kind="reply", text=t) for i, t in enumerate(replies)]
+    events.append(read(*(t | {"voter_id": "V1"} for t in told[1:]), told[0]))
+    assert events.since()[0].sort_values("event_id")["kind"].tolist() == [
+        "stop", "reply", "reply",
+    ]  # fmt: skip
+    assert events.refused(["V1"]) == {}
+
+
+def test_two_voters_stops_under_one_id_are_two_stops_and_each_is_kept_once(events):
+    both = [event("s", kind="STOP", platform="sms", voter_id=v) for v in ("V1", "V2")]
+    for _ in range(2):
+        events.append(read(*both))
+    assert events.refused(["V1", "V2"]) == {"V1": {"sms"}, "V2": {"sms"}}
+    with events.engine.connect() as connection:
+        n = connection.exec_driver_sql("SELECT COUNT(*) FROM withdrawals").scalar()
+    assert n == 2
+
+
+def test_a_stop_of_a_person_alone_is_nobody_elses(events):
+    events.append(read(event("s", kind="STOP", platform="sms", person="p")))
+    assert events.refused(["", "V1"]) == {}
+    assert events.withdrawals().empty
+
+
+def test_what_is_no_text_stops_nobody_and_takes_no_batch_down(events):
+    half = {"event_id": "\ud800", "voter_id": "\ud800", "person": "\ud800"}
+    wrong = [event("x", kind="STOP") | half, event("y", platform="\ud800", person="p")]
+    assert events.append(read(event("ok"), *wrong[:1], wrong[1] | {"kind": "stop"}))[
+        :3
+    ] == (1, 0, 2)
 
 
 # --- durability -----------------------------------------------------------------------

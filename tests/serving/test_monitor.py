@@ -13,6 +13,7 @@ from serving.monitor.stream import (
     OUTSIDE_AREA,
     UNKNOWN,
     WHOLE,
+    Alarm,
     Monitor,
     Rules,
     hour_start,
@@ -102,6 +103,53 @@ def test_an_alarm_against_a_lift_above_zero_says_so(backlash, low, says_so):
     assert (said is not None) == says_so
     if says_so:
         assert "+1.2 (+0.4 to +2)" in said
+
+
+def test_an_alarm_of_segments_that_turns_to_the_whole_message_is_told_again():
+    quiet = [
+        stream(range(12), lambda h: 0.1 if h < 10 else 0.6, 100, seed=i, segment=name)
+        for i, name in enumerate(["young", "middle", "retired"])
+    ]
+    loud = stream(
+        range(12), lambda h: 0.1 if h < 8 else 0.6, 40, seed=9, segment="parents"
+    )
+    _, alarms = monitored(in_order(*quiet, loud))
+    assert [(a.kind, a.whole) for a in alarms] == [(BACKLASH, False), (BACKLASH, True)]
+    assert alarms[0].raised == alarms[1].raised
+
+
+def one_chunk_later():
+    """Mostly well received; then hardly anybody but a chunk of the angry is shown."""
+    people = [
+        {
+            "message_id": "bridge",
+            "kind": "like",
+            "hour": h + i / 60,
+            "person": f"{h}-{i}",
+        }
+        for h in range(20)
+        for i in range(60)
+    ]
+    few = [("like", s, i) for s in "uvxyz" for i in range(19)]
+    few += [("angry", "x", i) for i in range(20)]
+    return people + [
+        {"message_id": "bridge", "kind": kind, "hour": 26.2, "segment": segment,
+         "person": f"{kind}-{segment}-{i}"}
+        for kind, segment, i in few
+    ]  # fmt: skip
+
+
+def test_a_chunk_of_one_kind_is_no_change_and_no_share():
+    # 95 of 115 are good news in truth; shown are only the 20 of the other kind
+    monitor = Monitor(Rules(hours=24), ISSUES)
+    monitor.add(events(one_chunk_later()))
+    assert row_of(monitor)["change"] is None
+    since = monitor.now - 3
+    monitor.alarms["bridge", BACKLASH] = Alarm(
+        "bridge", BACKLASH, since, monitor.now, False, ("x",), monitor.now
+    )
+    (alarm,) = told(monitor)["alarms"]
+    assert alarm["text"] == "Among x, bad news has risen."
 
 
 def test_an_alarm_names_who_has_been_sent_the_message(backlash):

@@ -53,11 +53,13 @@ def test_nobody_pauses_without_a_name(pauses, by):
     assert pauses.paused() == {}
 
 
-def test_an_alarm_is_news_once(pauses):
-    assert pauses.first_told("bridge", "backlash", 100, within=24)
-    assert not pauses.first_told("bridge", "backlash", 110, within=24)
-    assert pauses.first_told("bridge", "new_accounts", 110, within=24)
-    assert pauses.first_told("bridge", "backlash", 150, within=24)
+def test_an_alarm_that_was_told_of_is_remembered_for_its_hours(pauses):
+    assert not pauses.was_told("bridge", "backlash", 100, within=24)
+    for _ in range(2):
+        pauses.remember("bridge", "backlash", 100)
+    assert pauses.was_told("bridge", "backlash", 110, within=24)
+    assert not pauses.was_told("bridge", "new_accounts", 110, within=24)
+    assert not pauses.was_told("bridge", "backlash", 150, within=24)
 
 
 def test_the_same_holds_in_postgresql(postgres):
@@ -68,8 +70,9 @@ def test_the_same_holds_in_postgresql(postgres):
     other.close()
     assert pauses.resume("bridge", by="Ada", reason="calm", at=AT + HOUR)
     assert pauses.paused() == {}
-    assert pauses.first_told("bridge", "backlash", 1, within=2)
-    assert not pauses.first_told("bridge", "backlash", 1, within=2)
+    for _ in range(2):
+        pauses.remember("bridge", "backlash", 1)
+    assert pauses.was_told("bridge", "backlash", 1, within=2)
     with pauses.engine.connect() as connection:
         n = connection.execute(sa.select(sa.func.count()).select_from(PAUSES)).scalar()
     assert n == 2

@@ -16,6 +16,7 @@ import httpx
 import pandas as pd
 import pytest
 import uvicorn
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
@@ -170,6 +171,118 @@ def test_an_alarm_pauses_by_rule_only_where_that_is_declared(events):
     assert set(found.pauses.paused()) == {"bridge"}
     assert found.pauses.paused()["bridge"].by == "rule"
     assert told(found)["messages"][0]["paused"]["reason"] == "backlash"
+
+
+def segments_then_whole(events: Events, watch: Watch) -> None:
+    """A backlash of few parents, then of everybody; looked at again and again."""
+    start = [("parents", 40, 8)] + [(n, 100, 10) for n in ("young", "middle", "old")]
+    rows = sorted(
+        (hour + i / n, segment, i % 5 < (3 if hour >= turns else 0), f"{hour}-{i}")
+        for segment, n, turns in start
+        for hour in range(12)
+        for i in range(n)
+    )
+    payloads = [
+        {
+            "event_id": f"{segment}-{name}",
+            "message_id": "bridge",
+            "platform": "facebook",
+            "kind": "angry" if bad else "like",
+            "occurred_at": (START + pd.Timedelta(hours=at)).isoformat(),
+            "segment": segment,
+            "person": f"{segment}-{name}",
+        }
+        for at, segment, bad, name in rows
+    ]
+    for first in range(0, len(payloads), 400):
+        received = datetime(2026, 9, 1, 23, tzinfo=UTC)
+        some = payloads[first : first + 400]
+        events.append(read_events(some, received_at=received, key=b"key"))
+        settle(watch)
+
+
+def test_an_alarm_that_turns_to_the_whole_message_pauses_it(events):
+    found = watched(events, pause_on="backlash")
+    seen: list[bool] = []
+    act = found._act
+
+    def noted() -> None:
+        seen.extend(alarm.whole for alarm in found._raised)
+        act()
+
+    found._act = noted  # type: ignore[method-assign]
+    segments_then_whole(events, found)
+    assert seen == [False, True]
+    assert set(found.pauses.paused()) == {"bridge"}
+    assert found.resume("bridge", "Ada", "it was a brigade")
+    restarted = watched(Events.open(events.engine.url.database), pause_on="backlash")
+    assert told(restarted)["alarms"][0]["whole"]
+    assert restarted.pauses.paused() == {}
+
+
+@pytest.mark.parametrize("failing", ["pause", "remember"])
+def test_a_store_that_fails_in_between_loses_no_pause_and_no_alert(
+    events, monkeypatch, failing
+):
+    told_of: list[dict[str, Any]] = []
+    sent = threading.Event()
+    monkeypatch.setattr(
+        Alerts, "send", lambda _self, alarm: (told_of.append(alarm), sent.set())
+    )
+    backlash(events)
+    declared = {"webhook": "http://127.0.0.1:1/hook"}
+    found = Watch(
+        events, campaign(alerts=declared, pause_on="backlash"), now=lambda: NOON
+    )
+    once = iter([OperationalError("", {}, Exception())])
+    real = getattr(Pauses, failing)
+
+    def fails_once(*args: Any, **fields: Any) -> Any:
+        for failure in once:
+            raise failure
+        return real(*args, **fields)
+
+    monkeypatch.setattr(Pauses, failing, fails_once)
+    with pytest.raises(OperationalError):
+        found.step()
+    assert not told_of
+    settle(found)
+    assert set(found.pauses.paused()) == {"bridge"}
+    assert sent.wait(5)
+    assert [alarm["paused"] for alarm in told_of] == [True]
+
+
+def test_whatever_fails_is_tried_again_and_told_by_its_type_alone(
+    events, monkeypatch, caplog
+):
+    found = Watch(events, campaign(), now=lambda: NOON)
+    looks = iter([KeyError(SECRET), ZeroDivisionError(SECRET)])
+
+    def step() -> bool:
+        for failure in looks:
+            raise failure
+        found.stop()
+        return False
+
+    monkeypatch.setattr(found, "step", step)
+    monkeypatch.setattr(watch, "POLL_S", 0.001)
+    found.follow()
+    assert "KeyError" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_an_old_look_is_not_told_as_the_present_one(events, monkeypatch):
+    backlash(events)
+    app = Starlette(routes=watch.routes)
+    app.state.watch = watched(events)
+    client = TestClient(app)
+    assert client.get("/monitor").status_code == 200
+    monkeypatch.setattr(watch, "STALLED_S", -1.0)
+    for path in ("/monitor", "/monitor/stream"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "no look" in answer.text
 
 
 def test_who_resumes_a_message_is_not_overruled_by_the_same_alarm(events):

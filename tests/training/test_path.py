@@ -260,3 +260,40 @@ def test_pooled_rows_count_only_members_who_may_be_reached() -> None:
     np.testing.assert_array_equal(cost, [[1.0, 2.0], [0.5, 0.0]])
     np.testing.assert_array_equal(may, [[True, True], [True, False]])
     np.testing.assert_array_equal(contacts_by_row(allowed, row), [[2, 1], [1, 0]])
+
+
+def gift_wrapped(problem: Knapsack, budgets: np.ndarray) -> np.ndarray:
+    """The optimum at each budget, one row and one hull point at a time."""
+    steps: list[tuple[float, float]] = []
+    for row in zip(problem.value, problem.cost, problem.allowed, strict=True):
+        at_value, at_cost = 0.0, 0.0
+        options = [(v, c) for v, c, a in zip(*row, strict=True) if a]
+        while True:
+            ahead = [(v - at_value, c - at_cost) for v, c in options if v > at_value]
+            ahead = [step for step in ahead if step[1] >= 0]
+            if not ahead:
+                break
+            more, extra = max(
+                ahead, key=lambda s: (s[0] / s[1] if s[1] > 0 else np.inf, s[0])
+            )
+            steps.append((more, extra))
+            at_value, at_cost = at_value + more, at_cost + extra
+    steps.sort(key=lambda s: -(s[0] / s[1] if s[1] > 0 else np.inf))
+    value = np.cumsum([0.0, *(more for more, _ in steps)])
+    spend = np.cumsum([0.0, *(extra for _, extra in steps)])
+    return np.interp(budgets, spend, value)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_comparing_all_pairs_gives_the_hulls_of_gift_wrapping(*, shared: bool) -> None:
+    rng = np.random.default_rng(7)
+    shape = (500, 6)
+    cost = rng.uniform(0.1, 2, shape[1] if shared else shape)
+    of = Knapsack(
+        rng.normal(0.5, 1, shape), np.broadcast_to(cost, shape),
+        rng.random(shape) < 0.7, rng.random(500),
+    )  # fmt: skip
+    path = whole_budget_path(of.value, cost, allowed=of.allowed, tie_break=of.ties)
+    budgets = np.linspace(0.5, float(path.spend[-1]), 40)
+    ours = [path.value_at(budget) for budget in budgets]
+    np.testing.assert_allclose(ours, gift_wrapped(of, budgets), rtol=1e-12)

@@ -1,0 +1,105 @@
+"""Measured lift, and power before anything is spent."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    FAILED,
+    AsJson,
+    CampaignName,
+    DataFolder,
+    Debug,
+    MlflowServer,
+    StoreFolder,
+    console,
+    errors_told,
+    known_run,
+    make_run,
+)
+
+app = typer.Typer()
+
+
+@app.command("lift")
+def lift(
+    campaign: CampaignName = "sample",
+    as_of: Annotated[
+        str, typer.Option("--as-of", help="Day (YYYY-MM-DD); today without.")
+    ] = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """What the campaign's plans brought so far, against the held out, at any look."""
+    with errors_told(debug=debug):
+        import pandas as pd
+
+        from experiments.lift import measure
+        from experiments.lift.told import table
+        from experiments.run.context import utc_now
+
+        run = known_run(make_run(campaign, data, store, mlflow), campaign)
+        day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
+        found, told = measure(run, day)
+        if as_json:
+            typer.echo(json.dumps(told, indent=1))
+        else:
+            for sentence in told["sentences"]:
+                console.print(sentence, highlight=False, markup=False)
+            rows = table(found)
+            shown = ["estimand", "message_id", "channel", "segment", "n_sent",
+                     "n_compared", "lift", "always_low", "always_high", "claimed",
+                     "shrunken", "predicted"]  # fmt: skip
+            if len(rows):
+                typer.echo(rows[shown].to_string(index=False, float_format="%.3f"))
+            console.print(f"{run.home / 'lift.json'} holds all of it", highlight=False)
+    if not found.trusted:
+        raise typer.Exit(FAILED)
+
+
+@app.command("power")
+def power_command(
+    campaign: CampaignName = "sample",
+    days: Annotated[
+        int, typer.Option("--days", min=0, help="Days that remain; the plan's without.")
+    ] = 0,
+    holdout: Annotated[
+        list[float] | None,
+        typer.Option("--holdout", help="Holdout share to look at; repeat for more."),
+    ] = None,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Before spending: what can be detected, what it costs, how much to explore."""
+    with errors_told(debug=debug):
+        from experiments.power import (
+            HOLDOUTS,
+            facts_of,
+            power,
+            sentences,
+            with_changes,
+        )
+        from experiments.power import as_json as plain
+
+        run = known_run(make_run(campaign, data, store, mlflow), campaign)
+        shares = tuple(holdout) if holdout else HOLDOUTS
+        wrong = [h for h in shares if not 0 < h < 1]
+        if wrong:
+            raise ValueError(f"expected --holdout in (0, 1), got {wrong[0]}")
+        facts = with_changes(facts_of(run), days=days or None)
+        found = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
+        if as_json:
+            typer.echo(json.dumps(plain(found), indent=1))
+        else:
+            unit = run.campaign.outcome.unit_per_point
+            for sentence in sentences(found, per_point=unit):
+                console.print(sentence, highlight=False, markup=False)

@@ -1,0 +1,589 @@
+"""Measured lift: as delivered and over the population, predicted beside measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from experiments.lift.rows import (
+    LiftTerms,
+    arms_of,
+    codes,
+    decided_rows,
+    delivered,
+    explored,
+    has_all_chances,
+)
+from features.tables import CONTROL, SMALLEST_CELL
+from training.adaptive import (
+    Decisions,
+    Estimates,
+    combined,
+    delivered_lifts,
+    lift_scores,
+    observed_probability,
+    population_lifts,
+    predicted_response,
+)
+from training.compliance import Compliance, compliance
+from training.effects import shrink
+from training.looks import always_valid, claimed_alpha, e_bh, e_values
+from training.metrics import Interval, attrition_p_value, clustered_means
+from training.repeats import CarryOver, carry_over
+from training.sample_ratio import holm
+from training.split import unit_folds
+from training.surrogate import Link, fit_link
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Json = dict[str, Any]
+
+N_FOLDS = 5
+RATIO_ALARM, ATTRITION_ALARM = 0.001, 0.001
+MIN_EXPECTED = 20
+"""Of a role, below which its share is not looked at."""
+ALL = ""
+"""In a row: over all messages, or all segments."""
+
+
+class Row(NamedTuple):
+    """One measured lift.
+
+    Attributes:
+        estimand: `delivered` (planned against held out among those whom the plan
+            chose), `population` (all who could get the arm, by exploration),
+            `surrogate` (delivered, on the surrogate, in its own units).
+        message_id: Empty for all.
+        channel: Empty for all.
+        segment: Empty for all.
+        n_sent: Voters sent it, with an outcome in.
+        n_compared: Voters compared with, with an outcome in.
+        once: 95 % for one look at one row.
+        always: 95 % at all looks together.
+        claimed: Whether it is claimed to differ from nil, among all rows of its
+            estimand: at most 5 % of such claims are false, at any look.
+        claimed_interval: At the level of the claims, None where not claimed.
+        shrunken: After empirical Bayes over the messages (of a segment): what a fresh
+            sample would show.
+        predicted: Mean predicted lift of the same voters, NaN where not known.
+    """
+
+    estimand: str
+    message_id: str
+    channel: str
+    segment: str
+    n_sent: int
+    n_compared: int
+    once: Interval
+    always: Interval
+    claimed: bool
+    claimed_interval: Interval | None
+    shrunken: Interval
+    predicted: float
+
+
+class Calibration(NamedTuple):
+    """Predicted beside measured, over those whom the plan chose.
+
+    Attributes:
+        predicted: Mean predicted lift.
+        less: Measured less predicted, at all looks together.
+        slope: Measured per predicted, within messages: 1 is calibrated.
+        drifted: Whether `less` lies on one side of 0: the champion says what is not.
+    """
+
+    predicted: float
+    less: Interval
+    slope: Interval
+    drifted: bool
+
+
+class Ratio(NamedTuple):
+    """Whether holdout, plan and exploration came out in the declared shares.
+
+    Attributes:
+        overall_p: Over all days.
+        days: Failing days, by Holm's correction.
+        by_day: p-value of every day.
+        alarm: Nothing below can be trusted.
+    """
+
+    overall_p: float
+    days: tuple[str, ...]
+    by_day: dict[str, float]
+    alarm: bool
+
+
+@dataclass(frozen=True)
+class MeasuredLift:
+    """What the campaign's plans brought so far.
+
+    Attributes:
+        as_of: When looked at.
+        n_decided: Voters decided, held-out shadows among them.
+        n_due: Of them whose outcome is due.
+        n_in: Of them whose outcome is in.
+        n_repeats: Later decisions left out by the rule on repeats.
+        information: Days with outcomes, as a share of the declared horizon.
+        overall: The row over all messages and segments.
+        rows: All rows.
+        calibration: None where nothing predicted is known.
+        ratio: Sample ratio.
+        attrition_p: Whether outcomes are missing alike, planned and held out.
+        gained: Outcome units brought to all who were sent something by the plan.
+        link: Of the surrogate, None where there is none.
+        converted: Lift of the outcome by the surrogate, None without a link that holds.
+        repeats: Effects of two contacts, None where the rule is `first`.
+        reached: Lift of those really reached, None where nobody told who was.
+    """
+
+    as_of: pd.Timestamp
+    n_decided: int
+    n_due: int
+    n_in: int
+    n_repeats: int
+    information: float
+    overall: Row | None
+    rows: tuple[Row, ...]
+    calibration: Calibration | None
+    ratio: Ratio
+    attrition_p: float
+    gained: Interval | None
+    link: Link | None
+    converted: Interval | None
+    repeats: CarryOver | None
+    reached: Compliance | None
+
+    @property
+    def trusted(self) -> bool:
+        """Whether no alarm forbids to read the lifts as lifts."""
+        return not self.ratio.alarm and self.attrition_p >= ATTRITION_ALARM
+
+
+class _Ground(NamedTuple):
+    """Rows of one estimand with what was predicted besides."""
+
+    rows: pd.DataFrame
+    decisions: Decisions
+    mu: Floats
+    seen: Floats | None
+
+
+def measured_lift(
+    assignments_by_day: Mapping[str, pd.DataFrame],
+    responses: pd.DataFrame,
+    voters: pd.DataFrame,
+    terms: LiftTerms,
+    *,
+    features: pd.DataFrame | None = None,
+    predicted: pd.DataFrame | None = None,
+    contacted: pd.DataFrame | None = None,
+) -> MeasuredLift:
+    """Lift of a campaign's plans, valid though they learned and are looked at daily.
+
+    Args:
+        assignments_by_day: ASSIGNMENTS of every plan, by ISO date.
+        responses: RESPONSES.
+        voters: voter_id; household_id and segment where known.
+        terms: What was declared.
+        features: Numbers known before the campaign, indexed by voter_id; they make
+            intervals narrower and move no lift.
+        predicted: voter_id, message_id and lift as the plan believed; a column
+            predicted_lift of the assignments comes first.
+        contacted: Results read back: voter_id and contacted, yes or no; who is not
+            named was not reached.
+
+    Raises:
+        TableError: If assignments and terms contradict each other.
+    """
+    decided = decided_rows(assignments_by_day, responses, voters, terms)
+    first = decided[decided["nth"] == 0]
+    planned = first[
+        first["role"].isin(["plan", "holdout"])
+        & (first["intended_message_id"] != CONTROL)
+    ]
+    due = planned[planned["due"]].reset_index(drop=True)
+    due = _with_predicted(due, predicted)
+    information = due["day"].nunique() / terms.horizon_days
+    messages = tuple(sorted(planned["intended_message_id"].unique()))
+    ratio = _sample_ratio(first)
+    found: list[Row] = []
+    overall, calibration, attrition, gained = None, None, 1.0, None
+    reached = None
+    if _comparable(due):
+        ground = _ground(due, delivered(due, messages), features, terms)
+        attrition = _attrition(ground.decisions)
+        rows, estimates = _delivered(ground, messages, information)
+        overall, found = rows[0], rows
+        calibration = _calibration(ground, estimates, information)
+        n_planned = int((planned["role"] == "plan").sum())
+        gained = _times(overall.always, n_planned)
+        if contacted is not None:
+            reached = _reached(ground, contacted)
+    found = [*found, *_population(first, features, terms)]
+    link, converted, more = _surrogate(planned, messages, features, terms)
+    return MeasuredLift(
+        as_of=terms.as_of,
+        n_decided=len(first),
+        n_due=int(first["due"].sum()),
+        n_in=int(first["Y"].notna().sum()),
+        n_repeats=len(decided) - len(first),
+        information=information,
+        overall=overall,
+        rows=(*found, *more),
+        calibration=calibration,
+        ratio=ratio,
+        attrition_p=attrition,
+        gained=gained,
+        link=link,
+        converted=converted,
+        repeats=_repeats(decided) if terms.repeats == "carry_over" else None,
+        reached=reached,
+    )
+
+
+def _comparable(rows: pd.DataFrame) -> bool:
+    """Whether enough people with outcomes stand on both sides."""
+    sides = rows.loc[rows["Y"].notna(), "role"].value_counts()
+    return bool(min(sides.get("plan", 0), sides.get("holdout", 0)) >= SMALLEST_CELL)
+
+
+def _times(interval: Interval, n: int) -> Interval:
+    return Interval(*(n * v for v in (interval.value, interval.low, interval.high)))
+
+
+def _with_predicted(rows: pd.DataFrame, predicted: pd.DataFrame | None) -> pd.DataFrame:
+    if "predicted_lift" in rows:
+        return rows
+    if predicted is None:
+        return rows.assign(predicted_lift=np.nan)
+    lift = predicted[["voter_id", "message_id", "lift"]].rename(
+        columns={"message_id": "intended_message_id", "lift": "predicted_lift"}
+    )
+    return rows.merge(lift, on=["voter_id", "intended_message_id"], how="left")
+
+
+def _ground(
+    rows: pd.DataFrame,
+    decisions: Decisions,
+    features: pd.DataFrame | None,
+    terms: LiftTerms,
+) -> _Ground:
+    """Nuisances of rows, from features where there are any."""
+    X = _features(rows, features)
+    fold = _folds(rows, terms)
+    mu = predicted_response(X, decisions, fold=fold)
+    return _Ground(rows, decisions, mu, observed_probability(X, decisions, fold=fold))
+
+
+def _features(rows: pd.DataFrame, features: pd.DataFrame | None) -> Floats:
+    if features is None:
+        return np.zeros((len(rows), 0))
+    X = features.reindex(rows["voter_id"]).to_numpy(dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        usual = np.nan_to_num(np.nanmean(X, axis=0)) if len(X) else np.zeros(X.shape[1])
+    return np.where(np.isnan(X), usual, X)
+
+
+def _folds(rows: pd.DataFrame, terms: LiftTerms) -> Ints:
+    return unit_folds(
+        rows["household"].to_numpy(dtype=object), N_FOLDS, salt=f"lift-{terms.seed}"
+    )
+
+
+# --- as delivered ---
+
+
+def _delivered(
+    ground: _Ground, messages: tuple[str, ...], information: float
+) -> tuple[list[Row], Estimates]:
+    """Rows over all, by message, by segment, and by both; the first is over all."""
+    rows = ground.rows
+    cells = [
+        (message, segment)
+        for segment in (ALL, *sorted(rows["segment"].unique()))
+        for message in (ALL, *messages)
+    ]
+    # one segment alone is everybody again
+    if rows["segment"].nunique() < 2:
+        cells = [cell for cell in cells if cell[1] == ALL]
+    found, kept = [], []
+    for message, segment in cells:
+        inside = ((rows["segment"] == segment) | (segment == ALL)) & (
+            (rows["intended_message_id"] == message) | (message == ALL)
+        )
+        if _comparable(rows[inside]):
+            found.append(np.where(inside, len(kept), -1))
+            kept.append((message, segment))
+    estimates = _one_by_one(ground, found)
+    table = _judged(
+        "delivered", [(m, ALL, s) for m, s in kept], estimates, information,
+        [_sides(ground, group >= 0) for group in found],
+    )  # fmt: skip
+    table = [
+        row._replace(predicted=float(rows.loc[g >= 0, "predicted_lift"].mean()))
+        for row, g in zip(table, found, strict=True)
+    ]
+    return table, estimates
+
+
+def _one_by_one(ground: _Ground, groups: list[Ints]) -> Estimates:
+    """Estimates of groups that overlap, with their whole covariance."""
+    d, planned = ground.decisions, np.arange(len(ground.rows))
+    assert d.intended is not None
+    at = d.intended - 1
+    score = lift_scores(d, ground.mu, ground.seen)[planned, at]
+    e = d.propensities[planned, d.intended]
+    variance = 1.0 / e + 1.0 / d.propensities[:, 0]
+    inside = np.column_stack([g >= 0 for g in groups])
+    return combined(
+        np.repeat(score[:, None], len(groups), axis=1), inside * variance[:, None],
+        d.day, d.cluster, np.ones(len(at)),
+    )  # fmt: skip
+
+
+def _sides(ground: _Ground, inside: Bools) -> tuple[int, int]:
+    seen = inside & ground.decisions.observed
+    sent = ground.decisions.arm > 0
+    return int((seen & sent).sum()), int((seen & ~sent).sum())
+
+
+def _judged(
+    estimand: str,
+    named: list[tuple[str, str, str]],
+    estimates: Estimates,
+    information: float,
+    sides: list[tuple[int, int]],
+) -> list[Row]:
+    """Rows with intervals, claims and shrunken values."""
+    value, se = estimates.value, estimates.se
+    v = np.full(len(value), information)
+    evidence = e_values(value / np.where(se > 0, se, np.inf), v)
+    claims = e_bh(evidence)
+    level = claimed_alpha(int(claims.sum()), len(claims))
+    shrunken = _shrunken(named, estimates)
+    return [
+        Row(
+            estimand, *name, *sides[k],
+            once=Interval.of(value[k], se=se[k]),
+            always=always_valid(value[k], se[k], information=information),
+            claimed=bool(claims[k]),
+            claimed_interval=always_valid(
+                value[k], se[k], information=information, alpha=level
+            ) if claims[k] else None,
+            shrunken=shrunken[k],
+            predicted=np.nan,
+        )
+        for k, name in enumerate(named)
+    ]  # fmt: skip
+
+
+def _shrunken(
+    named: list[tuple[str, str, str]], estimates: Estimates
+) -> list[Interval]:
+    """Messages move to the mean of the messages (of their segment)."""
+    value, se = estimates.value.copy(), estimates.se.copy()
+    of_message = np.array([bool(message) for message, _, _ in named])
+    at = np.flatnonzero(of_message & np.isfinite(value))
+    if len(at):
+        covariance = estimates.covariance[np.ix_(at, at)]
+        groups = [named[i][2] for i in at]
+        value[at], se[at] = shrink(value[at], covariance, groups)
+    return [Interval.of(v, se=s) for v, s in zip(value, se, strict=True)]
+
+
+def _calibration(
+    ground: _Ground, estimates: Estimates, information: float
+) -> Calibration | None:
+    predicted = ground.rows["predicted_lift"].to_numpy(dtype=np.float64)
+    known = np.isfinite(predicted)
+    if not known.all():
+        return None
+    d = ground.decisions
+    # the scores of a world in which what was predicted had come true are nil
+    foretold = np.where(d.arm > 0, predicted, 0.0)
+    assert d.intended is not None
+    less = replace(d, Y=d.Y - foretold)
+    group = np.zeros(len(d.Y), dtype=np.int64)
+    shifted = ground.mu.copy()
+    rows = np.arange(len(d.Y))
+    shifted[rows, d.intended] -= predicted
+    found = delivered_lifts(less, shifted, group, 1, ground.seen)
+    gap = always_valid(found.value[0], found.se[0], information=information)
+    score = lift_scores(d, ground.mu, ground.seen)[rows, d.intended - 1]
+    slope = _slope(score, predicted, d)
+    return Calibration(
+        float(estimates.value[0] - found.value[0]), gap, slope, gap.excludes_zero
+    )
+
+
+def _slope(score: Floats, predicted: Floats, d: Decisions) -> Interval:
+    """Of the score on the prediction, within intended messages, clustered."""
+    assert d.intended is not None
+    n = np.bincount(d.intended)
+    x, y = (
+        v - (np.bincount(d.intended, weights=v) / np.maximum(n, 1))[d.intended]
+        for v in (predicted, score)
+    )
+    spread = float(x @ x)
+    if spread <= 1e-12 * len(x):
+        return Interval(np.nan, -np.inf, np.inf)
+    slope = float(x @ y) / spread
+    totals = np.bincount(d.cluster, weights=x * (y - slope * x))
+    return Interval.of(slope, se=float(np.sqrt((totals**2).sum()) / spread))
+
+
+def _reached(ground: _Ground, contacted: pd.DataFrame) -> Compliance:
+    """Intent to treat, who was reached, and the lift of those."""
+    names = contacted.loc[contacted["contacted"].astype(bool), "voter_id"]
+    d = ground.decisions
+    met = ground.rows["voter_id"].isin(names).to_numpy()
+    weight = 1.0 / d.own_propensity
+    if ground.seen is not None:
+        weight = weight / ground.seen
+    return compliance(d.Y, d.arm > 0, met, d.cluster, weight)
+
+
+# --- over the population ---
+
+
+def _population(
+    first: pd.DataFrame, features: pd.DataFrame | None, terms: LiftTerms
+) -> list[Row]:
+    """Rows of every arm over all who could get it, by who was drawn to explore."""
+    arms = arms_of(first)
+    due = first[first["due"]].reset_index(drop=True)
+    if not arms or not len(due):
+        return []
+    mine = due if has_all_chances(due) else due[due["role"] == "explore"]
+    mine = mine.reset_index(drop=True)
+    if len(mine) < SMALLEST_CELL:
+        return []
+    ground = _ground(mine, explored(mine, arms), features, terms)
+    found = population_lifts(ground.decisions, ground.mu, ground.seen)
+    arm, seen = ground.decisions.arm, ground.decisions.observed
+    n = np.bincount(arm[seen], minlength=1 + len(arms))
+    kept = np.flatnonzero((n[1:] >= SMALLEST_CELL) & (n[0] >= SMALLEST_CELL))
+    if not len(kept):
+        return []
+    some = Estimates(
+        found.value[kept], found.covariance[np.ix_(kept, kept)], found.n_rows[kept],
+        found.n_days[kept],
+    )  # fmt: skip
+    information = mine["day"].nunique() / terms.horizon_days
+    return _judged(
+        "population", [(*arms[k], ALL) for k in kept], some, information,
+        [(int(n[k + 1]), int(n[0])) for k in kept],
+    )  # fmt: skip
+
+
+# --- what must hold ---
+
+
+def _sample_ratio(first: pd.DataFrame) -> Ratio:
+    """Holdout, plan and exploration among those with a plan, by household and day."""
+    mine = first[first["intended_message_id"] != CONTROL]
+    if mine.empty:
+        return Ratio(1.0, (), {}, alarm=False)
+    h = mine["h"].to_numpy(dtype=np.float64)
+    free = (1 - h) * mine["pool_chance"].to_numpy(dtype=np.float64)
+    epsilon = mine["epsilon"].to_numpy(dtype=np.float64)
+    shares = np.column_stack([free * (1 - epsilon), h, free * epsilon])
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    role = mine["role"].map({"plan": 0, "holdout": 1, "explore": 2}).to_numpy(np.int64)
+    off = np.eye(3)[role] - shares
+    day, unit = mine["day"].to_numpy(), codes(mine["household"])
+    by_day = {str(d): _off_p(off[day == d], shares[day == d], unit[day == d])
+              for d in np.unique(day)}  # fmt: skip
+    overall = _off_p(off, shares, unit)
+    failing = holm(np.array(list(by_day.values())), alpha=0.01)
+    days = tuple(d for d, bad in zip(by_day, failing, strict=True) if bad)
+    return Ratio(overall, days, by_day, alarm=overall < RATIO_ALARM or bool(days))
+
+
+def _off_p(off: Floats, shares: Floats, unit: Ints) -> float:
+    """Wald test of shares that are off by nothing, clustered by household.
+
+    A role of which too few are expected is not looked at.
+    """
+    enough = np.flatnonzero(shares[:, 1:].sum(axis=0) >= MIN_EXPECTED) + 1
+    at = np.unique(unit, return_inverse=True)[1]
+    if not len(enough) or at.max() < MIN_EXPECTED:
+        return 1.0
+    mean, V = clustered_means(off[:, enough], at)
+    # the spread by design, where chance (or a fault) left none in the data
+    design = (shares * (1 - shares))[:, enough].sum(axis=0) / len(off) ** 2
+    V[np.diag_indices(len(enough))] = np.maximum(np.diag(V), 0.5 * design)
+    return float(stats.chi2.sf(mean @ np.linalg.solve(V, mean), len(enough)))
+
+
+def _attrition(d: Decisions) -> float:
+    assert d.intended is not None
+    rows = np.arange(len(d.arm))
+    sides = np.column_stack([d.propensities[:, 0], d.propensities[rows, d.intended]])
+    arm = (d.arm > 0).astype(np.int64)
+    return attrition_p_value(d.observed, arm, sides, d.cluster)
+
+
+# --- what comes early, and what comes twice ---
+
+
+def _surrogate(
+    planned: pd.DataFrame,
+    messages: tuple[str, ...],
+    features: pd.DataFrame | None,
+    terms: LiftTerms,
+) -> tuple[Link | None, Interval | None, list[Row]]:
+    """The surrogate's own lift, the link, and what it converts to where that holds."""
+    if terms.surrogate is None:
+        return None, None, []
+    early = planned[planned["S"].notna()].reset_index(drop=True)
+    if not _comparable(early.assign(Y=early["S"])):
+        return None, None, []
+    d = delivered(early, messages)
+    fold, X = _folds(early, terms), _features(early, features)
+    half = unit_folds(
+        early["household"].to_numpy(dtype=object), 2, salt=f"link-{terms.seed}"
+    )
+    S = early["S"].to_numpy(dtype=np.float64)
+    link = fit_link(d, S, X, half == 0, fold)
+    information = early["day"].nunique() / terms.horizon_days
+    own = _ground(early, replace(d, Y=S), features, terms)
+    group = np.zeros(len(S), dtype=np.int64)
+    found = delivered_lifts(own.decisions, own.mu, group, 1)
+    shown = _judged(
+        "surrogate", [(ALL, ALL, ALL)], found, information,
+        [_sides(own, np.ones(len(S), dtype=bool))],
+    )  # fmt: skip
+    if not link.holds:
+        return link, None, shown
+    lift = found.intervals()[0]
+    index = Interval.of(link.slope * lift.value, se=abs(link.slope) * lift.se)
+    return link, link.converted(index), shown
+
+
+def _repeats(decided: pd.DataFrame) -> CarryOver | None:
+    """Effects of two contacts on those decided twice, whatever the message."""
+    # who was drawn to explore got nothing, or an arm that the plan did not choose
+    lot = (decided["role"] != "explore") | (decided["message_id"] == CONTROL)
+    mine = decided[lot & (decided["intended_message_id"] != CONTROL) & decided["due"]]
+    mine = mine[mine["nth"] < 2].sort_values(["voter_id", "nth"], kind="stable")
+    both = mine[mine.groupby("voter_id")["nth"].transform("size") == 2]
+    one, two = both[both["nth"] == 0], both[both["nth"] == 1]
+    sent = [(part["message_id"] != CONTROL).to_numpy() for part in (one, two)]
+    cells = np.bincount(2 * sent[0] + sent[1], minlength=4)
+    if cells.min() < SMALLEST_CELL:
+        return None
+    held = (one["role"] == "holdout").to_numpy()
+    # who is held out once is so for good: the second time adds no chance
+    again = two["propensity"].to_numpy() / (1 - two["h"].to_numpy())
+    return carry_over(
+        two["Y"].to_numpy(dtype=np.float64), *sent,
+        one["propensity"].to_numpy(dtype=np.float64), np.where(held, 1.0, again),
+        codes(two["household"]),
+    )  # fmt: skip

@@ -1,0 +1,357 @@
+"""Before spending: what can be detected, what it costs, how much to explore."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from experiments.run.context import Run
+from features.tables import CONTROL
+from features.training_set import household
+from training.compliance import contrast
+from training.effects import shrink
+from training.power import (
+    Asked,
+    Beliefs,
+    Noise,
+    Split,
+    best_split,
+    detectable_lift,
+    first_wave,
+    splits,
+    voters_needed,
+)
+from training.priors import prior_of
+
+Floats = npt.NDArray[np.float64]
+Json = dict[str, Any]
+
+HOLDOUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+WAVES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+UNKNOWN_SPREAD = 0.1
+"""SD of lifts about nil where nothing is known of them, in SD of the outcome: nine of
+ten field effects are smaller."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a campaign before it spends.
+
+    Attributes:
+        n_audience: Voters who may be contacted, the holdout included.
+        n_contacts: That money and channels allow over all days, at most the audience.
+        days: With contacts.
+        lag_days: From a contact to its outcome.
+        cost_usd: Mean price of a contact.
+        noise: Of the outcome.
+        beliefs: Of the messages' lifts.
+        source: Where beliefs and noise come from, in words.
+    """
+
+    n_audience: int
+    n_contacts: int
+    days: int
+    lag_days: int
+    cost_usd: float
+    noise: Noise
+    beliefs: Beliefs
+    source: str
+
+
+class Detectable(NamedTuple):
+    """What one holdout share lets be seen, and costs.
+
+    Attributes:
+        holdout_share: Of the audience.
+        n_sent: Contacts, the held-out share of the chosen not being sent.
+        n_compared: Of the chosen who are held out.
+        once: Detectable overall lift, one look at the end.
+        daily: The same, looked at every day.
+        by_message: Detectable lift of one of the messages, looked at daily and beside
+            all others.
+        forgone: Expected outcome units that the held out are not brought.
+        forgone_usd: What as many contacts cost; saved, or spent on others.
+    """
+
+    holdout_share: float
+    n_sent: int
+    n_compared: int
+    once: float
+    daily: float
+    by_message: float
+    forgone: float
+    forgone_usd: float
+
+
+class Power(NamedTuple):
+    """What is worth knowing before spending.
+
+    Attributes:
+        facts: That all follows from.
+        holdouts: One row per share.
+        splits: One row per share and days of exploring.
+        best: The split with the largest expected gain.
+        wave: The first randomised wave where nothing has been tested.
+        wave_power_n: Voters of a wave in which a lift of the size that is believed
+            would be seen, of each message apart.
+    """
+
+    facts: Facts
+    holdouts: list[Detectable]
+    splits: list[Split]
+    best: Split
+    wave: Split
+    wave_power_n: int
+
+
+def power(facts: Facts, *, holdouts: tuple[float, ...] = HOLDOUTS, seed: int) -> Power:
+    """Everything at once.
+
+    Args:
+        facts: Of the campaign.
+        holdouts: Shares to compare.
+        seed: Of the draws.
+    """
+    m = len(facts.beliefs.mean)
+    compared = splits(
+        facts.beliefs, facts.noise, contacts_per_day=facts.n_contacts / facts.days,
+        days=facts.days, lag_days=facts.lag_days, seed=seed,
+    )  # fmt: skip
+    sizes = np.array([int(share * facts.n_contacts) for share in WAVES])
+    wave = first_wave(
+        untested(facts.beliefs), facts.noise, n_audience=facts.n_contacts, sizes=sizes,
+        seed=seed,
+    )  # fmt: skip
+    spread = np.sqrt(facts.beliefs.mean**2 + np.diag(facts.beliefs.covariance)).mean()
+    # a message and nothing are each a half of what one comparison needs
+    pair = voters_needed(float(spread), facts.noise, 0.5, Asked(n_claims=m))
+    return Power(
+        facts, [_detectable(facts, h) for h in holdouts], compared,
+        best_split(compared), wave, pair * (m + 1) // 2,
+    )  # fmt: skip
+
+
+def untested(beliefs: Beliefs) -> Beliefs:
+    """What would be believed of as many messages of the same kind, none of them tested.
+
+    Alike, about their mean, as far apart as they are believed to be.
+    """
+    variance = beliefs.mean.var() + np.diag(beliefs.covariance).mean()
+    return Beliefs.alike(
+        len(beliefs.mean), mean=float(beliefs.mean.mean()), sd=float(np.sqrt(variance))
+    )
+
+
+def _detectable(facts: Facts, share: float) -> Detectable:
+    n, m = facts.n_contacts, len(facts.beliefs.mean)
+    # the plan chooses n / (1 − h) voters, of whom the held out are not sent
+    chosen = min(n / (1 - share), facts.n_audience)
+    sent, held = chosen * (1 - share), chosen * share
+    once, daily = (
+        detectable_lift(facts.noise, sent, held, Asked(looks=looks))
+        for looks in (False, True)
+    )
+    each = Asked(n_claims=m, looks=True)
+    by_message = detectable_lift(facts.noise, sent / m, held / m, each)
+    lift = max(float(facts.beliefs.mean.max()), 0.0)
+    return Detectable(
+        share, int(sent), int(held), once, daily, by_message, held * lift,
+        held * facts.cost_usd,
+    )  # fmt: skip
+
+
+# --- from the files of a campaign ---
+
+
+def facts_of(run: Run) -> Facts:
+    """What the latest run tells: noise and lifts from its tests, money and days.
+
+    Without any test of the messages, beliefs are the `priors` table's, and where that
+    is silent lifts are taken to be nil, give or take a tenth of the outcome's SD.
+    """
+    campaign, voters = run.campaign, run.table("voters")
+    rows = run.read("training_set")
+    noise = noise_of(rows, voters)
+    beliefs, source = _beliefs(run, rows, noise)
+    cost = float(run.table("costs")["cost_usd"].mean())
+    plan = campaign.plan
+    budget = plan.budget_usd
+    if budget is None:
+        assert plan.spend_per_voter_usd is not None
+        budget = plan.spend_per_voter_usd * len(voters)
+    affordable = len(voters) if cost <= 0 else int(budget / cost)
+    per_day = plan.capacity_per_day
+    room = affordable if per_day is None else min(affordable, per_day * plan.days)
+    return Facts(
+        n_audience=len(voters),
+        n_contacts=max(min(room, int(len(voters) * (1 - plan.holdout_share))), 1),
+        days=plan.days,
+        lag_days=campaign.lift.lag_days,
+        cost_usd=cost,
+        noise=noise,
+        beliefs=beliefs,
+        source=source,
+    )
+
+
+def noise_of(rows: pd.DataFrame, voters: pd.DataFrame) -> Noise:
+    """Spread, households and silence of an outcome, from those who were sent nothing.
+
+    Args:
+        rows: Training set: voter_id, household_id, message_id, outcome.
+        voters: VOTERS.
+    """
+    control = rows[rows["message_id"] == CONTROL]
+    control = control if len(control) else rows
+    Y = control["outcome"].to_numpy(dtype=np.float64)
+    seen = ~np.isnan(Y)
+    home = pd.factorize(control["household_id"])[0][seen]
+    off = Y[seen] - Y[seen].mean()
+    size = np.bincount(home)[home]
+    totals = np.bincount(home, weights=off)
+    pairs = float((size - 1).sum())
+    within = float((totals**2).sum() - (off**2).sum())
+    icc = within / pairs / float(off.var()) if pairs else 0.0
+    living = household(voters).value_counts().to_numpy(dtype=np.float64)
+    return Noise(
+        float(off.std()),
+        household=float((living**2).sum() / living.sum()),
+        icc=float(np.clip(icc, 0.0, 1.0)),
+        missing=float(1 - seen.mean()),
+    )
+
+
+def _beliefs(run: Run, rows: pd.DataFrame, noise: Noise) -> tuple[Beliefs, str]:
+    messages = tuple(sorted(set(run.table("messages")["message_id"]) - {CONTROL}))
+    tested = _tested(rows, messages)
+    if tested is not None:
+        return tested, "the campaign's own tests, shrunken"
+    table = run.optional("priors")
+    prior = None if table is None else prior_of(table, messages)
+    unknown = (UNKNOWN_SPREAD * noise.sd) ** 2
+    if prior is None:
+        beliefs = Beliefs(np.zeros(len(messages)), unknown * np.eye(len(messages)))
+        return beliefs, "nothing: lifts are taken to lie about nil"
+    known = np.isfinite(prior.mean)
+    mean = np.where(known, prior.mean, 0.0)
+    return (
+        Beliefs(mean, np.diag(np.where(known, prior.variance, unknown))),
+        f"priors of {int(known.sum())} of {len(messages)} messages",
+    )
+
+
+def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
+    """Posterior of every message by its test; None where none has enough people."""
+    seen = rows[rows["outcome"].notna() & (rows["propensity"] < 1)]
+    control = seen["message_id"] == CONTROL
+    counts = seen["message_id"].value_counts()
+    known = [m for m in messages if counts.get(m, 0) > 1]
+    if counts.get(CONTROL, 0) < 2 or len(known) < len(messages):
+        return None
+    value, variance = np.zeros(len(messages)), np.zeros(len(messages))
+    for k, message in enumerate(messages):
+        mine = seen[control | (seen["message_id"] == message)]
+        # each against the controls of its own experiments
+        mine = mine[mine["experiment_id"].isin(
+            mine.loc[mine["message_id"] == message, "experiment_id"]
+        )]  # fmt: skip
+        difference, V = contrast(
+            mine[["outcome"]].to_numpy(dtype=np.float64),
+            (mine["message_id"] == message).to_numpy(),
+            pd.factorize(mine["household_id"])[0].astype(np.int64),
+            1.0 / mine["propensity"].to_numpy(dtype=np.float64),
+        )
+        value[k], variance[k] = difference[0], V[0, 0]
+    mean, sd = shrink(value, np.diag(variance), [""] * len(messages))
+    return Beliefs(mean, np.diag(sd**2))
+
+
+# --- in words ---
+
+
+def as_json(found: Power) -> Json:
+    """All of it, for a program."""
+    facts = found.facts
+    return {
+        "facts": {
+            **{k: v for k, v in asdict(facts).items() if k not in {"beliefs"}},
+            "message_lifts": facts.beliefs.mean.tolist(),
+            "message_lift_sd": np.sqrt(np.diag(facts.beliefs.covariance)).tolist(),
+        },
+        "holdouts": [row._asdict() for row in found.holdouts],
+        "splits": [asdict(s) for s in found.splits],
+        "best_split": asdict(found.best),
+        "first_wave": {
+            **asdict(found.wave),
+            "n": round(found.wave.epsilon * facts.n_contacts),
+            "n_for_power": found.wave_power_n,
+        },
+    }
+
+
+def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
+    """What staff may conclude.
+
+    Args:
+        found: From `power`.
+        per_point: Outcome units of one point.
+    """
+    facts, best, wave = found.facts, found.best, found.wave
+    sd = facts.noise.sd / per_point
+    told = [
+        f"{facts.n_contacts:,} contacts over {facts.days} days among "
+        f"{facts.n_audience:,} voters. Lifts believed: by {facts.source}. The "
+        f"outcome's standard deviation is {sd:.1f} points; households make it "
+        f"count {facts.noise.design_effect:.2f} times; "
+        f"{100 * facts.noise.missing:.0f} % of outcomes stay missing."
+    ]
+    told += [
+        f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
+        f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
+        f"{row.daily / per_point:.2f} where every day is looked at, "
+        f"{row.by_message / per_point:.2f} of one message beside the others; "
+        f"{row.n_compared:,} voters are not sent what they would have been, which "
+        f"forgoes about {row.forgone / per_point:,.0f} points in all."
+        for row in found.holdouts
+    ]
+    if best.epsilon:
+        told.append(
+            f"Explore {100 * best.epsilon:.0f} % of the contacts on the first "
+            f"{best.days} of {facts.days} days: it costs {best.cost / per_point:,.0f} "
+            f"points then and brings {best.learned / per_point:,.0f} more than it "
+            "costs over all days, by what is believed."
+        )
+    else:
+        told.append(
+            "Exploring does not pay in the days that remain, by what is believed; a "
+            "small share is kept to notice when that changes."
+        )
+    n = round(wave.epsilon * facts.n_contacts)
+    told.append(
+        f"Were none of the messages tested, a first randomised wave of {n:,} voters "
+        f"would earn most; {found.wave_power_n:,} would show each message's lift by "
+        "itself, of the size that is believed."
+    )
+    return told
+
+
+def with_changes(
+    facts: Facts, *, days: int | None = None, contacts: int | None = None
+) -> Facts:
+    """The facts for the days and contacts that remain.
+
+    Args:
+        facts: Of the whole campaign.
+        days: That remain.
+        contacts: That remain.
+    """
+    changed = facts
+    if days is not None:
+        per_day = facts.n_contacts / facts.days
+        left = min(int(per_day * days), facts.n_contacts)
+        changed = replace(changed, days=days, n_contacts=max(left, 1))
+    if contacts is not None:
+        changed = replace(changed, n_contacts=contacts)
+    return changed

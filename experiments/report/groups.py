@@ -1,0 +1,282 @@
+"""Who hears what: the groups of the policy tree, in words for the field."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.report.markup import Html, escaped, html_section, html_table, paragraph
+from experiments.report.words import (
+    NOT_SHOWN,
+    Row,
+    Span,
+    as_span,
+    interval_text,
+    is_small,
+    number_text,
+    people_text,
+    share_text,
+    slugs_of,
+    usd_text,
+)
+
+COUNT_OF_ELECTIONS = "elections:"
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
+           "nine", "ten")  # fmt: skip
+ELECTIONS = {
+    "primary": ("primary", "primaries"),
+    "general": ("general election", "general elections"),
+}
+LEVELS = {
+    ("sex", "F"): "women",
+    ("sex", "M"): "men",
+    ("party", "D"): "Democrats",
+    ("party", "R"): "Republicans",
+    ("party", "I"): "independents",
+}
+"""Values of the voter file's own columns, in words."""
+SELF_TOLD = ("urbanicity",)
+"""Columns whose values say by themselves what they are about."""
+YES_AND_NO = {
+    "homeowner": ("homeowners", "not homeowners"),
+    "college": ("with a college degree", "without a college degree"),
+    "children_at_home": ("with children at home", "without children at home"),
+}
+LESS, AT_LEAST = "below {}", "{} or more"
+
+
+def groups_section(
+    evaluation: Row, planned: Mapping[str, Sequence[Row]], unit: float
+) -> Html:
+    """A table of groups and their messages for every experiment that has one.
+
+    Args:
+        evaluation: As in `evaluation.json`.
+        planned: From `experiments.run.groups.groups_planned`, by experiment.
+        unit: Outcome units of a point.
+    """
+    experiments = {
+        name: result
+        for name, result in evaluation["experiments"].items()
+        if result.get("groups")
+    }
+    if not experiments:
+        return Html("")
+    several = len(evaluation["experiments"]) > 1
+    slugs = slugs_of(experiments)
+    parts = [
+        part
+        for name, result in experiments.items()
+        for part in _experiment(
+            name if several else "", result, planned.get(name, ()), unit
+        )
+    ]
+    anchor = "groups" if several else f"{next(iter(slugs.values()))}-groups"
+    return html_section(anchor, "Who hears what", paragraph(_how_found()), *parts)
+
+
+def _how_found() -> str:
+    return (
+        "A few questions that part the voters into groups, each with the message that "
+        "does most for the money there. Half of the voters chose the questions and the "
+        "messages; the measured effect is that of the other half, who had no part in "
+        "it. “Nothing” is where no message is worth its price on average. The plan "
+        "goes person by person, and finds people in such groups whom a message moves "
+        "more: the last columns tell what it sends."
+    )
+
+
+def _experiment(
+    name: str, result: Row, planned: Sequence[Row], unit: float
+) -> list[Html]:
+    told = result["groups"]
+    opening = f"{name}: " if name else ""
+    rows = [
+        _group_row(row, counts, unit)
+        for row, counts in zip(
+            told["rows"], _counts(told["rows"], planned), strict=True
+        )
+    ]
+    header = ["Group", "Message", "Measured effect", "Predicted effect", "Voters",
+              "Contacts planned", "Of those, this message", "Cost"]  # fmt: skip
+    caption = f"{opening}groups and their messages, effects in points"
+    return [
+        paragraph(_capital(f"{opening}{_what_it_gains(told, unit)}")),
+        html_table(_capital(caption), header, rows, words=2),
+    ]
+
+
+def _counts(rows: Sequence[Row], planned: Sequence[Row]) -> list[Row]:
+    return list(planned) if len(planned) == len(rows) else [{} for _ in rows]
+
+
+def _what_it_gains(told: Row, unit: float) -> str:
+    gain, rows = as_span(told["gain"], unit), told["rows"]
+    same = share_text(told["agreement"])
+    if len(rows) == 1:
+        return (
+            "no question was found that parts the voters clearly enough for its answer "
+            "to call for another message: as groups, all are best sent the same."
+        )
+    stable = f"The groups of both halves agree on the message of {same} of the voters."
+    added = interval_text(gain)
+    if gain.low > 0:
+        return (
+            f"such groups gain {added} per voter over sending everybody the same, each "
+            f"contact at the price that money has at this budget. {stable}"
+        )
+    return (
+        "such groups were not shown to gain more than sending everybody the same: "
+        f"{added} per voter. Take them as a hint, not as a finding. {stable}"
+    )
+
+
+def _group_row(row: Row, counts: Row, unit: float) -> tuple[Any, ...]:
+    known = interval_text(as_span(row["measured"], unit), "")
+    predicted = math.nan if row["predicted"] is None else row["predicted"] / unit
+    expected = Span(predicted, math.nan, math.nan)
+    few = is_small(counts.get("n_planned", 0))
+    return (
+        _capital(group_in_words(row["conditions"])),
+        _message(row),
+        known,
+        interval_text(expected, ""),
+        _people(counts.get("n_voters")),
+        _people(counts.get("n_planned")),
+        _people(counts.get("n_message")),
+        NOT_SHOWN if few or not counts else usd_text(counts["cost_usd"]),
+    )
+
+
+def _message(row: Row) -> Html:
+    if row["message_id"] is None:
+        return escaped("nothing may be sent")
+    # a long name breaks at its underscores on a narrow screen
+    best = Html(escaped(row["message_id"]).replace("_", "_<wbr>"))
+    if row["worth_sending"]:
+        return best
+    return Html(f"nothing<br><small>next best: {best}</small>")
+
+
+def _people(count: int | None) -> str:
+    return "unknown" if count is None else people_text(count)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+# --- words ---
+
+
+def group_in_words(conditions: Sequence[Row]) -> str:
+    """The conditions of a group as a person says them.
+
+    Args:
+        conditions: As in `evaluation.json`: `column`, `below` or `equal`, `yes`,
+            `or_unknown`.
+
+    >>> group_in_words([
+    ...     {"column": "urbanicity", "equal": "rural", "yes": True,
+    ...      "or_unknown": False},
+    ...     {"column": "age", "below": 45.0, "yes": False, "or_unknown": False},
+    ...     {"column": "elections:primary", "below": 2.0, "yes": True,
+    ...      "or_unknown": False}])
+    'rural, 45 or older, voted in fewer than two primaries'
+    """
+    if not conditions:
+        return "everybody"
+    by_column: dict[str, list[Row]] = {}
+    for condition in conditions:
+        by_column.setdefault(condition["column"], []).append(condition)
+    return ", ".join(_column_in_words(c, asked) for c, asked in by_column.items())
+
+
+def _column_in_words(column: str, asked: Sequence[Row]) -> str:
+    if "equal" in asked[0]:
+        yes = [c for c in asked if c["yes"]]
+        told = [_level(c) for c in yes or asked]
+        text = ", ".join(dict.fromkeys(told))
+    else:
+        below = [c["below"] for c in asked if c["yes"]]
+        least = [c["below"] for c in asked if not c["yes"]]
+        text = _range(
+            column, max(least) if least else None, min(below) if below else None
+        )
+    return f"{text} or unknown" if all(c["or_unknown"] for c in asked) else text
+
+
+def _level(condition: Row) -> str:
+    column, value, yes = condition["column"], condition["equal"], condition["yes"]
+    if not isinstance(value, str):
+        said = YES_AND_NO.get(column, (_spaced(column), f"no {_spaced(column)}"))
+        return said[0] if yes else said[1]
+    named = LEVELS.get((column, value))
+    if named is None:
+        named = value if column in SELF_TOLD else f"{_spaced(column)} {value}"
+    return named if yes else f"not {named}"
+
+
+def _range(column: str, least: float | None, below: float | None) -> str:
+    """A span of a number: at least, below, or both."""
+    if column.startswith(COUNT_OF_ELECTIONS):
+        return _elections(column.removeprefix(COUNT_OF_ELECTIONS), least, below)
+    if column == "age":
+        return _years(least, below)
+    if column == "tenure_years":
+        told = _between(least, below, "for less than {} years", "for {} years or more")
+        return f"registered {told}"
+    money = column.endswith("_usd")
+    name = _spaced(column.removesuffix("_usd"))
+    return f"{name} {_between(least, below, LESS, AT_LEAST, money=money)}"
+
+
+def _between(
+    least: float | None,
+    below: float | None,
+    less: str,
+    more: str,
+    *,
+    money: bool = False,
+) -> str:
+    def told(value: float) -> str:
+        return f"${number_text(value)}" if money else _plain(value)
+
+    if least is not None and below is not None:
+        return f"{more.format(told(least))}, {less.format(told(below))}"
+    if least is not None:
+        return more.format(told(least))
+    assert below is not None
+    return less.format(told(below))
+
+
+def _plain(value: float) -> str:
+    return number_text(value) if abs(value) >= 1000 else f"{value:g}"
+
+
+def _years(least: float | None, below: float | None) -> str:
+    if least is not None and below is not None:
+        return f"{least:g} to {below - 1:g}"
+    return f"{least:g} or older" if least is not None else f"under {below:g}"
+
+
+def _elections(kind: str, least: float | None, below: float | None) -> str:
+    one, many = ELECTIONS.get(kind, (f"{kind} election", f"{kind} elections"))
+    if below is not None and least is None:
+        if below <= 1:
+            return f"voted in no {one}"
+        return f"voted in fewer than {_number(below)} {many}"
+    assert least is not None
+    at_least = f"voted in {_number(least)} or more {many}"
+    if below is None:
+        return f"voted in a {one} before" if least <= 1 else at_least
+    if below - least <= 1:
+        return f"voted in {_number(least)} {one if least <= 1 else many}"
+    return f"voted in {_number(least)} to {_number(below - 1)} {many}"
+
+
+def _number(value: float) -> str:
+    return NUMBERS[int(value)] if value < len(NUMBERS) else number_text(value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,249 @@
+"""The map of counties: planned contacts and expected gain; small cells are hidden."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import altair as alt
+import numpy as np
+
+from experiments.report.charts import Figure, styled
+from experiments.report.markup import (
+    Html,
+    chart_place,
+    folded,
+    html_section,
+    html_table,
+    paragraph,
+)
+from experiments.report.words import NOT_SHOWN, Row, number_text, people_text
+from features.tables import SMALLEST_CELL
+from features.topology import OBJECT, extent
+
+FIVE_BLUES = ["#cfe1f2", "#93c3df", "#4b98ca", "#1764ab", "#08306b"]
+FEW_COLOUR, NONE_COLOUR = "#bdbdbd", "#eceeef"
+FEW, NONE = f"fewer than {SMALLEST_CELL} contacts", "none"
+MAP_WIDTH_PX, HIGHEST_PX = 520, 460
+DEGREES, METRES = 360.0, 10_000.0
+TABLE_ROWS = 100
+PER = 1000
+Worth = Callable[[Row, float], float]
+
+
+def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
+    """Two maps: contacts for the voters there are, and what is expected of them.
+
+    Args:
+        places: From `experiments.run.places.places_planned`.
+        unit: Outcome units of a point.
+
+    Returns:
+        `map/contacts` and `map/gain`; nothing where there is no map, or no county of
+        the campaign is on it.
+    """
+    if not places or not places.get("topology"):
+        return {}
+    topology = places["topology"]
+    if not topology["objects"][OBJECT]["geometries"]:
+        return {}
+    contacts = _drawn(topology, _contacts_per, "contacts per 1,000 voters", unit)
+    gain = _drawn(topology, _points_per, "expected gain, points per voter", unit)
+    return {"map/contacts": styled(contacts), "map/gain": styled(gain)}
+
+
+def _contacts_per(row: Row, _unit: float) -> float:
+    return PER * float(row["n_planned"]) / float(row["n_voters"])
+
+
+def _points_per(row: Row, unit: float) -> float:
+    return float(row["gain"]) / unit / float(row["n_voters"])
+
+
+def _is_shown(row: Row) -> bool:
+    return bool(row.get("n_planned", 0) >= SMALLEST_CELL)
+
+
+def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:
+    shapes = topology["objects"][OBJECT]["geometries"]
+    shown = [s["properties"] for s in shapes if _is_shown(s["properties"])]
+    classes = Classes.of([worth(row, unit) for row in shown])
+    told = [
+        {**shape, "properties": _properties(shape["properties"], worth, classes, unit)}
+        for shape in shapes
+    ]
+    held = alt.InlineData(
+        values={**topology, "objects": {OBJECT: {"type": "GeometryCollection",
+                                                 "geometries": told}}},
+        format=alt.TopoDataFormat(type="topojson", feature=OBJECT),
+    )  # fmt: skip
+    met = {shape["properties"]["class"] for shape in told}
+    kept = {name: c for name, c in classes.colours().items() if name in met}
+    legend = alt.Legend(title=title, titleLimit=400, orient="top", columns=3,
+                        symbolType="square", symbolSize=180, symbolStrokeWidth=0,
+                        symbolOpacity=1)  # fmt: skip
+    scale = alt.Scale(domain=list(kept), range=list(kept.values()))
+    tips = [alt.Tooltip(f"properties.{name}:N", title=name)
+            for name in ("county", "voters", "contacts", "value")]  # fmt: skip
+    found: alt.Chart = (
+        alt.Chart(held)
+        .mark_geoshape(stroke="white", strokeWidth=0.6)
+        .encode(
+            color=alt.Color("properties.class:N", scale=scale, legend=legend),
+            tooltip=tips,
+        )
+        .project(**_projection(topology))
+        .properties(height=_height(topology), title=title)
+    )
+    return found
+
+
+def _properties(
+    row: Row, worth: Worth, classes: "Classes", unit: float
+) -> dict[str, Any]:
+    if not row:
+        return {"class": NONE, "value": "no voters of the campaign"}
+    told: dict[str, Any] = {
+        "county": row["county"],
+        "voters": people_text(row["n_voters"]),
+        "contacts": people_text(row["n_planned"]),
+    }
+    if not _is_shown(row):
+        name = FEW if row["n_planned"] > 0 else NONE
+        return told | {"class": name, "value": name}
+    value = worth(row, unit)
+    return told | {"class": classes.name(value), "value": _short(value)}
+
+
+def _short(value: float) -> str:
+    return number_text(value) if abs(value) >= 100 else f"{value:.2g}"
+
+
+class Classes(NamedTuple):
+    """Classes of a number, named for people.
+
+    Attributes:
+        limits: Lower ends of all classes but the lowest, ascending.
+    """
+
+    limits: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Five classes of about as many values each, with round limits.
+
+        >>> Classes.of([103.0, 211.0, 298.0, 402.0, 517.0, 640.0]).limits
+        (210.0, 300.0, 400.0, 520.0)
+        """
+        if not values:
+            return cls(())
+        at = np.quantile(values, (0.2, 0.4, 0.6, 0.8))
+        found = sorted({float(f"{limit:.2g}") for limit in at})
+        # a limit below all or above all would leave a class empty
+        return cls(tuple(x for x in found if min(values) < x <= max(values)))
+
+    def names(self) -> list[str]:
+        """From the lowest class to the highest.
+
+        >>> Classes((210.0, 300.0)).names()
+        ['under 210', '210 to 300', '300 or more']
+        """
+        ends = [_short(limit) for limit in self.limits]
+        if not ends:
+            return ["about the same everywhere"]
+        between = [f"{a} to {b}" for a, b in pairwise(ends)]
+        return [f"under {ends[0]}", *between, f"{ends[-1]} or more"]
+
+    def name(self, value: float) -> str:
+        """Of the class that holds a value."""
+        return self.names()[bisect_right(self.limits, value)]
+
+    def colours(self) -> dict[str, str]:
+        """Light to dark, and greys for few and none, by name."""
+        names = self.names()
+        at = np.linspace(0, len(FIVE_BLUES) - 1, len(names)) if self.limits else [2]
+        blues = {n: FIVE_BLUES[round(i)] for n, i in zip(names, at, strict=True)}
+        return blues | {FEW: FEW_COLOUR, NONE: NONE_COLOUR}
+
+
+def _projection(topology: Row) -> dict[str, Any]:
+    """As the map is: degrees are projected, metres point up, pixels point down."""
+    west, south, east, north = extent(dict(topology))
+    if east - west <= DEGREES and west >= -180 and max(abs(south), abs(north)) <= 90:
+        return {"type": "mercator"}
+    return {"type": "identity", "reflectY": max(east - west, north - south) > METRES}
+
+
+def _height(topology: Row) -> int:
+    west, south, east, north = extent(dict(topology))
+    ratio = (north - south) / max(east - west, 1e-9)
+    if _projection(topology)["type"] == "mercator":
+        ratio /= np.cos(np.radians((south + north) / 2))
+    return int(min(HIGHEST_PX, max(160, MAP_WIDTH_PX * ratio)))
+
+
+def places_section(
+    places: Row | None, unit: float, charts: Mapping[str, Figure]
+) -> Html:
+    """Where contacts are planned; nothing where the campaign declares no map."""
+    if not places:
+        return Html("")
+    counties = sorted(places["counties"], key=lambda row: -row["n_planned"])
+    return html_section(
+        "places",
+        "Where",
+        _maps(places, charts),
+        _told_of_rest(places),
+        folded("All counties as a table", _county_table(counties, unit)),
+    )
+
+
+def _maps(places: Row, charts: Mapping[str, Figure]) -> Html:
+    if places.get("fault"):
+        return paragraph(f"The map is not shown: {places['fault']}.", "quiet")
+    if "map/contacts" not in charts:
+        return paragraph("None of the campaign's counties is on the map.", "quiet")
+    pair = "".join(
+        f"<div>{chart_place(charts, name, told, widest_px=MAP_WIDTH_PX)}</div>"
+        for name, told in (
+            ("map/contacts", "Map of counties by planned contacts per 1,000 voters"),
+            ("map/gain", "Map of counties by expected gain in points per voter"),
+        )
+    )
+    return Html(f'<div class="pair">{pair}</div>')
+
+
+def _told_of_rest(places: Row) -> Html:
+    if not places.get("topology"):
+        return Html("")
+    missing = places["not_on_map"]
+    note = (
+        f" {len(missing)} of {len(places['counties'])} counties of the campaign are "
+        f"not on the map: {', '.join(missing[:12])}"
+        f"{' …' if len(missing) > 12 else ''}."
+        if missing
+        else ""
+    )
+    told = "Expected gain is by prediction, over all voters of a county."
+    return paragraph(f"{told}{note}", "quiet")
+
+
+def _county_table(counties: Sequence[Row], unit: float) -> Html:
+    rows = [_county_row(row, unit) for row in counties[:TABLE_ROWS]]
+    header = ["County", "Voters", "Contacts planned", "Per 1,000 voters",
+              "Expected gain, points per voter"]  # fmt: skip
+    rest = len(counties) - TABLE_ROWS
+    caption = "Counties by planned contacts"
+    more = f", the first {TABLE_ROWS} of {len(counties)}" if rest > 0 else ""
+    return html_table(caption + more, header, rows)
+
+
+def _county_row(row: Row, unit: float) -> tuple[Any, ...]:
+    shown = _is_shown(row)
+    return (
+        row["county"],
+        people_text(row["n_voters"]),
+        people_text(row["n_planned"]),
+        number_text(_contacts_per(row, unit)) if shown else NOT_SHOWN,
+        number_text(_points_per(row, unit), 2, sign=True) if shown else NOT_SHOWN,
+    )

@@ -1,0 +1,537 @@
+"""The week's page: what changed and why, spend, measured against predicted.
+
+`WeekFacts` is all that the page needs: plain values that a caller gathers from plans,
+spend and measured lift. A part that is not known yet is named on the page.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from experiments.report.charts import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILLION,
+    Figure,
+    on_rows,
+    styled,
+)
+from experiments.report.limits import limits_block
+from experiments.report.markup import (
+    Html,
+    chart_place,
+    escaped,
+    html_section,
+    html_table,
+    html_tile,
+    joined,
+    paragraph,
+)
+from experiments.report.page import write_page
+from experiments.report.words import (
+    NOT_SHOWN,
+    Row,
+    Span,
+    as_span,
+    day_text,
+    interval_text,
+    is_small,
+    large_cells,
+    number_text,
+    people_text,
+    share_text,
+    usd_text,
+)
+
+PRICE_MOVED, LIFT_MOVED, SHARE_MOVED = 0.03, 0.05, 0.1
+"""Relative changes from which price, effect and share of a message count as changed."""
+SPENT = {
+    "planned_usd": ("planned", GREY, [2, 2]),
+    "committed_usd": ("committed", VERMILLION, [7, 3]),
+    "spent_usd": ("spent", BLUE, [1, 0]),
+}
+
+
+@dataclass(frozen=True)
+class WeekFacts:
+    """All that the page of a week tells.
+
+    Attributes:
+        title: Of the campaign.
+        last_on: Last day of the week.
+        outcome: As declared: `label`, `kind`, `unit_per_point`.
+        messages: A row for each message sent this week or the week before:
+            `message_id`, `contacts`, `contacts_before`, `cost_each_usd`,
+            `cost_each_before_usd`, `lift`, `lift_before` (mean predicted lift of its
+            contacts, outcome units), `paused`, `full` (its channels without capacity
+            left); a number is None where it is not known.
+        spend: A row a day since the start, in order: `on` and, each for that day,
+            `planned_usd`, `committed_usd`, `spent_usd`; None where it is not known.
+        budget_usd: Of the whole campaign.
+        lift: A row a message: `message_id` (or "all"), `predicted` and `measured`
+            intervals in outcome units, `n`.
+        holdout: People who are left alone until now.
+        outcomes: `due`, `came_in`, `not_due`: people whose outcome should be known, is
+            known, cannot be known yet.
+        alarms: `kind`, `told` in words, `on`.
+        limits: Of the last plan, see `experiments.report.limits`.
+        votes_needed: As declared.
+        votes_gained: `predicted` and `measured`, intervals in votes.
+        missing: What could not be read, in words.
+    """
+
+    title: str
+    last_on: pd.Timestamp
+    outcome: Row
+    messages: Sequence[Row] = ()
+    spend: Sequence[Row] = ()
+    budget_usd: float | None = None
+    lift: Sequence[Row] = ()
+    holdout: int | None = None
+    outcomes: Row | None = None
+    alarms: Sequence[Row] = ()
+    limits: Sequence[Row] = ()
+    votes_needed: int | None = None
+    votes_gained: Row = field(default_factory=dict)
+    missing: Sequence[str] = ()
+
+    @property
+    def unit(self) -> float:
+        """Outcome units of a point."""
+        return float(self.outcome["unit_per_point"])
+
+
+def write_week(path: Path, facts: WeekFacts) -> None:
+    """Write the page of a week as one HTML file that needs no network.
+
+    Args:
+        path: The file to write.
+        facts: What the week was.
+    """
+    charts = week_figures(facts)
+    body = joined(
+        [
+            _answer(facts),
+            _alarms(facts),
+            _changes(facts),
+            _spend(facts, charts),
+            _lift(facts, charts),
+            _votes(facts),
+            _limits(facts),
+            _missing(facts),
+        ]
+    )
+    write_page(path, title=facts.title, kicker="The week", body=body, charts=charts)
+
+
+# --- the answer ---
+
+
+def _answer(facts: WeekFacts) -> Html:
+    first = facts.last_on - pd.Timedelta(days=6)
+    return Html(
+        '<section id="answer" class="answer" aria-label="The week">'
+        f"{paragraph(f'{day_text(first)} to {day_text(facts.last_on)}', 'quiet')}"
+        f'<p class="sentence">{escaped(week_in_a_sentence(facts))}</p>'
+        f'<div class="tiles">{joined(_tiles(facts))}</div></section>'
+    )
+
+
+def week_in_a_sentence(facts: WeekFacts) -> str:
+    """What staff have to know of the week."""
+    now = sum(row["contacts"] for row in facts.messages)
+    before = sum(row["contacts_before"] for row in facts.messages)
+    if not now:
+        opening = "No contacts were planned this week"
+    elif not before:
+        opening = f"{people_text(now)} contacts in the first week"
+    else:
+        change = number_text(100 * (now - before) / before, sign=True)
+        opening = f"{people_text(now)} contacts, {change} % on the week before"
+    total = next((row for row in facts.lift if row["message_id"] == "all"), None)
+    if total is None:
+        return f"{opening}; nothing is measured yet."
+    measured = as_span(total["measured"], facts.unit)
+    shown = "" if measured.decides else ", which could still be nothing"
+    return (
+        f"{opening}; measured so far: {interval_text(measured)} per voter "
+        f"contacted{shown}."
+    )
+
+
+def _tiles(facts: WeekFacts) -> list[Html]:
+    known = facts.outcomes
+    spent = _total(facts.spend, "spent_usd")
+    of_budget = (
+        f"of {usd_text(facts.budget_usd)}" if facts.budget_usd is not None else ""
+    )
+    tiles = [
+        html_tile("Spent so far", _usd(spent), of_budget),
+        html_tile("Left alone to compare", _people(facts.holdout), "the holdout"),
+    ]
+    if known:
+        share = known["came_in"] / known["due"] if known["due"] else math.nan
+        tiles.append(
+            html_tile(
+                "Outcomes in",
+                share_text(share),
+                f"of {people_text(known['due'])} due; "
+                f"{people_text(known['not_due'])} not due yet",
+            )
+        )
+    if facts.votes_needed is not None:
+        tiles.append(html_tile("Votes needed", number_text(facts.votes_needed)))
+    return tiles
+
+
+def _people(count: int | None) -> str:
+    return "unknown" if count is None else people_text(count)
+
+
+def _usd(value: float | None) -> str:
+    return usd_text(value)
+
+
+def _total(spend: Sequence[Row], kind: str) -> float | None:
+    known = [row[kind] for row in spend if row.get(kind) is not None]
+    return float(sum(known)) if known else None
+
+
+def _alarms(facts: WeekFacts) -> Html:
+    if not facts.alarms:
+        return html_section(
+            "alarms", "Alarms", paragraph("None was raised this week.", "quiet")
+        )
+    items = "".join(
+        f'<li><span class="badge look">{escaped(row["kind"])}</span> '
+        f"{escaped(row['told'])}{_on(row)}</li>"
+        for row in facts.alarms
+    )
+    return html_section("alarms", "Alarms", Html(f'<ul class="checks">{items}</ul>'))
+
+
+def _on(row: Row) -> Html:
+    return escaped(f" ({day_text(row['on'])})") if row.get("on") else Html("")
+
+
+# --- what changed ---
+
+
+def _changes(facts: WeekFacts) -> Html:
+    ordered = sorted(
+        facts.messages, key=lambda row: -abs(row["contacts"] - row["contacts_before"])
+    )
+    total = sum(row["contacts"] for row in facts.messages)
+    before = sum(row["contacts_before"] for row in facts.messages)
+    rows = [
+        (
+            row["message_id"],
+            why_changed(row, total, before, facts.unit),
+            people_text(row["contacts"]),
+            people_text(row["contacts_before"]),
+            _change(row),
+        )
+        for row in ordered
+    ]
+    header = ["Message", "Why", "Contacts", "Week before", "Change"]
+    told = paragraph("No message was sent in these two weeks.", "quiet")
+    return html_section(
+        "changes",
+        "What changed, and why",
+        html_table("Messages by change", header, rows, words=2) if rows else told,
+    )
+
+
+def _change(row: Row) -> str:
+    now, before = row["contacts"], row["contacts_before"]
+    if is_small(now) or is_small(before):
+        return NOT_SHOWN
+    return number_text(now - before, sign=True)
+
+
+def why_changed(row: Row, total: int, total_before: int, unit: float) -> str:
+    """Why a message goes to more or fewer people than the week before.
+
+    What the figures show, in the order in which it decides: a pause, the first or last
+    week, a new price, a new predicted effect, capacity, the size of the whole plan.
+
+    Args:
+        row: See `WeekFacts.messages`.
+        total: Contacts of all messages this week.
+        total_before: And of the week before.
+        unit: Outcome units of a point.
+    """
+    if row.get("paused"):
+        return "Paused."
+    if not row["contacts_before"]:
+        return "New this week."
+    reasons = [*_price_moved(row), *_lift_moved(row, unit)]
+    if row.get("full"):
+        reasons.append(f"no capacity left: {', '.join(row['full'])}")
+    share = row["contacts"] / max(total, 1)
+    share_before = row["contacts_before"] / max(total_before, 1)
+    if abs(share - share_before) <= SHARE_MOVED * share_before and total_before:
+        size = (total - total_before) / total_before
+        if abs(size) > SHARE_MOVED:
+            reasons.append(f"the whole plan {'grew' if size > 0 else 'shrank'}")
+    if not reasons:
+        return "Nothing of its own: other messages moved."
+    text = "; ".join(reasons)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _price_moved(row: Row) -> list[str]:
+    now, before = row.get("cost_each_usd"), row.get("cost_each_before_usd")
+    if now is None or not before or abs(now - before) <= PRICE_MOVED * before:
+        return []
+    way = "up" if now > before else "down"
+    return [f"price of a contact {way} from {usd_text(before)} to {usd_text(now)}"]
+
+
+def _lift_moved(row: Row, unit: float) -> list[str]:
+    now, before = row.get("lift"), row.get("lift_before")
+    if now is None or not before or abs(now - before) <= LIFT_MOVED * abs(before):
+        return []
+    way = "up" if now > before else "down"
+    was, is_now = (number_text(x / unit, 2, sign=True) for x in (before, now))
+    return [f"new data: predicted effect {way} from {was} to {is_now} points"]
+
+
+# --- money ---
+
+
+def _spend(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
+    if not facts.spend:
+        return html_section(
+            "spend", "Spend against budget", paragraph("No spend is on record.")
+        )
+    week = [row for row in facts.spend if _in_week(row["on"], facts.last_on)]
+    rows = [
+        (told, _usd(_total(week, kind)), _usd(_total(facts.spend, kind)))
+        for kind, (told, _, _) in SPENT.items()
+    ]
+    return html_section(
+        "spend",
+        "Spend against budget",
+        paragraph(_pace_in_words(facts)),
+        chart_place(charts, "week/spend", "Cumulative spend by day against the budget"),
+        html_table("Money by state", ["Money", "This week", "Since the start"], rows),
+    )
+
+
+def _in_week(day: Any, last_on: pd.Timestamp) -> bool:
+    return last_on - pd.Timedelta(days=7) < pd.Timestamp(day) <= last_on
+
+
+def _pace_in_words(facts: WeekFacts) -> str:
+    used = _total(facts.spend, "spent_usd")
+    if used is None or not facts.budget_usd:
+        return "What was spent is not known yet: the line shows what was planned."
+    days = len(facts.spend)
+    left = facts.budget_usd - used
+    if left < 0:
+        return f"The budget is overspent by {usd_text(-left)}."
+    each = used / days
+    ends = f"; at {usd_text(each)} a day it lasts {number_text(left / each)} more days"
+    return f"{usd_text(left)} of the budget is left{ends if each > 0 else ''}."
+
+
+def week_figures(facts: WeekFacts) -> dict[str, Figure]:
+    """The charts of the week: `week/spend` and `week/lift`, where there are data."""
+    drawn = {
+        "week/spend": _spend_chart(facts),
+        "week/lift": _lift_chart(facts.lift, facts.unit),
+    }
+    return {name: styled(chart) for name, chart in drawn.items() if chart is not None}
+
+
+def _spend_chart(facts: WeekFacts) -> Figure | None:
+    rows = []
+    for kind, (told, _, _) in SPENT.items():
+        known = [row for row in facts.spend if row.get(kind) is not None]
+        summed = 0.0
+        for row in known:
+            summed += float(row[kind])
+            day = pd.Timestamp(row["on"])
+            rows.append({"day": f"{day:%Y-%m-%d}", "usd": summed, "kind": told})
+    if not rows:
+        return None
+    present = [s for s in SPENT.values() if any(r["kind"] == s[0] for r in rows)]
+    names = [name for name, _, _ in present]
+    base = on_rows(rows).encode(
+        x=alt.X("yearmonthdate(day):T", title=None,
+                axis=alt.Axis(format="%-d %b", tickCount=8, grid=False)),
+        y=alt.Y("usd:Q", title="USD since the start", axis=alt.Axis(format="$,.4~s")),
+        tooltip=[alt.Tooltip("day:N"), alt.Tooltip("kind:N"),
+                 alt.Tooltip("usd:Q", format="$,.0f")],
+    )  # fmt: skip
+    lines = base.mark_line(strokeWidth=2.5, point=True).encode(
+        color=alt.Color("kind:N", scale=alt.Scale(
+            domain=names, range=[colour for _, colour, _ in present])),
+        strokeDash=alt.StrokeDash("kind:N", scale=alt.Scale(
+            domain=names, range=[dash for _, _, dash in present])),
+    )  # fmt: skip
+    layers = [lines]
+    if facts.budget_usd is not None:
+        told = f"budget {usd_text(facts.budget_usd)}"
+        at = on_rows([{"usd": float(facts.budget_usd), "told": told}]).encode(y="usd:Q")
+        layers.append(at.mark_rule(color=INK, strokeDash=[4, 3]))
+        layers.append(
+            at.mark_text(align="left", dy=12, color=INK, fontSize=12).encode(
+                x=alt.value(6), text="told:N"
+            )
+        )
+    chart = alt.LayerChart(layer=layers)
+    return chart.properties(height=280, title="Spend since the start")
+
+
+# --- measured against predicted ---
+
+
+def _shown_lift(lift: Sequence[Row]) -> list[Row]:
+    return [row for row in large_cells(lift, "n") if row.get("measured")]
+
+
+def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
+    shown = _shown_lift(facts.lift)
+    if not shown:
+        return html_section(
+            "lift",
+            "Measured against predicted",
+            paragraph("No outcome has come in yet that could be compared."),
+        )
+    rows = [
+        (
+            "all messages" if row["message_id"] == "all" else row["message_id"],
+            _agree(row, facts.unit),
+            interval_text(as_span(row.get("predicted"), facts.unit), ""),
+            interval_text(as_span(row["measured"], facts.unit), ""),
+            people_text(row["n"]),
+        )
+        for row in shown
+    ]
+    header = ["Message", "Do they agree?", "Predicted", "Measured", "People"]
+    return html_section(
+        "lift",
+        "Measured against predicted",
+        paragraph(
+            "People who were contacted, against people who would have been and were "
+            "left alone by lot. Effects are in points per voter contacted, with what "
+            "would be compatible with the data in brackets."
+        ),
+        chart_place(charts, "week/lift", "Predicted and measured effect by message"),
+        html_table("Effect of each message", header, rows, words=2),
+    )
+
+
+def _agree(row: Row, unit: float) -> str:
+    measured, predicted = as_span(row["measured"], unit), as_span(row.get("predicted"))
+    if not math.isfinite(predicted.value):
+        return NOT_SHOWN
+    inside = measured.low <= predicted.value / unit <= measured.high
+    if inside:
+        return "yes"
+    return "less came" if measured.value < predicted.value / unit else "more came"
+
+
+def _lift_chart(lift: Sequence[Row], unit: float) -> Figure | None:
+    shown = _shown_lift(lift)
+    if not shown:
+        return None
+    names = [
+        "all messages" if row["message_id"] == "all" else row["message_id"]
+        for row in shown
+    ]
+    rows = [
+        {"message": name, "estimate": kind, **_ends(as_span(row.get(kind), unit))}
+        for name, row in zip(names, shown, strict=True)
+        for kind in ("measured", "predicted")
+        if row.get(kind)
+    ]
+    kinds = ["measured", "predicted"]
+    base = on_rows(rows).encode(
+        x=alt.X("value:Q", title="effect, points",
+                scale=alt.Scale(zero=True, nice=False, padding=12)),
+        y=alt.Y("message:N", sort=names, title=None, scale=alt.Scale(padding=0.3)),
+        yOffset=alt.YOffset("estimate:N", sort=kinds),
+        color=alt.Color("estimate:N",
+                        scale=alt.Scale(domain=kinds, range=[BLUE, GREY])),
+        tooltip=[alt.Tooltip(f"{name}:N") for name in ("message", "estimate", "text")],
+    )  # fmt: skip
+    shapes = alt.Scale(domain=kinds, range=["circle", "diamond"])
+    shape = alt.Shape("estimate:N", scale=shapes)
+    zero = on_rows([{}]).mark_rule(color="#56616c").encode(x=alt.datum(0))
+    return alt.LayerChart(
+        layer=[
+            zero,
+            base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q"),
+            base.mark_point(size=70, filled=True, opacity=1).encode(shape=shape),
+        ]
+    ).properties(height=22 * len(rows), title="Predicted and measured effect")
+
+
+def _ends(span: Span) -> dict[str, Any]:
+    low = span.low if math.isfinite(span.low) else span.value
+    high = span.high if math.isfinite(span.high) else span.value
+    return {"value": span.value, "low": low, "high": high, "text": interval_text(span)}
+
+
+# --- votes ---
+
+
+def _votes(facts: WeekFacts) -> Html:
+    predicted = as_span(facts.votes_gained.get("predicted"))
+    measured = as_span(facts.votes_gained.get("measured"))
+    if facts.votes_needed is None and not math.isfinite(predicted.value):
+        return Html("")
+    rows = [
+        (told, _votes_text(span), _still_needed(facts.votes_needed, span))
+        for told, span in (("by prediction", predicted), ("as measured", measured))
+        if math.isfinite(span.value)
+    ]
+    how = facts.votes_gained.get("how", "")
+    needed = (
+        f"The campaign has to gain {number_text(facts.votes_needed)} votes. "
+        if facts.votes_needed is not None
+        else "How many votes are needed is not declared. "
+    )
+    return html_section(
+        "votes",
+        "Votes still needed",
+        paragraph(f"{needed}{how}"),
+        html_table("Votes", ["So far", "Gained", "Still needed"], rows),
+    )
+
+
+def _votes_text(span: Span) -> str:
+    value = number_text(span.value, sign=True)
+    if not (math.isfinite(span.low) and math.isfinite(span.high)):
+        return value
+    return f"{value} ({number_text(span.low)} to {number_text(span.high)})"
+
+
+def _still_needed(needed: int | None, gained: Span) -> str:
+    if needed is None:
+        return NOT_SHOWN
+    left = [max(needed - x, 0.0) for x in (gained.value, gained.high, gained.low)]
+    if not all(map(math.isfinite, left)):
+        return number_text(left[0])
+    return f"{number_text(left[0])} ({number_text(left[1])} to {number_text(left[2])})"
+
+
+def _limits(facts: WeekFacts) -> Html:
+    blocks = joined(limits_block(facts.limits, facts.outcome))
+    return Html(f'<section id="limits">{blocks}</section>') if blocks else blocks
+
+
+def _missing(facts: WeekFacts) -> Html:
+    if not facts.missing:
+        return Html("")
+    items = "".join(f"<li>{escaped(told)}</li>" for told in facts.missing)
+    return html_section("missing", "What is not known here", Html(f"<ul>{items}</ul>"))

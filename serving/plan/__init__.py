@@ -1,0 +1,64 @@
+"""Who gets which message, by which channel, on which day, for the least money.
+
+maximise Σ v_ia z_ia subject to Σ_a z_ia ≤ 1, a budget, capacities, caps, floors, shares
+of groups, set-up fees and minimum orders. Every plan states an upper bound and its gap;
+its prices say what one more of every limit would bring.
+"""
+
+from serving.plan.choose import Chosen, choose_options
+from serving.plan.contacts import plan_contacts
+from serving.plan.draws import held_out
+from serving.plan.dual import priced
+from serving.plan.least import LeastMoney, least_money
+from serving.plan.limits import (
+    Limit,
+    Limits,
+    PlanError,
+    by_channel,
+    by_message,
+    cap,
+    floor,
+    limits_of,
+    share_bounds,
+)
+from serving.plan.opened import Entry, Opened, choose_opened
+from serving.plan.places import (
+    PlacedPlan,
+    Places,
+    choose_with_places,
+    places_held_out,
+)
+from serving.plan.terms import Entered, GroupBound, Plan, PlanTerms
+from serving.plan.value import backlash, valued
+
+__all__ = [
+    "Chosen",
+    "Entered",
+    "Entry",
+    "GroupBound",
+    "LeastMoney",
+    "Limit",
+    "Limits",
+    "Opened",
+    "PlacedPlan",
+    "Places",
+    "Plan",
+    "PlanError",
+    "PlanTerms",
+    "backlash",
+    "by_channel",
+    "by_message",
+    "cap",
+    "choose_opened",
+    "choose_options",
+    "choose_with_places",
+    "floor",
+    "held_out",
+    "least_money",
+    "limits_of",
+    "places_held_out",
+    "plan_contacts",
+    "priced",
+    "share_bounds",
+    "valued",
+]

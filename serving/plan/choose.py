@@ -1,0 +1,167 @@
+"""The best option of every row within all limits, and how far it may be from the best.
+
+With the budget alone the whole-budget path is optimal but for one row. With more limits
+every limit has a price; rows that are about indifferent at the prices are solved
+exactly. The dual value is an upper bound, so the gap to the best plan is known.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.plan.core import N_EDGE, Relaxed, edge_mended, settled
+from serving.plan.dual import Market, best_at, bound_at, first_prices, market_of
+from serving.plan.limits import Floats, Ints, Limits, PlanError
+from serving.plan.repair import filled, within
+from training.path import NOTHING, SpendPath, whole_budget_path
+
+N_SAMPLED = 20_000
+"""Rows by which prices are found before all rows are asked."""
+SETTLED = 1e-6
+"""Share of a plan's value that is not worth another integer programme."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A plan over rows.
+
+    Attributes:
+        option: Arm of every row, or `NOTHING`, shape (n_rows,).
+        price: Shadow price of every limit, shape (n_limits,).
+        value: Predicted value of the plan.
+        bound: No plan is worth more than this.
+    """
+
+    option: Ints
+    price: Floats
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """Share of the bound that the plan may fall short of the best."""
+        return (self.bound - self.value) / self.bound if self.bound > 0 else 0.0
+
+
+def choose_options(
+    value: Floats,
+    reach: Floats,
+    limits: Limits,
+    rng: np.random.Generator | None = None,
+    *,
+    ties: Floats | None = None,
+    start: Floats | None = None,
+    whole: bool = True,
+) -> Chosen:
+    """The best option of every row within all limits.
+
+    Args:
+        value: Predicted value of every row and option, shape (n_rows, A); an option
+            that is not worth having (or not allowed) is at most 0 and never taken.
+        reach: Contacts an option means in a row, shape (n_rows, A); 0 where it is not
+            allowed.
+        limits: Money, capacities, floors, shares.
+        rng: Order among rows worth the same, where `ties` are not given.
+        ties: That order, a number in [0, 1) of every row, shape (n_rows,): a seeded
+            hash of who the row is makes the plan independent of the order of rows.
+        start: Prices to begin with, shape (n_limits,), where a like plan is known.
+        whole: False leaves out the few rows that the relaxation would split, for who
+            only wants the bound.
+
+    Returns:
+        Never over a limit. An effect at or below zero is never bought: a plan cannot
+        gain by keeping anybody from voting.
+
+    Raises:
+        PlanError: If floors or shares contradict the other limits.
+    """
+    if ties is None:
+        ties = (rng or np.random.default_rng(0)).random(len(value))
+    market = market_of(value, reach, limits, ties)
+    path = whole_budget_path(
+        value, reach * limits.use[0], allowed=reach > 0, tie_break=ties
+    )
+    option = path.options_at(limits.most[0])
+    if limits.kept(limits.used(option, reach)):
+        price = np.zeros(len(limits.most))
+        price[0] = path.shadow_price(limits.most[0])
+        option = _spent_up(market, path, option) if whole else option
+        bound = bound_at(market, price)
+    else:
+        highest = highest_prices(market)
+        if start is None:
+            start = _sampled_prices(market, highest)
+        relaxed = settled(market, np.minimum(start, highest), highest)
+        price, bound, option = relaxed.price, relaxed.bound, relaxed.option
+        option = _made_whole(market, relaxed) if whole else option
+    worth = worth_of(option, value)
+    # the last digits of a sum: a plan is never above its bound
+    return Chosen(option, price, worth, max(bound, worth))
+
+
+def worth_of(option: Ints, value: Floats) -> float:
+    """Predicted value of the options taken."""
+    at = np.flatnonzero(option != NOTHING)
+    return float(value[at, option[at]].sum())
+
+
+def highest_prices(market: Market) -> Floats:
+    """More than any limit can be worth, shape (n_limits,)."""
+    finite = np.isfinite(market.value)
+    top = float(market.value.max(initial=0.0, where=finite))
+    use = np.abs(market.limits.use)
+    least = np.where(use > 0, use, np.inf).min(axis=1, initial=np.inf)
+    return np.where(np.isfinite(least), 20.0 * max(top, 1e-9) / least, 1.0)
+
+
+def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
+    """What the next whole step was too dear for goes to rows beside the edge."""
+    at = path.steps_within(market.limits.most[0])
+    if at >= len(path.row):
+        return option
+    near = path.row[max(at - N_EDGE[0] // 2, 0) : at + N_EDGE[0] // 2]
+    mended = edge_mended(
+        market, option, np.unique(near), SETTLED / 10 * worth_of(option, market.value)
+    )
+    found = option if mended is None else mended
+    return max((option, found), key=lambda o: worth_of(o, market.value))
+
+
+def _sampled_prices(market: Market, highest: Floats) -> Floats:
+    """Prices that suit a random part of many rows, with as much of every limit."""
+    price, n = first_prices(market, highest), len(market.ties)
+    if n <= 2 * N_SAMPLED:
+        return price
+    few = market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
+    limits = few.limits.with_most(market.limits.most * (N_SAMPLED / n))
+    try:
+        return settled(few._replace(limits=limits), price, highest, enough=1e-5).price
+    except PlanError:  # a few rows may lack what all have
+        return price
+
+
+def _made_whole(market: Market, relaxed: Relaxed) -> Ints:
+    """Whole options: the rows on the edge decided anew, a few or, if need be, more."""
+    best = best_at(market, relaxed.price)
+    near = np.argsort(best.margin, kind="stable")
+    near = near[np.isfinite(best.margin[near])]
+    enough = SETTLED * abs(relaxed.bound)
+    found, worth = None, -np.inf
+    # who holds up a split, and those next to them; in an order that no file decides
+    for size in N_EDGE:
+        edge = np.unique(np.concatenate([relaxed.loose[:size], near[:size]]))
+        edge = edge[np.argsort(market.ties[edge], kind="stable")]
+        option = edge_mended(market, relaxed.option, edge, enough)
+        if option is not None and worth_of(option, market.value) > worth:
+            found, worth = option, worth_of(option, market.value)
+        if relaxed.bound - worth <= 3 * enough or len(edge) < size:
+            break
+    if found is not None:
+        return found
+    if market.limits.floors.any():
+        raise PlanError(
+            "limits can be kept on average, and by no whole contacts: loosen a floor, "
+            "a minimum or a share by about one contact"
+        )
+    option = within(relaxed.option, market)
+    return filled(option, market, relaxed.price)

@@ -1,0 +1,410 @@
+"""Scores + costs + budget + eligibility → plan with propensities.
+
+Everybody is planned alike, the holdout as a shadow of what it would have been sent,
+within limits that are larger by as much as holdout and exploration take away. Then the
+lots are drawn, and every probability is known (`serving.plan.draws`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.training_set import Arm
+from serving.plan.choose import Chosen, worth_of
+from serving.plan.draws import (
+    LARGEST,
+    Lots,
+    Spread,
+    Walked,
+    affordable_share,
+    drawn_lots,
+    even_odds,
+    expected_use,
+    held_out,
+    small_enough,
+    walked,
+)
+from serving.plan.dual import best_at, bound_at, market_of
+from serving.plan.frames import frames, roles_of
+from serving.plan.limits import (
+    SLACK,
+    Bools,
+    Floats,
+    Ints,
+    Limit,
+    Limits,
+    PlanError,
+    by_message,
+    cap,
+    floor,
+    limits_of,
+    share_bounds,
+)
+from serving.plan.opened import Entry, Opened, choose_opened
+from serving.plan.terms import GroupBound, Plan, PlanTerms
+from training.path import NOTHING, contacts_by_row, pooled_rows
+from training.split import unit_uniforms
+
+N_ATTEMPTS = 6
+"""Times that floors and shares are aimed at higher where chance missed them."""
+CAUTION = (3.0, 1.0, 0.0)
+"""Standard errors by which a floor is planned over, less where that cannot be done."""
+OVER, OVER_AT_MOST = 2.0, 0.5
+"""Standard errors (and share) by which more is wanted than there is: the next in order
+take what the holdout and the draws leave over."""
+
+
+class Rows(NamedTuple):
+    """Voters who decide together.
+
+    Attributes:
+        row: Row of every voter, shape (n_voters,).
+        held: Whether a row is held out, shape (n_rows,).
+        ties: Its number in [0, 1), a seeded hash of who it is, shape (n_rows,).
+        value: Predicted value of every arm, shape (n_rows, A).
+        reach: Contacts of every arm, shape (n_rows, A).
+    """
+
+    row: Ints
+    held: Bools
+    ties: Floats
+    value: Floats
+    reach: Floats
+
+
+class _Chances(NamedTuple):
+    """What is left to chance: probabilities of the holdout, exploring and every arm."""
+
+    holdout: float
+    share: float
+    odds: Floats
+
+    @property
+    def planned(self) -> float:
+        """Probability that a row is planned: neither held out nor exploring."""
+        return (1.0 - self.holdout) * (1.0 - self.share)
+
+
+def plan_contacts(
+    voter_id: npt.NDArray[np.object_],
+    unit_id: npt.NDArray[np.object_],
+    lift: Floats,
+    allowed: Bools,
+    arms: Sequence[Arm],
+    cost: Floats,
+    terms: PlanTerms,
+    rng: np.random.Generator,
+    *,
+    held_voters: Bools | None = None,
+    bounds: Sequence[GroupBound] = (),
+    explore_odds: Floats | None = None,
+    pool_chance: Floats | None = None,
+) -> Plan:
+    """Who gets which message, by which channel, on which day.
+
+    Args:
+        voter_id: Shape (n_voters,).
+        unit_id: Who decides together: household or voter, shape (n_voters,).
+        lift: Predicted lift of every arm, shape (n_voters, A).
+        allowed: Who may get which arm, shape (n_voters, A).
+        arms: Length A.
+        cost: USD of every arm, shape (A,).
+        terms: Budget, days, holdout, exploration, limits.
+        rng: Who explores, and which arm.
+        held_voters: Who is held out, shape (n_voters,); by `held_out` of the unit
+            without. Persons keep their holdout when they move, so a unit may hold
+            both kinds: those who are held out get nothing, the others decide.
+        bounds: Caps and shares of groups. Where households decide, each counts by the
+            share of its people who belong.
+        explore_odds: Probability of every arm for a voter who explores, shape
+            (n_voters, A), what is missing to 1 is that of nothing; even odds without.
+            It must not hang on the lots of the voter. Of a household the mean.
+        pool_chance: Probability that a voter who is not held out is still in the
+            pool, shape (n_voters,); 1 without.
+
+    Raises:
+        ValueError: If the holdout is not in (0, 1).
+        PlanError: If limits contradict each other.
+    """
+    held = held_voters
+    if held is None:
+        held = held_out(unit_id, salt=terms.salt, share=terms.holdout_share)
+    elif not 0 < terms.holdout_share < 1:
+        raise ValueError(f"holdout_share must lie in (0, 1), got {terms.holdout_share}")
+    rows = _rows(unit_id, held, lift, allowed, cost, terms.salt)
+    limits = _all_limits(rows, arms, cost, terms, bounds)
+    spread = _spread(arms, limits, terms)
+    fits = small_enough(rows.reach, limits, spread, 1.0)
+    rows = rows._replace(
+        reach=np.where(fits, rows.reach, 0.0), value=np.where(fits, rows.value, 0.0)
+    )
+    odds = even_odds(rows.reach, limits)
+    if explore_odds is not None:
+        odds = _mean_odds(explore_odds, rows)
+    odds = np.where(small_enough(rows.reach, limits, spread, LARGEST), odds, 0.0)
+    # a held row explores nothing, but what it would have counts among all rows
+    share = affordable_share(
+        rows.reach, odds * (1 - terms.holdout_share), limits, terms.explore_share
+    )
+    entries = _entries(arms, terms)
+    chances = _Chances(terms.holdout_share, share, odds)
+    made = _made(rows, limits, entries, chances, spread, rng)
+    contacts, assignments = frames(
+        voter_id, rows.row, lift, allowed, arms, cost, terms.start_on,
+        roles_of(made.done, made.lots), made.done,
+        (chances.holdout, share, odds), pool_chance,
+    )  # fmt: skip
+    return Plan(
+        contacts, assignments, _restated(made, rows, limits), limits, share,
+        made.opened.chosen, made.used, made.opened.setup_usd,
+        tuple(e.name for e, u in zip(entries, made.opened.used, strict=True) if not u),
+    )  # fmt: skip
+
+
+def _rows(
+    unit_id: npt.NDArray[np.object_], held: Bools, lift: Floats, allowed: Bools,
+    cost: Floats, salt: str,
+) -> Rows:  # fmt: skip
+    """A row for every unit, or for its two parts where some are held out."""
+    row, units = pd.factorize(np.asarray(unit_id, dtype=object))
+    n_held = np.bincount(row, weights=held, minlength=len(units))
+    split = (n_held > 0) & (n_held < np.bincount(row, minlength=len(units)))
+    apart = split[row] & held
+    if apart.any():
+        names = np.asarray(unit_id, dtype=object).copy()
+        names[apart] = [f"{name} (held out)" for name in names[apart]]
+        row, units = pd.factorize(names)
+    of_row = np.zeros(len(units), dtype=bool)
+    of_row[row[held]] = True
+    ties = unit_uniforms(np.asarray(units, dtype=object), salt=f"ties-{salt}")
+    value, _, _ = pooled_rows(lift, cost, allowed, row)
+    return Rows(row, of_row, ties, value, contacts_by_row(allowed, row))
+
+
+def _all_limits(
+    rows: Rows,
+    arms: Sequence[Arm],
+    cost: Floats,
+    terms: PlanTerms,
+    bounds: Sequence[GroupBound],
+) -> Limits:
+    others: list[Limit] = []
+    for message, most in sorted(terms.caps.items()):
+        others.append(cap(f"contacts of {message}", by_message(arms, message), most))
+    for message, least in sorted(terms.floors.items()):
+        name = f"at least {least:,.0f} of {message}"
+        others.append(floor(name, by_message(arms, message), least))
+    people = np.bincount(rows.row, minlength=len(rows.held))
+    for bound in bounds:
+        of_group = np.bincount(rows.row, weights=bound.members, minlength=len(people))
+        within = of_group / np.maximum(people, 1)
+        others += share_bounds(bound.name, within, len(arms), bound.low, bound.high)
+        if bound.most is not None:
+            ones, name = np.ones(len(arms)), f"contacts in {bound.name}"
+            others.append(Limit(name, ones, bound.most, within))
+    total = terms.capacity_per_day
+    return limits_of(
+        arms, cost, budget_usd=terms.budget_usd,
+        capacity={c: n * terms.days for c, n in terms.capacity.items()},
+        total_capacity=None if total is None else total * terms.days,
+        others=others,
+    )  # fmt: skip
+
+
+def _spread(arms: Sequence[Arm], limits: Limits, terms: PlanTerms) -> Spread:
+    """Capacities hold on each day; they come next after the budget."""
+    n_daily = len(terms.capacity) + (terms.capacity_per_day is not None)
+    daily = np.zeros(len(limits.most), dtype=bool)
+    daily[1 : 1 + n_daily] = len(arms) > 0
+    return Spread(terms.days, daily)
+
+
+def _entries(arms: Sequence[Arm], terms: PlanTerms) -> list[Entry]:
+    """Channels with a fee or a minimum order; messages with a minimum audience."""
+    found = []
+    for channel, needs in sorted(terms.entered.items()):
+        mine = np.array([arm.channel == channel for arm in arms], dtype=bool)
+        if mine.any():
+            found.append(Entry(f"channel {channel}", mine, *needs))
+    if terms.minimum_audience > 0:
+        for message in sorted({arm.message_id for arm in arms}):
+            mine = np.array([arm.message_id == message for arm in arms], dtype=bool)
+            found.append(Entry(f"message {message}", mine, 0.0, terms.minimum_audience))
+    return found
+
+
+def _mean_odds(of_voters: Floats, rows: Rows) -> Floats:
+    """Odds of a row: the mean of its voters', nothing where no one may get an arm."""
+    if (of_voters < 0).any() or (of_voters.sum(axis=1) > 1 + 1e-9).any():
+        raise ValueError(
+            "explore_odds: expected probabilities that sum to at most 1 in each row"
+        )
+    sums = [np.bincount(rows.row, weights=column) for column in of_voters.T]
+    mean = np.column_stack(sums) / np.bincount(rows.row)[:, None]
+    return np.where(rows.reach > 0, mean, 0.0)
+
+
+class _Made(NamedTuple):
+    opened: Opened
+    done: Walked
+    lots: Lots
+    used: Floats
+
+
+def _made(
+    rows: Rows,
+    limits: Limits,
+    entries: Sequence[Entry],
+    chances: _Chances,
+    spread: Spread,
+    rng: np.random.Generator,
+) -> _Made:
+    """Plan, lots and what comes of both; floors and shares hold after the draw too.
+
+    Where chance missed a floor it is aimed at higher, and the plan made again with the
+    same lots; that is rare, since it is aimed high to begin with.
+    """
+    lots = drawn_lots(rows.held, chances.share, chances.odds, rows.ties, rng)
+    higher, more = np.zeros(len(limits.most)), 1.0
+    for _ in range(N_ATTEMPTS):
+        opened = _wanted(rows, limits, entries, chances, higher, more)
+        inside = limits.with_most(limits.most - _fee(opened, limits))
+        reach = _closed_out(rows.reach, entries, opened.used)
+        odds = np.where(reach > 0, chances.odds, 0.0)
+        merit = _merit(rows, limits, opened.chosen)
+        drawn = lots._replace(arm=_still(lots.arm, reach))
+        done = walked(
+            opened.chosen.option, merit, reach, inside, spread, drawn, odds,
+            chances.share, rows.ties,
+        )  # fmt: skip
+        used = limits.used(done.option, rows.reach)
+        over = used - limits.most - SLACK * limits.scale()
+        lacking = _lacking(done.option, rows.reach, entries, opened.used)
+        if (over <= 0).all() and lacking <= 0:
+            return _Made(opened, done, drawn, used + _fee(opened, limits))
+        higher = higher + 2.0 * np.maximum(over, 0.0) / chances.planned
+        more *= 1.0 + 2.0 * max(lacking, 0.0)
+    k = int(np.argmax(over / limits.scale()))
+    raise PlanError(
+        f"{limits.name_of(k)}: missed by {max(over[k], 0.0):,.3g} once holdout and "
+        "exploration were drawn; loosen it by that or plan for more people"
+    )
+
+
+def _fee(opened: Opened, limits: Limits) -> Floats:
+    found = np.zeros(len(limits.most))
+    found[0] = opened.setup_usd
+    return found
+
+
+def _wanted(
+    rows: Rows,
+    limits: Limits,
+    entries: Sequence[Entry],
+    chances: _Chances,
+    higher: Floats,
+    more: float,
+) -> Opened:
+    """The plan over all rows, a function of scores and limits, not of any lot."""
+    for caution in CAUTION:
+        larger = _larger(rows, limits, chances, caution)
+        larger = larger.with_most(larger.most - higher)
+        q = chances.planned
+        scaled = [
+            e._replace(
+                setup_usd=e.setup_usd / q,
+                least=more * (e.least + caution * np.sqrt(e.least * (1 - q))) / q,
+            )
+            for e in entries
+        ]
+        try:
+            found = choose_opened(rows.value, rows.reach, larger, scaled, rows.ties)
+        except PlanError:
+            if caution == CAUTION[-1]:
+                raise
+            continue
+        return found._replace(setup_usd=found.setup_usd * q)
+    raise AssertionError
+
+
+def _larger(rows: Rows, limits: Limits, chances: _Chances, caution: float) -> Limits:
+    """Limits over all rows such that those of the planned ones are used up.
+
+    What exploration uses is set aside first. Of what is left, a planned row is one of
+    1 / q rows; a little more is wanted, since the last in order take what is over.
+    Floors and shares are aimed at some standard errors higher.
+    """
+    q, kept = chances.planned, 1.0 - chances.holdout
+    explored = chances.share * kept * expected_use(rows.reach * chances.odds, limits)
+    left = limits.less(explored).most
+    use = np.where(limits.use > 0, limits.use, np.nan)
+    mean = np.array([np.nanmean(u) if (u > 0).any() else 1.0 for u in use])
+    n = np.maximum(np.abs(left) / np.maximum(mean, 1e-12), 1.0)
+    over = np.minimum(OVER * np.sqrt((1 - q) / (q * n)), OVER_AT_MOST)
+    n_planned = min(float(n[0]), float((rows.reach.max(axis=1) > 0).sum()))
+    square = np.abs(left)
+    if limits.of_class is not None and limits.row_class is not None:
+        of_rows = limits.of_class[:, limits.row_class]
+        of_shares = n_planned * (of_rows**2).mean(axis=1)
+        square = np.where(limits.most == 0, of_shares, square)
+    error = np.sqrt(square * (1 - q)) / q
+    most = np.where(limits.floors, left / q - caution * error, left / q * (1 + over))
+    return limits.with_most(most)
+
+
+def _closed_out(reach: Floats, entries: Sequence[Entry], used: Bools) -> Floats:
+    """Contacts without the arms of what is not used at all."""
+    found = reach
+    for entry, open_ in zip(entries, used, strict=True):
+        if not open_:
+            found = np.where(entry.arms, 0.0, found)
+    return found
+
+
+def _still(arm: Ints, reach: Floats) -> Ints:
+    """Arms drawn that are open to their rows."""
+    open_ = reach[np.arange(len(arm)), np.maximum(arm, 0)] > 0
+    return np.where((arm != NOTHING) & open_, arm, NOTHING)
+
+
+def _merit(rows: Rows, limits: Limits, chosen: Chosen) -> Floats:
+    """What is left to a row after the prices, per contact: the last are worth least."""
+    market = market_of(rows.value, rows.reach, limits, rows.ties)
+    left = best_at(market, chosen.price).left
+    option = np.maximum(chosen.option, 0)
+    contacts = rows.reach[np.arange(len(left)), option]
+    merit: Floats = left / np.maximum(contacts, 1.0)
+    # equals by ties: rounding must not order them
+    return np.round(merit / max(float(merit.max(initial=0.0)), 1e-300), 12)
+
+
+def _lacking(
+    option: Ints, reach: Floats, entries: Sequence[Entry], used: Bools
+) -> float:
+    """Greatest share of its least that an entry in use does not reach."""
+    at = np.flatnonzero(option != NOTHING)
+    arms = option[at]
+    per_arm = np.bincount(arms, weights=reach[at, arms], minlength=reach.shape[1])
+    short = [
+        1.0 - per_arm[e.arms].sum() / e.least
+        for e, open_ in zip(entries, used, strict=True) if open_ and e.least > 0
+    ]  # fmt: skip
+    return float(max(short, default=0.0))
+
+
+def _restated(made: _Made, rows: Rows, limits: Limits) -> Chosen:
+    """The plan of those who are neither held out nor exploring, with its bound."""
+    lots, option = made.lots, made.done.option
+    planned = ~lots.held & ~lots.explores
+    others = limits.used(np.where(planned, NOTHING, option), rows.reach)
+    left = limits.less(others + _fee(made.opened, limits)).rows(planned)
+    price, sent = made.opened.chosen.price, option[planned]
+    market = market_of(
+        rows.value[planned], rows.reach[planned], left, rows.ties[planned]
+    )
+    return Chosen(
+        sent, price, worth_of(sent, rows.value[planned]), bound_at(market, price)
+    )

@@ -1,0 +1,480 @@
+"""Measured lift of a planted campaign, and the alarms that keep it honest."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from experiments.cli import FAILED, MISSING, OK, app
+from experiments.lift import Day, LiftTerms, MeasuredLift, measured_lift, sentences
+from experiments.lift.told import as_json, table
+from features.tables import ASSIGNMENTS, RESPONSES, TableError, check
+
+START = pd.Timestamp("2026-10-01")
+N_DAYS, H, EPSILON = 5, 0.25, 0.2
+MESSAGES = ("jobs", "trade")
+LIFT = {"jobs": 4.0, "trade": 1.0}
+"""For the young; the old gain 2 more by trade."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign of five days whose truth is known."""
+
+    assignments: dict[str, pd.DataFrame]
+    responses: pd.DataFrame
+    voters: pd.DataFrame
+    terms: LiftTerms
+    features: pd.DataFrame
+    contacted: pd.DataFrame
+
+    def measured(self, **changed: object) -> MeasuredLift:
+        terms = replace(self.terms, **changed)
+        return measured_lift(
+            self.assignments, self.responses, self.voters, terms,
+            features=self.features,
+        )  # fmt: skip
+
+
+def campaign(
+    seed: int, n: int = 12_000, *, scale: float = 1.0, reach: float = 1.0
+) -> Campaign:
+    """Holdout by household, a plan by age, explorers over messages and nothing."""
+    rng = np.random.default_rng(seed)
+    ids = np.array([f"V{i:06d}" for i in range(n)], dtype=object)
+    home = np.arange(n) // 2
+    old = np.repeat(rng.random(n // 2) < 0.5, 2)
+    held = np.repeat(rng.random(n // 2) < H, 2)
+    base = 10.0 * rng.standard_normal(n)
+    # the plan of a voter, if it is his day: jobs for the young, trade for the old
+    z_all = np.where(rng.random(n) < 0.5, np.where(old, 1, 0), -1)
+    in_pool, arm, when = np.ones(n, dtype=bool), np.full(n, -1), np.full(n, -1)
+    reachable = rng.random(n) < reach
+    assignments, survival = {}, 1.0
+    for t in range(N_DAYS):
+        z = np.where(rng.random(n) < 0.4, z_all, -1)
+        lot = (rng.random(n) < EPSILON) & ~held
+        drawn = rng.integers(-1, 2, n)
+        got = np.where(held, -1, np.where(lot, drawn, z))
+        free = (1 - H) * survival
+        contacted = (1 - EPSILON) * (z >= 0) + EPSILON * 2 / 3
+        role = np.where(held, "holdout", np.where(lot, "explore", "plan"))
+        propensity = np.select(
+            [held, lot], [H, free * EPSILON / 3], free * (1 - EPSILON)
+        )
+        sent = free * ((1 - EPSILON) * (got == z) + EPSILON / 3)
+        rows = np.flatnonzero(in_pool & ((z >= 0) | lot))
+        names = np.array([*MESSAGES, "control"], dtype=object)
+        channels = np.array(["mail", "mail", "none"], dtype=object)
+        made = pd.DataFrame(
+            {
+                "voter_id": ids, "role": role, "message_id": names[got],
+                "channel": channels[got], "propensity": propensity,
+                "arm_propensity": np.where(got < 0, 1 - free * contacted, sent),
+                "intended_message_id": names[z], "intended_channel": channels[z],
+            }
+        ).iloc[rows]  # fmt: skip
+        day = str((START + pd.Timedelta(days=t)).date())
+        assignments[day] = made.reset_index(drop=True)
+        arm[rows], when[rows] = got[rows], t
+        in_pool[rows] = False
+        survival *= 1 - EPSILON
+    lift = np.where(arm == 0, LIFT["jobs"], np.where(old, 3.0, LIFT["trade"]))
+    effect = scale * np.where((arm >= 0) & reachable, lift, 0.0)
+    noise = 4.0 * np.repeat(rng.standard_normal(n // 2), 2)
+    Y = 50 + base + effect + noise + 8.0 * rng.standard_normal(n)
+    answered = when >= 0
+    responses = pd.DataFrame(
+        {
+            "voter_id": ids, "experiment_id": "own", "outcome": "support", "value": Y,
+            "observed_at": START + pd.to_timedelta(when + 2, unit="D"),
+        }
+    )[answered]  # fmt: skip
+    voters = pd.DataFrame(
+        {
+            "voter_id": ids,
+            "household_id": [f"H{h}" for h in home],
+            "segment": np.where(old, "65+", "18-64"),
+        }
+    )
+    terms = LiftTerms(
+        days={day: Day(H, EPSILON) for day in assignments},
+        as_of=START + pd.Timedelta(days=30),
+        outcome="support", absent="missing", horizon_days=N_DAYS, lag_days=2,
+    )  # fmt: skip
+    features = pd.DataFrame({"base": base, "old": old.astype(float)}, index=ids)
+    return Campaign(
+        assignments, responses.reset_index(drop=True), voters, terms,
+        features,
+        pd.DataFrame({"voter_id": ids, "contacted": (arm >= 0) & reachable}),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def planted() -> Campaign:
+    made = campaign(1)
+    days = {day: check(ASSIGNMENTS, a) for day, a in made.assignments.items()}
+    return replace(made, assignments=days, responses=check(RESPONSES, made.responses))
+
+
+@pytest.fixture(scope="module")
+def found(planted: Campaign) -> MeasuredLift:
+    return planted.measured()
+
+
+def test_the_planted_lifts_are_found_as_delivered_by_message_and_segment(
+    found: MeasuredLift,
+) -> None:
+    rows = table(found).query("estimand == 'delivered'")
+    told = rows.set_index(["message_id", "segment"])
+    # the young were sent jobs, the old trade
+    for key, truth in ((("jobs", ""), 4.0), (("trade", ""), 3.0),
+                       (("jobs", "18-64"), 4.0), (("trade", "65+"), 3.0)):  # fmt: skip
+        row = told.loc[key]
+        assert row["always_low"] < truth < row["always_high"]
+        assert abs(row["lift"] - truth) < 3 * row["se"]
+    assert ("jobs", "65+") not in told.index
+    assert found.overall is not None
+    assert found.overall.always.low > 0
+    assert found.overall.claimed
+
+
+def test_exploring_tells_what_everybody_would_gain_and_not_only_the_chosen(
+    found: MeasuredLift,
+) -> None:
+    told = table(found).query("estimand == 'population'").set_index("message_id")
+    # young and old alike: jobs 4, trade (1 + 3) / 2
+    for message, truth in (("jobs", 4.0), ("trade", 2.0)):
+        row = told.loc[message]
+        assert abs(row["lift"] - truth) < 3 * row["se"]
+    assert told.loc["trade", "channel"] == "mail"
+
+
+def test_without_all_chances_only_explorers_speak_for_the_population(
+    planted: Campaign,
+) -> None:
+    bare = {d: a.drop(columns="arm_propensity") for d, a in planted.assignments.items()}
+    found = measured_lift(
+        bare, planted.responses, planted.voters, planted.terms,
+        features=planted.features,
+    )  # fmt: skip
+    told = table(found).query("estimand == 'population'").set_index("message_id")
+    assert abs(told.loc["jobs", "lift"] - 4.0) < 3 * told.loc["jobs", "se"]
+    assert abs(told.loc["trade", "lift"] - 2.0) < 3 * told.loc["trade", "se"]
+    explorers = pd.concat(planted.assignments.values())["role"].eq("explore").sum()
+    assert told["n_sent"].sum() < explorers
+
+
+def test_over_many_campaigns_the_intervals_cover_and_do_not_lean() -> None:
+    z: list[float] = []
+    for seed in range(35):
+        told = table(campaign(100 + seed, 3_000).measured())
+        rows = told.set_index(["estimand", "message_id", "segment"])
+        truths = {
+            ("delivered", "jobs", ""): 4.0,
+            ("delivered", "trade", ""): 3.0,
+            ("population", "jobs", ""): 4.0,
+            ("population", "trade", ""): 2.0,
+        }
+        z += [(rows.loc[k, "lift"] - v) / rows.loc[k, "se"] for k, v in truths.items()]
+    scores = np.array(z)
+    assert abs(scores.mean()) < 0.25
+    assert 0.9 <= (np.abs(scores) < 1.96).mean() <= 0.99
+
+
+def test_a_campaign_that_does_nothing_is_claimed_in_few_of_many() -> None:
+    claimed = 0
+    for seed in range(20):
+        found = campaign(200 + seed, 2_000, scale=0.0).measured()
+        claimed += any(row.claimed for row in found.rows)
+    assert claimed <= 3
+
+
+def test_a_draw_that_is_not_the_declared_one_raises_the_alarm(
+    planted: Campaign,
+) -> None:
+    rng = np.random.default_rng(2)
+    lost = {
+        # a fifth of the holdout's shadows never reached the log
+        day: a[(a["role"] != "holdout") | (rng.random(len(a)) < 0.8)]
+        for day, a in planted.assignments.items()
+    }
+    found = measured_lift(lost, planted.responses, planted.voters, planted.terms)
+    assert found.ratio.alarm
+    assert not found.trusted
+    assert sentences(found)[0].startswith("STOP")
+    assert not planted.measured().ratio.alarm
+
+
+def test_the_alarm_is_silent_over_sound_campaigns() -> None:
+    alarms = [campaign(300 + s, 1_500).measured().ratio.alarm for s in range(20)]
+    assert sum(alarms) <= 2
+
+
+def test_terms_that_contradict_the_propensities_are_refused(planted: Campaign) -> None:
+    wrong = {day: Day(0.1, EPSILON) for day in planted.terms.days}
+    with pytest.raises(TableError, match="expected propensity"):
+        planted.measured(days=wrong)
+    with pytest.raises(TableError, match="expected the plan's terms"):
+        planted.measured(days={})
+
+
+def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
+    early = planted.measured(as_of=START + pd.Timedelta(days=4))
+    assert 0 < early.n_due < early.n_decided
+    # decided on the first three days and due two days later
+    first = pd.concat(planted.assignments[d] for d in sorted(planted.assignments)[:3])
+    assert early.n_due == len(first)
+    assert early.information == pytest.approx(3 / 5)
+    assert "not due yet" in " ".join(sentences(early))
+    assert early.attrition_p == 1.0
+    final = planted.measured()
+    assert early.overall is not None
+    assert final.overall is not None
+    assert final.overall.always.se < early.overall.always.se
+
+
+def test_a_silence_that_means_no_counts_as_zero_only_once_it_is_due() -> None:
+    c = campaign(3, 2_000)
+    yes = c.responses[c.responses["value"] > 55].assign(value=1.0)
+    c = replace(c, responses=yes)
+    found = c.measured(absent="zero")
+    assert found.n_in == found.n_due == found.n_decided
+    early = c.measured(absent="zero", as_of=START + pd.Timedelta(days=3))
+    assert early.n_in == early.n_due < early.n_decided
+
+
+def test_outcomes_missing_more_among_the_held_out_raise_the_alarm() -> None:
+    c = campaign(4, 4_000)
+    rng = np.random.default_rng(5)
+    held = pd.concat(c.assignments.values()).query("role == 'holdout'")["voter_id"]
+    gone = c.responses["voter_id"].isin(held) & (rng.random(len(c.responses)) < 0.3)
+    found = replace(c, responses=c.responses[~gone]).measured()
+    assert found.attrition_p < 0.001
+    assert not found.trusted
+    alike = c.responses[rng.random(len(c.responses)) > 0.3]
+    assert replace(c, responses=alike).measured().trusted
+
+
+def test_answers_given_before_the_decision_are_no_outcomes() -> None:
+    c = campaign(6, 1_000)
+    before = c.responses.assign(observed_at=START - pd.Timedelta(days=1))
+    assert replace(c, responses=before).measured().n_in == 0
+
+
+def _predicting(c: Campaign, factor: float, shift: float = 0.0) -> MeasuredLift:
+    old = c.voters.set_index("voter_id")["segment"] == "65+"
+    days = {}
+    for day, a in c.assignments.items():
+        truth = np.where(a["intended_message_id"] == "jobs", 4.0,
+                         np.where(a["voter_id"].map(old), 3.0, 1.0))  # fmt: skip
+        days[day] = a.assign(predicted_lift=factor * truth + shift)
+    return measured_lift(days, c.responses, c.voters, c.terms, features=c.features)
+
+
+def test_a_champion_that_promises_too_much_drifts_and_a_sound_one_does_not(
+    planted: Campaign,
+) -> None:
+    sound, boasting = _predicting(planted, 1.0), _predicting(planted, 2.0)
+    assert sound.calibration is not None
+    assert boasting.calibration is not None
+    assert not sound.calibration.drifted
+    assert boasting.calibration.drifted
+    assert boasting.calibration.less.high < 0
+    assert "train anew" in " ".join(sentences(boasting))
+    assert boasting.overall is not None
+    assert boasting.overall.predicted == pytest.approx(7.0, abs=0.3)
+
+
+def test_a_second_decision_of_a_voter_is_left_out_by_the_rule() -> None:
+    c = campaign(7, 2_000)
+    first, *_, last = sorted(c.assignments)
+    again = c.assignments[first].head(50).copy()
+    free = again["role"] != "holdout"
+    survival = (1 - EPSILON) ** (N_DAYS - 1)
+    for column in ("propensity", "arm_propensity"):
+        again.loc[free, column] *= survival
+    days = {**c.assignments, last: pd.concat([c.assignments[last], again])}
+    found = measured_lift(days, c.responses, c.voters, c.terms)
+    assert found.n_repeats == 50
+    assert found.n_decided == c.measured().n_decided
+
+
+def test_those_reached_gain_more_than_those_assigned() -> None:
+    c = campaign(8, 8_000, reach=0.5)
+    found = measured_lift(
+        c.assignments, c.responses, c.voters, c.terms, contacted=c.contacted
+    )
+    assert found.reached is not None
+    assert found.reached.contacted.low < 0.5 < found.reached.contacted.high
+    truth = 3.5  # jobs 4 to the young, trade 3 to the old
+    assert found.reached.reached.low < truth < found.reached.reached.high
+    assert found.reached.assigned.value < 0.7 * truth
+    assert "were reached" in " ".join(sentences(found))
+
+
+def test_what_is_written_names_nobody_and_holds_no_infinity(
+    found: MeasuredLift,
+) -> None:
+    told = as_json(found)
+    text = str(told)
+    assert "V0" not in text
+    assert "inf" not in text.replace("information", "")
+    assert told["rows"]
+    assert told["multiplicity"].startswith("Claims: e-BH")
+
+
+# --- from files ---
+
+DECLARED = """
+[campaign]
+name = "autumn"
+title = "A campaign of five days"
+question = "Do letters gain support?"
+rule_set = "us_default"
+as_of = 2026-09-30
+seed = 7
+
+[outcome]
+name = "support"
+label = "support, 0 to 100"
+kind = "continuous"
+measures = "support"
+higher_is_better = true
+absent = "missing"
+unit_per_point = 1.0
+
+[plan]
+budget_usd = 5000.0
+start_on = 2026-10-01
+days = 5
+holdout_share = 0.25
+explore_share = 0.2
+
+[lift]
+lag_days = 2
+
+[features]
+columns = ["sex"]
+segment = ["sex"]
+""" + "".join(
+    f"""
+[tables.{name}]
+path = "{name}.csv"
+source = "simulated"
+licence = "none"
+permitted_use = "any"
+{"observed_on = 2026-09-01" if name == "voters" else ""}
+"""
+    for name in ("voters", "messages", "designs", "deliveries", "responses", "costs")
+)
+
+
+@pytest.fixture(scope="module")
+def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign's folder with a finished run and five plans."""
+    top = tmp_path_factory.mktemp("autumn")
+    (top / "campaign.toml").write_text(DECLARED)
+    folder = top / "data" / "autumn"
+    tables = folder / "one" / "tables"
+    tables.mkdir(parents=True)
+    (folder / "latest").write_text("one")
+    sex = np.where(planted.voters["segment"] == "65+", "F", "M")
+    voters = planted.voters.drop(columns="segment").assign(sex=sex)
+    voters.to_parquet(tables / "voters.parquet")
+    planted.responses.to_parquet(tables / "responses.parquet")
+    costs = {"message_id": ["*"], "channel": ["mail"], "cost_usd": [0.5]}
+    pd.DataFrame(costs).to_parquet(tables / "costs.parquet")
+    pd.DataFrame({"message_id": list(MESSAGES)}).to_parquet(tables / "messages.parquet")
+    drawn = pd.concat(planted.assignments.values()).query("role == 'explore'")
+    test = drawn.merge(planted.responses, on="voter_id").merge(voters, on="voter_id")
+    test = test.assign(propensity=1 / 3, outcome=test["value"])
+    test.to_parquet(folder / "one" / "training_set.parquet")
+    for day, assigned in planted.assignments.items():
+        plan = folder / "plans" / f"{day}-a"
+        plan.mkdir(parents=True)
+        assigned.to_parquet(plan / "assignments.parquet")
+        told = {"day": day, "holdout_share": H, "explored": EPSILON}
+        (plan / "terms.json").write_text(json.dumps(told))
+    return top
+
+
+def _said(home: Path, *arguments: str) -> tuple[int, str]:
+    command, *rest = arguments
+    done = CliRunner().invoke(
+        app, [command, str(home), "--data", str(home / "data"), *rest]
+    )
+    return done.exit_code, done.output
+
+
+def test_lift_of_a_campaigns_files_is_that_of_its_tables(
+    home: Path, found: MeasuredLift
+) -> None:
+    code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    assert code == OK
+    assert "The plan brought" in said
+    told = json.loads((home / "data" / "autumn" / "lift.json").read_text())
+    rows = {(r["estimand"], r["message_id"], r["segment"]): r for r in told["rows"]}
+    by_sex = rows["delivered", "trade", "F"]
+    assert by_sex["always_low"] < 3.0 < by_sex["always_high"]
+    assert found.overall is not None
+    # other features, other folds: the same lift within its error
+    whole = rows["delivered", "", ""]
+    assert abs(whole["lift"] - found.overall.once.value) < 2 * whole["se"]
+    assert not list((home / "data" / "autumn").glob("*.partial"))
+
+
+def test_a_broken_draw_ends_with_a_code_of_its_own(home: Path) -> None:
+    plans = sorted((home / "data" / "autumn" / "plans").glob("*/assignments.parquet"))
+    kept = {path: pd.read_parquet(path) for path in plans}
+    try:
+        for path, rows in kept.items():
+            held = rows["role"] == "holdout"
+            rows[~held | (np.arange(len(rows)) % 3 > 0)].to_parquet(path)
+        code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    finally:
+        for path, rows in kept.items():
+            rows.to_parquet(path)
+    assert code == FAILED
+    assert "STOP" in said
+
+
+def test_terms_without_the_share_drawn_are_refused_by_name(home: Path) -> None:
+    terms = next((home / "data" / "autumn" / "plans").glob("*/terms.json"))
+    text = terms.read_text()
+    try:
+        terms.write_text(json.dumps({"day": "2026-10-01", "holdout_share": H}))
+        code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    finally:
+        terms.write_text(text)
+    assert code != OK
+    assert "explored" in said
+
+
+def test_a_campaign_without_plans_is_told_what_makes_one(
+    home: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "autumn"
+    (empty / "one").mkdir(parents=True)
+    (empty / "latest").write_text("one")
+    done = CliRunner().invoke(app, ["lift", str(home), "--data", str(tmp_path)])
+    assert done.exit_code == MISSING
+    assert "hustings day" in done.output
+
+
+def test_power_reads_noise_and_lifts_from_the_campaigns_own_test(home: Path) -> None:
+    code, said = _said(home, "power", "--json")
+    assert code == OK
+    told = json.loads(said)
+    # jobs 4, trade 2 over all, as far as 2,000 explorers can tell
+    assert told["facts"]["message_lifts"] == pytest.approx([4, 2], abs=2.5)
+    assert told["facts"]["n_contacts"] == 9_000
+    # base 10, household 4, own 8
+    assert told["facts"]["noise"]["sd"] == pytest.approx(180**0.5, abs=1.0)
+    seen = [row["once"] for row in told["holdouts"]]
+    assert seen == sorted(seen, reverse=True)
+    assert _said(home, "power", "--holdout", "1.5")[0] != OK

@@ -1,0 +1,83 @@
+"""What `power` makes of a campaign's facts: planted, and in words."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.power import (
+    Facts,
+    as_json,
+    noise_of,
+    power,
+    sentences,
+    untested,
+    with_changes,
+)
+from features.tables import CONTROL
+from training.power import Beliefs, Noise
+
+FACTS = Facts(
+    n_audience=100_000, n_contacts=20_000, days=20, lag_days=1, cost_usd=0.5,
+    noise=Noise(20.0), beliefs=Beliefs.alike(6, mean=1.0, sd=1.0), source="a prior",
+)  # fmt: skip
+
+
+def test_noise_of_households_and_silence_is_the_planted_one() -> None:
+    rng = np.random.default_rng(1)
+    n, together = 20_000, np.repeat(rng.standard_normal(10_000), 2)
+    Y = 3.0 * together + 4.0 * rng.standard_normal(n)
+    Y = np.where(rng.random(n) < 0.1, np.nan, Y)
+    home = [f"H{i // 2}" for i in range(n)]
+    ids = [f"V{i}" for i in range(n)]
+    rows = pd.DataFrame(
+        {"voter_id": ids, "household_id": home, "message_id": CONTROL, "outcome": Y}
+    )
+    noise = noise_of(rows, rows[["voter_id", "household_id"]])
+    assert noise.sd == pytest.approx(5.0, abs=0.1)
+    assert noise.icc == pytest.approx(9 / 25, abs=0.03)
+    assert noise.household == pytest.approx(2.0)
+    assert noise.missing == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_larger_holdout_sees_more_and_forgoes_more() -> None:
+    rows = power(FACTS, seed=1).holdouts
+    assert all(a.once > b.once for a, b in pairwise(rows))
+    assert all(a.forgone < b.forgone for a, b in pairwise(rows))
+    assert all(r.once < r.daily < r.by_message for r in rows)
+    # 2,222 of those chosen are held out at a tenth; 2.8 standard errors
+    tenth = rows[2]
+    assert (tenth.n_sent, tenth.n_compared) == (20_000, 2_222)
+    assert tenth.once == pytest.approx(
+        2.802 * 20 * (1 / 20_000 + 1 / 2_222) ** 0.5, 1e-3
+    )
+
+
+def test_the_wave_that_shows_lifts_is_larger_the_smaller_they_are() -> None:
+    small = Facts(**{**vars(FACTS), "beliefs": Beliefs.alike(6, mean=0.5, sd=0.2)})
+    assert power(small, seed=1).wave_power_n > power(FACTS, seed=1).wave_power_n
+
+
+def test_fewer_days_left_explore_no_more() -> None:
+    month, last = power(FACTS, seed=1), power(with_changes(FACTS, days=1), seed=1)
+    assert last.best.epsilon == 0
+    assert month.best.epsilon * month.best.days > 0
+    assert month.best.learned > 0
+    assert last.facts.n_contacts == 1_000
+
+
+def test_tested_messages_are_as_far_apart_when_none_had_been_tested() -> None:
+    tested = Beliefs(np.array([0.0, 2.0]), np.eye(2) * 0.25)
+    fresh = untested(tested)
+    assert fresh.mean.tolist() == [1.0, 1.0]
+    assert np.diag(fresh.covariance) == pytest.approx([1.25, 1.25])
+
+
+def test_the_words_say_the_figures() -> None:
+    found = power(FACTS, holdouts=(0.1,), seed=1)
+    text = " ".join(sentences(found))
+    assert "Holdout 10 %" in text
+    assert f"{found.holdouts[0].daily:.2f} where every day is looked at" in text
+    assert f"Explore {100 * found.best.epsilon:.0f} %" in text
+    assert as_json(found)["first_wave"]["n_for_power"] == found.wave_power_n

@@ -1,0 +1,85 @@
+"""Explanations: their figures are those that the plan was made by."""
+
+import numpy as np
+import pytest
+
+from features.training_set import Arm
+from serving.plan import by_message, choose_options, floor, limits_of
+from serving.plan.explain import (
+    bindings,
+    explained,
+    intended_arm,
+    limits_in_words,
+    options_of,
+)
+
+ARMS = (Arm("trade", "mail"), Arm("trade", "phone"), Arm("schools", "mail"))
+COST = np.array([0.6, 1.1, 0.6])
+
+
+def planned(*, budget: float = 160.0):
+    rng = np.random.default_rng(0)
+    value = rng.normal(0.02, 0.02, (500, 3)) + np.array([0.0, 0.02, 0.0])
+    limits = limits_of(
+        ARMS, COST, budget_usd=budget, capacity={"phone": 8.0}, total_capacity=None,
+        others=[floor("at least 160 of schools", by_message(ARMS, "schools"), 160.0)],
+    )  # fmt: skip
+    chosen = choose_options(value, np.ones((500, 3)), limits, ties=rng.random(500))
+    return value, limits, chosen
+
+
+def test_the_plan_takes_what_the_explanation_says_leaves_most() -> None:
+    value, limits, chosen = planned()
+    agree = 0
+    for i in range(500):
+        options = options_of(value[i], ARMS, limits, chosen.price, [None] * 3, i)
+        best = options[0].arm if options[0].left > 0 else None
+        agree += best == intended_arm(int(chosen.option[i]), ARMS)
+        for option in options:
+            paid = sum(charge for _, charge in option.charges)
+            assert option.left == pytest.approx(option.lift - paid)
+    # all but the few rows on the edge
+    assert agree > 490
+
+
+def test_one_dollar_more_brings_what_its_price_says() -> None:
+    value, limits, chosen = planned()
+    more = limits.most.copy()
+    more[0] += 1.0
+    ties = np.random.default_rng(0).random(500)
+    two = choose_options(value, np.ones((500, 3)), limits.with_most(more), ties=ties)
+    assert two.bound - chosen.bound == pytest.approx(chosen.price[0], rel=0.05)
+
+
+def test_words_name_the_message_the_money_and_the_full_limit() -> None:
+    value, limits, chosen = planned()
+    i = int(np.argmax(chosen.option == 0))
+    cost = dict(zip(ARMS, COST, strict=True))
+    told = explained(
+        options_of(value[i], ARMS, limits, chosen.price, [None, None, "no address"], i),
+        ARMS[0], cost,
+    )  # fmt: skip
+    whole = "\n".join(told)
+    assert f"trade by mail is worth {value[i, 0] * 100:.2f} points" in whole
+    assert "costs $0.60" in whole
+    assert "for budget in USD" in whole
+    assert "this is sent" in whole
+    assert "schools by mail may not be sent: no address." in whole
+
+
+def test_limits_are_told_by_what_more_of_them_would_bring() -> None:
+    _, limits, chosen = planned()
+    left = limits.most - limits.used(chosen.option, np.ones((500, 3)))
+    told = limits_in_words(bindings(limits, chosen, left))
+    assert any("contacts by phone: 1,000 contacts more" in line for line in told), told
+    assert any(
+        line.startswith("at least 160 of schools: asking for 1,000 contacts fewer")
+        for line in told
+    ), told
+    free = limits_in_words(bindings(limits, chosen, left)[:0])
+    assert free == []
+    _, rich, loose = planned(budget=1e6)
+    spare = bindings(rich, loose, rich.most)
+    assert "budget in USD: not used up; more of it would bring nothing." in (
+        limits_in_words(spare)
+    )
