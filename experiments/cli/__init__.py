@@ -8,6 +8,7 @@ import sys
 import typer
 
 from experiments.cli import (
+    export,
     live,
     measure,
     models,
@@ -33,6 +34,7 @@ for _part in (
     stages,
     models,
     plans,
+    export,
     measure,
     pages,
     persons,

@@ -138,7 +138,7 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
-    without |= {"plan", "reactions", "monitor", "lift"}
+    without |= {"plan", "reactions", "monitor", "lift", "export"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds

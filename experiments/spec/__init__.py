@@ -19,6 +19,7 @@ from experiments.spec.columns import (
     feature_columns,
     special_columns,
 )
+from experiments.spec.export import ExportSection
 from experiments.spec.faults import fault_told, lines_below, toml_lines
 from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
@@ -56,6 +57,7 @@ __all__ = [
     "CampaignSection",
     "ChampionSection",
     "ExperimentSection",
+    "ExportSection",
     "FeaturesSection",
     "LiftSection",
     "LinkSection",

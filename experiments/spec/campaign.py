@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.export import ExportSection
 from experiments.spec.lift import LiftSection
 from experiments.spec.monitor import (
     LinkSection,
@@ -45,6 +46,7 @@ class Campaign(Section):
     lift: LiftSection = LiftSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
+    export: ExportSection = ExportSection()
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
 
