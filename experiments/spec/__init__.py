@@ -20,6 +20,7 @@ from experiments.spec.columns import (
     special_columns,
 )
 from experiments.spec.faults import fault_told, lines_below, toml_lines
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     AlertsSection,
     LinkSection,
@@ -56,6 +57,7 @@ __all__ = [
     "ExperimentSection",
     "FeaturesSection",
     "LinkSection",
+    "LoopSection",
     "MonitorSection",
     "OutcomeSection",
     "PlanSection",

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -42,6 +43,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     simulate: SimulateSection | None = None
+    loop: LoopSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 
