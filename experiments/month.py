@@ -1,0 +1,360 @@
+"""A simulated month: the loop and its rivals in one world, day by day, and the truth.
+
+`run_month` runs one seed, `judge_months` puts seeds together, and `replayed` computes
+every day again from the ledger's entries and the outcomes that had come in.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from experiments.ledger import Ledger, open_ledger
+from experiments.loop import measured, rivals
+from experiments.loop.explore import Exploring
+from experiments.loop.measured import NONE, Stated
+from experiments.loop.one_day import DayRecord, Learned, LoopTerms, one_day
+from experiments.loop.state import Decisions, State
+from experiments.loop.world import Answers, World, draw_world
+from experiments.spec import Campaign, CampaignError
+from experiments.spec.columns import feature_columns
+from experiments.spec.loop import LoopSection
+from features.sample import simulate
+from training.power import Beliefs, Noise, first_wave
+
+Floats = npt.NDArray[np.float64]
+Json = dict[str, Any]
+
+POLICIES: Mapping[str, str] = {
+    "oracle": "The best plan for the money by the truth, no holdout and no test.",
+    "loop": "This loop: a holdout, exploration with known chances, learning every day.",
+    "greedy": "The same learner and first wave; sends what looks best, no chance in it.",
+    "single_best": "A one-off test of that size, then its best message to random people.",
+    "random": "Any message to anybody.",
+}
+WAVE_SIZES = 16
+"""Sizes of the first wave that are compared."""
+
+
+class Month(NamedTuple):
+    """One seed.
+
+    Attributes:
+        seed: Of the world and of every lot.
+        gain: True gain of every policy, outcome units × voters.
+        stated: Intervals of the loop and of the greedy policy, by kind.
+        days: What the loop's days say of themselves.
+        replays: Whether every day came out the same from ledger and outcomes.
+    """
+
+    seed: int
+    gain: dict[str, float]
+    stated: dict[str, Stated]
+    days: list[DayRecord]
+    replays: bool
+
+
+@dataclass(frozen=True)
+class Played:
+    """A month of the loop: where it ended, and what its days say."""
+
+    state: State
+    days: list[DayRecord]
+
+
+def wave_size(loop: LoopSection, *, n_arms: int, n_audience: int) -> int:
+    """Voters of the first randomised wave, as declared or as large as pays.
+
+    Args:
+        loop: The declaration.
+        n_arms: Messages by channel.
+        n_audience: Contacts that the money pays in all.
+    """
+    if loop.wave_voters is not None:
+        return loop.wave_voters
+    assert loop.believed_lift is not None
+    assert loop.believed_spread is not None
+    assert loop.outcome_sd is not None
+    found = first_wave(
+        Beliefs.alike(n_arms, mean=loop.believed_lift, sd=loop.believed_spread),
+        Noise(loop.outcome_sd, missing=1.0 - loop.answer_share),
+        n_audience=n_audience,
+        sizes=np.linspace(0, n_audience, WAVE_SIZES + 1)[1:-1].astype(np.int64),
+    )
+    return round(found.epsilon * n_audience)
+
+
+def loop_terms(campaign: Campaign, world: World, *, seed: int) -> LoopTerms:
+    """Terms of a campaign's loop over an audience.
+
+    Raises:
+        CampaignError: If the campaign declares no loop.
+    """
+    loop, plan = _loop(campaign), campaign.plan
+    n = len(world.audience)
+    budget = plan.budget_usd or (plan.spend_per_voter_usd or 0.0) * n
+    pays = int(budget / world.audience.cost.mean())
+    return LoopTerms(
+        salt=_salt(campaign, seed),
+        seed=seed,
+        holdout_share=plan.holdout_share,
+        budget_usd=budget,
+        start_on=pd.Timestamp(plan.start_on),
+        days=plan.days,
+        exploring=Exploring(
+            loop.explore, loop.explore_share, loop.explore_half_life_days,
+            loop.explore_least_share, loop.explore_floor,
+        ),
+        wave_voters=wave_size(loop, n_arms=len(world.audience.arms), n_audience=pays),
+        wave_days=loop.wave_days,
+        wait_days=loop.wait_days,
+        front_load=loop.front_load,
+        window_days=loop.window_days,
+        contacts_per_voter=loop.contacts_per_voter,
+        repeats=loop.repeats,
+        retrain_every_days=loop.retrain_every_days,
+        capacity_per_day=plan.capacity_per_day,
+    )  # fmt: skip
+
+
+def _loop(campaign: Campaign) -> LoopSection:
+    if campaign.loop is None:
+        raise CampaignError(
+            f"{campaign.file}: expected a section [loop] that says how the campaign "
+            "runs from day to day, got none"
+        )
+    return campaign.loop
+
+
+def _salt(campaign: Campaign, seed: int) -> str:
+    return f"{campaign.campaign.name}-{seed}"
+
+
+def simulated_world(campaign: Campaign, *, seed: int, n_voters: int = 0) -> World:
+    """The world of one seed.
+
+    Args:
+        campaign: With [simulate] and [loop].
+        seed: Of voters, noise and holdout.
+        n_voters: In place of the declared number, where above 0.
+
+    Raises:
+        CampaignError: If the campaign is not a simulated one.
+    """
+    loop, drawn = _loop(campaign), campaign.simulate
+    if drawn is None:
+        raise CampaignError(
+            f"{campaign.file}: expected a section [simulate], whose truth a month is "
+            "judged by, got none; `hustings day` runs a campaign on its own files"
+        )
+    sample = simulate(
+        n_voters=n_voters or drawn.n_voters, seed=seed, n_messages=drawn.n_messages,
+        null_twin=drawn.null_twin,
+    )  # fmt: skip
+    voters = sample.tables["voters"]
+    return draw_world(
+        sample, feature_columns(campaign, voters), loop.channels,
+        Answers(loop.outcome_first_days, loop.outcome_last_days, loop.answer_share),
+        as_of=pd.Timestamp(campaign.campaign.as_of),
+        segment=campaign.features.segment,
+        salt=_salt(campaign, seed), holdout_share=campaign.plan.holdout_share,
+        seed=seed,
+    )  # fmt: skip
+
+
+def play(
+    world: World, terms: LoopTerms, ledger: Ledger | None = None, *, days: int = 0
+) -> Played:
+    """The loop day by day.
+
+    Args:
+        world: The truth; the loop sees no more of it than the outcomes that are in.
+        terms: Of the loop.
+        ledger: Gets an entry a day, where given.
+        days: Fewer days than declared, where above 0.
+    """
+    audience, state = world.audience, State.new(world.audience)
+    learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
+    records = []
+    for day in range(days or terms.days):
+        state = world.hear(state, day)
+        done = one_day(terms, world.columns, audience, state, learned, day=day)
+        state, learned = done.state, done.learned
+        records.append(done.record)
+        if ledger is not None:
+            at = (terms.start_on + pd.Timedelta(days=day)).tz_localize("UTC")
+            ledger.append("loop day", _entry(done.record, done.decisions), at=at)
+    return Played(state, records)
+
+
+def _entry(record: DayRecord, decisions: Decisions) -> Json:
+    """What the ledger keeps of a simulated day: figures, and a digest of who got what."""
+    return {**record._asdict(), "decisions_sha256": digest(decisions)}
+
+
+def digest(decisions: Decisions) -> str:
+    """SHA-256 of decisions with their chances, to the last bit."""
+    found = hashlib.sha256()
+    for name, column in sorted(vars(decisions).items()):
+        found.update(name.encode() + np.ascontiguousarray(column).tobytes())
+    return found.hexdigest()
+
+
+def replayed(world: World, terms: LoopTerms, ledger: Ledger, played: Played) -> bool:
+    """Whether each day comes out the same from what had come in by then.
+
+    Nothing is kept of the first run but its rows: every day learns again from those
+    that were in, plans and draws, and is compared with the ledger's entry.
+    """
+    if ledger.verify().fault:
+        return False
+    told = [e.body for e in ledger.store.of_kind("loop day")]
+    audience, made = world.audience, played.state.decisions
+    learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
+    for day, body in enumerate(told):
+        before = made.day < day
+        state = State(
+            made.take(before), np.full(int(before.sum()), np.nan),
+            _pool_chance(played, made.take(before), len(audience), day),
+        )  # fmt: skip
+        done = one_day(
+            terms, world.columns, audience, world.hear(state, day), learned, day=day
+        )
+        learned = done.learned
+        if digest(done.decisions) != body["decisions_sha256"]:
+            return False
+    return True
+
+
+def _pool_chance(played: Played, before: Decisions, n: int, day: int) -> Floats:
+    """Probability that a voter was still in the pool, from the days' records."""
+    chance = np.ones(n)
+    for record in played.days[:day]:
+        chance *= 1.0 - record.explore
+    chance[before.voter] = 1.0
+    return chance
+
+
+def run_month(
+    campaign: Campaign, *, seed: int, home: Path | None = None, n_voters: int = 0
+) -> Month:
+    """The loop and its rivals in the world of one seed.
+
+    Args:
+        campaign: With [simulate] and [loop].
+        seed: Of the world.
+        home: Folder of a ledger, by which the month is replayed; None: no replay.
+        n_voters: In place of the declared number, where above 0.
+    """
+    world = simulated_world(campaign, seed=seed, n_voters=n_voters)
+    terms = loop_terms(campaign, world, seed=seed)
+    ledger = None if home is None else open_ledger(home)
+    played = play(world, terms, ledger)
+    greedy, _ = rivals.greedy(world, terms)
+    states = {
+        "loop": played.state,
+        "greedy": greedy,
+        "single_best": rivals.single_best(world, terms),
+        "random": rivals.anything(world, terms),
+    }
+    gain = {name: rivals.true_gain(world, s) for name, s in states.items()}
+    gain["oracle"] = rivals.oracle_gain(world, terms)
+    last = terms.days + int(world.lag.max())
+    heard = world.hear(played.state, last)
+    stated = measured.ours(heard, world, terms.repeats)
+    told = world.hear(greedy, last)
+    stated["greedy"] = measured.naive(told, world)
+    stated["greedy_adjusted"] = measured.naive_adjusted(told, world)
+    same = ledger is not None and replayed(world, terms, ledger, played)
+    return Month(seed, gain, stated, played.days, same)
+
+
+def judge_months(months: Sequence[Month], *, replayed_seeds: int) -> Json:
+    """Regret and coverage over seeds.
+
+    Args:
+        months: One a seed.
+        replayed_seeds: How many of them had a ledger.
+    """
+    oracle = np.array([m.gain["oracle"] for m in months])
+    regret = {
+        name: oracle - np.array([m.gain[name] for m in months])
+        for name in POLICIES
+        if name != "oracle"
+    }
+    ratio = {
+        f"loop_over_{name}": _spread(regret["loop"] / regret[name])
+        | {"of_means": float(regret["loop"].mean() / regret[name].mean())}
+        for name in ("single_best", "random", "greedy")
+    }
+    gains = {n: _spread(np.array([m.gain[n] for m in months])) for n in POLICIES}
+    return {
+        "n_seeds": len(months),
+        "policies": dict(POLICIES),
+        "gain": gains,
+        "regret": {name: _spread(r) for name, r in regret.items()},
+        "regret_share_of_oracle": {n: _spread(r / oracle) for n, r in regret.items()},
+        "regret_ratio": ratio,
+        "coverage": _coverages(months),
+        "explore_cost": _spread(
+            np.array([sum(d.explore_cost for d in m.days) for m in months])
+        ),
+        "contacts": _spread(np.array([sum(d.n_sent for d in m.days) for m in months])),
+        "n_replayed": replayed_seeds,
+        "n_replayed_alike": sum(m.replays for m in months),
+    }
+
+
+def _spread(values: Floats) -> Json:
+    """Mean over seeds, its standard error, least and most."""
+    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return {
+        "mean": float(values.mean()),
+        "se": float(se),
+        "least": float(values.min()),
+        "most": float(values.max()),
+    }
+
+
+def _coverages(months: Sequence[Month]) -> Json:
+    found = {}
+    for kind in months[0].stated:
+        every = NONE
+        for month in months:
+            every = every.joined(month.stated[kind])
+        found[kind] = _coverage(every)
+    both = NONE
+    for month in months:
+        for kind in ("delivered", "campaign", "population"):
+            both = both.joined(month.stated[kind])
+    found["loop_all"] = _coverage(both)
+    return found
+
+
+def _coverage(stated: Stated) -> Json:
+    n = len(stated.value)
+    if not n:
+        return {"n": 0}
+    share = float(stated.covered.mean())
+    return {
+        "n": n,
+        "covered": share,
+        "simulation_se": float(np.sqrt(share * (1 - share) / n)),
+        "mean_error": float((stated.value - stated.truth).mean()),
+        "mean_se": float(stated.se.mean()),
+    }
+
+
+def seeds_of(campaign: Campaign, n: int) -> list[int]:
+    """Seeds of n months: the declared one and those after it."""
+    return [campaign.campaign.seed + k for k in range(n)]
+
+
+def with_policy(terms: LoopTerms, **changes: Any) -> LoopTerms:
+    """The same terms with another policy of exploration."""
+    return replace(terms, exploring=terms.exploring._replace(**changes))
