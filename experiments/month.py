@@ -5,9 +5,12 @@ every day again from the ledger's entries and the outcomes that had come in.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,16 +19,14 @@ import pandas as pd
 
 from experiments.ledger import Ledger, open_ledger
 from experiments.loop import measured, rivals
-from experiments.loop.explore import Exploring
+from experiments.loop.declared import declared_loop, loop_terms
 from experiments.loop.measured import NONE, Stated
 from experiments.loop.one_day import DayRecord, Learned, LoopTerms, one_day
 from experiments.loop.state import Decisions, State
 from experiments.loop.world import Answers, World, draw_world
-from experiments.spec import Campaign, CampaignError
-from experiments.spec.columns import feature_columns
-from experiments.spec.loop import LoopSection
+from experiments.run.context import rounded
+from experiments.spec import Campaign, CampaignError, feature_columns, load_campaign
 from features.sample import simulate
-from training.power import Beliefs, Noise, first_wave
 
 Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -33,12 +34,10 @@ Json = dict[str, Any]
 POLICIES: Mapping[str, str] = {
     "oracle": "The best plan for the money by the truth, no holdout and no test.",
     "loop": "This loop: a holdout, exploration with known chances, learning every day.",
-    "greedy": "The same learner and first wave; sends what looks best, no chance in it.",
-    "single_best": "A one-off test of that size, then its best message to random people.",
+    "greedy": "The same learner after a test of that size; sends what looks best.",
+    "single_best": "A test of that size, then its best message to random people.",
     "random": "Any message to anybody.",
 }
-WAVE_SIZES = 16
-"""Sizes of the first wave that are compared."""
 
 
 class Month(NamedTuple):
@@ -67,68 +66,13 @@ class Played:
     days: list[DayRecord]
 
 
-def wave_size(loop: LoopSection, *, n_arms: int, n_audience: int) -> int:
-    """Voters of the first randomised wave, as declared or as large as pays.
-
-    Args:
-        loop: The declaration.
-        n_arms: Messages by channel.
-        n_audience: Contacts that the money pays in all.
-    """
-    if loop.wave_voters is not None:
-        return loop.wave_voters
-    assert loop.believed_lift is not None
-    assert loop.believed_spread is not None
-    assert loop.outcome_sd is not None
-    found = first_wave(
-        Beliefs.alike(n_arms, mean=loop.believed_lift, sd=loop.believed_spread),
-        Noise(loop.outcome_sd, missing=1.0 - loop.answer_share),
-        n_audience=n_audience,
-        sizes=np.linspace(0, n_audience, WAVE_SIZES + 1)[1:-1].astype(np.int64),
-    )
-    return round(found.epsilon * n_audience)
-
-
-def loop_terms(campaign: Campaign, world: World, *, seed: int) -> LoopTerms:
-    """Terms of a campaign's loop over an audience.
-
-    Raises:
-        CampaignError: If the campaign declares no loop.
-    """
-    loop, plan = _loop(campaign), campaign.plan
-    n = len(world.audience)
-    budget = plan.budget_usd or (plan.spend_per_voter_usd or 0.0) * n
-    pays = int(budget / world.audience.cost.mean())
-    return LoopTerms(
-        salt=_salt(campaign, seed),
-        seed=seed,
-        holdout_share=plan.holdout_share,
-        budget_usd=budget,
-        start_on=pd.Timestamp(plan.start_on),
-        days=plan.days,
-        exploring=Exploring(
-            loop.explore, loop.explore_share, loop.explore_half_life_days,
-            loop.explore_least_share, loop.explore_floor,
-        ),
-        wave_voters=wave_size(loop, n_arms=len(world.audience.arms), n_audience=pays),
-        wave_days=loop.wave_days,
-        wait_days=loop.wait_days,
-        front_load=loop.front_load,
-        window_days=loop.window_days,
-        contacts_per_voter=loop.contacts_per_voter,
-        repeats=loop.repeats,
-        retrain_every_days=loop.retrain_every_days,
-        capacity_per_day=plan.capacity_per_day,
+def month_terms(campaign: Campaign, world: World, *, seed: int) -> LoopTerms:
+    """Terms of the loop in a world."""
+    return loop_terms(
+        campaign, n_voters=len(world.audience), n_arms=len(world.audience.arms),
+        mean_cost_usd=float(world.audience.cost.mean()),
+        salt=_salt(campaign, seed), seed=seed,
     )  # fmt: skip
-
-
-def _loop(campaign: Campaign) -> LoopSection:
-    if campaign.loop is None:
-        raise CampaignError(
-            f"{campaign.file}: expected a section [loop] that says how the campaign "
-            "runs from day to day, got none"
-        )
-    return campaign.loop
 
 
 def _salt(campaign: Campaign, seed: int) -> str:
@@ -146,7 +90,7 @@ def simulated_world(campaign: Campaign, *, seed: int, n_voters: int = 0) -> Worl
     Raises:
         CampaignError: If the campaign is not a simulated one.
     """
-    loop, drawn = _loop(campaign), campaign.simulate
+    loop, drawn = declared_loop(campaign), campaign.simulate
     if drawn is None:
         raise CampaignError(
             f"{campaign.file}: expected a section [simulate], whose truth a month is "
@@ -158,7 +102,7 @@ def simulated_world(campaign: Campaign, *, seed: int, n_voters: int = 0) -> Worl
     )  # fmt: skip
     voters = sample.tables["voters"]
     return draw_world(
-        sample, feature_columns(campaign, voters), loop.channels,
+        sample, feature_columns(campaign, list(voters.columns)), loop.channels,
         Answers(loop.outcome_first_days, loop.outcome_last_days, loop.answer_share),
         as_of=pd.Timestamp(campaign.campaign.as_of),
         segment=campaign.features.segment,
@@ -193,7 +137,7 @@ def play(
 
 
 def _entry(record: DayRecord, decisions: Decisions) -> Json:
-    """What the ledger keeps of a simulated day: figures, and a digest of who got what."""
+    """What the ledger keeps of a simulated day: figures, a digest of who got what."""
     return {**record._asdict(), "decisions_sha256": digest(decisions)}
 
 
@@ -213,31 +157,22 @@ def replayed(world: World, terms: LoopTerms, ledger: Ledger, played: Played) -> 
     """
     if ledger.verify().fault:
         return False
-    told = [e.body for e in ledger.store.of_kind("loop day")]
+    told = [json.loads(e.body) for e in ledger.store.of_kind("loop day")]
     audience, made = world.audience, played.state.decisions
     learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
+    chance = np.ones(len(audience))
     for day, body in enumerate(told):
         before = made.day < day
         state = State(
-            made.take(before), np.full(int(before.sum()), np.nan),
-            _pool_chance(played, made.take(before), len(audience), day),
+            made.take(before), np.full(int(before.sum()), np.nan), chance,
         )  # fmt: skip
         done = one_day(
             terms, world.columns, audience, world.hear(state, day), learned, day=day
         )
-        learned = done.learned
+        learned, chance = done.learned, done.state.pool_chance
         if digest(done.decisions) != body["decisions_sha256"]:
             return False
     return True
-
-
-def _pool_chance(played: Played, before: Decisions, n: int, day: int) -> Floats:
-    """Probability that a voter was still in the pool, from the days' records."""
-    chance = np.ones(n)
-    for record in played.days[:day]:
-        chance *= 1.0 - record.explore
-    chance[before.voter] = 1.0
-    return chance
 
 
 def run_month(
@@ -252,7 +187,7 @@ def run_month(
         n_voters: In place of the declared number, where above 0.
     """
     world = simulated_world(campaign, seed=seed, n_voters=n_voters)
-    terms = loop_terms(campaign, world, seed=seed)
+    terms = month_terms(campaign, world, seed=seed)
     ledger = None if home is None else open_ledger(home)
     played = play(world, terms, ledger)
     greedy, _ = rivals.greedy(world, terms)
@@ -355,6 +290,57 @@ def seeds_of(campaign: Campaign, n: int) -> list[int]:
     return [campaign.campaign.seed + k for k in range(n)]
 
 
-def with_policy(terms: LoopTerms, **changes: Any) -> LoopTerms:
-    """The same terms with another policy of exploration."""
-    return replace(terms, exploring=terms.exploring._replace(**changes))
+def judged_months(
+    campaign: Campaign,
+    *,
+    n_seeds: int,
+    n_voters: int = 0,
+    n_workers: int = 1,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> Json:
+    """The evaluation of a simulated campaign over seeds, each month replayed.
+
+    Args:
+        campaign: With [simulate] and [loop].
+        n_seeds: Worlds.
+        n_voters: In place of the declared number, where above 0.
+        n_workers: Processes.
+        tell: Told of every month that is done.
+    """
+    asked = [(campaign.file, seed, n_voters) for seed in seeds_of(campaign, n_seeds)]
+    months = []
+    with ProcessPoolExecutor(n_workers) as pool:
+        made = pool.map(_one_month, asked) if n_workers > 1 else map(_one_month, asked)
+        for month in made:
+            months.append(month)
+            tell(f"month {len(months)} of {n_seeds} done")
+    found: Json = rounded(judge_months(months, replayed_seeds=n_seeds))
+    return {"campaign": campaign.campaign.name, **found}
+
+
+def _one_month(asked: tuple[Path, int, int]) -> Month:
+    file, seed, n_voters = asked
+    with TemporaryDirectory() as home:
+        return run_month(
+            load_campaign(file), seed=seed, home=Path(home), n_voters=n_voters
+        )
+
+
+def told_text(found: Json) -> str:
+    """What an evaluation says, in some lines."""
+    share, ratio = found["regret_share_of_oracle"], found["regret_ratio"]
+    lines = [f"{found['n_seeds']} months. Regret as a share of the oracle's gain:"]
+    lines += [f"  {name:<12} {share[name]['mean']:.1%}" for name in share]
+    lines.append("Regret of the loop over that of another, mean over seeds:")
+    lines += [f"  {name.removeprefix('loop_over_'):<12} {r['of_means']:.2f}"
+              for name, r in ratio.items()]  # fmt: skip
+    lines.append("Intervals that hold the truth:")
+    lines += [
+        f"  {kind:<16} {c['covered']:.1%} of {c['n']}"
+        for kind, c in found["coverage"].items()
+        if c["n"]
+    ]
+    lines.append(
+        f"Replayed alike: {found['n_replayed_alike']} of {found['n_replayed']}"
+    )
+    return "\n".join(lines)

@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-SIZES = (0.01, 0.03, 0.06, 0.12, 0.2)
+SIZES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
 """SD of the lift between voters, in SD of the noise, among which the data choose."""
 PRODUCTS = (0.1, 0.5)
 """Share of its variance that products of two features have."""
@@ -103,8 +103,8 @@ class Seen(NamedTuple):
         Y: Shape (n,).
         propensities: Of nothing and every arm as known when it was drawn, shape
             (n, 1 + A); NaN in all where nobody knows: such a row informs the baseline
-            and never a lift. None: the arm counts as if it had been anyone's (what a
-            loop without randomisation assumes).
+            and never a lift. None: arms are not centred, so that people of different
+            chances are compared too, which is right as far as φ describes the baseline.
     """
 
     phi: Floats

@@ -55,6 +55,10 @@ class LoopTerms:
         window_days: From a contact to the next of the same voter; None: never.
         contacts_per_voter: At most.
         repeats: Which decisions teach: `first` or `each`.
+        learn_from: What the planner's lifts compare: `design` only people who had the
+            same chances, `all` also those whom the plan made differ, by what the
+            features say of them. Measured lifts (`experiments.loop.measured`) compare
+            by design in either case.
         retrain_every_days: Lifts are learned again after so many days.
         capacity: Contacts a day of a channel.
         capacity_per_day: Of all channels; None for no limit.
@@ -74,6 +78,7 @@ class LoopTerms:
     window_days: int | None = None
     contacts_per_voter: int = 1
     repeats: str = "first"
+    learn_from: str = "design"
     retrain_every_days: int = 1
     capacity: dict[str, float] = field(default_factory=dict)
     capacity_per_day: float | None = None
@@ -158,7 +163,7 @@ def learn(
     repeats: str,
     day: int,
     prior: Prior | None = None,
-    naive: bool = False,
+    learn_from: str = "design",
 ) -> Learned:
     """Lifts from all that is in; what has taught already is not read again.
 
@@ -170,7 +175,7 @@ def learn(
         repeats: See `State.teaching`.
         day: Of the campaign.
         prior: Mean effects known from elsewhere, by arm.
-        naive: Take whatever was sent as if it had been anyone's.
+        learn_from: See `LoopTerms`.
     """
     known = np.zeros(len(state.outcome), dtype=bool)
     known[: len(learned.taught)] = learned.taught
@@ -178,7 +183,7 @@ def learn(
     new, moments = np.flatnonzero(teaching & ~known), learned.moments
     if len(new):
         made = state.decisions.take(new)
-        design = None if naive else made.design
+        design = made.design if learn_from == "design" else None
         phi = audience.phi[made.voter]
         moments = moments.plus(Seen(phi, made.arm, state.outcome[new], design))
     if moments.n == 0 and prior is None:
@@ -242,7 +247,7 @@ def one_day(
     if not wave and day - learned.day >= terms.retrain_every_days:
         learned = learn(
             learned, state, audience, columns, repeats=terms.repeats, day=day,
-            prior=prior,
+            prior=prior, learn_from=terms.learn_from,
         )  # fmt: skip
     waits = terms.wave_voters > 0 and (
         terms.wave_days <= day < terms.wave_days + terms.wait_days
@@ -250,14 +255,14 @@ def one_day(
     if waits or len(pool) == 0 or (learned.model is None and not wave):
         return _idle(state, learned, audience, day, len(pool))
     asked = (
-        _wave(terms, audience, pool)
+        wave_asked(terms, audience, pool)
         if wave
         else _asked(terms, audience, pool, state, learned, day, personalise)
     )
-    return _planned(terms, audience, state, learned, pool, asked, day)
+    return assign_day(terms, audience, state, learned, pool, asked, day)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """What the planner is asked on a day."""
 
     value: Floats
@@ -266,13 +271,13 @@ class _Asked(NamedTuple):
     share: float
 
 
-def _wave(terms: LoopTerms, audience: Audience, pool: Ints) -> _Asked:
+def wave_asked(terms: LoopTerms, audience: Audience, pool: Ints) -> Asked:
     """A wave plans nothing; its money is what the expected contacts cost."""
     odds = wave_odds(audience, pool)
     free = ~audience.held[pool]
     each = float((odds[free] @ audience.cost).mean())
     money = each * terms.wave_voters / terms.wave_days / WAVE_SHARE
-    return _Asked(np.zeros_like(odds), odds, money, WAVE_SHARE)
+    return Asked(np.zeros_like(odds), odds, money, WAVE_SHARE)
 
 
 def _asked(
@@ -283,7 +288,7 @@ def _asked(
     learned: Learned,
     day: int,
     personalise: bool,  # noqa: FBT001
-) -> _Asked:
+) -> Asked:
     assert learned.model is not None
     allowed, policy = audience.allowed[pool], terms.exploring
     value = learned.model.lift(audience.phi[pool])
@@ -298,18 +303,29 @@ def _asked(
         )  # fmt: skip
     money = money_on(terms, state.spent_usd(audience.cost), day)
     since = day - (terms.wave_days + terms.wait_days if terms.wave_voters else 0)
-    return _Asked(value, odds, money, share_on(policy, since))
+    return Asked(value, odds, money, share_on(policy, since))
 
 
-def _planned(
+def assign_day(
     terms: LoopTerms,
     audience: Audience,
     state: State,
     learned: Learned,
     pool: Ints,
-    asked: _Asked,
+    asked: Asked,
     day: int,
 ) -> Day:
+    """The plan of a pool, its lots, and who is decided by them.
+
+    Args:
+        terms: Of the loop.
+        audience: Everybody.
+        state: Before the day.
+        learned: What was believed; handed on.
+        pool: Positions of who may be decided, shape (n_pool,).
+        asked: Values and odds of the pool, money, share to explore.
+        day: From 0.
+    """
     ids = audience.voter_id[pool]
     plan = plan_contacts(
         ids, ids, asked.value, audience.allowed[pool], audience.arms, audience.cost,
@@ -338,7 +354,7 @@ def _planned(
 
 def _record(
     audience: Audience,
-    asked: _Asked,
+    asked: Asked,
     plan: Plan,
     decided: Decisions,
     pool: Ints,

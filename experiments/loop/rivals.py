@@ -114,7 +114,7 @@ def greedy(world: World, terms: LoopTerms) -> tuple[State, Learned]:
         if day - learned[0].day >= terms.retrain_every_days or not learned[0].model:
             learned[0] = learn(
                 learned[0], state, audience, world.columns, repeats="first", day=day,
-                naive=True,
+                learn_from="all",
             )  # fmt: skip
         model = learned[0].model
         if model is None:

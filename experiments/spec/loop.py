@@ -38,6 +38,7 @@ class LoopSection(Section):
     contacts_per_voter: FirstDays = 1
     repeats: Literal["first", "each"] = "first"
 
+    learn_from: Literal["design", "all"] = "design"
     retrain_every_days: FirstDays = 1
     gate: Literal["shrinkage", "verdict"] = "shrinkage"
     evaluate_every_days: FirstDays = 7
