@@ -4,14 +4,15 @@ What the loop did before is read from the folders of its plans, and what came of
 the responses that were handed in. A day that was made is read and never made again; one
 that was cut off is made again from the same rows and seed, and comes out the same.
 
-A plan's folder holds plan, assignments and terms, and the same day as an experiment:
-designs and deliveries, whose blocks carry the chances of everybody who was decided, so
-that the next training reads it like any other randomised test.
+A plan's folder (`plans/`) holds plan, assignments and terms. Beside it (`loop/`) stands
+the same day as an experiment: designs and deliveries, whose blocks carry the chances of
+everybody who was decided, so that the next training reads it like any other test.
 """
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from experiments.loop.state import PLAN as PLANNED
 from experiments.run.audience import eligible_voters, lowers_turnout
 from experiments.run.contacts import best_alone, promoted
 from experiments.run.context import Run
-from experiments.run.looped import PLANS
+from experiments.run.looped import LOOP, PLANS
 from experiments.run.persons import held_voters, known_persons, read_identity
 from experiments.run.watched import paused_messages
 from experiments.spec import CampaignError
@@ -101,7 +102,7 @@ def run_day(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> Json:
         return told
     offer = offered(run)
     terms = _terms(run, offer, date)
-    state, spent = past_state(run.home, offer.audience, before=date)
+    state, spent = past_state(run.home, offer.audience, terms, before=date)
     day = (date - terms.start_on).days
     made = planned_day(terms, offer, state, spent_usd=spent, day=day)
     told = _written(folder, run, offer, terms, made, date)
@@ -230,13 +231,14 @@ def planned_day(
 
 
 def past_state(
-    home: Path, audience: Audience, *, before: pd.Timestamp
+    home: Path, audience: Audience, terms: LoopTerms, *, before: pd.Timestamp
 ) -> tuple[State, float]:
     """The loop's state from the folders of its days, and the money spent.
 
     Args:
         home: The campaign's folder.
         audience: Present voters; rows of others (forgotten since) are left out.
+        terms: Of the loop: who was in the pool of a day.
         before: Days before this one.
 
     Raises:
@@ -252,7 +254,11 @@ def past_state(
                 f"expected days in order: {date:%Y-%m-%d} was made already, got "
                 f"{before:%Y-%m-%d}; its pool would not be the one that was drawn from"
             )
-        state = _after(state, folder, told, position, audience.arms)
+        pool = state.in_pool(
+            int(told["day"]), window_days=terms.window_days,
+            contacts=terms.contacts_per_voter,
+        )  # fmt: skip
+        state = _after(state, folder, told, position, audience.arms, pool)
         spent += float(told["spent_usd"])
     return state, spent
 
@@ -263,6 +269,7 @@ def _after(
     told: Json,
     position: pd.Series,
     arms: tuple[Arm, ...],
+    pool: npt.NDArray[np.bool_],
 ) -> State:
     rows = pd.read_parquet(folder / "assignments.parquet")
     rows = rows[rows["voter_id"].isin(position.index)]
@@ -281,7 +288,7 @@ def _after(
         propensity=rows["propensity"].to_numpy(dtype=np.float64),
         repeat=before[voter],
     )
-    chance = state.pool_chance * (1.0 - float(told["explore"]))
+    chance = np.where(pool, 1.0 - float(told["explore"]), 1.0) * state.pool_chance
     chance[voter] = 1.0
     return state.decided(made, chance)
 
@@ -297,23 +304,15 @@ def _written(
     made: Day,
     date: pd.Timestamp,
 ) -> Json:
-    """The day's folder, whole or not at all; its terms."""
+    """The day as an experiment, then its plan's folder, each whole or not at all."""
     assert made.plan is not None
     assigned = made.plan.assignments
     assigned = assigned[decided_rows(assigned)].reset_index(drop=True)
+    _whole(run.home / LOOP / folder.name, as_experiment(made.decisions, offer, date))
     tables = {
         "plan": check(PLAN, made.plan.contacts),
         "assignments": check(ASSIGNMENTS, assigned),
-        **as_experiment(made.decisions, offer, date),
     }
-    aside = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    digests = {}
-    for name, frame in tables.items():
-        path = aside / f"{name}.parquet"
-        frame.to_parquet(path, index=False, compression="zstd")
-        digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     told: Json = {
         "plan_id": folder.name,
         "date": f"{date:%Y-%m-%d}",
@@ -323,11 +322,28 @@ def _written(
         "model": offer.version,
         "seed": terms.seed,
         "n_assigned": len(assigned),
-        "sha256": digests,
     }
-    (aside / "terms.json").write_text(json.dumps(told, indent=1))
+    return _whole(folder, tables, told)
+
+
+def _whole(
+    folder: Path, tables: Mapping[str, pd.DataFrame], told: Json | None = None
+) -> Json:
+    """A folder of tables and terms with their digests, written aside and renamed."""
+    aside = folder.parent / f".{folder.name}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    digests = {}
+    for name, frame in tables.items():
+        path = aside / f"{name}.parquet"
+        frame.to_parquet(path, index=False, compression="zstd")
+        digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = {**(told or {}), "sha256": digests}
+    (aside / "terms.json").write_text(json.dumps(found, indent=1))
+    # what a day that was cut off left behind is the same, made again
+    shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    return told
+    return found
 
 
 def as_experiment(

@@ -8,10 +8,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import pandas as pd
 from experiments.ledger import Ledger, open_ledger
 from experiments.loop import measured, rivals
 from experiments.loop.declared import declared_loop, loop_terms
+from experiments.loop.gate import gain_of_personalising, pays
 from experiments.loop.measured import NONE, Stated
 from experiments.loop.one_day import DayRecord, Learned, LoopTerms, one_day
 from experiments.loop.state import Decisions, State
@@ -111,6 +112,41 @@ def simulated_world(campaign: Campaign, *, seed: int, n_voters: int = 0) -> Worl
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether personalising was shown to pay, and how often that was asked.
+
+    Attributes:
+        terms: Of the loop.
+        attempts: So far; each spends its part of the alpha.
+        shown: Once shown it holds for the month.
+    """
+
+    terms: LoopTerms
+    attempts: int = 0
+    shown: bool = False
+
+    @property
+    def personalise(self) -> bool:
+        """Whether a day personalises."""
+        return self.shown or self.terms.gate == "shrinkage"
+
+    def asked(self, state: State, world: World, day: int) -> Self:
+        """The verdict on a day's morning; asked anew every declared number of days."""
+        terms = self.terms
+        due = day % terms.evaluate_every_days == 0
+        if self.personalise or not due:
+            return self
+        gain = gain_of_personalising(
+            state, world.audience, world.columns,
+            spend=terms.budget_usd / len(world.audience), repeats=terms.repeats,
+        )  # fmt: skip
+        if gain is None:
+            return self
+        tried = self.attempts + 1
+        return replace(self, attempts=tried, shown=pays(gain, attempt=tried))
+
+
 def play(
     world: World, terms: LoopTerms, ledger: Ledger | None = None, *, days: int = 0
 ) -> Played:
@@ -124,10 +160,14 @@ def play(
     """
     audience, state = world.audience, State.new(world.audience)
     learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
-    records = []
+    records, verdict = [], Verdict(terms)
     for day in range(days or terms.days):
         state = world.hear(state, day)
-        done = one_day(terms, world.columns, audience, state, learned, day=day)
+        verdict = verdict.asked(state, world, day)
+        done = one_day(
+            terms, world.columns, audience, state, learned, day=day,
+            personalise=verdict.personalise,
+        )  # fmt: skip
         state, learned = done.state, done.learned
         records.append(done.record)
         if ledger is not None:
@@ -160,15 +200,18 @@ def replayed(world: World, terms: LoopTerms, ledger: Ledger, played: Played) -> 
     told = [json.loads(e.body) for e in ledger.store.of_kind("loop day")]
     audience, made = world.audience, played.state.decisions
     learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
-    chance = np.ones(len(audience))
+    chance, verdict = np.ones(len(audience)), Verdict(terms)
     for day, body in enumerate(told):
         before = made.day < day
         state = State(
             made.take(before), np.full(int(before.sum()), np.nan), chance,
         )  # fmt: skip
+        heard = world.hear(state, day)
+        verdict = verdict.asked(heard, world, day)
         done = one_day(
-            terms, world.columns, audience, world.hear(state, day), learned, day=day
-        )
+            terms, world.columns, audience, heard, learned, day=day,
+            personalise=verdict.personalise,
+        )  # fmt: skip
         learned, chance = done.learned, done.state.pool_chance
         if digest(done.decisions) != body["decisions_sha256"]:
             return False

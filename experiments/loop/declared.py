@@ -93,5 +93,7 @@ def loop_terms(
         repeats=loop.repeats,
         learn_from=loop.learn_from,
         retrain_every_days=loop.retrain_every_days,
+        gate=loop.gate,
+        evaluate_every_days=loop.evaluate_every_days,
         capacity_per_day=plan.capacity_per_day,
     )  # fmt: skip

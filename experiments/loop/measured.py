@@ -65,7 +65,7 @@ def measurable(
     return decisions, mine.voter
 
 
-def _predicted(
+def predicted(
     decisions: adaptive.Decisions, audience: Audience, columns: Terms, voter: Ints
 ) -> tuple[Floats, Floats | None]:
     """Responses and chances to answer, by fits that saw neither household nor later."""
@@ -85,7 +85,7 @@ def ours(state: State, world: World, repeats: str) -> dict[str, Stated]:
     """
     audience = world.audience
     decisions, voter = measurable(state, audience, repeats)
-    mu, seen = _predicted(decisions, audience, world.columns, voter)
+    mu, seen = predicted(decisions, audience, world.columns, voter)
     n_arms = len(audience.arms)
     assert decisions.intended is not None
     arm = decisions.intended - 1
@@ -164,7 +164,7 @@ def naive_adjusted(state: State, world: World) -> Stated:
         propensities=np.tile(share, (len(made), 1)), Y=state.outcome,
         cluster=audience.household[made.voter],
     )  # fmt: skip
-    mu, seen = _predicted(decisions, audience, world.columns, made.voter)
+    mu, seen = predicted(decisions, audience, world.columns, made.voter)
     found = adaptive.population_lifts(decisions, mu, seen)
     kept = np.bincount(made.arm, minlength=1 + n_arms)[1:] >= MIN_ROWS
     truth = world.lift[made.voter].mean(axis=0)

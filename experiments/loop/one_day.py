@@ -60,6 +60,10 @@ class LoopTerms:
             features say of them. Measured lifts (`experiments.loop.measured`) compare
             by design in either case.
         retrain_every_days: Lifts are learned again after so many days.
+        gate: `shrinkage`: lifts are shrunken as far as the data ask, and personalise
+            from the first day; `verdict`: the plan is the best untargeted mix until
+            personalising is shown to pay.
+        evaluate_every_days: The verdict is asked again after so many days.
         capacity: Contacts a day of a channel.
         capacity_per_day: Of all channels; None for no limit.
     """
@@ -80,6 +84,8 @@ class LoopTerms:
     repeats: str = "first"
     learn_from: str = "design"
     retrain_every_days: int = 1
+    gate: str = "shrinkage"
+    evaluate_every_days: int = 7
     capacity: dict[str, float] = field(default_factory=dict)
     capacity_per_day: float | None = None
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PLANS = "plans"
+PLANS, LOOP = "plans", "loop"
 TABLES = ("designs", "deliveries")
 
 
@@ -25,8 +25,10 @@ def loop_rows(home: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """
     if name not in TABLES:
         return frame.iloc[:0]
-    folders = sorted((home / PLANS).glob("day-*"))
-    files = [path for f in folders if (path := f / f"{name}.parquet").exists()]
+    # a day without a plan was cut off, and will be made again
+    days = [p.name for p in sorted((home / PLANS).glob("day-*"))]
+    files = [home / LOOP / day / f"{name}.parquet" for day in days]
+    files = [path for path in files if path.exists()]
     if not files:
         return frame.iloc[:0]
     found = pd.concat([pd.read_parquet(path) for path in files], ignore_index=True)

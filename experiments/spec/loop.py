@@ -46,7 +46,6 @@ class LoopSection(Section):
     outcome_first_days: Days = 1
     outcome_last_days: FirstDays = 14
     answer_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    surrogate: Text | None = None
 
     @model_validator(mode="after")
     def _wave_has_a_size(self) -> Self:

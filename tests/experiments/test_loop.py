@@ -9,6 +9,7 @@ from experiments.ledger import open_ledger
 from experiments.loop import measured, rivals
 from experiments.loop.declared import wave_size
 from experiments.loop.explore import Exploring, share_on, thompson_odds, uniform_odds
+from experiments.loop.gate import gain_of_personalising, pays
 from experiments.loop.one_day import Learned, LoopTerms, learn, one_day
 from experiments.loop.state import EXPLORE, HOLDOUT, PLAN, Audience, State
 from experiments.loop.world import World
@@ -291,6 +292,43 @@ def test_where_personalising_is_not_shown_to_pay_people_are_drawn_at_random(
     age = audience.phi[:, 1]
     assert abs(age[flat.voter[planned]].mean() - age.mean()) < 0.3 * age.std()
     assert digest(flat) != digest(own)
+
+
+def test_the_verdict_is_personal_only_where_lifts_differ(campaign: Campaign) -> None:
+    drawn = campaign.simulate
+    assert drawn is not None
+    null = campaign.model_copy(
+        update={"simulate": drawn.model_copy(update={"null_twin": True})}
+    )
+    gains = {}
+    for name, declared in (("planted", campaign), ("null", null)):
+        world = simulated_world(declared, seed=5, n_voters=9_000)
+        terms = replace(
+            month_terms(declared, world, seed=5), wave_voters=9_000, wave_days=1
+        )
+        # three times as far apart, so that one wave can show it
+        lift = world.lift + 3.0 * (world.lift - world.lift.mean(axis=0))
+        world = replace(world, lift=np.clip(lift, -30, 30))
+        wave = play(world, terms, days=1).state
+        gains[name] = gain_of_personalising(
+            world.hear(wave, 9), world.audience, world.columns, spend=0.3,
+            repeats="first",
+        )  # fmt: skip
+    assert pays(gains["planted"], attempt=3)
+    assert not pays(gains["null"], attempt=1)
+    assert not pays(None, attempt=1)
+    # the same evidence does not pass once the alpha is spent
+    assert not pays(gains["planted"], attempt=10**9)
+
+
+def test_until_it_is_shown_the_month_is_untargeted(
+    world: World, terms: LoopTerms
+) -> None:
+    gated = replace(terms, gate="verdict", evaluate_every_days=1)
+    made = play(world, gated, days=4).state.decisions
+    planned = made.intended[made.intended >= 0]
+    assert len(planned) > 50
+    assert len(np.unique(planned[made.day[made.intended >= 0] == 3])) == 1
 
 
 def test_a_prior_plans_the_first_day_where_there_is_no_wave(
