@@ -279,7 +279,7 @@ def _after(
     made = Decisions(
         voter=voter,
         day=np.full(k, int(told["day"])),
-        role=rows["role"].map(_CODES).to_numpy(dtype=np.int64),
+        role=np.array([_CODES[r] for r in rows["role"]], dtype=np.int64),
         arm=arm_codes(rows["message_id"], rows["channel"], arms),
         intended=arm_codes(rows["intended_message_id"], rows["intended_channel"], arms)
         - 1,

@@ -167,7 +167,7 @@ def _known(
     n = len(seen.Y)
     if seen.propensities is None:
         return np.ones(n, dtype=bool), np.zeros((n, 1 + n_arms))
-    known = np.isfinite(seen.propensities).all(axis=1)
+    known = np.asarray(np.isfinite(seen.propensities).all(axis=1), dtype=bool)
     e = np.where(known[:, None], seen.propensities, 0.0)
     own = (e * took).sum(axis=1)
     if (known & (own <= 0)).any():
@@ -291,7 +291,7 @@ def _noise(moments: Moments, p: int) -> float:
     ridge = moments.gram[:p, :p] + 0.01 * moments.n * np.eye(p)
     b = np.linalg.solve(ridge, moments.product[:p])
     rest = moments.square - 2 * b @ moments.product[:p] + b @ moments.gram[:p, :p] @ b
-    return float(np.sqrt(max(rest, 0.0) / moments.n))
+    return float(np.sqrt(max(float(rest), 0.0) / moments.n))
 
 
 class _Prior(NamedTuple):
@@ -355,12 +355,12 @@ def _mean_effects(
 ) -> tuple[Floats, Floats]:
     """Precision and mean of the arms' mean effects, joined with what is known."""
     spread = ALL_ARMS**2 * np.ones((n_arms, n_arms)) + ARM_SPREAD**2 * np.eye(n_arms)
-    precision = np.linalg.inv(spread * noise**2)
+    precision: Floats = np.linalg.inv(spread * noise**2)
     if prior is None:
         return precision, np.zeros(n_arms)
     known = np.isfinite(prior.mean)
     sure = np.divide(1.0, prior.variance, out=np.zeros(n_arms), where=known)
-    joined = precision + np.diag(sure)
+    joined: Floats = precision + np.diag(sure)
     told = np.where(known, prior.mean, 0.0) * sure
     return joined, np.linalg.solve(joined, told)
 

@@ -77,7 +77,7 @@ def decisions_of(
     return Decisions(
         voter=pool[rows],
         day=np.full(len(rows), day),
-        role=mine["role"].map(_CODES).to_numpy(dtype=np.int64),
+        role=np.array([_CODES[r] for r in mine["role"]], dtype=np.int64),
         arm=arm_codes(mine["message_id"], mine["channel"], arms),
         intended=intended - 1,
         design=design,

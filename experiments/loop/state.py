@@ -138,9 +138,10 @@ class State:
         count = np.bincount(made.voter, minlength=n)
         last = np.full(n, np.iinfo(np.int64).min // 2)
         np.maximum.at(last, made.voter, made.day)
-        if window_days is None:
-            return count == 0
-        return (count == 0) | ((count < contacts) & (day - last >= window_days))
+        free = count == 0
+        if window_days is not None:
+            free |= (count < contacts) & (day - last >= window_days)
+        return np.asarray(free, dtype=bool)
 
     def decided(self, more: Decisions, pool_chance: Floats) -> Self:
         """After a day's decisions, outcomes not in yet."""

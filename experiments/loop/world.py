@@ -149,7 +149,7 @@ def learner_columns(
     Single elections are left to the share of elections voted in.
     """
     features = voter_features(voters, feature_columns, as_of=as_of)
-    kept = [c for c in features if not c.startswith("voted_")]
+    kept = [c for c in features.columns if not str(c).startswith("voted_")]
     mine = features[kept]
     encoding = Encoding.fit(mine)
     X = encoding.transform(mine)
