@@ -9,7 +9,6 @@ the same day as an experiment: designs and deliveries, whose blocks carry the ch
 everybody who was decided, so that the next training reads it like any other test.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,7 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.ledger import OPENED, Ledger, open_ledger
+from experiments.life import Facts, approve, draft, lock
+from experiments.life.record import APPROVED, CANCELLED, DRAFT, REJECTED
+from experiments.life.steps import record_of
 from experiments.loop.chances import arm_codes, decided_rows
 from experiments.loop.declared import declared_loop, loop_terms
 from experiments.loop.explore import share_on, uniform_odds
@@ -39,16 +40,14 @@ from experiments.run.audience import eligible_voters, lowers_turnout
 from experiments.run.contacts import best_alone, promoted
 from experiments.run.context import Run
 from experiments.run.looped import LOOP, PLANS
-from experiments.run.persons import held_voters, known_persons, read_identity
+from experiments.run.persons import held_voters, voter_keys
 from experiments.run.watched import paused_messages
 from experiments.spec import CampaignError
 from features.tables import (
-    ASSIGNMENTS,
     CONTROL,
     DELIVERIES,
     DESIGNS,
     NO_CHANNEL,
-    PLAN,
     check,
 )
 from features.training_set import Arm, arm_costs, household
@@ -59,7 +58,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Json = dict[str, Any]
 
-KIND = "assignment"
 _CODES = {"plan": PLANNED, "explore": EXPLORE, "holdout": HOLDOUT}
 
 
@@ -80,33 +78,45 @@ class Offer:
     version: str
 
 
-def run_day(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> Json:
+def run_day(
+    run: Run, *, date: pd.Timestamp, at: pd.Timestamp, approve_by: str = ""
+) -> Json:
     """Make the day's plan, or read it where it was made.
 
     Args:
         run: The campaign's latest run, whose champion's lifts are used.
         date: The day.
         at: Now, for the ledger.
+        approve_by: Who answers for the plan, by name, which is then locked; it stays a
+            draft without.
 
     Returns:
-        The terms of the plan: counts, money, chances; no ids.
+        The terms of the plan: counts, money, chances; no ids. And its state.
 
     Raises:
         CampaignError: If the date is outside the campaign, or the loop cannot be run.
         ValueError: If a later day was made already: days go forward.
+        LifeError: If the plan cannot be approved or locked.
     """
     folder = day_folder(run.home, date)
-    if (folder / "terms.json").exists():
-        told: Json = json.loads((folder / "terms.json").read_text())
-        _record(open_ledger(run.home), run, folder, told, at)
-        return told
-    offer = offered(run)
-    terms = _terms(run, offer, date)
-    state, spent = past_state(run.home, offer.audience, terms, before=date)
-    day = (date - terms.start_on).days
-    made = planned_day(terms, offer, state, spent_usd=spent, day=day)
-    told = _written(folder, run, offer, terms, made, date)
-    _record(open_ledger(run.home), run, folder, told, at)
+    if not (folder / "terms.json").exists():
+        offer = offered(run)
+        terms = _terms(run, offer, date)
+        state, spent = past_state(run.home, offer.audience, terms, before=date)
+        day = (date - terms.start_on).days
+        made = planned_day(terms, offer, state, spent_usd=spent, day=day)
+        _drafted(folder, run, offer, terms, made, date, at)
+    record = record_of(run.home, folder.name)
+    if approve_by and record.state == DRAFT:
+        record = approve(run.home, folder.name, by=approve_by, at=at)
+    if approve_by and record.state == APPROVED:
+        record = lock(run.home, folder.name, at=at)
+    return {**day_terms(folder), "state": record.state}
+
+
+def day_terms(folder: Path) -> Json:
+    """What a day's plan was made from, and what it came to."""
+    told: Json = json.loads((folder / "terms.json").read_text())["terms"]
     return told
 
 
@@ -247,7 +257,10 @@ def past_state(
     state, spent = State.new(audience), 0.0
     position = pd.Series(np.arange(len(audience)), index=audience.voter_id)
     for folder in sorted((home / PLANS).glob("day-*")):
-        told = json.loads((folder / "terms.json").read_text())
+        # nobody of a plan that ended before it was sent was decided
+        if record_of(home, folder.name).state in (REJECTED, CANCELLED):
+            continue
+        told = day_terms(folder)
         date = pd.Timestamp(told["date"])
         if date > before:
             raise ValueError(
@@ -296,54 +309,60 @@ def _after(
 # --- what is written ---
 
 
-def _written(
+def _drafted(
     folder: Path,
     run: Run,
     offer: Offer,
     terms: LoopTerms,
     made: Day,
     date: pd.Timestamp,
-) -> Json:
-    """The day as an experiment, then its plan's folder, each whole or not at all."""
+    at: pd.Timestamp,
+) -> None:
+    """The day as an experiment, then its plan as a draft with its ledger's entries.
+
+    Cut off between the two, the day is made again: the same files, then the draft.
+    """
     assert made.plan is not None
     assigned = made.plan.assignments
     assigned = assigned[decided_rows(assigned)].reset_index(drop=True)
     _whole(run.home / LOOP / folder.name, as_experiment(made.decisions, offer, date))
-    tables = {
-        "plan": check(PLAN, made.plan.contacts),
-        "assignments": check(ASSIGNMENTS, assigned),
-    }
-    told: Json = {
-        "plan_id": folder.name,
-        "date": f"{date:%Y-%m-%d}",
-        **made.record._asdict(),
-        "holdout_share": terms.holdout_share,
-        "rule_set": run.campaign.campaign.rule_set,
-        "model": offer.version,
-        "seed": terms.seed,
-        "n_assigned": len(assigned),
-    }
-    return _whole(folder, tables, told)
+    limits = made.plan.limits
+    facts = Facts(
+        model=offer.version,
+        rule_set=run.campaign.campaign.rule_set,
+        terms={
+            "plan_id": folder.name,
+            "date": f"{date:%Y-%m-%d}",
+            **made.record._asdict(),
+            "holdout_share": terms.holdout_share,
+            "seed": terms.seed,
+            "model": offer.version,
+            "n_assigned": len(assigned),
+        },
+        prices={
+            limits.name_of(k): float(price)
+            for k, price in enumerate(made.plan.whole.price)
+        },
+        run_id=run.run_id,
+        budget_usd=terms.budget_usd,
+        window_days=terms.window_days,
+    )
+    draft(
+        run.home, folder.name, made.plan.contacts, assigned, facts,
+        keys=voter_keys(run.home, assigned["voter_id"]), at=at,
+    )  # fmt: skip
 
 
-def _whole(
-    folder: Path, tables: Mapping[str, pd.DataFrame], told: Json | None = None
-) -> Json:
-    """A folder of tables and terms with their digests, written aside and renamed."""
+def _whole(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """A folder of tables, written aside and renamed."""
     aside = folder.parent / f".{folder.name}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    digests = {}
     for name, frame in tables.items():
-        path = aside / f"{name}.parquet"
-        frame.to_parquet(path, index=False, compression="zstd")
-        digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    found = {**(told or {}), "sha256": digests}
-    (aside / "terms.json").write_text(json.dumps(found, indent=1))
+        frame.to_parquet(aside / f"{name}.parquet", index=False, compression="zstd")
     # what a day that was cut off left behind is the same, made again
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    return found
 
 
 def as_experiment(
@@ -387,24 +406,3 @@ def as_experiment(
         "designs": check(DESIGNS, designs),
         "deliveries": check(DELIVERIES, deliveries),
     }
-
-
-def _record(
-    ledger: Ledger, run: Run, folder: Path, told: Json, at: pd.Timestamp
-) -> None:
-    """The day in the ledger, once: its terms, and an entry about every person in it."""
-    known = (json.loads(e.body) for e in ledger.store.of_kind(OPENED))
-    if any(body.get("plan_id") == told["plan_id"] for body in known):
-        return
-    rows = pd.read_parquet(folder / "assignments.parquet")
-    identity = read_identity(run.home).drop_duplicates("voter_id")
-    person = rows["voter_id"].map(identity.set_index("voter_id")["person"])
-    keys = known_persons(run.home).keys.keys()
-    what = ["role", "message_id", "channel", "propensity", "intended_message_id"]
-    texts = (json.dumps(row) for row in rows[what].itertuples(index=False, name=None))
-    named = (
-        (keys[p], text)
-        for p, text in zip(person, texts, strict=True)
-        if isinstance(p, str) and p in keys
-    )
-    ledger.append_persons(KIND, {**told, "columns": what}, named, at=at)

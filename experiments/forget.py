@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from experiments import holdings
 from experiments.holdings import Subject, Where
 from experiments.ledger import open_ledger
+from experiments.life import forgetting, forgotten
 from experiments.run.persons import (
     IDENTITY,
     SNAPSHOTS,
@@ -155,7 +156,9 @@ def _finished(
     The ids stay in the identity map until nothing else holds them: what is left can be
     looked for again.
     """
+    forgetting(where.home, batch=batch, at=at)
     told.removed.update(sweep(where.home, who, subject.words))
+    forgotten(where.home, batch=batch, at=at)
     _never_contact(where.home, keys)
     keys.destroy(subject.persons)
     told.left.extend(residue([where.home, where.store], subject.words))

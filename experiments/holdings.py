@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from experiments.ledger import LEDGER
+from experiments.life import PLANS, plans
 from experiments.run.persons import IDENTITY, KEYS, read_identity
 from experiments.run.sealed import FOLDER as SEALS
 from experiments.run.sealed import KEY as SEAL_KEY
@@ -440,14 +441,22 @@ def models_of(
 
 
 def handed_out(home: Path, who: Forgotten) -> list[Json]:
-    """What plans would send a person and by which channel, run by run."""
+    """What plans would send a person or sent, and by which channel, run by run.
+
+    Of a plan in the ledger, its name and state are told too.
+    """
     found: list[Json] = []
-    for path in sorted(home.glob("*/plan.parquet")):
-        mine = mask_of(path, who)
-        if mine.any():
-            rows = pd.read_parquet(path)[mine]
-            told = rows[["send_on", "channel", "message_id", "role"]].astype("str")
-            found += [{"run": path.parent.name, **row} for row in records(told)]
+    states = {name: record.state for name, record in plans(home).items()}
+    for pattern in ("*/plan.parquet", f"{PLANS}/*/plan.parquet"):
+        for path in sorted(home.glob(pattern)):
+            mine, name = mask_of(path, who), path.parent.name
+            if mine.any():
+                rows = pd.read_parquet(path)[mine]
+                told = rows[["send_on", "channel", "message_id", "role"]].astype("str")
+                of = {"run": name}
+                if path.parent.parent != home:
+                    of = {"plan": name, "state": states.get(name, "not in the ledger")}
+                found += [{**of, **row} for row in records(told)]
     return found
 
 

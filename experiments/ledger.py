@@ -32,10 +32,16 @@ PSEUDONYM_BYTES = 16
 OPENED = "opened"
 """Suffix of the kind of an entry that opens a batch about persons."""
 _READ_AT_ONCE = 50_000
+_UNREADABLE = (sqlite3.DatabaseError, UnicodeError, TypeError, AttributeError)
+"""What reading a damaged file ends with."""
 
 
 class LedgerError(ValueError):
     """The ledger is not what was written; the message names the first fault."""
+
+
+class LedgerMovedError(RuntimeError):
+    """Somebody wrote meanwhile: what was to be written must be decided again."""
 
 
 class Entry(NamedTuple):
@@ -113,6 +119,8 @@ class _Store(Protocol):
 
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]: ...
 
+    def damage(self) -> str: ...
+
 
 _SQLITE = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -172,6 +180,17 @@ class _Sqlite:
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
         asked = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
         return [row for s in subjects for row in self._rows(asked, (s,))]
+
+    def damage(self) -> str:
+        """What the database itself says is wrong with its file; empty for nothing."""
+        if not self.path.exists():
+            return ""
+        try:
+            with self._opened() as store:
+                told = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as fault:
+            told = str(fault)
+        return "" if told == "ok" else f"{self.path.name}: {told}"
 
     def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
         # who only reads makes no file
@@ -256,6 +275,10 @@ class _Postgres:
         asked = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
         return self._rows(asked, (self.campaign, list(subjects)))
 
+    def damage(self) -> str:
+        """Nothing: the server looks after its files."""
+        return ""
+
     def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
         with self._opened() as store:
             return [
@@ -279,18 +302,36 @@ class Ledger:
         seq, digest = self.store.head()
         return Head(seq, digest.hex())
 
-    def append(self, kind: str, body: Mapping[str, Any], *, at: pd.Timestamp) -> Head:
+    def append(
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        at: pd.Timestamp,
+        after: Head | None = None,
+    ) -> Head:
         """One entry about nobody in particular.
 
         Args:
             kind: What it tells of.
             body: What it says; no id, name or address of anybody.
             at: When.
+            after: The end that the ledger must still have; None for any.
+
+        Raises:
+            LedgerMovedError: If it has another end by now; nothing is written.
         """
-        self.store.extend(
-            lambda seq, before: _chained(seq, before, at, [(kind, None, body)])
-        )
+
+        def follow(seq: int, before: bytes) -> Iterator[Entry]:
+            _unmoved(after, seq, before)
+            yield from _chained(seq, before, at, [(kind, None, body)])
+
+        self.store.extend(follow)
         return self.head
+
+    def of_nobody(self, suffix: str = "") -> list[Entry]:
+        """Entries about nobody in particular whose kind ends so, in their order."""
+        return sorted(self.store.of_kind(suffix), key=lambda entry: entry.seq)
 
     def append_persons(
         self,
@@ -299,6 +340,7 @@ class Ledger:
         rows: Iterable[tuple[bytes, str]],
         *,
         at: pd.Timestamp,
+        after: Head | None = None,
     ) -> Head:
         """A batch: an entry that opens it, and one about each of many persons.
 
@@ -309,9 +351,14 @@ class Ledger:
             body: Of the entry that opens it.
             rows: Key of a person, and what is said as JSON text.
             at: When.
+            after: The end that the ledger must still have; None for any.
+
+        Raises:
+            LedgerMovedError: If it has another end by now; nothing is written.
         """
 
         def follow(seq: int, before: bytes) -> Iterator[Entry]:
+            _unmoved(after, seq, before)
             opening = (f"{kind} {OPENED}", None, body)
             (first,) = _chained(seq, before, at, [opening])
             yield first
@@ -335,20 +382,32 @@ class Ledger:
         """
         seq, before = 0, START
         wanted = {head.seq: head.digest for head in known}
-        while entries := self.store.after(seq, _READ_AT_ONCE):
-            for entry in entries:
-                fault = _fault(entry, seq, before) or _unlike(entry, wanted)
-                if fault:
-                    return Verified(seq, fault, Head(seq, before.hex()))
-                seq, before = entry.seq, entry.digest
+        try:
+            while entries := self.store.after(seq, _READ_AT_ONCE):
+                for entry in entries:
+                    fault = _fault(entry, seq, before) or _unlike(entry, wanted)
+                    if fault:
+                        return Verified(seq, fault, Head(seq, before.hex()))
+                    seq, before = entry.seq, entry.digest
+        except _UNREADABLE as fault:
+            told = f"entry {seq + 1}, or one after it, cannot be read: {fault}"
+            return Verified(seq, told, Head(seq, before.hex()))
         cut = [head.seq for head in known if head.seq > seq]
-        fault = ""
+        fault = self.store.damage()
         if cut:
             fault = (
                 f"entry {seq + 1}: expected entries up to {max(cut)}, as a run noted, "
                 "got none: the end was cut off"
             )
         return Verified(seq, fault, Head(seq, before.hex()))
+
+
+def _unmoved(after: Head | None, seq: int, before: bytes) -> None:
+    if after is not None and after != Head(seq, before.hex()):
+        raise LedgerMovedError(
+            f"expected the ledger to end at entry {after.seq}, got {seq} by now: "
+            "somebody else wrote; try again"
+        )
 
 
 def _chained(

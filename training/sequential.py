@@ -355,7 +355,7 @@ def _mean_effects(
 ) -> tuple[Floats, Floats]:
     """Precision and mean of the arms' mean effects, joined with what is known."""
     spread = ALL_ARMS**2 * np.ones((n_arms, n_arms)) + ARM_SPREAD**2 * np.eye(n_arms)
-    precision: Floats = np.linalg.inv(spread * noise**2)
+    precision = np.asarray(np.linalg.inv(spread * noise**2), dtype=np.float64)
     if prior is None:
         return precision, np.zeros(n_arms)
     known = np.isfinite(prior.mean)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import daily, live, models, persons, stages
+from experiments.cli import daily, live, models, persons, plans, stages
 from experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
 
 __all__ = ["BAD_INPUT", "FAILED", "MISSING", "OK", "app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 # in the order in which --help lists them
-for _part in (stages, daily, models, persons, live):
+for _part in (stages, daily, models, plans, persons, live):
     app.add_typer(_part.app)
 
 

@@ -61,6 +61,10 @@ def day(
         bool,
         typer.Option("--retrain", help="Run every stage first, on what came in since."),
     ] = False,
+    approve_by: Annotated[
+        str,
+        typer.Option("--approve-by", help="Who answers for the plan; locks it."),
+    ] = "",
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
     mlflow: MlflowServer = "",
@@ -81,9 +85,11 @@ def day(
         if retrain:
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
-        told = run_day(known_run(run, campaign), date=asked, at=utc_now())
+        told = run_day(
+            known_run(run, campaign), date=asked, at=utc_now(), approve_by=approve_by
+        )
         typer.echo(
-            f"{told['plan_id']}: {told['n_sent']:,} contacts for "
+            f"{told['plan_id']} ({told['state']}): {told['n_sent']:,} contacts for "
             f"${told['spent_usd']:,.2f}, {told['n_explored']:,} voters explore "
             f"(predicted cost {told['explore_cost']:,.1f}), {told['n_assigned']:,} "
             f"assignments with the holdout's shadows; model {told['model']}"

@@ -129,16 +129,24 @@ def verify(
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
-    """Whether the ledger is what was written; names the first altered entry."""
+    """Whether the ledger and the plans' files are what was written.
+
+    Names the first altered entry, and every altered file.
+    """
     with errors_told(debug=debug):
         from experiments.ledger import LedgerError, noted_heads, open_ledger
+        from experiments.life import plan_faults, plans
 
         home = home_of(campaign, data)
         known = noted_heads(home)
         found = open_ledger(home).verify(known)
         if found.fault:
             raise LedgerError(f"{found.n_entries:,} entries hold; {found.fault}")
+        altered = plan_faults(home)
+        if altered:
+            raise LedgerError("; ".join(altered))
         typer.echo(
-            f"{found.n_entries:,} entries hold, as do the ends that {len(known)} runs "
+            f"{found.n_entries:,} entries hold, as do the files of "
+            f"{len(plans(home))} plans and the ends that {len(known)} runs "
             f"noted. The end: {found.head.seq} {found.head.digest}"
         )

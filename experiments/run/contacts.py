@@ -1,6 +1,6 @@
 """Score and plan: champion → lifts → who is sent what."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,18 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.ledger import open_ledger
+from experiments.life import Facts, content_digest, draft
+from experiments.life.inputs import PlanInputs, inputs_of, planned_again
 from experiments.run.audience import (
     eligible_voters,
     lowers_turnout,
     spend_per_voter,
 )
-from experiments.run.context import Json, Run, utc_now
-from experiments.run.persons import (
-    held_voters,
-    known_persons,
-    never_contacted,
-    read_identity,
-)
+from experiments.run.context import Json, Run, slug, utc_now
+from experiments.run.persons import held_voters, never_contacted, voter_keys
 from experiments.run.reactions import reactions_told
 from experiments.run.watched import monitor_terms, paused_messages
 from features.tables import ASSIGNMENTS, PLAN, SCORES, check
@@ -29,7 +26,7 @@ from features.training_set import Arm, arm_costs, household
 from features.voter import segments
 from serving.eligible import Eligibility
 from serving.load import load_version, write_bundle
-from serving.plan import Plan, PlanTerms, plan_contacts
+from serving.plan import Plan, PlanTerms
 from serving.score import score_voters
 from training.judge import Market, only_best, permission_rows
 from training.model import CampaignModel
@@ -86,41 +83,46 @@ def stage_plan(run: Run) -> None:
         "never": never_contacted(run.home, assigned).to_json(),
     }
     run.write_json("plan", terms)
-    run.note(plan=told, ledger=_recorded(run, version, contacts, assigned))
+    head = _recorded(run, version, contacts, assigned, made, terms)
+    run.note(plan=told, ledger=head)
     write_bundle(version, terms, run.home / "serving")
 
 
 def _recorded(
-    run: Run, version: Version, contacts: pd.DataFrame, assigned: pd.DataFrame
+    run: Run,
+    version: Version,
+    contacts: pd.DataFrame,
+    assigned: pd.DataFrame,
+    made: Mapping[str, "_Made"],
+    terms: Json,
 ) -> Json:
-    """Every assignment in the ledger, with the day of those handed out; its new end."""
-    identity = read_identity(run.home).drop_duplicates("voter_id")
-    person = identity.set_index("voter_id")["person"]
-    keys = known_persons(run.home).keys.keys()
-    days = contacts.set_index("voter_id")["send_on"].dt.strftime("%Y-%m-%d")
-    rows = assigned.assign(
-        person=assigned["voter_id"].map(person), send_on=assigned["voter_id"].map(days)
+    """The plan as a draft, every assignment in the ledger; the ledger's new end.
+
+    A plan of other content is another plan, so that a stage that is repeated drafts
+    again only what is new.
+    """
+    kept = {k: v for k, v in terms.items() if k in {"salt", "holdout_share"}}
+    facts = Facts(
+        model=f"{version.name}/{version.version}",
+        rule_set=run.campaign.campaign.rule_set,
+        terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},
+        prices={name: m.terms["shadow_price"] for name, m in made.items()},
+        run_id=run.run_id,
+        budget_usd=sum(m.budget_usd for m in made.values()),
     )
-    what = ["role", "message_id", "channel", "propensity", "send_on"]
-    told = rows[what].astype(object).where(rows[what].notna(), None)
-    texts = (json.dumps(row) for row in told.itertuples(index=False, name=None))
-    mine = (keys.get(p, b"") for p in rows["person"])
-    # whom the map does not know, an older run had: an entry that is about nobody
-    named = ((key, text) for key, text in zip(mine, texts, strict=True) if key)
-    head = open_ledger(run.home).append_persons(
-        "assignment",
-        {
-            "run_id": run.run_id,
-            "model": f"{version.name}/{version.version}",
-            "n_assigned": len(assigned),
-            "n_contacts": len(contacts),
-            "holdout_share": run.campaign.plan.holdout_share,
-            "columns": what,
-        },
-        named,
-        at=utc_now(),
-    )
-    return head._asdict()
+    voters = run.table("voters")
+    more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
+    if "county_fips" in voters:
+        here = voters["voter_id"].isin(contacts["voter_id"])
+        more["places"] = voters.loc[here, ["voter_id", "county_fips"]]
+    keys = voter_keys(run.home, assigned["voter_id"])
+    plan_id = f"{run.run_id}-{content_digest(contacts, assigned)}"
+    draft(
+        run.home, plan_id, contacts, assigned, facts, keys=keys, at=utc_now(),
+        more=more,
+    )  # fmt: skip
+    run.note(plan_id=plan_id)
+    return open_ledger(run.home).head._asdict()
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ class _Made:
     eligible: Eligibility
     terms: Json
     budget_usd: float
+    inputs: PlanInputs
 
 
 def _audiences(
@@ -177,7 +180,7 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     n_all = len(run.table("voters"))
     budget = spend_per_voter(run, n_all) * len(voters)
     unit = _deciding_unit(run, voters)
-    plan = plan_contacts(
+    inputs = inputs_of(
         voters["voter_id"].to_numpy(dtype=object),
         unit,
         np.hstack(values),
@@ -185,12 +188,13 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         arms,
         cost,
         _terms(run, budget, len(voters) / n_all),
-        np.random.default_rng([campaign.campaign.seed, len(voters)]),
+        [campaign.campaign.seed, len(voters)],
         held_voters=held_voters(
             run.home, voters, unit, by_household=_by_household(run),
             salt=_salt(run), share=campaign.plan.holdout_share,
         ),
     )  # fmt: skip
+    plan = planned_again(inputs)
     price = plan.chosen.price @ plan.limits.use
     terms = {
         "experiments": list(who.experiments),
@@ -208,7 +212,7 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         "shadow_price": float(plan.chosen.price[0]),
         "unit": "household" if _by_household(run) else "voter",
     }
-    return _Made(plan, allowed, terms, budget)
+    return _Made(plan, allowed, terms, budget, inputs)
 
 
 def best_alone(

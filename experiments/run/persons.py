@@ -118,6 +118,20 @@ def known_persons(home: Path) -> Known:
     return Known(home, open_keys(home / KEYS))
 
 
+def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
+    """Key of the person behind each voter id; none of who is not on file.
+
+    Args:
+        home: The campaign's folder.
+        voter_ids: Whose.
+    """
+    identity = read_identity(home).drop_duplicates("voter_id")
+    mine = identity[identity["voter_id"].isin(voter_ids)]
+    keys = known_persons(home).keys.keys()
+    pairs = zip(mine["voter_id"], mine["person"], strict=True)
+    return {voter: keys[person] for voter, person in pairs if person in keys}
+
+
 def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
     """Who is held out by a plan, and who is forgotten, as its carriers may know them.
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,8 @@ import pandas as pd
 import pytest
 
 from experiments.day import day_folder, run_day
-from experiments.ledger import OPENED, open_ledger
+from experiments.ledger import open_ledger
+from experiments.life.record import OPENING
 from experiments.run.looped import loop_rows
 from experiments.spec import CampaignError, LoopSection
 from features.tables import CONTROL
@@ -80,33 +80,41 @@ def test_the_holdout_of_the_days_is_that_of_the_campaign(
         assert (rows.loc[held, "intended_message_id"] != CONTROL).all()
 
 
-def test_a_day_cut_off_before_the_ledger_is_entered_once(
-    run: Any, tmp_path: Path
+def test_a_day_cut_off_before_its_draft_comes_out_the_same(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "spread"
-    shutil.copytree(
-        run.home, home, ignore=shutil.ignore_patterns("plans", "loop", "ledger*")
-    )
+    made = shutil.ignore_patterns("plans", "loop", "ledger*")
+    shutil.copytree(run.home, home, ignore=made)
     mine = replace(run, home=home, folder=home / run.run_id)
-    first = run_day(mine, date=FIRST, at=AT)
-    # cut off after the folder was written: no entry stands in the ledger
-    for path in home.glob("ledger*"):
-        path.unlink()
-    assert run_day(mine, date=FIRST, at=AT) == first
-    assert run_day(mine, date=FIRST, at=AT) == first
-    opened = [
-        json.loads(e.body)["plan_id"]
-        for e in open_ledger(home).store.of_kind(OPENED)
-        if "plan_id" in json.loads(e.body)
-    ]
-    assert opened == ["day-2026-09-08"]
-    # cut off before: a half-written folder is no day, and the day comes out the same
-    shutil.rmtree(day_folder(home, FIRST))
-    half = home / "plans" / ".day-2026-09-08.partial"
-    half.mkdir()
-    (half / "plan.parquet").write_bytes(b"half")
-    again = run_day(mine, date=FIRST, at=AT)
-    assert again["sha256"] == first["sha256"]
+
+    def cut(*_args: Any, **_kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("experiments.day.draft", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_day(mine, date=FIRST, at=AT)
+    left = home / "loop" / "day-2026-09-08" / "deliveries.parquet"
+    before = left.read_bytes()
+    # a day without a plan teaches nothing yet
+    none = pd.DataFrame({"voter_id": [], "experiment_id": []}, dtype="str")
+    assert loop_rows(home, "deliveries", none).empty
+    assert run_day(mine, date=FIRST, at=AT)["state"] == "draft"
+    assert left.read_bytes() == before
+    entries = open_ledger(home).store.of_kind(OPENING)
+    assert len(entries) == 1
+
+
+def test_a_named_person_locks_the_day_once(
+    run: Any,
+    days: list[dict[str, Any]],  # noqa: ARG001 - made before
+) -> None:
+    told = run_day(run, date=FIRST, at=AT, approve_by="Dana Field")
+    assert told["state"] == "locked"
+    head = open_ledger(run.home).head
+    assert run_day(run, date=FIRST, at=AT, approve_by="Dana Field") == told
+    assert open_ledger(run.home).head == head
 
 
 def test_the_days_are_a_randomised_experiment_that_ingest_reads(

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import random
 import sqlite3
 import time
 from pathlib import Path
@@ -102,6 +103,27 @@ def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
     filled(other)
     assert other.verify().fault == ""
     assert "a run noted another digest" in other.verify(heads).fault
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_byte_flipped_anywhere_in_the_file_is_named_or_changes_nothing(
+    seed: int, tmp_path: Path
+) -> None:
+    ledger, rng = open_ledger(tmp_path), random.Random(seed)
+    heads = filled(ledger)
+    entries = ledger.store.after(0, 100)
+    path = tmp_path / LEDGER
+    data = bytearray(path.read_bytes())
+    # where something is written: free space holds nothing to alter
+    place = rng.choice([i for i, byte in enumerate(data) if byte])
+    data[place] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(data))
+    fault = ledger.verify(heads).fault
+    if not fault:
+        assert ledger.store.after(0, 100) == entries
+        assert len(ledger.of_person([KEYS["p2"]])) == 2
+    else:
+        assert fault.startswith(("entry ", f"{LEDGER}: "))
 
 
 def test_nothing_can_be_changed_by_mistake(tmp_path: Path) -> None:

