@@ -8,6 +8,7 @@ import sys
 import typer
 
 from experiments.cli import (
+    daily,
     export,
     live,
     measure,
@@ -32,6 +33,7 @@ app = typer.Typer(
 # in the order in which --help lists them
 for _part in (
     stages,
+    daily,
     models,
     plans,
     export,

@@ -22,6 +22,7 @@ from experiments.spec.columns import (
 from experiments.spec.export import ExportSection
 from experiments.spec.faults import fault_told, lines_below, toml_lines
 from experiments.spec.lift import LiftSection
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     AlertsSection,
     LinkSection,
@@ -61,6 +62,7 @@ __all__ = [
     "FeaturesSection",
     "LiftSection",
     "LinkSection",
+    "LoopSection",
     "MonitorSection",
     "OutcomeSection",
     "PlanSection",

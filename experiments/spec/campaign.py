@@ -7,6 +7,7 @@ from pydantic import PrivateAttr, model_validator
 
 from experiments.spec.export import ExportSection
 from experiments.spec.lift import LiftSection
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -49,6 +50,7 @@ class Campaign(Section):
     export: ExportSection = ExportSection()
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
+    loop: LoopSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 
