@@ -12,33 +12,44 @@ everybody who was decided, so that the next training reads it like any other tes
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from experiments.life import Facts, approve, draft, lock
+from experiments.life.inputs import INPUTS, PlanInputs, inputs_of
 from experiments.life.record import APPROVED, CANCELLED, DRAFT, REJECTED
 from experiments.life.steps import record_of
 from experiments.loop.chances import arm_codes, decided_rows
 from experiments.loop.declared import declared_loop, loop_terms
 from experiments.loop.explore import share_on, uniform_odds
 from experiments.loop.one_day import (
+    NO_LIMITS,
     Asked,
     Day,
+    DayLimits,
     Learned,
     LoopTerms,
     assign_day,
     money_on,
+    plan_terms,
 )
 from experiments.loop.state import EXPLORE, HOLDOUT, Audience, Decisions, State
 from experiments.loop.state import PLAN as PLANNED
 from experiments.run.audience import eligible_voters, lowers_turnout
 from experiments.run.contacts import best_alone, promoted
 from experiments.run.context import Run
+from experiments.run.declared import (
+    cautious,
+    group_bounds,
+    harmful,
+    may_be_contacted,
+    message_bounds,
+)
 from experiments.run.looped import LOOP, PLANS
 from experiments.run.persons import held_voters, voter_keys
 from experiments.run.watched import paused_messages
@@ -51,6 +62,7 @@ from features.tables import (
     check,
 )
 from features.training_set import Arm, arm_costs, household
+from features.voter import segments
 from training.model import CampaignModel
 from training.sequential import Moments
 
@@ -58,6 +70,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Json = dict[str, Any]
 
+KEPT_AT_MOST = 50_000_000
+"""Voters times arms up to which a day keeps its inputs, to be computed again."""
 _CODES = {"plan": PLANNED, "explore": EXPLORE, "holdout": HOLDOUT}
 
 
@@ -70,12 +84,26 @@ class Offer:
         value: Lift of every arm, outcome units, shape (n, A).
         experiment_id: Whose outcomes the lifts are in.
         version: Of the model, as the ledger names it.
+        voters: VOTERS, in the order of the audience.
     """
 
     audience: Audience
     value: Floats
     experiment_id: str
     version: str
+    voters: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+class AskedOfPool(NamedTuple):
+    """What the planner is asked on a day, and of whom.
+
+    Attributes:
+        pool: Positions of who may be decided, shape (n_pool,).
+        asked: Values and odds of the pool, money, share to explore.
+    """
+
+    pool: Ints
+    asked: Asked
 
 
 def run_day(
@@ -104,8 +132,11 @@ def run_day(
         terms = _terms(run, offer, date)
         state, spent = past_state(run.home, offer.audience, terms, before=date)
         day = (date - terms.start_on).days
-        made = planned_day(terms, offer, state, spent_usd=spent, day=day)
-        _drafted(folder, run, offer, terms, made, date, at)
+        asked = asked_on(terms, offer, state, spent_usd=spent, day=day)
+        limits = limits_on(run, offer, state, asked.pool, terms.days - day)
+        made = planned_day(terms, offer, state, asked, day=day, limits=limits)
+        inputs = inputs_on(terms, offer, state, asked, day=day, limits=limits)
+        _drafted(folder, run, offer, terms, made, date, at, inputs)
     record = record_of(run.home, folder.name)
     if approve_by and record.state == DRAFT:
         record = approve(run.home, folder.name, by=approve_by, at=at)
@@ -146,9 +177,11 @@ def offered(run: Run) -> Offer:
         raise CampaignError(
             f"[loop].channels: expected channels of the experiment, got {loop.channels}"
         )
-    value = _values(run, model, name, voters, arms)
+    _refuse_fees(run)
+    value, blocked = _values(run, model, name, voters, arms)
     lowers, paused = lowers_turnout(run), paused_messages(run)
     allowed = eligible_voters(run, voters["voter_id"], arms, lowers, paused).allowed
+    allowed = allowed & may_be_contacted(run, voters)[:, None] & ~blocked
     audience = Audience(
         voter_id=voters["voter_id"].to_numpy(dtype=object),
         household=pd.factorize(household(voters))[0],
@@ -159,7 +192,22 @@ def offered(run: Run) -> Offer:
         arms=arms,
         cost=arm_costs(run.table("costs"), arms),
     )
-    return Offer(audience, value, name, f"{version.name}/{version.version}")
+    return Offer(audience, value, name, f"{version.name}/{version.version}", voters)
+
+
+def _refuse_fees(run: Run) -> None:
+    """Fees and minimum orders are of a whole plan: a day would pay them anew.
+
+    Raises:
+        CampaignError: If any is declared.
+    """
+    plan = run.campaign.plan
+    if plan.channels or plan.minimum_audience:
+        raise CampaignError(
+            f"{run.campaign.file}, [plan]: expected no set-up fees, minimum orders or "
+            "minimum audiences in a campaign that is planned day by day: they hold for "
+            "a whole plan (`hustings plan`)"
+        )
 
 
 def _values(
@@ -168,13 +216,20 @@ def _values(
     name: str,
     voters: pd.DataFrame,
     arms: tuple[Arm, ...],
-) -> Floats:
-    """The champion's lifts: personalised only where that was shown to pay."""
-    lift = model.predict(voters)[name].lift
-    value = model.lifts[name].ground.option_values(lift, arms)
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The champion's lifts, personalised only where that was shown to pay.
+
+    Returns:
+        Value of every arm, and where a segment shows backlash, shape (n, A) each.
+    """
+    found, ground = model.predict(voters)[name], model.lifts[name].ground
+    value = ground.option_values(cautious(run, found.lift, found.se), arms)
+    message = np.array([ground.messages.index(arm.message_id) for arm in arms])
+    segment = segments(model.reader.features(voters), run.campaign.features.segment)
+    blocked = harmful(run, found.lift, found.se, segment, message)
     if model.champions[name] == "single_best":
-        return best_alone(run, value, arms, voters)
-    return value
+        value = best_alone(run, value, arms, voters)
+    return value, blocked
 
 
 def _held(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -211,10 +266,10 @@ def _terms(run: Run, offer: Offer, date: pd.Timestamp) -> LoopTerms:
     return replace(terms, wave_voters=0, capacity=limits)
 
 
-def planned_day(
+def asked_on(
     terms: LoopTerms, offer: Offer, state: State, *, spent_usd: float, day: int
-) -> Day:
-    """Plan, lots and decisions of a day by known lifts.
+) -> AskedOfPool:
+    """Who is in the pool of a day, and what the planner is asked of them.
 
     Args:
         terms: Of the loop.
@@ -233,8 +288,70 @@ def planned_day(
         offer.value[pool], uniform_odds(audience.allowed[pool]),
         money_on(terms, spent_usd, day), share_on(terms.exploring, day),
     )  # fmt: skip
+    return AskedOfPool(pool, asked)
+
+
+def planned_day(
+    terms: LoopTerms,
+    offer: Offer,
+    state: State,
+    asked: AskedOfPool,
+    *,
+    day: int,
+    limits: DayLimits = NO_LIMITS,
+) -> Day:
+    """Plan, lots and decisions of a day by known lifts."""
     nothing = Learned(None, Moments.nothing(0, 0), np.zeros(0, dtype=bool))
-    return assign_day(terms, audience, state, nothing, pool, asked, day)
+    return assign_day(
+        terms, offer.audience, state, nothing, asked.pool, asked.asked, day, limits
+    )
+
+
+def limits_on(
+    run: Run, offer: Offer, state: State, pool: Ints, days_left: int
+) -> DayLimits:
+    """What messages and groups may still get: their limits less what they have had.
+
+    Least numbers are spread over the days that are left; shares hold on each day.
+    """
+    audience, made = offer.audience, state.decisions
+    sent = made.arm > 0
+    message = np.array([arm.message_id for arm in audience.arms])
+    had = pd.Series(message[made.arm[sent] - 1]).value_counts()
+    caps, floors = message_bounds(run, audience.arms, 1.0)
+    caps = {m: max(n - float(had.get(m, 0)), 0.0) for m, n in caps.items()}
+    floors = {
+        m: float(np.ceil(max(n - float(had.get(m, 0)), 0.0) / max(days_left, 1)))
+        for m, n in floors.items()
+    }
+    bounds = []
+    for bound in group_bounds(run, offer.voters, 1.0):
+        so_far = float(bound.members[made.voter[sent]].sum())
+        most = None if bound.most is None else max(bound.most - so_far, 0.0)
+        bounds.append(bound._replace(members=bound.members[pool], most=most))
+    return DayLimits(caps, floors, tuple(bounds))
+
+
+def inputs_on(
+    terms: LoopTerms,
+    offer: Offer,
+    state: State,
+    asked: AskedOfPool,
+    *,
+    day: int,
+    limits: DayLimits,
+) -> PlanInputs | None:
+    """What the day was computed from, kept with it; None where that is too large."""
+    pool, audience = asked.pool, offer.audience
+    if asked.asked.value.size > KEPT_AT_MOST:
+        return None
+    ids = audience.voter_id[pool]
+    return inputs_of(
+        ids, ids, asked.asked.value, audience.allowed[pool], audience.arms,
+        audience.cost, plan_terms(terms, asked.asked, day, limits), [terms.seed, day],
+        decided_only=True, bounds=limits.bounds, held_voters=audience.held[pool],
+        explore_odds=asked.asked.odds, pool_chance=state.pool_chance[pool],
+    )  # fmt: skip
 
 
 # --- what was before ---
@@ -317,6 +434,7 @@ def _drafted(
     made: Day,
     date: pd.Timestamp,
     at: pd.Timestamp,
+    inputs: PlanInputs | None,
 ) -> None:
     """The day as an experiment, then its plan as a draft with its ledger's entries.
 
@@ -338,6 +456,7 @@ def _drafted(
             "seed": terms.seed,
             "model": offer.version,
             "n_assigned": len(assigned),
+            "audiences": {} if inputs is None else {"pool": inputs.terms},
         },
         prices={
             limits.name_of(k): float(price)
@@ -350,6 +469,7 @@ def _drafted(
     draft(
         run.home, folder.name, made.plan.contacts, assigned, facts,
         keys=voter_keys(run.home, assigned["voter_id"]), at=at,
+        more={} if inputs is None else {f"{INPUTS}pool": inputs.frame},
     )  # fmt: skip
 
 

@@ -65,6 +65,9 @@ def day(
         str,
         typer.Option("--approve-by", help="Who answers for the plan; locks it."),
     ] = "",
+    export: Annotated[
+        bool, typer.Option("--export", help="Write the lists of its channels.")
+    ] = False,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
     mlflow: MlflowServer = "",
@@ -85,12 +88,18 @@ def day(
         if retrain:
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
-        told = run_day(
-            known_run(run, campaign), date=asked, at=utc_now(), approve_by=approve_by
-        )
+        run = known_run(run, campaign)
+        told = run_day(run, date=asked, at=utc_now(), approve_by=approve_by)
         typer.echo(
             f"{told['plan_id']} ({told['state']}): {told['n_sent']:,} contacts for "
             f"${told['spent_usd']:,.2f}, {told['n_explored']:,} voters explore "
             f"(predicted cost {told['explore_cost']:,.1f}), {told['n_assigned']:,} "
             f"assignments with the holdout's shadows; model {told['model']}"
         )
+        if export:
+            from experiments.exporting import export as export_plan
+            from experiments.exporting import stated
+
+            plan = stated(run.home, told["plan_id"], told["state"])
+            made = export_plan(run, plan, at=utc_now())
+            typer.echo(made.folder or "Nothing has changed since the lists left.")

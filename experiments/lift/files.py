@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments import life
 from experiments.lift.measured import MeasuredLift, measured_lift
 from experiments.lift.rows import Day, LiftTerms
 from experiments.lift.told import as_json, table
@@ -17,38 +18,38 @@ from features.voter import segments, voter_features
 Json = dict[str, Any]
 
 PLANS = "plans"
+WENT_OUT = frozenset({life.LOCKED, life.SENT, life.RETURNED})
 
 
 def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
-    """Assignments and terms of every plan of a campaign, by ISO date of the plan.
+    """Assignments and terms of every day of a campaign that went out, by ISO date.
 
-    A plan is a folder `plans/<id>/` with assignments.parquet and terms.json, which
-    tells `day`, `holdout_share` and `explored`, the share really drawn to explore.
+    A day's plan is a folder `plans/<id>/` with assignments.parquet and terms.json,
+    whose terms tell `date`, `holdout_share` and `explore`, the share really drawn to
+    explore. Counted are the locked, sent and returned: a draft decides nothing.
 
     Raises:
         FileNotFoundError: If there is no plan.
-        TableError: If terms lack a key, or two plans are of one day.
+        TableError: If two plans are of one day.
     """
     assignments, days = {}, {}
-    for path in sorted((home / PLANS).glob("*/assignments.parquet")):
-        terms = json.loads((path.parent / "terms.json").read_text())
-        if terms.get("state") in {"cancelled", "rejected", "draft"}:
+    for plan_id, record in life.plans(home).items():
+        if record.state not in WENT_OUT:
             continue
-        absent = {"day", "holdout_share", "explored"} - set(terms)
-        if absent:
-            raise TableError(
-                f"{path.parent / 'terms.json'}: expected day, holdout_share and "
-                f"explored, got no {', '.join(sorted(absent))}"
-            )
-        day = str(pd.Timestamp(terms["day"]).date())
+        path = home / PLANS / plan_id / "assignments.parquet"
+        terms = json.loads((path.parent / "terms.json").read_text())["terms"]
+        # a plan of many days at once has no day of its own to be measured by
+        if not {"date", "holdout_share", "explore"} <= set(terms):
+            continue
+        day = str(pd.Timestamp(terms["date"]).date())
         if day in days:
             raise TableError(f"{path.parent}: expected one plan of {day}, got two")
         assignments[day] = check(ASSIGNMENTS, pd.read_parquet(path))
-        days[day] = Day(float(terms["holdout_share"]), float(terms["explored"]))
+        days[day] = Day(float(terms["holdout_share"]), float(terms["explore"]))
     if not days:
         raise FileNotFoundError(
-            f"{home / PLANS}: expected a plan's folder with assignments.parquet and "
-            "terms.json; `hustings day` makes one"
+            f"{home / PLANS}: expected a day's plan that is locked or sent; `hustings "
+            "day CAMPAIGN --date D --approve-by NAME` makes one"
         )
     return assignments, days
 

@@ -15,7 +15,7 @@ from experiments.loop.chances import decisions_of
 from experiments.loop.explore import Exploring, share_on, thompson_odds, uniform_odds
 from experiments.loop.state import EXPLORE, Audience, Decisions, State
 from features.training_set import Prior
-from serving.plan import Plan, PlanTerms, plan_contacts
+from serving.plan import GroupBound, Plan, PlanTerms, plan_contacts
 from training.sequential import (
     DailyLift,
     Moments,
@@ -88,6 +88,23 @@ class LoopTerms:
     evaluate_every_days: int = 7
     capacity: dict[str, float] = field(default_factory=dict)
     capacity_per_day: float | None = None
+
+
+class DayLimits(NamedTuple):
+    """What a day may use beside money and capacities.
+
+    Attributes:
+        caps: At most so many contacts by a message.
+        floors: At least so many contacts by a message.
+        bounds: Limits on groups of voters, members over the pool.
+    """
+
+    caps: dict[str, float]
+    floors: dict[str, float]
+    bounds: tuple[GroupBound, ...]
+
+
+NO_LIMITS = DayLimits({}, {}, ())
 
 
 @dataclass(frozen=True)
@@ -320,6 +337,7 @@ def assign_day(
     pool: Ints,
     asked: Asked,
     day: int,
+    limits: DayLimits = NO_LIMITS,
 ) -> Day:
     """The plan of a pool, its lots, and who is decided by them.
 
@@ -331,19 +349,15 @@ def assign_day(
         pool: Positions of who may be decided, shape (n_pool,).
         asked: Values and odds of the pool, money, share to explore.
         day: From 0.
+        limits: Of messages and groups.
     """
     ids = audience.voter_id[pool]
     plan = plan_contacts(
         ids, ids, asked.value, audience.allowed[pool], audience.arms, audience.cost,
-        PlanTerms(
-            salt=terms.salt, holdout_share=terms.holdout_share,
-            explore_share=asked.share, budget_usd=asked.money,
-            start_on=terms.start_on + pd.Timedelta(days=day), days=1,
-            capacity=terms.capacity, capacity_per_day=terms.capacity_per_day,
-        ),
+        plan_terms(terms, asked, day, limits),
         np.random.default_rng([terms.seed, day]),
         held_voters=audience.held[pool], explore_odds=asked.odds,
-        pool_chance=state.pool_chance[pool],
+        pool_chance=state.pool_chance[pool], bounds=limits.bounds,
     )  # fmt: skip
     before = np.bincount(state.decisions.voter, minlength=len(audience))
     decided = decisions_of(
@@ -356,6 +370,19 @@ def assign_day(
     chance[decided.voter] = 1.0
     record = _record(audience, asked, plan, decided, pool, day)
     return Day(state.decided(decided, chance), learned, plan, decided, record)
+
+
+def plan_terms(
+    terms: LoopTerms, asked: Asked, day: int, limits: DayLimits = NO_LIMITS
+) -> PlanTerms:
+    """What the planner is told of a day."""
+    return PlanTerms(
+        salt=terms.salt, holdout_share=terms.holdout_share,
+        explore_share=asked.share, budget_usd=asked.money,
+        start_on=terms.start_on + pd.Timedelta(days=day), days=1,
+        capacity=terms.capacity, capacity_per_day=terms.capacity_per_day,
+        caps=limits.caps, floors=limits.floors,
+    )  # fmt: skip
 
 
 def _record(

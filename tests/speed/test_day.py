@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.day import Offer, as_experiment, planned_day
+from experiments.day import Offer, as_experiment, asked_on, planned_day
 from experiments.loop.chances import decided_rows
 from experiments.loop.explore import Exploring
 from experiments.loop.one_day import LoopTerms
@@ -63,7 +63,9 @@ def test_a_day_of_ten_million_voters_is_planned_in_minutes(
     )
     clock.append(time.perf_counter())
     offer = Offer(audience, lift, "test", "none/1")
-    made = planned_day(terms, offer, State.new(audience), spent_usd=0.0, day=0)
+    state = State.new(audience)
+    asked = asked_on(terms, offer, state, spent_usd=0.0, day=0)
+    made = planned_day(terms, offer, state, asked, day=0)
     clock.append(time.perf_counter())
     assert made.plan is not None
     rows = made.plan.assignments
