@@ -128,7 +128,7 @@ def _read(path: Path | None, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a CSV file, found none")
     text = csv.ConvertOptions(column_types={c: pa.string() for c in columns})
-    frame = csv.read_csv(path, convert_options=text).to_pandas()
+    frame: pd.DataFrame = csv.read_csv(path, convert_options=text).to_pandas()
     absent = [c for c in columns if c not in frame]
     if absent:
         raise LifeError(

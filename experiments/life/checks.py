@@ -297,10 +297,17 @@ def _has(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
         )
 
 
-def content_digest(*frames: pd.DataFrame) -> str:
-    """Eight hex digits that tell tables from others."""
-    parts = (pd.util.hash_pandas_object(frame).to_numpy() for frame in frames)
-    return hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest()[:8]
+def content_digest(told: Json, *frames: pd.DataFrame) -> str:
+    """Eight hex digits that tell a plan from others.
+
+    Args:
+        told: What it was made from: a plan of the same contacts by another model is
+            another plan.
+        frames: Its tables.
+    """
+    text = json.dumps(told, sort_keys=True, default=str).encode()
+    parts = [pd.util.hash_pandas_object(frame).to_numpy().tobytes() for frame in frames]
+    return hashlib.sha256(b"".join([text, *parts])).hexdigest()[:8]
 
 
 def key_of(*frames: pd.DataFrame) -> str:

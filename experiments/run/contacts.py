@@ -126,7 +126,7 @@ def _recorded(
         here = voters["voter_id"].isin(contacts["voter_id"])
         more["places"] = voters.loc[here, ["voter_id", "county_fips"]]
     keys = voter_keys(run.home, assigned["voter_id"])
-    plan_id = f"{run.run_id}-{content_digest(contacts, assigned)}"
+    plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
         run.home, plan_id, contacts, assigned, facts, keys=keys, at=utc_now(),
         more=more,

@@ -128,6 +128,15 @@ def test_another_plan_of_the_same_name_is_refused(tmp_path: Path) -> None:
         drafted(tmp_path, "../day1")
 
 
+def test_the_same_contacts_by_another_model_are_another_plan() -> None:
+    tables = drawn()
+    name = life.content_digest(facts().told(), *tables)
+    assert life.content_digest(facts().told(), *tables) == name
+    other = facts(model="hustings-x/4").told()
+    assert life.content_digest(other, *tables) != name
+    assert life.content_digest(facts().told(), *drawn(1)) != name
+
+
 def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
     drafted(tmp_path)
     plan, _ = drawn()
