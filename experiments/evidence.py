@@ -304,7 +304,8 @@ def _notice(row: Mapping[str, Any]) -> Json:
 
 def _dicts(frame: pd.DataFrame) -> list[Json]:
     plain = frame.astype(object).where(frame.notna(), None)
-    return [dict(zip(plain, row, strict=True)) for row in plain.itertuples(index=False)]
+    names = [str(name) for name in plain.columns]
+    return [dict(zip(names, row, strict=True)) for row in plain.itertuples(index=False)]
 
 
 def _model_card(home: Path, record: PlanRecord, run: Path) -> Json:
