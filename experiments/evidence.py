@@ -304,7 +304,7 @@ def _notice(row: Mapping[str, Any]) -> Json:
 
 def _dicts(frame: pd.DataFrame) -> list[Json]:
     plain = frame.astype(object).where(frame.notna(), None)
-    return plain.to_dict("records")
+    return [{str(k): v for k, v in row.items()} for row in plain.to_dict("records")]
 
 
 def _model_card(home: Path, record: PlanRecord, run: Path) -> Json:

@@ -401,8 +401,8 @@ class Ledger:
                     if fault:
                         return Verified(seq, fault, Head(seq, before.hex()))
                     seq, before = entry.seq, entry.digest
-        except _UNREADABLE as fault:
-            told = f"entry {seq + 1}, or one after it, cannot be read: {fault}"
+        except _UNREADABLE as failure:
+            told = f"entry {seq + 1}, or one after it, cannot be read: {failure}"
             return Verified(seq, told, Head(seq, before.hex()))
         cut = [head.seq for head in known if head.seq > seq]
         fault = self.store.damage()

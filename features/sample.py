@@ -92,7 +92,7 @@ _MISSING_SHARE = 0.03
 
 _PRECISION = 8.2
 """phi: a residual SD of about 16 points at a support of 50."""
-_HOUSEHOLD_CORRELATION = 0.2
+HOUSEHOLD_CORRELATION = 0.2
 
 _ELECTIONS = {
     "20161108_general": 0.6,
@@ -851,7 +851,7 @@ def _responses(
     surveyed = _outcome_rows(
         deliveries["voter_id"].iloc[answered],
         SUPPORT,
-        _support(expected[answered], _shared_uniform(people, rng)[answered]),
+        support_of(expected[answered], _shared_uniform(people, rng)[answered]),
         deliveries["sent_on"].to_numpy()[answered] + wait,
     )
     chance = truth["turnout_baseline"].to_numpy(float) + turnout_lift
@@ -865,7 +865,7 @@ def _responses(
     return pd.concat([surveyed, turned_out], ignore_index=True)
 
 
-def _support(expected: Floats, uniform: Floats) -> Floats:
+def support_of(expected: Floats, uniform: Floats) -> Floats:
     """Support 0-100 of given expectation, by inverting its distribution."""
     share = expected / 100
     return np.asarray(
@@ -911,7 +911,7 @@ def _shared_uniform(people: _People, rng: np.random.Generator) -> Floats:
     """Uniform noise that is alike within a household (a Gaussian copula)."""
     family = rng.normal(size=people.n_households)[people.household]
     own = rng.normal(size=people.n_voters)
-    share = _HOUSEHOLD_CORRELATION
+    share = HOUSEHOLD_CORRELATION
     return np.asarray(ndtr(np.sqrt(share) * family + np.sqrt(1 - share) * own))
 
 

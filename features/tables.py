@@ -29,6 +29,9 @@ DISCLOSES = ("none", "recipient", "household", "others")
 SEXES = ("F", "M", "U")
 BASES = ("consent", "contract", "legitimate_interest", "public_register", "reply")
 ROLES = ("plan", "explore")
+CONTACT_ENDS = ("delivered", "canvassed", "left_message", "not_home", "refused",
+                "wrong_number", "bounced", "failed", "moved", "deceased",
+                "do_not_contact", "other_language")  # fmt: skip
 PRIOR_KINDS = ("topline", "panel")
 
 SMALLEST_CELL = 20
@@ -295,8 +298,8 @@ IDENTITIES = _table(
         },
     },
 )
-"""Who the voters are: read for matching, kept in memory, never written and never a
-feature."""
+"""Who the voters are: read for matching and for contact lists, kept in memory, never a
+feature, and written into the lists that a channel is given alone."""
 
 PROVIDER_ROWS = _table(
     "provider_rows",
@@ -401,6 +404,28 @@ PERMISSIONS = _table(
         ),
     },
 )
+
+CONTACT_RESULTS = _table(
+    "contact_results",
+    ["voter_id", "channel", "contacted_at", "result", "question"],
+    {
+        "voter_id": _voter_id(),
+        "channel": _column(str, "Channel.", _one_of(CHANNELS)),
+        "contacted_at": _column(TIMESTAMP, "When."),
+        "result": _column(
+            str, "What came of it; empty where a row has an answer alone.",
+            _one_of(CONTACT_ENDS), nullable=True, required=False,
+        ),
+        "question": _column(
+            str, "Question that was asked.", nullable=True, required=False
+        ),
+        "answer": _column(
+            str, "Answer, as it was written.", nullable=True, required=False,
+            identifying=True,
+        ),
+    },
+)  # fmt: skip
+"""What a channel says of its contacts: a row per attempt, or per answer."""
 
 _ANY_CHANNEL = _column(
     str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
@@ -659,7 +684,9 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
-MAPPED_TABLES = RAW_TABLES | {t.name: t for t in (IDENTITIES, PROVIDER_ROWS)}
+MAPPED_TABLES = RAW_TABLES | {
+    t.name: t for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS)
+}
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
 """Tables that others make: ids that were merged, estimates that were bought."""

@@ -74,4 +74,6 @@ def carry_over(
     effects = ((-1, 1, 0, 0), (-1, 0, 1, 0), (-1, 0, 0, 1), (0, -1, 0, 1),
                (1, -1, -1, 1))  # fmt: skip
     found = (np.array(c, dtype=np.float64) for c in effects)
-    return CarryOver(*(Interval.of(c @ mean, se=np.sqrt(c @ V @ c)) for c in found))
+    return CarryOver(
+        *(Interval.of(float(c @ mean), se=float(np.sqrt(c @ V @ c))) for c in found)
+    )

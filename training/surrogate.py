@@ -46,10 +46,6 @@ class Link(NamedTuple):
     holds: bool
     why: str
 
-    def index(self, surrogate: Floats) -> Floats:
-        """The surrogate in units of the outcome, shape (n,)."""
-        return self.intercept + self.slope * surrogate
-
     def converted(self, lift: Interval) -> Interval:
         """Lift of the outcome that a lift of the index foretells, errors added.
 

@@ -8,6 +8,8 @@ import sys
 import typer
 
 from experiments.cli import (
+    daily,
+    export,
     live,
     measure,
     models,
@@ -31,8 +33,10 @@ app = typer.Typer(
 # in the order in which --help lists them
 for _part in (
     stages,
+    daily,
     models,
     plans,
+    export,
     measure,
     pages,
     persons,

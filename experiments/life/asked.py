@@ -135,4 +135,5 @@ def _read(path: Path | None, columns: tuple[str, ...]) -> pd.DataFrame:
             f"{path.name}: expected columns {', '.join(columns)}, got none named "
             f"{', '.join(absent)}"
         )
-    return frame[list(columns)].astype("str")
+    found: pd.DataFrame = frame[list(columns)].astype("str")
+    return found

@@ -292,7 +292,7 @@ def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
     before = {i["invoice"] for s in record.of(RETURNED) for i in s.body["invoices"]}
     channels = {row["channel"] for row in record.opened["amounts"]}
     days = pd.to_datetime(invoices["send_on"]).dt.strftime("%Y-%m-%d").fillna("")
-    rows = [
+    rows: list[Json] = [
         {"invoice": str(i), "channel": str(c), "send_on": d, "usd": float(usd)}
         for i, c, d, usd in zip(
             invoices["invoice"], invoices["channel"], days, invoices["amount_usd"],

@@ -312,7 +312,8 @@ def _delivered(
     # one segment alone is everybody again
     if rows["segment"].nunique() < 2:
         cells = [cell for cell in cells if cell[1] == ALL]
-    found, kept = [], []
+    found: list[Ints] = []
+    kept: list[tuple[str, str]] = []
     for message, segment in cells:
         inside = ((rows["segment"] == segment) | (segment == ALL)) & (
             (rows["intended_message_id"] == message) | (message == ALL)
@@ -583,7 +584,7 @@ def _repeats(decided: pd.DataFrame) -> CarryOver | None:
     # who is held out once is so for good: the second time adds no chance
     again = two["propensity"].to_numpy() / (1 - two["h"].to_numpy())
     return carry_over(
-        two["Y"].to_numpy(dtype=np.float64), *sent,
+        two["Y"].to_numpy(dtype=np.float64), sent[0], sent[1],
         one["propensity"].to_numpy(dtype=np.float64), np.where(held, 1.0, again),
         codes(two["household"]),
     )  # fmt: skip

@@ -44,7 +44,7 @@ from training.register import Version, open_store
 Floats = npt.NDArray[np.float64]
 
 
-def _promoted(run: Run) -> tuple[CampaignModel, Version]:
+def promoted(run: Run) -> tuple[CampaignModel, Version]:
     """Exactly the version that this run promoted (or kept)."""
     open_store(run.mlflow_uri or None, run.store)
     known = run.read_json("promoted")
@@ -54,7 +54,7 @@ def _promoted(run: Run) -> tuple[CampaignModel, Version]:
 
 def stage_score(run: Run) -> None:
     """Registered model → lift of every message for every voter."""
-    model, _ = _promoted(run)
+    model, _ = promoted(run)
     voters = run.table("voters")
     path = run.folder / "scores.parquet"
     aside, writer, done = path.with_suffix(".partial"), None, 0
@@ -74,7 +74,7 @@ def stage_score(run: Run) -> None:
 
 def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
-    (model, version), voters = _promoted(run), run.table("voters")
+    (model, version), voters = promoted(run), run.table("voters")
     audiences = _audiences(run, model, voters)
     made = {name: _plan_one(run, model, who) for name, who in audiences.items()}
     contacts = pd.concat([m.plan.contacts for m in made.values()], ignore_index=True)
@@ -189,7 +189,7 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
         message = np.array([ground.messages.index(arm.message_id) for arm in mine])
         blocked.append(harmful(run, lift, se, segment, message))
         if model.champions[name] == "single_best":
-            per_arm = _best_alone(run, per_arm, model.arms[name], voters)
+            per_arm = best_alone(run, per_arm, model.arms[name], voters)
         values.append(per_arm)
         arms.extend(model.arms[name])
     cost = arm_costs(run.table("costs"), arms)
@@ -239,7 +239,7 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     return _Made(plan, allowed, terms, budget, inputs)
 
 
-def _best_alone(
+def best_alone(
     run: Run, values: Floats, arms: tuple[Arm, ...], voters: pd.DataFrame
 ) -> Floats:
     """Lifts where only the one arm that is best for the money may be worth anything."""

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.run.context import Run
 from experiments.run.described import write_dictionary
 from experiments.run.elsewhere import write_known_effects
 from experiments.run.links import identities, write_links
+from experiments.run.looped import loop_rows
 from experiments.run.persons import Known, known_persons
 from experiments.run.providers import with_providers
 from experiments.run.reactions import permissions_now, remember_former
@@ -65,6 +67,7 @@ def stage_ingest(run: Run) -> None:
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
         persons=persons.of_ingest(),
+        further=partial(loop_rows, run.home),
     )
     for name, frame in found.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
@@ -138,7 +141,7 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
     told = {name: row["sha256"] for name, row in sorted(report.items())}
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
-    without |= {"plan", "reactions", "monitor", "lift"}
+    without |= {"plan", "reactions", "monitor", "lift", "export"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds

@@ -19,8 +19,10 @@ from experiments.spec.columns import (
     feature_columns,
     special_columns,
 )
+from experiments.spec.export import ExportSection
 from experiments.spec.faults import fault_told, lines_below, toml_lines
 from experiments.spec.lift import LiftSection
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     AlertsSection,
     LinkSection,
@@ -56,9 +58,11 @@ __all__ = [
     "CampaignSection",
     "ChampionSection",
     "ExperimentSection",
+    "ExportSection",
     "FeaturesSection",
     "LiftSection",
     "LinkSection",
+    "LoopSection",
     "MonitorSection",
     "OutcomeSection",
     "PlanSection",

@@ -5,7 +5,9 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from experiments.spec.export import ExportSection
 from experiments.spec.lift import LiftSection
+from experiments.spec.loop import LoopSection
 from experiments.spec.monitor import (
     LinkSection,
     MonitorSection,
@@ -45,8 +47,10 @@ class Campaign(Section):
     lift: LiftSection = LiftSection()
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
+    export: ExportSection = ExportSection()
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
+    loop: LoopSection | None = None
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 

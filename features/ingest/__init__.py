@@ -190,6 +190,7 @@ def ingest(
     outcome_kind: Literal["binary", "continuous"] = "continuous",
     on_table: Callable[[str], None] = lambda _name: None,
     persons: Persons | None = None,
+    further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
 ) -> Ingested:
     """Read, map and check every table of a campaign.
 
@@ -210,6 +211,8 @@ def ingest(
         outcome_kind: A binary outcome is 0 or 1.
         on_table: Called with the name of each table before it is read.
         persons: Who is forgotten, and which ids became which.
+        further: Name and rows of a table → rows that the campaign itself made, such as
+            the days of its loop; they are checked like those of the file.
 
     Raises:
         TableError: Naming the table, what was expected, what came, where to mend it.
@@ -225,6 +228,9 @@ def ingest(
         if name in sources:
             on_table(name)
             read[name] = _read_table(name, sources[name], folders, whose.forgotten)
+            if further is not None:
+                added = further(name, read[name].frame)
+                _add_rows(read[name], added[~whose.forgotten(added)])
             _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
             _keep_declared(read[name])
@@ -287,6 +293,16 @@ def _read_table(
     table.set_aside(raw.broken)
     table.set_aside(mapped.faults[~mapped.faults["row"].isin(dropped)])
     return table
+
+
+def _add_rows(table: _Sorted, rows: pd.DataFrame) -> None:
+    """Rows after those of the file, numbered on from them."""
+    if rows.empty:
+        return
+    start = table.rows_in + 1
+    rows = rows.set_axis(range(start, start + len(rows)), axis="index")
+    table.frame = pd.concat([table.frame, rows])
+    table.rows_in += len(rows)
 
 
 def _take_present_ids(table: _Sorted, former: Mapping[str, str]) -> None:

@@ -43,7 +43,11 @@ Kind = Literal["text", "number", "time"]
 ALL_BLOCKS = "all"
 """The `block` of a design that has only one."""
 MASK = "***"
-SECTIONS = {"identities": "link.voters", "provider_rows": "providers.<name>.table"}
+SECTIONS = {
+    "identities": "link.voters",
+    "provider_rows": "providers.<name>.table",
+    "contact_results": "export.results.table",
+}
 """Tables that are declared elsewhere than under [tables]."""
 FAULT_COLUMNS = ["row", "column", "value", "reason"]
 _HISTORY_KEY = re.compile(r"^(\d{4})-(\d{2})-(\d{2}) ([a-z][a-z_]*)$")

@@ -90,6 +90,8 @@ class Plan:
         setup_usd: Set-up fees paid, part of the budget.
         closed: Channels and messages that are not used since they would have to be
             paid, or used more, as a whole.
+        odds: Probability of every arm for a voter who explores, what is missing to 1
+            is that of nothing, shape (n_voters, A).
     """
 
     contacts: pd.DataFrame
@@ -101,6 +103,7 @@ class Plan:
     used: Floats
     setup_usd: float = 0.0
     closed: tuple[str, ...] = ()
+    odds: Floats | None = None
 
     def left(self) -> Floats:
         """What remains of every limit, shape (n_limits,)."""

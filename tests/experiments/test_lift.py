@@ -328,6 +328,49 @@ def test_what_is_written_names_nobody_and_holds_no_infinity(
     assert told["multiplicity"].startswith("Claims: e-BH")
 
 
+def test_what_a_second_contact_adds_is_told_from_the_first() -> None:
+    # two days on which all have a plan; a third of explorers' lots is nothing
+    rng, n, epsilon = np.random.default_rng(9), 30_000, 0.5
+    ids = np.array([f"V{i:06d}" for i in range(n)], dtype=object)
+    held, days, sent = rng.random(n) < H, {}, []
+    for day in ("2026-10-01", "2026-10-02"):
+        lot = (rng.random(n) < epsilon) & ~held
+        contact = ~held & (~lot | (rng.random(n) < 2 / 3))
+        q = np.where(contact, 2 / 3, 1 / 3)
+        free = 1 - H
+        days[day] = pd.DataFrame(
+            {
+                "voter_id": ids,
+                "role": np.where(held, "holdout", np.where(lot, "explore", "plan")),
+                "message_id": np.where(contact, "jobs", "control"),
+                "channel": np.where(contact, "mail", "none"),
+                "propensity": np.select(
+                    [held, lot], [H, free * epsilon * q], free * (1 - epsilon)
+                ),
+                "intended_message_id": "jobs", "intended_channel": "mail",
+                "pool_chance": 1.0,
+            }
+        )  # fmt: skip
+        sent.append(contact)
+    effect = 4.0 * sent[0] + 3.0 * sent[1] - 2.0 * (sent[0] & sent[1])
+    responses = pd.DataFrame(
+        {
+            "voter_id": ids, "experiment_id": "own", "outcome": "support",
+            "value": effect + 5.0 * rng.standard_normal(n),
+            "observed_at": pd.Timestamp("2026-10-09"),
+        }
+    )  # fmt: skip
+    terms = LiftTerms(
+        days={day: Day(H, epsilon) for day in days},
+        as_of=pd.Timestamp("2026-10-10"), outcome="support", absent="missing",
+        horizon_days=2, repeats="carry_over",
+    )  # fmt: skip
+    found = measured_lift(days, responses, pd.DataFrame({"voter_id": ids}), terms)
+    assert found.repeats is not None
+    for interval, truth in zip(found.repeats, (4.0, 3.0, 5.0, 1.0, -2.0), strict=True):
+        assert abs(interval.value - truth) < 3.5 * interval.se
+
+
 # --- from files ---
 
 DECLARED = """

@@ -1,0 +1,96 @@
+"""The daily loop: a simulated month, a day of a campaign."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    CampaignName,
+    DataFolder,
+    Debug,
+    MlflowServer,
+    StoreFolder,
+    console,
+    errors_told,
+    known_run,
+    make_run,
+    new_run_id,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def month(
+    campaign: CampaignName = "30_days",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Worlds.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File of the evaluation; printed without."),
+    ] = None,
+    voters: Annotated[int, typer.Option("--voters", help="Voters of a world.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """The loop and its rivals through a simulated month whose truth is known."""
+    with errors_told(debug=debug):
+        import json
+
+        from experiments.month import judged_months, told_text
+        from experiments.spec import load_campaign
+
+        found = judged_months(
+            load_campaign(campaign), n_seeds=seeds, n_voters=voters, n_workers=workers,
+            tell=lambda text: console.print(text),
+        )  # fmt: skip
+        typer.echo(told_text(found))
+        if out is not None:
+            aside = out.with_suffix(".partial")
+            aside.write_text(json.dumps(found, indent=1) + "\n")
+            aside.replace(out)
+
+
+@app.command()
+def day(
+    campaign: CampaignName,
+    date: Annotated[str, typer.Option("--date", help="The day, as 2026-09-08.")],
+    retrain: Annotated[
+        bool,
+        typer.Option("--retrain", help="Run every stage first, on what came in since."),
+    ] = False,
+    approve_by: Annotated[
+        str,
+        typer.Option("--approve-by", help="Who answers for the plan; locks it."),
+    ] = "",
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """Plan and randomise a day: a draft in plans/, made once however often asked."""
+    with errors_told(debug=debug):
+        from dataclasses import replace
+
+        import pandas as pd
+
+        from experiments.day import run_day
+        from experiments.run import run_campaign
+        from experiments.run.context import utc_now
+
+        asked = pd.Timestamp(date)
+        run = make_run(campaign, data, store, mlflow)
+        if retrain:
+            name = new_run_id()
+            run_campaign(replace(run, run_id=name, folder=run.home / name))
+        told = run_day(
+            known_run(run, campaign), date=asked, at=utc_now(), approve_by=approve_by
+        )
+        typer.echo(
+            f"{told['plan_id']} ({told['state']}): {told['n_sent']:,} contacts for "
+            f"${told['spent_usd']:,.2f}, {told['n_explored']:,} voters explore "
+            f"(predicted cost {told['explore_cost']:,.1f}), {told['n_assigned']:,} "
+            f"assignments with the holdout's shadows; model {told['model']}"
+        )

@@ -1,0 +1,146 @@
+"""Lists for channels, scores for a voter-contact system, and what comes back."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    AsJson,
+    DataFolder,
+    Debug,
+    OfCampaign,
+    RunId,
+    errors_told,
+    known_run,
+    make_run,
+)
+
+if TYPE_CHECKING:
+    from experiments.exporting import Stated
+    from experiments.run import Run
+
+app = typer.Typer()
+PlanId = Annotated[str, typer.Argument(help="The plan.")]
+
+
+@app.command()
+def export(
+    plan: PlanId,
+    campaign: OfCampaign = "sample",
+    list_format: Annotated[
+        str, typer.Option("--format", help="Of contact and place lists: csv, parquet.")
+    ] = "csv",
+    channel: Annotated[
+        list[str] | None, typer.Option("--channel", help="Only this; all without.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; the campaign's own without.")
+    ] = None,
+    run_id: RunId = "",
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Write the lists of a locked plan: planned = exported + refused with reason.
+
+    Once lists have left, only who has to be taken out of them follows.
+    """
+    with errors_told(debug=debug):
+        from experiments.exporting import export as export_plan
+        from experiments.run.context import utc_now
+
+        if list_format not in {"csv", "parquet"}:
+            raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
+        run, found = _plan_of(plan, campaign, data, run_id)
+        exported = export_plan(
+            run, found, at=utc_now(), out=out, channels=channel or [],
+            file_format="parquet" if list_format == "parquet" else "csv",
+        )  # fmt: skip
+        typer.echo(_told(exported.folder, exported.n_removed, as_json=as_json))
+
+
+@app.command("export-scores")
+def export_scores(
+    plan: PlanId,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    campaign: OfCampaign = "sample",
+    run_id: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Write scores and universes for a voter-contact system, without the holdout."""
+    with errors_told(debug=debug):
+        from experiments.exporting import export_system
+        from experiments.run.context import utc_now
+
+        run, found = _plan_of(plan, campaign, data, run_id)
+        typer.echo(_told(export_system(run, found, out, at=utc_now()), 0))
+
+
+@app.command()
+def results(
+    file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
+    plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
+    campaign: OfCampaign = "sample",
+    run_id: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Read contact results back: deliveries, answers, who is not to be asked again."""
+    with errors_told(debug=debug):
+        from experiments.exporting import read_back
+        from experiments.run.context import utc_now
+
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: expected a file of results, found none")
+        run, found = _plan_of(plan, campaign, data, run_id)
+        report = read_back(run, found, file, at=utc_now()).report
+        for name, n in report.items():
+            typer.echo(f"{name.replace('_', ' '):<20} {n:>12,}")
+        if report["unread_withdrawals"]:
+            typer.echo(
+                f"{report['unread_withdrawals']:,} rows that ask for no contact could "
+                "not be read: see quarantine.parquet, and act on them by hand",
+                err=True,
+            )
+
+
+def _plan_of(
+    plan: str, campaign: str, data: Path, run_id: str
+) -> tuple["Run", "Stated"]:
+    from experiments.exporting import stated
+
+    run = make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id)
+    run = known_run(run, campaign)
+    return run, stated(run.home, plan, _state(run.home, plan))
+
+
+def _state(home: Path, plan: str) -> str:
+    """Where the ledger says that a plan stands."""
+    found = importlib.import_module("experiments.life").state(home, plan)
+    return str(getattr(found, "state", found))
+
+
+def _told(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
+    import json
+
+    from serving.export.folder import read_manifest
+
+    if folder is None:
+        return "{}" if as_json else "Nothing has changed since the lists left."
+    manifest = read_manifest(folder)
+    if as_json:
+        return json.dumps(manifest | {"folder": str(folder)}, indent=1)
+    refused = [f"  refused, {why}: {n:,}" for why, n in manifest["refused"].items()]
+    removed = [f"  taken out now: {n_removed:,}"] if n_removed else []
+    n_all = manifest.get("planned", manifest.get("scored"))
+    lines = [
+        f"{folder}: {n_all:,} planned, {manifest['exported']:,} exported", *refused,
+        *removed,
+        *(f"  {f['file']}: {f['rows']:,} rows" for f in manifest["files"]),
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,306 @@
+"""A locked plan → the files that channels are given, every contact accounted for.
+
+`export_plan` checks once more who may go, writes lists, audiences and place lists, and
+a manifest in which planned = exported + refused. What has left is never added to: a
+later export only tells who has to be taken out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from features.ingest.reading import content_sha256
+from serving.export.audiences import audience_lists, exclusions, removed_audiences
+from serving.export.folder import (
+    STATUS_FILE,
+    earlier_status,
+    file_told,
+    write_manifest,
+    write_table,
+    written_whole,
+)
+from serving.export.lists import (
+    Built,
+    Part,
+    contact_lists,
+    kind_of,
+    removed_lists,
+    terms_told,
+)
+from serving.export.places import changed_places, place_lists
+from serving.export.sorting import (
+    COUNTED,
+    KEY,
+    checked_contacts,
+    recheck_codes,
+    reconciled,
+    require_sums,
+    with_earlier,
+)
+from serving.export.terms import (
+    CHANNELS,
+    WORDS,
+    Channel,
+    ExportError,
+    Recheck,
+    Terms,
+    require_exportable,
+)
+
+__all__ = [
+    "CHANNELS",
+    "WORDS",
+    "Channel",
+    "ExportError",
+    "Exported",
+    "Planned",
+    "Recheck",
+    "Terms",
+    "export_plan",
+]
+
+RECONCILIATION = "reconciliation"
+CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what its files are made of.
+
+    Attributes:
+        plan_id: Its name.
+        state: draft, approved, locked, sent, returned or cancelled.
+        plan: PLAN.
+        assignments: ASSIGNMENTS, those held out among them.
+        messages: MESSAGES.
+        voters: VOTERS; only cells of places read them.
+        details: IDENTITIES of the campaign, kept in memory; None for ids alone.
+    """
+
+    plan_id: str
+    state: str
+    plan: pd.DataFrame
+    assignments: pd.DataFrame
+    messages: pd.DataFrame
+    voters: pd.DataFrame
+    details: pd.DataFrame | None = None
+
+    @property
+    def starts(self) -> pd.Timestamp:
+        """Its first day: ages are of that day, in every export of the plan."""
+        return pd.Timestamp(self.plan["send_on"].min())
+
+    @property
+    def held(self) -> pd.Series:
+        """Voter ids of those held out."""
+        roles = self.assignments["role"]
+        found: pd.Series = self.assignments.loc[roles == "holdout", "voter_id"]
+        return found
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        folder: Where the files lie; None where nothing had to be told.
+        reconciliation: channel, send_on, message_id, code, n, cost_usd: planned =
+            exported (code '') + refused.
+        n_removed: Contacts that left earlier and are taken out now.
+    """
+
+    folder: Path | None
+    reconciliation: pd.DataFrame
+    n_removed: int
+
+
+def export_plan(
+    planned: Planned,
+    terms: Terms,
+    parent: Path,
+    stamp: str,
+    *,
+    recheck: Recheck,
+    at: pd.Timestamp,
+    channels: Sequence[str] = (),
+) -> Exported:
+    """Write the files of a plan, or who has to be taken out of those that left.
+
+    Args:
+        planned: The plan.
+        terms: How channels take their lists.
+        parent: Folder of the plan's exports: what lies there has left.
+        stamp: Name of the new one in it; they are read in the order of their names.
+        recheck: Who may still go, as things stand at a time.
+        at: Now.
+        channels: Only these; all of the plan without.
+
+    Raises:
+        ExportError: If the rule set never exports, the plan is not locked, a contact is
+            of somebody held out or unassigned, or the sums do not agree. Nothing is
+            left behind.
+    """
+    require_exportable(terms.rule_set, planned.state, before=True)
+    contacts = checked_contacts(planned.plan, planned.assignments, channels)
+    with written_whole(parent, stamp) as aside:
+        before = with_earlier(contacts, earlier_status(parent))
+        first = bool(before.isna().any())
+        require_exportable(terms.rule_set, planned.state, before=not first)
+        code = _codes(planned, contacts, before, recheck, at)
+        made = _Made(planned, terms)
+        made.first(contacts[before.isna()], code)
+        made.removed(contacts, before, code)
+        counted = reconciled(contacts, code)
+        n_removed = int(((before == "") & (code != "")).sum())
+        if first or n_removed:
+            fresh = contacts[before.isna()]
+            files = _written(made.parts, aside, terms)
+            require_sums(reconciled(fresh, code[fresh.index]), fresh, _n_in(made.parts))
+            files += _accounts(contacts, code, counted, aside)
+            told = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
+            told["kind"] = "full" if first else "delta"
+            write_manifest(aside, told | _told(contacts, code, terms, files, n_removed))
+            return Exported(parent / stamp, counted, n_removed)
+        aside.rmdir()
+    return Exported(None, counted, n_removed)
+
+
+def _codes(
+    planned: Planned,
+    contacts: pd.DataFrame,
+    before: pd.Series,
+    recheck: Recheck,
+    at: pd.Timestamp,
+) -> pd.Series:
+    """Why each contact may not go: once refused, always refused."""
+    code = recheck_codes(contacts, recheck, at)
+    if planned.state == CANCELLED:
+        code = code.mask(code == "", CANCELLED)
+    earlier = before.notna() & (before != "")
+    return code.mask(earlier, before).astype("str")
+
+
+@dataclass
+class _Made:
+    """Files as they come to be; codes are filled in as channels refuse."""
+
+    planned: Planned
+    terms: Terms
+    parts: list[Part] = field(default_factory=list)
+
+    def first(self, fresh: pd.DataFrame, code: pd.Series) -> None:
+        """Files of contacts that leave for the first time."""
+        for name, mine in fresh.groupby("channel", observed=True):
+            channel = self.terms.channel(str(name))
+            going = mine[code[mine.index] == ""]
+            built = self._built(going, channel)
+            code.loc[going.index] = built.refused
+            self.parts += built.parts
+            if channel.hashed_lists and self.terms.exclude_holdout:
+                planned = self.planned
+                self.parts += exclusions(
+                    planned.held, str(name), channel, self.terms, planned.details
+                )
+
+    def removed(
+        self, contacts: pd.DataFrame, before: pd.Series, code: pd.Series
+    ) -> None:
+        """Files that tell who has to be taken out of what left earlier."""
+        left = contacts[before == ""]
+        for name, mine in left.groupby("channel", observed=True):
+            channel = self.terms.channel(str(name))
+            gone = mine[code[mine.index] != ""]
+            if gone.empty:
+                continue
+            if kind_of(channel) == "list":
+                self.parts += removed_lists(gone, code[gone.index])
+            elif kind_of(channel) == "audience":
+                self.parts += removed_audiences(gone, self.terms, self.planned.details)
+            else:
+                self._cells_changed(mine.drop(gone.index), gone, channel, code)
+
+    def _cells_changed(
+        self, going: pd.DataFrame, gone: pd.DataFrame, channel: Channel, code: pd.Series
+    ) -> None:
+        voters = self.planned.voters
+        built = self._built(going, channel)
+        self.parts += changed_places(
+            going, gone, built, channel, self.terms, voters, at=self.planned.starts
+        )
+        code.loc[going.index] = built.refused
+
+    def _built(self, going: pd.DataFrame, channel: Channel) -> Built:
+        planned, terms = self.planned, self.terms
+        if kind_of(channel) == "audience":
+            return audience_lists(going, channel, terms, planned.details, planned.held)
+        if kind_of(channel) == "places":
+            return place_lists(
+                going,
+                channel,
+                terms,
+                planned.voters,
+                planned.held,
+                at=self.planned.starts,
+            )
+        return contact_lists(going, channel, planned.messages, planned.details)
+
+
+def _written(parts: list[Part], folder: Path, terms: Terms) -> list[dict[str, Any]]:
+    files = []
+    for part in parts:
+        kind = "csv" if part.always_csv else terms.file_format
+        path = write_table(part.frame, folder / part.name, kind)
+        messages = sorted(set(part.counts["message_id"].astype("str")))
+        told = {"rows": len(part.frame), "contacts": int(part.counts["n"].sum())}
+        files.append(file_told(path) | told | {"messages": messages})
+    return files
+
+
+def _accounts(
+    contacts: pd.DataFrame, code: pd.Series, counted: pd.DataFrame, folder: Path
+) -> list[dict[str, Any]]:
+    """What became of each contact, by ids, and the sums."""
+    status = contacts[KEY].assign(code=code)
+    path = folder / STATUS_FILE
+    status.to_parquet(path, index=False, compression="zstd")
+    day = counted["send_on"].dt.strftime("%Y-%m-%d")
+    sums = write_table(counted.assign(send_on=day), folder / RECONCILIATION, "csv")
+    return [
+        file_told(path) | {"rows": len(status)},
+        file_told(sums) | {"rows": len(counted)},
+    ]
+
+
+def _n_in(parts: list[Part]) -> pd.Series:
+    """Contacts in files, by channel, day and message."""
+    counts = pd.concat([part.counts for part in parts]) if parts else None
+    if counts is None or counts.empty:
+        return pd.Series(
+            dtype="int64", index=pd.MultiIndex.from_arrays([[]] * 3, names=COUNTED)
+        )
+    found: pd.Series = counts.groupby(COUNTED, observed=True)["n"].sum()
+    return found
+
+
+def _told(
+    contacts: pd.DataFrame,
+    code: pd.Series,
+    terms: Terms,
+    files: list[dict[str, Any]],
+    n_removed: int,
+) -> dict[str, Any]:
+    """The manifest: counts, digests and reasons; nobody's address."""
+    reasons = code[code != ""].value_counts().sort_index()
+    return {
+        "rule_set": terms.rule_set,
+        "plan_sha256": content_sha256(contacts[KEY]),
+        "channels": terms_told(terms, sorted(set(contacts["channel"]))),
+        "planned": len(contacts),
+        "exported": int((code == "").sum()),
+        "refused": {str(why): int(n) for why, n in reasons.items()},
+        "removed_now": n_removed,
+        "files": files,
+    }

@@ -1,0 +1,159 @@
+"""Files of an export: written aside, told in a manifest, renamed when all is there."""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import pandas as pd
+import pyarrow
+import pyarrow.csv
+
+from serving.export.sorting import KEY, STATUS
+from serving.export.terms import ExportError, FileFormat
+
+MANIFEST, STATUS_FILE = "manifest.json", "contacts.parquet"
+ASIDE = ".partial"
+_LOCK = ".lock"
+_MODE = 0o700
+"""Lists hold addresses: they are for the user alone."""
+
+
+@contextmanager
+def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
+    """A folder to write into, which bears its name once everything is in it.
+
+    What an earlier one left half-written is cleared away. Removed by the caller, it
+    does not come to be.
+
+    Args:
+        parent: Folder of the plan's exports.
+        stamp: Name of the folder.
+
+    Raises:
+        ExportError: If there is such a folder, or another export is under way.
+    """
+    parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
+    with (parent / _LOCK).open("w") as lock:
+        _taken(lock.fileno(), parent)
+        for left in parent.glob(f"*{ASIDE}"):
+            shutil.rmtree(left)
+        if (parent / stamp).exists():
+            raise ExportError(f"{parent / stamp}: expected no such folder, found one")
+        aside = parent / f"{stamp}{ASIDE}"
+        aside.mkdir(mode=_MODE)
+        try:
+            yield aside
+            if aside.exists():
+                aside.rename(parent / stamp)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def _taken(lock: int, parent: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ExportError(
+            f"{parent}: another export of this plan is under way: expected to be alone"
+        ) from None
+
+
+def write_table(frame: pd.DataFrame, path: Path, file_format: FileFormat) -> Path:
+    """A table as CSV or Parquet; the path with its ending."""
+    if file_format == "parquet":
+        path = path.with_name(f"{path.name}.parquet")
+        frame.to_parquet(path, index=False, compression="zstd")
+        return path
+    path = path.with_name(f"{path.name}.csv")
+    with path.open("wb") as file:
+        write_csv(frame, file)
+    return path
+
+
+def write_csv(frame: pd.DataFrame, file: Any) -> None:
+    """A table as CSV with a header, in UTF-8; texts are quoted where they need it."""
+    names = [str(name) for name in frame.columns]
+    file.write((",".join(_cell(name) for name in names) + "\n").encode())
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    for quoting in ("none", "needed"):
+        options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=quoting)
+        rows = pyarrow.BufferOutputStream()
+        try:
+            pyarrow.csv.write_csv(table, rows, options)
+        except pyarrow.ArrowInvalid:
+            continue  # a text has a comma or quote: all are quoted
+        file.write(rows.getvalue())
+        return
+    raise ExportError(f"expected texts and numbers, got {table.schema.types}")
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+
+
+def write_zipped(frame: pd.DataFrame, path: Path, inside: str) -> None:
+    """A CSV in a zip archive, which is the same for the same table."""
+    entry = ZipInfo(inside, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = ZIP_DEFLATED
+    with (
+        ZipFile(path, "w") as archive,
+        archive.open(entry, "w", force_zip64=True) as file,
+    ):
+        write_csv(frame, file)
+
+
+def file_told(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file, for a manifest."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The manifest, last of all: a folder with one is whole."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an export.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return found
+
+
+def altered(folder: Path) -> list[str]:
+    """Files of an export that are not what its manifest says, or not there."""
+    told = {row["file"]: row for row in read_manifest(folder)["files"]}
+    return [
+        name
+        for name, row in told.items()
+        if not (folder / name).is_file()
+        or file_told(folder / name)["sha256"] != row["sha256"]
+    ]
+
+
+def earlier_status(parent: Path) -> pd.DataFrame:
+    """What became of every contact that an export has told of: its last word.
+
+    Columns are those of `sorting.STATUS`; no rows where nothing has left.
+    """
+    said = [pd.read_parquet(folder / STATUS_FILE) for folder in exports_of(parent)]
+    if not said:
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in STATUS})
+    return pd.concat(said, ignore_index=True).drop_duplicates(KEY, keep="last")
+
+
+def exports_of(parent: Path) -> list[Path]:
+    """The whole exports of a plan, the earliest first."""
+    return sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))

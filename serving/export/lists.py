@@ -1,0 +1,151 @@
+"""Contact lists: one per channel and day, the voter's id first.
+
+A list names ids alone, which the channel's vendor joins, unless the campaign declares
+where addresses lie: then those that the channel needs stand on its list, and nowhere
+else.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from serving.export.sorting import COUNTED
+from serving.export.terms import Channel, Terms
+
+LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
+        "disclaimer"]  # fmt: skip
+REMOVED = ["voter_id", "message_id", "channel", "send_on", "reason"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file.
+
+    Attributes:
+        name: Of the file, without its ending.
+        frame: Its rows, texts and numbers as they are written.
+        counts: Contacts it stands for: channel, send_on, message_id, n.
+        always_csv: Whether it is CSV whatever was asked for.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    counts: pd.DataFrame
+    always_csv: bool = False
+
+
+@dataclass(frozen=True)
+class Built:
+    """Files of one channel.
+
+    Attributes:
+        parts: The files.
+        refused: Reason code of every contact asked for, '' for one in a file.
+    """
+
+    parts: list[Part]
+    refused: pd.Series
+
+
+def counts_of(contacts: pd.DataFrame) -> pd.DataFrame:
+    """Contacts by channel, day and message."""
+    return contacts.groupby(COUNTED, observed=True).size().rename("n").reset_index()
+
+
+def contact_lists(
+    contacts: pd.DataFrame,
+    channel: Channel,
+    messages: pd.DataFrame,
+    details: pd.DataFrame | None,
+) -> Built:
+    """Lists of one channel.
+
+    Args:
+        contacts: PLAN rows of the channel that may go.
+        channel: How it takes them.
+        messages: MESSAGES, for the 'paid for by' line.
+        details: IDENTITIES, or None for ids alone.
+    """
+    rows = _listed(contacts, channel, messages)
+    refused = pd.Series("", index=contacts.index, dtype="str")
+    if details is not None and channel.details:
+        mine = details_of(contacts, details, channel.details)
+        reached = reachable(mine, channel)
+        refused = refused.mask(~reached, "no_address")
+        rows = pd.concat([rows, mine], axis=1)[reached]
+    parts = [
+        Part(f"{name}-{day}", part.reset_index(drop=True), counts_of(
+            contacts.loc[part.index]
+        ))
+        for (name, day), part in rows.groupby(["channel", "send_on"], observed=True)
+    ]  # fmt: skip
+    return Built(parts, refused)
+
+
+def details_of(
+    contacts: pd.DataFrame, details: pd.DataFrame, columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """Columns of the voters' details that are there, with the contacts' index."""
+    there = [c for c in columns if c in details]
+    mine = details.set_index("voter_id")[there].reindex(contacts["voter_id"])
+    return mine.set_axis(contacts.index)
+
+
+def reachable(details: pd.DataFrame, channel: Channel) -> pd.Series:
+    """Whether there is an address of the channel."""
+    needed = [c for c in channel.needs if c in details]
+    if not channel.needs:
+        return pd.Series(data=True, index=details.index)
+    found: pd.Series = details[needed].notna().any(axis=1)
+    return found
+
+
+def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
+    """Who has to be taken off lists that have left, by channel and day.
+
+    Args:
+        contacts: PLAN rows that have left and may not go any more.
+        code: Why.
+    """
+    rows = contacts.assign(send_on=days_told(contacts), reason=code)[REMOVED]
+    none = counts_of(contacts).iloc[:0]
+    return [
+        Part(f"removed-{name}-{day}", part.reset_index(drop=True), none)
+        for (name, day), part in rows.groupby(["channel", "send_on"], observed=True)
+    ]
+
+
+def days_told(contacts: pd.DataFrame) -> pd.Series:
+    """The day of every contact, as it is written."""
+    told: pd.Series = contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
+    return told
+
+
+def _listed(
+    contacts: pd.DataFrame, channel: Channel, messages: pd.DataFrame
+) -> pd.DataFrame:
+    said = messages.set_index("message_id")
+    line = said["disclaimer"] if "disclaimer" in said else pd.Series(dtype="str")
+    rows = contacts.assign(
+        send_on=days_told(contacts),
+        send_from=_hour(channel.starts),
+        send_until=_hour(channel.until),
+        disclaimer=contacts["message_id"].map(line).fillna("").astype("str"),
+    )
+    return rows[LIST]
+
+
+def _hour(hour: int | None) -> str:
+    return "" if hour is None else f"{hour:02}:00"
+
+
+def kind_of(channel: Channel) -> str:
+    """Whether a channel takes an audience, places or a list."""
+    if channel.hashed_lists:
+        return "audience"
+    return "places" if channel.keys else "list"
+
+
+def terms_told(terms: Terms, names: list[str]) -> dict[str, str]:
+    """How each channel took what left, for the manifest."""
+    return {name: kind_of(terms.channel(name)) for name in names}

@@ -1,0 +1,130 @@
+"""Place lists: what a channel that targets places is told, and nothing of any person.
+
+A row is a place, or a cell of place, age and sex, with its message and its share of the
+money. Whoever lives there sees the message, those held out as well: how many they are
+stands beside it, since for them the measured lift is diluted.
+"""
+
+import numpy as np
+import pandas as pd
+
+from features.affinity import voter_cells
+from serving.export.lists import Built, Part, days_told
+from serving.export.sorting import COUNTED
+from serving.export.terms import Channel, Terms
+
+CELL_KEYS = ("place", "age_band", "sex")
+_BY = ["channel", "send_on", "message_id"]
+
+
+def place_lists(
+    contacts: pd.DataFrame,
+    channel: Channel,
+    terms: Terms,
+    voters: pd.DataFrame,
+    held: pd.Series,
+    *,
+    at: pd.Timestamp,
+) -> Built:
+    """Place lists of one channel: one per day.
+
+    Args:
+        contacts: PLAN rows of the channel that may go.
+        channel: What it lets one choose by.
+        terms: Which column is the place, and the age bands.
+        voters: VOTERS, all of the campaign.
+        held: Voter ids of those held out.
+        at: Gives the age where only a year of birth is on file.
+
+    Returns:
+        Cells of fewer planned contacts than the channel takes are refused, as is
+        whoever has no cell because place, age or sex is unknown.
+    """
+    cells = _cells(voters, channel, terms, at)
+    cell_of = cells["cell"].reindex(contacts["voter_id"]).set_axis(contacts.index)
+    grouped = contacts.assign(cell=cell_of)
+    by = [*_BY, "cell"]
+    n = grouped.groupby(by, observed=True)["voter_id"].transform("size")
+    small = cell_of.isna() | (n.fillna(0) < channel.min_audience)
+    refused = pd.Series(np.where(small, "small_cell", ""), index=contacts.index)
+    told = _told(grouped[~small], cells, held, channel)
+    return Built(_parts(told, "places"), refused.astype("str"))
+
+
+def changed_places(
+    going: pd.DataFrame, gone: pd.DataFrame, built: Built, channel: Channel,
+    terms: Terms, voters: pd.DataFrame, *, at: pd.Timestamp,
+) -> list[Part]:  # fmt: skip
+    """Cells that somebody left, as they are now; one that is too small is empty.
+
+    Args:
+        going: PLAN rows that left and may still go, as given to `place_lists`.
+        gone: PLAN rows that left and may not go any more.
+        built: Of those that may still go, from `place_lists`.
+        channel: What it lets one choose by.
+        terms: Which column is the place, and the age bands.
+        voters: VOTERS.
+        at: As given to `place_lists`.
+    """
+    cells = _cells(voters, channel, terms, at)
+    all_gone = pd.concat([gone, going[built.refused != ""]])
+    cell_of = cells["cell"].reindex(all_gone["voter_id"]).set_axis(all_gone.index)
+    keys = list(channel.keys)
+    touched = (
+        all_gone.assign(send_on=days_told(all_gone), cell=cell_of)
+        .dropna(subset="cell")
+        .drop_duplicates([*_BY, "cell"])[[*_BY, "cell"]]
+    )
+    where = cells.drop_duplicates("cell").set_index("cell")[keys]
+    touched = touched.join(where, on="cell").drop(columns="cell")
+    frames = [part.frame for part in built.parts]
+    now = pd.concat(frames) if frames else pd.DataFrame(columns=[*_BY, *keys])
+    told = touched.merge(now, on=[*_BY, *keys], how="left")
+    numbers = [str(c) for c in told if c not in {*_BY, *keys}]
+    told[numbers] = told[numbers].fillna(0)
+    whole = [c for c in numbers if c.startswith("n_")]
+    return _parts(
+        told.astype(dict.fromkeys(whole, "int64")), "changed-places", none=True
+    )
+
+
+def _cells(
+    voters: pd.DataFrame, channel: Channel, terms: Terms, at: pd.Timestamp
+) -> pd.DataFrame:
+    """The cell of every voter, by voter_id; missing where a part of it is unknown."""
+    found = voter_cells(voters, terms.age_bands, terms.place, as_of=at)
+    mine = found[list(channel.keys)].set_axis(voters["voter_id"])
+    known = (mine != "").all(axis=1)
+    cell = mine.groupby(list(channel.keys), observed=True).ngroup().astype("float64")
+    return mine.assign(cell=cell.mask(~known))
+
+
+def _told(
+    contacts: pd.DataFrame, cells: pd.DataFrame, held: pd.Series, channel: Channel
+) -> pd.DataFrame:
+    keys = list(channel.keys)
+    shown = contacts.assign(send_on=days_told(contacts))
+    told = (
+        shown.groupby([*_BY, "cell"], observed=True)
+        .agg(n_planned=("voter_id", "size"), planned_usd=("cost_usd", "sum"))
+        .reset_index()
+    )
+    where = cells.drop_duplicates("cell").set_index("cell")[keys]
+    everybody = cells["cell"].value_counts()
+    out = cells.loc[cells.index.isin(held), "cell"].value_counts()
+    told["n_voters"] = told["cell"].map(everybody).fillna(0).astype("int64")
+    told["n_held_out"] = told["cell"].map(out).fillna(0).astype("int64")
+    told["planned_usd"] = told["planned_usd"].round(2)
+    numbers = ["n_planned", "planned_usd", "n_voters", "n_held_out"]
+    return told.join(where, on="cell")[[*_BY, *keys, *numbers]]
+
+
+def _parts(told: pd.DataFrame, stem: str, *, none: bool = False) -> list[Part]:
+    parts = []
+    for (name, day), rows in told.groupby(["channel", "send_on"], observed=True):
+        counts = rows.groupby(COUNTED, observed=True)["n_planned"].sum()
+        counted = counts.rename("n").reset_index()
+        counted["send_on"] = pd.to_datetime(counted["send_on"]).astype("datetime64[us]")
+        kept = counted.iloc[:0] if none else counted
+        parts.append(Part(f"{stem}-{name}-{day}", rows.reset_index(drop=True), kept))
+    return parts

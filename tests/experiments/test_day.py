@@ -1,0 +1,173 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.day import day_folder, run_day
+from experiments.ledger import open_ledger
+from experiments.life.record import OPENING
+from experiments.run.looped import loop_rows
+from experiments.spec import CampaignError, LoopSection
+from features.tables import CONTROL
+
+AT = pd.Timestamp("2026-09-08 06:00", tz="UTC")
+FIRST = pd.Timestamp("2026-09-08")
+
+
+@pytest.fixture(scope="module")
+def run(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The story's run in a home of its own, with a loop declared."""
+    home = tmp_path_factory.mktemp("loop") / "spread"
+    shutil.copytree(story.run.home, home)
+    loop = LoopSection(channels=["mail", "sms"], wave_voters=0, explore_share=0.2)
+    campaign = story.run.campaign.model_copy(update={"loop": loop})
+    folder = home / story.run.run_id
+    return replace(story.run, campaign=campaign, home=home, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def days(run: Any) -> list[dict[str, Any]]:
+    return [
+        run_day(run, date=FIRST + pd.Timedelta(days=k), at=AT + pd.Timedelta(days=k))
+        for k in range(2)
+    ]
+
+
+def _rows(run: Any, k: int, name: str = "assignments") -> pd.DataFrame:
+    folder = day_folder(run.home, FIRST + pd.Timedelta(days=k))
+    if name in {"designs", "deliveries"}:
+        folder = run.home / "loop" / folder.name
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def test_a_day_made_twice_is_one_day(run: Any, days: list[dict[str, Any]]) -> None:
+    before = {p: p.read_bytes() for p in (run.home / "plans").rglob("*") if p.is_file()}
+    head = open_ledger(run.home).head
+    again = run_day(run, date=FIRST, at=AT + pd.Timedelta(days=9))
+    assert again == days[0]
+    assert {p: p.read_bytes() for p in before} == before
+    assert open_ledger(run.home).head == head
+
+
+def test_nobody_is_decided_on_two_days_and_the_money_holds(
+    run: Any, days: list[dict[str, Any]]
+) -> None:
+    one, two = (_rows(run, k) for k in range(2))
+    assert not set(one["voter_id"]) & set(two["voter_id"])
+    plan = run.campaign.plan
+    most = plan.spend_per_voter_usd * len(run.table("voters")) / plan.days
+    for told, k in zip(days, range(2), strict=True):
+        spent = _rows(run, k, "plan")["cost_usd"].sum()
+        assert spent == pytest.approx(told["spent_usd"])
+        assert 0 < spent <= most * (1 + 1e-9)
+
+
+def test_the_holdout_of_the_days_is_that_of_the_campaign(
+    run: Any,
+    days: list[dict[str, Any]],  # noqa: ARG001 - made before
+) -> None:
+    planned = run.read("assignments").set_index("voter_id")["role"] == "holdout"
+    for k in range(2):
+        rows = _rows(run, k).set_index("voter_id")
+        held = rows["role"] == "holdout"
+        assert held.any()
+        assert (held == planned.loc[held.index]).all()
+        assert (rows.loc[held, "message_id"] == CONTROL).all()
+        assert (rows.loc[held, "intended_message_id"] != CONTROL).all()
+
+
+def test_a_day_cut_off_before_its_draft_comes_out_the_same(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "spread"
+    made = shutil.ignore_patterns("plans", "loop", "ledger*")
+    shutil.copytree(run.home, home, ignore=made)
+    mine = replace(run, home=home, folder=home / run.run_id)
+
+    def cut(*_args: Any, **_kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("experiments.day.draft", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_day(mine, date=FIRST, at=AT)
+    left = home / "loop" / "day-2026-09-08" / "deliveries.parquet"
+    before = left.read_bytes()
+    # a day without a plan teaches nothing yet
+    none = pd.DataFrame({"voter_id": [], "experiment_id": []}, dtype="str")
+    assert loop_rows(home, "deliveries", none).empty
+    assert run_day(mine, date=FIRST, at=AT)["state"] == "draft"
+    assert left.read_bytes() == before
+    entries = open_ledger(home).store.of_kind(OPENING)
+    assert len(entries) == 1
+
+
+def test_a_named_person_locks_the_day_once(
+    run: Any,
+    days: list[dict[str, Any]],  # noqa: ARG001 - made before
+) -> None:
+    told = run_day(run, date=FIRST, at=AT, approve_by="Dana Field")
+    assert told["state"] == "locked"
+    head = open_ledger(run.home).head
+    assert run_day(run, date=FIRST, at=AT, approve_by="Dana Field") == told
+    assert open_ledger(run.home).head == head
+
+
+def test_the_days_are_a_randomised_experiment_that_ingest_reads(
+    run: Any, days: list[dict[str, Any]]
+) -> None:
+    designs, deliveries = _rows(run, 0, "designs"), _rows(run, 0, "deliveries")
+    sums = designs.groupby("block")["probability"].sum()
+    assert sums.to_numpy() == pytest.approx(np.ones(len(sums)))
+    assert set(deliveries["block"]) <= set(sums.index)
+    # only those whom no earlier delivery taught of: here everybody had the test
+    test = run.table("deliveries")
+    assert loop_rows(run.home, "deliveries", test).empty
+    fresh = loop_rows(run.home, "deliveries", test.iloc[:0])
+    assert len(fresh) == sum(d["n_assigned"] for d in days)
+    assert fresh["voter_id"].is_unique
+
+
+def test_loop_rows_go_through_ingest_and_are_counted(
+    story: Any,
+    run: Any,
+    days: list[dict[str, Any]],  # noqa: ARG001 - made before
+) -> None:
+    from features.ingest import ingest
+    from features.tables import DELIVERIES
+
+    campaign = story.run.campaign
+    more = _rows(run, 0, "deliveries").head(20)
+    blocks = _rows(run, 0, "designs")
+    strange = more.tail(1).assign(voter_id="V0", block=more["block"].iloc[0])
+
+    def further(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+        if name == "designs":
+            return blocks.assign(experiment_id="loop")
+        if name == "deliveries":
+            return pd.concat([more, strange]).assign(experiment_id="loop")
+        return frame.iloc[:0]
+
+    found = ingest(
+        campaign.tables, outcome=campaign.outcome.name, campaign_dir=campaign.folder,
+        data_dir=campaign.folder, further=further,
+    )  # fmt: skip
+    mine = found.tables["deliveries"].query("experiment_id == 'loop'")
+    assert set(mine["voter_id"]) == set(more["voter_id"])
+    assert set(mine.columns) >= set(DELIVERIES.columns)
+    assert (found.quarantine["value"] == "V0").sum() == 1
+
+
+def test_days_go_forward_and_stay_within_the_campaign(
+    run: Any,
+    days: list[dict[str, Any]],  # noqa: ARG001 - made before
+) -> None:
+    with pytest.raises(CampaignError, match="expected a date of the campaign"):
+        run_day(run, date=FIRST - pd.Timedelta(days=1), at=AT)
+    shutil.rmtree(day_folder(run.home, FIRST))
+    with pytest.raises(ValueError, match="expected days in order"):
+        run_day(run, date=FIRST, at=AT)
