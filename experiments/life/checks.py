@@ -20,7 +20,6 @@ from experiments.life.record import (
     LifeError,
     PlanRecord,
 )
-from features.tables import TIMESTAMP
 
 CENT = 0.01
 FAILED = ("voter_id", "reason")
@@ -94,8 +93,10 @@ def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     rows = pd.read_parquet(folder / "assignments.parquet")
     rows = rows[is_decided(rows)]
     contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
-    day = rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
-    day = day.astype(TIMESTAMP).fillna(_day_of(record))
+    sent = pd.to_datetime(
+        rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    )
+    day = sent.dt.as_unit("us").fillna(_day_of(record))
     return rows.assign(plan_id=record.plan_id, decided_on=day)
 
 
