@@ -37,7 +37,7 @@ def test_a_plan_goes_its_way_by_the_command_line(data: Path) -> None:
     files = ("--failed", str(failed), "--invoices", str(bills))
     assert "Plan day1: returned" in run(data, "plans", "returned", *files)
     spend = run(data, "plans", "spend")
-    assert "6 3.3 6 3.3 0 0 6 3.3 1 0.55 3.5 0.2" in spend
+    assert "6 3.30 6 3.30 0 0.0 6 3.30 1 0.55 3.5 0.2" in spend
     assert '"by": "R. Approver"' in run(data, "plans", "show")
     assert "as do the files of 1 plans" in run(data, "verify", "sample")
 
