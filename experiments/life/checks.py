@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.life.folder import PLANS, file_faults
+from experiments.life.folder import IDENTITY, PLANS, file_faults
+from experiments.life.inputs import is_decided
 from experiments.life.money import amounts, committed_usd, total_usd
 from experiments.life.record import (
     BINDING,
@@ -72,20 +73,31 @@ def decided(
         states: Whose assignments count. Of a cancelled plan those count that were sent.
 
     Returns:
-        ASSIGNMENTS with plan_id and decided_on, a row for each time.
+        ASSIGNMENTS with plan_id and decided_on (the day of the contact; of who gets
+        none, the plan's first), a row for each time. Who was left in the pool, meant
+        for nothing and not drawn to explore, is not decided.
     """
     found = []
-    for plan_id, record in known.items():
-        folder = home / PLANS / plan_id
+    for record in known.values():
         if record.state in set(states):
-            rows = pd.read_parquet(folder / "assignments.parquet")
+            found.append(_decided_by(home, record))
         elif record.state == CANCELLED and record.of(SENT):
-            rows = pd.read_parquet(folder / "assignments.parquet")
-            rows = rows[rows["voter_id"].isin(_sent_ids(folder, record))]
-        else:
-            continue
-        found.append(rows.assign(plan_id=plan_id, decided_on=_day_of(record)))
+            rows = _decided_by(home, record)
+            sent = _sent_ids(home / PLANS / record.plan_id, record)
+            found.append(rows[rows["voter_id"].isin(sent)])
     return pd.concat(found, ignore_index=True) if found else _nobody()
+
+
+def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
+    folder = home / PLANS / record.plan_id
+    rows = pd.read_parquet(folder / "assignments.parquet")
+    rows = rows[is_decided(rows)]
+    contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
+    sent = pd.to_datetime(
+        rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    )
+    day = sent.dt.as_unit("us").fillna(_day_of(record))
+    return rows.assign(plan_id=record.plan_id, decided_on=day)
 
 
 def _nobody() -> pd.DataFrame:
@@ -109,23 +121,42 @@ def decided_once(
         LifeError: Saying how many, and by which plan.
     """
     others = {n: r for n, r in known.items() if n != record.plan_id}
-    before = decided(home, others)
-    if before.empty:
-        return
-    path = home / PLANS / record.plan_id / "assignments.parquet"
-    mine = pd.read_parquet(path, columns=["voter_id"])["voter_id"]
+    before, mine = decided(home, others), _decided_by(home, record)
+    # an id may change from one voter file to the next, the person does not
+    both = pd.DataFrame(
+        {"person": _persons(home, mine["voter_id"]), "day": mine["decided_on"]}
+    ).merge(
+        pd.DataFrame(
+            {
+                "person": _persons(home, before["voter_id"]),
+                "before": before["decided_on"],
+                "plan_id": before["plan_id"],
+            }
+        ),
+        on="person",
+    )
     window = record.opened["window_days"]
-    again = before["voter_id"].isin(mine)
     if window is not None:
-        apart = (before["decided_on"] - _day_of(record)).abs()
-        again &= apart < pd.Timedelta(days=window)
-    if again.any():
+        apart = (both["before"] - both["day"]).abs()
+        both = both[apart < pd.Timedelta(days=window)]
+    if len(both):
         raise LifeError(
             f"plan {record.plan_id}: expected voters whom no plan has decided "
             f"{'before' if window is None else f'within {window} days'}, got "
-            f"{int(again.sum())} whom plan {before.loc[again, 'plan_id'].iloc[0]} has; "
+            f"{both['person'].nunique()} whom plan {both['plan_id'].iloc[0]} has; "
             "cancel that one, or plan without them"
         )
+
+
+def _persons(home: Path, voter_ids: pd.Series) -> list[str]:
+    """The person behind each id, present or former; the id where none is known."""
+    path, own = home / IDENTITY, dict[str, str]()
+    if path.exists():
+        identity = pd.read_parquet(path).drop_duplicates("voter_id")
+        former = identity.dropna(subset="former_id")
+        own = dict(zip(former["former_id"], former["person"], strict=True))
+        own |= dict(zip(identity["voter_id"], identity["person"], strict=True))
+    return [own.get(voter, voter) for voter in voter_ids]
 
 
 # --- money ----------------------------------------------------------------------------

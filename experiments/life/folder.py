@@ -21,6 +21,8 @@ import pandas as pd
 from experiments.life.record import LifeError, PlanRecord
 
 PLANS = "plans"
+IDENTITY = "identity.parquet"
+"""Beside the plans: which person is behind a voter id."""
 ASIDE = ".partial"
 _LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from experiments.life import folder
 from features.identity import (
     extended,
     former_ids,
@@ -26,7 +27,7 @@ from features.sample import Sample
 from features.snapshot import listed, renamed_ids, take
 from serving.plan import held_out
 
-IDENTITY, KEYS, SNAPSHOTS = "identity.parquet", "keys.db", "snapshots"
+IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
 """What a sample says of persons beside its tables."""
 

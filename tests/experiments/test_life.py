@@ -11,7 +11,8 @@ import pytest
 
 from experiments import life
 from experiments.ledger import LEDGER, Ledger, open_ledger
-from experiments.life import steps
+from experiments.life import LifeError, steps
+from features.identity import nobody
 from features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -223,6 +224,74 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
 
 
 # --- nobody twice, no money twice -----------------------------------------------------
+
+
+def contacts(
+    days: dict[str, str], nothing: tuple[str, ...] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Letters to voters on days of September, and voters whom the plan left in the
+    pool."""
+    ids = [*days, *nothing]
+    sent = pd.Series([voter in days for voter in ids])
+    assigned = pd.DataFrame(
+        {
+            "voter_id": ids, "role": "plan",
+            "message_id": sent.map({True: "trade", False: CONTROL}),
+            "channel": sent.map({True: "mail", False: NO_CHANNEL}),
+            "propensity": 0.5,
+        }
+    )  # fmt: skip
+    assigned["intended_message_id"] = assigned["message_id"]
+    assigned["intended_channel"] = assigned["channel"]
+    mine = assigned[sent]
+    plan = mine[["voter_id", "message_id", "channel", "propensity", "role"]].assign(
+        send_on=[pd.Timestamp(f"2026-09-{d}").as_unit("us") for d in days.values()],
+        lift=0.02, cost_usd=0.5,
+    )  # fmt: skip
+    return plan.reset_index(drop=True), assigned
+
+
+def locks(
+    home: Path, name: str, made: tuple[pd.DataFrame, pd.DataFrame], **changed: object
+) -> None:
+    life.draft(home, name, *made, facts(**changed), keys=KEYS, at=AT)
+    life.approve(home, name, by="R. Approver", at=AT)
+    life.lock(home, name, at=AT)
+
+
+def test_the_window_is_from_a_voter_s_own_contact_not_from_the_plan_s_first_day(
+    tmp_path: Path,
+) -> None:
+    locks(tmp_path, "a", contacts({"v00": "01", "v01": "10"}), window_days=7)
+    with pytest.raises(LifeError, match="within 7 days, got 1 whom plan a has"):
+        locks(tmp_path, "b", contacts({"v01": "08"}), window_days=7)
+    locks(tmp_path, "c", contacts({"v00": "08"}), window_days=7)
+    locks(tmp_path, "d", contacts({"v01": "17"}), window_days=7)
+
+
+def test_who_was_left_in_the_pool_may_be_decided_by_the_next_plan(
+    tmp_path: Path,
+) -> None:
+    locks(tmp_path, "a", contacts({"v00": "01"}, nothing=("v01", "v02")))
+    assert life.decided_so_far(tmp_path)["voter_id"].tolist() == ["v00"]
+    locks(tmp_path, "b", contacts({"v01": "02"}))
+
+
+def test_a_person_is_not_decided_again_under_a_new_id(tmp_path: Path) -> None:
+    identity = pd.DataFrame(
+        {
+            "voter_id": ["v00", "v01"], "person": "p", "since": DAY,
+            "reason": ["first seen", "renamed"], "former_id": [None, "v00"],
+            "first_voter_id": "v00", "first_household_id": "h",
+        }
+    ).astype(nobody().dtypes.to_dict())  # fmt: skip
+    # the new file has the new id alone, or both
+    for name, rows in (("new", identity.iloc[1:]), ("both", identity)):
+        home = tmp_path / name
+        locks(home, "a", contacts({"v00": "01"}))
+        rows.to_parquet(home / "identity.parquet")
+        with pytest.raises(LifeError, match="got 1 whom plan a has"):
+            locks(home, "b", contacts({"v01": "02"}))
 
 
 def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
