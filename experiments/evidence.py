@@ -282,7 +282,10 @@ def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> J
     if path.is_file():
         rows = pd.read_parquet(path)
         rows = rows[rows["message_id"].isin(plan["message_id"])]
-        messages = {str(row["message_id"]): _notice(row) for row in _dicts(rows)}
+        messages = {
+            str(row["message_id"]): _notice(row, campaign, period)
+            for row in _dicts(rows)
+        }
     told = (
         "Who gets a message is decided by its predicted effect on each eligible voter "
         "and its cost; a share is drawn at random to measure it."
@@ -296,10 +299,20 @@ def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> J
     }
 
 
-def _notice(row: Mapping[str, Any]) -> Json:
+def _notice(row: Mapping[str, Any], campaign: Campaign, period: list[str]) -> Json:
     """Sponsor and disclaimer as the message has them; what is absent says so."""
     asked = ("issue", "stance", "sponsor", "disclaimer", "discloses", "text")
-    return {name: row.get(name) or "none stated" for name in asked}
+    told: Json = {name: row.get(name) or "none stated" for name in asked}
+    used = ", ".join(campaign.features.columns)
+    source = campaign.tables["voters"].source
+    told["notice"] = (
+        f"Political advertisement on {told['issue']}, sponsor: {told['sponsor']}. "
+        f"{told['disclaimer']} Sent {' to '.join(period) or 'to nobody yet'}. Who gets "
+        "it was decided by the effect that a model expects of it, from "
+        f"{used} ({source}), or by a random draw that measures this effect. You may ask "
+        "what is held on you, object, withdraw a permission, and be forgotten."
+    )
+    return told
 
 
 def _dicts(frame: pd.DataFrame) -> list[Json]:

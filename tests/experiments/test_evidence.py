@@ -146,7 +146,8 @@ def test_a_pseudonym_leads_to_the_entry_and_names_nobody(home: Path) -> None:
 def test_sponsor_notice_sources_and_model_are_told(home: Path) -> None:
     out = written(home)
     notices = json.dumps(told(out, "notices"))
-    for words in ("Ann's Friends", "Trade feeds us.", "2026-09-02", "none stated"):
+    for words in ("Ann's Friends", "Trade feeds us.", "2026-09-02", "none stated",
+                  "and be forgotten"):  # fmt: skip
         assert words in notices
     sources = load_campaign("sample").tables
     assert set(told(out, "sources")["tables"]) == set(sources)  # type: ignore[call-overload]
