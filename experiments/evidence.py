@@ -309,8 +309,8 @@ def _notice(row: Mapping[str, Any], campaign: Campaign, period: list[str]) -> Js
         f"Political advertisement on {told['issue']}, sponsor: {told['sponsor']}. "
         f"{told['disclaimer']} Sent {' to '.join(period) or 'to nobody yet'}. Who gets "
         "it was decided by the effect that a model expects of it, from "
-        f"{used} ({source}), or by a random draw that measures this effect. You may ask "
-        "what is held on you, object, withdraw a permission, and be forgotten."
+        f"{used} ({source}), or by a random draw that measures this effect. You may "
+        "ask what is held on you, object, withdraw a permission, and be forgotten."
     )
     return told
 
