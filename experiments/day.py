@@ -63,6 +63,7 @@ from features.tables import (
 )
 from features.training_set import Arm, arm_costs, household
 from features.voter import segments
+from serving.plan.explain import bindings
 from training.model import CampaignModel
 from training.sequential import Moments
 
@@ -456,6 +457,10 @@ def _drafted(
             "seed": terms.seed,
             "model": offer.version,
             "n_assigned": len(assigned),
+            "limits": [
+                limit.told()
+                for limit in bindings(limits, made.plan.whole, made.plan.left())
+            ],
             "audiences": {} if inputs is None else {"pool": inputs.terms},
         },
         prices={

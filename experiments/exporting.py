@@ -36,7 +36,12 @@ from serving.export import (
     Terms,
     export_plan,
 )
-from serving.export.folder import STATUS_FILE, read_manifest
+from serving.export.folder import (
+    STATUS_FILE,
+    earlier_status,
+    exports_of,
+    read_manifest,
+)
 from serving.export.results import Answers, Results, read_results
 from serving.export.scores import Slot, System, Universe, export_scores
 from serving.export.terms import FileFormat, require_exportable
@@ -169,6 +174,28 @@ def batches(folder: Path) -> list[Batch]:
         withheld = out.rename(columns={"code": "reason"}).reset_index(drop=True)
         found.append(Batch(str(channel), str(send_on), withheld, one))
     return found
+
+
+def withheld(home: Path, plan_id: str) -> dict[str, pd.DataFrame]:
+    """Contacts that exports kept back or took out, by batch (day and channel).
+
+    Args:
+        home: The campaign's folder.
+        plan_id: The plan.
+
+    Returns:
+        Columns voter_id and reason; empty where nothing was exported yet.
+    """
+    parent = home / EXPORTS / plan_id
+    if not exports_of(parent):
+        return {}
+    status = earlier_status(parent)
+    out = status[status["code"] != ""].rename(columns={"code": "reason"})
+    batch = out["send_on"].dt.strftime("%Y-%m-%d") + "-" + out["channel"].astype(str)
+    return {
+        str(name): rows[["voter_id", "reason"]].reset_index(drop=True)
+        for name, rows in out.groupby(batch)
+    }
 
 
 def _digest_of(digests: list[str]) -> str:

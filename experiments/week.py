@@ -29,6 +29,7 @@ Json = dict[str, Any]
 
 PLANS, LIFT_FILE, ALL = "plans", "lift.json", "all"
 ENDED = frozenset({"rejected", "cancelled"})
+BINDING = frozenset({"locked", "sent", "returned"})
 """States of plans that were not and will not be sent."""
 WEEK = pd.Timedelta(days=7)
 MONEY = ("planned_usd", "committed_usd", "spent_usd")
@@ -63,7 +64,8 @@ def week_facts(
         last_on: Last day of the week.
         spend: A row a plan, channel or day: `send_on` and any of `planned_usd`,
             `committed_usd`, `spent_usd`; None where no spend is on record.
-        states: State of every plan by id: those that `ENDED` are left out.
+        states: State of every plan by id: drafts are left out beside what goes out,
+            what ended is always.
         paused: Paused messages and why.
 
     Raises:
@@ -106,7 +108,7 @@ def _pauses(paused: Mapping[str, str]) -> list[Json]:
 
 def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent:
     folders = sorted(path for path in (home / PLANS).glob("*") if path.is_dir())
-    kept = [path for path in folders if states.get(path.name) not in ENDED]
+    kept = [path for path in folders if path.name in counted(folders, states)]
     missing = []
     if not kept:
         kept = [_latest_run(home)]
@@ -121,11 +123,22 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
         if parts[-1].empty:
             continue
         terms = _json(path / "terms.json")
+        terms = terms.get("terms", terms)
         held = _with_held(held, path / "assignments.parquet")
     if held is None:
         missing.append("The holdout: a plan is without its assignments.")
     contacts = pd.concat(parts, ignore_index=True)
     return _Sent(contacts, None if held is None else len(held), terms, tuple(missing))
+
+
+def counted(folders: Sequence[Path], states: Mapping[str, str]) -> frozenset[str]:
+    """Plans that a week tells of: what goes out, or drafts where nothing does yet.
+
+    Drafts compete with what goes out: together they would be more than there is.
+    """
+    live = {p.name for p in folders if states.get(p.name) not in ENDED}
+    binding = {name for name in live if states.get(name) in BINDING}
+    return frozenset(binding or live)
 
 
 def last_planned_on(home: Path) -> pd.Timestamp:

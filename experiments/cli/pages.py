@@ -1,7 +1,7 @@
 """Pages for people: the week."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from experiments.cli.common import (
     errors_told,
     make_run,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer()
 _MONEY = {
@@ -46,14 +49,23 @@ def week(
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
         last_on = pd.Timestamp(date) if date else last_planned_on(run.home)
+        states = {name: plan.state for name, plan in plans(run.home).items()}
         money = spent(run.home).rename(columns=_MONEY)
         facts = week_facts(
             run.home, run.campaign, last_on=last_on, paused=paused_messages(run),
-            spend=money[money["send_on"] != ""] if len(money) else None,
-            states={name: plan.state for name, plan in plans(run.home).items()},
+            spend=_spend(money, states), states=states,
         )  # fmt: skip
         path = out or run.home / f"week-{last_on:%Y-%m-%d}.html"
         aside = path.with_suffix(".partial")
         write_week(aside, facts)
         aside.replace(path)
         typer.echo(path)
+
+
+def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | None":
+    """Money of the plans that a week tells of, by day."""
+    from experiments.week import counted
+
+    told = counted([Path(name) for name in states], states)
+    mine = money[money["plan_id"].isin(told) & (money["send_on"] != "")]
+    return mine if len(mine) else None

@@ -164,6 +164,7 @@ def sent(
     """A plan's contacts were handed over: one batch for each channel and day."""
     with errors_told(debug=debug):
         from experiments import life as lives
+        from experiments.exporting import withheld
         from experiments.run.context import utc_now
 
         home = home_of(campaign, data)
@@ -174,8 +175,12 @@ def sent(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
             )
+        kept_back = withheld(home, name)
         for batch, voters in batches.items():
-            record = lives.send(home, name, batch, voters, at=utc_now())
+            out = kept_back.get(batch)
+            if out is not None:
+                voters = voters[~voters.isin(out["voter_id"])]
+            record = lives.send(home, name, batch, voters, at=utc_now(), withheld=out)
             typer.echo(f"{batch}: {len(voters):,} contacts")
         _told(record)
 

@@ -330,7 +330,7 @@ def _plan_told(
         "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
         "bound": sum(m.plan.chosen.bound for m in made),
         "value": sum(m.plan.chosen.value for m in made),
-        "limits": [limit._asdict() for limit in told],
+        "limits": [limit.told() for limit in told],
         "limits_in_words": limits_in_words(told),
         "setup_usd": sum(m.plan.setup_usd for m in made),
         "closed": sorted({name for m in made for name in m.plan.closed}),

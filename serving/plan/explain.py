@@ -38,6 +38,25 @@ class Binding(NamedTuple):
         """Whether more of it would bring anything."""
         return self.price > 0
 
+    def told(self) -> dict[str, str | float]:
+        """As a report tells it; a floor by its least and what it has."""
+        at_least = self.most < 0
+        return {
+            "name": self.name,
+            "unit": "USD" if self.step == 1 else "contacts",
+            "used": self.left - self.most if at_least else self.most - self.left,
+            "most": -self.most if at_least else self.most,
+            "price_per_unit": self.price,
+            "one_more": self.gain,
+            "channel": self.name.removeprefix(BY_CHANNEL)
+            if self.name.startswith(BY_CHANNEL)
+            else "",
+        }
+
+
+BY_CHANNEL = "contacts by "
+"""How the limit of a channel is named."""
+
 
 def bindings(limits: Limits, chosen: Chosen, left: Floats) -> list[Binding]:
     """Every limit with its price, dearest step first.
