@@ -5,9 +5,8 @@ Reads, under the campaign's home:
     plans/<plan_id>/plan.parquet         PLAN table of a day
     plans/<plan_id>/assignments.parquet  ASSIGNMENTS table, the holdout included
     plans/<plan_id>/terms.json           may hold `limits`, see `report.limits`
-    lift.json                            may hold `rows` (`message_id` or "all",
-                                         `predicted`, `measured`, `n`), `outcomes` and
-                                         `alarms`, see `experiments.report.WeekFacts`
+    lift.json                            what `hustings lift` measured, see
+                                         `experiments.lift.told.as_json`
 
 Without a plan there the latest run's stands for it. What is not there is named.
 """
@@ -28,6 +27,7 @@ from features.tables import ASSIGNMENTS, PLAN, TableError, check
 Json = dict[str, Any]
 
 PLANS, LIFT_FILE, ALL = "plans", "lift.json", "all"
+DELIVERED, STOP = "delivered", "STOP"
 ENDED = frozenset({"rejected", "cancelled"})
 BINDING = frozenset({"locked", "sent", "returned"})
 """States of plans that were not and will not be sent."""
@@ -110,6 +110,8 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
     folders = sorted(path for path in (home / PLANS).glob("*") if path.is_dir())
     kept = [path for path in folders if path.name in counted(folders, states)]
     missing = []
+    if kept and states and not any(states.get(p.name) in BINDING for p in kept):
+        missing.append("Nothing has gone out yet: the drafts stand for it.")
     if not kept:
         kept = [_latest_run(home)]
         missing.append(
@@ -188,7 +190,33 @@ def _json(path: Path) -> Json:
 
 
 def _lift(home: Path) -> Json:
-    return _json(home / LIFT_FILE)
+    """Measured lift as `hustings lift` wrote it, in the words of the page."""
+    told = _json(home / LIFT_FILE)
+    if not told:
+        return {}
+    rows = [
+        {
+            "message_id": row["message_id"] or "all",
+            "predicted": {"value": row["predicted"]},
+            "measured": {
+                "value": row["lift"], "low": row["always_low"],
+                "high": row["always_high"],
+            },
+            "n": row["n_compared"],
+        }
+        for row in told["rows"]
+        if row["estimand"] == DELIVERED and not row["segment"]
+    ]  # fmt: skip
+    outcomes = {
+        "due": told["n_due"], "came_in": told["n_in"],
+        "not_due": told["n_decided"] - told["n_due"],
+    }  # fmt: skip
+    alarms = [
+        {"kind": "measured lift", "told": text, "on": told["as_of"]}
+        for text in told["sentences"]
+        if text.startswith(STOP)
+    ]
+    return {"rows": rows, "outcomes": outcomes, "alarms": alarms}
 
 
 # --- what changed ---

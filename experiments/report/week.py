@@ -337,9 +337,11 @@ def _pace_in_words(facts: WeekFacts) -> str:
     left = facts.budget_usd - used
     if left < 0:
         return f"The budget is overspent by {usd_text(-left)}."
+    if used <= 0:
+        return f"{usd_text(left)} of the budget is left: nothing was spent yet."
     each = used / days
-    ends = f"; at {usd_text(each)} a day it lasts {number_text(left / each)} more days"
-    return f"{usd_text(left)} of the budget is left{ends if each > 0 else ''}."
+    ends = f"at {usd_text(each)} a day it lasts {number_text(left / each)} more days"
+    return f"{usd_text(left)} of the budget is left; {ends}."
 
 
 def week_figures(facts: WeekFacts) -> dict[str, Figure]:

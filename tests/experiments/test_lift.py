@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from experiments import life
 from experiments.cli import FAILED, MISSING, OK, app
 from experiments.lift import Day, LiftTerms, MeasuredLift, measured_lift, sentences
+from experiments.lift.files import plans_of
 from experiments.lift.told import as_json, table
 from features.tables import ASSIGNMENTS, RESPONSES, TableError, check
 
@@ -417,6 +419,14 @@ permitted_use = "any"
 )
 
 
+def contacts_of(assigned: pd.DataFrame, day: str) -> pd.DataFrame:
+    """PLAN of a day's assignments."""
+    sent = assigned[assigned["message_id"] != "control"]
+    columns = ["voter_id", "message_id", "channel", "propensity", "role"]
+    more = {"send_on": pd.Timestamp(day), "cost_usd": 0.5, "lift": 1.0}
+    return sent[columns].assign(**more).reset_index(drop=True)
+
+
 @pytest.fixture(scope="module")
 def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A campaign's folder with a finished run and five plans."""
@@ -438,11 +448,13 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
     test = test.assign(propensity=1 / 3, outcome=test["value"])
     test.to_parquet(folder / "one" / "training_set.parquet")
     for day, assigned in planted.assignments.items():
-        plan = folder / "plans" / f"{day}-a"
-        plan.mkdir(parents=True)
-        assigned.to_parquet(plan / "assignments.parquet")
-        told = {"day": day, "holdout_share": H, "explored": EPSILON}
-        (plan / "terms.json").write_text(json.dumps(told))
+        name, at = f"day-{day}", pd.Timestamp(day, tz="UTC")
+        terms = {"date": day, "holdout_share": H, "explore": EPSILON}
+        facts = life.Facts("m/1", "us_default", terms=terms)
+        sent = contacts_of(assigned, day)
+        life.draft(folder, name, sent, assigned, facts, keys={}, at=at)
+        life.approve(folder, name, by="Ada Pell", at=at)
+        life.lock(folder, name, at=at)
     return top
 
 
@@ -486,16 +498,22 @@ def test_a_broken_draw_ends_with_a_code_of_its_own(home: Path) -> None:
     assert "STOP" in said
 
 
-def test_terms_without_the_share_drawn_are_refused_by_name(home: Path) -> None:
-    terms = next((home / "data" / "autumn" / "plans").glob("*/terms.json"))
-    text = terms.read_text()
-    try:
-        terms.write_text(json.dumps({"day": "2026-10-01", "holdout_share": H}))
-        code, said = _said(home, "lift", "--as-of", "2026-11-01")
-    finally:
-        terms.write_text(text)
-    assert code != OK
-    assert "explored" in said
+def test_a_draft_is_no_day_that_went_out(planted: Campaign, tmp_path: Path) -> None:
+    day, assigned = next(iter(planted.assignments.items()))
+    at = pd.Timestamp(day, tz="UTC")
+    terms = {"date": day, "holdout_share": H, "explore": EPSILON}
+    facts, sent = (
+        life.Facts("m/1", "us_default", terms=terms),
+        contacts_of(assigned, day),
+    )
+    life.draft(tmp_path, "one", sent, assigned, facts, keys={}, at=at)
+    with pytest.raises(FileNotFoundError, match="locked or sent"):
+        plans_of(tmp_path)
+    life.approve(tmp_path, "one", by="Ada Pell", at=at)
+    life.lock(tmp_path, "one", at=at)
+    assignments, days = plans_of(tmp_path)
+    assert list(assignments) == list(days) == [day]
+    assert days[day].explored == EPSILON
 
 
 def test_a_campaign_without_plans_is_told_what_makes_one(

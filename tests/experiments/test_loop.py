@@ -421,4 +421,4 @@ def test_a_wrong_loop_is_refused_with_its_line(old: str, new: str, told: str) ->
 
 def test_a_campaign_without_a_loop_says_what_is_missing() -> None:
     with pytest.raises(CampaignError, match=r"\[loop\]"):
-        simulated_world(load_campaign("sample"), seed=1)
+        simulated_world(load_campaign("2006_mailers"), seed=1)
