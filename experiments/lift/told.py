@@ -116,7 +116,8 @@ def sentences(found: MeasuredLift, *, per_point: float = 1.0) -> list[str]:
     )  # fmt: skip
     missing = found.n_due - found.n_in
     if missing:
-        told.append(f"{missing:,} outcomes are due and missing; others stand for them.")
+        stand = "; others stand for them" if found.n_in else ""
+        told.append(f"{missing:,} outcomes are due and missing{stand}.")
     told += _lifts(found, per_point)
     told += _early(found, per_point)
     if found.n_repeats:
