@@ -210,6 +210,7 @@ def test_a_partners_lifts_are_features_only_where_the_licence_names_them(
     assert not [c for c in allowed if c.startswith("partner_width")]
 
 
+@pytest.mark.slow
 def test_a_campaign_that_counts_votes_runs_to_a_plan_in_votes(
     story: Any, tmp_path: Path
 ) -> None:
