@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.life import Facts, approve, draft, lock
+from experiments.life import PLANS, Facts, approve, draft, lock
 from experiments.life.inputs import INPUTS, PlanInputs, inputs_of
 from experiments.life.record import APPROVED, CANCELLED, DRAFT, REJECTED
 from experiments.life.steps import record_of
@@ -50,7 +50,7 @@ from experiments.run.declared import (
     may_be_contacted,
     message_bounds,
 )
-from experiments.run.looped import LOOP, PLANS
+from experiments.run.looped import LOOP
 from experiments.run.persons import held_voters, voter_keys
 from experiments.run.watched import paused_messages
 from experiments.spec import CampaignError

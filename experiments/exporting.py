@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from experiments.life import PLANS
 from experiments.run.audience import lowers_turnout, people_of
 from experiments.run.context import Run
 from experiments.run.persons import known_persons
@@ -26,7 +27,7 @@ from features.ingest.identities import read_identities
 from features.ingest.reading import file_sha256
 from features.keys import VOTER
 from features.tables import ANY_MESSAGE, TableError
-from serving.eligible import Facts, recheck
+from serving.eligible import Facts, recheck, send_window
 from serving.export import (
     CHANNELS,
     Channel,
@@ -37,7 +38,6 @@ from serving.export import (
     export_plan,
 )
 from serving.export.folder import (
-    STATUS_FILE,
     earlier_status,
     exports_of,
     read_manifest,
@@ -47,7 +47,7 @@ from serving.export.scores import Slot, System, Universe, export_scores
 from serving.export.terms import FileFormat, require_exportable
 from serving.rules import platforms, rule_set
 
-PLANS, EXPORTS, RESULTS = "plans", "exports", "results"
+EXPORTS, RESULTS = "exports", "results"
 _FRAMES = (
     "returned",
     "responses",
@@ -142,60 +142,38 @@ class Batch(NamedTuple):
     """What a channel was given of a day.
 
     Attributes:
-        channel: Which.
-        send_on: Day, ISO.
-        withheld: voter_id, reason: contacts of the plan that were not handed out.
-        list_sha256: Of its file, or of the digests of its files.
+        withheld: voter_id, reason: contacts of the plan that were not handed out, or
+            taken out since.
+        list_sha256: Of the file that left first, or of the digests of its files.
     """
 
-    channel: str
-    send_on: str
     withheld: pd.DataFrame
     list_sha256: str
 
 
-def batches(folder: Path) -> list[Batch]:
-    """The batches of an export, as the life of a plan is told of them.
+def batches(parent: Path) -> dict[str, Batch]:
+    """What exports of a plan said of every batch, named by day and channel.
 
     Args:
-        folder: Of an export that left for the first time.
-    """
-    manifest = read_manifest(folder)
-    status = pd.read_parquet(folder / STATUS_FILE)
-    day = status["send_on"].dt.strftime("%Y-%m-%d")
-    found = []
-    for (channel, send_on), mine in status.groupby(["channel", day], observed=True):
-        out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
-        name = f"-{channel}-{send_on}"
-        digests = [
-            str(f["sha256"]) for f in manifest["files"] if name in f"-{f['file']}"
-        ]
-        one = digests[0] if len(digests) == 1 else _digest_of(digests)
-        withheld = out.rename(columns={"code": "reason"}).reset_index(drop=True)
-        found.append(Batch(str(channel), str(send_on), withheld, one))
-    return found
-
-
-def withheld(home: Path, plan_id: str) -> dict[str, pd.DataFrame]:
-    """Contacts that exports kept back or took out, by batch (day and channel).
-
-    Args:
-        home: The campaign's folder.
-        plan_id: The plan.
+        parent: Of the plan's exports.
 
     Returns:
-        Columns voter_id and reason; empty where nothing was exported yet.
+        As the life of a plan is told of them; none where nothing was exported.
     """
-    parent = home / EXPORTS / plan_id
-    if not exports_of(parent):
+    exports = exports_of(parent)
+    if not exports:
         return {}
-    status = earlier_status(parent)
-    out = status[status["code"] != ""].rename(columns={"code": "reason"})
-    batch = out["send_on"].dt.strftime("%Y-%m-%d") + "-" + out["channel"].astype(str)
-    return {
-        str(name): rows[["voter_id", "reason"]].reset_index(drop=True)
-        for name, rows in out.groupby(batch)
-    }
+    files, status = read_manifest(exports[0])["files"], earlier_status(parent)
+    found, day = {}, status["send_on"].dt.strftime("%Y-%m-%d")
+    for (send_on, channel), mine in status.groupby([day, "channel"], observed=True):
+        name = f"-{channel}-{send_on}"
+        digests = [str(f["sha256"]) for f in files if name in f"-{f['file']}"]
+        out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
+        found[f"{send_on}-{channel}"] = Batch(
+            out.rename(columns={"code": "reason"}).reset_index(drop=True),
+            digests[0] if len(digests) == 1 else _digest_of(digests),
+        )
+    return found
 
 
 def _digest_of(digests: list[str]) -> str:
@@ -220,10 +198,10 @@ def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> Terms:
 
 def _channel(campaign: Campaign, name: str) -> Channel:
     found = CHANNELS[name]
-    hours = rule_set(campaign.campaign.rule_set).of("hours", name)
-    if hours:
-        starts = max(rule.starts for rule in hours)
-        found = replace(found, starts=starts, until=min(r.until for r in hours))
+    rules = rule_set(campaign.campaign.rule_set)
+    if rules.of("hours", name):
+        starts, until = send_window(rules, name)
+        found = replace(found, starts=starts, until=until)
     platform = platforms().get(name)
     if platform is not None:
         found = replace(

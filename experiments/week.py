@@ -20,16 +20,16 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.life import BINDING, CANCELLED, PLANS, REJECTED
 from experiments.report import WeekFacts
 from experiments.spec import Campaign
 from features.tables import ASSIGNMENTS, PLAN, TableError, check
 
 Json = dict[str, Any]
 
-PLANS, LIFT_FILE, ALL = "plans", "lift.json", "all"
+LIFT_FILE, ALL = "lift.json", "all"
 DELIVERED, STOP = "delivered", "STOP"
-ENDED = frozenset({"rejected", "cancelled"})
-BINDING = frozenset({"locked", "sent", "returned"})
+ENDED = (REJECTED, CANCELLED)
 """States of plans that were not and will not be sent."""
 WEEK = pd.Timedelta(days=7)
 MONEY = ("planned_usd", "committed_usd", "spent_usd")

@@ -146,24 +146,3 @@ def _delta(lift: float, share: float, covariance: Floats) -> Interval:
         return Interval(np.nan, -np.inf, np.inf)
     slope = np.array([1.0, -lift / share]) / share
     return Interval.of(lift / share, se=float(np.sqrt(slope @ covariance @ slope)))
-
-
-def placebo_lift(
-    Y: Floats, message: Bools, contacted: Bools, cluster: Ints
-) -> Interval:
-    """Lift of those reached, where the others were sent a placebo by the same channel.
-
-    Who opens the door to one opens it to the other: those reached on both sides are
-    alike, and nobody who was never reached adds noise.
-
-    Args:
-        Y: Outcome, NaN where missing, shape (n,).
-        message: Who was to get the message; the others the placebo, shape (n,).
-        contacted: Who was reached on either side, shape (n,).
-        cluster: Household, shape (n,).
-
-    Source: Nickerson (2008); Broockman, Kalla & Sekhon (2017).
-    """
-    met = contacted & ~np.isnan(Y)
-    lift, V = contrast(Y[met, None], message[met], cluster[met])
-    return Interval.of(lift[0], se=float(np.sqrt(V[0, 0])))

@@ -13,7 +13,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from training.metrics import Interval
 
@@ -120,16 +119,3 @@ def claimed_alpha(n_claims: int, n_looked_at: int, *, share: float = CLAIMS) -> 
     0.01
     """
     return share * max(n_claims, 1) / n_looked_at
-
-
-def look_inflation(n_looks: int, *, alpha: float = ALPHA) -> float:
-    """How much wider the last of daily looks is than one look at the end.
-
-    Args:
-        n_looks: Planned; 1 is a single look, which needs no more.
-        alpha: Of both.
-    """
-    if n_looks == 1:
-        return 1.0
-    single = float(stats.norm.isf(alpha / 2))
-    return float(always_valid_z(1.0, alpha=alpha)) / single

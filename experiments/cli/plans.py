@@ -164,24 +164,28 @@ def sent(
     """A plan's contacts were handed over: one batch for each channel and day."""
     with errors_told(debug=debug):
         from experiments import life as lives
-        from experiments.exporting import withheld
+        from experiments.exporting import EXPORTS, batches
         from experiments.run.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
-        batches = lives.batches_of(home, name, channel=channel, day=day)
-        if not batches:
+        asked = lives.batches_of(home, name, channel=channel, day=day)
+        if not asked:
             raise ValueError(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
             )
-        kept_back = withheld(home, name)
-        for batch, voters in batches.items():
-            out = kept_back.get(batch)
-            if out is not None:
-                voters = voters[~voters.isin(out["voter_id"])]
-            record = lives.send(home, name, batch, voters, at=utc_now(), withheld=out)
-            typer.echo(f"{batch}: {len(voters):,} contacts")
+        exported = batches(home / EXPORTS / name)
+        for batch, voters in asked.items():
+            told, handed = exported.get(batch), voters
+            if told is not None:
+                handed = voters[~voters.isin(told.withheld["voter_id"])]
+            record = lives.send(
+                home, name, batch, handed, at=utc_now(),
+                withheld=None if told is None else told.withheld,
+                list_sha256="" if told is None else told.list_sha256,
+            )  # fmt: skip
+            typer.echo(f"{batch}: {len(handed):,} contacts")
         _told(record)
 
 

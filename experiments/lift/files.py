@@ -17,9 +17,6 @@ from features.voter import segments, voter_features
 
 Json = dict[str, Any]
 
-PLANS = "plans"
-WENT_OUT = frozenset({life.LOCKED, life.SENT, life.RETURNED})
-
 
 def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
     """Assignments and terms of every day of a campaign that went out, by ISO date.
@@ -34,9 +31,9 @@ def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
     """
     assignments, days = {}, {}
     for plan_id, record in life.plans(home).items():
-        if record.state not in WENT_OUT:
+        if record.state not in life.BINDING:
             continue
-        path = home / PLANS / plan_id / "assignments.parquet"
+        path = home / life.PLANS / plan_id / "assignments.parquet"
         terms = json.loads((path.parent / "terms.json").read_text())["terms"]
         # a plan of many days at once has no day of its own to be measured by
         if not {"date", "holdout_share", "explore"} <= set(terms):
@@ -48,8 +45,8 @@ def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
         days[day] = Day(float(terms["holdout_share"]), float(terms["explore"]))
     if not days:
         raise FileNotFoundError(
-            f"{home / PLANS}: expected a day's plan that is locked or sent; `hustings "
-            "day CAMPAIGN --date D --approve-by NAME` makes one"
+            f"{home / life.PLANS}: expected a day's plan that is locked or sent; "
+            "`hustings day CAMPAIGN --date D --approve-by NAME` makes one"
         )
     return assignments, days
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-PLANS, LOOP = "plans", "loop"
+from experiments.life import BINDING, plans
+
+LOOP = "loop"
 TABLES = ("designs", "deliveries")
 
 
@@ -21,12 +23,12 @@ def loop_rows(home: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         frame: The table as it is without the loop.
 
     Returns:
-        Further rows, none where the loop has not begun.
+        Further rows of days that went out, none where the loop has not begun.
     """
     if name not in TABLES:
         return frame.iloc[:0]
-    # a day without a plan was cut off, and will be made again
-    days = [p.name for p in sorted((home / PLANS).glob("day-*"))]
+    # a draft, or a day that was cancelled, was sent to nobody and teaches nothing
+    days = sorted(n for n, plan in plans(home).items() if plan.state in BINDING)
     files = [home / LOOP / day / f"{name}.parquet" for day in days]
     files = [path for path in files if path.exists()]
     if not files:

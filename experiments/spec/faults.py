@@ -1,5 +1,6 @@
 """Errors with their lines: what is wrong where in a campaign.toml."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from experiments.spec.campaign import Campaign
 
 _Key = tuple[str, ...]
+_NAMED = re.compile(r"\[([\w.]+)\](?:\.(\w+))?")
 
 
 def toml_lines(text: str) -> dict[_Key, int]:
@@ -97,9 +99,15 @@ def fault_told(fault: Any, lines: Mapping[_Key, int]) -> str:
         told = _in_our_words(fault["msg"])
         if not isinstance(fault["input"], dict | BaseModel):
             told += f", got {fault['input']!r}"
-    line = _line_of(lines, key)
+    line = _line_of(lines, key or _named_in(told))
     at = f" (line {line})" if line else ""
     return f"{_shown(key)}{at}: {told}"
+
+
+def _named_in(told: str) -> _Key:
+    """The key that a rule between sections names first, as [section].key."""
+    found = _NAMED.search(told)
+    return tuple(".".join(filter(None, found.groups())).split(".")) if found else ()
 
 
 def _shown(key: _Key) -> str:
@@ -116,8 +124,11 @@ def _in_our_words(message: str) -> str:
 
 
 def _unknown_key(key: _Key) -> str:
-    field = Campaign.model_fields.get(key[0])
-    section = _model_of(field.annotation) if field and len(key) > 1 else Campaign
+    section: type[BaseModel] = Campaign
+    for part in key[:-1]:
+        # what is no field is the name of one of several, such as a table's
+        if part in section.model_fields:
+            section = _model_of(section.model_fields[part].annotation)
     known = list(section.model_fields)
     near = get_close_matches(key[-1], known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

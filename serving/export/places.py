@@ -13,7 +13,6 @@ from serving.export.lists import Built, Part, days_told
 from serving.export.sorting import COUNTED
 from serving.export.terms import Channel, Terms
 
-CELL_KEYS = ("place", "age_band", "sex")
 _BY = ["channel", "send_on", "message_id"]
 
 

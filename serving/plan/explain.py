@@ -8,7 +8,6 @@ import numpy as np
 from features.training_set import Arm
 from serving.plan.choose import Chosen
 from serving.plan.limits import SLACK, Floats, Limits
-from training.path import NOTHING
 
 MANY = 1_000
 """Contacts by which a limit is told to rise."""
@@ -197,8 +196,3 @@ def _verdict(option: Option, sent: Arm | None) -> str:
     if sent is None:
         return "just not reached before a limit was full"
     return "another message leaves more"
-
-
-def intended_arm(option: int, arms: Sequence[Arm]) -> Arm | None:
-    """The arm of an option, None for nothing."""
-    return None if option == NOTHING else arms[option]

@@ -124,6 +124,14 @@ def test_the_days_are_a_randomised_experiment_that_ingest_reads(
     sums = designs.groupby("block")["probability"].sum()
     assert sums.to_numpy() == pytest.approx(np.ones(len(sums)))
     assert set(deliveries["block"]) <= set(sums.index)
+    # a draft was sent to nobody
+    alone = run.table("deliveries").iloc[:0]
+    assert len(loop_rows(run.home, "deliveries", alone)) < sum(
+        d["n_assigned"] for d in days
+    )
+    for k in range(2):
+        on = pd.Timedelta(days=k)
+        run_day(run, date=FIRST + on, at=AT + on, approve_by="Dana Field")
     # only those whom no earlier delivery taught of: here everybody had the test
     test = run.table("deliveries")
     assert loop_rows(run.home, "deliveries", test).empty

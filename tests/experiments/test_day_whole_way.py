@@ -13,7 +13,7 @@ import pytest
 from experiments import life
 from experiments.day import day_folder, run_day
 from experiments.evidence import replay
-from experiments.exporting import export, stated, withheld
+from experiments.exporting import EXPORTS, batches, export, stated
 from experiments.ledger import open_ledger
 from experiments.lift.files import measure
 from experiments.report import write_week
@@ -100,8 +100,13 @@ def test_what_is_handed_over_is_spent_once(run: Any) -> None:
     plan_id = plan_of(run).name
     for _ in range(2):
         for batch, voters in life.batches_of(run.home, plan_id).items():
-            out = withheld(run.home, plan_id).get(batch)
-            life.send(run.home, plan_id, batch, voters, at=AT, withheld=out)
+            told = batches(run.home / EXPORTS / plan_id)[batch]
+            assert len(told.list_sha256) == 64
+            handed = voters[~voters.isin(told.withheld["voter_id"])]
+            life.send(
+                run.home, plan_id, batch, handed, at=AT,
+                withheld=told.withheld, list_sha256=told.list_sha256,
+            )  # fmt: skip
     money = life.spent(run.home).query("plan_id == @plan_id")
     planned = pd.read_parquet(plan_of(run) / "plan.parquet")["cost_usd"].sum()
     assert money["usd_spent"].sum() == pytest.approx(planned)

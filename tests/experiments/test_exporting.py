@@ -162,8 +162,8 @@ def test_a_voter_who_left_the_file_is_refused(
     refused = found.reconciliation.set_index("code")["n"].to_dict()
     assert refused == {"": 359, "unknown_person": 1}
     assert found.folder is not None
-    (batch,) = batches(found.folder)
-    assert (batch.channel, batch.send_on) == ("mail", "2026-09-08")
+    ((name, batch),) = batches(found.folder.parent).items()
+    assert name == "2026-09-08-mail"
     assert batch.withheld.to_numpy().tolist() == [["V9999999", "unknown_person"]]
     written = (found.folder / "mail-2026-09-08.csv").read_bytes()
     assert batch.list_sha256 == hashlib.sha256(written).hexdigest()

@@ -477,3 +477,24 @@ def test_a_wrong_limit_is_told_with_its_key(before: str, after: str, told: str) 
     assert LIMITS.count(before) == 1
     with pytest.raises(CampaignError, match=told):
         parsed("holdout_share = 0.1", LIMITS.replace(before, after))
+
+
+def test_an_unknown_key_is_told_with_the_keys_of_its_own_section() -> None:
+    """A section within a section has keys of its own."""
+    text = load_campaign("sample").file.read_text()
+    text += "\n[plan.channels.mail]\nsetup = 10.0\n"
+    line = len(text.splitlines())
+    with pytest.raises(CampaignError) as failure:
+        parse_campaign(text)
+    told = str(failure.value)
+    assert f"[plan].channels.mail.setup (line {line})" in told
+    assert "did you mean 'setup_usd'?" in told
+    assert "budget_usd" not in told
+
+
+def test_a_rule_between_sections_names_the_line_of_what_to_mend() -> None:
+    text = load_campaign("sample").file.read_text()
+    text = text.replace('"us_default"', '"eu_2024_900"', 1)
+    line = text.splitlines().index("[tables.voters]") + 1
+    with pytest.raises(CampaignError, match=rf"\(line {line}\).*collected_from"):
+        parse_campaign(text)

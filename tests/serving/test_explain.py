@@ -8,10 +8,10 @@ from serving.plan import by_message, choose_options, floor, limits_of
 from serving.plan.explain import (
     bindings,
     explained,
-    intended_arm,
     limits_in_words,
     options_of,
 )
+from training.path import NOTHING
 
 ARMS = (Arm("trade", "mail"), Arm("trade", "phone"), Arm("schools", "mail"))
 COST = np.array([0.6, 1.1, 0.6])
@@ -34,7 +34,8 @@ def test_the_plan_takes_what_the_explanation_says_leaves_most() -> None:
     for i in range(500):
         options = options_of(value[i], ARMS, limits, chosen.price, [None] * 3, i)
         best = options[0].arm if options[0].left > 0 else None
-        agree += best == intended_arm(int(chosen.option[i]), ARMS)
+        taken = int(chosen.option[i])
+        agree += best == (None if taken == NOTHING else ARMS[taken])
         for option in options:
             paid = sum(charge for _, charge in option.charges)
             assert option.left == pytest.approx(option.lift - paid)

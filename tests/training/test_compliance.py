@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.compliance import Compliance, compliance, fieller, placebo_lift
+from training.compliance import Compliance, compliance, fieller
 
 
 def _canvassed(
@@ -59,14 +59,3 @@ def test_who_was_reached_without_being_assigned_is_refused() -> None:
     one = np.array([False, False, True])
     with pytest.raises(ValueError, match="nobody reached who was not assigned"):
         compliance(np.zeros(3), one, ~one, np.arange(3))
-
-
-def test_a_placebo_compares_those_who_opened_the_door() -> None:
-    Y, message, _, household = _canvassed(np.random.default_rng(2), 40_000, lift=0.0)
-    rng = np.random.default_rng(3)
-    contacted = rng.random(len(Y)) < 0.3
-    Y = Y + 0.4 * (message & contacted)
-    found = placebo_lift(Y, message, contacted, household)
-    assert found.low < 0.4 < found.high
-    whole = compliance(Y, message, contacted & message, household)
-    assert found.se < 0.8 * whole.reached.se

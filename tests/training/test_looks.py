@@ -9,7 +9,6 @@ from training.looks import (
     claimed_alpha,
     e_bh,
     e_values,
-    look_inflation,
     mixture_rate,
 )
 
@@ -93,8 +92,3 @@ def test_claims_by_hand() -> None:
     assert not e_bh(np.array([70.0, 30.0, 1.0, 1.0])).any()
     assert claimed_alpha(2, 40) == pytest.approx(0.0025)
     assert claimed_alpha(0, 40) == claimed_alpha(1, 40)
-
-
-def test_daily_looks_cost_half_as_much_width_again() -> None:
-    assert look_inflation(1) == 1.0
-    assert 1.5 < look_inflation(30) < 1.6
