@@ -44,7 +44,7 @@ serve: $(READY) ## scoring endpoint on loopback
 	@$(BIN)/hustings serve "$(CAMPAIGN)"
 
 bento: $(READY) ## the endpoint with its model as one folder
-	@$(BIN)/python -m serving.bento ".data/$(notdir $(patsubst %/,%,$(CAMPAIGN)))/serving" .data/bento
+	@$(BIN)/python -m hustings.serving.bento ".data/$(notdir $(patsubst %/,%,$(CAMPAIGN)))/serving" .data/bento
 
 ui: $(READY) ## MLflow UI on the same store
 	@mkdir -p $(dir $(MLFLOW_STORE))

@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.run.context import Run
-from features.tables import CONTROL
-from features.training_set import household
-from training.compliance import contrast
-from training.effects import shrink
-from training.power import (
+from hustings.experiments.stages.context import Run
+from hustings.features.tables import CONTROL
+from hustings.features.training_set import household
+from hustings.training.estimators.compliance import contrast
+from hustings.training.learners.average_effects import shrink
+from hustings.training.learners.priors import prior_of
+from hustings.training.measured_lift.power import (
     Asked,
     Beliefs,
     Noise,
@@ -23,7 +24,6 @@ from training.power import (
     splits,
     voters_needed,
 )
-from training.priors import prior_of
 
 Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.insights import BREAKDOWN, Insights, whole
+from hustings.features.insights import BREAKDOWN, Insights, whole
 
 Payload = dict[str, Any]
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.tables import SEXES, SMALLEST_CELL, TableError
+from hustings.features.tables import SEXES, SMALLEST_CELL, TableError
 
 Bools = npt.NDArray[np.bool_]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from features.tables import TableError
+from hustings.features.tables import TableError
 
 # the endpoint reads this module and has no need of ibis
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from features.history import SHARE, elections, history, history_names
-from features.tables import (
+from hustings.features.history import SHARE, elections, history, history_names
+from hustings.features.tables import (
     COUNTY,
     FROM_THE_FILE,
     HISTORY_DERIVED,

@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from features.affinity import AFFINITY_PREFIX
-from features.derived import Derivation, derived_columns
-from features.draft import looks_special
-from features.ingest import ColumnSource, TableSource, history_column
-from features.partner import LIFT_PREFIX, WIDTH_PREFIX
-from features.tables import HISTORY_PREFIX, RAW_TABLES
-from features.voter import HISTORY_SHARE, TENURE_YEARS
+from hustings.features.affinity import AFFINITY_PREFIX
+from hustings.features.derived import Derivation, derived_columns
+from hustings.features.draft import looks_special
+from hustings.features.ingest import ColumnSource, TableSource, history_column
+from hustings.features.partner import LIFT_PREFIX, WIDTH_PREFIX
+from hustings.features.tables import HISTORY_PREFIX, RAW_TABLES
+from hustings.features.voter import HISTORY_SHARE, TENURE_YEARS
 
 DECLARED, BY_NAME, NO = "declared", "by its name", "no"
 NOT_DESCRIBED = "not described"

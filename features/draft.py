@@ -16,8 +16,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.ingest import raw_head
-from features.tables import REQUIRED_TABLES, VOTERS, TableError, identifying_columns
+from hustings.features.ingest import raw_head
+from hustings.features.tables import (
+    REQUIRED_TABLES,
+    VOTERS,
+    TableError,
+    identifying_columns,
+)
 
 N_ROWS = 5_000
 N_BYTES_TO_SNIFF = 1 << 20

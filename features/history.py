@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from features.tables import HISTORY_DERIVED, HISTORY_PREFIX
+from hustings.features.tables import HISTORY_DERIVED, HISTORY_PREFIX
 
 # the endpoint reads this module and needs ibis only for models of this history
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from features.ingest import raw_head
-from features.tables import TableError
+from hustings.features.ingest import raw_head
+from hustings.features.tables import TableError
 
 Payload = dict[str, Any]
 

@@ -24,8 +24,8 @@ import pandas as pd
 import pandera.pandas as pa
 import pyarrow.parquet as pq
 
-from features.derived import Derivation, derived
-from features.ingest.mapping import (
+from hustings.features.derived import Derivation, derived
+from hustings.features.ingest.mapping import (
     MASK,
     ColumnSource,
     RowFilter,
@@ -38,8 +38,8 @@ from features.ingest.mapping import (
     scalar_text,
     time_expected,
 )
-from features.reaction import NEUTRAL, VALENCE, VALENCES
-from features.tables import (
+from hustings.features.reaction import NEUTRAL, VALENCE, VALENCES
+from hustings.features.tables import (
     CONTROL,
     RAW_TABLES,
     TableError,

@@ -88,7 +88,7 @@ def message_features(messages: pd.DataFrame) -> MessageFeatures:
             stand-in: a model must mean the same columns wherever it is read.
     """
     # torch is slow to import, and who only predicts needs none of it
-    from features.minilm import embed
+    from hustings.features.minilm import embed
 
     texts = messages["text"].tolist()
     sponsors = _column(messages, "sponsor", [""] * len(texts))

@@ -64,7 +64,7 @@ class Topics:
             ModuleNotFoundError: If the sentence model is not installed.
         """
         # torch is slow to import, and who knows every issue needs none of it
-        from features.minilm import embed
+        from hustings.features.minilm import embed
 
         some = messages.groupby("issue").head(MAX_SAID)
         issue = some["issue"]
@@ -103,7 +103,7 @@ def issue_of(texts: Sequence[str], topics: Topics, *, floor: float = FLOOR) -> F
     Raises:
         ModuleNotFoundError: If the sentence model is not installed.
     """
-    from features.minilm import embed
+    from hustings.features.minilm import embed
 
     cosine = embed(texts).astype(np.float64) @ topics.matrix.T
     confidence = confidence_of(cosine)

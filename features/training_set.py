@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.affinity import affinity_column
-from features.asof import first_delivery, sums_before
-from features.tables import ANY_MESSAGE, CONTROL, TableError
-from features.voter import Encoding, voter_features
+from hustings.features.affinity import affinity_column
+from hustings.features.asof import first_delivery, sums_before
+from hustings.features.tables import ANY_MESSAGE, CONTROL, TableError
+from hustings.features.voter import Encoding, voter_features
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

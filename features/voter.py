@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.tables import HISTORY_PREFIX
+from hustings.features.tables import HISTORY_PREFIX
 
 Floats = npt.NDArray[np.float32]
 

@@ -1,7 +1,7 @@
 """Bundle → a Bento: the endpoint, its model and pinned libraries, in one folder.
 
-`python -m serving.bento BUNDLE OUT` prints where it lies; `bentoml serve` starts it
-anywhere, without the repository, and `bentoml containerize` makes an image of it.
+`python -m hustings.serving.bento BUNDLE OUT` prints where it lies; `bentoml serve`
+starts it anywhere, without the repository; `bentoml containerize` makes an image.
 """
 
 import json
@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from serving.load import read_bundle
+from hustings.serving.load import read_bundle
+from hustings.training.registry.register import copy_package
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "training", "serving")
 """Of this repository, what answers a request; the experiments stay at home."""
 LIBRARIES = (
     "bentoml", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy",
     "safetensors", "sqlalchemy", "starlette",
 )  # fmt: skip
-SERVICE = "serving.service:Hustings"
+SERVICE = "hustings.serving.service:Hustings"
 
 
 def build_bento(bundle: Path, out: Path) -> Path:
@@ -57,9 +57,7 @@ def _assemble(
     context: Path, bundle: Path, version: dict[str, str], libraries: Sequence[str]
 ) -> None:
     """Everything that goes into the Bento."""
-    for package in PACKAGES:
-        left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(ROOT / package, context / package, ignore=left_out)
+    copy_package(context, PACKAGES)
     shutil.copytree(bundle, context / "bundle")
     pins = [f"{name}=={installed_version(name)}" for name in libraries]
     (context / "requirements.txt").write_text("\n".join(pins) + "\n")
@@ -71,7 +69,7 @@ def _assemble(
             "model_version": version["version"],
             "data_hash": version.get("tag_data_hash", "unknown")[:16],
         },
-        "include": [*(f"{package}/" for package in PACKAGES), "bundle/"],
+        "include": ["hustings/", "bundle/"],
         # LightGBM's wheel takes OpenMP from the system
         "docker": {"system_packages": ["libgomp1"]},
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
@@ -107,9 +105,9 @@ def _built(context: Path, out: Path) -> str:
 
 
 def main() -> None:
-    """`python -m serving.bento BUNDLE OUT`."""
+    """`python -m hustings.serving.bento BUNDLE OUT`."""
     if len(sys.argv) != 3:
-        sys.exit("expected two folders: python -m serving.bento BUNDLE OUT")
+        sys.exit("expected two folders: python -m hustings.serving.bento BUNDLE OUT")
     bundle, out = map(Path, sys.argv[1:])
     sys.stdout.write(f"{build_bento(bundle, out)}\n")
 

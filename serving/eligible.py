@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.training_set import Arm
-from serving.rules import WORDS, Rule, RuleSet, rule_set
-from serving.voting_text import text_digest, voting_words
+from hustings.features.training_set import Arm
+from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
+from hustings.serving.voting_text import text_digest, voting_words
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -108,7 +108,7 @@ def barred(
         rule_set: `us_default`; `research_replay` bars nothing and never exports.
         lowers_turnout: Messages whose measured effect on turnout is below zero: such
             an effect is never worth anything, whatever else the message does.
-        paused: Message → why, as `serving.pauses` tells it: holds under every rule set.
+        paused: Message → why, as `monitor.pauses` tells it: holds under every rule set.
         signed: Digests of texts that a named person has signed, as
             `serving.voting_text.text_digest` gives them.
     """

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.model import CampaignModel
+from hustings.training.registry.campaign_model import CampaignModel
 
 # the registry is imported where it is asked: a server starts from a bundle, without
 # MLflow's seconds
 if TYPE_CHECKING:
-    from training.register import Version
+    from hustings.training.registry.register import Version
 
 
 def load_champion(campaign: str) -> "tuple[CampaignModel, Version] | None":
     """The present champion of a campaign, None where nothing was promoted yet."""
-    from training.register import champion_version
+    from hustings.training.registry.register import champion_version
 
     version = champion_version(campaign)
     return None if version is None else (load_version(version), version)
@@ -25,7 +25,7 @@ def load_champion(campaign: str) -> "tuple[CampaignModel, Version] | None":
 
 def load_version(version: "Version") -> CampaignModel:
     """Exactly this version from the registry."""
-    from training.register import download
+    from hustings.training.registry.register import download
 
     with tempfile.TemporaryDirectory() as folder:
         return CampaignModel.load(download(version, Path(folder)))
@@ -39,7 +39,7 @@ def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> N
         plan: Prices, options and rules of the current plan (`plan.terms`).
         folder: Replaced if it exists.
     """
-    from training.register import CHAMPION, download
+    from hustings.training.registry.register import CHAMPION, download
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as aside:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from training.model import CampaignModel
+from hustings.training.registry.campaign_model import CampaignModel
 
 CHUNK = 100_000
 """Voters scored at a time, so that memory does not grow with the file."""

@@ -32,8 +32,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from features.derived import TOLD_BY_THE_FILE
-from features.ingest.mapping import (
+import hustings
+from hustings.features.derived import TOLD_BY_THE_FILE
+from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     MASK,
     ColumnSource,
@@ -42,14 +43,15 @@ from features.ingest.mapping import (
     map_with_faults,
     wanted_columns,
 )
-from features.keys import NOBODY, Never
-from features.tables import TIMESTAMP, VOTERS, problems
-from features.training_set import Arm, household
-from serving import intake, watch
-from serving.eligible import NONE_PAUSED, People, eligibility
-from serving.load import read_bundle
-from serving.plan import Limits, held_out, priced
-from training.model import CampaignModel
+from hustings.features.persons.keys import NOBODY, Never
+from hustings.features.tables import TIMESTAMP, VOTERS, problems
+from hustings.features.training_set import Arm, household
+from hustings.serving.eligible import NONE_PAUSED, People, eligibility
+from hustings.serving.load import read_bundle
+from hustings.serving.monitor import http as monitor_http
+from hustings.serving.plan import Limits, held_out, priced
+from hustings.serving.reactions import http as reactions_http
+from hustings.training.registry.campaign_model import CampaignModel
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -58,9 +60,9 @@ Json = dict[str, Any]
 
 KEY_VARIABLE = "HUSTINGS_API_KEY"
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(hustings.__file__).parents[1]
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
-OPEN = HEALTH | {watch.PAGE}
+OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 MAX_VOTERS = 10_000
 MAX_BYTES = 64 * 2**20
@@ -847,8 +849,8 @@ routes = Starlette(
         Route("/score", _handler(_score), methods=["POST"]),
         Route("/recommend", _handler(_recommend), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
-        *intake.routes,
-        *watch.routes,
+        *reactions_http.routes,
+        *monitor_http.routes,
     ]
 )
 
@@ -873,8 +875,8 @@ class _Hustings:
 
     def __init__(self) -> None:
         endpoint = Endpoint.load(bundle_folder())
-        taken_in = intake.Intake.of_bundle(bundle_folder())
-        watched = watch.started(taken_in.events, bundle_folder(), endpoint.plan)
+        taken_in = reactions_http.Intake.of_bundle(bundle_folder())
+        watched = monitor_http.started(taken_in.events, bundle_folder(), endpoint.plan)
         routes.state.intake, routes.state.watch = taken_in, watched
         routes.state.endpoint = replace(
             endpoint, refused=taken_in.events.refused, paused=watched.pauses.refusals

@@ -45,7 +45,7 @@ class Story:
 
     Attributes:
         folder: Of campaign.toml and raw/.
-        run: The finished run (`experiments.run.Run`).
+        run: The finished run (`experiments.stages.Run`).
         truth: By voter_id: baseline, and `lift__<message>` by mail.
         multiplier: Of the lift, by channel.
     """
@@ -74,11 +74,11 @@ class Story:
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Two threads that wait for each other on a busy machine are slower than one."""
-    import training.boosting
+    import hustings.training.learners.boosting
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(training.boosting._FIXED, "num_threads", 1)
-        patch.setattr(training.boosting, "N_THREADS", 1)
+        patch.setitem(hustings.training.learners.boosting._FIXED, "num_threads", 1)
+        patch.setattr(hustings.training.learners.boosting, "N_THREADS", 1)
         yield
 
 
@@ -88,8 +88,8 @@ def story(
     one_thread: None,  # noqa: ARG001 - for its effect
 ) -> Story:
     """Every stage on 12,000 simulated voters whose lifts lie far apart."""
-    from experiments.run import Run, run_campaign
-    from experiments.spec import load_campaign
+    from hustings.experiments.declaration import load_campaign
+    from hustings.experiments.stages import Run, run_campaign
 
     home = tmp_path_factory.mktemp("story")
     truth, multiplier = _bring(home / "campaign")
@@ -102,8 +102,8 @@ def story(
 
 def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     """A campaign folder with its raw files, two of whose rows are wrong."""
-    from experiments.spec import EXPERIMENTS
-    from features.sample import simulate, write_sample
+    from hustings.experiments.declaration import EXPERIMENTS
+    from hustings.features.simulated.campaign import simulate, write_sample
 
     sample = simulate(n_voters=N_STORY, seed=5, n_messages=4)
     truth = sample.truth.set_index("voter_id").astype(float)

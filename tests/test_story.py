@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import linprog
 
-from features.tables import CONTROL
+from hustings.features.tables import CONTROL
 
 EXPERIMENT = "spring_test"
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from experiments.cli import (
+from hustings.experiments.cli import (
     daily,
     export,
     live,
@@ -19,7 +19,7 @@ from experiments.cli import (
     rules,
     stages,
 )
-from experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
+from hustings.experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
 
 __all__ = ["BAD_INPUT", "FAILED", "MISSING", "OK", "app", "main"]
 

@@ -1,5 +1,5 @@
-"""`python -m experiments.cli`."""
+"""`python -m hustings.experiments.cli`."""
 
-from experiments.cli import main
+from hustings.experiments.cli import main
 
 main()

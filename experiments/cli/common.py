@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from experiments.run import Run
+    from hustings.experiments.stages import Run
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
-# before anything loads OpenMP, see training.boosting
+# before anything loads OpenMP, see hustings.training.learners.boosting
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 OK, FAILED, BAD_INPUT, MISSING = 0, 1, 2, 3
@@ -97,7 +97,7 @@ class Tuning:
 @contextmanager
 def errors_told(*, debug: bool) -> Iterator[None]:
     """A wrong campaign or table ends with its message and an exit code of its own."""
-    from features.ingest import DataMissing
+    from hustings.features.ingest import DataMissing
 
     try:
         yield
@@ -124,7 +124,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for the stage and a line for the step, once it takes over two seconds."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from experiments.run import STAGES
+    from hustings.experiments.stages import STAGES
 
     columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
     started = time.monotonic()
@@ -163,8 +163,8 @@ def make_run(
     null_twin: bool = False,
 ) -> "Run":
     """The run that options describe, not begun yet."""
-    from experiments.run import Run
-    from experiments.spec import load_campaign
+    from hustings.experiments.declaration import load_campaign
+    from hustings.experiments.stages import Run
 
     declared = load_campaign(campaign)
     if declared.simulate is not None:
@@ -195,7 +195,7 @@ def known_run(run: "Run", campaign: str) -> "Run":
     """The run that was named, else the latest."""
     from dataclasses import replace
 
-    from experiments.run import latest
+    from hustings.experiments.stages import latest
 
     known = run.run_id or latest(run.home)
     if not known:
@@ -207,6 +207,6 @@ def known_run(run: "Run", campaign: str) -> "Run":
 
 def home_of(campaign: str, data: Path) -> Path:
     """The folder of a campaign's runs."""
-    from experiments.spec import load_campaign
+    from hustings.experiments.declaration import load_campaign
 
     return data / load_campaign(campaign).campaign.name

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     CampaignName,
@@ -39,8 +39,8 @@ def month(
     with errors_told(debug=debug):
         import json
 
-        from experiments.month import judged_months, told_text
-        from experiments.spec import load_campaign
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.simulation.month import judged_months, told_text
 
         found = judged_months(
             load_campaign(campaign), n_seeds=seeds, n_voters=voters, n_workers=workers,
@@ -79,9 +79,9 @@ def day(
 
         import pandas as pd
 
-        from experiments.day import run_day
-        from experiments.run import run_campaign
-        from experiments.run.context import utc_now
+        from hustings.experiments.loop.run_day import run_day
+        from hustings.experiments.stages import run_campaign
+        from hustings.experiments.stages.context import utc_now
 
         asked = pd.Timestamp(date)
         run = make_run(campaign, data, store, mlflow)
@@ -97,8 +97,8 @@ def day(
             f"assignments with the holdout's shadows; model {told['model']}"
         )
         if export:
-            from experiments.exporting import export as export_plan
-            from experiments.exporting import stated
+            from hustings.experiments.handover.lists import export as export_plan
+            from hustings.experiments.handover.lists import stated
 
             plan = stated(run.home, told["plan_id"], told["state"])
             made = export_plan(run, plan, at=utc_now())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     AsJson,
@@ -20,8 +20,8 @@ from experiments.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from experiments.exporting import Stated
-    from experiments.run import Run
+    from hustings.experiments.handover.lists import Stated
+    from hustings.experiments.stages import Run
 
 app = typer.Typer()
 PlanId = Annotated[str, typer.Argument(help="The plan.")]
@@ -50,8 +50,8 @@ def export(
     Once lists have left, only who has to be taken out of them follows.
     """
     with errors_told(debug=debug):
-        from experiments.exporting import export as export_plan
-        from experiments.run.context import utc_now
+        from hustings.experiments.handover.lists import export as export_plan
+        from hustings.experiments.stages.context import utc_now
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
@@ -74,8 +74,8 @@ def export_scores(
 ) -> None:
     """Write scores and universes for a voter-contact system, without the holdout."""
     with errors_told(debug=debug):
-        from experiments.exporting import export_system
-        from experiments.run.context import utc_now
+        from hustings.experiments.handover.lists import export_system
+        from hustings.experiments.stages.context import utc_now
 
         run, found = _plan_of(plan, campaign, data, run_id)
         typer.echo(_told(export_system(run, found, out, at=utc_now()), 0))
@@ -92,8 +92,8 @@ def results(
 ) -> None:
     """Read contact results back: deliveries, answers, who is not to be asked again."""
     with errors_told(debug=debug):
-        from experiments.exporting import read_back
-        from experiments.run.context import utc_now
+        from hustings.experiments.handover.lists import read_back
+        from hustings.experiments.stages.context import utc_now
 
         if not file.is_file():
             raise FileNotFoundError(f"{file}: expected a file of results, found none")
@@ -112,7 +112,7 @@ def results(
 def _plan_of(
     plan: str, campaign: str, data: Path, run_id: str
 ) -> tuple["Run", "Stated"]:
-    from experiments.exporting import stated
+    from hustings.experiments.handover.lists import stated
 
     run = make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id)
     run = known_run(run, campaign)
@@ -121,14 +121,14 @@ def _plan_of(
 
 def _state(home: Path, plan: str) -> str:
     """Where the ledger says that a plan stands."""
-    found = importlib.import_module("experiments.life").state(home, plan)
+    found = importlib.import_module("hustings.experiments.plans").state(home, plan)
     return str(getattr(found, "state", found))
 
 
 def _told(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
     import json
 
-    from serving.export.folder import read_manifest
+    from hustings.serving.export.folder import read_manifest
 
     if folder is None:
         return "{}" if as_json else "Nothing has changed since the lists left."

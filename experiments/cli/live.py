@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     CampaignName,
     DataFolder,
@@ -34,8 +34,8 @@ def serve(
     HUSTINGS_API_KEY holds the key that every request but health must carry.
     """
     with errors_told(debug=debug):
-        from experiments.spec import load_campaign
-        from serving.service import serve_bundle
+        from hustings.experiments.declaration import load_campaign
+        from hustings.serving.service import serve_bundle
 
         name = load_campaign(campaign).campaign.name
         serve_bundle(data / name / "serving", host=host, port=port)
@@ -55,9 +55,9 @@ def consume(
 ) -> None:
     """Reactions from a broker into the campaign's store, until it is stopped."""
     with errors_told(debug=debug):
-        from experiments.run.reactions import open_intake
-        from experiments.spec import load_campaign
-        from serving.consumer import consume as consume_stream
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.stages.reactions import open_intake
+        from hustings.serving.reactions.broker import consume as consume_stream
 
         declared = load_campaign(campaign)
         intake = open_intake(declared, data / declared.campaign.name)
@@ -85,10 +85,10 @@ def import_reactions(
 ) -> None:
     """Counts by post, kind and time into the campaign's store, each once."""
     with errors_told(debug=debug):
-        from experiments.run.reactions import import_insights, open_intake
-        from experiments.spec import load_campaign
-        from features.insights import read_insights
-        from serving.intake import utc_now
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.stages.reactions import import_insights, open_intake
+        from hustings.features.insights import read_insights
+        from hustings.serving.reactions.http import utc_now
 
         declared = load_campaign(campaign)
         how = declared.reactions
@@ -129,7 +129,8 @@ def replay(
 ) -> None:
     """Play real posts and their reactions in time order."""
     with errors_told(debug=debug):
-        from experiments.replay import (
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.replay import (
             Decay,
             in_order,
             moment,
@@ -138,11 +139,10 @@ def replay(
             posts_of,
             speed_of,
             to_endpoint,
-        )  # fmt: skip
-        from experiments.run.reactions import open_intake
-        from experiments.spec import load_campaign
-        from features.insights import read_insights
-        from serving.intake import receipt_told, utc_now
+        )
+        from hustings.experiments.stages.reactions import open_intake
+        from hustings.features.insights import read_insights
+        from hustings.serving.reactions.http import receipt_told, utc_now
 
         declared = load_campaign(campaign)
         how, pace = declared.reactions, speed_of(speed)

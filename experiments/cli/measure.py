@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     FAILED,
@@ -40,9 +40,9 @@ def lift(
     with errors_told(debug=debug):
         import pandas as pd
 
-        from experiments.lift import measure
-        from experiments.lift.told import table
-        from experiments.run.context import utc_now
+        from hustings.experiments.lift import measure
+        from hustings.experiments.lift.summary import table
+        from hustings.experiments.stages.context import utc_now
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
         day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
@@ -81,14 +81,14 @@ def power_command(
 ) -> None:
     """Before spending: what can be detected, what it costs, how much to explore."""
     with errors_told(debug=debug):
-        from experiments.power import (
+        from hustings.experiments.power import (
             HOLDOUTS,
             facts_of,
             power,
             sentences,
             with_changes,
         )
-        from experiments.power import as_json as plain
+        from hustings.experiments.power import as_json as plain
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
         shares = tuple(holdout) if holdout else HOLDOUTS

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     CampaignName,
@@ -33,8 +33,8 @@ def compare(
 ) -> None:
     """The last runs of a campaign side by side, from MLflow."""
     with errors_told(debug=debug):
-        from training.register import open_store
-        from training.track import recent_runs
+        from hustings.training.registry.register import open_store
+        from hustings.training.registry.track import recent_runs
 
         asked = make_run(campaign, data, store, mlflow)
         open_store(mlflow or None, store)
@@ -76,7 +76,7 @@ def remove_provider(
 ) -> None:
     """Take a provider's columns out of every run, and keep them out of later ones."""
     with errors_told(debug=debug):
-        from features.provider import remove_provider as take_out
+        from hustings.features.persons.provider import remove_provider as take_out
 
         home = make_run(campaign, data, store, "").home
         home.mkdir(parents=True, exist_ok=True)
@@ -107,8 +107,8 @@ def rollback(
 ) -> None:
     """Make an earlier version the champion again, and serve its plan."""
     with errors_told(debug=debug):
-        from experiments.run import roll_back_campaign
-        from training.register import operator
+        from hustings.experiments.stages import roll_back_campaign
+        from hustings.training.registry.register import operator
 
         asked = make_run(campaign, data, store, mlflow)
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

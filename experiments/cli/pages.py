@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     CampaignName,
@@ -42,10 +42,10 @@ def week(
     with errors_told(debug=debug):
         import pandas as pd
 
-        from experiments.life import plans, spent
-        from experiments.report import write_week
-        from experiments.run.watched import paused_messages
-        from experiments.week import last_planned_on, week_facts
+        from hustings.experiments.plans import plans, spent
+        from hustings.experiments.report import write_week
+        from hustings.experiments.stages.monitor_config import paused_messages
+        from hustings.experiments.week_facts import last_planned_on, week_facts
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
         last_on = pd.Timestamp(date) if date else last_planned_on(run.home)
@@ -64,7 +64,7 @@ def week(
 
 def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | None":
     """Money of the plans that a week tells of, by day."""
-    from experiments.week import counted
+    from hustings.experiments.week_facts import counted
 
     told = counted([Path(name) for name in states], states)
     mine = money[money["plan_id"].isin(told) & (money["send_on"] != "")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     FAILED,
@@ -44,9 +44,9 @@ def snapshots_diff(
     with errors_told(debug=debug):
         import pandas as pd
 
-        from experiments.run.persons import SNAPSHOTS, read_identity
-        from features.identity import former_ids, present_ids
-        from features.snapshot import diff, diff_text, find
+        from hustings.experiments.stages.persons import SNAPSHOTS, read_identity
+        from hustings.features.persons.identity import former_ids, present_ids
+        from hustings.features.persons.snapshot import diff, diff_text, find
 
         if between is not None and len(between) not in {0, 2}:
             raise ValueError(f"expected two snapshots or none, got {len(between)}")
@@ -72,8 +72,8 @@ def show(
     with errors_told(debug=debug):
         import json
 
-        from experiments.holdings import Where
-        from experiments.show import held, held_text
+        from hustings.experiments.privacy.personal_data import Where
+        from hustings.experiments.privacy.show import held, held_text
 
         run = make_run(campaign, data, store, mlflow)
         found = held(Where(run.campaign, run.home, store, mlflow), voter)
@@ -99,11 +99,11 @@ def forget(
     campaign meanwhile. What was cut off goes on with the next call.
     """
     with errors_told(debug=debug):
-        from experiments.forget import as_json as json_of
-        from experiments.forget import forget as forget_person
-        from experiments.forget import resume, told_text
-        from experiments.holdings import Where
-        from experiments.run.context import utc_now
+        from hustings.experiments.privacy.forget import as_json as json_of
+        from hustings.experiments.privacy.forget import forget as forget_person
+        from hustings.experiments.privacy.forget import resume, told_text
+        from hustings.experiments.privacy.personal_data import Where
+        from hustings.experiments.stages.context import utc_now
 
         run = make_run(campaign, data, store, mlflow)
         where = Where(run.campaign, run.home, store, mlflow)
@@ -134,8 +134,12 @@ def verify(
     Names the first altered entry, and every altered file.
     """
     with errors_told(debug=debug):
-        from experiments.ledger import LedgerError, noted_heads, open_ledger
-        from experiments.life import plan_faults, plans
+        from hustings.experiments.plans import plan_faults, plans
+        from hustings.experiments.plans.ledger import (
+            LedgerError,
+            noted_heads,
+            open_ledger,
+        )
 
         home = home_of(campaign, data)
         known = noted_heads(home)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     FAILED,
     DataFolder,
@@ -37,7 +37,7 @@ def list_plans(
 ) -> None:  # fmt: skip
     """Every plan with its state, contacts and money."""
     with errors_told(debug=debug):
-        from experiments.life import plans
+        from hustings.experiments.plans import plans
 
         for name, record in plans(home_of(campaign, data)).items():
             usd = sum(row["usd"] for row in record.opened["amounts"])
@@ -56,7 +56,7 @@ def show(
     with errors_told(debug=debug):
         import json
 
-        from experiments.life import find, record_of
+        from hustings.experiments.plans import find, record_of
 
         home = home_of(campaign, data)
         record = record_of(home, find(home, plan))
@@ -83,8 +83,8 @@ def diff(
 
 
 def _diff_told(home: Path, plan: str, other: str = "") -> str:
-    from experiments.life import diff as diff_plans
-    from experiments.life import diff_text, find, plans
+    from hustings.experiments.plans import diff as diff_plans
+    from hustings.experiments.plans import diff_text, find, plans
 
     against = find(home, other) if other else ""
     return diff_text(diff_plans(home, plans(home), find(home, plan), against))
@@ -97,8 +97,8 @@ def approve(
 ) -> None:  # fmt: skip
     """Answer for a plan, having read what it changes."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
@@ -115,8 +115,8 @@ def reject(
 ) -> None:  # fmt: skip
     """A draft that is not to be."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
@@ -130,8 +130,8 @@ def cancel(
 ) -> None:  # fmt: skip
     """What was not sent yet never will be; its money is free again."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
@@ -145,8 +145,8 @@ def lock(
 ) -> None:  # fmt: skip
     """Decide a plan's voters and commit its money."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         _told(lives.lock(home, lives.find(home, plan), at=utc_now()))
@@ -163,9 +163,9 @@ def sent(
 ) -> None:
     """A plan's contacts were handed over: one batch for each channel and day."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.exporting import EXPORTS, batches
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.handover.lists import EXPORTS, batches
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
@@ -205,8 +205,8 @@ def returned(
 ) -> None:
     """What came back: deliveries that failed, and what was really paid."""
     with errors_told(debug=debug):
-        from experiments import life as lives
-        from experiments.run.context import utc_now
+        from hustings.experiments import plans as lives
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
@@ -221,7 +221,7 @@ def spend(
 ) -> None:  # fmt: skip
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_told(debug=debug):
-        from experiments.life import spent
+        from hustings.experiments.plans import spent
 
         rows = spent(home_of(campaign, data))
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
@@ -246,10 +246,10 @@ def evidence(
 ) -> None:
     """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
     with errors_told(debug=debug):
-        from experiments import evidence as proof
-        from experiments.life import find
-        from experiments.run.context import utc_now
-        from experiments.spec import load_campaign
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.handover import evidence as proof
+        from hustings.experiments.plans import find
+        from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
         name = find(home, plan)
@@ -269,7 +269,7 @@ def evidence(
 
 
 def _told(record: object) -> None:
-    from experiments.life import PlanRecord
+    from hustings.experiments.plans import PlanRecord
 
     assert isinstance(record, PlanRecord)
     step = record.steps[-1]

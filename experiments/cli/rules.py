@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     CampaignName,
@@ -29,9 +29,9 @@ def sign(
 ) -> None:
     """Sign a text that says when, where or how to vote; anew when it changes."""
     with errors_told(debug=debug):
-        from experiments.run.context import utc_now
-        from experiments.signing import sign_text
-        from serving.voting_text import voting_words
+        from hustings.experiments.plans.signing import sign_text
+        from hustings.experiments.stages.context import utc_now
+        from hustings.serving.voting_text import voting_words
 
         run = known_run(make_run(campaign, data, DEFAULT_STORE, ""), campaign)
         messages = run.table("messages")
@@ -49,8 +49,8 @@ def rules(
 ) -> None:
     """The rules that a campaign keeps, with their sources."""
     with errors_told(debug=debug):
-        from experiments.spec import load_campaign
-        from serving.rules import rule_set
+        from hustings.experiments.declaration import load_campaign
+        from hustings.serving.rules import rule_set
 
         found = rule_set(load_campaign(campaign).campaign.rule_set)
         typer.echo(f"{found.name}: {found.about}")

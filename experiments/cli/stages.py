@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli.common import (
+from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_LIMIT_S,
     DEFAULT_STORE,
@@ -41,7 +41,7 @@ def init(
 ) -> None:
     """Look at a new voter file and draft its mapping, with reasons."""
     with errors_told(debug=debug):
-        from features.draft import draft_mapping
+        from hustings.features.draft import draft_mapping
 
         for file in files:
             if not file.exists():
@@ -64,7 +64,7 @@ def _stage(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from experiments.run import point_to, run_stage
+        from hustings.experiments.stages import point_to, run_stage
 
         first = stage == "ingest"
         run = make_run(
@@ -133,7 +133,7 @@ def dictionary(
 ) -> None:
     """What every column of a run says, whence it comes and what it may be used for."""
     with errors_told(debug=debug):
-        from features.dictionary import FORMATS, read_entries
+        from hustings.features.dictionary import FORMATS, read_entries
 
         if written not in FORMATS:
             raise ValueError(
@@ -205,9 +205,9 @@ def evaluate(
     with errors_told(debug=debug):
         import secrets
 
-        from experiments.run.context import utc_now
-        from experiments.run.sealed import open_sealed, seal_predictions
-        from training.seal import KEY_BYTES
+        from hustings.experiments.stages.context import utc_now
+        from hustings.experiments.stages.sealed import open_sealed, seal_predictions
+        from hustings.training.registry.seal import KEY_BYTES
 
         if sealed and opened is not None:
             raise ValueError("expected one of --sealed and --open, got both")
@@ -253,7 +253,7 @@ def run(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from experiments.run import run_campaign
+        from hustings.experiments.stages import run_campaign
 
         made = make_run(
             campaign, data, store, mlflow, run_id=new_run_id(),

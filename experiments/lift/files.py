@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import life
-from experiments.lift.measured import MeasuredLift, measured_lift
-from experiments.lift.rows import Day, LiftTerms
-from experiments.lift.told import as_json, table
-from experiments.run.context import Run, rounded
-from features.tables import ASSIGNMENTS, RESPONSES, TableError, check
-from features.voter import segments, voter_features
+from hustings.experiments import plans
+from hustings.experiments.lift.measured import MeasuredLift, measured_lift
+from hustings.experiments.lift.rows import Day, LiftTerms
+from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.stages.context import Run, rounded
+from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
+from hustings.features.voter import segments, voter_features
 
 Json = dict[str, Any]
 
@@ -30,10 +30,10 @@ def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
         TableError: If two plans are of one day.
     """
     assignments, days = {}, {}
-    for plan_id, record in life.plans(home).items():
-        if record.state not in life.BINDING:
+    for plan_id, record in plans.plans(home).items():
+        if record.state not in plans.BINDING:
             continue
-        path = home / life.PLANS / plan_id / "assignments.parquet"
+        path = home / plans.PLANS / plan_id / "assignments.parquet"
         terms = json.loads((path.parent / "terms.json").read_text())["terms"]
         # a plan of many days at once has no day of its own to be measured by
         if not {"date", "holdout_share", "explore"} <= set(terms):
@@ -45,7 +45,7 @@ def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
         days[day] = Day(float(terms["holdout_share"]), float(terms["explore"]))
     if not days:
         raise FileNotFoundError(
-            f"{home / life.PLANS}: expected a day's plan that is locked or sent; "
+            f"{home / plans.PLANS}: expected a day's plan that is locked or sent; "
             "`hustings day CAMPAIGN --date D --approve-by NAME` makes one"
         )
     return assignments, days
@@ -100,7 +100,7 @@ def _terms(run: Run, days: dict[str, Day], as_of: pd.Timestamp) -> LiftTerms:
 
 
 def _columns(run: Run) -> list[str]:
-    from experiments.spec import feature_columns
+    from hustings.experiments.declaration import feature_columns
 
     return list(feature_columns(run.campaign, list(run.table("voters").columns)))
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from experiments.lift.rows import (
+from hustings.experiments.lift.rows import (
     LiftTerms,
     arms_of,
     codes,
@@ -18,8 +18,23 @@ from experiments.lift.rows import (
     explored,
     has_all_chances,
 )
-from features.tables import CONTROL, SMALLEST_CELL
-from training.adaptive import (
+from hustings.features.tables import CONTROL, SMALLEST_CELL
+from hustings.training.estimators.anytime_valid import (
+    always_valid,
+    claimed_alpha,
+    e_bh,
+    e_values,
+)
+from hustings.training.estimators.compliance import Compliance, compliance
+from hustings.training.estimators.metrics import (
+    Interval,
+    attrition_p_value,
+    clustered_means,
+)
+from hustings.training.estimators.sample_ratio import holm
+from hustings.training.estimators.split import unit_folds
+from hustings.training.learners.average_effects import shrink
+from hustings.training.measured_lift.adaptive import (
     Decisions,
     Estimates,
     combined,
@@ -29,14 +44,8 @@ from training.adaptive import (
     population_lifts,
     predicted_response,
 )
-from training.compliance import Compliance, compliance
-from training.effects import shrink
-from training.looks import always_valid, claimed_alpha, e_bh, e_values
-from training.metrics import Interval, attrition_p_value, clustered_means
-from training.repeats import CarryOver, carry_over
-from training.sample_ratio import holm
-from training.split import unit_folds
-from training.surrogate import Link, fit_link
+from hustings.training.measured_lift.repeats import CarryOver, carry_over
+from hustings.training.measured_lift.surrogate import Link, fit_link
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

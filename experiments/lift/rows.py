@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.tables import CONTROL, TableError
-from features.training_set import household
-from training.adaptive import Decisions, decided_propensities
+from hustings.features.tables import CONTROL, TableError
+from hustings.features.training_set import household
+from hustings.training.measured_lift.adaptive import Decisions, decided_propensities
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

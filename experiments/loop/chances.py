@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.loop.state import EXPLORE, HOLDOUT, PLAN, Decisions
-from features.tables import CONTROL
-from features.training_set import Arm
-from serving.plan import Plan
-from training.adaptive import decided_propensities
+from hustings.experiments.loop.decisions import EXPLORE, HOLDOUT, PLAN, Decisions
+from hustings.features.tables import CONTROL
+from hustings.features.training_set import Arm
+from hustings.serving.plan import Plan
+from hustings.training.measured_lift.adaptive import decided_propensities
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

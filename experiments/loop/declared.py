@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from experiments.loop.explore import Exploring
-from experiments.loop.one_day import LoopTerms
-from experiments.spec import Campaign, CampaignError, LoopSection
-from training.power import Beliefs, Noise, first_wave
+from hustings.experiments.declaration import Campaign, CampaignError, LoopSection
+from hustings.experiments.loop.explore import Exploring
+from hustings.experiments.loop.one_day import LoopTerms
+from hustings.training.measured_lift.power import Beliefs, Noise, first_wave
 
 WAVE_SIZES = 16
 """Sizes of the first wave that are compared."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from training.sequential import DailyLift
+from hustings.training.learners.daily import DailyLift
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -3,19 +3,19 @@
 Personalised against the best single arm to random people, both for the campaign's whole
 money, on everybody decided so far: lifts by a fit that saw neither the household nor
 its neighbours in the fold, judged by doubly robust scores with the known chances. The
-attempts share one alpha (`training.gate.spent_alpha`).
+attempts share one alpha (`training.policy_value.gate.spent_alpha`).
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from experiments.loop.measured import measurable, predicted
-from experiments.loop.state import Audience, State
-from training import adaptive
-from training.gate import is_above_zero, spent_alpha
-from training.metrics import Interval, clustered_mean
-from training.sequential import Moments, Seen, Terms, fit_daily
-from training.split import unit_folds
+from hustings.experiments.loop.decisions import Audience, State
+from hustings.experiments.loop.measurable import measurable, predicted
+from hustings.training.estimators.metrics import Interval, clustered_mean
+from hustings.training.estimators.split import unit_folds
+from hustings.training.learners.daily import Moments, Seen, Terms, fit_daily
+from hustings.training.measured_lift import adaptive
+from hustings.training.policy_value.gate import is_above_zero, spent_alpha
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

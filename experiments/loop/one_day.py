@@ -11,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.loop.chances import decisions_of
-from experiments.loop.explore import Exploring, share_on, thompson_odds, uniform_odds
-from experiments.loop.state import EXPLORE, Audience, Decisions, State
-from features.training_set import Prior
-from serving.plan import GroupBound, Plan, PlanTerms, plan_contacts
-from training.sequential import (
+from hustings.experiments.loop.chances import decisions_of
+from hustings.experiments.loop.decisions import EXPLORE, Audience, Decisions, State
+from hustings.experiments.loop.explore import (
+    Exploring,
+    share_on,
+    thompson_odds,
+    uniform_odds,
+)
+from hustings.features.training_set import Prior
+from hustings.serving.plan import GroupBound, Plan, PlanTerms, plan_contacts
+from hustings.training.learners.daily import (
     DailyLift,
     Moments,
     Seen,
@@ -57,7 +62,7 @@ class LoopTerms:
         repeats: Which decisions teach: `first` or `each`.
         learn_from: What the planner's lifts compare: `design` only people who had the
             same chances, `all` also those whom the plan made differ, by what the
-            features say of them. Measured lifts (`experiments.loop.measured`) compare
+            features say of them. Measured lifts (`experiments.loop.coverage`) compare
             by design in either case.
         retrain_every_days: Lifts are learned again after so many days.
         gate: `shrinkage`: lifts are shrunken as far as the data ask, and personalise

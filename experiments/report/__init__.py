@@ -10,26 +10,26 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.report.affinity import affinity_section
-from experiments.report.charts import (
-    figure_png,
-    figures,
-    trials_figure,
+from hustings.experiments.report.affinity import affinity_section
+from hustings.experiments.report.charts import figure_png, figures, trials_figure
+from hustings.experiments.report.evaluation import (
+    answer_section,
+    asked_section,
+    experiment_sections,
 )
-from experiments.report.groups import groups_section
-from experiments.report.judged import answer_section, asked_section, experiment_sections
-from experiments.report.linked import linked_section
-from experiments.report.markup import Html, joined, paragraph
-from experiments.report.page import write_page
-from experiments.report.places import place_figures, places_section
-from experiments.report.planned import (
+from hustings.experiments.report.groups import groups_section
+from hustings.experiments.report.linked import linked_section
+from hustings.experiments.report.markup import Html, joined, paragraph
+from hustings.experiments.report.page import write_page
+from hustings.experiments.report.places import place_figures, places_section
+from hustings.experiments.report.plan import (
     plan_section,
     quarantine_section,
     run_footer,
     source_section,
 )
-from experiments.report.week import WeekFacts, write_week
-from experiments.report.words import Row
+from hustings.experiments.report.week import WeekFacts, write_week
+from hustings.experiments.report.words import Row
 
 __all__ = [
     "WeekFacts",
@@ -72,8 +72,8 @@ def write_report(
             where the run has them.
         affinities: AFFINITIES table, where reactions were counted.
         groups: What is planned for the groups of every experiment, see
-            `experiments.run.groups`.
-        places: What is planned by county, see `experiments.run.places`.
+            `experiments.stages.groups`.
+        places: What is planned by county, see `experiments.stages.places`.
     """
     unit = float(evaluation["outcome"]["unit_per_point"])
     charts = figures(evaluation, run, messages) | place_figures(places, unit)

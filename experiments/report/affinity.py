@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from experiments.report.markup import (
+from hustings.experiments.report.markup import (
     Html,
     escaped,
     folded,
@@ -18,9 +18,9 @@ from experiments.report.markup import (
     joined,
     paragraph,
 )
-from experiments.report.words import people_text
-from features.affinity import ANY, CELL
-from features.tables import SMALLEST_CELL
+from hustings.experiments.report.words import people_text
+from hustings.features.affinity import ANY, CELL
+from hustings.features.tables import SMALLEST_CELL
 
 N_SHOWN = 3
 """So many groups and places at either end."""

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from experiments.report.words import (
+from hustings.experiments.report.words import (
     POLICIES,
     Row,
     Span,

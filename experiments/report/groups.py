@@ -4,8 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.markup import Html, escaped, html_section, html_table, paragraph
-from experiments.report.words import (
+from hustings.experiments.report.markup import (
+    Html,
+    escaped,
+    html_section,
+    html_table,
+    paragraph,
+)
+from hustings.experiments.report.words import (
     NOT_SHOWN,
     Row,
     Span,
@@ -51,7 +57,7 @@ def groups_section(
 
     Args:
         evaluation: As in `evaluation.json`.
-        planned: From `experiments.run.groups.groups_planned`, by experiment.
+        planned: From `experiments.stages.groups.groups_planned`, by experiment.
         unit: Outcome units of a point.
     """
     experiments = {

@@ -13,14 +13,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.report.markup import (
+from hustings.experiments.report.markup import (
     Html,
     escaped,
     html_block,
     html_table,
     paragraph,
 )
-from experiments.report.words import NOT_SHOWN, Row, number_text, usd_text
+from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, usd_text
 
 STEP_CONTACTS = 1_000
 """Capacities are told by so many contacts more."""

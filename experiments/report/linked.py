@@ -6,7 +6,7 @@ Counts only: nobody who was linked is on the page.
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.report.markup import (
+from hustings.experiments.report.markup import (
     Html,
     html_block,
     html_section,
@@ -14,7 +14,13 @@ from experiments.report.markup import (
     joined,
     paragraph,
 )
-from experiments.report.words import Row, is_small, number_text, people_text, share_text
+from hustings.experiments.report.words import (
+    Row,
+    is_small,
+    number_text,
+    people_text,
+    share_text,
+)
 
 FIELD_NAMES = {
     "first_name": "first name",

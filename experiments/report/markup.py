@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.report.charts import Figure
+from hustings.experiments.report.charts import Figure
 
 VERDICTS = {
     "personalise": ("yes", "Personalise"),

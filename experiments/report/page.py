@@ -8,8 +8,8 @@ from typing import Any
 
 import vl_convert
 
-from experiments.report.charts import Figure, vega_lite
-from experiments.report.markup import Html, escaped
+from hustings.experiments.report.charts import Figure, vega_lite
+from hustings.experiments.report.markup import Html, escaped
 
 NO_NOTICE = Html("")
 

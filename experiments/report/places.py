@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Self
 import altair as alt
 import numpy as np
 
-from experiments.report.charts import Figure, styled
-from experiments.report.markup import (
+from hustings.experiments.report.charts import Figure, styled
+from hustings.experiments.report.markup import (
     Html,
     chart_place,
     folded,
@@ -17,9 +17,9 @@ from experiments.report.markup import (
     html_table,
     paragraph,
 )
-from experiments.report.words import NOT_SHOWN, Row, number_text, people_text
-from features.tables import SMALLEST_CELL
-from features.topology import OBJECT, extent
+from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, people_text
+from hustings.features.tables import SMALLEST_CELL
+from hustings.features.topology import OBJECT, extent
 
 FIVE_BLUES = ["#cfe1f2", "#93c3df", "#4b98ca", "#1764ab", "#08306b"]
 FEW_COLOUR, NONE_COLOUR = "#bdbdbd", "#eceeef"
@@ -35,7 +35,7 @@ def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
     """Two maps: contacts for the voters there are, and what is expected of them.
 
     Args:
-        places: From `experiments.run.places.places_planned`.
+        places: From `experiments.stages.places.places_planned`.
         unit: Outcome units of a point.
 
     Returns:

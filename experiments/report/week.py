@@ -13,7 +13,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from experiments.report.charts import (
+from hustings.experiments.report.charts import (
     BLUE,
     GREY,
     INK,
@@ -22,8 +22,8 @@ from experiments.report.charts import (
     on_rows,
     styled,
 )
-from experiments.report.limits import limits_block
-from experiments.report.markup import (
+from hustings.experiments.report.limits import limits_block
+from hustings.experiments.report.markup import (
     Html,
     chart_place,
     escaped,
@@ -33,8 +33,8 @@ from experiments.report.markup import (
     joined,
     paragraph,
 )
-from experiments.report.page import write_page
-from experiments.report.words import (
+from hustings.experiments.report.page import write_page
+from hustings.experiments.report.words import (
     NOT_SHOWN,
     Row,
     Span,

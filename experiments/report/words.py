@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from features.tables import SMALLEST_CELL
+from hustings.features.tables import SMALLEST_CELL
 
 Row = Mapping[str, Any]
 

@@ -17,9 +17,12 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 
-from features.identity import present_ids
-from features.ingest.identities import Identities, read_identities, read_provider_rows
-from features.ingest.mapping import (
+from hustings.features.ingest.identities import (
+    Identities,
+    read_identities,
+    read_provider_rows,
+)
+from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     ColumnSource,
     Mapped,
@@ -36,7 +39,7 @@ from features.ingest.mapping import (
     resolved,
     scalar_text,
 )
-from features.ingest.reading import (
+from hustings.features.ingest.reading import (
     DataMissing,
     Folders,
     Raw,
@@ -45,7 +48,8 @@ from features.ingest.reading import (
     raw_head,
     read_raw,
 )
-from features.tables import (
+from hustings.features.persons.identity import present_ids
+from hustings.features.tables import (
     ANY_MESSAGE,
     CONTROL,
     HISTORY_PREFIX,

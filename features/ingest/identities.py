@@ -8,9 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from features.ingest.mapping import TableSource, map_with_faults
-from features.ingest.reading import Folders, read_raw
-from features.tables import IDENTITIES, PROVIDER_ROWS, TableError, check, problems
+from hustings.features.ingest.mapping import TableSource, map_with_faults
+from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.tables import (
+    IDENTITIES,
+    PROVIDER_ROWS,
+    TableError,
+    check,
+    problems,
+)
 
 
 @dataclass(frozen=True)

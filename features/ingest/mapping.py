@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from features.tables import (
+from hustings.features.tables import (
     HISTORY_PREFIX,
     MAPPED_TABLES,
     TIMESTAMP,

@@ -24,7 +24,7 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 
-from features.ingest.mapping import (
+from hustings.features.ingest.mapping import (
     TableSource,
     as_text,
     joined,
@@ -32,7 +32,7 @@ from features.ingest.mapping import (
     resolved,
     wanted_columns,
 )
-from features.tables import TableError
+from hustings.features.tables import TableError
 
 WHOLE_ROW = "(row)"
 """The `column` of a fault that lies in the row as a whole."""

@@ -12,9 +12,13 @@ from typing import Any
 
 import pandas as pd
 
-from features.ingest.reading import content_sha256
-from serving.export.audiences import audience_lists, exclusions, removed_audiences
-from serving.export.folder import (
+from hustings.features.ingest.reading import content_sha256
+from hustings.serving.export.audiences import (
+    audience_lists,
+    exclusions,
+    removed_audiences,
+)
+from hustings.serving.export.folder import (
     STATUS_FILE,
     earlier_status,
     file_told,
@@ -22,7 +26,7 @@ from serving.export.folder import (
     write_table,
     written_whole,
 )
-from serving.export.lists import (
+from hustings.serving.export.lists import (
     Built,
     Part,
     contact_lists,
@@ -30,8 +34,8 @@ from serving.export.lists import (
     removed_lists,
     terms_told,
 )
-from serving.export.places import changed_places, place_lists
-from serving.export.sorting import (
+from hustings.serving.export.places import changed_places, place_lists
+from hustings.serving.export.sorting import (
     COUNTED,
     KEY,
     checked_contacts,
@@ -40,7 +44,7 @@ from serving.export.sorting import (
     require_sums,
     with_earlier,
 )
-from serving.export.terms import (
+from hustings.serving.export.terms import (
     CHANNELS,
     WORDS,
     Channel,

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from serving.export.lists import Built, Part, counts_of, details_of
-from serving.export.normal import hashed, normalised
-from serving.export.terms import BATCH, Channel, ExportError, Terms
+from hustings.serving.export.lists import Built, Part, counts_of, details_of
+from hustings.serving.export.normal import hashed, normalised
+from hustings.serving.export.terms import BATCH, Channel, ExportError, Terms
 
 ADDRESSES = ("email", "phone")
 """Fields that find somebody on their own."""

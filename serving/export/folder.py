@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow
 import pyarrow.csv
 
-from serving.export.sorting import KEY, STATUS
-from serving.export.terms import ExportError, FileFormat
+from hustings.serving.export.sorting import KEY, STATUS
+from hustings.serving.export.terms import ExportError, FileFormat
 
 MANIFEST, STATUS_FILE = "manifest.json", "contacts.parquet"
 ASIDE = ".partial"

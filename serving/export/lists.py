@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from serving.export.sorting import COUNTED
-from serving.export.terms import Channel, Terms
+from hustings.serving.export.sorting import COUNTED
+from hustings.serving.export.terms import Channel, Terms
 
 LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
         "disclaimer"]  # fmt: skip

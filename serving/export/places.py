@@ -8,10 +8,10 @@ stands beside it, since for them the measured lift is diluted.
 import numpy as np
 import pandas as pd
 
-from features.affinity import voter_cells
-from serving.export.lists import Built, Part, days_told
-from serving.export.sorting import COUNTED
-from serving.export.terms import Channel, Terms
+from hustings.features.affinity import voter_cells
+from hustings.serving.export.lists import Built, Part, days_told
+from hustings.serving.export.sorting import COUNTED
+from hustings.serving.export.terms import Channel, Terms
 
 _BY = ["channel", "send_on", "message_id"]
 

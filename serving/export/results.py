@@ -14,15 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from features.ingest.mapping import (
+from hustings.features.ingest.mapping import (
     TableSource,
     fault_rows,
     joined,
     map_with_faults,
     masked,
 )
-from features.ingest.reading import Folders, read_raw
-from features.tables import CONTACT_RESULTS, RESPONSES, TableError, check, problems
+from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.tables import (
+    CONTACT_RESULTS,
+    RESPONSES,
+    TableError,
+    check,
+    problems,
+)
 
 KEY = list(CONTACT_RESULTS.unique or [])
 RETURNED = ["voter_id", "message_id", "channel", "contacted_at", "result", "delivered",

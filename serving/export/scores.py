@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from serving.export.folder import (
+from hustings.serving.export.folder import (
     file_told,
     write_manifest,
     write_table,
     write_zipped,
     written_whole,
 )
-from serving.export.terms import ExportError
+from hustings.serving.export.terms import ExportError
 
 Scale = Literal["share", "points", "rank"]
 

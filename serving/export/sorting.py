@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from features.tables import ASSIGNMENTS, PLAN, check
-from serving.export.terms import ExportError, Recheck
+from hustings.features.tables import ASSIGNMENTS, PLAN, check
+from hustings.serving.export.terms import ExportError, Recheck
 
 KEY = ["voter_id", "channel", "message_id", "send_on"]
 COUNTED = ["channel", "send_on", "message_id"]

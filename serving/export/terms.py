@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from features.tables import SMALLEST_CELL
+from hustings.features.tables import SMALLEST_CELL
 
 FileFormat = Literal["csv", "parquet"]
 Recheck = Callable[[pd.DataFrame, pd.Timestamp], pd.Series]

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from serving.monitor.evidence import (
+from hustings.serving.monitor.e_values import (
     ENOUGH_BUCKETS,
     MOST_CLUSTERING,
     spread_moments,

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.reaction import BAD, GOOD, NEUTRAL, VALENCE
-from serving.disclosure import OTHER, SMALLEST, Lane, pour
-from serving.monitor.evidence import Ints, discoveries, rise_evidence
+from hustings.features.reaction import BAD, GOOD, NEUTRAL, VALENCE
+from hustings.serving.monitor.disclosure import OTHER, SMALLEST, Lane, pour
+from hustings.serving.monitor.e_values import Ints, discoveries, rise_evidence
 
 Floats = npt.NDArray[np.float64]
 
@@ -304,7 +304,7 @@ class Monitor:
         """Take events in, in the order of the store.
 
         Args:
-            events: As `serving.events.Events.since` gives them.
+            events: As `serving.reactions.store.Events.since` gives them.
         """
         for message_id, issue, reaction in self._read(events):
             message = self._message(message_id, issue)
@@ -374,7 +374,7 @@ class Monitor:
     # --- judging ---
 
     def judge(self) -> list[Alarm]:
-        """Look at what came since the last look; see `serving.monitor.evidence`.
+        """Look at what came since the last look; see `serving.monitor.e_values`.
 
         Looking often does not cry wolf.
 

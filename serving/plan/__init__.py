@@ -5,12 +5,8 @@ of groups, set-up fees and minimum orders. Every plan states an upper bound and 
 its prices say what one more of every limit would bring.
 """
 
-from serving.plan.choose import Chosen, choose_options
-from serving.plan.contacts import plan_contacts
-from serving.plan.draws import held_out
-from serving.plan.dual import priced
-from serving.plan.least import LeastMoney, least_money
-from serving.plan.limits import (
+from hustings.serving.plan.choose import Chosen, choose_options
+from hustings.serving.plan.constraints import (
     Limit,
     Limits,
     PlanError,
@@ -21,15 +17,19 @@ from serving.plan.limits import (
     limits_of,
     share_bounds,
 )
-from serving.plan.opened import Entry, Opened, choose_opened
-from serving.plan.places import (
+from hustings.serving.plan.contacts import plan_contacts
+from hustings.serving.plan.dual import priced
+from hustings.serving.plan.fixed_charge import Entry, Opened, choose_opened
+from hustings.serving.plan.minimum_cost import LeastMoney, least_money
+from hustings.serving.plan.places import (
     PlacedPlan,
     Places,
     choose_with_places,
     places_held_out,
 )
-from serving.plan.terms import Entered, GroupBound, Plan, PlanTerms
-from serving.plan.value import backlash, valued
+from hustings.serving.plan.randomise import held_out
+from hustings.serving.plan.settings import Entered, GroupBound, Plan, PlanTerms
+from hustings.serving.plan.value import backlash, valued
 
 __all__ = [
     "Chosen",

@@ -9,11 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.plan.core import N_EDGE, Relaxed, edge_mended, settled
-from serving.plan.dual import Market, best_at, bound_at, first_prices, market_of
-from serving.plan.limits import Floats, Ints, Limits, PlanError
-from serving.plan.repair import filled, within
-from training.path import NOTHING, SpendPath, whole_budget_path
+from hustings.serving.plan.constraints import Floats, Ints, Limits, PlanError
+from hustings.serving.plan.dual import (
+    Market,
+    best_at,
+    bound_at,
+    first_prices,
+    market_of,
+)
+from hustings.serving.plan.repair import filled, within
+from hustings.serving.plan.restricted_master import (
+    N_EDGE,
+    Relaxed,
+    edge_mended,
+    settled,
+)
+from hustings.training.estimators.spend_path import (
+    NOTHING,
+    SpendPath,
+    whole_budget_path,
+)
 
 N_SAMPLED = 20_000
 """Rows by which prices are found before all rows are asked."""

@@ -2,7 +2,7 @@
 
 Everybody is planned alike, the holdout as a shadow of what it would have been sent,
 within limits that are larger by as much as holdout and exploration take away. Then the
-lots are drawn, and every probability is known (`serving.plan.draws`).
+lots are drawn, and every probability is known (`serving.plan.randomise`).
 """
 
 from collections.abc import Sequence
@@ -12,24 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.training_set import Arm
-from serving.plan.choose import Chosen, worth_of
-from serving.plan.draws import (
-    LARGEST,
-    Lots,
-    Spread,
-    Walked,
-    affordable_share,
-    drawn_lots,
-    even_odds,
-    expected_use,
-    held_out,
-    small_enough,
-    walked,
-)
-from serving.plan.dual import best_at, bound_at, market_of
-from serving.plan.frames import frames, roles_of
-from serving.plan.limits import (
+from hustings.features.training_set import Arm
+from hustings.serving.plan.choose import Chosen, worth_of
+from hustings.serving.plan.constraints import (
     SLACK,
     Bools,
     Floats,
@@ -43,10 +28,29 @@ from serving.plan.limits import (
     limits_of,
     share_bounds,
 )
-from serving.plan.opened import Entry, Opened, choose_opened
-from serving.plan.terms import GroupBound, Plan, PlanTerms
-from training.path import NOTHING, contacts_by_row, pooled_rows
-from training.split import unit_uniforms
+from hustings.serving.plan.dual import best_at, bound_at, market_of
+from hustings.serving.plan.fixed_charge import Entry, Opened, choose_opened
+from hustings.serving.plan.randomise import (
+    LARGEST,
+    Lots,
+    Spread,
+    Walked,
+    affordable_share,
+    drawn_lots,
+    even_odds,
+    expected_use,
+    held_out,
+    small_enough,
+    walked,
+)
+from hustings.serving.plan.settings import GroupBound, Plan, PlanTerms
+from hustings.serving.plan.tables import frames, roles_of
+from hustings.training.estimators.spend_path import (
+    NOTHING,
+    contacts_by_row,
+    pooled_rows,
+)
+from hustings.training.estimators.split import unit_uniforms
 
 N_ATTEMPTS = 6
 """Times that floors and shares are aimed at higher where chance missed them."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from serving.plan.limits import Bools, Floats, Ints, Limits
-from training.path import NOTHING
+from hustings.serving.plan.constraints import Bools, Floats, Ints, Limits
+from hustings.training.estimators.spend_path import NOTHING
 
 TEMPERATURES = (0.3, 0.05, 0.01)
 """Of the soft maximum, relative to what a row is worth."""

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from features.training_set import Arm
-from serving.plan.choose import Chosen
-from serving.plan.limits import SLACK, Floats, Limits
+from hustings.features.training_set import Arm
+from hustings.serving.plan.choose import Chosen
+from hustings.serving.plan.constraints import SLACK, Floats, Limits
 
 MANY = 1_000
 """Contacts by which a limit is told to rise."""

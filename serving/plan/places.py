@@ -11,11 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from serving.plan.choose import Chosen, choose_options, highest_prices, worth_of
-from serving.plan.draws import held_out
-from serving.plan.dual import Market, best_at, market_of
-from serving.plan.limits import Floats, Ints, Limits, PlanError
-from training.path import NOTHING
+from hustings.serving.plan.choose import (
+    Chosen,
+    choose_options,
+    highest_prices,
+    worth_of,
+)
+from hustings.serving.plan.constraints import Floats, Ints, Limits, PlanError
+from hustings.serving.plan.dual import Market, best_at, market_of
+from hustings.serving.plan.randomise import held_out
+from hustings.training.estimators.spend_path import NOTHING
 
 N_CUTS = 60
 ENOUGH = 1e-5

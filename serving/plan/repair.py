@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from serving.plan.dual import Market, priced
-from serving.plan.limits import SLACK, Floats, Ints, Limits
-from training.path import NOTHING
+from hustings.serving.plan.constraints import SLACK, Floats, Ints, Limits
+from hustings.serving.plan.dual import Market, priced
+from hustings.training.estimators.spend_path import NOTHING
 
 
 def within(option: Ints, market: Market) -> Ints:

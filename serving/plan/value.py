@@ -6,7 +6,7 @@ Functions of arrays, for whoever calls `plan_contacts`.
 import numpy as np
 from scipy.stats import norm
 
-from serving.plan.limits import Bools, Floats, Ints
+from hustings.serving.plan.constraints import Bools, Floats, Ints
 
 
 def valued(

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.spec import data_dir
+from hustings.experiments.declaration import data_dir
+from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.sample_ratio import count_p_values, failing_periods
+from hustings.training.policy_value.off_policy import Log, off_policy_value, support_of
 from tests.speed.nulls import (
     ISSUES,
     NEW_HAVEN,
@@ -15,9 +18,6 @@ from tests.speed.nulls import (
     null_twin,
     verdict_of,
 )
-from training.metrics import Interval
-from training.off_policy import Log, off_policy_value, support_of
-from training.sample_ratio import count_p_values, failing_periods
 
 BANDIT = data_dir() / "open_bandit/open_bandit_small.parquet"
 HEADLINES = data_dir() / "upworthy_tests/upworthy_exploratory.parquet"

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.spec import data_dir
-from features.affinity import CELL
-from training.affinity import affinities, surveyed
+from hustings.experiments.declaration import data_dir
+from hustings.features.affinity import CELL
+from hustings.training.learners.affinity import affinities, surveyed
 
 PAGES = {
     "donaldtrump": "Trump", "barackobama": "Democrats", "berniesanders": "Democrats",

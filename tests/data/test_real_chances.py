@@ -5,12 +5,16 @@ import importlib.util
 import numpy as np
 import pytest
 
-from experiments.spec import data_dir, feature_columns, load_campaign
-from features.ingest import ingest
-from features.training_set import MessageTest, build_training_set, message_tests
-from features.voter import Encoding
-from training.reliability import Reliability, reliability
-from training.response import fit_response
+from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
+from hustings.features.ingest import ingest
+from hustings.features.training_set import (
+    MessageTest,
+    build_training_set,
+    message_tests,
+)
+from hustings.features.voter import Encoding
+from hustings.training.learners.response import fit_response
+from hustings.training.policy_value.reliability import Reliability, reliability
 
 
 def only_test(name: str) -> tuple[MessageTest, Encoding]:

@@ -4,11 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.spec import data_dir
-from training.adaptive import Decisions, population_lifts, predicted_response
-from training.compliance import compliance
-from training.metrics import Interval
-from training.power import Asked, Noise, detectable_lift, lift_se
+from hustings.experiments.declaration import data_dir
+from hustings.training.estimators.compliance import compliance
+from hustings.training.estimators.metrics import Interval
+from hustings.training.measured_lift.adaptive import (
+    Decisions,
+    population_lifts,
+    predicted_response,
+)
+from hustings.training.measured_lift.power import Asked, Noise, detectable_lift, lift_se
 
 
 def _table(name: str) -> pd.DataFrame:

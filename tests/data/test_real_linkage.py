@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.spec import data_dir
-from features.link import THRESHOLD, link_reactors
+from hustings.experiments.declaration import data_dir
+from hustings.features.persons.link import THRESHOLD, link_reactors
 from tests.speed.linkage import by_demo, by_us, fake_1000, febrl
 
 FOLDER: Path = data_dir()

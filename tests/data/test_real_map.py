@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.report import figure_png
-from experiments.report.places import _projection, place_figures
-from experiments.spec import data_dir
-from features.topology import OBJECT, county_shapes, read_topology, states_only
+from hustings.experiments.declaration import data_dir
+from hustings.experiments.report import figure_png
+from hustings.experiments.report.places import _projection, place_figures
+from hustings.features.topology import OBJECT, county_shapes, read_topology, states_only
 
 FOLDER = data_dir() / "county_map"
 FILE = FOLDER / "counties-albers-500k.topojson.gz"

@@ -11,17 +11,22 @@ import pytest
 from scipy.linalg import block_diag
 from scipy.stats import spearmanr
 
-from experiments.spec import data_dir, feature_columns, load_campaign
-from features import minilm
-from features.ingest import ingest
-from features.message import message_features
-from features.training_set import build_training_set, message_tests
-from features.voter import Encoding
-from serving.voting_text import voting_words
-from training.boosting import binned
-from training.effects import lay_ground
-from training.message_prior import Sent, even_noise, fit_message_prior, text_ranks
-from training.metrics import clustered_means
+from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
+from hustings.features import minilm
+from hustings.features.ingest import ingest
+from hustings.features.message import message_features
+from hustings.features.training_set import build_training_set, message_tests
+from hustings.features.voter import Encoding
+from hustings.serving.voting_text import voting_words
+from hustings.training.estimators.metrics import clustered_means
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.boosting import binned
+from hustings.training.learners.text_prior import (
+    Sent,
+    even_noise,
+    fit_message_prior,
+    text_ranks,
+)
 
 
 def test_real_issue_messages_hardly_ever_need_a_signature() -> None:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from experiments.spec import data_dir
-from features.minilm import PACKAGE, embed
-from features.post import Topics, confidence_of, issue_of
+from hustings.experiments.declaration import data_dir
+from hustings.features.minilm import PACKAGE, embed
+from hustings.features.post import Topics, confidence_of, issue_of
 
 pytest.importorskip(PACKAGE, reason="the sentence model: pip install hustings[text]")
 MESSAGES = data_dir() / "issue_messages2025" / "messages.parquet"

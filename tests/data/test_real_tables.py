@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from experiments.spec import (
+from hustings.experiments.declaration import (
     check_experiments,
     data_dir,
     feature_columns,
     load_campaign,
 )
-from features.ingest import Ingested, ingest
-from features.tables import CONTROL
-from features.training_set import build_training_set, message_tests
-from features.voter import Encoding
-from training.boosting import binned
-from training.effects import lay_ground
+from hustings.features.ingest import Ingested, ingest
+from hustings.features.tables import CONTROL
+from hustings.features.training_set import build_training_set, message_tests
+from hustings.features.voter import Encoding
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.boosting import binned
 
 AFTERWARDS = {
     "MOVED_AD", "MOVED_A", "opposite", "CAND1S", "CAND2S", "CAND1_UND", "CAND2_UND",

@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.report.affinity import affinity_section
-from experiments.run import Run
-from experiments.run.tables import stage_features, stage_ingest
-from experiments.spec import EXPERIMENTS, load_campaign
-from features.affinity import CELL
-from features.sample import Sample, simulate, write_sample
-from features.tables import AFFINITIES, SMALLEST_CELL, check
-from training.model import Reader
+from hustings.experiments.declaration import EXPERIMENTS, load_campaign
+from hustings.experiments.report.affinity import affinity_section
+from hustings.experiments.stages import Run
+from hustings.experiments.stages.tables import stage_features, stage_ingest
+from hustings.features.affinity import CELL
+from hustings.features.simulated.campaign import Sample, simulate, write_sample
+from hustings.features.tables import AFFINITIES, SMALLEST_CELL, check
+from hustings.training.registry.campaign_model import Reader
 
 ISSUES = ["health care", "jobs", "public safety", "schools"]
 

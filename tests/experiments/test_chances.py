@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.report import figures
-from experiments.run import Run, chances, models
-from experiments.spec import CampaignError, OutcomeSection
-from features.tables import AREAS, CHANCES, check
-from training.metrics import Interval
-from training.votes import turnout_lifts, votes_gained
+from hustings.experiments.declaration import CampaignError, OutcomeSection
+from hustings.experiments.report import figures
+from hustings.experiments.stages import Run, models, response_model
+from hustings.features.tables import AREAS, CHANCES, check
+from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.votes import turnout_lifts, votes_gained
 
 
 def told(folder: Path, name: str) -> dict[str, Any]:
@@ -158,6 +158,6 @@ def test_a_band_of_support_runs_upwards(story: Any) -> None:
 
 def test_support_far_outside_its_scale_is_no_chance(story: Any) -> None:
     ((_, test),) = models._materials(story.run).tests.items()
-    assert set(chances._outcomes(story.run, test)) == {"turnout", "support"}
+    assert set(response_model._outcomes(story.run, test)) == {"turnout", "support"}
     wild = replace(test, Y=test.Y + 200)
-    assert set(chances._outcomes(story.run, wild)) == {"turnout"}
+    assert set(response_model._outcomes(story.run, wild)) == {"turnout"}

@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
-from experiments.cli import stages as stages_module
-from experiments.ledger import open_ledger
-from experiments.run import STAGES
-from experiments.run.persons import known_persons
-from features.snapshot import take
+from hustings.experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
+from hustings.experiments.cli import stages as stages_module
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.stages import STAGES
+from hustings.experiments.stages.persons import known_persons
+from hustings.features.persons.snapshot import take
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -37,7 +37,7 @@ def hustings(*arguments: str | Path) -> Result:
 
 def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "experiments.cli", *map(str, arguments)],
+        [sys.executable, "-m", "hustings.experiments.cli", *map(str, arguments)],
         capture_output=True, text=True, cwd=ROOT, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_help_lists_the_stages_in_the_order_of_the_data() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from experiments.cli import main\n"
+        "from hustings.experiments.cli import main\n"
         "sys.argv = ['hustings', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])\n"
@@ -157,7 +157,7 @@ def test_a_fault_of_ours_has_a_code_of_its_own(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("experiments.run.run_campaign", broken)
+    monkeypatch.setattr("hustings.experiments.stages.run_campaign", broken)
     done = hustings("run", "sample", "--data", tmp_path)
     assert done.exit_code == FAILED
     assert "ZeroDivisionError" in done.output

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.day import day_folder, run_day
-from experiments.ledger import open_ledger
-from experiments.life.record import OPENING
-from experiments.run.looped import loop_rows
-from experiments.spec import CampaignError, LoopSection
-from features.tables import CONTROL
+from hustings.experiments.declaration import CampaignError, LoopSection
+from hustings.experiments.loop.run_day import day_folder, run_day
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.record import OPENING
+from hustings.experiments.stages.loop_tables import loop_rows
+from hustings.features.tables import CONTROL
 
 AT = pd.Timestamp("2026-09-08 06:00", tz="UTC")
 FIRST = pd.Timestamp("2026-09-08")
@@ -92,7 +92,7 @@ def test_a_day_cut_off_before_its_draft_comes_out_the_same(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("experiments.day.draft", cut)
+        patched.setattr("hustings.experiments.loop.run_day.draft", cut)
         with pytest.raises(KeyboardInterrupt):
             run_day(mine, date=FIRST, at=AT)
     left = home / "loop" / "day-2026-09-08" / "deliveries.parquet"
@@ -145,8 +145,8 @@ def test_loop_rows_go_through_ingest_and_are_counted(
     run: Any,
     days: list[dict[str, Any]],  # noqa: ARG001 - made before
 ) -> None:
-    from features.ingest import ingest
-    from features.tables import DELIVERIES
+    from hustings.features.ingest import ingest
+    from hustings.features.tables import DELIVERIES
 
     campaign = story.run.campaign
     more = _rows(run, 0, "deliveries").head(20)

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import life
-from experiments.day import day_folder, run_day
-from experiments.evidence import replay
-from experiments.exporting import EXPORTS, batches, export, stated
-from experiments.ledger import open_ledger
-from experiments.lift.files import measure
-from experiments.report import write_week
-from experiments.spec import LoopSection
-from experiments.week import week_facts
-from features.tables import CONTROL
+from hustings.experiments import plans
+from hustings.experiments.declaration import LoopSection
+from hustings.experiments.handover.evidence import replay
+from hustings.experiments.handover.lists import EXPORTS, batches, export, stated
+from hustings.experiments.lift.files import measure
+from hustings.experiments.loop.run_day import day_folder, run_day
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.report import write_week
+from hustings.experiments.week_facts import week_facts
+from hustings.features.tables import CONTROL
 
 FIRST = pd.Timestamp("2026-09-08")
 AT = pd.Timestamp("2026-09-08 06:00", tz="UTC")
@@ -82,7 +82,7 @@ def test_what_is_planned_is_exported_or_refused_and_the_held_out_are_in_no_list(
     run: Any,
 ) -> None:
     plan_id = plan_of(run).name
-    found = stated(run.home, plan_id, life.state(run.home, plan_id))
+    found = stated(run.home, plan_id, plans.state(run.home, plan_id))
     made = export(run, found, at=AT)
     assert made.folder is not None
     manifest = json.loads((made.folder / "manifest.json").read_text())
@@ -99,18 +99,18 @@ def test_what_is_planned_is_exported_or_refused_and_the_held_out_are_in_no_list(
 def test_what_is_handed_over_is_spent_once(run: Any) -> None:
     plan_id = plan_of(run).name
     for _ in range(2):
-        for batch, voters in life.batches_of(run.home, plan_id).items():
+        for batch, voters in plans.batches_of(run.home, plan_id).items():
             told = batches(run.home / EXPORTS / plan_id)[batch]
             assert len(told.list_sha256) == 64
             handed = voters[~voters.isin(told.withheld["voter_id"])]
-            life.send(
+            plans.send(
                 run.home, plan_id, batch, handed, at=AT,
                 withheld=told.withheld, list_sha256=told.list_sha256,
             )  # fmt: skip
-    money = life.spent(run.home).query("plan_id == @plan_id")
+    money = plans.spent(run.home).query("plan_id == @plan_id")
     planned = pd.read_parquet(plan_of(run) / "plan.parquet")["cost_usd"].sum()
     assert money["usd_spent"].sum() == pytest.approx(planned)
-    assert life.state(run.home, plan_id) == life.SENT
+    assert plans.state(run.home, plan_id) == plans.SENT
 
 
 def test_every_day_is_computed_again_from_what_was_kept(run: Any) -> None:
@@ -146,10 +146,10 @@ def test_the_lift_that_is_measured_is_the_true_one_of_what_was_delivered(
 
 
 def test_the_week_has_its_money_and_its_lift(run: Any) -> None:
-    money = life.spent(run.home).rename(columns={"usd_spent": "spent_usd"})
+    money = plans.spent(run.home).rename(columns={"usd_spent": "spent_usd"})
     facts = week_facts(
         run.home, run.campaign, last_on=FIRST + pd.Timedelta(days=N_DAYS - 1),
-        spend=money, states={n: p.state for n, p in life.plans(run.home).items()},
+        spend=money, states={n: p.state for n, p in plans.plans(run.home).items()},
     )  # fmt: skip
     assert len(facts.spend) >= N_DAYS
     assert facts.spend[0]["spent_usd"] > 0

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.run import Run, point_to, run_stage
-from experiments.spec import EXPERIMENTS, derivation, load_campaign
-from features.dictionary import Entry, read_entries, undescribed
-from features.sample import simulate, write_sample
-from features.tables import is_derived
+from hustings.experiments.cli import app
+from hustings.experiments.declaration import EXPERIMENTS, derivation, load_campaign
+from hustings.experiments.stages import Run, point_to, run_stage
+from hustings.features.dictionary import Entry, read_entries, undescribed
+from hustings.features.simulated.campaign import simulate, write_sample
+from hustings.features.tables import is_derived
 
 DERIVED = 'derived = ["history", "household", "neighbours"]'
 AS_OF = pd.Timestamp("2026-04-06")

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.report import figures, write_report
-from experiments.run import Run, elsewhere, models, run_stage
-from experiments.run.elsewhere import write_known_effects
-from experiments.spec import Campaign, CampaignError, feature_columns
-from features.ingest import TableSource
-from features.partner import lift_column, with_partner_scores
-from features.tables import PANEL, PARTNER_SCORES, PRIORS, TableError, check
-from serving.load import load_version
-from training.register import Version, open_store
+from hustings.experiments.declaration import Campaign, CampaignError, feature_columns
+from hustings.experiments.report import figures, write_report
+from hustings.experiments.stages import Run, external_priors, models, run_stage
+from hustings.experiments.stages.external_priors import write_known_effects
+from hustings.features.ingest import TableSource
+from hustings.features.partner import lift_column, with_partner_scores
+from hustings.features.tables import PANEL, PARTNER_SCORES, PRIORS, TableError, check
+from hustings.serving.load import load_version
+from hustings.training.registry.register import Version, open_store
 
 ACME = "acme"
 
@@ -153,7 +153,7 @@ def test_a_panel_that_shares_no_column_is_refused(helped: Run) -> None:
     rows = helped.table("panel").drop(columns="age")
     reader = models._materials(helped).reader
     with pytest.raises(TableError, match="expected a column that is a feature"):
-        elsewhere._pretest(helped, reader, rows)
+        external_priors._pretest(helped, reader, rows)
 
 
 def test_a_partner_that_wins_is_registered_and_scores_whom_it_knows(

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import life
-from experiments.evidence import (
+from hustings.experiments import plans
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.handover.evidence import (
     EXTRACT,
     MANIFEST,
     RECIPIENTS,
@@ -18,13 +19,12 @@ from experiments.evidence import (
     replay,
     write_evidence,
 )
-from experiments.ledger import open_ledger
-from experiments.life.inputs import inputs_of, planned_again
-from experiments.run.persons import known_persons, voter_keys
-from experiments.spec import load_campaign
-from features.identity import extended, nobody
-from features.training_set import Arm
-from serving.plan import PlanTerms
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.planner_inputs import inputs_of, planned_again
+from hustings.experiments.stages.persons import known_persons, voter_keys
+from hustings.features.persons.identity import extended, nobody
+from hustings.features.training_set import Arm
+from hustings.serving.plan import PlanTerms
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 N, PLAN = 300, "day1"
@@ -53,21 +53,21 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [7, N],
     )  # fmt: skip
     plan = planned_again(inputs)
-    facts = life.Facts(
+    facts = plans.Facts(
         "hustings-sample/3", "us_default", {"audiences": {"all": inputs.terms}},
         {"budget": 0.1}, run_id="r1",
     )  # fmt: skip
-    life.draft(
+    plans.draft(
         home, PLAN, plan.contacts, plan.assignments, facts,
         keys=voter_keys(home, pd.Series(ids)), at=AT, more={"inputs-all": inputs.frame},
     )  # fmt: skip
-    life.approve(home, PLAN, by="R. Approver", at=AT)
-    life.lock(home, PLAN, at=AT)
-    batch, sent = next(iter(life.batches_of(home, PLAN).items()))
-    life.send(home, PLAN, batch, sent, at=AT)
+    plans.approve(home, PLAN, by="R. Approver", at=AT)
+    plans.lock(home, PLAN, at=AT)
+    batch, sent = next(iter(plans.batches_of(home, PLAN).items()))
+    plans.send(home, PLAN, batch, sent, at=AT)
     first = sent.iloc[:1].to_frame().assign(reason="moved")
     bills = pd.DataFrame(columns=["invoice", "channel", "send_on", "amount_usd"])
-    life.returned(home, PLAN, failed=first, invoices=bills, at=AT)
+    plans.returned(home, PLAN, failed=first, invoices=bills, at=AT)
     _run_of(home / "r1")
     return home
 
@@ -118,12 +118,12 @@ def told(out: Path, name: str) -> dict[str, object]:
 def test_every_assignment_is_told_with_its_reason_and_what_came_of_it(
     home: Path,
 ) -> None:
-    rows = recipients(home, life.record_of(home, PLAN), by_id=True)
+    rows = recipients(home, plans.record_of(home, PLAN), by_id=True)
     assigned = pd.read_parquet(home / "plans" / PLAN / "assignments.parquet")
     assert rows["person"].tolist() == assigned["voter_id"].tolist()
     assert rows["propensity"].tolist() == assigned["propensity"].tolist()
     assert rows["why"].notna().all()
-    (batch,) = life.record_of(home, PLAN).of(life.SENT)
+    (batch,) = plans.record_of(home, PLAN).of(plans.SENT)
     assert (rows["batch"] == batch.key).sum() == sum(
         row["n"] for row in batch.body["amounts"]
     )
@@ -234,11 +234,11 @@ def test_another_input_gives_another_plan_and_is_told(home: Path) -> None:
 def test_who_was_forgotten_is_missing_from_the_replay_and_it_says_so(
     home: Path,
 ) -> None:
-    life.forgetting(home, batch="b1", at=AT)
+    plans.forgetting(home, batch="b1", at=AT)
     for path in (home / "plans" / PLAN).rglob("*.parquet"):
         frame = pd.read_parquet(path)
         frame[frame["voter_id"] != "V00003"].to_parquet(path)
-    life.forgotten(home, batch="b1", at=AT)
+    plans.forgotten(home, batch="b1", at=AT)
     found = replay(home, PLAN)
     assert not found.same
     assert "1 requests to be forgotten" in found.told[0]

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.exporting import (
+from hustings.experiments.cli import app
+from hustings.experiments.declaration import EXPERIMENTS, CampaignError, parse_campaign
+from hustings.experiments.handover.lists import (
     Stated,
     batches,
     export,
@@ -22,11 +23,10 @@ from experiments.exporting import (
     stated,
     terms_of,
 )
-from experiments.run import Run
-from experiments.spec import EXPERIMENTS, CampaignError, parse_campaign
-from features.sample import simulate
-from features.tables import TableError
-from serving.export import ExportError
+from hustings.experiments.stages import Run
+from hustings.features.simulated.campaign import simulate
+from hustings.features.tables import TableError
+from hustings.serving.export import ExportError
 
 AT = pd.Timestamp("2026-09-09 12:00", tz="UTC")
 SECRET = "Elm Street"
@@ -236,7 +236,7 @@ def test_from_the_command_line(
 ) -> None:
     state = {"p1": "draft"}
     life = SimpleNamespace(state=lambda _home, plan: state[plan])
-    monkeypatch.setitem(sys.modules, "experiments.life", life)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "hustings.experiments.plans", life)  # type: ignore[arg-type]
     where = ["--campaign", str(run.campaign.file), "--data", str(run.home.parent)]
     asked = ["export", "p1", *where, "--out", str(tmp_path), "--format", "parquet"]
     refused = CliRunner().invoke(app, asked)

@@ -19,23 +19,24 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from experiments import holdings, life
-from experiments.evidence import write_evidence
-from experiments.forget import Told, forget, residue, resume, told_text
-from experiments.holdings import Where
-from experiments.ledger import open_ledger
-from experiments.run import Run
-from experiments.run.persons import (
+from hustings.experiments import plans
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.handover.evidence import write_evidence
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.privacy import personal_data
+from hustings.experiments.privacy.forget import Told, forget, residue, resume, told_text
+from hustings.experiments.privacy.personal_data import Where
+from hustings.experiments.privacy.show import held, held_text
+from hustings.experiments.stages import Run
+from hustings.experiments.stages.persons import (
     IDENTITY,
     known_persons,
     read_identity,
     voter_keys,
 )
-from experiments.run.tables import stage_features, stage_ingest
-from experiments.show import held, held_text
-from experiments.spec import load_campaign
-from features.keys import Keyring, Never
-from serving.events import Events
+from hustings.experiments.stages.tables import stage_features, stage_ingest
+from hustings.features.persons.keys import Keyring, Never
+from hustings.serving.reactions.store import Events
 
 AT = pd.Timestamp("2026-09-02T08:00:00Z")
 REACTOR, EMAIL = "fb-9f3a77c1", "Quentina.Zwickau@example.org"
@@ -467,7 +468,7 @@ def test_a_forget_that_was_cut_off_is_finished_by_the_next(
 
     def replace_or_stop(self: Path, target: Path) -> Path:
         nonlocal n
-        n += self.name.endswith(holdings.ASIDE)
+        n += self.name.endswith(personal_data.ASIDE)
         if n > at:
             raise CutError
         return whole(self, target)
@@ -541,8 +542,8 @@ def test_a_longer_id_or_the_decimals_of_a_number_are_no_trace(tmp_path: Path) ->
 def test_the_models_that_learnt_from_the_person_are_listed(
     campaign: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import training.register as register
-    from training.register import Version
+    import hustings.training.registry.register as register
+    from hustings.training.registry.register import Version
 
     (campaign.run.store / "mlflow.db").write_bytes(b"")
     versions = [
@@ -608,14 +609,14 @@ def drafted(campaign: Planted) -> None:
     )  # fmt: skip
     drawn = contacts[["voter_id", "role", "message_id", "channel", "propensity"]]
     assigned = drawn.assign(intended_message_id="m", intended_channel="mail")
-    life.draft(
-        campaign.home, "day1", contacts, assigned, life.Facts("m/1", "us_default"),
+    plans.draft(
+        campaign.home, "day1", contacts, assigned, plans.Facts("m/1", "us_default"),
         keys=voter_keys(campaign.home, contacts["voter_id"]), at=AT,
     )  # fmt: skip
-    life.approve(campaign.home, "day1", by="R. Approver", at=AT)
-    life.lock(campaign.home, "day1", at=AT)
-    for batch, voters in life.batches_of(campaign.home, "day1").items():
-        life.send(campaign.home, "day1", batch, voters, at=AT)
+    plans.approve(campaign.home, "day1", by="R. Approver", at=AT)
+    plans.lock(campaign.home, "day1", at=AT)
+    for batch, voters in plans.batches_of(campaign.home, "day1").items():
+        plans.send(campaign.home, "day1", batch, voters, at=AT)
 
 
 def test_a_person_leaves_plans_and_evidence_and_their_digests_still_hold(
@@ -637,8 +638,8 @@ def test_a_person_leaves_plans_and_evidence_and_their_digests_still_hold(
     assert len([name for name in before if name.startswith("plans/day1/")]) == 3
     assert campaign.forget().left == []
     assert not traces(campaign.home, campaign.words)[campaign.voter_id]
-    assert life.plan_faults(campaign.home) == []
+    assert plans.plan_faults(campaign.home) == []
     assert open_ledger(campaign.home).verify().fault == ""
     kept = pd.read_parquet(campaign.home / "plans" / "day1" / "plan.parquet")
     assert kept["voter_id"].tolist() == [campaign.mate]
-    assert life.spent(campaign.home)["usd_spent"].sum() == 1.0
+    assert plans.spent(campaign.home)["usd_spent"].sum() == 1.0

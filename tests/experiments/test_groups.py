@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.report.groups import group_in_words, groups_section
-from experiments.run.groups import (
+from hustings.experiments.report.groups import group_in_words, groups_section
+from hustings.experiments.stages.groups import (
     _as_numbers,
     cuts_of,
     groups_planned,
     members,
     plain_columns,
 )
-from training.model import Reader
-from training.policy_tree import Condition
+from hustings.training.policy_value.policy_tree import Condition
+from hustings.training.registry.campaign_model import Reader
 
 
 def voters(n: int = 400) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments import life
-from experiments.ledger import Ledger, open_ledger
-from experiments.life import folder, steps
-from features.tables import CONTROL, NO_CHANNEL
+from hustings.experiments import plans
+from hustings.experiments.plans import folder, steps
+from hustings.experiments.plans.ledger import Ledger, open_ledger
+from hustings.features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 DAYS, A_DAY, EACH_USD = 3, 20, 0.5
@@ -51,21 +51,21 @@ def work(home: Path, days: int = DAYS) -> None:
     """Days from draft to what came back, from wherever they stand."""
     for day in range(days):
         name = f"day{day}"
-        if name not in life.plans(home):
-            decided = set(life.decided_so_far(home, life.LIVE)["voter_id"])
+        if name not in plans.plans(home):
+            decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
             plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
-            facts = life.Facts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
-            life.draft(home, name, plan, assigned, facts, keys=KEYS, at=AT)
-        life.approve(home, name, by="R. Approver", at=AT)
-        life.lock(home, name, at=AT)
-        for batch, voters in life.batches_of(home, name).items():
-            life.send(home, name, batch, voters, at=AT)
+            facts = plans.Facts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
+            plans.draft(home, name, plan, assigned, facts, keys=KEYS, at=AT)
+        plans.approve(home, name, by="R. Approver", at=AT)
+        plans.lock(home, name, at=AT)
+        for batch, voters in plans.batches_of(home, name).items():
+            plans.send(home, name, batch, voters, at=AT)
         first = voters.iloc[:1].to_frame().assign(reason="moved")
         bill = pd.DataFrame(
             {"invoice": [f"i{day}"], "channel": ["mail"],
              "send_on": [pd.Timestamp("2026-09-01")], "amount_usd": [20.0]}
         )  # fmt: skip
-        life.returned(home, name, failed=first, invoices=bill, at=AT)
+        plans.returned(home, name, failed=first, invoices=bill, at=AT)
 
 
 def holds(home: Path, days: int = DAYS) -> None:
@@ -73,20 +73,20 @@ def holds(home: Path, days: int = DAYS) -> None:
     ledger = open_ledger(home)
     found = ledger.verify()
     assert found.fault == ""
-    assert life.plan_faults(home) == []
+    assert plans.plan_faults(home) == []
     assert not list((home / "plans").rglob(f".*{folder.ASIDE}"))
     voters = list(KEYS)[: days * A_DAY]
     for voter in voters:
         (entry,) = ledger.of_person([KEYS[voter]])
-        told = dict(zip(life.COLUMNS, json.loads(entry.body), strict=True))
+        told = dict(zip(plans.COLUMNS, json.loads(entry.body), strict=True))
         assert told["propensity"] == 0.1 + 0.001 * int(voter[1:])
-    assert not life.decided_so_far(home)["voter_id"].duplicated().any()
-    rows = life.spent(home)
+    assert not plans.decided_so_far(home)["voter_id"].duplicated().any()
+    rows = plans.spent(home)
     assert rows["n_spent"].sum() == days * A_DAY * 0.9
     assert rows["usd_spent"].sum() == pytest.approx(days * A_DAY * 0.9 * EACH_USD)
     assert rows["usd_committed"].sum() == rows["usd_spent"].sum()
     assert (rows["n_failed"].sum(), rows["usd_actual"].sum()) == (days, 20.0 * days)
-    assert {r.state for r in life.plans(home).values()} == {life.RETURNED}
+    assert {r.state for r in plans.plans(home).values()} == {plans.RETURNED}
     # one draft, approval, lock, batch and result a day; an entry for each assignment
     assert found.n_entries == days * 5 + days * A_DAY
 

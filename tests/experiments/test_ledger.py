@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.ledger import (
+from hustings.experiments.plans.ledger import (
     LEDGER,
     START,
     Head,

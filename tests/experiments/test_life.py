@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import life
-from experiments.ledger import LEDGER, Ledger, open_ledger
-from experiments.life import LifeError, steps
-from features.identity import nobody
-from features.tables import CONTROL, NO_CHANNEL
+from hustings.experiments import plans
+from hustings.experiments.plans import LifeError, steps
+from hustings.experiments.plans.ledger import LEDGER, Ledger, open_ledger
+from hustings.features.persons.identity import nobody
+from hustings.features.tables import CONTROL, NO_CHANNEL
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 DAY = pd.Timestamp("2026-09-01")
@@ -46,25 +46,25 @@ def drawn(start: int = 0, day: pd.Timestamp = DAY) -> tuple[pd.DataFrame, pd.Dat
     return plan.reset_index(drop=True), assigned
 
 
-def facts(**changed: object) -> life.Facts:
+def facts(**changed: object) -> plans.Facts:
     told = {"model": "hustings-x/3", "rule_set": "us_default", "terms": {"seed": 7},
             "prices": {"budget": 0.01}, "budget_usd": 100.0}  # fmt: skip
-    return life.Facts(**{**told, **changed})  # type: ignore[arg-type]
+    return plans.Facts(**{**told, **changed})  # type: ignore[arg-type]
 
 
 def drafted(
     home: Path, plan_id: str = "day1", start: int = 0, **changed: object
 ) -> None:
     plan, assigned = drawn(start)
-    life.draft(home, plan_id, plan, assigned, facts(**changed), keys=KEYS, at=AT)
+    plans.draft(home, plan_id, plan, assigned, facts(**changed), keys=KEYS, at=AT)
 
 
 def locked(
     home: Path, plan_id: str = "day1", start: int = 0, **changed: object
 ) -> None:
     drafted(home, plan_id, start, **changed)
-    life.approve(home, plan_id, by="R. Approver", at=AT)
-    life.lock(home, plan_id, at=AT)
+    plans.approve(home, plan_id, by="R. Approver", at=AT)
+    plans.lock(home, plan_id, at=AT)
 
 
 def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
@@ -74,7 +74,7 @@ def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
     _, assigned = drawn()
     for row in assigned.itertuples():
         (entry,) = open_ledger(tmp_path).of_person([KEYS[row.voter_id]])
-        told = dict(zip(life.COLUMNS, json.loads(entry.body), strict=True))
+        told = dict(zip(plans.COLUMNS, json.loads(entry.body), strict=True))
         assert told["propensity"] == row.propensity
         assert (told["role"], told["message_id"]) == (row.role, row.message_id)
         assert told["intended_message_id"] == row.intended_message_id
@@ -86,30 +86,30 @@ def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
 def test_a_step_out_of_order_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     drafted(tmp_path)
     with pytest.raises(
-        life.LifeError, match="to be locked, expected it to be approved"
+        plans.LifeError, match="to be locked, expected it to be approved"
     ):
-        life.lock(tmp_path, "day1", at=AT)
-    with pytest.raises(life.LifeError, match="expected it to be locked or sent"):
-        life.send(tmp_path, "day1", "mail", pd.Series(["v00"]), at=AT)
-    with pytest.raises(life.LifeError, match="expected the name of who approves"):
-        life.approve(tmp_path, "day1", by=" ", at=AT)
-    life.reject(tmp_path, "day1", by="R. Approver", why="too dear", at=AT)
-    with pytest.raises(life.LifeError, match="expected it to be draft, got rejected"):
-        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
-    assert life.state(tmp_path, "day1") == life.REJECTED
+        plans.lock(tmp_path, "day1", at=AT)
+    with pytest.raises(plans.LifeError, match="expected it to be locked or sent"):
+        plans.send(tmp_path, "day1", "mail", pd.Series(["v00"]), at=AT)
+    with pytest.raises(plans.LifeError, match="expected the name of who approves"):
+        plans.approve(tmp_path, "day1", by=" ", at=AT)
+    plans.reject(tmp_path, "day1", by="R. Approver", why="too dear", at=AT)
+    with pytest.raises(plans.LifeError, match="expected it to be draft, got rejected"):
+        plans.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    assert plans.state(tmp_path, "day1") == plans.REJECTED
 
 
 def test_every_step_taken_again_does_nothing(tmp_path: Path) -> None:
     def all_steps() -> None:
         locked(tmp_path)
-        life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
-        life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+        plans.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+        plans.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
 
     all_steps()
-    head, spent = open_ledger(tmp_path).head, life.spent(tmp_path)
+    head, spent = open_ledger(tmp_path).head, plans.spent(tmp_path)
     all_steps()
     assert open_ledger(tmp_path).head == head
-    pd.testing.assert_frame_equal(life.spent(tmp_path), spent)
+    pd.testing.assert_frame_equal(plans.spent(tmp_path), spent)
 
 
 def failed(*voters: str) -> pd.DataFrame:
@@ -123,19 +123,19 @@ def paid(usd: float = 1.20, invoice: str = "i1", day: object = DAY) -> pd.DataFr
 
 def test_another_plan_of_the_same_name_is_refused(tmp_path: Path) -> None:
     drafted(tmp_path)
-    with pytest.raises(life.LifeError, match="got another of this name"):
+    with pytest.raises(plans.LifeError, match="got another of this name"):
         drafted(tmp_path, "day1", start=20)
-    with pytest.raises(life.LifeError, match="letters, digits"):
+    with pytest.raises(plans.LifeError, match="letters, digits"):
         drafted(tmp_path, "../day1")
 
 
 def test_the_same_contacts_by_another_model_are_another_plan() -> None:
     tables = drawn()
-    name = life.content_digest(facts().told(), *tables)
-    assert life.content_digest(facts().told(), *tables) == name
+    name = plans.content_digest(facts().told(), *tables)
+    assert plans.content_digest(facts().told(), *tables) == name
     other = facts(model="hustings-x/4").told()
-    assert life.content_digest(other, *tables) != name
-    assert life.content_digest(facts().told(), *drawn(1)) != name
+    assert plans.content_digest(other, *tables) != name
+    assert plans.content_digest(facts().told(), *drawn(1)) != name
 
 
 def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
     plan, _ = drawn()
     plan.loc[0, "cost_usd"] = 0.01
     plan.to_parquet(tmp_path / "plans" / "day1" / "plan.parquet")
-    with pytest.raises(life.LifeError, match=r"day1/plan\.parquet.*altered"):
-        life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    with pytest.raises(plans.LifeError, match=r"day1/plan\.parquet.*altered"):
+        plans.approve(tmp_path, "day1", by="R. Approver", at=AT)
 
 
 def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
@@ -154,9 +154,11 @@ def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
         plan.iloc[1:],
         plan.assign(role="plan"),
     ):
-        with pytest.raises(life.LifeError, match="every contact among the assignments"):
-            life.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
-    assert life.plans(tmp_path) == {}
+        with pytest.raises(
+            plans.LifeError, match="every contact among the assignments"
+        ):
+            plans.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
+    assert plans.plans(tmp_path) == {}
 
 
 def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
@@ -164,10 +166,10 @@ def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
 ) -> None:
     """Another machine with the same ledger is not kept out by this one's lock."""
     drafted(tmp_path)
-    life.approve(tmp_path, "day1", by="R. Approver", at=AT)
+    plans.approve(tmp_path, "day1", by="R. Approver", at=AT)
     real, calls = steps.known_plans, []
 
-    def meanwhile(ledger: Ledger) -> dict[str, life.PlanRecord]:
+    def meanwhile(ledger: Ledger) -> dict[str, plans.PlanRecord]:
         found = real(ledger)
         if not calls:
             calls.append(1)
@@ -176,8 +178,8 @@ def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
         return found
 
     monkeypatch.setattr(steps, "known_plans", meanwhile)
-    with pytest.raises(life.LifeError, match="got rejected"):
-        life.lock(tmp_path, "day1", at=AT)
+    with pytest.raises(plans.LifeError, match="got rejected"):
+        plans.lock(tmp_path, "day1", at=AT)
 
 
 # --- what a person reads --------------------------------------------------------------
@@ -198,11 +200,11 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     assigned.loc[gone, ["message_id", "channel"]] = [CONTROL, NO_CHANNEL]
     assigned = pd.concat([assigned, also], ignore_index=True)
     places = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
-    life.draft(
+    plans.draft(
         tmp_path, "other", plan, assigned, facts(), keys=KEYS, at=AT,
         more={"places": places},
     )  # fmt: skip
-    found = life.diff(tmp_path, life.plans(tmp_path), "other")
+    found = plans.diff(tmp_path, plans.plans(tmp_path), "other")
     assert found.against == "day1"
     n = {"before": 8, "now": 8, "added": 1, "removed": 1, "changed": 1}
     assert found.n == n
@@ -214,11 +216,11 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     assert by_message.loc["tax", "changed"] == 1
     county = found.by["county"].set_index("value")
     assert county.loc["19001", "added"] == 1
-    text = life.diff_text(found)
+    text = plans.diff_text(found)
     assert "another message: 1" in text
     assert "decided by plan day1" in text
-    life.approve(tmp_path, "other", by="R. Approver", at=AT)
-    (step,) = life.record_of(tmp_path, "other").of(life.APPROVED)
+    plans.approve(tmp_path, "other", by="R. Approver", at=AT)
+    (step,) = plans.record_of(tmp_path, "other").of(plans.APPROVED)
     assert step.body["by"] == "R. Approver"
     assert step.body["diff"]["removed"] == 1
 
@@ -254,9 +256,9 @@ def contacts(
 def locks(
     home: Path, name: str, made: tuple[pd.DataFrame, pd.DataFrame], **changed: object
 ) -> None:
-    life.draft(home, name, *made, facts(**changed), keys=KEYS, at=AT)
-    life.approve(home, name, by="R. Approver", at=AT)
-    life.lock(home, name, at=AT)
+    plans.draft(home, name, *made, facts(**changed), keys=KEYS, at=AT)
+    plans.approve(home, name, by="R. Approver", at=AT)
+    plans.lock(home, name, at=AT)
 
 
 def test_the_window_is_from_a_voter_s_own_contact_not_from_the_plan_s_first_day(
@@ -273,7 +275,7 @@ def test_who_was_left_in_the_pool_may_be_decided_by_the_next_plan(
     tmp_path: Path,
 ) -> None:
     locks(tmp_path, "a", contacts({"v00": "01"}, nothing=("v01", "v02")))
-    assert life.decided_so_far(tmp_path)["voter_id"].tolist() == ["v00"]
+    assert plans.decided_so_far(tmp_path)["voter_id"].tolist() == ["v00"]
     locks(tmp_path, "b", contacts({"v01": "02"}))
 
 
@@ -296,64 +298,64 @@ def test_a_person_is_not_decided_again_under_a_new_id(tmp_path: Path) -> None:
 
 def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
     locked(tmp_path, "day1")
-    with pytest.raises(life.LifeError, match="got 2 whom plan day1 has"):
+    with pytest.raises(plans.LifeError, match="got 2 whom plan day1 has"):
         locked(tmp_path, "day2", start=N - 2)
     # the same voters again once the window is over
     plan, assigned = drawn(0, DAY + pd.Timedelta(days=30))
     for window, fits in ((31, False), (30, True)):
         name = f"window{window}"
-        life.draft(
+        plans.draft(
             tmp_path, name, plan, assigned, facts(window_days=window), keys=KEYS, at=AT
         )
-        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        plans.approve(tmp_path, name, by="R. Approver", at=AT)
         if fits:
-            life.lock(tmp_path, name, at=AT)
+            plans.lock(tmp_path, name, at=AT)
         else:
-            with pytest.raises(life.LifeError, match="within 31 days"):
-                life.lock(tmp_path, name, at=AT)
+            with pytest.raises(plans.LifeError, match="within 31 days"):
+                plans.lock(tmp_path, name, at=AT)
 
 
 def test_locked_plans_never_take_more_than_the_campaigns_money(tmp_path: Path) -> None:
     usd = 6 * 0.55 + 2 * 0.03
     locked(tmp_path, "day1", budget_usd=1.5 * usd)
-    with pytest.raises(life.LifeError, match=r"expected at most 1\.68 USD"):
+    with pytest.raises(plans.LifeError, match=r"expected at most 1\.68 USD"):
         locked(tmp_path, "day2", start=20, budget_usd=1.5 * usd)
     # money of what was never sent comes back
-    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
-    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
-    life.lock(tmp_path, "day2", at=AT)
-    assert life.decided_so_far(tmp_path)["voter_id"].tolist()[0] == "v04"
+    plans.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    plans.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    plans.lock(tmp_path, "day2", at=AT)
+    assert plans.decided_so_far(tmp_path)["voter_id"].tolist()[0] == "v04"
 
 
 def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
     locked(tmp_path)
-    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    plans.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
     for batch, voters, fault in (
         ("mail", ["v00", "v02"], "expected the same again"),
         ("mail2", ["v01", "v02"], "got 1 that were"),
         ("mail3", ["v09"], "got 1 of 1 that are not"),
         ("mail4", ["v02", "v02"], "each once"),
     ):
-        with pytest.raises(life.LifeError, match=fault):
-            life.send(tmp_path, "day1", batch, pd.Series(voters), at=AT)
-    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(2 * 0.55)
-    assert life.plan_faults(tmp_path) == []
+        with pytest.raises(plans.LifeError, match=fault):
+            plans.send(tmp_path, "day1", batch, pd.Series(voters), at=AT)
+    assert plans.spent(tmp_path)["usd_spent"].sum() == pytest.approx(2 * 0.55)
+    assert plans.plan_faults(tmp_path) == []
 
 
 def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
     tmp_path: Path,
 ) -> None:
     locked(tmp_path, budget_usd=3.36)
-    mail = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    mail = plans.batches_of(tmp_path, "day1")["2026-09-01-mail"]
     withheld = pd.DataFrame({"voter_id": mail.iloc[:2], "reason": "withdrawn"})
     both = {"withheld": withheld, "list_sha256": "ab12", "at": AT}
-    with pytest.raises(life.LifeError, match="got 2 that are both"):
-        life.send(tmp_path, "day1", "2026-09-01-mail", mail, **both)
-    record = life.send(tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], **both)
-    (step,) = record.of(life.SENT)
+    with pytest.raises(plans.LifeError, match="got 2 that are both"):
+        plans.send(tmp_path, "day1", "2026-09-01-mail", mail, **both)
+    record = plans.send(tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], **both)
+    (step,) = record.of(plans.SENT)
     assert step.body["refused"] == {"withdrawn": 2}
     assert step.body["list_sha256"] == "ab12"
-    row = life.spent(tmp_path).set_index("channel").loc["mail"]
+    row = plans.spent(tmp_path).set_index("channel").loc["mail"]
     assert row["n_planned"] == row["n_spent"] + row["n_withheld"] == 6
     assert row["usd_committed"] == pytest.approx(4 * 0.55)
     # two letters' money is there for another plan, three letters' is not
@@ -361,34 +363,36 @@ def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
     for n, fits in ((3, False), (2, True)):
         some, name = plan.iloc[:n], f"more{n}"
         mine = assigned[assigned["voter_id"].isin(some["voter_id"])]
-        life.draft(tmp_path, name, some, mine, facts(budget_usd=3.36), keys=KEYS, at=AT)
-        life.approve(tmp_path, name, by="R. Approver", at=AT)
+        plans.draft(
+            tmp_path, name, some, mine, facts(budget_usd=3.36), keys=KEYS, at=AT
+        )
+        plans.approve(tmp_path, name, by="R. Approver", at=AT)
         if fits:
-            life.lock(tmp_path, name, at=AT)
+            plans.lock(tmp_path, name, at=AT)
         else:
-            with pytest.raises(life.LifeError, match=r"at most 1\.10 USD"):
-                life.lock(tmp_path, name, at=AT)
+            with pytest.raises(plans.LifeError, match=r"at most 1\.10 USD"):
+                plans.lock(tmp_path, name, at=AT)
 
 
 def test_set_up_fees_are_money_too(tmp_path: Path) -> None:
-    with pytest.raises(life.LifeError, match=r"at most 5\.00 USD.*got 8\.36"):
+    with pytest.raises(plans.LifeError, match=r"at most 5\.00 USD.*got 8\.36"):
         locked(tmp_path, "dear", budget_usd=5.0, setup_usd=5.0)
     locked(tmp_path, "day1", budget_usd=9.0, setup_usd=5.0)
-    fee = life.spent(tmp_path).query("channel == 'set-up' and plan_id == 'day1'")
+    fee = plans.spent(tmp_path).query("channel == 'set-up' and plan_id == 'day1'")
     assert fee[["usd_planned", "usd_committed", "usd_spent"]].to_numpy().tolist() == [
         [5.0, 5.0, 0.0]
     ]
-    life.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
-    assert life.spent(tmp_path)["usd_spent"].sum() == pytest.approx(5.03)
-    life.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
-    rows = life.spent(tmp_path).query("plan_id == 'day1'")
+    plans.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
+    assert plans.spent(tmp_path)["usd_spent"].sum() == pytest.approx(5.03)
+    plans.cancel(tmp_path, "day1", by="R. Approver", why="strike", at=AT)
+    rows = plans.spent(tmp_path).query("plan_id == 'day1'")
     assert rows["usd_committed"].sum() == pytest.approx(5.03)
 
 
 def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
     locked(tmp_path)
-    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
-    life.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
+    plans.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    plans.returned(tmp_path, "day1", failed=failed("v00"), invoices=paid(), at=AT)
     for voters, invoice, fault in (
         (("v02",), paid(1, "i2"), "were not sent"),
         (("v00",), paid(1, "i2"), "failed before"),
@@ -396,11 +400,11 @@ def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
         ((), paid(-1, "i3"), "0 or more"),
         ((), paid(1, "i3").assign(channel="door"), "the plan's channels mail, sms"),
     ):
-        with pytest.raises(life.LifeError, match=fault):
-            life.returned(
+        with pytest.raises(plans.LifeError, match=fault):
+            plans.returned(
                 tmp_path, "day1", failed=failed(*voters), invoices=invoice, at=AT
             )
-    rows = life.spent(tmp_path).set_index("channel")
+    rows = plans.spent(tmp_path).set_index("channel")
     mail = rows.loc["mail"]
     assert (mail["n_planned"], mail["n_spent"], mail["n_failed"]) == (6, 2, 1)
     assert mail["usd_difference"] == pytest.approx(1.20 - 2 * 0.55)
@@ -419,27 +423,27 @@ def without(home: Path, voter: str) -> None:
 
 def test_forgetting_changes_files_and_the_ledger_says_so(tmp_path: Path) -> None:
     locked(tmp_path)
-    life.forgetting(tmp_path, batch="b1", at=AT)
+    plans.forgetting(tmp_path, batch="b1", at=AT)
     without(tmp_path, "v00")
-    assert len(life.plan_faults(tmp_path)) == 2
+    assert len(plans.plan_faults(tmp_path)) == 2
     # cut off and taken up again
-    life.forgetting(tmp_path, batch="b1", at=AT)
-    assert life.forgotten(tmp_path, batch="b1", at=AT) == ["day1"]
-    assert life.forgotten(tmp_path, batch="b1", at=AT) == []
-    assert life.plan_faults(tmp_path) == []
-    assert life.n_forgotten(life.record_of(tmp_path, "day1")) == 1
-    voters = life.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    plans.forgetting(tmp_path, batch="b1", at=AT)
+    assert plans.forgotten(tmp_path, batch="b1", at=AT) == ["day1"]
+    assert plans.forgotten(tmp_path, batch="b1", at=AT) == []
+    assert plans.plan_faults(tmp_path) == []
+    assert plans.n_forgotten(plans.record_of(tmp_path, "day1")) == 1
+    voters = plans.batches_of(tmp_path, "day1")["2026-09-01-mail"]
     assert "v00" not in set(voters)
-    life.send(tmp_path, "day1", "2026-09-01-mail", voters, at=AT)
+    plans.send(tmp_path, "day1", "2026-09-01-mail", voters, at=AT)
 
 
 def test_a_file_that_was_altered_stays_so_whoever_is_forgotten(tmp_path: Path) -> None:
     locked(tmp_path)
     without(tmp_path, "v05")
-    life.forgetting(tmp_path, batch="b1", at=AT)
+    plans.forgetting(tmp_path, batch="b1", at=AT)
     without(tmp_path, "v00")
-    life.forgotten(tmp_path, batch="b1", at=AT)
-    assert len(life.plan_faults(tmp_path)) == 2
+    plans.forgotten(tmp_path, batch="b1", at=AT)
+    assert len(plans.plan_faults(tmp_path)) == 2
 
 
 # --- one byte -------------------------------------------------------------------------
@@ -450,12 +454,12 @@ def test_a_byte_flipped_in_a_plans_file_names_the_file(
     seed: int, tmp_path: Path
 ) -> None:
     locked(tmp_path)
-    life.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
+    plans.send(tmp_path, "day1", "mail", pd.Series(["v00", "v01"]), at=AT)
     rng = random.Random(seed)
     folder = tmp_path / "plans" / "day1"
     path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file()))
     flipped(path, rng)
-    (fault,) = life.plan_faults(tmp_path)
+    (fault,) = plans.plan_faults(tmp_path)
     assert fault.startswith(f"plans/day1/{path.relative_to(folder)}: ")
 
 
@@ -497,7 +501,7 @@ def test_a_plan_that_the_ledger_does_not_know_is_named(tmp_path: Path) -> None:
     locked(tmp_path)
     shutil.copytree(tmp_path / "plans" / "day1", tmp_path / "plans" / "forged")
     (tmp_path / "plans" / "day1" / "added.txt").write_text("x")
-    faults = life.plan_faults(tmp_path)
+    faults = plans.plan_faults(tmp_path)
     assert [fault.partition(":")[0] for fault in faults] == [
         "plans/day1/added.txt", "plans/forged",
     ]  # fmt: skip

@@ -9,12 +9,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from experiments import life
-from experiments.cli import FAILED, MISSING, OK, app
-from experiments.lift import Day, LiftTerms, MeasuredLift, measured_lift, sentences
-from experiments.lift.files import plans_of
-from experiments.lift.told import as_json, table
-from features.tables import ASSIGNMENTS, RESPONSES, TableError, check
+from hustings.experiments import plans
+from hustings.experiments.cli import FAILED, MISSING, OK, app
+from hustings.experiments.lift import (
+    Day,
+    LiftTerms,
+    MeasuredLift,
+    measured_lift,
+    sentences,
+)
+from hustings.experiments.lift.files import plans_of
+from hustings.experiments.lift.summary import as_json, table
+from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
 
 START = pd.Timestamp("2026-10-01")
 N_DAYS, H, EPSILON = 5, 0.25, 0.2
@@ -450,11 +456,11 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day, assigned in planted.assignments.items():
         name, at = f"day-{day}", pd.Timestamp(day, tz="UTC")
         terms = {"date": day, "holdout_share": H, "explore": EPSILON}
-        facts = life.Facts("m/1", "us_default", terms=terms)
+        facts = plans.Facts("m/1", "us_default", terms=terms)
         sent = contacts_of(assigned, day)
-        life.draft(folder, name, sent, assigned, facts, keys={}, at=at)
-        life.approve(folder, name, by="Ada Pell", at=at)
-        life.lock(folder, name, at=at)
+        plans.draft(folder, name, sent, assigned, facts, keys={}, at=at)
+        plans.approve(folder, name, by="Ada Pell", at=at)
+        plans.lock(folder, name, at=at)
     return top
 
 
@@ -503,14 +509,14 @@ def test_a_draft_is_no_day_that_went_out(planted: Campaign, tmp_path: Path) -> N
     at = pd.Timestamp(day, tz="UTC")
     terms = {"date": day, "holdout_share": H, "explore": EPSILON}
     facts, sent = (
-        life.Facts("m/1", "us_default", terms=terms),
+        plans.Facts("m/1", "us_default", terms=terms),
         contacts_of(assigned, day),
     )
-    life.draft(tmp_path, "one", sent, assigned, facts, keys={}, at=at)
+    plans.draft(tmp_path, "one", sent, assigned, facts, keys={}, at=at)
     with pytest.raises(FileNotFoundError, match="locked or sent"):
         plans_of(tmp_path)
-    life.approve(tmp_path, "one", by="Ada Pell", at=at)
-    life.lock(tmp_path, "one", at=at)
+    plans.approve(tmp_path, "one", by="Ada Pell", at=at)
+    plans.lock(tmp_path, "one", at=at)
     assignments, days = plans_of(tmp_path)
     assert list(assignments) == list(days) == [day]
     assert days[day].explored == EPSILON

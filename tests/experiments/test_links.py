@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.report.linked import linked_section
-from experiments.run import Run, run_stage
-from experiments.run.reactions import open_intake
-from experiments.spec import load_campaign
-from features.ingest import Folders, TableSource, read_identities
-from features.provider import remove_provider
-from features.tables import LINKS, REACTION_GROUPS, TableError, check
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.report.linked import linked_section
+from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.stages.reactions import open_intake
+from hustings.features.ingest import Folders, TableSource, read_identities
+from hustings.features.persons.provider import remove_provider
+from hustings.features.tables import LINKS, REACTION_GROUPS, TableError, check
 
 N = 6_000
 KEY = "a secret of sixteen bytes or more"
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     home = tmp_path_factory.mktemp("links") / "sample"
     linked = run_of(home, "linked")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("features.link.score.MIN_U_PAIRS", 100_000)
+        patch.setattr("hustings.features.persons.link.score.MIN_U_PAIRS", 100_000)
         patch.setenv("HUSTINGS_LINK_KEY", KEY)
         run_stage(linked, "ingest")
     refused = run_of(home, "refused", link=None)

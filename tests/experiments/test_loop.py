@@ -5,15 +5,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.ledger import open_ledger
-from experiments.loop import measured, rivals
-from experiments.loop.declared import wave_size
-from experiments.loop.explore import Exploring, share_on, thompson_odds, uniform_odds
-from experiments.loop.gate import gain_of_personalising, pays
-from experiments.loop.one_day import Learned, LoopTerms, learn, one_day
-from experiments.loop.state import EXPLORE, HOLDOUT, PLAN, Audience, State
-from experiments.loop.world import World
-from experiments.month import (
+from hustings.experiments.declaration import (
+    Campaign,
+    CampaignError,
+    load_campaign,
+    parse_campaign,
+)
+from hustings.experiments.loop.decisions import EXPLORE, HOLDOUT, PLAN, Audience, State
+from hustings.experiments.loop.declared import wave_size
+from hustings.experiments.loop.explore import (
+    Exploring,
+    share_on,
+    thompson_odds,
+    uniform_odds,
+)
+from hustings.experiments.loop.gate import gain_of_personalising, pays
+from hustings.experiments.loop.one_day import Learned, LoopTerms, learn, one_day
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.simulation import coverage, rival_policies
+from hustings.experiments.simulation.month import (
     Played,
     digest,
     judge_months,
@@ -24,11 +34,11 @@ from experiments.month import (
     simulated_world,
     told_text,
 )
-from experiments.spec import Campaign, CampaignError, load_campaign, parse_campaign
-from features.training_set import Arm
-from training.adaptive import decided_propensities
-from training.metrics import Interval
-from training.sequential import Moments, Seen, Terms, fit_daily
+from hustings.experiments.simulation.world import World
+from hustings.features.training_set import Arm
+from hustings.training.estimators.metrics import Interval
+from hustings.training.learners.daily import Moments, Seen, Terms, fit_daily
+from hustings.training.measured_lift.adaptive import decided_propensities
 
 N = 2_400
 
@@ -339,7 +349,7 @@ def test_until_it_is_shown_the_month_is_untargeted(
 def test_a_prior_plans_the_first_day_where_there_is_no_wave(
     world: World, terms: LoopTerms
 ) -> None:
-    from features.training_set import Prior
+    from hustings.features.training_set import Prior
 
     audience = world.audience
     none = replace(terms, wave_voters=0, wave_days=1, wait_days=0)
@@ -369,7 +379,7 @@ def test_intervals_are_judged_against_the_truth_of_the_same_people(
     world: World, played: Played
 ) -> None:
     heard = world.hear(played.state, 99)
-    stated = measured.ours(heard, world, "first")
+    stated = coverage.ours(heard, world, "first")
     made = heard.decisions
     arm = made.intended
     whole = stated["campaign"].truth[0]
@@ -381,8 +391,8 @@ def test_intervals_are_judged_against_the_truth_of_the_same_people(
 def test_the_oracle_is_never_beaten_and_chance_is_worse(
     world: World, terms: LoopTerms
 ) -> None:
-    best = rivals.oracle_gain(world, terms)
-    chance = rivals.true_gain(world, rivals.anything(world, terms))
+    best = rival_policies.oracle_gain(world, terms)
+    chance = rival_policies.true_gain(world, rival_policies.anything(world, terms))
     assert best > 1.5 * chance > 0
 
 

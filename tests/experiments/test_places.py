@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.report import figure_png
-from experiments.report.places import Classes, place_figures, places_section
-from experiments.run.places import by_county
-from features.topology import OBJECT, schematic, states_only
+from hustings.experiments.report import figure_png
+from hustings.experiments.report.places import Classes, place_figures, places_section
+from hustings.experiments.stages.places import by_county
+from hustings.features.topology import OBJECT, schematic, states_only
 
 CODES = [f"26{2 * i + 201:03d}" for i in range(12)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import BAD_INPUT, MISSING, app
+from hustings.experiments.cli import BAD_INPUT, MISSING, app
 from tests.experiments.test_life import drafted
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.power import (
+from hustings.experiments.power import (
     Facts,
     as_json,
     noise_of,
@@ -15,8 +15,8 @@ from experiments.power import (
     untested,
     with_changes,
 )
-from features.tables import CONTROL
-from training.power import Beliefs, Noise
+from hustings.features.tables import CONTROL
+from hustings.training.measured_lift.power import Beliefs, Noise
 
 FACTS = Facts(
     n_audience=100_000, n_contacts=20_000, days=20, lag_days=1, cost_usd=0.5,

@@ -10,10 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.run import Run, models, run_stage
-from experiments.run.models import _comparable_champion
-from experiments.spec import ChampionSection, parse_campaign
-from training.register import champion_version, earlier_attempts, open_store
+from hustings.experiments.declaration import ChampionSection, parse_campaign
+from hustings.experiments.stages import Run, models, run_stage
+from hustings.experiments.stages.models import _comparable_champion
+from hustings.training.registry.register import (
+    champion_version,
+    earlier_attempts,
+    open_store,
+)
 
 
 @pytest.fixture

@@ -7,21 +7,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.run import Run
-from experiments.run.audience import eligible_voters
-from experiments.run.reactions import (
+from hustings.experiments.declaration import (
+    CampaignError,
+    load_campaign,
+    parse_campaign,
+)
+from hustings.experiments.stages import Run
+from hustings.experiments.stages.audience import eligible_voters
+from hustings.experiments.stages.reactions import (
     permissions_now,
     reactions_told,
     remember_former,
     store_of,
     with_withdrawals,
 )
-from experiments.run.tables import stage_ingest
-from experiments.spec import CampaignError, load_campaign, parse_campaign
-from features.training_set import Arm
-from serving.events import Events
-from serving.intake import Declared
-from serving.payload import read_events
+from hustings.experiments.stages.tables import stage_ingest
+from hustings.features.training_set import Arm
+from hustings.serving.reactions.http import Declared
+from hustings.serving.reactions.payload import read_events
+from hustings.serving.reactions.store import Events
 
 AS_OF = pd.Timestamp("2026-09-01")
 GIVEN = pd.DataFrame(

@@ -9,7 +9,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from experiments.replay import (
+from hustings.experiments.declaration import data_dir
+from hustings.experiments.replay import (
     MAX_BATCH,
     Decay,
     Post,
@@ -22,11 +23,10 @@ from experiments.replay import (
     spread,
     to_endpoint,
 )
-from experiments.run.reactions import import_insights
-from experiments.spec import data_dir
-from features.insights import read_insights
-from serving.events import Events
-from serving.intake import Intake
+from hustings.experiments.stages.reactions import import_insights
+from hustings.features.insights import read_insights
+from hustings.serving.reactions.http import Intake
+from hustings.serving.reactions.store import Events
 
 AT = datetime(2016, 6, 1, 10, tzinfo=UTC)
 REAL = data_dir() / "facebook_reactions2016" / "facebook_reactions_2016.parquet"

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.report import figure_png, figures, write_report
+from hustings.experiments.report import figure_png, figures, write_report
 
 CHROMIUM = shutil.which("chromium")
 HIDDEN_VOTER = "VOTER-7731-X"

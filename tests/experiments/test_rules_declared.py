@@ -6,16 +6,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import OK, app
-from experiments.ledger import open_ledger
-from experiments.signing import sign_text, signed_texts
-from experiments.spec import (
+from hustings.experiments.cli import OK, app
+from hustings.experiments.declaration import (
     CampaignError,
     feature_columns,
     load_campaign,
     parse_campaign,
 )
-from serving.voting_text import text_digest
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.signing import sign_text, signed_texts
+from hustings.serving.voting_text import text_digest
 
 SAMPLE = Path(load_campaign("sample").file)
 AT = pd.Timestamp("2026-09-01", tz="UTC")

@@ -16,16 +16,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import experiments.run as runs
-from experiments import life
-from experiments.evidence import replay
-from experiments.ledger import noted_heads, open_ledger
-from experiments.run import STAGES, Run, latest, run_campaign, run_stage
-from experiments.run.persons import known_persons, read_identity
-from experiments.spec import Campaign, CampaignError, feature_columns, load_campaign
-from features.ingest import file_sha256
-from features.keys import Never
-from features.tables import (
+import hustings.experiments.stages as runs
+from hustings.experiments import plans
+from hustings.experiments.declaration import (
+    Campaign,
+    CampaignError,
+    feature_columns,
+    load_campaign,
+)
+from hustings.experiments.handover.evidence import replay
+from hustings.experiments.plans.ledger import noted_heads, open_ledger
+from hustings.experiments.stages import STAGES, Run, latest, run_campaign, run_stage
+from hustings.experiments.stages.persons import known_persons, read_identity
+from hustings.features.ingest import file_sha256
+from hustings.features.persons.keys import Never
+from hustings.features.tables import (
     ASSIGNMENTS,
     FROM_ELSEWHERE,
     PLAN,
@@ -34,11 +39,11 @@ from features.tables import (
     SCORES,
     check,
 )
-from features.training_set import household
-from serving.pauses import Pauses
-from serving.plan import held_out
-from serving.watch import Campaign as WatchedCampaign
-from training.register import champion_version, open_store
+from hustings.features.training_set import household
+from hustings.serving.monitor.http import Campaign as WatchedCampaign
+from hustings.serving.monitor.pauses import Pauses
+from hustings.serving.plan import held_out
+from hustings.training.registry.register import champion_version, open_store
 
 LISTS = ("do_not_contact", "addresses")
 BROUGHT = [n for n in RAW_TABLES if n not in (*FROM_ELSEWHERE, *LISTS)]
@@ -149,10 +154,10 @@ def test_every_assignment_is_in_the_ledger_and_names_nobody(story: Any) -> None:
 
 def test_the_plan_of_a_run_is_a_draft_that_can_be_computed_again(story: Any) -> None:
     home, name = story.run.home, told(story.run.folder, "run")["plan_id"]
-    record = life.record_of(home, name)
-    assert record.state == life.DRAFT
+    record = plans.record_of(home, name)
+    assert record.state == plans.DRAFT
     assert record.opened["n_contacts"] == len(story.run.read("plan"))
-    assert life.plan_faults(home) == []
+    assert plans.plan_faults(home) == []
     assert replay(home, name).same
 
 
@@ -483,7 +488,7 @@ def test_the_monitor_knows_the_campaign_from_the_bundle(story: Any) -> None:
 
 
 def test_a_campaign_about_turnout_bars_what_lowers_it(again: Again) -> None:
-    from experiments.run import models
+    from hustings.experiments.stages import models
 
     run = again(
         outcome={"name": "turnout", "measures": "turnout", "turnout": None,

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from experiments.cli import BAD_INPUT, OK, app
-from experiments.run import Run, run_stage
-from experiments.run.sealed import open_sealed, seal_predictions
-from training.seal import SealError
+from hustings.experiments.cli import BAD_INPUT, OK, app
+from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.stages.sealed import open_sealed, seal_predictions
+from hustings.training.registry.seal import SealError
 
 KEY = bytes(range(32))
 SEALED_AT = pd.Timestamp("2026-09-05T08:00:00", tz="UTC")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.spec import (
+from hustings.experiments.declaration import (
     EXPERIMENTS,
     Campaign,
     CampaignError,
@@ -17,7 +17,7 @@ from experiments.spec import (
     parse_campaign,
     toml_lines,
 )
-from features.draft import draft_mapping
+from hustings.features.draft import draft_mapping
 
 TERMS = 'source = "s"\nlicence = "l"\npermitted_use = "u"\n'
 TEXT = f"""\

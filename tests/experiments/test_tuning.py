@@ -14,11 +14,16 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from experiments.run import Run, models, run_stage
-from experiments.run.tracking import tracking
-from training.judge import training_half
-from training.linear import DEFAULT_LINEAR
-from training.register import champion_version, log_metrics, log_params, open_store
+from hustings.experiments.stages import Run, models, run_stage
+from hustings.experiments.stages.tracking import tracking
+from hustings.training.learners.linear import DEFAULT_LINEAR
+from hustings.training.policy_value.held_out_halves import training_half
+from hustings.training.registry.register import (
+    champion_version,
+    log_metrics,
+    log_params,
+    open_store,
+)
 
 VOTER = re.compile(r"[VH]\d{6,7}")
 N_TRIALS = 3

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.run import Run
-from experiments.run.watched import paused_messages, sent_by_day
-from experiments.spec import load_campaign
-from features.tables import CONTROL
-from serving.intake import STORE_VARIABLE
-from serving.pauses import Pauses
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.stages import Run
+from hustings.experiments.stages.monitor_config import paused_messages, sent_by_day
+from hustings.features.tables import CONTROL
+from hustings.serving.monitor.pauses import Pauses
+from hustings.serving.reactions.http import STORE_VARIABLE
 
 FIRST, SECOND = pd.Timestamp("2026-08-01"), pd.Timestamp("2026-09-10")
 

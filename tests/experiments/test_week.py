@@ -11,12 +11,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from experiments.cli import app
-from experiments.report import WeekFacts, figure_png, write_week
-from experiments.report.week import week_figures, week_in_a_sentence, why_changed
-from experiments.spec import load_campaign
-from experiments.week import week_facts
-from features.tables import CONTROL, NO_CHANNEL
+from hustings.experiments.cli import app
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.report import WeekFacts, figure_png, write_week
+from hustings.experiments.report.week import (
+    week_figures,
+    week_in_a_sentence,
+    why_changed,
+)
+from hustings.experiments.week_facts import week_facts
+from hustings.features.tables import CONTROL, NO_CHANNEL
 
 LAST = pd.Timestamp("2026-09-14")
 HIDDEN_VOTER = "VOTER-7731-X"

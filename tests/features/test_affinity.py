@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.affinity import (
+from hustings.features.affinity import (
     CELL,
     CellAffinities,
     band_starts,
     voter_cells,
     without,
 )
-from features.ingest import Ingested, TableSource, ingest
-from features.sample import AS_OF, Sample, simulate
-from features.tables import REACTION_COUNTS, SMALLEST_CELL, TableError, check
+from hustings.features.ingest import Ingested, TableSource, ingest
+from hustings.features.simulated.campaign import AS_OF, Sample, simulate
+from hustings.features.tables import REACTION_COUNTS, SMALLEST_CELL, TableError, check
 
 DAY = pd.Timestamp("2026-04-06")
 HEADER = "Post,Network,Reaction,Age,Gender,County,Count,People reached,Until"

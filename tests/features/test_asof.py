@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.asof import (
+from hustings.features.asof import (
     before,
     events_before,
     first_delivery,
@@ -13,7 +13,7 @@ from features.asof import (
     permissions_before,
     sums_before,
 )
-from features.tables import TableError
+from hustings.features.tables import TableError
 
 NOON = pd.Timestamp("2026-04-06 12:00:00")
 SECOND = pd.Timedelta(seconds=1)

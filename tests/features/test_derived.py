@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.derived import (
+from hustings.features.derived import (
     GROUPS,
     Derivation,
     derived,
     derived_columns,
     with_derived,
 )
-from features.tables import TableError, is_derived
+from hustings.features.tables import TableError, is_derived
 
 AS_OF = pd.Timestamp("2026-04-06")
 ELECTIONS = {

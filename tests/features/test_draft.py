@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.draft import draft_mapping, looks_special
-from features.ingest import TableSource, map_with_faults, raw_head
-from features.tables import TableError
+from hustings.features.draft import draft_mapping, looks_special
+from hustings.features.ingest import TableSource, map_with_faults, raw_head
+from hustings.features.tables import TableError
 
 MADE_UP = pd.DataFrame(
     {

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from features.identity import (
+from hustings.features.persons.identity import (
     extended,
     holdout_units,
     ids_of,
@@ -14,7 +14,7 @@ from features.identity import (
     persons_of,
     present_ids,
 )
-from features.tables import TableError
+from hustings.features.tables import TableError
 
 FIRST, SECOND, THIRD = pd.to_datetime(["2026-03-01", "2026-03-08", "2026-03-15"])
 

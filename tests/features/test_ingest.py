@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features.ingest import (
+from hustings.features.ingest import (
     DataMissing,
     Ingested,
     Persons,
@@ -24,8 +24,8 @@ from features.ingest import (
     map_columns,
     map_with_faults,
 )
-from features.ingest.reading import content_sha256
-from features.tables import RAW_TABLES, TableError, check
+from hustings.features.ingest.reading import content_sha256
+from hustings.features.tables import RAW_TABLES, TableError, check
 
 STATED = {"source": "made up", "licence": "none", "permitted_use": "tests"}
 

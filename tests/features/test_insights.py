@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.insights import read_insights
-from features.tables import TableError
+from hustings.features.insights import read_insights
+from hustings.features.tables import TableError
 
 WIDE = """Post ID,Publish time,Title,num_likes,num_angrys,num_reactions,Age group
 p1,2016-06-01T10:00:00,Pensions,"1,200",0,1230,18-29

@@ -10,7 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.keys import Forgotten, Keyring, digests, known_keys, open_keys
+from hustings.features.persons.keys import (
+    Forgotten,
+    Keyring,
+    digests,
+    known_keys,
+    open_keys,
+)
 
 
 @pytest.fixture

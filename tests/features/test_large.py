@@ -13,17 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.derived import Derivation, with_derived
-from features.ingest import Ingested, TableSource, ingest
-from features.ingest.mapping import kind_of
-from features.large import (
+from hustings.features.derived import Derivation, with_derived
+from hustings.features.ingest import Ingested, TableSource, ingest
+from hustings.features.ingest.mapping import kind_of
+from hustings.features.large import (
     engine,
     features_large,
     ingest_large,
     passes,
     reaction_sums,
 )
-from features.tables import RAW_TABLES, TableError
+from hustings.features.tables import RAW_TABLES, TableError
 
 STATED = {"source": "made up", "licence": "none", "permitted_use": "tests"}
 VOTERS = {

@@ -7,27 +7,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.ingest import TableSource
-from features.link import KeyCheck, Linked, link_reactors, score
-from features.link.blocking import (
+from hustings.features.ingest import TableSource
+from hustings.features.persons.link import KeyCheck, Linked, link_reactors, score
+from hustings.features.persons.link.blocking import (
     blocking_rules,
     n_pairs,
     training_rules,
     with_blocking_columns,
 )
-from features.link.fields import tidy
-from features.link.persons import (
+from hustings.features.persons.link.fields import tidy
+from hustings.features.persons.link.matched import (
     aggregate_reactions,
     has_basis,
     kept_events,
     linkable,
 )
-from features.link.posterior import pair_probability, person_probability, right_share
-from features.linked import linked_responses, with_linked_reactions
-from features.sample import Sample, simulate
-from features.tables import REACTIONS, TableError, check
-from features.voter import Encoding
-from training.model import Reader
+from hustings.features.persons.link.posterior import (
+    pair_probability,
+    person_probability,
+    right_share,
+)
+from hustings.features.persons.linked_reactions import (
+    linked_responses,
+    with_linked_reactions,
+)
+from hustings.features.simulated.campaign import Sample, simulate
+from hustings.features.tables import REACTIONS, TableError, check
+from hustings.features.voter import Encoding
+from hustings.training.registry.campaign_model import Reader
 
 # --- one spelling ---------------------------------------------------------------------
 

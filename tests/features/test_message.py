@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import minilm
-from features.message import READABLE, MessageFeatures, counts, message_features
+from hustings.features import minilm
+from hustings.features.message import (
+    READABLE,
+    MessageFeatures,
+    counts,
+    message_features,
+)
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec(minilm.PACKAGE) is None,

@@ -3,7 +3,13 @@
 import pandas as pd
 import pytest
 
-from features.names import NICKNAMES, plain_name, plain_names, root_names, split_names
+from hustings.features.persons.names import (
+    NICKNAMES,
+    plain_name,
+    plain_names,
+    root_names,
+    split_names,
+)
 
 
 @pytest.mark.parametrize(

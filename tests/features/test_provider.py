@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.provider import (
+from hustings.features.persons.provider import (
     Terms,
     describe,
     hashed,
@@ -19,9 +19,9 @@ from features.provider import (
     remove_provider,
     removed_providers,
 )
-from features.sample import simulate
-from features.secret import link_key
-from features.tables import PROVIDER_ROWS, TableError, check
+from hustings.features.persons.secret import link_key
+from hustings.features.simulated.campaign import simulate
+from hustings.features.tables import PROVIDER_ROWS, TableError, check
 
 KEY = b"a secret of the campaign"
 TERMS = Terms("acme", "Acme Data", "one campaign", "features", date(2026, 1, 5))
@@ -85,7 +85,7 @@ def test_hashes_say_nothing_without_the_key() -> None:
 def test_a_join_by_linkage_brings_the_right_people_their_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("features.link.score.MIN_U_PAIRS", 100_000)
+    monkeypatch.setattr("hustings.features.persons.link.score.MIN_U_PAIRS", 100_000)
     sample = simulate(n_voters=4_000, seed=2)
     people = sample.identities
     some = people.sample(800, random_state=1)

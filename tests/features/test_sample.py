@@ -10,7 +10,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 from scipy.optimize import linprog
 
-from features.sample import (
+from hustings.features.simulated.campaign import (
     AS_OF,
     CHANNEL_MULTIPLIERS,
     COSTS_USD,
@@ -20,8 +20,14 @@ from features.sample import (
     simulate,
     write_sample,
 )
-from features.tables import CONTROL, FROM_ELSEWHERE, HISTORY_PREFIX, RAW_TABLES, check
-from features.topology import county_shapes, read_topology
+from hustings.features.tables import (
+    CONTROL,
+    FROM_ELSEWHERE,
+    HISTORY_PREFIX,
+    RAW_TABLES,
+    check,
+)
+from hustings.features.topology import county_shapes, read_topology
 
 CAMPAIGN = Path(__file__).parents[2] / "experiments/sample/campaign.toml"
 

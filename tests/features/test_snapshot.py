@@ -5,7 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.snapshot import diff, diff_text, find, listed, renamed_ids, take
+from hustings.features.persons.snapshot import (
+    diff,
+    diff_text,
+    find,
+    listed,
+    renamed_ids,
+    take,
+)
 
 N = 60
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.topology import (
+from hustings.features.topology import (
     OBJECT,
     MapError,
     county_shapes,

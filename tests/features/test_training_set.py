@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.sample import simulate
-from features.tables import DELIVERIES, DESIGNS, RESPONSES, VOTERS, TableError, check
-from features.training_set import (
+from hustings.features.simulated.campaign import simulate
+from hustings.features.tables import (
+    DELIVERIES,
+    DESIGNS,
+    RESPONSES,
+    VOTERS,
+    TableError,
+    check,
+)
+from hustings.features.training_set import (
     Arm,
     MessageTest,
     TrainingSet,
@@ -16,7 +23,7 @@ from features.training_set import (
     build_training_set,
     message_tests,
 )
-from features.voter import Encoding
+from hustings.features.voter import Encoding
 
 FEATURES = ["age", "voted_20060807_primary", "voted_20060808_primary"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.voter import (
+from hustings.features.voter import (
     HISTORY_SHARE,
     MAX_LEVELS,
     TENURE_YEARS,

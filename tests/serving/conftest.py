@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.spec import feature_columns, load_campaign
-from features.ingest import ingest
-from features.sample import simulate, write_sample
-from features.training_set import build_training_set, message_tests
-from features.voter import Encoding
-from training.gbm import DEFAULT_PARAMS, fit_gbm, prepare
-from training.model import CampaignModel, Reader
+from hustings.experiments.declaration import feature_columns, load_campaign
+from hustings.features.ingest import ingest
+from hustings.features.simulated.campaign import simulate, write_sample
+from hustings.features.training_set import build_training_set, message_tests
+from hustings.features.voter import Encoding
+from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
+from hustings.training.registry.campaign_model import CampaignModel, Reader
 
 KEY = "a-key-of-the-tests"
 START_WITHIN_S = 60.0
@@ -220,7 +220,7 @@ def server(
     home = tmp_path_factory.mktemp("server")
     code = (
         "import sys; from pathlib import Path; "
-        "from serving.service import serve_bundle; "
+        "from hustings.serving.service import serve_bundle; "
         "serve_bundle(Path(sys.argv[1]), port=int(sys.argv[3]))"
     )
     command = [sys.executable, "-c", code, str(served.folder)]

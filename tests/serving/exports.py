@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.csv
 
-from serving.export import CHANNELS, Exported, Planned, Recheck, Terms, export_plan
+from hustings.serving.export import (
+    CHANNELS,
+    Exported,
+    Planned,
+    Recheck,
+    Terms,
+    export_plan,
+)
 
 AT = pd.Timestamp("2026-09-07 18:00")
 DAY, NEXT = pd.Timestamp("2026-09-08"), pd.Timestamp("2026-09-09")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serving.alerts import (
+from hustings.serving.monitor.alerts import (
     WEBHOOK_TOKEN_VARIABLE,
     WEBHOOK_VARIABLE,
     Alerts,

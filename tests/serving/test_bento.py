@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.bento import build_bento
+from hustings.serving.bento import build_bento
 
 ROOT = Path(__file__).parents[2]
 BLIND = '''

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from serving.consumer import GROUP, STREAM, broker_class
-from serving.events import Events
+from hustings.serving.reactions.broker import GROUP, STREAM, broker_class
+from hustings.serving.reactions.store import Events
 
 redis = pytest.importorskip("redis", reason="pip install 'hustings[stream]'")
 pytest.importorskip("faststream", reason="pip install 'hustings[stream]'")
@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 CONSUMER = """
 import sys
 from pathlib import Path
-from serving.consumer import consume
-from serving.events import Events
-from serving.intake import Intake
+from hustings.serving.reactions.broker import consume
+from hustings.serving.reactions.store import Events
+from hustings.serving.reactions.http import Intake
 consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2], claim_after_ms=500)
 """
 

@@ -9,11 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from features.derived import Derivation, counting_query, from_the_file, with_derived
-from features.tables import TableError, is_derived
-from features.voter import HISTORY_SHARE, Encoding
-from serving.service import Endpoint, RequestError, ScoreRequest
-from training.model import CampaignModel
+from hustings.features.derived import (
+    Derivation,
+    counting_query,
+    from_the_file,
+    with_derived,
+)
+from hustings.features.tables import TableError, is_derived
+from hustings.features.voter import HISTORY_SHARE, Encoding
+from hustings.serving.service import Endpoint, RequestError, ScoreRequest
+from hustings.training.registry.campaign_model import CampaignModel
 
 IN_PLACE_OF = {"age": "household__age_of_others", HISTORY_SHARE: "history__share"}
 """The fitted model reads these in place of columns on the same scale."""

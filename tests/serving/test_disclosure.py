@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import disclosure
-from serving.disclosure import SMALLEST, Lane, pour, shown_counts
-from serving.monitor.stream import Monitor, Rules
-from serving.monitor.told import snapshot
+from hustings.serving.monitor import disclosure
+from hustings.serving.monitor.disclosure import SMALLEST, Lane, pour, shown_counts
+from hustings.serving.monitor.snapshot import snapshot
+from hustings.serving.monitor.stream import Monitor, Rules
 from tests.serving.reactions import events
 
 RULES = Rules(hours=4, max_messages=3, max_segments=2)

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, kstest, norm
 
-from features.training_set import Arm
-from serving.plan import held_out, limits_of
-from serving.plan.draws import (
+from hustings.features.training_set import Arm
+from hustings.serving.plan import held_out, limits_of
+from hustings.serving.plan.constraints import Limits, cap
+from hustings.serving.plan.randomise import (
     Lots,
     Spread,
     Walked,
@@ -24,9 +25,8 @@ from serving.plan.draws import (
     mixed,
     walked,
 )
-from serving.plan.frames import frames, roles_of
-from serving.plan.limits import Limits, cap
-from training.path import NOTHING
+from hustings.serving.plan.tables import frames, roles_of
+from hustings.training.estimators.spend_path import NOTHING
 
 Floats = npt.NDArray[np.float64]
 ARMS = tuple(Arm(m, c) for m in ("schools", "taxes") for c in ("mail", "sms"))

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.tables import CHANNELS, MESSAGES, PERMISSIONS, check
-from features.training_set import Arm
-from serving.eligible import CONSENT_CHANNELS, Eligibility, barred, eligibility
+from hustings.features.tables import CHANNELS, MESSAGES, PERMISSIONS, check
+from hustings.features.training_set import Arm
+from hustings.serving.eligible import CONSENT_CHANNELS, Eligibility, barred, eligibility
 
 AS_OF = pd.Timestamp("2026-09-01")
 DAY = pd.Timedelta(days=1)

@@ -18,9 +18,14 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.tables import PERMISSIONS, check
-from serving.events import Events, Receipt
-from serving.payload import Batch, KeyMissing, person_key, read_events
+from hustings.features.tables import PERMISSIONS, check
+from hustings.serving.reactions.payload import (
+    Batch,
+    KeyMissing,
+    person_key,
+    read_events,
+)
+from hustings.serving.reactions.store import Events, Receipt
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -336,8 +341,8 @@ def test_a_batch_that_the_database_refuses_is_not_acknowledged(events):
 WRITER = """
 import sys
 from datetime import UTC, datetime
-from serving.events import Events
-from serving.payload import read_events
+from hustings.serving.reactions.store import Events
+from hustings.serving.reactions.payload import read_events
 store, at = Events.open(sys.argv[1]), int(sys.argv[2])
 now = datetime(2026, 9, 1, 12, tzinfo=UTC)
 while True:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from serving.monitor import evidence
-from serving.monitor.evidence import (
+from hustings.serving.monitor import e_values
+from hustings.serving.monitor.e_values import (
     clustering,
     discoveries,
     log_e_value,
     rise_evidence,
 )
-from serving.monitor.received import well_received
+from hustings.serving.monitor.received import well_received
 
 ALPHA = 0.05
 HOURS = 6
@@ -213,13 +213,13 @@ def test_planted_clustering_is_found(rho):
     p = rng.beta(0.3 * (1 / rho - 1), 0.7 * (1 / rho - 1), size=(300, 48))
     n = rng.poisson(200, size=p.shape).astype(float)
     k = rng.binomial(n.astype(int), p).astype(float)
-    found = clustering(k, n, least=0.0) / (1 + evidence.HIDDEN / np.sqrt(48))
+    found = clustering(k, n, least=0.0) / (1 + e_values.HIDDEN / np.sqrt(48))
     assert found.mean() == pytest.approx(rho, rel=0.1)
 
 
 def test_few_hours_say_nothing_of_clustering():
     found = clustering(np.ones((1, 5)), np.full((1, 5), 4.0), least=0.001)
-    assert found[0] == evidence.UNKNOWN_CLUSTERING
+    assert found[0] == e_values.UNKNOWN_CLUSTERING
 
 
 def test_few_of_the_segments_that_are_named_are_wrong():

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from features.training_set import Arm
-from serving.plan import by_message, choose_options, floor, limits_of
-from serving.plan.explain import (
+from hustings.features.training_set import Arm
+from hustings.serving.plan import by_message, choose_options, floor, limits_of
+from hustings.serving.plan.explain import (
     bindings,
     explained,
     limits_in_words,
     options_of,
 )
-from training.path import NOTHING
+from hustings.training.estimators.spend_path import NOTHING
 
 ARMS = (Arm("trade", "mail"), Arm("trade", "phone"), Arm("schools", "mail"))
 COST = np.array([0.6, 1.1, 0.6])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from serving.export import ExportError, Planned
-from serving.export.folder import altered, earlier_status
+from hustings.serving.export import ExportError, Planned
+from hustings.serving.export.folder import altered, earlier_status
 from tests.serving.exports import (
     AT,
     DAY,
@@ -189,7 +189,7 @@ def test_the_files_hold_as_many_contacts_as_the_account_says(
 def test_files_that_do_not_agree_with_the_account_leave_nothing(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from serving.export import lists
+    from hustings.serving.export import lists
 
     whole: Callable[[pd.DataFrame], pd.DataFrame] = lists.counts_of
     monkeypatch.setattr(lists, "counts_of", lambda c: whole(c.iloc[1:]))

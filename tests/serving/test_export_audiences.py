@@ -7,7 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from serving.export import CHANNELS, Channel, ExportError, Planned, audiences, terms
+from hustings.serving.export import (
+    CHANNELS,
+    Channel,
+    ExportError,
+    Planned,
+    audiences,
+    terms,
+)
 from tests.serving.exports import (
     SECRETS,
     details_of,

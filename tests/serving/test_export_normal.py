@@ -5,7 +5,7 @@ import unicodedata
 import pandas as pd
 import pytest
 
-from serving.export.normal import FIELDS, hashed, normalised
+from hustings.serving.export.normal import FIELDS, hashed, normalised
 
 PUBLISHED = [
     ("email", "  Test@Example.COM ",

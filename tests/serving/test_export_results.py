@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.ingest import Folders, TableSource
-from features.tables import CONTACT_ENDS, TableError
-from serving.export.results import ENDS, Answers, Results, read_results
+from hustings.features.ingest import Folders, TableSource
+from hustings.features.tables import CONTACT_ENDS, TableError
+from hustings.serving.export.results import ENDS, Answers, Results, read_results
 
 AT = pd.Timestamp("2026-09-12")
 HEADER = "VoterID,Date,Type,Outcome,Question,Answer"

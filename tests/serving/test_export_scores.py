@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.export import ExportError
-from serving.export.scores import Slot, System, Universe, export_scores, scaled
+from hustings.serving.export import ExportError
+from hustings.serving.export.scores import Slot, System, Universe, export_scores, scaled
 
 AT = pd.Timestamp("2026-09-07")
 SUPPORT = Slot("Support", "support", "share", 49.5, 1.0)

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-import serving.intake
-from features.minilm import PACKAGE
-from features.post import Found
-from serving.events import Events
-from serving.intake import Declared, Intake, routes
-from serving.plan import held_out
-from serving.service import Endpoint, RecommendRequest
+import hustings.serving.reactions.http
+from hustings.features.minilm import PACKAGE
+from hustings.features.post import Found
+from hustings.serving.plan import held_out
+from hustings.serving.reactions.http import Declared, Intake, routes
+from hustings.serving.reactions.store import Events
+from hustings.serving.service import Endpoint, RecommendRequest
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 MESSAGES = (
@@ -138,8 +138,10 @@ def test_a_post_is_read_once_and_its_later_reactions_get_its_issue(intake, monke
         sure = np.array([0.9 if "border" in text else 0.2 for text in texts])
         return Found(["border" if s >= floor else None for s in sure], sure)
 
-    monkeypatch.setattr(serving.intake, "issue_of", issue_of)
-    monkeypatch.setattr(serving.intake.Topics, "of", lambda _messages: None)
+    monkeypatch.setattr(hustings.serving.reactions.http, "issue_of", issue_of)
+    monkeypatch.setattr(
+        hustings.serving.reactions.http.Topics, "of", lambda _messages: None
+    )
     intake.receive(
         [event("a", post_text="the border"), event("b", post_text="the border"),
          event("c", post_id="q", post_text="my cat")],
@@ -162,7 +164,7 @@ def test_reactions_are_kept_where_no_sentence_model_is_installed(intake, monkeyp
     def absent(_messages: object) -> None:
         raise ModuleNotFoundError("pip install the model")
 
-    monkeypatch.setattr(serving.intake.Topics, "of", absent)
+    monkeypatch.setattr(hustings.serving.reactions.http.Topics, "of", absent)
     told = intake.receive([event("a", post_text="the border")], received_at=NOW)
     assert told.accepted == 1
     assert kept(intake)["issue"].isna().all()

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.disclosure import OTHER
-from serving.monitor.stream import (
+from hustings.serving.monitor.disclosure import OTHER
+from hustings.serving.monitor.snapshot import snapshot
+from hustings.serving.monitor.stream import (
     BACKLASH,
     NEW_ACCOUNTS,
     OUTSIDE_AREA,
@@ -18,7 +19,6 @@ from serving.monitor.stream import (
     Rules,
     hour_start,
 )
-from serving.monitor.told import snapshot
 from tests.serving.reactions import START, events
 
 RULES = Rules(hours=6)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from features.training_set import Arm
-from serving.eligible import barred, eligibility
-from serving.pauses import MAX_WORDS, PAUSES, Pauses
+from hustings.features.training_set import Arm
+from hustings.serving.eligible import barred, eligibility
+from hustings.serving.monitor.pauses import MAX_WORDS, PAUSES, Pauses
 
 AT = pd.Timestamp("2026-09-01 12:00", tz="UTC")
 HOUR = pd.Timedelta(hours=1)
@@ -108,7 +108,7 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
     """Every message is paused but one: it alone is left; then none is."""
     from dataclasses import replace
 
-    from serving.service import Endpoint, RecommendRequest
+    from hustings.serving.service import Endpoint, RecommendRequest
 
     loaded = Endpoint.load(served.folder)
     endpoint = replace(loaded, paused=pauses.refusals)
@@ -140,7 +140,7 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
 
 
 def test_terms_without_a_pause_are_as_they_were(served):
-    from serving.service import Terms
+    from hustings.serving.service import Terms
 
     terms = Terms.of(served.plan["audiences"]["all"])
     assert terms.without({}).barred == terms.barred

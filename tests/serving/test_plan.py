@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
-from features.tables import ASSIGNMENTS, CONTROL, NO_CHANNEL, PLAN, check
-from features.training_set import Arm
-from serving.plan import (
+from hustings.features.tables import ASSIGNMENTS, CONTROL, NO_CHANNEL, PLAN, check
+from hustings.features.training_set import Arm
+from hustings.serving.plan import (
     Limits,
     Plan,
     PlanTerms,
@@ -28,7 +28,11 @@ from serving.plan import (
     limits_of,
     plan_contacts,
 )
-from training.path import NOTHING, contacts_by_row, pooled_rows
+from hustings.training.estimators.spend_path import (
+    NOTHING,
+    contacts_by_row,
+    pooled_rows,
+)
 
 Floats = npt.NDArray[np.float64]
 

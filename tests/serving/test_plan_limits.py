@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from features.training_set import Arm
-from serving.plan import (
+from hustings.features.training_set import Arm
+from hustings.serving.plan import (
     Chosen,
     Entered,
     Entry,
@@ -40,9 +40,9 @@ from serving.plan import (
     share_bounds,
     valued,
 )
-from serving.plan.limits import SLACK
-from training.path import NOTHING, whole_budget_path
-from training.split import unit_uniforms
+from hustings.serving.plan.constraints import SLACK
+from hustings.training.estimators.spend_path import NOTHING, whole_budget_path
+from hustings.training.estimators.split import unit_uniforms
 
 Floats = npt.NDArray[np.float64]
 ARMS = tuple(

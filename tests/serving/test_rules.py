@@ -7,10 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.tables import ADDRESSES, DO_NOT_CONTACT, MESSAGES, PERMISSIONS, check
-from features.training_set import Arm
-from serving import eligible
-from serving.eligible import (
+from hustings.features.tables import (
+    ADDRESSES,
+    DO_NOT_CONTACT,
+    MESSAGES,
+    PERMISSIONS,
+    check,
+)
+from hustings.features.training_set import Arm
+from hustings.serving import eligible
+from hustings.serving.eligible import (
     Facts,
     People,
     barred_codes,
@@ -20,7 +26,7 @@ from serving.eligible import (
     refusals,
     send_window,
 )
-from serving.rules import (
+from hustings.serving.rules import (
     NAMES,
     WORDS,
     RuleError,
@@ -29,7 +35,7 @@ from serving.rules import (
     platforms,
     rule_set,
 )
-from serving.voting_text import text_digest
+from hustings.serving.voting_text import text_digest
 
 NOW = pd.Timestamp("2026-09-10 12:00")
 VOTERS = pd.Series(["ann"], dtype="str")

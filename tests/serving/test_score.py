@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.tables import SCORES, check
-from serving import score
-from serving.load import load_champion
-from serving.score import score_voters
-from training.model import CampaignModel
-from training.register import open_store
+from hustings.features.tables import SCORES, check
+from hustings.serving import score
+from hustings.serving.load import load_champion
+from hustings.serving.score import score_voters
+from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.register import open_store
 
 ROUNDING = 1e-5
 """Points: linear terms are summed in single precision, in the order of the chunk."""

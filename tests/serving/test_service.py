@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.ingest import TableSource
-from features.keys import Never
-from features.training_set import household
-from serving.plan import held_out
-from serving.service import (
+from hustings.features.ingest import TableSource
+from hustings.features.persons.keys import Never
+from hustings.features.training_set import household
+from hustings.serving.plan import held_out
+from hustings.serving.service import (
     Endpoint,
     RecommendRequest,
     RequestError,
@@ -29,7 +29,7 @@ from serving.service import (
     routes,
     serve_bundle,
 )
-from training.model import CampaignModel
+from hustings.training.registry.campaign_model import CampaignModel
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
@@ -595,7 +595,7 @@ def test_other_requests_are_answered_while_one_is_scored(monkeypatch):
 
 def start(bundle: Path, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [
-        sys.executable, "-m", "bentoml", "serve", "serving.service:Hustings",
+        sys.executable, "-m", "bentoml", "serve", "hustings.serving.service:Hustings",
         "--working-dir", str(ROOT), "--port", "0",
     ]  # fmt: skip
     there = {

@@ -22,13 +22,13 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from serving import watch
-from serving.alerts import Alerts
-from serving.events import Events
-from serving.monitor.stream import Rules
-from serving.pauses import Pauses
-from serving.payload import read_events
-from serving.watch import Campaign, Watch, page, stream
+from hustings.serving.monitor import http as monitor_http
+from hustings.serving.monitor.alerts import Alerts
+from hustings.serving.monitor.http import Campaign, Watch, page, stream
+from hustings.serving.monitor.pauses import Pauses
+from hustings.serving.monitor.stream import Rules
+from hustings.serving.reactions.payload import read_events
+from hustings.serving.reactions.store import Events
 
 KEY = "a-key-of-the-tests"
 START = pd.Timestamp("2026-09-01", tz="UTC")
@@ -265,7 +265,7 @@ def test_whatever_fails_is_tried_again_and_told_by_its_type_alone(
         return False
 
     monkeypatch.setattr(found, "step", step)
-    monkeypatch.setattr(watch, "POLL_S", 0.001)
+    monkeypatch.setattr(monitor_http, "POLL_S", 0.001)
     found.follow()
     assert "KeyError" in caplog.text
     assert "ZeroDivisionError" in caplog.text
@@ -274,11 +274,11 @@ def test_whatever_fails_is_tried_again_and_told_by_its_type_alone(
 
 def test_an_old_look_is_not_told_as_the_present_one(events, monkeypatch):
     backlash(events)
-    app = Starlette(routes=watch.routes)
+    app = Starlette(routes=monitor_http.routes)
     app.state.watch = watched(events)
     client = TestClient(app)
     assert client.get("/monitor").status_code == 200
-    monkeypatch.setattr(watch, "STALLED_S", -1.0)
+    monkeypatch.setattr(monitor_http, "STALLED_S", -1.0)
     for path in ("/monitor", "/monitor/stream"):
         answer = client.get(path)
         assert answer.status_code == 503
@@ -332,7 +332,7 @@ def test_a_restart_shows_what_was_shown(events):
 
 
 def test_before_the_first_look_nothing_is_told(events):
-    app = Starlette(routes=watch.routes)
+    app = Starlette(routes=monitor_http.routes)
     app.state.watch = Watch(events, campaign(), now=lambda: NOON)
     answer = TestClient(app).get("/monitor")
     assert answer.status_code == 503
@@ -360,7 +360,7 @@ def test_a_bundle_without_a_monitors_part_is_watched_with_the_defaults():
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events]]:
     """A watch behind the key, on loopback, that follows its store."""
-    from serving.service import ApiKey
+    from hustings.serving.service import ApiKey
 
     events = Events.open(tmp_path_factory.mktemp("live") / "events.db")
     backlash(events)
@@ -372,7 +372,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events
         script = f"sessionStorage.setItem('hustings-key','{KEY}');location.replace('/')"
         return HTMLResponse(f"<script>{script}</script>")
 
-    inner = Starlette(routes=watch.routes)
+    inner = Starlette(routes=monitor_http.routes)
     inner.state.watch = found
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUSTINGS_API_KEY", KEY)

@@ -7,7 +7,7 @@ is measured against, beside it and in the same run.
 import numpy as np
 import numpy.typing as npt
 
-from training.path import NOTHING, SpendPath
+from hustings.training.estimators.spend_path import NOTHING, SpendPath
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -18,9 +18,9 @@ import pandas as pd
 import splink.comparison_library as cl
 from splink import DuckDBAPI, Linker, SettingsCreator, block_on
 
-from features.link.fields import tidy
-from features.link.posterior import pair_probability
-from features.link.score import score_pairs
+from hustings.features.persons.link.fields import tidy
+from hustings.features.persons.link.posterior import pair_probability
+from hustings.features.persons.link.score import score_pairs
 
 FEBRL = {
     "given_name": "first_name",

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.spec import data_dir
-from features.training_set import Arm, MessageTest
-from training.evaluate import decide, trust
-from training.gate import blocked_by
-from training.judge import Market, judge_halves
-from training.judged import Judged
-from training.metrics import permute_within_blocks
+from hustings.experiments.declaration import data_dir
+from hustings.features.training_set import Arm, MessageTest
+from hustings.training.estimators.metrics import permute_within_blocks
+from hustings.training.policy_value.gate import blocked_by
+from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.judged_policies import Judged
+from hustings.training.policy_value.verdict import decide, trust
 
 Floats = npt.NDArray[np.float64]
 

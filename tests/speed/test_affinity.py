@@ -16,19 +16,19 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from experiments.spec import feature_columns, load_campaign
-from features.affinity import CellAffinities
-from features.sample import CHANNEL_MULTIPLIERS, simulate
-from features.training_set import (
+from hustings.experiments.declaration import feature_columns, load_campaign
+from hustings.features.affinity import CellAffinities
+from hustings.features.simulated.campaign import CHANNEL_MULTIPLIERS, simulate
+from hustings.features.training_set import (
     MessageTest,
     build_training_set,
     message_tests,
     with_fondness,
 )
-from features.voter import Encoding
-from training.affinity import affinities
-from training.gbm import prepare
-from training.learn import fit_lift
+from hustings.features.voter import Encoding
+from hustings.training.learners.affinity import affinities
+from hustings.training.learners.gbm import prepare
+from hustings.training.learners.registry import fit_lift
 
 pytestmark = pytest.mark.speed
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hustings.training.estimators.metrics import Interval
+from hustings.training.policy_value.heterogeneity import best_linear_predictor
+from hustings.training.policy_value.off_policy import off_policy_value
+from hustings.training.policy_value.rate import rate_of
 from tests.training.test_heterogeneity import drawn as drawn_slope
 from tests.training.test_off_policy import TRUE_VALUE, logged, predictions
 from tests.training.test_qini import coverage, gains_and_areas, true_gains_and_areas
 from tests.training.test_rate import drawn as drawn_ranking
-from training.heterogeneity import best_linear_predictor
-from training.metrics import Interval
-from training.off_policy import off_policy_value
-from training.rate import rate_of
 
 pytestmark = pytest.mark.speed
 

@@ -13,14 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.day import Offer, as_experiment, asked_on, planned_day
-from experiments.loop.chances import decided_rows
-from experiments.loop.explore import Exploring
-from experiments.loop.one_day import LoopTerms
-from experiments.loop.state import Audience, State
-from features.tables import ASSIGNMENTS, PLAN, check
-from features.training_set import Arm
-from serving.plan import held_out
+from hustings.experiments.loop.chances import decided_rows
+from hustings.experiments.loop.decisions import Audience, State
+from hustings.experiments.loop.explore import Exploring
+from hustings.experiments.loop.one_day import LoopTerms
+from hustings.experiments.loop.run_day import (
+    Offer,
+    as_experiment,
+    asked_on,
+    planned_day,
+)
+from hustings.features.tables import ASSIGNMENTS, PLAN, check
+from hustings.features.training_set import Arm
+from hustings.serving.plan import held_out
 
 pytestmark = pytest.mark.speed
 

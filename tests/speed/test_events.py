@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 import pytest
 
-from serving.consumer import STREAM
+from hustings.serving.reactions.broker import STREAM
 from tests.serving.conftest import served  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.speed
@@ -39,15 +39,15 @@ PER_SECOND = 1_000
 SERVER = """
 import sys
 from pathlib import Path
-from serving.service import serve_bundle
+from hustings.serving.service import serve_bundle
 serve_bundle(Path(sys.argv[1]), port=int(sys.argv[2]))
 """
 CONSUMER = """
 import sys
 from pathlib import Path
-from serving.consumer import consume
-from serving.events import Events
-from serving.intake import Intake
+from hustings.serving.reactions.broker import consume
+from hustings.serving.reactions.store import Events
+from hustings.serving.reactions.http import Intake
 consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2], claim_after_ms=2000)
 """
 

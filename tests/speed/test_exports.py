@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.export import Planned
-from serving.export.scores import Slot, System, export_scores
+from hustings.serving.export import Planned
+from hustings.serving.export.scores import Slot, System, export_scores
 from tests.serving.exports import DAY, export, plan_of, terms_of
 
 pytestmark = pytest.mark.speed

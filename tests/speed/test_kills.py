@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import life
-from experiments.ledger import open_ledger
+from hustings.experiments import plans
+from hustings.experiments.plans.ledger import open_ledger
 from tests.experiments.test_kill import AT, holds, killed_often, work
 
 pytestmark = pytest.mark.speed
@@ -46,15 +46,15 @@ def test_drafting_and_verifying_take_seconds(tmp_path: Path) -> None:
     )  # fmt: skip
     keys = {voter: i.to_bytes(32, "big") for i, voter in enumerate(ids)}
     steps = {
-        "draft": lambda: life.draft(
+        "draft": lambda: plans.draft(
             tmp_path, "one", plan.reset_index(drop=True), assigned,
-            life.Facts("m/1", "us_default"), keys=keys, at=AT,
+            plans.Facts("m/1", "us_default"), keys=keys, at=AT,
         ),
-        "approve": lambda: life.approve(tmp_path, "one", by="R. Approver", at=AT),
-        "lock": lambda: life.lock(tmp_path, "one", at=AT),
-        "send": lambda: life.send(tmp_path, "one", "all", plan["voter_id"], at=AT),
+        "approve": lambda: plans.approve(tmp_path, "one", by="R. Approver", at=AT),
+        "lock": lambda: plans.lock(tmp_path, "one", at=AT),
+        "send": lambda: plans.send(tmp_path, "one", "all", plan["voter_id"], at=AT),
         "verify": lambda: open_ledger(tmp_path).verify(),
-        "files": lambda: life.plan_faults(tmp_path),
+        "files": lambda: plans.plan_faults(tmp_path),
     }  # fmt: skip
     for name, step in steps.items():
         started = time.perf_counter()

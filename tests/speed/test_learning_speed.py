@@ -11,18 +11,18 @@ import time
 import numpy as np
 import pytest
 
-from features.training_set import Arm, MessageTest
-from training.arm_trees import fit_arm_trees
-from training.gbm import fit_gbm, prepare
-from training.linear import fit_linear
-from training.pooled import components
+from hustings.features.training_set import Arm, MessageTest
+from hustings.training.learners.arm_trees import fit_arm_trees
+from hustings.training.learners.gbm import fit_gbm, prepare
+from hustings.training.learners.linear import fit_linear
+from hustings.training.learners.pooled import components
 
 LARGE = """
 import json, resource, time
 import numpy as np
-from features.training_set import Arm, MessageTest
-from training.gbm import prepare
-from training.learn import fit_lift
+from hustings.features.training_set import Arm, MessageTest
+from hustings.training.learners.gbm import prepare
+from hustings.training.learners.registry import fit_lift
 
 n, p, m = {n}, {p}, 3
 rng = np.random.default_rng(0)

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from training.adaptive import (
+from hustings.training.estimators.anytime_valid import always_valid_z
+from hustings.training.estimators.metrics import aipw_scores, clustered_means
+from hustings.training.measured_lift.adaptive import (
     Decisions,
     decided_propensities,
     delivered_lifts,
     population_lifts,
     predicted_response,
 )
-from training.looks import always_valid_z
-from training.metrics import aipw_scores, clustered_means
 
 pytestmark = pytest.mark.speed
 

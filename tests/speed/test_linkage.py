@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.spec import data_dir
-from features.link import THRESHOLD
+from hustings.experiments.declaration import data_dir
+from hustings.features.persons.link import THRESHOLD
 from tests.speed.linkage import (
     DataSet,
     Judged,
@@ -110,7 +110,7 @@ def _cell(ours: Judged, at: np.ndarray) -> str:
 MILLION = """
 import json, resource, time
 import numpy as np, pandas as pd
-from features.link import link_reactors
+from hustings.features.persons.link import link_reactors
 n, n_names, n_last, n_places = {n}, 2_000, 20_000, 5_000
 rng = np.random.default_rng(1)
 syllables = ["ba","be","bo","da","de","do","fi","ga","ha","jo","ka","le","li","ma","mo",

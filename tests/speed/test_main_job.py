@@ -19,11 +19,17 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from experiments.spec import data_dir
-from features.training_set import Arm
-from serving.plan import Limits, PlanTerms, choose_options, limits_of, plan_contacts
-from serving.score import score_voters
-from training.path import NOTHING, whole_budget_path
+from hustings.experiments.declaration import data_dir
+from hustings.features.training_set import Arm
+from hustings.serving.plan import (
+    Limits,
+    PlanTerms,
+    choose_options,
+    limits_of,
+    plan_contacts,
+)
+from hustings.serving.score import score_voters
+from hustings.training.estimators.spend_path import NOTHING, whole_budget_path
 
 pytestmark = pytest.mark.speed
 
@@ -51,7 +57,7 @@ def ran(home: Path, campaign: str, *options: str) -> tuple[float, float, str]:
     """Seconds, peak GB and output of `hustings run` in a process of its own."""
     code = (
         "import resource, sys\n"
-        "from experiments.cli import app\n"
+        "from hustings.experiments.cli import app\n"
         "sys.argv[0] = 'hustings'\n"
         "try:\n    app()\n"
         "finally:\n"
@@ -110,7 +116,7 @@ def test_help_beside_a_bare_interpreter(capsys: pytest.CaptureFixture[str]) -> N
         )[0]
 
     pairs = [
-        (timed("-m", "experiments.cli", "--help"), timed("-c", "pass"))
+        (timed("-m", "hustings.experiments.cli", "--help"), timed("-c", "pass"))
         for _ in range(7)
     ]
     ours, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
@@ -135,11 +141,11 @@ def test_scoring_rate(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from serving.load import load_champion
-    from training.register import open_store
+    from hustings.serving.load import load_champion
+    from hustings.training.registry.register import open_store
 
     # the story is told on one thread; a server scores on two
-    monkeypatch.setattr("training.boosting.N_THREADS", 2)
+    monkeypatch.setattr("hustings.training.learners.boosting.N_THREADS", 2)
     open_store(None, story.run.store)
     found = load_champion(story.run.campaign.campaign.name)
     assert found is not None

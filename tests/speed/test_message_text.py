@@ -14,15 +14,24 @@ import pytest
 from scipy.linalg import block_diag
 from scipy.stats import rankdata
 
-from experiments.spec import data_dir, feature_columns, load_campaign
-from features.ingest import ingest
-from features.message import MessageFeatures, message_features
-from features.training_set import MessageTest, build_training_set, message_tests
-from features.voter import Encoding
-from training.boosting import binned
-from training.effects import lay_ground, shrink
-from training.message_prior import Sent, even_noise, fit_message_prior, text_ranks
-from training.metrics import clustered_means
+from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
+from hustings.features.ingest import ingest
+from hustings.features.message import MessageFeatures, message_features
+from hustings.features.training_set import (
+    MessageTest,
+    build_training_set,
+    message_tests,
+)
+from hustings.features.voter import Encoding
+from hustings.training.estimators.metrics import clustered_means
+from hustings.training.learners.average_effects import lay_ground, shrink
+from hustings.training.learners.boosting import binned
+from hustings.training.learners.text_prior import (
+    Sent,
+    even_noise,
+    fit_message_prior,
+    text_ranks,
+)
 
 pytestmark = pytest.mark.speed
 

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.monitor.evidence import rise_evidence
-from serving.monitor.stream import Monitor, Rules
-from serving.monitor.told import snapshot
+from hustings.serving.monitor.e_values import rise_evidence
+from hustings.serving.monitor.snapshot import snapshot
+from hustings.serving.monitor.stream import Monitor, Rules
 
 pytestmark = pytest.mark.speed
 
@@ -201,8 +201,8 @@ import sys
 import uvicorn
 from starlette.applications import Starlette
 from serving import intake, watch
-from serving.events import Events
-from serving.service import ApiKey
+from hustings.serving.reactions.store import Events
+from hustings.serving.service import ApiKey
 
 taken_in = intake.Intake(Events.open(sys.argv[1]), key=b"key")
 found = watch.Watch(taken_in.events, watch.Campaign("speed"))

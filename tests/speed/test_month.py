@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from experiments.month import judged_months, told_text
-from experiments.spec import EXPERIMENTS, load_campaign
+from hustings.experiments.declaration import EXPERIMENTS, load_campaign
+from hustings.experiments.simulation.month import judged_months, told_text
 
 pytestmark = pytest.mark.speed
 

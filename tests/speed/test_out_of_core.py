@@ -30,9 +30,9 @@ import json, resource, sys, time
 from pathlib import Path
 import duckdb
 import pandas as pd
-from features.derived import Derivation
-from features.ingest import TableSource
-from features.large import engine, features_large, ingest_large
+from hustings.features.derived import Derivation
+from hustings.features.ingest import TableSource
+from hustings.features.large import engine, features_large, ingest_large
 
 home, n = Path(sys.argv[1]), int(sys.argv[2])
 n_voters = n // 5

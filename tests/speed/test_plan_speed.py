@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from features.training_set import Arm
-from serving.plan import (
+from hustings.features.training_set import Arm
+from hustings.serving.plan import (
     Limits,
     PlanTerms,
     by_message,
@@ -22,9 +22,9 @@ from serving.plan import (
     plan_contacts,
     share_bounds,
 )
+from hustings.training.estimators.blocked_path import Block, options_within
+from hustings.training.estimators.spend_path import whole_budget_path
 from tests.speed.gift_wrapping import gift_wrapped_path
-from training.large_path import Block, options_within
-from training.path import whole_budget_path
 
 pytestmark = pytest.mark.speed
 Floats = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from training.policy_tree import Cuts, grow_tree
+from hustings.training.policy_value.policy_tree import Cuts, grow_tree
 
 pytestmark = pytest.mark.speed
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.load import read_bundle
+from hustings.serving.load import read_bundle
 
 pytestmark = pytest.mark.speed
 
@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample campaign, run whole, and its bundle."""
     folder = tmp_path_factory.mktemp("campaign")
     command = [
-        sys.executable, "-m", "experiments.cli", "run", "sample",
+        sys.executable, "-m", "hustings.experiments.cli", "run", "sample",
         "--voters", str(N_VOTERS), "--trials", "1",
         "--data", str(folder / "data"), "--store", str(folder / "store"),
     ]  # fmt: skip
@@ -63,7 +63,7 @@ def client(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml")),
     }
     command = [
-        sys.executable, "-m", "bentoml", "serve", "serving.service:Hustings",
+        sys.executable, "-m", "bentoml", "serve", "hustings.serving.service:Hustings",
         "--working-dir", str(ROOT), "--port", str(port),
     ]  # fmt: skip
     quiet = subprocess.DEVNULL

@@ -13,20 +13,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.spec import feature_columns, load_campaign
-from features.ingest import ingest
-from features.sample import Sample, simulate, write_sample
-from features.training_set import (
+from hustings.experiments.declaration import feature_columns, load_campaign
+from hustings.features.ingest import ingest
+from hustings.features.simulated.campaign import Sample, simulate, write_sample
+from hustings.features.training_set import (
     Arm,
     MessageTest,
     TrainingSet,
     build_training_set,
     message_tests,
 )
-from features.voter import Encoding
-from training import boosting
-from training.gbm import DEFAULT_PARAMS, GbmLift, Prepared, fit_gbm, prepare
-from training.model import CampaignModel, Reader
+from hustings.features.voter import Encoding
+from hustings.training.learners import boosting
+from hustings.training.learners.gbm import (
+    DEFAULT_PARAMS,
+    GbmLift,
+    Prepared,
+    fit_gbm,
+    prepare,
+)
+from hustings.training.registry.campaign_model import CampaignModel, Reader
 
 SAMPLE_FEATURES = [
     "age", "sex", "party", "income_usd", "homeowner", "college", "children_at_home",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.adaptive import (
+from hustings.training.measured_lift.adaptive import (
     Decisions,
     combined,
     day_weights,

@@ -8,10 +8,10 @@ import pytest
 from scipy import sparse
 from scipy.special import expit
 
-from features.affinity import CELL
-from features.sample import Sample, simulate
-from features.tables import AFFINITIES, SMALLEST_CELL, check
-from training.affinity import (
+from hustings.features.affinity import CELL
+from hustings.features.simulated.campaign import Sample, simulate
+from hustings.features.tables import AFFINITIES, SMALLEST_CELL, check
+from hustings.training.learners.affinity import (
     BY_REACH,
     affinities,
     fit_shares,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.arm_trees import ArmTrees, fit_arm_trees
-from training.gbm import Prepared, prepare
+from hustings.training.learners.arm_trees import ArmTrees, fit_arm_trees
+from hustings.training.learners.gbm import Prepared, prepare
 
 SMALL = {
     "n_trees": 40, "learning_rate": 0.1, "num_leaves": 6, "min_child_samples": 50,

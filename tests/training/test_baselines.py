@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.baselines import CellLift, Split, one_covariate, untargeted
-from training.gbm import Prepared, prepare
+from hustings.training.learners.baselines import (
+    CellLift,
+    Split,
+    one_covariate,
+    untargeted,
+)
+from hustings.training.learners.gbm import Prepared, prepare
 
 
 def stepped(X: np.ndarray) -> np.ndarray:

@@ -7,18 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.comparators import (
+from hustings.training.estimators.metrics import clustered_mean, contacted_share
+from hustings.training.estimators.spend_path import NOTHING
+from hustings.training.learners.gbm import prepare
+from hustings.training.policy_value.current_practice import (
     LIKELY_PERSUADABLE,
     SEGMENT_BEST,
     Chances,
     comparators,
     segment_effects,
 )
-from training.evaluate import evaluate
-from training.gbm import prepare
-from training.judge import Half, Market, deciding_rows, judge_halves, spend_along
-from training.metrics import clustered_mean, contacted_share
-from training.path import NOTHING
+from hustings.training.policy_value.held_out_halves import (
+    Half,
+    Market,
+    deciding_rows,
+    judge_halves,
+    spend_along,
+)
+from hustings.training.policy_value.verdict import evaluate
 
 SIDES = np.array(["left", "right"], dtype=object)
 

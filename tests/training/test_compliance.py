@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.compliance import Compliance, compliance, fieller
+from hustings.training.estimators.compliance import Compliance, compliance, fieller
 
 
 def _canvassed(

@@ -6,9 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.boosting import binned
-from training.effects import average_effects, lay_ground, shrink
-from training.metrics import clustered_mean
+from hustings.training.estimators.metrics import clustered_mean
+from hustings.training.learners.average_effects import (
+    average_effects,
+    lay_ground,
+    shrink,
+)
+from hustings.training.learners.boosting import binned
 
 
 def test_three_equal_errors_worked_by_hand() -> None:

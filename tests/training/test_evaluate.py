@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.boosting import binned
-from training.effects import lay_ground
-from training.evaluate import (
+from hustings.training.estimators.metrics import Interval
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.boosting import binned
+from hustings.training.policy_value.held_out_halves import (
+    BASELINES,
+    Half,
+    Market,
+    judge_halves,
+)
+from hustings.training.policy_value.verdict import (
     SMALL_CELL,
     _verdict,
     answer,
@@ -20,8 +27,6 @@ from training.evaluate import (
     permuted_gain,
     turnout_effects,
 )
-from training.judge import BASELINES, Half, Market, judge_halves
-from training.metrics import Interval
 
 
 def market_of(test, spend: float = 0.5) -> Market:

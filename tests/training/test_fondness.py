@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from features.training_set import with_fondness
-from training.fondness import PRIOR_SHARE, fit_fondness
-from training.linear import LinearFit, fit_linear
-from training.pooled import components
+from hustings.features.training_set import with_fondness
+from hustings.training.learners.affinity_slope import PRIOR_SHARE, fit_fondness
+from hustings.training.learners.linear import LinearFit, fit_linear
+from hustings.training.learners.pooled import components
 
 N, FOLDS, NOISE = 6_000, 4, 4.0
 FOND_OF = (2, 2, 3)

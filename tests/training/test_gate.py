@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from training.gate import (
+from hustings.training.estimators.metrics import Interval
+from hustings.training.policy_value.gate import (
     GATE_ALPHA,
     blocked_by,
     is_above_zero,
     is_expired,
     spent_alpha,
 )
-from training.metrics import Interval
 
 N_LOOKS = 30
 

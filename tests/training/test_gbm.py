@@ -8,9 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.boosting import FoldBoosters, binned, boost
-from training.effects import N_FOLDS
-from training.gbm import GbmLift, calibrate, fit_gbm, prepare, r_loss_steps
+from hustings.training.learners.average_effects import N_FOLDS
+from hustings.training.learners.boosting import FoldBoosters, binned, boost
+from hustings.training.learners.gbm import (
+    GbmLift,
+    calibrate,
+    fit_gbm,
+    prepare,
+    r_loss_steps,
+)
 
 CONSTANT, NOTHING = "health_hospital", "schools_trades"
 """Messages of the simulated campaign without heterogeneity, and without effect."""

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.heterogeneity import best_linear_predictor, lift_groups
+from hustings.training.policy_value.heterogeneity import (
+    best_linear_predictor,
+    lift_groups,
+)
 
 
 def test_three_voters_worked_by_hand() -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.baselines import untargeted
-from training.effects import lay_ground
-from training.gbm import prepare
-from training.judge import (
+from hustings.training.estimators.metrics import clustered_mean, realised_lift
+from hustings.training.estimators.spend_path import NOTHING
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.baselines import untargeted
+from hustings.training.learners.gbm import prepare
+from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     HALVES,
     Half,
@@ -21,8 +23,6 @@ from training.judge import (
     spend_along,
     training_half,
 )
-from training.metrics import clustered_mean, realised_lift
-from training.path import NOTHING
 
 COST = np.array([0.5, 1.0, 0.8, 1.6])
 SPENDS = (0.0, 0.21, 0.4, 1.0, 5.0)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from training.large_path import Block, options_within
-from training.path import whole_budget_path
+from hustings.training.estimators.blocked_path import Block, options_within
+from hustings.training.estimators.spend_path import whole_budget_path
 
 COST = np.array([0.0, 0.5, 0.7, 1.5, 2.0])
 N, SIZE = 3_000, 700

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from training import linear
-from training.basis import Basis, Shape, raw_columns, term_width
-from training.linear import DEFAULT_LINEAR, LinearFit, fit_linear
-from training.pooled import components
+from hustings.training.learners import linear
+from hustings.training.learners.basis import Basis, Shape, raw_columns, term_width
+from hustings.training.learners.linear import DEFAULT_LINEAR, LinearFit, fit_linear
+from hustings.training.learners.pooled import components
 
 
 def draw(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.looks import (
+from hustings.training.estimators.anytime_valid import (
     always_valid,
     always_valid_z,
     claimed_alpha,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from training.effects import shrink
-from training.message_prior import (
+from hustings.training.learners.average_effects import shrink
+from hustings.training.learners.text_prior import (
     MIN_MESSAGES,
     MessagePrior,
     Sent,
@@ -170,7 +170,7 @@ def test_distance_is_that_of_the_loneliest_sent_message() -> None:
 
 def test_messages_left_out_do_not_move_what_is_predicted_for_them() -> None:
     """Wild estimates of the held-out fold change the test, not by being learnt."""
-    from training.message_prior import text_ranks
+    from hustings.training.learners.text_prior import text_ranks
 
     world = draw(3, n=60)
     prior = world.fit()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.metrics import (
+from hustings.training.estimators.metrics import (
     Interval,
     aipw_scores,
     area_weights,
@@ -20,7 +20,7 @@ from training.metrics import (
     realised_lift,
     sample_ratio_p_value,
 )
-from training.path import whole_budget_path
+from hustings.training.estimators.spend_path import whole_budget_path
 
 HALF = np.full((4, 2), 0.5)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.tables import SCORES, check
-from training.baselines import untargeted
-from training.model import CampaignModel, Reader
+from hustings.features.tables import SCORES, check
+from hustings.training.learners.baselines import untargeted
+from hustings.training.registry.campaign_model import CampaignModel, Reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,7 +130,7 @@ def test_an_empty_folder_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 def test_threads_that_wait_sleep_whatever_is_imported_first() -> None:
     """Else a busy machine trains many times slower: OpenMP tells what it was given."""
-    code = "import training.gbm, lightgbm"
+    code = "import hustings.training.learners.gbm, lightgbm"
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
         text=True, env={"OMP_DISPLAY_ENV": "TRUE", "PYTHONPATH": str(ROOT)},

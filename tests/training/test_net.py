@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.message import MessageFeatures
-from training.gbm import prepare
-from training.model import load_lift, save_lift
-from training.net import NetLift, fit_net
-from training.towers import Columns, message_vectors, voter_vectors
+from hustings.features.message import MessageFeatures
+from hustings.training.learners.gbm import prepare
+from hustings.training.learners.net import NetLift, fit_net
+from hustings.training.learners.towers import Columns, message_vectors, voter_vectors
+from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {"n_members": 4, "n_hidden": 16, "n_vector": 4, "n_epochs": 15}
 
@@ -156,7 +156,7 @@ def test_who_only_predicts_needs_no_torch(small, tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from training.net import NetLift\n"
+        "from hustings.training.learners.net import NetLift\n"
         f"model = NetLift.load(Path({str(tmp_path)!r}))\n"
         "X = np.zeros((2, 4), np.float32)\n"
         "lift = model.predict(X, np.array(['a', 'b'], dtype=object)).lift\n"

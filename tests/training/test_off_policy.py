@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.off_policy import Log, off_policy_value, support_of
+from hustings.training.policy_value.off_policy import Log, off_policy_value, support_of
 
 FOUR = Log(
     reward=np.array([1.0, 0.0, 2.0, 4.0]),
@@ -19,7 +19,7 @@ TARGET = np.tile([0.25, 0.75], (4, 1))
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four decisions are enough here: they are worked by hand."""
-    monkeypatch.setattr("training.off_policy.MIN_EFFECTIVE", 1.0)
+    monkeypatch.setattr("hustings.training.policy_value.off_policy.MIN_EFFECTIVE", 1.0)
 
 
 @pytest.mark.usefixtures("lenient")

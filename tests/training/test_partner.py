@@ -8,14 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.partner import lift_column, providers, with_partner_scores
-from training.baselines import untargeted
-from training.evaluate import answer, evaluate, partner_slope
-from training.gbm import prepare
-from training.judge import Half, Market, judge_halves
-from training.metrics import Interval
-from training.model import lifts_of, load_lift, save_lift
-from training.partner import PartnerLift, partner_policy, winning_partner
+from hustings.features.partner import lift_column, providers, with_partner_scores
+from hustings.training.estimators.metrics import Interval
+from hustings.training.learners.baselines import untargeted
+from hustings.training.learners.gbm import prepare
+from hustings.training.policy_value.held_out_halves import Half, Market, judge_halves
+from hustings.training.policy_value.partner import (
+    PartnerLift,
+    partner_policy,
+    winning_partner,
+)
+from hustings.training.policy_value.verdict import answer, evaluate, partner_slope
+from hustings.training.registry.campaign_model import lifts_of, load_lift, save_lift
 
 
 def market_of(test) -> Market:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from training.path import (
+from hustings.training.estimators.spend_path import (
     NOTHING,
     SpendPath,
     contacts_by_row,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hustings.training.estimators.metrics import Interval, clustered_mean
 from tests.speed.peers import fit_peer, table
 from tests.speed.peers.data_sets import (
     FLAT_MESSAGES,
@@ -27,7 +28,6 @@ from tests.speed.peers.judge import (
 )
 from tests.speed.peers.ours import NO_TARGETING, REFERENCES, posterior, prior_moments
 from tests.speed.peers.peers import halves
-from training.metrics import Interval, clustered_mean
 
 ONE = np.array([1.0])
 TRUTH = np.column_stack([np.arange(40.0) - 8.0, np.full(40, 2.0)])

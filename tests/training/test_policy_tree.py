@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.policy_tree import (
+from hustings.training.policy_value.policy_tree import (
     NOTHING,
     Condition,
     Cuts,
@@ -120,7 +120,9 @@ def brute_force(reward: np.ndarray, X: np.ndarray, least: int) -> float:
 def test_two_levels_are_the_best_of_all_trees(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.policy_tree._pruned", lambda node, *_: node)
+    monkeypatch.setattr(
+        "hustings.training.policy_value.policy_tree._pruned", lambda node, *_: node
+    )
     rng = np.random.default_rng(seed)
     X = electorate(rng, 60)
     X[rng.random(60) < 0.2, AGE] = np.nan
@@ -158,7 +160,10 @@ def test_luck_alone_is_not_split_and_honest_groups_cover_the_truth() -> None:
                "cluster": np.arange(1_600)}  # fmt: skip
         split += len(honest_tree(offer, **few).tree.groups) > 1
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("training.policy_tree._pruned", lambda node, *_: node)
+            patch.setattr(
+                "hustings.training.policy_value.policy_tree._pruned",
+                lambda node, *_: node,
+            )
             found = honest_tree(offer, **few)
         missed += [m.lift.excludes_zero for m in found.measured if m.lift]
         within += list(in_sample(found.tree, offer.take(half == 0), X[half == 0]))

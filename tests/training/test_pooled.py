@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.pooled import (
+from hustings.training.learners.pooled import (
     Components,
     Moments,
     Prior,

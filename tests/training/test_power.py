@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.power import (
+from hustings.training.measured_lift.power import (
     Asked,
     Beliefs,
     Noise,

@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.training_set import Prior
-from training.boosting import binned
-from training.effects import average_effects, lay_ground
-from training.evaluate import prior_rows
-from training.metrics import Interval
-from training.priors import combine_with_prior, prior_of, transported, with_prior
+from hustings.features.training_set import Prior
+from hustings.training.estimators.metrics import Interval
+from hustings.training.learners.average_effects import average_effects, lay_ground
+from hustings.training.learners.boosting import binned
+from hustings.training.learners.priors import (
+    combine_with_prior,
+    prior_of,
+    transported,
+    with_prior,
+)
+from hustings.training.policy_value.verdict import prior_rows
 
 
 def told(**columns: object) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.proxy import audit_proxy
+from hustings.training.policy_value.proxy_audit import audit_proxy
 
 
 def _drawn(strength: float, seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

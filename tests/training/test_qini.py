@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.metrics import Interval, aipw_scores, clustered_mean, realised_lift
-from training.path import whole_budget_path
-from training.qini import QiniCurve, joined_curves, qini_curve
+from hustings.training.estimators.metrics import (
+    Interval,
+    aipw_scores,
+    clustered_mean,
+    realised_lift,
+)
+from hustings.training.estimators.spend_path import whole_budget_path
+from hustings.training.policy_value.qini import QiniCurve, joined_curves, qini_curve
 
 SPENDS = np.linspace(0.0, 2.0, 9)
 COST = np.array([1.0, 2.0])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.metrics import Interval
-from training.rate import TOC_SHARES, one_sided_p, ranked, rate_of
+from hustings.training.estimators.metrics import Interval
+from hustings.training.policy_value.rate import TOC_SHARES, one_sided_p, ranked, rate_of
 
 
 def by_definition(lift_scores: np.ndarray, priority: np.ndarray) -> tuple[float, float]:

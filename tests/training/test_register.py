@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.model import CampaignModel
-from training.register import (
+from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.register import (
     Version,
     champion_version,
     download,
@@ -155,8 +155,8 @@ sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
 import mlflow, pandas as pd
 mlflow.set_tracking_uri({store.uri!r})
 model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
-import training.model
-assert root not in Path(training.model.__file__).resolve().parents
+from hustings.training.registry import campaign_model
+assert root not in Path(campaign_model.__file__).resolve().parents
 model.predict(pd.read_parquet("raw.parquet")).to_parquet("scores.parquet")
 """
     there = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.reliability import SMALL_GROUP, reliability
+from hustings.training.policy_value.reliability import SMALL_GROUP, reliability
 
 
 def test_two_groups_worked_by_hand() -> None:

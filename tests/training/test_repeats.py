@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.repeats import carry_over
+from hustings.training.measured_lift.repeats import carry_over
 
 FIRST, SECOND, TOGETHER = 1.0, 0.6, -0.4
 

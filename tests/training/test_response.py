@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from features.training_set import MessageTest, build_training_set, message_tests
-from features.voter import Encoding
-from training.reliability import reliability
-from training.response import (
+from hustings.features.training_set import (
+    MessageTest,
+    build_training_set,
+    message_tests,
+)
+from hustings.features.voter import Encoding
+from hustings.training.learners.response import (
     SMALL_AREA,
     _curve,
     area_spread,
@@ -20,6 +23,7 @@ from training.response import (
     fractional_logit,
     without_messages,
 )
+from hustings.training.policy_value.reliability import reliability
 
 BASE = -0.5
 

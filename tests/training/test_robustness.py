@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.training_set import Arm, MessageTest
-from training.baselines import untargeted
-from training.boosting import binned
-from training.effects import lay_ground
-from training.evaluate import evaluate
-from training.gbm import fit_gbm, prepare
-from training.judge import Market, judge_halves
-from training.metrics import attrition_p_value
+from hustings.features.training_set import Arm, MessageTest
+from hustings.training.estimators.metrics import attrition_p_value
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.baselines import untargeted
+from hustings.training.learners.boosting import binned
+from hustings.training.learners.gbm import fit_gbm, prepare
+from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.verdict import evaluate
 
 
 def drawn_of(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.sample_ratio import (
+from hustings.training.estimators.sample_ratio import (
     block_p_values,
     count_p_values,
     failing_periods,

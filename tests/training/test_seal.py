@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.seal import Seal, SealError, hashed, open_seal, seal
+from hustings.training.registry.seal import Seal, SealError, hashed, open_seal, seal
 
 KEY, SEALED_AT = bytes(range(32)), pd.Timestamp("2026-10-01T12:00:00")
 NOTHING_YET = pd.DataFrame({"voter_id": [], "experiment_id": [], "observed_at": []})

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from features.training_set import Prior
-from training.sequential import (
+from hustings.features.training_set import Prior
+from hustings.training.learners.daily import (
     Moments,
     Seen,
     Size,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.split import unit_folds, unit_uniforms
+from hustings.training.estimators.split import unit_folds, unit_uniforms
 
 UNITS = [f"H{i:06d}" for i in range(20_000)]
 IDS = st.lists(st.text(max_size=8), min_size=1, max_size=30)

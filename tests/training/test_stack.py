@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.gbm import prepare
-from training.learn import LEARNERS, fit_lift, loss_steps
-from training.lift import variance_between
-from training.model import load_lift, save_lift
-from training.stack import LINEAR_FOLDS, StackLift, believe, linear_part
+from hustings.training.learners.gbm import prepare
+from hustings.training.learners.lift_model import variance_between
+from hustings.training.learners.registry import LEARNERS, fit_lift, loss_steps
+from hustings.training.learners.stack import (
+    LINEAR_FOLDS,
+    StackLift,
+    believe,
+    linear_part,
+)
+from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {
     "n_trees": 15, "learning_rate": 0.2, "num_leaves": 4, "min_child_samples": 50,

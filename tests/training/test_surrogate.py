@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from training.adaptive import Decisions
-from training.metrics import Interval
-from training.surrogate import Link, fit_link
+from hustings.training.estimators.metrics import Interval
+from hustings.training.measured_lift.adaptive import Decisions
+from hustings.training.measured_lift.surrogate import Link, fit_link
 
 
 def _both(

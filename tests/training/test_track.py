@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.register import open_store, tracked_run
-from training.track import (
+from hustings.training.registry.register import open_store, tracked_run
+from hustings.training.registry.track import (
     DIRECTIONS,
     close_unfinished,
     describe,
@@ -32,7 +32,7 @@ NOTHING = {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def judged(interval: dict[str, float], **changed: Any) -> dict[str, Any]:
-    """An experiment as `training.evaluate.evaluate` tells it."""
+    """An experiment as `training.policy_value.verdict.evaluate` tells it."""
     row = {"label": "Best mix", "gain": interval, "contacted_share": 0.5}
     nothing = {"label": "Nobody", "gain": NOTHING, "contacted_share": 0.0}
     groups = [

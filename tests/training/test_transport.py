@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from features.tables import PRIORS, check
-from training.transport import Panel, poststratified, raked
+from hustings.features.tables import PRIORS, check
+from hustings.training.learners.transport import Panel, poststratified, raked
 
 
 def test_raking_two_groups_worked_by_hand() -> None:

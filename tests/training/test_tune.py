@@ -19,12 +19,24 @@ import pytest
 from lightgbm.basic import LightGBMError
 from optuna.trial import TrialState
 
-from features.training_set import MessageTest
-from training import trials as kept
-from training import tune as module
-from training.gbm import DEFAULT_PARAMS, Prepared, prepare, r_loss_steps
-from training.trials import open_trials, trials_at
-from training.tune import SPACES, Search, Tuned, TuningError, share_of_time, tune
+from hustings.features.training_set import MessageTest
+from hustings.training.learners.gbm import (
+    DEFAULT_PARAMS,
+    Prepared,
+    prepare,
+    r_loss_steps,
+)
+from hustings.training.registry import trials as kept
+from hustings.training.registry import tune as module
+from hustings.training.registry.trials import open_trials, trials_at
+from hustings.training.registry.tune import (
+    SPACES,
+    Search,
+    Tuned,
+    TuningError,
+    share_of_time,
+    tune,
+)
 
 ROOT = Path(__file__).parents[2]
 FINISHED = {"COMPLETE", "PRUNED"}
@@ -307,7 +319,7 @@ import numpy as np
 from conftest import draw_test
 from test_tune import prepared_of, drawn_test, search, slowly
 from training import boosting
-from training.tune import tune
+from hustings.training.registry.tune import tune
 boosting._FIXED["num_threads"] = boosting.N_THREADS = 1
 wanted = search(loss=slowly, storage=sys.argv[2], n_trials=int(sys.argv[3]))
 prepared = prepared_of(drawn_test(draw_test))

@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.boosting import binned
-from training.effects import lay_ground
-from training.metrics import Interval
-from training.votes import as_votes, believed, turnout_lifts, votes_gained
+from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.votes import (
+    as_votes,
+    believed,
+    turnout_lifts,
+    votes_gained,
+)
+from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.boosting import binned
 
 chance = st.floats(0, 1)
 lift = st.floats(-1, 1)

@@ -7,28 +7,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.tables import RESPONSES, check
-from features.training_set import (
+from hustings.features.tables import RESPONSES, check
+from hustings.features.training_set import (
     MessageTest,
     build_training_set,
     linked_outcome,
     message_tests,
 )
-from features.voter import Encoding
-from training.boosting import binned
-from training.effects import (
+from hustings.features.voter import Encoding
+from hustings.training.estimators.metrics import (
+    Interval,
+    calibration_slope,
+    clustered_mean,
+)
+from hustings.training.learners.average_effects import (
     Ground,
     average_effects,
     doubly_robust_scores,
     lay_ground,
 )
-from training.gbm import calibrate, prepare
-from training.heterogeneity import lift_groups
-from training.judge import Market, judge_halves
-from training.learn import fit_lift
-from training.linear import DEFAULT_LINEAR, fit_linear
-from training.metrics import Interval, calibration_slope, clustered_mean
-from training.pooled import components
+from hustings.training.learners.boosting import binned
+from hustings.training.learners.gbm import calibrate, prepare
+from hustings.training.learners.linear import DEFAULT_LINEAR, fit_linear
+from hustings.training.learners.pooled import components
+from hustings.training.learners.registry import fit_lift
+from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.heterogeneity import lift_groups
 
 WRONG = 0.1
 

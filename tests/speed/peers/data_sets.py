@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.spec import data_dir, feature_columns, load_campaign
-from features import sample
-from features.ingest import ingest
-from features.training_set import (
+from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
+from hustings.features.ingest import ingest
+from hustings.features.simulated import campaign
+from hustings.features.training_set import (
     Arm,
     MessageTest,
     arm_costs,
     build_training_set,
     message_tests,
 )
-from features.voter import Encoding
+from hustings.features.voter import Encoding
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -244,10 +244,10 @@ def _sample(
     seed: int = SAMPLE_SEED,
 ) -> DataSet:
     """The simulated campaign, its features as its campaign declares them."""
-    drawn = sample.simulate(n_voters=n_voters, n_messages=n_messages, seed=seed)
+    drawn = campaign.simulate(n_voters=n_voters, n_messages=n_messages, seed=seed)
     columns = feature_columns(load_campaign("sample"), list(drawn.tables["voters"]))
     made = build_training_set(
-        drawn.tables, columns, outcome=sample.SUPPORT, absent="missing"
+        drawn.tables, columns, outcome=campaign.SUPPORT, absent="missing"
     )
     encoding = Encoding.fit(made.features)
     (as_sent,) = message_tests(made, encoding).values()
@@ -265,7 +265,7 @@ def _sample(
     )
 
 
-def _truth(drawn: sample.Sample, test: MessageTest, seed: int) -> Truth:
+def _truth(drawn: campaign.Sample, test: MessageTest, seed: int) -> Truth:
     """True lift, and the groups that it is a sum of, in the order of the test."""
     # every channel is drawn equally often
     mix = float(drawn.channels["multiplier"].mean())
@@ -274,9 +274,9 @@ def _truth(drawn: sample.Sample, test: MessageTest, seed: int) -> Truth:
     lift = drawn.truth[[f"lift__{m}" for m in test.messages]].to_numpy(float)[row]
     # the electorate is the first of the generator's six streams
     people_rng = np.random.default_rng(seed).spawn(6)[0]
-    groups = sample._groups(sample._people(len(voters), people_rng))
+    groups = campaign._groups(campaign._people(len(voters), people_rng))
     weights = [
-        [sample._EFFECTS[m].get(g, 0.0) * mix for m in test.messages] for g in groups
+        [campaign._EFFECTS[m].get(g, 0.0) * mix for m in test.messages] for g in groups
     ]
     return Truth(
         mix * lift, np.column_stack(list(groups.values()))[row], np.array(weights)

@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from training.metrics import (
+from hustings.training.estimators.metrics import (
     Interval,
     area_weights,
     calibration_slope,
     clustered_means,
     realised_lift,
 )
-from training.path import pooled_rows, whole_budget_path
+from hustings.training.estimators.spend_path import pooled_rows, whole_budget_path
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

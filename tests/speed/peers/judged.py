@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hustings.training.estimators.metrics import Interval
+from hustings.training.learners.gbm import prepare
 from tests.speed.peers.data_sets import FLAT_MESSAGES
 from tests.speed.peers.judge import Tool, Truthful, against_truth, judge
 from tests.speed.peers.peers import Predicted, Split, read_predicted
-from training.gbm import prepare
-from training.metrics import Interval
 
 Floats = npt.NDArray[np.float64]
 

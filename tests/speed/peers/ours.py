@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from features.training_set import MessageTest
+from hustings.features.training_set import MessageTest
+from hustings.training.estimators.metrics import Z95
+from hustings.training.learners.baselines import one_covariate, untargeted
+from hustings.training.learners.gbm import Prepared, prepare
+from hustings.training.learners.lift_model import Lifts
+from hustings.training.learners.registry import fit_lift
 from tests.speed.peers.data_sets import DataSet, Truth
 from tests.speed.peers.peers import (
     THREADS,
@@ -23,11 +28,6 @@ from tests.speed.peers.peers import (
     read_predicted,
     write_predicted,
 )
-from training.baselines import one_covariate, untargeted
-from training.gbm import Prepared, prepare
-from training.learn import fit_lift
-from training.lift import Lifts
-from training.metrics import Z95
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hustings.training.policy_value.held_out_halves import HALVES, training_half
 from tests.speed.peers import fit_peer
 from tests.speed.peers.data_sets import DataSet
-from training.judge import HALVES, training_half
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -114,7 +114,7 @@ class Split:
     Attributes:
         data: The whole set.
         seed: Of the halves and of every tool.
-        label: Which half is learnt from, one of `training.judge.HALVES`.
+        label: Which half is learnt from, one of `held_out_halves.HALVES`.
     """
 
     data: DataSet

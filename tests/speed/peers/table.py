@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hustings.training.estimators.metrics import Interval
 from tests.speed.peers.data_sets import FLAT_MESSAGES, DataSet
 from tests.speed.peers.judge import Standing, Truthful, behind, holm
 from tests.speed.peers.ours import NO_TARGETING, OURS, REFERENCES
 from tests.speed.peers.peers import ENVIRONMENTS, PEERS
-from training.metrics import Interval
 
 Json = dict[str, Any]
 

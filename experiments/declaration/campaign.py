@@ -1,0 +1,129 @@
+"""A whole `campaign.toml`."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import PrivateAttr, model_validator
+
+from hustings.experiments.declaration.export import ExportSection
+from hustings.experiments.declaration.lift import LiftSection
+from hustings.experiments.declaration.loop import LoopSection
+from hustings.experiments.declaration.monitor import (
+    LinkSection,
+    MonitorSection,
+    ProviderSection,
+    ReactionsSection,
+)
+from hustings.experiments.declaration.planning import PlanSection
+from hustings.experiments.declaration.report import ReportSection
+from hustings.experiments.declaration.section import Name, Section
+from hustings.experiments.declaration.sections import (
+    CampaignSection,
+    ChampionSection,
+    ExperimentSection,
+    FeaturesSection,
+    OutcomeSection,
+    SimulateSection,
+)
+from hustings.features.ingest import TableSource
+from hustings.features.tables import RAW_TABLES, REQUIRED_TABLES
+from hustings.serving.rules import WORDS, rule_set
+
+CAMPAIGN_FILE = "campaign.toml"
+
+
+class Campaign(Section):
+    """A whole `campaign.toml`."""
+
+    campaign: CampaignSection
+    outcome: OutcomeSection
+    plan: PlanSection
+    features: FeaturesSection
+    tables: dict[str, TableSource]
+    experiments: dict[str, ExperimentSection] = {}
+    champion: ChampionSection = ChampionSection()
+    reactions: ReactionsSection = ReactionsSection()
+    monitor: MonitorSection = MonitorSection()
+    lift: LiftSection = LiftSection()
+    link: LinkSection | None = None
+    providers: dict[Name, ProviderSection] = {}
+    export: ExportSection = ExportSection()
+    simulate: SimulateSection | None = None
+    report: ReportSection = ReportSection()
+    loop: LoopSection | None = None
+
+    _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
+
+    @property
+    def file(self) -> Path:
+        """The campaign.toml it was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the campaign, which paths of tables are relative to."""
+        return self._file.parent
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.campaign.as_of > self.plan.start_on:
+            raise ValueError(
+                f"expected campaign.as_of on or before plan.start_on, got "
+                f"{self.campaign.as_of} and {self.plan.start_on}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _as_the_rules_say(self) -> Self:
+        rules = rule_set(self.campaign.rule_set)
+        for rule in rules.of("no_predicted_support"):
+            if self.outcome.value == "votes":
+                raise ValueError(
+                    f"[outcome].value = 'votes' needs {WORDS[rule.code]} of every "
+                    f"voter: rule set {rules.name!r} refuses it ({rule.code})"
+                )
+        for rule in rules.of("collected_from_person"):
+            told = (
+                self.tables["voters"].collected_from
+                if "voters" in self.tables
+                else None
+            )
+            if told != "person":
+                raise ValueError(
+                    f"[tables.voters].collected_from: rule set {rules.name!r} expects "
+                    f"'person', got {told!r} ({rule.code})"
+                )
+            if self.providers:
+                raise ValueError(
+                    f"[providers] are {WORDS['bought_data']}: rule set {rules.name!r} "
+                    "refuses them (bought_data)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _identities_for_joins(self) -> Self:
+        needy = [n for n, p in self.providers.items() if p.join != "voter_id"]
+        if needy and self.link is None:
+            raise ValueError(
+                f"[providers.{needy[0]}] joins by who people are: expected a section "
+                "[link] that says where the voters' identities lie, got none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_tables(self) -> Self:
+        absent = [name for name in REQUIRED_TABLES if name not in self.tables]
+        unknown = [name for name in self.tables if name not in RAW_TABLES]
+        if absent:
+            raise ValueError(f"expected a section [tables.{absent[0]}], got none")
+        if unknown:
+            raise ValueError(
+                f"[tables.{unknown[0]}] is no table: expected one of "
+                f"{', '.join(RAW_TABLES)}"
+            )
+        if self.tables["voters"].observed_on is None:
+            raise ValueError(
+                "[tables.voters] expected observed_on, the day when its columns were "
+                "observed: only what lies before the first delivery may be a feature"
+            )
+        return self

@@ -1,0 +1,170 @@
+"""What a campaign says of its tables: features, derived columns, experiments."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import pandas as pd
+
+from hustings.experiments.declaration.campaign import Campaign
+from hustings.experiments.declaration.section import CampaignError, is_glob, met
+from hustings.features.derived import Derivation
+from hustings.features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
+from hustings.features.persons.linked_reactions import REACTED_PREFIX
+from hustings.features.persons.provider import PROVIDER_PREFIX, permitted_columns
+from hustings.features.tables import VOTERS, identifying_columns, is_derived
+from hustings.serving.rules import WORDS, RuleSet, rule_set
+
+# ids and addresses say who somebody is, not what moves them
+NEVER_FEATURES = identifying_columns(VOTERS) | {
+    "voter_id",
+    "household_id",
+    "cluster_id",
+    "precinct",
+}
+
+
+def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[str]:
+    """The columns of the voters that may be features, in the file's order.
+
+    Globs leave out what identifies somebody, what is excluded, and special categories
+    without a legal basis; naming such a column outright is an error.
+
+    Args:
+        campaign: The declaration.
+        voters_columns: Columns of the checked voters.
+
+    Raises:
+        CampaignError: If a declared column is not there, or never a feature, or no
+            column is left.
+    """
+    declared = campaign.features
+    barred = set(NEVER_FEATURES) | barred_from_features(campaign, voters_columns)
+    barred |= met([f"{WIDTH_PREFIX}*"], voters_columns)
+    if not _partner_features_permitted(campaign):
+        barred |= met([f"{LIFT_PREFIX}*"], voters_columns)
+    barred |= met([f"{PROVIDER_PREFIX}*"], voters_columns) - permitted_columns(
+        voters_columns, _permitted_uses(campaign), FEATURES_PERMITTED
+    )
+    for pattern in declared.columns:
+        _check_pattern(campaign, pattern, voters_columns)
+    ruled_out = {c for c in voters_columns if _rules(campaign).code_of_column(c)}
+    barred |= ruled_out
+    allowed = met(declared.columns, voters_columns)
+    allowed |= {name for name in voters_columns if is_derived(name)}
+    allowed -= barred
+    if not allowed:
+        raise CampaignError(
+            f"{campaign.file}, [features].columns: expected at least one column that "
+            "may be a feature, got none"
+        )
+    return [name for name in voters_columns if name in allowed]
+
+
+def special_columns(campaign: Campaign, columns: Sequence[str]) -> frozenset[str]:
+    """Those of some columns that the campaign declares a special category."""
+    return frozenset(met(campaign.features.special_categories, columns))
+
+
+def derivation(
+    campaign: Campaign,
+    voters_columns: Sequence[str],
+    *,
+    as_of: pd.Timestamp,
+    parties: Sequence[str] = (),
+) -> Derivation:
+    """What the campaign derives of its voter file, and of which columns.
+
+    What is excluded, and a special category without a legal basis, is part of no
+    derived column either; ids of households and areas only group people.
+
+    Args:
+        campaign: The declaration.
+        voters_columns: Columns of the checked voters.
+        as_of: The first delivery.
+        parties: Whose shares among the neighbours are told.
+    """
+    barred = barred_from_features(campaign, voters_columns)
+    usable = [c for c in voters_columns if c not in barred and not is_derived(c)]
+    groups = tuple(dict.fromkeys(campaign.features.derived))
+    return Derivation(groups, tuple(usable), as_of, tuple(parties))
+
+
+def barred_from_features(campaign: Campaign, columns: Sequence[str]) -> set[str]:
+    """Columns that the campaign excludes, special categories without a basis included.
+
+    What is barred may not come back by another way either, such as a cell of it.
+    """
+    declared = campaign.features
+    barred = met(declared.exclude, columns)
+    if not declared.legal_basis_special:
+        barred |= met(declared.special_categories, columns)
+    return barred
+
+
+def _rules(campaign: Campaign) -> RuleSet:
+    return rule_set(campaign.campaign.rule_set)
+
+
+def _partner_features_permitted(campaign: Campaign) -> bool:
+    """Whether the licence of a partner's lifts names features among their uses."""
+    source = campaign.tables.get("partner_scores")
+    return source is not None and FEATURES_PERMITTED in source.permitted_use.lower()
+
+
+def _permitted_uses(campaign: Campaign) -> dict[str, str]:
+    return {name: p.table.permitted_use for name, p in campaign.providers.items()}
+
+
+def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> None:
+    where = f"{campaign.file}, [features].columns"
+    if pattern in NEVER_FEATURES:
+        raise CampaignError(
+            f"{where}: {pattern!r} says who somebody is, never a feature"
+        )
+    # a pattern leaves out what the rules refuse; naming it outright is an error
+    code = "" if is_glob(pattern) else _rules(campaign).code_of_column(pattern)
+    if code:
+        raise CampaignError(
+            f"{where}: {pattern!r} is {WORDS[code]}: rule set "
+            f"{campaign.campaign.rule_set!r} refuses it ({code})"
+        )
+    asks_partner = pattern.startswith(LIFT_PREFIX)
+    if asks_partner and not _partner_features_permitted(campaign):
+        raise CampaignError(
+            f"{where}: {pattern!r} is a partner's: expected a permitted_use in "
+            f"[tables.partner_scores] that names {FEATURES_PERMITTED!r}, got none"
+        )
+    if pattern.startswith(REACTED_PREFIX):
+        return  # there are none where nobody who reacted could be linked
+    if not met([pattern], columns):
+        near = get_close_matches(pattern, list(columns), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise CampaignError(
+            f"{where}: expected a column {pattern!r} among the voters{hint}, got "
+            f"{', '.join(columns)}"
+        )
+
+
+def check_experiments(campaign: Campaign, experiment_ids: Iterable[str]) -> None:
+    """Refuse one budget over experiments whose outcomes cannot be compared.
+
+    Lifts compare only within an experiment, unless each is given a value.
+
+    Raises:
+        CampaignError: If several experiments share an audience without values, or a
+            value is declared for an experiment that is not there.
+    """
+    ids = sorted(set(experiment_ids))
+    strange = sorted(set(campaign.experiments) - set(ids))
+    if strange:
+        raise CampaignError(
+            f"{campaign.file}, [experiments.{strange[0]}]: expected one of the "
+            f"experiments {', '.join(ids)}"
+        )
+    unvalued = [name for name in ids if name not in campaign.experiments]
+    if len(ids) > 1 and unvalued and campaign.plan.audience != "experiment":
+        raise CampaignError(
+            f"{campaign.file}, [plan].audience: {len(ids)} experiments measure "
+            'outcomes that cannot be compared: expected audience = "experiment", or an '
+            f"[experiments.{unvalued[0]}] with its value"
+        )

@@ -1,0 +1,139 @@
+"""`[export]`: how lists leave, and how results come back."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hustings.experiments.declaration.section import Name, Section, Text
+from hustings.features.ingest import TableSource
+from hustings.features.tables import CHANNELS, SMALLEST_CELL
+from hustings.serving.export.normal import FIELDS
+
+Field0To100 = Annotated[float, Field(ge=0, le=100)]
+
+
+class ChannelSection(Section):
+    """`[export.channels.<name>]`: what a channel's list needs.
+
+    Attributes:
+        details: Columns of the contacts on its list.
+        needs: Without a value in one of these, it reaches nobody.
+        min_audience: Fewest people of an audience or cell; never below the platform's.
+    """
+
+    details: tuple[Text, ...] | None = None
+    needs: tuple[Text, ...] | None = None
+    min_audience: Annotated[int, Field(ge=SMALLEST_CELL)] = SMALLEST_CELL
+
+
+class AudienceSection(Section):
+    """`[export.audience]`: how people are handed to platforms as hashes.
+
+    Attributes:
+        fields: What people are matched by.
+        columns: Field → name of the platform's column.
+        phone_plus: Whether "+" is hashed with a telephone; platforms differ.
+        calling_code: Country code of telephones written without one.
+        exclude_holdout: Also hand over who is held out, for the platform to exclude.
+        place: Column of the voters that is the place of a cell.
+    """
+
+    fields: tuple[Text, ...] = ("email", "phone")
+    columns: dict[str, Text] = {}
+    phone_plus: bool = True
+    calling_code: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}$")] = "1"
+    exclude_holdout: bool = False
+    place: Text = "county_fips"
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Self:
+        unknown = [f for f in (*self.fields, *self.columns) if f not in FIELDS]
+        if unknown:
+            raise ValueError(
+                f"expected fields out of {', '.join(FIELDS)}, got {unknown[0]!r}"
+            )
+        if not {"email", "phone"} & set(self.fields):
+            raise ValueError("expected email or phone among the fields")
+        return self
+
+
+class SlotSection(Section):
+    """`[[export.van.slots]]`: one score; see `serving.export.scores.Slot`."""
+
+    name: Text
+    column: Text
+    scale: Literal["share", "points", "rank"]
+    mean: Field0To100
+    tolerance: Field0To100
+    decimals: Literal[0, 1] = 0
+
+
+class UniverseSection(Section):
+    """`[[export.van.universes]]`: a list by score."""
+
+    name: Name
+    slot: Text
+    at_least: Field0To100
+
+
+class VanSection(Section):
+    """`[export.van]`: a voter-contact system's scores file.
+
+    Attributes:
+        id_column: How it calls the voter's id.
+        max_slots: How many scores it takes.
+        slots: The scores.
+        universes: Lists by score, of those who have a contact in the plan.
+    """
+
+    id_column: Text = "voter_id"
+    max_slots: Annotated[int, Field(ge=1)] = 5
+    slots: Annotated[list[SlotSection], Field(min_length=1)]
+    universes: list[UniverseSection] = []
+
+
+class AnswersSection(Section):
+    """`[export.results.answers.<question>]`: what answers are worth."""
+
+    outcome: Text
+    values: Annotated[dict[str, float], Field(min_length=1)]
+
+
+class ResultsSection(Section):
+    """`[export.results]`: how a channel's contact results are read.
+
+    Attributes:
+        table: Names of its columns and codes; the file is given when it is read.
+        answers: Question → outcome and values.
+    """
+
+    table: TableSource
+    answers: dict[str, AnswersSection] = {}
+
+
+class ExportSection(Section):
+    """`[export]`: how lists leave, and how results come back.
+
+    Attributes:
+        contacts: Where addresses lie: read for an export, kept in memory, written into
+            lists alone. Without it lists hold ids.
+        channels: What single channels need.
+        audience: How people are handed to platforms.
+        van: A voter-contact system.
+        results: How its results are read.
+    """
+
+    contacts: TableSource | None = None
+    channels: dict[str, ChannelSection] = {}
+    audience: AudienceSection = AudienceSection()
+    van: VanSection | None = None
+    results: ResultsSection | None = None
+
+    @model_validator(mode="after")
+    def _known_channels(self) -> Self:
+        unknown = [name for name in self.channels if name not in CHANNELS]
+        if unknown:
+            raise ValueError(
+                f"expected channels out of {', '.join(CHANNELS)}, got {unknown[0]!r}"
+            )
+        return self

@@ -1,0 +1,143 @@
+"""Errors with their lines: what is wrong where in a campaign.toml."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from hustings.experiments.declaration.campaign import Campaign
+
+_Key = tuple[str, ...]
+_NAMED = re.compile(r"\[([\w.]+)\](?:\.(\w+))?")
+
+
+def toml_lines(text: str) -> dict[_Key, int]:
+    r"""The line, from 1, on which each key of a TOML text stands.
+
+    Keys inside an inline table or an array count as on the line of their outer key.
+
+    >>> toml_lines("[plan]\ndays = 3")
+    {('plan',): 1, ('plan', 'days'): 2}
+    """
+    lines: dict[_Key, int] = {}
+    section: _Key = ()
+    for number, statement in _statements(text):
+        if statement.startswith("["):
+            section = _key(statement.strip("[] "))
+            lines.setdefault(section, number)
+        else:
+            lines[section + _key(_left_side(statement))] = number
+    return lines
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Line and start of every TOML statement, those that run over lines only once."""
+    pending: list[str] = []
+    start = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = line.strip()
+        if not pending and (not bare or bare.startswith("#")):
+            continue
+        start = start if pending else number
+        pending.append(line)
+        if bare.startswith("[") and len(pending) == 1:
+            yield start, bare.split("#")[0].strip()
+            pending = []
+        elif not bare.endswith(",") and _is_whole("\n".join(pending)):
+            yield start, pending[0].strip()
+            pending = []
+
+
+def _is_whole(statement: str) -> bool:
+    try:
+        tomllib.loads(statement)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def _left_side(statement: str) -> str:
+    """What stands before the first '=' that is not inside quotes."""
+    ends = [i for i, sign in enumerate(statement) if sign == "="]
+    return next(statement[:end] for end in ends if _is_whole(f"{statement[:end]} = 0"))
+
+
+def _key(dotted: str) -> _Key:
+    """The parts of a key as written, quotes resolved."""
+    found: Any = tomllib.loads(f"{dotted} = 0")
+    parts = []
+    while isinstance(found, dict):
+        ((part, found),) = found.items()
+        parts.append(part)
+    return tuple(parts)
+
+
+def lines_below(lines: Mapping[_Key, int], section: _Key) -> dict[str, int]:
+    """The lines of the keys of one section, by the rest of their name."""
+    n = len(section)
+    return {".".join(k[n:]): v for k, v in lines.items() if k[:n] == section and k[n:]}
+
+
+def _line_of(lines: Mapping[_Key, int], key: _Key) -> int | None:
+    """The line of a key, or of the nearest key around it."""
+    while key and key not in lines:
+        key = key[:-1]
+    return lines.get(key)
+
+
+def fault_told(fault: Any, lines: Mapping[_Key, int]) -> str:
+    """What is wrong, with key and line."""
+    key = tuple(str(part) for part in fault["loc"])
+    if fault["type"] == "missing":
+        told = f"expected the key {key[-1]!r}, got none"
+    elif fault["type"] == "extra_forbidden":
+        told = _unknown_key(key)
+    else:
+        told = _in_our_words(fault["msg"])
+        if not isinstance(fault["input"], dict | BaseModel):
+            told += f", got {fault['input']!r}"
+    line = _line_of(lines, key or _named_in(told))
+    at = f" (line {line})" if line else ""
+    return f"{_shown(key)}{at}: {told}"
+
+
+def _named_in(told: str) -> _Key:
+    """The key that a rule between sections names first, as [section].key."""
+    found = _NAMED.search(told)
+    return tuple(".".join(filter(None, found.groups())).split(".")) if found else ()
+
+
+def _shown(key: _Key) -> str:
+    """A key as one finds it in the file: [plan].budget_usd, [tables.voters].path."""
+    depth = 2 if key and key[0] in {"tables", "experiments"} else 1
+    section = ".".join(key[:depth])
+    return ".".join([f"[{section}]" if section else "the campaign", *key[depth:]])
+
+
+def _in_our_words(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    message = message.replace("Input should be", "expected")
+    return message.replace("String should have at least 1 character", "expected a text")
+
+
+def _unknown_key(key: _Key) -> str:
+    section: type[BaseModel] = Campaign
+    for part in key[:-1]:
+        # what is no field is the name of one of several, such as a table's
+        if part in section.model_fields:
+            section = _model_of(section.model_fields[part].annotation)
+    known = list(section.model_fields)
+    near = get_close_matches(key[-1], known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"not a key of a campaign{hint}; expected one of {', '.join(known)}"
+
+
+def _model_of(annotation: Any) -> type[BaseModel]:
+    """The section that a key of a campaign holds, alone or by name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inside = [a for a in get_args(annotation) if a is not type(None)]
+    return _model_of(inside[-1]) if inside else Campaign

@@ -1,0 +1,102 @@
+"""`[plan]`: money, time, limits and what is left to chance."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hustings.experiments.declaration.section import Chance, Positive, Section, Share
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class ChannelTerms(Section):
+    """`[plan.channels.<channel>]`: what using a channel at all costs and needs."""
+
+    setup_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    minimum_order: Count = 0
+
+
+class MessageTerms(Section):
+    """`[plan.messages.<message>]`: contacts by a message."""
+
+    most: Count | None = None
+    least: Count = 0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.most is not None and self.least > self.most:
+            raise ValueError(
+                f"expected least at or below most, got {self.least} and {self.most}"
+            )
+        return self
+
+
+class GroupTerms(Section):
+    """`[plan.groups.<name>]`: a group of voters, by the values of one column.
+
+    Its share of all contacts lies between two bounds, its contacts below a number.
+    """
+
+    column: str
+    values: Annotated[list[str], Field(min_length=1)]
+    low: Chance = 0.0
+    high: Chance = 1.0
+    most: Count | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(
+                f"expected low at or below high, got {self.low} and {self.high}"
+            )
+        if self.low == 0 and self.high == 1 and self.most is None:
+            raise ValueError("expected low, high or most: this group limits nothing")
+        return self
+
+
+class OnlyIn(Section):
+    """`[plan.only]`: who may be contacted at all, by the values of one column."""
+
+    column: str
+    values: Annotated[list[str], Field(min_length=1)]
+
+
+class PlanSection(Section):
+    """`[plan]`: money, time, limits and what is left to chance."""
+
+    budget_usd: Positive | None = None
+    spend_per_voter_usd: Positive | None = None
+    start_on: date
+    days: Annotated[int, Field(ge=1)]
+    capacity_per_day: Annotated[int, Field(ge=1)] | None = None
+    holdout_share: Annotated[float, Field(gt=0, lt=1)]
+    explore_share: Share = 0.05
+    audience: Literal["all", "experiment"] = "all"
+    channels: dict[str, ChannelTerms] = {}
+    messages: dict[str, MessageTerms] = {}
+    groups: dict[str, GroupTerms] = {}
+    only: OnlyIn | None = None
+    minimum_audience: Count = 0
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    block_backlash: bool = True
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.budget_usd is None) == (self.spend_per_voter_usd is None):
+            raise ValueError(
+                "expected exactly one of budget_usd and spend_per_voter_usd"
+            )
+        if self.holdout_share + self.explore_share >= 1:
+            raise ValueError("expected holdout_share + explore_share below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _minimum_orders_fit(self) -> Self:
+        for name, terms in self.channels.items():
+            if self.budget_usd is not None and terms.setup_usd > self.budget_usd:
+                raise ValueError(
+                    f"channels.{name}: expected setup_usd within the budget of "
+                    f"{self.budget_usd:,.2f}, got {terms.setup_usd:,.2f}"
+                )
+        return self

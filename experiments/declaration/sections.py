@@ -1,0 +1,180 @@
+"""`[campaign]`, `[outcome]`, `[features]` and other short sections."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from hustings.experiments.declaration.section import (
+    Chance,
+    Positive,
+    Section,
+    Text,
+    is_glob,
+    met,
+)
+
+MAX_SEGMENT_COLUMNS = 3
+HISTORY_SEGMENT = "history"
+PROXY_LIMIT = 0.75
+"""AUC from which on what was learnt stands for a special category. Age and sex alone
+tell religion or health at about .6 to .7; more than that is a proxy of its own."""
+
+
+class CampaignSection(Section):
+    """`[campaign]`: what is asked, under which rules, as of when."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    title: Text
+    question: Text
+    rule_set: Literal["us_default", "eu_2024_900", "places_only", "research_replay"]
+    as_of: date
+    seed: Annotated[int, Field(ge=0)]
+
+
+class OutcomeSection(Section):
+    """`[outcome]`: what is measured, and which way is better.
+
+    Attributes:
+        turnout: The outcome in responses that says who voted, where another one is
+            asked about: a message that lowers it is barred from the plan.
+        persuadable: Predicted support, as a share, between which a voter counts as
+            persuadable; without it, the middle third of the audience.
+        value: What a lift is worth: the outcome itself, or votes.
+        turnout_weight: Of votes by turnout beside votes by support; never below 0.
+    """
+
+    name: Text
+    label: Text
+    kind: Literal["binary", "continuous"]
+    measures: Literal["support", "turnout", "other"]
+    higher_is_better: bool
+    absent: Literal["zero", "missing"]
+    unit_per_point: Positive
+    turnout: Text | None = None
+    persuadable: tuple[Chance, Chance] | None = None
+    value: Literal["outcome", "votes"] = "outcome"
+    turnout_weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+
+    @model_validator(mode="after")
+    def _band_in_order(self) -> Self:
+        if self.persuadable and self.persuadable[0] >= self.persuadable[1]:
+            raise ValueError("expected persuadable = [low, high] with low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _never_against_voting(self) -> Self:
+        if self.measures == "turnout" and not self.higher_is_better:
+            raise ValueError(
+                "expected higher_is_better = true of turnout: no campaign may be "
+                "rewarded for keeping people from voting"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _turnout_counts_for_good(self) -> Self:
+        if self.turnout_weight < 0:
+            raise ValueError(
+                f"expected a turnout_weight of at least 0, got {self.turnout_weight}: "
+                "no campaign may be rewarded for keeping people from voting"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _votes_of_support(self) -> Self:
+        if self.value != "votes":
+            return self
+        if self.measures != "support" or not self.higher_is_better:
+            raise ValueError(
+                'expected measures = "support" and higher_is_better = true where '
+                'value = "votes": votes are support × the chance to vote'
+            )
+        if self.turnout is None:
+            raise ValueError(
+                'expected turnout = "<outcome>" where value = "votes": without knowing '
+                "who voted there is no chance to vote"
+            )
+        return self
+
+    @property
+    def direction(self) -> float:
+        """What turns the outcome so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def support_scale(self) -> float:
+        """Outcome units from no support to full support: a hundred points."""
+        return 100 * self.unit_per_point
+
+    def as_valued(self) -> Self:
+        """The outcome as it is judged and planned: votes, where that is declared."""
+        if self.value == "outcome":
+            return self
+        votes = {"label": f"votes ({self.label})", "kind": "continuous"}
+        return self.model_copy(update=votes | {"unit_per_point": 0.01})
+
+
+class FeaturesSection(Section):
+    """`[features]`: which columns of the voters may be features.
+
+    Attributes:
+        derived: Which columns are derived of the whole file, see `features.derived`:
+            "history", "household", "neighbours". All of them are features.
+        proxy_limit: AUC above which what was learnt stands for a special category,
+            and nothing is promoted.
+    """
+
+    columns: Annotated[list[Text], Field(min_length=1)]
+    derived: list[Literal["history", "household", "neighbours"]] = []
+    exclude: list[Text] = []
+    segment: Annotated[list[Text], Field(max_length=MAX_SEGMENT_COLUMNS)] = [
+        "age",
+        "sex",
+        HISTORY_SEGMENT,
+    ]
+    special_categories: list[Text] = []
+    legal_basis_special: str = ""
+    proxy_limit: Annotated[float, Field(gt=0.5, le=1)] = PROXY_LIMIT
+
+    @model_validator(mode="after")
+    def _special_needs_a_basis(self) -> Self:
+        named = set(self.columns) | set(self.segment)
+        plain = sorted(name for name in named if not is_glob(name))
+        asked = [name for name in plain if met(self.special_categories, [name])]
+        if asked and not self.legal_basis_special:
+            raise ValueError(
+                f"{asked[0]!r} is a special category: expected a stated "
+                "legal_basis_special, got none"
+            )
+        return self
+
+
+class ExperimentSection(Section):
+    """`[experiments.<id>]`: what its outcome is worth, so that budgets can be shared.
+
+    Attributes:
+        value: Worth of one outcome unit, in a unit common to all experiments.
+    """
+
+    value: Positive
+
+
+class ChampionSection(Section):
+    """`[champion]`: for how long what was promoted is defended.
+
+    Attributes:
+        max_age_days: After so many days a champion is not compared any more: what it
+            learnt is too old to be held against new data. Never without.
+    """
+
+    max_age_days: Positive | None = None
+
+
+class SimulateSection(Section):
+    """`[simulate]`: the tables at `raw:` are made by the simulator."""
+
+    n_voters: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    n_messages: Annotated[int, Field(ge=1)] = 8
+    null_twin: bool = False
+    early_reactions: bool = False

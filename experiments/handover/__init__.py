@@ -1,0 +1,1 @@
+"""What leaves the campaign and what comes back: lists, results, evidence."""

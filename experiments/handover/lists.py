@@ -1,0 +1,389 @@
+"""A plan of a campaign → the files of its channels; their results → tables.
+
+What `serving.export` is given: the declaration, the run's tables, where addresses lie,
+and what has changed since the plan was made.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from hustings.experiments.declaration import Campaign, data_dir
+from hustings.experiments.plans import PLANS
+from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.stages.audience import lowers_turnout, people_of
+from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.persons import known_persons
+from hustings.experiments.stages.reactions import permissions_now
+from hustings.features.ingest import Folders, TableSource
+from hustings.features.ingest.identities import read_identities
+from hustings.features.ingest.reading import file_sha256
+from hustings.features.persons.keys import VOTER
+from hustings.features.tables import ANY_MESSAGE, TableError
+from hustings.serving.eligible import Facts, recheck, send_window
+from hustings.serving.export import (
+    CHANNELS,
+    Channel,
+    Exported,
+    ExportError,
+    Planned,
+    Terms,
+    export_plan,
+)
+from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
+from hustings.serving.export.results import Answers, Results, read_results
+from hustings.serving.export.scores import Slot, System, Universe, export_scores
+from hustings.serving.export.terms import FileFormat, require_exportable
+from hustings.serving.rules import platforms, rule_set
+
+EXPORTS, RESULTS = "exports", "results"
+_FRAMES = (
+    "returned",
+    "responses",
+    "withdrawn",
+    "unreachable",
+    "unplanned",
+    "quarantine",
+)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A plan and where it stands.
+
+    Attributes:
+        plan_id: Its name.
+        state: draft, approved, locked, sent, returned or cancelled.
+        plan: PLAN.
+        assignments: ASSIGNMENTS.
+    """
+
+    plan_id: str
+    state: str
+    plan: pd.DataFrame
+    assignments: pd.DataFrame
+
+
+def stated(home: Path, plan_id: str, state: str) -> Stated:
+    """A plan as it lies in the campaign's folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    folder = home / PLANS / plan_id
+    if not (folder / "plan.parquet").is_file():
+        there = sorted(p.parent.name for p in (home / PLANS).glob("*/plan.parquet"))
+        raise FileNotFoundError(
+            f"plan {plan_id!r}: expected one of {', '.join(there[-5:]) or 'none yet'}"
+        )
+    return Stated(
+        plan_id, state, pd.read_parquet(folder / "plan.parquet"),
+        pd.read_parquet(folder / "assignments.parquet"),
+    )  # fmt: skip
+
+
+# --- what leaves ----------------------------------------------------------------------
+
+
+def export(
+    run: Run,
+    found: Stated,
+    *,
+    at: pd.Timestamp,
+    file_format: FileFormat = "csv",
+    channels: Sequence[str] = (),
+    out: Path | None = None,
+) -> Exported:
+    """Write the lists of a locked plan, or who has to be taken out of them.
+
+    Args:
+        run: Whose tables say who the voters are.
+        found: The plan.
+        at: Now.
+        file_format: Of lists.
+        channels: Only these; all without.
+        out: Folder instead of the campaign's own. What lies there cannot be found when
+            somebody has to be forgotten.
+
+    Raises:
+        ExportError: See `serving.export.export_plan`.
+    """
+    campaign = run.campaign
+    require_exportable(campaign.campaign.rule_set, found.state, before=True)
+    planned = Planned(
+        found.plan_id, found.state, found.plan, found.assignments,
+        run.table("messages"), run.table("voters"), details_of(campaign, run.home),
+    )  # fmt: skip
+    facts = facts_now(run)
+    parent = (out or run.home / EXPORTS) / found.plan_id
+    return export_plan(
+        planned,
+        terms_of(campaign, file_format),
+        parent,
+        _stamp(at),
+        recheck=lambda contacts, when: recheck(contacts, facts, when),
+        at=_naive(at),
+        channels=channels,
+    )
+
+
+class Batch(NamedTuple):
+    """What a channel was given of a day.
+
+    Attributes:
+        withheld: voter_id, reason: contacts of the plan that were not handed out, or
+            taken out since.
+        list_sha256: Of the file that left first, or of the digests of its files.
+    """
+
+    withheld: pd.DataFrame
+    list_sha256: str
+
+
+def batches(parent: Path) -> dict[str, Batch]:
+    """What exports of a plan said of every batch, named by day and channel.
+
+    Args:
+        parent: Of the plan's exports.
+
+    Returns:
+        As the life of a plan is told of them; none where nothing was exported.
+    """
+    exports = exports_of(parent)
+    if not exports:
+        return {}
+    files, status = read_manifest(exports[0])["files"], earlier_status(parent)
+    found, day = {}, status["send_on"].dt.strftime("%Y-%m-%d")
+    for (send_on, channel), mine in status.groupby([day, "channel"], observed=True):
+        name = f"-{channel}-{send_on}"
+        digests = [str(f["sha256"]) for f in files if name in f"-{f['file']}"]
+        out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
+        found[f"{send_on}-{channel}"] = Batch(
+            out.rename(columns={"code": "reason"}).reset_index(drop=True),
+            digests[0] if len(digests) == 1 else _digest_of(digests),
+        )
+    return found
+
+
+def _digest_of(digests: list[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> Terms:
+    """How channels take lists: as rules and platforms say, then as is declared."""
+    audience = campaign.export.audience
+    return Terms(
+        rule_set=campaign.campaign.rule_set,
+        channels={name: _channel(campaign, name) for name in CHANNELS},
+        file_format=file_format,
+        audience_fields=audience.fields,
+        audience_columns=audience.columns,
+        phone_plus=audience.phone_plus,
+        calling_code=audience.calling_code,
+        exclude_holdout=audience.exclude_holdout,
+        place=audience.place,
+    )
+
+
+def _channel(campaign: Campaign, name: str) -> Channel:
+    found = CHANNELS[name]
+    rules = rule_set(campaign.campaign.rule_set)
+    if rules.of("hours", name):
+        starts, until = send_window(rules, name)
+        found = replace(found, starts=starts, until=until)
+    platform = platforms().get(name)
+    if platform is not None:
+        found = replace(
+            found, keys=platform.keys, min_audience=platform.min_audience,
+            hashed_lists=platform.hashed_lists,
+        )  # fmt: skip
+    own = campaign.export.channels.get(name)
+    if own is None:
+        return found
+    return replace(
+        found,
+        details=found.details if own.details is None else own.details,
+        needs=found.needs if own.needs is None else own.needs,
+        min_audience=max(found.min_audience, own.min_audience),
+    )
+
+
+def details_of(campaign: Campaign, home: Path) -> pd.DataFrame | None:
+    """Addresses of the voters, read from where they lie and kept in memory.
+
+    Whoever is forgotten is left out, whatever the file still has.
+    """
+    source = campaign.export.contacts
+    if source is None:
+        return None
+    try:
+        found = read_identities(source, _folders(campaign, home)).frame
+    except TableError as failure:
+        # the same reader as that of [link.voters], whose key it would tell
+        told = str(failure).replace("[link.voters", "[export.contacts")
+        raise type(failure)(told) from None
+    gone = known_persons(home).keys.forgotten().rows(found)
+    return found[~gone].reset_index(drop=True)
+
+
+def facts_now(run: Run) -> Facts:
+    """What is known now that may keep a planned contact from going."""
+    voters = run.table("voters")
+    gone = known_persons(run.home).keys.forgotten(kind=VOTER).rows(voters)
+    people = people_of(run)
+    listed = [people.do_not_contact, withdrawn_since(run.home)]
+    some = [frame for frame in listed if frame is not None and len(frame)]
+    if some:
+        asked = pd.concat(some, ignore_index=True)
+        people = replace(people, do_not_contact=asked)
+    return Facts(
+        messages=run.table("messages"),
+        permissions=permissions_now(run, run.optional_table("permissions")),
+        rules=rule_set(run.campaign.campaign.rule_set),
+        people=people,
+        known=frozenset(voters.loc[~gone, "voter_id"]),
+        lowers_turnout=lowers_turnout(run),
+        paused=paused_messages(run),
+        signed=signed_texts(run.home),
+    )
+
+
+def withdrawn_since(home: Path) -> pd.DataFrame:
+    """Who is not to be contacted by what channels reported: DO_NOT_CONTACT.
+
+    Who has moved, or whose number is another's, is not reached by that channel either.
+    """
+    frames = [
+        pd.read_parquet(path)[["voter_id", "channel", "since"]]
+        for name in ("withdrawn", "unreachable")
+        for path in sorted((home / RESULTS).glob(f"*/*/{name}.parquet"))
+    ]
+    if not frames:
+        return pd.DataFrame({"voter_id": [], "channel": [], "since": []})
+    found = pd.concat(frames, ignore_index=True).sort_values("since", kind="stable")
+    return found.drop_duplicates(["voter_id", "channel"], ignore_index=True)
+
+
+# --- scores ---------------------------------------------------------------------------
+
+
+def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Path:
+    """Write the scores file and universes of `[export.van]`.
+
+    Args:
+        run: Whose scores.
+        found: The plan: who is held out of it is in neither, and a universe is of those
+            with a contact.
+        out: Folder; the files are the voter-contact system's, not the campaign's.
+        at: Now.
+
+    Raises:
+        ExportError: If none is declared, nothing may leave, or a score is not as
+            declared.
+    """
+    campaign, van = run.campaign, run.campaign.export.van
+    require_exportable(campaign.campaign.rule_set, found.state, before=False)
+    if van is None:
+        raise ExportError("expected [export.van] in campaign.toml, got none")
+    system = System(
+        van.id_column,
+        [Slot(**slot.model_dump()) for slot in van.slots],
+        van.max_slots,
+        [Universe(**universe.model_dump()) for universe in van.universes],
+    )
+    scores = wide_scores(run)
+    held = found.assignments.loc[found.assignments["role"] == "holdout", "voter_id"]
+    facts = facts_now(run)
+    code = pd.Series("", index=scores.index, dtype="str")
+    code = code.mask(~scores["voter_id"].isin(facts.known or ()), "unknown_person")
+    asked = facts.people.do_not_contact
+    if asked is not None:
+        never = asked.loc[asked["channel"] == ANY_MESSAGE, "voter_id"]
+        code = code.mask(scores["voter_id"].isin(never), "do_not_contact")
+    code = code.mask(scores["voter_id"].isin(held), "held_out")
+    may = recheck(found.plan, facts, _naive(at)) == ""
+    return export_scores(
+        scores, system, out, _stamp(at), code=code,
+        planned=found.plan.loc[may, "voter_id"], at=_naive(at),
+    )  # fmt: skip
+
+
+def wide_scores(run: Run) -> pd.DataFrame:
+    """A row per voter: lift__<message>, response__<message>, turnout, support."""
+    scores = run.read("scores")
+    frames = []
+    for what in ("lift", "response"):
+        wide = scores.pivot_table(what, "voter_id", "message_id", observed=True)
+        frames.append(wide.add_prefix(f"{what}__"))
+    chances = run.optional("chances")
+    if chances is not None:
+        means = chances.groupby("voter_id")[["turnout", "support"]].mean()
+        frames.append(means.reindex(frames[0].index))
+    found: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
+    return found
+
+
+# --- what comes back ------------------------------------------------------------------
+
+
+def read_back(run: Run, found: Stated, file: Path, *, at: pd.Timestamp) -> Results:
+    """Read a file of contact results, and keep what it says beside the plan.
+
+    The same file twice is read once: its folder bears its digest.
+
+    Raises:
+        ExportError: If `[export.results]` is not declared, or the file was read before.
+    """
+    declared = run.campaign.export.results
+    if declared is None:
+        raise ExportError("expected [export.results] in campaign.toml, got none")
+    source: TableSource = declared.table.model_copy(
+        update={"path": str(file.resolve())}
+    )
+    roles = found.assignments["role"]
+    results = read_results(
+        source,
+        _folders(run.campaign, run.home),
+        found.plan,
+        run.table("voters")["voter_id"],
+        found.assignments.loc[roles == "holdout", "voter_id"],
+        {q: Answers(a.outcome, a.values) for q, a in declared.answers.items()},
+        experiment_id=found.plan_id,
+        at=_naive(at),
+    )
+    _kept(results, run.home / RESULTS / found.plan_id, file)
+    return results
+
+
+def _kept(results: Results, parent: Path, file: Path) -> None:
+    """What came back, written aside and renamed."""
+    folder = parent / file_sha256(file)[:16]
+    if folder.exists():
+        raise ExportError(f"{file.name}: was read before, see {folder}")
+    aside = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name in _FRAMES:
+        frame: pd.DataFrame = getattr(results, name)
+        frame.to_parquet(aside / f"{name}.parquet", index=False, compression="zstd")
+    (aside / "report.json").write_text(json.dumps(results.report, indent=1))
+    aside.rename(folder)
+
+
+def _folders(campaign: Campaign, home: Path) -> Folders:
+    return Folders(campaign=campaign.folder, data=data_dir(), raw=home / "raw")
+
+
+def _stamp(at: pd.Timestamp) -> str:
+    return f"{_naive(at):%Y%m%dT%H%M%SZ}"
+
+
+def _naive(at: pd.Timestamp) -> pd.Timestamp:
+    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at

@@ -1,0 +1,91 @@
+"""The life of a plan: draft → approved → locked → sent → returned, in the ledger.
+
+    record  = draft(home, plan_id, plan, assignments, facts, keys=keys, at=at)
+    approve(home, plan_id, by="A. Name", at=at); lock(home, plan_id, at=at)
+    send(home, plan_id, "2026-09-01-mail", voter_ids, at=at)
+    returned(home, plan_id, failed=failed, invoices=invoices, at=at)
+
+A plan is a folder `<home>/plans/<plan_id>/`; its state is what the ledger says. Every
+step may be taken again, by whoever was cut off: it does nothing twice.
+"""
+
+from hustings.experiments.plans.checks import content_digest
+from hustings.experiments.plans.diff import Diff, diff, diff_text
+from hustings.experiments.plans.erasure import forgetting, forgotten, n_forgotten
+from hustings.experiments.plans.folder import PLANS, folder_of
+from hustings.experiments.plans.queries import (
+    batches_of,
+    decided_so_far,
+    find,
+    plan_faults,
+    plans,
+    read_returned,
+    spent,
+    state,
+)
+from hustings.experiments.plans.record import (
+    APPROVED,
+    BINDING,
+    CANCELLED,
+    DRAFT,
+    LIVE,
+    LOCKED,
+    REJECTED,
+    RETURNED,
+    SENT,
+    LifeError,
+    PlanRecord,
+)
+from hustings.experiments.plans.steps import (
+    COLUMNS,
+    Facts,
+    approve,
+    cancel,
+    draft,
+    lock,
+    record_of,
+    reject,
+    returned,
+    send,
+)
+
+__all__ = [
+    "APPROVED",
+    "BINDING",
+    "CANCELLED",
+    "COLUMNS",
+    "DRAFT",
+    "LIVE",
+    "LOCKED",
+    "PLANS",
+    "REJECTED",
+    "RETURNED",
+    "SENT",
+    "Diff",
+    "Facts",
+    "LifeError",
+    "PlanRecord",
+    "approve",
+    "batches_of",
+    "cancel",
+    "content_digest",
+    "decided_so_far",
+    "diff",
+    "diff_text",
+    "draft",
+    "find",
+    "folder_of",
+    "forgetting",
+    "forgotten",
+    "lock",
+    "n_forgotten",
+    "plan_faults",
+    "plans",
+    "read_returned",
+    "record_of",
+    "reject",
+    "returned",
+    "send",
+    "spent",
+    "state",
+]

@@ -1,0 +1,347 @@
+"""What must hold before a plan takes a step."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from hustings.experiments.plans.folder import IDENTITY, PLANS, file_faults
+from hustings.experiments.plans.money import amounts, committed_usd, total_usd
+from hustings.experiments.plans.planner_inputs import is_decided
+from hustings.experiments.plans.record import (
+    BINDING,
+    CANCELLED,
+    RETURNED,
+    SENT,
+    Json,
+    LifeError,
+    PlanRecord,
+)
+
+CENT = 0.01
+FAILED = ("voter_id", "reason")
+INVOICES = ("invoice", "channel", "send_on", "amount_usd")
+
+
+def contacts_assigned(
+    plan_id: str, plan: pd.DataFrame, assignments: pd.DataFrame
+) -> None:
+    """Contacts are the assignments of a message, with the same propensities.
+
+    Raises:
+        LifeError: If a contact is no assignment, or the other way round.
+    """
+    mine = ["voter_id", "role", "message_id", "channel", "propensity"]
+    sent = assignments[assignments["channel"] != "none"]
+    both = plan[mine].merge(sent[mine], on=mine, how="outer", indicator=True)
+    n = int((both["_merge"] != "both").sum())
+    if n:
+        raise LifeError(
+            f"plan {plan_id}: expected every contact among the assignments with its "
+            "role, message, channel and propensity, and every assignment of a message "
+            f"among the contacts, got {n} that are not"
+        )
+
+
+def unaltered(home: Path, record: PlanRecord) -> None:
+    """Refuse a plan whose files are not those that the ledger names.
+
+    Raises:
+        LifeError: Naming the first file.
+    """
+    found = file_faults(home, record)
+    if found:
+        raise LifeError(f"{found[0]}; nothing was done")
+
+
+# --- voters ---------------------------------------------------------------------------
+
+
+def decided(
+    home: Path,
+    known: Mapping[str, PlanRecord],
+    states: Iterable[str] = BINDING,
+) -> pd.DataFrame:
+    """Whom plans have decided: sent or kept back for good.
+
+    Args:
+        home: The campaign's folder.
+        known: Plans.
+        states: Whose assignments count. Of a cancelled plan those count that were sent.
+
+    Returns:
+        ASSIGNMENTS with plan_id and decided_on (the day of the contact; of who gets
+        none, the plan's first), a row for each time. Who was left in the pool, meant
+        for nothing and not drawn to explore, is not decided.
+    """
+    found = []
+    for record in known.values():
+        if record.state in set(states):
+            found.append(_decided_by(home, record))
+        elif record.state == CANCELLED and record.of(SENT):
+            rows = _decided_by(home, record)
+            sent = _sent_ids(home / PLANS / record.plan_id, record)
+            found.append(rows[rows["voter_id"].isin(sent)])
+    return pd.concat(found, ignore_index=True) if found else _nobody()
+
+
+def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
+    folder = home / PLANS / record.plan_id
+    rows = pd.read_parquet(folder / "assignments.parquet")
+    rows = rows[is_decided(rows)]
+    contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
+    sent = pd.to_datetime(
+        rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    )
+    day = sent.dt.as_unit("us").fillna(_day_of(record))
+    return rows.assign(plan_id=record.plan_id, decided_on=day)
+
+
+def _nobody() -> pd.DataFrame:
+    columns = {"voter_id": "str", "role": "str", "plan_id": "str"}
+    days = {"decided_on": pd.Series(dtype="datetime64[us]")}
+    return pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()} | days)
+
+
+def _day_of(record: PlanRecord) -> pd.Timestamp:
+    """First day of its contacts; of a plan without any, the day of its draft."""
+    days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
+    return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
+
+
+def decided_once(
+    home: Path, record: PlanRecord, known: Mapping[str, PlanRecord]
+) -> None:
+    """Refuse a plan with a voter whom another plan has decided within the window.
+
+    Raises:
+        LifeError: Saying how many, and by which plan.
+    """
+    others = {n: r for n, r in known.items() if n != record.plan_id}
+    before, mine = decided(home, others), _decided_by(home, record)
+    # an id may change from one voter file to the next, the person does not
+    both = pd.DataFrame(
+        {"person": _persons(home, mine["voter_id"]), "day": mine["decided_on"]}
+    ).merge(
+        pd.DataFrame(
+            {
+                "person": _persons(home, before["voter_id"]),
+                "before": before["decided_on"],
+                "plan_id": before["plan_id"],
+            }
+        ),
+        on="person",
+    )
+    window = record.opened["window_days"]
+    if window is not None:
+        apart = (both["before"] - both["day"]).abs()
+        both = both[apart < pd.Timedelta(days=window)]
+    if len(both):
+        raise LifeError(
+            f"plan {record.plan_id}: expected voters whom no plan has decided "
+            f"{'before' if window is None else f'within {window} days'}, got "
+            f"{both['person'].nunique()} whom plan {both['plan_id'].iloc[0]} has; "
+            "cancel that one, or plan without them"
+        )
+
+
+def _persons(home: Path, voter_ids: pd.Series) -> list[str]:
+    """The person behind each id, present or former; the id where none is known."""
+    path, own = home / IDENTITY, dict[str, str]()
+    if path.exists():
+        identity = pd.read_parquet(path).drop_duplicates("voter_id")
+        former = identity.dropna(subset="former_id")
+        own = dict(zip(former["former_id"], former["person"], strict=True))
+        own |= dict(zip(identity["voter_id"], identity["person"], strict=True))
+    return [own.get(voter, voter) for voter in voter_ids]
+
+
+# --- money ----------------------------------------------------------------------------
+
+
+def money_lasts(record: PlanRecord, known: Mapping[str, PlanRecord]) -> None:
+    """Refuse a plan whose money, with that of all locked ones, exceeds the campaign's.
+
+    Raises:
+        LifeError: Saying how much there is.
+    """
+    budget = record.opened["budget_usd"]
+    if budget is None:
+        return
+    before = sum(
+        committed_usd(other) for n, other in known.items() if n != record.plan_id
+    )
+    mine = total_usd(record.opened["amounts"])
+    if before + mine > budget + CENT:
+        raise LifeError(
+            f"plan {record.plan_id}: expected at most {budget - before:,.2f} USD, what "
+            f"locked plans have left of {budget:,.2f}, got {mine:,.2f}"
+        )
+
+
+# --- deliveries -----------------------------------------------------------------------
+
+
+def batch_name(batch: str) -> str:
+    """A batch's name, as a file may have it.
+
+    Raises:
+        LifeError: If it could lead elsewhere.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", batch):
+        raise LifeError(
+            f"expected a batch's name of letters, digits, dots, - and _, got {batch!r}"
+        )
+    return batch
+
+
+def contacts_of(folder: Path, plan_id: str, voter_ids: pd.Series) -> pd.DataFrame:
+    """The plan's contacts of some voters.
+
+    Raises:
+        LifeError: If a voter is named twice, or is none of the plan's contacts.
+    """
+    plan = pd.read_parquet(folder / "plan.parquet")
+    rows = plan[plan["voter_id"].isin(voter_ids)].reset_index(drop=True)
+    if len(rows) != len(voter_ids):
+        raise LifeError(
+            f"plan {plan_id}: expected contacts of the plan, each once, got "
+            f"{len(voter_ids) - len(rows)} of {len(voter_ids)} that are not"
+        )
+    return rows
+
+
+def _sent_ids(folder: Path, record: PlanRecord) -> pd.Series:
+    paths = [name for step in record.of(SENT) for name in step.body["files"]]
+    parts = [pd.read_parquet(folder / p, columns=["voter_id"]) for p in paths]
+    return pd.concat(parts)["voter_id"] if parts else pd.Series(dtype="str")
+
+
+def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
+    """Refuse a contact that was handed over before.
+
+    Raises:
+        LifeError: Saying how many.
+    """
+    n = int(rows["voter_id"].isin(_sent_ids(folder, record)).sum())
+    if n:
+        raise LifeError(
+            f"plan {record.plan_id}: expected contacts that were not handed over yet, "
+            f"got {n} that were; nothing was spent again"
+        )
+
+
+def withheld_of(
+    folder: Path,
+    record: PlanRecord,
+    voter_ids: pd.Series,
+    withheld: pd.DataFrame | None,
+) -> Json:
+    """What of a batch is not handed over: `withheld` amounts, and `refused` by reason.
+
+    Raises:
+        LifeError: If such a contact is handed over, in this batch or another.
+    """
+    if withheld is None or withheld.empty:
+        return {"withheld": [], "refused": {}}
+    _has(withheld, FAILED, "contacts that are withheld")
+    rows = contacts_of(folder, record.plan_id, withheld["voter_id"])
+    sent_once(folder, record, rows)
+    n = int(rows["voter_id"].isin(voter_ids).sum())
+    if n:
+        raise LifeError(
+            f"plan {record.plan_id}: expected contacts either handed over or withheld, "
+            f"got {n} that are both"
+        )
+    counts = withheld["reason"].astype("str").value_counts().sort_index()
+    return {"withheld": amounts(rows), "refused": counts.to_dict()}
+
+
+def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.DataFrame:
+    """The contacts that failed, with their reason.
+
+    Raises:
+        LifeError: If a voter was not sent anything, or failed before.
+    """
+    _has(failed, FAILED, "deliveries that failed")
+    failed = failed[list(FAILED)].astype("str")
+    sent = _sent_ids(folder, record)
+    stray = ~failed["voter_id"].isin(sent) | failed["voter_id"].duplicated()
+    names = [name for step in record.of(RETURNED) for name in step.body["files"]]
+    for name in names:
+        before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
+        stray |= failed["voter_id"].isin(before)
+    if stray.any():
+        raise LifeError(
+            f"plan {record.plan_id}: expected failures of what was sent, each once, "
+            f"got {int(stray.sum())} that were not sent or failed before"
+        )
+    rows = contacts_of(folder, record.plan_id, failed["voter_id"])
+    return rows.merge(failed, on="voter_id", validate="one_to_one")
+
+
+def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
+    """Invoices as JSON.
+
+    Raises:
+        LifeError: If one came before, or names a channel that the plan has not.
+    """
+    _has(invoices, INVOICES, "invoices")
+    before = {i["invoice"] for s in record.of(RETURNED) for i in s.body["invoices"]}
+    channels = {row["channel"] for row in record.opened["amounts"]}
+    days = pd.to_datetime(invoices["send_on"]).dt.strftime("%Y-%m-%d").fillna("")
+    rows: list[Json] = [
+        {"invoice": str(i), "channel": str(c), "send_on": d, "usd": float(usd)}
+        for i, c, d, usd in zip(
+            invoices["invoice"], invoices["channel"], days, invoices["amount_usd"],
+            strict=True,
+        )
+    ]  # fmt: skip
+    for row in rows:
+        if row["channel"] not in channels:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected one of the plan's channels "
+                f"{', '.join(sorted(channels))}, got {row['channel']!r}"
+            )
+        if row["invoice"] in before:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected one that is new, got one that is "
+                "booked; take it out of the file"
+            )
+        if not row["usd"] >= 0.0:
+            raise LifeError(
+                f"invoice {row['invoice']}: expected an amount of 0 or more USD, got "
+                f"{row['usd']}"
+            )
+    return rows
+
+
+def _has(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    absent = [c for c in columns if c not in frame]
+    if absent:
+        raise LifeError(
+            f"{what}: expected columns {', '.join(columns)}, got none named "
+            f"{', '.join(absent)}"
+        )
+
+
+def content_digest(told: Json, *frames: pd.DataFrame) -> str:
+    """Eight hex digits that tell a plan from others.
+
+    Args:
+        told: What it was made from: a plan of the same contacts by another model is
+            another plan.
+        frames: Its tables.
+    """
+    text = json.dumps(told, sort_keys=True, default=str).encode()
+    parts = [pd.util.hash_pandas_object(frame).to_numpy().tobytes() for frame in frames]
+    return hashlib.sha256(b"".join([text, *parts])).hexdigest()[:8]
+
+
+def key_of(*frames: pd.DataFrame) -> str:
+    """What tells a file of results from others: a digest of what it says."""
+    texts = [frame.to_json(orient="records", date_format="iso") for frame in frames]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,183 @@
+"""What a plan changes against the last one that a person agreed to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.plans.folder import PLANS
+from hustings.experiments.plans.record import APPROVED, BINDING, PlanRecord, named
+
+Json = dict[str, Any]
+BY = ("message_id", "channel", "county")
+UNKNOWN = "unknown"
+PLACES = "places.parquet"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Contacts of a plan against those of another.
+
+    Attributes:
+        plan_id: The plan.
+        against: The other; empty where there is none.
+        usd: Money of both: before, now.
+        n: Contacts: before, now, added, removed, changed.
+        by: Of each of `BY`, a frame with columns value, before, now, added, removed,
+            changed.
+        reasons: Why contacts were removed, and what became of changed ones: columns
+            reason and n.
+    """
+
+    plan_id: str
+    against: str
+    usd: tuple[float, float]
+    n: dict[str, int]
+    by: dict[str, pd.DataFrame]
+    reasons: pd.DataFrame
+
+    def counts(self) -> Json:
+        """What the ledger keeps of it."""
+        return {"against": self.against, "usd": list(self.usd), **self.n}
+
+
+def last_agreed(known: Mapping[str, PlanRecord], plan_id: str) -> str:
+    """The last plan that somebody approved before this one; empty for none."""
+    agreed = [
+        (record.of(APPROVED)[-1].seq, name)
+        for name, record in known.items()
+        if name != plan_id and record.state in {APPROVED, *BINDING}
+    ]
+    return max(agreed)[1] if agreed else ""
+
+
+def diff(
+    home: Path, known: Mapping[str, PlanRecord], plan_id: str, against: str = ""
+) -> Diff:
+    """What a plan changes.
+
+    Args:
+        home: The campaign's folder.
+        known: Plans.
+        plan_id: Which.
+        against: Another; the last one that somebody approved without.
+
+    Raises:
+        LifeError: If there is none of these names.
+    """
+    record = named(known, plan_id)
+    other = against or last_agreed(known, plan_id)
+    if other:
+        named(known, other)
+    now = _contacts(home, plan_id)
+    before = _contacts(home, other) if other else now.iloc[:0]
+    both = before.merge(
+        now, on="voter_id", how="outer", suffixes=("_before", "_now"), indicator=True
+    )
+    both["what"] = _what(both)
+    n = {
+        "before": len(before), "now": len(now),
+        **{w: int((both["what"] == w).sum()) for w in ("added", "removed", "changed")},
+    }  # fmt: skip
+    usd = (float(before["cost_usd"].sum()), float(now["cost_usd"].sum()))
+    by = {name: _by(both, name) for name in BY}
+    binding = other if other and known[other].binds else ""
+    reasons = _reasons(home, plan_id, both, binding)
+    return Diff(record.plan_id, other, usd, n, by, reasons)
+
+
+def _contacts(home: Path, plan_id: str) -> pd.DataFrame:
+    folder = home / PLANS / plan_id
+    plan = pd.read_parquet(folder / "plan.parquet")
+    plan["county"] = UNKNOWN
+    if (folder / PLACES).is_file():
+        places = pd.read_parquet(folder / PLACES).set_index("voter_id")["county_fips"]
+        plan["county"] = plan["voter_id"].map(places).fillna(UNKNOWN).astype("str")
+    columns = ["voter_id", "message_id", "channel", "send_on", "cost_usd", "county"]
+    return plan[columns]
+
+
+def _what(both: pd.DataFrame) -> pd.Series:
+    """same, added, removed or changed, of every voter of either plan."""
+    same = pd.Series(data=True, index=both.index)
+    for name in ("message_id", "channel", "send_on"):
+        same &= both[f"{name}_before"] == both[f"{name}_now"]
+    what = same.map({True: "same", False: "changed"})
+    what = what.mask(both["_merge"] == "left_only", "removed")
+    return what.mask(both["_merge"] == "right_only", "added")
+
+
+def _by(both: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Counts by a value; a contact that changed counts at its new one."""
+    value = both[f"{name}_now"].fillna(both[f"{name}_before"])
+    counted = pd.DataFrame(
+        {
+            "before": both[f"{name}_before"].value_counts(),
+            "now": both[f"{name}_now"].value_counts(),
+            **{
+                w: value[both["what"] == w].value_counts()
+                for w in ("added", "removed", "changed")
+            },
+        }
+    )
+    return counted.fillna(0).astype(int).rename_axis("value").reset_index()
+
+
+def _reasons(
+    home: Path, plan_id: str, both: pd.DataFrame, binding: str
+) -> pd.DataFrame:
+    """Why contacts of the other plan are none of this one, or other ones.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: The plan.
+        both: Contacts of either, by voter.
+        binding: The other plan, where it has decided its voters for good.
+    """
+    path = home / PLANS / plan_id / "assignments.parquet"
+    role = pd.read_parquet(path).set_index("voter_id")["role"]
+    now = both["voter_id"].map(role)
+    told = pd.Series("not in this plan: decided before, or not worth its price",
+                     index=both.index)  # fmt: skip
+    told = told.mask(now == "plan", "nothing is worth its price any more")
+    told = told.mask(now == "holdout", "held out")
+    told = told.mask(now == "explore", "drawn to explore, and got nothing")
+    if binding:
+        told[:] = f"decided by plan {binding}"
+    told = told.where(both["what"] == "removed")
+    for name, words in (
+        ("send_on", "another day"), ("channel", "another channel"),
+        ("message_id", "another message"),
+    ):  # fmt: skip
+        differs = both[f"{name}_before"] != both[f"{name}_now"]
+        told = told.mask((both["what"] == "changed") & differs, words)
+    return told.value_counts().rename_axis("reason").rename("n").reset_index()
+
+
+def diff_text(found: Diff, *, most: int = 12) -> str:
+    """A diff as a person reads it."""
+    against = f"against plan {found.against}" if found.against else "no plan before it"
+    usd, n = found.usd, found.n
+    lines = [
+        f"Plan {found.plan_id}, {against}",
+        f"  {n['now']:,} contacts (before {n['before']:,}): {n['added']:,} added, "
+        f"{n['removed']:,} removed, {n['changed']:,} changed",
+        f"  {usd[1]:,.2f} USD (before {usd[0]:,.2f})",
+    ]
+    for name, rows in found.by.items():
+        lines += ["", f"  by {name.removesuffix('_id')}"]
+        shown = rows.sort_values(["now", "value"], ascending=[False, True])
+        lines += [
+            f"    {r.value}: {r.now:,} (before {r.before:,}; +{r.added:,} "
+            f"-{r.removed:,}, {r.changed:,} changed)"
+            for r in shown.head(most).itertuples()
+        ]
+        if len(shown) > most:
+            rest = shown.iloc[most:]
+            lines += [f"    {len(rest)} more: {rest['now'].sum():,} contacts"]
+    if len(found.reasons):
+        lines += ["", "  why removed or changed"]
+        lines += [f"    {r.reason}: {r.n:,}" for r in found.reasons.itertuples()]
+    return "\n".join(lines)

@@ -1,0 +1,200 @@
+"""The folder of a plan: written aside, its digests in the ledger, then renamed.
+
+What is aside is worth nothing until the ledger names its digests. So after a kill the
+rule is plain: what lies aside and is named is renamed, what lies aside and is not named
+is discarded. The order is: files, ledger, rename.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.plans.record import LifeError, PlanRecord
+
+PLANS = "plans"
+IDENTITY = "identity.parquet"
+"""Beside the plans: which person is behind a voter id."""
+ASIDE = ".partial"
+_LOCK = ".lock"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def folder_of(home: Path, plan_id: str) -> Path:
+    """Where a plan lies.
+
+    Raises:
+        LifeError: If the name could lead elsewhere.
+    """
+    if not _NAME.fullmatch(plan_id):
+        raise LifeError(
+            f"expected a plan's name of letters, digits, dots, - and _, got {plan_id!r}"
+        )
+    return home / PLANS / plan_id
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file or folder lies until it counts."""
+    return path.with_name(f".{path.name}{ASIDE}")
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One process at a time takes steps; whoever comes second waits.
+
+    The lock is the system's: it goes with the process, however that ends.
+    """
+    (home / PLANS).mkdir(parents=True, exist_ok=True)
+    with (home / PLANS / _LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_aside(
+    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any]
+) -> dict[str, str]:
+    """A whole folder beside its place.
+
+    Args:
+        folder: Its place.
+        tables: By name; `name.parquet`.
+        told: JSON values by name; `name.json`.
+
+    Returns:
+        SHA-256 of every file, by name.
+    """
+    aside = aside_of(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, frame in tables.items():
+        write_table(aside / f"{name}.parquet", frame)
+    for name, value in told.items():
+        text = json.dumps(value, indent=1, sort_keys=True, default=str)
+        (aside / f"{name}.json").write_text(text + "\n")
+    files = sorted(aside.iterdir())
+    for path in files:
+        _kept(path)
+    return {path.name: sha256(path) for path in files}
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """A table as it is kept."""
+    frame.to_parquet(path, index=False, compression="zstd")
+
+
+def write_file_aside(path: Path, frame: pd.DataFrame) -> str:
+    """A single table beside its place; its SHA-256."""
+    aside = aside_of(path)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    write_table(aside, frame)
+    _kept(aside)
+    return sha256(aside)
+
+
+def settle(path: Path) -> None:
+    """What lay aside counts from now on."""
+    aside_of(path).rename(path)
+    _kept(path.parent)
+
+
+def _kept(path: Path) -> None:
+    """On the disk, not only in memory: the ledger must not outlive the files."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def recover(home: Path, known: Mapping[str, PlanRecord]) -> None:
+    """Finish or discard what a process that was killed left aside.
+
+    Args:
+        home: The campaign's folder.
+        known: What the ledger says.
+    """
+    for aside in sorted((home / PLANS).glob(f".*{ASIDE}")):
+        record = known.get(_name_of(aside))
+        wanted = record.files if record else {}
+        _settle_or_discard(aside, wanted, home / PLANS / _name_of(aside))
+    for plan_id, record in known.items():
+        for aside in sorted((home / PLANS / plan_id).glob(f"*/.*{ASIDE}")):
+            final = aside.with_name(_name_of(aside))
+            _settle_or_discard(aside, record.files, final)
+
+
+def _name_of(aside: Path) -> str:
+    return aside.name.removeprefix(".").removesuffix(ASIDE)
+
+
+def _settle_or_discard(aside: Path, wanted: Mapping[str, str], final: Path) -> None:
+    if not final.exists() and _is_named(aside, wanted):
+        settle(final)
+    elif aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink()
+
+
+def _is_named(aside: Path, wanted: Mapping[str, str]) -> bool:
+    """Whether the ledger names exactly what lies aside."""
+    if aside.is_dir():
+        found = {p.name: sha256(p) for p in aside.iterdir() if p.is_file()}
+        return bool(found) and all(wanted.get(n) == d for n, d in found.items())
+    name = f"{aside.parent.name}/{_name_of(aside)}"
+    return wanted.get(name) == sha256(aside)
+
+
+def faults(home: Path, known: Mapping[str, PlanRecord]) -> list[str]:
+    """Files of plans that are not what the ledger says; empty where all are.
+
+    Args:
+        home: The campaign's folder.
+        known: What the ledger says.
+    """
+    found = []
+    for plan_id, record in known.items():
+        found += file_faults(home, record)
+        there = {
+            str(path.relative_to(home / PLANS / plan_id))
+            for path in (home / PLANS / plan_id).rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        found += [
+            f"{PLANS}/{plan_id}/{name}: expected no such file, the ledger knows none"
+            for name in sorted(there - record.files.keys())
+        ]
+    folders = (path for path in (home / PLANS).glob("*") if path.is_dir())
+    found += [
+        f"{PLANS}/{path.name}: expected an entry of this plan in the ledger, got none"
+        for path in sorted(folders)
+        if path.name not in known and not path.name.startswith(".")
+    ]
+    return found
+
+
+def file_faults(home: Path, record: PlanRecord) -> list[str]:
+    """Files of one plan that are not what the ledger says."""
+    found = []
+    for name, digest in record.files.items():
+        path = home / PLANS / record.plan_id / name
+        at = f"{PLANS}/{record.plan_id}/{name}"
+        if not path.is_file():
+            found.append(f"{at}: expected the file that the ledger names, got none")
+        elif sha256(path) != digest:
+            found.append(f"{at}: its digest is not the one in the ledger: altered")
+    return found

@@ -1,0 +1,135 @@
+"""What plans cost: planned, committed, spent, failed and really paid."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.plans.record import (
+    CANCELLED,
+    LOCKED,
+    RETURNED,
+    SENT,
+    PlanRecord,
+)
+
+Json = dict[str, Any]
+KEYS = ["channel", "send_on"]
+SET_UP = "set-up"
+"""Stands for a channel where fees are paid that belong to no contact and no day."""
+_SUMS = ("planned", "committed", "withheld", "spent", "failed")
+
+
+def amounts(contacts: pd.DataFrame) -> list[Json]:
+    """Contacts and their cost by channel and day.
+
+    Args:
+        contacts: Columns channel, send_on and cost_usd, as PLAN has them.
+    """
+    days = contacts.assign(send_on=contacts["send_on"].dt.strftime("%Y-%m-%d"))
+    return [
+        {"channel": str(channel), "send_on": str(day), "n": len(rows),
+         "usd": math.fsum(rows["cost_usd"])}
+        for (channel, day), rows in days.groupby(KEYS, observed=True)
+    ]  # fmt: skip
+
+
+def with_fees(told: list[Json], setup_usd: float) -> list[Json]:
+    """Amounts of contacts and, in a row of their own, set-up fees."""
+    fee = {"channel": SET_UP, "send_on": "", "n": 0, "usd": float(setup_usd)}
+    return [*told, fee] if setup_usd else told
+
+
+def fees_of(record: PlanRecord) -> list[Json]:
+    """Set-up fees of a plan: paid once something of it is sent."""
+    return [row for row in record.opened["amounts"] if row["channel"] == SET_UP]
+
+
+def total_usd(told: Iterable[Json]) -> float:
+    """Sum of amounts."""
+    return math.fsum(row["usd"] for row in told)
+
+
+def committed_usd(record: PlanRecord) -> float:
+    """Money that a plan has taken.
+
+    Once locked, all but what was withheld; once cancelled, what was sent.
+    """
+    sent = record.of(SENT)
+    if record.binds:
+        withheld = math.fsum(total_usd(step.body["withheld"]) for step in sent)
+        return total_usd(record.opened["amounts"]) - withheld
+    fees = total_usd(fees_of(record)) if sent else 0.0
+    return fees + math.fsum(total_usd(step.body["amounts"]) for step in sent)
+
+
+def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
+    """Money by plan, channel and day.
+
+    Args:
+        known: Plans.
+
+    Returns:
+        Columns plan_id, state, channel, send_on (empty where an invoice is for several
+        days), `n_` and `usd_` of planned, committed, withheld, spent and failed,
+        `usd_actual` (as invoiced; NaN before any invoice of the row) and
+        `usd_difference` (actual less spent). Every plan's contacts are in exactly one
+        row.
+    """
+    found = [row for record in known.values() for row in _rows_of(record)]
+    columns = [
+        "plan_id", "state", *KEYS, *(f"{u}_{s}" for s in _SUMS for u in ("n", "usd")),
+        "usd_actual", "usd_difference",
+    ]  # fmt: skip
+    return pd.DataFrame(found, columns=columns)
+
+
+def _rows_of(record: PlanRecord) -> list[Json]:
+    rows: dict[tuple[str, str], Json] = {}
+
+    def row_of(told: Json) -> Json:
+        where = (told["channel"], told["send_on"])
+        none = {f"n_{s}": 0 for s in _SUMS} | {f"usd_{s}": 0.0 for s in _SUMS}
+        return rows.setdefault(where, {**none, "usd_actual": math.nan})
+
+    def added(name: str, told: Iterable[Json]) -> None:
+        for one in told:
+            row = row_of(one)
+            row[f"n_{name}"] += one["n"]
+            row[f"usd_{name}"] += one["usd"]
+
+    added("planned", record.opened["amounts"])
+    if record.of(SENT):
+        added("spent", fees_of(record))
+    for step in record.of(SENT):
+        added("spent", step.body["amounts"])
+        added("withheld", step.body["withheld"])
+    for step in record.of(RETURNED):
+        added("failed", step.body["amounts"])
+        for invoice in step.body["invoices"]:
+            row = row_of(invoice)
+            before = 0.0 if math.isnan(row["usd_actual"]) else row["usd_actual"]
+            row["usd_actual"] = before + invoice["usd"]
+    added("committed", _committed(record, rows))
+    return [
+        {"plan_id": record.plan_id, "state": record.state, "channel": channel,
+         "send_on": day, **row, "usd_difference": row["usd_actual"] - row["usd_spent"]}
+        for (channel, day), row in sorted(rows.items())
+    ]  # fmt: skip
+
+
+def _committed(record: PlanRecord, rows: Mapping[tuple[str, str], Json]) -> list[Json]:
+    """As `committed_usd`, by channel and day."""
+    if not record.of(LOCKED):
+        return []
+
+    def taken(row: Json, unit: str) -> Any:
+        if record.state == CANCELLED:
+            return row[f"{unit}_spent"]
+        return row[f"{unit}_planned"] - row[f"{unit}_withheld"]
+
+    return [
+        {"channel": c, "send_on": d, "n": taken(row, "n"), "usd": taken(row, "usd")}
+        for (c, d), row in rows.items()
+    ]

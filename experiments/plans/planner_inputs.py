@@ -1,0 +1,196 @@
+"""What a plan was computed from, kept with it, so that it can be computed again.
+
+Everything that the planner was given: the value and the permission of every arm for
+every voter, who decides together, who is held out, the terms and the seed. Neither the
+model nor the tables are needed again, so the proof holds when they are gone.
+"""
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.features.tables import ASSIGNMENTS, CONTROL, PLAN, check
+from hustings.features.training_set import Arm
+from hustings.serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
+
+Json = dict[str, Any]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+INPUTS = "inputs-"
+"""Files of a plan's folder that begin so hold the inputs of an audience."""
+_OF_ARMS = ("lift", "allowed", "explore_odds")
+_OF_VOTERS = ("held_voters", "pool_chance")
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """What `plan_contacts` is given.
+
+    Attributes:
+        frame: A row for each voter: voter_id, unit_id, and columns named for the
+            planner's arguments: `lift:0`, `allowed:0`, ... by arm; `held_voters`, ...
+        terms: Arms, their cost, PlanTerms and the seed, as JSON values.
+    """
+
+    frame: pd.DataFrame
+    terms: Json
+
+
+def inputs_of(
+    voter_id: npt.NDArray[np.object_],
+    unit_id: npt.NDArray[np.object_],
+    lift: Floats,
+    allowed: Bools,
+    arms: Sequence[Arm],
+    cost: Floats,
+    terms: PlanTerms,
+    seed: Sequence[int],
+    *,
+    decided_only: bool = False,
+    bounds: Sequence[GroupBound] = (),
+    **more: npt.NDArray[Any] | None,
+) -> PlanInputs:
+    """The arguments of `plan_contacts`, as they are kept.
+
+    Args:
+        voter_id: Shape (n,).
+        unit_id: Shape (n,).
+        lift: Shape (n, A).
+        allowed: Shape (n, A).
+        arms: Length A.
+        cost: Shape (A,).
+        terms: Of the plan.
+        seed: Of the lots.
+        decided_only: Whether the plan's folder keeps the assignments of those alone
+            who were decided.
+        bounds: Limits on groups of voters.
+        more: Arrays that the planner takes by name: `held_voters`, `explore_odds`,
+            `pool_chance`.
+    """
+    wide: dict[str, npt.NDArray[Any]] = {"voter_id": voter_id, "unit_id": unit_id}
+    given = {"lift": lift, "allowed": allowed, **more}
+    for name, values in given.items():
+        if values is None:
+            continue
+        if name not in (*_OF_ARMS, *_OF_VOTERS):
+            raise ValueError(
+                f"expected one of {', '.join((*_OF_ARMS, *_OF_VOTERS))}, got {name!r}"
+            )
+        parts = values.T if name in _OF_ARMS else [values]
+        wide |= {
+            f"{name}:{a}" if name in _OF_ARMS else name: part
+            for a, part in enumerate(parts)
+        }
+    wide |= {f"bound:{b}": bound.members for b, bound in enumerate(bounds)}
+    told = {
+        "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
+        "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
+        "terms": _told(terms), "seed": [int(s) for s in seed],
+        "decided_only": decided_only,
+    }  # fmt: skip
+    return PlanInputs(pd.DataFrame(wide), told)
+
+
+def planned_again(inputs: PlanInputs) -> Plan:
+    """The plan that these inputs give."""
+    frame, told = inputs.frame, inputs.terms
+    arms = [Arm(*arm) for arm in told["arms"]]
+    more: Json = {name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame}
+    if "explore_odds:0" in frame:
+        more["explore_odds"] = _wide(frame, "explore_odds", len(arms))
+    if told.get("bounds"):
+        more["bounds"] = [
+            GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
+            for b, (name, *limits) in enumerate(told["bounds"])
+        ]
+    return plan_contacts(
+        frame["voter_id"].to_numpy(dtype=object),
+        frame["unit_id"].to_numpy(dtype=object),
+        _wide(frame, "lift", len(arms)),
+        _wide(frame, "allowed", len(arms)),
+        arms,
+        np.array(told["cost_usd"]),
+        _terms(told["terms"]),
+        np.random.default_rng(told["seed"]),
+        **more,
+    )
+
+
+def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables `plan` and `assignments` of a plan's folder, computed again.
+
+    Raises:
+        FileNotFoundError: If its inputs were not kept.
+    """
+    facts = json.loads((folder / "terms.json").read_text())
+    plans, assignments = [], []
+    for name, told in facts["terms"].get("audiences", {}).items():
+        path = folder / f"{INPUTS}{name}.parquet"
+        made = planned_again(PlanInputs(pd.read_parquet(path), told))
+        plans.append(made.contacts)
+        rows = made.assignments
+        assignments.append(rows[is_decided(rows)] if told["decided_only"] else rows)
+    if not plans:
+        raise FileNotFoundError(
+            f"plan {folder.name}: expected its inputs ({INPUTS}*.parquet), got none: "
+            "it was drafted without them"
+        )
+    return {
+        "plan": check(PLAN, pd.concat(plans, ignore_index=True)),
+        "assignments": check(ASSIGNMENTS, pd.concat(assignments, ignore_index=True)),
+    }
+
+
+def is_decided(assignments: pd.DataFrame) -> Bools:
+    """Who was decided: sent, drawn to explore, or kept back from a message.
+
+    Args:
+        assignments: ASSIGNMENTS.
+
+    Returns:
+        Shape (n,).
+    """
+    meant = (assignments["intended_message_id"] != CONTROL).to_numpy()
+    found: Bools = meant | (assignments["role"] == "explore").to_numpy()
+    return found
+
+
+def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:
+    return frame[[f"{name}:{a}" for a in range(n_arms)]].to_numpy()
+
+
+def _told(terms: PlanTerms) -> Json:
+    """Terms as JSON values that stand for exactly them."""
+    return {
+        name: str(value) if isinstance(value, pd.Timestamp) else _plain(value)
+        for name, value in vars(terms).items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _terms(told: Json) -> PlanTerms:
+    known = inspect.signature(PlanTerms).parameters
+    strange = told.keys() - known.keys()
+    if strange:
+        raise ValueError(
+            f"expected terms of a plan, got {', '.join(sorted(strange))}: it was made "
+            "by another version; replay it with that one"
+        )
+    made = PlanTerms(**{**told, "start_on": pd.Timestamp(told["start_on"])})
+    named = {channel: Entered(*values) for channel, values in made.entered.items()}
+    return replace(made, entered=named)

@@ -1,0 +1,139 @@
+"""What can be asked of a campaign's plans."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+
+from hustings.experiments.plans.checks import FAILED, INVOICES, decided
+from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.money import spend
+from hustings.experiments.plans.record import (
+    BINDING,
+    LifeError,
+    PlanRecord,
+    known_plans,
+    named,
+)
+
+
+def plans(home: Path) -> dict[str, PlanRecord]:
+    """Plans of a campaign, in the order of their drafts, their folders in place."""
+    if not (home / PLANS).is_dir():
+        return known_plans(open_ledger(home))
+    with alone(home):
+        known = known_plans(open_ledger(home))
+        # another process may have been killed between the ledger and the rename
+        recover(home, known)
+    return known
+
+
+def find(home: Path, name: str = "") -> str:
+    """Name of a plan by its beginning; the latest one without.
+
+    Raises:
+        LifeError: If there is none, or the beginning is that of several.
+    """
+    known = plans(home)
+    near = [n for n in known if n.startswith(name)] if name not in known else [name]
+    if not name and known:
+        return near[-1]
+    if len(near) != 1:
+        there = ", ".join(near or list(known)[-5:]) or "none yet"
+        raise LifeError(f"expected one of the plans ({there}), got {name!r}")
+    return near[0]
+
+
+def state(home: Path, plan_id: str) -> str:
+    """Where a plan stands.
+
+    Raises:
+        LifeError: If there is none of this name.
+    """
+    return named(plans(home), plan_id).state
+
+
+def spent(home: Path) -> pd.DataFrame:
+    """Money by plan, channel and day; see `experiments.plans.money.spend`."""
+    return spend(plans(home))
+
+
+def decided_so_far(home: Path, states: Iterable[str] = BINDING) -> pd.DataFrame:
+    """Whom plans have decided: ASSIGNMENTS with plan_id and decided_on.
+
+    Args:
+        home: The campaign's folder.
+        states: Whose assignments count; `LIVE` for drafts too.
+    """
+    return decided(home, plans(home), states)
+
+
+def plan_faults(home: Path) -> list[str]:
+    """Files of plans that are not what the ledger says; empty where all are."""
+    return faults(home, plans(home))
+
+
+def batches_of(
+    home: Path, plan_id: str, *, channel: str = "", day: str = ""
+) -> dict[str, pd.Series]:
+    """Voters of a plan by batch, one for each channel and day, that may be sent.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        channel: Only this one; all without.
+        day: Only this one, YYYY-MM-DD; all without.
+    """
+    named(plans(home), plan_id)
+    plan = pd.read_parquet(folder_of(home, plan_id) / "plan.parquet")
+    days = plan["send_on"].dt.strftime("%Y-%m-%d")
+    return {
+        f"{on}-{by}": rows["voter_id"]
+        for (on, by), rows in plan.groupby([days, "channel"], observed=True)
+        if by == (channel or by) and on == (day or on)
+    }
+
+
+def read_returned(
+    failed: Path | None, invoices: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Results as those who deliver send them: two CSV files.
+
+    Args:
+        failed: Columns voter_id and reason; None for no failures.
+        invoices: Columns invoice, channel, send_on and amount_usd; None for none.
+
+    Raises:
+        LifeError: If a file lacks a column or an amount is no number.
+        FileNotFoundError: If a file is not there.
+    """
+    rows = _read(failed, FAILED)
+    bills = _read(invoices, INVOICES)
+    try:
+        days = pd.to_datetime(bills["send_on"].replace("", None), format="%Y-%m-%d")
+        amount = pd.to_numeric(bills["amount_usd"]).astype("float64")
+    except ValueError as fault:
+        raise LifeError(
+            f"invoices: expected days as YYYY-MM-DD and amounts as numbers: {fault}"
+        ) from None
+    return rows, bills.assign(send_on=days, amount_usd=amount)
+
+
+def _read(path: Path | None, columns: tuple[str, ...]) -> pd.DataFrame:
+    if path is None:
+        return pd.DataFrame({c: pd.Series(dtype="str") for c in columns})
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a CSV file, found none")
+    text = csv.ConvertOptions(column_types={c: pa.string() for c in columns})
+    frame: pd.DataFrame = csv.read_csv(path, convert_options=text).to_pandas()
+    absent = [c for c in columns if c not in frame]
+    if absent:
+        raise LifeError(
+            f"{path.name}: expected columns {', '.join(columns)}, got none named "
+            f"{', '.join(absent)}"
+        )
+    found: pd.DataFrame = frame[list(columns)].astype("str")
+    return found

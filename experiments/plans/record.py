@@ -1,0 +1,175 @@
+"""What the ledger says of plans: their steps, and the state that follows from them.
+
+No state is kept anywhere else. A plan is opened by the entry of its assignments; every
+further step is an entry that names the plan. What can be asked of a plan (its state,
+its files' digests, the money) is derived from these entries in their order.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hustings.experiments.plans.ledger import Entry, Ledger
+
+Json = dict[str, Any]
+
+DRAFT, APPROVED, LOCKED, SENT, RETURNED, REJECTED, CANCELLED = STATES = (
+    "draft", "approved", "locked", "sent", "returned", "rejected", "cancelled",
+)  # fmt: skip
+BINDING = (LOCKED, SENT, RETURNED)
+"""States in which a plan's contacts happen: its voters are decided, its money is."""
+LIVE = (DRAFT, APPROVED, *BINDING)
+"""States in which they may still happen."""
+
+ASSIGNMENT = "assignment"
+"""Kind of the entries about persons; the entry that opens them opens the plan."""
+OPENING = f"{ASSIGNMENT} opened"
+FORGOTTEN, FORGETTING = "plan forgotten", "plan forgetting"
+"""Files that were rewritten since a person was forgotten; and which will be."""
+
+_MAY_FOLLOW = {
+    APPROVED: (DRAFT,),
+    REJECTED: (DRAFT, APPROVED),
+    LOCKED: (APPROVED,),
+    SENT: (LOCKED, SENT, RETURNED),
+    RETURNED: (SENT, RETURNED, CANCELLED),
+    CANCELLED: LIVE,
+}
+
+
+class LifeError(ValueError):
+    """A step that a plan may not take; the message says what was expected."""
+
+
+class Step(NamedTuple):
+    """One entry about a plan.
+
+    Attributes:
+        seq: Of the ledger's entry.
+        at: When, ISO 8601.
+        to: State that it leads to, or `FORGOTTEN`.
+        key: What tells it from other steps of its kind: a batch; empty for none.
+        body: All that the entry says.
+    """
+
+    seq: int
+    at: str
+    to: str
+    key: str
+    body: Json
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What the ledger says of one plan.
+
+    Attributes:
+        plan_id: Name of its folder.
+        steps: From its draft on.
+    """
+
+    plan_id: str
+    steps: tuple[Step, ...]
+
+    @property
+    def opened(self) -> Json:
+        """What its draft said."""
+        return self.steps[0].body
+
+    @property
+    def state(self) -> str:
+        """Where it stands."""
+        moved = [step.to for step in self.steps if step.to in STATES]
+        # an invoice may come after the rest was cancelled
+        return CANCELLED if CANCELLED in moved else moved[-1]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of every file that it must have, by path in its folder."""
+        found: dict[str, str] = {}
+        for step in self.steps:
+            found.update(step.body.get("files", {}))
+        return found
+
+    @property
+    def drafted_at(self) -> str:
+        """When it was drafted."""
+        return self.steps[0].at
+
+    @property
+    def binds(self) -> bool:
+        """Whether its voters are decided and its money is committed."""
+        return self.state in BINDING
+
+    def of(self, to: str) -> list[Step]:
+        """Its steps of one kind."""
+        return [step for step in self.steps if step.to == to]
+
+    def has(self, to: str, key: str = "") -> bool:
+        """Whether a step was taken."""
+        return any(step.key == key for step in self.of(to))
+
+    def require(self, to: str) -> None:
+        """Refuse a step that may not follow.
+
+        Raises:
+            LifeError: Naming the states in which it may.
+        """
+        expected = _MAY_FOLLOW[to]
+        handed = to != RETURNED or bool(self.of(SENT))
+        if self.state not in expected or not handed:
+            raise LifeError(
+                f"plan {self.plan_id}: to be {to}, expected it to be "
+                f"{' or '.join(expected)}, got {self.state}"
+            )
+
+
+def records(entries: Iterable[Entry]) -> dict[str, PlanRecord]:
+    """Plans in the order of their drafts.
+
+    Args:
+        entries: About nobody in particular, in the ledger's order.
+    """
+    steps: dict[str, list[Step]] = {}
+    for entry in entries:
+        if entry.kind == OPENING or entry.kind.startswith("plan "):
+            body = json.loads(entry.body)
+            # a batch of assignments that no plan's folder goes with is no plan
+            if "plan" in body:
+                to = _leads_to(entry.kind)
+                step = Step(entry.seq, entry.at, to, body.get("key", ""), body)
+                steps.setdefault(body["plan"], []).append(step)
+    return {plan: PlanRecord(plan, tuple(found)) for plan, found in steps.items()}
+
+
+def known_plans(ledger: Ledger) -> dict[str, PlanRecord]:
+    """Plans of a campaign, in the order of their drafts."""
+    return records(ledger.of_nobody())
+
+
+def named(known: Mapping[str, PlanRecord], plan_id: str) -> PlanRecord:
+    """A plan by its name.
+
+    Raises:
+        LifeError: If there is none of this name.
+    """
+    if plan_id not in known:
+        there = ", ".join(list(known)[-5:]) or "none yet"
+        raise LifeError(f"expected one of the plans ({there}), got {plan_id!r}")
+    return known[plan_id]
+
+
+def kind_of(to: str) -> str:
+    """Kind of the ledger's entry of a step.
+
+    >>> kind_of("locked"), kind_of("draft")
+    ('plan locked', 'assignment opened')
+    """
+    return OPENING if to == DRAFT else f"plan {to}"
+
+
+def _leads_to(kind: str) -> str:
+    if kind in {FORGOTTEN, FORGETTING}:
+        return kind
+    return DRAFT if kind == OPENING else kind.removeprefix("plan ")

@@ -1,0 +1,384 @@
+"""Draft → approved → locked → sent → returned: every step an entry in the ledger.
+
+A step taken again does nothing, so that whatever was cut off is simply done again. Who
+decides looks at the ledger up to an end and writes only if it still has that end.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from hustings.experiments.plans.checks import (
+    batch_name,
+    contacts_assigned,
+    contacts_of,
+    decided_once,
+    failures_of,
+    key_of,
+    money_lasts,
+    new_invoices,
+    sent_once,
+    unaltered,
+    withheld_of,
+)
+from hustings.experiments.plans.diff import diff
+from hustings.experiments.plans.folder import (
+    alone,
+    folder_of,
+    recover,
+    write_aside,
+    write_file_aside,
+)
+from hustings.experiments.plans.ledger import Head, LedgerMovedError, open_ledger
+from hustings.experiments.plans.money import amounts, with_fees
+from hustings.experiments.plans.record import (
+    APPROVED,
+    ASSIGNMENT,
+    CANCELLED,
+    LOCKED,
+    REJECTED,
+    RETURNED,
+    SENT,
+    Json,
+    LifeError,
+    PlanRecord,
+    kind_of,
+    known_plans,
+    named,
+)
+from hustings.features.tables import ASSIGNMENTS, PLAN, check
+
+COLUMNS = (
+    "role", "message_id", "channel", "propensity", "send_on", "cost_usd",
+    "intended_message_id", "intended_channel", "arm_propensity",
+)  # fmt: skip
+"""What the ledger's entry about a person says of the assignment."""
+REASONS: Mapping[str, str] = {
+    "plan": "the plan's choice at its shadow prices",
+    "explore": "drawn at random, so that every message goes on being measured",
+    "holdout": "kept back at random, so that the gain can be measured",
+}
+"""Why an assignment is what it is, by its role."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan was made from.
+
+    Attributes:
+        model: Name and version of the registered model.
+        rule_set: Rules that said who is eligible.
+        terms: All else that it takes to make it again; JSON values.
+        prices: Shadow price by limit: what one unit more of it would bring.
+        run_id: The run whose scores it used; empty for none.
+        budget_usd: Money of the whole campaign that locked plans may take; None where
+            it is not limited here.
+        window_days: Days from an assignment of a voter to the next; None for the whole
+            campaign.
+        setup_usd: Fees of channels, beside the contacts' cost.
+    """
+
+    model: str
+    rule_set: str
+    terms: Json = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
+    run_id: str = ""
+    budget_usd: float | None = None
+    window_days: int | None = None
+    setup_usd: float = 0.0
+
+    def told(self) -> Json:
+        """As JSON."""
+        return {**vars(self), "prices": dict(self.prices)}
+
+
+def draft(
+    home: Path,
+    plan_id: str,
+    plan: pd.DataFrame,
+    assignments: pd.DataFrame,
+    facts: Facts,
+    *,
+    keys: Mapping[str, bytes],
+    at: pd.Timestamp,
+    more: Mapping[str, pd.DataFrame] | None = None,
+) -> PlanRecord:
+    """A new plan: its folder, and every assignment in the ledger.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Its name; a daily plan has its day's.
+        plan: PLAN: the contacts.
+        assignments: ASSIGNMENTS: everybody who was decided, the holdout's shadows
+            included.
+        facts: What it was made from.
+        keys: Key of the person behind a voter id; who has none stands in the ledger
+            as nobody.
+        at: When.
+        more: Further tables of the folder, by name: `inputs`, `places`.
+
+    Returns:
+        What the ledger says of it. Drafting the same again does nothing.
+
+    Raises:
+        LifeError: If there is another plan of this name, or the tables contradict.
+    """
+    folder = folder_of(home, plan_id)
+    plan, assignments = check(PLAN, plan), check(ASSIGNMENTS, assignments)
+    contacts_assigned(plan_id, plan, assignments)
+    tables = {"plan": plan, "assignments": assignments, **(more or {})}
+    with alone(home):
+        recover(home, known_plans(open_ledger(home)))
+        files = write_aside(folder, tables, {"terms": facts.told()})
+        body = {
+            **_opening(facts, plan), "plan": plan_id, "files": files,
+            "n_assigned": len(assignments),
+        }  # fmt: skip
+        _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
+        recover(home, known_plans(open_ledger(home)))
+    return record_of(home, plan_id)
+
+
+def _opening(facts: Facts, plan: pd.DataFrame) -> Json:
+    """What the entry that opens a plan says of its making and its money."""
+    told = facts.told()
+    return {
+        **{name: told[name] for name in told if name not in {"terms", "setup_usd"}},
+        "reasons": dict(REASONS),
+        "columns": list(COLUMNS),
+        "n_contacts": len(plan),
+        "amounts": with_fees(amounts(plan), facts.setup_usd),
+    }
+
+
+def _opened(
+    home: Path,
+    plan_id: str,
+    body: Json,
+    rows: Callable[[], Iterator[tuple[bytes, str]]],
+    at: pd.Timestamp,
+) -> None:
+    ledger = open_ledger(home)
+    while True:
+        head = ledger.head
+        known = known_plans(ledger).get(plan_id)
+        if known is not None:
+            # a person who was forgotten since is no longer in the files
+            if known.opened["files"] != body["files"]:
+                raise LifeError(
+                    f"plan {plan_id}: expected the plan drafted on {known.drafted_at}, "
+                    "got another of this name; reject that one and draft this under "
+                    "another name"
+                )
+            return
+        try:
+            ledger.append_persons(ASSIGNMENT, body, rows(), at=at, after=head)
+        except LedgerMovedError:
+            continue
+        return
+
+
+def _rows(
+    plan: pd.DataFrame, assignments: pd.DataFrame, keys: Mapping[str, bytes]
+) -> Iterator[tuple[bytes, str]]:
+    """Key of a person and the assignment as JSON."""
+    contact = plan.set_index("voter_id")
+    ids = assignments["voter_id"]
+    rows = assignments.assign(
+        send_on=ids.map(contact["send_on"].dt.strftime("%Y-%m-%d")),
+        cost_usd=ids.map(contact["cost_usd"]),
+    ).reindex(columns=list(COLUMNS))
+    told = rows.astype(object).where(rows.notna(), None)
+    texts = map(json.dumps, told.itertuples(index=False, name=None))
+    # of whom nothing is known, the propensity is kept all the same, as nobody's
+    own = (keys.get(voter, b"") for voter in ids)
+    return zip(own, texts, strict=True)
+
+
+# --- the steps of people --------------------------------------------------------------
+
+
+def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecord:
+    """A named person answers for a plan, having seen what it changes.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        by: The person's name.
+        at: When.
+
+    Raises:
+        LifeError: If nobody is named, the plan is no draft, or its files were altered.
+    """
+    if not by.strip():
+        raise LifeError(f"plan {plan_id}: expected the name of who approves, got none")
+
+    def told(record: PlanRecord, known: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        return {"by": by.strip(), "diff": diff(home, known, plan_id).counts()}
+
+    return _stepped(home, plan_id, APPROVED, told, at=at)
+
+
+def reject(
+    home: Path, plan_id: str, *, by: str, why: str, at: pd.Timestamp
+) -> PlanRecord:
+    """A plan that is not to be: nobody of it was decided."""
+    return _stepped(home, plan_id, REJECTED, lambda *_: {"by": by, "why": why}, at=at)
+
+
+def cancel(
+    home: Path, plan_id: str, *, by: str, why: str, at: pd.Timestamp
+) -> PlanRecord:
+    """What was not sent yet never will be; what was sent stays sent."""
+    return _stepped(home, plan_id, CANCELLED, lambda *_: {"by": by, "why": why}, at=at)
+
+
+def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
+    """From now on its contacts are decided and its money is committed.
+
+    Raises:
+        LifeError: If it is not approved, its files were altered, a voter of it is
+            decided by another plan within the window, or the money does not last.
+    """
+
+    def told(record: PlanRecord, known: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        decided_once(home, record, known)
+        money_lasts(record, known)
+        return {"amounts": record.opened["amounts"]}
+
+    return _stepped(home, plan_id, LOCKED, told, at=at)
+
+
+def send(
+    home: Path,
+    plan_id: str,
+    batch: str,
+    voter_ids: pd.Series,
+    *,
+    at: pd.Timestamp,
+    withheld: pd.DataFrame | None = None,
+    list_sha256: str = "",
+) -> PlanRecord:
+    """A batch of contacts is handed to those who deliver it: its money is spent.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        batch: Its name: one a channel and day, say.
+        voter_ids: Whose contacts.
+        at: When.
+        withheld: Contacts of the batch that were not handed over: columns voter_id and
+            reason. Their money is free again.
+        list_sha256: Of the list that was handed over.
+
+    Raises:
+        LifeError: If a contact is not the plan's, or was handed over before; or the
+            batch was, with others.
+    """
+    folder, name = folder_of(home, plan_id), f"sent/{batch_name(batch)}.parquet"
+
+    def told(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        rows = contacts_of(folder, plan_id, voter_ids)
+        sent_once(folder, record, rows)
+        digest = write_file_aside(folder / name, rows)
+        return {
+            "amounts": amounts(rows),
+            "list_sha256": list_sha256,
+            **withheld_of(folder, record, voter_ids, withheld),
+            "files": {name: digest},
+        }
+
+    found = _stepped(home, plan_id, SENT, told, at=at, key=batch_name(batch))
+    before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
+    if set(before) != set(voter_ids):
+        raise LifeError(
+            f"plan {plan_id}: batch {batch} was handed over with {len(before)} "
+            f"contacts, expected the same again, got {len(voter_ids)}"
+        )
+    return found
+
+
+def returned(
+    home: Path,
+    plan_id: str,
+    *,
+    failed: pd.DataFrame,
+    invoices: pd.DataFrame,
+    at: pd.Timestamp,
+) -> PlanRecord:
+    """What came back: deliveries that failed, and what was really paid.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        failed: Columns voter_id and reason.
+        invoices: Columns invoice, channel, send_on (NaT for several days) and
+            amount_usd.
+        at: When.
+
+    Raises:
+        LifeError: If somebody was not sent anything, failed already, or an invoice
+            came before.
+    """
+    folder = folder_of(home, plan_id)
+    key = key_of(failed, invoices)
+    name = f"returned/{key}.parquet"
+
+    def told(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        rows = failures_of(folder, record, failed)
+        digest = write_file_aside(folder / name, rows)
+        return {"amounts": amounts(rows), "invoices": new_invoices(record, invoices),
+                "files": {name: digest}}  # fmt: skip
+
+    return _stepped(home, plan_id, RETURNED, told, at=at, key=key)
+
+
+def _stepped(
+    home: Path,
+    plan_id: str,
+    to: str,
+    told: Callable[[PlanRecord, Mapping[str, PlanRecord]], Json],
+    *,
+    at: pd.Timestamp,
+    key: str = "",
+) -> PlanRecord:
+    """Take a step unless it was taken."""
+    with alone(home):
+        ledger = open_ledger(home)
+        while True:
+            head, known = ledger.head, known_plans(ledger)
+            recover(home, known)
+            record = named(known, plan_id)
+            if record.has(to, key):
+                return record
+            record.require(to)
+            body = {"plan": plan_id, "key": key, **told(record, known)}
+            if _appended(home, kind_of(to), body, at=at, after=head):
+                recover(home, known_plans(ledger))
+                return record_of(home, plan_id)
+
+
+def _appended(
+    home: Path, kind: str, body: Json, *, at: pd.Timestamp, after: Head
+) -> bool:
+    try:
+        open_ledger(home).append(kind, body, at=at, after=after)
+    except LedgerMovedError:
+        return False
+    return True
+
+
+def record_of(home: Path, plan_id: str) -> PlanRecord:
+    """What the ledger says of a plan.
+
+    Raises:
+        LifeError: If there is none of this name.
+    """
+    return named(known_plans(open_ledger(home)), plan_id)

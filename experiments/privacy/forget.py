@@ -1,0 +1,441 @@
+"""Forget a person: everywhere under the campaign's folder, for good, and provably.
+
+In this order, so that whatever is cut off can be taken up again: what was handed out is
+told; a tombstone is set and holds from then on; every file is rewritten without the
+person, aside and renamed; the person's keys are destroyed; nothing may hold an id any
+more; only then the identity map lets go of the ids, and the ledger says that somebody
+was forgotten. The tombstone is the journal, and it names nobody.
+"""
+
+import gzip
+import json
+import mmap
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hustings.experiments.plans import forgetting, forgotten
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.privacy import personal_data
+from hustings.experiments.privacy.personal_data import Subject, Where
+from hustings.experiments.stages.persons import (
+    IDENTITY,
+    SNAPSHOTS,
+    known_persons,
+    read_identity,
+    write_identity,
+)
+from hustings.features.persons.identity import persons_of
+from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
+from hustings.features.persons.snapshot import renamed
+
+Bools = npt.NDArray[np.bool_]
+Json = dict[str, Any]
+
+GONE = "(forgotten)"
+_NO_END = frozenset(bytes([b]) for b in range(128) if chr(b).isalnum() or b == ord("_"))
+_NO_START = _NO_END | {b"."}
+"""What makes a word a part of a longer one, or the decimals of a number."""
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{3,}[A-Za-z0-9]")
+_ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was done, for the person who asked.
+
+    Attributes:
+        removed: File (and table) → rows or words taken out.
+        handed_out: What plans would send, by run, day, channel and message.
+        trained: Registered versions that learnt from a training set with the person.
+        outside: Tables that lie outside Hustings' folder: name, file, rows.
+        unread: Tables outside that could not be looked at.
+        left: Files that still hold an id or address; empty when all is done.
+        sealed: Seals that hold a prediction under a keyed hash.
+        unsearched: Ids too short to be looked for in texts.
+        ledger_seq: The ledger's entry.
+    """
+
+    removed: dict[str, int]
+    handed_out: list[Json] = field(default_factory=list)
+    trained: list[Json] = field(default_factory=list)
+    outside: list[Json] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    sealed: list[str] = field(default_factory=list)
+    unsearched: int = 0
+    ledger_seq: int = 0
+
+
+def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told:
+    """Remove a person from everything that the campaign keeps.
+
+    What an earlier call left undone is finished first.
+
+    Args:
+        where: The campaign.
+        voter_id: Any id that the person has had; of nobody on file is fine too: then
+            the tombstone alone is set.
+        at: When, for the ledger.
+        batch: A name for the request that says nothing of the person.
+
+    Returns:
+        What was taken out, and what others have to know.
+
+    Raises:
+        FileNotFoundError: If the campaign has no folder.
+    """
+    resume(where, at=at)
+    keys = known_persons(where.home).keys
+    outside, unread = personal_data.outside(where.campaign)
+    subject = personal_data.subject_of(voter_id, where.home, outside)
+    who = subject.seeker(keys)
+    told = Told(
+        removed={},
+        handed_out=personal_data.handed_out(where.home, who),
+        trained=personal_data.models_of(
+            where.campaign.campaign.name,
+            personal_data.runs_that_trained_on(where.home, who),
+            where.store,
+            where.mlflow_uri,
+        ),
+        outside=_outside_told(outside, who),
+        unread=unread,
+        sealed=personal_data.sealed_with(where.home, subject.ids),
+        unsearched=sum(not personal_data.is_telling(word) for word in subject.ids),
+    )
+    keys.bury(_tombstones(subject), batch=batch)
+    return _finished(where, keys, who, subject, told, at=at, batch=batch)
+
+
+def resume(where: Where, *, at: pd.Timestamp) -> list[Told]:
+    """Finish whatever was cut off: nothing but the tombstones is needed for it.
+
+    Args:
+        where: The campaign.
+        at: When, for the ledger.
+
+    Raises:
+        FileNotFoundError: If the campaign has no folder.
+    """
+    where.require()
+    keys = known_persons(where.home).keys
+    return [_resumed(where, keys, batch, at=at) for batch in keys.pending()]
+
+
+def _resumed(where: Where, keys: Keyring, batch: str, *, at: pd.Timestamp) -> Told:
+    buried = keys.forgotten(batch=batch)
+    identity = read_identity(where.home)
+    mine = identity[buried.rows(identity)]
+    ids = frozenset(mine["voter_id"]) | frozenset(mine["former_id"].dropna())
+    subject = Subject(ids, persons_of(identity, ids), {}, ids)
+    return _finished(where, keys, buried, subject, Told({}), at=at, batch=batch)
+
+
+def _finished(
+    where: Where,
+    keys: Keyring,
+    who: Forgotten,
+    subject: Subject,
+    told: Told,
+    *,
+    at: pd.Timestamp,
+    batch: str,
+) -> Told:
+    """Everything after the tombstone; may be done again from anywhere.
+
+    The ids stay in the identity map until nothing else holds them: what is left can be
+    looked for again.
+    """
+    forgetting(where.home, batch=batch, at=at)
+    told.removed.update(sweep(where.home, who, subject.words))
+    forgotten(where.home, batch=batch, at=at)
+    _never_contact(where.home, keys)
+    keys.destroy(subject.persons)
+    told.left.extend(residue([where.home, where.store], subject.words))
+    if told.left:
+        return told
+    identity = read_identity(where.home)
+    mine = who.rows(identity) | identity["person"].isin(subject.persons).to_numpy()
+    if mine.any():
+        write_identity(where.home, identity[~mine])
+        told.removed[IDENTITY] = int(mine.sum())
+    rows = sum(told.removed.values())
+    body = {"batch": batch, "n_files": len(told.removed), "n_rows": rows}
+    head = open_ledger(where.home).append("forgotten", body, at=at)
+    keys.settle(batch)
+    return replace(told, ledger_seq=head.seq)
+
+
+def _never_contact(home: Path, keys: Keyring) -> None:
+    """Whoever carries out a plan that was made before refuses the forgotten too."""
+    gone = keys.forgotten(kind=VOTER).digests
+    for path in home.glob("*/plan.json"):
+        terms = json.loads(path.read_text())
+        never = Never.from_json(terms.get("never"))
+        if never.key and not gone <= never.digests:
+            terms["never"] = replace(never, digests=never.digests | gone).to_json()
+            aside = path.with_name(path.name + personal_data.ASIDE)
+            aside.write_text(json.dumps(terms, indent=1))
+            aside.replace(path)
+
+
+def _tombstones(subject: Subject) -> list[tuple[str, str]]:
+    return [(kind, value) for kind, values in subject.exact.items() for value in values]
+
+
+def _outside_told(
+    outside: Iterable[personal_data.Outside], who: Forgotten
+) -> list[Json]:
+    counted = ((table, int(who.rows(table.frame).sum())) for table in outside)
+    return [
+        {"table": table.name, "file": table.source.read_from, "rows": n}
+        for table, n in counted
+        if n
+    ]
+
+
+# --- the files ------------------------------------------------------------------------
+
+
+def sweep(home: Path, who: Forgotten, words: frozenset[str]) -> dict[str, int]:
+    """Take a person out of every file of a campaign.
+
+    Args:
+        home: The campaign's folder.
+        who: Recognises the person's rows.
+        words: Ids and addresses that texts may hold.
+
+    Returns:
+        File (and table) → how much was taken out.
+    """
+    removed: dict[str, int] = {}
+    for path in personal_data.files_under(home):
+        if path.name.endswith(personal_data.ASIDE):
+            # of a call that was cut off; the file may have been written anew since
+            path.unlink(missing_ok=True)
+        elif path.name not in {IDENTITY, *personal_data.NO_ROWS_OF_PERSONS}:
+            name = str(path.relative_to(home))
+            for told, n in _swept(path, who, words):
+                removed[f"{name} {told}".strip()] = n
+    for path in (home / SNAPSHOTS).glob("*.parquet"):
+        renamed(path)
+    return removed
+
+
+def _swept(
+    path: Path, who: Forgotten, words: frozenset[str]
+) -> Iterator[tuple[str, int]]:
+    if personal_data.is_parquet(path):
+        mine = personal_data.mask_of(path, who)
+        if mine.any():
+            _without_rows(path, ~mine)
+            yield "", int(mine.sum())
+    elif personal_data.is_sqlite(path):
+        yield from _without_records(path, who, words)
+    elif path.suffix in personal_data.TEXTS:
+        n = _without_words(path, words | _recognised(path, who))
+        if n:
+            yield "", n
+
+
+def _without_rows(path: Path, kept: Bools) -> None:
+    """The Parquet file with only the rows kept, row group by row group."""
+    aside, start = path.with_name(path.name + personal_data.ASIDE), 0
+    file = pq.ParquetFile(path)
+    with pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer:
+        for i in range(file.num_row_groups):
+            table = file.read_row_group(i)
+            part = kept[start : start + table.num_rows]
+            start += table.num_rows
+            writer.write_table(_without_levels(table.filter(pa.array(part))))
+    aside.replace(path)
+
+
+def _without_levels(table: pa.Table) -> pa.Table:
+    """Categories only of rows that are there: the others would be written too."""
+    for i, column in enumerate(table.schema):
+        if pa.types.is_dictionary(column.type):
+            plain = table.column(i).cast(column.type.value_type)
+            again = plain.combine_chunks().dictionary_encode().cast(column.type)
+            table = table.set_column(i, column, again)
+    return table
+
+
+def _without_records(
+    path: Path, who: Forgotten, words: frozenset[str]
+) -> Iterator[tuple[str, int]]:
+    """Rows out of a database; nothing of them stays in free pages or in its journal."""
+    n_all = 0
+    with personal_data.opened(path) as store:
+        for table, columns in personal_data.sqlite_tables(store):
+            mine = personal_data.sqlite_rows(store, table, columns, who, words).index
+            if len(mine):
+                store.execute("BEGIN IMMEDIATE")
+                store.executemany(
+                    f'DELETE FROM "{table}" WHERE rowid = ?',
+                    [(int(row),) for row in mine],
+                )
+                store.execute("COMMIT")
+                n_all += len(mine)
+                yield table, len(mine)
+        if n_all or path.with_name(path.name + "-wal").exists():
+            store.execute("VACUUM")
+            store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _recognised(path: Path, who: Forgotten) -> frozenset[str]:
+    """Words of a text that are the person's, where only tombstones can tell."""
+    if not who.digests:
+        return frozenset()
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    words = sorted(set(_WORD.findall(text)))
+    found = np.zeros(len(words), dtype=bool)
+    for column in ("voter_id", "email", "person"):
+        found |= who.rows(pd.DataFrame({column: pd.Series(words, dtype="str")}))
+    return frozenset(word for word, mine in zip(words, found, strict=True) if mine)
+
+
+def _without_words(path: Path, words: frozenset[str]) -> int:
+    """A text with a person's ids and addresses blotted out; how many there were."""
+    pattern, data = personal_data.pattern_of(words), path.read_bytes()
+    if pattern is None or not any(word.encode() in data for word in words):
+        return 0
+    text, n = pattern.subn(GONE, data.decode("utf-8", errors="surrogateescape"))
+    if n:
+        aside = path.with_name(path.name + personal_data.ASIDE)
+        aside.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+        aside.replace(path)
+    return n
+
+
+# --- what is left ---------------------------------------------------------------------
+
+
+def residue(folders: Iterable[Path], words: frozenset[str]) -> list[str]:
+    """Files that hold an id or address: their bytes, and what is packed in them.
+
+    Args:
+        folders: Looked through, one that is not there is empty.
+        words: What is looked for; those too short to be anybody's are not.
+    """
+    telling = [word.encode() for word in words if personal_data.is_telling(word)]
+    if not telling:
+        return []
+    found = []
+    for folder in folders:
+        for path in personal_data.files_under(folder) if folder.is_dir() else ():
+            kept_to_the_end = path.name == IDENTITY
+            if not kept_to_the_end and any(_holds(path, word) for word in telling):
+                found.append(str(path))
+    return found
+
+
+def _holds(path: Path, word: bytes) -> bool:
+    if path.stat().st_size == 0:
+        return False
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        if _stands_alone(data, word):
+            return True
+    if personal_data.is_parquet(path):
+        return _parquet_holds(path, word.decode())
+    return any(_stands_alone(data, word) for data in _unpacked(path))
+
+
+def _stands_alone(data: "bytes | mmap.mmap", word: bytes) -> bool:
+    """Whether the word is there, and not as a part of a longer one."""
+    at = data.find(word)
+    while at >= 0:
+        before, after = (
+            data[max(at - 1, 0) : at],
+            data[at + len(word) : at + len(word) + 1],
+        )
+        if before not in _NO_START and after not in _NO_END:
+            return True
+        at = data.find(word, at + 1)
+    return False
+
+
+def _parquet_holds(path: Path, word: str) -> bool:
+    file = pq.ParquetFile(path)
+    pattern = personal_data.pattern_of([word])
+    assert pattern is not None
+    for i in range(file.num_row_groups):
+        rows = file.read_row_group(i).to_pandas()
+        for column in rows.select_dtypes(include=["object", "str", "category"]):
+            distinct = rows[column].dropna().astype("str").unique()
+            if any(word in text and pattern.search(text) for text in distinct):
+                return True
+    return False
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    start = personal_data.begins_with(path)
+    if start.startswith(_GZIP):
+        yield gzip.decompress(path.read_bytes())
+    elif start.startswith(_ZIP):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                yield archive.read(name)
+
+
+# --- for a person ---------------------------------------------------------------------
+
+
+def told_text(told: Told) -> str:
+    """What was done, as a person reads it; it names nobody."""
+    rows = sum(told.removed.values())
+    lines = [f"Taken out: {rows:,} rows of {len(told.removed)} files and tables."]
+    lines += [f"  {name}: {n:,}" for name, n in sorted(told.removed.items())]
+    if told.handed_out:
+        lines += ["Already in plans, so perhaps with whoever carries them out:"]
+        lines += [
+            f"  run {row['run']}: {row['message_id']} by {row['channel']} on "
+            f"{row['send_on']} ({row['role']})"
+            for row in told.handed_out
+        ]
+        lines += ["  Tell the carriers of these channels to delete the person too."]
+    if told.trained:
+        lines += ["Learnt from, among thousands of others, by:"]
+        lines += [
+            f"  {row['model']} version {row['version']} (run {row['run']})"
+            for row in told.trained
+        ]
+        lines += ["  They hold no row of anybody; the next training is without."]
+    if told.outside:
+        lines += ["Still in files that Hustings only reads; delete the rows there:"]
+        lines += [
+            f"  {row['table']}: {row['file']}, {row['rows']} rows"
+            for row in told.outside
+        ]
+        lines += ["  Until then the tombstone keeps them out of every ingest."]
+    lines += [f"Could not be looked at: {line}" for line in told.unread]
+    if told.unsearched:
+        lines += ["An id is too short to be looked for in texts; tables were searched."]
+    if told.sealed:
+        lines += ["Sealed predictions have the person under a hash of the seal's key:"]
+        lines += [f"  {name}" for name in told.sealed]
+        lines += ["  A seal opens only whole; delete its key once it has been opened."]
+    lines += [f"LEFT: {path} still holds an id or address" for path in told.left]
+    if told.left:
+        lines += ["Mend these files; the next `hustings forget` goes on from here."]
+    else:
+        lines += [f"The ledger says so in entry {told.ledger_seq:,}."]
+    return "\n".join(lines)
+
+
+def as_json(told: Told) -> str:
+    """The same for a program."""
+    return json.dumps(vars(told), indent=1)

@@ -1,0 +1,478 @@
+"""What a campaign holds on a person: in which files, in which rows, and since when.
+
+The one place that knows how to look through everything under a campaign's folder;
+`show` tells what is found, `forget` takes it out.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from hustings.experiments.declaration import Campaign, data_dir
+from hustings.experiments.plans import PLANS, plans
+from hustings.experiments.plans.ledger import LEDGER
+from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
+from hustings.experiments.stages.sealed import FOLDER as SEALS
+from hustings.experiments.stages.sealed import KEY as SEAL_KEY
+from hustings.experiments.stages.sealed import PREDICTIONS
+from hustings.features.ingest import DataMissing, Folders, TableSource, mapped_rows
+from hustings.features.persons.identity import ids_of, persons_of
+from hustings.features.persons.keys import (
+    EMAIL,
+    EXACT_KEYS,
+    REACTOR,
+    VOTER,
+    Forgotten,
+    Keyring,
+    exact_values,
+    keys_of_rows,
+)
+from hustings.features.tables import IDENTITIES, PROVIDER_ROWS, TableError
+from hustings.training.registry.seal import hashed
+
+Bools = npt.NDArray[np.bool_]
+Json = dict[str, Any]
+
+NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})
+"""Databases that name nobody: keys go by themselves, the ledger stays whole."""
+BESIDE: Mapping[str, str] = {"features.parquet": "training_set.parquet"}
+"""Tables without an id of their own → the table whose rows theirs stand beside."""
+SET_ASIDE, WHOSE = "quarantine.parquet", "quarantined_voters.parquet"
+ASIDE = ".forgetting"
+TEXTS = frozenset(
+    {".json", ".html", ".csv", ".txt", ".md", ".log", ".toml", ".journal", ".partial"}
+)
+LIKELY = 0.5
+"""From this probability of a link on the reactor is taken to be the voter."""
+TELLING = 5
+"""Shorter ids are looked for in their columns alone: a 7 stands in every text."""
+_AT_ONCE = 50_000
+_PARQUET, _SQLITE = b"PAR1", b"SQLite format 3\0"
+
+
+# --- who ------------------------------------------------------------------------------
+
+
+class Where(NamedTuple):
+    """A campaign and where its things lie.
+
+    Attributes:
+        campaign: Its declaration.
+        home: Its folder.
+        store: Folder of the MLflow store where there is no server.
+        mlflow_uri: The server; empty for the store.
+    """
+
+    campaign: Campaign
+    home: Path
+    store: Path
+    mlflow_uri: str = ""
+
+    def require(self) -> None:
+        """Refuse a campaign that keeps nothing.
+
+        Raises:
+            FileNotFoundError: If it has no folder.
+        """
+        if not self.home.is_dir():
+            raise FileNotFoundError(
+                f"{self.home}: expected the folder of a campaign, found none; "
+                "`hustings ingest` makes one, --data says where it lies"
+            )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, as the campaign knows them.
+
+    Attributes:
+        ids: Every voter id that the person has had.
+        persons: Handles of the person in the identity map.
+        exact: Exact keys by kind, ids included.
+        words: What a text may hold of the person: ids, addresses, pseudonyms.
+    """
+
+    ids: frozenset[str]
+    persons: frozenset[str]
+    exact: Mapping[str, frozenset[str]]
+    words: frozenset[str]
+
+    def seeker(self, keys: Keyring) -> Forgotten:
+        """Recognises the person's rows."""
+        return Forgotten(keys.campaign_key, frozenset(), self.exact)
+
+
+def subject_of(voter_id: str, home: Path, outside: Iterable["Outside"] = ()) -> Subject:
+    """Everything that a campaign knows a person by.
+
+    An e-mail address, name or registration that another voter shares is not exact, and
+    left out.
+
+    Args:
+        voter_id: Any id that the person has had.
+        home: The campaign's folder.
+        outside: Tables that lie elsewhere.
+    """
+    identity = read_identity(home)
+    ids = ids_of(identity, voter_id.strip())
+    elsewhere = [table.frame for table in outside]
+
+    def frames() -> Iterator[tuple[pd.DataFrame, Bools]]:
+        # the identity map's own name of a person is no pseudonym of a reactor
+        kept = (rows for p, _, rows in tables_under(home) if p.name != IDENTITY)
+        for frame in (*elsewhere, *kept):
+            if "voter_id" in frame:
+                who = frame["voter_id"].astype("str").str.strip()
+                yield frame, who.isin(ids).to_numpy(dtype=bool)
+
+    own, others = _Found(), _Found()
+    for frame, mine in frames():
+        own.add(frame[mine])
+    if any(own.keys.values()):
+        for frame, mine in frames():
+            others.add(frame[~mine], among=own)
+    exact = {
+        kind: frozenset(own.keys.get(kind, set()) - others.keys.get(kind, set()))
+        for kind in EXACT_KEYS
+    }
+    exact[VOTER] = frozenset(ids)
+    exact[REACTOR] = frozenset(own.keys.get(REACTOR, set()))
+    words = ids | exact[REACTOR] | exact[EMAIL] | (own.addresses - others.addresses)
+    return Subject(ids, persons_of(identity, ids), exact, frozenset(words))
+
+
+@dataclass
+class _Found:
+    """Exact keys and addresses in rows."""
+
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    addresses: set[str] = field(default_factory=set)
+
+    def add(self, rows: pd.DataFrame, among: "_Found | None" = None) -> None:
+        """Take up the keys of rows; of many rows, only those that matter."""
+        if "probability" in rows:
+            rows = rows[rows["probability"] >= LIKELY]
+        for kind, choices in EXACT_KEYS.items():
+            for columns in choices:
+                if kind != VOTER and set(columns) <= set(rows.columns):
+                    values = exact_values(rows, columns).dropna()
+                    if among is not None:
+                        values = values[values.isin(among.keys.get(kind, set()))]
+                    self.keys.setdefault(kind, set()).update(values)
+        if "email" in rows:
+            self.addresses |= set(rows["email"].dropna().astype("str"))
+
+
+# --- files ----------------------------------------------------------------------------
+
+
+def files_under(home: Path) -> list[Path]:
+    """Every file of a campaign; tables come after those that stand beside them."""
+    found = [p for p in home.rglob("*") if p.is_file() and not p.is_symlink()]
+    later = {*BESIDE.values(), WHOSE, IDENTITY}
+    return sorted(found, key=lambda path: (path.name in later, str(path)))
+
+
+def begins_with(path: Path) -> bytes:
+    """The first bytes of a file; none of one that has gone meanwhile.
+
+    Whoever closes a database last takes its journal away.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except FileNotFoundError:
+        return b""
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, whatever its name."""
+    return begins_with(path).startswith(_PARQUET)
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether a file is an SQLite database, whatever its name."""
+    return begins_with(path).startswith(_SQLITE)
+
+
+def key_columns(names: Iterable[str]) -> list[str]:
+    """Columns by which rows are told whose they are."""
+    there = set(names)
+    found = [
+        column
+        for choices in EXACT_KEYS.values()
+        for columns in choices
+        if set(columns) <= there
+        for column in columns
+    ]
+    told = [c for c in ("email", "probability") if c in there and found]
+    return list(dict.fromkeys([*found, *told]))
+
+
+def tables_under(home: Path) -> Iterator[tuple[Path, str, pd.DataFrame]]:
+    """Key columns of every table of a campaign that has any: file, table, rows."""
+    for path in files_under(home):
+        if is_parquet(path):
+            columns = key_columns(pq.read_schema(path).names)
+            if columns:
+                yield path, path.stem, pd.read_parquet(path, columns=columns)
+        elif is_sqlite(path) and path.name not in NO_ROWS_OF_PERSONS:
+            with opened(path) as store:
+                for table, columns in sqlite_tables(store):
+                    keyed = key_columns(columns)
+                    for part in _parts(store, table, keyed) if keyed else ():
+                        yield path, table, part
+
+
+def mask_of(path: Path, who: Forgotten) -> Bools:
+    """Which rows of a Parquet file are a person's, shape (n_rows,)."""
+    file = pq.ParquetFile(path)
+    n, names = file.metadata.num_rows, file.schema_arrow.names
+    beside = path.with_name(BESIDE.get(path.name, path.name))
+    if beside != path and beside.is_file():
+        mine = mask_of(beside, who)
+        # shorter: its own rows went before those of the table beside it
+        return mine if len(mine) == n else np.zeros(n, dtype=bool)
+    if path.name == SET_ASIDE and {"table", "row", "value"} <= set(names):
+        return _set_aside(path, who)
+    columns = key_columns(names)
+    if not columns:
+        return np.zeros(n, dtype=bool)
+    return who.rows(file.read(columns=columns).to_pandas())
+
+
+def _set_aside(path: Path, who: Forgotten) -> Bools:
+    """Rows of a quarantine: by whose the row was, or by an id among its values."""
+    faults, beside = pd.read_parquet(path), path.with_name(WHOSE)
+    # a value is one of the row's, or several with a comma between
+    values = faults["value"].astype("str")
+    parts = pd.concat([values, values.str.split(", ").explode()])
+    hit = pd.Series(who.has(VOTER, parts), parts.index)
+    found = hit.groupby(level=0).any().reindex(faults.index, fill_value=False)
+    rows = pd.MultiIndex.from_frame(faults[["table", "row"]])
+    mine = found.to_numpy(dtype=bool)
+    if beside.is_file():
+        whose = pd.read_parquet(beside)
+        named = whose.loc[who.rows(whose), ["table", "row"]]
+        mine = mine | rows.isin(pd.MultiIndex.from_frame(named))
+    # every fault of a row that is the person's by one of them
+    together: Bools = rows.isin(rows[mine])
+    return together
+
+
+# --- databases ------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """An SQLite database; what is deleted in it is overwritten."""
+    store = sqlite3.connect(path, timeout=60, isolation_level=None)
+    try:
+        store.execute("PRAGMA secure_delete = ON")
+        yield store
+    finally:
+        store.close()
+
+
+def sqlite_tables(store: sqlite3.Connection) -> list[tuple[str, list[str]]]:
+    """Tables of a database and their columns."""
+    names = store.execute(
+        "SELECT name FROM sqlite_master "
+        "WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    ).fetchall()
+    return [
+        (name, [row[1] for row in store.execute(f'PRAGMA table_info("{name}")')])
+        for (name,) in names
+    ]
+
+
+def _parts(
+    store: sqlite3.Connection, table: str, columns: list[str]
+) -> Iterator[pd.DataFrame]:
+    """Rows of a table in parts, indexed by rowid."""
+    named = ", ".join(f'"{c}"' for c in columns)
+    rows = store.execute(f'SELECT rowid, {named} FROM "{table}"')
+    while part := rows.fetchmany(_AT_ONCE):
+        frame = pd.DataFrame(part, columns=["rowid", *columns]).set_index("rowid")
+        yield frame
+
+
+def sqlite_rows(
+    store: sqlite3.Connection,
+    table: str,
+    columns: list[str],
+    who: Forgotten,
+    words: frozenset[str],
+) -> pd.DataFrame:
+    """A person's rows of one table, indexed by rowid: by keys, or by words in texts."""
+    found = []
+    for part in _parts(store, table, columns):
+        mine = who.rows(part) if key_columns(columns) else np.zeros(len(part), bool)
+        mine |= _telling_rows(part, words)
+        found.append(part[mine])
+    return pd.concat(found) if found else pd.DataFrame(columns=columns)
+
+
+def _telling_rows(rows: pd.DataFrame, words: frozenset[str]) -> Bools:
+    found = np.zeros(len(rows), dtype=bool)
+    pattern = pattern_of(words)
+    if pattern is not None:
+        for name in rows:
+            if name not in key_columns(rows.columns):
+                found |= [
+                    isinstance(v, str) and pattern.search(v) is not None
+                    for v in rows[name]
+                ]
+    return found
+
+
+def pattern_of(words: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds a person's ids and addresses in a text, standing alone."""
+    telling = sorted((w for w in words if is_telling(w)), key=len, reverse=True)
+    if not telling:
+        return None
+    one = "|".join(map(re.escape, telling))
+    return re.compile(rf"(?<![A-Za-z0-9_.])(?:{one})(?![A-Za-z0-9_])")
+
+
+def is_telling(word: str) -> bool:
+    """Whether a word in a text can be nobody else's, and no number."""
+    return len(word) >= TELLING and not re.fullmatch(r"\d{1,7}(\.\d*)?", word)
+
+
+# --- outside --------------------------------------------------------------------------
+
+
+class Outside(NamedTuple):
+    """A table of the campaign that lies where Hustings only reads.
+
+    Attributes:
+        name: Of the table.
+        source: Its declaration.
+        frame: Its rows in our columns.
+    """
+
+    name: str
+    source: TableSource
+    frame: pd.DataFrame
+
+
+def outside(campaign: Campaign) -> tuple[list[Outside], list[str]]:
+    """Tables with voters or reactors that the campaign was brought.
+
+    Returns:
+        Those that could be read, and a line for each that could not.
+    """
+    folders = Folders(campaign=campaign.folder, data=data_dir())
+    read, absent = [], []
+    for name, table, source in _brought(campaign):
+        if (source.path or "").startswith("raw:"):
+            continue
+        try:
+            frame = mapped_rows(source, table, folders)
+        except DataMissing:
+            absent.append(f"{name}: {source.read_from} is not there")
+            continue
+        except TableError:
+            absent.append(f"{name}: {source.read_from} cannot be read")
+            continue
+        if next(keys_of_rows(frame), None) is not None:
+            read.append(Outside(name, source, frame))
+    return read, absent
+
+
+def _brought(campaign: Campaign) -> Iterator[tuple[str, str, TableSource]]:
+    """Name, kind of table and source of everything that the campaign declares."""
+    for name, source in campaign.tables.items():
+        yield name, name, source
+    if campaign.link is not None:
+        yield "link.voters", IDENTITIES.name, campaign.link.voters
+    for name, provider in campaign.providers.items():
+        yield f"providers.{name}", PROVIDER_ROWS.name, provider.table
+
+
+# --- models ---------------------------------------------------------------------------
+
+
+def runs_that_trained_on(home: Path, who: Forgotten) -> dict[str, str]:
+    """Runs whose training set holds a person: their name → their MLflow run."""
+    found = {}
+    for path in sorted(home.glob("*/training_set.parquet")):
+        told = path.with_name("run.json")
+        if told.exists() and mask_of(path, who).any():
+            known = json.loads(told.read_text())
+            found[path.parent.name] = str(known.get("mlflow_run_id", ""))
+    return found
+
+
+def models_of(
+    campaign: str, runs: Mapping[str, str], store: Path, mlflow_uri: str
+) -> list[Json]:
+    """Registered versions that were made by some runs.
+
+    Args:
+        campaign: Its name.
+        runs: From `runs_that_trained_on`.
+        store: Folder of the MLflow store where there is no server.
+        mlflow_uri: The server; empty for the store.
+    """
+    if not runs or not (mlflow_uri or (store / "mlflow.db").exists()):
+        return []
+    # seconds to import, so only where there is something to ask
+    from hustings.training.registry.register import open_store, registered_versions
+
+    open_store(mlflow_uri or None, store)
+    return [
+        {"model": v.name, "version": v.version, "mlflow_run": v.run_id,
+         "run": v.tags.get("hustings_run", "")}
+        for v in registered_versions(campaign)
+        if v.run_id in runs.values() or v.tags.get("hustings_run") in runs
+    ]  # fmt: skip
+
+
+def handed_out(home: Path, who: Forgotten) -> list[Json]:
+    """What plans would send a person or sent, and by which channel, run by run.
+
+    Of a plan in the ledger, its name and state are told too.
+    """
+    found: list[Json] = []
+    states = {name: record.state for name, record in plans(home).items()}
+    for pattern in ("*/plan.parquet", f"{PLANS}/*/plan.parquet"):
+        for path in sorted(home.glob(pattern)):
+            mine, name = mask_of(path, who), path.parent.name
+            if mine.any():
+                rows = pd.read_parquet(path)[mine]
+                told = rows[["send_on", "channel", "message_id", "role"]].astype("str")
+                of = {"run": name}
+                if path.parent.parent != home:
+                    of = {"plan": name, "state": states.get(name, "not in the ledger")}
+                found += [{**of, **row} for row in records(told)]
+    return found
+
+
+def sealed_with(home: Path, ids: Iterable[str]) -> list[str]:
+    """Seals that hold a prediction of a person, under a hash that their key makes."""
+    found = []
+    for path in sorted((home / SEALS).glob(f"*{SEAL_KEY}")):
+        stem, key = path.name.removesuffix(SEAL_KEY), bytes.fromhex(path.read_text())
+        kept = pd.read_parquet(path.with_name(f"{stem}{PREDICTIONS}"))
+        if kept["voter"].isin(hashed(pd.Series(sorted(ids)), key)).any():
+            found.append(stem)
+    return found
+
+
+def records(frame: pd.DataFrame) -> list[Json]:
+    """Rows as JSON values, times in ISO 8601."""
+    text = frame.to_json(orient="records", date_format="iso", date_unit="s")
+    found: list[Json] = json.loads(text)
+    return found

@@ -1,0 +1,194 @@
+"""Everything held on a person: the answer to who asks what a campaign knows of them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.privacy import personal_data
+from hustings.experiments.privacy.personal_data import Subject, Where
+from hustings.experiments.stages.persons import known_persons
+from hustings.features.persons.keys import Forgotten
+
+Json = dict[str, Any]
+
+MADE_BY: Mapping[str, str] = {
+    "training_set": "features", "features": "features", "chances": "train",
+    "scores": "score", "plan": "plan", "assignments": "plan",
+    "quarantine": "ingest", "quarantined_voters": "ingest", "links": "ingest",
+    "identity": "ingest",
+}  # fmt: skip
+"""Tables that Hustings makes → the stage that makes them."""
+
+
+class Held(NamedTuple):
+    """Rows of one table that are a person's.
+
+    Attributes:
+        table: Its name.
+        file: Where it lies, under the campaign's folder or outside.
+        source: Who made the data.
+        licence: Under which licence it is used.
+        permitted_use: What it may be used for.
+        rows: The rows, all columns that Hustings reads or keeps.
+    """
+
+    table: str
+    file: str
+    source: str
+    licence: str
+    permitted_use: str
+    rows: list[Json]
+
+
+def held(where: Where, voter_id: str) -> Json:
+    """Everything held on a person.
+
+    Args:
+        where: The campaign.
+        voter_id: Any id that the person has had.
+
+    Returns:
+        `ids`, `held` (a list of `Held`), `handed_out`, `models` (registered versions
+        whose training set held the person), `ledger` (entries about the person) and
+        `unread` (tables that could not be looked at).
+
+    Raises:
+        FileNotFoundError: If the campaign has no folder.
+    """
+    where.require()
+    outside, unread = personal_data.outside(where.campaign)
+    subject = personal_data.subject_of(voter_id, where.home, outside)
+    keys = known_persons(where.home).keys
+    who = subject.seeker(keys)
+    runs = personal_data.runs_that_trained_on(where.home, who)
+    found = [*_outside(outside, who), *_inside(where, who, subject)]
+    return {
+        "ids": sorted(subject.ids),
+        "held": [row._asdict() for row in found],
+        "handed_out": personal_data.handed_out(where.home, who),
+        "models": personal_data.models_of(
+            where.campaign.campaign.name, runs, where.store, where.mlflow_uri
+        ),
+        "ledger": _entries(where.home, subject, keys.keys()),
+        "unread": unread,
+    }
+
+
+def _outside(tables: list[personal_data.Outside], who: Forgotten) -> Iterator[Held]:
+    for name, source, frame in tables:
+        mine = frame[who.rows(frame)]
+        if len(mine):
+            yield Held(
+                name, source.read_from, source.source, source.licence,
+                source.permitted_use, personal_data.records(mine),
+            )  # fmt: skip
+
+
+def _inside(where: Where, who: Forgotten, subject: Subject) -> Iterator[Held]:
+    for path in personal_data.files_under(where.home):
+        for table, rows in _rows_in(path, who, subject):
+            if len(rows):
+                told = _stated(where, path, table)
+                file = str(path.relative_to(where.home))
+                yield Held(table, file, *told, personal_data.records(rows))
+
+
+def _rows_in(
+    path: Path, who: Forgotten, subject: Subject
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    if personal_data.is_parquet(path):
+        mine = personal_data.mask_of(path, who)
+        if mine.any():
+            rows = pd.read_parquet(path)[mine]
+            yield path.stem, rows
+    elif (
+        personal_data.is_sqlite(path)
+        and path.name not in personal_data.NO_ROWS_OF_PERSONS
+    ):
+        with personal_data.opened(path) as store:
+            for table, columns in personal_data.sqlite_tables(store):
+                yield (
+                    table,
+                    personal_data.sqlite_rows(
+                        store, table, columns, who, subject.words
+                    ),
+                )
+
+
+def _stated(where: Where, path: Path, table: str) -> tuple[str, str, str]:
+    """Source, licence and permitted use of a table of the campaign's folder."""
+    told = _ingested(path).get(table)
+    if told is not None:
+        return told["source"], told["licence"], told["permitted_use"]
+    source = where.campaign.tables.get(
+        "voters" if path.parent.name == "snapshots" else table
+    )
+    if source is not None:
+        return source.source, source.licence, source.permitted_use
+    stage = MADE_BY.get(table)
+    made = f"made by `hustings {stage}`" if stage else "kept by Hustings"
+    return made, "the campaign's own", "that of the tables it was made from"
+
+
+def _ingested(path: Path) -> Json:
+    """What the run of a checked table said of its sources."""
+    report = path.parent.parent / "ingest.json"
+    if path.parent.name != "tables" or not report.exists():
+        return {}
+    found: Json = json.loads(report.read_text())
+    return found
+
+
+def _entries(home: Path, subject: Subject, keys: Mapping[str, bytes]) -> list[Json]:
+    mine = [keys[p] for p in sorted(subject.persons) if p in keys]
+    return [
+        {"entry": e.seq, "at": e.at, "kind": e.kind, "says": json.loads(e.body)}
+        for e in open_ledger(home).of_person(mine)
+    ]
+
+
+# --- for a person ---------------------------------------------------------------------
+
+
+def held_text(found: Json) -> str:
+    """What is held, as a person reads it: equal rows of several files once."""
+    lines = [f"Held on {', '.join(found['ids'])}:"]
+    if not found["held"]:
+        lines = [f"Nothing is held on {', '.join(found['ids'])}."]
+    for (table, *stated), files in _by_table(found["held"]).items():
+        lines += ["", f"{table}", f"  source: {stated[0]}"]
+        lines += [f"  licence: {stated[1]}; permitted use: {stated[2]}"]
+        for row, names in files.items():
+            lines += [f"  in {', '.join(names)}:"]
+            lines += [f"    {name}: {value}" for name, value in row]
+    lines += _list_told("Already in plans", found["handed_out"])
+    lines += _list_told("Models that learnt from it, among others", found["models"])
+    lines += _list_told("In the ledger", found["ledger"])
+    lines += [f"Could not be looked at: {line}" for line in found["unread"]]
+    return "\n".join(lines)
+
+
+_Rows = dict[tuple[tuple[str, Any], ...], list[str]]
+
+
+def _by_table(found: list[Json]) -> dict[tuple[str, str, str, str], _Rows]:
+    """By table and its terms: each different row, and the files that hold it."""
+    tables: dict[tuple[str, str, str, str], _Rows] = {}
+    for one in found:
+        key = (one["table"], one["source"], one["licence"], one["permitted_use"])
+        rows = tables.setdefault(key, {})
+        for row in one["rows"]:
+            told = tuple((k, str(v)) for k, v in row.items() if v is not None)
+            rows.setdefault(told, []).append(one["file"])
+    return tables
+
+
+def _list_told(heading: str, rows: list[Json]) -> list[str]:
+    if not rows:
+        return []
+    told = (", ".join(f"{k} {v}" for k, v in row.items()) for row in rows)
+    return ["", f"{heading}:", *(f"  {line}" for line in told)]

@@ -1,0 +1,714 @@
+"""What was asked, the answer, and what every experiment showed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hustings.experiments.report.charts import (
+    CHART_MESSAGES_BOTTOM,
+    CHART_MESSAGES_TOP,
+    HEAT_MAP_MESSAGES,
+    Figure,
+    best_first,
+    extremes,
+    heat_map_cells,
+)
+from hustings.experiments.report.markup import (
+    Html,
+    chart_place,
+    escaped,
+    folded,
+    html_badge,
+    html_section,
+    html_table,
+    html_tile,
+    joined,
+    paragraph,
+)
+from hustings.experiments.report.words import (
+    NOT_SHOWN,
+    POLICIES,
+    Row,
+    Span,
+    as_span,
+    day_text,
+    interval_text,
+    large_cells,
+    number_text,
+    p_text,
+    people_text,
+    policies_shown,
+    share_text,
+    slugs_of,
+    usd_text,
+)
+from hustings.features.tables import SMALLEST_CELL
+
+TURNOUT_POINT = 0.01
+"""Turnout is a share whatever the outcome is measured in."""
+OVERLAP_FLOOR = 0.01
+"""An arm that is rarer than this gives estimates that a few people decide."""
+RULES = {
+    "us_default": "United States, as shipped",
+    "eu_2024_900": "European Union, Regulation 2024/900",
+    "places_only": "by place, age and sex alone",
+    "research_replay": "replay for research",
+}
+WHAT_TO_DO = {
+    "nobody": "Send nothing: no message was shown to be worth its cost.",
+    "single_best": "Send the single best message to people drawn at random.",
+    "best_mix": "Send the best mix of messages to people drawn at random, "
+    "without targeting.",
+    "one_covariate": "Split the voters once, by one characteristic, and send each "
+    "side its best message.",
+    "champion": "Go on with the policy that is in use.",
+    "personalised": "Send each voter the message that is predicted to do most for "
+    "the money, and nothing where no message is worth it.",
+}
+DISCLOSES = {
+    "none": "nothing",
+    "recipient": "the recipient's own data",
+    "household": "the household's data",
+    "others": "other people's data",
+}
+
+
+def asked_section(campaign: Row, evaluation: Row) -> Html:
+    """What was asked, in which units, with how much money."""
+    outcome, plan = campaign["outcome"], campaign["plan"]
+    money = plan.get("budget_usd")
+    budget = (
+        f"{usd_text(money)} in all"
+        if money is not None
+        else f"{usd_text(plan.get('spend_per_voter_usd'))} a voter"
+    )
+    each = usd_text(evaluation["spend_per_voter_usd"])
+    n_eligible = people_text(evaluation["n_eligible"])
+    facts = [
+        ("Question", campaign["question"]),
+        ("Outcome", f"{outcome['label']} (higher is "
+         f"{'better' if outcome['higher_is_better'] else 'worse'})"),
+        ("One point", _point_in_words(outcome)),
+        ("Money", f"{budget}; {each} for each of {n_eligible} eligible voters"),
+        ("Known until", day_text(campaign["as_of"])),
+        ("Rules", RULES.get(campaign["rule_set"], campaign["rule_set"])),
+    ]  # fmt: skip
+    listed = "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in facts)
+    return html_section("asked", "What was asked", Html(f"<dl>{listed}</dl>"))
+
+
+def _point_in_words(outcome: Row) -> str:
+    unit = float(outcome["unit_per_point"])
+    if outcome["kind"] == "binary" and math.isclose(unit, 0.01):
+        return "one more voter in 100"
+    return f"{unit:g} on the scale of the outcome"
+
+
+def answer_section(evaluation: Row, plan: pd.DataFrame, run: Row) -> Html:
+    """The answer in one sentence, with its verdict and its main figures."""
+    headline = evaluation["headline"]
+    return Html(
+        f'<section id="answer" class="answer" aria-label="The answer">'
+        f"{html_badge(headline['verdict'])}"
+        f'<p class="sentence">{escaped(headline["sentence"])}</p>'
+        f"{_tiles(evaluation, plan, run)}"
+        f"{paragraph(_interval_in_words(), 'quiet')}</section>"
+    )
+
+
+def _interval_in_words() -> str:
+    return (
+        "The range in brackets is the 95 % interval: what would be compatible with "
+        "the data. Where it holds zero, nothing was shown. Gains are measured on "
+        "people whom the model never saw."
+    )
+
+
+def _tiles(evaluation: Row, plan: pd.DataFrame, run: Row) -> Html:
+    experiments = list(evaluation["experiments"].values())
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    first = (
+        _single_tiles(experiments[0], unit)
+        if len(experiments) == 1
+        else _several_tiles(evaluation)
+    )
+    spent = run.get("plan", {}).get("spent_usd")
+    tiles = [
+        *first,
+        html_tile(
+            "Planned contacts", people_text(len(plan)), "at most one message a voter"
+        ),
+        html_tile("Planned spend", usd_text(spent), "with what exploring costs"),
+    ]
+    return Html(f'<div class="tiles">{joined(tiles)}</div>')
+
+
+def _single_tiles(result: Row, unit: float) -> list[Html]:
+    champion = result["champion"]
+    policy = result["policies"].get(champion, {})
+    adds = as_span(result["gain_from_personalising"], unit)
+    split = as_span(result.get("gain_from_one_split"), unit)
+    one_split = [html_tile("One split adds", *_split_interval(split))]
+    return [
+        *(one_split if champion == "one_covariate" else []),
+        html_tile("Personalising adds", *_split_interval(adds)),
+        html_tile(
+            f"{POLICIES.get(champion, champion)}: gain",
+            *_split_interval(as_span(policy.get("gain"), unit)),
+        ),
+    ]
+
+
+def _split_interval(span: Span) -> tuple[str, str]:
+    value, _, interval = interval_text(span).partition(" (")
+    if not interval:
+        return value, ""
+    return value, f"between {interval.rstrip(')')}".replace(" to ", " and ")
+
+
+def _several_tiles(evaluation: Row) -> list[Html]:
+    n_all = len(evaluation["experiments"])
+    n_gain = evaluation["headline"].get("n_personalise", 0)
+    return [
+        html_tile("Experiments", number_text(n_all), "each judged by itself"),
+        html_tile(
+            "Personalising pays in", f"{n_gain} of {n_all}", "by its own interval"
+        ),
+    ]
+
+
+def experiment_sections(
+    evaluation: Row, charts: Mapping[str, Figure], messages: pd.DataFrame
+) -> Html:
+    """One experiment in full, or a table of several and their details."""
+    experiments = evaluation["experiments"]
+    slugs = slugs_of(experiments)
+    texts = dict(zip(messages["message_id"], messages["text"], strict=True))
+    pages = {
+        name: _experiment(result, evaluation, charts, slugs[name], texts)
+        for name, result in experiments.items()
+    }
+    if len(pages) == 1:
+        return next(iter(pages.values()))
+    details = [
+        folded(
+            Html(f"{escaped(name)} {html_badge(experiments[name]['verdict'])}"), page,
+            css="experiment",
+        )
+        for name, page in pages.items()
+    ]  # fmt: skip
+    return joined([_overview(evaluation, charts), *details])
+
+
+def _overview(evaluation: Row, charts: Mapping[str, Figure]) -> Html:
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    rows = [
+        (
+            name,
+            html_badge(result["verdict"]),
+            POLICIES.get(result["champion"], result["champion"]),
+            people_text(result["n_voters"]),
+            number_text(len(result["messages"])),
+            interval_text(
+                as_span(result["policies"][result["champion"]]["gain"], unit), ""
+            ),
+            interval_text(as_span(result["gain_from_personalising"], unit), ""),
+        )
+        for name, result in evaluation["experiments"].items()
+    ]
+    header = ["Experiment", "Verdict", "Chosen", "Voters", "Messages",
+              "Gain of the chosen", "Personalising adds"]  # fmt: skip
+    return html_section(
+        "experiments",
+        "The experiments",
+        paragraph(
+            "Each experiment measured its own outcome, so each has its own answer "
+            "and they are not added up. Gains are in points."
+        ),
+        html_table("One row for each experiment", header, rows, words=3),
+        chart_place(charts, "overview", "What personalising adds in each experiment"),
+    )
+
+
+def _experiment(
+    result: Row,
+    evaluation: Row,
+    charts: Mapping[str, Figure],
+    slug: str,
+    texts: Mapping[str, str],
+) -> Html:
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    several = len(evaluation["experiments"]) > 1
+    opening = (
+        [paragraph(result["sentence"], "sentence small")] if several else []
+    )  # the page's headline says it where there is one experiment only
+    todo = WHAT_TO_DO.get(result["champion"], "Go by the lifts that the partner sends.")
+    return joined(
+        [
+            *opening,
+            paragraph(Html(f"<strong>What to do:</strong> {escaped(todo)}"), "todo"),
+            _policies(result, unit, charts, slug),
+            _messages(result, unit, charts, slug, texts),
+            _segments(result, charts, slug),
+            _curve(charts, slug),
+            _calibration({**result, "unit_per_point": unit}, charts, slug),
+            _reliability(result, charts, slug),
+            _checks(result, unit, slug),
+        ]
+    )
+
+
+def _policies(
+    result: Row, unit: float, charts: Mapping[str, Figure], slug: str
+) -> Html:
+    rows = [
+        _policy_row(name, label, result, unit)
+        for name, label in policies_shown(result).items()
+    ]
+    header = ["Policy", "Gain, points", "Personalised is ahead by", "Spend a voter",
+              "Contacted", "Gain over all budgets"]  # fmt: skip
+    best = POLICIES.get(result["best_baseline"], result["best_baseline"])
+    return html_section(
+        f"{slug}-policies",
+        "Policies compared",
+        paragraph(
+            "What each way of spending the same budget gains per voter, against "
+            f"sending nothing. The bar to beat is “{best}”, chosen on other people "
+            "than those who judge it."
+        ),
+        chart_place(
+            charts, f"{slug}/policies", "Gain of each policy, points, with intervals"
+        ),
+        html_table("Policies at the same budget", header, rows),
+        paragraph(
+            "“Gain over all budgets” is the average over every budget up to the price "
+            "of the dearest message.",
+            "quiet",
+        ),
+        _partners(result, unit),
+        _channels(result),
+    )
+
+
+def _partners(result: Row, unit: float) -> Html:
+    """What partners delivered, by the same gate; nothing where nobody did."""
+    rows = [
+        (
+            name.replace("partner:", ""),
+            interval_text(as_span(told["over_best_baseline"], unit), ""),
+            interval_text(as_span(told["over_personalised"], unit), ""),
+            interval_text(as_span(told.get("slope")), "").lstrip("+"),
+        )
+        for name, told in (result.get("partners") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = ["Partner", "Over the bar to beat", "Over personalising", "Slope"]
+    caption = "Lifts that partners delivered: points, and how far they come true"
+    return html_table(caption, header, rows)
+
+
+def _policy_row(name: str, label: str, result: Row, unit: float) -> tuple[Any, ...]:
+    policy = result["policies"][name]
+    ahead = as_span(result["differences"].get(name), unit)
+    area = as_span(result["area"].get(name), unit)
+    told = Html(
+        f"{escaped(label)}<br><small>{escaped(policy.get('description', ''))}</small>"
+    )
+    return (
+        told,
+        interval_text(as_span(policy["gain"], unit), ""),
+        _or_dash(ahead),
+        usd_text(policy["spend_per_voter_usd"]),
+        share_text(policy["contacted_share"]),
+        _or_dash(area),
+    )
+
+
+def _or_dash(span: Span) -> str:
+    return interval_text(span, "") if math.isfinite(span.value) else NOT_SHOWN
+
+
+def _channels(result: Row) -> Html:
+    rows = [
+        (
+            row["channel"],
+            interval_text(as_span(row["multiplier"]), "").lstrip("+"),
+            usd_text(row["cost_usd_mean"]),
+        )
+        for row in result.get("channels", [])
+    ]
+    caption = "Channels: how many times the average effect, and the price"
+    return html_table(caption, ["Channel", "Strength", "Mean price"], rows)
+
+
+def _messages(
+    result: Row,
+    unit: float,
+    charts: Mapping[str, Figure],
+    slug: str,
+    texts: Mapping[str, str],
+) -> Html:
+    shown = best_first(result)
+    rows = [_message_row(row, unit, texts) for row in shown]
+    header = ["Message", "Issue", "Reveals", "Corrected for luck", "As measured",
+              "Sent to"]  # fmt: skip
+    table = html_table("Effect of each message, points", header, rows, words=3)
+    return html_section(
+        f"{slug}-messages",
+        "Effect of each message",
+        paragraph(
+            "Difference between people who were sent the message and people who were "
+            "sent nothing. The best-looking of many messages is partly lucky: "
+            "“corrected for luck” draws each estimate towards the others and is what "
+            "a new trial would be expected to show."
+        ),
+        _left_out(result["messages"], shown),
+        chart_place(
+            charts, f"{slug}/messages", "Effect of each message with intervals"
+        ),
+        folded(
+            "The message as a table"
+            if len(rows) == 1
+            else f"All {len(rows)} messages as a table",
+            table,
+        ),
+        _priors(result, unit),
+    )
+
+
+CONFLICT_Z = 3.0
+"""Prior and data farther apart than this many errors: one of both is wrong."""
+
+
+def _priors(result: Row, unit: float) -> Html:
+    """What was known from elsewhere beside the data; nothing where nothing was."""
+    rows = [
+        (
+            told["message_id"],
+            interval_text(as_span(told["prior"], unit), ""),
+            interval_text(as_span(told["effect"], unit), ""),
+            "look here" if abs(told["conflict_z"]) > CONFLICT_Z else "agree",
+        )
+        for told in result.get("priors") or []
+    ]
+    panels = [
+        f"Panel {name}: {people_text(row['n'])} respondents, worth "
+        f"{people_text(round(row['effective_n']))} once weighted to the voter file; "
+        f"{share_text(row['outside_share'])} of the voters resemble hardly any of them."
+        for name, row in (result.get("panel_overlap") or {}).items()
+    ]
+    if not rows:
+        return Html("")
+    header = [
+        "Message",
+        "Expected from elsewhere",
+        "As measured here",
+        "Do they agree?",
+    ]
+    return joined(
+        [
+            html_table("What was known from elsewhere, points", header, rows),
+            paragraph(" ".join(panels), "quiet"),
+        ]
+    )
+
+
+def _left_out(every: Sequence[Row], shown: Sequence[Row]) -> Html:
+    notes = []
+    if len(extremes(shown)) < len(shown):
+        notes.append(
+            f"Drawn: the {CHART_MESSAGES_TOP} best and the {CHART_MESSAGES_BOTTOM} "
+            f"weakest of {len(shown)}."
+        )
+    if len(shown) < len(every):
+        notes.append(
+            f"{len(every) - len(shown)} sent to fewer than {SMALLEST_CELL} people "
+            "are not shown."
+        )
+    return paragraph(" ".join(notes), "quiet") if notes else Html("")
+
+
+def _message_row(row: Row, unit: float, texts: Mapping[str, str]) -> tuple[Any, ...]:
+    text = _clipped(str(texts.get(row["message_id"], "")), 140)
+    label = Html(f"{escaped(row['message_id'])}<br><small>{escaped(text)}</small>")
+    return (
+        label,
+        row.get("issue", ""),
+        DISCLOSES.get(row.get("discloses", ""), row.get("discloses", "unknown")),
+        interval_text(as_span(row["shrunken"], unit), ""),
+        interval_text(as_span(row["effect"], unit), ""),
+        people_text(row["n_sent"]),
+    )
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
+
+
+def _segments(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
+    cells = heat_map_cells(result)
+    n_columns = len({cell["message_id"] for cell in cells})
+    hidden = len(result["segments"]) - len(large_cells(result["segments"], "n"))
+    notes = [
+        "Blue: the message helps in this group; orange: it hurts; grey: the interval "
+        "holds zero, so the data do not say. Among many cells a few stand out by "
+        "chance: do not pick a group from this table; the comparison of policies above "
+        "tells whether picking groups pays."
+    ]
+    if len(result["messages"]) > HEAT_MAP_MESSAGES:
+        notes.append(f"Shown: the {HEAT_MAP_MESSAGES} strongest messages.")
+    if hidden:
+        notes.append(
+            f"{hidden} cells with fewer than {SMALLEST_CELL} people are not shown."
+        )
+    return html_section(
+        f"{slug}-segments",
+        "Which message for which group",
+        paragraph(" ".join(notes)),
+        chart_place(
+            charts, f"{slug}/segments", "Effect of each message in each group, points",
+            widest_px=min(1080, 300 + 150 * max(n_columns, 1)),
+            narrowest_px=200 + 68 * n_columns if n_columns > 2 else 0,
+        ),
+    )  # fmt: skip
+
+
+def _curve(charts: Mapping[str, Figure], slug: str) -> Html:
+    return html_section(
+        f"{slug}-curve",
+        "What more or less money would buy",
+        paragraph(
+            "Gain per voter if each budget is spent as well as the policy can. The "
+            "shaded bands are the 95 % intervals of personalising and of the best mix."
+        ),
+        chart_place(
+            charts, f"{slug}/curve", "Gain against spend per voter, with the budget"
+        ),
+    )
+
+
+def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
+    slope = as_span(result["calibration"]["slope"])
+    words = (
+        f"Slope: {interval_text(slope, '').lstrip('+')}. A slope of 1 means that "
+        "voters predicted to gain a point more do gain a point more; near 0, that the "
+        "predicted differences between voters are noise."
+    )
+    return html_section(
+        f"{slug}-calibration",
+        "Do the predictions come true?",
+        paragraph(
+            "Voters in groups by predicted effect, against the effect that was "
+            "measured in each group. On the dashed line, both agree."
+        ),
+        chart_place(
+            charts, f"{slug}/calibration", "Predicted against measured effect",
+            widest_px=620,
+        ),
+        paragraph(words),
+        _differences_between_voters(result),
+    )  # fmt: skip
+
+
+def _reliability(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
+    """Turnout and support without a message, where they were predicted."""
+    told = result.get("reliability") or {}
+    if not told:
+        return Html("")
+    header = ["Predicted", "Slope", "Mean miss", "Miss by chance alone", "Brier score",
+              "of the mean alone", "People"]  # fmt: skip
+    rows = [_reliability_row(outcome, found) for outcome, found in told.items()]
+    return html_section(
+        f"{slug}-reliability",
+        "Who votes and who supports, without a message",
+        paragraph(
+            "People who were sent nothing, in groups by what was predicted of them "
+            "by models that never saw them, against what they did. On the dashed "
+            "line, both agree."
+        ),
+        chart_place(
+            charts, f"{slug}/reliability", "Predicted against observed, per cent",
+            widest_px=620,
+        ),
+        html_table("How far the predictions can be relied on", header, rows),
+    )  # fmt: skip
+
+
+def _reliability_row(outcome: str, found: Row) -> tuple[Any, ...]:
+    return (
+        outcome,
+        interval_text(as_span(found["slope"]), "").lstrip("+"),
+        f"{number_text(100 * found['ece'], 2)} %",
+        f"{number_text(100 * found['ece_by_chance'], 2)} %",
+        number_text(found["brier"], 4),
+        number_text(found["brier_base"], 4),
+        people_text(found["n"]),
+    )
+
+
+def _differences_between_voters(result: Row) -> Html:
+    """What each message's predicted differences between voters are worth."""
+    told = result.get("heterogeneity", {}).get("messages", [])
+    if not told:
+        return Html("")
+    unit = float(result.get("unit_per_point", 1.0))
+    rows = [
+        (
+            row["message_id"],
+            interval_text(as_span(row["slope"]), "").lstrip("+"),
+            interval_text(as_span(row["autoc"], unit), ""),
+            p_text(row["p_value"]),
+            "yes" if row["found"] else "not shown",
+        )
+        for row in told
+    ]
+    header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
+    return folded(
+        "Do voters differ in what the message does to them?"
+        if len(rows) == 1
+        else f"Do voters differ in what {len(rows)} messages do to them?",
+        joined(
+            [
+                paragraph(
+                    "Slope: as above, of one message. Ranking gains: how much more the "
+                    "message does to those ranked first than to everybody, averaged "
+                    "over how many are served. The last column allows for having "
+                    "looked at many messages.",
+                    "quiet",
+                ),
+                html_table("Differences between voters, by message", header, rows),
+            ]
+        ),
+    )
+
+
+class Check(NamedTuple):
+    """One check of the experiment, in plain words."""
+
+    name: str
+    passed: bool | None
+    words: str
+
+
+def _checks(result: Row, unit: float, slug: str) -> Html:
+    checks = result.get("checks", {})
+    told = [
+        _sample_ratio_check(checks),
+        _attrition_check(checks),
+        _permuted_check(checks, unit),
+        _overlap_check(checks),
+        _proxy_check(checks),
+    ]
+    items = "".join(
+        f"<li>{_mark(check.passed)} <strong>{escaped(check.name)}</strong>: "
+        f"{escaped(check.words)}</li>"
+        for check in told
+    )
+    return html_section(
+        f"{slug}-checks",
+        "Can the experiment be trusted?",
+        Html(f'<ul class="checks">{items}</ul>'),
+        paragraph(
+            _turnout_in_words(result.get("turnout_effect", "unknown"), TURNOUT_POINT)
+        ),
+    )
+
+
+def _mark(passed: bool | None) -> Html:  # noqa: FBT001
+    css, words = {
+        True: ("yes", "Fine"),
+        False: ("look", "Look here"),
+        None: ("no", "Not checked"),
+    }[passed]
+    return Html(f'<span class="badge {css}">{words}</span>')
+
+
+def _sample_ratio_check(checks: Row) -> Check:
+    name, found = "Group sizes", checks.get("sample_ratio")
+    if not found:
+        return Check(name, None, "not checked")
+    p_value = p_text(found["p_value"])
+    if found["ok"]:
+        return Check(name, passed=True, words=f"as the design says ({p_value}).")
+    return Check(
+        name,
+        passed=False,
+        words=f"not what the design says ({p_value}): people may have been lost or "
+        "added after the draw, and effects may be wrong.",
+    )
+
+
+def _attrition_check(checks: Row) -> Check:
+    name, found = "Missing outcomes", checks.get("attrition")
+    if not found:
+        return Check(name, None, "not checked")
+    told = f"{share_text(found['missing_share'])} missing"
+    p_value = p_text(found["p_value"])
+    if found["ok"]:
+        return Check(
+            name, passed=True, words=f"{told}, alike in all groups ({p_value})."
+        )
+    return Check(
+        name,
+        passed=False,
+        words=f"{told}, not alike in all groups ({p_value}): effects may be wrong.",
+    )
+
+
+def _permuted_check(checks: Row, unit: float) -> Check:
+    name, span = "Shuffled messages", as_span(checks.get("permuted_gain"), unit)
+    if not math.isfinite(span.value):
+        return Check(name, None, "not checked")
+    told = (
+        f"with messages dealt again at random, personalising adds {interval_text(span)}"
+    )
+    if span.decides:
+        return Check(name, passed=False, words=f"{told}; it should be nil.")
+    return Check(name, passed=True, words=f"{told}: nil, as it should be.")
+
+
+def _overlap_check(checks: Row) -> Check:
+    name, least = "Chances", checks.get("overlap_min_propensity")
+    if least is None or not math.isfinite(least):
+        return Check(name, None, "not checked")
+    told = f"the rarest message had a chance of {share_text(least)}"
+    enough = least >= OVERLAP_FLOOR
+    more = "." if enough else ": too rare to be measured well."
+    return Check(name, passed=enough, words=told + more)
+
+
+def _proxy_check(checks: Row) -> Check:
+    name, found = "Special categories", checks.get("proxies")
+    if not found or not found["categories"]:
+        return Check(name, None, "none is kept for the audit")
+    worst = max(found["categories"], key=lambda row: float(row["auc"]["value"]))
+    auc, limit = worst["auc"], found["limit"]
+    told = (
+        f"what was learnt tells {worst['column']} with an AUC of {auc['value']:.2f} "
+        f"({auc['low']:.2f} to {auc['high']:.2f}; .5 is chance, the limit {limit:g})"
+    )
+    if found["ok"]:
+        return Check(name, passed=True, words=f"{told}.")
+    return Check(name, passed=False, words=f"{told}: it stands for it.")
+
+
+def _turnout_in_words(effect: Any, unit: float) -> str:
+    if isinstance(effect, Mapping) and "value" not in effect:
+        known = "; ".join(
+            f"{message}: {_turnout_of_one(found, unit)}"
+            for message, found in effect.items()
+        )
+    else:
+        known = _turnout_of_one(effect, unit)
+    return (
+        f"Effect on turnout: {known}. Keeping people from voting is never counted as "
+        "worth anything."
+    )
+
+
+def _turnout_of_one(effect: Any, unit: float) -> str:
+    span = as_span(effect, unit)
+    return interval_text(span) if math.isfinite(span.value) else "unknown"

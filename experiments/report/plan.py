@@ -1,0 +1,301 @@
+"""Who is planned, what was set aside, where the data come from."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.report.charts import Figure
+from hustings.experiments.report.limits import examples_block, limits_block
+from hustings.experiments.report.markup import (
+    Html,
+    chart_place,
+    escaped,
+    folded,
+    html_block,
+    html_section,
+    html_table,
+    paragraph,
+)
+from hustings.experiments.report.words import (
+    NOT_SHOWN,
+    Row,
+    as_span,
+    interval_text,
+    is_small,
+    large_cells,
+    number_text,
+    people_text,
+    share_text,
+    usd_text,
+)
+
+TABLE_ROWS = 40
+
+
+def plan_section(
+    campaign: Row,
+    n_eligible: int,
+    plan: pd.DataFrame,
+    assignments: pd.DataFrame,
+    run: Row,
+    charts: Mapping[str, Figure],
+) -> Html:
+    """Who is to be contacted, who is left alone, and who could not be."""
+    summary = run.get("plan", {})
+    unit = float(campaign["outcome"]["unit_per_point"])
+    return html_section(
+        "plan",
+        "Who is planned",
+        paragraph(_plan_in_words(plan, n_eligible, campaign["outcome"], summary)),
+        paragraph(_draws_in_words(campaign, assignments)),
+        html_table(
+            "Planned contacts",
+            ["Message", "Channel", "Why", "Voters", "Cost", "Mean predicted effect"],
+            [_planned_row(row, unit) for row in summary.get("planned", [])],
+            words=3,
+        ),
+        *limits_block(summary.get("limits", []), campaign["outcome"]),
+        *examples_block(summary.get("examples", [])),
+        *_by_day(summary, charts),
+        *_planned_segments(summary),
+        *_not_eligible(summary),
+    )
+
+
+def _plan_in_words(
+    plan: pd.DataFrame, n_eligible: int, outcome: Row, summary: Row
+) -> str:
+    if plan.empty:
+        return "Nobody is planned to be contacted."
+    budget = summary.get("budget_usd")
+    words = [
+        f"{people_text(len(plan))} of {people_text(n_eligible)} eligible voters are to "
+        f"be contacted, for {usd_text(summary.get('spent_usd'))}",
+        f" of a budget of {usd_text(budget)}." if budget is not None else ".",
+    ]
+    words.append(_last_dollar_in_words(summary.get("shadow_price"), outcome))
+    gap = summary.get("optimality_gap")
+    if gap is not None and math.isfinite(gap):
+        words.append(
+            " No other plan for this money could be predicted to do more than "
+            f"{_small_share(gap)} better."
+        )
+    return "".join(words)
+
+
+def _last_dollar_in_words(shadow_price: float | None, outcome: Row) -> str:
+    if not shadow_price or not math.isfinite(shadow_price) or shadow_price < 0:
+        return ""
+    if outcome["kind"] == "binary":
+        return (
+            f" At the margin, one more voter who {outcome['label']} costs about "
+            f"{usd_text(1 / shadow_price)}, by prediction."
+        )
+    price = float(outcome["unit_per_point"]) / shadow_price
+    return (
+        " At the margin, one more point for one voter costs about "
+        f"{usd_text(price)}, by prediction."
+    )
+
+
+def _small_share(value: float) -> str:
+    return "0.01 %" if value < 1e-4 else f"{100 * value:.2g} %"
+
+
+def _draws_in_words(campaign: Row, assignments: pd.DataFrame) -> str:
+    counts = assignments["role"].value_counts()
+    shares = campaign["plan"]
+    return (
+        f"{people_text(int(counts.get('holdout', 0)))} voters "
+        f"({share_text(shares.get('holdout_share'))} by design) were drawn at random "
+        "to be left alone for the whole campaign: comparing the others with them tells "
+        "what the campaign did. "
+        f"{people_text(int(counts.get('explore', 0)))} voters "
+        f"({share_text(shares.get('explore_share'))} by design) get a message drawn at "
+        "random, so that the campaign keeps learning which one works."
+    )
+
+
+def _planned_row(row: Row, unit: float) -> tuple[Any, ...]:
+    why = {"plan": "best for the money", "explore": "drawn at random"}
+    small = is_small(row["n"])
+    lift = as_span({"value": row["lift_mean"], "low": None, "high": None}, unit)
+    return (
+        row["message_id"],
+        row["channel"],
+        why.get(row["role"], row["role"]),
+        people_text(row["n"]),
+        NOT_SHOWN if small else usd_text(row["cost_usd"]),
+        NOT_SHOWN if small else interval_text(lift, "points"),
+    )
+
+
+def _by_day(summary: Row, charts: Mapping[str, Figure]) -> list[Html]:
+    if not summary.get("contacts_by_day"):
+        return []
+    drawn = chart_place(charts, "schedule", "Planned contacts by day and channel")
+    return [html_block("By day", drawn)]
+
+
+def _planned_segments(summary: Row) -> list[Html]:
+    segments = large_cells(summary.get("segments", []), "n_voters")
+    if not segments:
+        return []
+    ordered = sorted(segments, key=lambda row: -row["n_planned"] / row["n_voters"])
+    rows = [
+        (row["segment"], _share_bar(row), people_text(row["n_planned"]),
+         people_text(row["n_voters"]))
+        for row in ordered[:TABLE_ROWS]
+    ]  # fmt: skip
+    header = ["Group", "Share contacted", "Contacted", "Voters"]
+    note = _rest(len(ordered) - TABLE_ROWS, "groups")
+    return [html_table("Share of each group that is contacted", header, rows, 2), note]
+
+
+def _share_bar(row: Row) -> Html:
+    if is_small(row["n_planned"]):
+        return Html(NOT_SHOWN)
+    share = row["n_planned"] / row["n_voters"]
+    return Html(
+        f'<span class="bar"><span style="width:{100 * share:.1f}%"></span></span> '
+        f"{escaped(share_text(share))}"
+    )
+
+
+def _rest(n_more: int, what: str) -> Html:
+    return paragraph(f"and {n_more} more {what}.", "quiet") if n_more > 0 else Html("")
+
+
+def _not_eligible(summary: Row) -> list[Html]:
+    rows = [
+        (row["reason"], people_text(row["n_voters"]))
+        for row in summary.get("not_eligible", [])
+    ]
+    if not rows:
+        return [
+            html_block("Who could not be contacted", paragraph("Everybody could be."))
+        ]
+    table = html_table("Voters who could not be contacted", ["Reason", "Voters"], rows)
+    return [html_block("Who could not be contacted", table)]
+
+
+def quarantine_section(quarantine: pd.DataFrame) -> Html:
+    """What was set aside: counts and reasons, never values."""
+    told = (
+        "Rows that break a rule of their table are set aside and not used. Their "
+        "values are in the run's quarantine table, never here."
+    )
+    if quarantine.empty:
+        return html_section(
+            "quarantine", "What was set aside", paragraph("No row was.")
+        )
+    counts = _quarantine_counts(quarantine)
+    rows = [
+        (row["table"], row["column"], row["reason"], number_text(row["rows"]))
+        for row in counts.head(TABLE_ROWS).to_dict("records")
+    ]
+    header = ["Table", "Column", "Reason", "Rows"]
+    return html_section(
+        "quarantine",
+        "What was set aside",
+        paragraph(told),
+        html_table("Rows set aside", header, rows, words=3),
+        _rest(len(counts) - TABLE_ROWS, "reasons"),
+    )
+
+
+def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
+    named = quarantine.assign(
+        reason=[
+            _without_value(str(reason), value)
+            for reason, value in zip(
+                quarantine["reason"], quarantine["value"], strict=True
+            )
+        ]
+    )
+    counted = named.groupby(["table", "column", "reason"], dropna=False)[
+        "row"
+    ].nunique()
+    return (
+        counted.rename("rows")
+        .reset_index()
+        .sort_values(["rows", "table", "column"], ascending=[False, True, True])
+    )
+
+
+def _without_value(reason: str, value: Any) -> str:
+    """The reason, should it quote the value that it speaks of.
+
+    >>> _without_value("unknown voter 'v1'", "v1")
+    "unknown voter '…'"
+    """
+    if value is None or value is pd.NA or pd.isna(value) or str(value) == "":
+        return reason
+    came = re.escape(str(value))
+    quoted = re.sub(rf"(?<=['\"]){came}(?=['\"])", "…", reason)
+    # a bare short value is a number of the rule as often as the value itself
+    bare = rf"(?<!\w){came}(?!\w)" if len(str(value)) > 2 else rf"(?<=got ){came}(?!\w)"
+    return re.sub(bare, "…", quoted)
+
+
+def source_section(campaign: Row) -> Html:
+    """Where the data come from and what they may be used for."""
+    rows = [
+        (
+            source["table"],
+            source["source"],
+            source["licence"],
+            source["permitted_use"],
+            number_text(source["rows_in"]),
+            number_text(source["accepted"]),
+            number_text(source["quarantined"]),
+            Html(f"<code>{escaped(_short(source['sha256']))}</code>"),
+        )
+        for source in campaign["sources"]
+    ]
+    header = ["Table", "Source", "Licence", "Permitted use", "Rows in", "Accepted",
+              "Set aside", "Fingerprint"]  # fmt: skip
+    return html_section(
+        "sources",
+        "Where the data come from",
+        html_table("Sources and licences", header, rows, words=4),
+    )
+
+
+def _short(digest: Any) -> str:
+    return str(digest)[:12]
+
+
+def run_footer(run: Row) -> Html:
+    """What it takes to get the same page again."""
+    known = {key: value for key, value in run.items() if key not in ("plan",)}
+    rows = [(_spaced(key), _flat(key, value)) for key, value in known.items()]
+    table = html_table(
+        "How to get the same page again", ["What", "Value"], rows, words=2
+    )
+    return Html(f'<footer id="run">{folded("How this page was made", table)}</footer>')
+
+
+def _spaced(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _flat(key: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_spaced(str(k))} {_flat(key, v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_flat(key, item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return "unknown" if value is None else str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.1f} s" if "timing" in key else f"{value:g}"
+    if isinstance(value, int) and "seed" not in key:
+        return number_text(value)
+    return _shortened(str(value))
+
+
+def _shortened(text: str) -> str:
+    return text[:12] if re.fullmatch(r"[0-9a-f]{32,}", text) else text

@@ -1,0 +1,1 @@
+"""Simulated months: worlds with known truth, rival policies, the judged loop."""

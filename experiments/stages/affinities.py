@@ -1,0 +1,80 @@
+"""Who reacts well to which issue: for people to read, and beside the voters."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from hustings.experiments.declaration import barred_from_features
+from hustings.experiments.stages.context import Run
+from hustings.features.affinity import (
+    PLACES,
+    CellAffinities,
+    place_kind,
+    voter_cells,
+    without,
+)
+from hustings.features.asof import before
+from hustings.training.learners.affinity import affinities, linked
+
+CELL_COLUMNS = ("age", "birth_year", "sex", *PLACES)
+
+
+def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
+    """What is known today → `affinities.parquet`; what was known then → to the voters.
+
+    Args:
+        run: The run.
+        first: The first delivery: what was counted at or after it is no feature.
+
+    Returns:
+        By cell, from before the first delivery; None where nothing was counted then.
+    """
+    counts = run.optional_table("reaction_counts")
+    if counts is None:
+        return None
+    barred = barred_from_features(run.campaign, CELL_COLUMNS)
+    counts = without(counts, sorted(barred))
+    today = pd.Timestamp(run.campaign.campaign.as_of)
+    run.write("affinities", _known(run, counts, today))
+    known = _known(run, counts, first)
+    return CellAffinities.of(known) if len(known) else None
+
+
+def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    messages, voters = run.table("messages"), run.table("voters")
+    # a column that is barred does not come back by the cell of a linked person
+    barred = barred_from_features(run.campaign, CELL_COLUMNS)
+    voters = voters.drop(columns=[c for c in barred if c in voters])
+    issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    return affinities(
+        counts,
+        voters,
+        issue_of,
+        as_of=as_of,
+        persons=_persons(run, counts, voters, issue_of, as_of),
+        good_kinds=run.campaign.reactions.kinds,
+    )
+
+
+def _persons(
+    run: Run,
+    counts: pd.DataFrame,
+    voters: pd.DataFrame,
+    issue_of: Mapping[str, str],
+    as_of: pd.Timestamp,
+) -> pd.DataFrame | None:
+    """What linked people did before a moment, each by the cell of their voter."""
+    links = run.optional("links")
+    if links is None:
+        return None
+    known = before(run.table("reactions"), "reacted_at", as_of)
+    found = known.merge(links, left_on="person", right_on="reaction_person")
+    found = found[found["voter_id"].isin(voters["voter_id"])]
+    bands = sorted(set(counts.get("age_band", pd.Series(dtype="str")).dropna()))
+    cells = voter_cells(voters, bands, place_kind(counts), as_of=as_of)
+    mine = cells.set_index(voters["voter_id"]).loc[found["voter_id"]]
+    if found.empty:
+        return None
+    mine = mine.set_axis(found.index)
+    kinds = run.campaign.reactions.kinds
+    return linked(found, mine, issue_of, good_kinds=kinds)

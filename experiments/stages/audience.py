@@ -1,0 +1,60 @@
+"""Who may be sent what at which spend: what judging and planning share."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.reactions import permissions_now
+from hustings.features.training_set import Arm
+from hustings.serving.eligible import NONE_PAUSED, Eligibility, People, eligibility
+
+
+def eligible_voters(
+    run: Run,
+    voter_id: pd.Series,
+    arms: tuple[Arm, ...],
+    lowers: frozenset[str],
+    paused: Mapping[str, str] = NONE_PAUSED,
+) -> Eligibility:
+    """Permission of voters and arms under the campaign's rules, at its as-of date.
+
+    What is paused is barred from plans; it is judged like any other message.
+    """
+    return eligibility(
+        voter_id,
+        arms,
+        run.table("messages"),
+        permissions_now(run, run.optional_table("permissions")),
+        rule_set=run.campaign.campaign.rule_set,
+        as_of=pd.Timestamp(run.campaign.campaign.as_of),
+        lowers_turnout=lowers,
+        paused=paused,
+        people=people_of(run),
+        signed=signed_texts(run.home),
+    )
+
+
+def people_of(run: Run) -> People:
+    """What is known of voters beside their permissions."""
+    voters = run.table("voters").set_index("voter_id")
+    return People(
+        age=voters.get("age"),
+        do_not_contact=run.optional_table("do_not_contact"),
+        addresses=run.optional_table("addresses"),
+    )
+
+
+def lowers_turnout(run: Run) -> frozenset[str]:
+    """Messages whose measured turnout effect lies below zero, from `train`."""
+    return frozenset(run.read_json("turnout")["lowers"])
+
+
+def spend_per_voter(run: Run, n_audience: int) -> float:
+    """Declared spend, or budget / audience, the holdout included."""
+    plan = run.campaign.plan
+    if plan.spend_per_voter_usd is not None:
+        return plan.spend_per_voter_usd
+    assert plan.budget_usd is not None
+    return plan.budget_usd / n_audience

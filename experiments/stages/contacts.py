@@ -1,0 +1,357 @@
+"""Score and plan: champion → lifts → who is sent what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hustings.experiments.plans import Facts, content_digest, draft
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.planner_inputs import (
+    PlanInputs,
+    inputs_of,
+    planned_again,
+)
+from hustings.experiments.stages.audience import (
+    eligible_voters,
+    lowers_turnout,
+    spend_per_voter,
+)
+from hustings.experiments.stages.context import Json, Run, slug, utc_now
+from hustings.experiments.stages.declared import (
+    cautious,
+    entered_channels,
+    group_bounds,
+    harmful,
+    may_be_contacted,
+    message_bounds,
+)
+from hustings.experiments.stages.monitor_config import monitor_terms, paused_messages
+from hustings.experiments.stages.persons import held_voters, never_contacted, voter_keys
+from hustings.experiments.stages.reactions import reactions_told
+from hustings.features.tables import ASSIGNMENTS, PLAN, SCORES, check
+from hustings.features.training_set import Arm, arm_costs, household
+from hustings.features.voter import segments
+from hustings.serving.eligible import Eligibility
+from hustings.serving.load import load_version, write_bundle
+from hustings.serving.plan import Plan, PlanTerms
+from hustings.serving.plan.explain import bindings, limits_in_words
+from hustings.serving.score import score_voters
+from hustings.training.policy_value.held_out_halves import (
+    Market,
+    only_best,
+    permission_rows,
+)
+from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.register import Version, open_store
+
+Floats = npt.NDArray[np.float64]
+
+
+def promoted(run: Run) -> tuple[CampaignModel, Version]:
+    """Exactly the version that this run promoted (or kept)."""
+    open_store(run.mlflow_uri or None, run.store)
+    known = run.read_json("promoted")
+    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
+    return load_version(version), version
+
+
+def stage_score(run: Run) -> None:
+    """Registered model → lift of every message for every voter."""
+    model, _ = promoted(run)
+    voters = run.table("voters")
+    path = run.folder / "scores.parquet"
+    aside, writer, done = path.with_suffix(".partial"), None, 0
+    for part in score_voters(model, voters):
+        checked = check(SCORES, part)
+        table = pa.Table.from_pandas(checked, preserve_index=False)
+        writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
+        writer.write_table(table)
+        done += len(part)
+        run.tell("scoring", done, len(voters) * len(model.messages))
+    if writer is None:
+        raise ValueError("expected voters to score, got none")
+    writer.close()
+    aside.replace(path)
+    run.note(n_scores=done)
+
+
+def stage_plan(run: Run) -> None:
+    """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
+    (model, version), voters = promoted(run), run.table("voters")
+    audiences = _audiences(run, model, voters)
+    made = {name: _plan_one(run, model, who) for name, who in audiences.items()}
+    contacts = pd.concat([m.plan.contacts for m in made.values()], ignore_index=True)
+    assigned = pd.concat([m.plan.assignments for m in made.values()], ignore_index=True)
+    run.write("plan", check(PLAN, contacts))
+    run.write("assignments", check(ASSIGNMENTS, assigned))
+    told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    terms = {
+        "salt": _salt(run),
+        "holdout_share": run.campaign.plan.holdout_share,
+        "rule_set": run.campaign.campaign.rule_set,
+        "audiences": {name: m.terms for name, m in made.items()},
+        "reactions": reactions_told(run),
+        "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
+        "never": never_contacted(run.home, assigned).to_json(),
+    }
+    run.write_json("plan", terms)
+    head = _recorded(run, version, contacts, assigned, made, terms)
+    run.note(plan=told, ledger=head)
+    write_bundle(version, terms, run.home / "serving")
+
+
+def _recorded(
+    run: Run,
+    version: Version,
+    contacts: pd.DataFrame,
+    assigned: pd.DataFrame,
+    made: Mapping[str, "_Made"],
+    terms: Json,
+) -> Json:
+    """The plan as a draft, every assignment in the ledger; the ledger's new end.
+
+    A plan of other content is another plan, so that a stage that is repeated drafts
+    again only what is new.
+    """
+    kept = {k: v for k, v in terms.items() if k in {"salt", "holdout_share"}}
+    facts = Facts(
+        model=f"{version.name}/{version.version}",
+        rule_set=run.campaign.campaign.rule_set,
+        terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},
+        prices={k: v for name, m in made.items() for k, v in _prices(name, m).items()},
+        run_id=run.run_id,
+        budget_usd=sum(m.budget_usd for m in made.values()),
+        setup_usd=sum(m.plan.setup_usd for m in made.values()),
+    )
+    voters = run.table("voters")
+    more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
+    if "county_fips" in voters:
+        here = voters["voter_id"].isin(contacts["voter_id"])
+        more["places"] = voters.loc[here, ["voter_id", "county_fips"]]
+    keys = voter_keys(run.home, assigned["voter_id"])
+    plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
+    draft(
+        run.home, plan_id, contacts, assigned, facts, keys=keys, at=utc_now(),
+        more=more,
+    )  # fmt: skip
+    run.note(plan_id=plan_id)
+    return open_ledger(run.home).head._asdict()
+
+
+def _prices(audience: str, made: "_Made") -> dict[str, float]:
+    """What one more of every limit of an audience would bring."""
+    limits, price = made.plan.limits, made.plan.chosen.price
+    return {f"{audience}: {limits.name_of(k)}": float(p) for k, p in enumerate(price)}
+
+
+@dataclass(frozen=True)
+class _Audience:
+    """Voters who share a budget, and what they may be offered."""
+
+    voters: pd.DataFrame
+    experiments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A plan of one audience, who could not be reached, and terms for the endpoint."""
+
+    plan: Plan
+    eligible: Eligibility
+    terms: Json
+    budget_usd: float
+    inputs: PlanInputs
+
+
+def _audiences(
+    run: Run, model: CampaignModel, voters: pd.DataFrame
+) -> dict[str, _Audience]:
+    if run.campaign.plan.audience == "all":
+        return {"all": _Audience(voters, tuple(model.lifts))}
+    drawn = run.table("deliveries")
+    found = {}
+    for name in model.lifts:
+        own = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
+        mine = voters[voters["voter_id"].isin(own)].reset_index(drop=True)
+        found[name] = _Audience(mine, (name,))
+    return found
+
+
+def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
+    campaign, voters = run.campaign, who.voters
+    predicted = model.predict(voters)
+    worth = {n: section.value for n, section in campaign.experiments.items()}
+    values: list[Floats] = []
+    arms: list[Arm] = []
+    segment, blocked = _segments(run, model, voters), []
+    for name in who.experiments:
+        ground, mine = model.lifts[name].ground, model.arms[name]
+        lift, se = predicted[name].lift, predicted[name].se
+        per_arm = ground.option_values(cautious(run, lift, se), mine)
+        per_arm = per_arm * worth.get(name, 1.0)
+        message = np.array([ground.messages.index(arm.message_id) for arm in mine])
+        blocked.append(harmful(run, lift, se, segment, message))
+        if model.champions[name] == "single_best":
+            per_arm = best_alone(run, per_arm, model.arms[name], voters)
+        values.append(per_arm)
+        arms.extend(model.arms[name])
+    cost = arm_costs(run.table("costs"), arms)
+    lowers = lowers_turnout(run)
+    allowed = eligible_voters(
+        run, voters["voter_id"], tuple(arms), lowers, paused_messages(run)
+    )
+    n_all = len(run.table("voters"))
+    may = may_be_contacted(run, voters)[:, None] & ~np.hstack(blocked)
+    allowed = replace(allowed, allowed=allowed.allowed & may)
+    budget = spend_per_voter(run, n_all) * len(voters)
+    share = len(voters) / n_all
+    unit = _deciding_unit(run, voters)
+    inputs = inputs_of(
+        voters["voter_id"].to_numpy(dtype=object),
+        unit,
+        np.hstack(values),
+        allowed.allowed,
+        arms,
+        cost,
+        _terms(run, budget, share, arms),
+        [campaign.campaign.seed, len(voters)],
+        held_voters=held_voters(
+            run.home, voters, unit, by_household=_by_household(run),
+            salt=_salt(run), share=campaign.plan.holdout_share,
+        ),
+        bounds=group_bounds(run, voters, share),
+    )  # fmt: skip
+    plan = planned_again(inputs)
+    price = plan.limits.charged(plan.chosen.price).max(axis=0)
+    terms = {
+        "experiments": list(who.experiments),
+        "worth": worth,
+        "arms": [
+            {
+                "message_id": arm.message_id,
+                "channel": arm.channel,
+                "cost_usd": float(cost[a]),
+                "price": float(price[a]),
+                "barred": allowed.barred_messages.get(arm.message_id),
+            }
+            for a, arm in enumerate(arms)
+        ],
+        "shadow_price": float(plan.chosen.price[0]),
+        "unit": "household" if _by_household(run) else "voter",
+    }
+    return _Made(plan, allowed, terms, budget, inputs)
+
+
+def best_alone(
+    run: Run, values: Floats, arms: tuple[Arm, ...], voters: pd.DataFrame
+) -> Floats:
+    """Lifts where only the one arm that is best for the money may be worth anything."""
+    allowed = eligible_voters(
+        run, voters["voter_id"], arms, lowers_turnout(run), paused_messages(run)
+    ).allowed
+    spend = spend_per_voter(run, len(run.table("voters")))
+    market = Market(arm_costs(run.table("costs"), arms), allowed, spend)
+    best = only_best(values, market, permission_rows(allowed)).any(axis=0)
+    return np.where(best, values, np.minimum(values, 0.0))
+
+
+def _salt(run: Run) -> str:
+    return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
+
+
+def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
+    """Terms of an audience that has a share of the campaign's capacities."""
+    caps, floors = message_bounds(run, arms, share)
+    plan, costs = run.campaign.plan, run.table("costs")
+    per_day = costs.dropna(subset="capacity_per_day").groupby("channel")
+    capacity = {
+        str(channel): float(most) * share
+        for channel, most in per_day["capacity_per_day"].max().items()
+    }
+    in_all = plan.capacity_per_day
+    return PlanTerms(
+        salt=_salt(run),
+        holdout_share=plan.holdout_share,
+        explore_share=plan.explore_share,
+        budget_usd=budget_usd,
+        start_on=pd.Timestamp(plan.start_on),
+        days=plan.days,
+        capacity=capacity,
+        capacity_per_day=None if in_all is None else in_all * share,
+        caps=caps,
+        floors=floors,
+        entered=entered_channels(run, arms),
+        minimum_audience=plan.minimum_audience * share,
+    )
+
+
+def _by_household(run: Run) -> bool:
+    return bool((run.table("deliveries")["randomised_by"] != "person").any())
+
+
+def _deciding_unit(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.object_]:
+    unit = household(voters) if _by_household(run) else voters["voter_id"]
+    return unit.to_numpy(dtype=object)
+
+
+def _segments(run: Run, model: CampaignModel, voters: pd.DataFrame) -> pd.Series:
+    """Segment of every voter, by voter_id."""
+    return segments(model.reader.features(voters), run.campaign.features.segment)
+
+
+def _plan_told(
+    run: Run,
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    contacts: pd.DataFrame,
+    assigned: pd.DataFrame,
+    made: list[_Made],
+) -> Json:
+    """What the report says of the plan; counts only."""
+    spent = float(contacts["cost_usd"].sum() + sum(m.plan.setup_usd for m in made))
+    budget = sum(m.budget_usd for m in made)
+    bound = sum(m.plan.whole.bound for m in made)
+    worth = sum(m.plan.whole.value for m in made)
+    told = [
+        b for m in made for b in bindings(m.plan.limits, m.plan.chosen, m.plan.left())
+    ]
+    by_day = contacts.groupby(["send_on", "channel"]).size().rename("n").reset_index()
+    planned = contacts.groupby(["message_id", "channel", "role"], observed=True).agg(
+        n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean")
+    )
+    refused = [row for m in made for row in m.eligible.told()]
+    refusals = pd.DataFrame(refused, columns=["reason", "n_voters"])
+    segment = _segments(run, model, voters)
+    contacted = segment.index.isin(contacts["voter_id"])
+    shares = pd.DataFrame({"segment": segment.to_numpy(), "planned": contacted})
+    counted = shares.groupby("segment")["planned"].agg(["sum", "size"]).reset_index()
+    counted.columns = ["segment", "n_planned", "n_voters"]
+    return {
+        "budget_usd": budget,
+        "spent_usd": spent,
+        "shadow_price": made[0].terms["shadow_price"] if len(made) == 1 else None,
+        "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
+        "bound": sum(m.plan.chosen.bound for m in made),
+        "value": sum(m.plan.chosen.value for m in made),
+        "limits": [limit.told() for limit in told],
+        "limits_in_words": limits_in_words(told),
+        "setup_usd": sum(m.plan.setup_usd for m in made),
+        "closed": sorted({name for m in made for name in m.plan.closed}),
+        "n_contacts": len(contacts),
+        "explore_share": float(np.mean([m.plan.explored for m in made])),
+        "roles": assigned["role"].value_counts().to_dict(),
+        "contacts_by_day": by_day.assign(
+            send_on=by_day["send_on"].dt.strftime("%Y-%m-%d")
+        ).to_dict("records"),
+        "planned": planned.reset_index().to_dict("records"),
+        "not_eligible": refusals.groupby("reason", sort=False)["n_voters"]
+        .sum()
+        .reset_index()
+        .to_dict("records"),
+        "segments": counted.to_dict("records"),
+    }

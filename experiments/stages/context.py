@@ -1,0 +1,146 @@
+"""One run: where its files lie, and how they are read and written."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hustings.experiments.declaration import Campaign
+
+Json = dict[str, Any]
+Tell = Callable[[str, int, int], None]
+"""Stage or step, how much is done, of how much."""
+
+
+def silent(_step: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a campaign.
+
+    Attributes:
+        campaign: The declaration.
+        home: `.data/<campaign>`: runs, raw sample data, tuning, serving bundle.
+        folder: Of this run.
+        run_id: Name of that folder once it is whole.
+        store: Folder of the MLflow store where there is no server.
+        mlflow_uri: MLflow server; empty for the store.
+        n_trials: Settings tried in each tuning.
+        time_limit_s: For all tunings of the run together.
+        model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
+        n_workers: Processes of one tuning.
+        tuning_storage: Database of trials; empty for a journal in `home`.
+        tell: Told of progress.
+    """
+
+    campaign: Campaign
+    home: Path
+    folder: Path
+    run_id: str
+    store: Path
+    mlflow_uri: str = ""
+    n_trials: int = 6
+    time_limit_s: float = 120.0
+    model: str = "stack"
+    n_workers: int = 1
+    tuning_storage: str = ""
+    tell: Tell = silent
+
+    # --- files ---
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A table of the run."""
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: run the stage that makes it first")
+        return pd.read_parquet(path)
+
+    def write(self, name: str, frame: pd.DataFrame) -> None:
+        """A table of the run, written aside and renamed."""
+        path = self.folder / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".partial")
+        frame.to_parquet(aside, index=False, compression="zstd")
+        aside.replace(path)
+
+    def read_json(self, name: str) -> Json:
+        """A JSON file of the run."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: run the stage that makes it first")
+        found: Json = json.loads(path.read_text())
+        return found
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """A JSON file of the run, written aside and renamed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}.json"
+        aside = path.with_suffix(".partial")
+        aside.write_text(json.dumps(value, indent=1, default=_plain))
+        aside.replace(path)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to run.json."""
+        path = self.folder / "run.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        self.write_json("run", {**known, **facts})
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A checked table."""
+        return self.read(f"tables/{name}")
+
+    def optional_table(self, name: str) -> pd.DataFrame | None:
+        """A checked table that the campaign may not have."""
+        return self.optional(f"tables/{name}")
+
+    def optional(self, name: str) -> pd.DataFrame | None:
+        """A table that the run may not have."""
+        path = self.folder / f"{name}.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+
+def rounded(value: Any) -> Any:
+    """JSON values with seven significant digits, for a file that people compare."""
+    if isinstance(value, dict):
+        return {key: rounded(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(v) for v in value]
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def utc_now() -> pd.Timestamp:
+    """The time at which a stage runs: what it makes or judges is dated by it."""
+    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def slug(name: str) -> str:
+    """A name that is safe in a file name or a metric."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+def point_to(home: Path, run_id: str) -> None:
+    """Make a run the latest of its campaign."""
+    aside = home / "latest.partial"
+    aside.write_text(run_id)
+    aside.replace(home / "latest")
+
+
+def latest(home: Path) -> str | None:
+    """The latest run of a campaign, None where there is none."""
+    path = home / "latest"
+    return path.read_text().strip() if path.exists() else None

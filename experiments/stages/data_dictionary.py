@@ -1,0 +1,95 @@
+"""The data dictionary of a run: also of what others bring beside the voter file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import pyarrow.parquet as pq
+
+from hustings.experiments.declaration import special_columns
+from hustings.experiments.stages.context import Run
+from hustings.features.derived import Derivation
+from hustings.features.dictionary import (
+    BY_NAME,
+    DECLARED,
+    NO,
+    VOTERS,
+    Described,
+    Entry,
+    entries,
+)
+from hustings.features.draft import looks_special
+from hustings.features.ingest import TableSource
+from hustings.features.persons.linked_reactions import reacted_column
+from hustings.features.persons.provider import bare_column
+from hustings.features.tables import RAW_TABLES
+
+
+def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> None:
+    """What every column says, whence it comes and what it may be used for.
+
+    Args:
+        run: With its tables; `dictionary.json` is written.
+        asked: What is derived of the voter file.
+        features: Columns that the models read.
+    """
+    columns = {
+        path.stem: pq.read_schema(path).names
+        for name in RAW_TABLES
+        if (path := run.folder / "tables" / f"{name}.parquet").exists()
+    }
+    special = special_columns(run.campaign, columns[VOTERS])
+    known = Described(
+        columns,
+        run.read_json("ingest"),
+        TableSource.model_validate(run.read_json("voters_mapping")),
+        asked,
+        special,
+        features,
+    )
+    more = [
+        Entry(**told, is_feature=told["name"] in features)
+        for told in (*_of_providers(run, special), *_of_reactions(run, known))
+    ]
+    told = [asdict(entry) for entry in entries(known, more)]
+    run.write_json("dictionary", {"entries": told})
+
+
+def _of_providers(run: Run, special: frozenset[str]) -> Iterator[dict[str, str]]:
+    if not (run.folder / "providers.json").exists():
+        return
+    for told in run.read_json("providers")["columns"]:
+        name = told["column"]
+        bare = bare_column(name) or name
+        by_name = BY_NAME if looks_special(bare) else NO
+        yield {
+            "table": VOTERS,
+            "name": name,
+            "meaning": f"{bare}, of {told['provider']}, joined by {told['join']}.",
+            "unit": "",
+            "made_of": bare,
+            "source": told["source"],
+            "as_of": f"as observed on {told['observed_on']}, before the first delivery",
+            "special_category": DECLARED if {name, bare} & special else by_name,
+            "licence": told["licence"],
+            "permitted_use": told["permitted_use"],
+        }
+
+
+def _of_reactions(run: Run, known: Described) -> Iterator[dict[str, str]]:
+    source = known.sources.get("reactions", {})
+    terms = {k: str(source.get(k, "")) for k in ("source", "licence", "permitted_use")}
+    for issue in run.table("messages")["issue"].unique():
+        name = reacted_column(str(issue))
+        if name in known.columns[VOTERS]:
+            yield {
+                "table": VOTERS,
+                "name": name,
+                "meaning": f"Good reactions to {issue}, each counted by the chance "
+                "that it is the voter's.",
+                "unit": "reactions",
+                "made_of": "reactions, links",
+                "as_of": f"strictly before the first delivery, "
+                f"{known.derivation.as_of.date()}",
+                "special_category": NO,
+                **terms,
+            }

@@ -1,0 +1,124 @@
+"""What `[plan]` declares, as arrays over the voters of an audience."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import norm
+
+from hustings.experiments.declaration import CampaignError
+from hustings.experiments.stages.context import Run
+from hustings.features.training_set import Arm
+from hustings.serving.plan import Entered, GroupBound, backlash, valued
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+def may_be_contacted(run: Run, voters: pd.DataFrame) -> Bools:
+    """Voters of the declared places (or other values of one column), (n_voters,)."""
+    only = run.campaign.plan.only
+    if only is None:
+        return np.ones(len(voters), dtype=bool)
+    return _among(voters, only.column, only.values, "[plan.only]")
+
+
+def group_bounds(run: Run, voters: pd.DataFrame, share: float) -> list[GroupBound]:
+    """Caps and shares of declared groups.
+
+    Args:
+        run: The run.
+        voters: Of an audience.
+        share: Its share of the campaign's contacts.
+    """
+    return [
+        GroupBound(
+            name,
+            _among(voters, group.column, group.values, f"[plan.groups.{name}]"),
+            group.low, group.high, None if group.most is None else group.most * share,
+        )
+        for name, group in run.campaign.plan.groups.items()
+    ]  # fmt: skip
+
+
+def _among(
+    voters: pd.DataFrame, column: str, values: Sequence[str], where: str
+) -> Bools:
+    if column not in voters:
+        raise CampaignError(
+            f"{where}: expected a column of the voters, got {column!r}; map it in "
+            "[tables.voters.columns]"
+        )
+    known = voters[column].astype(str)
+    absent = sorted(set(values) - set(known))
+    if absent:
+        raise CampaignError(
+            f"{where}: no voter has {column} = {absent[0]!r}; mend values"
+        )
+    return known.isin(values).to_numpy(dtype=bool)
+
+
+def entered_channels(run: Run, arms: Sequence[Arm]) -> dict[str, Entered]:
+    """Set-up fee and minimum order of every channel that has one."""
+    declared = run.campaign.plan.channels
+    _known(declared, {arm.channel for arm in arms}, "channels", "channel")
+    return {
+        name: Entered(terms.setup_usd, float(terms.minimum_order))
+        for name, terms in declared.items()
+    }
+
+
+def message_bounds(
+    run: Run, arms: Sequence[Arm], share: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Caps and floors of messages, for an audience with a share of the contacts."""
+    declared = run.campaign.plan.messages
+    _known(declared, {arm.message_id for arm in arms}, "messages", "message")
+    caps = {m: t.most * share for m, t in declared.items() if t.most is not None}
+    floors = {m: t.least * share for m, t in declared.items() if t.least > 0}
+    return caps, floors
+
+
+def _known(
+    declared: Mapping[str, object], known: set[str], section: str, what: str
+) -> None:
+    unknown = sorted(set(declared) - known)
+    if unknown:
+        raise CampaignError(
+            f"[plan.{section}.{unknown[0]}]: no {what} of that name can be sent; "
+            f"expected one of {', '.join(sorted(known))}"
+        )
+
+
+def cautious(run: Run, lift: Floats, se: Floats) -> Floats:
+    """Lift at the declared confidence, shape (n_voters, M).
+
+    Args:
+        run: The run.
+        lift: Predicted lift of every message, shape (n_voters, M).
+        se: Its standard error, same shape.
+    """
+    wide = norm.ppf(0.975) * se
+    confidence = run.campaign.plan.confidence
+    return valued(lift, lift - wide, lift + wide, confidence=confidence)
+
+
+def harmful(
+    run: Run, lift: Floats, se: Floats, segment: pd.Series, message: Ints
+) -> Bools:
+    """Voters and arms whose segment shows backlash, shape (n_voters, A).
+
+    Args:
+        run: The run.
+        lift: Predicted lift of every message, shape (n_voters, M).
+        se: Its standard error, same shape.
+        segment: Segment of every voter, shape (n_voters,).
+        message: Message of every arm, shape (A,).
+    """
+    if not run.campaign.plan.block_backlash:
+        return np.zeros((len(lift), len(message)), dtype=bool)
+    wide = norm.ppf(0.975) * se
+    code, _ = pd.factorize(segment)
+    return backlash(lift - wide, lift + wide, code.astype(np.int64))[:, message]

@@ -1,0 +1,88 @@
+"""What is known of messages from elsewhere: toplines as given, panels reweighted."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.stages.context import Json, Run
+from hustings.features.tables import CONTROL, PRIORS, TableError, check
+from hustings.features.voter import Encoding
+from hustings.training.learners.transport import Panel, Poststratified, poststratified
+from hustings.training.registry.campaign_model import Reader
+
+MOST_VOTERS = 50_000
+"""So many voters tell the means of the file to half a per cent of their spread."""
+
+
+def write_known_effects(run: Run, reader: Reader) -> None:
+    """Toplines and panels → `priors.parquet`; how panels overlap → `overlap.json`.
+
+    Nothing is written where a campaign brings neither.
+    """
+    toplines, panels = run.optional_table("priors"), run.optional_table("panel")
+    found = [] if toplines is None else [toplines]
+    overlap: Json = {}
+    if panels is not None:
+        for source, rows in panels.groupby("source", sort=True):
+            pretest = _pretest(run, reader, rows)
+            found.append(pretest.priors(str(source)))
+            overlap[str(source)] = vars(pretest.found.overlap)
+    if found:
+        run.write("priors", check(PRIORS, pd.concat(found, ignore_index=True)))
+        run.write_json("overlap", overlap)
+
+
+class _Pretest(NamedTuple):
+    """A panel as it would answer among the voters of the file."""
+
+    found: Poststratified
+    messages: tuple[str, ...]
+    transport: float
+    transport_sd: float
+
+    def priors(self, source: str) -> pd.DataFrame:
+        return self.found.priors(
+            self.messages, source,
+            transport=self.transport, transport_sd=self.transport_sd,
+        )  # fmt: skip
+
+
+def _pretest(run: Run, reader: Reader, rows: pd.DataFrame) -> _Pretest:
+    voters = run.table("voters").head(MOST_VOTERS)
+    features = reader.features(voters)
+    shared = [c for c in reader.encoding.names if c in rows and c in features]
+    if not shared:
+        raise TableError(
+            f"table panel, source {rows['source'].iloc[0]!r}: expected a column that "
+            f"is a feature of the voters too ({', '.join(reader.encoding.names)}), got "
+            "none; add it under [tables.panel.extra]"
+        )
+    levels = {c: v for c, v in reader.encoding.levels.items() if c in shared}
+    encoding = Encoding(tuple(shared), levels)
+    messages = tuple(sorted(set(rows["message_id"]) - {CONTROL}))
+    panel = Panel(
+        encoding.transform(rows[shared]),
+        _arms(rows, messages),
+        run.campaign.outcome.direction * rows["value"].to_numpy(np.float64),
+        _weights(rows),
+    )
+    found = poststratified(
+        panel, encoding.transform(features), tuple(encoding.categorical)
+    )
+    first = rows.iloc[0]
+    return _Pretest(
+        found, messages, float(first["transport"]), float(first["transport_sd"])
+    )
+
+
+def _arms(rows: pd.DataFrame, messages: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    arm = pd.Index([CONTROL, *messages]).get_indexer(pd.Index(rows["message_id"]))
+    return np.asarray(arm, dtype=np.int64)
+
+
+def _weights(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    if "weight" not in rows:
+        return np.ones(len(rows))
+    return rows["weight"].to_numpy(dtype=np.float64)

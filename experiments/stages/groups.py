@@ -1,0 +1,297 @@
+"""Who hears what: groups that a policy tree finds, and what is planned for them.
+
+The tree asks about columns that a person can read: those of the voter file, with past
+elections counted by kind. Special categories, columns of platforms, providers and
+partners, and what is derived of neighbours are never asked about.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.declaration import special_columns
+from hustings.experiments.stages.context import Json, Run
+from hustings.features.draft import looks_special
+from hustings.features.tables import HISTORY_PREFIX
+from hustings.features.training_set import MessageTest
+from hustings.features.voter import HISTORY_SHARE
+from hustings.training.policy_value.held_out_halves import HALVES, Half, Market
+from hustings.training.policy_value.policy_tree import (
+    NOBODY,
+    NOTHING,
+    Condition,
+    Cuts,
+    Measured,
+    Offer,
+    honest_tree,
+)
+from hustings.training.registry.campaign_model import Reader
+
+Floats = npt.NDArray[np.float64]
+
+VOTED_IN = "elections:"
+"""Prefix of the number of past elections of a kind that a voter took part in."""
+MOST_CUTS = 16
+MOST_VALUES = 12
+"""A whole number with no more values than this is asked about at each of them."""
+AGE_STEP = 5
+SCARCE_LEVEL = 0.02
+ROUNDED_TO = 2
+"""Significant digits of a cut in a number without steps of its own."""
+
+
+def plain_columns(features: pd.DataFrame, special: frozenset[str]) -> pd.DataFrame:
+    """What may be asked about a voter, in columns that a person can read.
+
+    Args:
+        features: From `features.voter.voter_features`.
+        special: Special categories, which are never asked about.
+
+    Returns:
+        Some of the columns, and for every kind of past election on file how many of
+        them a voter took part in.
+    """
+    voted = [c for c in features if str(c).startswith(HISTORY_PREFIX)]
+    left_out = {*voted, *special, *([HISTORY_SHARE] if voted else [])}
+    kept = [
+        str(c)
+        for c in features
+        if c not in left_out and "__" not in str(c) and not looks_special(str(c))
+    ]
+    counts: dict[str, pd.Series] = {}
+    for column in voted:
+        kind = str(column).rsplit("_", 1)[-1]
+        name = f"{VOTED_IN}{kind}"
+        counts[name] = counts.get(name, 0) + features[column].fillna(0).astype(float)
+    return features[kept].assign(**counts)
+
+
+def cuts_of(column: pd.Series) -> tuple[list[Any], bool]:
+    """What is asked about a column: values, and whether "equal to" or "below".
+
+    >>> cuts_of(pd.Series([18, 33, 47, 61], name="age"))
+    ([20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0], False)
+    """
+    known = column.dropna()
+    if not pd.api.types.is_numeric_dtype(column):
+        share = known.astype(str).value_counts(normalize=True)
+        return sorted(share[share >= SCARCE_LEVEL].index[:MOST_CUTS]), True
+    values = np.unique(known.to_numpy(dtype=np.float64))
+    if set(values) <= {0.0, 1.0}:
+        return ([1.0] if len(values) == 2 else []), True
+    if len(values) == 0:
+        return [], False
+    if column.name == "age":
+        steps = np.arange(0, 120, AGE_STEP, dtype=np.float64)
+    elif len(values) <= MOST_VALUES and (values == values.round()).all():
+        steps = values
+    else:
+        at = np.quantile(known, np.linspace(0, 1, 12)[1:-1])
+        steps = np.unique([float(f"{cut:.{ROUNDED_TO}g}") for cut in at])
+    return steps[(steps > values[0]) & (steps <= values[-1])][
+        :MOST_CUTS
+    ].tolist(), False
+
+
+def _as_numbers(
+    columns: pd.DataFrame, asked: Mapping[str, tuple[list[Any], bool]]
+) -> tuple[Floats, list[Cuts]]:
+    """The columns as a matrix, and the questions about them; levels become codes."""
+    X, cuts = np.empty((len(columns), len(asked))), []
+    for j, (name, (values, equal)) in enumerate(asked.items()):
+        column = columns[name]
+        if pd.api.types.is_numeric_dtype(column):
+            X[:, j] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            cuts.append(Cuts(tuple(values), equal))
+            continue
+        text = pd.Index(column.astype(object).map(str, na_action="ignore"))
+        code = pd.Index(values, dtype=object).get_indexer(text)
+        X[:, j] = np.where(code < 0, np.nan, code)
+        cuts.append(Cuts(tuple(float(i) for i in range(len(values))), equal=True))
+    return X, cuts
+
+
+# --- found when the candidates are judged ---
+
+
+def groups_told(
+    run: Run,
+    features: pd.DataFrame,
+    test: MessageTest,
+    market: Market,
+    halves: Sequence[Half],
+) -> Json:
+    """Groups from one half of a test's voters, with lifts measured on the other.
+
+    Args:
+        run: For what is special.
+        features: Of the test's voters, in its order.
+        test: The experiment, arms as sent.
+        market: Price and permission of its voters.
+        halves: From `training.policy_value.held_out_halves.judge_halves`.
+
+    Returns:
+        `rows`, one a group (`conditions`, its best `message_id` and whether that is
+        `worth_sending`, `n` of who measured, `predicted`, `measured`), `gain` over one
+        message for all at the same price of money, `agreement` of the trees of both
+        halves, `price` in outcome units a USD.
+    """
+    columns = plain_columns(
+        features, special_columns(run.campaign, features.columns.tolist())
+    )
+    known = {str(name): cuts_of(columns[name]) for name in columns}
+    asked = {name: cuts for name, cuts in known.items() if cuts[0]}
+    X, cuts = _as_numbers(columns, asked)
+    # the money's price for a tree comes from the model that its own half trained
+    price = tuple(_price(halves[1 - k]) for k in range(len(HALVES)))
+    found = honest_tree(
+        _offer(test, market, halves), X, cuts, half=halves[1].held.astype(np.int64),
+        price=(price[0], price[1]), cluster=test.cluster,
+    )  # fmt: skip
+    unknown = {name for name in asked if columns[name].isna().any()}
+    return {
+        "rows": [_row(m, test.messages, asked, unknown) for m in found.measured],
+        "gain": found.gain.as_dict(),
+        "agreement": found.agreement,
+        "price": float(np.mean(price)),
+        "n_chose": int(halves[0].held.sum()),
+        "n_measured": int(halves[1].held.sum()),
+    }
+
+
+def _price(half: Half) -> float:
+    row, path = half.policies["personalised"]
+    return path.shadow_price(half.market.spend * len(row))
+
+
+def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> Offer:
+    shape = (len(test.Y), len(test.messages))
+    lift, predicted = np.zeros(shape), np.zeros(shape)
+    for half in halves:
+        scores = half.message_scores
+        lift[half.held] = scores[:, 1:] - scores[:, :1]
+        predicted[half.held] = half.lift
+    of_arm = test.message_of_arm[1:] - 1
+    allowed = np.column_stack(
+        [market.allowed[:, of_arm == m].any(axis=1) for m in range(shape[1])]
+    )
+    share = test.propensities[:, 1:].mean(axis=0)
+    spent = np.bincount(of_arm, weights=share * market.cost)
+    cost = spent / np.bincount(of_arm, weights=share)
+    drawn = test.by_message().propensities
+    compared = (drawn[:, 1:] > 0) & (drawn[:, :1] > 0)
+    return Offer(lift, compared, allowed, cost, predicted, test.stands_for)
+
+
+def _row(
+    measured: Measured,
+    messages: Sequence[str],
+    asked: Mapping[str, tuple[list[Any], bool]],
+    unknown: set[str],
+) -> Json:
+    nobody = measured.message == NOBODY
+    return {
+        "conditions": [
+            _condition(c, asked, unknown) for c in measured.group.conditions
+        ],
+        "message_id": None if nobody else messages[measured.message],
+        "worth_sending": measured.group.option != NOTHING,
+        "n": measured.n,
+        "predicted": None if math.isnan(measured.predicted) else measured.predicted,
+        "measured": measured.lift and measured.lift.as_dict(),
+    }
+
+
+def _condition(
+    condition: Condition, asked: Mapping[str, tuple[list[Any], bool]], unknown: set[str]
+) -> Json:
+    name, (values, equal) = list(asked.items())[condition.column]
+    is_code = equal and isinstance(values[0], str)
+    value = values[int(condition.value)] if is_code else condition.value
+    return {
+        "column": name,
+        "equal" if equal else "below": value,
+        "yes": condition.yes,
+        "or_unknown": not condition.yes and name in unknown,
+    }
+
+
+# --- counted when the plan is there ---
+
+
+def groups_planned(run: Run, evaluation: Json) -> Json:
+    """How many voters of every group there are, and what is planned for them.
+
+    Args:
+        run: With its plan.
+        evaluation: As in `evaluation.json`.
+
+    Returns:
+        By experiment, a row for each of its groups: `n_voters`, `n_planned`,
+        `n_message` (of those, with the group's own message), `cost_usd`. Empty for an
+        experiment that was judged without groups.
+    """
+    told = {
+        name: result["groups"]["rows"]
+        for name, result in evaluation["experiments"].items()
+        if result.get("groups")
+    }
+    if not told:
+        return {}
+    voters, contacts = run.table("voters"), run.read("plan")
+    features = Reader.from_json(run.read_json("reader")).features(voters)
+    columns = plain_columns(
+        features, special_columns(run.campaign, features.columns.tolist())
+    )
+    planned = contacts.set_index("voter_id").reindex(columns.index)
+    found = {}
+    for name, rows in told.items():
+        mine = _audience(run, name, columns.index)
+        found[name] = [_counted(row, columns[mine], planned[mine]) for row in rows]
+    return found
+
+
+def _audience(run: Run, experiment_id: str, voter_id: pd.Index) -> pd.Series:
+    """Who is planned for by an experiment: everybody, or those drawn for it."""
+    if run.campaign.plan.audience == "all":
+        return pd.Series(data=True, index=voter_id)
+    drawn = run.table("deliveries")
+    own = drawn.loc[drawn["experiment_id"] == experiment_id, "voter_id"]
+    return pd.Series(voter_id.isin(own), index=voter_id)
+
+
+def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> Json:
+    inside = members(row["conditions"], columns)
+    mine = planned[inside]
+    contacted = mine["message_id"].notna()
+    return {
+        "n_voters": int(inside.sum()),
+        "n_planned": int(contacted.sum()),
+        "n_message": int((mine["message_id"] == row["message_id"]).sum()),
+        "cost_usd": float(mine["cost_usd"].sum()),
+    }
+
+
+def members(conditions: Sequence[Json], columns: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Who gives all the answers of a group, shape (n,).
+
+    Args:
+        conditions: As `groups_told` tells them.
+        columns: From `plain_columns`.
+    """
+    inside = np.ones(len(columns), dtype=bool)
+    for condition in conditions:
+        column = columns[condition["column"]]
+        if "below" in condition:
+            answer = (column < condition["below"]).fillna(value=False)
+        elif isinstance(condition["equal"], str):
+            text = column.astype(object).map(str, na_action="ignore")
+            answer = pd.Series(text.to_numpy() == condition["equal"])
+        else:
+            answer = column.eq(condition["equal"]).fillna(value=False)
+        inside &= answer.to_numpy(dtype=bool) == condition["yes"]
+    return inside

@@ -1,0 +1,114 @@
+"""Reactions → who of them is a voter, and nothing of all others but groups."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from hustings.experiments.declaration import data_dir
+from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.reactions import store_of
+from hustings.features.asof import first_delivery
+from hustings.features.ingest import Folders, Identities, read_identities
+from hustings.features.persons.link import Linked, link_reactors
+from hustings.features.persons.link.matched import (
+    aggregate_reactions,
+    has_basis,
+    kept_events,
+    linkable,
+)
+from hustings.features.persons.linked_reactions import with_linked_reactions
+from hustings.features.persons.secret import known_link_key
+from hustings.features.tables import LINKS, REACTION_GROUPS, REACTIONS, check
+from hustings.serving.reactions.payload import person_key
+from hustings.serving.reactions.store import Events
+
+
+def identities(run: Run, raw_dir: Path | None) -> Identities | None:
+    """Who the voters are, where the campaign declares it; never written anywhere."""
+    declared = run.campaign.link
+    if declared is None:
+        return None
+    folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
+    return read_identities(declared.voters, folders)
+
+
+def write_links(
+    run: Run, tables: Mapping[str, pd.DataFrame], known: Identities | None
+) -> pd.DataFrame:
+    """Link who may be linked; write links, groups and the events without persons.
+
+    Args:
+        run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
+            `tables/reactions.parquet`; no link is written where none is declared.
+        tables: Checked tables.
+        known: From `identities`.
+
+    Returns:
+        The voters, with what linked people reacted to before the first delivery.
+    """
+    declared, reactions = run.campaign.link, tables["reactions"]
+    bases = [] if declared is None else list(declared.bases)
+    others = reactions[~has_basis(reactions, bases)]
+    kinds = run.campaign.reactions.kinds
+    groups = aggregate_reactions(
+        others, year=run.campaign.campaign.as_of.year, kinds=kinds
+    )
+    run.write("reaction_groups", check(REACTION_GROUPS, groups))
+    if known is None:
+        bare = kept_events(reactions, bases, [])
+        run.write("tables/reactions", check(REACTIONS, bare))
+        return tables["voters"]
+    found = _linked(run, tables, known)
+    run.write("links", check(LINKS, found.links))
+    run.write_json("links", found.summary.to_json() | {"identities": known.report})
+    _remember_people(run, reactions, found.links)
+    linked = found.links["reaction_person"].tolist()
+    bare = kept_events(reactions, bases, linked)
+    run.write("tables/reactions", check(REACTIONS, bare))
+    return with_linked_reactions(
+        tables["voters"],
+        bare,
+        found.links,
+        tables["messages"].set_index("message_id")["issue"],
+        as_of=first_delivery(tables["deliveries"]),
+        kinds=kinds,
+    )
+
+
+def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
+    """Tell the store of reactions who its persons are: a STOP of theirs is a voter's.
+
+    Without the campaign's secret nobody is named to it.
+    """
+    key = known_link_key(os.environ)
+    if key is None:
+        return
+    accounts = reactions[["person", "platform"]].dropna().drop_duplicates()
+    people = links.merge(accounts, left_on="reaction_person", right_on="person")
+    hashed = [
+        person_key(key, platform, person)
+        for platform, person in zip(people["platform"], people["person"], strict=True)
+    ]
+    events = Events.open(store_of(run.campaign, run.home))
+    try:
+        events.link(people[["voter_id"]].assign(person=hashed))
+    finally:
+        events.close()
+
+
+def _linked(run: Run, tables: Mapping[str, pd.DataFrame], known: Identities) -> Linked:
+    declared = run.campaign.link
+    assert declared is not None  # identities come from the same section
+    run.tell("linking", 0, 0)
+    people = known.frame
+    of_file = people[people["voter_id"].isin(tables["voters"]["voter_id"])]
+    return link_reactors(
+        linkable(tables["reactions"], list(declared.bases)),
+        of_file,
+        fields=declared.columns or None,
+        rules=[tuple(rule) for rule in declared.rules],
+        threshold=declared.threshold,
+        seed=run.campaign.campaign.seed,
+    )

@@ -1,0 +1,601 @@
+"""Train, evaluate and promote: training set → registered champion."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.report import figure_png, figures
+from hustings.experiments.stages.audience import (
+    eligible_voters,
+    lowers_turnout,
+    spend_per_voter,
+)
+from hustings.experiments.stages.context import Json, Run, rounded, slug, utc_now
+from hustings.experiments.stages.groups import groups_told
+from hustings.experiments.stages.proxies import proxy_check
+from hustings.experiments.stages.response_model import (
+    chances_of,
+    in_votes,
+    write_chances,
+)
+from hustings.experiments.stages.tracking import tracking
+from hustings.experiments.stages.tuning import Tunings
+from hustings.features.message import MessageFeatures, message_features
+from hustings.features.partner import providers
+from hustings.features.training_set import (
+    MessageTest,
+    TrainingSet,
+    arm_costs,
+    message_tests,
+    with_fondness,
+)
+from hustings.features.voter import segments
+from hustings.serving.load import load_champion
+from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.split import unit_uniforms
+from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.baselines import (
+    never_sent,
+    one_covariate,
+    untargeted,
+    with_spread,
+)
+from hustings.training.learners.gbm import prepare
+from hustings.training.learners.lift_model import LiftModel, variance_between
+from hustings.training.learners.priors import with_prior
+from hustings.training.learners.registry import fit_lift
+from hustings.training.policy_value.current_practice import comparators
+from hustings.training.policy_value.gate import is_expired
+from hustings.training.policy_value.held_out_halves import (
+    HALVES,
+    Comparator,
+    Half,
+    Market,
+    judge_halves,
+    training_half,
+)
+from hustings.training.policy_value.partner import PARTNER, PartnerLift, partner_policy
+from hustings.training.policy_value.verdict import (
+    answer,
+    channel_rows,
+    evaluate,
+    message_rows,
+    partner_slope,
+    permuted_gain,
+    prior_rows,
+    turnout_effects,
+)
+from hustings.training.registry.campaign_model import (
+    CampaignModel,
+    Reader,
+    lifts_of,
+    load_lift,
+    save_lift,
+)
+from hustings.training.registry.register import (
+    Version,
+    champion_version,
+    earlier_attempts,
+    git_commit,
+    log_and_register,
+    log_data,
+    log_file,
+    log_metrics,
+    log_params,
+    log_tags,
+    open_store,
+    operator,
+    promote,
+)
+from hustings.training.registry.track import (
+    describe,
+    flat_metrics,
+    log_table,
+    policy_table,
+)
+
+Floats = npt.NDArray[np.float64]
+
+CANDIDATES = ("personalised", "one_covariate", "untargeted")
+SEGMENTED_MESSAGES = 12
+PERMUTED_AT_MOST = 40_000
+"""The refutation by shuffled labels uses this many voters of a large test."""
+
+
+@dataclass(frozen=True)
+class _Materials:
+    """What the modelling stages share."""
+
+    reader: Reader
+    rows: pd.DataFrame
+    features: pd.DataFrame
+    tests: Mapping[str, MessageTest]
+    issue_of: Mapping[str, str]
+    discloses: Mapping[str, str]
+
+    def valued(self, run: Run) -> Self:
+        """The tests with what a lift is worth as their outcome."""
+        if run.campaign.outcome.value == "outcome":
+            return self
+        worth = {name: in_votes(run, test) for name, test in self.tests.items()}
+        return replace(self, tests=worth)
+
+    @property
+    def categorical(self) -> list[int]:
+        return self.reader.encoding.categorical
+
+    def of(self, experiment_id: str) -> npt.NDArray[np.bool_]:
+        """Rows of an experiment."""
+        found: npt.NDArray[np.bool_] = (
+            self.rows["experiment_id"] == experiment_id
+        ).to_numpy(dtype=bool)
+        return found
+
+
+def _materials(run: Run) -> _Materials:
+    reader = Reader.from_json(run.read_json("reader"))
+    rows, features = run.read("training_set"), run.read("features")
+    training_set = TrainingSet(rows, features, run.table("designs"))
+    messages = run.table("messages")
+    issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
+    tests = {
+        name: with_fondness(test, reader.encoding.names, issue_of)
+        for name, test in message_tests(training_set, reader.encoding).items()
+    }
+    if (run.folder / "priors.parquet").exists():
+        known = run.read("priors")
+        tests = {
+            name: with_prior(test, known, run.campaign.outcome.direction)
+            for name, test in tests.items()
+        }
+    return _Materials(
+        reader,
+        rows,
+        features,
+        tests,
+        issue_of,
+        dict(zip(messages["message_id"], messages["discloses"], strict=True)),
+    )
+
+
+def _texts(run: Run, model: str) -> MessageFeatures | None:
+    """What the messages say, for the learner that reads it; reading takes seconds."""
+    return message_features(run.table("messages")) if model == "net" else None
+
+
+def _market(run: Run, test: MessageTest) -> Market:
+    """Price and permission of a test's voters at the campaign's spend."""
+    cost = arm_costs(run.table("costs"), test.arms)
+    who = pd.Series(test.voter_id, dtype="str")
+    allowed = eligible_voters(run, who, test.arms, lowers_turnout(run)).allowed
+    return Market(cost, allowed, spend_per_voter(run, len(run.table("voters"))))
+
+
+# --- train ---
+
+
+def stage_train(run: Run) -> None:
+    """Training set → tuned settings and candidate models, in one MLflow run."""
+    materials = _materials(run)
+    run.write_json("turnout", _turnout(run, materials))
+    write_chances(run, materials.tests, materials.reader)
+    materials = materials.valued(run)
+    shutil.rmtree(run.folder / "candidates", ignore_errors=True)
+    with tracking(run, anew=True):
+        _log_what_is_asked(run, materials)
+        tunings = Tunings(run, len(materials.tests) * (len(HALVES) + 1))
+        settings = {
+            experiment_id: _train_one(run, materials, i, test, tunings)
+            for i, (experiment_id, test) in enumerate(materials.tests.items())
+        }
+        tunings.log(settings)
+    run.write_json("settings", settings)
+
+
+def _train_one(
+    run: Run, materials: _Materials, i: int, test: MessageTest, tunings: Tunings
+) -> Json:
+    """Tune on each half and on all, fit the candidates on all."""
+    market, seed = _market(run, test), run.campaign.campaign.seed
+    texts, settings = _texts(run, run.model), {}
+    for label in (*HALVES, "all"):
+        mine = training_half(test, label, seed=seed)
+        remake = partial(
+            prepare, test.take(mine), materials.categorical, materials.issue_of,
+            seed=seed, texts=texts,
+        )  # fmt: skip
+        prepared = remake()
+        settings[label] = tunings.tuned(prepared, remake, test.experiment_id, label)
+    personalised = fit_lift(prepared, settings["all"], seed=seed)
+    split = one_covariate(
+        prepared, materials.categorical, test.arms, market.allowed, market.cost,
+        spend=market.spend,
+    )  # fmt: skip
+    spread = variance_between(personalised, test.X, test.unit_id)
+    candidates: dict[str, LiftModel] = {
+        "personalised": personalised,
+        "one_covariate": with_spread(split, test.X, spread),
+        "untargeted": with_spread(untargeted(prepared.ground), test.X, spread),
+    }
+    for name, model in candidates.items():
+        folder = run.folder / "candidates" / str(i) / name
+        folder.mkdir(parents=True)
+        save_lift(model, folder)
+    return settings
+
+
+def _turnout(run: Run, materials: _Materials) -> Json:
+    """Effect of every message on turnout where it was observed, and what lowers it."""
+    campaign = run.campaign
+    who_voted = campaign.outcome.turnout
+    if campaign.outcome.measures == "turnout":
+        who_voted = campaign.outcome.name
+    if who_voted is None:
+        return {"lowers": [], "effects": {}}
+    responses = run.table("responses")
+    mine = responses[responses["outcome"] == who_voted]
+    voted = mine.set_index(["experiment_id", "voter_id"])["value"]
+    found: dict[str, Interval] = {}
+    for experiment_id, test in materials.tests.items():
+        if experiment_id in voted.index.get_level_values(0):
+            turnout = voted.loc[experiment_id].reindex(test.voter_id).to_numpy()
+            found |= turnout_effects(
+                test,
+                turnout.astype(np.float64),
+                materials.categorical,
+                materials.issue_of,
+                seed=campaign.campaign.seed,
+            )
+    return {
+        "lowers": [m for m, effect in found.items() if effect.high < 0],
+        "effects": {m: effect.as_dict() for m, effect in found.items()},
+    }
+
+
+def _log_what_is_asked(run: Run, materials: _Materials) -> None:
+    campaign = run.campaign
+    declared = {
+        **campaign.campaign.model_dump(mode="json", exclude={"title", "question"}),
+        **{f"outcome_{k}": v for k, v in campaign.outcome.model_dump().items()},
+        **{f"plan_{k}": v for k, v in campaign.plan.model_dump(mode="json").items()},
+        "model": run.model,
+        "n_trials": run.n_trials,
+        "time_limit_s": run.time_limit_s,
+        "n_workers": run.n_workers,
+        "n_features": len(materials.reader.encoding.names),
+        "features": ",".join(materials.reader.encoding.names)[:6000],
+        "n_voters": len(materials.rows),
+    }
+    log_params(declared)
+    trained = materials.features.assign(
+        outcome=materials.rows["outcome"], propensity=materials.rows["propensity"]
+    )
+    log_data(trained, name=campaign.campaign.name, context="training")
+
+
+# --- evaluate ---
+
+
+def stage_evaluate(run: Run) -> None:
+    """Candidates against the baselines, on halves that did not train them."""
+    materials = _materials(run).valued(run)
+    settings = run.read_json("settings")
+    champion, attempt = _comparable_champion(run), _attempt(run)
+    experiments = {}
+    for done, (experiment_id, test) in enumerate(materials.tests.items()):
+        run.tell(f"judging {experiment_id}", done, len(materials.tests))
+        experiments[experiment_id] = _evaluate_one(
+            run, materials, settings[experiment_id], test, champion, attempt
+        )
+    n_audience = len(run.table("voters"))
+    evaluation: Json = {
+        "campaign": run.campaign.campaign.name,
+        "outcome": run.campaign.outcome.as_valued().model_dump(mode="json"),
+        "spend_per_voter_usd": spend_per_voter(run, n_audience),
+        "n_eligible": n_audience,
+        "experiments": experiments,
+        "headline": _headline(experiments),
+    }
+    run.write_json("evaluation", rounded(evaluation))
+    with tracking(run):
+        _log_what_is_answered(run, evaluation)
+
+
+def _log_what_is_answered(run: Run, evaluation: Json) -> None:
+    """Figures, tables and pictures under names that are those of every run."""
+    log_metrics(flat_metrics(evaluation))
+    log_tags({"verdict": evaluation["headline"]["verdict"]})
+    log_table(policy_table(evaluation), "policies.json")
+    log_file(run.folder / "evaluation.json")
+    told, campaign = run.read_json("run"), run.campaign
+    facts = {
+        "campaign": campaign.campaign.name,
+        "outcome": f"{campaign.outcome.label}; gains are in its units, "
+        f"{campaign.outcome.unit_per_point:g} to a point",
+        "spend per voter": f"{evaluation['spend_per_voter_usd']:g} USD",
+        "voters": f"{evaluation['n_eligible']:,}",
+        "model": ", ".join(sorted(_models_of(run.read_json("settings")))),
+        "champion": ", ".join(
+            f"{name}: {result['champion']}"
+            for name, result in evaluation["experiments"].items()
+        ),
+        "data": str(told["data_hash"])[:16],
+        "code": str(told["git_commit"])[:12],
+        "figures": "gain__(policy), area__(policy) and difference__(policy): what "
+        "personalising adds to it; _low and _high are the ends of the 95 % interval",
+        "trials": "nested runs; all in trials.json, the policies in policies.json",
+    }
+    describe(evaluation["headline"]["sentence"], facts)
+    for name, chart in figures(evaluation, {}, run.table("messages")).items():
+        path = run.folder / "figures" / f"{slug(name)}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(figure_png(chart))
+        log_file(path, folder="figures")
+
+
+def _models_of(settings: Json) -> set[str]:
+    """Kinds of model that were tuned; `evaluate` is not told which."""
+    return {halves["all"].get("model", "stack") for halves in settings.values()}
+
+
+def _evaluate_one(
+    run: Run,
+    materials: _Materials,
+    settings: Json,
+    test: MessageTest,
+    champion: CampaignModel | None,
+    attempt: int,
+) -> Json:
+    market, seed = _market(run, test), run.campaign.campaign.seed
+    common: Json = {
+        "categorical": materials.categorical,
+        "issue_of": materials.issue_of,
+        "seed": seed,
+        "texts": _texts(run, settings["all"]["model"]),
+    }
+    mine = materials.of(test.experiment_id)
+    segment = segments(
+        materials.features[mine], run.campaign.features.segment
+    ).to_numpy(dtype=object)
+    halves = judge_halves(
+        test,
+        market,
+        settings=lambda _, label: settings[label],
+        comparators={
+            **comparators(chances_of(run, test), segment),
+            **_partner_policies(run, test),
+        },
+        **common,
+    )
+    seen = _candidate(run, materials, test.experiment_id, "personalised").predict(
+        test.X, test.unit_id
+    )
+    audits = {"proxies": proxy_check(run, test.voter_id, test.unit_id, seen.lift)}
+    result = evaluate(
+        test,
+        market,
+        halves,
+        audits=audits,
+        segment=segment,
+        champion_values=_champion_values(run, champion, test),
+        attempt=attempt,
+    )
+    result["groups"] = groups_told(run, materials.features[mine], test, market, halves)
+    ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
+    few = _at_most(test, PERMUTED_AT_MOST)
+    shuffled = permuted_gain(
+        test.take(few), market.take(few), params=settings["all"], **common
+    )
+    result["checks"]["permuted_gain"] = shuffled.as_dict()
+    result["messages"] = message_rows(
+        test, ground.effects, materials.issue_of, materials.discloses
+    )
+    best = {row["message_id"] for row in _best(result["messages"])}
+    result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
+    result["channels"] = channel_rows(test, ground.effects, market.cost)
+    _tell_slopes(run, test, halves, result, ground)
+    result["priors"] = prior_rows(test, ground.effects)
+    if result["priors"]:
+        result["panel_overlap"] = run.read_json("overlap")
+    effects = run.read_json("turnout")["effects"]
+    known = {m: effects.get(m, "unknown") for m in test.messages}
+    result["turnout_effect"] = known if effects else "unknown"
+    result["reliability"] = run.read_json("reliability")[test.experiment_id]
+    outcome = run.campaign.outcome.as_valued()
+    result["sentence"] = answer(
+        result, unit_per_point=outcome.unit_per_point, label=outcome.label
+    )
+    return result
+
+
+def _best(messages: list[Json]) -> list[Json]:
+    """The messages whose segments are told: of hundreds nobody reads more."""
+    ordered = sorted(messages, key=lambda row: -row["shrunken"]["value"])
+    return ordered[:SEGMENTED_MESSAGES]
+
+
+def _at_most(test: MessageTest, n: int) -> npt.NDArray[np.bool_]:
+    """Whole units that hold about n voters."""
+    return unit_uniforms(test.unit_id, salt="permuted") < n / len(test.Y)
+
+
+def _candidate(
+    run: Run, materials: _Materials, experiment_id: str, name: str
+) -> LiftModel:
+    i = list(materials.tests).index(experiment_id)
+    return load_lift(run.folder / "candidates" / str(i) / name)
+
+
+def _comparable_champion(run: Run) -> CampaignModel | None:
+    """The present champion where it reads the same voter rows, else None."""
+    open_store(run.mlflow_uri or None, run.store)
+    found = load_champion(run.campaign.campaign.name)
+    if found is None:
+        return None
+    model, version = found
+    same = model.reader.to_json() == run.read_json("reader")
+    expired = _is_expired(run, version)
+    compared = same and not expired
+    told = {"version": version.version, "compared": compared}
+    run.note(champion_before=told | ({"expired": True} if expired else {}))
+    return model if compared else None
+
+
+def _is_expired(run: Run, version: Version) -> bool:
+    trained_at = pd.Timestamp(version.tags["trained_at"])
+    days = run.campaign.champion.max_age_days
+    return is_expired(trained_at, now=utc_now(), max_age_days=days)
+
+
+def _attempt(run: Run) -> int:
+    """The how-manieth promotion attempt of the campaign this is, from 1."""
+    open_store(run.mlflow_uri or None, run.store)
+    data_hash = str(run.read_json("run")["data_hash"])
+    name = run.campaign.campaign.name
+    return 1 + earlier_attempts(name, data_hash=data_hash)
+
+
+def _champion_values(
+    run: Run, champion: CampaignModel | None, test: MessageTest
+) -> Floats | None:
+    """Lift of every voter and arm by the champion, by trees that never saw the unit."""
+    lift = champion.lifts.get(test.experiment_id) if champion else None
+    if lift is None or lift.ground.messages != test.messages:
+        return None
+    voters = _voters_of(run, test)
+    predicted = lifts_of(lift, voters, test.X, test.unit_id).lift
+    return lift.ground.option_values(predicted, test.arms)
+
+
+def _voters_of(run: Run, test: MessageTest) -> pd.DataFrame:
+    """VOTERS rows of a test, in its order."""
+    voters = run.table("voters")
+    row = pd.Index(voters["voter_id"]).get_indexer(pd.Index(test.voter_id))
+    mine: pd.DataFrame = voters.iloc[row].reset_index(drop=True)
+    return mine
+
+
+def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
+    """Partners that know a message of the test, as challengers."""
+    scores = run.optional_table("partner_scores")
+    if scores is None:
+        return {}
+    mine = scores[scores["message_id"].isin(test.messages)]
+    voters, campaign = _voters_of(run, test), run.campaign
+    return {
+        f"{PARTNER}{provider}": partner_policy(
+            provider, voters, campaign.outcome.direction, seed=campaign.campaign.seed
+        )
+        for provider in providers(mine)
+    }
+
+
+def _tell_slopes(
+    run: Run, test: MessageTest, halves: Sequence[Half], result: Json, ground: Ground
+) -> None:
+    """Add how far every partner's lifts come true."""
+    for name, told in result["partners"].items():
+        model = PartnerLift(
+            ground, name.removeprefix(PARTNER), run.campaign.outcome.direction
+        )
+        lifts = lifts_of(model, _voters_of(run, test), test.X, test.unit_id)
+        told["slope"] = partner_slope(test, halves, lifts.lift).as_dict()
+
+
+def _headline(experiments: Mapping[str, Json]) -> Json:
+    verdicts = [result["verdict"] for result in experiments.values()]
+    n = verdicts.count("personalise")
+    if len(experiments) == 1:
+        (only,) = experiments.values()
+        return {
+            "sentence": only["sentence"],
+            "verdict": only["verdict"],
+            "n_personalise": n,
+        }
+    splits = verdicts.count("one_split_suffices")
+    worst = "personalise" if n else "not_worth_personalising"
+    if not n and splits:
+        worst = "one_split_suffices"
+    n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
+    distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
+    return {
+        "sentence": f"Of {len(verdicts)} experiments personalising pays in {n}, one "
+        f"split suffices in {splits}, and in {len(verdicts) - n - splits} nothing "
+        f"beats the best message (or mix) for everyone{distrust}.",
+        "verdict": worst,
+        "n_personalise": n,
+    }
+
+
+# --- promote ---
+
+
+def stage_promote(run: Run) -> None:
+    """The judged candidates → a registered version; the champion by the verdict."""
+    materials, evaluation = _materials(run), run.read_json("evaluation")
+    champions = {
+        name: result["champion"] for name, result in evaluation["experiments"].items()
+    }
+    with tracking(run) as run_id:
+        present = champion_version(run.campaign.campaign.name)
+        blocked = [r["gate"]["blocked_by"] for r in evaluation["experiments"].values()]
+        # data that cannot be trusted are no reason to drop what is in use
+        if present and (set(champions.values()) == {"champion"} or all(blocked)):
+            run.write_json("promoted", vars(present) | {"kept": True})
+            return
+        model = _composed(run, materials, evaluation, champions)
+        folder = run.folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save(folder)
+        tags = {
+            "verdict": evaluation["headline"]["verdict"],
+            "data_hash": str(model.facts["data_hash"]),
+            "judged_by": run_id,
+            "git_commit": git_commit(),
+            "trained_at": str(model.facts["trained_at"]),
+            "hustings_run": run.run_id,
+        }
+        version = log_and_register(model, folder, run.read("example"), tags)
+        promote(version, by=operator(), at=tags["trained_at"])
+        log_tags({"registered": f"{version.name}/{version.version}"})
+    run.write_json("promoted", vars(version) | {"kept": False})
+
+
+def _composed(
+    run: Run, materials: _Materials, evaluation: Json, champions: Mapping[str, str]
+) -> CampaignModel:
+    """One model of the champions of all experiments."""
+    present = _comparable_champion(run)
+    lifts: dict[str, LiftModel] = {}
+    for experiment_id, name in champions.items():
+        if name == "champion":
+            assert present is not None
+            lifts[experiment_id] = present.lifts[experiment_id]
+        elif name.startswith(PARTNER):
+            ground = _candidate(run, materials, experiment_id, "untargeted").ground
+            direction = run.campaign.outcome.direction
+            lifts[experiment_id] = PartnerLift(
+                ground, name.removeprefix(PARTNER), direction
+            )
+        else:
+            kind = name if name in CANDIDATES else "untargeted"
+            found = _candidate(run, materials, experiment_id, kind)
+            if name == "nobody":
+                found = never_sent(found.ground)
+            lifts[experiment_id] = found
+    facts = {
+        "outcome": evaluation["outcome"],
+        "verdict": evaluation["headline"]["verdict"],
+        "sentence": evaluation["headline"]["sentence"],
+        "data_hash": run.read_json("run")["data_hash"],
+        "trained_at": utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    arms = {name: test.arms for name, test in materials.tests.items()}
+    name = run.campaign.campaign.name
+    return CampaignModel(name, materials.reader, lifts, arms, dict(champions), facts)

@@ -1,0 +1,123 @@
+"""What the monitor is told of a run, and what it tells the next plan."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.stages.reactions import store_of
+from hustings.features.tables import CONTROL
+from hustings.serving.monitor.disclosure import shown_counts
+
+UNKNOWN = "unknown"
+
+
+def paused_messages(run: Run) -> dict[str, str]:
+    """Message → why it is paused; none where the campaign keeps no reactions."""
+    store = store_of(run.campaign, run.home)
+    if isinstance(store, Path) and not store.exists():
+        return {}
+    from hustings.serving.monitor.pauses import Pauses
+
+    pauses = Pauses.open(store)
+    try:
+        return pauses.refusals()
+    finally:
+        pauses.close()
+
+
+def monitor_terms(run: Run, segment: pd.Series, contacts: pd.DataFrame) -> Json:
+    """The part of plan.json that the monitor reads.
+
+    Args:
+        run: With its tables and its evaluation.
+        segment: Segment of every voter, by voter_id.
+        contacts: PLAN table.
+    """
+    messages = run.table("messages")
+    declared = run.campaign.monitor
+    return {
+        "issue_of": dict(zip(messages["message_id"], messages["issue"], strict=True)),
+        "sent": sent_by_day(
+            run.table("deliveries"), contacts, run.table("voters"), segment
+        ),
+        "lifts": _lifts(run.read_json("evaluation")),
+        "pause_on": declared.pause_on,
+        "alerts": declared.alerts.model_dump() if declared.alerts else None,
+        "rules": declared.rules(),
+    }
+
+
+def sent_by_day(
+    deliveries: pd.DataFrame,
+    contacts: pd.DataFrame,
+    voters: pd.DataFrame,
+    segment: pd.Series,
+) -> dict[str, list[Json]]:
+    """Who has been sent each message by each day on which any is sent.
+
+    Args:
+        deliveries: DELIVERIES: sent already.
+        contacts: PLAN: sent on its days.
+        voters: VOTERS, for their counties.
+        segment: Segment of every voter, by voter_id.
+
+    Returns:
+        By message, in the order of days: `from`, `n`, `by_segment` and `by_county`,
+        numbers of voters as far as they may be shown; `n` is the sum of segments.
+    """
+    sent = pd.concat(
+        [
+            deliveries[["voter_id", "message_id"]].assign(day=deliveries["sent_on"]),
+            contacts[["voter_id", "message_id"]].assign(day=contacts["send_on"]),
+        ],
+        ignore_index=True,
+    )
+    sent = sent[sent["message_id"] != CONTROL]
+    sent["day"] = sent["day"].dt.strftime("%Y-%m-%d")
+    by_voter = sent.sort_values("day", kind="stable")
+    first = by_voter.drop_duplicates(["message_id", "voter_id"]).copy()
+    county = voters.set_index("voter_id").get("county_fips")
+    first["segment"] = _labels(first["voter_id"], segment)
+    first["county"] = _labels(first["voter_id"], county)
+    return {
+        str(message): list(_days(mine)) for message, mine in first.groupby("message_id")
+    }
+
+
+def _labels(voter_id: pd.Series, label: pd.Series | None) -> pd.Series:
+    if label is None:
+        return pd.Series(UNKNOWN, index=voter_id.index)
+    found: pd.Series = voter_id.map(label).astype(object).fillna(UNKNOWN).astype(str)
+    return found
+
+
+def _days(sent: pd.DataFrame) -> Iterator[Json]:
+    for day in sorted(sent["day"].unique()):
+        past = sent[sent["day"] <= day]
+        by_segment = shown_counts(_counted(past["segment"]))
+        yield {
+            "from": day,
+            "n": sum(by_segment.values()),
+            "by_segment": by_segment,
+            "by_county": shown_counts(_counted(past["county"])),
+        }
+
+
+def _counted(label: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in label.value_counts().items()}
+
+
+def _lifts(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Randomised effect of every message, in outcome units, higher being better."""
+    return {
+        row["message_id"]: {
+            "lift": row["effect"]["value"],
+            "low": row["effect"]["low"],
+            "high": row["effect"]["high"],
+        }
+        for told in evaluation["experiments"].values()
+        for row in told["messages"]
+    }

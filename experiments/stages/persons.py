@@ -1,0 +1,174 @@
+"""The persons behind a campaign's voter ids: kept from one voter file to the next.
+
+In the campaign's folder: `identity.parquet` (voter id → person), `keys.db` (keys and
+tombstones) and `snapshots/` (every delivery of the voter file).
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.plans import folder
+from hustings.features.ingest import Persons
+from hustings.features.persons.identity import (
+    extended,
+    former_ids,
+    holdout_units,
+    nobody,
+    present_ids,
+)
+from hustings.features.persons.keys import VOTER, Keyring, Never, open_keys
+from hustings.features.persons.snapshot import listed, renamed_ids, take
+from hustings.features.simulated.campaign import Sample
+from hustings.serving.plan import held_out
+
+IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
+_OF_PERSONS = ("truth", "links", "identities")
+"""What a sample says of persons beside its tables."""
+
+
+def read_identity(home: Path) -> pd.DataFrame:
+    """The campaign's map from voter ids to persons; empty before its first file."""
+    path = home / IDENTITY
+    return pd.read_parquet(path) if path.exists() else nobody()
+
+
+def write_identity(home: Path, identity: pd.DataFrame) -> None:
+    """Keep the map, written aside and renamed."""
+    aside = home / f"{IDENTITY}.partial"
+    identity.to_parquet(aside, index=False, compression="zstd")
+    aside.replace(home / IDENTITY)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a campaign knows of persons before it reads a voter file.
+
+    Attributes:
+        home: The campaign's folder.
+        keys: Its keys and tombstones.
+    """
+
+    home: Path
+    keys: Keyring
+
+    def of_ingest(self) -> Persons:
+        """What `ingest` asks: who is forgotten, and which ids became which."""
+        return Persons(self.keys.forgotten().rows, self._former)
+
+    def _former(
+        self, voters: pd.DataFrame, declared: Mapping[str, str]
+    ) -> dict[str, str]:
+        there, snapshots = set(voters["voter_id"]), listed(self.home / SNAPSHOTS)
+        found = former_ids(read_identity(self.home))
+        if snapshots:
+            found |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
+        # an id that is in the file is nobody's former one, unless the file says so
+        found = {old: now for old, now in found.items() if old not in there}
+        return present_ids(found | dict(declared))
+
+    def remember(
+        self, voters: pd.DataFrame, former: Mapping[str, str], *, observed_on: str
+    ) -> str:
+        """Keep a snapshot of the file, its new persons and a key for each.
+
+        Args:
+            voters: VOTERS.
+            former: Former voter id → present one.
+            observed_on: Day of the file.
+
+        Returns:
+            Name of the snapshot.
+        """
+        before = read_identity(self.home)
+        now = extended(before, voters, former, since=pd.Timestamp(observed_on))
+        added = now.iloc[len(before) :]
+        # keys first: a person without one could not be named in the ledger
+        self.keys.add(added["person"])
+        if len(added):
+            write_identity(self.home, now)
+        folder = self.home / SNAPSHOTS
+        return take(folder, voters, observed_on=observed_on).name
+
+    def without_forgotten(self, sample: Sample) -> Sample:
+        """A simulated campaign without those who asked to be forgotten."""
+        gone = self.keys.forgotten()
+        if not gone.digests:
+            return sample
+        frames = {name: getattr(sample, name) for name in _OF_PERSONS}
+        kept = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
+        tables = {name: t[~gone.rows(t)] for name, t in sample.tables.items()}
+        return replace(sample, tables=tables, **kept)
+
+    def start_again(self) -> None:
+        """Know nobody: the files that come are of other people."""
+        persons = read_identity(self.home)["person"]
+        if len(persons):
+            self.keys.destroy(persons)
+        (self.home / IDENTITY).unlink(missing_ok=True)
+        shutil.rmtree(self.home / SNAPSHOTS, ignore_errors=True)
+
+
+def known_persons(home: Path) -> Known:
+    """What a campaign knows of persons; its keys are made where there are none."""
+    return Known(home, open_keys(home / KEYS))
+
+
+def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
+    """Key of the person behind each voter id; none of who is not on file.
+
+    Args:
+        home: The campaign's folder.
+        voter_ids: Whose.
+    """
+    identity = read_identity(home).drop_duplicates("voter_id")
+    mine = identity[identity["voter_id"].isin(voter_ids)]
+    keys = known_persons(home).keys.keys()
+    pairs = zip(mine["voter_id"], mine["person"], strict=True)
+    return {voter: keys[person] for voter, person in pairs if person in keys}
+
+
+def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
+    """Who is held out by a plan, and who is forgotten, as its carriers may know them.
+
+    Args:
+        home: The campaign's folder.
+        assigned: ASSIGNMENTS.
+    """
+    keys = known_persons(home).keys
+    held = assigned.loc[assigned["role"] == "holdout", "voter_id"]
+    never = Never.of(keys.campaign_key, held)
+    gone = keys.forgotten(kind=VOTER).digests
+    return replace(never, digests=never.digests | gone)
+
+
+def held_voters(
+    home: Path,
+    voters: pd.DataFrame,
+    unit_id: npt.NDArray[np.object_],
+    *,
+    by_household: bool,
+    salt: str,
+    share: float,
+) -> npt.NDArray[np.bool_]:
+    """Who is held out, shape (n_voters,): by the unit a person was first seen in.
+
+    Args:
+        home: The campaign's folder.
+        voters: VOTERS.
+        unit_id: Present household or voter of each, for whom nothing is known of.
+        by_household: Whether households are held out, or voters.
+        salt: The campaign's.
+        share: Of all units.
+    """
+    units = holdout_units(read_identity(home), voters, by_household=by_household)
+    own = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
+    unknown = own[~own["voter_id"].isin(units["voter_id"])]
+    units = pd.concat([units, unknown], ignore_index=True)
+    held = held_out(units["unit"].to_numpy(dtype=object), salt=salt, share=share)
+    return voters["voter_id"].isin(units.loc[held, "voter_id"]).to_numpy(dtype=bool)

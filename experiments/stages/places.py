@@ -1,0 +1,79 @@
+"""Planned contacts and expected gain by county, and the map to show them on."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from hustings.experiments.declaration import data_dir
+from hustings.experiments.stages.context import Json, Run
+from hustings.features.tables import SMALLEST_CELL
+from hustings.features.topology import MapError, county_code, read_topology, states_only
+
+
+def places_planned(run: Run) -> Json | None:
+    """What is planned by county; None where no map is declared.
+
+    Args:
+        run: With its plan.
+
+    Returns:
+        `counties`, a row each (`county`, `n_voters`, `n_planned`, `cost_usd`, and
+        `gain` in outcome units where at least `SMALLEST_CELL` people are planned),
+        `topology` with the same by county, `not_on_map`, and `fault` where the map
+        could not be read.
+    """
+    declared = run.campaign.report
+    voters = run.table("voters")
+    if declared.map is None or "county_fips" not in voters:
+        return None
+    counties = by_county(voters, run.read("plan"))
+    told: Json = {"counties": counties}
+    try:
+        path = _map_file(run, declared.map)
+        topology, name = read_topology(path, declared.map_object)
+    except MapError as failure:
+        return told | {"fault": str(failure)}
+    by_code = {row["county"]: row for row in counties}
+    told["topology"], told["not_on_map"] = states_only(
+        topology, name, declared.map_id, by_code, lambda code: by_code.get(code, {})
+    )
+    return told
+
+
+def _map_file(run: Run, declared: str) -> Path:
+    prefix, _, rest = declared.partition(":")
+    if prefix == "raw":
+        return run.home / "raw" / rest
+    return data_dir() / rest if prefix == "data" else run.campaign.folder / declared
+
+
+def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
+    """Voters, planned contacts, cost and expected gain of every county.
+
+    Args:
+        voters: VOTERS table with `county_fips`.
+        contacts: PLAN table.
+
+    Returns:
+        By county code; `gain` and `cost_usd` are missing where so few are planned that
+        they would speak of persons.
+    """
+    county = voters.set_index("voter_id")["county_fips"].dropna().map(county_code)
+    told = contacts.set_index("voter_id")[["lift", "cost_usd"]].reindex(county.index)
+    grouped = told.assign(county=county).groupby("county")
+    found = grouped.agg(
+        n_voters=("lift", "size"), n_planned=("lift", "count"),
+        gain=("lift", "sum"), cost_usd=("cost_usd", "sum"),
+    )  # fmt: skip
+    rows = []
+    for code, row in found.iterrows():
+        n_planned = int(row["n_planned"])
+        kept: Json = {
+            "county": str(code),
+            "n_voters": int(row["n_voters"]),
+            "n_planned": n_planned,
+        }
+        if n_planned >= SMALLEST_CELL:
+            kept |= {"gain": float(row["gain"]), "cost_usd": float(row["cost_usd"])}
+        rows.append(kept)
+    return rows

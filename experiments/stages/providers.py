@@ -1,0 +1,94 @@
+"""Providers' columns beside the voters, and what is said of them."""
+
+import os
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from hustings.experiments.declaration import ProviderSection, data_dir
+from hustings.experiments.stages.context import Json, Run
+from hustings.features.ingest import Folders, Identities, read_provider_rows
+from hustings.features.persons.provider import (
+    Joined,
+    Terms,
+    describe,
+    join_provider,
+    removed_providers,
+)
+from hustings.features.persons.secret import link_key
+from hustings.features.tables import TableError
+
+
+def with_providers(
+    run: Run,
+    voters: pd.DataFrame,
+    known: Identities | None,
+    raw_dir: Path | None,
+    *,
+    first_delivery: date,
+) -> pd.DataFrame:
+    """The voters with every provider's columns; `providers.json` tells of them.
+
+    A provider that was taken out stays out, whatever the campaign declares.
+
+    Raises:
+        TableError: If columns were observed at or after the first delivery.
+    """
+    out = removed_providers(run.home)
+    declared = {n: p for n, p in run.campaign.providers.items() if n not in out}
+    folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
+    found: dict[str, Joined] = {}
+    for name, provider in declared.items():
+        _check_date(name, provider, first_delivery)
+        run.tell(f"joining {name}", 0, 0)
+        found[name] = _joined(run, name, provider, voters, known, folders)
+    beside = pd.concat([voters, *(j.columns for j in found.values())], axis=1)
+    told: list[Json] = []
+    for name, joined in found.items():
+        provider = declared[name]
+        told += describe(joined, _terms(name, provider), beside, provider.join)[
+            "columns"
+        ]
+    if found:
+        run.write_json("providers", {"columns": told})
+    return beside if found else voters
+
+
+def _check_date(name: str, provider: ProviderSection, first: date) -> None:
+    observed = provider.table.observed_on
+    if observed is None or observed >= first:
+        raise TableError(
+            f"provider {name}: expected observed_on before the first delivery, {first},"
+            f" got {observed}; mend [providers.{name}.table] observed_on"
+        )
+
+
+def _joined(
+    run: Run,
+    name: str,
+    provider: ProviderSection,
+    voters: pd.DataFrame,
+    known: Identities | None,
+    folders: Folders,
+) -> Joined:
+    link = run.campaign.link
+    return join_provider(
+        voters,
+        read_provider_rows(provider.table, folders),
+        name,
+        join=provider.join,
+        identities=None if known is None else known.frame,
+        field=provider.key,
+        key=link_key(os.environ) if provider.join == "hashed" else b"",
+        threshold=0.5 if link is None else link.threshold,
+        seed=run.campaign.campaign.seed,
+    )
+
+
+def _terms(name: str, provider: ProviderSection) -> Terms:
+    table = provider.table
+    assert table.observed_on is not None  # the section refuses to be without
+    return Terms(
+        name, table.source, table.licence, table.permitted_use, table.observed_on
+    )

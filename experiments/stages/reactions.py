@@ -1,0 +1,157 @@
+"""What came in by reactions, for the stages: withdrawals, and what serving declares."""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.declaration import Campaign
+from hustings.experiments.stages.context import Json, Run, latest
+from hustings.features.insights import Insights
+from hustings.features.tables import PERMISSIONS, check
+from hustings.serving.reactions.http import STORE_VARIABLE, Declared, Intake
+from hustings.serving.reactions.payload import MAX_EVENTS, link_key, set_aside_recounted
+from hustings.serving.reactions.store import FILE, Events, Receipt
+
+_KEY = ["voter_id", "channel"]
+
+
+def store_of(campaign: Campaign, home: Path) -> str | Path:
+    """Where a campaign's reactions are kept: for the stages as for the endpoint.
+
+    Args:
+        campaign: The declaration.
+        home: `.data/<campaign>`.
+    """
+    return os.environ.get(STORE_VARIABLE) or campaign.reactions.store or home / FILE
+
+
+def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Permissions with what was withdrawn by a STOP since.
+
+    A permission that was granted anew after the STOP holds. A STOP holds for a plan of
+    an earlier as-of date, too: nobody is sent what they have refused.
+
+    Args:
+        run: Whose campaign's reactions are asked.
+        given: PERMISSIONS as the campaign brings them, None where it brings none.
+    """
+    store = store_of(run.campaign, run.home)
+    if isinstance(store, Path) and not store.exists():
+        return given
+    events = Events.open(store)
+    try:
+        stops = events.withdrawals()
+    finally:
+        events.close()
+    return with_withdrawals(given, stops, pd.Timestamp(run.campaign.campaign.as_of))
+
+
+def remember_former(run: Run, former: Mapping[str, str]) -> None:
+    """Tell the store which voter ids became which: a STOP under either holds.
+
+    Args:
+        run: Whose campaign's reactions are told.
+        former: Former voter id → present one.
+    """
+    if not former:
+        return
+    events = Events.open(store_of(run.campaign, run.home))
+    try:
+        events.link(pd.DataFrame(list(former.items()), columns=["person", "voter_id"]))
+    finally:
+        events.close()
+
+
+def with_withdrawals(
+    given: pd.DataFrame | None, stops: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame | None:
+    """Permissions after some withdrawals.
+
+    Args:
+        given: PERMISSIONS, None for none.
+        stops: PERMISSIONS of withdrawals alone.
+        as_of: A later withdrawal counts as one of this date.
+    """
+    if stops.empty:
+        return given
+    known = stops.iloc[:0] if given is None else given
+    both = stops.drop(columns="granted_at").merge(
+        known, on=_KEY, how="left", suffixes=("", "_before")
+    )
+    # granted anew: the campaign's own row stays
+    both = both[~(both["granted_at"] > both["withdrawn_at"])]
+    first = both[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
+    stopped = both.assign(
+        basis=both["basis_before"].fillna(both["basis"]),
+        withdrawn_at=first.where(first < as_of, as_of),
+    )
+    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (known, stopped)]
+    others = known[~keys[0].isin(keys[1])]
+    rows = pd.concat([others, stopped[list(known.columns)]], ignore_index=True)
+    return check(PERMISSIONS, rows)
+
+
+def reactions_told(run: Run) -> Json:
+    """What the endpoint has to know to take reactions in."""
+    return _told(run.campaign, run.table("messages"))
+
+
+def _told(campaign: Campaign, messages: pd.DataFrame) -> Json:
+    named = messages.reindex(columns=["message_id", "issue", "stance", "text"])
+    blank = named.astype(object).where(named.notna(), None)
+    declared = campaign.reactions.model_dump(mode="json")
+    return {**declared, "messages": blank.to_dict("records")}
+
+
+def open_intake(campaign: Campaign, home: Path) -> Intake:
+    """The way into a campaign's store, as `hustings serve` has it.
+
+    Args:
+        campaign: The declaration.
+        home: `.data/<campaign>`; the messages are those of its latest run, none
+            without one.
+    """
+    messages = home / (latest(home) or "") / "tables" / "messages.parquet"
+    frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
+    declared = Declared.of(_told(campaign, frame))
+    return Intake(Events.open(store_of(campaign, home)), declared, link_key())
+
+
+def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
+    """Keep what a page's export counts; an export that comes again adds nothing.
+
+    What was counted before and is counted otherwise now is set aside: the store adds
+    up, and takes nothing back.
+
+    Args:
+        intake: The way into the store.
+        insights: The export.
+        now: When it is read.
+    """
+    batches = iter(insights.events())
+    receipts = []
+    while batch := list(islice(batches, MAX_EVENTS)):
+        before = intake.events.counted([event["event_id"] for event in batch])
+        other = [event for event in batch if _is_recounted(event, before)]
+        same = [event for event in batch if not _is_recounted(event, before)]
+        receipts.append(intake.receive(same, received_at=now))
+        aside = set_aside_recounted(other, before, received_at=now)
+        receipts.append(intake.events.append(aside))
+    accepted, duplicate, quarantined = (
+        (sum(counts) for counts in zip(*(r[:3] for r in receipts), strict=True))
+        if receipts
+        else (0, 0, 0)
+    )
+    faults = tuple(fault for receipt in receipts for fault in receipt.faults)
+    return Receipt(accepted, duplicate, quarantined, faults)
+
+
+def _is_recounted(event: Mapping[str, Any], before: Mapping[str, int]) -> bool:
+    count = event["count"]
+    # what is no number is the intake's to set aside
+    return isinstance(count, int) and before.get(event["event_id"], count) != count

@@ -1,0 +1,217 @@
+"""Turnout and support of voters left alone: by voter, by area, and how reliable."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.declaration import CampaignError
+from hustings.experiments.stages.context import Json, Run
+from hustings.features.tables import AREAS, CHANCES, HISTORY_PREFIX, check
+from hustings.features.training_set import MessageTest, coarsest_unit
+from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.votes import as_votes, turnout_lifts
+from hustings.training.learners.response import (
+    Response,
+    area_spread,
+    by_area,
+    fit_response,
+)
+from hustings.training.policy_value.current_practice import Chances
+from hustings.training.policy_value.reliability import reliability
+from hustings.training.registry.campaign_model import Reader
+
+Floats = npt.NDArray[np.float64]
+
+MIN_CONTROLS = 200
+"""Fewer observed people without a message than this say too little of a chance."""
+LEVELS = ("precinct", "county_fips")
+
+
+class _Audience(NamedTuple):
+    """Voters who get a prediction, and their features."""
+
+    voters: pd.DataFrame
+    X: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """One outcome of one experiment."""
+
+    outcome: str
+    test: MessageTest
+    model: Response
+    chance: Floats
+    area_tables: list[pd.DataFrame]
+
+    def told(self) -> Json:
+        """Reliability on people who were sent nothing."""
+        left = (self.test.arm == 0) & self.test.observed
+        few = self.test.take(left)
+        predicted = self.model.predict(few.X, few.unit_id)
+        return reliability(predicted, few.Y, few.cluster).as_dict()
+
+
+def write_chances(run: Run, tests: Mapping[str, MessageTest], reader: Reader) -> None:
+    """Predict turnout and support where controls were observed.
+
+    Writes `chances.parquet` (by voter), `areas.parquet` (by precinct and county) and
+    `reliability.json`.
+    """
+    everyone = run.table("voters")
+    rows: list[pd.DataFrame] = []
+    areas: list[pd.DataFrame] = []
+    told: Json = {}
+    for experiment_id, test in tests.items():
+        audience = _audience(run, everyone, test, reader)
+        frame = pd.DataFrame({"voter_id": audience.voters["voter_id"]})
+        frame = frame.assign(
+            experiment_id=experiment_id, turnout=np.nan, support=np.nan
+        )
+        told[experiment_id] = {}
+        for found in _predictions(run, test, audience, reader):
+            frame[found.outcome] = found.chance
+            told[experiment_id][found.outcome] = found.told()
+            areas += found.area_tables
+        rows.append(frame)
+    run.write("chances", check(CHANCES, pd.concat(rows, ignore_index=True)))
+    empty = pd.DataFrame(columns=list(AREAS.columns))
+    run.write("areas", check(AREAS, pd.concat(areas) if areas else empty))
+    run.write_json("reliability", told)
+
+
+def _audience(
+    run: Run, everyone: pd.DataFrame, test: MessageTest, reader: Reader
+) -> _Audience:
+    """All voters, or those of the experiment where each has its own."""
+    voters = everyone
+    if run.campaign.plan.audience == "experiment":
+        voters = everyone[everyone["voter_id"].isin(test.voter_id)]
+    voters = voters.reset_index(drop=True)
+    return _Audience(voters, reader.encoding.transform(reader.features(voters)))
+
+
+def _predictions(
+    run: Run, test: MessageTest, audience: _Audience, reader: Reader
+) -> Iterator[_Predicted]:
+    for outcome, Y in _outcomes(run, test).items():
+        known = replace(test, Y=Y)
+        if ((known.arm == 0) & known.observed).sum() < MIN_CONTROLS:
+            continue
+        model = fit_response(
+            known, reader.encoding.categorical, seed=run.campaign.campaign.seed
+        )
+        unit = coarsest_unit(audience.voters).to_numpy(dtype=object)
+        chance = model.predict(audience.X, unit)
+        tables = _areas(known, model, audience.voters, chance, outcome)
+        yield _Predicted(outcome, known, model, chance, tables)
+
+
+def _outcomes(run: Run, test: MessageTest) -> dict[str, Floats]:
+    """Turnout and support of the test's voters in [0, 1], where they were observed."""
+    outcome, found = run.campaign.outcome, {}
+    if outcome.measures == "turnout":
+        found["turnout"] = test.Y
+    elif outcome.turnout is not None:
+        found["turnout"] = observed_turnout(run, outcome.turnout, test)
+    if outcome.measures == "support":
+        # a point is one supporter in a hundred, so a hundred of them are everybody
+        share = outcome.direction * test.Y / outcome.support_scale
+        # what links or panels correct may lie beyond the scale, its mean may not
+        if np.nanmin(share) >= -1 and np.nanmax(share) <= 2:
+            found["support"] = share
+    return {name: Y for name, Y in found.items() if np.isfinite(Y).any()}
+
+
+def observed_turnout(run: Run, outcome: str, test: MessageTest) -> Floats:
+    """Who voted, 1 or 0, NaN where unknown, shape (n_voters,) of the test."""
+    responses = run.table("responses")
+    mine = responses[
+        (responses["outcome"] == outcome)
+        & (responses["experiment_id"] == test.experiment_id)
+    ]
+    voted = mine.set_index("voter_id")["value"].reindex(test.voter_id)
+    return voted.to_numpy(dtype=np.float64)
+
+
+def _areas(
+    test: MessageTest,
+    model: Response,
+    voters: pd.DataFrame,
+    chance: Floats,
+    outcome: str,
+) -> list[pd.DataFrame]:
+    """Means by precinct and county, with what controls say of their spread."""
+    few = test.take((test.arm == 0) & test.observed)
+    predicted = model.predict(few.X, few.unit_id)
+    place = voters.set_index("voter_id")
+    found = []
+    for level in (name for name in LEVELS if name in voters):
+        own = place[level].reindex(few.voter_id).to_numpy(dtype=object)
+        known = pd.notna(own)
+        if not known.any():
+            continue
+        spread = area_spread(predicted[known], few.Y[known], own[known])
+        table = by_area(chance, voters[level].to_numpy(dtype=object), spread)
+        found.append(
+            table.assign(experiment_id=test.experiment_id, outcome=outcome, level=level)
+        )
+    return found
+
+
+def chances_of(run: Run, test: MessageTest) -> Chances | None:
+    """Chances of a test's voters by `write_chances`, None where one is unknown.
+
+    Where turnout was not measured, the share of past elections voted in stands for it.
+    A voter's own chance comes from models that never saw its unit, so a policy that
+    goes by it can be judged on that voter.
+    """
+    table = run.read("chances")
+    mine = table[table["experiment_id"] == test.experiment_id].set_index("voter_id")
+    found = mine.reindex(test.voter_id)
+    voters = run.table("voters").set_index("voter_id").reindex(test.voter_id)
+    turnout = found["turnout"]
+    if turnout.isna().all():
+        voted = [c for c in voters if str(c).startswith(HISTORY_PREFIX)]
+        turnout = voters[voted].mean(axis=1) if voted else turnout
+        turnout = turnout.fillna(turnout.mean())
+    if turnout.isna().any() or found["support"].isna().any():
+        return None
+    level = next((name for name in LEVELS if name in voters), None)
+    area = None if level is None else voters[level].to_numpy(dtype=object)
+    return Chances(
+        turnout.to_numpy(dtype=np.float64),
+        found["support"].to_numpy(dtype=np.float64),
+        area,
+        run.campaign.outcome.persuadable,
+    )
+
+
+def in_votes(run: Run, test: MessageTest) -> MessageTest:
+    """The test with votes as its outcome, by `write_chances` and `turnout.json`.
+
+    Raises:
+        CampaignError: If nobody's chance to vote could be predicted.
+    """
+    chances, outcome = chances_of(run, test), run.campaign.outcome
+    told = run.read_json("reliability")[test.experiment_id]
+    if chances is None or "turnout" not in told:
+        raise CampaignError(
+            f'{run.campaign.file}, [outcome].value = "votes": expected {MIN_CONTROLS} '
+            f"people of experiment {test.experiment_id!r} who were sent nothing with "
+            f"{outcome.turnout!r} and {outcome.name!r} observed, got fewer, or support "
+            "outside its scale"
+        )
+    stored = run.read_json("turnout")["effects"]
+    effects = {message: Interval(**effect) for message, effect in stored.items()}
+    return as_votes(
+        test,
+        chances.turnout,
+        outcome.turnout_weight * turnout_lifts(effects, test.messages),
+        2 * chances.support - 1,
+        support_scale=outcome.support_scale,
+    )

@@ -1,0 +1,173 @@
+"""Predictions sealed before the outcomes are known, and opened against them later."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.experiments.stages.context import Json, Run, rounded
+from hustings.features.training_set import MessageTest, TrainingSet, message_tests
+from hustings.serving.load import load_version
+from hustings.training.estimators.metrics import Z95, aipw_scores
+from hustings.training.learners.lift_model import Lifts
+from hustings.training.policy_value.verdict import SMALL_CELL, heterogeneity_told
+from hustings.training.registry.campaign_model import Reader
+from hustings.training.registry.register import Version, open_store
+from hustings.training.registry.seal import PREDICTED, Seal, SealError, open_seal, seal
+
+Floats = npt.NDArray[np.float64]
+
+FOLDER = "seals"
+SEAL, PREDICTIONS, KEY = ".seal.json", ".predictions.parquet", ".key"
+ONLY_ME = 0o600
+
+
+def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
+    """Seal what the promoted model predicts of voters without an outcome.
+
+    Beside the seal, which is to be published, lie the predictions and the key, which
+    are not: whoever has both can tell who was predicted what.
+
+    Args:
+        run: A finished run.
+        key: Random bytes.
+        sealed_at: When, in UTC.
+
+    Returns:
+        The seal's file.
+
+    Raises:
+        SealError: If the outcome of every voter is known already.
+    """
+    open_store(run.mlflow_uri or None, run.store)
+    known = run.read_json("promoted")
+    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
+    predictions = _predictions(run, version)
+    if predictions.empty:
+        raise SealError(
+            "expected voters whose outcome is not known yet, got none: nothing can be "
+            "sealed any more"
+        )
+    made, kept = seal(
+        predictions,
+        _outcomes(run),
+        key,
+        campaign=run.campaign.campaign.name,
+        outcome=run.campaign.outcome.name,
+        model=f"{version.name}/{version.version}",
+        sealed_at=sealed_at,
+    )
+    folder = run.home / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{sealed_at:%Y%m%dT%H%M%SZ}"
+    secret = folder / f"{stem}{KEY}"
+    secret.touch(mode=ONLY_ME)
+    secret.write_text(key.hex())
+    kept.to_parquet(folder / f"{stem}{PREDICTIONS}", index=False)
+    published = folder / f"{stem}{SEAL}"
+    published.write_text(made.to_json())
+    return published
+
+
+def open_sealed(run: Run, path: Path) -> Path:
+    """Open a seal and judge it by the outcomes that the run has read.
+
+    Args:
+        run: A run whose `features` stage has read the new outcomes.
+        path: The seal's file; predictions and key lie beside it.
+
+    Returns:
+        The file of what was found, beside the seal.
+
+    Raises:
+        SealError: If anything was changed, or the seal is younger than the outcomes.
+    """
+    stem = path.name.removesuffix(SEAL)
+    key = bytes.fromhex((path.parent / f"{stem}{KEY}").read_text())
+    kept = pd.read_parquet(path.parent / f"{stem}{PREDICTIONS}")
+    made = Seal.from_json(path.read_text())
+    opened = open_seal(made, kept, _outcomes(run), key)
+    tests = _tests(run)
+    found: Json = {
+        "seal": vars(made),
+        "experiments": {
+            str(name): _judge(tests[str(name)], predicted)
+            for name, predicted in opened.groupby("experiment_id")
+            if str(name) in tests
+        },
+    }
+    told = path.parent / f"{stem}.opened.json"
+    told.write_text(json.dumps(rounded(found), indent=1) + "\n")
+    return told
+
+
+def _outcomes(run: Run) -> pd.DataFrame:
+    """Whose outcome is known, and since when."""
+    responses = run.table("responses")
+    mine = responses[responses["outcome"] == run.campaign.outcome.name]
+    return mine[["voter_id", "experiment_id", "observed_at"]]
+
+
+def _predictions(run: Run, version: Version) -> pd.DataFrame:
+    """Lift of every message for every voter of an experiment without an outcome."""
+    model, voters, known = load_version(version), run.table("voters"), _outcomes(run)
+    parts = []
+    for name, lift in model.lifts.items():
+        done = known.loc[known["experiment_id"] == name, "voter_id"]
+        waiting = voters[~voters["voter_id"].isin(done)].reset_index(drop=True)
+        if len(waiting):
+            predicted = model.predict(waiting)[name]
+            messages = lift.ground.messages
+            parts.append(_long(waiting["voter_id"], name, messages, predicted))
+    columns = ["voter_id", "experiment_id", "message_id", *PREDICTED]
+    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+
+
+def _long(
+    voter_id: pd.Series, experiment_id: str, messages: tuple[str, ...], lifts: Lifts
+) -> pd.DataFrame:
+    """One row a voter and message."""
+    n, width = len(voter_id), Z95 * lifts.se
+    return pd.DataFrame(
+        {
+            "voter_id": np.repeat(voter_id.to_numpy(dtype=object), len(messages)),
+            "experiment_id": experiment_id,
+            "message_id": np.tile(np.array(messages, dtype=object), n),
+            "lift": lifts.lift.ravel(),
+            "lift_low": (lifts.lift - width).ravel(),
+            "lift_high": (lifts.lift + width).ravel(),
+        }
+    )
+
+
+def _tests(run: Run) -> dict[str, MessageTest]:
+    reader = Reader.from_json(run.read_json("reader"))
+    made = TrainingSet(
+        run.read("training_set"), run.read("features"), run.table("designs")
+    )
+    return message_tests(made, reader.encoding)
+
+
+def _judge(test: MessageTest, predicted: pd.DataFrame) -> Json:
+    """How the sealed predictions of one experiment met its outcomes."""
+    wide = predicted.pivot_table(
+        index="voter_id", columns="message_id", values="lift", observed=True
+    ).reindex(columns=pd.Index(test.messages))
+    at = wide.index.get_indexer(pd.Index(test.voter_id))
+    mine = test.take((at >= 0) & test.observed).by_message()
+    if len(mine.Y) < SMALL_CELL:
+        return {"n_voters": f"fewer than {SMALL_CELL}"}
+    lift = wide.reindex(pd.Index(mine.voter_id)).to_numpy(dtype=np.float64)
+    scores = aipw_scores(mine.Y, mine.arm, _arm_means(mine), mine.propensities)
+    realised = scores[:, 1:] - scores[:, :1]
+    return {"n_voters": len(mine.Y), **heterogeneity_told(mine, lift, realised)}
+
+
+def _arm_means(test: MessageTest) -> Floats:
+    """The mean of everybody stands for every arm: no model of the outcome is needed.
+
+    It touches the judged outcomes by one number, which no lift contains.
+    """
+    return np.full(test.propensities.shape, float(test.Y.mean()))

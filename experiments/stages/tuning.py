@@ -1,0 +1,95 @@
+"""The tunings of `train`: they share its time, and every trial goes to MLflow."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from hustings.experiments.report import figure_png, trials_figure
+from hustings.experiments.stages.context import Json, Run, slug
+from hustings.training.learners.gbm import Prepared
+from hustings.training.learners.registry import loss_steps
+from hustings.training.registry.register import log_file
+from hustings.training.registry.track import log_settings, log_table, log_trials
+from hustings.training.registry.tune import Search, share_of_time, tune
+
+JOURNAL = "tuning.journal"
+
+
+@dataclass
+class Tunings:
+    """Several tunings of one command, one after the other, within its time.
+
+    Attributes:
+        run: Says how long, how often and where trials are kept.
+        n_left: Tunings that are not done.
+        spent_s: What those took that are.
+        trials: Of those that are done, a table each, with experiment and half.
+    """
+
+    run: Run
+    n_left: int
+    spent_s: float = 0.0
+    trials: list[pd.DataFrame] = field(default_factory=list)
+
+    def tuned(
+        self,
+        prepared: Prepared,
+        remake: Callable[[], Prepared],
+        experiment_id: str,
+        half: str,
+    ) -> Json:
+        """The best settings of one training half; its trials logged.
+
+        Args:
+            prepared: The half.
+            remake: Makes it again in another process.
+            experiment_id: Whose half it is.
+            half: Its name, or "all".
+        """
+        run, began = self.run, time.monotonic()
+        limit_s = share_of_time(run.time_limit_s, self.spent_s, self.n_left)
+        name, done = f"{experiment_id}/{half}", 0
+
+        def on_trial(_trial: object) -> None:
+            nonlocal done
+            done += 1
+            run.tell(f"tuning {name}", done, run.n_trials)
+
+        search = Search(
+            name, loss_steps, run.model, run.tuning_storage or str(run.home / JOURNAL),
+            run.n_trials, run.campaign.campaign.seed,
+        )  # fmt: skip
+        found = tune(
+            search, prepared, time_limit_s=limit_s, n_workers=run.n_workers,
+            remake=remake, on_trial=on_trial,
+        )  # fmt: skip
+        self.spent_s += time.monotonic() - began
+        self.n_left -= 1
+        tags = {"experiment": experiment_id, "half": half, "model": run.model}
+        log_trials(found.trials, found.steps, tags)
+        run.write(f"tuning/{slug(name)}", found.trials)
+        run.write(f"tuning/{slug(name)}.steps", found.steps)
+        told = found.trials.assign(experiment=experiment_id, half=half)
+        self.trials.append(told[["experiment", "half", *found.trials]])
+        return dict(found.settings)
+
+    def log(self, settings: Json) -> None:
+        """What was chosen, and all trials in one table and one figure.
+
+        Args:
+            settings: By experiment and half.
+        """
+        several = len(settings) > 1
+        for experiment_id, halves in settings.items():
+            prefix = f"{slug(experiment_id)}__" if several else ""
+            log_settings({f"{prefix}{k}": v for k, v in halves["all"].items()})
+        trials = pd.concat(self.trials, ignore_index=True)
+        log_table(trials, "trials.json")
+        drawn = trials_figure(trials)
+        if drawn is not None:
+            path = self.run.folder / "figures" / "trials.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(figure_png(drawn))
+            log_file(path, folder="figures")

@@ -1,0 +1,336 @@
+"""The facts of a campaign's week, from its plans, spend and measured lift.
+
+Reads, under the campaign's home:
+
+    plans/<plan_id>/plan.parquet         PLAN table of a day
+    plans/<plan_id>/assignments.parquet  ASSIGNMENTS table, the holdout included
+    plans/<plan_id>/terms.json           may hold `limits`, see `report.limits`
+    lift.json                            what `hustings lift` measured, see
+                                         `experiments.lift.summary.as_json`
+
+Without a plan there the latest run's stands for it. What is not there is named.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.declaration import Campaign
+from hustings.experiments.plans import BINDING, CANCELLED, PLANS, REJECTED
+from hustings.experiments.report import WeekFacts
+from hustings.features.tables import ASSIGNMENTS, PLAN, TableError, check
+
+Json = dict[str, Any]
+
+LIFT_FILE, ALL = "lift.json", "all"
+DELIVERED, STOP = "delivered", "STOP"
+ENDED = (REJECTED, CANCELLED)
+"""States of plans that were not and will not be sent."""
+WEEK = pd.Timedelta(days=7)
+MONEY = ("planned_usd", "committed_usd", "spent_usd")
+PER_VOTE = 100.0
+"""Points of one voter that count as one vote."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What was planned until a day, of all plans together."""
+
+    contacts: pd.DataFrame
+    n_holdout: int | None
+    terms: Json
+    missing: tuple[str, ...]
+
+
+def week_facts(
+    home: Path,
+    campaign: Campaign,
+    *,
+    last_on: pd.Timestamp,
+    spend: pd.DataFrame | None = None,
+    states: Mapping[str, str] | None = None,
+    paused: Mapping[str, str] | None = None,
+) -> WeekFacts:
+    """What the page of a week tells.
+
+    Args:
+        home: The campaign's folder.
+        campaign: Its declaration.
+        last_on: Last day of the week.
+        spend: A row a plan, channel or day: `send_on` and any of `planned_usd`,
+            `committed_usd`, `spent_usd`; None where no spend is on record.
+        states: State of every plan by id: drafts are left out beside what goes out,
+            what ended is always.
+        paused: Paused messages and why.
+
+    Raises:
+        FileNotFoundError: If the campaign has no plan at all.
+        TableError: If a plan is not what its table declares.
+    """
+    sent = _sent(home, last_on, states or {})
+    lift, missing = _lift(home), list(sent.missing)
+    if not lift:
+        missing.append(f"Measured lift: there is no {LIFT_FILE} yet.")
+    if spend is None:
+        missing.append("Money committed and spent: no plan's life is on record.")
+    outcome = campaign.outcome.as_valued()
+    rows = lift.get("rows", [])
+    return WeekFacts(
+        title=campaign.campaign.title,
+        last_on=last_on,
+        outcome=outcome.model_dump(mode="json"),
+        messages=_messages(sent, last_on, paused or {}),
+        spend=_by_day(sent.contacts, spend, last_on),
+        budget_usd=_budget(home, campaign),
+        lift=rows,
+        holdout=sent.n_holdout,
+        outcomes=lift.get("outcomes"),
+        alarms=[*_pauses(paused or {}), *lift.get("alarms", [])],
+        limits=sent.terms.get("limits", []),
+        votes_needed=campaign.report.votes_needed,
+        votes_gained=_votes(sent.contacts, rows, campaign),
+        missing=missing,
+    )
+
+
+def _pauses(paused: Mapping[str, str]) -> list[Json]:
+    return [{"kind": "paused", "told": f"{message}: {why}"}
+            for message, why in paused.items()]  # fmt: skip
+
+
+# --- plans ---
+
+
+def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent:
+    folders = sorted(path for path in (home / PLANS).glob("*") if path.is_dir())
+    kept = [path for path in folders if path.name in counted(folders, states)]
+    missing = []
+    if kept and states and not any(states.get(p.name) in BINDING for p in kept):
+        missing.append("Nothing has gone out yet: the drafts stand for it.")
+    if not kept:
+        kept = [_latest_run(home)]
+        missing.append(
+            f"Plans by day: {PLANS}/ is empty, the latest run's plan stands for them."
+        )
+    parts, terms = [], Json()
+    held: set[str] | None = set()
+    for path in kept:
+        plan = _table(path / "plan.parquet", PLAN)
+        parts.append(plan[plan["send_on"] <= last_on])
+        if parts[-1].empty:
+            continue
+        terms = _json(path / "terms.json")
+        terms = terms.get("terms", terms)
+        held = _with_held(held, path / "assignments.parquet")
+    if held is None:
+        missing.append("The holdout: a plan is without its assignments.")
+    contacts = pd.concat(parts, ignore_index=True)
+    return _Sent(contacts, None if held is None else len(held), terms, tuple(missing))
+
+
+def counted(folders: Sequence[Path], states: Mapping[str, str]) -> frozenset[str]:
+    """Plans that a week tells of: what goes out, or drafts where nothing does yet.
+
+    Drafts compete with what goes out: together they would be more than there is.
+    """
+    live = {p.name for p in folders if states.get(p.name) not in ENDED}
+    binding = {name for name in live if states.get(name) in BINDING}
+    return frozenset(binding or live)
+
+
+def last_planned_on(home: Path) -> pd.Timestamp:
+    """The last day for which anything is planned.
+
+    Raises:
+        FileNotFoundError: If nothing is.
+    """
+    found = _sent(home, pd.Timestamp.max, {}).contacts["send_on"].max()
+    if pd.isna(found):
+        raise FileNotFoundError(f"{home}: expected a planned contact, found none")
+    return pd.Timestamp(found)
+
+
+def _latest_run(home: Path) -> Path:
+    pointer = home / "latest"
+    if not pointer.exists():
+        raise FileNotFoundError(
+            f"{home}: expected plans in {PLANS}/ or a run, found neither; `hustings "
+            "run` or `hustings day` makes one"
+        )
+    return home / pointer.read_text().strip()
+
+
+def _with_held(held: set[str] | None, path: Path) -> set[str] | None:
+    """Who is held out by now; None once a plan does not say."""
+    if held is None or not path.exists():
+        return None
+    assigned = _table(path, ASSIGNMENTS)
+    return held | set(assigned.loc[assigned["role"] == "holdout", "voter_id"])
+
+
+def _table(path: Path, table: Any) -> pd.DataFrame:
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a plan's table, found none")
+    try:
+        return check(table, pd.read_parquet(path))
+    except TableError as failure:
+        raise TableError(f"{path}: {failure}") from None
+
+
+def _json(path: Path) -> Json:
+    if not path.exists():
+        return {}
+    found: Json = json.loads(path.read_text())
+    return found
+
+
+def _lift(home: Path) -> Json:
+    """Measured lift as `hustings lift` wrote it, in the words of the page."""
+    told = _json(home / LIFT_FILE)
+    if not told:
+        return {}
+    rows = [
+        {
+            "message_id": row["message_id"] or "all",
+            "predicted": {"value": row["predicted"]},
+            "measured": {
+                "value": row["lift"], "low": row["always_low"],
+                "high": row["always_high"],
+            },
+            "n": row["n_compared"],
+        }
+        for row in told["rows"]
+        if row["estimand"] == DELIVERED and not row["segment"]
+    ]  # fmt: skip
+    outcomes = {
+        "due": told["n_due"], "came_in": told["n_in"],
+        "not_due": told["n_decided"] - told["n_due"],
+    }  # fmt: skip
+    alarms = [
+        {"kind": "measured lift", "told": text, "on": told["as_of"]}
+        for text in told["sentences"]
+        if text.startswith(STOP)
+    ]
+    return {"rows": rows, "outcomes": outcomes, "alarms": alarms}
+
+
+# --- what changed ---
+
+
+def _messages(
+    sent: _Sent, last_on: pd.Timestamp, paused: Mapping[str, str]
+) -> list[Json]:
+    contacts = sent.contacts
+    now = _by_message(contacts[contacts["send_on"] > last_on - WEEK])
+    earlier = contacts["send_on"].between(
+        last_on - 2 * WEEK, last_on - WEEK, inclusive="right"
+    )
+    before = _by_message(contacts[earlier])
+    full = _full_channels(sent.terms)
+    rows = []
+    for message in sorted({*now, *before}):
+        mine, old = now.get(message, {}), before.get(message, {})
+        channels = mine.get("channels", set())
+        rows.append(
+            {
+                "message_id": message,
+                "contacts": mine.get("n", 0),
+                "contacts_before": old.get("n", 0),
+                "cost_each_usd": mine.get("cost"),
+                "cost_each_before_usd": old.get("cost"),
+                "lift": mine.get("lift"),
+                "lift_before": old.get("lift"),
+                "paused": message in paused,
+                "full": sorted(full & channels),
+            }
+        )
+    return rows
+
+
+def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
+    """Planned contacts by message; what exploring draws says nothing of the plan."""
+    found = {}
+    for message, rows in contacts.groupby("message_id"):
+        chosen = rows[rows["role"] == "plan"]
+        told = chosen if len(chosen) else rows
+        found[str(message)] = {
+            "n": len(rows),
+            "cost": float(told["cost_usd"].mean()),
+            "lift": float(told["lift"].mean()),
+            "channels": set(rows["channel"]),
+        }
+    return found
+
+
+def _full_channels(terms: Json) -> set[str]:
+    return {
+        str(row["channel"])
+        for row in terms.get("limits", [])
+        if row.get("channel") and (row.get("price_per_unit") or 0) > 0
+    }
+
+
+# --- money and votes ---
+
+
+def _by_day(
+    contacts: pd.DataFrame, spend: pd.DataFrame | None, last_on: pd.Timestamp
+) -> list[Json]:
+    planned = contacts.groupby("send_on")["cost_usd"].sum().rename("planned_usd")
+    table = planned.to_frame()
+    if spend is not None:
+        known = [name for name in MONEY if name in spend]
+        day = pd.to_datetime(spend["send_on"])
+        ledger = spend[day <= last_on].groupby(day)[known].sum(min_count=1)
+        table = table.drop(columns=[n for n in known if n in table])
+        table = ledger.join(table, how="outer")
+    if table.empty:
+        return []
+    # a day on which nothing was sent cost nothing; what nobody recorded stays unknown
+    every = pd.date_range(table.index.min(), max(last_on, table.index.max()))
+    table = table.reindex(every, fill_value=0.0).reindex(columns=list(MONEY))
+    return [
+        {"on": f"{day:%Y-%m-%d}", **{k: _known(row[k]) for k in MONEY}}
+        for day, row in table.iterrows()
+    ]
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _budget(home: Path, campaign: Campaign) -> float | None:
+    """As declared, or as the latest run made it of the spend per voter."""
+    if campaign.plan.budget_usd is not None or not (home / "latest").exists():
+        return campaign.plan.budget_usd
+    told = _json(_latest_run(home) / "run.json").get("plan", {})
+    found: float | None = told.get("budget_usd")
+    return found
+
+
+def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> Json:
+    outcome = campaign.outcome.as_valued()
+    scale = PER_VOTE * outcome.unit_per_point
+    gained = float(contacts["lift"].sum()) / scale
+    total = next((row for row in lift if row["message_id"] == ALL), {})
+    told: Json = {
+        "predicted": _scaled(total.get("predicted"), len(contacts) / scale)
+        | {"value": gained},
+        "how": "A vote is support times the chance to vote."
+        if campaign.outcome.value == "votes"
+        else "A point gained of a hundred voters is counted as one vote.",
+    }
+    measured = _scaled(total.get("measured"), len(contacts) / scale)
+    return told | ({"measured": measured} if measured["value"] is not None else {})
+
+
+def _scaled(interval: Json | None, by: float) -> Json:
+    """An interval times a number; its parts are None where they are not known."""
+    known = interval or {}
+    ends = {end: known.get(end) for end in ("value", "low", "high")}
+    return {end: None if x is None else x * by for end, x in ends.items()}

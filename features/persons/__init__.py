@@ -1,0 +1,1 @@
+"""Persons behind voter ids: identity, keys that erasure destroys, providers, links."""

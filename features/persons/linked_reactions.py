@@ -1,0 +1,91 @@
+"""What people did who were linked to a voter, as columns beside the voters.
+
+A link is right with probability p, so that p is what a reaction counts: the column is
+the number of reactions that are expected to be the voter's. Self-selected: a hint for a
+lift model, never a lift.
+"""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from hustings.features.asof import before
+from hustings.features.reaction import GOOD, valence
+from hustings.features.tables import RESPONSES, check
+
+REACTED_PREFIX = "reacted__"
+"""`reacted__<issue>`: reactions that were good news, expected to be the voter's."""
+
+
+def reacted_column(issue: str) -> str:
+    """Column of an issue.
+
+    >>> reacted_column("health care")
+    'reacted__health_care'
+    """
+    return REACTED_PREFIX + "".join(c if c.isalnum() else "_" for c in issue)
+
+
+def with_linked_reactions(
+    voters: pd.DataFrame,
+    reactions: pd.DataFrame,
+    links: pd.DataFrame,
+    issue_of: pd.Series,
+    *,
+    as_of: pd.Timestamp,
+    kinds: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """The voters with a column for every issue; 0 for whom nothing is known of.
+
+    Args:
+        voters: VOTERS table.
+        reactions: REACTIONS table, with person.
+        links: LINKS table.
+        issue_of: Issue by message_id.
+        as_of: Only what was done strictly before counts.
+        kinds: The campaign's own, as `features.reaction.valence`.
+    """
+    early = before(reactions, "reacted_at", as_of).dropna(subset=["person"])
+    good = early[valence(early["kind"], kinds) == GOOD]
+    rows = links.merge(good, left_on="reaction_person", right_on="person")
+    issue = rows["message_id"].map(issue_of)
+    expected = rows.groupby([rows["voter_id"], issue])["probability"].sum()
+    found = {
+        reacted_column(str(name)): _of_voters(expected, str(name), voters["voter_id"])
+        for name in sorted(issue_of.unique())
+    }
+    return voters.assign(**found)
+
+
+def _of_voters(expected: pd.Series, issue: str, voter_id: pd.Series) -> pd.Series:
+    at = expected.index.get_level_values(1) == issue
+    own = expected[at].droplevel(1)
+    return own.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
+
+
+def linked_responses(
+    answers: pd.DataFrame, links: pd.DataFrame, *, relative_error: float = 0.0
+) -> pd.DataFrame:
+    """Answers of people → responses of the voters they are linked to.
+
+    An answer carries the probability of its link, by which `training_set` corrects it,
+    and how well that probability is known. Of two answers to one question the likelier
+    is the voter's.
+
+    Args:
+        answers: RESPONSES columns with reaction_person in the place of voter_id.
+        links: LINKS table.
+        relative_error: Error of the probabilities, one SD, as a share of them: see
+            `features.persons.link.KeyCheck`.
+
+    Returns:
+        RESPONSES table; answers of people who were not linked are left out.
+    """
+    known = links[["reaction_person", "voter_id", "probability"]]
+    rows = answers.merge(known, on="reaction_person")
+    rows = rows.rename(columns={"probability": "link_probability"})
+    rows["link_probability_se"] = relative_error * rows["link_probability"]
+    key = ["voter_id", "experiment_id", "outcome"]
+    rows = rows.sort_values("link_probability").drop_duplicates(key, keep="last")
+    rows = rows.drop(columns="reaction_person").sort_values(key, ignore_index=True)
+    return check(RESPONSES, rows)

@@ -1,0 +1,1 @@
+"""Simulated campaigns with planted truth: voters, tests, organic reactions."""

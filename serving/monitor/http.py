@@ -1,0 +1,439 @@
+"""The monitor over HTTP: what a campaign's staff watch, and the button that pauses.
+
+`GET /monitor` is the present look as JSON, or as server-sent events for whoever accepts
+them (`/monitor/stream` always); `POST /pause` and `POST /resume` need a name and a
+reason; `/` is the page, which carries no data itself and asks for the key.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from hustings.features.reaction import VALENCE
+from hustings.serving.monitor.alerts import Alerts
+from hustings.serving.monitor.pauses import MAX_WORDS, RULE, Pauses
+from hustings.serving.monitor.snapshot import snapshot
+from hustings.serving.monitor.stream import BACKLASH, Alarm, Monitor, Rules
+from hustings.serving.reactions.store import Events
+
+Json = dict[str, Any]
+Clock = Callable[[], pd.Timestamp]
+
+POLL_S = 0.25
+"""Between two looks at the store."""
+LOOK_S = 0.1
+"""Between two looks of a stream at what is shown."""
+ALIVE_S = 15.0
+"""A stream that has nothing to say says so this often."""
+LONGEST_STREAM_S = 600.0
+"""Then the page asks anew: no connection is for ever."""
+AT_ONCE = 5_000
+"""Events that are read at once."""
+RETRY_MS = 2_000
+STALLED_S = 60.0
+"""A look that is older is told to nobody as the present one."""
+STALLED = f"no look at the reactions for {STALLED_S:.0f} s: see the log of the service"
+PAUSED_BY_RULE = "paused by rule"
+"""What is remembered of an alarm that paused: whoever resumes is not overruled."""
+log = logging.getLogger("hustings.monitor")
+
+
+def utc_now() -> pd.Timestamp:
+    """The time at which a message is paused or resumed."""
+    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One look, as JSON, and its number: a new one only where something changed."""
+
+    version: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What the monitor knows of the campaign, from the serving bundle.
+
+    Attributes:
+        name: The campaign's.
+        issue_of: Its messages.
+        sent: Message → who has been sent it by which day: `from`, `n`, `by_segment` and
+            `by_county`, in the order of days, as far as it may be shown.
+        lifts: Message → `lift`, `low`, `high` of the latest randomised evaluation.
+        pause_on: Which alarms pause a message by rule.
+        alerts: `[monitor.alerts]`.
+        rules: How reactions are counted and judged.
+    """
+
+    name: str
+    issue_of: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str, list[Json]] = field(default_factory=dict)
+    lifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    pause_on: Literal["never", "backlash"] = "never"
+    alerts: Mapping[str, Any] | None = None
+    rules: Rules = field(default_factory=Rules)
+
+    @classmethod
+    def of(cls, name: str, plan: Mapping[str, Any]) -> "Campaign":
+        """From plan.json of a bundle; one without a monitor's part has the defaults."""
+        told = plan.get("monitor", {})
+        kinds = plan.get("reactions", {}).get("kinds", {})
+        valence = {**VALENCE, **{kind.lower(): v for kind, v in kinds.items()}}
+        return cls(
+            name,
+            told.get("issue_of", {}),
+            told.get("sent", {}),
+            told.get("lifts", {}),
+            told.get("pause_on", "never"),
+            told.get("alerts"),
+            Rules(**told.get("rules", {}), valence=valence),
+        )
+
+    def sent_by(self, day: pd.Timestamp) -> dict[str, Json]:
+        """Message → who has been sent it by a day."""
+        date = f"{day:%Y-%m-%d}"
+        found = {}
+        for message, days in self.sent.items():
+            past = [told for told in days if told["from"] <= date]
+            if past:
+                found[message] = past[-1]
+        return found
+
+
+class Watch:
+    """Follows the store and keeps the present look.
+
+    Args:
+        events: The store.
+        campaign: What is known beside it.
+        now: The time.
+    """
+
+    def __init__(
+        self, events: Events, campaign: Campaign, *, now: Clock = utc_now
+    ) -> None:
+        self.events = events
+        self.pauses = Pauses.beside(events)
+        self.campaign = campaign
+        self.monitor = Monitor(campaign.rules, campaign.issue_of)
+        self.alerts = Alerts.declared(campaign.name, campaign.alerts)
+        self.now = now
+        self.cursor = 0
+        self.shown = Shown(0, "{}")
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._raised: list[Alarm] = []  # still to be acted on
+        self._news: list[Alarm] = []  # still to be told of
+        self._stepped_at = time.monotonic()
+        self._caught_up = False
+        self._behind = True
+
+    def step(self) -> bool:
+        """Take in what came and look; whether anything that is shown changed."""
+        changed = self._step()
+        self._stepped_at = time.monotonic()
+        return changed
+
+    def _step(self) -> bool:
+        with self._lock:
+            frame, cursor = self.events.since(self.cursor, AT_ONCE)
+            self.monitor.add(frame)
+            self.cursor = cursor
+            self._behind = len(frame) == AT_ONCE
+            if self._behind and not self._caught_up:
+                return False  # what came before the start is counted, then judged
+            if len(frame) or not self._caught_up:
+                self._raised += self.monitor.judge()
+            self._caught_up = True
+            self._act()
+            changed = self._look()
+            news, self._news = self._news, []
+        self._tell(news)
+        return changed
+
+    def _act(self) -> None:
+        """Pause by rule, then remember; what the store refuses is tried again."""
+        while self._raised:
+            alarm = self._raised[0]
+            if self._is_to_pause(alarm) and not self._was(alarm, PAUSED_BY_RULE):
+                name, at = alarm.message_id, self.now()
+                self.pauses.pause(name, by=RULE, reason="backlash", at=at)
+                self.pauses.remember(name, PAUSED_BY_RULE, alarm.raised)
+            if not self._was(alarm, alarm.kind):
+                self.pauses.remember(alarm.message_id, alarm.kind, alarm.raised)
+                self._news.append(alarm)
+            self._raised.pop(0)
+
+    def _was(self, alarm: Alarm, what: str) -> bool:
+        return self.pauses.was_told(
+            alarm.message_id, what, alarm.raised, within=self.campaign.rules.hours
+        )
+
+    def _is_to_pause(self, alarm: Alarm) -> bool:
+        declared = self.campaign.pause_on == BACKLASH and alarm.kind == BACKLASH
+        return declared and alarm.whole and alarm.message_id in self.campaign.issue_of
+
+    @property
+    def stalled(self) -> bool:
+        """Whether what is shown may be old: no look was completed for a while."""
+        return time.monotonic() - self._stepped_at > STALLED_S
+
+    def _look(self) -> bool:
+        told = snapshot(
+            self.monitor,
+            paused={
+                name: {"at": p.paused_at.isoformat(), "by": p.by, "reason": p.reason}
+                for name, p in self.pauses.paused().items()
+            },
+            sent=self.campaign.sent_by(self.now()),
+            lifts=self.campaign.lifts,
+        )
+        text = json.dumps({"campaign": self.campaign.name, **told}, allow_nan=False)
+        if text == self.shown.text:
+            return False
+        self.shown = Shown(self.shown.version + 1, text)
+        return True
+
+    def _tell(self, news: list[Alarm]) -> None:
+        """Alert of what is new; beside the loop, which nobody's server holds up."""
+        if not news or (self.alerts.webhook is None and self.alerts.mail is None):
+            return
+        told = json.loads(self.shown.text)
+        paused = self.pauses.paused()
+        keys = {(alarm.message_id, alarm.kind) for alarm in news}
+        alarms = [
+            {**alarm, "paused": alarm["message_id"] in paused}
+            for alarm in told["alarms"]
+            if (alarm["message_id"], alarm["kind"]) in keys
+        ]
+
+        def send() -> None:
+            for alarm in alarms:
+                self.alerts.send(alarm)
+
+        threading.Thread(target=send, name="alerts", daemon=True).start()
+
+    def follow(self) -> None:
+        """Step until `stop`; what fails is tried again, and no look is shown as new."""
+        while not self._stop.is_set():
+            try:
+                self.step()
+            # a thread that ended would show its last look for ever
+            except Exception as failure:  # noqa: BLE001
+                # a failure's text may hold the rows
+                log.warning("a look at the reactions: %s", type(failure).__name__)
+                self._stop.wait(10 * POLL_S)
+            if not self._behind:
+                self._stop.wait(POLL_S)
+
+    def start(self) -> None:
+        """Follow in a thread of its own."""
+        threading.Thread(target=self.follow, name="monitor", daemon=True).start()
+
+    def stop(self) -> None:
+        """End `follow`."""
+        self._stop.set()
+
+    # --- pauses ---
+
+    def pause(self, message_id: str, by: str, reason: str) -> bool:
+        """Pause a message for a person, shown at once."""
+        done = self.pauses.pause(message_id, by=by, reason=reason, at=self.now())
+        self._look_again()
+        return done
+
+    def resume(self, message_id: str, by: str, reason: str) -> bool:
+        """End a pause for a person, shown at once."""
+        done = self.pauses.resume(message_id, by=by, reason=reason, at=self.now())
+        self._look_again()
+        return done
+
+    def _look_again(self) -> None:
+        with self._lock:
+            if self._caught_up:
+                self._look()
+
+
+def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
+    """A watch of a bundle's campaign that follows its store in a thread.
+
+    Args:
+        events: The store.
+        bundle: The folder that is served.
+        plan: Its plan.json.
+    """
+    version = json.loads((bundle / "version.json").read_text())
+    name = str(version["name"]).removeprefix("hustings-")
+    watch = Watch(events, Campaign.of(name, plan))
+    watch.start()
+    return watch
+
+
+# --- HTTP -----------------------------------------------------------------------------
+
+
+class PauseRequest(BaseModel):
+    """Body of `POST /pause` and `POST /resume`.
+
+    Attributes:
+        message_id: The message.
+        by: Who does it.
+        reason: Why.
+    """
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    message_id: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
+    by: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
+
+
+def _watch(request: Request) -> Watch:
+    watch: Watch = request.app.state.watch
+    return watch
+
+
+async def _monitor(request: Request) -> Response:
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return await _stream(request)
+    watch = _watch(request)
+    if watch.stalled:
+        return _not_now(STALLED)
+    if not watch.shown.version:
+        return _not_now("the reactions are still being counted")
+    return _data(Response(watch.shown.text, media_type="application/json"))
+
+
+def _not_now(message: str) -> Response:
+    told = {"faults": [{"path": "", "message": message}], "n_faults": 1}
+    return JSONResponse(told, 503, {"Retry-After": "2"})
+
+
+async def _stream(request: Request) -> Response:
+    watch = _watch(request)
+    if watch.stalled:
+        return _not_now(STALLED)
+    told = stream(watch, request.is_disconnected)
+    return _data(StreamingResponse(told, media_type="text/event-stream"))
+
+
+async def stream(
+    watch: Watch, is_gone: Callable[[], Any], *, longest_s: float = LONGEST_STREAM_S
+) -> AsyncIterator[str]:
+    """Every new look, as server-sent events.
+
+    Args:
+        watch: What is looked at.
+        is_gone: Awaited; whether nobody listens any more.
+        longest_s: Then the stream ends, and whoever listens asks anew; it ends, too,
+            where the watch has stalled.
+    """
+    yield f"retry: {RETRY_MS}\n\n"
+    # 0 is before the first look
+    seen, began, spoke = 0, time.monotonic(), time.monotonic()
+    while time.monotonic() - began < longest_s and not await is_gone():
+        if watch.stalled:
+            return
+        shown = watch.shown
+        if shown.version != seen:
+            seen, spoke = shown.version, time.monotonic()
+            yield f"id: {seen}\nevent: monitor\ndata: {shown.text}\n\n"
+        elif time.monotonic() - spoke > ALIVE_S:
+            spoke = time.monotonic()
+            yield ": nothing new\n\n"
+        await asyncio.sleep(LOOK_S)
+
+
+async def _pause(request: Request) -> Response:
+    return await _change(request, _watch(request).pause, "paused")
+
+
+async def _resume(request: Request) -> Response:
+    return await _change(request, _watch(request).resume, "resumed")
+
+
+async def _change(
+    request: Request, change: Callable[[str, str, str], bool], told: str
+) -> Response:
+    try:
+        asked = PauseRequest.model_validate_json(await request.body())
+    except ValidationError as failure:
+        faults = [
+            {"path": ".".join(map(str, f["loc"])), "message": f["msg"]}
+            for f in failure.errors(include_url=False, include_input=False)
+        ]
+        return JSONResponse({"faults": faults, "n_faults": len(faults)}, 422)
+    done = await run_in_threadpool(change, asked.message_id, asked.by, asked.reason)
+    return JSONResponse({"message_id": asked.message_id, told: done})
+
+
+def _data(response: Response) -> Response:
+    # proxies neither keep nor hold back what is shown
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _page(_request: Request) -> Response:
+    text, policy = page()
+    headers = {
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-cache",
+    }
+    return Response(text, media_type="text/html", headers=headers)
+
+
+@cache
+def page() -> tuple[str, str]:
+    """The page with its style and script inside, and the policy that allows only them.
+
+    Nothing is fetched but from where the page itself came.
+    """
+    folder = files("hustings.serving.monitor") / "page"
+    style, script = (
+        (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    text = text.replace("/* page.css */", style).replace("/* page.js */", script)
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; "
+        f"form-action 'none'; frame-ancestors 'none'; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'"
+    )
+    return text, policy
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+PAGE = "/"
+"""What answers without a key, for it carries no data."""
+routes = [
+    Route(PAGE, _page, methods=["GET"]),
+    Route("/monitor", _monitor, methods=["GET"]),
+    Route("/monitor/stream", _stream, methods=["GET"]),
+    Route("/pause", _pause, methods=["POST"]),
+    Route("/resume", _resume, methods=["POST"]),
+]

@@ -1,0 +1,213 @@
+"""Channels and messages that cost or need something as soon as they are used at all.
+
+A set-up fee, a minimum order or a minimum audience makes use a matter of yes or no. Few
+of them exist, so branch and bound decides: at each node some are open (fee paid,
+minimum a floor), some closed, and for the others the fee is spread over the most that
+they could ever send, which is never dearer than the truth. So the bound stays valid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hustings.serving.plan.choose import Chosen, choose_options
+from hustings.serving.plan.constraints import (
+    Bools,
+    Floats,
+    Ints,
+    Limits,
+    PlanError,
+    floor,
+    with_more,
+)
+from hustings.training.estimators.spend_path import NOTHING
+
+ENOUGH = 1e-6
+"""Nodes whose bound is not above that of the best plan so far by more than this share
+are not looked into."""
+MAX_NODES = 60
+UNDECIDED, CLOSED, OPEN = -1, 0, 1
+
+
+class Entry(NamedTuple):
+    """What using some arms at all costs and needs.
+
+    Attributes:
+        name: "channel phone".
+        arms: Which arms, shape (A,).
+        setup_usd: Paid once if any of them is used.
+        least: Contacts if any of them is used.
+    """
+
+    name: str
+    arms: Bools
+    setup_usd: float = 0.0
+    least: float = 0.0
+
+
+class Opened(NamedTuple):
+    """A plan, and which entries it uses.
+
+    Attributes:
+        chosen: With the bound of the whole; its prices are those of the limits.
+        used: Which entries are used, shape (n_entries,).
+        setup_usd: Fees paid.
+    """
+
+    chosen: Chosen
+    used: Bools
+    setup_usd: float
+
+
+class _Problem(NamedTuple):
+    value: Floats
+    reach: Floats
+    limits: Limits
+    entries: Sequence[Entry]
+    ties: Floats
+
+
+def choose_opened(
+    value: Floats,
+    reach: Floats,
+    limits: Limits,
+    entries: Sequence[Entry],
+    ties: Floats,
+) -> Opened:
+    """The best plan where some channels or messages are all or nothing.
+
+    Args:
+        value: Shape (n_rows, A), as in `choose_options`.
+        reach: Shape (n_rows, A).
+        limits: Money in row 0; fees are paid out of it.
+        entries: What is all or nothing.
+        ties: Order of equals, shape (n_rows,).
+
+    Returns:
+        Its prices are those of `limits`; its bound holds over all choices of entries.
+
+    Raises:
+        PlanError: If no choice of entries keeps all limits.
+
+    Source: Land & Doig (1960), with Lagrangian bounds as in Geoffrion (1974).
+    """
+    of = _Problem(value, reach, limits, entries, ties)
+    none = np.full(len(entries), UNDECIDED)
+    if not entries:
+        return Opened(_at(of, none, None, whole=True), none == OPEN, 0.0)
+    waiting: list[tuple[float, Ints, Floats | None]] = [(np.inf, none, None)]
+    leaves: dict[bytes, Chosen | None] = {}
+    found: tuple[Chosen, Ints] | None = None
+    bound, failure = 0.0, None
+    for _ in range(MAX_NODES):
+        if not waiting:
+            break
+        at = max(range(len(waiting)), key=lambda i: waiting[i][0])
+        most, state, start = waiting.pop(at)
+        if found and most <= found[0].bound * (1 + ENOUGH):
+            bound = max(bound, most)
+            continue
+        try:
+            relaxed = _at(of, state, start, whole=False)
+        except PlanError as why:
+            failure = why
+            continue
+        leaf = _leaning(of, state, relaxed)
+        if leaf.tobytes() not in leaves:
+            leaves[leaf.tobytes()] = _leaf(of, leaf, relaxed.price)
+        found = _better(found, leaves[leaf.tobytes()], leaf)
+        open_ = np.flatnonzero(state == UNDECIDED)
+        if len(open_) == 0:
+            bound = max(bound, relaxed.bound)
+            continue
+        entry = open_[np.argmax(_doubt(of, relaxed)[open_])]
+        for decided in (OPEN, CLOSED):
+            branch = state.copy()
+            branch[entry] = decided
+            waiting.append((relaxed.bound, branch, relaxed.price[: len(limits.most)]))
+    if found is None:
+        raise failure or PlanError("no choice of channels keeps all limits")
+    bound = max([bound, found[0].bound, *(most for most, _, _ in waiting)])
+    price = found[0].price[: len(limits.most)]
+    paid = sum(e.setup_usd for e, s in zip(entries, found[1], strict=True) if s == OPEN)
+    return Opened(replace(found[0], price=price, bound=bound), found[1] == OPEN, paid)
+
+
+def _better(
+    one: tuple[Chosen, Ints] | None, two: Chosen | None, state: Ints
+) -> tuple[Chosen, Ints] | None:
+    if two is None or (one is not None and one[0].value >= two.value):
+        return one
+    return two, state
+
+
+def _at(of: _Problem, state: Ints, start: Floats | None, *, whole: bool) -> Chosen:
+    """The best plan of a node; where entries are undecided, at least as good."""
+    value, use, most = of.value.copy(), of.limits.use.copy(), of.limits.most.copy()
+    floors = []
+    for entry, decided in zip(of.entries, state, strict=True):
+        arms = entry.arms.astype(float)
+        if decided == CLOSED:
+            value[:, entry.arms] = -1.0
+        elif decided == OPEN:
+            most[0] -= entry.setup_usd
+            if entry.least > 0:
+                floors.append(floor(f"least of {entry.name}", arms, entry.least))
+        elif entry.setup_usd > 0:
+            use[0] += arms * entry.setup_usd / max(_most_sent(of, entry), 1.0)
+    if most[0] < 0:
+        raise PlanError("set-up fees are more than the budget")
+    limits = replace(of.limits, use=use, most=most)
+    if start is not None:
+        start = np.append(start, np.zeros(len(most) + len(floors)))
+        start = start[: len(most) + len(floors)]
+    return choose_options(
+        value, of.reach, with_more(limits, floors), ties=of.ties, start=start,
+        whole=whole,
+    )  # fmt: skip
+
+
+def _most_sent(of: _Problem, entry: Entry) -> float:
+    """No plan makes more contacts by an entry's arms."""
+    found = float(of.reach[:, entry.arms].max(axis=1, initial=0.0).sum())
+    for use, most in zip(of.limits.use[1:], of.limits.most[1:], strict=True):
+        if of.limits.of_class is None and (use >= 0).all():
+            least = float(use[entry.arms].min(initial=np.inf))
+            found = min(found, most / least) if least > 0 else found
+    return found
+
+
+def _sent(of: _Problem, chosen: Chosen) -> Floats:
+    """Contacts of every entry, shape (n_entries,)."""
+    at = np.flatnonzero(chosen.option != NOTHING)
+    arms = chosen.option[at]
+    per_arm = np.bincount(arms, weights=of.reach[at, arms], minlength=of.value.shape[1])
+    return np.array([per_arm[entry.arms].sum() for entry in of.entries])
+
+
+def _doubt(of: _Problem, chosen: Chosen) -> Floats:
+    """What deciding an entry may change: money not yet paid and contacts lacking."""
+    sent = _sent(of, chosen)
+    fees = np.array([e.setup_usd for e in of.entries])
+    least = np.array([e.least for e in of.entries])
+    unpaid = fees * (1 - sent / [max(_most_sent(of, e), 1.0) for e in of.entries])
+    lacking = np.maximum(least - sent, 0.0) * (sent > 0)
+    found: Floats = (unpaid * chosen.price[0] + lacking) * (sent > 0) + 1e-9 * sent
+    return found
+
+
+def _leaning(of: _Problem, state: Ints, relaxed: Chosen) -> Ints:
+    """Everything decided, as the relaxed plan leans."""
+    least = np.array([max(e.least, 1.0) for e in of.entries])
+    leaning = np.where(_sent(of, relaxed) >= least / 2, OPEN, CLOSED)
+    return np.where(state == UNDECIDED, leaning, state)
+
+
+def _leaf(of: _Problem, state: Ints, start: Floats) -> Chosen | None:
+    """The plan with everything decided; None if none keeps all limits."""
+    try:
+        return _at(of, state, start[: len(of.limits.most)], whole=True)
+    except PlanError:
+        return None

@@ -1,0 +1,343 @@
+"""The rows that are about indifferent at the prices, solved exactly.
+
+At good prices all but a few rows have a clear best option. Those that do not form a
+small linear programme over what the others leave of the limits; its duals are better
+prices. Once prices settle, the rows next to the edge are put right by a small integer
+programme. Both are solved by HiGHS; rows that are alike count as one with a number.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.sparse import csr_array
+
+from hustings.serving.plan.constraints import SLACK, Bools, Floats, Ints, PlanError
+from hustings.serving.plan.dual import Best, Market, best_at
+from hustings.training.estimators.spend_path import NOTHING
+
+N_CORE, N_WHOLE, PART = 3_000, 400, 4
+"""Rows, the least decided ones, of each linear programme: one of `PART`, at most
+`N_CORE`, and all where there are few."""
+N_ROUNDS = 40
+ENOUGH = 1e-8
+"""Gap of the relaxation, relative to the bound, at which prices have settled."""
+N_EDGE = (120, 500)
+"""Rows of the integer programme, and of a second one where the first falls short."""
+N_NODES = 500
+_MISSED = 1e-6
+"""By so much of its scale a limit must be missed to count as missed."""
+
+
+class Columns(NamedTuple):
+    """Choices open to groups of alike rows; axis 0 is the choice.
+
+    Attributes:
+        group: Group that may take it.
+        option: What it is, or `NOTHING`.
+        worth: Its value, counted from the group's own best at the prices.
+        use: What it uses of every limit, shape (n_limits, n_choices).
+    """
+
+    group: Ints
+    option: Ints
+    worth: Floats
+    use: Floats
+
+
+class Core(NamedTuple):
+    """The undecided rows at some prices.
+
+    Attributes:
+        rows: Which they are.
+        group: Group of each, alike rows in one, shape (n_core,).
+        n: Rows of every group.
+        columns: What the groups may take.
+    """
+
+    rows: Ints
+    group: Ints
+    n: Floats
+    columns: Columns
+
+
+class Relaxed(NamedTuple):
+    """Prices, and the relaxed plan that goes with them.
+
+    Attributes:
+        price: Of every limit.
+        bound: No plan is worth more.
+        option: Option of every row; of the undecided ones that of their whole part.
+        loose: Undecided rows that the relaxation would split.
+    """
+
+    price: Floats
+    bound: float
+    option: Ints
+    loose: Ints
+
+
+class _Step(NamedTuple):
+    """The linear programme around some prices.
+
+    Attributes:
+        price: Where the dual of the core is lowest, within reach.
+        value: Of the relaxed plan.
+        missed: By how much it misses each limit.
+        fixed: Options of the decided rows.
+        core: The others.
+        shares: What they take.
+    """
+
+    price: Floats
+    value: float
+    missed: Floats
+    fixed: Ints
+    core: Core
+    shares: Floats
+
+
+def settled(
+    market: Market, price: Floats, highest: Floats, *, enough: float = ENOUGH
+) -> Relaxed:
+    """Prices at which the bound is lowest, and the relaxed plan.
+
+    Prices move within a box around the best ones so far, so small that rows outside
+    the core hardly change their minds; it grows while the bound falls and shrinks
+    when it does not. Then the core is asked without a box, too: only so are limits
+    used up where all are indifferent.
+
+    Args:
+        market: Rows and limits.
+        price: To begin with.
+        highest: What missing a limit by one costs, shape (n_limits,): more than any
+            price can be.
+        enough: Gap of the relaxation at which to stop.
+
+    Raises:
+        PlanError: If no plan keeps all limits.
+
+    Source: Marsten, Hogan & Blankenship (1975), the boxstep method.
+    """
+    best, kept = best_at(market, price), None
+    bound, box = _bound(market, best, price), 1.0
+    for _ in range(N_ROUNDS):
+        for size in (box, np.inf):
+            step = _stepped(market, best, price, highest, size)
+            whole = (step.missed <= _MISSED * market.limits.scale()).all()
+            if whole and (kept is None or step.value > kept.value):
+                kept = step
+            there = best_at(market, step.price)
+            new = _bound(market, there, step.price)
+            fell = new < bound - 0.1 * enough * abs(bound)
+            if new < bound:
+                best, price, bound = there, step.price, new
+            if fell:
+                break
+        box = 2.0 * box if fell else box / 4.0
+        if kept and bound - kept.value <= enough * abs(bound):
+            break
+    if kept is None:
+        raise _contradiction(market, price, step)
+    option, loose = _whole_part(kept.fixed, kept.core, kept.shares)
+    return Relaxed(price, bound, option, loose)
+
+
+def _stepped(
+    market: Market, best: Best, price: Floats, highest: Floats, box: float
+) -> _Step:
+    n_core = max(N_WHOLE, min(N_CORE, len(best.left) // PART))
+    core, width = core_at(market, best, price, n_core)
+    fixed = best.option.copy()
+    fixed[core.rows] = NOTHING
+    room = market.limits.most - market.limits.used(fixed, market.reach)
+    most = np.maximum(np.abs(core.columns.use).max(axis=1, initial=0.0), 1e-12)
+    reach = np.full(len(price), np.inf) if np.isinf(width) else box * width / most
+    low, high = np.maximum(price - reach, 0.0), np.minimum(price + reach, highest)
+    shares, new, missed = _relaxed(core, room, low, np.maximum(high, low))
+    at = np.flatnonzero(fixed != NOTHING)
+    decided = float(market.value[at, fixed[at]].sum())
+    value = float(best.left[core.rows].sum() + core.columns.worth @ shares)
+    return _Step(new, decided + value, missed, fixed, core, shares)
+
+
+def _bound(market: Market, best: Best, price: Floats) -> float:
+    return float(best.left.sum() + price @ market.limits.most)
+
+
+def core_at(
+    market: Market, best: Best, price: Floats, n_core: int
+) -> tuple[Core, float]:
+    """The least decided rows, alike ones in groups, and what they may take.
+
+    Returns:
+        The core, and the regret up to which an option belongs to it.
+    """
+    margin = best.margin
+    dearest = market.value.max(initial=0.0, where=np.isfinite(market.value))
+    scale, width = max(float(dearest), 1e-300), np.inf
+    if len(margin) > n_core:
+        width = float(np.partition(margin, n_core)[n_core])
+        width = max(width * (1 + 1e-9), 1e-10 * scale)
+    rows = np.flatnonzero((margin <= width) & np.isfinite(margin))
+    rows = rows[np.argsort(market.ties[rows], kind="stable")]
+    few = market.rows(rows)
+    charged = few.limits.charged_rows(price)
+    left = few.value - few.reach * charged
+    regret = best.left[rows, None] - left
+    open_ = np.isfinite(left) & (regret <= width)
+    top = best.left[rows]
+    told = np.column_stack([regret, top])
+    may = np.column_stack([open_, top <= width])
+    group, first = _alike(few, np.where(may, np.round(told / scale, 11), -1.0))
+    n = np.bincount(group, minlength=len(first)).astype(float)
+    columns = _columns(few.rows(first), open_[first], regret[first], price)
+    idle = np.flatnonzero(best.left[rows[first]] <= width)
+    nothing = Columns(
+        idle, np.full(len(idle), NOTHING), -best.left[rows[first[idle]]],
+        np.zeros((len(price), len(idle))),
+    )  # fmt: skip
+    both = [np.concatenate(c, axis=-1) for c in zip(columns, nothing, strict=True)]
+    return Core(rows, group, n, Columns(*both)), width
+
+
+def _alike(market: Market, regret: Floats) -> tuple[Ints, Ints]:
+    """Group of every row, and a row of each; those with equal choices are alike."""
+    reach = np.where(regret[:, :-1] >= 0, market.reach, 0.0)
+    told = np.column_stack([regret, reach])
+    frame = pd.DataFrame(told)
+    if market.limits.row_class is not None:
+        frame["class"] = market.limits.row_class
+    keys = pd.util.hash_pandas_object(frame, index=False)
+    group, _ = pd.factorize(keys)
+    _, first = np.unique(group, return_index=True)
+    return group.astype(np.int64), first
+
+
+def _columns(market: Market, open_: Bools, regret: Floats, price: Floats) -> Columns:
+    row, option = np.nonzero(open_)
+    use = market.limits.use_of(row, option) * market.reach[row, option]
+    return Columns(row, option, price @ use - regret[row, option], use)
+
+
+def _relaxed(
+    core: Core, room: Floats, low: Floats, high: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The linear programme: share of every choice, prices, what is missed.
+
+    To miss a limit by one costs the highest price, to leave one unused earns the
+    lowest: so its duals, the prices, lie between.
+    """
+    columns, n_limits = core.columns, len(room)
+    k = len(columns.group)
+    size = np.maximum(np.abs(columns.use).max(axis=1, initial=0.0), 1e-12)
+    use = columns.use / size[:, None]
+    eye = np.eye(n_limits)
+    one = csr_array(
+        (np.ones(k), (columns.group, np.arange(k))),
+        shape=(len(core.n), k + 2 * n_limits),
+    )
+    found = linprog(
+        np.concatenate([-columns.worth, high * size, -low * size]),
+        A_ub=csr_array(np.hstack([use, -eye, eye])), b_ub=room / size,
+        A_eq=one if len(core.n) else None, b_eq=core.n if len(core.n) else None,
+        method="highs",
+    )  # fmt: skip
+    if found.status != 0:
+        raise RuntimeError(f"HiGHS did not solve a plan's programme: {found.message}")
+    price = np.clip(-found.ineqlin.marginals / size, low, high)
+    return found.x[:k], price, found.x[k : k + n_limits] * size
+
+
+def _whole_part(fixed: Ints, core: Core, shares: Floats) -> tuple[Ints, Ints]:
+    """Whole rows of every group's shares, in the order of ties; and the rest."""
+    option = fixed.copy()
+    loose: list[int] = []
+    whole = np.floor(shares + 1e-7).astype(np.int64)
+    members = np.argsort(core.group, kind="stable")
+    starts = np.searchsorted(core.group[members], np.arange(len(core.n)))
+    order = np.argsort(core.columns.group, kind="stable")
+    nexts = starts.copy()
+    for j in order[whole[order] > 0]:
+        g = core.columns.group[j]
+        mine = members[nexts[g] : nexts[g] + whole[j]]
+        option[core.rows[mine]] = core.columns.option[j]
+        nexts[g] += whole[j]
+    ends = np.append(starts[1:], len(members))
+    for g in np.flatnonzero(nexts < ends):
+        loose.extend(core.rows[members[nexts[g] : ends[g]]])
+    return option, np.array(loose, dtype=np.int64)
+
+
+def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints | None:
+    """The best whole options of a few rows, all others as they are.
+
+    Args:
+        market: Rows and limits.
+        option: Of every row.
+        edge: Rows to decide anew.
+        enough: Value that is not worth looking for.
+
+    Returns:
+        Options within all limits, shape (n_rows,); None where there are none.
+    """
+    few = market.rows(edge)
+    fixed = option.copy()
+    fixed[edge] = NOTHING
+    room = market.limits.most - market.limits.used(fixed, market.reach)
+    open_ = np.isfinite(few.value)
+    row, arm = np.nonzero(open_)
+    use = few.limits.use_of(row, arm) * few.reach[row, arm]
+    worth = few.value[row, arm]
+    total = float(np.where(open_, few.value, 0.0).max(axis=1, initial=0.0).sum())
+    if len(row) == 0:
+        return _if_kept(market, fixed)
+    one = csr_array(
+        (np.ones(len(row)), (row, np.arange(len(row)))), shape=(len(edge), len(row))
+    )
+    room = room + SLACK * market.limits.scale()
+    size = np.maximum(np.abs(use).max(axis=1), 1e-300)
+    # HiGHS takes a limit for kept that is missed by a millionth: then it is lowered
+    for lower in (0.0, 2e-6):
+        inside = LinearConstraint(
+            csr_array(use / size[:, None]), -np.inf, room / size - lower
+        )
+        found = milp(
+            -worth / max(total, 1e-300),
+            integrality=np.ones(len(row)),
+            bounds=Bounds(0, 1),
+            constraints=[LinearConstraint(one, -np.inf, 1.0), inside],
+            options={"node_limit": N_NODES, "mip_rel_gap": enough / max(total, 1e-300)},
+        )
+        if found.x is None:
+            return None
+        taken = np.flatnonzero(np.round(found.x) == 1)
+        mended = fixed.copy()
+        mended[edge[row[taken]]] = arm[taken]
+        if _if_kept(market, mended) is not None:
+            return mended
+    return None
+
+
+def _if_kept(market: Market, option: Ints) -> Ints | None:
+    kept = market.limits.kept(market.limits.used(option, market.reach))
+    return option if kept else None
+
+
+def _contradiction(market: Market, price: Floats, step: _Step) -> PlanError:
+    limits, missed = market.limits, step.missed
+    short = [int(k) for k in np.flatnonzero(missed > _MISSED * limits.scale())]
+    told = "; ".join(
+        f"{limits.name_of(k)} (limit {abs(limits.most[k]):,.6g}) is missed by at least "
+        f"{missed[k]:,.6g}" for k in short
+    )  # fmt: skip
+    others = [
+        f"{limits.name_of(k)} ({limits.most[k]:,.6g})"
+        for k in map(int, np.flatnonzero(price > 0)) if k not in short
+    ]  # fmt: skip
+    against = f" while keeping {', '.join(others)}" if others else " by those eligible"
+    return PlanError(
+        f"no plan keeps all limits: {told}{against}; mend [plan] so that they can all "
+        "hold"
+    )

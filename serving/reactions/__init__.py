@@ -1,0 +1,1 @@
+"""Reactions as they come: payloads, the event store, HTTP and the broker."""

@@ -1,0 +1,290 @@
+"""Reactions come in: read, given an issue, kept, and only then acknowledged.
+
+`POST /reactions` and the consumer of a broker share `Intake`. What a campaign declares
+of its reactions comes with the serving bundle; where they are kept, too.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import sqlalchemy as sa
+from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from hustings.features.post import FLOOR, Topics, issue_of
+from hustings.serving.reactions.payload import (
+    MAX_EVENTS,
+    Batch,
+    KeyMissing,
+    Row,
+    link_key,
+    read_events,
+    set_aside_whole,
+)
+from hustings.serving.reactions.store import FILE, Events, Receipt
+
+STORE_VARIABLE = "HUSTINGS_EVENTS"
+MAX_BYTES = 16 * 2**20
+MAX_FAULTS_TOLD = 100
+MAX_POSTS_KNOWN = 100_000
+AGAIN_S = 5
+"""When a sender may try again after a refusal that was not its fault."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a campaign declares of its reactions.
+
+    Attributes:
+        store: Address of PostgreSQL; None for a file beside the campaign's runs.
+        keep_text: Whether the texts of replies are kept.
+        area: Places of the campaign: a state or county begins with one of them.
+        posts: Post → the message of the campaign that it is.
+        issue_floor: Confidence below which a post has no issue.
+        messages: message_id, issue, stance and text of the campaign's messages.
+    """
+
+    store: str | None = None
+    keep_text: bool = False
+    area: tuple[str, ...] = ()
+    posts: Mapping[str, str] = field(default_factory=dict)
+    issue_floor: float = FLOOR
+    messages: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """From `reactions` of plan.json; other keys are for others."""
+        known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
+        for name in ("area", "messages"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)
+
+
+@dataclass
+class Intake:
+    """The way of every event into the store.
+
+    Attributes:
+        events: The store.
+        declared: What the campaign declares.
+        key: Hashes persons; None refuses events that name one.
+    """
+
+    events: Events
+    declared: Declared = field(default_factory=Declared)
+    key: bytes | None = None
+    _issues: dict[str, str] = field(default_factory=dict)
+    _posts: dict[str, Row] = field(default_factory=dict)
+    _topics: Topics | None = None
+    _labels: bool = True
+
+    def __post_init__(self) -> None:
+        told = self.declared.messages
+        self._issues = {m["message_id"]: m["issue"] for m in told}
+        self._labels = bool(told)
+
+    @classmethod
+    def of_bundle(cls, bundle: Path) -> Self:
+        """As a serving bundle declares it.
+
+        The store is the one in the environment's HUSTINGS_EVENTS, else the declared
+        one, else a file in the folder that holds the bundle.
+
+        Raises:
+            ValueError: If the store's address is of no known kind.
+        """
+        told = json.loads((bundle / "plan.json").read_text()).get("reactions", {})
+        declared = Declared.of(told)
+        store = os.environ.get(STORE_VARIABLE) or declared.store
+        events = Events.open(store or bundle.resolve().parent / FILE)
+        return cls(events, declared, link_key())
+
+    def receive(self, payloads: Sequence[Any], *, received_at: datetime) -> Receipt:
+        """Keep a batch: it is on disk when this returns.
+
+        Args:
+            payloads: Events as JSON gives them.
+            received_at: UTC.
+
+        Raises:
+            KeyMissing: If an event names a person and there is no key.
+            sqlalchemy.exc.SQLAlchemyError: If the store could not keep it.
+        """
+        batch = read_events(
+            payloads,
+            received_at=received_at,
+            key=self.key,
+            keep_text=self.declared.keep_text,
+        )
+        self._place(batch.events)
+        self._label(batch)
+        return self.events.append(batch)
+
+    def set_aside(self, reason: str, n_bytes: int, *, received_at: datetime) -> Receipt:
+        """Quarantine what is no event at all."""
+        return self.events.append(
+            set_aside_whole(reason, n_bytes, received_at=received_at)
+        )
+
+    def _place(self, rows: Sequence[Row]) -> None:
+        """Whether reactions come from the campaign's area, where that can be told."""
+        area = self.declared.area
+        if not area:
+            return
+        for row in rows:
+            if row["in_area"] is None and row["place"] is not None:
+                row["in_area"] = row["place"].startswith(area)
+
+    # --- issues ---
+
+    def _label(self, batch: Batch) -> None:
+        """Give an issue to whatever comes without one."""
+        nameless: list[Row] = []
+        for row in batch.events:
+            if row["message_id"] is None:
+                row["message_id"] = self.declared.posts.get(row["post_id"])
+            if row["issue"] is not None:
+                continue
+            issue = self._issues.get(row["message_id"])
+            if issue is not None:
+                row.update(issue=issue, issue_confidence=1.0)
+            elif row["post_id"] is not None:
+                nameless.append(row)
+        if nameless and self._labels:
+            known = self._known(nameless, batch.post_texts)
+            for row in nameless:
+                row.update(known.get(row["post_id"], {}))
+
+    def _known(
+        self, rows: Sequence[Row], texts: Mapping[str, str]
+    ) -> Mapping[str, Row]:
+        """Issue and confidence of posts, those of new ones found by their texts."""
+        unknown = {row["post_id"] for row in rows} - self._posts.keys()
+        if unknown:
+            if len(self._posts) > MAX_POSTS_KNOWN:
+                self._posts.clear()
+                unknown = {row["post_id"] for row in rows}
+            for post, (issue, sure) in self.events.posts(unknown).items():
+                self._posts[post] = {"issue": issue, "issue_confidence": sure}
+            self._find(
+                {p: texts[p] for p in unknown - self._posts.keys() & texts.keys()}
+            )
+        return self._posts
+
+    def _find(self, texts: Mapping[str, str]) -> None:
+        if not texts:
+            return
+        try:
+            if self._topics is None:
+                self._topics = Topics.of(pd.DataFrame(list(self.declared.messages)))
+            found = issue_of(
+                list(texts.values()), self._topics, floor=self.declared.issue_floor
+            )
+        except ModuleNotFoundError as failure:
+            # a reaction without an issue is worth more than none
+            self._labels = False
+            _log.warning("posts get no issue: %s", failure)
+            return
+        labels = [
+            {"post_id": post, "issue": issue, "issue_confidence": float(sure)}
+            for post, issue, sure in zip(texts, *found, strict=True)
+        ]
+        self.events.remember_posts(labels)
+        for label in labels:
+            post = str(label["post_id"])
+            self._posts[post] = {k: label[k] for k in ("issue", "issue_confidence")}
+
+
+# --- HTTP -----------------------------------------------------------------------------
+
+
+class _RefusedError(ValueError):
+    """A request that is no batch of events."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def batch_of(body: bytes | bytearray) -> list[Any]:
+    """The events of a body: one object, or `{"events": [...]}`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    try:
+        told = from_json(bytes(body), allow_inf_nan=False)
+    except ValueError as failure:
+        raise _RefusedError(f"expected JSON: {failure}", 400) from None
+    if not isinstance(told, dict) or "events" not in told:
+        return [told]
+    given = told["events"]
+    if len(told) > 1 or not isinstance(given, list):
+        raise _RefusedError('expected one event or {"events": [...]} and nothing else')
+    if len(given) > MAX_EVENTS:
+        told = f"expected at most {MAX_EVENTS:,} events, got {len(given):,}"
+        raise _RefusedError(told, 413)
+    return given
+
+
+def receipt_told(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as JSON."""
+    return {
+        "accepted": receipt.accepted,
+        "duplicate": receipt.duplicate,
+        "quarantined": receipt.quarantined,
+        "faults": [vars(fault) for fault in receipt.faults[:MAX_FAULTS_TOLD]],
+        "n_faults": len(receipt.faults),
+    }
+
+
+def utc_now() -> datetime:
+    """The time at the edge, where an event comes in."""
+    return datetime.fromtimestamp(time.time(), tz=UTC)
+
+
+async def _reactions(request: Request) -> Response:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BYTES:
+            return _fault(413, f"expected at most {MAX_BYTES:,} bytes")
+    # beside the event loop: health is answered while the disk is waited for
+    return await run_in_threadpool(_kept, request.app.state.intake, body)
+
+
+def _kept(intake: Intake, body: bytearray) -> Response:
+    try:
+        receipt = intake.receive(batch_of(body), received_at=utc_now())
+    except _RefusedError as failure:
+        return _fault(failure.status, str(failure))
+    except KeyMissing as failure:
+        return _fault(503, str(failure), again=True)
+    except sa.exc.SQLAlchemyError as failure:
+        # its text holds the rows
+        _log.error("the store of reactions failed: %s", type(failure).__name__)
+        return _fault(503, "the store did not keep them: send them again", again=True)
+    return JSONResponse(receipt_told(receipt))
+
+
+def _fault(status: int, message: str, *, again: bool = False) -> Response:
+    told = {"faults": [{"path": "", "message": message}], "n_faults": 1}
+    headers = {"Retry-After": str(AGAIN_S)} if again else None
+    return JSONResponse(told, status, headers=headers)
+
+
+routes = [Route("/reactions", _reactions, methods=["POST"])]
+"""To be mounted by an app whose `state.intake` is an `Intake`."""

@@ -1,0 +1,435 @@
+"""Reactions as they came: a store that has them on disk before it says so.
+
+SQLite by default, PostgreSQL by its address; the same tables in both. An event is kept
+once by its id, in whatever order events come. Times are microseconds since 1970, UTC.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple, Self
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from hustings.serving.reactions.payload import Batch, Fault, Row
+
+FILE = "events.db"
+"""Of a campaign's folder, where it declares no store of its own."""
+BUSY_S = 60.0
+"""A writer waits so long for another."""
+MAX_READ = 100_000
+_LOCK = 0x68757374
+"""Of PostgreSQL: writers take turns, so that `seq` grows in the order of commits and a
+reader that goes on from its last `seq` misses nothing."""
+
+_META = sa.MetaData()
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _seq() -> sa.Column[int]:
+    return sa.Column("seq", _BIG, primary_key=True, autoincrement=True)
+
+
+REACTION_EVENTS = sa.Table(
+    "reaction_events",
+    _META,
+    _seq(),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("message_id", sa.Text),
+    sa.Column("post_id", sa.Text),
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.BigInteger, nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("person", sa.Text),
+    sa.Column("place", sa.Text),
+    sa.Column("age_band", sa.Text),
+    sa.Column("sex", sa.Text),
+    sa.Column("segment", sa.Text),
+    sa.Column("in_area", sa.Boolean),
+    sa.Column("account_age_days", sa.Integer),
+    sa.Column("text", sa.Text),
+    sa.Column("issue", sa.Text),
+    sa.Column("issue_confidence", sa.Double),
+    sqlite_autoincrement=True,
+)
+REACTION_QUARANTINE = sa.Table(
+    "reaction_quarantine",
+    _META,
+    _seq(),
+    sa.Column("event_id", sa.Text, unique=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+WITHDRAWALS = sa.Table(
+    "withdrawals",
+    _META,
+    _seq(),
+    sa.Column("voter_id", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("person", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("event_id", sa.Text),
+    sa.UniqueConstraint("event_id", "channel", "voter_id", "person"),
+    sqlite_autoincrement=True,
+)
+"""'' stands for nobody. Who stops is part of what is kept once: two senders may give
+two people's STOPs the same id."""
+PERSON_LINKS = sa.Table(
+    "person_links",
+    _META,
+    sa.Column("person", sa.Text, primary_key=True),
+    sa.Column("voter_id", sa.Text, primary_key=True, index=True),
+)
+"""Persons as `payload.person_key` names them, or former voter ids, and who of
+the voter file they are: whoever stops there is stopped here."""
+POSTS = sa.Table(
+    "posts",
+    _META,
+    sa.Column("post_id", sa.Text, primary_key=True),
+    sa.Column("issue", sa.Text),
+    sa.Column("issue_confidence", sa.Double),
+)
+"""What a post without a label was found to speak of, for the reactions that follow."""
+
+
+class Receipt(NamedTuple):
+    """What became of a batch, once it is on disk.
+
+    Attributes:
+        accepted: Events kept.
+        duplicate: Events that were there already.
+        quarantined: Events set aside.
+        faults: Why, one for each of those.
+    """
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass
+class _Waiting:
+    """A batch on its way into a transaction."""
+
+    batch: Batch
+    receipt: Receipt | None = None
+    failure: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Events:
+    """The store.
+
+    Attributes:
+        engine: Its database.
+    """
+
+    engine: sa.Engine
+    _pending: list[_Waiting] = field(default_factory=list)
+    _pending_lock: Lock = field(default_factory=Lock)
+    _writing: Lock = field(default_factory=Lock)
+
+    @classmethod
+    def open(cls, store: str | Path) -> Self:
+        """The store at an address, made where there is none.
+
+        Args:
+            store: A file of SQLite, `sqlite:///file` or `postgresql://host/name`.
+
+        Raises:
+            ValueError: If the address is of another kind.
+            ModuleNotFoundError: If PostgreSQL is asked for without its driver.
+        """
+        engine = _engine(store)
+        with engine.begin() as connection:
+            _take_turn(connection)
+            for table in _META.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+        return cls(engine)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    # --- writing ---
+
+    def append(self, batch: Batch) -> Receipt:
+        """Keep a batch; it is on disk when this returns.
+
+        Batches that come while another is being written share the next transaction,
+        and so the wait for the disk.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If the database could not keep it; then
+                none of it is kept.
+        """
+        mine = _Waiting(batch)
+        with self._pending_lock:
+            self._pending.append(mine)
+        with self._writing:
+            # whoever had the lock before may have written this batch, too
+            if mine.receipt is None and mine.failure is None:
+                self._write(self._drained())
+        if mine.failure is not None:
+            raise mine.failure
+        assert mine.receipt is not None
+        return mine.receipt
+
+    def _drained(self) -> list[_Waiting]:
+        with self._pending_lock:
+            group = self._pending[:]
+            self._pending.clear()
+        return group
+
+    def _write(self, group: list[_Waiting]) -> None:
+        try:
+            with self.engine.begin() as connection:
+                _take_turn(connection)
+                receipts = [_insert(connection, waiting.batch) for waiting in group]
+        except Exception as failure:
+            # of those who wait, nobody may think that it was kept
+            for waiting in group:
+                waiting.failure = failure
+            raise
+        for waiting, receipt in zip(group, receipts, strict=True):
+            waiting.receipt = receipt
+
+    def link(self, people: pd.DataFrame) -> None:
+        """Persons who are known to be voters: a STOP of theirs is the voter's.
+
+        Args:
+            people: Columns `person` (as `person_key` hashes it, or a former voter id)
+                and `voter_id`.
+        """
+        rows = [
+            {"person": person, "voter_id": voter_id}
+            for person, voter_id in zip(
+                people["person"], people["voter_id"], strict=True
+            )
+        ]
+        with self.engine.begin() as connection:
+            _take_turn(connection)
+            insert_new(connection, PERSON_LINKS, rows)
+
+    def remember_posts(self, found: Sequence[Row]) -> None:
+        """Keep what posts were found to speak of: rows of `posts`."""
+        with self.engine.begin() as connection:
+            _take_turn(connection)
+            insert_new(connection, POSTS, found)
+
+    # --- reading ---
+
+    def since(self, cursor: int = 0, limit: int = MAX_READ) -> tuple[pd.DataFrame, int]:
+        """Events that were kept after a cursor, and the cursor to go on from.
+
+        Args:
+            cursor: `seq` of the last event that was read, 0 for all.
+            limit: At most so many.
+
+        Returns:
+            `reaction_events` in the order of their keeping, times without zone in UTC;
+            the cursor stays where nothing came.
+        """
+        table = REACTION_EVENTS
+        asked = (
+            sa.select(table)
+            .where(table.c.seq > cursor)
+            .order_by(table.c.seq)
+            .limit(limit)
+        )
+        frame = _typed(self._read(asked))
+        return frame, int(frame["seq"].iloc[-1]) if len(frame) else cursor
+
+    def counts(self) -> pd.DataFrame:
+        """People by message, post, platform and kind."""
+        c = REACTION_EVENTS.c
+        by = (c.message_id, c.post_id, c.platform, c.kind)
+        total = sa.cast(sa.func.sum(c["count"]), sa.BigInteger).label("count")
+        return self._read(sa.select(*by, total).group_by(*by).order_by(*by))
+
+    def quarantine(self) -> pd.DataFrame:
+        """What was set aside, and why."""
+        found = self._read(
+            sa.select(REACTION_QUARANTINE).order_by(REACTION_QUARANTINE.c.seq)
+        )
+        return found.assign(received_at=_times(found["received_at"]))
+
+    def counted(self, event_ids: Collection[str]) -> dict[str, int]:
+        """The counts of events that are kept, by event_id; others are absent."""
+        c, asked, found = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
+        with self.engine.connect() as connection:
+            # a statement takes only so many values
+            for at in range(0, len(asked), 10_000):
+                some = c.event_id.in_(asked[at : at + 10_000])
+                rows = connection.execute(sa.select(c.event_id, c["count"]).where(some))
+                found.update((name, count) for name, count in rows)
+        return found
+
+    def posts(self, post_ids: Collection[str]) -> dict[str, tuple[str | None, float]]:
+        """Issue and confidence of posts that were seen before."""
+        asked = sa.select(POSTS).where(POSTS.c.post_id.in_(list(post_ids)))
+        with self.engine.connect() as connection:
+            rows = connection.execute(asked).all()
+        return {r.post_id: (r.issue, r.issue_confidence) for r in rows}
+
+    def refused(self, voter_ids: Collection[str]) -> dict[str, set[str]]:
+        """Channels that each of some voters has refused; others are absent."""
+        found: dict[str, set[str]] = {}
+        asked = list(voter_ids)
+        with self.engine.connect() as connection:
+            # a statement takes only so many values
+            for at in range(0, len(asked), 10_000):
+                some = asked[at : at + 10_000]
+                for voter, channel, _ in connection.execute(_withdrawn(some)):
+                    found.setdefault(voter, set()).add(channel)
+        return found
+
+    def withdrawals(self) -> pd.DataFrame:
+        """Permissions that a STOP has ended, as PERMISSIONS; the first one counts."""
+        found = self._read(_withdrawn(None))
+        found["withdrawn_at"] = _times(found.pop("at"))
+        empty = pd.Series(pd.NaT, index=found.index).astype("datetime64[us]")
+        return found.assign(basis="reply", granted_at=empty)[
+            ["voter_id", "channel", "basis", "granted_at", "withdrawn_at"]
+        ].astype({"voter_id": "str", "channel": "str", "basis": "str"})
+
+    def _read(self, asked: sa.Select[Any]) -> pd.DataFrame:
+        with self.engine.connect() as connection:
+            found = connection.execute(asked)
+            return pd.DataFrame(found.all(), columns=list(found.keys()))
+
+
+def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
+    """Voter, channel and time of the first withdrawal, named or by a link."""
+    c, links = WITHDRAWALS.c, PERSON_LINKS.c
+    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
+    same = sa.or_(c.person == links.person, c.voter_id == links.person)
+    linked = sa.select(links.voter_id, c.channel, c.at).where(same)
+    if voter_ids is not None:
+        named = named.where(c.voter_id.in_(voter_ids))
+        linked = linked.where(links.voter_id.in_(voter_ids))
+    both = sa.union_all(named, linked).subquery()
+    first = sa.func.min(both.c.at).label("at")
+    by = (both.c.voter_id, both.c.channel)
+    return sa.select(*by, first).group_by(*by).order_by(*by)
+
+
+# --- one batch in a transaction -------------------------------------------------------
+
+
+def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
+    accepted = insert_new(connection, REACTION_EVENTS, batch.events)
+    insert_new(connection, WITHDRAWALS, batch.withdrawals)
+    insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
+    return Receipt(
+        accepted,
+        len(batch.events) - accepted,
+        len(batch.quarantine),
+        tuple(batch.faults),
+    )
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:
+    """Insert the rows that are not there yet; how many they were."""
+    if not rows:
+        return 0
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    counted = statement.execution_options(preserve_rowcount=True)
+    return connection.execute(counted, list(rows)).rowcount
+
+
+def _take_turn(connection: sa.Connection) -> None:
+    """Become the only writer until the end of the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+# --- databases ------------------------------------------------------------------------
+
+
+def _engine(store: str | Path) -> sa.Engine:
+    text = str(store)
+    kind, _, rest = text.partition("://")
+    if kind in ("postgresql", "postgres"):
+        return _postgresql(f"postgresql+psycopg://{rest}")
+    if kind == "sqlite":
+        return _sqlite(Path(rest.removeprefix("/")))
+    if "://" in text:
+        raise ValueError(
+            "expected a store of reactions as a file, sqlite:///file or "
+            f"postgresql://host/name, got {kind}://..."
+        )
+    return _sqlite(Path(text))
+
+
+def _sqlite(path: Path) -> sa.Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        # the driver begins no transaction of its own: `_take_turn` does
+        connect_args={"timeout": BUSY_S, "isolation_level": None},
+        hide_parameters=True,
+    )
+    sa.event.listen(engine, "connect", _durable)
+    return engine
+
+
+def _durable(connection: Any, _record: object) -> None:
+    """What was committed outlives the process and the machine."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _postgresql(address: str) -> sa.Engine:
+    try:
+        import psycopg  # noqa: F401 - SQLAlchemy's own error names no mend
+    except ImportError:
+        raise ModuleNotFoundError(
+            "a store in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
+        ) from None
+    return sa.create_engine(
+        address,
+        connect_args={"options": "-c synchronous_commit=on", "client_encoding": "utf8"},
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+# --- rows → frames --------------------------------------------------------------------
+
+_TEXTS = (
+    "event_id", "message_id", "post_id", "platform", "kind", "person", "place",
+    "age_band", "sex", "segment", "text", "issue",
+)  # fmt: skip
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    times = {name: _times(frame[name]) for name in ("occurred_at", "received_at")}
+    types = {
+        **dict.fromkeys(_TEXTS, "str"),
+        "seq": "int64",
+        "count": "int64",
+        "in_area": "boolean",
+        "account_age_days": "float64",
+        "issue_confidence": "float64",
+    }
+    return frame.assign(**times).astype(types)
+
+
+def _times(microseconds: pd.Series) -> pd.Series:
+    found: pd.Series = microseconds.astype("int64").astype("datetime64[us]")
+    return found

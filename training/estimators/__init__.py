@@ -1,0 +1,1 @@
+"""Estimators of lift and policy value: scores, paths, intervals, compliance, votes."""

@@ -1,0 +1,1 @@
+"""Learners of lift, of the response without a message, and of affinity."""

@@ -1,0 +1,112 @@
+"""Trees that read the message as one more feature: what one learns helps the others.
+
+One booster a fold learns the part of the outcome that average effects and voters leave
+over, h(x, a), from the features and the arm that was sent; the lift of message m
+deviates from its average by h(x, m) − h(x, 0). A split on the arm groups messages that
+do alike, so hundreds of messages cost no more to fit than one.
+
+Source: the S-learner of Künzel, Sekhon, Bickel & Yu (2019), on residuals.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hustings.training.learners.boosting import FoldBoosters, binned, boost
+from hustings.training.learners.gbm import Prepared
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+DEFAULT_ARM_TREES: Mapping[str, Any] = {
+    "n_trees": 60, "learning_rate": 0.08, "num_leaves": 15, "min_child_samples": 200,
+    "lambda_l2": 1.0, "feature_fraction": 1.0,
+}  # fmt: skip
+NAME = "arm_trees"
+
+
+@dataclass(frozen=True)
+class ArmTrees:
+    """Cross-fitted trees over features and arm.
+
+    Attributes:
+        boosters: One a fold.
+        centre: Mean held-out deviation of every message, shape (M,).
+    """
+
+    boosters: FoldBoosters
+    centre: Floats
+
+    def deviation(self, X: Floats32, fold: Ints | None) -> Floats:
+        """Lift less the average effect, shape (n, M).
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: Fold of each voter, shape (n,), predicted by the trees without it;
+                None for voters that no tree saw, who get the mean of all.
+        """
+        return _contrasts(self.boosters, X, fold, len(self.centre)) - self.centre
+
+    def save(self, folder: Path) -> None:
+        """Write LightGBM's text format and the centres: nothing executable."""
+        self.boosters.save(folder, NAME)
+        (folder / f"{NAME}.centre.txt").write_text(
+            "\n".join(repr(float(c)) for c in self.centre)
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Read what `save` wrote; None where nothing was written."""
+        boosters = FoldBoosters.load(folder, NAME)
+        if boosters is None:
+            return None
+        text = (folder / f"{NAME}.centre.txt").read_text()
+        return cls(boosters, np.array([float(line) for line in text.splitlines()]))
+
+
+def fit_arm_trees(
+    prepared: Prepared,
+    params: Mapping[str, Any] = DEFAULT_ARM_TREES,
+    *,
+    seed: int,
+    only: int | None = None,
+) -> ArmTrees:
+    """Fit the trees of every fold.
+
+    Args:
+        prepared: The test.
+        params: `n_trees` and LightGBM's own.
+        seed: For LightGBM.
+        only: A fold that is left out of the one fit there is, for tuning.
+    """
+    test, fold = prepared.test, prepared.fold
+    data = binned(_with_arm(test.X, test.arm), [*prepared.categorical, test.X.shape[1]])
+    goal = (prepared.residual, np.maximum(prepared.weight, 1e-12))
+    if only is not None:
+        rows = test.observed & (fold != only)
+        boosters = FoldBoosters((boost(data, rows, *goal, params, seed=seed),))
+        held = test.take(fold == only)
+        found = _contrasts(boosters, held.X, None, len(test.messages))
+        return ArmTrees(boosters, np.average(found, axis=0, weights=held.stands_for))
+    boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
+    found = _contrasts(boosters, test.X, fold, len(test.messages))
+    return ArmTrees(boosters, np.average(found, axis=0, weights=test.stands_for))
+
+
+def _contrasts(
+    boosters: FoldBoosters, X: Floats32, fold: Ints | None, n_messages: int
+) -> Floats:
+    without = boosters.predict(_with_arm(X, 0), fold)
+    sent = [boosters.predict(_with_arm(X, m + 1), fold) for m in range(n_messages)]
+    found: Floats = np.column_stack(sent) - without[:, None]
+    return found
+
+
+def _with_arm(X: Floats32, arm: Ints | int) -> Floats32:
+    column = np.broadcast_to(np.asarray(arm, dtype=np.float32), (len(X),))
+    return np.column_stack([X, column])

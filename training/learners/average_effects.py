@@ -1,0 +1,475 @@
+"""Scores and average effects of one message test: what every policy starts from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+
+from hustings.features.training_set import Arm, MessageTest, Prior
+from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
+from hustings.training.estimators.split import unit_folds
+from hustings.training.learners.boosting import N_FOLDS, FoldBoosters
+from hustings.training.learners.priors import combine_with_prior
+from hustings.training.learners.text_prior import even_noise
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+RESPONSE_PARAMS: Mapping[str, Any] = {
+    "n_trees": 60, "learning_rate": 0.1, "num_leaves": 15, "min_child_samples": 100,
+}  # fmt: skip
+OBSERVED_PARAMS: Mapping[str, Any] = {
+    "n_trees": 30, "learning_rate": 0.1, "num_leaves": 7, "min_child_samples": 200,
+}  # fmt: skip
+MIN_OBSERVED_PROBABILITY = 0.1
+MIN_MEASURED = 2
+"""A message observed on fewer people than this says nothing of its own effect."""
+FEW_PEOPLE = 100
+"""A message observed on fewer people than this hardly knows its own noise: the fewer,
+the more it takes that of its pool."""
+MIN_POOLED = 3
+"""Fewer messages than this do not say how far messages differ: none is shrunken."""
+MIN_POOLED_IN_ISSUE = 5
+MAX_CHANNEL_SE = 0.2
+"""Channels whose multipliers are known worse than this are not told apart."""
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """What is predicted besides the lift, cross-fitted.
+
+    Attributes:
+        response: E[Y | x] under the design's own mix of arms.
+        observed: P(outcome observed | x); None where nothing is missing.
+    """
+
+    response: FoldBoosters
+    observed: FoldBoosters | None
+
+    def observed_probability(
+        self, X: npt.NDArray[np.float32], fold: Ints | None
+    ) -> Floats | None:
+        """Probability that the outcome is observed, shape (n,), or None."""
+        if self.observed is None:
+            return None
+        return np.clip(self.observed.predict(X, fold), MIN_OBSERVED_PROBABILITY, 1.0)
+
+
+def fit_nuisance(
+    test: MessageTest, data: lgb.Dataset, fold: Ints, *, seed: int
+) -> Nuisance:
+    """Cross-fit the response and, where outcomes are missing, who is observed.
+
+    Args:
+        test: The experiment, n voters.
+        data: Its features binned.
+        fold: Shape (n,).
+        seed: For LightGBM.
+    """
+    observed, everyone = test.observed, np.ones(len(test.Y), dtype=bool)
+    weight = np.ones(len(test.Y)) if test.weight is None else test.weight
+    response = FoldBoosters.fit(
+        data, observed, test.Y, weight, fold, RESPONSE_PARAMS, seed=seed
+    )
+    # survey weights already say whom the people who answered stand for
+    if observed.all() or test.weight is not None:
+        return Nuisance(response, None)
+    seen = FoldBoosters.fit(
+        data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
+    )
+    return Nuisance(response, seen)
+
+
+def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats:
+    """Expected outcome under control and every arm, shape (n, 1 + A).
+
+    The response is E[Y | x] over the design's mix, so control lies below it by what
+    the mix adds.
+
+    Args:
+        response: Shape (n,).
+        effect: Average effect of every arm, shape (A,).
+        propensities: Shape (n, 1 + A).
+    """
+    control = response - propensities[:, 1:] @ effect
+    return np.column_stack([control, control[:, None] + effect])
+
+
+def _plain_effects(test: MessageTest, response: Floats) -> Floats:
+    """Weighted difference in mean residual of every arm against control, (A,)."""
+    seen = test.observed
+    weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
+    weight = np.where(seen, weight, 0.0)
+    if test.weight is not None:
+        weight = weight * test.weight
+    residual = np.where(seen, test.Y - response, 0.0)
+    n_arms = test.propensities.shape[1]
+    total = np.bincount(test.arm, weights=weight, minlength=n_arms)
+    mean = np.bincount(test.arm, weights=weight * residual, minlength=n_arms)
+    mean = np.divide(mean, total, out=np.zeros(n_arms), where=total > 0)
+    effect: Floats = mean[1:] - mean[0]
+    return effect
+
+
+def doubly_robust_scores(
+    test: MessageTest, response: Floats, observed_probability: Floats | None
+) -> Floats:
+    """Γ of control and every arm, shape (n, 1 + A), from a cross-fitted response."""
+    mu = _arm_means(response, _plain_effects(test, response), test.propensities)
+    return aipw_scores(
+        test.Y, test.arm, mu, test.propensities,
+        observed_probability=observed_probability,
+    )  # fmt: skip
+
+
+def offered_lifts(scores: Floats, propensities: Floats) -> Floats:
+    """Γ_a − Γ_0 of every arm as scores of those that could be compared, (n, A).
+
+    Who could not have got the arm, or control, has a model's guess for a score. Its
+    place takes the mean of those who could, and theirs are stretched about it by their
+    share, so that means, slopes and their errors are those of the compared.
+
+    Args:
+        scores: From `doubly_robust_scores`, shape (n, 1 + A).
+        propensities: Shape (n, 1 + A).
+    """
+    lift = scores[:, 1:] - scores[:, :1]
+    offered = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    if offered.all():
+        return lift
+    share = np.maximum(offered.mean(axis=0), 1e-12)
+    mean = (offered * lift).mean(axis=0) / share
+    stretched: Floats = mean + offered * (lift - mean) / share
+    return stretched
+
+
+@dataclass(frozen=True)
+class AverageEffects:
+    """Effect of every message over everyone, and how channels multiply it.
+
+    Attributes:
+        raw: AIPW estimate, shape (M,).
+        raw_se: Its clustered standard error, shape (M,).
+        shrunken: Partially pooled estimate, shape (M,): the winner's curse corrected.
+        shrunken_se: Its posterior standard deviation, shape (M,).
+        channel: Multiplier of every channel, 1 on average over the design, shape (C,).
+        channel_se: Its posterior standard deviation, shape (C,).
+    """
+
+    raw: Floats
+    raw_se: Floats
+    shrunken: Floats
+    shrunken_se: Floats
+    channel: Floats
+    channel_se: Floats
+
+    def intervals(self, *, shrunken: bool) -> list[Interval]:
+        """Interval of every message."""
+        value = self.shrunken if shrunken else self.raw
+        se = self.shrunken_se if shrunken else self.raw_se
+        return [Interval.of(v, se=s) for v, s in zip(value, se, strict=True)]
+
+
+def average_effects(
+    test: MessageTest,
+    arm_scores: Floats,
+    issue_of: Mapping[str, str],
+    prior: Prior | None = None,
+) -> AverageEffects:
+    """Average effects from the scores of a test.
+
+    What is known from elsewhere joins the data before messages are pooled; the raw
+    effects stay those of the data alone. Where outcomes came through links, an error of
+    their probability is one of the scale of every effect: it is added last.
+
+    Args:
+        test: The experiment, arms as sent (message × channel).
+        arm_scores: From `doubly_robust_scores` of the same test, shape (n, 1 + A).
+        issue_of: Issue of every message.
+        prior: Known from elsewhere, by message.
+    """
+    lift = offered_lifts(arm_scores, test.propensities)
+    arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
+    share = test.propensities[:, 1:].mean(axis=0)
+    # the mix of channels within a message is the design's own
+    mix = np.zeros((len(test.messages), len(test.arms)))
+    mix[test.message_of_arm[1:] - 1, np.arange(len(test.arms))] = share
+    mix /= mix.sum(axis=1, keepdims=True)
+    raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
+    groups = pools([issue_of[m] for m in test.messages])
+    covariance = believable_noise(test, covariance, groups)
+    known, spread = _with_prior(test, raw, covariance, prior)
+    shrunken, shrunken_se = shrink(known, spread, groups)
+    channel, channel_se = _channel_multipliers(
+        test, arm_mean, np.diag(arm_covariance), shrunken, share
+    )
+    raw_se = np.sqrt(np.diag(covariance))
+    error = test.link_error
+    return AverageEffects(
+        raw, np.hypot(raw_se, error * raw), shrunken,
+        np.hypot(shrunken_se, error * shrunken), channel, channel_se,
+    )  # fmt: skip
+
+
+def believable_noise(
+    test: MessageTest, covariance: Floats, groups: Sequence[str]
+) -> Floats:
+    """Covariance of the estimates where a handful of people makes no small error.
+
+    Args:
+        test: The experiment.
+        covariance: Of its messages' estimates, shape (M, M).
+        groups: Pool of every message.
+    """
+    people = _people(test)
+    if (people >= FEW_PEOPLE).all():
+        return covariance
+    own, even = np.diag(covariance), np.diag(even_noise(covariance, groups, people))
+    kept = np.minimum(people / FEW_PEOPLE, 1.0)
+    return covariance + np.diag((1.0 - kept) * (even - own))
+
+
+def _people(test: MessageTest) -> Ints:
+    """On how many people every message was observed, shape (M,)."""
+    message = test.message_of_arm[test.arm[test.observed]]
+    return np.bincount(message, minlength=1 + len(test.messages))[1:]
+
+
+def _with_prior(
+    test: MessageTest, raw: Floats, covariance: Floats, prior: Prior | None
+) -> tuple[Floats, Floats]:
+    """Estimates and their covariance after what was known from elsewhere."""
+    if prior is None:
+        return raw, covariance
+    # nobody observed: the score is a model's guess, however small its error looks
+    unseen = (_people(test) < MIN_MEASURED) & np.isfinite(prior.mean)
+    spread = covariance + np.diag(np.where(unseen, np.inf, 0.0))
+    found = combine_with_prior(raw, spread, prior.mean, prior.variance)
+    return found.mean, found.covariance
+
+
+def pools(issues: Sequence[str]) -> list[str]:
+    """Messages are pooled within an issue that has enough of them, else together."""
+    return [i if issues.count(i) >= MIN_POOLED_IN_ISSUE else "" for i in issues]
+
+
+def shrink(
+    estimate: Floats, covariance: Floats, groups: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Empirical Bayes within groups: noisy estimates move to the mean of their group.
+
+    Args:
+        estimate: Shape (k,).
+        covariance: Of the estimates (they share controls), shape (k, k).
+        groups: Group of each.
+
+    Returns:
+        Posterior mean and standard deviation, shape (k,) each. A group of fewer than
+        `MIN_POOLED` is left as it is.
+
+    Source: DerSimonian & Laird (1986); Morris (1983).
+    """
+    mean, sd = estimate.copy(), np.sqrt(np.diag(covariance))
+    for group in set(groups):
+        at = np.flatnonzero([g == group for g in groups])
+        if len(at) >= MIN_POOLED:
+            mean[at], sd[at] = _posterior(estimate[at], covariance[np.ix_(at, at)])
+    return mean, sd
+
+
+def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
+    k, one = len(estimate), np.ones(len(estimate))
+    centre = np.eye(k) - 1.0 / k
+    tau2 = (estimate @ centre @ estimate - np.trace(centre @ S)) / (k - 1)
+    # a floor of 1 % of the noise keeps messages apart where the data cannot tell
+    tau2 = max(float(tau2), 0.01 * float(np.trace(S)) / k, 1e-12)
+    inverse = np.linalg.pinv(S + tau2 * np.eye(k))
+    variance_of_mean = 1.0 / (one @ inverse @ one)
+    grand = variance_of_mean * (one @ inverse @ estimate)
+    kept = tau2 * inverse
+    pulled = one - kept @ one
+    variance = np.diag(tau2 * np.eye(k) - tau2 * kept)
+    variance = variance + pulled**2 * variance_of_mean
+    return grand + kept @ (estimate - grand), np.sqrt(np.maximum(variance, 0.0))
+
+
+def _channel_multipliers(
+    test: MessageTest, mean: Floats, variance: Floats, effect: Floats, share: Floats
+) -> tuple[Floats, Floats]:
+    """How much more a channel does than the average one, pooled over messages."""
+    channels = test.channels
+    if len(channels) == 1:
+        return np.ones(1), np.zeros(1)
+    of_arm = np.array([channels.index(a.channel) for a in test.arms])
+    message = effect[test.message_of_arm[1:] - 1]
+    precision = np.bincount(of_arm, message**2 / variance)
+    ratio = np.bincount(of_arm, message * mean / variance) / precision
+    noise = 1.0 / precision
+    weight = np.bincount(of_arm, share) / share.sum()
+    spread = float(weight @ (ratio - 1.0) ** 2 - weight @ noise)
+    kept = max(spread, 0.0) / (max(spread, 0.0) + noise)
+    return 1.0 + kept * (ratio - 1.0), np.sqrt(kept * noise)
+
+
+def sharpest_lifts(
+    test: MessageTest,
+    effects: AverageEffects,
+    response: Floats,
+    observed_probability: Floats | None,
+) -> Floats:
+    """Lift of every message by the design's mix of channels, with the least noise.
+
+    A channel that does κ times as much says κ times as much of a message's lift: the
+    scores of a message's arms are combined with weights κ_a e_a / Σ κ_b² e_b. Where
+    there is one channel, or what channels do is not known well, it is Γ_m − Γ_0.
+
+    Args:
+        test: The experiment, arms as sent.
+        effects: Its average effects.
+        response: Cross-fitted E[Y | x], shape (n,).
+        observed_probability: Shape (n,), or None.
+
+    Returns:
+        Centred by message (over whom the test stands for), shape (n, M).
+    """
+    scores = doubly_robust_scores(test, response, observed_probability)
+    arm_lift = offered_lifts(scores, test.propensities)
+    share = test.propensities[:, 1:].mean(axis=0)
+    kappa = np.ones(len(test.arms))
+    if len(test.channels) > 1 and (effects.channel_se < MAX_CHANNEL_SE).all():
+        of_arm = [test.channels.index(arm.channel) for arm in test.arms]
+        kappa = np.maximum(effects.channel, 0.0)[of_arm]
+    combine = np.zeros((len(test.arms), len(test.messages)))
+    combine[np.arange(len(test.arms)), test.message_of_arm[1:] - 1] = kappa * share
+    scale = (combine * kappa[:, None]).sum(axis=0)
+    lift = arm_lift @ np.divide(combine, scale, out=combine, where=scale > 0)
+    centred: Floats = lift - np.average(lift, axis=0, weights=test.stands_for)
+    return centred
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every lift model of a test stands on.
+
+    Attributes:
+        messages: In the order of every message axis, length M.
+        channels: In the order of `effects.channel`.
+        salt: Of the folds.
+        nuisance: Cross-fitted.
+        effects: Average effects.
+        share: Share of every message in the design, shape (M,).
+    """
+
+    messages: tuple[str, ...]
+    channels: tuple[str, ...]
+    salt: str
+    nuisance: Nuisance
+    effects: AverageEffects
+    share: Floats
+
+    def folds(self, unit_id: npt.NDArray[np.object_], n_folds: int = N_FOLDS) -> Ints:
+        """Fold of every voter: whose fit never saw that unit, shape (n,).
+
+        Args:
+            unit_id: Coarsest unit of every voter, shape (n,).
+            n_folds: A multiple of `N_FOLDS` splits each of its folds further.
+        """
+        return unit_folds(unit_id, n_folds, salt=self.salt)
+
+    def baseline(
+        self, X: npt.NDArray[np.float32], fold: Ints | None, lift: Floats
+    ) -> Floats:
+        """Outcome without any message: the response less what the mix added, (n,)."""
+        control: Floats = self.nuisance.response.predict(X, fold) - lift @ self.share
+        return control
+
+    def scores(self, test: MessageTest) -> Floats:
+        """Doubly robust scores of a test by these nuisances, shape (n, 1 + A)."""
+        fold = self.folds(test.unit_id)
+        return doubly_robust_scores(
+            test,
+            self.nuisance.response.predict(test.X, fold),
+            self.nuisance.observed_probability(test.X, fold),
+        )
+
+    def policy_scores(self, test: MessageTest) -> Floats:
+        """`scores` times the survey weights, so that means are of the population."""
+        found = self.scores(test)
+        if test.stands_for is None:
+            return found
+        return np.asarray(found * test.stands_for[:, None])
+
+    def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
+        """Lift of every arm: that of its message times what its channel does, (n, A).
+
+        Args:
+            lift: Shape (n, M).
+            arms: What could be sent, length A; a channel never tried counts as 1.
+        """
+        message = [self.messages.index(arm.message_id) for arm in arms]
+        channel = dict(zip(self.channels, self.effects.channel, strict=True))
+        multiplier = np.array([channel.get(arm.channel, 1.0) for arm in arms])
+        values: Floats = lift[:, message] * multiplier
+        return values
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and LightGBM's text format: nothing executable."""
+        self.nuisance.response.save(folder, "response")
+        if self.nuisance.observed is not None:
+            self.nuisance.observed.save(folder, "observed")
+        stored = {
+            "messages": self.messages,
+            "channels": self.channels,
+            "salt": self.salt,
+            "share": self.share.tolist(),
+            "effects": {k: v.tolist() for k, v in vars(self.effects).items()},
+        }
+        (folder / "ground.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks the response model.
+        """
+        stored = json.loads((folder / "ground.json").read_text())
+        response = FoldBoosters.load(folder, "response")
+        if response is None:
+            raise FileNotFoundError(f"{folder}: expected response.0.lgb.txt")
+        effects = {k: np.array(v) for k, v in stored["effects"].items()}
+        return cls(
+            tuple(stored["messages"]),
+            tuple(stored["channels"]),
+            stored["salt"],
+            Nuisance(response, FoldBoosters.load(folder, "observed")),
+            AverageEffects(**effects),
+            np.array(stored["share"]),
+        )
+
+
+def lay_ground(
+    test: MessageTest, data: lgb.Dataset, issue_of: Mapping[str, str], *, seed: int
+) -> Ground:
+    """Cross-fit the nuisances of a test and estimate its average effects.
+
+    Args:
+        test: The experiment, arms as sent.
+        data: Its features binned.
+        issue_of: Issue of every message.
+        seed: Folds and LightGBM.
+    """
+    salt = f"folds-{seed}"
+    fold = unit_folds(test.unit_id, N_FOLDS, salt=salt)
+    nuisance = fit_nuisance(test, data, fold, seed=seed)
+    response = nuisance.response.predict(test.X, fold)
+    seen = nuisance.observed_probability(test.X, fold)
+    scores = doubly_robust_scores(test, response, seen)
+    effects = average_effects(test, scores, issue_of, test.prior)
+    share = test.by_message().propensities[:, 1:].mean(axis=0)
+    return Ground(test.messages, test.channels, salt, nuisance, effects, share)

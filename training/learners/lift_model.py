@@ -1,0 +1,59 @@
+"""What every lift model can do, whatever is inside."""
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hustings.training.learners.average_effects import Ground
+
+Floats = npt.NDArray[np.float64]
+
+
+class Lifts(NamedTuple):
+    """Predictions; axis 0 is the voter, axis 1 the message.
+
+    Attributes:
+        lift: Outcome units, shape (n, M).
+        se: Standard deviation of τ_m(x) around it, shape (n, M).
+        baseline: Outcome without any message, shape (n,).
+    """
+
+    lift: Floats
+    se: Floats
+    baseline: Floats
+
+
+class LiftModel(Protocol):
+    """What every lift model can do."""
+
+    @property
+    def ground(self) -> Ground:
+        """Nuisances and average effects."""
+
+    def predict(
+        self,
+        X: npt.NDArray[np.float32],
+        unit_id: npt.NDArray[np.object_] | None = None,
+    ) -> Lifts:
+        """Lift, its standard deviation and the baseline outcome."""
+
+    def save(self, folder: Path) -> None:
+        """Write into an existing folder."""
+
+
+def variance_between(
+    model: LiftModel, X: npt.NDArray[np.float32], unit_id: npt.NDArray[np.object_]
+) -> Floats:
+    """Variance of lift between voters by message, unseen part included, shape (M,).
+
+    Args:
+        model: A fitted model.
+        X: Features of the voters that it was fitted on, shape (n, n_features).
+        unit_id: Coarsest unit of every voter, shape (n,).
+    """
+    found = model.predict(X, unit_id)
+    unsure = (found.se**2).mean(axis=0) - model.ground.effects.shrunken_se**2
+    variance: Floats = found.lift.var(axis=0) + np.maximum(unsure, 0.0)
+    return variance

@@ -1,0 +1,698 @@
+"""The linear lift model: features and their products, pooled over messages, pruned.
+
+Doubly robust lifts are regressed on features, products of two and products of three
+whose parts matter, with the empirical-Bayes prior of `learners.pooled`: which terms
+matter is learnt from all messages together, how much from each. Whatever is not
+supported is pruned, so that a fitted model has a few dozen columns and scores millions
+of voters a second. Every fold is predicted by a fit that never saw it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hustings.training.estimators.metrics import weighted_rows
+from hustings.training.learners.affinity_slope import (
+    Fondness,
+    fit_fondness,
+    own_affinity,
+)
+from hustings.training.learners.basis import Basis, Shape, Term, raw_columns, term_width
+from hustings.training.learners.pooled import (
+    Components,
+    Moments,
+    Posterior,
+    Prior,
+    evidence_for,
+    fit_prior,
+    posterior,
+    whitened,
+)
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+DEFAULT_LINEAR: Mapping[str, Any] = {
+    "evidence": 0.5, "screen": 0.5, "order": 3, "max_columns": 1500,
+}  # fmt: skip
+CHUNK = 8_192
+N_THREADS = 2
+VOTERS_PER_COLUMN = 8
+MAX_TRIED = 500
+"""Columns of features, and of products, that are tried in one fit."""
+QUICK_ROUNDS, FULL_ROUNDS = 6, 12
+PRUNED_AT_ONCE = 0.6
+"""Share of the unsupported terms that go before the prior is fitted again."""
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Heterogeneity as a linear model: a fit without each fold, and one of all.
+
+    Attributes:
+        basis: Columns of all fits together, p of them.
+        coefficients: Shape (n_folds + 1, p, M); the last is of all voters.
+        directions: Of uncertainty, a matrix (p, k) for every fit.
+        variances: Of every direction and message, (k, M) for every fit.
+        unexplained: Mean variance of what was pruned, shape (n_folds + 1, M).
+        fondness: What fondness for a message's issue adds; None where none is known.
+    """
+
+    basis: Basis
+    coefficients: Floats
+    directions: tuple[Floats, ...]
+    variances: tuple[Floats, ...]
+    unexplained: Floats
+    fondness: Fondness | None = None
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds were left out in turn."""
+        return len(self.coefficients) - 1
+
+    def deviation(self, X: Floats32, fold: Ints | None) -> Floats:
+        """Lift less the average effect, shape (n, M).
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: Fold of each voter, shape (n,), predicted by the fit without it;
+                None for voters that no fit saw, predicted by the fit of all.
+        """
+        found = self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        if self.fondness is not None:
+            found += self.fondness.deviation(X, fold)
+        return found
+
+    def variance(self, X: Floats32, fold: Ints | None) -> Floats:
+        """Its posterior variance, that of what was pruned included, shape (n, M).
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: As in `deviation`.
+        """
+
+        def spread(along: Floats32, k: int) -> Floats:
+            of_data = along**2 @ self.variances[k].astype(np.float32)
+            return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
+
+        found = self._predicted(X, fold, self.directions, spread)
+        if self.fondness is not None:
+            found += self.fondness.doubt(X, fold)
+        return found
+
+    def _predicted(
+        self,
+        X: Floats32,
+        fold: Ints | None,
+        weights: Floats | Sequence[Floats],
+        told: Callable[[Floats32, int], npt.NDArray[np.floating]],
+    ) -> Floats:
+        """What each voter's own fit says, from the terms along some weights.
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: As in `deviation`.
+            weights: Of every fit and column, shape (n_folds + 1, n_columns, ...).
+            told: Of the columns along the weights and the fit, shape (rows, M).
+        """
+        found = np.empty((len(X), self.coefficients.shape[2]))
+        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
+        basis, used = self._used(fits)
+        of_fit = {k: _weights(basis, weights[k][used]) for k in fits}
+
+        def predict(rows: slice) -> None:
+            raw = basis.raw(X[rows])
+            for k, mine in self._fits(fold, rows):
+                slopes, constant = of_fit[k]
+                part = raw if mine is None else raw[:, mine]
+                at = rows if mine is None else rows.start + np.flatnonzero(mine)
+                found[at] = told(part.T @ slopes - constant, k)
+
+        _in_parallel(predict, len(X))
+        return found
+
+    def _used(self, fits: Sequence[int]) -> tuple[Basis, npt.NDArray[np.bool_]]:
+        """The basis of what some fits use, and which of all columns that is."""
+        group = self.basis.group
+        moved = (self.coefficients[list(fits)] != 0).any(axis=(0, 2))
+        terms = np.unique(group[moved])
+        return self.basis.only([int(t) for t in terms]), np.isin(group, terms)
+
+    def _fits(
+        self, fold: Ints | None, rows: slice
+    ) -> Iterator[tuple[int, npt.NDArray[np.bool_] | None]]:
+        """Which fit predicts which of some rows; None stands for all of them."""
+        if fold is None:
+            yield self.n_folds, None
+            return
+        for k in np.unique(fold[rows]):
+            mine = fold[rows] == k
+            yield int(k), None if mine.all() else mine
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "basis": self.basis.to_json(),
+            "coefficients": self.coefficients.tolist(),
+            "directions": [d.tolist() for d in self.directions],
+            "variances": [v.tolist() for v in self.variances],
+            "unexplained": self.unexplained.tolist(),
+            "fondness": None if self.fondness is None else self.fondness.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        coefficients = np.array(stored["coefficients"], dtype=np.float64)
+        _, p, n_messages = coefficients.shape
+        fondness = stored.get("fondness")
+        return cls(
+            Basis.from_json(stored["basis"]),
+            coefficients,
+            tuple(np.array(d).reshape(p, -1) for d in stored["directions"]),
+            tuple(np.array(v).reshape(-1, n_messages) for v in stored["variances"]),
+            np.array(stored["unexplained"], dtype=np.float64),
+            None if fondness is None else Fondness.from_json(fondness),
+        )
+
+
+def _weights(basis: Basis, of: Floats) -> tuple[Floats32, Floats32]:
+    """Weights of raw columns and what centring takes off, (p, k) and (k,)."""
+    weights = of / basis.scale[:, None]
+    constant = basis.centre @ weights
+    return weights.astype(np.float32), constant.astype(np.float32)
+
+
+def _in_parallel(work: Callable[[slice], None], n: int) -> None:
+    """Chunks of n rows, several at a time where there are several."""
+    chunks = list(_chunks(n))
+    if len(chunks) < 2:
+        for rows in chunks:
+            work(rows)
+        return
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        # consumed, so that an error is not lost
+        list(pool.map(work, chunks))
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    for start in range(0, n, CHUNK):
+        yield slice(start, min(start + CHUNK, n))
+
+
+class _Sums(NamedTuple):
+    """Raw sums of one fold: what centred moments of any folds are made of.
+
+    With survey weights every sum is weighted, and n is the sum of the weights.
+    """
+
+    n: float
+    columns: Floats  # (p,)
+    lifts: Floats  # (M,)
+    gram: Floats  # (p, p)
+    cross: Floats  # (p, M)
+
+    def plus(self, other: Self, times: int = 1) -> Self:
+        """Sums of both; `times` -1 takes the other off."""
+        return type(self)(
+            self.n + times * other.n,
+            self.columns + times * other.columns,
+            self.lifts + times * other.lifts,
+            self.gram + times * other.gram,
+            self.cross + times * other.cross,
+        )
+
+    def moments(self, scale: Floats, noise: Floats) -> Moments:
+        centre, middle = self.columns / self.n, self.lifts / self.n
+        gram = self.gram - self.n * np.outer(centre, centre)
+        cross = self.cross - self.n * np.outer(centre, middle)
+        return Moments(
+            gram / np.outer(scale, scale), cross / scale[:, None], noise, self.n
+        )
+
+
+def _fold_sums(
+    shapes: Sequence[Shape],
+    terms: Sequence[Term],
+    X: Floats32,
+    lift: Floats,
+    fold: Ints,
+    n_folds: int,
+    weight: Floats | None = None,
+) -> list[_Sums]:
+    """Sums of every fold, in chunks that fit the cache and not all memory."""
+    # in the order of folds, so that a chunk belongs to one
+    order = np.argsort(fold, kind="stable")
+    found: list[_Sums | None] = [None] * n_folds
+    ends = np.searchsorted(fold[order], np.arange(n_folds + 1))
+    for k in range(n_folds):
+        for start in range(ends[k], ends[k + 1], CHUNK):
+            rows = order[start : min(start + CHUNK, ends[k + 1])]
+            raw = raw_columns(shapes, terms, X[rows])
+            part = _sums(raw, lift[rows], None if weight is None else weight[rows])
+            known = found[k]
+            found[k] = part if known is None else known.plus(part)
+    width = sum(term_width(shapes, term) for term in terms)
+    nothing = _Sums(
+        0, np.zeros(width), np.zeros(lift.shape[1]), np.zeros((width, width)),
+        np.zeros((width, lift.shape[1])),
+    )  # fmt: skip
+    return [nothing if part is None else part for part in found]
+
+
+def _sums(raw: Floats32, lift: Floats, weight: Floats | None) -> _Sums:
+    """Sums of some rows.
+
+    Args:
+        raw: Columns, shape (p, n).
+        lift: Shape (n, M).
+        weight: Shape (n,), or None.
+    """
+    n, columns, lifts = (
+        float(len(lift)),
+        raw.sum(axis=1, dtype=np.float64),
+        lift.sum(axis=0),
+    )
+    if weight is not None:
+        n, columns, lifts = float(weight.sum()), raw @ weight, weight @ lift
+        raw = raw * np.sqrt(weight).astype(np.float32)
+        lift = weighted_rows(lift, weight)
+    gram, cross = raw @ raw.T, raw @ lift.astype(np.float32)
+    return _Sums(n, columns, lifts, gram.astype(np.float64), cross.astype(np.float64))
+
+
+class _Design(NamedTuple):
+    """Terms, the sums of every fold and the scale that all fits share.
+
+    With slopes, the sums are of lifts and of what is to be taken off them.
+    """
+
+    basis: Basis
+    sums: list[_Sums]
+    total: _Sums
+    slopes: Floats | None = None
+
+    def without(self, k: int, noise: Floats) -> Moments:
+        """Moments of all folds but one; of all for the number after the last."""
+        kept = self.basis.kept
+        part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
+        part = _Sums(
+            part.n, part.columns[kept], part.lifts, part.gram[np.ix_(kept, kept)],
+            part.cross[kept],
+        )  # fmt: skip
+        moments = part.moments(self.basis.scale, noise)
+        if self.slopes is None:
+            return moments
+        lift, fondness = np.hsplit(moments.cross, 2)
+        return moments._replace(cross=lift - self.slopes[k] * fondness)
+
+
+def _design(
+    shapes: Sequence[Shape],
+    terms: Sequence[Term],
+    X: Floats32,
+    lift: Floats,
+    fold: Ints,
+    n_folds: int,
+    weight: Floats | None = None,
+    slopes: Floats | None = None,
+) -> _Design:
+    sums = _fold_sums(shapes, terms, X, lift, fold, n_folds, weight)
+    total = sums[0]
+    for part in sums[1:]:
+        total = total.plus(part)
+    centre = total.columns / total.n
+    variance = np.maximum(np.diag(total.gram) / total.n - centre**2, 0.0)
+    kept = variance > 1e-8
+    raw = Basis(tuple(shapes), tuple(terms), centre, np.ones(len(kept)), kept)
+    group = raw.group
+    # a term's columns have variance 1 together: its prior is the lift it explains
+    per_term = np.bincount(group, variance[kept], minlength=len(terms))
+    basis = Basis(
+        tuple(shapes), tuple(terms), centre[kept], np.sqrt(per_term[group]), kept
+    )
+    return _Design(basis, sums, total, slopes)
+
+
+def fit_linear(
+    X: Floats32,
+    lift: Floats,
+    noise: Floats,
+    fold: Ints,
+    parts: Components,
+    categorical: Sequence[int],
+    params: Mapping[str, Any] = DEFAULT_LINEAR,
+    weight: Floats | None = None,
+    n_folds: int | None = None,
+    fond_of: Sequence[int] | None = None,
+    outcome_sd: float = 0.0,
+) -> LinearFit:
+    """Select terms and fit them, once for every fold left out.
+
+    Args:
+        X: Features, shape (n, n_features).
+        lift: Doubly robust lifts Γ_m − Γ_0, shape (n, M).
+        noise: Covariance of a voter's lifts between messages, clustered, (M, M).
+        fold: Shape (n,).
+        parts: Who shares coefficients.
+        categorical: Columns of X that hold category codes.
+        params: `evidence`, how many times the log of the number of products tried
+            (afresh among those kept, once those of three are added) a product must
+            be supported by; `screen`, the score below which it is not tried;
+            `order`, the most features in a product; `max_columns` of pairs.
+        weight: Survey weights of mean 1, shape (n,); None where all count alike. The
+            noise has to be that of weighted lifts then.
+        n_folds: Folds, where one may be empty; as many as there are without.
+        fond_of: Column of X with the affinity for each message's own issue, -1 for
+            none, length M; those columns are no features then.
+        outcome_sd: Of the outcome; what fondness may add is a share of it.
+    """
+    shapes = _shapes(X, categorical, fond_of or ())
+    n_folds = n_folds or int(fold.max()) + 1
+    # of one fold nothing can be left out: there is only the fit of all
+    fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
+    lift = lift - np.average(lift, axis=0, weights=weight)
+    fondness, slopes = None, None
+    if fond_of is not None and np.trace(noise) > 0:
+        fondness = fit_fondness(
+            X, lift, noise, fold, n_folds, fond_of, outcome_sd, weight
+        )
+        slopes = fondness.slope
+        # beside the lifts, what each fit takes off them
+        off = own_affinity(X, fondness.columns, fondness.centre)
+        lift = np.column_stack([lift, off])
+    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
+    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
+    # no feature varies, or no outcome does
+    if not design.basis.kept.any() or not np.trace(noise) > 0:
+        nothing = _nothing(design.basis, len(fits_of), len(noise))
+        return replace(nothing, fondness=fondness)
+    selected = [
+        _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
+    ]
+    dense = [fit.dense_variance for fit in selected]
+    chosen = [{terms[g] for g in fit.terms} for fit in selected]
+    most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN) if params["order"] > 2 else 0
+    tried = _triples(chosen, shapes, most)
+    together = sorted(set().union(*chosen, *tried), key=lambda t: (len(t), t))
+    design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
+    fits = [
+        _final(design, k, chosen[i] | tried[i], noise, parts, params)
+        for i, k in enumerate(fits_of)
+    ]
+    return replace(_joined(design.basis, fits, dense), fondness=fondness)
+
+
+def _shapes(
+    X: Floats32, categorical: Sequence[int], left_out: Sequence[int]
+) -> list[Shape]:
+    """How every feature becomes columns; what is left out has none."""
+    none = Shape((), (), (), missing=False)
+    return [
+        none if j in set(left_out) else Shape.of(X[:, j], categorical=j in categorical)
+        for j in range(X.shape[1])
+    ]
+
+
+def _first_terms(
+    shapes: Sequence[Shape],
+    X: Floats32,
+    lift: Floats,
+    noise: Floats,
+    fold: Ints,
+    params: Mapping[str, Any],
+    weight: Floats | None,
+    slopes: Floats | None,
+) -> list[Term]:
+    """Features, and products of two where they fit into `max_columns`."""
+    features = [j for j, s in enumerate(shapes) if s.n_columns(coarse=False)]
+    mains: list[Term] = [(j,) for j in features]
+    if params["order"] < 2:
+        return mains
+    width = {j: shapes[j].n_columns(coarse=True) for j in features}
+
+    def columns(of: Sequence[int]) -> int:
+        return sum(width[a] * width[b] for a, b in combinations(of, 2))
+
+    # more products than this cannot be told apart by so few voters
+    most = min(params["max_columns"], len(X) // VOTERS_PER_COLUMN)
+    if columns(features) > most:
+        # too many: those whose own effect is largest; which they are hardly depends
+        # on a fold, and every product has to earn its place in every fit
+        of_all = None if slopes is None else slopes[[-1, -1]]
+        design = _design(shapes, mains, X, lift, fold * 0, 1, weight, of_all)
+        moments, group = design.without(1, noise), design.basis.group
+        nothing = np.zeros(0, dtype=np.int64)
+        size = _scores(moments, group, nothing, len(features))
+        order = [features[g] for g in np.argsort(-size, kind="stable")]
+        while len(order) > 2 and columns(order) > most:
+            order.pop()
+        features = sorted(order)
+    return mains + list(combinations(features, 2))
+
+
+def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
+    """How much more a term correlates with lift than chance, in standard deviations.
+
+    Args:
+        moments: Of p columns.
+        group: Term of every column, shape (p,).
+        given: Columns that are accounted for first.
+        n_terms: Terms; one without columns scores -inf.
+    """
+    cross = moments.cross @ whitened(moments.noise)[0]
+    gram = moments.gram
+    ridge = 1e-6 * np.trace(gram) / max(len(gram), 1)
+    if len(given):
+        inner = gram[np.ix_(given, given)] + ridge * np.eye(len(given))
+        weights = np.linalg.solve(inner, gram[given])
+        cross = cross - weights.T @ cross[given]
+    found = np.full(n_terms, -np.inf)
+    for g in np.unique(group):
+        at = np.flatnonzero(group == g)
+        block = gram[np.ix_(at, at)]
+        if len(given):
+            block = block - gram[np.ix_(at, given)] @ weights[:, at]
+        values, vectors = np.linalg.eigh(block)
+        usable = values > 1e-3 * max(float(np.trace(gram[np.ix_(at, at)])), 1e-300)
+        if not usable.any():
+            continue
+        z = (vectors[:, usable] / np.sqrt(values[usable])).T @ cross[at]
+        freedom = z.size
+        found[g] = ((z**2).sum() - freedom) / np.sqrt(2 * freedom)
+    return found
+
+
+def _threshold(
+    terms: Sequence[Term], counted: Sequence[Term], params: Mapping[str, Any]
+) -> Floats:
+    """Log evidence that a term needs: none for a feature, more the more were tried."""
+    n_tried = {order: sum(len(t) == order for t in counted) for order in (1, 2, 3)}
+    n_tried[1] = 1
+    return np.array(
+        [params["evidence"] * np.log(max(n_tried[len(t)], 1)) for t in terms]
+    )
+
+
+class _Selected(NamedTuple):
+    """Terms that the data speak for, and how unsure lift is before pruning, (M,).
+
+    Pruning is a bet; the interval must not be narrower for it.
+    """
+
+    terms: list[int]
+    dense_variance: Floats
+
+
+def _select(
+    moments: Moments, basis: Basis, parts: Components, params: Mapping[str, Any]
+) -> _Selected:
+    group = basis.group
+    mains = _first_mains(moments, basis)
+    given = np.flatnonzero(mains[group])
+    score = _scores(moments, group, given, len(basis.terms))
+    products = np.array([len(t) > 1 for t in basis.terms])
+    alive = np.flatnonzero(mains | _worth_trying(score, products, group, params))
+    # a term whose columns never vary has none
+    alive = alive[np.isin(alive, group)]
+    columns, local = _columns_of(group, alive)
+    part = moments.only(columns)
+    prior = fit_prior(part, local, parts)
+    dense = _mean_variance(part, posterior(part, local, prior, parts))
+    need = _threshold(basis.terms, basis.terms, params)
+    kept, _ = _prune(moments, group, alive, need, parts, prior)
+    return _Selected(kept, dense)
+
+
+def _first_mains(moments: Moments, basis: Basis) -> npt.NDArray[np.bool_]:
+    """Features to begin with: all, or those that look most like lift, (n_terms,)."""
+    group = basis.group
+    mains = np.array([len(t) == 1 for t in basis.terms])
+    if mains[group].sum() <= MAX_TRIED:
+        return mains
+    columns, local = _columns_of(group, np.flatnonzero(mains))
+    nothing = np.zeros(0, dtype=np.int64)
+    score = np.full(len(mains), -np.inf)
+    score[mains] = _scores(moments.only(columns), local, nothing, int(mains.sum()))
+    return _best_within(score, mains, group)
+
+
+def _worth_trying(
+    score: Floats,
+    products: npt.NDArray[np.bool_],
+    group: Ints,
+    params: Mapping[str, Any],
+) -> npt.NDArray[np.bool_]:
+    """Products above the screen, the best first, shape (n_terms,)."""
+    return _best_within(score, products & (score > params["screen"]), group)
+
+
+def _best_within(
+    score: Floats, among: npt.NDArray[np.bool_], group: Ints
+) -> npt.NDArray[np.bool_]:
+    """Terms of the highest scores that have `MAX_TRIED` columns together."""
+    width = np.bincount(group, minlength=len(score)) * among
+    order = np.argsort(-np.where(among, score, -np.inf), kind="stable")
+    kept = np.zeros(len(score), dtype=bool)
+    kept[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
+    return kept & among
+
+
+def _prune(
+    moments: Moments,
+    group: Ints,
+    alive: Ints,
+    need: Floats,
+    parts: Components,
+    start: Prior | None = None,
+) -> tuple[list[int], Prior]:
+    """Fit, drop most of what is not supported, fit again."""
+    if start is None:
+        alive = alive[np.isin(alive, group)]
+    while True:
+        columns, local = _columns_of(group, alive)
+        rounds = FULL_ROUNDS if start is None else QUICK_ROUNDS
+        part = moments.only(columns)
+        prior = fit_prior(part, local, parts, start=start, rounds=rounds)
+        lacking = evidence_for(part, local, prior, parts) - need[alive]
+        poor = int((lacking < 0).sum())
+        if poor == 0 or len(alive) == 0:
+            return [int(g) for g in alive], prior
+        worst = np.argsort(lacking, kind="stable")[
+            : int(np.ceil(PRUNED_AT_ONCE * poor))
+        ]
+        alive = np.delete(alive, worst)
+        start = Prior(np.delete(prior.term, worst), prior.component)
+        if len(alive) == 0:
+            return [], start
+
+
+def _columns_of(group: Ints, terms: Ints) -> tuple[Ints, Ints]:
+    """Columns of some terms, and the position of each column's term among them."""
+    position = np.full(int(group.max()) + 1 if len(group) else 0, -1)
+    position[terms] = np.arange(len(terms))
+    columns = np.flatnonzero(position[group] >= 0)
+    return columns, position[group[columns]]
+
+
+def _triples(
+    chosen: Sequence[set[Term]], shapes: Sequence[Shape], most: int
+) -> list[set[Term]]:
+    """Products of three of which at least one pair was kept, a set for every fit.
+
+    Those with the most kept pairs first, as far as their columns are within `most`.
+    """
+    found: list[set[Term]] = []
+    for terms in chosen:
+        features = sorted({feature for term in terms for feature in term})
+        n_pairs = {
+            triple: sum(pair in terms for pair in combinations(triple, 2))
+            for triple in combinations(features, 3)
+        }
+        triples = sorted(
+            (t for t, n in n_pairs.items() if n), key=lambda t: -n_pairs[t]
+        )
+        width = np.cumsum([term_width(shapes, t) for t in triples])
+        found.append({t for t, w in zip(triples, width, strict=True) if w <= most})
+    return found
+
+
+class _Fit(NamedTuple):
+    columns: Ints
+    posterior: Posterior
+    mean_variance: Floats
+
+
+def _final(
+    design: _Design,
+    k: int,
+    mine: set[Term],
+    noise: Floats,
+    parts: Components,
+    params: Mapping[str, Any],
+) -> _Fit:
+    """Prior and posterior of one fold's terms, its products of three judged too."""
+    moments, basis = design.without(k, noise), design.basis
+    tried = [t for t in basis.terms if t in mine]
+    alive = np.array(
+        [i for i, t in enumerate(basis.terms) if t in mine], dtype=np.int64
+    )
+    need = _threshold(basis.terms, tried, params)
+    kept, prior = _prune(moments, basis.group, alive, need, parts)
+    columns, local = _columns_of(basis.group, np.array(kept, dtype=np.int64))
+    part = moments.only(columns)
+    found = posterior(part, local, prior, parts)
+    return _Fit(columns, found, _mean_variance(part, found))
+
+
+def _mean_variance(moments: Moments, found: Posterior) -> Floats:
+    """Posterior variance averaged over voters, shape (M,)."""
+    D = found.directions
+    along = np.einsum("pk,pq,qk->k", D, moments.gram, D, optimize=True) / moments.n
+    mean: Floats = along @ (found.variances @ found.spread)
+    return mean
+
+
+def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
+    """No deviation for anybody."""
+    basis = basis.only([])
+    none = tuple(np.zeros((0, 0)) for _ in range(n_fits))
+    return LinearFit(
+        basis,
+        np.zeros((n_fits, 0, n_messages)),
+        none,
+        tuple(np.zeros((0, n_messages)) for _ in range(n_fits)),
+        np.zeros((n_fits, n_messages)),
+    )
+
+
+def _joined(basis: Basis, fits: Sequence[_Fit], dense: Sequence[Floats]) -> LinearFit:
+    """All fits on the columns that any of them uses."""
+    group = basis.group
+    used = np.unique(group[np.concatenate([f.columns for f in fits])]).astype(np.int64)
+    mine = np.flatnonzero(np.isin(group, used))
+    n_messages = fits[0].posterior.coefficients.shape[1]
+    coefficients = np.zeros((len(fits), len(mine), n_messages))
+    directions = []
+    for k, fit in enumerate(fits):
+        at = np.searchsorted(mine, fit.columns)
+        coefficients[k, at] = fit.posterior.coefficients
+        wide = np.zeros((len(mine), fit.posterior.directions.shape[1]))
+        wide[at] = fit.posterior.directions
+        directions.append(wide)
+    unexplained = [
+        np.maximum(d - f.mean_variance, 0.0) for d, f in zip(dense, fits, strict=True)
+    ]
+    return LinearFit(
+        basis.only([int(g) for g in used]),
+        coefficients,
+        tuple(directions),
+        tuple(f.posterior.variances @ f.posterior.spread for f in fits),
+        np.array(unexplained),
+    )

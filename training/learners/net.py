@@ -1,0 +1,524 @@
+"""The PyTorch lift model for several messages, those never sent among them.
+
+τ_m(x) = ᾱ_m + s_m (w_c C(x) + w_d D_m(x)): the average effect of the message, pooled
+within issue and informed by its text where that is shown to say something
+(`message_prior`), and the deviation h_m(x) = ⟨v(x), u_m⟩ of the two towers: C is what
+messages share of it, D_m the rest. As in `gbm`, w and s come from held-out predictions
+against doubly robust scores: what the data do not support shrinks to the average.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+from hustings.features.message import MessageFeatures
+from hustings.training.estimators.metrics import (
+    Interval,
+    calibration_slope,
+    clustered_means,
+)
+from hustings.training.learners import boosting
+from hustings.training.learners.average_effects import Ground, pools
+from hustings.training.learners.gbm import Calibration, Prepared, calibrate
+from hustings.training.learners.lift_model import Lifts
+from hustings.training.learners.text_prior import (
+    MessagePrior,
+    Posterior,
+    even_noise,
+    fit_message_prior,
+)
+from hustings.training.learners.towers import (
+    DEFAULT_PARAMS,
+    Columns,
+    TowerData,
+    message_vectors,
+    train_towers,
+    voter_vectors,
+)
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+CHUNK = 4096
+"""Voters at a time: what a chunk needs stays in the cache."""
+LEAST_RELIABLE = 0.2
+"""Below this share of signal in h the members cannot say how much is missing."""
+
+
+class Deviations(NamedTuple):
+    """What the towers say before it is calibrated.
+
+    Attributes:
+        h: Deviation from the average effect, mean of the members, shape (n, M).
+        disagreement: Variance between the members, shape (n, M).
+        unknown: Variance for what is a message's own, 0 where it was sent, (n, M).
+    """
+
+    h: Floats
+    disagreement: Floats
+    unknown: Floats
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a message enters the message tower.
+
+    Attributes:
+        names: Of the text features, length d.
+        centre: Their means over the messages sent, length d.
+        scale: What they are divided by, length d; 0 for a feature that never varied.
+        issues: Issues of the messages sent, each once.
+        pool_of: Pool of each issue: itself, or "" where it is pooled with others.
+    """
+
+    names: tuple[str, ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    issues: tuple[str, ...]
+    pool_of: Mapping[str, str]
+
+    @classmethod
+    def of(cls, messages: MessageFeatures) -> Self:
+        """From the messages of the test."""
+        text = messages.matrix.astype(np.float64)
+        spread = text.std(axis=0)
+        used = spread > 1e-6
+        meaning = np.array([n.startswith("embedding_") for n in messages.names])
+        # the many columns of the embedding together weigh as much as the readable ones
+        for block in (meaning, ~meaning):
+            spread[block] *= np.sqrt(max((used & block).sum(), 1))
+        return cls(
+            messages.names,
+            tuple(text.mean(axis=0).tolist()),
+            tuple(np.where(used, spread, 0.0).tolist()),
+            tuple(dict.fromkeys(messages.issue)),
+            dict(zip(messages.issue, pools(messages.issue), strict=True)),
+        )
+
+    def text(self, messages: MessageFeatures) -> Floats32:
+        """Standardised, shape (k, d).
+
+        Raises:
+            ValueError: If the messages were read with other features.
+        """
+        if messages.names != self.names:
+            raise ValueError(
+                f"expected messages with the {len(self.names)} text features of the "
+                f"fit, got {len(messages.names)}; read them by features.message"
+            )
+        scale = np.array(self.scale)
+        found = np.divide(
+            messages.matrix - np.array(self.centre), scale,
+            out=np.zeros(messages.matrix.shape), where=scale > 0,
+        )  # fmt: skip
+        return np.asarray(found, dtype=np.float32)
+
+    def issue(self, messages: MessageFeatures) -> Floats32:
+        """One-hot, zeros for an issue never sent, shape (k, I)."""
+        rows = [[i == known for known in self.issues] for i in messages.issue]
+        return np.array(rows, dtype=np.float32).reshape(-1, len(self.issues))
+
+    def pool(self, messages: MessageFeatures) -> list[str]:
+        """Pool of every message; one that does not exist for an issue never sent."""
+        return [self.pool_of.get(i, f"unknown: {i}") for i in messages.issue]
+
+
+@dataclass(frozen=True)
+class NetLift:
+    """A fitted model; voters are routed to the network that never saw their unit.
+
+    Attributes:
+        ground: Nuisances and average effects, informed by text where it passed.
+        columns: How a voter enters.
+        vocabulary: How a message enters.
+        weights: Of the towers, leading axis the fold.
+        sent: Text and issue of the messages sent, as they enter, (M, d) and (M, I).
+        calibration: How far the towers are believed.
+        disagreement: Mean variance between members by message, shape (M,).
+        prior: Average effects of messages by pool and text.
+    """
+
+    ground: Ground
+    columns: Columns
+    vocabulary: Vocabulary
+    weights: Mapping[str, npt.NDArray[Any]]
+    sent: tuple[Floats32, Floats32]
+    calibration: Calibration
+    disagreement: Floats
+    prior: MessagePrior
+
+    def predict(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> Lifts:
+        """Lift of every message for every voter, all messages in one pass.
+
+        Args:
+            X: Features, shape (n, n_features).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known
+                to be new, who get the mean of all networks.
+        """
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        found = self._deviations(X, fold, *self.sent, own=True)
+        C, D = _split(found.h, self.ground.share)
+        deviation, variance = self.calibration.heterogeneity(C, D)
+        # the calibration says how much is unexplained, the members where
+        local = _local(found.disagreement, self.disagreement)
+        variance = variance + self.calibration.unexplained * (local - 1.0)
+        lift = self.ground.effects.shrunken + deviation
+        se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
+        return Lifts(lift, se, self.ground.baseline(X, fold, lift))
+
+    def predict_new(
+        self,
+        X: Floats32,
+        unit_id: npt.NDArray[np.object_] | None,
+        messages: MessageFeatures,
+    ) -> Lifts:
+        """Lift of messages that were never sent.
+
+        The interval holds what texts do not explain of the differences between
+        messages. A lift and its deviation are NaN, an abstention, where the text says
+        nothing: it did not rank messages held out, or the message speaks of an issue
+        of which none was sent, or its text lies far from all that were.
+
+        Args:
+            X: Features, shape (n, n_features).
+            unit_id: As in `predict`.
+            messages: The new messages, k of them.
+
+        Raises:
+            ValueError: If the messages were read with other features.
+        """
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        vocabulary = self.vocabulary
+        text, issue = vocabulary.text(messages), vocabulary.issue(messages)
+        found = self._deviations(X, fold, text, issue, own=False)
+        of_sent = self._deviations(X, fold, *self.sent, own=True).h
+        C, _ = _split(of_sent, self.ground.share)
+        average = self.average_of_new(messages)
+        spread = self.calibration
+        deviation = spread.weight[0] * (C - spread.centre[0])[:, None]
+        deviation = deviation + spread.weight[1] * (found.h - C[:, None])
+        local = _local(found.disagreement, np.full(len(text), self.disagreement.mean()))
+        variance = (deviation * _typical(spread.slope_se)) ** 2
+        variance += spread.unexplained.max() * local
+        variance += spread.weight[1] ** 2 * found.unknown
+        lift = average.mean + deviation
+        sent = (
+            self.ground.effects.shrunken
+            + spread.heterogeneity(*_split(of_sent, self.ground.share))[0]
+        )
+        baseline = self.ground.baseline(X, fold, sent)
+        return Lifts(lift, np.sqrt(variance + average.se**2), baseline)
+
+    def average_of_new(self, messages: MessageFeatures) -> Posterior:
+        """Average effects of messages never sent, NaN for an abstention, (k,) each.
+
+        Args:
+            messages: The new messages, k of them.
+        """
+        text = np.column_stack(_blocks(messages))
+        return self.prior.of_new(text, self.vocabulary.pool(messages))
+
+    def _deviations(
+        self,
+        X: Floats32,
+        fold: Ints | None,
+        text: Floats32,
+        issue: Floats32,
+        *,
+        own: bool,
+    ) -> Deviations:
+        """Of every voter by the network of its fold, or by all of them."""
+        numbers, codes = self.columns.numbers(X), self.columns.codes(X)
+        n_folds = len(self.weights["voter.centre"])
+        folds = [np.full(len(X), k) for k in range(n_folds)] if fold is None else [fold]
+        found = [
+            deviations(self.weights, numbers, codes, which, text, issue, own=own)
+            for which in folds
+        ]
+        return Deviations(
+            *(np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write JSON, safetensors and LightGBM's text format: nothing executable."""
+        self.ground.save(folder)
+        arrays = {f"tower.{name}": array for name, array in self.weights.items()}
+        arrays |= {f"prior.{name}": a for name, a in self.prior.arrays().items()}
+        arrays |= {f"calibration.{k}": v for k, v in vars(self.calibration).items()}
+        arrays |= {
+            "sent.text": self.sent[0], "sent.issue": self.sent[1],
+            "disagreement": self.disagreement,
+        }  # fmt: skip
+        # safetensors writes the memory as it lies
+        plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(plain, folder / WEIGHTS)
+        stored = {
+            "columns": asdict(self.columns),
+            "vocabulary": asdict(self.vocabulary),
+            "pools": self.prior.pools,
+        }
+        (folder / "net.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks the weights.
+        """
+        if not (folder / WEIGHTS).exists():
+            raise FileNotFoundError(f"{folder}: expected {WEIGHTS}")
+        arrays = load_file(folder / WEIGHTS)
+        stored = json.loads((folder / "net.json").read_text())
+
+        def named(prefix: str) -> dict[str, npt.NDArray[Any]]:
+            mine = {k: v for k, v in arrays.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): v for k, v in mine.items()}
+
+        def lists(part: str) -> dict[str, Any]:
+            pairs = stored[part].items()
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in pairs}
+
+        return cls(
+            ground=Ground.load(folder),
+            columns=Columns(**lists("columns")),
+            vocabulary=Vocabulary(**lists("vocabulary")),
+            weights=named("tower."),
+            sent=(arrays["sent.text"], arrays["sent.issue"]),
+            calibration=Calibration(**named("calibration.")),
+            disagreement=arrays["disagreement"],
+            prior=MessagePrior.from_arrays(stored["pools"], named("prior.")),
+        )
+
+
+WEIGHTS = "net.safetensors"
+
+
+def fit_net(
+    prepared: Prepared,
+    messages: MessageFeatures,
+    params: Mapping[str, Any] = DEFAULT_PARAMS,
+    *,
+    seed: int,
+) -> NetLift:
+    """Train the towers of every fold and calibrate them on what they did not see.
+
+    Args:
+        prepared: The test.
+        messages: Features of at least its messages.
+        params: Over `towers.DEFAULT_PARAMS`.
+        seed: Of everything that is drawn.
+
+    Raises:
+        ValueError: If no outcome was observed.
+        KeyError: If a message of the test has no features.
+    """
+    test, share = prepared.test, prepared.ground.share
+    if not test.observed.any():
+        raise ValueError(
+            f"experiment {test.experiment_id}: expected observed outcomes, got none"
+        )
+    sent = messages.of(test.messages)
+    columns = Columns.of(test.X, boosting.categorical_columns(prepared.data))
+    vocabulary = Vocabulary.of(sent)
+    text, issue = vocabulary.text(sent), vocabulary.issue(sent)
+    data = _tower_data(prepared, columns, text, issue)
+    weights = train_towers(data, params, seed=seed, n_threads=boosting.N_THREADS)
+    weights = _centred(weights, data)
+    found = deviations(
+        weights, data.numbers, data.codes, data.fold, text, issue, own=True
+    )
+    C, D = _split(found.h, share)
+    prior = _prior(prepared, sent, seed)
+    return NetLift(
+        ground=_informed(prepared.ground, prior),
+        columns=columns,
+        vocabulary=vocabulary,
+        weights=weights,
+        sent=(text, issue),
+        calibration=_calibrated(prepared, C, D, found),
+        disagreement=found.disagreement.mean(axis=0),
+        prior=prior,
+    )
+
+
+def _tower_data(
+    prepared: Prepared, columns: Columns, text: Floats32, issue: Floats32
+) -> TowerData:
+    test = prepared.test
+    contrast = -test.propensities[:, 1:].astype(np.float32)
+    sent = np.flatnonzero(test.arm > 0)
+    contrast[sent, test.arm[sent] - 1] += 1.0
+    return TowerData(
+        numbers=columns.numbers(test.X),
+        codes=columns.codes(test.X),
+        n_levels=columns.n_rows,
+        text=text,
+        issue=issue,
+        contrast=contrast,
+        residual=prepared.residual.astype(np.float32),
+        weight=prepared.weight.astype(np.float32),
+        fold=prepared.fold,
+        unit=test.unit,
+    )
+
+
+def _centred(
+    weights: Mapping[str, npt.NDArray[Any]], data: TowerData
+) -> dict[str, npt.NDArray[Any]]:
+    """With voters' vectors less their mean over the fold that was not seen.
+
+    So that h is a deviation also for a message that is not there yet.
+    """
+    centre = np.zeros_like(weights["voter.centre"])
+    for k in range(len(centre)):
+        rows = np.flatnonzero(data.fold == k)
+        for at in _chunks(rows):
+            v = _voters(weights, data.numbers, data.codes, k, at)
+            centre[k] += v.sum(axis=1, keepdims=True) / max(len(rows), 1)
+    return {**weights, "voter.centre": centre}
+
+
+def deviations(
+    weights: Mapping[str, npt.NDArray[Any]],
+    numbers: Floats32,
+    codes: Ints,
+    fold: Ints,
+    text: Floats32,
+    issue: Floats32,
+    *,
+    own: bool,
+) -> Deviations:
+    """Deviation h of every voter and message by the network of the voter's fold.
+
+    Args:
+        weights: Of the towers.
+        numbers: Shape (n, p).
+        codes: Shape (n, c).
+        fold: Shape (n,).
+        text: Standardised text of the messages, shape (M, d).
+        issue: Their issues, shape (M, I).
+        own: Whether they are the messages that were sent, which have a part of their
+            own; for others it is unknown.
+    """
+    shape = (len(numbers), len(text))
+    found = Deviations(np.empty(shape), np.empty(shape), np.zeros(shape))
+    for k in np.unique(fold):
+        w = {name: array[[k]] for name, array in weights.items()}
+        free = w["message.free"] if own else np.float32(0.0)
+        u = message_vectors(w, text, issue, free)[0]
+        for at in _chunks(np.flatnonzero(fold == k)):
+            v = _voters(weights, numbers, codes, int(k), at)
+            h = v @ u.swapaxes(1, 2)
+            found.h[at] = h.mean(axis=0)
+            found.disagreement[at] = h.var(axis=0)
+            if not own:
+                norm = (v**2).sum(axis=2).mean(axis=0)
+                prior = issue @ w["message.prior_log_sd"][0, 0]
+                found.unknown[at] = norm[:, None] * np.exp(2.0 * prior[:, 0])
+    return found
+
+
+def _chunks(rows: Ints) -> list[Ints]:
+    return np.split(rows, range(CHUNK, len(rows), CHUNK)) if len(rows) else []
+
+
+def _voters(
+    weights: Mapping[str, npt.NDArray[Any]],
+    numbers: Floats32,
+    codes: Ints,
+    k: int,
+    rows: Ints,
+) -> Floats32:
+    """Vectors of some voters by the network of fold k, shape (K, B, R)."""
+    w = {name: array[[k]] for name, array in weights.items()}
+    w["voter.fold"] = np.zeros(1, dtype=np.int64)
+    vectors: Floats32 = voter_vectors(w, numbers[rows][None], codes[rows][None])[0]
+    return vectors
+
+
+def _split(h: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """What messages share, shape (n,), and what each has beside it, shape (n, M)."""
+    C = h @ (share / share.sum())
+    return C, h - C[:, None]
+
+
+def _calibrated(
+    prepared: Prepared, C: Floats, D: Floats, found: Deviations
+) -> Calibration:
+    """As `gbm.calibrate`, doubted where noise could give as much, with what is missed.
+
+    A part of weight w and standard error s keeps 1 − (s / w)² of it (the positive part
+    of James & Stein 1961), so that noise hardly ever gives a spread. Of a smoother that
+    keeps a share k of the signal, members on resampled units disagree by (1 − k) Var(h)
+    and the signal it misses is (1 − k) / k Var(h): the first tells the second.
+    """
+    scores, cluster = prepared.scores, prepared.test.cluster
+    survey = prepared.test.stands_for
+    plain = calibrate(scores, C, D, cluster, survey)
+    parts = (np.broadcast_to(C[:, None], D.shape), D)
+    lift = scores[:, 1:] - scores[:, :1]
+    doubted = [
+        w * _doubt(calibration_slope(lift, w * part, cluster, survey))
+        for w, part in zip(plain.weight, parts, strict=True)
+    ]
+    known = replace(plain, weight=np.array(doubted))
+    noise = found.disagreement.mean(axis=0).sum()
+    kept = 1.0 - noise / max(float(found.h.var(axis=0).sum()), 1e-300)
+    missed = 1.0 / max(kept, LEAST_RELIABLE) - 1.0
+    spread = known.heterogeneity(C, D)[0].var(axis=0)
+    return replace(known, unexplained=np.maximum(plain.unexplained, missed * spread))
+
+
+def _doubt(slope: Interval) -> float:
+    return max(0.0, 1.0 - (slope.se / slope.value) ** 2) if slope.value > 0 else 0.0
+
+
+def _local(disagreement: Floats, mean: Floats) -> Floats:
+    """What is unexplained of a voter over the mean, shape (n, M).
+
+    Halfway between alike for all and in proportion to the members' disagreement.
+    """
+    ratio = np.divide(
+        disagreement, mean, out=np.ones_like(disagreement),
+        where=np.broadcast_to(mean > 0, disagreement.shape),
+    )  # fmt: skip
+    return 0.5 + 0.5 * np.minimum(ratio, 3.0)
+
+
+def _typical(se: Floats) -> float:
+    return float(np.sqrt(np.mean(se**2)))
+
+
+def _blocks(messages: MessageFeatures) -> list[Floats]:
+    """Blocks of text for the prior: the meaning, and what a reader can count."""
+    return [messages.embedding.astype(float), messages.readable.astype(float)]
+
+
+def _prior(prepared: Prepared, sent: MessageFeatures, seed: int) -> MessagePrior:
+    test, pool = prepared.test, pools(sent.issue)
+    lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
+    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
+    people = np.bincount(test.arm[test.observed], minlength=1 + len(pool))[1:]
+    return fit_message_prior(
+        prepared.ground.effects.raw, even_noise(covariance, pool, people), pool,
+        _blocks(sent), rng=np.random.default_rng(seed),
+    )  # fmt: skip
+
+
+def _informed(ground: Ground, prior: MessagePrior) -> Ground:
+    """The ground with effects that know the texts, where texts are believed."""
+    if not prior.test.passed:
+        return ground
+    mean, se = prior.of_sent()
+    effects = replace(ground.effects, shrunken=mean, shrunken_se=se)
+    return replace(ground, effects=effects)

@@ -1,0 +1,278 @@
+"""Linear terms and trees together, believed as far as held-out voters support them.
+
+τ_m(x) = ᾱ_m + s_m (w_1 L_m(x) + w_2 G_m(x)): the shrunken average effect of the
+message, what the linear model and the trees predict of the voter's deviation from it,
+weights w that all messages share and a slope s_m of the message, near 1. Weights and
+slopes come from predictions for voters that the fits never saw, against their doubly
+robust scores. Trees stay only where they lower the held-out loss: they
+cost a hundred times as much to score.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from hustings.training.estimators.metrics import clustered_means, weighted_rows
+from hustings.training.learners.arm_trees import (
+    DEFAULT_ARM_TREES,
+    ArmTrees,
+    fit_arm_trees,
+)
+from hustings.training.learners.average_effects import Ground, believable_noise, pools
+from hustings.training.learners.boosting import N_FOLDS
+from hustings.training.learners.gbm import MIN_SENT, Prepared, slopes
+from hustings.training.learners.lift_model import Lifts
+from hustings.training.learners.linear import DEFAULT_LINEAR, LinearFit, fit_linear
+from hustings.training.learners.pooled import components
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+LINEAR_FOLDS = 2 * N_FOLDS
+"""A linear fit is cheap once its moments are summed: more folds leave more to learn."""
+MOST = 1.5
+"""Parts predict too little rather than too much, each by itself; not for ever."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """How far the parts of a stack are believed.
+
+    Attributes:
+        weight: Of every part, shape (n_parts,).
+        slope: s_m, shape (M,).
+        slope_se: Its standard error, shape (M,).
+        unexplained: Variance of lift for what of the trees is not believed, (M,).
+    """
+
+    weight: Floats
+    slope: Floats
+    slope_se: Floats
+    unexplained: Floats
+
+    def combine(self, parts: Sequence[Floats]) -> tuple[Floats, Floats]:
+        """Believed deviation from the average effect, and its variance, (n, M) each.
+
+        The variance is what belief itself adds to that of the parts.
+        """
+        total = _combined(self.weight, parts)
+        variance = (total * self.slope_se) ** 2 + self.unexplained
+        return total * self.slope, variance
+
+
+@dataclass(frozen=True)
+class StackLift:
+    """A fitted stack; voters are routed to the folds that never saw their unit.
+
+    Attributes:
+        ground: Nuisances and average effects.
+        linear: Linear heterogeneity.
+        trees: Over features and message, None where they do not earn their cost.
+        belief: How far each is believed.
+    """
+
+    ground: Ground
+    linear: LinearFit
+    trees: ArmTrees | None
+    belief: Belief
+
+    def predict(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+    ) -> Lifts:
+        """Lift of every message for every voter, as `GbmLift.predict`."""
+        fold = None if unit_id is None else self.ground.folds(unit_id)
+        deviation, doubt = self.belief.combine(self._parts(X, unit_id))
+        lift = self.ground.effects.shrunken + deviation
+        variance = self._linear_variance(X, unit_id) + doubt
+        se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
+        return Lifts(lift, se, self.ground.baseline(X, fold, lift))
+
+    def _linear_fold(self, unit_id: npt.NDArray[np.object_] | None) -> Ints | None:
+        if unit_id is None:
+            return None
+        return self.ground.folds(unit_id, self.linear.n_folds)
+
+    def _linear_variance(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None
+    ) -> Floats:
+        return self.linear.variance(X, self._linear_fold(unit_id))
+
+    def _parts(
+        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None
+    ) -> list[Floats]:
+        parts = [self.linear.deviation(X, self._linear_fold(unit_id))]
+        if self.trees is not None:
+            fold = None if unit_id is None else self.ground.folds(unit_id)
+            parts.append(self.trees.deviation(X, fold))
+        return parts
+
+    def save(self, folder: Path) -> None:
+        """Write JSON and LightGBM's text format: nothing executable."""
+        self.ground.save(folder)
+        (folder / "linear.json").write_text(json.dumps(self.linear.to_json()))
+        belief = {k: v.tolist() for k, v in vars(self.belief).items()}
+        (folder / "belief.json").write_text(json.dumps(belief, indent=1))
+        if self.trees is not None:
+            self.trees.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks a part.
+        """
+        linear = LinearFit.from_json(json.loads((folder / "linear.json").read_text()))
+        belief = json.loads((folder / "belief.json").read_text())
+        return cls(
+            Ground.load(folder),
+            linear,
+            ArmTrees.load(folder),
+            Belief(**{k: np.array(v, dtype=np.float64) for k, v in belief.items()}),
+        )
+
+
+def fit_stack(
+    prepared: Prepared, settings: Mapping[str, Any], *, seed: int
+) -> StackLift:
+    """Fit both parts, weigh them on held-out predictions, keep what pays.
+
+    Args:
+        prepared: The test.
+        settings: Of the linear model (`evidence`, `screen`, `order`, `max_columns`)
+            and of the trees (`n_trees` and LightGBM's own); `trees` false leaves the
+            trees out. What is not named takes its default.
+        seed: For LightGBM.
+
+    Raises:
+        ValueError: If no outcome was observed.
+    """
+    test = prepared.test
+    if not test.observed.any():
+        raise ValueError(
+            f"experiment {test.experiment_id}: expected observed outcomes, got none"
+        )
+    linear = linear_part(prepared, settings)
+    fold = prepared.ground.folds(test.unit_id, linear.n_folds)
+    held = linear.deviation(test.X, fold)
+    scored = prepared.scores[:, 1:] - prepared.scores[:, :1]
+    scored = scored - np.average(scored, axis=0, weights=test.stands_for)
+    if settings.get("trees", True):
+        of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
+        trees = fit_arm_trees(prepared, of_trees, seed=seed)
+        parts = [held, trees.deviation(test.X, prepared.fold)]
+        if _trees_earn(scored, parts, prepared.fold, test.stands_for):
+            belief = believe(scored, parts, test.cluster, test.stands_for)
+            return StackLift(prepared.ground, linear, trees, belief)
+    belief = believe(scored, [held], test.cluster, test.stands_for)
+    return StackLift(prepared.ground, linear, None, belief)
+
+
+def linear_part(
+    prepared: Prepared, settings: Mapping[str, Any], *, only: int | None = None
+) -> LinearFit:
+    """The linear model of a test, cross-fitted.
+
+    Args:
+        prepared: The test.
+        settings: See `fit_stack`.
+        only: A fold that is left out of the one fit there is, for tuning.
+    """
+    test, lift = prepared.test, prepared.lift
+    fold = prepared.ground.folds(test.unit_id, LINEAR_FOLDS)
+    if only is not None:
+        kept = prepared.fold != only
+        test, lift, fold = test.take(kept), lift[kept], np.zeros(kept.sum(), np.int64)
+    sent = np.bincount(test.arm[test.observed], minlength=1 + len(test.messages))[1:]
+    parts = components(
+        [prepared.issue_of[m] for m in test.messages], list(sent >= MIN_SENT)
+    )
+    params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
+    issues = [prepared.issue_of[m] for m in test.messages]
+    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
+    noise = believable_noise(test, covariance, pools(issues)) * len(test.Y)
+    return fit_linear(
+        test.X, lift, noise, fold, parts, prepared.categorical, params,
+        test.stands_for, 1 if only is not None else LINEAR_FOLDS, test.fond_of,
+        float(np.nanstd(test.Y)),
+    )  # fmt: skip
+
+
+def believe(
+    scored: Floats,
+    parts: Sequence[Floats],
+    cluster: Ints,
+    survey: Floats | None = None,
+) -> Belief:
+    """Weights and slopes from held-out predictions against doubly robust scores.
+
+    Args:
+        scored: Γ_m − Γ_0, centred by message, shape (n, M).
+        parts: Held-out deviations, shape (n, M) each.
+        cluster: Shape (n,).
+        survey: Survey weights of mean 1, shape (n,); None where all count alike.
+    """
+    centred = [part - np.average(part, axis=0, weights=survey) for part in parts]
+    weight = _weights(
+        weighted_rows(scored, survey), [weighted_rows(part, survey) for part in centred]
+    )
+    slope, slope_se = slopes(scored, _combined(weight, centred), cluster, survey)
+    # of w h the share 1 − w is not the truth; the linear part has a posterior instead
+    unexplained = np.zeros(scored.shape[1])
+    for w, part in zip(weight[1:], centred[1:], strict=True):
+        unexplained += abs(w * (1.0 - w)) * part.var(axis=0)
+    return Belief(weight, slope, slope_se, unexplained)
+
+
+def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:
+    total = np.zeros_like(parts[0])
+    for w, part in zip(weight, parts, strict=True):
+        total += w * part
+    return total
+
+
+def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:
+    """Non-negative least squares of all messages together, at most `MOST` each."""
+    precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
+    k = len(parts)
+    gram, moment = np.zeros((k, k)), np.zeros(k)
+    for a in range(k):
+        moment[a] = (precision * parts[a] * scored).sum()
+        for b in range(k):
+            gram[a, b] = (precision * parts[a] * parts[b]).sum()
+    scale = max(float(np.trace(gram)), 1e-300)
+    root = np.linalg.cholesky(gram / scale + 1e-9 * np.eye(k))
+    weight: Floats = nnls(root.T, np.linalg.solve(root, moment / scale))[0]
+    return np.minimum(weight, MOST)
+
+
+def _trees_earn(
+    scored: Floats,
+    parts: Sequence[Floats],
+    fold: Ints,
+    survey: Floats | None,
+) -> bool:
+    """Whether trees lower the held-out loss, by weights chosen on other folds.
+
+    Trees of no use raise it, most of the time.
+    """
+    scored = weighted_rows(scored, survey)
+    parts = [weighted_rows(part, survey) for part in parts]
+    precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
+    gained = 0.0
+    for k in np.unique(fold):
+        mine, others = fold == k, fold != k
+        loss = []
+        for few in (parts[:1], parts):
+            weight = _weights(scored[others], [part[others] for part in few])
+            h = sum(w * part[mine] for w, part in zip(weight, few, strict=True))
+            loss.append(float((precision * (scored[mine] - h) ** 2).sum()))
+        gained += loss[0] - loss[1]
+    return gained > 0

@@ -1,0 +1,1 @@
+"""Measured lift of a campaign's own days: adaptive weights, repeats, power."""

@@ -1,0 +1,1 @@
+"""Policy value on held-out voters: policies, paired gains, the gate, audits."""

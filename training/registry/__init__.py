@@ -1,0 +1,1 @@
+"""Tuning, tracking and registering models: the frameworks meet the maths here."""

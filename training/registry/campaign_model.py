@@ -1,0 +1,299 @@
+"""A campaign's model: from rows of its own voter file to lifts, the same everywhere.
+
+Holds everything between a raw voter row and a lift: the column mapping, the as-of
+date, the encoding and one lift model per experiment. Saved as JSON and LightGBM text.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hustings.features.affinity import CellAffinities
+from hustings.features.derived import (
+    TOLD_BY_THE_FILE,
+    Query,
+    from_the_file,
+    with_columns,
+)
+from hustings.features.ingest import TableSource, map_columns
+from hustings.features.partner import LIFT_PREFIX
+from hustings.features.persons.linked_reactions import REACTED_PREFIX
+from hustings.features.tables import TableError
+from hustings.features.training_set import Arm, coarsest_unit
+from hustings.features.voter import Encoding, voter_features
+from hustings.training.estimators.metrics import Z95
+from hustings.training.learners.lift_model import LiftModel, Lifts
+from hustings.training.policy_value.partner import PartnerLift
+
+Floats = npt.NDArray[np.float64]
+
+
+# a network's library is imported only where a network is read
+KINDS: Mapping[str, str] = {
+    "StackLift": "hustings.training.learners.stack",
+    "GbmLift": "hustings.training.learners.gbm",
+    "CellLift": "hustings.training.learners.baselines",
+    "NetLift": "hustings.training.learners.net",
+    "PartnerLift": "hustings.training.policy_value.partner",
+}
+
+
+KIND_FILE = "kind.json"
+
+
+def save_lift(model: LiftModel, folder: Path) -> None:
+    """Write a lift model and which kind it is into an existing folder."""
+    model.save(folder)
+    (folder / KIND_FILE).write_text(json.dumps(type(model).__name__))
+
+
+def load_lift(folder: Path) -> LiftModel:
+    """Read what `save_lift` wrote.
+
+    Raises:
+        FileNotFoundError: If the folder holds no lift model.
+    """
+    path = folder / KIND_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
+    kind = json.loads(path.read_text())
+    found: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    return found
+
+
+def lifts_of(
+    lift: LiftModel,
+    voters: pd.DataFrame,
+    X: npt.NDArray[np.float32],
+    unit_id: npt.NDArray[np.object_] | None = None,
+) -> Lifts:
+    """Lifts of voters by any kind of model: a partner's are read beside the voter.
+
+    Args:
+        lift: The model.
+        voters: VOTERS rows, n of them.
+        X: Their features, shape (n, n_features).
+        unit_id: Their coarsest units, shape (n,); None for voters known to be new.
+    """
+    if isinstance(lift, PartnerLift):
+        return lift.predict_voters(voters, X, unit_id)
+    return lift.predict(X, unit_id)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a row of the campaign's voter file becomes features.
+
+    Attributes:
+        mapping: The campaign's [tables.voters].
+        feature_columns: Columns of voters that may be features.
+        as_of: First delivery: what is known strictly before it counts.
+        encoding: How features become numbers.
+        counting: How a row's own past elections are counted; None where no such
+            column is a feature.
+        affinities: Of every cell for every issue; None where nothing is known.
+    """
+
+    mapping: TableSource
+    feature_columns: tuple[str, ...]
+    as_of: pd.Timestamp
+    encoding: Encoding
+    counting: Query | None = None
+    affinities: CellAffinities | None = None
+
+    @property
+    def beside(self) -> list[str]:
+        """Features that only the whole voter file can tell: a row brings them along."""
+        return from_the_file(self.feature_columns)
+
+    def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
+        """Rows in the campaign's own columns as VOTERS, with what they bring along."""
+        voters = map_columns(raw, self.mapping, "voters")
+        brought = [name for name in self.beside if name in raw]
+        return voters.assign(**{name: raw[name].astype(float) for name in brought})
+
+    def features(self, voters: pd.DataFrame) -> pd.DataFrame:
+        """Features of VOTERS rows, indexed by voter_id.
+
+        A row that comes without its partner's lifts is as one whom he does not know,
+        one without linked reactions as one who is linked to none. Its own past
+        elections are counted here, unless they were before.
+
+        Raises:
+            TableError: If the rows come without what only the whole file can tell.
+        """
+        delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
+        absent = [c for c in delivered if c not in voters]
+        voters = voters.assign(**dict.fromkeys(absent, np.nan)) if absent else voters
+        linked = [c for c in self.feature_columns if c.startswith(REACTED_PREFIX)]
+        absent = [c for c in linked if c not in voters]
+        voters = voters.assign(**dict.fromkeys(absent, 0.0)) if absent else voters
+        untold = [name for name in self.beside if name not in voters]
+        if untold:
+            raise TableError(f"expected a column {untold[0]!r}: {TOLD_BY_THE_FILE}")
+        if self.counting is not None:
+            voters = with_columns(voters, self.counting)
+        if self.affinities is not None:
+            voters = self.affinities.beside(voters, as_of=self.as_of)
+        return voter_features(voters, self.feature_columns, as_of=self.as_of)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "mapping": self.mapping.model_dump(mode="json", by_alias=True),
+            "feature_columns": list(self.feature_columns),
+            "as_of": self.as_of.isoformat(),
+            "encoding": self.encoding.to_json(),
+            "counting": None if self.counting is None else self.counting._asdict(),
+            "affinities": self.affinities and self.affinities.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        known = stored.get("affinities")
+        return cls(
+            TableSource.model_validate(stored["mapping"]),
+            tuple(stored["feature_columns"]),
+            pd.Timestamp(stored["as_of"]),
+            Encoding.from_json(stored["encoding"]),
+            None if not stored.get("counting") else Query(**stored["counting"]),
+            known and CellAffinities.from_json(known),
+        )
+
+
+@dataclass(frozen=True)
+class CampaignModel:
+    """One lift model per experiment behind one reader of voter rows.
+
+    Attributes:
+        campaign: Its name.
+        reader: Voter row → features.
+        lifts: Lift model of every experiment.
+        arms: What each experiment could send.
+        champions: Which policy each lift model stands for.
+        facts: What else a user of the model must know: outcome, verdicts, data hash.
+    """
+
+    campaign: str
+    reader: Reader
+    lifts: Mapping[str, LiftModel]
+    arms: Mapping[str, tuple[Arm, ...]]
+    champions: Mapping[str, str]
+    facts: Mapping[str, Any]
+
+    @property
+    def direction(self) -> float:
+        """-1 where the campaign's outcome is better when lower, else 1."""
+        return 1.0 if self.facts["outcome"]["higher_is_better"] else -1.0
+
+    @property
+    def messages(self) -> list[str]:
+        """Messages of all experiments, in their order."""
+        found = (lift.ground.messages for lift in self.lifts.values())
+        return list(dict.fromkeys(m for messages in found for m in messages))
+
+    def predict(self, voters: pd.DataFrame) -> dict[str, Lifts]:
+        """Lifts of every experiment.
+
+        Args:
+            voters: VOTERS rows, n of them.
+        """
+        X = self.reader.encoding.transform(self.reader.features(voters))
+        unit = coarsest_unit(voters).to_numpy(dtype=object)
+        return {
+            name: lifts_of(lift, voters, X, unit) for name, lift in self.lifts.items()
+        }
+
+    def score(self, voters: pd.DataFrame) -> pd.DataFrame:
+        """SCORES of every voter × message, voters in their order.
+
+        A lift above zero is an improvement, also where a lower outcome is better.
+
+        Args:
+            voters: VOTERS rows.
+        """
+        parts = [
+            _long(
+                voters["voter_id"],
+                self.lifts[name].ground.messages,
+                lifts,
+                self.direction,
+            )
+            for name, lifts in self.predict(voters).items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def save(self, folder: Path) -> None:
+        """Write into a new folder."""
+        folder.mkdir(parents=True)
+        for i, lift in enumerate(self.lifts.values()):
+            (folder / f"lift_{i}").mkdir()
+            save_lift(lift, folder / f"lift_{i}")
+        stored = {
+            "campaign": self.campaign,
+            "reader": self.reader.to_json(),
+            "lifts": list(self.lifts),
+            "arms": {
+                name: [list(arm) for arm in arms] for name, arms in self.arms.items()
+            },
+            "champions": dict(self.champions),
+            "facts": dict(self.facts),
+        }
+        (folder / "model.json").write_text(json.dumps(stored, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder holds no model.
+        """
+        path = folder / "model.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected a saved model, found none")
+        stored = json.loads(path.read_text())
+        arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
+        lifts = {
+            name: load_lift(folder / f"lift_{i}")
+            for i, name in enumerate(stored["lifts"])
+        }
+        return cls(
+            campaign=stored["campaign"],
+            reader=Reader.from_json(stored["reader"]),
+            lifts=lifts,
+            arms=arms,
+            champions=stored["champions"],
+            facts=stored["facts"],
+        )
+
+
+def _long(
+    voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts, direction: float
+) -> pd.DataFrame:
+    # lifts are improvements; response and baseline are in the outcome's own direction
+    n, m = lifts.lift.shape
+    width = Z95 * lifts.se
+    who, ids = pd.factorize(voter_id)
+    return pd.DataFrame(
+        {
+            "voter_id": pd.Categorical.from_codes(
+                np.repeat(who, m), categories=pd.Index(ids)
+            ),
+            "message_id": pd.Categorical.from_codes(
+                np.tile(np.arange(m), n), categories=pd.Index(messages)
+            ),
+            "lift": lifts.lift.ravel(),
+            "lift_low": (lifts.lift - width).ravel(),
+            "lift_high": (lifts.lift + width).ravel(),
+            "response": direction * (lifts.baseline[:, None] + lifts.lift).ravel(),
+            "baseline": direction * np.repeat(lifts.baseline, m),
+        }
+    )

@@ -1,0 +1,467 @@
+"""Model + signature + data hash → MLflow version, champion by the verdict.
+
+Nothing of a person reaches MLflow: parameters, metrics, digests, figures and the
+model; the input example is synthetic.
+"""
+
+import getpass
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema
+
+import hustings
+from hustings.training.registry.campaign_model import CampaignModel
+
+CHAMPION = "champion"
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARIES = (
+    "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
+    "mlflow", "pandera", "pydantic", "safetensors", "torch",
+)  # fmt: skip
+MODEL_LIBRARIES = (
+    "lightgbm", "numpy", "pandas", "scipy", "pyarrow", "pandera", "pydantic", "duckdb",
+    "safetensors",
+)  # fmt: skip
+N_EXAMPLE = 3
+MOST_CHAMPIONS = 40
+"""So many are remembered: a tag holds 5,000 characters."""
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Version:
+    """An exact registered version.
+
+    Attributes:
+        name: Registered model.
+        version: Its number.
+        run_id: Run that made it.
+        tags: verdict, data_hash, judged_by, git_commit ...
+    """
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """Where MLflow finds exactly this version."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def registered_name(campaign: str) -> str:
+    """Name of a campaign's model in the registry."""
+    return f"hustings-{campaign}"
+
+
+def open_store(uri: str | None, folder: Path) -> str:
+    """Point MLflow at a server, or at the SQLite store of a folder.
+
+    Args:
+        uri: Tracking URI; None or empty for the store of the folder.
+        folder: Holds `mlflow.db` and the artifacts where there is no server.
+
+    Returns:
+        The URI in use.
+    """
+    if not uri:
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return uri
+
+
+@contextmanager
+def tracked_run(
+    campaign: str,
+    run_name: str,
+    artifacts: Path | None,
+    tags: Mapping[str, str],
+    *,
+    resume: str | None = None,
+) -> Iterator[str]:
+    """One MLflow run of a campaign; gives its run id.
+
+    Args:
+        campaign: Names the MLflow experiment.
+        run_name: Of the run.
+        artifacts: Where a SQLite store keeps artifacts; None leaves it to the server.
+        tags: Of the run.
+        resume: Run to take up again.
+    """
+    if resume is not None:
+        with mlflow.start_run(run_id=resume):
+            yield resume
+        return
+    client = MlflowClient()
+    found = client.get_experiment_by_name(campaign)
+    if found is None:
+        location = (artifacts / campaign).resolve().as_uri() if artifacts else None
+        # the page of runs that MLflow shows first is that of trained models
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        experiment_id = client.create_experiment(
+            campaign, artifact_location=location, tags=kind
+        )
+    else:
+        experiment_id = found.experiment_id
+    with mlflow.start_run(
+        experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
+    ) as run:
+        yield str(run.info.run_id)
+
+
+def log_data(frame: pd.DataFrame, *, name: str, context: str) -> str:
+    """Digest and schema of a table, never its rows; gives the digest."""
+    dataset = mlflow.data.from_pandas(frame, name=name)
+    mlflow.log_input(dataset, context=context)
+    return str(dataset.digest)
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Parameters of the active run."""
+    mlflow.log_params({name: str(value) for name, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Metrics of the active run."""
+    mlflow.log_metrics(dict(metrics))
+
+
+def log_tags(tags: Mapping[str, str]) -> None:
+    """Tags of the active run."""
+    mlflow.set_tags(dict(tags))
+
+
+def log_file(path: Path, *, folder: str | None = None) -> None:
+    """A file as an artifact of the active run."""
+    mlflow.log_artifact(str(path), folder)
+
+
+def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """Rows that look like the campaign's voter file and are nobody's.
+
+    Args:
+        raw: Rows of the file, in its own columns; numbers are drawn between its
+            quartiles, texts among values that at least 20 people share.
+        seed: Of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    found: dict[str, Any] = {}
+    for name in raw.columns:
+        column = raw[name]
+        counts = column.value_counts()
+        shared = counts.index[counts >= 20].sort_values()
+        if pd.api.types.is_bool_dtype(column):
+            found[str(name)] = rng.random(N_EXAMPLE) < 0.5
+        elif pd.api.types.is_datetime64_any_dtype(column):
+            found[str(name)] = [pd.Timestamp(2000, 1, 1 + i) for i in range(N_EXAMPLE)]
+        elif pd.api.types.is_numeric_dtype(column):
+            low = float(column.quantile(0.25)) if len(counts) else 0.0
+            # halves and no two alike: nobody's, where a file numbers its voters
+            unlike = np.floor(low) + 0.5 + np.arange(N_EXAMPLE)
+            drawn = rng.choice(shared, N_EXAMPLE) if len(shared) else unlike
+            found[str(name)] = drawn.astype(np.float64)
+        else:
+            nobody = [f"synthetic {name} {i}" for i in range(N_EXAMPLE)]
+            drawn = rng.choice(list(shared), N_EXAMPLE) if len(shared) else nobody
+            found[str(name)] = [str(v) for v in drawn]
+    return pd.DataFrame(found)
+
+
+def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
+    """Voter columns in, scores out; every column may be left out or missing."""
+    inputs = [
+        ColSpec(
+            _data_type(example[name]),
+            str(name),
+            required=False,
+        )
+        for name in example.columns
+    ]
+    values = ("lift", "lift_low", "lift_high", "response", "baseline")
+    outputs = [
+        ColSpec(DataType.double, f"{value}__{message}")
+        for value in values
+        for message in model.messages
+    ]
+    voter = ColSpec(DataType.string, "voter_id")
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema([voter, *outputs]))
+
+
+def _data_type(column: pd.Series) -> DataType:
+    if pd.api.types.is_bool_dtype(column):
+        return DataType.boolean
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return DataType.datetime
+    return DataType.double if pd.api.types.is_numeric_dtype(column) else DataType.string
+
+
+def copy_package(into: Path, parts: Sequence[str]) -> Path:
+    """Copy the package with some of its parts, to travel with a model or an endpoint.
+
+    Args:
+        into: Folder that gets the folder `hustings`.
+        parts: Names of the parts, such as "features".
+
+    Returns:
+        The copied package.
+    """
+    package = Path(hustings.__file__).parent
+    copied = into / package.name
+    copied.mkdir(parents=True)
+    shutil.copyfile(package / "__init__.py", copied / "__init__.py")
+    left_out = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for part in parts:
+        shutil.copytree(package / part, copied / part, ignore=left_out)
+    return copied
+
+
+def log_and_register(
+    model: CampaignModel,
+    folder: Path,
+    example: pd.DataFrame,
+    tags: Mapping[str, str],
+) -> Version:
+    """Log a saved model in the active run and register it as a new version.
+
+    Args:
+        model: The model.
+        folder: Where it was saved.
+        example: From `synthetic_example`.
+        tags: Of the version.
+    """
+    name = registered_name(model.campaign)
+    with TemporaryDirectory() as aside:
+        code = copy_package(Path(aside), ("features", "training"))
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
+            artifacts={"model": str(folder)},
+            code_paths=[str(code)],
+            signature=signature_of(example, model),
+            input_example=example,
+            pip_requirements=_pinned(MODEL_LIBRARIES),
+            registered_model_name=name,
+        )
+    client = MlflowClient()
+    number = str(logged.registered_model_version)
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
+    found = client.get_model_version(name, number)
+    return Version(name, number, str(found.run_id), dict(found.tags))
+
+
+def promote(version: Version, *, by: str = "", at: str = "") -> None:
+    """Make a version the champion: what scoring, planning and serving take.
+
+    The model's tag `champions` keeps those before it, so that `roll_back` finds them.
+
+    Args:
+        version: The new champion.
+        by: Who says so.
+        at: When.
+    """
+    before = _champions(version.name)
+    told = {"version": version.version, "by": by, "at": at}
+    if not before or before[-1]["version"] != version.version:
+        before.append(told)
+    _crown(version.name, before)
+
+
+def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
+    """Give the alias champion back to a version that had it before.
+
+    Args:
+        campaign: Whose model.
+        to: Version; empty for the champion before the present one.
+        by: Who says so.
+        at: When.
+        why: In words.
+
+    Returns:
+        The champion from now on; its tag `rolled_back_from` says by whom, when, why
+        and from which version.
+
+    Raises:
+        ValueError: If there is no champion, none before it, or no such version.
+    """
+    present = champion_version(campaign)
+    if present is None:
+        raise ValueError(
+            f"{campaign}: expected a champion to roll back from, got none; "
+            f"`hustings promote {campaign}` makes one"
+        )
+    history = _champions(present.name)
+    kept = _history_to(history, present, to)
+    number = kept[-1]["version"]
+    _existing(present.name, number)
+    client = MlflowClient()
+    told = {"version": present.version, "by": by, "at": at, "why": why}
+    tag = "rolled_back_from"
+    client.set_model_version_tag(present.name, number, tag, json.dumps(told))
+    _crown(present.name, kept)
+    found = champion_version(campaign)
+    assert found is not None
+    return found
+
+
+def _history_to(history: list[Json], present: Version, to: str) -> list[Json]:
+    """Champions up to the one that is wanted, which comes last."""
+    if to == present.version:
+        raise ValueError(f"{present.name}: version {to} is the champion already")
+    if not to:
+        if len(history) < 2:
+            raise ValueError(
+                f"{present.name}: expected a champion before version "
+                f"{present.version}, got none; --to names another version"
+            )
+        return history[:-1]
+    places = [i for i, row in enumerate(history) if row["version"] == to]
+    return history[: places[-1] + 1] if places else [*history, {"version": to}]
+
+
+def _existing(name: str, number: str) -> None:
+    try:
+        MlflowClient().get_model_version(name, number)
+    except MlflowException:
+        found = MlflowClient().search_model_versions(f"name = '{name}'")
+        numbers = ", ".join(sorted((str(v.version) for v in found), key=int))
+        raise ValueError(
+            f"{name}: expected one of the versions {numbers}, got {number!r}"
+        ) from None
+
+
+def _champions(name: str) -> list[Json]:
+    """Champions of a model in their order, the present one last."""
+    client = MlflowClient()
+    found: list[Json] = json.loads(
+        client.get_registered_model(name).tags.get("champions", "[]")
+    )
+    try:
+        present = str(client.get_model_version_by_alias(name, CHAMPION).version)
+    except MlflowException:
+        return []
+    # a champion that was made by hand
+    if not found or found[-1]["version"] != present:
+        found.append({"version": present})
+    return found
+
+
+def _crown(name: str, champions: list[Json]) -> None:
+    """The last of the champions gets the alias, and the history is kept."""
+    client = MlflowClient()
+    client.set_registered_model_alias(name, CHAMPION, champions[-1]["version"])
+    kept = json.dumps(champions[-MOST_CHAMPIONS:])
+    client.set_registered_model_tag(name, "champions", kept)
+
+
+def champion_version(campaign: str) -> Version | None:
+    """The present champion of a campaign, None where there is none."""
+    name = registered_name(campaign)
+    try:
+        found = MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException:
+        return None
+    return Version(name, str(found.version), str(found.run_id), dict(found.tags))
+
+
+def registered_versions(campaign: str) -> list[Version]:
+    """Every registered version of a campaign's model, the oldest first."""
+    name = registered_name(campaign)
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    ordered = sorted(found, key=lambda version: int(version.version))
+    return [Version(name, str(v.version), str(v.run_id), dict(v.tags)) for v in ordered]
+
+
+def earlier_attempts(campaign: str, *, data_hash: str) -> int:
+    """How often a promotion of the campaign was tried on other data before.
+
+    Every run with a verdict is an attempt; runs on the same data are one look.
+
+    Args:
+        campaign: Names the MLflow experiment.
+        data_hash: Of the data that are judged now: no earlier attempt.
+    """
+    client = MlflowClient()
+    found = client.get_experiment_by_name(campaign)
+    if found is None:
+        return 0
+    looked, page = set[str](), None
+    while True:
+        runs = client.search_runs([found.experiment_id], page_token=page)
+        tags = [run.data.tags for run in runs]
+        looked |= {t["data_hash"] for t in tags if "verdict" in t and "data_hash" in t}
+        page = runs.token
+        if not page:
+            return len(looked - {data_hash})
+
+
+def download(version: Version, folder: Path) -> Path:
+    """The saved model of an exact version, as `CampaignModel.load` reads it."""
+    local = mlflow.artifacts.download_artifacts(
+        artifact_uri=version.uri, dst_path=str(folder)
+    )
+    saved = sorted(Path(local).glob("artifacts/*/model.json"))
+    if not saved:
+        raise FileNotFoundError(f"{version.uri}: expected artifacts/*/model.json")
+    return saved[0].parent
+
+
+def operator() -> str:
+    """Who runs this: the account's name, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the libraries that make a result."""
+    found = {name: installed_version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+def git_commit() -> str:
+    """Commit of the code, with "+changes" where files differ; "unknown" without git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+changes" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _pinned(names: Sequence[str]) -> list[str]:
+    return [f"{name}=={installed_version(name)}" for name in names]
