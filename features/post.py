@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
+from hustings.features.arrays import Floats, Floats32
 
 FLOOR = 0.5
 """Below this confidence a post has no issue."""

@@ -9,16 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.affinity import affinity_column
+from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.asof import first_delivery, sums_before
 from hustings.features.tables import ANY_MESSAGE, CONTROL, TableError
 from hustings.features.voter import Encoding, voter_features
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _ARM = ["message_id", "channel"]
 
@@ -210,13 +207,13 @@ class MessageTest:
 
     experiment_id: str
     arms: tuple[Arm, ...]
-    voter_id: npt.NDArray[np.object_]
+    voter_id: Objects
     unit: Ints
-    unit_id: npt.NDArray[np.object_]
+    unit_id: Objects
     household: Ints
     drawn: Ints
     block: Ints
-    X: npt.NDArray[np.float32]
+    X: Floats32
     arm: Ints
     Y: Floats
     propensities: Floats
@@ -242,7 +239,7 @@ class MessageTest:
         return np.array([0, *(position[a.message_id] for a in self.arms)])
 
     @property
-    def observed(self) -> npt.NDArray[np.bool_]:
+    def observed(self) -> Bools:
         """Whose outcome was observed, shape (n_voters,)."""
         return ~np.isnan(self.Y)
 
@@ -266,7 +263,7 @@ class MessageTest:
         arms = tuple(Arm(m, "any") for m in self.messages)
         return replace(self, arms=arms, arm=position[self.arm], propensities=merged)
 
-    def take(self, rows: npt.NDArray[np.bool_] | Ints) -> Self:
+    def take(self, rows: Bools | Ints) -> Self:
         """The test restricted to some voters."""
         per_voter = (
             "voter_id", "unit", "unit_id", "household", "drawn", "block", "X", "arm",
@@ -308,7 +305,7 @@ def _message_test(
     experiment_id: str,
     rows: pd.DataFrame,
     design: pd.DataFrame,
-    X: npt.NDArray[np.float32],
+    X: Floats32,
 ) -> MessageTest:
     sent = design.loc[design["message_id"] != CONTROL, _ARM].drop_duplicates()
     arms = tuple(Arm(*pair) for pair in sent.itertuples(index=False))

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats32
 from hustings.features.tables import HISTORY_PREFIX
-
-Floats = npt.NDArray[np.float32]
 
 HISTORY_SHARE = "history_share"
 """Share of the past elections on file in which the voter voted."""
@@ -98,7 +96,7 @@ class Encoding:
         """Positions of the categorical columns in the matrix."""
         return [i for i, name in enumerate(self.names) if name in self.levels]
 
-    def transform(self, features: pd.DataFrame) -> Floats:
+    def transform(self, features: pd.DataFrame) -> Floats32:
         """Features as a matrix.
 
         Args:
@@ -112,7 +110,7 @@ class Encoding:
             matrix[:, i] = self._column(features[name])
         return matrix
 
-    def _column(self, column: pd.Series) -> Floats:
+    def _column(self, column: pd.Series) -> Floats32:
         if column.name not in self.levels:
             return column.to_numpy(dtype=np.float32, na_value=np.nan)
         levels = pd.Index(self.levels[str(column.name)], dtype=object)

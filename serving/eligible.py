@@ -6,15 +6,13 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools
 from hustings.features.training_set import Arm
 from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
 from hustings.serving.voting_text import text_digest, voting_words
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 RuleSetName = Literal["us_default", "eu_2024_900", "places_only", "research_replay"]
 
 NONE_PAUSED: Mapping[str, str] = MappingProxyType({})

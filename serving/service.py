@@ -21,7 +21,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import bentoml
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from bentoml.exceptions import BentoMLException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,6 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import hustings
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.derived import TOLD_BY_THE_FILE
 from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
@@ -53,9 +53,6 @@ from hustings.serving.plan import Limits, held_out, priced
 from hustings.serving.reactions import http as reactions_http
 from hustings.training.registry.campaign_model import CampaignModel
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 Json = dict[str, Any]
 
 KEY_VARIABLE = "HUSTINGS_API_KEY"
@@ -594,7 +591,7 @@ class Endpoint:
         both = {v: [*told.get(v, []), *found] for v, found in stops.items()}
         return request.model_copy(update={"withdrawn_channels": {**told, **both}})
 
-    def _held_out(self, unit_id: npt.NDArray[np.object_]) -> Bools:
+    def _held_out(self, unit_id: Objects) -> Bools:
         plan = self.plan
         return held_out(unit_id, salt=plan["salt"], share=plan["holdout_share"])
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -18,6 +17,7 @@ from hustings.experiments.lift.rows import (
     explored,
     has_all_chances,
 )
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL, SMALLEST_CELL
 from hustings.training.estimators.anytime_valid import (
     always_valid,
@@ -47,9 +47,6 @@ from hustings.training.measured_lift.adaptive import (
 from hustings.training.measured_lift.repeats import CarryOver, carry_over
 from hustings.training.measured_lift.surrogate import Link, fit_link
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Json = dict[str, Any]
 
 N_FOLDS = 5

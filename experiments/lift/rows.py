@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats, Ints
 from hustings.features.tables import CONTROL, TableError
 from hustings.features.training_set import household
 from hustings.training.measured_lift.adaptive import Decisions, decided_propensities
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 TOLERANCE = 1e-6
 ANY_SEGMENT = "everyone"

@@ -8,18 +8,14 @@ with z ≠ nothing. All others stay, with probability 1 − ε, which is multipl
 """
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.loop.decisions import EXPLORE, HOLDOUT, PLAN, Decisions
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import Arm
 from hustings.serving.plan import Plan
 from hustings.training.measured_lift.adaptive import decided_propensities
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 _CODES = {"plan": PLAN, "explore": EXPLORE, "holdout": HOLDOUT}
 

@@ -8,14 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.training_set import Arm
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 PLAN, EXPLORE, HOLDOUT = 0, 1, 2
 """Roles as codes."""
@@ -37,7 +32,7 @@ class Audience:
         cost: USD of every arm, shape (A,).
     """
 
-    voter_id: npt.NDArray[np.object_]
+    voter_id: Objects
     household: Ints
     phi: Floats
     segment: Ints

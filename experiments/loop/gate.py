@@ -7,18 +7,15 @@ attempts share one alpha (`training.policy_value.gate.spent_alpha`).
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from hustings.experiments.loop.decisions import Audience, State
 from hustings.experiments.loop.measurable import measurable, predicted
+from hustings.features.arrays import Floats
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.daily import Moments, Seen, Terms, fit_daily
 from hustings.training.measured_lift import adaptive
 from hustings.training.policy_value.gate import is_above_zero, spent_alpha
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 MIN_SEEN = 500
 """Fewer outcomes than this are not asked."""

@@ -1,15 +1,12 @@
 """Decisions of the loop as the estimators of measured lift read them."""
 
 import numpy as np
-import numpy.typing as npt
 
 from hustings.experiments.loop.decisions import Audience, State
+from hustings.features.arrays import Floats, Ints
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.daily import Terms
 from hustings.training.measured_lift import adaptive
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 def measurable(

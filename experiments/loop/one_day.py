@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.loop.chances import decisions_of
@@ -19,6 +18,7 @@ from hustings.experiments.loop.explore import (
     thompson_odds,
     uniform_odds,
 )
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Prior
 from hustings.serving.plan import GroupBound, Plan, PlanTerms, plan_contacts
 from hustings.training.learners.daily import (
@@ -29,10 +29,6 @@ from hustings.training.learners.daily import (
     Terms,
     fit_daily,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 GROWN = 1.25
 """The prior's size is chosen again once the rows have grown by so much."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
@@ -60,6 +59,7 @@ from hustings.experiments.stages.declared import (
 from hustings.experiments.stages.loop_tables import LOOP
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.persons import held_voters, voter_keys
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL, DELIVERIES, DESIGNS, NO_CHANNEL, check
 from hustings.features.training_set import Arm, arm_costs, household
 from hustings.features.voter import segments
@@ -67,8 +67,6 @@ from hustings.serving.plan.explain import bindings
 from hustings.training.learners.daily import Moments
 from hustings.training.registry.campaign_model import CampaignModel
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Json = dict[str, Any]
 
 KEPT_AT_MOST = 50_000_000
@@ -217,7 +215,7 @@ def _values(
     name: str,
     voters: pd.DataFrame,
     arms: tuple[Arm, ...],
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+) -> tuple[Floats, Bools]:
     """The champion's lifts, personalised only where that was shown to pay.
 
     Returns:
@@ -233,7 +231,7 @@ def _values(
     return value, blocked
 
 
-def _held(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def _held(run: Run, voters: pd.DataFrame) -> Bools:
     by_household = bool((run.table("deliveries")["randomised_by"] != "person").any())
     unit = household(voters) if by_household else voters["voter_id"]
     return held_voters(
@@ -400,7 +398,7 @@ def _after(
     told: Json,
     position: pd.Series,
     arms: tuple[Arm, ...],
-    pool: npt.NDArray[np.bool_],
+    pool: Bools,
 ) -> State:
     rows = pd.read_parquet(folder / "assignments.parquet")
     rows = rows[rows["voter_id"].isin(position.index)]

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, CONTROL, PLAN, check
 from hustings.features.training_set import Arm
 from hustings.serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
 
 Json = dict[str, Any]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 INPUTS = "inputs-"
 """Files of a plan's folder that begin so hold the inputs of an audience."""
@@ -45,8 +44,8 @@ class PlanInputs:
 
 
 def inputs_of(
-    voter_id: npt.NDArray[np.object_],
-    unit_id: npt.NDArray[np.object_],
+    voter_id: Objects,
+    unit_id: Objects,
     lift: Floats,
     allowed: Bools,
     arms: Sequence[Arm],

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,11 +33,11 @@ from hustings.experiments.stages.persons import (
     read_identity,
     write_identity,
 )
+from hustings.features.arrays import Bools
 from hustings.features.persons.identity import persons_of
 from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
 from hustings.features.persons.snapshot import renamed
 
-Bools = npt.NDArray[np.bool_]
 Json = dict[str, Any]
 
 GONE = "(forgotten)"

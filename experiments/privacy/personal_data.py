@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
@@ -25,6 +24,7 @@ from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
 from hustings.experiments.stages.sealed import KEY as SEAL_KEY
 from hustings.experiments.stages.sealed import PREDICTIONS
+from hustings.features.arrays import Bools
 from hustings.features.ingest import DataMissing, Folders, TableSource, mapped_rows
 from hustings.features.persons.identity import ids_of, persons_of
 from hustings.features.persons.keys import (
@@ -40,7 +40,6 @@ from hustings.features.persons.keys import (
 from hustings.features.tables import IDENTITIES, PROVIDER_ROWS, TableError
 from hustings.training.registry.seal import hashed
 
-Bools = npt.NDArray[np.bool_]
 Json = dict[str, Any]
 
 NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})

@@ -3,16 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from hustings.experiments.loop.decisions import State
 from hustings.experiments.loop.measurable import measurable, predicted
 from hustings.experiments.simulation.world import World
+from hustings.features.arrays import Bools, Floats
 from hustings.training.estimators.metrics import Z95
 from hustings.training.measured_lift import adaptive
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 MIN_ROWS = 300
 """With fewer decided than this an interval is not stated: the normal would not hold."""

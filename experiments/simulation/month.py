@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import (
@@ -32,9 +31,9 @@ from hustings.experiments.simulation import coverage, rival_policies
 from hustings.experiments.simulation.coverage import NONE, Stated
 from hustings.experiments.simulation.world import Answers, World, draw_world
 from hustings.experiments.stages.context import rounded
+from hustings.features.arrays import Floats
 from hustings.features.simulated.campaign import simulate
 
-Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
 
 POLICIES: Mapping[str, str] = {

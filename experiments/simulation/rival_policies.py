@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from hustings.experiments.loop.decisions import (
     EXPLORE,
@@ -20,11 +19,9 @@ from hustings.experiments.loop.decisions import (
 )
 from hustings.experiments.loop.one_day import Learned, LoopTerms, learn, money_on
 from hustings.experiments.simulation.world import World
+from hustings.features.arrays import Floats, Ints
 from hustings.serving.plan import choose_options, limits_of
 from hustings.training.estimators.spend_path import NOTHING
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 Chooser = Callable[[State, Ints, float, int], Ints]
 """State, positions of the pool, money, day → arm of every pool member, -1 nothing."""

@@ -8,11 +8,11 @@ sends: two policies in one world differ in what they send alone.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
 from hustings.experiments.loop.decisions import Audience, State
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.simulated.campaign import (
     CHANNEL_MULTIPLIERS,
     HOUSEHOLD_CORRELATION,
@@ -23,10 +23,6 @@ from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import HISTORY_SHARE, Encoding, segments, voter_features
 from hustings.serving.plan import held_out
 from hustings.training.learners.daily import Terms, columns, lift_columns, terms_of
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

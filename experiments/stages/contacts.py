@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +32,7 @@ from hustings.experiments.stages.declared import (
 from hustings.experiments.stages.monitor_config import monitor_terms, paused_messages
 from hustings.experiments.stages.persons import held_voters, never_contacted, voter_keys
 from hustings.experiments.stages.reactions import reactions_told
+from hustings.features.arrays import Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, PLAN, SCORES, check
 from hustings.features.training_set import Arm, arm_costs, household
 from hustings.features.voter import segments
@@ -48,8 +48,6 @@ from hustings.training.policy_value.held_out_halves import (
 )
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import Version, open_store
-
-Floats = npt.NDArray[np.float64]
 
 
 def promoted(run: Run) -> tuple[CampaignModel, Version]:
@@ -294,7 +292,7 @@ def _by_household(run: Run) -> bool:
     return bool((run.table("deliveries")["randomised_by"] != "person").any())
 
 
-def _deciding_unit(run: Run, voters: pd.DataFrame) -> npt.NDArray[np.object_]:
+def _deciding_unit(run: Run, voters: pd.DataFrame) -> Objects:
     unit = household(voters) if _by_household(run) else voters["voter_id"]
     return unit.to_numpy(dtype=object)
 

@@ -3,18 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Run
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm
 from hustings.serving.plan import Entered, GroupBound, backlash, valued
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 
 def may_be_contacted(run: Run, voters: pd.DataFrame) -> Bools:

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.stages.context import Json, Run
+from hustings.features.arrays import Floats, Ints
 from hustings.features.tables import CONTROL, PRIORS, TableError, check
 from hustings.features.voter import Encoding
 from hustings.training.learners.transport import Panel, Poststratified, poststratified
@@ -77,12 +77,12 @@ def _pretest(run: Run, reader: Reader, rows: pd.DataFrame) -> _Pretest:
     )
 
 
-def _arms(rows: pd.DataFrame, messages: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def _arms(rows: pd.DataFrame, messages: tuple[str, ...]) -> Ints:
     arm = pd.Index([CONTROL, *messages]).get_indexer(pd.Index(rows["message_id"]))
     return np.asarray(arm, dtype=np.int64)
 
 
-def _weights(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+def _weights(rows: pd.DataFrame) -> Floats:
     if "weight" not in rows:
         return np.ones(len(rows))
     return rows["weight"].to_numpy(dtype=np.float64)

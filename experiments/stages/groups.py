@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import special_columns
 from hustings.experiments.stages.context import Json, Run
+from hustings.features.arrays import Bools, Floats
 from hustings.features.draft import looks_special
 from hustings.features.tables import HISTORY_PREFIX
 from hustings.features.training_set import MessageTest
@@ -30,8 +30,6 @@ from hustings.training.policy_value.policy_tree import (
     honest_tree,
 )
 from hustings.training.registry.campaign_model import Reader
-
-Floats = npt.NDArray[np.float64]
 
 VOTED_IN = "elections:"
 """Prefix of the number of past elections of a kind that a voter took part in."""
@@ -276,7 +274,7 @@ def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> Json:
     }
 
 
-def members(conditions: Sequence[Json], columns: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def members(conditions: Sequence[Json], columns: pd.DataFrame) -> Bools:
     """Who gives all the answers of a group, shape (n,).
 
     Args:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.report import figure_png, figures
@@ -26,6 +25,7 @@ from hustings.experiments.stages.response_model import (
 )
 from hustings.experiments.stages.tracking import tracking
 from hustings.experiments.stages.tuning import Tunings
+from hustings.features.arrays import Bools, Floats
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.partner import providers
 from hustings.features.training_set import (
@@ -100,8 +100,6 @@ from hustings.training.registry.track import (
     policy_table,
 )
 
-Floats = npt.NDArray[np.float64]
-
 CANDIDATES = ("personalised", "one_covariate", "untargeted")
 SEGMENTED_MESSAGES = 12
 PERMUTED_AT_MOST = 40_000
@@ -130,11 +128,11 @@ class _Materials:
     def categorical(self) -> list[int]:
         return self.reader.encoding.categorical
 
-    def of(self, experiment_id: str) -> npt.NDArray[np.bool_]:
+    def of(self, experiment_id: str) -> Bools:
         """Rows of an experiment."""
-        found: npt.NDArray[np.bool_] = (
-            self.rows["experiment_id"] == experiment_id
-        ).to_numpy(dtype=bool)
+        found: Bools = (self.rows["experiment_id"] == experiment_id).to_numpy(
+            dtype=bool
+        )
         return found
 
 
@@ -420,7 +418,7 @@ def _best(messages: list[Json]) -> list[Json]:
     return ordered[:SEGMENTED_MESSAGES]
 
 
-def _at_most(test: MessageTest, n: int) -> npt.NDArray[np.bool_]:
+def _at_most(test: MessageTest, n: int) -> Bools:
     """Whole units that hold about n voters."""
     return unit_uniforms(test.unit_id, salt="permuted") < n / len(test.Y)
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.plans import folder
+from hustings.features.arrays import Bools, Objects
 from hustings.features.ingest import Persons
 from hustings.features.persons.identity import (
     extended,
@@ -150,12 +149,12 @@ def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
 def held_voters(
     home: Path,
     voters: pd.DataFrame,
-    unit_id: npt.NDArray[np.object_],
+    unit_id: Objects,
     *,
     by_household: bool,
     salt: str,
     share: float,
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Who is held out, shape (n_voters,): by the unit a person was first seen in.
 
     Args:

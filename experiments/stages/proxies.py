@@ -1,11 +1,10 @@
 """Special categories that are kept for the audit alone: do scores give them away?"""
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import special_columns
 from hustings.experiments.stages.context import Json, Run
+from hustings.features.arrays import Bools, Floats, Objects
 from hustings.training.estimators.split import unit_uniforms
 from hustings.training.policy_value.proxy_audit import (
     AUDITED_AT_MOST,
@@ -13,14 +12,13 @@ from hustings.training.policy_value.proxy_audit import (
     audit_proxy,
 )
 
-Floats = npt.NDArray[np.float64]
 OTHER = "other"
 
 
 def proxy_check(
     run: Run,
-    voter_id: npt.NDArray[np.object_],
-    unit_id: npt.NDArray[np.object_],
+    voter_id: Objects,
+    unit_id: Objects,
     seen: Floats,
 ) -> Json:
     """Whether what was learnt stands for a special category of the campaign.
@@ -50,7 +48,7 @@ def proxy_check(
     return {"ok": all(r["ok"] for r in rows), "limit": limit, "categories": rows}
 
 
-def _categories(told: pd.Series) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+def _categories(told: pd.Series) -> list[tuple[str, Bools]]:
     """Every value of a column and who has it; of two, the first says both."""
     known = told.astype(object).where(told.notna(), None)
     if pd.api.types.is_numeric_dtype(told) and told.nunique() > 12:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Json, Run
+from hustings.features.arrays import Floats, Floats32
 from hustings.features.tables import AREAS, CHANCES, HISTORY_PREFIX, check
 from hustings.features.training_set import MessageTest, coarsest_unit
 from hustings.training.estimators.metrics import Interval
@@ -24,8 +24,6 @@ from hustings.training.policy_value.current_practice import Chances
 from hustings.training.policy_value.reliability import reliability
 from hustings.training.registry.campaign_model import Reader
 
-Floats = npt.NDArray[np.float64]
-
 MIN_CONTROLS = 200
 """Fewer observed people without a message than this say too little of a chance."""
 LEVELS = ("precinct", "county_fips")
@@ -35,7 +33,7 @@ class _Audience(NamedTuple):
     """Voters who get a prediction, and their features."""
 
     voters: pd.DataFrame
-    X: npt.NDArray[np.float32]
+    X: Floats32
 
 
 @dataclass(frozen=True)

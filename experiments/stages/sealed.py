@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.stages.context import Json, Run, rounded
+from hustings.features.arrays import Floats
 from hustings.features.training_set import MessageTest, TrainingSet, message_tests
 from hustings.serving.load import load_version
 from hustings.training.estimators.metrics import Z95, aipw_scores
@@ -16,8 +16,6 @@ from hustings.training.policy_value.verdict import SMALL_CELL, heterogeneity_tol
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import Version, open_store
 from hustings.training.registry.seal import PREDICTED, Seal, SealError, open_seal, seal
-
-Floats = npt.NDArray[np.float64]
 
 FOLDER = "seals"
 SEAL, PREDICTIONS, KEY = ".seal.json", ".predictions.parquet", ".key"

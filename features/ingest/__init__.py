@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow
 import pyarrow.compute
 
+from hustings.features.arrays import Bools
 from hustings.features.ingest.identities import (
     Identities,
     read_identities,
@@ -93,7 +93,7 @@ MAX_SPLIT_SHARE = 0.05
 # --- from rows to checked tables ------------------------------------------------------
 
 
-def _nobody(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def _nobody(frame: pd.DataFrame) -> Bools:
     return np.zeros(len(frame), dtype=bool)
 
 
@@ -112,7 +112,7 @@ class Persons:
             with the present one: rows under the former id become the present one's.
     """
 
-    forgotten: Callable[[pd.DataFrame], npt.NDArray[np.bool_]] = _nobody
+    forgotten: Callable[[pd.DataFrame], Bools] = _nobody
     follow: Callable[[pd.DataFrame, Mapping[str, str]], Mapping[str, str]] = (
         _as_declared
     )
@@ -279,7 +279,7 @@ def _read_table(
     name: str,
     source: TableSource,
     folders: Folders,
-    forgotten: Callable[[pd.DataFrame], npt.NDArray[np.bool_]],
+    forgotten: Callable[[pd.DataFrame], Bools],
 ) -> _Sorted:
     raw = read_raw(source, name, folders)
     rows = _belonging(raw.frame, source.where)

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Bools = npt.NDArray[np.bool_]
+from hustings.features.arrays import Bools
+
 Token = Callable[[int], bytes]
 """So many random bytes."""
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools
 from hustings.features.tables import HISTORY_PREFIX
 
 PLACE = ("household_id", "state", "county_fips", "precinct", "postcode")
@@ -246,7 +246,7 @@ def _changes(
         yield _rows(mine.index, kind, now, columns=told)
 
 
-def _differs(old: pd.Series, new: pd.Series) -> npt.NDArray[np.bool_]:
+def _differs(old: pd.Series, new: pd.Series) -> Bools:
     a, b = old.reset_index(drop=True), new.reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(a) != pd.api.types.is_numeric_dtype(b):
         a, b = a.astype("str"), b.astype("str")

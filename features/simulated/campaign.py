@@ -40,6 +40,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import betaincinv, expit, ndtr
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.features.simulated.organic import draw_organic
 from hustings.features.tables import (
     ANY_MESSAGE,
@@ -53,10 +54,6 @@ from hustings.features.tables import (
     check,
 )
 from hustings.features.topology import schematic
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 EXPERIMENT_ID = "spring_test"
 SUPPORT, TURNOUT = "support", "turnout"
@@ -329,8 +326,8 @@ class _People:
     parent: Bools
     graduate: Bools
     registered_on: npt.NDArray[np.datetime64]
-    history: npt.NDArray[np.float32]
-    taste: npt.NDArray[np.float32]
+    history: Floats32
+    taste: Floats32
     diligence: Floats
 
     @property
@@ -574,7 +571,7 @@ def _history(
     diligence: Floats,
     registered_on: npt.NDArray[np.datetime64],
     rng: np.random.Generator,
-) -> npt.NDArray[np.float32]:
+) -> Floats32:
     columns = []
     for election, log_odds in _ELECTIONS.items():
         held_on = np.datetime64(pd.Timestamp(election[:8]), "D")

@@ -26,12 +26,9 @@ tests simulate.
 """
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betaln, logsumexp, xlog1py, xlogy
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from hustings.features.arrays import Bools, Floats, Ints
 
 JEFFREYS = 0.5
 ENOUGH_BUCKETS = 6

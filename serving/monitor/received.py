@@ -1,17 +1,15 @@
 """How well messages go down: good / (good + bad), pooled towards their issue."""
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from hustings.features.arrays import Floats, Ints, Objects
 from hustings.serving.monitor.e_values import (
     ENOUGH_BUCKETS,
     MOST_CLUSTERING,
     spread_moments,
 )
-
-Floats = npt.NDArray[np.float64]
 
 WIDEST_BETWEEN = 0.1
 """Correlation of reactions within a message, against its issue, where too few messages
@@ -21,9 +19,7 @@ NARROWEST_BETWEEN = 0.002
 LEVEL = 0.95
 
 
-def well_received(
-    good: Floats, bad: Floats, issue: npt.NDArray[np.object_]
-) -> pd.DataFrame:
+def well_received(good: Floats, bad: Floats, issue: Objects) -> pd.DataFrame:
     """Share of good news among good and bad, with a posterior interval.
 
     A beta-binomial model. Shares of messages vary about the mean of their issue by the
@@ -63,12 +59,12 @@ def well_received(
     )
 
 
-def _coded(issue: npt.NDArray[np.object_]) -> tuple[npt.NDArray[np.int64], int]:
+def _coded(issue: Objects) -> tuple[Ints, int]:
     codes, names = pd.factorize(issue, use_na_sentinel=False)
     return codes.astype(np.int64), len(names)
 
 
-def _between(good: Floats, n: Floats, issue: npt.NDArray[np.object_]) -> float:
+def _between(good: Floats, n: Floats, issue: Objects) -> float:
     """Correlation within messages about their issues, over all issues."""
     codes, n_issues = _coded(issue)
     found = [spread_moments(good[codes == i], n[codes == i]) for i in range(n_issues)]

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Objects
 from hustings.features.reaction import NEUTRAL, VALENCES
 from hustings.serving.monitor.disclosure import SMALLEST
 from hustings.serving.monitor.e_values import clustering, effective
@@ -32,7 +32,6 @@ from hustings.serving.monitor.stream import (
 )
 
 Json = dict[str, Any]
-Floats = npt.NDArray[np.float64]
 
 MOST_MESSAGES = 200
 """Messages that are listed: those with an alarm or a pause, then the most recent."""
@@ -159,7 +158,7 @@ def _rates(
 
 
 def _rounded(
-    good: Floats, bad: Floats, weight: Floats, group: npt.NDArray[np.object_]
+    good: Floats, bad: Floats, weight: Floats, group: Objects
 ) -> list[Json | None]:
     """Rates with intervals; none where neither good nor bad is shown."""
     if not len(good):

@@ -22,14 +22,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats, Ints
 from hustings.features.reaction import BAD, GOOD, NEUTRAL, VALENCE
 from hustings.serving.monitor.disclosure import OTHER, SMALLEST, Lane, pour
-from hustings.serving.monitor.e_values import Ints, discoveries, rise_evidence
-
-Floats = npt.NDArray[np.float64]
+from hustings.serving.monitor.e_values import discoveries, rise_evidence
 
 BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA = "backlash", "new_accounts", "outside_area"
 ALARMS = (BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA)
@@ -549,7 +547,7 @@ class Monitor:
         self.alarms = {key: a for key, a in self.alarms.items() if a.last > quiet}
 
 
-def _hours(times: pd.Series, minutes: int) -> npt.NDArray[np.int64]:
+def _hours(times: pd.Series, minutes: int) -> Ints:
     utc = pd.to_datetime(times, utc=True).dt.as_unit("s")
     return np.asarray(utc.astype("int64") // (60 * minutes), dtype=np.int64)
 

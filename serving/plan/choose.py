@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hustings.serving.plan.constraints import Floats, Ints, Limits, PlanError
+from hustings.features.arrays import Floats, Ints
+from hustings.serving.plan.constraints import Limits, PlanError
 from hustings.serving.plan.dual import (
     Market,
     best_at,

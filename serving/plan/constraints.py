@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm
 from hustings.training.estimators.spend_path import NOTHING
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 SLACK = 1e-9
 """Sums of doubles are only so exact, relative to a limit."""

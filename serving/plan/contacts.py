@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.training_set import Arm
 from hustings.serving.plan.choose import Chosen, worth_of
 from hustings.serving.plan.constraints import (
     SLACK,
-    Bools,
-    Floats,
-    Ints,
     Limit,
     Limits,
     PlanError,
@@ -93,8 +90,8 @@ class _Chances(NamedTuple):
 
 
 def plan_contacts(
-    voter_id: npt.NDArray[np.object_],
-    unit_id: npt.NDArray[np.object_],
+    voter_id: Objects,
+    unit_id: Objects,
     lift: Floats,
     allowed: Bools,
     arms: Sequence[Arm],
@@ -170,7 +167,7 @@ def plan_contacts(
 
 
 def _rows(
-    unit_id: npt.NDArray[np.object_], held: Bools, lift: Floats, allowed: Bools,
+    unit_id: Objects, held: Bools, lift: Floats, allowed: Bools,
     cost: Floats, salt: str,
 ) -> Rows:  # fmt: skip
     """A row for every unit, or for its two parts where some are held out."""

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from hustings.serving.plan.constraints import Bools, Floats, Ints, Limits
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.serving.plan.constraints import Limits
 from hustings.training.estimators.spend_path import NOTHING
 
 TEMPERATURES = (0.3, 0.05, 0.01)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan.choose import Chosen
-from hustings.serving.plan.constraints import SLACK, Floats, Limits
+from hustings.serving.plan.constraints import SLACK, Limits
 
 MANY = 1_000
 """Contacts by which a limit is told to rise."""

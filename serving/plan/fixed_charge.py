@@ -12,16 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.serving.plan.choose import Chosen, choose_options
-from hustings.serving.plan.constraints import (
-    Bools,
-    Floats,
-    Ints,
-    Limits,
-    PlanError,
-    floor,
-    with_more,
-)
+from hustings.serving.plan.constraints import Limits, PlanError, floor, with_more
 from hustings.training.estimators.spend_path import NOTHING
 
 ENOUGH = 1e-6

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hustings.features.arrays import Floats
 from hustings.serving.plan.choose import Chosen, choose_options
-from hustings.serving.plan.constraints import Floats, Limits, PlanError
+from hustings.serving.plan.constraints import Limits, PlanError
 from hustings.training.estimators.spend_path import whole_budget_path
 
 N_BISECTIONS = 40

@@ -8,16 +8,16 @@ nobody to hold out within a place that takes one: the holdout is whole places, b
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import linprog
 
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.serving.plan.choose import (
     Chosen,
     choose_options,
     highest_prices,
     worth_of,
 )
-from hustings.serving.plan.constraints import Floats, Ints, Limits, PlanError
+from hustings.serving.plan.constraints import Limits, PlanError
 from hustings.serving.plan.dual import Market, best_at, market_of
 from hustings.serving.plan.randomise import held_out
 from hustings.training.estimators.spend_path import NOTHING
@@ -54,9 +54,7 @@ class PlacedPlan(NamedTuple):
     of_place: Ints
 
 
-def places_held_out(
-    place_id: npt.NDArray[np.object_], *, salt: str, share: float
-) -> npt.NDArray[np.bool_]:
+def places_held_out(place_id: Objects, *, salt: str, share: float) -> Bools:
     """Places that take no place channel in a campaign, the same whoever asks.
 
     Args:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from hustings.serving.plan.constraints import SLACK, Bools, Floats, Ints, Limits
+from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.serving.plan.constraints import SLACK, Limits
 from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.estimators.split import unit_uniforms
 
@@ -26,9 +26,7 @@ LARGEST = 0.25
 exploration stays open until a limit is nearly used up."""
 
 
-def held_out(
-    unit_id: Sequence[str] | npt.NDArray[np.object_], *, salt: str, share: float
-) -> Bools:
+def held_out(unit_id: Sequence[str] | Objects, *, salt: str, share: float) -> Bools:
     """Who is never contacted in a campaign, the same whoever asks and whenever.
 
     Args:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hustings.serving.plan.constraints import SLACK, Floats, Ints, Limits
+from hustings.features.arrays import Floats, Ints
+from hustings.serving.plan.constraints import SLACK, Limits
 from hustings.serving.plan.dual import Market, priced
 from hustings.training.estimators.spend_path import NOTHING
 

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
-from hustings.serving.plan.constraints import SLACK, Bools, Floats, Ints, PlanError
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.serving.plan.constraints import SLACK, PlanError
 from hustings.serving.plan.dual import Best, Market, best_at
 from hustings.training.estimators.spend_path import NOTHING
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats
 from hustings.serving.plan.choose import Chosen
-from hustings.serving.plan.constraints import Bools, Floats, Limits
+from hustings.serving.plan.constraints import Limits
 
 
 class Entered(NamedTuple):

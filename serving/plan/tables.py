@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from hustings.features.training_set import Arm
-from hustings.serving.plan.constraints import Bools, Floats, Ints
 from hustings.serving.plan.randomise import Lots, Walked
 from hustings.training.estimators.spend_path import NOTHING
 
@@ -21,7 +21,7 @@ def roles_of(done: Walked, lots: Lots) -> npt.NDArray[np.str_]:
 
 
 def frames(
-    voter_id: npt.NDArray[np.object_],
+    voter_id: Objects,
     row: Ints,
     lift: Floats,
     allowed: Bools,

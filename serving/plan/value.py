@@ -6,7 +6,7 @@ Functions of arrays, for whoever calls `plan_contacts`.
 import numpy as np
 from scipy.stats import norm
 
-from hustings.serving.plan.constraints import Bools, Floats, Ints
+from hustings.features.arrays import Bools, Floats, Ints
 
 
 def valued(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, kstest, norm
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import held_out, limits_of
 from hustings.serving.plan.constraints import Limits, cap
@@ -28,7 +29,6 @@ from hustings.serving.plan.randomise import (
 from hustings.serving.plan.tables import frames, roles_of
 from hustings.training.estimators.spend_path import NOTHING
 
-Floats = npt.NDArray[np.float64]
 ARMS = tuple(Arm(m, c) for m in ("schools", "taxes") for c in ("mail", "sms"))
 COST = np.array([0.6, 0.3, 0.7, 0.35])
 HOLDOUT, SHARE = 0.25, 0.3

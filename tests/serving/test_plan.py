@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
+from hustings.features.arrays import Floats
 from hustings.features.tables import ASSIGNMENTS, CONTROL, NO_CHANNEL, PLAN, check
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
@@ -33,8 +34,6 @@ from hustings.training.estimators.spend_path import (
     contacts_by_row,
     pooled_rows,
 )
-
-Floats = npt.NDArray[np.float64]
 
 ARMS = tuple(
     Arm(message, channel)

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import highspy
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Chosen,
@@ -44,7 +44,6 @@ from hustings.serving.plan.constraints import SLACK
 from hustings.training.estimators.spend_path import NOTHING, whole_budget_path
 from hustings.training.estimators.split import unit_uniforms
 
-Floats = npt.NDArray[np.float64]
 ARMS = tuple(
     Arm(message, channel)
     for message in ("schools", "taxes", "roads")

@@ -5,13 +5,9 @@ is measured against, beside it and in the same run.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.spend_path import NOTHING, SpendPath
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 def gift_wrapped_path(value: Floats, cost: Floats, tie_break: Floats) -> SpendPath:

@@ -13,14 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import data_dir
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm, MessageTest
 from hustings.training.estimators.metrics import permute_within_blocks
 from hustings.training.policy_value.gate import blocked_by
 from hustings.training.policy_value.held_out_halves import Market, judge_halves
 from hustings.training.policy_value.judged_policies import Judged
 from hustings.training.policy_value.verdict import decide, trust
-
-Floats = npt.NDArray[np.float64]
 
 NEW_HAVEN = data_dir() / "newhaven1998/gerbergreen_findit.parquet"
 ISSUES = data_dir() / "issue_messages2025/responses.parquet"

@@ -18,6 +18,7 @@ import pytest
 
 from hustings.experiments.declaration import feature_columns, load_campaign
 from hustings.features.affinity import CellAffinities
+from hustings.features.arrays import Floats
 from hustings.features.simulated.campaign import CHANNEL_MULTIPLIERS, simulate
 from hustings.features.training_set import (
     MessageTest,
@@ -32,7 +33,6 @@ from hustings.training.learners.registry import fit_lift
 
 pytestmark = pytest.mark.speed
 
-Floats = npt.NDArray[np.float64]
 
 TABLE = Path(__file__).with_name("affinity.md")
 HEADER = """# Organic reactions beside randomised deliveries

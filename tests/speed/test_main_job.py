@@ -15,11 +15,11 @@ from typing import Any
 
 import highspy
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import data_dir
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limits,
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.speed
 
 ROOT = Path(__file__).parents[2]
 MAILERS = data_dir() / "ggl2008_mailers"
-Floats = npt.NDArray[np.float64]
 
 
 def say(capsys: pytest.CaptureFixture[str], line: str) -> None:

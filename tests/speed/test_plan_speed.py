@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limits,
@@ -27,7 +27,6 @@ from hustings.training.estimators.spend_path import whole_budget_path
 from tests.speed.gift_wrapping import gift_wrapped_path
 
 pytestmark = pytest.mark.speed
-Floats = npt.NDArray[np.float64]
 
 
 @pytest.fixture

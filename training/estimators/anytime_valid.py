@@ -12,12 +12,9 @@ Source: Robbins (1970); Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2021/2024
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats
 from hustings.training.estimators.metrics import Interval
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 ALPHA = 0.05
 CLAIMS = 0.05

@@ -12,14 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hustings.training.estimators.spend_path import (
-    NOTHING,
-    Bools,
-    Floats,
-    Ints,
-    Steps,
-    hull_steps,
-)
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.training.estimators.spend_path import NOTHING, Steps, hull_steps
 
 _BITS = 44
 """Bits of a double below the sign, the power of two and eight more digits."""

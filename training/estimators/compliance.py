@@ -8,13 +8,9 @@ intent to treat divided by the share reached.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import Z95, Interval
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Compliance(NamedTuple):

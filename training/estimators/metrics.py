@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.spend_path import NOTHING, SpendPath
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 Z95 = float(stats.norm.ppf(0.975))
 

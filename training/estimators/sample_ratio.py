@@ -7,14 +7,10 @@ what fails beyond chance in a week (or any period), and Holm's correction over t
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import sample_ratio_p_value
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 FAILS = 0.001
 """A single test with a p-value below this fails its sample-ratio check."""

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from hustings.features.arrays import Bools, Floats, Ints
 
 NOTHING = -1
 """Option of a row that gets nothing."""

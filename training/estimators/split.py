@@ -4,16 +4,12 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from hustings.features.arrays import Floats, Ints, Objects
 
 
-def unit_uniforms(
-    unit_id: Sequence[str] | npt.NDArray[np.object_], *, salt: str
-) -> Floats:
+def unit_uniforms(unit_id: Sequence[str] | Objects, *, salt: str) -> Floats:
     """A number in [0, 1) for every unit, fixed by its id and the salt alone.
 
     The same unit gets the same number on another day, in another file and behind the
@@ -36,9 +32,7 @@ def unit_uniforms(
     return uniforms[codes]
 
 
-def unit_folds(
-    unit_id: Sequence[str] | npt.NDArray[np.object_], n_folds: int, *, salt: str
-) -> Ints:
+def unit_folds(unit_id: Sequence[str] | Objects, n_folds: int, *, salt: str) -> Ints:
     """The fold of every voter; one unit, one fold.
 
     Args:

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import MessageTest, Prior
 from hustings.training.estimators.metrics import Interval
-
-Floats = npt.NDArray[np.float64]
 
 
 def votes_gained(

@@ -39,13 +39,11 @@ from hustings.features.affinity import (
     place_kind,
     voter_cells,
 )
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.asof import before
 from hustings.features.reaction import GOOD, valence
 from hustings.features.tables import AFFINITIES, check
 from hustings.training.estimators.metrics import Z95
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 BY_REACH = "reach"
 """The source of counts whose denominator is who was shown the message."""
@@ -363,7 +361,7 @@ def _check_trials(trials: pd.DataFrame) -> None:
         )
 
 
-def _whole(trials: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def _whole(trials: pd.DataFrame) -> Bools:
     """Whose cell is known in every part that any trial tells apart."""
     whole = np.ones(len(trials), dtype=bool)
     for column in CELL:

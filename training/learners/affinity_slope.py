@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import log_ndtr
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from hustings.features.arrays import Floats, Floats32, Ints
 
 PRIOR_SHARE = 0.05
 """What fondness is expected to add, as a share of the outcome's standard deviation:

@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Floats32, Ints
 from hustings.training.learners.boosting import FoldBoosters, binned, boost
 from hustings.training.learners.gbm import Prepared
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 DEFAULT_ARM_TREES: Mapping[str, Any] = {
     "n_trees": 60, "learning_rate": 0.08, "num_leaves": 15, "min_child_samples": 200,

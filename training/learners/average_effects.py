@@ -8,17 +8,14 @@ from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Floats32, Ints, Objects
 from hustings.features.training_set import Arm, MessageTest, Prior
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import N_FOLDS, FoldBoosters
 from hustings.training.learners.priors import combine_with_prior
 from hustings.training.learners.text_prior import even_noise
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 RESPONSE_PARAMS: Mapping[str, Any] = {
     "n_trees": 60, "learning_rate": 0.1, "num_leaves": 15, "min_child_samples": 100,
@@ -51,9 +48,7 @@ class Nuisance:
     response: FoldBoosters
     observed: FoldBoosters | None
 
-    def observed_probability(
-        self, X: npt.NDArray[np.float32], fold: Ints | None
-    ) -> Floats | None:
+    def observed_probability(self, X: Floats32, fold: Ints | None) -> Floats | None:
         """Probability that the outcome is observed, shape (n,), or None."""
         if self.observed is None:
             return None
@@ -372,7 +367,7 @@ class Ground:
     effects: AverageEffects
     share: Floats
 
-    def folds(self, unit_id: npt.NDArray[np.object_], n_folds: int = N_FOLDS) -> Ints:
+    def folds(self, unit_id: Objects, n_folds: int = N_FOLDS) -> Ints:
         """Fold of every voter: whose fit never saw that unit, shape (n,).
 
         Args:
@@ -381,9 +376,7 @@ class Ground:
         """
         return unit_folds(unit_id, n_folds, salt=self.salt)
 
-    def baseline(
-        self, X: npt.NDArray[np.float32], fold: Ints | None, lift: Floats
-    ) -> Floats:
+    def baseline(self, X: Floats32, fold: Ints | None, lift: Floats) -> Floats:
         """Outcome without any message: the response less what the mix added, (n,)."""
         control: Floats = self.nuisance.response.predict(X, fold) - lift @ self.share
         return control

@@ -11,18 +11,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.training_set import Arm
 from hustings.training.estimators.spend_path import whole_budget_path
 from hustings.training.learners.average_effects import Ground
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.lift_model import Lifts
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 QUANTILES = (0.25, 0.5, 0.75)
 MAX_SPLIT_LEVELS = 8
@@ -74,9 +69,7 @@ class CellLift:
             return np.zeros(len(X), dtype=np.int64)
         return self.split.answers(X).astype(np.int64)
 
-    def predict(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
-    ) -> Lifts:
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
         cell = self.cells(X)
         fold = None if unit_id is None else self.ground.folds(unit_id)

@@ -12,11 +12,8 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from hustings.features.arrays import Bools, Floats, Floats32, Ints
 
 Term = tuple[int, ...]
 """Features that are multiplied; one feature is a main effect."""
@@ -132,7 +129,7 @@ class Basis:
     terms: tuple[Term, ...]
     centre: Floats
     scale: Floats
-    kept: npt.NDArray[np.bool_]
+    kept: Bools
 
     @cached_property
     def group(self) -> Ints:

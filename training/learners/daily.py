@@ -22,15 +22,11 @@ from itertools import combinations
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.features.training_set import Prior
 from hustings.training.learners.basis import Basis, Shape, term_width
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 SIZES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
 """SD of the lift between voters, in SD of the noise, among which the data choose."""
@@ -84,7 +80,7 @@ class Terms(NamedTuple):
     """
 
     group: Ints
-    product: npt.NDArray[np.bool_]
+    product: Bools
 
 
 def terms_of(basis: Basis) -> Terms:
@@ -160,9 +156,7 @@ class Moments:
         )
 
 
-def _known(
-    seen: Seen, n_arms: int, took: Floats
-) -> tuple[npt.NDArray[np.bool_], Floats]:
+def _known(seen: Seen, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
     """Whose propensities are known, and what is taken off their treatment."""
     n = len(seen.Y)
     if seen.propensities is None:

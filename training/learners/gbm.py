@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Self
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import calibration_slope, weighted_rows
@@ -31,10 +31,6 @@ from hustings.training.learners.average_effects import (
 )
 from hustings.training.learners.boosting import FoldBoosters, binned, boost, predicted
 from hustings.training.learners.lift_model import Lifts
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 DEFAULT_PARAMS: Mapping[str, Any] = {
     "n_trees": 40, "learning_rate": 0.1, "num_leaves": 8, "min_child_samples": 400,
@@ -86,9 +82,7 @@ class GbmLift:
     own: tuple[FoldBoosters | None, ...]
     calibration: Calibration
 
-    def predict(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
-    ) -> Lifts:
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter.
 
         Args:
@@ -104,7 +98,7 @@ class GbmLift:
         return Lifts(lift, se, self.ground.baseline(X, fold, lift))
 
     def deviation(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
+        self, X: Floats32, unit_id: Objects | None = None
     ) -> tuple[Floats, Floats]:
         """Lift less the average effect, and its variance, shape (n, M) each."""
         fold = None if unit_id is None else self.ground.folds(unit_id)
@@ -264,7 +258,7 @@ def _fit_goal(
 class _Goal(NamedTuple):
     """R-loss of one contrast as a weighted regression."""
 
-    rows: npt.NDArray[np.bool_]
+    rows: Bools
     target: Floats
     weight: Floats
 
@@ -284,8 +278,8 @@ def _goals(prepared: Prepared) -> Iterator[_Goal | None]:
 
 def _goal(
     prepared: Prepared,
-    among: npt.NDArray[np.bool_],
-    sent: npt.NDArray[np.bool_],
+    among: Bools,
+    sent: Bools,
     propensity: Floats,
 ) -> _Goal:
     """Min Σ w (residual − (sent − e) h)²: target residual / (sent − e)."""
@@ -422,7 +416,7 @@ def r_loss_steps(
         yield float(np.mean(found))
 
 
-def _best_scale(goal: _Goal, h: Floats, held: npt.NDArray[np.bool_]) -> float:
+def _best_scale(goal: _Goal, h: Floats, held: Bools) -> float:
     """Slope in [0, 1]: calibration comes later, so tuning judges the shape alone."""
     w, z = goal.weight[held], goal.target[held]
     norm = float((w * h * h).sum())

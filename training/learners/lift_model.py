@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Floats32, Objects
 from hustings.training.learners.average_effects import Ground
-
-Floats = npt.NDArray[np.float64]
 
 
 class Lifts(NamedTuple):
@@ -34,8 +32,8 @@ class LiftModel(Protocol):
 
     def predict(
         self,
-        X: npt.NDArray[np.float32],
-        unit_id: npt.NDArray[np.object_] | None = None,
+        X: Floats32,
+        unit_id: Objects | None = None,
     ) -> Lifts:
         """Lift, its standard deviation and the baseline outcome."""
 
@@ -43,9 +41,7 @@ class LiftModel(Protocol):
         """Write into an existing folder."""
 
 
-def variance_between(
-    model: LiftModel, X: npt.NDArray[np.float32], unit_id: npt.NDArray[np.object_]
-) -> Floats:
+def variance_between(model: LiftModel, X: Floats32, unit_id: Objects) -> Floats:
     """Variance of lift between voters by message, unseen part included, shape (M,).
 
     Args:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.training.estimators.metrics import weighted_rows
 from hustings.training.learners.affinity_slope import (
     Fondness,
@@ -33,10 +34,6 @@ from hustings.training.learners.pooled import (
     posterior,
     whitened,
 )
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 DEFAULT_LINEAR: Mapping[str, Any] = {
     "evidence": 0.5, "screen": 0.5, "order": 3, "max_columns": 1500,
@@ -137,7 +134,7 @@ class LinearFit:
         _in_parallel(predict, len(X))
         return found
 
-    def _used(self, fits: Sequence[int]) -> tuple[Basis, npt.NDArray[np.bool_]]:
+    def _used(self, fits: Sequence[int]) -> tuple[Basis, Bools]:
         """The basis of what some fits use, and which of all columns that is."""
         group = self.basis.group
         moved = (self.coefficients[list(fits)] != 0).any(axis=(0, 2))
@@ -146,7 +143,7 @@ class LinearFit:
 
     def _fits(
         self, fold: Ints | None, rows: slice
-    ) -> Iterator[tuple[int, npt.NDArray[np.bool_] | None]]:
+    ) -> Iterator[tuple[int, Bools | None]]:
         """Which fit predicts which of some rows; None stands for all of them."""
         if fold is None:
             yield self.n_folds, None
@@ -530,7 +527,7 @@ def _select(
     return _Selected(kept, dense)
 
 
-def _first_mains(moments: Moments, basis: Basis) -> npt.NDArray[np.bool_]:
+def _first_mains(moments: Moments, basis: Basis) -> Bools:
     """Features to begin with: all, or those that look most like lift, (n_terms,)."""
     group = basis.group
     mains = np.array([len(t) == 1 for t in basis.terms])
@@ -545,17 +542,15 @@ def _first_mains(moments: Moments, basis: Basis) -> npt.NDArray[np.bool_]:
 
 def _worth_trying(
     score: Floats,
-    products: npt.NDArray[np.bool_],
+    products: Bools,
     group: Ints,
     params: Mapping[str, Any],
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Products above the screen, the best first, shape (n_terms,)."""
     return _best_within(score, products & (score > params["screen"]), group)
 
 
-def _best_within(
-    score: Floats, among: npt.NDArray[np.bool_], group: Ints
-) -> npt.NDArray[np.bool_]:
+def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
     """Terms of the highest scores that have `MAX_TRIED` columns together."""
     width = np.bincount(group, minlength=len(score)) * among
     order = np.argsort(-np.where(among, score, -np.inf), kind="stable")

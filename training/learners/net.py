@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from hustings.features.arrays import Floats, Floats32, Ints, Objects
 from hustings.features.message import MessageFeatures
 from hustings.training.estimators.metrics import (
     Interval,
@@ -41,10 +42,6 @@ from hustings.training.learners.towers import (
     train_towers,
     voter_vectors,
 )
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 CHUNK = 4096
 """Voters at a time: what a chunk needs stays in the cache."""
@@ -154,9 +151,7 @@ class NetLift:
     disagreement: Floats
     prior: MessagePrior
 
-    def predict(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
-    ) -> Lifts:
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, all messages in one pass.
 
         Args:
@@ -178,7 +173,7 @@ class NetLift:
     def predict_new(
         self,
         X: Floats32,
-        unit_id: npt.NDArray[np.object_] | None,
+        unit_id: Objects | None,
         messages: MessageFeatures,
     ) -> Lifts:
         """Lift of messages that were never sent.

@@ -23,8 +23,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from hustings.features.arrays import Bools, Floats, Ints
 
 N_ROUNDS = 12
 """Updates of the prior in one fit; the evidence hardly moves after ten."""
@@ -67,7 +66,7 @@ class Components(NamedTuple):
     """
 
     member: Floats
-    own: npt.NDArray[np.bool_]
+    own: Bools
 
 
 def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:

@@ -8,12 +8,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import MessageTest, Prior
-
-Floats = npt.NDArray[np.float64]
 
 
 class Combined(NamedTuple):

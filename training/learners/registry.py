@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats
 from hustings.training.estimators.metrics import weighted_rows
 from hustings.training.learners.arm_trees import DEFAULT_ARM_TREES, fit_arm_trees
 from hustings.training.learners.gbm import (
@@ -22,8 +22,6 @@ from hustings.training.learners.lift_model import LiftModel
 from hustings.training.learners.linear import DEFAULT_LINEAR
 from hustings.training.learners.stack import MOST, fit_stack, linear_part
 from hustings.training.learners.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
-
-Floats = npt.NDArray[np.float64]
 
 DEFAULT_MODEL = "stack"
 

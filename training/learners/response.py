@@ -12,19 +12,14 @@ from typing import Any, NamedTuple, Self
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
+from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import FoldBoosters, binned
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 RESPONSE_PARAMS: Mapping[str, Any] = {
     "n_trees": 80, "learning_rate": 0.1, "num_leaves": 15, "min_child_samples": 100,
@@ -142,11 +137,11 @@ class Response:
     blend: Floats
     curves: tuple[Floats, ...]
 
-    def folds(self, unit_id: npt.NDArray[np.object_]) -> Ints:
+    def folds(self, unit_id: Objects) -> Ints:
         """Fold of every voter, shape (n,)."""
         return unit_folds(unit_id, N_FOLDS, salt=self.salt)
 
-    def predict(self, X: Floats32, unit_id: npt.NDArray[np.object_]) -> Floats:
+    def predict(self, X: Floats32, unit_id: Objects) -> Floats:
         """Chance (or mean share of the scale) without a message, shape (n,).
 
         Args:
@@ -319,9 +314,7 @@ class AreaSpread(NamedTuple):
     area: float
 
 
-def area_spread(
-    predicted: Floats, outcome: Floats, area: npt.NDArray[np.object_]
-) -> AreaSpread:
+def area_spread(predicted: Floats, outcome: Floats, area: Objects) -> AreaSpread:
     """Both spreads from people who were sent nothing, predicted by others.
 
     Args:
@@ -342,9 +335,7 @@ def area_spread(
     return AreaSpread(person**0.5, between**0.5)
 
 
-def by_area(
-    predicted: Floats, area: npt.NDArray[np.object_], spread: AreaSpread
-) -> pd.DataFrame:
+def by_area(predicted: Floats, area: Objects, spread: AreaSpread) -> pd.DataFrame:
     """Mean of every area with the interval in which its people's outcome will lie.
 
     Args:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
+from hustings.features.arrays import Floats, Floats32, Ints, Objects
 from hustings.training.estimators.metrics import clustered_means, weighted_rows
 from hustings.training.learners.arm_trees import (
     DEFAULT_ARM_TREES,
@@ -30,10 +30,6 @@ from hustings.training.learners.gbm import MIN_SENT, Prepared, slopes
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.linear import DEFAULT_LINEAR, LinearFit, fit_linear
 from hustings.training.learners.pooled import components
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 LINEAR_FOLDS = 2 * N_FOLDS
 """A linear fit is cheap once its moments are summed: more folds leave more to learn."""
@@ -83,9 +79,7 @@ class StackLift:
     trees: ArmTrees | None
     belief: Belief
 
-    def predict(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
-    ) -> Lifts:
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
         fold = None if unit_id is None else self.ground.folds(unit_id)
         deviation, doubt = self.belief.combine(self._parts(X, unit_id))
@@ -94,19 +88,15 @@ class StackLift:
         se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
         return Lifts(lift, se, self.ground.baseline(X, fold, lift))
 
-    def _linear_fold(self, unit_id: npt.NDArray[np.object_] | None) -> Ints | None:
+    def _linear_fold(self, unit_id: Objects | None) -> Ints | None:
         if unit_id is None:
             return None
         return self.ground.folds(unit_id, self.linear.n_folds)
 
-    def _linear_variance(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None
-    ) -> Floats:
+    def _linear_variance(self, X: Floats32, unit_id: Objects | None) -> Floats:
         return self.linear.variance(X, self._linear_fold(unit_id))
 
-    def _parts(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None
-    ) -> list[Floats]:
+    def _parts(self, X: Floats32, unit_id: Objects | None) -> list[Floats]:
         parts = [self.linear.deviation(X, self._linear_fold(unit_id))]
         if self.trees is not None:
             fold = None if unit_id is None else self.ground.folds(unit_id)

@@ -22,9 +22,7 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from hustings.features.arrays import Bools, Floats, Ints
 
 MIN_MESSAGES = 12
 """Fewer messages than this cannot show that their texts say anything."""

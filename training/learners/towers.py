@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Floats32, Ints
+
 if TYPE_CHECKING:
     import torch
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 DEFAULT_PARAMS: Mapping[str, Any] = {
     "n_members": 8, "n_hidden": 32, "n_vector": 8, "n_epochs": 6,

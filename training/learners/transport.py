@@ -7,16 +7,12 @@ spreads of the voter file (raking); what nobody in the panel resembles is told.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats, Floats32, Ints
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.priors import transported
 from hustings.training.learners.response import LinearColumns, fractional_logit
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 RIDGE = 1e-3
 """Keeps weights finite where the file lies beyond the panel."""

@@ -7,13 +7,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from hustings.features.arrays import Floats, Ints
 from hustings.training.estimators.anytime_valid import always_valid_z
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 ALPHA, POWER = 0.05, 0.8
 N_DRAWS = 4_000

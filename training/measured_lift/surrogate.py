@@ -11,8 +11,8 @@ Source: Athey, Chetty, Imbens & Kang (2019), "The surrogate index".
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import Z95, Interval
 from hustings.training.measured_lift.adaptive import (
     RIDGE,
@@ -20,10 +20,6 @@ from hustings.training.measured_lift.adaptive import (
     population_lifts,
     predicted_response,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 MARGIN = 0.5
 """A link passes where lifts through it are shown to be right within this share."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.training_set import MessageTest
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.gbm import Prepared
@@ -25,11 +25,6 @@ from hustings.training.policy_value.held_out_halves import (
     spend_along,
     together,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Objects = npt.NDArray[np.object_]
 
 LIKELY_PERSUADABLE = "likely_persuadable"
 SEGMENT_BEST = "segment_best"

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import realised_lift
@@ -27,10 +28,6 @@ from hustings.training.learners.baselines import CellLift, one_covariate, untarg
 from hustings.training.learners.gbm import Prepared, prepare
 from hustings.training.learners.lift_model import LiftModel
 from hustings.training.learners.registry import fit_lift
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 Settings = Callable[[Prepared, str], Mapping[str, Any]]
 """Training half and its name → settings of the learner (tuned, or the defaults)."""

@@ -7,19 +7,15 @@ inference on heterogeneous treatment effects in randomized experiments" (Econome
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import (
     Interval,
     calibration_slope,
     clustered_mean,
     clustered_means,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class BestLinearPredictor(NamedTuple):

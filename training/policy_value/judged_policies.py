@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import (
     Interval,
@@ -17,9 +17,6 @@ from hustings.training.estimators.metrics import (
 from hustings.training.estimators.spend_path import SpendPath
 from hustings.training.policy_value.held_out_halves import Half, Market
 from hustings.training.policy_value.qini import QiniCurve, joined_curves, qini_curve
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 N_CURVE = 25
 

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Ints
 from hustings.training.estimators.metrics import Interval, clustered_mean
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Estimator = Literal["ips", "snips", "dr", "switch"]
 
 MAX_UNSUPPORTED = 0.01

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats, Floats32, Objects
 from hustings.features.partner import lift_column, width_column
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95, Interval
@@ -29,10 +29,6 @@ from hustings.training.policy_value.held_out_halves import (
     deciding_rows,
     spend_along,
 )
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 Named = Callable[[str, str], str]
 """Provider and message → column."""
@@ -60,9 +56,7 @@ class PartnerLift:
         """Name of its policy."""
         return f"{PARTNER}{self.provider}"
 
-    def predict(
-        self, X: Floats32, unit_id: npt.NDArray[np.object_] | None = None
-    ) -> Lifts:
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lifts of voters of whom the partner says nothing: the average effects."""
         nobody = pd.DataFrame(index=range(len(X)))
         return self.predict_voters(nobody, X, unit_id)
@@ -71,7 +65,7 @@ class PartnerLift:
         self,
         voters: pd.DataFrame,
         X: Floats32,
-        unit_id: npt.NDArray[np.object_] | None = None,
+        unit_id: Objects | None = None,
     ) -> Lifts:
         """Lift of every message for every voter.
 

@@ -19,15 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import (
     Interval,
     clustered_mean,
     clustered_means,
 )
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 NOTHING = 0
 """Option of a group that is sent nothing."""

@@ -8,15 +8,11 @@ from dataclasses import dataclass
 
 import lightgbm as lgb
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from hustings.features.arrays import Bools, Floats, Objects
 from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_folds
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 AUDITED_AT_MOST = 40_000
 MIN_OF_EACH = 50
@@ -53,7 +49,7 @@ class Proxy:
 def audit_proxy(
     seen: Floats,
     category: Bools,
-    unit_id: npt.NDArray[np.object_],
+    unit_id: Objects,
     *,
     limit: float,
     seed: int = 0,
@@ -88,9 +84,7 @@ def audit_proxy(
     return Proxy(Interval.of(value, se=se), int(category.sum()), limit)
 
 
-def _auc(
-    told: Floats, category: Bools, unit_id: npt.NDArray[np.object_]
-) -> tuple[float, float]:
+def _auc(told: Floats, category: Bools, unit_id: Objects) -> tuple[float, float]:
     """AUC and its variance, clustered by household.
 
     Source: Obuchowski (1997), Biometrics 53; placements as in DeLong et al. (1988).

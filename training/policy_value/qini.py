@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import Interval, area_weights, realised_lift
 from hustings.training.estimators.spend_path import SpendPath
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 WINDOW = 0.1
 """Half the width of the window, as a share of the curve, that a slope is read from."""

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import logit, xlogy
 
+from hustings.features.arrays import Floats, Ints
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.learners.response import EDGE, fractional_logit
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 N_GROUPS = 10
 SMALL_GROUP = 20

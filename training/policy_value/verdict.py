@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import (
@@ -50,7 +50,6 @@ from hustings.training.policy_value.judged_policies import Judged, joined
 from hustings.training.policy_value.partner import PARTNER, winning_partner
 from hustings.training.policy_value.rate import TOC_SHARES, rate_of
 
-Floats = npt.NDArray[np.float64]
 Json = dict[str, Any]
 Verdict = Literal["personalise", "one_split_suffices", "not_worth_personalising"]
 
@@ -97,7 +96,7 @@ def evaluate(
     market: Market,
     halves: Sequence[Half],
     *,
-    segment: npt.NDArray[np.object_],
+    segment: Objects,
     champion_values: Floats | None = None,
     attempt: int = 1,
     audits: Mapping[str, Any] | None = None,
@@ -423,7 +422,7 @@ def _message_heterogeneity(
     message: str,
     realised: Floats,
     lift: Floats,
-    cluster: npt.NDArray[np.int64],
+    cluster: Ints,
     survey: Floats | None,
 ) -> Json:
     # ranks are of the people who answered, whomever they stand for
@@ -447,7 +446,7 @@ def _message_heterogeneity(
 
 
 def _segments(
-    test: MessageTest, halves: Sequence[Half], segment: npt.NDArray[np.object_]
+    test: MessageTest, halves: Sequence[Half], segment: Objects
 ) -> list[Json]:
     """Realised lift of every message in every segment, small cells left out."""
     _, realised = _predicted_and_realised(halves)

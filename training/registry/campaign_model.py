@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.affinity import CellAffinities
+from hustings.features.arrays import Floats32, Objects
 from hustings.features.derived import (
     TOLD_BY_THE_FILE,
     Query,
@@ -31,9 +31,6 @@ from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95
 from hustings.training.learners.lift_model import LiftModel, Lifts
 from hustings.training.policy_value.partner import PartnerLift
-
-Floats = npt.NDArray[np.float64]
-
 
 # a network's library is imported only where a network is read
 KINDS: Mapping[str, str] = {
@@ -71,8 +68,8 @@ def load_lift(folder: Path) -> LiftModel:
 def lifts_of(
     lift: LiftModel,
     voters: pd.DataFrame,
-    X: npt.NDArray[np.float32],
-    unit_id: npt.NDArray[np.object_] | None = None,
+    X: Floats32,
+    unit_id: Objects | None = None,
 ) -> Lifts:
     """Lifts of voters by any kind of model: a partner's are read beside the voter.
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from hustings.features.arrays import Floats, Ints
 from hustings.features.persons.link.blocking import Rule
 from hustings.features.persons.link.fields import FIELDS, Tidied, share_filled, tidy
 from hustings.features.persons.link.posterior import person_probability, right_share
@@ -25,8 +25,6 @@ from hustings.features.tables import LINKS, TableError, check
 
 __all__ = ["KeyCheck", "LinkSummary", "Linked", "link_reactors"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 THRESHOLD = 0.5
 """Below it a link is more likely wrong than right."""

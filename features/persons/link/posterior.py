@@ -7,10 +7,8 @@ Notation: r_ij = 2 ** weight is the likelihood ratio of pair (i, j).
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from hustings.features.arrays import Floats, Ints
 
 N_ROUNDS = 500
 TOLERANCE = 1e-10

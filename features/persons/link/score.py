@@ -15,13 +15,13 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow
 import splink.comparison_level_library as cll
 import splink.comparison_library as cl
 from splink import DuckDBAPI, Linker, SettingsCreator, block_on
 
+from hustings.features.arrays import Floats, Ints
 from hustings.features.persons.link.blocking import (
     BIRTH_YEAR,
     Rule,
@@ -30,9 +30,6 @@ from hustings.features.persons.link.blocking import (
     with_blocking_columns,
 )
 from hustings.features.persons.link.fields import FIELDS, ROOT, known_fields
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 PRIOR = 0.001
 """Taken out of Splink's weights again: the share of matches is found afterwards."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
+from hustings.features.arrays import Floats, Ints
 from hustings.features.ingest import ingest
 from hustings.features.simulated import campaign
 from hustings.features.training_set import (
@@ -23,10 +23,6 @@ from hustings.features.training_set import (
     message_tests,
 )
 from hustings.features.voter import Encoding
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 SAMPLE_VOTERS, SAMPLE_MESSAGES, SAMPLE_SEED = 200_000, 12, 20261103
 FLAT_MESSAGES = ("health_hospital", "schools_trades")

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from hustings.features.arrays import Floats, Ints
 
 TREES = {
     "n_estimators": 100, "learning_rate": 0.05, "num_leaves": 15,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from hustings.features.arrays import Floats, Ints
 from hustings.training.estimators.metrics import (
     Interval,
     area_weights,
@@ -25,9 +26,6 @@ from hustings.training.estimators.metrics import (
     realised_lift,
 )
 from hustings.training.estimators.spend_path import pooled_rows, whole_budget_path
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 N_GRID = 41
 """Spends at which the cost curve is read for its area."""

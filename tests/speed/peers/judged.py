@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hustings.features.arrays import Floats
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.gbm import prepare
 from tests.speed.peers.data_sets import FLAT_MESSAGES
 from tests.speed.peers.judge import Tool, Truthful, against_truth, judge
 from tests.speed.peers.peers import Predicted, Split, read_predicted
-
-Floats = npt.NDArray[np.float64]
 
 ROOT = Path(__file__).parents[3]
 JUDGED_BY = (

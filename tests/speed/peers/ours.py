@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Floats, Floats32
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95
 from hustings.training.learners.baselines import one_covariate, untargeted
@@ -28,9 +28,6 @@ from tests.speed.peers.peers import (
     read_predicted,
     write_predicted,
 )
-
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
 
 NO_TARGETING = "no targeting"
 ONE_COVARIATE = "one covariate"

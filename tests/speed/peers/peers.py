@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from hustings.features.arrays import Bools, Floats
 from hustings.training.policy_value.held_out_halves import HALVES, training_half
 from tests.speed.peers import fit_peer
 from tests.speed.peers.data_sets import DataSet
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 HOME = Path(".data/peers")
 CACHE = HOME / "cache"
