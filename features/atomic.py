@@ -1,0 +1,102 @@
+"""One way to write a file or a folder: aside, forced to disk, then renamed.
+
+Whatever is read under its own name is whole: a process that is killed leaves a
+`.partial` beside it at most, which the next write replaces.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ASIDE = ".partial"
+"""Ending of what is not whole yet."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which takes the file's place once it is written.
+
+    Args:
+        path: The file; its folder is made where there is none.
+
+    Yields:
+        The path aside. If the block raises, the file stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ASIDE)
+    try:
+        yield aside
+        _to_disk(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _to_disk(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to write in, which appears under its name when it is whole.
+
+    Args:
+        path: The folder. One of that name that is there already is replaced.
+
+    Yields:
+        The folder aside, hidden. If the block raises, it is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}{ASIDE}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            _to_disk(file)
+        shutil.rmtree(path, ignore_errors=True)
+        aside.rename(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _to_disk(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in UTF-8."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole; numpy's values as plain ones, others as text."""
+    write_text(path, json.dumps(value, indent=1, default=plain))
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table whole, compressed, without its index."""
+    with whole_file(path) as aside:
+        frame.to_parquet(aside, index=False, compression="zstd")
+
+
+def plain(value: Any) -> Any:
+    """Numpy's value as a plain one, for `json.dumps`; anything else as text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def _to_disk(path: Path) -> None:
+    """Force what is written under a path to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,54 @@
+"""What is read under a name is whole, whenever the writer was cut off."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hustings.features import atomic
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    atomic.write_json(path, {"n": np.int64(3)})
+
+    def cut_off() -> None:
+        with atomic.whole_file(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError, match="cut off"):
+        cut_off()
+    assert json.loads(path.read_text()) == {"n": 3}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_killed_writer_leaves_the_old_folder(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from hustings.features.atomic import whole_folder
+with whole_folder(Path(sys.argv[1])) as aside:
+    (aside / "new.txt").write_text("new")
+    os.kill(os.getpid(), 9)
+"""
+    path = tmp_path / "plan"
+    with atomic.whole_folder(path) as aside:
+        (aside / "old.txt").write_text("old")
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert [p.name for p in path.iterdir()] == ["old.txt"]
+    with atomic.whole_folder(path) as aside:
+        (aside / "again.txt").write_text("again")
+    assert [p.name for p in path.iterdir()] == ["again.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["plan"]
+
+
+def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"voter_id": ["1", "2"], "lift": [0.5, np.nan]})
+    atomic.write_parquet(tmp_path / "deep" / "scores.parquet", frame)
+    again = pd.read_parquet(tmp_path / "deep" / "scores.parquet")
+    pd.testing.assert_frame_equal(again, frame)
