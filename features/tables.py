@@ -24,6 +24,11 @@ FROM_THE_FILE = (HOUSEHOLD, PRECINCT, COUNTY)
 """Derived columns that begin so are told by the whole file, never by one row."""
 DERIVED_PREFIXES = (HISTORY_DERIVED, *FROM_THE_FILE)
 
+UNDECIDED = "undecided"
+"""The `block` of a voter whom a plan neither sent, kept back nor drew to explore."""
+NO_MODEL = "none"
+"""The `model_version` of assignments that were made before any model."""
+
 CHANNELS = ("mail", "sms", "phone", "email", "door", "social", "web", "survey")
 DISCLOSES = ("none", "recipient", "household", "others")
 SEXES = ("F", "M", "U")
@@ -110,6 +115,14 @@ def _experiment_id() -> pa.Column:
     return _column(str, "The experiment; its controls are its own.", _NOT_EMPTY)
 
 
+def _plan_id() -> pa.Column:
+    return _column(
+        str,
+        "The plan that decided it; the experiment, where a test ran elsewhere.",
+        _NOT_EMPTY,
+    )
+
+
 VOTERS = _table(
     "voters",
     ["voter_id"],
@@ -193,10 +206,11 @@ DESIGNS = _table(
 
 DELIVERIES = _table(
     "deliveries",
-    ["voter_id", "experiment_id"],
+    ["voter_id", "experiment_id", "plan_id"],
     {
         "voter_id": _voter_id(),
         "experiment_id": _experiment_id(),
+        "plan_id": _plan_id(),
         "block": _column(str, "Stratum of the design."),
         "message_id": _message_id(),
         "channel": _channel(),
@@ -212,10 +226,11 @@ DELIVERIES = _table(
 
 RESPONSES = _table(
     "responses",
-    ["voter_id", "experiment_id", "outcome"],
+    ["voter_id", "experiment_id", "plan_id", "outcome", "observed_at"],
     {
         "voter_id": _voter_id(),
         "experiment_id": _experiment_id(),
+        "plan_id": _plan_id(),
         "outcome": _column(str, "What was observed.", _NOT_EMPTY),
         "value": _column(float, "Its value.", unit="outcome unit"),
         "observed_at": _column(TIMESTAMP, "When it was observed."),
@@ -591,13 +606,9 @@ ASSIGNMENTS = _table(
     ["voter_id"],
     {
         "voter_id": _voter_id(),
-        "pool_chance": _column(
-            float, "Chance that who is not held out was still undecided.",
-            _PROBABILITY, unit="1", required=False,
-        ),
-        "predicted_lift": _column(
-            float, "Predicted lift of what was intended.", unit="outcome unit",
-            nullable=True, required=False,
+        "experiment_id": _experiment_id(),
+        "block": _column(
+            str, f"Block of the plan's designs, or {UNDECIDED!r}.", _NOT_EMPTY
         ),
         "role": _column(str, "plan, explore or holdout.", _one_of([*ROLES, "holdout"])),
         "message_id": _message_id(),
@@ -607,12 +618,27 @@ ASSIGNMENTS = _table(
         ),
         "arm_propensity": _column(
             float, "Probability of that message, whatever the role.", _PROBABILITY,
-            unit="1", required=False,
+            unit="1",
+        ),
+        "pool_probability": _column(
+            float, "Probability that a voter who is not held out was still undecided.",
+            _PROBABILITY, unit="1",
         ),
         "intended_message_id": _column(str, "What the plan alone would have sent."),
         "intended_channel": _column(str, "And by which channel."),
+        "predicted_lift": _column(
+            float, "Predicted lift of what the plan alone would have sent; 0 of "
+            "nothing; the declared prior's mean where there was no model.",
+            unit="outcome unit",
+        ),
+        "model_version": _column(
+            str, f"Model that predicted it, as name/version, or {NO_MODEL!r}.",
+            _NOT_EMPTY,
+        ),
     },
 )  # fmt: skip
+"""What was decided about a voter, with every probability and belief as they were at
+the time of the decision: written by the planner, never reconstructed by a reader."""
 
 CHANCES = _table(
     "chances",

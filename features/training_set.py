@@ -44,7 +44,7 @@ class TrainingSet:
     """The table, the features beside it and the design it was drawn by.
 
     Attributes:
-        rows: One row per voter and experiment: voter_id, experiment_id, block, unit_id
+        rows: One row per assignment: voter_id, experiment_id, plan_id, block, unit_id
             (coarsest unit: cluster, else household, else voter), household_id,
             drawn_id (the unit that was randomised), message_id, channel, propensity,
             sent_on, outcome (NaN where missing; higher is better), and weight and
@@ -84,7 +84,7 @@ def build_training_set(
         TableError: If no response carries the outcome.
     """
     deliveries = tables["deliveries"]
-    answers = tables["responses"].query("outcome == @outcome")
+    answers = last_answers(tables["responses"].query("outcome == @outcome"))
     if answers.empty:
         named = sorted(tables["responses"]["outcome"].unique())
         raise TableError(
@@ -101,7 +101,7 @@ def build_training_set(
         }
     )
     rows = deliveries.merge(units, on="voter_id", how="left", validate="many_to_one")
-    key = ["voter_id", "experiment_id"]
+    key = ["voter_id", "experiment_id", "plan_id"]
     value = answers.rename(columns={"value": "y"})
     links = ["link_probability", "link_probability_se"]
     given = [c for c in ("weight", *links) if c in answers]
@@ -117,12 +117,21 @@ def build_training_set(
     if not higher_is_better:
         rows["outcome"] = -rows["outcome"]
     rows["drawn_id"] = _drawn(rows)
-    rows = rows.sort_values(["experiment_id", "voter_id"], ignore_index=True)
+    rows = rows.sort_values(
+        ["experiment_id", "voter_id", "sent_on", "plan_id"], ignore_index=True
+    )
     features = voter_features(voters, feature_columns, as_of=as_of)
     known = features.loc[rows["voter_id"]].reset_index(drop=True)
     if events is not None:
         known = known.join(sums_before(rows, events))
     return TrainingSet(rows, known, tables["designs"])
+
+
+def last_answers(responses: pd.DataFrame) -> pd.DataFrame:
+    """The last answer to each assignment: RESPONSES of one outcome, one row each."""
+    key = ["voter_id", "experiment_id", "plan_id"]
+    ordered = responses.sort_values("observed_at", kind="stable")
+    return ordered.drop_duplicates(key, keep="last")
 
 
 def linked_outcome(rows: pd.DataFrame, probability: pd.Series) -> pd.Series:

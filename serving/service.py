@@ -355,13 +355,13 @@ class Terms:
         """From an audience of plan.json."""
         arms = told["arms"]
         return cls(
-            tuple(told["experiments"]),
-            told["worth"],
+            tuple(told["settings"]["experiments"]),
+            told["settings"]["worth"],
             tuple(Arm(a["message_id"], a["channel"]) for a in arms),
             np.array([a["cost_usd"] for a in arms], dtype=np.float64),
             np.array([a["price"] for a in arms], dtype=np.float64),
             tuple(a["barred"] for a in arms),
-            told["unit"] == "household",
+            told["settings"]["by_household"],
         )
 
     @property

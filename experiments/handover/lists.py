@@ -17,6 +17,7 @@ import pandas as pd
 from hustings.experiments.declaration import Campaign, data_dir
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.record import RESULTS
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
@@ -43,7 +44,7 @@ from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.terms import FileFormat, require_exportable
 from hustings.serving.rules import platforms, rule_set
 
-EXPORTS, RESULTS = "exports", "results"
+EXPORTS = "exports"
 _FRAMES = (
     "returned",
     "responses",
@@ -121,7 +122,7 @@ def export(
         found.plan_id, found.state, found.plan, found.assignments,
         run.table("messages"), run.table("voters"), details_of(campaign, run.home),
     )  # fmt: skip
-    facts = facts_now(run)
+    facts = facts_now(run, _naive(at))
     parent = (out or run.home / EXPORTS) / found.plan_id
     return export_plan(
         planned,
@@ -233,42 +234,20 @@ def details_of(campaign: Campaign, home: Path) -> pd.DataFrame | None:
     return found[~gone].reset_index(drop=True)
 
 
-def facts_now(run: Run) -> Facts:
+def facts_now(run: Run, at: pd.Timestamp) -> Facts:
     """What is known now that may keep a planned contact from going."""
     voters = run.table("voters")
     gone = known_persons(run.home).keys.forgotten(kind=VOTER).rows(voters)
-    people = people_of(run)
-    listed = [people.do_not_contact, withdrawn_since(run.home)]
-    some = [frame for frame in listed if frame is not None and len(frame)]
-    if some:
-        asked = pd.concat(some, ignore_index=True)
-        people = replace(people, do_not_contact=asked)
     return Facts(
         messages=run.table("messages"),
-        permissions=permissions_now(run, run.optional_table("permissions")),
+        permissions=permissions_now(run, run.optional_table("permissions"), at),
         rules=rule_set(run.campaign.campaign.rule_set),
-        people=people,
+        people=people_of(run),
         known=frozenset(voters.loc[~gone, "voter_id"]),
         lowers_turnout=lowers_turnout(run),
         paused=paused_messages(run),
         signed=signed_texts(run.home),
     )
-
-
-def withdrawn_since(home: Path) -> pd.DataFrame:
-    """Who is not to be contacted by what channels reported: DO_NOT_CONTACT.
-
-    Who has moved, or whose number is another's, is not reached by that channel either.
-    """
-    frames = [
-        pd.read_parquet(path)[["voter_id", "channel", "since"]]
-        for name in ("withdrawn", "unreachable")
-        for path in sorted((home / RESULTS).glob(f"*/*/{name}.parquet"))
-    ]
-    if not frames:
-        return pd.DataFrame({"voter_id": [], "channel": [], "since": []})
-    found = pd.concat(frames, ignore_index=True).sort_values("since", kind="stable")
-    return found.drop_duplicates(["voter_id", "channel"], ignore_index=True)
 
 
 # --- scores ---------------------------------------------------------------------------
@@ -300,7 +279,7 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
     )
     scores = wide_scores(run)
     held = found.assignments.loc[found.assignments["role"] == "holdout", "voter_id"]
-    facts = facts_now(run)
+    facts = facts_now(run, _naive(at))
     code = pd.Series("", index=scores.index, dtype="str")
     code = code.mask(~scores["voter_id"].isin(facts.known or ()), "unknown_person")
     asked = facts.people.do_not_contact

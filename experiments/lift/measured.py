@@ -498,7 +498,7 @@ def _sample_ratio(first: pd.DataFrame) -> Ratio:
     if mine.empty:
         return Ratio(1.0, (), {}, alarm=False)
     h = mine["h"].to_numpy(dtype=np.float64)
-    free = (1 - h) * mine["pool_chance"].to_numpy(dtype=np.float64)
+    free = (1 - h) * mine["pool_probability"].to_numpy(dtype=np.float64)
     epsilon = mine["epsilon"].to_numpy(dtype=np.float64)
     shares = np.column_stack([free * (1 - epsilon), h, free * epsilon])
     shares = shares / shares.sum(axis=1, keepdims=True)

@@ -78,23 +78,21 @@ def decided_rows(
         terms: What was declared.
 
     Returns:
-        ASSIGNMENTS with day (ISO), h, epsilon, pool_chance (of who is not held out),
+        ASSIGNMENTS with day (ISO), h, epsilon,
         nth (decision of the voter, from 0), household, segment, due, Y (higher is
         better, NaN where missing or not due), S (the surrogate likewise).
 
     Raises:
         TableError: If a day has no terms, or its propensities are not those of them.
     """
-    parts, survival = [], 1.0
+    parts = []
     for day in sorted(assignments_by_day):
         if day not in terms.days:
             raise TableError(
                 f"assignments of {day}: expected the plan's terms with its holdout "
                 f"and exploration shares, got terms of {sorted(terms.days)}"
             )
-        own = terms.days[day]
-        parts.append(_of_day(assignments_by_day[day], day, own, survival))
-        survival *= 1.0 - own.explored
+        parts.append(_of_day(assignments_by_day[day], day, terms.days[day]))
     if not parts:
         raise TableError("expected the assignments of at least one plan, got none")
     rows = pd.concat(parts, ignore_index=True)
@@ -112,19 +110,15 @@ def decided_rows(
     return rows
 
 
-def _of_day(
-    assignments: pd.DataFrame, day: str, own: Day, survival: float
-) -> pd.DataFrame:
+def _of_day(assignments: pd.DataFrame, day: str, own: Day) -> pd.DataFrame:
     planned = assignments["intended_message_id"] != CONTROL
     explored = assignments["role"] == "explore"
     rows = assignments[planned | explored].assign(
         day=day, h=own.holdout, epsilon=own.explored
     )
-    if "pool_chance" not in rows:
-        rows["pool_chance"] = survival
     expected = np.where(
         rows["role"] == "plan",
-        (1 - own.holdout) * rows["pool_chance"] * (1 - own.explored),
+        (1 - own.holdout) * rows["pool_probability"] * (1 - own.explored),
         np.where(rows["role"] == "holdout", own.holdout, rows["propensity"]),
     )
     off = np.abs(rows["propensity"].to_numpy(dtype=np.float64) - expected) > TOLERANCE
@@ -134,9 +128,8 @@ def _of_day(
             f"assignments of {day}, voter {first['voter_id']}: expected propensity "
             f"{expected[off][0]:.6f} for role {first['role']} by the plan's terms "
             f"(holdout {own.holdout}, explored {own.explored}, in the pool with "
-            f"{first['pool_chance']:.6f}), got {first['propensity']:.6f} "
-            f"({int(off.sum())} such rows); mend the terms, or write a column "
-            "pool_chance where voters joined the pool later"
+            f"{first['pool_probability']:.6f}), got {first['propensity']:.6f} "
+            f"({int(off.sum())} such rows)"
         )
     return rows
 
@@ -195,7 +188,7 @@ def delivered(rows: pd.DataFrame, messages: tuple[str, ...]) -> Decisions:
         messages: The arms, whatever the channel.
     """
     h = rows["h"].to_numpy(dtype=np.float64)
-    p = (1 - h) * rows["pool_chance"].to_numpy() * (1 - rows["epsilon"].to_numpy())
+    p = (1 - h) * rows["pool_probability"].to_numpy() * (1 - rows["epsilon"].to_numpy())
     intended = pd.Index(messages).get_indexer(pd.Index(rows["intended_message_id"])) + 1
     sent = (rows["role"] == "plan").to_numpy()
     chances = np.zeros((len(rows), 1 + len(messages)))
@@ -232,7 +225,7 @@ def explored(rows: pd.DataFrame, arms: tuple[tuple[str, str], ...]) -> Decisions
     got = _arm_of(rows, "message_id", "channel", arms)
     z = _arm_of(rows, "intended_message_id", "intended_channel", arms)
     h, epsilon = rows["h"].to_numpy(), rows["epsilon"].to_numpy()
-    free = (1 - h) * rows["pool_chance"].to_numpy()
+    free = (1 - h) * rows["pool_probability"].to_numpy()
     even = np.full((len(rows), 1 + len(arms)), 1.0 / (1 + len(arms)))
     if not everybody:
         own, nominal, stands_for = (
@@ -240,7 +233,7 @@ def explored(rows: pd.DataFrame, arms: tuple[tuple[str, str], ...]) -> Decisions
         )  # fmt: skip
     else:
         nominal, decided = decided_propensities(
-            z, even, holdout=h, survival=rows["pool_chance"].to_numpy(),
+            z, even, holdout=h, survival=rows["pool_probability"].to_numpy(),
             epsilon=epsilon,
         )  # fmt: skip
         stands_for = 1.0 / decided
@@ -265,7 +258,7 @@ def _own(rows: pd.DataFrame, got: Ints, z: Ints) -> Floats:
     """
     total = rows["arm_propensity"].to_numpy(dtype=np.float64)
     h = rows["h"].to_numpy(dtype=np.float64)
-    free = (1 - h) * rows["pool_chance"].to_numpy(dtype=np.float64)
+    free = (1 - h) * rows["pool_probability"].to_numpy(dtype=np.float64)
     nothing = np.where(z > 0, h + free - (1.0 - total), rows["propensity"].to_numpy())
     return np.where(got > 0, total, nothing)
 

@@ -99,13 +99,13 @@ class State:
     Attributes:
         decisions: So far.
         outcome: Of every decision, NaN while (or for ever) unknown, shape (k,).
-        pool_chance: Probability that a voter who is not held out is still in the pool,
-            shape (n,).
+        pool_probability: Probability that a voter who is not held out is still in
+            the pool, shape (n,).
     """
 
     decisions: Decisions
     outcome: Floats
-    pool_chance: Floats
+    pool_probability: Floats
 
     @classmethod
     def new(cls, audience: Audience) -> Self:
@@ -129,7 +129,7 @@ class State:
         Returns:
             Shape (n,).
         """
-        n, made = len(self.pool_chance), self.decisions
+        n, made = len(self.pool_probability), self.decisions
         count = np.bincount(made.voter, minlength=n)
         last = np.full(n, np.iinfo(np.int64).min // 2)
         np.maximum.at(last, made.voter, made.day)
@@ -138,12 +138,12 @@ class State:
             free |= (count < contacts) & (day - last >= window_days)
         return np.asarray(free, dtype=bool)
 
-    def decided(self, more: Decisions, pool_chance: Floats) -> Self:
+    def decided(self, more: Decisions, pool_probability: Floats) -> Self:
         """After a day's decisions, outcomes not in yet."""
         outcome = np.concatenate([self.outcome, np.full(len(more), np.nan)])
         return replace(
             self, decisions=self.decisions.plus(more), outcome=outcome,
-            pool_chance=pool_chance,
+            pool_probability=pool_probability,
         )  # fmt: skip
 
     def told(self, decision: Ints, outcome: Floats) -> Self:

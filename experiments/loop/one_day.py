@@ -293,6 +293,7 @@ class Asked(NamedTuple):
     odds: Floats
     money: float
     share: float
+    predicted: Floats | None = None
 
 
 def wave_asked(terms: LoopTerms, audience: Audience, pool: Ints) -> Asked:
@@ -358,14 +359,15 @@ def assign_day(
         plan_terms(terms, asked, day, limits),
         np.random.default_rng([terms.seed, day]),
         held_voters=audience.held[pool], explore_odds=asked.odds,
-        pool_chance=state.pool_chance[pool], bounds=limits.bounds,
+        predicted=asked.predicted,
+        pool_probability=state.pool_probability[pool], bounds=limits.bounds,
     )  # fmt: skip
     before = np.bincount(state.decisions.voter, minlength=len(audience))
     decided = decisions_of(
         plan, pool, audience.arms, day=day, holdout=terms.holdout_share,
-        pool_chance=state.pool_chance[pool], repeat=before[pool],
+        repeat=before[pool],
     )  # fmt: skip
-    chance = state.pool_chance.copy()
+    chance = state.pool_probability.copy()
     chance[pool] *= 1.0 - plan.explored
     # who was decided comes back after the window, if at all, as everybody once was
     chance[decided.voter] = 1.0

@@ -10,8 +10,6 @@ everybody who was decided, so that the next training reads it like any other tes
 """
 
 import json
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
-from hustings.experiments.loop.chances import arm_codes, decided_rows
 from hustings.experiments.loop.decisions import (
     EXPLORE,
     HOLDOUT,
@@ -43,29 +40,28 @@ from hustings.experiments.loop.one_day import (
     plan_terms,
 )
 from hustings.experiments.plans import PLANS, Facts, approve, draft, lock
-from hustings.experiments.plans.planner_inputs import INPUTS, PlanInputs, inputs_of
+from hustings.experiments.plans.designs import Belief, arm_codes, designed, is_decided
+from hustings.experiments.plans.planner_inputs import (
+    INPUTS,
+    PlanInputs,
+    inputs_of,
+    tables_of,
+)
 from hustings.experiments.plans.record import APPROVED, CANCELLED, DRAFT, REJECTED
 from hustings.experiments.plans.steps import record_of
-from hustings.experiments.stages.audience import eligible_voters, lowers_turnout
-from hustings.experiments.stages.contacts import best_alone, promoted
+from hustings.experiments.stages.contacts import promoted
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.declared import (
-    cautious,
     group_bounds,
-    harmful,
-    may_be_contacted,
     message_bounds,
 )
-from hustings.experiments.stages.loop_tables import LOOP
-from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.offers import campaign_offer, moment_of
 from hustings.experiments.stages.persons import held_voters, voter_keys
-from hustings.features.arrays import Bools, Floats, Ints
-from hustings.features.tables import CONTROL, DELIVERIES, DESIGNS, NO_CHANNEL, check
-from hustings.features.training_set import Arm, arm_costs, household
-from hustings.features.voter import segments
+from hustings.features.arrays import Bools, Ints
+from hustings.features.training_set import Arm, household
+from hustings.serving.offer import Offer
 from hustings.serving.plan.explain import bindings
 from hustings.training.learners.daily import Moments
-from hustings.training.registry.campaign_model import CampaignModel
 
 Json = dict[str, Any]
 
@@ -75,22 +71,28 @@ _CODES = {"plan": PLANNED, "explore": EXPLORE, "holdout": HOLDOUT}
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What the campaign can send to whom, and what that is worth.
+class DayOffer:
+    """What the campaign can send to whom on a day, and what that is worth.
 
     Attributes:
         audience: Everybody who may be campaigned to.
-        value: Lift of every arm, outcome units, shape (n, A).
-        experiment_id: Whose outcomes the lifts are in.
-        version: Of the model, as the ledger names it.
+        offer: Lifts, values and permissions of the audience.
         voters: VOTERS, in the order of the audience.
     """
 
     audience: Audience
-    value: Floats
-    experiment_id: str
-    version: str
+    offer: Offer
     voters: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def experiment_id(self) -> str:
+        """Whose outcomes the lifts are in."""
+        return self.offer.experiment_of_arm[0]
+
+    @property
+    def belief(self) -> Belief:
+        """Experiments of the arms, and the model."""
+        return Belief(self.offer.experiment_of_arm, self.offer.model_version)
 
 
 class AskedOfPool(NamedTuple):
@@ -127,7 +129,7 @@ def run_day(
     """
     folder = day_folder(run.home, date)
     if not (folder / "terms.json").exists():
-        offer = offered(run)
+        offer = offered(run, date=date, at=at)
         terms = _terms(run, offer, date)
         state, spent = past_state(run.home, offer.audience, terms, before=date)
         day = (date - terms.start_on).days
@@ -155,8 +157,13 @@ def day_folder(home: Path, date: pd.Timestamp) -> Path:
     return home / PLANS / f"day-{date:%Y-%m-%d}"
 
 
-def offered(run: Run) -> Offer:
+def offered(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DayOffer:
     """Voters, arms, permissions and the champion's lifts of a run.
+
+    Args:
+        run: The campaign's latest run.
+        date: The day.
+        at: Now: the law asks about the later of both.
 
     Raises:
         CampaignError: If several experiments measure the campaign's outcome: their
@@ -171,27 +178,27 @@ def offered(run: Run) -> Offer:
         )
     (name,) = model.lifts
     voters = run.table("voters")
-    arms = tuple(a for a in model.arms[name] if a.channel in loop.channels)
-    if not arms:
+    if not any(arm.channel in loop.channels for arm in model.arms[name]):
         raise CampaignError(
             f"[loop].channels: expected channels of the experiment, got {loop.channels}"
         )
     _refuse_fees(run)
-    value, blocked = _values(run, model, name, voters, arms)
-    lowers, paused = lowers_turnout(run), paused_messages(run)
-    allowed = eligible_voters(run, voters["voter_id"], arms, lowers, paused).allowed
-    allowed = allowed & may_be_contacted(run, voters)[:, None] & ~blocked
+    by_household = bool((run.table("deliveries")["randomised_by"] != "person").any())
+    found, _, _ = campaign_offer(
+        run, model, voters, (name,), at=moment_of(date, at), by_household=by_household,
+        model_version=f"{version.name}/{version.version}", channels=loop.channels,
+    )  # fmt: skip
     audience = Audience(
-        voter_id=voters["voter_id"].to_numpy(dtype=object),
+        voter_id=found.voter_id,
         household=pd.factorize(household(voters))[0],
         phi=np.zeros((len(voters), 0)),
         segment=np.zeros(len(voters), dtype=np.int64),
         held=_held(run, voters),
-        allowed=allowed,
-        arms=arms,
-        cost=arm_costs(run.table("costs"), arms),
+        allowed=found.allowed,
+        arms=found.arms,
+        cost=found.cost,
     )
-    return Offer(audience, value, name, f"{version.name}/{version.version}", voters)
+    return DayOffer(audience, found, voters)
 
 
 def _refuse_fees(run: Run) -> None:
@@ -209,28 +216,6 @@ def _refuse_fees(run: Run) -> None:
         )
 
 
-def _values(
-    run: Run,
-    model: CampaignModel,
-    name: str,
-    voters: pd.DataFrame,
-    arms: tuple[Arm, ...],
-) -> tuple[Floats, Bools]:
-    """The champion's lifts, personalised only where that was shown to pay.
-
-    Returns:
-        Value of every arm, and where a segment shows backlash, shape (n, A) each.
-    """
-    found, ground = model.predict(voters)[name], model.lifts[name].ground
-    value = ground.option_values(cautious(run, found.lift, found.se), arms)
-    message = np.array([ground.messages.index(arm.message_id) for arm in arms])
-    segment = segments(model.reader.features(voters), run.campaign.features.segment)
-    blocked = harmful(run, found.lift, found.se, segment, message)
-    if model.champions[name] == "single_best":
-        value = best_alone(run, value, arms, voters)
-    return value, blocked
-
-
 def _held(run: Run, voters: pd.DataFrame) -> Bools:
     by_household = bool((run.table("deliveries")["randomised_by"] != "person").any())
     unit = household(voters) if by_household else voters["voter_id"]
@@ -244,7 +229,7 @@ def _salt(run: Run) -> str:
     return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
 
 
-def _terms(run: Run, offer: Offer, date: pd.Timestamp) -> LoopTerms:
+def _terms(run: Run, offer: DayOffer, date: pd.Timestamp) -> LoopTerms:
     audience = offer.audience
     terms = loop_terms(
         run.campaign, n_voters=len(audience), n_arms=len(audience.arms),
@@ -266,7 +251,7 @@ def _terms(run: Run, offer: Offer, date: pd.Timestamp) -> LoopTerms:
 
 
 def asked_on(
-    terms: LoopTerms, offer: Offer, state: State, *, spent_usd: float, day: int
+    terms: LoopTerms, offer: DayOffer, state: State, *, spent_usd: float, day: int
 ) -> AskedOfPool:
     """Who is in the pool of a day, and what the planner is asked of them.
 
@@ -284,15 +269,16 @@ def asked_on(
         )
     )
     asked = Asked(
-        offer.value[pool], uniform_odds(audience.allowed[pool]),
+        offer.offer.value[pool], uniform_odds(audience.allowed[pool]),
         money_on(terms, spent_usd, day), share_on(terms.exploring, day),
+        offer.offer.lift[pool],
     )  # fmt: skip
     return AskedOfPool(pool, asked)
 
 
 def planned_day(
     terms: LoopTerms,
-    offer: Offer,
+    offer: DayOffer,
     state: State,
     asked: AskedOfPool,
     *,
@@ -307,7 +293,7 @@ def planned_day(
 
 
 def limits_on(
-    run: Run, offer: Offer, state: State, pool: Ints, days_left: int
+    run: Run, offer: DayOffer, state: State, pool: Ints, days_left: int
 ) -> DayLimits:
     """What messages and groups may still get: their limits less what they have had.
 
@@ -333,7 +319,7 @@ def limits_on(
 
 def inputs_on(
     terms: LoopTerms,
-    offer: Offer,
+    offer: DayOffer,
     state: State,
     asked: AskedOfPool,
     *,
@@ -348,8 +334,10 @@ def inputs_on(
     return inputs_of(
         ids, ids, asked.asked.value, audience.allowed[pool], audience.arms,
         audience.cost, plan_terms(terms, asked.asked, day, limits), [terms.seed, day],
+        offer.belief,
         decided_only=True, bounds=limits.bounds, held_voters=audience.held[pool],
-        explore_odds=asked.asked.odds, pool_chance=state.pool_chance[pool],
+        explore_odds=asked.asked.odds, predicted=offer.offer.lift[pool],
+        pool_probability=state.pool_probability[pool],
     )  # fmt: skip
 
 
@@ -404,7 +392,7 @@ def _after(
     rows = rows[rows["voter_id"].isin(position.index)]
     k = len(rows)
     voter = position.loc[rows["voter_id"]].to_numpy(dtype=np.int64)
-    before = np.bincount(state.decisions.voter, minlength=len(state.pool_chance))
+    before = np.bincount(state.decisions.voter, minlength=len(state.pool_probability))
     made = Decisions(
         voter=voter,
         day=np.full(k, int(told["day"])),
@@ -417,7 +405,7 @@ def _after(
         propensity=rows["propensity"].to_numpy(dtype=np.float64),
         repeat=before[voter],
     )
-    chance = np.where(pool, 1.0 - float(told["explore"]), 1.0) * state.pool_chance
+    chance = np.where(pool, 1.0 - float(told["explore"]), 1.0) * state.pool_probability
     chance[voter] = 1.0
     return state.decided(made, chance)
 
@@ -428,24 +416,24 @@ def _after(
 def _drafted(
     folder: Path,
     run: Run,
-    offer: Offer,
+    offer: DayOffer,
     terms: LoopTerms,
     made: Day,
     date: pd.Timestamp,
     at: pd.Timestamp,
     inputs: PlanInputs | None,
 ) -> None:
-    """The day as an experiment, then its plan as a draft with its ledger's entries.
-
-    Cut off between the two, the day is made again: the same files, then the draft.
-    """
+    """The day's plan as a draft, with its ledger's entries."""
     assert made.plan is not None
-    assigned = made.plan.assignments
-    assigned = assigned[decided_rows(assigned)].reset_index(drop=True)
-    _whole(run.home / LOOP / folder.name, as_experiment(made.decisions, offer, date))
+    result = designed(
+        made.plan, offer.audience.arms, offer.belief, holdout=terms.holdout_share
+    )
+    assigned = result.assignments
+    assigned = assigned[is_decided(assigned)].reset_index(drop=True)
+    tables = tables_of([(made.plan.contacts, result._replace(assignments=assigned))])
     limits = made.plan.limits
     facts = Facts(
-        model=offer.version,
+        model=offer.offer.model_version,
         rule_set=run.campaign.campaign.rule_set,
         terms={
             "plan_id": folder.name,
@@ -453,7 +441,7 @@ def _drafted(
             **made.record._asdict(),
             "holdout_share": terms.holdout_share,
             "seed": terms.seed,
-            "model": offer.version,
+            "model": offer.offer.model_version,
             "n_assigned": len(assigned),
             "limits": [
                 limit.told()
@@ -470,62 +458,7 @@ def _drafted(
         window_days=terms.window_days,
     )
     draft(
-        run.home, folder.name, made.plan.contacts, assigned, facts,
+        run.home, folder.name, tables, facts,
         keys=voter_keys(run.home, assigned["voter_id"]), at=at,
         more={} if inputs is None else {f"{INPUTS}pool": inputs.frame},
     )  # fmt: skip
-
-
-def _whole(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """A folder of tables, written aside and renamed."""
-    aside = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, frame in tables.items():
-        frame.to_parquet(aside / f"{name}.parquet", index=False, compression="zstd")
-    # what a day that was cut off left behind is the same, made again
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-
-
-def as_experiment(
-    decisions: Decisions, offer: Offer, date: pd.Timestamp
-) -> dict[str, pd.DataFrame]:
-    """The day as designs and deliveries: a block for everybody of the same chances.
-
-    Args:
-        decisions: Of the day.
-        offer: Arms and experiment.
-        date: The day.
-    """
-    arms = (Arm(CONTROL, NO_CHANNEL), *offer.audience.arms)
-    chances, block = np.unique(decisions.design.round(12), axis=0, return_inverse=True)
-    names = np.array([f"loop {date:%Y-%m-%d} {k}" for k in range(len(chances))])
-    names = names.astype(object)
-    offered_at = [(k, a) for k in range(len(chances)) for a in range(len(arms))]
-    offered_at = [(k, a) for k, a in offered_at if chances[k, a] > 0 or a == 0]
-    designs = pd.DataFrame(
-        [
-            (offer.experiment_id, names[k], *arms[a], float(chances[k, a]))
-            for k, a in offered_at
-        ],
-        columns=["experiment_id", "block", "message_id", "channel", "probability"],
-    )
-    messages = np.array([a.message_id for a in arms], dtype=object)
-    channels = np.array([a.channel for a in arms], dtype=object)
-    deliveries = pd.DataFrame(
-        {
-            "voter_id": offer.audience.voter_id[decisions.voter],
-            "experiment_id": offer.experiment_id,
-            "block": names[block],
-            "message_id": messages[decisions.arm],
-            "channel": channels[decisions.arm],
-            "sent_on": date,
-            "propensity": chances[block, decisions.arm],
-            "randomised_by": "person",
-        }
-    )
-    return {
-        "designs": check(DESIGNS, designs),
-        "deliveries": check(DELIVERIES, deliveries),
-    }

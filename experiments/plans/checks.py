@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from hustings.experiments.plans.designs import is_decided
 from hustings.experiments.plans.folder import IDENTITY, PLANS, file_faults
 from hustings.experiments.plans.money import amounts, committed_usd, total_usd
-from hustings.experiments.plans.planner_inputs import is_decided
 from hustings.experiments.plans.record import (
     BINDING,
     CANCELLED,

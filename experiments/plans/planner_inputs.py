@@ -16,8 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hustings.experiments.plans.designs import (
+    Belief,
+    Designed,
+    designed,
+    is_decided,
+)
 from hustings.features.arrays import Bools, Floats, Objects
-from hustings.features.tables import ASSIGNMENTS, CONTROL, PLAN, check
+from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
 from hustings.features.training_set import Arm
 from hustings.serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
 
@@ -25,8 +31,8 @@ Json = dict[str, Any]
 
 INPUTS = "inputs-"
 """Files of a plan's folder that begin so hold the inputs of an audience."""
-_OF_ARMS = ("lift", "allowed", "explore_odds")
-_OF_VOTERS = ("held_voters", "pool_chance")
+_OF_ARMS = ("lift", "allowed", "explore_odds", "predicted")
+_OF_VOTERS = ("held_voters", "pool_probability")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ def inputs_of(
     cost: Floats,
     terms: PlanTerms,
     seed: Sequence[int],
+    belief: Belief,
     *,
     decided_only: bool = False,
     bounds: Sequence[GroupBound] = (),
@@ -67,12 +74,13 @@ def inputs_of(
         arms: Length A.
         cost: Shape (A,).
         terms: Of the plan.
-        seed: Of the lots.
+        seed: Of the random draws.
+        belief: Experiments of the arms, and the model.
         decided_only: Whether the plan's folder keeps the assignments of those alone
             who were decided.
         bounds: Limits on groups of voters.
         more: Arrays that the planner takes by name: `held_voters`, `explore_odds`,
-            `pool_chance`.
+            `pool_probability`, `predicted`.
     """
     wide: dict[str, npt.NDArray[Any]] = {"voter_id": voter_id, "unit_id": unit_id}
     given = {"lift": lift, "allowed": allowed, **more}
@@ -94,6 +102,8 @@ def inputs_of(
         "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
         "terms": _told(terms), "seed": [int(s) for s in seed],
         "decided_only": decided_only,
+        "experiments": list(belief.experiment_of_arm),
+        "model_version": belief.model_version,
     }  # fmt: skip
     return PlanInputs(pd.DataFrame(wide), told)
 
@@ -103,8 +113,9 @@ def planned_again(inputs: PlanInputs) -> Plan:
     frame, told = inputs.frame, inputs.terms
     arms = [Arm(*arm) for arm in told["arms"]]
     more: Json = {name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame}
-    if "explore_odds:0" in frame:
-        more["explore_odds"] = _wide(frame, "explore_odds", len(arms))
+    for name in ("explore_odds", "predicted"):
+        if f"{name}:0" in frame:
+            more[name] = _wide(frame, name, len(arms))
     if told.get("bounds"):
         more["bounds"] = [
             GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
@@ -123,43 +134,71 @@ def planned_again(inputs: PlanInputs) -> Plan:
     )
 
 
+def designed_again(inputs: PlanInputs, plan: Plan) -> Designed:
+    """Assignments and designs of the plan that these inputs gave."""
+    terms = inputs.terms
+    belief = Belief(tuple(terms["experiments"]), terms["model_version"])
+    arms = [Arm(*arm) for arm in terms["arms"]]
+    result = designed(plan, arms, belief, holdout=terms["terms"]["holdout_share"])
+    if not terms["decided_only"]:
+        return result
+    decided = result.assignments[is_decided(result.assignments)]
+    return result._replace(assignments=decided.reset_index(drop=True))
+
+
 def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables `plan` and `assignments` of a plan's folder, computed again.
+    """The tables `plan`, `assignments` and `designs` of a plan, computed again.
 
     Raises:
         FileNotFoundError: If its inputs were not kept.
     """
     facts = json.loads((folder / "terms.json").read_text())
-    plans, assignments = [], []
+    parts: list[tuple[pd.DataFrame, Designed]] = []
     for name, told in facts["terms"].get("audiences", {}).items():
         path = folder / f"{INPUTS}{name}.parquet"
-        made = planned_again(PlanInputs(pd.read_parquet(path), told))
-        plans.append(made.contacts)
-        rows = made.assignments
-        assignments.append(rows[is_decided(rows)] if told["decided_only"] else rows)
-    if not plans:
+        inputs = PlanInputs(pd.read_parquet(path), told)
+        plan = planned_again(inputs)
+        parts.append((plan.contacts, designed_again(inputs, plan)))
+    if not parts:
         raise FileNotFoundError(
             f"plan {folder.name}: expected its inputs ({INPUTS}*.parquet), got none: "
             "it was drafted without them"
         )
+    return tables_of(parts)
+
+
+def tables_of(
+    parts: Sequence[tuple[pd.DataFrame, Designed]],
+) -> dict[str, pd.DataFrame]:
+    """The tables of a plan's folder, from the contacts and designs of its audiences.
+
+    Args:
+        parts: PLAN and what was decided, of every audience.
+    """
+    several = len(parts) > 1
+    contacts = [contacts for contacts, _ in parts]
+    named = [_named(d, f"a{k} " if several else "") for k, (_, d) in enumerate(parts)]
     return {
-        "plan": check(PLAN, pd.concat(plans, ignore_index=True)),
-        "assignments": check(ASSIGNMENTS, pd.concat(assignments, ignore_index=True)),
+        "plan": check(PLAN, pd.concat(contacts, ignore_index=True)),
+        "assignments": check(
+            ASSIGNMENTS, pd.concat([d.assignments for d in named], ignore_index=True)
+        ),
+        "designs": check(
+            DESIGNS, pd.concat([d.designs for d in named], ignore_index=True)
+        ),
     }
 
 
-def is_decided(assignments: pd.DataFrame) -> Bools:
-    """Who was decided: sent, drawn to explore, or kept back from a message.
-
-    Args:
-        assignments: ASSIGNMENTS.
-
-    Returns:
-        Shape (n,).
-    """
-    meant = (assignments["intended_message_id"] != CONTROL).to_numpy()
-    found: Bools = meant | (assignments["role"] == "explore").to_numpy()
-    return found
+def _named(part: Designed, prefix: str) -> Designed:
+    """Blocks of an audience under names of their own among those of a plan."""
+    if not prefix:
+        return part
+    decided = part.assignments["block"] != UNDECIDED
+    block = part.assignments["block"]
+    return Designed(
+        part.assignments.assign(block=block.where(~decided, prefix + block)),
+        part.designs.assign(block=prefix + part.designs["block"]),
+    )
 
 
 def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:

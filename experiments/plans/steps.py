@@ -49,11 +49,12 @@ from hustings.experiments.plans.record import (
     known_plans,
     named,
 )
-from hustings.features.tables import ASSIGNMENTS, PLAN, check
+from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, check
 
 COLUMNS = (
     "role", "message_id", "channel", "propensity", "send_on", "cost_usd",
-    "intended_message_id", "intended_channel", "arm_propensity",
+    "intended_message_id", "intended_channel", "arm_propensity", "experiment_id",
+    "block", "pool_probability", "predicted_lift", "model_version",
 )  # fmt: skip
 """What the ledger's entry about a person says of the assignment."""
 REASONS: Mapping[str, str] = {
@@ -98,8 +99,7 @@ class Facts:
 def draft(
     home: Path,
     plan_id: str,
-    plan: pd.DataFrame,
-    assignments: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     facts: Facts,
     *,
     keys: Mapping[str, bytes],
@@ -111,9 +111,8 @@ def draft(
     Args:
         home: The campaign's folder.
         plan_id: Its name; a daily plan has its day's.
-        plan: PLAN: the contacts.
-        assignments: ASSIGNMENTS: everybody who was decided, the holdout's shadows
-            included.
+        tables: `plan` (PLAN: the contacts), `assignments` (ASSIGNMENTS: everybody who
+            was decided, the holdout included) and `designs` (DESIGNS of its blocks).
         facts: What it was made from.
         keys: Key of the person behind a voter id; who has none stands in the ledger
             as nobody.
@@ -127,12 +126,18 @@ def draft(
         LifeError: If there is another plan of this name, or the tables contradict.
     """
     folder = folder_of(home, plan_id)
-    plan, assignments = check(PLAN, plan), check(ASSIGNMENTS, assignments)
+    plan = check(PLAN, tables["plan"])
+    assignments = check(ASSIGNMENTS, tables["assignments"])
     contacts_assigned(plan_id, plan, assignments)
-    tables = {"plan": plan, "assignments": assignments, **(more or {})}
+    kept = {
+        "plan": plan,
+        "assignments": assignments,
+        "designs": check(DESIGNS, tables["designs"]),
+        **(more or {}),
+    }
     with alone(home):
         recover(home, known_plans(open_ledger(home)))
-        files = write_aside(folder, tables, {"terms": facts.told()})
+        files = write_aside(folder, kept, {"terms": facts.told()})
         body = {
             **_opening(facts, plan), "plan": plan_id, "files": files,
             "n_assigned": len(assignments),

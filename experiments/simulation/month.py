@@ -216,7 +216,7 @@ def replayed(world: World, terms: LoopTerms, ledger: Ledger, played: Played) -> 
             terms, world.columns, audience, heard, learned, day=day,
             personalise=verdict.personalise,
         )  # fmt: skip
-        learned, chance = done.learned, done.state.pool_chance
+        learned, chance = done.learned, done.state.pool_probability
         if digest(done.decisions) != body["decisions_sha256"]:
             return False
     return True

@@ -95,7 +95,7 @@ def rival_month(
             money = money_on(terms, state.spent_usd(audience.cost), day)
             option = choose(state, pool, money, day)
             made = assigned(audience, pool, option, PLAN, day)
-        state = state.decided(made, state.pool_chance)
+        state = state.decided(made, state.pool_probability)
     return state
 
 

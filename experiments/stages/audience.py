@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.record import closed_channels
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.training_set import Arm
@@ -16,9 +17,11 @@ def eligible_voters(
     voter_id: pd.Series,
     arms: tuple[Arm, ...],
     lowers: frozenset[str],
+    *,
+    at: pd.Timestamp,
     paused: Mapping[str, str] = NONE_PAUSED,
 ) -> Eligibility:
-    """Permission of voters and arms under the campaign's rules, at its as-of date.
+    """Permission of voters and arms under the campaign's rules at a moment.
 
     What is paused is barred from plans; it is judged like any other message.
     """
@@ -26,9 +29,9 @@ def eligible_voters(
         voter_id,
         arms,
         run.table("messages"),
-        permissions_now(run, run.optional_table("permissions")),
+        permissions_now(run, run.optional_table("permissions"), at),
         rule_set=run.campaign.campaign.rule_set,
-        as_of=pd.Timestamp(run.campaign.campaign.as_of),
+        as_of=at,
         lowers_turnout=lowers,
         paused=paused,
         people=people_of(run),
@@ -41,9 +44,16 @@ def people_of(run: Run) -> People:
     voters = run.table("voters").set_index("voter_id")
     return People(
         age=voters.get("age"),
-        do_not_contact=run.optional_table("do_not_contact"),
+        do_not_contact=_do_not_contact(run),
         addresses=run.optional_table("addresses"),
     )
+
+
+def _do_not_contact(run: Run) -> pd.DataFrame | None:
+    """The campaign's list, and all who asked a channel not to be contacted since."""
+    listed = [run.optional_table("do_not_contact"), closed_channels(run.home)]
+    given = [frame for frame in listed if frame is not None and len(frame)]
+    return pd.concat(given, ignore_index=True) if given else None
 
 
 def lowers_turnout(run: Run) -> frozenset[str]:

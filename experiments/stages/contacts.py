@@ -1,7 +1,7 @@
 """Score and plan: champion → lifts → who is sent what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,43 +9,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hustings.experiments.plans import Facts, content_digest, draft
+from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.planner_inputs import (
     PlanInputs,
+    designed_again,
     inputs_of,
     planned_again,
+    tables_of,
 )
 from hustings.experiments.stages.audience import (
-    eligible_voters,
-    lowers_turnout,
     spend_per_voter,
 )
 from hustings.experiments.stages.context import Json, Run, slug, utc_now
 from hustings.experiments.stages.declared import (
-    cautious,
     entered_channels,
     group_bounds,
-    harmful,
-    may_be_contacted,
     message_bounds,
 )
-from hustings.experiments.stages.monitor_config import monitor_terms, paused_messages
+from hustings.experiments.stages.monitor_config import monitor_terms
+from hustings.experiments.stages.offers import campaign_offer, moment_of
 from hustings.experiments.stages.persons import held_voters, never_contacted, voter_keys
 from hustings.experiments.stages.reactions import reactions_told
-from hustings.features.arrays import Floats, Objects
-from hustings.features.tables import ASSIGNMENTS, PLAN, SCORES, check
-from hustings.features.training_set import Arm, arm_costs, household
+from hustings.features.tables import SCORES, check
+from hustings.features.training_set import Arm
 from hustings.features.voter import segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_version, write_bundle
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import bindings, limits_in_words
 from hustings.serving.score import score_voters
-from hustings.training.policy_value.held_out_halves import (
-    Market,
-    only_best,
-    permission_rows,
-)
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import Version, open_store
 
@@ -82,11 +75,14 @@ def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
     (model, version), voters = promoted(run), run.table("voters")
     audiences = _audiences(run, model, voters)
-    made = {name: _plan_one(run, model, who) for name, who in audiences.items()}
-    contacts = pd.concat([m.plan.contacts for m in made.values()], ignore_index=True)
-    assigned = pd.concat([m.plan.assignments for m in made.values()], ignore_index=True)
-    run.write("plan", check(PLAN, contacts))
-    run.write("assignments", check(ASSIGNMENTS, assigned))
+    belief = f"{version.name}/{version.version}"
+    made = {name: _plan_one(run, model, who, belief) for name, who in audiences.items()}
+    tables = tables_of(
+        [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
+    )
+    contacts, assigned = tables["plan"], tables["assignments"]
+    for name, frame in tables.items():
+        run.write(name, frame)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
     terms = {
         "salt": _salt(run),
@@ -98,7 +94,7 @@ def stage_plan(run: Run) -> None:
         "never": never_contacted(run.home, assigned).to_json(),
     }
     run.write_json("plan", terms)
-    head = _recorded(run, version, contacts, assigned, made, terms)
+    head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
     write_bundle(version, terms, run.home / "serving")
 
@@ -106,8 +102,7 @@ def stage_plan(run: Run) -> None:
 def _recorded(
     run: Run,
     version: Version,
-    contacts: pd.DataFrame,
-    assigned: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     made: Mapping[str, "_Made"],
     terms: Json,
 ) -> Json:
@@ -116,6 +111,7 @@ def _recorded(
     A plan of other content is another plan, so that a stage that is repeated drafts
     again only what is new.
     """
+    contacts, assigned = tables["plan"], tables["assignments"]
     kept = {k: v for k, v in terms.items() if k in {"salt", "holdout_share"}}
     facts = Facts(
         model=f"{version.name}/{version.version}",
@@ -134,7 +130,7 @@ def _recorded(
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
-        run.home, plan_id, contacts, assigned, facts, keys=keys, at=utc_now(),
+        run.home, plan_id, tables, facts, keys=keys, at=utc_now(),
         more=more,
     )  # fmt: skip
     run.note(plan_id=plan_id)
@@ -180,46 +176,31 @@ def _audiences(
     return found
 
 
-def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
-    campaign, voters = run.campaign, who.voters
-    predicted = model.predict(voters)
-    worth = {n: section.value for n, section in campaign.experiments.items()}
-    values: list[Floats] = []
-    arms: list[Arm] = []
-    segment, blocked = _segments(run, model, voters), []
-    for name in who.experiments:
-        ground, mine = model.lifts[name].ground, model.arms[name]
-        lift, se = predicted[name].lift, predicted[name].se
-        per_arm = ground.option_values(cautious(run, lift, se), mine)
-        per_arm = per_arm * worth.get(name, 1.0)
-        message = np.array([ground.messages.index(arm.message_id) for arm in mine])
-        blocked.append(harmful(run, lift, se, segment, message))
-        if model.champions[name] == "single_best":
-            per_arm = best_alone(run, per_arm, model.arms[name], voters)
-        values.append(per_arm)
-        arms.extend(model.arms[name])
-    cost = arm_costs(run.table("costs"), arms)
-    lowers = lowers_turnout(run)
-    allowed = eligible_voters(
-        run, voters["voter_id"], tuple(arms), lowers, paused_messages(run)
-    )
-    n_all = len(run.table("voters"))
-    may = may_be_contacted(run, voters)[:, None] & ~np.hstack(blocked)
-    allowed = replace(allowed, allowed=allowed.allowed & may)
+def _plan_one(
+    run: Run, model: CampaignModel, who: _Audience, model_version: str
+) -> _Made:
+    campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
+    found, settings, policy = campaign_offer(
+        run, model, voters, who.experiments,
+        at=moment_of(pd.Timestamp(campaign.plan.start_on), utc_now()),
+        by_household=_by_household(run), model_version=model_version,
+    )  # fmt: skip
+    arms, allowed = found.arms, found.eligibility
     budget = spend_per_voter(run, n_all) * len(voters)
     share = len(voters) / n_all
-    unit = _deciding_unit(run, voters)
     inputs = inputs_of(
-        voters["voter_id"].to_numpy(dtype=object),
-        unit,
-        np.hstack(values),
-        allowed.allowed,
+        found.voter_id,
+        found.unit,
+        found.value,
+        found.allowed,
         arms,
-        cost,
+        found.cost,
         _terms(run, budget, share, arms),
         [campaign.campaign.seed, len(voters)],
+        Belief(found.experiment_of_arm, model_version),
+        predicted=found.lift,
         held_voters=held_voters(
-            run.home, voters, unit, by_household=_by_household(run),
+            run.home, voters, found.unit, by_household=_by_household(run),
             salt=_salt(run), share=campaign.plan.holdout_share,
         ),
         bounds=group_bounds(run, voters, share),
@@ -227,35 +208,21 @@ def _plan_one(run: Run, model: CampaignModel, who: _Audience) -> _Made:
     plan = planned_again(inputs)
     price = plan.limits.charged(plan.chosen.price).max(axis=0)
     terms = {
-        "experiments": list(who.experiments),
-        "worth": worth,
+        "settings": settings.to_json(),
+        "policy": policy.to_json(),
         "arms": [
             {
                 "message_id": arm.message_id,
                 "channel": arm.channel,
-                "cost_usd": float(cost[a]),
+                "cost_usd": float(found.cost[a]),
                 "price": float(price[a]),
                 "barred": allowed.barred_messages.get(arm.message_id),
             }
             for a, arm in enumerate(arms)
         ],
         "shadow_price": float(plan.chosen.price[0]),
-        "unit": "household" if _by_household(run) else "voter",
     }
     return _Made(plan, allowed, terms, budget, inputs)
-
-
-def best_alone(
-    run: Run, values: Floats, arms: tuple[Arm, ...], voters: pd.DataFrame
-) -> Floats:
-    """Lifts where only the one arm that is best for the money may be worth anything."""
-    allowed = eligible_voters(
-        run, voters["voter_id"], arms, lowers_turnout(run), paused_messages(run)
-    ).allowed
-    spend = spend_per_voter(run, len(run.table("voters")))
-    market = Market(arm_costs(run.table("costs"), arms), allowed, spend)
-    best = only_best(values, market, permission_rows(allowed)).any(axis=0)
-    return np.where(best, values, np.minimum(values, 0.0))
 
 
 def _salt(run: Run) -> str:
@@ -290,11 +257,6 @@ def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> Pl
 
 def _by_household(run: Run) -> bool:
     return bool((run.table("deliveries")["randomised_by"] != "person").any())
-
-
-def _deciding_unit(run: Run, voters: pd.DataFrame) -> Objects:
-    unit = household(voters) if _by_household(run) else voters["voter_id"]
-    return unit.to_numpy(dtype=object)
 
 
 def _segments(run: Run, model: CampaignModel, voters: pd.DataFrame) -> pd.Series:

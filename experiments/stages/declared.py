@@ -2,23 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Run
-from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.arrays import Bools
 from hustings.features.training_set import Arm
-from hustings.serving.plan import Entered, GroupBound, backlash, valued
-
-
-def may_be_contacted(run: Run, voters: pd.DataFrame) -> Bools:
-    """Voters of the declared places (or other values of one column), (n_voters,)."""
-    only = run.campaign.plan.only
-    if only is None:
-        return np.ones(len(voters), dtype=bool)
-    return _among(voters, only.column, only.values, "[plan.only]")
+from hustings.serving.plan import Entered, GroupBound
 
 
 def group_bounds(run: Run, voters: pd.DataFrame, share: float) -> list[GroupBound]:
@@ -86,35 +76,3 @@ def _known(
             f"[plan.{section}.{unknown[0]}]: no {what} of that name can be sent; "
             f"expected one of {', '.join(sorted(known))}"
         )
-
-
-def cautious(run: Run, lift: Floats, se: Floats) -> Floats:
-    """Lift at the declared confidence, shape (n_voters, M).
-
-    Args:
-        run: The run.
-        lift: Predicted lift of every message, shape (n_voters, M).
-        se: Its standard error, same shape.
-    """
-    wide = norm.ppf(0.975) * se
-    confidence = run.campaign.plan.confidence
-    return valued(lift, lift - wide, lift + wide, confidence=confidence)
-
-
-def harmful(
-    run: Run, lift: Floats, se: Floats, segment: pd.Series, message: Ints
-) -> Bools:
-    """Voters and arms whose segment shows backlash, shape (n_voters, A).
-
-    Args:
-        run: The run.
-        lift: Predicted lift of every message, shape (n_voters, M).
-        se: Its standard error, same shape.
-        segment: Segment of every voter, shape (n_voters,).
-        message: Message of every arm, shape (A,).
-    """
-    if not run.campaign.plan.block_backlash:
-        return np.zeros((len(lift), len(message)), dtype=bool)
-    wide = norm.ppf(0.975) * se
-    code, _ = pd.factorize(segment)
-    return backlash(lift - wide, lift + wide, code.astype(np.int64))[:, message]

@@ -17,6 +17,7 @@ from hustings.experiments.stages.audience import (
 )
 from hustings.experiments.stages.context import Json, Run, rounded, slug, utc_now
 from hustings.experiments.stages.groups import groups_told
+from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.proxies import proxy_check
 from hustings.experiments.stages.response_model import (
     chances_of,
@@ -171,7 +172,8 @@ def _market(run: Run, test: MessageTest) -> Market:
     """Price and permission of a test's voters at the campaign's spend."""
     cost = arm_costs(run.table("costs"), test.arms)
     who = pd.Series(test.voter_id, dtype="str")
-    allowed = eligible_voters(run, who, test.arms, lowers_turnout(run)).allowed
+    at = moment_of(pd.Timestamp(run.campaign.plan.start_on), utc_now())
+    allowed = eligible_voters(run, who, test.arms, lowers_turnout(run), at=at).allowed
     return Market(cost, allowed, spend_per_voter(run, len(run.table("voters"))))
 
 

@@ -30,7 +30,9 @@ def store_of(campaign: Campaign, home: Path) -> str | Path:
     return os.environ.get(STORE_VARIABLE) or campaign.reactions.store or home / FILE
 
 
-def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None:
+def permissions_now(
+    run: Run, given: pd.DataFrame | None, at: pd.Timestamp
+) -> pd.DataFrame | None:
     """Permissions with what was withdrawn by a STOP since.
 
     A permission that was granted anew after the STOP holds. A STOP holds for a plan of
@@ -39,6 +41,7 @@ def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None
     Args:
         run: Whose campaign's reactions are asked.
         given: PERMISSIONS as the campaign brings them, None where it brings none.
+        at: The moment that the law asks about.
     """
     store = store_of(run.campaign, run.home)
     if isinstance(store, Path) and not store.exists():
@@ -48,7 +51,7 @@ def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None
         stops = events.withdrawals()
     finally:
         events.close()
-    return with_withdrawals(given, stops, pd.Timestamp(run.campaign.campaign.as_of))
+    return with_withdrawals(given, stops, at)
 
 
 def remember_former(run: Run, former: Mapping[str, str]) -> None:

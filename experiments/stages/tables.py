@@ -22,10 +22,10 @@ from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links
-from hustings.experiments.stages.loop_tables import loop_rows
+from hustings.experiments.stages.loop_tables import recorded_rows
 from hustings.experiments.stages.persons import Known, known_persons
 from hustings.experiments.stages.providers import with_providers
-from hustings.experiments.stages.reactions import permissions_now, remember_former
+from hustings.experiments.stages.reactions import remember_former
 from hustings.features.asof import first_delivery
 from hustings.features.derived import (
     Derivation,
@@ -38,7 +38,6 @@ from hustings.features.ingest import Folders, TableSource, ingest, read_raw
 from hustings.features.partner import with_partner_scores
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import (
-    PERMISSIONS,
     QUARANTINE,
     RAW_TABLES,
     VOTERS,
@@ -71,7 +70,7 @@ def stage_ingest(run: Run) -> None:
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
         persons=persons.of_ingest(),
-        further=partial(loop_rows, run.home),
+        further=partial(recorded_rows, run.home),
     )
     for name, frame in found.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
@@ -80,9 +79,6 @@ def stage_ingest(run: Run) -> None:
     if voters is not found.tables["voters"]:
         run.write("tables/voters", check(VOTERS, voters))
     remember_former(run, found.former)
-    known = permissions_now(run, found.tables.get("permissions"))
-    if known is not None:
-        run.write("tables/permissions", check(PERMISSIONS, known))
     rows = {name: len(frame) for name, frame in found.tables.items()}
     if "reactions" in found.tables:
         kept = len(run.table("reactions"))

@@ -85,6 +85,10 @@ __all__ = [
     "read_raw",
 ]
 
+_FILLED = {
+    ("deliveries", "propensity"), ("deliveries", "plan_id"), ("responses", "plan_id")
+}  # fmt: skip
+"""Columns that a file may leave out: joined from the designs, or the experiment."""
 PROPENSITY_TOLERANCE = 1e-6
 MAX_SPLIT_SHARE = 0.05
 """More split households than this: the declared unit is wrong, not the rows."""
@@ -288,6 +292,9 @@ def _read_table(
     if source.estimate_by is not None:
         frame = _estimated(mapped, raw, rows[source.estimate_by])
     _require_ours(frame, source, name)
+    if (name, "plan_id") in _FILLED and "plan_id" not in frame:
+        # a test that ran elsewhere decides everybody once
+        frame = frame.assign(plan_id=frame["experiment_id"])
     whole = resolved(source, raw.there, name, file=raw.file)
     types = {extra: _kind_of(frame[extra]) for extra in whole.extra}
     whole = whole.model_copy(update={"types": types}).located(source._lines)
@@ -366,8 +373,8 @@ def _estimated(mapped: Mapped, raw: Raw, strata: pd.Series) -> pd.DataFrame:
 def _require_ours(frame: pd.DataFrame, source: TableSource, name: str) -> None:
     """Every column that the table must have, but for a propensity that is joined."""
     for column, declared in RAW_TABLES[name].columns.items():
-        by_join = (name, column) == ("deliveries", "propensity")
-        if declared.required and not by_join and column not in frame:
+        filled = (name, column) in _FILLED
+        if declared.required and not filled and column not in frame:
             raise TableError(
                 f"table {name}: expected a column {column!r} ({declared.description}), "
                 f"got none; {source.mend(name, f'columns.{column}')}"
@@ -464,6 +471,9 @@ def _duplicates(table: _Sorted) -> pd.DataFrame:
     differs = pd.MultiIndex.from_frame(again[key]).isin(
         pd.MultiIndex.from_frame(again.loc[differing.index[differing], key])
     )
+    if table.name == "responses":
+        # a new answer never removes an old one
+        differs &= again.duplicated(key).to_numpy()
     repeats = again.duplicated(key).to_numpy() & ~differs
     name, shown = ", ".join(key), again[key].astype("str").agg(", ".join, axis=1)
     equal = fault_rows(
@@ -472,7 +482,9 @@ def _duplicates(table: _Sorted) -> pd.DataFrame:
     )  # fmt: skip
     unequal = fault_rows(
         pd.Series(differs, again.index), name, shown,
-        "duplicate key: the rows differ and none is kept",
+        "duplicate key: the rows differ and "
+        + ("the first" if table.name == "responses" else "none")
+        + " is kept",
     )  # fmt: skip
     return joined([equal, unequal])
 
@@ -585,7 +597,7 @@ def _split(
 
 def _link_responses(read: _ReadTables) -> None:
     responses = read["responses"]
-    key = ["voter_id", "experiment_id"]
+    key = ["voter_id", "experiment_id", "plan_id"]
     frame = responses.frame
     sent = read["deliveries"].frame[[*key, "sent_on"]]
     sent_on = (

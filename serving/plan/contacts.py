@@ -102,14 +102,15 @@ def plan_contacts(
     held_voters: Bools | None = None,
     bounds: Sequence[GroupBound] = (),
     explore_odds: Floats | None = None,
-    pool_chance: Floats | None = None,
+    pool_probability: Floats | None = None,
+    predicted: Floats | None = None,
 ) -> Plan:
     """Who gets which message, by which channel, on which day.
 
     Args:
         voter_id: Shape (n_voters,).
         unit_id: Who decides together: household or voter, shape (n_voters,).
-        lift: Predicted lift of every arm, shape (n_voters, A).
+        lift: What every arm is worth to the planner, shape (n_voters, A).
         allowed: Who may get which arm, shape (n_voters, A).
         arms: Length A.
         cost: USD of every arm, shape (A,).
@@ -123,8 +124,11 @@ def plan_contacts(
         explore_odds: Probability of every arm for a voter who explores, shape
             (n_voters, A), what is missing to 1 is that of nothing; even odds without.
             It must not hang on the lots of the voter. Of a household the mean.
-        pool_chance: Probability that a voter who is not held out is still in the
+        pool_probability: Probability that a voter who is not held out is still in the
             pool, shape (n_voters,); 1 without.
+        predicted: Predicted lift of every arm in outcome units, shape (n_voters, A),
+            which assignments state; `lift` without. It differs from the worth where
+            that is cautious, in votes, or nothing under an untargeted policy.
 
     Raises:
         ValueError: If the holdout is not in (0, 1).
@@ -154,9 +158,9 @@ def plan_contacts(
     chances = _Chances(terms.holdout_share, share, odds)
     made = _made(rows, limits, entries, chances, spread, rng)
     contacts, assignments = frames(
-        voter_id, rows.row, lift, allowed, arms, cost, terms.start_on,
-        roles_of(made.done, made.lots), made.done,
-        (chances.holdout, share, odds), pool_chance,
+        voter_id, rows.row, lift if predicted is None else predicted, allowed, arms,
+        cost, terms.start_on, roles_of(made.done, made.lots), made.done,
+        (chances.holdout, share, odds), pool_probability,
     )  # fmt: skip
     return Plan(
         contacts, assignments, _restated(made, rows, limits), limits, share,

@@ -23,7 +23,7 @@ def roles_of(done: Walked, lots: Lots) -> npt.NDArray[np.str_]:
 def frames(
     voter_id: Objects,
     row: Ints,
-    lift: Floats,
+    predicted: Floats,
     allowed: Bools,
     arms: Sequence[Arm],
     cost: Floats,
@@ -31,14 +31,14 @@ def frames(
     role: npt.NDArray[np.str_],
     done: Walked,
     chances: tuple[float, float, Floats],
-    pool_chance: Floats | None,
+    pool_probability: Floats | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """PLAN and ASSIGNMENTS of all voters.
 
     Args:
         voter_id: Shape (n_voters,).
         row: Row of every voter, shape (n_voters,).
-        lift: Shape (n_voters, A).
+        predicted: Predicted lift of every arm, outcome units, shape (n_voters, A).
         allowed: Shape (n_voters, A).
         arms: Length A.
         cost: Shape (A,).
@@ -47,7 +47,7 @@ def frames(
         done: What was settled for rows.
         chances: Probability of the holdout, of exploring, and of every arm where a
             row explores, shape (n_rows, A).
-        pool_chance: See `serving.plan.contacts.plan_contacts`.
+        pool_probability: See `serving.plan.contacts.plan_contacts`.
     """
     option = _of_voters(done.option, row, allowed)
     intended = _of_voters(done.intended, row, allowed)
@@ -55,9 +55,11 @@ def frames(
     channels = np.array([*(arm.channel for arm in arms), NO_CHANNEL], dtype=object)
     holdout, share, odds = chances
     drawn = np.where(allowed, np.where(done.open, odds, 0.0)[row], 0.0)
-    pool = np.ones(len(row)) if pool_chance is None else pool_chance
+    pool = np.ones(len(row)) if pool_probability is None else pool_probability
     free = (1.0 - holdout) * pool
     of_role = role[row]
+    voters = np.arange(len(row))
+    believed = predicted[voters, np.maximum(intended, 0)]
     assignments = pd.DataFrame(
         {
             "voter_id": voter_id,
@@ -68,6 +70,8 @@ def frames(
             "intended_message_id": messages[intended],
             "intended_channel": channels[intended],
             "arm_propensity": _of_arm(option, intended, drawn, free, share),
+            "pool_probability": pool,
+            "predicted_lift": np.where(intended == NOTHING, 0.0, believed),
         }
     )
     sent = np.flatnonzero(option != NOTHING)
@@ -77,7 +81,7 @@ def frames(
     ].assign(
         send_on=start_on + days,
         cost_usd=cost[option[sent]],
-        lift=lift[sent, option[sent]],
+        lift=predicted[sent, option[sent]],
     )
     columns = [
         "voter_id", "message_id", "channel", "send_on", "cost_usd", "lift",

@@ -11,7 +11,7 @@ from hustings.experiments.declaration import CampaignError, LoopSection
 from hustings.experiments.loop.run_day import day_folder, run_day
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.record import OPENING
-from hustings.experiments.stages.loop_tables import loop_rows
+from hustings.experiments.record import deliveries_so_far, designs_so_far
 from hustings.features.tables import CONTROL
 
 AT = pd.Timestamp("2026-09-08 06:00", tz="UTC")
@@ -84,9 +84,9 @@ def test_a_day_cut_off_before_its_draft_comes_out_the_same(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "spread"
-    made = shutil.ignore_patterns("plans", "loop", "ledger*")
-    shutil.copytree(run.home, home, ignore=made)
-    mine = replace(run, home=home, folder=home / run.run_id)
+    left_out = shutil.ignore_patterns("plans", "ledger*")
+    shutil.copytree(run.home, home, ignore=left_out)
+    alone = replace(run, home=home, folder=home / run.run_id)
 
     def cut(*_args: Any, **_kwargs: Any) -> None:
         raise KeyboardInterrupt
@@ -94,14 +94,9 @@ def test_a_day_cut_off_before_its_draft_comes_out_the_same(
     with monkeypatch.context() as patched:
         patched.setattr("hustings.experiments.loop.run_day.draft", cut)
         with pytest.raises(KeyboardInterrupt):
-            run_day(mine, date=FIRST, at=AT)
-    left = home / "loop" / "day-2026-09-08" / "deliveries.parquet"
-    before = left.read_bytes()
-    # a day without a plan teaches nothing yet
-    none = pd.DataFrame({"voter_id": [], "experiment_id": []}, dtype="str")
-    assert loop_rows(home, "deliveries", none).empty
-    assert run_day(mine, date=FIRST, at=AT)["state"] == "draft"
-    assert left.read_bytes() == before
+            run_day(alone, date=FIRST, at=AT)
+    assert deliveries_so_far(home).empty
+    assert run_day(alone, date=FIRST, at=AT)["state"] == "draft"
     entries = open_ledger(home).store.of_kind(OPENING)
     assert len(entries) == 1
 
@@ -120,54 +115,20 @@ def test_a_named_person_locks_the_day_once(
 def test_the_days_are_a_randomised_experiment_that_ingest_reads(
     run: Any, days: list[dict[str, Any]]
 ) -> None:
-    designs, deliveries = _rows(run, 0, "designs"), _rows(run, 0, "deliveries")
-    sums = designs.groupby("block")["probability"].sum()
-    assert sums.to_numpy() == pytest.approx(np.ones(len(sums)))
-    assert set(deliveries["block"]) <= set(sums.index)
     # a draft was sent to nobody
-    alone = run.table("deliveries").iloc[:0]
-    assert len(loop_rows(run.home, "deliveries", alone)) < sum(
-        d["n_assigned"] for d in days
-    )
+    assert len(deliveries_so_far(run.home)) < sum(d["n_assigned"] for d in days)
     for k in range(2):
         on = pd.Timedelta(days=k)
         run_day(run, date=FIRST + on, at=AT + on, approve_by="Dana Field")
-    # only those whom no earlier delivery taught of: here everybody had the test
-    test = run.table("deliveries")
-    assert loop_rows(run.home, "deliveries", test).empty
-    fresh = loop_rows(run.home, "deliveries", test.iloc[:0])
-    assert len(fresh) == sum(d["n_assigned"] for d in days)
-    assert fresh["voter_id"].is_unique
-
-
-def test_loop_rows_go_through_ingest_and_are_counted(
-    story: Any,
-    run: Any,
-    days: list[dict[str, Any]],  # noqa: ARG001 - made before
-) -> None:
-    from hustings.features.ingest import ingest
-    from hustings.features.tables import DELIVERIES
-
-    campaign = story.run.campaign
-    more = _rows(run, 0, "deliveries").head(20)
-    blocks = _rows(run, 0, "designs")
-    strange = more.tail(1).assign(voter_id="V0", block=more["block"].iloc[0])
-
-    def further(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-        if name == "designs":
-            return blocks.assign(experiment_id="loop")
-        if name == "deliveries":
-            return pd.concat([more, strange]).assign(experiment_id="loop")
-        return frame.iloc[:0]
-
-    found = ingest(
-        campaign.tables, outcome=campaign.outcome.name, campaign_dir=campaign.folder,
-        data_dir=campaign.folder, further=further,
-    )  # fmt: skip
-    mine = found.tables["deliveries"].query("experiment_id == 'loop'")
-    assert set(mine["voter_id"]) == set(more["voter_id"])
-    assert set(mine.columns) >= set(DELIVERIES.columns)
-    assert (found.quarantine["value"] == "V0").sum() == 1
+    designs, deliveries = designs_so_far(run.home), deliveries_so_far(run.home)
+    sums = designs.groupby("block")["probability"].sum()
+    assert sums.to_numpy() == pytest.approx(np.ones(len(sums)))
+    assert set(deliveries["block"]) <= set(sums.index)
+    assert len(deliveries) == sum(d["n_assigned"] for d in days)
+    assert deliveries["voter_id"].is_unique
+    # a plan is one more randomised test, beside the one in the files
+    tested = run.table("deliveries")["voter_id"]
+    assert deliveries["voter_id"].isin(tested).any()
 
 
 def test_days_go_forward_and_stay_within_the_campaign(

@@ -19,8 +19,14 @@ from hustings.experiments.handover.evidence import (
     replay,
     write_evidence,
 )
+from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
-from hustings.experiments.plans.planner_inputs import inputs_of, planned_again
+from hustings.experiments.plans.planner_inputs import (
+    designed_again,
+    inputs_of,
+    planned_again,
+    tables_of,
+)
 from hustings.experiments.stages.persons import known_persons, voter_keys
 from hustings.features.persons.identity import extended, nobody
 from hustings.features.training_set import Arm
@@ -51,6 +57,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
             capacity_per_day=None,
         ),
         [7, N],
+        Belief(("spring", "spring"), "hustings-sample/3"),
     )  # fmt: skip
     plan = planned_again(inputs)
     facts = plans.Facts(
@@ -58,7 +65,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"budget": 0.1}, run_id="r1",
     )  # fmt: skip
     plans.draft(
-        home, PLAN, plan.contacts, plan.assignments, facts,
+        home, PLAN, tables_of([(plan.contacts, designed_again(inputs, plan))]), facts,
         keys=voter_keys(home, pd.Series(ids)), at=AT, more={"inputs-all": inputs.frame},
     )  # fmt: skip
     plans.approve(home, PLAN, by="R. Approver", at=AT)

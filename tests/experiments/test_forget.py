@@ -37,6 +37,7 @@ from hustings.experiments.stages.persons import (
 from hustings.experiments.stages.tables import stage_features, stage_ingest
 from hustings.features.persons.keys import Keyring, Never
 from hustings.serving.reactions.store import Events
+from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-02T08:00:00Z")
 REACTOR, EMAIL = "fb-9f3a77c1", "Quentina.Zwickau@example.org"
@@ -610,7 +611,8 @@ def drafted(campaign: Planted) -> None:
     drawn = contacts[["voter_id", "role", "message_id", "channel", "propensity"]]
     assigned = drawn.assign(intended_message_id="m", intended_channel="mail")
     plans.draft(
-        campaign.home, "day1", contacts, assigned, plans.Facts("m/1", "us_default"),
+        campaign.home, "day1", whole(contacts, assigned),
+        plans.Facts("m/1", "us_default"),
         keys=voter_keys(campaign.home, contacts["voter_id"]), at=AT,
     )  # fmt: skip
     plans.approve(campaign.home, "day1", by="R. Approver", at=AT)

@@ -18,6 +18,7 @@ from hustings.experiments import plans
 from hustings.experiments.plans import folder, steps
 from hustings.experiments.plans.ledger import Ledger, open_ledger
 from hustings.features.tables import CONTROL, NO_CHANNEL
+from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 DAYS, A_DAY, EACH_USD = 3, 20, 0.5
@@ -55,7 +56,7 @@ def work(home: Path, days: int = DAYS) -> None:
             decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
             plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
             facts = plans.Facts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
-            plans.draft(home, name, plan, assigned, facts, keys=KEYS, at=AT)
+            plans.draft(home, name, whole(plan, assigned), facts, keys=KEYS, at=AT)
         plans.approve(home, name, by="R. Approver", at=AT)
         plans.lock(home, name, at=AT)
         for batch, voters in plans.batches_of(home, name).items():

@@ -14,6 +14,7 @@ from hustings.experiments.plans import LifeError, steps
 from hustings.experiments.plans.ledger import LEDGER, Ledger, open_ledger
 from hustings.features.persons.identity import nobody
 from hustings.features.tables import CONTROL, NO_CHANNEL
+from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 DAY = pd.Timestamp("2026-09-01")
@@ -56,7 +57,9 @@ def drafted(
     home: Path, plan_id: str = "day1", start: int = 0, **changed: object
 ) -> None:
     plan, assigned = drawn(start)
-    plans.draft(home, plan_id, plan, assigned, facts(**changed), keys=KEYS, at=AT)
+    plans.draft(
+        home, plan_id, whole(plan, assigned), facts(**changed), keys=KEYS, at=AT
+    )
 
 
 def locked(
@@ -157,7 +160,9 @@ def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
         with pytest.raises(
             plans.LifeError, match="every contact among the assignments"
         ):
-            plans.draft(tmp_path, "day1", spoilt, assigned, facts(), keys=KEYS, at=AT)
+            plans.draft(
+                tmp_path, "day1", whole(spoilt, assigned), facts(), keys=KEYS, at=AT
+            )
     assert plans.plans(tmp_path) == {}
 
 
@@ -201,7 +206,7 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     assigned = pd.concat([assigned, also], ignore_index=True)
     places = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
     plans.draft(
-        tmp_path, "other", plan, assigned, facts(), keys=KEYS, at=AT,
+        tmp_path, "other", whole(plan, assigned), facts(), keys=KEYS, at=AT,
         more={"places": places},
     )  # fmt: skip
     found = plans.diff(tmp_path, plans.plans(tmp_path), "other")
@@ -256,7 +261,7 @@ def contacts(
 def locks(
     home: Path, name: str, made: tuple[pd.DataFrame, pd.DataFrame], **changed: object
 ) -> None:
-    plans.draft(home, name, *made, facts(**changed), keys=KEYS, at=AT)
+    plans.draft(home, name, whole(*made), facts(**changed), keys=KEYS, at=AT)
     plans.approve(home, name, by="R. Approver", at=AT)
     plans.lock(home, name, at=AT)
 
@@ -305,7 +310,12 @@ def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> N
     for window, fits in ((31, False), (30, True)):
         name = f"window{window}"
         plans.draft(
-            tmp_path, name, plan, assigned, facts(window_days=window), keys=KEYS, at=AT
+            tmp_path,
+            name,
+            whole(plan, assigned),
+            facts(window_days=window),
+            keys=KEYS,
+            at=AT,
         )
         plans.approve(tmp_path, name, by="R. Approver", at=AT)
         if fits:
@@ -364,7 +374,7 @@ def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
         some, name = plan.iloc[:n], f"more{n}"
         mine = assigned[assigned["voter_id"].isin(some["voter_id"])]
         plans.draft(
-            tmp_path, name, some, mine, facts(budget_usd=3.36), keys=KEYS, at=AT
+            tmp_path, name, whole(some, mine), facts(budget_usd=3.36), keys=KEYS, at=AT
         )
         plans.approve(tmp_path, name, by="R. Approver", at=AT)
         if fits:

@@ -21,6 +21,7 @@ from hustings.experiments.lift import (
 from hustings.experiments.lift.files import plans_of
 from hustings.experiments.lift.summary import as_json, table
 from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
+from tests.experiments.drafts import whole
 
 START = pd.Timestamp("2026-10-01")
 N_DAYS, H, EPSILON = 5, 0.25, 0.2
@@ -356,7 +357,7 @@ def test_what_a_second_contact_adds_is_told_from_the_first() -> None:
                     [held, lot], [H, free * epsilon * q], free * (1 - epsilon)
                 ),
                 "intended_message_id": "jobs", "intended_channel": "mail",
-                "pool_chance": 1.0,
+                "pool_probability": 1.0,
             }
         )  # fmt: skip
         sent.append(contact)
@@ -458,7 +459,7 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
         terms = {"date": day, "holdout_share": H, "explore": EPSILON}
         facts = plans.Facts("m/1", "us_default", terms=terms)
         sent = contacts_of(assigned, day)
-        plans.draft(folder, name, sent, assigned, facts, keys={}, at=at)
+        plans.draft(folder, name, whole(sent, assigned), facts, keys={}, at=at)
         plans.approve(folder, name, by="Ada Pell", at=at)
         plans.lock(folder, name, at=at)
     return top
@@ -512,7 +513,7 @@ def test_a_draft_is_no_day_that_went_out(planted: Campaign, tmp_path: Path) -> N
         plans.Facts("m/1", "us_default", terms=terms),
         contacts_of(assigned, day),
     )
-    plans.draft(tmp_path, "one", sent, assigned, facts, keys={}, at=at)
+    plans.draft(tmp_path, "one", whole(sent, assigned), facts, keys={}, at=at)
     with pytest.raises(FileNotFoundError, match="locked or sent"):
         plans_of(tmp_path)
     plans.approve(tmp_path, "one", by="Ada Pell", at=at)

@@ -26,7 +26,9 @@ from hustings.features.ingest import ingest
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
+from hustings.serving.offer import OfferSettings
 from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
+from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
 
 KEY = "a-key-of-the-tests"
@@ -116,8 +118,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         "rule_set": "us_default",
         "audiences": {
             "all": {
-                "experiments": [name],
-                "worth": {},
+                "settings": OfferSettings((name,), by_household=True).to_json(),
+                "policy": Policy("personalised").to_json(),
                 "arms": [
                     {
                         "message_id": arm.message_id,
@@ -129,7 +131,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                     for arm in test.arms
                 ],
                 "shadow_price": 4.0,
-                "unit": "household",
             }
         },
     }

@@ -36,6 +36,10 @@ FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
 CONSENTED = ["sms", "phone"]
 
 
+def settings_of(served):
+    return served.plan["audiences"]["all"]["settings"]
+
+
 def told_scores(answer: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
     return {
         (voter["voter_id"], score["message_id"]): [score[name] for name in FIGURES]
@@ -341,10 +345,11 @@ def test_the_holdout_is_the_plans_own_by_household_or_by_voter(served):
     at = list(range(600))
     rows = [served.rows[i] for i in at]
     for unit, ids in (
-        ("household", household(served.voters)),
-        ("voter", served.voters["voter_id"]),
+        (True, household(served.voters)),
+        (False, served.voters["voter_id"]),
     ):
-        where = endpoint(served, terms={"unit": unit})
+        settings = settings_of(served) | {"by_household": unit}
+        where = endpoint(served, terms={"settings": settings})
         told = advice(where, {"voters": rows})
         found = [bool(v["reason"]) and v["reason"]["code"] == "holdout" for v in told]
         expected = held_out(
@@ -416,14 +421,27 @@ def test_each_hurdle_gives_its_own_reason(served):
         "no_lift",
     }
     # what lifts nothing is worth nothing, at any price
-    assert codes(under(arms=free, worth={"spring_test": -1.0})) <= {"no_lift", None}
-    assert codes(under(arms=free, worth={"spring_test": 0.0})) == {"no_lift"}
+    assert codes(
+        under(
+            arms=free, settings=settings_of(served) | {"worth": {"spring_test": -1.0}}
+        )
+    ) <= {"no_lift", None}
+    assert codes(
+        under(arms=free, settings=settings_of(served) | {"worth": {"spring_test": 0.0}})
+    ) == {"no_lift"}
 
 
 def test_an_experiments_worth_multiplies_its_lifts(served):
     body = asked(served, one_of_each_household(served))
     plain, dear = (
-        advice(endpoint(served, terms={"worth": worth}, holdout_share=1e-9), body)
+        advice(
+            endpoint(
+                served,
+                terms={"settings": settings_of(served) | {"worth": worth}},
+                holdout_share=1e-9,
+            ),
+            body,
+        )  # fmt: skip
         for worth in ({}, {"spring_test": 3.0})
     )
     sent = [

@@ -1,0 +1,220 @@
+"""The campaign's offer: from its run, its record and its declaration."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from hustings.experiments.declaration import CampaignError
+from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.stages.audience import lowers_turnout, people_of
+from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.reactions import permissions_now
+from hustings.features.arrays import Floats
+from hustings.features.training_set import arm_costs
+from hustings.features.voter import segments
+from hustings.serving.offer import (
+    Z95,
+    Among,
+    Offer,
+    OfferSettings,
+    Predicted,
+    Rules,
+    offered,
+    predict_arms,
+)
+from hustings.serving.plan import backlash
+from hustings.training.policy_value.policies import SINGLE_BEST, Policy
+from hustings.training.registry.campaign_model import CampaignModel
+
+
+def rules_at(run: Run, at: pd.Timestamp) -> Rules:
+    """What the law, the campaign and its voters say, as known at a moment."""
+    return Rules(
+        rule_set=run.campaign.campaign.rule_set,
+        messages=run.table("messages"),
+        permissions=permissions_now(run, run.optional_table("permissions"), at),
+        people=people_of(run),
+        lowers_turnout=lowers_turnout(run),
+        paused=paused_messages(run),
+        signed=signed_texts(run.home),
+    )
+
+
+def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:
+    """The moment that the law asks about: the day of sending, or now where it is past.
+
+    Args:
+        day: First day on which the plan sends.
+        now: The clock.
+    """
+    clock = now.tz_convert("UTC").tz_localize(None) if now.tzinfo else now
+    return max(pd.Timestamp(day), clock)
+
+
+def settings_of(
+    run: Run, experiments: Sequence[str], *, by_household: bool
+) -> OfferSettings:
+    """What `[plan]` and `[features]` declare, without what the voters show.
+
+    Raises:
+        CampaignError: If `[plan.only]` names a column or value that no voter has.
+    """
+    campaign = run.campaign
+    only = campaign.plan.only
+    if only is not None:
+        _require_values(run.table("voters"), only.column, only.values)
+    return OfferSettings(
+        experiments=tuple(experiments),
+        worth={n: s.value for n, s in campaign.experiments.items()},
+        confidence=campaign.plan.confidence,
+        only=None if only is None else Among(only.column, tuple(only.values)),
+        segment=tuple(campaign.features.segment),
+        by_household=by_household,
+    )
+
+
+def _require_values(voters: pd.DataFrame, column: str, values: Sequence[str]) -> None:
+    if column not in voters:
+        raise CampaignError(
+            f"[plan.only]: expected a column of the voters, got {column!r}; map it in "
+            "[tables.voters.columns]"
+        )
+    absent = sorted(set(values) - set(voters[column].astype(str)))
+    if absent:
+        raise CampaignError(
+            f"[plan.only]: no voter has {column} = {absent[0]!r}; mend values"
+        )
+
+
+def backlash_by_segment(
+    predicted: Predicted, segment: pd.Series
+) -> dict[str, frozenset[str]]:
+    """Messages that lower the outcome in a segment, as far as their intervals tell.
+
+    Args:
+        predicted: Lifts of the whole electorate.
+        segment: Segment of every voter, shape (n,).
+    """
+    width = Z95 * predicted.standard_error
+    code, names = pd.factorize(segment)
+    closed = backlash(
+        predicted.lift - width, predicted.lift + width, code.astype(np.int64)
+    )
+    labels = [str(name) for name in names]
+    first = np.unique(code, return_index=True)[1]
+    return {
+        labels[code[row]]: frozenset(
+            arm.message_id
+            for arm, is_closed in zip(predicted.arms, closed[row], strict=True)
+            if is_closed
+        )
+        for row in first
+        if closed[row].any()
+    }
+
+
+def campaign_offer(
+    run: Run,
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    experiments: Sequence[str],
+    *,
+    at: pd.Timestamp,
+    by_household: bool,
+    model_version: str,
+    channels: Sequence[str] | None = None,
+) -> tuple[Offer, OfferSettings, Policy]:
+    """What the campaign's voters may be offered at a moment, and what it is worth.
+
+    Args:
+        run: The run whose tables say who the voters are.
+        model: The model.
+        voters: VOTERS rows of an audience.
+        experiments: Whose messages are offered.
+        at: The moment that the law asks about.
+        by_household: Whether households decide as one.
+        model_version: As name/version.
+        channels: Only these; all without.
+
+    Returns:
+        The offer; the settings and the policy that it was made under.
+    """
+    settings = settings_of(run, experiments, by_household=by_household)
+    predicted = predict_arms(model, voters, settings)
+    if channels is not None:
+        predicted = _by_channels(predicted, channels)
+    features = model.reader.features(voters)
+    if run.campaign.plan.block_backlash:
+        segment = segments(features, run.campaign.features.segment)
+        shown = backlash_by_segment(predicted, segment)
+        settings = OfferSettings(**{**vars(settings), "backlash": shown})
+    rules = rules_at(run, at)
+    cost = dict(
+        zip(predicted.arms, arm_costs(run.table("costs"), predicted.arms), strict=True)
+    )
+    everybody = offered(
+        predicted, features, voters, rules, at=at, policy=Policy("personalised"),
+        cost=cost, settings=settings, model_version=model_version,
+    )  # fmt: skip
+    policy = delivered_policy(model, experiments, everybody)
+    result = offered(
+        predicted, features, voters, rules, at=at, policy=policy, cost=cost,
+        settings=settings, model_version=model_version,
+    )  # fmt: skip
+    return result, settings, policy
+
+
+def _by_channels(predicted: Predicted, channels: Sequence[str]) -> Predicted:
+    kept = np.array([arm.channel in channels for arm in predicted.arms])
+    columns = np.flatnonzero(kept)
+    return Predicted(
+        predicted.lift[:, columns],
+        predicted.standard_error[:, columns],
+        predicted.value[:, columns],
+        tuple(predicted.arms[c] for c in columns),
+        tuple(predicted.experiment_of_arm[c] for c in columns),
+    )
+
+
+def delivered_policy(
+    model: CampaignModel, experiments: Sequence[str], options: Offer
+) -> Policy:
+    """The policy of the registered champion, chosen for these voters.
+
+    Args:
+        model: The model, which knows each experiment's champion.
+        experiments: Whose messages are offered.
+        options: What the voters could be offered without any policy.
+    """
+    champions = {model.champions[name] for name in experiments}
+    if champions == {SINGLE_BEST}:
+        best = [_best_message(options, name) for name in experiments]
+        return Policy(SINGLE_BEST, tuple(best))
+    if SINGLE_BEST in champions:
+        # each experiment has its own champion: only its best message is closed to none
+        sent: list[str] = []
+        for name in experiments:
+            if model.champions[name] == SINGLE_BEST:
+                sent.append(_best_message(options, name))
+            else:
+                sent.extend(arm.message_id for arm in model.arms[name])
+        return Policy(SINGLE_BEST, tuple(dict.fromkeys(sent)))
+    (name,) = champions if len(champions) == 1 else ("personalised",)
+    return Policy(name)
+
+
+def _best_message(options: Offer, experiment_id: str) -> str:
+    """The message that promises most where each voter gets its best channel for it."""
+    worth: dict[str, float] = {}
+    value = np.where(options.allowed, options.value, 0.0)
+    for message in dict.fromkeys(
+        arm.message_id
+        for arm, name in zip(options.arms, options.experiment_of_arm, strict=True)
+        if name == experiment_id
+    ):
+        columns = [k for k, arm in enumerate(options.arms) if arm.message_id == message]
+        best: Floats = value[:, columns].max(axis=1)
+        worth[message] = float(np.maximum(best, 0.0).sum())
+    return max(worth, key=lambda message: worth[message])

@@ -1,0 +1,300 @@
+"""Who may be offered what, and what is it worth: one answer for one block of voters.
+
+`hustings plan`, `hustings day` and `POST /recommend` ask here and nowhere else. What
+depends on the whole electorate (the policy's choice, segments that show backlash,
+prices of limits) is settled once, when a plan is made, and comes in as an argument.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from hustings.features.arrays import Bools, Floats, Objects
+from hustings.features.training_set import Arm, household
+from hustings.features.voter import segments
+from hustings.serving.eligible import (
+    NONE_PAUSED,
+    NOTHING_KNOWN,
+    Eligibility,
+    People,
+    RuleSetName,
+    eligibility,
+)
+from hustings.serving.plan import valued
+from hustings.training.policy_value.policies import Options, Policy
+from hustings.training.registry.campaign_model import CampaignModel
+
+NO_BACKLASH: Mapping[str, Collection[str]] = MappingProxyType({})
+Z95 = float(norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the law, the campaign and its voters say, as known at a moment.
+
+    Attributes:
+        rule_set: Name of the rule set.
+        messages: MESSAGES table.
+        permissions: PERMISSIONS table, with what was withdrawn since; None for none.
+        people: Age, do-not-contact, addresses.
+        lowers_turnout: Messages whose measured effect on turnout is below zero.
+        paused: Message → why it is paused.
+        signed: Digests of texts that a named person has signed.
+    """
+
+    rule_set: RuleSetName
+    messages: pd.DataFrame
+    permissions: pd.DataFrame | None
+    people: People = NOTHING_KNOWN
+    lowers_turnout: frozenset[str] = frozenset()
+    paused: Mapping[str, str] = NONE_PAUSED
+    signed: frozenset[str] = frozenset()
+
+
+class Among(NamedTuple):
+    """Voters with some values of one column: `[plan.only]`."""
+
+    column: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OfferSettings:
+    """What `[plan]` declares of values and of who may be contacted.
+
+    Attributes:
+        experiments: Whose messages are offered, in order.
+        worth: Value of one outcome unit, by experiment; 1 where none is given.
+        confidence: Certainty at which a lift is valued; .5 is its mean.
+        only: Who may be contacted at all; None for everybody.
+        segment: Columns that make a segment.
+        backlash: Segment → messages that are not sent to it.
+        by_household: Whether households decide (and are held out) as one.
+    """
+
+    experiments: tuple[str, ...]
+    worth: Mapping[str, float] = field(default_factory=dict)
+    confidence: float = 0.5
+    only: Among | None = None
+    segment: tuple[str, ...] = ()
+    backlash: Mapping[str, Collection[str]] = NO_BACKLASH
+    by_household: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "experiments": list(self.experiments),
+            "worth": dict(self.worth),
+            "confidence": self.confidence,
+            "only": None if self.only is None else [self.only[0], list(self.only[1])],
+            "segment": list(self.segment),
+            "backlash": {name: sorted(m) for name, m in self.backlash.items()},
+            "by_household": self.by_household,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        only = stored["only"]
+        return cls(
+            tuple(stored["experiments"]), stored["worth"], stored["confidence"],
+            None if only is None else Among(only[0], tuple(only[1])),
+            tuple(stored["segment"]), stored["backlash"], stored["by_household"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a block of voters may be offered, and what it is worth.
+
+    Attributes:
+        voter_id: Shape (n,).
+        unit: Household or voter that decides together, shape (n,).
+        arms: Messages by channel, length A.
+        experiment_of_arm: Experiment whose outcome the lift of an arm is in, length A.
+        lift: Predicted lift, outcome units, shape (n, A).
+        standard_error: Of the lift, shape (n, A).
+        value: What a contact is worth to the campaign, shape (n, A).
+        allowed: Who may be offered which arm, shape (n, A).
+        cost: USD of every arm, shape (A,).
+        eligibility: Why not, by message and by channel.
+        excluded: Voters whom `[plan.only]` leaves out, shape (n,).
+        backlash: Arms closed to a voter since the segment shows backlash, shape (n, A).
+        model_version: As name/version, or `NO_MODEL`.
+    """
+
+    voter_id: Objects
+    unit: Objects
+    arms: tuple[Arm, ...]
+    experiment_of_arm: tuple[str, ...]
+    lift: Floats
+    standard_error: Floats
+    value: Floats
+    allowed: Bools
+    cost: Floats
+    eligibility: Eligibility
+    excluded: Bools
+    backlash: Bools
+    model_version: str
+
+    def __len__(self) -> int:
+        return len(self.voter_id)
+
+
+class Predicted(NamedTuple):
+    """Lifts of arms by a model.
+
+    Attributes:
+        lift: Outcome units, shape (n, A).
+        standard_error: Shape (n, A).
+        value: In the campaign's units of worth, at the declared confidence, (n, A).
+        arms: Length A.
+        experiment_of_arm: Length A.
+    """
+
+    lift: Floats
+    standard_error: Floats
+    value: Floats
+    arms: tuple[Arm, ...]
+    experiment_of_arm: tuple[str, ...]
+
+
+def predict_arms(
+    model: CampaignModel, voters: pd.DataFrame, settings: OfferSettings
+) -> Predicted:
+    """Lift, its error and its value of every arm of the offered experiments.
+
+    Args:
+        model: The model.
+        voters: VOTERS rows, n of them.
+        settings: Experiments, their worth, the confidence.
+    """
+    predicted = model.predict(voters)
+    lifts, errors, values = [], [], []
+    arms: list[Arm] = []
+    experiments: list[str] = []
+    for name in settings.experiments:
+        ground, own = model.lifts[name].ground, model.arms[name]
+        lift, se = predicted[name].lift, predicted[name].se
+        cautious = valued(
+            lift, lift - Z95 * se, lift + Z95 * se, confidence=settings.confidence
+        )
+        lifts.append(ground.option_values(lift, own))
+        errors.append(np.abs(ground.option_values(se, own)))
+        worth = settings.worth.get(name, 1.0)
+        values.append(ground.option_values(cautious, own) * worth)
+        arms.extend(own)
+        experiments.extend([name] * len(own))
+    return Predicted(
+        np.hstack(lifts), np.hstack(errors), np.hstack(values), tuple(arms),
+        tuple(experiments),
+    )  # fmt: skip
+
+
+def offer(
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    rules: Rules,
+    *,
+    at: pd.Timestamp,
+    policy: Policy,
+    cost: Mapping[Arm, float],
+    settings: OfferSettings,
+    model_version: str,
+) -> Offer:
+    """What these voters may be offered at a moment, and what it is worth.
+
+    Args:
+        model: The model.
+        voters: VOTERS rows, n of them.
+        rules: What the law, the campaign and its voters say, as known at that moment.
+        at: The moment that the law asks about.
+        policy: Chosen for the whole campaign.
+        cost: USD of one contact by arm.
+        settings: Of `[plan]`.
+        model_version: Which model predicts, as name/version.
+    """
+    predicted = predict_arms(model, voters, settings)
+    return offered(
+        predicted, model.reader.features(voters), voters, rules, at=at, policy=policy,
+        cost=cost, settings=settings, model_version=model_version,
+    )  # fmt: skip
+
+
+def offered(
+    predicted: Predicted,
+    features: pd.DataFrame,
+    voters: pd.DataFrame,
+    rules: Rules,
+    *,
+    at: pd.Timestamp,
+    policy: Policy,
+    cost: Mapping[Arm, float],
+    settings: OfferSettings,
+    model_version: str,
+) -> Offer:
+    """`offer` for lifts that are predicted already, by whatever learner.
+
+    Args:
+        predicted: Lifts of n voters.
+        features: What is known of them, one row a voter, for their segments.
+        voters: VOTERS rows, n of them.
+        rules: See `offer`.
+        at: See `offer`.
+        policy: See `offer`.
+        cost: See `offer`.
+        settings: See `offer`.
+        model_version: See `offer`.
+    """
+    permission = eligibility(
+        voters["voter_id"], predicted.arms, rules.messages, rules.permissions,
+        rule_set=rules.rule_set, as_of=at, lowers_turnout=rules.lowers_turnout,
+        paused=rules.paused, people=rules.people, signed=rules.signed,
+    )  # fmt: skip
+    excluded = _excluded(voters, settings.only)
+    closed = _closed_by_backlash(features, predicted.arms, settings)
+    allowed = permission.allowed & ~excluded[:, None] & ~closed
+    left = policy.of(Options(predicted.value, allowed), predicted.arms)
+    unit = household(voters) if settings.by_household else voters["voter_id"]
+    return Offer(
+        voter_id=voters["voter_id"].to_numpy(dtype=object),
+        unit=unit.to_numpy(dtype=object),
+        arms=predicted.arms,
+        experiment_of_arm=predicted.experiment_of_arm,
+        lift=predicted.lift,
+        standard_error=predicted.standard_error,
+        value=left.value,
+        allowed=left.allowed,
+        cost=np.array([cost[arm] for arm in predicted.arms], dtype=np.float64),
+        eligibility=permission,
+        excluded=excluded,
+        backlash=closed,
+        model_version=model_version,
+    )
+
+
+def _excluded(voters: pd.DataFrame, only: Among | None) -> Bools:
+    if only is None:
+        return np.zeros(len(voters), dtype=bool)
+    if only.column not in voters:
+        return np.ones(len(voters), dtype=bool)
+    inside = voters[only.column].astype(str).isin(only.values)
+    return ~inside.to_numpy(dtype=bool)
+
+
+def _closed_by_backlash(
+    features: pd.DataFrame, arms: Sequence[Arm], settings: OfferSettings
+) -> Bools:
+    closed = np.zeros((len(features), len(arms)), dtype=bool)
+    if not settings.backlash:
+        return closed
+    name = segments(features, list(settings.segment)).to_numpy(dtype=object)
+    for segment, messages in settings.backlash.items():
+        of_message = np.array([arm.message_id in messages for arm in arms])
+        closed |= (name == segment)[:, None] & of_message
+    return closed
