@@ -7,7 +7,6 @@ prices of limits) is settled once, when a plan is made, and comes in as an argum
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,7 +17,6 @@ from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.training_set import Arm, household
 from hustings.features.voter import segments
 from hustings.serving.eligible import (
-    NONE_PAUSED,
     NOTHING_KNOWN,
     Eligibility,
     People,
@@ -29,7 +27,6 @@ from hustings.serving.plan import valued
 from hustings.training.policy_value.policies import Options, Policy
 from hustings.training.registry.campaign_model import CampaignModel
 
-NO_BACKLASH: Mapping[str, Collection[str]] = MappingProxyType({})
 Z95 = float(norm.ppf(0.975))
 
 
@@ -52,7 +49,7 @@ class Rules:
     permissions: pd.DataFrame | None
     people: People = NOTHING_KNOWN
     lowers_turnout: frozenset[str] = frozenset()
-    paused: Mapping[str, str] = NONE_PAUSED
+    paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
 
 
@@ -82,7 +79,7 @@ class OfferSettings:
     confidence: float = 0.5
     only: Among | None = None
     segment: tuple[str, ...] = ()
-    backlash: Mapping[str, Collection[str]] = NO_BACKLASH
+    backlash: Mapping[str, Collection[str]] = field(default_factory=dict)
     by_household: bool = False
 
     def to_json(self) -> dict[str, Any]:

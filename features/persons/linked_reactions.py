@@ -85,7 +85,7 @@ def linked_responses(
     rows = answers.merge(known, on="reaction_person")
     rows = rows.rename(columns={"probability": "link_probability"})
     rows["link_probability_se"] = relative_error * rows["link_probability"]
-    key = ["voter_id", "experiment_id", "outcome"]
+    key = ["voter_id", "experiment_id", "plan_id", "outcome"]
     rows = rows.sort_values("link_probability").drop_duplicates(key, keep="last")
     rows = rows.drop(columns="reaction_person").sort_values(key, ignore_index=True)
     return check(RESPONSES, rows)

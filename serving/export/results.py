@@ -341,6 +341,7 @@ def _responses(
         {
             "voter_id": asked["voter_id"],
             "experiment_id": experiment_id,
+            "plan_id": experiment_id,
             "outcome": _outcomes(asked, answers).astype("str"),
             "value": values_of(asked, answers),
             "observed_at": asked["contacted_at"],

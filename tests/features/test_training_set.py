@@ -75,8 +75,12 @@ def tables() -> dict[str, pd.DataFrame]:
     )
     return {
         "voters": check(VOTERS, voters),
-        "deliveries": check(DELIVERIES, deliveries),
-        "responses": check(RESPONSES, responses),
+        "deliveries": check(
+            DELIVERIES, deliveries.assign(plan_id=deliveries["experiment_id"])
+        ),
+        "responses": check(
+            RESPONSES, responses.assign(plan_id=responses["experiment_id"])
+        ),
         "designs": check(DESIGNS, designs),
     }
 

@@ -441,7 +441,7 @@ def test_an_experiments_worth_multiplies_its_lifts(served):
                 holdout_share=1e-9,
             ),
             body,
-        )  # fmt: skip
+        )
         for worth in ({}, {"spring_test": 3.0})
     )
     sent = [
