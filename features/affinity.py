@@ -39,8 +39,10 @@ def affinity_column(issue: str) -> str:
 
 def place_kind(counts: pd.DataFrame) -> str:
     """The finest column of places that the counts know; empty where none is."""
-    known = (name for name in PLACES if name in counts and counts[name].notna().any())
-    return next(known, "")
+    counted_places = (
+        name for name in PLACES if name in counts and counts[name].notna().any()
+    )
+    return next(counted_places, "")
 
 
 def band_starts(bands: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -85,12 +87,12 @@ def voter_cells(
     """
     nothing = pd.Series(ANY, index=voters.index, dtype="str")
     sex = voters["sex"].fillna("U") if "sex" in voters else nothing
-    found = {
+    parts = {
         "age_band": _banded(_ages(voters, as_of), bands),
         "sex": sex.map({value: value for value in SEXES}).fillna(ANY),
         "place": voters[place].fillna(ANY) if place in voters else nothing,
     }
-    return pd.DataFrame(found).astype("str")
+    return pd.DataFrame(parts).astype("str")
 
 
 def _ages(voters: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
@@ -171,12 +173,14 @@ class CellAffinities:
         group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
         cells = of_voter.drop_duplicates(ignore_index=True)
         row = np.full(len(cells), -1)
-        for kept in MARGINS:
-            named = margin(cells, kept)
-            found = self.log_odds.index.get_indexer(pd.MultiIndex.from_frame(named))
+        for margin_parts in MARGINS:
+            margin_cells = margin(cells, margin_parts)
+            margin_rows = self.log_odds.index.get_indexer(
+                pd.MultiIndex.from_frame(margin_cells)
+            )
             # everybody comes last, whichever part of the cell is unknown
-            nothing = (named == ANY).all(axis=1).to_numpy() & any(kept)
-            row = np.where((row < 0) & ~nothing, found, row)
+            nothing = (margin_cells == ANY).all(axis=1).to_numpy() & any(margin_parts)
+            row = np.where((row < 0) & ~nothing, margin_rows, row)
         # a table without its last margin knows nothing of such a voter
         values = np.vstack([self.log_odds.to_numpy(), np.full(len(self.names), np.nan)])
         columns = dict(zip(self.names, values[row][group].T, strict=True))

@@ -54,8 +54,8 @@ def before(
             f"expected a column {time_column!r} of times in UTC without an offset, to "
             f"tell what was known by {as_of}; got {got}"
         )
-    known: pd.DataFrame = frame[frame[time_column] < pd.Timestamp(as_of)]
-    return known
+    earlier: pd.DataFrame = frame[frame[time_column] < pd.Timestamp(as_of)]
+    return earlier
 
 
 def permissions_before(
@@ -121,9 +121,9 @@ def last_before(
     """
     import ibis
 
-    met = events_before(moments, events, by=by, moment=moment, time=time)
-    latest = ibis.window(group_by=list(key), order_by=met[time].desc())
-    ranked = met.mutate(rank__=ibis.row_number().over(latest))
+    earlier_events = events_before(moments, events, by=by, moment=moment, time=time)
+    latest = ibis.window(group_by=list(key), order_by=earlier_events[time].desc())
+    ranked = earlier_events.mutate(rank__=ibis.row_number().over(latest))
     return ranked.filter(ranked["rank__"] == 0).drop("rank__")
 
 
@@ -151,10 +151,12 @@ def sums_before(deliveries: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     moments = deliveries[["voter_id", "sent_on"]].assign(
         **{_ROW: range(len(deliveries))}
     )
-    met = moments.merge(events[list(EVENT_COLUMNS)], on="voter_id")
-    known = met[met["at"] < met["sent_on"]]
-    sums = known.pivot_table(
+    event_pairs = moments.merge(events[list(EVENT_COLUMNS)], on="voter_id")
+    earlier = event_pairs[event_pairs["at"] < event_pairs["sent_on"]]
+    sums = earlier.pivot_table(
         index=_ROW, columns="column", values="amount", aggfunc="sum", observed=True
     )
-    whole = sums.reindex(index=range(len(deliveries)), columns=pd.Index(kinds))
-    return whole.fillna(0.0).astype(float).set_axis(deliveries.index)
+    sums_per_delivery = sums.reindex(
+        index=range(len(deliveries)), columns=pd.Index(kinds)
+    )
+    return sums_per_delivery.fillna(0.0).astype(float).set_axis(deliveries.index)

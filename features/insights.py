@@ -76,21 +76,21 @@ class Insights:
         Rows that differ only in a breakdown that is none of ours are added up. What
         cannot be read is handed on as it is, for the intake to set aside.
         """
-        found: dict[str, Payload] = {}
+        events_by_id: dict[str, Payload] = {}
         for row in self.distinct().to_dict("records"):
-            told = self.told({str(name): value for name, value in row.items()})
+            row_fields = self.told({str(name): value for name, value in row.items()})
             for kind, count in self._counted(row):
                 if count == 0:
                     continue
-                event = {**told, "kind": kind, "count": count}
+                event = {**row_fields, "kind": kind, "count": count}
                 event["event_id"] = name = _event_id(event)
                 if not isinstance(count, int):
-                    found[f"{name} {len(found)}"] = event
-                elif name in found:
-                    found[name]["count"] += count
+                    events_by_id[f"{name} {len(events_by_id)}"] = event
+                elif name in events_by_id:
+                    events_by_id[name]["count"] += count
                 else:
-                    found[name] = event
-        yield from found.values()
+                    events_by_id[name] = event
+        yield from events_by_id.values()
 
     def distinct(self) -> pd.DataFrame:
         """Rows of the export, of equal ones the first: a file was joined to itself."""
@@ -98,13 +98,13 @@ class Insights:
 
     def told(self, row: Mapping[str, Any]) -> Payload:
         """What a row tells besides counts."""
-        found = {
+        fields = {
             ours: _plain(row[theirs])
             for ours, theirs in self.columns.items()
             if ours not in ("kind", "count")
         }
-        some = {name: value for name, value in found.items() if value is not None}
-        return {"platform": self.platform, **some}
+        present = {name: value for name, value in fields.items() if value is not None}
+        return {"platform": self.platform, **present}
 
     def _counted(self, row: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
         if self.counts:
@@ -138,16 +138,16 @@ def read_insights(
         raise FileNotFoundError(f"{path}: expected an export of a page, found none")
     frame = raw_head(path, n_rows=ALL_ROWS)
     there = {_normal(str(name)): str(name) for name in frame.columns}
-    named = dict(columns or {})
+    column_of = dict(columns or {})
     for ours, names in NAMES.items():
         theirs = next((there[name] for name in names if name in there), None)
-        if ours not in named and theirs is not None:
-            named[ours] = theirs
+        if ours not in column_of and theirs is not None:
+            column_of[ours] = theirs
     wide = {**_wide(frame), **(counts or {})}
-    if "kind" in named and "count" in named and not counts:
+    if "kind" in column_of and "count" in column_of and not counts:
         wide = {}
-    _require(path, frame, named, wide)
-    return Insights(frame, named, wide, platform)
+    _require(path, frame, column_of, wide)
+    return Insights(frame, column_of, wide, platform)
 
 
 def _wide(frame: pd.DataFrame) -> dict[str, str]:
@@ -156,17 +156,21 @@ def _wide(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _require(
-    path: Path, frame: pd.DataFrame, named: Mapping[str, str], wide: Mapping[str, str]
+    path: Path,
+    frame: pd.DataFrame,
+    column_of: Mapping[str, str],
+    wide: Mapping[str, str],
 ) -> None:
-    shown = ", ".join(map(str, frame.columns))
-    strange = sorted({*named.values(), *wide} - set(frame.columns))
-    lacking = [name for name in ("post_id", "occurred_at") if name not in named]
+    available = ", ".join(map(str, frame.columns))
+    strange = sorted({*column_of.values(), *wide} - set(frame.columns))
+    lacking = [name for name in ("post_id", "occurred_at") if name not in column_of]
     if not wide:
-        lacking += [name for name in ("kind", "count") if name not in named]
+        lacking += [name for name in ("kind", "count") if name not in column_of]
     if strange or lacking:
         raise TableError(
-            f"{path.name}: expected a column {(strange or lacking)[0]!r}, got {shown}; "
-            "mend [reactions.columns] or [reactions.counts] in campaign.toml"
+            f"{path.name}: expected a column {(strange or lacking)[0]!r}, "
+            f"got {available}; mend [reactions.columns] or [reactions.counts] in "
+            "campaign.toml"
         )
 
 
@@ -194,5 +198,7 @@ def whole(value: Any) -> Any:
 
 
 def _event_id(event: Mapping[str, Any]) -> str:
-    told = [event.get(name) for name in ("post_id", "kind", "occurred_at", *BREAKDOWN)]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+    id_parts = [
+        event.get(name) for name in ("post_id", "kind", "occurred_at", *BREAKDOWN)
+    ]
+    return hashlib.sha256(repr(id_parts).encode()).hexdigest()[:32]

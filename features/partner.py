@@ -38,13 +38,13 @@ def with_partner_scores(voters: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFr
     values = {lift_column: scores["lift"]}
     if {"lift_low", "lift_high"} <= set(scores):
         values[width_column] = scores["lift_high"] - scores["lift_low"]
-    found = {}
+    score_columns = {}
     for column, value in values.items():
         for (provider, message), rows in scores.groupby(["provider", "message_id"]):
-            own = value.loc[rows.index].set_axis(rows["voter_id"])
+            value_by_voter = value.loc[rows.index].set_axis(rows["voter_id"])
             name = column(str(provider), str(message))
-            found[name] = own.reindex(voters["voter_id"]).to_numpy()
-    return voters.assign(**found)
+            score_columns[name] = value_by_voter.reindex(voters["voter_id"]).to_numpy()
+    return voters.assign(**score_columns)
 
 
 def providers(scores: pd.DataFrame) -> list[str]:

@@ -64,12 +64,12 @@ class Topics:
         # torch is slow to import, and who knows every issue needs none of it
         from hustings.features.minilm import embed
 
-        some = messages.groupby("issue").head(MAX_SAID)
-        issue = some["issue"]
-        stance = some.get("stance", issue)
+        sample = messages.groupby("issue").head(MAX_SAID)
+        issue = sample["issue"]
+        stance = sample.get("stance", issue)
         stance = stance.where(stance.notna() & (stance != ""), issue)
         stances, place = np.unique(stance.astype("str"), return_inverse=True)
-        said, meant = embed(some["text"].tolist()), embed(stances.tolist())
+        said, meant = embed(sample["text"].tolist()), embed(stances.tolist())
         return cls.between(issue.tolist(), said, meant[place])
 
     @classmethod
@@ -84,10 +84,10 @@ class Topics:
         names = sorted(set(issue))
         rows = [np.array([name == i for i in issue]) for name in names]
         # as much weight to what is meant as to all that is said
-        both = [
+        directions = [
             _unit(said[r].mean(axis=0)) + _unit(meant[r].mean(axis=0)) for r in rows
         ]
-        return cls(tuple(names), np.array([_unit(v) for v in both]))
+        return cls(tuple(names), np.array([_unit(v) for v in directions]))
 
 
 def issue_of(texts: Sequence[str], topics: Topics, *, floor: float = FLOOR) -> Found:
@@ -135,5 +135,5 @@ def confidence_of(cosine: Floats) -> Floats:
 
 
 def _unit(v: Floats32) -> Floats32:
-    found: Floats32 = v / np.linalg.norm(v)
-    return found
+    unit_vector: Floats32 = v / np.linalg.norm(v)
+    return unit_vector

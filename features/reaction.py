@@ -63,8 +63,8 @@ def valence(kind: pd.Series, declared: Mapping[str, str] | None = None) -> pd.Se
     if wrong:
         raise ValueError(f"expected one of {', '.join(VALENCES)}, got {wrong[0]!r}")
     table = {**VALENCE, **(declared or {})}
-    found: pd.Series = kind.str.lower().map(table).fillna(NEUTRAL)
-    return found
+    valences: pd.Series = kind.str.lower().map(table).fillna(NEUTRAL)
+    return valences
 
 
 def is_stop(kind: str, text: str | None = None) -> bool:
@@ -77,7 +77,7 @@ def is_stop(kind: str, text: str | None = None) -> bool:
     >>> is_stop("Opt-Out"), is_stop("reply", "Stop!"), is_stop("reply", "Don't stop")
     (True, True, False)
     """
-    named = kind.strip().lower()
-    if named != "reply":
-        return named in STOP_KINDS
+    normalised_kind = kind.strip().lower()
+    if normalised_kind != "reply":
+        return normalised_kind in STOP_KINDS
     return _SIGNS.sub("", text or "").lower() in STOP_WORDS

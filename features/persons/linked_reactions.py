@@ -50,17 +50,17 @@ def with_linked_reactions(
     rows = links.merge(good, left_on="reaction_person", right_on="person")
     issue = rows["message_id"].map(issue_of)
     expected = rows.groupby([rows["voter_id"], issue])["probability"].sum()
-    found = {
+    reaction_columns = {
         reacted_column(str(name)): _of_voters(expected, str(name), voters["voter_id"])
         for name in sorted(issue_of.unique())
     }
-    return voters.assign(**found)
+    return voters.assign(**reaction_columns)
 
 
 def _of_voters(expected: pd.Series, issue: str, voter_id: pd.Series) -> pd.Series:
     at = expected.index.get_level_values(1) == issue
-    own = expected[at].droplevel(1)
-    return own.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
+    expected_by_voter = expected[at].droplevel(1)
+    return expected_by_voter.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
 
 
 def linked_responses(
@@ -81,8 +81,8 @@ def linked_responses(
     Returns:
         RESPONSES table; answers of people who were not linked are left out.
     """
-    known = links[["reaction_person", "voter_id", "probability"]]
-    rows = answers.merge(known, on="reaction_person")
+    linked = links[["reaction_person", "voter_id", "probability"]]
+    rows = answers.merge(linked, on="reaction_person")
     rows = rows.rename(columns={"probability": "link_probability"})
     rows["link_probability_se"] = relative_error * rows["link_probability"]
     key = ["voter_id", "experiment_id", "outcome"]

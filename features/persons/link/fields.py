@@ -82,12 +82,12 @@ def tidy(raw: pd.DataFrame, *, fields: Iterable[str] | None = None) -> Tidied:
                 f"expected fields of identities among {', '.join(known_fields(given))},"
                 f" got {name!r}; mend [link].columns in campaign.toml"
             )
-    found, bad = {}, {}
+    tidied, bad = {}, {}
     for name in wanted:
         text = _text(given[name])
-        found[name] = _tidied(name, text)
-        bad[name] = int((text.notna() & found[name].isna()).sum())
-    frame = pd.DataFrame(found, index=raw.index)
+        tidied[name] = _tidied(name, text)
+        bad[name] = int((text.notna() & tidied[name].isna()).sum())
+    frame = pd.DataFrame(tidied, index=raw.index)
     if "first_name" in frame:
         frame[ROOT] = root_names(frame["first_name"])
     return Tidied(frame, bad)
@@ -137,8 +137,12 @@ def _tidied(name: str, text: pd.Series) -> pd.Series:
 
 
 def _plain_text(text: pd.Series) -> pd.Series:
-    known = {v: re.sub(r"[^a-z0-9]+", " ", v.lower()).strip() for v in text.dropna()}
-    return text.map({v: bare or None for v, bare in known.items()}).astype("str")
+    plain_of_text = {
+        v: re.sub(r"[^a-z0-9]+", " ", v.lower()).strip() for v in text.dropna()
+    }
+    return text.map({v: bare or None for v, bare in plain_of_text.items()}).astype(
+        "str"
+    )
 
 
 def _dates(text: pd.Series) -> pd.Series:
