@@ -1,8 +1,9 @@
-"""What was known at a moment: everything observed strictly before it, and nothing else.
+"""As-of joins: what was known at a moment is what was observed strictly before it.
 
-One rule for reactions, permissions and history alike. `before` cuts a table at one
-moment; `events_before` and `sums_before` give every row its own, so that a delivery of
-March never reads a reaction of April. What has no time was never observed.
+The same rule holds for reactions, permissions and history. `before` cuts a table at one
+moment; `events_before` and `sums_before` cut it at a moment for each row, so that a
+delivery of March never reads a reaction of April. A row without a time counts as not
+observed.
 """
 
 from collections.abc import Sequence
@@ -83,12 +84,12 @@ def events_before(
     moment: str = "sent_on",
     time: str = "at",
 ) -> "ir.Table":
-    """Every moment with each event of its own that was observed strictly before it.
+    """Join every moment to its events that were observed strictly before it.
 
     Args:
         moments: One row a moment, such as deliveries.
         events: What was observed; has `by` and `time`.
-        by: Columns that say whose both are.
+        by: Columns that both tables share and that say whose a row is.
         moment: Column of the moment.
         time: Column of the event's time.
 
@@ -114,7 +115,7 @@ def last_before(
     Args:
         moments: As in `events_before`.
         events: As in `events_before`; of those at one time any may be taken.
-        key: Columns that tell the moments apart.
+        key: Columns that identify a moment.
         by: As in `events_before`.
         moment: Column of the moment.
         time: Column of the event's time.
@@ -128,7 +129,7 @@ def last_before(
 
 
 def sums_before(deliveries: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
-    """What events had added up to before each delivery, a column for each kind.
+    """Sum the events before each delivery, one column for each kind of event.
 
     Args:
         deliveries: voter_id and sent_on, one row per delivery.

@@ -1,17 +1,20 @@
-"""What household and neighbours say of a voter: columns from the whole voter file.
+"""Derived voter features: past turnout, household and neighbourhood aggregates.
 
-Written once, as expressions that any engine runs: DuckDB beside the run, a warehouse
-where the file lies there. A voter's own answer is in none of the voter's own columns:
-of a household the other members are told, of a precinct and a county everybody but the
-voter's own household. Fewer than 20 people are never told: the next larger area is.
+The features are expressions that any engine runs: DuckDB next to the run, or the
+warehouse that holds the voter file. A voter's own values enter none of the voter's
+aggregates: a household aggregate covers the other members, a precinct or county
+aggregate covers everybody outside the voter's household. An area of fewer than
+`SMALLEST_CELL` people has no aggregate of its own and takes that of the next larger
+area.
 
     others    x_i = (sum_h x - x_i) / (n_h - 1)                 h the household of i
     area      x_i = (sum_a x - sum_{h in a} x) / (n_a - n_{h in a}),   n >= 20,
               else of the county, else of the whole file
 
-Sums are of whole millionths, so that every engine and every order of rows gives the
-same. What may not be a feature enters no sum either, save the ids of households and
-areas. One row of a request cannot tell any of this: it has to bring the columns.
+Sums are over whole millionths, so that every engine and every order of rows gives the
+same result. A column that may not be a feature enters no sum, except the ids of
+households and areas. These aggregates cannot be computed from one row of a request:
+the request has to bring the columns.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,13 +53,13 @@ _LEVELS = ((PRECINCT, "precinct"), (COUNTY, "county_fips"))
 
 
 class Derivation(NamedTuple):
-    """What is derived of which columns, as of when.
+    """Which features are derived from which columns, as of which date.
 
     Attributes:
         groups: Of `GROUPS`.
         columns: Columns of the voters that may be used.
-        as_of: What lies at or after it is not known.
-        parties: Parties whose shares among the neighbours are told.
+        as_of: Elections at or after this date are not used.
+        parties: Parties whose shares among the neighbours become columns.
     """
 
     groups: tuple[str, ...]
@@ -76,7 +79,7 @@ class Derivation(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A derivation as DuckDB's SQL, so that who runs it needs no ibis.
+    """A derivation as DuckDB SQL, so that running it needs no ibis.
 
     Attributes:
         sql: Over a table `voters` with the columns and `row__`.
@@ -118,7 +121,7 @@ def party_column(prefix: str, party: str) -> str:
 
 
 def derived_columns(asked: Derivation) -> list[DerivedColumn]:
-    """Every column that a derivation gives.
+    """List every column that a derivation gives.
 
     Raises:
         TableError: If a group needs columns that are not there or may not be used.
@@ -234,7 +237,7 @@ def _levels(derivation: Derivation) -> list[tuple[str, list[str]]]:
 
 
 def as_it_is(table: "ir.Table") -> "ir.Table":
-    """Hold nothing: the engine runs the whole expression at once."""
+    """Return the table unchanged: the engine runs the whole expression at once."""
     return table
 
 
@@ -244,13 +247,13 @@ def derived(
     *,
     hold: "Callable[[ir.Table], ir.Table]" = as_it_is,
 ) -> "ir.Table":
-    """The voters with the derived columns beside them.
+    """Add the derived columns to the voters.
 
     Args:
         voters: VOTERS, on any engine.
         asked: What to derive.
-        hold: Keeps every voter's own values, which are read many times, where that
-            saves reckoning them anew.
+        hold: Materialises every voter's own values, which are read many times, where
+            that saves computing them again.
 
     Raises:
         TableError: As `derived_columns`.
@@ -267,10 +270,10 @@ def derived(
 
 
 def party_levels(party: pd.Series) -> tuple[str, ...]:
-    """The parties with the most voters, at least 20, whose shares are worth telling.
+    """The largest parties of at least `SMALLEST_CELL` voters, at most `MOST_PARTIES`.
 
     Args:
-        party: Of every voter.
+        party: Party of every voter.
     """
     counts = party.value_counts().rename_axis("party").reset_index(name="n")
     enough = counts[counts["n"] >= SMALLEST_CELL]
@@ -279,7 +282,7 @@ def party_levels(party: pd.Series) -> tuple[str, ...]:
 
 
 def _voter_values(voters: "ir.Table", derivation: Derivation) -> "ir.Table":
-    """Every voter's own values: a whole number of millionths and whether known."""
+    """Every voter's own values: whole millionths, and 1 where the value is known."""
     values: dict[str, ir.Value] = {}
     if derivation.elections:
         values["turnout"] = voters[SHARE]
@@ -338,7 +341,7 @@ def _totals(rows: "ir.Table", names: Iterable[str]) -> dict[str, "ir.Value"]:
 
 
 def _mean(total: "ir.Value", n: "ir.Value") -> "ir.Value":
-    """Of so many people; none of nobody."""
+    """Mean over n people; null where n is 0."""
     return total.cast("float64") / n.cast("float64").nullif(0.0) / float(UNIT)
 
 
@@ -372,7 +375,7 @@ def _with_same_party(voters: "ir.Table") -> "ir.Table":
 def _with_neighbours(
     enriched: "ir.Table", voter_values: "ir.Table", derivation: Derivation
 ) -> "ir.Table":
-    """From the whole file to the smallest area, each falling back on the one before."""
+    """Shares from the whole file down to the smallest area, each a fallback."""
     names = _area_sums(voter_values)
     totals = voter_values.agg(**_totals(voter_values, names))
     enriched = enriched.cross_join(
@@ -401,7 +404,7 @@ def _without_own_household(
     keys: list[str],
     derivation: Derivation,
 ) -> "ir.Table":
-    """Sums of the area without those of the own household that live in it."""
+    """Sums of the area without the members of the voter's household who live in it."""
     names = _area_sums(voter_values)
     household_sums = {name: enriched[name] for name in names}
     if "household_id" in derivation.columns:
@@ -434,7 +437,7 @@ def _shares(
 
 
 def _enough(enriched: "ir.Table", tag: str, total: str, n: str) -> "ir.Value":
-    """The mean over an area of at least 20 people, none over fewer."""
+    """Mean over an area of at least `SMALLEST_CELL` people; null over fewer."""
     import ibis
 
     people = enriched[f"{tag}_n__{n}"]
@@ -458,10 +461,10 @@ _TYPES: Mapping[str, str] = {
 
 
 def with_derived(voters: pd.DataFrame, asked: Derivation) -> pd.DataFrame:
-    """The voters with the derived columns beside them, in their order.
+    """Add the derived columns to the voters, whose order stays as it is.
 
     Args:
-        voters: VOTERS table; columns derived before are derived anew.
+        voters: VOTERS table; columns derived earlier are computed again.
         asked: What to derive.
 
     Raises:
@@ -472,7 +475,7 @@ def with_derived(voters: pd.DataFrame, asked: Derivation) -> pd.DataFrame:
 
 
 def counting_query(asked: Derivation) -> Query:
-    """What counts a row's own past elections, as the endpoint runs it.
+    """The query over a row's own past elections, which the endpoint runs.
 
     Args:
         asked: The derivation of the whole file.
@@ -481,11 +484,11 @@ def counting_query(asked: Derivation) -> Query:
 
 
 def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
-    """The voters with the columns of a query beside them.
+    """Add the columns of a query to the voters.
 
     Args:
-        voters: VOTERS rows; those that have the columns already keep them.
-        query: From `counting_query`, say.
+        voters: VOTERS rows; rows that have the columns already keep them.
+        query: Such as that of `counting_query`.
     """
     if set(query.names) <= set(voters.columns):
         return voters
@@ -493,7 +496,7 @@ def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
 
 
 def from_the_file(columns: Iterable[str]) -> list[str]:
-    """Those of some columns that only the whole voter file can tell."""
+    """The columns that can be computed only from the whole voter file."""
     return [name for name in columns if name.startswith(FROM_THE_FILE)]
 
 

@@ -1,8 +1,8 @@
-"""The data dictionary: what every column says, whence it comes and what it may be for.
+"""The data dictionary: meaning, source, licence and permitted use of every column.
 
-Generated from the declarations that the stages themselves run by: `features.tables`,
-the campaign's mapping and `features.derived`. Whoever adds features of another kind
-hands their entries on as `more`.
+It is generated from the declarations that the stages themselves use: `features.tables`,
+the campaign's mapping and `features.derived`. A caller that adds other kinds of
+features passes their entries as `more`.
 """
 
 import csv
@@ -29,17 +29,17 @@ VOTERS, FEATURES = "voters", "features"
 
 @dataclass(frozen=True)
 class Entry:
-    """One column.
+    """One column of the data dictionary.
 
     Attributes:
-        table: Where it stands; "features" for one that only the model's table has.
-        name: Of the column.
+        table: Its table; "features" for a column that only the model's table has.
+        name: Name of the column.
         meaning: What it says.
         unit: Its unit, empty where it has none.
-        made_of: Columns it is made of, or the source's own column.
+        made_of: Columns it is computed from, or the source's own column.
         source: Who made the data.
         as_of: By when it has to be known.
-        special_category: Whether it tells of a special category of personal data: as
+        special_category: Whether it is a special category of personal data: as
             the campaign declares, or as its name suggests.
         licence: Under which licence it is used.
         permitted_use: What it may be used for.
@@ -61,13 +61,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Described:
-    """What a run knows of its tables.
+    """The declarations of a run from which its dictionary is generated.
 
     Attributes:
         columns: Of every table.
         sources: Of every table: source, licence and permitted_use.
         voters: The voter file's mapping, every column written out.
-        derivation: What is derived of it.
+        derivation: What is derived from it.
         special: Columns that the campaign declares a special category.
         features: Columns that the models read.
     """
@@ -85,10 +85,11 @@ def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
 
     Args:
         known: Of the run.
-        more: Entries of columns that others added; they come before what is made here.
+        more: Entries of columns that other modules added; they replace generated ones.
 
     Returns:
-        In the order of the tables; a column that nobody describes says so.
+        Entries in the order of the tables; a column without a description has the
+        meaning `NOT_DESCRIBED`.
     """
     given = {(entry.table, entry.name): entry for entry in more}
     all_entries = [
@@ -106,7 +107,7 @@ def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
 
 
 def undescribed(found: Sequence[Entry]) -> list[str]:
-    """Names of columns that nobody describes."""
+    """Names of columns without a description."""
     return [entry.name for entry in found if entry.meaning == NOT_DESCRIBED]
 
 
@@ -251,12 +252,12 @@ def _special(described: Described, names: set[str]) -> str:
 
 
 def as_json(found: Sequence[Entry]) -> str:
-    """For programs."""
+    """Entries as JSON, for programs."""
     return json.dumps([asdict(entry) for entry in found], indent=1)
 
 
 def as_csv(found: Sequence[Entry]) -> str:
-    """For spreadsheets."""
+    """Entries as CSV, for spreadsheets."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Entry)])
     writer.writeheader()
@@ -265,7 +266,7 @@ def as_csv(found: Sequence[Entry]) -> str:
 
 
 def as_markdown(found: Sequence[Entry]) -> str:
-    """For people: one table of the columns of each table."""
+    """Entries as Markdown, for people: one table of columns for each table."""
     field_names = [f.name for f in fields(Entry) if f.name != "table"]
     lines = []
     for table in dict.fromkeys(entry.table for entry in found):
@@ -292,5 +293,5 @@ FORMATS = {"markdown": as_markdown, "csv": as_csv, "json": as_json}
 
 
 def read_entries(stored: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """From what `as_json` wrote."""
+    """Read entries from what `as_json` wrote."""
     return [Entry(**row) for row in stored]

@@ -1,9 +1,9 @@
-"""A new voter file → a first draft of its campaign.toml, to be read and mended.
+"""A new voter file → a first draft of its campaign.toml, for a person to correct.
 
-Every guess says why: what the column is called and what its values look like. What
-looks like a name or a contact detail is never mapped; what looks like a special
-category of personal data is named as such; the rest is left to a person, who knows
-whether it was observed before the first delivery.
+Every guess states its reason: the column's name and the look of its values. A column
+that looks like a name or a contact detail is never mapped; one that looks like a
+special category of personal data is listed as such; the rest is left to a person, who
+knows whether it was observed before the first delivery.
 """
 
 import calendar
@@ -419,7 +419,7 @@ class _Looking:
 
 
 def _election(name: str) -> str | None:
-    """The election that a column's name speaks of, "?" for a day it does not tell.
+    """The election that a column's name speaks of, "?" for a day it does not give.
 
     >>> _election("vg_04"), _election("primary_02"), _election("reg_days")
     ('2004-11-02 general', '2002-??-?? primary', None)
@@ -464,7 +464,7 @@ def _date_format(values: pd.Series) -> str | None:
 
 
 def _levels(values: pd.Series) -> str:
-    """A few frequent values, none where each is somebody's own."""
+    """The frequent values; only their number where there are many."""
     if values.nunique() > MAX_SHOWN_LEVELS:
         return f"of {values.nunique()} kinds"
     return ", ".join(values.value_counts().index)

@@ -1,9 +1,9 @@
-"""What a voter's past elections say, as expressions that any engine runs.
+"""Vote-history features: turnout, recency and shares by kind of election.
 
-An election counts for a voter who could have voted in it: since the earlier of the day
-of registration and the first vote on file, and from the year of the eighteenth
-birthday. What is not on file counts for nothing, and neither does what lies at or after
-the as-of date.
+They are expressions that any engine runs. An election counts for a voter who could have
+voted in it: since the earlier of the day of registration and the first vote on file,
+and from the year of the eighteenth birthday. An election without a value on file does
+not count, nor does one held at or after the as-of date.
 
 Notation, for voter i and election e, held h_e years before the as-of date:
 
@@ -91,7 +91,7 @@ def history_names(columns: Sequence[str], as_of: pd.Timestamp) -> list[str]:
 def history(
     voters: "ir.Table", columns: Sequence[str], *, as_of: pd.Timestamp
 ) -> "ir.Table":
-    """The voters with what their past elections say beside them.
+    """Add the vote-history features to the voters.
 
     Args:
         voters: VOTERS, on any engine.
@@ -179,7 +179,7 @@ def _total(voters: "ir.Table", past: list[Election]) -> "ir.Value":
 
 
 def _share(voters: "ir.Table", past: list[Election]) -> "ir.Value":
-    """Share of those that count; none where none does."""
+    """Share of the elections that count; null where none does."""
     import ibis
 
     votes = reduce(add, [_when(voters, e, ibis.literal(1.0), 0.0) for e in past])

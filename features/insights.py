@@ -1,8 +1,8 @@
-"""What platforms export of a page → counts by post, kind and time.
+"""A platform's export of page insights → reaction counts by post, kind and time.
 
 An export is long (a column of kinds and one of counts) or wide (a column for each
-kind). Columns are known by the names that platforms use; a campaign may name its own.
-There are no persons in it.
+kind). Columns are recognised by the names that platforms use; a campaign may declare
+its own. An export holds no persons.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ COUNTS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Column of a wide export, without "num_" → kind. A column of all reactions together
-is none of them."""
+is not among them."""
 BREAKDOWN = ("platform", "place", "age_band", "sex", "segment", "message_id", "issue")
 _PREFIX = re.compile(r"^(num|n|count|total|lifetime|post)_")
 
@@ -61,7 +61,7 @@ class Insights:
         frame: As read, every column.
         columns: Ours → theirs.
         counts: Their column → kind, for a wide export; empty for a long one.
-        platform: Where no column tells it.
+        platform: Platform where no column says it.
     """
 
     frame: pd.DataFrame
@@ -72,9 +72,10 @@ class Insights:
     def events(self) -> Iterator[Payload]:
         """One event for every post, breakdown, kind and time that was counted.
 
-        Its id says what was counted, so that an export that comes again adds nothing.
-        Rows that differ only in a breakdown that is none of ours are added up. What
-        cannot be read is handed on as it is, for the intake to set aside.
+        The id of an event is made of what was counted, so that the same export read
+        twice adds nothing. Rows that differ only in a breakdown outside `BREAKDOWN`
+        are added up. A count that cannot be read is passed on unchanged, for the
+        intake to set aside.
         """
         events_by_id: dict[str, Payload] = {}
         for row in self.distinct().to_dict("records"):
@@ -93,11 +94,11 @@ class Insights:
         yield from events_by_id.values()
 
     def distinct(self) -> pd.DataFrame:
-        """Rows of the export, of equal ones the first: a file was joined to itself."""
+        """Rows of the export without repeats, as a file joined to itself has."""
         return self.frame[~self.frame.astype("str").duplicated()]
 
     def told(self, row: Mapping[str, Any]) -> Payload:
-        """What a row tells besides counts."""
+        """The fields of a row other than its counts."""
         fields = {
             ours: _plain(row[theirs])
             for ours, theirs in self.columns.items()
@@ -122,7 +123,7 @@ def read_insights(
     counts: Mapping[str, str] | None = None,
     platform: str = "facebook",
 ) -> Insights:
-    """An export of a page: CSV (packed or not) or Parquet.
+    """Read an export of a page: CSV, gzipped or not, or Parquet.
 
     Args:
         path: The file.
@@ -132,7 +133,7 @@ def read_insights(
 
     Raises:
         FileNotFoundError: If it is not there.
-        TableError: If it lacks a column, told with those that it has.
+        TableError: If it lacks a column; the message lists those that it has.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected an export of a page, found none")

@@ -1,7 +1,7 @@
-"""What a message says, as numbers: its meaning and what a reader can count.
+"""Message features: the sentence embedding of the text and counts such as its length.
 
-Nothing here depends on which other messages stand in the table, so a message that is
-written later gets its row in the same columns.
+A message's row depends on no other message of the table, so a message that is written
+later gets its row in the same columns.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The meaning of a text as 384 numbers: the sentence model MiniLM, offline."""
+"""Sentence embeddings of texts (384 numbers) by the MiniLM model, offline."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ BATCH = 32
 
 
 def embed(texts: Sequence[str]) -> Floats32:
-    """Sentence embeddings of length 1, the same whatever stands beside a text.
+    """Sentence embeddings of length 1; no text changes the embedding of another.
 
     Args:
-        texts: What is said; what follows token 256 is not read.
+        texts: Texts; anything after token 256 is not read.
 
     Returns:
         Shape (n_texts, 384).
@@ -50,7 +50,7 @@ def embed(texts: Sequence[str]) -> Floats32:
     tokenizer.enable_padding()
     weights = load_file(folder / "model.safetensors")
     embeddings = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
-    # alike lengths together: the padding of a batch is work for nothing
+    # similar lengths together: the padding of a batch is work for nothing
     order = np.argsort([len(text) for text in texts], kind="stable")
     for rows in np.split(order, range(BATCH, len(order), BATCH)):
         if len(rows):

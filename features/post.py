@@ -1,8 +1,8 @@
-"""Which of the campaign's issues a post speaks of, by the meaning of its text.
+"""Classification of posts by issue, from the sentence embedding of the text.
 
-An issue is the mean meaning of its messages and of the positions they take. A post gets
-the issue that is nearest, with the probability that this is right; below a floor it
-gets none, for most of what is posted speaks of no issue of the campaign.
+An issue is the mean embedding of its messages and of the positions they take. A post
+gets the nearest issue, with the probability that it is right; below a floor it gets
+none, because most posts are about no issue of the campaign.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hustings.features.arrays import Floats, Floats32
 FLOOR = 0.5
 """Below this confidence a post has no issue."""
 MAX_SAID = 8
-"""Messages that an issue is made from: more cost time and hardly tell more."""
+"""Messages that an issue is made from: more cost time and hardly change the mean."""
 WEIGHTS = (21.8, 14.5, -12.2)
 """Log odds that the nearest issue is right: of its cosine, of how far the second lies
 behind, and where both are 0. Fitted on a sentence or two of messages that the issues

@@ -1,7 +1,8 @@
-"""What a reaction says: well, badly or neither, by one declared table.
+"""Valence of reactions (good, bad or neutral) by one declared table, and opt-outs.
 
-A kind is what a platform calls it. Which kinds are good news is a matter of judgement,
-so a campaign may declare its own; "haha" and "wow" go both ways and count as neither.
+A kind is the platform's name for a reaction. Which kinds are good news is a matter
+of judgement, so a campaign may declare its own; "haha" and "wow" go both ways and count
+as neutral.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Maps of counties as TopoJSON: read, cut down to a campaign's states, or invented.
+"""County maps as TopoJSON: reading, reduction to some states, schematic maps.
 
 A topology holds arcs once and shapes as chains of arcs (`~i` runs arc i backwards), so
 that neighbours share their border.
@@ -93,7 +93,7 @@ def states_only(
     codes: Iterable[str],
     tell: Callable[[str], Mapping[str, Any]],
 ) -> tuple[Topology, list[str]]:
-    """The map of the states that hold some counties, and what is told of each county.
+    """The map of the states that hold some counties, with properties of each county.
 
     Args:
         topology: A map of the country.
@@ -140,7 +140,7 @@ def _with_arcs_of(topology: Topology, shapes: Sequence[dict[str, Any]]) -> Topol
 
 
 def extent(topology: Topology) -> tuple[float, float, float, float]:
-    """West, south, east and north end of the arcs, in the map's own coordinates."""
+    """West, south, east and north bound of the arcs, in the map's coordinates."""
     transform = topology.get("transform")
     points = []
     for arc in topology["arcs"]:

@@ -1,4 +1,4 @@
-"""What was known of a voter as of a date, and how a model reads it.
+"""Voter features as of a date, and their encoding as a numeric matrix.
 
 `voter_features` turns the checked voter file into one row of features per voter;
 `Encoding` turns that row into numbers. Both are the same code in training and behind

@@ -1,6 +1,6 @@
-"""Raw identities → a table for matching: read, kept in memory, handed on to nobody.
+"""Raw identities → an in-memory table for matching, which no stage writes.
 
-Names and addresses are mapped as every table is, but never into a table of the run.
+Names and addresses are mapped like every table, but never into a table of the run.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Where a table of a campaign lies, and how its columns become ours.
+"""Table sources of a campaign, and the mapping of their columns to ours.
 
-`TableSource` is one `[tables.<name>]` of a campaign.toml; `map_columns` applies it, to
-a whole file as to the one row of a request, so that both read alike.
+`TableSource` is one `[tables.<name>]` of a campaign.toml; `map_columns` applies it to
+a whole file and to the one row of a request, so that both are read the same way.
 """
 
 import codecs
@@ -302,7 +302,7 @@ def map_with_faults(
     *,
     file: str = "the rows given",
 ) -> Mapped:
-    """As `map_columns`, with the values that could not be read told.
+    """As `map_columns`, with a list of the values that could not be read.
 
     Args:
         raw: Rows as the source has them.
@@ -370,7 +370,7 @@ def resolved(
 
 
 def is_history(name: str) -> bool:
-    """Whether a column of the voters tells of an election."""
+    """Whether a column of the voters holds the vote in an election."""
     return name.startswith(HISTORY_PREFIX)
 
 

@@ -1,7 +1,7 @@
-"""Files and databases → rows as they stand, only the columns that a mapping names.
+"""Files and databases → raw rows, only the columns that a mapping names.
 
-Text files are read as text, so that leading zeros and bad values are seen. Nothing
-else in the project opens a raw file.
+Text files are read as text, so that leading zeros and bad values survive. No other
+module of the project opens a raw file.
 """
 
 import csv

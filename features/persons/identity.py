@@ -1,4 +1,4 @@
-"""Who is who from one voter file to the next: voter ids → persons.
+"""The identity map: voter ids → persons, from one voter file to the next.
 
 A person keeps everything that hangs on them (holdout, permissions, history) when they
 move or when the file gives them another id. The map is only ever added to (and taken

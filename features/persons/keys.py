@@ -4,8 +4,8 @@ One small database a campaign: a key of the campaign, a random key for every per
 and a tombstone for every exact key (id, e-mail, ...) of somebody who asked to be
 forgotten. What names a person in a record that cannot be rewritten does so under the
 person's own key; destroying that key leaves the record and its proof, and nobody named.
-A tombstone is a keyed digest: it recognises the person in the next file and tells
-nobody who it was.
+A tombstone is a keyed digest: it recognises the person in the next file and does not
+reveal who it was.
 """
 
 import hashlib
@@ -204,7 +204,7 @@ class Never:
 
     @classmethod
     def of(cls, campaign_key: bytes, voter_ids: Iterable[str]) -> Self:
-        """Some voters of a campaign."""
+        """The digests of some voters of a campaign."""
         voter_digests = frozenset(digests(campaign_key, VOTER, voter_ids))
         return cls(kind_key(campaign_key, VOTER), voter_digests)
 

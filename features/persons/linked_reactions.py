@@ -1,8 +1,8 @@
-"""What people did who were linked to a voter, as columns beside the voters.
+"""Reactions of linked people as voter columns, weighted by link probability.
 
-A link is right with probability p, so that p is what a reaction counts: the column is
-the number of reactions that are expected to be the voter's. Self-selected: a hint for a
-lift model, never a lift.
+A link is right with probability p, so a reaction counts p: the column is the expected
+number of the voter's reactions. Reactions are self-selected, so the column is a feature
+of a lift model and never a lift.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def with_linked_reactions(
     as_of: pd.Timestamp,
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """The voters with a column for every issue; 0 for whom nothing is known of.
+    """Add a column for every issue to the voters; 0 where no reaction is linked.
 
     Args:
         voters: VOTERS table.

@@ -1,7 +1,7 @@
-"""Names as people write them → names that can be compared.
+"""Normalisation of names: as people write them → as they can be compared.
 
-Case, accents, titles and punctuation go; a nickname has the name that it is short for
-beside it. Nothing here is sent anywhere or kept: it serves matching alone.
+Case, accents, titles and punctuation are removed; a nickname also yields the name that
+it is short for. The result serves matching alone and is never stored or sent.
 """
 
 import re

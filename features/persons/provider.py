@@ -1,9 +1,9 @@
-"""Columns bought of a provider: joined, described, compared, and taken out again.
+"""Columns bought from a data provider: join, description, comparison and removal.
 
 A provider delivers rows with the campaign's own voter id, with identifiers hashed under
-the campaign's key, or with names that have to be linked. Its columns ride beside the
-voters as `provider__<name>__<column>`, so that one knows of each whose it is; whether
-they may be features, their permitted use says.
+the campaign's key, or with names that have to be linked. Its columns join the voters as
+`provider__<name>__<column>`, so that each column names its provider; their permitted
+use says whether they may be features.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 
 def provider_column(provider: str, column: str) -> str:
-    """Where a provider's column stands beside the voters.
+    """Name of a provider's column in the voter table.
 
     >>> provider_column("acme", "income")
     'provider__acme__income'
@@ -44,7 +44,7 @@ def provider_column(provider: str, column: str) -> str:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is agreed with a provider, as the data dictionary tells it.
+    """What is agreed with a provider, as the data dictionary states it.
 
     Attributes:
         provider: Its name.
@@ -63,7 +63,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Joined:
-    """A provider's columns beside the voters.
+    """A provider's columns joined to the voters.
 
     Attributes:
         columns: One row a voter, in the order of the voters, named by
@@ -83,7 +83,7 @@ class Joined:
 
 
 def hashed(values: pd.Series, field: str, key: bytes) -> pd.Series:
-    """HMAC-SHA256 of a field in its one spelling, so that both sides hash alike.
+    """HMAC-SHA256 of a normalised field, so that both sides get the same hash.
 
     Args:
         values: As written.
@@ -114,7 +114,7 @@ def join_provider(
     threshold: float = 0.5,
     seed: int = 0,
 ) -> Joined:
-    """Put a provider's rows beside the voters they are about.
+    """Join a provider's rows to the voters they are about.
 
     A voter whom two rows are about gets neither where rows are joined by a key, and the
     likelier where they are linked.
@@ -208,7 +208,7 @@ def _linked_rows(
     return link_of_row["voter_id"], link_of_row["probability"]
 
 
-# --- what is said of them -------------------------------------------------------------
+# --- description ----------------------------------------------------------------------
 
 
 def describe(joined: Joined, terms: Terms, beside: pd.DataFrame, join: Join) -> Json:
@@ -263,7 +263,7 @@ def bare_column(column: str) -> str | None:
 
 
 def _agreement(other: str, ours: pd.Series, theirs: pd.Series) -> Json | None:
-    """Correlation of numbers, share of equal texts; nothing of fewer than 20 people."""
+    """Correlation of numbers, share of equal texts; None below the privacy floor."""
     both_known = ours.notna() & theirs.notna()
     n = int(both_known.sum())
     if n < SMALLEST_CELL:
@@ -280,7 +280,7 @@ def _corr(a: pd.Series, b: pd.Series) -> float:
     return float(np.corrcoef(a.to_numpy(float), b.to_numpy(float))[0, 1])
 
 
-# --- taking them out again ------------------------------------------------------------
+# --- removal --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -377,7 +377,7 @@ def permitted_columns(
     """Columns of providers whose permitted use names what they are wanted for.
 
     Args:
-        columns: Columns beside the voters.
+        columns: Columns of the voter table.
         permitted_use: By provider.
         word: The use, such as "features".
     """

@@ -1,7 +1,8 @@
 """Snapshots of the voter file: what each delivery held, and what changed between two.
 
 A snapshot is the checked voter table in one Parquet file named by its number, the day
-it was observed and a digest of its content. A file that came a second time makes none.
+it was observed and a digest of its content. A file equal to the latest
+snapshot makes no new one.
 """
 
 import hashlib
@@ -159,7 +160,7 @@ class Diff:
         )
 
     def ids(self, kind: str) -> list[str]:
-        """Whom a kind of change befell."""
+        """Voter ids with a kind of change, in alphabetical order."""
         return sorted(self.rows.loc[self.rows["kind"] == kind, "voter_id"])
 
 
@@ -276,7 +277,7 @@ def renamed_ids(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, str]:
     a, b = _alone(old, columns), _alone(new, columns)
     gone = a[~a["voter_id"].isin(new["voter_id"])]
     come = b[~b["voter_id"].isin(old["voter_id"])]
-    # NaN never meets NaN in one file only: a vote unknown to both is alike
+    # NaN never meets NaN in one file only: a vote unknown to both counts as equal
     pairs = gone.merge(come, on=columns, suffixes=("_old", "_new"))
     return dict(zip(pairs["voter_id_old"], pairs["voter_id_new"], strict=True))
 
@@ -291,7 +292,7 @@ def _alone(voters: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def diff_text(found: Diff, old: str, new: str, *, ids: bool = False) -> str:
-    """A diff as a person reads it.
+    """A diff as text for a person.
 
     Args:
         found: The diff.
@@ -312,7 +313,7 @@ def diff_text(found: Diff, old: str, new: str, *, ids: bool = False) -> str:
 
 
 def _county_lines(table: pd.DataFrame) -> list[str]:
-    """Counts by county; those of fewer than 20 people are not told."""
+    """Counts by county; those below `SMALLEST_CELL` people are masked."""
     head = "  county   " + "".join(f"{kind:>10}" for kind in table.columns)
     rows = [
         f"  {county!s:<9}" + "".join(f"{_count_text(int(n)):>10}" for n in row)

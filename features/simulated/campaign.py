@@ -1,7 +1,7 @@
 """A simulated campaign with known truth: the embedded default.
 
 An electorate of households is drawn, a field test of issue messages is run on it, and
-what an all-knowing observer would write down is kept beside the tables.
+the truth behind both is written next to the tables.
 
 Notation, for voter i, message m, channel c:
 
@@ -63,12 +63,12 @@ PRIMARY_ON = pd.Timestamp("2026-08-04")
 """The election after the test, whose turnout is an outcome and never a feature."""
 AS_OF = pd.Timestamp("2026-09-01")
 MAP_FILE = "counties.topojson"
-"""Of the invented counties, beside the tables."""
+"""Map of the invented counties, in the folder of the tables."""
 
 CHANNEL_MULTIPLIERS = {"mail": 1.0, "sms": 0.45, "phone": 1.5}
 COSTS_USD = {"mail": 0.60, "sms": 0.30, "phone": 1.10}
 CAPACITY_SHARE_PER_DAY = {"mail": 0.09, "sms": 0.03, "phone": 0.01}
-"""Contacts a day, as a share of the electorate, so that any size is alike."""
+"""Contacts a day, as a share of the electorate, the same for any number of voters."""
 
 MAX_MESSAGES = 16
 ISSUES = ("jobs", "health care", "schools", "public safety")
@@ -186,7 +186,7 @@ _RETOLD_OPENINGS = {
     "schools": "A teacher near you asked us to pass this on.",
     "public safety": "A former deputy near you asked us to pass this on.",
 }
-"""The second eight messages tell the first eight again, in a neighbor's name."""
+"""The second eight messages repeat the first eight in a neighbor's name."""
 
 _OPENNESS = (0.85, 1.35, 0.45)
 """How far an appeal lands with Democrats, independents and Republicans."""
@@ -894,7 +894,7 @@ def _lift_received(
 
 
 def _shared_uniform(people: _People, rng: np.random.Generator) -> Floats:
-    """Uniform noise that is alike within a household (a Gaussian copula)."""
+    """Uniform noise correlated within a household (a Gaussian copula)."""
     family = rng.normal(size=people.n_households)[people.household]
     individual = rng.normal(size=people.n_voters)
     share = HOUSEHOLD_CORRELATION

@@ -1,14 +1,14 @@
 """Organic reactions as a platform counts them, drawn from tastes that nobody sees.
 
-What is shown to whom is the platform's affair: the young and the towns are shown more
-of everything. Of those who were shown a message of issue j,
+The platform decides what is shown to whom: the young and the towns are shown more of
+everything. Of those who were shown a message of issue j,
 
     P(reacts well)  = expit(a_m + SLOPE s_ij),
     P(reacts badly) = the same with a slope of the other sign, from those left,
 
 s_ij being how much the issue matters to voter i. So counts alone say who was shown
 more, counts over reach say who is fonder. A platform gives no cell of fewer than
-`SMALLEST_CELL` people: small ones are counted together, as the rest of the state.
+`SMALLEST_CELL` people: small cells are counted together, as the rest of the state.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ _CELL = ["message_id", "platform", "age_band", "sex", "state", "county_fips"]
 
 
 class Organic(NamedTuple):
-    """What the platform tells, and what is true.
+    """The platform's counts, and the truth behind them.
 
     Attributes:
         counts: REACTION_COUNTS table.
         truth: `issue`, `age_band`, `sex`, `county_fips`, `n_voters` and `affinity`, the
             share of the cell's voters who would react well, were they shown a message
-            of the issue, messages counted alike.
+            of the issue, every message weighted equally.
     """
 
     counts: pd.DataFrame
@@ -116,7 +116,7 @@ def _counted(exposures: pd.DataFrame) -> pd.DataFrame:
     cells = reach.reset_index()
     cells = cells[cells["reach"] >= SMALLEST_CELL]
     counts = cells.merge(kinds.rename("n").reset_index(), on=_CELL, how="left")
-    # a cell nobody of which reacted is told too: its reach counts
+    # a cell without any reaction has a row too: its reach counts
     counts["kind"] = counts["kind"].fillna("like")
     counts["n"] = counts["n"].fillna(0.0).astype(float)
     counts["reach"] = counts["reach"].astype(float)
@@ -127,7 +127,7 @@ def _counted(exposures: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_small(exposures: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A value that too few people of a cell share is not told."""
+    """Mask a value that fewer than `SMALLEST_CELL` people of a cell share."""
     size = exposures.groupby(_CELL, dropna=False)["kind"].transform("size")
     hidden = exposures[column].mask(size < SMALLEST_CELL)
     return exposures.assign(**{column: hidden})

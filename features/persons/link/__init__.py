@@ -1,4 +1,4 @@
-"""Reactors ↔ voters: who of the file somebody who reacted is, and how surely.
+"""Record linkage of reactors to voters, with the probability of each link.
 
 Exact keys come first, where both sides have them; the others are compared field by
 field. Only people with a recorded basis may be handed in: `persons.linkable` sees to

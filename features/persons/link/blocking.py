@@ -1,4 +1,4 @@
-"""Which pairs are looked at: the coarsest rules whose pairs are few enough to score.
+"""Blocking rules: the coarsest whose candidate pairs are few enough to score.
 
 A rule says which fields must agree for a pair to be compared at all. Single fields are
 tried first, then two together, then three: a field that alone makes too many pairs

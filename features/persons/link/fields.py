@@ -1,4 +1,4 @@
-"""What tells people apart: fields, how they are made comparable, what counts as bad.
+"""Identity fields: how each is normalised and compared, and which values are bad.
 
 Identities come as raw columns; `tidy` gives them one spelling and makes values that no
 such field can have missing, counted but never shown.
@@ -39,7 +39,7 @@ FIELDS: dict[str, Kind] = {
 nothing: people have several addresses."""
 
 ROOT = "first_root"
-"""The first name without its nickname, made beside `first_name`."""
+"""The first name without its nickname, added next to `first_name`."""
 EARLIEST_YEAR, LATEST_YEAR = 1890, 2025
 _POSTCODE = re.compile(r"(?=.*\d)[a-z0-9]{3,10}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,4 +1,4 @@
-"""Who may be looked for in the voter file, and what is kept of everybody else.
+"""People who may be linked to the voter file; aggregates of everybody else.
 
 A person who reacted is linked only on a basis that is on record and that the campaign
 declares. All others exist only in groups of at least `SMALLEST_CELL` people.
@@ -66,8 +66,8 @@ def kept_events(
 ) -> pd.DataFrame:
     """The events that stay: nobody behind them but the pseudonyms of who was linked.
 
-    Reactions of people without a basis go altogether: beside the groups that tell of
-    them, the events would count those who are in too small a group.
+    Reactions of people without a basis are all removed: next to the groups that
+    count them, the events would reveal those who are in too small a group.
 
     Args:
         reactions: REACTIONS table.
@@ -92,17 +92,17 @@ def aggregate_reactions(
     smallest: int = SMALLEST_CELL,
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Reactions by message, place and age band, no group of fewer than 20 people.
+    """Reactions by message, place and age band, no group below `SMALLEST_CELL` people.
 
     Groups that are too small become one of "other" places and ages of their message;
     were that too small, the next larger groups join it, and where a message has too few
-    people in all it is left out. There is no total beside the rows, so that nothing
+    people in all it is left out. No total comes with the rows, so that nothing
     smaller can be worked out from them. Reactions without a person are left out: one
     person may be all of them.
 
     Args:
         reactions: REACTIONS table.
-        year: As of which ages are told.
+        year: Year in which ages are counted.
         smallest: People a group has at least.
         kinds: The campaign's own, as `features.reaction.valence`.
 

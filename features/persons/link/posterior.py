@@ -1,4 +1,4 @@
-"""Evidence → probability: how likely a pair is right, given how many pairs are.
+"""Match weights → posterior probability that a pair is one person.
 
 The share of right pairs is not known beforehand. It is found by expectation
 maximisation from the evidence itself, so that no recall has to be guessed.

@@ -1,4 +1,4 @@
-"""How much the fields of a pair speak for one person: Fellegi-Sunter by Splink.
+"""Match weights of candidate pairs: the Fellegi-Sunter model, fitted by Splink.
 
 For a pair and a field, m is the chance of what is seen if both are one person and u if
 they are two; the weight of evidence is Σ log2(m / u) over the fields, with a rare name
