@@ -1,8 +1,9 @@
-"""Cells of demographics, and what is known of them, as columns beside the voters.
+"""Affinities by demographic cell, joined to the voters as columns.
 
-Who reacts well to which issue is estimated elsewhere and comes back as a table by cell
-(AFFINITIES); here a voter meets its cell. A cell is an age band, a sex and a place,
-nothing else: no trait that the law protects, and no person.
+The training part estimates which cells react well to which issue and returns a table by
+cell (AFFINITIES); this module finds each voter's cell and joins its affinities. A cell
+is an age band, a sex and a place and nothing else: it holds no trait that the law
+protects and describes no person.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,8 @@ CELL = ["age_band", "sex", "place"]
 PLACES = ("county_fips", "state")
 """Columns that can be the place of a cell, the finest first."""
 MARGINS = ((1, 1, 1), (1, 1, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0))
-"""Which parts of a cell are told in AFFINITIES; a voter whose own cell is not told has
-the first of these that is."""
+"""Combinations of cell parts that AFFINITIES has rows for. A voter whose full cell has
+no row gets the first of these margins that has one."""
 _DIGITS = 4
 
 
@@ -38,9 +39,11 @@ def affinity_column(issue: str) -> str:
 
 
 def place_kind(counts: pd.DataFrame) -> str:
-    """The finest column of places that the counts know; empty where none is."""
-    known = (name for name in PLACES if name in counts and counts[name].notna().any())
-    return next(known, "")
+    """The finest place column with a value in the counts; empty if none has one."""
+    counted_places = (
+        name for name in PLACES if name in counts and counts[name].notna().any()
+    )
+    return next(counted_places, "")
 
 
 def band_starts(bands: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -76,7 +79,7 @@ def voter_cells(
 
     Args:
         voters: VOTERS table.
-        bands: Age bands that are told apart.
+        bands: Age bands to distinguish.
         place: Column that is the place; empty for none.
         as_of: Gives the age where only a year of birth is on file.
 
@@ -85,12 +88,12 @@ def voter_cells(
     """
     nothing = pd.Series(ANY, index=voters.index, dtype="str")
     sex = voters["sex"].fillna("U") if "sex" in voters else nothing
-    found = {
+    parts = {
         "age_band": _banded(_ages(voters, as_of), bands),
         "sex": sex.map({value: value for value in SEXES}).fillna(ANY),
         "place": voters[place].fillna(ANY) if place in voters else nothing,
     }
-    return pd.DataFrame(found).astype("str")
+    return pd.DataFrame(parts).astype("str")
 
 
 def _ages(voters: pd.DataFrame, as_of: pd.Timestamp) -> pd.Series:
@@ -119,7 +122,7 @@ def margin(cells: pd.DataFrame, kept: Sequence[int]) -> pd.DataFrame:
 
 
 def as_told(cells: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
-    """The cells without the parts that a table of cells nowhere tells apart.
+    """The cells without the parts in which a table of cells never differs.
 
     >>> told = pd.DataFrame([["18-24", "", "MI"]], columns=CELL)
     >>> as_told(pd.DataFrame([["65+", "F", "OH"]], columns=CELL), told).iloc[0].tolist()
@@ -130,7 +133,7 @@ def as_told(cells: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class CellAffinities:
-    """AFFINITIES as a reader of voter rows holds them: aggregates, nobody's own.
+    """AFFINITIES in the form that joins to voter rows: aggregates, no person's data.
 
     Attributes:
         place: The voters' column of the place; empty for none.
@@ -158,7 +161,7 @@ class CellAffinities:
         return [affinity_column(issue) for issue in self.log_odds.columns]
 
     def beside(self, voters: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:
-        """The voters with a column `affinity__<issue>` for every issue.
+        """Add a column `affinity__<issue>` to the voters for every issue.
 
         Args:
             voters: VOTERS rows.
@@ -171,12 +174,14 @@ class CellAffinities:
         group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
         cells = of_voter.drop_duplicates(ignore_index=True)
         row = np.full(len(cells), -1)
-        for kept in MARGINS:
-            named = margin(cells, kept)
-            found = self.log_odds.index.get_indexer(pd.MultiIndex.from_frame(named))
+        for margin_parts in MARGINS:
+            margin_cells = margin(cells, margin_parts)
+            margin_rows = self.log_odds.index.get_indexer(
+                pd.MultiIndex.from_frame(margin_cells)
+            )
             # everybody comes last, whichever part of the cell is unknown
-            nothing = (named == ANY).all(axis=1).to_numpy() & any(kept)
-            row = np.where((row < 0) & ~nothing, found, row)
+            nothing = (margin_cells == ANY).all(axis=1).to_numpy() & any(margin_parts)
+            row = np.where((row < 0) & ~nothing, margin_rows, row)
         # a table without its last margin knows nothing of such a voter
         values = np.vstack([self.log_odds.to_numpy(), np.full(len(self.names), np.nan)])
         columns = dict(zip(self.names, values[row][group].T, strict=True))
@@ -202,7 +207,7 @@ class CellAffinities:
 
 
 def without(counts: pd.DataFrame, barred: Sequence[str]) -> pd.DataFrame:
-    """Counts that do not tell apart what may not be told apart.
+    """Reaction counts without the breakdowns that may not be features.
 
     Args:
         counts: REACTION_COUNTS table.
@@ -216,5 +221,5 @@ def without(counts: pd.DataFrame, barred: Sequence[str]) -> pd.DataFrame:
 
 
 def is_small(n: pd.Series) -> pd.Series:
-    """Which groups hold too few people to be spoken of."""
+    """Which groups have fewer people than the privacy floor, `SMALLEST_CELL`."""
     return n < SMALLEST_CELL

@@ -1,8 +1,9 @@
-"""What was known at a moment: everything observed strictly before it, and nothing else.
+"""As-of joins: what was known at a moment is what was observed strictly before it.
 
-One rule for reactions, permissions and history alike. `before` cuts a table at one
-moment; `events_before` and `sums_before` give every row its own, so that a delivery of
-March never reads a reaction of April. What has no time was never observed.
+The same rule holds for reactions, permissions and history. `before` cuts a table at one
+moment; `events_before` and `sums_before` cut it at a moment for each row, so that a
+delivery of March never reads a reaction of April. A row without a time counts as not
+observed.
 """
 
 from collections.abc import Sequence
@@ -54,8 +55,8 @@ def before(
             f"expected a column {time_column!r} of times in UTC without an offset, to "
             f"tell what was known by {as_of}; got {got}"
         )
-    known: pd.DataFrame = frame[frame[time_column] < pd.Timestamp(as_of)]
-    return known
+    earlier: pd.DataFrame = frame[frame[time_column] < pd.Timestamp(as_of)]
+    return earlier
 
 
 def permissions_before(
@@ -83,12 +84,12 @@ def events_before(
     moment: str = "sent_on",
     time: str = "at",
 ) -> "ir.Table":
-    """Every moment with each event of its own that was observed strictly before it.
+    """Join every moment to its events that were observed strictly before it.
 
     Args:
         moments: One row a moment, such as deliveries.
         events: What was observed; has `by` and `time`.
-        by: Columns that say whose both are.
+        by: Columns that both tables share and that say whose a row is.
         moment: Column of the moment.
         time: Column of the event's time.
 
@@ -114,21 +115,21 @@ def last_before(
     Args:
         moments: As in `events_before`.
         events: As in `events_before`; of those at one time any may be taken.
-        key: Columns that tell the moments apart.
+        key: Columns that identify a moment.
         by: As in `events_before`.
         moment: Column of the moment.
         time: Column of the event's time.
     """
     import ibis
 
-    met = events_before(moments, events, by=by, moment=moment, time=time)
-    latest = ibis.window(group_by=list(key), order_by=met[time].desc())
-    ranked = met.mutate(rank__=ibis.row_number().over(latest))
+    earlier_events = events_before(moments, events, by=by, moment=moment, time=time)
+    latest = ibis.window(group_by=list(key), order_by=earlier_events[time].desc())
+    ranked = earlier_events.mutate(rank__=ibis.row_number().over(latest))
     return ranked.filter(ranked["rank__"] == 0).drop("rank__")
 
 
 def sums_before(deliveries: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
-    """What events had added up to before each delivery, a column for each kind.
+    """Sum the events before each delivery, one column for each kind of event.
 
     Args:
         deliveries: voter_id and sent_on, one row per delivery.
@@ -151,10 +152,12 @@ def sums_before(deliveries: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
     moments = deliveries[["voter_id", "sent_on"]].assign(
         **{_ROW: range(len(deliveries))}
     )
-    met = moments.merge(events[list(EVENT_COLUMNS)], on="voter_id")
-    known = met[met["at"] < met["sent_on"]]
-    sums = known.pivot_table(
+    event_pairs = moments.merge(events[list(EVENT_COLUMNS)], on="voter_id")
+    earlier = event_pairs[event_pairs["at"] < event_pairs["sent_on"]]
+    sums = earlier.pivot_table(
         index=_ROW, columns="column", values="amount", aggfunc="sum", observed=True
     )
-    whole = sums.reindex(index=range(len(deliveries)), columns=pd.Index(kinds))
-    return whole.fillna(0.0).astype(float).set_axis(deliveries.index)
+    sums_per_delivery = sums.reindex(
+        index=range(len(deliveries)), columns=pd.Index(kinds)
+    )
+    return sums_per_delivery.fillna(0.0).astype(float).set_axis(deliveries.index)

@@ -1,17 +1,20 @@
-"""What household and neighbours say of a voter: columns from the whole voter file.
+"""Derived voter features: past turnout, household and neighbourhood aggregates.
 
-Written once, as expressions that any engine runs: DuckDB beside the run, a warehouse
-where the file lies there. A voter's own answer is in none of the voter's own columns:
-of a household the other members are told, of a precinct and a county everybody but the
-voter's own household. Fewer than 20 people are never told: the next larger area is.
+The features are expressions that any engine runs: DuckDB next to the run, or the
+warehouse that holds the voter file. A voter's own values enter none of the voter's
+aggregates: a household aggregate covers the other members, a precinct or county
+aggregate covers everybody outside the voter's household. An area of fewer than
+`SMALLEST_CELL` people has no aggregate of its own and takes that of the next larger
+area.
 
     others    x_i = (sum_h x - x_i) / (n_h - 1)                 h the household of i
     area      x_i = (sum_a x - sum_{h in a} x) / (n_a - n_{h in a}),   n >= 20,
               else of the county, else of the whole file
 
-Sums are of whole millionths, so that every engine and every order of rows gives the
-same. What may not be a feature enters no sum either, save the ids of households and
-areas. One row of a request cannot tell any of this: it has to bring the columns.
+Sums are over whole millionths, so that every engine and every order of rows gives the
+same result. A column that may not be a feature enters no sum, except the ids of
+households and areas. These aggregates cannot be computed from one row of a request:
+the request has to bring the columns.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +30,7 @@ from hustings.features.tables import (
     HISTORY_DERIVED,
     HOUSEHOLD,
     PRECINCT,
+    SMALLEST_CELL,
     TIMESTAMP,
     TableError,
     is_derived,
@@ -42,7 +46,6 @@ AGE_OF_OTHERS = f"{HOUSEHOLD}age_of_others"
 TURNOUT_OF_OTHERS = f"{HOUSEHOLD}turnout_of_others"
 SAME_PARTY = f"{HOUSEHOLD}same_party"
 
-SMALLEST_AREA = 20
 MOST_PARTIES = 4
 UNIT = 1_000_000
 """A mean is taken of whole millionths."""
@@ -50,13 +53,13 @@ _LEVELS = ((PRECINCT, "precinct"), (COUNTY, "county_fips"))
 
 
 class Derivation(NamedTuple):
-    """What is derived of which columns, as of when.
+    """Which features are derived from which columns, as of which date.
 
     Attributes:
         groups: Of `GROUPS`.
         columns: Columns of the voters that may be used.
-        as_of: What lies at or after it is not known.
-        parties: Parties whose shares among the neighbours are told.
+        as_of: Elections at or after this date are not used.
+        parties: Parties whose shares among the neighbours become columns.
     """
 
     groups: tuple[str, ...]
@@ -76,7 +79,7 @@ class Derivation(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A derivation as DuckDB's SQL, so that who runs it needs no ibis.
+    """A derivation as DuckDB SQL, so that running it needs no ibis.
 
     Attributes:
         sql: Over a table `voters` with the columns and `row__`.
@@ -118,12 +121,12 @@ def party_column(prefix: str, party: str) -> str:
 
 
 def derived_columns(asked: Derivation) -> list[DerivedColumn]:
-    """Every column that a derivation gives.
+    """List every column that a derivation gives.
 
     Raises:
         TableError: If a group needs columns that are not there or may not be used.
     """
-    found = []
+    columns = []
     for group in asked.groups:
         missing = _missing(asked, group)
         if missing:
@@ -132,72 +135,80 @@ def derived_columns(asked: Derivation) -> list[DerivedColumn]:
                 "that may be used; map it in [tables.voters], or mend "
                 "[features].derived in campaign.toml"
             )
-        found += _COLUMNS[group](asked)
-    return found
+        columns += _COLUMNS[group](asked)
+    return columns
 
 
-def _missing(asked: Derivation, group: str) -> str:
-    if group == "history" and not asked.elections:
+def _missing(derivation: Derivation, group: str) -> str:
+    if group == "history" and not derivation.elections:
         return "past elections"
-    if group == "household" and "household_id" not in asked.columns:
+    if group == "household" and "household_id" not in derivation.columns:
         return "household_id"
     areas = {column for _, column in _LEVELS}
-    if group == "neighbours" and not areas & set(asked.columns):
+    if group == "neighbours" and not areas & set(derivation.columns):
         return "precinct or county_fips"
     return ""
 
 
-def _history_columns(asked: Derivation) -> list[DerivedColumn]:
-    voted = tuple(asked.elections)
-    since = tuple(c for c in ("registered_on", "birth_year") if c in asked.columns)
-    told = {
+def _history_columns(derivation: Derivation) -> list[DerivedColumn]:
+    voted = tuple(derivation.elections)
+    since = tuple(c for c in ("registered_on", "birth_year") if c in derivation.columns)
+    descriptions = {
         "elections": ("Past elections that count: on file, registered, of age.", "1"),
         "share": ("Share of the elections that count in which the voter voted.", "1"),
         "last_voted_years": ("Years since the last vote.", "years"),
         "missed_since": ("Elections that count and were missed since then.", "1"),
     }
-    found = []
-    for name in history_names(asked.columns, asked.as_of):
+    columns = []
+    for name in history_names(derivation.columns, derivation.as_of):
         short = name.removeprefix(HISTORY_DERIVED)
         kind = short.removeprefix("share_")
-        about, unit = told.get(short, (f"Share of the {kind} elections alone.", "1"))
-        used = voted if short in told else tuple(c for c in voted if c[15:] == kind)
-        found.append(DerivedColumn(name, about, unit, (*used, *since)))
-    return found
+        about, unit = descriptions.get(
+            short, (f"Share of the {kind} elections alone.", "1")
+        )
+        used = (
+            voted
+            if short in descriptions
+            else tuple(c for c in voted if c[15:] == kind)
+        )
+        columns.append(DerivedColumn(name, about, unit, (*used, *since)))
+    return columns
 
 
-def _household_columns(asked: Derivation) -> list[DerivedColumn]:
-    home, voted = "household_id", tuple(asked.elections)
-    found = [
+def _household_columns(derivation: Derivation) -> list[DerivedColumn]:
+    home, voted = "household_id", tuple(derivation.elections)
+    columns = [
         DerivedColumn(N_OTHERS, "Other members of the household.", "people", (home,))
     ]
-    if asked.has_age:
+    if derivation.has_age:
         about = "Mean age of the other members."
-        of = tuple(c for c in ("age", "birth_year") if c in asked.columns)[:1]
-        found.append(DerivedColumn(AGE_OF_OTHERS, about, "years", (home, *of)))
+        of = tuple(c for c in ("age", "birth_year") if c in derivation.columns)[:1]
+        columns.append(DerivedColumn(AGE_OF_OTHERS, about, "years", (home, *of)))
     if voted:
         about = "Mean share of past elections in which the other members voted."
-        found.append(DerivedColumn(TURNOUT_OF_OTHERS, about, "1", (home, *voted)))
-    if "party" in asked.columns:
+        columns.append(DerivedColumn(TURNOUT_OF_OTHERS, about, "1", (home, *voted)))
+    if "party" in derivation.columns:
         about = "Share of the other members who are of the voter's own party."
-        found.append(DerivedColumn(SAME_PARTY, about, "1", (home, "party")))
-    return found
+        columns.append(DerivedColumn(SAME_PARTY, about, "1", (home, "party")))
+    return columns
 
 
-def _neighbour_columns(asked: Derivation) -> list[DerivedColumn]:
-    found = []
-    own = tuple(c for c in ("household_id",) if c in asked.columns)
-    for prefix, keys in _levels(asked):
+def _neighbour_columns(derivation: Derivation) -> list[DerivedColumn]:
+    columns = []
+    household = tuple(c for c in ("household_id",) if c in derivation.columns)
+    for prefix, keys in _levels(derivation):
         where = f"in the {prefix[:-2]}, the own household left out"
-        if asked.elections:
+        if derivation.elections:
             about = f"Mean share of past elections in which people {where} voted."
-            used = (*keys, *own, *asked.elections)
-            found.append(DerivedColumn(f"{prefix}turnout", about, "1", used))
-        for party in _parties(asked):
+            used = (*keys, *household, *derivation.elections)
+            columns.append(DerivedColumn(f"{prefix}turnout", about, "1", used))
+        for party in _parties(derivation):
             about = f"Share of party {party} among people {where}."
             name = party_column(prefix, party)
-            found.append(DerivedColumn(name, about, "1", (*keys, *own, "party")))
-    return found
+            columns.append(
+                DerivedColumn(name, about, "1", (*keys, *household, "party"))
+            )
+    return columns
 
 
 _COLUMNS = {
@@ -207,26 +218,26 @@ _COLUMNS = {
 }
 
 
-def _parties(asked: Derivation) -> tuple[str, ...]:
-    return asked.parties if "party" in asked.columns else ()
+def _parties(derivation: Derivation) -> tuple[str, ...]:
+    return derivation.parties if "party" in derivation.columns else ()
 
 
-def _levels(asked: Derivation) -> list[tuple[str, list[str]]]:
+def _levels(derivation: Derivation) -> list[tuple[str, list[str]]]:
     """Prefix and key of every kind of area, the smallest first."""
-    found = []
+    levels = []
     for at, (prefix, column) in enumerate(_LEVELS):
-        if column in asked.columns:
+        if column in derivation.columns:
             # a precinct's number may mean another one in the next county
-            wider = [c for _, c in _LEVELS[at + 1 :] if c in asked.columns]
-            found.append((prefix, [column, *wider]))
-    return found
+            wider = [c for _, c in _LEVELS[at + 1 :] if c in derivation.columns]
+            levels.append((prefix, [column, *wider]))
+    return levels
 
 
 # --- the expression -------------------------------------------------------------------
 
 
 def as_it_is(table: "ir.Table") -> "ir.Table":
-    """Hold nothing: the engine runs the whole expression at once."""
+    """Return the table unchanged: the engine runs the whole expression at once."""
     return table
 
 
@@ -236,57 +247,61 @@ def derived(
     *,
     hold: "Callable[[ir.Table], ir.Table]" = as_it_is,
 ) -> "ir.Table":
-    """The voters with the derived columns beside them.
+    """Add the derived columns to the voters.
 
     Args:
         voters: VOTERS, on any engine.
         asked: What to derive.
-        hold: Keeps every voter's own values, which are read many times, where that
-            saves reckoning them anew.
+        hold: Materialises every voter's own values, which are read many times, where
+            that saves computing them again.
 
     Raises:
         TableError: As `derived_columns`.
     """
     names = [column.name for column in derived_columns(asked)]
-    whole = history(voters, asked.columns, as_of=asked.as_of)
+    enriched = history(voters, asked.columns, as_of=asked.as_of)
     if asked.groups != ("history",):
-        own = whole = hold(_own(whole, asked))
+        voter_values = enriched = hold(_voter_values(enriched, asked))
         if "household" in asked.groups:
-            whole = _with_household(own, asked)
+            enriched = _with_household(voter_values, asked)
         if "neighbours" in asked.groups:
-            whole = _with_neighbours(whole, own, asked)
-    return whole.select(*voters.columns, *names)
+            enriched = _with_neighbours(enriched, voter_values, asked)
+    return enriched.select(*voters.columns, *names)
 
 
 def party_levels(party: pd.Series) -> tuple[str, ...]:
-    """The parties with the most voters, at least 20, whose shares are worth telling.
+    """The largest parties of at least `SMALLEST_CELL` voters, at most `MOST_PARTIES`.
 
     Args:
-        party: Of every voter.
+        party: Party of every voter.
     """
     counts = party.value_counts().rename_axis("party").reset_index(name="n")
-    enough = counts[counts["n"] >= SMALLEST_AREA]
+    enough = counts[counts["n"] >= SMALLEST_CELL]
     most = enough.sort_values(["n", "party"], ascending=[False, True])
     return tuple(str(name) for name in most["party"].head(MOST_PARTIES))
 
 
-def _own(told: "ir.Table", asked: Derivation) -> "ir.Table":
-    """Every voter's own values: a whole number of millionths and whether known."""
+def _voter_values(voters: "ir.Table", derivation: Derivation) -> "ir.Table":
+    """Every voter's own values: whole millionths, and 1 where the value is known."""
     values: dict[str, ir.Value] = {}
-    if asked.elections:
-        values["turnout"] = told[SHARE]
-    if "age" in asked.columns:
-        values["age"] = told["age"]
-    elif "birth_year" in asked.columns:
-        values["age"] = asked.as_of.year - told["birth_year"]
-    found = {f"sum__{name}": _millionths(value) for name, value in values.items()}
-    found |= {f"n__{name}": _one_if(value.notnull()) for name, value in values.items()}
-    if "party" in asked.columns:
-        party = told["party"]
-        found["n__party"] = _one_if(party.notnull())
-        for i, level in enumerate(_parties(asked)):
-            found[f"sum__party_{i}"] = UNIT * _one_if(party == level)
-    return told.mutate(n__all=_one(), **found)
+    if derivation.elections:
+        values["turnout"] = voters[SHARE]
+    if "age" in derivation.columns:
+        values["age"] = voters["age"]
+    elif "birth_year" in derivation.columns:
+        values["age"] = derivation.as_of.year - voters["birth_year"]
+    value_columns = {
+        f"sum__{name}": _millionths(value) for name, value in values.items()
+    }
+    value_columns |= {
+        f"n__{name}": _one_if(value.notnull()) for name, value in values.items()
+    }
+    if "party" in derivation.columns:
+        party = voters["party"]
+        value_columns["n__party"] = _one_if(party.notnull())
+        for i, level in enumerate(_parties(derivation)):
+            value_columns[f"sum__party_{i}"] = UNIT * _one_if(party == level)
+    return voters.mutate(n__all=_one(), **value_columns)
 
 
 def _one() -> "ir.Value":
@@ -298,8 +313,8 @@ def _one() -> "ir.Value":
 def _one_if(condition: "ir.Value") -> "ir.Value":
     import ibis
 
-    known = condition.fill_null(False)
-    return ibis.ifelse(known, 1, 0).cast("int64")
+    is_true = condition.fill_null(False)
+    return ibis.ifelse(is_true, 1, 0).cast("int64")
 
 
 def _millionths(value: "ir.Value") -> "ir.Value":
@@ -310,15 +325,15 @@ def _joined(
     left: "ir.Table", right: "ir.Table", keys: Sequence[str], tag: str
 ) -> "ir.Table":
     """The left rows with the right columns, named `<tag>__<column>`."""
-    named = right.rename({f"{tag}__{name}": name for name in right.columns})
-    same = [left[key] == named[f"{tag}__{key}"] for key in keys]
-    return left.left_join(named, same).drop(*(f"{tag}__{key}" for key in keys))
+    tagged = right.rename({f"{tag}__{name}": name for name in right.columns})
+    same = [left[key] == tagged[f"{tag}__{key}"] for key in keys]
+    return left.left_join(tagged, same).drop(*(f"{tag}__{key}" for key in keys))
 
 
 def _sums(rows: "ir.Table", keys: Sequence[str], names: Iterable[str]) -> "ir.Table":
     """Sums by keys, of the rows that have all of them."""
-    known = rows.filter([rows[key].notnull() for key in keys])
-    return known.group_by(list(keys)).agg(**_totals(known, names))
+    complete = rows.filter([rows[key].notnull() for key in keys])
+    return complete.group_by(list(keys)).agg(**_totals(complete, names))
 
 
 def _totals(rows: "ir.Table", names: Iterable[str]) -> dict[str, "ir.Value"]:
@@ -326,98 +341,108 @@ def _totals(rows: "ir.Table", names: Iterable[str]) -> dict[str, "ir.Value"]:
 
 
 def _mean(total: "ir.Value", n: "ir.Value") -> "ir.Value":
-    """Of so many people; none of nobody."""
+    """Mean over n people; null where n is 0."""
     return total.cast("float64") / n.cast("float64").nullif(0.0) / float(UNIT)
 
 
-def _with_household(own: "ir.Table", asked: Derivation) -> "ir.Table":
+def _with_household(voter_values: "ir.Table", derivation: Derivation) -> "ir.Table":
     home = ["household_id"]
-    names = [c for c in own.columns if c.startswith(("sum__", "n__"))]
-    met = _joined(own, _sums(own, home, names), home, "home")
+    names = [c for c in voter_values.columns if c.startswith(("sum__", "n__"))]
+    with_sums = _joined(voter_values, _sums(voter_values, home, names), home, "home")
 
     def of_others(what: str) -> "ir.Value":
-        total = met[f"home__sum__{what}"] - met[f"sum__{what}"]
-        return _mean(total, met[f"home__n__{what}"] - met[f"n__{what}"])
+        total = with_sums[f"home__sum__{what}"] - with_sums[f"sum__{what}"]
+        return _mean(total, with_sums[f"home__n__{what}"] - with_sums[f"n__{what}"])
 
-    found = {N_OTHERS: (met["home__n__all"] - 1).cast("float64")}
-    if asked.has_age:
-        found[AGE_OF_OTHERS] = of_others("age")
-    if asked.elections:
-        found[TURNOUT_OF_OTHERS] = of_others("turnout")
-    whole = met.mutate(**found)
-    return _with_same_party(whole) if "party" in asked.columns else whole
+    columns = {N_OTHERS: (with_sums["home__n__all"] - 1).cast("float64")}
+    if derivation.has_age:
+        columns[AGE_OF_OTHERS] = of_others("age")
+    if derivation.elections:
+        columns[TURNOUT_OF_OTHERS] = of_others("turnout")
+    enriched = with_sums.mutate(**columns)
+    return _with_same_party(enriched) if "party" in derivation.columns else enriched
 
 
-def _with_same_party(met: "ir.Table") -> "ir.Table":
+def _with_same_party(voters: "ir.Table") -> "ir.Table":
     keys = ["household_id", "party"]
-    whole = _joined(met, _sums(met, keys, ["n__all"]), keys, "same")
-    others = whole["home__n__party"] - 1
-    return whole.mutate(
-        **{SAME_PARTY: _mean(UNIT * (whole["same__n__all"] - 1), others)}
+    with_party_sums = _joined(voters, _sums(voters, keys, ["n__all"]), keys, "same")
+    n_others = with_party_sums["home__n__party"] - 1
+    return with_party_sums.mutate(
+        **{SAME_PARTY: _mean(UNIT * (with_party_sums["same__n__all"] - 1), n_others)}
     )
 
 
 def _with_neighbours(
-    whole: "ir.Table", own: "ir.Table", asked: Derivation
+    enriched: "ir.Table", voter_values: "ir.Table", derivation: Derivation
 ) -> "ir.Table":
-    """From the whole file to the smallest area, each falling back on the one before."""
-    names = _area_sums(own)
-    totals = own.agg(**_totals(own, names))
-    whole = whole.cross_join(totals.rename({f"all__{name}": name for name in names}))
-    whole = _others(whole, own, "all", [], asked)
+    """Shares from the whole file down to the smallest area, each a fallback."""
+    names = _area_sums(voter_values)
+    totals = voter_values.agg(**_totals(voter_values, names))
+    enriched = enriched.cross_join(
+        totals.rename({f"all__{name}": name for name in names})
+    )
+    enriched = _without_own_household(enriched, voter_values, "all", [], derivation)
     before = "all"
-    for prefix, keys in reversed(_levels(asked)):
+    for prefix, keys in reversed(_levels(derivation)):
         tag = prefix[:-2]
-        whole = _joined(whole, _sums(own, keys, names), keys, tag)
-        whole = _others(whole, own, tag, keys, asked)
-        whole = whole.mutate(**_shares(whole, tag, before, asked))
+        enriched = _joined(enriched, _sums(voter_values, keys, names), keys, tag)
+        enriched = _without_own_household(enriched, voter_values, tag, keys, derivation)
+        enriched = enriched.mutate(**_shares(enriched, tag, before, derivation))
         before = tag
-    return whole
+    return enriched
 
 
-def _area_sums(own: "ir.Table") -> list[str]:
-    told = ("sum__turnout", "n__turnout", "sum__party", "n__party")
-    return [name for name in own.columns if name.startswith(told)]
+def _area_sums(voter_values: "ir.Table") -> list[str]:
+    prefixes = ("sum__turnout", "n__turnout", "sum__party", "n__party")
+    return [name for name in voter_values.columns if name.startswith(prefixes)]
 
 
-def _others(
-    whole: "ir.Table", own: "ir.Table", tag: str, keys: list[str], asked: Derivation
+def _without_own_household(
+    enriched: "ir.Table",
+    voter_values: "ir.Table",
+    tag: str,
+    keys: list[str],
+    derivation: Derivation,
 ) -> "ir.Table":
-    """Sums of the area without those of the own household that live in it."""
-    names = _area_sums(own)
-    mine = {name: whole[name] for name in names}
-    if "household_id" in asked.columns:
+    """Sums of the area without the members of the voter's household who live in it."""
+    names = _area_sums(voter_values)
+    household_sums = {name: enriched[name] for name in names}
+    if "household_id" in derivation.columns:
         home = ["household_id", *keys]
-        members = _sums(own, home, names)
-        whole = _joined(whole, members, home, f"{tag}_home")
-        mine = {n: whole[f"{tag}_home__{n}"].fill_null(whole[n]) for n in names}
-    left = {f"{tag}_{n}": whole[f"{tag}__{n}"] - mine[n] for n in names}
-    return whole.mutate(**left)
+        members = _sums(voter_values, home, names)
+        enriched = _joined(enriched, members, home, f"{tag}_home")
+        household_sums = {
+            n: enriched[f"{tag}_home__{n}"].fill_null(enriched[n]) for n in names
+        }
+    left = {f"{tag}_{n}": enriched[f"{tag}__{n}"] - household_sums[n] for n in names}
+    return enriched.mutate(**left)
 
 
 def _shares(
-    whole: "ir.Table", tag: str, before: str, asked: Derivation
+    enriched: "ir.Table", tag: str, before: str, derivation: Derivation
 ) -> dict[str, "ir.Value"]:
-    measured = {"turnout": ("turnout", "turnout")} if asked.elections else {}
-    for i, party in enumerate(_parties(asked)):
+    measured = {"turnout": ("turnout", "turnout")} if derivation.elections else {}
+    for i, party in enumerate(_parties(derivation)):
         measured[party_column("", party)] = (f"party_{i}", "party")
-    found = {}
+    shares = {}
     for name, (total, n) in measured.items():
         wider = f"{before}__{name}"
         otherwise = (
-            whole[wider] if wider in whole.columns else _enough(whole, before, total, n)
+            enriched[wider]
+            if wider in enriched.columns
+            else _enough(enriched, before, total, n)
         )
-        found[f"{tag}__{name}"] = _enough(whole, tag, total, n).fill_null(otherwise)
-    return found
+        shares[f"{tag}__{name}"] = _enough(enriched, tag, total, n).fill_null(otherwise)
+    return shares
 
 
-def _enough(whole: "ir.Table", tag: str, total: str, n: str) -> "ir.Value":
-    """The mean over an area of at least 20 people, none over fewer."""
+def _enough(enriched: "ir.Table", tag: str, total: str, n: str) -> "ir.Value":
+    """Mean over an area of at least `SMALLEST_CELL` people; null over fewer."""
     import ibis
 
-    people = whole[f"{tag}_n__{n}"]
-    mean = _mean(whole[f"{tag}_sum__{total}"], people)
-    return ibis.ifelse(people >= SMALLEST_AREA, mean, ibis.null("float64"))
+    people = enriched[f"{tag}_n__{n}"]
+    mean = _mean(enriched[f"{tag}_sum__{total}"], people)
+    return ibis.ifelse(people >= SMALLEST_CELL, mean, ibis.null("float64"))
 
 
 # --- pandas in, pandas out ------------------------------------------------------------
@@ -436,10 +461,10 @@ _TYPES: Mapping[str, str] = {
 
 
 def with_derived(voters: pd.DataFrame, asked: Derivation) -> pd.DataFrame:
-    """The voters with the derived columns beside them, in their order.
+    """Add the derived columns to the voters, whose order stays as it is.
 
     Args:
-        voters: VOTERS table; columns derived before are derived anew.
+        voters: VOTERS table; columns derived earlier are computed again.
         asked: What to derive.
 
     Raises:
@@ -450,7 +475,7 @@ def with_derived(voters: pd.DataFrame, asked: Derivation) -> pd.DataFrame:
 
 
 def counting_query(asked: Derivation) -> Query:
-    """What counts a row's own past elections, as the endpoint runs it.
+    """The query over a row's own past elections, which the endpoint runs.
 
     Args:
         asked: The derivation of the whole file.
@@ -459,11 +484,11 @@ def counting_query(asked: Derivation) -> Query:
 
 
 def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
-    """The voters with the columns of a query beside them.
+    """Add the columns of a query to the voters.
 
     Args:
-        voters: VOTERS rows; those that have the columns already keep them.
-        query: From `counting_query`, say.
+        voters: VOTERS rows; rows that have the columns already keep them.
+        query: Such as that of `counting_query`.
     """
     if set(query.names) <= set(voters.columns):
         return voters
@@ -471,7 +496,7 @@ def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
 
 
 def from_the_file(columns: Iterable[str]) -> list[str]:
-    """Those of some columns that only the whole voter file can tell."""
+    """The columns that can be computed only from the whole voter file."""
     return [name for name in columns if name.startswith(FROM_THE_FILE)]
 
 
@@ -485,20 +510,20 @@ def _run(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
     with duckdb.connect() as connection:
         rows = pa.Table.from_pandas(numbered, preserve_index=False)
         connection.register("voters", rows)
-        found = connection.execute(query.sql).to_arrow_table()
-    ordered: pd.DataFrame = found.sort_by("row__").select(query.names).to_pandas()
+        result = connection.execute(query.sql).to_arrow_table()
+    ordered: pd.DataFrame = result.sort_by("row__").select(query.names).to_pandas()
     return ordered.astype("float64").set_axis(voters.index)
 
 
 @cache
-def _query(asked: Derivation) -> Query:
+def _query(derivation: Derivation) -> Query:
     import ibis
 
-    read = _TYPES if asked.groups != ("history",) else _OF_HISTORY
-    elections = set(asked.elections)
-    columns = [c for c in asked.columns if c in read or c in elections]
+    read = _TYPES if derivation.groups != ("history",) else _OF_HISTORY
+    elections = set(derivation.elections)
+    columns = [c for c in derivation.columns if c in read or c in elections]
     kinds = {"str": "string", "float64": "float64", TIMESTAMP: "timestamp(6)"}
     schema = {c: kinds[_TYPES.get(c, "float64")] for c in columns}
     voters = ibis.table({**schema, "row__": "int64"}, name="voters")
-    sql = str(ibis.to_sql(derived(voters, asked), dialect="duckdb"))
-    return Query(sql, columns, [column.name for column in derived_columns(asked)])
+    sql = str(ibis.to_sql(derived(voters, derivation), dialect="duckdb"))
+    return Query(sql, columns, [column.name for column in derived_columns(derivation)])

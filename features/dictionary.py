@@ -1,8 +1,8 @@
-"""The data dictionary: what every column says, whence it comes and what it may be for.
+"""The data dictionary: meaning, source, licence and permitted use of every column.
 
-Generated from the declarations that the stages themselves run by: `features.tables`,
-the campaign's mapping and `features.derived`. Whoever adds features of another kind
-hands their entries on as `more`.
+It is generated from the declarations that the stages themselves use: `features.tables`,
+the campaign's mapping and `features.derived`. A caller that adds other kinds of
+features passes their entries as `more`.
 """
 
 import csv
@@ -29,17 +29,17 @@ VOTERS, FEATURES = "voters", "features"
 
 @dataclass(frozen=True)
 class Entry:
-    """One column.
+    """One column of the data dictionary.
 
     Attributes:
-        table: Where it stands; "features" for one that only the model's table has.
-        name: Of the column.
+        table: Its table; "features" for a column that only the model's table has.
+        name: Name of the column.
         meaning: What it says.
         unit: Its unit, empty where it has none.
-        made_of: Columns it is made of, or the source's own column.
+        made_of: Columns it is computed from, or the source's own column.
         source: Who made the data.
         as_of: By when it has to be known.
-        special_category: Whether it tells of a special category of personal data: as
+        special_category: Whether it is a special category of personal data: as
             the campaign declares, or as its name suggests.
         licence: Under which licence it is used.
         permitted_use: What it may be used for.
@@ -61,13 +61,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Described:
-    """What a run knows of its tables.
+    """The declarations of a run from which its dictionary is generated.
 
     Attributes:
         columns: Of every table.
         sources: Of every table: source, licence and permitted_use.
         voters: The voter file's mapping, every column written out.
-        derivation: What is derived of it.
+        derivation: What is derived from it.
         special: Columns that the campaign declares a special category.
         features: Columns that the models read.
     """
@@ -85,83 +85,93 @@ def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
 
     Args:
         known: Of the run.
-        more: Entries of columns that others added; they come before what is made here.
+        more: Entries of columns that other modules added; they replace generated ones.
 
     Returns:
-        In the order of the tables; a column that nobody describes says so.
+        Entries in the order of the tables; a column without a description has the
+        meaning `NOT_DESCRIBED`.
     """
     given = {(entry.table, entry.name): entry for entry in more}
-    found = [
+    all_entries = [
         given.get((table, name)) or _entry(known, table, name)
         for table, columns in known.columns.items()
         for name in columns
     ]
-    told = {entry.name for entry in found if entry.table == VOTERS}
-    others = [name for name in known.features if name not in told]
-    found += [
+    voter_columns = {entry.name for entry in all_entries if entry.table == VOTERS}
+    further_features = [name for name in known.features if name not in voter_columns]
+    all_entries += [
         given.get((FEATURES, name)) or _feature(known, name)
-        for name in dict.fromkeys(others)
+        for name in dict.fromkeys(further_features)
     ]
-    return found
+    return all_entries
 
 
 def undescribed(found: Sequence[Entry]) -> list[str]:
-    """Names of columns that nobody describes."""
+    """Names of columns without a description."""
     return [entry.name for entry in found if entry.meaning == NOT_DESCRIBED]
 
 
-def _entry(known: Described, table: str, name: str) -> Entry:
+def _entry(described: Described, table: str, name: str) -> Entry:
     declared = RAW_TABLES[table].columns.get(name)
     if table == VOTERS:
-        return _of_voters(known, name)
+        return _of_voters(described, name)
     meaning = NOT_DESCRIBED if declared is None else str(declared.description)
     unit = "" if declared is None else _unit(declared.metadata)
     as_of = "strictly before the moment it is asked for"
-    return _made(known, table, name, meaning, unit=unit, as_of=as_of)
+    return _with_provenance(described, table, name, meaning, unit=unit, as_of=as_of)
 
 
 def _unit(metadata: Any) -> str:
     return str((metadata or {}).get("unit", ""))
 
 
-def _of_voters(known: Described, name: str) -> Entry:
+def _of_voters(described: Described, name: str) -> Entry:
     """A column of the voter file, of a partner, or derived of the whole file."""
-    derived = {column.name: column for column in derived_columns(known.derivation)}
+    derived = {column.name: column for column in derived_columns(described.derivation)}
     if name in derived:
         column = derived[name]
-        return _made(
-            known, VOTERS, name, column.about, unit=column.unit, made_of=column.made_of
+        return _with_provenance(
+            described,
+            VOTERS,
+            name,
+            column.about,
+            unit=column.unit,
+            made_of=column.made_of,
         )
     if name.startswith((LIFT_PREFIX, WIDTH_PREFIX)):
-        return _of_partner(known, name)
-    observed = known.voters.observed_on
+        return _of_partner(described, name)
+    observed = described.voters.observed_on
     as_of = f"as observed on {observed}, before the first delivery"
     declared = RAW_TABLES[VOTERS].columns.get(name)
-    origin = _origins(known.voters).get(name)
+    origin = _origins(described.voters).get(name)
     if declared is not None:
         meaning, unit = str(declared.description), _unit(declared.metadata)
     elif name.startswith(HISTORY_PREFIX):
         day, _, kind = name.removeprefix(HISTORY_PREFIX).partition("_")
         meaning = f"Voted in the {kind} election of {pd.Timestamp(day).date()}."
-        unit, as_of = "1 or 0", _before(known)
+        unit, as_of = "1 or 0", _before(described)
     elif origin is not None:
-        meaning, unit = f"As the provider's column {_shown(origin)} has it.", ""
+        meaning, unit = f"As the provider's column {_origin_text(origin)} has it.", ""
     else:
         meaning, unit = NOT_DESCRIBED, ""
-    made_of = (_shown(origin),) if origin is not None else ()
-    return _made(known, VOTERS, name, meaning, unit=unit, made_of=made_of, as_of=as_of)
+    made_of = (_origin_text(origin),) if origin is not None else ()
+    return _with_provenance(
+        described, VOTERS, name, meaning, unit=unit, made_of=made_of, as_of=as_of
+    )
 
 
-def _of_partner(known: Described, name: str) -> Entry:
+def _of_partner(described: Described, name: str) -> Entry:
     provider, _, message = name.split("__", 1)[1].partition("__")
     what = (
         "Lift" if name.startswith(LIFT_PREFIX) else "Width of the interval of the lift"
     )
     meaning = f"{what} of message {message} as {provider} predicts it."
     as_of = "delivered before the first delivery"
-    made = _made(known, VOTERS, name, meaning, unit="outcome unit", as_of=as_of)
-    told = _of_source(known, "partner_scores")
-    return Entry(**{**asdict(made), **told})
+    entry = _with_provenance(
+        described, VOTERS, name, meaning, unit="outcome unit", as_of=as_of
+    )
+    provenance = _of_source(described, "partner_scores")
+    return Entry(**{**asdict(entry), **provenance})
 
 
 def _origins(voters: TableSource) -> dict[str, ColumnSource]:
@@ -169,16 +179,16 @@ def _origins(voters: TableSource) -> dict[str, ColumnSource]:
     return {**voters.columns, **history, **voters.extra}
 
 
-def _shown(origin: ColumnSource) -> str:
+def _origin_text(origin: ColumnSource) -> str:
     if origin.column is not None:
         return origin.column
     return "row number" if origin.row_number is not None else f"always {origin.value}"
 
 
-def _feature(known: Described, name: str) -> Entry:
+def _feature(described: Described, name: str) -> Entry:
     """A feature that the models' table has and the voter file has not."""
-    voted = tuple(c for c in known.features if c.startswith(HISTORY_PREFIX))
-    told = {
+    voted = tuple(c for c in described.features if c.startswith(HISTORY_PREFIX))
+    descriptions = {
         "age": ("Age in the year of the first delivery.", "years", ("birth_year",)),
         HISTORY_SHARE: ("Share of the past elections on file voted in.", "1", voted),
         TENURE_YEARS: ("Years since registration.", "years", ("registered_on",)),
@@ -186,18 +196,22 @@ def _feature(known: Described, name: str) -> Entry:
     if name.startswith(AFFINITY_PREFIX):
         issue = name.removeprefix(AFFINITY_PREFIX)
         what = f"Share of the voter's cell that reacts well to {issue}, as predicted."
-        made = _made(known, FEATURES, name, what, unit="1", as_of=_before(known))
-        return Entry(**{**asdict(made), **_of_source(known, "reaction_counts")})
-    meaning, unit, made_of = told.get(name, (NOT_DESCRIBED, "", ()))
-    return _made(known, FEATURES, name, meaning, unit=unit, made_of=made_of)
+        entry = _with_provenance(
+            described, FEATURES, name, what, unit="1", as_of=_before(described)
+        )
+        return Entry(**{**asdict(entry), **_of_source(described, "reaction_counts")})
+    meaning, unit, made_of = descriptions.get(name, (NOT_DESCRIBED, "", ()))
+    return _with_provenance(
+        described, FEATURES, name, meaning, unit=unit, made_of=made_of
+    )
 
 
-def _before(known: Described) -> str:
-    return f"strictly before the first delivery, {known.derivation.as_of.date()}"
+def _before(described: Described) -> str:
+    return f"strictly before the first delivery, {described.derivation.as_of.date()}"
 
 
-def _made(
-    known: Described,
+def _with_provenance(
+    described: Described,
     table: str,
     name: str,
     meaning: str,
@@ -206,29 +220,30 @@ def _made(
     made_of: Sequence[str] = (),
     as_of: str = "",
 ) -> Entry:
-    source = _of_source(known, VOTERS if table == FEATURES else table)
+    source = _of_source(described, VOTERS if table == FEATURES else table)
     return Entry(
         table=table,
         name=name,
         meaning=meaning,
         unit=unit,
         made_of=", ".join(made_of),
-        as_of=as_of or _before(known),
-        special_category=_special(known, {name, *made_of}),
-        is_feature=table in {VOTERS, FEATURES} and name in known.features,
+        as_of=as_of or _before(described),
+        special_category=_special(described, {name, *made_of}),
+        is_feature=table in {VOTERS, FEATURES} and name in described.features,
         **source,
     )
 
 
-def _of_source(known: Described, table: str) -> dict[str, str]:
-    told = known.sources.get(table, {})
+def _of_source(described: Described, table: str) -> dict[str, str]:
+    provenance = described.sources.get(table, {})
     return {
-        key: str(told.get(key, "")) for key in ("source", "licence", "permitted_use")
+        key: str(provenance.get(key, ""))
+        for key in ("source", "licence", "permitted_use")
     }
 
 
-def _special(known: Described, names: set[str]) -> str:
-    if names & known.special:
+def _special(described: Described, names: set[str]) -> str:
+    if names & described.special:
         return DECLARED
     return BY_NAME if any(looks_special(name) for name in names) else NO
 
@@ -237,12 +252,12 @@ def _special(known: Described, names: set[str]) -> str:
 
 
 def as_json(found: Sequence[Entry]) -> str:
-    """For programs."""
+    """Entries as JSON, for programs."""
     return json.dumps([asdict(entry) for entry in found], indent=1)
 
 
 def as_csv(found: Sequence[Entry]) -> str:
-    """For spreadsheets."""
+    """Entries as CSV, for spreadsheets."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Entry)])
     writer.writeheader()
@@ -251,15 +266,16 @@ def as_csv(found: Sequence[Entry]) -> str:
 
 
 def as_markdown(found: Sequence[Entry]) -> str:
-    """For people: one table of the columns of each table."""
-    shown = [f.name for f in fields(Entry) if f.name != "table"]
+    """Entries as Markdown, for people: one table of columns for each table."""
+    field_names = [f.name for f in fields(Entry) if f.name != "table"]
     lines = []
     for table in dict.fromkeys(entry.table for entry in found):
-        lines += ["", f"## {table}", "", f"| {' | '.join(shown)} |"]
-        lines.append("|---" * len(shown) + "|")
+        lines += ["", f"## {table}", "", f"| {' | '.join(field_names)} |"]
+        lines.append("|---" * len(field_names) + "|")
         rows = [asdict(entry) for entry in found if entry.table == table]
         lines += [
-            f"| {' | '.join(_cell(row[name]) for name in shown)} |" for row in rows
+            f"| {' | '.join(_cell(row[name]) for name in field_names)} |"
+            for row in rows
         ]
     return "\n".join(["# Data dictionary", *lines]) + "\n"
 
@@ -277,5 +293,5 @@ FORMATS = {"markdown": as_markdown, "csv": as_csv, "json": as_json}
 
 
 def read_entries(stored: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """From what `as_json` wrote."""
+    """Read entries from what `as_json` wrote."""
     return [Entry(**row) for row in stored]

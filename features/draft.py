@@ -1,9 +1,9 @@
-"""A new voter file → a first draft of its campaign.toml, to be read and mended.
+"""A new voter file → a first draft of its campaign.toml, for a person to correct.
 
-Every guess says why: what the column is called and what its values look like. What
-looks like a name or a contact detail is never mapped; what looks like a special
-category of personal data is named as such; the rest is left to a person, who knows
-whether it was observed before the first delivery.
+Every guess states its reason: the column's name and the look of its values. A column
+that looks like a name or a contact detail is never mapped; one that looks like a
+special category of personal data is listed as such; the rest is left to a person, who
+knows whether it was observed before the first delivery.
 """
 
 import calendar
@@ -153,8 +153,8 @@ def draft_mapping(
     raw = raw_head(path, encoding=encoding, delimiter=delimiter, n_rows=n_rows)
     if raw.empty:
         raise TableError(f"{path.name}: expected rows below a header, got none")
-    found = _Looking({str(c): _texts(raw[c]) for c in raw})
-    return found.draft(path, encoding, delimiter, len(raw))
+    columns = _Looking({str(c): _texts(raw[c]) for c in raw})
+    return columns.draft(path, encoding, delimiter, len(raw))
 
 
 def _encoding(path: Path) -> str:
@@ -212,16 +212,16 @@ class _Looking:
         self.placed: set[str] = set()
 
     def draft(self, path: Path, encoding: str, delimiter: str, n_rows: int) -> Draft:
-        contact = self._told(self._contact)
-        special = self._told(self._special)
-        afterwards = self._told(self._afterwards)
+        contact = self._set_aside(self._contact)
+        special = self._set_aside(self._special)
+        afterwards = self._set_aside(self._afterwards)
         history = tuple(self._placed(self._history()))
         columns = tuple(self._placed(self._columns()))
-        known = {guess.ours for guess in columns}
+        mapped = {guess.ours for guess in columns}
         expected = [
-            c for c in VOTERS.columns if not (c == "age" and "birth_year" in known)
+            c for c in VOTERS.columns if not (c == "age" and "birth_year" in mapped)
         ]
-        expected = [c for c in expected if not (c == "birth_year" and "age" in known)]
+        expected = [c for c in expected if not (c == "birth_year" and "age" in mapped)]
         return Draft(
             path=path,
             encoding=encoding,
@@ -233,14 +233,16 @@ class _Looking:
             contact=contact,
             afterwards=afterwards,
             unplaced=tuple(c for c in self.values if c not in self.placed),
-            missing=tuple(c for c in expected if c not in known),
+            missing=tuple(c for c in expected if c not in mapped),
         )
 
-    def _told(self, look: Callable[[str, pd.Series], str]) -> dict[str, str]:
-        told = {c: look(c, v) for c, v in self.values.items() if c not in self.placed}
-        found = {column: reason for column, reason in told.items() if reason}
-        self.placed |= set(found)
-        return found
+    def _set_aside(self, look: Callable[[str, pd.Series], str]) -> dict[str, str]:
+        reasons = {
+            c: look(c, v) for c, v in self.values.items() if c not in self.placed
+        }
+        set_aside = {column: reason for column, reason in reasons.items() if reason}
+        self.placed |= set(set_aside)
+        return set_aside
 
     def _placed(self, guesses: Iterator[Guess]) -> Iterator[Guess]:
         for guess in guesses:
@@ -299,10 +301,12 @@ class _Looking:
                 yield guess
 
     def _voter_id(self) -> Iterator[Guess]:
-        named = re.compile(r"voter_?(?:id|num)|^(?:\w+_)?v?u?id$|_id$|registration_?n")
+        name_pattern = re.compile(
+            r"voter_?(?:id|num)|^(?:\w+_)?v?u?id$|_id$|registration_?n"
+        )
         for column, name, values in self._free():
             if (
-                named.search(name)
+                name_pattern.search(name)
                 and len(values) == values.nunique()
                 and len(values) > 1
             ):
@@ -311,9 +315,11 @@ class _Looking:
                 )
 
     def _household(self) -> Iterator[Guess]:
-        named = re.compile(r"household_?(?:id)?$|^hh_?id|^hhid|^hh$")
+        name_pattern = re.compile(r"household_?(?:id)?$|^hh_?id|^hhid|^hh$")
         for column, name, values in self._free():
-            if named.search(name) and values.nunique() > HALF * HALF * len(values):
+            if name_pattern.search(name) and values.nunique() > HALF * HALF * len(
+                values
+            ):
                 reason = "named like a household, some share it"
                 yield Guess(column, "household_id", _text(column), reason)
 
@@ -321,9 +327,9 @@ class _Looking:
         yield from self._by_name("cluster_id", r"^cluster(?:_id)?$", r".")
 
     def _birth_year(self) -> Iterator[Guess]:
-        named = re.compile(r"birth|^yob$|^dob$|born")
+        name_pattern = re.compile(r"birth|^yob$|^dob$|born")
         for column, name, values in self._free():
-            if not named.search(name):
+            if not name_pattern.search(name):
                 continue
             years = pd.to_numeric(values, errors="coerce")
             if (years.between(1890, 2012)).mean() > MOST:
@@ -349,14 +355,14 @@ class _Looking:
             if not re.search(r"^(?:\w+_)?(?:sex|gender)(?:_f)?$", name):
                 continue
             levels = set(values.unique())
-            known = next((m for m in _SEX_MAPS if levels <= set(m)), None)
-            if known is None and name.endswith("_f") and levels <= {"0", "1"}:
-                known = {"1": "F", "0": "M"}
-            if known is not None:
-                shown = {
-                    theirs: ours for theirs, ours in known.items() if theirs in levels
+            sex_map = next((m for m in _SEX_MAPS if levels <= set(m)), None)
+            if sex_map is None and name.endswith("_f") and levels <= {"0", "1"}:
+                sex_map = {"1": "F", "0": "M"}
+            if sex_map is not None:
+                used_map = {
+                    theirs: ours for theirs, ours in sex_map.items() if theirs in levels
                 }
-                entry = f"{{ column = {_text(column)}, map = {_inline(shown)} }}"
+                entry = f"{{ column = {_text(column)}, map = {_inline(used_map)} }}"
                 yield Guess(
                     column, "sex", entry, f"named sex, values {_levels(values)}"
                 )
@@ -367,11 +373,16 @@ class _Looking:
     def _fips(self) -> Iterator[Guess]:
         for column, name, values in self._free():
             if re.search(r"fips|county", name) and values.str.match(r"^\d{4,5}$").all():
-                whole = values.str.len().eq(5).all()
+                has_five_digits = values.str.len().eq(5).all()
                 padded = f"{{ column = {_text(column)}, digits = 5 }}"
-                reason = "named like a county" + ("" if whole else ", zeros are lost")
+                reason = "named like a county" + (
+                    "" if has_five_digits else ", zeros are lost"
+                )
                 yield Guess(
-                    column, "county_fips", _text(column) if whole else padded, reason
+                    column,
+                    "county_fips",
+                    _text(column) if has_five_digits else padded,
+                    reason,
                 )
 
     def _precinct(self) -> Iterator[Guess]:
@@ -397,16 +408,18 @@ class _Looking:
             "party", r"^(?:\w+_)?party(?:_code|_reg)?$", r"^[A-Za-z]"
         )
 
-    def _by_name(self, ours: str, named: str, shape: str) -> Iterator[Guess]:
+    def _by_name(self, ours: str, name_pattern: str, shape: str) -> Iterator[Guess]:
         for column, name, values in self._free():
-            if re.search(named, name) and values.str.match(shape).mean() > MOST:
-                shown = "" if ours in _IDENTIFYING else f", values {_levels(values)}"
-                reason = f"named so{shown}"
+            if re.search(name_pattern, name) and values.str.match(shape).mean() > MOST:
+                value_note = (
+                    "" if ours in _IDENTIFYING else f", values {_levels(values)}"
+                )
+                reason = f"named so{value_note}"
                 yield Guess(column, ours, _text(column), reason)
 
 
 def _election(name: str) -> str | None:
-    """The election that a column's name speaks of, "?" for a day it does not tell.
+    """The election that a column's name speaks of, "?" for a day it does not give.
 
     >>> _election("vg_04"), _election("primary_02"), _election("reg_days")
     ('2004-11-02 general', '2002-??-?? primary', None)
@@ -414,9 +427,9 @@ def _election(name: str) -> str | None:
     for kind, words in _ELECTION_KINDS.items():
         before = re.fullmatch(rf"(?:voted_)?(?:{words})_?{_YEAR}", name)
         after = re.fullmatch(rf"(?:voted_)?{_YEAR}_?(?:{words})", name)
-        met = before or after
-        if met:
-            year = int(met["year"])
+        match = before or after
+        if match:
+            year = int(match["year"])
             year += 0 if year > 99 else (2000 if year < 50 else 1900)
             day = (
                 _general_day(year).isoformat() if kind == "general" else f"{year}-??-??"
@@ -451,7 +464,7 @@ def _date_format(values: pd.Series) -> str | None:
 
 
 def _levels(values: pd.Series) -> str:
-    """A few frequent values, none where each is somebody's own."""
+    """The frequent values; only their number where there are many."""
     if values.nunique() > MAX_SHOWN_LEVELS:
         return f"of {values.nunique()} kinds"
     return ", ".join(values.value_counts().index)
@@ -539,12 +552,12 @@ def _voters(draft: Draft) -> list[str]:
 
 
 def _never(draft: Draft) -> list[str]:
-    told = {**draft.contact, **draft.afterwards}
-    if not told:
+    reasons = {**draft.contact, **draft.afterwards}
+    if not reasons:
         return []
     return [
         "# Not mapped, and not to be:",
-        *(f"#   {column}: {reason}" for column, reason in told.items()),
+        *(f"#   {column}: {reason}" for column, reason in reasons.items()),
         "",
     ]
 

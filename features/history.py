@@ -1,9 +1,9 @@
-"""What a voter's past elections say, as expressions that any engine runs.
+"""Vote-history features: turnout, recency and shares by kind of election.
 
-An election counts for a voter who could have voted in it: since the earlier of the day
-of registration and the first vote on file, and from the year of the eighteenth
-birthday. What is not on file counts for nothing, and neither does what lies at or after
-the as-of date.
+They are expressions that any engine runs. An election counts for a voter who could have
+voted in it: since the earlier of the day of registration and the first vote on file,
+and from the year of the eighteenth birthday. An election without a value on file does
+not count, nor does one held at or after the as-of date.
 
 Notation, for voter i and election e, held h_e years before the as-of date:
 
@@ -59,14 +59,16 @@ def elections(columns: Sequence[str], as_of: pd.Timestamp) -> list[Election]:
     ...                            pd.Timestamp("2006-08-08"))]
     ['general']
     """
-    found = []
+    elections_on_file = []
     for column in columns:
         if column.startswith(HISTORY_PREFIX):
             day, _, kind = column.removeprefix(HISTORY_PREFIX).partition("_")
             held = pd.Timestamp(day)
             years = (as_of - held).days / DAYS_A_YEAR
-            found.append(Election(column, held, kind, years))
-    return [election for election in found if election.held < as_of.normalize()]
+            elections_on_file.append(Election(column, held, kind, years))
+    return [
+        election for election in elections_on_file if election.held < as_of.normalize()
+    ]
 
 
 def share_column(kind: str) -> str:
@@ -89,7 +91,7 @@ def history_names(columns: Sequence[str], as_of: pd.Timestamp) -> list[str]:
 def history(
     voters: "ir.Table", columns: Sequence[str], *, as_of: pd.Timestamp
 ) -> "ir.Table":
-    """The voters with what their past elections say beside them.
+    """Add the vote-history features to the voters.
 
     Args:
         voters: VOTERS, on any engine.
@@ -103,11 +105,11 @@ def history(
     past = elections(columns, as_of)
     if not past:
         return voters
-    told = voters.mutate(**_first_and_last(voters, past))
-    counts = {f"counts__{e.column}": _counts(told, e, columns, as_of) for e in past}
-    told = told.mutate(**counts)
-    told = told.mutate(**_sums(told, past))
-    return told.drop("first__", "last__", *counts)
+    enriched = voters.mutate(**_first_and_last(voters, past))
+    counts = {f"counts__{e.column}": _counts(enriched, e, columns, as_of) for e in past}
+    enriched = enriched.mutate(**counts)
+    enriched = enriched.mutate(**_sums(enriched, past))
+    return enriched.drop("first__", "last__", *counts)
 
 
 def _first_and_last(voters: "ir.Table", past: list[Election]) -> dict[str, "ir.Value"]:
@@ -129,15 +131,15 @@ def _when(
 
 
 def _counts(
-    told: "ir.Table", election: Election, columns: Sequence[str], as_of: pd.Timestamp
+    voters: "ir.Table", election: Election, columns: Sequence[str], as_of: pd.Timestamp
 ) -> "ir.Value":
     """1 where the election counts for the voter, else 0."""
     import ibis
 
-    voted = told[election.column]
-    could = told["first__"] > election.years
+    voted = voters[election.column]
+    could = voters["first__"] > election.years
     if "registered_on" in columns:
-        registered = told["registered_on"]
+        registered = voters["registered_on"]
         unknown = registered.isnull() | (registered >= as_of)
         # registered on the day itself counts, at whatever time of the day
         in_time = registered < election.held + pd.Timedelta(days=1)
@@ -145,38 +147,40 @@ def _counts(
     else:
         could = ibis.literal(value=True)
     if "birth_year" in columns:
-        of_age = election.held.year - told["birth_year"] >= VOTING_AGE
+        of_age = election.held.year - voters["birth_year"] >= VOTING_AGE
         could = could & of_age.fill_null(True)
     counts = voted.notnull() & ((voted == 1) | could)
     return ibis.ifelse(counts.fill_null(False), 1, 0)
 
 
-def _sums(told: "ir.Table", past: list[Election]) -> dict[str, "ir.Value"]:
+def _sums(voters: "ir.Table", past: list[Election]) -> dict[str, "ir.Value"]:
     import ibis
 
-    never = told["last__"] >= _NEVER
+    never = voters["last__"] >= _NEVER
     missed = [
-        ibis.ifelse(told["last__"] > e.years, told[f"counts__{e.column}"], 0)
+        ibis.ifelse(voters["last__"] > e.years, voters[f"counts__{e.column}"], 0)
         for e in past
     ]
-    found = {
-        ELECTIONS: _total(told, past).cast("float64"),
-        SHARE: _share(told, past),
-        LAST_VOTED_YEARS: ibis.ifelse(never, ibis.null("float64"), told["last__"]),
+    columns = {
+        ELECTIONS: _total(voters, past).cast("float64"),
+        SHARE: _share(voters, past),
+        LAST_VOTED_YEARS: ibis.ifelse(never, ibis.null("float64"), voters["last__"]),
         MISSED_SINCE: reduce(add, missed).cast("float64"),
     }
     for kind in sorted({e.kind for e in past}):
-        found[share_column(kind)] = _share(told, [e for e in past if e.kind == kind])
-    return found
+        columns[share_column(kind)] = _share(
+            voters, [e for e in past if e.kind == kind]
+        )
+    return columns
 
 
-def _total(told: "ir.Table", past: list[Election]) -> "ir.Value":
-    return reduce(add, [told[f"counts__{e.column}"] for e in past])
+def _total(voters: "ir.Table", past: list[Election]) -> "ir.Value":
+    return reduce(add, [voters[f"counts__{e.column}"] for e in past])
 
 
-def _share(told: "ir.Table", past: list[Election]) -> "ir.Value":
-    """Share of those that count; none where none does."""
+def _share(voters: "ir.Table", past: list[Election]) -> "ir.Value":
+    """Share of the elections that count; null where none does."""
     import ibis
 
-    votes = reduce(add, [_when(told, e, ibis.literal(1.0), 0.0) for e in past])
-    return votes / _total(told, past).cast("float64").nullif(0.0)
+    votes = reduce(add, [_when(voters, e, ibis.literal(1.0), 0.0) for e in past])
+    return votes / _total(voters, past).cast("float64").nullif(0.0)

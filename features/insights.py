@@ -1,8 +1,8 @@
-"""What platforms export of a page → counts by post, kind and time.
+"""A platform's export of page insights → reaction counts by post, kind and time.
 
 An export is long (a column of kinds and one of counts) or wide (a column for each
-kind). Columns are known by the names that platforms use; a campaign may name its own.
-There are no persons in it.
+kind). Columns are recognised by the names that platforms use; a campaign may declare
+its own. An export holds no persons.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ COUNTS: Mapping[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Column of a wide export, without "num_" → kind. A column of all reactions together
-is none of them."""
+is not among them."""
 BREAKDOWN = ("platform", "place", "age_band", "sex", "segment", "message_id", "issue")
 _PREFIX = re.compile(r"^(num|n|count|total|lifetime|post)_")
 
@@ -61,7 +61,7 @@ class Insights:
         frame: As read, every column.
         columns: Ours → theirs.
         counts: Their column → kind, for a wide export; empty for a long one.
-        platform: Where no column tells it.
+        platform: Platform where no column says it.
     """
 
     frame: pd.DataFrame
@@ -72,39 +72,40 @@ class Insights:
     def events(self) -> Iterator[Payload]:
         """One event for every post, breakdown, kind and time that was counted.
 
-        Its id says what was counted, so that an export that comes again adds nothing.
-        Rows that differ only in a breakdown that is none of ours are added up. What
-        cannot be read is handed on as it is, for the intake to set aside.
+        The id of an event is made of what was counted, so that the same export read
+        twice adds nothing. Rows that differ only in a breakdown outside `BREAKDOWN`
+        are added up. A count that cannot be read is passed on unchanged, for the
+        intake to set aside.
         """
-        found: dict[str, Payload] = {}
+        events_by_id: dict[str, Payload] = {}
         for row in self.distinct().to_dict("records"):
-            told = self.told({str(name): value for name, value in row.items()})
+            row_fields = self.told({str(name): value for name, value in row.items()})
             for kind, count in self._counted(row):
                 if count == 0:
                     continue
-                event = {**told, "kind": kind, "count": count}
+                event = {**row_fields, "kind": kind, "count": count}
                 event["event_id"] = name = _event_id(event)
                 if not isinstance(count, int):
-                    found[f"{name} {len(found)}"] = event
-                elif name in found:
-                    found[name]["count"] += count
+                    events_by_id[f"{name} {len(events_by_id)}"] = event
+                elif name in events_by_id:
+                    events_by_id[name]["count"] += count
                 else:
-                    found[name] = event
-        yield from found.values()
+                    events_by_id[name] = event
+        yield from events_by_id.values()
 
     def distinct(self) -> pd.DataFrame:
-        """Rows of the export, of equal ones the first: a file was joined to itself."""
+        """Rows of the export without repeats, as a file joined to itself has."""
         return self.frame[~self.frame.astype("str").duplicated()]
 
     def told(self, row: Mapping[str, Any]) -> Payload:
-        """What a row tells besides counts."""
-        found = {
+        """The fields of a row other than its counts."""
+        fields = {
             ours: _plain(row[theirs])
             for ours, theirs in self.columns.items()
             if ours not in ("kind", "count")
         }
-        some = {name: value for name, value in found.items() if value is not None}
-        return {"platform": self.platform, **some}
+        present = {name: value for name, value in fields.items() if value is not None}
+        return {"platform": self.platform, **present}
 
     def _counted(self, row: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
         if self.counts:
@@ -122,7 +123,7 @@ def read_insights(
     counts: Mapping[str, str] | None = None,
     platform: str = "facebook",
 ) -> Insights:
-    """An export of a page: CSV (packed or not) or Parquet.
+    """Read an export of a page: CSV, gzipped or not, or Parquet.
 
     Args:
         path: The file.
@@ -132,22 +133,22 @@ def read_insights(
 
     Raises:
         FileNotFoundError: If it is not there.
-        TableError: If it lacks a column, told with those that it has.
+        TableError: If it lacks a column; the message lists those that it has.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected an export of a page, found none")
     frame = raw_head(path, n_rows=ALL_ROWS)
     there = {_normal(str(name)): str(name) for name in frame.columns}
-    named = dict(columns or {})
+    column_of = dict(columns or {})
     for ours, names in NAMES.items():
         theirs = next((there[name] for name in names if name in there), None)
-        if ours not in named and theirs is not None:
-            named[ours] = theirs
+        if ours not in column_of and theirs is not None:
+            column_of[ours] = theirs
     wide = {**_wide(frame), **(counts or {})}
-    if "kind" in named and "count" in named and not counts:
+    if "kind" in column_of and "count" in column_of and not counts:
         wide = {}
-    _require(path, frame, named, wide)
-    return Insights(frame, named, wide, platform)
+    _require(path, frame, column_of, wide)
+    return Insights(frame, column_of, wide, platform)
 
 
 def _wide(frame: pd.DataFrame) -> dict[str, str]:
@@ -156,17 +157,21 @@ def _wide(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _require(
-    path: Path, frame: pd.DataFrame, named: Mapping[str, str], wide: Mapping[str, str]
+    path: Path,
+    frame: pd.DataFrame,
+    column_of: Mapping[str, str],
+    wide: Mapping[str, str],
 ) -> None:
-    shown = ", ".join(map(str, frame.columns))
-    strange = sorted({*named.values(), *wide} - set(frame.columns))
-    lacking = [name for name in ("post_id", "occurred_at") if name not in named]
+    available = ", ".join(map(str, frame.columns))
+    strange = sorted({*column_of.values(), *wide} - set(frame.columns))
+    lacking = [name for name in ("post_id", "occurred_at") if name not in column_of]
     if not wide:
-        lacking += [name for name in ("kind", "count") if name not in named]
+        lacking += [name for name in ("kind", "count") if name not in column_of]
     if strange or lacking:
         raise TableError(
-            f"{path.name}: expected a column {(strange or lacking)[0]!r}, got {shown}; "
-            "mend [reactions.columns] or [reactions.counts] in campaign.toml"
+            f"{path.name}: expected a column {(strange or lacking)[0]!r}, "
+            f"got {available}; mend [reactions.columns] or [reactions.counts] in "
+            "campaign.toml"
         )
 
 
@@ -194,5 +199,7 @@ def whole(value: Any) -> Any:
 
 
 def _event_id(event: Mapping[str, Any]) -> str:
-    told = [event.get(name) for name in ("post_id", "kind", "occurred_at", *BREAKDOWN)]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+    id_parts = [
+        event.get(name) for name in ("post_id", "kind", "occurred_at", *BREAKDOWN)
+    ]
+    return hashlib.sha256(repr(id_parts).encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""What a message says, as numbers: its meaning and what a reader can count.
+"""Message features: the sentence embedding of the text and counts such as its length.
 
-Nothing here depends on which other messages stand in the table, so a message that is
-written later gets its row in the same columns.
+A message's row depends on no other message of the table, so a message that is written
+later gets its row in the same columns.
 """
 
 import re
@@ -93,9 +93,9 @@ def message_features(messages: pd.DataFrame) -> MessageFeatures:
     sponsors = _column(messages, "sponsor", [""] * len(texts))
     issues = messages["issue"].tolist()
     topics = _column(messages, "stance", issues)
-    told = sorted(set(topics))
-    meaning = embed([*texts, *told])
-    of_topic = meaning[len(texts) :][[told.index(topic) for topic in topics]]
+    distinct_topics = sorted(set(topics))
+    meaning = embed([*texts, *distinct_topics])
+    of_topic = meaning[len(texts) :][[distinct_topics.index(topic) for topic in topics]]
     meaning = meaning[: len(texts)]
     on_topic = (meaning * of_topic).sum(axis=1)
     counted = [

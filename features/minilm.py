@@ -1,4 +1,4 @@
-"""The meaning of a text as 384 numbers: the sentence model MiniLM, offline."""
+"""Sentence embeddings of texts (384 numbers) by the MiniLM model, offline."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ BATCH = 32
 
 
 def embed(texts: Sequence[str]) -> Floats32:
-    """Sentence embeddings of length 1, the same whatever stands beside a text.
+    """Sentence embeddings of length 1; no text changes the embedding of another.
 
     Args:
-        texts: What is said; what follows token 256 is not read.
+        texts: Texts; anything after token 256 is not read.
 
     Returns:
         Shape (n_texts, 384).
@@ -49,8 +49,8 @@ def embed(texts: Sequence[str]) -> Floats32:
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     weights = load_file(folder / "model.safetensors")
-    found = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
-    # alike lengths together: the padding of a batch is work for nothing
+    embeddings = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
+    # similar lengths together: the padding of a batch is work for nothing
     order = np.argsort([len(text) for text in texts], kind="stable")
     for rows in np.split(order, range(BATCH, len(order), BATCH)):
         if len(rows):
@@ -58,18 +58,18 @@ def embed(texts: Sequence[str]) -> Floats32:
             tokens = torch.tensor([code.ids for code in coded])
             mask = torch.tensor([code.attention_mask for code in coded])
             with torch.no_grad():
-                found[rows] = _sentence(tokens, mask, weights).numpy()
-    return found
+                embeddings[rows] = _sentence(tokens, mask, weights).numpy()
+    return embeddings
 
 
 def _model_folder() -> Path:
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
             f"the texts of messages need the package {PACKAGE}, which is not "
             f"installed: {INSTALL}"
         )
-    return Path(found.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
 
 
 def _sentence(tokens: torch.Tensor, mask: torch.Tensor, w: Weights) -> torch.Tensor:
@@ -80,8 +80,8 @@ def _sentence(tokens: torch.Tensor, mask: torch.Tensor, w: Weights) -> torch.Ten
     x = _norm(x, w, "embeddings.LayerNorm")
     for layer in range(N_LAYERS):
         x = _layer(x, mask[:, None, None, :].bool(), w, f"encoder.layer.{layer}")
-    shown = mask[:, :, None].float()
-    return functional.normalize((x * shown).sum(1) / shown.sum(1), dim=1)
+    token_mask = mask[:, :, None].float()
+    return functional.normalize((x * token_mask).sum(1) / token_mask.sum(1), dim=1)
 
 
 def _layer(x: torch.Tensor, seen: torch.Tensor, w: Weights, at: str) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Lifts that a partner delivered, as columns beside the voters.
+"""Lifts that a partner delivered, joined to the voters as columns.
 
-They ride with the voter file, so that a lift model can read them by voter and no model
-has to hold anybody's lift. They are features only where the licence says so.
+They stay in the voter file, so that a lift model reads them by voter and no model
+stores a voter's lift. They are features only where the licence permits it.
 """
 
 import pandas as pd
@@ -24,12 +24,12 @@ def lift_column(provider: str, message_id: str) -> str:
 
 
 def width_column(provider: str, message_id: str) -> str:
-    """Column of how wide the provider's intervals are."""
+    """Column of the width of a provider's intervals for a message."""
     return f"{WIDTH_PREFIX}{provider}__{message_id}"
 
 
 def with_partner_scores(voters: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """The voters with a column for every provider and message.
+    """Add a column of lifts to the voters for every provider and message.
 
     Args:
         voters: VOTERS table.
@@ -38,13 +38,13 @@ def with_partner_scores(voters: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFr
     values = {lift_column: scores["lift"]}
     if {"lift_low", "lift_high"} <= set(scores):
         values[width_column] = scores["lift_high"] - scores["lift_low"]
-    found = {}
+    score_columns = {}
     for column, value in values.items():
         for (provider, message), rows in scores.groupby(["provider", "message_id"]):
-            own = value.loc[rows.index].set_axis(rows["voter_id"])
+            value_by_voter = value.loc[rows.index].set_axis(rows["voter_id"])
             name = column(str(provider), str(message))
-            found[name] = own.reindex(voters["voter_id"]).to_numpy()
-    return voters.assign(**found)
+            score_columns[name] = value_by_voter.reindex(voters["voter_id"]).to_numpy()
+    return voters.assign(**score_columns)
 
 
 def providers(scores: pd.DataFrame) -> list[str]:

@@ -1,8 +1,8 @@
-"""Which of the campaign's issues a post speaks of, by the meaning of its text.
+"""Classification of posts by issue, from the sentence embedding of the text.
 
-An issue is the mean meaning of its messages and of the positions they take. A post gets
-the issue that is nearest, with the probability that this is right; below a floor it
-gets none, for most of what is posted speaks of no issue of the campaign.
+An issue is the mean embedding of its messages and of the positions they take. A post
+gets the nearest issue, with the probability that it is right; below a floor it gets
+none, because most posts are about no issue of the campaign.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from hustings.features.arrays import Floats, Floats32
 FLOOR = 0.5
 """Below this confidence a post has no issue."""
 MAX_SAID = 8
-"""Messages that an issue is made from: more cost time and hardly tell more."""
+"""Messages that an issue is made from: more cost time and hardly change the mean."""
 WEIGHTS = (21.8, 14.5, -12.2)
 """Log odds that the nearest issue is right: of its cosine, of how far the second lies
 behind, and where both are 0. Fitted on a sentence or two of messages that the issues
@@ -64,12 +64,12 @@ class Topics:
         # torch is slow to import, and who knows every issue needs none of it
         from hustings.features.minilm import embed
 
-        some = messages.groupby("issue").head(MAX_SAID)
-        issue = some["issue"]
-        stance = some.get("stance", issue)
+        sample = messages.groupby("issue").head(MAX_SAID)
+        issue = sample["issue"]
+        stance = sample.get("stance", issue)
         stance = stance.where(stance.notna() & (stance != ""), issue)
         stances, place = np.unique(stance.astype("str"), return_inverse=True)
-        said, meant = embed(some["text"].tolist()), embed(stances.tolist())
+        said, meant = embed(sample["text"].tolist()), embed(stances.tolist())
         return cls.between(issue.tolist(), said, meant[place])
 
     @classmethod
@@ -84,10 +84,10 @@ class Topics:
         names = sorted(set(issue))
         rows = [np.array([name == i for i in issue]) for name in names]
         # as much weight to what is meant as to all that is said
-        both = [
+        directions = [
             _unit(said[r].mean(axis=0)) + _unit(meant[r].mean(axis=0)) for r in rows
         ]
-        return cls(tuple(names), np.array([_unit(v) for v in both]))
+        return cls(tuple(names), np.array([_unit(v) for v in directions]))
 
 
 def issue_of(texts: Sequence[str], topics: Topics, *, floor: float = FLOOR) -> Found:
@@ -135,5 +135,5 @@ def confidence_of(cosine: Floats) -> Floats:
 
 
 def _unit(v: Floats32) -> Floats32:
-    found: Floats32 = v / np.linalg.norm(v)
-    return found
+    unit_vector: Floats32 = v / np.linalg.norm(v)
+    return unit_vector

@@ -1,7 +1,8 @@
-"""What a reaction says: well, badly or neither, by one declared table.
+"""Valence of reactions (good, bad or neutral) by one declared table, and opt-outs.
 
-A kind is what a platform calls it. Which kinds are good news is a matter of judgement,
-so a campaign may declare its own; "haha" and "wow" go both ways and count as neither.
+A kind is the platform's name for a reaction. Which kinds are good news is a matter
+of judgement, so a campaign may declare its own; "haha" and "wow" go both ways and count
+as neutral.
 """
 
 import re
@@ -63,8 +64,8 @@ def valence(kind: pd.Series, declared: Mapping[str, str] | None = None) -> pd.Se
     if wrong:
         raise ValueError(f"expected one of {', '.join(VALENCES)}, got {wrong[0]!r}")
     table = {**VALENCE, **(declared or {})}
-    found: pd.Series = kind.str.lower().map(table).fillna(NEUTRAL)
-    return found
+    valences: pd.Series = kind.str.lower().map(table).fillna(NEUTRAL)
+    return valences
 
 
 def is_stop(kind: str, text: str | None = None) -> bool:
@@ -77,7 +78,7 @@ def is_stop(kind: str, text: str | None = None) -> bool:
     >>> is_stop("Opt-Out"), is_stop("reply", "Stop!"), is_stop("reply", "Don't stop")
     (True, True, False)
     """
-    named = kind.strip().lower()
-    if named != "reply":
-        return named in STOP_KINDS
+    normalised_kind = kind.strip().lower()
+    if normalised_kind != "reply":
+        return normalised_kind in STOP_KINDS
     return _SIGNS.sub("", text or "").lower() in STOP_WORDS

@@ -1,4 +1,4 @@
-"""Maps of counties as TopoJSON: read, cut down to a campaign's states, or invented.
+"""County maps as TopoJSON: reading, reduction to some states, schematic maps.
 
 A topology holds arcs once and shapes as chains of arcs (`~i` runs arc i backwards), so
 that neighbours share their border.
@@ -77,13 +77,13 @@ def county_shapes(
         object_name: Its object.
         id_name: "id", or the property that holds the code.
     """
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    shapes_by_code: dict[str, list[Mapping[str, Any]]] = {}
     for shape in topology["objects"][object_name].get("geometries", []):
-        told = shape.get("properties") or {}
-        code = shape.get("id") if id_name == "id" else told.get(id_name)
+        properties = shape.get("properties") or {}
+        code = shape.get("id") if id_name == "id" else properties.get(id_name)
         if code is not None and shape.get("type") in ("Polygon", "MultiPolygon"):
-            found.setdefault(county_code(code), []).append(shape)
-    return found
+            shapes_by_code.setdefault(county_code(code), []).append(shape)
+    return shapes_by_code
 
 
 def states_only(
@@ -93,7 +93,7 @@ def states_only(
     codes: Iterable[str],
     tell: Callable[[str], Mapping[str, Any]],
 ) -> tuple[Topology, list[str]]:
-    """The map of the states that hold some counties, and what is told of each county.
+    """The map of the states that hold some counties, with properties of each county.
 
     Args:
         topology: A map of the country.
@@ -107,15 +107,15 @@ def states_only(
         the campaign that are not on the map, in order.
     """
     shapes = county_shapes(topology, object_name, id_name)
-    known = {county_code(code) for code in codes}
-    states = {code[:_STATE_DIGITS] for code in known & shapes.keys()}
-    kept = [
+    campaign_codes = {county_code(code) for code in codes}
+    states = {code[:_STATE_DIGITS] for code in campaign_codes & shapes.keys()}
+    state_shapes = [
         {"type": shape["type"], "arcs": shape["arcs"], "properties": dict(tell(code))}
         for code, parts in shapes.items()
         if code[:_STATE_DIGITS] in states
         for shape in parts
     ]
-    return _with_arcs_of(topology, kept), sorted(known - shapes.keys())
+    return _with_arcs_of(topology, state_shapes), sorted(campaign_codes - shapes.keys())
 
 
 def _with_arcs_of(topology: Topology, shapes: Sequence[dict[str, Any]]) -> Topology:
@@ -124,32 +124,32 @@ def _with_arcs_of(topology: Topology, shapes: Sequence[dict[str, Any]]) -> Topol
     def renamed(arcs: Any) -> Any:
         if isinstance(arcs, list):
             return [renamed(arc) for arc in arcs]
-        own = arcs if arcs >= 0 else ~arcs
-        new = position.setdefault(own, len(position))
+        arc_index = arcs if arcs >= 0 else ~arcs
+        new = position.setdefault(arc_index, len(position))
         return new if arcs >= 0 else ~new
 
-    kept = [{**shape, "arcs": renamed(shape["arcs"])} for shape in shapes]
-    found: Topology = {
+    renumbered = [{**shape, "arcs": renamed(shape["arcs"])} for shape in shapes]
+    reduced: Topology = {
         "type": "Topology",
         "arcs": [topology["arcs"][i] for i in position],
-        "objects": {OBJECT: {"type": "GeometryCollection", "geometries": kept}},
+        "objects": {OBJECT: {"type": "GeometryCollection", "geometries": renumbered}},
     }
     if "transform" in topology:
-        found["transform"] = topology["transform"]
-    return found
+        reduced["transform"] = topology["transform"]
+    return reduced
 
 
 def extent(topology: Topology) -> tuple[float, float, float, float]:
-    """West, south, east and north end of the arcs, in the map's own coordinates."""
-    told = topology.get("transform")
+    """West, south, east and north bound of the arcs, in the map's coordinates."""
+    transform = topology.get("transform")
     points = []
     for arc in topology["arcs"]:
         at = np.asarray([point[:2] for point in arc], dtype=np.float64)
         # only a quantised map writes each point as its step from the one before
-        points.append(at if told is None else at.cumsum(axis=0))
+        points.append(at if transform is None else at.cumsum(axis=0))
     every = np.concatenate(points) if points else np.zeros((1, 2))
-    if told is not None:
-        every = every * told["scale"] + told["translate"]
+    if transform is not None:
+        every = every * transform["scale"] + transform["translate"]
     (west, south), (east, north) = every.min(axis=0), every.max(axis=0)
     return float(west), float(south), float(east), float(north)
 

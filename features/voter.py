@@ -1,4 +1,4 @@
-"""What was known of a voter as of a date, and how a model reads it.
+"""Voter features as of a date, and their encoding as a numeric matrix.
 
 `voter_features` turns the checked voter file into one row of features per voter;
 `Encoding` turns that row into numbers. Both are the same code in training and behind
@@ -54,19 +54,23 @@ def voter_features(
         indexed by voter_id.
     """
     past = set(history_columns(list(voters.columns), as_of))
-    kept = [c for c in columns if not c.startswith(HISTORY_PREFIX) or c in past]
-    kept = [c for c in kept if c not in {"birth_year", "registered_on"}]
-    found = voters[kept].copy()
+    feature_columns = [
+        c for c in columns if not c.startswith(HISTORY_PREFIX) or c in past
+    ]
+    feature_columns = [
+        c for c in feature_columns if c not in {"birth_year", "registered_on"}
+    ]
+    features = voters[feature_columns].copy()
     # a file may hold an age that is no feature; it must not come back by the year
     if "age" not in voters and "birth_year" in voters:
-        found["age"] = as_of.year - voters["birth_year"]
-    voted = [c for c in kept if c in past]
+        features["age"] = as_of.year - voters["birth_year"]
+    voted = [c for c in feature_columns if c in past]
     if voted:
-        found[HISTORY_SHARE] = voters[voted].mean(axis=1)
+        features[HISTORY_SHARE] = voters[voted].mean(axis=1)
     if "registered_on" in columns:
         days = (as_of - voters["registered_on"]).dt.days
-        found[TENURE_YEARS] = days.where(days >= 0) / DAYS_A_YEAR
-    return found.set_index(voters["voter_id"].to_numpy())
+        features[TENURE_YEARS] = days.where(days >= 0) / DAYS_A_YEAR
+    return features.set_index(voters["voter_id"].to_numpy())
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,8 @@ def segments(features: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     Returns:
         A label per voter, such as "35-49 · F · votes often", with the voter's index.
     """
-    named = [HISTORY_SHARE if c == "history" else c for c in columns]
-    parts = [_binned(features[c]) for c in named if c in features]
+    segment_columns = [HISTORY_SHARE if c == "history" else c for c in columns]
+    parts = [_binned(features[c]) for c in segment_columns if c in features]
     if not parts:
         return pd.Series("everyone", index=features.index)
     label = parts[0]

@@ -1,6 +1,6 @@
-"""Raw identities → a table for matching: read, kept in memory, handed on to nobody.
+"""Raw identities → an in-memory table for matching, which no stage writes.
 
-Names and addresses are mapped as every table is, but never into a table of the run.
+Names and addresses are mapped like every table, but never into a table of the run.
 """
 
 from dataclasses import dataclass
@@ -55,22 +55,24 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
         )
     repeated = frame["voter_id"].duplicated(keep=False) & frame["voter_id"].notna()
     faults = problems(IDENTITIES, frame[~repeated])
-    kept = frame[~repeated & ~frame.index.isin(faults["row"])]
-    if kept.empty:
+    accepted = frame[~repeated & ~frame.index.isin(faults["row"])]
+    if accepted.empty:
         raise TableError(f"{raw.file}: expected identities of voters, got no good row")
-    named = faults["column"].astype("str") + ": " + faults["reason"].astype("str")
-    reasons = named.value_counts()
-    told = {str(reason): int(n) for reason, n in reasons.items()}
+    reason_labels = (
+        faults["column"].astype("str") + ": " + faults["reason"].astype("str")
+    )
+    reasons = reason_labels.value_counts()
+    reason_counts = {str(reason): int(n) for reason, n in reasons.items()}
     if repeated.any():
-        told["voter_id: several rows, none is kept"] = int(repeated.sum())
+        reason_counts["voter_id: several rows, none is kept"] = int(repeated.sum())
     rows_in = len(frame) + len(raw.broken)
     return Identities(
-        check(IDENTITIES, kept.reset_index(drop=True)),
+        check(IDENTITIES, accepted.reset_index(drop=True)),
         {
             "rows_in": rows_in,
-            "accepted": len(kept),
-            "quarantined": rows_in - len(kept),
-            "reasons": told,
+            "accepted": len(accepted),
+            "quarantined": rows_in - len(accepted),
+            "reasons": reason_counts,
             "source": source.source,
             "licence": source.licence,
             "permitted_use": source.permitted_use,

@@ -1,7 +1,7 @@
-"""Where a table of a campaign lies, and how its columns become ours.
+"""Table sources of a campaign, and the mapping of their columns to ours.
 
-`TableSource` is one `[tables.<name>]` of a campaign.toml; `map_columns` applies it, to
-a whole file as to the one row of a request, so that both read alike.
+`TableSource` is one `[tables.<name>]` of a campaign.toml; `map_columns` applies it to
+a whole file and to the one row of a request, so that both are read the same way.
 """
 
 import codecs
@@ -302,7 +302,7 @@ def map_with_faults(
     *,
     file: str = "the rows given",
 ) -> Mapped:
-    """As `map_columns`, with the values that could not be read told.
+    """As `map_columns`, with a list of the values that could not be read.
 
     Args:
         raw: Rows as the source has them.
@@ -316,13 +316,13 @@ def map_with_faults(
     mapping = resolved(source, list(raw.columns), table_name, file=file)
     require_columns(mapping, list(raw.columns), table_name, file=file)
     faults: list[pd.DataFrame] = []
-    found: dict[str, pd.Series] = {}
+    typed_columns: dict[str, pd.Series] = {}
     for name, kind, origin in our_columns(mapping, table_name):
         given = _origin_values(raw, origin, mapping.missing)
         given = _mapped_values(given, name, origin, faults)
         kind = kind or mapping.types.get(name) or _guessed_kind(given)
-        found[name] = _typed(given, name, kind, origin.format, faults)
-    frame = pd.DataFrame(found, index=raw.index)
+        typed_columns[name] = _typed(given, name, kind, origin.format, faults)
+    frame = pd.DataFrame(typed_columns, index=raw.index)
     frame = _with_defaults(frame, table_name)
     return Mapped(frame, masked(joined(faults), table_name))
 
@@ -345,13 +345,15 @@ def resolved(
     taken = _sources_of(columns.values()) | _sources_of(source.history.values())
     for pattern in source.extra_names:
         is_glob = any(sign in pattern for sign in "*?[")
-        met = [c for c in there if fnmatchcase(c, pattern)] if is_glob else [pattern]
-        if is_glob and not met:
+        matching = (
+            [c for c in there if fnmatchcase(c, pattern)] if is_glob else [pattern]
+        )
+        if is_glob and not matching:
             raise TableError(
                 f"{file}: expected columns like {pattern!r}, got none; "
                 + source.mend(table_name, "extra.names")
             )
-        free = [c for c in met if not (is_glob and (c in taken or is_history(c)))]
+        free = [c for c in matching if not (is_glob and (c in taken or is_history(c)))]
         extra.update({c: ColumnSource(column=c) for c in free if c not in extra})
     ours = MAPPED_TABLES[table_name].columns
     clash = sorted(c for c in extra if c in ours or is_history(c) or is_derived(c))
@@ -361,14 +363,14 @@ def resolved(
             f"ours; {source.mend(table_name, 'extra')}: put it under columns, or "
             "give it another name"
         )
-    whole = source.model_copy(
+    written_out = source.model_copy(
         update={"columns": columns, "extra": extra, "extra_names": []}
     )
-    return whole.located(source._lines)
+    return written_out.located(source._lines)
 
 
 def is_history(name: str) -> bool:
-    """Whether a column of the voters tells of an election."""
+    """Whether a column of the voters holds the vote in an election."""
     return name.startswith(HISTORY_PREFIX)
 
 
@@ -414,17 +416,17 @@ def wanted_columns(source: TableSource) -> list[tuple[str, str]]:
         ("history", source.history),
         ("extra", source.extra),
     ]
-    named = [
+    source_columns = [
         (f"{group}.{ours}", origin.column)
         for group, columns in groups
         for ours, origin in columns.items()
         if origin.column is not None
     ]
     if source.where is not None:
-        named.append(("where.column", source.where.column))
+        source_columns.append(("where.column", source.where.column))
     if source.estimate_by is not None:
-        named.append(("estimate_by", source.estimate_by))
-    return named
+        source_columns.append(("estimate_by", source.estimate_by))
+    return source_columns
 
 
 def _missing_column(
@@ -438,9 +440,9 @@ def _missing_column(
     lower = {name.lower(): name for name in there}
     near = get_close_matches(column.lower(), list(lower), n=1)
     hint = f" (did you mean {lower[near[0]]!r}?)" if near else ""
-    shown = ", ".join(there)
+    available = ", ".join(there)
     return (
-        f"{file}: expected a column {column!r}{hint}, got the columns {shown}; "
+        f"{file}: expected a column {column!r}{hint}, got the columns {available}; "
         + source.mend(table_name, key)
     )
 
@@ -539,10 +541,10 @@ def _guessed_kind(given: pd.Series) -> Kind:
     """Number where every value is one and no code loses its leading zero."""
     if _is_number_or_time(given):
         return "number" if pd.api.types.is_numeric_dtype(given) else "text"
-    some = given.dropna()
-    if some.str.match(r"^[+-]?0\d").any():
+    present = given.dropna()
+    if present.str.match(r"^[+-]?0\d").any():
         return "text"
-    return "number" if _as_number(some).notna().all() else "text"
+    return "number" if _as_number(present).notna().all() else "text"
 
 
 def _typed(
@@ -641,10 +643,10 @@ def fault_rows(
     if not where.any():
         return _NO_FAULTS
     rows = where.index[where.to_numpy(dtype=bool)]
-    shown = None if values is None else values.loc[rows].astype("str").to_numpy()
-    told = pd.DataFrame({"row": rows, "column": column, "reason": reason})
-    told["value"] = pd.Series(shown, index=told.index, dtype="str")
-    return told[FAULT_COLUMNS]
+    value_texts = None if values is None else values.loc[rows].astype("str").to_numpy()
+    faults = pd.DataFrame({"row": rows, "column": column, "reason": reason})
+    faults["value"] = pd.Series(value_texts, index=faults.index, dtype="str")
+    return faults[FAULT_COLUMNS]
 
 
 _NO_FAULTS = pd.DataFrame(
@@ -659,10 +661,10 @@ _NO_FAULTS = pd.DataFrame(
 
 def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Several tables of faults as one, each fault once."""
-    some = [f for f in faults if len(f)]
-    if not some:
+    non_empty = [f for f in faults if len(f)]
+    if not non_empty:
         return _NO_FAULTS.copy()
-    joined = pd.concat(some, ignore_index=True)
+    joined = pd.concat(non_empty, ignore_index=True)
     return joined.drop_duplicates(["row", "column", "reason"], ignore_index=True)
 
 

@@ -1,7 +1,7 @@
-"""Files and databases → rows as they stand, only the columns that a mapping names.
+"""Files and databases → raw rows, only the columns that a mapping names.
 
-Text files are read as text, so that leading zeros and bad values are seen. Nothing
-else in the project opens a raw file.
+Text files are read as text, so that leading zeros and bad values survive. No other
+module of the project opens a raw file.
 """
 
 import csv
@@ -122,16 +122,16 @@ def raw_head(
         rows = csv.reader(file, delimiter=delimiter)
         header = next(rows, [])
         n = len(header)
-        kept = [row for row in islice(rows, n_rows) if len(row) == n]
-    return pd.DataFrame(kept, columns=header, dtype="str")
+        complete_rows = [row for row in islice(rows, n_rows) if len(row) == n]
+    return pd.DataFrame(complete_rows, columns=header, dtype="str")
 
 
 def _opened(path: Path, encoding: str) -> TextIO:
     """A text file, packed or not; a byte order mark before UTF-8 is no text."""
-    named = "utf-8-sig" if encoding == "utf-8" else encoding
+    codec = "utf-8-sig" if encoding == "utf-8" else encoding
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=named, newline="")
-    return path.open(encoding=named, newline="")
+        return gzip.open(path, "rt", encoding=codec, newline="")
+    return path.open(encoding=codec, newline="")
 
 
 def file_path(source: TableSource, table_name: str, folders: Folders) -> Path:
@@ -165,13 +165,13 @@ def file_path(source: TableSource, table_name: str, folders: Folders) -> Path:
 def _package_path(rest: str) -> tuple[Path | None, str]:
     """A file inside a package, found without importing the package."""
     package, _, inside = rest.partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         return None, (
             f"the package {package} is not installed; "
             "pip install 'hustings[examples]' brings the packages of the examples"
         )
-    root = Path(next(iter(found.submodule_search_locations)))
+    root = Path(next(iter(spec.submodule_search_locations)))
     return root / inside, f"the installed package {package} has no such file"
 
 
@@ -189,9 +189,9 @@ def numbered(frame: pd.DataFrame) -> pd.DataFrame:
 def content_sha256(frame: pd.DataFrame) -> str:
     """Digest of a table's content, the same in any order of its rows."""
     names = sorted(str(name) for name in frame)
-    named = pd.DataFrame({name: as_text(frame[name]) for name in names})
-    rows = np.sort(pd.util.hash_pandas_object(named, index=False).to_numpy())
-    digest = hashlib.sha256("\x1f".join(named.columns).encode())
+    texts = pd.DataFrame({name: as_text(frame[name]) for name in names})
+    rows = np.sort(pd.util.hash_pandas_object(texts, index=False).to_numpy())
+    digest = hashlib.sha256("\x1f".join(texts.columns).encode())
     digest.update(rows.tobytes())
     return digest.hexdigest()
 
@@ -244,8 +244,8 @@ def _read_csv(path: Path, source: TableSource, chosen: _Choose) -> Raw:
     broken: list[tuple[int, str]] = []
 
     def set_aside(row: Any) -> str:
-        told = f"expected {row.expected_columns} fields, got {row.actual_columns}"
-        broken.append((row.number - 1, told))
+        problem = f"expected {row.expected_columns} fields, got {row.actual_columns}"
+        broken.append((row.number - 1, problem))
         return "skip"
 
     with pyarrow.input_stream(str(path), compression="detect") as stream:
@@ -264,14 +264,14 @@ def _read_csv(path: Path, source: TableSource, chosen: _Choose) -> Raw:
         )
     frame = table.to_pandas()
     numbers = np.arange(1, len(frame) + len(broken) + 1)
-    kept = np.delete(numbers, [row - 1 for row, _ in broken])
+    row_numbers = np.delete(numbers, [row - 1 for row, _ in broken])
     faults = [
         pd.DataFrame(
-            {"row": [row], "column": [WHOLE_ROW], "value": [None], "reason": [told]}
+            {"row": [row], "column": [WHOLE_ROW], "value": [None], "reason": [problem]}
         )
-        for row, told in broken
+        for row, problem in broken
     ]
-    frame = frame.set_axis(pd.Index(kept))
+    frame = frame.set_axis(pd.Index(row_numbers))
     return Raw(frame, there, file_sha256(path), path.name, joined(faults))
 
 
@@ -366,13 +366,13 @@ def _quoted(name: str) -> str:
 
 
 def _select(columns: Sequence[str], table: str) -> str:
-    named = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
-    return f"SELECT {named} FROM {_quoted(table)}"
+    column_list = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
+    return f"SELECT {column_list} FROM {_quoted(table)}"
 
 
 def _no_table(table: str, failure: Exception) -> TableError:
-    told = str(failure).strip().splitlines()[0]
-    return TableError(f"expected a table {table} in the database: {told}")
+    first_line = str(failure).strip().splitlines()[0]
+    return TableError(f"expected a table {table} in the database: {first_line}")
 
 
 def _from_duckdb(address: str, table: str, campaign: Path, chosen: _Choose) -> _Read:
@@ -423,8 +423,8 @@ def _from_postgresql(
     try:
         session = psycopg.connect(address, client_encoding="utf8")
     except psycopg.OperationalError as failure:
-        told = str(failure).strip().splitlines()[0]
-        raise DataMissing(f"expected a database at {address}: {told}") from None
+        first_line = str(failure).strip().splitlines()[0]
+        raise DataMissing(f"expected a database at {address}: {first_line}") from None
     try:
         with session as connection:
             connection.read_only = True

@@ -1,4 +1,4 @@
-"""Who is who from one voter file to the next: voter ids → persons.
+"""The identity map: voter ids → persons, from one voter file to the next.
 
 A person keeps everything that hangs on them (holdout, permissions, history) when they
 move or when the file gives them another id. The map is only ever added to (and taken
@@ -50,7 +50,7 @@ def present_ids(former: Mapping[str, str]) -> dict[str, str]:
     >>> present_ids({"a": "b", "b": "c"})
     {'a': 'c', 'b': 'c'}
     """
-    found = {}
+    last_ids = {}
     for start in former:
         seen, at = {start}, former[start]
         while at in former:
@@ -61,8 +61,8 @@ def present_ids(former: Mapping[str, str]) -> dict[str, str]:
                 )
             seen.add(at)
             at = former[at]
-        found[start] = at
-    return found
+        last_ids[start] = at
+    return last_ids
 
 
 def former_ids(identity: pd.DataFrame) -> dict[str, str]:
@@ -93,8 +93,8 @@ def extended(
         new_persons: Makes names for n persons.
     """
     moved_on = _inherited(identity, voters, former, since)
-    known = set(identity["voter_id"]) | set(moved_on["voter_id"])
-    fresh = voters[~voters["voter_id"].isin(known)]
+    mapped_ids = set(identity["voter_id"]) | set(moved_on["voter_id"])
+    fresh = voters[~voters["voter_id"].isin(mapped_ids)]
     added = pd.DataFrame(
         {
             "voter_id": fresh["voter_id"].to_numpy(),
@@ -117,15 +117,17 @@ def _inherited(
     since: pd.Timestamp,
 ) -> pd.DataFrame:
     """Rows of ids that take over what another id had."""
-    there, known = set(voters["voter_id"]), set(identity["voter_id"])
-    new = {old: now for old, now in former.items() if now in there and old in known}
+    there, mapped_ids = set(voters["voter_id"]), set(identity["voter_id"])
+    new = {
+        old: now for old, now in former.items() if now in there and old in mapped_ids
+    }
     rows = identity[identity["voter_id"].isin(new)]
     rows = rows.assign(
         former_id=rows["voter_id"],
         voter_id=rows["voter_id"].map(new),
         since=since,
     )
-    rows["reason"] = [MERGED if v in known else RENAMED for v in rows["voter_id"]]
+    rows["reason"] = [MERGED if v in mapped_ids else RENAMED for v in rows["voter_id"]]
     had = pd.MultiIndex.from_frame(identity[["voter_id", "person"]])
     again = pd.MultiIndex.from_frame(rows[["voter_id", "person"]]).isin(had)
     return rows.loc[~again, list(COLUMNS)]
@@ -150,8 +152,8 @@ def _joined_households(
     counted = strangers.groupby(["household_id", "began"]).size().rename("n")
     ordered = counted.reset_index().sort_values(["n", "began"], ascending=[False, True])
     before = ordered.drop_duplicates("household_id").set_index("household_id")["began"]
-    own = fresh["household_id"]
-    joined: pd.Series = own.map(before).astype("str").fillna(own)
+    household = fresh["household_id"]
+    joined: pd.Series = household.map(before).astype("str").fillna(household)
     return joined.reset_index(drop=True)
 
 
@@ -178,16 +180,17 @@ def holdout_units(
 
 def ids_of(identity: pd.DataFrame, voter_id: str) -> frozenset[str]:
     """Every id that a person has had, the given one included."""
-    found, grown = {voter_id}, True
+    person_ids, grown = {voter_id}, True
     while grown:
-        mine = identity[
-            identity["voter_id"].isin(found) | identity["former_id"].isin(found)
+        matching = identity[
+            identity["voter_id"].isin(person_ids)
+            | identity["former_id"].isin(person_ids)
         ]
-        persons = identity[identity["person"].isin(mine["person"])]
+        persons = identity[identity["person"].isin(matching["person"])]
         ids = set(persons["voter_id"]) | set(persons["former_id"].dropna())
-        grown = not ids <= found
-        found |= ids
-    return frozenset(found)
+        grown = not ids <= person_ids
+        person_ids |= ids
+    return frozenset(person_ids)
 
 
 def persons_of(identity: pd.DataFrame, ids: frozenset[str]) -> frozenset[str]:

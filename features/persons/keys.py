@@ -4,8 +4,8 @@ One small database a campaign: a key of the campaign, a random key for every per
 and a tombstone for every exact key (id, e-mail, ...) of somebody who asked to be
 forgotten. What names a person in a record that cannot be rewritten does so under the
 person's own key; destroying that key leaves the record and its proof, and nobody named.
-A tombstone is a keyed digest: it recognises the person in the next file and tells
-nobody who it was.
+A tombstone is a keyed digest: it recognises the person in the next file and does not
+reveal who it was.
 """
 
 import hashlib
@@ -106,19 +106,24 @@ def exact_values(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
         codes, distinct = pd.factorize(frame[columns[0]])
         text = [_written(columns[0], value) or None for value in distinct]
         return pd.Series(np.array([*text, None], dtype=object)[codes], frame.index)
-    whole = frame[list(columns)].notna().all(axis=1)
-    few = frame.loc[whole, list(columns)].drop_duplicates()
-    rows = few.itertuples(index=False, name=None)
-    told = [[_written(c, v) for c, v in zip(columns, row, strict=True)] for row in rows]
+    complete = frame[list(columns)].notna().all(axis=1)
+    distinct_rows = frame.loc[complete, list(columns)].drop_duplicates()
+    rows = distinct_rows.itertuples(index=False, name=None)
+    written_rows = [
+        [_written(c, v) for c, v in zip(columns, row, strict=True)] for row in rows
+    ]
     names = [c for c in columns if c in {"first_name", "last_name"}]
     if names:
-        told = [
-            [_words(" ".join(row[: len(names)])), *row[len(names) :]] for row in told
+        written_rows = [
+            [_words(" ".join(row[: len(names)])), *row[len(names) :]]
+            for row in written_rows
         ]
-    exact = ["\x1f".join(row) if all(row) else None for row in told]
-    keyed = few.assign(exact=pd.Series(exact, few.index, dtype="str"))
-    found = frame[list(columns)].merge(keyed, on=list(columns), how="left")["exact"]
-    return found.where(whole.to_numpy()).set_axis(frame.index)
+    exact = ["\x1f".join(row) if all(row) else None for row in written_rows]
+    keyed = distinct_rows.assign(
+        exact=pd.Series(exact, distinct_rows.index, dtype="str")
+    )
+    exact_key = frame[list(columns)].merge(keyed, on=list(columns), how="left")["exact"]
+    return exact_key.where(complete.to_numpy()).set_axis(frame.index)
 
 
 def keys_of_rows(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
@@ -161,11 +166,11 @@ class Forgotten:
 
     def rows(self, frame: pd.DataFrame) -> Bools:
         """Which rows of a table are of somebody forgotten, shape (n_rows,)."""
-        found = np.zeros(len(frame), dtype=bool)
+        is_forgotten = np.zeros(len(frame), dtype=bool)
         if self.digests or self.known:
             for kind, values in keys_of_rows(frame):
-                found |= self.has(kind, values)
-        return found
+                is_forgotten |= self.has(kind, values)
+        return is_forgotten
 
 
 def kind_key(campaign_key: bytes, kind: str) -> bytes:
@@ -199,16 +204,18 @@ class Never:
 
     @classmethod
     def of(cls, campaign_key: bytes, voter_ids: Iterable[str]) -> Self:
-        """Some voters of a campaign."""
-        found = frozenset(digests(campaign_key, VOTER, voter_ids))
-        return cls(kind_key(campaign_key, VOTER), found)
+        """The digests of some voters of a campaign."""
+        voter_digests = frozenset(digests(campaign_key, VOTER, voter_ids))
+        return cls(kind_key(campaign_key, VOTER), voter_digests)
 
     def holds(self, voter_id: Iterable[str]) -> Bools:
         """Whether each voter is one of them, shape (n_voters,)."""
         if not self.digests:
             return np.zeros(len(list(voter_id)), dtype=bool)
-        told = (_written("voter_id", v) for v in voter_id)
-        return np.array([_digest(self.key, v) in self.digests for v in told], bool)
+        written_ids = (_written("voter_id", v) for v in voter_id)
+        return np.array(
+            [_digest(self.key, v) in self.digests for v in written_ids], bool
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -299,8 +306,8 @@ class Keyring:
                 "AND ? IN ('', kind)",
                 (batch, kind),
             )
-            found = frozenset(digest for (digest,) in rows)
-        return Forgotten(self.campaign_key, found)
+            tombstone_digests = frozenset(digest for (digest,) in rows)
+        return Forgotten(self.campaign_key, tombstone_digests)
 
 
 def open_keys(path: Path, *, token: Token = secrets.token_bytes) -> Keyring:

@@ -1,8 +1,8 @@
-"""What people did who were linked to a voter, as columns beside the voters.
+"""Reactions of linked people as voter columns, weighted by link probability.
 
-A link is right with probability p, so that p is what a reaction counts: the column is
-the number of reactions that are expected to be the voter's. Self-selected: a hint for a
-lift model, never a lift.
+A link is right with probability p, so a reaction counts p: the column is the expected
+number of the voter's reactions. Reactions are self-selected, so the column is a feature
+of a lift model and never a lift.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def with_linked_reactions(
     as_of: pd.Timestamp,
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """The voters with a column for every issue; 0 for whom nothing is known of.
+    """Add a column for every issue to the voters; 0 where no reaction is linked.
 
     Args:
         voters: VOTERS table.
@@ -50,17 +50,17 @@ def with_linked_reactions(
     rows = links.merge(good, left_on="reaction_person", right_on="person")
     issue = rows["message_id"].map(issue_of)
     expected = rows.groupby([rows["voter_id"], issue])["probability"].sum()
-    found = {
+    reaction_columns = {
         reacted_column(str(name)): _of_voters(expected, str(name), voters["voter_id"])
         for name in sorted(issue_of.unique())
     }
-    return voters.assign(**found)
+    return voters.assign(**reaction_columns)
 
 
 def _of_voters(expected: pd.Series, issue: str, voter_id: pd.Series) -> pd.Series:
     at = expected.index.get_level_values(1) == issue
-    own = expected[at].droplevel(1)
-    return own.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
+    expected_by_voter = expected[at].droplevel(1)
+    return expected_by_voter.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
 
 
 def linked_responses(
@@ -81,8 +81,8 @@ def linked_responses(
     Returns:
         RESPONSES table; answers of people who were not linked are left out.
     """
-    known = links[["reaction_person", "voter_id", "probability"]]
-    rows = answers.merge(known, on="reaction_person")
+    linked = links[["reaction_person", "voter_id", "probability"]]
+    rows = answers.merge(linked, on="reaction_person")
     rows = rows.rename(columns={"probability": "link_probability"})
     rows["link_probability_se"] = relative_error * rows["link_probability"]
     key = ["voter_id", "experiment_id", "plan_id", "outcome"]

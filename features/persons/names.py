@@ -1,7 +1,7 @@
-"""Names as people write them → names that can be compared.
+"""Normalisation of names: as people write them → as they can be compared.
 
-Case, accents, titles and punctuation go; a nickname has the name that it is short for
-beside it. Nothing here is sent anywhere or kept: it serves matching alone.
+Case, accents, titles and punctuation are removed; a nickname also yields the name that
+it is short for. The result serves matching alone and is never stored or sent.
 """
 
 import re
@@ -135,8 +135,8 @@ def plain_name(name: str) -> str:
 
 def plain_names(names: pd.Series) -> pd.Series:
     """`plain_name` of every name; one without a letter is missing."""
-    known = {name: plain_name(name) or None for name in names.dropna().unique()}
-    return names.map(known).astype("str")
+    plain_of_name = {name: plain_name(name) or None for name in names.dropna().unique()}
+    return names.map(plain_of_name).astype("str")
 
 
 def root_names(plain: pd.Series) -> pd.Series:
@@ -145,8 +145,8 @@ def root_names(plain: pd.Series) -> pd.Series:
     >>> root_names(pd.Series(["bob", "robert john", "ada"])).tolist()
     ['robert', 'robert', 'ada']
     """
-    known = {name: _root(name) for name in plain.dropna().unique()}
-    return plain.map(known).astype("str")
+    root_of_name = {name: _root(name) for name in plain.dropna().unique()}
+    return plain.map(root_of_name).astype("str")
 
 
 def _root(plain: str) -> str:
@@ -165,9 +165,9 @@ def split_names(names: pd.Series) -> pd.DataFrame:
     >>> split_names(pd.Series(["Dr. Ann Lee Jr.", "Lee, Ann", "Lee"])).values.tolist()
     [['ann', 'lee'], ['ann', 'lee'], [nan, 'lee']]
     """
-    known = {name: _split(name) for name in names.dropna().unique()}
-    first = names.map({name: parts[0] for name, parts in known.items()})
-    last = names.map({name: parts[1] for name, parts in known.items()})
+    parts_of_name = {name: _split(name) for name in names.dropna().unique()}
+    first = names.map({name: parts[0] for name, parts in parts_of_name.items()})
+    last = names.map({name: parts[1] for name, parts in parts_of_name.items()})
     return pd.DataFrame(
         {"first_name": first.astype("str"), "last_name": last.astype("str")}
     )

@@ -1,9 +1,9 @@
-"""Columns bought of a provider: joined, described, compared, and taken out again.
+"""Columns bought from a data provider: join, description, comparison and removal.
 
 A provider delivers rows with the campaign's own voter id, with identifiers hashed under
-the campaign's key, or with names that have to be linked. Its columns ride beside the
-voters as `provider__<name>__<column>`, so that one knows of each whose it is; whether
-they may be features, their permitted use says.
+the campaign's key, or with names that have to be linked. Its columns join the voters as
+`provider__<name>__<column>`, so that each column names its provider; their permitted
+use says whether they may be features.
 """
 
 import hashlib
@@ -18,18 +18,23 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.link.fields import tidy
-from hustings.features.tables import MAPPED_TABLES, PROVIDER_ROWS, TableError
+from hustings.features.tables import (
+    MAPPED_TABLES,
+    PROVIDER_ROWS,
+    SMALLEST_CELL,
+    TableError,
+)
 
 PROVIDER_PREFIX = "provider__"
-SMALLEST_GROUP = 20
 REMOVED_FILE = "removed_providers.json"
 Join = Literal["voter_id", "hashed", "linked"]
 Json = dict[str, Any]
 
 
 def provider_column(provider: str, column: str) -> str:
-    """Where a provider's column stands beside the voters.
+    """Name of a provider's column in the voter table.
 
     >>> provider_column("acme", "income")
     'provider__acme__income'
@@ -39,7 +44,7 @@ def provider_column(provider: str, column: str) -> str:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is agreed with a provider, as the data dictionary tells it.
+    """What is agreed with a provider, as the data dictionary states it.
 
     Attributes:
         provider: Its name.
@@ -58,7 +63,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Joined:
-    """A provider's columns beside the voters.
+    """A provider's columns joined to the voters.
 
     Attributes:
         columns: One row a voter, in the order of the voters, named by
@@ -78,7 +83,7 @@ class Joined:
 
 
 def hashed(values: pd.Series, field: str, key: bytes) -> pd.Series:
-    """HMAC-SHA256 of a field in its one spelling, so that both sides hash alike.
+    """HMAC-SHA256 of a normalised field, so that both sides get the same hash.
 
     Args:
         values: As written.
@@ -109,7 +114,7 @@ def join_provider(
     threshold: float = 0.5,
     seed: int = 0,
 ) -> Joined:
-    """Put a provider's rows beside the voters they are about.
+    """Join a provider's rows to the voters they are about.
 
     A voter whom two rows are about gets neither where rows are joined by a key, and the
     likelier where they are linked.
@@ -138,20 +143,24 @@ def join_provider(
     voter_id, probability = _voter_of_row(
         rows, provider, join, identities, field, key, threshold, seed
     )
-    found = rows[delivered].assign(voter_id=voter_id, probability=probability)
-    found = found.dropna(subset=["voter_id"])
-    found = found[found["voter_id"].isin(voters["voter_id"])]
+    matched_rows = rows[delivered].assign(voter_id=voter_id, probability=probability)
+    matched_rows = matched_rows.dropna(subset=["voter_id"])
+    matched_rows = matched_rows[matched_rows["voter_id"].isin(voters["voter_id"])]
     if join == "linked":
-        found = found.sort_values("probability").drop_duplicates(
+        matched_rows = matched_rows.sort_values("probability").drop_duplicates(
             "voter_id", keep="last"
         )
     else:
-        found = found.drop_duplicates("voter_id", keep=False)
-    beside = found.set_index("voter_id").reindex(voters["voter_id"])
+        matched_rows = matched_rows.drop_duplicates("voter_id", keep=False)
+    beside = matched_rows.set_index("voter_id").reindex(voters["voter_id"])
     columns = beside[delivered].set_axis(voters.index)
-    named = {c: provider_column(provider, str(c)) for c in delivered}
-    sure = float(found["probability"].mean()) if len(found) else float("nan")
-    return Joined(columns.rename(columns=named), len(rows), len(found), sure)
+    column_names = {c: provider_column(provider, str(c)) for c in delivered}
+    sure = (
+        float(matched_rows["probability"].mean()) if len(matched_rows) else float("nan")
+    )
+    return Joined(
+        columns.rename(columns=column_names), len(rows), len(matched_rows), sure
+    )
 
 
 def _voter_of_row(
@@ -195,11 +204,11 @@ def _linked_rows(
     people = about.assign(reaction_person=np.arange(len(rows)).astype(str))
     links = link_reactors(people, identities, threshold=threshold, seed=seed).links
     at = links.set_index(links["reaction_person"].astype("int64"))
-    found = at.reindex(np.arange(len(rows))).set_axis(rows.index)
-    return found["voter_id"], found["probability"]
+    link_of_row = at.reindex(np.arange(len(rows))).set_axis(rows.index)
+    return link_of_row["voter_id"], link_of_row["probability"]
 
 
-# --- what is said of them -------------------------------------------------------------
+# --- description ----------------------------------------------------------------------
 
 
 def describe(joined: Joined, terms: Terms, beside: pd.DataFrame, join: Join) -> Json:
@@ -216,10 +225,10 @@ def describe(joined: Joined, terms: Terms, beside: pd.DataFrame, join: Join) -> 
         coverage (share of the voters it is known of) and agreement with the columns of
         the same name in the file and of other providers.
     """
-    told = []
+    descriptions = []
     for name in joined.columns:
-        known = float(joined.columns[name].notna().mean())
-        told.append(
+        coverage = float(joined.columns[name].notna().mean())
+        descriptions.append(
             {
                 "column": str(name),
                 "provider": terms.provider,
@@ -231,21 +240,21 @@ def describe(joined: Joined, terms: Terms, beside: pd.DataFrame, join: Join) -> 
                 "rows": joined.n_rows,
                 "joined": joined.n_joined,
                 "mean_probability": joined.mean_probability,
-                "coverage": known,
+                "coverage": coverage,
                 "agreement": _agreements(str(name), joined.columns[name], beside),
             }
         )
-    return {"columns": told}
+    return {"columns": descriptions}
 
 
 def _agreements(name: str, ours: pd.Series, beside: pd.DataFrame) -> list[Json]:
     bare = name.split("__", 2)[2]
-    others = [
+    comparable = [
         str(c) for c in beside
         if c != name and (c == bare or bare_column(str(c)) == bare)
     ]  # fmt: skip
-    found = [_agreement(other, ours, beside[other]) for other in others]
-    return [told for told in found if told is not None]
+    agreements = [_agreement(other, ours, beside[other]) for other in comparable]
+    return [agreement for agreement in agreements if agreement is not None]
 
 
 def bare_column(column: str) -> str | None:
@@ -254,12 +263,12 @@ def bare_column(column: str) -> str | None:
 
 
 def _agreement(other: str, ours: pd.Series, theirs: pd.Series) -> Json | None:
-    """Correlation of numbers, share of equal texts; nothing of fewer than 20 people."""
-    both = ours.notna() & theirs.notna()
-    n = int(both.sum())
-    if n < SMALLEST_GROUP:
+    """Correlation of numbers, share of equal texts; None below the privacy floor."""
+    both_known = ours.notna() & theirs.notna()
+    n = int(both_known.sum())
+    if n < SMALLEST_CELL:
         return None
-    a, b = ours[both], theirs[both]
+    a, b = ours[both_known], theirs[both_known]
     numbers = all(pd.api.types.is_numeric_dtype(x) for x in (a, b))
     if numbers and a.nunique() > 2 and b.nunique() > 2:
         return {"with": other, "measure": "correlation", "value": _corr(a, b), "n": n}
@@ -271,7 +280,7 @@ def _corr(a: pd.Series, b: pd.Series) -> float:
     return float(np.corrcoef(a.to_numpy(float), b.to_numpy(float))[0, 1])
 
 
-# --- taking them out again ------------------------------------------------------------
+# --- removal --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -304,10 +313,8 @@ def remove_provider(home: Path, provider: str) -> Removal:
         home: Folder of the campaign's runs.
         provider: Its name.
     """
-    known = sorted({*removed_providers(home), provider})
-    aside = home / f"{REMOVED_FILE}.partial"
-    aside.write_text(json.dumps(known))
-    aside.replace(home / REMOVED_FILE)
+    removed = sorted({*removed_providers(home), provider})
+    write_json(home / REMOVED_FILE, removed)
     prefix = provider_column(provider, "")
     cleaned, deleted, mentions, trained = [], [], [], []
     for path in sorted(p for p in home.rglob("*") if p.is_file()):
@@ -334,19 +341,14 @@ def _clean_table(path: Path, prefix: str, provider: str) -> bool:
     theirs = frame["provider"] == provider if "provider" in frame else pd.Series()
     if not ours and not theirs.any():
         return False
-    kept = frame.drop(columns=ours)
-    kept = kept[~theirs] if len(theirs) else kept
-    aside = path.with_suffix(".partial")
-    kept.to_parquet(aside, index=False, compression="zstd")
-    aside.replace(path)
+    remaining = frame.drop(columns=ours)
+    remaining = remaining[~theirs] if len(theirs) else remaining
+    write_parquet(path, remaining)
     return True
 
 
 def _clean_json(path: Path, prefix: str, provider: str) -> None:
-    cleaned = _without(json.loads(path.read_text()), prefix, provider)
-    aside = path.with_suffix(".partial")
-    aside.write_text(json.dumps(cleaned, indent=1))
-    aside.replace(path)
+    write_json(path, _without(json.loads(path.read_text()), prefix, provider))
 
 
 def _without(value: Any, prefix: str, provider: str) -> Any:
@@ -358,8 +360,8 @@ def _without(value: Any, prefix: str, provider: str) -> Any:
             if prefix not in k and not _speaks(v, prefix, provider)
         }
     if isinstance(value, list):
-        kept = [v for v in value if not _speaks(v, prefix, provider)]
-        return [_without(v, prefix, provider) for v in kept]
+        remaining = [v for v in value if not _speaks(v, prefix, provider)]
+        return [_without(v, prefix, provider) for v in remaining]
     return value
 
 
@@ -375,7 +377,7 @@ def permitted_columns(
     """Columns of providers whose permitted use names what they are wanted for.
 
     Args:
-        columns: Columns beside the voters.
+        columns: Columns of the voter table.
         permitted_use: By provider.
         word: The use, such as "features".
     """

@@ -22,8 +22,8 @@ def known_link_key(environment: Mapping[str, str]) -> bytes | None:
     Raises:
         TableError: If it is too short to keep a secret.
     """
-    named = environment.get(KEY_FILE_VARIABLE, "")
-    given = Path(named).read_bytes().strip() if named else b""
+    key_file = environment.get(KEY_FILE_VARIABLE, "")
+    given = Path(key_file).read_bytes().strip() if key_file else b""
     key = given or environment.get(KEY_VARIABLE, "").strip().encode()
     if key and len(key) < LEAST_KEY_BYTES:
         raise TableError(

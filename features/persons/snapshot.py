@@ -1,7 +1,8 @@
 """Snapshots of the voter file: what each delivery held, and what changed between two.
 
 A snapshot is the checked voter table in one Parquet file named by its number, the day
-it was observed and a digest of its content. A file that came a second time makes none.
+it was observed and a digest of its content. A file equal to the latest
+snapshot makes no new one.
 """
 
 import hashlib
@@ -14,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools
-from hustings.features.tables import HISTORY_PREFIX
+from hustings.features.atomic import write_parquet
+from hustings.features.tables import HISTORY_PREFIX, SMALLEST_CELL
 
 PLACE = ("household_id", "state", "county_fips", "precinct", "postcode")
 """Who differs in one of these has moved."""
 KINDS = ("new", "gone", "moved", "merged", "changed")
-SMALL_CELL = 20
 EXACT = ("registered_on", "birth_year", "sex")
 """Without all of these no id is taken for another."""
 _N_DIGITS = 16
@@ -57,10 +58,10 @@ def content_hash(voters: pd.DataFrame) -> str:
 
 def listed(folder: Path) -> list[Snapshot]:
     """The snapshots of a campaign, the oldest first."""
-    return sorted(_named(path) for path in folder.glob("*.parquet"))
+    return sorted(_from_path(path) for path in folder.glob("*.parquet"))
 
 
-def _named(path: Path) -> Snapshot:
+def _from_path(path: Path) -> Snapshot:
     number, _, rest = path.stem.partition("-")
     observed_on, _, sha256 = rest.rpartition("-")
     return Snapshot(int(number), observed_on, sha256, path)
@@ -77,21 +78,21 @@ def take(folder: Path, voters: pd.DataFrame, *, observed_on: str) -> Snapshot:
     Returns:
         The snapshot that holds this table.
     """
-    known, digest = listed(folder), content_hash(voters)[:_N_DIGITS]
-    if known and (known[-1].sha256, known[-1].observed_on) == (digest, observed_on):
-        return known[-1]
-    number = known[-1].number + 1 if known else 1
-    folder.mkdir(parents=True, exist_ok=True)
+    snapshots, digest = listed(folder), content_hash(voters)[:_N_DIGITS]
+    if snapshots and (snapshots[-1].sha256, snapshots[-1].observed_on) == (
+        digest,
+        observed_on,
+    ):
+        return snapshots[-1]
+    number = snapshots[-1].number + 1 if snapshots else 1
     path = folder / f"{number:04d}-{observed_on}-{digest}.parquet"
-    aside = path.with_suffix(".partial")
-    voters.to_parquet(aside, index=False, compression="zstd")
-    aside.replace(path)
+    write_parquet(path, voters)
     return Snapshot(number, observed_on, digest, path)
 
 
 def renamed(path: Path) -> Path:
     """A snapshot whose rows were taken out gets the name of what it holds now."""
-    old = _named(path)
+    old = _from_path(path)
     digest = content_hash(pd.read_parquet(path))[:_N_DIGITS]
     return path.replace(
         path.with_name(f"{old.number:04d}-{old.observed_on}-{digest}.parquet")
@@ -104,23 +105,23 @@ def find(folder: Path, asked: Sequence[str]) -> tuple[Snapshot, Snapshot]:
     Raises:
         FileNotFoundError: If there are not two, or none of that name.
     """
-    known = listed(folder)
+    snapshots = listed(folder)
     if not asked:
-        if len(known) < 2:
+        if len(snapshots) < 2:
             raise FileNotFoundError(
                 f"{folder}: expected two snapshots of the voter file, found "
-                f"{len(known)}; every `hustings ingest` of another file keeps one"
+                f"{len(snapshots)}; every `hustings ingest` of another file keeps one"
             )
-        return known[-2], known[-1]
-    old, new = (_called(known, name, folder) for name in asked)
+        return snapshots[-2], snapshots[-1]
+    old, new = (_called(snapshots, name, folder) for name in asked)
     return old, new
 
 
-def _called(known: Sequence[Snapshot], name: str, folder: Path) -> Snapshot:
-    for snapshot in known:
+def _called(snapshots: Sequence[Snapshot], name: str, folder: Path) -> Snapshot:
+    for snapshot in snapshots:
         if name in {snapshot.name, str(snapshot.number), snapshot.observed_on}:
             return snapshot
-    there = ", ".join(snapshot.name for snapshot in known) or "none"
+    there = ", ".join(snapshot.name for snapshot in snapshots) or "none"
     raise FileNotFoundError(f"{folder}: expected a snapshot {name!r}, found {there}")
 
 
@@ -148,8 +149,8 @@ class Diff:
 
     def counts(self) -> dict[str, int]:
         """Voters by kind of change."""
-        found = self.rows["kind"].value_counts()
-        return {kind: int(found.get(kind, 0)) for kind in KINDS}
+        n_by_kind = self.rows["kind"].value_counts()
+        return {kind: int(n_by_kind.get(kind, 0)) for kind in KINDS}
 
     def by_county(self) -> pd.DataFrame:
         """Voters by county (rows) and kind of change (columns)."""
@@ -159,7 +160,7 @@ class Diff:
         )
 
     def ids(self, kind: str) -> list[str]:
-        """Whom a kind of change befell."""
+        """Voter ids with a kind of change, in alphabetical order."""
         return sorted(self.rows.loc[self.rows["kind"] == kind, "voter_id"])
 
 
@@ -189,11 +190,11 @@ def diff(
     rows = pd.concat(parts, ignore_index=True)
     order = rows["kind"].map({kind: i for i, kind in enumerate(KINDS)})
     rows = rows.assign(order=order).sort_values(["order", "voter_id"])
-    both = set(was.columns) & set(now.columns)
+    shared_columns = set(was.columns) & set(now.columns)
     return Diff(
         rows.drop(columns="order").reset_index(drop=True),
-        tuple(c for c in now.columns if c not in both),
-        tuple(c for c in was.columns if c not in both),
+        tuple(c for c in now.columns if c not in shared_columns),
+        tuple(c for c in was.columns if c not in shared_columns),
         len(was),
         len(now),
     )
@@ -239,19 +240,19 @@ def _changes(
         ("moved", [c for c in shared if c in PLACE]),
         ("changed", [c for c in shared if c not in PLACE]),
     ):
-        mine = differs[columns]
-        mine = mine[mine.any(axis=1)]
-        told = [", ".join(c for c, d in zip(columns, row, strict=True) if d)
-                for row in mine.to_numpy(dtype=bool)]  # fmt: skip
-        yield _rows(mine.index, kind, now, columns=told)
+        changed_rows = differs[columns]
+        changed_rows = changed_rows[changed_rows.any(axis=1)]
+        changed_columns = [", ".join(c for c, d in zip(columns, row, strict=True) if d)
+                for row in changed_rows.to_numpy(dtype=bool)]  # fmt: skip
+        yield _rows(changed_rows.index, kind, now, columns=changed_columns)
 
 
 def _differs(old: pd.Series, new: pd.Series) -> Bools:
     a, b = old.reset_index(drop=True), new.reset_index(drop=True)
     if pd.api.types.is_numeric_dtype(a) != pd.api.types.is_numeric_dtype(b):
         a, b = a.astype("str"), b.astype("str")
-    found = (a != b) & ~(a.isna() & b.isna())
-    return found.to_numpy(dtype=bool)
+    differs = (a != b) & ~(a.isna() & b.isna())
+    return differs.to_numpy(dtype=bool)
 
 
 def renamed_ids(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, str]:
@@ -276,22 +277,22 @@ def renamed_ids(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, str]:
     a, b = _alone(old, columns), _alone(new, columns)
     gone = a[~a["voter_id"].isin(new["voter_id"])]
     come = b[~b["voter_id"].isin(old["voter_id"])]
-    # NaN never meets NaN in one file only: a vote unknown to both is alike
+    # NaN never meets NaN in one file only: a vote unknown to both counts as equal
     pairs = gone.merge(come, on=columns, suffixes=("_old", "_new"))
     return dict(zip(pairs["voter_id_old"], pairs["voter_id_new"], strict=True))
 
 
 def _alone(voters: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Voters whose values in these columns are those of nobody else."""
-    whole = voters.dropna(subset=list(EXACT))[["voter_id", *columns]]
-    return whole[~whole.duplicated(list(columns), keep=False)]
+    complete = voters.dropna(subset=list(EXACT))[["voter_id", *columns]]
+    return complete[~complete.duplicated(list(columns), keep=False)]
 
 
 # --- for a person ---------------------------------------------------------------------
 
 
 def diff_text(found: Diff, old: str, new: str, *, ids: bool = False) -> str:
-    """A diff as a person reads it.
+    """A diff as text for a person.
 
     Args:
         found: The diff.
@@ -303,29 +304,29 @@ def diff_text(found: Diff, old: str, new: str, *, ids: bool = False) -> str:
         f"{old} → {new}: {found.n_old:,} → {found.n_new:,} voters",
         *(f"  {kind:<8} {n:>9,}" for kind, n in found.counts().items()),
     ]
-    named = (("new", found.columns_new), ("gone", found.columns_gone))
-    lines += [f"  columns {k}: {', '.join(c)}" for k, c in named if c]
+    column_changes = (("new", found.columns_new), ("gone", found.columns_gone))
+    lines += [f"  columns {k}: {', '.join(c)}" for k, c in column_changes if c]
     lines += ["", *_county_lines(found.by_county())]
     if ids:
-        lines += ["", *(_row_told(row) for row in found.rows.itertuples())]
+        lines += ["", *(_row_text(row) for row in found.rows.itertuples())]
     return "\n".join(lines)
 
 
 def _county_lines(table: pd.DataFrame) -> list[str]:
-    """Counts by county; those of fewer than 20 people are not told."""
+    """Counts by county; those below `SMALLEST_CELL` people are masked."""
     head = "  county   " + "".join(f"{kind:>10}" for kind in table.columns)
     rows = [
-        f"  {county!s:<9}" + "".join(f"{_told(int(n)):>10}" for n in row)
+        f"  {county!s:<9}" + "".join(f"{_count_text(int(n)):>10}" for n in row)
         for county, row in zip(table.index, table.to_numpy(), strict=True)
     ]
     return [head, *rows] if rows else []
 
 
-def _told(n: int) -> str:
-    return f"<{SMALL_CELL}" if 0 < n < SMALL_CELL else f"{n:,}"
+def _count_text(n: int) -> str:
+    return f"<{SMALLEST_CELL}" if 0 < n < SMALLEST_CELL else f"{n:,}"
 
 
-def _row_told(row: object) -> str:
+def _row_text(row: object) -> str:
     kind, voter = getattr(row, "kind", ""), getattr(row, "voter_id", "")
     was, columns = getattr(row, "was", None), getattr(row, "columns", "")
     before = f" (was {was})" if isinstance(was, str) else ""

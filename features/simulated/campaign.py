@@ -1,7 +1,7 @@
 """A simulated campaign with known truth: the embedded default.
 
 An electorate of households is drawn, a field test of issue messages is run on it, and
-what an all-knowing observer would write down is kept beside the tables.
+the truth behind both is written next to the tables.
 
 Notation, for voter i, message m, channel c:
 
@@ -28,7 +28,6 @@ invented.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +40,7 @@ import pyarrow.compute as pc
 from scipy.special import betaincinv, expit, ndtr
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
+from hustings.features.atomic import whole_folder
 from hustings.features.simulated.organic import draw_organic
 from hustings.features.tables import (
     ANY_MESSAGE,
@@ -63,12 +63,12 @@ PRIMARY_ON = pd.Timestamp("2026-08-04")
 """The election after the test, whose turnout is an outcome and never a feature."""
 AS_OF = pd.Timestamp("2026-09-01")
 MAP_FILE = "counties.topojson"
-"""Of the invented counties, beside the tables."""
+"""Map of the invented counties, in the folder of the tables."""
 
 CHANNEL_MULTIPLIERS = {"mail": 1.0, "sms": 0.45, "phone": 1.5}
 COSTS_USD = {"mail": 0.60, "sms": 0.30, "phone": 1.10}
 CAPACITY_SHARE_PER_DAY = {"mail": 0.09, "sms": 0.03, "phone": 0.01}
-"""Contacts a day, as a share of the electorate, so that any size is alike."""
+"""Contacts a day, as a share of the electorate, the same for any number of voters."""
 
 MAX_MESSAGES = 16
 ISSUES = ("jobs", "health care", "schools", "public safety")
@@ -186,7 +186,7 @@ _RETOLD_OPENINGS = {
     "schools": "A teacher near you asked us to pass this on.",
     "public safety": "A former deputy near you asked us to pass this on.",
 }
-"""The second eight messages tell the first eight again, in a neighbor's name."""
+"""The second eight messages repeat the first eight in a neighbor's name."""
 
 _OPENNESS = (0.85, 1.35, 0.45)
 """How far an appeal lands with Democrats, independents and Republicans."""
@@ -384,17 +384,17 @@ def simulate(
     designs = _designs(messages)
     deliveries, arm = _deliveries(people, voters["voter_id"], designs, design_rng)
     responses = _responses(people, deliveries, arm, truth, messages, outcome_rng)
-    reactions, links, named = _reactions(people, voters, messages, social_rng)
+    reactions, links, reactor_names = _reactions(people, voters, messages, social_rng)
     if early_reactions:
         early_rng = np.random.default_rng([seed, _EARLY_STREAM])
-        reactions, links, named = _with_early(
-            people, reactions, links, messages, named, early_rng
+        reactions, links, reactor_names = _with_early(
+            people, reactions, links, messages, reactor_names, early_rng
         )
-    identities = _identities(people, voters, named, identity_rng)
-    reactions = _with_bases(reactions, named, identities, identity_rng)
+    identities = _identities(people, voters, reactor_names, identity_rng)
+    reactions = _with_bases(reactions, reactor_names, identities, identity_rng)
     issue = messages["issue"].map(list(ISSUES).index).to_numpy()
     organic = draw_organic(voters, _salience(people), issue, messages, organic_rng)
-    found = {
+    raw_tables = {
         "voters": voters,
         "messages": messages,
         "designs": designs,
@@ -405,7 +405,9 @@ def simulate(
         "permissions": _permissions(people, voters["voter_id"], consent_rng),
         "costs": _costs(n_voters),
     }
-    tables = {name: check(RAW_TABLES[name], frame) for name, frame in found.items()}
+    tables = {
+        name: check(RAW_TABLES[name], frame) for name, frame in raw_tables.items()
+    }
     identities = check(IDENTITIES, identities)
     return Sample(tables, truth, _channels(), links, identities, organic.truth)
 
@@ -424,9 +426,6 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         The folder.
     """
     folder = Path(folder)
-    aside = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     frames = sample.tables | {
         "truth": sample.truth,
         "truth_channels": sample.channels,
@@ -434,21 +433,11 @@ def write_sample(sample: Sample, folder: Path | str) -> Path:
         "identities": sample.identities,
         "truth_affinities": sample.affinities,
     }
-    for name, frame in frames.items():
-        frame.to_parquet(aside / f"{name}.parquet", index=False)
-    (aside / MAP_FILE).write_text(json.dumps(schematic(_fips())))
-    _swap(aside, folder)
+    with whole_folder(folder) as aside:
+        for name, frame in frames.items():
+            frame.to_parquet(aside / f"{name}.parquet", index=False)
+        (aside / MAP_FILE).write_text(json.dumps(schematic(_fips())))
     return folder
-
-
-def _swap(aside: Path, folder: Path) -> None:
-    """Put one folder in the place of another, which is never seen half written."""
-    old = folder.parent / f".{folder.name}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    aside.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_sizes(n_voters: int, n_messages: int) -> None:
@@ -720,14 +709,14 @@ def _picked(values: Sequence[str], index: npt.NDArray[np.integer]) -> pd.Series:
 
 
 def _messages(n_messages: int) -> pd.DataFrame:
-    named = list(_EFFECTS)[:n_messages]
+    message_ids = list(_EFFECTS)[:n_messages]
     issue = [ISSUES[number % len(ISSUES)] for number in range(n_messages)]
     return pd.DataFrame(
         {
-            "message_id": named,
+            "message_id": message_ids,
             "issue": issue,
-            "stance": [_STANCES[name.removesuffix(_RETOLD)] for name in named],
-            "text": [_text(*pair) for pair in zip(named, issue, strict=True)],
+            "stance": [_STANCES[name.removesuffix(_RETOLD)] for name in message_ids],
+            "text": [_text(*pair) for pair in zip(message_ids, issue, strict=True)],
             "sponsor": _SPONSOR,
             "disclaimer": _DISCLAIMER,
             "discloses": "none",
@@ -741,8 +730,8 @@ def _channels() -> pd.DataFrame:
 
 
 def _text(message_id: str, issue: str) -> str:
-    told = _TEXTS[message_id.removesuffix(_RETOLD)]
-    return f"{_RETOLD_OPENINGS[issue]} {told}" if message_id not in _TEXTS else told
+    text = _TEXTS[message_id.removesuffix(_RETOLD)]
+    return f"{_RETOLD_OPENINGS[issue]} {text}" if message_id not in _TEXTS else text
 
 
 def _truth(
@@ -771,8 +760,8 @@ def _baseline(people: _People) -> Floats:
     """Support without a message, about 34 to 68, from columns of the voter file."""
     party = np.array([61.0, 50.0, 39.0])[people.party]
     place = np.array([2.0, 0.5, -0.5, -2.0])[people.urbanicity]
-    others = 1.5 * (people.sex == 0) + 1.5 * people.graduate
-    return np.asarray(party + place + others - 0.06 * (people.age - 48))
+    sex_and_education = 1.5 * (people.sex == 0) + 1.5 * people.graduate
+    return np.asarray(party + place + sex_and_education - 0.06 * (people.age - 48))
 
 
 # Field test
@@ -905,11 +894,11 @@ def _lift_received(
 
 
 def _shared_uniform(people: _People, rng: np.random.Generator) -> Floats:
-    """Uniform noise that is alike within a household (a Gaussian copula)."""
+    """Uniform noise correlated within a household (a Gaussian copula)."""
     family = rng.normal(size=people.n_households)[people.household]
-    own = rng.normal(size=people.n_voters)
+    individual = rng.normal(size=people.n_voters)
     share = HOUSEHOLD_CORRELATION
-    return np.asarray(ndtr(np.sqrt(share) * family + np.sqrt(1 - share) * own))
+    return np.asarray(ndtr(np.sqrt(share) * family + np.sqrt(1 - share) * individual))
 
 
 def _costs(n_voters: int) -> pd.DataFrame:
@@ -981,10 +970,10 @@ def _reactions(
     voters: pd.DataFrame,
     messages: pd.DataFrame,
     rng: np.random.Generator,
-) -> tuple[pd.DataFrame, pd.DataFrame, "_Named"]:
+) -> tuple[pd.DataFrame, pd.DataFrame, "_ReactorNames"]:
     """What people did in public of their own accord, and who they really are."""
     salience = _salience(people)
-    persons, named = _persons(people, voters, salience, rng)
+    persons, reactor_names = _persons(people, voters, salience, rng)
     n_events = 1 + rng.poisson(0.5, len(persons))
     who = np.repeat(np.arange(len(persons)), n_events)
     rng.shuffle(who)
@@ -1000,11 +989,11 @@ def _reactions(
             "reacted_at": _moments(n, rng),
         }
     )
-    known = voters["voter_id"].take(np.maximum(voter, 0)).reset_index(drop=True)
+    voter_id = voters["voter_id"].take(np.maximum(voter, 0)).reset_index(drop=True)
     links = pd.DataFrame(
-        {"reaction_id": frame["reaction_id"], "voter_id": known.where(voter >= 0)}
+        {"reaction_id": frame["reaction_id"], "voter_id": voter_id.where(voter >= 0)}
     )
-    return pd.concat([frame, rows], axis=1), links, replace(named, who=who)
+    return pd.concat([frame, rows], axis=1), links, replace(reactor_names, who=who)
 
 
 def _with_early(
@@ -1012,30 +1001,32 @@ def _with_early(
     reactions: pd.DataFrame,
     links: pd.DataFrame,
     messages: pd.DataFrame,
-    named: "_Named",
+    reactor_names: "_ReactorNames",
     rng: np.random.Generator,
-) -> tuple[pd.DataFrame, pd.DataFrame, "_Named"]:
+) -> tuple[pd.DataFrame, pd.DataFrame, "_ReactorNames"]:
     """The reactions, and after them those of the same people in the winter before."""
-    n_events = rng.poisson(_EARLY_EVENTS, len(named.voter))
-    who = np.repeat(np.arange(len(named.voter)), n_events)
+    n_events = rng.poisson(_EARLY_EVENTS, len(reactor_names.voter))
+    who = np.repeat(np.arange(len(reactor_names.voter)), n_events)
     n = len(who)
     # every reactor has a reaction whose profile the others repeat
-    row_of = np.zeros(len(named.voter), dtype=np.int64)
-    row_of[named.who] = np.arange(len(named.who))
+    row_of = np.zeros(len(reactor_names.voter), dtype=np.int64)
+    row_of[reactor_names.who] = np.arange(len(reactor_names.who))
     early = reactions.iloc[row_of[who]].reset_index(drop=True)
     early = early.assign(
         reaction_id=_ids("E", np.arange(1, n + 1), 7),
-        message_id=_liked(_salience(people), named.voter[who], messages, rng),
+        message_id=_liked(_salience(people), reactor_names.voter[who], messages, rng),
         platform=_picked(_PLATFORMS, rng.choice(3, n, p=[0.55, 0.3, 0.15])),
         kind=_picked(_KINDS, rng.choice(len(_KINDS), n, p=_KIND_SHARES)),
         reacted_at=_moments(n, rng, first="2026-01-05", last="2026-04-06"),
     )
     voter_id = links["voter_id"].iloc[row_of[who]].reset_index(drop=True)
-    more = pd.DataFrame({"reaction_id": early["reaction_id"], "voter_id": voter_id})
+    early_links = pd.DataFrame(
+        {"reaction_id": early["reaction_id"], "voter_id": voter_id}
+    )
     return (
         pd.concat([reactions, early], ignore_index=True),
-        pd.concat([links, more], ignore_index=True),
-        replace(named, who=np.concatenate([named.who, who])),
+        pd.concat([links, early_links], ignore_index=True),
+        replace(reactor_names, who=np.concatenate([reactor_names.who, who])),
     )
 
 
@@ -1058,7 +1049,7 @@ def _persons(
     voters: pd.DataFrame,
     salience: Floats,
     rng: np.random.Generator,
-) -> tuple[pd.DataFrame, "_Named"]:
+) -> tuple[pd.DataFrame, "_ReactorNames"]:
     """Profiles of those who react; `voter` is the row in the file, -1 for none."""
     # the fond and the concerned speak up: reactions are self-selected
     pull = np.exp(0.05 * (_baseline(people) - 50) + 0.4 * salience.max(axis=1))
@@ -1070,7 +1061,7 @@ def _persons(
     stranger = np.arange(len(row)) >= len(voter)
     female = _female(people)[row]
     pseudonym = _pseudonyms(len(row), rng)
-    names, named = _names(people, row, stranger, female, rng)
+    names, reactor_names = _names(people, row, stranger, female, rng)
     persons = pd.DataFrame(
         {
             "person": pseudonym,
@@ -1081,7 +1072,7 @@ def _persons(
             "voter": np.where(stranger, -1, row),
         }
     )
-    return persons, named
+    return persons, reactor_names
 
 
 def _female(people: _People) -> Bools:
@@ -1124,14 +1115,14 @@ def _names(
     stranger: Bools,
     female: Bools,
     rng: np.random.Generator,
-) -> tuple[list[str], "_Named"]:
+) -> tuple[list[str], "_ReactorNames"]:
     """Names given: a family shares its last name, and some are mistyped."""
     firsts = [_FIRST_NAMES["M"].split(), _FIRST_NAMES["F"].split()]
     lasts = _LAST_NAMES.split()
     family = rng.integers(len(lasts), size=people.n_households)
-    own = rng.integers(len(lasts), size=len(row))
+    own_last = rng.integers(len(lasts), size=len(row))
     differs = stranger | (rng.random(len(row)) < 0.1)
-    last = np.where(differs, own, family[people.household[row]])
+    last = np.where(differs, own_last, family[people.household[row]])
     first = rng.integers(min(map(len, firsts)), size=len(row))
     typo = rng.random(len(row)) < _TYPO_SHARE
     given = [
@@ -1139,11 +1130,11 @@ def _names(
         for f, a, b, t in zip(female, first, last, typo, strict=True)
     ]
     voter = np.where(stranger, -1, row)
-    return given, _Named(voter, first, last, family, np.arange(len(row)))
+    return given, _ReactorNames(voter, first, last, family, np.arange(len(row)))
 
 
 @dataclass(frozen=True)
-class _Named:
+class _ReactorNames:
     """Names behind those given, one entry per reactor unless said otherwise.
 
     Attributes:
@@ -1162,22 +1153,27 @@ class _Named:
 
 
 def _identities(
-    people: _People, voters: pd.DataFrame, named: _Named, rng: np.random.Generator
+    people: _People,
+    voters: pd.DataFrame,
+    reactor_names: _ReactorNames,
+    rng: np.random.Generator,
 ) -> pd.DataFrame:
     """What the voter file says of who people are; a few e-mails are a household's."""
     n = people.n_voters
     firsts = [_FIRST_NAMES["M"].split(), _FIRST_NAMES["F"].split()]
     first = rng.integers(min(map(len, firsts)), size=n)
-    last = named.family[people.household]
+    last = reactor_names.family[people.household]
     own_name = rng.random(n) < 0.1
     last = np.where(own_name, rng.integers(len(_LAST_NAMES.split()), size=n), last)
-    known = named.voter >= 0
-    first[named.voter[known]] = named.first[known]
-    by_family = rng.random(known.sum()) < _FAMILY_NAME_SHARE
-    own = np.where(
-        by_family, named.family[people.household[named.voter[known]]], named.last[known]
+    is_voter = reactor_names.voter >= 0
+    first[reactor_names.voter[is_voter]] = reactor_names.first[is_voter]
+    by_family = rng.random(is_voter.sum()) < _FAMILY_NAME_SHARE
+    last_of_reactor = np.where(
+        by_family,
+        reactor_names.family[people.household[reactor_names.voter[is_voter]]],
+        reactor_names.last[is_voter],
     )
-    last[named.voter[known]] = own
+    last[reactor_names.voter[is_voter]] = last_of_reactor
     female = _female(people)
     return pd.DataFrame(
         {
@@ -1209,18 +1205,18 @@ def _hashed_emails(names: pd.Series) -> pd.Series:
 
 def _with_bases(
     reactions: pd.DataFrame,
-    named: _Named,
+    reactor_names: _ReactorNames,
     identities: pd.DataFrame,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
     """Reactions with the basis on record for each reactor, and e-mails of some."""
-    n = len(named.voter)
+    n = len(reactor_names.voter)
     names = [*_BASIS_SHARES, None]
     shares = list(_BASIS_SHARES.values())
     basis = rng.choice(len(names), n, p=[*shares, 1 - sum(shares)])
     given = rng.random(n) < _GIVEN_EMAIL_SHARE
-    other = (rng.random(n) < _OTHER_EMAIL_SHARE) | (named.voter < 0)
-    on_file = identities["email_sha256"].take(np.maximum(named.voter, 0))
+    other = (rng.random(n) < _OTHER_EMAIL_SHARE) | (reactor_names.voter < 0)
+    on_file = identities["email_sha256"].take(np.maximum(reactor_names.voter, 0))
     email = _hashed_emails(_ids("P", np.arange(n), 7)).where(
         other, on_file.reset_index(drop=True)
     )
@@ -1231,7 +1227,7 @@ def _with_bases(
         }
     )
     return pd.concat(
-        [reactions, by_person.take(named.who).reset_index(drop=True)], axis=1
+        [reactions, by_person.take(reactor_names.who).reset_index(drop=True)], axis=1
     )
 
 

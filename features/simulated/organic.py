@@ -1,14 +1,14 @@
 """Organic reactions as a platform counts them, drawn from tastes that nobody sees.
 
-What is shown to whom is the platform's affair: the young and the towns are shown more
-of everything. Of those who were shown a message of issue j,
+The platform decides what is shown to whom: the young and the towns are shown more of
+everything. Of those who were shown a message of issue j,
 
     P(reacts well)  = expit(a_m + SLOPE s_ij),
     P(reacts badly) = the same with a slope of the other sign, from those left,
 
 s_ij being how much the issue matters to voter i. So counts alone say who was shown
 more, counts over reach say who is fonder. A platform gives no cell of fewer than
-`SMALLEST_CELL` people: small ones are counted together, as the rest of the state.
+`SMALLEST_CELL` people: small cells are counted together, as the rest of the state.
 """
 
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ _CELL = ["message_id", "platform", "age_band", "sex", "state", "county_fips"]
 
 
 class Organic(NamedTuple):
-    """What the platform tells, and what is true.
+    """The platform's counts, and the truth behind them.
 
     Attributes:
         counts: REACTION_COUNTS table.
         truth: `issue`, `age_band`, `sex`, `county_fips`, `n_voters` and `affinity`, the
             share of the cell's voters who would react well, were they shown a message
-            of the issue, messages counted alike.
+            of the issue, every message weighted equally.
     """
 
     counts: pd.DataFrame
@@ -78,8 +78,8 @@ def draw_organic(
         good = expit(at_rest[m] + SLOPE * salience[:, issue[m]])
         bad = expit(BAD_AT_REST + BAD_SLOPE * salience[:, issue[m]])
         chances.append(good)
-        shown = np.asarray(SHOWN_BY_AGE)[band] * pushed * rng.uniform(0.6, 1.4)
-        seen = np.flatnonzero(rng.random(len(people)) < np.clip(shown, 0, 0.95))
+        chance_shown = np.asarray(SHOWN_BY_AGE)[band] * pushed * rng.uniform(0.6, 1.4)
+        seen = np.flatnonzero(rng.random(len(people)) < np.clip(chance_shown, 0, 0.95))
         rows = people.iloc[seen].assign(
             message_id=message_id,
             platform=_platform(band[seen], rng),
@@ -103,42 +103,48 @@ def _kinds(good: Floats, bad: Floats, rng: np.random.Generator) -> pd.Index:
     return pd.Index(["", *_GOOD_KINDS, "angry"], dtype="str").take(which)
 
 
-def _counted(shown: pd.DataFrame) -> pd.DataFrame:
+def _counted(exposures: pd.DataFrame) -> pd.DataFrame:
     """Who was shown what → counts by cell, small cells in the rest of the state."""
-    shown = _without_small(shown, "county_fips")
-    shown = _without_small(shown, "sex")
-    reach = shown.groupby(_CELL, dropna=False, sort=True).size().rename("reach")
-    kinds = shown[shown["kind"] != ""].groupby([*_CELL, "kind"], dropna=False).size()
-    found = reach.reset_index()
-    found = found[found["reach"] >= SMALLEST_CELL]
-    told = found.merge(kinds.rename("n").reset_index(), on=_CELL, how="left")
-    # a cell nobody of which reacted is told too: its reach counts
-    told["kind"] = told["kind"].fillna("like")
-    told["n"] = told["n"].fillna(0.0).astype(float)
-    told["reach"] = told["reach"].astype(float)
-    told["counted_until"] = COUNTED_UNTIL.as_unit("us")
+    exposures = _without_small(exposures, "county_fips")
+    exposures = _without_small(exposures, "sex")
+    reach = exposures.groupby(_CELL, dropna=False, sort=True).size().rename("reach")
+    kinds = (
+        exposures[exposures["kind"] != ""]
+        .groupby([*_CELL, "kind"], dropna=False)
+        .size()
+    )
+    cells = reach.reset_index()
+    cells = cells[cells["reach"] >= SMALLEST_CELL]
+    counts = cells.merge(kinds.rename("n").reset_index(), on=_CELL, how="left")
+    # a cell without any reaction has a row too: its reach counts
+    counts["kind"] = counts["kind"].fillna("like")
+    counts["n"] = counts["n"].fillna(0.0).astype(float)
+    counts["reach"] = counts["reach"].astype(float)
+    counts["counted_until"] = COUNTED_UNTIL.as_unit("us")
     names = ["message_id", "platform", "kind", "age_band", "sex", "state",
              "county_fips", "n", "reach", "counted_until"]  # fmt: skip
-    return told[names].reset_index(drop=True)
+    return counts[names].reset_index(drop=True)
 
 
-def _without_small(shown: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A value that too few people of a cell share is not told."""
-    size = shown.groupby(_CELL, dropna=False)["kind"].transform("size")
-    hidden = shown[column].mask(size < SMALLEST_CELL)
-    return shown.assign(**{column: hidden})
+def _without_small(exposures: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mask a value that fewer than `SMALLEST_CELL` people of a cell share."""
+    size = exposures.groupby(_CELL, dropna=False)["kind"].transform("size")
+    hidden = exposures[column].mask(size < SMALLEST_CELL)
+    return exposures.assign(**{column: hidden})
 
 
 def _truth(
     people: pd.DataFrame, issues: Sequence[str] | pd.Series, chance: Floats
 ) -> pd.DataFrame:
     cell = ["age_band", "sex", "county_fips"]
-    named = pd.Index(issues)
-    found = []
-    for issue in named.unique():
-        own = pd.Series(chance[named == issue].mean(axis=0), people.index)
-        group = own.groupby([people[c] for c in cell])
+    issue_of_message = pd.Index(issues)
+    frames = []
+    for issue in issue_of_message.unique():
+        chance_of_voter = pd.Series(
+            chance[issue_of_message == issue].mean(axis=0), people.index
+        )
+        group = chance_of_voter.groupby([people[c] for c in cell])
         frame = group.agg(n_voters="size", affinity="mean").reset_index()
-        found.append(frame.assign(issue=issue))
-    table = pd.concat(found, ignore_index=True)
+        frames.append(frame.assign(issue=issue))
+    table = pd.concat(frames, ignore_index=True)
     return table[["issue", *cell, "n_voters", "affinity"]]

@@ -1,4 +1,4 @@
-"""Reactors ↔ voters: who of the file somebody who reacted is, and how surely.
+"""Record linkage of reactors to voters, with the probability of each link.
 
 Exact keys come first, where both sides have them; the others are compared field by
 field. Only people with a recorded basis may be handed in: `persons.linkable` sees to
@@ -148,26 +148,26 @@ def link_reactors(
         if len(reactors)
         else _NOTHING
     )
-    found = _decided(keyed, scored, len(reactors), len(voters), ours.frame)
-    kept = found.best >= threshold
+    decided = _decided(keyed, scored, len(reactors), len(voters), ours.frame)
+    is_linked = decided.best >= threshold
     links = pd.DataFrame(
         {
-            "reaction_person": reactors["reaction_person"].to_numpy()[kept],
-            "voter_id": voters["voter_id"].to_numpy()[found.voter[kept]],
-            "probability": np.clip(np.round(found.best[kept], 6), 1e-6, 1.0),
-            "linked_by": np.where(keyed[kept] >= 0, BY_KEY, BY_FIELDS),
+            "reaction_person": reactors["reaction_person"].to_numpy()[is_linked],
+            "voter_id": voters["voter_id"].to_numpy()[decided.voter[is_linked]],
+            "probability": np.clip(np.round(decided.best[is_linked], 6), 1e-6, 1.0),
+            "linked_by": np.where(keyed[is_linked] >= 0, BY_KEY, BY_FIELDS),
         }
     ).astype({"reaction_person": "str", "voter_id": "str", "linked_by": "str"})
     links = links.sort_values("reaction_person", ignore_index=True)
     summary = LinkSummary(
         n_reactors=len(reactors),
         n_voters=len(voters),
-        n_by_key=int((keyed[kept] >= 0).sum()),
-        n_by_fields=int((keyed[kept] < 0).sum()),
+        n_by_key=int((keyed[is_linked] >= 0).sum()),
+        n_by_fields=int((keyed[is_linked] < 0).sum()),
         threshold=threshold,
-        expected_false=float((1 - found.best[kept]).sum()),
-        expected_missed=float(found.total.sum() - found.best[kept].sum()),
-        share_in_file=found.share,
+        expected_false=float((1 - decided.best[is_linked]).sum()),
+        expected_missed=float(decided.total.sum() - decided.best[is_linked].sum()),
+        share_in_file=decided.share,
         rules=scored.rules,
         learnt_from=scored.learnt_from,
         filled=share_filled(ours.frame),
@@ -205,20 +205,22 @@ def _comparable(
             f"({', '.join(shared) or 'they share none'}), got {absent or 'none'}; "
             "mend [link].columns in campaign.toml"
         )
-    kept = [c for c in shared if c in wanted or c not in FIELDS]
-    return Tidied(ours.frame[kept], ours.bad), Tidied(theirs.frame[kept], theirs.bad)
+    compared = [c for c in shared if c in wanted or c not in FIELDS]
+    return Tidied(ours.frame[compared], ours.bad), Tidied(
+        theirs.frame[compared], theirs.bad
+    )
 
 
 def _by_key(ours: pd.DataFrame, theirs: pd.DataFrame) -> Ints:
     """Row of the voter with the same key, -1 for none; a key of two voters is none."""
-    found = np.full(len(ours), -1, dtype=np.int64)
+    voter_row = np.full(len(ours), -1, dtype=np.int64)
     for key in ("declared_id", "email_sha256"):
         if key in ours:
             once = theirs[key].dropna().drop_duplicates(keep=False)
             rows = pd.Series(theirs.index.get_indexer(once.index), index=once)
-            met = ours[key].map(rows).fillna(-1).to_numpy(dtype=np.int64)
-            found = np.where(found < 0, met, found)
-    return found
+            row_by_this_key = ours[key].map(rows).fillna(-1).to_numpy(dtype=np.int64)
+            voter_row = np.where(voter_row < 0, row_by_this_key, voter_row)
+    return voter_row
 
 
 class _Decided(NamedTuple):
@@ -260,8 +262,8 @@ def _weight_of_key(keyed: Ints, scored: Scored, ours: pd.DataFrame) -> Floats:
     by_key = scored.right == keyed[scored.left]
     weight = np.full(len(keyed), np.nan)
     weight[scored.left[by_key]] = scored.weight[by_key]
-    others = ours[[c for c in ours if FIELDS.get(str(c), "name") != "key"]]
-    said = others.notna().sum(axis=1).to_numpy() > 1
+    other_fields = ours[[c for c in ours if FIELDS.get(str(c), "name") != "key"]]
+    said = other_fields.notna().sum(axis=1).to_numpy() > 1
     weight = np.where(np.isnan(weight), np.where(said, LEAST_WEIGHT, 0.0), weight)
     return np.asarray(weight[keyed >= 0], dtype=np.float64)
 

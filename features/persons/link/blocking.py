@@ -1,4 +1,4 @@
-"""Which pairs are looked at: the coarsest rules whose pairs are few enough to score.
+"""Blocking rules: the coarsest whose candidate pairs are few enough to score.
 
 A rule says which fields must agree for a pair to be compared at all. Single fields are
 tried first, then two together, then three: a field that alone makes too many pairs
@@ -28,12 +28,12 @@ LEAST_LEARNT, MOST_LEARNT = 0.01, 200
 
 def with_blocking_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """The identities with the columns that only serve to find pairs."""
-    found = {}
+    blocking_columns = {}
     if "last_name" in frame:
-        found[NAME_START] = frame["last_name"].str[:N_START]
+        blocking_columns[NAME_START] = frame["last_name"].str[:N_START]
     if "birth_date" in frame:
-        found[BIRTH_YEAR] = frame["birth_date"].str[:4]
-    return frame.assign(**found)
+        blocking_columns[BIRTH_YEAR] = frame["birth_date"].str[:4]
+    return frame.assign(**blocking_columns)
 
 
 def pair_budget(n_left: int, n_right: int) -> int:
@@ -105,8 +105,8 @@ def training_rules(left: pd.DataFrame, right: pd.DataFrame) -> list[Rule]:
         right: The same of the other file; the same frame to find duplicates.
     """
     people = min(len(left), len(right))
-    whole = [str(c) for c in left if c in right and c in FIELDS]
-    usable = [c for c in whole if FIELDS[c] != "key"]
+    shared_fields = [str(c) for c in left if c in right and c in FIELDS]
+    usable = [c for c in shared_fields if FIELDS[c] != "key"]
     chosen: list[Rule] = []
     held = set(usable)
     for size in (1, 2, 3):

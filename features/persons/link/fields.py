@@ -1,4 +1,4 @@
-"""What tells people apart: fields, how they are made comparable, what counts as bad.
+"""Identity fields: how each is normalised and compared, and which values are bad.
 
 Identities come as raw columns; `tidy` gives them one spelling and makes values that no
 such field can have missing, counted but never shown.
@@ -39,7 +39,7 @@ FIELDS: dict[str, Kind] = {
 nothing: people have several addresses."""
 
 ROOT = "first_root"
-"""The first name without its nickname, made beside `first_name`."""
+"""The first name without its nickname, added next to `first_name`."""
 EARLIEST_YEAR, LATEST_YEAR = 1890, 2025
 _POSTCODE = re.compile(r"(?=.*\d)[a-z0-9]{3,10}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -82,12 +82,12 @@ def tidy(raw: pd.DataFrame, *, fields: Iterable[str] | None = None) -> Tidied:
                 f"expected fields of identities among {', '.join(known_fields(given))},"
                 f" got {name!r}; mend [link].columns in campaign.toml"
             )
-    found, bad = {}, {}
+    tidied, bad = {}, {}
     for name in wanted:
         text = _text(given[name])
-        found[name] = _tidied(name, text)
-        bad[name] = int((text.notna() & found[name].isna()).sum())
-    frame = pd.DataFrame(found, index=raw.index)
+        tidied[name] = _tidied(name, text)
+        bad[name] = int((text.notna() & tidied[name].isna()).sum())
+    frame = pd.DataFrame(tidied, index=raw.index)
     if "first_name" in frame:
         frame[ROOT] = root_names(frame["first_name"])
     return Tidied(frame, bad)
@@ -137,8 +137,12 @@ def _tidied(name: str, text: pd.Series) -> pd.Series:
 
 
 def _plain_text(text: pd.Series) -> pd.Series:
-    known = {v: re.sub(r"[^a-z0-9]+", " ", v.lower()).strip() for v in text.dropna()}
-    return text.map({v: bare or None for v, bare in known.items()}).astype("str")
+    plain_of_text = {
+        v: re.sub(r"[^a-z0-9]+", " ", v.lower()).strip() for v in text.dropna()
+    }
+    return text.map({v: bare or None for v, bare in plain_of_text.items()}).astype(
+        "str"
+    )
 
 
 def _dates(text: pd.Series) -> pd.Series:

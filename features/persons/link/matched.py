@@ -1,7 +1,7 @@
-"""Who may be looked for in the voter file, and what is kept of everybody else.
+"""People who may be linked to the voter file; aggregates of everybody else.
 
 A person who reacted is linked only on a basis that is on record and that the campaign
-declares. All others exist only in groups of at least `SMALLEST_GROUP` people.
+declares. All others exist only in groups of at least `SMALLEST_CELL` people.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,11 @@ import pandas as pd
 
 from hustings.features.persons.link.fields import tidy
 from hustings.features.reaction import BAD, GOOD, valence
-from hustings.features.tables import REACTION_GROUPS, check
+from hustings.features.tables import REACTION_GROUPS, SMALLEST_CELL, check
 
 LINK_BASES = ("consent", "contract", "reply")
 """An opt-in, a sign-up, a reply to the campaign's own message. No other basis can let
 somebody be looked for who reacted in public."""
-SMALLEST_GROUP = 20
 OTHER = "other"
 PLACE_LETTERS = 3
 """So many first letters of a postcode are a place."""
@@ -56,10 +55,10 @@ def has_basis(reactions: pd.DataFrame, bases: Sequence[str]) -> pd.Series:
     """Which reactions are of people with a declared basis on record."""
     if not {"person", "basis"} <= set(reactions) or not bases:
         return pd.Series(data=False, index=reactions.index)
-    known = reactions["basis"].isin(list(bases)) & reactions["person"].notna()
-    with_basis = reactions.loc[known, "person"].unique()
-    found: pd.Series = reactions["person"].isin(with_basis)
-    return found & reactions["person"].notna()
+    on_record = reactions["basis"].isin(list(bases)) & reactions["person"].notna()
+    with_basis = reactions.loc[on_record, "person"].unique()
+    is_linkable: pd.Series = reactions["person"].isin(with_basis)
+    return is_linkable & reactions["person"].notna()
 
 
 def kept_events(
@@ -67,8 +66,8 @@ def kept_events(
 ) -> pd.DataFrame:
     """The events that stay: nobody behind them but the pseudonyms of who was linked.
 
-    Reactions of people without a basis go altogether: beside the groups that tell of
-    them, the events would count those who are in too small a group.
+    Reactions of people without a basis are all removed: next to the groups that
+    count them, the events would reveal those who are in too small a group.
 
     Args:
         reactions: REACTIONS table.
@@ -79,8 +78,8 @@ def kept_events(
     bare = reactions[has_basis(reactions, bases) | nameless]
     bare = bare.drop(columns=[c for c in _ABOUT_PERSONS if c in bare])
     if "person" in bare:
-        known = bare["person"].isin(list(linked_persons))
-        bare = bare.assign(person=bare["person"].where(known))
+        is_linked = bare["person"].isin(list(linked_persons))
+        bare = bare.assign(person=bare["person"].where(is_linked))
     if "basis" in bare:
         bare = bare.assign(basis=bare["basis"].where(bare["person"].notna()))
     return bare.reset_index(drop=True)
@@ -90,20 +89,20 @@ def aggregate_reactions(
     reactions: pd.DataFrame,
     *,
     year: int,
-    smallest: int = SMALLEST_GROUP,
+    smallest: int = SMALLEST_CELL,
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Reactions by message, place and age band, no group of fewer than 20 people.
+    """Reactions by message, place and age band, no group below `SMALLEST_CELL` people.
 
     Groups that are too small become one of "other" places and ages of their message;
     were that too small, the next larger groups join it, and where a message has too few
-    people in all it is left out. There is no total beside the rows, so that nothing
+    people in all it is left out. No total comes with the rows, so that nothing
     smaller can be worked out from them. Reactions without a person are left out: one
     person may be all of them.
 
     Args:
         reactions: REACTIONS table.
-        year: As of which ages are told.
+        year: Year in which ages are counted.
         smallest: People a group has at least.
         kinds: The campaign's own, as `features.reaction.valence`.
 
@@ -135,18 +134,18 @@ def _placed(
     reactions: pd.DataFrame, year: int, kinds: Mapping[str, str] | None
 ) -> pd.DataFrame:
     """Reactions of persons with message, place, age band, good and bad."""
-    known = reactions.get("person", pd.Series(index=reactions.index, dtype="str"))
-    some = reactions[known.notna()]
-    told = tidy(some.reindex(columns=["postcode", "birth_year"])).frame
-    age = year - pd.to_numeric(told["birth_year"])
+    pseudonyms = reactions.get("person", pd.Series(index=reactions.index, dtype="str"))
+    of_persons = reactions[pseudonyms.notna()]
+    self_reported = tidy(of_persons.reindex(columns=["postcode", "birth_year"])).frame
+    age = year - pd.to_numeric(self_reported["birth_year"])
     band = pd.cut(age, AGE_EDGES, right=False, labels=AGE_LABELS).astype("str")
-    person = some.get("person", pd.Series(dtype="str"))
-    kind = valence(some["kind"], kinds)
+    person = of_persons.get("person", pd.Series(dtype="str"))
+    kind = valence(of_persons["kind"], kinds)
     rows = pd.DataFrame(
         {
-            "message_id": some["message_id"],
+            "message_id": of_persons["message_id"],
             "person": person,
-            "place": told["postcode"].str[:PLACE_LETTERS].fillna("unsaid"),
+            "place": self_reported["postcode"].str[:PLACE_LETTERS].fillna("unsaid"),
             "age_band": band.mask(age.isna(), "unsaid"),
             "good": (kind == GOOD).astype(np.int64),
             "bad": (kind == BAD).astype(np.int64),

@@ -1,4 +1,4 @@
-"""Evidence → probability: how likely a pair is right, given how many pairs are.
+"""Match weights → posterior probability that a pair is one person.
 
 The share of right pairs is not known beforehand. It is found by expectation
 maximisation from the evidence itself, so that no recall has to be guessed.
@@ -29,10 +29,10 @@ def pair_probability(weight: Floats, n_possible: float) -> Floats:
     p = np.zeros(len(weight))
     for _ in range(N_ROUNDS):
         p = share * ratio / (1 - share + share * ratio)
-        found = max(float(p.sum()), 1e-9) / n_possible
-        if abs(found - share) < TOLERANCE * share:
+        new_share = max(float(p.sum()), 1e-9) / n_possible
+        if abs(new_share - share) < TOLERANCE * share:
             break
-        share = found
+        share = new_share
     return p
 
 
@@ -61,10 +61,10 @@ def person_probability(
     for _ in range(N_ROUNDS):
         prior = share / n_right
         p = prior * ratio / (1 - share + prior * evidence[left])
-        found = float(np.clip(p.sum() / max(n_left, 1), 1e-9, 1 - 1e-9))
-        if abs(found - share) < TOLERANCE:
+        new_share = float(np.clip(p.sum() / max(n_left, 1), 1e-9, 1 - 1e-9))
+        if abs(new_share - share) < TOLERANCE:
             break
-        share = found
+        share = new_share
     return p, share
 
 
@@ -82,8 +82,8 @@ def right_share(weight: Floats) -> Floats:
     for _ in range(N_ROUNDS):
         p = share * ratio / (1 - share + share * ratio)
         # two pseudo pairs, one right and one wrong: a few keys prove little
-        found = (float(p.sum()) + 1) / (len(weight) + 2)
-        if abs(found - share) < TOLERANCE:
+        new_share = (float(p.sum()) + 1) / (len(weight) + 2)
+        if abs(new_share - share) < TOLERANCE:
             break
-        share = found
+        share = new_share
     return p

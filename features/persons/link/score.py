@@ -1,4 +1,4 @@
-"""How much the fields of a pair speak for one person: Fellegi-Sunter by Splink.
+"""Match weights of candidate pairs: the Fellegi-Sunter model, fitted by Splink.
 
 For a pair and a field, m is the chance of what is seen if both are one person and u if
 they are two; the weight of evidence is Σ log2(m / u) over the fields, with a rare name
@@ -85,14 +85,14 @@ def score_pairs(
         none = np.empty(0, dtype=np.int64)
         return Scored(none, none, none.astype(float), tuple(chosen), ())
     fields = _told_apart(ours, theirs)
-    found = _predicted(
+    pairs = _predicted(
         ours, None if right is None else theirs, fields, chosen, learnt_from, seed=seed
     )
-    order = np.lexsort((found["r"], found["l"]))
-    weight = found["weight"].to_numpy(dtype=np.float64)[order]
+    order = np.lexsort((pairs["r"], pairs["l"]))
+    weight = pairs["weight"].to_numpy(dtype=np.float64)[order]
     return Scored(
-        found["l"].to_numpy(dtype=np.int64)[order],
-        found["r"].to_numpy(dtype=np.int64)[order],
+        pairs["l"].to_numpy(dtype=np.int64)[order],
+        pairs["r"].to_numpy(dtype=np.int64)[order],
         # engines add in any order: what differs after the ninth place is noise
         np.round(weight - np.log2(PRIOR / (1 - PRIOR)), 9),
         tuple(chosen),
@@ -145,11 +145,11 @@ def _predicted(
         scored = linker.inference.predict(
             threshold_match_weight=LEAST_WEIGHT + np.log2(PRIOR), warning_mode="never"
         )
-        found: pd.DataFrame = connection.sql(
+        pairs: pd.DataFrame = connection.sql(
             f"select row_id_l as l, row_id_r as r, match_weight as weight "
             f"from {scored.physical_name}"
         ).df()
-        return found
+        return pairs
     finally:
         connection.close()
 
