@@ -232,11 +232,11 @@ def _beliefs(run: Run, rows: pd.DataFrame, noise: Noise) -> tuple[Beliefs, str]:
     if prior is None:
         beliefs = Beliefs(np.zeros(len(messages)), unknown * np.eye(len(messages)))
         return beliefs, "nothing: lifts are taken to lie about nil"
-    known = np.isfinite(prior.mean)
-    mean = np.where(known, prior.mean, 0.0)
+    has_prior = np.isfinite(prior.mean)
+    mean = np.where(has_prior, prior.mean, 0.0)
     return (
-        Beliefs(mean, np.diag(np.where(known, prior.variance, unknown))),
-        f"priors of {int(known.sum())} of {len(messages)} messages",
+        Beliefs(mean, np.diag(np.where(has_prior, prior.variance, unknown))),
+        f"priors of {int(has_prior.sum())} of {len(messages)} messages",
     )
 
 
@@ -245,21 +245,21 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
     seen = rows[rows["outcome"].notna() & (rows["propensity"] < 1)]
     control = seen["message_id"] == CONTROL
     counts = seen["message_id"].value_counts()
-    known = [m for m in messages if counts.get(m, 0) > 1]
-    if counts.get(CONTROL, 0) < 2 or len(known) < len(messages):
+    testable = [m for m in messages if counts.get(m, 0) > 1]
+    if counts.get(CONTROL, 0) < 2 or len(testable) < len(messages):
         return None
     value, variance = np.zeros(len(messages)), np.zeros(len(messages))
     for k, message in enumerate(messages):
-        mine = seen[control | (seen["message_id"] == message)]
+        compared = seen[control | (seen["message_id"] == message)]
         # each against the controls of its own experiments
-        mine = mine[mine["experiment_id"].isin(
-            mine.loc[mine["message_id"] == message, "experiment_id"]
+        compared = compared[compared["experiment_id"].isin(
+            compared.loc[compared["message_id"] == message, "experiment_id"]
         )]  # fmt: skip
         difference, V = contrast(
-            mine[["outcome"]].to_numpy(dtype=np.float64),
-            (mine["message_id"] == message).to_numpy(),
-            pd.factorize(mine["household_id"])[0].astype(np.int64),
-            1.0 / mine["propensity"].to_numpy(dtype=np.float64),
+            compared[["outcome"]].to_numpy(dtype=np.float64),
+            (compared["message_id"] == message).to_numpy(),
+            pd.factorize(compared["household_id"])[0].astype(np.int64),
+            1.0 / compared["propensity"].to_numpy(dtype=np.float64),
         )
         value[k], variance[k] = difference[0], V[0, 0]
     mean, sd = shrink(value, np.diag(variance), [""] * len(messages))
@@ -298,14 +298,14 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
     """
     facts, best, wave = found.facts, found.best, found.wave
     sd = facts.noise.sd / per_point
-    told = [
+    lines = [
         f"{facts.n_contacts:,} contacts over {facts.days} days among "
         f"{facts.n_audience:,} voters. Lifts believed: by {facts.source}. The "
         f"outcome's standard deviation is {sd:.1f} points; households make it "
         f"count {facts.noise.design_effect:.2f} times; "
         f"{100 * facts.noise.missing:.0f} % of outcomes stay missing."
     ]
-    told += [
+    lines += [
         f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
@@ -315,24 +315,24 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
         for row in found.holdouts
     ]
     if best.epsilon:
-        told.append(
+        lines.append(
             f"Explore {100 * best.epsilon:.0f} % of the contacts on the first "
             f"{best.days} of {facts.days} days: it costs {best.cost / per_point:,.0f} "
             f"points then and brings {best.learned / per_point:,.0f} more than it "
             "costs over all days, by what is believed."
         )
     else:
-        told.append(
+        lines.append(
             "Exploring does not pay in the days that remain, by what is believed; a "
             "small share is kept to notice when that changes."
         )
     n = round(wave.epsilon * facts.n_contacts)
-    told.append(
+    lines.append(
         f"Were none of the messages tested, a first randomised wave of {n:,} voters "
         f"would earn most; {found.wave_power_n:,} would show each message's lift by "
         "itself, of the size that is believed."
     )
-    return told
+    return lines
 
 
 def with_changes(

@@ -50,8 +50,8 @@ class Decay(NamedTuple):
     def shares(self) -> Floats:
         """Share of the total in every hour, shape (horizon_h,); sums to 1."""
         left = 0.5 ** (np.arange(self.horizon_h) / self.half_life_h)
-        found: Floats = left / left.sum()
-        return found
+        share_of_hour: Floats = left / left.sum()
+        return share_of_hour
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Post:
     @property
     def key(self) -> str:
         """The post's id and a digest of what it is broken down by."""
-        told = [self.told.get(name) for name in BREAKDOWN]
-        digest = hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+        breakdown = [self.told.get(name) for name in BREAKDOWN]
+        digest = hashlib.sha256(repr(breakdown).encode()).hexdigest()[:8]
         return f"{self.told['post_id']}-{digest}"
 
 
@@ -98,27 +98,27 @@ def posts_of(
         )
     frame = insights.distinct()
     at = _times(insights, frame)
-    wanted = at.notna() & _named(insights, frame)
+    wanted = at.notna() & _has_post_id(insights, frame)
     if since is not None:
         wanted &= at >= since
     if until is not None:
         wanted &= at < until
     rows = frame.assign(at=at)[wanted].sort_values("at", kind="stable")
-    found: dict[str, Post] = {}
+    post_of_key: dict[str, Post] = {}
     for row in rows.to_dict("records"):
         post = _post(insights, {str(k): v for k, v in row.items()})
-        first = found.setdefault(post.key, post)
+        first = post_of_key.setdefault(post.key, post)
         if first is not post:
             # told apart by a breakdown that is none of ours
             for kind, count in post.totals.items():
                 first.totals[kind] = first.totals.get(kind, 0) + count
-    return list(found.values())
+    return list(post_of_key.values())
 
 
 def n_unreadable(insights: Insights) -> int:
     """Rows that are no post: without its id, or without a time that can be read."""
     frame = insights.distinct()
-    readable = _times(insights, frame).notna() & _named(insights, frame)
+    readable = _times(insights, frame).notna() & _has_post_id(insights, frame)
     return int((~readable).sum())
 
 
@@ -127,19 +127,24 @@ def _times(insights: Insights, frame: pd.DataFrame) -> pd.Series:
     return pd.to_datetime(given, utc=True, errors="coerce")
 
 
-def _named(insights: Insights, frame: pd.DataFrame) -> pd.Series:
+def _has_post_id(insights: Insights, frame: pd.DataFrame) -> pd.Series:
     given = frame[insights.columns["post_id"]]
     return given.notna() & (given.astype("str").str.strip() != "")
 
 
 def _post(insights: Insights, row: Payload) -> Post:
-    told = insights.told(row)
-    told.pop("occurred_at", None)
+    event_fields = insights.told(row)
+    event_fields.pop("occurred_at", None)
     totals: dict[str, int] = {}
     for column, kind in insights.counts.items():
         count = whole(row[column])
         totals[kind] = totals.get(kind, 0) + (count if isinstance(count, int) else 0)
-    return Post(row["at"].to_pydatetime(), told, told.pop("post_text", None), totals)
+    return Post(
+        row["at"].to_pydatetime(),
+        event_fields,
+        event_fields.pop("post_text", None),
+        totals,
+    )
 
 
 def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]]:
@@ -152,7 +157,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
             played.
     """
     rng = np.random.default_rng([seed, zlib.crc32(post.key.encode())])
-    shares, found = decay.shares(), []
+    shares, events = decay.shares(), []
     # whoever asks a platform for its counts gets those of all kinds at once
     within = rng.uniform(0, 3600, len(shares)).round(3)
     for kind, total in post.totals.items():
@@ -166,12 +171,12 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
                 "count": int(people[hour]),
                 "occurred_at": at.isoformat(),
             }
-            found.append((at, event))
-    found.sort(key=lambda pair: pair[0])
-    if found and post.text:
+            events.append((at, event))
+    events.sort(key=lambda pair: pair[0])
+    if events and post.text:
         # the first of them brings the text, by which the others get their issue
-        found[0][1]["post_text"] = post.text[:10_000]
-    return found
+        events[0][1]["post_text"] = post.text[:10_000]
+    return events
 
 
 def in_order(
@@ -245,10 +250,10 @@ def speed_of(text: str) -> float:
     """
     if text == "max":
         return float("inf")
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)x?", text)
-    if found is None or float(found[1]) <= 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)x?", text)
+    if match is None or float(match[1]) <= 0:
         raise ValueError(f"expected a speed such as 3600x, or max, got {text!r}")
-    return float(found[1])
+    return float(match[1])
 
 
 def moment(text: str) -> datetime | None:
@@ -289,14 +294,14 @@ def to_endpoint(
                     return receipt
             except urllib.error.HTTPError as failure:
                 if failure.code != 503 or attempt == tries - 1:
-                    told = failure.read().decode(errors="replace")[:200]
+                    reason = failure.read().decode(errors="replace")[:200]
                     raise ConnectionError(
-                        f"{url}: expected a receipt, got {failure.code}: {told}"
+                        f"{url}: expected a receipt, got {failure.code}: {reason}"
                     ) from None
             except (OSError, http.client.HTTPException) as failure:
                 if attempt == tries - 1:
-                    told = getattr(failure, "reason", type(failure).__name__)
-                    raise ConnectionError(f"{url}: {told}") from None
+                    reason = getattr(failure, "reason", type(failure).__name__)
+                    raise ConnectionError(f"{url}: {reason}") from None
             time.sleep(0.2 * 2**attempt)
         raise ValueError(f"expected at least one try, got {tries}")
 

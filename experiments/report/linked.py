@@ -57,10 +57,10 @@ def _links(links: Row) -> list[Html]:
         return [paragraph("Too few people with a basis on record reacted to tell.")]
     # who was not found must not be counted by a difference
     n_missing = links["n_reactors"] - n_linked
-    found = "nearly all" if is_small(n_missing) else people_text(n_linked)
+    found_text = "nearly all" if is_small(n_missing) else people_text(n_linked)
     first = (
         f"{people_text(links['n_reactors'])} people who reacted had opted in, signed "
-        f"up or written back; {found} of them were found in the voter "
+        f"up or written back; {found_text} of them were found in the voter "
         "file. Nobody else was looked for: all others exist only in groups of at least "
         "20 people. Reactions are hints of who cares, never an effect of a message."
     )
@@ -75,7 +75,9 @@ def _links(links: Row) -> list[Html]:
         ),
         paragraph(
             "Compared were pairs that agree on "
-            + "; or ".join(" and ".join(map(_named, rule)) for rule in links["rules"])
+            + "; or ".join(
+                " and ".join(map(_field_name, rule)) for rule in links["rules"]
+            )
             + ".",
             "quiet",
         ),
@@ -89,9 +91,9 @@ def _counts(links: Row) -> list[tuple[str, str]]:
         ("Linked by an exact key", people_text(links["n_by_key"])),
         ("Linked by their other fields", people_text(links["n_by_fields"])),
     ]
-    few = is_small(links["n_by_key"]) or is_small(links["n_by_fields"])
+    too_few = is_small(links["n_by_key"]) or is_small(links["n_by_fields"])
     return [
-        *([] if few or is_small(links["n_reactors"] - n_linked) else how),
+        *([] if too_few or is_small(links["n_reactors"] - n_linked) else how),
         ("In the file, as expected", _expected(there)),
         ("Links that are wrong, as expected", _expected(links["expected_false"])),
         ("In the file but not linked to it, as expected",
@@ -123,12 +125,12 @@ def _check_in_words(links: Row) -> str:
 def _fields(links: Row) -> list[tuple[str, str, str]]:
     bad = links["bad_reactors"]
     return [
-        (_named(name), share_text(share), people_text(bad.get(name, 0)))
+        (_field_name(name), share_text(share), people_text(bad.get(name, 0)))
         for name, share in links["filled"].items()
     ]
 
 
-def _named(field: str) -> str:
+def _field_name(field: str) -> str:
     return FIELD_NAMES.get(field, field.replace("_", " "))
 
 
@@ -151,8 +153,8 @@ def _providers(providers: Row) -> list[Html]:
 
 
 def _agreement(column: Row) -> str:
-    told = [
+    comparisons = [
         f"{other['with']}: {number_text(other['value'], 2)} ({other['measure']})"
         for other in column["agreement"]
     ]
-    return "; ".join(told) or "nothing to compare with"
+    return "; ".join(comparisons) or "nothing to compare with"

@@ -184,7 +184,7 @@ def _not_eligible(summary: Row) -> list[Html]:
 
 def quarantine_section(quarantine: pd.DataFrame) -> Html:
     """What was set aside: counts and reasons, never values."""
-    told = (
+    explanation = (
         "Rows that break a rule of their table are set aside and not used. Their "
         "values are in the run's quarantine table, never here."
     )
@@ -201,14 +201,14 @@ def quarantine_section(quarantine: pd.DataFrame) -> Html:
     return html_section(
         "quarantine",
         "What was set aside",
-        paragraph(told),
+        paragraph(explanation),
         html_table("Rows set aside", header, rows, words=3),
         _rest(len(counts) - TABLE_ROWS, "reasons"),
     )
 
 
 def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
-    named = quarantine.assign(
+    without_values = quarantine.assign(
         reason=[
             _without_value(str(reason), value)
             for reason, value in zip(
@@ -216,7 +216,7 @@ def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
             )
         ]
     )
-    counted = named.groupby(["table", "column", "reason"], dropna=False)[
+    counted = without_values.groupby(["table", "column", "reason"], dropna=False)[
         "row"
     ].nunique()
     return (
@@ -271,8 +271,8 @@ def _short(digest: Any) -> str:
 
 def run_footer(run: Row) -> Html:
     """What it takes to get the same page again."""
-    known = {key: value for key, value in run.items() if key not in ("plan",)}
-    rows = [(_spaced(key), _flat(key, value)) for key, value in known.items()]
+    facts = {key: value for key, value in run.items() if key not in ("plan",)}
+    rows = [(_spaced(key), _flat(key, value)) for key, value in facts.items()]
     table = html_table(
         "How to get the same page again", ["What", "Value"], rows, words=2
     )

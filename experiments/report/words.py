@@ -27,11 +27,11 @@ POLICIES = {
 
 def policies_shown(result: Row) -> dict[str, str]:
     """Policies of an experiment in the order of the page, partners last, by name."""
-    known = {
-        name: told for name, told in POLICIES.items() if name in result["policies"]
+    listed = {
+        name: label for name, label in POLICIES.items() if name in result["policies"]
     }
     partners = [name for name in result["policies"] if name.startswith("partner:")]
-    return known | {name: name.replace("partner:", "Partner: ") for name in partners}
+    return listed | {name: name.replace("partner:", "Partner: ") for name in partners}
 
 
 class Span(NamedTuple):
@@ -86,11 +86,11 @@ def interval_text(span: Span, unit: str = "points") -> str:
         return f"0 {unit}".rstrip()
     decimals = _decimals(*span)
     value = number_text(span.value, decimals, sign=True)
-    named = f"{value} {unit}" if unit else value
+    estimate = f"{value} {unit}" if unit else value
     if not (math.isfinite(span.low) and math.isfinite(span.high)):
-        return named
+        return estimate
     low, high = number_text(span.low, decimals), number_text(span.high, decimals)
-    return f"{named} ({low} to {high})"
+    return f"{estimate} ({low} to {high})"
 
 
 def usd_text(value: float | None) -> str:

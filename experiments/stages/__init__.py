@@ -62,6 +62,6 @@ def run_stage(run: Run, stage: str) -> None:
     run.tell(stage, STAGES.index(stage), len(STAGES))
     _STAGES[stage](run)
     run.tell(stage, STAGES.index(stage) + 1, len(STAGES))
-    known = json.loads((run.folder / "run.json").read_text())
-    spent = {**known.get("timings_s", {}), stage: time.perf_counter() - started}
+    record = json.loads((run.folder / "run.json").read_text())
+    spent = {**record.get("timings_s", {}), stage: time.perf_counter() - started}
     run.note(timings_s=spent)

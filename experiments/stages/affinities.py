@@ -35,12 +35,14 @@ def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
     barred = barred_from_features(run.campaign, CELL_COLUMNS)
     counts = without(counts, sorted(barred))
     today = pd.Timestamp(run.campaign.campaign.as_of)
-    run.write("affinities", _known(run, counts, today))
-    known = _known(run, counts, first)
-    return CellAffinities.of(known) if len(known) else None
+    run.write("affinities", _affinities_before(run, counts, today))
+    by_cell = _affinities_before(run, counts, first)
+    return CellAffinities.of(by_cell) if len(by_cell) else None
 
 
-def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+def _affinities_before(
+    run: Run, counts: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame:
     messages, voters = run.table("messages"), run.table("voters")
     # a column that is barred does not come back by the cell of a linked person
     barred = barred_from_features(run.campaign, CELL_COLUMNS)
@@ -67,14 +69,20 @@ def _persons(
     links = run.optional("links")
     if links is None:
         return None
-    known = before(run.table("reactions"), "reacted_at", as_of)
-    found = known.merge(links, left_on="person", right_on="reaction_person")
-    found = found[found["voter_id"].isin(voters["voter_id"])]
+    earlier_reactions = before(run.table("reactions"), "reacted_at", as_of)
+    linked_reactions = earlier_reactions.merge(
+        links, left_on="person", right_on="reaction_person"
+    )
+    linked_reactions = linked_reactions[
+        linked_reactions["voter_id"].isin(voters["voter_id"])
+    ]
     bands = sorted(set(counts.get("age_band", pd.Series(dtype="str")).dropna()))
     cells = voter_cells(voters, bands, place_kind(counts), as_of=as_of)
-    mine = cells.set_index(voters["voter_id"]).loc[found["voter_id"]]
-    if found.empty:
+    reaction_cells = cells.set_index(voters["voter_id"]).loc[
+        linked_reactions["voter_id"]
+    ]
+    if linked_reactions.empty:
         return None
-    mine = mine.set_axis(found.index)
+    reaction_cells = reaction_cells.set_axis(linked_reactions.index)
     kinds = run.campaign.reactions.kinds
-    return linked(found, mine, issue_of, good_kinds=kinds)
+    return linked(linked_reactions, reaction_cells, issue_of, good_kinds=kinds)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign
+from hustings.features.atomic import write_json, write_parquet, write_text
 
 Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
@@ -64,33 +64,25 @@ class Run:
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
         """A table of the run, written aside and renamed."""
-        path = self.folder / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
-        frame.to_parquet(aside, index=False, compression="zstd")
-        aside.replace(path)
+        write_parquet(self.folder / f"{name}.parquet", frame)
 
     def read_json(self, name: str) -> Json:
         """A JSON file of the run."""
         path = self.folder / f"{name}.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: run the stage that makes it first")
-        found: Json = json.loads(path.read_text())
-        return found
+        value: Json = json.loads(path.read_text())
+        return value
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """A JSON file of the run, written aside and renamed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{name}.json"
-        aside = path.with_suffix(".partial")
-        aside.write_text(json.dumps(value, indent=1, default=_plain))
-        aside.replace(path)
+        write_json(self.folder / f"{name}.json", value)
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
         path = self.folder / "run.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
-        self.write_json("run", {**known, **facts})
+        record = json.loads(path.read_text()) if path.exists() else {}
+        self.write_json("run", {**record, **facts})
 
     def table(self, name: str) -> pd.DataFrame:
         """A checked table."""
@@ -120,14 +112,6 @@ def utc_now() -> pd.Timestamp:
     return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)
-
-
 def slug(name: str) -> str:
     """A name that is safe in a file name or a metric."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
@@ -135,9 +119,7 @@ def slug(name: str) -> str:
 
 def point_to(home: Path, run_id: str) -> None:
     """Make a run the latest of its campaign."""
-    aside = home / "latest.partial"
-    aside.write_text(run_id)
-    aside.replace(home / "latest")
+    write_text(home / "latest", run_id)
 
 
 def latest(home: Path) -> str | None:

@@ -50,27 +50,27 @@ def write_links(
     """
     declared, reactions = run.campaign.link, tables["reactions"]
     bases = [] if declared is None else list(declared.bases)
-    others = reactions[~has_basis(reactions, bases)]
+    without_basis = reactions[~has_basis(reactions, bases)]
     kinds = run.campaign.reactions.kinds
     groups = aggregate_reactions(
-        others, year=run.campaign.campaign.as_of.year, kinds=kinds
+        without_basis, year=run.campaign.campaign.as_of.year, kinds=kinds
     )
     run.write("reaction_groups", check(REACTION_GROUPS, groups))
     if known is None:
         bare = kept_events(reactions, bases, [])
         run.write("tables/reactions", check(REACTIONS, bare))
         return tables["voters"]
-    found = _linked(run, tables, known)
-    run.write("links", check(LINKS, found.links))
-    run.write_json("links", found.summary.to_json() | {"identities": known.report})
-    _remember_people(run, reactions, found.links)
-    linked = found.links["reaction_person"].tolist()
+    linkage = _linked(run, tables, known)
+    run.write("links", check(LINKS, linkage.links))
+    run.write_json("links", linkage.summary.to_json() | {"identities": known.report})
+    _remember_people(run, reactions, linkage.links)
+    linked = linkage.links["reaction_person"].tolist()
     bare = kept_events(reactions, bases, linked)
     run.write("tables/reactions", check(REACTIONS, bare))
     return with_linked_reactions(
         tables["voters"],
         bare,
-        found.links,
+        linkage.links,
         tables["messages"].set_index("message_id")["issue"],
         as_of=first_delivery(tables["deliveries"]),
         kinds=kinds,
@@ -98,11 +98,13 @@ def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> 
         events.close()
 
 
-def _linked(run: Run, tables: Mapping[str, pd.DataFrame], known: Identities) -> Linked:
+def _linked(
+    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities
+) -> Linked:
     declared = run.campaign.link
     assert declared is not None  # identities come from the same section
     run.tell("linking", 0, 0)
-    people = known.frame
+    people = voter_identities.frame
     of_file = people[people["voter_id"].isin(tables["voters"]["voter_id"])]
     return link_reactors(
         linkable(tables["reactions"], list(declared.bases)),

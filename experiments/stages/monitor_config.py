@@ -83,15 +83,16 @@ def sent_by_day(
     first["segment"] = _labels(first["voter_id"], segment)
     first["county"] = _labels(first["voter_id"], county)
     return {
-        str(message): list(_days(mine)) for message, mine in first.groupby("message_id")
+        str(message): list(_days(of_message))
+        for message, of_message in first.groupby("message_id")
     }
 
 
 def _labels(voter_id: pd.Series, label: pd.Series | None) -> pd.Series:
     if label is None:
         return pd.Series(UNKNOWN, index=voter_id.index)
-    found: pd.Series = voter_id.map(label).astype(object).fillna(UNKNOWN).astype(str)
-    return found
+    labels: pd.Series = voter_id.map(label).astype(object).fillna(UNKNOWN).astype(str)
+    return labels
 
 
 def _days(sent: pd.DataFrame) -> Iterator[Json]:
@@ -118,6 +119,6 @@ def _lifts(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             "low": row["effect"]["low"],
             "high": row["effect"]["high"],
         }
-        for told in evaluation["experiments"].values()
-        for row in told["messages"]
+        for experiment in evaluation["experiments"].values()
+        for row in experiment["messages"]
     }

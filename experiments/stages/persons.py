@@ -13,6 +13,7 @@ import pandas as pd
 
 from hustings.experiments.plans import folder
 from hustings.features.arrays import Bools, Objects
+from hustings.features.atomic import write_parquet
 from hustings.features.ingest import Persons
 from hustings.features.persons.identity import (
     extended,
@@ -39,9 +40,7 @@ def read_identity(home: Path) -> pd.DataFrame:
 
 def write_identity(home: Path, identity: pd.DataFrame) -> None:
     """Keep the map, written aside and renamed."""
-    aside = home / f"{IDENTITY}.partial"
-    identity.to_parquet(aside, index=False, compression="zstd")
-    aside.replace(home / IDENTITY)
+    write_parquet(home / IDENTITY, identity)
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,14 @@ class Known:
         self, voters: pd.DataFrame, declared: Mapping[str, str]
     ) -> dict[str, str]:
         there, snapshots = set(voters["voter_id"]), listed(self.home / SNAPSHOTS)
-        found = former_ids(read_identity(self.home))
+        present_id_of = former_ids(read_identity(self.home))
         if snapshots:
-            found |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
+            present_id_of |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
         # an id that is in the file is nobody's former one, unless the file says so
-        found = {old: now for old, now in found.items() if old not in there}
-        return present_ids(found | dict(declared))
+        present_id_of = {
+            old: now for old, now in present_id_of.items() if old not in there
+        }
+        return present_ids(present_id_of | dict(declared))
 
     def remember(
         self, voters: pd.DataFrame, former: Mapping[str, str], *, observed_on: str
@@ -100,9 +101,9 @@ class Known:
         if not gone.digests:
             return sample
         frames = {name: getattr(sample, name) for name in _OF_PERSONS}
-        kept = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
+        remaining = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
         tables = {name: t[~gone.rows(t)] for name, t in sample.tables.items()}
-        return replace(sample, tables=tables, **kept)
+        return replace(sample, tables=tables, **remaining)
 
     def start_again(self) -> None:
         """Know nobody: the files that come are of other people."""
@@ -126,9 +127,9 @@ def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
         voter_ids: Whose.
     """
     identity = read_identity(home).drop_duplicates("voter_id")
-    mine = identity[identity["voter_id"].isin(voter_ids)]
+    persons = identity[identity["voter_id"].isin(voter_ids)]
     keys = known_persons(home).keys.keys()
-    pairs = zip(mine["voter_id"], mine["person"], strict=True)
+    pairs = zip(persons["voter_id"], persons["person"], strict=True)
     return {voter: keys[person] for voter, person in pairs if person in keys}
 
 
@@ -166,8 +167,8 @@ def held_voters(
         share: Of all units.
     """
     units = holdout_units(read_identity(home), voters, by_household=by_household)
-    own = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
-    unknown = own[~own["voter_id"].isin(units["voter_id"])]
+    present_units = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
+    unknown = present_units[~present_units["voter_id"].isin(units["voter_id"])]
     units = pd.concat([units, unknown], ignore_index=True)
     held = held_out(units["unit"].to_numpy(dtype=object), salt=salt, share=share)
     return voters["voter_id"].isin(units.loc[held, "voter_id"]).to_numpy(dtype=bool)

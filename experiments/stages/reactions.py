@@ -79,31 +79,31 @@ def with_withdrawals(
     """
     if stops.empty:
         return given
-    known = stops.iloc[:0] if given is None else given
-    both = stops.drop(columns="granted_at").merge(
-        known, on=_KEY, how="left", suffixes=("", "_before")
+    present = stops.iloc[:0] if given is None else given
+    merged = stops.drop(columns="granted_at").merge(
+        present, on=_KEY, how="left", suffixes=("", "_before")
     )
     # granted anew: the campaign's own row stays
-    both = both[~(both["granted_at"] > both["withdrawn_at"])]
-    first = both[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
-    stopped = both.assign(
-        basis=both["basis_before"].fillna(both["basis"]),
+    merged = merged[~(merged["granted_at"] > merged["withdrawn_at"])]
+    first = merged[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
+    stopped = merged.assign(
+        basis=merged["basis_before"].fillna(merged["basis"]),
         withdrawn_at=first.where(first < as_of, as_of),
     )
-    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (known, stopped)]
-    others = known[~keys[0].isin(keys[1])]
-    rows = pd.concat([others, stopped[list(known.columns)]], ignore_index=True)
+    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (present, stopped)]
+    untouched = present[~keys[0].isin(keys[1])]
+    rows = pd.concat([untouched, stopped[list(present.columns)]], ignore_index=True)
     return check(PERMISSIONS, rows)
 
 
 def reactions_told(run: Run) -> Json:
     """What the endpoint has to know to take reactions in."""
-    return _told(run.campaign, run.table("messages"))
+    return _intake_declaration(run.campaign, run.table("messages"))
 
 
-def _told(campaign: Campaign, messages: pd.DataFrame) -> Json:
-    named = messages.reindex(columns=["message_id", "issue", "stance", "text"])
-    blank = named.astype(object).where(named.notna(), None)
+def _intake_declaration(campaign: Campaign, messages: pd.DataFrame) -> Json:
+    texts = messages.reindex(columns=["message_id", "issue", "stance", "text"])
+    blank = texts.astype(object).where(texts.notna(), None)
     declared = campaign.reactions.model_dump(mode="json")
     return {**declared, "messages": blank.to_dict("records")}
 
@@ -118,7 +118,7 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     """
     messages = home / (latest(home) or "") / "tables" / "messages.parquet"
     frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
-    declared = Declared.of(_told(campaign, frame))
+    declared = Declared.of(_intake_declaration(campaign, frame))
     return Intake(Events.open(store_of(campaign, home)), declared, link_key())
 
 

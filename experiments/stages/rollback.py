@@ -38,8 +38,11 @@ def roll_back_campaign(
 def _planned_with(home: Path, version: Version) -> Path | None:
     """The last run that planned with a version."""
     for promoted in sorted(home.glob("[!.]*/promoted.json"), reverse=True):
-        told = json.loads(promoted.read_text())
-        same = (told["name"], told["version"]) == (version.name, version.version)
+        promotion = json.loads(promoted.read_text())
+        same = (promotion["name"], promotion["version"]) == (
+            version.name,
+            version.version,
+        )
         if same and (promoted.parent / "plan.json").exists():
             return promoted.parent
     return None

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from hustings.experiments.report import figure_png, trials_figure
+from hustings.experiments.report import trials_figure
 from hustings.experiments.stages.context import Json, Run, slug
+from hustings.experiments.stages.tracking import log_figure
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.registry import loss_steps
-from hustings.training.registry.register import log_file
 from hustings.training.registry.track import log_settings, log_table, log_trials
 from hustings.training.registry.tune import Search, share_of_time, tune
 
@@ -50,30 +50,30 @@ class Tunings:
         """
         run, began = self.run, time.monotonic()
         limit_s = share_of_time(run.time_limit_s, self.spent_s, self.n_left)
-        name, done = f"{experiment_id}/{half}", 0
+        name, n_tried = f"{experiment_id}/{half}", 0
 
         def on_trial(_trial: object) -> None:
-            nonlocal done
-            done += 1
-            run.tell(f"tuning {name}", done, run.n_trials)
+            nonlocal n_tried
+            n_tried += 1
+            run.tell(f"tuning {name}", n_tried, run.n_trials)
 
         search = Search(
             name, loss_steps, run.model, run.tuning_storage or str(run.home / JOURNAL),
             run.n_trials, run.campaign.campaign.seed,
         )  # fmt: skip
-        found = tune(
+        search_result = tune(
             search, prepared, time_limit_s=limit_s, n_workers=run.n_workers,
             remake=remake, on_trial=on_trial,
         )  # fmt: skip
         self.spent_s += time.monotonic() - began
         self.n_left -= 1
         tags = {"experiment": experiment_id, "half": half, "model": run.model}
-        log_trials(found.trials, found.steps, tags)
-        run.write(f"tuning/{slug(name)}", found.trials)
-        run.write(f"tuning/{slug(name)}.steps", found.steps)
-        told = found.trials.assign(experiment=experiment_id, half=half)
-        self.trials.append(told[["experiment", "half", *found.trials]])
-        return dict(found.settings)
+        log_trials(search_result.trials, search_result.steps, tags)
+        run.write(f"tuning/{slug(name)}", search_result.trials)
+        run.write(f"tuning/{slug(name)}.steps", search_result.steps)
+        labelled = search_result.trials.assign(experiment=experiment_id, half=half)
+        self.trials.append(labelled[["experiment", "half", *search_result.trials]])
+        return dict(search_result.settings)
 
     def log(self, settings: Json) -> None:
         """What was chosen, and all trials in one table and one figure.
@@ -89,7 +89,4 @@ class Tunings:
         log_table(trials, "trials.json")
         drawn = trials_figure(trials)
         if drawn is not None:
-            path = self.run.folder / "figures" / "trials.png"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(figure_png(drawn))
-            log_file(path, folder="figures")
+            log_figure(self.run, "trials", drawn)
