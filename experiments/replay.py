@@ -1,8 +1,8 @@
-"""Real posts and their counts, played in time order at a chosen speed.
+"""Replay of real posts: their counts, as events in time order at a chosen speed.
 
-A post's counts are totals. They are spread over the hours after it by a declared decay:
-whole people, drawn from a seed, that sum to the totals exactly. The same seed gives the
-same events, so that a replay that was cut off goes on without counting anything twice.
+A post's counts are totals. They are spread over the hours after the post by a declared
+decay, as whole numbers drawn from a seed that sum to the totals exactly. The same seed
+gives the same events, so that an interrupted replay continues without double counting.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ Payload = dict[str, Any]
 Send = Callable[[list[Payload]], None]
 
 HORIZON_H = 48
-"""So many hours after a post its reactions have all come."""
+"""Hours after a post by which all its reactions have come."""
 MAX_BATCH = 1_000
 TICK_S = 0.25
-"""What is due is sent so often."""
+"""Seconds between two batches."""
 TRIES = 8
 
 
@@ -60,9 +60,9 @@ class Post:
 
     Attributes:
         at: When it was posted.
-        told: What every event of it tells.
-        text: What it says.
-        totals: People by kind.
+        told: Fields that all its events share.
+        text: Text of the post.
+        totals: Number of people by kind of reaction.
     """
 
     at: datetime
@@ -72,7 +72,7 @@ class Post:
 
     @property
     def key(self) -> str:
-        """The post's id and a digest of what it is broken down by."""
+        """The post's id and a digest of its values of the breakdown columns."""
         breakdown = [self.told.get(name) for name in BREAKDOWN]
         digest = hashlib.sha256(repr(breakdown).encode()).hexdigest()[:8]
         return f"{self.told['post_id']}-{digest}"
@@ -109,14 +109,14 @@ def posts_of(
         post = _post(insights, {str(k): v for k, v in row.items()})
         first = post_of_key.setdefault(post.key, post)
         if first is not post:
-            # told apart by a breakdown that is none of ours
+            # the export breaks the post down by a column that events do not carry
             for kind, count in post.totals.items():
                 first.totals[kind] = first.totals.get(kind, 0) + count
     return list(post_of_key.values())
 
 
 def n_unreadable(insights: Insights) -> int:
-    """Rows that are no post: without its id, or without a time that can be read."""
+    """Number of rows without the id of a post or without a readable time."""
     frame = insights.distinct()
     readable = _times(insights, frame).notna() & _has_post_id(insights, frame)
     return int((~readable).sum())
@@ -158,7 +158,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
     """
     rng = np.random.default_rng([seed, zlib.crc32(post.key.encode())])
     shares, events = decay.shares(), []
-    # whoever asks a platform for its counts gets those of all kinds at once
+    # a platform reports the counts of all kinds at the same moment
     within = rng.uniform(0, 3600, len(shares)).round(3)
     for kind, total in post.totals.items():
         people = rng.multinomial(total, shares)
@@ -174,7 +174,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
             events.append((at, event))
     events.sort(key=lambda pair: pair[0])
     if events and post.text:
-        # the first of them brings the text, by which the others get their issue
+        # the first event carries the text, from which the others get their issue
         events[0][1]["post_text"] = post.text[:10_000]
     return events
 
@@ -182,7 +182,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
 def in_order(
     posts: Iterable[Post], decay: Decay, seed: int
 ) -> Iterator[tuple[datetime, Payload]]:
-    """The events of all posts in time order, of which only the open ones are kept."""
+    """Events of all posts in time order; only open posts are held in memory."""
     open_events: list[tuple[datetime, int, Payload]] = []
     n = 0
     for post in posts:
@@ -206,15 +206,16 @@ def play(
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[datetime, int], None] = lambda _at, _n: None,
 ) -> int:
-    """Send events when they are due; how many there were.
+    """Send events when they are due, and return their number.
 
     Args:
         events: In time order.
         send: Sends a batch, and returns once it is kept.
-        speed: Seconds of the events in one second; infinite for as fast as they go.
-        clock: Seconds that pass.
-        sleep: Waits.
-        tell: Told of the time that is played and of the events sent.
+        speed: Seconds of event time in one second of real time; infinite to send
+            without waiting.
+        clock: Returns the present time in seconds.
+        sleep: Waits for a number of seconds.
+        tell: Called with the event time reached and the number of events sent.
     """
     began = clock()
     n, batch, first = 0, list[Payload](), None
@@ -270,15 +271,15 @@ def moment(text: str) -> datetime | None:
 def to_endpoint(
     url: str, key: str, *, tries: int = TRIES
 ) -> Callable[[list[Payload]], Payload]:
-    """What sends batches to `POST /reactions`, again where they were not kept.
+    """Build a function that sends batches to `POST /reactions`, with retries.
 
-    It gives the receipt. A batch whose receipt was lost on the way is sent again, and
-    what was kept of it is known by then.
+    The function returns the receipt. A batch whose receipt was lost is sent again; the
+    service recognises the events that it has stored.
 
     Args:
-        url: Of the service.
-        key: Its API key.
-        tries: So often.
+        url: Address of the service.
+        key: API key of the service.
+        tries: Number of attempts for each batch.
     """
 
     def send(batch: list[Payload]) -> Payload:

@@ -8,7 +8,8 @@ Reads, under the campaign's home:
     lift.json                            what `hustings lift` measured, see
                                          `experiments.lift.summary.as_json`
 
-Without a plan there the latest run's stands for it. What is not there is named.
+Without a plan in `plans/`, the latest run's plan is used. Files that are missing are
+listed in `WeekFacts.missing`.
 """
 
 import json
@@ -39,7 +40,7 @@ PER_VOTE = 100.0
 
 @dataclass(frozen=True)
 class _Sent:
-    """What was planned until a day, of all plans together."""
+    """Contacts planned until a day, over all counted plans."""
 
     contacts: pd.DataFrame
     n_holdout: int | None
@@ -56,7 +57,7 @@ def week_facts(
     states: Mapping[str, str] | None = None,
     paused: Mapping[str, str] | None = None,
 ) -> WeekFacts:
-    """What the page of a week tells.
+    """Gather the facts for the page of a week.
 
     Args:
         home: The campaign's folder.
@@ -64,9 +65,9 @@ def week_facts(
         last_on: Last day of the week.
         spend: A row a plan, channel or day: `send_on` and any of `planned_usd`,
             `committed_usd`, `spent_usd`; None where no spend is on record.
-        states: State of every plan by id: drafts are left out beside what goes out,
-            what ended is always.
-        paused: Paused messages and why.
+        states: State of every plan by id. Plans that ended are left out; drafts are
+            left out where another plan is binding.
+        paused: Reason of each paused message, by message.
 
     Raises:
         FileNotFoundError: If the campaign has no plan at all.
@@ -138,9 +139,10 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
 
 
 def counted(folders: Sequence[Path], states: Mapping[str, str]) -> frozenset[str]:
-    """Plans that a week tells of: what goes out, or drafts where nothing does yet.
+    """Ids of the plans that a week counts: binding plans, or drafts without any.
 
-    Drafts compete with what goes out: together they would be more than there is.
+    Drafts and binding plans may hold the same contacts: counting both would count some
+    of them twice.
     """
     live = {p.name for p in folders if states.get(p.name) not in ENDED}
     binding = {name for name in live if states.get(name) in BINDING}
@@ -170,7 +172,7 @@ def _latest_run(home: Path) -> Path:
 
 
 def _with_held(held: set[str] | None, path: Path) -> set[str] | None:
-    """Who is held out by now; None once a plan does not say."""
+    """Voters held out so far; None once a plan lacks its assignments."""
     if held is None or not path.exists():
         return None
     assigned = _table(path, ASSIGNMENTS)
@@ -194,7 +196,7 @@ def _json(path: Path) -> Json:
 
 
 def _lift(home: Path) -> Json:
-    """Measured lift as `hustings lift` wrote it, in the words of the page."""
+    """Measured lift as `hustings lift` wrote it, in the keys of the page."""
     summary = _json(home / LIFT_FILE)
     if not summary:
         return {}
@@ -257,7 +259,7 @@ def _messages(
 
 
 def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
-    """Planned contacts by message; what exploring draws says nothing of the plan."""
+    """Count, cost and lift of planned contacts by message; explorers only count."""
     by_message = {}
     for message, rows in contacts.groupby("message_id"):
         chosen = rows[rows["role"] == "plan"]
@@ -334,7 +336,7 @@ def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> 
 
 
 def _scaled(interval: Json | None, by: float) -> Json:
-    """An interval times a number; its parts are None where they are not known."""
+    """Multiply an interval by a number; unknown parts stay None."""
     parts = interval or {}
     ends = {end: parts.get(end) for end in ("value", "low", "high")}
     return {end: None if x is None else x * by for end, x in ends.items()}

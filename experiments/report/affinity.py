@@ -1,7 +1,6 @@
-"""Who likes which issue most and least, and where such voters are: for people to read.
+"""The report's section on affinities: groups and places by issue, with intervals.
 
-Shares come with their intervals; no group of fewer than `SMALLEST_CELL` voters is on
-the page.
+No group of fewer than `SMALLEST_CELL` voters is on the page.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from hustings.features.affinity import ANY, CELL
 from hustings.features.tables import SMALLEST_CELL
 
 N_SHOWN = 3
-"""So many groups and places at either end."""
+"""Number of groups and of places shown at either end of the ranking."""
 SEX_WORDS = {"F": "women", "M": "men"}
 _HINT = (
     "From reactions of people's own accord, counted by group and never by person: "
@@ -36,7 +35,7 @@ _HINT = (
 
 
 def affinity_section(affinities: pd.DataFrame | None) -> Html:
-    """Groups and places by issue; nothing where nothing was counted.
+    """Groups and places by issue; empty where no reactions were counted.
 
     Args:
         affinities: AFFINITIES table.
@@ -55,7 +54,7 @@ def affinity_section(affinities: pd.DataFrame | None) -> Html:
 
 
 def _glance(affinities: pd.DataFrame, issues: Sequence[str]) -> Html:
-    """Ages and sexes down, issues across."""
+    """Table of affinities: ages and sexes as rows, issues as columns."""
     groups = _groups(affinities, "age_band", "sex")
     if groups.empty:
         return Html("")
@@ -80,7 +79,7 @@ def _glance(affinities: pd.DataFrame, issues: Sequence[str]) -> Html:
 
 
 def _groups(affinities: pd.DataFrame, *parts: str) -> pd.DataFrame:
-    """Margins told apart by some parts of the cell and no other, with their names."""
+    """Margins over the given parts of the cell, with a name for each group."""
     there = [c for c in parts if (affinities[c] != ANY).any()]
     if not there:
         return affinities.head(0)

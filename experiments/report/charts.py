@@ -1,4 +1,4 @@
-"""The charts of the report; the same go to the experiment tracker."""
+"""The charts of the report, which are also logged to the experiment tracker."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from hustings.experiments.report.words import (
 )
 
 HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 28
-"""Only the largest groups: the small ones are noise that would set the colours."""
+"""Only the largest groups are drawn: noise in small ones would set the colours."""
 CHART_MESSAGES_TOP, CHART_MESSAGES_BOTTOM = 14, 6
 CHART_WIDTH_PX = 760
 Figure = alt.Chart | alt.LayerChart
@@ -43,7 +43,7 @@ CURVE_STYLE = {
     "Single best message": (GREY, [8, 3, 2, 3]),
 }
 BANDED = ("Personalised", "Best mix, untargeted")
-"""Two bands tell the comparison that decides; four would hide each other."""
+"""Only the two policies of the deciding comparison get bands: four would overlap."""
 
 
 def figures(
@@ -83,13 +83,13 @@ def figures(
 
 
 def trials_figure(trials: pd.DataFrame) -> Figure | None:
-    """How the search for settings went: held-out loss of every trial, against trial 0.
+    """Held-out loss of every trial less that of trial 0, the defaults.
 
     Args:
         trials: experiment, half, number, value, state; a row per trial.
 
     Returns:
-        None where no trial was tried to the end.
+        None where no trial has a value to compare.
     """
     evaluated = trials.dropna(subset=["value"])
     first = evaluated[evaluated["number"] == 0].set_index(["experiment", "half"])[
@@ -244,13 +244,13 @@ def _policies_chart(result: Row, unit: float) -> Figure | None:
 
 
 def best_first(result: Row) -> list[Row]:
-    """The messages that may be shown, the strongest first."""
+    """Messages sent to at least `SMALLEST_CELL` people, the strongest first."""
     large_enough = large_cells(result["messages"], "n_sent")
     return sorted(large_enough, key=lambda row: -as_span(row["shrunken"]).value)
 
 
 def extremes(messages: Sequence[Row]) -> list[Row]:
-    """The messages that are drawn: all of a few, the ends of many."""
+    """The messages that are drawn: all, or the strongest and weakest of many."""
     if len(messages) <= CHART_MESSAGES_TOP + CHART_MESSAGES_BOTTOM + 4:
         return list(messages)
     return [*messages[:CHART_MESSAGES_TOP], *messages[-CHART_MESSAGES_BOTTOM:]]

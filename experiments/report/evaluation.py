@@ -1,4 +1,4 @@
-"""What was asked, the answer, and what every experiment showed."""
+"""The report's sections on the question, the answer and the experiments."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ from hustings.features.tables import SMALLEST_CELL
 TURNOUT_POINT = 0.01
 """Turnout is a share whatever the outcome is measured in."""
 OVERLAP_FLOOR = 0.01
-"""An arm that is rarer than this gives estimates that a few people decide."""
+"""Lowest propensity of an arm whose effect does not hang on a handful of people."""
 RULES = {
     "us_default": "United States, as shipped",
     "eu_2024_900": "European Union, Regulation 2024/900",
@@ -76,7 +76,7 @@ DISCLOSES = {
 
 
 def asked_section(campaign: Row, evaluation: Row) -> Html:
-    """What was asked, in which units, with how much money."""
+    """The section on the question: outcome, units, money and rules."""
     outcome, plan = campaign["outcome"], campaign["plan"]
     money = plan.get("budget_usd")
     budget = (
@@ -293,7 +293,7 @@ def _policies(
 
 
 def _partners(result: Row, unit: float) -> Html:
-    """What partners delivered, by the same gate; nothing where nobody did."""
+    """Table of the partners' lifts by the same gate; empty where there are none."""
     rows = [
         (
             name.replace("partner:", ""),
@@ -380,11 +380,11 @@ def _messages(
 
 
 CONFLICT_Z = 3.0
-"""Prior and data farther apart than this many errors: one of both is wrong."""
+"""Prior and data conflict if they differ by more than this many standard errors."""
 
 
 def _priors(result: Row, unit: float) -> Html:
-    """What was known from elsewhere beside the data; nothing where nothing was."""
+    """Table of priors and measured effects; empty where there are no priors."""
     rows = [
         (
             comparison["message_id"],
@@ -514,7 +514,7 @@ def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
 
 
 def _reliability(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
-    """Turnout and support without a message, where they were predicted."""
+    """Reliability of the response model; empty where nothing was predicted."""
     by_outcome = result.get("reliability") or {}
     if not by_outcome:
         return Html("")
@@ -552,7 +552,7 @@ def _reliability_row(outcome: str, measures: Row) -> tuple[Any, ...]:
 
 
 def _differences_between_voters(result: Row) -> Html:
-    """What each message's predicted differences between voters are worth."""
+    """Heterogeneity of each message: slope, gain of ranking and p-value."""
     by_message = result.get("heterogeneity", {}).get("messages", [])
     if not by_message:
         return Html("")

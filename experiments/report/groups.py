@@ -1,4 +1,4 @@
-"""Who hears what: the groups of the policy tree, in words for the field."""
+"""The report's section on groups: the leaves of the policy tree, in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ LEVELS = {
 }
 """Values of the voter file's own columns, in words."""
 SELF_TOLD = ("urbanicity",)
-"""Columns whose values say by themselves what they are about."""
+"""Columns whose values need no column name in front of them."""
 YES_AND_NO = {
     "homeowner": ("homeowners", "not homeowners"),
     "college": ("with a college degree", "without a college degree"),
@@ -225,7 +225,7 @@ def _level(condition: Row) -> str:
 
 
 def _range(column: str, least: float | None, below: float | None) -> str:
-    """A span of a number: at least, below, or both."""
+    """A range of a numeric column in words: a lower end, an upper end, or both."""
     if column.startswith(COUNT_OF_ELECTIONS):
         return _elections(column.removeprefix(COUNT_OF_ELECTIONS), least, below)
     if column == "age":

@@ -1,4 +1,4 @@
-"""What holds the plan back, what one more would bring, and why in examples.
+"""The report's blocks on limits of the plan, their shadow prices, and examples.
 
 The plan's summary may hold:
 
@@ -23,12 +23,12 @@ from hustings.experiments.report.markup import (
 from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, usd_text
 
 STEP_CONTACTS = 1_000
-"""Capacities are told by so many contacts more."""
+"""Gains of more capacity are stated for this many more contacts."""
 MOST_EXAMPLES = 6
 
 
 def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
-    """Every limit of a plan with what is used of it and what more would bring.
+    """Table of the plan's limits: used, most, and the gain of one step more.
 
     Args:
         limits: See the module.
@@ -103,7 +103,7 @@ def _two_digits(value: float) -> str:
 
 
 def examples_block(examples: Sequence[Row]) -> list[Html]:
-    """Why typical voters get one message and not another; never a voter.
+    """Why typical voters get one message and not another; no real voter is named.
 
     Args:
         examples: See the module.

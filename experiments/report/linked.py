@@ -1,6 +1,6 @@
-"""Who of those who reacted was found in the voter file, and what was bought of whom.
+"""The report's section on linked reactors and on columns of data providers.
 
-Counts only: nobody who was linked is on the page.
+It holds counts only: no linked person is on the page.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ FIELD_NAMES = {
 
 
 def linked_section(told: Mapping[str, Any]) -> Html:
-    """Links and providers of a run; nothing where it has neither.
+    """Links and providers of a run; empty where it has neither.
 
     Args:
         told: `links`, as in `links.json`, and `providers`, as in `providers.json`.
@@ -55,7 +55,7 @@ def _links(links: Row) -> list[Html]:
     n_linked = links["n_by_key"] + links["n_by_fields"]
     if is_small(links["n_reactors"]):
         return [paragraph("Too few people with a basis on record reacted to tell.")]
-    # who was not found must not be counted by a difference
+    # a difference of two counts must not reveal a small number of people not found
     n_missing = links["n_reactors"] - n_linked
     found_text = "nearly all" if is_small(n_missing) else people_text(n_linked)
     first = (
@@ -103,7 +103,7 @@ def _counts(links: Row) -> list[tuple[str, str]]:
 
 
 def _expected(count: float) -> str:
-    """An expectation is of the method, not of persons: it may be small."""
+    """An expected count in words; it describes the method, so it may be small."""
     return f"about {number_text(count)}"
 
 

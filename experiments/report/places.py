@@ -1,4 +1,4 @@
-"""The map of counties: planned contacts and expected gain; small cells are hidden."""
+"""The report's maps of counties: planned contacts and expected gain."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ Worth = Callable[[Row, float], float]
 
 
 def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
-    """Two maps: contacts for the voters there are, and what is expected of them.
+    """Two maps: contacts per 1,000 voters, and expected gain per voter.
 
     Args:
         places: From `experiments.stages.places.places_planned`.
@@ -187,7 +187,7 @@ def _height(topology: Row) -> int:
 def places_section(
     places: Row | None, unit: float, charts: Mapping[str, Figure]
 ) -> Html:
-    """Where contacts are planned; nothing where the campaign declares no map."""
+    """The section on places; empty where the campaign declares no map."""
     if not places:
         return Html("")
     counties = sorted(places["counties"], key=lambda row: -row["n_planned"])

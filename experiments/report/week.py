@@ -1,7 +1,7 @@
-"""The week's page: what changed and why, spend, measured against predicted.
+"""The page of a week: changes and reasons, spend, measured and predicted lift.
 
-`WeekFacts` is all that the page needs: plain values that a caller gathers from plans,
-spend and measured lift. A part that is not known yet is named on the page.
+`WeekFacts` holds all values of the page, gathered by the caller from plans, spend and
+measured lift. The page names every part that is not known yet.
 """
 
 import math
@@ -60,7 +60,7 @@ SPENT = {
 
 @dataclass(frozen=True)
 class WeekFacts:
-    """All that the page of a week tells.
+    """All facts on the page of a week.
 
     Attributes:
         title: Of the campaign.
@@ -76,10 +76,10 @@ class WeekFacts:
         budget_usd: Of the whole campaign.
         lift: A row a message: `message_id` (or "all"), `predicted` and `measured`
             intervals in outcome units, `n`.
-        holdout: People who are left alone until now.
+        holdout: Number of people held out so far.
         outcomes: `due`, `came_in`, `not_due`: people whose outcome should be known, is
             known, cannot be known yet.
-        alarms: `kind`, `told` in words, `on`.
+        alarms: `kind`, `told` (the alarm in words), `on`.
         limits: Of the last plan, see `experiments.report.limits`.
         votes_needed: As declared.
         votes_gained: `predicted` and `measured`, intervals in votes.
@@ -144,7 +144,7 @@ def _answer(facts: WeekFacts) -> Html:
 
 
 def week_in_a_sentence(facts: WeekFacts) -> str:
-    """What staff have to know of the week."""
+    """The week in one sentence: contacts, change and measured lift."""
     now = sum(row["contacts"] for row in facts.messages)
     before = sum(row["contacts_before"] for row in facts.messages)
     if not now:

@@ -1,4 +1,4 @@
-"""Numbers and names in words for people; small groups are hidden here."""
+"""Numbers and names in words; counts below the privacy floor are hidden here."""
 
 import math
 import re
@@ -129,12 +129,12 @@ def people_text(count: float) -> str:
 
 
 def is_small(count: float) -> bool:
-    """Whether a count is of so few people that it must not be shown."""
+    """Whether a count lies below the privacy floor and must not be shown."""
     return 0 < count < SMALLEST_CELL
 
 
 def large_cells(rows: Iterable[Row], count: str) -> list[Row]:
-    """The rows that speak of enough people to be shown at all."""
+    """The rows whose count reaches the privacy floor."""
     return [row for row in rows if row[count] >= SMALLEST_CELL]
 
 

@@ -1,4 +1,4 @@
-"""Who reacts well to which issue: for people to read, and beside the voters."""
+"""Affinities of groups of voters to issues, from counted and linked reactions."""
 
 from collections.abc import Mapping
 
@@ -20,14 +20,19 @@ CELL_COLUMNS = ("age", "birth_year", "sex", *PLACES)
 
 
 def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
-    """What is known today → `affinities.parquet`; what was known then → to the voters.
+    """Write today's affinities; return those from before the first delivery.
+
+    `affinities.parquet` holds what is known at the campaign's `as_of`, for people to
+    read. Features of the voters may use only what was known at the first delivery.
 
     Args:
         run: The run.
-        first: The first delivery: what was counted at or after it is no feature.
+        first: Time of the first delivery: reactions counted at or after it are left
+            out of the features.
 
     Returns:
-        By cell, from before the first delivery; None where nothing was counted then.
+        Affinities by cell (age band, sex, place) from before the first delivery; None
+        where nothing was counted by then.
     """
     counts = run.optional_table("reaction_counts")
     if counts is None:
@@ -65,7 +70,7 @@ def _persons(
     issue_of: Mapping[str, str],
     as_of: pd.Timestamp,
 ) -> pd.DataFrame | None:
-    """What linked people did before a moment, each by the cell of their voter."""
+    """Reactions of linked people before a moment, by the cell of their voter."""
     links = run.optional("links")
     if links is None:
         return None

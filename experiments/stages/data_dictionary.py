@@ -1,4 +1,4 @@
-"""The data dictionary of a run: also of what others bring beside the voter file."""
+"""The data dictionary of a run: columns of its tables, of providers and reactions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -25,12 +25,12 @@ from hustings.features.tables import RAW_TABLES
 
 
 def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> None:
-    """What every column says, whence it comes and what it may be used for.
+    """Write meaning, source, date and permitted use of every column.
 
     Args:
-        run: With its tables; `dictionary.json` is written.
-        asked: What is derived of the voter file.
-        features: Columns that the models read.
+        run: Holds the tables; `dictionary.json` is written to it.
+        asked: Groups of columns that are derived from the voter file.
+        features: Names of the columns that the models read.
     """
     columns = {
         path.stem: pq.read_schema(path).names

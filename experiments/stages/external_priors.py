@@ -1,4 +1,4 @@
-"""What is known of messages from elsewhere: toplines as given, panels reweighted."""
+"""Priors of message effects from other studies: toplines, poststratified panels."""
 
 from typing import NamedTuple
 
@@ -13,13 +13,14 @@ from hustings.training.learners.transport import Panel, Poststratified, poststra
 from hustings.training.registry.campaign_model import Reader
 
 MOST_VOTERS = 50_000
-"""So many voters tell the means of the file to half a per cent of their spread."""
+"""Means of this many voters have a standard error below half a per cent of an SD."""
 
 
 def write_known_effects(run: Run, reader: Reader) -> None:
-    """Toplines and panels → `priors.parquet`; how panels overlap → `overlap.json`.
+    """Write `priors.parquet`, and the overlap of panels and voters to `overlap.json`.
 
-    Nothing is written where a campaign brings neither.
+    Toplines enter as declared, panels reweighted to the voter file. Nothing is written
+    where a campaign has neither.
     """
     toplines, panels = run.optional_table("priors"), run.optional_table("panel")
     prior_tables = [] if toplines is None else [toplines]
@@ -35,7 +36,7 @@ def write_known_effects(run: Run, reader: Reader) -> None:
 
 
 class _Pretest(NamedTuple):
-    """A panel as it would answer among the voters of the file."""
+    """Effects of a panel, poststratified to the voters of the file."""
 
     estimate: Poststratified
     messages: tuple[str, ...]

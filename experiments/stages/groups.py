@@ -1,4 +1,4 @@
-"""Who hears what: groups that a policy tree finds, and what is planned for them.
+"""Groups of voters that a policy tree finds, and what is planned for each group.
 
 The tree asks about columns that a person can read: those of the voter file, with past
 elections counted by kind. Special categories, columns of platforms, providers and
@@ -43,15 +43,15 @@ ROUNDED_TO = 2
 
 
 def plain_columns(features: pd.DataFrame, special: frozenset[str]) -> pd.DataFrame:
-    """What may be asked about a voter, in columns that a person can read.
+    """Columns that the policy tree may split on, in a form that a person can read.
 
     Args:
         features: From `features.voter.voter_features`.
-        special: Special categories, which are never asked about.
+        special: Special categories, which the tree never splits on.
 
     Returns:
-        Some of the columns, and for every kind of past election on file how many of
-        them a voter took part in.
+        The readable columns, and for every kind of past election on file the number of
+        elections that a voter took part in.
     """
     voted = [c for c in features if str(c).startswith(HISTORY_PREFIX)]
     left_out = {*voted, *special, *([HISTORY_SHARE] if voted else [])}
@@ -69,7 +69,7 @@ def plain_columns(features: pd.DataFrame, special: frozenset[str]) -> pd.DataFra
 
 
 def cuts_of(column: pd.Series) -> tuple[list[Any], bool]:
-    """What is asked about a column: values, and whether "equal to" or "below".
+    """Cut values of a column, and whether the question is "equal to" (else "below").
 
     >>> cuts_of(pd.Series([18, 33, 47, 61], name="age"))
     ([20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0], False)
@@ -126,17 +126,17 @@ def groups_told(
     """Groups from one half of a test's voters, with lifts measured on the other.
 
     Args:
-        run: For what is special.
-        features: Of the test's voters, in its order.
+        run: Declares the special categories.
+        features: Features of the test's voters, in the test's order.
         test: The experiment, arms as sent.
         market: Price and permission of its voters.
         halves: From `training.policy_value.held_out_halves.judge_halves`.
 
     Returns:
         `rows`, one a group (`conditions`, its best `message_id` and whether that is
-        `worth_sending`, `n` of who measured, `predicted`, `measured`), `gain` over one
-        message for all at the same price of money, `agreement` of the trees of both
-        halves, `price` in outcome units a USD.
+        `worth_sending`, `n` voters of the measuring half, `predicted`, `measured`),
+        `gain` over one message for all at the same price of money, `agreement` of the
+        trees of both halves, `price` in outcome units a USD.
     """
     columns = plain_columns(
         features, special_columns(run.campaign, features.columns.tolist())
@@ -224,10 +224,10 @@ def _condition(
 
 
 def groups_planned(run: Run, evaluation: Json) -> Json:
-    """How many voters of every group there are, and what is planned for them.
+    """Count the voters, planned contacts and cost of every group.
 
     Args:
-        run: With its plan.
+        run: Holds the plan.
         evaluation: As in `evaluation.json`.
 
     Returns:
@@ -258,7 +258,7 @@ def groups_planned(run: Run, evaluation: Json) -> Json:
 
 
 def _audience(run: Run, experiment_id: str, voter_id: pd.Index) -> pd.Series:
-    """Who is planned for by an experiment: everybody, or those drawn for it."""
+    """Whether each voter is in an experiment's audience: all, or those drawn for it."""
     if run.campaign.plan.audience == "all":
         return pd.Series(data=True, index=voter_id)
     drawn = run.table("deliveries")
@@ -279,10 +279,10 @@ def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> Json:
 
 
 def members(conditions: Sequence[Json], columns: pd.DataFrame) -> Bools:
-    """Who gives all the answers of a group, shape (n,).
+    """Whether each voter meets all conditions of a group, shape (n,).
 
     Args:
-        conditions: As `groups_told` tells them.
+        conditions: As in the rows of `groups_told`.
         columns: From `plain_columns`.
     """
     inside = np.ones(len(columns), dtype=bool)

@@ -1,4 +1,4 @@
-"""Reactions → who of them is a voter, and nothing of all others but groups."""
+"""Linkage of reactors to voters; all other reactors are kept as group counts only."""
 
 import os
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from hustings.serving.reactions.store import Events
 
 
 def identities(run: Run, raw_dir: Path | None) -> Identities | None:
-    """Who the voters are, where the campaign declares it; never written anywhere."""
+    """Read identities of voters, None where none are declared; never written."""
     declared = run.campaign.link
     if declared is None:
         return None
@@ -37,13 +37,13 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
 def write_links(
     run: Run, tables: Mapping[str, pd.DataFrame], known: Identities | None
 ) -> pd.DataFrame:
-    """Link who may be linked; write links, groups and the events without persons.
+    """Link the reactors that may be linked; write links, groups and events.
 
     Args:
         run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
             `tables/reactions.parquet`; no link is written where none is declared.
         tables: Checked tables.
-        known: From `identities`.
+        known: Identities of voters, from `identities`; None where none are declared.
 
     Returns:
         The voters, with what linked people reacted to before the first delivery.
@@ -78,9 +78,9 @@ def write_links(
 
 
 def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
-    """Tell the store of reactions who its persons are: a STOP of theirs is a voter's.
+    """Store which voter each linked person is, so that a STOP reaches the voter.
 
-    Without the campaign's secret nobody is named to it.
+    Without the campaign's secret nothing is stored.
     """
     key = known_link_key(os.environ)
     if key is None:

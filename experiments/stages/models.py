@@ -1,4 +1,4 @@
-"""Train, evaluate and promote: training set → registered champion."""
+"""Train, evaluate and promote: from the training set to the registered champion."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -108,7 +108,7 @@ PERMUTED_AT_MOST = 40_000
 
 @dataclass(frozen=True)
 class _Materials:
-    """What the modelling stages share."""
+    """Inputs that the modelling stages share."""
 
     reader: Reader
     rows: pd.DataFrame
@@ -118,7 +118,7 @@ class _Materials:
     discloses: Mapping[str, str]
 
     def valued(self, run: Run) -> Self:
-        """The tests with what a lift is worth as their outcome."""
+        """The tests with votes as their outcome, where the campaign values votes."""
         if run.campaign.outcome.value == "outcome":
             return self
         worth = {name: in_votes(run, test) for name, test in self.tests.items()}
@@ -163,7 +163,7 @@ def _materials(run: Run) -> _Materials:
 
 
 def _texts(run: Run, model: str) -> MessageFeatures | None:
-    """What the messages say, for the learner that reads it; reading takes seconds."""
+    """Features of the messages' texts for the learner "net", which reads them."""
     return message_features(run.table("messages")) if model == "net" else None
 
 
@@ -306,7 +306,7 @@ def stage_evaluate(run: Run) -> None:
 
 
 def _log_what_is_answered(run: Run, evaluation: Json) -> None:
-    """Figures, tables and pictures under names that are those of every run."""
+    """Log metrics, tables and charts under the names that all runs share."""
     log_metrics(flat_metrics(evaluation))
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
@@ -335,7 +335,7 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
 
 
 def _models_of(settings: Json) -> set[str]:
-    """Kinds of model that were tuned; `evaluate` is not told which."""
+    """Kinds of model that were tuned, as the settings name them."""
     return {halves["all"].get("model", "stack") for halves in settings.values()}
 
 
@@ -412,7 +412,7 @@ def _evaluate_one(
 
 
 def _best(messages: list[Json]) -> list[Json]:
-    """The messages whose segments are told: of hundreds nobody reads more."""
+    """The messages whose segments are reported: the strongest `SEGMENTED_MESSAGES`."""
     ordered = sorted(messages, key=lambda row: -row["shrunken"]["value"])
     return ordered[:SEGMENTED_MESSAGES]
 
@@ -451,7 +451,7 @@ def _is_expired(run: Run, version: Version) -> bool:
 
 
 def _attempt(run: Run) -> int:
-    """The how-manieth promotion attempt of the campaign this is, from 1."""
+    """Number of this promotion attempt among those of the campaign, from 1."""
     open_store(run.mlflow_uri or None, run.store)
     data_hash = str(run.read_json("run")["data_hash"])
     name = run.campaign.campaign.name
@@ -461,7 +461,7 @@ def _attempt(run: Run) -> int:
 def _champion_values(
     run: Run, champion: CampaignModel | None, test: MessageTest
 ) -> Floats | None:
-    """Lift of every voter and arm by the champion, by trees that never saw the unit."""
+    """The champion's lift of every voter and arm, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
     if lift is None or lift.ground.messages != test.messages:
         return None
@@ -496,7 +496,7 @@ def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
 def _tell_slopes(
     run: Run, test: MessageTest, halves: Sequence[Half], result: Json, ground: Ground
 ) -> None:
-    """Add how far every partner's lifts come true."""
+    """Add the calibration slope of every partner's lifts."""
     for name, comparison in result["partners"].items():
         model = PartnerLift(
             ground, name.removeprefix(PARTNER), run.campaign.outcome.direction

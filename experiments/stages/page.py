@@ -1,4 +1,4 @@
-"""Report: the page a person reads; its figures to MLflow too."""
+"""The report stage: writes report.html and logs the page and its schedule chart."""
 
 from hustings.experiments.report import figures, write_report
 from hustings.experiments.stages.context import Run
@@ -9,7 +9,7 @@ from hustings.training.registry.register import log_file
 
 
 def stage_report(run: Run) -> None:
-    """Everything a person reads, in one page; its figures to MLflow too."""
+    """Write report.html; log it and the chart of the schedule to MLflow."""
     evaluation, messages = run.read_json("evaluation"), run.table("messages")
     record = run.read_json("run")
     record["model_version"] = run.read_json("promoted")
@@ -36,7 +36,7 @@ def stage_report(run: Run) -> None:
         places=places_planned(run),
     )  # fmt: skip
     with tracking(run):
-        # the others were drawn when the candidates were judged
+        # `evaluate` has logged the other charts
         schedule = figures(evaluation, record, messages).get("schedule")
         if schedule is not None:
             log_figure(run, "schedule", schedule)

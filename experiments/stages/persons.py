@@ -1,4 +1,4 @@
-"""The persons behind a campaign's voter ids: kept from one voter file to the next.
+"""Identities of persons, kept from one delivery of the voter file to the next.
 
 In the campaign's folder: `identity.parquet` (voter id → person), `keys.db` (keys and
 tombstones) and `snapshots/` (every delivery of the voter file).
@@ -29,7 +29,7 @@ from hustings.serving.plan import held_out
 
 IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
-"""What a sample says of persons beside its tables."""
+"""Frames of a simulated sample that speak of persons, apart from its tables."""
 
 
 def read_identity(home: Path) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def read_identity(home: Path) -> pd.DataFrame:
 
 
 def write_identity(home: Path, identity: pd.DataFrame) -> None:
-    """Keep the map, written aside and renamed."""
+    """Write the campaign's map from voter ids to persons."""
     write_parquet(home / IDENTITY, identity)
 
 
@@ -56,7 +56,7 @@ class Known:
     keys: Keyring
 
     def of_ingest(self) -> Persons:
-        """What `ingest` asks: who is forgotten, and which ids became which."""
+        """Forgotten persons and renamed voter ids, in the form that `ingest` takes."""
         return Persons(self.keys.forgotten().rows, self._former)
 
     def _former(
@@ -96,7 +96,7 @@ class Known:
         return take(folder, voters, observed_on=observed_on).name
 
     def without_forgotten(self, sample: Sample) -> Sample:
-        """A simulated campaign without those who asked to be forgotten."""
+        """Remove the persons who asked to be forgotten from a simulated campaign."""
         gone = self.keys.forgotten()
         if not gone.digests:
             return sample
@@ -106,7 +106,7 @@ class Known:
         return replace(sample, tables=tables, **remaining)
 
     def start_again(self) -> None:
-        """Know nobody: the files that come are of other people."""
+        """Destroy all identities, for a voter file of another electorate."""
         persons = read_identity(self.home)["person"]
         if len(persons):
             self.keys.destroy(persons)
@@ -120,7 +120,7 @@ def known_persons(home: Path) -> Known:
 
 
 def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
-    """Key of the person behind each voter id; none of who is not on file.
+    """Key of the person behind each voter id; ids that are not on file have none.
 
     Args:
         home: The campaign's folder.
@@ -134,7 +134,7 @@ def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
 
 
 def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
-    """Who is held out by a plan, and who is forgotten, as its carriers may know them.
+    """Digests of the held-out and the forgotten, in the form that exports may carry.
 
     Args:
         home: The campaign's folder.
@@ -156,15 +156,19 @@ def held_voters(
     salt: str,
     share: float,
 ) -> Bools:
-    """Who is held out, shape (n_voters,): by the unit a person was first seen in.
+    """Whether each voter is held out, by the unit the person was first seen in.
 
     Args:
         home: The campaign's folder.
         voters: VOTERS.
-        unit_id: Present household or voter of each, for whom nothing is known of.
+        unit_id: Present household or voter id of each, used for persons without a
+            recorded unit, shape (n_voters,).
         by_household: Whether households are held out, or voters.
-        salt: The campaign's.
-        share: Of all units.
+        salt: The campaign's salt.
+        share: Share of all units that is held out.
+
+    Returns:
+        Shape (n_voters,).
     """
     units = holdout_units(read_identity(home), voters, by_household=by_household)
     present_units = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})

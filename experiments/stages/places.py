@@ -11,10 +11,10 @@ from hustings.features.topology import MapError, county_code, read_topology, sta
 
 
 def places_planned(run: Run) -> Json | None:
-    """What is planned by county; None where no map is declared.
+    """Planned contacts by county, with the map; None where no map is declared.
 
     Args:
-        run: With its plan.
+        run: Holds the plan.
 
     Returns:
         `counties`, a row each (`county`, `n_voters`, `n_planned`, `cost_usd`, and
@@ -55,8 +55,8 @@ def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
         contacts: PLAN table.
 
     Returns:
-        By county code; `gain` and `cost_usd` are missing where so few are planned that
-        they would speak of persons.
+        A row for each county code; `gain` and `cost_usd` are missing where fewer than
+        `SMALLEST_CELL` contacts are planned.
     """
     county = voters.set_index("voter_id")["county_fips"].dropna().map(county_code)
     planned = contacts.set_index("voter_id")[["lift", "cost_usd"]].reindex(county.index)

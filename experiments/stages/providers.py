@@ -1,4 +1,4 @@
-"""Providers' columns beside the voters, and what is said of them."""
+"""Columns of data providers, joined to the voters and described."""
 
 import os
 from datetime import date
@@ -28,9 +28,9 @@ def with_providers(
     *,
     first_delivery: date,
 ) -> pd.DataFrame:
-    """The voters with every provider's columns; `providers.json` tells of them.
+    """Join every provider's columns to the voters; describe them in `providers.json`.
 
-    A provider that was taken out stays out, whatever the campaign declares.
+    A provider that was removed stays out, whatever the campaign declares.
 
     Raises:
         TableError: If columns were observed at or after the first delivery.
@@ -43,16 +43,18 @@ def with_providers(
         _check_date(name, provider, first_delivery)
         run.tell(f"joining {name}", 0, 0)
         joined_by_name[name] = _joined(run, name, provider, voters, known, folders)
-    beside = pd.concat([voters, *(j.columns for j in joined_by_name.values())], axis=1)
+    with_columns = pd.concat(
+        [voters, *(j.columns for j in joined_by_name.values())], axis=1
+    )
     column_facts: list[Json] = []
     for name, joined in joined_by_name.items():
         provider = declared[name]
-        column_facts += describe(joined, _terms(name, provider), beside, provider.join)[
-            "columns"
-        ]
+        column_facts += describe(
+            joined, _terms(name, provider), with_columns, provider.join
+        )["columns"]
     if joined_by_name:
         run.write_json("providers", {"columns": column_facts})
-    return beside if joined_by_name else voters
+    return with_columns if joined_by_name else voters
 
 
 def _check_date(name: str, provider: ProviderSection, first: date) -> None:

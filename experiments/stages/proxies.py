@@ -1,4 +1,4 @@
-"""Special categories that are kept for the audit alone: do scores give them away?"""
+"""The proxy audit: whether scores reveal special categories that no model reads."""
 
 import pandas as pd
 
@@ -21,13 +21,13 @@ def proxy_check(
     unit_id: Objects,
     seen: Floats,
 ) -> Json:
-    """Whether what was learnt stands for a special category of the campaign.
+    """Audit whether the scores stand for a special category of the campaign.
 
     Args:
-        run: Its voters have the columns, which are no features.
+        run: Its voters have the columns, which are kept for this audit alone.
         voter_id: Shape (n,).
         unit_id: Household of each, shape (n,).
-        seen: What would be acted on, shape (n, k).
+        seen: Scores that decisions would follow, shape (n, k).
 
     Returns:
         `ok`, `limit` and a row for every category of every column.
@@ -49,7 +49,7 @@ def proxy_check(
 
 
 def _categories(cells: pd.Series) -> list[tuple[str, Bools]]:
-    """Every value of a column and who has it; of two, the first says both."""
+    """Values of a column and which voters have each; of two values, one suffices."""
     labels = cells.astype(object).where(cells.notna(), None)
     if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > 12:
         return [("above the median", (cells > cells.median()).to_numpy(dtype=bool))]

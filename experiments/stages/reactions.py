@@ -1,4 +1,4 @@
-"""What came in by reactions, for the stages: withdrawals, and what serving declares."""
+"""The store of reactions for the stages: withdrawals, intake and imported counts."""
 
 import os
 from collections.abc import Mapping
@@ -31,13 +31,13 @@ def store_of(campaign: Campaign, home: Path) -> str | Path:
 
 
 def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None:
-    """Permissions with what was withdrawn by a STOP since.
+    """Permissions after the withdrawals that arrived as a STOP.
 
     A permission that was granted anew after the STOP holds. A STOP holds for a plan of
-    an earlier as-of date, too: nobody is sent what they have refused.
+    an earlier as-of date, too.
 
     Args:
-        run: Whose campaign's reactions are asked.
+        run: Its campaign's store is read.
         given: PERMISSIONS as the campaign brings them, None where it brings none.
     """
     store = store_of(run.campaign, run.home)
@@ -52,10 +52,10 @@ def permissions_now(run: Run, given: pd.DataFrame | None) -> pd.DataFrame | None
 
 
 def remember_former(run: Run, former: Mapping[str, str]) -> None:
-    """Tell the store which voter ids became which: a STOP under either holds.
+    """Store which voter ids were renamed, so that a STOP under either id holds.
 
     Args:
-        run: Whose campaign's reactions are told.
+        run: Its campaign's store is written.
         former: Former voter id → present one.
     """
     if not former:
@@ -70,7 +70,7 @@ def remember_former(run: Run, former: Mapping[str, str]) -> None:
 def with_withdrawals(
     given: pd.DataFrame | None, stops: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame | None:
-    """Permissions after some withdrawals.
+    """Apply withdrawals to permissions.
 
     Args:
         given: PERMISSIONS, None for none.
@@ -97,7 +97,7 @@ def with_withdrawals(
 
 
 def reactions_told(run: Run) -> Json:
-    """What the endpoint has to know to take reactions in."""
+    """Declaration and messages that the endpoint needs to take reactions in."""
     return _intake_declaration(run.campaign, run.table("messages"))
 
 
@@ -109,7 +109,7 @@ def _intake_declaration(campaign: Campaign, messages: pd.DataFrame) -> Json:
 
 
 def open_intake(campaign: Campaign, home: Path) -> Intake:
-    """The way into a campaign's store, as `hustings serve` has it.
+    """Open the intake of a campaign's store, the same that `hustings serve` uses.
 
     Args:
         campaign: The declaration.
@@ -123,13 +123,13 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
 
 
 def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
-    """Keep what a page's export counts; an export that comes again adds nothing.
+    """Store the counts of a page's export; a repeated export adds nothing.
 
-    What was counted before and is counted otherwise now is set aside: the store adds
-    up, and takes nothing back.
+    An event whose count differs from the stored one is set aside: the store adds up
+    and takes nothing back.
 
     Args:
-        intake: The way into the store.
+        intake: The intake of the store.
         insights: The export.
         now: When it is read.
     """

@@ -1,4 +1,4 @@
-"""Turnout and support of voters left alone: by voter, by area, and how reliable."""
+"""The response model: turnout and support without a message, by voter and area."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ from hustings.training.policy_value.reliability import reliability
 from hustings.training.registry.campaign_model import Reader
 
 MIN_CONTROLS = 200
-"""Fewer observed people without a message than this say too little of a chance."""
+"""Fewer observed controls than this do not identify a probability well enough."""
 LEVELS = ("precinct", "county_fips")
 
 
 class _Audience(NamedTuple):
-    """Voters who get a prediction, and their features."""
+    """Voters to predict for, and their features."""
 
     voters: pd.DataFrame
     X: Floats32
@@ -47,7 +47,7 @@ class _Predicted:
     area_tables: list[pd.DataFrame]
 
     def reliability_on_controls(self) -> Json:
-        """Reliability on people who were sent nothing."""
+        """Reliability of the predictions on the observed controls."""
         left = (self.test.arm == 0) & self.test.observed
         controls = self.test.take(left)
         predicted = self.model.predict(controls.X, controls.unit_id)
@@ -128,7 +128,7 @@ def _outcomes(run: Run, test: MessageTest) -> dict[str, Floats]:
 
 
 def observed_turnout(run: Run, outcome: str, test: MessageTest) -> Floats:
-    """Who voted, 1 or 0, NaN where unknown, shape (n_voters,) of the test."""
+    """Observed turnout of the test's voters: 1, 0 or NaN if unknown, shape (n,)."""
     responses = run.table("responses")
     rows = responses[
         (responses["outcome"] == outcome)
@@ -145,7 +145,7 @@ def _areas(
     chance: Floats,
     outcome: str,
 ) -> list[pd.DataFrame]:
-    """Means by precinct and county, with what controls say of their spread."""
+    """Mean predictions by precinct and county, with the spread that controls show."""
     controls = test.take((test.arm == 0) & test.observed)
     predicted = model.predict(controls.X, controls.unit_id)
     place = voters.set_index("voter_id")

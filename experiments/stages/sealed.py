@@ -1,4 +1,4 @@
-"""Predictions sealed before the outcomes are known, and opened against them later."""
+"""Sealed predictions: committed before the outcomes, opened and judged after them."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ ONLY_ME = 0o600
 def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
     """Seal what the promoted model predicts of voters without an outcome.
 
-    Beside the seal, which is to be published, lie the predictions and the key, which
-    are not: whoever has both can tell who was predicted what.
+    The seal is to be published. The predictions and the key lie in the same folder and
+    are not: with both, anybody can read what was predicted of each voter.
 
     Args:
         run: A finished run.
@@ -77,10 +77,10 @@ def open_sealed(run: Run, path: Path) -> Path:
 
     Args:
         run: A run whose `features` stage has read the new outcomes.
-        path: The seal's file; predictions and key lie beside it.
+        path: The seal's file; predictions and key lie in its folder.
 
     Returns:
-        The file of what was found, beside the seal.
+        The file with the judgement, in the seal's folder.
 
     Raises:
         SealError: If anything was changed, or the seal is younger than the outcomes.
@@ -105,7 +105,7 @@ def open_sealed(run: Run, path: Path) -> Path:
 
 
 def _outcomes(run: Run) -> pd.DataFrame:
-    """Whose outcome is known, and since when."""
+    """Voters with an observed outcome, and when it was observed."""
     responses = run.table("responses")
     rows = responses[responses["outcome"] == run.campaign.outcome.name]
     return rows[["voter_id", "experiment_id", "observed_at"]]

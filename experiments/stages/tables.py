@@ -1,4 +1,4 @@
-"""Ingest and features: raw files → checked tables → training set."""
+"""The stages ingest and features: from raw files to the training set."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ N_EXAMPLE_FROM = 2_000
 
 
 def stage_ingest(run: Run) -> None:
-    """Raw files → checked tables and quarantine."""
+    """Read the raw files; write the checked tables and the quarantine."""
     persons = known_persons(run.home)
     raw_dir = _simulated(run, persons)
     campaign = run.campaign
@@ -119,7 +119,7 @@ def stage_ingest(run: Run) -> None:
 def _with_columns_beside(
     run: Run, tables: Mapping[str, pd.DataFrame], raw_dir: Path | None
 ) -> pd.DataFrame:
-    """The voters with what links, partners and providers say of them."""
+    """The voters with the columns from links, partners and providers."""
     voters, voter_identities = tables["voters"], identities(run, raw_dir)
     if "reactions" in tables:
         voters = write_links(run, tables, voter_identities)
@@ -168,7 +168,7 @@ def _example(
 
 
 def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
-    """What the campaign derives, and the voters with it, which are written anew."""
+    """Derive the declared columns; write and return the voters with them."""
     voters = run.table("voters")
     requested = derivation(run.campaign, list(voters.columns), as_of=as_of)
     before = [c for c in voters if is_derived(str(c))]
@@ -178,11 +178,12 @@ def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
         requested = requested._replace(parties=party_levels(voters["party"]))
     voters = with_derived(voters, requested)
     run.write("tables/voters", check(VOTERS, voters))
-    beside = from_the_file(voters.columns)
-    if beside:
+    derived_columns = from_the_file(voters.columns)
+    if derived_columns:
         # a row that is scored elsewhere has to bring these columns
         drawn = synthetic_example(
-            voters[beside].head(N_EXAMPLE_FROM), seed=run.campaign.campaign.seed
+            voters[derived_columns].head(N_EXAMPLE_FROM),
+            seed=run.campaign.campaign.seed,
         )
         example = run.read("example")
         underived = example.drop(columns=[c for c in example if is_derived(str(c))])
@@ -191,7 +192,7 @@ def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
 
 
 def stage_features(run: Run) -> None:
-    """Checked tables → training set and the reader of voter rows."""
+    """Build the training set and the reader of voter rows from the checked tables."""
     campaign = run.campaign
     tables = {name: run.table(name) for name in ("designs", "deliveries", "responses")}
     first = first_delivery(tables["deliveries"])

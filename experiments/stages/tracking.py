@@ -1,4 +1,4 @@
-"""The MLflow run of a run: started by `train`, taken up by later stages."""
+"""The MLflow run that `train` starts and later stages resume, and its figures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from hustings.training.registry.track import close_unfinished
 
 @contextmanager
 def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
-    """The run's MLflow run, as the active one; gives its id.
+    """Make the MLflow run of a run the active one, and yield its id.
 
     Args:
-        run: Whose files say which MLflow run it has.
-        anew: Start another, as `train` does: what was trained before stays as it was
-            logged, and what was cut off is closed.
+        run: Its run.json names the MLflow run.
+        anew: Start a new MLflow run, as `train` does: the earlier one stays as it was
+            logged, and is closed if it was cut off.
     """
     uri = open_store(run.mlflow_uri or None, run.store)
     artifacts = None if run.mlflow_uri else run.store / "artifacts"

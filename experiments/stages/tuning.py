@@ -1,4 +1,4 @@
-"""The tunings of `train`: they share its time, and every trial goes to MLflow."""
+"""Tuning of all training halves within one time limit; trials are logged to MLflow."""
 
 import time
 from collections.abc import Callable
@@ -19,13 +19,13 @@ JOURNAL = "tuning.journal"
 
 @dataclass
 class Tunings:
-    """Several tunings of one command, one after the other, within its time.
+    """Tunings of one command, run one after the other within its time limit.
 
     Attributes:
-        run: Says how long, how often and where trials are kept.
-        n_left: Tunings that are not done.
-        spent_s: What those took that are.
-        trials: Of those that are done, a table each, with experiment and half.
+        run: Declares time limit, number of trials and their storage.
+        n_left: Tunings still to run.
+        spent_s: Seconds that the finished tunings took.
+        trials: A table of trials for each finished tuning, with experiment and half.
     """
 
     run: Run
@@ -40,13 +40,13 @@ class Tunings:
         experiment_id: str,
         half: str,
     ) -> Json:
-        """The best settings of one training half; its trials logged.
+        """Search the best settings of one training half and log its trials.
 
         Args:
-            prepared: The half.
-            remake: Makes it again in another process.
-            experiment_id: Whose half it is.
-            half: Its name, or "all".
+            prepared: The prepared training half.
+            remake: Prepares the half again in another process.
+            experiment_id: Experiment of the half.
+            half: Name of the half, or "all".
         """
         run, began = self.run, time.monotonic()
         limit_s = share_of_time(run.time_limit_s, self.spent_s, self.n_left)
@@ -76,10 +76,10 @@ class Tunings:
         return dict(search_result.settings)
 
     def log(self, settings: Json) -> None:
-        """What was chosen, and all trials in one table and one figure.
+        """Log the chosen settings, and all trials as one table and one figure.
 
         Args:
-            settings: By experiment and half.
+            settings: Settings by experiment and half.
         """
         several = len(settings) > 1
         for experiment_id, halves in settings.items():
