@@ -1,4 +1,4 @@
-"""Before spending: what can be detected, what it costs, how much to explore."""
+"""Power of a campaign: detectable lift by holdout, its cost, the share to explore."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -29,19 +29,20 @@ Json = dict[str, Any]
 HOLDOUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 WAVES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 UNKNOWN_SPREAD = 0.1
-"""SD of lifts about nil where nothing is known of them, in SD of the outcome: nine of
-ten field effects are smaller."""
+"""SD of unknown lifts about zero, in SD of the outcome: nine of ten field effects are
+smaller."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a campaign before it spends.
+    """Facts of a campaign before it spends.
 
     Attributes:
         n_audience: Voters who may be contacted, the holdout included.
-        n_contacts: That money and channels allow over all days, at most the audience.
-        days: With contacts.
-        lag_days: From a contact to its outcome.
+        n_contacts: Contacts that money and channels allow over all days, at most the
+            audience.
+        days: Number of days with contacts.
+        lag_days: Days from a contact to its outcome.
         cost_usd: Mean price of a contact.
         noise: Of the outcome.
         beliefs: Of the messages' lifts.
@@ -59,18 +60,18 @@ class Facts:
 
 
 class Detectable(NamedTuple):
-    """What one holdout share lets be seen, and costs.
+    """Detectable lifts and cost of one holdout share.
 
     Attributes:
-        holdout_share: Of the audience.
-        n_sent: Contacts, the held-out share of the chosen not being sent.
-        n_compared: Of the chosen who are held out.
-        once: Detectable overall lift, one look at the end.
-        daily: The same, looked at every day.
-        by_message: Detectable lift of one of the messages, looked at daily and beside
-            all others.
-        forgone: Expected outcome units that the held out are not brought.
-        forgone_usd: What as many contacts cost; saved, or spent on others.
+        holdout_share: Share of the audience.
+        n_sent: Contacts that are sent, the held out excluded.
+        n_compared: Voters chosen by the plan who are held out.
+        once: Detectable overall lift with one look at the end, outcome units.
+        daily: Detectable overall lift with a look every day, outcome units.
+        by_message: Detectable lift of one message with a look every day, allowing for
+            a claim about every message, outcome units.
+        forgone: Expected outcome units lost by not contacting the held out.
+        forgone_usd: Cost of as many contacts; saved, or spent on others.
     """
 
     holdout_share: float
@@ -84,12 +85,12 @@ class Detectable(NamedTuple):
 
 
 class Power(NamedTuple):
-    """What is worth knowing before spending.
+    """Holdouts, exploration and first wave compared before spending.
 
     Attributes:
-        facts: That all follows from.
-        holdouts: One row per share.
-        splits: One row per share and days of exploring.
+        facts: Facts that the figures are computed from.
+        holdouts: One row for each holdout share.
+        splits: One row for each share and number of days of exploring.
         best: The split with the largest expected gain.
         wave: The first randomised wave where nothing has been tested.
         wave_power_n: Voters of a wave in which a lift of the size that is believed
@@ -105,12 +106,12 @@ class Power(NamedTuple):
 
 
 def power(facts: Facts, *, holdouts: tuple[float, ...] = HOLDOUTS, seed: int) -> Power:
-    """Everything at once.
+    """Compute detectable lifts, splits of exploration and the first wave.
 
     Args:
-        facts: Of the campaign.
-        holdouts: Shares to compare.
-        seed: Of the draws.
+        facts: Facts of the campaign.
+        holdouts: Holdout shares to compare.
+        seed: Seed of the random draws.
     """
     m = len(facts.beliefs.mean)
     compared = splits(
@@ -132,9 +133,9 @@ def power(facts: Facts, *, holdouts: tuple[float, ...] = HOLDOUTS, seed: int) ->
 
 
 def untested(beliefs: Beliefs) -> Beliefs:
-    """What would be believed of as many messages of the same kind, none of them tested.
+    """Beliefs about as many messages of the same kind, none of them tested.
 
-    Alike, about their mean, as far apart as they are believed to be.
+    All get the same prior, with the mean and the spread of the believed lifts.
     """
     variance = beliefs.mean.var() + np.diag(beliefs.covariance).mean()
     return Beliefs.alike(
@@ -164,10 +165,11 @@ def _detectable(facts: Facts, share: float) -> Detectable:
 
 
 def facts_of(run: Run) -> Facts:
-    """What the latest run tells: noise and lifts from its tests, money and days.
+    """Facts from the latest run: noise and lifts from its tests, money and days.
 
-    Without any test of the messages, beliefs are the `priors` table's, and where that
-    is silent lifts are taken to be nil, give or take a tenth of the outcome's SD.
+    Without a test of the messages, beliefs come from the `priors` table. A message that
+    is not in the table gets a prior with mean zero and an SD of `UNKNOWN_SPREAD` times
+    the outcome's SD.
     """
     campaign, voters = run.campaign, run.table("voters")
     rows = run.read("training_set")
@@ -195,7 +197,9 @@ def facts_of(run: Run) -> Facts:
 
 
 def noise_of(rows: pd.DataFrame, voters: pd.DataFrame) -> Noise:
-    """Spread, households and silence of an outcome, from those who were sent nothing.
+    """Standard deviation, household correlation and missing share of an outcome.
+
+    Estimated on the controls, or on all rows where there are none.
 
     Args:
         rows: Training set: voter_id, household_id, message_id, outcome.
@@ -232,11 +236,11 @@ def _beliefs(run: Run, rows: pd.DataFrame, noise: Noise) -> tuple[Beliefs, str]:
     if prior is None:
         beliefs = Beliefs(np.zeros(len(messages)), unknown * np.eye(len(messages)))
         return beliefs, "nothing: lifts are taken to lie about nil"
-    known = np.isfinite(prior.mean)
-    mean = np.where(known, prior.mean, 0.0)
+    has_prior = np.isfinite(prior.mean)
+    mean = np.where(has_prior, prior.mean, 0.0)
     return (
-        Beliefs(mean, np.diag(np.where(known, prior.variance, unknown))),
-        f"priors of {int(known.sum())} of {len(messages)} messages",
+        Beliefs(mean, np.diag(np.where(has_prior, prior.variance, unknown))),
+        f"priors of {int(has_prior.sum())} of {len(messages)} messages",
     )
 
 
@@ -245,21 +249,21 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
     seen = rows[rows["outcome"].notna() & (rows["propensity"] < 1)]
     control = seen["message_id"] == CONTROL
     counts = seen["message_id"].value_counts()
-    known = [m for m in messages if counts.get(m, 0) > 1]
-    if counts.get(CONTROL, 0) < 2 or len(known) < len(messages):
+    testable = [m for m in messages if counts.get(m, 0) > 1]
+    if counts.get(CONTROL, 0) < 2 or len(testable) < len(messages):
         return None
     value, variance = np.zeros(len(messages)), np.zeros(len(messages))
     for k, message in enumerate(messages):
-        mine = seen[control | (seen["message_id"] == message)]
+        compared = seen[control | (seen["message_id"] == message)]
         # each against the controls of its own experiments
-        mine = mine[mine["experiment_id"].isin(
-            mine.loc[mine["message_id"] == message, "experiment_id"]
+        compared = compared[compared["experiment_id"].isin(
+            compared.loc[compared["message_id"] == message, "experiment_id"]
         )]  # fmt: skip
         difference, V = contrast(
-            mine[["outcome"]].to_numpy(dtype=np.float64),
-            (mine["message_id"] == message).to_numpy(),
-            pd.factorize(mine["household_id"])[0].astype(np.int64),
-            1.0 / mine["propensity"].to_numpy(dtype=np.float64),
+            compared[["outcome"]].to_numpy(dtype=np.float64),
+            (compared["message_id"] == message).to_numpy(),
+            pd.factorize(compared["household_id"])[0].astype(np.int64),
+            1.0 / compared["propensity"].to_numpy(dtype=np.float64),
         )
         value[k], variance[k] = difference[0], V[0, 0]
     mean, sd = shrink(value, np.diag(variance), [""] * len(messages))
@@ -270,7 +274,7 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
 
 
 def as_json(found: Power) -> Json:
-    """All of it, for a program."""
+    """The figures as JSON values."""
     facts = found.facts
     return {
         "facts": {
@@ -290,7 +294,7 @@ def as_json(found: Power) -> Json:
 
 
 def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
-    """What staff may conclude.
+    """The conclusions in sentences for staff.
 
     Args:
         found: From `power`.
@@ -298,14 +302,14 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
     """
     facts, best, wave = found.facts, found.best, found.wave
     sd = facts.noise.sd / per_point
-    told = [
+    lines = [
         f"{facts.n_contacts:,} contacts over {facts.days} days among "
         f"{facts.n_audience:,} voters. Lifts believed: by {facts.source}. The "
         f"outcome's standard deviation is {sd:.1f} points; households make it "
         f"count {facts.noise.design_effect:.2f} times; "
         f"{100 * facts.noise.missing:.0f} % of outcomes stay missing."
     ]
-    told += [
+    lines += [
         f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
@@ -315,24 +319,24 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
         for row in found.holdouts
     ]
     if best.epsilon:
-        told.append(
+        lines.append(
             f"Explore {100 * best.epsilon:.0f} % of the contacts on the first "
             f"{best.days} of {facts.days} days: it costs {best.cost / per_point:,.0f} "
             f"points then and brings {best.learned / per_point:,.0f} more than it "
             "costs over all days, by what is believed."
         )
     else:
-        told.append(
+        lines.append(
             "Exploring does not pay in the days that remain, by what is believed; a "
             "small share is kept to notice when that changes."
         )
     n = round(wave.epsilon * facts.n_contacts)
-    told.append(
+    lines.append(
         f"Were none of the messages tested, a first randomised wave of {n:,} voters "
         f"would earn most; {found.wave_power_n:,} would show each message's lift by "
         "itself, of the size that is believed."
     )
-    return told
+    return lines
 
 
 def with_changes(

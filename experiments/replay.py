@@ -1,8 +1,8 @@
-"""Real posts and their counts, played in time order at a chosen speed.
+"""Replay of real posts: their counts, as events in time order at a chosen speed.
 
-A post's counts are totals. They are spread over the hours after it by a declared decay:
-whole people, drawn from a seed, that sum to the totals exactly. The same seed gives the
-same events, so that a replay that was cut off goes on without counting anything twice.
+A post's counts are totals. They are spread over the hours after the post by a declared
+decay, as whole numbers drawn from a seed that sum to the totals exactly. The same seed
+gives the same events, so that an interrupted replay continues without double counting.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ Payload = dict[str, Any]
 Send = Callable[[list[Payload]], None]
 
 HORIZON_H = 48
-"""So many hours after a post its reactions have all come."""
+"""Hours after a post by which all its reactions have come."""
 MAX_BATCH = 1_000
 TICK_S = 0.25
-"""What is due is sent so often."""
+"""Seconds between two batches."""
 TRIES = 8
 
 
@@ -50,8 +50,8 @@ class Decay(NamedTuple):
     def shares(self) -> Floats:
         """Share of the total in every hour, shape (horizon_h,); sums to 1."""
         left = 0.5 ** (np.arange(self.horizon_h) / self.half_life_h)
-        found: Floats = left / left.sum()
-        return found
+        share_of_hour: Floats = left / left.sum()
+        return share_of_hour
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Post:
 
     Attributes:
         at: When it was posted.
-        told: What every event of it tells.
-        text: What it says.
-        totals: People by kind.
+        told: Fields that all its events share.
+        text: Text of the post.
+        totals: Number of people by kind of reaction.
     """
 
     at: datetime
@@ -72,9 +72,9 @@ class Post:
 
     @property
     def key(self) -> str:
-        """The post's id and a digest of what it is broken down by."""
-        told = [self.told.get(name) for name in BREAKDOWN]
-        digest = hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+        """The post's id and a digest of its values of the breakdown columns."""
+        breakdown = [self.told.get(name) for name in BREAKDOWN]
+        digest = hashlib.sha256(repr(breakdown).encode()).hexdigest()[:8]
         return f"{self.told['post_id']}-{digest}"
 
 
@@ -98,27 +98,27 @@ def posts_of(
         )
     frame = insights.distinct()
     at = _times(insights, frame)
-    wanted = at.notna() & _named(insights, frame)
+    wanted = at.notna() & _has_post_id(insights, frame)
     if since is not None:
         wanted &= at >= since
     if until is not None:
         wanted &= at < until
     rows = frame.assign(at=at)[wanted].sort_values("at", kind="stable")
-    found: dict[str, Post] = {}
+    post_of_key: dict[str, Post] = {}
     for row in rows.to_dict("records"):
         post = _post(insights, {str(k): v for k, v in row.items()})
-        first = found.setdefault(post.key, post)
+        first = post_of_key.setdefault(post.key, post)
         if first is not post:
-            # told apart by a breakdown that is none of ours
+            # the export breaks the post down by a column that events do not carry
             for kind, count in post.totals.items():
                 first.totals[kind] = first.totals.get(kind, 0) + count
-    return list(found.values())
+    return list(post_of_key.values())
 
 
 def n_unreadable(insights: Insights) -> int:
-    """Rows that are no post: without its id, or without a time that can be read."""
+    """Number of rows without the id of a post or without a readable time."""
     frame = insights.distinct()
-    readable = _times(insights, frame).notna() & _named(insights, frame)
+    readable = _times(insights, frame).notna() & _has_post_id(insights, frame)
     return int((~readable).sum())
 
 
@@ -127,19 +127,24 @@ def _times(insights: Insights, frame: pd.DataFrame) -> pd.Series:
     return pd.to_datetime(given, utc=True, errors="coerce")
 
 
-def _named(insights: Insights, frame: pd.DataFrame) -> pd.Series:
+def _has_post_id(insights: Insights, frame: pd.DataFrame) -> pd.Series:
     given = frame[insights.columns["post_id"]]
     return given.notna() & (given.astype("str").str.strip() != "")
 
 
 def _post(insights: Insights, row: Payload) -> Post:
-    told = insights.told(row)
-    told.pop("occurred_at", None)
+    event_fields = insights.told(row)
+    event_fields.pop("occurred_at", None)
     totals: dict[str, int] = {}
     for column, kind in insights.counts.items():
         count = whole(row[column])
         totals[kind] = totals.get(kind, 0) + (count if isinstance(count, int) else 0)
-    return Post(row["at"].to_pydatetime(), told, told.pop("post_text", None), totals)
+    return Post(
+        row["at"].to_pydatetime(),
+        event_fields,
+        event_fields.pop("post_text", None),
+        totals,
+    )
 
 
 def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]]:
@@ -152,8 +157,8 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
             played.
     """
     rng = np.random.default_rng([seed, zlib.crc32(post.key.encode())])
-    shares, found = decay.shares(), []
-    # whoever asks a platform for its counts gets those of all kinds at once
+    shares, events = decay.shares(), []
+    # a platform reports the counts of all kinds at the same moment
     within = rng.uniform(0, 3600, len(shares)).round(3)
     for kind, total in post.totals.items():
         people = rng.multinomial(total, shares)
@@ -166,18 +171,18 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
                 "count": int(people[hour]),
                 "occurred_at": at.isoformat(),
             }
-            found.append((at, event))
-    found.sort(key=lambda pair: pair[0])
-    if found and post.text:
-        # the first of them brings the text, by which the others get their issue
-        found[0][1]["post_text"] = post.text[:10_000]
-    return found
+            events.append((at, event))
+    events.sort(key=lambda pair: pair[0])
+    if events and post.text:
+        # the first event carries the text, from which the others get their issue
+        events[0][1]["post_text"] = post.text[:10_000]
+    return events
 
 
 def in_order(
     posts: Iterable[Post], decay: Decay, seed: int
 ) -> Iterator[tuple[datetime, Payload]]:
-    """The events of all posts in time order, of which only the open ones are kept."""
+    """Events of all posts in time order; only open posts are held in memory."""
     open_events: list[tuple[datetime, int, Payload]] = []
     n = 0
     for post in posts:
@@ -201,15 +206,16 @@ def play(
     sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[datetime, int], None] = lambda _at, _n: None,
 ) -> int:
-    """Send events when they are due; how many there were.
+    """Send events when they are due, and return their number.
 
     Args:
         events: In time order.
         send: Sends a batch, and returns once it is kept.
-        speed: Seconds of the events in one second; infinite for as fast as they go.
-        clock: Seconds that pass.
-        sleep: Waits.
-        tell: Told of the time that is played and of the events sent.
+        speed: Seconds of event time in one second of real time; infinite to send
+            without waiting.
+        clock: Returns the present time in seconds.
+        sleep: Waits for a number of seconds.
+        tell: Called with the event time reached and the number of events sent.
     """
     began = clock()
     n, batch, first = 0, list[Payload](), None
@@ -245,10 +251,10 @@ def speed_of(text: str) -> float:
     """
     if text == "max":
         return float("inf")
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)x?", text)
-    if found is None or float(found[1]) <= 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)x?", text)
+    if match is None or float(match[1]) <= 0:
         raise ValueError(f"expected a speed such as 3600x, or max, got {text!r}")
-    return float(found[1])
+    return float(match[1])
 
 
 def moment(text: str) -> datetime | None:
@@ -265,15 +271,15 @@ def moment(text: str) -> datetime | None:
 def to_endpoint(
     url: str, key: str, *, tries: int = TRIES
 ) -> Callable[[list[Payload]], Payload]:
-    """What sends batches to `POST /reactions`, again where they were not kept.
+    """Build a function that sends batches to `POST /reactions`, with retries.
 
-    It gives the receipt. A batch whose receipt was lost on the way is sent again, and
-    what was kept of it is known by then.
+    The function returns the receipt. A batch whose receipt was lost is sent again; the
+    service recognises the events that it has stored.
 
     Args:
-        url: Of the service.
-        key: Its API key.
-        tries: So often.
+        url: Address of the service.
+        key: API key of the service.
+        tries: Number of attempts for each batch.
     """
 
     def send(batch: list[Payload]) -> Payload:
@@ -289,14 +295,14 @@ def to_endpoint(
                     return receipt
             except urllib.error.HTTPError as failure:
                 if failure.code != 503 or attempt == tries - 1:
-                    told = failure.read().decode(errors="replace")[:200]
+                    reason = failure.read().decode(errors="replace")[:200]
                     raise ConnectionError(
-                        f"{url}: expected a receipt, got {failure.code}: {told}"
+                        f"{url}: expected a receipt, got {failure.code}: {reason}"
                     ) from None
             except (OSError, http.client.HTTPException) as failure:
                 if attempt == tries - 1:
-                    told = getattr(failure, "reason", type(failure).__name__)
-                    raise ConnectionError(f"{url}: {told}") from None
+                    reason = getattr(failure, "reason", type(failure).__name__)
+                    raise ConnectionError(f"{url}: {reason}") from None
             time.sleep(0.2 * 2**attempt)
         raise ValueError(f"expected at least one try, got {tries}")
 

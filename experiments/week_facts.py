@@ -8,7 +8,8 @@ Reads, under the campaign's home:
     lift.json                            what `hustings lift` measured, see
                                          `experiments.lift.summary.as_json`
 
-Without a plan there the latest run's stands for it. What is not there is named.
+Without a plan in `plans/`, the latest run's plan is used. Files that are missing are
+listed in `WeekFacts.missing`.
 """
 
 import json
@@ -39,7 +40,7 @@ PER_VOTE = 100.0
 
 @dataclass(frozen=True)
 class _Sent:
-    """What was planned until a day, of all plans together."""
+    """Contacts planned until a day, over all counted plans."""
 
     contacts: pd.DataFrame
     n_holdout: int | None
@@ -56,7 +57,7 @@ def week_facts(
     states: Mapping[str, str] | None = None,
     paused: Mapping[str, str] | None = None,
 ) -> WeekFacts:
-    """What the page of a week tells.
+    """Gather the facts for the page of a week.
 
     Args:
         home: The campaign's folder.
@@ -64,9 +65,9 @@ def week_facts(
         last_on: Last day of the week.
         spend: A row a plan, channel or day: `send_on` and any of `planned_usd`,
             `committed_usd`, `spent_usd`; None where no spend is on record.
-        states: State of every plan by id: drafts are left out beside what goes out,
-            what ended is always.
-        paused: Paused messages and why.
+        states: State of every plan by id. Plans that ended are left out; drafts are
+            left out where another plan is binding.
+        paused: Reason of each paused message, by message.
 
     Raises:
         FileNotFoundError: If the campaign has no plan at all.
@@ -108,18 +109,22 @@ def _pauses(paused: Mapping[str, str]) -> list[Json]:
 
 def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent:
     folders = sorted(path for path in (home / PLANS).glob("*") if path.is_dir())
-    kept = [path for path in folders if path.name in counted(folders, states)]
+    plan_folders = [path for path in folders if path.name in counted(folders, states)]
     missing = []
-    if kept and states and not any(states.get(p.name) in BINDING for p in kept):
+    if (
+        plan_folders
+        and states
+        and not any(states.get(p.name) in BINDING for p in plan_folders)
+    ):
         missing.append("Nothing has gone out yet: the drafts stand for it.")
-    if not kept:
-        kept = [_latest_run(home)]
+    if not plan_folders:
+        plan_folders = [_latest_run(home)]
         missing.append(
             f"Plans by day: {PLANS}/ is empty, the latest run's plan stands for them."
         )
     parts, terms = [], Json()
     held: set[str] | None = set()
-    for path in kept:
+    for path in plan_folders:
         plan = _table(path / "plan.parquet", PLAN)
         parts.append(plan[plan["send_on"] <= last_on])
         if parts[-1].empty:
@@ -134,9 +139,10 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
 
 
 def counted(folders: Sequence[Path], states: Mapping[str, str]) -> frozenset[str]:
-    """Plans that a week tells of: what goes out, or drafts where nothing does yet.
+    """Ids of the plans that a week counts: binding plans, or drafts without any.
 
-    Drafts compete with what goes out: together they would be more than there is.
+    Drafts and binding plans may hold the same contacts: counting both would count some
+    of them twice.
     """
     live = {p.name for p in folders if states.get(p.name) not in ENDED}
     binding = {name for name in live if states.get(name) in BINDING}
@@ -149,10 +155,10 @@ def last_planned_on(home: Path) -> pd.Timestamp:
     Raises:
         FileNotFoundError: If nothing is.
     """
-    found = _sent(home, pd.Timestamp.max, {}).contacts["send_on"].max()
-    if pd.isna(found):
+    last_day = _sent(home, pd.Timestamp.max, {}).contacts["send_on"].max()
+    if pd.isna(last_day):
         raise FileNotFoundError(f"{home}: expected a planned contact, found none")
-    return pd.Timestamp(found)
+    return pd.Timestamp(last_day)
 
 
 def _latest_run(home: Path) -> Path:
@@ -166,7 +172,7 @@ def _latest_run(home: Path) -> Path:
 
 
 def _with_held(held: set[str] | None, path: Path) -> set[str] | None:
-    """Who is held out by now; None once a plan does not say."""
+    """Voters held out so far; None once a plan lacks its assignments."""
     if held is None or not path.exists():
         return None
     assigned = _table(path, ASSIGNMENTS)
@@ -185,14 +191,14 @@ def _table(path: Path, table: Any) -> pd.DataFrame:
 def _json(path: Path) -> Json:
     if not path.exists():
         return {}
-    found: Json = json.loads(path.read_text())
-    return found
+    value: Json = json.loads(path.read_text())
+    return value
 
 
 def _lift(home: Path) -> Json:
-    """Measured lift as `hustings lift` wrote it, in the words of the page."""
-    told = _json(home / LIFT_FILE)
-    if not told:
+    """Measured lift as `hustings lift` wrote it, in the keys of the page."""
+    summary = _json(home / LIFT_FILE)
+    if not summary:
         return {}
     rows = [
         {
@@ -204,16 +210,16 @@ def _lift(home: Path) -> Json:
             },
             "n": row["n_compared"],
         }
-        for row in told["rows"]
+        for row in summary["rows"]
         if row["estimand"] == DELIVERED and not row["segment"]
     ]  # fmt: skip
     outcomes = {
-        "due": told["n_due"], "came_in": told["n_in"],
-        "not_due": told["n_decided"] - told["n_due"],
+        "due": summary["n_due"], "came_in": summary["n_in"],
+        "not_due": summary["n_decided"] - summary["n_due"],
     }  # fmt: skip
     alarms = [
-        {"kind": "measured lift", "told": text, "on": told["as_of"]}
-        for text in told["sentences"]
+        {"kind": "measured lift", "told": text, "on": summary["as_of"]}
+        for text in summary["sentences"]
         if text.startswith(STOP)
     ]
     return {"rows": rows, "outcomes": outcomes, "alarms": alarms}
@@ -234,16 +240,16 @@ def _messages(
     full = _full_channels(sent.terms)
     rows = []
     for message in sorted({*now, *before}):
-        mine, old = now.get(message, {}), before.get(message, {})
-        channels = mine.get("channels", set())
+        this_week, old = now.get(message, {}), before.get(message, {})
+        channels = this_week.get("channels", set())
         rows.append(
             {
                 "message_id": message,
-                "contacts": mine.get("n", 0),
+                "contacts": this_week.get("n", 0),
                 "contacts_before": old.get("n", 0),
-                "cost_each_usd": mine.get("cost"),
+                "cost_each_usd": this_week.get("cost"),
                 "cost_each_before_usd": old.get("cost"),
-                "lift": mine.get("lift"),
+                "lift": this_week.get("lift"),
                 "lift_before": old.get("lift"),
                 "paused": message in paused,
                 "full": sorted(full & channels),
@@ -253,18 +259,18 @@ def _messages(
 
 
 def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
-    """Planned contacts by message; what exploring draws says nothing of the plan."""
-    found = {}
+    """Count, cost and lift of planned contacts by message; explorers only count."""
+    by_message = {}
     for message, rows in contacts.groupby("message_id"):
         chosen = rows[rows["role"] == "plan"]
-        told = chosen if len(chosen) else rows
-        found[str(message)] = {
+        averaged = chosen if len(chosen) else rows
+        by_message[str(message)] = {
             "n": len(rows),
-            "cost": float(told["cost_usd"].mean()),
-            "lift": float(told["lift"].mean()),
+            "cost": float(averaged["cost_usd"].mean()),
+            "lift": float(averaged["lift"].mean()),
             "channels": set(rows["channel"]),
         }
-    return found
+    return by_message
 
 
 def _full_channels(terms: Json) -> set[str]:
@@ -284,10 +290,10 @@ def _by_day(
     planned = contacts.groupby("send_on")["cost_usd"].sum().rename("planned_usd")
     table = planned.to_frame()
     if spend is not None:
-        known = [name for name in MONEY if name in spend]
+        money_columns = [name for name in MONEY if name in spend]
         day = pd.to_datetime(spend["send_on"])
-        ledger = spend[day <= last_on].groupby(day)[known].sum(min_count=1)
-        table = table.drop(columns=[n for n in known if n in table])
+        ledger = spend[day <= last_on].groupby(day)[money_columns].sum(min_count=1)
+        table = table.drop(columns=[n for n in money_columns if n in table])
         table = ledger.join(table, how="outer")
     if table.empty:
         return []
@@ -295,12 +301,12 @@ def _by_day(
     every = pd.date_range(table.index.min(), max(last_on, table.index.max()))
     table = table.reindex(every, fill_value=0.0).reindex(columns=list(MONEY))
     return [
-        {"on": f"{day:%Y-%m-%d}", **{k: _known(row[k]) for k in MONEY}}
+        {"on": f"{day:%Y-%m-%d}", **{k: _none_if_missing(row[k]) for k in MONEY}}
         for day, row in table.iterrows()
     ]
 
 
-def _known(value: float) -> float | None:
+def _none_if_missing(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
@@ -308,9 +314,9 @@ def _budget(home: Path, campaign: Campaign) -> float | None:
     """As declared, or as the latest run made it of the spend per voter."""
     if campaign.plan.budget_usd is not None or not (home / "latest").exists():
         return campaign.plan.budget_usd
-    told = _json(_latest_run(home) / "run.json").get("plan", {})
-    found: float | None = told.get("budget_usd")
-    return found
+    plan_summary = _json(_latest_run(home) / "run.json").get("plan", {})
+    budget_usd: float | None = plan_summary.get("budget_usd")
+    return budget_usd
 
 
 def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> Json:
@@ -318,7 +324,7 @@ def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> 
     scale = PER_VOTE * outcome.unit_per_point
     gained = float(contacts["lift"].sum()) / scale
     total = next((row for row in lift if row["message_id"] == ALL), {})
-    told: Json = {
+    votes: Json = {
         "predicted": _scaled(total.get("predicted"), len(contacts) / scale)
         | {"value": gained},
         "how": "A vote is support times the chance to vote."
@@ -326,11 +332,11 @@ def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> 
         else "A point gained of a hundred voters is counted as one vote.",
     }
     measured = _scaled(total.get("measured"), len(contacts) / scale)
-    return told | ({"measured": measured} if measured["value"] is not None else {})
+    return votes | ({"measured": measured} if measured["value"] is not None else {})
 
 
 def _scaled(interval: Json | None, by: float) -> Json:
-    """An interval times a number; its parts are None where they are not known."""
-    known = interval or {}
-    ends = {end: known.get(end) for end in ("value", "low", "high")}
+    """Multiply an interval by a number; unknown parts stay None."""
+    parts = interval or {}
+    ends = {end: parts.get(end) for end in ("value", "low", "high")}
     return {end: None if x is None else x * by for end, x in ends.items()}

@@ -1,7 +1,7 @@
-"""The page a person looks at: one self-contained HTML file, and its charts.
+"""The campaign report: one self-contained HTML file, and its charts.
 
-Every number is a group's: no voter is on the page, and no group of fewer than
-`SMALLEST_CELL` people.
+Every number on the page describes a group of at least `SMALLEST_CELL` people; no single
+voter is on it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,6 @@
-"""Who likes which issue most and least, and where such voters are: for people to read.
+"""The report's section on affinities: groups and places by issue, with intervals.
 
-Shares come with their intervals; no group of fewer than `SMALLEST_CELL` voters is on
-the page.
+No group of fewer than `SMALLEST_CELL` voters is on the page.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from hustings.features.affinity import ANY, CELL
 from hustings.features.tables import SMALLEST_CELL
 
 N_SHOWN = 3
-"""So many groups and places at either end."""
+"""Number of groups and of places shown at either end of the ranking."""
 SEX_WORDS = {"F": "women", "M": "men"}
 _HINT = (
     "From reactions of people's own accord, counted by group and never by person: "
@@ -36,7 +35,7 @@ _HINT = (
 
 
 def affinity_section(affinities: pd.DataFrame | None) -> Html:
-    """Groups and places by issue; nothing where nothing was counted.
+    """Groups and places by issue; empty where no reactions were counted.
 
     Args:
         affinities: AFFINITIES table.
@@ -55,7 +54,7 @@ def affinity_section(affinities: pd.DataFrame | None) -> Html:
 
 
 def _glance(affinities: pd.DataFrame, issues: Sequence[str]) -> Html:
-    """Ages and sexes down, issues across."""
+    """Table of affinities: ages and sexes as rows, issues as columns."""
     groups = _groups(affinities, "age_band", "sex")
     if groups.empty:
         return Html("")
@@ -70,9 +69,9 @@ def _glance(affinities: pd.DataFrame, issues: Sequence[str]) -> Html:
         ]
         for name in names
     ]
-    whole = affinities[(affinities[CELL] == ANY).all(axis=1)].sort_values("issue")
-    last = [_share(row) for _, row in whole.iterrows()]
-    rows.append(["everybody", people_text(int(whole["n_voters"].max())), *last])
+    everybody = affinities[(affinities[CELL] == ANY).all(axis=1)].sort_values("issue")
+    last = [_share(row) for _, row in everybody.iterrows()]
+    rows.append(["everybody", people_text(int(everybody["n_voters"].max())), *last])
     return html_table(
         "Share of those shown a message of the issue who react well",
         ["Group", "Voters", *issues], rows,
@@ -80,26 +79,30 @@ def _glance(affinities: pd.DataFrame, issues: Sequence[str]) -> Html:
 
 
 def _groups(affinities: pd.DataFrame, *parts: str) -> pd.DataFrame:
-    """Margins told apart by some parts of the cell and no other, with their names."""
+    """Margins over the given parts of the cell, with a name for each group."""
     there = [c for c in parts if (affinities[c] != ANY).any()]
     if not there:
         return affinities.head(0)
-    mine = pd.concat([affinities[c] != ANY for c in there], axis=1).all(axis=1)
-    others = [c for c in CELL if c not in there]
-    mine &= (affinities[others] == ANY).all(axis=1)
+    is_group = pd.concat([affinities[c] != ANY for c in there], axis=1).all(axis=1)
+    other_parts = [c for c in CELL if c not in there]
+    is_group &= (affinities[other_parts] == ANY).all(axis=1)
     # people of unknown sex are no group that anybody could speak to
-    found = affinities[mine & (affinities["sex"] != "U")]
-    names = [_named(row) for row in found[CELL].itertuples(index=False, name=None)]
-    whole = affinities[(affinities[CELL] == ANY).all(axis=1)].set_index("issue")
-    everybody = found["issue"].map(whole["affinity"])
-    differs = (found["low"] > everybody) | (found["high"] < everybody)
-    return found.assign(name=names, differs=differs)
+    groups = affinities[is_group & (affinities["sex"] != "U")]
+    names = [
+        _cell_in_words(row) for row in groups[CELL].itertuples(index=False, name=None)
+    ]
+    everybody_by_issue = affinities[(affinities[CELL] == ANY).all(axis=1)].set_index(
+        "issue"
+    )
+    everybody = groups["issue"].map(everybody_by_issue["affinity"])
+    differs = (groups["low"] > everybody) | (groups["high"] < everybody)
+    return groups.assign(name=names, differs=differs)
 
 
-def _named(cell: Sequence[str]) -> str:
+def _cell_in_words(cell: Sequence[str]) -> str:
     """A cell in words.
 
-    >>> _named(("65+", "F", ""))
+    >>> _cell_in_words(("65+", "F", ""))
     'women, 65+'
     """
     age, sex, place = cell
@@ -115,20 +118,22 @@ def _share(row: pd.Series) -> Html:
 
 def _issue(affinities: pd.DataFrame, issue: str) -> Html:
     """The groups and places at both ends, and where their voters are."""
-    mine = affinities[affinities["issue"] == issue]
+    of_issue = affinities[affinities["issue"] == issue]
     parts = [
-        _ends(mine, _groups(mine, "age_band", "sex"), "Groups", where=True),
-        _ends(mine, _groups(mine, "place"), "Places", where=False),
+        _ends(of_issue, _groups(of_issue, "age_band", "sex"), "Groups", where=True),
+        _ends(of_issue, _groups(of_issue, "place"), "Places", where=False),
     ]
     return folded(issue.capitalize(), joined(parts))
 
 
-def _ends(mine: pd.DataFrame, groups: pd.DataFrame, title: str, *, where: bool) -> Html:
+def _ends(
+    of_issue: pd.DataFrame, groups: pd.DataFrame, title: str, *, where: bool
+) -> Html:
     if groups.empty:
         return Html("")
     ranked = groups.sort_values("affinity", ascending=False, kind="stable")
     n = min(N_SHOWN, len(ranked) // 2)
-    shown = pd.concat([ranked.head(n), ranked.tail(n)])
+    ends = pd.concat([ranked.head(n), ranked.tail(n)])
     header = ["", title[:-1], "React well", "95 % interval", "Voters in the file"]
     rows = [
         [
@@ -137,9 +142,9 @@ def _ends(mine: pd.DataFrame, groups: pd.DataFrame, title: str, *, where: bool) 
             _share(row),
             f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %",
             people_text(int(row["n_voters"])),
-            *([_places_of(mine, row)] if where else []),
+            *([_places_of(of_issue, row)] if where else []),
         ]
-        for i, (_, row) in enumerate(shown.iterrows())
+        for i, (_, row) in enumerate(ends.iterrows())
     ]
     if where:
         header.append("Most of them in")
@@ -147,10 +152,10 @@ def _ends(mine: pd.DataFrame, groups: pd.DataFrame, title: str, *, where: bool) 
     return html_block(title, table)
 
 
-def _places_of(mine: pd.DataFrame, group: pd.Series) -> str:
+def _places_of(of_issue: pd.DataFrame, group: pd.Series) -> str:
     """Where the voters of a group are: the places with most of them."""
-    cells = mine[
-        (mine["age_band"] == group["age_band"]) & (mine["sex"] == group["sex"])
+    cells = of_issue[
+        (of_issue["age_band"] == group["age_band"]) & (of_issue["sex"] == group["sex"])
     ]
     cells = cells[cells["place"] != ANY].nlargest(N_SHOWN, "n_voters")
     return ", ".join(

@@ -1,4 +1,4 @@
-"""The charts of the report; the same go to the experiment tracker."""
+"""The charts of the report, which are also logged to the experiment tracker."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from hustings.experiments.report.words import (
 )
 
 HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 28
-"""Only the largest groups: the small ones are noise that would set the colours."""
+"""Only the largest groups are drawn: noise in small ones would set the colours."""
 CHART_MESSAGES_TOP, CHART_MESSAGES_BOTTOM = 14, 6
 CHART_WIDTH_PX = 760
 Figure = alt.Chart | alt.LayerChart
@@ -43,7 +43,7 @@ CURVE_STYLE = {
     "Single best message": (GREY, [8, 3, 2, 3]),
 }
 BANDED = ("Personalised", "Best mix, untargeted")
-"""Two bands tell the comparison that decides; four would hide each other."""
+"""Only the two policies of the deciding comparison get bands: four would overlap."""
 
 
 def figures(
@@ -83,23 +83,25 @@ def figures(
 
 
 def trials_figure(trials: pd.DataFrame) -> Figure | None:
-    """How the search for settings went: held-out loss of every trial, against trial 0.
+    """Held-out loss of every trial less that of trial 0, the defaults.
 
     Args:
         trials: experiment, half, number, value, state; a row per trial.
 
     Returns:
-        None where no trial was tried to the end.
+        None where no trial has a value to compare.
     """
-    known = trials.dropna(subset=["value"])
-    first = known[known["number"] == 0].set_index(["experiment", "half"])["value"]
-    where = pd.MultiIndex.from_frame(known[["experiment", "half"]])
-    less = known["value"].to_numpy() - first.reindex(where).to_numpy()
-    told = known.assign(loss=less).dropna(subset=["loss"])
-    if told.empty:
+    evaluated = trials.dropna(subset=["value"])
+    first = evaluated[evaluated["number"] == 0].set_index(["experiment", "half"])[
+        "value"
+    ]
+    where = pd.MultiIndex.from_frame(evaluated[["experiment", "half"]])
+    less = evaluated["value"].to_numpy() - first.reindex(where).to_numpy()
+    against_default = evaluated.assign(loss=less).dropna(subset=["loss"])
+    if against_default.empty:
         return None
-    shown = told[["experiment", "half", "number", "state", "loss"]]
-    rows = [{str(k): v for k, v in row.items()} for row in shown.to_dict("records")]
+    plotted = against_default[["experiment", "half", "number", "state", "loss"]]
+    rows = [{str(k): v for k, v in row.items()} for row in plotted.to_dict("records")]
     base = on_rows(rows).encode(
         x=alt.X("number:Q", title="trial", axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("loss:Q", title="held-out loss less that of the defaults"),
@@ -242,13 +244,13 @@ def _policies_chart(result: Row, unit: float) -> Figure | None:
 
 
 def best_first(result: Row) -> list[Row]:
-    """The messages that may be shown, the strongest first."""
-    shown = large_cells(result["messages"], "n_sent")
-    return sorted(shown, key=lambda row: -as_span(row["shrunken"]).value)
+    """Messages sent to at least `SMALLEST_CELL` people, the strongest first."""
+    large_enough = large_cells(result["messages"], "n_sent")
+    return sorted(large_enough, key=lambda row: -as_span(row["shrunken"]).value)
 
 
 def extremes(messages: Sequence[Row]) -> list[Row]:
-    """The messages that are drawn: all of a few, the ends of many."""
+    """The messages that are drawn: all, or the strongest and weakest of many."""
     if len(messages) <= CHART_MESSAGES_TOP + CHART_MESSAGES_BOTTOM + 4:
         return list(messages)
     return [*messages[:CHART_MESSAGES_TOP], *messages[-CHART_MESSAGES_BOTTOM:]]
@@ -492,7 +494,7 @@ RELIABLE = {"turnout": ("turnout", VERMILLION), "support": ("support", BLUE)}
 
 
 def _reliability_chart(result: Row) -> Figure | None:
-    told = result.get("reliability") or {}
+    reliability = result.get("reliability") or {}
     rows = [
         {
             "outcome": RELIABLE[outcome][0],
@@ -500,12 +502,14 @@ def _reliability_chart(result: Row) -> Figure | None:
             **_span_row(as_span(group["observed"], 0.01)),
         }
         for outcome in RELIABLE
-        if outcome in told
-        for group in large_cells(told[outcome]["groups"], "n")
+        if outcome in reliability
+        for group in large_cells(reliability[outcome]["groups"], "n")
     ]
     if not rows:
         return None
-    named = [RELIABLE[outcome] for outcome in RELIABLE if outcome in told]
+    labels_and_colours = [
+        RELIABLE[outcome] for outcome in RELIABLE if outcome in reliability
+    ]
     ends = [end for row in rows for end in (row["predicted"], row["value"])]
     line = on_rows([{"at": float(end)} for end in (min(ends), max(ends))])
     base = on_rows(rows).encode(
@@ -514,7 +518,8 @@ def _reliability_chart(result: Row) -> Figure | None:
         y=alt.Y("value:Q", title="observed, per cent",
                 scale=alt.Scale(zero=False, padding=12)),
         color=alt.Color("outcome:N", scale=alt.Scale(
-            domain=[name for name, _ in named], range=[colour for _, colour in named])),
+            domain=[label for label, _ in labels_and_colours],
+            range=[colour for _, colour in labels_and_colours])),
         tooltip=[alt.Tooltip("outcome:N"), alt.Tooltip("predicted:Q", format=".1f"),
                  alt.Tooltip("short:N", title="observed")],
     )  # fmt: skip
@@ -537,8 +542,8 @@ def _schedule_chart(contacts_by_day: Iterable[Row]) -> Figure | None:
     if not rows:
         return None
     days = [f"{row['day'].day} {row['day']:%b}" for row in rows]
-    named = [{**row, "day": day} for row, day in zip(rows, days, strict=True)]
-    bars: alt.Chart = on_rows(named).mark_bar().encode(
+    labelled = [{**row, "day": day} for row, day in zip(rows, days, strict=True)]
+    bars: alt.Chart = on_rows(labelled).mark_bar().encode(
         x=alt.X("day:O", sort=list(dict.fromkeys(days)), title=None,
                 axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("contacts:Q", title="contacts", axis=alt.Axis(tickCount=5)),

@@ -1,4 +1,4 @@
-"""What was asked, the answer, and what every experiment showed."""
+"""The report's sections on the question, the answer and the experiments."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ from hustings.features.tables import SMALLEST_CELL
 TURNOUT_POINT = 0.01
 """Turnout is a share whatever the outcome is measured in."""
 OVERLAP_FLOOR = 0.01
-"""An arm that is rarer than this gives estimates that a few people decide."""
+"""Lowest propensity of an arm whose effect does not hang on a handful of people."""
 RULES = {
     "us_default": "United States, as shipped",
     "eu_2024_900": "European Union, Regulation 2024/900",
@@ -76,7 +76,7 @@ DISCLOSES = {
 
 
 def asked_section(campaign: Row, evaluation: Row) -> Html:
-    """What was asked, in which units, with how much money."""
+    """The section on the question: outcome, units, money and rules."""
     outcome, plan = campaign["outcome"], campaign["plan"]
     money = plan.get("budget_usd")
     budget = (
@@ -293,15 +293,15 @@ def _policies(
 
 
 def _partners(result: Row, unit: float) -> Html:
-    """What partners delivered, by the same gate; nothing where nobody did."""
+    """Table of the partners' lifts by the same gate; empty where there are none."""
     rows = [
         (
             name.replace("partner:", ""),
-            interval_text(as_span(told["over_best_baseline"], unit), ""),
-            interval_text(as_span(told["over_personalised"], unit), ""),
-            interval_text(as_span(told.get("slope")), "").lstrip("+"),
+            interval_text(as_span(partner["over_best_baseline"], unit), ""),
+            interval_text(as_span(partner["over_personalised"], unit), ""),
+            interval_text(as_span(partner.get("slope")), "").lstrip("+"),
         )
-        for name, told in (result.get("partners") or {}).items()
+        for name, partner in (result.get("partners") or {}).items()
     ]
     if not rows:
         return Html("")
@@ -314,11 +314,11 @@ def _policy_row(name: str, label: str, result: Row, unit: float) -> tuple[Any, .
     policy = result["policies"][name]
     ahead = as_span(result["differences"].get(name), unit)
     area = as_span(result["area"].get(name), unit)
-    told = Html(
+    label_cell = Html(
         f"{escaped(label)}<br><small>{escaped(policy.get('description', ''))}</small>"
     )
     return (
-        told,
+        label_cell,
         interval_text(as_span(policy["gain"], unit), ""),
         _or_dash(ahead),
         usd_text(policy["spend_per_voter_usd"]),
@@ -351,8 +351,8 @@ def _messages(
     slug: str,
     texts: Mapping[str, str],
 ) -> Html:
-    shown = best_first(result)
-    rows = [_message_row(row, unit, texts) for row in shown]
+    ranked = best_first(result)
+    rows = [_message_row(row, unit, texts) for row in ranked]
     header = ["Message", "Issue", "Reveals", "Corrected for luck", "As measured",
               "Sent to"]  # fmt: skip
     table = html_table("Effect of each message, points", header, rows, words=3)
@@ -365,7 +365,7 @@ def _messages(
             "“corrected for luck” draws each estimate towards the others and is what "
             "a new trial would be expected to show."
         ),
-        _left_out(result["messages"], shown),
+        _left_out(result["messages"], ranked),
         chart_place(
             charts, f"{slug}/messages", "Effect of each message with intervals"
         ),
@@ -380,19 +380,19 @@ def _messages(
 
 
 CONFLICT_Z = 3.0
-"""Prior and data farther apart than this many errors: one of both is wrong."""
+"""Prior and data conflict if they differ by more than this many standard errors."""
 
 
 def _priors(result: Row, unit: float) -> Html:
-    """What was known from elsewhere beside the data; nothing where nothing was."""
+    """Table of priors and measured effects; empty where there are no priors."""
     rows = [
         (
-            told["message_id"],
-            interval_text(as_span(told["prior"], unit), ""),
-            interval_text(as_span(told["effect"], unit), ""),
-            "look here" if abs(told["conflict_z"]) > CONFLICT_Z else "agree",
+            comparison["message_id"],
+            interval_text(as_span(comparison["prior"], unit), ""),
+            interval_text(as_span(comparison["effect"], unit), ""),
+            "look here" if abs(comparison["conflict_z"]) > CONFLICT_Z else "agree",
         )
-        for told in result.get("priors") or []
+        for comparison in result.get("priors") or []
     ]
     panels = [
         f"Panel {name}: {people_text(row['n'])} respondents, worth "
@@ -416,16 +416,16 @@ def _priors(result: Row, unit: float) -> Html:
     )
 
 
-def _left_out(every: Sequence[Row], shown: Sequence[Row]) -> Html:
+def _left_out(every: Sequence[Row], ranked: Sequence[Row]) -> Html:
     notes = []
-    if len(extremes(shown)) < len(shown):
+    if len(extremes(ranked)) < len(ranked):
         notes.append(
             f"Drawn: the {CHART_MESSAGES_TOP} best and the {CHART_MESSAGES_BOTTOM} "
-            f"weakest of {len(shown)}."
+            f"weakest of {len(ranked)}."
         )
-    if len(shown) < len(every):
+    if len(ranked) < len(every):
         notes.append(
-            f"{len(every) - len(shown)} sent to fewer than {SMALLEST_CELL} people "
+            f"{len(every) - len(ranked)} sent to fewer than {SMALLEST_CELL} people "
             "are not shown."
         )
     return paragraph(" ".join(notes), "quiet") if notes else Html("")
@@ -514,13 +514,15 @@ def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
 
 
 def _reliability(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
-    """Turnout and support without a message, where they were predicted."""
-    told = result.get("reliability") or {}
-    if not told:
+    """Reliability of the response model; empty where nothing was predicted."""
+    by_outcome = result.get("reliability") or {}
+    if not by_outcome:
         return Html("")
     header = ["Predicted", "Slope", "Mean miss", "Miss by chance alone", "Brier score",
               "of the mean alone", "People"]  # fmt: skip
-    rows = [_reliability_row(outcome, found) for outcome, found in told.items()]
+    rows = [
+        _reliability_row(outcome, measures) for outcome, measures in by_outcome.items()
+    ]
     return html_section(
         f"{slug}-reliability",
         "Who votes and who supports, without a message",
@@ -537,22 +539,22 @@ def _reliability(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
     )  # fmt: skip
 
 
-def _reliability_row(outcome: str, found: Row) -> tuple[Any, ...]:
+def _reliability_row(outcome: str, measures: Row) -> tuple[Any, ...]:
     return (
         outcome,
-        interval_text(as_span(found["slope"]), "").lstrip("+"),
-        f"{number_text(100 * found['ece'], 2)} %",
-        f"{number_text(100 * found['ece_by_chance'], 2)} %",
-        number_text(found["brier"], 4),
-        number_text(found["brier_base"], 4),
-        people_text(found["n"]),
+        interval_text(as_span(measures["slope"]), "").lstrip("+"),
+        f"{number_text(100 * measures['ece'], 2)} %",
+        f"{number_text(100 * measures['ece_by_chance'], 2)} %",
+        number_text(measures["brier"], 4),
+        number_text(measures["brier_base"], 4),
+        people_text(measures["n"]),
     )
 
 
 def _differences_between_voters(result: Row) -> Html:
-    """What each message's predicted differences between voters are worth."""
-    told = result.get("heterogeneity", {}).get("messages", [])
-    if not told:
+    """Heterogeneity of each message: slope, gain of ranking and p-value."""
+    by_message = result.get("heterogeneity", {}).get("messages", [])
+    if not by_message:
         return Html("")
     unit = float(result.get("unit_per_point", 1.0))
     rows = [
@@ -563,7 +565,7 @@ def _differences_between_voters(result: Row) -> Html:
             p_text(row["p_value"]),
             "yes" if row["found"] else "not shown",
         )
-        for row in told
+        for row in by_message
     ]
     header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
     return folded(
@@ -595,7 +597,7 @@ class Check(NamedTuple):
 
 def _checks(result: Row, unit: float, slug: str) -> Html:
     checks = result.get("checks", {})
-    told = [
+    results = [
         _sample_ratio_check(checks),
         _attrition_check(checks),
         _permuted_check(checks, unit),
@@ -605,7 +607,7 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
     items = "".join(
         f"<li>{_mark(check.passed)} <strong>{escaped(check.name)}</strong>: "
         f"{escaped(check.words)}</li>"
-        for check in told
+        for check in results
     )
     return html_section(
         f"{slug}-checks",
@@ -627,11 +629,11 @@ def _mark(passed: bool | None) -> Html:  # noqa: FBT001
 
 
 def _sample_ratio_check(checks: Row) -> Check:
-    name, found = "Group sizes", checks.get("sample_ratio")
-    if not found:
+    name, sample_ratio = "Group sizes", checks.get("sample_ratio")
+    if not sample_ratio:
         return Check(name, None, "not checked")
-    p_value = p_text(found["p_value"])
-    if found["ok"]:
+    p_value = p_text(sample_ratio["p_value"])
+    if sample_ratio["ok"]:
         return Check(name, passed=True, words=f"as the design says ({p_value}).")
     return Check(
         name,
@@ -642,19 +644,19 @@ def _sample_ratio_check(checks: Row) -> Check:
 
 
 def _attrition_check(checks: Row) -> Check:
-    name, found = "Missing outcomes", checks.get("attrition")
-    if not found:
+    name, attrition = "Missing outcomes", checks.get("attrition")
+    if not attrition:
         return Check(name, None, "not checked")
-    told = f"{share_text(found['missing_share'])} missing"
-    p_value = p_text(found["p_value"])
-    if found["ok"]:
+    missing = f"{share_text(attrition['missing_share'])} missing"
+    p_value = p_text(attrition["p_value"])
+    if attrition["ok"]:
         return Check(
-            name, passed=True, words=f"{told}, alike in all groups ({p_value})."
+            name, passed=True, words=f"{missing}, alike in all groups ({p_value})."
         )
     return Check(
         name,
         passed=False,
-        words=f"{told}, not alike in all groups ({p_value}): effects may be wrong.",
+        words=f"{missing}, not alike in all groups ({p_value}): effects may be wrong.",
     )
 
 
@@ -662,49 +664,49 @@ def _permuted_check(checks: Row, unit: float) -> Check:
     name, span = "Shuffled messages", as_span(checks.get("permuted_gain"), unit)
     if not math.isfinite(span.value):
         return Check(name, None, "not checked")
-    told = (
+    measured = (
         f"with messages dealt again at random, personalising adds {interval_text(span)}"
     )
     if span.decides:
-        return Check(name, passed=False, words=f"{told}; it should be nil.")
-    return Check(name, passed=True, words=f"{told}: nil, as it should be.")
+        return Check(name, passed=False, words=f"{measured}; it should be nil.")
+    return Check(name, passed=True, words=f"{measured}: nil, as it should be.")
 
 
 def _overlap_check(checks: Row) -> Check:
     name, least = "Chances", checks.get("overlap_min_propensity")
     if least is None or not math.isfinite(least):
         return Check(name, None, "not checked")
-    told = f"the rarest message had a chance of {share_text(least)}"
+    rarest = f"the rarest message had a chance of {share_text(least)}"
     enough = least >= OVERLAP_FLOOR
-    more = "." if enough else ": too rare to be measured well."
-    return Check(name, passed=enough, words=told + more)
+    judgement = "." if enough else ": too rare to be measured well."
+    return Check(name, passed=enough, words=rarest + judgement)
 
 
 def _proxy_check(checks: Row) -> Check:
-    name, found = "Special categories", checks.get("proxies")
-    if not found or not found["categories"]:
+    name, proxies = "Special categories", checks.get("proxies")
+    if not proxies or not proxies["categories"]:
         return Check(name, None, "none is kept for the audit")
-    worst = max(found["categories"], key=lambda row: float(row["auc"]["value"]))
-    auc, limit = worst["auc"], found["limit"]
-    told = (
+    worst = max(proxies["categories"], key=lambda row: float(row["auc"]["value"]))
+    auc, limit = worst["auc"], proxies["limit"]
+    measured = (
         f"what was learnt tells {worst['column']} with an AUC of {auc['value']:.2f} "
         f"({auc['low']:.2f} to {auc['high']:.2f}; .5 is chance, the limit {limit:g})"
     )
-    if found["ok"]:
-        return Check(name, passed=True, words=f"{told}.")
-    return Check(name, passed=False, words=f"{told}: it stands for it.")
+    if proxies["ok"]:
+        return Check(name, passed=True, words=f"{measured}.")
+    return Check(name, passed=False, words=f"{measured}: it stands for it.")
 
 
 def _turnout_in_words(effect: Any, unit: float) -> str:
     if isinstance(effect, Mapping) and "value" not in effect:
-        known = "; ".join(
-            f"{message}: {_turnout_of_one(found, unit)}"
-            for message, found in effect.items()
+        effects = "; ".join(
+            f"{message}: {_turnout_of_one(interval, unit)}"
+            for message, interval in effect.items()
         )
     else:
-        known = _turnout_of_one(effect, unit)
+        effects = _turnout_of_one(effect, unit)
     return (
-        f"Effect on turnout: {known}. Keeping people from voting is never counted as "
+        f"Effect on turnout: {effects}. Keeping people from voting is never counted as "
         "worth anything."
     )
 

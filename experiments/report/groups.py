@@ -1,4 +1,4 @@
-"""Who hears what: the groups of the policy tree, in words for the field."""
+"""The report's section on groups: the leaves of the policy tree, in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ LEVELS = {
 }
 """Values of the voter file's own columns, in words."""
 SELF_TOLD = ("urbanicity",)
-"""Columns whose values say by themselves what they are about."""
+"""Columns whose values need no column name in front of them."""
 YES_AND_NO = {
     "homeowner": ("homeowners", "not homeowners"),
     "college": ("with a college degree", "without a college degree"),
@@ -94,19 +94,19 @@ def _how_found() -> str:
 def _experiment(
     name: str, result: Row, planned: Sequence[Row], unit: float
 ) -> list[Html]:
-    told = result["groups"]
+    groups = result["groups"]
     opening = f"{name}: " if name else ""
     rows = [
         _group_row(row, counts, unit)
         for row, counts in zip(
-            told["rows"], _counts(told["rows"], planned), strict=True
+            groups["rows"], _counts(groups["rows"], planned), strict=True
         )
     ]
     header = ["Group", "Message", "Measured effect", "Predicted effect", "Voters",
               "Contacts planned", "Of those, this message", "Cost"]  # fmt: skip
     caption = f"{opening}groups and their messages, effects in points"
     return [
-        paragraph(_capital(f"{opening}{_what_it_gains(told, unit)}")),
+        paragraph(_capital(f"{opening}{_what_it_gains(groups, unit)}")),
         html_table(_capital(caption), header, rows, words=2),
     ]
 
@@ -115,9 +115,9 @@ def _counts(rows: Sequence[Row], planned: Sequence[Row]) -> list[Row]:
     return list(planned) if len(planned) == len(rows) else [{} for _ in rows]
 
 
-def _what_it_gains(told: Row, unit: float) -> str:
-    gain, rows = as_span(told["gain"], unit), told["rows"]
-    same = share_text(told["agreement"])
+def _what_it_gains(groups: Row, unit: float) -> str:
+    gain, rows = as_span(groups["gain"], unit), groups["rows"]
+    same = share_text(groups["agreement"])
     if len(rows) == 1:
         return (
             "no question was found that parts the voters clearly enough for its answer "
@@ -137,19 +137,19 @@ def _what_it_gains(told: Row, unit: float) -> str:
 
 
 def _group_row(row: Row, counts: Row, unit: float) -> tuple[Any, ...]:
-    known = interval_text(as_span(row["measured"], unit), "")
+    measured = interval_text(as_span(row["measured"], unit), "")
     predicted = math.nan if row["predicted"] is None else row["predicted"] / unit
     expected = Span(predicted, math.nan, math.nan)
-    few = is_small(counts.get("n_planned", 0))
+    too_few = is_small(counts.get("n_planned", 0))
     return (
         _capital(group_in_words(row["conditions"])),
         _message(row),
-        known,
+        measured,
         interval_text(expected, ""),
         _people(counts.get("n_voters")),
         _people(counts.get("n_planned")),
         _people(counts.get("n_message")),
-        NOT_SHOWN if few or not counts else usd_text(counts["cost_usd"]),
+        NOT_SHOWN if too_few or not counts else usd_text(counts["cost_usd"]),
     )
 
 
@@ -194,21 +194,23 @@ def group_in_words(conditions: Sequence[Row]) -> str:
     by_column: dict[str, list[Row]] = {}
     for condition in conditions:
         by_column.setdefault(condition["column"], []).append(condition)
-    return ", ".join(_column_in_words(c, asked) for c, asked in by_column.items())
+    return ", ".join(
+        _column_in_words(c, of_column) for c, of_column in by_column.items()
+    )
 
 
-def _column_in_words(column: str, asked: Sequence[Row]) -> str:
-    if "equal" in asked[0]:
-        yes = [c for c in asked if c["yes"]]
-        told = [_level(c) for c in yes or asked]
-        text = ", ".join(dict.fromkeys(told))
+def _column_in_words(column: str, conditions: Sequence[Row]) -> str:
+    if "equal" in conditions[0]:
+        yes = [c for c in conditions if c["yes"]]
+        levels = [_level(c) for c in yes or conditions]
+        text = ", ".join(dict.fromkeys(levels))
     else:
-        below = [c["below"] for c in asked if c["yes"]]
-        least = [c["below"] for c in asked if not c["yes"]]
+        below = [c["below"] for c in conditions if c["yes"]]
+        least = [c["below"] for c in conditions if not c["yes"]]
         text = _range(
             column, max(least) if least else None, min(below) if below else None
         )
-    return f"{text} or unknown" if all(c["or_unknown"] for c in asked) else text
+    return f"{text} or unknown" if all(c["or_unknown"] for c in conditions) else text
 
 
 def _level(condition: Row) -> str:
@@ -216,21 +218,21 @@ def _level(condition: Row) -> str:
     if not isinstance(value, str):
         said = YES_AND_NO.get(column, (_spaced(column), f"no {_spaced(column)}"))
         return said[0] if yes else said[1]
-    named = LEVELS.get((column, value))
-    if named is None:
-        named = value if column in SELF_TOLD else f"{_spaced(column)} {value}"
-    return named if yes else f"not {named}"
+    level_text = LEVELS.get((column, value))
+    if level_text is None:
+        level_text = value if column in SELF_TOLD else f"{_spaced(column)} {value}"
+    return level_text if yes else f"not {level_text}"
 
 
 def _range(column: str, least: float | None, below: float | None) -> str:
-    """A span of a number: at least, below, or both."""
+    """A range of a numeric column in words: a lower end, an upper end, or both."""
     if column.startswith(COUNT_OF_ELECTIONS):
         return _elections(column.removeprefix(COUNT_OF_ELECTIONS), least, below)
     if column == "age":
         return _years(least, below)
     if column == "tenure_years":
-        told = _between(least, below, "for less than {} years", "for {} years or more")
-        return f"registered {told}"
+        years = _between(least, below, "for less than {} years", "for {} years or more")
+        return f"registered {years}"
     money = column.endswith("_usd")
     name = _spaced(column.removesuffix("_usd"))
     return f"{name} {_between(least, below, LESS, AT_LEAST, money=money)}"
@@ -240,19 +242,19 @@ def _between(
     least: float | None,
     below: float | None,
     less: str,
-    more: str,
+    at_least: str,
     *,
     money: bool = False,
 ) -> str:
-    def told(value: float) -> str:
+    def in_words(value: float) -> str:
         return f"${number_text(value)}" if money else _plain(value)
 
     if least is not None and below is not None:
-        return f"{more.format(told(least))}, {less.format(told(below))}"
+        return f"{at_least.format(in_words(least))}, {less.format(in_words(below))}"
     if least is not None:
-        return more.format(told(least))
+        return at_least.format(in_words(least))
     assert below is not None
-    return less.format(told(below))
+    return less.format(in_words(below))
 
 
 def _plain(value: float) -> str:

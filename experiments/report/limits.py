@@ -1,4 +1,4 @@
-"""What holds the plan back, what one more would bring, and why in examples.
+"""The report's blocks on limits of the plan, their shadow prices, and examples.
 
 The plan's summary may hold:
 
@@ -23,12 +23,12 @@ from hustings.experiments.report.markup import (
 from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, usd_text
 
 STEP_CONTACTS = 1_000
-"""Capacities are told by so many contacts more."""
+"""Gains of more capacity are stated for this many more contacts."""
 MOST_EXAMPLES = 6
 
 
 def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
-    """Every limit of a plan with what is used of it and what more would bring.
+    """Table of the plan's limits: used, most, and the gain of one step more.
 
     Args:
         limits: See the module.
@@ -51,9 +51,9 @@ def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
 def _gain_of_more(row: Row) -> float:
     """Outcome units of one more dollar, or of `STEP_CONTACTS` more contacts."""
     step = 1 if row.get("unit") == "USD" else STEP_CONTACTS
-    told = row.get("one_more")
+    computed_gain = row.get("one_more")
     price = row.get("price_per_unit") or 0.0
-    return float(told) if told is not None else float(price) * step
+    return float(computed_gain) if computed_gain is not None else float(price) * step
 
 
 def _binding_in_words(limits: Sequence[Row]) -> str:
@@ -67,18 +67,18 @@ def _binding_in_words(limits: Sequence[Row]) -> str:
 
 def _limit_row(row: Row, outcome: Row) -> tuple[Any, ...]:
     in_usd = row.get("unit") == "USD"
-    told = usd_text if in_usd else number_text
+    amount_text = usd_text if in_usd else number_text
     gain = _gain_of_more(row)
-    more = "nothing"
+    gain_text = "nothing"
     if gain > 0:
         step = "one more dollar" if in_usd else f"{STEP_CONTACTS:,} more contacts"
-        more = f"{step}: {_gain_in_words(gain, outcome)}"
+        gain_text = f"{step}: {_gain_in_words(gain, outcome)}"
     most = row.get("most")
     return (
         row["name"],
-        more,
-        told(row.get("used")),
-        NOT_SHOWN if most is None or not math.isfinite(most) else told(most),
+        gain_text,
+        amount_text(row.get("used")),
+        NOT_SHOWN if most is None or not math.isfinite(most) else amount_text(most),
     )
 
 
@@ -103,19 +103,19 @@ def _two_digits(value: float) -> str:
 
 
 def examples_block(examples: Sequence[Row]) -> list[Html]:
-    """Why typical voters get one message and not another; never a voter.
+    """Why typical voters get one message and not another; no real voter is named.
 
     Args:
         examples: See the module.
     """
-    told = [
+    items = [
         f"<dt>{escaped(row['who'])}</dt><dd>{escaped(row['why'])}</dd>"
         for row in examples[:MOST_EXAMPLES]
     ]
-    if not told:
+    if not items:
         return []
     opening = "Typical voters of a few groups; nobody in particular."
-    listed = Html(f"<dl>{''.join(told)}</dl>")
+    listed = Html(f"<dl>{''.join(items)}</dl>")
     return [
         html_block("Why this message and not that", paragraph(opening, "quiet"), listed)
     ]

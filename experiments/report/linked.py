@@ -1,6 +1,6 @@
-"""Who of those who reacted was found in the voter file, and what was bought of whom.
+"""The report's section on linked reactors and on columns of data providers.
 
-Counts only: nobody who was linked is on the page.
+It holds counts only: no linked person is on the page.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ FIELD_NAMES = {
 
 
 def linked_section(told: Mapping[str, Any]) -> Html:
-    """Links and providers of a run; nothing where it has neither.
+    """Links and providers of a run; empty where it has neither.
 
     Args:
         told: `links`, as in `links.json`, and `providers`, as in `providers.json`.
@@ -55,12 +55,12 @@ def _links(links: Row) -> list[Html]:
     n_linked = links["n_by_key"] + links["n_by_fields"]
     if is_small(links["n_reactors"]):
         return [paragraph("Too few people with a basis on record reacted to tell.")]
-    # who was not found must not be counted by a difference
+    # a difference of two counts must not reveal a small number of people not found
     n_missing = links["n_reactors"] - n_linked
-    found = "nearly all" if is_small(n_missing) else people_text(n_linked)
+    found_text = "nearly all" if is_small(n_missing) else people_text(n_linked)
     first = (
         f"{people_text(links['n_reactors'])} people who reacted had opted in, signed "
-        f"up or written back; {found} of them were found in the voter "
+        f"up or written back; {found_text} of them were found in the voter "
         "file. Nobody else was looked for: all others exist only in groups of at least "
         "20 people. Reactions are hints of who cares, never an effect of a message."
     )
@@ -75,7 +75,9 @@ def _links(links: Row) -> list[Html]:
         ),
         paragraph(
             "Compared were pairs that agree on "
-            + "; or ".join(" and ".join(map(_named, rule)) for rule in links["rules"])
+            + "; or ".join(
+                " and ".join(map(_field_name, rule)) for rule in links["rules"]
+            )
             + ".",
             "quiet",
         ),
@@ -89,9 +91,9 @@ def _counts(links: Row) -> list[tuple[str, str]]:
         ("Linked by an exact key", people_text(links["n_by_key"])),
         ("Linked by their other fields", people_text(links["n_by_fields"])),
     ]
-    few = is_small(links["n_by_key"]) or is_small(links["n_by_fields"])
+    too_few = is_small(links["n_by_key"]) or is_small(links["n_by_fields"])
     return [
-        *([] if few or is_small(links["n_reactors"] - n_linked) else how),
+        *([] if too_few or is_small(links["n_reactors"] - n_linked) else how),
         ("In the file, as expected", _expected(there)),
         ("Links that are wrong, as expected", _expected(links["expected_false"])),
         ("In the file but not linked to it, as expected",
@@ -101,7 +103,7 @@ def _counts(links: Row) -> list[tuple[str, str]]:
 
 
 def _expected(count: float) -> str:
-    """An expectation is of the method, not of persons: it may be small."""
+    """An expected count in words; it describes the method, so it may be small."""
     return f"about {number_text(count)}"
 
 
@@ -123,12 +125,12 @@ def _check_in_words(links: Row) -> str:
 def _fields(links: Row) -> list[tuple[str, str, str]]:
     bad = links["bad_reactors"]
     return [
-        (_named(name), share_text(share), people_text(bad.get(name, 0)))
+        (_field_name(name), share_text(share), people_text(bad.get(name, 0)))
         for name, share in links["filled"].items()
     ]
 
 
-def _named(field: str) -> str:
+def _field_name(field: str) -> str:
     return FIELD_NAMES.get(field, field.replace("_", " "))
 
 
@@ -151,8 +153,8 @@ def _providers(providers: Row) -> list[Html]:
 
 
 def _agreement(column: Row) -> str:
-    told = [
+    comparisons = [
         f"{other['with']}: {number_text(other['value'], 2)} ({other['measure']})"
         for other in column["agreement"]
     ]
-    return "; ".join(told) or "nothing to compare with"
+    return "; ".join(comparisons) or "nothing to compare with"

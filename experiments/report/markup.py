@@ -1,4 +1,4 @@
-"""Pieces of HTML: text from data is escaped unless it is `Html` already."""
+"""Building blocks of HTML; all text that is not `Html` is escaped."""
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ VERDICTS = {
 
 
 class Html(str):
-    """Text that is markup already; every other text is escaped."""
+    """Text that is markup already and is not escaped again."""
 
     __slots__ = ()
 

@@ -10,6 +10,7 @@ import vl_convert
 
 from hustings.experiments.report.charts import Figure, vega_lite
 from hustings.experiments.report.markup import Html, escaped
+from hustings.features.atomic import write_text
 
 NO_NOTICE = Html("")
 
@@ -128,16 +129,16 @@ def write_page(
         notice: Below the title.
         footer: Below the sections.
     """
-    named = escaped(title)
+    heading = escaped(title)
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{named}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<header><p>{escaped(kicker)}</p><h1>{named}</h1>{notice}</header>\n"
+        f"<title>{heading}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<header><p>{escaped(kicker)}</p><h1>{heading}</h1>{notice}</header>\n"
         f"<main>{body}</main>\n{footer}\n{_scripts(charts)}\n</body>\n</html>\n"
     )
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _scripts(charts: Mapping[str, Figure]) -> Html:

@@ -1,4 +1,4 @@
-"""The map of counties: planned contacts and expected gain; small cells are hidden."""
+"""The report's maps of counties: planned contacts and expected gain."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ Worth = Callable[[Row, float], float]
 
 
 def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
-    """Two maps: contacts for the voters there are, and what is expected of them.
+    """Two maps: contacts per 1,000 voters, and expected gain per voter.
 
     Args:
         places: From `experiments.stages.places.places_planned`.
@@ -66,26 +66,28 @@ def _is_shown(row: Row) -> bool:
 
 def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:
     shapes = topology["objects"][OBJECT]["geometries"]
-    shown = [s["properties"] for s in shapes if _is_shown(s["properties"])]
-    classes = Classes.of([worth(row, unit) for row in shown])
-    told = [
+    large_counties = [s["properties"] for s in shapes if _is_shown(s["properties"])]
+    classes = Classes.of([worth(row, unit) for row in large_counties])
+    labelled_shapes = [
         {**shape, "properties": _properties(shape["properties"], worth, classes, unit)}
         for shape in shapes
     ]
     held = alt.InlineData(
         values={**topology, "objects": {OBJECT: {"type": "GeometryCollection",
-                                                 "geometries": told}}},
+                                                 "geometries": labelled_shapes}}},
         format=alt.TopoDataFormat(type="topojson", feature=OBJECT),
     )  # fmt: skip
-    met = {shape["properties"]["class"] for shape in told}
-    kept = {name: c for name, c in classes.colours().items() if name in met}
+    present_classes = {shape["properties"]["class"] for shape in labelled_shapes}
+    colours = {
+        name: c for name, c in classes.colours().items() if name in present_classes
+    }
     legend = alt.Legend(title=title, titleLimit=400, orient="top", columns=3,
                         symbolType="square", symbolSize=180, symbolStrokeWidth=0,
                         symbolOpacity=1)  # fmt: skip
-    scale = alt.Scale(domain=list(kept), range=list(kept.values()))
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     tips = [alt.Tooltip(f"properties.{name}:N", title=name)
             for name in ("county", "voters", "contacts", "value")]  # fmt: skip
-    found: alt.Chart = (
+    chart: alt.Chart = (
         alt.Chart(held)
         .mark_geoshape(stroke="white", strokeWidth=0.6)
         .encode(
@@ -95,7 +97,7 @@ def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:
         .project(**_projection(topology))
         .properties(height=_height(topology), title=title)
     )
-    return found
+    return chart
 
 
 def _properties(
@@ -103,16 +105,16 @@ def _properties(
 ) -> dict[str, Any]:
     if not row:
         return {"class": NONE, "value": "no voters of the campaign"}
-    told: dict[str, Any] = {
+    properties: dict[str, Any] = {
         "county": row["county"],
         "voters": people_text(row["n_voters"]),
         "contacts": people_text(row["n_planned"]),
     }
     if not _is_shown(row):
         name = FEW if row["n_planned"] > 0 else NONE
-        return told | {"class": name, "value": name}
+        return properties | {"class": name, "value": name}
     value = worth(row, unit)
-    return told | {"class": classes.name(value), "value": _short(value)}
+    return properties | {"class": classes.name(value), "value": _short(value)}
 
 
 def _short(value: float) -> str:
@@ -138,9 +140,9 @@ class Classes(NamedTuple):
         if not values:
             return cls(())
         at = np.quantile(values, (0.2, 0.4, 0.6, 0.8))
-        found = sorted({float(f"{limit:.2g}") for limit in at})
+        limits = sorted({float(f"{limit:.2g}") for limit in at})
         # a limit below all or above all would leave a class empty
-        return cls(tuple(x for x in found if min(values) < x <= max(values)))
+        return cls(tuple(x for x in limits if min(values) < x <= max(values)))
 
     def names(self) -> list[str]:
         """From the lowest class to the highest.
@@ -185,7 +187,7 @@ def _height(topology: Row) -> int:
 def places_section(
     places: Row | None, unit: float, charts: Mapping[str, Figure]
 ) -> Html:
-    """Where contacts are planned; nothing where the campaign declares no map."""
+    """The section on places; empty where the campaign declares no map."""
     if not places:
         return Html("")
     counties = sorted(places["counties"], key=lambda row: -row["n_planned"])
@@ -193,7 +195,7 @@ def places_section(
         "places",
         "Where",
         _maps(places, charts),
-        _told_of_rest(places),
+        _map_notes(places),
         folded("All counties as a table", _county_table(counties, unit)),
     )
 
@@ -204,8 +206,8 @@ def _maps(places: Row, charts: Mapping[str, Figure]) -> Html:
     if "map/contacts" not in charts:
         return paragraph("None of the campaign's counties is on the map.", "quiet")
     pair = "".join(
-        f"<div>{chart_place(charts, name, told, widest_px=MAP_WIDTH_PX)}</div>"
-        for name, told in (
+        f"<div>{chart_place(charts, name, alternative, widest_px=MAP_WIDTH_PX)}</div>"
+        for name, alternative in (
             ("map/contacts", "Map of counties by planned contacts per 1,000 voters"),
             ("map/gain", "Map of counties by expected gain in points per voter"),
         )
@@ -213,7 +215,7 @@ def _maps(places: Row, charts: Mapping[str, Figure]) -> Html:
     return Html(f'<div class="pair">{pair}</div>')
 
 
-def _told_of_rest(places: Row) -> Html:
+def _map_notes(places: Row) -> Html:
     if not places.get("topology"):
         return Html("")
     missing = places["not_on_map"]
@@ -224,8 +226,8 @@ def _told_of_rest(places: Row) -> Html:
         if missing
         else ""
     )
-    told = "Expected gain is by prediction, over all voters of a county."
-    return paragraph(f"{told}{note}", "quiet")
+    basis = "Expected gain is by prediction, over all voters of a county."
+    return paragraph(f"{basis}{note}", "quiet")
 
 
 def _county_table(counties: Sequence[Row], unit: float) -> Html:
@@ -234,16 +236,16 @@ def _county_table(counties: Sequence[Row], unit: float) -> Html:
               "Expected gain, points per voter"]  # fmt: skip
     rest = len(counties) - TABLE_ROWS
     caption = "Counties by planned contacts"
-    more = f", the first {TABLE_ROWS} of {len(counties)}" if rest > 0 else ""
-    return html_table(caption + more, header, rows)
+    cut_note = f", the first {TABLE_ROWS} of {len(counties)}" if rest > 0 else ""
+    return html_table(caption + cut_note, header, rows)
 
 
 def _county_row(row: Row, unit: float) -> tuple[Any, ...]:
-    shown = _is_shown(row)
+    is_large = _is_shown(row)
     return (
         row["county"],
         people_text(row["n_voters"]),
         people_text(row["n_planned"]),
-        number_text(_contacts_per(row, unit)) if shown else NOT_SHOWN,
-        number_text(_points_per(row, unit), 2, sign=True) if shown else NOT_SHOWN,
+        number_text(_contacts_per(row, unit)) if is_large else NOT_SHOWN,
+        number_text(_points_per(row, unit), 2, sign=True) if is_large else NOT_SHOWN,
     )

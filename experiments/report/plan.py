@@ -1,4 +1,4 @@
-"""Who is planned, what was set aside, where the data come from."""
+"""The report's sections on the plan, the quarantine, the sources and the run."""
 
 import math
 import re
@@ -43,7 +43,7 @@ def plan_section(
     run: Row,
     charts: Mapping[str, Figure],
 ) -> Html:
-    """Who is to be contacted, who is left alone, and who could not be."""
+    """The section on the plan: planned contacts, the holdout, and the not eligible."""
     summary = run.get("plan", {})
     unit = float(campaign["outcome"]["unit_per_point"])
     return html_section(
@@ -183,8 +183,8 @@ def _not_eligible(summary: Row) -> list[Html]:
 
 
 def quarantine_section(quarantine: pd.DataFrame) -> Html:
-    """What was set aside: counts and reasons, never values."""
-    told = (
+    """The section on quarantined rows: counts and reasons, never values."""
+    explanation = (
         "Rows that break a rule of their table are set aside and not used. Their "
         "values are in the run's quarantine table, never here."
     )
@@ -201,14 +201,14 @@ def quarantine_section(quarantine: pd.DataFrame) -> Html:
     return html_section(
         "quarantine",
         "What was set aside",
-        paragraph(told),
+        paragraph(explanation),
         html_table("Rows set aside", header, rows, words=3),
         _rest(len(counts) - TABLE_ROWS, "reasons"),
     )
 
 
 def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
-    named = quarantine.assign(
+    without_values = quarantine.assign(
         reason=[
             _without_value(str(reason), value)
             for reason, value in zip(
@@ -216,7 +216,7 @@ def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
             )
         ]
     )
-    counted = named.groupby(["table", "column", "reason"], dropna=False)[
+    counted = without_values.groupby(["table", "column", "reason"], dropna=False)[
         "row"
     ].nunique()
     return (
@@ -227,7 +227,7 @@ def _quarantine_counts(quarantine: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_value(reason: str, value: Any) -> str:
-    """The reason, should it quote the value that it speaks of.
+    """The reason of a quarantine with the value that it quotes blanked out.
 
     >>> _without_value("unknown voter 'v1'", "v1")
     "unknown voter '…'"
@@ -270,9 +270,9 @@ def _short(digest: Any) -> str:
 
 
 def run_footer(run: Row) -> Html:
-    """What it takes to get the same page again."""
-    known = {key: value for key, value in run.items() if key not in ("plan",)}
-    rows = [(_spaced(key), _flat(key, value)) for key, value in known.items()]
+    """The footer: facts of the run that are needed to reproduce the page."""
+    facts = {key: value for key, value in run.items() if key not in ("plan",)}
+    rows = [(_spaced(key), _flat(key, value)) for key, value in facts.items()]
     table = html_table(
         "How to get the same page again", ["What", "Value"], rows, words=2
     )

@@ -1,7 +1,7 @@
-"""The week's page: what changed and why, spend, measured against predicted.
+"""The page of a week: changes and reasons, spend, measured and predicted lift.
 
-`WeekFacts` is all that the page needs: plain values that a caller gathers from plans,
-spend and measured lift. A part that is not known yet is named on the page.
+`WeekFacts` holds all values of the page, gathered by the caller from plans, spend and
+measured lift. The page names every part that is not known yet.
 """
 
 import math
@@ -60,7 +60,7 @@ SPENT = {
 
 @dataclass(frozen=True)
 class WeekFacts:
-    """All that the page of a week tells.
+    """All facts on the page of a week.
 
     Attributes:
         title: Of the campaign.
@@ -76,10 +76,10 @@ class WeekFacts:
         budget_usd: Of the whole campaign.
         lift: A row a message: `message_id` (or "all"), `predicted` and `measured`
             intervals in outcome units, `n`.
-        holdout: People who are left alone until now.
+        holdout: Number of people held out so far.
         outcomes: `due`, `came_in`, `not_due`: people whose outcome should be known, is
             known, cannot be known yet.
-        alarms: `kind`, `told` in words, `on`.
+        alarms: `kind`, `told` (the alarm in words), `on`.
         limits: Of the last plan, see `experiments.report.limits`.
         votes_needed: As declared.
         votes_gained: `predicted` and `measured`, intervals in votes.
@@ -144,7 +144,7 @@ def _answer(facts: WeekFacts) -> Html:
 
 
 def week_in_a_sentence(facts: WeekFacts) -> str:
-    """What staff have to know of the week."""
+    """The week in one sentence: contacts, change and measured lift."""
     now = sum(row["contacts"] for row in facts.messages)
     before = sum(row["contacts_before"] for row in facts.messages)
     if not now:
@@ -158,15 +158,15 @@ def week_in_a_sentence(facts: WeekFacts) -> str:
     if total is None:
         return f"{opening}; nothing is measured yet."
     measured = as_span(total["measured"], facts.unit)
-    shown = "" if measured.decides else ", which could still be nothing"
+    caveat = "" if measured.decides else ", which could still be nothing"
     return (
         f"{opening}; measured so far: {interval_text(measured)} per voter "
-        f"contacted{shown}."
+        f"contacted{caveat}."
     )
 
 
 def _tiles(facts: WeekFacts) -> list[Html]:
-    known = facts.outcomes
+    outcomes = facts.outcomes
     spent = _total(facts.spend, "spent_usd")
     of_budget = (
         f"of {usd_text(facts.budget_usd)}" if facts.budget_usd is not None else ""
@@ -175,14 +175,14 @@ def _tiles(facts: WeekFacts) -> list[Html]:
         html_tile("Spent so far", _usd(spent), of_budget),
         html_tile("Left alone to compare", _people(facts.holdout), "the holdout"),
     ]
-    if known:
-        share = known["came_in"] / known["due"] if known["due"] else math.nan
+    if outcomes:
+        share = outcomes["came_in"] / outcomes["due"] if outcomes["due"] else math.nan
         tiles.append(
             html_tile(
                 "Outcomes in",
                 share_text(share),
-                f"of {people_text(known['due'])} due; "
-                f"{people_text(known['not_due'])} not due yet",
+                f"of {people_text(outcomes['due'])} due; "
+                f"{people_text(outcomes['not_due'])} not due yet",
             )
         )
     if facts.votes_needed is not None:
@@ -199,8 +199,8 @@ def _usd(value: float | None) -> str:
 
 
 def _total(spend: Sequence[Row], kind: str) -> float | None:
-    known = [row[kind] for row in spend if row.get(kind) is not None]
-    return float(sum(known)) if known else None
+    amounts = [row[kind] for row in spend if row.get(kind) is not None]
+    return float(sum(amounts)) if amounts else None
 
 
 def _alarms(facts: WeekFacts) -> Html:
@@ -240,11 +240,11 @@ def _changes(facts: WeekFacts) -> Html:
         for row in ordered
     ]
     header = ["Message", "Why", "Contacts", "Week before", "Change"]
-    told = paragraph("No message was sent in these two weeks.", "quiet")
+    none_sent = paragraph("No message was sent in these two weeks.", "quiet")
     return html_section(
         "changes",
         "What changed, and why",
-        html_table("Messages by change", header, rows, words=2) if rows else told,
+        html_table("Messages by change", header, rows, words=2) if rows else none_sent,
     )
 
 
@@ -313,8 +313,8 @@ def _spend(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
         )
     week = [row for row in facts.spend if _in_week(row["on"], facts.last_on)]
     rows = [
-        (told, _usd(_total(week, kind)), _usd(_total(facts.spend, kind)))
-        for kind, (told, _, _) in SPENT.items()
+        (label, _usd(_total(week, kind)), _usd(_total(facts.spend, kind)))
+        for kind, (label, _, _) in SPENT.items()
     ]
     return html_section(
         "spend",
@@ -355,13 +355,13 @@ def week_figures(facts: WeekFacts) -> dict[str, Figure]:
 
 def _spend_chart(facts: WeekFacts) -> Figure | None:
     rows = []
-    for kind, (told, _, _) in SPENT.items():
-        known = [row for row in facts.spend if row.get(kind) is not None]
+    for kind, (label, _, _) in SPENT.items():
+        recorded = [row for row in facts.spend if row.get(kind) is not None]
         summed = 0.0
-        for row in known:
+        for row in recorded:
             summed += float(row[kind])
             day = pd.Timestamp(row["on"])
-            rows.append({"day": f"{day:%Y-%m-%d}", "usd": summed, "kind": told})
+            rows.append({"day": f"{day:%Y-%m-%d}", "usd": summed, "kind": label})
     if not rows:
         return None
     present = [s for s in SPENT.values() if any(r["kind"] == s[0] for r in rows)]
@@ -381,12 +381,14 @@ def _spend_chart(facts: WeekFacts) -> Figure | None:
     )  # fmt: skip
     layers = [lines]
     if facts.budget_usd is not None:
-        told = f"budget {usd_text(facts.budget_usd)}"
-        at = on_rows([{"usd": float(facts.budget_usd), "told": told}]).encode(y="usd:Q")
+        budget_label = f"budget {usd_text(facts.budget_usd)}"
+        at = on_rows([{"usd": float(facts.budget_usd), "label": budget_label}]).encode(
+            y="usd:Q"
+        )
         layers.append(at.mark_rule(color=INK, strokeDash=[4, 3]))
         layers.append(
             at.mark_text(align="left", dy=12, color=INK, fontSize=12).encode(
-                x=alt.value(6), text="told:N"
+                x=alt.value(6), text="label:N"
             )
         )
     chart = alt.LayerChart(layer=layers)
@@ -401,8 +403,8 @@ def _shown_lift(lift: Sequence[Row]) -> list[Row]:
 
 
 def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
-    shown = _shown_lift(facts.lift)
-    if not shown:
+    compared = _shown_lift(facts.lift)
+    if not compared:
         return html_section(
             "lift",
             "Measured against predicted",
@@ -416,7 +418,7 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
             interval_text(as_span(row["measured"], facts.unit), ""),
             people_text(row["n"]),
         )
-        for row in shown
+        for row in compared
     ]
     header = ["Message", "Do they agree?", "Predicted", "Measured", "People"]
     return html_section(
@@ -443,16 +445,16 @@ def _agree(row: Row, unit: float) -> str:
 
 
 def _lift_chart(lift: Sequence[Row], unit: float) -> Figure | None:
-    shown = _shown_lift(lift)
-    if not shown:
+    compared = _shown_lift(lift)
+    if not compared:
         return None
     names = [
         "all messages" if row["message_id"] == "all" else row["message_id"]
-        for row in shown
+        for row in compared
     ]
     rows = [
         {"message": name, "estimate": kind, **_ends(as_span(row.get(kind), unit))}
-        for name, row in zip(names, shown, strict=True)
+        for name, row in zip(names, compared, strict=True)
         for kind in ("measured", "predicted")
         if row.get(kind)
     ]
@@ -493,8 +495,8 @@ def _votes(facts: WeekFacts) -> Html:
     if facts.votes_needed is None and not math.isfinite(predicted.value):
         return Html("")
     rows = [
-        (told, _votes_text(span), _still_needed(facts.votes_needed, span))
-        for told, span in (("by prediction", predicted), ("as measured", measured))
+        (basis, _votes_text(span), _still_needed(facts.votes_needed, span))
+        for basis, span in (("by prediction", predicted), ("as measured", measured))
         if math.isfinite(span.value)
     ]
     how = facts.votes_gained.get("how", "")
@@ -535,5 +537,5 @@ def _limits(facts: WeekFacts) -> Html:
 def _missing(facts: WeekFacts) -> Html:
     if not facts.missing:
         return Html("")
-    items = "".join(f"<li>{escaped(told)}</li>" for told in facts.missing)
+    items = "".join(f"<li>{escaped(note)}</li>" for note in facts.missing)
     return html_section("missing", "What is not known here", Html(f"<ul>{items}</ul>"))

@@ -1,4 +1,4 @@
-"""Numbers and names in words for people; small groups are hidden here."""
+"""Numbers and names in words; counts below the privacy floor are hidden here."""
 
 import math
 import re
@@ -27,11 +27,11 @@ POLICIES = {
 
 def policies_shown(result: Row) -> dict[str, str]:
     """Policies of an experiment in the order of the page, partners last, by name."""
-    known = {
-        name: told for name, told in POLICIES.items() if name in result["policies"]
+    listed = {
+        name: label for name, label in POLICIES.items() if name in result["policies"]
     }
     partners = [name for name in result["policies"] if name.startswith("partner:")]
-    return known | {name: name.replace("partner:", "Partner: ") for name in partners}
+    return listed | {name: name.replace("partner:", "Partner: ") for name in partners}
 
 
 class Span(NamedTuple):
@@ -86,11 +86,11 @@ def interval_text(span: Span, unit: str = "points") -> str:
         return f"0 {unit}".rstrip()
     decimals = _decimals(*span)
     value = number_text(span.value, decimals, sign=True)
-    named = f"{value} {unit}" if unit else value
+    estimate = f"{value} {unit}" if unit else value
     if not (math.isfinite(span.low) and math.isfinite(span.high)):
-        return named
+        return estimate
     low, high = number_text(span.low, decimals), number_text(span.high, decimals)
-    return f"{named} ({low} to {high})"
+    return f"{estimate} ({low} to {high})"
 
 
 def usd_text(value: float | None) -> str:
@@ -129,12 +129,12 @@ def people_text(count: float) -> str:
 
 
 def is_small(count: float) -> bool:
-    """Whether a count is of so few people that it must not be shown."""
+    """Whether a count lies below the privacy floor and must not be shown."""
     return 0 < count < SMALLEST_CELL
 
 
 def large_cells(rows: Iterable[Row], count: str) -> list[Row]:
-    """The rows that speak of enough people to be shown at all."""
+    """The rows whose count reaches the privacy floor."""
     return [row for row in rows if row[count] >= SMALLEST_CELL]
 
 

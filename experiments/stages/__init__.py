@@ -1,7 +1,8 @@
-"""A declared campaign → every stage, each from the files of the one before.
+"""The stages of a run, from ingest to report, and the commands that run them.
 
-A run is a folder `.data/<campaign>/<run_id>/`. Every file is written aside and renamed;
-a whole run is a folder written aside and renamed. A stage can be repeated by itself.
+A run is a folder `.data/<campaign>/<run_id>/`. Each stage reads the files of the stages
+before it and can be repeated by itself. The folder of a run is written under a hidden
+name and renamed when its last stage has finished.
 """
 
 import json
@@ -41,9 +42,10 @@ STAGES = tuple(_STAGES)
 
 
 def run_campaign(run: Run) -> Path:
-    """Every stage in order; gives the folder of the finished run.
+    """Run every stage in order and return the folder of the finished run.
 
-    The folder appears whole or not at all.
+    The folder appears under its name when every stage has finished. A run that fails
+    leaves its files in the hidden folder, which the next run of that id replaces.
     """
     final = run.home / run.run_id
     aside = run.home / f".{run.run_id}.partial"
@@ -57,11 +59,11 @@ def run_campaign(run: Run) -> Path:
 
 
 def run_stage(run: Run, stage: str) -> None:
-    """One stage, its time noted in run.json."""
+    """Run one stage and note its seconds in `timings_s` of run.json."""
     started = time.perf_counter()
     run.tell(stage, STAGES.index(stage), len(STAGES))
     _STAGES[stage](run)
     run.tell(stage, STAGES.index(stage) + 1, len(STAGES))
-    known = json.loads((run.folder / "run.json").read_text())
-    spent = {**known.get("timings_s", {}), stage: time.perf_counter() - started}
+    record = json.loads((run.folder / "run.json").read_text())
+    spent = {**record.get("timings_s", {}), stage: time.perf_counter() - started}
     run.note(timings_s=spent)

@@ -1,4 +1,4 @@
-"""Who reacts well to which issue: for people to read, and beside the voters."""
+"""Affinities of groups of voters to issues, from counted and linked reactions."""
 
 from collections.abc import Mapping
 
@@ -20,14 +20,19 @@ CELL_COLUMNS = ("age", "birth_year", "sex", *PLACES)
 
 
 def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
-    """What is known today → `affinities.parquet`; what was known then → to the voters.
+    """Write today's affinities; return those from before the first delivery.
+
+    `affinities.parquet` holds what is known at the campaign's `as_of`, for people to
+    read. Features of the voters may use only what was known at the first delivery.
 
     Args:
         run: The run.
-        first: The first delivery: what was counted at or after it is no feature.
+        first: Time of the first delivery: reactions counted at or after it are left
+            out of the features.
 
     Returns:
-        By cell, from before the first delivery; None where nothing was counted then.
+        Affinities by cell (age band, sex, place) from before the first delivery; None
+        where nothing was counted by then.
     """
     counts = run.optional_table("reaction_counts")
     if counts is None:
@@ -35,12 +40,14 @@ def write_affinities(run: Run, first: pd.Timestamp) -> CellAffinities | None:
     barred = barred_from_features(run.campaign, CELL_COLUMNS)
     counts = without(counts, sorted(barred))
     today = pd.Timestamp(run.campaign.campaign.as_of)
-    run.write("affinities", _known(run, counts, today))
-    known = _known(run, counts, first)
-    return CellAffinities.of(known) if len(known) else None
+    run.write("affinities", _affinities_before(run, counts, today))
+    by_cell = _affinities_before(run, counts, first)
+    return CellAffinities.of(by_cell) if len(by_cell) else None
 
 
-def _known(run: Run, counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+def _affinities_before(
+    run: Run, counts: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame:
     messages, voters = run.table("messages"), run.table("voters")
     # a column that is barred does not come back by the cell of a linked person
     barred = barred_from_features(run.campaign, CELL_COLUMNS)
@@ -63,18 +70,24 @@ def _persons(
     issue_of: Mapping[str, str],
     as_of: pd.Timestamp,
 ) -> pd.DataFrame | None:
-    """What linked people did before a moment, each by the cell of their voter."""
+    """Reactions of linked people before a moment, by the cell of their voter."""
     links = run.optional("links")
     if links is None:
         return None
-    known = before(run.table("reactions"), "reacted_at", as_of)
-    found = known.merge(links, left_on="person", right_on="reaction_person")
-    found = found[found["voter_id"].isin(voters["voter_id"])]
+    earlier_reactions = before(run.table("reactions"), "reacted_at", as_of)
+    linked_reactions = earlier_reactions.merge(
+        links, left_on="person", right_on="reaction_person"
+    )
+    linked_reactions = linked_reactions[
+        linked_reactions["voter_id"].isin(voters["voter_id"])
+    ]
     bands = sorted(set(counts.get("age_band", pd.Series(dtype="str")).dropna()))
     cells = voter_cells(voters, bands, place_kind(counts), as_of=as_of)
-    mine = cells.set_index(voters["voter_id"]).loc[found["voter_id"]]
-    if found.empty:
+    reaction_cells = cells.set_index(voters["voter_id"]).loc[
+        linked_reactions["voter_id"]
+    ]
+    if linked_reactions.empty:
         return None
-    mine = mine.set_axis(found.index)
+    reaction_cells = reaction_cells.set_axis(linked_reactions.index)
     kinds = run.campaign.reactions.kinds
-    return linked(found, mine, issue_of, good_kinds=kinds)
+    return linked(linked_reactions, reaction_cells, issue_of, good_kinds=kinds)

@@ -1,4 +1,4 @@
-"""One run: where its files lie, and how they are read and written."""
+"""The folder of one run: its settings, and reading and writing of its files."""
 
 import json
 import time
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign
+from hustings.features.atomic import write_json, write_parquet, write_text
 
 Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
-"""Stage or step, how much is done, of how much."""
+"""Reports progress: name of the stage or step, steps finished, steps in all."""
 
 
 def silent(_step: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Run:
     Attributes:
         campaign: The declaration.
         home: `.data/<campaign>`: runs, raw sample data, tuning, serving bundle.
-        folder: Of this run.
-        run_id: Name of that folder once it is whole.
+        folder: This run's folder.
+        run_id: Name of that folder once the run is finished.
         store: Folder of the MLflow store where there is no server.
         mlflow_uri: MLflow server; empty for the store.
         n_trials: Settings tried in each tuning.
@@ -37,7 +37,7 @@ class Run:
         model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
         n_workers: Processes of one tuning.
         tuning_storage: Database of trials; empty for a journal in `home`.
-        tell: Told of progress.
+        tell: Called with the progress of stages and steps.
     """
 
     campaign: Campaign
@@ -56,58 +56,58 @@ class Run:
     # --- files ---
 
     def read(self, name: str) -> pd.DataFrame:
-        """A table of the run."""
+        """Read a table of the run.
+
+        Raises:
+            FileNotFoundError: If no stage has written it yet.
+        """
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             raise FileNotFoundError(f"{path}: run the stage that makes it first")
         return pd.read_parquet(path)
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
-        """A table of the run, written aside and renamed."""
-        path = self.folder / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
-        frame.to_parquet(aside, index=False, compression="zstd")
-        aside.replace(path)
+        """Write a table of the run."""
+        write_parquet(self.folder / f"{name}.parquet", frame)
 
     def read_json(self, name: str) -> Json:
-        """A JSON file of the run."""
+        """Read a JSON file of the run.
+
+        Raises:
+            FileNotFoundError: If no stage has written it yet.
+        """
         path = self.folder / f"{name}.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: run the stage that makes it first")
-        found: Json = json.loads(path.read_text())
-        return found
+        value: Json = json.loads(path.read_text())
+        return value
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """A JSON file of the run, written aside and renamed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{name}.json"
-        aside = path.with_suffix(".partial")
-        aside.write_text(json.dumps(value, indent=1, default=_plain))
-        aside.replace(path)
+        """Write a JSON file of the run."""
+        write_json(self.folder / f"{name}.json", value)
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
         path = self.folder / "run.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
-        self.write_json("run", {**known, **facts})
+        record = json.loads(path.read_text()) if path.exists() else {}
+        self.write_json("run", {**record, **facts})
 
     def table(self, name: str) -> pd.DataFrame:
-        """A checked table."""
+        """Read a checked table."""
         return self.read(f"tables/{name}")
 
     def optional_table(self, name: str) -> pd.DataFrame | None:
-        """A checked table that the campaign may not have."""
+        """Read a checked table, None where the campaign does not have it."""
         return self.optional(f"tables/{name}")
 
     def optional(self, name: str) -> pd.DataFrame | None:
-        """A table that the run may not have."""
+        """Read a table, None where the run does not have it."""
         path = self.folder / f"{name}.parquet"
         return pd.read_parquet(path) if path.exists() else None
 
 
 def rounded(value: Any) -> Any:
-    """JSON values with seven significant digits, for a file that people compare."""
+    """Round JSON values to seven significant digits, for a file that people compare."""
     if isinstance(value, dict):
         return {key: rounded(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
@@ -116,16 +116,8 @@ def rounded(value: Any) -> Any:
 
 
 def utc_now() -> pd.Timestamp:
-    """The time at which a stage runs: what it makes or judges is dated by it."""
+    """The present time in UTC, to the second: dates what a stage writes or judges."""
     return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)
 
 
 def slug(name: str) -> str:
@@ -135,9 +127,7 @@ def slug(name: str) -> str:
 
 def point_to(home: Path, run_id: str) -> None:
     """Make a run the latest of its campaign."""
-    aside = home / "latest.partial"
-    aside.write_text(run_id)
-    aside.replace(home / "latest")
+    write_text(home / "latest", run_id)
 
 
 def latest(home: Path) -> str | None:

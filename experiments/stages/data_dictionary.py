@@ -1,4 +1,4 @@
-"""The data dictionary of a run: also of what others bring beside the voter file."""
+"""The data dictionary of a run: columns of its tables, of providers and reactions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -25,12 +25,12 @@ from hustings.features.tables import RAW_TABLES
 
 
 def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> None:
-    """What every column says, whence it comes and what it may be used for.
+    """Write meaning, source, date and permitted use of every column.
 
     Args:
-        run: With its tables; `dictionary.json` is written.
-        asked: What is derived of the voter file.
-        features: Columns that the models read.
+        run: Holds the tables; `dictionary.json` is written to it.
+        asked: Groups of columns that are derived from the voter file.
+        features: Names of the columns that the models read.
     """
     columns = {
         path.stem: pq.read_schema(path).names
@@ -38,7 +38,7 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
         if (path := run.folder / "tables" / f"{name}.parquet").exists()
     }
     special = special_columns(run.campaign, columns[VOTERS])
-    known = Described(
+    described = Described(
         columns,
         run.read_json("ingest"),
         TableSource.model_validate(run.read_json("voters_mapping")),
@@ -46,41 +46,42 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
         special,
         features,
     )
-    more = [
-        Entry(**told, is_feature=told["name"] in features)
-        for told in (*_of_providers(run, special), *_of_reactions(run, known))
+    beside_the_file = [
+        Entry(**row, is_feature=row["name"] in features)
+        for row in (*_of_providers(run, special), *_of_reactions(run, described))
     ]
-    told = [asdict(entry) for entry in entries(known, more)]
-    run.write_json("dictionary", {"entries": told})
+    rows = [asdict(entry) for entry in entries(described, beside_the_file)]
+    run.write_json("dictionary", {"entries": rows})
 
 
 def _of_providers(run: Run, special: frozenset[str]) -> Iterator[dict[str, str]]:
     if not (run.folder / "providers.json").exists():
         return
-    for told in run.read_json("providers")["columns"]:
-        name = told["column"]
+    for column in run.read_json("providers")["columns"]:
+        name = column["column"]
         bare = bare_column(name) or name
         by_name = BY_NAME if looks_special(bare) else NO
         yield {
             "table": VOTERS,
             "name": name,
-            "meaning": f"{bare}, of {told['provider']}, joined by {told['join']}.",
+            "meaning": f"{bare}, of {column['provider']}, joined by {column['join']}.",
             "unit": "",
             "made_of": bare,
-            "source": told["source"],
-            "as_of": f"as observed on {told['observed_on']}, before the first delivery",
+            "source": column["source"],
+            "as_of": f"as observed on {column['observed_on']}, before the first "
+            "delivery",
             "special_category": DECLARED if {name, bare} & special else by_name,
-            "licence": told["licence"],
-            "permitted_use": told["permitted_use"],
+            "licence": column["licence"],
+            "permitted_use": column["permitted_use"],
         }
 
 
-def _of_reactions(run: Run, known: Described) -> Iterator[dict[str, str]]:
-    source = known.sources.get("reactions", {})
+def _of_reactions(run: Run, described: Described) -> Iterator[dict[str, str]]:
+    source = described.sources.get("reactions", {})
     terms = {k: str(source.get(k, "")) for k in ("source", "licence", "permitted_use")}
     for issue in run.table("messages")["issue"].unique():
         name = reacted_column(str(issue))
-        if name in known.columns[VOTERS]:
+        if name in described.columns[VOTERS]:
             yield {
                 "table": VOTERS,
                 "name": name,
@@ -89,7 +90,7 @@ def _of_reactions(run: Run, known: Described) -> Iterator[dict[str, str]]:
                 "unit": "reactions",
                 "made_of": "reactions, links",
                 "as_of": f"strictly before the first delivery, "
-                f"{known.derivation.as_of.date()}",
+                f"{described.derivation.as_of.date()}",
                 "special_category": NO,
                 **terms,
             }

@@ -1,4 +1,4 @@
-"""What is known of messages from elsewhere: toplines as given, panels reweighted."""
+"""Priors of message effects from other studies: toplines, poststratified panels."""
 
 from typing import NamedTuple
 
@@ -13,37 +13,38 @@ from hustings.training.learners.transport import Panel, Poststratified, poststra
 from hustings.training.registry.campaign_model import Reader
 
 MOST_VOTERS = 50_000
-"""So many voters tell the means of the file to half a per cent of their spread."""
+"""Means of this many voters have a standard error below half a per cent of an SD."""
 
 
 def write_known_effects(run: Run, reader: Reader) -> None:
-    """Toplines and panels → `priors.parquet`; how panels overlap → `overlap.json`.
+    """Write `priors.parquet`, and the overlap of panels and voters to `overlap.json`.
 
-    Nothing is written where a campaign brings neither.
+    Toplines enter as declared, panels reweighted to the voter file. Nothing is written
+    where a campaign has neither.
     """
     toplines, panels = run.optional_table("priors"), run.optional_table("panel")
-    found = [] if toplines is None else [toplines]
+    prior_tables = [] if toplines is None else [toplines]
     overlap: Json = {}
     if panels is not None:
         for source, rows in panels.groupby("source", sort=True):
             pretest = _pretest(run, reader, rows)
-            found.append(pretest.priors(str(source)))
-            overlap[str(source)] = vars(pretest.found.overlap)
-    if found:
-        run.write("priors", check(PRIORS, pd.concat(found, ignore_index=True)))
+            prior_tables.append(pretest.priors(str(source)))
+            overlap[str(source)] = vars(pretest.estimate.overlap)
+    if prior_tables:
+        run.write("priors", check(PRIORS, pd.concat(prior_tables, ignore_index=True)))
         run.write_json("overlap", overlap)
 
 
 class _Pretest(NamedTuple):
-    """A panel as it would answer among the voters of the file."""
+    """Effects of a panel, poststratified to the voters of the file."""
 
-    found: Poststratified
+    estimate: Poststratified
     messages: tuple[str, ...]
     transport: float
     transport_sd: float
 
     def priors(self, source: str) -> pd.DataFrame:
-        return self.found.priors(
+        return self.estimate.priors(
             self.messages, source,
             transport=self.transport, transport_sd=self.transport_sd,
         )  # fmt: skip
@@ -68,12 +69,12 @@ def _pretest(run: Run, reader: Reader, rows: pd.DataFrame) -> _Pretest:
         run.campaign.outcome.direction * rows["value"].to_numpy(np.float64),
         _weights(rows),
     )
-    found = poststratified(
+    estimate = poststratified(
         panel, encoding.transform(features), tuple(encoding.categorical)
     )
     first = rows.iloc[0]
     return _Pretest(
-        found, messages, float(first["transport"]), float(first["transport_sd"])
+        estimate, messages, float(first["transport"]), float(first["transport_sd"])
     )
 
 

@@ -1,4 +1,4 @@
-"""Who hears what: groups that a policy tree finds, and what is planned for them.
+"""Groups of voters that a policy tree finds, and what is planned for each group.
 
 The tree asks about columns that a person can read: those of the voter file, with past
 elections counted by kind. Special categories, columns of platforms, providers and
@@ -43,19 +43,19 @@ ROUNDED_TO = 2
 
 
 def plain_columns(features: pd.DataFrame, special: frozenset[str]) -> pd.DataFrame:
-    """What may be asked about a voter, in columns that a person can read.
+    """Columns that the policy tree may split on, in a form that a person can read.
 
     Args:
         features: From `features.voter.voter_features`.
-        special: Special categories, which are never asked about.
+        special: Special categories, which the tree never splits on.
 
     Returns:
-        Some of the columns, and for every kind of past election on file how many of
-        them a voter took part in.
+        The readable columns, and for every kind of past election on file the number of
+        elections that a voter took part in.
     """
     voted = [c for c in features if str(c).startswith(HISTORY_PREFIX)]
     left_out = {*voted, *special, *([HISTORY_SHARE] if voted else [])}
-    kept = [
+    readable = [
         str(c)
         for c in features
         if c not in left_out and "__" not in str(c) and not looks_special(str(c))
@@ -65,20 +65,20 @@ def plain_columns(features: pd.DataFrame, special: frozenset[str]) -> pd.DataFra
         kind = str(column).rsplit("_", 1)[-1]
         name = f"{VOTED_IN}{kind}"
         counts[name] = counts.get(name, 0) + features[column].fillna(0).astype(float)
-    return features[kept].assign(**counts)
+    return features[readable].assign(**counts)
 
 
 def cuts_of(column: pd.Series) -> tuple[list[Any], bool]:
-    """What is asked about a column: values, and whether "equal to" or "below".
+    """Cut values of a column, and whether the question is "equal to" (else "below").
 
     >>> cuts_of(pd.Series([18, 33, 47, 61], name="age"))
     ([20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0], False)
     """
-    known = column.dropna()
+    observed = column.dropna()
     if not pd.api.types.is_numeric_dtype(column):
-        share = known.astype(str).value_counts(normalize=True)
+        share = observed.astype(str).value_counts(normalize=True)
         return sorted(share[share >= SCARCE_LEVEL].index[:MOST_CUTS]), True
-    values = np.unique(known.to_numpy(dtype=np.float64))
+    values = np.unique(observed.to_numpy(dtype=np.float64))
     if set(values) <= {0.0, 1.0}:
         return ([1.0] if len(values) == 2 else []), True
     if len(values) == 0:
@@ -88,7 +88,7 @@ def cuts_of(column: pd.Series) -> tuple[list[Any], bool]:
     elif len(values) <= MOST_VALUES and (values == values.round()).all():
         steps = values
     else:
-        at = np.quantile(known, np.linspace(0, 1, 12)[1:-1])
+        at = np.quantile(observed, np.linspace(0, 1, 12)[1:-1])
         steps = np.unique([float(f"{cut:.{ROUNDED_TO}g}") for cut in at])
     return steps[(steps > values[0]) & (steps <= values[-1])][
         :MOST_CUTS
@@ -96,11 +96,11 @@ def cuts_of(column: pd.Series) -> tuple[list[Any], bool]:
 
 
 def _as_numbers(
-    columns: pd.DataFrame, asked: Mapping[str, tuple[list[Any], bool]]
+    columns: pd.DataFrame, questions: Mapping[str, tuple[list[Any], bool]]
 ) -> tuple[Floats, list[Cuts]]:
     """The columns as a matrix, and the questions about them; levels become codes."""
-    X, cuts = np.empty((len(columns), len(asked))), []
-    for j, (name, (values, equal)) in enumerate(asked.items()):
+    X, cuts = np.empty((len(columns), len(questions))), []
+    for j, (name, (values, equal)) in enumerate(questions.items()):
         column = columns[name]
         if pd.api.types.is_numeric_dtype(column):
             X[:, j] = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -126,35 +126,35 @@ def groups_told(
     """Groups from one half of a test's voters, with lifts measured on the other.
 
     Args:
-        run: For what is special.
-        features: Of the test's voters, in its order.
+        run: Declares the special categories.
+        features: Features of the test's voters, in the test's order.
         test: The experiment, arms as sent.
         market: Price and permission of its voters.
         halves: From `training.policy_value.held_out_halves.judge_halves`.
 
     Returns:
         `rows`, one a group (`conditions`, its best `message_id` and whether that is
-        `worth_sending`, `n` of who measured, `predicted`, `measured`), `gain` over one
-        message for all at the same price of money, `agreement` of the trees of both
-        halves, `price` in outcome units a USD.
+        `worth_sending`, `n` voters of the measuring half, `predicted`, `measured`),
+        `gain` over one message for all at the same price of money, `agreement` of the
+        trees of both halves, `price` in outcome units a USD.
     """
     columns = plain_columns(
         features, special_columns(run.campaign, features.columns.tolist())
     )
-    known = {str(name): cuts_of(columns[name]) for name in columns}
-    asked = {name: cuts for name, cuts in known.items() if cuts[0]}
-    X, cuts = _as_numbers(columns, asked)
+    cuts_of_column = {str(name): cuts_of(columns[name]) for name in columns}
+    questions = {name: cuts for name, cuts in cuts_of_column.items() if cuts[0]}
+    X, cuts = _as_numbers(columns, questions)
     # the money's price for a tree comes from the model that its own half trained
     price = tuple(_price(halves[1 - k]) for k in range(len(HALVES)))
-    found = honest_tree(
+    tree = honest_tree(
         _offer(test, market, halves), X, cuts, half=halves[1].held.astype(np.int64),
         price=(price[0], price[1]), cluster=test.cluster,
     )  # fmt: skip
-    unknown = {name for name in asked if columns[name].isna().any()}
+    unknown = {name for name in questions if columns[name].isna().any()}
     return {
-        "rows": [_row(m, test.messages, asked, unknown) for m in found.measured],
-        "gain": found.gain.as_dict(),
-        "agreement": found.agreement,
+        "rows": [_row(m, test.messages, questions, unknown) for m in tree.measured],
+        "gain": tree.gain.as_dict(),
+        "agreement": tree.agreement,
         "price": float(np.mean(price)),
         "n_chose": int(halves[0].held.sum()),
         "n_measured": int(halves[1].held.sum()),
@@ -188,13 +188,13 @@ def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> Offer:
 def _row(
     measured: Measured,
     messages: Sequence[str],
-    asked: Mapping[str, tuple[list[Any], bool]],
+    questions: Mapping[str, tuple[list[Any], bool]],
     unknown: set[str],
 ) -> Json:
     nobody = measured.message == NOBODY
     return {
         "conditions": [
-            _condition(c, asked, unknown) for c in measured.group.conditions
+            _condition(c, questions, unknown) for c in measured.group.conditions
         ],
         "message_id": None if nobody else messages[measured.message],
         "worth_sending": measured.group.option != NOTHING,
@@ -205,9 +205,11 @@ def _row(
 
 
 def _condition(
-    condition: Condition, asked: Mapping[str, tuple[list[Any], bool]], unknown: set[str]
+    condition: Condition,
+    questions: Mapping[str, tuple[list[Any], bool]],
+    unknown: set[str],
 ) -> Json:
-    name, (values, equal) = list(asked.items())[condition.column]
+    name, (values, equal) = list(questions.items())[condition.column]
     is_code = equal and isinstance(values[0], str)
     value = values[int(condition.value)] if is_code else condition.value
     return {
@@ -222,10 +224,10 @@ def _condition(
 
 
 def groups_planned(run: Run, evaluation: Json) -> Json:
-    """How many voters of every group there are, and what is planned for them.
+    """Count the voters, planned contacts and cost of every group.
 
     Args:
-        run: With its plan.
+        run: Holds the plan.
         evaluation: As in `evaluation.json`.
 
     Returns:
@@ -233,12 +235,12 @@ def groups_planned(run: Run, evaluation: Json) -> Json:
         `n_message` (of those, with the group's own message), `cost_usd`. Empty for an
         experiment that was judged without groups.
     """
-    told = {
+    rows_of_experiment = {
         name: result["groups"]["rows"]
         for name, result in evaluation["experiments"].items()
         if result.get("groups")
     }
-    if not told:
+    if not rows_of_experiment:
         return {}
     voters, contacts = run.table("voters"), run.read("plan")
     features = Reader.from_json(run.read_json("reader")).features(voters)
@@ -246,39 +248,41 @@ def groups_planned(run: Run, evaluation: Json) -> Json:
         features, special_columns(run.campaign, features.columns.tolist())
     )
     planned = contacts.set_index("voter_id").reindex(columns.index)
-    found = {}
-    for name, rows in told.items():
-        mine = _audience(run, name, columns.index)
-        found[name] = [_counted(row, columns[mine], planned[mine]) for row in rows]
-    return found
+    counts_of_experiment = {}
+    for name, rows in rows_of_experiment.items():
+        in_audience = _audience(run, name, columns.index)
+        counts_of_experiment[name] = [
+            _counted(row, columns[in_audience], planned[in_audience]) for row in rows
+        ]
+    return counts_of_experiment
 
 
 def _audience(run: Run, experiment_id: str, voter_id: pd.Index) -> pd.Series:
-    """Who is planned for by an experiment: everybody, or those drawn for it."""
+    """Whether each voter is in an experiment's audience: all, or those drawn for it."""
     if run.campaign.plan.audience == "all":
         return pd.Series(data=True, index=voter_id)
     drawn = run.table("deliveries")
-    own = drawn.loc[drawn["experiment_id"] == experiment_id, "voter_id"]
-    return pd.Series(voter_id.isin(own), index=voter_id)
+    drawn_voters = drawn.loc[drawn["experiment_id"] == experiment_id, "voter_id"]
+    return pd.Series(voter_id.isin(drawn_voters), index=voter_id)
 
 
 def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> Json:
     inside = members(row["conditions"], columns)
-    mine = planned[inside]
-    contacted = mine["message_id"].notna()
+    of_group = planned[inside]
+    contacted = of_group["message_id"].notna()
     return {
         "n_voters": int(inside.sum()),
         "n_planned": int(contacted.sum()),
-        "n_message": int((mine["message_id"] == row["message_id"]).sum()),
-        "cost_usd": float(mine["cost_usd"].sum()),
+        "n_message": int((of_group["message_id"] == row["message_id"]).sum()),
+        "cost_usd": float(of_group["cost_usd"].sum()),
     }
 
 
 def members(conditions: Sequence[Json], columns: pd.DataFrame) -> Bools:
-    """Who gives all the answers of a group, shape (n,).
+    """Whether each voter meets all conditions of a group, shape (n,).
 
     Args:
-        conditions: As `groups_told` tells them.
+        conditions: As in the rows of `groups_told`.
         columns: From `plain_columns`.
     """
     inside = np.ones(len(columns), dtype=bool)

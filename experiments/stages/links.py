@@ -1,4 +1,4 @@
-"""Reactions → who of them is a voter, and nothing of all others but groups."""
+"""Linkage of reactors to voters; all other reactors are kept as group counts only."""
 
 import os
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from hustings.serving.reactions.store import Events
 
 
 def identities(run: Run, raw_dir: Path | None) -> Identities | None:
-    """Who the voters are, where the campaign declares it; never written anywhere."""
+    """Read identities of voters, None where none are declared; never written."""
     declared = run.campaign.link
     if declared is None:
         return None
@@ -37,40 +37,40 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
 def write_links(
     run: Run, tables: Mapping[str, pd.DataFrame], known: Identities | None
 ) -> pd.DataFrame:
-    """Link who may be linked; write links, groups and the events without persons.
+    """Link the reactors that may be linked; write links, groups and events.
 
     Args:
         run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
             `tables/reactions.parquet`; no link is written where none is declared.
         tables: Checked tables.
-        known: From `identities`.
+        known: Identities of voters, from `identities`; None where none are declared.
 
     Returns:
         The voters, with what linked people reacted to before the first delivery.
     """
     declared, reactions = run.campaign.link, tables["reactions"]
     bases = [] if declared is None else list(declared.bases)
-    others = reactions[~has_basis(reactions, bases)]
+    without_basis = reactions[~has_basis(reactions, bases)]
     kinds = run.campaign.reactions.kinds
     groups = aggregate_reactions(
-        others, year=run.campaign.campaign.as_of.year, kinds=kinds
+        without_basis, year=run.campaign.campaign.as_of.year, kinds=kinds
     )
     run.write("reaction_groups", check(REACTION_GROUPS, groups))
     if known is None:
         bare = kept_events(reactions, bases, [])
         run.write("tables/reactions", check(REACTIONS, bare))
         return tables["voters"]
-    found = _linked(run, tables, known)
-    run.write("links", check(LINKS, found.links))
-    run.write_json("links", found.summary.to_json() | {"identities": known.report})
-    _remember_people(run, reactions, found.links)
-    linked = found.links["reaction_person"].tolist()
+    linkage = _linked(run, tables, known)
+    run.write("links", check(LINKS, linkage.links))
+    run.write_json("links", linkage.summary.to_json() | {"identities": known.report})
+    _remember_people(run, reactions, linkage.links)
+    linked = linkage.links["reaction_person"].tolist()
     bare = kept_events(reactions, bases, linked)
     run.write("tables/reactions", check(REACTIONS, bare))
     return with_linked_reactions(
         tables["voters"],
         bare,
-        found.links,
+        linkage.links,
         tables["messages"].set_index("message_id")["issue"],
         as_of=first_delivery(tables["deliveries"]),
         kinds=kinds,
@@ -78,9 +78,9 @@ def write_links(
 
 
 def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
-    """Tell the store of reactions who its persons are: a STOP of theirs is a voter's.
+    """Store which voter each linked person is, so that a STOP reaches the voter.
 
-    Without the campaign's secret nobody is named to it.
+    Without the campaign's secret nothing is stored.
     """
     key = known_link_key(os.environ)
     if key is None:
@@ -98,11 +98,13 @@ def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> 
         events.close()
 
 
-def _linked(run: Run, tables: Mapping[str, pd.DataFrame], known: Identities) -> Linked:
+def _linked(
+    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities
+) -> Linked:
     declared = run.campaign.link
     assert declared is not None  # identities come from the same section
     run.tell("linking", 0, 0)
-    people = known.frame
+    people = voter_identities.frame
     of_file = people[people["voter_id"].isin(tables["voters"]["voter_id"])]
     return link_reactors(
         linkable(tables["reactions"], list(declared.bases)),

@@ -1,4 +1,4 @@
-"""Train, evaluate and promote: training set → registered champion."""
+"""Train, evaluate and promote: from the training set to the registered champion."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.report import figure_png, figures
+from hustings.experiments.report import figures
 from hustings.experiments.stages.audience import (
     eligible_voters,
     lowers_turnout,
     spend_per_voter,
 )
-from hustings.experiments.stages.context import Json, Run, rounded, slug, utc_now
+from hustings.experiments.stages.context import Json, Run, rounded, utc_now
 from hustings.experiments.stages.groups import groups_told
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.proxies import proxy_check
@@ -24,7 +24,7 @@ from hustings.experiments.stages.response_model import (
     in_votes,
     write_chances,
 )
-from hustings.experiments.stages.tracking import tracking
+from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.experiments.stages.tuning import Tunings
 from hustings.features.arrays import Bools, Floats
 from hustings.features.message import MessageFeatures, message_features
@@ -109,7 +109,7 @@ PERMUTED_AT_MOST = 40_000
 
 @dataclass(frozen=True)
 class _Materials:
-    """What the modelling stages share."""
+    """Inputs that the modelling stages share."""
 
     reader: Reader
     rows: pd.DataFrame
@@ -119,7 +119,7 @@ class _Materials:
     discloses: Mapping[str, str]
 
     def valued(self, run: Run) -> Self:
-        """The tests with what a lift is worth as their outcome."""
+        """The tests with votes as their outcome, where the campaign values votes."""
         if run.campaign.outcome.value == "outcome":
             return self
         worth = {name: in_votes(run, test) for name, test in self.tests.items()}
@@ -131,10 +131,10 @@ class _Materials:
 
     def of(self, experiment_id: str) -> Bools:
         """Rows of an experiment."""
-        found: Bools = (self.rows["experiment_id"] == experiment_id).to_numpy(
+        in_experiment: Bools = (self.rows["experiment_id"] == experiment_id).to_numpy(
             dtype=bool
         )
-        return found
+        return in_experiment
 
 
 def _materials(run: Run) -> _Materials:
@@ -148,9 +148,9 @@ def _materials(run: Run) -> _Materials:
         for name, test in message_tests(training_set, reader.encoding).items()
     }
     if (run.folder / "priors.parquet").exists():
-        known = run.read("priors")
+        priors = run.read("priors")
         tests = {
-            name: with_prior(test, known, run.campaign.outcome.direction)
+            name: with_prior(test, priors, run.campaign.outcome.direction)
             for name, test in tests.items()
         }
     return _Materials(
@@ -164,7 +164,7 @@ def _materials(run: Run) -> _Materials:
 
 
 def _texts(run: Run, model: str) -> MessageFeatures | None:
-    """What the messages say, for the learner that reads it; reading takes seconds."""
+    """Features of the messages' texts for the learner "net", which reads them."""
     return message_features(run.table("messages")) if model == "net" else None
 
 
@@ -205,9 +205,9 @@ def _train_one(
     market, seed = _market(run, test), run.campaign.campaign.seed
     texts, settings = _texts(run, run.model), {}
     for label in (*HALVES, "all"):
-        mine = training_half(test, label, seed=seed)
+        in_half = training_half(test, label, seed=seed)
         remake = partial(
-            prepare, test.take(mine), materials.categorical, materials.issue_of,
+            prepare, test.take(in_half), materials.categorical, materials.issue_of,
             seed=seed, texts=texts,
         )  # fmt: skip
         prepared = remake()
@@ -239,13 +239,13 @@ def _turnout(run: Run, materials: _Materials) -> Json:
     if who_voted is None:
         return {"lowers": [], "effects": {}}
     responses = run.table("responses")
-    mine = responses[responses["outcome"] == who_voted]
-    voted = mine.set_index(["experiment_id", "voter_id"])["value"]
-    found: dict[str, Interval] = {}
+    turnout_rows = responses[responses["outcome"] == who_voted]
+    voted = turnout_rows.set_index(["experiment_id", "voter_id"])["value"]
+    effects: dict[str, Interval] = {}
     for experiment_id, test in materials.tests.items():
         if experiment_id in voted.index.get_level_values(0):
             turnout = voted.loc[experiment_id].reindex(test.voter_id).to_numpy()
-            found |= turnout_effects(
+            effects |= turnout_effects(
                 test,
                 turnout.astype(np.float64),
                 materials.categorical,
@@ -253,8 +253,8 @@ def _turnout(run: Run, materials: _Materials) -> Json:
                 seed=campaign.campaign.seed,
             )
     return {
-        "lowers": [m for m, effect in found.items() if effect.high < 0],
-        "effects": {m: effect.as_dict() for m, effect in found.items()},
+        "lowers": [m for m, effect in effects.items() if effect.high < 0],
+        "effects": {m: effect.as_dict() for m, effect in effects.items()},
     }
 
 
@@ -288,8 +288,8 @@ def stage_evaluate(run: Run) -> None:
     settings = run.read_json("settings")
     champion, attempt = _comparable_champion(run), _attempt(run)
     experiments = {}
-    for done, (experiment_id, test) in enumerate(materials.tests.items()):
-        run.tell(f"judging {experiment_id}", done, len(materials.tests))
+    for n_judged, (experiment_id, test) in enumerate(materials.tests.items()):
+        run.tell(f"judging {experiment_id}", n_judged, len(materials.tests))
         experiments[experiment_id] = _evaluate_one(
             run, materials, settings[experiment_id], test, champion, attempt
         )
@@ -308,12 +308,12 @@ def stage_evaluate(run: Run) -> None:
 
 
 def _log_what_is_answered(run: Run, evaluation: Json) -> None:
-    """Figures, tables and pictures under names that are those of every run."""
+    """Log metrics, tables and charts under the names that all runs share."""
     log_metrics(flat_metrics(evaluation))
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
     log_file(run.folder / "evaluation.json")
-    told, campaign = run.read_json("run"), run.campaign
+    record, campaign = run.read_json("run"), run.campaign
     facts = {
         "campaign": campaign.campaign.name,
         "outcome": f"{campaign.outcome.label}; gains are in its units, "
@@ -325,22 +325,19 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
             f"{name}: {result['champion']}"
             for name, result in evaluation["experiments"].items()
         ),
-        "data": str(told["data_hash"])[:16],
-        "code": str(told["git_commit"])[:12],
+        "data": str(record["data_hash"])[:16],
+        "code": str(record["git_commit"])[:12],
         "figures": "gain__(policy), area__(policy) and difference__(policy): what "
         "personalising adds to it; _low and _high are the ends of the 95 % interval",
         "trials": "nested runs; all in trials.json, the policies in policies.json",
     }
     describe(evaluation["headline"]["sentence"], facts)
     for name, chart in figures(evaluation, {}, run.table("messages")).items():
-        path = run.folder / "figures" / f"{slug(name)}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(figure_png(chart))
-        log_file(path, folder="figures")
+        log_figure(run, name, chart)
 
 
 def _models_of(settings: Json) -> set[str]:
-    """Kinds of model that were tuned; `evaluate` is not told which."""
+    """Kinds of model that were tuned, as the settings name them."""
     return {halves["all"].get("model", "stack") for halves in settings.values()}
 
 
@@ -359,9 +356,9 @@ def _evaluate_one(
         "seed": seed,
         "texts": _texts(run, settings["all"]["model"]),
     }
-    mine = materials.of(test.experiment_id)
+    in_experiment = materials.of(test.experiment_id)
     segment = segments(
-        materials.features[mine], run.campaign.features.segment
+        materials.features[in_experiment], run.campaign.features.segment
     ).to_numpy(dtype=object)
     halves = judge_halves(
         test,
@@ -386,11 +383,13 @@ def _evaluate_one(
         champion_values=_champion_values(run, champion, test),
         attempt=attempt,
     )
-    result["groups"] = groups_told(run, materials.features[mine], test, market, halves)
+    result["groups"] = groups_told(
+        run, materials.features[in_experiment], test, market, halves
+    )
     ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
-    few = _at_most(test, PERMUTED_AT_MOST)
+    sampled = _at_most(test, PERMUTED_AT_MOST)
     shuffled = permuted_gain(
-        test.take(few), market.take(few), params=settings["all"], **common
+        test.take(sampled), market.take(sampled), params=settings["all"], **common
     )
     result["checks"]["permuted_gain"] = shuffled.as_dict()
     result["messages"] = message_rows(
@@ -404,8 +403,8 @@ def _evaluate_one(
     if result["priors"]:
         result["panel_overlap"] = run.read_json("overlap")
     effects = run.read_json("turnout")["effects"]
-    known = {m: effects.get(m, "unknown") for m in test.messages}
-    result["turnout_effect"] = known if effects else "unknown"
+    effect_of_message = {m: effects.get(m, "unknown") for m in test.messages}
+    result["turnout_effect"] = effect_of_message if effects else "unknown"
     result["reliability"] = run.read_json("reliability")[test.experiment_id]
     outcome = run.campaign.outcome.as_valued()
     result["sentence"] = answer(
@@ -415,7 +414,7 @@ def _evaluate_one(
 
 
 def _best(messages: list[Json]) -> list[Json]:
-    """The messages whose segments are told: of hundreds nobody reads more."""
+    """The messages whose segments are reported: the strongest `SEGMENTED_MESSAGES`."""
     ordered = sorted(messages, key=lambda row: -row["shrunken"]["value"])
     return ordered[:SEGMENTED_MESSAGES]
 
@@ -435,15 +434,15 @@ def _candidate(
 def _comparable_champion(run: Run) -> CampaignModel | None:
     """The present champion where it reads the same voter rows, else None."""
     open_store(run.mlflow_uri or None, run.store)
-    found = load_champion(run.campaign.campaign.name)
-    if found is None:
+    loaded = load_champion(run.campaign.campaign.name)
+    if loaded is None:
         return None
-    model, version = found
+    model, version = loaded
     same = model.reader.to_json() == run.read_json("reader")
     expired = _is_expired(run, version)
     compared = same and not expired
-    told = {"version": version.version, "compared": compared}
-    run.note(champion_before=told | ({"expired": True} if expired else {}))
+    champion_before = {"version": version.version, "compared": compared}
+    run.note(champion_before=champion_before | ({"expired": True} if expired else {}))
     return model if compared else None
 
 
@@ -454,7 +453,7 @@ def _is_expired(run: Run, version: Version) -> bool:
 
 
 def _attempt(run: Run) -> int:
-    """The how-manieth promotion attempt of the campaign this is, from 1."""
+    """Number of this promotion attempt among those of the campaign, from 1."""
     open_store(run.mlflow_uri or None, run.store)
     data_hash = str(run.read_json("run")["data_hash"])
     name = run.campaign.campaign.name
@@ -464,7 +463,7 @@ def _attempt(run: Run) -> int:
 def _champion_values(
     run: Run, champion: CampaignModel | None, test: MessageTest
 ) -> Floats | None:
-    """Lift of every voter and arm by the champion, by trees that never saw the unit."""
+    """The champion's lift of every voter and arm, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
     if lift is None or lift.ground.messages != test.messages:
         return None
@@ -477,8 +476,8 @@ def _voters_of(run: Run, test: MessageTest) -> pd.DataFrame:
     """VOTERS rows of a test, in its order."""
     voters = run.table("voters")
     row = pd.Index(voters["voter_id"]).get_indexer(pd.Index(test.voter_id))
-    mine: pd.DataFrame = voters.iloc[row].reset_index(drop=True)
-    return mine
+    rows: pd.DataFrame = voters.iloc[row].reset_index(drop=True)
+    return rows
 
 
 def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
@@ -486,26 +485,26 @@ def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
     scores = run.optional_table("partner_scores")
     if scores is None:
         return {}
-    mine = scores[scores["message_id"].isin(test.messages)]
+    test_scores = scores[scores["message_id"].isin(test.messages)]
     voters, campaign = _voters_of(run, test), run.campaign
     return {
         f"{PARTNER}{provider}": partner_policy(
             provider, voters, campaign.outcome.direction, seed=campaign.campaign.seed
         )
-        for provider in providers(mine)
+        for provider in providers(test_scores)
     }
 
 
 def _tell_slopes(
     run: Run, test: MessageTest, halves: Sequence[Half], result: Json, ground: Ground
 ) -> None:
-    """Add how far every partner's lifts come true."""
-    for name, told in result["partners"].items():
+    """Add the calibration slope of every partner's lifts."""
+    for name, comparison in result["partners"].items():
         model = PartnerLift(
             ground, name.removeprefix(PARTNER), run.campaign.outcome.direction
         )
         lifts = lifts_of(model, _voters_of(run, test), test.X, test.unit_id)
-        told["slope"] = partner_slope(test, halves, lifts.lift).as_dict()
+        comparison["slope"] = partner_slope(test, halves, lifts.lift).as_dict()
 
 
 def _headline(experiments: Mapping[str, Json]) -> Json:
@@ -585,10 +584,10 @@ def _composed(
             )
         else:
             kind = name if name in CANDIDATES else "untargeted"
-            found = _candidate(run, materials, experiment_id, kind)
+            candidate = _candidate(run, materials, experiment_id, kind)
             if name == "nobody":
-                found = never_sent(found.ground)
-            lifts[experiment_id] = found
+                candidate = never_sent(candidate.ground)
+            lifts[experiment_id] = candidate
     facts = {
         "outcome": evaluation["outcome"],
         "verdict": evaluation["headline"]["verdict"],

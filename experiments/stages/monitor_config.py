@@ -1,4 +1,4 @@
-"""What the monitor is told of a run, and what it tells the next plan."""
+"""The monitor's configuration from a run, and the messages that it has paused."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ UNKNOWN = "unknown"
 
 
 def paused_messages(run: Run) -> dict[str, str]:
-    """Message → why it is paused; none where the campaign keeps no reactions."""
+    """Reason of each paused message, by message; empty without a store."""
     store = store_of(run.campaign, run.home)
     if isinstance(store, Path) and not store.exists():
         return {}
@@ -32,7 +32,7 @@ def monitor_terms(run: Run, segment: pd.Series, contacts: pd.DataFrame) -> Json:
     """The part of plan.json that the monitor reads.
 
     Args:
-        run: With its tables and its evaluation.
+        run: Holds the tables and the evaluation.
         segment: Segment of every voter, by voter_id.
         contacts: PLAN table.
     """
@@ -56,7 +56,7 @@ def sent_by_day(
     voters: pd.DataFrame,
     segment: pd.Series,
 ) -> dict[str, list[Json]]:
-    """Who has been sent each message by each day on which any is sent.
+    """Count the voters that each message has been sent to, by day of sending.
 
     Args:
         deliveries: DELIVERIES: sent already.
@@ -83,15 +83,16 @@ def sent_by_day(
     first["segment"] = _labels(first["voter_id"], segment)
     first["county"] = _labels(first["voter_id"], county)
     return {
-        str(message): list(_days(mine)) for message, mine in first.groupby("message_id")
+        str(message): list(_days(of_message))
+        for message, of_message in first.groupby("message_id")
     }
 
 
 def _labels(voter_id: pd.Series, label: pd.Series | None) -> pd.Series:
     if label is None:
         return pd.Series(UNKNOWN, index=voter_id.index)
-    found: pd.Series = voter_id.map(label).astype(object).fillna(UNKNOWN).astype(str)
-    return found
+    labels: pd.Series = voter_id.map(label).astype(object).fillna(UNKNOWN).astype(str)
+    return labels
 
 
 def _days(sent: pd.DataFrame) -> Iterator[Json]:
@@ -118,6 +119,6 @@ def _lifts(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             "low": row["effect"]["low"],
             "high": row["effect"]["high"],
         }
-        for told in evaluation["experiments"].values()
-        for row in told["messages"]
+        for experiment in evaluation["experiments"].values()
+        for row in experiment["messages"]
     }

@@ -1,4 +1,4 @@
-"""The persons behind a campaign's voter ids: kept from one voter file to the next.
+"""Identities of persons, kept from one delivery of the voter file to the next.
 
 In the campaign's folder: `identity.parquet` (voter id → person), `keys.db` (keys and
 tombstones) and `snapshots/` (every delivery of the voter file).
@@ -13,6 +13,7 @@ import pandas as pd
 
 from hustings.experiments.plans import folder
 from hustings.features.arrays import Bools, Objects
+from hustings.features.atomic import write_parquet
 from hustings.features.ingest import Persons
 from hustings.features.persons.identity import (
     extended,
@@ -28,7 +29,7 @@ from hustings.serving.plan import held_out
 
 IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
-"""What a sample says of persons beside its tables."""
+"""Frames of a simulated sample that speak of persons, apart from its tables."""
 
 
 def read_identity(home: Path) -> pd.DataFrame:
@@ -38,10 +39,8 @@ def read_identity(home: Path) -> pd.DataFrame:
 
 
 def write_identity(home: Path, identity: pd.DataFrame) -> None:
-    """Keep the map, written aside and renamed."""
-    aside = home / f"{IDENTITY}.partial"
-    identity.to_parquet(aside, index=False, compression="zstd")
-    aside.replace(home / IDENTITY)
+    """Write the campaign's map from voter ids to persons."""
+    write_parquet(home / IDENTITY, identity)
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,21 @@ class Known:
     keys: Keyring
 
     def of_ingest(self) -> Persons:
-        """What `ingest` asks: who is forgotten, and which ids became which."""
+        """Forgotten persons and renamed voter ids, in the form that `ingest` takes."""
         return Persons(self.keys.forgotten().rows, self._former)
 
     def _former(
         self, voters: pd.DataFrame, declared: Mapping[str, str]
     ) -> dict[str, str]:
         there, snapshots = set(voters["voter_id"]), listed(self.home / SNAPSHOTS)
-        found = former_ids(read_identity(self.home))
+        present_id_of = former_ids(read_identity(self.home))
         if snapshots:
-            found |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
+            present_id_of |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
         # an id that is in the file is nobody's former one, unless the file says so
-        found = {old: now for old, now in found.items() if old not in there}
-        return present_ids(found | dict(declared))
+        present_id_of = {
+            old: now for old, now in present_id_of.items() if old not in there
+        }
+        return present_ids(present_id_of | dict(declared))
 
     def remember(
         self, voters: pd.DataFrame, former: Mapping[str, str], *, observed_on: str
@@ -95,17 +96,17 @@ class Known:
         return take(folder, voters, observed_on=observed_on).name
 
     def without_forgotten(self, sample: Sample) -> Sample:
-        """A simulated campaign without those who asked to be forgotten."""
+        """Remove the persons who asked to be forgotten from a simulated campaign."""
         gone = self.keys.forgotten()
         if not gone.digests:
             return sample
         frames = {name: getattr(sample, name) for name in _OF_PERSONS}
-        kept = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
+        remaining = {name: frame[~gone.rows(frame)] for name, frame in frames.items()}
         tables = {name: t[~gone.rows(t)] for name, t in sample.tables.items()}
-        return replace(sample, tables=tables, **kept)
+        return replace(sample, tables=tables, **remaining)
 
     def start_again(self) -> None:
-        """Know nobody: the files that come are of other people."""
+        """Destroy all identities, for a voter file of another electorate."""
         persons = read_identity(self.home)["person"]
         if len(persons):
             self.keys.destroy(persons)
@@ -119,21 +120,21 @@ def known_persons(home: Path) -> Known:
 
 
 def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
-    """Key of the person behind each voter id; none of who is not on file.
+    """Key of the person behind each voter id; ids that are not on file have none.
 
     Args:
         home: The campaign's folder.
         voter_ids: Whose.
     """
     identity = read_identity(home).drop_duplicates("voter_id")
-    mine = identity[identity["voter_id"].isin(voter_ids)]
+    persons = identity[identity["voter_id"].isin(voter_ids)]
     keys = known_persons(home).keys.keys()
-    pairs = zip(mine["voter_id"], mine["person"], strict=True)
+    pairs = zip(persons["voter_id"], persons["person"], strict=True)
     return {voter: keys[person] for voter, person in pairs if person in keys}
 
 
 def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
-    """Who is held out by a plan, and who is forgotten, as its carriers may know them.
+    """Digests of the held-out and the forgotten, in the form that exports may carry.
 
     Args:
         home: The campaign's folder.
@@ -155,19 +156,23 @@ def held_voters(
     salt: str,
     share: float,
 ) -> Bools:
-    """Who is held out, shape (n_voters,): by the unit a person was first seen in.
+    """Whether each voter is held out, by the unit the person was first seen in.
 
     Args:
         home: The campaign's folder.
         voters: VOTERS.
-        unit_id: Present household or voter of each, for whom nothing is known of.
+        unit_id: Present household or voter id of each, used for persons without a
+            recorded unit, shape (n_voters,).
         by_household: Whether households are held out, or voters.
-        salt: The campaign's.
-        share: Of all units.
+        salt: The campaign's salt.
+        share: Share of all units that is held out.
+
+    Returns:
+        Shape (n_voters,).
     """
     units = holdout_units(read_identity(home), voters, by_household=by_household)
-    own = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
-    unknown = own[~own["voter_id"].isin(units["voter_id"])]
+    present_units = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
+    unknown = present_units[~present_units["voter_id"].isin(units["voter_id"])]
     units = pd.concat([units, unknown], ignore_index=True)
     held = held_out(units["unit"].to_numpy(dtype=object), salt=salt, share=share)
     return voters["voter_id"].isin(units.loc[held, "voter_id"]).to_numpy(dtype=bool)

@@ -11,10 +11,10 @@ from hustings.features.topology import MapError, county_code, read_topology, sta
 
 
 def places_planned(run: Run) -> Json | None:
-    """What is planned by county; None where no map is declared.
+    """Planned contacts by county, with the map; None where no map is declared.
 
     Args:
-        run: With its plan.
+        run: Holds the plan.
 
     Returns:
         `counties`, a row each (`county`, `n_voters`, `n_planned`, `cost_usd`, and
@@ -27,17 +27,17 @@ def places_planned(run: Run) -> Json | None:
     if declared.map is None or "county_fips" not in voters:
         return None
     counties = by_county(voters, run.read("plan"))
-    told: Json = {"counties": counties}
+    planned: Json = {"counties": counties}
     try:
         path = _map_file(run, declared.map)
         topology, name = read_topology(path, declared.map_object)
     except MapError as failure:
-        return told | {"fault": str(failure)}
+        return planned | {"fault": str(failure)}
     by_code = {row["county"]: row for row in counties}
-    told["topology"], told["not_on_map"] = states_only(
+    planned["topology"], planned["not_on_map"] = states_only(
         topology, name, declared.map_id, by_code, lambda code: by_code.get(code, {})
     )
-    return told
+    return planned
 
 
 def _map_file(run: Run, declared: str) -> Path:
@@ -55,25 +55,25 @@ def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
         contacts: PLAN table.
 
     Returns:
-        By county code; `gain` and `cost_usd` are missing where so few are planned that
-        they would speak of persons.
+        A row for each county code; `gain` and `cost_usd` are missing where fewer than
+        `SMALLEST_CELL` contacts are planned.
     """
     county = voters.set_index("voter_id")["county_fips"].dropna().map(county_code)
-    told = contacts.set_index("voter_id")[["lift", "cost_usd"]].reindex(county.index)
-    grouped = told.assign(county=county).groupby("county")
-    found = grouped.agg(
+    planned = contacts.set_index("voter_id")[["lift", "cost_usd"]].reindex(county.index)
+    grouped = planned.assign(county=county).groupby("county")
+    totals = grouped.agg(
         n_voters=("lift", "size"), n_planned=("lift", "count"),
         gain=("lift", "sum"), cost_usd=("cost_usd", "sum"),
     )  # fmt: skip
     rows = []
-    for code, row in found.iterrows():
+    for code, row in totals.iterrows():
         n_planned = int(row["n_planned"])
-        kept: Json = {
+        entry: Json = {
             "county": str(code),
             "n_voters": int(row["n_voters"]),
             "n_planned": n_planned,
         }
         if n_planned >= SMALLEST_CELL:
-            kept |= {"gain": float(row["gain"]), "cost_usd": float(row["cost_usd"])}
-        rows.append(kept)
+            entry |= {"gain": float(row["gain"]), "cost_usd": float(row["cost_usd"])}
+        rows.append(entry)
     return rows

@@ -1,4 +1,4 @@
-"""Providers' columns beside the voters, and what is said of them."""
+"""Columns of data providers, joined to the voters and described."""
 
 import os
 from datetime import date
@@ -28,9 +28,9 @@ def with_providers(
     *,
     first_delivery: date,
 ) -> pd.DataFrame:
-    """The voters with every provider's columns; `providers.json` tells of them.
+    """Join every provider's columns to the voters; describe them in `providers.json`.
 
-    A provider that was taken out stays out, whatever the campaign declares.
+    A provider that was removed stays out, whatever the campaign declares.
 
     Raises:
         TableError: If columns were observed at or after the first delivery.
@@ -38,21 +38,23 @@ def with_providers(
     out = removed_providers(run.home)
     declared = {n: p for n, p in run.campaign.providers.items() if n not in out}
     folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
-    found: dict[str, Joined] = {}
+    joined_by_name: dict[str, Joined] = {}
     for name, provider in declared.items():
         _check_date(name, provider, first_delivery)
         run.tell(f"joining {name}", 0, 0)
-        found[name] = _joined(run, name, provider, voters, known, folders)
-    beside = pd.concat([voters, *(j.columns for j in found.values())], axis=1)
-    told: list[Json] = []
-    for name, joined in found.items():
+        joined_by_name[name] = _joined(run, name, provider, voters, known, folders)
+    with_columns = pd.concat(
+        [voters, *(j.columns for j in joined_by_name.values())], axis=1
+    )
+    column_facts: list[Json] = []
+    for name, joined in joined_by_name.items():
         provider = declared[name]
-        told += describe(joined, _terms(name, provider), beside, provider.join)[
-            "columns"
-        ]
-    if found:
-        run.write_json("providers", {"columns": told})
-    return beside if found else voters
+        column_facts += describe(
+            joined, _terms(name, provider), with_columns, provider.join
+        )["columns"]
+    if joined_by_name:
+        run.write_json("providers", {"columns": column_facts})
+    return with_columns if joined_by_name else voters
 
 
 def _check_date(name: str, provider: ProviderSection, first: date) -> None:
@@ -69,7 +71,7 @@ def _joined(
     name: str,
     provider: ProviderSection,
     voters: pd.DataFrame,
-    known: Identities | None,
+    voter_identities: Identities | None,
     folders: Folders,
 ) -> Joined:
     link = run.campaign.link
@@ -78,7 +80,7 @@ def _joined(
         read_provider_rows(provider.table, folders),
         name,
         join=provider.join,
-        identities=None if known is None else known.frame,
+        identities=None if voter_identities is None else voter_identities.frame,
         field=provider.key,
         key=link_key(os.environ) if provider.join == "hashed" else b"",
         threshold=0.5 if link is None else link.threshold,

@@ -1,4 +1,4 @@
-"""Special categories that are kept for the audit alone: do scores give them away?"""
+"""The proxy audit: whether scores reveal special categories that no model reads."""
 
 import pandas as pd
 
@@ -21,45 +21,45 @@ def proxy_check(
     unit_id: Objects,
     seen: Floats,
 ) -> Json:
-    """Whether what was learnt stands for a special category of the campaign.
+    """Audit whether the scores stand for a special category of the campaign.
 
     Args:
-        run: Its voters have the columns, which are no features.
+        run: Its voters have the columns, which are kept for this audit alone.
         voter_id: Shape (n,).
         unit_id: Household of each, shape (n,).
-        seen: What would be acted on, shape (n, k).
+        seen: Scores that decisions would follow, shape (n, k).
 
     Returns:
         `ok`, `limit` and a row for every category of every column.
     """
     voters = run.table("voters").set_index("voter_id")
     limit = run.campaign.features.proxy_limit
-    few = unit_uniforms(unit_id, salt="proxy") < AUDITED_AT_MOST / max(len(seen), 1)
+    sampled = unit_uniforms(unit_id, salt="proxy") < AUDITED_AT_MOST / max(len(seen), 1)
     rows: list[Json] = []
     for column in sorted(special_columns(run.campaign, list(voters.columns))):
-        told = voters[column].reindex(voter_id[few])
-        for value, who in _categories(told):
-            found = audit_proxy(
-                seen[few], who, unit_id[few], limit=limit,
+        cells = voters[column].reindex(voter_id[sampled])
+        for value, who in _categories(cells):
+            proxy = audit_proxy(
+                seen[sampled], who, unit_id[sampled], limit=limit,
                 seed=run.campaign.campaign.seed,
             )  # fmt: skip
-            if found is not None:
-                rows.append(_row(column, value, found))
+            if proxy is not None:
+                rows.append(_row(column, value, proxy))
     return {"ok": all(r["ok"] for r in rows), "limit": limit, "categories": rows}
 
 
-def _categories(told: pd.Series) -> list[tuple[str, Bools]]:
-    """Every value of a column and who has it; of two, the first says both."""
-    known = told.astype(object).where(told.notna(), None)
-    if pd.api.types.is_numeric_dtype(told) and told.nunique() > 12:
-        return [("above the median", (told > told.median()).to_numpy(dtype=bool))]
-    values = [v for v, _ in known.value_counts().items()]
-    kept = values[-1:] if len(values) == 2 else values
-    return [(str(v), (known == v).to_numpy(dtype=bool)) for v in kept]
+def _categories(cells: pd.Series) -> list[tuple[str, Bools]]:
+    """Values of a column and which voters have each; of two values, one suffices."""
+    labels = cells.astype(object).where(cells.notna(), None)
+    if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > 12:
+        return [("above the median", (cells > cells.median()).to_numpy(dtype=bool))]
+    values = [v for v, _ in labels.value_counts().items()]
+    audited = values[-1:] if len(values) == 2 else values
+    return [(str(v), (labels == v).to_numpy(dtype=bool)) for v in audited]
 
 
-def _row(column: str, value: str, found: Proxy) -> Json:
+def _row(column: str, value: str, proxy: Proxy) -> Json:
     return {
-        "column": column, "value": value, "auc": found.auc.as_dict(),
-        "n_with": found.n_with, "ok": found.ok,
+        "column": column, "value": value, "auc": proxy.auc.as_dict(),
+        "n_with": proxy.n_with, "ok": proxy.ok,
     }  # fmt: skip

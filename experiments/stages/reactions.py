@@ -1,4 +1,4 @@
-"""What came in by reactions, for the stages: withdrawals, and what serving declares."""
+"""The store of reactions for the stages: withdrawals, intake and imported counts."""
 
 import os
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ def store_of(campaign: Campaign, home: Path) -> str | Path:
 def permissions_now(
     run: Run, given: pd.DataFrame | None, at: pd.Timestamp
 ) -> pd.DataFrame | None:
-    """Permissions with what was withdrawn by a STOP since.
+    """Permissions after the withdrawals that arrived as a STOP.
 
     A permission that was granted anew after the STOP holds. A STOP holds for a plan of
-    an earlier as-of date, too: nobody is sent what they have refused.
+    an earlier as-of date, too.
 
     Args:
-        run: Whose campaign's reactions are asked.
+        run: Its campaign's store is read.
         given: PERMISSIONS as the campaign brings them, None where it brings none.
         at: The moment that the law asks about.
     """
@@ -55,10 +55,10 @@ def permissions_now(
 
 
 def remember_former(run: Run, former: Mapping[str, str]) -> None:
-    """Tell the store which voter ids became which: a STOP under either holds.
+    """Store which voter ids were renamed, so that a STOP under either id holds.
 
     Args:
-        run: Whose campaign's reactions are told.
+        run: Its campaign's store is written.
         former: Former voter id → present one.
     """
     if not former:
@@ -73,7 +73,7 @@ def remember_former(run: Run, former: Mapping[str, str]) -> None:
 def with_withdrawals(
     given: pd.DataFrame | None, stops: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame | None:
-    """Permissions after some withdrawals.
+    """Apply withdrawals to permissions.
 
     Args:
         given: PERMISSIONS, None for none.
@@ -82,37 +82,37 @@ def with_withdrawals(
     """
     if stops.empty:
         return given
-    known = stops.iloc[:0] if given is None else given
-    both = stops.drop(columns="granted_at").merge(
-        known, on=_KEY, how="left", suffixes=("", "_before")
+    present = stops.iloc[:0] if given is None else given
+    merged = stops.drop(columns="granted_at").merge(
+        present, on=_KEY, how="left", suffixes=("", "_before")
     )
     # granted anew: the campaign's own row stays
-    both = both[~(both["granted_at"] > both["withdrawn_at"])]
-    first = both[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
-    stopped = both.assign(
-        basis=both["basis_before"].fillna(both["basis"]),
+    merged = merged[~(merged["granted_at"] > merged["withdrawn_at"])]
+    first = merged[["withdrawn_at", "withdrawn_at_before"]].min(axis=1)
+    stopped = merged.assign(
+        basis=merged["basis_before"].fillna(merged["basis"]),
         withdrawn_at=first.where(first < as_of, as_of),
     )
-    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (known, stopped)]
-    others = known[~keys[0].isin(keys[1])]
-    rows = pd.concat([others, stopped[list(known.columns)]], ignore_index=True)
+    keys = [pd.MultiIndex.from_frame(frame[_KEY]) for frame in (present, stopped)]
+    untouched = present[~keys[0].isin(keys[1])]
+    rows = pd.concat([untouched, stopped[list(present.columns)]], ignore_index=True)
     return check(PERMISSIONS, rows)
 
 
 def reactions_told(run: Run) -> Json:
-    """What the endpoint has to know to take reactions in."""
-    return _told(run.campaign, run.table("messages"))
+    """Declaration and messages that the endpoint needs to take reactions in."""
+    return _intake_declaration(run.campaign, run.table("messages"))
 
 
-def _told(campaign: Campaign, messages: pd.DataFrame) -> Json:
-    named = messages.reindex(columns=["message_id", "issue", "stance", "text"])
-    blank = named.astype(object).where(named.notna(), None)
+def _intake_declaration(campaign: Campaign, messages: pd.DataFrame) -> Json:
+    texts = messages.reindex(columns=["message_id", "issue", "stance", "text"])
+    blank = texts.astype(object).where(texts.notna(), None)
     declared = campaign.reactions.model_dump(mode="json")
     return {**declared, "messages": blank.to_dict("records")}
 
 
 def open_intake(campaign: Campaign, home: Path) -> Intake:
-    """The way into a campaign's store, as `hustings serve` has it.
+    """Open the intake of a campaign's store, the same that `hustings serve` uses.
 
     Args:
         campaign: The declaration.
@@ -121,18 +121,18 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     """
     messages = home / (latest(home) or "") / "tables" / "messages.parquet"
     frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
-    declared = Declared.of(_told(campaign, frame))
+    declared = Declared.of(_intake_declaration(campaign, frame))
     return Intake(Events.open(store_of(campaign, home)), declared, link_key())
 
 
 def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
-    """Keep what a page's export counts; an export that comes again adds nothing.
+    """Store the counts of a page's export; a repeated export adds nothing.
 
-    What was counted before and is counted otherwise now is set aside: the store adds
-    up, and takes nothing back.
+    An event whose count differs from the stored one is set aside: the store adds up
+    and takes nothing back.
 
     Args:
-        intake: The way into the store.
+        intake: The intake of the store.
         insights: The export.
         now: When it is read.
     """

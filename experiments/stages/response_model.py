@@ -1,4 +1,4 @@
-"""Turnout and support of voters left alone: by voter, by area, and how reliable."""
+"""The response model: turnout and support without a message, by voter and area."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ from hustings.training.policy_value.reliability import reliability
 from hustings.training.registry.campaign_model import Reader
 
 MIN_CONTROLS = 200
-"""Fewer observed people without a message than this say too little of a chance."""
+"""Fewer observed controls than this do not identify a probability well enough."""
 LEVELS = ("precinct", "county_fips")
 
 
 class _Audience(NamedTuple):
-    """Voters who get a prediction, and their features."""
+    """Voters to predict for, and their features."""
 
     voters: pd.DataFrame
     X: Floats32
@@ -46,12 +46,12 @@ class _Predicted:
     chance: Floats
     area_tables: list[pd.DataFrame]
 
-    def told(self) -> Json:
-        """Reliability on people who were sent nothing."""
+    def reliability_on_controls(self) -> Json:
+        """Reliability of the predictions on the observed controls."""
         left = (self.test.arm == 0) & self.test.observed
-        few = self.test.take(left)
-        predicted = self.model.predict(few.X, few.unit_id)
-        return reliability(predicted, few.Y, few.cluster).as_dict()
+        controls = self.test.take(left)
+        predicted = self.model.predict(controls.X, controls.unit_id)
+        return reliability(predicted, controls.Y, controls.cluster).as_dict()
 
 
 def write_chances(run: Run, tests: Mapping[str, MessageTest], reader: Reader) -> None:
@@ -63,23 +63,25 @@ def write_chances(run: Run, tests: Mapping[str, MessageTest], reader: Reader) ->
     everyone = run.table("voters")
     rows: list[pd.DataFrame] = []
     areas: list[pd.DataFrame] = []
-    told: Json = {}
+    reliabilities: Json = {}
     for experiment_id, test in tests.items():
         audience = _audience(run, everyone, test, reader)
         frame = pd.DataFrame({"voter_id": audience.voters["voter_id"]})
         frame = frame.assign(
             experiment_id=experiment_id, turnout=np.nan, support=np.nan
         )
-        told[experiment_id] = {}
-        for found in _predictions(run, test, audience, reader):
-            frame[found.outcome] = found.chance
-            told[experiment_id][found.outcome] = found.told()
-            areas += found.area_tables
+        reliabilities[experiment_id] = {}
+        for prediction in _predictions(run, test, audience, reader):
+            frame[prediction.outcome] = prediction.chance
+            reliabilities[experiment_id][prediction.outcome] = (
+                prediction.reliability_on_controls()
+            )
+            areas += prediction.area_tables
         rows.append(frame)
     run.write("chances", check(CHANCES, pd.concat(rows, ignore_index=True)))
     empty = pd.DataFrame(columns=list(AREAS.columns))
     run.write("areas", check(AREAS, pd.concat(areas) if areas else empty))
-    run.write_json("reliability", told)
+    run.write_json("reliability", reliabilities)
 
 
 def _audience(
@@ -97,42 +99,42 @@ def _predictions(
     run: Run, test: MessageTest, audience: _Audience, reader: Reader
 ) -> Iterator[_Predicted]:
     for outcome, Y in _outcomes(run, test).items():
-        known = replace(test, Y=Y)
-        if ((known.arm == 0) & known.observed).sum() < MIN_CONTROLS:
+        outcome_test = replace(test, Y=Y)
+        if ((outcome_test.arm == 0) & outcome_test.observed).sum() < MIN_CONTROLS:
             continue
         model = fit_response(
-            known, reader.encoding.categorical, seed=run.campaign.campaign.seed
+            outcome_test, reader.encoding.categorical, seed=run.campaign.campaign.seed
         )
         unit = coarsest_unit(audience.voters).to_numpy(dtype=object)
         chance = model.predict(audience.X, unit)
-        tables = _areas(known, model, audience.voters, chance, outcome)
-        yield _Predicted(outcome, known, model, chance, tables)
+        tables = _areas(outcome_test, model, audience.voters, chance, outcome)
+        yield _Predicted(outcome, outcome_test, model, chance, tables)
 
 
 def _outcomes(run: Run, test: MessageTest) -> dict[str, Floats]:
     """Turnout and support of the test's voters in [0, 1], where they were observed."""
-    outcome, found = run.campaign.outcome, {}
+    outcome, by_outcome = run.campaign.outcome, {}
     if outcome.measures == "turnout":
-        found["turnout"] = test.Y
+        by_outcome["turnout"] = test.Y
     elif outcome.turnout is not None:
-        found["turnout"] = observed_turnout(run, outcome.turnout, test)
+        by_outcome["turnout"] = observed_turnout(run, outcome.turnout, test)
     if outcome.measures == "support":
         # a point is one supporter in a hundred, so a hundred of them are everybody
         share = outcome.direction * test.Y / outcome.support_scale
         # what links or panels correct may lie beyond the scale, its mean may not
         if np.nanmin(share) >= -1 and np.nanmax(share) <= 2:
-            found["support"] = share
-    return {name: Y for name, Y in found.items() if np.isfinite(Y).any()}
+            by_outcome["support"] = share
+    return {name: Y for name, Y in by_outcome.items() if np.isfinite(Y).any()}
 
 
 def observed_turnout(run: Run, outcome: str, test: MessageTest) -> Floats:
-    """Who voted, 1 or 0, NaN where unknown, shape (n_voters,) of the test."""
+    """Observed turnout of the test's voters: 1, 0 or NaN if unknown, shape (n,)."""
     responses = run.table("responses")
-    mine = responses[
+    rows = responses[
         (responses["outcome"] == outcome)
         & (responses["experiment_id"] == test.experiment_id)
     ]
-    voted = mine.set_index("voter_id")["value"].reindex(test.voter_id)
+    voted = rows.set_index("voter_id")["value"].reindex(test.voter_id)
     return voted.to_numpy(dtype=np.float64)
 
 
@@ -143,22 +145,22 @@ def _areas(
     chance: Floats,
     outcome: str,
 ) -> list[pd.DataFrame]:
-    """Means by precinct and county, with what controls say of their spread."""
-    few = test.take((test.arm == 0) & test.observed)
-    predicted = model.predict(few.X, few.unit_id)
+    """Mean predictions by precinct and county, with the spread that controls show."""
+    controls = test.take((test.arm == 0) & test.observed)
+    predicted = model.predict(controls.X, controls.unit_id)
     place = voters.set_index("voter_id")
-    found = []
+    tables = []
     for level in (name for name in LEVELS if name in voters):
-        own = place[level].reindex(few.voter_id).to_numpy(dtype=object)
-        known = pd.notna(own)
-        if not known.any():
+        area = place[level].reindex(controls.voter_id).to_numpy(dtype=object)
+        has_area = pd.notna(area)
+        if not has_area.any():
             continue
-        spread = area_spread(predicted[known], few.Y[known], own[known])
+        spread = area_spread(predicted[has_area], controls.Y[has_area], area[has_area])
         table = by_area(chance, voters[level].to_numpy(dtype=object), spread)
-        found.append(
+        tables.append(
             table.assign(experiment_id=test.experiment_id, outcome=outcome, level=level)
         )
-    return found
+    return tables
 
 
 def chances_of(run: Run, test: MessageTest) -> Chances | None:
@@ -169,21 +171,23 @@ def chances_of(run: Run, test: MessageTest) -> Chances | None:
     goes by it can be judged on that voter.
     """
     table = run.read("chances")
-    mine = table[table["experiment_id"] == test.experiment_id].set_index("voter_id")
-    found = mine.reindex(test.voter_id)
+    of_experiment = table[table["experiment_id"] == test.experiment_id].set_index(
+        "voter_id"
+    )
+    chances = of_experiment.reindex(test.voter_id)
     voters = run.table("voters").set_index("voter_id").reindex(test.voter_id)
-    turnout = found["turnout"]
+    turnout = chances["turnout"]
     if turnout.isna().all():
         voted = [c for c in voters if str(c).startswith(HISTORY_PREFIX)]
         turnout = voters[voted].mean(axis=1) if voted else turnout
         turnout = turnout.fillna(turnout.mean())
-    if turnout.isna().any() or found["support"].isna().any():
+    if turnout.isna().any() or chances["support"].isna().any():
         return None
     level = next((name for name in LEVELS if name in voters), None)
     area = None if level is None else voters[level].to_numpy(dtype=object)
     return Chances(
         turnout.to_numpy(dtype=np.float64),
-        found["support"].to_numpy(dtype=np.float64),
+        chances["support"].to_numpy(dtype=np.float64),
         area,
         run.campaign.outcome.persuadable,
     )
@@ -196,8 +200,8 @@ def in_votes(run: Run, test: MessageTest) -> MessageTest:
         CampaignError: If nobody's chance to vote could be predicted.
     """
     chances, outcome = chances_of(run, test), run.campaign.outcome
-    told = run.read_json("reliability")[test.experiment_id]
-    if chances is None or "turnout" not in told:
+    reliabilities = run.read_json("reliability")[test.experiment_id]
+    if chances is None or "turnout" not in reliabilities:
         raise CampaignError(
             f'{run.campaign.file}, [outcome].value = "votes": expected {MIN_CONTROLS} '
             f"people of experiment {test.experiment_id!r} who were sent nothing with "

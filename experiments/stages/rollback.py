@@ -1,4 +1,4 @@
-"""An earlier champion → champion again, and what the endpoint serves."""
+"""Rollback of the champion to an earlier version, and of what the endpoint serves."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from hustings.training.registry.register import Version, open_store, roll_back
 def roll_back_campaign(
     run: Run, *, to: str, by: str, at: str, why: str
 ) -> tuple[Version, Path | None]:
-    """Give the alias champion back, and serve the plan that was made with it.
+    """Make an earlier version the champion, and serve the plan that was made with it.
 
     Args:
         run: Names the campaign, its runs and the store; it need not be finished.
         to: Version; empty for the champion before the present one.
-        by: Who says so.
-        at: When.
-        why: In words.
+        by: Name of the person who decides.
+        at: Time of the decision.
+        why: Reason in words.
 
     Returns:
         The champion from now on, and the run whose plan is served and which is the
@@ -38,8 +38,11 @@ def roll_back_campaign(
 def _planned_with(home: Path, version: Version) -> Path | None:
     """The last run that planned with a version."""
     for promoted in sorted(home.glob("[!.]*/promoted.json"), reverse=True):
-        told = json.loads(promoted.read_text())
-        same = (told["name"], told["version"]) == (version.name, version.version)
+        promotion = json.loads(promoted.read_text())
+        same = (promotion["name"], promotion["version"]) == (
+            version.name,
+            version.version,
+        )
         if same and (promoted.parent / "plan.json").exists():
             return promoted.parent
     return None

@@ -1,6 +1,5 @@
-"""Predictions sealed before the outcomes are known, and opened against them later."""
+"""Sealed predictions: committed before the outcomes, opened and judged after them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +7,13 @@ import pandas as pd
 
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.features.arrays import Floats
+from hustings.features.atomic import whole_file, write_json, write_parquet, write_text
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest, TrainingSet, message_tests
 from hustings.serving.load import load_version
 from hustings.training.estimators.metrics import Z95, aipw_scores
 from hustings.training.learners.lift_model import Lifts
-from hustings.training.policy_value.verdict import SMALL_CELL, heterogeneity_told
+from hustings.training.policy_value.verdict import heterogeneity_told
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import Version, open_store
 from hustings.training.registry.seal import PREDICTED, Seal, SealError, open_seal, seal
@@ -25,8 +26,8 @@ ONLY_ME = 0o600
 def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
     """Seal what the promoted model predicts of voters without an outcome.
 
-    Beside the seal, which is to be published, lie the predictions and the key, which
-    are not: whoever has both can tell who was predicted what.
+    The seal is to be published. The predictions and the key lie in the same folder and
+    are not: with both, anybody can read what was predicted of each voter.
 
     Args:
         run: A finished run.
@@ -40,15 +41,17 @@ def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
         SealError: If the outcome of every voter is known already.
     """
     open_store(run.mlflow_uri or None, run.store)
-    known = run.read_json("promoted")
-    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
+    promoted = run.read_json("promoted")
+    version = Version(
+        promoted["name"], promoted["version"], promoted["run_id"], promoted["tags"]
+    )
     predictions = _predictions(run, version)
     if predictions.empty:
         raise SealError(
             "expected voters whose outcome is not known yet, got none: nothing can be "
             "sealed any more"
         )
-    made, kept = seal(
+    published_seal, sealed_rows = seal(
         predictions,
         _outcomes(run),
         key,
@@ -58,14 +61,14 @@ def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
         sealed_at=sealed_at,
     )
     folder = run.home / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     stem = f"{sealed_at:%Y%m%dT%H%M%SZ}"
     secret = folder / f"{stem}{KEY}"
-    secret.touch(mode=ONLY_ME)
-    secret.write_text(key.hex())
-    kept.to_parquet(folder / f"{stem}{PREDICTIONS}", index=False)
+    with whole_file(secret) as aside:
+        aside.touch(mode=ONLY_ME)
+        aside.write_text(key.hex())
+    write_parquet(folder / f"{stem}{PREDICTIONS}", sealed_rows)
     published = folder / f"{stem}{SEAL}"
-    published.write_text(made.to_json())
+    write_text(published, published_seal.to_json())
     return published
 
 
@@ -74,47 +77,47 @@ def open_sealed(run: Run, path: Path) -> Path:
 
     Args:
         run: A run whose `features` stage has read the new outcomes.
-        path: The seal's file; predictions and key lie beside it.
+        path: The seal's file; predictions and key lie in its folder.
 
     Returns:
-        The file of what was found, beside the seal.
+        The file with the judgement, in the seal's folder.
 
     Raises:
         SealError: If anything was changed, or the seal is younger than the outcomes.
     """
     stem = path.name.removesuffix(SEAL)
     key = bytes.fromhex((path.parent / f"{stem}{KEY}").read_text())
-    kept = pd.read_parquet(path.parent / f"{stem}{PREDICTIONS}")
-    made = Seal.from_json(path.read_text())
-    opened = open_seal(made, kept, _outcomes(run), key)
+    sealed_rows = pd.read_parquet(path.parent / f"{stem}{PREDICTIONS}")
+    published_seal = Seal.from_json(path.read_text())
+    opened = open_seal(published_seal, sealed_rows, _outcomes(run), key)
     tests = _tests(run)
-    found: Json = {
-        "seal": vars(made),
+    judged: Json = {
+        "seal": vars(published_seal),
         "experiments": {
             str(name): _judge(tests[str(name)], predicted)
             for name, predicted in opened.groupby("experiment_id")
             if str(name) in tests
         },
     }
-    told = path.parent / f"{stem}.opened.json"
-    told.write_text(json.dumps(rounded(found), indent=1) + "\n")
-    return told
+    result_file = path.parent / f"{stem}.opened.json"
+    write_json(result_file, rounded(judged))
+    return result_file
 
 
 def _outcomes(run: Run) -> pd.DataFrame:
-    """Whose outcome is known, and since when."""
+    """Voters with an observed outcome, and when it was observed."""
     responses = run.table("responses")
-    mine = responses[responses["outcome"] == run.campaign.outcome.name]
-    return mine[["voter_id", "experiment_id", "observed_at"]]
+    rows = responses[responses["outcome"] == run.campaign.outcome.name]
+    return rows[["voter_id", "experiment_id", "observed_at"]]
 
 
 def _predictions(run: Run, version: Version) -> pd.DataFrame:
     """Lift of every message for every voter of an experiment without an outcome."""
-    model, voters, known = load_version(version), run.table("voters"), _outcomes(run)
+    model, voters, outcomes = load_version(version), run.table("voters"), _outcomes(run)
     parts = []
     for name, lift in model.lifts.items():
-        done = known.loc[known["experiment_id"] == name, "voter_id"]
-        waiting = voters[~voters["voter_id"].isin(done)].reset_index(drop=True)
+        answered = outcomes.loc[outcomes["experiment_id"] == name, "voter_id"]
+        waiting = voters[~voters["voter_id"].isin(answered)].reset_index(drop=True)
         if len(waiting):
             predicted = model.predict(waiting)[name]
             messages = lift.ground.messages
@@ -142,10 +145,10 @@ def _long(
 
 def _tests(run: Run) -> dict[str, MessageTest]:
     reader = Reader.from_json(run.read_json("reader"))
-    made = TrainingSet(
+    training_set = TrainingSet(
         run.read("training_set"), run.read("features"), run.table("designs")
     )
-    return message_tests(made, reader.encoding)
+    return message_tests(training_set, reader.encoding)
 
 
 def _judge(test: MessageTest, predicted: pd.DataFrame) -> Json:
@@ -154,13 +157,15 @@ def _judge(test: MessageTest, predicted: pd.DataFrame) -> Json:
         index="voter_id", columns="message_id", values="lift", observed=True
     ).reindex(columns=pd.Index(test.messages))
     at = wide.index.get_indexer(pd.Index(test.voter_id))
-    mine = test.take((at >= 0) & test.observed).by_message()
-    if len(mine.Y) < SMALL_CELL:
-        return {"n_voters": f"fewer than {SMALL_CELL}"}
-    lift = wide.reindex(pd.Index(mine.voter_id)).to_numpy(dtype=np.float64)
-    scores = aipw_scores(mine.Y, mine.arm, _arm_means(mine), mine.propensities)
+    observed = test.take((at >= 0) & test.observed).by_message()
+    if len(observed.Y) < SMALLEST_CELL:
+        return {"n_voters": f"fewer than {SMALLEST_CELL}"}
+    lift = wide.reindex(pd.Index(observed.voter_id)).to_numpy(dtype=np.float64)
+    scores = aipw_scores(
+        observed.Y, observed.arm, _arm_means(observed), observed.propensities
+    )
     realised = scores[:, 1:] - scores[:, :1]
-    return {"n_voters": len(mine.Y), **heterogeneity_told(mine, lift, realised)}
+    return {"n_voters": len(observed.Y), **heterogeneity_told(observed, lift, realised)}
 
 
 def _arm_means(test: MessageTest) -> Floats:

@@ -1,4 +1,4 @@
-"""Ingest and features: raw files → checked tables → training set."""
+"""The stages ingest and features: from raw files to the training set."""
 
 import hashlib
 import json
@@ -27,6 +27,7 @@ from hustings.experiments.stages.persons import Known, known_persons
 from hustings.experiments.stages.providers import with_providers
 from hustings.experiments.stages.reactions import remember_former
 from hustings.features.asof import first_delivery
+from hustings.features.atomic import write_json
 from hustings.features.derived import (
     Derivation,
     counting_query,
@@ -57,11 +58,11 @@ N_EXAMPLE_FROM = 2_000
 
 
 def stage_ingest(run: Run) -> None:
-    """Raw files → checked tables and quarantine."""
+    """Read the raw files; write the checked tables and the quarantine."""
     persons = known_persons(run.home)
     raw_dir = _simulated(run, persons)
     campaign = run.campaign
-    found = ingest(
+    ingested = ingest(
         campaign.tables,
         outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind,
@@ -72,27 +73,29 @@ def stage_ingest(run: Run) -> None:
         persons=persons.of_ingest(),
         further=partial(recorded_rows, run.home),
     )
-    for name, frame in found.tables.items():
+    for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
             run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
-    voters = _with_columns_beside(run, found.tables, raw_dir)
-    if voters is not found.tables["voters"]:
+    voters = _with_columns_beside(run, ingested.tables, raw_dir)
+    if voters is not ingested.tables["voters"]:
         run.write("tables/voters", check(VOTERS, voters))
-    remember_former(run, found.former)
-    rows = {name: len(frame) for name, frame in found.tables.items()}
-    if "reactions" in found.tables:
-        kept = len(run.table("reactions"))
-        found.report["reactions"]["only_in_groups"] = rows["reactions"] - kept
-        rows["reactions"] = kept
-    run.write("quarantine", check(QUARANTINE, found.quarantine))
-    run.write("quarantined_voters", found.quarantined_voters)
-    run.write_json("ingest", found.report)
-    mapping = found.sources["voters"].model_dump(mode="json", by_alias=True)
+    remember_former(run, ingested.former)
+    rows = {name: len(frame) for name, frame in ingested.tables.items()}
+    if "reactions" in ingested.tables:
+        n_individual = len(run.table("reactions"))
+        ingested.report["reactions"]["only_in_groups"] = (
+            rows["reactions"] - n_individual
+        )
+        rows["reactions"] = n_individual
+    run.write("quarantine", check(QUARANTINE, ingested.quarantine))
+    run.write("quarantined_voters", ingested.quarantined_voters)
+    run.write_json("ingest", ingested.report)
+    mapping = ingested.sources["voters"].model_dump(mode="json", by_alias=True)
     run.write_json("voters_mapping", mapping)
-    run.write("example", _example(campaign, found.sources["voters"], raw_dir))
+    run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
     observed_on = campaign.tables["voters"].observed_on
     snapshot = persons.remember(
-        found.tables["voters"], found.former, observed_on=str(observed_on)
+        ingested.tables["voters"], ingested.former, observed_on=str(observed_on)
     )
     run.note(
         run_id=run.run_id,
@@ -101,23 +104,25 @@ def stage_ingest(run: Run) -> None:
         snapshot=snapshot,
         versions=environment(),
         git_commit=git_commit(),
-        data_hash=_data_hash(campaign, found.report),
+        data_hash=_data_hash(campaign, ingested.report),
         rows=rows,
-        data_hashes={name: told["sha256"] for name, told in found.report.items()},
+        data_hashes={
+            name: source["sha256"] for name, source in ingested.report.items()
+        },
     )
 
 
 def _with_columns_beside(
     run: Run, tables: Mapping[str, pd.DataFrame], raw_dir: Path | None
 ) -> pd.DataFrame:
-    """The voters with what links, partners and providers say of them."""
-    voters, known = tables["voters"], identities(run, raw_dir)
+    """The voters with the columns from links, partners and providers."""
+    voters, voter_identities = tables["voters"], identities(run, raw_dir)
     if "reactions" in tables:
-        voters = write_links(run, tables, known)
+        voters = write_links(run, tables, voter_identities)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
     first = first_delivery(tables["deliveries"]).date()
-    return with_providers(run, voters, known, raw_dir, first_delivery=first)
+    return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
 def _simulated(run: Run, persons: Known) -> Path | None:
@@ -133,19 +138,19 @@ def _simulated(run: Run, persons: Known) -> Path | None:
         write_sample(persons.without_forgotten(drawn), folder)
         # another electorate: nobody of it has been seen before
         persons.start_again()
-        stamp.write_text(json.dumps(wanted))
+        write_json(stamp, wanted)
     return folder
 
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
-    told = {name: row["sha256"] for name, row in sorted(report.items())}
+    file_hashes = {name: row["sha256"] for name, row in sorted(report.items())}
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
     without |= {"plan", "reactions", "monitor", "lift", "export"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds
-    text = json.dumps([told, declared], sort_keys=True, default=str)
+    text = json.dumps([file_hashes, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -159,34 +164,35 @@ def _example(
 
 
 def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
-    """What the campaign derives, and the voters with it, which are written anew."""
+    """Derive the declared columns; write and return the voters with them."""
     voters = run.table("voters")
-    asked = derivation(run.campaign, list(voters.columns), as_of=as_of)
+    requested = derivation(run.campaign, list(voters.columns), as_of=as_of)
     before = [c for c in voters if is_derived(str(c))]
-    if not asked.groups and not before:
-        return asked, voters
-    if "neighbours" in asked.groups and "party" in asked.columns:
-        asked = asked._replace(parties=party_levels(voters["party"]))
-    voters = with_derived(voters, asked)
+    if not requested.groups and not before:
+        return requested, voters
+    if "neighbours" in requested.groups and "party" in requested.columns:
+        requested = requested._replace(parties=party_levels(voters["party"]))
+    voters = with_derived(voters, requested)
     run.write("tables/voters", check(VOTERS, voters))
-    beside = from_the_file(voters.columns)
-    if beside:
+    derived_columns = from_the_file(voters.columns)
+    if derived_columns:
         # a row that is scored elsewhere has to bring these columns
         drawn = synthetic_example(
-            voters[beside].head(N_EXAMPLE_FROM), seed=run.campaign.campaign.seed
+            voters[derived_columns].head(N_EXAMPLE_FROM),
+            seed=run.campaign.campaign.seed,
         )
         example = run.read("example")
-        kept = example.drop(columns=[c for c in example if is_derived(str(c))])
-        run.write("example", kept.join(drawn))
-    return asked, voters
+        underived = example.drop(columns=[c for c in example if is_derived(str(c))])
+        run.write("example", underived.join(drawn))
+    return requested, voters
 
 
 def stage_features(run: Run) -> None:
-    """Checked tables → training set and the reader of voter rows."""
+    """Build the training set and the reader of voter rows from the checked tables."""
     campaign = run.campaign
     tables = {name: run.table(name) for name in ("designs", "deliveries", "responses")}
     first = first_delivery(tables["deliveries"])
-    asked, voters = _derived(run, first)
+    requested, voters = _derived(run, first)
     tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
     fondness = write_affinities(run, first)
@@ -197,24 +203,24 @@ def stage_features(run: Run) -> None:
         # counts are brought to be read; [features].exclude leaves them out
         barred = barred_from_features(campaign, fondness.names)
         columns += [n for n in fondness.names if n not in barred | set(columns)]
-    made = build_training_set(
+    training_set = build_training_set(
         tables,
         columns,
         outcome=campaign.outcome.name,
         absent=campaign.outcome.absent,
         higher_is_better=campaign.outcome.higher_is_better,
     )
-    run.write("training_set", made.rows)
-    run.write("features", made.features)
+    run.write("training_set", training_set.rows)
+    run.write("features", training_set.features)
     reader = Reader(
         TableSource.model_validate(run.read_json("voters_mapping")),
         tuple(columns),
         first,
-        Encoding.fit(made.features),
-        counting_query(asked) if "history" in asked.groups else None,
+        Encoding.fit(training_set.features),
+        counting_query(requested) if "history" in requested.groups else None,
         # a model that does not read them need not look them up
         fondness if fondness and set(fondness.names) & set(columns) else None,
     )
     run.write_json("reader", reader.to_json())
-    write_dictionary(run, asked, list(made.features.columns))
+    write_dictionary(run, requested, list(training_set.features.columns))
     write_known_effects(run, reader)

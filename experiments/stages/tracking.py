@@ -1,28 +1,36 @@
-"""The MLflow run of a run: started by `train`, taken up by later stages."""
+"""The MLflow run that `train` starts and later stages resume, and its figures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hustings.experiments.stages.context import Run
-from hustings.training.registry.register import git_commit, open_store, tracked_run
+from hustings.experiments.report import figure_png
+from hustings.experiments.report.charts import Figure
+from hustings.experiments.stages.context import Run, slug
+from hustings.features.atomic import whole_file
+from hustings.training.registry.register import (
+    git_commit,
+    log_file,
+    open_store,
+    tracked_run,
+)
 from hustings.training.registry.track import close_unfinished
 
 
 @contextmanager
 def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
-    """The run's MLflow run, as the active one; gives its id.
+    """Make the MLflow run of a run the active one, and yield its id.
 
     Args:
-        run: Whose files say which MLflow run it has.
-        anew: Start another, as `train` does: what was trained before stays as it was
-            logged, and what was cut off is closed.
+        run: Its run.json names the MLflow run.
+        anew: Start a new MLflow run, as `train` does: the earlier one stays as it was
+            logged, and is closed if it was cut off.
     """
     uri = open_store(run.mlflow_uri or None, run.store)
     artifacts = None if run.mlflow_uri else run.store / "artifacts"
-    known = run.read_json("run").get("mlflow_run_id")
-    if anew and known is not None:
-        close_unfinished(known)
-        known = None
+    mlflow_run_id = run.read_json("run").get("mlflow_run_id")
+    if anew and mlflow_run_id is not None:
+        close_unfinished(mlflow_run_id)
+        mlflow_run_id = None
     commit = git_commit()
     tags = {
         "campaign": run.campaign.campaign.name,
@@ -35,8 +43,22 @@ def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
         "mlflow.source.git.commit": commit.partition("+")[0],
     }
     with tracked_run(
-        run.campaign.campaign.name, run.run_id, artifacts, tags, resume=known
+        run.campaign.campaign.name, run.run_id, artifacts, tags, resume=mlflow_run_id
     ) as run_id:
-        if known != run_id:
+        if mlflow_run_id != run_id:
             run.note(mlflow_run_id=run_id, mlflow_uri=uri.split("@")[-1])
         yield run_id
+
+
+def log_figure(run: Run, name: str, chart: Figure) -> None:
+    """Write a chart under `figures/` of the run and log it to the active MLflow run.
+
+    Args:
+        run: Whose folder holds the picture.
+        name: Of the chart; the file's name is its slug.
+        chart: The chart, drawn as PNG.
+    """
+    path = run.folder / "figures" / f"{slug(name)}.png"
+    with whole_file(path) as aside:
+        aside.write_bytes(figure_png(chart))
+    log_file(path, folder="figures")
