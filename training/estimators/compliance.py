@@ -91,8 +91,8 @@ def compliance(
     Experiments" (2012), chapter 5.
 
     >>> Y, assigned = np.array([1.0, 0, 1, 1, 0, 0, 1, 0]), np.arange(8) < 4
-    >>> found = compliance(Y, assigned, np.arange(8) < 2, np.arange(8))
-    >>> found.assigned.value, found.contacted.value, found.reached.value
+    >>> lifts = compliance(Y, assigned, np.arange(8) < 2, np.arange(8))
+    >>> lifts.assigned.value, lifts.contacted.value, lifts.reached.value
     (0.5, 0.5, 1.0)
     """
     if (contacted & ~assigned).any():
@@ -102,9 +102,9 @@ def compliance(
             "the intent to treat by the share reached"
         )
     seen = ~np.isnan(Y)
-    both = np.column_stack([Y, contacted.astype(np.float64)])[seen]
+    outcome_and_contact = np.column_stack([Y, contacted.astype(np.float64)])[seen]
     w = None if weight is None else weight[seen]
-    (lift, share), V = contrast(both, assigned[seen], cluster[seen], w)
+    (lift, share), V = contrast(outcome_and_contact, assigned[seen], cluster[seen], w)
     return Compliance(
         int(seen.sum()),
         Interval.of(lift, se=np.sqrt(V[0, 0])),

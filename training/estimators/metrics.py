@@ -78,12 +78,13 @@ def aipw_scores(
     Source: Robins & Rotnitzky (1995).
     """
     n = len(Y)
-    own = propensities[np.arange(n), arm]
-    if (own <= 0).any():
+    own_propensity = propensities[np.arange(n), arm]
+    if (own_propensity <= 0).any():
         raise ValueError(
-            f"a voter got an arm of propensity {own.min()}; expected one above 0"
+            f"a voter got an arm of propensity {own_propensity.min()}; "
+            "expected one above 0"
         )
-    weight = 1.0 / own
+    weight = 1.0 / own_propensity
     if observed_probability is not None:
         weight = weight / observed_probability
     residual = Y - mu[np.arange(n), arm]
@@ -217,8 +218,8 @@ def contacted_share(path: SpendPath, row: Ints, allowed: Bools, budget: float) -
     """Share of voters that a policy sends something at a budget."""
     chosen = path.options_at(budget)
     everyone = np.arange(len(row))
-    mine = chosen[row]
-    sent = (mine != NOTHING) & allowed[everyone, np.maximum(mine, 0)]
+    option = chosen[row]
+    sent = (option != NOTHING) & allowed[everyone, np.maximum(option, 0)]
     total = float(sent.sum())
     partial = path.partial_step(budget)
     if partial is not None:

@@ -209,8 +209,8 @@ def _design_variance(propensities: Floats) -> Floats:
     inverse = np.divide(
         1.0, propensities, out=np.zeros_like(propensities), where=propensities > 0
     )
-    both = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    return np.where(both, inverse[:, 1:] + inverse[:, :1], 0.0)
+    comparable = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    return np.where(comparable, inverse[:, 1:] + inverse[:, :1], 0.0)
 
 
 def population_lifts(
@@ -312,9 +312,9 @@ def predicted_response(
             gram[f] += Z[rows].T @ Z[rows]
             pull[f] += Z[rows].T @ y[rows]
         for f in folds:
-            others = [g for g in folds if g != f]
-            A = sum((gram[g] for g in others), np.zeros_like(gram[f]))
-            b = sum((pull[g] for g in others), np.zeros_like(pull[f]))
+            other_folds = [g for g in folds if g != f]
+            A = sum((gram[g] for g in other_folds), np.zeros_like(gram[f]))
+            b = sum((pull[g] for g in other_folds), np.zeros_like(pull[f]))
             coefficient = _ridge(A, b)
             rows = today & (fold == f)
             control = base[rows] @ coefficient[: base.shape[1]]
@@ -341,8 +341,8 @@ def observed_probability(
     if seen.all():
         return None
     fitted = predicted_response(X, decisions, fold=fold, target=seen.astype(float))
-    own = fitted[np.arange(len(seen)), decisions.arm]
-    return np.asarray(np.clip(own, MIN_OBSERVED_PROBABILITY, 1.0))
+    fitted_probability = fitted[np.arange(len(seen)), decisions.arm]
+    return np.asarray(np.clip(fitted_probability, MIN_OBSERVED_PROBABILITY, 1.0))
 
 
 # --- chances of the shared design ---
