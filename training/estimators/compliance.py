@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Z95, Interval
+from hustings.training.estimators.metrics import Z95, Interval, clustered_covariance
 
 
 class Compliance(NamedTuple):
@@ -61,10 +61,7 @@ def contrast(
         mean = share @ values[side]
         influence[side] = sign * share[:, None] * (values[side] - mean)
         difference += sign * mean
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    n_clusters = len(totals)
-    return difference, totals.T @ totals * n_clusters / (n_clusters - 1)
+    return difference, clustered_covariance(influence, cluster)
 
 
 def compliance(

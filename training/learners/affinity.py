@@ -349,7 +349,8 @@ def fit_shares(trials: pd.DataFrame, cells: pd.DataFrame) -> Shares:
     )
     return Shares(
         levels, every, tuple(t.kind for t in terms), effects.b, effects.V,
-        effects.cell_effect, effects.pull, effects.cross, mix, effects.variance, effects.noise,
+        effects.cell_effect, effects.pull, effects.cross, mix,
+        effects.variance, effects.noise,
     )  # fmt: skip
 
 

@@ -170,7 +170,8 @@ def _centring(seen: Seen, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
         at = int(np.flatnonzero(has_propensities & (own_propensity <= 0))[0])
         raise ValueError(
             f"expected a propensity above 0 for what was assigned, got "
-            f"{own_propensity[at]} in row {at}; the design's probabilities do not belong to these rows"
+            f"{own_propensity[at]} in row {at}; the design's probabilities do not "
+            "belong to these rows"
         )
     return has_propensities, e
 

@@ -20,7 +20,11 @@ from typing import Self
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Interval, aipw_scores
+from hustings.training.estimators.metrics import (
+    Interval,
+    aipw_scores,
+    clustered_covariance,
+)
 
 RIDGE = 1.0
 """Pull of the response's coefficients to 0, in voters of one SD."""
@@ -169,17 +173,7 @@ def combined(
             value[j] = row @ np.where(part, score[:, j], 0.0) / row.sum()
             off = np.where(part, score[:, j] - value[j], 0.0)
             influence[:, j] = row * off / row.sum()
-    return Estimates(value, _clustered(influence, cluster), n_rows, n_days)
-
-
-def _clustered(influence: Floats, cluster: Ints) -> Floats:
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    n_clusters = len(totals)
-    if n_clusters < 2:
-        return np.full((influence.shape[1],) * 2, np.nan)
-    covariance = totals.T @ totals * n_clusters / (n_clusters - 1)
-    return np.asarray(covariance, dtype=np.float64)
+    return Estimates(value, clustered_covariance(influence, cluster), n_rows, n_days)
 
 
 def lift_scores(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.metrics import Interval, clustered_covariance
 
 CELLS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
@@ -63,9 +63,7 @@ def carry_over(
         share /= share.sum()
         mean[k] = share[in_cell] @ Y[in_cell]
         influence[in_cell, k] = share[in_cell] * (Y[in_cell] - mean[k])
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    V = totals.T @ totals * len(totals) / (len(totals) - 1)
+    V = clustered_covariance(influence, cluster)
     # weights of the cells (none, first, second, both) in each effect
     effects = ((-1, 1, 0, 0), (-1, 0, 1, 0), (-1, 0, 0, 1), (0, -1, 0, 1),
                (1, -1, -1, 1))  # fmt: skip
