@@ -1,4 +1,4 @@
-"""Assigned is not contacted: what a message does to those whom it reached.
+"""Intent to treat, and the lift of the voters whom a message reached.
 
 Intent to treat is what a plan brings, and what plans are judged by. Where only some of
 the assigned were reached and nobody of the others, the lift of those reached is the
@@ -21,7 +21,7 @@ class Compliance(NamedTuple):
         assigned: Intent to treat: lift of being assigned.
         contacted: Share of the assigned who were reached, less that of the others.
         reached: Lift of those reached, with Fieller's interval: exact in the share
-            reached, and unbounded (infinite) where that may be nil.
+            reached, and unbounded (infinite) where that may be 0.
         reached_delta: The same with the usual approximation, for comparison.
     """
 
@@ -120,7 +120,7 @@ def fieller(lift: float, share: float, covariance: Floats) -> Interval:
         covariance: Of both, shape (2, 2).
 
     Returns:
-        An infinite interval where the share itself may be nil.
+        An infinite interval where the share itself may be 0.
     """
     if share == 0:
         return Interval(np.nan, -np.inf, np.inf)

@@ -1,4 +1,4 @@
-"""Judging by arrays: doubly robust scores, policy value, curves, checks.
+"""Doubly robust scores, clustered errors, policy value, calibration, checks.
 
 Shapes: n voters, A arms; column 0 of a score matrix is control. An effect is in units
 of the outcome, per voter of the audience unless it says otherwise.

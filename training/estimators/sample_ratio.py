@@ -1,4 +1,4 @@
-"""Sample-ratio checks of many tests and blocks: many looks, no false alarm.
+"""Sample-ratio checks of many tests and blocks, corrected for multiplicity.
 
 One test's check is `metrics.sample_ratio_p_value`. Here: counts of many tests at once,
 what fails beyond chance in a week (or any period), and Holm's correction over them.

@@ -1,4 +1,4 @@
-"""What a message is worth in votes: support moved, and supporters brought to vote.
+"""Value of a message in votes: support moved, and supporters brought to vote.
 
 A fall in turnout is never worth anything, whoever stays at home; an unknown effect on
 turnout counts for nothing and is shown as unknown.

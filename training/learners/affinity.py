@@ -1,4 +1,4 @@
-"""Who reacts well to which issue: counts by cell, partially pooled, with intervals.
+"""Affinity of cells for issues: reaction shares, partially pooled, with intervals.
 
 Reactions of row r (one message on one platform in one cell) are binomial,
 
@@ -245,7 +245,7 @@ class _Term(NamedTuple):
 
 
 class _Levels(NamedTuple):
-    """Names of what is told apart, in the order of their codes."""
+    """Names of the levels of every factor, in the order of their codes."""
 
     source: list[str]
     issue: list[str]
@@ -262,7 +262,7 @@ class Shares:
     """The fitted model: effects, their covariance, and what cells have of their own.
 
     Attributes:
-        levels: What is told apart.
+        levels: Levels of every factor.
         cells: Every cell that has an own effect, n_cells of them.
         terms: Kinds of the columns of b, in their order.
         b: Coefficients, shape (p,).

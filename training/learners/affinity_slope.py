@@ -1,4 +1,4 @@
-"""How far lift goes with the fondness of a voter's cell for the message's own issue.
+"""Slope of lift on the affinity of a voter's cell for the message's own issue.
 
 What people like of their own accord is not what moves them, but it may point there.
 For voter i and message m of issue j(m), a_ij the affinity of i's cell for j,

@@ -1,4 +1,4 @@
-"""Trees that read the message as one more feature: what one learns helps the others.
+"""Boosted trees with the message as a feature, so that messages share what is learnt.
 
 One booster a fold learns the part of the outcome that average effects and voters leave
 over, h(x, a), from the features and the arm that was sent; the lift of message m

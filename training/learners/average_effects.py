@@ -1,4 +1,4 @@
-"""Scores and average effects of one message test: what every policy starts from."""
+"""Nuisances, doubly robust scores and average effects of one message test."""
 
 import json
 from collections.abc import Mapping, Sequence

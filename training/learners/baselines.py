@@ -1,4 +1,4 @@
-"""What personalising has to beat: nobody, single best, best mix, one covariate.
+"""Baseline lift models: nobody, single best, best mix, one covariate.
 
 Each is a lift that is the same for everyone, or for everyone on one side of a single
 split, so all share a model class and the path that spends the money.

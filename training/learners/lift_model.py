@@ -1,4 +1,4 @@
-"""What every lift model can do, whatever is inside."""
+"""The protocol of lift models, and the variance of lift between voters."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""What is known of a message's effect from elsewhere, and how it meets the data.
+"""Priors for message effects from other studies, and their combination with data.
 
 A vendor's topline or a pretest panel is not the field effect. It enters as a prior for
 the message's mean: the estimate times a declared, uncertain transport factor.

@@ -1,4 +1,4 @@
-"""Turnout and support: what a voter does without any message, as calibrated chances.
+"""Response model: calibrated chances of turnout and support without any message.
 
 Everybody's outcome, less the average effect of what they were sent, teaches the trees
 and a penalised logit which voters lie above which; the level comes from people who

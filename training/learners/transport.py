@@ -1,7 +1,8 @@
-"""A pretest panel made to look like the voter file, and how far it can.
+"""Poststratification of a pretest panel to the voter file, and their overlap.
 
 Respondents of a panel are weighted so that their shared columns have the means and
-spreads of the voter file (raking); what nobody in the panel resembles is told.
+spreads of the voter file (raking); the share of voters whom no
+respondent resembles is reported.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Lift from data whose assignment learned from earlier data: a daily loop's.
+"""Lift from adaptively assigned data, such as those of a daily loop.
 
 Where today's chances depend on yesterday's outcomes, means over all days are biased and
 not normal, most of all where arms are alike: an arm that looked bad by chance is given

@@ -1,4 +1,4 @@
-"""Before any money is spent: what can be detected, and how much to explore.
+"""Power of a test: detectable lift, voters needed, and how much to explore.
 
 Lifts and standard deviations in units of the outcome.
 """

@@ -1,4 +1,4 @@
-"""What a second contact does, given the first: carry-over, by sequential chances."""
+"""Carry-over: the effect of a second contact given the first."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""An outcome that comes early in place of one that comes late, where the link holds.
+"""Surrogate outcomes: an early outcome for a late one, where the link holds.
 
 A surrogate is worth something only if what a message does to it foretells what the
 message does to the outcome. The link is fitted on half of those who have both, and
