@@ -1,4 +1,4 @@
-"""Scores and average effects of one message test: what every policy starts from."""
+"""Nuisances, doubly robust scores and average effects of one message test."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -198,8 +198,8 @@ def average_effects(
     raw, covariance = mix @ arm_mean, mix @ arm_covariance @ mix.T
     groups = pools([issue_of[m] for m in test.messages])
     covariance = believable_noise(test, covariance, groups)
-    known, spread = _with_prior(test, raw, covariance, prior)
-    shrunken, shrunken_se = shrink(known, spread, groups)
+    informed, spread = _with_prior(test, raw, covariance, prior)
+    shrunken, shrunken_se = shrink(informed, spread, groups)
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
@@ -224,9 +224,12 @@ def believable_noise(
     people = _people(test)
     if (people >= FEW_PEOPLE).all():
         return covariance
-    own, even = np.diag(covariance), np.diag(even_noise(covariance, groups, people))
-    kept = np.minimum(people / FEW_PEOPLE, 1.0)
-    return covariance + np.diag((1.0 - kept) * (even - own))
+    measured, even = (
+        np.diag(covariance),
+        np.diag(even_noise(covariance, groups, people)),
+    )
+    believed_share = np.minimum(people / FEW_PEOPLE, 1.0)
+    return covariance + np.diag((1.0 - believed_share) * (even - measured))
 
 
 def _people(test: MessageTest) -> Ints:
@@ -244,8 +247,8 @@ def _with_prior(
     # nobody observed: the score is a model's guess, however small its error looks
     unseen = (_people(test) < MIN_MEASURED) & np.isfinite(prior.mean)
     spread = covariance + np.diag(np.where(unseen, np.inf, 0.0))
-    found = combine_with_prior(raw, spread, prior.mean, prior.variance)
-    return found.mean, found.covariance
+    combined = combine_with_prior(raw, spread, prior.mean, prior.variance)
+    return combined.mean, combined.covariance
 
 
 def pools(issues: Sequence[str]) -> list[str]:
@@ -286,11 +289,11 @@ def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
     inverse = np.linalg.pinv(S + tau2 * np.eye(k))
     variance_of_mean = 1.0 / (one @ inverse @ one)
     grand = variance_of_mean * (one @ inverse @ estimate)
-    kept = tau2 * inverse
-    pulled = one - kept @ one
-    variance = np.diag(tau2 * np.eye(k) - tau2 * kept)
+    shrinkage = tau2 * inverse
+    pulled = one - shrinkage @ one
+    variance = np.diag(tau2 * np.eye(k) - tau2 * shrinkage)
     variance = variance + pulled**2 * variance_of_mean
-    return grand + kept @ (estimate - grand), np.sqrt(np.maximum(variance, 0.0))
+    return grand + shrinkage @ (estimate - grand), np.sqrt(np.maximum(variance, 0.0))
 
 
 def _channel_multipliers(
@@ -307,8 +310,8 @@ def _channel_multipliers(
     noise = 1.0 / precision
     weight = np.bincount(of_arm, share) / share.sum()
     spread = float(weight @ (ratio - 1.0) ** 2 - weight @ noise)
-    kept = max(spread, 0.0) / (max(spread, 0.0) + noise)
-    return 1.0 + kept * (ratio - 1.0), np.sqrt(kept * noise)
+    signal_share = max(spread, 0.0) / (max(spread, 0.0) + noise)
+    return 1.0 + signal_share * (ratio - 1.0), np.sqrt(signal_share * noise)
 
 
 def sharpest_lifts(
@@ -392,10 +395,10 @@ class Ground:
 
     def policy_scores(self, test: MessageTest) -> Floats:
         """`scores` times the survey weights, so that means are of the population."""
-        found = self.scores(test)
+        scores = self.scores(test)
         if test.stands_for is None:
-            return found
-        return np.asarray(found * test.stands_for[:, None])
+            return scores
+        return np.asarray(scores * test.stands_for[:, None])
 
     def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
         """Lift of every arm: that of its message times what its channel does, (n, A).
