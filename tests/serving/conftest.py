@@ -225,6 +225,6 @@ def server(
         "serve_bundle(Path(sys.argv[1]), port=int(sys.argv[3]))"
     )
     command = [sys.executable, "-c", code, str(served.folder)]
-    env = {"PYTHONPATH": str(ROOT)}
+    env = {"PYTHONPATH": str(ROOT / ".package")}
     with running(command, cwd=home, home=home, env=env) as started:
         yield started
