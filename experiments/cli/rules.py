@@ -52,8 +52,8 @@ def rules(
         from hustings.experiments.declaration import load_campaign
         from hustings.serving.rules import rule_set
 
-        found = rule_set(load_campaign(campaign).campaign.rule_set)
-        typer.echo(f"{found.name}: {found.about}")
-        for rule in found.rules:
+        campaign_rules = rule_set(load_campaign(campaign).campaign.rule_set)
+        typer.echo(f"{campaign_rules.name}: {campaign_rules.about}")
+        for rule in campaign_rules.rules:
             where = f" ({', '.join(rule.channels)})" if rule.channels else ""
             typer.echo(f"  {rule.code}{where}: {rule.digest}\n      {rule.source}")

@@ -31,11 +31,13 @@ def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
         return
     with alone(home):
         ledger = open_ledger(home)
-        known = known_plans(ledger)
-        recover(home, known)
-        if known and _listed(home, batch) is None:
-            whole = [name for name, r in known.items() if not file_faults(home, r)]
-            ledger.append(FORGETTING, {"key": batch, "plans": whole}, at=at)
+        plan_records = known_plans(ledger)
+        recover(home, plan_records)
+        if plan_records and _listed(home, batch) is None:
+            unaltered_plans = [
+                name for name, r in plan_records.items() if not file_faults(home, r)
+            ]
+            ledger.append(FORGETTING, {"key": batch, "plans": unaltered_plans}, at=at)
 
 
 def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
@@ -54,9 +56,9 @@ def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
         return []
     with alone(home):
         ledger = open_ledger(home)
-        known, changed = known_plans(ledger), []
+        plan_records, changed = known_plans(ledger), []
         for name in listed:
-            files = _changed(home, known[name])
+            files = _changed(home, plan_records[name])
             if files:
                 body = {"plan": name, "key": batch, "files": files}
                 ledger.append(FORGOTTEN, body, at=at)

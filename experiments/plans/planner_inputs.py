@@ -89,26 +89,28 @@ def inputs_of(
             for a, part in enumerate(parts)
         }
     wide |= {f"bound:{b}": bound.members for b, bound in enumerate(bounds)}
-    told = {
+    settings = {
         "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
         "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
-        "terms": _told(terms), "seed": [int(s) for s in seed],
+        "terms": _terms_json(terms), "seed": [int(s) for s in seed],
         "decided_only": decided_only,
     }  # fmt: skip
-    return PlanInputs(pd.DataFrame(wide), told)
+    return PlanInputs(pd.DataFrame(wide), settings)
 
 
 def planned_again(inputs: PlanInputs) -> Plan:
     """The plan that these inputs give."""
-    frame, told = inputs.frame, inputs.terms
-    arms = [Arm(*arm) for arm in told["arms"]]
-    more: Json = {name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame}
+    frame, settings = inputs.frame, inputs.terms
+    arms = [Arm(*arm) for arm in settings["arms"]]
+    optional_inputs: Json = {
+        name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame
+    }
     if "explore_odds:0" in frame:
-        more["explore_odds"] = _wide(frame, "explore_odds", len(arms))
-    if told.get("bounds"):
-        more["bounds"] = [
+        optional_inputs["explore_odds"] = _wide(frame, "explore_odds", len(arms))
+    if settings.get("bounds"):
+        optional_inputs["bounds"] = [
             GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
-            for b, (name, *limits) in enumerate(told["bounds"])
+            for b, (name, *limits) in enumerate(settings["bounds"])
         ]
     return plan_contacts(
         frame["voter_id"].to_numpy(dtype=object),
@@ -116,10 +118,10 @@ def planned_again(inputs: PlanInputs) -> Plan:
         _wide(frame, "lift", len(arms)),
         _wide(frame, "allowed", len(arms)),
         arms,
-        np.array(told["cost_usd"]),
-        _terms(told["terms"]),
-        np.random.default_rng(told["seed"]),
-        **more,
+        np.array(settings["cost_usd"]),
+        _terms_of_json(settings["terms"]),
+        np.random.default_rng(settings["seed"]),
+        **optional_inputs,
     )
 
 
@@ -131,12 +133,12 @@ def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
     """
     facts = json.loads((folder / "terms.json").read_text())
     plans, assignments = [], []
-    for name, told in facts["terms"].get("audiences", {}).items():
+    for name, settings in facts["terms"].get("audiences", {}).items():
         path = folder / f"{INPUTS}{name}.parquet"
-        made = planned_again(PlanInputs(pd.read_parquet(path), told))
-        plans.append(made.contacts)
-        rows = made.assignments
-        assignments.append(rows[is_decided(rows)] if told["decided_only"] else rows)
+        plan = planned_again(PlanInputs(pd.read_parquet(path), settings))
+        plans.append(plan.contacts)
+        rows = plan.assignments
+        assignments.append(rows[is_decided(rows)] if settings["decided_only"] else rows)
     if not plans:
         raise FileNotFoundError(
             f"plan {folder.name}: expected its inputs ({INPUTS}*.parquet), got none: "
@@ -158,15 +160,15 @@ def is_decided(assignments: pd.DataFrame) -> Bools:
         Shape (n,).
     """
     meant = (assignments["intended_message_id"] != CONTROL).to_numpy()
-    found: Bools = meant | (assignments["role"] == "explore").to_numpy()
-    return found
+    decided: Bools = meant | (assignments["role"] == "explore").to_numpy()
+    return decided
 
 
 def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:
     return frame[[f"{name}:{a}" for a in range(n_arms)]].to_numpy()
 
 
-def _told(terms: PlanTerms) -> Json:
+def _terms_json(terms: PlanTerms) -> Json:
     """Terms as JSON values that stand for exactly them."""
     return {
         name: str(value) if isinstance(value, pd.Timestamp) else _plain(value)
@@ -182,14 +184,14 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _terms(told: Json) -> PlanTerms:
-    known = inspect.signature(PlanTerms).parameters
-    strange = told.keys() - known.keys()
+def _terms_of_json(stored: Json) -> PlanTerms:
+    parameters = inspect.signature(PlanTerms).parameters
+    strange = stored.keys() - parameters.keys()
     if strange:
         raise ValueError(
             f"expected terms of a plan, got {', '.join(sorted(strange))}: it was made "
             "by another version; replay it with that one"
         )
-    made = PlanTerms(**{**told, "start_on": pd.Timestamp(told["start_on"])})
-    named = {channel: Entered(*values) for channel, values in made.entered.items()}
-    return replace(made, entered=named)
+    terms = PlanTerms(**{**stored, "start_on": pd.Timestamp(stored["start_on"])})
+    entered = {channel: Entered(*values) for channel, values in terms.entered.items()}
+    return replace(terms, entered=entered)

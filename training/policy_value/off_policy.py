@@ -128,8 +128,10 @@ def off_policy_value(
         )
     if estimator == "switch":
         weight = np.where(weight <= switch_at, weight, 0.0)
-    own = predicted[np.arange(len(log.action)), log.action]
-    scores = (target * predicted).sum(axis=1) + weight * (log.reward - own)
+    predicted_of_logged = predicted[np.arange(len(log.action)), log.action]
+    scores = (target * predicted).sum(axis=1) + weight * (
+        log.reward - predicted_of_logged
+    )
     return PolicyValue(clustered_mean(scores, log.cluster), estimator, support)
 
 
