@@ -1,4 +1,4 @@
-"""What every subcommand shares: options, errors and exit codes, progress."""
+"""Shared parts of the subcommands: options, errors and exit codes, progress."""
 
 import os
 import secrets

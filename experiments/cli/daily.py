@@ -1,4 +1,4 @@
-"""The daily loop: a simulated month, a day of a campaign."""
+"""`month` and `day`: the daily loop, simulated for a month or run for one day."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Lists for channels, scores for a voter-contact system, and what comes back."""
+"""`export`, `export-scores`, `results`: channels' lists, scores, contact results."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs: the endpoint, and reactions as they come."""
+"""Live commands: the scoring endpoint, and import and replay of reactions."""
 
 import os
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Runs and models: compare, roll back, take a provider out."""
+"""Commands on runs and models: compare, roll back, remove a provider."""
 
 import sys
 import time

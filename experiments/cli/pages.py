@@ -1,4 +1,4 @@
-"""Pages for people: the week."""
+"""`week`: the page of a campaign's week."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

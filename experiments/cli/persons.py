@@ -1,4 +1,4 @@
-"""Persons: voter files, what is held on somebody, forgetting, the ledger."""
+"""Commands on persons: voter-file snapshots, access, erasure, ledger verification."""
 
 import secrets
 from typing import Annotated

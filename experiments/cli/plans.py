@@ -1,4 +1,4 @@
-"""Plans: what they change, who answers for them, what was sent and what it cost."""
+"""`plan`: show, diff, approve, lock, send, return, spend and evidence of a plan."""
 
 from pathlib import Path
 from typing import Annotated

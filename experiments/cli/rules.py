@@ -1,4 +1,4 @@
-"""Rules: which hold, and texts that a named person has to sign."""
+"""`rules`: the campaign's rules, and signatures of texts about voting."""
 
 from typing import Annotated
 

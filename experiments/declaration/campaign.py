@@ -1,4 +1,4 @@
-"""A whole `campaign.toml`."""
+"""The `Campaign` model: every section of `campaign.toml` and rules between them."""
 
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,7 @@ CAMPAIGN_FILE = "campaign.toml"
 
 
 class Campaign(Section):
-    """A whole `campaign.toml`."""
+    """The `Campaign` model: every section of `campaign.toml` and rules between them."""
 
     campaign: CampaignSection
     outcome: OutcomeSection

@@ -1,4 +1,4 @@
-"""Errors with their lines: what is wrong where in a campaign.toml."""
+"""Error messages of a `campaign.toml`: key, line, expected and actual value."""
 
 import re
 import tomllib

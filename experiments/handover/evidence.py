@@ -1,10 +1,10 @@
-"""The evidence of a plan: all that a regulator or a lawyer may ask of it, in a folder.
+"""The evidence of a plan for a regulator or a lawyer, as a folder that verifies itself.
 
-Who was sent what and by which criteria, from which data on which basis, for how much,
-paid by whom, what the recipients were told, by which model, and the ledger's entries
-from the plan's draft to the end: each holds the digest of the one before, so whoever
-has the end's digest from elsewhere can check that none was altered. A plan can also be
-computed again from what it was computed from, and compared byte for byte.
+The folder holds the recipients, the criteria, the data sources with their legal basis,
+the money, the sponsor, the notices to recipients, the model card, and the ledger's
+entries from the plan's draft to its end. Every entry holds the digest of the entry
+before it, so the digest of the end, obtained elsewhere, proves that none was altered. A
+plan can also be computed again from its stored inputs and compared byte for byte.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What must hold before a plan takes a step."""
+"""Checks before a step of a plan: contacts, decisions, money, deliveries, invoices."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a plan changes against the last one that a person agreed to."""
+"""Difference of a plan from the last approved one: contacts, money and reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

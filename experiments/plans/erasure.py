@@ -1,7 +1,7 @@
-"""When a person is forgotten plans' files change: the ledger tells before and after.
+"""Erasure of a person from plans' files, with a ledger entry before and one after.
 
-Before: which plans are what they were, so that whoever altered a file cannot hide
-behind somebody's wish to be forgotten. After: the new digests.
+The entry before lists the plans whose files are unaltered, so that an altered file
+cannot be explained by an erasure. The entry after holds the new digests.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The folder of a plan: written aside, its digests in the ledger, then renamed.
 
-What is aside is worth nothing until the ledger names its digests. So after a kill the
-rule is plain: what lies aside and is named is renamed, what lies aside and is not named
-is discarded. The order is: files, ledger, rename.
+The order is: files, ledger, rename. Files aside count only once the ledger holds their
+digests. After a kill, files aside whose digests the ledger holds are renamed, and all
+other files aside are discarded.
 """
 
 import fcntl

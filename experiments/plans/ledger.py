@@ -1,11 +1,11 @@
 """The ledger: an append-only, hash-chained record of what was decided and for whom.
 
-Every entry holds the digest of itself and of the entry before it, so whoever alters,
-removes or inserts one breaks every digest after it. A person stands in it by a
-pseudonym under the person's own key, another in every batch: while the key is there
-the person's entries can be found; once it is destroyed they name nobody and cannot
-even be told to be of one person, and the chain still holds. What an entry says besides
-(message, channel, propensity) is no person's and stays readable.
+Every entry holds the digest of itself and of the entry before it, so altering, removing
+or inserting an entry breaks every digest after it. An entry refers to a person by a
+pseudonym under the person's own key, a different one in every batch. While the key
+exists, the person's entries can be found. Once the key is destroyed, the entries
+identify nobody, cannot be linked to each other, and the chain still verifies. The rest
+of an entry (message, channel, propensity) is not personal data and stays readable.
 """
 
 import hashlib

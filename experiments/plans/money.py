@@ -1,4 +1,4 @@
-"""What plans cost: planned, committed, spent, failed and really paid."""
+"""Money of plans: planned, committed, spent, failed and invoiced amounts."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,8 @@
-"""What a plan was computed from, kept with it, so that it can be computed again.
+"""The planner's inputs, stored with a plan so that the plan can be computed again.
 
-Everything that the planner was given: the value and the permission of every arm for
-every voter, who decides together, who is held out, the terms and the seed. Neither the
-model nor the tables are needed again, so the proof holds when they are gone.
+The inputs are the value and the permission of every arm for every voter, the units
+that decide together, the holdout, the terms and the seed. The replay needs neither the
+model nor the tables of the run, so it works after both are deleted.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""What can be asked of a campaign's plans."""
+"""Queries of a campaign's plans: records, decided voters, batches, spend."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""What the ledger says of plans: their steps, and the state that follows from them.
+"""Plan records: the steps of every plan from the ledger, and the state they imply.
 
-No state is kept anywhere else. A plan is opened by the entry of its assignments; every
-further step is an entry that names the plan. What can be asked of a plan (its state,
-its files' digests, the money) is derived from these entries in their order.
+The ledger is the only place that holds the state. The entry of its assignments opens a
+plan; every further step is an entry with the plan's name. The state, the digests of
+the files and the money are derived from these entries in their order.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Texts about when, where or how to vote: who signed which, kept in the ledger."""
+"""Signatures of texts about when, where or how to vote, as entries of the ledger."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Draft → approved → locked → sent → returned: every step an entry in the ledger.
 
-A step taken again does nothing, so that whatever was cut off is simply done again. Who
-decides looks at the ledger up to an end and writes only if it still has that end.
+Every step is idempotent: after an interruption the same call is repeated. A step reads
+the ledger up to its head and appends its entry only if the head has not moved.
 """
 
 import json

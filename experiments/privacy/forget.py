@@ -1,10 +1,15 @@
-"""Forget a person: everywhere under the campaign's folder, for good, and provably.
+"""Erasure of a person from every file under the campaign's folder, with a proof.
 
-In this order, so that whatever is cut off can be taken up again: what was handed out is
-told; a tombstone is set and holds from then on; every file is rewritten without the
-person, aside and renamed; the person's keys are destroyed; nothing may hold an id any
-more; only then the identity map lets go of the ids, and the ledger says that somebody
-was forgotten. The tombstone is the journal, and it names nobody.
+The order lets an interrupted erasure be resumed:
+
+1. The report lists what was handed out.
+2. A tombstone is set; from then on ingest refuses the person.
+3. Every file is rewritten aside without the person and renamed.
+4. The person's keys are destroyed.
+5. A search confirms that no file holds an id or address.
+6. The identity map drops the ids, and the ledger records that a person was forgotten.
+
+The tombstone is the journal, and it identifies nobody.
 """
 
 import gzip

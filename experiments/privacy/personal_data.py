@@ -1,7 +1,6 @@
-"""What a campaign holds on a person: in which files, in which rows, and since when.
+"""Search for a person's data in every file and row under a campaign's folder.
 
-The one place that knows how to look through everything under a campaign's folder;
-`show` tells what is found, `forget` takes it out.
+`show` lists the rows, `forget` removes them.
 """
 
 import json

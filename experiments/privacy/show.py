@@ -1,4 +1,4 @@
-"""Everything held on a person: the answer to who asks what a campaign knows of them."""
+"""Answer to an access request: every row that a campaign holds on a person."""
 
 import json
 from collections.abc import Iterator, Mapping

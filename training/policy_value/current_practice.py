@@ -1,7 +1,8 @@
-"""What campaigns do today, as policies beside the baselines; never part of the gate.
+"""Current campaign practice as policies, reported for comparison; no part of the gate.
 
-"Persuadable voters in areas where turnout is likely" and "each group its best message":
-shown at the same spend on the same held-out voters, so that one sees what they buy.
+The policies are "persuadable voters in areas where turnout is likely" and "each group
+its best message". They spend the same money on the same held-out voters as every
+other policy, so that their values compare.
 """
 
 from collections.abc import Mapping

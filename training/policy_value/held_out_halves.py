@@ -1,8 +1,8 @@
-"""Model and baselines as policies that spend the same money, on voters they never saw.
+"""Cross-fitted policy value: model and baselines at equal spend on held-out halves.
 
-Both halves of the units judge: what was tuned and fitted on one half is judged on the
-other, and the other way round, so every voter counts once and none judges a model that
-saw it. Every policy spends the same money along its own path.
+A policy is tuned and fitted on one half of the units and valued on the other half, and
+vice versa, so every voter counts once and values no model that was fitted on that
+voter. Every policy spends the same money along its own spend path.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Is there heterogeneity, and do the predictions follow it? Regressions on the score.
+"""Tests of effect heterogeneity: best linear predictor and calibration groups.
 
 Source: Chernozhukov, Demirer, Duflo & Fernandez-Val, "Generic machine learning
 inference on heterogeneous treatment effects in randomized experiments" (Econometrica).

@@ -1,4 +1,4 @@
-"""Both judged halves as one test: every policy's Qini curve on voters no model saw."""
+"""Both held-out halves as one test: every policy's Qini curve on held-out voters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a policy would have earned on data that another policy logged.
+"""Off-policy value: the reward of a target policy from another policy's log.
 
 Shapes: n logged decisions, K actions. The data must come from a fixed policy with known
 probabilities. Data collected adaptively (a policy that learns from the rewards in the

@@ -1,7 +1,7 @@
-"""A partner's lifts as a lift model: delivered as a table, judged like any other.
+"""A partner's delivered lifts as a lift model, valued like any other model.
 
-Its lifts ride with the voters as columns `partner__<provider>__<message>`; a voter or
-message that it does not know gets the average effect of the message.
+The lifts are columns `partner__<provider>__<message>` of the voters; a voter or message
+without a delivered lift gets the average effect of the message.
 """
 
 import json

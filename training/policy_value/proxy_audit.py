@@ -1,7 +1,7 @@
-"""Does what was learnt give away what nobody may use: an audit for proxies.
+"""Proxy audit: whether scores or the plan predict a special category of personal data.
 
-A special category is kept for this audit alone. If the scores or the plan predict it
-well, they stand for it, whatever columns they were made of.
+The special category is used in this audit only. If the scores or the plan predict it
+well, they are a proxy for it, whatever columns they were computed from.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The multi-armed Qini curve: what a policy gains at every budget, and how sure.
+"""The multi-armed Qini curve: the gain of a policy at every budget, with intervals.
 
-Shapes: n voters, A arms, S spends, C clusters. A policy that picks whom to serve by a
-budget moves its threshold with the sample; the standard errors know that.
+Shapes: n voters, A arms, S spends, C clusters. The threshold of a policy under a budget
+varies with the sample; the standard errors account for that.
 
 Source: Sverdrup, Wu, Athey & Wager (2025), "Qini curves for multi-armed treatment
 rules", Journal of Computational and Graphical Statistics.

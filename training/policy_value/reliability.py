@@ -1,6 +1,6 @@
-"""Do predicted chances come true? Groups, slope, Brier score and log loss.
+"""Reliability of predicted probabilities: groups, slope, Brier score and log loss.
 
-A chance (or share of a scale) p̂ against an outcome y in [0, 1] that p̂ did not see.
+A probability (or share of a scale) p̂ is compared with a held-out outcome y in [0, 1].
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The verdict: does personalising beat what is cheaper, on voters no model saw?
+"""The verdict: whether personalising beats cheaper policies on held-out voters.
 
-Turns the judged halves of a message test into policy values, paired differences, the
-cost curve, calibration, segments and checks; says in one sentence what they mean.
+It turns the held-out halves of a message test into policy values, paired differences,
+the cost curve, calibration, segments and checks, and one sentence with the answer.
 """
 
 from collections.abc import Mapping, Sequence

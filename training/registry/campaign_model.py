@@ -1,4 +1,4 @@
-"""A campaign's model: from rows of its own voter file to lifts, the same everywhere.
+"""A campaign's model: rows of its own voter file in, lift of every message out.
 
 Holds everything between a raw voter row and a lift: the column mapping, the as-of
 date, the encoding and one lift model per experiment. Saved as JSON and LightGBM text.

@@ -1,7 +1,7 @@
-"""Model + signature + data hash → MLflow version, champion by the verdict.
+"""Registration of models in MLflow: versions, champions, promotion and rollback.
 
-Nothing of a person reaches MLflow: parameters, metrics, digests, figures and the
-model; the input example is synthetic.
+No personal data reach MLflow. It receives parameters, metrics, digests, figures and
+the model; the input example is synthetic.
 """
 
 import getpass

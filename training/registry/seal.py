@@ -1,10 +1,10 @@
 """Predictions sealed before outcomes are known, opened against them later.
 
-A seal is a small JSON file to publish: what was predicted about how many voters, when,
-and a keyed SHA-256 digest of every prediction. Voter ids appear nowhere but as hashes
-under the key, which is kept apart; so a published seal tells nothing of anybody and
-still cannot be met by other predictions. Who publishes it (a commit, an e-mail) proves
-when it was made; who opens it proves that nothing was changed.
+A seal is a small JSON file to publish: the campaign, the outcome, the number of voters,
+the time, and a keyed SHA-256 digest of the predictions. Voter ids appear only as
+hashes under the key, which is stored separately; so a published seal reveals nothing
+about a person, and no other predictions match it. Publication (a commit, an e-mail)
+proves the time of the seal; opening it proves that nothing was changed.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow so that runs can be compared: trials, tables, figures.
+"""Tracking of runs in MLflow for comparison: metrics, tables, figures, trials.
 
 Every figure has the same name in every run of every campaign: `<family>__<of what>`,
 with `_low` and `_high` for its interval. Which way is better is a tag of the family,

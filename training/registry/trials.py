@@ -1,7 +1,7 @@
-"""Where trials are kept: a journal file or a database that processes share and survive.
+"""Storage of tuning trials: a journal file or a database that processes share.
 
 A process can be killed at any moment: its lock ends with it, a half-written line is cut
-off, and a trial whose process is gone is told from one that still runs.
+off, and a trial whose process has died is distinguished from a running one.
 """
 
 import fcntl

@@ -1,7 +1,7 @@
 """Settings of a learner by Optuna: defaults first, pruned, resumable, shared.
 
 Several processes may search together, on one journal file or one database; any of them
-may be killed. Whoever looks next takes its unfinished trial up again.
+may be killed. The next process to search resumes its unfinished trial.
 """
 
 import hashlib
