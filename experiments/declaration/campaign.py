@@ -33,7 +33,7 @@ CAMPAIGN_FILE = "campaign.toml"
 
 
 class Campaign(Section):
-    """The `Campaign` model: every section of `campaign.toml` and rules between them."""
+    """A campaign's declaration: every section of `campaign.toml`."""
 
     campaign: CampaignSection
     outcome: OutcomeSection
