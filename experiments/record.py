@@ -23,7 +23,11 @@ from hustings.experiments.plans.folder import IDENTITY, alone
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.queries import decided_so_far
 from hustings.features.atomic import whole_folder
-from hustings.features.persons.identity import former_ids, present_ids
+from hustings.features.persons.identity import (
+    former_ids,
+    present_ids,
+    with_present_ids,
+)
 from hustings.features.tables import (
     ASSIGNMENTS,
     DELIVERIES,
@@ -277,7 +281,7 @@ def closed_channels(home: Path) -> pd.DataFrame:
         )
     reported = pd.concat(parts, ignore_index=True).sort_values("since", kind="stable")
     # an id may have become another since: the person's wish goes with the person
-    now = reported["voter_id"].map(present_id_of(home)).fillna(reported["voter_id"])
+    now = with_present_ids(reported["voter_id"], present_id_of(home))
     reported = reported.assign(voter_id=now)
     first = reported.drop_duplicates(["voter_id", "channel"], ignore_index=True)
     return check(DO_NOT_CONTACT, first)

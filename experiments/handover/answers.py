@@ -28,6 +28,7 @@ from hustings.experiments.stages.persons import known_persons
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.ingest.mapping import map_with_faults, masked
 from hustings.features.ingest.reading import file_sha256, read_raw
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import (
     ANSWERS,
@@ -49,7 +50,6 @@ from hustings.serving.export.results import (
     read_results,
     reasons_of,
     set_aside_strangers,
-    with_present_ids,
 )
 
 ANSWER_KEY = list(ANSWERS.unique or [])

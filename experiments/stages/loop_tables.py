@@ -10,6 +10,7 @@ from hustings.experiments.record import (
     present_id_of,
     responses_so_far,
 )
+from hustings.features.persons.identity import with_present_ids
 
 _OF_CERTAIN_ANSWERS = {
     "weight": 1.0, "link_probability": 1.0, "link_probability_se": 0.0
@@ -46,7 +47,7 @@ def _responses(home: Path, frame: pd.DataFrame, at: pd.Timestamp) -> pd.DataFram
     key = ["voter_id", "experiment_id", "plan_id"]
     # answers are kept by present ids; who had another then is the same person
     decided = deliveries_so_far(home)[key]
-    now = decided["voter_id"].map(present_id_of(home)).fillna(decided["voter_id"])
+    now = with_present_ids(decided["voter_id"], present_id_of(home))
     decided = decided.assign(voter_id=now)
     answered = rows[
         pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(decided))

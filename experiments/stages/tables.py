@@ -105,9 +105,7 @@ def stage_ingest(run: Run) -> None:
         snapshot=snapshot,
         versions=environment(),
         git_commit=git_commit(),
-        data_hash=_data_hash(
-            campaign, ingested.report, record_digest(run.home, at)
-        ),
+        data_hash=_data_hash(campaign, ingested.report, record_digest(run.home, at)),
         rows=rows,
         data_hashes={
             name: source["sha256"] for name, source in ingested.report.items()

@@ -48,7 +48,7 @@ from hustings.features.ingest.reading import (
     raw_head,
     read_raw,
 )
-from hustings.features.persons.identity import present_ids
+from hustings.features.persons.identity import present_ids, with_present_ids
 from hustings.features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -319,7 +319,7 @@ def _add_rows(
     """
     table = read[name]
     if "voter_id" in rows:
-        present = rows["voter_id"].map(dict(former)).fillna(rows["voter_id"])
+        present = with_present_ids(rows["voter_id"], former)
         there = present.isin(read["voters"].frame["voter_id"])
         table.left_the_file += int((~there).sum())
         rows = rows[there]

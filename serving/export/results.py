@@ -22,6 +22,7 @@ from hustings.features.ingest.mapping import (
     masked,
 )
 from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
     CONTACT_RESULTS,
     RESPONSES,
@@ -239,11 +240,6 @@ def read_results(
         "unread_withdrawals": _unread_withdrawals(complete, results),
     }
     return replace(results, report=results.report | more)
-
-
-def with_present_ids(voter_id: pd.Series, former: Mapping[str, str]) -> pd.Series:
-    """Ids with those that another has replaced since as the present ones."""
-    return voter_id.map(dict(former)).fillna(voter_id).astype(voter_id.dtype)
 
 
 def _unread_withdrawals(complete: pd.DataFrame, results: Results) -> int:
