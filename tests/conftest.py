@@ -20,6 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+# before numpy and the others read them
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+# tests run side by side: threads of one that spin while they wait starve the other
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pandas as pd
 import pytest
 import sqlalchemy
@@ -29,14 +37,8 @@ from tests.checkout import python_path
 from tests.once import once, unchanged
 from tests.servers import free_port, serving
 
-# before any test imports them
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 # a process that a test starts takes this checkout's package
 os.environ["PYTHONPATH"] = python_path()
-# tests run side by side: threads of one that spin while they wait starve the other
-for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")
 
 # a busy machine is no failure; tests/speed measures time
 settings.register_profile("hustings", deadline=None)

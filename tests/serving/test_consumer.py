@@ -60,7 +60,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"unix://{path}"
 
 
-def until(holds: Callable[[], Any], *, within_s: float = 30.0) -> None:
+def until(holds: Callable[[], Any], *, within_s: float = 120.0) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, "it did not come about"
