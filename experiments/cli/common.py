@@ -1,4 +1,4 @@
-"""What every subcommand shares: options, errors and exit codes, progress."""
+"""Shared parts of the subcommands: options, errors and exit codes, progress."""
 
 import os
 import secrets
@@ -128,23 +128,23 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
     columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
     started = time.monotonic()
-    with Progress(*columns, console=console, transient=True) as shown:
-        stages = shown.add_task("stages", total=len(STAGES), visible=False)
-        step = shown.add_task("", total=None, visible=False)
+    with Progress(*columns, console=console, transient=True) as bar:
+        stages = bar.add_task("stages", total=len(STAGES), visible=False)
+        step = bar.add_task("", total=None, visible=False)
 
-        def tell(what: str, done: int, total: int) -> None:
+        def tell(what: str, n_done: int, total: int) -> None:
             visible = time.monotonic() - started > SHOW_AFTER_S
             if what in STAGES:
-                shown.update(
-                    stages, description=what, completed=done, total=total,
+                bar.update(
+                    stages, description=what, completed=n_done, total=total,
                     visible=visible,
                 )  # fmt: skip
-                shown.update(step, visible=False)
-                if not console.is_terminal and done == STAGES.index(what):
+                bar.update(step, visible=False)
+                if not console.is_terminal and n_done == STAGES.index(what):
                     console.print(f"{what} ...")
             else:
-                shown.update(
-                    step, description=f"  {what[:30]}", completed=done,
+                bar.update(
+                    step, description=f"  {what[:30]}", completed=n_done,
                     total=total or None, visible=visible,
                 )  # fmt: skip
 
@@ -197,12 +197,12 @@ def known_run(run: "Run", campaign: str) -> "Run":
 
     from hustings.experiments.stages import latest
 
-    known = run.run_id or latest(run.home)
-    if not known:
+    run_id = run.run_id or latest(run.home)
+    if not run_id:
         raise FileNotFoundError(
             f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
         )
-    return replace(run, run_id=known, folder=run.home / known)
+    return replace(run, run_id=run_id, folder=run.home / run_id)
 
 
 def home_of(campaign: str, data: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The daily loop: a simulated month, a day of a campaign."""
+"""`month` and `day`: the daily loop, simulated for a month or run for one day."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,20 +37,17 @@ def month(
 ) -> None:
     """The loop and its rivals through a simulated month whose truth is known."""
     with errors_told(debug=debug):
-        import json
-
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.simulation.month import judged_months, told_text
+        from hustings.features.atomic import write_json
 
-        found = judged_months(
+        evaluation = judged_months(
             load_campaign(campaign), n_seeds=seeds, n_voters=voters, n_workers=workers,
             tell=lambda text: console.print(text),
         )  # fmt: skip
-        typer.echo(told_text(found))
+        typer.echo(told_text(evaluation))
         if out is not None:
-            aside = out.with_suffix(".partial")
-            aside.write_text(json.dumps(found, indent=1) + "\n")
-            aside.replace(out)
+            write_json(out, evaluation)
 
 
 @app.command()
@@ -83,23 +80,25 @@ def day(
         from hustings.experiments.stages import run_campaign
         from hustings.experiments.stages.context import utc_now
 
-        asked = pd.Timestamp(date)
+        planned_day = pd.Timestamp(date)
         run = make_run(campaign, data, store, mlflow)
         if retrain:
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
         run = known_run(run, campaign)
-        told = run_day(run, date=asked, at=utc_now(), approve_by=approve_by)
+        summary = run_day(run, date=planned_day, at=utc_now(), approve_by=approve_by)
         typer.echo(
-            f"{told['plan_id']} ({told['state']}): {told['n_sent']:,} contacts for "
-            f"${told['spent_usd']:,.2f}, {told['n_explored']:,} voters explore "
-            f"(predicted cost {told['explore_cost']:,.1f}), {told['n_assigned']:,} "
-            f"assignments with the holdout's shadows; model {told['model']}"
+            f"{summary['plan_id']} ({summary['state']}): {summary['n_sent']:,} "
+            f"contacts for ${summary['spent_usd']:,.2f}, "
+            f"{summary['n_explored']:,} voters explore "
+            f"(predicted cost {summary['explore_cost']:,.1f}), "
+            f"{summary['n_assigned']:,} assignments with the holdout's "
+            f"shadows; model {summary['model']}"
         )
         if export:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
 
-            plan = stated(run.home, told["plan_id"], told["state"])
-            made = export_plan(run, plan, at=utc_now())
-            typer.echo(made.folder or "Nothing has changed since the lists left.")
+            plan = stated(run.home, summary["plan_id"], summary["state"])
+            exported = export_plan(run, plan, at=utc_now())
+            typer.echo(exported.folder or "Nothing has changed since the lists left.")

@@ -1,4 +1,4 @@
-"""Lists for channels, scores for a voter-contact system, and what comes back."""
+"""`export`, `export-scores`, `results`: channels' lists, scores, contact results."""
 
 import importlib
 from pathlib import Path
@@ -55,12 +55,12 @@ def export(
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
-        run, found = _plan_of(plan, campaign, data, run_id)
+        run, stated_plan = _plan_of(plan, campaign, data, run_id)
         exported = export_plan(
-            run, found, at=utc_now(), out=out, channels=channel or [],
+            run, stated_plan, at=utc_now(), out=out, channels=channel or [],
             file_format="parquet" if list_format == "parquet" else "csv",
         )  # fmt: skip
-        typer.echo(_told(exported.folder, exported.n_removed, as_json=as_json))
+        typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
 
 
 @app.command("export-scores")
@@ -77,8 +77,8 @@ def export_scores(
         from hustings.experiments.handover.lists import export_system
         from hustings.experiments.stages.context import utc_now
 
-        run, found = _plan_of(plan, campaign, data, run_id)
-        typer.echo(_told(export_system(run, found, out, at=utc_now()), 0))
+        run, stated_plan = _plan_of(plan, campaign, data, run_id)
+        typer.echo(_export_text(export_system(run, stated_plan, out, at=utc_now()), 0))
 
 
 @app.command()
@@ -97,8 +97,8 @@ def results(
 
         if not file.is_file():
             raise FileNotFoundError(f"{file}: expected a file of results, found none")
-        run, found = _plan_of(plan, campaign, data, run_id)
-        report = read_back(run, found, file, at=utc_now()).report
+        run, stated_plan = _plan_of(plan, campaign, data, run_id)
+        report = read_back(run, stated_plan, file, at=utc_now()).report
         for name, n in report.items():
             typer.echo(f"{name.replace('_', ' '):<20} {n:>12,}")
         if report["unread_withdrawals"]:
@@ -121,11 +121,11 @@ def _plan_of(
 
 def _state(home: Path, plan: str) -> str:
     """Where the ledger says that a plan stands."""
-    found = importlib.import_module("hustings.experiments.plans").state(home, plan)
-    return str(getattr(found, "state", found))
+    plan_state = importlib.import_module("hustings.experiments.plans").state(home, plan)
+    return str(getattr(plan_state, "state", plan_state))
 
 
-def _told(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
+def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
     import json
 
     from hustings.serving.export.folder import read_manifest

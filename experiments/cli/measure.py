@@ -46,20 +46,20 @@ def lift(
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
         day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
-        found, told = measure(run, day)
+        measured, summary = measure(run, day)
         if as_json:
-            typer.echo(json.dumps(told, indent=1))
+            typer.echo(json.dumps(summary, indent=1))
         else:
-            for sentence in told["sentences"]:
+            for sentence in summary["sentences"]:
                 console.print(sentence, highlight=False, markup=False)
-            rows = table(found)
-            shown = ["estimand", "message_id", "channel", "segment", "n_sent",
+            rows = table(measured)
+            columns = ["estimand", "message_id", "channel", "segment", "n_sent",
                      "n_compared", "lift", "always_low", "always_high", "claimed",
                      "shrunken", "predicted"]  # fmt: skip
             if len(rows):
-                typer.echo(rows[shown].to_string(index=False, float_format="%.3f"))
+                typer.echo(rows[columns].to_string(index=False, float_format="%.3f"))
             console.print(f"{run.home / 'lift.json'} holds all of it", highlight=False)
-    if not found.trusted:
+    if not measured.trusted:
         raise typer.Exit(FAILED)
 
 
@@ -96,10 +96,10 @@ def power_command(
         if wrong:
             raise ValueError(f"expected --holdout in (0, 1), got {wrong[0]}")
         facts = with_changes(facts_of(run), days=days or None)
-        found = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
+        detectable = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
         if as_json:
-            typer.echo(json.dumps(plain(found), indent=1))
+            typer.echo(json.dumps(plain(detectable), indent=1))
         else:
             unit = run.campaign.outcome.unit_per_point
-            for sentence in sentences(found, per_point=unit):
+            for sentence in sentences(detectable, per_point=unit):
                 console.print(sentence, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""Runs and models: compare, roll back, take a provider out."""
+"""Commands on runs and models: compare, roll back, remove a provider."""
 
 import sys
 import time
@@ -36,17 +36,15 @@ def compare(
         from hustings.training.registry.register import open_store
         from hustings.training.registry.track import recent_runs
 
-        asked = make_run(campaign, data, store, mlflow)
+        run = make_run(campaign, data, store, mlflow)
         open_store(mlflow or None, store)
-        found = recent_runs(asked.campaign.campaign.name, last)
-        if found.empty:
+        runs = recent_runs(run.campaign.campaign.name, last)
+        if runs.empty:
             raise FileNotFoundError(
-                f"{asked.campaign.campaign.name}: expected runs in MLflow, found none; "
+                f"{run.campaign.campaign.name}: expected runs in MLflow, found none; "
                 f"`hustings run {campaign}` makes one"
             )
-        _show_runs(
-            [{str(k): v for k, v in r.items()} for r in found.to_dict("records")]
-        )
+        _show_runs([{str(k): v for k, v in r.items()} for r in runs.to_dict("records")])
 
 
 def _show_runs(rows: list[dict[str, Any]]) -> None:
@@ -80,13 +78,13 @@ def remove_provider(
 
         home = make_run(campaign, data, store, "").home
         home.mkdir(parents=True, exist_ok=True)
-        found = take_out(home, provider)
-        typer.echo(f"Taken out of {len(found.cleaned)} files; no later run reads it.")
-        for path in found.deleted:
+        removal = take_out(home, provider)
+        typer.echo(f"Taken out of {len(removal.cleaned)} files; no later run reads it.")
+        for path in removal.deleted:
             typer.echo(f"Deleted, a stage makes it anew: {path}")
-        for path in found.mentions:
+        for path in removal.mentions:
             typer.echo(f"Still names it: {path}")
-        for run_id in found.trained_on:
+        for run_id in removal.trained_on:
             typer.echo(f"Learnt from it, to be trained again: {run_id}")
 
 
@@ -110,10 +108,10 @@ def rollback(
         from hustings.experiments.stages import roll_back_campaign
         from hustings.training.registry.register import operator
 
-        asked = make_run(campaign, data, store, mlflow)
+        run = make_run(campaign, data, store, mlflow)
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         version, planned = roll_back_campaign(
-            asked, to=to, by=by or operator(), at=at, why=why
+            run, to=to, by=by or operator(), at=at, why=why
         )
         typer.echo(f"Champion: {version.name} version {version.version}.")
         if planned is None:

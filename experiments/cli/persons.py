@@ -1,4 +1,4 @@
-"""Persons: voter files, what is held on somebody, forgetting, the ledger."""
+"""Commands on persons: voter-file snapshots, access, erasure, ledger verification."""
 
 import secrets
 from typing import Annotated
@@ -54,8 +54,8 @@ def snapshots_diff(
         old, new = find(home / SNAPSHOTS, between or [])
         former = present_ids(former_ids(read_identity(home)))
         tables = (pd.read_parquet(old.path), pd.read_parquet(new.path))
-        found = diff(*tables, former)
-        typer.echo(diff_text(found, old.name, new.name, ids=ids))
+        changes = diff(*tables, former)
+        typer.echo(diff_text(changes, old.name, new.name, ids=ids))
 
 
 @app.command()
@@ -76,8 +76,10 @@ def show(
         from hustings.experiments.privacy.show import held, held_text
 
         run = make_run(campaign, data, store, mlflow)
-        found = held(Where(run.campaign, run.home, store, mlflow), voter)
-        typer.echo(json.dumps(found, indent=1) if as_json else held_text(found))
+        personal_data = held(Where(run.campaign, run.home, store, mlflow), voter)
+        typer.echo(
+            json.dumps(personal_data, indent=1) if as_json else held_text(personal_data)
+        )
 
 
 @app.command()
@@ -108,7 +110,7 @@ def forget(
         run = make_run(campaign, data, store, mlflow)
         where = Where(run.campaign, run.home, store, mlflow)
         if not voter:
-            done = resume(where, at=utc_now())
+            reports = resume(where, at=utc_now())
         else:
             if not yes:
                 typer.confirm(
@@ -116,10 +118,10 @@ def forget(
                     abort=True, err=True,
                 )  # fmt: skip
             batch = secrets.token_hex(8)
-            done = [forget_person(where, voter, at=utc_now(), batch=batch)]
-        for told in done:
-            typer.echo(json_of(told) if as_json else told_text(told))
-        if any(told.left for told in done):
+            reports = [forget_person(where, voter, at=utc_now(), batch=batch)]
+        for report in reports:
+            typer.echo(json_of(report) if as_json else told_text(report))
+        if any(report.left for report in reports):
             raise typer.Exit(FAILED)
 
 
@@ -142,15 +144,15 @@ def verify(
         )
 
         home = home_of(campaign, data)
-        known = noted_heads(home)
-        found = open_ledger(home).verify(known)
-        if found.fault:
-            raise LedgerError(f"{found.n_entries:,} entries hold; {found.fault}")
+        heads = noted_heads(home)
+        verified = open_ledger(home).verify(heads)
+        if verified.fault:
+            raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
         altered = plan_faults(home)
         if altered:
             raise LedgerError("; ".join(altered))
         typer.echo(
-            f"{found.n_entries:,} entries hold, as do the files of "
-            f"{len(plans(home))} plans and the ends that {len(known)} runs "
-            f"noted. The end: {found.head.seq} {found.head.digest}"
+            f"{verified.n_entries:,} entries hold, as do the files of "
+            f"{len(plans(home))} plans and the ends that {len(heads)} runs "
+            f"noted. The end: {verified.head.seq} {verified.head.digest}"
         )

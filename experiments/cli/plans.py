@@ -1,4 +1,4 @@
-"""Plans: what they change, who answers for them, what was sent and what it cost."""
+"""`plan`: show, diff, approve, lock, send, return, spend and evidence of a plan."""
 
 from pathlib import Path
 from typing import Annotated
@@ -63,8 +63,8 @@ def show(
         typer.echo(f"Plan {record.plan_id}: {record.state}")
         for step in record.steps:
             typer.echo(f"\nentry {step.seq}, {step.at}: {step.to} {step.key}".rstrip())
-            told = {k: v for k, v in step.body.items() if k not in {"plan", "key"}}
-            typer.echo(json.dumps(told, indent=1))
+            facts = {k: v for k, v in step.body.items() if k not in {"plan", "key"}}
+            typer.echo(json.dumps(facts, indent=1))
 
 
 @life.command()
@@ -105,7 +105,7 @@ def approve(
         typer.echo(_diff_told(home, name))
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
-        _told(lives.approve(home, name, by=by, at=utc_now()))
+        _print_step(lives.approve(home, name, by=by, at=utc_now()))
 
 
 @life.command()
@@ -120,7 +120,7 @@ def reject(
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _told(lives.reject(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.reject(home, name, by=by, why=why, at=utc_now()))
 
 
 @life.command()
@@ -135,7 +135,7 @@ def cancel(
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _told(lives.cancel(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.cancel(home, name, by=by, why=why, at=utc_now()))
 
 
 @life.command()
@@ -149,7 +149,7 @@ def lock(
         from hustings.experiments.stages.context import utc_now
 
         home = home_of(campaign, data)
-        _told(lives.lock(home, lives.find(home, plan), at=utc_now()))
+        _print_step(lives.lock(home, lives.find(home, plan), at=utc_now()))
 
 
 @life.command()
@@ -169,24 +169,24 @@ def sent(
 
         home = home_of(campaign, data)
         name = lives.find(home, plan)
-        asked = lives.batches_of(home, name, channel=channel, day=day)
-        if not asked:
+        voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
+        if not voters_by_batch:
             raise ValueError(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
             )
         exported = batches(home / EXPORTS / name)
-        for batch, voters in asked.items():
-            told, handed = exported.get(batch), voters
-            if told is not None:
-                handed = voters[~voters.isin(told.withheld["voter_id"])]
+        for batch, voters in voters_by_batch.items():
+            handover, handed = exported.get(batch), voters
+            if handover is not None:
+                handed = voters[~voters.isin(handover.withheld["voter_id"])]
             record = lives.send(
                 home, name, batch, handed, at=utc_now(),
-                withheld=None if told is None else told.withheld,
-                list_sha256="" if told is None else told.list_sha256,
+                withheld=None if handover is None else handover.withheld,
+                list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
             typer.echo(f"{batch}: {len(handed):,} contacts")
-        _told(record)
+        _print_step(record)
 
 
 @life.command()
@@ -211,7 +211,9 @@ def returned(
         home = home_of(campaign, data)
         name = lives.find(home, plan)
         rows, bills = lives.read_returned(failed, invoices)
-        _told(lives.returned(home, name, failed=rows, invoices=bills, at=utc_now()))
+        _print_step(
+            lives.returned(home, name, failed=rows, invoices=bills, at=utc_now())
+        )
 
 
 @life.command()
@@ -262,13 +264,13 @@ def evidence(
             )  # fmt: skip
             typer.echo(f"Evidence of plan {name}: {out}")
         if replay:
-            found = proof.replay(home, name)
-            typer.echo("\n".join(found.told))
-            if not found.same:
+            replayed = proof.replay(home, name)
+            typer.echo("\n".join(replayed.told))
+            if not replayed.same:
                 raise typer.Exit(FAILED)
 
 
-def _told(record: object) -> None:
+def _print_step(record: object) -> None:
     from hustings.experiments.plans import PlanRecord
 
     assert isinstance(record, PlanRecord)

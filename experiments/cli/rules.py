@@ -1,4 +1,4 @@
-"""Rules: which hold, and texts that a named person has to sign."""
+"""`rules`: the campaign's rules, and signatures of texts about voting."""
 
 from typing import Annotated
 
@@ -52,8 +52,8 @@ def rules(
         from hustings.experiments.declaration import load_campaign
         from hustings.serving.rules import rule_set
 
-        found = rule_set(load_campaign(campaign).campaign.rule_set)
-        typer.echo(f"{found.name}: {found.about}")
-        for rule in found.rules:
+        campaign_rules = rule_set(load_campaign(campaign).campaign.rule_set)
+        typer.echo(f"{campaign_rules.name}: {campaign_rules.about}")
+        for rule in campaign_rules.rules:
             where = f" ({', '.join(rule.channels)})" if rule.channels else ""
             typer.echo(f"  {rule.code}{where}: {rule.digest}\n      {rule.source}")

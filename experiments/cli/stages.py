@@ -87,16 +87,16 @@ def _tell_links(folder: Path) -> None:
 
     path = folder / "links.json"
     if path.exists():
-        told = json.loads(path.read_text())
-        linked = told["n_by_key"] + told["n_by_fields"]
+        links = json.loads(path.read_text())
+        linked = links["n_by_key"] + links["n_by_fields"]
         typer.echo(
-            f"Linked {linked:,} of {told['n_reactors']:,} reactors with a basis; "
-            f"expected: {told['expected_false']:.0f} wrong, "
-            f"{told['expected_missed']:.0f} missed."
+            f"Linked {linked:,} of {links['n_reactors']:,} reactors with a basis; "
+            f"expected: {links['expected_false']:.0f} wrong, "
+            f"{links['expected_missed']:.0f} missed."
         )
 
 
-def _stage_command(stage: str, told: str) -> None:
+def _stage_command(stage: str, help_text: str) -> None:
     """One subcommand of a stage; all but `train` take the same options."""
 
     def command(
@@ -110,15 +110,15 @@ def _stage_command(stage: str, told: str) -> None:
     ) -> None:
         _stage(stage, campaign, run, data, store, mlflow, voters, debug=debug)
 
-    command.__doc__ = told
+    command.__doc__ = help_text
     app.command(stage)(command)
 
 
-for _name, _told in (
+for _name, _help_text in (
     ("ingest", "Raw files to checked tables and quarantine; starts a run."),
     ("features", "Checked tables to the training set."),
 ):
-    _stage_command(_name, _told)
+    _stage_command(_name, _help_text)
 
 
 @app.command()
@@ -139,9 +139,9 @@ def dictionary(
             raise ValueError(
                 f"expected --format {' or '.join(FORMATS)}, got {written!r}"
             )
-        asked = make_run(campaign, data, DEFAULT_STORE, "", run_id=run)
-        known = known_run(asked, campaign).read_json("dictionary")
-        typer.echo(FORMATS[written](read_entries(known["entries"])), nl=False)
+        requested_run = make_run(campaign, data, DEFAULT_STORE, "", run_id=run)
+        content = known_run(requested_run, campaign).read_json("dictionary")
+        typer.echo(FORMATS[written](read_entries(content["entries"])), nl=False)
 
 
 @app.command()
@@ -211,7 +211,7 @@ def evaluate(
 
         if sealed and opened is not None:
             raise ValueError("expected one of --sealed and --open, got both")
-        known = known_run(
+        target_run = known_run(
             make_run(
                 campaign, data, store, mlflow,
                 run_id=run, voters=voters,
@@ -219,19 +219,19 @@ def evaluate(
             campaign,
         )  # fmt: skip
         if opened is not None:
-            typer.echo(open_sealed(known, opened))
+            typer.echo(open_sealed(target_run, opened))
         else:
             key = secrets.token_bytes(KEY_BYTES)
-            typer.echo(seal_predictions(known, key, sealed_at=utc_now()))
+            typer.echo(seal_predictions(target_run, key, sealed_at=utc_now()))
 
 
-for _name, _told in (
+for _name, _help_text in (
     ("promote", "Register the candidate that deserves it; champion by the verdict."),
     ("score", "Lift of every message for every voter."),
     ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
     ("report", "The page a person looks at."),
 ):
-    _stage_command(_name, _told)
+    _stage_command(_name, _help_text)
 
 
 @app.command()
@@ -255,13 +255,13 @@ def run(
 
         from hustings.experiments.stages import run_campaign
 
-        made = make_run(
+        new_run = make_run(
             campaign, data, store, mlflow, run_id=new_run_id(),
             tuning=Tuning(trials, time_limit, model, workers, tuning_storage),
             voters=voters, null_twin=null_twin,
         )  # fmt: skip
         with progress() as tell:
-            folder = run_campaign(replace(made, tell=tell))
+            folder = run_campaign(replace(new_run, tell=tell))
         _summary(folder)
 
 
@@ -270,8 +270,11 @@ def _summary(folder: Path) -> None:
     import json
 
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    told = json.loads((folder / "run.json").read_text())
-    plan, promoted = told["plan"], json.loads((folder / "promoted.json").read_text())
+    run_record = json.loads((folder / "run.json").read_text())
+    plan, promoted = (
+        run_record["plan"],
+        json.loads((folder / "promoted.json").read_text()),
+    )
     typer.echo(evaluation["headline"]["sentence"])
     typer.echo(
         f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
@@ -282,6 +285,6 @@ def _summary(folder: Path) -> None:
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
     _tell_links(folder)
-    typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
+    typer.echo(f"Took {sum(run_record['timings_s'].values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")

@@ -1,4 +1,4 @@
-"""A whole `campaign.toml`."""
+"""The `Campaign` model: every section of `campaign.toml` and rules between them."""
 
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,7 @@ CAMPAIGN_FILE = "campaign.toml"
 
 
 class Campaign(Section):
-    """A whole `campaign.toml`."""
+    """A campaign's declaration: every section of `campaign.toml`."""
 
     campaign: CampaignSection
     outcome: OutcomeSection
@@ -83,15 +83,15 @@ class Campaign(Section):
                     f"voter: rule set {rules.name!r} refuses it ({rule.code})"
                 )
         for rule in rules.of("collected_from_person"):
-            told = (
+            collected_from = (
                 self.tables["voters"].collected_from
                 if "voters" in self.tables
                 else None
             )
-            if told != "person":
+            if collected_from != "person":
                 raise ValueError(
                     f"[tables.voters].collected_from: rule set {rules.name!r} expects "
-                    f"'person', got {told!r} ({rule.code})"
+                    f"'person', got {collected_from!r} ({rule.code})"
                 )
             if self.providers:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""When the champion moves: how sure, how often asked, on sound data, until when."""
+"""The promotion gate: alpha of every attempt, blocking checks, age of the champion."""
 
 import math
 from collections.abc import Mapping
