@@ -37,6 +37,7 @@ SPREAD = 3.0
 """How much farther lifts of the story lie apart than those of the shipped sample, so
 that 12,000 voters are enough to see that personalising pays."""
 N_STORY = 12_000
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,16 @@ def story(
 ) -> Story:
     """Every stage on 12,000 simulated voters whose lifts lie far apart."""
     from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages import Run, run_campaign
+    from hustings.experiments.run import run_campaign
+    from hustings.experiments.stages.context import Run
 
     home = tmp_path_factory.mktemp("story")
     truth, multiplier = _bring(home / "campaign")
     campaign = load_campaign(home / "campaign")
     runs = home / "runs" / campaign.campaign.name
-    run = Run(campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2)
+    run = Run(
+        campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2, at=NOW
+    )
     folder = run_campaign(run)
     return Story(home / "campaign", replace(run, folder=folder), truth, multiplier)
 
