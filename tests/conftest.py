@@ -48,6 +48,7 @@ SPREAD = 3.0
 """How much farther lifts of the story lie apart than those of the shipped sample, so
 that 12,000 voters are enough to see that personalising pays."""
 N_STORY = 12_000
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def story(
 
 
 def _play(home: Path) -> None:
-    from hustings.experiments.stages import run_campaign
+    from hustings.experiments.run import run_campaign
 
     truth, multiplier = _bring(home / "campaign")
     truth.to_parquet(home / "truth.parquet")
@@ -167,11 +168,13 @@ def _as_played(home: Path) -> Story:
 
 def _run_of(home: Path) -> Any:
     from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages import Run
+    from hustings.experiments.stages.context import Run
 
     campaign = load_campaign(home / "campaign")
     runs = home / "runs" / campaign.campaign.name
-    return Run(campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2)
+    return Run(
+        campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2, at=NOW
+    )
 
 
 def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:

@@ -21,7 +21,7 @@ from hustings.experiments.plans.planner_inputs import (
 from hustings.experiments.stages.audience import (
     spend_per_voter,
 )
-from hustings.experiments.stages.context import Json, Run, slug, utc_now
+from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -130,7 +130,7 @@ def _recorded(
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
-        run.home, plan_id, tables, facts, keys=keys, at=utc_now(),
+        run.home, plan_id, tables, facts, keys=keys, at=run.at,
         more=more,
     )  # fmt: skip
     run.note(plan_id=plan_id)
@@ -182,7 +182,7 @@ def _plan_one(
     campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
     found, settings, policy = campaign_offer(
         run, model, voters, who.experiments,
-        at=moment_of(pd.Timestamp(campaign.plan.start_on), utc_now()),
+        at=moment_of(pd.Timestamp(campaign.plan.start_on), run.at),
         by_household=_by_household(run), model_version=model_version,
     )  # fmt: skip
     arms, allowed = found.arms, found.eligibility
