@@ -48,6 +48,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
+    answers: dict[Name, TableSource] = {}
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None
@@ -97,6 +98,19 @@ class Campaign(Section):
                 raise ValueError(
                     f"[providers] are {WORDS['bought_data']}: rule set {rules.name!r} "
                     "refuses them (bought_data)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _values_of_the_outcome(self) -> Self:
+        declared = self.export.results.answers if self.export.results else {}
+        for question, answers in declared.items():
+            strange = sorted(set(answers.values.values()) - {0.0, 1.0})
+            of_outcome = answers.outcome == self.outcome.name
+            if of_outcome and self.outcome.kind == "binary" and strange:
+                raise ValueError(
+                    f"[export.results.answers.{question}].values: expected 0 or 1 of "
+                    f"the binary outcome {self.outcome.name!r}, got {strange[0]:g}"
                 )
         return self
 
