@@ -12,7 +12,7 @@ import pandas as pd
 from hustings.experiments.plans import BINDING, folder_of, plans
 from hustings.experiments.plans.designs import as_deliveries, block_name
 from hustings.experiments.plans.queries import decided_so_far
-from hustings.features.tables import DELIVERIES, DESIGNS, DO_NOT_CONTACT, check
+from hustings.features.tables import DELIVERIES, DESIGNS, DO_NOT_CONTACT, RESPONSES, check
 
 RESULTS = "results"
 """Folder of what channels reported and what was answered, by plan and file."""
@@ -45,6 +45,22 @@ def deliveries_so_far(home: Path) -> pd.DataFrame:
     if not parts:
         return check(DELIVERIES, pd.DataFrame({c: [] for c in DELIVERIES.columns}))
     return check(DELIVERIES, pd.concat(parts, ignore_index=True))
+
+
+def responses_so_far(home: Path, at: pd.Timestamp) -> pd.DataFrame:
+    """RESPONSES to the campaign's own plans that were observed by a moment."""
+    moment = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
+    parts = [
+        pd.read_parquet(path)
+        for path in sorted((home / RESULTS).glob("*/*/responses.parquet"))
+    ]
+    if not parts:
+        needed = [n for n, c in RESPONSES.columns.items() if c.required]
+        return check(RESPONSES, pd.DataFrame({c: [] for c in needed}))
+    answers = pd.concat(parts, ignore_index=True)
+    key = list(RESPONSES.unique or [])
+    answers = answers.drop_duplicates(key, keep="first", ignore_index=True)
+    return check(RESPONSES, answers[answers["observed_at"] <= moment])
 
 
 def closed_channels(home: Path) -> pd.DataFrame:
