@@ -122,7 +122,10 @@ def _with_columns_beside(
         voters = write_links(run, tables, voter_identities)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
-    first = first_delivery(tables["deliveries"]).date()
+    # before anything was sent the first contact is still to come
+    sent = tables["deliveries"]
+    planned_on = run.campaign.plan.start_on
+    first = first_delivery(sent).date() if len(sent) else planned_on
     return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
