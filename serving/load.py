@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hustings.features.atomic import whole_folder
+from hustings.serving.contact_lists import FILE as CONTACT_LISTS
+from hustings.serving.contact_lists import ContactLists
 from hustings.training.registry.campaign_model import CampaignModel
 
 # the registry is imported where it is asked: a server starts from a bundle, without
@@ -32,12 +34,15 @@ def load_version(version: "Version") -> CampaignModel:
         return CampaignModel.load(download(version, Path(folder)))
 
 
-def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> None:
+def write_bundle(
+    version: "Version", plan: Mapping[str, Any], lists: ContactLists, folder: Path
+) -> None:
     """Write all that the endpoint needs into one folder, whole or not at all.
 
     Args:
         version: Exact version to serve.
         plan: Prices, options and rules of the current plan (`plan.terms`).
+        lists: Who asked not to be contacted, and who has which address.
         folder: Replaced if it exists.
     """
     from hustings.training.registry.register import CHAMPION, download
@@ -48,6 +53,7 @@ def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> N
     ):
         shutil.copytree(download(version, Path(downloads)), bundle / "model")
         (bundle / "plan.json").write_text(json.dumps(plan, indent=1))
+        lists.write(bundle)
         version_record = {
             "name": version.name,
             "version": version.version,
@@ -66,7 +72,7 @@ def read_bundle(
     Raises:
         FileNotFoundError: Naming what is missing and what makes it.
     """
-    for name in ("plan.json", "version.json"):
+    for name in ("plan.json", "version.json", CONTACT_LISTS):
         if not (folder / name).exists():
             raise FileNotFoundError(
                 f"{folder / name}: expected a serving bundle; `hustings run` makes one"
