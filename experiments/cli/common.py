@@ -28,7 +28,10 @@ SHOW_AFTER_S = 2.0
 console = Console(stderr=True)
 
 CampaignName = Annotated[
-    str, typer.Argument(help="A shipped campaign's name, a folder, or a campaign.toml.")
+    str,
+    typer.Option(
+        "--campaign", help="A shipped campaign's name, a folder, or a campaign.toml."
+    ),
 ]
 DataFolder = Annotated[
     Path, typer.Option("--data", help="Folder of runs.", envvar="HUSTINGS_RUNS")
@@ -75,11 +78,6 @@ NullTwin = Annotated[
 ]
 DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
 DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 30.0
-
-
-OfCampaign = Annotated[
-    str, typer.Option("--campaign", help="A shipped campaign's name, or a folder.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
 
 
@@ -200,7 +198,8 @@ def known_run(run: "Run", campaign: str) -> "Run":
     run_id = run.run_id or latest(run.home)
     if not run_id:
         raise FileNotFoundError(
-            f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+            f"{run.home}: expected a run; `hustings ingest --campaign {campaign}` "
+            "starts one"
         )
     return replace(run, run_id=run_id, folder=run.home / run_id)
 

@@ -25,7 +25,7 @@ app = typer.Typer()
 
 @app.command()
 def month(
-    campaign: CampaignName = "30_days",
+    campaign: CampaignName,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Worlds.")] = 1,
     out: Annotated[
         Path | None,

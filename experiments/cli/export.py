@@ -10,9 +10,9 @@ from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     AsJson,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     RunId,
     errors_told,
     known_run,
@@ -29,8 +29,8 @@ PlanId = Annotated[str, typer.Argument(help="The plan.")]
 
 @app.command()
 def export(
+    campaign: CampaignName,
     plan: PlanId,
-    campaign: OfCampaign = "sample",
     list_format: Annotated[
         str, typer.Option("--format", help="Of contact and place lists: csv, parquet.")
     ] = "csv",
@@ -65,9 +65,9 @@ def export(
 
 @app.command("export-scores")
 def export_scores(
+    campaign: CampaignName,
     plan: PlanId,
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
@@ -83,9 +83,9 @@ def export_scores(
 
 @app.command()
 def results(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
     plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,

@@ -26,7 +26,7 @@ app = typer.Typer()
 
 @app.command("lift")
 def lift(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     as_of: Annotated[
         str, typer.Option("--as-of", help="Day (YYYY-MM-DD); today without.")
     ] = "",
@@ -65,7 +65,7 @@ def lift(
 
 @app.command("power")
 def power_command(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     days: Annotated[
         int, typer.Option("--days", min=0, help="Days that remain; the plan's without.")
     ] = 0,

@@ -24,7 +24,7 @@ app = typer.Typer()
 
 @app.command()
 def compare(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     last: Annotated[int, typer.Option("--last", min=1, help="Runs shown.")] = 10,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -42,7 +42,7 @@ def compare(
         if runs.empty:
             raise FileNotFoundError(
                 f"{run.campaign.campaign.name}: expected runs in MLflow, found none; "
-                f"`hustings run {campaign}` makes one"
+                f"`hustings run --campaign {campaign}` makes one"
             )
         _show_runs([{str(k): v for k, v in r.items()} for r in runs.to_dict("records")])
 
@@ -90,7 +90,7 @@ def remove_provider(
 
 @app.command()
 def rollback(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     to: Annotated[
         str, typer.Option("--to", help="Version; the champion before without.")
     ] = "",
@@ -117,10 +117,10 @@ def rollback(
         if planned is None:
             typer.echo(
                 "No run has a plan of this version: the endpoint still serves what it "
-                f"served. `hustings run {campaign}` makes a plan."
+                f"served. `hustings run --campaign {campaign}` makes a plan."
             )
         else:
             typer.echo(
                 f"Served from now on: the plan of {planned}. Restart `hustings serve "
-                f"{campaign}` if it runs."
+                f"--campaign {campaign}` if it runs."
             )

@@ -28,7 +28,7 @@ _MONEY = {
 
 @app.command()
 def week(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     date: Annotated[
         str, typer.Option("--date", help="Last day of the week, as 2026-09-14.")
     ] = "",

@@ -14,7 +14,6 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     MlflowServer,
-    OfCampaign,
     StoreFolder,
     errors_told,
     home_of,
@@ -31,7 +30,7 @@ app.add_typer(snapshots, name="snapshots")
 
 @snapshots.command("diff")
 def snapshots_diff(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     between: Annotated[
         list[str] | None,
         typer.Argument(help="Two snapshots by number, name or day; the last without."),
@@ -60,8 +59,8 @@ def snapshots_diff(
 
 @app.command()
 def show(
+    campaign: CampaignName,
     voter: Annotated[str, typer.Argument(help="Any id that the person has had.")],
-    campaign: OfCampaign = "sample",
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -84,10 +83,10 @@ def show(
 
 @app.command()
 def forget(
+    campaign: CampaignName,
     voter: Annotated[
         str, typer.Argument(help="Any id of the person; none: finish what was begun.")
     ] = "",
-    campaign: OfCampaign = "sample",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
@@ -127,7 +126,7 @@ def forget(
 
 @app.command()
 def verify(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:

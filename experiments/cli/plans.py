@@ -8,9 +8,9 @@ import typer
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     FAILED,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     errors_told,
     home_of,
 )
@@ -32,9 +32,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @life.command("list")
 def list_plans(
-    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Every plan with its state, contacts and money."""
     with errors_told(debug=debug):
         from hustings.experiments.plans import plans
@@ -49,9 +50,11 @@ def list_plans(
 
 @life.command()
 def show(
-    plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """A plan's steps and what it was made from."""
     with errors_told(debug=debug):
         import json
@@ -69,11 +72,11 @@ def show(
 
 @life.command()
 def diff(
+    campaign: CampaignName,
     plan: PlanName = "",
     other: Annotated[
         str, typer.Argument(help="Another plan; the last one approved without.")
     ] = "",
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -92,9 +95,13 @@ def _diff_told(home: Path, plan: str, other: str = "") -> str:
 
 @life.command()
 def approve(
-    by: By, plan: PlanName = "", yes: Yes = False, campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    plan: PlanName = "",
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """Answer for a plan, having read what it changes."""
     with errors_told(debug=debug):
         from hustings.experiments import plans as lives
@@ -110,9 +117,13 @@ def approve(
 
 @life.command()
 def reject(
-    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """A draft that is not to be."""
     with errors_told(debug=debug):
         from hustings.experiments import plans as lives
@@ -125,9 +136,13 @@ def reject(
 
 @life.command()
 def cancel(
-    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """What was not sent yet never will be; its money is free again."""
     with errors_told(debug=debug):
         from hustings.experiments import plans as lives
@@ -140,9 +155,11 @@ def cancel(
 
 @life.command()
 def lock(
-    plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """Decide a plan's voters and commit its money."""
     with errors_told(debug=debug):
         from hustings.experiments import plans as lives
@@ -154,10 +171,10 @@ def lock(
 
 @life.command()
 def sent(
+    campaign: CampaignName,
     plan: PlanName = "",
     channel: Annotated[str, typer.Option("--channel", help="Only this one.")] = "",
     day: Annotated[str, typer.Option("--day", help="Only this one, YYYY-MM-DD.")] = "",
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -191,6 +208,7 @@ def sent(
 
 @life.command()
 def returned(
+    campaign: CampaignName,
     plan: PlanName = "",
     failed: Annotated[
         Path | None, typer.Option(help="CSV of deliveries: voter_id, reason.")
@@ -199,7 +217,6 @@ def returned(
         Path | None,
         typer.Option(help="CSV: invoice, channel, send_on (or empty), amount_usd."),
     ] = None,
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -218,9 +235,10 @@ def returned(
 
 @life.command()
 def spend(
-    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_told(debug=debug):
         from hustings.experiments.plans import spent
@@ -231,6 +249,7 @@ def spend(
 
 @app.command()
 def evidence(
+    campaign: CampaignName,
     plan: PlanName = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle, not there yet.")
@@ -242,7 +261,6 @@ def evidence(
     replay: Annotated[
         bool, typer.Option("--replay", help="Compute the plan again and compare.")
     ] = False,
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:

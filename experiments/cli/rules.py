@@ -10,7 +10,6 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     errors_told,
     known_run,
     make_run,
@@ -21,9 +20,9 @@ app = typer.Typer()
 
 @app.command()
 def sign(
+    campaign: CampaignName,
     message: Annotated[str, typer.Argument(help="The message whose text is signed.")],
     by: Annotated[str, typer.Option("--by", help="Who answers for it, by name.")],
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -44,7 +43,7 @@ def sign(
 
 @app.command()
 def rules(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     debug: Debug = False,
 ) -> None:
     """The rules that a campaign keeps, with their sources."""

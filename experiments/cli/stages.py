@@ -100,7 +100,7 @@ def _stage_command(stage: str, help_text: str) -> None:
     """One subcommand of a stage; all but `train` take the same options."""
 
     def command(
-        campaign: CampaignName = "sample",
+        campaign: CampaignName,
         run: RunId = "",
         data: DataFolder = DEFAULT_DATA,
         store: StoreFolder = DEFAULT_STORE,
@@ -123,7 +123,7 @@ for _name, _help_text in (
 
 @app.command()
 def dictionary(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     written: Annotated[
         str, typer.Option("--format", help="markdown, csv or json.")
     ] = "markdown",
@@ -146,7 +146,7 @@ def dictionary(
 
 @app.command()
 def train(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     trials: Trials = DEFAULT_TRIALS,
     time_limit: TimeLimit = DEFAULT_LIMIT_S,
@@ -172,7 +172,7 @@ def train(
 
 @app.command()
 def evaluate(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,

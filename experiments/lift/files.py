@@ -46,7 +46,7 @@ def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
     if not days:
         raise FileNotFoundError(
             f"{home / plans.PLANS}: expected a day's plan that is locked or sent; "
-            "`hustings day CAMPAIGN --date D --approve-by NAME` makes one"
+            "`hustings day --campaign CAMPAIGN --date D --approve-by NAME` makes one"
         )
     return assignments, days
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
@@ -39,7 +40,7 @@ def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hustings.experiments.cli", *map(str, arguments)],
         capture_output=True, text=True, cwd=ROOT, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".package"), "COLUMNS": "200"},
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / ".package")},
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
@@ -81,6 +82,37 @@ def test_every_command_has_help_of_its_own(command: str) -> None:
     assert "--debug" in done.output
 
 
+def every_command(group: Any, *before: str) -> dict[str, Any]:
+    """Commands by their words, those of groups included."""
+    commands: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = (*before, name)
+        if hasattr(command, "commands"):
+            commands |= every_command(command, *words)
+        else:
+            commands[" ".join(words)] = command
+    return commands
+
+
+def test_every_command_takes_its_campaign_by_one_option() -> None:
+    of_no_campaign, with_default = [], []
+    for name, command in every_command(typer.main.get_command(app)).items():
+        options = {flag: p for p in command.params for flag in p.opts}
+        assert "campaign" not in options, f"{name}: positional"
+        if "--campaign" not in options:
+            of_no_campaign.append(name)
+        elif not options["--campaign"].required:
+            with_default.append(name)
+    # a new voter file is looked at before there is a campaign
+    assert (of_no_campaign, with_default) == (["init"], ["run"])
+
+
+def test_a_command_without_its_campaign_is_refused(tmp_path: Path) -> None:
+    done = hustings("day", "--date", "2026-09-08", "--data", tmp_path)
+    assert done.exit_code == BAD_INPUT
+    assert "--campaign" in done.output
+
+
 # --- exit codes -----------------------------------------------------------------------
 
 
@@ -94,7 +126,7 @@ def declared_wrongly(tmp_path: Path) -> Path:
 
 
 def test_a_wrong_campaign_is_told_by_file_key_and_line(declared_wrongly: Path) -> None:
-    done = in_a_process("run", declared_wrongly)
+    done = in_a_process("run", "--campaign", declared_wrongly)
     assert done.returncode == BAD_INPUT
     said = " ".join(done.stderr.split())
     text = (declared_wrongly / "campaign.toml").read_text().splitlines()
@@ -105,7 +137,7 @@ def test_a_wrong_campaign_is_told_by_file_key_and_line(declared_wrongly: Path) -
 
 
 def test_debug_shows_where_it_failed(declared_wrongly: Path) -> None:
-    done = in_a_process("run", declared_wrongly, "--debug")
+    done = in_a_process("run", "--campaign", declared_wrongly, "--debug")
     assert done.returncode != OK
     assert "Traceback" in done.stderr
     assert "CampaignError" in done.stderr
@@ -126,7 +158,7 @@ def test_absent_data_is_told_by_file_and_publication(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HUSTINGS_DATA", str(tmp_path))
-    done = hustings("run", campaign, "--data", tmp_path / "runs",
+    done = hustings("run", "--campaign", campaign, "--data", tmp_path / "runs",
                     "--store", tmp_path / "mlflow")  # fmt: skip
     assert done.exit_code == MISSING
     said = " ".join(done.output.split())
@@ -137,7 +169,7 @@ def test_absent_data_is_told_by_file_and_publication(
 
 
 def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
-    done = hustings("run", "no_such_campaign")
+    done = hustings("run", "--campaign", "no_such_campaign")
     assert done.exit_code == BAD_INPUT
     assert "persuasion_flyer" in done.output
 
@@ -146,9 +178,9 @@ def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
 def test_a_stage_before_any_run_says_what_to_do_first(
     stage: str, tmp_path: Path
 ) -> None:
-    done = hustings(stage, "sample", "--data", tmp_path)
+    done = hustings(stage, "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == MISSING
-    assert "hustings ingest sample" in " ".join(done.output.split())
+    assert "hustings ingest --campaign sample" in " ".join(done.output.split())
 
 
 def test_a_fault_of_ours_has_a_code_of_its_own(
@@ -158,7 +190,7 @@ def test_a_fault_of_ours_has_a_code_of_its_own(
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr("hustings.experiments.stages.run_campaign", broken)
-    done = hustings("run", "sample", "--data", tmp_path)
+    done = hustings("run", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == FAILED
     assert "ZeroDivisionError" in done.output
     assert len({OK, FAILED, BAD_INPUT, MISSING}) == 4
@@ -224,7 +256,7 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
     said = {}
     for stage in STAGES:
         told = few if stage == "train" else []
-        done = hustings(stage, story.folder, *options, *told)
+        done = hustings(stage, "--campaign", story.folder, *options, *told)
         assert done.exit_code == OK, (stage, done.output)
         said[stage] = done.stdout.strip()
     runs = home / "runs" / "spread"
@@ -232,7 +264,7 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
     # told apart from the first by its name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages_module, "new_run_id", lambda: "in_one")
-        done = hustings("run", story.folder, *options, *few)
+        done = hustings("run", "--campaign", story.folder, *options, *few)
     assert done.exit_code == OK, done.output
     said["run"] = done.stdout
     return Repeated(home, said, stages, runs / "in_one")
@@ -301,7 +333,8 @@ def test_a_second_run_says_that_it_was_held_against_the_champion(
 
 def test_a_stage_can_name_the_run_it_works_in(repeated: Repeated, story: Any) -> None:
     before = (repeated.stages / "plan.parquet").stat().st_mtime_ns
-    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+    done = hustings("plan", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow", "--run",
                     repeated.stages.name)  # fmt: skip
     assert done.exit_code == OK, done.output
@@ -309,14 +342,16 @@ def test_a_stage_can_name_the_run_it_works_in(repeated: Repeated, story: Any) ->
 
 
 def test_a_run_that_is_not_there_is_told(repeated: Repeated, story: Any) -> None:
-    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+    done = hustings("plan", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow", "--run", "nosuch")  # fmt: skip
     assert done.exit_code == MISSING
     assert not (repeated.home / "runs" / "spread" / "nosuch").exists()
 
 
 def test_a_model_that_there_is_not_is_told(repeated: Repeated, story: Any) -> None:
-    done = hustings("train", story.folder, "--data", repeated.home / "runs",
+    done = hustings("train", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "elsewhere", "--model", "oracle",
                     "--run", repeated.whole.name)  # fmt: skip
     assert done.exit_code == BAD_INPUT
@@ -338,7 +373,8 @@ def test_runs_that_begin_in_the_same_second_have_names_of_their_own() -> None:
 def test_compare_lays_the_runs_of_a_campaign_side_by_side(
     repeated: Repeated, story: Any
 ) -> None:
-    done = hustings("compare", story.folder, "--data", repeated.home / "runs",
+    done = hustings("compare", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow")  # fmt: skip
     assert done.exit_code == OK, done.output
     rows = [line for line in done.stdout.splitlines() if "personalise" in line]
@@ -348,25 +384,30 @@ def test_compare_lays_the_runs_of_a_campaign_side_by_side(
     low = float(rows[1].split("(")[1].split(" to ")[0])
     # both are rounded, so the last figure may differ
     assert low == pytest.approx(found["gain_from_personalising"]["low"], rel=1e-3)
-    nothing = hustings("compare", "sample", "--store", repeated.home / "mlflow")
+    nothing = hustings(
+        "compare", "--campaign", "sample", "--store", repeated.home / "mlflow"
+    )
     assert nothing.exit_code == MISSING
-    assert "hustings run sample" in " ".join(nothing.output.split())
+    assert "hustings run --campaign sample" in " ".join(nothing.output.split())
 
 
 def test_rollback_serves_the_plan_of_the_champion_before(
     repeated: Repeated, story: Any
 ) -> None:
     options = ["--data", repeated.home / "runs", "--store", repeated.home / "mlflow"]
-    refused = hustings("rollback", story.folder, *options)
+    refused = hustings("rollback", "--campaign", story.folder, *options)
     assert refused.exit_code == BAD_INPUT
     assert "expected a champion before version 1" in " ".join(refused.output.split())
     # the first run promotes again: version 2, planned and served
     for stage in ("promote", "plan"):
-        done = hustings(stage, story.folder, *options, "--run", repeated.stages.name)
+        done = hustings(
+            stage, "--campaign", story.folder, *options, "--run", repeated.stages.name
+        )
         assert done.exit_code == OK, done.output
     served = repeated.home / "runs" / "spread" / "serving" / "version.json"
     assert json.loads(served.read_text())["version"] == "2"
-    done = hustings("rollback", story.folder, *options, "--why", "a wrong file",
+    done = hustings("rollback", "--campaign", story.folder,
+                    *options, "--why", "a wrong file",
                     "--by", "the analyst")  # fmt: skip
     assert done.exit_code == OK, done.output
     assert "version 1" in done.stdout
@@ -388,21 +429,30 @@ def test_an_altered_ledger_is_told_with_its_first_altered_entry(tmp_path: Path) 
     ledger = open_ledger(tmp_path / "sample")
     for number in range(3):
         ledger.append("note", {"n": number}, at=pd.Timestamp("2026-09-01", tz="UTC"))
-    done = hustings("verify", "sample", "--data", tmp_path)
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
     assert (done.exit_code, done.output[:14]) == (OK, "3 entries hold")
     store = sqlite3.connect(tmp_path / "sample" / "ledger.db")
     store.execute("DROP TRIGGER ledger_no_update")
     store.execute("""UPDATE ledger SET body = '{"n":7}' WHERE seq = 2""")
     store.commit()
     store.close()
-    done = hustings("verify", "sample", "--data", tmp_path)
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == BAD_INPUT
     assert "1 entries hold; entry 2 (note" in " ".join(done.output.split())
 
 
 def test_nobody_is_forgotten_without_being_asked_for_it_twice(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
-    asked = ("forget", "V0000001", "--data", tmp_path, "--store", tmp_path / "m")
+    asked = (
+        "forget",
+        "V0000001",
+        "--campaign",
+        "sample",
+        "--data",
+        tmp_path,
+        "--store",
+        tmp_path / "m",
+    )
     assert hustings(*asked).exit_code != OK
     assert list((tmp_path / "sample").iterdir()) == []
     done = hustings(*asked, "--yes")
@@ -413,7 +463,9 @@ def test_nobody_is_forgotten_without_being_asked_for_it_twice(tmp_path: Path) ->
 @pytest.mark.parametrize("command", ["show", "forget"])
 def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) -> None:
     more = ["--yes"] if command == "forget" else []
-    done = hustings(command, "V0000001", "--data", tmp_path, *more)
+    done = hustings(
+        command, "V0000001", "--campaign", "sample", "--data", tmp_path, *more
+    )
     assert done.exit_code == MISSING
     assert not list(tmp_path.iterdir())
 
@@ -423,10 +475,12 @@ def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
     voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})
     take(folder, voters, observed_on="2026-03-01")
     take(folder, voters.head(27).assign(party="R"), observed_on="2026-03-08")
-    done = hustings("snapshots", "diff", "sample", "--data", tmp_path)
+    done = hustings("snapshots", "diff", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == OK
     assert "30 → 27 voters" in done.output
     assert re.search(r"changed +27", done.output)
     assert re.search(r"gone +3", done.output)
-    again = hustings("snapshots", "diff", "sample", "1", "9", "--data", tmp_path)
+    again = hustings(
+        "snapshots", "diff", "1", "9", "--campaign", "sample", "--data", tmp_path
+    )
     assert again.exit_code == MISSING

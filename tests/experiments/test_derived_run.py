@@ -87,7 +87,8 @@ def test_the_dictionary_tells_a_special_category_and_what_is_no_feature(run) -> 
 
 def test_the_dictionary_is_written_for_people_and_for_programs(run) -> None:
     def told(written: str) -> str:
-        asked = ["dictionary", str(run.campaign.folder), "--format", written,
+        asked = ["dictionary", "--campaign", str(run.campaign.folder),
+                 "--format", written,
                  "--data", str(run.home.parent)]  # fmt: skip
         done = CliRunner().invoke(app, asked)
         assert done.exit_code == 0, done.output
@@ -100,7 +101,7 @@ def test_the_dictionary_is_written_for_people_and_for_programs(run) -> None:
         "markdown"
     )
     refused = CliRunner().invoke(
-        app, ["dictionary", str(run.campaign.folder), "--format", "pdf"]
+        app, ["dictionary", "--campaign", str(run.campaign.folder), "--format", "pdf"]
     )
     assert refused.exit_code == 2
 

@@ -123,7 +123,8 @@ def test_the_command_line_seals_and_says_why_it_does_not_open(
     (tmp_path / name / "latest").write_text("first")
 
     def hustings(*options: str) -> Result:
-        arguments = ["evaluate", str(story.folder), *options, "--data", str(tmp_path),
+        arguments = ["evaluate", *options, "--campaign", str(story.folder),
+                     "--data", str(tmp_path),
                      "--store", str(story.run.store)]  # fmt: skip
         return CliRunner().invoke(app, arguments, env={"MLFLOW_TRACKING_URI": None})
 
