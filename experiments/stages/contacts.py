@@ -19,9 +19,7 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.stages.audience import (
-    spend_per_voter,
-)
+from hustings.experiments.stages.audience import people_of, spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
 from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
@@ -111,13 +109,14 @@ def stage_plan(run: Run) -> None:
     }
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
-    people = rules.people
-    lists = ContactLists.of(
-        known_persons(run.home).keys.campaign_key, people.do_not_contact,
-        people.addresses,
-    )  # fmt: skip
     run.note(plan=told, ledger=head)
-    write_bundle(version, model, terms, lists, run.home / SERVING)
+    write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
+
+
+def contact_lists(run: Run) -> ContactLists:
+    """Who asked not to be contacted and who has which address, for a bundle."""
+    people, key = people_of(run), known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people.do_not_contact, people.addresses)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hustings.experiments.stages.champion import adopt, with_unseen
+from hustings.experiments.stages.contacts import contact_lists
 from hustings.experiments.stages.context import Run, latest, point_to
+from hustings.serving.decided import SERVING
 from hustings.serving.load import load_version, write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back
 
@@ -37,7 +39,8 @@ def roll_back_campaign(
             replace(run, folder=planned, run_id=planned.name), load_version(version)
         )
         terms = json.loads((planned / "plan.json").read_text())
-        write_bundle(version, model, terms, run.home / "serving")
+        of_plan = replace(run, folder=planned, run_id=planned.name)
+        write_bundle(version, model, terms, contact_lists(of_plan), run.home / SERVING)
         if present is None or _snapshot(planned) == _snapshot(present.folder):
             point_to(run.home, planned.name)
             return version, planned
