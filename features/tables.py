@@ -643,8 +643,9 @@ ASSIGNMENTS = _table(
         "intended_message_id": _column(str, "What the plan alone would have sent."),
         "intended_channel": _column(str, "And by which channel."),
         "predicted_lift": _column(
-            float, "Predicted lift of what the plan alone would have sent; 0 of "
-            "nothing; the declared prior's mean where there was no model.",
+            float, "Predicted lift of what the plan alone would have sent, else of "
+            "what was drawn; 0 of nothing; the declared prior's mean where there was "
+            "no model.",
             unit="outcome unit",
         ),
         "model_version": _column(
@@ -732,6 +733,8 @@ MAPPED_TABLES = RAW_TABLES | {
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
 """Tables that others make: ids that were merged, estimates that were bought."""
+TEST_TABLES = ("designs", "deliveries", "responses")
+"""Tables of a test that ran elsewhere; a campaign that begins with a wave has none."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 
 

@@ -9,10 +9,11 @@ import typer
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     RunId,
+    changing,
     errors_told,
     known_run,
     make_run,
@@ -23,23 +24,22 @@ app = typer.Typer()
 
 @app.command()
 def results(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
     plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """Read contact results back: deliveries, answers, who is not to be asked again."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "results"):
         from hustings.experiments.handover.answers import read_back
-        from hustings.experiments.stages.context import utc_now
 
         run = known_run(
             make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
         )
         _require_file(file)
-        result = read_back(run, plan, file, at=utc_now())
+        result = read_back(run, plan, file, at=run.at)
         _print_counts(file, result.report, result.reasons)
         if result.report["unread_withdrawals"]:
             typer.echo(
@@ -51,6 +51,7 @@ def results(
 
 @app.command()
 def responses(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="Outcomes: turnout, a survey.")],
     source: Annotated[
         str,
@@ -58,21 +59,19 @@ def responses(
             "--source", help="Which [answers.<name>]; not needed where there is one."
         ),
     ] = "",
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """Read outcomes that came through no channel: turnout, a survey."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "responses"):
         from hustings.experiments.handover.answers import read_outcomes
-        from hustings.experiments.stages.context import utc_now
 
         run = known_run(
             make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
         )
         _require_file(file)
-        result = read_outcomes(run, file, source_name=source, at=utc_now())
+        result = read_outcomes(run, file, source_name=source, at=run.at)
         _print_counts(file, result.report, result.reasons)
 
 

@@ -559,7 +559,7 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _said(home: Path, *arguments: str) -> tuple[int, str]:
     command, *rest = arguments
     done = CliRunner().invoke(
-        app, [command, str(home), "--data", str(home / "data"), *rest]
+        app, [command, "--campaign", str(home), "--data", str(home / "data"), *rest]
     )
     return done.exit_code, done.output
 
@@ -625,7 +625,9 @@ def test_a_campaign_without_plans_is_told_what_makes_one(
     empty = tmp_path / "autumn"
     (empty / "one").mkdir(parents=True)
     (empty / "latest").write_text("one")
-    done = CliRunner().invoke(app, ["lift", str(home), "--data", str(tmp_path)])
+    done = CliRunner().invoke(
+        app, ["lift", "--campaign", str(home), "--data", str(tmp_path)]
+    )
     assert done.exit_code == MISSING
     assert "hustings day" in done.output
 
