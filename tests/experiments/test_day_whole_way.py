@@ -1,161 +1,371 @@
-"""Days from plan to proof on one campaign's files: locked, exported, sent, measured."""
+"""Five days of a campaign by commands alone, its answers drawn from a planted truth.
+
+run → for five days: day, export, plans sent, results → lift; then train anew. Voters
+may be contacted twice, some answers come a day late, some voters answer again.
+"""
 
 import json
+import re
 import shutil
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from hustings.experiments import plans
-from hustings.experiments.declaration import LoopSection
-from hustings.experiments.handover.evidence import replay
-from hustings.experiments.handover.lists import EXPORTS, batches, export, stated
-from hustings.experiments.lift.files import measure
-from hustings.experiments.loop.run_day import day_folder, run_day
-from hustings.experiments.plans.ledger import open_ledger
-from hustings.experiments.report import write_week
-from hustings.experiments.week_facts import week_facts
+from hustings.experiments.cli import app, common
+from hustings.experiments.declaration import EXPERIMENTS
+from hustings.experiments.record import decisions_so_far, responses_so_far
+from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import CONTROL
 
+N_VOTERS, N_DAYS = 4_000, 5
 FIRST = pd.Timestamp("2026-09-08")
-AT = pd.Timestamp("2026-09-08 06:00", tz="UTC")
-N_DAYS = 4
+GAIN = 6.0
+"""Points by which every message gains more than the simulated sample's, by mail."""
+REACHED, LATE, AGAIN, NOISE = 0.7, 0.2, 0.1, 4.0
+UNUSED = {"simulate", "link", "link.voters", "report", "plan", "loop"}
+UNUSED |= {f"tables.{t}" for t in ("reactions", "reaction_counts")}
+DECLARED = """
+[plan]
+spend_per_voter_usd = 0.45
+start_on = 2026-09-08
+days = 5
+holdout_share = 0.3
+explore_share = 0.1
+
+[loop]
+channels = ["mail", "sms"]
+wave_voters = 0
+explore_share = 0.1
+window_days = 3
+contacts_per_voter = 2
+
+[export.results.table]
+path = "given when it is read"
+source = "the field"
+licence = "own"
+permitted_use = "any"
+
+[export.results.answers.Q1]
+outcome = "support"
+values = { VALUES }
+
+[answers.survey]
+path = "given when it is read"
+source = "a survey"
+licence = "own"
+permitted_use = "any"
+
+[answers.survey.columns]
+voter_id = "voter_id"
+outcome = { value = "support" }
+value = "support"
+observed_at = { value = 2026-09-20 }
+"""
+
+
+def declaration() -> str:
+    """The shipped sample as a campaign of its own, planned day by day."""
+    shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
+    parts = re.split(r"\n(?=\[)", shipped)
+    names = [re.match(r"\[([^\]]+)\]", part) for part in parts]
+    chosen = [
+        part
+        for part, name in zip(parts, names, strict=True)
+        if name is None or name[1] not in UNUSED
+    ]
+    text = "\n".join(chosen).replace('"raw:', '"raw/')
+    text = text.replace('name = "sample"', 'name = "five"')
+    text = re.sub(r'\n\s*"reacted__\*",[^\n]*', "", text)
+    values = ", ".join(f'"{v}" = {v}.0' for v in range(-100, 201))
+    return text + DECLARED.replace("VALUES", values)
+
+
+@dataclass
+class Field:
+    """Those who deliver, and voters who answer by the planted truth.
+
+    Attributes:
+        truth: By voter_id: baseline, and lift__<message> by mail.
+        multiplier: Of the lift, by channel.
+        effect: Of the contact behind each voter's last answer, in points.
+    """
+
+    truth: pd.DataFrame
+    multiplier: dict[str, float]
+    rng: np.random.Generator
+    effect: dict[str, float] = field(default_factory=dict)
+
+    def reports(
+        self, assignments: pd.DataFrame, day: pd.Timestamp
+    ) -> tuple[list[str], list[str]]:
+        """Rows of the day's file, and of the file that comes a day later."""
+        now, later = [], []
+        for row in assignments.itertuples():
+            reached = row.channel != "none" and self.rng.random() < REACHED
+            effect = 0.0
+            if reached:
+                lift = self.truth.loc[row.voter_id, f"lift__{row.message_id}"]
+                effect = float(lift * self.multiplier[row.channel])
+            if row.channel != "none":
+                end = "delivered" if reached else "failed"
+                now.append(f"{row.voter_id},{row.channel},{day} 18:00,{end},,")
+            is_late = self.rng.random() < LATE
+            answered_on = day + pd.Timedelta(days=int(is_late))
+            (later if is_late else now).append(
+                self._answer(row.voter_id, effect, answered_on)
+            )
+            if self.rng.random() < AGAIN:
+                twice_on = answered_on + pd.Timedelta(hours=12)
+                later.append(self._answer(row.voter_id, effect, twice_on))
+            self.effect[row.voter_id] = effect
+        return now, later
+
+    def _answer(self, voter: str, effect: float, on: pd.Timestamp) -> str:
+        value = self.truth.loc[voter, "baseline"] + effect
+        value = round(value + NOISE * self.rng.standard_normal())
+        return f"{voter},phone,{on + pd.Timedelta(hours=10)},,Q1,{value}"
+
+
+@dataclass
+class Campaign:
+    """A campaign that is only spoken to by commands."""
+
+    folder: Path
+    runs: Path
+    clock: SimpleNamespace
+    people: Field
+    lifts: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.runs / "five"
+
+    def said(self, *command: str) -> str:
+        """What a command says; it has to end well."""
+        where = ["--campaign", str(self.folder), "--data", str(self.runs)]
+        result = CliRunner().invoke(app, [*command, *where])
+        assert result.exit_code == 0, f"{command}: {result.output}"
+        return result.output
+
+    def at(self, moment: pd.Timestamp) -> None:
+        """Set the clock that commands read."""
+        self.clock.now = moment.timestamp()
+
+    def of_all(self, *options: str) -> dict[str, float]:
+        """The lift of all that was delivered."""
+        told = json.loads(self.said("lift", *options, "--json"))
+        self.lifts.append(told)
+        return next(
+            r for r in told["rows"]
+            if r["estimand"] == "delivered" and not r["message_id"] + r["segment"]
+        )  # fmt: skip
+
+
+HEADER = "voter_id,channel,contacted_at,result,question,answer\n"
 
 
 @pytest.fixture(scope="module")
-def run(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Four locked days of the story's campaign, and answers to them by the truth."""
-    home = tmp_path_factory.mktemp("way") / "spread"
-    shutil.copytree(story.run.home, home)
-    loop = LoopSection(channels=["mail", "sms"], wave_voters=0, explore_share=0.1)
-    # half of the people held out: four days of few voters have to show a lift
-    plan = story.run.campaign.plan.model_copy(update={"holdout_share": 0.5})
-    campaign = story.run.campaign.model_copy(update={"loop": loop, "plan": plan})
-    made = replace(
-        story.run, campaign=campaign, home=home, folder=home / story.run.run_id
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    """The campaign after five days, late answers included."""
+    top = tmp_path_factory.mktemp("five")
+    sample = simulate(n_voters=N_VOTERS, seed=5, n_messages=3)
+    multiplier = sample.channels.set_index("channel")["multiplier"].astype(float)
+    truth = sample.truth.set_index("voter_id").astype(float)
+    truth[truth.filter(like="lift__").columns] += GAIN
+    answers, drawn = sample.tables["responses"], sample.tables["deliveries"]
+    channel = drawn.set_index("voter_id")["channel"].reindex(answers["voter_id"])
+    gain = GAIN * channel.map(multiplier).fillna(0.0).to_numpy()
+    answers["value"] += np.where(answers["outcome"] == "support", gain, 0.0)
+    write_sample(sample, top / "campaign" / "raw")
+    (top / "campaign" / "campaign.toml").write_text(declaration())
+    clock = SimpleNamespace(now=0.0)
+    rng = np.random.default_rng(11)
+    made = Campaign(
+        top / "campaign", top / "runs", clock, Field(truth, multiplier.to_dict(), rng)
     )
-    for k in range(N_DAYS):
-        on = pd.Timedelta(days=k)
-        run_day(made, date=FIRST + on, at=AT + on, approve_by="Ada Pell")
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        now = SimpleNamespace(time=lambda: clock.now, monotonic=time.monotonic)
+        patch.setattr(common, "time", now)
+        _five_days(made, top)
+        yield made
 
 
-def plan_of(run: Any, k: int = 0) -> Path:
-    return day_folder(run.home, FIRST + pd.Timedelta(days=k))
+def _five_days(made: Campaign, top: Path) -> None:
+    store = ["--store", str(top / "mlflow")]
+    made.at(FIRST - pd.Timedelta(hours=12))
+    made.said("run", "--model", "linear", "--trials", "1", *store)
+    late: list[str] = []
+    for k in range(N_DAYS + 1):
+        day = FIRST + pd.Timedelta(days=k)
+        yesterday = f"day-{day - pd.Timedelta(days=1):%Y-%m-%d}"
+        if k < N_DAYS:
+            made.at(day + pd.Timedelta(hours=6))
+            plan, date = f"day-{day:%Y-%m-%d}", f"{day:%Y-%m-%d}"
+            by = ["--date", date, "--approve-by", "Ada Pell"]
+            made.said("day", *by, *store)
+            made.said("export", plan)
+            made.said("plans", "sent", plan)
+        made.at(day + pd.Timedelta(hours=23, minutes=59))
+        if late:
+            _read(made, top, yesterday, late, f"late-{k}.csv")
+        if k < N_DAYS:
+            rows = pd.read_parquet(made.home / "plans" / plan / "assignments.parquet")
+            now, late = made.people.reports(rows, day)
+            if k == 0:
+                now += _wishes(rows, day)
+            _read(made, top, plan, now, f"day-{k}.csv")
+            made.of_all()
 
 
-def answers(run: Any, story: Any, rng: np.random.Generator) -> pd.DataFrame:
-    """Support of everybody decided: the baseline, the true lift of what came, noise."""
-    rows = [pd.read_parquet(plan_of(run, k) / "assignments.parquet")
-            for k in range(N_DAYS)]  # fmt: skip
-    made = pd.concat(rows, ignore_index=True)
-    truth = story.truth.loc[made["voter_id"]]
-    value = truth["baseline"].to_numpy(float)
-    for message in set(made["message_id"]) - {CONTROL}:
-        mine = (made["message_id"] == message).to_numpy()
-        times = made["channel"].map(story.multiplier).fillna(0.0).to_numpy()
-        value = value + mine * times * truth[f"lift__{message}"].to_numpy(float)
-    value = value + rng.normal(scale=4.0, size=len(value))
-    return pd.DataFrame(
-        {
-            "voter_id": made["voter_id"], "experiment_id": "loop",
-            "outcome": "support", "value": value,
-            "observed_at": pd.Timestamp("2026-09-14"),
-        }
+def _wishes(rows: pd.DataFrame, day: pd.Timestamp) -> list[str]:
+    """Ten voters who were contacted want no more of it."""
+    sent = rows[rows["channel"] != "none"].head(10)
+    return [
+        f"{row.voter_id},{row.channel},{day} 19:00,do_not_contact,,"
+        for row in sent.itertuples()
+    ]
+
+
+def _read(made: Campaign, top: Path, plan: str, rows: list[str], name: str) -> None:
+    file = top / name
+    file.write_text(HEADER + "\n".join(rows) + "\n")
+    said = made.said("results", str(file), "--plan", plan)
+    assert f"{len(rows):,} rows in = {len(rows):,} accepted + 0 set aside" in said
+
+
+@pytest.fixture
+def copied(campaign: Campaign, tmp_path: Path) -> Campaign:
+    """The campaign as it stands, to be changed by one test."""
+    shutil.copytree(campaign.runs, tmp_path / "runs")
+    return Campaign(campaign.folder, tmp_path / "runs", campaign.clock, campaign.people)
+
+
+def test_answers_are_in_from_the_first_day_on_and_grow(campaign: Campaign) -> None:
+    n_in = [int(str(told["n_in"])) for told in campaign.lifts[:N_DAYS]]
+    assert n_in[0] > 300
+    assert all(a < b for a, b in pairwise(n_in))
+
+
+def test_the_interval_of_the_measured_lift_holds_the_true_one(
+    campaign: Campaign,
+) -> None:
+    row = campaign.of_all()
+    decided = decisions_so_far(campaign.home)
+    assert decided.duplicated("voter_id").any()
+    first = decided.drop_duplicates("voter_id")
+    first = first[first["intended_message_id"] != CONTROL]
+    sent = first["message_id"] == first["intended_message_id"]
+    nothing = first["message_id"] == CONTROL
+    # of a first contact, with all that followed
+    effect = first["voter_id"].map(campaign.people.effect)
+    truth = effect[sent].mean() - effect[nothing].mean()
+    assert truth > 1.0
+    assert row["always_low"] < truth < row["always_high"]
+    assert row["always_low"] > 0
+    told = campaign.lifts[-1]
+    assert told["trusted"]
+
+
+def test_the_lift_of_the_reached_is_that_of_all_by_the_share_reached(
+    campaign: Campaign,
+) -> None:
+    campaign.of_all()
+    told = campaign.lifts[-1]
+    reached = told["reached"]
+    assert isinstance(reached, dict)
+    share, lift = reached["contacted"], reached["reached"]
+    assert share["low"] < REACHED < share["high"]
+    assert lift["value"] == pytest.approx(
+        reached["assigned"]["value"] / share["value"]
     )  # fmt: skip
 
 
-def of_all(told: dict[str, Any]) -> dict[str, Any]:
-    """The row of all that was delivered."""
-    rows = [r for r in told["rows"] if r["estimand"] == "delivered"]
-    found: dict[str, Any] = next(
-        r for r in rows if not r["message_id"] and not r["segment"]
-    )
-    return found
-
-
-def test_what_is_planned_is_exported_or_refused_and_the_held_out_are_in_no_list(
-    run: Any,
+def test_answers_that_are_shuffled_leave_no_lift(
+    copied: Campaign, tmp_path: Path
 ) -> None:
-    plan_id = plan_of(run).name
-    found = stated(run.home, plan_id, plans.state(run.home, plan_id))
-    made = export(run, found, at=AT)
-    assert made.folder is not None
-    manifest = json.loads((made.folder / "manifest.json").read_text())
-    assert manifest["planned"] == len(found.plan) > 0
-    refused = sum(manifest["refused"].values())
-    assert manifest["planned"] == manifest["exported"] + refused
-    held = found.assignments.query("role == 'holdout'")["voter_id"]
-    lists = "".join(p.read_text() for p in made.folder.rglob("*.csv") if p.is_file())
-    listed = {line.split(",")[0].strip('"') for line in lists.splitlines()}
-    assert set(found.plan["voter_id"]) <= listed
-    assert not set(held) & listed
+    copied.at(pd.Timestamp("2026-09-21"))
+    answers = responses_so_far(copied.home, pd.Timestamp("2026-09-21"))
+    last = answers.sort_values("observed_at").drop_duplicates("voter_id", keep="last")
+    shuffled = np.random.default_rng(3).permutation(last["value"].to_numpy())
+    rows = [f"{v},{x:.0f}" for v, x in zip(last["voter_id"], shuffled, strict=True)]
+    file = tmp_path / "survey.csv"
+    file.write_text("voter_id,support\n" + "\n".join(rows) + "\nnobody,50\n")
+    said = copied.said("responses", str(file))
+    assert f"{len(rows) + 1:,} rows in = {len(rows):,} accepted + 1 set aside" in said
+    row = copied.of_all()
+    assert row["always_low"] < 0 < row["always_high"]
 
 
-def test_what_is_handed_over_is_spent_once(run: Any) -> None:
-    plan_id = plan_of(run).name
-    for _ in range(2):
-        for batch, voters in plans.batches_of(run.home, plan_id).items():
-            told = batches(run.home / EXPORTS / plan_id)[batch]
-            assert len(told.list_sha256) == 64
-            handed = voters[~voters.isin(told.withheld["voter_id"])]
-            plans.send(
-                run.home, plan_id, batch, handed, at=AT,
-                withheld=told.withheld, list_sha256=told.list_sha256,
-            )  # fmt: skip
-    money = plans.spent(run.home).query("plan_id == @plan_id")
-    planned = pd.read_parquet(plan_of(run) / "plan.parquet")["cost_usd"].sum()
-    assert money["usd_spent"].sum() == pytest.approx(planned)
-    assert plans.state(run.home, plan_id) == plans.SENT
+def test_who_asked_for_no_contact_gets_none_on_later_days(campaign: Campaign) -> None:
+    plans = sorted((campaign.home / "plans").glob("day-*"))
+    asked = pd.read_parquet(plans[0] / "plan.parquet")["voter_id"]
+    first = pd.read_parquet(plans[0] / "assignments.parquet")
+    asked = first.loc[first["channel"] != "none", "voter_id"].head(10)
+    again = set()
+    for plan in plans[1:]:
+        contacts = pd.read_parquet(plan / "plan.parquet")["voter_id"]
+        assert not set(asked) & set(contacts)
+        again |= set(contacts) & set(first["voter_id"])
+    assert again
 
 
-def test_every_day_is_computed_again_from_what_was_kept(run: Any) -> None:
-    for k in range(N_DAYS):
-        assert replay(run.home, plan_of(run, k).name).same
-    assert open_ledger(run.home).verify().fault == ""
-
-
-def test_the_lift_that_is_measured_is_the_true_one_of_what_was_delivered(
-    run: Any, story: Any
-) -> None:
-    rng = np.random.default_rng(4)
-    responses = answers(run, story, rng)
-    found, told = measure(run, pd.Timestamp("2026-10-01"), responses=responses)
-    plans = [pd.read_parquet(plan_of(run, k) / "assignments.parquet")
-             for k in range(N_DAYS)]  # fmt: skip
-    meant = pd.concat(plans).query(
-        "intended_message_id != 'control' and role != 'explore'"
+def test_no_held_out_voter_is_in_any_file_that_left(campaign: Campaign) -> None:
+    decided = decisions_so_far(campaign.home)
+    held = set(decided.loc[decided["role"] == "holdout", "voter_id"])
+    assert held
+    text = "".join(
+        path.read_text()
+        for path in (campaign.home / "exports").rglob("*")
+        if path.is_file()
     )
-    times = meant["intended_channel"].map(story.multiplier).to_numpy()
-    lift = story.truth.loc[meant["voter_id"]].filter(like="lift__")
-    column = lift.columns.get_indexer(pd.Index("lift__" + meant["intended_message_id"]))
-    truth = float((times * lift.to_numpy()[np.arange(len(lift)), column]).mean())
-    whole = of_all(told)
-    assert whole["always_low"] < truth < whole["always_high"]
-    assert whole["always_low"] > 0
-    assert not found.ratio.alarm
-    # the same people under shuffled answers: nothing is left
-    shuffled = responses.assign(value=rng.permutation(responses["value"].to_numpy()))
-    _, nil = measure(run, pd.Timestamp("2026-10-01"), responses=shuffled)
-    none = of_all(nil)
-    assert none["always_low"] < 0 < none["always_high"]
+    listed = set(re.findall(r"V\d{7}", text))
+    assert listed
+    assert not held & listed
 
 
-def test_the_week_has_its_money_and_its_lift(run: Any) -> None:
-    money = plans.spent(run.home).rename(columns={"usd_spent": "spent_usd"})
-    facts = week_facts(
-        run.home, run.campaign, last_on=FIRST + pd.Timedelta(days=N_DAYS - 1),
-        spend=money, states={n: p.state for n, p in plans.plans(run.home).items()},
-    )  # fmt: skip
-    assert len(facts.spend) >= N_DAYS
-    assert facts.spend[0]["spent_usd"] > 0
-    assert {row["message_id"] for row in facts.lift} > {"all"}
-    assert facts.outcomes is not None
-    assert facts.outcomes["came_in"] > 0
-    page = run.home / "week.html"
-    write_week(page, facts)
-    assert "Measured against predicted" in page.read_text()
+def test_nothing_of_the_campaigns_own_days_is_set_aside_and_training_uses_it(
+    copied: Campaign, tmp_path: Path
+) -> None:
+    before = copied.home / (copied.home / "latest").read_text().strip()
+    copied.at(FIRST + pd.Timedelta(days=N_DAYS + 2))
+    copied.said("ingest")
+    ingested = copied.home / (copied.home / "latest").read_text().strip()
+    report = json.loads((ingested / "ingest.json").read_text())
+    decided = decisions_so_far(copied.home)
+    answers = responses_so_far(copied.home, FIRST + pd.Timedelta(days=N_DAYS + 2))
+    raw = pd.read_parquet(copied.folder / "raw" / "responses.parquet")
+    for name in ("designs", "deliveries", "responses"):
+        assert report[name]["quarantined"] == 0, report[name]
+    assert report["responses"]["rows_in"] == len(raw) + len(answers)
+    deliveries = pd.read_parquet(ingested / "tables" / "deliveries.parquet")
+    assert set(decided["plan_id"]) < set(deliveries["plan_id"])
+    # the run that is the latest now has no scores, and lift needs none
+    copied.of_all()
+    store = ["--store", str(tmp_path / "mlflow")]
+    copied.said("run", "--model", "linear", "--trials", "1", *store)
+    after = copied.home / (copied.home / "latest").read_text().strip()
+    old, new = (pd.read_parquet(r / "scores.parquet") for r in (before, after))
+    assert not np.allclose(old["lift"], new["lift"])
+    hashes = [json.loads((r / "run.json").read_text())["data_hash"]
+              for r in (before, after)]  # fmt: skip
+    assert hashes[0] != hashes[1]
+
+
+def test_a_contacted_voter_who_is_forgotten_is_in_no_answer_any_more(
+    copied: Campaign,
+) -> None:
+    decided = decisions_so_far(copied.home)
+    voter = decided.loc[decided["message_id"] != CONTROL, "voter_id"].iloc[0]
+    copied.said("forget", voter, "--yes")
+    assert voter not in set(decisions_so_far(copied.home)["voter_id"])
+    late = pd.Timestamp("2026-12-01")
+    assert voter not in set(responses_so_far(copied.home, late)["voter_id"])
+    copied.of_all()
