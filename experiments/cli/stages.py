@@ -87,6 +87,7 @@ def _stage(
         if first:
             point_to(run.home, run.run_id)
             _tell_links(run.folder)
+            _tell_left(run.folder)
         typer.echo(run.folder)
 
 
@@ -102,6 +103,20 @@ def _tell_links(folder: Path) -> None:
             f"Linked {linked:,} of {links['n_reactors']:,} reactors with a basis; "
             f"expected: {links['expected_false']:.0f} wrong, "
             f"{links['expected_missed']:.0f} missed."
+        )
+
+
+def _tell_left(folder: Path) -> None:
+    """Own decisions and answers whose voters are in the voter file no more."""
+    import json
+
+    report = json.loads((folder / "ingest.json").read_text())
+    n = {name: row["left_the_file"] for name, row in report.items()}
+    if any(n.values()):
+        typer.echo(
+            f"Voters have left the voter file: {n.get('deliveries', 0):,} of the "
+            f"campaign's own deliveries and {n.get('responses', 0):,} answers teach "
+            "nothing; they count in the measured lift."
         )
 
 
@@ -298,6 +313,7 @@ def _summary(folder: Path) -> None:
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
     _tell_links(folder)
+    _tell_left(folder)
     typer.echo(f"Took {sum(run_record['timings_s'].values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")

@@ -108,6 +108,40 @@ def reasons(found: Ingested, table: str) -> list[tuple[int, str, str]]:
 # --- what is accepted -----------------------------------------------------------------
 
 
+def test_own_rows_of_voters_who_left_the_file_are_dropped_and_counted(
+    tmp_path: Path,
+) -> None:
+    delivery = {
+        "experiment_id": "e", "plan_id": "day-1", "block": "day-1 b0",
+        "message_id": "a", "channel": "mail", "sent_on": pd.Timestamp("2012-09-05"),
+        "propensity": 0.25, "randomised_by": "person",
+    }  # fmt: skip
+    answer = {
+        "experiment_id": "e", "plan_id": "day-1", "outcome": "y", "value": 1.0,
+        "observed_at": pd.Timestamp("2012-09-06"),
+    }  # fmt: skip
+    arms = [("control", "none", 0.75), ("a", "mail", 0.25)]
+    design = [
+        {"experiment_id": "e", "block": "day-1 b0", "message_id": m, "channel": c,
+         "probability": p} for m, c, p in arms
+    ]  # fmt: skip
+    own = {
+        "designs": pd.DataFrame(design),
+        "deliveries": pd.DataFrame([{"voter_id": v, **delivery} for v in ("v1", "x9")]),
+        "responses": pd.DataFrame([{"voter_id": v, **answer} for v in ("v1", "x9")]),
+    }
+
+    def further(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+        return own.get(name, frame.iloc[:0])
+
+    found = taken(tiny(), tmp_path, further=further)
+    assert len(found.tables["deliveries"]) == 5
+    assert len(found.tables["responses"]) == 5
+    assert found.quarantine.empty
+    left = {name: found.report[name]["left_the_file"] for name in own}
+    assert left == {"designs": 0, "deliveries": 1, "responses": 1}
+
+
 def test_a_clean_campaign_is_accepted_whole(tmp_path: Path) -> None:
     found = taken(tiny(), tmp_path)
     assert found.quarantine.empty
