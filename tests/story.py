@@ -46,11 +46,12 @@ class Story:
 
 
 def play(home: Path) -> None:
-    from hustings.experiments.stages import run_campaign
+    from hustings.experiments.run import run_campaign
 
     truth, multiplier = _bring(home / "campaign")
     truth.to_parquet(home / "truth.parquet")
     (home / "multiplier.json").write_text(json.dumps(multiplier))
+    (home / "at").write_text(pd.Timestamp.now("UTC").floor("s").isoformat())
     run_campaign(_run_of(home))
 
 
@@ -64,11 +65,14 @@ def as_played(home: Path) -> Story:
 
 def _run_of(home: Path) -> Any:
     from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages import Run
+    from hustings.experiments.stages.context import Run
 
     campaign = load_campaign(home / "campaign")
     runs = home / "runs" / campaign.campaign.name
-    return Run(campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2)
+    return Run(
+        campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2,
+        at=pd.Timestamp((home / "at").read_text()),
+    )  # fmt: skip
 
 
 def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:

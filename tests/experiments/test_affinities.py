@@ -7,12 +7,14 @@ import pytest
 
 from hustings.experiments.declaration import EXPERIMENTS, load_campaign
 from hustings.experiments.report.affinity import affinity_section
-from hustings.experiments.stages import Run
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tables import stage_features, stage_ingest
 from hustings.features.affinity import CELL
 from hustings.features.simulated.campaign import Sample, simulate, write_sample
 from hustings.features.tables import AFFINITIES, SMALLEST_CELL, check
 from hustings.training.registry.campaign_model import Reader
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 ISSUES = ["health care", "jobs", "public safety", "schools"]
 
@@ -36,7 +38,7 @@ def made(folder: Path, sample: Sample, *, exclude: str = "") -> Run:
     declared = declared.replace("exclude = []", f"exclude = [{exclude}]")
     (folder / "campaign" / "campaign.toml").write_text(declared)
     campaign = load_campaign(folder / "campaign")
-    run = Run(campaign, folder, folder / "run", "run", folder / "mlflow")
+    run = Run(campaign, folder, folder / "run", "run", folder / "mlflow", at=NOW)
     stage_ingest(run)
     stage_features(run)
     return run

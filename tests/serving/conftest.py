@@ -16,9 +16,11 @@ import pytest
 
 from hustings.experiments.declaration import feature_columns, load_campaign
 from hustings.features.ingest import ingest
+from hustings.features.persons.keys import Never
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
+from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import OfferSettings
 from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
 from hustings.training.policy_value.policies import Policy
@@ -118,13 +120,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                         "channel": arm.channel,
                         "cost_usd": price[arm.channel] / 4,
                         "price": price[arm.channel],
-                        "barred": None,
                     }
                     for arm in test.arms
                 ],
                 "shadow_price": 4.0,
             }
         },
+        "rules": {
+            "messages": found.tables["messages"][
+                ["message_id", "text", "sponsor", "disclaimer", "discloses"]
+            ].to_dict("records"),
+            "lowers_turnout": [],
+            "signed": [],
+        },
+        "limits": {
+            "budget_usd": 1e6,
+            "capacity_by_channel": {},
+            "capacity_per_day": None,
+            "contacts_per_voter": 1,
+            "window_days": None,
+        },
+        "never": Never.of(b"k", []).to_json(),
     }
     version = {
         "name": "hustings-sample",
@@ -137,6 +153,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         "tag_judged_by": "j" * 32,
     }
     (folder / "plan.json").write_text(json.dumps(plan))
+    ContactLists().write(folder)
     (folder / "version.json").write_text(json.dumps(version))
     raw = pd.read_parquet(home / "raw" / "voters.parquet")
     voters = found.tables["voters"].reset_index(drop=True)

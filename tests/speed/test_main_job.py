@@ -67,7 +67,8 @@ def ran(home: Path, campaign: str, *options: str) -> tuple[float, float, str]:
     folders = ["--data", str(home / "runs"), "--store", str(home / "mlflow")]
     taken, done = seconds(
         lambda: subprocess.run(
-            [sys.executable, "-c", code, "run", campaign, *folders, *options],
+            [sys.executable, "-c", code, "run", "--campaign", campaign, *folders,
+             *options],
             capture_output=True, text=True, cwd=ROOT, check=False,
             env=environment(),
         )

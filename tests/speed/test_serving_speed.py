@@ -33,7 +33,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample campaign, run whole, and its bundle."""
     folder = tmp_path_factory.mktemp("campaign")
     command = [
-        sys.executable, "-m", "hustings.experiments.cli", "run", "sample",
+        sys.executable, "-m", "hustings.experiments.cli", "run",
+        "--campaign", "sample",
         "--voters", str(N_VOTERS), "--trials", "1",
         "--data", str(folder / "data"), "--store", str(folder / "store"),
     ]  # fmt: skip
