@@ -30,6 +30,7 @@ from hustings.experiments.stages.declared import (
 from hustings.experiments.stages.monitor_config import monitor_terms
 from hustings.experiments.stages.offers import (
     campaign_offer,
+    contact_lists,
     decides_by_household,
     holdout_of,
     holdout_salt,
@@ -37,7 +38,6 @@ from hustings.experiments.stages.offers import (
     rules_at,
 )
 from hustings.experiments.stages.persons import (
-    known_persons,
     never_contacted,
     voter_keys,
 )
@@ -45,7 +45,6 @@ from hustings.experiments.stages.reactions import reactions_told
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm
 from hustings.features.voter import segments
-from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
@@ -114,13 +113,8 @@ def stage_plan(run: Run) -> None:
     }
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
-    people = rules.people
-    lists = ContactLists.of(
-        known_persons(run.home).keys.campaign_key, people.do_not_contact,
-        people.addresses,
-    )  # fmt: skip
     run.note(plan=told, ledger=head)
-    write_bundle(version, terms, lists, run.home / SERVING)
+    write_bundle(version, terms, contact_lists(run), run.home / SERVING)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

@@ -1,9 +1,12 @@
 """Rollback of the champion to an earlier version, and of what the endpoint serves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from hustings.experiments.stages.context import Run, point_to
+from hustings.experiments.stages.offers import contact_lists
+from hustings.serving.decided import SERVING
 from hustings.serving.load import write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back
 
@@ -30,7 +33,8 @@ def roll_back_campaign(
     planned = _planned_with(run.home, version)
     if planned is not None:
         terms = json.loads((planned / "plan.json").read_text())
-        write_bundle(version, terms, run.home / "serving")
+        lists = contact_lists(replace(run, folder=planned))
+        write_bundle(version, terms, lists, run.home / SERVING)
         point_to(run.home, planned.name)
     return version, planned
 

@@ -560,7 +560,6 @@ def test_only_health_and_the_empty_page_answer_without_the_key(server, headers):
         "/nope",
         "/monitor",
     )
-    answers = ("/score", "/recommend", "/sent")
     with server.client(**headers) as client:
         for path in (*kept, "/monitor/stream"):
             assert client.get(path).status_code == 401, path
