@@ -1,6 +1,7 @@
 """Score and plan: champion → lifts → who is sent what."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,9 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.stages.audience import (
-    spend_per_voter,
-)
-from hustings.experiments.stages.context import Json, Run, slug, utc_now
+from hustings.experiments.stages.audience import spend_per_voter
+from hustings.experiments.stages.champion import promoted as promoted
+from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -42,46 +42,41 @@ from hustings.experiments.stages.persons import (
     voter_keys,
 )
 from hustings.experiments.stages.reactions import reactions_told
+from hustings.experiments.stages.tables import readable_voters
+from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
-from hustings.serving.load import load_version, write_bundle
+from hustings.serving.load import write_bundle
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import bindings, limits_in_words
 from hustings.serving.score import score_voters
 from hustings.training.registry.campaign_model import CampaignModel
-from hustings.training.registry.register import Version, open_store
-
-
-def promoted(run: Run) -> tuple[CampaignModel, Version]:
-    """Exactly the version that this run promoted (or kept)."""
-    open_store(run.mlflow_uri or None, run.store)
-    known = run.read_json("promoted")
-    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
-    return load_version(version), version
+from hustings.training.registry.register import Version
 
 
 def stage_score(run: Run) -> None:
-    """Registered model → lift of every message for every voter."""
+    """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    voters = run.table("voters")
-    path = run.folder / "scores.parquet"
-    aside, writer, done = path.with_suffix(".partial"), None, 0
-    for part in score_voters(model, voters):
-        checked = check(SCORES, part)
-        table = pa.Table.from_pandas(checked, preserve_index=False)
-        writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-        writer.write_table(table)
-        done += len(part)
-        run.tell("scoring", done, len(voters) * len(model.messages))
-    if writer is None:
-        raise ValueError("expected voters to score, got none")
-    writer.close()
-    aside.replace(path)
-    run.note(n_scores=done)
+    voters = readable_voters(run, model.reader)
+    n_scores, writer = 0, None
+    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+        for part in score_voters(model, voters):
+            checked = check(SCORES, part)
+            table = pa.Table.from_pandas(checked, preserve_index=False)
+            if writer is None:
+                writer = closing.enter_context(
+                    pq.ParquetWriter(aside, table.schema, compression="zstd")
+                )
+            writer.write_table(table)
+            n_scores += len(part)
+            run.tell("scoring", n_scores, len(voters) * len(model.messages))
+        if writer is None:
+            raise ValueError("expected voters to score, got none")
+    run.note(n_scores=n_scores)
 
 
 def stage_plan(run: Run) -> None:
@@ -114,7 +109,7 @@ def stage_plan(run: Run) -> None:
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
-    write_bundle(version, terms, contact_lists(run), run.home / SERVING)
+    write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:
@@ -138,7 +133,7 @@ def _capacity(run: Run) -> dict[str, float]:
 
 def _moment(run: Run) -> pd.Timestamp:
     """The moment that the law asks about, for a plan that is made now."""
-    return moment_of(pd.Timestamp(run.campaign.plan.start_on), utc_now())
+    return moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
 
 
 def _recorded(
@@ -172,7 +167,7 @@ def _recorded(
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
-        run.home, plan_id, tables, facts, keys=keys, at=utc_now(),
+        run.home, plan_id, tables, facts, keys=keys, at=run.at,
         more=more,
     )  # fmt: skip
     run.note(plan_id=plan_id)

@@ -2,19 +2,12 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-# threads that wait without sleeping starve each other on a busy machine
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import httpx
 import numpy as np
@@ -32,10 +25,9 @@ from hustings.serving.offer import OfferSettings
 from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
+from tests.servers import free_port, serving
 
 KEY = "a-key-of-the-tests"
-START_WITHIN_S = 60.0
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -176,19 +168,20 @@ def _as_json(raw: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
-
-
 @contextmanager
 def running(
     command: Sequence[str], *, cwd: Path, home: Path, env: Mapping[str, str]
 ) -> Iterator[Server]:
     """A server process from its first answer until the end of the block."""
-    port, log = _free_port(), home / "server.log"
+    port, log = free_port(), home / "server.log"
+    server = Server(f"http://127.0.0.1:{port}", log)
+
+    def ready() -> bool:
+        try:
+            return server.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
     there = {
         **os.environ,
         "BENTOML_HOME": str(home / "bentoml"),
@@ -196,33 +189,8 @@ def running(
         **env,
     }
     line = [*command, "--port", str(port)]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            line, cwd=cwd, env=there, stdout=out, stderr=subprocess.STDOUT
-        )
-        try:
-            server = Server(f"http://127.0.0.1:{port}", log)
-            _until_ready(server, process)
-            yield server
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if server.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"the server did not start:\n{server.log.read_text()[-4000:]}")
+    with serving(line, ready=ready, home=home, cwd=cwd, env=there, end_by="SIGINT"):
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -242,6 +210,5 @@ def server(
         "serve_bundle(Path(sys.argv[1]), port=int(sys.argv[3]))"
     )
     command = [sys.executable, "-c", code, str(served.folder)]
-    env = {"PYTHONPATH": str(ROOT / ".package")}
-    with running(command, cwd=home, home=home, env=env) as started:
+    with running(command, cwd=home, home=home, env={}) as started:
         yield started
