@@ -11,8 +11,15 @@ import pandas as pd
 
 from hustings.experiments.plans import BINDING, folder_of, plans
 from hustings.experiments.plans.designs import as_deliveries, block_name
+from hustings.experiments.plans.folder import read_table
 from hustings.experiments.plans.queries import decided_so_far
-from hustings.features.tables import DELIVERIES, DESIGNS, DO_NOT_CONTACT, RESPONSES, check
+from hustings.features.tables import (
+    DELIVERIES,
+    DESIGNS,
+    DO_NOT_CONTACT,
+    RESPONSES,
+    check,
+)
 
 RESULTS = "results"
 """Folder of what channels reported and what was answered, by plan and file."""
@@ -27,7 +34,7 @@ def designs_so_far(home: Path) -> pd.DataFrame:
     """DESIGNS of all plans that bind, blocks named by their plan."""
     parts = []
     for name in binding_plans(home):
-        designs = pd.read_parquet(folder_of(home, name) / "designs.parquet")
+        designs = read_table(folder_of(home, name) / "designs.parquet")
         parts.append(designs.assign(block=[block_name(name, b) for b in designs.block]))
     if not parts:
         return check(DESIGNS, pd.DataFrame({c: [] for c in DESIGNS.columns}))
@@ -39,7 +46,7 @@ def deliveries_so_far(home: Path) -> pd.DataFrame:
     decided = decided_so_far(home)
     parts = []
     for name in binding_plans(home):
-        designs = pd.read_parquet(folder_of(home, name) / "designs.parquet")
+        designs = read_table(folder_of(home, name) / "designs.parquet")
         rows = decided[decided["plan_id"] == name]
         parts.append(as_deliveries(name, rows, designs, rows["decided_on"]))
     if not parts:
@@ -51,7 +58,7 @@ def responses_so_far(home: Path, at: pd.Timestamp) -> pd.DataFrame:
     """RESPONSES to the campaign's own plans that were observed by a moment."""
     moment = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
     parts = [
-        pd.read_parquet(path)
+        read_table(path)
         for path in sorted((home / RESULTS).glob("*/*/responses.parquet"))
     ]
     if not parts:

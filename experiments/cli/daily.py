@@ -1,7 +1,7 @@
 """The daily loop: a simulated month, a day of a campaign."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from hustings.experiments.cli.common import (
     new_run_id,
 )
 
+if TYPE_CHECKING:
+    from hustings.experiments.loop.run_day import DaySummary
+
 app = typer.Typer()
 
 
@@ -37,20 +40,17 @@ def month(
 ) -> None:
     """The loop and its rivals through a simulated month whose truth is known."""
     with errors_told(debug=debug):
-        import json
-
         from hustings.experiments.declaration import load_campaign
-        from hustings.experiments.simulation.month import judged_months, told_text
+        from hustings.experiments.simulation.month import evaluation_text, judged_months
+        from hustings.features.atomic import write_json
 
-        found = judged_months(
+        evaluation = judged_months(
             load_campaign(campaign), n_seeds=seeds, n_voters=voters, n_workers=workers,
             tell=lambda text: console.print(text),
         )  # fmt: skip
-        typer.echo(told_text(found))
+        typer.echo(evaluation_text(evaluation))
         if out is not None:
-            aside = out.with_suffix(".partial")
-            aside.write_text(json.dumps(found, indent=1) + "\n")
-            aside.replace(out)
+            write_json(out, evaluation)
 
 
 @app.command()
@@ -79,27 +79,43 @@ def day(
 
         import pandas as pd
 
-        from hustings.experiments.loop.run_day import run_day
+        from hustings.experiments.loop.run_day import NO_PLAN, run_day
         from hustings.experiments.stages import run_campaign
         from hustings.experiments.stages.context import utc_now
 
-        asked = pd.Timestamp(date)
+        on = pd.Timestamp(date)
         run = make_run(campaign, data, store, mlflow)
         if retrain:
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
         run = known_run(run, campaign)
-        told = run_day(run, date=asked, at=utc_now(), approve_by=approve_by)
-        typer.echo(
-            f"{told['plan_id']} ({told['state']}): {told['n_sent']:,} contacts for "
-            f"${told['spent_usd']:,.2f}, {told['n_explored']:,} voters explore "
-            f"(predicted cost {told['explore_cost']:,.1f}), {told['n_assigned']:,} "
-            f"assignments with the holdout's shadows; model {told['model']}"
-        )
-        if export:
+        summary = run_day(run, date=on, at=utc_now(), approve_by=approve_by)
+        typer.echo(_sentence(summary))
+        if export and summary.state != NO_PLAN:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
 
-            plan = stated(run.home, told["plan_id"], told["state"])
-            made = export_plan(run, plan, at=utc_now())
-            typer.echo(made.folder or "Nothing has changed since the lists left.")
+            plan = stated(run.home, summary.plan_id, summary.state)
+            written = export_plan(run, plan, at=utc_now())
+            typer.echo(written.folder or "Nothing has changed since the lists left.")
+
+
+def _sentence(day: "DaySummary") -> str:
+    """What a day came to, in a sentence or two."""
+    trained = f"Trained {day.retrained} first. " if day.retrained else ""
+    if day.why_no_plan:
+        return f"{trained}{day.date}: nothing is sent: {day.why_no_plan}"
+    gate = ""
+    if day.gate is not None:
+        shown = "is shown to pay" if day.gate.personalises else "is not shown to pay"
+        gate = (
+            f"; personalising {shown} (evidence {day.gate.evidence:.1f} of 20 after "
+            f"{len(day.gate.looks)} looks)"
+        )
+    return (
+        f"{trained}{day.plan_id} ({day.state}): {day.n_sent:,} contacts for "
+        f"${day.spent_usd:,.2f}, {day.n_explored:,} voters explore (predicted cost "
+        f"{day.explore_cost:,.1f}), {day.n_assigned:,} assignments with the holdout's "
+        f"shadows; model {day.model}, {day.n_taught:,} outcomes of the loop and its "
+        f"test learned{gate}"
+    )
