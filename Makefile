@@ -26,7 +26,7 @@ help: ## list these targets
 	@echo "  CAMPAIGN=experiments/persuasion_flyer names another campaign (now: $(CAMPAIGN))"
 
 run: $(READY) ## every stage: raw tables to plan and report
-	@$(BIN)/hustings run "$(CAMPAIGN)"
+	@$(BIN)/hustings run --campaign "$(CAMPAIGN)"
 
 ingest: ## raw files to checked tables and quarantine
 features: ## checked tables to the training set
@@ -38,10 +38,10 @@ plan: ## scores, costs and budget to a plan
 report: ## the page a person looks at
 
 $(STAGES): $(READY)
-	@$(BIN)/hustings $@ "$(CAMPAIGN)"
+	@$(BIN)/hustings $@ --campaign "$(CAMPAIGN)"
 
 serve: $(READY) ## scoring endpoint on loopback
-	@$(BIN)/hustings serve "$(CAMPAIGN)"
+	@$(BIN)/hustings serve --campaign "$(CAMPAIGN)"
 
 bento: $(READY) ## the endpoint with its model as one folder
 	@$(BIN)/python -m hustings.serving.bento ".data/$(notdir $(patsubst %/,%,$(CAMPAIGN)))/serving" .data/bento

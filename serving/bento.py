@@ -1,4 +1,4 @@
-"""Bundle → a Bento: the endpoint, its model and pinned libraries, in one folder.
+"""Builds a Bento from a bundle: endpoint, model and pinned libraries in one folder.
 
 `python -m hustings.serving.bento BUNDLE OUT` prints where it lies; `bentoml serve`
 starts it anywhere, without the repository; `bentoml containerize` makes an image.
@@ -38,7 +38,7 @@ def build_bento(bundle: Path, out: Path) -> Path:
         model version inside.
 
     Raises:
-        FileNotFoundError: If the bundle is not whole.
+        FileNotFoundError: If a file of the bundle is missing.
         RuntimeError: With BentoML's own words, if it cannot build.
     """
     model, _, version = read_bundle(bundle)
@@ -61,7 +61,7 @@ def _assemble(
     shutil.copytree(bundle, context / "bundle")
     pins = [f"{name}=={installed_version(name)}" for name in libraries]
     (context / "requirements.txt").write_text("\n".join(pins) + "\n")
-    told = {
+    bentofile = {
         "service": SERVICE,
         "name": version["name"],
         "labels": {
@@ -75,7 +75,7 @@ def _assemble(
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
     }
     # JSON is YAML, too
-    (context / "bentofile.yaml").write_text(json.dumps(told, indent=1))
+    (context / "bentofile.yaml").write_text(json.dumps(bentofile, indent=1))
 
 
 def _built(context: Path, out: Path) -> str:
@@ -86,7 +86,7 @@ def _built(context: Path, out: Path) -> str:
         "BENTOML_DO_NOT_TRACK": "true",
         "PYTHONPATH": "",
     }
-    done = subprocess.run(
+    build = subprocess.run(
         [sys.executable, "-m", "bentoml", "build", "--output", "tag"],
         cwd=context,
         env=there,
@@ -96,11 +96,11 @@ def _built(context: Path, out: Path) -> str:
     )
     tags = [
         line.removeprefix("__tag__:")
-        for line in done.stdout.splitlines()
+        for line in build.stdout.splitlines()
         if line.startswith("__tag__:")
     ]
-    if done.returncode or not tags:
-        raise RuntimeError(f"bentoml build failed: {done.stderr.strip()[-2000:]}")
+    if build.returncode or not tags:
+        raise RuntimeError(f"bentoml build failed: {build.stderr.strip()[-2000:]}")
     return tags[0]
 
 

@@ -1,4 +1,4 @@
-"""An exact model version → the model, and the bundle that a server starts from."""
+"""Load an exact model version; write and read the bundle that a server starts from."""
 
 import json
 import shutil
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hustings.features.atomic import whole_folder
+from hustings.serving.contact_lists import FILE as CONTACT_LISTS
+from hustings.serving.contact_lists import ContactLists
 from hustings.training.registry.campaign_model import CampaignModel
 
 # the registry is imported where it is asked: a server starts from a bundle, without
@@ -31,33 +34,34 @@ def load_version(version: "Version") -> CampaignModel:
         return CampaignModel.load(download(version, Path(folder)))
 
 
-def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> None:
-    """All that the endpoint needs, in one new folder, written aside and renamed.
+def write_bundle(
+    version: "Version", plan: Mapping[str, Any], lists: ContactLists, folder: Path
+) -> None:
+    """Write all that the endpoint needs into one folder, whole or not at all.
 
     Args:
         version: Exact version to serve.
         plan: Prices, options and rules of the current plan (`plan.terms`).
+        lists: Who asked not to be contacted, and who has which address.
         folder: Replaced if it exists.
     """
     from hustings.training.registry.register import CHAMPION, download
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-        new = Path(aside) / "bundle"
-        new.mkdir()
-        saved = download(version, Path(aside) / "download")
-        shutil.copytree(saved, new / "model")
-        (new / "plan.json").write_text(json.dumps(plan, indent=1))
-        told = {
+    with (
+        whole_folder(folder) as bundle,
+        tempfile.TemporaryDirectory() as downloads,
+    ):
+        shutil.copytree(download(version, Path(downloads)), bundle / "model")
+        (bundle / "plan.json").write_text(json.dumps(plan, indent=1))
+        lists.write(bundle)
+        version_record = {
             "name": version.name,
             "version": version.version,
             "alias": CHAMPION,
             "run_id": version.run_id,
             **{f"tag_{key}": value for key, value in version.tags.items()},
         }
-        (new / "version.json").write_text(json.dumps(told, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        (bundle / "version.json").write_text(json.dumps(version_record, indent=1))
 
 
 def read_bundle(
@@ -68,7 +72,7 @@ def read_bundle(
     Raises:
         FileNotFoundError: Naming what is missing and what makes it.
     """
-    for name in ("plan.json", "version.json"):
+    for name in ("plan.json", "version.json", CONTACT_LISTS):
         if not (folder / name).exists():
             raise FileNotFoundError(
                 f"{folder / name}: expected a serving bundle; `hustings run` makes one"

@@ -34,13 +34,13 @@ def voting_words(text: str) -> dict[str, str]:
     'vote by text'
     """
     plain = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    found = {}
+    first_words = {}
     for kind, patterns in _patterns().items():
         hits = (pattern.search(plain) for pattern in patterns)
         first = next((hit.group() for hit in hits if hit), None)
         if first is not None:
-            found[kind] = first
-    return found
+            first_words[kind] = first
+    return first_words
 
 
 def text_digest(text: str) -> str:

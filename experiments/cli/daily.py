@@ -1,4 +1,4 @@
-"""The daily loop: a simulated month, a day of a campaign."""
+"""`month` and `day`: the daily loop, simulated for a month or run for one day."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     console,
     errors_told,
     known_run,
@@ -28,7 +29,7 @@ app = typer.Typer()
 
 @app.command()
 def month(
-    campaign: CampaignName = "30_days",
+    campaign: CampaignName,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Worlds.")] = 1,
     out: Annotated[
         Path | None,
@@ -74,29 +75,28 @@ def day(
     debug: Debug = False,
 ) -> None:
     """Plan and randomise a day: a draft in plans/, made once however often asked."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "day"):
         from dataclasses import replace
 
         import pandas as pd
 
         from hustings.experiments.loop.run_day import NO_PLAN, run_day
-        from hustings.experiments.stages import run_campaign
-        from hustings.experiments.stages.context import utc_now
+        from hustings.experiments.run import run_campaign
 
-        on = pd.Timestamp(date)
+        planned_day = pd.Timestamp(date)
         run = make_run(campaign, data, store, mlflow)
         if retrain:
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
         run = known_run(run, campaign)
-        summary = run_day(run, date=on, at=utc_now(), approve_by=approve_by)
+        summary = run_day(run, date=planned_day, at=run.at, approve_by=approve_by)
         typer.echo(_sentence(summary))
         if export and summary.state != NO_PLAN:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
 
             plan = stated(run.home, summary.plan_id, summary.state)
-            written = export_plan(run, plan, at=utc_now())
+            written = export_plan(run, plan, at=run.at)
             typer.echo(written.folder or "Nothing has changed since the lists left.")
 
 

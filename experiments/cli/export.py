@@ -1,4 +1,4 @@
-"""Lists for channels, scores for a voter-contact system, and what comes back."""
+"""`export`, `export-scores`, `results`: channels' lists, scores, contact results."""
 
 import importlib
 from pathlib import Path
@@ -10,10 +10,11 @@ from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     AsJson,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     RunId,
+    changing,
     errors_told,
     known_run,
     make_run,
@@ -21,7 +22,7 @@ from hustings.experiments.cli.common import (
 
 if TYPE_CHECKING:
     from hustings.experiments.handover.lists import Stated
-    from hustings.experiments.stages import Run
+    from hustings.experiments.stages.context import Run
 
 app = typer.Typer()
 PlanId = Annotated[str, typer.Argument(help="The plan.")]
@@ -29,8 +30,8 @@ PlanId = Annotated[str, typer.Argument(help="The plan.")]
 
 @app.command()
 def export(
+    campaign: CampaignName,
     plan: PlanId,
-    campaign: OfCampaign = "sample",
     list_format: Annotated[
         str, typer.Option("--format", help="Of contact and place lists: csv, parquet.")
     ] = "csv",
@@ -49,64 +50,34 @@ def export(
 
     Once lists have left, only who has to be taken out of them follows.
     """
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "export"):
         from hustings.experiments.handover.lists import export as export_plan
-        from hustings.experiments.stages.context import utc_now
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
-        run, found = _plan_of(plan, campaign, data, run_id)
+        run, stated_plan = _plan_of(plan, campaign, data, run_id)
         exported = export_plan(
-            run, found, at=utc_now(), out=out, channels=channel or [],
+            run, stated_plan, at=run.at, out=out, channels=channel or [],
             file_format="parquet" if list_format == "parquet" else "csv",
         )  # fmt: skip
-        typer.echo(_told(exported.folder, exported.n_removed, as_json=as_json))
+        typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
 
 
 @app.command("export-scores")
 def export_scores(
+    campaign: CampaignName,
     plan: PlanId,
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """Write scores and universes for a voter-contact system, without the holdout."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "export-scores"):
         from hustings.experiments.handover.lists import export_system
-        from hustings.experiments.stages.context import utc_now
 
-        run, found = _plan_of(plan, campaign, data, run_id)
-        typer.echo(_told(export_system(run, found, out, at=utc_now()), 0))
-
-
-@app.command()
-def results(
-    file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
-    plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
-    campaign: OfCampaign = "sample",
-    run_id: RunId = "",
-    data: DataFolder = DEFAULT_DATA,
-    debug: Debug = False,
-) -> None:
-    """Read contact results back: deliveries, answers, who is not to be asked again."""
-    with errors_told(debug=debug):
-        from hustings.experiments.handover.lists import read_back
-        from hustings.experiments.stages.context import utc_now
-
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a file of results, found none")
-        run, found = _plan_of(plan, campaign, data, run_id)
-        report = read_back(run, found, file, at=utc_now()).report
-        for name, n in report.items():
-            typer.echo(f"{name.replace('_', ' '):<20} {n:>12,}")
-        if report["unread_withdrawals"]:
-            typer.echo(
-                f"{report['unread_withdrawals']:,} rows that ask for no contact could "
-                "not be read: see quarantine.parquet, and act on them by hand",
-                err=True,
-            )
+        run, stated_plan = _plan_of(plan, campaign, data, run_id)
+        typer.echo(_export_text(export_system(run, stated_plan, out, at=run.at), 0))
 
 
 def _plan_of(
@@ -121,11 +92,11 @@ def _plan_of(
 
 def _state(home: Path, plan: str) -> str:
     """Where the ledger says that a plan stands."""
-    found = importlib.import_module("hustings.experiments.plans").state(home, plan)
-    return str(getattr(found, "state", found))
+    plan_state = importlib.import_module("hustings.experiments.plans").state(home, plan)
+    return str(getattr(plan_state, "state", plan_state))
 
 
-def _told(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
+def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:
     import json
 
     from hustings.serving.export.folder import read_manifest

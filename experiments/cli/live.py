@@ -1,4 +1,4 @@
-"""What runs: the endpoint, and reactions as they come."""
+"""Live commands: the scoring endpoint, and import and replay of reactions."""
 
 import os
 from collections import Counter
@@ -23,7 +23,7 @@ BECAME = ("accepted", "duplicate", "quarantined")
 
 @app.command()
 def serve(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 3000,
     data: DataFolder = DEFAULT_DATA,
@@ -43,7 +43,7 @@ def serve(
 
 @app.command()
 def consume(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     broker: Annotated[
         str, typer.Option("--broker", help="Address, such as redis://localhost:6379.")
     ] = "redis://localhost:6379",
@@ -75,8 +75,8 @@ def _reactions() -> None:
 
 @reactions_app.command("import")
 def import_reactions(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="A page's export, CSV or Parquet.")],
-    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
     platform: Annotated[
         str, typer.Option("--platform", help="Where no column tells it.")
     ] = "facebook",
@@ -96,19 +96,19 @@ def import_reactions(
             file, columns=how.columns, counts=how.counts, platform=platform
         )
         intake = open_intake(declared, data / declared.campaign.name)
-        told = import_insights(intake, insights, now=utc_now())
+        receipt = import_insights(intake, insights, now=utc_now())
         typer.echo(
-            f"Kept {told.accepted:,}, known already {told.duplicate:,}, "
-            f"quarantined {told.quarantined:,}."
+            f"Kept {receipt.accepted:,}, known already {receipt.duplicate:,}, "
+            f"quarantined {receipt.quarantined:,}."
         )
-        for fault in told.faults[:5]:
+        for fault in receipt.faults[:5]:
             typer.echo(f"  {fault.message}")
 
 
 @app.command()
 def replay(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="Posts with totals by kind.")],
-    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
     speed: Annotated[str, typer.Option("--speed", help="3600x, or max.")] = "3600x",
     url: Annotated[
         str, typer.Option("--url", help="Service to send to; the store without.")
@@ -148,7 +148,7 @@ def replay(
         how, pace = declared.reactions, speed_of(speed)
         insights = read_insights(file, columns=how.columns, counts=how.counts)
         posts = posts_of(insights, since=moment(since), until=moment(until))
-        told: Counter[str] = Counter()
+        n_received: Counter[str] = Counter()
         if url:
             post = to_endpoint(url, os.environ.get("HUSTINGS_API_KEY", ""))
         else:
@@ -159,18 +159,18 @@ def replay(
 
         def send(batch: list[dict[str, Any]]) -> None:
             receipt = post(batch)
-            told.update({name: receipt[name] for name in BECAME})
+            n_received.update({name: receipt[name] for name in BECAME})
 
         events = in_order(posts, Decay(half_life_h), seed)
-        with console.status("playing") as shown:
+        with console.status("playing") as status:
             n = play(
                 events, send, speed=pace,
-                tell=lambda at, n: shown.update(f"{at:%Y-%m-%d %H:%M}  {n:,} events"),
+                tell=lambda at, n: status.update(f"{at:%Y-%m-%d %H:%M}  {n:,} events"),
             )  # fmt: skip
-        kept, known, aside = (told[name] for name in BECAME)
+        n_accepted, n_duplicate, n_quarantined = (n_received[name] for name in BECAME)
         typer.echo(
-            f"Played {n:,} events of {len(posts):,} posts: kept {kept:,}, "
-            f"known already {known:,}, quarantined {aside:,}."
+            f"Played {n:,} events of {len(posts):,} posts: kept {n_accepted:,}, "
+            f"known already {n_duplicate:,}, quarantined {n_quarantined:,}."
         )
         if lost := n_unreadable(insights):
             typer.echo(

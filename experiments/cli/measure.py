@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     console,
     errors_told,
     known_run,
@@ -26,7 +27,7 @@ app = typer.Typer()
 
 @app.command("lift")
 def lift(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     as_of: Annotated[
         str, typer.Option("--as-of", help="Day (YYYY-MM-DD); today without.")
     ] = "",
@@ -37,35 +38,34 @@ def lift(
     debug: Debug = False,
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "lift"):
         import pandas as pd
 
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
-        from hustings.experiments.stages.context import utc_now
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
-        day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
-        found, told = measure(run, day)
+        day = pd.Timestamp(as_of) if as_of else run.at.tz_localize(None)
+        measured, summary = measure(run, day)
         if as_json:
-            typer.echo(json.dumps(told, indent=1))
+            typer.echo(json.dumps(summary, indent=1))
         else:
-            for sentence in told["sentences"]:
+            for sentence in summary["sentences"]:
                 console.print(sentence, highlight=False, markup=False)
-            rows = table(found)
-            shown = ["estimand", "message_id", "channel", "segment", "n_sent",
+            rows = table(measured)
+            columns = ["estimand", "message_id", "channel", "segment", "n_sent",
                      "n_compared", "lift", "always_low", "always_high", "claimed",
                      "shrunken", "predicted"]  # fmt: skip
             if len(rows):
-                typer.echo(rows[shown].to_string(index=False, float_format="%.3f"))
+                typer.echo(rows[columns].to_string(index=False, float_format="%.3f"))
             console.print(f"{run.home / 'lift.json'} holds all of it", highlight=False)
-    if not found.trusted:
+    if not measured.trusted:
         raise typer.Exit(FAILED)
 
 
 @app.command("power")
 def power_command(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     days: Annotated[
         int, typer.Option("--days", min=0, help="Days that remain; the plan's without.")
     ] = 0,
@@ -96,10 +96,10 @@ def power_command(
         if wrong:
             raise ValueError(f"expected --holdout in (0, 1), got {wrong[0]}")
         facts = with_changes(facts_of(run), days=days or None)
-        found = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
+        detectable = power(facts, holdouts=shares, seed=run.campaign.campaign.seed)
         if as_json:
-            typer.echo(json.dumps(plain(found), indent=1))
+            typer.echo(json.dumps(plain(detectable), indent=1))
         else:
             unit = run.campaign.outcome.unit_per_point
-            for sentence in sentences(found, per_point=unit):
+            for sentence in sentences(detectable, per_point=unit):
                 console.print(sentence, highlight=False, markup=False)

@@ -1,7 +1,6 @@
-"""Runs and models: compare, roll back, take a provider out."""
+"""Commands on runs and models: compare, roll back, remove a provider."""
 
 import sys
-import time
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     errors_told,
     make_run,
 )
@@ -24,7 +24,7 @@ app = typer.Typer()
 
 @app.command()
 def compare(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     last: Annotated[int, typer.Option("--last", min=1, help="Runs shown.")] = 10,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -36,17 +36,15 @@ def compare(
         from hustings.training.registry.register import open_store
         from hustings.training.registry.track import recent_runs
 
-        asked = make_run(campaign, data, store, mlflow)
+        run = make_run(campaign, data, store, mlflow)
         open_store(mlflow or None, store)
-        found = recent_runs(asked.campaign.campaign.name, last)
-        if found.empty:
+        runs = recent_runs(run.campaign.campaign.name, last)
+        if runs.empty:
             raise FileNotFoundError(
-                f"{asked.campaign.campaign.name}: expected runs in MLflow, found none; "
-                f"`hustings run {campaign}` makes one"
+                f"{run.campaign.campaign.name}: expected runs in MLflow, found none; "
+                f"`hustings run --campaign {campaign}` makes one"
             )
-        _show_runs(
-            [{str(k): v for k, v in r.items()} for r in found.to_dict("records")]
-        )
+        _show_runs([{str(k): v for k, v in r.items()} for r in runs.to_dict("records")])
 
 
 def _show_runs(rows: list[dict[str, Any]]) -> None:
@@ -75,24 +73,24 @@ def remove_provider(
     debug: Debug = False,
 ) -> None:
     """Take a provider's columns out of every run, and keep them out of later ones."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "remove-provider"):
         from hustings.features.persons.provider import remove_provider as take_out
 
         home = make_run(campaign, data, store, "").home
         home.mkdir(parents=True, exist_ok=True)
-        found = take_out(home, provider)
-        typer.echo(f"Taken out of {len(found.cleaned)} files; no later run reads it.")
-        for path in found.deleted:
+        removal = take_out(home, provider)
+        typer.echo(f"Taken out of {len(removal.cleaned)} files; no later run reads it.")
+        for path in removal.deleted:
             typer.echo(f"Deleted, a stage makes it anew: {path}")
-        for path in found.mentions:
+        for path in removal.mentions:
             typer.echo(f"Still names it: {path}")
-        for run_id in found.trained_on:
+        for run_id in removal.trained_on:
             typer.echo(f"Learnt from it, to be trained again: {run_id}")
 
 
 @app.command()
 def rollback(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     to: Annotated[
         str, typer.Option("--to", help="Version; the champion before without.")
     ] = "",
@@ -106,23 +104,23 @@ def rollback(
     debug: Debug = False,
 ) -> None:
     """Make an earlier version the champion again, and serve its plan."""
-    with errors_told(debug=debug):
-        from hustings.experiments.stages import roll_back_campaign
+    with errors_told(debug=debug), changing(campaign, data, "rollback"):
+        from hustings.experiments.stages.rollback import roll_back_campaign
         from hustings.training.registry.register import operator
 
-        asked = make_run(campaign, data, store, mlflow)
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        run = make_run(campaign, data, store, mlflow)
+        at = run.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         version, planned = roll_back_campaign(
-            asked, to=to, by=by or operator(), at=at, why=why
+            run, to=to, by=by or operator(), at=at, why=why
         )
         typer.echo(f"Champion: {version.name} version {version.version}.")
         if planned is None:
             typer.echo(
                 "No run has a plan of this version: the endpoint still serves what it "
-                f"served. `hustings run {campaign}` makes a plan."
+                f"served. `hustings run --campaign {campaign}` makes a plan."
             )
         else:
             typer.echo(
                 f"Served from now on: the plan of {planned}. Restart `hustings serve "
-                f"{campaign}` if it runs."
+                f"--campaign {campaign}` if it runs."
             )

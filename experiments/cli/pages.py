@@ -1,4 +1,4 @@
-"""Pages for people: the week."""
+"""`week`: the page of a campaign's week."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
+    changing,
     errors_told,
     make_run,
 )
@@ -28,7 +29,7 @@ _MONEY = {
 
 @app.command()
 def week(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     date: Annotated[
         str, typer.Option("--date", help="Last day of the week, as 2026-09-14.")
     ] = "",
@@ -39,13 +40,14 @@ def week(
     debug: Debug = False,
 ) -> None:
     """The week's page: what changed and why, spend, lift, votes still needed."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "week"):
         import pandas as pd
 
         from hustings.experiments.plans import plans, spent
         from hustings.experiments.report import write_week
         from hustings.experiments.stages.monitor_config import paused_messages
         from hustings.experiments.week_facts import last_planned_on, week_facts
+        from hustings.features.atomic import whole_file
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
         last_on = pd.Timestamp(date) if date else last_planned_on(run.home)
@@ -56,9 +58,8 @@ def week(
             spend=_spend(money, states), states=states,
         )  # fmt: skip
         path = out or run.home / f"week-{last_on:%Y-%m-%d}.html"
-        aside = path.with_suffix(".partial")
-        write_week(aside, facts)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            write_week(aside, facts)
         typer.echo(path)
 
 
@@ -66,6 +67,8 @@ def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | Non
     """Money of the plans that a week tells of, by day."""
     from hustings.experiments.week_facts import counted
 
-    told = counted([Path(name) for name in states], states)
-    mine = money[money["plan_id"].isin(told) & (money["send_on"] != "")]
-    return mine if len(mine) else None
+    counted_plans = counted([Path(name) for name in states], states)
+    spend_of_week = money[
+        money["plan_id"].isin(counted_plans) & (money["send_on"] != "")
+    ]
+    return spend_of_week if len(spend_of_week) else None

@@ -1,4 +1,4 @@
-"""Persons: voter files, what is held on somebody, forgetting, the ledger."""
+"""Commands on persons: voter-file snapshots, access, erasure, ledger verification."""
 
 import secrets
 from typing import Annotated
@@ -14,8 +14,8 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     MlflowServer,
-    OfCampaign,
     StoreFolder,
+    alone,
     errors_told,
     home_of,
     make_run,
@@ -31,7 +31,7 @@ app.add_typer(snapshots, name="snapshots")
 
 @snapshots.command("diff")
 def snapshots_diff(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     between: Annotated[
         list[str] | None,
         typer.Argument(help="Two snapshots by number, name or day; the last without."),
@@ -54,14 +54,14 @@ def snapshots_diff(
         old, new = find(home / SNAPSHOTS, between or [])
         former = present_ids(former_ids(read_identity(home)))
         tables = (pd.read_parquet(old.path), pd.read_parquet(new.path))
-        found = diff(*tables, former)
-        typer.echo(diff_text(found, old.name, new.name, ids=ids))
+        changes = diff(*tables, former)
+        typer.echo(diff_text(changes, old.name, new.name, ids=ids))
 
 
 @app.command()
 def show(
+    campaign: CampaignName,
     voter: Annotated[str, typer.Argument(help="Any id that the person has had.")],
-    campaign: OfCampaign = "sample",
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -76,16 +76,18 @@ def show(
         from hustings.experiments.privacy.show import held, held_text
 
         run = make_run(campaign, data, store, mlflow)
-        found = held(Where(run.campaign, run.home, store, mlflow), voter)
-        typer.echo(json.dumps(found, indent=1) if as_json else held_text(found))
+        personal_data = held(Where(run.campaign, run.home, store, mlflow), voter)
+        typer.echo(
+            json.dumps(personal_data, indent=1) if as_json else held_text(personal_data)
+        )
 
 
 @app.command()
 def forget(
+    campaign: CampaignName,
     voter: Annotated[
         str, typer.Argument(help="Any id of the person; none: finish what was begun.")
     ] = "",
-    campaign: OfCampaign = "sample",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
@@ -103,29 +105,29 @@ def forget(
         from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.forget import resume, told_text
         from hustings.experiments.privacy.personal_data import Where
-        from hustings.experiments.stages.context import utc_now
 
         run = make_run(campaign, data, store, mlflow)
         where = Where(run.campaign, run.home, store, mlflow)
-        if not voter:
-            done = resume(where, at=utc_now())
-        else:
-            if not yes:
-                typer.confirm(
-                    "This cannot be undone: every trace of the person goes. Go on?",
-                    abort=True, err=True,
-                )  # fmt: skip
-            batch = secrets.token_hex(8)
-            done = [forget_person(where, voter, at=utc_now(), batch=batch)]
-        for told in done:
-            typer.echo(json_of(told) if as_json else told_text(told))
-        if any(told.left for told in done):
+        if voter and not yes:
+            typer.confirm(
+                "This cannot be undone: every trace of the person goes. Go on?",
+                abort=True, err=True,
+            )  # fmt: skip
+        with alone(run.home, "forget", at=run.at):
+            if not voter:
+                reports = resume(where, at=run.at)
+            else:
+                batch = secrets.token_hex(8)
+                reports = [forget_person(where, voter, at=run.at, batch=batch)]
+        for report in reports:
+            typer.echo(json_of(report) if as_json else told_text(report))
+        if any(report.left for report in reports):
             raise typer.Exit(FAILED)
 
 
 @app.command()
 def verify(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -142,15 +144,15 @@ def verify(
         )
 
         home = home_of(campaign, data)
-        known = noted_heads(home)
-        found = open_ledger(home).verify(known)
-        if found.fault:
-            raise LedgerError(f"{found.n_entries:,} entries hold; {found.fault}")
+        heads = noted_heads(home)
+        verified = open_ledger(home).verify(heads)
+        if verified.fault:
+            raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
         altered = plan_faults(home)
         if altered:
             raise LedgerError("; ".join(altered))
         typer.echo(
-            f"{found.n_entries:,} entries hold, as do the files of "
-            f"{len(plans(home))} plans and the ends that {len(known)} runs "
-            f"noted. The end: {found.head.seq} {found.head.digest}"
+            f"{verified.n_entries:,} entries hold, as do the files of "
+            f"{len(plans(home))} plans and the ends that {len(heads)} runs "
+            f"noted. The end: {verified.head.seq} {verified.head.digest}"
         )

@@ -24,6 +24,7 @@ from hustings.experiments.cli.common import (
     Tuning,
     TuningStorage,
     Workers,
+    alone,
     errors_told,
     known_run,
     make_run,
@@ -64,7 +65,8 @@ def _stage(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from hustings.experiments.stages import point_to, run_stage
+        from hustings.experiments.run import begin_run, run_stage
+        from hustings.experiments.stages.context import point_to
 
         first = stage == "ingest"
         run = make_run(
@@ -73,8 +75,15 @@ def _stage(
             tuning=tuning, voters=voters,
         )  # fmt: skip
         run = known_run(run, campaign)
-        with progress() as tell:
-            run_stage(replace(run, tell=tell), stage)
+        begins = first and not run.folder.exists()
+        with (
+            alone(run.home, stage, at=run.at, begins=first),
+            progress() as tell,
+        ):
+            if begins:
+                begin_run(replace(run, tell=tell))
+            else:
+                run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
             _tell_links(run.folder)
@@ -87,20 +96,20 @@ def _tell_links(folder: Path) -> None:
 
     path = folder / "links.json"
     if path.exists():
-        told = json.loads(path.read_text())
-        linked = told["n_by_key"] + told["n_by_fields"]
+        links = json.loads(path.read_text())
+        linked = links["n_by_key"] + links["n_by_fields"]
         typer.echo(
-            f"Linked {linked:,} of {told['n_reactors']:,} reactors with a basis; "
-            f"expected: {told['expected_false']:.0f} wrong, "
-            f"{told['expected_missed']:.0f} missed."
+            f"Linked {linked:,} of {links['n_reactors']:,} reactors with a basis; "
+            f"expected: {links['expected_false']:.0f} wrong, "
+            f"{links['expected_missed']:.0f} missed."
         )
 
 
-def _stage_command(stage: str, told: str) -> None:
+def _stage_command(stage: str, help_text: str) -> None:
     """One subcommand of a stage; all but `train` take the same options."""
 
     def command(
-        campaign: CampaignName = "sample",
+        campaign: CampaignName,
         run: RunId = "",
         data: DataFolder = DEFAULT_DATA,
         store: StoreFolder = DEFAULT_STORE,
@@ -110,20 +119,20 @@ def _stage_command(stage: str, told: str) -> None:
     ) -> None:
         _stage(stage, campaign, run, data, store, mlflow, voters, debug=debug)
 
-    command.__doc__ = told
+    command.__doc__ = help_text
     app.command(stage)(command)
 
 
-for _name, _told in (
+for _name, _help_text in (
     ("ingest", "Raw files to checked tables and quarantine; starts a run."),
     ("features", "Checked tables to the training set."),
 ):
-    _stage_command(_name, _told)
+    _stage_command(_name, _help_text)
 
 
 @app.command()
 def dictionary(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     written: Annotated[
         str, typer.Option("--format", help="markdown, csv or json.")
     ] = "markdown",
@@ -139,14 +148,14 @@ def dictionary(
             raise ValueError(
                 f"expected --format {' or '.join(FORMATS)}, got {written!r}"
             )
-        asked = make_run(campaign, data, DEFAULT_STORE, "", run_id=run)
-        known = known_run(asked, campaign).read_json("dictionary")
-        typer.echo(FORMATS[written](read_entries(known["entries"])), nl=False)
+        requested_run = make_run(campaign, data, DEFAULT_STORE, "", run_id=run)
+        content = known_run(requested_run, campaign).read_json("dictionary")
+        typer.echo(FORMATS[written](read_entries(content["entries"])), nl=False)
 
 
 @app.command()
 def train(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     trials: Trials = DEFAULT_TRIALS,
     time_limit: TimeLimit = DEFAULT_LIMIT_S,
@@ -172,7 +181,7 @@ def train(
 
 @app.command()
 def evaluate(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -205,33 +214,34 @@ def evaluate(
     with errors_told(debug=debug):
         import secrets
 
-        from hustings.experiments.stages.context import utc_now
         from hustings.experiments.stages.sealed import open_sealed, seal_predictions
         from hustings.training.registry.seal import KEY_BYTES
 
         if sealed and opened is not None:
             raise ValueError("expected one of --sealed and --open, got both")
-        known = known_run(
+        target_run = known_run(
             make_run(
                 campaign, data, store, mlflow,
                 run_id=run, voters=voters,
             ),
             campaign,
         )  # fmt: skip
-        if opened is not None:
-            typer.echo(open_sealed(known, opened))
-        else:
-            key = secrets.token_bytes(KEY_BYTES)
-            typer.echo(seal_predictions(known, key, sealed_at=utc_now()))
+        with alone(target_run.home, "evaluate", at=target_run.at):
+            if opened is not None:
+                typer.echo(open_sealed(target_run, opened))
+            else:
+                key = secrets.token_bytes(KEY_BYTES)
+                sealed_at = target_run.at
+                typer.echo(seal_predictions(target_run, key, sealed_at=sealed_at))
 
 
-for _name, _told in (
+for _name, _help_text in (
     ("promote", "Register the candidate that deserves it; champion by the verdict."),
     ("score", "Lift of every message for every voter."),
     ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
     ("report", "The page a person looks at."),
 ):
-    _stage_command(_name, _told)
+    _stage_command(_name, _help_text)
 
 
 @app.command()
@@ -253,15 +263,18 @@ def run(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from hustings.experiments.stages import run_campaign
+        from hustings.experiments.run import run_campaign
 
-        made = make_run(
+        new_run = make_run(
             campaign, data, store, mlflow, run_id=new_run_id(),
             tuning=Tuning(trials, time_limit, model, workers, tuning_storage),
             voters=voters, null_twin=null_twin,
         )  # fmt: skip
-        with progress() as tell:
-            folder = run_campaign(replace(made, tell=tell))
+        with (
+            alone(new_run.home, "run", at=new_run.at, begins=True),
+            progress() as tell,
+        ):
+            folder = run_campaign(replace(new_run, tell=tell))
         _summary(folder)
 
 
@@ -270,8 +283,11 @@ def _summary(folder: Path) -> None:
     import json
 
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    told = json.loads((folder / "run.json").read_text())
-    plan, promoted = told["plan"], json.loads((folder / "promoted.json").read_text())
+    run_record = json.loads((folder / "run.json").read_text())
+    plan, promoted = (
+        run_record["plan"],
+        json.loads((folder / "promoted.json").read_text()),
+    )
     typer.echo(evaluation["headline"]["sentence"])
     typer.echo(
         f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
@@ -282,6 +298,6 @@ def _summary(folder: Path) -> None:
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
     _tell_links(folder)
-    typer.echo(f"Took {sum(told['timings_s'].values()):.0f} s.")
+    typer.echo(f"Took {sum(run_record['timings_s'].values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")

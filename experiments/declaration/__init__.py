@@ -142,8 +142,8 @@ def parse_campaign(text: str, *, file: Path = Path(CAMPAIGN_FILE)) -> Campaign:
     try:
         campaign = Campaign.model_validate(declared)
     except ValidationError as failure:
-        told = [fault_told(fault, lines) for fault in failure.errors()]
-        raise CampaignError("\n".join(f"{file}, {line}" for line in told)) from None
+        messages = [fault_told(fault, lines) for fault in failure.errors()]
+        raise CampaignError("\n".join(f"{file}, {line}" for line in messages)) from None
     campaign._file = file
     for name, source in campaign.tables.items():
         source.located(lines_below(lines, ("tables", name)))

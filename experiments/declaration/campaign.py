@@ -1,4 +1,4 @@
-"""A whole `campaign.toml`."""
+"""The `Campaign` model: every section of `campaign.toml` and rules between them."""
 
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,7 @@ CAMPAIGN_FILE = "campaign.toml"
 
 
 class Campaign(Section):
-    """A whole `campaign.toml`."""
+    """A campaign's declaration: every section of `campaign.toml`."""
 
     campaign: CampaignSection
     outcome: OutcomeSection
@@ -48,6 +48,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
+    answers: dict[Name, TableSource] = {}
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None
@@ -83,20 +84,33 @@ class Campaign(Section):
                     f"voter: rule set {rules.name!r} refuses it ({rule.code})"
                 )
         for rule in rules.of("collected_from_person"):
-            told = (
+            collected_from = (
                 self.tables["voters"].collected_from
                 if "voters" in self.tables
                 else None
             )
-            if told != "person":
+            if collected_from != "person":
                 raise ValueError(
                     f"[tables.voters].collected_from: rule set {rules.name!r} expects "
-                    f"'person', got {told!r} ({rule.code})"
+                    f"'person', got {collected_from!r} ({rule.code})"
                 )
             if self.providers:
                 raise ValueError(
                     f"[providers] are {WORDS['bought_data']}: rule set {rules.name!r} "
                     "refuses them (bought_data)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _values_of_the_outcome(self) -> Self:
+        declared = self.export.results.answers if self.export.results else {}
+        for question, answers in declared.items():
+            strange = sorted(set(answers.values.values()) - {0.0, 1.0})
+            of_outcome = answers.outcome == self.outcome.name
+            if of_outcome and self.outcome.kind == "binary" and strange:
+                raise ValueError(
+                    f"[export.results.answers.{question}].values: expected 0 or 1 of "
+                    f"the binary outcome {self.outcome.name!r}, got {strange[0]:g}"
                 )
         return self
 

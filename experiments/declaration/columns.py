@@ -1,4 +1,4 @@
-"""What a campaign says of its tables: features, derived columns, experiments."""
+"""Declared columns of the tables: features, derived columns, experiments."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""`[export]`: how lists leave, and how results come back."""
+"""`[export]`: formats of the channels' lists and of the results they return."""
 
 from typing import Annotated, Literal, Self
 
@@ -112,7 +112,7 @@ class ResultsSection(Section):
 
 
 class ExportSection(Section):
-    """`[export]`: how lists leave, and how results come back.
+    """`[export]`: formats of the channels' lists and of the results they return.
 
     Attributes:
         contacts: Where addresses lie: read for an export, kept in memory, written into

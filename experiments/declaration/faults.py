@@ -1,4 +1,4 @@
-"""Errors with their lines: what is wrong where in a campaign.toml."""
+"""Error messages of a `campaign.toml`: key, line, expected and actual value."""
 
 import re
 import tomllib
@@ -67,10 +67,10 @@ def _left_side(statement: str) -> str:
 
 def _key(dotted: str) -> _Key:
     """The parts of a key as written, quotes resolved."""
-    found: Any = tomllib.loads(f"{dotted} = 0")
+    nested: Any = tomllib.loads(f"{dotted} = 0")
     parts = []
-    while isinstance(found, dict):
-        ((part, found),) = found.items()
+    while isinstance(nested, dict):
+        ((part, nested),) = nested.items()
         parts.append(part)
     return tuple(parts)
 
@@ -92,25 +92,25 @@ def fault_told(fault: Any, lines: Mapping[_Key, int]) -> str:
     """What is wrong, with key and line."""
     key = tuple(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
-        told = f"expected the key {key[-1]!r}, got none"
+        message = f"expected the key {key[-1]!r}, got none"
     elif fault["type"] == "extra_forbidden":
-        told = _unknown_key(key)
+        message = _unknown_key(key)
     else:
-        told = _in_our_words(fault["msg"])
+        message = _in_our_words(fault["msg"])
         if not isinstance(fault["input"], dict | BaseModel):
-            told += f", got {fault['input']!r}"
-    line = _line_of(lines, key or _named_in(told))
+            message += f", got {fault['input']!r}"
+    line = _line_of(lines, key or _first_key_in(message))
     at = f" (line {line})" if line else ""
-    return f"{_shown(key)}{at}: {told}"
+    return f"{_key_text(key)}{at}: {message}"
 
 
-def _named_in(told: str) -> _Key:
+def _first_key_in(message: str) -> _Key:
     """The key that a rule between sections names first, as [section].key."""
-    found = _NAMED.search(told)
-    return tuple(".".join(filter(None, found.groups())).split(".")) if found else ()
+    match = _NAMED.search(message)
+    return tuple(".".join(filter(None, match.groups())).split(".")) if match else ()
 
 
-def _shown(key: _Key) -> str:
+def _key_text(key: _Key) -> str:
     """A key as one finds it in the file: [plan].budget_usd, [tables.voters].path."""
     depth = 2 if key and key[0] in {"tables", "experiments"} else 1
     section = ".".join(key[:depth])
@@ -129,10 +129,10 @@ def _unknown_key(key: _Key) -> str:
         # what is no field is the name of one of several, such as a table's
         if part in section.model_fields:
             section = _model_of(section.model_fields[part].annotation)
-    known = list(section.model_fields)
-    near = get_close_matches(key[-1], known, n=1)
+    fields = list(section.model_fields)
+    near = get_close_matches(key[-1], fields, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"not a key of a campaign{hint}; expected one of {', '.join(known)}"
+    return f"not a key of a campaign{hint}; expected one of {', '.join(fields)}"
 
 
 def _model_of(annotation: Any) -> type[BaseModel]:

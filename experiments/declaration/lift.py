@@ -1,4 +1,4 @@
-"""`[lift]`: when outcomes are due, which come early, and how repeats count."""
+"""`[lift]`: due days of outcomes, early outcomes, and the handling of repeats."""
 
 from datetime import date
 from typing import Annotated, Literal, Self

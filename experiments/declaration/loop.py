@@ -1,4 +1,4 @@
-"""`[loop]`: a campaign from day to day. Money, days and holdout stand in `[plan]`."""
+"""`[loop]`: the daily loop. Budget, days and holdout are declared in `[plan]`."""
 
 from typing import Annotated, Any, Literal, Self
 

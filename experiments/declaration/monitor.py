@@ -1,4 +1,4 @@
-"""`[reactions]`, `[monitor]`, `[link]`, `[providers]`: what comes of people."""
+"""`[reactions]`, `[monitor]`, `[link]`, `[providers]`: data about people."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit

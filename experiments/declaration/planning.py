@@ -1,4 +1,4 @@
-"""`[plan]`: money, time, limits and what is left to chance."""
+"""`[plan]`: budget, days, limits, holdout and exploration."""
 
 from datetime import date
 from typing import Annotated, Literal, Self
@@ -63,7 +63,7 @@ class OnlyIn(Section):
 
 
 class PlanSection(Section):
-    """`[plan]`: money, time, limits and what is left to chance."""
+    """`[plan]`: budget, days, limits, holdout and exploration."""
 
     budget_usd: Positive | None = None
     spend_per_voter_usd: Positive | None = None

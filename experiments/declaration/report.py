@@ -1,4 +1,4 @@
-"""`[report]`: what pages show beside the figures of a run."""
+"""`[report]`: contents of the pages in addition to the figures of a run."""
 
 from typing import Annotated
 

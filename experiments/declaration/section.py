@@ -1,4 +1,4 @@
-"""What every section of a declaration is made of."""
+"""Base model of every section of a declaration, and column patterns."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase

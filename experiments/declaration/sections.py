@@ -138,12 +138,12 @@ class FeaturesSection(Section):
 
     @model_validator(mode="after")
     def _special_needs_a_basis(self) -> Self:
-        named = set(self.columns) | set(self.segment)
-        plain = sorted(name for name in named if not is_glob(name))
-        asked = [name for name in plain if met(self.special_categories, [name])]
-        if asked and not self.legal_basis_special:
+        names = set(self.columns) | set(self.segment)
+        plain = sorted(name for name in names if not is_glob(name))
+        special = [name for name in plain if met(self.special_categories, [name])]
+        if special and not self.legal_basis_special:
             raise ValueError(
-                f"{asked[0]!r} is a special category: expected a stated "
+                f"{special[0]!r} is a special category: expected a stated "
                 "legal_basis_special, got none"
             )
         return self

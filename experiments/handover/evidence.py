@@ -1,10 +1,10 @@
-"""The evidence of a plan: all that a regulator or a lawyer may ask of it, in a folder.
+"""The evidence of a plan for a regulator or a lawyer, as a folder that verifies itself.
 
-Who was sent what and by which criteria, from which data on which basis, for how much,
-paid by whom, what the recipients were told, by which model, and the ledger's entries
-from the plan's draft to the end: each holds the digest of the one before, so whoever
-has the end's digest from elsewhere can check that none was altered. A plan can also be
-computed again from what it was computed from, and compared byte for byte.
+The folder holds the recipients, the criteria, the data sources with their legal basis,
+the money, the sponsor, the notices to recipients, the model card, and the ledger's
+entries from the plan's draft to its end. Every entry holds the digest of the entry
+before it, so the digest of the end, obtained elsewhere, proves that none was altered. A
+plan can also be computed again from its stored inputs and compared byte for byte.
 """
 
 import json
@@ -40,6 +40,7 @@ from hustings.experiments.plans.ledger import (
 from hustings.experiments.plans.planner_inputs import tables_again
 from hustings.experiments.plans.steps import REASONS
 from hustings.experiments.stages.persons import voter_keys
+from hustings.features.atomic import whole_folder, write_json, write_text
 from hustings.serving import rules
 
 Json = dict[str, Any]
@@ -62,7 +63,7 @@ ledger.ndjson    the ledger's entries from the draft to its end; `digest` is SHA
                  the digest before and of every field after its length
 manifest.json    SHA-256 of every file, and the ledger's end
 
-People are named by {named}.
+People are named by {naming}.
 """
 
 
@@ -93,9 +94,9 @@ def replay(home: Path, plan_id: str) -> Replayed:
         LifeError: If there is none of this name.
     """
     record, folder = record_of(home, plan_id), folder_of(home, plan_id)
-    files, told = record.opened["files"], []
+    files, lines = record.opened["files"], []
     if n_forgotten(record):
-        told.append(
+        lines.append(
             f"{n_forgotten(record)} requests to be forgotten took rows out of its "
             "inputs: it cannot be computed again exactly"
         )
@@ -104,16 +105,16 @@ def replay(home: Path, plan_id: str) -> Replayed:
             path = Path(aside) / f"{name}.parquet"
             write_table(path, frame)
             same = sha256(path) == files[path.name]
-            told.append(f"{path.name}: {_compared(folder / path.name, frame, same)}")
-    return Replayed(all("the same" in line for line in told), told)
+            lines.append(f"{path.name}: {_compared(folder / path.name, frame, same)}")
+    return Replayed(all("the same" in line for line in lines), lines)
 
 
-def _compared(kept: Path, again: pd.DataFrame, same: bool) -> str:  # noqa: FBT001
+def _compared(stored: Path, again: pd.DataFrame, same: bool) -> str:  # noqa: FBT001
     if same:
         return f"the same, byte for byte ({len(again):,} rows)"
-    before = pd.read_parquet(kept)
-    both = before.merge(again, how="outer", indicator=True)
-    n = int((both["_merge"] != "both").sum())
+    before = pd.read_parquet(stored)
+    matched = before.merge(again, how="outer", indicator=True)
+    n = int((matched["_merge"] != "both").sum())
     return f"differs: {n:,} rows are in one of the two alone"
 
 
@@ -147,41 +148,41 @@ def write_evidence(
     if out.exists():
         raise FileExistsError(f"{out}: expected a folder that is not there yet")
     record = record_of(home, plan_id)
-    _whole(home, plan_id)
-    aside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    run = home / str(record.opened["run_id"] or "-")
-    recipients(home, record, by_id=by_id).to_csv(aside / RECIPIENTS, index=False)
-    money = spent(home)
-    money[money["plan_id"] == plan_id].to_csv(aside / "money.csv", index=False)
-    told = {
-        "plan": _plan_told(home, record),
-        "sources": _sources(campaign, run),
-        "notices": _notices(campaign, home, record, run),
-        "model_card": _model_card(home, record, run),
-    }
-    for name, value in told.items():
-        _write_json(aside / f"{name}.json", value)
-    _copy_rules(aside / "rules", str(record.opened["rule_set"]))
-    _extract(home, record, aside / EXTRACT)
-    named = (
+    _require_unaltered(home, plan_id)
+    naming = (
         "their voter ids" if by_id else "pseudonyms that the campaign's keys resolve"
     )
-    (aside / "README.txt").write_text(_READ_ME.format(plan=plan_id, named=named))
-    _manifest(home, aside, plan_id, at)
-    aside.rename(out)
+    with whole_folder(out) as aside:
+        run = home / str(record.opened["run_id"] or "-")
+        recipients(home, record, by_id=by_id).to_csv(aside / RECIPIENTS, index=False)
+        money = spent(home)
+        money[money["plan_id"] == plan_id].to_csv(aside / "money.csv", index=False)
+        documents = {
+            "plan": _plan_json(home, record),
+            "sources": _sources(campaign, run),
+            "notices": _notices(campaign, home, record, run),
+            "model_card": _model_card(home, record, run),
+        }
+        for name, value in documents.items():
+            write_json(aside / f"{name}.json", value)
+        _copy_rules(aside / "rules", str(record.opened["rule_set"]))
+        _extract(home, record, aside / EXTRACT)
+        read_me = _READ_ME.format(plan=plan_id, naming=naming)
+        write_text(aside / "README.txt", read_me)
+        _manifest(home, aside, plan_id, at)
     body = {"of": plan_id, "manifest": sha256(out / MANIFEST), "by_id": by_id}
     open_ledger(home).append("evidence", body, at=at)
     return out
 
 
-def _whole(home: Path, plan_id: str) -> None:
+def _require_unaltered(home: Path, plan_id: str) -> None:
     """Nothing is proved by a ledger or files that were altered."""
     fault = open_ledger(home).verify().fault
-    mine = [line for line in plan_faults(home) if line.startswith(f"plans/{plan_id}/")]
-    if fault or mine:
-        raise ValueError(f"{fault or mine[0]}; no evidence was written")
+    faults_of_plan = [
+        line for line in plan_faults(home) if line.startswith(f"plans/{plan_id}/")
+    ]
+    if fault or faults_of_plan:
+        raise ValueError(f"{fault or faults_of_plan[0]}; no evidence was written")
 
 
 def recipients(home: Path, record: PlanRecord, *, by_id: bool) -> pd.DataFrame:
@@ -205,8 +206,8 @@ def recipients(home: Path, record: PlanRecord, *, by_id: bool) -> pd.DataFrame:
         why=rows["role"].map(REASONS),
         send_on=ids.map(plan["send_on"]),
         cost_usd=ids.map(plan["cost_usd"]),
-        batch=_told_of(ids, batch),
-        failed=_told_of(ids, failed),
+        batch=_values_of(ids, batch),
+        failed=_values_of(ids, failed),
         person=ids if by_id else _pseudonyms(home, record, ids),
     )
     columns = [c for c in COLUMNS if c in rows]
@@ -218,12 +219,14 @@ def _pseudonyms(home: Path, record: PlanRecord, ids: pd.Series) -> pd.Series:
     (opening,) = open_ledger(home).store.after(record.steps[0].seq - 1, 1)
     keys = voter_keys(home, ids)
     names = {v: pseudonym(key, opening.digest).hex() for v, key in keys.items()}
-    return _told_of(ids, names)
+    return _values_of(ids, names)
 
 
-def _told_of(ids: pd.Series, told: Mapping[str, str]) -> pd.Series:
+def _values_of(ids: pd.Series, value_of_voter: Mapping[str, str]) -> pd.Series:
     """What is told of each, empty for nothing."""
-    return pd.Series([told.get(voter, "") for voter in ids], ids.index, dtype="str")
+    return pd.Series(
+        [value_of_voter.get(voter, "") for voter in ids], ids.index, dtype="str"
+    )
 
 
 def _batches(folder: Path, record: PlanRecord) -> dict[str, str]:
@@ -245,7 +248,7 @@ def _failures(folder: Path, record: PlanRecord) -> dict[str, str]:
     }
 
 
-def _plan_told(home: Path, record: PlanRecord) -> Json:
+def _plan_json(home: Path, record: PlanRecord) -> Json:
     terms = json.loads((folder_of(home, record.plan_id) / "terms.json").read_text())
     return {
         "plan": record.plan_id,
@@ -275,7 +278,7 @@ def _sources(campaign: Campaign, run: Path) -> Json:
         }
         for name, source in campaign.tables.items()
     }
-    return {"tables": tables, "columns": _kept_json(run / "dictionary.json")}
+    return {"tables": tables, "columns": _stored_json(run / "dictionary.json")}
 
 
 def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> Json:
@@ -292,14 +295,14 @@ def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> J
             str(row["message_id"]): _notice(row, campaign, period)
             for row in _dicts(rows)
         }
-    told = (
+    why_targeted = (
         "Who gets a message is decided by its predicted effect on each eligible voter "
         "and its cost; a share is drawn at random to measure it."
     )
     return {
         "campaign": campaign.campaign.title,
         "period": period,
-        "why_targeted": told,
+        "why_targeted": why_targeted,
         "told_apart_by": segment,
         "messages": messages,
     }
@@ -307,18 +310,18 @@ def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> J
 
 def _notice(row: Mapping[str, Any], campaign: Campaign, period: list[str]) -> Json:
     """Sponsor and disclaimer as the message has them; what is absent says so."""
-    asked = ("issue", "stance", "sponsor", "disclaimer", "discloses", "text")
-    told: Json = {name: row.get(name) or "none stated" for name in asked}
+    columns = ("issue", "stance", "sponsor", "disclaimer", "discloses", "text")
+    notice: Json = {name: row.get(name) or "none stated" for name in columns}
     used = ", ".join(campaign.features.columns)
     source = campaign.tables["voters"].source
-    told["notice"] = (
-        f"Political advertisement on {told['issue']}, sponsor: {told['sponsor']}. "
-        f"{told['disclaimer']} Sent {' to '.join(period) or 'to nobody yet'}. Who gets "
-        "it was decided by the effect that a model expects of it, from "
+    notice["notice"] = (
+        f"Political advertisement on {notice['issue']}, sponsor: {notice['sponsor']}. "
+        f"{notice['disclaimer']} Sent {' to '.join(period) or 'to nobody yet'}. Who "
+        "gets it was decided by the effect that a model expects of it, from "
         f"{used} ({source}), or by a random draw that measures this effect. You may "
         "ask what is held on you, object, withdraw a permission, and be forgotten."
     )
-    return told
+    return notice
 
 
 def _dicts(frame: pd.DataFrame) -> list[Json]:
@@ -328,14 +331,14 @@ def _dicts(frame: pd.DataFrame) -> list[Json]:
 
 
 def _model_card(home: Path, record: PlanRecord, run: Path) -> Json:
-    promoted = _kept_json(run / "promoted.json")
+    promoted = _stored_json(run / "promoted.json")
     tags = promoted.get("tags", {}) if isinstance(promoted, dict) else {}
-    made = home / str(tags.get("hustings_run") or run.name)
-    evaluation = _kept_json(made / "evaluation.json")
+    training_folder = home / str(tags.get("hustings_run") or run.name)
+    evaluation = _stored_json(training_folder / "evaluation.json")
     headline = (
         evaluation.get("headline") if isinstance(evaluation, dict) else evaluation
     )
-    columns = _kept_json(made / "dictionary.json")
+    columns = _stored_json(training_folder / "dictionary.json")
     return {
         "model": record.opened["model"],
         "registered": promoted,
@@ -351,11 +354,11 @@ def _used(columns: Json | str) -> Json | str:
     if isinstance(columns, str):
         return columns
     entries = columns["entries"]
-    found: dict[str, list[str]] = {}
+    names_of_kind: dict[str, list[str]] = {}
     for entry in entries:
         kind = str(entry.get("special_category", "unknown"))
-        found.setdefault(f"special category: {kind}", []).append(entry["name"])
-    return found
+        names_of_kind.setdefault(f"special category: {kind}", []).append(entry["name"])
+    return names_of_kind
 
 
 def _copy_rules(into: Path, name: str) -> None:
@@ -394,7 +397,7 @@ def check_bundle(out: Path) -> list[str]:
         out: The bundle's folder.
     """
     manifest = json.loads((out / MANIFEST).read_text())
-    found = [
+    altered_files = [
         f"{name}: expected the file of the manifest"
         for name, digest in manifest["files"].items()
         if not (out / name).is_file() or sha256(out / name) != digest
@@ -403,7 +406,7 @@ def check_bundle(out: Path) -> list[str]:
         fault, end = _chain_fault(map(json.loads, file))
     if not fault and end != manifest["ledger_end"]["digest"]:
         fault = f"{EXTRACT}: its end is not the one of the manifest"
-    return [*found, *([fault] if fault else [])]
+    return [*altered_files, *([fault] if fault else [])]
 
 
 def _chain_fault(lines: Iterable[Json]) -> tuple[str, str]:
@@ -412,17 +415,17 @@ def _chain_fault(lines: Iterable[Json]) -> tuple[str, str]:
     seq, before = start["seq"], bytes.fromhex(start["digest"])
     for line in rest:
         subject = None if line["subject"] is None else bytes.fromhex(line["subject"])
-        told = (line["seq"], line["at"], line["kind"], subject, line["body"])
-        made = digest_of(before, *told)
-        if line["seq"] != seq + 1 or made.hex() != line["digest"]:
+        fields = (line["seq"], line["at"], line["kind"], subject, line["body"])
+        digest = digest_of(before, *fields)
+        if line["seq"] != seq + 1 or digest.hex() != line["digest"]:
             return f"{EXTRACT}: entry {seq + 1} was altered", ""
-        seq, before = line["seq"], made
+        seq, before = line["seq"], digest
     return "", before.hex()
 
 
 def _manifest(home: Path, aside: Path, plan_id: str, at: pd.Timestamp) -> None:
     files = sorted(path for path in aside.rglob("*") if path.is_file())
-    _write_json(
+    write_json(
         aside / MANIFEST,
         {
             "plan": plan_id,
@@ -433,10 +436,6 @@ def _manifest(home: Path, aside: Path, plan_id: str, at: pd.Timestamp) -> None:
     )
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, default=str) + "\n")
-
-
-def _kept_json(path: Path) -> Json | str:
+def _stored_json(path: Path) -> Json | str:
     """What a run wrote; a line that says so where the run is gone."""
     return json.loads(path.read_text()) if path.is_file() else _NOT_KEPT

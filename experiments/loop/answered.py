@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
-from hustings.experiments.plans import decided_so_far
 from hustings.experiments.plans.folder import read_table
 from hustings.experiments.record import (
-    binding_plans,
+    decisions_so_far,
     designs_so_far,
+    naive_utc,
     responses_so_far,
 )
 from hustings.experiments.stages.context import Run
@@ -141,7 +141,7 @@ def _tables(
     run: Run, experiment_id: str, at: pd.Timestamp
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Designs, decisions and responses of the test and of the record."""
-    moment = _naive(at)
+    moment = naive_utc(at)
     designs_of_plans = designs_so_far(run.home)
     decided = _decided_by_plans(run, moment)
     # a run's tables hold the record of the day when they were read: it is read anew
@@ -166,15 +166,10 @@ def _tables(
 
 
 def _decided_by_plans(run: Run, moment: pd.Timestamp) -> pd.DataFrame:
-    """Voters whom binding plans have decided, their blocks named by the plan."""
-    decided = decided_so_far(run.home)
-    if decided.empty:
-        return pd.DataFrame({column: [] for column in _COLUMNS})
-    # of a plan that was cancelled half-way nobody can be compared with anybody
-    binds = decided["plan_id"].isin(binding_plans(run.home))
-    decided = decided[binds & (decided["decided_on"] <= moment)]
-    blocks = decided["plan_id"].astype(object) + " " + decided["block"].astype(object)
-    return decided.assign(block=blocks, sent_on=decided["decided_on"], is_loop=True)
+    """Voters whom binding plans have decided by a moment."""
+    decided = decisions_so_far(run.home)
+    decided = decided[decided["decided_on"] <= moment] if len(decided) else decided
+    return decided.assign(sent_on=decided["decided_on"], is_loop=True)
 
 
 def _table(run: Run, name: str) -> pd.DataFrame:
@@ -185,10 +180,6 @@ def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Rows of both, without a warning for what is empty."""
     filled = [frame for frame in (first, second) if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else first
-
-
-def _naive(at: pd.Timestamp) -> pd.Timestamp:
-    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
 
 
 def _arm_codes(message: pd.Series, channel: pd.Series, arms: tuple[Arm, ...]) -> Ints:
@@ -216,7 +207,7 @@ def _outcomes(
     run: Run, decided: pd.DataFrame, responses: pd.DataFrame, at: pd.Timestamp
 ) -> tuple[Floats, Objects]:
     """Outcome of every decision, higher being better, and when it was observed."""
-    declared, moment = run.campaign.outcome, _naive(at)
+    declared, moment = run.campaign.outcome, naive_utc(at)
     asked = responses[responses["outcome"] == declared.name]
     latest = last_answers(asked[asked["observed_at"] <= moment])
     key = ["voter_id", "experiment_id", "plan_id"]

@@ -1,4 +1,4 @@
-"""The life of a plan: draft → approved → locked → sent → returned, in the ledger.
+"""The plan lifecycle: draft → approved → locked → sent → returned, in the ledger.
 
     record  = draft(home, plan_id, plan, assignments, facts, keys=keys, at=at)
     approve(home, plan_id, by="A. Name", at=at); lock(home, plan_id, at=at)
@@ -6,7 +6,7 @@
     returned(home, plan_id, failed=failed, invoices=invoices, at=at)
 
 A plan is a folder `<home>/plans/<plan_id>/`; its state is what the ledger says. Every
-step may be taken again, by whoever was cut off: it does nothing twice.
+step is idempotent: a process that was interrupted takes it again without effect.
 """
 
 from hustings.experiments.plans.checks import content_digest

@@ -1,4 +1,4 @@
-"""What must hold before a plan takes a step."""
+"""Checks before a step of a plan: contacts, decisions, money, deliveries, invoices."""
 
 import hashlib
 import json
@@ -34,10 +34,12 @@ def contacts_assigned(
     Raises:
         LifeError: If a contact is no assignment, or the other way round.
     """
-    mine = ["voter_id", "role", "message_id", "channel", "propensity"]
+    columns = ["voter_id", "role", "message_id", "channel", "propensity"]
     sent = assignments[assignments["channel"] != "none"]
-    both = plan[mine].merge(sent[mine], on=mine, how="outer", indicator=True)
-    n = int((both["_merge"] != "both").sum())
+    matched = plan[columns].merge(
+        sent[columns], on=columns, how="outer", indicator=True
+    )
+    n = int((matched["_merge"] != "both").sum())
     if n:
         raise LifeError(
             f"plan {plan_id}: expected every contact among the assignments with its "
@@ -52,9 +54,9 @@ def unaltered(home: Path, record: PlanRecord) -> None:
     Raises:
         LifeError: Naming the first file.
     """
-    found = file_faults(home, record)
-    if found:
-        raise LifeError(f"{found[0]}; nothing was done")
+    faults = file_faults(home, record)
+    if faults:
+        raise LifeError(f"{faults[0]}; nothing was done")
 
 
 # --- voters ---------------------------------------------------------------------------
@@ -77,15 +79,15 @@ def decided(
         none, the plan's first), a row for each time. Who was left in the pool, meant
         for nothing and not drawn to explore, is not decided.
     """
-    found = []
+    parts = []
     for record in known.values():
         if record.state in set(states):
-            found.append(_decided_by(home, record))
+            parts.append(_decided_by(home, record))
         elif record.state == CANCELLED and record.of(SENT):
             rows = _decided_by(home, record)
             sent = _sent_ids(home / PLANS / record.plan_id, record)
-            found.append(rows[rows["voter_id"].isin(sent)])
-    return pd.concat(found, ignore_index=True) if found else _nobody()
+            parts.append(rows[rows["voter_id"].isin(sent)])
+    return pd.concat(parts, ignore_index=True) if parts else _nobody()
 
 
 def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     sent = pd.to_datetime(
         rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
     )
-    day = sent.dt.as_unit("us").fillna(_day_of(record))
+    day = sent.dt.as_unit("us").fillna(day_of(record))
     return rows.assign(plan_id=record.plan_id, decided_on=day)
 
 
@@ -106,7 +108,7 @@ def _nobody() -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()} | days)
 
 
-def _day_of(record: PlanRecord) -> pd.Timestamp:
+def day_of(record: PlanRecord) -> pd.Timestamp:
     """First day of its contacts; of a plan without any, the day of its draft."""
     days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
     return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
@@ -120,11 +122,11 @@ def decided_once(
     Raises:
         LifeError: Saying how many, and by which plan.
     """
-    others = {n: r for n, r in known.items() if n != record.plan_id}
-    before, mine = decided(home, others), _decided_by(home, record)
+    other_plans = {n: r for n, r in known.items() if n != record.plan_id}
+    before, now = decided(home, other_plans), _decided_by(home, record)
     # an id may change from one voter file to the next, the person does not
-    both = pd.DataFrame(
-        {"person": _persons(home, mine["voter_id"]), "day": mine["decided_on"]}
+    decided_twice = pd.DataFrame(
+        {"person": _persons(home, now["voter_id"]), "day": now["decided_on"]}
     ).merge(
         pd.DataFrame(
             {
@@ -137,26 +139,27 @@ def decided_once(
     )
     window = record.opened["window_days"]
     if window is not None:
-        apart = (both["before"] - both["day"]).abs()
-        both = both[apart < pd.Timedelta(days=window)]
-    if len(both):
+        apart = (decided_twice["before"] - decided_twice["day"]).abs()
+        decided_twice = decided_twice[apart < pd.Timedelta(days=window)]
+    if len(decided_twice):
         raise LifeError(
             f"plan {record.plan_id}: expected voters whom no plan has decided "
             f"{'before' if window is None else f'within {window} days'}, got "
-            f"{both['person'].nunique()} whom plan {both['plan_id'].iloc[0]} has; "
+            f"{decided_twice['person'].nunique()} whom plan "
+            f"{decided_twice['plan_id'].iloc[0]} has; "
             "cancel that one, or plan without them"
         )
 
 
 def _persons(home: Path, voter_ids: pd.Series) -> list[str]:
     """The person behind each id, present or former; the id where none is known."""
-    path, own = home / IDENTITY, dict[str, str]()
+    path, person_of = home / IDENTITY, dict[str, str]()
     if path.exists():
         identity = read_table(path).drop_duplicates("voter_id")
         former = identity.dropna(subset="former_id")
-        own = _pairs(former["former_id"], former["person"])
-        own |= _pairs(identity["voter_id"], identity["person"])
-    return [own.get(voter, voter) for voter in voter_ids.tolist()]
+        person_of = _pairs(former["former_id"], former["person"])
+        person_of |= _pairs(identity["voter_id"], identity["person"])
+    return [person_of.get(voter, voter) for voter in voter_ids.tolist()]
 
 
 def _pairs(keys: pd.Series, values: pd.Series) -> dict[str, str]:
@@ -175,14 +178,14 @@ def money_lasts(record: PlanRecord, known: Mapping[str, PlanRecord]) -> None:
     budget = record.opened["budget_usd"]
     if budget is None:
         return
-    before = sum(
+    committed = sum(
         committed_usd(other) for n, other in known.items() if n != record.plan_id
     )
-    mine = total_usd(record.opened["amounts"])
-    if before + mine > budget + CENT:
+    needed_usd = total_usd(record.opened["amounts"])
+    if committed + needed_usd > budget + CENT:
         raise LifeError(
-            f"plan {record.plan_id}: expected at most {budget - before:,.2f} USD, what "
-            f"locked plans have left of {budget:,.2f}, got {mine:,.2f}"
+            f"plan {record.plan_id}: expected at most {budget - committed:,.2f} USD, "
+            f"what locked plans have left of {budget:,.2f}, got {needed_usd:,.2f}"
         )
 
 

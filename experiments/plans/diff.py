@@ -1,4 +1,4 @@
-"""What a plan changes against the last one that a person agreed to."""
+"""Difference of a plan from the last approved one: contacts, money and reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,18 +73,21 @@ def diff(
         named(known, other)
     now = _contacts(home, plan_id)
     before = _contacts(home, other) if other else now.iloc[:0]
-    both = before.merge(
+    contacts = before.merge(
         now, on="voter_id", how="outer", suffixes=("_before", "_now"), indicator=True
     )
-    both["what"] = _what(both)
+    contacts["what"] = _what(contacts)
     n = {
         "before": len(before), "now": len(now),
-        **{w: int((both["what"] == w).sum()) for w in ("added", "removed", "changed")},
+        **{
+            w: int((contacts["what"] == w).sum())
+            for w in ("added", "removed", "changed")
+        },
     }  # fmt: skip
     usd = (float(before["cost_usd"].sum()), float(now["cost_usd"].sum()))
-    by = {name: _by(both, name) for name in BY}
+    by = {name: _by(contacts, name) for name in BY}
     binding = other if other and known[other].binds else ""
-    reasons = _reasons(home, plan_id, both, binding)
+    reasons = _reasons(home, plan_id, contacts, binding)
     return Diff(record.plan_id, other, usd, n, by, reasons)
 
 
@@ -99,25 +102,25 @@ def _contacts(home: Path, plan_id: str) -> pd.DataFrame:
     return plan[columns]
 
 
-def _what(both: pd.DataFrame) -> pd.Series:
+def _what(contacts: pd.DataFrame) -> pd.Series:
     """same, added, removed or changed, of every voter of either plan."""
-    same = pd.Series(data=True, index=both.index)
+    same = pd.Series(data=True, index=contacts.index)
     for name in ("message_id", "channel", "send_on"):
-        same &= both[f"{name}_before"] == both[f"{name}_now"]
+        same &= contacts[f"{name}_before"] == contacts[f"{name}_now"]
     what = same.map({True: "same", False: "changed"})
-    what = what.mask(both["_merge"] == "left_only", "removed")
-    return what.mask(both["_merge"] == "right_only", "added")
+    what = what.mask(contacts["_merge"] == "left_only", "removed")
+    return what.mask(contacts["_merge"] == "right_only", "added")
 
 
-def _by(both: pd.DataFrame, name: str) -> pd.DataFrame:
+def _by(contacts: pd.DataFrame, name: str) -> pd.DataFrame:
     """Counts by a value; a contact that changed counts at its new one."""
-    value = both[f"{name}_now"].fillna(both[f"{name}_before"])
+    value = contacts[f"{name}_now"].fillna(contacts[f"{name}_before"])
     counted = pd.DataFrame(
         {
-            "before": both[f"{name}_before"].value_counts(),
-            "now": both[f"{name}_now"].value_counts(),
+            "before": contacts[f"{name}_before"].value_counts(),
+            "now": contacts[f"{name}_now"].value_counts(),
             **{
-                w: value[both["what"] == w].value_counts()
+                w: value[contacts["what"] == w].value_counts()
                 for w in ("added", "removed", "changed")
             },
         }
@@ -126,34 +129,34 @@ def _by(both: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _reasons(
-    home: Path, plan_id: str, both: pd.DataFrame, binding: str
+    home: Path, plan_id: str, contacts: pd.DataFrame, binding: str
 ) -> pd.DataFrame:
     """Why contacts of the other plan are none of this one, or other ones.
 
     Args:
         home: The campaign's folder.
         plan_id: The plan.
-        both: Contacts of either, by voter.
+        contacts: Contacts of either, by voter.
         binding: The other plan, where it has decided its voters for good.
     """
     path = home / PLANS / plan_id / "assignments.parquet"
     role = pd.read_parquet(path).set_index("voter_id")["role"]
-    now = both["voter_id"].map(role)
-    told = pd.Series("not in this plan: decided before, or not worth its price",
-                     index=both.index)  # fmt: skip
-    told = told.mask(now == "plan", "nothing is worth its price any more")
-    told = told.mask(now == "holdout", "held out")
-    told = told.mask(now == "explore", "drawn to explore, and got nothing")
+    now = contacts["voter_id"].map(role)
+    reason = pd.Series("not in this plan: decided before, or not worth its price",
+                     index=contacts.index)  # fmt: skip
+    reason = reason.mask(now == "plan", "nothing is worth its price any more")
+    reason = reason.mask(now == "holdout", "held out")
+    reason = reason.mask(now == "explore", "drawn to explore, and got nothing")
     if binding:
-        told[:] = f"decided by plan {binding}"
-    told = told.where(both["what"] == "removed")
+        reason[:] = f"decided by plan {binding}"
+    reason = reason.where(contacts["what"] == "removed")
     for name, words in (
         ("send_on", "another day"), ("channel", "another channel"),
         ("message_id", "another message"),
     ):  # fmt: skip
-        differs = both[f"{name}_before"] != both[f"{name}_now"]
-        told = told.mask((both["what"] == "changed") & differs, words)
-    return told.value_counts().rename_axis("reason").rename("n").reset_index()
+        differs = contacts[f"{name}_before"] != contacts[f"{name}_now"]
+        reason = reason.mask((contacts["what"] == "changed") & differs, words)
+    return reason.value_counts().rename_axis("reason").rename("n").reset_index()
 
 
 def diff_text(found: Diff, *, most: int = 12) -> str:
@@ -168,14 +171,14 @@ def diff_text(found: Diff, *, most: int = 12) -> str:
     ]
     for name, rows in found.by.items():
         lines += ["", f"  by {name.removesuffix('_id')}"]
-        shown = rows.sort_values(["now", "value"], ascending=[False, True])
+        ranked = rows.sort_values(["now", "value"], ascending=[False, True])
         lines += [
             f"    {r.value}: {r.now:,} (before {r.before:,}; +{r.added:,} "
             f"-{r.removed:,}, {r.changed:,} changed)"
-            for r in shown.head(most).itertuples()
+            for r in ranked.head(most).itertuples()
         ]
-        if len(shown) > most:
-            rest = shown.iloc[most:]
+        if len(ranked) > most:
+            rest = ranked.iloc[most:]
             lines += [f"    {len(rest)} more: {rest['now'].sum():,} contacts"]
     if len(found.reasons):
         lines += ["", "  why removed or changed"]

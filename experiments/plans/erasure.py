@@ -1,7 +1,7 @@
-"""When a person is forgotten plans' files change: the ledger tells before and after.
+"""Erasure of a person from plans' files, with a ledger entry before and one after.
 
-Before: which plans are what they were, so that whoever altered a file cannot hide
-behind somebody's wish to be forgotten. After: the new digests.
+The entry before lists the plans whose files are unaltered, so that an altered file
+cannot be explained by an erasure. The entry after holds the new digests.
 """
 
 import json
@@ -31,11 +31,13 @@ def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
         return
     with alone(home):
         ledger = open_ledger(home)
-        known = known_plans(ledger)
-        recover(home, known)
-        if known and _listed(home, batch) is None:
-            whole = [name for name, r in known.items() if not file_faults(home, r)]
-            ledger.append(FORGETTING, {"key": batch, "plans": whole}, at=at)
+        plan_records = known_plans(ledger)
+        recover(home, plan_records)
+        if plan_records and _listed(home, batch) is None:
+            unaltered_plans = [
+                name for name, r in plan_records.items() if not file_faults(home, r)
+            ]
+            ledger.append(FORGETTING, {"key": batch, "plans": unaltered_plans}, at=at)
 
 
 def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
@@ -54,9 +56,9 @@ def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
         return []
     with alone(home):
         ledger = open_ledger(home)
-        known, changed = known_plans(ledger), []
+        plan_records, changed = known_plans(ledger), []
         for name in listed:
-            files = _changed(home, known[name])
+            files = _changed(home, plan_records[name])
             if files:
                 body = {"plan": name, "key": batch, "files": files}
                 ledger.append(FORGOTTEN, body, at=at)

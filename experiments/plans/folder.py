@@ -1,11 +1,10 @@
 """The folder of a plan: written aside, its digests in the ledger, then renamed.
 
-What is aside is worth nothing until the ledger names its digests. So after a kill the
-rule is plain: what lies aside and is named is renamed, what lies aside and is not named
-is discarded. The order is: files, ledger, rename.
+The order is: files, ledger, rename. Files aside count only once the ledger holds their
+digests. After a kill, files aside whose digests the ledger holds are renamed, and all
+other files aside are discarded.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,14 +19,15 @@ from typing import Any
 import pandas as pd
 
 from hustings.experiments.plans.record import LifeError, PlanRecord
+from hustings.features.atomic import ASIDE
+from hustings.features.lock import locked
 
 PLANS = "plans"
 IDENTITY = "identity.parquet"
 """Beside the plans: which person is behind a voter id."""
-ASIDE = ".partial"
+LOCK = ".lock"
 N_TABLES = 256
 """Tables of plans that a process keeps at most."""
-_LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -56,8 +56,28 @@ def alone(home: Path) -> Iterator[None]:
     The lock is the system's: it goes with the process, however that ends.
     """
     (home / PLANS).mkdir(parents=True, exist_ok=True)
-    with (home / PLANS / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(home / PLANS / LOCK, wait=True):
+        yield
+
+
+@contextmanager
+def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]:
+    """One command at a time changes a campaign; the second is refused at once.
+
+    A command may take hours, a step of a plan (`alone`) an instant: those who only read
+    wait for steps, and never for a command.
+
+    Args:
+        home: The campaign's folder, which must exist.
+        command: Its name, for the one that is refused.
+        at: When it began.
+
+    Raises:
+        LockedError: If another command is at work, saying which and since when.
+    """
+    since = f"since {at:%Y-%m-%d %H:%M:%S} UTC"
+    holder = f"`hustings {command}` (process {os.getpid()}, {since})"
+    with locked(home / LOCK, holder=holder):
         yield
 
 
@@ -90,7 +110,7 @@ def write_aside(
         (aside / f"{name}.json").write_text(text + "\n")
     files = sorted(aside.iterdir())
     for path in files:
-        _kept(path)
+        _to_disk(path)
     return {path.name: sha256(path) for path in files}
 
 
@@ -118,17 +138,17 @@ def write_file_aside(path: Path, frame: pd.DataFrame) -> str:
     aside = aside_of(path)
     aside.parent.mkdir(parents=True, exist_ok=True)
     write_table(aside, frame)
-    _kept(aside)
+    _to_disk(aside)
     return sha256(aside)
 
 
 def settle(path: Path) -> None:
     """What lay aside counts from now on."""
     aside_of(path).rename(path)
-    _kept(path.parent)
+    _to_disk(path.parent)
 
 
-def _kept(path: Path) -> None:
+def _to_disk(path: Path) -> None:
     """On the disk, not only in memory: the ledger must not outlive the files."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -170,8 +190,8 @@ def _settle_or_discard(aside: Path, wanted: Mapping[str, str], final: Path) -> N
 def _is_named(aside: Path, wanted: Mapping[str, str]) -> bool:
     """Whether the ledger names exactly what lies aside."""
     if aside.is_dir():
-        found = {p.name: sha256(p) for p in aside.iterdir() if p.is_file()}
-        return bool(found) and all(wanted.get(n) == d for n, d in found.items())
+        digests = {p.name: sha256(p) for p in aside.iterdir() if p.is_file()}
+        return bool(digests) and all(wanted.get(n) == d for n, d in digests.items())
     name = f"{aside.parent.name}/{_name_of(aside)}"
     return wanted.get(name) == sha256(aside)
 
@@ -183,35 +203,35 @@ def faults(home: Path, known: Mapping[str, PlanRecord]) -> list[str]:
         home: The campaign's folder.
         known: What the ledger says.
     """
-    found = []
+    lines = []
     for plan_id, record in known.items():
-        found += file_faults(home, record)
+        lines += file_faults(home, record)
         there = {
             str(path.relative_to(home / PLANS / plan_id))
             for path in (home / PLANS / plan_id).rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
-        found += [
+        lines += [
             f"{PLANS}/{plan_id}/{name}: expected no such file, the ledger knows none"
             for name in sorted(there - record.files.keys())
         ]
     folders = (path for path in (home / PLANS).glob("*") if path.is_dir())
-    found += [
+    lines += [
         f"{PLANS}/{path.name}: expected an entry of this plan in the ledger, got none"
         for path in sorted(folders)
         if path.name not in known and not path.name.startswith(".")
     ]
-    return found
+    return lines
 
 
 def file_faults(home: Path, record: PlanRecord) -> list[str]:
     """Files of one plan that are not what the ledger says."""
-    found = []
+    lines = []
     for name, digest in record.files.items():
         path = home / PLANS / record.plan_id / name
         at = f"{PLANS}/{record.plan_id}/{name}"
         if not path.is_file():
-            found.append(f"{at}: expected the file that the ledger names, got none")
+            lines.append(f"{at}: expected the file that the ledger names, got none")
         elif sha256(path) != digest:
-            found.append(f"{at}: its digest is not the one in the ledger: altered")
-    return found
+            lines.append(f"{at}: its digest is not the one in the ledger: altered")
+    return lines

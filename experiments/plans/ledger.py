@@ -1,11 +1,11 @@
 """The ledger: an append-only, hash-chained record of what was decided and for whom.
 
-Every entry holds the digest of itself and of the entry before it, so whoever alters,
-removes or inserts one breaks every digest after it. A person stands in it by a
-pseudonym under the person's own key, another in every batch: while the key is there
-the person's entries can be found; once it is destroyed they name nobody and cannot
-even be told to be of one person, and the chain still holds. What an entry says besides
-(message, channel, propensity) is no person's and stays readable.
+Every entry holds the digest of itself and of the entry before it, so altering, removing
+or inserting an entry breaks every digest after it. An entry refers to a person by a
+pseudonym under the person's own key, a different one in every batch. While the key
+exists, the person's entries can be found. Once the key is destroyed, the entries
+identify nobody, cannot be linked to each other, and the chain still verifies. The rest
+of an entry (message, channel, propensity) is not personal data and stays readable.
 """
 
 import hashlib
@@ -93,12 +93,13 @@ def digest_of(
     Every field goes in with its length, so that no two entries give the same bytes.
     """
     n, on, of, says = str(seq).encode(), at.encode(), kind.encode(), body.encode()
-    named = b"-" if subject is None else b"+" + subject
+    about = b"-" if subject is None else b"+" + subject
     # one format: this is done for every assignment of every voter
-    told = b"%b%d:%b%d:%b%d:%b%d:%b%d:%b" % (
-        before, len(n), n, len(on), on, len(of), of, len(named), named, len(says), says,
+    entry_bytes = b"%b%d:%b%d:%b%d:%b%d:%b%d:%b" % (
+        before, len(n), n, len(on), on, len(of), of, len(about), about,
+        len(says), says,
     )  # fmt: skip
-    return hashlib.sha256(told).digest()
+    return hashlib.sha256(entry_bytes).digest()
 
 
 def pseudonym(person_key: bytes, batch: bytes) -> bytes:
@@ -176,16 +177,16 @@ class _Sqlite:
             store.execute("COMMIT")
 
     def after(self, seq: int, limit: int) -> list[Entry]:
-        asked = f"SELECT {_ROW} FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?"
-        return self._rows(asked, (seq, limit))
+        query = f"SELECT {_ROW} FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._rows(query, (seq, limit))
 
     def of_kind(self, suffix: str) -> list[Entry]:
-        asked = f"SELECT {_ROW} FROM ledger WHERE subject IS NULL AND kind LIKE ?"
-        return self._rows(asked, (f"%{suffix}",))
+        query = f"SELECT {_ROW} FROM ledger WHERE subject IS NULL AND kind LIKE ?"
+        return self._rows(query, (f"%{suffix}",))
 
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
-        asked = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
-        return [row for s in subjects for row in self._rows(asked, (s,))]
+        query = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
+        return [row for s in subjects for row in self._rows(query, (s,))]
 
     def damage(self) -> str:
         """What the database itself says is wrong with its file; empty for nothing."""
@@ -193,17 +194,17 @@ class _Sqlite:
             return ""
         try:
             with self._opened() as store:
-                told = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+                integrity = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
         except sqlite3.DatabaseError as fault:
-            told = str(fault)
-        return "" if told == "ok" else f"{self.path.name}: {told}"
+            integrity = str(fault)
+        return "" if integrity == "ok" else f"{self.path.name}: {integrity}"
 
-    def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Entry]:
         # who only reads makes no file
         if not self.path.exists():
             return []
         with self._opened() as store:
-            return [Entry(*row) for row in store.execute(asked, values)]
+            return [Entry(*row) for row in store.execute(query, values)]
 
 
 def _head(store: sqlite3.Connection) -> tuple[int, bytes]:
@@ -272,26 +273,26 @@ class _Postgres:
                     copy.write_row((self.campaign, *entry))
 
     def after(self, seq: int, limit: int) -> list[Entry]:
-        asked = f"{_OF_CAMPAIGN} AND seq > %s ORDER BY seq LIMIT %s"
-        return self._rows(asked, (self.campaign, seq, limit))
+        query = f"{_OF_CAMPAIGN} AND seq > %s ORDER BY seq LIMIT %s"
+        return self._rows(query, (self.campaign, seq, limit))
 
     def of_kind(self, suffix: str) -> list[Entry]:
-        asked = f"{_OF_CAMPAIGN} AND subject IS NULL AND kind LIKE %s ORDER BY seq"
-        return self._rows(asked, (self.campaign, f"%{suffix}"))
+        query = f"{_OF_CAMPAIGN} AND subject IS NULL AND kind LIKE %s ORDER BY seq"
+        return self._rows(query, (self.campaign, f"%{suffix}"))
 
     def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
-        asked = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
-        return self._rows(asked, (self.campaign, list(subjects)))
+        query = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
+        return self._rows(query, (self.campaign, list(subjects)))
 
     def damage(self) -> str:
         """Nothing: the server looks after its files."""
         return ""
 
-    def _rows(self, asked: str, values: tuple[Any, ...]) -> list[Entry]:
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Entry]:
         with self._opened() as store:
             return [
                 Entry(seq, at, kind, None if s is None else bytes(s), body, bytes(d))
-                for seq, at, kind, s, body, d in store.execute(asked, values)
+                for seq, at, kind, s, body, d in store.execute(query, values)
             ]
 
 
@@ -370,7 +371,7 @@ class Ledger:
             opening = (f"{kind} {OPENED}", None, body)
             (first,) = _chained(seq, before, at, [opening])
             yield first
-            persons = ((kind, pseudonym(k, first.digest), told) for k, told in rows)
+            persons = ((kind, pseudonym(k, first.digest), text) for k, text in rows)
             yield from _chained(first.seq, first.digest, at, persons)
 
         self.store.extend(follow)
@@ -402,8 +403,8 @@ class Ledger:
                         return Verified(seq, fault, Head(seq, before.hex()))
                     seq, before = entry.seq, entry.digest
         except _UNREADABLE as damage:
-            told = f"entry {seq + 1}, or one after it, cannot be read: {damage}"
-            return Verified(seq, told, Head(seq, before.hex()))
+            unreadable = f"entry {seq + 1}, or one after it, cannot be read: {damage}"
+            return Verified(seq, unreadable, Head(seq, before.hex()))
         cut = [head.seq for head in known if head.seq > seq]
         fault = self.store.damage()
         if cut:
@@ -426,10 +427,10 @@ def _chained(
     seq: int,
     before: bytes,
     at: pd.Timestamp,
-    told: Iterable[tuple[str, bytes | None, Mapping[str, Any] | str]],
+    contents: Iterable[tuple[str, bytes | None, Mapping[str, Any] | str]],
 ) -> Iterator[Entry]:
     when = at.isoformat()
-    for kind, subject, said in told:
+    for kind, subject, said in contents:
         seq += 1
         text = said if isinstance(said, str) else _canonical(said)
         digest = digest_of(before, seq, when, kind, subject, text)
@@ -465,12 +466,12 @@ def _unlike(entry: Entry, wanted: Mapping[int, str]) -> str:
 
 def noted_heads(home: Path) -> list[Head]:
     """Ends of the ledger that the runs of a campaign noted in their run.json."""
-    found = []
+    heads = []
     for path in sorted(home.glob("*/run.json")):
         noted = json.loads(path.read_text()).get("ledger")
         if noted:
-            found.append(Head(int(noted["seq"]), str(noted["digest"])))
-    return found
+            heads.append(Head(int(noted["seq"]), str(noted["digest"])))
+    return heads
 
 
 def open_ledger(home: Path, url: str = "") -> Ledger:

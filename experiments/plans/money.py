@@ -1,4 +1,4 @@
-"""What plans cost: planned, committed, spent, failed and really paid."""
+"""Money of plans: planned, committed, spent, failed and invoiced amounts."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -77,24 +77,24 @@ def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
         `usd_difference` (actual less spent). Every plan's contacts are in exactly one
         row.
     """
-    found = [row for record in known.values() for row in _rows_of(record)]
+    rows = [row for record in known.values() for row in _rows_of(record)]
     columns = [
         "plan_id", "state", *KEYS, *(f"{u}_{s}" for s in _SUMS for u in ("n", "usd")),
         "usd_actual", "usd_difference",
     ]  # fmt: skip
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _rows_of(record: PlanRecord) -> list[Json]:
     rows: dict[tuple[str, str], Json] = {}
 
-    def row_of(told: Json) -> Json:
-        where = (told["channel"], told["send_on"])
+    def row_of(amount: Json) -> Json:
+        where = (amount["channel"], amount["send_on"])
         none = {f"n_{s}": 0 for s in _SUMS} | {f"usd_{s}": 0.0 for s in _SUMS}
         return rows.setdefault(where, {**none, "usd_actual": math.nan})
 
-    def added(name: str, told: Iterable[Json]) -> None:
-        for one in told:
+    def added(name: str, amounts_of_step: Iterable[Json]) -> None:
+        for one in amounts_of_step:
             row = row_of(one)
             row[f"n_{name}"] += one["n"]
             row[f"usd_{name}"] += one["usd"]

@@ -1,8 +1,8 @@
-"""What a plan was computed from, kept with it, so that it can be computed again.
+"""The planner's inputs, stored with a plan so that the plan can be computed again.
 
-Everything that the planner was given: the value and the permission of every arm for
-every voter, who decides together, who is held out, the terms and the seed. Neither the
-model nor the tables are needed again, so the proof holds when they are gone.
+The inputs are the value and the permission of every arm for every voter, the units
+that decide together, the holdout, the terms and the seed. The replay needs neither the
+model nor the tables of the run, so it works after both are deleted.
 """
 
 import inspect
@@ -96,29 +96,31 @@ def inputs_of(
             for a, part in enumerate(parts)
         }
     wide |= {f"bound:{b}": bound.members for b, bound in enumerate(bounds)}
-    told = {
+    settings = {
         "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
         "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
-        "terms": _told(terms), "seed": [int(s) for s in seed],
+        "terms": _terms_json(terms), "seed": [int(s) for s in seed],
         "decided_only": decided_only,
         "experiments": list(belief.experiment_of_arm),
         "model_version": belief.model_version,
     }  # fmt: skip
-    return PlanInputs(pd.DataFrame(wide), told)
+    return PlanInputs(pd.DataFrame(wide), settings)
 
 
 def planned_again(inputs: PlanInputs) -> Plan:
     """The plan that these inputs give."""
-    frame, told = inputs.frame, inputs.terms
-    arms = [Arm(*arm) for arm in told["arms"]]
-    more: Json = {name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame}
+    frame, settings = inputs.frame, inputs.terms
+    arms = [Arm(*arm) for arm in settings["arms"]]
+    optional_inputs: Json = {
+        name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame
+    }
     for name in ("explore_odds", "predicted"):
         if f"{name}:0" in frame:
-            more[name] = _wide(frame, name, len(arms))
-    if told.get("bounds"):
-        more["bounds"] = [
+            optional_inputs[name] = _wide(frame, name, len(arms))
+    if settings.get("bounds"):
+        optional_inputs["bounds"] = [
             GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
-            for b, (name, *limits) in enumerate(told["bounds"])
+            for b, (name, *limits) in enumerate(settings["bounds"])
         ]
     return plan_contacts(
         frame["voter_id"].to_numpy(dtype=object),
@@ -126,10 +128,10 @@ def planned_again(inputs: PlanInputs) -> Plan:
         _wide(frame, "lift", len(arms)),
         _wide(frame, "allowed", len(arms)),
         arms,
-        np.array(told["cost_usd"]),
-        _terms(told["terms"]),
-        np.random.default_rng(told["seed"]),
-        **more,
+        np.array(settings["cost_usd"]),
+        _terms_of_json(settings["terms"]),
+        np.random.default_rng(settings["seed"]),
+        **optional_inputs,
     )
 
 
@@ -152,9 +154,9 @@ def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
     """
     facts = json.loads((folder / "terms.json").read_text())
     parts: list[tuple[pd.DataFrame, Designed]] = []
-    for name, told in facts["terms"].get("audiences", {}).items():
+    for name, settings in facts["terms"].get("audiences", {}).items():
         path = folder / f"{INPUTS}{name}.parquet"
-        inputs = PlanInputs(pd.read_parquet(path), told)
+        inputs = PlanInputs(pd.read_parquet(path), settings)
         plan = planned_again(inputs)
         parts.append((plan.contacts, designed_again(inputs, plan)))
     if not parts:
@@ -203,7 +205,7 @@ def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:
     return frame[[f"{name}:{a}" for a in range(n_arms)]].to_numpy()
 
 
-def _told(terms: PlanTerms) -> Json:
+def _terms_json(terms: PlanTerms) -> Json:
     """Terms as JSON values that stand for exactly them."""
     return {
         name: str(value) if isinstance(value, pd.Timestamp) else _plain(value)
@@ -219,14 +221,14 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _terms(told: Json) -> PlanTerms:
-    known = inspect.signature(PlanTerms).parameters
-    strange = told.keys() - known.keys()
+def _terms_of_json(stored: Json) -> PlanTerms:
+    parameters = inspect.signature(PlanTerms).parameters
+    strange = stored.keys() - parameters.keys()
     if strange:
         raise ValueError(
             f"expected terms of a plan, got {', '.join(sorted(strange))}: it was made "
             "by another version; replay it with that one"
         )
-    made = PlanTerms(**{**told, "start_on": pd.Timestamp(told["start_on"])})
-    named = {channel: Entered(*values) for channel, values in made.entered.items()}
-    return replace(made, entered=named)
+    terms = PlanTerms(**{**stored, "start_on": pd.Timestamp(stored["start_on"])})
+    entered = {channel: Entered(*values) for channel, values in terms.entered.items()}
+    return replace(terms, entered=entered)

@@ -1,4 +1,4 @@
-"""What can be asked of a campaign's plans."""
+"""Queries of a campaign's plans: records, decided voters, batches, spend."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from hustings.experiments.plans.binding import export_binding
 from hustings.experiments.plans.checks import FAILED, INVOICES, decided
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
@@ -25,10 +26,11 @@ def plans(home: Path) -> dict[str, PlanRecord]:
     if not (home / PLANS).is_dir():
         return known_plans(open_ledger(home))
     with alone(home):
-        known = known_plans(open_ledger(home))
+        plan_records = known_plans(open_ledger(home))
         # another process may have been killed between the ledger and the rename
-        recover(home, known)
-    return known
+        recover(home, plan_records)
+        export_binding(home, plan_records)
+    return plan_records
 
 
 def find(home: Path, name: str = "") -> str:
@@ -37,12 +39,16 @@ def find(home: Path, name: str = "") -> str:
     Raises:
         LifeError: If there is none, or the beginning is that of several.
     """
-    known = plans(home)
-    near = [n for n in known if n.startswith(name)] if name not in known else [name]
-    if not name and known:
+    plan_records = plans(home)
+    near = (
+        [n for n in plan_records if n.startswith(name)]
+        if name not in plan_records
+        else [name]
+    )
+    if not name and plan_records:
         return near[-1]
     if len(near) != 1:
-        there = ", ".join(near or list(known)[-5:]) or "none yet"
+        there = ", ".join(near or list(plan_records)[-5:]) or "none yet"
         raise LifeError(f"expected one of the plans ({there}), got {name!r}")
     return near[0]
 
@@ -135,5 +141,5 @@ def _read(path: Path | None, columns: tuple[str, ...]) -> pd.DataFrame:
             f"{path.name}: expected columns {', '.join(columns)}, got none named "
             f"{', '.join(absent)}"
         )
-    found: pd.DataFrame = frame[list(columns)].astype("str")
-    return found
+    texts: pd.DataFrame = frame[list(columns)].astype("str")
+    return texts

@@ -1,8 +1,8 @@
-"""What the ledger says of plans: their steps, and the state that follows from them.
+"""Plan records: the steps of every plan from the ledger, and the state they imply.
 
-No state is kept anywhere else. A plan is opened by the entry of its assignments; every
-further step is an entry that names the plan. What can be asked of a plan (its state,
-its files' digests, the money) is derived from these entries in their order.
+The ledger is the only place that holds the state. The entry of its assignments opens a
+plan; every further step is an entry with the plan's name. The state, the digests of
+the files and the money are derived from these entries in their order.
 """
 
 import json
@@ -87,10 +87,10 @@ class PlanRecord:
     @property
     def files(self) -> dict[str, str]:
         """SHA-256 of every file that it must have, by path in its folder."""
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for step in self.steps:
-            found.update(step.body.get("files", {}))
-        return found
+            digests.update(step.body.get("files", {}))
+        return digests
 
     @property
     def drafted_at(self) -> str:
@@ -140,7 +140,10 @@ def records(entries: Iterable[Entry]) -> dict[str, PlanRecord]:
                 to = _leads_to(entry.kind)
                 step = Step(entry.seq, entry.at, to, body.get("key", ""), body)
                 steps.setdefault(body["plan"], []).append(step)
-    return {plan: PlanRecord(plan, tuple(found)) for plan, found in steps.items()}
+    return {
+        plan: PlanRecord(plan, tuple(steps_of_plan))
+        for plan, steps_of_plan in steps.items()
+    }
 
 
 def known_plans(ledger: Ledger) -> dict[str, PlanRecord]:

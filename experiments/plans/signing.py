@@ -1,4 +1,4 @@
-"""Texts about when, where or how to vote: who signed which, kept in the ledger."""
+"""Signatures of texts about when, where or how to vote, as entries of the ledger."""
 
 import json
 from pathlib import Path
@@ -26,15 +26,15 @@ def sign_text(
     Raises:
         ValueError: If there is no such message, or nobody is named.
     """
-    mine = messages.loc[messages["message_id"] == message_id, "text"]
-    if mine.empty:
+    texts = messages.loc[messages["message_id"] == message_id, "text"]
+    if texts.empty:
         raise ValueError(
             f"expected one of the messages {', '.join(messages['message_id'])}, got "
             f"{message_id!r}"
         )
     if not by.strip():
         raise ValueError("expected the name of who signs, got none")
-    text = str(mine.iloc[0])
+    text = str(texts.iloc[0])
     body = {
         "message_id": message_id, "text_sha256": text_digest(text), "by": by.strip(),
         "speaks_of": sorted(voting_words(text)),

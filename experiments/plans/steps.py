@@ -1,7 +1,7 @@
 """Draft → approved → locked → sent → returned: every step an entry in the ledger.
 
-A step taken again does nothing, so that whatever was cut off is simply done again. Who
-decides looks at the ledger up to an end and writes only if it still has that end.
+Every step is idempotent: after an interruption the same call is repeated. A step reads
+the ledger up to its head and appends its entry only if the head has not moved.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hustings.experiments.plans.binding import export_binding
 from hustings.experiments.plans.checks import (
     batch_name,
     contacts_assigned,
@@ -149,9 +150,13 @@ def draft(
 
 def _opening(facts: Facts, plan: pd.DataFrame) -> Json:
     """What the entry that opens a plan says of its making and its money."""
-    told = facts.told()
+    facts_json = facts.told()
     return {
-        **{name: told[name] for name in told if name not in {"terms", "setup_usd"}},
+        **{
+            name: facts_json[name]
+            for name in facts_json
+            if name not in {"terms", "setup_usd"}
+        },
         "reasons": dict(REASONS),
         "columns": list(COLUMNS),
         "n_contacts": len(plan),
@@ -169,14 +174,14 @@ def _opened(
     ledger = open_ledger(home)
     while True:
         head = ledger.head
-        known = known_plans(ledger).get(plan_id)
-        if known is not None:
+        drafted = known_plans(ledger).get(plan_id)
+        if drafted is not None:
             # a person who was forgotten since is no longer in the files
-            if known.opened["files"] != body["files"]:
+            if drafted.opened["files"] != body["files"]:
                 raise LifeError(
-                    f"plan {plan_id}: expected the plan drafted on {known.drafted_at}, "
-                    "got another of this name; reject that one and draft this under "
-                    "another name"
+                    f"plan {plan_id}: expected the plan drafted on "
+                    f"{drafted.drafted_at}, got another of this name; reject that one "
+                    "and draft this under another name"
                 )
             return
         try:
@@ -196,11 +201,11 @@ def _rows(
         send_on=ids.map(contact["send_on"].dt.strftime("%Y-%m-%d")),
         cost_usd=ids.map(contact["cost_usd"]),
     ).reindex(columns=list(COLUMNS))
-    told = rows.astype(object).where(rows.notna(), None)
-    texts = map(json.dumps, told.itertuples(index=False, name=None))
+    values = rows.astype(object).where(rows.notna(), None)
+    texts = map(json.dumps, values.itertuples(index=False, name=None))
     # of whom nothing is known, the propensity is kept all the same, as nobody's
-    own = (keys.get(voter, b"") for voter in ids)
-    return zip(own, texts, strict=True)
+    person_keys = (keys.get(voter, b"") for voter in ids)
+    return zip(person_keys, texts, strict=True)
 
 
 # --- the steps of people --------------------------------------------------------------
@@ -221,11 +226,11 @@ def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecor
     if not by.strip():
         raise LifeError(f"plan {plan_id}: expected the name of who approves, got none")
 
-    def told(record: PlanRecord, known: Mapping[str, PlanRecord]) -> Json:
+    def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
-        return {"by": by.strip(), "diff": diff(home, known, plan_id).counts()}
+        return {"by": by.strip(), "diff": diff(home, plan_records, plan_id).counts()}
 
-    return _stepped(home, plan_id, APPROVED, told, at=at)
+    return _stepped(home, plan_id, APPROVED, step_body, at=at)
 
 
 def reject(
@@ -250,13 +255,13 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
             decided by another plan within the window, or the money does not last.
     """
 
-    def told(record: PlanRecord, known: Mapping[str, PlanRecord]) -> Json:
+    def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
-        decided_once(home, record, known)
-        money_lasts(record, known)
+        decided_once(home, record, plan_records)
+        money_lasts(record, plan_records)
         return {"amounts": record.opened["amounts"]}
 
-    return _stepped(home, plan_id, LOCKED, told, at=at)
+    return _stepped(home, plan_id, LOCKED, step_body, at=at)
 
 
 def send(
@@ -287,7 +292,7 @@ def send(
     """
     folder, name = folder_of(home, plan_id), f"sent/{batch_name(batch)}.parquet"
 
-    def told(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+    def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         rows = contacts_of(folder, plan_id, voter_ids)
         sent_once(folder, record, rows)
@@ -299,14 +304,14 @@ def send(
             "files": {name: digest},
         }
 
-    found = _stepped(home, plan_id, SENT, told, at=at, key=batch_name(batch))
+    sent_record = _stepped(home, plan_id, SENT, step_body, at=at, key=batch_name(batch))
     before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
     if set(before) != set(voter_ids):
         raise LifeError(
             f"plan {plan_id}: batch {batch} was handed over with {len(before)} "
             f"contacts, expected the same again, got {len(voter_ids)}"
         )
-    return found
+    return sent_record
 
 
 def returned(
@@ -335,21 +340,21 @@ def returned(
     key = key_of(failed, invoices)
     name = f"returned/{key}.parquet"
 
-    def told(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+    def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         rows = failures_of(folder, record, failed)
         digest = write_file_aside(folder / name, rows)
         return {"amounts": amounts(rows), "invoices": new_invoices(record, invoices),
                 "files": {name: digest}}  # fmt: skip
 
-    return _stepped(home, plan_id, RETURNED, told, at=at, key=key)
+    return _stepped(home, plan_id, RETURNED, step_body, at=at, key=key)
 
 
 def _stepped(
     home: Path,
     plan_id: str,
     to: str,
-    told: Callable[[PlanRecord, Mapping[str, PlanRecord]], Json],
+    step_body: Callable[[PlanRecord, Mapping[str, PlanRecord]], Json],
     *,
     at: pd.Timestamp,
     key: str = "",
@@ -358,15 +363,17 @@ def _stepped(
     with alone(home):
         ledger = open_ledger(home)
         while True:
-            head, known = ledger.head, known_plans(ledger)
-            recover(home, known)
-            record = named(known, plan_id)
+            head, plan_records = ledger.head, known_plans(ledger)
+            recover(home, plan_records)
+            record = named(plan_records, plan_id)
             if record.has(to, key):
                 return record
             record.require(to)
-            body = {"plan": plan_id, "key": key, **told(record, known)}
+            body = {"plan": plan_id, "key": key, **step_body(record, plan_records)}
             if _appended(home, kind_of(to), body, at=at, after=head):
-                recover(home, known_plans(ledger))
+                plan_records = known_plans(ledger)
+                recover(home, plan_records)
+                export_binding(home, plan_records)
                 return record_of(home, plan_id)
 
 

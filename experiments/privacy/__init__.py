@@ -1,1 +1,1 @@
-"""What is kept of a person: show it, and forget it."""
+"""Personal data of a campaign: access requests and erasure."""

@@ -1,10 +1,15 @@
-"""Forget a person: everywhere under the campaign's folder, for good, and provably.
+"""Erasure of a person from every file under the campaign's folder, with a proof.
 
-In this order, so that whatever is cut off can be taken up again: what was handed out is
-told; a tombstone is set and holds from then on; every file is rewritten without the
-person, aside and renamed; the person's keys are destroyed; nothing may hold an id any
-more; only then the identity map lets go of the ids, and the ledger says that somebody
-was forgotten. The tombstone is the journal, and it names nobody.
+The order lets an interrupted erasure be resumed:
+
+1. The report lists what was handed out.
+2. A tombstone is set; from then on ingest refuses the person.
+3. Every file is rewritten aside without the person and renamed.
+4. The person's keys are destroyed.
+5. A search confirms that no file holds an id or address.
+6. The identity map drops the ids, and the ledger records that a person was forgotten.
+
+The tombstone is the journal, and it identifies nobody.
 """
 
 import gzip
@@ -34,6 +39,7 @@ from hustings.experiments.stages.persons import (
     write_identity,
 )
 from hustings.features.arrays import Bools
+from hustings.features.atomic import write_json
 from hustings.features.persons.identity import persons_of
 from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
 from hustings.features.persons.snapshot import renamed
@@ -98,7 +104,7 @@ def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told
     outside, unread = personal_data.outside(where.campaign)
     subject = personal_data.subject_of(voter_id, where.home, outside)
     who = subject.seeker(keys)
-    told = Told(
+    report = Told(
         removed={},
         handed_out=personal_data.handed_out(where.home, who),
         trained=personal_data.models_of(
@@ -113,7 +119,7 @@ def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told
         unsearched=sum(not personal_data.is_telling(word) for word in subject.ids),
     )
     keys.bury(_tombstones(subject), batch=batch)
-    return _finished(where, keys, who, subject, told, at=at, batch=batch)
+    return _finished(where, keys, who, subject, report, at=at, batch=batch)
 
 
 def resume(where: Where, *, at: pd.Timestamp) -> list[Told]:
@@ -134,8 +140,10 @@ def resume(where: Where, *, at: pd.Timestamp) -> list[Told]:
 def _resumed(where: Where, keys: Keyring, batch: str, *, at: pd.Timestamp) -> Told:
     buried = keys.forgotten(batch=batch)
     identity = read_identity(where.home)
-    mine = identity[buried.rows(identity)]
-    ids = frozenset(mine["voter_id"]) | frozenset(mine["former_id"].dropna())
+    rows_of_person = identity[buried.rows(identity)]
+    ids = frozenset(rows_of_person["voter_id"]) | frozenset(
+        rows_of_person["former_id"].dropna()
+    )
     subject = Subject(ids, persons_of(identity, ids), {}, ids)
     return _finished(where, keys, buried, subject, Told({}), at=at, batch=batch)
 
@@ -145,7 +153,7 @@ def _finished(
     keys: Keyring,
     who: Forgotten,
     subject: Subject,
-    told: Told,
+    report: Told,
     *,
     at: pd.Timestamp,
     batch: str,
@@ -156,23 +164,23 @@ def _finished(
     looked for again.
     """
     forgetting(where.home, batch=batch, at=at)
-    told.removed.update(sweep(where.home, who, subject.words))
+    report.removed.update(sweep(where.home, who, subject.words))
     forgotten(where.home, batch=batch, at=at)
     _never_contact(where.home, keys)
     keys.destroy(subject.persons)
-    told.left.extend(residue([where.home, where.store], subject.words))
-    if told.left:
-        return told
+    report.left.extend(residue([where.home, where.store], subject.words))
+    if report.left:
+        return report
     identity = read_identity(where.home)
-    mine = who.rows(identity) | identity["person"].isin(subject.persons).to_numpy()
-    if mine.any():
-        write_identity(where.home, identity[~mine])
-        told.removed[IDENTITY] = int(mine.sum())
-    rows = sum(told.removed.values())
-    body = {"batch": batch, "n_files": len(told.removed), "n_rows": rows}
+    is_person = who.rows(identity) | identity["person"].isin(subject.persons).to_numpy()
+    if is_person.any():
+        write_identity(where.home, identity[~is_person])
+        report.removed[IDENTITY] = int(is_person.sum())
+    rows = sum(report.removed.values())
+    body = {"batch": batch, "n_files": len(report.removed), "n_rows": rows}
     head = open_ledger(where.home).append("forgotten", body, at=at)
     keys.settle(batch)
-    return replace(told, ledger_seq=head.seq)
+    return replace(report, ledger_seq=head.seq)
 
 
 def _never_contact(home: Path, keys: Keyring) -> None:
@@ -183,9 +191,7 @@ def _never_contact(home: Path, keys: Keyring) -> None:
         never = Never.from_json(terms.get("never"))
         if never.key and not gone <= never.digests:
             terms["never"] = replace(never, digests=never.digests | gone).to_json()
-            aside = path.with_name(path.name + personal_data.ASIDE)
-            aside.write_text(json.dumps(terms, indent=1))
-            aside.replace(path)
+            write_json(path, terms)
 
 
 def _tombstones(subject: Subject) -> list[tuple[str, str]]:
@@ -224,8 +230,8 @@ def sweep(home: Path, who: Forgotten, words: frozenset[str]) -> dict[str, int]:
             path.unlink(missing_ok=True)
         elif path.name not in {IDENTITY, *personal_data.NO_ROWS_OF_PERSONS}:
             name = str(path.relative_to(home))
-            for told, n in _swept(path, who, words):
-                removed[f"{name} {told}".strip()] = n
+            for part, n in _swept(path, who, words):
+                removed[f"{name} {part}".strip()] = n
     for path in (home / SNAPSHOTS).glob("*.parquet"):
         renamed(path)
     return removed
@@ -235,10 +241,10 @@ def _swept(
     path: Path, who: Forgotten, words: frozenset[str]
 ) -> Iterator[tuple[str, int]]:
     if personal_data.is_parquet(path):
-        mine = personal_data.mask_of(path, who)
-        if mine.any():
-            _without_rows(path, ~mine)
-            yield "", int(mine.sum())
+        is_person = personal_data.mask_of(path, who)
+        if is_person.any():
+            _without_rows(path, ~is_person)
+            yield "", int(is_person.sum())
     elif personal_data.is_sqlite(path):
         yield from _without_records(path, who, words)
     elif path.suffix in personal_data.TEXTS:
@@ -247,14 +253,14 @@ def _swept(
             yield "", n
 
 
-def _without_rows(path: Path, kept: Bools) -> None:
+def _without_rows(path: Path, keep: Bools) -> None:
     """The Parquet file with only the rows kept, row group by row group."""
     aside, start = path.with_name(path.name + personal_data.ASIDE), 0
     file = pq.ParquetFile(path)
     with pq.ParquetWriter(aside, file.schema_arrow, compression="zstd") as writer:
         for i in range(file.num_row_groups):
             table = file.read_row_group(i)
-            part = kept[start : start + table.num_rows]
+            part = keep[start : start + table.num_rows]
             start += table.num_rows
             writer.write_table(_without_levels(table.filter(pa.array(part))))
     aside.replace(path)
@@ -277,16 +283,16 @@ def _without_records(
     n_all = 0
     with personal_data.opened(path) as store:
         for table, columns in personal_data.sqlite_tables(store):
-            mine = personal_data.sqlite_rows(store, table, columns, who, words).index
-            if len(mine):
+            row_ids = personal_data.sqlite_rows(store, table, columns, who, words).index
+            if len(row_ids):
                 store.execute("BEGIN IMMEDIATE")
                 store.executemany(
                     f'DELETE FROM "{table}" WHERE rowid = ?',
-                    [(int(row),) for row in mine],
+                    [(int(row),) for row in row_ids],
                 )
                 store.execute("COMMIT")
-                n_all += len(mine)
-                yield table, len(mine)
+                n_all += len(row_ids)
+                yield table, len(row_ids)
         if n_all or path.with_name(path.name + "-wal").exists():
             store.execute("VACUUM")
             store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -298,10 +304,12 @@ def _recognised(path: Path, who: Forgotten) -> frozenset[str]:
         return frozenset()
     text = path.read_bytes().decode("utf-8", errors="replace")
     words = sorted(set(_WORD.findall(text)))
-    found = np.zeros(len(words), dtype=bool)
+    is_person = np.zeros(len(words), dtype=bool)
     for column in ("voter_id", "email", "person"):
-        found |= who.rows(pd.DataFrame({column: pd.Series(words, dtype="str")}))
-    return frozenset(word for word, mine in zip(words, found, strict=True) if mine)
+        is_person |= who.rows(pd.DataFrame({column: pd.Series(words, dtype="str")}))
+    return frozenset(
+        word for word, of_person in zip(words, is_person, strict=True) if of_person
+    )
 
 
 def _without_words(path: Path, words: frozenset[str]) -> int:
@@ -330,13 +338,13 @@ def residue(folders: Iterable[Path], words: frozenset[str]) -> list[str]:
     telling = [word.encode() for word in words if personal_data.is_telling(word)]
     if not telling:
         return []
-    found = []
+    paths = []
     for folder in folders:
         for path in personal_data.files_under(folder) if folder.is_dir() else ():
             kept_to_the_end = path.name == IDENTITY
             if not kept_to_the_end and any(_holds(path, word) for word in telling):
-                found.append(str(path))
-    return found
+                paths.append(str(path))
+    return paths
 
 
 def _holds(path: Path, word: bytes) -> bool:

@@ -1,7 +1,6 @@
-"""What a campaign holds on a person: in which files, in which rows, and since when.
+"""Search for a person's data in every file and row under a campaign's folder.
 
-The one place that knows how to look through everything under a campaign's folder;
-`show` tells what is found, `forget` takes it out.
+`show` lists the rows, `forget` removes them.
 """
 
 import json
@@ -128,25 +127,34 @@ def subject_of(voter_id: str, home: Path, outside: Iterable["Outside"] = ()) -> 
 
     def frames() -> Iterator[tuple[pd.DataFrame, Bools]]:
         # the identity map's own name of a person is no pseudonym of a reactor
-        kept = (rows for p, _, rows in tables_under(home) if p.name != IDENTITY)
-        for frame in (*elsewhere, *kept):
+        campaign_frames = (
+            rows for p, _, rows in tables_under(home) if p.name != IDENTITY
+        )
+        for frame in (*elsewhere, *campaign_frames):
             if "voter_id" in frame:
                 who = frame["voter_id"].astype("str").str.strip()
                 yield frame, who.isin(ids).to_numpy(dtype=bool)
 
-    own, others = _Found(), _Found()
-    for frame, mine in frames():
-        own.add(frame[mine])
-    if any(own.keys.values()):
-        for frame, mine in frames():
-            others.add(frame[~mine], among=own)
+    person_keys, other_keys = _Found(), _Found()
+    for frame, is_person in frames():
+        person_keys.add(frame[is_person])
+    if any(person_keys.keys.values()):
+        for frame, is_person in frames():
+            other_keys.add(frame[~is_person], among=person_keys)
     exact = {
-        kind: frozenset(own.keys.get(kind, set()) - others.keys.get(kind, set()))
+        kind: frozenset(
+            person_keys.keys.get(kind, set()) - other_keys.keys.get(kind, set())
+        )
         for kind in EXACT_KEYS
     }
     exact[VOTER] = frozenset(ids)
-    exact[REACTOR] = frozenset(own.keys.get(REACTOR, set()))
-    words = ids | exact[REACTOR] | exact[EMAIL] | (own.addresses - others.addresses)
+    exact[REACTOR] = frozenset(person_keys.keys.get(REACTOR, set()))
+    words = (
+        ids
+        | exact[REACTOR]
+        | exact[EMAIL]
+        | (person_keys.addresses - other_keys.addresses)
+    )
     return Subject(ids, persons_of(identity, ids), exact, frozenset(words))
 
 
@@ -177,9 +185,9 @@ class _Found:
 
 def files_under(home: Path) -> list[Path]:
     """Every file of a campaign; tables come after those that stand beside them."""
-    found = [p for p in home.rglob("*") if p.is_file() and not p.is_symlink()]
+    files = [p for p in home.rglob("*") if p.is_file() and not p.is_symlink()]
     later = {*BESIDE.values(), WHOSE, IDENTITY}
-    return sorted(found, key=lambda path: (path.name in later, str(path)))
+    return sorted(files, key=lambda path: (path.name in later, str(path)))
 
 
 def begins_with(path: Path) -> bytes:
@@ -207,15 +215,15 @@ def is_sqlite(path: Path) -> bool:
 def key_columns(names: Iterable[str]) -> list[str]:
     """Columns by which rows are told whose they are."""
     there = set(names)
-    found = [
+    identifying = [
         column
         for choices in EXACT_KEYS.values()
         for columns in choices
         if set(columns) <= there
         for column in columns
     ]
-    told = [c for c in ("email", "probability") if c in there and found]
-    return list(dict.fromkeys([*found, *told]))
+    qualifying = [c for c in ("email", "probability") if c in there and identifying]
+    return list(dict.fromkeys([*identifying, *qualifying]))
 
 
 def tables_under(home: Path) -> Iterator[tuple[Path, str, pd.DataFrame]]:
@@ -239,9 +247,9 @@ def mask_of(path: Path, who: Forgotten) -> Bools:
     n, names = file.metadata.num_rows, file.schema_arrow.names
     beside = path.with_name(BESIDE.get(path.name, path.name))
     if beside != path and beside.is_file():
-        mine = mask_of(beside, who)
+        is_person = mask_of(beside, who)
         # shorter: its own rows went before those of the table beside it
-        return mine if len(mine) == n else np.zeros(n, dtype=bool)
+        return is_person if len(is_person) == n else np.zeros(n, dtype=bool)
     if path.name == SET_ASIDE and {"table", "row", "value"} <= set(names):
         return _set_aside(path, who)
     columns = key_columns(names)
@@ -257,15 +265,15 @@ def _set_aside(path: Path, who: Forgotten) -> Bools:
     values = faults["value"].astype("str")
     parts = pd.concat([values, values.str.split(", ").explode()])
     hit = pd.Series(who.has(VOTER, parts), parts.index)
-    found = hit.groupby(level=0).any().reindex(faults.index, fill_value=False)
+    holds_id = hit.groupby(level=0).any().reindex(faults.index, fill_value=False)
     rows = pd.MultiIndex.from_frame(faults[["table", "row"]])
-    mine = found.to_numpy(dtype=bool)
+    is_person = holds_id.to_numpy(dtype=bool)
     if beside.is_file():
         whose = pd.read_parquet(beside)
-        named = whose.loc[who.rows(whose), ["table", "row"]]
-        mine = mine | rows.isin(pd.MultiIndex.from_frame(named))
+        rows_of_person = whose.loc[who.rows(whose), ["table", "row"]]
+        is_person = is_person | rows.isin(pd.MultiIndex.from_frame(rows_of_person))
     # every fault of a row that is the person's by one of them
-    together: Bools = rows.isin(rows[mine])
+    together: Bools = rows.isin(rows[is_person])
     return together
 
 
@@ -299,8 +307,8 @@ def _parts(
     store: sqlite3.Connection, table: str, columns: list[str]
 ) -> Iterator[pd.DataFrame]:
     """Rows of a table in parts, indexed by rowid."""
-    named = ", ".join(f'"{c}"' for c in columns)
-    rows = store.execute(f'SELECT rowid, {named} FROM "{table}"')
+    column_list = ", ".join(f'"{c}"' for c in columns)
+    rows = store.execute(f'SELECT rowid, {column_list} FROM "{table}"')
     while part := rows.fetchmany(_AT_ONCE):
         frame = pd.DataFrame(part, columns=["rowid", *columns]).set_index("rowid")
         yield frame
@@ -314,25 +322,27 @@ def sqlite_rows(
     words: frozenset[str],
 ) -> pd.DataFrame:
     """A person's rows of one table, indexed by rowid: by keys, or by words in texts."""
-    found = []
+    parts = []
     for part in _parts(store, table, columns):
-        mine = who.rows(part) if key_columns(columns) else np.zeros(len(part), bool)
-        mine |= _telling_rows(part, words)
-        found.append(part[mine])
-    return pd.concat(found) if found else pd.DataFrame(columns=columns)
+        is_person = (
+            who.rows(part) if key_columns(columns) else np.zeros(len(part), bool)
+        )
+        is_person |= _telling_rows(part, words)
+        parts.append(part[is_person])
+    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
 
 
 def _telling_rows(rows: pd.DataFrame, words: frozenset[str]) -> Bools:
-    found = np.zeros(len(rows), dtype=bool)
+    holds_word = np.zeros(len(rows), dtype=bool)
     pattern = pattern_of(words)
     if pattern is not None:
         for name in rows:
             if name not in key_columns(rows.columns):
-                found |= [
+                holds_word |= [
                     isinstance(v, str) and pattern.search(v) is not None
                     for v in rows[name]
                 ]
-    return found
+    return holds_word
 
 
 def pattern_of(words: Iterable[str]) -> re.Pattern[str] | None:
@@ -405,13 +415,13 @@ def _brought(campaign: Campaign) -> Iterator[tuple[str, str, TableSource]]:
 
 def runs_that_trained_on(home: Path, who: Forgotten) -> dict[str, str]:
     """Runs whose training set holds a person: their name → their MLflow run."""
-    found = {}
+    mlflow_runs = {}
     for path in sorted(home.glob("*/training_set.parquet")):
-        told = path.with_name("run.json")
-        if told.exists() and mask_of(path, who).any():
-            known = json.loads(told.read_text())
-            found[path.parent.name] = str(known.get("mlflow_run_id", ""))
-    return found
+        record_path = path.with_name("run.json")
+        if record_path.exists() and mask_of(path, who).any():
+            run_record = json.loads(record_path.read_text())
+            mlflow_runs[path.parent.name] = str(run_record.get("mlflow_run_id", ""))
+    return mlflow_runs
 
 
 def models_of(
@@ -444,34 +454,34 @@ def handed_out(home: Path, who: Forgotten) -> list[Json]:
 
     Of a plan in the ledger, its name and state are told too.
     """
-    found: list[Json] = []
+    contacts: list[Json] = []
     states = {name: record.state for name, record in plans(home).items()}
     for pattern in ("*/plan.parquet", f"{PLANS}/*/plan.parquet"):
         for path in sorted(home.glob(pattern)):
-            mine, name = mask_of(path, who), path.parent.name
-            if mine.any():
-                rows = pd.read_parquet(path)[mine]
-                told = rows[["send_on", "channel", "message_id", "role"]].astype("str")
+            is_person, name = mask_of(path, who), path.parent.name
+            if is_person.any():
+                rows = pd.read_parquet(path)[is_person]
+                texts = rows[["send_on", "channel", "message_id", "role"]].astype("str")
                 of = {"run": name}
                 if path.parent.parent != home:
                     of = {"plan": name, "state": states.get(name, "not in the ledger")}
-                found += [{**of, **row} for row in records(told)]
-    return found
+                contacts += [{**of, **row} for row in records(texts)]
+    return contacts
 
 
 def sealed_with(home: Path, ids: Iterable[str]) -> list[str]:
     """Seals that hold a prediction of a person, under a hash that their key makes."""
-    found = []
+    seals = []
     for path in sorted((home / SEALS).glob(f"*{SEAL_KEY}")):
         stem, key = path.name.removesuffix(SEAL_KEY), bytes.fromhex(path.read_text())
-        kept = pd.read_parquet(path.with_name(f"{stem}{PREDICTIONS}"))
-        if kept["voter"].isin(hashed(pd.Series(sorted(ids)), key)).any():
-            found.append(stem)
-    return found
+        predictions = pd.read_parquet(path.with_name(f"{stem}{PREDICTIONS}"))
+        if predictions["voter"].isin(hashed(pd.Series(sorted(ids)), key)).any():
+            seals.append(stem)
+    return seals
 
 
 def records(frame: pd.DataFrame) -> list[Json]:
     """Rows as JSON values, times in ISO 8601."""
     text = frame.to_json(orient="records", date_format="iso", date_unit="s")
-    found: list[Json] = json.loads(text)
-    return found
+    rows: list[Json] = json.loads(text)
+    return rows

@@ -1,4 +1,4 @@
-"""Everything held on a person: the answer to who asks what a campaign knows of them."""
+"""Answer to an access request: every row that a campaign holds on a person."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -65,10 +65,10 @@ def held(where: Where, voter_id: str) -> Json:
     keys = known_persons(where.home).keys
     who = subject.seeker(keys)
     runs = personal_data.runs_that_trained_on(where.home, who)
-    found = [*_outside(outside, who), *_inside(where, who, subject)]
+    held_rows = [*_outside(outside, who), *_inside(where, who, subject)]
     return {
         "ids": sorted(subject.ids),
-        "held": [row._asdict() for row in found],
+        "held": [row._asdict() for row in held_rows],
         "handed_out": personal_data.handed_out(where.home, who),
         "models": personal_data.models_of(
             where.campaign.campaign.name, runs, where.store, where.mlflow_uri
@@ -80,11 +80,11 @@ def held(where: Where, voter_id: str) -> Json:
 
 def _outside(tables: list[personal_data.Outside], who: Forgotten) -> Iterator[Held]:
     for name, source, frame in tables:
-        mine = frame[who.rows(frame)]
-        if len(mine):
+        rows = frame[who.rows(frame)]
+        if len(rows):
             yield Held(
                 name, source.read_from, source.source, source.licence,
-                source.permitted_use, personal_data.records(mine),
+                source.permitted_use, personal_data.records(rows),
             )  # fmt: skip
 
 
@@ -92,18 +92,18 @@ def _inside(where: Where, who: Forgotten, subject: Subject) -> Iterator[Held]:
     for path in personal_data.files_under(where.home):
         for table, rows in _rows_in(path, who, subject):
             if len(rows):
-                told = _stated(where, path, table)
+                statement = _stated(where, path, table)
                 file = str(path.relative_to(where.home))
-                yield Held(table, file, *told, personal_data.records(rows))
+                yield Held(table, file, *statement, personal_data.records(rows))
 
 
 def _rows_in(
     path: Path, who: Forgotten, subject: Subject
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     if personal_data.is_parquet(path):
-        mine = personal_data.mask_of(path, who)
-        if mine.any():
-            rows = pd.read_parquet(path)[mine]
+        is_person = personal_data.mask_of(path, who)
+        if is_person.any():
+            rows = pd.read_parquet(path)[is_person]
             yield path.stem, rows
     elif (
         personal_data.is_sqlite(path)
@@ -121,17 +121,17 @@ def _rows_in(
 
 def _stated(where: Where, path: Path, table: str) -> tuple[str, str, str]:
     """Source, licence and permitted use of a table of the campaign's folder."""
-    told = _ingested(path).get(table)
-    if told is not None:
-        return told["source"], told["licence"], told["permitted_use"]
+    ingested = _ingested(path).get(table)
+    if ingested is not None:
+        return ingested["source"], ingested["licence"], ingested["permitted_use"]
     source = where.campaign.tables.get(
         "voters" if path.parent.name == "snapshots" else table
     )
     if source is not None:
         return source.source, source.licence, source.permitted_use
     stage = MADE_BY.get(table)
-    made = f"made by `hustings {stage}`" if stage else "kept by Hustings"
-    return made, "the campaign's own", "that of the tables it was made from"
+    origin = f"made by `hustings {stage}`" if stage else "kept by Hustings"
+    return origin, "the campaign's own", "that of the tables it was made from"
 
 
 def _ingested(path: Path) -> Json:
@@ -139,15 +139,15 @@ def _ingested(path: Path) -> Json:
     report = path.parent.parent / "ingest.json"
     if path.parent.name != "tables" or not report.exists():
         return {}
-    found: Json = json.loads(report.read_text())
-    return found
+    sources: Json = json.loads(report.read_text())
+    return sources
 
 
 def _entries(home: Path, subject: Subject, keys: Mapping[str, bytes]) -> list[Json]:
-    mine = [keys[p] for p in sorted(subject.persons) if p in keys]
+    person_keys = [keys[p] for p in sorted(subject.persons) if p in keys]
     return [
         {"entry": e.seq, "at": e.at, "kind": e.kind, "says": json.loads(e.body)}
-        for e in open_ledger(home).of_person(mine)
+        for e in open_ledger(home).of_person(person_keys)
     ]
 
 
@@ -175,20 +175,20 @@ def held_text(found: Json) -> str:
 _Rows = dict[tuple[tuple[str, Any], ...], list[str]]
 
 
-def _by_table(found: list[Json]) -> dict[tuple[str, str, str, str], _Rows]:
+def _by_table(held_rows: list[Json]) -> dict[tuple[str, str, str, str], _Rows]:
     """By table and its terms: each different row, and the files that hold it."""
     tables: dict[tuple[str, str, str, str], _Rows] = {}
-    for one in found:
+    for one in held_rows:
         key = (one["table"], one["source"], one["licence"], one["permitted_use"])
         rows = tables.setdefault(key, {})
         for row in one["rows"]:
-            told = tuple((k, str(v)) for k, v in row.items() if v is not None)
-            rows.setdefault(told, []).append(one["file"])
+            values = tuple((k, str(v)) for k, v in row.items() if v is not None)
+            rows.setdefault(values, []).append(one["file"])
     return tables
 
 
 def _list_told(heading: str, rows: list[Json]) -> list[str]:
     if not rows:
         return []
-    told = (", ".join(f"{k} {v}" for k, v in row.items()) for row in rows)
-    return ["", f"{heading}:", *(f"  {line}" for line in told)]
+    texts = (", ".join(f"{k} {v}" for k, v in row.items()) for row in rows)
+    return ["", f"{heading}:", *(f"  {line}" for line in texts)]

@@ -6,6 +6,7 @@ told the truth, and no part of it runs only here. Rivals spend the same money in
 same world. `run_month` runs one seed, `judge_months` puts seeds together.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ from hustings.experiments.loop.run_day import terms_of as loop_terms_of
 from hustings.experiments.plans import PLANS, batches_of, plan_faults, send
 from hustings.experiments.plans.folder import read_table
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.record import OF_NO_PLAN, keep_answers
+from hustings.experiments.run import begin_run
 from hustings.experiments.simulation import coverage, rival_policies
 from hustings.experiments.simulation.coverage import NONE, MeasuredAt, Predicted, Stated
 from hustings.experiments.simulation.world import World, world_of
-from hustings.experiments.stages import Run, point_to, run_stage
-from hustings.experiments.stages.context import rounded
+from hustings.experiments.stages.context import Run, rounded
 from hustings.features.arrays import Floats, Ints
-from hustings.features.atomic import write_parquet
 from hustings.features.tables import RESPONSES, UNDECIDED, check
 
 Json = dict[str, Any]
@@ -47,6 +48,7 @@ HOUR = pd.Timedelta(hours=6)
 """When a simulated day is made."""
 LOOK_EVERY_DAYS = 5
 """Days between two looks at what was measured."""
+RUN = "month"
 BY = "the simulation"
 
 
@@ -101,9 +103,11 @@ def simulated_run(
             "simulate": drawn.model_copy(update=of_seed),
         }
     )
-    run = Run(declared, home, home / "month", "month", home / "mlflow")
-    run_stage(run, "ingest")
-    point_to(home, run.run_id)
+    starts = pd.Timestamp(declared.plan.start_on, tz="UTC")
+    run = Run(
+        declared, home, home / RUN, RUN, home / "mlflow", at=starts
+    )  # fmt: skip
+    begin_run(run)
     return run
 
 
@@ -148,7 +152,13 @@ class LoopInWorld:
             outcome=self.run.campaign.outcome.name, value=value,
             observed_at=self.terms.start_on + pd.Timedelta(days=day),
         )  # fmt: skip
-        keep_answers(self.run.home, check(RESPONSES, answers), f"day-{day:03d}")
+        rows_of_file = check(RESPONSES, answers)
+        text = rows_of_file.to_csv(index=False).encode()
+        keep_answers(
+            self.run.home, OF_NO_PLAN, hashlib.sha256(text).hexdigest(),
+            {"responses": rows_of_file}, {"accepted": len(rows_of_file)},
+            at=self.moment(day),
+        )  # fmt: skip
 
     def _hand_over(self, plan_id: str, day: int, at: pd.Timestamp) -> None:
         for batch, voters in batches_of(self.run.home, plan_id).items():
@@ -183,11 +193,6 @@ class LoopInWorld:
             self.run, self.world.voter_id, self.world.arms, morning.experiment_id,
             at=self.moment(day),
         )  # fmt: skip
-
-
-def keep_answers(home: Path, responses: pd.DataFrame, name: str) -> None:
-    """Keep answers that came in, as files of answers are kept."""
-    write_parquet(home / "results" / "survey" / name / "responses.parquet", responses)
 
 
 def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -> Month:

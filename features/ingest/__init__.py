@@ -49,7 +49,7 @@ from hustings.features.ingest.reading import (
     raw_head,
     read_raw,
 )
-from hustings.features.persons.identity import present_ids
+from hustings.features.persons.identity import present_ids, with_present_ids
 from hustings.features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -133,8 +133,10 @@ class Ingested:
         quarantine: QUARANTINE table.
         quarantined_voters: table, row, voter_id: whose the rows of the quarantine are.
         former: Former voter id → present one, as the tables were read by.
-        report: Per table rows_in, accepted, quarantined, forgotten, reasons, types of
-            provider columns, source, licence, permitted_use, read_from, sha256.
+        report: Per table rows_in, accepted, quarantined, forgotten, left_the_file
+            (rows of the campaign's own plans and answers whose voters are in the voter
+            file no more, which are not among rows_in), reasons, types of provider
+            columns, source, licence, permitted_use, read_from, sha256.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
     """
@@ -158,6 +160,7 @@ class _Sorted:
     rows_in: int
     faults: list[pd.DataFrame] = field(default_factory=list)
     forgotten: int = 0
+    left_the_file: int = 0
     voters: list[pd.Series] = field(default_factory=list)
 
     def set_aside(self, faults: pd.DataFrame) -> None:
@@ -246,7 +249,7 @@ def ingest(
             )
             if further is not None:
                 added = further(name, read[name].frame)
-                _add_rows(read[name], added[~whose.forgotten(added)])
+                _add_rows(read, name, added[~whose.forgotten(added)], former)
             _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
             _keep_declared(read[name])
@@ -326,8 +329,20 @@ def _nothing_brought(name: str) -> _Sorted:
     return _Sorted(name, source, frame, hashlib.sha256(b"").hexdigest(), 0)
 
 
-def _add_rows(table: _Sorted, rows: pd.DataFrame) -> None:
-    """Rows after those of the file, numbered on from them."""
+def _add_rows(
+    read: _ReadTables, name: str, rows: pd.DataFrame, former: Mapping[str, str]
+) -> None:
+    """Rows of the campaign's own after those of the file, numbered on from them.
+
+    Voters who have left the voter file since have no features to learn from: their rows
+    are no fault of the record, and are dropped and counted.
+    """
+    table = read[name]
+    if "voter_id" in rows:
+        present = with_present_ids(rows["voter_id"], former)
+        there = present.isin(read["voters"].frame["voter_id"])
+        table.left_the_file += int((~there).sum())
+        rows = rows[there]
     if rows.empty:
         return
     start = table.rows_in + 1
@@ -838,6 +853,7 @@ def _told(table: _Sorted) -> dict[str, Any]:
         "accepted": accepted,
         "quarantined": quarantined,
         "forgotten": table.forgotten,
+        "left_the_file": table.left_the_file,
         "reasons": _reasons(table),
         "types": dict(table.source.types),
         "source": table.source.source,

@@ -1,8 +1,8 @@
 """A locked plan → the files that channels are given, every contact accounted for.
 
-`export_plan` checks once more who may go, writes lists, audiences and place lists, and
-a manifest in which planned = exported + refused. What has left is never added to: a
-later export only tells who has to be taken out.
+`export_plan` checks permissions again, writes contact lists, audiences and place lists,
+and a manifest in which planned = exported + refused. Nobody is added to what was
+exported: a later export only lists the contacts to remove.
 """
 
 from collections.abc import Sequence
@@ -101,8 +101,8 @@ class Planned:
     def held(self) -> pd.Series:
         """Voter ids of those held out."""
         roles = self.assignments["role"]
-        found: pd.Series = self.assignments.loc[roles == "holdout", "voter_id"]
-        return found
+        held_ids: pd.Series = self.assignments.loc[roles == "holdout", "voter_id"]
+        return held_ids
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Exported:
     """What came of an export.
 
     Attributes:
-        folder: Where the files lie; None where nothing had to be told.
+        folder: Where the files lie; None where there was nothing to export.
         reconciliation: channel, send_on, message_id, code, n, cost_usd: planned =
             exported (code '') + refused.
         n_removed: Contacts that left earlier and are taken out now.
@@ -154,19 +154,23 @@ def export_plan(
         first = bool(before.isna().any())
         require_exportable(terms.rule_set, planned.state, before=not first)
         code = _codes(planned, contacts, before, recheck, at)
-        made = _Made(planned, terms)
-        made.first(contacts[before.isna()], code)
-        made.removed(contacts, before, code)
+        builder = _FileBuilder(planned, terms)
+        builder.first(contacts[before.isna()], code)
+        builder.removed(contacts, before, code)
         counted = reconciled(contacts, code)
         n_removed = int(((before == "") & (code != "")).sum())
         if first or n_removed:
             fresh = contacts[before.isna()]
-            files = _written(made.parts, aside, terms)
-            require_sums(reconciled(fresh, code[fresh.index]), fresh, _n_in(made.parts))
+            files = _written(builder.parts, aside, terms)
+            require_sums(
+                reconciled(fresh, code[fresh.index]), fresh, _n_in(builder.parts)
+            )
             files += _accounts(contacts, code, counted, aside)
-            told = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
-            told["kind"] = "full" if first else "delta"
-            write_manifest(aside, told | _told(contacts, code, terms, files, n_removed))
+            heading = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
+            heading["kind"] = "full" if first else "delta"
+            write_manifest(
+                aside, heading | _manifest_of(contacts, code, terms, files, n_removed)
+            )
             return Exported(parent / stamp, counted, n_removed)
         aside.rmdir()
     return Exported(None, counted, n_removed)
@@ -188,8 +192,8 @@ def _codes(
 
 
 @dataclass
-class _Made:
-    """Files as they come to be; codes are filled in as channels refuse."""
+class _FileBuilder:
+    """Builds files channel by channel and fills in the codes of refused contacts."""
 
     planned: Planned
     terms: Terms
@@ -197,9 +201,9 @@ class _Made:
 
     def first(self, fresh: pd.DataFrame, code: pd.Series) -> None:
         """Files of contacts that leave for the first time."""
-        for name, mine in fresh.groupby("channel", observed=True):
+        for name, contacts_of_channel in fresh.groupby("channel", observed=True):
             channel = self.terms.channel(str(name))
-            going = mine[code[mine.index] == ""]
+            going = contacts_of_channel[code[contacts_of_channel.index] == ""]
             built = self._built(going, channel)
             code.loc[going.index] = built.refused
             self.parts += built.parts
@@ -212,11 +216,11 @@ class _Made:
     def removed(
         self, contacts: pd.DataFrame, before: pd.Series, code: pd.Series
     ) -> None:
-        """Files that tell who has to be taken out of what left earlier."""
+        """Files that list the contacts to remove from earlier exports."""
         left = contacts[before == ""]
-        for name, mine in left.groupby("channel", observed=True):
+        for name, contacts_of_channel in left.groupby("channel", observed=True):
             channel = self.terms.channel(str(name))
-            gone = mine[code[mine.index] != ""]
+            gone = contacts_of_channel[code[contacts_of_channel.index] != ""]
             if gone.empty:
                 continue
             if kind_of(channel) == "list":
@@ -224,7 +228,9 @@ class _Made:
             elif kind_of(channel) == "audience":
                 self.parts += removed_audiences(gone, self.terms, self.planned.details)
             else:
-                self._cells_changed(mine.drop(gone.index), gone, channel, code)
+                self._cells_changed(
+                    contacts_of_channel.drop(gone.index), gone, channel, code
+                )
 
     def _cells_changed(
         self, going: pd.DataFrame, gone: pd.DataFrame, channel: Channel, code: pd.Series
@@ -258,8 +264,8 @@ def _written(parts: list[Part], folder: Path, terms: Terms) -> list[dict[str, An
         kind = "csv" if part.always_csv else terms.file_format
         path = write_table(part.frame, folder / part.name, kind)
         messages = sorted(set(part.counts["message_id"].astype("str")))
-        told = {"rows": len(part.frame), "contacts": int(part.counts["n"].sum())}
-        files.append(file_told(path) | told | {"messages": messages})
+        sizes = {"rows": len(part.frame), "contacts": int(part.counts["n"].sum())}
+        files.append(file_told(path) | sizes | {"messages": messages})
     return files
 
 
@@ -285,11 +291,11 @@ def _n_in(parts: list[Part]) -> pd.Series:
         return pd.Series(
             dtype="int64", index=pd.MultiIndex.from_arrays([[]] * 3, names=COUNTED)
         )
-    found: pd.Series = counts.groupby(COUNTED, observed=True)["n"].sum()
-    return found
+    n_contacts: pd.Series = counts.groupby(COUNTED, observed=True)["n"].sum()
+    return n_contacts
 
 
-def _told(
+def _manifest_of(
     contacts: pd.DataFrame,
     code: pd.Series,
     terms: Terms,

@@ -1,8 +1,8 @@
-"""Custom audiences: hashed addresses of those who may be matched, and of nobody else.
+"""Custom audiences: hashed addresses of the contacts that may be matched.
 
-A file holds no voter id: the platform could keep it. Somebody held out is in no
-audience, nor is anybody whose address is also that of somebody held out, since the
-platform would find both.
+A file holds no voter id, which the platform could keep. Held-out voters are in no
+audience, nor are voters who share an address with a held-out voter, since the platform
+would match both.
 """
 
 from collections.abc import Iterator
@@ -37,18 +37,18 @@ def audience_lists(
     Raises:
         ExportError: If the campaign declares no addresses.
     """
-    known = _required(details)
-    shown = matchable(contacts, known, terms)
-    refused = _refused(shown, _addresses_of(held, known, terms))
+    identities = _required(details)
+    match_fields = matchable(contacts, identities, terms)
+    refused = _refused(match_fields, _addresses_of(held, identities, terms))
     parts: list[Part] = []
     by_message = contacts.groupby(["send_on", "message_id"], observed=True)
-    for number, (_, mine) in enumerate(by_message, start=1):
-        going = mine.index[refused.loc[mine.index] == ""]
-        if _n_people(shown.loc[going]) < channel.min_audience:
+    for number, (_, contacts_of_message) in enumerate(by_message, start=1):
+        going = contacts_of_message.index[refused.loc[contacts_of_message.index] == ""]
+        if _n_people(match_fields.loc[going]) < channel.min_audience:
             refused.loc[going] = "small_audience"
             continue
-        stem = f"audience-{_of(mine)}-{number:02}"
-        parts += _batches(stem, shown.loc[going], contacts.loc[going], terms)
+        stem = f"audience-{_of(contacts_of_message)}-{number:02}"
+        parts += _batches(stem, match_fields.loc[going], contacts.loc[going], terms)
     return Built(parts, refused)
 
 
@@ -56,12 +56,17 @@ def removed_audiences(
     contacts: pd.DataFrame, terms: Terms, details: pd.DataFrame | None
 ) -> list[Part]:
     """Hashes that a platform has to take out of its audiences, by day and message."""
-    shown = matchable(contacts, _required(details), terms)
+    match_fields = matchable(contacts, _required(details), terms)
     parts: list[Part] = []
     by_message = contacts.groupby(["send_on", "message_id"], observed=True)
-    for number, (_, mine) in enumerate(by_message, start=1):
-        stem = f"removed-audience-{_of(mine)}-{number:02}"
-        batches = _batches(stem, shown.loc[mine.index], mine, terms)
+    for number, (_, contacts_of_message) in enumerate(by_message, start=1):
+        stem = f"removed-audience-{_of(contacts_of_message)}-{number:02}"
+        batches = _batches(
+            stem,
+            match_fields.loc[contacts_of_message.index],
+            contacts_of_message,
+            terms,
+        )
         parts += [replace(part, counts=part.counts.iloc[:0]) for part in batches]
     return parts
 
@@ -79,12 +84,12 @@ def exclusions(
         ExportError: If they are too few to hide among each other.
     """
     people = pd.DataFrame({"voter_id": held.to_numpy()})
-    shown = matchable(people, _required(details), terms)
-    found = shown[_found(shown)]
-    if _n_people(found) < channel.min_audience:
+    match_fields = matchable(people, _required(details), terms)
+    findable = match_fields[_has_address(match_fields)]
+    if _n_people(findable) < channel.min_audience:
         raise ExportError(
             f"expected {channel.min_audience:,} or more people held out who can be "
-            f"excluded, got {_n_people(found):,}; mend [export.audience] "
+            f"excluded, got {_n_people(findable):,}; mend [export.audience] "
             "exclude_holdout in campaign.toml"
         )
     none = pd.DataFrame({"channel": [], "send_on": [], "message_id": [], "n": []})
@@ -92,7 +97,7 @@ def exclusions(
         Part(
             f"exclude-{name}-{number:04}", _written(rows, terms), none, always_csv=True
         )
-        for number, rows in _in_batches(found)
+        for number, rows in _in_batches(findable)
     ]
 
 
@@ -100,17 +105,17 @@ def matchable(
     people: pd.DataFrame, details: pd.DataFrame, terms: Terms
 ) -> pd.DataFrame:
     """Fields of people as they are hashed, before hashing; missing where none."""
-    mine = details_of(people, details, tuple(terms.audience_fields))
-    found = {
-        name: normalised(mine[name], name, calling_code=terms.calling_code)
-        if name in mine
+    identities = details_of(people, details, tuple(terms.audience_fields))
+    normal_forms = {
+        name: normalised(identities[name], name, calling_code=terms.calling_code)
+        if name in identities
         else pd.Series(index=people.index, dtype="str")
         for name in terms.audience_fields
     }
-    shown = pd.DataFrame(found, index=people.index)
-    if "phone" in shown and not terms.phone_plus:
-        shown["phone"] = shown["phone"].str.removeprefix("+")
-    return shown
+    match_fields = pd.DataFrame(normal_forms, index=people.index)
+    if "phone" in match_fields and not terms.phone_plus:
+        match_fields["phone"] = match_fields["phone"].str.removeprefix("+")
+    return match_fields
 
 
 def _required(details: pd.DataFrame | None) -> pd.DataFrame:
@@ -122,57 +127,59 @@ def _required(details: pd.DataFrame | None) -> pd.DataFrame:
     return details
 
 
-def _found(shown: pd.DataFrame) -> pd.Series:
+def _has_address(match_fields: pd.DataFrame) -> pd.Series:
     """Whether anybody can be found by an address."""
-    some = [c for c in ADDRESSES if c in shown]
-    found: pd.Series = shown[some].notna().any(axis=1)
-    return found
+    address_columns = [c for c in ADDRESSES if c in match_fields]
+    has_address: pd.Series = match_fields[address_columns].notna().any(axis=1)
+    return has_address
 
 
 def _addresses_of(
     held: pd.Series, details: pd.DataFrame, terms: Terms
 ) -> dict[str, pd.Series]:
     people = pd.DataFrame({"voter_id": held.to_numpy()})
-    shown = matchable(people, details, terms)
-    return {name: shown[name].dropna() for name in ADDRESSES if name in shown}
+    match_fields = matchable(people, details, terms)
+    return {
+        name: match_fields[name].dropna() for name in ADDRESSES if name in match_fields
+    }
 
 
-def _refused(shown: pd.DataFrame, held: dict[str, pd.Series]) -> pd.Series:
-    code = pd.Series("", index=shown.index, dtype="str")
-    code = code.mask(~_found(shown), "no_address")
+def _refused(match_fields: pd.DataFrame, held: dict[str, pd.Series]) -> pd.Series:
+    code = pd.Series("", index=match_fields.index, dtype="str")
+    code = code.mask(~_has_address(match_fields), "no_address")
     for name, addresses in held.items():
-        code = code.mask(shown[name].isin(addresses), "held_out_address")
+        code = code.mask(match_fields[name].isin(addresses), "held_out_address")
     return code
 
 
-def _n_people(shown: pd.DataFrame) -> int:
+def _n_people(match_fields: pd.DataFrame) -> int:
     """People that a platform can tell apart: an address that two share is one."""
-    some = [c for c in ADDRESSES if c in shown]
-    return len(shown[some].drop_duplicates())
+    address_columns = [c for c in ADDRESSES if c in match_fields]
+    return len(match_fields[address_columns].drop_duplicates())
 
 
 def _batches(
-    stem: str, shown: pd.DataFrame, contacts: pd.DataFrame, terms: Terms
+    stem: str, match_fields: pd.DataFrame, contacts: pd.DataFrame, terms: Terms
 ) -> Iterator[Part]:
-    for number, rows in _in_batches(shown):
+    for number, rows in _in_batches(match_fields):
         counts = counts_of(contacts.loc[rows.index])
         yield Part(
             f"{stem}-{number:04}", _written(rows, terms), counts, always_csv=True
         )
 
 
-def _in_batches(shown: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    for number, first in enumerate(range(0, len(shown), BATCH), start=1):
-        yield number, shown.iloc[first : first + BATCH]
+def _in_batches(match_fields: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    for number, first in enumerate(range(0, len(match_fields), BATCH), start=1):
+        yield number, match_fields.iloc[first : first + BATCH]
 
 
 def _written(rows: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     """Hashes under the platform's names, in an order that says nothing."""
-    told = {
+    digests = {
         terms.audience_columns.get(name, f"{name}_sha256"): hashed(rows[name])
         for name in terms.audience_fields
     }
-    frame = pd.DataFrame(told)
+    frame = pd.DataFrame(digests)
     return frame.sort_values(list(frame.columns)).reset_index(drop=True)
 
 

@@ -1,11 +1,10 @@
-"""Files of an export: written aside, told in a manifest, renamed when all is there."""
+"""Files and manifest of an export, in a folder that appears once it is complete."""
 
-import fcntl
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -14,55 +13,47 @@ import pandas as pd
 import pyarrow
 import pyarrow.csv
 
+from hustings.features.atomic import ASIDE, whole_folder
+from hustings.features.lock import locked
 from hustings.serving.export.sorting import KEY, STATUS
 from hustings.serving.export.terms import ExportError, FileFormat
 
 MANIFEST, STATUS_FILE = "manifest.json", "contacts.parquet"
-ASIDE = ".partial"
 _LOCK = ".lock"
 _MODE = 0o700
-"""Lists hold addresses: they are for the user alone."""
+"""Lists hold addresses: only the user may read them."""
 
 
 @contextmanager
 def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
-    """A folder to write into, which bears its name once everything is in it.
+    """Give a folder to write into, which gets its name once everything is in it.
 
-    What an earlier one left half-written is cleared away. Removed by the caller, it
-    does not come to be.
+    The half-written folder of an export that was killed is removed first. If the
+    caller removes the folder, no export appears.
 
     Args:
         parent: Folder of the plan's exports.
         stamp: Name of the folder.
 
     Raises:
-        ExportError: If there is such a folder, or another export is under way.
+        ExportError: If there is such a folder.
+        LockedError: If another export is under way.
     """
     parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
-    with (parent / _LOCK).open("w") as lock:
-        _taken(lock.fileno(), parent)
+    with locked(parent / _LOCK, holder="another export of this plan"):
         for left in parent.glob(f"*{ASIDE}"):
             shutil.rmtree(left)
         if (parent / stamp).exists():
             raise ExportError(f"{parent / stamp}: expected no such folder, found one")
-        aside = parent / f"{stamp}{ASIDE}"
-        aside.mkdir(mode=_MODE)
-        try:
+        with suppress(_RemovedError), whole_folder(parent / stamp) as aside:
+            aside.chmod(_MODE)
             yield aside
-            if aside.exists():
-                aside.rename(parent / stamp)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+            if not aside.exists():
+                raise _RemovedError
 
 
-def _taken(lock: int, parent: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ExportError(
-            f"{parent}: another export of this plan is under way: expected to be alone"
-        ) from None
+class _RemovedError(Exception):
+    """The caller removed the folder: nothing is to appear under its name."""
 
 
 def write_table(frame: pd.DataFrame, path: Path, file_format: FileFormat) -> Path:
@@ -117,7 +108,7 @@ def file_told(path: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest, last of all: a folder with one is whole."""
+    """Write the manifest last: a folder that holds one is complete."""
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -128,23 +119,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If there is none.
     """
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return found
+    manifest: dict[str, Any] = json.loads(
+        (folder / MANIFEST).read_text(encoding="utf-8")
+    )
+    return manifest
 
 
 def altered(folder: Path) -> list[str]:
-    """Files of an export that are not what its manifest says, or not there."""
-    told = {row["file"]: row for row in read_manifest(folder)["files"]}
+    """Files of an export that are missing or differ from its manifest."""
+    manifest_rows = {row["file"]: row for row in read_manifest(folder)["files"]}
     return [
         name
-        for name, row in told.items()
+        for name, row in manifest_rows.items()
         if not (folder / name).is_file()
         or file_told(folder / name)["sha256"] != row["sha256"]
     ]
 
 
 def earlier_status(parent: Path) -> pd.DataFrame:
-    """What became of every contact that an export has told of: its last word.
+    """The latest status of every contact that an export has written.
 
     Columns are those of `sorting.STATUS`; no rows where nothing has left.
     """
@@ -155,5 +148,6 @@ def earlier_status(parent: Path) -> pd.DataFrame:
 
 
 def exports_of(parent: Path) -> list[Path]:
-    """The whole exports of a plan, the earliest first."""
-    return sorted(path.parent for path in parent.glob(f"*/{MANIFEST}"))
+    """The complete exports of a plan, the earliest first."""
+    folders = (path.parent for path in parent.glob(f"*/{MANIFEST}"))
+    return sorted(folder for folder in folders if folder.suffix != ASIDE)

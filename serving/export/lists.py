@@ -69,10 +69,10 @@ def contact_lists(
     rows = _listed(contacts, channel, messages)
     refused = pd.Series("", index=contacts.index, dtype="str")
     if details is not None and channel.details:
-        mine = details_of(contacts, details, channel.details)
-        reached = reachable(mine, channel)
+        contact_details = details_of(contacts, details, channel.details)
+        reached = reachable(contact_details, channel)
         refused = refused.mask(~reached, "no_address")
-        rows = pd.concat([rows, mine], axis=1)[reached]
+        rows = pd.concat([rows, contact_details], axis=1)[reached]
     parts = [
         Part(f"{name}-{day}", part.reset_index(drop=True), counts_of(
             contacts.loc[part.index]
@@ -87,8 +87,8 @@ def details_of(
 ) -> pd.DataFrame:
     """Columns of the voters' details that are there, with the contacts' index."""
     there = [c for c in columns if c in details]
-    mine = details.set_index("voter_id")[there].reindex(contacts["voter_id"])
-    return mine.set_axis(contacts.index)
+    aligned = details.set_index("voter_id")[there].reindex(contacts["voter_id"])
+    return aligned.set_axis(contacts.index)
 
 
 def reachable(details: pd.DataFrame, channel: Channel) -> pd.Series:
@@ -96,8 +96,8 @@ def reachable(details: pd.DataFrame, channel: Channel) -> pd.Series:
     needed = [c for c in channel.needs if c in details]
     if not channel.needs:
         return pd.Series(data=True, index=details.index)
-    found: pd.Series = details[needed].notna().any(axis=1)
-    return found
+    has_address: pd.Series = details[needed].notna().any(axis=1)
+    return has_address
 
 
 def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
@@ -117,8 +117,8 @@ def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
 
 def days_told(contacts: pd.DataFrame) -> pd.Series:
     """The day of every contact, as it is written."""
-    told: pd.Series = contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
-    return told
+    days: pd.Series = contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
+    return days
 
 
 def _listed(

@@ -40,10 +40,10 @@ def normalised(values: pd.Series, field: str, *, calling_code: str = "1") -> pd.
             f"got {field!r}"
         )
     text = values.astype("str").str.strip()
-    found = {
+    normal_forms = {
         value: _one(value, field, calling_code) for value in text.dropna().unique()
     }
-    return text.map(found).astype("str")
+    return text.map(normal_forms).astype("str")
 
 
 def _one(value: str, field: str, calling_code: str) -> str | None:
@@ -64,14 +64,14 @@ def _phone(written: str, calling_code: str) -> str | None:
         return None
     digits = re.sub(r"\D", "", bare)
     if bare.startswith("+"):
-        whole = digits
+        international = digits
     elif digits.startswith("00"):
-        whole = digits[2:]
+        international = digits[2:]
     elif calling_code == "1":
-        whole = digits if re.match(r"^1\d{10}$", digits) else "1" + digits
+        international = digits if re.match(r"^1\d{10}$", digits) else "1" + digits
     else:
-        whole = calling_code + digits.removeprefix("0")
-    return "+" + whole if _possible(whole) else None
+        international = calling_code + digits.removeprefix("0")
+    return "+" + international if _possible(international) else None
 
 
 def _possible(digits: str) -> bool:
@@ -90,10 +90,10 @@ def _word(value: str) -> str:
 
 def _date(value: str) -> str:
     """A day of birth as yyyymmdd, from ISO 8601 or that itself."""
-    found = re.match(r"^(\d{4})-?(\d{2})-?(\d{2})(?:$|[t ])", value)
-    if found is None or not 1 <= int(found[2]) <= 12 or not 1 <= int(found[3]) <= 31:
+    parts = re.match(r"^(\d{4})-?(\d{2})-?(\d{2})(?:$|[t ])", value)
+    if parts is None or not 1 <= int(parts[2]) <= 12 or not 1 <= int(parts[3]) <= 31:
         return ""
-    return "".join(found.groups())
+    return "".join(parts.groups())
 
 
 def _postcode(value: str) -> str:
@@ -129,8 +129,8 @@ def hashed(values: pd.Series) -> pd.Series:
     >>> hashed(pd.Series(["test@example.com"]))[0][:16]
     '973dfe463ec85785'
     """
-    told = [
+    digests = [
         None if pd.isna(value) else hashlib.sha256(str(value).encode()).hexdigest()
         for value in values.to_numpy(dtype=object)
     ]
-    return pd.Series(told, index=values.index, dtype="str")
+    return pd.Series(digests, index=values.index, dtype="str")

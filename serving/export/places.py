@@ -1,8 +1,8 @@
-"""Place lists: what a channel that targets places is told, and nothing of any person.
+"""Place lists for channels that target places; no row names a person.
 
 A row is a place, or a cell of place, age and sex, with its message and its share of the
-money. Whoever lives there sees the message, those held out as well: how many they are
-stands beside it, since for them the measured lift is diluted.
+money. Everybody who lives there sees the message, held-out voters as well: the row
+states how many they are, since they dilute the measured lift.
 """
 
 import numpy as np
@@ -46,8 +46,8 @@ def place_lists(
     n = grouped.groupby(by, observed=True)["voter_id"].transform("size")
     small = cell_of.isna() | (n.fillna(0) < channel.min_audience)
     refused = pd.Series(np.where(small, "small_cell", ""), index=contacts.index)
-    told = _told(grouped[~small], cells, held, channel)
-    return Built(_parts(told, "places"), refused.astype("str"))
+    cell_rows = _cell_rows(grouped[~small], cells, held, channel)
+    return Built(_parts(cell_rows, "places"), refused.astype("str"))
 
 
 def changed_places(
@@ -78,12 +78,14 @@ def changed_places(
     touched = touched.join(where, on="cell").drop(columns="cell")
     frames = [part.frame for part in built.parts]
     now = pd.concat(frames) if frames else pd.DataFrame(columns=[*_BY, *keys])
-    told = touched.merge(now, on=[*_BY, *keys], how="left")
-    numbers = [str(c) for c in told if c not in {*_BY, *keys}]
-    told[numbers] = told[numbers].fillna(0)
-    whole = [c for c in numbers if c.startswith("n_")]
+    cell_rows = touched.merge(now, on=[*_BY, *keys], how="left")
+    numbers = [str(c) for c in cell_rows if c not in {*_BY, *keys}]
+    cell_rows[numbers] = cell_rows[numbers].fillna(0)
+    count_columns = [c for c in numbers if c.startswith("n_")]
     return _parts(
-        told.astype(dict.fromkeys(whole, "int64")), "changed-places", none=True
+        cell_rows.astype(dict.fromkeys(count_columns, "int64")),
+        "changed-places",
+        none=True,
     )
 
 
@@ -91,39 +93,45 @@ def _cells(
     voters: pd.DataFrame, channel: Channel, terms: Terms, at: pd.Timestamp
 ) -> pd.DataFrame:
     """The cell of every voter, by voter_id; missing where a part of it is unknown."""
-    found = voter_cells(voters, terms.age_bands, terms.place, as_of=at)
-    mine = found[list(channel.keys)].set_axis(voters["voter_id"])
-    known = (mine != "").all(axis=1)
-    cell = mine.groupby(list(channel.keys), observed=True).ngroup().astype("float64")
-    return mine.assign(cell=cell.mask(~known))
+    all_keys = voter_cells(voters, terms.age_bands, terms.place, as_of=at)
+    channel_keys = all_keys[list(channel.keys)].set_axis(voters["voter_id"])
+    complete = (channel_keys != "").all(axis=1)
+    cell = (
+        channel_keys.groupby(list(channel.keys), observed=True)
+        .ngroup()
+        .astype("float64")
+    )
+    return channel_keys.assign(cell=cell.mask(~complete))
 
 
-def _told(
+def _cell_rows(
     contacts: pd.DataFrame, cells: pd.DataFrame, held: pd.Series, channel: Channel
 ) -> pd.DataFrame:
     keys = list(channel.keys)
-    shown = contacts.assign(send_on=days_told(contacts))
-    told = (
-        shown.groupby([*_BY, "cell"], observed=True)
+    dated = contacts.assign(send_on=days_told(contacts))
+    cell_rows = (
+        dated.groupby([*_BY, "cell"], observed=True)
         .agg(n_planned=("voter_id", "size"), planned_usd=("cost_usd", "sum"))
         .reset_index()
     )
     where = cells.drop_duplicates("cell").set_index("cell")[keys]
     everybody = cells["cell"].value_counts()
     out = cells.loc[cells.index.isin(held), "cell"].value_counts()
-    told["n_voters"] = told["cell"].map(everybody).fillna(0).astype("int64")
-    told["n_held_out"] = told["cell"].map(out).fillna(0).astype("int64")
-    told["planned_usd"] = told["planned_usd"].round(2)
+    cell_rows["n_voters"] = cell_rows["cell"].map(everybody).fillna(0).astype("int64")
+    cell_rows["n_held_out"] = cell_rows["cell"].map(out).fillna(0).astype("int64")
+    cell_rows["planned_usd"] = cell_rows["planned_usd"].round(2)
     numbers = ["n_planned", "planned_usd", "n_voters", "n_held_out"]
-    return told.join(where, on="cell")[[*_BY, *keys, *numbers]]
+    return cell_rows.join(where, on="cell")[[*_BY, *keys, *numbers]]
 
 
-def _parts(told: pd.DataFrame, stem: str, *, none: bool = False) -> list[Part]:
+def _parts(cell_rows: pd.DataFrame, stem: str, *, none: bool = False) -> list[Part]:
     parts = []
-    for (name, day), rows in told.groupby(["channel", "send_on"], observed=True):
+    for (name, day), rows in cell_rows.groupby(["channel", "send_on"], observed=True):
         counts = rows.groupby(COUNTED, observed=True)["n_planned"].sum()
         counted = counts.rename("n").reset_index()
         counted["send_on"] = pd.to_datetime(counted["send_on"]).astype("datetime64[us]")
-        kept = counted.iloc[:0] if none else counted
-        parts.append(Part(f"{stem}-{name}-{day}", rows.reset_index(drop=True), kept))
+        part_counts = counted.iloc[:0] if none else counted
+        parts.append(
+            Part(f"{stem}-{name}-{day}", rows.reset_index(drop=True), part_counts)
+        )
     return parts

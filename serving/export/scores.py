@@ -100,10 +100,10 @@ def export_scores(
         system: Which slots, under which names.
         parent: Folder of such exports.
         stamp: Name of the new one.
-        code: Why each voter is not told of, '' where they are; index as of the scores.
-            Whoever is held out has to have one.
-        planned: Voter ids with a contact that has left: a universe names nobody else,
-            or who is contacted would no more be what was drawn.
+        code: Why each voter is left out, '' for voters in the file; index as of the
+            scores. Every held-out voter needs a code.
+        planned: Voter ids with an exported contact: a universe lists only these, so
+            that the contacts stay those that were drawn.
         at: Now.
 
     Returns:
@@ -114,18 +114,20 @@ def export_scores(
             is off.
     """
     require_slots(system, list(scores.columns))
-    told = scores[code == ""].reset_index(drop=True)
-    frame = _slots(told, system)
+    exported = scores[code == ""].reset_index(drop=True)
+    frame = _slots(exported, system)
     with written_whole(parent, stamp) as aside:
         path = aside / f"{system.file}.zip"
         write_zipped(frame, path, f"{system.file}.csv")
         files = [file_told(path) | {"rows": len(frame)}]
-        may = told["voter_id"].isin(planned)
+        may = exported["voter_id"].isin(planned)
         for universe in system.universes:
             rows = universe_list(frame, universe, system, may)
             path = write_table(rows, aside / f"universe-{universe.name}", "csv")
             files.append(file_told(path) | {"rows": len(rows)})
-        write_manifest(aside, _told(scores, frame, code, system, files, stamp, at))
+        write_manifest(
+            aside, _manifest_of(scores, frame, code, system, files, stamp, at)
+        )
     return parent / stamp
 
 
@@ -184,26 +186,26 @@ def scaled(values: pd.Series, slot: Slot) -> pd.Series:
     [25.0, 50.0]
     """
     if slot.scale == "rank":
-        found = 100 * values.rank(pct=True, method="max")
+        score = 100 * values.rank(pct=True, method="max")
     else:
-        found = values * (100.0 if slot.scale == "share" else 1.0)
-    outside = (found < 0) | (found > 100) | np.isinf(found)
+        score = values * (100.0 if slot.scale == "share" else 1.0)
+    outside = (score < 0) | (score > 100) | np.isinf(score)
     if outside.any():
         raise ExportError(
             f"slot {slot.name!r}: expected scores from 0 to 100 by scale "
-            f"{slot.scale!r}, got {found[outside].iloc[0]:g} and "
+            f"{slot.scale!r}, got {score[outside].iloc[0]:g} and "
             f"{int(outside.sum()) - 1:,} others"
         )
-    return found.round(slot.decimals)
+    return score.round(slot.decimals)
 
 
-def _slots(told: pd.DataFrame, system: System) -> pd.DataFrame:
-    found: dict[str, Any] = {system.id_column: told["voter_id"]}
+def _slots(exported: pd.DataFrame, system: System) -> pd.DataFrame:
+    columns: dict[str, Any] = {system.id_column: exported["voter_id"]}
     for slot in system.slots:
-        score = scaled(told[slot.column].astype("float64"), slot)
+        score = scaled(exported[slot.column].astype("float64"), slot)
         _require_mean(score, slot)
-        found[slot.name] = score if slot.decimals else score.astype("Int64")
-    return pd.DataFrame(found)
+        columns[slot.name] = score if slot.decimals else score.astype("Int64")
+    return pd.DataFrame(columns)
 
 
 def _require_mean(score: pd.Series, slot: Slot) -> None:
@@ -216,7 +218,7 @@ def _require_mean(score: pd.Series, slot: Slot) -> None:
         )
 
 
-def _told(
+def _manifest_of(
     scores: pd.DataFrame,
     frame: pd.DataFrame,
     code: pd.Series,

@@ -1,4 +1,4 @@
-"""Which contacts of a plan may go, which may not and why; and that the sums agree."""
+"""Which contacts of a plan may be exported, why others may not, and the sums."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from hustings.serving.export.terms import ExportError, Recheck
 KEY = ["voter_id", "channel", "message_id", "send_on"]
 COUNTED = ["channel", "send_on", "message_id"]
 STATUS = [*KEY, "code"]
-"""Columns of what an export leaves behind: ids, and the reason of who did not go."""
+"""Columns of an export's record: ids, and the reason code of refused contacts."""
 
 
 def checked_contacts(
@@ -37,8 +37,10 @@ def checked_contacts(
             "and its assignments do not belong together"
         )
     what = ["message_id", "channel", "role"]
-    known = assigned.set_index("voter_id")[what].reindex(contacts["voter_id"])
-    unknown = (known.to_numpy() != contacts[what].to_numpy()).any(axis=1)
+    assigned_of_contact = assigned.set_index("voter_id")[what].reindex(
+        contacts["voter_id"]
+    )
+    unknown = (assigned_of_contact.to_numpy() != contacts[what].to_numpy()).any(axis=1)
     if unknown.any():
         raise ExportError(
             f"expected an assignment of every contact, got none of "
@@ -87,15 +89,15 @@ def with_earlier(contacts: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
     said = earlier.set_index(KEY)["code"]
     if said.index.has_duplicates:
         raise ExportError("expected each contact once in what has left, got it twice")
-    mine = pd.MultiIndex.from_frame(contacts[KEY])
+    planned_keys = pd.MultiIndex.from_frame(contacts[KEY])
     gone = said.index[said.index.get_level_values("channel").isin(contacts["channel"])]
-    strange = ~gone.isin(mine)
+    strange = ~gone.isin(planned_keys)
     if strange.any():
         raise ExportError(
             f"{int(strange.sum()):,} contacts have left that are not in the plan: "
             "expected a locked plan to stay as it was"
         )
-    return said.reindex(mine).set_axis(contacts.index)
+    return said.reindex(planned_keys).set_axis(contacts.index)
 
 
 def reconciled(contacts: pd.DataFrame, code: pd.Series) -> pd.DataFrame:
@@ -104,14 +106,14 @@ def reconciled(contacts: pd.DataFrame, code: pd.Series) -> pd.DataFrame:
     Returns:
         Columns channel, send_on, message_id, code ('' for exported), n, cost_usd.
     """
-    told = contacts[[*COUNTED, "cost_usd"]].assign(code=code)
-    counted = told.groupby([*COUNTED, "code"], observed=True)["cost_usd"]
-    found: pd.DataFrame = (
+    coded = contacts[[*COUNTED, "cost_usd"]].assign(code=code)
+    counted = coded.groupby([*COUNTED, "code"], observed=True)["cost_usd"]
+    sums: pd.DataFrame = (
         counted.agg(n="size", cost_usd="sum")
         .reset_index()
         .sort_values([*COUNTED, "code"])
     )
-    return found.reset_index(drop=True)
+    return sums.reset_index(drop=True)
 
 
 def require_sums(
@@ -129,14 +131,14 @@ def require_sums(
         ExportError: Naming the first channel, day and message that does not agree.
     """
     planned = contacts.groupby(COUNTED, observed=True).size()
-    both = counted.groupby(COUNTED, observed=True)["n"].sum()
+    accounted = counted.groupby(COUNTED, observed=True)["n"].sum()
     exported = counted[counted["code"] == ""].set_index(COUNTED)["n"]
-    for told, expected in ((both, planned), (n_written, exported)):
-        expected = expected.reindex(told.index.union(expected.index), fill_value=0)
-        differ = told.reindex(expected.index, fill_value=0) != expected
+    for actual, expected in ((accounted, planned), (n_written, exported)):
+        expected = expected.reindex(actual.index.union(expected.index), fill_value=0)
+        differ = actual.reindex(expected.index, fill_value=0) != expected
         if differ.any():
             where = ", ".join(str(part) for part in expected.index[differ][0])
             raise ExportError(
                 f"{where}: expected {expected[differ].iloc[0]:,} contacts, got "
-                f"{told.reindex(expected.index, fill_value=0)[differ].iloc[0]:,}"
+                f"{actual.reindex(expected.index, fill_value=0)[differ].iloc[0]:,}"
             )

@@ -1,4 +1,4 @@
-"""What may leave in which form by which channel, and what keeps a plan from it."""
+"""The form in which each channel takes contacts, and when a plan may be exported."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

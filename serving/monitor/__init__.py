@@ -1,5 +1,6 @@
-"""Reactions as they arrive → how messages go down, and alarms. No framework.
+"""Monitor of reactions: counts them as they arrive, rates messages, raises alarms.
 
-`evidence` says whether a share has risen, `received` how well a message goes down;
-`stream` counts the reactions; `told` is what anybody may see of it.
+`stream` counts the reactions, `e_values` tests whether a share has risen, `received`
+estimates how well a message is received, `disclosure` limits what may be shown and
+`snapshot` is the view that staff see. Only `http` imports a web framework.
 """

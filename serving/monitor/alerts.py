@@ -1,8 +1,8 @@
 """Alarms by webhook and by e-mail, as the campaign declares them.
 
 An alert holds what the page shows and nothing else: messages, groups and shown counts,
-no person. A door that is closed is told of in the log, without its address, and keeps
-nobody waiting. Secrets come from the environment.
+no person. A failed delivery is logged without its address and delays nothing. Secrets
+come from the environment.
 """
 
 import json
@@ -70,7 +70,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class Alerts:
-    """Where alarms are told.
+    """Where alarms are sent.
 
     Attributes:
         campaign: Its name, for the subject.
@@ -87,14 +87,14 @@ class Alerts:
         """As `[monitor.alerts]` and the environment say; nobody where there is none."""
         if section is None:
             return cls(campaign)
-        told = dict(section)
+        settings = dict(section)
         mail = None
-        if told.get("smtp_host"):
+        if settings.get("smtp_host"):
             mail = Mail(
-                told["smtp_host"], told["smtp_port"], told["smtp_security"],
-                told["mail_from"], tuple(told["mail_to"]),
+                settings["smtp_host"], settings["smtp_port"], settings["smtp_security"],
+                settings["mail_from"], tuple(settings["mail_to"]),
             )  # fmt: skip
-        webhook = os.environ.get(WEBHOOK_VARIABLE) or told.get("webhook")
+        webhook = os.environ.get(WEBHOOK_VARIABLE) or settings.get("webhook")
         return cls(campaign, webhook, mail)
 
     def send(self, alarm: Json) -> list[str]:
@@ -132,10 +132,10 @@ class Alerts:
             headers["Authorization"] = f"Bearer {token}"
         if not self.webhook.startswith(("https://", "http://")):
             raise ValueError("expected a webhook's address as https://...")
-        asked = urllib.request.Request(
+        request = urllib.request.Request(
             self.webhook, json.dumps(body).encode(), headers, method="POST"
         )
-        with urllib.request.urlopen(asked, timeout=WAIT_S):
+        with urllib.request.urlopen(request, timeout=WAIT_S):
             pass
 
     def _by_mail(self, alarm: Json) -> None:

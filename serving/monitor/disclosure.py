@@ -1,19 +1,18 @@
-"""What may be shown of counts that grow: no figure speaks of fewer than 20 people.
+"""Disclosure control for growing counts: every figure covers 20 people or more.
 
 Every reaction belongs to one lane, and a lane is shown only in chunks of at least
-`SMALLEST` different people. Whatever is shown is a sum of whole chunks. So no figure,
-no difference of two looks and no part taken from a total speaks of fewer people: each
-is again a sum of whole chunks. The price is a lag of up to `SMALLEST` − 1 people a
-lane.
+`SMALLEST_CELL` different people. Every figure shown is a sum of whole chunks. So each
+figure, each difference of two figures and each part of a total covers at least that
+many people. The price is a lag of up to `SMALLEST_CELL` − 1 people per lane.
 
-Chunks depend on the order of the reactions alone, never on when anybody looked: who
-counts them anew from the store gets the same chunks, and a restart shows nothing more.
+Chunks depend only on the order of the reactions, not on when anybody looked: counting
+the store again gives the same chunks, and a restart shows nothing more.
 """
 
 from collections.abc import Iterable, Mapping
 
-SMALLEST = 20
-"""People that any figure speaks of, at least."""
+from hustings.features.tables import SMALLEST_CELL
+
 OTHER = "other"
 """Where lanes too small to be shown by themselves are shown together."""
 
@@ -24,9 +23,10 @@ class Lane:
     Attributes:
         shown: Reactions in whole chunks.
         waiting: Reactions that still wait for their chunk.
-        nameless: People among those that wait whom nobody can tell apart, such as the
-            counts that a platform gives.
-        people: Those that can be told apart, by their hashes; fewer than `SMALLEST`.
+        nameless: Waiting people without an identity, such as those in a platform's
+            counts.
+        people: Hashes of the people who can be distinguished; fewer than
+            `SMALLEST_CELL`.
         since: When the oldest that waits came; any unit.
     """
 
@@ -62,7 +62,7 @@ class Lane:
             self.nameless += count
         else:
             self.people.add(person)
-        return self._chunk() if self.n_waiting >= SMALLEST else 0
+        return self._chunk() if self.n_waiting >= SMALLEST_CELL else 0
 
     def _chunk(self) -> int:
         chunk, self.waiting = self.waiting, 0
@@ -88,14 +88,14 @@ def pour(lanes: Iterable[Lane], together: Lane) -> int:
         together.nameless += lane.nameless
         together.people |= lane.people
         lane.waiting, lane.nameless, lane.people = 0, 0, set()
-    return together._chunk() if together.n_waiting >= SMALLEST else 0
+    return together._chunk() if together.n_waiting >= SMALLEST_CELL else 0
 
 
 def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """Numbers of people by group, as far as they may be shown one after the other.
 
-    Each is rounded down to a multiple of `SMALLEST`: it is 0 or at least that, and so
-    is its difference from any earlier one. A total may be shown only as their sum.
+    Each is rounded down to a multiple of `SMALLEST_CELL`: it is 0 or at least that, and
+    so is its difference from any earlier one. A total may be shown only as their sum.
 
     Args:
         counts: People by group; each in one group.
@@ -103,5 +103,5 @@ def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
     >>> shown_counts({"young": 47, "old": 19, "middle": 20})
     {'middle': 20, 'young': 40}
     """
-    floors = {name: n - n % SMALLEST for name, n in counts.items()}
+    floors = {name: n - n % SMALLEST_CELL for name, n in counts.items()}
     return {name: n for name, n in sorted(floors.items()) if n}

@@ -1,4 +1,4 @@
-"""Has a share risen against the hours before? Evidence that may be looked at always.
+"""Anytime-valid evidence that a share has risen against the hours before.
 
 Two samples of yes-or-no reactions: `a` of the hours before a bucket s, `b` of what came
 from s on. Null: the odds of `b` are at most `tolerated` times those of `a`, whatever
@@ -79,8 +79,8 @@ def log_e_value(
     best = _likelihood(k_before, rests[0], p_before) + _likelihood(
         k_now, rests[1], p_now
     )
-    found: Floats = mixture - best
-    return found
+    log_e: Floats = mixture - best
+    return log_e
 
 
 def _mixed(k: Floats, rest: Floats) -> Floats:
@@ -89,8 +89,8 @@ def _mixed(k: Floats, rest: Floats) -> Floats:
 
 
 def _likelihood(k: Floats, rest: Floats, p: Floats) -> Floats:
-    found: Floats = xlogy(k, p) + xlog1py(rest, -p)
-    return found
+    log_likelihood: Floats = xlogy(k, p) + xlog1py(rest, -p)
+    return log_likelihood
 
 
 def _share(k: Floats, n: Floats) -> Floats:
@@ -105,8 +105,8 @@ def _edge_share(k: Floats, n_a: Floats, n_b: Floats, ratio: float) -> Floats:
     """
     linear = n_a + n_b * ratio - k * (ratio - 1)
     root = linear + np.sqrt(linear**2 + 4 * n_a * (ratio - 1) * k)
-    found: Floats = np.clip(_share(2 * k, root), 0.0, 1.0)
-    return found
+    p_a: Floats = np.clip(_share(2 * k, root), 0.0, 1.0)
+    return p_a
 
 
 def clustering(k: Floats, n: Floats, *, least: float) -> Floats:
@@ -122,10 +122,10 @@ def clustering(k: Floats, n: Floats, *, least: float) -> Floats:
         or `UNKNOWN_CLUSTERING` where fewer than `ENOUGH_BUCKETS` have any reactions.
     """
     excess, per_rho, n_heard = spread_moments(k, n)
-    known = (n_heard >= ENOUGH_BUCKETS) & (per_rho > 0)
-    found = _share(excess, per_rho) * (1 + HIDDEN / np.sqrt(np.maximum(n_heard, 1)))
-    found = np.clip(found, least, MOST_CLUSTERING)
-    return np.where(known, found, UNKNOWN_CLUSTERING)
+    enough_heard = (n_heard >= ENOUGH_BUCKETS) & (per_rho > 0)
+    rho = _share(excess, per_rho) * (1 + HIDDEN / np.sqrt(np.maximum(n_heard, 1)))
+    rho = np.clip(rho, least, MOST_CLUSTERING)
+    return np.where(enough_heard, rho, UNKNOWN_CLUSTERING)
 
 
 def spread_moments(k: Floats, n: Floats) -> tuple[Floats, Floats, Floats]:
@@ -146,17 +146,17 @@ def spread_moments(k: Floats, n: Floats) -> tuple[Floats, Floats, Floats]:
     p = _share(k.sum(axis=-1, keepdims=True), total)
     spread = n * p * (1 - p)
     squares = _share((k - n * p) ** 2, spread).sum(axis=-1)
-    others = 1 - _share(n, np.broadcast_to(total, n.shape))
-    others = np.where(spread > 0, others, 0.0)
-    per_rho = (others * np.maximum(n - 1, 0)).sum(axis=-1)
+    other_share = 1 - _share(n, np.broadcast_to(total, n.shape))
+    other_share = np.where(spread > 0, other_share, 0.0)
+    per_rho = (other_share * np.maximum(n - 1, 0)).sum(axis=-1)
     n_heard = (spread > 0).sum(axis=-1).astype(np.float64)
-    return squares - others.sum(axis=-1), per_rho, n_heard
+    return squares - other_share.sum(axis=-1), per_rho, n_heard
 
 
 def effective(n: Floats, rho: Floats | float) -> Floats:
     """Share of the reactions of a bucket that counts, 1 / (1 + (n − 1) rho)."""
-    found: Floats = 1 / (1 + np.maximum(n - 1, 0) * rho)
-    return found
+    counted_share: Floats = 1 / (1 + np.maximum(n - 1, 0) * rho)
+    return counted_share
 
 
 def rise_evidence(
@@ -184,12 +184,12 @@ def rise_evidence(
     ref = effective(n_ref, rho[..., None])
     # buckets from each start on, shape (n_series, n_live, n_live)
     since = np.arange(before, n.shape[1]) >= start[:, None]
-    own = since * effective(n[:, None, before:], rho[..., None])
+    weight_since = since * effective(n[:, None, before:], rho[..., None])
     each = log_e_value(
         (k_ref * ref).sum(axis=-1),
         (n_ref * ref).sum(axis=-1),
-        (k[:, None, before:] * own).sum(axis=-1),
-        (n[:, None, before:] * own).sum(axis=-1),
+        (k[:, None, before:] * weight_since).sum(axis=-1),
+        (n[:, None, before:] * weight_since).sum(axis=-1),
         tolerated=tolerated,
     )
     # of starts alike (hours without any reaction) the last
@@ -223,6 +223,6 @@ def discoveries(log_e: Floats, *, share: float, n_all: int | None = None) -> Boo
     n_all = len(log_e) if n_all is None else n_all
     passes = log_e[order] >= np.log(max(n_all, 1) / (rank * share))
     n_found = int(rank[passes].max()) if passes.any() else 0
-    found = np.zeros(len(log_e), dtype=bool)
-    found[order[:n_found]] = True
-    return found
+    is_discovery = np.zeros(len(log_e), dtype=bool)
+    is_discovery[order[:n_found]] = True
+    return is_discovery

@@ -1,8 +1,8 @@
-"""The monitor over HTTP: what a campaign's staff watch, and the button that pauses.
+"""The monitor over HTTP: the staff's live view, and pausing of messages.
 
-`GET /monitor` is the present look as JSON, or as server-sent events for whoever accepts
-them (`/monitor/stream` always); `POST /pause` and `POST /resume` need a name and a
-reason; `/` is the page, which carries no data itself and asks for the key.
+`GET /monitor` returns the present view as JSON, or as server-sent events to a client
+that accepts them (`/monitor/stream` always); `POST /pause` and `POST /resume` need a
+name and a reason; `/` is the page, which carries no data itself and asks for the key.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ AT_ONCE = 5_000
 """Events that are read at once."""
 RETRY_MS = 2_000
 STALLED_S = 60.0
-"""A look that is older is told to nobody as the present one."""
+"""An older look is never served as the present one."""
 STALLED = f"no look at the reactions for {STALLED_S:.0f} s: see the log of the service"
 PAUSED_BY_RULE = "paused by rule"
-"""What is remembered of an alarm that paused: whoever resumes is not overruled."""
+"""Kind under which an alarm that paused is stored, so that a person's resume stands."""
 log = logging.getLogger("hustings.monitor")
 
 
@@ -94,28 +94,28 @@ class Campaign:
     @classmethod
     def of(cls, name: str, plan: Mapping[str, Any]) -> "Campaign":
         """From plan.json of a bundle; one without a monitor's part has the defaults."""
-        told = plan.get("monitor", {})
+        settings = plan.get("monitor", {})
         kinds = plan.get("reactions", {}).get("kinds", {})
         valence = {**VALENCE, **{kind.lower(): v for kind, v in kinds.items()}}
         return cls(
             name,
-            told.get("issue_of", {}),
-            told.get("sent", {}),
-            told.get("lifts", {}),
-            told.get("pause_on", "never"),
-            told.get("alerts"),
-            Rules(**told.get("rules", {}), valence=valence),
+            settings.get("issue_of", {}),
+            settings.get("sent", {}),
+            settings.get("lifts", {}),
+            settings.get("pause_on", "never"),
+            settings.get("alerts"),
+            Rules(**settings.get("rules", {}), valence=valence),
         )
 
     def sent_by(self, day: pd.Timestamp) -> dict[str, Json]:
         """Message → who has been sent it by a day."""
         date = f"{day:%Y-%m-%d}"
-        found = {}
+        latest = {}
         for message, days in self.sent.items():
-            past = [told for told in days if told["from"] <= date]
+            past = [entry for entry in days if entry["from"] <= date]
             if past:
-                found[message] = past[-1]
-        return found
+                latest[message] = past[-1]
+        return latest
 
 
 class Watch:
@@ -123,7 +123,7 @@ class Watch:
 
     Args:
         events: The store.
-        campaign: What is known beside it.
+        campaign: What the bundle says of the campaign.
         now: The time.
     """
 
@@ -141,7 +141,7 @@ class Watch:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._raised: list[Alarm] = []  # still to be acted on
-        self._news: list[Alarm] = []  # still to be told of
+        self._news: list[Alarm] = []  # alerts still to be sent
         self._stepped_at = time.monotonic()
         self._caught_up = False
         self._behind = True
@@ -197,7 +197,7 @@ class Watch:
         return time.monotonic() - self._stepped_at > STALLED_S
 
     def _look(self) -> bool:
-        told = snapshot(
+        look = snapshot(
             self.monitor,
             paused={
                 name: {"at": p.paused_at.isoformat(), "by": p.by, "reason": p.reason}
@@ -206,22 +206,22 @@ class Watch:
             sent=self.campaign.sent_by(self.now()),
             lifts=self.campaign.lifts,
         )
-        text = json.dumps({"campaign": self.campaign.name, **told}, allow_nan=False)
+        text = json.dumps({"campaign": self.campaign.name, **look}, allow_nan=False)
         if text == self.shown.text:
             return False
         self.shown = Shown(self.shown.version + 1, text)
         return True
 
     def _tell(self, news: list[Alarm]) -> None:
-        """Alert of what is new; beside the loop, which nobody's server holds up."""
+        """Send alerts of new alarms in a thread: a slow server delays no look."""
         if not news or (self.alerts.webhook is None and self.alerts.mail is None):
             return
-        told = json.loads(self.shown.text)
+        look = json.loads(self.shown.text)
         paused = self.pauses.paused()
         keys = {(alarm.message_id, alarm.kind) for alarm in news}
         alarms = [
             {**alarm, "paused": alarm["message_id"] in paused}
-            for alarm in told["alarms"]
+            for alarm in look["alarms"]
             if (alarm["message_id"], alarm["kind"]) in keys
         ]
 
@@ -256,15 +256,15 @@ class Watch:
 
     def pause(self, message_id: str, by: str, reason: str) -> bool:
         """Pause a message for a person, shown at once."""
-        done = self.pauses.pause(message_id, by=by, reason=reason, at=self.now())
+        changed = self.pauses.pause(message_id, by=by, reason=reason, at=self.now())
         self._look_again()
-        return done
+        return changed
 
     def resume(self, message_id: str, by: str, reason: str) -> bool:
         """End a pause for a person, shown at once."""
-        done = self.pauses.resume(message_id, by=by, reason=reason, at=self.now())
+        changed = self.pauses.resume(message_id, by=by, reason=reason, at=self.now())
         self._look_again()
-        return done
+        return changed
 
     def _look_again(self) -> None:
         with self._lock:
@@ -323,16 +323,16 @@ async def _monitor(request: Request) -> Response:
 
 
 def _not_now(message: str) -> Response:
-    told = {"faults": [{"path": "", "message": message}], "n_faults": 1}
-    return JSONResponse(told, 503, {"Retry-After": "2"})
+    body = {"faults": [{"path": "", "message": message}], "n_faults": 1}
+    return JSONResponse(body, 503, {"Retry-After": "2"})
 
 
 async def _stream(request: Request) -> Response:
     watch = _watch(request)
     if watch.stalled:
         return _not_now(STALLED)
-    told = stream(watch, request.is_disconnected)
-    return _data(StreamingResponse(told, media_type="text/event-stream"))
+    events = stream(watch, request.is_disconnected)
+    return _data(StreamingResponse(events, media_type="text/event-stream"))
 
 
 async def stream(
@@ -352,10 +352,10 @@ async def stream(
     while time.monotonic() - began < longest_s and not await is_gone():
         if watch.stalled:
             return
-        shown = watch.shown
-        if shown.version != seen:
-            seen, spoke = shown.version, time.monotonic()
-            yield f"id: {seen}\nevent: monitor\ndata: {shown.text}\n\n"
+        look = watch.shown
+        if look.version != seen:
+            seen, spoke = look.version, time.monotonic()
+            yield f"id: {seen}\nevent: monitor\ndata: {look.text}\n\n"
         elif time.monotonic() - spoke > ALIVE_S:
             spoke = time.monotonic()
             yield ": nothing new\n\n"
@@ -371,18 +371,20 @@ async def _resume(request: Request) -> Response:
 
 
 async def _change(
-    request: Request, change: Callable[[str, str, str], bool], told: str
+    request: Request, change: Callable[[str, str, str], bool], result_key: str
 ) -> Response:
     try:
-        asked = PauseRequest.model_validate_json(await request.body())
+        pause_request = PauseRequest.model_validate_json(await request.body())
     except ValidationError as failure:
         faults = [
             {"path": ".".join(map(str, f["loc"])), "message": f["msg"]}
             for f in failure.errors(include_url=False, include_input=False)
         ]
         return JSONResponse({"faults": faults, "n_faults": len(faults)}, 422)
-    done = await run_in_threadpool(change, asked.message_id, asked.by, asked.reason)
-    return JSONResponse({"message_id": asked.message_id, told: done})
+    changed = await run_in_threadpool(
+        change, pause_request.message_id, pause_request.by, pause_request.reason
+    )
+    return JSONResponse({"message_id": pause_request.message_id, result_key: changed})
 
 
 def _data(response: Response) -> Response:
@@ -429,7 +431,7 @@ def _hash(text: str) -> str:
 
 
 PAGE = "/"
-"""What answers without a key, for it carries no data."""
+"""Path that needs no key, since it carries no data."""
 routes = [
     Route(PAGE, _page, methods=["GET"]),
     Route("/monitor", _monitor, methods=["GET"]),

@@ -1,7 +1,7 @@
-"""Messages that a person or a rule has paused, beside the reactions to them.
+"""Messages that a person or a rule has paused, in the database of their reactions.
 
-Rows are only ever added: a pause is one, and its end another. What the last row of a
-message says holds, at once, for whoever asks: the plan, `/recommend` and the export.
+Rows are only added: a pause is one row, its end another. The last row of a message
+holds at once for the plan, `/recommend` and the export.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateTable
 from hustings.serving.reactions.store import Events, insert_new
 
 RULE = "rule"
-"""Who paused a message where nobody did."""
+"""Name that stands for a rule as the one who paused."""
 MAX_WORDS = 500
 
 _META = sa.MetaData()
@@ -42,7 +42,7 @@ MONITOR_ALARMS = sa.Table(
     sa.UniqueConstraint("message_id", "kind", "raised"),
     sqlite_autoincrement=True,
 )
-"""Alarms that were told of or acted on, so that a restart does neither again."""
+"""Alarms that were sent or acted on, so that a restart does neither again."""
 
 
 class Pause(NamedTuple):
@@ -98,9 +98,9 @@ class Pauses:
         """Messages that are paused now."""
         c = PAUSES.c
         last = sa.select(sa.func.max(c.seq)).group_by(c.message_id)
-        asked = sa.select(PAUSES).where(c.seq.in_(last), c.lifted_at.is_(None))
+        query = sa.select(PAUSES).where(c.seq.in_(last), c.lifted_at.is_(None))
         with self.engine.connect() as connection:
-            rows = connection.execute(asked.order_by(c.seq)).all()
+            rows = connection.execute(query.order_by(c.seq)).all()
         return {
             row.message_id: Pause(
                 row.message_id, _time(row.paused_at), row.by, row.reason
@@ -133,10 +133,10 @@ class Pauses:
             ValueError: If nobody, or no reason, is named.
         """
         by, reason = _said("who resumes it", by), _said("why", reason)
-        known = self.paused().get(message_id)
-        if known is None:
+        present_pause = self.paused().get(message_id)
+        if present_pause is None:
             return False
-        self._add(message_id, known.paused_at, by, reason, at)
+        self._add(message_id, present_pause.paused_at, by, reason, at)
         return True
 
     def _add(
@@ -160,8 +160,8 @@ class Pauses:
     def history(self) -> pd.DataFrame:
         """Every pause and every end of one, in their order."""
         with self.engine.connect() as connection:
-            found = connection.execute(sa.select(PAUSES).order_by(PAUSES.c.seq))
-            frame = pd.DataFrame(found.all(), columns=list(found.keys()))
+            result = connection.execute(sa.select(PAUSES).order_by(PAUSES.c.seq))
+            frame = pd.DataFrame(result.all(), columns=list(result.keys()))
         times = {
             name: pd.to_datetime(frame[name].astype("Int64"), unit="us", utc=True)
             for name in ("paused_at", "lifted_at")
@@ -171,7 +171,7 @@ class Pauses:
     # --- alarms ---
 
     def was_told(self, message_id: str, kind: str, raised: int, *, within: int) -> bool:
-        """Whether an alarm was told of, or acted on, before.
+        """Whether an alarm was sent, or acted on, before.
 
         Args:
             message_id: Of the alarm.
@@ -180,16 +180,16 @@ class Pauses:
             within: An alarm of the same kind within so many hours is the same.
         """
         c = MONITOR_ALARMS.c
-        asked = sa.select(c.seq).where(
+        query = sa.select(c.seq).where(
             c.message_id == message_id,
             c.kind == kind,
             c.raised.between(raised - within, raised + within),
         )
         with self.engine.connect() as connection:
-            return connection.execute(asked.limit(1)).first() is not None
+            return connection.execute(query.limit(1)).first() is not None
 
     def remember(self, message_id: str, kind: str, raised: int) -> None:
-        """Remember that an alarm was told of, or acted on; twice is once."""
+        """Record that an alarm was sent or acted on; a second one changes nothing."""
         row = {"message_id": message_id, "kind": kind, "raised": raised}
         with self.engine.begin() as connection:
             insert_new(connection, MONITOR_ALARMS, [row])

@@ -1,4 +1,4 @@
-"""How well messages go down: good / (good + bad), pooled towards their issue."""
+"""How well messages are received: good / (good + bad), pooled towards their issue."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ WIDEST_BETWEEN = 0.1
 """Correlation of reactions within a message, against its issue, where too few messages
 can say: a prior worth 1 / 0.1 − 1 = 9 reactions."""
 NARROWEST_BETWEEN = 0.002
-"""No prior is worth more than 499 reactions, however alike messages look."""
+"""No prior is worth more than 499 reactions, however similar messages look."""
 LEVEL = 0.95
 
 
@@ -67,8 +67,8 @@ def _coded(issue: Objects) -> tuple[Ints, int]:
 def _between(good: Floats, n: Floats, issue: Objects) -> float:
     """Correlation within messages about their issues, over all issues."""
     codes, n_issues = _coded(issue)
-    found = [spread_moments(good[codes == i], n[codes == i]) for i in range(n_issues)]
-    excess, per_rho, n_heard = np.sum(found, axis=0)
+    moments = [spread_moments(good[codes == i], n[codes == i]) for i in range(n_issues)]
+    excess, per_rho, n_heard = np.sum(moments, axis=0)
     if n_heard - n_issues < ENOUGH_BUCKETS or per_rho <= 0:
         return WIDEST_BETWEEN
     return float(np.clip(excess / per_rho, NARROWEST_BETWEEN, MOST_CLUSTERING))

@@ -1,10 +1,10 @@
-"""What anybody may see of the monitor: sums of whole chunks and what follows.
+"""The monitor's view for staff, computed from disclosable counts.
 
-Rates, intervals and changes are made from the shown counts alone, so they say no more
-than those. Of the exact counts only this becomes known: that there is an alarm, the
-hours in which it began and was raised, and the segments that it holds for, as far as
-enough is shown of them. Neither the evidence's size nor the time of a single reaction
-is told.
+Rates, intervals and changes are computed from the shown counts alone, so they disclose
+no more than those. The exact counts disclose only that there is an alarm, the hours in
+which it began and was raised, and the segments that it holds for, where enough of them
+is shown. The view holds neither the size of the evidence nor the time of a single
+reaction.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 
 from hustings.features.arrays import Floats, Objects
 from hustings.features.reaction import NEUTRAL, VALENCES
-from hustings.serving.monitor.disclosure import SMALLEST
+from hustings.features.tables import SMALLEST_CELL
 from hustings.serving.monitor.e_values import clustering, effective
 from hustings.serving.monitor.received import well_received
 from hustings.serving.monitor.stream import (
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 MOST_MESSAGES = 200
 """Messages that are listed: those with an alarm or a pause, then the most recent."""
 MOST_SEGMENTS = 40
-COMPARABLE = 10 * SMALLEST
+COMPARABLE = 10 * SMALLEST_CELL
 """People on each side of a comparison. Reactions are shown chunk by chunk, each of one
 kind: of a few chunks, the share says which became whole first."""
 
@@ -59,15 +59,15 @@ def snapshot(
     Returns:
         `smallest`, `heard_until`, `alarms`, `messages`, `issues` and `rules`.
     """
-    shown = {name: _counts(m) for name, m in monitor.messages.items()}
+    shown_counts = {name: _counts(m) for name, m in monitor.messages.items()}
     until = monitor.shown_until
-    names = _listed(monitor, shown, paused)
+    names = _listed(monitor, shown_counts, paused)
     series = {name: _series(monitor, monitor.messages[name], until) for name in names}
-    rates = _rates(monitor, names, shown, series)
+    rates = _rates(monitor, names, shown_counts, series)
     segments = _segments(monitor, names)
     messages = [
         {
-            **_message(monitor, name, shown[name], series[name]),
+            **_message(monitor, name, shown_counts[name], series[name]),
             "rate": rates[i],
             "segments": segments[name],
             "paused": dict(paused[name]) if name in paused else None,
@@ -82,13 +82,13 @@ def snapshot(
         {"message_id": name, **why} for name, why in paused.items() if name not in names
     ]
     return {
-        "smallest": SMALLEST,
+        "smallest": SMALLEST_CELL,
         "hour_minutes": monitor.rules.bucket_minutes,
         "heard_until": hour_start(until, monitor.rules).isoformat() if until else None,
         "alarms": alarms,
         "messages": messages,
         "paused_unheard": unheard,
-        "issues": _issues(monitor, shown),
+        "issues": _issues(monitor, shown_counts),
         "rules": {
             "alpha": monitor.rules.alpha,
             "hours": monitor.rules.hours,
@@ -100,9 +100,9 @@ def snapshot(
 def _counts(message: Message) -> dict[str, int]:
     """Shown counts by valence, and what is set apart."""
     totals = message.totals
-    own = [sum(pair) for pair in zip(totals[OWN], totals[NEW], strict=True)]
+    in_rates = [sum(pair) for pair in zip(totals[OWN], totals[NEW], strict=True)]
     return {
-        **dict(zip(VALENCES, own, strict=True)),
+        **dict(zip(VALENCES, in_rates, strict=True)),
         "outside_area": sum(totals[OUTSIDE]),
         "new_accounts": sum(totals[CROWD]),
     }
@@ -110,7 +110,7 @@ def _counts(message: Message) -> dict[str, int]:
 
 def _listed(
     monitor: Monitor,
-    shown: Mapping[str, Mapping[str, int]],
+    shown_counts: Mapping[str, Mapping[str, int]],
     paused: Mapping[str, Mapping[str, str]],
 ) -> list[str]:
     """Messages to list; one that nothing is shown of is not.
@@ -121,8 +121,8 @@ def _listed(
     loud = {name for name, _ in monitor.alarms}
     newest = {n: max(m.shown, default=0) for n, m in monitor.messages.items()}
     heard = sorted(
-        (name for name, counts in shown.items() if any(counts.values())),
-        key=lambda name: (-newest[name], -sum(shown[name].values()), name),
+        (name for name, counts in shown_counts.items() if any(counts.values())),
+        key=lambda name: (-newest[name], -sum(shown_counts[name].values()), name),
     )
     first = [name for name in heard if name in loud or name in paused]
     return list(dict.fromkeys([*first, *heard]))[:MOST_MESSAGES]
@@ -131,26 +131,26 @@ def _listed(
 def _series(monitor: Monitor, message: Message, until: int) -> Floats:
     """Good, bad and neutral by hour up to one, shape (hours kept, 3)."""
     first = until - monitor.rules.kept + 1
-    found = np.zeros((monitor.rules.kept, 3))
+    by_hour = np.zeros((monitor.rules.kept, 3))
     for hour, counts in message.shown.items():
         if hour >= first:
-            found[hour - first] += counts
+            by_hour[hour - first] += counts
     for hour, lanes in message.shown_new.items():
         if hour < first:
             continue
         for (_, _, valence), chunk in lanes.items():
-            found[hour - first, valence] += chunk
-    return found
+            by_hour[hour - first, valence] += chunk
+    return by_hour
 
 
 def _rates(
     monitor: Monitor,
     names: list[str],
-    shown: Mapping[str, Mapping[str, int]],
+    shown_counts: Mapping[str, Mapping[str, int]],
     series: Mapping[str, Floats],
 ) -> list[Json | None]:
     good, bad = (
-        np.array([shown[n][v] for n in names], dtype=float) for v in VALENCES[:2]
+        np.array([shown_counts[n][v] for n in names], dtype=float) for v in VALENCES[:2]
     )
     weight = np.array([_weight(series[n], monitor.rules.clustering) for n in names])
     issue = np.array([monitor.messages[n].issue for n in names], dtype=object)
@@ -163,12 +163,12 @@ def _rounded(
     """Rates with intervals; none where neither good nor bad is shown."""
     if not len(good):
         return []
-    found = well_received(good * weight, bad * weight, group).to_dict("records")
+    posteriors = well_received(good * weight, bad * weight, group).to_dict("records")
     return [
         {str(name): round(float(value), 4) for name, value in row.items()}
         if n
         else None
-        for row, n in zip(found, good + bad, strict=True)
+        for row, n in zip(posteriors, good + bad, strict=True)
     ]
 
 
@@ -182,16 +182,16 @@ def _weight(series: Floats, least: float) -> float:
 
 
 def _message(
-    monitor: Monitor, name: str, shown: Mapping[str, int], series: Floats
+    monitor: Monitor, name: str, shown_counts: Mapping[str, int], series: Floats
 ) -> Json:
     message = monitor.messages[name]
-    everything = sum(shown.values())
-    apart = shown["outside_area"] + shown["new_accounts"]
+    everything = sum(shown_counts.values())
+    apart = shown_counts["outside_area"] + shown_counts["new_accounts"]
     return {
         "message_id": name,
         "issue": message.issue,
         "declared": name in monitor.declared,
-        **shown,
+        **shown_counts,
         "kinds": _kinds(message),
         "change": _change(series, monitor.rules.hours),
         "apart_share": round(apart / everything, 4) if everything else 0.0,
@@ -200,11 +200,11 @@ def _message(
 
 
 def _kinds(message: Message) -> dict[str, int]:
-    found: dict[str, int] = {}
+    by_kind: dict[str, int] = {}
     for (_, kind, origin), lane in message.lanes.items():
         if origin in (OWN, NEW) and lane.shown:
-            found[kind] = found.get(kind, 0) + lane.shown
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+            by_kind[kind] = by_kind.get(kind, 0) + lane.shown
+    return dict(sorted(by_kind.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _segments(monitor: Monitor, names: list[str]) -> dict[str, list[Json]]:
@@ -220,20 +220,22 @@ def _segments(monitor: Monitor, names: list[str]) -> dict[str, list[Json]]:
     weight = effective((good + bad) / monitor.rules.kept, monitor.rules.clustering)
     owner = np.array([name for name, _, _ in rows], dtype=object)
     rates = _rounded(good, bad, weight, owner)
-    found: dict[str, list[Json]] = {name: [] for name in names}
+    by_message: dict[str, list[Json]] = {name: [] for name in names}
     for (name, segment, counts), rate in zip(rows, rates, strict=True):
-        found[name].append({"segment": segment, **counts, "rate": rate})
-    return found
+        by_message[name].append({"segment": segment, **counts, "rate": rate})
+    return by_message
 
 
 def _largest(monitor: Monitor, message: Message) -> list[tuple[str, dict[str, int]]]:
-    found: dict[str, dict[str, int]] = {}
+    by_segment: dict[str, dict[str, int]] = {}
     for (segment, kind, origin), lane in message.lanes.items():
         if origin in (OWN, NEW) and lane.shown:
             valence = monitor.rules.valence.get(kind, NEUTRAL)
-            counts = found.setdefault(segment, dict.fromkeys(VALENCES, 0))
+            counts = by_segment.setdefault(segment, dict.fromkeys(VALENCES, 0))
             counts[valence] += lane.shown
-    largest = sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    largest = sorted(
+        by_segment.items(), key=lambda item: (-sum(item[1].values()), item[0])
+    )
     return largest[:MOST_SEGMENTS]
 
 
@@ -256,16 +258,18 @@ def _change(series: Floats, hours: int) -> Json | None:
     }
 
 
-def _issues(monitor: Monitor, shown: Mapping[str, Mapping[str, int]]) -> list[Json]:
+def _issues(
+    monitor: Monitor, shown_counts: Mapping[str, Mapping[str, int]]
+) -> list[Json]:
     totals = {issue: [0, 0, 0] for issue in monitor.closed}
     for issue, kinds in monitor.closed.items():
         for kind, lane in kinds.items():
             valence = monitor.rules.valence.get(kind, NEUTRAL)
             totals[issue][VALENCES.index(valence)] += lane.shown
-    for name, counts in shown.items():
-        mine = totals.setdefault(monitor.messages[name].issue, [0, 0, 0])
+    for name, counts in shown_counts.items():
+        issue_total = totals.setdefault(monitor.messages[name].issue, [0, 0, 0])
         for i, valence in enumerate(VALENCES):
-            mine[i] += counts[valence]
+            issue_total[i] += counts[valence]
     heard = {issue: counts for issue, counts in totals.items() if sum(counts)}
     names = sorted(heard, key=lambda issue: (-sum(heard[issue]), issue))
     good, bad = (np.array([heard[n][i] for n in names], dtype=float) for i in (0, 1))
@@ -284,7 +288,7 @@ def _alarm(
     monitor: Monitor, alarm: Alarm, sent: Any, lift: Mapping[str, float] | None
 ) -> Json:
     message = monitor.messages[alarm.message_id]
-    text = _TOLD[alarm.kind](monitor, message, alarm)
+    text = _TEXTS[alarm.kind](monitor, message, alarm)
     contradicts = (
         f"The randomised test says otherwise: its lift of {lift['lift']:+.3g} "
         f"({lift['low']:+.3g} to {lift['high']:+.3g}) lies above zero; who reacts by "
@@ -312,13 +316,13 @@ def _backlash_text(monitor: Monitor, message: Message, alarm: Alarm) -> str:
     at = max(alarm.since - (until - monitor.rules.kept + 1), 0)
     now, before = series[at:, :2].sum(axis=0), series[:at, :2].sum(axis=0)
     where = "" if alarm.whole else f"among {', '.join(alarm.segments)}, "
-    told = f"{where}bad news has risen"
+    sentence = f"{where}bad news has risen"
     if min(now.sum(), before.sum()) >= COMPARABLE:
-        told = (
+        sentence = (
             f"{where}bad news is {_share(now[1], now.sum())} of what is heard since "
             f"then, after {_share(before[1], before.sum())} in the hours before"
         )
-    return f"{told[0].upper()}{told[1:]}."
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _crowd_text(_monitor: Monitor, message: Message, _alarm: Alarm) -> str:
@@ -337,12 +341,12 @@ def _outside_text(_monitor: Monitor, message: Message, _alarm: Alarm) -> str:
     )
 
 
-_TOLD = {
+_TEXTS = {
     BACKLASH: _backlash_text,
     NEW_ACCOUNTS: _crowd_text,
     OUTSIDE_AREA: _outside_text,
 }
 
 
-def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %"
+def _share(part: float, total: float) -> str:
+    return f"{100 * part / total:.0f} %"

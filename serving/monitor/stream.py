@@ -26,7 +26,8 @@ import pandas as pd
 
 from hustings.features.arrays import Floats, Ints
 from hustings.features.reaction import BAD, GOOD, NEUTRAL, VALENCE
-from hustings.serving.monitor.disclosure import OTHER, SMALLEST, Lane, pour
+from hustings.features.tables import SMALLEST_CELL
+from hustings.serving.monitor.disclosure import OTHER, Lane, pour
 from hustings.serving.monitor.e_values import discoveries, rise_evidence
 
 BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA = "backlash", "new_accounts", "outside_area"
@@ -187,12 +188,12 @@ class Message:
         """Whether the person did not say the same of the message in this hour yet."""
         if reaction.person is None or reaction.at < now - 1:
             return True
-        known = self.known.setdefault(reaction.at, set())
+        said_before = self.known.setdefault(reaction.at, set())
         said = (reaction.person, reaction.valence)
-        if said in known:
+        if said in said_before:
             return False
-        if len(known) < MOST_PEOPLE_KNOWN:
-            known.add(said)
+        if len(said_before) < MOST_PEOPLE_KNOWN:
+            said_before.add(said)
         return True
 
     def _count(self, reaction: Reaction, segment: str) -> None:
@@ -219,10 +220,10 @@ class Message:
 
     def _turn(self, now: int, rules: Rules) -> None:
         """Now and then old hours are dropped, and lanes that stay small are joined."""
-        self.turned, kept = now, rules.kept
+        self.turned, n_hours = now, rules.kept
         kinds: tuple[dict[int, Any], ...] = (self.shown, self.shown_new)
         for hours in (*self.hours.values(), *kinds):
-            for old in [hour for hour in hours if hour <= now - kept]:
+            for old in [hour for hour in hours if hour <= now - n_hours]:
                 del hours[old]
         for name in [n for n, hours in self.hours.items() if n and not hours]:
             del self.hours[name]
@@ -239,9 +240,9 @@ class Message:
 
     def set_apart(self, first: int, last: int) -> None:
         """New accounts of these hours are a crowd: whole chunks leave the rates."""
-        known = self.crowd
-        if known is not None and known[1] >= first - 1:
-            first, last = min(first, known[0]), max(last, known[1])
+        last_crowd = self.crowd
+        if last_crowd is not None and last_crowd[1] >= first - 1:
+            first, last = min(first, last_crowd[0]), max(last, last_crowd[1])
         self.crowd = (first, last)
         for hour in [h for h in self.shown_new if first <= h <= last]:
             for (segment, kind, valence), chunk in self.shown_new.pop(hour).items():
@@ -326,10 +327,10 @@ class Monitor:
         )  # fmt: skip
         for hour, kind, count, person, segment, origin, message, post, issue in columns:
             self.now = max(self.now, hour)
-            named = kind if kind in rules.valence else OTHER
+            counted_kind = kind if kind in rules.valence else OTHER
             valence = _INDEX[rules.valence.get(kind, NEUTRAL)]
             reaction = Reaction(
-                hour, named, valence, int(count), person, segment, origin
+                hour, counted_kind, valence, int(count), person, segment, origin
             )
             yield message or post or UNKNOWN, issue or UNKNOWN, reaction
 
@@ -363,11 +364,11 @@ class Monitor:
     @property
     def shown_until(self) -> int:
         """The last hour of which anything is shown: no single reaction moves it."""
-        shown = [
+        latest_hours = [
             max((*message.shown, *message.shown_new), default=0)
             for message in self.messages.values()
         ]
-        return max(shown, default=0)
+        return max(latest_hours, default=0)
 
     # --- judging ---
 
@@ -396,20 +397,21 @@ class Monitor:
         ]
 
     def _judge_crowds(self, names: Sequence[str]) -> None:
-        whole = self._heard([(name, WHOLE) for name in names], 3, 4, 5, _FROM_OUTSIDE)
-        counts, names = self._counts(whole), [name for name, _ in whole]
-        own = counts[..., :_FROM_OUTSIDE].sum(axis=-1)
+        series = self._heard([(name, WHOLE) for name in names], 3, 4, 5, _FROM_OUTSIDE)
+        counts, names = self._counts(series), [name for name, _ in series]
+        from_area = counts[..., :_FROM_OUTSIDE].sum(axis=-1)
         new, outside = counts[..., 3:6].sum(axis=-1), counts[..., _FROM_OUTSIDE]
         for kind, k, n in (
-            (NEW_ACCOUNTS, new, own), (OUTSIDE_AREA, outside, own + outside),
-        ):  # fmt: skip
+            (NEW_ACCOUNTS, new, from_area),
+            (OUTSIDE_AREA, outside, from_area + outside),
+        ):
             log_e, start = self._evidence(k, n, self.rules.crowd_tolerated)
             loud = np.flatnonzero(log_e >= -np.log(self.rules.alpha))
             for i in map(int, loud):
                 since = self._hour(int(start[i]))
                 if kind == NEW_ACCOUNTS:
                     self.messages[names[i]].set_apart(since, self.now)
-                self._raise(names[i], kind, since, whole=True, segments=())
+                self._raise(names[i], kind, since, for_message=True, segments=())
 
     def _judge_backlash(self, names: Sequence[str]) -> None:
         # new accounts alone may be a crowd: they never make a backlash
@@ -420,16 +422,22 @@ class Monitor:
             self._known_e.pop(name, None)
         for (name, segment), e, at in zip(series, log_e, start, strict=True):
             if e > -np.inf:
-                known = self._known_e.setdefault(name, {})
-                known[segment] = (float(e), self._hour(int(at)))
-        named = self._named_segments()
-        for name, known in self._known_e.items():
-            whole = known.get(WHOLE, _NO_EVIDENCE)[0] >= -np.log(self.rules.alpha)
-            segments, loud = named.get(name, ([], False))
-            if whole or loud:
-                since = min(known[s][1] for s in segments or [WHOLE])
+                evidence = self._known_e.setdefault(name, {})
+                evidence[segment] = (float(e), self._hour(int(at)))
+        segments_of = self._named_segments()
+        for name, evidence in self._known_e.items():
+            message_loud = evidence.get(WHOLE, _NO_EVIDENCE)[0] >= -np.log(
+                self.rules.alpha
+            )
+            segments, loud = segments_of.get(name, ([], False))
+            if message_loud or loud:
+                since = min(evidence[s][1] for s in segments or [WHOLE])
                 self._raise(
-                    name, BACKLASH, since, whole=bool(whole), segments=tuple(segments)
+                    name,
+                    BACKLASH,
+                    since,
+                    for_message=bool(message_loud),
+                    segments=tuple(segments),
                 )
 
     def _named_segments(self) -> dict[str, tuple[list[str], bool]]:
@@ -441,21 +449,24 @@ class Monitor:
         """
         cells = [
             (name, segment, e)
-            for name, known in self._known_e.items()
-            for segment, (e, _) in known.items()
+            for name, evidence in self._known_e.items()
+            for segment, (e, _) in evidence.items()
             if segment not in _NO_SEGMENTS
         ]
         n_all = sum(len(m.hours.keys() - _NO_SEGMENTS) for m in self.messages.values())
         log_e = np.array([e for _, _, e in cells])
-        loud, named = (
+        loud, listed = (
             discoveries(log_e, share=share, n_all=n_all)
             for share in (self.rules.alpha, self.rules.segment_share)
         )
-        found: dict[str, tuple[list[str], bool]] = {}
-        for i in np.flatnonzero(named | loud):
-            segments, is_loud = found.get(cells[i][0], ([], False))
-            found[cells[i][0]] = ([*segments, cells[i][1]], bool(is_loud or loud[i]))
-        return found
+        by_message: dict[str, tuple[list[str], bool]] = {}
+        for i in np.flatnonzero(listed | loud):
+            segments, is_loud = by_message.get(cells[i][0], ([], False))
+            by_message[cells[i][0]] = (
+                [*segments, cells[i][1]],
+                bool(is_loud or loud[i]),
+            )
+        return by_message
 
     def _heard(
         self, series: Sequence[tuple[str, str]], *indices: int
@@ -471,20 +482,20 @@ class Monitor:
                 if hour >= first
                 for i in indices
             )
-            >= SMALLEST
+            >= SMALLEST_CELL
         ]
 
     def _counts(self, series: Sequence[tuple[str, str]]) -> Floats:
         """Exact counts, shape (n_series, hours kept, 7), the last hour being now."""
-        found = np.zeros((len(series), self.rules.kept, _N_COUNTS))
+        by_hour = np.zeros((len(series), self.rules.kept, _N_COUNTS))
         first = self._hour(0)
         for row, (name, segment) in enumerate(series):
             lumped = self.messages[name].lumped
             open_hour = lumped if lumped == self.now else None
             for hour, counts in self.messages[name].hours[segment].items():
                 if hour >= first and hour != open_hour:
-                    found[row, hour - first] = counts
-        return found
+                    by_hour[row, hour - first] = counts
+        return by_hour
 
     def _hour(self, index: int) -> int:
         return self.now - self.rules.kept + 1 + index
@@ -494,11 +505,11 @@ class Monitor:
         rules = self.rules
         log_e = np.full(len(k), -np.inf)
         start = np.zeros(len(k), dtype=np.int64)
-        asked = np.flatnonzero(k[:, -rules.hours :].sum(axis=1) >= SMALLEST)
-        for i in range(0, len(asked), _AT_ONCE):
-            some = asked[i : i + _AT_ONCE]
-            log_e[some], start[some] = rise_evidence(
-                k[some], n[some], n_live=rules.hours, tolerated=tolerated,
+        large_enough = np.flatnonzero(k[:, -rules.hours :].sum(axis=1) >= SMALLEST_CELL)
+        for i in range(0, len(large_enough), _AT_ONCE):
+            block = large_enough[i : i + _AT_ONCE]
+            log_e[block], start[block] = rise_evidence(
+                k[block], n[block], n_live=rules.hours, tolerated=tolerated,
                 least_clustering=rules.clustering,
             )  # fmt: skip
         return log_e, start
@@ -509,23 +520,26 @@ class Monitor:
         kind: str,
         since: int,
         *,
-        whole: bool,
+        for_message: bool,
         segments: tuple[str, ...],
     ) -> None:
         """Open an alarm or keep it open, as far as what is shown bears it out."""
         message = self.messages[name]
-        if self._shown_of(message, kind, since) < SMALLEST:
+        if self._shown_of(message, kind, since) < SMALLEST_CELL:
             return
-        known = self.alarms.get((name, kind))
-        large = [s for s in segments if self._shown_in(message, s) >= SMALLEST]
-        if known is not None:
-            since, whole = min(since, known.since), whole or known.whole
-            large = sorted({*large, *known.segments})
-        if not whole and not large:
+        open_alarm = self.alarms.get((name, kind))
+        large = [s for s in segments if self._shown_in(message, s) >= SMALLEST_CELL]
+        if open_alarm is not None:
+            since, for_message = (
+                min(since, open_alarm.since),
+                for_message or open_alarm.whole,
+            )
+            large = sorted({*large, *open_alarm.segments})
+        if not for_message and not large:
             return
-        raised = known.raised if known is not None else self.now
+        raised = open_alarm.raised if open_alarm is not None else self.now
         self.alarms[name, kind] = Alarm(
-            name, kind, since, raised, whole, tuple(large), self.now
+            name, kind, since, raised, for_message, tuple(large), self.now
         )
 
     def _shown_of(self, message: Message, kind: str, since: int) -> int:
@@ -561,8 +575,8 @@ def _or_none(events: pd.DataFrame, name: str) -> list[str | None]:
     if name not in events:
         return [None] * len(events)
     column = events[name].astype(object)
-    found: list[str | None] = column.where(column.notna(), None).tolist()
-    return found
+    values: list[str | None] = column.where(column.notna(), None).tolist()
+    return values
 
 
 def _segments(events: pd.DataFrame) -> list[str]:
@@ -572,8 +586,8 @@ def _segments(events: pd.DataFrame) -> list[str]:
         strict=True,
     )
     return [
-        whole or " · ".join(part for part in (age, sex) if part) or UNKNOWN
-        for whole, age, sex in parts
+        segment or " · ".join(part for part in (age, sex) if part) or UNKNOWN
+        for segment, age, sex in parts
     ]
 
 

@@ -1,4 +1,4 @@
-"""Who gets which message, by which channel, on which day, for the least money.
+"""The optimal plan: which voter gets which message, by which channel, on which day.
 
 maximise Σ v_ia z_ia subject to Σ_a z_ia ≤ 1, a budget, capacities, caps, floors, shares
 of groups, set-up fees and minimum orders. Every plan states an upper bound and its gap;

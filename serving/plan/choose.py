@@ -109,7 +109,7 @@ def choose_options(
             start = _sampled_prices(market, highest)
         relaxed = settled(market, np.minimum(start, highest), highest)
         price, bound, option = relaxed.price, relaxed.bound, relaxed.option
-        option = _made_whole(market, relaxed) if whole else option
+        option = _whole_options(market, relaxed) if whole else option
     worth = worth_of(option, value)
     # the last digits of a sum: a plan is never above its bound
     return Chosen(option, price, worth, max(bound, worth))
@@ -131,7 +131,7 @@ def highest_prices(market: Market) -> Floats:
 
 
 def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
-    """What the next whole step was too dear for goes to rows beside the edge."""
+    """Spend what the next whole step was too dear for on rows near the margin."""
     at = path.steps_within(market.limits.most[0])
     if at >= len(path.row):
         return option
@@ -139,8 +139,8 @@ def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
     mended = edge_mended(
         market, option, np.unique(near), SETTLED / 10 * worth_of(option, market.value)
     )
-    found = option if mended is None else mended
-    return max((option, found), key=lambda o: worth_of(o, market.value))
+    candidate = option if mended is None else mended
+    return max((option, candidate), key=lambda o: worth_of(o, market.value))
 
 
 def _sampled_prices(market: Market, highest: Floats) -> Floats:
@@ -148,32 +148,34 @@ def _sampled_prices(market: Market, highest: Floats) -> Floats:
     price, n = first_prices(market, highest), len(market.ties)
     if n <= 2 * N_SAMPLED:
         return price
-    few = market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
-    limits = few.limits.with_most(market.limits.most * (N_SAMPLED / n))
+    sample = market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
+    limits = sample.limits.with_most(market.limits.most * (N_SAMPLED / n))
     try:
-        return settled(few._replace(limits=limits), price, highest, enough=1e-5).price
+        return settled(
+            sample._replace(limits=limits), price, highest, enough=1e-5
+        ).price
     except PlanError:  # a few rows may lack what all have
         return price
 
 
-def _made_whole(market: Market, relaxed: Relaxed) -> Ints:
-    """Whole options: the rows on the edge decided anew, a few or, if need be, more."""
+def _whole_options(market: Market, relaxed: Relaxed) -> Ints:
+    """Whole options: the rows at the margin are decided again by integer programme."""
     best = best_at(market, relaxed.price)
     near = np.argsort(best.margin, kind="stable")
     near = near[np.isfinite(best.margin[near])]
     enough = SETTLED * abs(relaxed.bound)
-    found, worth = None, -np.inf
+    best_option, worth = None, -np.inf
     # who holds up a split, and those next to them; in an order that no file decides
     for size in N_EDGE:
         edge = np.unique(np.concatenate([relaxed.loose[:size], near[:size]]))
         edge = edge[np.argsort(market.ties[edge], kind="stable")]
         option = edge_mended(market, relaxed.option, edge, enough)
         if option is not None and worth_of(option, market.value) > worth:
-            found, worth = option, worth_of(option, market.value)
+            best_option, worth = option, worth_of(option, market.value)
         if relaxed.bound - worth <= 3 * enough or len(edge) < size:
             break
-    if found is not None:
-        return found
+    if best_option is not None:
+        return best_option
     if market.limits.floors.any():
         raise PlanError(
             "limits can be kept on average, and by no whole contacts: loosen a floor, "

@@ -1,4 +1,4 @@
-"""What a plan may use, and what it must reach: limits of rank one.
+"""Limits of a plan, each of rank one: what it may use and what it must reach.
 
 A limit says Σ_i r_k[class of i] Σ_a w_k[a] n_ia ≤ most_k, with n the contacts of row i
 by arm a. Money, capacities and caps count what is used; a floor is a limit on minus the
@@ -71,8 +71,8 @@ class Limits:
 
     def rows(self, some: Ints | Bools) -> "Limits":
         """The same limits over some of the rows."""
-        mine = None if self.row_class is None else self.row_class[some]
-        return Limits(self.use, self.most, self.of_class, mine, self.names)
+        row_class = None if self.row_class is None else self.row_class[some]
+        return Limits(self.use, self.most, self.of_class, row_class, self.names)
 
     @property
     def floors(self) -> Bools:
@@ -88,10 +88,10 @@ class Limits:
     def charged(self, price: Floats) -> Floats:
         """Price of a contact in a row of a class by an arm, shape (n_classes, A)."""
         if self.of_class is None:
-            found: Floats = (price @ self.use)[None, :]
+            charge: Floats = (price @ self.use)[None, :]
         else:
-            found = (self.of_class * price[:, None]).T @ self.use
-        return found
+            charge = (self.of_class * price[:, None]).T @ self.use
+        return charge
 
     def charged_rows(self, price: Floats) -> Floats:
         """The same by row, shape (n_rows, A) or (1, A)."""
@@ -123,8 +123,8 @@ class Limits:
         of_class = self.of_class
         if of_class is None:
             of_class = np.ones((len(self.most), 1))
-        found: Floats = ((of_class @ counts) * self.use).sum(axis=1)
-        return found
+        totals: Floats = ((of_class @ counts) * self.use).sum(axis=1)
+        return totals
 
     def scale(self) -> Floats:
         """Size of what a limit speaks of, for tolerances, shape (n_limits,)."""
@@ -141,7 +141,7 @@ class Limits:
 
 
 def joined(limits: Sequence[Limit]) -> Limits:
-    """Limits as one table; rows that count alike in all of them are one class.
+    """Limits as one table; rows with the same factors in all of them form one class.
 
     Args:
         limits: Money first.
@@ -182,12 +182,14 @@ def limits_of(
         total_capacity: Contacts of all channels over all days; None for no limit.
         others: Caps, floors, shares: see `cap`, `floor`, `share_bounds`.
     """
-    found = [Limit("budget in USD", np.asarray(cost, dtype=np.float64), budget_usd)]
+    limits = [Limit("budget in USD", np.asarray(cost, dtype=np.float64), budget_usd)]
     for channel, contacts in sorted(capacity.items()):
-        found.append(cap(f"contacts by {channel}", by_channel(arms, channel), contacts))
+        limits.append(
+            cap(f"contacts by {channel}", by_channel(arms, channel), contacts)
+        )
     if total_capacity is not None:
-        found.append(cap("contacts in all", np.ones(len(arms)), total_capacity))
-    return joined([*found, *others])
+        limits.append(cap("contacts in all", np.ones(len(arms)), total_capacity))
+    return joined([*limits, *others])
 
 
 def by_channel(arms: Sequence[Arm], channel: str) -> Floats:
@@ -229,16 +231,16 @@ def share_bounds(
         raise ValueError(
             f"{name}: expected 0 <= low <= high <= 1, got low {low} and high {high}"
         )
-    found, ones = [], np.ones(n_arms)
+    bounds, ones = [], np.ones(n_arms)
     if high < 1:
-        found.append(Limit(f"at most {high:.1%} to {name}", ones, 0.0, within - high))
+        bounds.append(Limit(f"at most {high:.1%} to {name}", ones, 0.0, within - high))
     if low > 0:
-        found.append(Limit(f"at least {low:.1%} to {name}", ones, 0.0, low - within))
-    return found
+        bounds.append(Limit(f"at least {low:.1%} to {name}", ones, 0.0, low - within))
+    return bounds
 
 
 def with_more(limits: Limits, more: Sequence[Limit]) -> Limits:
-    """Limits and some that hold in all rows alike."""
+    """The limits and further ones that hold in every row."""
     if not more:
         return limits
     use = np.vstack([limits.use, *(limit.per_arm for limit in more)])

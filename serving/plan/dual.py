@@ -74,31 +74,31 @@ def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Float
 def best_at(market: Market, price: Floats) -> Best:
     """The best option of every row at given prices."""
     n = len(market.value)
-    found = Best(np.zeros(n), np.full(n, NOTHING, dtype=np.int64), np.empty(n))
+    best = Best(np.zeros(n), np.full(n, NOTHING, dtype=np.int64), np.empty(n))
     charged = market.limits.charged(price)
     for start in range(0, n, _BLOCK):
         rows = slice(start, start + _BLOCK)
         of_class = market.limits.row_class
-        mine = charged if of_class is None else charged[of_class[rows]]
-        _best_of(market.value[rows], market.reach[rows], mine, rows, found)
-    return found
+        block_charges = charged if of_class is None else charged[of_class[rows]]
+        _best_of(market.value[rows], market.reach[rows], block_charges, rows, best)
+    return best
 
 
 def _best_of(
-    value: Floats, reach: Floats, charged: Floats, rows: slice, found: Best
+    value: Floats, reach: Floats, charged: Floats, rows: slice, best: Best
 ) -> None:
     """The first and second best of a block, by columns: they stay in the cache."""
-    top, option = found.left[rows], found.option[rows]
+    top, option = best.left[rows], best.option[rows]
     second = np.full(len(value), -np.inf)
     left = np.ascontiguousarray((value - reach * charged).T)
     better, lower = np.empty(len(value), dtype=bool), np.empty(len(value))
-    for a, mine in enumerate(left):
-        np.greater(mine, top, out=better)
-        np.minimum(mine, top, out=lower)
+    for a, arm_left in enumerate(left):
+        np.greater(arm_left, top, out=better)
+        np.minimum(arm_left, top, out=lower)
         np.maximum(second, lower, out=second)
-        np.maximum(top, mine, out=top)
+        np.maximum(top, arm_left, out=top)
         np.copyto(option, a, where=better)
-    np.subtract(top, second, out=found.margin[rows])
+    np.subtract(top, second, out=best.margin[rows])
 
 
 def bound_at(market: Market, price: Floats) -> float:
@@ -127,10 +127,10 @@ def first_prices(market: Market, highest: Floats) -> Floats:
     unit = worth * n / np.maximum(size, 1.0)
     x = np.full(len(unit), 1.0 / (2 * len(unit)))
     for temperature, at_most in zip(TEMPERATURES, N_PRICED, strict=True):
-        few = market.rows(rows[:at_most])
+        sample = market.rows(rows[:at_most])
         share = min(at_most, n) / n
-        few = few._replace(limits=few.limits.with_most(limits.most * share))
-        x = _lowest(few, x, unit, highest, temperature * worth, worth * share * n)
+        sample = sample._replace(limits=sample.limits.with_most(limits.most * share))
+        x = _lowest(sample, x, unit, highest, temperature * worth, worth * share * n)
     prices: Floats = x * unit
     return prices
 
@@ -147,8 +147,8 @@ def _lowest(
     most = np.minimum(highest / unit, 1e6)
     bounds = [(0.0, float(m)) for m in most]
     x = np.minimum(x, most)
-    found = minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=bounds)
-    lowest: Floats = found.x
+    solution = minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=bounds)
+    lowest: Floats = solution.x
     return lowest
 
 
@@ -168,8 +168,8 @@ def _soft_dual(market: Market, price: Floats, soft: float) -> tuple[float, Float
 def _use_of(contacts: Floats, limits: Limits) -> Floats:
     """What expected contacts use, shape (n_limits,)."""
     if limits.of_class is None or limits.row_class is None:
-        found: Floats = limits.use @ contacts.sum(axis=0)
-        return found
+        summed: Floats = limits.use @ contacts.sum(axis=0)
+        return summed
     shape = (limits.of_class.shape[1], contacts.shape[1])
     by_class = np.zeros(shape)
     np.add.at(by_class, limits.row_class, contacts)

@@ -1,4 +1,4 @@
-"""Why this message and not that, in plain words; what one more of a limit brings."""
+"""Explanations of a plan in words: why a message is sent, what a limit costs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import SLACK, Limits
 
 MANY = 1_000
-"""Contacts by which a limit is told to rise."""
+"""Contacts by which a report raises a limit of contacts."""
 
 
 class Binding(NamedTuple):
@@ -22,7 +22,7 @@ class Binding(NamedTuple):
         most: How much there is; of a floor minus the least.
         left: What is not used.
         price: What one more would bring, outcome units.
-        step: By how much `gain` is told: 1 USD, or 1,000 contacts.
+        step: Amount that `gain` refers to: 1 USD, or 1,000 contacts.
         gain: What a step more would bring, at most, outcome units.
     """
 
@@ -39,7 +39,7 @@ class Binding(NamedTuple):
         return self.price > 0
 
     def told(self) -> dict[str, str | float]:
-        """As a report tells it; a floor by its least and what it has."""
+        """As a report shows it; a floor by its least contacts and those it has."""
         at_least = self.most < 0
         return {
             "name": self.name,
@@ -66,34 +66,38 @@ def bindings(limits: Limits, chosen: Chosen, left: Floats) -> list[Binding]:
         chosen: With the prices.
         left: What is left of every limit, shape (n_limits,).
     """
-    found = []
+    entries = []
     for k, price in enumerate(chosen.price[: len(limits.most)]):
         step = 1 if k == 0 else MANY
-        found.append(
+        entries.append(
             Binding(
                 limits.name_of(k), float(limits.most[k]), float(left[k]),
                 float(price), step, float(price) * step,
             )
         )  # fmt: skip
-    return sorted(found, key=lambda b: -b.gain)
+    return sorted(entries, key=lambda b: -b.gain)
 
 
 def limits_in_words(limits: Sequence[Binding]) -> list[str]:
     """What one more dollar, or 1,000 more contacts, would bring."""
-    told = []
+    sentences = []
     for limit in limits:
         if not limit.binds:
-            told.append(f"{limit.name}: not used up; more of it would bring nothing.")
+            sentences.append(
+                f"{limit.name}: not used up; more of it would bring nothing."
+            )
             continue
-        more = "one dollar more" if limit.step == 1 else f"{limit.step:,} contacts more"
-        if limit.most < 0:
-            more = f"asking for {limit.step:,} contacts fewer"
-        elif limit.most == 0:
-            more = f"leaving it {limit.step:,} contacts more room"
-        told.append(
-            f"{limit.name}: {more} would bring up to {limit.gain:,.3g} outcomes."
+        change = (
+            "one dollar more" if limit.step == 1 else f"{limit.step:,} contacts more"
         )
-    return told
+        if limit.most < 0:
+            change = f"asking for {limit.step:,} contacts fewer"
+        elif limit.most == 0:
+            change = f"leaving it {limit.step:,} contacts more room"
+        sentences.append(
+            f"{limit.name}: {change} would bring up to {limit.gain:,.3g} outcomes."
+        )
+    return sentences
 
 
 class Option(NamedTuple):
@@ -132,7 +136,7 @@ def options_of(
         refused: Why an arm may not be had, length A.
         row: Row of the voter, where limits differ by row.
     """
-    found = []
+    options = []
     for a, arm in enumerate(arms):
         use = limits.use_of(np.array([row]), np.array([a]))[:, 0]
         paid = use * price[: len(use)]
@@ -141,8 +145,8 @@ def options_of(
             for k in np.argsort(-np.abs(paid)) if paid[k] != 0
         )  # fmt: skip
         left = float(lift[a] - paid.sum())
-        found.append(Option(arm, float(lift[a]), charges, left, refused[a]))
-    return sorted(found, key=lambda o: (o.refused is not None, -o.left))
+        options.append(Option(arm, float(lift[a]), charges, left, refused[a]))
+    return sorted(options, key=lambda o: (o.refused is not None, -o.left))
 
 
 def explained(
@@ -159,23 +163,23 @@ def explained(
         options: As `options_of` orders them.
         sent: What the plan sends, None for nothing.
         cost: USD of every arm.
-        unit: Outcome units of what is told.
+        unit: Outcome units in which the sentences count.
         unit_name: Their name.
     """
-    told = []
+    sentences = []
     for option in options:
         name = f"{option.arm.message_id} by {option.arm.channel}"
         worth = f"{option.lift / unit:.2f} {unit_name}"
         if option.refused is not None:
-            told.append(f"{name} may not be sent: {option.refused}.")
+            sentences.append(f"{name} may not be sent: {option.refused}.")
         elif option.lift <= 0:
-            told.append(f"{name} is predicted to bring nothing ({worth}).")
+            sentences.append(f"{name} is predicted to bring nothing ({worth}).")
         else:
-            told.append(
+            sentences.append(
                 f"{name} is worth {worth} and costs ${cost[option.arm]:.2f}"
                 f"{_charged(option, unit, unit_name)}: {_verdict(option, sent)}."
             )
-    return told
+    return sentences
 
 
 def _charged(option: Option, unit: float, unit_name: str) -> str:

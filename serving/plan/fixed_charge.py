@@ -1,9 +1,9 @@
-"""Channels and messages that cost or need something as soon as they are used at all.
+"""Fixed charges: set-up fees and minimum orders of channels and messages.
 
-A set-up fee, a minimum order or a minimum audience makes use a matter of yes or no. Few
-of them exist, so branch and bound decides: at each node some are open (fee paid,
-minimum a floor), some closed, and for the others the fee is spread over the most that
-they could ever send, which is never dearer than the truth. So the bound stays valid.
+A set-up fee, a minimum order or a minimum audience makes use a matter of yes or no. A
+plan has few of them, so branch and bound decides: at each node some are open (fee paid,
+minimum a floor), some closed, and an undecided one spreads its fee over the most
+contacts that it could ever send, which never overstates the cost: the bound is valid.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from hustings.serving.plan.constraints import Limits, PlanError, floor, with_mor
 from hustings.training.estimators.spend_path import NOTHING
 
 ENOUGH = 1e-6
-"""Nodes whose bound is not above that of the best plan so far by more than this share
-are not looked into."""
+"""A node is skipped unless its bound exceeds that of the best plan so far by more than
+this share."""
 MAX_NODES = 60
 UNDECIDED, CLOSED, OPEN = -1, 0, 1
 
@@ -89,28 +89,28 @@ def choose_opened(
     of = _Problem(value, reach, limits, entries, ties)
     none = np.full(len(entries), UNDECIDED)
     if not entries:
-        return Opened(_at(of, none, None, whole=True), none == OPEN, 0.0)
+        return Opened(_at(of, none, None, integral=True), none == OPEN, 0.0)
     waiting: list[tuple[float, Ints, Floats | None]] = [(np.inf, none, None)]
     leaves: dict[bytes, Chosen | None] = {}
-    found: tuple[Chosen, Ints] | None = None
+    best: tuple[Chosen, Ints] | None = None
     bound, failure = 0.0, None
     for _ in range(MAX_NODES):
         if not waiting:
             break
         at = max(range(len(waiting)), key=lambda i: waiting[i][0])
         most, state, start = waiting.pop(at)
-        if found and most <= found[0].bound * (1 + ENOUGH):
+        if best and most <= best[0].bound * (1 + ENOUGH):
             bound = max(bound, most)
             continue
         try:
-            relaxed = _at(of, state, start, whole=False)
+            relaxed = _at(of, state, start, integral=False)
         except PlanError as why:
             failure = why
             continue
         leaf = _leaning(of, state, relaxed)
         if leaf.tobytes() not in leaves:
             leaves[leaf.tobytes()] = _leaf(of, leaf, relaxed.price)
-        found = _better(found, leaves[leaf.tobytes()], leaf)
+        best = _better(best, leaves[leaf.tobytes()], leaf)
         open_ = np.flatnonzero(state == UNDECIDED)
         if len(open_) == 0:
             bound = max(bound, relaxed.bound)
@@ -120,12 +120,12 @@ def choose_opened(
             branch = state.copy()
             branch[entry] = decided
             waiting.append((relaxed.bound, branch, relaxed.price[: len(limits.most)]))
-    if found is None:
+    if best is None:
         raise failure or PlanError("no choice of channels keeps all limits")
-    bound = max([bound, found[0].bound, *(most for most, _, _ in waiting)])
-    price = found[0].price[: len(limits.most)]
-    paid = sum(e.setup_usd for e, s in zip(entries, found[1], strict=True) if s == OPEN)
-    return Opened(replace(found[0], price=price, bound=bound), found[1] == OPEN, paid)
+    bound = max([bound, best[0].bound, *(most for most, _, _ in waiting)])
+    price = best[0].price[: len(limits.most)]
+    paid = sum(e.setup_usd for e, s in zip(entries, best[1], strict=True) if s == OPEN)
+    return Opened(replace(best[0], price=price, bound=bound), best[1] == OPEN, paid)
 
 
 def _better(
@@ -136,7 +136,7 @@ def _better(
     return two, state
 
 
-def _at(of: _Problem, state: Ints, start: Floats | None, *, whole: bool) -> Chosen:
+def _at(of: _Problem, state: Ints, start: Floats | None, *, integral: bool) -> Chosen:
     """The best plan of a node; where entries are undecided, at least as good."""
     value, use, most = of.value.copy(), of.limits.use.copy(), of.limits.most.copy()
     floors = []
@@ -158,18 +158,18 @@ def _at(of: _Problem, state: Ints, start: Floats | None, *, whole: bool) -> Chos
         start = start[: len(most) + len(floors)]
     return choose_options(
         value, of.reach, with_more(limits, floors), ties=of.ties, start=start,
-        whole=whole,
+        whole=integral,
     )  # fmt: skip
 
 
 def _most_sent(of: _Problem, entry: Entry) -> float:
     """No plan makes more contacts by an entry's arms."""
-    found = float(of.reach[:, entry.arms].max(axis=1, initial=0.0).sum())
+    most_sent = float(of.reach[:, entry.arms].max(axis=1, initial=0.0).sum())
     for use, most in zip(of.limits.use[1:], of.limits.most[1:], strict=True):
         if of.limits.of_class is None and (use >= 0).all():
             least = float(use[entry.arms].min(initial=np.inf))
-            found = min(found, most / least) if least > 0 else found
-    return found
+            most_sent = min(most_sent, most / least) if least > 0 else most_sent
+    return most_sent
 
 
 def _sent(of: _Problem, chosen: Chosen) -> Floats:
@@ -187,8 +187,8 @@ def _doubt(of: _Problem, chosen: Chosen) -> Floats:
     least = np.array([e.least for e in of.entries])
     unpaid = fees * (1 - sent / [max(_most_sent(of, e), 1.0) for e in of.entries])
     lacking = np.maximum(least - sent, 0.0) * (sent > 0)
-    found: Floats = (unpaid * chosen.price[0] + lacking) * (sent > 0) + 1e-9 * sent
-    return found
+    doubt: Floats = (unpaid * chosen.price[0] + lacking) * (sent > 0) + 1e-9 * sent
+    return doubt
 
 
 def _leaning(of: _Problem, state: Ints, relaxed: Chosen) -> Ints:
@@ -201,6 +201,6 @@ def _leaning(of: _Problem, state: Ints, relaxed: Chosen) -> Ints:
 def _leaf(of: _Problem, state: Ints, start: Floats) -> Chosen | None:
     """The plan with everything decided; None if none keeps all limits."""
     try:
-        return _at(of, state, start[: len(of.limits.most)], whole=True)
+        return _at(of, state, start[: len(of.limits.most)], integral=True)
     except PlanError:
         return None

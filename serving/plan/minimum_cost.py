@@ -1,4 +1,4 @@
-"""The dual question: least money for a wanted gain."""
+"""Minimum cost: the least money for a wanted gain."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -52,11 +52,11 @@ def least_money(
     best = path.value_at(limits.most[0])
     least = _on_path(path.spend, np.cumsum(path.value), wanted)
     most = float(min(limits.most[0], path.spend[-1] if len(path.spend) else 0.0))
-    found = _at(value, reach, limits, most, ties)
-    if best < wanted or found.value < wanted:
+    cheapest = _at(value, reach, limits, most, ties)
+    if best < wanted or cheapest.value < wanted:
         raise PlanError(
             f"wanted a gain of {wanted:,.6g}, but no more than "
-            f"{min(best, found.bound):,.6g} can be had within the limits"
+            f"{min(best, cheapest.bound):,.6g} can be had within the limits"
         )
     low, high = least, most
     for _ in range(N_BISECTIONS):
@@ -66,13 +66,13 @@ def least_money(
         middle = min(low * (1 + ENOUGH / 2), high) if low == least else (low + high) / 2
         tried = _at(value, reach, limits, middle, ties)
         if tried.value >= wanted:
-            found, high = tried, middle
+            cheapest, high = tried, middle
         else:
             low = middle
             if tried.bound < wanted:
                 least = max(least, middle)
-    spend = float(limits.used(found.option, reach)[0])
-    return LeastMoney(found, spend, min(least, spend))
+    spend = float(limits.used(cheapest.option, reach)[0])
+    return LeastMoney(cheapest, spend, min(least, spend))
 
 
 def _on_path(spend: Floats, value: Floats, wanted: float) -> float:

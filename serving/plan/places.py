@@ -1,8 +1,8 @@
 """Channels that target whole places: everybody in a county or postcode, or nobody.
 
 A place takes one such channel, or its voters take their own options. At given prices
-the best of both is settled place by place, and the sum bounds every plan. There is
-nobody to hold out within a place that takes one: the holdout is whole places, by hash.
+the better of the two is chosen place by place, and the sum bounds every plan. Voters
+within a place that takes one cannot be held out: the holdout is whole places, by hash.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class PlacedPlan(NamedTuple):
 
 
 def places_held_out(place_id: Objects, *, salt: str, share: float) -> Bools:
-    """Places that take no place channel in a campaign, the same whoever asks.
+    """Places that take no place channel in a campaign, by hash of the place id.
 
     Args:
         place_id: Shape (n_places,).
@@ -85,27 +85,27 @@ def choose_with_places(
     price, bound = _lowest(market, places)
     gain, option = _gain(places, best_at(market, price).left, price)
     of_place = np.where(gain > 0, option, NOTHING)
-    best = _whole(market, places, of_place)
+    best = _best_given(market, places, of_place)
     # too much for whole places: the ones that gain least give way
     for p in np.argsort(gain, kind="stable"):
         if best is not None:
             break
         of_place[p] = NOTHING
-        best = _whole(market, places, of_place)
+        best = _best_given(market, places, of_place)
     if best is None:
         raise PlanError("no plan of voters alone keeps all limits")
     for p in np.argsort(np.abs(gain), kind="stable")[:N_SWAPS]:
         other = of_place.copy()
         other[p] = option[p] if of_place[p] == NOTHING else NOTHING
-        tried = _whole(market, places, other)
+        tried = _best_given(market, places, other)
         if tried and tried.value > best.value:
             best, of_place = tried, other
-    whole = Chosen(best.option, price, best.value, max(bound, best.value))
-    return PlacedPlan(whole, of_place)
+    chosen = Chosen(best.option, price, best.value, max(bound, best.value))
+    return PlacedPlan(chosen, of_place)
 
 
-def _whole(market: Market, places: Places, of_place: Ints) -> Chosen | None:
-    """The best options of all others once some places have theirs."""
+def _best_given(market: Market, places: Places, of_place: Ints) -> Chosen | None:
+    """The best options of all other rows, given the options of some places."""
     taken = np.flatnonzero(of_place != NOTHING)
     used = places.use[:, taken, of_place[taken]].sum(axis=1)
     room = market.limits.most - used
@@ -131,12 +131,12 @@ def _gain(places: Places, left: Floats, price: Floats) -> tuple[Floats, Ints]:
         price: Of every limit.
     """
     n_places = len(places.value)
-    own = np.bincount(places.place, weights=left, minlength=n_places)
-    whole = places.value - np.tensordot(price, places.use, axes=1)
-    whole = np.where(places.value > 0, whole, -np.inf)
-    top = whole.max(axis=1)
-    option = np.where(np.isfinite(top), whole.argmax(axis=1), NOTHING)
-    return np.where(np.isfinite(top), top - own, -np.inf), option
+    left_of_voters = np.bincount(places.place, weights=left, minlength=n_places)
+    left_of_place = places.value - np.tensordot(price, places.use, axes=1)
+    left_of_place = np.where(places.value > 0, left_of_place, -np.inf)
+    top = left_of_place.max(axis=1)
+    option = np.where(np.isfinite(top), left_of_place.argmax(axis=1), NOTHING)
+    return np.where(np.isfinite(top), top - left_of_voters, -np.inf), option
 
 
 def _dual(market: Market, places: Places, price: Floats) -> tuple[float, Floats]:
@@ -144,9 +144,9 @@ def _dual(market: Market, places: Places, price: Floats) -> tuple[float, Floats]
     best = best_at(market, price)
     gain, option = _gain(places, best.left, price)
     takes = gain > 0
-    own = np.where(takes[places.place], NOTHING, best.option)
+    row_option = np.where(takes[places.place], NOTHING, best.option)
     at = np.flatnonzero(takes)
-    used = market.limits.used(own, market.reach)
+    used = market.limits.used(row_option, market.reach)
     used = used + places.use[:, at, option[at]].sum(axis=1)
     bound = best.left.sum() + gain[at].sum() + price @ market.limits.most
     return float(bound), market.limits.most - used
@@ -164,16 +164,16 @@ def _lowest(market: Market, places: Places) -> tuple[Floats, float]:
     best, cuts = (np.inf, price), []
     for _ in range(N_CUTS):
         bound, slope = _dual(market, places, price)
-        best = min(best, (bound, price), key=lambda found: found[0])
+        best = min(best, (bound, price), key=lambda pair: pair[0])
         cuts.append(np.append(slope, float(slope @ price) - bound))
         rows = np.array(cuts)
-        found = linprog(
+        solution = linprog(
             np.append(np.zeros(len(price)), 1.0),
             A_ub=np.column_stack([rows[:, :-1], -np.ones(len(rows))]), b_ub=rows[:, -1],
             bounds=[*box, (None, None)], method="highs",
         )  # fmt: skip
-        if found.status != 0 or best[0] - found.x[-1] <= ENOUGH * abs(best[0]):
+        if solution.status != 0 or best[0] - solution.x[-1] <= ENOUGH * abs(best[0]):
             break
         # part of the way from the best so far: a cutting plane's own step swings
-        price = 0.5 * found.x[:-1] + 0.5 * best[1]
+        price = 0.5 * solution.x[:-1] + 0.5 * best[1]
     return best[1], best[0]

@@ -1,4 +1,4 @@
-"""Greedy repair: where the exact one finds nothing in time."""
+"""Greedy repair of a plan, for when the integer programme finds nothing in time."""
 
 import numpy as np
 
@@ -13,17 +13,17 @@ def within(option: Ints, market: Market) -> Ints:
     reach, limits = market.reach, market.limits
     rows = np.flatnonzero(option != NOTHING)
     rows = rows[np.argsort(market.ties[rows], kind="stable")]
-    kept, left = np.full(len(option), NOTHING, dtype=np.int64), limits.most
+    fitting, left = np.full(len(option), NOTHING, dtype=np.int64), limits.most
     while len(rows):
         use = limits.use_of(rows, option[rows]) * reach[rows, option[rows]]
         fits, used_up = _fits(use, limits, left)
-        kept[rows[:fits]] = option[rows[:fits]]
+        fitting[rows[:fits]] = option[rows[:fits]]
         if used_up is None:
             break
-        left = limits.most - limits.used(kept, reach)
+        left = limits.most - limits.used(fitting, reach)
         rows = rows[fits:]
         rows = rows[use[used_up, fits:] <= 0]
-    return kept
+    return fitting
 
 
 def filled(option: Ints, market: Market, price: Floats) -> Ints:
@@ -36,15 +36,15 @@ def filled(option: Ints, market: Market, price: Floats) -> Ints:
     open_arms = np.ones(limits.use.shape[1], dtype=bool)
     while open_arms.any():
         empty = np.flatnonzero(option == NOTHING)
-        few = market.rows(empty)
-        gain = priced(few.value, few.reach, few.limits, price)
+        unfilled = market.rows(empty)
+        gain = priced(unfilled.value, unfilled.reach, unfilled.limits, price)
         gain = np.where(open_arms, gain, -np.inf)
         best = gain.argmax(axis=1)
-        contacts = few.reach[np.arange(len(empty)), best]
+        contacts = unfilled.reach[np.arange(len(empty)), best]
         worth = gain[np.arange(len(empty)), best] / np.maximum(contacts, 1.0)
-        order = np.lexsort((few.ties, -worth))
+        order = np.lexsort((unfilled.ties, -worth))
         order = order[np.isfinite(worth[order])]
-        use = few.limits.use_of(order, best[order]) * contacts[order]
+        use = unfilled.limits.use_of(order, best[order]) * contacts[order]
         left = limits.most - limits.used(option, market.reach)
         fits, used_up = _fits(use, limits, left)
         taken = order[:fits]

@@ -1,9 +1,9 @@
-"""The rows that are about indifferent at the prices, solved exactly.
+"""Restricted master problem: near-indifferent rows at the prices are solved exactly.
 
-At good prices all but a few rows have a clear best option. Those that do not form a
-small linear programme over what the others leave of the limits; its duals are better
-prices. Once prices settle, the rows next to the edge are put right by a small integer
-programme. Both are solved by HiGHS; rows that are alike count as one with a number.
+At good prices all but a few rows have a clear best option. The remaining rows form a
+small linear programme over what the decided rows leave of the limits; its duals are
+better prices. Once the prices converge, a small integer programme decides the rows near
+the margin. HiGHS solves both; identical rows form one group with a count.
 """
 
 from typing import NamedTuple
@@ -121,14 +121,14 @@ def settled(
 
     Source: Marsten, Hogan & Blankenship (1975), the boxstep method.
     """
-    best, kept = best_at(market, price), None
+    best, best_step = best_at(market, price), None
     bound, box = _bound(market, best, price), 1.0
     for _ in range(N_ROUNDS):
         for size in (box, np.inf):
             step = _stepped(market, best, price, highest, size)
-            whole = (step.missed <= _MISSED * market.limits.scale()).all()
-            if whole and (kept is None or step.value > kept.value):
-                kept = step
+            feasible = (step.missed <= _MISSED * market.limits.scale()).all()
+            if feasible and (best_step is None or step.value > best_step.value):
+                best_step = step
             there = best_at(market, step.price)
             new = _bound(market, there, step.price)
             fell = new < bound - 0.1 * enough * abs(bound)
@@ -137,11 +137,11 @@ def settled(
             if fell:
                 break
         box = 2.0 * box if fell else box / 4.0
-        if kept and bound - kept.value <= enough * abs(bound):
+        if best_step and bound - best_step.value <= enough * abs(bound):
             break
-    if kept is None:
+    if best_step is None:
         raise _contradiction(market, price, step)
-    option, loose = _whole_part(kept.fixed, kept.core, kept.shares)
+    option, loose = _whole_part(best_step.fixed, best_step.core, best_step.shares)
     return Relaxed(price, bound, option, loose)
 
 
@@ -183,31 +183,31 @@ def core_at(
         width = max(width * (1 + 1e-9), 1e-10 * scale)
     rows = np.flatnonzero((margin <= width) & np.isfinite(margin))
     rows = rows[np.argsort(market.ties[rows], kind="stable")]
-    few = market.rows(rows)
-    charged = few.limits.charged_rows(price)
-    left = few.value - few.reach * charged
+    undecided = market.rows(rows)
+    charged = undecided.limits.charged_rows(price)
+    left = undecided.value - undecided.reach * charged
     regret = best.left[rows, None] - left
     open_ = np.isfinite(left) & (regret <= width)
     top = best.left[rows]
-    told = np.column_stack([regret, top])
+    profile = np.column_stack([regret, top])
     may = np.column_stack([open_, top <= width])
-    group, first = _alike(few, np.where(may, np.round(told / scale, 11), -1.0))
+    group, first = _alike(undecided, np.where(may, np.round(profile / scale, 11), -1.0))
     n = np.bincount(group, minlength=len(first)).astype(float)
-    columns = _columns(few.rows(first), open_[first], regret[first], price)
+    columns = _columns(undecided.rows(first), open_[first], regret[first], price)
     idle = np.flatnonzero(best.left[rows[first]] <= width)
     nothing = Columns(
         idle, np.full(len(idle), NOTHING), -best.left[rows[first[idle]]],
         np.zeros((len(price), len(idle))),
     )  # fmt: skip
-    both = [np.concatenate(c, axis=-1) for c in zip(columns, nothing, strict=True)]
-    return Core(rows, group, n, Columns(*both)), width
+    joint = [np.concatenate(c, axis=-1) for c in zip(columns, nothing, strict=True)]
+    return Core(rows, group, n, Columns(*joint)), width
 
 
 def _alike(market: Market, regret: Floats) -> tuple[Ints, Ints]:
     """Group of every row, and a row of each; those with equal choices are alike."""
     reach = np.where(regret[:, :-1] >= 0, market.reach, 0.0)
-    told = np.column_stack([regret, reach])
-    frame = pd.DataFrame(told)
+    profile = np.column_stack([regret, reach])
+    frame = pd.DataFrame(profile)
     if market.limits.row_class is not None:
         frame["class"] = market.limits.row_class
     keys = pd.util.hash_pandas_object(frame, index=False)
@@ -239,32 +239,34 @@ def _relaxed(
         (np.ones(k), (columns.group, np.arange(k))),
         shape=(len(core.n), k + 2 * n_limits),
     )
-    found = linprog(
+    solution = linprog(
         np.concatenate([-columns.worth, high * size, -low * size]),
         A_ub=csr_array(np.hstack([use, -eye, eye])), b_ub=room / size,
         A_eq=one if len(core.n) else None, b_eq=core.n if len(core.n) else None,
         method="highs",
     )  # fmt: skip
-    if found.status != 0:
-        raise RuntimeError(f"HiGHS did not solve a plan's programme: {found.message}")
-    price = np.clip(-found.ineqlin.marginals / size, low, high)
-    return found.x[:k], price, found.x[k : k + n_limits] * size
+    if solution.status != 0:
+        raise RuntimeError(
+            f"HiGHS did not solve a plan's programme: {solution.message}"
+        )
+    price = np.clip(-solution.ineqlin.marginals / size, low, high)
+    return solution.x[:k], price, solution.x[k : k + n_limits] * size
 
 
 def _whole_part(fixed: Ints, core: Core, shares: Floats) -> tuple[Ints, Ints]:
     """Whole rows of every group's shares, in the order of ties; and the rest."""
     option = fixed.copy()
     loose: list[int] = []
-    whole = np.floor(shares + 1e-7).astype(np.int64)
+    n_whole = np.floor(shares + 1e-7).astype(np.int64)
     members = np.argsort(core.group, kind="stable")
     starts = np.searchsorted(core.group[members], np.arange(len(core.n)))
     order = np.argsort(core.columns.group, kind="stable")
     nexts = starts.copy()
-    for j in order[whole[order] > 0]:
+    for j in order[n_whole[order] > 0]:
         g = core.columns.group[j]
-        mine = members[nexts[g] : nexts[g] + whole[j]]
-        option[core.rows[mine]] = core.columns.option[j]
-        nexts[g] += whole[j]
+        next_members = members[nexts[g] : nexts[g] + n_whole[j]]
+        option[core.rows[next_members]] = core.columns.option[j]
+        nexts[g] += n_whole[j]
     ends = np.append(starts[1:], len(members))
     for g in np.flatnonzero(nexts < ends):
         loose.extend(core.rows[members[nexts[g] : ends[g]]])
@@ -283,15 +285,17 @@ def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints
     Returns:
         Options within all limits, shape (n_rows,); None where there are none.
     """
-    few = market.rows(edge)
+    edge_market = market.rows(edge)
     fixed = option.copy()
     fixed[edge] = NOTHING
     room = market.limits.most - market.limits.used(fixed, market.reach)
-    open_ = np.isfinite(few.value)
+    open_ = np.isfinite(edge_market.value)
     row, arm = np.nonzero(open_)
-    use = few.limits.use_of(row, arm) * few.reach[row, arm]
-    worth = few.value[row, arm]
-    total = float(np.where(open_, few.value, 0.0).max(axis=1, initial=0.0).sum())
+    use = edge_market.limits.use_of(row, arm) * edge_market.reach[row, arm]
+    worth = edge_market.value[row, arm]
+    total = float(
+        np.where(open_, edge_market.value, 0.0).max(axis=1, initial=0.0).sum()
+    )
     if len(row) == 0:
         return _if_kept(market, fixed)
     one = csr_array(
@@ -304,16 +308,16 @@ def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints
         inside = LinearConstraint(
             csr_array(use / size[:, None]), -np.inf, room / size - lower
         )
-        found = milp(
+        solution = milp(
             -worth / max(total, 1e-300),
             integrality=np.ones(len(row)),
             bounds=Bounds(0, 1),
             constraints=[LinearConstraint(one, -np.inf, 1.0), inside],
             options={"node_limit": N_NODES, "mip_rel_gap": enough / max(total, 1e-300)},
         )
-        if found.x is None:
+        if solution.x is None:
             return None
-        taken = np.flatnonzero(np.round(found.x) == 1)
+        taken = np.flatnonzero(np.round(solution.x) == 1)
         mended = fixed.copy()
         mended[edge[row[taken]]] = arm[taken]
         if _if_kept(market, mended) is not None:
@@ -322,23 +326,27 @@ def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints
 
 
 def _if_kept(market: Market, option: Ints) -> Ints | None:
-    kept = market.limits.kept(market.limits.used(option, market.reach))
-    return option if kept else None
+    within_limits = market.limits.kept(market.limits.used(option, market.reach))
+    return option if within_limits else None
 
 
 def _contradiction(market: Market, price: Floats, step: _Step) -> PlanError:
     limits, missed = market.limits, step.missed
     short = [int(k) for k in np.flatnonzero(missed > _MISSED * limits.scale())]
-    told = "; ".join(
+    missed_limits = "; ".join(
         f"{limits.name_of(k)} (limit {abs(limits.most[k]):,.6g}) is missed by at least "
         f"{missed[k]:,.6g}" for k in short
     )  # fmt: skip
-    others = [
+    binding_limits = [
         f"{limits.name_of(k)} ({limits.most[k]:,.6g})"
         for k in map(int, np.flatnonzero(price > 0)) if k not in short
     ]  # fmt: skip
-    against = f" while keeping {', '.join(others)}" if others else " by those eligible"
+    against = (
+        f" while keeping {', '.join(binding_limits)}"
+        if binding_limits
+        else " by those eligible"
+    )
     return PlanError(
-        f"no plan keeps all limits: {told}{against}; mend [plan] so that they can all "
-        "hold"
+        f"no plan keeps all limits: {missed_limits}{against}; mend [plan] so that they "
+        "can all hold"
     )

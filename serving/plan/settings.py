@@ -1,4 +1,4 @@
-"""What a plan is made under, and what comes of it."""
+"""Settings of a plan, and the plan that the optimiser returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Entered(NamedTuple):
 
 @dataclass(frozen=True)
 class PlanTerms:
-    """What a plan is made under.
+    """Settings of a plan: shares, money, days and limits.
 
     Attributes:
         salt: Of the campaign: fixes the holdout, person by person, for its duration.

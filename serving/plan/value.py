@@ -1,6 +1,6 @@
-"""What a plan may count as value: shrunken lift, cautious lift, and nothing that harms.
+"""The value of an option in a plan: lift, its lower bound, and options that backfire.
 
-Functions of arrays, for whoever calls `plan_contacts`.
+Functions of arrays, for callers of `plan_contacts`.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from hustings.features.arrays import Bools, Floats, Ints
 def valued(
     lift: Floats, low: Floats, high: Floats, *, confidence: float = 0.5
 ) -> Floats:
-    """Lift at a declared confidence: its lower bound, for who would rather not lose.
+    """Lift at a declared confidence: its lower bound for cautious campaigns.
 
     Args:
         lift: Predicted lift, shape (n_voters, A).
@@ -58,5 +58,5 @@ def backlash(low: Floats, high: Floats, segment: Ints) -> Bools:
     upper = np.column_stack([np.bincount(segment, weights=c) / n for c in high.T])
     if (high < low).any():
         raise ValueError("expected low <= high in every interval")
-    found: Bools = (upper < 0)[segment]
-    return found
+    harmed: Bools = (upper < 0)[segment]
+    return harmed

@@ -1,4 +1,4 @@
-"""Reactions from a broker: acknowledged there only once they are on disk here.
+"""Consumer of reactions from a message broker: acknowledges what is on disk.
 
 A message is one event or a batch, as JSON, as `POST /reactions` takes it. From Redis a
 stream is read by a consumer group in batches; what a consumer took and did not
@@ -52,7 +52,7 @@ def consume(
     stream: str = STREAM,
     claim_after_ms: int = CLAIM_AFTER_MS,
 ) -> None:
-    """Take reactions from a broker until told to stop (SIGINT, SIGTERM).
+    """Take reactions from a broker until SIGINT or SIGTERM.
 
     Args:
         intake: The way into the store.
@@ -133,8 +133,8 @@ def take(intake: Intake, bodies: Sequence[bytes]) -> None:
         try:
             events += batch_of(body)
         except ValueError as failure:
-            told = intake.set_aside(str(failure), len(body), received_at=now)
-            _log.warning("quarantined %d message that is no event", told.quarantined)
+            receipt = intake.set_aside(str(failure), len(body), received_at=now)
+            _log.warning("quarantined %d message that is no event", receipt.quarantined)
     if events:
         intake.receive(events, received_at=now)
 

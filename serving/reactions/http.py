@@ -1,7 +1,7 @@
-"""Reactions come in: read, given an issue, kept, and only then acknowledged.
+"""Intake of reactions over HTTP: read, labelled with an issue, stored, acknowledged.
 
-`POST /reactions` and the consumer of a broker share `Intake`. What a campaign declares
-of its reactions comes with the serving bundle; where they are kept, too.
+`POST /reactions` and the consumer of a broker share `Intake`. The serving bundle holds
+what a campaign declares of its reactions, the store's address included.
 """
 
 import json
@@ -67,10 +67,12 @@ class Declared:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Self:
         """From `reactions` of plan.json; other keys are for others."""
-        known = {name: told[name] for name in cls.__dataclass_fields__ if name in told}
+        settings = {
+            name: told[name] for name in cls.__dataclass_fields__ if name in told
+        }
         for name in ("area", "messages"):
-            known[name] = tuple(known.get(name, ()))
-        return cls(**known)
+            settings[name] = tuple(settings.get(name, ()))
+        return cls(**settings)
 
 
 @dataclass
@@ -92,9 +94,9 @@ class Intake:
     _labels: bool = True
 
     def __post_init__(self) -> None:
-        told = self.declared.messages
-        self._issues = {m["message_id"]: m["issue"] for m in told}
-        self._labels = bool(told)
+        messages = self.declared.messages
+        self._issues = {m["message_id"]: m["issue"] for m in messages}
+        self._labels = bool(messages)
 
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self:
@@ -106,8 +108,8 @@ class Intake:
         Raises:
             ValueError: If the store's address is of no known kind.
         """
-        told = json.loads((bundle / "plan.json").read_text()).get("reactions", {})
-        declared = Declared.of(told)
+        section = json.loads((bundle / "plan.json").read_text()).get("reactions", {})
+        declared = Declared.of(section)
         store = os.environ.get(STORE_VARIABLE) or declared.store
         events = Events.open(store or bundle.resolve().parent / FILE)
         return cls(events, declared, link_key())
@@ -151,7 +153,7 @@ class Intake:
     # --- issues ---
 
     def _label(self, batch: Batch) -> None:
-        """Give an issue to whatever comes without one."""
+        """Label the events that come without an issue."""
         nameless: list[Row] = []
         for row in batch.events:
             if row["message_id"] is None:
@@ -164,11 +166,11 @@ class Intake:
             elif row["post_id"] is not None:
                 nameless.append(row)
         if nameless and self._labels:
-            known = self._known(nameless, batch.post_texts)
+            labels = self._post_labels(nameless, batch.post_texts)
             for row in nameless:
-                row.update(known.get(row["post_id"], {}))
+                row.update(labels.get(row["post_id"], {}))
 
-    def _known(
+    def _post_labels(
         self, rows: Sequence[Row], texts: Mapping[str, str]
     ) -> Mapping[str, Row]:
         """Issue and confidence of posts, those of new ones found by their texts."""
@@ -190,7 +192,7 @@ class Intake:
         try:
             if self._topics is None:
                 self._topics = Topics.of(pd.DataFrame(list(self.declared.messages)))
-            found = issue_of(
+            issues = issue_of(
                 list(texts.values()), self._topics, floor=self.declared.issue_floor
             )
         except ModuleNotFoundError as failure:
@@ -200,7 +202,7 @@ class Intake:
             return
         labels = [
             {"post_id": post, "issue": issue, "issue_confidence": float(sure)}
-            for post, issue, sure in zip(texts, *found, strict=True)
+            for post, issue, sure in zip(texts, *issues, strict=True)
         ]
         self.events.remember_posts(labels)
         for label in labels:
@@ -226,17 +228,17 @@ def batch_of(body: bytes | bytearray) -> list[Any]:
         ValueError: If it is neither.
     """
     try:
-        told = from_json(bytes(body), allow_inf_nan=False)
+        parsed = from_json(bytes(body), allow_inf_nan=False)
     except ValueError as failure:
         raise _RefusedError(f"expected JSON: {failure}", 400) from None
-    if not isinstance(told, dict) or "events" not in told:
-        return [told]
-    given = told["events"]
-    if len(told) > 1 or not isinstance(given, list):
+    if not isinstance(parsed, dict) or "events" not in parsed:
+        return [parsed]
+    given = parsed["events"]
+    if len(parsed) > 1 or not isinstance(given, list):
         raise _RefusedError('expected one event or {"events": [...]} and nothing else')
     if len(given) > MAX_EVENTS:
-        told = f"expected at most {MAX_EVENTS:,} events, got {len(given):,}"
-        raise _RefusedError(told, 413)
+        parsed = f"expected at most {MAX_EVENTS:,} events, got {len(given):,}"
+        raise _RefusedError(parsed, 413)
     return given
 
 
@@ -263,10 +265,10 @@ async def _reactions(request: Request) -> Response:
         if len(body) > MAX_BYTES:
             return _fault(413, f"expected at most {MAX_BYTES:,} bytes")
     # beside the event loop: health is answered while the disk is waited for
-    return await run_in_threadpool(_kept, request.app.state.intake, body)
+    return await run_in_threadpool(_receive, request.app.state.intake, body)
 
 
-def _kept(intake: Intake, body: bytearray) -> Response:
+def _receive(intake: Intake, body: bytearray) -> Response:
     try:
         receipt = intake.receive(batch_of(body), received_at=utc_now())
     except _RefusedError as failure:
@@ -281,9 +283,9 @@ def _kept(intake: Intake, body: bytearray) -> Response:
 
 
 def _fault(status: int, message: str, *, again: bool = False) -> Response:
-    told = {"faults": [{"path": "", "message": message}], "n_faults": 1}
+    body = {"faults": [{"path": "", "message": message}], "n_faults": 1}
     headers = {"Retry-After": str(AGAIN_S)} if again else None
-    return JSONResponse(told, status, headers=headers)
+    return JSONResponse(body, status, headers=headers)
 
 
 routes = [Route("/reactions", _reactions, methods=["POST"])]

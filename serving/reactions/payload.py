@@ -1,7 +1,7 @@
-"""What senders send → events, or what is wrong with them: one event at a time.
+"""Reads reaction events from JSON payloads, and sets aside those it cannot read.
 
 An event that cannot be read is set aside with its reason and without anything that
-could name a person; the others of its batch are kept. The platform's pseudonym of a
+could identify a person; the rest of its batch is stored. The platform's pseudonym of a
 person leaves this module only as a keyed hash.
 """
 
@@ -227,8 +227,8 @@ def person_key(key: bytes, platform: str, person: str) -> str:
     >>> person_key(b"k", "Facebook", " 12 ") == person_key(b"k", "facebook", "12")
     True
     """
-    named = f"{platform.strip().lower()}\x1f{person.strip()}".encode()
-    return hmac.new(key, named, hashlib.sha256).hexdigest()
+    identity = f"{platform.strip().lower()}\x1f{person.strip()}".encode()
+    return hmac.new(key, identity, hashlib.sha256).hexdigest()
 
 
 def read_events(
@@ -265,7 +265,7 @@ def read_events(
 
 
 def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batch:
-    """A batch of nothing but something that is no event at all."""
+    """A batch that holds one quarantined payload, which is no event at all."""
     row = {
         "event_id": None,
         "reason": reason,
@@ -278,7 +278,7 @@ def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batc
 def set_aside_recounted(
     payloads: Sequence[Row], before: Mapping[str, int], *, received_at: datetime
 ) -> Batch:
-    """A batch of nothing but events that were kept with another count.
+    """A batch of events to quarantine: they are stored with another count.
 
     Args:
         payloads: Events whose ids are kept already.
@@ -288,10 +288,10 @@ def set_aside_recounted(
     batch = Batch()
     for i, payload in enumerate(payloads):
         name, now = payload["event_id"], payload["count"]
-        told = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
+        reason = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
         # every other count is quarantined once
-        named = {**payload, "event_id": f"{name}-{now}"}
-        _set_aside(batch, named, [Fault("count", told)], i, received_at)
+        recounted = {**payload, "event_id": f"{name}-{now}"}
+        _set_aside(batch, recounted, [Fault("count", reason)], i, received_at)
     return batch
 
 
@@ -315,7 +315,7 @@ def _take(
     keep_text: bool,
 ) -> None:
     person = _hashed(event.platform, event.person, key)
-    row = {name: getattr(event, name) for name in _KEPT}
+    row = {name: getattr(event, name) for name in _STORED}
     row["occurred_at"] = microseconds(event.occurred_at)
     row["received_at"] = microseconds(received_at)
     row["person"] = person
@@ -334,7 +334,7 @@ def _take(
         batch.withdrawals += _rows(event.voter_id, person, channels, at, event.event_id)
 
 
-_KEPT = (
+_STORED = (
     "event_id", "message_id", "post_id", "platform", "kind", "count", "place",
     "age_band", "sex", "segment", "in_area", "account_age_days", "issue",
     "issue_confidence",
@@ -353,9 +353,9 @@ def _hashed(platform: str, person: str | None, key: bytes | None) -> str | None:
 
 
 def _ended(platform: str, channel: str | None) -> tuple[str, ...]:
-    """Channels that a STOP ends: in doubt all of them."""
-    named = channel or platform
-    return (named,) if named in CHANNELS else CHANNELS
+    """Channels that a STOP ends: all of them where the channel is unknown."""
+    channel_or_platform = channel or platform
+    return (channel_or_platform,) if channel_or_platform in CHANNELS else CHANNELS
 
 
 def _rows(
@@ -366,13 +366,13 @@ def _rows(
     event_id: str | None,
 ) -> list[Row]:
     # '' for nobody: a database takes no two NULLs for the same
-    told = {
+    withdrawal = {
         "voter_id": voter_id or "",
         "person": person or "",
         "at": at,
         "event_id": event_id,
     }
-    return [{**told, "channel": channel} for channel in channels]
+    return [{**withdrawal, "channel": channel} for channel in channels]
 
 
 # --- what cannot ----------------------------------------------------------------------
@@ -395,24 +395,26 @@ def _ahead(occurred_at: datetime) -> ValidationError:
 def _set_aside(
     batch: Batch, payload: Any, faults: list[Fault], i: int, received_at: datetime
 ) -> None:
-    told = "; ".join(f"{f.path}: {f.message}" if f.path else f.message for f in faults)
+    reason = "; ".join(
+        f"{f.path}: {f.message}" if f.path else f.message for f in faults
+    )
     event_id = _id(payload, "event_id") if isinstance(payload, dict) else None
-    shown = _shown("event_id", event_id)
+    masked_id = _masked_value("event_id", event_id)
     batch.quarantine.append(
         {
             # a copy that comes again is quarantined once; masks all look the same
-            "event_id": None if shown == MASK else shown,
-            "reason": told,
+            "event_id": None if masked_id == MASK else masked_id,
+            "reason": reason,
             "payload": json.dumps(masked(payload)),
             "received_at": microseconds(received_at),
         }
     )
     dotted = [f".{fault.path}" if fault.path else "" for fault in faults]
-    batch.faults.append(Fault(f"events[{i}]{dotted[0]}", told))
+    batch.faults.append(Fault(f"events[{i}]{dotted[0]}", reason))
 
 
 def _faults(failure: ValidationError) -> list[Fault]:
-    found = []
+    faults = []
     for fault in failure.errors(include_url=False):
         name = str(fault["loc"][0]) if fault["loc"] else ""
         expected = fault["msg"].removeprefix("Value error, ")
@@ -425,20 +427,22 @@ def _faults(failure: ValidationError) -> list[Fault]:
             expected = "a value"
         elif fault["type"] == "string_pattern_mismatch":
             expected = "at most 32 letters, digits, '.', '_' and '-'"
-        found.append(Fault(_named(name), f"expected {expected}{_got(name, fault)}"))
-    return found
+        faults.append(
+            Fault(_masked_name(name), f"expected {expected}{_got(name, fault)}")
+        )
+    return faults
 
 
 def _got(name: str, fault: Any) -> str:
     if fault["type"] == "missing":
         return ", got none"
     # where a whole event is at fault, its value is the event
-    whole = isinstance(fault["input"], dict | list | BaseModel)
-    return "" if whole else f", got {_shown(name, fault['input'])!r}"
+    is_compound = isinstance(fault["input"], dict | list | BaseModel)
+    return "" if is_compound else f", got {_masked_value(name, fault['input'])!r}"
 
 
-def _named(name: str) -> str:
-    """A field's name, unless it is no name one would give a field."""
+def _masked_name(name: str) -> str:
+    """A field's name, masked where it does not look like one."""
     return name if not name or _PLAIN_NAME.match(name) else MASK
 
 
@@ -450,10 +454,13 @@ def masked(payload: Any) -> Any:
     """
     if not isinstance(payload, Mapping):
         return MASK
-    return {_named(str(name)): _shown(str(name), v) for name, v in payload.items()}
+    return {
+        _masked_name(str(name)): _masked_value(str(name), v)
+        for name, v in payload.items()
+    }
 
 
-def _shown(name: str, value: Any) -> Any:
+def _masked_value(name: str, value: Any) -> Any:
     if name not in SHOWABLE or isinstance(value, Mapping | list):
         return MASK
     if not isinstance(value, str):

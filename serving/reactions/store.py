@@ -1,7 +1,7 @@
-"""Reactions as they came: a store that has them on disk before it says so.
+"""Store of reaction events: durable on disk before a write is acknowledged.
 
-SQLite by default, PostgreSQL by its address; the same tables in both. An event is kept
-once by its id, in whatever order events come. Times are microseconds since 1970, UTC.
+SQLite by default, PostgreSQL by its address; the same tables in both. An event is
+stored once by its id, in any order of arrival. Times are microseconds since 1970, UTC.
 """
 
 from collections.abc import Collection, Sequence
@@ -151,7 +151,7 @@ class Events:
         """
         engine = _engine(store)
         with engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             for table in _META.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
@@ -174,17 +174,17 @@ class Events:
             sqlalchemy.exc.SQLAlchemyError: If the database could not keep it; then
                 none of it is kept.
         """
-        mine = _Waiting(batch)
+        waiting = _Waiting(batch)
         with self._pending_lock:
-            self._pending.append(mine)
+            self._pending.append(waiting)
         with self._writing:
             # whoever had the lock before may have written this batch, too
-            if mine.receipt is None and mine.failure is None:
+            if waiting.receipt is None and waiting.failure is None:
                 self._write(self._drained())
-        if mine.failure is not None:
-            raise mine.failure
-        assert mine.receipt is not None
-        return mine.receipt
+        if waiting.failure is not None:
+            raise waiting.failure
+        assert waiting.receipt is not None
+        return waiting.receipt
 
     def _drained(self) -> list[_Waiting]:
         with self._pending_lock:
@@ -195,7 +195,7 @@ class Events:
     def _write(self, group: list[_Waiting]) -> None:
         try:
             with self.engine.begin() as connection:
-                _take_turn(connection)
+                take_turn(connection)
                 receipts = [_insert(connection, waiting.batch) for waiting in group]
         except Exception as failure:
             # of those who wait, nobody may think that it was kept
@@ -219,13 +219,13 @@ class Events:
             )
         ]
         with self.engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             insert_new(connection, PERSON_LINKS, rows)
 
     def remember_posts(self, found: Sequence[Row]) -> None:
         """Keep what posts were found to speak of: rows of `posts`."""
         with self.engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             insert_new(connection, POSTS, found)
 
     # --- reading ---
@@ -242,13 +242,13 @@ class Events:
             the cursor stays where nothing came.
         """
         table = REACTION_EVENTS
-        asked = (
+        query = (
             sa.select(table)
             .where(table.c.seq > cursor)
             .order_by(table.c.seq)
             .limit(limit)
         )
-        frame = _typed(self._read(asked))
+        frame = _typed(self._read(query))
         return frame, int(frame["seq"].iloc[-1]) if len(frame) else cursor
 
     def counts(self) -> pd.DataFrame:
@@ -260,68 +260,70 @@ class Events:
 
     def quarantine(self) -> pd.DataFrame:
         """What was set aside, and why."""
-        found = self._read(
+        rows = self._read(
             sa.select(REACTION_QUARANTINE).order_by(REACTION_QUARANTINE.c.seq)
         )
-        return found.assign(received_at=_times(found["received_at"]))
+        return rows.assign(received_at=_times(rows["received_at"]))
 
     def counted(self, event_ids: Collection[str]) -> dict[str, int]:
         """The counts of events that are kept, by event_id; others are absent."""
-        c, asked, found = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
+        c, ids, count_of = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
         with self.engine.connect() as connection:
             # a statement takes only so many values
-            for at in range(0, len(asked), 10_000):
-                some = c.event_id.in_(asked[at : at + 10_000])
-                rows = connection.execute(sa.select(c.event_id, c["count"]).where(some))
-                found.update((name, count) for name, count in rows)
-        return found
+            for at in range(0, len(ids), 10_000):
+                in_block = c.event_id.in_(ids[at : at + 10_000])
+                rows = connection.execute(
+                    sa.select(c.event_id, c["count"]).where(in_block)
+                )
+                count_of.update((name, count) for name, count in rows)
+        return count_of
 
     def posts(self, post_ids: Collection[str]) -> dict[str, tuple[str | None, float]]:
         """Issue and confidence of posts that were seen before."""
-        asked = sa.select(POSTS).where(POSTS.c.post_id.in_(list(post_ids)))
+        query = sa.select(POSTS).where(POSTS.c.post_id.in_(list(post_ids)))
         with self.engine.connect() as connection:
-            rows = connection.execute(asked).all()
+            rows = connection.execute(query).all()
         return {r.post_id: (r.issue, r.issue_confidence) for r in rows}
 
     def refused(self, voter_ids: Collection[str]) -> dict[str, set[str]]:
         """Channels that each of some voters has refused; others are absent."""
-        found: dict[str, set[str]] = {}
-        asked = list(voter_ids)
+        channels_of: dict[str, set[str]] = {}
+        ids = list(voter_ids)
         with self.engine.connect() as connection:
             # a statement takes only so many values
-            for at in range(0, len(asked), 10_000):
-                some = asked[at : at + 10_000]
-                for voter, channel, _ in connection.execute(_withdrawn(some)):
-                    found.setdefault(voter, set()).add(channel)
-        return found
+            for at in range(0, len(ids), 10_000):
+                block = ids[at : at + 10_000]
+                for voter, channel, _ in connection.execute(_withdrawn(block)):
+                    channels_of.setdefault(voter, set()).add(channel)
+        return channels_of
 
     def withdrawals(self) -> pd.DataFrame:
         """Permissions that a STOP has ended, as PERMISSIONS; the first one counts."""
-        found = self._read(_withdrawn(None))
-        found["withdrawn_at"] = _times(found.pop("at"))
-        empty = pd.Series(pd.NaT, index=found.index).astype("datetime64[us]")
-        return found.assign(basis="reply", granted_at=empty)[
+        rows = self._read(_withdrawn(None))
+        rows["withdrawn_at"] = _times(rows.pop("at"))
+        empty = pd.Series(pd.NaT, index=rows.index).astype("datetime64[us]")
+        return rows.assign(basis="reply", granted_at=empty)[
             ["voter_id", "channel", "basis", "granted_at", "withdrawn_at"]
         ].astype({"voter_id": "str", "channel": "str", "basis": "str"})
 
-    def _read(self, asked: sa.Select[Any]) -> pd.DataFrame:
+    def _read(self, query: sa.Select[Any]) -> pd.DataFrame:
         with self.engine.connect() as connection:
-            found = connection.execute(asked)
-            return pd.DataFrame(found.all(), columns=list(found.keys()))
+            result = connection.execute(query)
+            return pd.DataFrame(result.all(), columns=list(result.keys()))
 
 
 def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
     """Voter, channel and time of the first withdrawal, named or by a link."""
     c, links = WITHDRAWALS.c, PERSON_LINKS.c
-    named = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
+    direct = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
     same = sa.or_(c.person == links.person, c.voter_id == links.person)
     linked = sa.select(links.voter_id, c.channel, c.at).where(same)
     if voter_ids is not None:
-        named = named.where(c.voter_id.in_(voter_ids))
+        direct = direct.where(c.voter_id.in_(voter_ids))
         linked = linked.where(links.voter_id.in_(voter_ids))
-    both = sa.union_all(named, linked).subquery()
-    first = sa.func.min(both.c.at).label("at")
-    by = (both.c.voter_id, both.c.channel)
+    withdrawn = sa.union_all(direct, linked).subquery()
+    first = sa.func.min(withdrawn.c.at).label("at")
+    by = (withdrawn.c.voter_id, withdrawn.c.channel)
     return sa.select(*by, first).group_by(*by).order_by(*by)
 
 
@@ -350,7 +352,7 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) 
     return connection.execute(counted, list(rows)).rowcount
 
 
-def _take_turn(connection: sa.Connection) -> None:
+def take_turn(connection: sa.Connection) -> None:
     """Become the only writer until the end of the transaction."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -380,7 +382,7 @@ def _sqlite(path: Path) -> sa.Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
-        # the driver begins no transaction of its own: `_take_turn` does
+        # the driver begins no transaction of its own: `take_turn` does
         connect_args={"timeout": BUSY_S, "isolation_level": None},
         hide_parameters=True,
     )
@@ -431,5 +433,5 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _times(microseconds: pd.Series) -> pd.Series:
-    found: pd.Series = microseconds.astype("int64").astype("datetime64[us]")
-    return found
+    times: pd.Series = microseconds.astype("int64").astype("datetime64[us]")
+    return times

@@ -59,7 +59,7 @@ class Rule(_Declared):
     """One rule.
 
     Attributes:
-        code: Reason that is told where it is not kept.
+        code: Reason code where the rule is broken.
         requires: What it asks for.
         channels: Where it holds; everywhere without.
         bases: Of a permission: bases that count; any without.
@@ -117,7 +117,7 @@ class Rule(_Declared):
 
 
 class RuleSet(_Declared):
-    """What holds together.
+    """The rules of one legal setting.
 
     Attributes:
         name: As a campaign names it.
@@ -141,9 +141,9 @@ class RuleSet(_Declared):
         ]
 
     def without(self, code: str) -> Self:
-        """The set without the rules of a code: for showing what each is good for."""
-        kept = tuple(rule for rule in self.rules if rule.code != code)
-        return self.model_copy(update={"rules": kept})
+        """The set without the rules of a code, to show what each rule refuses."""
+        remaining = tuple(rule for rule in self.rules if rule.code != code)
+        return self.model_copy(update={"rules": remaining})
 
     def code_of_column(self, column: str) -> str:
         """Why a column may not be a feature; empty where it may."""
@@ -179,11 +179,11 @@ def parse_rules(text: str, *, file: str) -> RuleSet:
     except tomllib.TOMLDecodeError as failure:
         raise RuleError(f"{file}: not valid TOML: {failure}") from None
     except ValidationError as failure:
-        told = "; ".join(
+        faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
             for fault in failure.errors()
         )
-        raise RuleError(f"{file}: {told}") from None
+        raise RuleError(f"{file}: {faults}") from None
 
 
 @cache

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hustings.serving.monitor import disclosure
-from hustings.serving.monitor.disclosure import SMALLEST, Lane, pour, shown_counts
+from hustings.serving.monitor.disclosure import SMALLEST_CELL, Lane, pour, shown_counts
 from hustings.serving.monitor.snapshot import snapshot
 from hustings.serving.monitor.stream import Monitor, Rules
 from tests.serving.reactions import events
@@ -95,7 +95,7 @@ def leaks(before: dict[Any, int], after: dict[Any, int]) -> list[Any]:
         (place, n)
         for place in {*before, *after}
         for n in (after.get(place, 0), after.get(place, 0) - before.get(place, 0))
-        if 0 < abs(n) < SMALLEST
+        if 0 < abs(n) < SMALLEST_CELL
     ]
 
 
@@ -130,7 +130,7 @@ def test_the_attack_finds_a_leak_where_the_rule_is_removed(monkeypatch):
     ]  # fmt: skip
     cuts = [7, 25]
     assert attack(drawn, cuts) == []
-    monkeypatch.setattr(disclosure, "SMALLEST", 1)
+    monkeypatch.setattr(disclosure, "SMALLEST_CELL", 1)
     assert attack(drawn, cuts) != []
 
 
@@ -178,7 +178,7 @@ def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
         waiting[at].append((who, n))
         chunk = lanes[at].add(n, None if who is None else str(who), 0)
         if chunk:
-            assert different(waiting[at]) >= SMALLEST
+            assert different(waiting[at]) >= SMALLEST_CELL
             assert chunk == sum(n for _, n in waiting[at])
             shown, waiting[at] = shown + chunk, []
         elif joins:
@@ -186,7 +186,7 @@ def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
             joined += [r for some in waiting for r in some]
             waiting = [[], [], []]
             if together:
-                assert different(joined) >= SMALLEST
+                assert different(joined) >= SMALLEST_CELL
                 assert together == sum(n for _, n in joined)
                 shown, joined = shown + together, []
     left = sum(n for some in [*waiting, joined] for _, n in some)
@@ -209,9 +209,9 @@ def test_who_has_been_sent_is_shown_by_twenties(now, later):
     first, second = shown_counts(now), shown_counts(later)
     for name in {*first, *second}:
         n = second.get(name, 0)
-        assert n == 0 or n >= SMALLEST
+        assert n == 0 or n >= SMALLEST_CELL
         moved = abs(n - first.get(name, 0))
-        assert moved == 0 or moved >= SMALLEST
+        assert moved == 0 or moved >= SMALLEST_CELL
         assert n <= later.get(name, 0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hustings.features.tables import SMALLEST_CELL
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import lay_ground
 from hustings.training.learners.boosting import binned
@@ -17,7 +18,6 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
 )
 from hustings.training.policy_value.verdict import (
-    SMALL_CELL,
     _verdict,
     answer,
     channel_rows,
@@ -71,8 +71,8 @@ def halves(strong, small_trees: dict) -> list[Half]:
 def result(strong, halves) -> dict[str, Any]:
     test = strong[0]
     sizes = np.full(len(test.Y), "many", dtype=object)
-    sizes[: SMALL_CELL - 1] = "few"
-    sizes[SMALL_CELL - 1 : 2 * SMALL_CELL - 1] = "just enough"
+    sizes[: SMALLEST_CELL - 1] = "few"
+    sizes[SMALLEST_CELL - 1 : 2 * SMALLEST_CELL - 1] = "just enough"
     return evaluate(test, market_of(test), halves, segment=sizes)
 
 
@@ -215,7 +215,7 @@ def test_heterogeneity_is_found_where_it_is_and_by_message(strong, result) -> No
         assert row["found"]
         assert row["slope"]["low"] > 0
         assert row["autoc"]["low"] > 0
-        assert all(group["n"] >= SMALL_CELL for group in row["groups"])
+        assert all(group["n"] >= SMALLEST_CELL for group in row["groups"])
         assert [t["share"] for t in row["toc"]] == pytest.approx(
             [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
         )
@@ -328,7 +328,7 @@ def test_segments_of_fewer_than_twenty_people_are_left_out(strong, result) -> No
     messages = strong[0].messages
     told = {(row["segment"], row["message_id"]) for row in result["segments"]}
     assert told == {(s, m) for s in ("just enough", "many") for m in messages}
-    assert all(row["n"] >= SMALL_CELL == 20 for row in result["segments"])
+    assert all(row["n"] >= SMALLEST_CELL == 20 for row in result["segments"])
 
 
 def test_no_figure_of_calibration_speaks_of_fewer_than_twenty_people(
@@ -336,7 +336,7 @@ def test_no_figure_of_calibration_speaks_of_fewer_than_twenty_people(
 ) -> None:
     test = strong[0].take(strong[0].unit < 80)
     found = evaluated(test, {**small_trees, "min_child_samples": 5})
-    assert all(g["n"] >= SMALL_CELL for g in found["calibration"]["groups"])
+    assert all(g["n"] >= SMALLEST_CELL for g in found["calibration"]["groups"])
 
 
 def test_segments_tell_the_planted_lift_of_their_members(strong, halves) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hustings.training.policy_value.reliability import SMALL_GROUP, reliability
+from hustings.features.tables import SMALLEST_CELL
+from hustings.training.policy_value.reliability import reliability
 
 
 def test_two_groups_worked_by_hand() -> None:
@@ -60,10 +61,10 @@ def test_people_who_share_their_outcome_widen_the_intervals() -> None:
 
 
 def test_a_small_group_is_not_told() -> None:
-    n = SMALL_GROUP * 10 - 10
+    n = SMALLEST_CELL * 10 - 10
     p = np.linspace(0.1, 0.9, n)
     found = reliability(p, (np.arange(n) % 2).astype(float), np.arange(n))
-    assert all(g.n >= SMALL_GROUP for g in found.groups)
+    assert all(g.n >= SMALLEST_CELL for g in found.groups)
 
 
 def test_a_missing_outcome_is_refused() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import (
     MessageTest,
     build_training_set,
@@ -15,7 +16,6 @@ from hustings.features.training_set import (
 )
 from hustings.features.voter import Encoding
 from hustings.training.learners.response import (
-    SMALL_AREA,
     _curve,
     area_spread,
     by_area,
@@ -190,9 +190,9 @@ def test_areas_of_one_mean_are_found_to_have_no_spread() -> None:
 
 
 def test_a_small_area_is_not_shown_and_nobody_without_one_counts() -> None:
-    area = np.array(["a"] * SMALL_AREA + ["b"] * (SMALL_AREA - 1) + [None] * 30)
+    area = np.array(["a"] * SMALLEST_CELL + ["b"] * (SMALLEST_CELL - 1) + [None] * 30)
     predicted = np.linspace(0.1, 0.9, len(area))
     table = by_area(predicted, area, area_spread(predicted, predicted, area))
     assert table["area"].tolist() == ["a"]
-    assert table["n"].tolist() == [SMALL_AREA]
-    assert table["mean"][0] == pytest.approx(predicted[:SMALL_AREA].mean())
+    assert table["n"].tolist() == [SMALLEST_CELL]
+    assert table["mean"][0] == pytest.approx(predicted[:SMALLEST_CELL].mean())

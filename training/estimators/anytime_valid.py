@@ -1,4 +1,4 @@
-"""Looking every day: intervals that hold at all looks together, and many messages.
+"""Anytime-valid intervals, e-values, and false discovery control over messages.
 
 An interval that covers in 95 of 100 single looks misses at some look of a month far
 oftener. The intervals here cover at all times at once; their e-values bound the share
@@ -69,7 +69,7 @@ def always_valid(
 
 
 def e_values(z: Floats, information: Floats, *, alpha: float = ALPHA) -> Floats:
-    """Evidence against a lift of nil, valid at any look: at most 1 on average if nil.
+    """Evidence against a lift of 0, valid at any look: mean at most 1 if it is 0.
 
     √(r / (v + r)) exp(z² v / (2 (v + r))); an interval of `always_valid` leaves 0 out
     where it is at least 1 / α.

@@ -77,8 +77,8 @@ def options_within(
     gains = np.concatenate([[0.0], np.cumsum(values[filled])])
     n_whole = int(np.searchsorted(spends, budget * (1 + 1e-12), side="right")) - 1
     cut = int(filled[n_whole]) if n_whole < len(filled) else -1
-    option, kept, ties = _taken_above(blocks, cost, cut)
-    edge = Steps(*(np.concatenate(column) for column in zip(*kept, strict=True)))
+    option, on_cut, ties = _taken_above(blocks, cost, cut)
+    edge = Steps(*(np.concatenate(column) for column in zip(*on_cut, strict=True)))
     order = np.lexsort((np.arange(len(edge.row)), np.concatenate(ties), -edge.slope))
     spent = spends[n_whole] + np.cumsum(edge.cost[order])
     n = int(np.searchsorted(spent, budget * (1 + 1e-12), side="right"))
@@ -113,17 +113,17 @@ def _taken_above(
     blocks: Callable[[], Iterator[Block]], cost: Floats, cut: int
 ) -> tuple[npt.NDArray[np.int16], list[Steps], list[Floats]]:
     """Options by all steps steeper than the cut, and the steps on it."""
-    options, kept, ties = [], [], []
+    options, on_cut, ties = [], [], []
     first = 0
     for block in blocks():
         steps = hull_steps(block.value, cost, block.allowed)
         key = _key(steps.slope)
-        mine = np.full(len(block.value), NOTHING, dtype=np.int16)
+        option = np.full(len(block.value), NOTHING, dtype=np.int16)
         above, on = key > cut, key == cut
-        mine[steps.row[above]] = steps.new[above]
-        options.append(mine)
+        option[steps.row[above]] = steps.new[above]
+        options.append(option)
         ties.append(block.ties[steps.row[on]])
         edge = Steps(*(column[on] for column in steps))
-        kept.append(edge._replace(row=edge.row + first))
-        first += len(mine)
-    return np.concatenate(options), kept, ties
+        on_cut.append(edge._replace(row=edge.row + first))
+        first += len(option)
+    return np.concatenate(options), on_cut, ties

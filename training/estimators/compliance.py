@@ -1,4 +1,4 @@
-"""Assigned is not contacted: what a message does to those whom it reached.
+"""Intent to treat, and the lift of the voters whom a message reached.
 
 Intent to treat is what a plan brings, and what plans are judged by. Where only some of
 the assigned were reached and nobody of the others, the lift of those reached is the
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Z95, Interval
+from hustings.training.estimators.metrics import Z95, Interval, clustered_covariance
 
 
 class Compliance(NamedTuple):
@@ -21,7 +21,7 @@ class Compliance(NamedTuple):
         assigned: Intent to treat: lift of being assigned.
         contacted: Share of the assigned who were reached, less that of the others.
         reached: Lift of those reached, with Fieller's interval: exact in the share
-            reached, and unbounded (infinite) where that may be nil.
+            reached, and unbounded (infinite) where that may be 0.
         reached_delta: The same with the usual approximation, for comparison.
     """
 
@@ -61,10 +61,7 @@ def contrast(
         mean = share @ values[side]
         influence[side] = sign * share[:, None] * (values[side] - mean)
         difference += sign * mean
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    n_clusters = len(totals)
-    return difference, totals.T @ totals * n_clusters / (n_clusters - 1)
+    return difference, clustered_covariance(influence, cluster)
 
 
 def compliance(
@@ -91,8 +88,8 @@ def compliance(
     Experiments" (2012), chapter 5.
 
     >>> Y, assigned = np.array([1.0, 0, 1, 1, 0, 0, 1, 0]), np.arange(8) < 4
-    >>> found = compliance(Y, assigned, np.arange(8) < 2, np.arange(8))
-    >>> found.assigned.value, found.contacted.value, found.reached.value
+    >>> lifts = compliance(Y, assigned, np.arange(8) < 2, np.arange(8))
+    >>> lifts.assigned.value, lifts.contacted.value, lifts.reached.value
     (0.5, 0.5, 1.0)
     """
     if (contacted & ~assigned).any():
@@ -102,9 +99,9 @@ def compliance(
             "the intent to treat by the share reached"
         )
     seen = ~np.isnan(Y)
-    both = np.column_stack([Y, contacted.astype(np.float64)])[seen]
+    outcome_and_contact = np.column_stack([Y, contacted.astype(np.float64)])[seen]
     w = None if weight is None else weight[seen]
-    (lift, share), V = contrast(both, assigned[seen], cluster[seen], w)
+    (lift, share), V = contrast(outcome_and_contact, assigned[seen], cluster[seen], w)
     return Compliance(
         int(seen.sum()),
         Interval.of(lift, se=np.sqrt(V[0, 0])),
@@ -123,7 +120,7 @@ def fieller(lift: float, share: float, covariance: Floats) -> Interval:
         covariance: Of both, shape (2, 2).
 
     Returns:
-        An infinite interval where the share itself may be nil.
+        An infinite interval where the share itself may be 0.
     """
     if share == 0:
         return Interval(np.nan, -np.inf, np.inf)

@@ -1,4 +1,4 @@
-"""Judging by arrays: doubly robust scores, policy value, curves, checks.
+"""Doubly robust scores, clustered errors, policy value, calibration, checks.
 
 Shapes: n voters, A arms; column 0 of a score matrix is control. An effect is in units
 of the outcome, per voter of the audience unless it says otherwise.
@@ -78,12 +78,13 @@ def aipw_scores(
     Source: Robins & Rotnitzky (1995).
     """
     n = len(Y)
-    own = propensities[np.arange(n), arm]
-    if (own <= 0).any():
+    own_propensity = propensities[np.arange(n), arm]
+    if (own_propensity <= 0).any():
         raise ValueError(
-            f"a voter got an arm of propensity {own.min()}; expected one above 0"
+            f"a voter got an arm of propensity {own_propensity.min()}; "
+            "expected one above 0"
         )
-    weight = 1.0 / own
+    weight = 1.0 / own_propensity
     if observed_probability is not None:
         weight = weight / observed_probability
     residual = Y - mu[np.arange(n), arm]
@@ -128,25 +129,50 @@ def ipw_scores(
     )  # fmt: skip
 
 
+def clustered_covariance(influence: Floats, cluster: Ints) -> Floats:
+    """Covariance of a sum whose terms depend on each other within clusters.
+
+    G / (G − 1) Σ_g t_g t_g', t_g the total of the terms of cluster g, G clusters.
+
+    Args:
+        influence: Terms of k sums, each of mean 0, shape (n, k).
+        cluster: Any codes, shape (n,).
+
+    Returns:
+        Shape (k, k); NaN where there are fewer than 2 clusters.
+
+    Source: Liang & Zeger (1986).
+
+    >>> terms = np.array([[-3.0], [-1.0], [0.0], [4.0]])
+    >>> clustered_covariance(terms, np.array([0, 0, 1, 1])).tolist()
+    [[64.0]]
+    """
+    codes = np.unique(cluster, return_inverse=True)[1]
+    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
+    n_clusters = len(totals)
+    if n_clusters < 2:
+        return np.full((influence.shape[1],) * 2, np.nan)
+    covariance = totals.T @ totals * n_clusters / (n_clusters - 1)
+    return np.asarray(covariance, dtype=np.float64)
+
+
 def clustered_mean(values: Floats, cluster: Ints) -> Interval:
     """Mean with a standard error clustered by household (or any unit).
 
     Args:
         values: Shape (n,).
-        cluster: Codes from 0, shape (n,).
+        cluster: Any codes, shape (n,).
+
+    Raises:
+        ValueError: If there are fewer than 2 clusters.
 
     >>> m = clustered_mean(np.array([0.0, 2.0]), np.array([0, 1]))
     >>> m.value, round(m.se, 3)
     (1.0, 1.0)
     """
     mean = float(np.mean(values))
-    totals = np.bincount(cluster, weights=values - mean)
-    size = np.bincount(cluster)
-    n_clusters = int((size > 0).sum())
-    if n_clusters < 2:
-        raise ValueError(f"expected at least 2 clusters, got {n_clusters}")
-    variance = (totals**2).sum() / len(values) ** 2 * n_clusters / (n_clusters - 1)
-    return Interval.of(mean, se=float(np.sqrt(variance)))
+    covariance = _clustered(values[:, None] - mean, cluster)
+    return Interval.of(mean, se=float(np.sqrt(covariance[0, 0])))
 
 
 def clustered_means(
@@ -159,23 +185,28 @@ def clustered_means(
 
     Args:
         values: Shape (n, k).
-        cluster: Shape (n,).
+        cluster: Any codes, shape (n,).
         weight: Survey weights of mean 1, shape (n,); None where all count alike.
 
     Returns:
         Means (k,) and covariance (k, k).
+
+    Raises:
+        ValueError: If there are fewer than 2 clusters.
     """
     if weight is not None:
         mean = (weight @ values) / len(values)
         return mean, clustered_means(weight[:, None] * (values - mean), cluster)[1]
     mean = values.mean(axis=0)
-    totals: Floats = np.column_stack(
-        [np.bincount(cluster, weights=column) for column in (values - mean).T]
-    )
-    n_clusters = int((np.bincount(cluster) > 0).sum())
-    scale = n_clusters / (n_clusters - 1) / len(values) ** 2
-    covariance = np.asarray(totals.T @ totals * scale, dtype=np.float64)
-    return np.asarray(mean, dtype=np.float64), covariance
+    return np.asarray(mean, dtype=np.float64), _clustered(values - mean, cluster)
+
+
+def _clustered(centred: Floats, cluster: Ints) -> Floats:
+    """Covariance of the means of centred columns, shape (k, k)."""
+    if len(cluster) == 0 or (cluster == cluster[0]).all():
+        n_clusters = min(len(cluster), 1)
+        raise ValueError(f"expected at least 2 clusters, got {n_clusters}")
+    return clustered_covariance(centred, cluster) / len(centred) ** 2
 
 
 def realised_lift(
@@ -217,8 +248,8 @@ def contacted_share(path: SpendPath, row: Ints, allowed: Bools, budget: float) -
     """Share of voters that a policy sends something at a budget."""
     chosen = path.options_at(budget)
     everyone = np.arange(len(row))
-    mine = chosen[row]
-    sent = (mine != NOTHING) & allowed[everyone, np.maximum(mine, 0)]
+    option = chosen[row]
+    sent = (option != NOTHING) & allowed[everyone, np.maximum(option, 0)]
     total = float(sent.sum())
     partial = path.partial_step(budget)
     if partial is not None:

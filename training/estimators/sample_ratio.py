@@ -1,4 +1,4 @@
-"""Sample-ratio checks of many tests and blocks: many looks, no false alarm.
+"""Sample-ratio checks of many tests and blocks, corrected for multiplicity.
 
 One test's check is `metrics.sample_ratio_p_value`. Here: counts of many tests at once,
 what fails beyond chance in a week (or any period), and Holm's correction over them.
@@ -124,14 +124,14 @@ def block_p_values(arm: Ints, propensities: Floats, drawn: Ints, block: Ints) ->
         drawn: Code of the unit that was randomised, shape (n,).
         block: Codes from 0, shape (n,).
     """
-    found = []
+    p_values = []
     for b in range(int(block.max()) + 1):
-        mine = block == b
-        design = propensities[mine]
-        least = design[design > 0].min() * len(np.unique(drawn[mine]))
-        found.append(
-            sample_ratio_p_value(arm[mine], design, drawn[mine])
+        in_block = block == b
+        design = propensities[in_block]
+        least = design[design > 0].min() * len(np.unique(drawn[in_block]))
+        p_values.append(
+            sample_ratio_p_value(arm[in_block], design, drawn[in_block])
             if least >= MIN_EXPECTED
             else 1.0
         )
-    return np.array(found)
+    return np.array(p_values)

@@ -157,8 +157,8 @@ def hull_steps(value: Floats, cost: Floats, allowed: Bools | None = None) -> Ste
     for start in range(0, len(value), _BLOCK):
         rows = slice(start, start + _BLOCK)
         may = None if allowed is None else allowed[rows]
-        mine = cost if shared is not None else cost[rows]
-        parts.append(_block_steps(value[rows], mine, may, shared, start))
+        block_cost = cost if shared is not None else cost[rows]
+        parts.append(_block_steps(value[rows], block_cost, may, shared, start))
     return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -230,12 +230,12 @@ def _walked(v: Floats, c: Floats, on: Bools, option: Ints, first: int) -> Steps:
         new = option[j][who] if option.ndim == 2 else np.full(len(who), option[j])
         value = v[j][who]
         cost = c[j][who] if c.shape[1] > 1 or n == 1 else np.full(len(who), c[j, 0])
-        extra, more = cost - at_cost[who], value - at_value[who]
+        extra_cost, extra_value = cost - at_cost[who], value - at_value[who]
         slope = np.full(len(who), np.inf)
-        np.divide(more, extra, out=slope, where=extra > 0)
+        np.divide(extra_value, extra_cost, out=slope, where=extra_cost > 0)
         # slopes of a row fall; rounding must not let a later step sort first
         slope = np.minimum(slope, at_slope[who])
-        parts.append(Steps(first + who, at[who], new, extra, more, slope))
+        parts.append(Steps(first + who, at[who], new, extra_cost, extra_value, slope))
         at[who], at_value[who], at_cost[who], at_slope[who] = new, value, cost, slope
     return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -276,9 +276,9 @@ def pooled_rows(
         Value, cost and permission by row, shape (n_rows, n_options) each.
     """
     reach = contacts_by_row(allowed, row)
-    kept = np.where(allowed, value, 0.0)
+    allowed_value = np.where(allowed, value, 0.0)
     totals: Floats = np.column_stack(
-        [np.bincount(row, weights=column) for column in kept.T]
+        [np.bincount(row, weights=column) for column in allowed_value.T]
     )
     return totals, reach * cost, reach > 0
 

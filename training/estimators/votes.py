@@ -1,4 +1,4 @@
-"""What a message is worth in votes: support moved, and supporters brought to vote.
+"""Value of a message in votes: support moved, and supporters brought to vote.
 
 A fall in turnout is never worth anything, whoever stays at home; an unknown effect on
 turnout counts for nothing and is shown as unknown.
@@ -108,8 +108,8 @@ def as_votes(
     support = (test.Y / support_scale)[:, None]
     brought = np.concatenate([[0.0], turnout_lift])
     # the turnout of every voter's own arm: nothing for control
-    own = brought[test.message_of_arm[test.arm]][:, None]
-    votes = votes_gained(support, p_votes, own, margin)[:, 0]
+    own_turnout = brought[test.message_of_arm[test.arm]][:, None]
+    votes = votes_gained(support, p_votes, own_turnout, margin)[:, 0]
     return replace(test, Y=votes, prior=_prior_votes(test, p_votes, support_scale))
 
 

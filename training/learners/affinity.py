@@ -1,4 +1,4 @@
-"""Who reacts well to which issue: counts by cell, partially pooled, with intervals.
+"""Affinity of cells for issues: reaction shares, partially pooled, with intervals.
 
 Reactions of row r (one message on one platform in one cell) are binomial,
 
@@ -87,10 +87,10 @@ def affinities(
         AFFINITIES of every cell of `SMALLEST_CELL` voters or more and of the margins;
         empty where nothing was counted before `as_of`.
     """
-    known = latest_counts(counts, as_of)
-    known = known[known["message_id"].isin(list(issue_of))]
-    kind = place_kind(known) if place is None else place
-    trials = _good_counts(known, issue_of, kind, good_kinds)
+    latest = latest_counts(counts, as_of)
+    latest = latest[latest["message_id"].isin(list(issue_of))]
+    kind = place_kind(latest) if place is None else place
+    trials = _good_counts(latest, issue_of, kind, good_kinds)
     if persons is not None and len(persons):
         trials = pd.concat([trials, persons], ignore_index=True)
     if not (trials["source"] == BY_REACH).any():
@@ -109,9 +109,9 @@ def latest_counts(counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
     An export counts a message from its first day on, so that a later one holds the
     earlier.
     """
-    known = before(counts, "counted_until", as_of)
-    last = known.groupby(["message_id", "platform"])["counted_until"].transform("max")
-    return known[known["counted_until"] == last]
+    ended = before(counts, "counted_until", as_of)
+    last = ended.groupby(["message_id", "platform"])["counted_until"].transform("max")
+    return ended[ended["counted_until"] == last]
 
 
 def _good_counts(
@@ -160,9 +160,9 @@ def _fewer_places(cells: pd.DataFrame) -> pd.DataFrame:
     return _of_places(cells, set(most))
 
 
-def _of_places(rows: pd.DataFrame, known: set[str]) -> pd.DataFrame:
-    named = {place: place for place in rows["place"].unique() if place in known}
-    return rows.assign(place=rows["place"].map(named).fillna(ANY).astype("str"))
+def _of_places(rows: pd.DataFrame, places: set[str]) -> pd.DataFrame:
+    unchanged = {place: place for place in rows["place"].unique() if place in places}
+    return rows.assign(place=rows["place"].map(unchanged).fillna(ANY).astype("str"))
 
 
 # --- people --------------------------------------------------------------------------
@@ -181,12 +181,14 @@ def surveyed(answers: pd.DataFrame, source: str) -> pd.DataFrame:
         as tell as much: (Σ w)² / Σ w².
     """
     weight = answers.get("weight", 1.0)
-    known = answers.assign(w=weight)
-    known = known.assign(wy=known["w"] * known["favours"], ww=known["w"] ** 2)
-    sums = known.groupby(["issue", *CELL], sort=True)[["w", "wy", "ww"]].sum()
+    weighted = answers.assign(w=weight)
+    weighted = weighted.assign(
+        wy=weighted["w"] * weighted["favours"], ww=weighted["w"] ** 2
+    )
+    sums = weighted.groupby(["issue", *CELL], sort=True)[["w", "wy", "ww"]].sum()
     n = sums["w"] ** 2 / sums["ww"]
-    found = pd.DataFrame({"y": n * sums["wy"] / sums["w"], "n": n}).reset_index()
-    return found.assign(source=source, message_id=source, platform=source)
+    trials = pd.DataFrame({"y": n * sums["wy"] / sums["w"], "n": n}).reset_index()
+    return trials.assign(source=source, message_id=source, platform=source)
 
 
 def linked(
@@ -209,18 +211,18 @@ def linked(
         issue_of: Issue of every message; reactions to others are left out.
         good_kinds: The campaign's own table, as `features.reaction.valence`.
     """
-    known = reactions["message_id"].isin(list(issue_of)).to_numpy()
-    rows, where = reactions[known], cells[known]
+    about_an_issue = reactions["message_id"].isin(list(issue_of)).to_numpy()
+    rows, where = reactions[about_an_issue], cells[about_an_issue]
     issue = rows["message_id"].map(dict(issue_of))
     good = (valence(rows["kind"], good_kinds) == GOOD).to_numpy(dtype=np.float64)
     p = rows["probability"].to_numpy(dtype=np.float64)
-    found = []
+    by_issue = []
     for name in sorted(set(issue_of.values())):
         y = good * (issue == name).to_numpy()
         mean = float(y.mean()) if len(y) else 0.0
         trial = where.assign(issue=name, y=p * (y - (1 - p) * mean), n=p**2)
-        found.append(trial.groupby(["issue", *CELL], sort=True)[["y", "n"]].sum())
-    table = pd.concat(found).reset_index()
+        by_issue.append(trial.groupby(["issue", *CELL], sort=True)[["y", "n"]].sum())
+    table = pd.concat(by_issue).reset_index()
     table["y"] = table["y"].clip(lower=0.0).clip(upper=table["n"])
     return table.assign(source=LINKED, message_id=LINKED, platform=LINKED)
 
@@ -243,7 +245,7 @@ class _Term(NamedTuple):
 
 
 class _Levels(NamedTuple):
-    """Names of what is told apart, in the order of their codes."""
+    """Names of the levels of every factor, in the order of their codes."""
 
     source: list[str]
     issue: list[str]
@@ -260,7 +262,7 @@ class Shares:
     """The fitted model: effects, their covariance, and what cells have of their own.
 
     Attributes:
-        levels: What is told apart.
+        levels: Levels of every factor.
         cells: Every cell that has an own effect, n_cells of them.
         terms: Kinds of the columns of b, in their order.
         b: Coefficients, shape (p,).
@@ -328,22 +330,27 @@ def fit_shares(trials: pd.DataFrame, cells: pd.DataFrame) -> Shares:
     terms = _terms(trials, levels)
     X = sparse.hstack([_one_hot(t) for t in terms], format="csr")
     # who has no known cell has no cell's own effect: it is an average of many
-    whole = _whole(trials)
+    cell_known = _cell_is_known(trials)
     cell = pd.MultiIndex.from_frame(every).get_indexer(
         pd.MultiIndex.from_frame(trials[CELL])
     )
     code = _codes(levels.issue, trials["issue"]) * len(every) + cell
     n_own = len(levels.issue) * len(every)
-    Z = _one_hot(_Term(np.where(whole, code, -1), n_own, "own"))
+    Z = _one_hot(_Term(np.where(cell_known, code, -1), n_own, "own"))
     y, n = (trials[c].to_numpy(dtype=np.float64) for c in ("y", "n"))
     kinds = np.repeat([t.kind for t in terms], [t.n_levels for t in terms])
-    found = _laplace(X, Z, y, n, kinds)
+    effects = _laplace(X, Z, y, n, kinds)
     reached = trials[trials["source"] == BY_REACH]
-    shown = reached.groupby("platform")["n"].sum().reindex(levels.platform)
-    mix = shown.to_numpy(dtype=np.float64) / float(shown.sum())
+    reached_by_platform = (
+        reached.groupby("platform")["n"].sum().reindex(levels.platform)
+    )
+    mix = reached_by_platform.to_numpy(dtype=np.float64) / float(
+        reached_by_platform.sum()
+    )
     return Shares(
-        levels, every, tuple(t.kind for t in terms), found.b, found.V, found.own,
-        found.pull, found.cross, mix, found.variance, found.noise,
+        levels, every, tuple(t.kind for t in terms), effects.b, effects.V,
+        effects.cell_effect, effects.pull, effects.cross, mix,
+        effects.variance, effects.noise,
     )  # fmt: skip
 
 
@@ -361,29 +368,30 @@ def _check_trials(trials: pd.DataFrame) -> None:
         )
 
 
-def _whole(trials: pd.DataFrame) -> Bools:
+def _cell_is_known(trials: pd.DataFrame) -> Bools:
     """Whose cell is known in every part that any trial tells apart."""
-    whole = np.ones(len(trials), dtype=bool)
+    cell_known = np.ones(len(trials), dtype=bool)
     for column in CELL:
-        known = (trials[column] != ANY).to_numpy()
-        whole &= known | ~known.any()
-    return whole
+        part_known = (trials[column] != ANY).to_numpy()
+        cell_known &= part_known | ~part_known.any()
+    return cell_known
 
 
 def _levels(trials: pd.DataFrame, cells: pd.DataFrame) -> _Levels:
     by_reach = trials["source"] == BY_REACH
 
     def pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
-        few = rows[["issue", "message_id"]].drop_duplicates()
-        return sorted(few.itertuples(index=False, name=None))
+        distinct = rows[["issue", "message_id"]].drop_duplicates()
+        return sorted(distinct.itertuples(index=False, name=None))
 
     def names(column: str) -> list[str]:
         return sorted(set(cells[column]) - {ANY})
 
-    others = sorted(set(trials["source"]) - {BY_REACH})
+    other_sources = sorted(set(trials["source"]) - {BY_REACH})
     return _Levels(
-        [BY_REACH, *others], sorted(set(trials["issue"])), pairs(trials[by_reach]),
-        pairs(trials[~by_reach]), sorted(set(trials.loc[by_reach, "platform"])),
+        [BY_REACH, *other_sources], sorted(set(trials["issue"])),
+        pairs(trials[by_reach]), pairs(trials[~by_reach]),
+        sorted(set(trials.loc[by_reach, "platform"])),
         names("age_band"), names("sex"), names("place"),
     )  # fmt: skip
 
@@ -409,26 +417,26 @@ def _terms(rows: pd.DataFrame, levels: _Levels) -> list[_Term]:
         )
     )
     nA, nS, nG = len(levels.age), len(levels.sex), len(levels.place)
-    both = _crossed(age, sex, nS)
+    age_sex = _crossed(age, sex, nS)
     n_source, n_issue = len(levels.source), len(levels.issue)
     return [
         _Term(np.zeros(len(rows), dtype=np.int64), 1, ""),
         _Term(issue, n_issue, "issue"),
-        _Term(_found(levels.message, pairs), len(levels.message), "message"),
-        _Term(_found(levels.question, pairs), len(levels.question), ""),
+        _Term(_pair_codes(levels.message, pairs), len(levels.message), "message"),
+        _Term(_pair_codes(levels.question, pairs), len(levels.question), ""),
         _Term(_codes(levels.platform, rows["platform"]), len(levels.platform), "issue"),
         _Term(_crossed(source, age, nA), n_source * nA, "person"),
         _Term(_crossed(source, sex, nS), n_source * nS, "person"),
-        _Term(_crossed(source, both, nA * nS), n_source * nA * nS, "person both"),
+        _Term(_crossed(source, age_sex, nA * nS), n_source * nA * nS, "person both"),
         _Term(_crossed(source, place, nG), n_source * nG, "place"),
         _Term(_crossed(issue, age, nA), n_issue * nA, "issue × person"),
         _Term(_crossed(issue, sex, nS), n_issue * nS, "issue × person"),
-        _Term(_crossed(issue, both, nA * nS), n_issue * nA * nS, "issue × both"),
+        _Term(_crossed(issue, age_sex, nA * nS), n_issue * nA * nS, "issue × both"),
         _Term(_crossed(issue, place, nG), n_issue * nG, "issue × place"),
     ]
 
 
-def _found(levels: list[tuple[str, str]], pairs: pd.MultiIndex) -> Ints:
+def _pair_codes(levels: list[tuple[str, str]], pairs: pd.MultiIndex) -> Ints:
     if not levels:
         return np.full(len(pairs), -1, dtype=np.int64)
     return np.asarray(pd.MultiIndex.from_tuples(levels).get_indexer(pairs))
@@ -441,10 +449,10 @@ def _one_hot(term: _Term) -> sparse.csr_array:
     return sparse.csr_array((ones, (has, term.codes[has])), shape=shape)
 
 
-class _Found(NamedTuple):
+class _Effects(NamedTuple):
     b: Floats
     V: Floats
-    own: Floats
+    cell_effect: Floats
     pull: Floats
     cross: sparse.csc_array
     variance: dict[str, float]
@@ -457,7 +465,7 @@ def _laplace(
     y: Floats,
     n: Floats,
     kinds: npt.NDArray[np.str_],
-) -> _Found:
+) -> _Effects:
     """Mode and curvature of the effects at the variances of most likelihood.
 
     One Newton step of the effects and one fixed-point step of the variances in turn.
@@ -469,9 +477,9 @@ def _laplace(
     eta = logit((y + 2 * share) / (n + 2))
     for _ in range(MAX_ROUNDS):
         work = _working(y, n, eta, noise)
-        found = _newton(X, Z, work, kinds, variance, noise)
-        eta = X @ found.b + Z @ found.own
-        moved, effective = _variances(kinds, found)
+        effects = _newton(X, Z, work, kinds, variance, noise)
+        eta = X @ effects.b + Z @ effects.cell_effect
+        moved, effective = _variances(kinds, effects)
         now = _next_noise(_working(y, n, eta, noise), eta, noise, effective)
         change = max(abs(np.log(moved[k] / variance[k])) for k in variance)
         change = max(change, abs(now - noise) / (now + GUESS**2))
@@ -501,7 +509,7 @@ def _newton(
     kinds: npt.NDArray[np.str_],
     variance: dict[str, float],
     noise: float,
-) -> _Found:
+) -> _Effects:
     """One step; own effects, which hang on nothing but b, are eliminated first."""
     z, w = work
     precision = np.array([1.0 / variance.get(k, FLAT) for k in kinds])
@@ -513,29 +521,29 @@ def _newton(
     V = np.linalg.inv(S)
     own_z = Z.T @ (w * z)
     b = V @ (X.T @ (w * z) - cross @ (own_z / pull))
-    own = (own_z - cross.T @ b) / pull
-    return _Found(b, V, own, pull, cross, variance, noise)
+    cell_effect = (own_z - cross.T @ b) / pull
+    return _Effects(b, V, cell_effect, pull, cross, variance, noise)
 
 
 def _variances(
-    kinds: npt.NDArray[np.str_], found: _Found
+    kinds: npt.NDArray[np.str_], effects: _Effects
 ) -> tuple[dict[str, float], float]:
     """Squared size over the number of well-determined effects, by kind of term.
 
     Returns:
         The variances, and how many effects are determined in all.
     """
-    doubt, moved = np.diag(found.V), {}
+    doubt, moved = np.diag(effects.V), {}
     effective = float((kinds == "").sum())
-    for kind in (k for k in found.variance if k != "own"):
-        mine, old = kinds == kind, found.variance[kind]
-        determined = max(float((1.0 - doubt[mine] / old).sum()), 0.0)
-        moved[kind] = _guarded(float((found.b[mine] ** 2).sum()), determined)
+    for kind in (k for k in effects.variance if k != "own"):
+        of_kind, old = kinds == kind, effects.variance[kind]
+        determined = max(float((1.0 - doubt[of_kind] / old).sum()), 0.0)
+        moved[kind] = _guarded(float((effects.b[of_kind] ** 2).sum()), determined)
         effective += determined
-    hang = sparse.csr_array((found.cross * (1.0 / found.pull)[None, :]).T)
-    own_doubt = 1.0 / found.pull + _quadratic(hang, found.V)
-    determined = max(float((1.0 - own_doubt / found.variance["own"]).sum()), 0.0)
-    moved["own"] = _guarded(float((found.own**2).sum()), determined)
+    hang = sparse.csr_array((effects.cross * (1.0 / effects.pull)[None, :]).T)
+    own_doubt = 1.0 / effects.pull + _quadratic(hang, effects.V)
+    determined = max(float((1.0 - own_doubt / effects.variance["own"]).sum()), 0.0)
+    moved["own"] = _guarded(float((effects.cell_effect**2).sum()), determined)
     return moved, effective + determined
 
 
@@ -552,11 +560,11 @@ def _guarded(size: float, determined: float) -> float:
 
 def _quadratic(rows: sparse.csr_array, V: Floats) -> Floats:
     """Of every row x, x' V x."""
-    found = np.empty(rows.shape[0])
+    form = np.empty(rows.shape[0])
     for start in range(0, rows.shape[0], 4096):
         part = rows[start : start + 4096]
-        found[start : start + 4096] = part.multiply(part @ V).sum(axis=1)
-    return found
+        form[start : start + 4096] = part.multiply(part @ V).sum(axis=1)
+    return form
 
 
 # --- what a cell would do ------------------------------------------------------------
@@ -575,7 +583,7 @@ def _predict(fit: Shares) -> Predicted:
 
 
 def _predict_issue(fit: Shares, i: int, n_cells: int) -> Predicted:
-    levels, mine = fit.levels, slice(i * n_cells, (i + 1) * n_cells)
+    levels, of_issue = fit.levels, slice(i * n_cells, (i + 1) * n_cells)
     rows = fit.cells.assign(
         source=BY_REACH, issue=levels.issue[i], message_id=ANY, platform=ANY
     )
@@ -586,7 +594,7 @@ def _predict_issue(fit: Shares, i: int, n_cells: int) -> Predicted:
     at_message = 1 + len(levels.issue)
     at_platform = at_message + len(levels.message) + len(levels.question)
     platforms = at_platform + np.arange(len(levels.platform))
-    level = base @ fit.b + fit.own[mine] + fit.mix @ fit.b[platforms]
+    level = base @ fit.b + fit.own[of_issue] + fit.mix @ fit.b[platforms]
     messages: list[int | None] = [at_message + k for k in sent]
     # an issue of which only surveys speak has none: that of a typical one
     messages = messages or [None]
@@ -599,9 +607,9 @@ def _predict_issue(fit: Shares, i: int, n_cells: int) -> Predicted:
         if m is not None:
             extra[:, [m]] = part[:, None]
     gradient = base.multiply(slope[:, None]) + extra.tocsr()
-    hang = fit.cross[:, mine].multiply((slope / fit.pull[mine])[None, :]).T
+    hang = fit.cross[:, of_issue].multiply((slope / fit.pull[of_issue])[None, :]).T
     gradient = sparse.csr_array(gradient - hang)
-    rest = slope**2 / fit.pull[mine]
+    rest = slope**2 / fit.pull[of_issue]
     doubt = (_quadratic(gradient, fit.V) + rest) / np.maximum(slope, 1e-12) ** 2
     median = np.mean(shares, axis=0)
     bent = np.mean([p * (1 - p) * (1 - 2 * p) for p in shares], axis=0)
@@ -615,10 +623,10 @@ def intervals(fit: Shares, weights: sparse.csr_array) -> tuple[Floats, Floats, F
         fit: The model.
         weights: Of issue × cell in each mean, rows that sum to 1, shape (k, J).
     """
-    known = fit.predicted
-    mean, middle = weights @ known.share, weights @ known.median
-    variance = _quadratic(sparse.csr_array(weights @ known.gradient), fit.V)
-    variance = variance + weights.power(2) @ known.rest
+    predicted = fit.predicted
+    mean, middle = weights @ predicted.share, weights @ predicted.median
+    variance = _quadratic(sparse.csr_array(weights @ predicted.gradient), fit.V)
+    variance = variance + weights.power(2) @ predicted.rest
     # of one cell the median is the middle, of many their mean
     alone = np.diff(weights.indptr) == 1
     middle = np.clip(np.where(alone, middle, mean), 1e-9, 1 - 1e-9)
@@ -634,42 +642,44 @@ def _table(
     size = cells.value_counts(CELL).reset_index(name="n_voters")
     position = index.get_indexer(pd.MultiIndex.from_frame(size[CELL]))
     reached = trials[trials["source"] == BY_REACH]
-    found = []
-    for kept in dict.fromkeys(MARGINS):
-        groups = margin(size[CELL], kept)
+    parts = []
+    for cell_parts in dict.fromkeys(MARGINS):
+        groups = margin(size[CELL], cell_parts)
         code, names = pd.factorize(pd.MultiIndex.from_frame(groups))
         n_voters = np.bincount(code, size["n_voters"], minlength=len(names))
         share = size["n_voters"].to_numpy() / n_voters[code]
         to_cell = sparse.csr_array(
             (share, (code, position)), shape=(len(names), len(index))
         )
-        told = pd.DataFrame(list(names), columns=CELL).assign(
+        group_rows = pd.DataFrame(list(names), columns=CELL).assign(
             place_kind=kind, n_voters=n_voters.astype(np.int64)
         )
-        found.append(_told(fit, to_cell, told, _reached(reached, kept)))
-    table = pd.concat(found, ignore_index=True)
+        parts.append(
+            _affinity_rows(fit, to_cell, group_rows, _reached(reached, cell_parts))
+        )
+    table = pd.concat(parts, ignore_index=True)
     # a margin of nobody but those whose part is unknown is the margin above it
     table = table.drop_duplicates(["issue", *CELL], keep="last")
     table = table[~is_small(table["n_voters"])].reset_index(drop=True)
     return check(AFFINITIES, table[list(AFFINITIES.columns)])
 
 
-def _told(
-    fit: Shares, to_cell: sparse.csr_array, told: pd.DataFrame, reached: pd.Series
+def _affinity_rows(
+    fit: Shares, to_cell: sparse.csr_array, group_rows: pd.DataFrame, reached: pd.Series
 ) -> pd.DataFrame:
     """Groups of cells, for every issue."""
     n_issues = len(fit.levels.issue)
     weights = sparse.kron(sparse.eye_array(n_issues), to_cell, format="csr")
     mean, low, high = intervals(fit, weights)
-    every = pd.concat([told] * n_issues, ignore_index=True).assign(
-        issue=np.repeat(fit.levels.issue, len(told)),
+    every = pd.concat([group_rows] * n_issues, ignore_index=True).assign(
+        issue=np.repeat(fit.levels.issue, len(group_rows)),
         affinity=np.clip(mean, 0, 1), low=low, high=high,
     )  # fmt: skip
     n = reached.reindex(pd.MultiIndex.from_frame(every[["issue", *CELL]]))
     return every.assign(n_reached=n.fillna(0.0).to_numpy())
 
 
-def _reached(reached: pd.DataFrame, kept: Sequence[int]) -> pd.Series:
+def _reached(reached: pd.DataFrame, cell_parts: Sequence[int]) -> pd.Series:
     """People shown a message of each issue, by group of cells."""
-    found: pd.Series = margin(reached, kept).groupby(["issue", *CELL])["n"].sum()
-    return found
+    people: pd.Series = margin(reached, cell_parts).groupby(["issue", *CELL])["n"].sum()
+    return people

@@ -1,4 +1,4 @@
-"""How far lift goes with the fondness of a voter's cell for the message's own issue.
+"""Slope of lift on the affinity of a voter's cell for the message's own issue.
 
 What people like of their own accord is not what moves them, but it may point there.
 For voter i and message m of issue j(m), a_ij the affinity of i's cell for j,
@@ -73,11 +73,11 @@ class Fondness:
 
 def own_affinity(X: Floats32, columns: Ints, centre: Floats) -> Floats:
     """Affinity for the message's own issue about its mean, 0 where unknown, (n, M)."""
-    found = np.zeros((len(X), len(columns)))
+    affinity = np.zeros((len(X), len(columns)))
     for m, column in enumerate(columns):
         if column >= 0:
-            found[:, m] = np.nan_to_num(X[:, column] - centre[m])
-    return found
+            affinity[:, m] = np.nan_to_num(X[:, column] - centre[m])
+    return affinity
 
 
 def fit_fondness(
@@ -106,10 +106,10 @@ def fit_fondness(
     centre = np.zeros(len(at))
     for m, column in enumerate(at):
         if column >= 0:
-            known = ~np.isnan(X[:, column])
-            of = None if weight is None else weight[known]
-            values = X[known, column].astype(np.float64)
-            centre[m] = np.average(values, weights=of) if known.any() else 0.0
+            has_affinity = ~np.isnan(X[:, column])
+            of = None if weight is None else weight[has_affinity]
+            values = X[has_affinity, column].astype(np.float64)
+            centre[m] = np.average(values, weights=of) if has_affinity.any() else 0.0
     a = own_affinity(X, at, centre)
     precise = a @ np.linalg.pinv(noise)
     if weight is not None:

@@ -1,4 +1,4 @@
-"""Trees that read the message as one more feature: what one learns helps the others.
+"""Boosted trees with the message as a feature, so that messages share what is learnt.
 
 One booster a fold learns the part of the outcome that average effects and voters leave
 over, h(x, a), from the features and the arm that was sent; the lift of message m
@@ -87,11 +87,13 @@ def fit_arm_trees(
         rows = test.observed & (fold != only)
         boosters = FoldBoosters((boost(data, rows, *goal, params, seed=seed),))
         held = test.take(fold == only)
-        found = _contrasts(boosters, held.X, None, len(test.messages))
-        return ArmTrees(boosters, np.average(found, axis=0, weights=held.stands_for))
+        deviation = _contrasts(boosters, held.X, None, len(test.messages))
+        return ArmTrees(
+            boosters, np.average(deviation, axis=0, weights=held.stands_for)
+        )
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
-    found = _contrasts(boosters, test.X, fold, len(test.messages))
-    return ArmTrees(boosters, np.average(found, axis=0, weights=test.stands_for))
+    deviation = _contrasts(boosters, test.X, fold, len(test.messages))
+    return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.stands_for))
 
 
 def _contrasts(
@@ -99,8 +101,8 @@ def _contrasts(
 ) -> Floats:
     without = boosters.predict(_with_arm(X, 0), fold)
     sent = [boosters.predict(_with_arm(X, m + 1), fold) for m in range(n_messages)]
-    found: Floats = np.column_stack(sent) - without[:, None]
-    return found
+    contrast: Floats = np.column_stack(sent) - without[:, None]
+    return contrast
 
 
 def _with_arm(X: Floats32, arm: Ints | int) -> Floats32:

@@ -1,4 +1,4 @@
-"""What personalising has to beat: nobody, single best, best mix, one covariate.
+"""Baseline lift models: nobody, single best, best mix, one covariate.
 
 Each is a lift that is the same for everyone, or for everyone on one side of a single
 split, so all share a model class and the path that spends the money.
@@ -159,15 +159,15 @@ def one_covariate(
 def _candidates(X: Floats32, categorical: set[int]) -> Iterator[Split]:
     for feature in range(X.shape[1]):
         column = X[:, feature]
-        known = column[~np.isnan(column)]
-        if len(known) == 0:
+        present = column[~np.isnan(column)]
+        if len(present) == 0:
             continue
-        levels = np.unique(known)
+        levels = np.unique(present)
         if feature in categorical:
-            asked = levels[:MAX_SPLIT_LEVELS]
+            thresholds = levels[:MAX_SPLIT_LEVELS]
         else:
-            asked = np.unique(np.quantile(known, QUANTILES, method="lower"))
-        for threshold in asked:
+            thresholds = np.unique(np.quantile(present, QUANTILES, method="lower"))
+        for threshold in thresholds:
             split = Split(feature, float(threshold), feature in categorical)
             share = split.answers(X).mean()
             if MIN_CELL_SHARE <= share <= 1 - MIN_CELL_SHARE:
@@ -213,10 +213,10 @@ def _split_model(prepared: Prepared, split: Split, moments: _Moments) -> CellLif
     mean_no, noise_no = moments.mean_and_noise(~yes)
     difference, noise = mean_yes - mean_no, noise_yes + noise_no
     spread = max(float(np.mean(difference**2 - noise)), 0.0)
-    kept = spread / (spread + noise)
+    signal_share = spread / (spread + noise)
     effects = prepared.ground.effects
-    moved = kept * difference
+    moved = signal_share * difference
     cells = effects.shrunken + np.stack([-share * moved, (1 - share) * moved])
     weight = np.array([[share], [1 - share]])
-    se = np.sqrt(effects.shrunken_se**2 + weight**2 * kept * noise)
+    se = np.sqrt(effects.shrunken_se**2 + weight**2 * signal_share * noise)
     return CellLift(prepared.ground, split, cells, se)

@@ -46,18 +46,18 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, x: Floats32, *, categorical: bool) -> Self:
         """From the values of a feature, shape (n,), NaN where missing."""
-        known = x[~np.isnan(x)].astype(np.float64)
-        missing = len(known) < (1 - MISSING_SHARE) * len(x)
-        values, counts = np.unique(known, return_counts=True)
+        present = x[~np.isnan(x)].astype(np.float64)
+        missing = len(present) < (1 - MISSING_SHARE) * len(x)
+        values, counts = np.unique(present, return_counts=True)
         if categorical or len(values) <= FEW_VALUES:
             often = counts >= MIN_LEVEL_SHARE * len(x)
             order = np.argsort(-counts[often], kind="stable")[:MAX_LEVELS]
             levels = tuple(float(v) for v in values[often][order])
             # two levels that are never missing are one contrast
-            kept = levels[1:] if len(levels) == 2 and not missing else levels
-            return cls(kept, (), (), missing)
+            coded_levels = levels[1:] if len(levels) == 2 and not missing else levels
+            return cls(coded_levels, (), (), missing)
         fine, coarse = (
-            tuple(float(v) for v in np.unique(np.quantile(known, q)))
+            tuple(float(v) for v in np.unique(np.quantile(present, q)))
             for q in (FINE, COARSE)
         )
         return cls((), fine, coarse, missing)
@@ -80,21 +80,21 @@ class Shape(NamedTuple):
         if self.levels or not self.fine:
             levels = self.levels[1:MAX_COARSE_LEVELS] if coarse else self.levels
             levels = self.levels if len(self.levels) == 1 else levels
-            found = [x == level for level in levels]
+            parts = [x == level for level in levels]
         else:
-            found = list(_hats(x, self.coarse)[1:] if coarse else _hats(x, self.fine))
+            parts = list(_hats(x, self.coarse)[1:] if coarse else _hats(x, self.fine))
         if self.missing and not coarse:
-            found.append(np.isnan(x))
-        return np.array(found, dtype=np.float32).reshape(len(found), len(x))
+            parts.append(np.isnan(x))
+        return np.array(parts, dtype=np.float32).reshape(len(parts), len(x))
 
 
 def _hats(x: Floats32, knots: Sequence[float]) -> Floats32:
     """Linear B-splines at the knots, flat beyond the outer ones, shape (k, n)."""
-    known = ~np.isnan(x)
+    present = ~np.isnan(x)
     k = np.array(knots, dtype=np.float64)
     # from the middle knot on, so that float32 resolves even a narrow range
     origin = k[len(k) // 2]
-    inside = (np.clip(np.where(known, x, origin), k[0], k[-1]) - origin).astype(
+    inside = (np.clip(np.where(present, x, origin), k[0], k[-1]) - origin).astype(
         np.float32
     )
     k = k - origin
@@ -109,7 +109,7 @@ def _hats(x: Floats32, knots: Sequence[float]) -> Floats32:
                 1 / (k[j + 1] - k[j])
             )
         hats[j] = np.clip(np.minimum(rising, falling), 0.0, 1.0)
-    hats *= known
+    hats *= present
     return hats
 
 
@@ -143,8 +143,8 @@ class Basis:
 
     def raw(self, X: Floats32) -> Floats32:
         """Columns as they are, transposed: shape (p, n)."""
-        found = raw_columns(self.shapes, self.terms, X)
-        return found if self.kept.all() else found[self.kept]
+        columns = raw_columns(self.shapes, self.terms, X)
+        return columns if self.kept.all() else columns[self.kept]
 
     def only(self, terms: Sequence[int]) -> Self:
         """The basis of some of its terms, by their position."""

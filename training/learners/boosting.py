@@ -122,18 +122,18 @@ class FoldBoosters:
             X: Shape (n, n_features).
             fold: Shape (n,); None for voters that no booster saw: the mean of all.
         """
-        found = np.zeros(len(X))
+        prediction = np.zeros(len(X))
         if fold is None:
             for booster in self.boosters:
-                found += predicted(booster, X) / len(self.boosters)
-            return found
+                prediction += predicted(booster, X) / len(self.boosters)
+            return prediction
         for k, booster in enumerate(self.boosters):
-            mine = fold == k
-            if mine.all():
+            in_fold = fold == k
+            if in_fold.all():
                 return predicted(booster, X)
-            if mine.any():
-                found[mine] = predicted(booster, X[mine])
-        return found
+            if in_fold.any():
+                prediction[in_fold] = predicted(booster, X[in_fold])
+        return prediction
 
     def save(self, folder: Path, name: str) -> None:
         """Write LightGBM's own text format, a file per fold: nothing executable."""

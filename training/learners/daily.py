@@ -65,16 +65,16 @@ def lift_columns(
     first = Basis(shapes, terms, np.zeros(width), np.ones(width), all_kept)
     raw = first.raw(X).astype(np.float64)
     mean, variance = raw.mean(axis=1), raw.var(axis=1)
-    kept = variance > 1e-6
-    mine = replace(first, kept=kept)
-    of_term = np.bincount(mine.group, variance[kept], minlength=len(terms))
-    return replace(mine, centre=mean[kept], scale=np.sqrt(of_term[mine.group]))
+    varying = variance > 1e-6
+    basis = replace(first, kept=varying)
+    of_term = np.bincount(basis.group, variance[varying], minlength=len(terms))
+    return replace(basis, centre=mean[varying], scale=np.sqrt(of_term[basis.group]))
 
 
 def columns(basis: Basis, X: Floats32) -> Floats:
     """φ(x), the constant first, shape (n, p)."""
-    found = (basis.raw(X).astype(np.float64).T - basis.centre) / basis.scale
-    return np.column_stack([np.ones(len(X)), found])
+    scaled = (basis.raw(X).astype(np.float64).T - basis.centre) / basis.scale
+    return np.column_stack([np.ones(len(X)), scaled])
 
 
 class Terms(NamedTuple):
@@ -148,10 +148,10 @@ class Moments:
         n, n_arms = len(seen.Y), len(self.product) // seen.phi.shape[1] - 1
         took = np.zeros((n, 1 + n_arms))
         took[np.arange(n), seen.arm] = 1.0
-        known, e = _known(seen, n_arms, took)
-        left = (took - e)[:, 1:] * known[:, None]
+        has_propensities, e = _centring(seen, n_arms, took)
+        left = (took - e)[:, 1:] * has_propensities[:, None]
         Z = np.hstack([seen.phi, _crossed(left, seen.phi)])
-        E = _crossed(e[:, 1:] * known[:, None], seen.phi)
+        E = _crossed(e[:, 1:] * has_propensities[:, None], seen.phi)
         return replace(
             self,
             gram=self.gram + Z.T @ Z,
@@ -162,21 +162,24 @@ class Moments:
         )
 
 
-def _known(seen: Seen, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
+def _centring(seen: Seen, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
     """Whose propensities are known, and what is taken off their treatment."""
     n = len(seen.Y)
     if seen.propensities is None:
         return np.ones(n, dtype=bool), np.zeros((n, 1 + n_arms))
-    known = np.asarray(np.isfinite(seen.propensities).all(axis=1), dtype=bool)
-    e = np.where(known[:, None], seen.propensities, 0.0)
-    own = (e * took).sum(axis=1)
-    if (known & (own <= 0)).any():
-        at = int(np.flatnonzero(known & (own <= 0))[0])
+    has_propensities = np.asarray(
+        np.isfinite(seen.propensities).all(axis=1), dtype=bool
+    )
+    e = np.where(has_propensities[:, None], seen.propensities, 0.0)
+    own_propensity = (e * took).sum(axis=1)
+    if (has_propensities & (own_propensity <= 0)).any():
+        at = int(np.flatnonzero(has_propensities & (own_propensity <= 0))[0])
         raise ValueError(
-            f"expected a propensity above 0 for what was assigned, got {own[at]} in "
-            f"row {at}; the design's probabilities do not belong to these rows"
+            f"expected a propensity above 0 for what was assigned, got "
+            f"{own_propensity[at]} in row {at}; the design's probabilities do not "
+            "belong to these rows"
         )
-    return known, e
+    return has_propensities, e
 
 
 def _crossed(weight: Floats, phi: Floats) -> Floats:
@@ -222,31 +225,31 @@ class DailyLift:
 
     def lift(self, phi: Floats) -> Floats:
         """Expected lift of every arm, shape (n, A)."""
-        found: Floats = phi @ self.theta.T
-        return found
+        lift: Floats = phi @ self.theta.T
+        return lift
 
     def baseline(self, phi: Floats) -> Floats:
         """Expected outcome without a message, shape (n,)."""
-        found: Floats = phi @ self.mean[: self.p]
-        return found
+        baseline: Floats = phi @ self.mean[: self.p]
+        return baseline
 
     def se(self, phi: Floats) -> Floats:
         """Posterior SD of the lift of every arm, shape (n, A)."""
         inverse = solve_triangular(self.factor, np.eye(len(self.mean)), lower=True)
-        found = np.empty((len(phi), self.n_arms))
+        se = np.empty((len(phi), self.n_arms))
         for a in range(self.n_arms):
             block = inverse[:, (1 + a) * self.p : (2 + a) * self.p]
             variance = ((phi @ (block.T @ block)) * phi).sum(axis=1)
-            found[:, a] = np.sqrt(np.maximum(variance, 0.0))
-        return found
+            se[:, a] = np.sqrt(np.maximum(variance, 0.0))
+        return se
 
     def draws(self, phi: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Lifts as they may be, drawn from what is believed, shape (n, n_rows, A)."""
         noise = rng.standard_normal((len(self.mean), n))
         drawn = self.mean[:, None] + solve_triangular(self.factor.T, noise, lower=False)
         theta = drawn[self.p :].T.reshape(n, self.n_arms, self.p)
-        found: Floats = np.einsum("rp,nap->nra", phi, theta)
-        return found
+        lifts: Floats = np.einsum("rp,nap->nra", phi, theta)
+        return lifts
 
 
 def fit_daily(
@@ -274,7 +277,9 @@ def fit_daily(
     product = moments.product
     for _ in range(ROUNDS):
         priors = (_prior(terms, n_arms, noise, s, prior) for s in tried)
-        fits = [_posterior(moments.gram, product, known, noise) for known in priors]
+        fits = [
+            _posterior(moments.gram, product, candidate, noise) for candidate in priors
+        ]
         best = int(np.argmax([fit.evidence for fit in fits]))
         tried, mean = [tried[best]], fits[best].mean
         product = moments.product - moments.design @ mean[p:]
@@ -358,11 +363,11 @@ def _mean_effects(
     precision = np.asarray(np.linalg.inv(spread * noise**2), dtype=np.float64)
     if prior is None:
         return precision, np.zeros(n_arms)
-    known = np.isfinite(prior.mean)
-    sure = np.divide(1.0, prior.variance, out=np.zeros(n_arms), where=known)
+    has_prior = np.isfinite(prior.mean)
+    sure = np.divide(1.0, prior.variance, out=np.zeros(n_arms), where=has_prior)
     joined: Floats = precision + np.diag(sure)
-    told = np.where(known, prior.mean, 0.0) * sure
-    return joined, np.linalg.solve(joined, told)
+    prior_pull = np.where(has_prior, prior.mean, 0.0) * sure
+    return joined, np.linalg.solve(joined, prior_pull)
 
 
 def _term_variance(terms: Terms, size: Size) -> Floats:

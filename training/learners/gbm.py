@@ -127,11 +127,11 @@ class GbmLift:
         if common is None:
             raise FileNotFoundError(f"{folder}: expected common.0.lgb.txt")
         stored = json.loads((folder / "calibration.json").read_text())
-        own = [
+        message_trees = [
             FoldBoosters.load(folder, f"own_{m}") for m in range(len(ground.messages))
         ]
         calibration = Calibration(**{k: np.array(v) for k, v in stored.items()})
-        return cls(ground, common, tuple(own), calibration)
+        return cls(ground, common, tuple(message_trees), calibration)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def prepare(
         data=data,
         fold=fold,
         ground=ground,
-        scores=_comparable(scores, merged.propensities),
+        scores=_comparable(scores, merged.propensities, merged.wave),
         lift=sharpest_lifts(test, ground.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
         weight=weight,
@@ -212,11 +212,9 @@ def prepare(
     )
 
 
-def _comparable(scores: Floats, propensities: Floats) -> Floats:
+def _comparable(scores: Floats, propensities: Floats, wave: Ints | None) -> Floats:
     """Scores whose difference to control is that of `effects.offered_lifts`."""
-    if (propensities > 0).all():
-        return scores
-    lift = offered_lifts(scores, propensities)
+    lift = offered_lifts(scores, propensities, wave)
     return np.column_stack([scores[:, 0], scores[:, :1] + lift])
 
 
@@ -234,14 +232,16 @@ def fit_gbm(
         ValueError: If no outcome was observed.
     """
     test, fold = prepared.test, prepared.fold
-    common, *own = (_fit_goal(prepared, g, params, seed) for g in _goals(prepared))
+    common, *message_trees = (
+        _fit_goal(prepared, g, params, seed) for g in _goals(prepared)
+    )
     if common is None:
         raise ValueError(
             f"experiment {test.experiment_id}: expected observed outcomes, got none"
         )
-    C, D = _trees(common, own, test.X, fold)
+    C, D = _trees(common, message_trees, test.X, fold)
     calibration = calibrate(prepared.scores, C, D, test.cluster, test.stands_for)
-    return GbmLift(prepared.ground, common, tuple(own), calibration)
+    return GbmLift(prepared.ground, common, tuple(message_trees), calibration)
 
 
 def _fit_goal(
@@ -297,13 +297,13 @@ def _goal(
 
 def _trees(
     common: FoldBoosters,
-    own: Sequence[FoldBoosters | None],
+    message_trees: Sequence[FoldBoosters | None],
     X: Floats32,
     fold: Ints | None,
 ) -> tuple[Floats, Floats]:
     """C, shape (n,), and D, shape (n, M), 0 for a message without trees."""
-    D = np.zeros((len(X), len(own)))
-    for m, trees in enumerate(own):
+    D = np.zeros((len(X), len(message_trees)))
+    for m, trees in enumerate(message_trees):
         if trees is not None:
             D[:, m] = trees.predict(X, fold)
     return common.predict(X, fold), D
@@ -336,10 +336,16 @@ def calibrate(
     c, d = weighted_rows(c, survey), weighted_rows(d, survey)
     # E[(τ − ŝ h)²] = w(1 − w) Var(h) where h is the truth plus independent noise
     spread = weight[0] * (1 - weight[0]) * np.var(c)
-    own = d.var(axis=0)
+    message_variance = d.var(axis=0)
     # a message without trees of its own differs as much as the others do, unseen
-    unseen = weight[1] * own[own > 0].mean() if (own > 0).any() else 0.0
-    unexplained = spread + np.where(own > 0, weight[1] * (1 - weight[1]) * own, unseen)
+    unseen = (
+        weight[1] * message_variance[message_variance > 0].mean()
+        if (message_variance > 0).any()
+        else 0.0
+    )
+    unexplained = spread + np.where(
+        message_variance > 0, weight[1] * (1 - weight[1]) * message_variance, unseen
+    )
     return Calibration(centre, weight, slope, slope_se, unexplained)
 
 
@@ -373,11 +379,11 @@ def slopes(
         Slope and its standard error, shape (M,) each; 0 where nothing was predicted.
     """
     n_messages = lift.shape[1]
-    found = [
+    fitted = [
         calibration_slope(lift[:, [m]], combined[:, [m]], cluster, survey)
         for m in range(n_messages)
     ]
-    raw, se = np.array([f.value for f in found]), np.array([f.se for f in found])
+    raw, se = np.array([f.value for f in fitted]), np.array([f.se for f in fitted])
     flat = se <= 0
     noise = np.where(flat, 1.0, se**2)
     usable = ~flat
@@ -388,9 +394,9 @@ def slopes(
                 (raw[usable] - 1.0) ** 2 - noise[usable], weights=1 / noise[usable]
             )
         )
-    kept = max(spread, 0.0) / (max(spread, 0.0) + noise)
-    slope = np.where(flat, 0.0, np.clip(1.0 + kept * (raw - 1.0), 0.0, 1.5))
-    return slope, np.where(flat, 0.0, np.sqrt(kept * noise))
+    signal_share = max(spread, 0.0) / (max(spread, 0.0) + noise)
+    slope = np.where(flat, 0.0, np.clip(1.0 + signal_share * (raw - 1.0), 0.0, 1.5))
+    return slope, np.where(flat, 0.0, np.sqrt(signal_share * noise))
 
 
 def r_loss_steps(
@@ -401,7 +407,7 @@ def r_loss_steps(
     Yields after every contrast the running mean of (loss − loss of 0) / loss of 0 on
     fold `hold`, by trees fitted on the other folds: below 0 is better than nothing.
     """
-    found = []
+    relative_losses = []
     for goal in _goals(prepared):
         if goal is None:
             continue
@@ -412,8 +418,8 @@ def r_loss_steps(
         h = h * _best_scale(goal, h, held)
         error = goal.weight[held] * (goal.target[held] - h) ** 2
         none = goal.weight[held] * goal.target[held] ** 2
-        found.append(float((error.sum() - none.sum()) / none.sum()))
-        yield float(np.mean(found))
+        relative_losses.append(float((error.sum() - none.sum()) / none.sum()))
+        yield float(np.mean(relative_losses))
 
 
 def _best_scale(goal: _Goal, h: Floats, held: Bools) -> float:

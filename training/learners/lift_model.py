@@ -1,4 +1,4 @@
-"""What every lift model can do, whatever is inside."""
+"""The protocol of lift models, and the variance of lift between voters."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -49,7 +49,7 @@ def variance_between(model: LiftModel, X: Floats32, unit_id: Objects) -> Floats:
         X: Features of the voters that it was fitted on, shape (n, n_features).
         unit_id: Coarsest unit of every voter, shape (n,).
     """
-    found = model.predict(X, unit_id)
-    unsure = (found.se**2).mean(axis=0) - model.ground.effects.shrunken_se**2
-    variance: Floats = found.lift.var(axis=0) + np.maximum(unsure, 0.0)
+    predicted = model.predict(X, unit_id)
+    unsure = (predicted.se**2).mean(axis=0) - model.ground.effects.shrunken_se**2
+    variance: Floats = predicted.lift.var(axis=0) + np.maximum(unsure, 0.0)
     return variance

@@ -81,10 +81,10 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        found = self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        deviation = self._predicted(X, fold, self.coefficients, lambda along, _: along)
         if self.fondness is not None:
-            found += self.fondness.deviation(X, fold)
-        return found
+            deviation += self.fondness.deviation(X, fold)
+        return deviation
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
         """Its posterior variance, that of what was pruned included, shape (n, M).
@@ -98,17 +98,17 @@ class LinearFit:
             of_data = along**2 @ self.variances[k].astype(np.float32)
             return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
 
-        found = self._predicted(X, fold, self.directions, spread)
+        variance = self._predicted(X, fold, self.directions, spread)
         if self.fondness is not None:
-            found += self.fondness.doubt(X, fold)
-        return found
+            variance += self.fondness.doubt(X, fold)
+        return variance
 
     def _predicted(
         self,
         X: Floats32,
         fold: Ints | None,
         weights: Floats | Sequence[Floats],
-        told: Callable[[Floats32, int], npt.NDArray[np.floating]],
+        value_of: Callable[[Floats32, int], npt.NDArray[np.floating]],
     ) -> Floats:
         """What each voter's own fit says, from the terms along some weights.
 
@@ -116,23 +116,23 @@ class LinearFit:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
             weights: Of every fit and column, shape (n_folds + 1, n_columns, ...).
-            told: Of the columns along the weights and the fit, shape (rows, M).
+            value_of: Of the columns along the weights and the fit, shape (rows, M).
         """
-        found = np.empty((len(X), self.coefficients.shape[2]))
+        predicted = np.empty((len(X), self.coefficients.shape[2]))
         fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
         basis, used = self._used(fits)
         of_fit = {k: _weights(basis, weights[k][used]) for k in fits}
 
         def predict(rows: slice) -> None:
             raw = basis.raw(X[rows])
-            for k, mine in self._fits(fold, rows):
+            for k, in_fold in self._fits(fold, rows):
                 slopes, constant = of_fit[k]
-                part = raw if mine is None else raw[:, mine]
-                at = rows if mine is None else rows.start + np.flatnonzero(mine)
-                found[at] = told(part.T @ slopes - constant, k)
+                part = raw if in_fold is None else raw[:, in_fold]
+                at = rows if in_fold is None else rows.start + np.flatnonzero(in_fold)
+                predicted[at] = value_of(part.T @ slopes - constant, k)
 
         _in_parallel(predict, len(X))
-        return found
+        return predicted
 
     def _used(self, fits: Sequence[int]) -> tuple[Basis, Bools]:
         """The basis of what some fits use, and which of all columns that is."""
@@ -149,8 +149,8 @@ class LinearFit:
             yield self.n_folds, None
             return
         for k in np.unique(fold[rows]):
-            mine = fold[rows] == k
-            yield int(k), None if mine.all() else mine
+            in_fold = fold[rows] == k
+            yield int(k), None if in_fold.all() else in_fold
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -246,21 +246,21 @@ def _fold_sums(
     """Sums of every fold, in chunks that fit the cache and not all memory."""
     # in the order of folds, so that a chunk belongs to one
     order = np.argsort(fold, kind="stable")
-    found: list[_Sums | None] = [None] * n_folds
+    by_fold: list[_Sums | None] = [None] * n_folds
     ends = np.searchsorted(fold[order], np.arange(n_folds + 1))
     for k in range(n_folds):
         for start in range(ends[k], ends[k + 1], CHUNK):
             rows = order[start : min(start + CHUNK, ends[k + 1])]
             raw = raw_columns(shapes, terms, X[rows])
             part = _sums(raw, lift[rows], None if weight is None else weight[rows])
-            known = found[k]
-            found[k] = part if known is None else known.plus(part)
+            so_far = by_fold[k]
+            by_fold[k] = part if so_far is None else so_far.plus(part)
     width = sum(term_width(shapes, term) for term in terms)
     nothing = _Sums(
         0, np.zeros(width), np.zeros(lift.shape[1]), np.zeros((width, width)),
         np.zeros((width, lift.shape[1])),
     )  # fmt: skip
-    return [nothing if part is None else part for part in found]
+    return [nothing if part is None else part for part in by_fold]
 
 
 def _sums(raw: Floats32, lift: Floats, weight: Floats | None) -> _Sums:
@@ -297,11 +297,11 @@ class _Design(NamedTuple):
 
     def without(self, k: int, noise: Floats) -> Moments:
         """Moments of all folds but one; of all for the number after the last."""
-        kept = self.basis.kept
+        varying = self.basis.kept
         part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
         part = _Sums(
-            part.n, part.columns[kept], part.lifts, part.gram[np.ix_(kept, kept)],
-            part.cross[kept],
+            part.n, part.columns[varying], part.lifts,
+            part.gram[np.ix_(varying, varying)], part.cross[varying],
         )  # fmt: skip
         moments = part.moments(self.basis.scale, noise)
         if self.slopes is None:
@@ -326,13 +326,13 @@ def _design(
         total = total.plus(part)
     centre = total.columns / total.n
     variance = np.maximum(np.diag(total.gram) / total.n - centre**2, 0.0)
-    kept = variance > 1e-8
-    raw = Basis(tuple(shapes), tuple(terms), centre, np.ones(len(kept)), kept)
+    varying = variance > 1e-8
+    raw = Basis(tuple(shapes), tuple(terms), centre, np.ones(len(varying)), varying)
     group = raw.group
     # a term's columns have variance 1 together: its prior is the lift it explains
-    per_term = np.bincount(group, variance[kept], minlength=len(terms))
+    per_term = np.bincount(group, variance[varying], minlength=len(terms))
     basis = Basis(
-        tuple(shapes), tuple(terms), centre[kept], np.sqrt(per_term[group]), kept
+        tuple(shapes), tuple(terms), centre[varying], np.sqrt(per_term[group]), varying
     )
     return _Design(basis, sums, total, slopes)
 
@@ -470,7 +470,7 @@ def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
         inner = gram[np.ix_(given, given)] + ridge * np.eye(len(given))
         weights = np.linalg.solve(inner, gram[given])
         cross = cross - weights.T @ cross[given]
-    found = np.full(n_terms, -np.inf)
+    score = np.full(n_terms, -np.inf)
     for g in np.unique(group):
         at = np.flatnonzero(group == g)
         block = gram[np.ix_(at, at)]
@@ -482,8 +482,8 @@ def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
             continue
         z = (vectors[:, usable] / np.sqrt(values[usable])).T @ cross[at]
         freedom = z.size
-        found[g] = ((z**2).sum() - freedom) / np.sqrt(2 * freedom)
-    return found
+        score[g] = ((z**2).sum() - freedom) / np.sqrt(2 * freedom)
+    return score
 
 
 def _threshold(
@@ -523,8 +523,8 @@ def _select(
     prior = fit_prior(part, local, parts)
     dense = _mean_variance(part, posterior(part, local, prior, parts))
     need = _threshold(basis.terms, basis.terms, params)
-    kept, _ = _prune(moments, group, alive, need, parts, prior)
-    return _Selected(kept, dense)
+    supported, _ = _prune(moments, group, alive, need, parts, prior)
+    return _Selected(supported, dense)
 
 
 def _first_mains(moments: Moments, basis: Basis) -> Bools:
@@ -554,9 +554,9 @@ def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
     """Terms of the highest scores that have `MAX_TRIED` columns together."""
     width = np.bincount(group, minlength=len(score)) * among
     order = np.argsort(-np.where(among, score, -np.inf), kind="stable")
-    kept = np.zeros(len(score), dtype=bool)
-    kept[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
-    return kept & among
+    within = np.zeros(len(score), dtype=bool)
+    within[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
+    return within & among
 
 
 def _prune(
@@ -603,7 +603,7 @@ def _triples(
 
     Those with the most kept pairs first, as far as their columns are within `most`.
     """
-    found: list[set[Term]] = []
+    by_fit: list[set[Term]] = []
     for terms in chosen:
         features = sorted({feature for term in terms for feature in term})
         n_pairs = {
@@ -614,8 +614,8 @@ def _triples(
             (t for t, n in n_pairs.items() if n), key=lambda t: -n_pairs[t]
         )
         width = np.cumsum([term_width(shapes, t) for t in triples])
-        found.append({t for t, w in zip(triples, width, strict=True) if w <= most})
-    return found
+        by_fit.append({t for t, w in zip(triples, width, strict=True) if w <= most})
+    return by_fit
 
 
 class _Fit(NamedTuple):
@@ -627,30 +627,30 @@ class _Fit(NamedTuple):
 def _final(
     design: _Design,
     k: int,
-    mine: set[Term],
+    candidates: set[Term],
     noise: Floats,
     parts: Components,
     params: Mapping[str, Any],
 ) -> _Fit:
     """Prior and posterior of one fold's terms, its products of three judged too."""
     moments, basis = design.without(k, noise), design.basis
-    tried = [t for t in basis.terms if t in mine]
+    tried = [t for t in basis.terms if t in candidates]
     alive = np.array(
-        [i for i, t in enumerate(basis.terms) if t in mine], dtype=np.int64
+        [i for i, t in enumerate(basis.terms) if t in candidates], dtype=np.int64
     )
     need = _threshold(basis.terms, tried, params)
-    kept, prior = _prune(moments, basis.group, alive, need, parts)
-    columns, local = _columns_of(basis.group, np.array(kept, dtype=np.int64))
+    supported, prior = _prune(moments, basis.group, alive, need, parts)
+    columns, local = _columns_of(basis.group, np.array(supported, dtype=np.int64))
     part = moments.only(columns)
-    found = posterior(part, local, prior, parts)
-    return _Fit(columns, found, _mean_variance(part, found))
+    fitted = posterior(part, local, prior, parts)
+    return _Fit(columns, fitted, _mean_variance(part, fitted))
 
 
-def _mean_variance(moments: Moments, found: Posterior) -> Floats:
+def _mean_variance(moments: Moments, fitted: Posterior) -> Floats:
     """Posterior variance averaged over voters, shape (M,)."""
-    D = found.directions
+    D = fitted.directions
     along = np.einsum("pk,pq,qk->k", D, moments.gram, D, optimize=True) / moments.n
-    mean: Floats = along @ (found.variances @ found.spread)
+    mean: Floats = along @ (fitted.variances @ fitted.spread)
     return mean
 
 
@@ -671,14 +671,14 @@ def _joined(basis: Basis, fits: Sequence[_Fit], dense: Sequence[Floats]) -> Line
     """All fits on the columns that any of them uses."""
     group = basis.group
     used = np.unique(group[np.concatenate([f.columns for f in fits])]).astype(np.int64)
-    mine = np.flatnonzero(np.isin(group, used))
+    columns = np.flatnonzero(np.isin(group, used))
     n_messages = fits[0].posterior.coefficients.shape[1]
-    coefficients = np.zeros((len(fits), len(mine), n_messages))
+    coefficients = np.zeros((len(fits), len(columns), n_messages))
     directions = []
     for k, fit in enumerate(fits):
-        at = np.searchsorted(mine, fit.columns)
+        at = np.searchsorted(columns, fit.columns)
         coefficients[k, at] = fit.posterior.coefficients
-        wide = np.zeros((len(mine), fit.posterior.directions.shape[1]))
+        wide = np.zeros((len(columns), fit.posterior.directions.shape[1]))
         wide[at] = fit.posterior.directions
         directions.append(wide)
     unexplained = [

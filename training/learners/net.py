@@ -111,15 +111,15 @@ class Vocabulary:
                 f"fit, got {len(messages.names)}; read them by features.message"
             )
         scale = np.array(self.scale)
-        found = np.divide(
+        standardised = np.divide(
             messages.matrix - np.array(self.centre), scale,
             out=np.zeros(messages.matrix.shape), where=scale > 0,
         )  # fmt: skip
-        return np.asarray(found, dtype=np.float32)
+        return np.asarray(standardised, dtype=np.float32)
 
     def issue(self, messages: MessageFeatures) -> Floats32:
         """One-hot, zeros for an issue never sent, shape (k, I)."""
-        rows = [[i == known for known in self.issues] for i in messages.issue]
+        rows = [[i == sent_issue for sent_issue in self.issues] for i in messages.issue]
         return np.array(rows, dtype=np.float32).reshape(-1, len(self.issues))
 
     def pool(self, messages: MessageFeatures) -> list[str]:
@@ -160,11 +160,11 @@ class NetLift:
                 to be new, who get the mean of all networks.
         """
         fold = None if unit_id is None else self.ground.folds(unit_id)
-        found = self._deviations(X, fold, *self.sent, own=True)
-        C, D = _split(found.h, self.ground.share)
+        uncalibrated = self._deviations(X, fold, *self.sent, were_sent=True)
+        C, D = _split(uncalibrated.h, self.ground.share)
         deviation, variance = self.calibration.heterogeneity(C, D)
         # the calibration says how much is unexplained, the members where
-        local = _local(found.disagreement, self.disagreement)
+        local = _local(uncalibrated.disagreement, self.disagreement)
         variance = variance + self.calibration.unexplained * (local - 1.0)
         lift = self.ground.effects.shrunken + deviation
         se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
@@ -194,17 +194,19 @@ class NetLift:
         fold = None if unit_id is None else self.ground.folds(unit_id)
         vocabulary = self.vocabulary
         text, issue = vocabulary.text(messages), vocabulary.issue(messages)
-        found = self._deviations(X, fold, text, issue, own=False)
-        of_sent = self._deviations(X, fold, *self.sent, own=True).h
+        uncalibrated = self._deviations(X, fold, text, issue, were_sent=False)
+        of_sent = self._deviations(X, fold, *self.sent, were_sent=True).h
         C, _ = _split(of_sent, self.ground.share)
         average = self.average_of_new(messages)
         spread = self.calibration
         deviation = spread.weight[0] * (C - spread.centre[0])[:, None]
-        deviation = deviation + spread.weight[1] * (found.h - C[:, None])
-        local = _local(found.disagreement, np.full(len(text), self.disagreement.mean()))
+        deviation = deviation + spread.weight[1] * (uncalibrated.h - C[:, None])
+        local = _local(
+            uncalibrated.disagreement, np.full(len(text), self.disagreement.mean())
+        )
         variance = (deviation * _typical(spread.slope_se)) ** 2
         variance += spread.unexplained.max() * local
-        variance += spread.weight[1] ** 2 * found.unknown
+        variance += spread.weight[1] ** 2 * uncalibrated.unknown
         lift = average.mean + deviation
         sent = (
             self.ground.effects.shrunken
@@ -229,18 +231,18 @@ class NetLift:
         text: Floats32,
         issue: Floats32,
         *,
-        own: bool,
+        were_sent: bool,
     ) -> Deviations:
         """Of every voter by the network of its fold, or by all of them."""
         numbers, codes = self.columns.numbers(X), self.columns.codes(X)
         n_folds = len(self.weights["voter.centre"])
         folds = [np.full(len(X), k) for k in range(n_folds)] if fold is None else [fold]
-        found = [
-            deviations(self.weights, numbers, codes, which, text, issue, own=own)
+        by_network = [
+            deviations(self.weights, numbers, codes, which, text, issue, own=were_sent)
             for which in folds
         ]
         return Deviations(
-            *(np.mean(parts, axis=0) for parts in zip(*found, strict=True))
+            *(np.mean(parts, axis=0) for parts in zip(*by_network, strict=True))
         )
 
     def save(self, folder: Path) -> None:
@@ -275,9 +277,9 @@ class NetLift:
         arrays = load_file(folder / WEIGHTS)
         stored = json.loads((folder / "net.json").read_text())
 
-        def named(prefix: str) -> dict[str, npt.NDArray[Any]]:
-            mine = {k: v for k, v in arrays.items() if k.startswith(prefix)}
-            return {k.removeprefix(prefix): v for k, v in mine.items()}
+        def with_prefix(prefix: str) -> dict[str, npt.NDArray[Any]]:
+            matching = {k: v for k, v in arrays.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): v for k, v in matching.items()}
 
         def lists(part: str) -> dict[str, Any]:
             pairs = stored[part].items()
@@ -287,11 +289,11 @@ class NetLift:
             ground=Ground.load(folder),
             columns=Columns(**lists("columns")),
             vocabulary=Vocabulary(**lists("vocabulary")),
-            weights=named("tower."),
+            weights=with_prefix("tower."),
             sent=(arrays["sent.text"], arrays["sent.issue"]),
-            calibration=Calibration(**named("calibration.")),
+            calibration=Calibration(**with_prefix("calibration.")),
             disagreement=arrays["disagreement"],
-            prior=MessagePrior.from_arrays(stored["pools"], named("prior.")),
+            prior=MessagePrior.from_arrays(stored["pools"], with_prefix("prior.")),
         )
 
 
@@ -329,10 +331,10 @@ def fit_net(
     data = _tower_data(prepared, columns, text, issue)
     weights = train_towers(data, params, seed=seed, n_threads=boosting.N_THREADS)
     weights = _centred(weights, data)
-    found = deviations(
+    uncalibrated = deviations(
         weights, data.numbers, data.codes, data.fold, text, issue, own=True
     )
-    C, D = _split(found.h, share)
+    C, D = _split(uncalibrated.h, share)
     prior = _prior(prepared, sent, seed)
     return NetLift(
         ground=_informed(prepared.ground, prior),
@@ -340,8 +342,8 @@ def fit_net(
         vocabulary=vocabulary,
         weights=weights,
         sent=(text, issue),
-        calibration=_calibrated(prepared, C, D, found),
-        disagreement=found.disagreement.mean(axis=0),
+        calibration=_calibrated(prepared, C, D, uncalibrated),
+        disagreement=uncalibrated.disagreement.mean(axis=0),
         prior=prior,
     )
 
@@ -406,7 +408,7 @@ def deviations(
             own; for others it is unknown.
     """
     shape = (len(numbers), len(text))
-    found = Deviations(np.empty(shape), np.empty(shape), np.zeros(shape))
+    uncalibrated = Deviations(np.empty(shape), np.empty(shape), np.zeros(shape))
     for k in np.unique(fold):
         w = {name: array[[k]] for name, array in weights.items()}
         free = w["message.free"] if own else np.float32(0.0)
@@ -414,13 +416,13 @@ def deviations(
         for at in _chunks(np.flatnonzero(fold == k)):
             v = _voters(weights, numbers, codes, int(k), at)
             h = v @ u.swapaxes(1, 2)
-            found.h[at] = h.mean(axis=0)
-            found.disagreement[at] = h.var(axis=0)
+            uncalibrated.h[at] = h.mean(axis=0)
+            uncalibrated.disagreement[at] = h.var(axis=0)
             if not own:
                 norm = (v**2).sum(axis=2).mean(axis=0)
                 prior = issue @ w["message.prior_log_sd"][0, 0]
-                found.unknown[at] = norm[:, None] * np.exp(2.0 * prior[:, 0])
-    return found
+                uncalibrated.unknown[at] = norm[:, None] * np.exp(2.0 * prior[:, 0])
+    return uncalibrated
 
 
 def _chunks(rows: Ints) -> list[Ints]:
@@ -448,7 +450,7 @@ def _split(h: Floats, share: Floats) -> tuple[Floats, Floats]:
 
 
 def _calibrated(
-    prepared: Prepared, C: Floats, D: Floats, found: Deviations
+    prepared: Prepared, C: Floats, D: Floats, uncalibrated: Deviations
 ) -> Calibration:
     """As `gbm.calibrate`, doubted where noise could give as much, with what is missed.
 
@@ -466,12 +468,14 @@ def _calibrated(
         w * _doubt(calibration_slope(lift, w * part, cluster, survey))
         for w, part in zip(plain.weight, parts, strict=True)
     ]
-    known = replace(plain, weight=np.array(doubted))
-    noise = found.disagreement.mean(axis=0).sum()
-    kept = 1.0 - noise / max(float(found.h.var(axis=0).sum()), 1e-300)
-    missed = 1.0 / max(kept, LEAST_RELIABLE) - 1.0
-    spread = known.heterogeneity(C, D)[0].var(axis=0)
-    return replace(known, unexplained=np.maximum(plain.unexplained, missed * spread))
+    calibration = replace(plain, weight=np.array(doubted))
+    noise = uncalibrated.disagreement.mean(axis=0).sum()
+    signal_share = 1.0 - noise / max(float(uncalibrated.h.var(axis=0).sum()), 1e-300)
+    missed = 1.0 / max(signal_share, LEAST_RELIABLE) - 1.0
+    spread = calibration.heterogeneity(C, D)[0].var(axis=0)
+    return replace(
+        calibration, unexplained=np.maximum(plain.unexplained, missed * spread)
+    )
 
 
 def _doubt(slope: Interval) -> float:

@@ -82,11 +82,11 @@ def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:
         member = np.array([i == issue for i in issues], dtype=np.float64)
         if 1 < member.sum() < n:
             shared.append(member)
-    alone = [row for row, own in zip(np.eye(n), with_own, strict=True) if own]
+    alone = [row for row, differs in zip(np.eye(n), with_own, strict=True) if differs]
     # one message shares with nobody
     rows = alone if n == 1 and alone else shared + alone
-    own = np.arange(len(rows)) >= len(rows) - len(alone)
-    return Components(np.array(rows), own)
+    of_one_message = np.arange(len(rows)) >= len(rows) - len(alone)
+    return Components(np.array(rows), of_one_message)
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Posterior:
             columns: Φ of n voters, shape (n, p).
         """
         along = np.asarray(columns @ self.directions, dtype=np.float64) ** 2
-        found: Floats = along @ (self.variances @ self.spread)
-        return found
+        variance: Floats = along @ (self.variances @ self.spread)
+        return variance
 
 
 class _Solved(NamedTuple):
@@ -141,21 +141,21 @@ class _Solved(NamedTuple):
     back: Floats  # rotated messages → messages, (M, M)
 
     @property
-    def kept(self) -> Floats:
+    def direction_variance(self) -> Floats:
         """Posterior variance of every direction and rotated message, (p, M)."""
-        kept: Floats = 1.0 / (self.d[:, None] + 1.0 / self.t)
-        return kept
+        variance: Floats = 1.0 / (self.d[:, None] + 1.0 / self.t)
+        return variance
 
     @property
     def mean(self) -> Floats:
         """Posterior mean in units of sqrt(λ), (p, M)."""
-        mean: Floats = self.Q @ (self.turned * self.kept)
+        mean: Floats = self.Q @ (self.turned * self.direction_variance)
         return mean
 
     @property
     def variance(self) -> Floats:
         """Posterior variance in units of λ, (p, M)."""
-        variance: Floats = self.Q**2 @ self.kept
+        variance: Floats = self.Q**2 @ self.direction_variance
         return variance
 
 
@@ -236,14 +236,18 @@ def _next_components(solved: _Solved, component: Floats, parts: Components) -> F
     variance = prior_kept + solved.variance @ (along**2).T
     size = (mean**2).sum(axis=0) / np.maximum(component, 1e-300)
     determined = (1.0 - variance / np.maximum(component, 1e-300)).sum(axis=0)
-    own = parts.own
-    if own.sum() > 1:
+    of_one_message = parts.own
+    if of_one_message.sum() > 1:
         # a message with few people is taken to differ as the others do
-        share = size[own].sum() / max(float(determined[own].sum()), 1e-9)
+        share = size[of_one_message].sum() / max(
+            float(determined[of_one_message].sum()), 1e-9
+        )
         size, determined = size.copy(), determined.copy()
-        level = component[own].mean() / np.maximum(component[own], 1e-300)
-        size[own] += SHRINK_OWN * share * level
-        determined[own] += SHRINK_OWN
+        level = component[of_one_message].mean() / np.maximum(
+            component[of_one_message], 1e-300
+        )
+        size[of_one_message] += SHRINK_OWN * share * level
+        determined[of_one_message] += SHRINK_OWN
     moved: Floats = component * _ratio(size, determined)
     return moved * float(component.sum()) / max(float(moved.sum()), 1e-300)
 
@@ -268,25 +272,25 @@ def evidence_for(
         prior: λ and r.
         parts: Who shares coefficients.
     """
-    found = np.full(len(prior.term), -np.inf)
+    evidence = np.full(len(prior.term), -np.inf)
     columns = np.flatnonzero(prior.term[group] > 0)
     if len(columns) == 0:
-        return found
+        return evidence
     solved = _solve(moments.only(columns), group[columns], prior, parts)
-    kept, mean = solved.kept, solved.mean
+    direction_variance, mean = solved.direction_variance, solved.mean
     for g in np.unique(group[columns]):
         at = np.flatnonzero(group[columns] == g)
         Q = solved.Q[at]
         # covariance of the term for every rotated message, (M, k, k)
-        C = np.einsum("ik,km,jk->mij", Q, kept, Q, optimize=True)
+        C = np.einsum("ik,km,jk->mij", Q, direction_variance, Q, optimize=True)
         # in units of the prior, so that the unit of the outcome does not matter
         C = C / solved.t[:, None, None] + 1e-12 * np.eye(len(at))
         scaled = (mean[at] / np.sqrt(solved.t)).T
         sign = np.linalg.slogdet(C)[1].sum()
         along = np.linalg.solve(C, scaled[:, :, None])[:, :, 0]
         size = np.einsum("mi,mi->", scaled, along)
-        found[g] = 0.5 * (sign + size)
-    return found
+        evidence[g] = 0.5 * (sign + size)
+    return evidence
 
 
 def posterior(
@@ -303,5 +307,8 @@ def posterior(
     solved = _solve(moments, group, prior, parts)
     coefficients = solved.scale[:, None] * solved.mean @ solved.back
     return Posterior(
-        coefficients, solved.scale[:, None] * solved.Q, solved.kept, solved.back**2
+        coefficients,
+        solved.scale[:, None] * solved.Q,
+        solved.direction_variance,
+        solved.back**2,
     )

@@ -1,4 +1,4 @@
-"""What is known of a message's effect from elsewhere, and how it meets the data.
+"""Priors for message effects from other studies, and their combination with data.
 
 A vendor's topline or a pretest panel is not the field effect. It enters as a prior for
 the message's mean: the estimate times a declared, uncertain transport factor.
@@ -67,26 +67,26 @@ def combine_with_prior(
 
     Source: Gelman et al., Bayesian Data Analysis (2013), section 3.5.
     """
-    known = np.isfinite(prior_mean)
+    has_prior = np.isfinite(prior_mean)
     measured = np.isfinite(np.diag(covariance)) & np.isfinite(estimate)
-    if not (prior_var[known] > 0).all():
+    if not (prior_var[has_prior] > 0).all():
         raise ValueError(
-            f"expected prior variances above 0, got {prior_var[known].min()}"
+            f"expected prior variances above 0, got {prior_var[has_prior].min()}"
         )
-    if not (known | measured).all():
+    if not (has_prior | measured).all():
         raise ValueError(
             f"expected an estimate or a prior of everything, got neither of "
-            f"{int((~known & ~measured).sum())}"
+            f"{int((~has_prior & ~measured).sum())}"
         )
     precision, pull = np.zeros_like(covariance), np.zeros(len(estimate))
     inside = np.ix_(measured, measured)
     precision[inside] = np.linalg.inv(covariance[inside])
     pull[measured] = precision[inside] @ estimate[measured]
-    of_prior = np.where(known, 1.0 / np.where(known, prior_var, 1.0), 0.0)
-    pull = pull + of_prior * np.where(known, prior_mean, 0.0)
+    of_prior = np.where(has_prior, 1.0 / np.where(has_prior, prior_var, 1.0), 0.0)
+    pull = pull + of_prior * np.where(has_prior, prior_mean, 0.0)
     combined = np.linalg.inv(precision + np.diag(of_prior))
-    both = known & measured
-    spread = np.sqrt(np.where(both, np.diag(covariance) + prior_var, np.nan))
+    comparable = has_prior & measured
+    spread = np.sqrt(np.where(comparable, np.diag(covariance) + prior_var, np.nan))
     return Combined(combined @ pull, combined, (estimate - prior_mean) / spread)
 
 
@@ -100,19 +100,19 @@ def prior_of(table: pd.DataFrame, messages: tuple[str, ...]) -> Prior | None:
     Returns:
         None where no message has one.
     """
-    mine = table[table["message_id"].isin(messages)]
-    if mine.empty:
+    of_messages = table[table["message_id"].isin(messages)]
+    if of_messages.empty:
         return None
-    columns = (mine[c].to_numpy(np.float64) for c in _MOMENTS)
+    columns = (of_messages[c].to_numpy(np.float64) for c in _MOMENTS)
     mean, variance = transported(*columns)
-    row = pd.Index(messages).get_indexer(pd.Index(mine["message_id"]))
+    row = pd.Index(messages).get_indexer(pd.Index(of_messages["message_id"]))
     precision = np.bincount(row, 1 / variance, minlength=len(messages))
     pulled = np.bincount(row, mean / variance, minlength=len(messages))
-    known = precision > 0
+    has_prior = precision > 0
     nothing = np.full(len(messages), np.nan)
     return Prior(
-        np.divide(pulled, precision, out=nothing.copy(), where=known),
-        np.divide(1.0, precision, out=nothing.copy(), where=known),
+        np.divide(pulled, precision, out=nothing.copy(), where=has_prior),
+        np.divide(1.0, precision, out=nothing.copy(), where=has_prior),
     )
 
 

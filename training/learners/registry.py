@@ -84,8 +84,8 @@ def fit_lift(
     name = str(settings.get("model", DEFAULT_MODEL))
     if name not in LEARNERS:
         raise ValueError(f"model: expected one of {', '.join(LEARNERS)}, got {name!r}")
-    own = {k: v for k, v in settings.items() if k != "model"}
-    return LEARNERS[name](prepared, own, seed=seed)
+    learner_settings = {k: v for k, v in settings.items() if k != "model"}
+    return LEARNERS[name](prepared, learner_settings, seed=seed)
 
 
 def loss_steps(
@@ -102,33 +102,33 @@ def loss_steps(
         hold: Fold that is held out.
         seed: For everything that draws.
     """
-    own = {k: v for k, v in settings.items() if k != "model"}
+    learner_settings = {k: v for k, v in settings.items() if k != "model"}
     name = settings.get("model", DEFAULT_MODEL)
     if name == "net":
-        yield _net_loss(prepared, own, hold=hold, seed=seed)
+        yield _net_loss(prepared, learner_settings, hold=hold, seed=seed)
         return
     if name == "gbm":
         yield from r_loss_steps(
-            prepared, {**DEFAULT_PARAMS, **own}, hold=hold, seed=seed
+            prepared, {**DEFAULT_PARAMS, **learner_settings}, hold=hold, seed=seed
         )
         return
-    linear = _linear_loss(prepared, own, hold=hold)
+    linear = _linear_loss(prepared, learner_settings, hold=hold)
     yield linear
     if name == "stack":
         # the two are weighed later: each is tuned by itself, their losses added
-        yield linear + _arm_tree_loss(prepared, own, hold=hold, seed=seed)
+        yield linear + _arm_tree_loss(prepared, learner_settings, hold=hold, seed=seed)
 
 
 def _arm_tree_loss(
     prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
 ) -> float:
     """Of the trees that never saw the fold, at their best scale: weights come later."""
-    known = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
-    mine = prepared.fold == hold
-    test = prepared.test.take(mine)
-    trees = fit_arm_trees(prepared, known, seed=seed, only=hold)
+    tree_settings = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
+    held_out = prepared.fold == hold
+    test = prepared.test.take(held_out)
+    trees = fit_arm_trees(prepared, tree_settings, seed=seed, only=hold)
     h = weighted_rows(trees.deviation(test.X, None), test.stands_for)
-    L = weighted_rows(prepared.lift[mine], test.stands_for)
+    L = weighted_rows(prepared.lift[held_out], test.stands_for)
     precision = 1.0 / np.maximum(L.var(axis=0), 1e-300)
     norm = float((precision * h * h).sum())
     scale = float((precision * h * L).sum()) / norm if norm > 0 else 0.0
@@ -141,9 +141,11 @@ def _linear_loss(
     """Relative squared error of held-out scores, messages weighted by precision."""
     test = prepared.test
     linear = linear_part(prepared, settings, only=hold)
-    mine = prepared.fold == hold
-    deviation = linear.deviation(test.X[mine], None)
-    return _relative_loss(prepared.lift[mine], deviation, test.take(mine).stands_for)
+    held_out = prepared.fold == hold
+    deviation = linear.deviation(test.X[held_out], None)
+    return _relative_loss(
+        prepared.lift[held_out], deviation, test.take(held_out).stands_for
+    )
 
 
 def _net_loss(
@@ -151,12 +153,12 @@ def _net_loss(
 ) -> float:
     """Of the network that never saw the fold."""
     model = _fit_net(prepared, settings, seed=seed)
-    mine = prepared.fold == hold
+    held_out = prepared.fold == hold
     test = prepared.test
-    found = model.predict(test.X[mine], test.unit_id[mine]).lift
-    survey = test.take(mine).stands_for
-    deviation = found - np.average(found, axis=0, weights=survey)
-    return _relative_loss(prepared.lift[mine], deviation, survey)
+    lift = model.predict(test.X[held_out], test.unit_id[held_out]).lift
+    survey = test.take(held_out).stands_for
+    deviation = lift - np.average(lift, axis=0, weights=survey)
+    return _relative_loss(prepared.lift[held_out], deviation, survey)
 
 
 def _relative_loss(lift: Floats, deviation: Floats, survey: Floats | None) -> float:

@@ -1,4 +1,4 @@
-"""Turnout and support: what a voter does without any message, as calibrated chances.
+"""Response model: calibrated chances of turnout and support without any message.
 
 Everybody's outcome, less the average effect of what they were sent, teaches the trees
 and a penalised logit which voters lie above which; the level comes from people who
@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95
 from hustings.training.estimators.split import unit_folds
@@ -35,8 +36,6 @@ NEWTON_STEPS = 25
 MAX_KNOTS = 20
 PEOPLE_A_KNOT = 200
 """The curve of the calibration bends once for so many controls."""
-SMALL_AREA = 20
-"""No figure speaks of fewer people than this."""
 
 
 def fractional_logit(
@@ -91,26 +90,26 @@ class LinearColumns:
     @classmethod
     def of(cls, X: Floats32, categorical: Sequence[int]) -> Self:
         """Learn scales, holes and levels of some voters, X of shape (n, n_features)."""
-        known = np.isfinite(X)
-        n = np.maximum(known.sum(axis=0), 1)
-        filled = np.where(known, X, 0.0).astype(np.float64)
+        finite = np.isfinite(X)
+        n = np.maximum(finite.sum(axis=0), 1)
+        filled = np.where(finite, X, 0.0).astype(np.float64)
         centre = filled.sum(axis=0) / n
-        spread = (np.where(known, filled - centre, 0.0) ** 2).sum(axis=0) / n
+        spread = (np.where(finite, filled - centre, 0.0) ** 2).sum(axis=0) / n
         scale = np.where(spread > 0, np.sqrt(spread), 1.0)
-        holes = ~known.all(axis=0) & known.any(axis=0)
+        holes = ~finite.all(axis=0) & finite.any(axis=0)
         levels = tuple(
             (j, float(level))
             for j in categorical
-            for level in np.unique(X[known[:, j], j])
+            for level in np.unique(X[finite[:, j], j])
         )
         return cls(centre, scale, np.flatnonzero(holes), levels, tuple(categorical))
 
     def matrix(self, X: Floats32) -> Floats:
         """Intercept, scaled numbers, what is missing, levels: shape (n, k)."""
-        known = np.isfinite(X)
-        numbers = np.where(known, (X - self.centre) / self.scale, 0.0)
+        finite = np.isfinite(X)
+        numbers = np.where(finite, (X - self.centre) / self.scale, 0.0)
         numbers[:, list(self.categorical)] = 0.0
-        missing = (~known[:, self.holed]).astype(np.float64)
+        missing = (~finite[:, self.holed]).astype(np.float64)
         level = [(X[:, j] == value).astype(np.float64) for j, value in self.levels]
         return np.column_stack([np.ones(len(X)), numbers, missing, *level])
 
@@ -150,11 +149,11 @@ class Response:
         """
         fold = self.folds(unit_id)
         parts = _parts(self.trees, self.columns, self.linear, X, fold)
-        found: Floats = expit((parts * self.blend[fold]).sum(axis=1))
+        chance: Floats = expit((parts * self.blend[fold]).sum(axis=1))
         for k, curve in enumerate(self.curves):
-            mine = fold == k
-            found[mine] = np.interp(found[mine], *curve.T)
-        return found
+            in_fold = fold == k
+            chance[in_fold] = np.interp(chance[in_fold], *curve.T)
+        return chance
 
 
 def fit_response(
@@ -212,8 +211,8 @@ def without_messages(test: MessageTest) -> Floats:
     controls do not set the level.
     """
     n_arms = test.propensities.shape[1]
-    own = test.propensities[np.arange(len(test.arm)), test.arm]
-    weight = np.where(test.observed, 1.0 / own, 0.0)
+    own_propensity = test.propensities[np.arange(len(test.arm)), test.arm]
+    weight = np.where(test.observed, 1.0 / own_propensity, 0.0)
     total = np.bincount(test.arm, weight, minlength=n_arms)
     summed = np.bincount(test.arm, weight * np.nan_to_num(test.Y), minlength=n_arms)
     mean = np.divide(summed, total, out=np.zeros(n_arms), where=total > 0)
@@ -244,8 +243,8 @@ def _blend(parts: Floats, y: Floats, weight: Floats, rows: Bools) -> Floats:
     prior = np.array([0.0, 0.5, 0.5])
     Z, w = parts[rows], weight[rows]
     free = fractional_logit(Z, y[rows], w)
-    kept = rows.sum() / (rows.sum() + 100.0)
-    slopes = kept * free + (1 - kept) * prior
+    data_share = rows.sum() / (rows.sum() + 100.0)
+    slopes = data_share * free + (1 - data_share) * prior
     level = fractional_logit_level(Z[:, 1:] @ slopes[1:], y[rows], w)
     return np.array([level, *slopes[1:]])
 
@@ -292,14 +291,14 @@ def _parts(
     trees: FoldBoosters, columns: LinearColumns, linear: Floats, X: Floats32, fold: Ints
 ) -> Floats:
     """1 and the logits of both parts, shape (n, 3)."""
-    found = np.ones((len(X), 3))
-    found[:, 1] = logit(np.clip(trees.predict(X, fold), EDGE, 1 - EDGE))
+    design = np.ones((len(X), 3))
+    design[:, 1] = logit(np.clip(trees.predict(X, fold), EDGE, 1 - EDGE))
     limit = float(logit(1 - EDGE))
     for start in range(0, len(X), CHUNK):
         part = slice(start, start + CHUNK)
         line = (columns.matrix(X[part]) * linear[fold[part]]).sum(axis=1)
-        found[part, 2] = np.clip(line, -limit, limit)
-    return found
+        design[part, 2] = np.clip(line, -limit, limit)
+    return design
 
 
 class AreaSpread(NamedTuple):
@@ -345,11 +344,11 @@ def by_area(predicted: Floats, area: Objects, spread: AreaSpread) -> pd.DataFram
 
     Returns:
         Columns area, n, mean, low, high, the likeliest area first; an area of fewer
-        than `SMALL_AREA` people is left out.
+        than `SMALLEST_CELL` people is left out.
     """
     frame = pd.DataFrame({"area": area, "predicted": predicted}).dropna()
     table = frame.groupby("area", sort=True)["predicted"].agg(["size", "mean"])
-    table = table[table["size"] >= SMALL_AREA].reset_index()
+    table = table[table["size"] >= SMALLEST_CELL].reset_index()
     table.columns = ["area", "n", "mean"]
     half = Z95 * np.sqrt(spread.person**2 / table["n"] + spread.area**2)
     table["low"] = np.clip(table["mean"] - half, 0.0, 1.0)

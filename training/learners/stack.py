@@ -178,8 +178,12 @@ def linear_part(
     test, lift = prepared.test, prepared.lift
     fold = prepared.ground.folds(test.unit_id, LINEAR_FOLDS)
     if only is not None:
-        kept = prepared.fold != only
-        test, lift, fold = test.take(kept), lift[kept], np.zeros(kept.sum(), np.int64)
+        training = prepared.fold != only
+        test, lift, fold = (
+            test.take(training),
+            lift[training],
+            np.zeros(training.sum(), np.int64),
+        )
     sent = np.bincount(test.arm[test.observed], minlength=1 + len(test.messages))[1:]
     parts = components(
         [prepared.issue_of[m] for m in test.messages], list(sent >= MIN_SENT)
@@ -258,11 +262,13 @@ def _trees_earn(
     precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
     gained = 0.0
     for k in np.unique(fold):
-        mine, others = fold == k, fold != k
+        in_fold, out_of_fold = fold == k, fold != k
         loss = []
-        for few in (parts[:1], parts):
-            weight = _weights(scored[others], [part[others] for part in few])
-            h = sum(w * part[mine] for w, part in zip(weight, few, strict=True))
-            loss.append(float((precision * (scored[mine] - h) ** 2).sum()))
+        for weighed in (parts[:1], parts):
+            weight = _weights(
+                scored[out_of_fold], [part[out_of_fold] for part in weighed]
+            )
+            h = sum(w * part[in_fold] for w, part in zip(weight, weighed, strict=True))
+            loss.append(float((precision * (scored[in_fold] - h) ** 2).sum()))
         gained += loss[0] - loss[1]
     return gained > 0

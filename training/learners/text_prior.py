@@ -113,8 +113,8 @@ class MessagePrior:
     @property
     def between_variance(self) -> Floats:
         """Variance between messages that their text does not explain, (G,)."""
-        found: Floats = self.weight[-1] * _scales(self.sent) ** 2
-        return found
+        variance: Floats = self.weight[-1] * _scales(self.sent) ** 2
+        return variance
 
     def of_sent(self) -> Posterior:
         """Partially pooled effects of the messages it was learnt from, (M,) each."""
@@ -132,11 +132,11 @@ class MessagePrior:
         """
         place = {name: g for g, name in enumerate(self.pools)}
         code = np.array([place.get(name, -1) for name in pool], dtype=np.int64)
-        known = (code >= 0) & ~self.far(text) & self.test.passed
+        answerable = (code >= 0) & ~self.far(text) & self.test.passed
         mean, se = (np.full(len(code), np.nan) for _ in range(2))
-        if known.any():
-            new = (text[known].astype(np.float64), code[known])
-            mean[known], se[known] = _posterior(self.sent, self.weight, new)
+        if answerable.any():
+            new = (text[answerable].astype(np.float64), code[answerable])
+            mean[answerable], se[answerable] = _posterior(self.sent, self.weight, new)
         return Posterior(mean, se)
 
     def far(self, text: Floats) -> Bools:
@@ -145,11 +145,11 @@ class MessagePrior:
         Args:
             text: Features as at the fit, shape (k, d).
         """
-        mine = self.sent.text[:, self.sent.block == 0]
-        among = _distances(mine, mine)
+        sent_text = self.sent.text[:, self.sent.block == 0]
+        among = _distances(sent_text, sent_text)
         np.fill_diagonal(among, np.inf)
         furthest = among.min(axis=1).max()
-        nearest = _distances(text[:, self.sent.block == 0], mine).min(axis=1)
+        nearest = _distances(text[:, self.sent.block == 0], sent_text).min(axis=1)
         return np.asarray(nearest > furthest + 1e-9)
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
@@ -215,18 +215,18 @@ def even_noise(covariance: Floats, pool: Sequence[str], people: Ints) -> Floats:
         people: Whose outcome was observed of each; an estimate from nobody is next to
             unknown, shape (M,).
     """
-    found = covariance.copy()
+    evened = covariance.copy()
     count = np.maximum(people.astype(np.float64), 0.01)
     names = np.array(pool, dtype=object)
     for name in set(pool):
         at = np.flatnonzero(names == name)
         block = covariance[np.ix_(at, at)]
-        k, own = len(at), np.diag(block).copy()
-        shared = (block.sum() - own.sum()) / (k * (k - 1)) if k > 1 else 0.0
-        own = np.maximum(own - shared, 0.0)
-        sigma2 = float((own * count[at] ** 2).sum() / count[at].sum())
-        found[at, at] = max(shared, 0.0) + sigma2 / count[at]
-    return found
+        k, own_variance = len(at), np.diag(block).copy()
+        shared = (block.sum() - own_variance.sum()) / (k * (k - 1)) if k > 1 else 0.0
+        own_variance = np.maximum(own_variance - shared, 0.0)
+        sigma2 = float((own_variance * count[at] ** 2).sum() / count[at].sum())
+        evened[at, at] = max(shared, 0.0) + sigma2 / count[at]
+    return evened
 
 
 def held_out_test(sent: Sent, rng: np.random.Generator) -> TextTest:
@@ -265,22 +265,22 @@ def text_ranks(sent: Sent, held: Ints) -> Floats:
         sent: All messages.
         held: Which are left out.
     """
-    kept = np.setdiff1d(np.arange(len(sent.estimate)), held)
-    among = np.isin(sent.pool[held], sent.pool[kept])
-    found = np.zeros(len(held))
-    rest = sent.take(kept)
-    code = np.searchsorted(np.unique(sent.pool[kept]), sent.pool[held[among]])
+    training = np.setdiff1d(np.arange(len(sent.estimate)), held)
+    among = np.isin(sent.pool[held], sent.pool[training])
+    ranks = np.zeros(len(held))
+    rest = sent.take(training)
+    code = np.searchsorted(np.unique(sent.pool[training]), sent.pool[held[among]])
     weight = _weights(rest, believed=True)
     new = (sent.text[held[among]], code)
     # without the mean of the pool, which is alike for all of it
-    found[among] = _posterior(rest, weight, new).mean - _pool_means(rest, weight)[code]
-    return found
+    ranks[among] = _posterior(rest, weight, new).mean - _pool_means(rest, weight)[code]
+    return ranks
 
 
 def _centred(values: Floats, pool: Ints) -> Floats:
     total = np.bincount(pool, weights=values)
-    found: Floats = values - (total / np.maximum(np.bincount(pool), 1))[pool]
-    return found
+    centred: Floats = values - (total / np.maximum(np.bincount(pool), 1))[pool]
+    return centred
 
 
 def _scales(sent: Sent) -> Floats:
@@ -330,9 +330,9 @@ def _kernels(sent: Sent, new: tuple[Floats, Ints] | None) -> _Kernels:
     centre, scale = _basis(sent)
     s = _scales(sent)
     Z = (sent.text - centre[sent.pool]) * scale * s[sent.pool][:, None]
-    own = np.diag(s[sent.pool] ** 2)
+    own_part = np.diag(s[sent.pool] ** 2)
     blocks = [sent.block == b for b in np.unique(sent.block)]
-    among = [*(Z[:, b] @ Z[:, b].T for b in blocks), own]
+    among = [*(Z[:, b] @ Z[:, b].T for b in blocks), own_part]
     if new is None:
         return _Kernels(among, among, [np.diag(K) for K in among])
     text, code = new
@@ -356,13 +356,13 @@ def _weights(sent: Sent, *, believed: bool) -> Floats:
     start = np.maximum(np.log(np.full(len(kernels), 0.2 * total)), least)
     bounds = [(low, np.log(100.0 * total)) for low in least]
     H = _design(sent.pool)
-    found = minimize(
+    optimum = minimize(
         _restricted, start, args=(sent.estimate, sent.covariance, H, kernels), jac=True,
         method="L-BFGS-B", bounds=bounds, options={"maxiter": 50, "ftol": 1e-7},
     )  # fmt: skip
-    weight = np.exp(found.x)
+    weight = np.exp(optimum.x)
     # on the bound means none
-    weight[:-1] = np.where(found.x[:-1] <= least[:-1] + 1e-6, 0.0, weight[:-1])
+    weight[:-1] = np.where(optimum.x[:-1] <= least[:-1] + 1e-6, 0.0, weight[:-1])
     return weight if believed else np.append(np.zeros(n_blocks), weight)
 
 

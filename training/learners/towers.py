@@ -68,12 +68,12 @@ class Columns:
             categorical: Columns that hold category codes 0, 1, ...
         """
         numeric = [j for j in range(X.shape[1]) if j not in set(categorical)]
-        known = [X[np.isfinite(X[:, j]), j].astype(np.float64) for j in numeric]
+        finite = [X[np.isfinite(X[:, j]), j].astype(np.float64) for j in numeric]
         levels = [X[np.isfinite(X[:, j]), j] for j in categorical]
         return cls(
             tuple(numeric),
-            tuple(float(c.mean()) if len(c) else 0.0 for c in known),
-            tuple(max(float(c.std()), 1e-6) if len(c) else 1.0 for c in known),
+            tuple(float(c.mean()) if len(c) else 0.0 for c in finite),
+            tuple(max(float(c.std()), 1e-6) if len(c) else 1.0 for c in finite),
             tuple(j for j in numeric if not np.isfinite(X[:, j]).all()),
             tuple(categorical),
             tuple(int(c.max()) + 1 if len(c) else 0 for c in levels),
@@ -142,8 +142,8 @@ def message_vectors(w: Mapping[str, Any], text: Any, issue: Any, free: Any) -> A
         free: Of every message, shape (F, 1, M, R); zeros for one never sent.
     """
     h = text @ w["message.dense_1"] * w["message.scale_1"] + w["message.bias_1"]
-    told = h.clip(0) @ w["message.dense_2"]
-    return told + w["message.bias"] + issue @ w["message.issue"] + free
+    of_text = h.clip(0) @ w["message.dense_2"]
+    return of_text + w["message.bias"] + issue @ w["message.issue"] + free
 
 
 class TowerData(NamedTuple):
@@ -232,11 +232,11 @@ def _train(
             optimiser.step()
             schedule.step()
         best.offer(w, _explained(w, tensors, split.validation))
-    found = {name: value.cpu().numpy() for name, value in best.weights.items()}
+    trained = {name: value.cpu().numpy() for name, value in best.weights.items()}
     # h in outcome units from here on
     for name in ("voter.linear", "voter.dense_3"):
-        found[name] = found[name] * spread(data)[:, None, None, None]
-    return found
+        trained[name] = trained[name] * spread(data)[:, None, None, None]
+    return trained
 
 
 _FIXED = ("voter.fold", "voter.centre")
@@ -261,11 +261,15 @@ class _Split:
     @classmethod
     def of(cls, data: TowerData, rng: np.random.Generator) -> Self:
         # a unit stays whole: its members share noise
-        kept = rng.random(int(data.unit.max()) + 1)[data.unit] < VALIDATION_SHARE
+        for_validation = (
+            rng.random(int(data.unit.max()) + 1)[data.unit] < VALIDATION_SHARE
+        )
         seen = data.weight > 0
         folds = range(int(data.fold.max()) + 1)
-        train = [np.flatnonzero(seen & ~kept & (data.fold != k)) for k in folds]
-        held = [np.flatnonzero(seen & kept & (data.fold != k)) for k in folds]
+        train = [
+            np.flatnonzero(seen & ~for_validation & (data.fold != k)) for k in folds
+        ]
+        held = [np.flatnonzero(seen & for_validation & (data.fold != k)) for k in folds]
         return cls(_even(train, rng), _even(held, rng))
 
 
@@ -311,8 +315,8 @@ def spread(data: TowerData) -> Floats32:
     """
     seen = data.weight > 0
     folds = range(int(data.fold.max()) + 1)
-    found = [float(data.residual[seen & (data.fold != k)].std()) for k in folds]
-    return np.maximum(found, 1e-12).astype(np.float32)
+    by_fold = [float(data.residual[seen & (data.fold != k)].std()) for k in folds]
+    return np.maximum(by_fold, 1e-12).astype(np.float32)
 
 
 def start(
@@ -357,10 +361,10 @@ def start(
         "message.free_log_sd": np.full((F, 1, M, R), -2.0),
         "message.prior_log_sd": np.full((F, 1, n_issues, 1), -1.5),
     }
-    found: dict[str, npt.NDArray[Any]] = {
+    single_precision: dict[str, npt.NDArray[Any]] = {
         name: value.astype(np.float32) for name, value in weights.items()
     }
-    return {**found, "voter.fold": np.arange(F)}
+    return {**single_precision, "voter.fold": np.arange(F)}
 
 
 def _batches(
@@ -380,8 +384,8 @@ def _predicted(
     """Σ_m (1[W = m] − e_m) h_m(x), shape (F, K, B)."""
     v = voter_vectors(w, data.numbers[rows], data.codes[rows])
     u = message_vectors(w, data.text, data.issue, free)
-    found: torch.Tensor = (v * (data.contrast[rows][:, None] @ u)).sum(-1)
-    return found
+    predicted: torch.Tensor = (v * (data.contrast[rows][:, None] @ u)).sum(-1)
+    return predicted
 
 
 def _loss(
@@ -418,10 +422,10 @@ def _explained(w: Mapping[str, Any], data: _Tensors, rows: Ints) -> "torch.Tenso
 
     with torch.no_grad():
         at = torch.tensor(rows, device=data.residual.device)
-        found = _predicted(w, data, at, w["message.free"]).mean(dim=1)
+        predicted = _predicted(w, data, at, w["message.free"]).mean(dim=1)
         weight, y = data.weight[at].mean(dim=-1), data.residual[at]
-        moment = (weight * found * y).sum(dim=1).clip(0)
-        norm = (weight * found**2).sum(dim=1) * (weight * y**2).sum(dim=1)
+        moment = (weight * predicted * y).sum(dim=1).clip(0)
+        norm = (weight * predicted**2).sum(dim=1) * (weight * y**2).sum(dim=1)
         return moment**2 / norm.clip(1e-30)
 
 
@@ -433,8 +437,8 @@ class _Best:
         self.score = [-1.0] * n_folds
 
     def offer(self, w: Mapping[str, "torch.Tensor"], score: "torch.Tensor") -> None:
-        for k, found in enumerate(score.tolist()):
-            if found > self.score[k]:
-                self.score[k] = found
+        for k, epoch_score in enumerate(score.tolist()):
+            if epoch_score > self.score[k]:
+                self.score[k] = epoch_score
                 for name, value in w.items():
                     self.weights[name][k] = value.detach()[k]

@@ -1,7 +1,8 @@
-"""A pretest panel made to look like the voter file, and how far it can.
+"""Poststratification of a pretest panel to the voter file, and their overlap.
 
 Respondents of a panel are weighted so that their shared columns have the means and
-spreads of the voter file (raking); what nobody in the panel resembles is told.
+spreads of the voter file (raking); the share of voters whom no
+respondent resembles is reported.
 """
 
 from dataclasses import dataclass
@@ -184,8 +185,8 @@ def raked(Z: Floats, weight: Floats, target: Floats) -> Floats:
         share /= share.sum()
         if np.abs(step).max() < 1e-9:
             break
-    found = np.minimum(share * len(Z), TRIMMED_AT)
-    return np.asarray(found / found.mean(), dtype=np.float64)
+    trimmed = np.minimum(share * len(Z), TRIMMED_AT)
+    return np.asarray(trimmed / trimmed.mean(), dtype=np.float64)
 
 
 def _weighted_mean(panel: Panel, weight: Floats, arm: int) -> tuple[float, float]:
@@ -201,13 +202,13 @@ def _weighted_mean(panel: Panel, weight: Floats, arm: int) -> tuple[float, float
 def _overlap(Z: Floats, target: Floats, weight: Floats) -> Overlap:
     spread = np.where(target.std(axis=0) > 0, target.std(axis=0), 1.0)
     gap = np.abs(np.average(Z, axis=0, weights=weight) - target.mean(axis=0)) / spread
-    both = np.vstack([Z, target])
-    both = np.column_stack([np.ones(len(both)), both])
+    pooled = np.vstack([Z, target])
+    pooled = np.column_stack([np.ones(len(pooled)), pooled])
     inside = np.repeat([1.0, 0.0], [len(Z), len(target)])
     # both weigh the same, however many voters there are
     balance = np.repeat([1.0, len(Z) / len(target)], [len(Z), len(target)])
-    b = fractional_logit(both, inside, balance, MEMBERSHIP_PENALTY)
-    like = both @ b
+    b = fractional_logit(pooled, inside, balance, MEMBERSHIP_PENALTY)
+    like = pooled @ b
     least = np.quantile(like[: len(Z)], LEAST_LIKE)
     return Overlap(
         n=len(Z),

@@ -1,4 +1,4 @@
-"""Lift from data whose assignment learned from earlier data: a daily loop's.
+"""Lift from adaptively assigned data, such as those of a daily loop.
 
 Where today's chances depend on yesterday's outcomes, means over all days are biased and
 not normal, most of all where arms are alike: an arm that looked bad by chance is given
@@ -20,7 +20,11 @@ from typing import Self
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Interval, aipw_scores
+from hustings.training.estimators.metrics import (
+    Interval,
+    aipw_scores,
+    clustered_covariance,
+)
 
 RIDGE = 1.0
 """Pull of the response's coefficients to 0, in voters of one SD."""
@@ -169,17 +173,7 @@ def combined(
             value[j] = row @ np.where(part, score[:, j], 0.0) / row.sum()
             off = np.where(part, score[:, j] - value[j], 0.0)
             influence[:, j] = row * off / row.sum()
-    return Estimates(value, _clustered(influence, cluster), n_rows, n_days)
-
-
-def _clustered(influence: Floats, cluster: Ints) -> Floats:
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    n_clusters = len(totals)
-    if n_clusters < 2:
-        return np.full((influence.shape[1],) * 2, np.nan)
-    covariance = totals.T @ totals * n_clusters / (n_clusters - 1)
-    return np.asarray(covariance, dtype=np.float64)
+    return Estimates(value, clustered_covariance(influence, cluster), n_rows, n_days)
 
 
 def lift_scores(
@@ -209,8 +203,8 @@ def _design_variance(propensities: Floats) -> Floats:
     inverse = np.divide(
         1.0, propensities, out=np.zeros_like(propensities), where=propensities > 0
     )
-    both = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    return np.where(both, inverse[:, 1:] + inverse[:, :1], 0.0)
+    comparable = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    return np.where(comparable, inverse[:, 1:] + inverse[:, :1], 0.0)
 
 
 def population_lifts(
@@ -312,9 +306,9 @@ def predicted_response(
             gram[f] += Z[rows].T @ Z[rows]
             pull[f] += Z[rows].T @ y[rows]
         for f in folds:
-            others = [g for g in folds if g != f]
-            A = sum((gram[g] for g in others), np.zeros_like(gram[f]))
-            b = sum((pull[g] for g in others), np.zeros_like(pull[f]))
+            other_folds = [g for g in folds if g != f]
+            A = sum((gram[g] for g in other_folds), np.zeros_like(gram[f]))
+            b = sum((pull[g] for g in other_folds), np.zeros_like(pull[f]))
             coefficient = _ridge(A, b)
             rows = today & (fold == f)
             control = base[rows] @ coefficient[: base.shape[1]]
@@ -341,8 +335,8 @@ def observed_probability(
     if seen.all():
         return None
     fitted = predicted_response(X, decisions, fold=fold, target=seen.astype(float))
-    own = fitted[np.arange(len(seen)), decisions.arm]
-    return np.asarray(np.clip(own, MIN_OBSERVED_PROBABILITY, 1.0))
+    fitted_probability = fitted[np.arange(len(seen)), decisions.arm]
+    return np.asarray(np.clip(fitted_probability, MIN_OBSERVED_PROBABILITY, 1.0))
 
 
 # --- chances of the shared design ---

@@ -1,4 +1,4 @@
-"""Before any money is spent: what can be detected, and how much to explore.
+"""Power of a test: detectable lift, voters needed, and how much to explore.
 
 Lifts and standard deviations in units of the outcome.
 """
@@ -54,8 +54,8 @@ class Noise:
     @property
     def variance(self) -> float:
         """Of one voter's outcome as the estimate feels it."""
-        own = self.sd**2 * (1.0 - self.explained) * self.design_effect
-        return own / (1.0 - self.missing)
+        complete = self.sd**2 * (1.0 - self.explained) * self.design_effect
+        return complete / (1.0 - self.missing)
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ def best_known(beliefs: Beliefs, noise: Noise, n_of_each: float, seed: int) -> f
     # all lifts share the control's noise
     S = noise.variance / n_of_each * (np.eye(m) + np.ones((m, m)))
     V = beliefs.covariance
-    known = V @ np.linalg.solve(V + S, V)
+    learnt = V @ np.linalg.solve(V + S, V)
     half = np.random.default_rng(seed).standard_normal((N_DRAWS // 2, m))
-    draws = np.concatenate([half, -half]) @ _root(known).T + beliefs.mean
+    draws = np.concatenate([half, -half]) @ _root(learnt).T + beliefs.mean
     return float(np.maximum(draws.max(axis=1), 0.0).mean())
 
 
@@ -248,17 +248,17 @@ def splits(
     # an even draw over messages and nothing: what it gains while it lasts
     drawn = float(beliefs.mean.sum()) / (m + 1)
     at_once = max(float(beliefs.mean.max()), 0.0) * contacts_per_day * days
-    found = []
+    compared = []
     for epsilon in epsilons:
         of_each = epsilon * contacts_per_day / (m + 1) / n_kinds
         lift = [best_known(beliefs, noise, of_each * k, seed) for k in range(days + 1)]
         for k in range(days + 1) if epsilon else (0,):
-            known = [lift[min(max(t - lag_days, 0), k)] for t in range(days)]
+            best_lift = [lift[min(max(t - lag_days, 0), k)] for t in range(days)]
             share = np.where(np.arange(days) < k, epsilon, 0.0)
-            cost = contacts_per_day * float(share @ (np.array(known) - drawn))
-            gain = contacts_per_day * float(np.sum(known)) - cost
-            found.append(Split(epsilon, k, gain, cost, gain - at_once))
-    return found
+            cost = contacts_per_day * float(share @ (np.array(best_lift) - drawn))
+            gain = contacts_per_day * float(np.sum(best_lift)) - cost
+            compared.append(Split(epsilon, k, gain, cost, gain - at_once))
+    return compared
 
 
 def best_split(compared: list[Split]) -> Split:
@@ -292,10 +292,10 @@ def first_wave(
     m = len(beliefs.mean)
     drawn = float(beliefs.mean.sum()) / (m + 1)
     at_once = max(float(beliefs.mean.max()), 0.0) * n_audience
-    found = []
+    compared = []
     for n in sizes:
         lift = best_known(beliefs, noise, n / (m + 1), seed)
         gain = (n_audience - n) * lift + n * drawn
         cost = n * (lift - drawn)
-        found.append(Split(n / n_audience, 1, gain, cost, gain - at_once))
-    return best_split(found)
+        compared.append(Split(n / n_audience, 1, gain, cost, gain - at_once))
+    return best_split(compared)

@@ -1,11 +1,11 @@
-"""What a second contact does, given the first: carry-over, by sequential chances."""
+"""Carry-over: the effect of a second contact given the first."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
-from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.metrics import Interval, clustered_covariance
 
 CELLS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
@@ -56,20 +56,18 @@ def carry_over(
     seen = ~np.isnan(Y)
     influence, mean = np.zeros((len(Y), len(CELLS))), np.zeros(len(CELLS))
     for k, (w1, w2) in enumerate(CELLS):
-        mine = seen & (first == bool(w1)) & (second == bool(w2))
-        if not mine.any():
+        in_cell = seen & (first == bool(w1)) & (second == bool(w2))
+        if not in_cell.any():
             raise ValueError(f"expected voters with the contacts {w1, w2}, got none")
-        share = np.where(mine, 1.0 / chance, 0.0)
+        share = np.where(in_cell, 1.0 / chance, 0.0)
         share /= share.sum()
-        mean[k] = share[mine] @ Y[mine]
-        influence[mine, k] = share[mine] * (Y[mine] - mean[k])
-    codes = np.unique(cluster, return_inverse=True)[1]
-    totals = np.column_stack([np.bincount(codes, weights=c) for c in influence.T])
-    V = totals.T @ totals * len(totals) / (len(totals) - 1)
+        mean[k] = share[in_cell] @ Y[in_cell]
+        influence[in_cell, k] = share[in_cell] * (Y[in_cell] - mean[k])
+    V = clustered_covariance(influence, cluster)
     # weights of the cells (none, first, second, both) in each effect
     effects = ((-1, 1, 0, 0), (-1, 0, 1, 0), (-1, 0, 0, 1), (0, -1, 0, 1),
                (1, -1, -1, 1))  # fmt: skip
-    found = (np.array(c, dtype=np.float64) for c in effects)
+    contrasts = (np.array(c, dtype=np.float64) for c in effects)
     return CarryOver(
-        *(Interval.of(float(c @ mean), se=float(np.sqrt(c @ V @ c))) for c in found)
+        *(Interval.of(float(c @ mean), se=float(np.sqrt(c @ V @ c))) for c in contrasts)
     )

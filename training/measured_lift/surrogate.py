@@ -1,4 +1,4 @@
-"""An outcome that comes early in place of one that comes late, where the link holds.
+"""Surrogate outcomes: an early outcome for a late one, where the link holds.
 
 A surrogate is worth something only if what a message does to it foretells what the
 message does to the outcome. The link is fitted on half of those who have both, and
@@ -75,17 +75,18 @@ def fit_link(
         half: Who fits; households stay together, shape (n,).
         fold: For the nuisances, shape (n,).
     """
-    both = decisions.observed & ~np.isnan(surrogate)
+    has_both = decisions.observed & ~np.isnan(surrogate)
     nothing = Interval(np.nan, -np.inf, np.inf)
-    if both.sum() < MIN_BOTH:
-        why = f"only {int(both.sum())} people have both outcomes, {MIN_BOTH} are needed"
-        return Link(0.0, 0.0, nothing, int(both.sum()), holds=False, why=why)
-    fits, tries = both & half, both & ~half
+    n_both = int(has_both.sum())
+    if n_both < MIN_BOTH:
+        why = f"only {n_both} people have both outcomes, {MIN_BOTH} are needed"
+        return Link(0.0, 0.0, nothing, n_both, holds=False, why=why)
+    fits, tries = has_both & half, has_both & ~half
     intercept, slope = _line(surrogate[fits], decisions.Y[fits])
     index = intercept + slope * surrogate[tries]
     ratio = lift_ratio(decisions.take(tries), index, X[tries], fold[tries])
     holds, why = _verdict(ratio)
-    return Link(intercept, slope, ratio, int(both.sum()), holds=holds, why=why)
+    return Link(intercept, slope, ratio, n_both, holds=holds, why=why)
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:
@@ -116,18 +117,18 @@ def lift_ratio(decisions: Decisions, index: Floats, X: Floats, fold: Ints) -> In
             X, decisions, fold=fold, target=np.asarray(decisions.Y - index)
         ),
     )
-    known = np.isfinite(outcome.value) & (through.se > 0)
-    if not known.any():
+    estimable = np.isfinite(outcome.value) & (through.se > 0)
+    if not estimable.any():
         return Interval(np.nan, -np.inf, np.inf)
-    tau = through.value[known]
+    tau = through.value[estimable]
     # lifts are squared here, which noise makes too large: it is taken off
-    signal = np.maximum(tau**2 - through.se[known] ** 2, 0.0)
-    weight = tau / gap.se[known] ** 2
-    size = float((signal / gap.se[known] ** 2).sum())
+    signal = np.maximum(tau**2 - through.se[estimable] ** 2, 0.0)
+    weight = tau / gap.se[estimable] ** 2
+    size = float((signal / gap.se[estimable] ** 2).sum())
     if size <= 0:
         return Interval(np.nan, -np.inf, np.inf)
-    off = float(weight @ gap.value[known]) / size
-    V = gap.covariance[np.ix_(known, known)]
+    off = float(weight @ gap.value[estimable]) / size
+    V = gap.covariance[np.ix_(estimable, estimable)]
     return Interval.of(1.0 + off, se=float(np.sqrt(weight @ V @ weight)) / size)
 
 

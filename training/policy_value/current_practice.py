@@ -1,7 +1,8 @@
-"""What campaigns do today, as policies beside the baselines; never part of the gate.
+"""Current campaign practice as policies, reported for comparison; no part of the gate.
 
-"Persuadable voters in areas where turnout is likely" and "each group its best message":
-shown at the same spend on the same held-out voters, so that one sees what they buy.
+The policies are "persuadable voters in areas where turnout is likely" and "each group
+its best message". They spend the same money on the same held-out voters as every
+other policy, so that their values compare.
 """
 
 from collections.abc import Mapping
@@ -71,10 +72,10 @@ def comparators(chances: Chances | None, segment: Objects) -> Mapping[str, Compa
         chances: Of all voters of the test; None where turnout or support is unknown.
         segment: Segment of every voter of the test, shape (n,).
     """
-    found: dict[str, Comparator] = {SEGMENT_BEST: segment_best(segment)}
+    policies: dict[str, Comparator] = {SEGMENT_BEST: segment_best(segment)}
     if chances is not None:
-        found[LIKELY_PERSUADABLE] = likely_persuadable(chances)
-    return found
+        policies[LIKELY_PERSUADABLE] = likely_persuadable(chances)
+    return policies
 
 
 def likely_persuadable(chances: Chances) -> Comparator:
@@ -117,10 +118,10 @@ def segment_best(segment: Objects) -> Comparator:
         lift = effects.lift[code]
         values = prepared.ground.option_values(lift, judged.arms)
         message = judged.message_of_arm[1:] - 1
-        own = lift.argmax(axis=1)[:, None] == message
-        mine = replace(market, allowed=market.allowed & own)
+        is_best_message = lift.argmax(axis=1)[:, None] == message
+        market_of_best = replace(market, allowed=market.allowed & is_best_message)
         rows = together(permission_rows(market.allowed), code)
-        return spend_along(values, mine, rows)
+        return spend_along(values, market_of_best, rows)
 
     return policy
 
@@ -164,18 +165,18 @@ def segment_effects(prepared: Prepared, segment: Objects) -> SegmentEffects:
     noise = _by_code(totals**2, segment_of_pair) / size[:, None] ** 2
     deviation = mean - lift.mean(axis=0)
     large = size >= MIN_IN_SEGMENT
-    kept = np.zeros_like(noise)
+    shrinkage = np.zeros_like(noise)
     if large.sum() > 1:
         spread = _spread(deviation[large], noise[large])
-        kept[large] = spread / np.maximum(spread + noise[large], 1e-300)
+        shrinkage[large] = spread / np.maximum(spread + noise[large], 1e-300)
     average = prepared.ground.effects.shrunken
-    table = np.vstack([average + kept * deviation, average])
+    table = np.vstack([average + shrinkage * deviation, average])
     return SegmentEffects(tuple(str(n) for n in names), table)
 
 
 def _by_code(values: Floats, code: Ints) -> Floats:
-    found: Floats = np.column_stack([np.bincount(code, column) for column in values.T])
-    return found
+    sums: Floats = np.column_stack([np.bincount(code, column) for column in values.T])
+    return sums
 
 
 def _spread(deviation: Floats, noise: Floats) -> float:

@@ -1,4 +1,4 @@
-"""When the champion moves: how sure, how often asked, on sound data, until when."""
+"""The promotion gate: alpha of every attempt, blocking checks, age of the champion."""
 
 import math
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ FIRST_SHARE = 6 / math.pi**2
 BLOCKING = {
     "sample_ratio": "group sizes are not what the design says",
     "attrition": "outcomes go missing at different rates in different groups",
+    "overlap": "chances of some messages are too small to judge by",
     "proxies": "who would be chosen gives away a special category",
 }
 """Checks that must hold before anything is promoted, and what a failure means."""

@@ -1,8 +1,8 @@
-"""Model and baselines as policies that spend the same money, on voters they never saw.
+"""Cross-fitted policy value: model and baselines at equal spend on held-out halves.
 
-Both halves of the units judge: what was tuned and fitted on one half is judged on the
-other, and the other way round, so every voter counts once and none judges a model that
-saw it. Every policy spends the same money along its own path.
+A policy is tuned and fitted on one half of the units and valued on the other half, and
+vice versa, so every voter counts once and values no model that was fitted on that
+voter. Every policy spends the same money along its own spend path.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -181,10 +181,10 @@ def only_best(values: Floats, market: Market, permission: Ints) -> Bools:
     for a in range(len(market.cost)):
         path = whole_budget_path(value[:, [a]], cost[:, [a]], allowed=allowed[:, [a]])
         promised[a] = path.value_at(market.spend * len(values))
-    kept = np.zeros_like(market.allowed)
+    allowed_best = np.zeros_like(market.allowed)
     best = int(promised.argmax())
-    kept[:, best] = market.allowed[:, best]
-    return kept
+    allowed_best[:, best] = market.allowed[:, best]
+    return allowed_best
 
 
 def deciding_rows(test: MessageTest) -> Ints:
@@ -232,13 +232,13 @@ def judge_halves(
         texts: What the messages say, for learners that read it.
         comparators: Other policies to show, by name.
     """
-    found = []
+    halves = []
     for label in HALVES:
         held = ~training_half(test, label, seed=seed)
-        mine, price = test.take(~held), market.take(~held)
-        prepared = prepare(mine, categorical, issue_of, seed=seed, texts=texts)
+        training_test, price = test.take(~held), market.take(~held)
+        prepared = prepare(training_test, categorical, issue_of, seed=seed, texts=texts)
         params = settings(prepared, label)
-        split = _one_covariate(prepared, mine, price, categorical)
+        split = _one_covariate(prepared, training_test, price, categorical)
         judged = _judge_half(
             test.take(held),
             market.take(held),
@@ -250,9 +250,9 @@ def judge_halves(
             name: policy(prepared, held, test.take(held), market.take(held))
             for name, policy in comparators.items()
         }
-        values = _training_values(mine, price, prepared, categorical, seed)
-        found.append(Half(held=held, training_values=values, params=params, **judged))
-    return found
+        values = _training_values(training_test, price, prepared, categorical, seed)
+        halves.append(Half(held=held, training_values=values, params=params, **judged))
+    return halves
 
 
 def _one_covariate(
@@ -300,10 +300,12 @@ def _training_values(
     total = dict.fromkeys(BASELINES, 0.0)
     for k in (0, 1):
         chosen, valued = part != k, part == k
-        few = replace(
+        prepared_fold = replace(
             prepared, test=prepared.test.take(chosen), scores=prepared.scores[chosen]
         )
-        split = _one_covariate(few, test.take(chosen), market.take(chosen), categorical)
+        split = _one_covariate(
+            prepared_fold, test.take(chosen), market.take(chosen), categorical
+        )
         policies = baseline_policies(
             test.take(valued), market.take(valued), untargeted(prepared.ground), split
         )

@@ -1,4 +1,4 @@
-"""Is there heterogeneity, and do the predictions follow it? Regressions on the score.
+"""Tests of effect heterogeneity: best linear predictor and calibration groups.
 
 Source: Chernozhukov, Demirer, Duflo & Fernandez-Val, "Generic machine learning
 inference on heterogeneous treatment effects in randomized experiments" (Econometrica).
@@ -118,23 +118,23 @@ def lift_groups(
     lift = predicted.reshape(scores.shape)
     edges = np.quantile(lift, np.linspace(0, 1, n_groups + 1)[1:-1])
     group = np.searchsorted(np.unique(edges), lift, side="right")
-    found = []
+    groups = []
     for g in np.unique(group):
-        mine = group == g
+        in_group = group == g
         if weight is not None:
-            mine &= (weight > 0)[:, None]
-        n = int(mine.any(axis=1).sum())
+            in_group &= (weight > 0)[:, None]
+        n = int(in_group.any(axis=1).sum())
         if n >= at_least:
-            counts = mine if weight is None else mine * weight[:, None]
+            counts = in_group if weight is None else in_group * weight[:, None]
             realised = _ratio_mean(scores, counts, cluster)
-            expected = float(np.average(lift[mine], weights=counts[mine]))
-            found.append(LiftGroup(expected, realised, n))
-    return found
+            expected = float(np.average(lift[in_group], weights=counts[in_group]))
+            groups.append(LiftGroup(expected, realised, n))
+    return groups
 
 
 def _ratio_mean(values: Floats, counts: Floats | Bools, cluster: Ints) -> Interval:
     """Clustered mean over (voter, message) pairs that count as much as they do."""
-    size, mine = counts.sum(), counts > 0
-    mean = float(np.average(values[mine], weights=counts[mine]))
+    size, counted = counts.sum(), counts > 0
+    mean = float(np.average(values[counted], weights=counts[counted]))
     totals = np.bincount(cluster, (counts * (values - mean)).sum(axis=1))
     return Interval.of(mean, se=float(np.sqrt((totals**2).sum()) / size))

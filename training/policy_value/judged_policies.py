@@ -1,4 +1,4 @@
-"""Both judged halves as one test: every policy's Qini curve on voters no model saw."""
+"""Both held-out halves as one test: every policy's Qini curve on held-out voters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,12 +104,12 @@ class Judged:
 
     def contacted(self, name: str) -> float:
         """Share of voters who are sent anything at the campaign's spend."""
-        found = []
+        shares = []
         for half in self.halves:
             row, path = half.policies[name]
             budget = self.market.spend * len(row)
-            found.append(contacted_share(path, row, half.market.allowed, budget))
-        return float(np.mean(found))
+            shares.append(contacted_share(path, row, half.market.allowed, budget))
+        return float(np.mean(shares))
 
     def spent(self, name: str) -> float:
         """What a policy spends: less than the spend where nothing more is worth it."""
@@ -128,9 +128,9 @@ def curve_spends(market: Market, n_curve: int) -> Floats:
 
 def joined(halves: Sequence[Half], of: Callable[[Half], Floats]) -> Floats:
     """A value of every voter from the half that judged it, in the test's order."""
-    found = [of(half) for half in halves]
-    together = np.empty((len(halves[0].held), *found[0].shape[1:]))
-    for half, values in zip(halves, found, strict=True):
+    values_of_halves = [of(half) for half in halves]
+    together = np.empty((len(halves[0].held), *values_of_halves[0].shape[1:]))
+    for half, values in zip(halves, values_of_halves, strict=True):
         together[half.held] = values
     return together
 

@@ -1,4 +1,4 @@
-"""What a policy would have earned on data that another policy logged.
+"""Off-policy value: the reward of a target policy from another policy's log.
 
 Shapes: n logged decisions, K actions. The data must come from a fixed policy with known
 probabilities. Data collected adaptively (a policy that learns from the rewards in the
@@ -128,8 +128,10 @@ def off_policy_value(
         )
     if estimator == "switch":
         weight = np.where(weight <= switch_at, weight, 0.0)
-    own = predicted[np.arange(len(log.action)), log.action]
-    scores = (target * predicted).sum(axis=1) + weight * (log.reward - own)
+    predicted_of_logged = predicted[np.arange(len(log.action)), log.action]
+    scores = (target * predicted).sum(axis=1) + weight * (
+        log.reward - predicted_of_logged
+    )
     return PolicyValue(clustered_mean(scores, log.cluster), estimator, support)
 
 

@@ -1,7 +1,7 @@
-"""A partner's lifts as a lift model: delivered as a table, judged like any other.
+"""A partner's delivered lifts as a lift model, valued like any other model.
 
-Its lifts ride with the voters as columns `partner__<provider>__<message>`; a voter or
-message that it does not know gets the average effect of the message.
+The lifts are columns `partner__<provider>__<message>` of the voters; a voter or message
+without a delivered lift gets the average effect of the message.
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Floats32, Objects
+from hustings.features.atomic import write_json
 from hustings.features.partner import lift_column, width_column
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95, Interval
@@ -81,28 +82,28 @@ class PartnerLift:
             np.isnan(delivered), effects.shrunken, self.direction * delivered
         )
         width = self._columns(voters, width_column)
-        own = np.isnan(delivered) | np.isnan(width)
-        se = np.where(own, effects.shrunken_se, np.abs(width) / (2 * Z95))
+        undelivered = np.isnan(delivered) | np.isnan(width)
+        se = np.where(undelivered, effects.shrunken_se, np.abs(width) / (2 * Z95))
         fold = None if unit_id is None else self.ground.folds(unit_id)
         baseline = self.ground.baseline(X, fold, lift)
         return Lifts(lift, se, baseline)
 
     def _columns(
-        self, voters: pd.DataFrame, named: Callable[[str, str], str]
+        self, voters: pd.DataFrame, column_name: Callable[[str, str], str]
     ) -> Floats:
         """A column of every message, NaN where it was not delivered, (n, M)."""
-        found = np.full((len(voters), len(self.ground.messages)), np.nan)
+        values = np.full((len(voters), len(self.ground.messages)), np.nan)
         for m, message in enumerate(self.ground.messages):
-            name = named(self.provider, message)
+            name = column_name(self.provider, message)
             if name in voters:
-                found[:, m] = voters[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        return found
+                values[:, m] = voters[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        return values
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format; nobody's lifts are in it."""
         self.ground.save(folder)
         stored = {"provider": self.provider, "direction": self.direction}
-        (folder / "partner.json").write_text(json.dumps(stored, indent=1))
+        write_json(folder / "partner.json", stored)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

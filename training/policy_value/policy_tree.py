@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.tables import SMALLEST_CELL
 from hustings.training.estimators.metrics import (
     Interval,
     clustered_mean,
@@ -30,7 +31,6 @@ NOTHING = 0
 """Option of a group that is sent nothing."""
 NOBODY = -1
 """Message of a group that may be sent none."""
-SMALLEST_GROUP = 20
 LEAST_SHARE = 0.05
 DEPTH = 3
 BEAM = 4
@@ -70,8 +70,8 @@ class Condition(NamedTuple):
         """Who gives this answer, shape (n,)."""
         column = X[:, self.column]
         answer = column == self.value if self.equal else column < self.value
-        found: Bools = answer == self.yes
-        return found
+        holds: Bools = answer == self.yes
+        return holds
 
 
 class Group(NamedTuple):
@@ -100,10 +100,10 @@ class PolicyTree:
 
     def group_of(self, X: npt.NDArray[np.floating[Any]]) -> Ints:
         """Position of every voter's group, shape (n,)."""
-        found = np.zeros(len(X), dtype=np.int64)
+        position = np.zeros(len(X), dtype=np.int64)
         for i, group in enumerate(self.groups):
-            found[group.members(X)] = i
-        return found
+            position[group.members(X)] = i
+        return position
 
     def options(self, X: npt.NDArray[np.floating[Any]]) -> Ints:
         """What every voter is sent, shape (n,)."""
@@ -117,7 +117,7 @@ def grow_tree(
     cuts: Sequence[Cuts],
     *,
     depth: int = DEPTH,
-    least: int = SMALLEST_GROUP,
+    least: int = SMALLEST_CELL,
     beam: int = BEAM,
     cluster: Ints | None = None,
 ) -> PolicyTree:
@@ -163,8 +163,8 @@ def grow_tree(
     units = np.arange(len(X)) if cluster is None else cluster
     n_questions = max(sum(len(c.values) for c in cuts), 2)
     far = math.sqrt(2 * math.log(n_questions))
-    kept = _pruned(root, reward, units, far)
-    return PolicyTree(tuple(_groups(kept, cuts, ())))
+    pruned = _pruned(root, reward, units, far)
+    return PolicyTree(tuple(_groups(pruned, cuts, ())))
 
 
 # --- search ---
@@ -172,19 +172,25 @@ def grow_tree(
 
 def _codes(X: npt.NDArray[np.floating[Any]], cuts: Sequence[Cuts]) -> list[Ints]:
     """Bin of every voter in every column; a missing value is in the last."""
-    found = []
+    codes = []
     for column, (values, equal) in zip(X.T, cuts, strict=True):
-        asked = np.asarray(values, dtype=np.float64)
+        cut_values = np.asarray(values, dtype=np.float64)
         column = np.asarray(column, dtype=np.float64)
         if equal:
-            place = np.searchsorted(asked, column).clip(0, max(len(asked) - 1, 0))
-            met = asked[place] == column if len(asked) else np.zeros(len(X), bool)
-            code = np.where(met, place, len(asked))
+            place = np.searchsorted(cut_values, column).clip(
+                0, max(len(cut_values) - 1, 0)
+            )
+            equals_cut = (
+                cut_values[place] == column
+                if len(cut_values)
+                else np.zeros(len(X), bool)
+            )
+            code = np.where(equals_cut, place, len(cut_values))
         else:
-            code = np.searchsorted(asked, column, side="right")
-            code[np.isnan(column)] = len(asked)
-        found.append(code.astype(np.int64))
-    return found
+            code = np.searchsorted(cut_values, column, side="right")
+            code[np.isnan(column)] = len(cut_values)
+        codes.append(code.astype(np.int64))
+    return codes
 
 
 def _answers(cuts: Cuts) -> Floats:
@@ -251,10 +257,10 @@ class _Search:
 
     def _ranked(self, earned: list[Floats]) -> list[tuple[int, int]]:
         """Questions by what they earn, one that leaves too few on a side left out."""
-        asked = [(j, q) for j, of in enumerate(earned) for q in range(len(of))]
+        questions = [(j, q) for j, of in enumerate(earned) for q in range(len(of))]
         values = np.concatenate([*earned, np.zeros(0)])
         order = np.argsort(-values.round(9), kind="stable")
-        return [asked[i] for i in order if np.isfinite(values[i])]
+        return [questions[i] for i in order if np.isfinite(values[i])]
 
     def _alone(self) -> tuple[list[Floats], Floats]:
         """Sums over who says yes to every question, and over all."""
@@ -274,8 +280,8 @@ class _Search:
         yes = [_worth(a, self.least) for a in alone]
         no = [_worth(total - a, self.least) for a in alone]
         for j, k in combinations_with_replacement(range(len(self.codes)), 2):
-            both = self._joint(j, k)
-            for top, below, quadrant in _orders(j, k, both):
+            joint = self._joint(j, k)
+            for top, below, quadrant in _orders(j, k, joint):
                 sides = _halves(quadrant, alone[top], alone[below], total, self.least)
                 np.maximum(yes[top], sides[0], out=yes[top])
                 np.maximum(no[top], sides[1], out=no[top])
@@ -306,20 +312,20 @@ def _worth(sums: Floats, least: int) -> Floats:
     return np.where(sums[..., -1] >= least, best, -np.inf)
 
 
-def _orders(j: int, k: int, both: Floats) -> Iterator[tuple[int, int, Floats]]:
-    yield j, k, both
+def _orders(j: int, k: int, joint: Floats) -> Iterator[tuple[int, int, Floats]]:
+    yield j, k, joint
     if j != k:
-        yield k, j, both.swapaxes(0, 1)
+        yield k, j, joint.swapaxes(0, 1)
 
 
 def _halves(
-    both: Floats, top: Floats, below: Floats, total: Floats, least: int
+    joint: Floats, top: Floats, below: Floats, total: Floats, least: int
 ) -> tuple[Floats, Floats]:
     """The best question of a column below every top question: yes side, no side."""
-    yes_no = top[:, None] - both
-    no_yes = below[None] - both
+    yes_no = top[:, None] - joint
+    no_yes = below[None] - joint
     no_no = total - top[:, None] - no_yes
-    on_yes = _worth(both, least) + _worth(yes_no, least)
+    on_yes = _worth(joint, least) + _worth(yes_no, least)
     on_no = _worth(no_yes, least) + _worth(no_no, least)
     empty = np.full(len(top), -np.inf)
     if on_yes.size == 0:
@@ -340,16 +346,16 @@ def _pruned(node: _Node, reward: Floats, cluster: Ints, far: float) -> _Node:
     both_leaves = yes.question is None and no.question is None
     if both_leaves and yes.option == no.option:
         return leaf
-    kept = node._replace(yes=yes, no=no)
+    split_node = node._replace(yes=yes, no=no)
     gain = np.zeros(len(reward))
-    for part in _leaves(kept):
+    for part in _leaves(split_node):
         gain[part.rows] = reward[part.rows, part.option]
     gain = gain[node.rows] - reward[node.rows, node.option]
-    own = np.unique(cluster[node.rows], return_inverse=True)[1]
-    if own.max(initial=0) < 1:
+    cluster_code = np.unique(cluster[node.rows], return_inverse=True)[1]
+    if cluster_code.max(initial=0) < 1:
         return leaf
-    found = clustered_mean(gain, own)
-    return kept if found.value > far * found.se else leaf
+    mean_gain = clustered_mean(gain, cluster_code)
+    return split_node if mean_gain.value > far * mean_gain.se else leaf
 
 
 def _leaves(node: _Node) -> Iterator[_Node]:
@@ -415,13 +421,15 @@ class Offer:
         at = inside & self.compared[:, message]
         if self.weight is not None:
             at &= self.weight > 0
-        own = np.unique(cluster[at], return_inverse=True)[1]
-        if at.sum() < SMALLEST_GROUP or own.max(initial=0) < 1:
+        cluster_code = np.unique(cluster[at], return_inverse=True)[1]
+        if at.sum() < SMALLEST_CELL or cluster_code.max(initial=0) < 1:
             return None
         survey = None if self.weight is None else self.weight[at]
         if survey is not None:
             survey = survey / survey.mean()
-        mean, covariance = clustered_means(self.lift[at, message][:, None], own, survey)
+        mean, covariance = clustered_means(
+            self.lift[at, message][:, None], cluster_code, survey
+        )
         return Interval.of(float(mean[0]), se=math.sqrt(covariance[0, 0]))
 
 
@@ -486,7 +494,7 @@ def honest_tree(
         cluster: Who shares noise, shape (n,).
         depth: Questions before a group, at most.
         least_share: Share of a half that a group holds at least; never under
-            `SMALLEST_GROUP` people.
+            `SMALLEST_CELL` people.
 
     Raises:
         ValueError: If a half is empty.
@@ -495,20 +503,28 @@ def honest_tree(
         raise ValueError("expected voters in both halves, got an empty one")
     trees, gain = [], np.zeros(len(X))
     for k in (0, 1):
-        mine, other = half == k, half != k
+        in_half, other = half == k, half != k
         tree, alone = _chosen(
-            offer.take(mine), X[mine], cuts, price[k], cluster[mine], depth, least_share
+            offer.take(in_half),
+            X[in_half],
+            cuts,
+            price[k],
+            cluster[in_half],
+            depth,
+            least_share,
         )
         reward = offer.rewards(price[k])[other]
         sent = tree.options(X[other])
         gain[other] = reward[np.arange(len(reward)), sent] - reward[:, alone]
         trees.append(tree)
-    own = np.unique(cluster, return_inverse=True)[1]
+    cluster_code = np.unique(cluster, return_inverse=True)[1]
     same = trees[0].options(X) == trees[1].options(X)
     second = half == 1
     best = _best_messages(trees[0], offer.take(~second), X[~second], price[0])
     measured = _measured(trees[0], best, offer.take(second), X[second], cluster[second])
-    return HonestTree(trees[0], measured, clustered_mean(gain, own), float(same.mean()))
+    return HonestTree(
+        trees[0], measured, clustered_mean(gain, cluster_code), float(same.mean())
+    )
 
 
 def _chosen(
@@ -525,13 +541,13 @@ def _chosen(
     mean = reward.mean(axis=0)
     order = 1 + np.argsort(-mean[1:], kind="stable")[:MOST_OPTIONS]
     # among equals the cheaper message comes first, and nothing before all
-    kept = np.array([NOTHING, *sorted(order, key=lambda m: (offer.cost[m - 1], m))])
-    least = max(SMALLEST_GROUP, math.ceil(least_share * len(X)))
+    options = np.array([NOTHING, *sorted(order, key=lambda m: (offer.cost[m - 1], m))])
+    least = max(SMALLEST_CELL, math.ceil(least_share * len(X)))
     tree = grow_tree(
-        reward[:, kept], X, cuts, depth=depth, least=least, cluster=cluster
+        reward[:, options], X, cuts, depth=depth, least=least, cluster=cluster
     )
-    groups = (g._replace(option=int(kept[g.option])) for g in tree.groups)
-    return PolicyTree(tuple(groups)), int(kept[mean[kept].argmax()])
+    groups = (g._replace(option=int(options[g.option])) for g in tree.groups)
+    return PolicyTree(tuple(groups)), int(options[mean[options].argmax()])
 
 
 def _best_messages(
@@ -551,7 +567,7 @@ def _nearest(offer: Offer, price: float) -> int:
     """The message that comes nearest to being worth its price; -1 for none allowed."""
     people = offer.allowed.sum(axis=0)
     earned = offer.rewards(price)[:, 1:].sum(axis=0) / np.maximum(people, 1)
-    earned[people < SMALLEST_GROUP] = -np.inf
+    earned[people < SMALLEST_CELL] = -np.inf
     return int(earned.argmax()) if np.isfinite(earned).any() else NOBODY
 
 
@@ -563,12 +579,12 @@ def _measured(
     cluster: Ints,
 ) -> tuple[Measured, ...]:
     of_voter = tree.group_of(X)
-    found = []
+    measured_groups = []
     for i, (group, m) in enumerate(zip(tree.groups, best, strict=True)):
         inside = of_voter == i
         n = int(inside.sum())
-        known = n > 0 and m != NOBODY
-        predicted = float(offer.predicted[inside, m].mean()) if known else math.nan
-        lift = offer.measured(inside, m, cluster) if known else None
-        found.append(Measured(group, m, n, predicted, lift))
-    return tuple(found)
+        measurable = n > 0 and m != NOBODY
+        predicted = float(offer.predicted[inside, m].mean()) if measurable else math.nan
+        lift = offer.measured(inside, m, cluster) if measurable else None
+        measured_groups.append(Measured(group, m, n, predicted, lift))
+    return tuple(measured_groups)

@@ -1,7 +1,7 @@
-"""Does what was learnt give away what nobody may use: an audit for proxies.
+"""Proxy audit: whether scores or the plan predict a special category of personal data.
 
-A special category is kept for this audit alone. If the scores or the plan predict it
-well, they stand for it, whatever columns they were made of.
+The special category is used in this audit only. If the scores or the plan predict it
+well, they are a proxy for it, whatever columns they were computed from.
 """
 
 from dataclasses import dataclass
@@ -70,26 +70,26 @@ def audit_proxy(
     if min(category.sum(), (~category).sum()) < MIN_OF_EACH:
         return None
     fold = unit_folds(unit_id, N_FOLDS, salt=f"proxy-{seed}")
-    told = np.zeros(len(category))
+    predicted = np.zeros(len(category))
     for k in range(N_FOLDS):
         rest = fold != k
         data = lgb.Dataset(seen[rest], category[rest].astype(float))
         booster = lgb.train({**_PARAMS, "seed": seed}, data, _N_TREES)
-        told[~rest] = np.asarray(booster.predict(seen[~rest], num_threads=1))
+        predicted[~rest] = np.asarray(booster.predict(seen[~rest], num_threads=1))
     # folds are compared within themselves: each has a model of its own
-    parts = [_auc(told[fold == k], category[fold == k], unit_id[fold == k])
+    parts = [_auc(predicted[fold == k], category[fold == k], unit_id[fold == k])
              for k in range(N_FOLDS)]  # fmt: skip
     value = float(np.mean([auc for auc, _ in parts]))
     se = float(np.sqrt(np.sum([v for _, v in parts])) / N_FOLDS)
     return Proxy(Interval.of(value, se=se), int(category.sum()), limit)
 
 
-def _auc(told: Floats, category: Bools, unit_id: Objects) -> tuple[float, float]:
+def _auc(predicted: Floats, category: Bools, unit_id: Objects) -> tuple[float, float]:
     """AUC and its variance, clustered by household.
 
     Source: Obuchowski (1997), Biometrics 53; placements as in DeLong et al. (1988).
     """
-    with_it, without = told[category], told[~category]
+    with_it, without = predicted[category], predicted[~category]
     n, m = len(with_it), len(without)
     if min(n, m) < 2:
         return 0.5, 0.25
@@ -97,7 +97,7 @@ def _auc(told: Floats, category: Bools, unit_id: Objects) -> tuple[float, float]
     of_with = (rank[:n] - stats.rankdata(with_it)) / m
     of_without = 1.0 - (rank[n:] - stats.rankdata(without)) / n
     auc = float(of_with.mean())
-    influence = np.zeros(len(told))
+    influence = np.zeros(len(predicted))
     influence[category] = (of_with - auc) / n
     influence[~category] = (of_without - auc) / m
     cluster = np.unique(unit_id, return_inverse=True)[1]

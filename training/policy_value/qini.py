@@ -1,7 +1,7 @@
-"""The multi-armed Qini curve: what a policy gains at every budget, and how sure.
+"""The multi-armed Qini curve: the gain of a policy at every budget, with intervals.
 
-Shapes: n voters, A arms, S spends, C clusters. A policy that picks whom to serve by a
-budget moves its threshold with the sample; the standard errors know that.
+Shapes: n voters, A arms, S spends, C clusters. The threshold of a policy under a budget
+varies with the sample; the standard errors account for that.
 
 Source: Sverdrup, Wu, Athey & Wager (2025), "Qini curves for multi-armed treatment
 rules", Journal of Computational and Graphical Statistics.
@@ -165,8 +165,8 @@ def _marginal_gain(gain: Floats, spent: Floats, spend: Floats) -> Floats:
     low = np.minimum(np.searchsorted(spend, spend - half), np.maximum(at - 1, 0))
     high = np.searchsorted(spend, spend + half, side="right") - 1
     high = np.maximum(high, np.minimum(at + 1, last))
-    more = spent[high] - spent[low]
-    binds = np.isclose(spent, spend, rtol=1e-6, atol=1e-12) & (more > 1e-12)
+    added_spend = spent[high] - spent[low]
+    binds = np.isclose(spent, spend, rtol=1e-6, atol=1e-12) & (added_spend > 1e-12)
     slope: Floats = np.zeros(len(spend))
-    slope[binds] = (gain[high] - gain[low])[binds] / more[binds]
+    slope[binds] = (gain[high] - gain[low])[binds] / added_spend[binds]
     return slope

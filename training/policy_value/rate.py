@@ -1,8 +1,9 @@
-"""Does a ranking of voters find those whom a message moves? TOC and RATE.
+"""Rank-weighted average treatment effect (RATE), targeting operator curve (TOC).
 
-TOC(q): how much more the message does to the share q of voters ranked first than to
-everybody. RATE weighs it over q: AUTOC alike (a small group moved much counts), Qini by
-q (a large group moved a little counts). 0 for a ranking that says nothing.
+TOC(q) is the average lift in the share q of voters ranked first less the average lift
+of all. RATE integrates TOC over q: AUTOC with equal weights (sensitive to a small group
+with a large lift), Qini with weights q (sensitive to a large group with a small lift).
+A ranking without information has RATE 0.
 
 Source: Yadlowsky, Fleming, Shah, Brunskill & Wager (2025), "Evaluating treatment
 prioritization rules via rank-weighted average treatment effects", Journal of the

@@ -1,6 +1,6 @@
-"""Do predicted chances come true? Groups, slope, Brier score and log loss.
+"""Reliability of predicted probabilities: groups, slope, Brier score and log loss.
 
-A chance (or share of a scale) p̂ against an outcome y in [0, 1] that p̂ did not see.
+A probability (or share of a scale) p̂ is compared with a held-out outcome y in [0, 1].
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,11 @@ import numpy as np
 from scipy.special import logit, xlogy
 
 from hustings.features.arrays import Floats, Ints
+from hustings.features.tables import SMALLEST_CELL
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.learners.response import EDGE, fractional_logit
 
 N_GROUPS = 10
-SMALL_GROUP = 20
-"""No figure speaks of fewer people than this."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +113,15 @@ def reliability(predicted: Floats, outcome: Floats, cluster: Ints) -> Reliabilit
 def _groups(predicted: Floats, outcome: Floats, cluster: Ints) -> tuple[Group, ...]:
     edges = np.quantile(predicted, np.linspace(0, 1, N_GROUPS + 1)[1:-1])
     group = np.searchsorted(np.unique(edges), predicted, side="right")
-    found = []
+    groups = []
     for g in np.unique(group):
         at = np.flatnonzero(group == g)
         household = np.unique(cluster[at], return_inverse=True)[1]
-        if len(at) < SMALL_GROUP or household.max() < 1:
+        if len(at) < SMALLEST_CELL or household.max() < 1:
             continue
         observed = clustered_mean(outcome[at], household)
-        found.append(Group(float(predicted[at].mean()), observed, len(at)))
-    return tuple(found)
+        groups.append(Group(float(predicted[at].mean()), observed, len(at)))
+    return tuple(groups)
 
 
 def _slope(p: Floats, outcome: Floats, cluster: Ints) -> Interval:

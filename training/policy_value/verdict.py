@@ -1,7 +1,7 @@
-"""The verdict: does personalising beat what is cheaper, on voters no model saw?
+"""The verdict: whether personalising beats cheaper policies on held-out voters.
 
-Turns the judged halves of a message test into policy values, paired differences, the
-cost curve, calibration, segments and checks; says in one sentence what they mean.
+It turns the held-out halves of a message test into policy values, paired differences,
+the cost curve, calibration, segments and checks, and one sentence with the answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import pandas as pd
 
 from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.message import MessageFeatures
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import (
     Interval,
@@ -22,7 +23,11 @@ from hustings.training.estimators.metrics import (
     sample_ratio_p_value,
 )
 from hustings.training.estimators.sample_ratio import block_p_values, holm
-from hustings.training.learners.average_effects import AverageEffects, lay_ground
+from hustings.training.learners.average_effects import (
+    AverageEffects,
+    lay_ground,
+    overlap,
+)
 from hustings.training.learners.boosting import binned
 from hustings.training.policy_value.gate import (
     BLOCKING,
@@ -80,7 +85,7 @@ INSTEAD = {
     "best_mix": "send the best mix of messages to random people",
     "champion": "go on with the present champion",
 }
-SMALL_CELL = 20
+SMALL_CELL = SMALLEST_CELL
 """No figure speaks of fewer people than this."""
 N_CALIBRATION_GROUPS = 10
 N_MESSAGE_GROUPS = 5
@@ -212,10 +217,10 @@ def _curve_rows(judged: Judged) -> list[Json]:
 
 def _areas(judged: Judged) -> Json:
     """Mean gain over the whole cost curve, alone and less the best mix."""
-    found = {name: curve.area for name, curve in judged.curves.items()}
+    areas = {name: curve.area for name, curve in judged.curves.items()}
     paired = judged.curves["personalised"].less(judged.curves["best_mix"])
-    found["personalised_less_best_mix"] = paired.area
-    return {name: area.as_dict() for name, area in found.items()}
+    areas["personalised_less_best_mix"] = paired.area
+    return {name: area.as_dict() for name, area in areas.items()}
 
 
 class Decision(NamedTuple):
@@ -374,13 +379,13 @@ def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
     lift, realised = _predicted_and_realised(halves)
     survey = test.stands_for
-    found = best_linear_predictor(realised, lift, test.cluster, survey)
+    predictor = best_linear_predictor(realised, lift, test.cluster, survey)
     groups = lift_groups(
         realised, lift, test.cluster,
-        n_groups=N_CALIBRATION_GROUPS, at_least=SMALL_CELL, weight=survey,
+        n_groups=N_CALIBRATION_GROUPS, at_least=SMALLEST_CELL, weight=survey,
     )  # fmt: skip
-    told = [{"message_id": "all", **group.as_dict()} for group in groups]
-    return {"slope": found.slope.as_dict(), "groups": told}
+    group_rows = [{"message_id": "all", **group.as_dict()} for group in groups]
+    return {"slope": predictor.slope.as_dict(), "groups": group_rows}
 
 
 def _predicted_and_realised(halves: Sequence[Half]) -> tuple[Floats, Floats]:
@@ -412,8 +417,8 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
         if sent[m] >= MIN_TOLD
     ]
     p_values = np.array([row["p_value"] for row in rows])
-    found = holm(p_values, alpha=SURE_OF_HETEROGENEITY)
-    for row, surely in zip(rows, found, strict=True):
+    rejected = holm(p_values, alpha=SURE_OF_HETEROGENEITY)
+    for row, surely in zip(rows, rejected, strict=True):
         row["found"] = bool(surely)
     return {"pooled": pooled.as_dict(), "messages": rows}
 
@@ -429,7 +434,7 @@ def _message_heterogeneity(
     rate = rate_of(realised, lift, cluster)
     groups = lift_groups(
         realised, lift, cluster,
-        n_groups=N_MESSAGE_GROUPS, at_least=SMALL_CELL, weight=survey,
+        n_groups=N_MESSAGE_GROUPS, at_least=SMALLEST_CELL, weight=survey,
     )  # fmt: skip
     return {
         "message_id": message,
@@ -456,7 +461,7 @@ def _segments(
         if test.weight is not None:
             at = at[test.weight[at] > 0]
         household = np.unique(test.cluster[at], return_inverse=True)[1]
-        if len(at) < SMALL_CELL or household.max(initial=0) < 1:
+        if len(at) < SMALLEST_CELL or household.max(initial=0) < 1:
             continue
         survey = test.take(at).stands_for
         for m, message in enumerate(test.messages):
@@ -494,6 +499,7 @@ def trust(test: MessageTest) -> Json:
             "missing_share": float(1 - test.observed.mean()),
         },
         "overlap_min_propensity": float(offered.min()),
+        "overlap": overlap(test).to_json(),
     }
 
 
@@ -570,7 +576,9 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     gain = {
         k: v / unit_per_point for k, v in evaluated["gain_from_personalising"].items()
     }
-    told = f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
+    gain_text = (
+        f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
+    )
     rival = LABELS[evaluated["best_baseline"]].lower()
     blocked = evaluated["gate"]["blocked_by"]
     if blocked:
@@ -582,8 +590,8 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     if evaluated["champion"] == "champion":
         return (
             "Keep personalising with the present champion: what was learnt now adds "
-            f"{told} of '{label}' per voter over the best alternative ({rival}), and "
-            "is not shown to beat the champion."
+            f"{gain_text} of '{label}' per voter over the best alternative ({rival}), "
+            "and is not shown to beat the champion."
         )
     if evaluated["champion"].startswith(PARTNER):
         over = evaluated["partners"][evaluated["champion"]]["over_best_baseline"]
@@ -596,20 +604,20 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
         )
     if evaluated["verdict"] == "personalise":
         return (
-            f"Personalise: at equal spend it adds {told} of '{label}' per voter over "
-            f"the best alternative ({rival})."
+            f"Personalise: at equal spend it adds {gain_text} of '{label}' per voter "
+            f"over the best alternative ({rival})."
         )
     if evaluated["verdict"] == "one_split_suffices":
         return (
             "One split suffices: treating two groups differently beats treating all "
-            f"alike, and personalising further adds {told}, which may be nothing."
+            f"alike, and personalising further adds {gain_text}, which may be nothing."
         )
     unsure = ""
     if gain["low"] > 0:
         attempt = evaluated["gate"]["attempt"]
         unsure = f" (too unsure to be promoted at attempt {attempt} of the campaign)"
     return (
-        f"Personalising is not shown to pay: it adds {told} of '{label}' per voter "
-        f"over the best alternative ({rival}){unsure}; "
+        f"Personalising is not shown to pay: it adds {gain_text} of '{label}' per "
+        f"voter over the best alternative ({rival}){unsure}; "
         f"{INSTEAD[evaluated['champion']]}."
     )

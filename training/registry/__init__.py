@@ -1,1 +1,1 @@
-"""Tuning, tracking and registering models: the frameworks meet the maths here."""
+"""Tuning, tracking and registering models with Optuna and MLflow."""

@@ -1,4 +1,4 @@
-"""A campaign's model: from rows of its own voter file to lifts, the same everywhere.
+"""A campaign's model: rows of its own voter file in, lift of every message out.
 
 Holds everything between a raw voter row and a lift: the column mapping, the as-of
 date, the encoding and one lift model per experiment. Saved as JSON and LightGBM text.
@@ -16,6 +16,7 @@ import pandas as pd
 
 from hustings.features.affinity import CellAffinities
 from hustings.features.arrays import Floats32, Objects
+from hustings.features.atomic import write_json
 from hustings.features.derived import (
     TOLD_BY_THE_FILE,
     Query,
@@ -48,7 +49,7 @@ KIND_FILE = "kind.json"
 def save_lift(model: LiftModel, folder: Path) -> None:
     """Write a lift model and which kind it is into an existing folder."""
     model.save(folder)
-    (folder / KIND_FILE).write_text(json.dumps(type(model).__name__))
+    write_json(folder / KIND_FILE, type(model).__name__)
 
 
 def load_lift(folder: Path) -> LiftModel:
@@ -61,8 +62,8 @@ def load_lift(folder: Path) -> LiftModel:
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
     kind = json.loads(path.read_text())
-    found: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
-    return found
+    model: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    return model
 
 
 def lifts_of(
@@ -155,14 +156,14 @@ class Reader:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
-        known = stored.get("affinities")
+        affinities = stored.get("affinities")
         return cls(
             TableSource.model_validate(stored["mapping"]),
             tuple(stored["feature_columns"]),
             pd.Timestamp(stored["as_of"]),
             Encoding.from_json(stored["encoding"]),
             None if not stored.get("counting") else Query(**stored["counting"]),
-            known and CellAffinities.from_json(known),
+            affinities and CellAffinities.from_json(affinities),
         )
 
 
@@ -194,8 +195,10 @@ class CampaignModel:
     @property
     def messages(self) -> list[str]:
         """Messages of all experiments, in their order."""
-        found = (lift.ground.messages for lift in self.lifts.values())
-        return list(dict.fromkeys(m for messages in found for m in messages))
+        messages_of_lifts = (lift.ground.messages for lift in self.lifts.values())
+        return list(
+            dict.fromkeys(m for messages in messages_of_lifts for m in messages)
+        )
 
     def predict(self, voters: pd.DataFrame) -> dict[str, Lifts]:
         """Lifts of every experiment.
@@ -244,7 +247,7 @@ class CampaignModel:
             "champions": dict(self.champions),
             "facts": dict(self.facts),
         }
-        (folder / "model.json").write_text(json.dumps(stored, indent=1))
+        write_json(folder / "model.json", stored)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

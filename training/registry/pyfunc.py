@@ -1,7 +1,7 @@
 """The registered model as code: MLflow runs this file when it loads a version.
 
-Rows in the campaign's own voter-file columns in; per voter and message lift, its
-interval, response and baseline out, one wide row per voter.
+It takes rows in the campaign's own voter-file columns and returns one wide row per
+voter: for every message the lift, its interval, the response and the baseline.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Model + signature + data hash → MLflow version, champion by the verdict.
+"""Registration of models in MLflow: versions, champions, promotion and rollback.
 
-Nothing of a person reaches MLflow: parameters, metrics, digests, figures and the
-model; the input example is synthetic.
+No personal data reach MLflow. It receives parameters, metrics, digests, figures and
+the model; the input example is synthetic.
 """
 
 import getpass
@@ -32,6 +32,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
+from hustings.features.tables import SMALLEST_CELL
 from hustings.training.registry.campaign_model import CampaignModel
 
 CHAMPION = "champion"
@@ -120,8 +121,8 @@ def tracked_run(
             yield resume
         return
     client = MlflowClient()
-    found = client.get_experiment_by_name(campaign)
-    if found is None:
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
         location = (artifacts / campaign).resolve().as_uri() if artifacts else None
         # the page of runs that MLflow shows first is that of trained models
         kind = {"mlflow.experimentKind": "custom_model_development"}
@@ -129,7 +130,7 @@ def tracked_run(
             campaign, artifact_location=location, tags=kind
         )
     else:
-        experiment_id = found.experiment_id
+        experiment_id = experiment.experiment_id
     with mlflow.start_run(
         experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
     ) as run:
@@ -172,26 +173,28 @@ def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
+    example: dict[str, Any] = {}
     for name in raw.columns:
         column = raw[name]
         counts = column.value_counts()
-        shared = counts.index[counts >= 20].sort_values()
+        shared = counts.index[counts >= SMALLEST_CELL].sort_values()
         if pd.api.types.is_bool_dtype(column):
-            found[str(name)] = rng.random(N_EXAMPLE) < 0.5
+            example[str(name)] = rng.random(N_EXAMPLE) < 0.5
         elif pd.api.types.is_datetime64_any_dtype(column):
-            found[str(name)] = [pd.Timestamp(2000, 1, 1 + i) for i in range(N_EXAMPLE)]
+            example[str(name)] = [
+                pd.Timestamp(2000, 1, 1 + i) for i in range(N_EXAMPLE)
+            ]
         elif pd.api.types.is_numeric_dtype(column):
             low = float(column.quantile(0.25)) if len(counts) else 0.0
             # halves and no two alike: nobody's, where a file numbers its voters
             unlike = np.floor(low) + 0.5 + np.arange(N_EXAMPLE)
             drawn = rng.choice(shared, N_EXAMPLE) if len(shared) else unlike
-            found[str(name)] = drawn.astype(np.float64)
+            example[str(name)] = drawn.astype(np.float64)
         else:
             nobody = [f"synthetic {name} {i}" for i in range(N_EXAMPLE)]
             drawn = rng.choice(list(shared), N_EXAMPLE) if len(shared) else nobody
-            found[str(name)] = [str(v) for v in drawn]
-    return pd.DataFrame(found)
+            example[str(name)] = [str(v) for v in drawn]
+    return pd.DataFrame(example)
 
 
 def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
@@ -273,8 +276,8 @@ def log_and_register(
     number = str(logged.registered_model_version)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
-    found = client.get_model_version(name, number)
-    return Version(name, number, str(found.run_id), dict(found.tags))
+    registered = client.get_model_version(name, number)
+    return Version(name, number, str(registered.run_id), dict(registered.tags))
 
 
 def promote(version: Version, *, by: str = "", at: str = "") -> None:
@@ -288,9 +291,9 @@ def promote(version: Version, *, by: str = "", at: str = "") -> None:
         at: When.
     """
     before = _champions(version.name)
-    told = {"version": version.version, "by": by, "at": at}
+    champion = {"version": version.version, "by": by, "at": at}
     if not before or before[-1]["version"] != version.version:
-        before.append(told)
+        before.append(champion)
     _crown(version.name, before)
 
 
@@ -315,20 +318,20 @@ def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
     if present is None:
         raise ValueError(
             f"{campaign}: expected a champion to roll back from, got none; "
-            f"`hustings promote {campaign}` makes one"
+            f"`hustings promote --campaign {campaign}` makes one"
         )
     history = _champions(present.name)
-    kept = _history_to(history, present, to)
-    number = kept[-1]["version"]
+    remaining = _history_to(history, present, to)
+    number = remaining[-1]["version"]
     _existing(present.name, number)
     client = MlflowClient()
-    told = {"version": present.version, "by": by, "at": at, "why": why}
+    reason = {"version": present.version, "by": by, "at": at, "why": why}
     tag = "rolled_back_from"
-    client.set_model_version_tag(present.name, number, tag, json.dumps(told))
-    _crown(present.name, kept)
-    found = champion_version(campaign)
-    assert found is not None
-    return found
+    client.set_model_version_tag(present.name, number, tag, json.dumps(reason))
+    _crown(present.name, remaining)
+    restored = champion_version(campaign)
+    assert restored is not None
+    return restored
 
 
 def _history_to(history: list[Json], present: Version, to: str) -> list[Json]:
@@ -350,8 +353,8 @@ def _existing(name: str, number: str) -> None:
     try:
         MlflowClient().get_model_version(name, number)
     except MlflowException:
-        found = MlflowClient().search_model_versions(f"name = '{name}'")
-        numbers = ", ".join(sorted((str(v.version) for v in found), key=int))
+        versions = MlflowClient().search_model_versions(f"name = '{name}'")
+        numbers = ", ".join(sorted((str(v.version) for v in versions), key=int))
         raise ValueError(
             f"{name}: expected one of the versions {numbers}, got {number!r}"
         ) from None
@@ -360,7 +363,7 @@ def _existing(name: str, number: str) -> None:
 def _champions(name: str) -> list[Json]:
     """Champions of a model in their order, the present one last."""
     client = MlflowClient()
-    found: list[Json] = json.loads(
+    champions: list[Json] = json.loads(
         client.get_registered_model(name).tags.get("champions", "[]")
     )
     try:
@@ -368,34 +371,34 @@ def _champions(name: str) -> list[Json]:
     except MlflowException:
         return []
     # a champion that was made by hand
-    if not found or found[-1]["version"] != present:
-        found.append({"version": present})
-    return found
+    if not champions or champions[-1]["version"] != present:
+        champions.append({"version": present})
+    return champions
 
 
 def _crown(name: str, champions: list[Json]) -> None:
     """The last of the champions gets the alias, and the history is kept."""
     client = MlflowClient()
     client.set_registered_model_alias(name, CHAMPION, champions[-1]["version"])
-    kept = json.dumps(champions[-MOST_CHAMPIONS:])
-    client.set_registered_model_tag(name, "champions", kept)
+    history = json.dumps(champions[-MOST_CHAMPIONS:])
+    client.set_registered_model_tag(name, "champions", history)
 
 
 def champion_version(campaign: str) -> Version | None:
     """The present champion of a campaign, None where there is none."""
     name = registered_name(campaign)
     try:
-        found = MlflowClient().get_model_version_by_alias(name, CHAMPION)
+        version = MlflowClient().get_model_version_by_alias(name, CHAMPION)
     except MlflowException:
         return None
-    return Version(name, str(found.version), str(found.run_id), dict(found.tags))
+    return Version(name, str(version.version), str(version.run_id), dict(version.tags))
 
 
 def registered_versions(campaign: str) -> list[Version]:
     """Every registered version of a campaign's model, the oldest first."""
     name = registered_name(campaign)
-    found = MlflowClient().search_model_versions(f"name = '{name}'")
-    ordered = sorted(found, key=lambda version: int(version.version))
+    versions = MlflowClient().search_model_versions(f"name = '{name}'")
+    ordered = sorted(versions, key=lambda version: int(version.version))
     return [Version(name, str(v.version), str(v.run_id), dict(v.tags)) for v in ordered]
 
 
@@ -409,12 +412,12 @@ def earlier_attempts(campaign: str, *, data_hash: str) -> int:
         data_hash: Of the data that are judged now: no earlier attempt.
     """
     client = MlflowClient()
-    found = client.get_experiment_by_name(campaign)
-    if found is None:
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
         return 0
     looked, page = set[str](), None
     while True:
-        runs = client.search_runs([found.experiment_id], page_token=page)
+        runs = client.search_runs([experiment.experiment_id], page_token=page)
         tags = [run.data.tags for run in runs]
         looked |= {t["data_hash"] for t in tags if "verdict" in t and "data_hash" in t}
         page = runs.token
@@ -443,8 +446,8 @@ def operator() -> str:
 
 def environment() -> dict[str, str]:
     """Versions of Python and of the libraries that make a result."""
-    found = {name: installed_version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **found}
+    versions = {name: installed_version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **versions}
 
 
 def git_commit() -> str:
@@ -457,10 +460,10 @@ def git_commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def _pinned(names: Sequence[str]) -> list[str]:

@@ -1,10 +1,10 @@
 """Predictions sealed before outcomes are known, opened against them later.
 
-A seal is a small JSON file to publish: what was predicted about how many voters, when,
-and a keyed SHA-256 digest of every prediction. Voter ids appear nowhere but as hashes
-under the key, which is kept apart; so a published seal tells nothing of anybody and
-still cannot be met by other predictions. Who publishes it (a commit, an e-mail) proves
-when it was made; who opens it proves that nothing was changed.
+A seal is a small JSON file to publish: the campaign, the outcome, the number of voters,
+the time, and a keyed SHA-256 digest of the predictions. Voter ids appear only as
+hashes under the key, which is stored separately; so a published seal reveals nothing
+about a person, and no other predictions match it. Publication (a commit, an e-mail)
+proves the time of the seal; opening it proves that nothing was changed.
 """
 
 import hashlib
@@ -99,26 +99,32 @@ def seal(
             is no number, or the key is short.
     """
     _check_predictions(predictions, key)
-    known = _pairs(predictions) & _pairs(outcomes)
-    if known:
+    already_observed = _pairs(predictions) & _pairs(outcomes)
+    if already_observed:
         raise SealError(
-            f"expected voters whose outcome is not known yet, but {len(known)} "
-            "predictions are of voters whose outcome is already there: a prediction "
-            "can only be sealed before"
+            f"expected voters whose outcome is not known yet, but "
+            f"{len(already_observed)} predictions are of voters whose "
+            "outcome is already there: a prediction can only be sealed before"
         )
-    kept = predictions.assign(voter=hashed(predictions["voter_id"], key))
-    kept = kept[["voter", *KEYS, *PREDICTED]].astype(dict.fromkeys(KEYS, "str"))
-    kept = kept.sort_values(["voter", *KEYS], ignore_index=True)
+    hashed_predictions = predictions.assign(voter=hashed(predictions["voter_id"], key))
+    hashed_predictions = hashed_predictions[["voter", *KEYS, *PREDICTED]].astype(
+        dict.fromkeys(KEYS, "str")
+    )
+    hashed_predictions = hashed_predictions.sort_values(
+        ["voter", *KEYS], ignore_index=True
+    )
     head: dict[str, Any] = {
         "format": FORMAT,
         "campaign": campaign,
         "outcome": outcome,
         "model": model,
         "sealed_at": sealed_at.isoformat(),
-        "n_voters": int(kept["voter"].nunique()),
-        "n_predictions": len(kept),
+        "n_voters": int(hashed_predictions["voter"].nunique()),
+        "n_predictions": len(hashed_predictions),
     }
-    return Seal(**head, digest=_digest(head, kept, key)), kept
+    return Seal(
+        **head, digest=_digest(head, hashed_predictions, key)
+    ), hashed_predictions
 
 
 def open_seal(
@@ -149,12 +155,12 @@ def open_seal(
             "expected the predictions that were sealed, got others: the digest does "
             "not match, so predictions, seal or key were changed"
         )
-    mine = outcomes.assign(voter=hashed(outcomes["voter_id"], key))
-    mine["experiment_id"] = mine["experiment_id"].astype("str")
-    found = mine.merge(kept, on=["voter", "experiment_id"], how="inner")
-    if found.empty:
+    hashed_outcomes = outcomes.assign(voter=hashed(outcomes["voter_id"], key))
+    hashed_outcomes["experiment_id"] = hashed_outcomes["experiment_id"].astype("str")
+    opened = hashed_outcomes.merge(kept, on=["voter", "experiment_id"], how="inner")
+    if opened.empty:
         raise SealError("expected outcomes of sealed voters, got none: not yet there")
-    first = pd.Timestamp(found["observed_at"].min())
+    first = pd.Timestamp(opened["observed_at"].min())
     at = pd.Timestamp(sealed.sealed_at)
     if first.tzinfo is None and at.tzinfo is not None:
         at = at.tz_convert("UTC").tz_localize(None)
@@ -163,7 +169,7 @@ def open_seal(
             f"expected outcomes observed after the seal of {sealed.sealed_at}, got one "
             f"of {first.isoformat()}: the seal is younger than the outcome"
         )
-    return found.drop(columns="voter")
+    return opened.drop(columns="voter")
 
 
 def hashed(voter_id: pd.Series, key: bytes) -> list[str]:
@@ -174,7 +180,7 @@ def hashed(voter_id: pd.Series, key: bytes) -> list[str]:
     ]
 
 
-def _digest(head: Mapping[str, Any], kept: pd.DataFrame, key: bytes) -> str:
+def _digest(head: Mapping[str, Any], predictions: pd.DataFrame, key: bytes) -> str:
     """Keyed SHA-256 of the canonical bytes: sorted JSON, then a line a prediction.
 
     Numbers are written as hexadecimal floats: the same bytes for the same value on
@@ -182,7 +188,7 @@ def _digest(head: Mapping[str, Any], kept: pd.DataFrame, key: bytes) -> str:
     """
     mac = hmac.new(key, b"seal\0", hashlib.sha256)
     mac.update(json.dumps(head, sort_keys=True).encode() + b"\n")
-    ordered = kept.sort_values(["voter", *KEYS], ignore_index=True)
+    ordered = predictions.sort_values(["voter", *KEYS], ignore_index=True)
     columns = [ordered[name].astype("str") for name in ("voter", *KEYS)]
     numbers = [[float(v).hex() for v in ordered[name]] for name in PREDICTED]
     for row in zip(*columns, *numbers, strict=True):

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow so that runs can be compared: trials, tables, figures.
+"""Tracking of runs in MLflow for comparison: metrics, tables, figures, trials.
 
 Every figure has the same name in every run of every campaign: `<family>__<of what>`,
 with `_low` and `_high` for its interval. Which way is better is a tag of the family,
@@ -60,24 +60,24 @@ def flat_metrics(evaluation: Json) -> dict[str, float]:
     experiments = evaluation["experiments"]
     each = {name: _figures(result) for name, result in experiments.items()}
     weight = {name: float(r.get("n_voters", 1)) for name, r in experiments.items()}
-    found = _mean(list(each.values()), list(weight.values()))
+    metrics = _mean(list(each.values()), list(weight.values()))
     if len(each) > 1:
         for name, figures in each.items():
-            found |= {f"{_named(name)}/{key}": v for key, v in figures.items()}
-    return found
+            metrics |= {f"{_metric_name(name)}/{key}": v for key, v in figures.items()}
+    return metrics
 
 
 def _figures(result: Json) -> dict[str, float]:
     # doing nothing gains nothing, by definition
-    found = {
+    intervals = {
         f"gain__{policy}": row["gain"]
         for policy, row in result["policies"].items()
         if policy != "nobody"
     }
-    found |= {f"difference__{p}": gain for p, gain in result["differences"].items()}
-    found |= {f"area__{p}": a for p, a in result["area"].items() if p != "nobody"}
-    found |= _of_partners(result.get("partners") or {})
-    figures = dict(_intervals(found))
+    intervals |= {f"difference__{p}": gain for p, gain in result["differences"].items()}
+    intervals |= {f"area__{p}": a for p, a in result["area"].items() if p != "nobody"}
+    intervals |= _of_partners(result.get("partners") or {})
+    figures = dict(_intervals(intervals))
     figures |= _reliability(result.get("reliability") or {})
     rest = {k: v for k, v in result.items() if k not in NAMED}
     figures |= dict(_intervals(rest))
@@ -94,28 +94,30 @@ def _of_partners(partners: Json) -> Json:
     """How far every partner's lifts come true, and what they gain."""
     return {
         f"partner_{family}__{policy.removeprefix('partner:')}": interval
-        for policy, told in partners.items()
-        for family, interval in told.items()
+        for policy, figures in partners.items()
+        for family, interval in figures.items()
     }
 
 
 def _reliability(outcomes: Json) -> dict[str, float]:
     """Of predicted turnout and support: slope, expected calibration error, Brier."""
-    slopes = {f"reliability_slope__{o}": told["slope"] for o, told in outcomes.items()}
+    slopes = {
+        f"reliability_slope__{o}": figures["slope"] for o, figures in outcomes.items()
+    }
     misses = {
-        f"reliability_{miss}__{outcome}": float(told[miss])
-        for outcome, told in outcomes.items()
+        f"reliability_{miss}__{outcome}": float(figures[miss])
+        for outcome, figures in outcomes.items()
         for miss in ("ece", "brier")
     }
     return dict(_intervals(slopes)) | misses
 
 
-def _intervals(found: Json, within: str = "") -> Iterator[tuple[str, float]]:
+def _intervals(nested: Json, within: str = "") -> Iterator[tuple[str, float]]:
     """Every interval of nested tables as three figures; lists are left to the file."""
-    for key, value in found.items():
+    for key, value in nested.items():
         if key in NOT_COMPARED or not isinstance(value, Mapping):
             continue
-        name = _named(f"{within}{key}")
+        name = _metric_name(f"{within}{key}")
         if {"value", "low", "high"} <= set(value):
             for suffix, end in (("", "value"), ("_low", "low"), ("_high", "high")):
                 yield f"{name}{suffix}", float(value[end])
@@ -138,15 +140,15 @@ def _mean(
 ) -> dict[str, float]:
     """Mean by voters of what all experiments have; a p-value is the smallest."""
     shared = [k for k in figures[0] if all(k in other for other in figures)]
-    found = {}
+    means = {}
     for name in shared:
         values = [other[name] for other in figures]
         least = name.endswith("p_value")
-        found[name] = min(values) if least else np.average(values, weights=weight)
-    return {name: float(value) for name, value in found.items()}
+        means[name] = min(values) if least else np.average(values, weights=weight)
+    return {name: float(value) for name, value in means.items()}
 
 
-def _named(name: str) -> str:
+def _metric_name(name: str) -> str:
     """With what MLflow lets a name have."""
     return "".join(c if c.isalnum() or c in "_-./" else "_" for c in name)
 
@@ -159,13 +161,13 @@ def policy_table(evaluation: Json) -> pd.DataFrame:
     rows = []
     for experiment_id, result in evaluation["experiments"].items():
         for policy, row in result["policies"].items():
-            told = {"experiment": experiment_id, "policy": policy}
-            told |= _ends("gain", row["gain"])
-            told |= _ends("area", result["area"].get(policy))
-            told |= _ends("personalised_adds", result["differences"].get(policy))
-            told["spend_per_voter_usd"] = row.get("spend_per_voter_usd")
-            told["contacted_share"] = row.get("contacted_share")
-            rows.append(told)
+            cells = {"experiment": experiment_id, "policy": policy}
+            cells |= _ends("gain", row["gain"])
+            cells |= _ends("area", result["area"].get(policy))
+            cells |= _ends("personalised_adds", result["differences"].get(policy))
+            cells["spend_per_voter_usd"] = row.get("spend_per_voter_usd")
+            cells["contacted_share"] = row.get("contacted_share")
+            rows.append(cells)
     return pd.DataFrame(rows)
 
 
@@ -183,10 +185,10 @@ def log_table(frame: pd.DataFrame, name: str) -> None:
     mlflow.log_dict(split, name)
     active = mlflow.active_run().info.run_id
     tags = MlflowClient().get_run(active).data.tags
-    known = json.loads(tags.get("mlflow.loggedArtifacts", "[]"))
-    told = {"path": name, "type": "table"}
-    if told not in known:
-        mlflow.set_tag("mlflow.loggedArtifacts", json.dumps([*known, told]))
+    artifacts = json.loads(tags.get("mlflow.loggedArtifacts", "[]"))
+    artifact = {"path": name, "type": "table"}
+    if artifact not in artifacts:
+        mlflow.set_tag("mlflow.loggedArtifacts", json.dumps([*artifacts, artifact]))
 
 
 def describe(sentence: str, facts: Mapping[str, str]) -> None:
@@ -196,7 +198,9 @@ def describe(sentence: str, facts: Mapping[str, str]) -> None:
     mlflow.set_tags(
         {
             "mlflow.note.content": text,
-            **{f"direction.{name}": told for name, told in DIRECTIONS.items()},
+            **{
+                f"direction.{name}": direction for name, direction in DIRECTIONS.items()
+            },
         }
     )
 
@@ -275,7 +279,7 @@ def _number(value: Any, otherwise: float) -> float:
 
 def log_settings(settings: Mapping[str, Any]) -> None:
     """Chosen settings as parameters `best__...` of the active run, in one call."""
-    params = [Param(f"best__{_named(k)}", str(v)) for k, v in settings.items()]
+    params = [Param(f"best__{_metric_name(k)}", str(v)) for k, v in settings.items()]
     active = mlflow.active_run().info.run_id
     for first in range(0, len(params), 90):
         MlflowClient().log_batch(active, params=params[first : first + 90])
@@ -308,16 +312,16 @@ def recent_runs(campaign: str, n: int) -> pd.DataFrame:
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
         return pd.DataFrame()
-    found = client.search_runs(
+    runs = client.search_runs(
         [experiment.experiment_id],
         filter_string="tags.campaign LIKE '%'",
         order_by=["attributes.start_time DESC"],
         max_results=n,
     )
-    return pd.DataFrame(_told(run) for run in found)
+    return pd.DataFrame(_run_row(run) for run in runs)
 
 
-def _told(run: Any) -> dict[str, Any]:
+def _run_row(run: Any) -> dict[str, Any]:
     tags, metrics = run.data.tags, run.data.metrics
     gain = "gain_from_personalising"
     return {

@@ -1,7 +1,7 @@
-"""Where trials are kept: a journal file or a database that processes share and survive.
+"""Storage of tuning trials: a journal file or a database that processes share.
 
 A process can be killed at any moment: its lock ends with it, a half-written line is cut
-off, and a trial whose process is gone is told from one that still runs.
+off, and a trial whose process has died is distinguished from a running one.
 """
 
 import fcntl
@@ -93,10 +93,12 @@ def _database(address: str) -> RDBStorage:
         except (SQLAlchemyError, ImportError) as failure:
             # of two processes that make the tables at once, one comes too late
             if not left or isinstance(failure, ImportError):
-                told = f"{address.split('://')[0]}://…@{address.split('@')[-1]}"
+                without_password = (
+                    f"{address.split('://')[0]}://…@{address.split('@')[-1]}"
+                )
                 raise ValueError(
-                    f"tuning storage {told}: expected a database that can be opened, "
-                    f"such as postgresql+psycopg://user@host/name; "
+                    f"tuning storage {without_password}: expected a database that can "
+                    f"be opened, such as postgresql+psycopg://user@host/name; "
                     f"got {type(failure).__name__}"
                 ) from failure
             time.sleep(0.5)
@@ -141,8 +143,8 @@ def is_dead(trial: FrozenTrial, *, now: float) -> bool:
         return False
     owner, heard_at = trial.user_attrs.get("owner"), trial.user_attrs.get("heard_at")
     if owner is None or heard_at is None:
-        asked = trial.datetime_start
-        return asked is None or now - asked.timestamp() > CLAIM_S
+        claimed_at = trial.datetime_start
+        return claimed_at is None or now - claimed_at.timestamp() > CLAIM_S
     host, process, started = owner
     if host == socket.gethostname():
         return bool(_started(process) != started)
@@ -152,10 +154,10 @@ def is_dead(trial: FrozenTrial, *, now: float) -> bool:
 def _started(process: int) -> str | None:
     """When a process started, in ticks: a number alone may have been given again."""
     try:
-        told = Path(f"/proc/{process}/stat").read_text()
+        stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
         return None
-    state, *rest = told.rpartition(")")[2].split()
+    state, *rest = stat.rpartition(")")[2].split()
     # killed, but not yet collected by its parent
     return None if state == "Z" else rest[18]
 

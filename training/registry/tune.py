@@ -1,7 +1,7 @@
 """Settings of a learner by Optuna: defaults first, pruned, resumable, shared.
 
 Several processes may search together, on one journal file or one database; any of them
-may be killed. Whoever looks next takes its unfinished trial up again.
+may be killed. The next process to search resumes its unfinished trial.
 """
 
 import hashlib
@@ -331,10 +331,10 @@ def _try(
         # thought dead, and taken up by another
         return
     except _TimeUpError:
-        known = study.trials[trial.number]
+        frozen = study.trials[trial.number]
         trial.set_user_attr("reason", "the time was over; to be taken up again")
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-        _again(study, search, known, retries=int(known.user_attrs.get("retries", 0)))
+        _again(study, search, frozen, retries=int(frozen.user_attrs.get("retries", 0)))
     except FAILURES as failure:
         trial.set_user_attr("error", f"{type(failure).__name__}: {failure}")
         study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
@@ -417,15 +417,15 @@ class _Defaults(optuna.samplers.BaseSampler):
 
 
 def _why_pruned(study: optuna.Study, trial: Trial, step: int) -> str:
-    own = study.trials[trial.number].intermediate_values
-    others = [
+    losses = study.trials[trial.number].intermediate_values
+    losses_of_others = [
         t.intermediate_values[step]
         for t in study.get_trials(states=[TrialState.COMPLETE])
         if step in t.intermediate_values
     ]
     return (
-        f"loss {min(own.values()):+.6f} by step {step}, above the median "
-        f"{np.median(others):+.6f} of {len(others)} complete trials"
+        f"loss {min(losses.values()):+.6f} by step {step}, above the median "
+        f"{np.median(losses_of_others):+.6f} of {len(losses_of_others)} complete trials"
     )
 
 
@@ -493,9 +493,9 @@ def _trials(study: optuna.Study) -> pd.DataFrame:
 
 
 def _reason(trial: FrozenTrial) -> str:
-    told = trial.user_attrs.get("error") or trial.user_attrs.get("reason")
-    if told:
-        return str(told)
+    reason = trial.user_attrs.get("error") or trial.user_attrs.get("reason")
+    if reason:
+        return str(reason)
     return "its process died" if trial.state == TrialState.FAIL else ""
 
 
