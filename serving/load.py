@@ -1,7 +1,6 @@
 """Load an exact model version; write and read the bundle that a server starts from."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,23 +34,25 @@ def load_version(version: "Version") -> CampaignModel:
 
 
 def write_bundle(
-    version: "Version", plan: Mapping[str, Any], lists: ContactLists, folder: Path
+    version: "Version",
+    model: CampaignModel,
+    plan: Mapping[str, Any],
+    lists: ContactLists,
+    folder: Path,
 ) -> None:
     """Write all that the endpoint needs into one folder, whole or not at all.
 
     Args:
         version: Exact version to serve.
+        model: Its model, with the messages that were never sent and are planned.
         plan: Prices, options and rules of the current plan (`plan.terms`).
         lists: Who asked not to be contacted, and who has which address.
         folder: Replaced if it exists.
     """
-    from hustings.training.registry.register import CHAMPION, download
+    from hustings.training.registry.register import CHAMPION
 
-    with (
-        whole_folder(folder) as bundle,
-        tempfile.TemporaryDirectory() as downloads,
-    ):
-        shutil.copytree(download(version, Path(downloads)), bundle / "model")
+    with whole_folder(folder) as bundle:
+        model.save(bundle / "model")
         (bundle / "plan.json").write_text(json.dumps(plan, indent=1))
         lists.write(bundle)
         version_record = {

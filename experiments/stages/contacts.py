@@ -1,6 +1,7 @@
 """Score and plan: champion → lifts → who is sent what."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,8 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.stages.audience import (
-    spend_per_voter,
-)
+from hustings.experiments.stages.audience import people_of, spend_per_voter
+from hustings.experiments.stages.champion import promoted as promoted
 from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
@@ -42,6 +42,8 @@ from hustings.experiments.stages.persons import (
     voter_keys,
 )
 from hustings.experiments.stages.reactions import reactions_told
+from hustings.experiments.stages.tables import readable_voters
+from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm
 from hustings.features.voter import segments
@@ -49,40 +51,33 @@ from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
-from hustings.serving.load import load_version, write_bundle
+from hustings.serving.load import write_bundle
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import bindings, limits_in_words
 from hustings.serving.score import score_voters
 from hustings.training.registry.campaign_model import CampaignModel
-from hustings.training.registry.register import Version, open_store
-
-
-def promoted(run: Run) -> tuple[CampaignModel, Version]:
-    """Exactly the version that this run promoted (or kept)."""
-    open_store(run.mlflow_uri or None, run.store)
-    known = run.read_json("promoted")
-    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
-    return load_version(version), version
+from hustings.training.registry.register import Version
 
 
 def stage_score(run: Run) -> None:
-    """Registered model → lift of every message for every voter."""
+    """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    voters = run.table("voters")
-    path = run.folder / "scores.parquet"
-    aside, writer, done = path.with_suffix(".partial"), None, 0
-    for part in score_voters(model, voters):
-        checked = check(SCORES, part)
-        table = pa.Table.from_pandas(checked, preserve_index=False)
-        writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-        writer.write_table(table)
-        done += len(part)
-        run.tell("scoring", done, len(voters) * len(model.messages))
-    if writer is None:
-        raise ValueError("expected voters to score, got none")
-    writer.close()
-    aside.replace(path)
-    run.note(n_scores=done)
+    voters = readable_voters(run, model.reader)
+    n_scores, writer = 0, None
+    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+        for part in score_voters(model, voters):
+            checked = check(SCORES, part)
+            table = pa.Table.from_pandas(checked, preserve_index=False)
+            if writer is None:
+                writer = closing.enter_context(
+                    pq.ParquetWriter(aside, table.schema, compression="zstd")
+                )
+            writer.write_table(table)
+            n_scores += len(part)
+            run.tell("scoring", n_scores, len(voters) * len(model.messages))
+        if writer is None:
+            raise ValueError("expected voters to score, got none")
+    run.note(n_scores=n_scores)
 
 
 def stage_plan(run: Run) -> None:
@@ -114,13 +109,14 @@ def stage_plan(run: Run) -> None:
     }
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
-    people = rules.people
-    lists = ContactLists.of(
-        known_persons(run.home).keys.campaign_key, people.do_not_contact,
-        people.addresses,
-    )  # fmt: skip
     run.note(plan=told, ledger=head)
-    write_bundle(version, terms, lists, run.home / SERVING)
+    write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
+
+
+def contact_lists(run: Run) -> ContactLists:
+    """Who asked not to be contacted and who has which address, for a bundle."""
+    people, key = people_of(run), known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people.do_not_contact, people.addresses)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

@@ -8,7 +8,8 @@ the rows that break a declaration, within a table or between two, and hands on t
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.compute
+import pyarrow.parquet
 
 from hustings.features.arrays import Bools
+from hustings.features.asof import file_before
 from hustings.features.ingest.identities import (
     Identities,
     read_identities,
@@ -85,6 +88,7 @@ __all__ = [
     "read_identities",
     "read_provider_rows",
     "read_raw",
+    "under_present_ids",
 ]
 
 _FILLED = {
@@ -116,12 +120,16 @@ class Persons:
             forgotten, shape (n_rows,): they are dropped and only counted.
         follow: From the accepted voters and the declared merges to every former id
             with the present one: rows under the former id become the present one's.
+        earlier: Voter files of earlier deliveries, as Parquet, by the day on which they
+            were observed: what was known of a voter before a delivery that came before
+            the present file.
     """
 
     forgotten: Callable[[pd.DataFrame], Bools] = _nobody
     follow: Callable[[pd.DataFrame, Mapping[str, str]], Mapping[str, str]] = (
         _as_declared
     )
+    earlier: Mapping[date, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,6 +260,9 @@ def ingest(
                 _add_rows(read, name, added[~whose.forgotten(added)], former)
             _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
+            if name == "deliveries":
+                units = partial(_units_then, read, whose.earlier, former)
+                read[name].set_aside(_split_units(read[name], units))
             _keep_declared(read[name])
         if name == "merges":
             former = _declared_merges(read)
@@ -260,7 +271,7 @@ def ingest(
     _check_responses(read, outcome, outcome_kind)
     _check_experiments(read)
     _check_costs(read)
-    _check_times(read)
+    _check_times(read, whose.earlier)
     tables = {name: _checked(table) for name, table in read.items()}
     report = {name: _told(table) for name, table in read.items()}
     faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
@@ -572,7 +583,6 @@ def _link_deliveries(read: _ReadTables) -> None:
     ]
     deliveries.set_aside(joined(faults))
     deliveries.set_aside(_fill_propensity(deliveries, read["designs"].frame))
-    deliveries.set_aside(_split_units(deliveries, read["voters"].frame))
 
 
 def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame:
@@ -594,39 +604,92 @@ def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame
     return joined(faults)
 
 
-def _split_units(deliveries: _Sorted, voters: pd.DataFrame) -> pd.DataFrame:
-    """Deliveries of households, or clusters, that were to have one arm and got more."""
-    found = []
-    for unit in ("household", "cluster"):
-        drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
-        if len(drawn):
-            found.append(_split(deliveries, drawn, unit, voters))
-    return joined(found)
+_UnitsThen = Callable[[pd.DataFrame, str], pd.Series]
+"""Unit of every delivery, of a kind such as household, missing where none is known."""
 
 
-def _split(
-    deliveries: _Sorted, drawn: pd.DataFrame, unit: str, voters: pd.DataFrame
-) -> pd.DataFrame:
-    column = f"{unit}_id"
-    if column not in voters:
+def _units_then(
+    read: _ReadTables,
+    earlier: Mapping[date, Path],
+    former: Mapping[str, str],
+    drawn: pd.DataFrame,
+    column: str,
+) -> pd.Series:
+    """The unit that each voter was in when a delivery was drawn.
+
+    It is that of the last file observed before the delivery, so that voters who have
+    moved since do not look like a household that was split.
+    """
+    voters = read["voters"]
+    present = voters.frame
+    if column not in present:
+        unit = column.removesuffix("_id")
         raise TableError(
             f"table deliveries: randomised by {unit}, but voters has no {column}; map "
             f"[tables.voters.columns] {column} in campaign.toml"
         )
-    units = voters.set_index("voter_id")[column]
-    rows = drawn.assign(unit_id=drawn["voter_id"].map(units).fillna(drawn["voter_id"]))
-    one = ["experiment_id", "unit_id"]
-    arms = rows.drop_duplicates([*one, "message_id", "channel"])
-    several = arms[arms.duplicated(one)].drop_duplicates(one)
-    n_units = len(arms.drop_duplicates(one))
+    units = drawn["voter_id"].map(present.set_index("voter_id")[column])
+    days = sorted(day for day in earlier if day != voters.source.observed_on)
+    observed = [*days, voters.source.observed_on or date.max]
+    file = file_before(drawn["sent_on"], [pd.Timestamp(day) for day in observed])
+    for k in sorted(set(file.tolist()) - {-1, len(days)}):
+        then = _earlier_column(earlier[days[k]], column, former)
+        rows = file == k
+        units = units.mask(rows, drawn["voter_id"].map(then).fillna(units))
+    return units
+
+
+def _earlier_column(path: Path, column: str, former: Mapping[str, str]) -> pd.Series:
+    """A column of an earlier voter file by present voter id; empty without it."""
+    if column not in pyarrow.parquet.read_schema(path).names:
+        return pd.Series([], index=pd.Index([], dtype="str"), dtype="str")
+    rows = pd.read_parquet(path, columns=["voter_id", column])
+    present = under_present_ids(rows, former)
+    return present.set_index("voter_id")[column]
+
+
+def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.DataFrame:
+    """Rows of an earlier voter file under the ids that stand for its voters now.
+
+    Where a file had both ids of a person, the row of the present id counts.
+
+    Args:
+        voters: VOTERS, or columns of it.
+        former: Former voter id → present one.
+    """
+    was_former = voters["voter_id"].isin(former).to_numpy(dtype=bool)
+    present = voters["voter_id"].map(former).fillna(voters["voter_id"]).astype("str")
+    rows = voters.assign(voter_id=present)
+    ordered = pd.concat([rows[~was_former], rows[was_former]])
+    return ordered.drop_duplicates("voter_id").reset_index(drop=True)
+
+
+def _split_units(deliveries: _Sorted, units_then: _UnitsThen) -> pd.DataFrame:
+    """Deliveries of households, or clusters, that were to have one arm and got more."""
+    faults = []
+    for unit in ("household", "cluster"):
+        drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
+        if len(drawn):
+            units = units_then(drawn, f"{unit}_id").fillna(drawn["voter_id"])
+            faults.append(_split(deliveries, drawn.assign(unit_id=units), unit))
+    return joined(faults)
+
+
+def _split(deliveries: _Sorted, rows: pd.DataFrame, unit: str) -> pd.DataFrame:
+    same_unit = ["experiment_id", "plan_id", "unit_id"]
+    arms = rows.drop_duplicates([*same_unit, "message_id", "channel"])
+    several = arms[arms.duplicated(same_unit)].drop_duplicates(same_unit)
+    n_units = len(arms.drop_duplicates(same_unit))
     if len(several) > MAX_SPLIT_SHARE * n_units:
         raise TableError(
             f"table deliveries: declared as randomised by {unit}, but {len(several)} "
             f"of {n_units} {unit}s got several arms; "
             + deliveries.source.mend("deliveries", "columns.randomised_by")
         )
-    keys = pd.MultiIndex.from_frame(rows[one])
-    split = pd.Series(keys.isin(pd.MultiIndex.from_frame(several[one])), rows.index)
+    keys = pd.MultiIndex.from_frame(rows[same_unit])
+    split = pd.Series(
+        keys.isin(pd.MultiIndex.from_frame(several[same_unit])), rows.index
+    )
     reason = f"{unit} split between arms, though randomised as one"
     return fault_rows(split, "message_id", rows["message_id"], reason)
 
@@ -811,23 +874,35 @@ def _check_costs(read: _ReadTables) -> None:
             )
 
 
-def _check_times(read: _ReadTables) -> None:
-    """Nothing is a feature that was observed at or after the first delivery."""
+def _check_times(read: _ReadTables, earlier: Mapping[date, Path]) -> None:
+    """Nothing is a feature that was observed at or after the first delivery.
+
+    A file observed later is scored and planned by; what a delivery teaches is learnt
+    from the file before it, which must have been there.
+    """
     voters = read["voters"]
     if read["deliveries"].frame.empty:
         return
     first = read["deliveries"].frame["sent_on"].min().date()
     observed = voters.source.observed_on
-    if observed is None or observed >= first:
+    if observed is None or (
+        observed >= first and not any(day < first for day in earlier)
+    ):
         raise TableError(
             f"table voters: expected observed_on before the first delivery, {first}, "
-            f"got {observed or 'none'}; {voters.source.mend('voters', 'observed_on')}"
+            f"got {observed or 'none'}, and no voter file of this campaign was read "
+            f"before; {voters.source.mend('voters', 'observed_on')}"
         )
+    last, what = (
+        (observed, f"the file was observed, {observed}")
+        if observed >= first
+        else (first, f"the first delivery, {first}")
+    )
     for name in filter(is_history, voters.frame.columns):
         held = datetime.strptime(name.removeprefix(HISTORY_PREFIX)[:8], "%Y%m%d").date()  # noqa: DTZ007
-        if held >= first:
+        if held >= last:
             raise TableError(
-                f"table voters: expected elections before the first delivery, {first}, "
+                f"table voters: expected elections before {what}, "
                 f"got {name}: what was observed at or after it is no history; "
                 + voters.source.mend("voters", "history")
             )
