@@ -18,10 +18,11 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import (
     spend_per_voter,
 )
-from hustings.experiments.stages.context import Json, Run, slug, utc_now
+from hustings.experiments.stages.context import Json, Run, rounded, slug, utc_now
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -32,7 +33,7 @@ from hustings.experiments.stages.offers import campaign_offer, moment_of
 from hustings.experiments.stages.persons import held_voters, never_contacted, voter_keys
 from hustings.experiments.stages.reactions import reactions_told
 from hustings.features.tables import SCORES, check
-from hustings.features.training_set import Arm
+from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_version, write_bundle
@@ -84,6 +85,7 @@ def stage_plan(run: Run) -> None:
     for name, frame in tables.items():
         run.write(name, frame)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
         "salt": _salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -97,6 +99,25 @@ def stage_plan(run: Run) -> None:
     head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
     write_bundle(version, terms, run.home / "serving")
+
+
+def _judged(
+    run: Run,
+    model: CampaignModel,
+    contacts: pd.DataFrame,
+    audiences: Mapping[str, "_Audience"],
+) -> list[Json]:
+    """The judged policy of every planned experiment beside what is planned of it."""
+    n_audience = {
+        e: len(who.voters) for who in audiences.values() for e in who.experiments
+    }
+    arms = [arm for name in n_audience for arm in model.arms[name]]
+    cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
+    compared = agreements(
+        run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
+        n_audience=n_audience, cost={tuple(a): float(c) for a, c in cost.items()},
+    )  # fmt: skip
+    return [rounded(one.to_json()) for one in compared]
 
 
 def _recorded(
