@@ -19,9 +19,10 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
-from hustings.experiments.stages.context import Json, Run, slug
+from hustings.experiments.stages.context import Json, Run, rounded, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -45,7 +46,7 @@ from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
-from hustings.features.training_set import Arm
+from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
@@ -95,6 +96,7 @@ def stage_plan(run: Run) -> None:
     for name, frame in tables.items():
         run.write(name, frame)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -134,6 +136,25 @@ def _capacity(run: Run) -> dict[str, float]:
 def _moment(run: Run) -> pd.Timestamp:
     """The moment that the law asks about, for a plan that is made now."""
     return moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
+
+
+def _judged(
+    run: Run,
+    model: CampaignModel,
+    contacts: pd.DataFrame,
+    audiences: Mapping[str, "_Audience"],
+) -> list[Json]:
+    """The judged policy of every planned experiment beside what is planned of it."""
+    n_audience = {
+        e: len(who.voters) for who in audiences.values() for e in who.experiments
+    }
+    arms = [arm for name in n_audience for arm in model.arms[name]]
+    cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
+    compared = agreements(
+        run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
+        n_audience=n_audience, cost={tuple(a): float(c) for a, c in cost.items()},
+    )  # fmt: skip
+    return [rounded(one.to_json()) for one in compared]
 
 
 def _recorded(
