@@ -80,33 +80,6 @@ def export_scores(
         typer.echo(_export_text(export_system(run, stated_plan, out, at=run.at), 0))
 
 
-@app.command()
-def results(
-    campaign: CampaignName,
-    file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
-    plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
-    run_id: RunId = "",
-    data: DataFolder = DEFAULT_DATA,
-    debug: Debug = False,
-) -> None:
-    """Read contact results back: deliveries, answers, who is not to be asked again."""
-    with errors_told(debug=debug), changing(campaign, data, "results"):
-        from hustings.experiments.handover.lists import read_back
-
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a file of results, found none")
-        run, stated_plan = _plan_of(plan, campaign, data, run_id)
-        report = read_back(run, stated_plan, file, at=run.at).report
-        for name, n in report.items():
-            typer.echo(f"{name.replace('_', ' '):<20} {n:>12,}")
-        if report["unread_withdrawals"]:
-            typer.echo(
-                f"{report['unread_withdrawals']:,} rows that ask for no contact could "
-                "not be read: see quarantine.parquet, and act on them by hand",
-                err=True,
-            )
-
-
 def _plan_of(
     plan: str, campaign: str, data: Path, run_id: str
 ) -> tuple["Run", "Stated"]:

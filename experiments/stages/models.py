@@ -593,6 +593,7 @@ def _composed(
         "verdict": evaluation["headline"]["verdict"],
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.read_json("run")["data_hash"],
+        "lowers_turnout": run.read_json("turnout")["lowers"],
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}

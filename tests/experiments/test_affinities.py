@@ -30,6 +30,9 @@ def made(folder: Path, sample: Sample, *, exclude: str = "") -> Run:
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
     declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
+    # affinities link nobody
+    start, end = declared.index("[link]"), declared.index("[tables.voters]")
+    declared = declared[:start] + declared[end:]
     start, end = declared.index("columns = ["), declared.index("exclude = []")
     declared = f'{declared[:start]}columns = ["age"]\n{declared[end:]}'
     declared = declared.replace("exclude = []", f"exclude = [{exclude}]")

@@ -1,7 +1,6 @@
 """`hustings`: its stages one by one, its answers, and its exit codes."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -24,6 +23,7 @@ from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.run import STAGES
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.persons.snapshot import take
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -42,7 +42,7 @@ def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hustings.experiments.cli", *map(str, arguments)],
         capture_output=True, text=True, cwd=ROOT, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".package"), "COLUMNS": "200"},
+        env=environment(COLUMNS="200"),
     )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / ".package")},
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
@@ -219,7 +219,7 @@ def held_by_a_run(home: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home)], text=True, cwd=ROOT,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".package")},
+        env=environment(),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "holds\n"
