@@ -98,7 +98,9 @@ def day(
         if export:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
+            from hustings.experiments.plans.recorded_files import recording
 
             plan = stated(run.home, summary["plan_id"], summary["state"])
-            exported = export_plan(run, plan, at=run.at)
+            with recording(run.home, at=run.at):
+                exported = export_plan(run, plan, at=run.at)
             typer.echo(exported.folder or "Nothing has changed since the lists left.")

@@ -58,7 +58,7 @@ def log_figure(run: Run, name: str, chart: Figure) -> None:
         name: Of the chart; the file's name is its slug.
         chart: The chart, drawn as PNG.
     """
-    path = run.folder / "figures" / f"{slug(name)}.png"
+    path = run.path(f"figures/{slug(name)}.png")
     with whole_file(path) as aside:
         aside.write_bytes(figure_png(chart))
     log_file(path, folder="figures")
