@@ -64,7 +64,7 @@ def stage_score(run: Run) -> None:
     model, _ = promoted(run)
     voters = readable_voters(run, model.reader)
     n_scores, writer = 0, None
-    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
         for part in score_voters(model, voters):
             checked = check(SCORES, part)
             table = pa.Table.from_pandas(checked, preserve_index=False)
@@ -93,8 +93,8 @@ def stage_plan(run: Run) -> None:
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
     contacts, assigned = tables["plan"], tables["assignments"]
-    for name, frame in tables.items():
-        run.write(name, frame)
+    run.write("plan", contacts)
+    run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
     told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
