@@ -249,7 +249,7 @@ def spend(
 
 @app.command()
 def evidence(
-    campaign: CampaignName,
+    campaign: CampaignName = "",
     plan: PlanName = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle, not there yet.")
@@ -261,6 +261,14 @@ def evidence(
     replay: Annotated[
         bool, typer.Option("--replay", help="Compute the plan again and compare.")
     ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            help="Instead, whether a bundle's files are those that were written; it "
+            "needs no campaign.",
+        ),
+    ] = None,
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -271,6 +279,14 @@ def evidence(
         from hustings.experiments.plans import find
         from hustings.experiments.stages.context import utc_now
 
+        if check is not None:
+            faults = proof.check_bundle(check)
+            typer.echo("\n".join(faults) or f"Nothing was altered: {check}")
+            if faults:
+                raise typer.Exit(FAILED)
+            return
+        if not campaign:
+            raise ValueError("expected --campaign, or --check FOLDER, got neither")
         home = home_of(campaign, data)
         name = find(home, plan)
         if out is None and not replay:

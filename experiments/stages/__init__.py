@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hustings.experiments.stages.champion import adopt
 from hustings.experiments.stages.contacts import stage_plan, stage_score
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.models import (
@@ -24,8 +25,8 @@ from hustings.experiments.stages.rollback import roll_back_campaign
 from hustings.experiments.stages.tables import stage_features, stage_ingest
 
 __all__ = [
-    "STAGES", "Run", "latest", "point_to", "roll_back_campaign", "run_campaign",
-    "run_stage",
+    "STAGES", "Run", "adopt", "latest", "point_to", "roll_back_campaign",
+    "run_campaign", "run_stage",
 ]  # fmt: skip
 
 _STAGES: Mapping[str, Callable[[Run], None]] = {

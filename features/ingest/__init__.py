@@ -598,8 +598,8 @@ def _units_then(
     file = file_before(drawn["sent_on"], [pd.Timestamp(day) for day in observed])
     for k in sorted(set(file.tolist()) - {-1, len(days)}):
         then = _earlier_column(earlier[days[k]], column, former)
-        rows = file == k
-        units = units.mask(rows, drawn["voter_id"].map(then).fillna(units))
+        of_drawn = then.reindex(drawn["voter_id"]).set_axis(drawn.index)
+        units = units.mask(file == k, of_drawn.fillna(units))
     return units
 
 
@@ -622,8 +622,8 @@ def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.Dat
         former: Former voter id → present one.
     """
     was_former = voters["voter_id"].isin(former).to_numpy(dtype=bool)
-    present = voters["voter_id"].map(former).fillna(voters["voter_id"]).astype("str")
-    rows = voters.assign(voter_id=present)
+    present = [former.get(voter, voter) for voter in voters["voter_id"]]
+    rows = voters.assign(voter_id=pd.Series(present, voters.index, dtype="str"))
     ordered = pd.concat([rows[~was_former], rows[was_former]])
     return ordered.drop_duplicates("voter_id").reset_index(drop=True)
 
