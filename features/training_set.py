@@ -262,6 +262,10 @@ class MessageTest:
             their voters, common to all; 0 where they are known to be.
         fond_of: Column of X with the affinity of the voter's cell for the issue of
             each message, -1 for none, length n_messages; None where none is known.
+        wave: 0 for the experiment itself, 1, 2, ... for plans that decided later (a
+            day of the campaign), shape (n_voters,); None for one wave.
+        block_names: Name of every code of `block`, as in the designs; empty where
+            nobody named them.
     """
 
     experiment_id: str
@@ -280,6 +284,8 @@ class MessageTest:
     weight: Floats | None = None
     link_error: float = 0.0
     fond_of: tuple[int, ...] | None = None
+    wave: Ints | None = None
+    block_names: tuple[str, ...] = ()
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -330,7 +336,8 @@ class MessageTest:
         )  # fmt: skip
         taken = {name: getattr(self, name)[rows] for name in per_voter}
         weight = None if self.weight is None else self.weight[rows]
-        return replace(self, **taken, weight=weight)
+        wave = None if self.wave is None else self.wave[rows]
+        return replace(self, **taken, weight=weight, wave=wave)
 
 
 def message_tests(
@@ -389,7 +396,21 @@ def _message_test(
         propensities=_arm_probabilities(design, list(names), arms)[block],
         weight=_weights(rows),
         link_error=_link_error(rows),
+        wave=_waves(rows),
+        block_names=tuple(str(name) for name in names),
     )
+
+
+def _waves(rows: pd.DataFrame) -> Ints | None:
+    """0 for the experiment itself, 1, 2, ... for the plans that decided since."""
+    since = rows["plan_id"] != rows["experiment_id"]
+    if not since.any():
+        return None
+    plan = rows["plan_id"].where(since, "")
+    # "" sorts before every plan
+    return np.unique(np.append(plan.to_numpy(dtype=object), ""), return_inverse=True)[
+        1
+    ][:-1].astype(np.int64)
 
 
 def _weights(rows: pd.DataFrame) -> Floats | None:

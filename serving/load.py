@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hustings.features.atomic import whole_folder
+from hustings.serving.contact_lists import FILE as CONTACT_LISTS
+from hustings.serving.contact_lists import ContactLists
 from hustings.training.registry.campaign_model import CampaignModel
 
 # the registry is imported where it is asked: a server starts from a bundle, without
@@ -32,7 +34,11 @@ def load_version(version: "Version") -> CampaignModel:
 
 
 def write_bundle(
-    version: "Version", model: CampaignModel, plan: Mapping[str, Any], folder: Path
+    version: "Version",
+    model: CampaignModel,
+    plan: Mapping[str, Any],
+    lists: ContactLists,
+    folder: Path,
 ) -> None:
     """Write all that the endpoint needs into one folder, whole or not at all.
 
@@ -40,6 +46,7 @@ def write_bundle(
         version: Exact version to serve.
         model: Its model, with the messages that were never sent and are planned.
         plan: Prices, options and rules of the current plan (`plan.terms`).
+        lists: Who asked not to be contacted, and who has which address.
         folder: Replaced if it exists.
     """
     from hustings.training.registry.register import CHAMPION
@@ -47,6 +54,7 @@ def write_bundle(
     with whole_folder(folder) as bundle:
         model.save(bundle / "model")
         (bundle / "plan.json").write_text(json.dumps(plan, indent=1))
+        lists.write(bundle)
         version_record = {
             "name": version.name,
             "version": version.version,
@@ -65,7 +73,7 @@ def read_bundle(
     Raises:
         FileNotFoundError: Naming what is missing and what makes it.
     """
-    for name in ("plan.json", "version.json"):
+    for name in ("plan.json", "version.json", CONTACT_LISTS):
         if not (folder / name).exists():
             raise FileNotFoundError(
                 f"{folder / name}: expected a serving bundle; `hustings run` makes one"

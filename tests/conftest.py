@@ -3,31 +3,42 @@
 Also the one small campaign that several tests look at, run once through every stage.
 """
 
+import json
 import os
 import pwd
 import shutil
-import signal
-import socket
+import sqlite3
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
-import pandas as pd
-import pytest
-from hypothesis import settings
-
-# before any test imports them
+# before numpy and the others read them
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 # tests run side by side: threads of one that spin while they wait starve the other
-for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pandas as pd
+import pytest
+import sqlalchemy
+from hypothesis import settings
+
+from tests.checkout import python_path
+from tests.once import once, unchanged
+from tests.servers import free_port, serving
+
+# a process that a test starts takes this checkout's package
+os.environ["PYTHONPATH"] = python_path()
 
 # a busy machine is no failure; tests/speed measures time
 settings.register_profile("hustings", deadline=None)
@@ -37,6 +48,7 @@ SPREAD = 3.0
 """How much farther lifts of the story lie apart than those of the shipped sample, so
 that 12,000 voters are enough to see that personalising pays."""
 N_STORY = 12_000
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 
 @dataclass(frozen=True)
@@ -83,21 +95,86 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def story(
-    tmp_path_factory: pytest.TempPathFactory,
-    one_thread: None,  # noqa: ARG001 - for its effect
-) -> Story:
-    """Every stage on 12,000 simulated voters whose lifts lie far apart."""
-    from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages import Run, run_campaign
+def mlflow_store_file() -> Path:
+    """An empty store as MLflow's own migrations leave it, to be copied.
 
-    home = tmp_path_factory.mktemp("story")
+    A new store takes MLflow two seconds of migrations.
+    """
+
+    def make(folder: Path) -> None:
+        from mlflow.store.db import utils
+
+        engine = sqlalchemy.create_engine(f"sqlite:///{folder / 'mlflow.db'}")
+        utils._initialize_tables(engine)
+        engine.dispose()
+
+    return once("mlflow_store", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A new SQLite store of MLflow is a copy of one that was migrated."""
+    utils = sys.modules.get("mlflow.store.db.utils")
+    if utils is None:
+        yield
+        return
+    template: Path = request.getfixturevalue("mlflow_store_file")
+
+    def initialize(engine: sqlalchemy.Engine) -> None:
+        with (
+            closing(sqlite3.connect(template)) as migrated,
+            closing(sqlite3.connect(str(engine.url.database))) as new,
+        ):
+            migrated.backup(new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_initialize_tables", initialize)
+        from mlflow.store.model_registry import sqlalchemy_store
+
+        patch.setattr(sqlalchemy_store, "_initialize_tables", initialize)
+        yield
+
+
+@pytest.fixture(scope="session")
+def story(
+    one_thread: None,  # noqa: ARG001 - for its effect
+    _mlflow_migrated_once: None,
+) -> Iterator[Story]:
+    """Every stage on 12,000 simulated voters whose lifts lie far apart.
+
+    Shared by all: a test that writes works in a copy (`Story.elsewhere`).
+    """
+    home = once("story", _play)
+    with unchanged(home):
+        yield _as_played(home)
+
+
+def _play(home: Path) -> None:
+    from hustings.experiments.run import run_campaign
+
     truth, multiplier = _bring(home / "campaign")
+    truth.to_parquet(home / "truth.parquet")
+    (home / "multiplier.json").write_text(json.dumps(multiplier))
+    run_campaign(_run_of(home))
+
+
+def _as_played(home: Path) -> Story:
+    truth = pd.read_parquet(home / "truth.parquet")
+    multiplier = json.loads((home / "multiplier.json").read_text())
+    run = _run_of(home)
+    folder = run.home / "first"
+    return Story(home / "campaign", replace(run, folder=folder), truth, multiplier)
+
+
+def _run_of(home: Path) -> Any:
+    from hustings.experiments.declaration import load_campaign
+    from hustings.experiments.stages.context import Run
+
     campaign = load_campaign(home / "campaign")
     runs = home / "runs" / campaign.campaign.name
-    run = Run(campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2)
-    folder = run_campaign(run)
-    return Story(home / "campaign", replace(run, folder=folder), truth, multiplier)
+    return Run(
+        campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2, at=NOW
+    )
 
 
 def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -146,83 +223,92 @@ def _moved(
 
 
 def _postgres_folder() -> Path | None:
-    on_path = shutil.which("pg_ctl")
-    known = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if known:
-        return known[-1].parent
-    return Path(on_path).parent if on_path else None
-
-
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address of a server of our own, on a socket in a temporary folder."""
-    pytest.importorskip("psycopg", reason="psycopg: pip install 'hustings[postgres]'")
-    programs = _postgres_folder()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: no pg_ctl")
-    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
-    demote: dict[str, Any] = {}
-    if os.geteuid() == 0:  # the server refuses to run as root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        demote = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, env={"LC_ALL": "C"},
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       **demote)  # fmt: skip
-
-    run(str(programs / "initdb"), "-D", str(data), "-U", "reader", "-A", "trust")
-    options = f"-k {folder} -c listen_addresses=''"
-    control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
-    run(*control, "-o", options, "-l", str(folder / "log"), "start")
-    try:
-        yield f"postgresql://reader@/postgres?host={folder}"
-    finally:
-        run(*control, "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    on_path = shutil.which("postgres")
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if installed:
+        return installed[-1].parent
+    return Path(on_path).resolve().parent if on_path else None
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[Callable[[str], str]]:
+    """The addresses of the databases of a server of our own, by their names.
+
+    It listens on a socket in a temporary folder.
+    """
+    psycopg = pytest.importorskip(
+        "psycopg", reason="psycopg: pip install 'hustings[postgres]'"
+    )
+    programs = _postgres_folder()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: no postgres")
+    with TemporaryDirectory() as made:
+        folder, user = Path(made), "-"
+        demote: dict[str, Any] = {}
+        if os.geteuid() == 0:  # the server refuses to run as root
+            user = "nobody"
+            nobody = pwd.getpwnam(user)
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            demote = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        data, env = folder / "data", {"LC_ALL": "C"}
+        subprocess.run(
+            [programs / "initdb", "--no-sync", "-D", data, "-U", "reader", "-A",
+             "trust"],
+            check=True, cwd=folder, env=env, stdout=subprocess.DEVNULL, **demote,
+        )  # fmt: skip
+
+        def address(name: str) -> str:
+            return f"postgresql://reader@/{name}?host={folder}"
+
+        def ready() -> bool:
+            try:
+                psycopg.connect(address("postgres")).close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        # nobody pulls the plug of the machine: what the server kills lose, fsync keeps
+        command = [programs / "postgres", "-D", data, "-k", folder, "-c",
+                   "listen_addresses=", "-c", "fsync=off"]  # fmt: skip
+        with serving(
+            command, ready=ready, home=folder, env=env, end_by="SIGQUIT", user=user
+        ):
+            yield address
+
+
+@pytest.fixture
+def postgres(postgres_server: Callable[[str], str]) -> str:
+    """The address of an empty database of the test's own."""
+    import psycopg
+
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_server("postgres"), autocommit=True) as session:
+        session.execute(f'CREATE DATABASE "{name}"')
+    return postgres_server(name)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    tmp_path_factory: pytest.TempPathFactory, mlflow_store_file: Path
+) -> Iterator[str]:
     """A tracking server of its own on loopback, with its helper processes."""
     home = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = home / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
-                "--port", str(port), "--workers", "1",
-                "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
-                "--artifacts-destination", str(home / "artifacts"),
-            ],
-            cwd=home, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+    shutil.copyfile(mlflow_store_file, home / "server.db")
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
-    try:
-        _until_ready(url, process, log)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
-
-def _until_ready(url: str, process: subprocess.Popen[Any], log: Path) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
+    def ready() -> bool:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
+                return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.25)
-    pytest.fail(f"the server did not start:\n{log.read_text()[-3000:]}")
+            return False
+
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
+        "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
+        "--artifacts-destination", str(home / "artifacts"),
+    ]  # fmt: skip
+    with serving(command, ready=ready, home=home):
+        yield url

@@ -13,6 +13,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     console,
     errors_told,
     known_run,
@@ -71,14 +72,13 @@ def day(
     debug: Debug = False,
 ) -> None:
     """Plan and randomise a day: a draft in plans/, made once however often asked."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "day"):
         from dataclasses import replace
 
         import pandas as pd
 
         from hustings.experiments.loop.run_day import run_day
-        from hustings.experiments.stages import run_campaign
-        from hustings.experiments.stages.context import utc_now
+        from hustings.experiments.run import run_campaign
 
         planned_day = pd.Timestamp(date)
         run = make_run(campaign, data, store, mlflow)
@@ -86,7 +86,7 @@ def day(
             name = new_run_id()
             run_campaign(replace(run, run_id=name, folder=run.home / name))
         run = known_run(run, campaign)
-        summary = run_day(run, date=planned_day, at=utc_now(), approve_by=approve_by)
+        summary = run_day(run, date=planned_day, at=run.at, approve_by=approve_by)
         typer.echo(
             f"{summary['plan_id']} ({summary['state']}): {summary['n_sent']:,} "
             f"contacts for ${summary['spent_usd']:,.2f}, "
@@ -100,5 +100,5 @@ def day(
             from hustings.experiments.handover.lists import stated
 
             plan = stated(run.home, summary["plan_id"], summary["state"])
-            exported = export_plan(run, plan, at=utc_now())
+            exported = export_plan(run, plan, at=run.at)
             typer.echo(exported.folder or "Nothing has changed since the lists left.")

@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     console,
     errors_told,
     known_run,
@@ -37,15 +38,14 @@ def lift(
     debug: Debug = False,
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "lift"):
         import pandas as pd
 
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
-        from hustings.experiments.stages.context import utc_now
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
-        day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
+        day = pd.Timestamp(as_of) if as_of else run.at.tz_localize(None)
         measured, summary = measure(run, day)
         if as_json:
             typer.echo(json.dumps(summary, indent=1))

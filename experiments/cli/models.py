@@ -1,7 +1,6 @@
 """Commands on runs and models: compare, roll back, remove a provider."""
 
 import sys
-import time
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     errors_told,
     make_run,
 )
@@ -73,7 +73,7 @@ def remove_provider(
     debug: Debug = False,
 ) -> None:
     """Take a provider's columns out of every run, and keep them out of later ones."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "remove-provider"):
         from hustings.features.persons.provider import remove_provider as take_out
 
         home = make_run(campaign, data, store, "").home
@@ -104,12 +104,12 @@ def rollback(
     debug: Debug = False,
 ) -> None:
     """Make an earlier version the champion again, and serve its plan."""
-    with errors_told(debug=debug):
-        from hustings.experiments.stages import roll_back_campaign
+    with errors_told(debug=debug), changing(campaign, data, "rollback"):
+        from hustings.experiments.stages.rollback import roll_back_campaign
         from hustings.training.registry.register import operator
 
         run = make_run(campaign, data, store, mlflow)
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        at = run.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         version, planned = roll_back_campaign(
             run, to=to, by=by or operator(), at=at, why=why
         )

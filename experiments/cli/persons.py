@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    alone,
     errors_told,
     home_of,
     make_run,
@@ -104,20 +105,20 @@ def forget(
         from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.forget import resume, told_text
         from hustings.experiments.privacy.personal_data import Where
-        from hustings.experiments.stages.context import utc_now
 
         run = make_run(campaign, data, store, mlflow)
         where = Where(run.campaign, run.home, store, mlflow)
-        if not voter:
-            reports = resume(where, at=utc_now())
-        else:
-            if not yes:
-                typer.confirm(
-                    "This cannot be undone: every trace of the person goes. Go on?",
-                    abort=True, err=True,
-                )  # fmt: skip
-            batch = secrets.token_hex(8)
-            reports = [forget_person(where, voter, at=utc_now(), batch=batch)]
+        if voter and not yes:
+            typer.confirm(
+                "This cannot be undone: every trace of the person goes. Go on?",
+                abort=True, err=True,
+            )  # fmt: skip
+        with alone(run.home, "forget", at=run.at):
+            if not voter:
+                reports = resume(where, at=run.at)
+            else:
+                batch = secrets.token_hex(8)
+                reports = [forget_person(where, voter, at=run.at, batch=batch)]
         for report in reports:
             typer.echo(json_of(report) if as_json else told_text(report))
         if any(report.left for report in reports):

@@ -11,6 +11,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
+    changing,
     errors_told,
     home_of,
 )
@@ -103,16 +104,17 @@ def approve(
     debug: Debug = False,
 ) -> None:
     """Answer for a plan, having read what it changes."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans approve") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         typer.echo(_diff_told(home, name))
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
-        _print_step(lives.approve(home, name, by=by, at=utc_now()))
+        _print_step(lives.approve(home, name, by=by, at=at))
 
 
 @life.command()
@@ -125,13 +127,14 @@ def reject(
     debug: Debug = False,
 ) -> None:
     """A draft that is not to be."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans reject") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _print_step(lives.reject(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.reject(home, name, by=by, why=why, at=at))
 
 
 @life.command()
@@ -144,13 +147,14 @@ def cancel(
     debug: Debug = False,
 ) -> None:
     """What was not sent yet never will be; its money is free again."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans cancel") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _print_step(lives.cancel(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.cancel(home, name, by=by, why=why, at=at))
 
 
 @life.command()
@@ -161,12 +165,13 @@ def lock(
     debug: Debug = False,
 ) -> None:
     """Decide a plan's voters and commit its money."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans lock") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
-        _print_step(lives.lock(home, lives.find(home, plan), at=utc_now()))
+        _print_step(lives.lock(home, lives.find(home, plan), at=at))
 
 
 @life.command()
@@ -179,12 +184,13 @@ def sent(
     debug: Debug = False,
 ) -> None:
     """A plan's contacts were handed over: one batch for each channel and day."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans sent") as (home, at),
+    ):
         from hustings.experiments import plans as lives
         from hustings.experiments.handover.lists import EXPORTS, batches
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
         if not voters_by_batch:
@@ -198,7 +204,7 @@ def sent(
             if handover is not None:
                 handed = voters[~voters.isin(handover.withheld["voter_id"])]
             record = lives.send(
-                home, name, batch, handed, at=utc_now(),
+                home, name, batch, handed, at=at,
                 withheld=None if handover is None else handover.withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
@@ -221,16 +227,15 @@ def returned(
     debug: Debug = False,
 ) -> None:
     """What came back: deliveries that failed, and what was really paid."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans returned") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         rows, bills = lives.read_returned(failed, invoices)
-        _print_step(
-            lives.returned(home, name, failed=rows, invoices=bills, at=utc_now())
-        )
+        _print_step(lives.returned(home, name, failed=rows, invoices=bills, at=at))
 
 
 @life.command()
@@ -273,28 +278,25 @@ def evidence(
     debug: Debug = False,
 ) -> None:
     """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
-    with errors_told(debug=debug):
+    if check is not None or not campaign:
+        with errors_told(debug=debug):
+            _check_evidence(check)
+        return
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "evidence") as (home, at),
+    ):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.handover import evidence as proof
         from hustings.experiments.plans import find
-        from hustings.experiments.stages.context import utc_now
 
-        if check is not None:
-            faults = proof.check_bundle(check)
-            typer.echo("\n".join(faults) or f"Nothing was altered: {check}")
-            if faults:
-                raise typer.Exit(FAILED)
-            return
-        if not campaign:
-            raise ValueError("expected --campaign, or --check FOLDER, got neither")
-        home = home_of(campaign, data)
         name = find(home, plan)
         if out is None and not replay:
             raise ValueError("expected --out FOLDER, --replay or both, got neither")
         if out is not None:
             declared = load_campaign(campaign)
             proof.write_evidence(
-                declared, home, name, out, by_id=by_id, at=utc_now()
+                declared, home, name, out, by_id=by_id, at=at
             )  # fmt: skip
             typer.echo(f"Evidence of plan {name}: {out}")
         if replay:
@@ -310,3 +312,15 @@ def _print_step(record: object) -> None:
     assert isinstance(record, PlanRecord)
     step = record.steps[-1]
     typer.echo(f"Plan {record.plan_id}: {record.state} (entry {step.seq})")
+
+
+def _check_evidence(bundle: Path | None) -> None:
+    """Whether a bundle's files are those that were written; needs no campaign."""
+    from hustings.experiments.handover.evidence import check_bundle
+
+    if bundle is None:
+        raise ValueError("expected --campaign, or --check FOLDER, got neither")
+    faults = check_bundle(bundle)
+    typer.echo("\n".join(faults) or f"Nothing was altered: {bundle}")
+    if faults:
+        raise typer.Exit(FAILED)

@@ -10,6 +10,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
+    changing,
     errors_told,
     known_run,
     make_run,
@@ -27,14 +28,13 @@ def sign(
     debug: Debug = False,
 ) -> None:
     """Sign a text that says when, where or how to vote; anew when it changes."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "sign"):
         from hustings.experiments.plans.signing import sign_text
-        from hustings.experiments.stages.context import utc_now
         from hustings.serving.voting_text import voting_words
 
         run = known_run(make_run(campaign, data, DEFAULT_STORE, ""), campaign)
         messages = run.table("messages")
-        head = sign_text(run.home, messages, message, by=by, at=utc_now())
+        head = sign_text(run.home, messages, message, by=by, at=run.at)
         text = messages.set_index("message_id").at[message, "text"]
         for kind, words in voting_words(str(text)).items():
             typer.echo(f"{kind}: {words!r}")

@@ -98,7 +98,7 @@ def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     sent = pd.to_datetime(
         rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
     )
-    day = sent.dt.as_unit("us").fillna(_day_of(record))
+    day = sent.dt.as_unit("us").fillna(day_of(record))
     return rows.assign(plan_id=record.plan_id, decided_on=day)
 
 
@@ -108,7 +108,7 @@ def _nobody() -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series(dtype=t) for c, t in columns.items()} | days)
 
 
-def _day_of(record: PlanRecord) -> pd.Timestamp:
+def day_of(record: PlanRecord) -> pd.Timestamp:
     """First day of its contacts; of a plan without any, the day of its draft."""
     days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
     return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")

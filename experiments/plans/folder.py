@@ -5,7 +5,6 @@ digests. After a kill, files aside whose digests the ledger holds are renamed, a
 other files aside are discarded.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,11 +19,12 @@ import pandas as pd
 
 from hustings.experiments.plans.record import LifeError, PlanRecord
 from hustings.features.atomic import ASIDE
+from hustings.features.lock import locked
 
 PLANS = "plans"
 IDENTITY = "identity.parquet"
 """Beside the plans: which person is behind a voter id."""
-_LOCK = ".lock"
+LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -53,8 +53,28 @@ def alone(home: Path) -> Iterator[None]:
     The lock is the system's: it goes with the process, however that ends.
     """
     (home / PLANS).mkdir(parents=True, exist_ok=True)
-    with (home / PLANS / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(home / PLANS / LOCK, wait=True):
+        yield
+
+
+@contextmanager
+def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]:
+    """One command at a time changes a campaign; the second is refused at once.
+
+    A command may take hours, a step of a plan (`alone`) an instant: those who only read
+    wait for steps, and never for a command.
+
+    Args:
+        home: The campaign's folder, which must exist.
+        command: Its name, for the one that is refused.
+        at: When it began.
+
+    Raises:
+        LockedError: If another command is at work, saying which and since when.
+    """
+    since = f"since {at:%Y-%m-%d %H:%M:%S} UTC"
+    holder = f"`hustings {command}` (process {os.getpid()}, {since})"
+    with locked(home / LOCK, holder=holder):
         yield
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from hustings.experiments.plans.binding import export_binding
 from hustings.experiments.plans.checks import FAILED, INVOICES, decided
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
@@ -28,6 +29,7 @@ def plans(home: Path) -> dict[str, PlanRecord]:
         plan_records = known_plans(open_ledger(home))
         # another process may have been killed between the ledger and the rename
         recover(home, plan_records)
+        export_binding(home, plan_records)
     return plan_records
 
 

@@ -15,7 +15,7 @@ from hustings.experiments.stages.audience import (
     lowers_turnout,
     spend_per_voter,
 )
-from hustings.experiments.stages.context import Json, Run, rounded, utc_now
+from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.groups import groups_told
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.proxies import proxy_check
@@ -172,7 +172,7 @@ def _market(run: Run, test: MessageTest) -> Market:
     """Price and permission of a test's voters at the campaign's spend."""
     cost = arm_costs(run.table("costs"), test.arms)
     who = pd.Series(test.voter_id, dtype="str")
-    at = moment_of(pd.Timestamp(run.campaign.plan.start_on), utc_now())
+    at = moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
     allowed = eligible_voters(run, who, test.arms, lowers_turnout(run), at=at).allowed
     return Market(cost, allowed, spend_per_voter(run, len(run.table("voters"))))
 
@@ -449,7 +449,7 @@ def _comparable_champion(run: Run) -> CampaignModel | None:
 def _is_expired(run: Run, version: Version) -> bool:
     trained_at = pd.Timestamp(version.tags["trained_at"])
     days = run.campaign.champion.max_age_days
-    return is_expired(trained_at, now=utc_now(), max_age_days=days)
+    return is_expired(trained_at, now=run.at, max_age_days=days)
 
 
 def _attempt(run: Run) -> int:
@@ -594,7 +594,7 @@ def _composed(
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.read_json("run")["data_hash"],
         "lowers_turnout": run.read_json("turnout")["lowers"],
-        "trained_at": utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
     name = run.campaign.campaign.name

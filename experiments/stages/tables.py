@@ -17,8 +17,9 @@ from hustings.experiments.declaration import (
     derivation,
     feature_columns,
 )
+from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
-from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.context import Run, utc_now
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links
@@ -76,7 +77,7 @@ BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 
 def stage_ingest(run: Run) -> None:
     """Read the raw files; write the checked tables and the quarantine."""
-    persons = known_persons(run.home)
+    persons, at = known_persons(run.home), utc_now()
     raw_dir = _simulated(run, persons)
     campaign = run.campaign
     ingested = ingest(
@@ -88,7 +89,7 @@ def stage_ingest(run: Run) -> None:
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
         persons=persons.of_ingest(),
-        further=partial(recorded_rows, run.home),
+        further=partial(recorded_rows, run.home, at=at),
     )
     for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
@@ -123,7 +124,7 @@ def stage_ingest(run: Run) -> None:
         electorate=changes,
         versions=environment(),
         git_commit=git_commit(),
-        data_hash=_data_hash(campaign, ingested.report),
+        data_hash=_data_hash(campaign, ingested.report, record_digest(run.home, at)),
         rows=rows,
         data_hashes={
             name: source["sha256"] for name, source in ingested.report.items()
@@ -140,7 +141,10 @@ def _with_columns_beside(
         voters = write_links(run, tables, voter_identities)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
-    first = first_delivery(tables["deliveries"]).date()
+    # before anything was sent the first contact is still to come
+    sent = tables["deliveries"]
+    planned_on = run.campaign.plan.start_on
+    first = first_delivery(sent).date() if len(sent) else planned_on
     return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
@@ -161,11 +165,20 @@ def _simulated(run: Run, persons: Known) -> Path | None:
     return folder
 
 
-def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
+def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> str:
+    """What tells the data of a run from those of another.
+
+    Args:
+        campaign: The declaration.
+        report: Of ingest, with the digest of every file.
+        record: Digest of the campaign's own plans and answers; empty without any.
+    """
     file_hashes = {name: row["sha256"] for name, row in sorted(report.items())}
+    if record:
+        file_hashes["(record)"] = record
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
-    without |= {"plan", "reactions", "monitor", "lift", "export"}
+    without |= {"plan", "reactions", "monitor", "lift", "export", "answers"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds

@@ -5,6 +5,7 @@ become ours, `reading` reads it; `ingest` reads every table of a campaign, sets 
 the rows that break a declaration, within a table or between two, and hands on the rest.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -51,7 +52,7 @@ from hustings.features.ingest.reading import (
     raw_head,
     read_raw,
 )
-from hustings.features.persons.identity import present_ids
+from hustings.features.persons.identity import present_ids, with_present_ids
 from hustings.features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -62,6 +63,7 @@ from hustings.features.tables import (
     REACTION_COUNTS,
     REQUIRED_TABLES,
     SMALLEST_CELL,
+    TEST_TABLES,
     TableError,
     check,
     problems,
@@ -139,8 +141,10 @@ class Ingested:
         quarantine: QUARANTINE table.
         quarantined_voters: table, row, voter_id: whose the rows of the quarantine are.
         former: Former voter id → present one, as the tables were read by.
-        report: Per table rows_in, accepted, quarantined, forgotten, reasons, types of
-            provider columns, source, licence, permitted_use, read_from, sha256.
+        report: Per table rows_in, accepted, quarantined, forgotten, left_the_file
+            (rows of the campaign's own plans and answers whose voters are in the voter
+            file no more, which are not among rows_in), reasons, types of provider
+            columns, source, licence, permitted_use, read_from, sha256.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
     """
@@ -164,6 +168,7 @@ class _Sorted:
     rows_in: int
     faults: list[pd.DataFrame] = field(default_factory=list)
     forgotten: int = 0
+    left_the_file: int = 0
     voters: list[pd.Series] = field(default_factory=list)
 
     def set_aside(self, faults: pd.DataFrame) -> None:
@@ -234,19 +239,25 @@ def ingest(
         TableError: Naming the table, what was expected, what came, where to mend it.
         DataMissing: If a declared file, package or database is not there.
     """
-    absent = [name for name in REQUIRED_TABLES if name not in sources]
+    untested = not set(TEST_TABLES) & set(sources)
+    needed = set(REQUIRED_TABLES) - (set(TEST_TABLES) if untested else set())
+    absent = [n for n in REQUIRED_TABLES if n in needed and n not in sources]
     if absent:
         raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
     folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
     read: _ReadTables = {}
     whose, former = persons or Persons(), dict[str, str]()
     for name in RAW_TABLES:
-        if name in sources:
+        if name in sources or (untested and name in TEST_TABLES):
             on_table(name)
-            read[name] = _read_table(name, sources[name], folders, whose.forgotten)
+            read[name] = (
+                _read_table(name, sources[name], folders, whose.forgotten)
+                if name in sources
+                else _nothing_brought(name)
+            )
             if further is not None:
                 added = further(name, read[name].frame)
-                _add_rows(read[name], added[~whose.forgotten(added)])
+                _add_rows(read, name, added[~whose.forgotten(added)], former)
             _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
             if name == "deliveries":
@@ -317,13 +328,37 @@ def _read_table(
     return table
 
 
-def _add_rows(table: _Sorted, rows: pd.DataFrame) -> None:
-    """Rows after those of the file, numbered on from them."""
+def _nothing_brought(name: str) -> _Sorted:
+    """A table of tests where none ran elsewhere: the campaign's own rows follow."""
+    columns = RAW_TABLES[name].columns.items()
+    empty = pd.DataFrame({c: [] for c, told in columns if told.required})
+    source = TableSource(
+        rows=[], source="the campaign's own plans and answers", licence="its own",
+        permitted_use="any",
+    )  # fmt: skip
+    frame = check(RAW_TABLES[name], empty)
+    return _Sorted(name, source, frame, hashlib.sha256(b"").hexdigest(), 0)
+
+
+def _add_rows(
+    read: _ReadTables, name: str, rows: pd.DataFrame, former: Mapping[str, str]
+) -> None:
+    """Rows of the campaign's own after those of the file, numbered on from them.
+
+    Voters who have left the voter file since have no features to learn from: their rows
+    are no fault of the record, and are dropped and counted.
+    """
+    table = read[name]
+    if "voter_id" in rows:
+        present = with_present_ids(rows["voter_id"], former)
+        there = present.isin(read["voters"].frame["voter_id"])
+        table.left_the_file += int((~there).sum())
+        rows = rows[there]
     if rows.empty:
         return
     start = table.rows_in + 1
     rows = rows.set_axis(range(start, start + len(rows)), axis="index")
-    table.frame = pd.concat([table.frame, rows])
+    table.frame = pd.concat([table.frame, rows]) if len(table.frame) else rows
     table.rows_in += len(rows)
 
 
@@ -449,7 +484,8 @@ def _keep_declared(table: _Sorted) -> None:
         column, reason = whole.iloc[0][["column", "reason"]]
         raise TableError(f"table {table.name}, column {column!r}: {reason}")
     table.set_aside(faults[FAULT_COLUMNS])
-    if table.frame.empty and table.name in REQUIRED_TABLES:
+    brought = table.name in REQUIRED_TABLES and table.source.rows != []
+    if table.frame.empty and brought:
         raise TableError(_nothing_left(table))
 
 
@@ -748,6 +784,8 @@ def _link_panel(read: _ReadTables) -> None:
 def _link_partner_scores(read: _ReadTables) -> None:
     """Lifts of known voters and messages, delivered before anything was sent."""
     scores = read["partner_scores"]
+    if read["deliveries"].frame.empty:
+        return
     first = read["deliveries"].frame["sent_on"].min().normalize()
     late = scores.frame["observed_on"] >= first
     reason = (
@@ -779,7 +817,7 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
 def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
     responses = read["responses"]
     asked = responses.frame["outcome"] == outcome
-    if not asked.any():
+    if not asked.any() and responses.rows_in:
         named = sorted(responses.frame["outcome"].unique())
         raise TableError(
             f"table responses: expected rows with outcome {outcome!r}, got {named}; "
@@ -843,6 +881,8 @@ def _check_times(read: _ReadTables, earlier: Mapping[date, Path]) -> None:
     from the file before it, which must have been there.
     """
     voters = read["voters"]
+    if read["deliveries"].frame.empty:
+        return
     first = read["deliveries"].frame["sent_on"].min().date()
     observed = voters.source.observed_on
     if observed is None or (
@@ -888,6 +928,7 @@ def _told(table: _Sorted) -> dict[str, Any]:
         "accepted": accepted,
         "quarantined": quarantined,
         "forgotten": table.forgotten,
+        "left_the_file": table.left_the_file,
         "reasons": _reasons(table),
         "types": dict(table.source.types),
         "source": table.source.source,

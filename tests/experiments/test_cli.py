@@ -1,12 +1,13 @@
 """`hustings`: its stages one by one, its answers, and its exit codes."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from typer.testing import CliRunner, Result
 from hustings.experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
 from hustings.experiments.cli import stages as stages_module
 from hustings.experiments.plans.ledger import open_ledger
-from hustings.experiments.stages import STAGES
+from hustings.experiments.run import STAGES
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.persons.snapshot import take
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -40,7 +42,7 @@ def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hustings.experiments.cli", *map(str, arguments)],
         capture_output=True, text=True, cwd=ROOT, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / ".package"), "COLUMNS": "200"},
+        env=environment(COLUMNS="200"),
     )  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / ".package")},
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
@@ -189,11 +191,105 @@ def test_a_fault_of_ours_has_a_code_of_its_own(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("hustings.experiments.stages.run_campaign", broken)
+    monkeypatch.setattr("hustings.experiments.run.run_campaign", broken)
     done = hustings("run", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == FAILED
     assert "ZeroDivisionError" in done.output
     assert len({OK, FAILED, BAD_INPUT, MISSING}) == 4
+
+
+# --- two at once ----------------------------------------------------------------------
+
+
+HOLD = """
+import pathlib, sys
+import pandas as pd
+from hustings.experiments.plans.folder import one_command
+at = pd.Timestamp("2026-09-08T07:00:00Z")
+with one_command(pathlib.Path(sys.argv[1]), "run", at=at):
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_a_run(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that is at work on a campaign until it is killed."""
+    home.mkdir(exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home)], text=True, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        yield process
+        process.kill()
+
+
+CHANGING = {
+    "run": ["run", "--voters", "600"],
+    "a stage": ["features"],
+    "day": ["day", "--date", "2026-09-08"],
+    "approve": ["plans", "approve", "--by", "R. Approver", "--yes"],
+    "results": ["results", "none.csv", "--plan", "p1"],
+    "forget": ["forget", "V0000001", "--yes"],
+    "lift": ["lift"],
+}
+
+
+def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
+    tmp_path: Path,
+) -> None:
+    def second(words: list[str]) -> Result:
+        return hustings(
+            *words,
+            "--campaign",
+            "sample",
+            "--data",
+            tmp_path,
+            *(["--store", tmp_path / "m"] if words[0] == "run" else []),
+        )
+
+    home = tmp_path / "sample"
+    with held_by_a_run(home) as process:
+        # where a run is there to name
+        (home / "latest").write_text("first")
+        before = sorted(home.rglob("*"))
+        for name, words in CHANGING.items():
+            done = second(words)
+            said = " ".join(done.output.split())
+            assert done.exit_code == BAD_INPUT, (name, said)
+            assert f"`hustings run` (process {process.pid}, since 2026-09-08" in said
+            assert "nothing was done" in said
+        assert sorted(home.rglob("*")) == before
+    # killed: the lock went with the process, and nothing has to be cleared by hand
+    freed = second(CHANGING["approve"])
+    assert "expected to be alone" not in freed.output
+
+
+def test_what_only_reads_waits_for_no_command(tmp_path: Path) -> None:
+    with held_by_a_run(tmp_path / "sample"):
+        for words in (["plans", "list"], ["plans", "spend"], ["verify"]):
+            done = hustings(*words, "--campaign", "sample", "--data", tmp_path)
+            assert done.exit_code == OK, done.output
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_and_said(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "sample"
+    (home / ".r0.partial" / "tables").mkdir(parents=True)
+    (home / ".r0.partial" / "tables" / "voters.parquet.partial").touch()
+    (home / "results" / "p1" / "0123.partial").mkdir(parents=True)
+    (home / "latest.partial").touch()
+    done = hustings("sign", "none", "--by", "R. Approver", "--campaign", "sample",
+                    "--data", tmp_path)  # fmt: skip
+    assert done.exit_code == MISSING
+    said = " ".join(done.output.split())
+    for left in (".r0.partial", "latest.partial", "results/p1/0123.partial"):
+        assert f"Removed what a command that was cut off left: {left}" in said
+    assert list(home.rglob("*.partial")) == []
 
 
 # --- init -----------------------------------------------------------------------------

@@ -23,10 +23,12 @@ from hustings.experiments.handover.lists import (
     stated,
     terms_of,
 )
-from hustings.experiments.stages import Run
+from hustings.experiments.stages.context import Run
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 AT = pd.Timestamp("2026-09-09 12:00", tz="UTC")
 SECRET = "Elm Street"
@@ -76,7 +78,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = tmp_path_factory.mktemp("home")
     campaign = parse_campaign(declared_as(DECLARED), file=home / "campaign.toml")
     (home / "campaign.toml").write_text(declared_as(DECLARED))
-    made = Run(campaign, home / "sample", home / "sample" / "r1", "r1", home / "mlflow")
+    made = Run(
+        campaign, home / "sample", home / "sample" / "r1", "r1", home / "mlflow", at=NOW
+    )
     sample = simulate(n_voters=400, seed=5, n_messages=3)
     for name in ("voters", "messages", "permissions"):
         made.write(f"tables/{name}", sample.tables[name])

@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
-from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.sealed import open_sealed, seal_predictions
 from hustings.training.registry.seal import SealError
 

@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import load_campaign
-from hustings.experiments.stages import Run
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages, sent_by_day
 from hustings.features.tables import CONTROL
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.reactions.http import STORE_VARIABLE
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 FIRST, SECOND = pd.Timestamp("2026-08-01"), pd.Timestamp("2026-09-10")
 
@@ -74,7 +76,9 @@ def test_a_voter_file_without_counties_will_do():
 def test_the_plan_asks_the_store_that_the_endpoint_writes_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run(load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m")
+    run = Run(
+        load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m", at=NOW
+    )
     assert paused_messages(run) == {}
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "elsewhere.db"))
     pauses = Pauses.open(tmp_path / "elsewhere.db")

@@ -9,7 +9,7 @@ from typing import Any, Self
 import lightgbm as lgb
 import numpy as np
 
-from hustings.features.arrays import Floats, Floats32, Ints, Objects
+from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.training_set import Arm, MessageTest, Prior
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
@@ -24,6 +24,12 @@ OBSERVED_PARAMS: Mapping[str, Any] = {
     "n_trees": 30, "learning_rate": 0.1, "num_leaves": 7, "min_child_samples": 200,
 }  # fmt: skip
 MIN_OBSERVED_PROBABILITY = 0.1
+PROPENSITY_FLOOR = 1e-3
+"""No score divides by less: one outcome in a thousand would outweigh all others."""
+MOST_BELOW_FLOOR = 0.05
+"""Share of the weight that may hang on chances below the floor."""
+NOISIEST = 4.0
+"""Rows noisier than this many times those of the quietest wave count less."""
 MIN_MEASURED = 2
 """A message observed on fewer people than this says nothing of its own effect."""
 FEW_PEOPLE = 100
@@ -98,8 +104,8 @@ def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats
 def _plain_effects(test: MessageTest, response: Floats) -> Floats:
     """Weighted difference in mean residual of every arm against control, (A,)."""
     seen = test.observed
-    weight = 1.0 / test.propensities[np.arange(len(test.arm)), test.arm]
-    weight = np.where(seen, weight, 0.0)
+    own = floored(test.propensities)[np.arange(len(test.arm)), test.arm]
+    weight = np.where(seen, row_precision(test.propensities, test.wave) / own, 0.0)
     if test.weight is not None:
         weight = weight * test.weight
     residual = np.where(seen, test.Y - response, 0.0)
@@ -117,29 +123,183 @@ def doubly_robust_scores(
     """Γ of control and every arm, shape (n, 1 + A), from a cross-fitted response."""
     mu = _arm_means(response, _plain_effects(test, response), test.propensities)
     return aipw_scores(
-        test.Y, test.arm, mu, test.propensities,
+        test.Y, test.arm, mu, floored(test.propensities),
         observed_probability=observed_probability,
     )  # fmt: skip
 
 
-def offered_lifts(scores: Floats, propensities: Floats) -> Floats:
-    """Γ_a − Γ_0 of every arm as scores of those that could be compared, (n, A).
+# --- precision: rows and waves of unequal chances teach by what they can show ---
+
+
+def floored(propensities: Floats) -> Floats:
+    """Propensities of what was offered, none below `PROPENSITY_FLOOR`, (n, 1 + A).
+
+    Below the floor a score leans on the predicted response, which its row's small
+    weight (`row_precision`) makes harmless; `overlap` says how much hangs on it.
+    """
+    return np.where(propensities > 0, np.maximum(propensities, PROPENSITY_FLOOR), 0.0)
+
+
+def _quietest(variance: Floats, counted: Bools, wave: Ints) -> float:
+    """Least median over waves of the design's variance of a row's score."""
+    medians = [
+        float(np.median(variance[counted & (wave == w)]))
+        for w in np.unique(wave[counted])
+    ]
+    return min(medians, default=1.0)
+
+
+def _believed(variance: Floats, counted: Bools, wave: Ints) -> Floats:
+    """1 for rows up to `NOISIEST` times as noisy as the quietest wave, less beyond."""
+    limit = NOISIEST * _quietest(variance, counted, wave)
+    return np.where(counted, np.minimum(1.0, limit / variance), 0.0)
+
+
+def row_precision(propensities: Floats, wave: Ints | None) -> Floats:
+    """How far a row counts where policies are valued, by its chances alone, (n,).
+
+    The mean inverse propensity of what was offered is the variance of the row's scores
+    but for a factor, known before any outcome. Rows up to `NOISIEST` times as noisy as
+    the quietest wave count 1, noisier ones in proportion to their precision.
+
+    Args:
+        propensities: Shape (n, 1 + A).
+        wave: See `MessageTest.wave`.
+
+    >>> even, rare = np.array([0.5, 0.5]), np.array([0.999, 0.001])
+    >>> row_precision(np.array([even, even, even, rare]), None).round(3).tolist()
+    [1.0, 1.0, 1.0, 0.016]
+    """
+    offered = propensities > 0
+    n_offered = np.maximum(offered.sum(axis=1), 1)
+    inverse = np.divide(
+        1.0, floored(propensities), out=np.zeros(propensities.shape), where=offered
+    )
+    variance = np.maximum(inverse.sum(axis=1) / n_offered, 1e-12)
+    waves = np.zeros(len(variance), dtype=np.int64) if wave is None else wave
+    return _believed(variance, np.ones(len(variance), dtype=bool), waves)
+
+
+def judging_weight(test: MessageTest) -> Floats | None:
+    """Survey weight times `row_precision`, mean 1, (n,); None where all are alike."""
+    precision = row_precision(test.propensities, test.wave)
+    if (precision == 1.0).all():
+        return test.stands_for
+    if test.stands_for is not None:
+        precision = precision * test.stands_for
+    return np.asarray(precision / precision.mean())
+
+
+def precision_weights(propensities: Floats, wave: Ints | None = None) -> Floats:
+    """Weight of every row in each arm's average lift, columns sum to 1, (n, A).
+
+    Within a wave every row counts alike but where its chances are so small that its
+    score is mostly noise. The waves that were decided after the experiment are weighted
+    so that each adds the same noise (their chances may depend on outcomes before them;
+    so weighted, their sum stays normal), and together they join the experiment by
+    inverse variance. All is by the design, known before the outcomes, and a wave more
+    never makes the variance larger.
+
+    Args:
+        propensities: Shape (n, 1 + A).
+        wave: See `MessageTest.wave`.
+
+    Source: Hadad, Hirshberg, Zhan, Wager & Athey (2021); see `measured_lift.adaptive`.
+    """
+    n = len(propensities)
+    chance = floored(propensities)
+    waves = np.zeros(n, dtype=np.int64) if wave is None else wave
+    weights = np.zeros((n, propensities.shape[1] - 1))
+    for a in range(weights.shape[1]):
+        offered = (chance[:, 1 + a] > 0) & (chance[:, 0] > 0)
+        if not offered.any():
+            continue
+        variance = np.ones(n)
+        variance[offered] = 1.0 / chance[offered, 1 + a] + 1.0 / chance[offered, 0]
+        believed = _believed(variance, offered, waves)
+        share = _wave_shares(believed, variance, waves)
+        total = np.bincount(waves, weights=believed)
+        each = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+        weights[:, a] = believed * each[waves]
+    return weights
+
+
+def _wave_shares(believed: Floats, variance: Floats, wave: Ints) -> Floats:
+    """Share of every wave in an average, sums to 1, shape (n_waves,)."""
+    total = np.bincount(wave, weights=believed)
+    noise = np.bincount(wave, weights=believed**2 * variance)
+    root = np.divide(total, np.sqrt(noise), out=np.zeros_like(total), where=total > 0)
+    later = root[1:]
+    n_later = int((later > 0).sum())
+    first_precision = root[0] ** 2
+    later_precision = later.sum() ** 2 / n_later if n_later else 0.0
+    share = np.zeros_like(root)
+    share[0] = first_precision / (first_precision + later_precision)
+    if n_later:
+        share[1:] = (1.0 - share[0]) * later / later.sum()
+    return share
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much of an estimate hangs on chances below the floor.
+
+    Attributes:
+        ok: Whether at most `MOST_BELOW_FLOOR` of the weight does.
+        share: Of the weight of the rows.
+        least: Smallest propensity of anything offered.
+        block: Name (or code) of the block that holds most of that weight; "" for none.
+    """
+
+    ok: bool
+    share: float
+    least: float
+    block: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dict(vars(self))
+
+
+def overlap(test: MessageTest) -> Overlap:
+    """Whether chances are large enough for what is estimated, block by block.
+
+    Args:
+        test: The experiment, arms as sent.
+    """
+    offered = test.propensities > 0
+    least = np.where(offered, test.propensities, np.inf).min(axis=1)
+    weight = row_precision(test.propensities, test.wave)
+    below = np.where(least < PROPENSITY_FLOOR, weight, 0.0)
+    of_block = np.bincount(test.block, weights=below)
+    share, worst = float(below.sum() / weight.sum()), int(of_block.argmax())
+    name = ""
+    if share > 0:
+        name = test.block_names[worst] if test.block_names else f"block {worst}"
+    return Overlap(share <= MOST_BELOW_FLOOR, share, float(least.min()), name)
+
+
+def offered_lifts(
+    scores: Floats, propensities: Floats, wave: Ints | None = None
+) -> Floats:
+    """Γ_a − Γ_0 of every arm as scores whose plain mean is the average lift, (n, A).
 
     Who could not have got the arm, or control, has a model's guess for a score. Its
     place takes the mean of those who could, and theirs are stretched about it by their
-    share, so that means, slopes and their errors are those of the compared.
+    weight (`precision_weights`), so that means, slopes and their errors are those of
+    the compared, each by its precision.
 
     Args:
         scores: From `doubly_robust_scores`, shape (n, 1 + A).
         propensities: Shape (n, 1 + A).
+        wave: See `MessageTest.wave`.
     """
     lift = scores[:, 1:] - scores[:, :1]
-    offered = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    if offered.all():
+    weights = precision_weights(propensities, wave)
+    if np.allclose(weights * len(lift), 1.0, rtol=0.0, atol=1e-12):
         return lift
-    share = np.maximum(offered.mean(axis=0), 1e-12)
-    mean = (offered * lift).mean(axis=0) / share
-    stretched: Floats = mean + offered * (lift - mean) / share
+    mean = (weights * lift).sum(axis=0)
+    stretched: Floats = mean + len(lift) * weights * (lift - mean)
     return stretched
 
 
@@ -188,7 +348,7 @@ def average_effects(
         issue_of: Issue of every message.
         prior: Known from elsewhere, by message.
     """
-    lift = offered_lifts(arm_scores, test.propensities)
+    lift = offered_lifts(arm_scores, test.propensities, test.wave)
     arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
@@ -336,7 +496,7 @@ def sharpest_lifts(
         Centred by message (over whom the test stands for), shape (n, M).
     """
     scores = doubly_robust_scores(test, response, observed_probability)
-    arm_lift = offered_lifts(scores, test.propensities)
+    arm_lift = offered_lifts(scores, test.propensities, test.wave)
     share = test.propensities[:, 1:].mean(axis=0)
     kappa = np.ones(len(test.arms))
     if len(test.channels) > 1 and (effects.channel_se < MAX_CHANNEL_SE).all():
@@ -394,11 +554,9 @@ class Ground:
         )
 
     def policy_scores(self, test: MessageTest) -> Floats:
-        """`scores` times the survey weights, so that means are of the population."""
-        scores = self.scores(test)
-        if test.stands_for is None:
-            return scores
-        return np.asarray(scores * test.stands_for[:, None])
+        """`scores` times `judging_weight`, so that means are of the population."""
+        scores, weight = self.scores(test), judging_weight(test)
+        return scores if weight is None else np.asarray(scores * weight[:, None])
 
     def option_values(self, lift: Floats, arms: Sequence[Arm]) -> Floats:
         """Lift of every arm: that of its message times what its channel does, (n, A).

@@ -202,7 +202,7 @@ def prepare(
         data=data,
         fold=fold,
         ground=ground,
-        scores=_comparable(scores, merged.propensities),
+        scores=_comparable(scores, merged.propensities, merged.wave),
         lift=sharpest_lifts(test, ground.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
         weight=weight,
@@ -212,11 +212,9 @@ def prepare(
     )
 
 
-def _comparable(scores: Floats, propensities: Floats) -> Floats:
+def _comparable(scores: Floats, propensities: Floats, wave: Ints | None) -> Floats:
     """Scores whose difference to control is that of `effects.offered_lifts`."""
-    if (propensities > 0).all():
-        return scores
-    lift = offered_lifts(scores, propensities)
+    lift = offered_lifts(scores, propensities, wave)
     return np.column_stack([scores[:, 0], scores[:, :1] + lift])
 
 

@@ -18,6 +18,7 @@ FIRST_SHARE = 6 / math.pi**2
 BLOCKING = {
     "sample_ratio": "group sizes are not what the design says",
     "attrition": "outcomes go missing at different rates in different groups",
+    "overlap": "chances of some messages are too small to judge by",
     "proxies": "who would be chosen gives away a special category",
 }
 """Checks that must hold before anything is promoted, and what a failure means."""

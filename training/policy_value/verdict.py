@@ -23,7 +23,11 @@ from hustings.training.estimators.metrics import (
     sample_ratio_p_value,
 )
 from hustings.training.estimators.sample_ratio import block_p_values, holm
-from hustings.training.learners.average_effects import AverageEffects, lay_ground
+from hustings.training.learners.average_effects import (
+    AverageEffects,
+    lay_ground,
+    overlap,
+)
 from hustings.training.learners.boosting import binned
 from hustings.training.policy_value.gate import (
     BLOCKING,
@@ -495,6 +499,7 @@ def trust(test: MessageTest) -> Json:
             "missing_share": float(1 - test.observed.mean()),
         },
         "overlap_min_propensity": float(offered.min()),
+        "overlap": overlap(test).to_json(),
     }
 
 
