@@ -115,12 +115,9 @@ def stage_plan(run: Run) -> None:
 
 
 def contact_lists(run: Run) -> ContactLists:
-    """Who asked not to be contacted, and who has which address, as a bundle has it."""
-    people = people_of(run)
-    return ContactLists.of(
-        known_persons(run.home).keys.campaign_key, people.do_not_contact,
-        people.addresses,
-    )  # fmt: skip
+    """Who asked not to be contacted and who has which address, for a bundle."""
+    people, key = people_of(run), known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people.do_not_contact, people.addresses)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

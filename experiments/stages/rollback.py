@@ -38,8 +38,7 @@ def roll_back_campaign(
         of_plan = replace(run, folder=planned, run_id=planned.name)
         model = with_unseen(of_plan, load_version(version))
         terms = json.loads((planned / "plan.json").read_text())
-        lists = contact_lists(of_plan)
-        write_bundle(version, model, terms, lists, run.home / SERVING)
+        write_bundle(version, model, terms, contact_lists(of_plan), run.home / SERVING)
         if present is None or _snapshot(planned) == _snapshot(present.folder):
             point_to(run.home, planned.name)
             return version, planned

@@ -19,7 +19,7 @@ from hustings.experiments.declaration import (
 )
 from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
-from hustings.experiments.stages.context import Run, utc_now
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links
@@ -77,7 +77,7 @@ BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 
 def stage_ingest(run: Run) -> None:
     """Read the raw files; write the checked tables and the quarantine."""
-    persons, at = known_persons(run.home), utc_now()
+    persons, at = known_persons(run.home), run.at
     raw_dir = _simulated(run, persons)
     campaign = run.campaign
     ingested = ingest(

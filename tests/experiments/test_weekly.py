@@ -1,8 +1,10 @@
 """A campaign's later voter files: read, scored and planned by the registered model."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,7 @@ from typer.testing import CliRunner
 from hustings.experiments.cli import BAD_INPUT, MISSING, OK, app
 from hustings.features.simulated.campaign import simulate, write_sample
 
-N_VOTERS = 4_000
-MERGED = ("V0000010", "V0000011")
+N_VOTERS = 600
 WEEK = "2026-09-05"
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,7 @@ class Campaign:
     @property
     def runs(self) -> Path:
         """Folder of the campaign's runs."""
-        return self.home / "runs" / "weekly"
+        return self.home / "runs" / "spread"
 
     @property
     def latest(self) -> Path:
@@ -68,16 +69,14 @@ class Campaign:
 
 
 def brought(folder: Path) -> None:
-    """A campaign folder with its raw files, every household drawn as one."""
+    """A campaign folder with its raw files, of a campaign that never ran."""
     write_sample(simulate(n_voters=N_VOTERS, seed=7, n_messages=3), folder / "raw")
     shipped = (ROOT / "experiments" / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
     declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
-    declared = declared.replace('name = "sample"', 'name = "weekly"')
-    declared = declared.replace(
-        "exclude = []", 'exclude = []\nderived = ["household", "neighbours"]'
+    (folder / "campaign.toml").write_text(
+        declared.replace('name = "sample"', 'name = "spread"')
     )
-    (folder / "campaign.toml").write_text(declared)
 
 
 def next_file(campaign: Campaign) -> dict[str, set[str]]:
@@ -88,7 +87,7 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
     ids = voters["voter_id"].to_numpy()
     merged, into = ids[10], ids[40]
     others = np.setdiff1d(ids, [merged, into])
-    gone = set(rng.choice(others, N_VOTERS // 20, replace=False))
+    gone = set(rng.choice(others, len(ids) // 20, replace=False))
     stay = voters[~voters["voter_id"].isin({*gone, merged})]
     moved = rng.choice(np.setdiff1d(others, list(gone)), 100, replace=False)
     stay = stay.assign(
@@ -98,7 +97,7 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
         ),
         voted_20260802_primary=1.0,
     )
-    new = voters.sample(N_VOTERS // 10, random_state=2)
+    new = voters.sample(len(ids) // 10, random_state=2)
     new = new.assign(
         voter_id=[f"N{k:07d}" for k in range(len(new))],
         household_id=[f"HN{k:07d}" for k in range(len(new))],
@@ -122,16 +121,13 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def first(
-    tmp_path_factory: pytest.TempPathFactory,
-    one_thread: None,  # noqa: ARG001 - for its effect
-) -> Campaign:
+def first(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """A campaign whose model is trained, registered, and planned by once."""
     home = tmp_path_factory.mktemp("weekly")
-    campaign = Campaign(home / "campaign", home)
-    brought(campaign.folder)
-    campaign.hustings("run", "--model", "linear", "--trials", "1")
-    return campaign
+    shutil.copytree(story.folder, home / "campaign")
+    shutil.copytree(story.run.home, home / "runs" / "spread")
+    shutil.copytree(story.run.store, home / "mlflow")
+    return Campaign(home / "campaign", home)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +155,7 @@ def test_a_new_voter_file_is_scored_and_planned_without_training(week) -> None:
     assert changes["new"] <= set(voters["voter_id"])
     assert not changes["gone"] & set(voters["voter_id"])
     assert scores["lift"].notna().all()
-    assert "weekly version 1" in before["scored"]
+    assert "spread version 1" in before["scored"]
     planned = campaign.table("assignments")
     assert set(planned["voter_id"]) == set(voters["voter_id"])
     assert changes["new"] & set(planned.query("role == 'plan'")["voter_id"])
