@@ -59,7 +59,7 @@ def weekly_ratios(rows: pd.DataFrame, designs: pd.DataFrame) -> list[Json]:
         test.astype(np.int64),
         counts["probability"].to_numpy(dtype=np.float64),
     )
-    week, weeks = pd.factorize(names.get_level_values("week"), sort=True)
+    week, weeks = pd.factorize(names.get_level_values(_TEST.index("week")), sort=True)
     return [
         {
             "week": f"{weeks[period.period]:%Y-%m-%d}",

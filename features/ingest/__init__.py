@@ -349,7 +349,7 @@ def _add_rows(
     are no fault of the record, and are dropped and counted.
     """
     table = read[name]
-    if "voter_id" in rows:
+    if len(rows) and "voter_id" in rows:
         present = with_present_ids(rows["voter_id"], former)
         there = present.isin(read["voters"].frame["voter_id"])
         table.left_the_file += int((~there).sum())
