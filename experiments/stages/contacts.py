@@ -14,6 +14,7 @@ from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.planner_inputs import (
     PlanInputs,
+    cheapest,
     designed_again,
     inputs_of,
     planned_again,
@@ -259,6 +260,8 @@ def _plan_one(
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
     )  # fmt: skip
+    if campaign.plan.needed_lift is not None:
+        inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
     plan = planned_again(inputs)
     price = plan.limits.charged(plan.chosen.price).max(axis=0)
     terms = {
