@@ -46,6 +46,7 @@ wave_voters = 0
 explore_share = 0.1
 window_days = 3
 contacts_per_voter = 2
+repeats = "each"
 
 [export.results.table]
 path = "given when it is read"

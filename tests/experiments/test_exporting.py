@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -38,6 +39,7 @@ from hustings.experiments.stages.context import Run
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
+from hustings.serving.plan import held_out
 from tests.experiments.drafts import whole
 
 NOW = pd.Timestamp.now("UTC").floor("s")
@@ -326,10 +328,65 @@ def test_scores_leave_without_the_holdout_and_universes_have_contacts(
 ) -> None:
     folder = export_system(run, locked, tmp_path, at=AT)
     told = json.loads((folder / "manifest.json").read_text())
-    assert told["refused"] == {"held_out": 40}
+    held = set(locked.assignments["voter_id"].iloc[360:]) | held_by_the_campaign(run)
+    assert told["refused"] == {"held_out": len(held)}
     universe = (folder / "universe-jobs.csv").read_text().split()[1:]
-    assert len(universe) == 182  # of 360, those whose rank rounds to 50 or more
-    assert not set(universe) & set(locked.assignments["voter_id"].iloc[360:])
+    assert len(universe) > 100
+    assert not set(universe) & held
+
+
+def held_by_the_campaign(run: Run) -> set[str]:
+    """Voters whom the campaign's salt holds out, whatever any plan says."""
+    ids = run.table("voters")["voter_id"].to_numpy(dtype=object)
+    held = held_out(ids, salt="sample-20261103", share=0.1)
+    return {str(voter) for voter in ids[held]}
+
+
+def test_scores_beside_a_days_plan_leave_without_the_whole_holdout(
+    run: Run, locked: Stated, tmp_path: Path
+) -> None:
+    """A day's plan holds decided rows alone, and hardly anybody of the holdout."""
+    held = held_by_the_campaign(run)
+    decided = locked.assignments["role"] == "plan"
+    decided &= ~locked.assignments["voter_id"].isin(held)
+    rows = locked.assignments[decided]
+    plan = locked.plan[locked.plan["voter_id"].isin(rows["voter_id"])]
+    day = replace(locked, assignments=rows.head(50), plan=plan.head(50))
+    folder = export_system(run, day, tmp_path, at=AT)
+    with ZipFile(folder / "scores.zip") as archive:
+        (name,) = archive.namelist()
+        written = archive.read(name).decode().splitlines()[1:]
+    ids = {line.split(",")[0] for line in written}
+    assert len(held) > 20
+    assert not ids & held
+    assert len(ids) == 400 - len(held)
+
+
+@pytest.mark.parametrize("channel", ["mail", "sms", "phone", "email", "social"])
+def test_where_places_alone_may_choose_nobody_is_handed_over(
+    run: Run, locked: Stated, tmp_path: Path, channel: str
+) -> None:
+    text = declared_as(DECLARED).replace('"us_default"', '"places_only"')
+    places = replace(run, campaign=parse_campaign(text, file=run.campaign.file))
+
+    def by(name: str) -> Stated:
+        plan = locked.plan.assign(channel=name)
+        sent = locked.assignments["channel"] != "none"
+        assigned = locked.assignments.assign(
+            channel=locked.assignments["channel"].mask(sent, name)
+        )
+        return replace(locked, plan=plan, assignments=assigned)
+
+    with pytest.raises(ExportError, match=f"take place lists, got {channel}"):
+        export(places, by(channel), at=AT, out=tmp_path)
+    with pytest.raises(ExportError, match="take place lists"):
+        export_system(places, locked, tmp_path, at=AT)
+    assert not list(tmp_path.rglob("*.csv"))
+    # a channel that takes places is given cells, and nobody's id
+    folder = export(places, by("web"), at=AT, out=tmp_path).folder
+    assert folder is not None
+    for path in folder.glob("*.csv"):
+        assert "V0" not in path.read_text()
 
 
 def test_a_replay_campaign_exports_nothing(
