@@ -92,12 +92,9 @@ def _stage(
             point_to(run.home, run.run_id)
             _tell_electorate(run.folder)
             _tell_links(run.folder)
-<<<<<<< HEAD
             _tell_left(run.folder)
-=======
         if version is not None:
             _tell_model(run.folder)
->>>>>>> main
         typer.echo(run.folder)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from hustings.experiments import plans
 from hustings.experiments.cli import app, common
 from hustings.experiments.declaration import EXPERIMENTS
 from hustings.experiments.record import decisions_so_far, responses_so_far
@@ -306,16 +307,39 @@ def test_answers_that_are_shuffled_leave_no_lift(
 
 
 def test_who_asked_for_no_contact_gets_none_on_later_days(campaign: Campaign) -> None:
-    plans = sorted((campaign.home / "plans").glob("day-*"))
-    asked = pd.read_parquet(plans[0] / "plan.parquet")["voter_id"]
-    first = pd.read_parquet(plans[0] / "assignments.parquet")
+    folders = sorted((campaign.home / "plans").glob("day-*"))
+    first = pd.read_parquet(folders[0] / "assignments.parquet")
     asked = first.loc[first["channel"] != "none", "voter_id"].head(10)
     again = set()
-    for plan in plans[1:]:
+    for plan in folders[1:]:
         contacts = pd.read_parquet(plan / "plan.parquet")["voter_id"]
         assert not set(asked) & set(contacts)
         again |= set(contacts) & set(first["voter_id"])
     assert again
+
+
+def test_what_is_handed_over_is_spent_once_and_every_day_can_be_computed_again(
+    campaign: Campaign,
+) -> None:
+    plan = f"day-{FIRST:%Y-%m-%d}"
+    spent = plans.spent(campaign.home).query("plan_id == @plan")["usd_spent"].sum()
+    contacts = pd.read_parquet(campaign.home / "plans" / plan / "plan.parquet")
+    assert spent == pytest.approx(contacts["cost_usd"].sum())
+    campaign.said("plans", "sent", plan)
+    again = plans.spent(campaign.home).query("plan_id == @plan")["usd_spent"].sum()
+    assert again == spent
+    campaign.said("evidence", "--plan", plan, "--replay")
+    campaign.said("verify")
+
+
+def test_the_week_has_its_money_and_its_lift(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    campaign.of_all()
+    campaign.said("week", "--date", "2026-09-12", "--out", str(tmp_path / "w.html"))
+    page = (tmp_path / "w.html").read_text()
+    assert "Measured against predicted" in page
+    assert "outcome" in page
 
 
 def test_no_held_out_voter_is_in_any_file_that_left(campaign: Campaign) -> None:
