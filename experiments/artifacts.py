@@ -94,6 +94,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("priors.parquet", ("features",), ("train", "power"), PRIORS),
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
+        Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
         Artifact("settings.json", ("train",), ("evaluate",)),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
         Artifact("chances.parquet", ("train",), ("evaluate", "export-scores"), CHANCES),
