@@ -96,6 +96,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
         Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
         Artifact("settings.json", ("train",), ("evaluate",)),
+        Artifact("forbidden.json", ("train",), ("evaluate",)),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
         Artifact("chances.parquet", ("train",), ("evaluate", "export-scores"), CHANCES),
         Artifact("reliability.json", ("train",), ("evaluate",)),

@@ -95,9 +95,8 @@ def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     rows = read_table(folder / "assignments.parquet")
     rows = rows[is_decided(rows)]
     contacts = read_table(folder / "plan.parquet")
-    sent = pd.to_datetime(
-        rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
-    )
+    send_on = contacts.set_index("voter_id")["send_on"].reindex(rows["voter_id"])
+    sent = pd.to_datetime(send_on.set_axis(rows.index))
     day = sent.dt.as_unit("us").fillna(day_of(record))
     return rows.assign(plan_id=record.plan_id, decided_on=day)
 
