@@ -103,7 +103,7 @@ def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
         (folder / f"{name}.parquet").stat().st_mtime_ns
         for name in ("assignments", "plan")
     )
-    return _decided_in(folder, written, _day_of(record)).copy(deep=False)
+    return _decided_in(folder, written, day_of(record)).copy(deep=False)
 
 
 @lru_cache(maxsize=N_TABLES)
