@@ -113,7 +113,7 @@ def command(*words: str) -> str:
 def test_a_campaign_begins_from_nothing_by_commands_alone(
     campaign: Campaign, tmp_path: Path
 ) -> None:
-    where = [str(campaign.folder), "--data", str(tmp_path)]
+    where = ["--campaign", str(campaign.folder), "--data", str(tmp_path)]
     command("ingest", *where)
     home = tmp_path / "small"
     power = command("power", *where)
@@ -137,7 +137,7 @@ def test_a_campaign_begins_from_nothing_by_commands_alone(
         {"voter_id": rows["voter_id"], "outcome": "support", "value": value,
          "observed_at": "2026-09-09 12:00"}
     ).to_csv(survey, index=False)  # fmt: skip
-    command("responses", str(campaign.folder), str(survey), "--data", str(tmp_path))
+    command("responses", *where, str(survey))
     told = command("day", *where, "--date", "2026-09-10", "--approve-by", "Ada Pell")
     assert "model daily/2026-09-10" in told
     assert f"{len(rows):,} outcomes" in told
@@ -149,7 +149,7 @@ def test_two_days_at_once_are_one_day_and_the_other_command_is_refused(
     after_wave: Run, campaign: Campaign
 ) -> None:
     words = [
-        sys.executable, "-m", "hustings.experiments.cli", "day", str(campaign.folder),
+        sys.executable, "-m", "hustings.experiments.cli", "day", "--campaign", str(campaign.folder),
         "--data", str(after_wave.home.parent), "--date", "2026-09-12",
     ]  # fmt: skip
     with one_command(after_wave.home, "day", at=after_wave.at):
@@ -163,7 +163,7 @@ def test_a_day_that_is_killed_anywhere_is_made_once(
     after_wave: Run, campaign: Campaign
 ) -> None:
     words = [
-        sys.executable, "-m", "hustings.experiments.cli", "day", str(campaign.folder),
+        sys.executable, "-m", "hustings.experiments.cli", "day", "--campaign", str(campaign.folder),
         "--data", str(after_wave.home.parent), "--date", "2026-09-12",
         "--approve-by", "Ada Pell",
     ]  # fmt: skip
