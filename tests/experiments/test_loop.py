@@ -20,6 +20,7 @@ from hustings.experiments.loop.gate import (
     evidence_of,
     gain_of_personalising,
     gate_of,
+    gate_on,
 )
 from hustings.experiments.loop.moments import learned, sized_after
 from hustings.features.arrays import Floats
@@ -294,6 +295,45 @@ def months_that_promote(
             )
         promoted += gate_of(looks, planned_looks=n_looks).personalises
     return promoted / n_months
+
+
+def test_a_look_is_taken_on_the_declared_days_alone() -> None:
+    campaign = load_campaign("30_days")
+    assert campaign.loop is not None
+    changed = {"gate": "verdict", "evaluate_every_days": 3}
+    loop = campaign.loop.model_copy(update=changed)
+    terms = loop_terms(
+        campaign.model_copy(update={"loop": loop}), n_voters=1_500, n_arms=2,
+        mean_cost_usd=1.0,
+    )  # fmt: skip
+    rng = np.random.default_rng(9)
+    columns = learner_columns(
+        electorate(1_500, rng), ["age", "income_usd"], n_arms=2,
+        as_of=pd.Timestamp("2026-09-08"),
+    )  # fmt: skip
+    answered = decisions(1_500, np.zeros((1_500, 2)), rng)
+    looks: tuple[Look, ...] = ()
+    taken = []
+    for day in range(6, 11):
+        gate = gate_on(
+            looks, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
+            spend_usd=0.5, terms=terms, day=day, at=pd.Timestamp("2026-09-14", tz="UTC"),
+        )  # fmt: skip
+        taken.append(len(gate.looks) - len(looks))
+        looks = gate.looks
+    # on the ninth day no outcome is new, so nothing is judged
+    assert taken == [1, 0, 0, 0, 0]
+    later = gate_on(
+        looks, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
+        spend_usd=0.5, terms=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
+    )  # fmt: skip
+    assert later.looks == looks
+    earlier = (Look("2026-09-09T00:00:00", 0.0, 1.0, 600),)
+    again = gate_on(
+        earlier, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
+        spend_usd=0.5, terms=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
+    )  # fmt: skip
+    assert len(again.looks) == 2
 
 
 def test_a_month_without_heterogeneity_is_promoted_in_one_of_twenty_at_most() -> None:
