@@ -317,7 +317,8 @@ def test_a_look_is_taken_on_the_declared_days_alone() -> None:
     for day in range(6, 11):
         gate = gate_on(
             looks, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
-            spend_usd=0.5, terms=terms, day=day, at=pd.Timestamp("2026-09-14", tz="UTC"),
+            spend_usd=0.5, terms=terms, day=day,
+            at=pd.Timestamp("2026-09-14", tz="UTC"),
         )  # fmt: skip
         taken.append(len(gate.looks) - len(looks))
         looks = gate.looks
