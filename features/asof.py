@@ -1,25 +1,18 @@
 """As-of joins: what was known at a moment is what was observed strictly before it.
 
-The same rule holds for reactions, permissions and history. `before` cuts a table at one
-moment; `events_before` and `sums_before` cut it at a moment for each row, so that a
-delivery of March never reads a reaction of April. A row without a time counts as not
-observed.
+The same rule holds for reactions, history and voter files. `before` cuts a table at one
+moment; `file_before` finds for each row the last voter file that was observed before
+its own moment. A row without a time counts as not observed.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from hustings.features.arrays import Ints
 from hustings.features.tables import TableError
-
-# the endpoint reads this module and has no need of ibis
-if TYPE_CHECKING:
-    import ibis.expr.types as ir
-
-EVENT_COLUMNS = ("voter_id", "at", "column", "amount")
-"""A table of events: whose, when, which feature it adds to, and how much."""
-_ROW = "row__"
 
 
 def first_delivery(deliveries: pd.DataFrame) -> pd.Timestamp:
@@ -30,6 +23,40 @@ def first_delivery(deliveries: pd.DataFrame) -> pd.Timestamp:
     """
     first: pd.Timestamp = deliveries["sent_on"].min().normalize()
     return first
+
+
+class VoterFile(NamedTuple):
+    """A voter file, and the day on which its columns were observed.
+
+    Attributes:
+        observed_on: The day.
+        voters: VOTERS.
+    """
+
+    observed_on: pd.Timestamp
+    voters: pd.DataFrame
+
+
+def file_before(moments: pd.Series, observed_on: Sequence[pd.Timestamp]) -> Ints:
+    """Position of the last file observed strictly before each moment, shape (n,).
+
+    Args:
+        moments: Such as the days of deliveries, n of them.
+        observed_on: Day of every file, in any order; of equal days the last counts.
+
+    Returns:
+        -1 where every file was observed later.
+
+    >>> days = [pd.Timestamp("2026-04-01"), pd.Timestamp("2026-04-08")]
+    >>> file_before(pd.Series([*days, pd.Timestamp("2026-04-09")]), days).tolist()
+    [-1, 0, 1]
+    """
+    days = np.array([pd.Timestamp(day) for day in observed_on], dtype="datetime64[ns]")
+    order = np.argsort(days, kind="stable")
+    times = moments.to_numpy(dtype="datetime64[ns]")
+    place = np.searchsorted(days[order], times, side="left") - 1
+    position: Ints = np.append(order, -1)[place].astype(np.int64)
+    return position
 
 
 def before(
@@ -57,107 +84,3 @@ def before(
         )
     earlier: pd.DataFrame = frame[frame[time_column] < pd.Timestamp(as_of)]
     return earlier
-
-
-def permissions_before(
-    permissions: pd.DataFrame, as_of: pd.Timestamp | str
-) -> pd.DataFrame:
-    """PERMISSIONS as they stood: what came later had not happened.
-
-    Args:
-        permissions: PERMISSIONS table.
-        as_of: The moment; a permission granted at or after it is not there, and one
-            withdrawn at or after it is not withdrawn yet. One without a date stands.
-    """
-    moment = pd.Timestamp(as_of)
-    undated = permissions["granted_at"].isna()
-    granted = permissions[undated | (permissions["granted_at"] < moment)]
-    later = granted["withdrawn_at"] >= moment
-    return granted.assign(withdrawn_at=granted["withdrawn_at"].mask(later))
-
-
-def events_before(
-    moments: "ir.Table",
-    events: "ir.Table",
-    *,
-    by: Sequence[str] = ("voter_id",),
-    moment: str = "sent_on",
-    time: str = "at",
-) -> "ir.Table":
-    """Join every moment to its events that were observed strictly before it.
-
-    Args:
-        moments: One row a moment, such as deliveries.
-        events: What was observed; has `by` and `time`.
-        by: Columns that both tables share and that say whose a row is.
-        moment: Column of the moment.
-        time: Column of the event's time.
-
-    Returns:
-        Columns of both; a moment without events is not in it.
-    """
-    same = [moments[column] == events[column] for column in by]
-    earlier = events[time] < moments[moment]
-    return moments.inner_join(events, [*same, earlier], rname="{name}__event")
-
-
-def last_before(
-    moments: "ir.Table",
-    events: "ir.Table",
-    *,
-    key: Sequence[str],
-    by: Sequence[str] = ("voter_id",),
-    moment: str = "sent_on",
-    time: str = "at",
-) -> "ir.Table":
-    """The last event before every moment: an as-of join that every engine runs.
-
-    Args:
-        moments: As in `events_before`.
-        events: As in `events_before`; of those at one time any may be taken.
-        key: Columns that identify a moment.
-        by: As in `events_before`.
-        moment: Column of the moment.
-        time: Column of the event's time.
-    """
-    import ibis
-
-    earlier_events = events_before(moments, events, by=by, moment=moment, time=time)
-    latest = ibis.window(group_by=list(key), order_by=earlier_events[time].desc())
-    ranked = earlier_events.mutate(rank__=ibis.row_number().over(latest))
-    return ranked.filter(ranked["rank__"] == 0).drop("rank__")
-
-
-def sums_before(deliveries: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
-    """Sum the events before each delivery, one column for each kind of event.
-
-    Args:
-        deliveries: voter_id and sent_on, one row per delivery.
-        events: `EVENT_COLUMNS`; an amount may be a probability.
-
-    Returns:
-        One row per delivery, in its order; every kind among the events is a column, 0
-        where nothing had been observed, so that what comes later adds none.
-
-    Raises:
-        TableError: If the events lack a column.
-    """
-    absent = [name for name in EVENT_COLUMNS if name not in events]
-    if absent:
-        raise TableError(
-            f"expected events with the columns {', '.join(EVENT_COLUMNS)}, got none "
-            f"named {absent[0]!r}"
-        )
-    kinds = sorted(events["column"].unique())
-    moments = deliveries[["voter_id", "sent_on"]].assign(
-        **{_ROW: range(len(deliveries))}
-    )
-    event_pairs = moments.merge(events[list(EVENT_COLUMNS)], on="voter_id")
-    earlier = event_pairs[event_pairs["at"] < event_pairs["sent_on"]]
-    sums = earlier.pivot_table(
-        index=_ROW, columns="column", values="amount", aggfunc="sum", observed=True
-    )
-    sums_per_delivery = sums.reindex(
-        index=range(len(deliveries)), columns=pd.Index(kinds)
-    )
-    return sums_per_delivery.fillna(0.0).astype(float).set_axis(deliveries.index)

@@ -442,6 +442,22 @@ CONTACT_RESULTS = _table(
 )  # fmt: skip
 """What a channel says of its contacts: a row per attempt, or per answer."""
 
+ANSWERS = _table(
+    "answers",
+    ["voter_id", "outcome", "observed_at", "plan_id"],
+    {
+        "voter_id": _voter_id(),
+        "outcome": _column(str, "What was observed.", _NOT_EMPTY),
+        "value": _column(float, "Its value.", unit="outcome unit"),
+        "observed_at": _column(TIMESTAMP, "When it was observed."),
+        "plan_id": _column(
+            str, "Plan whose assignment is answered; empty for every plan that had "
+            "decided the voter before.", nullable=True, required=False,
+        ),
+    },
+)  # fmt: skip
+"""Outcomes that did not come through a channel: turnout after an election, a survey."""
+
 _ANY_CHANNEL = _column(
     str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
 )
@@ -627,8 +643,9 @@ ASSIGNMENTS = _table(
         "intended_message_id": _column(str, "What the plan alone would have sent."),
         "intended_channel": _column(str, "And by which channel."),
         "predicted_lift": _column(
-            float, "Predicted lift of what the plan alone would have sent; 0 of "
-            "nothing; the declared prior's mean where there was no model.",
+            float, "Predicted lift of what the plan alone would have sent, else of "
+            "what was drawn; 0 of nothing; the declared prior's mean where there was "
+            "no model.",
             unit="outcome unit",
         ),
         "model_version": _column(
@@ -711,11 +728,13 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
 MAPPED_TABLES = RAW_TABLES | {
-    t.name: t for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS)
+    t.name: t for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS)
 }
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
 """Tables that others make: ids that were merged, estimates that were bought."""
+TEST_TABLES = ("designs", "deliveries", "responses")
+"""Tables of a test that ran elsewhere; a campaign that begins with a wave has none."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 
 

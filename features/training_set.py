@@ -13,7 +13,7 @@ import pandas as pd
 
 from hustings.features.affinity import affinity_column
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
-from hustings.features.asof import first_delivery, sums_before
+from hustings.features.asof import VoterFile, file_before, first_delivery
 from hustings.features.tables import ANY_MESSAGE, CONTROL, TableError
 from hustings.features.voter import Encoding, voter_features
 
@@ -66,9 +66,9 @@ def build_training_set(
     outcome: str,
     absent: Literal["zero", "missing"],
     higher_is_better: bool = True,
-    events: pd.DataFrame | None = None,
+    files: Sequence[VoterFile] = (),
 ) -> TrainingSet:
-    """One row per voter and experiment, with what was known before the first delivery.
+    """One row per voter and decision, with what was known before it.
 
     Args:
         tables: Checked tables: voters, designs, deliveries, responses.
@@ -77,13 +77,15 @@ def build_training_set(
         absent: What a delivery without a response means.
         higher_is_better: Where it is not, the outcome is turned round (times -1), so
             that a lift above zero is an improvement everywhere.
-        events: What was observed of voters over time, as `features.asof.sums_before`
-            takes it: every row gets what had happened before its own delivery.
+        files: Voter files with the feature columns, where the campaign has several:
+            a delivery is met by the last one observed strictly before it, also for
+            the household (or cluster) that was drawn. One alone is met by all.
 
     Raises:
-        TableError: If no response carries the outcome.
+        TableError: If no response carries the outcome, or a delivery comes before
+            every file.
     """
-    deliveries = tables["deliveries"]
+    deliveries = tables["deliveries"].reset_index(drop=True)
     answers = last_answers(tables["responses"].query("outcome == @outcome"))
     if answers.empty:
         named = sorted(tables["responses"]["outcome"].unique())
@@ -92,15 +94,9 @@ def build_training_set(
             f"{named}; mend [outcome].name in campaign.toml"
         )
     as_of = first_delivery(deliveries)
-    voters = tables["voters"]
-    units = pd.DataFrame(
-        {
-            "voter_id": voters["voter_id"],
-            "unit_id": coarsest_unit(voters),
-            "household_id": household(voters),
-        }
-    )
-    rows = deliveries.merge(units, on="voter_id", how="left", validate="many_to_one")
+    voter_files = list(files) or [VoterFile(as_of, tables["voters"])]
+    file = _file_of(deliveries, voter_files)
+    rows = deliveries.join(_units(deliveries["voter_id"], file, voter_files))
     key = ["voter_id", "experiment_id", "plan_id"]
     value = answers.rename(columns={"value": "y"})
     links = ["link_probability", "link_probability_se"]
@@ -117,14 +113,67 @@ def build_training_set(
     if not higher_is_better:
         rows["outcome"] = -rows["outcome"]
     rows["drawn_id"] = _drawn(rows)
+    rows = rows.drop(columns="cluster_then")
+    rows["file"] = file
     rows = rows.sort_values(
         ["experiment_id", "voter_id", "sent_on", "plan_id"], ignore_index=True
     )
-    features = voter_features(voters, feature_columns, as_of=as_of)
-    known = features.loc[rows["voter_id"]].reset_index(drop=True)
-    if events is not None:
-        known = known.join(sums_before(rows, events))
-    return TrainingSet(rows, known, tables["designs"])
+    features = _features(rows, voter_files, feature_columns, as_of)
+    return TrainingSet(rows.drop(columns="file"), features, tables["designs"])
+
+
+def _file_of(deliveries: pd.DataFrame, files: Sequence[VoterFile]) -> Ints:
+    """Position of the file by which each delivery is met, shape (n_deliveries,)."""
+    if len(files) == 1:
+        return np.zeros(len(deliveries), dtype=np.int64)
+    file = file_before(deliveries["sent_on"], [f.observed_on for f in files])
+    if (file < 0).any():
+        day = deliveries["sent_on"].min().date()
+        raise TableError(
+            f"table deliveries: expected a voter file observed before {day}, got "
+            f"files of {', '.join(str(f.observed_on.date()) for f in files)}"
+        )
+    return file
+
+
+def _units(voter_id: pd.Series, file: Ints, files: Sequence[VoterFile]) -> pd.DataFrame:
+    """Coarsest unit and household of every delivery, by the last file and by its own.
+
+    Folds never split a unit, and a model finds the fold of a voter it scores by the
+    unit of the last file: so the unit is of that file, the household of the delivery's.
+    """
+    last = files[-1].voters.set_index("voter_id")
+    unit = coarsest_unit(files[-1].voters).set_axis(last.index)
+    units = pd.DataFrame(
+        {"unit_id": voter_id.map(unit), "household_id": "", "cluster_then": ""},
+        index=voter_id.index, dtype="str",
+    )  # fmt: skip
+    for k in np.unique(file):
+        voters = files[k].voters
+        mine = voter_id[file == k]
+        for name, of_voters in (
+            ("household_id", household(voters)),
+            ("cluster_then", coarsest_unit(voters)),
+        ):
+            by_voter = of_voters.set_axis(voters["voter_id"])
+            units.loc[mine.index, name] = mine.map(by_voter).fillna(mine)
+    return units
+
+
+def _features(
+    rows: pd.DataFrame,
+    files: Sequence[VoterFile],
+    columns: Sequence[str],
+    as_of: pd.Timestamp,
+) -> pd.DataFrame:
+    """Features of every row by its own file, one row per row of `rows`."""
+    parts = []
+    for k, of_file in rows.groupby("file", sort=True):
+        features = voter_features(files[int(str(k))].voters, columns, as_of=as_of)
+        part = features.reindex(of_file["voter_id"])
+        parts.append(part.set_axis(of_file.index))
+    features = pd.concat(parts).sort_index() if len(parts) > 1 else parts[0]
+    return features.reset_index(drop=True)
 
 
 def last_answers(responses: pd.DataFrame) -> pd.DataFrame:
@@ -185,7 +234,7 @@ def _drawn(rows: pd.DataFrame) -> pd.Series:
     drawn = rows["voter_id"].mask(
         rows["randomised_by"] == "household", rows["household_id"]
     )
-    return drawn.mask(rows["randomised_by"] == "cluster", rows["unit_id"])
+    return drawn.mask(rows["randomised_by"] == "cluster", rows["cluster_then"])
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Load an exact model version; write and read the bundle that a server starts from."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hustings.features.atomic import whole_folder
+from hustings.serving.contact_lists import FILE as CONTACT_LISTS
+from hustings.serving.contact_lists import ContactLists
 from hustings.training.registry.campaign_model import CampaignModel
 
 # the registry is imported where it is asked: a server starts from a bundle, without
@@ -32,22 +33,28 @@ def load_version(version: "Version") -> CampaignModel:
         return CampaignModel.load(download(version, Path(folder)))
 
 
-def write_bundle(version: "Version", plan: Mapping[str, Any], folder: Path) -> None:
+def write_bundle(
+    version: "Version",
+    model: CampaignModel,
+    plan: Mapping[str, Any],
+    lists: ContactLists,
+    folder: Path,
+) -> None:
     """Write all that the endpoint needs into one folder, whole or not at all.
 
     Args:
         version: Exact version to serve.
+        model: Its model, with the messages that were never sent and are planned.
         plan: Prices, options and rules of the current plan (`plan.terms`).
+        lists: Who asked not to be contacted, and who has which address.
         folder: Replaced if it exists.
     """
-    from hustings.training.registry.register import CHAMPION, download
+    from hustings.training.registry.register import CHAMPION
 
-    with (
-        whole_folder(folder) as bundle,
-        tempfile.TemporaryDirectory() as downloads,
-    ):
-        shutil.copytree(download(version, Path(downloads)), bundle / "model")
+    with whole_folder(folder) as bundle:
+        model.save(bundle / "model")
         (bundle / "plan.json").write_text(json.dumps(plan, indent=1))
+        lists.write(bundle)
         version_record = {
             "name": version.name,
             "version": version.version,
@@ -66,7 +73,7 @@ def read_bundle(
     Raises:
         FileNotFoundError: Naming what is missing and what makes it.
     """
-    for name in ("plan.json", "version.json"):
+    for name in ("plan.json", "version.json", CONTACT_LISTS):
         if not (folder / name).exists():
             raise FileNotFoundError(
                 f"{folder / name}: expected a serving bundle; `hustings run` makes one"

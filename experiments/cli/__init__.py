@@ -8,6 +8,7 @@ import sys
 import typer
 
 from hustings.experiments.cli import (
+    answers,
     daily,
     export,
     live,
@@ -37,6 +38,7 @@ for _part in (
     models,
     plans,
     export,
+    answers,
     measure,
     pages,
     persons,

@@ -13,7 +13,9 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from hustings.experiments.stages import Run
+    import pandas as pd
+
+    from hustings.experiments.stages.context import Run
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -28,7 +30,10 @@ SHOW_AFTER_S = 2.0
 console = Console(stderr=True)
 
 CampaignName = Annotated[
-    str, typer.Argument(help="A shipped campaign's name, a folder, or a campaign.toml.")
+    str,
+    typer.Option(
+        "--campaign", help="A shipped campaign's name, a folder, or a campaign.toml."
+    ),
 ]
 DataFolder = Annotated[
     Path, typer.Option("--data", help="Folder of runs.", envvar="HUSTINGS_RUNS")
@@ -75,11 +80,6 @@ NullTwin = Annotated[
 ]
 DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
 DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 30.0
-
-
-OfCampaign = Annotated[
-    str, typer.Option("--campaign", help="A shipped campaign's name, or a folder.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
 
 
@@ -92,6 +92,65 @@ class Tuning:
     model: str = "stack"
     n_workers: int = 1
     tuning_storage: str = ""
+
+
+def utc_now() -> "pd.Timestamp":
+    """The clock, in UTC to the second: a command looks at it once, when it begins."""
+    import pandas as pd
+
+    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
+
+
+@contextmanager
+def alone(
+    home: Path, command: str, *, at: "pd.Timestamp", begins: bool = False
+) -> Iterator[None]:
+    """Let the command change a campaign with no other one at work on it.
+
+    What commands that were killed left half written is removed first, and said.
+
+    Args:
+        home: The campaign's folder. Without one there is nothing to change.
+        command: Its name, for another one that is refused meanwhile.
+        at: When it began.
+        begins: Whether it makes the folder.
+
+    Raises:
+        LockedError: If another command is at work.
+    """
+    from hustings.experiments.plans.folder import one_command
+    from hustings.experiments.run import remove_unfinished
+
+    if begins:
+        home.mkdir(parents=True, exist_ok=True)
+    if not home.is_dir():
+        yield
+        return
+    with one_command(home, command, at=at):
+        for left in remove_unfinished(home):
+            console.print(
+                f"Removed what a command that was cut off left: {_escaped(left)}"
+            )
+        yield
+
+
+@contextmanager
+def changing(
+    campaign: str, data: Path, command: str
+) -> "Iterator[tuple[Path, pd.Timestamp]]":
+    """The folder of a campaign that a command is alone to change, and the time.
+
+    Args:
+        campaign: As the command was given it.
+        data: Folder of runs.
+        command: Its name, for another one that is refused meanwhile.
+
+    Yields:
+        The campaign's folder, and when the command began, UTC.
+    """
+    home, at = home_of(campaign, data), utc_now()
+    with alone(home, command, at=at):
+        yield home, at
 
 
 @contextmanager
@@ -124,7 +183,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for the stage and a line for the step, once it takes over two seconds."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from hustings.experiments.stages import STAGES
+    from hustings.experiments.run import STAGES
 
     columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn())
     started = time.monotonic()
@@ -164,7 +223,7 @@ def make_run(
 ) -> "Run":
     """The run that options describe, not begun yet."""
     from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages import Run
+    from hustings.experiments.stages.context import Run
 
     declared = load_campaign(campaign)
     if declared.simulate is not None:
@@ -176,6 +235,7 @@ def make_run(
         declared.campaign.name += "-null" if null_twin else ""
     home = data / declared.campaign.name
     return Run(
+        at=utc_now(),
         campaign=declared,
         home=home,
         folder=home / run_id,
@@ -188,19 +248,20 @@ def make_run(
 
 def new_run_id() -> str:
     """The second it began, and what tells it from another that began in it."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
+    return f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def known_run(run: "Run", campaign: str) -> "Run":
     """The run that was named, else the latest."""
     from dataclasses import replace
 
-    from hustings.experiments.stages import latest
+    from hustings.experiments.stages.context import latest
 
     run_id = run.run_id or latest(run.home)
     if not run_id:
         raise FileNotFoundError(
-            f"{run.home}: expected a run; `hustings ingest {campaign}` starts one"
+            f"{run.home}: expected a run; `hustings ingest --campaign {campaign}` "
+            "starts one"
         )
     return replace(run, run_id=run_id, folder=run.home / run_id)
 

@@ -10,10 +10,11 @@ from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
     AsJson,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
     RunId,
+    changing,
     errors_told,
     known_run,
     make_run,
@@ -21,7 +22,7 @@ from hustings.experiments.cli.common import (
 
 if TYPE_CHECKING:
     from hustings.experiments.handover.lists import Stated
-    from hustings.experiments.stages import Run
+    from hustings.experiments.stages.context import Run
 
 app = typer.Typer()
 PlanId = Annotated[str, typer.Argument(help="The plan.")]
@@ -29,8 +30,8 @@ PlanId = Annotated[str, typer.Argument(help="The plan.")]
 
 @app.command()
 def export(
+    campaign: CampaignName,
     plan: PlanId,
-    campaign: OfCampaign = "sample",
     list_format: Annotated[
         str, typer.Option("--format", help="Of contact and place lists: csv, parquet.")
     ] = "csv",
@@ -49,15 +50,14 @@ def export(
 
     Once lists have left, only who has to be taken out of them follows.
     """
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "export"):
         from hustings.experiments.handover.lists import export as export_plan
-        from hustings.experiments.stages.context import utc_now
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
         exported = export_plan(
-            run, stated_plan, at=utc_now(), out=out, channels=channel or [],
+            run, stated_plan, at=run.at, out=out, channels=channel or [],
             file_format="parquet" if list_format == "parquet" else "csv",
         )  # fmt: skip
         typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
@@ -65,48 +65,19 @@ def export(
 
 @app.command("export-scores")
 def export_scores(
+    campaign: CampaignName,
     plan: PlanId,
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    campaign: OfCampaign = "sample",
     run_id: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """Write scores and universes for a voter-contact system, without the holdout."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "export-scores"):
         from hustings.experiments.handover.lists import export_system
-        from hustings.experiments.stages.context import utc_now
 
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
-        typer.echo(_export_text(export_system(run, stated_plan, out, at=utc_now()), 0))
-
-
-@app.command()
-def results(
-    file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
-    plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
-    campaign: OfCampaign = "sample",
-    run_id: RunId = "",
-    data: DataFolder = DEFAULT_DATA,
-    debug: Debug = False,
-) -> None:
-    """Read contact results back: deliveries, answers, who is not to be asked again."""
-    with errors_told(debug=debug):
-        from hustings.experiments.handover.lists import read_back
-        from hustings.experiments.stages.context import utc_now
-
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: expected a file of results, found none")
-        run, stated_plan = _plan_of(plan, campaign, data, run_id)
-        report = read_back(run, stated_plan, file, at=utc_now()).report
-        for name, n in report.items():
-            typer.echo(f"{name.replace('_', ' '):<20} {n:>12,}")
-        if report["unread_withdrawals"]:
-            typer.echo(
-                f"{report['unread_withdrawals']:,} rows that ask for no contact could "
-                "not be read: see quarantine.parquet, and act on them by hand",
-                err=True,
-            )
+        typer.echo(_export_text(export_system(run, stated_plan, out, at=run.at), 0))
 
 
 def _plan_of(

@@ -23,7 +23,7 @@ BECAME = ("accepted", "duplicate", "quarantined")
 
 @app.command()
 def serve(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 3000,
     data: DataFolder = DEFAULT_DATA,
@@ -43,7 +43,7 @@ def serve(
 
 @app.command()
 def consume(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     broker: Annotated[
         str, typer.Option("--broker", help="Address, such as redis://localhost:6379.")
     ] = "redis://localhost:6379",
@@ -75,8 +75,8 @@ def _reactions() -> None:
 
 @reactions_app.command("import")
 def import_reactions(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="A page's export, CSV or Parquet.")],
-    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
     platform: Annotated[
         str, typer.Option("--platform", help="Where no column tells it.")
     ] = "facebook",
@@ -107,8 +107,8 @@ def import_reactions(
 
 @app.command()
 def replay(
+    campaign: CampaignName,
     file: Annotated[Path, typer.Argument(help="Posts with totals by kind.")],
-    campaign: Annotated[str, typer.Option("--campaign")] = "sample",
     speed: Annotated[str, typer.Option("--speed", help="3600x, or max.")] = "3600x",
     url: Annotated[
         str, typer.Option("--url", help="Service to send to; the store without.")

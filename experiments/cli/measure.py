@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     console,
     errors_told,
     known_run,
@@ -26,7 +27,7 @@ app = typer.Typer()
 
 @app.command("lift")
 def lift(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     as_of: Annotated[
         str, typer.Option("--as-of", help="Day (YYYY-MM-DD); today without.")
     ] = "",
@@ -37,15 +38,14 @@ def lift(
     debug: Debug = False,
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "lift"):
         import pandas as pd
 
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
-        from hustings.experiments.stages.context import utc_now
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
-        day = pd.Timestamp(as_of) if as_of else utc_now().tz_localize(None)
+        day = pd.Timestamp(as_of) if as_of else run.at.tz_localize(None)
         measured, summary = measure(run, day)
         if as_json:
             typer.echo(json.dumps(summary, indent=1))
@@ -65,7 +65,7 @@ def lift(
 
 @app.command("power")
 def power_command(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     days: Annotated[
         int, typer.Option("--days", min=0, help="Days that remain; the plan's without.")
     ] = 0,

@@ -1,7 +1,6 @@
 """Commands on runs and models: compare, roll back, remove a provider."""
 
 import sys
-import time
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    changing,
     errors_told,
     make_run,
 )
@@ -24,7 +24,7 @@ app = typer.Typer()
 
 @app.command()
 def compare(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     last: Annotated[int, typer.Option("--last", min=1, help="Runs shown.")] = 10,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -42,7 +42,7 @@ def compare(
         if runs.empty:
             raise FileNotFoundError(
                 f"{run.campaign.campaign.name}: expected runs in MLflow, found none; "
-                f"`hustings run {campaign}` makes one"
+                f"`hustings run --campaign {campaign}` makes one"
             )
         _show_runs([{str(k): v for k, v in r.items()} for r in runs.to_dict("records")])
 
@@ -73,7 +73,7 @@ def remove_provider(
     debug: Debug = False,
 ) -> None:
     """Take a provider's columns out of every run, and keep them out of later ones."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "remove-provider"):
         from hustings.features.persons.provider import remove_provider as take_out
 
         home = make_run(campaign, data, store, "").home
@@ -90,7 +90,7 @@ def remove_provider(
 
 @app.command()
 def rollback(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     to: Annotated[
         str, typer.Option("--to", help="Version; the champion before without.")
     ] = "",
@@ -104,12 +104,12 @@ def rollback(
     debug: Debug = False,
 ) -> None:
     """Make an earlier version the champion again, and serve its plan."""
-    with errors_told(debug=debug):
-        from hustings.experiments.stages import roll_back_campaign
+    with errors_told(debug=debug), changing(campaign, data, "rollback"):
+        from hustings.experiments.stages.rollback import roll_back_campaign
         from hustings.training.registry.register import operator
 
         run = make_run(campaign, data, store, mlflow)
-        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        at = run.at.strftime("%Y-%m-%dT%H:%M:%SZ")
         version, planned = roll_back_campaign(
             run, to=to, by=by or operator(), at=at, why=why
         )
@@ -117,10 +117,10 @@ def rollback(
         if planned is None:
             typer.echo(
                 "No run has a plan of this version: the endpoint still serves what it "
-                f"served. `hustings run {campaign}` makes a plan."
+                f"served. `hustings run --campaign {campaign}` makes a plan."
             )
         else:
             typer.echo(
                 f"Served from now on: the plan of {planned}. Restart `hustings serve "
-                f"{campaign}` if it runs."
+                f"--campaign {campaign}` if it runs."
             )

@@ -11,6 +11,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
+    changing,
     errors_told,
     make_run,
 )
@@ -28,7 +29,7 @@ _MONEY = {
 
 @app.command()
 def week(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     date: Annotated[
         str, typer.Option("--date", help="Last day of the week, as 2026-09-14.")
     ] = "",
@@ -39,7 +40,7 @@ def week(
     debug: Debug = False,
 ) -> None:
     """The week's page: what changed and why, spend, lift, votes still needed."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "week"):
         import pandas as pd
 
         from hustings.experiments.plans import plans, spent

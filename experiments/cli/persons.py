@@ -14,8 +14,8 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     MlflowServer,
-    OfCampaign,
     StoreFolder,
+    alone,
     errors_told,
     home_of,
     make_run,
@@ -31,7 +31,7 @@ app.add_typer(snapshots, name="snapshots")
 
 @snapshots.command("diff")
 def snapshots_diff(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     between: Annotated[
         list[str] | None,
         typer.Argument(help="Two snapshots by number, name or day; the last without."),
@@ -60,8 +60,8 @@ def snapshots_diff(
 
 @app.command()
 def show(
+    campaign: CampaignName,
     voter: Annotated[str, typer.Argument(help="Any id that the person has had.")],
-    campaign: OfCampaign = "sample",
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -84,10 +84,10 @@ def show(
 
 @app.command()
 def forget(
+    campaign: CampaignName,
     voter: Annotated[
         str, typer.Argument(help="Any id of the person; none: finish what was begun.")
     ] = "",
-    campaign: OfCampaign = "sample",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
@@ -105,20 +105,20 @@ def forget(
         from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.forget import resume, told_text
         from hustings.experiments.privacy.personal_data import Where
-        from hustings.experiments.stages.context import utc_now
 
         run = make_run(campaign, data, store, mlflow)
         where = Where(run.campaign, run.home, store, mlflow)
-        if not voter:
-            reports = resume(where, at=utc_now())
-        else:
-            if not yes:
-                typer.confirm(
-                    "This cannot be undone: every trace of the person goes. Go on?",
-                    abort=True, err=True,
-                )  # fmt: skip
-            batch = secrets.token_hex(8)
-            reports = [forget_person(where, voter, at=utc_now(), batch=batch)]
+        if voter and not yes:
+            typer.confirm(
+                "This cannot be undone: every trace of the person goes. Go on?",
+                abort=True, err=True,
+            )  # fmt: skip
+        with alone(run.home, "forget", at=run.at):
+            if not voter:
+                reports = resume(where, at=run.at)
+            else:
+                batch = secrets.token_hex(8)
+                reports = [forget_person(where, voter, at=run.at, batch=batch)]
         for report in reports:
             typer.echo(json_of(report) if as_json else told_text(report))
         if any(report.left for report in reports):
@@ -127,7 +127,7 @@ def forget(
 
 @app.command()
 def verify(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:

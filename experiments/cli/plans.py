@@ -8,9 +8,10 @@ import typer
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     FAILED,
+    CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
+    changing,
     errors_told,
     home_of,
 )
@@ -32,9 +33,10 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @life.command("list")
 def list_plans(
-    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Every plan with its state, contacts and money."""
     with errors_told(debug=debug):
         from hustings.experiments.plans import plans
@@ -49,9 +51,11 @@ def list_plans(
 
 @life.command()
 def show(
-    plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """A plan's steps and what it was made from."""
     with errors_told(debug=debug):
         import json
@@ -69,11 +73,11 @@ def show(
 
 @life.command()
 def diff(
+    campaign: CampaignName,
     plan: PlanName = "",
     other: Annotated[
         str, typer.Argument(help="Another plan; the last one approved without.")
     ] = "",
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -92,82 +96,101 @@ def _diff_told(home: Path, plan: str, other: str = "") -> str:
 
 @life.command()
 def approve(
-    by: By, plan: PlanName = "", yes: Yes = False, campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    plan: PlanName = "",
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """Answer for a plan, having read what it changes."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans approve") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         typer.echo(_diff_told(home, name))
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
-        _print_step(lives.approve(home, name, by=by, at=utc_now()))
+        _print_step(lives.approve(home, name, by=by, at=at))
 
 
 @life.command()
 def reject(
-    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """A draft that is not to be."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans reject") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _print_step(lives.reject(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.reject(home, name, by=by, why=why, at=at))
 
 
 @life.command()
 def cancel(
-    by: By, why: Why, plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """What was not sent yet never will be; its money is free again."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans cancel") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
-        _print_step(lives.cancel(home, name, by=by, why=why, at=utc_now()))
+        _print_step(lives.cancel(home, name, by=by, why=why, at=at))
 
 
 @life.command()
 def lock(
-    plan: PlanName = "", campaign: OfCampaign = "sample",
-    data: DataFolder = DEFAULT_DATA, debug: Debug = False,
-) -> None:  # fmt: skip
+    campaign: CampaignName,
+    plan: PlanName = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
     """Decide a plan's voters and commit its money."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans lock") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
-        _print_step(lives.lock(home, lives.find(home, plan), at=utc_now()))
+        _print_step(lives.lock(home, lives.find(home, plan), at=at))
 
 
 @life.command()
 def sent(
+    campaign: CampaignName,
     plan: PlanName = "",
     channel: Annotated[str, typer.Option("--channel", help="Only this one.")] = "",
     day: Annotated[str, typer.Option("--day", help="Only this one, YYYY-MM-DD.")] = "",
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """A plan's contacts were handed over: one batch for each channel and day."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans sent") as (home, at),
+    ):
         from hustings.experiments import plans as lives
         from hustings.experiments.handover.lists import EXPORTS, batches
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
         if not voters_by_batch:
@@ -181,7 +204,7 @@ def sent(
             if handover is not None:
                 handed = voters[~voters.isin(handover.withheld["voter_id"])]
             record = lives.send(
-                home, name, batch, handed, at=utc_now(),
+                home, name, batch, handed, at=at,
                 withheld=None if handover is None else handover.withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
@@ -191,6 +214,7 @@ def sent(
 
 @life.command()
 def returned(
+    campaign: CampaignName,
     plan: PlanName = "",
     failed: Annotated[
         Path | None, typer.Option(help="CSV of deliveries: voter_id, reason.")
@@ -199,28 +223,27 @@ def returned(
         Path | None,
         typer.Option(help="CSV: invoice, channel, send_on (or empty), amount_usd."),
     ] = None,
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """What came back: deliveries that failed, and what was really paid."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "plans returned") as (home, at),
+    ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = lives.find(home, plan)
         rows, bills = lives.read_returned(failed, invoices)
-        _print_step(
-            lives.returned(home, name, failed=rows, invoices=bills, at=utc_now())
-        )
+        _print_step(lives.returned(home, name, failed=rows, invoices=bills, at=at))
 
 
 @life.command()
 def spend(
-    campaign: OfCampaign = "sample", data: DataFolder = DEFAULT_DATA,
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_told(debug=debug):
         from hustings.experiments.plans import spent
@@ -231,6 +254,7 @@ def spend(
 
 @app.command()
 def evidence(
+    campaign: CampaignName,
     plan: PlanName = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle, not there yet.")
@@ -242,25 +266,25 @@ def evidence(
     replay: Annotated[
         bool, typer.Option("--replay", help="Compute the plan again and compare.")
     ] = False,
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
-    with errors_told(debug=debug):
+    with (
+        errors_told(debug=debug),
+        changing(campaign, data, "evidence") as (home, at),
+    ):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.handover import evidence as proof
         from hustings.experiments.plans import find
-        from hustings.experiments.stages.context import utc_now
 
-        home = home_of(campaign, data)
         name = find(home, plan)
         if out is None and not replay:
             raise ValueError("expected --out FOLDER, --replay or both, got neither")
         if out is not None:
             declared = load_campaign(campaign)
             proof.write_evidence(
-                declared, home, name, out, by_id=by_id, at=utc_now()
+                declared, home, name, out, by_id=by_id, at=at
             )  # fmt: skip
             typer.echo(f"Evidence of plan {name}: {out}")
         if replay:

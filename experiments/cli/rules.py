@@ -10,7 +10,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
-    OfCampaign,
+    changing,
     errors_told,
     known_run,
     make_run,
@@ -21,21 +21,20 @@ app = typer.Typer()
 
 @app.command()
 def sign(
+    campaign: CampaignName,
     message: Annotated[str, typer.Argument(help="The message whose text is signed.")],
     by: Annotated[str, typer.Option("--by", help="Who answers for it, by name.")],
-    campaign: OfCampaign = "sample",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """Sign a text that says when, where or how to vote; anew when it changes."""
-    with errors_told(debug=debug):
+    with errors_told(debug=debug), changing(campaign, data, "sign"):
         from hustings.experiments.plans.signing import sign_text
-        from hustings.experiments.stages.context import utc_now
         from hustings.serving.voting_text import voting_words
 
         run = known_run(make_run(campaign, data, DEFAULT_STORE, ""), campaign)
         messages = run.table("messages")
-        head = sign_text(run.home, messages, message, by=by, at=utc_now())
+        head = sign_text(run.home, messages, message, by=by, at=run.at)
         text = messages.set_index("message_id").at[message, "text"]
         for kind, words in voting_words(str(text)).items():
             typer.echo(f"{kind}: {words!r}")
@@ -44,7 +43,7 @@ def sign(
 
 @app.command()
 def rules(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     debug: Debug = False,
 ) -> None:
     """The rules that a campaign keeps, with their sources."""

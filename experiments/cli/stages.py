@@ -24,6 +24,7 @@ from hustings.experiments.cli.common import (
     Tuning,
     TuningStorage,
     Workers,
+    alone,
     errors_told,
     known_run,
     make_run,
@@ -64,7 +65,8 @@ def _stage(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from hustings.experiments.stages import point_to, run_stage
+        from hustings.experiments.run import begin_run, run_stage
+        from hustings.experiments.stages.context import point_to
 
         first = stage == "ingest"
         run = make_run(
@@ -73,8 +75,15 @@ def _stage(
             tuning=tuning, voters=voters,
         )  # fmt: skip
         run = known_run(run, campaign)
-        with progress() as tell:
-            run_stage(replace(run, tell=tell), stage)
+        begins = first and not run.folder.exists()
+        with (
+            alone(run.home, stage, at=run.at, begins=first),
+            progress() as tell,
+        ):
+            if begins:
+                begin_run(replace(run, tell=tell))
+            else:
+                run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
             _tell_links(run.folder)
@@ -100,7 +109,7 @@ def _stage_command(stage: str, help_text: str) -> None:
     """One subcommand of a stage; all but `train` take the same options."""
 
     def command(
-        campaign: CampaignName = "sample",
+        campaign: CampaignName,
         run: RunId = "",
         data: DataFolder = DEFAULT_DATA,
         store: StoreFolder = DEFAULT_STORE,
@@ -123,7 +132,7 @@ for _name, _help_text in (
 
 @app.command()
 def dictionary(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     written: Annotated[
         str, typer.Option("--format", help="markdown, csv or json.")
     ] = "markdown",
@@ -146,7 +155,7 @@ def dictionary(
 
 @app.command()
 def train(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     trials: Trials = DEFAULT_TRIALS,
     time_limit: TimeLimit = DEFAULT_LIMIT_S,
@@ -172,7 +181,7 @@ def train(
 
 @app.command()
 def evaluate(
-    campaign: CampaignName = "sample",
+    campaign: CampaignName,
     run: RunId = "",
     data: DataFolder = DEFAULT_DATA,
     store: StoreFolder = DEFAULT_STORE,
@@ -205,7 +214,6 @@ def evaluate(
     with errors_told(debug=debug):
         import secrets
 
-        from hustings.experiments.stages.context import utc_now
         from hustings.experiments.stages.sealed import open_sealed, seal_predictions
         from hustings.training.registry.seal import KEY_BYTES
 
@@ -218,11 +226,13 @@ def evaluate(
             ),
             campaign,
         )  # fmt: skip
-        if opened is not None:
-            typer.echo(open_sealed(target_run, opened))
-        else:
-            key = secrets.token_bytes(KEY_BYTES)
-            typer.echo(seal_predictions(target_run, key, sealed_at=utc_now()))
+        with alone(target_run.home, "evaluate", at=target_run.at):
+            if opened is not None:
+                typer.echo(open_sealed(target_run, opened))
+            else:
+                key = secrets.token_bytes(KEY_BYTES)
+                sealed_at = target_run.at
+                typer.echo(seal_predictions(target_run, key, sealed_at=sealed_at))
 
 
 for _name, _help_text in (
@@ -253,14 +263,17 @@ def run(
     with errors_told(debug=debug):
         from dataclasses import replace
 
-        from hustings.experiments.stages import run_campaign
+        from hustings.experiments.run import run_campaign
 
         new_run = make_run(
             campaign, data, store, mlflow, run_id=new_run_id(),
             tuning=Tuning(trials, time_limit, model, workers, tuning_storage),
             voters=voters, null_twin=null_twin,
         )  # fmt: skip
-        with progress() as tell:
+        with (
+            alone(new_run.home, "run", at=new_run.at, begins=True),
+            progress() as tell,
+        ):
             folder = run_campaign(replace(new_run, tell=tell))
         _summary(folder)
 

@@ -26,7 +26,7 @@ from hustings.experiments.declaration.sections import (
     SimulateSection,
 )
 from hustings.features.ingest import TableSource
-from hustings.features.tables import RAW_TABLES, REQUIRED_TABLES
+from hustings.features.tables import RAW_TABLES, REQUIRED_TABLES, TEST_TABLES
 from hustings.serving.rules import WORDS, rule_set
 
 CAMPAIGN_FILE = "campaign.toml"
@@ -48,6 +48,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
+    answers: dict[Name, TableSource] = {}
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None
@@ -101,6 +102,19 @@ class Campaign(Section):
         return self
 
     @model_validator(mode="after")
+    def _values_of_the_outcome(self) -> Self:
+        declared = self.export.results.answers if self.export.results else {}
+        for question, answers in declared.items():
+            strange = sorted(set(answers.values.values()) - {0.0, 1.0})
+            of_outcome = answers.outcome == self.outcome.name
+            if of_outcome and self.outcome.kind == "binary" and strange:
+                raise ValueError(
+                    f"[export.results.answers.{question}].values: expected 0 or 1 of "
+                    f"the binary outcome {self.outcome.name!r}, got {strange[0]:g}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _identities_for_joins(self) -> Self:
         needy = [n for n, p in self.providers.items() if p.join != "voter_id"]
         if needy and self.link is None:
@@ -111,8 +125,24 @@ class Campaign(Section):
         return self
 
     @model_validator(mode="after")
+    def _simulated_outcomes(self) -> Self:
+        given = set() if self.loop is None else self.loop.model_fields_set
+        idle = sorted({"outcome_first_days", "outcome_last_days"} & given)
+        if idle and self.simulate is None:
+            raise ValueError(
+                f"[loop].{idle[0]}: expected it in a simulated campaign alone, whose "
+                "outcomes come when it says; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _all_tables(self) -> Self:
-        absent = [name for name in REQUIRED_TABLES if name not in self.tables]
+        needed = set(REQUIRED_TABLES)
+        has_wave = self.loop is not None and self.loop.has_wave
+        if has_wave and not set(TEST_TABLES) & set(self.tables):
+            # the first wave is the campaign's first test
+            needed -= set(TEST_TABLES)
+        absent = [n for n in REQUIRED_TABLES if n in needed and n not in self.tables]
         unknown = [name for name in self.tables if name not in RAW_TABLES]
         if absent:
             raise ValueError(f"expected a section [tables.{absent[0]}], got none")

@@ -1,12 +1,10 @@
-"""A plan of a campaign → the files of its channels; their results → tables.
+"""A plan of a campaign → the files of its channels.
 
 What `serving.export` is given: the declaration, the run's tables, where addresses lie,
 and what has changed since the plan was made.
 """
 
 import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +15,14 @@ import pandas as pd
 from hustings.experiments.declaration import Campaign, data_dir
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.signing import signed_texts
-from hustings.experiments.record import RESULTS
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.offers import holdout_of
 from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reactions import permissions_now
-from hustings.features.ingest import Folders, TableSource
+from hustings.features.ingest import Folders
 from hustings.features.ingest.identities import read_identities
-from hustings.features.ingest.reading import file_sha256
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, TableError
 from hustings.serving.eligible import Facts, recheck, send_window
@@ -39,20 +36,12 @@ from hustings.serving.export import (
     export_plan,
 )
 from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
-from hustings.serving.export.results import Answers, Results, read_results
+from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.terms import FileFormat, require_exportable
 from hustings.serving.rules import platforms, rule_set
 
 EXPORTS = "exports"
-_FRAMES = (
-    "returned",
-    "responses",
-    "withdrawn",
-    "unreachable",
-    "unplanned",
-    "quarantine",
-)
 
 
 @dataclass(frozen=True)
@@ -258,14 +247,14 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
 
     Args:
         run: Whose scores.
-        found: The plan: who is held out of it is in neither, and a universe is of those
-            with a contact.
+        found: The plan: a universe is of those with a contact. Nobody held out of the
+            campaign is in either file.
         out: Folder; the files are the voter-contact system's, not the campaign's.
         at: Now.
 
     Raises:
-        ExportError: If none is declared, nothing may leave, or a score is not as
-            declared.
+        ExportError: If none is declared, nothing of persons may leave, or a score is
+            not as declared.
     """
     campaign, van = run.campaign, run.campaign.export.van
     require_exportable(campaign.campaign.rule_set, found.state, before=False)
@@ -277,8 +266,11 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
         van.max_slots,
         [Universe(**universe.model_dump()) for universe in van.universes],
     )
+    require_place_lists(
+        campaign.campaign.rule_set, {"the voter-contact system": Channel()}
+    )
     scores = wide_scores(run)
-    held = found.assignments.loc[found.assignments["role"] == "holdout", "voter_id"]
+    held = _held_out(run, found)
     facts = facts_now(run, _naive(at))
     code = pd.Series("", index=scores.index, dtype="str")
     code = code.mask(~scores["voter_id"].isin(facts.known or ()), "unknown_person")
@@ -294,6 +286,16 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
     )  # fmt: skip
 
 
+def _held_out(run: Run, found: Stated) -> pd.Series:
+    """Voter ids of everybody held out, whether the plan has decided them or not.
+
+    A day's plan holds decided rows alone: most of the holdout is in none of them.
+    """
+    voters, assigned = run.table("voters"), found.assignments
+    of_plan = assigned.loc[assigned["role"] == "holdout", "voter_id"]
+    return pd.concat([voters.loc[holdout_of(run, voters), "voter_id"], of_plan])
+
+
 def wide_scores(run: Run) -> pd.DataFrame:
     """A row per voter: lift__<message>, response__<message>, turnout, support."""
     scores = run.read("scores")
@@ -307,53 +309,6 @@ def wide_scores(run: Run) -> pd.DataFrame:
         frames.append(means.reindex(frames[0].index))
     found: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
     return found
-
-
-# --- what comes back ------------------------------------------------------------------
-
-
-def read_back(run: Run, found: Stated, file: Path, *, at: pd.Timestamp) -> Results:
-    """Read a file of contact results, and keep what it says beside the plan.
-
-    The same file twice is read once: its folder bears its digest.
-
-    Raises:
-        ExportError: If `[export.results]` is not declared, or the file was read before.
-    """
-    declared = run.campaign.export.results
-    if declared is None:
-        raise ExportError("expected [export.results] in campaign.toml, got none")
-    source: TableSource = declared.table.model_copy(
-        update={"path": str(file.resolve())}
-    )
-    roles = found.assignments["role"]
-    results = read_results(
-        source,
-        _folders(run.campaign, run.home),
-        found.plan,
-        run.table("voters")["voter_id"],
-        found.assignments.loc[roles == "holdout", "voter_id"],
-        {q: Answers(a.outcome, a.values) for q, a in declared.answers.items()},
-        experiment_id=found.plan_id,
-        at=_naive(at),
-    )
-    _kept(results, run.home / RESULTS / found.plan_id, file)
-    return results
-
-
-def _kept(results: Results, parent: Path, file: Path) -> None:
-    """What came back, written aside and renamed."""
-    folder = parent / file_sha256(file)[:16]
-    if folder.exists():
-        raise ExportError(f"{file.name}: was read before, see {folder}")
-    aside = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name in _FRAMES:
-        frame: pd.DataFrame = getattr(results, name)
-        frame.to_parquet(aside / f"{name}.parquet", index=False, compression="zstd")
-    (aside / "report.json").write_text(json.dumps(results.report, indent=1))
-    aside.rename(folder)
 
 
 def _folders(campaign: Campaign, home: Path) -> Folders:

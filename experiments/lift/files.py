@@ -1,94 +1,120 @@
-"""Measured lift from the files of a campaign."""
+"""Measured lift from the record of a campaign."""
 
-import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hustings.experiments import plans
+from hustings.experiments.declaration import feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
-from hustings.experiments.lift.rows import Day, LiftTerms
+from hustings.experiments.lift.rows import LiftTerms
 from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.plans import PLANS
+from hustings.experiments.record import (
+    contacts_so_far,
+    decisions_so_far,
+    designs_so_far,
+    holdout_shares,
+    present_id_of,
+    responses_so_far,
+)
 from hustings.experiments.stages.context import Run, rounded
-from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
+from hustings.features.atomic import write_json, write_parquet
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
 
 Json = dict[str, Any]
+COMMONEST = 8
+"""Kinds of a category that get a column of their own."""
 
 
-def plans_of(home: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Day]]:
-    """Assignments and terms of every day of a campaign that went out, by ISO date.
+@dataclass(frozen=True)
+class Recorded:
+    """What the record says of the campaign's plans as of a moment, by present ids.
 
-    A day's plan is a folder `plans/<id>/` with assignments.parquet and terms.json,
-    whose terms tell `date`, `holdout_share` and `explore`, the share really drawn to
-    explore. Counted are the locked, sent and returned: a draft decides nothing.
-
-    Raises:
-        FileNotFoundError: If there is no plan.
-        TableError: If two plans are of one day.
+    Attributes:
+        decisions: ASSIGNMENTS with plan_id and decided_on.
+        designs: DESIGNS of the plans' blocks.
+        responses: RESPONSES.
+        contacts: What came of the contacts.
+        holdout: Share of voters held out, by plan.
     """
-    assignments, days = {}, {}
-    for plan_id, record in plans.plans(home).items():
-        if record.state not in plans.BINDING:
-            continue
-        path = home / plans.PLANS / plan_id / "assignments.parquet"
-        terms = json.loads((path.parent / "terms.json").read_text())["terms"]
-        # a plan of many days at once has no day of its own to be measured by
-        if not {"date", "holdout_share", "explore"} <= set(terms):
-            continue
-        day = str(pd.Timestamp(terms["date"]).date())
-        if day in days:
-            raise TableError(f"{path.parent}: expected one plan of {day}, got two")
-        assignments[day] = check(ASSIGNMENTS, pd.read_parquet(path))
-        days[day] = Day(float(terms["holdout_share"]), float(terms["explore"]))
-    if not days:
-        raise FileNotFoundError(
-            f"{home / plans.PLANS}: expected a day's plan that is locked or sent; "
-            "`hustings day CAMPAIGN --date D --approve-by NAME` makes one"
-        )
-    return assignments, days
+
+    decisions: pd.DataFrame
+    designs: pd.DataFrame
+    responses: pd.DataFrame
+    contacts: pd.DataFrame
+    holdout: dict[str, float]
 
 
-def measure(
-    run: Run, as_of: pd.Timestamp, *, responses: pd.DataFrame | None = None
-) -> tuple[MeasuredLift, Json]:
+def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
     """Lift of a campaign's plans so far; writes lift.json and lift.parquet beside them.
 
+    Plans, answers and contacts are those of the campaign's record, whichever run is the
+    latest; the run says who the voters are, no more.
+
     Args:
-        run: The latest run, for voters, responses and predictions.
-        as_of: When it is looked at.
-        responses: RESPONSES in place of the run's.
+        run: The latest run.
+        as_of: When the lift is looked at.
+
+    Raises:
+        FileNotFoundError: If no plan was locked by then.
     """
-    campaign = run.campaign
-    assignments, days = plans_of(run.home)
+    campaign, record = run.campaign, recorded(run, as_of)
     voters = run.table("voters")
-    answers = run.table("responses") if responses is None else responses
+    first = pd.Timestamp(record.decisions["decided_on"].min())
     # what is known of a voter before the first plan, and of nobody after
-    known = voter_features(
-        voters, _columns(run), as_of=pd.Timestamp(min(days))
+    columns = list(feature_columns(campaign, list(voters.columns)))
+    features = voter_features(voters, columns, as_of=first)
+    segment = segments(features, campaign.features.segment).to_numpy()
+    measured = measured_lift(
+        record.decisions, record.designs, record.responses, record.contacts,
+        voters.assign(segment=segment), _terms(run, record, as_of),
+        features=_numbers(features),
     )  # fmt: skip
-    voters = voters.assign(
-        segment=segments(known, campaign.features.segment).to_numpy()
+    summary = rounded(as_json(measured, per_point=campaign.outcome.unit_per_point))
+    write_json(run.home / "lift.json", summary)
+    write_parquet(run.home / "lift.parquet", table(measured))
+    return measured, summary
+
+
+def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
+    """What the record says as of a moment.
+
+    Raises:
+        FileNotFoundError: If no plan was locked that begins by then.
+    """
+    home, former = run.home, present_id_of(run.home)
+    decisions = decisions_so_far(home)
+    if decisions.empty or not (decisions["decided_on"] <= as_of).any():
+        raise FileNotFoundError(
+            f"{home / PLANS}: expected a plan that is locked or sent and begins by "
+            f"{as_of:%Y-%m-%d}, got none; `hustings day --campaign CAMPAIGN --date D "
+            "--approve-by NAME` makes one"
+        )
+
+    def by_present_id(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(voter_id=with_present_ids(rows["voter_id"], former))
+
+    return Recorded(
+        by_present_id(decisions),
+        designs_so_far(home),
+        by_present_id(responses_so_far(home, as_of)),
+        by_present_id(contacts_so_far(home, as_of)),
+        holdout_shares(home),
     )
-    found = measured_lift(
-        assignments, check(RESPONSES, answers), voters, _terms(run, days, as_of),
-        features=_numbers(known), predicted=run.optional("scores"),
-    )  # fmt: skip
-    told = rounded(as_json(found, per_point=campaign.outcome.unit_per_point))
-    _written(run.home, told, table(found))
-    return found, told
 
 
-def _terms(run: Run, days: dict[str, Day], as_of: pd.Timestamp) -> LiftTerms:
+def _terms(run: Run, record: Recorded, as_of: pd.Timestamp) -> LiftTerms:
     declared, lift = run.campaign.outcome, run.campaign.lift
+    n_days = record.decisions["decided_on"].nunique()
     return LiftTerms(
-        days=days,
+        holdout=record.holdout,
         as_of=as_of,
         outcome=declared.name,
         absent=declared.absent,
-        horizon_days=lift.horizon_days or max(run.campaign.plan.days, len(days)),
+        horizon_days=lift.horizon_days or max(run.campaign.plan.days, n_days),
         lag_days=lift.lag_days,
         due_on=None if lift.due_on is None else pd.Timestamp(lift.due_on),
         direction=declared.direction,
@@ -99,29 +125,13 @@ def _terms(run: Run, days: dict[str, Day], as_of: pd.Timestamp) -> LiftTerms:
     )
 
 
-def _columns(run: Run) -> list[str]:
-    from hustings.experiments.declaration import feature_columns
-
-    return list(feature_columns(run.campaign, list(run.table("voters").columns)))
-
-
-def _numbers(known: pd.DataFrame) -> pd.DataFrame:
+def _numbers(features: pd.DataFrame) -> pd.DataFrame:
     """Numeric features as they are, others by their commonest kinds."""
-    number = known.select_dtypes(include=["number", "bool"]).astype(np.float64)
+    number = features.select_dtypes(include=["number", "bool"]).astype(np.float64)
     parts = [number]
-    for name in known.columns.difference(number.columns):
-        text = known[name].astype(object).fillna("unknown").astype(str)
-        common = text.value_counts().index[:8]
+    for name in features.columns.difference(number.columns):
+        text = features[name].astype(object).fillna("unknown").astype(str)
+        common = text.value_counts().index[:COMMONEST]
         for kind in common[1:]:
             parts.append((text == kind).astype(np.float64).rename(f"{name}={kind}"))
     return pd.concat(parts, axis=1)
-
-
-def _written(home: Path, told: Json, rows: pd.DataFrame) -> None:
-    """Aside, then renamed."""
-    aside = home / "lift.json.partial"
-    aside.write_text(json.dumps(told, indent=1))
-    aside.replace(home / "lift.json")
-    aside = home / "lift.parquet.partial"
-    rows.to_parquet(aside, index=False)
-    aside.replace(home / "lift.parquet")

@@ -1,6 +1,5 @@
 """Measured lift: as delivered and over the population, predicted beside measured."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,13 +8,12 @@ import pandas as pd
 from scipy import stats
 
 from hustings.experiments.lift.rows import (
+    Decided,
     LiftTerms,
-    arms_of,
     codes,
     decided_rows,
     delivered,
     explored,
-    has_all_chances,
 )
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL, SMALLEST_CELL
@@ -76,7 +74,7 @@ class Row(NamedTuple):
         claimed_interval: At the level of the claims, None where not claimed.
         shrunken: After empirical Bayes over the messages (of a segment): what a fresh
             sample would show.
-        predicted: Mean predicted lift of the same voters, NaN where not known.
+        predicted: Mean predicted lift of the same voters; NaN over a population.
     """
 
     estimand: str
@@ -110,18 +108,18 @@ class Calibration(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """Whether holdout, plan and exploration came out in the declared shares.
+    """Whether nothing, the plan's arm and other arms came out in the designs' shares.
 
     Attributes:
-        overall_p: Over all days.
-        days: Failing days, by Holm's correction.
-        by_day: p-value of every day.
+        overall_p: Over all plans.
+        plans: Failing plans, by Holm's correction.
+        by_plan: p-value of every plan.
         alarm: Nothing below can be trusted.
     """
 
     overall_p: float
-    days: tuple[str, ...]
-    by_day: dict[str, float]
+    plans: tuple[str, ...]
+    by_plan: dict[str, float]
     alarm: bool
 
 
@@ -138,14 +136,15 @@ class MeasuredLift:
         information: Days with outcomes, as a share of the declared horizon.
         overall: The row over all messages and segments.
         rows: All rows.
-        calibration: None where nothing predicted is known.
+        calibration: None where too few outcomes are in.
         ratio: Sample ratio.
         attrition_p: Whether outcomes are missing alike, planned and held out.
         gained: Outcome units brought to all who were sent something by the plan.
         link: Of the surrogate, None where there is none.
         converted: Lift of the outcome by the surrogate, None without a link that holds.
         repeats: Effects of two contacts, None where the rule is `first`.
-        reached: Lift of those really reached, None where nobody told who was.
+        reached: Lift of the voters really reached, over plans and channels that
+            reported back; None where none did.
     """
 
     as_of: pd.Timestamp
@@ -181,67 +180,61 @@ class _Ground(NamedTuple):
 
 
 def measured_lift(
-    assignments_by_day: Mapping[str, pd.DataFrame],
+    decisions: pd.DataFrame,
+    designs: pd.DataFrame,
     responses: pd.DataFrame,
+    contacts: pd.DataFrame,
     voters: pd.DataFrame,
     terms: LiftTerms,
     *,
-    features: pd.DataFrame | None = None,
-    predicted: pd.DataFrame | None = None,
-    contacted: pd.DataFrame | None = None,
+    features: pd.DataFrame,
 ) -> MeasuredLift:
     """Lift of a campaign's plans, valid though they learned and are looked at daily.
 
     Args:
-        assignments_by_day: ASSIGNMENTS of every plan, by ISO date.
+        decisions: ASSIGNMENTS with plan_id and decided_on, of voters who were decided.
+        designs: DESIGNS of the plans' blocks, named as in the decisions.
         responses: RESPONSES.
+        contacts: What came of the contacts: voter_id, plan_id, channel, delivered.
+            Where a plan's channel reported, a contact that is not named was not made.
         voters: voter_id; household_id and segment where known.
-        terms: What was declared.
+        terms: Terms declared.
         features: Numbers known before the campaign, indexed by voter_id; they make
-            intervals narrower and move no lift.
-        predicted: voter_id, message_id and lift as the plan believed; a column
-            predicted_lift of the assignments comes first.
-        contacted: Results read back: voter_id and contacted, yes or no; who is not
-            named was not reached.
+            intervals narrower and move no lift. No columns where nothing is known.
 
     Raises:
-        TableError: If assignments and terms contradict each other.
+        TableError: If assignments, designs and terms contradict each other.
     """
-    decided = decided_rows(assignments_by_day, responses, voters, terms)
-    first = decided[decided["nth"] == 0]
-    planned = first[
-        first["role"].isin(["plan", "holdout"])
-        & (first["intended_message_id"] != CONTROL)
-    ]
-    due = planned[planned["due"]].reset_index(drop=True)
-    due = _with_predicted(due, predicted)
-    information = due["day"].nunique() / terms.horizon_days
-    messages = tuple(sorted(planned["intended_message_id"].unique()))
+    decided = decided_rows(decisions, designs, responses, voters, terms)
+    first = decided.take((decided.rows["nth"] == 0).to_numpy())
+    planned = first.take(first.meant_or_nothing)
+    due = planned.take(planned.rows["due"].to_numpy(dtype=bool))
+    information = due.days / terms.horizon_days
+    messages = tuple(sorted(planned.rows["intended_message_id"].unique()))
     ratio = _sample_ratio(first)
-    found: list[Row] = []
+    lifts: list[Row] = []
     overall, calibration, attrition, gained = None, None, 1.0, None
     reached = None
-    if _comparable(due):
+    if _comparable(due.rows, due.got > 0):
         ground = _ground(due, delivered(due, messages), features, terms)
         attrition = _attrition(ground.decisions)
-        rows, estimates = _delivered(ground, messages, information)
-        overall, found = rows[0], rows
+        lifts, estimates = _delivered(ground, messages, information)
+        overall = lifts[0]
         calibration = _calibration(ground, estimates, information)
-        n_planned = int((planned["role"] == "plan").sum())
+        n_planned = int((planned.rows["role"] == "plan").sum())
         gained = _times(overall.always, n_planned)
-        if contacted is not None:
-            reached = _reached(ground, contacted)
-    found = [*found, *_population(first, features, terms)]
-    link, converted, more = _surrogate(planned, messages, features, terms)
+        reached = _reached(ground, contacts)
+    lifts = [*lifts, *_population(first, features, terms)]
+    link, converted, early = _surrogate(planned, messages, features, terms)
     return MeasuredLift(
         as_of=terms.as_of,
-        n_decided=len(first),
-        n_due=int(first["due"].sum()),
-        n_in=int(first["Y"].notna().sum()),
-        n_repeats=len(decided) - len(first),
+        n_decided=len(first.rows),
+        n_due=int(first.rows["due"].sum()),
+        n_in=int(first.rows["Y"].notna().sum()),
+        n_repeats=len(decided.rows) - len(first.rows),
         information=information,
         overall=overall,
-        rows=(*found, *more),
+        rows=(*lifts, *early),
         calibration=calibration,
         ratio=ratio,
         attrition_p=attrition,
@@ -253,47 +246,37 @@ def measured_lift(
     )
 
 
-def _comparable(rows: pd.DataFrame) -> bool:
+def _comparable(rows: pd.DataFrame, sent: Bools) -> bool:
     """Whether enough people with outcomes stand on both sides."""
-    sides = rows.loc[rows["Y"].notna(), "role"].value_counts()
-    return bool(min(sides.get("plan", 0), sides.get("holdout", 0)) >= SMALLEST_CELL)
+    observed = rows["Y"].notna().to_numpy()
+    sides = ((observed & sent).sum(), (observed & ~sent).sum())
+    return bool(min(sides) >= SMALLEST_CELL)
 
 
 def _times(interval: Interval, n: int) -> Interval:
     return Interval(*(n * v for v in (interval.value, interval.low, interval.high)))
 
 
-def _with_predicted(rows: pd.DataFrame, predicted: pd.DataFrame | None) -> pd.DataFrame:
-    if "predicted_lift" in rows:
-        return rows
-    if predicted is None:
-        return rows.assign(predicted_lift=np.nan)
-    lift = predicted[["voter_id", "message_id", "lift"]].rename(
-        columns={"message_id": "intended_message_id", "lift": "predicted_lift"}
-    )
-    return rows.merge(lift, on=["voter_id", "intended_message_id"], how="left")
-
-
 def _ground(
-    rows: pd.DataFrame,
-    decisions: Decisions,
-    features: pd.DataFrame | None,
-    terms: LiftTerms,
+    decided: Decided, decisions: Decisions, features: pd.DataFrame, terms: LiftTerms
 ) -> _Ground:
     """Nuisances of rows, from features where there are any."""
-    X = _features(rows, features)
-    fold = _folds(rows, terms)
+    X = _features(decided.rows, features)
+    fold = _folds(decided.rows, terms)
     mu = predicted_response(X, decisions, fold=fold)
-    return _Ground(rows, decisions, mu, observed_probability(X, decisions, fold=fold))
+    seen = observed_probability(X, decisions, fold=fold)
+    return _Ground(decided.rows, decisions, mu, seen)
 
 
-def _features(rows: pd.DataFrame, features: pd.DataFrame | None) -> Floats:
-    if features is None:
-        return np.zeros((len(rows), 0))
+def _features(rows: pd.DataFrame, features: pd.DataFrame) -> Floats:
+    if features.shape[1] == 0 or rows.empty:
+        return np.zeros((len(rows), features.shape[1]))
     X = features.reindex(rows["voter_id"]).to_numpy(dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        usual = np.nan_to_num(np.nanmean(X, axis=0)) if len(X) else np.zeros(X.shape[1])
-    return np.where(np.isnan(X), usual, X)
+    observed = ~np.isnan(X)
+    # the mean of a column, 0 where nobody has a value: who left the file has none
+    total = np.where(observed, X, 0.0).sum(axis=0)
+    usual = total / np.maximum(observed.sum(axis=0), 1)
+    return np.where(observed, X, usual)
 
 
 def _folds(rows: pd.DataFrame, terms: LiftTerms) -> Ints:
@@ -309,7 +292,7 @@ def _delivered(
     ground: _Ground, messages: tuple[str, ...], information: float
 ) -> tuple[list[Row], Estimates]:
     """Rows over all, by message, by segment, and by both; the first is over all."""
-    rows = ground.rows
+    rows, sent = ground.rows, ground.decisions.arm > 0
     cells = [
         (message, segment)
         for segment in (ALL, *sorted(rows["segment"].unique()))
@@ -324,7 +307,7 @@ def _delivered(
         inside = ((rows["segment"] == segment) | (segment == ALL)) & (
             (rows["intended_message_id"] == message) | (message == ALL)
         )
-        if _comparable(rows[inside]):
+        if _comparable(rows[inside], sent[inside.to_numpy()]):
             found.append(np.where(inside, len(kept), -1))
             kept.append((message, segment))
     estimates = _one_by_one(ground, found)
@@ -406,11 +389,8 @@ def _shrunken(
 
 def _calibration(
     ground: _Ground, estimates: Estimates, information: float
-) -> Calibration | None:
+) -> Calibration:
     predicted = ground.rows["predicted_lift"].to_numpy(dtype=np.float64)
-    known = np.isfinite(predicted)
-    if not known.all():
-        return None
     d = ground.decisions
     # the scores of a world in which what was predicted had come true are nil
     foretold = np.where(d.arm > 0, predicted, 0.0)
@@ -445,78 +425,89 @@ def _slope(score: Floats, predicted: Floats, d: Decisions) -> Interval:
     return Interval.of(slope, se=float(np.sqrt((totals**2).sum()) / spread))
 
 
-def _reached(ground: _Ground, contacted: pd.DataFrame) -> Compliance:
-    """Intent to treat, who was reached, and the lift of those."""
-    names = contacted.loc[contacted["contacted"].astype(bool), "voter_id"]
-    d = ground.decisions
-    met = ground.rows["voter_id"].isin(names).to_numpy()
+def _reached(ground: _Ground, contacts: pd.DataFrame) -> Compliance | None:
+    """Intent to treat, share reached, and the lift of the voters who were reached.
+
+    Over voters whose plan would have used a channel that reported back: whether it did
+    does not depend on what the voter was assigned.
+    """
+    rows, d = ground.rows, ground.decisions
+    channel = [rows["plan_id"].astype(object), rows["intended_channel"].astype(object)]
+    reporting = pd.MultiIndex.from_frame(
+        contacts[["plan_id", "channel"]].astype(object)
+    )
+    inside = pd.MultiIndex.from_arrays(channel).isin(reporting)
+    sent = d.arm > 0
+    if not _comparable(rows[inside], sent[inside]):
+        return None
+    made = contacts.loc[contacts["delivered"].astype(bool), ["voter_id", "plan_id"]]
+    of_plan = pd.MultiIndex.from_frame(rows[["voter_id", "plan_id"]].astype(object))
+    was_reached = of_plan.isin(pd.MultiIndex.from_frame(made.astype(object))) & sent
     weight = 1.0 / d.own_propensity
     if ground.seen is not None:
         weight = weight / ground.seen
-    return compliance(d.Y, d.arm > 0, met, d.cluster, weight)
+    return compliance(
+        d.Y[inside], sent[inside], was_reached[inside], d.cluster[inside],
+        weight[inside],
+    )  # fmt: skip
 
 
 # --- over the population ---
 
 
-def _population(
-    first: pd.DataFrame, features: pd.DataFrame | None, terms: LiftTerms
-) -> list[Row]:
-    """Rows of every arm over all who could get it, by who was drawn to explore."""
-    arms = arms_of(first)
-    due = first[first["due"]].reset_index(drop=True)
-    if not arms or not len(due):
+def _population(first: Decided, features: pd.DataFrame, terms: LiftTerms) -> list[Row]:
+    """Rows of every arm over all who could get it, by the designs' probabilities."""
+    due = first.take(first.rows["due"].to_numpy(dtype=bool))
+    if len(due.rows) < SMALLEST_CELL or not due.arms:
         return []
-    mine = due if has_all_chances(due) else due[due["role"] == "explore"]
-    mine = mine.reset_index(drop=True)
-    if len(mine) < SMALLEST_CELL:
-        return []
-    ground = _ground(mine, explored(mine, arms), features, terms)
-    found = population_lifts(ground.decisions, ground.mu, ground.seen)
+    ground = _ground(due, explored(due), features, terms)
+    estimates = population_lifts(ground.decisions, ground.mu, ground.seen)
     arm, seen = ground.decisions.arm, ground.decisions.observed
-    n = np.bincount(arm[seen], minlength=1 + len(arms))
-    kept = np.flatnonzero((n[1:] >= SMALLEST_CELL) & (n[0] >= SMALLEST_CELL))
-    if not len(kept):
+    n = np.bincount(arm[seen], minlength=1 + len(due.arms))
+    enough = np.flatnonzero((n[1:] >= SMALLEST_CELL) & (n[0] >= SMALLEST_CELL))
+    if not len(enough):
         return []
-    some = Estimates(
-        found.value[kept], found.covariance[np.ix_(kept, kept)], found.n_rows[kept],
-        found.n_days[kept],
+    compared = Estimates(
+        estimates.value[enough], estimates.covariance[np.ix_(enough, enough)],
+        estimates.n_rows[enough], estimates.n_days[enough],
     )  # fmt: skip
-    information = mine["day"].nunique() / terms.horizon_days
     return _judged(
-        "population", [(*arms[k], ALL) for k in kept], some, information,
-        [(int(n[k + 1]), int(n[0])) for k in kept],
+        "population", [(*due.arms[k], ALL) for k in enough], compared,
+        due.days / terms.horizon_days,
+        [(int(n[k + 1]), int(n[0])) for k in enough],
     )  # fmt: skip
 
 
 # --- what must hold ---
 
 
-def _sample_ratio(first: pd.DataFrame) -> Ratio:
-    """Holdout, plan and exploration among those with a plan, by household and day."""
-    mine = first[first["intended_message_id"] != CONTROL]
-    if mine.empty:
+def _sample_ratio(first: Decided) -> Ratio:
+    """The plan's arm, nothing and other arms among voters with a plan, by household."""
+    mine = first.take(first.intended > 0)
+    if mine.rows.empty:
         return Ratio(1.0, (), {}, alarm=False)
-    h = mine["h"].to_numpy(dtype=np.float64)
-    free = (1 - h) * mine["pool_probability"].to_numpy(dtype=np.float64)
-    epsilon = mine["epsilon"].to_numpy(dtype=np.float64)
-    shares = np.column_stack([free * (1 - epsilon), h, free * epsilon])
-    shares = shares / shares.sum(axis=1, keepdims=True)
-    role = mine["role"].map({"plan": 0, "holdout": 1, "explore": 2}).to_numpy(np.int64)
-    off = np.eye(3)[role] - shares
-    day, unit = mine["day"].to_numpy(), codes(mine["household"])
-    by_day = {str(d): _off_p(off[day == d], shares[day == d], unit[day == d])
-              for d in np.unique(day)}  # fmt: skip
+    n = len(mine.got)
+    meant = mine.design[np.arange(n), mine.intended]
+    nothing = mine.design[:, 0]
+    shares = np.column_stack([meant, nothing, 1.0 - meant - nothing])
+    outcome = np.where(mine.got == 0, 1, np.where(mine.got == mine.intended, 0, 2))
+    off = np.eye(3)[outcome] - shares
+    plan = mine.rows["plan_id"].to_numpy(dtype=object)
+    unit = codes(mine.rows["household"])
+    by_plan = {
+        str(name): _off_p(off[plan == name], shares[plan == name], unit[plan == name])
+        for name in pd.unique(plan)
+    }
     overall = _off_p(off, shares, unit)
-    failing = holm(np.array(list(by_day.values())), alpha=0.01)
-    days = tuple(d for d, bad in zip(by_day, failing, strict=True) if bad)
-    return Ratio(overall, days, by_day, alarm=overall < RATIO_ALARM or bool(days))
+    failing = holm(np.array(list(by_plan.values())), alpha=0.01)
+    names = tuple(p for p, bad in zip(by_plan, failing, strict=True) if bad)
+    return Ratio(overall, names, by_plan, alarm=overall < RATIO_ALARM or bool(names))
 
 
 def _off_p(off: Floats, shares: Floats, unit: Ints) -> float:
     """Wald test of shares that are off by nothing, clustered by household.
 
-    A role of which too few are expected is not looked at.
+    A share of which too few are expected is not looked at.
     """
     enough = np.flatnonzero(shares[:, 1:].sum(axis=0) >= MIN_EXPECTED) + 1
     at = np.unique(unit, return_inverse=True)[1]
@@ -541,25 +532,26 @@ def _attrition(d: Decisions) -> float:
 
 
 def _surrogate(
-    planned: pd.DataFrame,
+    planned: Decided,
     messages: tuple[str, ...],
-    features: pd.DataFrame | None,
+    features: pd.DataFrame,
     terms: LiftTerms,
 ) -> tuple[Link | None, Interval | None, list[Row]]:
     """The surrogate's own lift, the link, and what it converts to where that holds."""
     if terms.surrogate is None:
         return None, None, []
-    early = planned[planned["S"].notna()].reset_index(drop=True)
-    if not _comparable(early.assign(Y=early["S"])):
+    early = planned.take(planned.rows["S"].notna().to_numpy())
+    rows = early.rows
+    if not _comparable(rows.assign(Y=rows["S"]), early.got > 0):
         return None, None, []
     d = delivered(early, messages)
-    fold, X = _folds(early, terms), _features(early, features)
+    fold, X = _folds(rows, terms), _features(rows, features)
     half = unit_folds(
-        early["household"].to_numpy(dtype=object), 2, salt=f"link-{terms.seed}"
+        rows["household"].to_numpy(dtype=object), 2, salt=f"link-{terms.seed}"
     )
-    S = early["S"].to_numpy(dtype=np.float64)
+    S = rows["S"].to_numpy(dtype=np.float64)
     link = fit_link(d, S, X, half == 0, fold)
-    information = early["day"].nunique() / terms.horizon_days
+    information = early.days / terms.horizon_days
     own = _ground(early, replace(d, Y=S), features, terms)
     group = np.zeros(len(S), dtype=np.int64)
     found = delivered_lifts(own.decisions, own.mu, group, 1)
@@ -574,11 +566,12 @@ def _surrogate(
     return link, link.converted(index), shown
 
 
-def _repeats(decided: pd.DataFrame) -> CarryOver | None:
+def _repeats(decided: Decided) -> CarryOver | None:
     """Effects of two contacts on those decided twice, whatever the message."""
+    rows = decided.rows
     # who was drawn to explore got nothing, or an arm that the plan did not choose
-    lot = (decided["role"] != "explore") | (decided["message_id"] == CONTROL)
-    mine = decided[lot & (decided["intended_message_id"] != CONTROL) & decided["due"]]
+    drawn = (rows["role"] != "explore") | (rows["message_id"] == CONTROL)
+    mine = rows[drawn & (rows["intended_message_id"] != CONTROL) & rows["due"]]
     mine = mine[mine["nth"] < 2].sort_values(["voter_id", "nth"], kind="stable")
     both = mine[mine.groupby("voter_id")["nth"].transform("size") == 2]
     one, two = both[both["nth"] == 0], both[both["nth"] == 1]

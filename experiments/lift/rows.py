@@ -1,55 +1,48 @@
-"""Assignments of all days and what came of them, as rows with known chances."""
+"""Decisions of all plans and their outcomes, as rows with known probabilities.
+
+A plan decides its voters at once. The probability of nothing and of every arm, given
+that a voter was decided, stands in the designs of the plan (by block), so that a lift
+needs to know nothing else of how the plan explored.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from hustings.features.arrays import Floats, Ints
-from hustings.features.tables import CONTROL, TableError
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.tables import CONTROL, NO_CHANNEL, TableError
 from hustings.features.training_set import household
-from hustings.training.measured_lift.adaptive import Decisions, decided_propensities
+from hustings.training.measured_lift.adaptive import Decisions
 
 TOLERANCE = 1e-6
 ANY_SEGMENT = "everyone"
-
-
-@dataclass(frozen=True)
-class Day:
-    """What a day's plan left to chance.
-
-    Attributes:
-        holdout: Share h of persons who are held out for the whole campaign.
-        explored: Probability ε to explore of who is not held out.
-    """
-
-    holdout: float
-    explored: float
+_BLOCK = ["experiment_id", "block"]
 
 
 @dataclass(frozen=True)
 class LiftTerms:
-    """What was declared before the outcomes came.
+    """Terms declared before the outcomes came.
 
     Attributes:
-        days: Of every plan, by ISO date.
-        as_of: When it is looked at.
+        holdout: Share of voters held out, by plan.
+        as_of: When the lift is looked at.
         outcome: Its name in RESPONSES.
         absent: What a due outcome that is not there means.
         horizon_days: Planned days with decisions, for which intervals are tuned.
-        lag_days: From a decision to the day when its outcome is due.
+        lag_days: From a plan's last day to the day when its outcomes are due.
         due_on: Day when all outcomes are due (an election's), in place of a lag.
         direction: -1 where lower is better.
         repeats: `first`: the effect of a voter's first decision, with all that
             followed from it. Later ones take no part.
         surrogate: Outcome that comes earlier, None for none.
-        surrogate_lag_days: From a decision to the day when the surrogate is due.
+        surrogate_lag_days: From a plan's last day to the day when the surrogate is due.
         seed: Of the folds.
     """
 
-    days: Mapping[str, Day]
+    holdout: Mapping[str, float]
     as_of: pd.Timestamp
     outcome: str
     absent: Literal["zero", "missing"]
@@ -63,113 +56,229 @@ class LiftTerms:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Decided:
+    """Decisions with their probabilities; axis 0 is the decision.
+
+    Attributes:
+        rows: ASSIGNMENTS with plan_id, decided_on, batch (order of the plan), h, nth
+            (decision of the voter, from 0), household, segment, due, Y (higher is
+            better, NaN where missing or not due), S (the surrogate likewise).
+        arms: Message and channel of every arm, length A.
+        got: What was assigned: 0 for nothing, k for the k-th arm, shape (n,).
+        intended: What the plan alone would have sent, likewise, shape (n,).
+        design: Probability of nothing and every arm given that the voter was decided,
+            shape (n, 1 + A).
+    """
+
+    rows: pd.DataFrame
+    arms: tuple[tuple[str, str], ...]
+    got: Ints
+    intended: Ints
+    design: Floats
+
+    def take(self, chosen: Bools) -> Self:
+        """Some of the decisions, in their order."""
+        return type(self)(
+            self.rows[chosen].reset_index(drop=True), self.arms, self.got[chosen],
+            self.intended[chosen], self.design[chosen],
+        )  # fmt: skip
+
+    @property
+    def own(self) -> Floats:
+        """Probability of what was assigned, given that the voter was decided, (n,)."""
+        return np.asarray(self.design[np.arange(len(self.got)), self.got])
+
+    @property
+    def meant_or_nothing(self) -> Bools:
+        """Voters with a plan who got what it says, or nothing, shape (n,)."""
+        return (self.intended > 0) & ((self.got == 0) | (self.got == self.intended))
+
+    @property
+    def days(self) -> int:
+        """Different days of contacts, or of plans for voters who got none."""
+        return int(self.rows["decided_on"].nunique())
+
+
 def decided_rows(
-    assignments_by_day: Mapping[str, pd.DataFrame],
+    decisions: pd.DataFrame,
+    designs: pd.DataFrame,
     responses: pd.DataFrame,
     voters: pd.DataFrame,
     terms: LiftTerms,
-) -> pd.DataFrame:
-    """One row per decision, in the order of the days.
+) -> Decided:
+    """One row per decision, in the order of the plans.
 
     Args:
-        assignments_by_day: ASSIGNMENTS by ISO date; the undecided may be among them.
+        decisions: ASSIGNMENTS with plan_id and decided_on, of voters who were decided.
+        designs: DESIGNS of the plans' blocks, named as in the decisions.
         responses: RESPONSES.
         voters: voter_id; household_id and segment where they are known.
-        terms: What was declared.
-
-    Returns:
-        ASSIGNMENTS with day (ISO), h, epsilon,
-        nth (decision of the voter, from 0), household, segment, due, Y (higher is
-        better, NaN where missing or not due), S (the surrogate likewise).
+        terms: Terms declared.
 
     Raises:
-        TableError: If a day has no terms, or its propensities are not those of them.
+        TableError: If a plan has no terms, a block no design, or the probabilities of
+            an assignment are not those of the design and the terms.
     """
-    parts = []
-    for day in sorted(assignments_by_day):
-        if day not in terms.days:
-            raise TableError(
-                f"assignments of {day}: expected the plan's terms with its holdout "
-                f"and exploration shares, got terms of {sorted(terms.days)}"
-            )
-        parts.append(_of_day(assignments_by_day[day], day, terms.days[day]))
-    if not parts:
+    if decisions.empty:
         raise TableError("expected the assignments of at least one plan, got none")
-    rows = pd.concat(parts, ignore_index=True)
+    rows = _in_order(decisions, terms)
     rows["nth"] = rows.groupby("voter_id", sort=False).cumcount()
     rows = _with_voters(rows, voters)
-    rows["due"] = _due(rows["day"], terms.lag_days, terms.due_on, terms.as_of)
+    rows["due"] = _due(rows, terms.lag_days, terms.due_on, terms.as_of)
     rows["Y"] = _answers(rows, responses, terms.outcome, terms)
     # zero stands for nothing only once it could have come
     if terms.absent == "zero":
         rows["Y"] = rows["Y"].fillna(0.0)
     rows["Y"] = terms.direction * rows["Y"].where(rows["due"])
     if terms.surrogate is not None:
-        due = _due(rows["day"], terms.surrogate_lag_days, None, terms.as_of)
+        due = _due(rows, terms.surrogate_lag_days, None, terms.as_of)
         rows["S"] = _answers(rows, responses, terms.surrogate, terms).where(due)
-    return rows
+    decided = _with_design(rows, designs)
+    _require_probabilities(decided)
+    return decided
 
 
-def _of_day(assignments: pd.DataFrame, day: str, own: Day) -> pd.DataFrame:
-    planned = assignments["intended_message_id"] != CONTROL
-    explored = assignments["role"] == "explore"
-    rows = assignments[planned | explored].assign(
-        day=day, h=own.holdout, epsilon=own.explored
-    )
-    expected = np.where(
-        rows["role"] == "plan",
-        (1 - own.holdout) * rows["pool_probability"] * (1 - own.explored),
-        np.where(rows["role"] == "holdout", own.holdout, rows["propensity"]),
-    )
-    off = np.abs(rows["propensity"].to_numpy(dtype=np.float64) - expected) > TOLERANCE
-    if off.any():
-        first = rows[off].iloc[0]
+def _in_order(decisions: pd.DataFrame, terms: LiftTerms) -> pd.DataFrame:
+    """Decisions of the plans made by then, by the first day of their plan."""
+    absent = sorted(set(decisions["plan_id"]) - set(terms.holdout))
+    if absent:
         raise TableError(
-            f"assignments of {day}, voter {first['voter_id']}: expected propensity "
-            f"{expected[off][0]:.6f} for role {first['role']} by the plan's terms "
-            f"(holdout {own.holdout}, explored {own.explored}, in the pool with "
-            f"{first['pool_probability']:.6f}), got {first['propensity']:.6f} "
-            f"({int(off.sum())} such rows)"
+            f"assignments of {absent[0]}: expected the plan's terms with its holdout "
+            f"share, got terms of {sorted(terms.holdout)}"
         )
-    return rows
+    rows = decisions.assign(decided_on=pd.to_datetime(decisions["decided_on"]))
+    first = rows.groupby("plan_id", sort=False)["decided_on"].min()
+    first = first[first <= terms.as_of].sort_values(kind="stable")
+    batch = pd.Series(np.arange(len(first)), index=first.index)
+    rows = rows[rows["plan_id"].isin(first.index)]
+    rows = rows.assign(
+        batch=rows["plan_id"].map(batch), h=rows["plan_id"].map(dict(terms.holdout))
+    )
+    return rows.sort_values(["batch"], kind="stable", ignore_index=True)
 
 
 def _with_voters(rows: pd.DataFrame, voters: pd.DataFrame) -> pd.DataFrame:
-    known = pd.DataFrame(
+    present = pd.DataFrame(
         {"voter_id": voters["voter_id"], "household": household(voters)}
     )
-    known["segment"] = voters.get("segment", ANY_SEGMENT)
-    found = rows.merge(known, on="voter_id", how="left", validate="many_to_one")
-    # who has left the voter file since counts on, as a household of one
-    found["household"] = found["household"].fillna(found["voter_id"])
-    found["segment"] = found["segment"].fillna("unknown")
-    return found
+    present["segment"] = voters.get("segment", ANY_SEGMENT)
+    merged = rows.merge(present, on="voter_id", how="left", validate="many_to_one")
+    # a voter who has left the voter file since counts on, as a household of one
+    merged["household"] = merged["household"].fillna(merged["voter_id"])
+    merged["segment"] = merged["segment"].fillna("unknown")
+    return merged
 
 
 def _due(
-    day: pd.Series, lag_days: int, due_on: pd.Timestamp | None, as_of: pd.Timestamp
+    rows: pd.DataFrame, lag_days: int, due_on: pd.Timestamp | None, as_of: pd.Timestamp
 ) -> pd.Series:
-    decided = pd.to_datetime(day)
+    """Whether the outcomes of a plan are due: of all its voters at once.
+
+    Of a plan of several days, voters who are sent nothing have no day of their own; to
+    compare them with those sent on its first days alone would compare unlike voters.
+    """
+    last = rows.groupby("plan_id", sort=False)["decided_on"].transform("max")
     if due_on is not None:
-        return (decided <= as_of) & (as_of >= due_on)
-    return decided + pd.Timedelta(days=lag_days) <= as_of
+        return (last <= as_of) & (as_of >= due_on)
+    return last + pd.Timedelta(days=lag_days) <= as_of
 
 
 def _answers(
     rows: pd.DataFrame, responses: pd.DataFrame, outcome: str, terms: LiftTerms
 ) -> pd.Series:
-    """The latest answer of each voter that was in when looked at."""
-    mine = responses[responses["outcome"] == outcome]
-    mine = mine[pd.to_datetime(mine["observed_at"]) <= terms.as_of]
-    latest = mine.sort_values("observed_at", kind="stable").drop_duplicates(
+    """The latest answer of each voter that was in when looked at.
+
+    Whichever contact it answers: the effect of a decision is that on the voter, with
+    all that followed. What was said before the decision cannot be due to it.
+    """
+    of_outcome = responses[responses["outcome"] == outcome]
+    of_outcome = of_outcome[pd.to_datetime(of_outcome["observed_at"]) <= terms.as_of]
+    latest = of_outcome.sort_values("observed_at", kind="stable").drop_duplicates(
         "voter_id", keep="last"
     )
-    latest = latest.set_index("voter_id")
-    value = rows["voter_id"].map(latest["value"]).astype(np.float64)
-    # what was said before the decision cannot be due to it
-    said = pd.to_datetime(rows["voter_id"].map(latest["observed_at"]))
-    after: pd.Series = value.where(said > pd.to_datetime(rows["day"]))
+    if latest.empty:
+        return pd.Series(np.nan, index=rows.index)
+    answer = latest.set_index("voter_id")[["value", "observed_at"]]
+    answer = answer.reindex(rows["voter_id"]).set_index(rows.index)
+    since = pd.to_datetime(answer["observed_at"]) >= rows["decided_on"]
+    after: pd.Series = answer["value"].astype(np.float64).where(since)
     return after
+
+
+def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> Decided:
+    """Decisions beside the probabilities of their blocks."""
+    used = designs[_keys(designs, _BLOCK).isin(_keys(rows, _BLOCK))]
+    arms = arms_of(used, rows)
+    code, blocks = pd.factorize(_keys(used, _BLOCK))
+    table = np.zeros((len(blocks), 1 + len(arms)))
+    np.add.at(
+        table, (code, _arm_of(used["message_id"], used["channel"], arms)),
+        used["probability"].to_numpy(dtype=np.float64),
+    )  # fmt: skip
+    at = pd.Index(blocks).get_indexer(_keys(rows, _BLOCK))
+    if (at < 0).any():
+        first = rows[at < 0].iloc[0]
+        raise TableError(
+            f"plan {first['plan_id']}: expected a design of block {first['block']!r}, "
+            f"got none ({int((at < 0).sum())} such assignments)"
+        )
+    return Decided(
+        rows, arms, _arm_of(rows["message_id"], rows["channel"], arms),
+        _arm_of(rows["intended_message_id"], rows["intended_channel"], arms),
+        table[at],
+    )  # fmt: skip
+
+
+def _keys(frame: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(frame[columns].astype(object))
+
+
+def _require_probabilities(decided: Decided) -> None:
+    """Refuse assignments whose probabilities are not those of their plan.
+
+    Raises:
+        TableError: Naming the plan, what was expected and what came.
+    """
+    rows, h = decided.rows, decided.rows["h"].to_numpy(dtype=np.float64)
+    if not (decided.own > 0).all():
+        first = rows[~(decided.own > 0)].iloc[0]
+        raise TableError(
+            f"plan {first['plan_id']}: expected {first['message_id']} by "
+            f"{first['channel']} among the arms of block {first['block']!r}, got none"
+        )
+    held = (rows["role"] == "holdout").to_numpy()
+    own = rows["propensity"].to_numpy(dtype=np.float64)
+    _refuse(rows, held, own, h, "propensity")
+    # of voters with a plan: the total probability of an arm by design and terms
+    in_pool = h + _free(decided)
+    nothing = decided.got == 0
+    design = np.where(nothing, 1.0 - decided.design[:, 0], decided.own) * in_pool
+    expected = np.where(nothing, 1.0 - design, design)
+    total = rows["arm_propensity"].to_numpy(dtype=np.float64)
+    _refuse(rows, decided.intended > 0, total, expected, "arm_propensity")
+
+
+def _refuse(
+    rows: pd.DataFrame, checked: Bools, got: Floats, expected: Floats, column: str
+) -> None:
+    off = checked & (np.abs(got - expected) > TOLERANCE)
+    if off.any():
+        k = int(np.argmax(off))
+        row = rows.iloc[k]
+        raise TableError(
+            f"plan {row['plan_id']}: expected {column} {expected[k]:.6f} for role "
+            f"{row['role']} by the plan's terms and design (holdout {row['h']}, in the "
+            f"pool with {row['pool_probability']:.6f}), got {got[k]:.6f} "
+            f"({int(off.sum())} such assignments)"
+        )
+
+
+def _free(decided: Decided) -> Floats:
+    """Probability that a voter is not held out and still in the pool, shape (n,)."""
+    h = decided.rows["h"].to_numpy(dtype=np.float64)
+    pool = decided.rows["pool_probability"].to_numpy(dtype=np.float64)
+    return np.asarray((1.0 - h) * pool)
 
 
 def codes(values: pd.Series) -> Ints:
@@ -177,102 +286,71 @@ def codes(values: pd.Series) -> Ints:
     return np.asarray(pd.factorize(values)[0], dtype=np.int64)
 
 
-def delivered(rows: pd.DataFrame, messages: tuple[str, ...]) -> Decisions:
-    """Planned and held out among those with a plan: two chances each.
+def delivered(decided: Decided, messages: tuple[str, ...]) -> Decisions:
+    """What the plan says against nothing, among voters with a plan.
 
-    Who was drawn to explore is left out: whether somebody is does not depend on the
-    plan, so that those left are compared as they would have been.
+    A voter with a plan gets what it says, nothing, or by exploration another arm. Given
+    that it was one of the first two, the probabilities are those of the design. Which
+    of them it was does not depend on the voter beyond the block.
 
     Args:
-        rows: From `decided_rows`, role plan or holdout, with a plan each.
+        decided: Voters with a plan who got what it says, or nothing.
         messages: The arms, whatever the channel.
     """
-    h = rows["h"].to_numpy(dtype=np.float64)
-    p = (1 - h) * rows["pool_probability"].to_numpy() * (1 - rows["epsilon"].to_numpy())
-    intended = pd.Index(messages).get_indexer(pd.Index(rows["intended_message_id"])) + 1
-    sent = (rows["role"] == "plan").to_numpy()
-    chances = np.zeros((len(rows), 1 + len(messages)))
-    chances[:, 0] = h / (h + p)
-    chances[np.arange(len(rows)), intended] = p / (h + p)
+    n = len(decided.got)
+    nothing = decided.design[:, 0]
+    meant = decided.design[np.arange(n), decided.intended]
+    message = pd.Index(messages).get_indexer(
+        pd.Index(decided.rows["intended_message_id"])
+    )
+    propensities = np.zeros((n, 1 + len(messages)))
+    propensities[:, 0] = nothing / (nothing + meant)
+    propensities[np.arange(n), message + 1] = meant / (nothing + meant)
     return Decisions(
-        day=codes(rows["day"]),
-        arm=np.where(sent, intended, 0),
-        propensities=chances,
-        Y=rows["Y"].to_numpy(dtype=np.float64),
-        cluster=codes(rows["household"]),
-        intended=intended,
+        day=codes(decided.rows["batch"]),
+        arm=np.where(decided.got > 0, message + 1, 0),
+        propensities=propensities,
+        Y=decided.rows["Y"].to_numpy(dtype=np.float64),
+        cluster=codes(decided.rows["household"]),
+        intended=message + 1,
     )
 
 
-def has_all_chances(rows: pd.DataFrame) -> bool:
-    """Whether rows tell the chance of what they got whatever their role."""
-    return "arm_propensity" in rows and bool(rows["arm_propensity"].notna().all())
+def explored(decided: Decided) -> Decisions:
+    """All decided voters, standing for the pools of their plans.
 
-
-def explored(rows: pd.DataFrame, arms: tuple[tuple[str, str], ...]) -> Decisions:
-    """All who were decided, standing for the pools of their days.
-
-    Where rows do not tell the chance of what they got whatever their role, only those
-    drawn to explore are known well enough, and only they take part.
-
-    Args:
-        rows: From `decided_rows`.
-        arms: Message and channel of every arm.
+    A voter with a plan is decided for certain; one without only if drawn to explore,
+    and then stands for as many as the inverse of that probability.
     """
-    everybody = has_all_chances(rows)
-    if not everybody:
-        rows = rows[rows["role"] == "explore"]
-    got = _arm_of(rows, "message_id", "channel", arms)
-    z = _arm_of(rows, "intended_message_id", "intended_channel", arms)
-    h, epsilon = rows["h"].to_numpy(), rows["epsilon"].to_numpy()
-    free = (1 - h) * rows["pool_probability"].to_numpy()
-    even = np.full((len(rows), 1 + len(arms)), 1.0 / (1 + len(arms)))
-    if not everybody:
-        own, nominal, stands_for = (
-            rows["propensity"].to_numpy() / (free * epsilon), even, None
-        )  # fmt: skip
-    else:
-        nominal, decided = decided_propensities(
-            z, even, holdout=h, survival=rows["pool_probability"].to_numpy(),
-            epsilon=epsilon,
-        )  # fmt: skip
-        stands_for = 1.0 / decided
-        own = _own(rows, got, z) / (decided * (h + free))
+    rows = decided.rows
+    drawn = rows["propensity"].to_numpy(dtype=np.float64) / decided.own
+    in_pool = rows["h"].to_numpy(dtype=np.float64) + _free(decided)
+    chance = np.where(decided.intended > 0, 1.0, drawn / in_pool)
     return Decisions(
-        day=codes(rows["day"]),
-        arm=got,
-        propensities=nominal,
+        day=codes(rows["batch"]),
+        arm=decided.got,
+        propensities=decided.design,
         Y=rows["Y"].to_numpy(dtype=np.float64),
         cluster=codes(rows["household"]),
-        intended=z,
-        own=own,
-        stands_for=stands_for,
+        intended=decided.intended,
+        stands_for=1.0 / chance,
     )
-
-
-def _own(rows: pd.DataFrame, got: Ints, z: Ints) -> Floats:
-    """Total chance to be decided on the day and get what each got, shape (n,).
-
-    `arm_propensity` of nothing counts all who get nothing, also those who were decided
-    before: of who has a plan it is taken from what is left for nothing.
-    """
-    total = rows["arm_propensity"].to_numpy(dtype=np.float64)
-    h = rows["h"].to_numpy(dtype=np.float64)
-    free = (1 - h) * rows["pool_probability"].to_numpy(dtype=np.float64)
-    nothing = np.where(z > 0, h + free - (1.0 - total), rows["propensity"].to_numpy())
-    return np.where(got > 0, total, nothing)
 
 
 def _arm_of(
-    rows: pd.DataFrame, message: str, channel: str, arms: tuple[tuple[str, str], ...]
+    message: pd.Series, channel: pd.Series, arms: tuple[tuple[str, str], ...]
 ) -> Ints:
-    pairs = pd.MultiIndex.from_frame(rows[[message, channel]])
-    return np.asarray(pd.MultiIndex.from_tuples(arms).get_indexer(pairs) + 1)
+    """0 for nothing, k for the k-th arm, shape (n,)."""
+    options = [(CONTROL, NO_CHANNEL), *arms]
+    pairs = pd.MultiIndex.from_arrays([message.astype(object), channel.astype(object)])
+    return np.asarray(pd.MultiIndex.from_tuples(options).get_indexer(pairs))
 
 
-def arms_of(rows: pd.DataFrame) -> tuple[tuple[str, str], ...]:
-    """Message and channel of all that was sent or meant to be, sorted."""
-    sent = rows[["message_id", "channel"]].to_numpy().tolist()
-    meant = rows[["intended_message_id", "intended_channel"]].to_numpy().tolist()
-    pairs = {(str(m), str(c)) for m, c in sent + meant if m != CONTROL}
-    return tuple(sorted(pairs))
+def arms_of(designs: pd.DataFrame, rows: pd.DataFrame) -> tuple[tuple[str, str], ...]:
+    """Message and channel of every arm of the designs and the plans, sorted."""
+    offered = designs[["message_id", "channel"]].drop_duplicates().to_numpy().tolist()
+    sent = rows[["message_id", "channel"]].drop_duplicates().to_numpy().tolist()
+    meant = rows[["intended_message_id", "intended_channel"]].drop_duplicates()
+    every = [*offered, *sent, *meant.to_numpy().tolist()]
+    pairs = {(str(message), str(channel)) for message, channel in every}
+    return tuple(sorted(pair for pair in pairs if pair[0] != CONTROL))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.lift.measured import MeasuredLift, Row
+from hustings.training.estimators.compliance import Compliance
 from hustings.training.estimators.metrics import Interval
 
 Json = dict[str, Any]
@@ -17,62 +18,62 @@ MULTIPLICITY = (
 )
 
 
-def table(found: MeasuredLift) -> pd.DataFrame:
+def table(measured: MeasuredLift) -> pd.DataFrame:
     """One row per measured lift, in outcome units."""
-    return pd.DataFrame([_flat(row) for row in found.rows])
+    return pd.DataFrame([_flat(row) for row in measured.rows])
 
 
 def _flat(row: Row) -> Json:
-    told: Json = {
+    flat: Json = {
         name: getattr(row, name)
         for name in ("estimand", "message_id", "channel", "segment", "n_sent",
                      "n_compared", "claimed", "predicted")
     }  # fmt: skip
-    told["lift"], told["se"] = row.once.value, row.once.se
+    flat["lift"], flat["se"] = row.once.value, row.once.se
     given = {
         "once": row.once, "always": row.always, "claim": row.claimed_interval,
         "shrunken": row.shrunken,
     }  # fmt: skip
     for name, interval in given.items():
-        told[f"{name}_low"] = np.nan if interval is None else interval.low
-        told[f"{name}_high"] = np.nan if interval is None else interval.high
-    told["shrunken"] = row.shrunken.value
-    return told
+        flat[f"{name}_low"] = np.nan if interval is None else interval.low
+        flat[f"{name}_high"] = np.nan if interval is None else interval.high
+    flat["shrunken"] = row.shrunken.value
+    return flat
 
 
-def as_json(found: MeasuredLift, *, per_point: float = 1.0) -> Json:
+def as_json(measured: MeasuredLift, *, per_point: float = 1.0) -> Json:
     """All of it, for a program; what is not finite is null."""
-    told: Json = {
-        "as_of": str(found.as_of.date()),
-        "sentences": sentences(found, per_point=per_point),
-        "trusted": found.trusted,
-        "n_decided": found.n_decided,
-        "n_due": found.n_due,
-        "n_in": found.n_in,
-        "n_repeats_left_out": found.n_repeats,
-        "information": found.information,
+    summary: Json = {
+        "as_of": str(measured.as_of.date()),
+        "sentences": sentences(measured, per_point=per_point),
+        "trusted": measured.trusted,
+        "n_decided": measured.n_decided,
+        "n_due": measured.n_due,
+        "n_in": measured.n_in,
+        "n_repeats_left_out": measured.n_repeats,
+        "information": measured.information,
         "multiplicity": MULTIPLICITY,
-        "sample_ratio": found.ratio._asdict(),
-        "attrition_p": found.attrition_p,
-        "gained": _interval(found.gained),
+        "sample_ratio": measured.ratio._asdict(),
+        "attrition_p": measured.attrition_p,
+        "gained": _interval(measured.gained),
         "calibration": None,
         "surrogate": None,
         "repeats": None,
         "reached": None,
-        "rows": table(found).to_dict("records"),
+        "rows": table(measured).to_dict("records"),
     }
-    if found.calibration is not None:
-        told["calibration"] = _intervals(found.calibration._asdict())
-    if found.link is not None:
-        told["surrogate"] = {
-            **_intervals(found.link._asdict()),
-            "converted": _interval(found.converted),
+    if measured.calibration is not None:
+        summary["calibration"] = _intervals(measured.calibration._asdict())
+    if measured.link is not None:
+        summary["surrogate"] = {
+            **_intervals(measured.link._asdict()),
+            "converted": _interval(measured.converted),
         }
-    if found.repeats is not None:
-        told["repeats"] = _intervals(found.repeats._asdict())
-    if found.reached is not None:
-        told["reached"] = _intervals(found.reached._asdict())
-    plain: Json = _finite(told)
+    if measured.repeats is not None:
+        summary["repeats"] = _intervals(measured.repeats._asdict())
+    if measured.reached is not None:
+        summary["reached"] = _intervals(measured.reached._asdict())
+    plain: Json = _finite(summary)
     return plain
 
 
@@ -82,8 +83,8 @@ def _intervals(values: Json) -> Json:
     }
 
 
-def _interval(found: Interval | None) -> Json | None:
-    return None if found is None else found.as_dict()
+def _interval(interval: Interval | None) -> Json | None:
+    return None if interval is None else interval.as_dict()
 
 
 def _finite(value: Any) -> Any:
@@ -96,59 +97,59 @@ def _finite(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def sentences(found: MeasuredLift, *, per_point: float = 1.0) -> list[str]:
+def sentences(measured: MeasuredLift, *, per_point: float = 1.0) -> list[str]:
     """What staff may conclude, and what nobody can know yet.
 
     Args:
-        found: What was measured.
+        measured: What was measured.
         per_point: Outcome units of one point.
     """
-    told = _alarms(found)
-    late = found.n_decided - found.n_due
-    share = 100 * late / max(found.n_decided, 1)
-    told.append(
-        f"{found.n_decided:,} voters are decided (those held out among them); the "
-        f"outcome is in for {found.n_in:,}."
+    lines = _alarms(measured)
+    late = measured.n_decided - measured.n_due
+    share = 100 * late / max(measured.n_decided, 1)
+    lines.append(
+        f"{measured.n_decided:,} voters are decided (those held out among them); the "
+        f"outcome is in for {measured.n_in:,}."
         + (
             f" For {late:,} ({share:.0f} %) it is not due yet: what the plan did to "
             "them cannot be known." if late else ""
         )
     )  # fmt: skip
-    missing = found.n_due - found.n_in
+    missing = measured.n_due - measured.n_in
     if missing:
-        stand = "; others stand for them" if found.n_in else ""
-        told.append(f"{missing:,} outcomes are due and missing{stand}.")
-    told += _lifts(found, per_point)
-    told += _early(found, per_point)
-    if found.n_repeats:
-        told.append(
-            f"{found.n_repeats:,} later decisions of the same voters are not counted "
-            "apart: a lift is that of the first, with all that followed."
+        stand = "; others stand for them" if measured.n_in else ""
+        lines.append(f"{missing:,} outcomes are due and missing{stand}.")
+    lines += _lifts(measured, per_point)
+    lines += _early(measured, per_point)
+    if measured.n_repeats:
+        lines.append(
+            f"{measured.n_repeats:,} later decisions of the same voters are not "
+            "counted apart: a lift is that of the first, with all that followed."
         )
-    return told
+    return lines
 
 
-def _alarms(found: MeasuredLift) -> list[str]:
-    told = []
-    if found.ratio.alarm:
-        days = ", ".join(found.ratio.days) or "all days together"
-        told.append(
+def _alarms(measured: MeasuredLift) -> list[str]:
+    lines = []
+    if measured.ratio.alarm:
+        plans = ", ".join(measured.ratio.plans) or "all plans together"
+        lines.append(
             "STOP: holdout, plan and exploration are not in the declared shares "
-            f"({days}; p = {found.ratio.overall_p:.1g} overall). The draw or the log "
-            "is broken, and no lift below can be trusted until it is mended."
+            f"({plans}; p = {measured.ratio.overall_p:.1g} overall). The draw or the "
+            "log is broken, and no lift below can be trusted until it is mended."
         )
-    elif not found.trusted:
-        told.append(
+    elif not measured.trusted:
+        lines.append(
             "STOP: outcomes are missing at different rates among the planned and the "
-            f"held out (p = {found.attrition_p:.1g}). Lifts below may be due to that."
+            f"held out (p = {measured.attrition_p:.1g}). Lifts below may be due to it."
         )
-    return told
+    return lines
 
 
-def _lifts(found: MeasuredLift, per_point: float) -> list[str]:
-    if found.overall is None:
+def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
+    if measured.overall is None:
         return ["Too few outcomes are in, planned or held out, to say what was gained."]
-    row = found.overall
+    row = measured.overall
     verdict = (
         "More than chance."
         if row.always.low > 0
@@ -156,55 +157,62 @@ def _lifts(found: MeasuredLift, per_point: float) -> list[str]:
         if row.always.high < 0
         else "That may still be chance."
     )
-    told = [
-        f"The plan brought {points(row.always, per_point)} per voter it chose, against "
-        f"those held out ({row.n_sent:,} and {row.n_compared:,}); the interval holds "
-        f"at every look. {verdict}"
+    lines = [
+        f"The plan brought {points(row.always, per_point)} per voter it chose, whether "
+        f"reached or not, against those held out ({row.n_sent:,} and "
+        f"{row.n_compared:,}); the interval holds at every look. {verdict}"
     ]
-    claims = [r for r in found.rows if r.claimed and r.message_id]
-    looked_at = [r for r in found.rows if r.message_id]
-    told.append(
+    claims = [r for r in measured.rows if r.claimed and r.message_id]
+    looked_at = [r for r in measured.rows if r.message_id]
+    lines.append(
         f"Of {len(looked_at)} lifts by message and segment, {len(claims)} can be "
         "claimed; at most one claim in twenty is expected to be false."
     )
-    if found.calibration is not None:
-        told.append(_calibrated(found, per_point))
-    if found.reached is not None:
-        share = 100 * found.reached.contacted.value
-        told.append(
-            f"{share:.1f} % of those assigned were reached; for them the lift is "
-            f"{points(found.reached.reached, per_point)}, for one look."
-        )
-    return told
+    if measured.calibration is not None:
+        lines.append(_calibrated(measured, per_point))
+    if measured.reached is not None:
+        lines.append(_of_reached(measured.reached, per_point))
+    return lines
 
 
-def _calibrated(found: MeasuredLift, per_point: float) -> str:
-    assert found.calibration is not None
-    said = found.calibration
+def _of_reached(reached: Compliance, per_point: float) -> str:
+    share = 100 * reached.contacted.value
+    start = (
+        f"{share:.1f} % of those assigned were reached, where channels reported back; "
+    )
+    if not np.isfinite(reached.reached.low):
+        return f"{start}too few to say what reaching a voter does."
+    return (
+        f"{start}for them the lift is {points(reached.reached, per_point)}, for one "
+        f"look; for all assigned there it is {points(reached.assigned, per_point)}."
+    )
+
+
+def _calibrated(measured: MeasuredLift, per_point: float) -> str:
+    assert measured.calibration is not None
+    said = measured.calibration
     start = f"Predicted {said.predicted / per_point:+.2f} points; measured less that: "
-    told = start + points(said.less, per_point) + "."
+    text = start + points(said.less, per_point) + "."
     if said.drifted:
-        told += " The model no longer says what happens: train anew before planning on."
+        text += " The model no longer says what happens: train anew before planning on."
     if np.isfinite(said.slope.low):
-        told += (
+        text += (
             f" Where it predicts one point more, {said.slope.value:.2f} more are found "
             f"({said.slope.low:.2f} to {said.slope.high:.2f})."
         )
-    return told
+    return text
 
 
-def _early(found: MeasuredLift, per_point: float) -> list[str]:
-    if found.link is None:
+def _early(measured: MeasuredLift, per_point: float) -> list[str]:
+    if measured.link is None:
         return []
-    if found.converted is None:
+    if measured.converted is None:
         return [
             "The early outcome is shown in its own units and not converted: "
-            f"{found.link.why}."
+            f"{measured.link.why}."
         ]
-    return [
-        f"By the early outcome the lift will be {points(found.converted, per_point)} "
-        f"({found.link.why})."
-    ]
+    lift = points(measured.converted, per_point)
+    return [f"By the early outcome the lift will be {lift} ({measured.link.why})."]
 
 
 def points(interval: Interval, per_point: float) -> str:

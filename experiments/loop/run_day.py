@@ -1,204 +1,235 @@
-"""A day of a campaign on its own files: what came in → plan → lots → a plan's folder.
+"""A day of a campaign: what came in → lifts → plan → random draws → a plan's folder.
 
-What the loop did before is read from the folders of its plans, and what came of it from
-the responses that were handed in. A day that was made is read and never made again; one
-that was cut off is made again from the same rows and seed, and comes out the same.
-
-A plan's folder (`plans/`) holds plan, assignments and terms. Beside it (`loop/`) stands
-the same day as an experiment: designs and deliveries, whose blocks carry the chances of
-everybody who was decided, so that the next training reads it like any other test.
+`run_day` is the only road to a day's plan: `hustings day` takes it, and a simulated
+month takes it thirty times. The state before the day is read from the record of plans,
+and what came of them from the answers that were handed in. A day that was made is read
+and never made again; one that was cut off is made again from the same rows and seed.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
-from hustings.experiments.loop.decisions import (
-    EXPLORE,
-    HOLDOUT,
-    Audience,
-    Decisions,
-    State,
+from hustings.experiments.loop.answered import loop_experiment
+from hustings.experiments.loop.declared import LoopTerms, declared_loop, loop_terms
+from hustings.experiments.loop.explore import share_on, thompson_odds, uniform_odds
+from hustings.experiments.loop.gate import Gate
+from hustings.experiments.loop.learners import Believed, Morning, arms_of, learner_of
+from hustings.experiments.loop.retrain import retrained
+from hustings.experiments.loop.yesterday import Yesterday, plan_of_day, yesterday
+from hustings.experiments.plans import (
+    APPROVED,
+    DRAFT,
+    PLANS,
+    Facts,
+    approve,
+    draft,
+    lock,
+    plans,
+    record_of,
 )
-from hustings.experiments.loop.decisions import PLAN as PLANNED
-from hustings.experiments.loop.declared import declared_loop, loop_terms
-from hustings.experiments.loop.explore import share_on, uniform_odds
-from hustings.experiments.loop.one_day import (
-    NO_LIMITS,
-    Asked,
-    Day,
-    DayLimits,
-    Learned,
-    LoopTerms,
-    assign_day,
-    money_on,
-    plan_terms,
-)
-from hustings.experiments.plans import PLANS, Facts, approve, draft, lock
-from hustings.experiments.plans.designs import Belief, arm_codes, designed, is_decided
+from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.folder import one_command, read_table
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
     PlanInputs,
+    designed_again,
     inputs_of,
+    planned_again,
     tables_of,
 )
-from hustings.experiments.plans.record import APPROVED, CANCELLED, DRAFT, REJECTED
-from hustings.experiments.plans.steps import record_of
-from hustings.experiments.stages.contacts import promoted
 from hustings.experiments.stages.context import Run
-from hustings.experiments.stages.declared import (
-    group_bounds,
-    message_bounds,
-)
-from hustings.experiments.stages.offers import campaign_offer, moment_of
-from hustings.experiments.stages.persons import held_voters, voter_keys
-from hustings.features.arrays import Bools, Ints
-from hustings.features.training_set import Arm, household
-from hustings.serving.offer import Offer
+from hustings.experiments.stages.declared import group_bounds, message_bounds
+from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_keys
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.training_set import arm_costs, household
+from hustings.serving.plan import GroupBound, Plan, PlanTerms
 from hustings.serving.plan.explain import bindings
-from hustings.training.learners.daily import Moments
-
-Json = dict[str, Any]
 
 KEPT_AT_MOST = 50_000_000
 """Voters times arms up to which a day keeps its inputs, to be computed again."""
-_CODES = {"plan": PLANNED, "explore": EXPLORE, "holdout": HOLDOUT}
+WAVE_SHARE = 0.95
+"""Of the first wave's money, what its expected contacts may use: the rest is margin."""
+NO_PLAN = "no plan"
+"""State of a day on which nothing is planned."""
 
 
 @dataclass(frozen=True)
-class DayOffer:
-    """What the campaign can send to whom on a day, and what that is worth.
+class DaySummary:
+    """What a day came to; counts, money and chances, no ids.
 
     Attributes:
-        audience: Everybody who may be campaigned to.
-        offer: Lifts, values and permissions of the audience.
-        voters: VOTERS, in the order of the audience.
+        plan_id: The day's plan.
+        state: Where the plan stands; `NO_PLAN` where nothing is planned.
+        date: The day.
+        day: The same, from 0.
+        phase: `wave`, `waits` or `sends`.
+        model: Whose lifts are used, as name/version.
+        explore: Probability to explore of a pool member who is not held out.
+        n_pool: Voters who could be decided.
+        n_assigned: Voters who were decided, the holdout's shadows included.
+        n_sent: Contacts.
+        n_explored: Voters drawn to explore, those who get nothing included.
+        n_taught: Decisions whose outcomes taught the daily learner.
+        spent_usd: Cost of the contacts.
+        predicted_gain: Sum of the predicted lift of the contacts, outcome units.
+        explore_cost: Predicted gain forgone: what the money that exploring spends would
+            bring at the plan's own rate, less what exploring is predicted to bring.
+        gate: Whether personalising was shown to pay; None where nobody asks.
+        retrained: The run that was trained for this day; empty for none.
+        why_no_plan: In words, where nothing is planned.
     """
 
-    audience: Audience
-    offer: Offer
-    voters: pd.DataFrame = field(default_factory=pd.DataFrame)
+    plan_id: str
+    state: str
+    date: str
+    day: int
+    phase: str
+    model: str = "none"
+    explore: float = 0.0
+    n_pool: int = 0
+    n_assigned: int = 0
+    n_sent: int = 0
+    n_explored: int = 0
+    n_taught: int = 0
+    spent_usd: float = 0.0
+    predicted_gain: float = 0.0
+    explore_cost: float = 0.0
+    gate: Gate | None = None
+    retrained: str = ""
+    why_no_plan: str = ""
 
-    @property
-    def experiment_id(self) -> str:
-        """Whose outcomes the lifts are in."""
-        return self.offer.experiment_of_arm[0]
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
 
-    @property
-    def belief(self) -> Belief:
-        """Experiments of the arms, and the model."""
-        return Belief(self.offer.experiment_of_arm, self.offer.model_version)
-
-
-class AskedOfPool(NamedTuple):
-    """What the planner is asked on a day, and of whom.
-
-    Attributes:
-        pool: Positions of who may be decided, shape (n_pool,).
-        asked: Values and odds of the pool, money, share to explore.
-    """
-
-    pool: Ints
-    asked: Asked
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        """From what `to_json` gave, whatever else stands beside it."""
+        own = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
+        gate = own.get("gate")
+        return cls(**{**own, "gate": None if gate is None else Gate.from_json(gate)})
 
 
 def run_day(
     run: Run, *, date: pd.Timestamp, at: pd.Timestamp, approve_by: str = ""
-) -> Json:
+) -> DaySummary:
     """Make the day's plan, or read it where it was made.
 
     Args:
-        run: The campaign's latest run, whose champion's lifts are used.
+        run: The campaign's latest run, whose tables say who the voters are.
         date: The day.
-        at: Now, for the ledger.
-        approve_by: Who answers for the plan, by name, which is then locked; it stays a
-            draft without.
+        at: Now: answers that came in later do not count, and the ledger is dated by it.
+        approve_by: Name of the person who answers for the plan, which is then locked;
+            it stays a draft without.
 
     Returns:
-        The terms of the plan: counts, money, chances; no ids. And its state.
+        What the day came to.
 
     Raises:
         CampaignError: If the date is outside the campaign, or the loop cannot be run.
+        LockedError: If another command is at work on the campaign.
         ValueError: If a later day was made already: days go forward.
         LifeError: If the plan cannot be approved or locked.
     """
-    folder = day_folder(run.home, date)
-    if not (folder / "terms.json").exists():
-        offer = offered(run, date=date, at=at)
-        terms = _terms(run, offer, date)
-        state, spent = past_state(run.home, offer.audience, terms, before=date)
-        day = (date - terms.start_on).days
-        asked = asked_on(terms, offer, state, spent_usd=spent, day=day)
-        limits = limits_on(run, offer, state, asked.pool, terms.days - day)
-        made = planned_day(terms, offer, state, asked, day=day, limits=limits)
-        inputs = inputs_on(terms, offer, state, asked, day=day, limits=limits)
-        _drafted(folder, run, offer, terms, made, date, at, inputs)
-    record = record_of(run.home, folder.name)
-    if approve_by and record.state == DRAFT:
-        record = approve(run.home, folder.name, by=approve_by, at=at)
-    if approve_by and record.state == APPROVED:
-        record = lock(run.home, folder.name, at=at)
-    return {**day_terms(folder), "state": record.state}
+    with one_command(run.home, "day", at=at):
+        plan_id = plan_of_day(date)
+        if plan_id not in plans(run.home):
+            summary = _made(run, date=date, at=at)
+            if summary.state == NO_PLAN:
+                return summary
+        record = record_of(run.home, plan_id)
+        if approve_by and record.state == DRAFT:
+            record = approve(run.home, plan_id, by=approve_by, at=at)
+        if approve_by and record.state == APPROVED:
+            record = lock(run.home, plan_id, at=at)
+        return replace(day_summary(run.home / PLANS / plan_id), state=record.state)
 
 
-def day_terms(folder: Path) -> Json:
-    """What a day's plan was made from, and what it came to."""
-    told: Json = json.loads((folder / "terms.json").read_text())["terms"]
-    return told
+def day_summary(folder: Path) -> DaySummary:
+    """What a day's plan says of itself."""
+    stored = json.loads((folder / "terms.json").read_text())["terms"]
+    return DaySummary.from_json({**stored, "state": DRAFT})
 
 
-def day_folder(home: Path, date: pd.Timestamp) -> Path:
-    """The folder of a day's plan."""
-    return home / PLANS / f"day-{date:%Y-%m-%d}"
+# --- making a day ---------------------------------------------------------------------
 
 
-def offered(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DayOffer:
-    """Voters, arms, permissions and the champion's lifts of a run.
+class _Asked(NamedTuple):
+    """What the planner is asked on a day.
 
-    Args:
-        run: The campaign's latest run.
-        date: The day.
-        at: Now: the law asks about the later of both.
-
-    Raises:
-        CampaignError: If several experiments measure the campaign's outcome: their
-            lifts are in units of their own.
+    Attributes:
+        value: Of every arm, 0 in a wave, shape (n, A).
+        odds: Of every arm for a voter who explores, shape (n, A).
+        money_usd: Of the day.
+        share: Of the day's limits that is reserved to explore.
     """
-    loop = declared_loop(run.campaign)
-    model, version = promoted(run)
-    if len(model.lifts) != 1:
-        raise CampaignError(
-            f"{run.campaign.file}: expected one experiment for a loop, got "
-            f"{', '.join(model.lifts)}; lifts of several are in units of their own"
-        )
-    (name,) = model.lifts
-    voters = run.table("voters")
-    if not any(arm.channel in loop.channels for arm in model.arms[name]):
-        raise CampaignError(
-            f"[loop].channels: expected channels of the experiment, got {loop.channels}"
-        )
+
+    value: Floats
+    odds: Floats
+    money_usd: float
+    share: float
+
+
+def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
+    """The day's plan as a draft; no plan where nothing is to be planned."""
     _refuse_fees(run)
-    by_household = bool((run.table("deliveries")["randomised_by"] != "person").any())
-    found, _, _ = campaign_offer(
-        run, model, voters, (name,), at=moment_of(date, at), by_household=by_household,
-        model_version=f"{version.name}/{version.version}", channels=loop.channels,
+    terms = terms_of(run)
+    day = terms.day_of(date)
+    phase = terms.phase(day)
+    none = DaySummary(plan_of_day(date), NO_PLAN, f"{date:%Y-%m-%d}", day, phase)
+    if phase == "waits":
+        until = terms.start_on + pd.Timedelta(days=terms.first_planned_day)
+        why = f"the campaign waits for answers to its first wave until {until:%Y-%m-%d}"
+        return replace(none, why_no_plan=why)
+    run, trained = retrained(run, terms, date, phase)
+    morning = morning_of(run, terms, date, day, at)
+    before = yesterday(run.home, _ids(morning), terms, date)
+    believed = learner_of(morning).believed(morning)
+    pool = np.flatnonzero(before.in_pool(day, terms.loop))
+    if believed is None or len(pool) == 0:
+        why = "no outcome is in and no lift is believed, so there is nothing to plan by"
+        return replace(
+            none, n_pool=len(pool), retrained=trained,
+            why_no_plan=why if believed is None else "every voter has been decided",
+        )  # fmt: skip
+    held = _held(morning)
+    asked = _asked(morning, before, believed, pool, held)
+    inputs = _inputs(morning, before, believed, asked, pool, held)
+    plan = planned_again(inputs)
+    summary = _summary(none, plan, believed, pool, trained)
+    return _drafted(morning, inputs, plan, summary, at)
+
+
+def terms_of(run: Run) -> LoopTerms:
+    """Terms of a campaign's loop over the voters of a run."""
+    arms = arms_of(run, declared_loop(run.campaign).channels)
+    return loop_terms(
+        run.campaign, n_voters=len(voters_of(run)), n_arms=len(arms),
+        mean_cost_usd=float(arm_costs(run.table("costs"), arms).mean()),
     )  # fmt: skip
-    audience = Audience(
-        voter_id=found.voter_id,
-        household=pd.factorize(household(voters))[0],
-        phi=np.zeros((len(voters), 0)),
-        segment=np.zeros(len(voters), dtype=np.int64),
-        held=_held(run, voters),
-        allowed=found.allowed,
-        arms=found.arms,
-        cost=found.cost,
-    )
-    return DayOffer(audience, found, voters)
+
+
+def voters_of(run: Run) -> pd.DataFrame:
+    """VOTERS of a run; read once in a process while the file stays as it is."""
+    return read_table(run.folder / "tables" / "voters.parquet")
+
+
+def morning_of(
+    run: Run, terms: LoopTerms, date: pd.Timestamp, day: int, at: pd.Timestamp
+) -> Morning:
+    """What a learner is given on the morning of a day."""
+    drawn = run.table("deliveries")["randomised_by"]
+    return Morning(
+        run, voters_of(run), arms_of(run, terms.loop.channels),
+        loop_experiment(run, run.campaign.campaign.name), terms, date, day, at,
+        by_household=bool((drawn != "person").any()),
+    )  # fmt: skip
 
 
 def _refuse_fees(run: Run) -> None:
@@ -216,249 +247,178 @@ def _refuse_fees(run: Run) -> None:
         )
 
 
-def _held(run: Run, voters: pd.DataFrame) -> Bools:
-    by_household = bool((run.table("deliveries")["randomised_by"] != "person").any())
-    unit = household(voters) if by_household else voters["voter_id"]
-    return held_voters(
-        run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
-        salt=_salt(run), share=run.campaign.plan.holdout_share,
-    )  # fmt: skip
+def _ids(morning: Morning) -> Any:
+    return morning.voters["voter_id"].to_numpy(dtype=object)
 
 
-def _salt(run: Run) -> str:
-    return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
+def _held(morning: Morning) -> Bools:
+    """Who is held out; asked once in a process for a voter file and its identities."""
+    run, voters, path = morning.run, morning.voters, morning.run.home / IDENTITY
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    key = (run.folder, written, morning.by_household, morning.terms.salt)
+    if key not in _HELD:
+        unit = household(voters) if morning.by_household else voters["voter_id"]
+        _HELD.clear()
+        _HELD[key] = held_voters(
+            run.home, voters, unit.to_numpy(dtype=object),
+            by_household=morning.by_household, salt=morning.terms.salt,
+            share=morning.terms.holdout_share,
+        )  # fmt: skip
+    return _HELD[key]
 
 
-def _terms(run: Run, offer: DayOffer, date: pd.Timestamp) -> LoopTerms:
-    audience = offer.audience
-    terms = loop_terms(
-        run.campaign, n_voters=len(audience), n_arms=len(audience.arms),
-        mean_cost_usd=float(audience.cost.mean()), salt=_salt(run),
-        seed=run.campaign.campaign.seed,
-    )  # fmt: skip
-    last = terms.start_on + pd.Timedelta(days=terms.days - 1)
-    if not terms.start_on <= date <= last:
-        raise CampaignError(
-            f"expected a date of the campaign, {terms.start_on:%Y-%m-%d} to "
-            f"{last:%Y-%m-%d}, got {date:%Y-%m-%d}; [plan].start_on and days say so"
-        )
+_HELD: dict[tuple[Path, int, bool, str], Bools] = {}
+
+
+def _asked(
+    morning: Morning,
+    before: Yesterday,
+    believed: Believed,
+    pool: Ints,
+    held: Bools,
+) -> _Asked:
+    """Values and odds of the pool, money and share to explore."""
+    terms, offer = morning.terms, believed.offer
+    loop, allowed = terms.loop, offer.allowed[pool]
+    odds = uniform_odds(allowed)
+    if loop.explore == "thompson":
+        rng = np.random.default_rng([terms.seed, morning.day, 1])
+        odds = thompson_odds(
+            believed.segment_draws(rng), believed.segment[pool], allowed,
+            floor=loop.explore_floor,
+        )  # fmt: skip
+    if terms.phase(morning.day) == "wave":
+        # a wave plans nothing; its money is what the expected contacts cost
+        free = ~held[pool]
+        each = float((odds[free] @ offer.cost).mean())
+        wanted = each * terms.wave_voters / loop.wave_days / WAVE_SHARE
+        money = min(wanted, max(terms.budget_usd - before.spent_usd, 0.0))
+        return _Asked(np.zeros_like(odds), odds, money, WAVE_SHARE)
+    money = terms.money_on(before.spent_usd, morning.day)
+    share = share_on(loop, morning.day - terms.first_planned_day)
+    return _Asked(offer.value[pool], odds, money, share)
+
+
+def _inputs(
+    morning: Morning,
+    before: Yesterday,
+    believed: Believed,
+    asked: _Asked,
+    pool: Ints,
+    held: Bools,
+) -> PlanInputs:
+    """The arguments of the planner for the pool of a day."""
+    terms, offer, run = morning.terms, believed.offer, morning.run
+    ids = _ids(morning)[pool]
+    caps, floors, bounds = _limits(morning, before, offer.arms, pool)
     costs = run.table("costs").dropna(subset="capacity_per_day")
     capacity = costs.groupby("channel")["capacity_per_day"].max()
-    used = {a.channel for a in audience.arms}
-    limits = {str(c): float(n) for c, n in capacity.items() if c in used}
-    # a test came before: the champion's lifts stand in for a first wave
-    return replace(terms, wave_voters=0, capacity=limits)
-
-
-def asked_on(
-    terms: LoopTerms, offer: DayOffer, state: State, *, spent_usd: float, day: int
-) -> AskedOfPool:
-    """Who is in the pool of a day, and what the planner is asked of them.
-
-    Args:
-        terms: Of the loop.
-        offer: Audience and lifts.
-        state: Who was decided before.
-        spent_usd: So far, whoever was forgotten since included.
-        day: From 0.
-    """
-    audience = offer.audience
-    pool = np.flatnonzero(
-        state.in_pool(
-            day, window_days=terms.window_days, contacts=terms.contacts_per_voter
-        )
-    )
-    asked = Asked(
-        offer.offer.value[pool], uniform_odds(audience.allowed[pool]),
-        money_on(terms, spent_usd, day), share_on(terms.exploring, day),
-        offer.offer.lift[pool],
+    used = {arm.channel for arm in offer.arms}
+    plan_terms = PlanTerms(
+        salt=terms.salt, holdout_share=terms.holdout_share, explore_share=asked.share,
+        budget_usd=asked.money_usd, start_on=morning.date, days=1,
+        capacity={str(c): float(n) for c, n in capacity.items() if c in used},
+        capacity_per_day=terms.capacity_per_day, caps=caps, floors=floors,
     )  # fmt: skip
-    return AskedOfPool(pool, asked)
+    return inputs_of(
+        ids, ids, asked.value, offer.allowed[pool], offer.arms, offer.cost, plan_terms,
+        [terms.seed, morning.day], Belief(offer.experiment_of_arm, offer.model_version),
+        decided_only=True, bounds=bounds, held_voters=held[pool],
+        explore_odds=asked.odds, predicted=offer.lift[pool],
+        pool_probability=before.pool_probability[pool],
+    )  # fmt: skip
 
 
-def planned_day(
-    terms: LoopTerms,
-    offer: DayOffer,
-    state: State,
-    asked: AskedOfPool,
-    *,
-    day: int,
-    limits: DayLimits = NO_LIMITS,
-) -> Day:
-    """Plan, lots and decisions of a day by known lifts."""
-    nothing = Learned(None, Moments.nothing(0, 0), np.zeros(0, dtype=bool))
-    return assign_day(
-        terms, offer.audience, state, nothing, asked.pool, asked.asked, day, limits
-    )
-
-
-def limits_on(
-    run: Run, offer: DayOffer, state: State, pool: Ints, days_left: int
-) -> DayLimits:
+def _limits(
+    morning: Morning, before: Yesterday, arms: Any, pool: Ints
+) -> tuple[dict[str, float], dict[str, float], tuple[GroupBound, ...]]:
     """What messages and groups may still get: their limits less what they have had.
 
     Least numbers are spread over the days that are left; shares hold on each day.
     """
-    audience, made = offer.audience, state.decisions
-    sent = made.arm > 0
-    message = np.array([arm.message_id for arm in audience.arms])
-    had = pd.Series(message[made.arm[sent] - 1]).value_counts()
-    caps, floors = message_bounds(run, audience.arms, 1.0)
+    days_left = max(morning.terms.days - morning.day, 1)
+    had = before.contacts["message_id"].value_counts()
+    caps, floors = message_bounds(morning.run, arms, 1.0)
     caps = {m: max(n - float(had.get(m, 0)), 0.0) for m, n in caps.items()}
     floors = {
-        m: float(np.ceil(max(n - float(had.get(m, 0)), 0.0) / max(days_left, 1)))
+        m: float(np.ceil(max(n - float(had.get(m, 0)), 0.0) / days_left))
         for m, n in floors.items()
     }
     bounds = []
-    for bound in group_bounds(run, offer.voters, 1.0):
-        so_far = float(bound.members[made.voter[sent]].sum())
+    for bound in group_bounds(morning.run, morning.voters, 1.0):
+        so_far = float(bound.members[before.contacts["voter"]].sum())
         most = None if bound.most is None else max(bound.most - so_far, 0.0)
         bounds.append(bound._replace(members=bound.members[pool], most=most))
-    return DayLimits(caps, floors, tuple(bounds))
+    return caps, floors, tuple(bounds)
 
 
-def inputs_on(
-    terms: LoopTerms,
-    offer: DayOffer,
-    state: State,
-    asked: AskedOfPool,
-    *,
-    day: int,
-    limits: DayLimits,
-) -> PlanInputs | None:
-    """What the day was computed from, kept with it; None where that is too large."""
-    pool, audience = asked.pool, offer.audience
-    if asked.asked.value.size > KEPT_AT_MOST:
-        return None
-    ids = audience.voter_id[pool]
-    return inputs_of(
-        ids, ids, asked.asked.value, audience.allowed[pool], audience.arms,
-        audience.cost, plan_terms(terms, asked.asked, day, limits), [terms.seed, day],
-        offer.belief,
-        decided_only=True, bounds=limits.bounds, held_voters=audience.held[pool],
-        explore_odds=asked.asked.odds, predicted=offer.offer.lift[pool],
-        pool_probability=state.pool_probability[pool],
-    )  # fmt: skip
-
-
-# --- what was before ---
-
-
-def past_state(
-    home: Path, audience: Audience, terms: LoopTerms, *, before: pd.Timestamp
-) -> tuple[State, float]:
-    """The loop's state from the folders of its days, and the money spent.
-
-    Args:
-        home: The campaign's folder.
-        audience: Present voters; rows of others (forgotten since) are left out.
-        terms: Of the loop: who was in the pool of a day.
-        before: Days before this one.
-
-    Raises:
-        ValueError: If a later day was made already.
-    """
-    state, spent = State.new(audience), 0.0
-    position = pd.Series(np.arange(len(audience)), index=audience.voter_id)
-    for folder in sorted((home / PLANS).glob("day-*")):
-        # nobody of a plan that ended before it was sent was decided
-        if record_of(home, folder.name).state in (REJECTED, CANCELLED):
-            continue
-        told = day_terms(folder)
-        date = pd.Timestamp(told["date"])
-        if date > before:
-            raise ValueError(
-                f"expected days in order: {date:%Y-%m-%d} was made already, got "
-                f"{before:%Y-%m-%d}; its pool would not be the one that was drawn from"
-            )
-        pool = state.in_pool(
-            int(told["day"]), window_days=terms.window_days,
-            contacts=terms.contacts_per_voter,
-        )  # fmt: skip
-        state = _after(state, folder, told, position, audience.arms, pool)
-        spent += float(told["spent_usd"])
-    return state, spent
-
-
-def _after(
-    state: State,
-    folder: Path,
-    told: Json,
-    position: pd.Series,
-    arms: tuple[Arm, ...],
-    pool: Bools,
-) -> State:
-    rows = pd.read_parquet(folder / "assignments.parquet")
-    rows = rows[rows["voter_id"].isin(position.index)]
-    k = len(rows)
-    voter = position.loc[rows["voter_id"]].to_numpy(dtype=np.int64)
-    before = np.bincount(state.decisions.voter, minlength=len(state.pool_probability))
-    made = Decisions(
-        voter=voter,
-        day=np.full(k, int(told["day"])),
-        role=np.array([_CODES[r] for r in rows["role"]], dtype=np.int64),
-        arm=arm_codes(rows["message_id"], rows["channel"], arms),
-        intended=arm_codes(rows["intended_message_id"], rows["intended_channel"], arms)
-        - 1,
-        # what teaches is read from designs and deliveries; the pool needs none of it
-        design=np.full((k, 1 + len(arms)), np.nan),
-        propensity=rows["propensity"].to_numpy(dtype=np.float64),
-        repeat=before[voter],
+def _summary(
+    none: DaySummary,
+    plan: Plan,
+    believed: Believed,
+    pool: Ints,
+    trained: str,
+) -> DaySummary:
+    contacts, rows = plan.contacts, plan.assignments
+    explored = (contacts["role"] == "explore").to_numpy()
+    cost, lift = contacts["cost_usd"].to_numpy(), contacts["lift"].to_numpy()
+    planned_usd = float(cost[~explored].sum())
+    rate = float(lift[~explored].sum()) / planned_usd if planned_usd else 0.0
+    forgone = rate * float(cost[explored].sum()) - float(lift[explored].sum())
+    return replace(
+        none,
+        state=DRAFT,
+        model=believed.offer.model_version,
+        explore=float(plan.explored),
+        n_pool=len(pool),
+        n_sent=len(contacts),
+        n_explored=int((rows["role"] == "explore").sum()),
+        n_taught=believed.n_taught,
+        spent_usd=float(cost.sum()),
+        predicted_gain=float(lift.sum()),
+        explore_cost=forgone if planned_usd else 0.0,
+        gate=believed.gate,
+        retrained=trained,
     )
-    chance = np.where(pool, 1.0 - float(told["explore"]), 1.0) * state.pool_probability
-    chance[voter] = 1.0
-    return state.decided(made, chance)
-
-
-# --- what is written ---
 
 
 def _drafted(
-    folder: Path,
-    run: Run,
-    offer: DayOffer,
-    terms: LoopTerms,
-    made: Day,
-    date: pd.Timestamp,
+    morning: Morning,
+    inputs: PlanInputs,
+    plan: Plan,
+    summary: DaySummary,
     at: pd.Timestamp,
-    inputs: PlanInputs | None,
-) -> None:
+) -> DaySummary:
     """The day's plan as a draft, with its ledger's entries."""
-    assert made.plan is not None
-    result = designed(
-        made.plan, offer.audience.arms, offer.belief, holdout=terms.holdout_share
-    )
-    assigned = result.assignments
-    assigned = assigned[is_decided(assigned)].reset_index(drop=True)
-    tables = tables_of([(made.plan.contacts, result._replace(assignments=assigned))])
-    limits = made.plan.limits
+    run, terms = morning.run, morning.terms
+    result = designed_again(inputs, plan)
+    summary = replace(summary, n_assigned=len(result.assignments))
+    keeps_inputs = inputs.frame.shape[0] * plan.limits.use.shape[1] <= KEPT_AT_MOST
+    stated = summary.to_json()
+    del stated["state"]
     facts = Facts(
-        model=offer.offer.model_version,
+        model=summary.model,
         rule_set=run.campaign.campaign.rule_set,
         terms={
-            "plan_id": folder.name,
-            "date": f"{date:%Y-%m-%d}",
-            **made.record._asdict(),
+            **stated,
             "holdout_share": terms.holdout_share,
             "seed": terms.seed,
-            "model": offer.offer.model_version,
-            "n_assigned": len(assigned),
             "limits": [
-                limit.told()
-                for limit in bindings(limits, made.plan.whole, made.plan.left())
+                limit.told() for limit in bindings(plan.limits, plan.whole, plan.left())
             ],
-            "audiences": {} if inputs is None else {"pool": inputs.terms},
+            "audiences": {"pool": inputs.terms} if keeps_inputs else {},
         },
         prices={
-            limits.name_of(k): float(price)
-            for k, price in enumerate(made.plan.whole.price)
+            plan.limits.name_of(k): float(price)
+            for k, price in enumerate(plan.whole.price)
         },
         run_id=run.run_id,
         budget_usd=terms.budget_usd,
-        window_days=terms.window_days,
+        window_days=terms.loop.window_days,
     )
     draft(
-        run.home, folder.name, tables, facts,
-        keys=voter_keys(run.home, assigned["voter_id"]), at=at,
-        more={} if inputs is None else {f"{INPUTS}pool": inputs.frame},
+        run.home, summary.plan_id, tables_of([(plan.contacts, result)]), facts,
+        keys=voter_keys(run.home, result.assignments["voter_id"]), at=at,
+        more={f"{INPUTS}pool": inputs.frame} if keeps_inputs else {},
     )  # fmt: skip
+    return summary

@@ -5,7 +5,6 @@ digests. After a kill, files aside whose digests the ledger holds are renamed, a
 other files aside are discarded.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ import pandas as pd
 
 from hustings.experiments.plans.record import LifeError, PlanRecord
 from hustings.features.atomic import ASIDE
+from hustings.features.lock import locked
 
 PLANS = "plans"
 IDENTITY = "identity.parquet"
 """Beside the plans: which person is behind a voter id."""
-_LOCK = ".lock"
+LOCK = ".lock"
+N_TABLES = 256
+"""Tables of plans that a process keeps at most."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -53,8 +56,28 @@ def alone(home: Path) -> Iterator[None]:
     The lock is the system's: it goes with the process, however that ends.
     """
     (home / PLANS).mkdir(parents=True, exist_ok=True)
-    with (home / PLANS / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(home / PLANS / LOCK, wait=True):
+        yield
+
+
+@contextmanager
+def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]:
+    """One command at a time changes a campaign; the second is refused at once.
+
+    A command may take hours, a step of a plan (`alone`) an instant: those who only read
+    wait for steps, and never for a command.
+
+    Args:
+        home: The campaign's folder, which must exist.
+        command: Its name, for the one that is refused.
+        at: When it began.
+
+    Raises:
+        LockedError: If another command is at work, saying which and since when.
+    """
+    since = f"since {at:%Y-%m-%d %H:%M:%S} UTC"
+    holder = f"`hustings {command}` (process {os.getpid()}, {since})"
+    with locked(home / LOCK, holder=holder):
         yield
 
 
@@ -94,6 +117,20 @@ def write_aside(
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """A table as it is kept."""
     frame.to_parquet(path, index=False, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of a plan; read once in a process while its file stays as it is.
+
+    Files of plans are never written twice, save when a person is forgotten.
+    """
+    stated = path.stat()
+    return _read(path, stated.st_mtime_ns, stated.st_size).copy(deep=False)
+
+
+@lru_cache(maxsize=N_TABLES)
+def _read(path: Path, _written_ns: int, _size: int) -> pd.DataFrame:
+    return pd.read_parquet(path)
 
 
 def write_file_aside(path: Path, frame: pd.DataFrame) -> str:

@@ -7,17 +7,20 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from hustings.experiments.plans.binding import export_binding
 from hustings.experiments.plans.checks import FAILED, INVOICES, decided
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.money import spend
 from hustings.experiments.plans.record import (
     BINDING,
+    SENT,
     LifeError,
     PlanRecord,
     known_plans,
     named,
 )
+from hustings.features.tables import PLAN
 
 
 def plans(home: Path) -> dict[str, PlanRecord]:
@@ -28,6 +31,7 @@ def plans(home: Path) -> dict[str, PlanRecord]:
         plan_records = known_plans(open_ledger(home))
         # another process may have been killed between the ledger and the rename
         recover(home, plan_records)
+        export_binding(home, plan_records)
     return plan_records
 
 
@@ -73,6 +77,19 @@ def decided_so_far(home: Path, states: Iterable[str] = BINDING) -> pd.DataFrame:
         states: Whose assignments count; `LIVE` for drafts too.
     """
     return decided(home, plans(home), states)
+
+
+def contacts_sent(home: Path) -> pd.DataFrame:
+    """Contacts that were handed to those who deliver them: PLAN rows with plan_id."""
+    parts = [
+        pd.read_parquet(folder_of(home, name) / file).assign(plan_id=name)
+        for name, record in plans(home).items()
+        for step in record.of(SENT)
+        for file in step.body["files"]
+    ]
+    if not parts:
+        return pd.DataFrame({name: [] for name in (*PLAN.columns, "plan_id")})
+    return pd.concat(parts, ignore_index=True)
 
 
 def plan_faults(home: Path) -> list[str]:

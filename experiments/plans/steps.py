@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from hustings.experiments.plans.binding import export_binding
 from hustings.experiments.plans.checks import (
     batch_name,
     contacts_assigned,
@@ -370,7 +371,9 @@ def _stepped(
             record.require(to)
             body = {"plan": plan_id, "key": key, **step_body(record, plan_records)}
             if _appended(home, kind_of(to), body, at=at, after=head):
-                recover(home, known_plans(ledger))
+                plan_records = known_plans(ledger)
+                recover(home, plan_records)
+                export_binding(home, plan_records)
                 return record_of(home, plan_id)
 
 

@@ -57,7 +57,13 @@ def _do_not_contact(run: Run) -> pd.DataFrame | None:
 
 
 def lowers_turnout(run: Run) -> frozenset[str]:
-    """Messages whose measured turnout effect lies below zero, from `train`."""
+    """Messages whose measured turnout effect lies below zero, from `train`.
+
+    Before anything was trained no effect is measured, and no message is known to lower
+    turnout.
+    """
+    if not (run.folder / "turnout.json").exists():
+        return frozenset()
     return frozenset(run.read_json("turnout")["lowers"])
 
 

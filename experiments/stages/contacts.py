@@ -1,6 +1,7 @@
 """Score and plan: champion → lifts → who is sent what."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,65 +20,75 @@ from hustings.experiments.plans.planner_inputs import (
     tables_of,
 )
 from hustings.experiments.stages.agreement import agreements
-from hustings.experiments.stages.audience import (
-    spend_per_voter,
-)
-from hustings.experiments.stages.context import Json, Run, rounded, slug, utc_now
+from hustings.experiments.stages.audience import spend_per_voter
+from hustings.experiments.stages.champion import promoted as promoted
+from hustings.experiments.stages.context import Json, Run, rounded, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
     message_bounds,
 )
 from hustings.experiments.stages.monitor_config import monitor_terms
-from hustings.experiments.stages.offers import campaign_offer, moment_of
-from hustings.experiments.stages.persons import held_voters, never_contacted, voter_keys
+from hustings.experiments.stages.offers import (
+    campaign_offer,
+    contact_lists,
+    decides_by_household,
+    holdout_of,
+    holdout_salt,
+    moment_of,
+    rules_at,
+)
+from hustings.experiments.stages.persons import (
+    never_contacted,
+    voter_keys,
+)
 from hustings.experiments.stages.reactions import reactions_told
+from hustings.experiments.stages.tables import readable_voters
+from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
+from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
-from hustings.serving.load import load_version, write_bundle
+from hustings.serving.endpoint import stored_rules
+from hustings.serving.load import write_bundle
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import bindings, limits_in_words
 from hustings.serving.score import score_voters
 from hustings.training.registry.campaign_model import CampaignModel
-from hustings.training.registry.register import Version, open_store
-
-
-def promoted(run: Run) -> tuple[CampaignModel, Version]:
-    """Exactly the version that this run promoted (or kept)."""
-    open_store(run.mlflow_uri or None, run.store)
-    known = run.read_json("promoted")
-    version = Version(known["name"], known["version"], known["run_id"], known["tags"])
-    return load_version(version), version
+from hustings.training.registry.register import Version
 
 
 def stage_score(run: Run) -> None:
-    """Registered model → lift of every message for every voter."""
+    """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    voters = run.table("voters")
-    path = run.folder / "scores.parquet"
-    aside, writer, done = path.with_suffix(".partial"), None, 0
-    for part in score_voters(model, voters):
-        checked = check(SCORES, part)
-        table = pa.Table.from_pandas(checked, preserve_index=False)
-        writer = writer or pq.ParquetWriter(aside, table.schema, compression="zstd")
-        writer.write_table(table)
-        done += len(part)
-        run.tell("scoring", done, len(voters) * len(model.messages))
-    if writer is None:
-        raise ValueError("expected voters to score, got none")
-    writer.close()
-    aside.replace(path)
-    run.note(n_scores=done)
+    voters = readable_voters(run, model.reader)
+    n_scores, writer = 0, None
+    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+        for part in score_voters(model, voters):
+            checked = check(SCORES, part)
+            table = pa.Table.from_pandas(checked, preserve_index=False)
+            if writer is None:
+                writer = closing.enter_context(
+                    pq.ParquetWriter(aside, table.schema, compression="zstd")
+                )
+            writer.write_table(table)
+            n_scores += len(part)
+            run.tell("scoring", n_scores, len(voters) * len(model.messages))
+        if writer is None:
+            raise ValueError("expected voters to score, got none")
+    run.note(n_scores=n_scores)
 
 
 def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
     (model, version), voters = promoted(run), run.table("voters")
     audiences = _audiences(run, model, voters)
-    belief = f"{version.name}/{version.version}"
-    made = {name: _plan_one(run, model, who, belief) for name, who in audiences.items()}
+    belief, at = f"{version.name}/{version.version}", _moment(run)
+    rules = rules_at(run, at)
+    made = {
+        name: _plan_one(run, model, who, belief, at) for name, who in audiences.items()
+    }
     tables = tables_of(
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
@@ -87,10 +98,12 @@ def stage_plan(run: Run) -> None:
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
     told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
-        "salt": _salt(run),
+        "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
         "rule_set": run.campaign.campaign.rule_set,
         "audiences": {name: m.terms for name, m in made.items()},
+        "rules": stored_rules(rules),
+        "limits": _limits(run, sum(m.budget_usd for m in made.values())),
         "reactions": reactions_told(run),
         "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
         "never": never_contacted(run.home, assigned).to_json(),
@@ -98,7 +111,31 @@ def stage_plan(run: Run) -> None:
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
-    write_bundle(version, terms, run.home / "serving")
+    write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
+
+
+def _limits(run: Run, budget_usd: float) -> Json:
+    """What the whole campaign may use, in the form that the bundle carries."""
+    plan, loop = run.campaign.plan, run.campaign.loop
+    return {
+        "budget_usd": budget_usd,
+        "capacity_by_channel": _capacity(run),
+        "capacity_per_day": plan.capacity_per_day,
+        "contacts_per_voter": 1 if loop is None else loop.contacts_per_voter,
+        "window_days": None if loop is None else loop.window_days,
+    }
+
+
+def _capacity(run: Run) -> dict[str, float]:
+    """Contacts a day of each channel that has a limit."""
+    costs = run.table("costs").dropna(subset="capacity_per_day")
+    most = costs.groupby("channel", observed=True)["capacity_per_day"].max()
+    return {str(channel): float(n) for channel, n in most.items()}
+
+
+def _moment(run: Run) -> pd.Timestamp:
+    """The moment that the law asks about, for a plan that is made now."""
+    return moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
 
 
 def _judged(
@@ -151,7 +188,7 @@ def _recorded(
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
-        run.home, plan_id, tables, facts, keys=keys, at=utc_now(),
+        run.home, plan_id, tables, facts, keys=keys, at=run.at,
         more=more,
     )  # fmt: skip
     run.note(plan_id=plan_id)
@@ -198,15 +235,14 @@ def _audiences(
 
 
 def _plan_one(
-    run: Run, model: CampaignModel, who: _Audience, model_version: str
+    run: Run, model: CampaignModel, who: _Audience, model_version: str, at: pd.Timestamp
 ) -> _Made:
     campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
     found, settings, policy = campaign_offer(
-        run, model, voters, who.experiments,
-        at=moment_of(pd.Timestamp(campaign.plan.start_on), utc_now()),
-        by_household=_by_household(run), model_version=model_version,
+        run, model, voters, who.experiments, at=at,
+        by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
-    arms, allowed = found.arms, found.eligibility
+    arms = found.arms
     budget = spend_per_voter(run, n_all) * len(voters)
     share = len(voters) / n_all
     inputs = inputs_of(
@@ -220,10 +256,7 @@ def _plan_one(
         [campaign.campaign.seed, len(voters)],
         Belief(found.experiment_of_arm, model_version),
         predicted=found.lift,
-        held_voters=held_voters(
-            run.home, voters, found.unit, by_household=_by_household(run),
-            salt=_salt(run), share=campaign.plan.holdout_share,
-        ),
+        held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
     )  # fmt: skip
     plan = planned_again(inputs)
@@ -237,31 +270,22 @@ def _plan_one(
                 "channel": arm.channel,
                 "cost_usd": float(found.cost[a]),
                 "price": float(price[a]),
-                "barred": allowed.barred_messages.get(arm.message_id),
             }
             for a, arm in enumerate(arms)
         ],
         "shadow_price": float(plan.chosen.price[0]),
     }
-    return _Made(plan, allowed, terms, budget, inputs)
-
-
-def _salt(run: Run) -> str:
-    return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
+    return _Made(plan, found.eligibility, terms, budget, inputs)
 
 
 def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
     """Terms of an audience that has a share of the campaign's capacities."""
     caps, floors = message_bounds(run, arms, share)
-    plan, costs = run.campaign.plan, run.table("costs")
-    per_day = costs.dropna(subset="capacity_per_day").groupby("channel")
-    capacity = {
-        str(channel): float(most) * share
-        for channel, most in per_day["capacity_per_day"].max().items()
-    }
+    plan = run.campaign.plan
+    capacity = {channel: most * share for channel, most in _capacity(run).items()}
     in_all = plan.capacity_per_day
     return PlanTerms(
-        salt=_salt(run),
+        salt=holdout_salt(run),
         holdout_share=plan.holdout_share,
         explore_share=plan.explore_share,
         budget_usd=budget_usd,
@@ -274,10 +298,6 @@ def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> Pl
         entered=entered_channels(run, arms),
         minimum_audience=plan.minimum_audience * share,
     )
-
-
-def _by_household(run: Run) -> bool:
-    return bool((run.table("deliveries")["randomised_by"] != "person").any())
 
 
 def _segments(run: Run, model: CampaignModel, voters: pd.DataFrame) -> pd.Series:

@@ -1,9 +1,8 @@
 """The folder of one run: its settings, and reading and writing of its files."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ class Run:
         n_workers: Processes of one tuning.
         tuning_storage: Database of trials; empty for a journal in `home`.
         tell: Called with the progress of stages and steps.
+        at: When the command began, UTC: dates what its stages write and judge.
     """
 
     campaign: Campaign
@@ -52,6 +52,7 @@ class Run:
     n_workers: int = 1
     tuning_storage: str = ""
     tell: Tell = silent
+    at: pd.Timestamp = field(kw_only=True)
 
     # --- files ---
 
@@ -113,11 +114,6 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [rounded(v) for v in value]
     return float(f"{value:.7g}") if isinstance(value, float) else value
-
-
-def utc_now() -> pd.Timestamp:
-    """The present time in UTC, to the second: dates what a stage writes or judges."""
-    return pd.Timestamp(time.time(), unit="s", tz="UTC").floor("s")
 
 
 def slug(name: str) -> str:

@@ -4,10 +4,23 @@ from pathlib import Path
 
 import pandas as pd
 
-from hustings.experiments.record import deliveries_so_far, designs_so_far
+from hustings.experiments.record import (
+    deliveries_so_far,
+    designs_so_far,
+    present_id_of,
+    responses_so_far,
+)
+from hustings.features.persons.identity import with_present_ids
+
+_OF_CERTAIN_ANSWERS = {
+    "weight": 1.0, "link_probability": 1.0, "link_probability_se": 0.0
+}  # fmt: skip
+"""Optional columns of RESPONSES → their value where the voter is known to answer."""
 
 
-def recorded_rows(home: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
+def recorded_rows(
+    home: Path, name: str, frame: pd.DataFrame, *, at: pd.Timestamp
+) -> pd.DataFrame:
     """Rows that the campaign's record adds to a table.
 
     Every block of a plan has its own known probabilities, so that training reads a plan
@@ -17,9 +30,27 @@ def recorded_rows(home: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         home: The campaign's folder.
         name: Of the table.
         frame: The table as it is in the campaign's files.
+        at: The moment as of which the record is read.
     """
     if name == "designs":
         return designs_so_far(home)
     if name == "deliveries":
         return deliveries_so_far(home)
+    if name == "responses":
+        return _responses(home, frame, at)
     return frame.iloc[:0]
+
+
+def _responses(home: Path, frame: pd.DataFrame, at: pd.Timestamp) -> pd.DataFrame:
+    """Answers to the plans that bind; one that was cancelled since compares nobody."""
+    rows = responses_so_far(home, at)
+    key = ["voter_id", "experiment_id", "plan_id"]
+    # answers are kept by present ids; who had another then is the same person
+    decided = deliveries_so_far(home)[key]
+    now = with_present_ids(decided["voter_id"], present_id_of(home))
+    decided = decided.assign(voter_id=now)
+    answered = rows[
+        pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(decided))
+    ]
+    certain = {n: v for n, v in _OF_CERTAIN_ANSWERS.items() if n in frame}
+    return answered.assign(**certain).reset_index(drop=True)

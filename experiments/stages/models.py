@@ -16,7 +16,7 @@ from hustings.experiments.stages.audience import (
     lowers_turnout,
     spend_per_voter,
 )
-from hustings.experiments.stages.context import Json, Run, rounded, utc_now
+from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
 from hustings.experiments.stages.groups import groups_told
 from hustings.experiments.stages.offers import moment_of
@@ -186,7 +186,7 @@ def _eligibility(
 ) -> Eligibility:
     """Permission of a test's voters at the plan's moment."""
     voter_id = pd.Series(test.voter_id, dtype="str")
-    at = moment_of(pd.Timestamp(run.campaign.plan.start_on), utc_now())
+    at = moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
     return eligible_voters(run, voter_id, test.arms, lowers, at=at)
 
 
@@ -538,7 +538,7 @@ def _comparable_champion(run: Run) -> CampaignModel | None:
 def _is_expired(run: Run, version: Version) -> bool:
     trained_at = pd.Timestamp(version.tags["trained_at"])
     days = run.campaign.champion.max_age_days
-    return is_expired(trained_at, now=utc_now(), max_age_days=days)
+    return is_expired(trained_at, now=run.at, max_age_days=days)
 
 
 def _attempt(run: Run) -> int:
@@ -705,7 +705,8 @@ def _composed(
         "verdict": evaluation["headline"]["verdict"],
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.read_json("run")["data_hash"],
-        "trained_at": utc_now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lowers_turnout": run.read_json("turnout")["lowers"],
+        "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
     others = {

@@ -10,9 +10,12 @@ from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
-from hustings.features.training_set import arm_costs
+from hustings.features.arrays import Bools
+from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
+from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import (
     SUPPORT,
     TURNOUT,
@@ -41,6 +44,38 @@ def rules_at(run: Run, at: pd.Timestamp) -> Rules:
         paused=paused_messages(run),
         signed=signed_texts(run.home),
     )
+
+
+def decides_by_household(run: Run) -> bool:
+    """Whether households decide, and are held out, as one: as the test was drawn."""
+    drawn = run.optional_table("deliveries")
+    return drawn is not None and bool((drawn["randomised_by"] != "person").any())
+
+
+def holdout_salt(run: Run) -> str:
+    """What fixes the holdout for the duration of the campaign."""
+    return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
+
+
+def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
+    """Whether each voter is held out, whatever plan is asked about, shape (n_voters,).
+
+    Args:
+        run: Says by which unit, salt and share.
+        voters: VOTERS rows.
+    """
+    by_household = decides_by_household(run)
+    unit = household(voters) if by_household else voters["voter_id"]
+    return held_voters(
+        run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
+        salt=holdout_salt(run), share=run.campaign.plan.holdout_share,
+    )  # fmt: skip
+
+
+def contact_lists(run: Run) -> ContactLists:
+    """Who asked not to be contacted, and who has which address, by digest."""
+    key = known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people_of(run))
 
 
 def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:

@@ -7,14 +7,16 @@ tombstones) and `snapshots/` (every delivery of the voter file).
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
 from hustings.experiments.plans import folder
 from hustings.features.arrays import Bools, Objects
+from hustings.features.asof import VoterFile
 from hustings.features.atomic import write_parquet
-from hustings.features.ingest import Persons
+from hustings.features.ingest import Persons, under_present_ids
 from hustings.features.persons.identity import (
     extended,
     former_ids,
@@ -23,7 +25,7 @@ from hustings.features.persons.identity import (
     present_ids,
 )
 from hustings.features.persons.keys import VOTER, Keyring, Never, open_keys
-from hustings.features.persons.snapshot import listed, renamed_ids, take
+from hustings.features.persons.snapshot import diff, listed, renamed_ids, take
 from hustings.features.simulated.campaign import Sample
 from hustings.serving.plan import held_out
 
@@ -57,7 +59,10 @@ class Known:
 
     def of_ingest(self) -> Persons:
         """Forgotten persons and renamed voter ids, in the form that `ingest` takes."""
-        return Persons(self.keys.forgotten().rows, self._former)
+        folder = self.home / SNAPSHOTS
+        # of several files of a day the last one counts
+        earlier = {date.fromisoformat(s.observed_on): s.path for s in listed(folder)}
+        return Persons(self.keys.forgotten().rows, self._former, earlier)
 
     def _former(
         self, voters: pd.DataFrame, declared: Mapping[str, str]
@@ -117,6 +122,40 @@ class Known:
 def known_persons(home: Path) -> Known:
     """What a campaign knows of persons; its keys are made where there are none."""
     return Known(home, open_keys(home / KEYS))
+
+
+def voter_files(home: Path) -> list[VoterFile]:
+    """Every voter file of a campaign, as it was read, the earliest first.
+
+    Voters stand under their present ids. Of several files of one day the last counts.
+
+    Args:
+        home: The campaign's folder.
+    """
+    by_day = {s.observed_on: s.path for s in listed(home / SNAPSHOTS)}
+    former = present_ids(former_ids(read_identity(home)))
+    return [
+        VoterFile(
+            pd.Timestamp(day), under_present_ids(pd.read_parquet(by_day[day]), former)
+        )
+        for day in sorted(by_day)
+    ]
+
+
+def electorate_changes(
+    home: Path, voters: pd.DataFrame, former: Mapping[str, str]
+) -> dict[str, int]:
+    """Voters by what changed since the file before; empty for a campaign's first file.
+
+    Args:
+        home: The campaign's folder; its last snapshot is of the file before.
+        voters: VOTERS of the new file.
+        former: Former voter id → present one.
+    """
+    snapshots = listed(home / SNAPSHOTS)
+    if not snapshots:
+        return {}
+    return diff(pd.read_parquet(snapshots[-1].path), voters, former).counts()
 
 
 def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:

@@ -1,10 +1,14 @@
 """Rollback of the champion to an earlier version, and of what the endpoint serves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from hustings.experiments.stages.context import Run, point_to
-from hustings.serving.load import write_bundle
+from hustings.experiments.stages.champion import adopt, with_unseen
+from hustings.experiments.stages.context import Run, latest, point_to
+from hustings.experiments.stages.offers import contact_lists
+from hustings.serving.decided import SERVING
+from hustings.serving.load import load_version, write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back
 
 
@@ -12,6 +16,9 @@ def roll_back_campaign(
     run: Run, *, to: str, by: str, at: str, why: str
 ) -> tuple[Version, Path | None]:
     """Make an earlier version the champion, and serve the plan that was made with it.
+
+    The run with the campaign's last voter file stays the latest. Where that is another
+    than the run that planned, it scores and plans by the earlier version from now on.
 
     Args:
         run: Names the campaign, its runs and the store; it need not be finished.
@@ -21,18 +28,38 @@ def roll_back_campaign(
         why: Reason in words.
 
     Returns:
-        The champion from now on, and the run whose plan is served and which is the
-        latest again: None where no run has a plan of that version, and the bundle
-        stays as it was.
+        The champion from now on, and the run whose plan is served: None where no run
+        has a plan of that version, and the bundle stays as it was.
     """
     open_store(run.mlflow_uri or None, run.store)
     version = roll_back(run.campaign.campaign.name, to=to, by=by, at=at, why=why)
-    planned = _planned_with(run.home, version)
+    planned, present = _planned_with(run.home, version), _latest_run(run)
     if planned is not None:
+        model = with_unseen(
+            replace(run, folder=planned, run_id=planned.name), load_version(version)
+        )
         terms = json.loads((planned / "plan.json").read_text())
-        write_bundle(version, terms, run.home / "serving")
-        point_to(run.home, planned.name)
+        of_plan = replace(run, folder=planned, run_id=planned.name)
+        write_bundle(version, model, terms, contact_lists(of_plan), run.home / SERVING)
+        if present is None or _snapshot(planned) == _snapshot(present.folder):
+            point_to(run.home, planned.name)
+            return version, planned
+    if present is not None and (present.folder / "tables/voters.parquet").exists():
+        adopt(present, version=version.version)
     return version, planned
+
+
+def _latest_run(run: Run) -> Run | None:
+    name = latest(run.home)
+    if name is None or not (run.home / name).is_dir():
+        return None
+    return replace(run, folder=run.home / name, run_id=name)
+
+
+def _snapshot(folder: Path) -> str:
+    """Voter file that a run read; empty before it was read."""
+    record = folder / "run.json"
+    return str(json.loads(record.read_text())["snapshot"]) if record.exists() else ""
 
 
 def _planned_with(home: Path, version: Version) -> Path | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,44 @@ from hustings.experiments.declaration import (
     derivation,
     feature_columns,
 )
+from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links
 from hustings.experiments.stages.loop_tables import recorded_rows
-from hustings.experiments.stages.persons import Known, known_persons
+from hustings.experiments.stages.persons import (
+    Known,
+    electorate_changes,
+    known_persons,
+    voter_files,
+)
 from hustings.experiments.stages.providers import with_providers
 from hustings.experiments.stages.reactions import remember_former
-from hustings.features.asof import first_delivery
+from hustings.features.asof import VoterFile, file_before, first_delivery
 from hustings.features.atomic import write_json
 from hustings.features.derived import (
     Derivation,
     counting_query,
     from_the_file,
+    party_column,
     party_levels,
     with_derived,
 )
 from hustings.features.ingest import Folders, TableSource, ingest, read_raw
-from hustings.features.partner import with_partner_scores
+from hustings.features.partner import (
+    LIFT_PREFIX,
+    WIDTH_PREFIX,
+    with_partner_scores,
+)
+from hustings.features.persons.linked_reactions import REACTED_PREFIX
+from hustings.features.persons.provider import PROVIDER_PREFIX
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import (
+    COUNTY,
+    HISTORY_PREFIX,
+    PRECINCT,
     QUARANTINE,
     RAW_TABLES,
     VOTERS,
@@ -46,7 +62,7 @@ from hustings.features.tables import (
     is_derived,
 )
 from hustings.features.training_set import build_training_set
-from hustings.features.voter import Encoding
+from hustings.features.voter import Encoding, history_columns
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import (
     environment,
@@ -55,11 +71,13 @@ from hustings.training.registry.register import (
 )
 
 N_EXAMPLE_FROM = 2_000
+BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
+"""Columns that begin so are joined to the voter file, not read from it."""
 
 
 def stage_ingest(run: Run) -> None:
     """Read the raw files; write the checked tables and the quarantine."""
-    persons = known_persons(run.home)
+    persons, at = known_persons(run.home), run.at
     raw_dir = _simulated(run, persons)
     campaign = run.campaign
     ingested = ingest(
@@ -71,7 +89,7 @@ def stage_ingest(run: Run) -> None:
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
         persons=persons.of_ingest(),
-        further=partial(recorded_rows, run.home),
+        further=partial(recorded_rows, run.home, at=at),
     )
     for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
@@ -94,6 +112,7 @@ def stage_ingest(run: Run) -> None:
     run.write_json("voters_mapping", mapping)
     run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
     observed_on = campaign.tables["voters"].observed_on
+    changes = electorate_changes(run.home, ingested.tables["voters"], ingested.former)
     snapshot = persons.remember(
         ingested.tables["voters"], ingested.former, observed_on=str(observed_on)
     )
@@ -102,9 +121,10 @@ def stage_ingest(run: Run) -> None:
         campaign=campaign.campaign.name,
         seed=campaign.campaign.seed,
         snapshot=snapshot,
+        electorate=changes,
         versions=environment(),
         git_commit=git_commit(),
-        data_hash=_data_hash(campaign, ingested.report),
+        data_hash=_data_hash(campaign, ingested.report, record_digest(run.home, at)),
         rows=rows,
         data_hashes={
             name: source["sha256"] for name, source in ingested.report.items()
@@ -121,7 +141,10 @@ def _with_columns_beside(
         voters = write_links(run, tables, voter_identities)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
-    first = first_delivery(tables["deliveries"]).date()
+    # before anything was sent the first contact is still to come
+    sent = tables["deliveries"]
+    planned_on = run.campaign.plan.start_on
+    first = first_delivery(sent).date() if len(sent) else planned_on
     return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
@@ -142,11 +165,20 @@ def _simulated(run: Run, persons: Known) -> Path | None:
     return folder
 
 
-def _data_hash(campaign: Campaign, report: Mapping[str, Any]) -> str:
+def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> str:
+    """What tells the data of a run from those of another.
+
+    Args:
+        campaign: The declaration.
+        report: Of ingest, with the digest of every file.
+        record: Digest of the campaign's own plans and answers; empty without any.
+    """
     file_hashes = {name: row["sha256"] for name, row in sorted(report.items())}
+    if record:
+        file_hashes["(record)"] = record
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
-    without |= {"plan", "reactions", "monitor", "lift", "export"}
+    without |= {"plan", "reactions", "monitor", "lift", "export", "answers"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds
@@ -163,15 +195,21 @@ def _example(
     return synthetic_example(raw, seed=campaign.campaign.seed)
 
 
+def _derivation(run: Run, voters: pd.DataFrame, as_of: pd.Timestamp) -> Derivation:
+    """What the campaign derives of a voter file."""
+    requested = derivation(run.campaign, list(voters.columns), as_of=as_of)
+    if "neighbours" in requested.groups and "party" in requested.columns:
+        return requested._replace(parties=party_levels(voters["party"]))
+    return requested
+
+
 def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
     """Derive the declared columns; write and return the voters with them."""
     voters = run.table("voters")
-    requested = derivation(run.campaign, list(voters.columns), as_of=as_of)
+    requested = _derivation(run, voters, as_of)
     before = [c for c in voters if is_derived(str(c))]
     if not requested.groups and not before:
         return requested, voters
-    if "neighbours" in requested.groups and "party" in requested.columns:
-        requested = requested._replace(parties=party_levels(voters["party"]))
     voters = with_derived(voters, requested)
     run.write("tables/voters", check(VOTERS, voters))
     derived_columns = from_the_file(voters.columns)
@@ -187,6 +225,101 @@ def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
     return requested, voters
 
 
+def readable_voters(run: Run, reader: Reader) -> pd.DataFrame:
+    """The run's voters with every column that a model reads, derived where need be.
+
+    Args:
+        run: Its voters were ingested, whether or not a model was trained on them.
+        reader: Of the model.
+
+    Raises:
+        TableError: If the voter file lacks a column that the model reads.
+    """
+    voters = run.table("voters")
+    if set(reader.beside) <= set(voters.columns):
+        return voters
+    requested = derivation(run.campaign, list(voters.columns), as_of=reader.as_of)
+    read_parties = _parties_of(reader, voters)
+    voters = with_derived(voters, requested._replace(parties=read_parties))
+    run.write("tables/voters", check(VOTERS, voters))
+    return voters
+
+
+def _parties_of(reader: Reader, voters: pd.DataFrame) -> tuple[str, ...]:
+    """Parties whose shares among the neighbours a model reads."""
+    if "party" not in voters:
+        return ()
+    there = set(voters["party"].dropna()) | set(reader.encoding.levels.get("party", ()))
+    prefixes = (PRECINCT, COUNTY)
+    return tuple(
+        sorted(
+            party
+            for party in there
+            if {party_column(p, party) for p in prefixes} & set(reader.beside)
+        )
+    )
+
+
+def _files_of_deliveries(
+    run: Run, voters: pd.DataFrame, deliveries: pd.DataFrame, requested: Derivation
+) -> list[VoterFile]:
+    """The voter files by which deliveries are met, as wide as the last one.
+
+    What stands beside the voters (links, partners, providers) was observed before the
+    first delivery, whichever file it is joined to.
+
+    Args:
+        run: Its campaign's snapshots are read.
+        voters: The last file, with all columns.
+        deliveries: DELIVERIES.
+        requested: What is derived of the last file.
+
+    Returns:
+        The last file is the last one; alone where every delivery came after it.
+    """
+    observed_on = run.campaign.tables["voters"].observed_on
+    last = VoterFile(pd.Timestamp(observed_on), voters)
+    earlier = [f for f in voter_files(run.home) if f.observed_on < last.observed_on]
+    met = file_before(deliveries["sent_on"], [f.observed_on for f in (*earlier, last)])
+    if (met == len(earlier)).all():
+        return [last]
+    beside = ["voter_id", *(c for c in voters if str(c).startswith(BESIDE))]
+    files = [
+        VoterFile(observed, _as_wide(then, voters[beside], run, requested))
+        for k, (observed, then) in enumerate(earlier)
+        if (met == k).any()
+    ]
+    return [*files, last]
+
+
+def _as_wide(
+    then: pd.DataFrame, beside: pd.DataFrame, run: Run, requested: Derivation
+) -> pd.DataFrame:
+    """An earlier voter file with what is joined to it and derived of it."""
+    wide = then.merge(beside, on="voter_id", how="left")
+    own = derivation(run.campaign, list(wide.columns), as_of=requested.as_of)
+    return with_derived(wide, own._replace(parties=requested.parties))
+
+
+def _known_in_all(
+    run: Run, columns: list[str], files: Sequence[VoterFile], as_of: pd.Timestamp
+) -> list[str]:
+    """Columns that every file has, elections before the first delivery among them.
+
+    Those left out are noted in run.json.
+    """
+    past = set(history_columns(columns, as_of))
+    later = [c for c in columns if c.startswith(HISTORY_PREFIX) and c not in past]
+    absent = [c for c in columns if any(c not in f.voters for f in files)]
+    run.note(
+        features_left_out={
+            "held at or after the first delivery": later,
+            "not in a voter file from before a delivery": absent,
+        }
+    )
+    return [c for c in columns if c not in {*later, *absent}]
+
+
 def stage_features(run: Run) -> None:
     """Build the training set and the reader of voter rows from the checked tables."""
     campaign = run.campaign
@@ -195,21 +328,28 @@ def stage_features(run: Run) -> None:
     requested, voters = _derived(run, first)
     tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
+    files = _files_of_deliveries(run, voters, tables["deliveries"], requested)
     fondness = write_affinities(run, first)
     if fondness is not None:
         voters = tables["voters"] = fondness.beside(voters, as_of=first)
+        files = [
+            f._replace(voters=fondness.beside(f.voters, as_of=first)) for f in files
+        ]
     columns = feature_columns(campaign, list(voters.columns))
     if fondness is not None:
         # counts are brought to be read; [features].exclude leaves them out
         barred = barred_from_features(campaign, fondness.names)
         columns += [n for n in fondness.names if n not in barred | set(columns)]
+    columns = _known_in_all(run, columns, files, first)
     training_set = build_training_set(
         tables,
         columns,
         outcome=campaign.outcome.name,
         absent=campaign.outcome.absent,
         higher_is_better=campaign.outcome.higher_is_better,
+        files=files,
     )
+    run.note(voter_files={f"{f.observed_on:%Y-%m-%d}": len(f.voters) for f in files})
     run.write("training_set", training_set.rows)
     run.write("features", training_set.features)
     reader = Reader(

@@ -5,9 +5,11 @@ become ours, `reading` reads it; `ingest` reads every table of a campaign, sets 
 the rows that break a declaration, within a table or between two, and hands on the rest.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.compute
+import pyarrow.parquet
 
 from hustings.features.arrays import Bools
+from hustings.features.asof import file_before
 from hustings.features.ingest.identities import (
     Identities,
     read_identities,
@@ -48,7 +52,7 @@ from hustings.features.ingest.reading import (
     raw_head,
     read_raw,
 )
-from hustings.features.persons.identity import present_ids
+from hustings.features.persons.identity import present_ids, with_present_ids
 from hustings.features.tables import (
     ANY_MESSAGE,
     CONTROL,
@@ -59,6 +63,7 @@ from hustings.features.tables import (
     REACTION_COUNTS,
     REQUIRED_TABLES,
     SMALLEST_CELL,
+    TEST_TABLES,
     TableError,
     check,
     problems,
@@ -83,6 +88,7 @@ __all__ = [
     "read_identities",
     "read_provider_rows",
     "read_raw",
+    "under_present_ids",
 ]
 
 _FILLED = {
@@ -114,12 +120,16 @@ class Persons:
             forgotten, shape (n_rows,): they are dropped and only counted.
         follow: From the accepted voters and the declared merges to every former id
             with the present one: rows under the former id become the present one's.
+        earlier: Voter files of earlier deliveries, as Parquet, by the day on which they
+            were observed: what was known of a voter before a delivery that came before
+            the present file.
     """
 
     forgotten: Callable[[pd.DataFrame], Bools] = _nobody
     follow: Callable[[pd.DataFrame, Mapping[str, str]], Mapping[str, str]] = (
         _as_declared
     )
+    earlier: Mapping[date, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,10 @@ class Ingested:
         quarantine: QUARANTINE table.
         quarantined_voters: table, row, voter_id: whose the rows of the quarantine are.
         former: Former voter id → present one, as the tables were read by.
-        report: Per table rows_in, accepted, quarantined, forgotten, reasons, types of
-            provider columns, source, licence, permitted_use, read_from, sha256.
+        report: Per table rows_in, accepted, quarantined, forgotten, left_the_file
+            (rows of the campaign's own plans and answers whose voters are in the voter
+            file no more, which are not among rows_in), reasons, types of provider
+            columns, source, licence, permitted_use, read_from, sha256.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
     """
@@ -156,6 +168,7 @@ class _Sorted:
     rows_in: int
     faults: list[pd.DataFrame] = field(default_factory=list)
     forgotten: int = 0
+    left_the_file: int = 0
     voters: list[pd.Series] = field(default_factory=list)
 
     def set_aside(self, faults: pd.DataFrame) -> None:
@@ -226,21 +239,30 @@ def ingest(
         TableError: Naming the table, what was expected, what came, where to mend it.
         DataMissing: If a declared file, package or database is not there.
     """
-    absent = [name for name in REQUIRED_TABLES if name not in sources]
+    untested = not set(TEST_TABLES) & set(sources)
+    needed = set(REQUIRED_TABLES) - (set(TEST_TABLES) if untested else set())
+    absent = [n for n in REQUIRED_TABLES if n in needed and n not in sources]
     if absent:
         raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
     folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
     read: _ReadTables = {}
     whose, former = persons or Persons(), dict[str, str]()
     for name in RAW_TABLES:
-        if name in sources:
+        if name in sources or (untested and name in TEST_TABLES):
             on_table(name)
-            read[name] = _read_table(name, sources[name], folders, whose.forgotten)
+            read[name] = (
+                _read_table(name, sources[name], folders, whose.forgotten)
+                if name in sources
+                else _nothing_brought(name)
+            )
             if further is not None:
                 added = further(name, read[name].frame)
-                _add_rows(read[name], added[~whose.forgotten(added)])
+                _add_rows(read, name, added[~whose.forgotten(added)], former)
             _take_present_ids(read[name], former)
             _LINKS.get(name, _no_links)(read)
+            if name == "deliveries":
+                units = partial(_units_then, read, whose.earlier, former)
+                read[name].set_aside(_split_units(read[name], units))
             _keep_declared(read[name])
         if name == "merges":
             former = _declared_merges(read)
@@ -249,7 +271,7 @@ def ingest(
     _check_responses(read, outcome, outcome_kind)
     _check_experiments(read)
     _check_costs(read)
-    _check_times(read)
+    _check_times(read, whose.earlier)
     tables = {name: _checked(table) for name, table in read.items()}
     report = {name: _told(table) for name, table in read.items()}
     faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
@@ -306,13 +328,37 @@ def _read_table(
     return table
 
 
-def _add_rows(table: _Sorted, rows: pd.DataFrame) -> None:
-    """Rows after those of the file, numbered on from them."""
+def _nothing_brought(name: str) -> _Sorted:
+    """A table of tests where none ran elsewhere: the campaign's own rows follow."""
+    columns = RAW_TABLES[name].columns.items()
+    empty = pd.DataFrame({c: [] for c, told in columns if told.required})
+    source = TableSource(
+        rows=[], source="the campaign's own plans and answers", licence="its own",
+        permitted_use="any",
+    )  # fmt: skip
+    frame = check(RAW_TABLES[name], empty)
+    return _Sorted(name, source, frame, hashlib.sha256(b"").hexdigest(), 0)
+
+
+def _add_rows(
+    read: _ReadTables, name: str, rows: pd.DataFrame, former: Mapping[str, str]
+) -> None:
+    """Rows of the campaign's own after those of the file, numbered on from them.
+
+    Voters who have left the voter file since have no features to learn from: their rows
+    are no fault of the record, and are dropped and counted.
+    """
+    table = read[name]
+    if "voter_id" in rows:
+        present = with_present_ids(rows["voter_id"], former)
+        there = present.isin(read["voters"].frame["voter_id"])
+        table.left_the_file += int((~there).sum())
+        rows = rows[there]
     if rows.empty:
         return
     start = table.rows_in + 1
     rows = rows.set_axis(range(start, start + len(rows)), axis="index")
-    table.frame = pd.concat([table.frame, rows])
+    table.frame = pd.concat([table.frame, rows]) if len(table.frame) else rows
     table.rows_in += len(rows)
 
 
@@ -438,7 +484,8 @@ def _keep_declared(table: _Sorted) -> None:
         column, reason = whole.iloc[0][["column", "reason"]]
         raise TableError(f"table {table.name}, column {column!r}: {reason}")
     table.set_aside(faults[FAULT_COLUMNS])
-    if table.frame.empty and table.name in REQUIRED_TABLES:
+    brought = table.name in REQUIRED_TABLES and table.source.rows != []
+    if table.frame.empty and brought:
         raise TableError(_nothing_left(table))
 
 
@@ -536,7 +583,6 @@ def _link_deliveries(read: _ReadTables) -> None:
     ]
     deliveries.set_aside(joined(faults))
     deliveries.set_aside(_fill_propensity(deliveries, read["designs"].frame))
-    deliveries.set_aside(_split_units(deliveries, read["voters"].frame))
 
 
 def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame:
@@ -558,39 +604,92 @@ def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame
     return joined(faults)
 
 
-def _split_units(deliveries: _Sorted, voters: pd.DataFrame) -> pd.DataFrame:
-    """Deliveries of households, or clusters, that were to have one arm and got more."""
-    found = []
-    for unit in ("household", "cluster"):
-        drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
-        if len(drawn):
-            found.append(_split(deliveries, drawn, unit, voters))
-    return joined(found)
+_UnitsThen = Callable[[pd.DataFrame, str], pd.Series]
+"""Unit of every delivery, of a kind such as household, missing where none is known."""
 
 
-def _split(
-    deliveries: _Sorted, drawn: pd.DataFrame, unit: str, voters: pd.DataFrame
-) -> pd.DataFrame:
-    column = f"{unit}_id"
-    if column not in voters:
+def _units_then(
+    read: _ReadTables,
+    earlier: Mapping[date, Path],
+    former: Mapping[str, str],
+    drawn: pd.DataFrame,
+    column: str,
+) -> pd.Series:
+    """The unit that each voter was in when a delivery was drawn.
+
+    It is that of the last file observed before the delivery, so that voters who have
+    moved since do not look like a household that was split.
+    """
+    voters = read["voters"]
+    present = voters.frame
+    if column not in present:
+        unit = column.removesuffix("_id")
         raise TableError(
             f"table deliveries: randomised by {unit}, but voters has no {column}; map "
             f"[tables.voters.columns] {column} in campaign.toml"
         )
-    units = voters.set_index("voter_id")[column]
-    rows = drawn.assign(unit_id=drawn["voter_id"].map(units).fillna(drawn["voter_id"]))
-    one = ["experiment_id", "unit_id"]
-    arms = rows.drop_duplicates([*one, "message_id", "channel"])
-    several = arms[arms.duplicated(one)].drop_duplicates(one)
-    n_units = len(arms.drop_duplicates(one))
+    units = drawn["voter_id"].map(present.set_index("voter_id")[column])
+    days = sorted(day for day in earlier if day != voters.source.observed_on)
+    observed = [*days, voters.source.observed_on or date.max]
+    file = file_before(drawn["sent_on"], [pd.Timestamp(day) for day in observed])
+    for k in sorted(set(file.tolist()) - {-1, len(days)}):
+        then = _earlier_column(earlier[days[k]], column, former)
+        rows = file == k
+        units = units.mask(rows, drawn["voter_id"].map(then).fillna(units))
+    return units
+
+
+def _earlier_column(path: Path, column: str, former: Mapping[str, str]) -> pd.Series:
+    """A column of an earlier voter file by present voter id; empty without it."""
+    if column not in pyarrow.parquet.read_schema(path).names:
+        return pd.Series([], index=pd.Index([], dtype="str"), dtype="str")
+    rows = pd.read_parquet(path, columns=["voter_id", column])
+    present = under_present_ids(rows, former)
+    return present.set_index("voter_id")[column]
+
+
+def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.DataFrame:
+    """Rows of an earlier voter file under the ids that stand for its voters now.
+
+    Where a file had both ids of a person, the row of the present id counts.
+
+    Args:
+        voters: VOTERS, or columns of it.
+        former: Former voter id → present one.
+    """
+    was_former = voters["voter_id"].isin(former).to_numpy(dtype=bool)
+    present = voters["voter_id"].map(former).fillna(voters["voter_id"]).astype("str")
+    rows = voters.assign(voter_id=present)
+    ordered = pd.concat([rows[~was_former], rows[was_former]])
+    return ordered.drop_duplicates("voter_id").reset_index(drop=True)
+
+
+def _split_units(deliveries: _Sorted, units_then: _UnitsThen) -> pd.DataFrame:
+    """Deliveries of households, or clusters, that were to have one arm and got more."""
+    faults = []
+    for unit in ("household", "cluster"):
+        drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
+        if len(drawn):
+            units = units_then(drawn, f"{unit}_id").fillna(drawn["voter_id"])
+            faults.append(_split(deliveries, drawn.assign(unit_id=units), unit))
+    return joined(faults)
+
+
+def _split(deliveries: _Sorted, rows: pd.DataFrame, unit: str) -> pd.DataFrame:
+    same_unit = ["experiment_id", "plan_id", "unit_id"]
+    arms = rows.drop_duplicates([*same_unit, "message_id", "channel"])
+    several = arms[arms.duplicated(same_unit)].drop_duplicates(same_unit)
+    n_units = len(arms.drop_duplicates(same_unit))
     if len(several) > MAX_SPLIT_SHARE * n_units:
         raise TableError(
             f"table deliveries: declared as randomised by {unit}, but {len(several)} "
             f"of {n_units} {unit}s got several arms; "
             + deliveries.source.mend("deliveries", "columns.randomised_by")
         )
-    keys = pd.MultiIndex.from_frame(rows[one])
-    split = pd.Series(keys.isin(pd.MultiIndex.from_frame(several[one])), rows.index)
+    keys = pd.MultiIndex.from_frame(rows[same_unit])
+    split = pd.Series(
+        keys.isin(pd.MultiIndex.from_frame(several[same_unit])), rows.index
+    )
     reason = f"{unit} split between arms, though randomised as one"
     return fault_rows(split, "message_id", rows["message_id"], reason)
 
@@ -685,6 +784,8 @@ def _link_panel(read: _ReadTables) -> None:
 def _link_partner_scores(read: _ReadTables) -> None:
     """Lifts of known voters and messages, delivered before anything was sent."""
     scores = read["partner_scores"]
+    if read["deliveries"].frame.empty:
+        return
     first = read["deliveries"].frame["sent_on"].min().normalize()
     late = scores.frame["observed_on"] >= first
     reason = (
@@ -716,7 +817,7 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
 def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
     responses = read["responses"]
     asked = responses.frame["outcome"] == outcome
-    if not asked.any():
+    if not asked.any() and responses.rows_in:
         named = sorted(responses.frame["outcome"].unique())
         raise TableError(
             f"table responses: expected rows with outcome {outcome!r}, got {named}; "
@@ -773,21 +874,35 @@ def _check_costs(read: _ReadTables) -> None:
             )
 
 
-def _check_times(read: _ReadTables) -> None:
-    """Nothing is a feature that was observed at or after the first delivery."""
+def _check_times(read: _ReadTables, earlier: Mapping[date, Path]) -> None:
+    """Nothing is a feature that was observed at or after the first delivery.
+
+    A file observed later is scored and planned by; what a delivery teaches is learnt
+    from the file before it, which must have been there.
+    """
     voters = read["voters"]
+    if read["deliveries"].frame.empty:
+        return
     first = read["deliveries"].frame["sent_on"].min().date()
     observed = voters.source.observed_on
-    if observed is None or observed >= first:
+    if observed is None or (
+        observed >= first and not any(day < first for day in earlier)
+    ):
         raise TableError(
             f"table voters: expected observed_on before the first delivery, {first}, "
-            f"got {observed or 'none'}; {voters.source.mend('voters', 'observed_on')}"
+            f"got {observed or 'none'}, and no voter file of this campaign was read "
+            f"before; {voters.source.mend('voters', 'observed_on')}"
         )
+    last, what = (
+        (observed, f"the file was observed, {observed}")
+        if observed >= first
+        else (first, f"the first delivery, {first}")
+    )
     for name in filter(is_history, voters.frame.columns):
         held = datetime.strptime(name.removeprefix(HISTORY_PREFIX)[:8], "%Y%m%d").date()  # noqa: DTZ007
-        if held >= first:
+        if held >= last:
             raise TableError(
-                f"table voters: expected elections before the first delivery, {first}, "
+                f"table voters: expected elections before {what}, "
                 f"got {name}: what was observed at or after it is no history; "
                 + voters.source.mend("voters", "history")
             )
@@ -813,6 +928,7 @@ def _told(table: _Sorted) -> dict[str, Any]:
         "accepted": accepted,
         "quarantined": quarantined,
         "forgotten": table.forgotten,
+        "left_the_file": table.left_the_file,
         "reasons": _reasons(table),
         "types": dict(table.source.types),
         "source": table.source.source,

@@ -47,6 +47,7 @@ SECTIONS = {
     "identities": "link.voters",
     "provider_rows": "providers.<name>.table",
     "contact_results": "export.results.table",
+    "answers": "answers.<name>",
 }
 """Tables that are declared elsewhere than under [tables]."""
 FAULT_COLUMNS = ["row", "column", "value", "reason"]

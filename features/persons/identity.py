@@ -65,6 +65,13 @@ def present_ids(former: Mapping[str, str]) -> dict[str, str]:
     return last_ids
 
 
+def with_present_ids(voter_id: pd.Series, former: Mapping[str, str]) -> pd.Series:
+    """Voter ids with each that another has replaced since as the present one."""
+    if not former:
+        return voter_id
+    return voter_id.map(dict(former)).fillna(voter_id)
+
+
 def former_ids(identity: pd.DataFrame) -> dict[str, str]:
     """Former id → the id it became, as the map has them."""
     rows = identity.dropna(subset="former_id")

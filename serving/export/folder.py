@@ -1,6 +1,5 @@
 """Files and manifest of an export, in a folder that appears once it is complete."""
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -15,6 +14,7 @@ import pyarrow
 import pyarrow.csv
 
 from hustings.features.atomic import ASIDE, whole_folder
+from hustings.features.lock import locked
 from hustings.serving.export.sorting import KEY, STATUS
 from hustings.serving.export.terms import ExportError, FileFormat
 
@@ -36,11 +36,11 @@ def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
         stamp: Name of the folder.
 
     Raises:
-        ExportError: If there is such a folder, or another export is under way.
+        ExportError: If there is such a folder.
+        LockedError: If another export is under way.
     """
     parent.mkdir(parents=True, exist_ok=True, mode=_MODE)
-    with (parent / _LOCK).open("w") as lock:
-        _taken(lock.fileno(), parent)
+    with locked(parent / _LOCK, holder="another export of this plan"):
         for left in parent.glob(f"*{ASIDE}"):
             shutil.rmtree(left)
         if (parent / stamp).exists():
@@ -54,15 +54,6 @@ def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
 
 class _RemovedError(Exception):
     """The caller removed the folder: nothing is to appear under its name."""
-
-
-def _taken(lock: int, parent: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ExportError(
-            f"{parent}: another export of this plan is under way: expected to be alone"
-        ) from None
 
 
 def write_table(frame: pd.DataFrame, path: Path, file_format: FileFormat) -> Path:

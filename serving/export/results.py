@@ -22,6 +22,7 @@ from hustings.features.ingest.mapping import (
     masked,
 )
 from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
     CONTACT_RESULTS,
     RESPONSES,
@@ -31,12 +32,15 @@ from hustings.features.tables import (
 )
 
 KEY = list(CONTACT_RESULTS.unique or [])
-RETURNED = ["voter_id", "message_id", "channel", "contacted_at", "result", "delivered",
-            "n_attempts"]  # fmt: skip
+RETURNED = ["voter_id", "plan_id", "message_id", "channel", "contacted_at", "result",
+            "delivered", "n_attempts"]  # fmt: skip
 UNPLANNED = ["voter_id", "channel", "contacted_at", "result", "held_out"]
 CLOSED = ["voter_id", "channel", "since", "reason"]
 SEVERAL = "the same attempt or answer again; the first is kept"
-AGAIN = "answered again later; the last answer is kept"
+READ_BEFORE = "read in an earlier file of this plan; that one is kept"
+AT_ONCE = "two answers about one outcome at one moment; the first is kept"
+UNDECIDED_VOTER = "answered by a voter whom the plan did not decide"
+TOO_EARLY = "answered before the plan decided the voter"
 
 
 class End(NamedTuple):
@@ -94,18 +98,38 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class OfPlan:
+    """The plan that a file of results is of.
+
+    Attributes:
+        plan_id: Its name.
+        contacts: PLAN.
+        decided: Whom it decided: voter_id, experiment_id, decided_on.
+        held: Voter ids of those held out.
+        taken: `KEY` of the rows that earlier files of this plan brought.
+    """
+
+    plan_id: str
+    contacts: pd.DataFrame
+    decided: pd.DataFrame
+    held: pd.Series
+    taken: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Results:
     """What came back.
 
     Attributes:
-        returned: A row per planned contact that was told of: voter_id, message_id,
-            channel, contacted_at, result, delivered, n_attempts.
-        responses: RESPONSES.
+        returned: A row per planned contact that the file speaks of: voter_id, plan_id,
+            message_id, channel, contacted_at, result, delivered, n_attempts.
+        responses: RESPONSES, by experiment and plan of the assignment.
         withdrawn: voter_id, channel ("*" for any), since, reason: may not be contacted.
         unreachable: voter_id, channel, since, reason: has no such address any more.
         unplanned: voter_id, channel, contacted_at, result, held_out: nobody planned it.
+        rows: `KEY` of the rows accepted.
         quarantine: row, column, value, reason.
-        report: rows_in, accepted, quarantined, and counts; nobody's data.
+        report: rows_in, accepted, set_aside, and counts; nobody's data.
     """
 
     returned: pd.DataFrame
@@ -113,12 +137,26 @@ class Results:
     withdrawn: pd.DataFrame
     unreachable: pd.DataFrame
     unplanned: pd.DataFrame
+    rows: pd.DataFrame
     quarantine: pd.DataFrame
     report: dict[str, int]
 
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Rows that were set aside by their reason, the most frequent first."""
+        return reasons_of(self.quarantine)
+
+
+def reasons_of(quarantine: pd.DataFrame) -> dict[str, int]:
+    """Rows of a quarantine by column and reason, the most frequent first."""
+    if quarantine.empty:
+        return {}
+    counts = (quarantine["column"] + ": " + quarantine["reason"]).value_counts()
+    return {str(reason): int(n) for reason, n in counts.items()}
+
 
 @dataclass
-class _Sorted:
+class Remaining:
     """Rows that are left, and what was set aside."""
 
     frame: pd.DataFrame
@@ -135,22 +173,35 @@ class _Sorted:
         return joined(self.faults)
 
     def set_aside(self, wrong: pd.Series, column: str, reason: str) -> None:
-        """Take rows out, once each; values that may identify are not told."""
+        """Take rows out, once each; values that may identify are not repeated."""
         rows = self.frame.index[wrong.to_numpy(dtype=bool)]
         if len(rows):
             self.faults.append(fault_rows(wrong, column, None, reason))
             self.frame = self.frame.drop(index=rows)
 
+    def counts(self, n_in: int) -> dict[str, int]:
+        """Rows in, accepted and set aside.
+
+        Raises:
+            TableError: If a row is neither, or both.
+        """
+        n_out = self.quarantine()["row"].nunique()
+        if n_in != len(self.frame) + n_out:
+            raise TableError(
+                f"expected {n_in:,} rows accepted or set aside, got "
+                f"{len(self.frame):,} and {n_out:,}"
+            )
+        return {"rows_in": n_in, "accepted": len(self.frame), "set_aside": n_out}
+
 
 def read_results(
     source: TableSource,
     folders: Folders,
-    plan: pd.DataFrame,
+    plan: OfPlan,
     known: pd.Series,
-    held: pd.Series,
     answers: Mapping[str, Answers],
     *,
-    experiment_id: str,
+    former: Mapping[str, str],
     at: pd.Timestamp,
 ) -> Results:
     """Read a file of contact results.
@@ -158,11 +209,10 @@ def read_results(
     Args:
         source: Where it lies and how its columns and codes are called.
         folders: What the prefixes of its path stand for.
-        plan: PLAN that the contacts are of.
+        plan: The plan that the contacts are of.
         known: Voter ids of the campaign.
-        held: Voter ids of those held out.
         answers: Question → outcome and values.
-        experiment_id: What responses are recorded under.
+        former: Former voter id → present one; all other ids given are present ones.
         at: Now: nothing can have happened later.
 
     Raises:
@@ -171,26 +221,33 @@ def read_results(
     raw = read_raw(source, CONTACT_RESULTS.name, folders)
     mapped = map_with_faults(raw.frame, source, CONTACT_RESULTS.name, file=raw.file)
     _require_columns(mapped.frame, raw.file)
-    whole = _whole(mapped.frame)
-    rows = _Sorted(whole)
+    complete = _with_all_columns(mapped.frame)
+    complete["voter_id"] = with_present_ids(complete["voter_id"], former)
+    rows = Remaining(complete)
     rows.add_faults(raw.broken)
     rows.add_faults(mapped.faults)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
-    _set_aside(rows, known, answers, at)
-    n_in = len(raw.frame) + len(raw.broken)
-    found = _results(rows, plan, held, answers, experiment_id, n_in)
-    return replace(
-        found, report=found.report | {"unread_withdrawals": _lost(whole, found)}
-    )
+    set_aside_strangers(rows, known, "contacted_at", at)
+    _set_aside_unread(rows, answers)
+    rows.set_aside(is_among(rows.frame, plan.taken, KEY), "voter_id", READ_BEFORE)
+    keys = rows.frame[KEY]
+    n_unplaced = _set_aside_unplaced(rows, plan, answers)
+    results = _results(rows, plan, answers, len(raw.frame) + len(raw.broken))
+    results = replace(results, rows=keys.loc[rows.frame.index].reset_index(drop=True))
+    more = {
+        "answers_unplaced": n_unplaced,
+        "unread_withdrawals": _unread_withdrawals(complete, results),
+    }
+    return replace(results, report=results.report | more)
 
 
-def _lost(whole: pd.DataFrame, found: Results) -> int:
+def _unread_withdrawals(complete: pd.DataFrame, results: Results) -> int:
     """Rows set aside that ask for no contact any more: for a person to read."""
-    repeated = found.quarantine["reason"] == SEVERAL
-    out = whole.index.isin(found.quarantine.loc[~repeated, "row"])
+    repeated = results.quarantine["reason"].isin([SEVERAL, READ_BEFORE])
+    out = complete.index.isin(results.quarantine.loc[~repeated, "row"])
     asks = [name for name, end in ENDS.items() if end.withdraws]
-    return int((whole["result"].isin(asks) & out).sum())
+    return int((complete["result"].isin(asks) & out).sum())
 
 
 def _require_columns(frame: pd.DataFrame, file: str) -> None:
@@ -201,8 +258,8 @@ def _require_columns(frame: pd.DataFrame, file: str) -> None:
     """
     needed = [n for n, c in CONTACT_RESULTS.columns.items() if c.required]
     absent = [name for name in needed if name not in frame]
-    some = {"result", "question"} & set(frame)
-    if absent or not some:
+    said = {"result", "question"} & set(frame)
+    if absent or not said:
         raise TableError(
             f"{file}: expected a column {(absent or ['result or question'])[0]!r}, got "
             f"none; mend [export.results.table.columns] in campaign.toml"
@@ -211,7 +268,7 @@ def _require_columns(frame: pd.DataFrame, file: str) -> None:
         raise TableError(f"{file}: expected a column 'answer' beside 'question'")
 
 
-def _whole(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
     missing = [c for c in ("result", "question", "answer") if c not in frame]
     nothing = pd.Series(index=frame.index, dtype="str")
     return frame.assign(**dict.fromkeys(missing, nothing))[
@@ -219,33 +276,42 @@ def _whole(frame: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def _set_aside(
-    rows: _Sorted, known: pd.Series, answers: Mapping[str, Answers], at: pd.Timestamp
+def set_aside_strangers(
+    rows: Remaining, known: pd.Series, time: str, at: pd.Timestamp
 ) -> None:
-    """Rows that are of nobody, of the future, or say nothing that can be read."""
-    frame = rows.frame
-    rows.set_aside(~frame["voter_id"].isin(known), "voter_id", "no voter of the file")
+    """Set aside rows of nobody whom the campaign knows, and of the future.
+
+    Args:
+        rows: With voter_id and a column of times.
+        known: Voter ids of the campaign.
+        time: That column.
+        at: Now.
+    """
+    strange = ~rows.frame["voter_id"].isin(known)
+    rows.set_aside(strange, "voter_id", "no voter of the file")
     now = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
-    late = rows.frame["contacted_at"] > now
-    rows.set_aside(late, "contacted_at", "expected a time that has passed")
+    rows.set_aside(rows.frame[time] > now, time, "expected a time that has passed")
+
+
+def _set_aside_unread(rows: Remaining, answers: Mapping[str, Answers]) -> None:
+    """Set aside rows that say nothing that can be read."""
     frame = rows.frame
     silent = frame["result"].isna() & frame["question"].isna()
     rows.set_aside(silent, "result", "expected a result or a question, got neither")
-    asked = rows.frame["question"]
-    strange = asked.notna() & ~asked.isin(list(answers))
+    question = rows.frame["question"]
+    strange = question.notna() & ~question.isin(list(answers))
     rows.set_aside(strange, "question", "expected a question that is declared")
     frame = rows.frame
     unread = frame["question"].notna() & values_of(frame, answers).isna()
     rows.set_aside(unread, "answer", "expected an answer that is declared")
-    _keep_last_answers(rows, answers)
 
 
 def values_of(frame: pd.DataFrame, answers: Mapping[str, Answers]) -> pd.Series:
     """The value of every answer; missing where there is none or it is not declared."""
     value = pd.Series(np.nan, index=frame.index)
     for question, declared in answers.items():
-        mine = frame["question"] == question
-        value = value.mask(mine, frame["answer"].map(declared.values))
+        of_question = frame["question"] == question
+        value = value.mask(of_question, frame["answer"].map(declared.values))
     return value.astype("float64")
 
 
@@ -253,109 +319,136 @@ def _outcomes(frame: pd.DataFrame, answers: Mapping[str, Answers]) -> pd.Series:
     return frame["question"].map({q: a.outcome for q, a in answers.items()})
 
 
-def _keep_last_answers(rows: _Sorted, answers: Mapping[str, Answers]) -> None:
-    """One answer of a voter about an outcome, which two questions may ask for."""
-    asked = rows.frame[rows.frame["question"].notna()]
-    ordered = asked.assign(outcome=_outcomes(asked, answers)).sort_values(
-        "contacted_at", kind="stable"
+def is_among(frame: pd.DataFrame, taken: pd.DataFrame, key: list[str]) -> pd.Series:
+    """Whether rows have the key of one that was taken in before."""
+    if taken.empty or frame.empty:
+        return pd.Series(data=False, index=frame.index)
+    keys, before = (
+        pd.MultiIndex.from_frame(f[key].astype(object).where(f[key].notna(), ""))
+        for f in (frame, taken)
     )
-    again = ordered.duplicated(["voter_id", "outcome"], keep="last")
-    earlier = pd.Series(rows.frame.index.isin(again.index[again]), rows.frame.index)
-    rows.set_aside(earlier, "answer", AGAIN)
+    return pd.Series(keys.isin(before), index=frame.index)
+
+
+def _set_aside_unplaced(
+    rows: Remaining, plan: OfPlan, answers: Mapping[str, Answers]
+) -> int:
+    """Set aside answers that belong to no assignment of the plan.
+
+    A row that also says what came of a contact stays, without its answer.
+
+    Returns:
+        Answers taken out of rows that stay.
+    """
+    since = plan.decided.drop_duplicates("voter_id").set_index("voter_id")["decided_on"]
+    n_taken_out = 0
+    for reason in (UNDECIDED_VOTER, TOO_EARLY, AT_ONCE):
+        frame = rows.frame
+        decided_on = pd.to_datetime(frame["voter_id"].map(since))
+        answered = frame["question"].notna()
+        if reason == UNDECIDED_VOTER:
+            wrong = answered & decided_on.isna()
+        elif reason == TOO_EARLY:
+            wrong = answered & (frame["contacted_at"] < decided_on)
+        else:
+            again = frame.assign(outcome=_outcomes(frame, answers)).duplicated(
+                ["voter_id", "outcome", "contacted_at"]
+            )
+            wrong = answered & again
+        bare = wrong & frame["result"].isna()
+        n_taken_out += int((wrong & ~bare).sum())
+        nothing = frame[["question", "answer"]].mask(wrong & ~bare)
+        rows.frame = frame.assign(
+            question=nothing["question"], answer=nothing["answer"]
+        )
+        rows.set_aside(bare, "answer", reason)
+    return n_taken_out
 
 
 # --- what accepted rows come to -------------------------------------------------------
 
 
 def _results(
-    rows: _Sorted,
-    plan: pd.DataFrame,
-    held: pd.Series,
-    answers: Mapping[str, Answers],
-    experiment_id: str,
-    n_in: int,
+    rows: Remaining, plan: OfPlan, answers: Mapping[str, Answers], n_in: int
 ) -> Results:
-    told = rows.frame[rows.frame["result"].notna()]
-    returned, unplanned = _matched(told, plan, held)
-    closed = _closed(told)
-    made = Results(
+    with_result = rows.frame[rows.frame["result"].notna()]
+    returned, unplanned = _matched(with_result, plan)
+    closed = _closed(with_result)
+    results = Results(
         returned=returned,
-        responses=_responses(rows.frame, answers, experiment_id),
+        responses=_responses(rows.frame, answers, plan),
         withdrawn=closed[closed["withdraws"]].drop(columns="withdraws"),
         unreachable=closed[~closed["withdraws"]].drop(columns="withdraws"),
         unplanned=unplanned,
+        rows=rows.frame[KEY].reset_index(drop=True),
         quarantine=rows.quarantine(),
         report={},
     )
-    n_out = made.quarantine["row"].nunique()
-    if n_in != len(rows.frame) + n_out:
-        raise TableError(
-            f"expected {n_in:,} rows accepted or set aside, got {len(rows.frame):,} "
-            f"and {n_out:,}"
-        )
     report = {
-        "rows_in": n_in,
-        "accepted": len(rows.frame),
-        "quarantined": n_out,
+        **rows.counts(n_in),
         "contacts_told": len(returned),
         "delivered": int(returned["delivered"].sum()),
-        "answers": len(made.responses),
-        "withdrawn": len(made.withdrawn),
-        "unreachable": len(made.unreachable),
+        "answers": len(results.responses),
+        "withdrawn": len(results.withdrawn),
+        "unreachable": len(results.unreachable),
         "unplanned": len(unplanned),
         "unplanned_held_out": int(unplanned["held_out"].sum()),
     }
-    return replace(made, report=report)
+    return replace(results, report=report)
 
 
 def _matched(
-    told: pd.DataFrame, plan: pd.DataFrame, held: pd.Series
+    with_result: pd.DataFrame, plan: OfPlan
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What came of planned contacts, one row each; and attempts that nobody planned.
 
     An attempt is of a contact if voter and channel agree and it was not made before the
     day of the plan. A contact was delivered if any attempt was; else its last stands.
     """
-    planned = plan[["voter_id", "channel", "message_id", "send_on"]]
-    both = told.merge(planned, on=["voter_id", "channel"], how="left")
-    mine = both["send_on"].notna() & (both["contacted_at"] >= both["send_on"])
+    planned = plan.contacts[["voter_id", "channel", "message_id", "send_on"]]
+    joint = with_result.merge(planned, on=["voter_id", "channel"], how="left")
+    is_planned = joint["send_on"].notna() & (joint["contacted_at"] >= joint["send_on"])
     delivers = {name: end.delivered for name, end in ENDS.items()}
-    ours = both[mine].assign(delivered=both.loc[mine, "result"].map(delivers))
-    ours["delivered"] = ours["delivered"].astype(bool)
-    ordered = ours.sort_values(["delivered", "contacted_at"], kind="stable")
+    attempts = joint[is_planned].assign(
+        delivered=joint.loc[is_planned, "result"].map(delivers).astype(bool),
+        plan_id=plan.plan_id,
+    )
+    ordered = attempts.sort_values(["delivered", "contacted_at"], kind="stable")
     last = ordered.drop_duplicates(["voter_id", "channel"], keep="last")
-    n = ours.groupby(["voter_id", "channel"], observed=True).size().rename("n_attempts")
-    returned = last.join(n, on=["voter_id", "channel"]).sort_index()
-    others = both[~mine].assign(held_out=both.loc[~mine, "voter_id"].isin(held))
+    n = attempts.groupby(["voter_id", "channel"], observed=True).size()
+    returned = last.join(n.rename("n_attempts"), on=["voter_id", "channel"])
+    rest = joint[~is_planned]
+    rest = rest.assign(held_out=rest["voter_id"].isin(plan.held))
     return (
-        returned[RETURNED].reset_index(drop=True),
-        others[UNPLANNED].reset_index(drop=True),
+        returned.sort_index()[RETURNED].reset_index(drop=True),
+        rest[UNPLANNED].reset_index(drop=True),
     )
 
 
 def _responses(
-    frame: pd.DataFrame, answers: Mapping[str, Answers], experiment_id: str
+    frame: pd.DataFrame, answers: Mapping[str, Answers], plan: OfPlan
 ) -> pd.DataFrame:
-    asked = frame[frame["question"].notna()]
-    found = pd.DataFrame(
+    answered = frame[frame["question"].notna()]
+    decided = plan.decided.drop_duplicates("voter_id").set_index("voter_id")
+    responses = pd.DataFrame(
         {
-            "voter_id": asked["voter_id"],
-            "experiment_id": experiment_id,
-            "plan_id": experiment_id,
-            "outcome": _outcomes(asked, answers).astype("str"),
-            "value": values_of(asked, answers),
-            "observed_at": asked["contacted_at"],
+            "voter_id": answered["voter_id"],
+            "experiment_id": answered["voter_id"].map(decided["experiment_id"]),
+            "plan_id": plan.plan_id,
+            "outcome": _outcomes(answered, answers).astype("str"),
+            "value": values_of(answered, answers),
+            "observed_at": answered["contacted_at"],
         }
     )
-    return check(RESPONSES, found.reset_index(drop=True))
+    return check(RESPONSES, responses.reset_index(drop=True))
 
 
-def _closed(told: pd.DataFrame) -> pd.DataFrame:
+def _closed(with_result: pd.DataFrame) -> pd.DataFrame:
     """Channels that are closed to somebody, since the first time that said so."""
-    ends = told.assign(
-        closed=told["result"].map({name: end.closes for name, end in ENDS.items()}),
-        withdraws=told["result"].map(
-            {name: end.withdraws for name, end in ENDS.items()}
+    ends = with_result.assign(
+        closed=with_result["result"].map({n: end.closes for n, end in ENDS.items()}),
+        withdraws=with_result["result"].map(
+            {n: end.withdraws for n, end in ENDS.items()}
         ),
     )
     rows = ends.drop(columns="channel").rename(columns={"closed": "channel"})
@@ -364,5 +457,5 @@ def _closed(told: pd.DataFrame) -> pd.DataFrame:
     first = each.sort_values("since", kind="stable").drop_duplicates(
         ["voter_id", "channel", "withdraws"]
     )
-    kept = first[[*CLOSED, "withdraws"]].astype({"withdraws": bool, "channel": "str"})
-    return kept.reset_index(drop=True)
+    closed = first[[*CLOSED, "withdraws"]]
+    return closed.astype({"withdraws": bool, "channel": "str"}).reset_index(drop=True)

@@ -59,7 +59,9 @@ def frames(
     free = (1.0 - holdout) * pool
     of_role = role[row]
     voters = np.arange(len(row))
-    believed = predicted[voters, np.maximum(intended, 0)]
+    # of a voter without a plan, who was drawn to explore, that of what was drawn
+    stated = np.where(intended == NOTHING, option, intended)
+    believed = predicted[voters, np.maximum(stated, 0)]
     assignments = pd.DataFrame(
         {
             "voter_id": voter_id,
@@ -71,7 +73,7 @@ def frames(
             "intended_channel": channels[intended],
             "arm_propensity": _of_arm(option, intended, drawn, free, share),
             "pool_probability": pool,
-            "predicted_lift": np.where(intended == NOTHING, 0.0, believed),
+            "predicted_lift": np.where(stated == NOTHING, 0.0, believed),
         }
     )
     sent = np.flatnonzero(option != NOTHING)

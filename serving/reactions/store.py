@@ -151,7 +151,7 @@ class Events:
         """
         engine = _engine(store)
         with engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             for table in _META.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
@@ -195,7 +195,7 @@ class Events:
     def _write(self, group: list[_Waiting]) -> None:
         try:
             with self.engine.begin() as connection:
-                _take_turn(connection)
+                take_turn(connection)
                 receipts = [_insert(connection, waiting.batch) for waiting in group]
         except Exception as failure:
             # of those who wait, nobody may think that it was kept
@@ -219,13 +219,13 @@ class Events:
             )
         ]
         with self.engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             insert_new(connection, PERSON_LINKS, rows)
 
     def remember_posts(self, found: Sequence[Row]) -> None:
         """Keep what posts were found to speak of: rows of `posts`."""
         with self.engine.begin() as connection:
-            _take_turn(connection)
+            take_turn(connection)
             insert_new(connection, POSTS, found)
 
     # --- reading ---
@@ -352,7 +352,7 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) 
     return connection.execute(counted, list(rows)).rowcount
 
 
-def _take_turn(connection: sa.Connection) -> None:
+def take_turn(connection: sa.Connection) -> None:
     """Become the only writer until the end of the transaction."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -382,7 +382,7 @@ def _sqlite(path: Path) -> sa.Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
-        # the driver begins no transaction of its own: `_take_turn` does
+        # the driver begins no transaction of its own: `take_turn` does
         connect_args={"timeout": BUSY_S, "isolation_level": None},
         hide_parameters=True,
     )

@@ -7,12 +7,14 @@ import pytest
 
 from hustings.experiments.declaration import EXPERIMENTS, load_campaign
 from hustings.experiments.report.affinity import affinity_section
-from hustings.experiments.stages import Run
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tables import stage_features, stage_ingest
 from hustings.features.affinity import CELL
 from hustings.features.simulated.campaign import Sample, simulate, write_sample
 from hustings.features.tables import AFFINITIES, SMALLEST_CELL, check
 from hustings.training.registry.campaign_model import Reader
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 ISSUES = ["health care", "jobs", "public safety", "schools"]
 
@@ -28,12 +30,15 @@ def made(folder: Path, sample: Sample, *, exclude: str = "") -> Run:
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
     declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
+    # affinities link nobody
+    start, end = declared.index("[link]"), declared.index("[tables.voters]")
+    declared = declared[:start] + declared[end:]
     start, end = declared.index("columns = ["), declared.index("exclude = []")
     declared = f'{declared[:start]}columns = ["age"]\n{declared[end:]}'
     declared = declared.replace("exclude = []", f"exclude = [{exclude}]")
     (folder / "campaign" / "campaign.toml").write_text(declared)
     campaign = load_campaign(folder / "campaign")
-    run = Run(campaign, folder, folder / "run", "run", folder / "mlflow")
+    run = Run(campaign, folder, folder / "run", "run", folder / "mlflow", at=NOW)
     stage_ingest(run)
     stage_features(run)
     return run

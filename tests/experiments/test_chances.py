@@ -12,7 +12,8 @@ import pytest
 
 from hustings.experiments.declaration import CampaignError, OutcomeSection
 from hustings.experiments.report import figures
-from hustings.experiments.stages import Run, models, response_model
+from hustings.experiments.stages import models, response_model
+from hustings.experiments.stages.context import Run
 from hustings.features.tables import AREAS, CHANCES, check
 from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.votes import turnout_lifts, votes_gained

@@ -1,26 +1,29 @@
 """`hustings`: its stages one by one, its answers, and its exit codes."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
 from hustings.experiments.cli import stages as stages_module
 from hustings.experiments.plans.ledger import open_ledger
-from hustings.experiments.stages import STAGES
+from hustings.experiments.run import STAGES
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.persons.snapshot import take
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -39,7 +42,7 @@ def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "hustings.experiments.cli", *map(str, arguments)],
         capture_output=True, text=True, cwd=ROOT, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env=environment(COLUMNS="200"),
     )  # fmt: skip
 
 
@@ -65,7 +68,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
 
@@ -81,6 +84,37 @@ def test_every_command_has_help_of_its_own(command: str) -> None:
     assert "--debug" in done.output
 
 
+def every_command(group: Any, *before: str) -> dict[str, Any]:
+    """Commands by their words, those of groups included."""
+    commands: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = (*before, name)
+        if hasattr(command, "commands"):
+            commands |= every_command(command, *words)
+        else:
+            commands[" ".join(words)] = command
+    return commands
+
+
+def test_every_command_takes_its_campaign_by_one_option() -> None:
+    of_no_campaign, with_default = [], []
+    for name, command in every_command(typer.main.get_command(app)).items():
+        options = {flag: p for p in command.params for flag in p.opts}
+        assert "campaign" not in options, f"{name}: positional"
+        if "--campaign" not in options:
+            of_no_campaign.append(name)
+        elif not options["--campaign"].required:
+            with_default.append(name)
+    # a new voter file is looked at before there is a campaign
+    assert (of_no_campaign, with_default) == (["init"], ["run"])
+
+
+def test_a_command_without_its_campaign_is_refused(tmp_path: Path) -> None:
+    done = hustings("day", "--date", "2026-09-08", "--data", tmp_path)
+    assert done.exit_code == BAD_INPUT
+    assert "--campaign" in done.output
+
+
 # --- exit codes -----------------------------------------------------------------------
 
 
@@ -94,7 +128,7 @@ def declared_wrongly(tmp_path: Path) -> Path:
 
 
 def test_a_wrong_campaign_is_told_by_file_key_and_line(declared_wrongly: Path) -> None:
-    done = in_a_process("run", declared_wrongly)
+    done = in_a_process("run", "--campaign", declared_wrongly)
     assert done.returncode == BAD_INPUT
     said = " ".join(done.stderr.split())
     text = (declared_wrongly / "campaign.toml").read_text().splitlines()
@@ -105,7 +139,7 @@ def test_a_wrong_campaign_is_told_by_file_key_and_line(declared_wrongly: Path) -
 
 
 def test_debug_shows_where_it_failed(declared_wrongly: Path) -> None:
-    done = in_a_process("run", declared_wrongly, "--debug")
+    done = in_a_process("run", "--campaign", declared_wrongly, "--debug")
     assert done.returncode != OK
     assert "Traceback" in done.stderr
     assert "CampaignError" in done.stderr
@@ -126,7 +160,7 @@ def test_absent_data_is_told_by_file_and_publication(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HUSTINGS_DATA", str(tmp_path))
-    done = hustings("run", campaign, "--data", tmp_path / "runs",
+    done = hustings("run", "--campaign", campaign, "--data", tmp_path / "runs",
                     "--store", tmp_path / "mlflow")  # fmt: skip
     assert done.exit_code == MISSING
     said = " ".join(done.output.split())
@@ -137,7 +171,7 @@ def test_absent_data_is_told_by_file_and_publication(
 
 
 def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
-    done = hustings("run", "no_such_campaign")
+    done = hustings("run", "--campaign", "no_such_campaign")
     assert done.exit_code == BAD_INPUT
     assert "persuasion_flyer" in done.output
 
@@ -146,9 +180,9 @@ def test_a_campaign_that_is_not_there_is_told_with_those_that_are() -> None:
 def test_a_stage_before_any_run_says_what_to_do_first(
     stage: str, tmp_path: Path
 ) -> None:
-    done = hustings(stage, "sample", "--data", tmp_path)
+    done = hustings(stage, "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == MISSING
-    assert "hustings ingest sample" in " ".join(done.output.split())
+    assert "hustings ingest --campaign sample" in " ".join(done.output.split())
 
 
 def test_a_fault_of_ours_has_a_code_of_its_own(
@@ -157,11 +191,105 @@ def test_a_fault_of_ours_has_a_code_of_its_own(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("hustings.experiments.stages.run_campaign", broken)
-    done = hustings("run", "sample", "--data", tmp_path)
+    monkeypatch.setattr("hustings.experiments.run.run_campaign", broken)
+    done = hustings("run", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == FAILED
     assert "ZeroDivisionError" in done.output
     assert len({OK, FAILED, BAD_INPUT, MISSING}) == 4
+
+
+# --- two at once ----------------------------------------------------------------------
+
+
+HOLD = """
+import pathlib, sys
+import pandas as pd
+from hustings.experiments.plans.folder import one_command
+at = pd.Timestamp("2026-09-08T07:00:00Z")
+with one_command(pathlib.Path(sys.argv[1]), "run", at=at):
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_a_run(home: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that is at work on a campaign until it is killed."""
+    home.mkdir(exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home)], text=True, cwd=ROOT,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        yield process
+        process.kill()
+
+
+CHANGING = {
+    "run": ["run", "--voters", "600"],
+    "a stage": ["features"],
+    "day": ["day", "--date", "2026-09-08"],
+    "approve": ["plans", "approve", "--by", "R. Approver", "--yes"],
+    "results": ["results", "none.csv", "--plan", "p1"],
+    "forget": ["forget", "V0000001", "--yes"],
+    "lift": ["lift"],
+}
+
+
+def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
+    tmp_path: Path,
+) -> None:
+    def second(words: list[str]) -> Result:
+        return hustings(
+            *words,
+            "--campaign",
+            "sample",
+            "--data",
+            tmp_path,
+            *(["--store", tmp_path / "m"] if words[0] == "run" else []),
+        )
+
+    home = tmp_path / "sample"
+    with held_by_a_run(home) as process:
+        # where a run is there to name
+        (home / "latest").write_text("first")
+        before = sorted(home.rglob("*"))
+        for name, words in CHANGING.items():
+            done = second(words)
+            said = " ".join(done.output.split())
+            assert done.exit_code == BAD_INPUT, (name, said)
+            assert f"`hustings run` (process {process.pid}, since 2026-09-08" in said
+            assert "nothing was done" in said
+        assert sorted(home.rglob("*")) == before
+    # killed: the lock went with the process, and nothing has to be cleared by hand
+    freed = second(CHANGING["approve"])
+    assert "expected to be alone" not in freed.output
+
+
+def test_what_only_reads_waits_for_no_command(tmp_path: Path) -> None:
+    with held_by_a_run(tmp_path / "sample"):
+        for words in (["plans", "list"], ["plans", "spend"], ["verify"]):
+            done = hustings(*words, "--campaign", "sample", "--data", tmp_path)
+            assert done.exit_code == OK, done.output
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_and_said(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "sample"
+    (home / ".r0.partial" / "tables").mkdir(parents=True)
+    (home / ".r0.partial" / "tables" / "voters.parquet.partial").touch()
+    (home / "results" / "p1" / "0123.partial").mkdir(parents=True)
+    (home / "latest.partial").touch()
+    done = hustings("sign", "none", "--by", "R. Approver", "--campaign", "sample",
+                    "--data", tmp_path)  # fmt: skip
+    assert done.exit_code == MISSING
+    said = " ".join(done.output.split())
+    for left in (".r0.partial", "latest.partial", "results/p1/0123.partial"):
+        assert f"Removed what a command that was cut off left: {left}" in said
+    assert list(home.rglob("*.partial")) == []
 
 
 # --- init -----------------------------------------------------------------------------
@@ -224,7 +352,7 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
     said = {}
     for stage in STAGES:
         told = few if stage == "train" else []
-        done = hustings(stage, story.folder, *options, *told)
+        done = hustings(stage, "--campaign", story.folder, *options, *told)
         assert done.exit_code == OK, (stage, done.output)
         said[stage] = done.stdout.strip()
     runs = home / "runs" / "spread"
@@ -232,7 +360,7 @@ def repeated(story: Any, tmp_path_factory: pytest.TempPathFactory) -> Repeated:
     # told apart from the first by its name
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages_module, "new_run_id", lambda: "in_one")
-        done = hustings("run", story.folder, *options, *few)
+        done = hustings("run", "--campaign", story.folder, *options, *few)
     assert done.exit_code == OK, done.output
     said["run"] = done.stdout
     return Repeated(home, said, stages, runs / "in_one")
@@ -301,7 +429,8 @@ def test_a_second_run_says_that_it_was_held_against_the_champion(
 
 def test_a_stage_can_name_the_run_it_works_in(repeated: Repeated, story: Any) -> None:
     before = (repeated.stages / "plan.parquet").stat().st_mtime_ns
-    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+    done = hustings("plan", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow", "--run",
                     repeated.stages.name)  # fmt: skip
     assert done.exit_code == OK, done.output
@@ -309,14 +438,16 @@ def test_a_stage_can_name_the_run_it_works_in(repeated: Repeated, story: Any) ->
 
 
 def test_a_run_that_is_not_there_is_told(repeated: Repeated, story: Any) -> None:
-    done = hustings("plan", story.folder, "--data", repeated.home / "runs",
+    done = hustings("plan", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow", "--run", "nosuch")  # fmt: skip
     assert done.exit_code == MISSING
     assert not (repeated.home / "runs" / "spread" / "nosuch").exists()
 
 
 def test_a_model_that_there_is_not_is_told(repeated: Repeated, story: Any) -> None:
-    done = hustings("train", story.folder, "--data", repeated.home / "runs",
+    done = hustings("train", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "elsewhere", "--model", "oracle",
                     "--run", repeated.whole.name)  # fmt: skip
     assert done.exit_code == BAD_INPUT
@@ -338,7 +469,8 @@ def test_runs_that_begin_in_the_same_second_have_names_of_their_own() -> None:
 def test_compare_lays_the_runs_of_a_campaign_side_by_side(
     repeated: Repeated, story: Any
 ) -> None:
-    done = hustings("compare", story.folder, "--data", repeated.home / "runs",
+    done = hustings("compare", "--campaign", story.folder,
+                    "--data", repeated.home / "runs",
                     "--store", repeated.home / "mlflow")  # fmt: skip
     assert done.exit_code == OK, done.output
     rows = [line for line in done.stdout.splitlines() if "personalise" in line]
@@ -348,25 +480,30 @@ def test_compare_lays_the_runs_of_a_campaign_side_by_side(
     low = float(rows[1].split("(")[1].split(" to ")[0])
     # both are rounded, so the last figure may differ
     assert low == pytest.approx(found["gain_from_personalising"]["low"], rel=1e-3)
-    nothing = hustings("compare", "sample", "--store", repeated.home / "mlflow")
+    nothing = hustings(
+        "compare", "--campaign", "sample", "--store", repeated.home / "mlflow"
+    )
     assert nothing.exit_code == MISSING
-    assert "hustings run sample" in " ".join(nothing.output.split())
+    assert "hustings run --campaign sample" in " ".join(nothing.output.split())
 
 
 def test_rollback_serves_the_plan_of_the_champion_before(
     repeated: Repeated, story: Any
 ) -> None:
     options = ["--data", repeated.home / "runs", "--store", repeated.home / "mlflow"]
-    refused = hustings("rollback", story.folder, *options)
+    refused = hustings("rollback", "--campaign", story.folder, *options)
     assert refused.exit_code == BAD_INPUT
     assert "expected a champion before version 1" in " ".join(refused.output.split())
     # the first run promotes again: version 2, planned and served
     for stage in ("promote", "plan"):
-        done = hustings(stage, story.folder, *options, "--run", repeated.stages.name)
+        done = hustings(
+            stage, "--campaign", story.folder, *options, "--run", repeated.stages.name
+        )
         assert done.exit_code == OK, done.output
     served = repeated.home / "runs" / "spread" / "serving" / "version.json"
     assert json.loads(served.read_text())["version"] == "2"
-    done = hustings("rollback", story.folder, *options, "--why", "a wrong file",
+    done = hustings("rollback", "--campaign", story.folder,
+                    *options, "--why", "a wrong file",
                     "--by", "the analyst")  # fmt: skip
     assert done.exit_code == OK, done.output
     assert "version 1" in done.stdout
@@ -388,21 +525,30 @@ def test_an_altered_ledger_is_told_with_its_first_altered_entry(tmp_path: Path) 
     ledger = open_ledger(tmp_path / "sample")
     for number in range(3):
         ledger.append("note", {"n": number}, at=pd.Timestamp("2026-09-01", tz="UTC"))
-    done = hustings("verify", "sample", "--data", tmp_path)
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
     assert (done.exit_code, done.output[:14]) == (OK, "3 entries hold")
     store = sqlite3.connect(tmp_path / "sample" / "ledger.db")
     store.execute("DROP TRIGGER ledger_no_update")
     store.execute("""UPDATE ledger SET body = '{"n":7}' WHERE seq = 2""")
     store.commit()
     store.close()
-    done = hustings("verify", "sample", "--data", tmp_path)
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == BAD_INPUT
     assert "1 entries hold; entry 2 (note" in " ".join(done.output.split())
 
 
 def test_nobody_is_forgotten_without_being_asked_for_it_twice(tmp_path: Path) -> None:
     (tmp_path / "sample").mkdir()
-    asked = ("forget", "V0000001", "--data", tmp_path, "--store", tmp_path / "m")
+    asked = (
+        "forget",
+        "V0000001",
+        "--campaign",
+        "sample",
+        "--data",
+        tmp_path,
+        "--store",
+        tmp_path / "m",
+    )
     assert hustings(*asked).exit_code != OK
     assert list((tmp_path / "sample").iterdir()) == []
     done = hustings(*asked, "--yes")
@@ -413,7 +559,9 @@ def test_nobody_is_forgotten_without_being_asked_for_it_twice(tmp_path: Path) ->
 @pytest.mark.parametrize("command", ["show", "forget"])
 def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) -> None:
     more = ["--yes"] if command == "forget" else []
-    done = hustings(command, "V0000001", "--data", tmp_path, *more)
+    done = hustings(
+        command, "V0000001", "--campaign", "sample", "--data", tmp_path, *more
+    )
     assert done.exit_code == MISSING
     assert not list(tmp_path.iterdir())
 
@@ -423,10 +571,12 @@ def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
     voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})
     take(folder, voters, observed_on="2026-03-01")
     take(folder, voters.head(27).assign(party="R"), observed_on="2026-03-08")
-    done = hustings("snapshots", "diff", "sample", "--data", tmp_path)
+    done = hustings("snapshots", "diff", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == OK
     assert "30 → 27 voters" in done.output
     assert re.search(r"changed +27", done.output)
     assert re.search(r"gone +3", done.output)
-    again = hustings("snapshots", "diff", "sample", "1", "9", "--data", tmp_path)
+    again = hustings(
+        "snapshots", "diff", "1", "9", "--campaign", "sample", "--data", tmp_path
+    )
     assert again.exit_code == MISSING

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 from hustings.experiments.cli import app
 from hustings.experiments.declaration import EXPERIMENTS, derivation, load_campaign
-from hustings.experiments.stages import Run, point_to, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages.context import Run, point_to
 from hustings.features.dictionary import Entry, read_entries, undescribed
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import is_derived
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 DERIVED = 'derived = ["history", "household", "neighbours"]'
 AS_OF = pd.Timestamp("2026-04-06")
@@ -37,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write_sample(simulate(n_voters=900, seed=4, n_messages=3), home / "raw")
     campaign = load_campaign(declared(home))
     runs = home / "runs" / "sample"
-    made = Run(campaign, runs, runs / "first", "first", home / "mlflow")
+    made = Run(campaign, runs, runs / "first", "first", home / "mlflow", at=NOW)
     for stage in ("ingest", "features"):
         run_stage(made, stage)
     point_to(runs, "first")
@@ -87,7 +90,8 @@ def test_the_dictionary_tells_a_special_category_and_what_is_no_feature(run) -> 
 
 def test_the_dictionary_is_written_for_people_and_for_programs(run) -> None:
     def told(written: str) -> str:
-        asked = ["dictionary", str(run.campaign.folder), "--format", written,
+        asked = ["dictionary", "--campaign", str(run.campaign.folder),
+                 "--format", written,
                  "--data", str(run.home.parent)]  # fmt: skip
         done = CliRunner().invoke(app, asked)
         assert done.exit_code == 0, done.output
@@ -100,7 +104,7 @@ def test_the_dictionary_is_written_for_people_and_for_programs(run) -> None:
         "markdown"
     )
     refused = CliRunner().invoke(
-        app, ["dictionary", str(run.campaign.folder), "--format", "pdf"]
+        app, ["dictionary", "--campaign", str(run.campaign.folder), "--format", "pdf"]
     )
     assert refused.exit_code == 2
 

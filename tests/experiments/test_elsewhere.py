@@ -12,7 +12,9 @@ import pytest
 
 from hustings.experiments.declaration import Campaign, CampaignError, feature_columns
 from hustings.experiments.report import figures, write_report
-from hustings.experiments.stages import Run, external_priors, models, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages import external_priors, models
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.features.ingest import TableSource
 from hustings.features.partner import lift_column, with_partner_scores

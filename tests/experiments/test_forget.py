@@ -27,7 +27,7 @@ from hustings.experiments.privacy import personal_data
 from hustings.experiments.privacy.forget import Told, forget, residue, resume, told_text
 from hustings.experiments.privacy.personal_data import Where
 from hustings.experiments.privacy.show import held, held_text
-from hustings.experiments.stages import Run
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.persons import (
     IDENTITY,
     known_persons,
@@ -74,7 +74,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     assert campaign.simulate is not None
     campaign.simulate = campaign.simulate.model_copy(update={"n_voters": 600})
     home = base / "sample"
-    run = Run(campaign, home, home / "r1", "r1", base / "mlflow")
+    run = Run(campaign, home, home / "r1", "r1", base / "mlflow", at=AT)
     stage_ingest(run)
     stage_features(run)
     return planted(run)

@@ -1,7 +1,6 @@
 """Killed anywhere, days resume: nobody twice, no money twice, no propensity lost."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from hustings.experiments import plans
 from hustings.experiments.plans import folder, steps
 from hustings.experiments.plans.ledger import Ledger, open_ledger
 from hustings.features.tables import CONTROL, NO_CHANNEL
+from tests.checkout import environment
 from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -181,7 +181,7 @@ def started(home: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env=environment(),
     )  # fmt: skip
 
 

@@ -12,16 +12,14 @@ from typer.testing import CliRunner
 from hustings.experiments import plans
 from hustings.experiments.cli import FAILED, MISSING, OK, app
 from hustings.experiments.lift import (
-    Day,
     LiftTerms,
     MeasuredLift,
     measured_lift,
     sentences,
 )
-from hustings.experiments.lift.files import plans_of
 from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.record import decisions_so_far, holdout_shares, keep_answers
 from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
-from tests.experiments.drafts import whole
 
 START = pd.Timestamp("2026-10-01")
 N_DAYS, H, EPSILON = 5, 0.25, 0.2
@@ -35,24 +33,74 @@ class Campaign:
     """A campaign of five days whose truth is known."""
 
     assignments: dict[str, pd.DataFrame]
+    designs: dict[str, pd.DataFrame]
     responses: pd.DataFrame
     voters: pd.DataFrame
     terms: LiftTerms
     features: pd.DataFrame
-    contacted: pd.DataFrame
+    contacts: pd.DataFrame
+
+    @property
+    def decisions(self) -> pd.DataFrame:
+        """As the record has them: every plan's assignments, and the day of each."""
+        return pd.concat(
+            [
+                a.assign(plan_id=day, decided_on=pd.Timestamp(day),
+                         block=day + " " + a["block"])
+                for day, a in self.assignments.items()
+            ],
+            ignore_index=True,
+        )  # fmt: skip
 
     def measured(self, **changed: object) -> MeasuredLift:
         terms = replace(self.terms, **changed)
+        designs = [d.assign(block=day + " " + d["block"])
+                   for day, d in self.designs.items()]  # fmt: skip
         return measured_lift(
-            self.assignments, self.responses, self.voters, terms,
-            features=self.features,
+            self.decisions, pd.concat(designs, ignore_index=True), self.responses,
+            self.contacts, self.voters, terms, features=self.features,
         )  # fmt: skip
 
 
+EXPLORED = np.array([1 / 3, 1 / 3, 1 / 3])
+"""Chances of nothing, jobs and trade when exploring."""
+
+
+def chances(z: int, survival: float, odds: np.ndarray, epsilon: float) -> np.ndarray:
+    """Of nothing, jobs and trade for a voter in the pool."""
+    free = (1 - H) * survival
+    total = free * epsilon * odds
+    if z >= 0:
+        total[0] += H
+        total[1 + z] += free * (1 - epsilon)
+    return total
+
+
+def designs_of(
+    survival: float, odds: np.ndarray = EXPLORED, epsilon: float = EPSILON
+) -> pd.DataFrame:
+    """Blocks of a day: jobs, trade or nothing intended."""
+    rows = []
+    for z in (-1, 0, 1):
+        total = chances(z, survival, odds, epsilon)
+        for message, channel, p in zip(
+            ("control", *MESSAGES), ("none", "mail", "mail"), total / total.sum(),
+            strict=True,
+        ):  # fmt: skip
+            rows.append(("own", f"b{z}", message, channel, p))
+    names = ["experiment_id", "block", "message_id", "channel", "probability"]
+    return pd.DataFrame(rows, columns=names)
+
+
 def campaign(
-    seed: int, n: int = 12_000, *, scale: float = 1.0, reach: float = 1.0
-) -> Campaign:
-    """Holdout by household, a plan by age, explorers over messages and nothing."""
+    seed: int, n: int = 12_000, *, scale: float = 1.0, reach: float = 1.0,
+    thompson: bool = False,
+) -> Campaign:  # fmt: skip
+    """Holdout by household, a plan by age, explorers over messages and nothing.
+
+    With `thompson`, exploring odds of a day are far from even and lean to what did well
+    on the days before.
+    """
     rng = np.random.default_rng(seed)
     ids = np.array([f"V{i:06d}" for i in range(n)], dtype=object)
     home = np.arange(n) // 2
@@ -63,43 +111,61 @@ def campaign(
     z_all = np.where(rng.random(n) < 0.5, np.where(old, 1, 0), -1)
     in_pool, arm, when = np.ones(n, dtype=bool), np.full(n, -1), np.full(n, -1)
     reachable = rng.random(n) < reach
-    assignments, survival = {}, 1.0
+    noise = 4.0 * np.repeat(rng.standard_normal(n // 2), 2)
+    noise = noise + 8.0 * rng.standard_normal(n)
+    jobs, trade = LIFT["jobs"], np.where(old, 3.0, LIFT["trade"])
+    assignments, designs, survival = {}, {}, 1.0
+    odds = EXPLORED
+    Y = np.zeros(n)
     for t in range(N_DAYS):
         z = np.where(rng.random(n) < 0.4, z_all, -1)
         lot = (rng.random(n) < EPSILON) & ~held
-        drawn = rng.integers(-1, 2, n)
+        drawn = rng.choice([-1, 0, 1], size=n, p=odds)
         got = np.where(held, -1, np.where(lot, drawn, z))
         free = (1 - H) * survival
-        contacted = (1 - EPSILON) * (z >= 0) + EPSILON * 2 / 3
+        contacted = (1 - EPSILON) * (z >= 0) + EPSILON * (1 - odds[0])
         role = np.where(held, "holdout", np.where(lot, "explore", "plan"))
         propensity = np.select(
-            [held, lot], [H, free * EPSILON / 3], free * (1 - EPSILON)
+            [held, lot], [H, free * EPSILON * odds[1 + got]], free * (1 - EPSILON)
         )
-        sent = free * ((1 - EPSILON) * (got == z) + EPSILON / 3)
+        sent = free * ((1 - EPSILON) * (got == z) + EPSILON * odds[1 + got])
         rows = np.flatnonzero(in_pool & ((z >= 0) | lot))
         names = np.array([*MESSAGES, "control"], dtype=object)
         channels = np.array(["mail", "mail", "none"], dtype=object)
+        day = str((START + pd.Timedelta(days=t)).date())
+        truth = np.where(z == 0, jobs, np.where(z == 1, trade, 0.0))
         made = pd.DataFrame(
             {
-                "voter_id": ids, "role": role, "message_id": names[got],
-                "channel": channels[got], "propensity": propensity,
+                "voter_id": ids, "experiment_id": "own",
+                "block": np.char.add("b", z.astype(str)).astype(object), "role": role,
+                "message_id": names[got], "channel": channels[got],
+                "propensity": propensity,
                 "arm_propensity": np.where(got < 0, 1 - free * contacted, sent),
+                "pool_probability": survival,
                 "intended_message_id": names[z], "intended_channel": channels[z],
+                "predicted_lift": truth, "model_version": "m/1",
             }
         ).iloc[rows]  # fmt: skip
-        day = str((START + pd.Timedelta(days=t)).date())
         assignments[day] = made.reset_index(drop=True)
+        designs[day] = designs_of(survival, odds)
         arm[rows], when[rows] = got[rows], t
+        lift = np.where(arm == 0, jobs, trade)
+        effect = scale * np.where((arm >= 0) & reachable, lift, 0.0)
+        Y[rows] = (50 + base + effect + noise)[rows]
         in_pool[rows] = False
         survival *= 1 - EPSILON
-    lift = np.where(arm == 0, LIFT["jobs"], np.where(old, 3.0, LIFT["trade"]))
-    effect = scale * np.where((arm >= 0) & reachable, lift, 0.0)
-    noise = 4.0 * np.repeat(rng.standard_normal(n // 2), 2)
-    Y = 50 + base + effect + noise + 8.0 * rng.standard_normal(n)
+        if thompson:
+            so_far = ~in_pool
+            means = [Y[so_far & (arm == k)].mean() for k in (-1, 0, 1)]
+            odds = np.full(3, 0.05)
+            odds[int(np.argmax(means))] = 0.9
     answered = when >= 0
     responses = pd.DataFrame(
         {
-            "voter_id": ids, "experiment_id": "own", "outcome": "support", "value": Y,
+            "voter_id": ids, "experiment_id": "own",
+            "plan_id": [str((START + pd.Timedelta(days=max(int(t), 0))).date())
+                        for t in when],
+            "outcome": "support", "value": Y,
             "observed_at": START + pd.to_timedelta(when + 2, unit="D"),
         }
     )[answered]  # fmt: skip
@@ -111,15 +177,20 @@ def campaign(
         }
     )
     terms = LiftTerms(
-        days={day: Day(H, EPSILON) for day in assignments},
+        holdout=dict.fromkeys(assignments, H),
         as_of=START + pd.Timedelta(days=30),
         outcome="support", absent="missing", horizon_days=N_DAYS, lag_days=2,
     )  # fmt: skip
     features = pd.DataFrame({"base": base, "old": old.astype(float)}, index=ids)
+    contacts = pd.DataFrame(
+        {
+            "voter_id": ids, "plan_id": responses["plan_id"].reindex(range(n)),
+            "channel": "mail", "delivered": reachable,
+        }
+    )[arm >= 0]  # fmt: skip
     return Campaign(
-        assignments, responses.reset_index(drop=True), voters, terms,
-        features,
-        pd.DataFrame({"voter_id": ids, "contacted": (arm >= 0) & reachable}),
+        assignments, designs, responses.reset_index(drop=True), voters, terms,
+        features, contacts.reset_index(drop=True),
     )  # fmt: skip
 
 
@@ -163,25 +234,13 @@ def test_exploring_tells_what_everybody_would_gain_and_not_only_the_chosen(
     assert told.loc["trade", "channel"] == "mail"
 
 
-def test_without_all_chances_only_explorers_speak_for_the_population(
-    planted: Campaign,
+@pytest.mark.parametrize("thompson", [False, True])
+def test_over_many_campaigns_the_intervals_cover_and_do_not_lean(
+    thompson: bool,
 ) -> None:
-    bare = {d: a.drop(columns="arm_propensity") for d, a in planted.assignments.items()}
-    found = measured_lift(
-        bare, planted.responses, planted.voters, planted.terms,
-        features=planted.features,
-    )  # fmt: skip
-    told = table(found).query("estimand == 'population'").set_index("message_id")
-    assert abs(told.loc["jobs", "lift"] - 4.0) < 3 * told.loc["jobs", "se"]
-    assert abs(told.loc["trade", "lift"] - 2.0) < 3 * told.loc["trade", "se"]
-    explorers = pd.concat(planted.assignments.values())["role"].eq("explore").sum()
-    assert told["n_sent"].sum() < explorers
-
-
-def test_over_many_campaigns_the_intervals_cover_and_do_not_lean() -> None:
     z: list[float] = []
     for seed in range(35):
-        told = table(campaign(100 + seed, 3_000).measured())
+        told = table(campaign(100 + seed, 3_000, thompson=thompson).measured())
         rows = told.set_index(["estimand", "message_id", "segment"])
         truths = {
             ("delivered", "jobs", ""): 4.0,
@@ -212,7 +271,7 @@ def test_a_draw_that_is_not_the_declared_one_raises_the_alarm(
         day: a[(a["role"] != "holdout") | (rng.random(len(a)) < 0.8)]
         for day, a in planted.assignments.items()
     }
-    found = measured_lift(lost, planted.responses, planted.voters, planted.terms)
+    found = replace(planted, assignments=lost).measured()
     assert found.ratio.alarm
     assert not found.trusted
     assert sentences(found)[0].startswith("STOP")
@@ -225,20 +284,27 @@ def test_the_alarm_is_silent_over_sound_campaigns() -> None:
 
 
 def test_terms_that_contradict_the_propensities_are_refused(planted: Campaign) -> None:
-    wrong = {day: Day(0.1, EPSILON) for day in planted.terms.days}
+    wrong = dict.fromkeys(planted.terms.holdout, 0.1)
     with pytest.raises(TableError, match="expected propensity"):
-        planted.measured(days=wrong)
+        planted.measured(holdout=wrong)
     with pytest.raises(TableError, match="expected the plan's terms"):
-        planted.measured(days={})
+        planted.measured(holdout={})
+    first = next(iter(planted.designs))
+    others = {**planted.designs, first: designs_of(0.5)}
+    with pytest.raises(TableError, match="expected arm_propensity"):
+        replace(planted, designs=others).measured()
+    del others[first]
+    with pytest.raises(TableError, match="expected a design of block"):
+        replace(planted, designs=others).measured()
 
 
 def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
-    early = planted.measured(as_of=START + pd.Timedelta(days=4))
+    early = planted.measured(as_of=START + pd.Timedelta(days=3))
     assert 0 < early.n_due < early.n_decided
-    # decided on the first three days and due two days later
-    first = pd.concat(planted.assignments[d] for d in sorted(planted.assignments)[:3])
+    # decided on the first two days and due two days later
+    first = pd.concat(planted.assignments[d] for d in sorted(planted.assignments)[:2])
     assert early.n_due == len(first)
-    assert early.information == pytest.approx(3 / 5)
+    assert early.information == pytest.approx(2 / 5)
     assert "not due yet" in " ".join(sentences(early))
     assert early.attrition_p == 1.0
     final = planted.measured()
@@ -275,14 +341,12 @@ def test_answers_given_before_the_decision_are_no_outcomes() -> None:
     assert replace(c, responses=before).measured().n_in == 0
 
 
-def _predicting(c: Campaign, factor: float, shift: float = 0.0) -> MeasuredLift:
-    old = c.voters.set_index("voter_id")["segment"] == "65+"
-    days = {}
-    for day, a in c.assignments.items():
-        truth = np.where(a["intended_message_id"] == "jobs", 4.0,
-                         np.where(a["voter_id"].map(old), 3.0, 1.0))  # fmt: skip
-        days[day] = a.assign(predicted_lift=factor * truth + shift)
-    return measured_lift(days, c.responses, c.voters, c.terms, features=c.features)
+def _predicting(c: Campaign, factor: float) -> MeasuredLift:
+    days = {
+        day: a.assign(predicted_lift=factor * a["predicted_lift"])
+        for day, a in c.assignments.items()
+    }
+    return replace(c, assignments=days).measured()
 
 
 def test_a_champion_that_promises_too_much_drifts_and_a_sound_one_does_not(
@@ -303,21 +367,23 @@ def test_a_second_decision_of_a_voter_is_left_out_by_the_rule() -> None:
     c = campaign(7, 2_000)
     first, *_, last = sorted(c.assignments)
     again = c.assignments[first].head(50).copy()
-    free = again["role"] != "holdout"
-    survival = (1 - EPSILON) ** (N_DAYS - 1)
-    for column in ("propensity", "arm_propensity"):
-        again.loc[free, column] *= survival
-    days = {**c.assignments, last: pd.concat([c.assignments[last], again])}
-    found = measured_lift(days, c.responses, c.voters, c.terms)
+    again["pool_probability"] = 1.0
+    again["block"] = "a" + again["block"]
+    rows = pd.concat([c.assignments[last], again], ignore_index=True)
+    fresh = designs_of(1.0)
+    fresh["block"] = "a" + fresh["block"]
+    designs = pd.concat([c.designs[last], fresh], ignore_index=True)
+    found = replace(
+        c, assignments={**c.assignments, last: rows},
+        designs={**c.designs, last: designs},
+    ).measured()  # fmt: skip
     assert found.n_repeats == 50
     assert found.n_decided == c.measured().n_decided
 
 
 def test_those_reached_gain_more_than_those_assigned() -> None:
     c = campaign(8, 8_000, reach=0.5)
-    found = measured_lift(
-        c.assignments, c.responses, c.voters, c.terms, contacted=c.contacted
-    )
+    found = c.measured()
     assert found.reached is not None
     assert found.reached.contacted.low < 0.5 < found.reached.contacted.high
     truth = 3.5  # jobs 4 to the young, trade 3 to the old
@@ -356,25 +422,45 @@ def test_what_a_second_contact_adds_is_told_from_the_first() -> None:
                 "propensity": np.select(
                     [held, lot], [H, free * epsilon * q], free * (1 - epsilon)
                 ),
+                "arm_propensity": np.where(
+                    contact, free * (1 - epsilon / 3), 1 - free * (1 - epsilon / 3)
+                ),
                 "intended_message_id": "jobs", "intended_channel": "mail",
-                "pool_probability": 1.0,
+                "pool_probability": 1.0, "experiment_id": "own", "block": f"{day} b",
+                "predicted_lift": 4.0, "model_version": "m/1", "plan_id": day,
+                "decided_on": pd.Timestamp(day),
             }
         )  # fmt: skip
         sent.append(contact)
     effect = 4.0 * sent[0] + 3.0 * sent[1] - 2.0 * (sent[0] & sent[1])
     responses = pd.DataFrame(
         {
-            "voter_id": ids, "experiment_id": "own", "outcome": "support",
-            "value": effect + 5.0 * rng.standard_normal(n),
+            "voter_id": ids, "experiment_id": "own", "plan_id": "2026-10-02",
+            "outcome": "support", "value": effect + 5.0 * rng.standard_normal(n),
             "observed_at": pd.Timestamp("2026-10-09"),
         }
     )  # fmt: skip
     terms = LiftTerms(
-        days={day: Day(H, epsilon) for day in days},
+        holdout=dict.fromkeys(days, H),
         as_of=pd.Timestamp("2026-10-10"), outcome="support", absent="missing",
         horizon_days=2, repeats="carry_over",
     )  # fmt: skip
-    found = measured_lift(days, responses, pd.DataFrame({"voter_id": ids}), terms)
+    contacted = (1 - H) * (1 - epsilon / 3)
+    designs = pd.DataFrame(
+        [
+            ("own", f"{day} b", message, channel, p)
+            for day in days
+            for message, channel, p in (
+                ("control", "none", 1 - contacted), ("jobs", "mail", contacted)
+            )
+        ],
+        columns=["experiment_id", "block", "message_id", "channel", "probability"],
+    )  # fmt: skip
+    found = measured_lift(
+        pd.concat(days.values(), ignore_index=True), designs, responses,
+        pd.DataFrame({c: [] for c in ("voter_id", "plan_id", "channel", "delivered")}),
+        pd.DataFrame({"voter_id": ids}), terms, features=pd.DataFrame(index=ids),
+    )  # fmt: skip
     assert found.repeats is not None
     for interval, truth in zip(found.repeats, (4.0, 3.0, 5.0, 1.0, -2.0), strict=True):
         assert abs(interval.value - truth) < 3.5 * interval.se
@@ -446,29 +532,34 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sex = np.where(planted.voters["segment"] == "65+", "F", "M")
     voters = planted.voters.drop(columns="segment").assign(sex=sex)
     voters.to_parquet(tables / "voters.parquet")
-    planted.responses.to_parquet(tables / "responses.parquet")
     costs = {"message_id": ["*"], "channel": ["mail"], "cost_usd": [0.5]}
     pd.DataFrame(costs).to_parquet(tables / "costs.parquet")
     pd.DataFrame({"message_id": list(MESSAGES)}).to_parquet(tables / "messages.parquet")
     drawn = pd.concat(planted.assignments.values()).query("role == 'explore'")
-    test = drawn.merge(planted.responses, on="voter_id").merge(voters, on="voter_id")
+    answers = planted.responses[["voter_id", "value"]]
+    test = drawn.merge(answers, on="voter_id").merge(voters, on="voter_id")
     test = test.assign(propensity=1 / 3, outcome=test["value"])
     test.to_parquet(folder / "one" / "training_set.parquet")
     for day, assigned in planted.assignments.items():
         name, at = f"day-{day}", pd.Timestamp(day, tz="UTC")
-        terms = {"date": day, "holdout_share": H, "explore": EPSILON}
-        facts = plans.Facts("m/1", "us_default", terms=terms)
-        sent = contacts_of(assigned, day)
-        plans.draft(folder, name, whole(sent, assigned), facts, keys={}, at=at)
+        facts = plans.Facts("m/1", "us_default", terms={"holdout_share": H})
+        drafted = {
+            "plan": contacts_of(assigned, day), "assignments": assigned,
+            "designs": planted.designs[day],
+        }  # fmt: skip
+        plans.draft(folder, name, drafted, facts, keys={}, at=at)
         plans.approve(folder, name, by="Ada Pell", at=at)
         plans.lock(folder, name, at=at)
+        answers = planted.responses[planted.responses["plan_id"] == day]
+        tables_read = {"responses": answers.assign(plan_id=name)}
+        keep_answers(folder, name, f"{day:0>64}", tables_read, {}, at=at)
     return top
 
 
 def _said(home: Path, *arguments: str) -> tuple[int, str]:
     command, *rest = arguments
     done = CliRunner().invoke(
-        app, [command, str(home), "--data", str(home / "data"), *rest]
+        app, [command, "--campaign", str(home), "--data", str(home / "data"), *rest]
     )
     return done.exit_code, done.output
 
@@ -477,7 +568,7 @@ def test_lift_of_a_campaigns_files_is_that_of_its_tables(
     home: Path, found: MeasuredLift
 ) -> None:
     code, said = _said(home, "lift", "--as-of", "2026-11-01")
-    assert code == OK
+    assert code == OK, said
     assert "The plan brought" in said
     told = json.loads((home / "data" / "autumn" / "lift.json").read_text())
     rows = {(r["estimand"], r["message_id"], r["segment"]): r for r in told["rows"]}
@@ -505,22 +596,27 @@ def test_a_broken_draw_ends_with_a_code_of_its_own(home: Path) -> None:
     assert "STOP" in said
 
 
-def test_a_draft_is_no_day_that_went_out(planted: Campaign, tmp_path: Path) -> None:
+def test_what_came_in_later_is_not_known_at_an_earlier_look(home: Path) -> None:
+    early = _said(home, "lift", "--as-of", "2026-10-02", "--json")[1]
+    told = json.loads(early)
+    assert told["n_decided"] > 0
+    assert told["n_in"] == 0
+
+
+def test_a_draft_is_no_plan_that_went_out(planted: Campaign, tmp_path: Path) -> None:
     day, assigned = next(iter(planted.assignments.items()))
     at = pd.Timestamp(day, tz="UTC")
-    terms = {"date": day, "holdout_share": H, "explore": EPSILON}
-    facts, sent = (
-        plans.Facts("m/1", "us_default", terms=terms),
-        contacts_of(assigned, day),
-    )
-    plans.draft(tmp_path, "one", whole(sent, assigned), facts, keys={}, at=at)
-    with pytest.raises(FileNotFoundError, match="locked or sent"):
-        plans_of(tmp_path)
+    facts = plans.Facts("m/1", "us_default", terms={"holdout_share": H})
+    drafted = {
+        "plan": contacts_of(assigned, day), "assignments": assigned,
+        "designs": planted.designs[day],
+    }  # fmt: skip
+    plans.draft(tmp_path, "one", drafted, facts, keys={}, at=at)
+    assert decisions_so_far(tmp_path).empty
     plans.approve(tmp_path, "one", by="Ada Pell", at=at)
     plans.lock(tmp_path, "one", at=at)
-    assignments, days = plans_of(tmp_path)
-    assert list(assignments) == list(days) == [day]
-    assert days[day].explored == EPSILON
+    assert len(decisions_so_far(tmp_path)) == len(assigned)
+    assert holdout_shares(tmp_path) == {"one": H}
 
 
 def test_a_campaign_without_plans_is_told_what_makes_one(
@@ -529,7 +625,9 @@ def test_a_campaign_without_plans_is_told_what_makes_one(
     empty = tmp_path / "autumn"
     (empty / "one").mkdir(parents=True)
     (empty / "latest").write_text("one")
-    done = CliRunner().invoke(app, ["lift", str(home), "--data", str(tmp_path)])
+    done = CliRunner().invoke(
+        app, ["lift", "--campaign", str(home), "--data", str(tmp_path)]
+    )
     assert done.exit_code == MISSING
     assert "hustings day" in done.output
 

@@ -11,11 +11,14 @@ import pytest
 
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.report.linked import linked_section
-from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import open_intake
 from hustings.features.ingest import Folders, TableSource, read_identities
 from hustings.features.persons.provider import remove_provider
 from hustings.features.tables import LINKS, REACTION_GROUPS, TableError, check
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 N = 6_000
 KEY = "a secret of sixteen bytes or more"
@@ -41,7 +44,7 @@ def run_of(home: Path, run_id: str, **changes: Any) -> Run:
     if changes:
         dumped = campaign.model_dump(mode="json", by_alias=True) | changes
         campaign = type(campaign).model_validate(dumped)
-    return Run(campaign, home, home / run_id, run_id, home / "mlflow")
+    return Run(campaign, home, home / run_id, run_id, home / "mlflow", at=NOW)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(data: Path, *words: str, code: int = 0, answer: str = "") -> str:
-    result = CliRunner().invoke(app, [*words, "--data", str(data)], input=answer)
+    where = ("--campaign", "sample", "--data", str(data))
+    result = CliRunner().invoke(app, [*words, *where], input=answer)
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())
 
@@ -39,7 +40,7 @@ def test_a_plan_goes_its_way_by_the_command_line(data: Path) -> None:
     spend = run(data, "plans", "spend")
     assert "6 3.30 6 3.30 0 0.0 6 3.30 1 0.55 3.5 0.2" in spend
     assert '"by": "R. Approver"' in run(data, "plans", "show")
-    assert "as do the files of 1 plans" in run(data, "verify", "sample")
+    assert "as do the files of 1 plans" in run(data, "verify")
 
 
 def test_who_does_not_say_yes_has_not_approved(data: Path) -> None:
@@ -53,7 +54,7 @@ def test_who_does_not_say_yes_has_not_approved(data: Path) -> None:
 def test_an_altered_file_of_a_plan_is_named(data: Path) -> None:
     path = data / "sample" / "plans" / "day1" / "terms.json"
     path.write_text(path.read_text().replace("7", "8"))
-    told = run(data, "verify", "sample", code=BAD_INPUT)
+    told = run(data, "verify", code=BAD_INPUT)
     assert "plans/day1/terms.json: its digest" in told
 
 

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import ChampionSection, parse_campaign
-from hustings.experiments.stages import Run, models, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages import models
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.models import _comparable_champion
 from hustings.training.registry.register import (
     champion_version,
@@ -80,15 +82,14 @@ def test_what_gives_a_special_category_away_promotes_nothing(again: Run) -> None
 
 
 def test_a_champion_is_defended_until_it_expires(
-    again: Run, monkeypatch: pytest.MonkeyPatch
+    again: Run,
 ) -> None:
     champion = ChampionSection(max_age_days=30)
     campaign = again.campaign.model_copy(update={"champion": champion})
     run = replace(again, campaign=campaign)
     assert _comparable_champion(run) is not None
-    in_31_days = models.utc_now() + pd.Timedelta(days=31)
-    monkeypatch.setattr(models, "utc_now", lambda: in_31_days)
-    assert _comparable_champion(run) is None
+    in_31_days = run.at + pd.Timedelta(days=31)
+    assert _comparable_champion(replace(run, at=in_31_days)) is None
     noted = json.loads((run.folder / "run.json").read_text())["champion_before"]
     assert noted["expired"]
     assert not noted["compared"]

@@ -12,8 +12,8 @@ from hustings.experiments.declaration import (
     load_campaign,
     parse_campaign,
 )
-from hustings.experiments.stages import Run
 from hustings.experiments.stages.audience import eligible_voters
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import (
     permissions_now,
     reactions_told,
@@ -26,6 +26,8 @@ from hustings.features.training_set import Arm
 from hustings.serving.reactions.http import Declared
 from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
+
+NOW = pd.Timestamp.now("UTC").floor("s")
 
 AS_OF = pd.Timestamp("2026-09-01")
 GIVEN = pd.DataFrame(
@@ -90,7 +92,7 @@ def run(tmp_path):
     campaign = load_campaign("sample")
     campaign.simulate = campaign.simulate.model_copy(update={"n_voters": 1_500})
     home = tmp_path / "sample"
-    return Run(campaign, home, home / "first", "first", tmp_path / "mlflow")
+    return Run(campaign, home, home / "first", "first", tmp_path / "mlflow", at=NOW)
 
 
 def test_ingest_and_plan_refuse_whoever_sent_a_stop(run):
@@ -123,7 +125,9 @@ def test_ingest_and_plan_refuse_whoever_sent_a_stop(run):
 
 
 def test_a_stop_under_a_former_id_is_the_present_voters(tmp_path: Path):
-    run = Run(load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m")
+    run = Run(
+        load_campaign("sample"), tmp_path, tmp_path / "r", "r", tmp_path / "m", at=NOW
+    )
     remember_former(run, {"V8": "V0"})
     events = Events.open(store_of(run.campaign, run.home))
     stop = {

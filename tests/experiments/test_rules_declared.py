@@ -120,6 +120,6 @@ def test_nobody_signs_for_nobody(tmp_path: Path) -> None:
 
 
 def test_the_rules_of_a_campaign_are_told_with_their_sources() -> None:
-    done = CliRunner().invoke(app, ["rules", "sample"])
+    done = CliRunner().invoke(app, ["rules", "--campaign", "sample"])
     assert done.exit_code == OK
     assert "47 CFR 64.1200" in done.output

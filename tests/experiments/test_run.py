@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import hustings.experiments.stages as runs
+import hustings.experiments.run as runs
 from hustings.experiments import plans
 from hustings.experiments.declaration import (
     Campaign,
@@ -26,7 +26,8 @@ from hustings.experiments.declaration import (
 )
 from hustings.experiments.handover.evidence import replay
 from hustings.experiments.plans.ledger import noted_heads, open_ledger
-from hustings.experiments.stages import STAGES, Run, latest, run_campaign, run_stage
+from hustings.experiments.run import STAGES, run_campaign, run_stage
+from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.stages.persons import known_persons, read_identity
 from hustings.features.ingest import file_sha256
 from hustings.features.persons.keys import Never

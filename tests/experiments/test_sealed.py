@@ -14,7 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
-from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.sealed import open_sealed, seal_predictions
 from hustings.training.registry.seal import SealError
 
@@ -123,7 +124,8 @@ def test_the_command_line_seals_and_says_why_it_does_not_open(
     (tmp_path / name / "latest").write_text("first")
 
     def hustings(*options: str) -> Result:
-        arguments = ["evaluate", str(story.folder), *options, "--data", str(tmp_path),
+        arguments = ["evaluate", *options, "--campaign", str(story.folder),
+                     "--data", str(tmp_path),
                      "--store", str(story.run.store)]  # fmt: skip
         return CliRunner().invoke(app, arguments, env={"MLFLOW_TRACKING_URI": None})
 

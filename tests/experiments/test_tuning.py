@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run as MlflowRun
 
-from hustings.experiments.stages import Run, models, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages import models
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tracking import tracking
 from hustings.training.learners.linear import DEFAULT_LINEAR
 from hustings.training.policy_value.held_out_halves import training_half

@@ -284,7 +284,8 @@ def test_the_command_writes_the_page_of_a_run_without_plans_by_day(
 ) -> None:
     page = tmp_path / "week.html"
     done = CliRunner().invoke(
-        app, ["week", str(story.folder), "--data", str(story.run.home.parent),
+        app, ["week", "--campaign", str(story.folder),
+              "--data", str(story.run.home.parent),
               "--out", str(page)],
     )  # fmt: skip
     assert done.exit_code == 0, done.output

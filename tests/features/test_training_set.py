@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hustings.features.asof import VoterFile
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import (
     DELIVERIES,
@@ -104,22 +105,34 @@ def test_every_delivery_meets_its_own_response(tables) -> None:
     assert found["two", "v1"] == 0.0  # not the answer given in experiment one
 
 
-@pytest.mark.parametrize(
-    ("seconds", "known"), [(-1, [1.0, 1.0]), (0, [0.0, 1.0]), (1, [0.0, 1.0])]
-)
-def test_a_reaction_counts_where_it_came_before_the_delivery_and_nowhere_else(
-    tables, seconds: int, known: list[float]
-) -> None:
-    """v1 is sent a letter on 2006-08-08 at 15:00 and called in September."""
-    moved = pd.Timestamp("2006-08-08 15:00") + pd.Timedelta(seconds=seconds)
-    events = pd.DataFrame(
-        {"voter_id": ["v1"], "at": [moved], "column": ["reacted"], "amount": [1.0]}
-    )
-    made = built(tables, events=events)
-    mine = made.features.loc[made.rows["voter_id"] == "v1", "reacted"]
-    assert mine.tolist() == known
-    without = built(tables).features
-    pd.testing.assert_frame_equal(made.features.drop(columns="reacted"), without)
+def test_a_delivery_is_met_by_the_voter_file_from_before_it(tables) -> None:
+    """A file of 20 August: v1 has turned 21 and moved in with v3."""
+    later = tables["voters"].assign(age=[21.0, 31.0, 41.0, 51.0, 61.0])
+    later.loc[[0, 2], "household_id"] = "new"
+    files = [
+        VoterFile(pd.Timestamp("2006-08-01"), tables["voters"]),
+        VoterFile(pd.Timestamp("2006-08-20"), later),
+    ]
+    made = built(tables | {"voters": later}, files=files)
+    age = made.rows.assign(age=made.features["age"])
+    age = age.set_index(["experiment_id", "voter_id"])["age"]
+    assert age["one"].to_dict() == {"v1": 20.0, "v2": 30.0, "v3": 40.0, "v4": 50.0}
+    assert age["two"].to_dict() == {"v1": 21.0, "v5": 61.0}
+    # v1 and v2 were drawn as one household; folds are those of the last file
+    rows = made.rows.set_index(["experiment_id", "voter_id"])
+    assert rows.loc["one", "drawn_id"].to_dict() == {
+        "v1": "h", "v2": "h", "v3": "v3", "v4": "g",
+    }  # fmt: skip
+    assert rows.loc[("one", "v1"), "unit_id"] == "new"
+
+
+def test_a_delivery_before_every_voter_file_is_refused(tables) -> None:
+    files = [
+        VoterFile(pd.Timestamp(day), tables["voters"])
+        for day in ("2006-08-09", "2006-08-20")
+    ]
+    with pytest.raises(TableError, match="a voter file observed before 2006-08-08"):
+        built(tables, files=files)
 
 
 def test_an_absent_response_is_what_the_campaign_declares(tables) -> None:

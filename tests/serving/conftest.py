@@ -2,19 +2,12 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-# threads that wait without sleeping starve each other on a busy machine
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import httpx
 import numpy as np
@@ -23,17 +16,18 @@ import pytest
 
 from hustings.experiments.declaration import feature_columns, load_campaign
 from hustings.features.ingest import ingest
+from hustings.features.persons.keys import Never
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
+from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import OfferSettings
 from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
+from tests.servers import free_port, serving
 
 KEY = "a-key-of-the-tests"
-START_WITHIN_S = 60.0
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -126,13 +120,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                         "channel": arm.channel,
                         "cost_usd": price[arm.channel] / 4,
                         "price": price[arm.channel],
-                        "barred": None,
                     }
                     for arm in test.arms
                 ],
                 "shadow_price": 4.0,
             }
         },
+        "rules": {
+            "messages": found.tables["messages"][
+                ["message_id", "text", "sponsor", "disclaimer", "discloses"]
+            ].to_dict("records"),
+            "lowers_turnout": [],
+            "signed": [],
+        },
+        "limits": {
+            "budget_usd": 1e6,
+            "capacity_by_channel": {},
+            "capacity_per_day": None,
+            "contacts_per_voter": 1,
+            "window_days": None,
+        },
+        "never": Never.of(b"k", []).to_json(),
     }
     version = {
         "name": "hustings-sample",
@@ -145,6 +153,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         "tag_judged_by": "j" * 32,
     }
     (folder / "plan.json").write_text(json.dumps(plan))
+    ContactLists().write(folder)
     (folder / "version.json").write_text(json.dumps(version))
     raw = pd.read_parquet(home / "raw" / "voters.parquet")
     voters = found.tables["voters"].reset_index(drop=True)
@@ -159,19 +168,20 @@ def _as_json(raw: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
-
-
 @contextmanager
 def running(
     command: Sequence[str], *, cwd: Path, home: Path, env: Mapping[str, str]
 ) -> Iterator[Server]:
     """A server process from its first answer until the end of the block."""
-    port, log = _free_port(), home / "server.log"
+    port, log = free_port(), home / "server.log"
+    server = Server(f"http://127.0.0.1:{port}", log)
+
+    def ready() -> bool:
+        try:
+            return server.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
     there = {
         **os.environ,
         "BENTOML_HOME": str(home / "bentoml"),
@@ -179,33 +189,8 @@ def running(
         **env,
     }
     line = [*command, "--port", str(port)]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            line, cwd=cwd, env=there, stdout=out, stderr=subprocess.STDOUT
-        )
-        try:
-            server = Server(f"http://127.0.0.1:{port}", log)
-            _until_ready(server, process)
-            yield server
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_WITHIN_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            if server.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"the server did not start:\n{server.log.read_text()[-4000:]}")
+    with serving(line, ready=ready, home=home, cwd=cwd, env=there, end_by="SIGINT"):
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -225,6 +210,5 @@ def server(
         "serve_bundle(Path(sys.argv[1]), port=int(sys.argv[3]))"
     )
     command = [sys.executable, "-c", code, str(served.folder)]
-    env = {"PYTHONPATH": str(ROOT / ".package")}
-    with running(command, cwd=home, home=home, env=env) as started:
+    with running(command, cwd=home, home=home, env={}) as started:
         yield started

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,10 +15,11 @@ import pytest
 
 from hustings.serving.reactions.broker import GROUP, STREAM, broker_class
 from hustings.serving.reactions.store import Events
+from tests.checkout import ROOT, environment
+from tests.servers import serving
 
 redis = pytest.importorskip("redis", reason="pip install 'hustings[stream]'")
 pytest.importorskip("faststream", reason="pip install 'hustings[stream]'")
-ROOT = Path(__file__).parents[2]
 CONSUMER = """
 import sys
 from pathlib import Path
@@ -45,20 +45,22 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("redis-server is not installed")
     folder = tmp_path_factory.mktemp("redis")
     path = folder / "redis.sock"
-    process = subprocess.Popen(
-        [server, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir",
-         str(folder)],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until(path.exists)
+    command = [
+        server,
+        "--port",
+        "0",
+        "--unixsocket",
+        path,
+        "--save",
+        "",
+        "--dir",
+        folder,
+    ]
+    with serving(command, ready=path.exists, home=folder):
         yield f"unix://{path}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
-def until(holds: Callable[[], Any], *, within_s: float = 30.0) -> None:
+def until(holds: Callable[[], Any], *, within_s: float = 120.0) -> None:
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, "it did not come about"
@@ -68,7 +70,7 @@ def until(holds: Callable[[], Any], *, within_s: float = 30.0) -> None:
 def start(store: Path, address: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", CONSUMER, str(store), address],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from hustings.features.derived import (
 )
 from hustings.features.tables import TableError, is_derived
 from hustings.features.voter import HISTORY_SHARE, Encoding
-from hustings.serving.service import Endpoint, RequestError, ScoreRequest
+from hustings.serving.endpoint import Endpoint
+from hustings.serving.voter_rows import RequestError, ScoreRequest
 from hustings.training.registry.campaign_model import CampaignModel
 
 IN_PLACE_OF = {"age": "household__age_of_others", HISTORY_SHARE: "history__share"}
@@ -52,7 +53,7 @@ def bundle(served, tmp_path_factory: pytest.TempPathFactory) -> Derived:
     folder = tmp_path_factory.mktemp("derived") / "bundle"
     folder.mkdir()
     model.save(folder / "model")
-    for name in ("plan.json", "version.json"):
+    for name in ("plan.json", "version.json", "contact_lists.parquet"):
         shutil.copy(served.folder / name, folder / name)
     beside = voters[from_the_file(voters.columns)].head(N)
     brought = json.loads(beside.to_json(orient="records", double_precision=15))

@@ -1,7 +1,6 @@
 """Events are kept once, on disk before they are acknowledged, whatever happens."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -26,6 +25,7 @@ from hustings.serving.reactions.payload import (
     read_events,
 )
 from hustings.serving.reactions.store import Events, Receipt
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -363,7 +363,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path):
         line = [sys.executable, "-c", WRITER, str(store), str(acknowledged)]
         writer = subprocess.Popen(
             line, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
         )  # fmt: skip
         with writer:
             for _ in range(15 + 7 * kill):

@@ -7,7 +7,15 @@ import pytest
 
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.tables import CONTACT_ENDS, TableError
-from hustings.serving.export.results import ENDS, Answers, Results, read_results
+from hustings.serving.export.results import (
+    ENDS,
+    KEY,
+    READ_BEFORE,
+    Answers,
+    OfPlan,
+    Results,
+    read_results,
+)
 
 AT = pd.Timestamp("2026-09-12")
 HEADER = "VoterID,Date,Type,Outcome,Question,Answer"
@@ -21,7 +29,17 @@ PLAN = pd.DataFrame(
     }
 )
 KNOWN = pd.Series([f"v{i}" for i in range(1, 10)])
-HELD = pd.Series(["v9"])
+DECIDED = pd.DataFrame(
+    {
+        "voter_id": [*PLAN["voter_id"], "v9"],
+        "experiment_id": "spring",
+        "decided_on": pd.Timestamp("2026-09-08"),
+    }
+)
+"""Whom the plan decided: its contacts, and one held out."""
+OF_PLAN = OfPlan(
+    "p1", PLAN, DECIDED, pd.Series(["v9"]), pd.DataFrame({c: [] for c in KEY})
+)
 
 
 def source_of(**changed: object) -> TableSource:
@@ -51,12 +69,18 @@ def source_of(**changed: object) -> TableSource:
     )  # fmt: skip
 
 
-def came_back(folder: Path, *lines: str, source: TableSource | None = None) -> Results:
+def came_back(
+    folder: Path,
+    *lines: str,
+    source: TableSource | None = None,
+    plan: OfPlan = OF_PLAN,
+    former: dict[str, str] | None = None,
+) -> Results:
     """What rows of a file come to."""
     (folder / "results.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     return read_results(
-        source or source_of(), Folders(folder, folder), PLAN, KNOWN, HELD, ANSWERS,
-        experiment_id="p1", at=AT,
+        source or source_of(), Folders(folder, folder), plan, KNOWN, ANSWERS,
+        former=former or {}, at=AT,
     )  # fmt: skip
 
 
@@ -80,18 +104,61 @@ def test_a_contact_is_delivered_if_any_attempt_was(tmp_path: Path) -> None:
     assert told["message_id"].to_dict() == {"v1": "jobs", "v2": "trade"}
 
 
-def test_answers_become_responses_the_last_of_each_voter(tmp_path: Path) -> None:
+def test_answers_become_responses_of_the_assignment_and_none_removes_another(
+    tmp_path: Path,
+) -> None:
     found = came_back(
         tmp_path,
         "v1,2026-09-10,Walk,Canvassed,Q1,Strong yes",
         "v1,2026-09-09,Walk,Canvassed,Q1,Strong no",
         "v2,2026-09-09,Walk,,Q1,Strong no",
     )
-    told = found.responses.set_index("voter_id")
-    assert told["value"].to_dict() == {"v1": 100.0, "v2": 0.0}
-    assert set(told["outcome"]) == {"support"}
-    assert set(told["experiment_id"]) == {"p1"}
-    assert found.report["quarantined"] == 1
+    rows = found.responses.sort_values(["voter_id", "observed_at"])
+    assert rows["voter_id"].tolist() == ["v1", "v1", "v2"]
+    assert rows["value"].tolist() == [0.0, 100.0, 0.0]
+    assert set(rows["outcome"]) == {"support"}
+    assert set(rows["experiment_id"]) == {"spring"}
+    assert set(rows["plan_id"]) == {"p1"}
+    assert found.report["set_aside"] == 0
+
+
+def test_an_answer_of_nobody_decided_is_set_aside_and_its_contact_stays(
+    tmp_path: Path,
+) -> None:
+    found = came_back(
+        tmp_path,
+        "v9,2026-09-09,Phone,,Q1,Strong yes",  # held out: a control
+        "v8,2026-09-09,Phone,,Q1,Strong yes",  # decided by nobody
+        "v1,2026-09-07,Walk,,Q1,Strong yes",  # before its day
+        "v2,2026-09-07,Walk,Not Home,Q1,Strong yes",
+    )
+    assert found.responses["voter_id"].tolist() == ["v9"]
+    assert found.report["set_aside"] == 2
+    assert found.report["answers_unplaced"] == 1
+    assert found.report["accepted"] == 2
+    assert sorted(found.reasons.values()) == [1, 1]
+
+
+def test_a_file_that_holds_an_earlier_one_counts_no_attempt_twice(
+    tmp_path: Path,
+) -> None:
+    lines = ["v1,2026-09-09,Walk,Not Home,,", "v2,2026-09-09,Walk,,Q1,Strong no"]
+    first = came_back(tmp_path, *lines)
+    more = OfPlan(OF_PLAN.plan_id, OF_PLAN.contacts, DECIDED, OF_PLAN.held, first.rows)
+    again = came_back(tmp_path, *lines, "v1,2026-09-10,Walk,Canvassed,,", plan=more)
+    assert again.report["set_aside"] == 2
+    assert set(again.quarantine["reason"]) == {READ_BEFORE}
+    assert again.returned["n_attempts"].tolist() == [1]
+    assert again.responses.empty
+
+
+def test_a_voter_who_has_another_id_by_now_is_the_same_person(tmp_path: Path) -> None:
+    found = came_back(
+        tmp_path, "old1,2026-09-09,Walk,Canvassed,Q1,Strong yes",
+        former={"old1": "v1"},
+    )  # fmt: skip
+    assert found.returned["voter_id"].tolist() == ["v1"]
+    assert found.responses["voter_id"].tolist() == ["v1"]
 
 
 def test_who_asks_not_to_be_contacted_is_told_of_for_every_channel(
@@ -162,14 +229,14 @@ def test_a_bad_row_is_set_aside_with_its_reason(tmp_path: Path, line: str) -> No
     assert found.quarantine["row"].unique().tolist() == [2]
     assert found.quarantine["reason"].str.contains(BAD[line], regex=False).any()
     assert found.report["rows_in"] == 2
-    assert (found.report["accepted"], found.report["quarantined"]) == (1, 1)
+    assert (found.report["accepted"], found.report["set_aside"]) == (1, 1)
     assert len(found.returned) == 1
 
 
 def test_all_bad_rows_at_once_are_counted_once_each(tmp_path: Path) -> None:
     found = came_back(tmp_path, "v2,2026-09-09,Walk,Canvassed,,", *BAD)
     assert found.report["rows_in"] == 1 + len(BAD)
-    assert found.report["quarantined"] == len(BAD)
+    assert found.report["set_aside"] == len(BAD)
     assert found.report["accepted"] == 1
 
 

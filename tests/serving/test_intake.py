@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
@@ -13,10 +14,11 @@ from starlette.testclient import TestClient
 import hustings.serving.reactions.http
 from hustings.features.minilm import PACKAGE
 from hustings.features.post import Found
+from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
 from hustings.serving.reactions.http import Declared, Intake, routes
 from hustings.serving.reactions.store import Events
-from hustings.serving.service import Endpoint, RecommendRequest
+from hustings.serving.voter_rows import RecommendRequest
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 MESSAGES = (
@@ -243,10 +245,11 @@ def test_an_endpoint_that_cannot_ask_who_stopped_recommends_nothing(served):
 
     endpoint = Endpoint.load(served.folder)
     rows, channels = _asked(served)
+    now = pd.Timestamp("2026-09-08 12:00")
     request = RecommendRequest(voters=rows[:3], permitted_channels=channels)
-    assert endpoint.recommend(request)["voters"]
+    assert endpoint.recommend(request, at=now)["voters"]
     with pytest.raises(sa.exc.OperationalError):
-        replace(endpoint, refused=broken).recommend(request)
+        replace(endpoint, refused=broken).recommend(request, at=now)
 
 
 def test_reactions_need_the_key(server):

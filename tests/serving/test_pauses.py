@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -108,7 +107,8 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
     """Every message is paused but one: it alone is left; then none is."""
     from dataclasses import replace
 
-    from hustings.serving.service import Endpoint, RecommendRequest
+    from hustings.serving.endpoint import Endpoint
+    from hustings.serving.voter_rows import RecommendRequest
 
     loaded = Endpoint.load(served.folder)
     endpoint = replace(loaded, paused=pauses.refusals)
@@ -119,7 +119,7 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
     )
 
     def offered() -> set[str]:
-        told = endpoint.recommend(asked)["voters"]
+        told = endpoint.recommend(asked, at=AT.tz_localize(None))["voters"]
         found = [voter["recommendation"] for voter in told]
         return {offer["message_id"] for offer in found if offer}
 
@@ -131,21 +131,9 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
             pauses.pause(message, by="Ada", reason="angry", at=AT)
     assert offered() == {kept}
     pauses.pause(kept, by="Ada", reason="angry", at=AT)
-    told = endpoint.recommend(asked)["voters"]
+    told = endpoint.recommend(asked, at=AT.tz_localize(None))["voters"]
     assert [voter["recommendation"] for voter in told] == [None] * len(rows)
     reasons = {voter["reason"]["code"]: voter["reason"]["text"] for voter in told}
     assert "is paused since 2026-09-01 12:00 UTC by Ada: angry" in reasons["barred"]
     pauses.resume(others[0], by="Ada", reason="calm", at=AT)
     assert offered() == {others[0]}
-
-
-def test_terms_without_a_pause_are_as_they_were(served):
-    from hustings.serving.service import Terms
-
-    terms = Terms.of(served.plan["audiences"]["all"])
-    assert terms.without({}).barred == terms.barred
-    some = terms.arms[0].message_id
-    closed = terms.without({some: "is paused"})
-    np.testing.assert_array_equal(
-        closed.open, [arm.message_id != some for arm in terms.arms]
-    )

@@ -17,8 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
+from hustings.experiments.plans.designs import Belief, designed
 from hustings.features.arrays import Floats
-from hustings.features.tables import ASSIGNMENTS, CONTROL, NO_CHANNEL, PLAN, check
+from hustings.features.tables import (
+    ASSIGNMENTS,
+    CONTROL,
+    DESIGNS,
+    NO_CHANNEL,
+    PLAN,
+    check,
+)
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limits,
@@ -161,8 +169,11 @@ def test_every_contact_lies_within_the_days_of_the_plan(of: Case, seed: int) -> 
 def test_plan_and_assignments_keep_their_declarations(of: Case, seed: int) -> None:
     plan = of.plan(seed)
     check(PLAN, plan.contacts)
-    check(ASSIGNMENTS, plan.assignments)
-    assert sorted(plan.assignments["voter_id"]) == sorted(of.voter_id)
+    belief = Belief(("test",) * len(of.arms), "none")
+    made = designed(plan, of.arms, belief, holdout=of.terms.holdout_share)
+    check(DESIGNS, made.designs)
+    check(ASSIGNMENTS, made.assignments)
+    assert sorted(made.assignments["voter_id"]) == sorted(of.voter_id)
 
 
 @few

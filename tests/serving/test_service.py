@@ -19,21 +19,20 @@ import pytest
 from hustings.features.ingest import TableSource
 from hustings.features.persons.keys import Never
 from hustings.features.training_set import household
+from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
+from hustings.serving.recommend import AudiencePrices, CampaignLimits
 from hustings.serving.service import (
-    Endpoint,
-    RecommendRequest,
-    RequestError,
-    Terms,
-    VoterReader,
     routes,
     serve_bundle,
 )
+from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
 CONSENTED = ["sms", "phone"]
+AT = pd.Timestamp("2026-09-08 12:00")
 
 
 def settings_of(served):
@@ -272,13 +271,17 @@ def endpoint(served, **changes: Any) -> Endpoint:
     terms = changes.pop("terms", {})
     plan["audiences"]["all"].update(terms)
     plan.update(changes)
-    found = Endpoint.load(served.folder)
-    told = {name: Terms.of(terms) for name, terms in plan["audiences"].items()}
-    return Endpoint(found.model, plan, found.version, found.reader, told)
+    return replace(
+        Endpoint.load(served.folder),
+        plan=plan,
+        audiences={n: AudiencePrices.of(a) for n, a in plan["audiences"].items()},
+        limits=CampaignLimits.of(plan["limits"]),
+    )
 
 
 def advice(where: Endpoint, body: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = where.recommend(RecommendRequest(**body))["voters"]
+    answer = where.recommend(RecommendRequest(**body), at=AT)
+    found: list[dict[str, Any]] = answer["voters"]
     return found
 
 
@@ -411,8 +414,12 @@ def test_each_hurdle_gives_its_own_reason(served):
         return advice(endpoint(served, terms=terms, holdout_share=1e-9), body)
 
     free = [arm | {"price": 0.0} for arm in arms]
-    barred = [arm | {"barred": "discloses the record of others"} for arm in free]
-    told = under(arms=barred)
+    rules = json.loads(json.dumps(served.plan["rules"]))
+    for message in rules["messages"]:
+        message["discloses"] = "others"
+    told = advice(
+        endpoint(served, terms={"arms": free}, rules=rules, holdout_share=1e-9), body
+    )
     assert codes(told) <= {"barred", "no_lift"}
     reasons = {v["reason"]["code"]: v["reason"]["text"] for v in told}
     assert "discloses the record of others" in reasons["barred"]
@@ -506,7 +513,7 @@ def test_one_of_several_plans_has_to_be_named(served):
 
 
 def test_a_plan_that_offers_what_the_model_does_not_know_is_refused(served, tmp_path):
-    for name in ("model", "version.json"):
+    for name in ("model", "version.json", "contact_lists.parquet"):
         (tmp_path / name).symlink_to(served.folder / name)
     plan = json.loads(json.dumps(served.plan))
     plan["audiences"]["all"]["arms"].pop()
@@ -556,7 +563,14 @@ def test_only_health_and_the_empty_page_answer_without_the_key(server, headers):
     with server.client(**headers) as client:
         for path in (*kept, "/monitor/stream"):
             assert client.get(path).status_code == 401, path
-        for path in ("/score", "/recommend", "/pause", "/resume", "/reactions"):
+        for path in (
+            "/score",
+            "/recommend",
+            "/sent",
+            "/pause",
+            "/resume",
+            "/reactions",
+        ):
             assert client.post(path, json={"voters": []}).status_code == 401, path
         for path in ("/healthz", "/livez", "/readyz"):
             assert client.get(path).status_code == 200, path

@@ -5,7 +5,6 @@ real process of BentoML, the broker a real Redis; senders and servers share the 
 """
 
 import json
-import os
 import shutil
 import socket
 import sqlite3
@@ -25,6 +24,7 @@ import psutil
 import pytest
 
 from hustings.serving.reactions.broker import STREAM
+from tests.checkout import environment
 from tests.serving.conftest import served  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.speed
@@ -93,7 +93,7 @@ def serving(bundle: Path, store: Path, home: Path) -> Iterator[tuple[str, Any]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {
-        **os.environ, "PYTHONPATH": str(ROOT), "HUSTINGS_API_KEY": KEY,
+        **environment(), "HUSTINGS_API_KEY": KEY,
         "HUSTINGS_EVENTS": str(store), "BENTOML_HOME": str(home / "bentoml"),
     }  # fmt: skip
     log = (home / "server.log").open("a")
@@ -250,7 +250,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 def consuming(store: Path, address: str) -> Iterator[Any]:
     process = subprocess.Popen(
         [sys.executable, "-c", CONSUMER, str(store), address],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
     try:
         yield process

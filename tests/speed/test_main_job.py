@@ -30,6 +30,7 @@ from hustings.serving.plan import (
 )
 from hustings.serving.score import score_voters
 from hustings.training.estimators.spend_path import NOTHING, whole_budget_path
+from tests.checkout import environment
 
 pytestmark = pytest.mark.speed
 
@@ -66,9 +67,10 @@ def ran(home: Path, campaign: str, *options: str) -> tuple[float, float, str]:
     folders = ["--data", str(home / "runs"), "--store", str(home / "mlflow")]
     taken, done = seconds(
         lambda: subprocess.run(
-            [sys.executable, "-c", code, "run", campaign, *folders, *options],
+            [sys.executable, "-c", code, "run", "--campaign", campaign, *folders,
+             *options],
             capture_output=True, text=True, cwd=ROOT, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
         )
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -104,7 +106,7 @@ def test_main_job_on_240_729_real_voters(
 
 
 def test_help_beside_a_bare_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
-    there = {**os.environ, "PYTHONPATH": str(ROOT)}
+    there = environment()
 
     def timed(*arguments: str) -> float:
         line = [sys.executable, *arguments]

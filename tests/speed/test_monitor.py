@@ -26,6 +26,7 @@ import pytest
 from hustings.serving.monitor.e_values import rise_evidence
 from hustings.serving.monitor.snapshot import snapshot
 from hustings.serving.monitor.stream import Monitor, Rules
+from tests.checkout import environment
 
 pytestmark = pytest.mark.speed
 
@@ -176,7 +177,7 @@ def test_memory_and_speed_do_not_depend_on_what_came_before():
         spent.append(time.perf_counter() - began)
         began = time.perf_counter()
         monitor.judge()
-        snapshot(monitor, paused={}, sent={}, lifts={})
+        snapshot(monitor, paused={}, sent={}, planned={}, lifts={})
         looked = time.perf_counter() - began
         memory.append(resident_mb())
     write_row(
@@ -218,7 +219,7 @@ def served(store: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    there = {**os.environ, "PYTHONPATH": str(ROOT), "HUSTINGS_API_KEY": KEY}
+    there = environment(HUSTINGS_API_KEY=KEY)
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(store), str(port)], env=there
     )

@@ -1,7 +1,8 @@
 """Twenty simulated months against the known truth.
 
 `python -m pytest tests/speed/test_month.py -q -s -m speed` judges them (about ten
-minutes on one core); `hustings month 30_days --seeds 20 --out FILE` writes the same.
+minutes on one core); `hustings month --campaign 30_days --seeds 20 --out FILE` writes
+the same.
 Figures stand in `month.md` and experiments/30_days/evaluation.json.
 """
 

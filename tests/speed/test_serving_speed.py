@@ -4,7 +4,6 @@ All in one run on one machine, as ratios: what a request costs over the model al
 """
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import pandas as pd
 import pytest
 
 from hustings.serving.load import read_bundle
+from tests.checkout import environment
 
 pytestmark = pytest.mark.speed
 
@@ -33,11 +33,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample campaign, run whole, and its bundle."""
     folder = tmp_path_factory.mktemp("campaign")
     command = [
-        sys.executable, "-m", "hustings.experiments.cli", "run", "sample",
+        sys.executable, "-m", "hustings.experiments.cli", "run",
+        "--campaign", "sample",
         "--voters", str(N_VOTERS), "--trials", "1",
         "--data", str(folder / "data"), "--store", str(folder / "store"),
     ]  # fmt: skip
-    there = {**os.environ, "PYTHONPATH": str(ROOT)}
+    there = environment()
     subprocess.run(command, check=True, env=there, capture_output=True)
     return folder / "data" / "sample"
 
@@ -56,8 +57,7 @@ def client(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     there = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
+        **environment(),
         "HUSTINGS_API_KEY": KEY,
         "HUSTINGS_BUNDLE": str(home / "serving"),
         "BENTOML_HOME": str(tmp_path_factory.mktemp("bentoml")),

@@ -1,10 +1,5 @@
 """Small message tests drawn as arrays, and one simulated campaign fitted once."""
 
-import os
-
-# before LightGBM is imported: threads that wait without sleeping starve each other
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any

@@ -13,6 +13,7 @@ import pytest
 from hustings.features.tables import SCORES, check
 from hustings.training.learners.baselines import untargeted
 from hustings.training.registry.campaign_model import CampaignModel, Reader
+from tests.checkout import python_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,7 +134,7 @@ def test_threads_that_wait_sleep_whatever_is_imported_first() -> None:
     code = "import hustings.training.learners.gbm, lightgbm"
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True,
-        text=True, env={"OMP_DISPLAY_ENV": "TRUE", "PYTHONPATH": str(ROOT)},
+        text=True, env={"OMP_DISPLAY_ENV": "TRUE", "PYTHONPATH": python_path()},
     ).stderr  # fmt: skip
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in told
     assert "OMP_WAIT_POLICY = 'ACTIVE'" not in told

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,9 +151,11 @@ def test_the_champion_predicts_in_a_process_without_the_repository(
     code = f"""
 import os, sys
 from pathlib import Path
+from importlib.util import find_spec
 root = Path({str(ROOT)!r})
-sys.path = [p for p in sys.path if Path(p).resolve() != root]
+sys.path = [p for p in sys.path if not (Path(p) / "hustings").exists()]
 sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+assert find_spec("hustings") is None
 import mlflow, pandas as pd
 mlflow.set_tracking_uri({store.uri!r})
 model = mlflow.pyfunc.load_model("models:/hustings-sample@champion")
@@ -306,3 +310,17 @@ def test_a_real_server_registers_and_serves_the_same_model(
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_new_store_of_a_test_is_as_the_migrations_of_mlflow_leave_it(
+    tmp_path: Path, mlflow_store_file: Path
+) -> None:
+    def tables(store: Path) -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(store)) as connection:
+            found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1")
+            return list(found)
+
+    uri = open_store(None, tmp_path)
+    mlflow.MlflowClient(uri).create_experiment("fresh")
+    assert len(tables(tmp_path / "mlflow.db")) > 20
+    assert tables(tmp_path / "mlflow.db") == tables(mlflow_store_file)

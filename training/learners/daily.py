@@ -22,7 +22,7 @@ from itertools import combinations
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.features.training_set import Prior
@@ -42,18 +42,24 @@ ROUNDS = 3
 """Times that the part of the outcome which the design explains is taken off."""
 
 
-def lift_columns(X: Floats32, categorical: Sequence[int]) -> Basis:
+def lift_columns(
+    X: Floats32, categorical: Sequence[int], *, most: int | None = None
+) -> Basis:
     """Features and their products of two as columns, from the voters alone.
 
     Args:
         X: Features of all voters, shape (n, n_features).
         categorical: Columns of X that hold category codes.
+        most: Columns up to which products are among them; None for any number.
     """
     shapes = tuple(
         Shape.of(X[:, j], categorical=j in set(categorical)) for j in range(X.shape[1])
     )
     features = range(X.shape[1])
-    terms = (*((j,) for j in features), *combinations(features, 2))
+    single = tuple((j,) for j in features)
+    terms = (*single, *combinations(features, 2))
+    if most is not None and sum(term_width(shapes, t) for t in terms) > most:
+        terms = single
     width = sum(term_width(shapes, t) for t in terms)
     all_kept = np.ones(width, dtype=bool)
     first = Basis(shapes, terms, np.zeros(width), np.ones(width), all_kept)
@@ -229,11 +235,12 @@ class DailyLift:
 
     def se(self, phi: Floats) -> Floats:
         """Posterior SD of the lift of every arm, shape (n, A)."""
+        inverse = solve_triangular(self.factor, np.eye(len(self.mean)), lower=True)
         se = np.empty((len(phi), self.n_arms))
         for a in range(self.n_arms):
-            block = np.zeros((len(self.mean), len(phi)))
-            block[(1 + a) * self.p : (2 + a) * self.p] = phi.T
-            se[:, a] = np.sqrt((self._solved(block) ** 2).sum(axis=0))
+            block = inverse[:, (1 + a) * self.p : (2 + a) * self.p]
+            variance = ((phi @ (block.T @ block)) * phi).sum(axis=1)
+            se[:, a] = np.sqrt(np.maximum(variance, 0.0))
         return se
 
     def draws(self, phi: Floats, n: int, rng: np.random.Generator) -> Floats:
@@ -243,10 +250,6 @@ class DailyLift:
         theta = drawn[self.p :].T.reshape(n, self.n_arms, self.p)
         lifts: Floats = np.einsum("rp,nap->nra", phi, theta)
         return lifts
-
-    def _solved(self, block: Floats) -> Floats:
-        solved: Floats = solve_triangular(self.factor, block, lower=True)
-        return solved
 
 
 def fit_daily(
@@ -311,9 +314,12 @@ def _posterior(
     gram: Floats, product: Floats, prior: _Prior, noise: float
 ) -> _Posterior:
     """Mean, Cholesky factor of the precision, log evidence up to a constant."""
-    factor = np.tril(cho_factor(prior.precision + gram / noise**2, lower=True)[0])
+    factor = cholesky(
+        prior.precision + gram / noise**2, lower=True, overwrite_a=True,
+        check_finite=False,
+    )  # fmt: skip
     off = product - gram @ prior.centre
-    moved = cho_solve((factor, True), off) / noise**2
+    moved = cho_solve((factor, True), off, check_finite=False) / noise**2
     evidence = 0.5 * (prior.log_det + off @ moved / noise**2)
     evidence -= float(np.log(np.diag(factor)).sum())
     # what the prior's own centre explains

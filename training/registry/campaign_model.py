@@ -47,6 +47,7 @@ KINDS: Mapping[str, str] = {
     "GbmLift": "hustings.training.learners.gbm",
     "CellLift": "hustings.training.learners.baselines",
     "NetLift": "hustings.training.learners.net",
+    "UnseenLift": "hustings.training.learners.unseen",
     "PartnerLift": "hustings.training.policy_value.partner",
 }
 

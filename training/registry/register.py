@@ -318,7 +318,7 @@ def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
     if present is None:
         raise ValueError(
             f"{campaign}: expected a champion to roll back from, got none; "
-            f"`hustings promote {campaign}` makes one"
+            f"`hustings promote --campaign {campaign}` makes one"
         )
     history = _champions(present.name)
     remaining = _history_to(history, present, to)

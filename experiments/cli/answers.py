@@ -1,0 +1,95 @@
+"""What comes back: contact results of channels, and outcomes from elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hustings.experiments.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_STORE,
+    CampaignName,
+    DataFolder,
+    Debug,
+    RunId,
+    changing,
+    errors_told,
+    known_run,
+    make_run,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def results(
+    campaign: CampaignName,
+    file: Annotated[Path, typer.Argument(help="Contact results of a channel.")],
+    plan: Annotated[str, typer.Option("--plan", help="The plan they are of.")],
+    run_id: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Read contact results back: deliveries, answers, who is not to be asked again."""
+    with errors_told(debug=debug), changing(campaign, data, "results"):
+        from hustings.experiments.handover.answers import read_back
+
+        run = known_run(
+            make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
+        )
+        _require_file(file)
+        result = read_back(run, plan, file, at=run.at)
+        _print_counts(file, result.report, result.reasons)
+        if result.report["unread_withdrawals"]:
+            typer.echo(
+                f"{result.report['unread_withdrawals']:,} rows that ask for no contact "
+                "could not be read: see quarantine.parquet, and act on them by hand",
+                err=True,
+            )
+
+
+@app.command()
+def responses(
+    campaign: CampaignName,
+    file: Annotated[Path, typer.Argument(help="Outcomes: turnout, a survey.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source", help="Which [answers.<name>]; not needed where there is one."
+        ),
+    ] = "",
+    run_id: RunId = "",
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Read outcomes that came through no channel: turnout, a survey."""
+    with errors_told(debug=debug), changing(campaign, data, "responses"):
+        from hustings.experiments.handover.answers import read_outcomes
+
+        run = known_run(
+            make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
+        )
+        _require_file(file)
+        result = read_outcomes(run, file, source_name=source, at=run.at)
+        _print_counts(file, result.report, result.reasons)
+
+
+def _require_file(file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: expected a file of answers, found none")
+
+
+def _print_counts(
+    file: Path, report: Mapping[str, int], reasons: Mapping[str, int]
+) -> None:
+    """Rows in = accepted + set aside, why those were, and what came of the others."""
+    typer.echo(
+        f"{file.name}: {report['rows_in']:,} rows in = {report['accepted']:,} accepted "
+        f"+ {report['set_aside']:,} set aside"
+    )
+    for reason, n in reasons.items():
+        typer.echo(f"  set aside, {reason}: {n:,}")
+    for name, n in report.items():
+        if name not in {"rows_in", "accepted", "set_aside"}:
+            typer.echo(f"  {name.replace('_', ' ')}: {n:,}")

@@ -1,0 +1,191 @@
+"""What was decided before a day, as the record of the campaign's plans says it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from hustings.experiments.declaration import LoopSection
+from hustings.experiments.loop.declared import LoopTerms
+from hustings.experiments.plans import PLANS, plans
+from hustings.experiments.plans.checks import decided
+from hustings.experiments.plans.money import committed_usd, total_usd
+from hustings.experiments.plans.record import APPROVED, DRAFT, LIVE, PlanRecord
+from hustings.experiments.stages.persons import read_identity
+from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.persons.identity import former_ids
+from hustings.features.tables import CONTROL, UNDECIDED
+
+DAY = "day-"
+"""Names of a day's plans begin so."""
+NEVER = np.iinfo(np.int64).min // 2
+
+
+def plan_of_day(date: pd.Timestamp) -> str:
+    """Name of a day's plan."""
+    return f"{DAY}{date:%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class Yesterday:
+    """Where the campaign stands on the morning of a day; axis 0 is the voter.
+
+    Attributes:
+        n_decisions: Decisions of each voter so far, shape (n,).
+        last_day: Day of the last one, from 0; `NEVER` without, shape (n,).
+        pool_probability: Probability that a voter who is not held out is still in
+            the pool, shape (n,).
+        spent_usd: Money that plans have taken, of forgotten persons included.
+        contacts: Column `voter` (position) and `message_id` of every contact so far.
+    """
+
+    n_decisions: Ints
+    last_day: Ints
+    pool_probability: Floats
+    spent_usd: float
+    contacts: pd.DataFrame
+
+    def in_pool(self, day: int, loop: LoopSection) -> Bools:
+        """Who may be decided on a day, shape (n,)."""
+        free = self.n_decisions == 0
+        if loop.window_days is not None:
+            rested = day - self.last_day >= loop.window_days
+            free |= (self.n_decisions < loop.contacts_per_voter) & rested
+        return np.asarray(free, dtype=bool)
+
+
+class _Plan(NamedTuple):
+    """A plan that may decide voters.
+
+    Attributes:
+        rows: Decided ASSIGNMENTS with decided_on.
+        day: Of its contacts, from 0.
+        explored: Probability to explore of a pool member who is not held out.
+    """
+
+    rows: pd.DataFrame
+    day: int
+    explored: float
+
+
+def yesterday(
+    home: Path, voter_id: Objects, terms: LoopTerms, date: pd.Timestamp
+) -> Yesterday:
+    """The state before a day, from plans, their ledger and nothing else.
+
+    Plans of days count from their draft on, since a day must not be drawn twice;
+    others once they are locked.
+
+    Args:
+        home: The campaign's folder.
+        voter_id: Present voters, shape (n,); rows of others are left out.
+        terms: Of the loop.
+        date: The day.
+
+    Raises:
+        ValueError: If a later day was made already: days go forward.
+    """
+    n, known = len(voter_id), plans(home)
+    counted = {
+        name: record
+        for name, record in known.items()
+        if record.state not in (DRAFT, APPROVED) or name.startswith(DAY)
+    }
+    _refuse_later(counted, date)
+    identity = read_identity(home)
+    index = pd.Index(voter_id)
+    present = former_ids(identity)
+    seen_on = _first_seen(identity, index, terms)
+    n_decisions, last_day = np.zeros(n, dtype=np.int64), np.full(n, NEVER)
+    chance, contacts = np.ones(n), list[pd.DataFrame]()
+    for plan in _decided_plans(home, counted, terms):
+        ids = plan.rows["voter_id"].to_numpy(dtype=object)
+        if present:
+            ids = np.array([present.get(voter, voter) for voter in ids], dtype=object)
+        at = index.get_indexer(pd.Index(ids))
+        rows, at = plan.rows[at >= 0], at[at >= 0]
+        before = Yesterday(n_decisions, last_day, chance, 0.0, _NO_CONTACTS)
+        pool = before.in_pool(plan.day, terms.loop) & (seen_on <= plan.day)
+        chance = chance * np.where(pool, 1.0 - plan.explored, 1.0)
+        # a voter who was decided comes back after the window as everybody once was
+        chance[at] = 1.0
+        last_day = last_day.copy()
+        last_day[at] = (rows["decided_on"] - terms.start_on).dt.days.to_numpy()
+        n_decisions = n_decisions + np.bincount(at, minlength=n)
+        sent = (rows["message_id"] != CONTROL).to_numpy(dtype=bool)
+        message = rows["message_id"].to_numpy(dtype=object)[sent]
+        contacts.append(pd.DataFrame({"voter": at[sent], "message_id": message}))
+    spent = sum(_money(record) for record in counted.values())
+    had = pd.concat(contacts, ignore_index=True) if contacts else _NO_CONTACTS
+    return Yesterday(n_decisions, last_day, chance, spent, had)
+
+
+_NO_CONTACTS = pd.DataFrame(
+    {"voter": pd.Series(dtype="int64"), "message_id": pd.Series(dtype="object")}
+)
+
+
+def _refuse_later(counted: dict[str, PlanRecord], date: pd.Timestamp) -> None:
+    later = [
+        name
+        for name, record in counted.items()
+        if name.startswith(DAY) and name > plan_of_day(date) and record.state in LIVE
+    ]
+    if later:
+        raise ValueError(
+            f"expected days in order: {later[0].removeprefix(DAY)} was made already, "
+            f"got {date:%Y-%m-%d}; its pool would not be the one that was drawn from"
+        )
+
+
+def _money(record: PlanRecord) -> float:
+    if record.state in (DRAFT, APPROVED):
+        return total_usd(record.opened["amounts"])
+    return committed_usd(record)
+
+
+def _decided_plans(
+    home: Path, counted: dict[str, PlanRecord], terms: LoopTerms
+) -> Iterator[_Plan]:
+    """Plans in the order of their days."""
+    rows = decided(home, counted, LIVE)
+    if rows.empty:
+        return
+    of_plan = dict(list(rows.groupby("plan_id", sort=False)))
+    found = []
+    for name, part in of_plan.items():
+        if name.startswith(DAY):
+            part = part.assign(decided_on=pd.Timestamp(name.removeprefix(DAY)))
+        first = int((part["decided_on"].min() - terms.start_on).days)
+        share = explored_share(home / PLANS / name, terms.holdout_share)
+        found.append(_Plan(part, first, share))
+    yield from sorted(found, key=lambda plan: plan.day)
+
+
+def explored_share(folder: Path, holdout_share: float) -> float:
+    """Probability to explore under a plan, of a pool member who is not held out.
+
+    A day's terms state it. A plan of several days states the total probability of
+    every voter whom it left undecided: (1 − h) P(in the pool) (1 − ε).
+    """
+    stated = json.loads((folder / "terms.json").read_text())["terms"].get("explore")
+    if stated is not None:
+        return float(stated)
+    rows = pd.read_parquet(folder / "assignments.parquet")
+    left = rows[(rows["block"] == UNDECIDED) & (rows["role"] == "plan")]
+    if left.empty:
+        return 0.0
+    free = (1.0 - holdout_share) * left["pool_probability"]
+    return float(1.0 - (left["propensity"] / free).median())
+
+
+def _first_seen(identity: pd.DataFrame, index: pd.Index, terms: LoopTerms) -> Ints:
+    """Day on which each voter was first in the file, below 0 before the campaign."""
+    first = identity.drop_duplicates("voter_id")
+    days = (first["since"] - terms.start_on).dt.days.to_numpy(dtype=np.int64)
+    at = pd.Index(first["voter_id"].to_numpy(dtype=object)).get_indexer(index)
+    return np.asarray(np.where(at >= 0, days[np.maximum(at, 0)], NEVER))

@@ -1,0 +1,109 @@
+"""Runs of a campaign: every stage in order, or one again.
+
+A run is a folder `.data/<campaign>/<run_id>/`. A folder that a run begins is written
+under a hidden name and renamed when its last stage has finished, so that a run that was
+killed leaves nothing under a name of its own: the next one removes what it left.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hustings.experiments.plans import PLANS
+from hustings.experiments.plans.folder import one_command
+from hustings.experiments.stages.contacts import stage_plan, stage_score
+from hustings.experiments.stages.context import Run, point_to
+from hustings.experiments.stages.models import (
+    stage_evaluate,
+    stage_promote,
+    stage_train,
+)
+from hustings.experiments.stages.page import stage_report
+from hustings.experiments.stages.tables import stage_features, stage_ingest
+from hustings.features.atomic import ASIDE
+
+_STAGES: Mapping[str, Callable[[Run], None]] = {
+    "ingest": stage_ingest,
+    "features": stage_features,
+    "train": stage_train,
+    "evaluate": stage_evaluate,
+    "promote": stage_promote,
+    "score": stage_score,
+    "plan": stage_plan,
+    "report": stage_report,
+}
+STAGES = tuple(_STAGES)
+
+
+def run_campaign(run: Run) -> Path:
+    """Run every stage in order and return the folder of the finished run.
+
+    Raises:
+        LockedError: If another command is at work on the campaign.
+    """
+    return _whole(run, STAGES)
+
+
+def begin_run(run: Run) -> Path:
+    """Run the first stage, ingest, in a folder of its own; the others may follow.
+
+    Raises:
+        LockedError: If another command is at work on the campaign.
+    """
+    return _whole(run, STAGES[:1])
+
+
+def _whole(run: Run, stages: tuple[str, ...]) -> Path:
+    """Stages in a folder that appears under its name when the last has finished."""
+    final = run.home / run.run_id
+    aside = run.home / f".{run.run_id}{ASIDE}"
+    run.home.mkdir(parents=True, exist_ok=True)
+    with one_command(run.home, "run", at=run.at):
+        shutil.rmtree(aside, ignore_errors=True)
+        working = replace(run, folder=aside)
+        for stage in stages:
+            run_stage(working, stage)
+        aside.rename(final)
+        point_to(run.home, run.run_id)
+    return final
+
+
+def run_stage(run: Run, stage: str) -> None:
+    """Run one stage and note its seconds in `timings_s` of run.json."""
+    started = time.perf_counter()
+    run.tell(stage, STAGES.index(stage), len(STAGES))
+    _STAGES[stage](run)
+    run.tell(stage, STAGES.index(stage) + 1, len(STAGES))
+    before = run.read_json("run").get("timings_s", {})
+    run.note(timings_s={**before, stage: time.perf_counter() - started})
+
+
+def remove_unfinished(home: Path) -> list[str]:
+    """Remove what commands that were killed left half written; say what it was.
+
+    Only whoever holds the campaign's lock (`one_command`) may ask for it. Plans have
+    rules of their own: a step of theirs is finished or discarded as the ledger says.
+
+    Args:
+        home: The campaign's folder.
+
+    Returns:
+        Paths under the campaign's folder.
+    """
+    left = [
+        path
+        for path in sorted(home.rglob(f"*{ASIDE}"))
+        if path.relative_to(home).parts[0] != PLANS
+    ]
+    removed = []
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+        else:
+            continue  # within a folder that has gone
+        removed.append(str(path.relative_to(home)))
+    return removed

@@ -1,0 +1,186 @@
+"""The model that a run scores and plans by: the registered champion, or any version.
+
+A run that was only ingested has no model of its own: it takes the registered one. So a
+new voter file is scored and planned without training anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.stages.tables import readable_voters
+from hustings.features.message import MessageFeatures, message_features
+from hustings.features.tables import ANY_MESSAGE
+from hustings.features.training_set import Arm
+from hustings.serving.load import load_version
+from hustings.training.learners.lift_model import LiftModel
+from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.register import (
+    Version,
+    champion_version,
+    open_store,
+    registered_versions,
+)
+
+NO_TEXTS = "the champion does not read what messages say; train with `--model net`"
+READS_TEXTS = "NetLift"
+
+
+def adopt(run: Run, *, version: str = "") -> Version:
+    """Make a registered version the one that a run scores and plans by.
+
+    Args:
+        run: Its voters were ingested.
+        version: Number of a version; the champion without.
+
+    Raises:
+        FileNotFoundError: If nothing is registered, or not that version.
+    """
+    open_store(run.mlflow_uri or None, run.store)
+    chosen = _registered(run.campaign.campaign.name, version)
+    model = load_version(chosen)
+    readable_voters(run, model.reader)
+    if not (run.folder / "turnout.json").exists():
+        lowers = model.facts["lowers_turnout"]
+        run.write_json("turnout", {"lowers": lowers, "effects": {}})
+    run.write_json("promoted", vars(chosen) | {"kept": True})
+    return chosen
+
+
+def _registered(campaign: str, version: str) -> Version:
+    if not version:
+        champion = champion_version(campaign)
+        if champion is None:
+            raise FileNotFoundError(
+                f"campaign {campaign}: expected a registered champion, found none; "
+                "`hustings run` trains and registers one"
+            )
+        return champion
+    versions = {v.version: v for v in registered_versions(campaign)}
+    if version not in versions:
+        raise FileNotFoundError(
+            f"campaign {campaign}: expected a registered version, "
+            f"{', '.join(versions) or 'none yet'}, got {version!r}"
+        )
+    return versions[version]
+
+
+def promoted(run: Run) -> tuple[CampaignModel, Version]:
+    """The version that this run promoted, kept or adopted; the champion without any.
+
+    Messages that were never sent stand in it where the model reads what they say.
+    """
+    open_store(run.mlflow_uri or None, run.store)
+    if (run.folder / "promoted.json").exists():
+        stored = run.read_json("promoted")
+        version = Version(
+            stored["name"], stored["version"], stored["run_id"], stored["tags"]
+        )
+    else:
+        version = adopt(run)
+    return with_unseen(run, load_version(version)), version
+
+
+def with_unseen(run: Run, model: CampaignModel) -> CampaignModel:
+    """The model with the campaign's messages that were never sent, as far as it can.
+
+    Which were scored, and why others were not, is noted in run.json.
+
+    Args:
+        run: Its messages and costs say what could be sent.
+        model: As registered.
+    """
+    messages = run.table("messages")
+    unseen = messages[~messages["message_id"].isin(model.messages)]
+    not_scored = dict.fromkeys(unseen["message_id"].tolist(), NO_TEXTS)
+    extended, costs = model, run.table("costs")
+    if len(unseen) and any(_reads_texts(lift) for lift in model.lifts.values()):
+        features = message_features(unseen)
+        for name, lift in model.lifts.items():
+            left = [m for m in features.ids if m in not_scored]
+            if left and _reads_texts(lift):
+                extended, reasons = _extended(
+                    extended, name, lift, features.of(left), costs
+                )
+                not_scored = reasons
+    run.note(
+        unseen={
+            "scored": sorted(set(unseen["message_id"]) - set(not_scored)),
+            "not_scored": not_scored,
+        }
+    )
+    return extended
+
+
+def _reads_texts(lift: LiftModel) -> bool:
+    # the network's library is slow to import
+    return type(lift).__name__ == READS_TEXTS
+
+
+def _extended(
+    model: CampaignModel,
+    experiment: str,
+    lift: LiftModel,
+    messages: MessageFeatures,
+    costs: pd.DataFrame,
+) -> tuple[CampaignModel, dict[str, str]]:
+    """The model with new messages in an experiment; those left out, with the reason."""
+    from hustings.training.learners.unseen import (
+        UnseenLift,
+        why_not_answered,
+    )
+
+    reasons = why_not_answered(lift, messages)
+    channels = list(dict.fromkeys(arm.channel for arm in model.arms[experiment]))
+    arms = _priced_arms([m for m in messages.ids if m not in reasons], channels, costs)
+    answered = [m for m in messages.ids if any(arm.message_id == m for arm in arms)]
+    for message in messages.ids:
+        if message not in answered and message not in reasons:
+            reasons[message] = "no channel of the experiment has a price for it"
+    if not answered:
+        return model, reasons
+    with_new = UnseenLift(lift, messages.of(answered))  # type: ignore[arg-type]
+    return (
+        replace(
+            model,
+            lifts={**model.lifts, experiment: with_new},
+            arms={**model.arms, experiment: (*model.arms[experiment], *arms)},
+        ),
+        reasons,
+    )
+
+
+def _priced_arms(
+    messages: Sequence[str], channels: Sequence[str], costs: pd.DataFrame
+) -> list[Arm]:
+    """Messages by the channels that the experiment tried and that have a price."""
+    priced = set(zip(costs["message_id"], costs["channel"], strict=True))
+    return [
+        Arm(message, channel)
+        for message in messages
+        for channel in channels
+        if {(message, channel), (ANY_MESSAGE, channel)} & priced
+    ]
+
+
+def unseen_in_words(unseen: Mapping[str, Json]) -> list[str]:
+    """What became of messages that were never sent, a sentence a line; counts first.
+
+    Args:
+        unseen: As run.json notes it.
+    """
+    scored, not_scored = list(unseen["scored"]), dict(unseen["not_scored"])
+    n = len(scored) + len(not_scored)
+    if not n:
+        return []
+    were = "message has" if n == 1 else "messages have"
+    sentences = [
+        f"{n} {were} never been sent: {len(scored)} scored by what they say, with "
+        f"their wider interval, {len(not_scored)} not scored."
+    ]
+    for reason in dict.fromkeys(not_scored.values()):
+        names = [m for m, why in not_scored.items() if why == reason]
+        sentences.append(f"Not scored: {', '.join(names)}: {reason}.")
+    return sentences

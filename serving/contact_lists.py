@@ -1,0 +1,133 @@
+"""Who may be reached by which channel, in a form that a bundle may carry: digests.
+
+The campaign's do-not-contact list and its addresses go with the bundle as keyed digests
+of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is served.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from hustings.features.atomic import write_parquet
+from hustings.features.persons.keys import Never
+from hustings.features.tables import TIMESTAMP
+from hustings.serving.eligible import People
+
+FILE = "contact_lists.parquet"
+LISTED, ADDRESS = "do_not_contact", "address"
+_BY = ["kind", "channel", "since"]
+_ROW = ["voter_id", "channel"]
+
+
+@dataclass(frozen=True)
+class ListedVoters:
+    """Voters on one list, by digest.
+
+    Attributes:
+        kind: `do_not_contact` or `address`.
+        channel: Of the list; `*` for any.
+        since: Day from which on it holds, YYYY-MM-DD; empty for ever.
+        voters: Who is on it.
+    """
+
+    kind: str
+    channel: str
+    since: str
+    voters: Never
+
+
+@dataclass(frozen=True)
+class ContactLists:
+    """The lists of a campaign.
+
+    Attributes:
+        lists: One for each kind, channel and day.
+        has_addresses: Whether the campaign knows addresses: without, none is missing.
+    """
+
+    lists: tuple[ListedVoters, ...] = ()
+    has_addresses: bool = False
+
+    @classmethod
+    def of(cls, campaign_key: bytes, people: People) -> Self:
+        """The digests of a campaign's lists.
+
+        Args:
+            campaign_key: Of the campaign.
+            people: With its do-not-contact list and its addresses.
+        """
+        parts = []
+        if people.do_not_contact is not None:
+            listed = people.do_not_contact
+            since = pd.to_datetime(listed.get("since", pd.Series(index=listed.index)))
+            day = since.dt.strftime("%Y-%m-%d").fillna("")
+            parts.append(listed[_ROW].assign(kind=LISTED, since=day))
+        if people.addresses is not None:
+            parts.append(people.addresses[_ROW].assign(kind=ADDRESS, since=""))
+        rows = pd.concat(parts, ignore_index=True) if parts else None
+        groups = [] if rows is None else rows.groupby(_BY, observed=True)
+        lists = [
+            ListedVoters(*map(str, key), Never.of(campaign_key, voters["voter_id"]))
+            for key, voters in groups
+        ]
+        return cls(tuple(lists), people.addresses is not None)
+
+    def write(self, folder: Path) -> None:
+        """Write the digests into a bundle; their key stands in plan.json."""
+        rows = [
+            (one.kind, one.channel, one.since, digest)
+            for one in self.lists
+            for digest in sorted(one.voters.digests)
+        ]
+        if self.has_addresses:
+            # a campaign of addresses that nobody has is none without addresses
+            rows.append((ADDRESS, "", "", ""))
+        frame = pd.DataFrame(rows, columns=[*_BY, "digest"]).astype("str")
+        write_parquet(folder / FILE, frame)
+
+    @classmethod
+    def read(cls, folder: Path, key: bytes) -> Self:
+        """From a bundle.
+
+        Args:
+            folder: The bundle.
+            key: What digests of voter ids are made with.
+        """
+        frame = pd.read_parquet(folder / FILE)
+        lists = [
+            ListedVoters(*map(str, names), Never(key, frozenset(rows["digest"])))
+            for names, rows in frame.groupby(_BY)
+        ]
+        return cls(tuple(lists), bool((frame["kind"] == ADDRESS).any()))
+
+    def people(
+        self, voter_id: pd.Series, age: pd.Series | None, closed: pd.DataFrame
+    ) -> People:
+        """What is known of some voters beside their permissions.
+
+        Args:
+            voter_id: Whose.
+            age: Years, by voter_id; None where no age is known of anybody.
+            closed: DO_NOT_CONTACT by what channels have reported since.
+        """
+        columns = ["voter_id", "channel", "since"]
+        by_kind: dict[str, list[pd.DataFrame]] = {LISTED: [], ADDRESS: []}
+        for one in self.lists:
+            who = voter_id[one.voters.holds(voter_id)]
+            since = pd.Timestamp(one.since) if one.since else pd.NaT
+            rows = pd.DataFrame(
+                {"voter_id": who, "channel": one.channel, "since": since}
+            )
+            by_kind[one.kind].append(rows.astype({"since": TIMESTAMP}))
+        listed = [rows for rows in (*by_kind[LISTED], closed[columns]) if len(rows)]
+        addresses = [rows[["voter_id", "channel"]] for rows in by_kind[ADDRESS]]
+        nobody = pd.DataFrame({"voter_id": [], "channel": []})
+        return People(
+            age=age,
+            do_not_contact=pd.concat(listed, ignore_index=True) if listed else None,
+            addresses=pd.concat([nobody, *addresses], ignore_index=True)
+            if self.has_addresses
+            else None,
+        )

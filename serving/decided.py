@@ -1,0 +1,229 @@
+"""Who was decided before, and what that has cost: a campaign's plans, read in serving.
+
+A bundle lies in `<home>/serving`; beside it lie the campaign's plans. Their ledger says
+which of them bind, and whoever takes a step of a plan writes what it says to
+`plans/binding.json`: no ids, only names of plans, states and money. Assignments are
+read from the plans' own folders. What changed on disk is read anew at the next request.
+"""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from hustings.features.arrays import Objects
+from hustings.features.tables import UNDECIDED
+
+SERVING = "serving"
+"""Folder of the bundle in a campaign's folder."""
+PLANS = "plans"
+BINDING = f"{PLANS}/binding.json"
+_IDENTITY = "identity.parquet"
+_CLOSED = ("withdrawn", "unreachable")
+"""Tables of results whose voters a channel does not reach any more."""
+_ASSIGNED = [
+    "voter_id", "experiment_id", "block", "role", "message_id", "channel",
+    "propensity", "arm_propensity", "predicted_lift", "model_version",
+]  # fmt: skip
+
+
+class PastDecision(NamedTuple):
+    """What a plan decided about a voter.
+
+    Attributes:
+        plan_id: The plan.
+        experiment_id: Whose outcome it is about.
+        role: plan, explore or holdout.
+        message_id: What the voter is sent, or `control`.
+        channel: By which channel, or `none`.
+        propensity: Probability of that role and message.
+        arm_propensity: Probability of that message, whatever the role.
+        predicted_lift: Of what the plan alone would have sent.
+        model_version: The model that predicted it.
+        decided_on: Day of the contact, else the plan's first day.
+        handed_over: Whether the contact was handed to those who deliver it.
+        window_days: Days until the voter may be decided again; None for never.
+    """
+
+    plan_id: str
+    experiment_id: str
+    role: str
+    message_id: str
+    channel: str
+    propensity: float
+    arm_propensity: float
+    predicted_lift: float
+    model_version: str
+    decided_on: pd.Timestamp
+    handed_over: bool
+    window_days: int | None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What lay in the campaign's folder at one look."""
+
+    signature: tuple[Any, ...] = ()
+    person: Mapping[str, str] = field(default_factory=dict)
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    persons: Objects = field(default_factory=lambda: np.zeros(0, dtype=object))
+    committed: tuple[Mapping[str, Any], ...] = ()
+    closed: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(
+            {"voter_id": [], "channel": [], "since": []}
+        )
+    )
+
+
+class Decided:
+    """The plans of a campaign that bind.
+
+    Args:
+        home: The campaign's folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._record = _Record()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of_bundle(cls, bundle: Path) -> Self | None:
+        """The plans beside a bundle; None for a bundle that lies in no campaign."""
+        folder = bundle.resolve()
+        home = folder.parent
+        in_home = folder.name == SERVING and (home / PLANS).is_dir()
+        return cls(home) if in_home else None
+
+    def of(self, voter_ids: Sequence[str]) -> dict[str, list[PastDecision]]:
+        """What was decided about some voters, in the order of days; others are absent.
+
+        Args:
+            voter_ids: Present or former ids.
+        """
+        record = self._present()
+        decisions: dict[str, list[PastDecision]] = {}
+        for voter in voter_ids:
+            person = record.person.get(voter, voter)
+            start, end = np.searchsorted(record.persons, [person, person + "\0"])
+            if start < end:
+                decisions[voter] = [
+                    _decision(row)
+                    for row in record.rows.iloc[start:end].itertuples(index=False)
+                ]
+        return decisions
+
+    def committed_usd(self) -> float:
+        """Money that binding plans have taken."""
+        return float(sum(row["usd"] for row in self._present().committed))
+
+    def contacts_on(self, day: pd.Timestamp) -> dict[str, int]:
+        """Contacts that binding plans have on a day, by channel."""
+        date, n = f"{day:%Y-%m-%d}", dict[str, int]()
+        for row in self._present().committed:
+            if row["send_on"] == date:
+                n[row["channel"]] = n.get(row["channel"], 0) + int(row["n"])
+        return n
+
+    def closed(self, voter_ids: Sequence[str]) -> pd.DataFrame:
+        """DO_NOT_CONTACT of some voters by what channels have reported."""
+        closed = self._present().closed
+        return closed[closed["voter_id"].isin(list(voter_ids))]
+
+    def _present(self) -> _Record:
+        """What lies in the folder now; read only where a file has changed."""
+        with self._lock:
+            signature = self._signature()
+            if signature != self._record.signature:
+                self._record = _read(self.home, signature)
+            return self._record
+
+    def _signature(self) -> tuple[Any, ...]:
+        paths = [self.home / BINDING, self.home / _IDENTITY, *_reported(self.home)]
+        plans = (self.home / PLANS).glob("*/assignments.parquet")
+        return tuple(
+            (str(path), stat.st_mtime_ns, stat.st_size)
+            for path in (*paths, *sorted(plans))
+            if path.exists()
+            for stat in [path.stat()]
+        )
+
+
+def _read(home: Path, signature: tuple[Any, ...]) -> _Record:
+    path = home / BINDING
+    if not path.exists():
+        return _Record(signature, closed=_closed(home))
+    binding = json.loads(path.read_text(encoding="utf-8"))
+    person = _persons(home)
+    parts = [_rows(home / PLANS / p["plan_id"], p) for p in binding["plans"]]
+    rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    if len(rows):
+        rows["person"] = [person.get(v, v) for v in rows["voter_id"]]
+        rows = rows.sort_values(["person", "decided_on"], kind="stable")
+    persons = (
+        rows["person"].to_numpy(dtype=object) if len(rows) else np.zeros(0, object)
+    )
+    return _Record(
+        signature, person, rows, persons, tuple(binding["committed"]), _closed(home)
+    )
+
+
+def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """Voters whom a plan has decided."""
+    rows = pd.read_parquet(folder / "assignments.parquet", columns=_ASSIGNED)
+    rows = rows[rows["block"] != UNDECIDED]
+    contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
+    send_on = rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    handed = [
+        pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
+        for name in plan["sent"]
+    ]
+    is_handed = rows["voter_id"].isin(pd.concat(handed) if handed else [])
+    rows = rows.assign(
+        plan_id=plan["plan_id"],
+        decided_on=pd.to_datetime(send_on).fillna(pd.Timestamp(plan["day"])),
+        handed_over=is_handed,
+        window_days=-1 if plan["window_days"] is None else plan["window_days"],
+    )
+    return rows[is_handed] if plan["only_sent"] else rows
+
+
+def _decision(row: Any) -> PastDecision:
+    values = {name: getattr(row, name) for name in PastDecision._fields}
+    window = int(values["window_days"])
+    return PastDecision(**{**values, "window_days": None if window < 0 else window})
+
+
+def _persons(home: Path) -> dict[str, str]:
+    """The person behind each id, present or former."""
+    path = home / _IDENTITY
+    if not path.exists():
+        return {}
+    columns = ["voter_id", "former_id", "person"]
+    identity = pd.read_parquet(path, columns=columns).drop_duplicates("voter_id")
+    former = identity.dropna(subset="former_id")
+    person = dict(zip(former["former_id"], former["person"], strict=True))
+    return person | dict(zip(identity["voter_id"], identity["person"], strict=True))
+
+
+def _reported(home: Path) -> list[Path]:
+    return [
+        path
+        for name in _CLOSED
+        for path in sorted(home.glob(f"results/*/*/{name}.parquet"))
+    ]
+
+
+def _closed(home: Path) -> pd.DataFrame:
+    parts = [
+        pd.read_parquet(path, columns=["voter_id", "channel", "since"])
+        for path in _reported(home)
+    ]
+    return pd.concat([_Record().closed, *parts], ignore_index=True) if parts else (
+        _Record().closed
+    )  # fmt: skip

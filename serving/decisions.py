@@ -1,0 +1,378 @@
+"""What `/recommend` hands out: decisions with an expiry, kept beside the reactions.
+
+A recommendation reserves its money until it expires or is reported as sent. Reported as
+sent it is a fact of the campaign, which `experiments.online` reads as assignments. A
+request that names itself is answered once: asked again, it gets the same answer.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from hustings.serving.reactions.store import Events, take_turn
+
+Json = dict[str, Any]
+
+LASTS = pd.Timedelta(hours=1)
+"""A recommendation holds, and reserves its money, for so long."""
+ONLINE = ""
+"""Plan of a decision that no plan has made."""
+_AT_ONCE = 10_000
+_NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
+_TIMES = ("decided_at", "expires_at", "sent_at")
+
+_META = sa.MetaData()
+ONLINE_REQUESTS = sa.Table(
+    "online_requests",
+    _META,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("body_sha256", sa.Text, nullable=False),
+    sa.Column("answered_at", sa.BigInteger, nullable=False),
+    sa.Column("head", sa.Text, nullable=False),
+)
+ONLINE_ANSWERS = sa.Table(
+    "online_answers",
+    _META,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("voter_id", sa.Text, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+)
+"""A row a voter, so that a voter can be taken out of all answers."""
+ONLINE_DECISIONS = sa.Table(
+    "online_decisions",
+    _META,
+    sa.Column("decision_id", sa.Text, primary_key=True),
+    sa.Column("voter_id", sa.Text, nullable=False, index=True),
+    sa.Column("plan_id", sa.Text, nullable=False),
+    sa.Column("experiment_id", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("message_id", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("propensity", sa.Double, nullable=False),
+    sa.Column("arm_propensity", sa.Double, nullable=False),
+    sa.Column("predicted_lift", sa.Double, nullable=False),
+    sa.Column("model_version", sa.Text, nullable=False),
+    sa.Column("cost_usd", sa.Double, nullable=False),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("sent_at", sa.BigInteger, index=True),
+)
+"""`plan_id` is empty where no plan has decided; times are microseconds UTC."""
+
+
+class HandedOut(NamedTuple):
+    """A decision as it was handed out.
+
+    Attributes:
+        decision_id: Its name.
+        voter_id: The voter.
+        plan_id: The plan that decided; empty for none.
+        experiment_id: Whose outcome the lift is in.
+        role: plan or explore.
+        message_id: What is sent.
+        channel: By which channel.
+        propensity: Probability of that role and message.
+        arm_propensity: Probability of that message, whatever the role.
+        predicted_lift: Outcome units.
+        model_version: As name/version.
+        cost_usd: What it costs.
+        decided_at: Microseconds since 1970, UTC.
+        expires_at: From then on its money is free again.
+        sent_at: When it was reported as sent; None where it was not.
+    """
+
+    decision_id: str
+    voter_id: str
+    plan_id: str
+    experiment_id: str
+    role: str
+    message_id: str
+    channel: str
+    propensity: float
+    arm_propensity: float
+    predicted_lift: float
+    model_version: str
+    cost_usd: float
+    decided_at: int
+    expires_at: int
+    sent_at: int | None = None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether no plan has decided it, so that its money is nobody else's."""
+        return self.plan_id == ONLINE
+
+
+class RequestChangedError(ValueError):
+    """Another request was answered under this name."""
+
+
+class UnknownDecisionsError(ValueError):
+    """Decisions that were never handed out.
+
+    Attributes:
+        positions: Of the ids in the report.
+    """
+
+    def __init__(self, positions: Sequence[int]) -> None:
+        super().__init__(f"{len(positions)} unknown decisions")
+        self.positions = list(positions)
+
+
+class Reported(NamedTuple):
+    """What became of a report of what was sent.
+
+    Attributes:
+        recorded: Decisions that are recorded now.
+        recorded_before: Decisions that were reported before.
+        expired: Of the recorded, those whose reservation had ended: their money was
+            free for others, and is spent now.
+    """
+
+    recorded: int
+    recorded_before: int
+    expired: int
+
+
+@dataclass(frozen=True)
+class OnlineDecisions:
+    """Decisions of a campaign, in the database of its reactions.
+
+    Attributes:
+        engine: The database.
+    """
+
+    engine: sa.Engine
+
+    @classmethod
+    def beside(cls, events: Events) -> Self:
+        """The decisions in the database of a store that is open."""
+        with events.engine.begin() as connection:
+            take_turn(connection)
+            for table in _META.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
+        return cls(events.engine)
+
+    def answer_to(self, request_id: str, body: str) -> Json | None:
+        """The answer that a request got before, None for a new one.
+
+        Raises:
+            RequestChangedError: If another body was answered under this name.
+        """
+        with self.engine.connect() as connection:
+            return _answer_to(connection, request_id, body)
+
+    @contextmanager
+    def turn(self, at: pd.Timestamp) -> "Iterator[Turn]":
+        """Decide while nobody else does: all that is handed out is kept, or nothing.
+
+        Args:
+            at: Now.
+        """
+        with self.engine.begin() as connection:
+            take_turn(connection)
+            yield Turn(connection, microseconds(at))
+
+    def report_sent(self, decision_ids: Sequence[str], at: pd.Timestamp) -> Reported:
+        """Record that decisions were carried out: all of them, or none.
+
+        Raises:
+            UnknownDecisionsError: If one was never handed out.
+        """
+        now, c = microseconds(at), ONLINE_DECISIONS.c
+        ids = list(dict.fromkeys(decision_ids))
+        with self.engine.begin() as connection:
+            take_turn(connection)
+            rows = {
+                row.decision_id: row
+                for part in _parts(ids)
+                for row in connection.execute(
+                    sa.select(c.decision_id, c.sent_at, c.expires_at).where(
+                        c.decision_id.in_(part)
+                    )
+                )
+            }
+            unknown = [k for k, name in enumerate(decision_ids) if name not in rows]
+            if unknown:
+                raise UnknownDecisionsError(unknown)
+            new = [name for name in ids if rows[name].sent_at is None]
+            for part in _parts(new):
+                connection.execute(
+                    sa.update(ONLINE_DECISIONS)
+                    .where(c.decision_id.in_(part))
+                    .values(sent_at=now)
+                )
+        expired = sum(rows[name].expires_at <= now for name in new)
+        return Reported(len(new), len(ids) - len(new), expired)
+
+    def sent(self) -> pd.DataFrame:
+        """Decisions that were reported as sent, as `HandedOut`, in their order."""
+        c = ONLINE_DECISIONS.c
+        wanted = sa.select(ONLINE_DECISIONS).where(c.sent_at.is_not(None))
+        with self.engine.connect() as connection:
+            rows = connection.execute(wanted.order_by(c.sent_at, c.decision_id)).all()
+        return _frame([HandedOut(*row) for row in rows])
+
+    @staticmethod
+    def nothing() -> pd.DataFrame:
+        """What `sent` gives where nothing was sent."""
+        return _frame([])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One transaction, in which nobody else decides.
+
+    Attributes:
+        connection: The transaction.
+        now: Microseconds since 1970, UTC.
+    """
+
+    connection: sa.Connection
+    now: int
+
+    def answer_to(self, request_id: str, body: str) -> Json | None:
+        """See `OnlineDecisions.answer_to`."""
+        return _answer_to(self.connection, request_id, body)
+
+    def live(self) -> list[HandedOut]:
+        """Decisions that reserve their money: open, or decided by none and sent."""
+        c = ONLINE_DECISIONS.c
+        is_open = sa.and_(c.sent_at.is_(None), c.expires_at > self.now)
+        wanted = sa.select(ONLINE_DECISIONS).where(is_open)
+        return [HandedOut(*row) for row in self.connection.execute(wanted)]
+
+    def sent_usd(self) -> float:
+        """Money of what was sent and decided by no plan."""
+        c = ONLINE_DECISIONS.c
+        wanted = sa.select(sa.func.sum(c.cost_usd)).where(
+            c.sent_at.is_not(None), c.plan_id == ONLINE
+        )
+        return float(self.connection.execute(wanted).scalar() or 0.0)
+
+    def sent_on(self, day: pd.Timestamp) -> dict[str, int]:
+        """Contacts sent on a day and decided by no plan, by channel."""
+        c, start = ONLINE_DECISIONS.c, microseconds(day.normalize())
+        end = microseconds(day.normalize() + pd.Timedelta(days=1))
+        wanted = sa.select(c.channel, sa.func.count()).where(
+            c.sent_at >= start, c.sent_at < end, c.plan_id == ONLINE
+        )
+        rows = self.connection.execute(wanted.group_by(c.channel))
+        return {channel: int(n) for channel, n in rows}
+
+    def sent_to(self, voter_ids: Sequence[str]) -> dict[str, list[HandedOut]]:
+        """What was sent to some voters; others are absent."""
+        sent: dict[str, list[HandedOut]] = {}
+        c = ONLINE_DECISIONS.c
+        for part in _parts(list(voter_ids)):
+            wanted = sa.select(ONLINE_DECISIONS).where(
+                c.voter_id.in_(part), c.sent_at.is_not(None)
+            )
+            for row in self.connection.execute(wanted.order_by(c.sent_at)):
+                sent.setdefault(row.voter_id, []).append(HandedOut(*row))
+        return sent
+
+    def hand_out(self, decisions: Sequence[HandedOut]) -> None:
+        """Keep new decisions, and longer those that are handed out again."""
+        known = {d.decision_id for d in self.live()}
+        again = [d for d in decisions if d.decision_id in known]
+        new = [d._asdict() for d in decisions if d.decision_id not in known]
+        if new:
+            self.connection.execute(sa.insert(ONLINE_DECISIONS), new)
+        c = ONLINE_DECISIONS.c
+        for decision in again:
+            self.connection.execute(
+                sa.update(ONLINE_DECISIONS)
+                .where(c.decision_id == decision.decision_id)
+                .values(expires_at=decision.expires_at)
+            )
+
+    def release(self, decision_ids: Sequence[str]) -> None:
+        """End reservations that another answer replaces."""
+        c = ONLINE_DECISIONS.c
+        for part in _parts(list(decision_ids)):
+            self.connection.execute(
+                sa.update(ONLINE_DECISIONS)
+                .where(c.decision_id.in_(part))
+                .values(expires_at=self.now)
+            )
+
+    def keep_answer(self, request_id: str, body: str, answer: Json) -> None:
+        """Keep the answer to a request that names itself."""
+        head = {name: value for name, value in answer.items() if name != "voters"}
+        self.connection.execute(
+            sa.insert(ONLINE_REQUESTS),
+            {
+                "request_id": request_id, "body_sha256": _sha256(body),
+                "answered_at": self.now, "head": json.dumps(head),
+            },
+        )  # fmt: skip
+        self.connection.execute(
+            sa.insert(ONLINE_ANSWERS),
+            [
+                {
+                    "request_id": request_id, "position": k,
+                    "voter_id": voter["voter_id"], "answer": json.dumps(voter),
+                }
+                for k, voter in enumerate(answer["voters"])
+            ],
+        )  # fmt: skip
+
+
+def new_decision_id() -> str:
+    """A name that says nothing of the voter."""
+    return secrets.token_hex(16)
+
+
+def microseconds(at: pd.Timestamp) -> int:
+    """Microseconds since 1970 of a moment; without a zone it is UTC."""
+    utc = at.tz_localize("UTC") if at.tzinfo is None else at.tz_convert("UTC")
+    return (utc - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(1, "us")
+
+
+def moment(at: int) -> pd.Timestamp:
+    """The moment of so many microseconds since 1970, UTC."""
+    return pd.Timestamp(at, unit="us", tz="UTC")
+
+
+def _frame(decisions: Sequence[HandedOut]) -> pd.DataFrame:
+    frame = pd.DataFrame(decisions, columns=list(HandedOut._fields)).astype("str")
+    numbers, times = dict.fromkeys(_NUMBERS, "float64"), dict.fromkeys(_TIMES, "int64")
+    return frame.astype({**numbers, **times})
+
+
+def _answer_to(connection: sa.Connection, request_id: str, body: str) -> Json | None:
+    c = ONLINE_REQUESTS.c
+    row = connection.execute(
+        sa.select(ONLINE_REQUESTS).where(c.request_id == request_id)
+    ).first()
+    if row is None:
+        return None
+    if row.body_sha256 != _sha256(body):
+        raise RequestChangedError("another request was answered under this request_id")
+    a = ONLINE_ANSWERS.c
+    wanted = sa.select(a.answer).where(a.request_id == request_id).order_by(a.position)
+    voters = [json.loads(text) for (text,) in connection.execute(wanted)]
+    answer: Mapping[str, Any] = json.loads(row.head)
+    return {**answer, "voters": voters}
+
+
+def _sha256(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _parts(names: list[str]) -> Iterator[list[str]]:
+    """A statement takes only so many values."""
+    for start in range(0, len(names), _AT_ONCE):
+        yield names[start : start + _AT_ONCE]

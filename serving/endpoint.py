@@ -1,0 +1,406 @@
+"""An exact model version with the terms of the current plan: what the endpoint answers.
+
+Everything that `/recommend` says of a voter comes from `serving.offer.offer`, asked for
+the moment of the request, and from the campaign's plans, where the bundle lies beside
+them.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.features.arrays import Bools, Objects
+from hustings.features.persons.keys import Never
+from hustings.features.tables import TIMESTAMP
+from hustings.serving.contact_lists import ContactLists
+from hustings.serving.decided import Decided
+from hustings.serving.decisions import (
+    OnlineDecisions,
+    RequestChangedError,
+    UnknownDecisionsError,
+)
+from hustings.serving.load import read_bundle
+from hustings.serving.monitor.pauses import Pauses
+from hustings.serving.offer import Offer, Rules, offer
+from hustings.serving.plan import held_out
+from hustings.serving.reactions.http import Intake
+from hustings.serving.recommend import (
+    REPLAY,
+    AudiencePrices,
+    Block,
+    CampaignLimits,
+    Unit,
+    nothing,
+    recommendations,
+)
+from hustings.serving.rules import rule_set
+from hustings.serving.voter_rows import (
+    Fault,
+    RecommendRequest,
+    RequestError,
+    ScoreRequest,
+    SentRequest,
+    VoterReader,
+    field_path,
+    refuse,
+)
+from hustings.training.registry.campaign_model import CampaignModel
+
+Json = dict[str, Any]
+
+HERE, UNKNOWN_HERE = "by the campaign's plans", "unknown here"
+"""Whether the endpoint knows what plans have decided."""
+_BASIS, _PURPOSE = "consent", "political_targeting"
+"""What a permission in a request stands for: the one that the rule set asks for."""
+_MESSAGES = ("message_id", "text", "sponsor", "disclaimer", "discloses")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An exact model version with the current plan's terms.
+
+    Attributes:
+        model: The model.
+        plan: plan.json of the bundle.
+        version: version.json of the bundle.
+        reader: Of requests' rows.
+        audiences: Prices by audience.
+        limits: Of the campaign.
+        lists: Do-not-contact and addresses, by digest.
+        never: Who is held out wherever they live now, and who is forgotten.
+        decisions: What was handed out.
+        decided: The campaign's plans; None where they are not known here.
+        refused: Channels that voters have withdrawn by a STOP, as of now.
+        paused: Asked at every recommendation: message → why it is paused.
+    """
+
+    model: CampaignModel
+    plan: Mapping[str, Any]
+    version: Mapping[str, str]
+    reader: VoterReader
+    audiences: Mapping[str, AudiencePrices]
+    limits: CampaignLimits
+    lists: ContactLists
+    never: Never
+    decisions: OnlineDecisions
+    decided: Decided | None
+    refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]]
+    paused: Callable[[], Mapping[str, str]]
+
+    @classmethod
+    def load(cls, bundle: Path) -> "Endpoint":
+        """Exactly the version in a bundle, with the campaign's store of reactions.
+
+        Raises:
+            FileNotFoundError: If the bundle is not whole.
+            ValueError: If its plan offers what its model does not know.
+        """
+        model, plan, version = read_bundle(bundle)
+        audiences = {n: AudiencePrices.of(a) for n, a in plan["audiences"].items()}
+        for name, audience in audiences.items():
+            offered = audience.settings.experiments
+            arms = tuple(a for e in offered for a in model.arms.get(e, ()))
+            if arms != audience.arms:
+                raise ValueError(
+                    f"{bundle / 'plan.json'}: expected audience {name!r} to offer the "
+                    "model's own arms in their order; `hustings plan` writes them anew"
+                )
+        never = Never.from_json(plan["never"])
+        events = Intake.of_bundle(bundle).events
+        return cls(
+            model=model,
+            plan=plan,
+            version=version,
+            reader=VoterReader.of(model.reader.mapping, model.reader.beside),
+            audiences=audiences,
+            limits=CampaignLimits.of(plan["limits"]),
+            lists=ContactLists.read(bundle, never.key),
+            never=never,
+            decisions=OnlineDecisions.beside(events),
+            decided=Decided.of_bundle(bundle),
+            refused=events.refused,
+            paused=Pauses.beside(events).refusals,
+        )
+
+    def describe(self) -> Json:
+        """Which version answers, and what it knows."""
+        tags = {
+            name.removeprefix("tag_"): value
+            for name, value in self.version.items()
+            if name.startswith("tag_")
+        }
+        facts = self.model.facts
+        return {
+            "name": self.version["name"],
+            "version": self.version["version"],
+            "alias": self.version["alias"],
+            "run_id": self.version["run_id"],
+            "data_hash": tags.get("data_hash", facts.get("data_hash")),
+            "trained_at": tags.get("trained_at", facts.get("trained_at")),
+            "verdict": tags.get("verdict", facts.get("verdict")),
+            "sentence": facts.get("sentence"),
+            "judged_by": tags.get("judged_by"),
+            "git_commit": tags.get("git_commit"),
+            "campaign": self.model.campaign,
+            "outcome": facts.get("outcome"),
+            "messages": self.model.messages,
+            "champions": dict(self.model.champions),
+            "rule_set": self.plan["rule_set"],
+            "audiences": list(self.audiences),
+            "voter_columns": self.reader.columns,
+            "decided": UNKNOWN_HERE if self.decided is None else HERE,
+        }
+
+    @property
+    def _answered_by(self) -> Json:
+        return {name: self.version[name] for name in ("name", "version")}
+
+    @property
+    def _model_version(self) -> str:
+        return f"{self.version['name']}/{self.version['version']}"
+
+    # --- scores ---
+
+    def score(self, request: ScoreRequest) -> Json:
+        """Lift, its interval, response and baseline by voter and message.
+
+        Raises:
+            RequestError: With the path of every field at fault.
+        """
+        wanted = self._messages(request.messages)
+        voters, missing = self.reader.read(request.voters)
+        scores = self.model.score(voters)
+        by_voter: list[Json] = [
+            {"voter_id": v, "scores": []} for v in voters["voter_id"]
+        ]
+        values = scores.drop(columns=["voter_id", "message_id"])
+        rows = zip(
+            scores["voter_id"].cat.codes.tolist(),
+            scores["message_id"].tolist(),
+            *(values[name].tolist() for name in values),
+            strict=True,
+        )
+        for voter, message, *figures in rows:
+            if message in wanted:
+                named_figures = dict(zip(values, figures, strict=True))
+                scored = {"message_id": message, **named_figures}
+                by_voter[voter]["scores"].append(scored)
+        return {
+            "model": self._answered_by,
+            "missing_columns": missing,
+            "voters": by_voter,
+        }
+
+    def _messages(self, wanted: Sequence[str] | None) -> frozenset[str]:
+        messages = self.model.messages
+        if wanted is None:
+            return frozenset(messages)
+        faults = [
+            Fault(
+                path=field_path(("messages", i)),
+                message=f"expected one of {', '.join(messages)}, got {message!r}",
+            )
+            for i, message in enumerate(wanted)
+            if message not in messages
+        ]
+        if faults:
+            raise RequestError(faults)
+        return frozenset(wanted)
+
+    # --- recommendations ---
+
+    def recommend(self, request: RecommendRequest, *, at: pd.Timestamp) -> Json:
+        """What each voter is to be sent now, or nothing and why.
+
+        Args:
+            request: Whom, and which permissions they have.
+            at: Now, UTC without a zone: the moment that the law asks about.
+
+        Raises:
+            RequestError: With the path of every field at fault.
+        """
+        name, prices = self._audience(request.audience)
+        body = request.model_dump_json(exclude={"request_id"})
+        given = self._answer_to(request.request_id, body)
+        if given is not None:
+            return given
+        if prices.settings.by_household:
+            self._require_households(request.voters)
+        voters, missing = self.reader.read(request.voters)
+        head = {
+            "model": self._answered_by,
+            "audience": name,
+            "answered_at": at.tz_localize("UTC").isoformat(),
+            "missing_columns": missing,
+        }
+        rules = rule_set(self.plan["rule_set"])
+        if not rules.exports:
+            text = f"{rules.name.replace('_', ' ')} never exports"
+            refusal = nothing(REPLAY, text)
+            return {
+                **head,
+                "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
+            }
+        block = self._block(voters, prices, request, at)
+        with self.decisions.turn(at) as turn:
+            if request.request_id is not None:
+                # the same request may have been answered while this one was computed
+                given = turn.answer_to(request.request_id, body)
+                if given is not None:
+                    return given
+            found = recommendations(block, turn, self.limits, self.decided)
+            answer = {**head, "voters": found}
+            if request.request_id is not None:
+                turn.keep_answer(request.request_id, body, answer)
+        return answer
+
+    def report_sent(self, request: SentRequest, *, at: pd.Timestamp) -> Json:
+        """Record recommendations that were carried out, all or none.
+
+        Raises:
+            RequestError: If one of them was never handed out.
+        """
+        try:
+            report = self.decisions.report_sent(request.decision_ids, at)
+        except UnknownDecisionsError as failure:
+            faults = [
+                Fault(
+                    path=field_path(("decision_ids", k)),
+                    message="expected a decision that was handed out here",
+                )
+                for k in failure.positions
+            ]
+            raise RequestError(faults) from None
+        return report._asdict()
+
+    def _answer_to(self, request_id: str | None, body: str) -> Json | None:
+        if request_id is None:
+            return None
+        try:
+            return self.decisions.answer_to(request_id, body)
+        except RequestChangedError:
+            refuse(
+                "request_id",
+                "expected a new name, or the request that was answered under it",
+                status=409,
+            )
+
+    def _audience(self, audience: str | None) -> tuple[str, AudiencePrices]:
+        name = audience
+        if name is None and len(self.audiences) == 1:
+            name = next(iter(self.audiences))
+        if name is None or name not in self.audiences:
+            got = "none" if name is None else repr(name)
+            there = ", ".join(self.audiences)
+            refuse("audience", f"expected one of {there}, got {got}")
+        return name, self.audiences[name]
+
+    def _require_households(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The holdout is drawn by household: nobody passes by leaving it out."""
+        column = self.reader.theirs.get("household_id")
+        faults = [
+            Fault(
+                path=field_path(("voters", i, column)),
+                message="expected the household, or null for none: it decides who is "
+                "held out",
+            )
+            for i, row in enumerate(rows)
+            if column is not None and column not in row
+        ]
+        if faults:
+            raise RequestError(faults)
+
+    def _block(
+        self,
+        voters: pd.DataFrame,
+        prices: AudiencePrices,
+        request: RecommendRequest,
+        at: pd.Timestamp,
+    ) -> Block:
+        offered = self._offer(voters, prices, request, at)
+        ids = voters["voter_id"].tolist()
+        past = {} if self.decided is None else self.decided.of(ids)
+        return Block(
+            offer=offered,
+            prices=prices,
+            rules=rule_set(self.plan["rule_set"]),
+            held=self._held(offered.unit) | self.never.holds(ids),
+            past=[past.get(voter, []) for voter in ids],
+            at=at,
+            unit=self._unit() if request.explain else None,
+        )
+
+    def _unit(self) -> Unit:
+        return Unit(float(self.model.facts["outcome"]["unit_per_point"]), "points")
+
+    def _held(self, unit_id: Objects) -> Bools:
+        plan = self.plan
+        return held_out(unit_id, salt=plan["salt"], share=plan["holdout_share"])
+
+    def _offer(
+        self,
+        voters: pd.DataFrame,
+        prices: AudiencePrices,
+        request: RecommendRequest,
+        at: pd.Timestamp,
+    ) -> Offer:
+        """The campaign's offer to these voters at this moment."""
+        ids, stored = voters["voter_id"], self.plan["rules"]
+        closed = pd.DataFrame({"voter_id": [], "channel": [], "since": []})
+        if self.decided is not None:
+            closed = self.decided.closed(ids.tolist())
+        rules = Rules(
+            rule_set=self.plan["rule_set"],
+            messages=pd.DataFrame(stored["messages"], columns=list(_MESSAGES)),
+            permissions=_permissions(request, self.refused(ids.tolist()), at),
+            people=self.lists.people(
+                ids, voters.set_index("voter_id").get("age"), closed
+            ),
+            lowers_turnout=frozenset(stored["lowers_turnout"]),
+            paused=self.paused(),
+            signed=frozenset(stored["signed"]),
+        )
+        return offer(
+            self.model, voters, rules, at=at, policy=prices.policy,
+            cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
+            settings=prices.settings, model_version=self._model_version,
+        )  # fmt: skip
+
+
+def stored_rules(rules: Rules) -> Json:
+    """What of the rules goes with a bundle: no permission and nobody's age."""
+    columns = [name for name in _MESSAGES if name in rules.messages]
+    messages = rules.messages[columns].astype(object)
+    return {
+        "messages": messages.where(messages.notna(), None).to_dict("records"),
+        "lowers_turnout": sorted(rules.lowers_turnout),
+        "signed": sorted(rules.signed),
+    }
+
+
+def _permissions(
+    request: RecommendRequest,
+    stops: Mapping[str, Collection[str]],
+    at: pd.Timestamp,
+) -> pd.DataFrame:
+    """PERMISSIONS of a request: what it permits, less what it or a STOP withdraws."""
+    withdrawn = {**request.withdrawn_channels}
+    for voter, channels in stops.items():
+        withdrawn[voter] = [*withdrawn.get(voter, []), *channels]  # type: ignore[list-item]
+    rows = [
+        (voter, channel, at, withdrawn_at)
+        for by_voter, withdrawn_at in (
+            (request.permitted_channels, pd.NaT),
+            (withdrawn, at),
+        )
+        for voter, channels in by_voter.items()
+        for channel in channels
+    ]
+    frame = pd.DataFrame(
+        rows, columns=["voter_id", "channel", "granted_at", "withdrawn_at"]
+    ).assign(basis=_BASIS, purpose=_PURPOSE)
+    times = dict.fromkeys(("granted_at", "withdrawn_at"), TIMESTAMP)
+    return frame.astype({"voter_id": "str", "channel": "str", **times})

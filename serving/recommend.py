@@ -1,0 +1,583 @@
+"""Who is recommended what: the ledger's own row, or the priced offer that is left.
+
+A voter whom a plan that binds has decided gets what was decided, the draw included.
+Anybody else gets the option that is worth most after the plan's prices, as far as money
+and the day's capacities reach that nobody has taken yet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+
+from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.tables import CONTROL
+from hustings.features.training_set import Arm
+from hustings.serving.decided import Decided, PastDecision
+from hustings.serving.decisions import (
+    LASTS,
+    ONLINE,
+    HandedOut,
+    Turn,
+    microseconds,
+    moment,
+    new_decision_id,
+)
+from hustings.serving.eligible import send_window
+from hustings.serving.offer import Offer, OfferSettings
+from hustings.serving.plan import Limits, priced
+from hustings.serving.plan.explain import explained, options_of
+from hustings.serving.rules import RuleSet
+from hustings.training.policy_value.policies import Options, Policy
+
+Json = dict[str, Any]
+
+BREAK_EVEN = 1e-6
+"""Prices are found to about this share: an option nearer than that just breaks even."""
+_ROUNDING_USD = 1e-9
+"""Sums of doubles are only so exact."""
+
+HOLDOUT, REPLAY, NO_LIFT, BARRED = "holdout", "research_replay", "no_lift", "barred"
+TOO_DEAR, NO_PERMISSION, HOUSEHOLD = "not_worth_cost", "no_permission", "household"
+EXCLUDED, BACKLASH, POLICY = "excluded", "backlash", "policy"
+BUDGET_SPENT, CAPACITY_USED = "budget_spent", "capacity_used"
+ALREADY_DECIDED, DRAWN_NOTHING = "already_decided", "drawn_nothing"
+
+_ROLES: Mapping[str, str] = {
+    "plan": "chose this at its prices",
+    "explore": "drew this at random, so that every message goes on being measured",
+}
+"""What a plan did, by the role of the voter."""
+
+
+@dataclass(frozen=True)
+class AudiencePrices:
+    """What one audience is offered, and at which prices.
+
+    Attributes:
+        settings: Of the offer.
+        policy: Chosen for the campaign.
+        arms: What can be sent, length A.
+        cost: USD of every arm, shape (A,).
+        price: Value that a contact by every arm has to bring, shape (A,).
+    """
+
+    settings: OfferSettings
+    policy: Policy
+    arms: tuple[Arm, ...]
+    cost: Floats
+    price: Floats
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From an audience of plan.json."""
+        arms = stored["arms"]
+        return cls(
+            OfferSettings.from_json(stored["settings"]),
+            Policy.from_json(stored["policy"]),
+            tuple(Arm(a["message_id"], a["channel"]) for a in arms),
+            np.array([a["cost_usd"] for a in arms], dtype=np.float64),
+            np.array([a["price"] for a in arms], dtype=np.float64),
+        )
+
+
+@dataclass(frozen=True)
+class CampaignLimits:
+    """What the whole campaign may use.
+
+    Attributes:
+        budget_usd: Money in all.
+        capacity_by_channel: Contacts a day of a channel; others have no limit.
+        capacity_per_day: Contacts a day of all channels; None for no limit.
+        contacts_per_voter: How often one voter may be decided.
+        window_days: Days from one decision to the next; None for never again.
+    """
+
+    budget_usd: float
+    capacity_by_channel: Mapping[str, float]
+    capacity_per_day: float | None
+    contacts_per_voter: int
+    window_days: int | None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From `limits` of plan.json."""
+        return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+
+
+class Remaining(NamedTuple):
+    """What nobody has taken yet.
+
+    Attributes:
+        usd: Money.
+        by_channel: Contacts that are left today, by channel; others have no limit.
+        contacts: Contacts that are left today in all.
+    """
+
+    usd: float
+    by_channel: Mapping[str, float]
+    contacts: float
+
+
+class Unit(NamedTuple):
+    """Units in which the outcome is told.
+
+    Attributes:
+        size: Outcome units of one.
+        name: Such as "points".
+    """
+
+    size: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Voters of one request, with all that is known of them.
+
+    Attributes:
+        offer: What they may be offered, n voters by A arms.
+        prices: Of their audience.
+        rules: The rule set.
+        held: Whether each is held out, shape (n,).
+        past: What plans have decided about each, length n.
+        at: Now, UTC without a zone.
+        unit: In which `why` is told; None where nobody asks why.
+    """
+
+    offer: Offer
+    prices: AudiencePrices
+    rules: RuleSet
+    held: Bools
+    past: Sequence[Sequence[PastDecision]]
+    at: pd.Timestamp
+    unit: Unit | None
+
+    def __len__(self) -> int:
+        return len(self.offer)
+
+    @property
+    def voter_ids(self) -> list[str]:
+        """Ids, length n."""
+        return [str(voter) for voter in self.offer.voter_id]
+
+    @property
+    def in_policy(self) -> Bools:
+        """Arms that the policy sends, shape (A,)."""
+        anything = np.ones((1, len(self.prices.arms)), dtype=bool)
+        options = Options(anything.astype(np.float64), anything)
+        kept: Bools = self.prices.policy.of(options, self.prices.arms).allowed[0]
+        return kept
+
+    @property
+    def not_barred(self) -> Bools:
+        """Arms whose message may be sent to anybody at all, shape (A,)."""
+        stopped = self.offer.eligibility.barred_messages
+        return np.array([a.message_id not in stopped for a in self.prices.arms], bool)
+
+
+class _Answered(NamedTuple):
+    """The answer about one voter, and the decision that is handed out with it."""
+
+    answer: Json
+    decision: HandedOut | None = None
+
+
+def recommendations(
+    block: Block, turn: Turn, limits: CampaignLimits, decided: Decided | None
+) -> list[Json]:
+    """What every voter of a request gets, handed out within one transaction.
+
+    Args:
+        block: The voters.
+        turn: The transaction: nobody else decides in the meantime.
+        limits: Of the campaign.
+        decided: Its plans; None where they are not known here.
+
+    Returns:
+        Of each voter `voter_id`, `recommendation` (None for nothing) and `reason`.
+    """
+    ids, live = block.voter_ids, turn.live()
+    sent = turn.sent_to(ids)
+    fates = [_fate(block, i, sent.get(v, []), limits) for i, v in enumerate(ids)]
+    here = set(ids)
+    others = [d for d in live if d.voter_id not in here and d.is_online]
+    left = _remaining(limits, turn, others, decided, block.at)
+    free = np.array([fate is None for fate in fates], dtype=bool)
+    chosen = priced_choice(block, free, left)
+    own = {d.voter_id: d for d in live if d.voter_id in here}
+    answered = [
+        fate or _priced_answer(block, i, chosen) for i, fate in enumerate(fates)
+    ]
+    decisions = [
+        None if a.decision is None else _again(a.decision, own.get(a.decision.voter_id))
+        for a in answered
+    ]
+    handed = [d for d in decisions if d is not None]
+    turn.release(sorted({d.decision_id for d in own.values()} -
+                        {d.decision_id for d in handed}))  # fmt: skip
+    turn.hand_out(handed)
+    return [
+        {"voter_id": v, **_with_decision(a.answer, d)}
+        for v, a, d in zip(ids, answered, decisions, strict=True)
+    ]
+
+
+def nothing(code: str, text: str, **details: Any) -> Json:
+    """An answer that recommends nothing."""
+    return {"recommendation": None, "reason": {"code": code, "text": text, **details}}
+
+
+def _again(decision: HandedOut, before: HandedOut | None) -> HandedOut:
+    """The decision that a voter has already, where it is the same, for longer."""
+    if before is None:
+        return decision
+    same = ("plan_id", "role", "message_id", "channel", "model_version")
+    if any(getattr(before, name) != getattr(decision, name) for name in same):
+        return decision
+    return before._replace(expires_at=decision.expires_at)
+
+
+def _with_decision(answer: Json, decision: HandedOut | None) -> Json:
+    if decision is None:
+        return answer
+    details = {
+        "decision_id": decision.decision_id,
+        "propensity": decision.propensity,
+        "expires_at": moment(decision.expires_at).isoformat(),
+    }
+    return {**answer, "recommendation": {**answer["recommendation"], **details}}
+
+
+# --- what was decided before ----------------------------------------------------------
+
+
+def _fate(
+    block: Block, i: int, sent: Sequence[HandedOut], limits: CampaignLimits
+) -> _Answered | None:
+    """The answer that is settled for a voter; None for one who may be offered anew."""
+    past = block.past[i]
+    last = past[-1] if past else None
+    is_due = last is not None and not (
+        last.handed_over or any(d.plan_id == last.plan_id for d in sent)
+    )
+    if block.held[i] or (last is not None and is_due and last.role == "holdout"):
+        text = "in the holdout, which is never contacted"
+        held_by = last if last is not None and last.role == "holdout" else None
+        return _Answered(nothing(HOLDOUT, text, **_by_plan(held_by)))
+    if last is not None and is_due:
+        return _due(block, i, last)
+    online = [d for d in sent if d.is_online]
+    if not past and not online:
+        return None
+    return None if _may_again(block, past, online, limits) else _already(past, online)
+
+
+def _by_plan(past: PastDecision | None) -> Json:
+    if past is None:
+        return {}
+    return {
+        "plan_id": past.plan_id, "role": past.role, "propensity": past.propensity,
+    }  # fmt: skip
+
+
+def _may_again(
+    block: Block,
+    past: Sequence[PastDecision],
+    online: Sequence[HandedOut],
+    limits: CampaignLimits,
+) -> bool:
+    """Whether the campaign allows another contact by now."""
+    if len(past) + len(online) >= limits.contacts_per_voter:
+        return False
+    today = block.at.normalize()
+    days = [(p.decided_on, p.window_days) for p in past] + [
+        (moment(d.sent_at or 0).tz_localize(None), limits.window_days) for d in online
+    ]
+    return all(
+        window is not None and today - day.normalize() >= pd.Timedelta(days=window)
+        for day, window in days
+    )
+
+
+def _already(past: Sequence[PastDecision], online: Sequence[HandedOut]) -> _Answered:
+    if past:
+        last = past[-1]
+        text = f"already decided by plan {last.plan_id} on {last.decided_on:%Y-%m-%d}"
+        return _Answered(nothing(ALREADY_DECIDED, text, **_by_plan(last)))
+    decision = online[-1]
+    day = moment(decision.sent_at or 0)
+    text = f"already decided here, and sent on {day:%Y-%m-%d}"
+    return _Answered(
+        nothing(ALREADY_DECIDED, text, decision_id=decision.decision_id, plan_id=None)
+    )
+
+
+def _due(block: Block, i: int, past: PastDecision) -> _Answered:
+    """What a plan has decided and nobody has carried out yet."""
+    if past.message_id == CONTROL:
+        text = f"plan {past.plan_id} drew nothing for this voter"
+        return _Answered(nothing(DRAWN_NOTHING, text, **_by_plan(past)))
+    arm = Arm(past.message_id, past.channel)
+    if arm not in block.prices.arms:
+        text = f"plan {past.plan_id} has decided, for another audience"
+        return _Answered(nothing(ALREADY_DECIDED, text, **_by_plan(past)))
+    k = block.prices.arms.index(arm)
+    if not block.offer.eligibility.allowed[i, k]:
+        code = NO_PERMISSION if block.not_barred[k] else BARRED
+        text = f"plan {past.plan_id} sends {arm.message_id} by {arm.channel}: "
+        why = _refusal(block, i, k) or "it may not be sent now"
+        return _Answered(nothing(code, text + why, **_by_plan(past)))
+    decision = _decision(block, i, k)._replace(
+        plan_id=past.plan_id, experiment_id=past.experiment_id, role=past.role,
+        propensity=past.propensity, arm_propensity=past.arm_propensity,
+        predicted_lift=past.predicted_lift, model_version=past.model_version,
+    )  # fmt: skip
+    answer = _recommended(block, i, k, plan_id=past.plan_id, role=past.role)
+    return _Answered(_explained(answer, block, i, k, past), decision)
+
+
+# --- the priced offer -----------------------------------------------------------------
+
+
+class PricedChoice(NamedTuple):
+    """The options that are worth most after their prices, within what is left.
+
+    Attributes:
+        option: Arm of every voter, -1 for none, shape (n,).
+        stopped: Code of the limit that kept a voter's unit from every option that
+            pays; '' where none did, length n.
+    """
+
+    option: Ints
+    stopped: list[str]
+
+
+def priced_choice(block: Block, free: Bools, left: Remaining) -> PricedChoice:
+    """The best option of every unit at the plan's prices, the dearest to lose first.
+
+    Args:
+        block: The voters.
+        free: Who may be offered anew, shape (n,). The others count for nothing.
+        left: What nobody has taken yet.
+    """
+    offer, prices = block.offer, block.prices
+    row, _ = pd.factorize(offer.unit)
+    allowed = offer.allowed & free[:, None]
+    value = _sums(np.where(allowed, offer.value, 0.0), row)
+    reach = _sums(allowed, row)
+    limits = Limits(prices.price[None, :], np.array([np.inf]))
+    gain = priced(value, reach, limits, np.ones(1)) + BREAK_EVEN * reach * prices.price
+    option, stopped = _within(gain, reach, prices, left)
+    of_voter = option[row]
+    may = allowed[np.arange(len(row)), of_voter] & (of_voter >= 0)
+    return PricedChoice(np.where(may, of_voter, -1), [stopped[r] for r in row])
+
+
+def _sums(table: Floats | Bools, row: Ints) -> Floats:
+    columns = [np.bincount(row, weights=column) for column in table.T]
+    return np.column_stack(columns).astype(np.float64)
+
+
+def _within(
+    gain: Floats, reach: Floats, prices: AudiencePrices, left: Remaining
+) -> tuple[Ints, list[str]]:
+    """Option of every unit, and the limit that kept it from one."""
+    best = gain.argmax(axis=1)
+    pays = gain[np.arange(len(gain)), best] >= 0
+    option, stopped = np.where(pays, best, -1), [""] * len(gain)
+    usd, by_channel, contacts = left.usd + _ROUNDING_USD, dict(left.by_channel), (
+        left.contacts
+    )  # fmt: skip
+    for unit in np.argsort(-gain.max(axis=1), kind="stable"):
+        if not pays[unit]:
+            break
+        option[unit] = -1
+        for k in np.argsort(-gain[unit], kind="stable"):
+            if gain[unit, k] < 0:
+                break
+            n, channel = reach[unit, k], prices.arms[k].channel
+            if n * prices.cost[k] > usd:
+                stopped[unit] = stopped[unit] or BUDGET_SPENT
+            elif n > min(by_channel.get(channel, np.inf), contacts):
+                stopped[unit] = stopped[unit] or CAPACITY_USED
+            else:
+                usd, contacts = usd - n * prices.cost[k], contacts - n
+                by_channel[channel] = by_channel.get(channel, np.inf) - n
+                option[unit], stopped[unit] = k, ""
+                break
+    return option, stopped
+
+
+def _remaining(
+    limits: CampaignLimits,
+    turn: Turn,
+    reserved: Sequence[HandedOut],
+    decided: Decided | None,
+    at: pd.Timestamp,
+) -> Remaining:
+    """Budget and capacities less what plans and other reservations have taken."""
+    usd = limits.budget_usd - turn.sent_usd() - sum(d.cost_usd for d in reserved)
+    n = pd.Series(turn.sent_on(at), dtype="float64")
+    taken = pd.Series([d.channel for d in reserved], dtype="str").value_counts()
+    n = n.add(taken.astype("float64"), fill_value=0.0)
+    if decided is not None:
+        usd -= decided.committed_usd()
+        planned = pd.Series(decided.contacts_on(at), dtype="float64")
+        n = n.add(planned, fill_value=0.0)
+    by_channel = {
+        channel: most - float(n.get(channel, 0.0))
+        for channel, most in limits.capacity_by_channel.items()
+    }
+    in_all = limits.capacity_per_day
+    contacts = np.inf if in_all is None else in_all - float(n.sum())
+    return Remaining(usd, by_channel, contacts)
+
+
+def _priced_answer(block: Block, i: int, chosen: PricedChoice) -> _Answered:
+    k = int(chosen.option[i])
+    if k >= 0:
+        answer = _recommended(block, i, k, plan_id=None, role="plan")
+        return _Answered(_explained(answer, block, i, k, None), _decision(block, i, k))
+    answer = _why_not(block, i, chosen.stopped[i])
+    return _Answered(_explained(answer, block, i, None, None))
+
+
+def _decision(block: Block, i: int, k: int) -> HandedOut:
+    offer, arm = block.offer, block.prices.arms[k]
+    return HandedOut(
+        decision_id=new_decision_id(),
+        voter_id=str(offer.voter_id[i]),
+        plan_id=ONLINE,
+        experiment_id=offer.experiment_of_arm[k],
+        role="plan",
+        message_id=arm.message_id,
+        channel=arm.channel,
+        propensity=1.0,
+        arm_propensity=1.0,
+        predicted_lift=float(offer.lift[i, k]),
+        model_version=offer.model_version,
+        cost_usd=float(offer.cost[k]),
+        decided_at=microseconds(block.at),
+        expires_at=microseconds(block.at + LASTS),
+    )
+
+
+def _recommended(
+    block: Block, i: int, k: int, *, plan_id: str | None, role: str
+) -> Json:
+    arm, price = block.prices.arms[k], float(block.prices.price[k])
+    value = float(block.offer.value[i, k])
+    return {
+        "recommendation": {
+            "message_id": arm.message_id,
+            "channel": arm.channel,
+            "lift": float(block.offer.lift[i, k]),
+            "value": value,
+            "price": price,
+            # of those alike the plan sends to some, drawn at random
+            "at_margin": bool(abs(value - price) <= BREAK_EVEN * price),
+            "cost_usd": float(block.prices.cost[k]),
+            "plan_id": plan_id,
+            "role": role,
+            "hours": _hours(block.rules, arm.channel),
+        },
+        "reason": None,
+    }
+
+
+def _hours(rules: RuleSet, channel: str) -> Json | None:
+    """Between which full hours, where the voter lives, the channel may be used."""
+    if not rules.of("hours", channel):
+        return None
+    starts, until = send_window(rules, channel)
+    return {"from": f"{starts:02}:00", "until": f"{until:02}:00"}
+
+
+# --- why ------------------------------------------------------------------------------
+
+
+def _why_not(block: Block, i: int, stopped: str) -> Json:
+    """The first hurdle at which no arm is left."""
+    offer, prices = block.offer, block.prices
+    arms, channels = prices.arms, [arm.channel for arm in prices.arms]
+    left = offer.value[i] > 0
+    if not left.any():
+        return nothing(NO_LIFT, "no message is predicted to lift")
+    lifting, left = left, left & block.not_barred
+    if not left.any():
+        stops = offer.eligibility.barred_messages
+        messages = dict.fromkeys(arms[a].message_id for a in np.flatnonzero(lifting))
+        return nothing(BARRED, "; ".join(f"message {m} {stops[m]}" for m in messages))
+    if offer.excluded[i]:
+        return nothing(EXCLUDED, "the campaign contacts other voters only")
+    left = left & ~offer.backlash[i]
+    if not left.any():
+        return nothing(BACKLASH, "lowers the outcome in the voter's segment")
+    left = left & block.in_policy
+    if not left.any():
+        policy = prices.policy.name
+        return nothing(POLICY, f"the policy {policy!r} sends no message that lifts")
+    left = left & (offer.value[i] >= prices.price * (1 - BREAK_EVEN))
+    if not left.any():
+        return nothing(TOO_DEAR, "not worth its cost at the current price")
+    closed = offer.eligibility.allowed[i]
+    if not (left & closed).any():
+        paying = dict.fromkeys(channels[a] for a in np.flatnonzero(left))
+        text = ", ".join(f"{c} ({_channel_refusal(block, c, i)})" for c in paying)
+        return nothing(
+            NO_PERMISSION, f"no permission for any channel that pays: {text}"
+        )
+    if stopped == BUDGET_SPENT:
+        return nothing(BUDGET_SPENT, "the money that is left does not cover it")
+    if stopped == CAPACITY_USED:
+        return nothing(CAPACITY_USED, "the day's contacts are used up")
+    return nothing(
+        HOUSEHOLD, "what the household decides on together does not reach it"
+    )
+
+
+def _channel_refusal(block: Block, channel: str, i: int) -> str:
+    reasons = block.offer.eligibility.no_channel[channel]
+    return next((why for why, voters in reasons.items() if voters[i]), "")
+
+
+def _refusal(block: Block, i: int, k: int) -> str | None:
+    """Why a voter may not get an arm, None where the voter may."""
+    offer, arm = block.offer, block.prices.arms[k]
+    if not block.not_barred[k]:
+        return f"it {offer.eligibility.barred_messages[arm.message_id]}"
+    if offer.excluded[i]:
+        return "the campaign contacts other voters only"
+    if offer.backlash[i, k]:
+        return "it lowers the outcome in the voter's segment"
+    if not block.in_policy[k]:
+        return f"the policy {block.prices.policy.name!r} does not send it"
+    return _channel_refusal(block, arm.channel, i) or None
+
+
+def _explained(
+    answer: Json, block: Block, i: int, sent: int | None, past: PastDecision | None
+) -> Json:
+    """The answer with what every option is worth, where somebody asks why."""
+    if block.unit is None:
+        return answer
+    prices, arms = block.prices, block.prices.arms
+    limits = Limits(
+        prices.price[None, :], np.array([np.inf]), names=("the plan's limits",)
+    )
+    options = options_of(
+        block.offer.value[i], arms, limits, np.ones(1),
+        [_refusal(block, i, k) for k in range(len(arms))],
+    )  # fmt: skip
+    cost = dict(zip(arms, (float(c) for c in prices.cost), strict=True))
+    why = explained(
+        options, None if sent is None else arms[sent], cost,
+        unit=block.unit.size, unit_name=block.unit.name,
+    )  # fmt: skip
+    if past is not None:
+        chance = f"with probability {past.propensity:.3g}"
+        why = [f"Plan {past.plan_id} {_ROLES[past.role]}, {chance}.", *why]
+    return {**answer, "why": why}

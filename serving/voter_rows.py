@@ -1,0 +1,311 @@
+"""Requests of the endpoint: their bodies, and their rows as VOTERS.
+
+Rows come in the campaign's own columns and are read as `ingest` reads its voter file.
+Nothing is logged, and an error never repeats an identifying value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hustings.features.derived import TOLD_BY_THE_FILE
+from hustings.features.ingest.mapping import (
+    FAULT_COLUMNS,
+    MASK,
+    ColumnSource,
+    TableSource,
+    history_column,
+    map_with_faults,
+    wanted_columns,
+)
+from hustings.features.tables import VOTERS, problems
+
+MAX_VOTERS = 10_000
+MAX_DECISIONS = 10_000
+MAX_REQUEST_ID = 200
+MAX_VALUE_SHOWN = 40
+IDS = frozenset({"voter_id", "household_id", "cluster_id"})
+"""They identify, so no error repeats them either."""
+MAX_EXACT = 2**53
+"""Whole numbers below are kept exactly by a double."""
+
+
+# --- what a request may hold ----------------------------------------------------------
+
+Channel = Literal["mail", "sms", "phone", "email", "door", "social", "web", "survey"]
+_Rows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_VOTERS)]
+_Channels = dict[str, list[Channel]]
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+class ScoreRequest(BaseModel):
+    """Body of `POST /score`.
+
+    Attributes:
+        voters: Rows in the columns of the campaign's voter file. A column that a row
+            lacks counts as unknown; one that no mapping names is ignored.
+        messages: Which messages; all of them without.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    voters: _Rows
+    messages: Annotated[list[str], Field(min_length=1)] | None = None
+
+
+class RecommendRequest(BaseModel):
+    """Body of `POST /recommend`.
+
+    Attributes:
+        voters: As in `ScoreRequest`. Where the plan decides by household, the voters
+            of a household that come together decide together.
+        permitted_channels: By voter_id, channels with a permission on record now, of
+            the kind that the rule set asks for. SMS,
+            phone and email are offered to nobody without one.
+        withdrawn_channels: By voter_id, channels that the voter has refused: offered
+            in no case.
+        audience: Which plan, where the campaign has several.
+        request_id: Names the request: asked again under the same name, the endpoint
+            gives the same answer and reserves nothing anew.
+        explain: Whether to say, for each voter, why this and not that.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    voters: _Rows
+    permitted_channels: _Channels = {}
+    withdrawn_channels: _Channels = {}
+    audience: str | None = None
+    request_id: Annotated[
+        str | None, Field(min_length=1, max_length=MAX_REQUEST_ID)
+    ] = None
+    explain: bool = False
+
+
+class SentRequest(BaseModel):
+    """Body of `POST /sent`.
+
+    Attributes:
+        decision_ids: Of recommendations that were carried out.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_DECISIONS)]
+
+
+class Fault(BaseModel):
+    """What is wrong with one field of a request.
+
+    Attributes:
+        path: The field, such as `voters[3].AGE`.
+        message: What was expected and what came.
+    """
+
+    path: str
+    message: str
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered.
+
+    Attributes:
+        faults: One for each field at fault.
+        status: HTTP status.
+    """
+
+    def __init__(self, faults: Sequence[Fault], *, status: int = 422) -> None:
+        super().__init__(f"{len(faults)} faults")
+        self.faults = list(faults)
+        self.status = status
+
+
+def refuse(path: str, message: str, *, status: int = 422) -> NoReturn:
+    """Refuse a request for one field.
+
+    Raises:
+        RequestError: Always.
+    """
+    raise RequestError([Fault(path=path, message=message)], status=status)
+
+
+def field_path(place: Sequence[str | int]) -> str:
+    """A place in a JSON document.
+
+    >>> field_path(("voters", 3, "AGE"))
+    'voters[3].AGE'
+    """
+    parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in place]
+    return "".join(parts).removeprefix(".")
+
+
+def parsed(kind: type[_Body], body: bytes) -> _Body:
+    """A request's body.
+
+    Raises:
+        RequestError: 400 where it is no JSON, else 422 with the fields' paths.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as failure:
+        faults = failure.errors(include_url=False, include_input=False)
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        refuse("", faults[0]["msg"], status=400)
+    # the keys under these are voters' ids
+    by_voter = ("permitted_channels", "withdrawn_channels")
+    raise RequestError(
+        [
+            Fault(
+                path=field_path(
+                    (*f["loc"][:1], MASK, *f["loc"][2:])
+                    if f["loc"][:1] and f["loc"][0] in by_voter and len(f["loc"]) > 1
+                    else f["loc"]
+                ),
+                message=f["msg"],
+            )
+            for f in faults
+        ]
+    )
+
+
+# --- rows of a request → VOTERS -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VoterReader:
+    """Reads a request's rows as `ingest` reads the campaign's voter file.
+
+    Attributes:
+        mapping: The campaign's own, except that a request always names its voters.
+        theirs: Our column → the request's.
+        beside: Columns that only the whole voter file can tell, which every row has
+            to bring along.
+    """
+
+    mapping: TableSource
+    theirs: Mapping[str, str]
+    beside: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, mapping: TableSource, beside: Sequence[str] = ()) -> "VoterReader":
+        """From the campaign's [tables.voters], every column written out."""
+        voter_id = mapping.columns["voter_id"]
+        if voter_id.column is None:
+            # a row's number in the file says nothing of a row in a request
+            voter_id = ColumnSource(column="voter_id")
+        columns = {**mapping.columns, "voter_id": voter_id}
+        # whoever is asked about belongs to the table: no filter
+        mapping = mapping.model_copy(update={"columns": columns, "where": None})
+        history = {history_column(key): c for key, c in mapping.history.items()}
+        ours = {**columns, **history, **mapping.extra}
+        theirs = {name: origin.column or name for name, origin in ours.items()}
+        return cls(mapping, theirs, tuple(beside))
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that a request's row may have, each once."""
+        mapped = (column for _, column in wanted_columns(self.mapping))
+        return list(dict.fromkeys([*mapped, *self.beside]))
+
+    def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
+        """VOTERS of a request and the columns that none of its rows has.
+
+        Raises:
+            RequestError: With the path of every value that cannot be read.
+        """
+        columns = self.columns
+        _check_scalars(rows, columns)
+        _check_beside(rows, self.beside)
+        raw = pd.DataFrame({c: _values(rows, c) for c in columns})
+        mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
+        if len(mapped.faults) or not _keeps_declaration(mapped.frame):
+            faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
+            raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
+        missing = [c for c in columns if not any(c in row for row in rows)]
+        brought = {name: raw[name].astype("float64") for name in self.beside}
+        return mapped.frame.assign(**brought), missing
+
+    def _faults(self, faults: pd.DataFrame) -> list[Fault]:
+        in_order = faults.sort_values("row", kind="stable").astype(object)
+        return [
+            Fault(
+                path=field_path(("voters", int(row), self.theirs.get(column, column))),
+                message=_message(column, reason, value),
+            )
+            for row, column, value, reason in in_order[FAULT_COLUMNS]
+            .to_numpy()
+            .tolist()
+        ]
+
+
+def _keeps_declaration(frame: pd.DataFrame) -> bool:
+    """Whether rows keep VOTERS: its own checks, without the time to word a fault."""
+    for name, column in VOTERS.columns.items():
+        if name not in frame:
+            continue
+        values = frame[name].dropna()
+        if len(values) < len(frame) and not column.nullable:
+            return False
+        if not all(bool(check(values).check_passed) for check in column.checks):
+            return False
+    return not frame.duplicated(VOTERS.unique).any()
+
+
+def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    faults = [
+        Fault(
+            path=field_path(("voters", i, column)),
+            message="expected a text, a number, true, false or null",
+        )
+        for i, row in enumerate(rows)
+        for column in columns
+        if isinstance(row.get(column), list | dict)
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> None:
+    """A column of the whole file is never taken for unknown: it would change scores."""
+    faults = [
+        Fault(path=field_path(("voters", i, name)), message=f"expected {wanted}")
+        for i, row in enumerate(rows)
+        for name in beside
+        for wanted in [_unfit(row, name)]
+        if wanted
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _unfit(row: Mapping[str, Any], name: str) -> str:
+    if name not in row:
+        return f"a number or null: {TOLD_BY_THE_FILE}"
+    value = row[name]
+    return "" if value is None or _is_plain_number(value) else "a number or null"
+
+
+def _values(rows: Sequence[Mapping[str, Any]], column: str) -> pd.Series:
+    """A column of a request, so typed that a row reads the same in any company."""
+    values = [row.get(column) for row in rows]
+    if all(value is None or _is_plain_number(value) for value in values):
+        return pd.Series(values, dtype="float64")
+    if all(value is None or type(value) is str for value in values):
+        return pd.Series(values, dtype="str")
+    return pd.Series(values, dtype=object)
+
+
+def _is_plain_number(value: object) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < MAX_EXACT)
+
+
+def _message(column: str, reason: str, value: object) -> str:
+    masked = column in IDS or pd.isna(value) or value == MASK  # type: ignore[call-overload]
+    if masked or "got" in reason:
+        return reason
+    text = str(value)
+    shown = text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "..."
+    return f"{reason}, got {shown!r}"

@@ -1,0 +1,125 @@
+"""Lifts of messages that were never sent, beside those of a learner that reads texts.
+
+A message nobody was sent has no effect of its own yet. A learner that reads what
+messages say predicts it from those that were sent (`NetLift.predict_new`), with the
+interval of what texts leave open; here it stands among the messages of its experiment,
+so that scores, plan and endpoint offer it like any other.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from hustings.features.arrays import Floats32, Objects
+from hustings.features.atomic import write_json
+from hustings.features.message import MessageFeatures
+from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.lift_model import Lifts
+from hustings.training.learners.net import NetLift
+
+FILE = "unseen.json"
+
+
+@dataclass(frozen=True)
+class UnseenLift:
+    """A learner that reads texts, and messages it never saw sent.
+
+    Attributes:
+        sent: The learner.
+        unseen: Messages of which its texts can tell something, k of them.
+    """
+
+    sent: NetLift
+    unseen: MessageFeatures
+
+    @property
+    def ground(self) -> Ground:
+        """The learner's, with the new messages last: no share of the design is theirs.
+
+        Their average effects are what the texts say, with that deviation.
+        """
+        ground, average = self.sent.ground, self.sent.average_of_new(self.unseen)
+        effects = ground.effects
+        return replace(
+            ground,
+            messages=(*ground.messages, *self.unseen.ids),
+            share=np.append(ground.share, np.zeros(len(self.unseen.ids))),
+            effects=replace(
+                effects,
+                raw=np.append(effects.raw, average.mean),
+                raw_se=np.append(effects.raw_se, average.se),
+                shrunken=np.append(effects.shrunken, average.mean),
+                shrunken_se=np.append(effects.shrunken_se, average.se),
+            ),
+        )
+
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
+        """Lift of every message for every voter, those never sent last.
+
+        Args:
+            X: Features, shape (n, n_features).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known
+                to be new.
+        """
+        of_sent = self.sent.predict(X, unit_id)
+        of_new = self.sent.predict_new(X, unit_id, self.unseen)
+        return Lifts(
+            np.hstack([of_sent.lift, of_new.lift]),
+            np.hstack([of_sent.se, of_new.se]),
+            of_sent.baseline,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write into an existing folder."""
+        self.sent.save(folder)
+        stored = {
+            "ids": self.unseen.ids,
+            "issue": self.unseen.issue,
+            "names": self.unseen.names,
+            "matrix": self.unseen.matrix.tolist(),
+        }
+        write_json(folder / FILE, stored)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks a part of it.
+        """
+        stored: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        messages = MessageFeatures(
+            tuple(stored["ids"]),
+            tuple(stored["issue"]),
+            tuple(stored["names"]),
+            np.array(stored["matrix"], dtype=np.float32),
+        )
+        return cls(NetLift.load(folder), messages)
+
+
+def why_not_answered(model: NetLift, messages: MessageFeatures) -> dict[str, str]:
+    """Messages never sent that a learner says nothing of, with the reason.
+
+    Args:
+        model: Of an experiment.
+        messages: Features of the messages, k of them.
+
+    Returns:
+        By message_id; a message it can predict is not in it.
+    """
+    average, prior = model.average_of_new(messages), model.prior
+    reasons = {}
+    for k, name in enumerate(messages.ids):
+        if np.isfinite(average.mean[k]):
+            continue
+        if messages.issue[k] not in model.vocabulary.issues:
+            reasons[name] = f"no message about {messages.issue[k]} was ever sent"
+        elif not prior.test.passed:
+            reasons[name] = "what messages say did not tell apart those held out"
+        else:
+            reasons[name] = "its text lies far from all that were sent"
+    return reasons
