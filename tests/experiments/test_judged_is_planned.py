@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import CampaignError, load_campaign
 from hustings.experiments.report.plan import plan_section
-from hustings.experiments.stages import Run, run_stage
+from hustings.experiments.run import run_stage
+from hustings.experiments.stages.context import Run
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.register import earlier_attempts, open_store
 from tests.experiments.test_run import declared
@@ -27,7 +29,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory) -> Run:
     campaign = declared(load_campaign("sample"), simulate=small)
     run = Run(
         campaign, home / "runs", home / "runs" / "one", "one", home / "mlflow",
-        n_trials=1, model="linear",
+        n_trials=1, model="linear", at=pd.Timestamp("2026-06-01", tz="UTC"),
     )  # fmt: skip
     for stage in ("ingest", "features"):
         run_stage(run, stage)
