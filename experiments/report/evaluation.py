@@ -75,6 +75,16 @@ DISCLOSES = {
 }
 
 
+def judged_only(evaluation: Row) -> Row:
+    """The evaluation without experiments of which nothing may be sent to anybody."""
+    judged = {
+        name: result
+        for name, result in evaluation["experiments"].items()
+        if result["verdict"] != "nothing_may_be_sent"
+    }
+    return {**evaluation, "experiments": judged}
+
+
 def asked_section(campaign: Row, evaluation: Row) -> Html:
     """The section on the question: outcome, units, money and rules."""
     outcome, plan = campaign["outcome"], campaign["plan"]

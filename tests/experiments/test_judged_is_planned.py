@@ -114,7 +114,7 @@ def test_the_single_best_is_one_message_by_every_channel_that_pays(
     sent = run.read("plan").query("role == 'plan'")
     stored = run.read_json("plan")["audiences"]["all"]["policy"]
     assert set(sent["message_id"]) == set(stored["messages"])
-    assert sent["channel"].nunique() > 1
+    assert len(set(sent["channel"])) > 1
     # the object that the registered model keeps is the one that was applied
     (policies,) = run.read_json("policies").values()
     assert Policy.from_json(stored) == Policy.from_json(policies["single_best"])

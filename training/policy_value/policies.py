@@ -144,7 +144,10 @@ class Policy:
         if self.parts:
             return self._of_parts(options, arms)
         if self.name == NOBODY:
-            return options._replace(allowed=np.zeros_like(options.allowed))
+            nothing = np.zeros_like(options.value)
+            return options._replace(
+                value=nothing, allowed=np.zeros_like(options.allowed)
+            )
         value, allowed = options.value, options.allowed
         if self.worth is not None:
             value = self._worth_of(options, arms)
