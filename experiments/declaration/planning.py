@@ -80,6 +80,8 @@ class PlanSection(Section):
     only: OnlyIn | None = None
     minimum_audience: Count = 0
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    goal: Literal["most_lift", "least_cost"] = "most_lift"
+    needed_lift: Positive | None = None
     block_backlash: bool = True
     policy: str = CHAMPION
 
@@ -101,6 +103,17 @@ class PlanSection(Section):
             )
         if self.holdout_share + self.explore_share >= 1:
             raise ValueError("expected holdout_share + explore_share below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_goal_says_how_much(self) -> Self:
+        if (self.goal == "least_cost") != (self.needed_lift is not None):
+            raise ValueError(
+                'expected needed_lift with goal = "least_cost" and only with it: the '
+                "predicted lift of all contacts together, in outcome units"
+            )
+        if self.goal == "least_cost" and self.audience != "all":
+            raise ValueError('goal = "least_cost": expected audience = "all"')
         return self
 
     @model_validator(mode="after")

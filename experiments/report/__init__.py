@@ -29,6 +29,7 @@ from hustings.experiments.report.plan import (
     run_footer,
     source_section,
 )
+from hustings.experiments.report.ratios import ratios_section
 from hustings.experiments.report.week import WeekFacts, write_week
 from hustings.experiments.report.words import Row
 
@@ -57,6 +58,7 @@ def write_report(
     affinities: pd.DataFrame | None = None,
     groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     places: Mapping[str, Any] | None = None,
+    ratios: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -76,6 +78,7 @@ def write_report(
         groups: What is planned for the groups of every experiment, see
             `experiments.stages.groups`.
         places: What is planned by county, see `experiments.stages.places`.
+        ratios: Sample ratios by week, see `experiments.stages.sample_ratios`.
     """
     evaluation = judged_only(evaluation)
     unit = float(evaluation["outcome"]["unit_per_point"])
@@ -92,6 +95,7 @@ def write_report(
             places_section(places, unit, charts),
             linked_section(linked or {}),
             affinity_section(affinities),
+            ratios_section(ratios),
             quarantine_section(quarantine),
             source_section(campaign),
         ]

@@ -14,6 +14,7 @@ from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.planner_inputs import (
     PlanInputs,
+    cheapest,
     designed_again,
     inputs_of,
     planned_again,
@@ -64,7 +65,7 @@ def stage_score(run: Run) -> None:
     model, _ = promoted(run)
     voters = readable_voters(run, model.reader)
     n_scores, writer = 0, None
-    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
         for part in score_voters(model, voters):
             checked = check(SCORES, part)
             table = pa.Table.from_pandas(checked, preserve_index=False)
@@ -93,8 +94,8 @@ def stage_plan(run: Run) -> None:
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
     contacts, assigned = tables["plan"], tables["assignments"]
-    for name, frame in tables.items():
-        run.write(name, frame)
+    run.write("plan", contacts)
+    run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
     told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
@@ -259,6 +260,8 @@ def _plan_one(
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
     )  # fmt: skip
+    if campaign.plan.needed_lift is not None:
+        inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
     plan = planned_again(inputs)
     price = plan.limits.charged(plan.chosen.price).max(axis=0)
     terms = {

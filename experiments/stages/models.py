@@ -160,7 +160,7 @@ def _materials(run: Run) -> _Materials:
         name: with_fondness(test, reader.encoding.names, issue_of)
         for name, test in message_tests(training_set, reader.encoding).items()
     }
-    if (run.folder / "priors.parquet").exists():
+    if run.has("priors.parquet"):
         priors = run.read("priors")
         tests = {
             name: with_prior(test, priors, run.campaign.outcome.direction)
@@ -407,7 +407,7 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
     log_metrics(flat_metrics(evaluation))
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
-    log_file(run.folder / "evaluation.json")
+    log_file(run.path("evaluation.json"))
     record, campaign = run.read_json("run"), run.campaign
     facts = {
         "campaign": campaign.campaign.name,
