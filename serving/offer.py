@@ -218,7 +218,7 @@ def offer(
         settings: Of `[plan]`.
         model_version: Which model predicts, as name/version.
     """
-    predicted = predict_arms(model.under(policy.lifts_of), voters, settings)
+    predicted = predict_arms(model.under(policy.name), voters, settings)
     return offered(
         predicted, model.reader.features(voters), voters, rules, at=at, policy=policy,
         cost=cost, settings=settings, model_version=model_version,

@@ -129,11 +129,6 @@ class Policy:
             return True
         return self.worth is not None and not self.by_turnout
 
-    @property
-    def lifts_of(self) -> str:
-        """Name of the policy whose lifts it goes by: its own, or the champions'."""
-        return CHAMPION if self.parts else self.name
-
     def of(self, options: Options, arms: Sequence[Arm]) -> Options:
         """The options that the policy leaves.
 
