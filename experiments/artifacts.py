@@ -96,9 +96,12 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
         Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
         Artifact("settings.json", ("train",), ("evaluate",)),
-        Artifact("forbidden.json", ("train",), ("evaluate",)),
+        Artifact("policies.json", ("train",), ("promote",)),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
-        Artifact("chances.parquet", ("train",), ("evaluate", "export-scores"), CHANCES),
+        Artifact(
+            "chances.parquet", ("train",), ("evaluate", "plan", "day", "export-scores"),
+            CHANCES,
+        ),
         Artifact("reliability.json", ("train",), ("evaluate",)),
         Artifact(
             "areas.parquet", ("train",), (), AREAS,
