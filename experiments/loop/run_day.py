@@ -6,10 +6,7 @@ and what came of them from the answers that were handed in. A day that was made 
 and never made again; one that was cut off is made again from the same rows and seed.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -37,6 +34,7 @@ from hustings.experiments.plans import (
     record_of,
 )
 from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.folder import one_command
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
     PlanInputs,
@@ -59,12 +57,6 @@ WAVE_SHARE = 0.95
 """Of the first wave's money, what its expected contacts may use: the rest is margin."""
 NO_PLAN = "no plan"
 """State of a day on which nothing is planned."""
-LOCK = ".day.lock"
-"""In the campaign's folder: held by the process that makes a day."""
-
-
-class DayBusyError(RuntimeError):
-    """Another process makes a day of the campaign."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +133,11 @@ def run_day(
 
     Raises:
         CampaignError: If the date is outside the campaign, or the loop cannot be run.
-        DayBusyError: If another process makes a day at this moment.
+        LockedError: If another command is at work on the campaign.
         ValueError: If a later day was made already: days go forward.
         LifeError: If the plan cannot be approved or locked.
     """
-    with _alone(run.home):
+    with one_command(run.home, "day", at=at):
         plan_id = plan_of_day(date)
         if plan_id not in plans(run.home):
             summary = _made(run, date=date, at=at)
@@ -157,24 +149,6 @@ def run_day(
         if approve_by and record.state == APPROVED:
             record = lock(run.home, plan_id, at=at)
         return replace(day_summary(run.home / PLANS / plan_id), state=record.state)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One process at a time makes a day; a second one is refused.
-
-    The lock is the system's: it goes with the process, however that ends.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DayBusyError(
-                f"{home.name}: another process makes a day of this campaign; nothing "
-                "was done, try again when it has finished"
-            ) from None
-        yield
 
 
 def day_summary(folder: Path) -> DaySummary:

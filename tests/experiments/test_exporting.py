@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from hustings.experiments import plans
 from hustings.experiments.cli import app
 from hustings.experiments.declaration import EXPERIMENTS, CampaignError, parse_campaign
 from hustings.experiments.handover.lists import (
@@ -239,8 +238,7 @@ def test_from_the_command_line(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     state = {"p1": "draft"}
-    life = SimpleNamespace(state=lambda _home, plan: state[plan])
-    monkeypatch.setitem(sys.modules, "hustings.experiments.plans", life)  # type: ignore[arg-type]
+    monkeypatch.setattr(plans, "state", lambda _home, plan: state[plan])
     where = ["--campaign", str(run.campaign.file), "--data", str(run.home.parent)]
     asked = ["export", "p1", *where, "--out", str(tmp_path), "--format", "parquet"]
     refused = CliRunner().invoke(app, asked)
