@@ -34,7 +34,7 @@ from hustings.experiments.plans import (
     record_of,
 )
 from hustings.experiments.plans.designs import Belief
-from hustings.experiments.plans.folder import one_command
+from hustings.experiments.plans.folder import one_command, read_table
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
     PlanInputs,
@@ -45,7 +45,7 @@ from hustings.experiments.plans.planner_inputs import (
 )
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.declared import group_bounds, message_bounds
-from hustings.experiments.stages.persons import held_voters, voter_keys
+from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_keys
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import arm_costs, household
 from hustings.serving.plan import GroupBound, Plan, PlanTerms
@@ -198,8 +198,8 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
             none, n_pool=len(pool), retrained=trained,
             why_no_plan=why if believed is None else "every voter has been decided",
         )  # fmt: skip
-    asked = _asked(morning, before, believed, pool)
     held = _held(morning)
+    asked = _asked(morning, before, believed, pool, held)
     inputs = _inputs(morning, before, believed, asked, pool, held)
     plan = planned_again(inputs)
     summary = _summary(none, plan, believed, pool, trained)
@@ -210,9 +210,14 @@ def terms_of(run: Run) -> LoopTerms:
     """Terms of a campaign's loop over the voters of a run."""
     arms = arms_of(run, declared_loop(run.campaign).channels)
     return loop_terms(
-        run.campaign, n_voters=len(run.table("voters")), n_arms=len(arms),
+        run.campaign, n_voters=len(voters_of(run)), n_arms=len(arms),
         mean_cost_usd=float(arm_costs(run.table("costs"), arms).mean()),
     )  # fmt: skip
+
+
+def voters_of(run: Run) -> pd.DataFrame:
+    """VOTERS of a run; read once in a process while the file stays as it is."""
+    return read_table(run.folder / "tables" / "voters.parquet")
 
 
 def morning_of(
@@ -221,7 +226,7 @@ def morning_of(
     """What a learner is given on the morning of a day."""
     drawn = run.table("deliveries")["randomised_by"]
     return Morning(
-        run, run.table("voters"), arms_of(run, terms.loop.channels),
+        run, voters_of(run), arms_of(run, terms.loop.channels),
         loop_experiment(run, run.campaign.campaign.name), terms, date, day, at,
         by_household=bool((drawn != "person").any()),
     )  # fmt: skip
@@ -247,17 +252,30 @@ def _ids(morning: Morning) -> Any:
 
 
 def _held(morning: Morning) -> Bools:
-    run, voters = morning.run, morning.voters
-    unit = household(voters) if morning.by_household else voters["voter_id"]
-    return held_voters(
-        run.home, voters, unit.to_numpy(dtype=object),
-        by_household=morning.by_household, salt=morning.terms.salt,
-        share=morning.terms.holdout_share,
-    )  # fmt: skip
+    """Who is held out; asked once in a process for a voter file and its identities."""
+    run, voters, path = morning.run, morning.voters, morning.run.home / IDENTITY
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    key = (run.folder, written, morning.by_household, morning.terms.salt)
+    if key not in _HELD:
+        unit = household(voters) if morning.by_household else voters["voter_id"]
+        _HELD.clear()
+        _HELD[key] = held_voters(
+            run.home, voters, unit.to_numpy(dtype=object),
+            by_household=morning.by_household, salt=morning.terms.salt,
+            share=morning.terms.holdout_share,
+        )  # fmt: skip
+    return _HELD[key]
+
+
+_HELD: dict[tuple[Path, int, bool, str], Bools] = {}
 
 
 def _asked(
-    morning: Morning, before: Yesterday, believed: Believed, pool: Ints
+    morning: Morning,
+    before: Yesterday,
+    believed: Believed,
+    pool: Ints,
+    held: Bools,
 ) -> _Asked:
     """Values and odds of the pool, money and share to explore."""
     terms, offer = morning.terms, believed.offer
@@ -271,7 +289,7 @@ def _asked(
         )  # fmt: skip
     if terms.phase(morning.day) == "wave":
         # a wave plans nothing; its money is what the expected contacts cost
-        free = ~_held(morning)[pool]
+        free = ~held[pool]
         each = float((odds[free] @ offer.cost).mean())
         wanted = each * terms.wave_voters / loop.wave_days / WAVE_SHARE
         money = min(wanted, max(terms.budget_usd - before.spent_usd, 0.0))

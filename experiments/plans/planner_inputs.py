@@ -20,12 +20,18 @@ from hustings.experiments.plans.designs import (
     Belief,
     Designed,
     designed,
-    is_decided,
 )
 from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
 from hustings.features.training_set import Arm
-from hustings.serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
+from hustings.serving.plan import (
+    Entered,
+    GroupBound,
+    Plan,
+    PlanTerms,
+    least_budget,
+    plan_contacts,
+)
 
 Json = dict[str, Any]
 
@@ -136,16 +142,41 @@ def planned_again(inputs: PlanInputs) -> Plan:
     )
 
 
+def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
+    """The inputs with the least budget whose plan is predicted to lift what is wanted.
+
+    Args:
+        inputs: Their budget is the most that may be spent.
+        wanted: Predicted lift of all contacts together, outcome units.
+
+    Returns:
+        The inputs, and their budget in USD.
+
+    Raises:
+        PlanError: If the budget does not buy that lift within the other limits.
+    """
+
+    def at(budget_usd: float) -> PlanInputs:
+        terms = {**inputs.terms["terms"], "budget_usd": budget_usd}
+        return replace(inputs, terms={**inputs.terms, "terms": terms})
+
+    def lift_at(budget_usd: float) -> float:
+        return float(planned_again(at(budget_usd)).contacts["lift"].sum())
+
+    most = float(inputs.terms["terms"]["budget_usd"])
+    budget = least_budget(lift_at, wanted=wanted, most_usd=most)
+    return at(budget), budget
+
+
 def designed_again(inputs: PlanInputs, plan: Plan) -> Designed:
     """Assignments and designs of the plan that these inputs gave."""
     terms = inputs.terms
     belief = Belief(tuple(terms["experiments"]), terms["model_version"])
     arms = [Arm(*arm) for arm in terms["arms"]]
-    result = designed(plan, arms, belief, holdout=terms["terms"]["holdout_share"])
-    if not terms["decided_only"]:
-        return result
-    decided = result.assignments[is_decided(result.assignments)]
-    return result._replace(assignments=decided.reset_index(drop=True))
+    return designed(
+        plan, arms, belief, holdout=terms["terms"]["holdout_share"],
+        decided_only=terms["decided_only"],
+    )  # fmt: skip
 
 
 def tables_again(folder: Path) -> dict[str, pd.DataFrame]:

@@ -4,6 +4,7 @@ from hustings.experiments.report import figures, write_report
 from hustings.experiments.stages.context import Json, Run
 from hustings.experiments.stages.groups import groups_planned
 from hustings.experiments.stages.places import places_planned
+from hustings.experiments.stages.sample_ratios import ratios_by_week
 from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.training.registry.register import log_file
 
@@ -33,6 +34,7 @@ def stage_report(run: Run) -> None:
         affinities=run.optional("affinities"),
         groups=groups_planned(run, evaluation),
         places=places_planned(run),
+        ratios=ratios_by_week(run),
     )  # fmt: skip
     with tracking(run):
         # `evaluate` has logged the other charts

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hustings.experiments.stages.champion import adopt, with_unseen
-from hustings.experiments.stages.contacts import contact_lists
 from hustings.experiments.stages.context import Run, latest, point_to
+from hustings.experiments.stages.offers import contact_lists
 from hustings.serving.decided import SERVING
 from hustings.serving.load import load_version, write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back
@@ -35,11 +35,9 @@ def roll_back_campaign(
     version = roll_back(run.campaign.campaign.name, to=to, by=by, at=at, why=why)
     planned, present = _planned_with(run.home, version), _latest_run(run)
     if planned is not None:
-        model = with_unseen(
-            replace(run, folder=planned, run_id=planned.name), load_version(version)
-        )
-        terms = json.loads((planned / "plan.json").read_text())
         of_plan = replace(run, folder=planned, run_id=planned.name)
+        model = with_unseen(of_plan, load_version(version))
+        terms = json.loads((planned / "plan.json").read_text())
         write_bundle(version, model, terms, contact_lists(of_plan), run.home / SERVING)
         if present is None or _snapshot(planned) == _snapshot(present.folder):
             point_to(run.home, planned.name)

@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -310,6 +312,20 @@ def test_a_real_server_registers_and_serves_the_same_model(
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_new_store_of_a_test_is_as_the_migrations_of_mlflow_leave_it(
+    tmp_path: Path, mlflow_store_file: Path
+) -> None:
+    def tables(store: Path) -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(store)) as connection:
+            found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1")
+            return list(found)
+
+    uri = open_store(None, tmp_path)
+    mlflow.MlflowClient(uri).create_experiment("fresh")
+    assert len(tables(tmp_path / "mlflow.db")) > 20
+    assert tables(tmp_path / "mlflow.db") == tables(mlflow_store_file)
 
 
 # --- from a wheel ---------------------------------------------------------------------
