@@ -95,6 +95,8 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
         Artifact("settings.json", ("train",), ("evaluate",)),
+        Artifact("forbidden.json", ("train",), ("evaluate",)),
+        Artifact("policies.json", ("train",), ("evaluate", "promote")),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
         Artifact("chances.parquet", ("train",), ("evaluate", "export-scores"), CHANCES),
         Artifact("reliability.json", ("train",), ("evaluate",)),
