@@ -96,7 +96,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
         Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
         Artifact("settings.json", ("train",), ("evaluate",)),
-        Artifact("policies.json", ("train",), ("promote",)),
+        Artifact("policies.json", ("train",), ("evaluate", "promote")),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
         Artifact(
             "chances.parquet", ("train",), ("evaluate", "plan", "day", "export-scores"),
