@@ -19,7 +19,7 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.stages.audience import people_of, spend_per_voter
+from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
 from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
@@ -30,6 +30,7 @@ from hustings.experiments.stages.declared import (
 from hustings.experiments.stages.monitor_config import monitor_terms
 from hustings.experiments.stages.offers import (
     campaign_offer,
+    contact_lists,
     decides_by_household,
     holdout_of,
     holdout_salt,
@@ -37,7 +38,6 @@ from hustings.experiments.stages.offers import (
     rules_at,
 )
 from hustings.experiments.stages.persons import (
-    known_persons,
     never_contacted,
     voter_keys,
 )
@@ -47,7 +47,6 @@ from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm
 from hustings.features.voter import segments
-from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
@@ -111,12 +110,6 @@ def stage_plan(run: Run) -> None:
     head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
     write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
-
-
-def contact_lists(run: Run) -> ContactLists:
-    """Who asked not to be contacted and who has which address, for a bundle."""
-    people, key = people_of(run), known_persons(run.home).keys.campaign_key
-    return ContactLists.of(key, people.do_not_contact, people.addresses)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

@@ -10,11 +10,12 @@ from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
-from hustings.experiments.stages.persons import held_voters
+from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.arrays import Bools, Floats
 from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
+from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import (
     Z95,
     Among,
@@ -67,6 +68,12 @@ def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
         run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
         salt=holdout_salt(run), share=run.campaign.plan.holdout_share,
     )  # fmt: skip
+
+
+def contact_lists(run: Run) -> ContactLists:
+    """Who asked not to be contacted, and who has which address, by digest."""
+    key = known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people_of(run))
 
 
 def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:
