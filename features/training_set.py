@@ -156,7 +156,8 @@ def _units(voter_id: pd.Series, file: Ints, files: Sequence[VoterFile]) -> pd.Da
             ("cluster_then", coarsest_unit(voters)),
         ):
             by_voter = of_voters.set_axis(voters["voter_id"])
-            units.loc[mine.index, name] = mine.map(by_voter).fillna(mine)
+            of_mine = by_voter.reindex(mine).set_axis(mine.index)
+            units.loc[mine.index, name] = of_mine.fillna(mine)
     return units
 
 

@@ -94,9 +94,11 @@ def day(
         if export and summary.state != NO_PLAN:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
+            from hustings.experiments.plans.recorded_files import recording
 
             plan = stated(run.home, summary.plan_id, summary.state)
-            written = export_plan(run, plan, at=run.at)
+            with recording(run.home, at=run.at):
+                written = export_plan(run, plan, at=run.at)
             typer.echo(written.folder or "Nothing has changed since the lists left.")
 
 

@@ -254,7 +254,7 @@ def spend(
 
 @app.command()
 def evidence(
-    campaign: CampaignName,
+    campaign: CampaignName = "",
     plan: PlanName = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle, not there yet.")
@@ -266,10 +266,22 @@ def evidence(
     replay: Annotated[
         bool, typer.Option("--replay", help="Compute the plan again and compare.")
     ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            help="Instead, whether a bundle's files are those that were written; it "
+            "needs no campaign.",
+        ),
+    ] = None,
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
     """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
+    if check is not None or not campaign:
+        with errors_told(debug=debug):
+            _check_evidence(check)
+        return
     with (
         errors_told(debug=debug),
         changing(campaign, data, "evidence") as (home, at),
@@ -300,3 +312,15 @@ def _print_step(record: object) -> None:
     assert isinstance(record, PlanRecord)
     step = record.steps[-1]
     typer.echo(f"Plan {record.plan_id}: {record.state} (entry {step.seq})")
+
+
+def _check_evidence(bundle: Path | None) -> None:
+    """Whether a bundle's files are those that were written; needs no campaign."""
+    from hustings.experiments.handover.evidence import check_bundle
+
+    if bundle is None:
+        raise ValueError("expected --campaign, or --check FOLDER, got neither")
+    faults = check_bundle(bundle)
+    typer.echo("\n".join(faults) or f"Nothing was altered: {bundle}")
+    if faults:
+        raise typer.Exit(FAILED)

@@ -61,11 +61,13 @@ def _stage(
     *,
     debug: bool,
     tuning: Tuning | None = None,
+    version: str | None = None,
 ) -> None:
     with errors_told(debug=debug):
         from dataclasses import replace
 
         from hustings.experiments.run import begin_run, run_stage
+        from hustings.experiments.stages.champion import adopt
         from hustings.experiments.stages.context import point_to
 
         first = stage == "ingest"
@@ -83,11 +85,44 @@ def _stage(
             if begins:
                 begin_run(replace(run, tell=tell))
             else:
+                if version is not None:
+                    adopt(run, version=version)
                 run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
+            _tell_electorate(run.folder)
             _tell_links(run.folder)
+        if version is not None:
+            _tell_model(run.folder)
         typer.echo(run.folder)
+
+
+def _tell_electorate(folder: Path) -> None:
+    """What changed since the voter file before; nothing of a campaign's first file."""
+    import json
+
+    changes = json.loads((folder / "run.json").read_text())["electorate"]
+    if changes:
+        counted = ", ".join(f"{n:,} {kind}" for kind, n in changes.items())
+        typer.echo(f"Voters since the file before: {counted}.")
+        if changes["gone"]:
+            typer.echo(
+                f"The {changes['gone']:,} gone are scored and planned no more, and "
+                "teach no model; their answers stay in the measured lift."
+            )
+
+
+def _tell_model(folder: Path) -> None:
+    """Which model scored, and what became of messages that were never sent."""
+    import json
+
+    from hustings.experiments.stages.champion import unseen_in_words
+
+    version = json.loads((folder / "promoted.json").read_text())
+    typer.echo(f"Model: {version['name']} version {version['version']}.")
+    unseen = json.loads((folder / "run.json").read_text())["unseen"]
+    for sentence in unseen_in_words(unseen):
+        typer.echo(sentence)
 
 
 def _tell_links(folder: Path) -> None:
@@ -235,13 +270,46 @@ def evaluate(
                 typer.echo(seal_predictions(target_run, key, sealed_at=sealed_at))
 
 
+_stage_command(
+    "promote", "Register the candidate that deserves it; champion by the verdict."
+)
+
+
+def _registered_command(stage: str, help_text: str) -> None:
+    """A stage by the registered champion, or by a version of it, of any voter file."""
+
+    def command(
+        campaign: CampaignName,
+        version: Annotated[
+            str,
+            typer.Option("--version", help="Registered version; the champion without."),
+        ] = "",
+        run: RunId = "",
+        data: DataFolder = DEFAULT_DATA,
+        store: StoreFolder = DEFAULT_STORE,
+        mlflow: MlflowServer = "",
+        voters: NVoters = 0,
+        debug: Debug = False,
+    ) -> None:
+        _stage(
+            stage, campaign, run, data, store, mlflow, voters, debug=debug,
+            version=version,
+        )  # fmt: skip
+
+    command.__doc__ = help_text
+    app.command(stage)(command)
+
+
 for _name, _help_text in (
-    ("promote", "Register the candidate that deserves it; champion by the verdict."),
-    ("score", "Lift of every message for every voter."),
-    ("plan", "Scores, costs and budget to a plan, and the endpoint's bundle."),
-    ("report", "The page a person looks at."),
+    (
+        "score",
+        "Champion to the lift of every message for every voter.",
+    ),
+    ("plan", "Lifts, costs and budget to a plan, and the endpoint's bundle."),
 ):
-    _stage_command(_name, _help_text)
+    _registered_command(_name, _help_text)
+
+_stage_command("report", "The page a person looks at.")
 
 
 @app.command()
@@ -282,6 +350,8 @@ def _summary(folder: Path) -> None:
     """What came out and where it lies."""
     import json
 
+    from hustings.experiments.stages.champion import unseen_in_words
+
     evaluation = json.loads((folder / "evaluation.json").read_text())
     run_record = json.loads((folder / "run.json").read_text())
     plan, promoted = (
@@ -295,6 +365,8 @@ def _summary(folder: Path) -> None:
     )
     typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
     quarantined = json.loads((folder / "ingest.json").read_text())
+    for sentence in unseen_in_words(run_record["unseen"]):
+        typer.echo(sentence)
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
     _tell_links(folder)

@@ -3,9 +3,10 @@
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hustings.experiments.declaration.section import Chance, Positive, Section, Share
+from hustings.training.policy_value.policies import CHAMPION, NAMES, PARTNER
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -79,7 +80,20 @@ class PlanSection(Section):
     only: OnlyIn | None = None
     minimum_audience: Count = 0
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    goal: Literal["most_lift", "least_cost"] = "most_lift"
+    needed_lift: Positive | None = None
     block_backlash: bool = True
+    policy: str = CHAMPION
+
+    @field_validator("policy")
+    @classmethod
+    def _is_a_policy(cls, name: str) -> str:
+        if name not in (CHAMPION, *NAMES) and not name.startswith(PARTNER):
+            raise ValueError(
+                f"expected one of {', '.join((CHAMPION, *NAMES))} or "
+                f"{PARTNER}<provider>, got {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -89,6 +103,17 @@ class PlanSection(Section):
             )
         if self.holdout_share + self.explore_share >= 1:
             raise ValueError("expected holdout_share + explore_share below 1")
+        return self
+
+    @model_validator(mode="after")
+    def _a_goal_says_how_much(self) -> Self:
+        if (self.goal == "least_cost") != (self.needed_lift is not None):
+            raise ValueError(
+                'expected needed_lift with goal = "least_cost" and only with it: the '
+                "predicted lift of all contacts together, in outcome units"
+            )
+        if self.goal == "least_cost" and self.audience != "all":
+            raise ValueError('goal = "least_cost": expected audience = "all"')
         return self
 
     @model_validator(mode="after")

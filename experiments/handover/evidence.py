@@ -395,7 +395,12 @@ def check_bundle(out: Path) -> list[str]:
 
     Args:
         out: The bundle's folder.
+
+    Raises:
+        FileNotFoundError: If it is no bundle.
     """
+    if not (out / MANIFEST).is_file():
+        raise FileNotFoundError(f"{out / MANIFEST}: expected a bundle, found none")
     manifest = json.loads((out / MANIFEST).read_text())
     altered_files = [
         f"{name}: expected the file of the manifest"

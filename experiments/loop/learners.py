@@ -194,7 +194,7 @@ class Champion:
 
 def has_champion(run: Run) -> bool:
     """Whether the run promoted (or kept) a model."""
-    return (run.folder / "promoted.json").exists()
+    return run.has("promoted.json")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,14 @@ from hustings.experiments.plans.designs import (
 from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
 from hustings.features.training_set import Arm
-from hustings.serving.plan import Entered, GroupBound, Plan, PlanTerms, plan_contacts
+from hustings.serving.plan import (
+    Entered,
+    GroupBound,
+    Plan,
+    PlanTerms,
+    least_budget,
+    plan_contacts,
+)
 
 Json = dict[str, Any]
 
@@ -133,6 +140,32 @@ def planned_again(inputs: PlanInputs) -> Plan:
         np.random.default_rng(settings["seed"]),
         **optional_inputs,
     )
+
+
+def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
+    """The inputs with the least budget whose plan is predicted to lift what is wanted.
+
+    Args:
+        inputs: Their budget is the most that may be spent.
+        wanted: Predicted lift of all contacts together, outcome units.
+
+    Returns:
+        The inputs, and their budget in USD.
+
+    Raises:
+        PlanError: If the budget does not buy that lift within the other limits.
+    """
+
+    def at(budget_usd: float) -> PlanInputs:
+        terms = {**inputs.terms["terms"], "budget_usd": budget_usd}
+        return replace(inputs, terms={**inputs.terms, "terms": terms})
+
+    def lift_at(budget_usd: float) -> float:
+        return float(planned_again(at(budget_usd)).contacts["lift"].sum())
+
+    most = float(inputs.terms["terms"]["budget_usd"])
+    budget = least_budget(lift_at, wanted=wanted, most_usd=most)
+    return at(budget), budget
 
 
 def designed_again(inputs: PlanInputs, plan: Plan) -> Designed:

@@ -28,6 +28,7 @@ from hustings.experiments.report.plan import (
     run_footer,
     source_section,
 )
+from hustings.experiments.report.ratios import ratios_section
 from hustings.experiments.report.week import WeekFacts, write_week
 from hustings.experiments.report.words import Row
 
@@ -55,6 +56,7 @@ def write_report(
     affinities: pd.DataFrame | None = None,
     groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     places: Mapping[str, Any] | None = None,
+    ratios: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
@@ -74,6 +76,7 @@ def write_report(
         groups: What is planned for the groups of every experiment, see
             `experiments.stages.groups`.
         places: What is planned by county, see `experiments.stages.places`.
+        ratios: Sample ratios by week, see `experiments.stages.sample_ratios`.
     """
     unit = float(evaluation["outcome"]["unit_per_point"])
     charts = figures(evaluation, run, messages) | place_figures(places, unit)
@@ -89,6 +92,7 @@ def write_report(
             places_section(places, unit, charts),
             linked_section(linked or {}),
             affinity_section(affinities),
+            ratios_section(ratios),
             quarantine_section(quarantine),
             source_section(campaign),
         ]

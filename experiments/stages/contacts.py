@@ -14,14 +14,16 @@ from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.planner_inputs import (
     PlanInputs,
+    cheapest,
     designed_again,
     inputs_of,
     planned_again,
     tables_of,
 )
+from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
-from hustings.experiments.stages.context import Json, Run, slug
+from hustings.experiments.stages.context import Json, Run, rounded, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -45,7 +47,7 @@ from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
-from hustings.features.training_set import Arm
+from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
@@ -63,7 +65,7 @@ def stage_score(run: Run) -> None:
     model, _ = promoted(run)
     voters = readable_voters(run, model.reader)
     n_scores, writer = 0, None
-    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
         for part in score_voters(model, voters):
             checked = check(SCORES, part)
             table = pa.Table.from_pandas(checked, preserve_index=False)
@@ -92,9 +94,10 @@ def stage_plan(run: Run) -> None:
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
     contacts, assigned = tables["plan"], tables["assignments"]
-    for name, frame in tables.items():
-        run.write(name, frame)
+    run.write("plan", contacts)
+    run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -134,6 +137,25 @@ def _capacity(run: Run) -> dict[str, float]:
 def _moment(run: Run) -> pd.Timestamp:
     """The moment that the law asks about, for a plan that is made now."""
     return moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
+
+
+def _judged(
+    run: Run,
+    model: CampaignModel,
+    contacts: pd.DataFrame,
+    audiences: Mapping[str, "_Audience"],
+) -> list[Json]:
+    """The judged policy of every planned experiment beside what is planned of it."""
+    n_audience = {
+        e: len(who.voters) for who in audiences.values() for e in who.experiments
+    }
+    arms = [arm for name in n_audience for arm in model.arms[name]]
+    cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
+    compared = agreements(
+        run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
+        n_audience=n_audience, cost={tuple(a): float(c) for a, c in cost.items()},
+    )  # fmt: skip
+    return [rounded(one.to_json()) for one in compared]
 
 
 def _recorded(
@@ -238,6 +260,8 @@ def _plan_one(
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
     )  # fmt: skip
+    if campaign.plan.needed_lift is not None:
+        inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
     plan = planned_again(inputs)
     price = plan.limits.charged(plan.chosen.price).max(axis=0)
     terms = {

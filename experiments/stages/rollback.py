@@ -35,11 +35,9 @@ def roll_back_campaign(
     version = roll_back(run.campaign.campaign.name, to=to, by=by, at=at, why=why)
     planned, present = _planned_with(run.home, version), _latest_run(run)
     if planned is not None:
-        model = with_unseen(
-            replace(run, folder=planned, run_id=planned.name), load_version(version)
-        )
-        terms = json.loads((planned / "plan.json").read_text())
         of_plan = replace(run, folder=planned, run_id=planned.name)
+        model = with_unseen(of_plan, load_version(version))
+        terms = json.loads((planned / "plan.json").read_text())
         write_bundle(version, model, terms, contact_lists(of_plan), run.home / SERVING)
         if present is None or _snapshot(planned) == _snapshot(present.folder):
             point_to(run.home, planned.name)

@@ -349,7 +349,7 @@ def _add_rows(
     are no fault of the record, and are dropped and counted.
     """
     table = read[name]
-    if "voter_id" in rows:
+    if len(rows) and "voter_id" in rows:
         present = with_present_ids(rows["voter_id"], former)
         there = present.isin(read["voters"].frame["voter_id"])
         table.left_the_file += int((~there).sum())
@@ -634,8 +634,8 @@ def _units_then(
     file = file_before(drawn["sent_on"], [pd.Timestamp(day) for day in observed])
     for k in sorted(set(file.tolist()) - {-1, len(days)}):
         then = _earlier_column(earlier[days[k]], column, former)
-        rows = file == k
-        units = units.mask(rows, drawn["voter_id"].map(then).fillna(units))
+        of_drawn = then.reindex(drawn["voter_id"]).set_axis(drawn.index)
+        units = units.mask(file == k, of_drawn.fillna(units))
     return units
 
 
@@ -658,7 +658,7 @@ def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.Dat
         former: Former voter id → present one.
     """
     was_former = voters["voter_id"].isin(former).to_numpy(dtype=bool)
-    present = voters["voter_id"].map(former).fillna(voters["voter_id"]).astype("str")
+    present = with_present_ids(voters["voter_id"], former).astype("str")
     rows = voters.assign(voter_id=present)
     ordered = pd.concat([rows[~was_former], rows[was_former]])
     return ordered.drop_duplicates("voter_id").reset_index(drop=True)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from hustings.features.asof import before
 from hustings.features.reaction import GOOD, valence
-from hustings.features.tables import RESPONSES, check
 
 REACTED_PREFIX = "reacted__"
 """`reacted__<issue>`: reactions that were good news, expected to be the voter's."""
@@ -61,31 +60,3 @@ def _of_voters(expected: pd.Series, issue: str, voter_id: pd.Series) -> pd.Serie
     at = expected.index.get_level_values(1) == issue
     expected_by_voter = expected[at].droplevel(1)
     return expected_by_voter.reindex(voter_id).fillna(0.0).set_axis(voter_id.index)
-
-
-def linked_responses(
-    answers: pd.DataFrame, links: pd.DataFrame, *, relative_error: float = 0.0
-) -> pd.DataFrame:
-    """Answers of people → responses of the voters they are linked to.
-
-    An answer carries the probability of its link, by which `training_set` corrects it,
-    and how well that probability is known. Of two answers to one question the likelier
-    is the voter's.
-
-    Args:
-        answers: RESPONSES columns with reaction_person in the place of voter_id.
-        links: LINKS table.
-        relative_error: Error of the probabilities, one SD, as a share of them: see
-            `features.persons.link.KeyCheck`.
-
-    Returns:
-        RESPONSES table; answers of people who were not linked are left out.
-    """
-    linked = links[["reaction_person", "voter_id", "probability"]]
-    rows = answers.merge(linked, on="reaction_person")
-    rows = rows.rename(columns={"probability": "link_probability"})
-    rows["link_probability_se"] = relative_error * rows["link_probability"]
-    key = ["voter_id", "experiment_id", "plan_id", "outcome"]
-    rows = rows.sort_values("link_probability").drop_duplicates(key, keep="last")
-    rows = rows.drop(columns="reaction_person").sort_values(key, ignore_index=True)
-    return check(RESPONSES, rows)

@@ -20,13 +20,7 @@ from hustings.serving.plan.constraints import (
 from hustings.serving.plan.contacts import plan_contacts
 from hustings.serving.plan.dual import priced
 from hustings.serving.plan.fixed_charge import Entry, Opened, choose_opened
-from hustings.serving.plan.minimum_cost import LeastMoney, least_money
-from hustings.serving.plan.places import (
-    PlacedPlan,
-    Places,
-    choose_with_places,
-    places_held_out,
-)
+from hustings.serving.plan.minimum_cost import least_budget
 from hustings.serving.plan.randomise import held_out
 from hustings.serving.plan.settings import Entered, GroupBound, Plan, PlanTerms
 from hustings.serving.plan.value import backlash, valued
@@ -36,12 +30,9 @@ __all__ = [
     "Entered",
     "Entry",
     "GroupBound",
-    "LeastMoney",
     "Limit",
     "Limits",
     "Opened",
-    "PlacedPlan",
-    "Places",
     "Plan",
     "PlanError",
     "PlanTerms",
@@ -51,12 +42,10 @@ __all__ = [
     "cap",
     "choose_opened",
     "choose_options",
-    "choose_with_places",
     "floor",
     "held_out",
-    "least_money",
+    "least_budget",
     "limits_of",
-    "places_held_out",
     "plan_contacts",
     "priced",
     "share_bounds",

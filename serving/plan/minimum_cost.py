@@ -1,90 +1,56 @@
 """Minimum cost: the least money for a wanted gain."""
 
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable
 
-import numpy as np
+from hustings.serving.plan.constraints import PlanError
 
-from hustings.features.arrays import Floats
-from hustings.serving.plan.choose import Chosen, choose_options
-from hustings.serving.plan.constraints import Limits, PlanError
-from hustings.training.estimators.spend_path import whole_budget_path
-
-N_BISECTIONS = 40
-ENOUGH = 1e-4
-"""Relative precision of the money where more than the budget binds."""
+N_PLANS = 14
+ENOUGH = 2e-3
+"""Relative precision of the money: a plan of fewer contacts is not worth computing."""
 
 
-class LeastMoney(NamedTuple):
-    """The cheapest plan found for a gain.
+def least_budget(
+    gain_at: Callable[[float], float], *, wanted: float, most_usd: float
+) -> float:
+    """Least budget whose plan is predicted to gain what is wanted.
 
-    Attributes:
-        chosen: The plan; its value is at least what was wanted.
-        spend_usd: What it costs.
-        at_least_usd: No plan with that gain is cheaper.
-    """
-
-    chosen: Chosen
-    spend_usd: float
-    at_least_usd: float
-
-
-def least_money(
-    value: Floats, reach: Floats, limits: Limits, wanted: float, ties: Floats
-) -> LeastMoney:
-    """Least money for a wanted predicted gain within all limits but the budget.
-
-    The best gain at a budget is concave in it; a budget whose upper bound lies below
-    the wanted gain is too small, which bounds the money from below. Bisection between.
+    The best gain is concave in the money, so the budget is looked for between one that
+    is too small and one that is enough: where the line between their gains meets the
+    wanted one, and in the middle, in turn.
 
     Args:
-        value: Shape (n_rows, A), as in `choose_options`.
-        reach: Shape (n_rows, A).
-        limits: Money in row 0, whose amount is the most that may be asked for.
-        wanted: Gain, in units of `value`.
-        ties: Order of equals, shape (n_rows,).
+        gain_at: Predicted gain of the plan at a budget, in the campaign's units of
+            value; every limit but the budget holds.
+        wanted: Gain in these units, above 0.
+        most_usd: The most that may be spent.
+
+    Returns:
+        USD; the plan at this budget gains what is wanted, and one of less money than
+        `ENOUGH` below it was not seen to.
 
     Raises:
-        PlanError: If that gain cannot be had within the limits.
+        PlanError: If that gain cannot be had for the most that may be spent.
+
+    >>> round(least_budget(lambda usd: usd**0.5, wanted=10.0, most_usd=900.0))
+    100
     """
-    cost = reach * limits.use[0]
-    path = whole_budget_path(value, cost, allowed=reach > 0, tie_break=ties)
-    best = path.value_at(limits.most[0])
-    least = _on_path(path.spend, np.cumsum(path.value), wanted)
-    most = float(min(limits.most[0], path.spend[-1] if len(path.spend) else 0.0))
-    cheapest = _at(value, reach, limits, most, ties)
-    if best < wanted or cheapest.value < wanted:
+    low, low_gain = 0.0, 0.0
+    high, high_gain = most_usd, gain_at(most_usd)
+    if high_gain < wanted:
         raise PlanError(
-            f"wanted a gain of {wanted:,.6g}, but no more than "
-            f"{min(best, cheapest.bound):,.6g} can be had within the limits"
+            f"wanted a gain of {wanted:,.6g}, but no more than {high_gain:,.6g} can be "
+            f"had for {most_usd:,.2f} USD within the limits; want less, or allow more"
         )
-    low, high = least, most
-    for _ in range(N_BISECTIONS):
+    for k in range(N_PLANS):
         if high - low <= ENOUGH * high:
             break
-        # the bound of the path is often exact: look there first
-        middle = min(low * (1 + ENOUGH / 2), high) if low == least else (low + high) / 2
-        tried = _at(value, reach, limits, middle, ties)
-        if tried.value >= wanted:
-            cheapest, high = tried, middle
+        chord = (wanted - low_gain) / max(high_gain - low_gain, 1e-300)
+        # a concave gain lies above the line: this is enough, or hardly too little
+        share = 0.5 if k % 2 else min(max(chord, ENOUGH), 1.0 - ENOUGH)
+        middle = low + share * (high - low)
+        gain = gain_at(middle)
+        if gain >= wanted:
+            high, high_gain = middle, gain
         else:
-            low = middle
-            if tried.bound < wanted:
-                least = max(least, middle)
-    spend = float(limits.used(cheapest.option, reach)[0])
-    return LeastMoney(cheapest, spend, min(least, spend))
-
-
-def _on_path(spend: Floats, value: Floats, wanted: float) -> float:
-    """Money at which the path reaches a gain; the last of it where it never does."""
-    if len(spend) == 0 or wanted <= 0:
-        return 0.0
-    return float(np.interp(wanted, np.append(0.0, value), np.append(0.0, spend)))
-
-
-def _at(
-    value: Floats, reach: Floats, limits: Limits, budget: float, ties: Floats
-) -> Chosen:
-    most = limits.most.copy()
-    most[0] = budget
-    return choose_options(value, reach, replace(limits, most=most), ties=ties)
+            low, low_gain = middle, gain
+    return high

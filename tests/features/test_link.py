@@ -28,7 +28,6 @@ from hustings.features.persons.link.posterior import (
     right_share,
 )
 from hustings.features.persons.linked_reactions import (
-    linked_responses,
     with_linked_reactions,
 )
 from hustings.features.simulated.campaign import Sample, simulate
@@ -355,25 +354,6 @@ def test_a_reaction_counts_by_its_link_and_only_before_the_delivery() -> None:
     later = as_of + pd.Timedelta(seconds=1)
     found = with_linked_reactions(voters, reactions, links, issue_of, as_of=later)
     assert found["reacted__health_care"].tolist() == [0.9, 1.6, 0.0]
-
-
-def test_an_answer_through_a_link_carries_its_probability_and_its_error() -> None:
-    answers = pd.DataFrame(
-        {
-            "reaction_person": ["a", "b", "c", "d"],
-            "experiment_id": "e", "outcome": "support", "value": [1.0, 2.0, 3.0, 4.0],
-            "observed_at": pd.Timestamp("2026-05-01"),
-        }
-    )  # fmt: skip
-    links = pd.DataFrame(
-        {"reaction_person": ["a", "b", "c"], "voter_id": ["v1", "v2", "v1"],
-         "probability": [0.6, 0.9, 0.8]}
-    )  # fmt: skip
-    found = linked_responses(answers, links, relative_error=0.1)
-    assert found["voter_id"].tolist() == ["v1", "v2"]
-    assert found["value"].tolist() == [3.0, 2.0]
-    assert found["link_probability"].tolist() == [0.8, 0.9]
-    np.testing.assert_allclose(found["link_probability_se"], [0.08, 0.09])
 
 
 def test_a_row_that_comes_without_links_is_as_one_who_is_linked_to_nobody() -> None:

@@ -12,10 +12,8 @@ import pytest
 
 from hustings.training.estimators.metrics import Interval
 from hustings.training.policy_value.heterogeneity import best_linear_predictor
-from hustings.training.policy_value.off_policy import off_policy_value
 from hustings.training.policy_value.rate import rate_of
 from tests.training.test_heterogeneity import drawn as drawn_slope
-from tests.training.test_off_policy import TRUE_VALUE, logged, predictions
 from tests.training.test_qini import coverage, gains_and_areas, true_gains_and_areas
 from tests.training.test_rate import drawn as drawn_ranking
 
@@ -96,19 +94,3 @@ def test_rate(capsys: pytest.CaptureFixture[str]) -> None:
 
     truth = [i.value for i in draw(np.random.default_rng(9), 4_000_000)]
     told(["RATE: AUTOC", "RATE: Qini-weighted"], draw, truth, capsys)
-
-
-def test_off_policy_values(capsys: pytest.CaptureFixture[str]) -> None:
-    estimators = ("ips", "snips", "dr")
-
-    def draw(rng: np.random.Generator) -> list[Interval]:
-        log, target = logged(rng)
-        return [
-            off_policy_value(
-                log, target, estimator=estimator, predicted=predictions(log)
-            ).value
-            for estimator in estimators
-        ]
-
-    names = [f"off-policy value, {estimator}" for estimator in estimators]
-    told(names, draw, [TRUE_VALUE] * len(names), capsys)

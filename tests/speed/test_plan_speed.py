@@ -1,8 +1,7 @@
 """Speed, gap and memory of the planner; `plan.md` holds the figures."""
 
-import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from hustings.serving.plan import (
     plan_contacts,
     share_bounds,
 )
-from hustings.training.estimators.blocked_path import Block, options_within
 from hustings.training.estimators.spend_path import whole_budget_path
 from tests.speed.gift_wrapping import gift_wrapped_path
 
@@ -117,33 +115,6 @@ def test_one_budget_on_200_000_rows(say: Callable[[str], None]) -> None:
     taken, chosen = seconds(lambda: choose_options(value, reach, one, ties=ties))
     say(f"200,000 x 24, one budget: {taken:.1f} s, gap {chosen.gap:.1e}")
     assert chosen.gap < 3e-6
-
-
-def blocks_of(n: int, size: int = 100_000) -> Callable[[], Iterator[Block]]:
-    def made() -> Iterator[Block]:
-        for start in range(0, n, size):
-            rng = np.random.default_rng(start)
-            value = rng.standard_normal((size, 20), dtype=np.float32) + 0.5
-            yield Block(value.astype(np.float64), rng.random(size))
-
-    return made
-
-
-def test_ten_million_rows_in_blocks_take_bounded_memory_and_linear_time(
-    say: Callable[[str], None],
-) -> None:
-    cost = np.linspace(0.3, 3, 20)
-    per_row = {}
-    for n in (1_000_000, 10_000_000):
-        making, _ = seconds(lambda n=n: sum(1 for _ in blocks_of(n)()))
-        taken, found = seconds(lambda n=n: options_within(blocks_of(n), cost, 0.4 * n))
-        per_row[n] = (taken - 2 * making) / n
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        say(
-            f"{n:,} x 20 in blocks: {taken - 2 * making:.1f} s, peak {peak:.2f} GiB "
-            f"of the whole process, gap {1 - found.value / found.bound:.0e}"
-        )
-    assert per_row[10_000_000] < 2 * per_row[1_000_000]
 
 
 def test_a_days_plan_with_lots(say: Callable[[str], None]) -> None:
