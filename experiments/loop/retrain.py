@@ -6,7 +6,7 @@ import pandas as pd
 
 from hustings.experiments.loop.declared import LoopTerms
 from hustings.experiments.loop.learners import has_champion
-from hustings.experiments.stages import run_campaign
+from hustings.experiments.run import run_campaign
 from hustings.experiments.stages.context import Run
 
 SUFFIX = "-retrained"

@@ -104,6 +104,13 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
         birth_year=new["birth_year"] - 1, voted_20260802_primary=0.0,
     )  # fmt: skip
     pd.concat([stay, new], ignore_index=True).to_parquet(raw / "week.parquet")
+    messages = pd.read_parquet(raw / "messages.parquet")
+    never_sent = messages.tail(1).assign(message_id="never_sent", text="Never sent.")
+    pd.concat([messages, never_sent], ignore_index=True).to_parquet(
+        raw / "messages.parquet"
+    )
+    both = voters.loc[voters["voter_id"].isin([merged, into]), "household_id"]
+    mates = voters.loc[voters["household_id"].isin(both), "voter_id"]
     merges = pd.DataFrame({"voter_id": [merged], "merged_into": [into]})
     merges.to_parquet(raw / "merges.parquet")
     campaign.declare('path = "raw/voters.parquet"', 'path = "raw/week.parquet"')
@@ -117,7 +124,8 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
             '\n[tables.merges]\npath = "raw/merges.parquet"\nsource = "simulated"\n'
             'licence = "Apache-2.0"\npermitted_use = "any"\n'
         )
-    return {"gone": gone, "new": set(new["voter_id"]), "merged": {merged, into}}
+    return {"gone": gone, "new": set(new["voter_id"]), "merged": {merged, into},
+            "mates": set(mates)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
