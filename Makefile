@@ -9,8 +9,9 @@ MLFLOW_STORE := .mlflow/mlflow.db
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-# A file's tests stay together: they share what is costly to set up.
-IN_PARALLEL := -n 2 --dist loadfile
+# A file's tests stay together: they share what is costly to set up. Files that take
+# long begin first (`LONG` in tests/conftest.py).
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 STAGES := ingest features train evaluate promote score plan report
 
 # Nobody is told what is done with people's data.
@@ -19,7 +20,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve bento ui test test-all check bench bench-peers clean
+.PHONY: help run $(STAGES) serve bento ui test test-all test-times check bench bench-peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -56,6 +57,9 @@ test: $(READY) ## the tests, but for those over a minute
 
 test-all: $(READY) ## the tests, the long ones too
 	@$(BIN)/python -m pytest -q $(IN_PARALLEL) -m "not speed"
+
+test-times: $(READY) ## processor time of the tests, by file
+	@$(BIN)/python -m pytest -q -p tests.cpu_time
 
 check: $(READY) ## imports, style and types, without running anything
 	@$(BIN)/lint-imports

@@ -19,7 +19,7 @@ import pandas as pd
 
 from hustings.experiments.plans import BINDING, folder_of, plans
 from hustings.experiments.plans.designs import as_deliveries, block_name
-from hustings.experiments.plans.folder import IDENTITY, alone
+from hustings.experiments.plans.folder import IDENTITY, alone, read_table
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.queries import decided_so_far
 from hustings.features.atomic import whole_folder
@@ -93,7 +93,7 @@ def designs_so_far(home: Path) -> pd.DataFrame:
     """DESIGNS of all plans that bind, blocks named by their plan."""
     parts = []
     for name in binding_plans(home):
-        designs = pd.read_parquet(folder_of(home, name) / "designs.parquet")
+        designs = read_table(folder_of(home, name) / "designs.parquet")
         parts.append(designs.assign(block=[block_name(name, b) for b in designs.block]))
     if not parts:
         return check(DESIGNS, pd.DataFrame({c: [] for c in DESIGNS.columns}))
@@ -105,7 +105,7 @@ def deliveries_so_far(home: Path) -> pd.DataFrame:
     decided = decided_so_far(home)
     parts = []
     for name in binding_plans(home):
-        designs = pd.read_parquet(folder_of(home, name) / "designs.parquet")
+        designs = read_table(folder_of(home, name) / "designs.parquet")
         rows = decided[decided["plan_id"] == name]
         parts.append(as_deliveries(name, rows, designs, rows["decided_on"]))
     if not parts:
@@ -295,7 +295,7 @@ def naive_utc(at: pd.Timestamp) -> pd.Timestamp:
 def _tables(home: Path, name: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
     """Rows of one table of all files, in the order in which they came."""
     paths = [r.folder / f"{name}.parquet" for r in received(home, at)]
-    parts = [pd.read_parquet(path) for path in paths if path.is_file()]
+    parts = [read_table(path) for path in paths if path.is_file()]
     with_rows = [part for part in parts if len(part)]
     return pd.concat(with_rows, ignore_index=True) if with_rows else pd.DataFrame()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.folder import one_command
+from hustings.experiments.record import RESULTS, received
 from hustings.experiments.stages.contacts import stage_plan, stage_score
 from hustings.experiments.stages.context import Run, point_to
 from hustings.experiments.stages.models import (
@@ -84,7 +85,8 @@ def remove_unfinished(home: Path) -> list[str]:
     """Remove what commands that were killed left half written; say what it was.
 
     Only whoever holds the campaign's lock (`one_command`) may ask for it. Plans have
-    rules of their own: a step of theirs is finished or discarded as the ledger says.
+    rules of their own: a step of theirs is finished or discarded as the ledger says. A
+    folder of answers that the ledger does not name counts for nothing, and goes too.
 
     Args:
         home: The campaign's folder.
@@ -96,6 +98,12 @@ def remove_unfinished(home: Path) -> list[str]:
         path
         for path in sorted(home.rglob(f"*{ASIDE}"))
         if path.relative_to(home).parts[0] != PLANS
+    ]
+    named = {file.folder for file in received(home)}
+    left += [
+        folder
+        for folder in sorted((home / RESULTS).glob("*/*"))
+        if folder.is_dir() and folder not in named and folder not in left
     ]
     removed = []
     for path in left:

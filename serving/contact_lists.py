@@ -17,7 +17,8 @@ from hustings.serving.eligible import People
 
 FILE = "contact_lists.parquet"
 LISTED, ADDRESS = "do_not_contact", "address"
-_COLUMNS = ["kind", "channel", "since", "digest"]
+_BY = ["kind", "channel", "since"]
+_ROW = ["voter_id", "channel"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class ListedVoters:
     Attributes:
         kind: `do_not_contact` or `address`.
         channel: Of the list; `*` for any.
-        since: Day from which on it holds, or NaT.
+        since: Day from which on it holds, YYYY-MM-DD; empty for ever.
         voters: Who is on it.
     """
 
     kind: str
     channel: str
-    since: pd.Timestamp
+    since: str
     voters: Never
 
 
@@ -50,33 +51,28 @@ class ContactLists:
     has_addresses: bool = False
 
     @classmethod
-    def of(
-        cls,
-        campaign_key: bytes,
-        do_not_contact: pd.DataFrame | None,
-        addresses: pd.DataFrame | None,
-    ) -> Self:
-        """From DO_NOT_CONTACT and ADDRESSES, None where there is none."""
-        lists = []
-        if do_not_contact is not None:
-            since = do_not_contact.get("since", pd.Series(pd.NaT, do_not_contact.index))
-            dated = do_not_contact.assign(since=pd.to_datetime(since).dt.as_unit("us"))
-            by = dated.groupby(["channel", "since"], dropna=False, observed=True)
-            lists += [
-                ListedVoters(
-                    LISTED, str(channel), day, Never.of(campaign_key, rows["voter_id"])
-                )
-                for (channel, day), rows in by
-            ]
-        if addresses is not None:
-            lists += [
-                ListedVoters(
-                    ADDRESS, str(channel), pd.NaT,
-                    Never.of(campaign_key, rows["voter_id"]),
-                )
-                for channel, rows in addresses.groupby("channel", observed=True)
-            ]  # fmt: skip
-        return cls(tuple(lists), addresses is not None)
+    def of(cls, campaign_key: bytes, people: People) -> Self:
+        """The digests of a campaign's lists.
+
+        Args:
+            campaign_key: Of the campaign.
+            people: With its do-not-contact list and its addresses.
+        """
+        parts = []
+        if people.do_not_contact is not None:
+            listed = people.do_not_contact
+            since = pd.to_datetime(listed.get("since", pd.Series(index=listed.index)))
+            day = since.dt.strftime("%Y-%m-%d").fillna("")
+            parts.append(listed[_ROW].assign(kind=LISTED, since=day))
+        if people.addresses is not None:
+            parts.append(people.addresses[_ROW].assign(kind=ADDRESS, since=""))
+        rows = pd.concat(parts, ignore_index=True) if parts else None
+        groups = [] if rows is None else rows.groupby(_BY, observed=True)
+        lists = [
+            ListedVoters(*map(str, key), Never.of(campaign_key, voters["voter_id"]))
+            for key, voters in groups
+        ]
+        return cls(tuple(lists), people.addresses is not None)
 
     def write(self, folder: Path) -> None:
         """Write the digests into a bundle; their key stands in plan.json."""
@@ -85,9 +81,10 @@ class ContactLists:
             for one in self.lists
             for digest in sorted(one.voters.digests)
         ]
-        if self.has_addresses and not any(one.kind == ADDRESS for one in self.lists):
-            rows.append((ADDRESS, "", pd.NaT, ""))
-        frame = pd.DataFrame(rows, columns=_COLUMNS).astype({"since": TIMESTAMP})
+        if self.has_addresses:
+            # a campaign of addresses that nobody has is none without addresses
+            rows.append((ADDRESS, "", "", ""))
+        frame = pd.DataFrame(rows, columns=[*_BY, "digest"]).astype("str")
         write_parquet(folder / FILE, frame)
 
     @classmethod
@@ -99,10 +96,9 @@ class ContactLists:
             key: What digests of voter ids are made with.
         """
         frame = pd.read_parquet(folder / FILE)
-        by = ["kind", "channel", "since"]
         lists = [
-            ListedVoters(kind, channel, since, Never(key, frozenset(rows["digest"])))
-            for (kind, channel, since), rows in frame.groupby(by, dropna=False)
+            ListedVoters(*map(str, names), Never(key, frozenset(rows["digest"])))
+            for names, rows in frame.groupby(_BY)
         ]
         return cls(tuple(lists), bool((frame["kind"] == ADDRESS).any()))
 
@@ -120,8 +116,9 @@ class ContactLists:
         by_kind: dict[str, list[pd.DataFrame]] = {LISTED: [], ADDRESS: []}
         for one in self.lists:
             who = voter_id[one.voters.holds(voter_id)]
+            since = pd.Timestamp(one.since) if one.since else pd.NaT
             rows = pd.DataFrame(
-                {"voter_id": who, "channel": one.channel, "since": one.since}
+                {"voter_id": who, "channel": one.channel, "since": since}
             )
             by_kind[one.kind].append(rows.astype({"since": TIMESTAMP}))
         listed = [rows for rows in (*by_kind[LISTED], closed[columns]) if len(rows)]

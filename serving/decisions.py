@@ -26,6 +26,8 @@ LASTS = pd.Timedelta(hours=1)
 ONLINE = ""
 """Plan of a decision that no plan has made."""
 _AT_ONCE = 10_000
+_NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
+_TIMES = ("decided_at", "expires_at", "sent_at")
 
 _META = sa.MetaData()
 ONLINE_REQUESTS = sa.Table(
@@ -220,7 +222,12 @@ class OnlineDecisions:
         wanted = sa.select(ONLINE_DECISIONS).where(c.sent_at.is_not(None))
         with self.engine.connect() as connection:
             rows = connection.execute(wanted.order_by(c.sent_at, c.decision_id)).all()
-        return pd.DataFrame(rows, columns=list(HandedOut._fields))
+        return _frame([HandedOut(*row) for row in rows])
+
+    @staticmethod
+    def nothing() -> pd.DataFrame:
+        """What `sent` gives where nothing was sent."""
+        return _frame([])
 
 
 @dataclass(frozen=True)
@@ -337,6 +344,12 @@ def microseconds(at: pd.Timestamp) -> int:
 def moment(at: int) -> pd.Timestamp:
     """The moment of so many microseconds since 1970, UTC."""
     return pd.Timestamp(at, unit="us", tz="UTC")
+
+
+def _frame(decisions: Sequence[HandedOut]) -> pd.DataFrame:
+    frame = pd.DataFrame(decisions, columns=list(HandedOut._fields)).astype("str")
+    numbers, times = dict.fromkeys(_NUMBERS, "float64"), dict.fromkeys(_TIMES, "int64")
+    return frame.astype({**numbers, **times})
 
 
 def _answer_to(connection: sa.Connection, request_id: str, body: str) -> Json | None:

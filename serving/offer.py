@@ -24,7 +24,7 @@ from hustings.serving.eligible import (
     eligibility,
 )
 from hustings.serving.plan import valued
-from hustings.training.policy_value.policies import Options, Policy
+from hustings.training.policy_value.policies import Facts, Options, Policy
 from hustings.training.registry.campaign_model import CampaignModel
 
 Z95 = float(norm.ppf(0.975))
@@ -216,7 +216,7 @@ def offer(
         settings: Of `[plan]`.
         model_version: Which model predicts, as name/version.
     """
-    predicted = predict_arms(model, voters, settings)
+    predicted = predict_arms(model.under(policy.lifts_of), voters, settings)
     return offered(
         predicted, model.reader.features(voters), voters, rules, at=at, policy=policy,
         cost=cost, settings=settings, model_version=model_version,
@@ -256,7 +256,12 @@ def offered(
     excluded = _excluded(voters, settings.only)
     closed = _closed_by_backlash(features, predicted.arms, settings)
     allowed = permission.allowed & ~excluded[:, None] & ~closed
-    left = policy.of(Options(predicted.value, allowed), predicted.arms)
+    options = Options(
+        predicted.value, allowed, facts_of(features, voters, settings.segment),
+        predicted.experiment_of_arm,
+        np.array([settings.worth.get(e, 1.0) for e in predicted.experiment_of_arm]),
+    )  # fmt: skip
+    left = policy.of(options, predicted.arms)
     unit = household(voters) if settings.by_household else voters["voter_id"]
     return Offer(
         voter_id=voters["voter_id"].to_numpy(dtype=object),
@@ -272,6 +277,34 @@ def offered(
         excluded=excluded,
         backlash=closed,
         model_version=model_version,
+    )
+
+
+AREA_LEVELS = ("precinct", "county_fips")
+"""Columns of voters that say their area, the smallest first."""
+TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
+"""Columns that voters bring along where turnout and support were predicted."""
+
+
+def facts_of(
+    features: pd.DataFrame, voters: pd.DataFrame, segment: Sequence[str]
+) -> Facts:
+    """What policies may go by beside lifts.
+
+    Args:
+        features: Of n voters, for their segments.
+        voters: VOTERS rows, n of them, with `TURNOUT` and `SUPPORT` where predicted.
+        segment: Columns that make a segment.
+    """
+    area = next((name for name in AREA_LEVELS if name in voters), None)
+    predicted = [
+        voters[name].to_numpy(dtype=np.float64) if name in voters else None
+        for name in (TURNOUT, SUPPORT)
+    ]
+    return Facts(
+        segments(features, list(segment)).to_numpy(dtype=object) if segment else None,
+        None if area is None else voters[area].to_numpy(dtype=object),
+        *predicted,
     )
 
 

@@ -3,7 +3,6 @@
 Also the one small campaign that several tests look at, run once through every stage.
 """
 
-import json
 import os
 import pwd
 import shutil
@@ -14,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +26,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import pandas as pd
 import pytest
 import sqlalchemy
 from hypothesis import settings
@@ -36,6 +33,7 @@ from hypothesis import settings
 from tests.checkout import python_path
 from tests.once import once, unchanged
 from tests.servers import free_port, serving
+from tests.story import Story, as_played, play
 
 # a process that a test starts takes this checkout's package
 os.environ["PYTHONPATH"] = python_path()
@@ -44,43 +42,22 @@ os.environ["PYTHONPATH"] = python_path()
 settings.register_profile("hustings", deadline=None)
 settings.load_profile("hustings")
 
-SPREAD = 3.0
-"""How much farther lifts of the story lie apart than those of the shipped sample, so
-that 12,000 voters are enough to see that personalising pays."""
-N_STORY = 12_000
-NOW = pd.Timestamp.now("UTC").floor("s")
+
+LONG = (
+    "test_cli", "test_evaluate", "test_tuning", "test_net", "test_elsewhere",
+    "test_run", "test_register", "test_day_whole_way", "test_day", "test_ingest",
+    "test_sealed", "test_links", "test_plan", "test_bento", "test_affinities",
+    "test_policy_tree", "test_affinity", "test_model", "test_service", "test_judging",
+)  # fmt: skip
+"""Files that take longest (`make test-times`), the longest first.
+
+Of the first two, one needs no story: it runs while the other makes it."""
 
 
-@dataclass(frozen=True)
-class Story:
-    """A campaign as a user would bring it, every stage run, and what is true of it.
-
-    Attributes:
-        folder: Of campaign.toml and raw/.
-        run: The finished run (`experiments.stages.Run`).
-        truth: By voter_id: baseline, and `lift__<message>` by mail.
-        multiplier: Of the lift, by channel.
-    """
-
-    folder: Path
-    run: Any
-    truth: pd.DataFrame
-    multiplier: dict[str, float]
-
-    def elsewhere(self, home: Path) -> Any:
-        """A run of the same campaign that shares nothing with the first."""
-        return replace(
-            self.run, home=home / "spread", folder=home / "spread" / "again",
-            run_id="again", store=home / "mlflow",
-        )  # fmt: skip
-
-    def true_lift(self, sent: pd.DataFrame) -> pd.Series:
-        """True lift of what each row of voter_id, message_id, channel was sent."""
-        named = pd.Index("lift__" + sent["message_id"])
-        column = self.truth.columns.get_indexer(named)
-        row = self.truth.index.get_indexer(pd.Index(sent["voter_id"]))
-        by_mail = pd.Series(self.truth.to_numpy()[row, column], index=sent.index)
-        return by_mail * sent["channel"].map(self.multiplier)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: no worker waits for another at the end."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -114,10 +91,12 @@ def mlflow_store_file() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _mlflow_migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """A new SQLite store of MLflow is a copy of one that was migrated."""
-    utils = sys.modules.get("mlflow.store.db.utils")
-    if utils is None:
+    if "mlflow" not in sys.modules:  # no test of this session writes to a store
         yield
         return
+    from mlflow.store.db import utils
+    from mlflow.store.model_registry import sqlalchemy_store
+
     template: Path = request.getfixturevalue("mlflow_store_file")
 
     def initialize(engine: sqlalchemy.Engine) -> None:
@@ -129,8 +108,6 @@ def _mlflow_migrated_once(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(utils, "_initialize_tables", initialize)
-        from mlflow.store.model_registry import sqlalchemy_store
-
         patch.setattr(sqlalchemy_store, "_initialize_tables", initialize)
         yield
 
@@ -144,82 +121,9 @@ def story(
 
     Shared by all: a test that writes works in a copy (`Story.elsewhere`).
     """
-    home = once("story", _play)
+    home = once("story", play)
     with unchanged(home):
-        yield _as_played(home)
-
-
-def _play(home: Path) -> None:
-    from hustings.experiments.run import run_campaign
-
-    truth, multiplier = _bring(home / "campaign")
-    truth.to_parquet(home / "truth.parquet")
-    (home / "multiplier.json").write_text(json.dumps(multiplier))
-    run_campaign(_run_of(home))
-
-
-def _as_played(home: Path) -> Story:
-    truth = pd.read_parquet(home / "truth.parquet")
-    multiplier = json.loads((home / "multiplier.json").read_text())
-    run = _run_of(home)
-    folder = run.home / "first"
-    return Story(home / "campaign", replace(run, folder=folder), truth, multiplier)
-
-
-def _run_of(home: Path) -> Any:
-    from hustings.experiments.declaration import load_campaign
-    from hustings.experiments.stages.context import Run
-
-    campaign = load_campaign(home / "campaign")
-    runs = home / "runs" / campaign.campaign.name
-    return Run(
-        campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2, at=NOW
-    )
-
-
-def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
-    """A campaign folder with its raw files, two of whose rows are wrong."""
-    from hustings.experiments.declaration import EXPERIMENTS
-    from hustings.features.simulated.campaign import simulate, write_sample
-
-    sample = simulate(n_voters=N_STORY, seed=5, n_messages=4)
-    truth = sample.truth.set_index("voter_id").astype(float)
-    named = sample.channels.set_index("channel")["multiplier"]
-    multiplier = {str(channel): float(k) for channel, k in named.items()}
-    lifts = truth.filter(like="lift__")
-    farther = (SPREAD - 1) * (lifts - lifts.mean())
-    tables = sample.tables
-    tables["responses"] = _moved(tables, farther, multiplier)
-    voters = tables["voters"]
-    old = voters.tail(1).assign(voter_id="V9999999", age=430.0)
-    tables["voters"] = pd.concat([voters, old], ignore_index=True)
-    write_sample(sample, folder / "raw")
-    shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
-    start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
-    declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
-    declared = declared.replace('name = "sample"', 'name = "spread"')
-    (folder / "campaign.toml").write_text(declared)
-    truth[lifts.columns] += farther
-    return truth, multiplier
-
-
-def _moved(
-    tables: dict[str, pd.DataFrame], farther: pd.DataFrame, multiplier: dict[str, float]
-) -> pd.DataFrame:
-    """Responses with the lifts spread, and one without a delivery."""
-    sent = tables["deliveries"].query("message_id != 'control'")
-    row = farther.index.get_indexer(pd.Index(sent["voter_id"]))
-    column = farther.columns.get_indexer(pd.Index("lift__" + sent["message_id"]))
-    by_mail = farther.to_numpy()[row, column]
-    more = pd.Series(
-        by_mail * sent["channel"].map(multiplier).to_numpy(), index=sent["voter_id"]
-    )
-    responses = tables["responses"].copy()
-    support = responses["outcome"] == "support"
-    added = more.reindex(responses["voter_id"]).fillna(0.0).to_numpy()
-    responses["value"] += added * support.to_numpy()
-    stray = responses.tail(1).assign(voter_id="V8888888")
-    return pd.concat([responses, stray], ignore_index=True)
+        yield as_played(home)
 
 
 def _postgres_folder() -> Path | None:

@@ -1,8 +1,8 @@
 """What is costly to make and is only read: made once for all workers and all runs.
 
 A folder `.pytest_cache/once/<digest>/<name>` holds it; the digest is that of the
-sources of the package and of the fixtures, so that no change of the code meets what an
-older code made. A lock lets one worker make it while the others wait. The folder's
+day and of the sources of the package and of the story, so that no code meets what an
+older one made. A lock lets one worker make it while the others wait. The folder's
 path is final from the start, because MLflow's store holds absolute paths: the file
 `<name>.complete` tells a whole folder from one that was cut off.
 """
@@ -10,6 +10,7 @@ path is final from the start, because MLflow's store holds absolute paths: the f
 import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -55,15 +56,16 @@ def once(
 
 @cache
 def digest() -> str:
-    """Digest of every source that has a say in what the fixtures make."""
-    found = hashlib.sha256()
+    """Digest of the day, and of every source that has a say in what fixtures make."""
+    # rules ask for the present day: what was made on another is made anew
+    found = hashlib.sha256(time.strftime("%Y-%m-%d", time.gmtime()).encode())
     files = [
         path
         for part in SOURCES
         for path in (ROOT / part).rglob("*")
         if path.suffix in {".py", ".toml"}
     ]
-    own = [ROOT / "tests" / "conftest.py", Path(__file__), ROOT / "constraints.txt"]
+    own = [ROOT / "tests" / "story.py", Path(__file__), ROOT / "constraints.txt"]
     for path in sorted([*files, *own]):
         found.update(str(path.relative_to(ROOT)).encode() + b"\0")
         found.update(path.read_bytes() + b"\0")

@@ -34,12 +34,14 @@ def results(
     """Read contact results back: deliveries, answers, who is not to be asked again."""
     with errors_told(debug=debug), changing(campaign, data, "results"):
         from hustings.experiments.handover.answers import read_back
+        from hustings.experiments.plans.recorded_files import recording
 
         run = known_run(
             make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
         )
         _require_file(file)
-        result = read_back(run, plan, file, at=run.at)
+        with recording(run.home, at=run.at):
+            result = read_back(run, plan, file, at=run.at)
         _print_counts(file, result.report, result.reasons)
         if result.report["unread_withdrawals"]:
             typer.echo(
@@ -66,12 +68,14 @@ def responses(
     """Read outcomes that came through no channel: turnout, a survey."""
     with errors_told(debug=debug), changing(campaign, data, "responses"):
         from hustings.experiments.handover.answers import read_outcomes
+        from hustings.experiments.plans.recorded_files import recording
 
         run = known_run(
             make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id), campaign
         )
         _require_file(file)
-        result = read_outcomes(run, file, source_name=source, at=run.at)
+        with recording(run.home, at=run.at):
+            result = read_outcomes(run, file, source_name=source, at=run.at)
         _print_counts(file, result.report, result.reasons)
 
 

@@ -1,7 +1,7 @@
 """`month` and `day`: the daily loop, simulated for a month or run for one day."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from hustings.experiments.cli.common import (
     new_run_id,
 )
 
+if TYPE_CHECKING:
+    from hustings.experiments.loop.run_day import DaySummary
+
 app = typer.Typer()
 
 
@@ -39,14 +42,14 @@ def month(
     """The loop and its rivals through a simulated month whose truth is known."""
     with errors_told(debug=debug):
         from hustings.experiments.declaration import load_campaign
-        from hustings.experiments.simulation.month import judged_months, told_text
+        from hustings.experiments.simulation.month import evaluation_text, judged_months
         from hustings.features.atomic import write_json
 
         evaluation = judged_months(
             load_campaign(campaign), n_seeds=seeds, n_voters=voters, n_workers=workers,
             tell=lambda text: console.print(text),
         )  # fmt: skip
-        typer.echo(told_text(evaluation))
+        typer.echo(evaluation_text(evaluation))
         if out is not None:
             write_json(out, evaluation)
 
@@ -77,7 +80,7 @@ def day(
 
         import pandas as pd
 
-        from hustings.experiments.loop.run_day import run_day
+        from hustings.experiments.loop.run_day import NO_PLAN, run_day
         from hustings.experiments.run import run_campaign
 
         planned_day = pd.Timestamp(date)
@@ -87,18 +90,34 @@ def day(
             run_campaign(replace(run, run_id=name, folder=run.home / name))
         run = known_run(run, campaign)
         summary = run_day(run, date=planned_day, at=run.at, approve_by=approve_by)
-        typer.echo(
-            f"{summary['plan_id']} ({summary['state']}): {summary['n_sent']:,} "
-            f"contacts for ${summary['spent_usd']:,.2f}, "
-            f"{summary['n_explored']:,} voters explore "
-            f"(predicted cost {summary['explore_cost']:,.1f}), "
-            f"{summary['n_assigned']:,} assignments with the holdout's "
-            f"shadows; model {summary['model']}"
-        )
-        if export:
+        typer.echo(_sentence(summary))
+        if export and summary.state != NO_PLAN:
             from hustings.experiments.handover.lists import export as export_plan
             from hustings.experiments.handover.lists import stated
+            from hustings.experiments.plans.recorded_files import recording
 
-            plan = stated(run.home, summary["plan_id"], summary["state"])
-            exported = export_plan(run, plan, at=run.at)
-            typer.echo(exported.folder or "Nothing has changed since the lists left.")
+            plan = stated(run.home, summary.plan_id, summary.state)
+            with recording(run.home, at=run.at):
+                written = export_plan(run, plan, at=run.at)
+            typer.echo(written.folder or "Nothing has changed since the lists left.")
+
+
+def _sentence(day: "DaySummary") -> str:
+    """What a day came to, in a sentence or two."""
+    trained = f"Trained {day.retrained} first. " if day.retrained else ""
+    if day.why_no_plan:
+        return f"{trained}{day.date}: nothing is sent: {day.why_no_plan}"
+    gate = ""
+    if day.gate is not None:
+        shown = "is shown to pay" if day.gate.personalises else "is not shown to pay"
+        gate = (
+            f"; personalising {shown} (evidence {day.gate.evidence:.1f} of 20 after "
+            f"{len(day.gate.looks)} looks)"
+        )
+    return (
+        f"{trained}{day.plan_id} ({day.state}): {day.n_sent:,} contacts for "
+        f"${day.spent_usd:,.2f}, {day.n_explored:,} voters explore (predicted cost "
+        f"{day.explore_cost:,.1f}), {day.n_assigned:,} assignments with the holdout's "
+        f"shadows; model {day.model}, {day.n_taught:,} outcomes of the loop and its "
+        f"test learned{gate}"
+    )

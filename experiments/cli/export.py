@@ -52,14 +52,21 @@ def export(
     """
     with errors_told(debug=debug), changing(campaign, data, "export"):
         from hustings.experiments.handover.lists import export as export_plan
+        from hustings.experiments.plans.recorded_files import (
+            record_outside,
+            recording,
+        )
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
-        exported = export_plan(
-            run, stated_plan, at=run.at, out=out, channels=channel or [],
-            file_format="parquet" if list_format == "parquet" else "csv",
-        )  # fmt: skip
+        with recording(run.home, at=run.at):
+            exported = export_plan(
+                run, stated_plan, at=run.at, out=out, channels=channel or [],
+                file_format="parquet" if list_format == "parquet" else "csv",
+            )  # fmt: skip
+        if out is not None and exported.folder is not None:
+            record_outside(run.home, exported.folder, at=run.at)
         typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
 
 
@@ -75,9 +82,12 @@ def export_scores(
     """Write scores and universes for a voter-contact system, without the holdout."""
     with errors_told(debug=debug), changing(campaign, data, "export-scores"):
         from hustings.experiments.handover.lists import export_system
+        from hustings.experiments.plans.recorded_files import record_outside
 
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
-        typer.echo(_export_text(export_system(run, stated_plan, out, at=run.at), 0))
+        folder = export_system(run, stated_plan, out, at=run.at)
+        record_outside(run.home, folder, at=run.at)
+        typer.echo(_export_text(folder, 0))
 
 
 def _plan_of(

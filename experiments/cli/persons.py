@@ -103,7 +103,11 @@ def forget(
     with errors_told(debug=debug):
         from hustings.experiments.privacy.forget import as_json as json_of
         from hustings.experiments.privacy.forget import forget as forget_person
-        from hustings.experiments.privacy.forget import resume, told_text
+        from hustings.experiments.privacy.forget import (
+            handed_out_text,
+            resume,
+            told_text,
+        )
         from hustings.experiments.privacy.personal_data import Where
 
         run = make_run(campaign, data, store, mlflow)
@@ -118,7 +122,14 @@ def forget(
                 reports = resume(where, at=run.at)
             else:
                 batch = secrets.token_hex(8)
-                reports = [forget_person(where, voter, at=run.at, batch=batch)]
+                reports = [
+                    forget_person(
+                        where, voter, at=run.at, batch=batch,
+                        tell=lambda report: typer.echo(
+                            "\n".join(handed_out_text(report)), err=True
+                        ),
+                    )
+                ]  # fmt: skip
         for report in reports:
             typer.echo(json_of(report) if as_json else told_text(report))
         if any(report.left for report in reports):
@@ -131,9 +142,10 @@ def verify(
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
-    """Whether the ledger and the plans' files are what was written.
+    """Whether the ledger, and the files that it names, are what was written.
 
-    Names the first altered entry, and every altered file.
+    Names the first altered entry, every altered file of plans, exports and answers, and
+    what could not be checked.
     """
     with errors_told(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
@@ -142,17 +154,25 @@ def verify(
             noted_heads,
             open_ledger,
         )
+        from hustings.experiments.plans.recorded_files import checked
 
         home = home_of(campaign, data)
         heads = noted_heads(home)
         verified = open_ledger(home).verify(heads)
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
-        altered = plan_faults(home)
+        folders = checked(home)
+        altered = [*plan_faults(home), *folders.faults]
         if altered:
             raise LedgerError("; ".join(altered))
         typer.echo(
             f"{verified.n_entries:,} entries hold, as do the files of "
-            f"{len(plans(home))} plans and the ends that {len(heads)} runs "
-            f"noted. The end: {verified.head.seq} {verified.head.digest}"
+            f"{len(plans(home))} plans (from which deliveries are read) and of "
+            f"{folders.n_folders} exports and files of answers, and the ends that "
+            f"{len(heads)} runs noted. The end: {verified.head.seq} "
+            f"{verified.head.digest}"
         )
+        typer.echo("Not checked: files of runs and the event store, which the ledger "
+                   "does not name.")  # fmt: skip
+        for line in folders.unchecked:
+            typer.echo(f"Not checked: {line}")

@@ -3,9 +3,10 @@
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from hustings.experiments.declaration.section import Chance, Positive, Section, Share
+from hustings.training.policy_value.policies import CHAMPION, NAMES, PARTNER
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -82,6 +83,17 @@ class PlanSection(Section):
     goal: Literal["most_lift", "least_cost"] = "most_lift"
     needed_lift: Positive | None = None
     block_backlash: bool = True
+    policy: str = CHAMPION
+
+    @field_validator("policy")
+    @classmethod
+    def _is_a_policy(cls, name: str) -> str:
+        if name not in (CHAMPION, *NAMES) and not name.startswith(PARTNER):
+            raise ValueError(
+                f"expected one of {', '.join((CHAMPION, *NAMES))} or "
+                f"{PARTNER}<provider>, got {name!r}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

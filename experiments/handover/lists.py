@@ -18,6 +18,7 @@ from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.offers import holdout_of
 from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.ingest import Folders
@@ -35,6 +36,7 @@ from hustings.serving.export import (
     export_plan,
 )
 from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
+from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.terms import FileFormat, require_exportable
 from hustings.serving.rules import platforms, rule_set
@@ -245,14 +247,14 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
 
     Args:
         run: Whose scores.
-        found: The plan: who is held out of it is in neither, and a universe is of those
-            with a contact.
+        found: The plan: a universe is of those with a contact. Nobody held out of the
+            campaign is in either file.
         out: Folder; the files are the voter-contact system's, not the campaign's.
         at: Now.
 
     Raises:
-        ExportError: If none is declared, nothing may leave, or a score is not as
-            declared.
+        ExportError: If none is declared, nothing of persons may leave, or a score is
+            not as declared.
     """
     campaign, van = run.campaign, run.campaign.export.van
     require_exportable(campaign.campaign.rule_set, found.state, before=False)
@@ -264,8 +266,11 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
         van.max_slots,
         [Universe(**universe.model_dump()) for universe in van.universes],
     )
+    require_place_lists(
+        campaign.campaign.rule_set, {"the voter-contact system": Channel()}
+    )
     scores = wide_scores(run)
-    held = found.assignments.loc[found.assignments["role"] == "holdout", "voter_id"]
+    held = _held_out(run, found)
     facts = facts_now(run, _naive(at))
     code = pd.Series("", index=scores.index, dtype="str")
     code = code.mask(~scores["voter_id"].isin(facts.known or ()), "unknown_person")
@@ -279,6 +284,16 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
         scores, system, out, _stamp(at), code=code,
         planned=found.plan.loc[may, "voter_id"], at=_naive(at),
     )  # fmt: skip
+
+
+def _held_out(run: Run, found: Stated) -> pd.Series:
+    """Voter ids of everybody held out, whether the plan has decided them or not.
+
+    A day's plan holds decided rows alone: most of the holdout is in none of them.
+    """
+    voters, assigned = run.table("voters"), found.assignments
+    of_plan = assigned.loc[assigned["role"] == "holdout", "voter_id"]
+    return pd.concat([voters.loc[holdout_of(run, voters), "voter_id"], of_plan])
 
 
 def wide_scores(run: Run) -> pd.DataFrame:

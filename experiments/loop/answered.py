@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
+from hustings.experiments.plans.folder import read_table
 from hustings.experiments.record import (
-    deliveries_so_far,
+    decisions_so_far,
     designs_so_far,
+    naive_utc,
     responses_so_far,
 )
 from hustings.experiments.stages.context import Run
@@ -27,6 +29,7 @@ class Answered:
         voter: Position in the voter file, shape (k,).
         on: Day of the decision, shape (k,).
         arm: What was assigned: 0 for nothing, a for the a-th arm, shape (k,).
+        intended: What the plan alone would have sent, coded likewise; 0 in a test.
         propensities: Of nothing and every arm, given that the voter was decided,
             shape (k, 1 + A).
         Y: Outcome, higher is better; NaN while (or for ever) unknown, shape (k,).
@@ -39,6 +42,7 @@ class Answered:
     voter: Ints
     on: Objects
     arm: Ints
+    intended: Ints
     propensities: Floats
     Y: Floats
     answered_at: Objects
@@ -72,7 +76,7 @@ class Answered:
         return adaptive.Decisions(
             day=pd.factorize(self.on, sort=True)[0].astype(np.int64),
             arm=self.arm, propensities=self.propensities, Y=self.Y,
-            cluster=household[self.voter],
+            cluster=household[self.voter], intended=self.intended,
         )  # fmt: skip
 
 
@@ -96,24 +100,28 @@ def answered_so_far(
         experiment_id: The experiment whose outcome is learned.
         at: Nothing that was observed later counts.
     """
-    designs, deliveries, responses = _tables(run, experiment_id, at)
-    position = pd.Series(np.arange(len(voter_id)), index=voter_id)
-    at_row = position.reindex(deliveries["voter_id"]).to_numpy(dtype=np.float64)
-    arm = _arm_codes(deliveries["message_id"], deliveries["channel"], arms)
-    chances = _propensities(designs, deliveries["block"], arms)
-    Y, when = _outcomes(run, deliveries, responses, at)
-    is_loop = deliveries["is_loop"].to_numpy(dtype=bool)
-    ordered = deliveries.sort_values("sent_on", kind="stable")
+    designs, decided, responses = _tables(run, experiment_id, at)
+    ids = decided["voter_id"].to_numpy(dtype=object)
+    at_row = pd.Index(voter_id).get_indexer(pd.Index(ids))
+    arm = _arm_codes(decided["message_id"], decided["channel"], arms)
+    intended = _arm_codes(
+        decided["intended_message_id"], decided["intended_channel"], arms
+    )
+    chances = _propensities(designs, decided["block"], arms)
+    Y, when = _outcomes(run, decided, responses, at)
+    is_loop = decided["is_loop"].to_numpy(dtype=bool)
+    ordered = decided.sort_values("sent_on", kind="stable")
     nth = (
         ordered.groupby(["voter_id", "is_loop"], sort=False).cumcount()
-        .reindex(deliveries.index).to_numpy(dtype=np.int64)
+        .reindex(decided.index).to_numpy(dtype=np.int64)
     )  # fmt: skip
-    present = np.isfinite(at_row)
+    present = at_row >= 0
     kept = present & (arm >= 0)
     return Answered(
         voter=at_row[kept].astype(np.int64),
-        on=deliveries["sent_on"].dt.normalize().to_numpy()[kept],
+        on=decided["sent_on"].dt.normalize().to_numpy()[kept],
         arm=arm[kept],
+        intended=np.maximum(intended, 0)[kept],
         propensities=chances[kept],
         Y=Y[kept],
         answered_at=when[kept],
@@ -123,31 +131,49 @@ def answered_so_far(
     )
 
 
+_COLUMNS = [
+    "voter_id", "experiment_id", "plan_id", "block", "message_id", "channel", "sent_on",
+    "intended_message_id", "intended_channel", "is_loop",
+]  # fmt: skip
+
+
 def _tables(
     run: Run, experiment_id: str, at: pd.Timestamp
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Designs, deliveries (with `is_loop`) and responses of the test and the record."""
-    moment = _naive(at)
-    own = deliveries_so_far(run.home)
-    own = own[own["sent_on"] <= moment]
-    own_designs, own_answers = designs_so_far(run.home), responses_so_far(run.home, at)
-    tested = run.table("deliveries")
+    """Designs, decisions and responses of the test and of the record."""
+    moment = naive_utc(at)
+    designs_of_plans = designs_so_far(run.home)
+    decided = _decided_by_plans(run, moment)
     # a run's tables hold the record of the day when they were read: it is read anew
-    from_record = set(own_designs["block"])
+    from_record = set(designs_of_plans["block"])
+    tested = _table(run, "deliveries")
     tested = tested[~tested["block"].isin(from_record)]
-    designs, answers = run.table("designs"), run.table("responses")
-    designs = designs[~designs["block"].isin(from_record)]
+    designs, answers = _table(run, "designs"), _table(run, "responses")
     answers = answers[answers["plan_id"].isin(set(tested["plan_id"]))]
-    parts = (
-        _joined(designs, own_designs),
-        _joined(tested.assign(is_loop=False), own.assign(is_loop=True)),
-        _joined(answers, own_answers),
+    tested = tested.assign(
+        intended_message_id=CONTROL, intended_channel=NO_CHANNEL, is_loop=False
     )
-    designs, deliveries, responses = (
+    parts = (
+        _joined(designs[~designs["block"].isin(from_record)], designs_of_plans),
+        _joined(tested[_COLUMNS], decided[_COLUMNS]),
+        _joined(answers, responses_so_far(run.home, at)),
+    )
+    designs, rows, responses = (
         part[part["experiment_id"] == experiment_id].reset_index(drop=True)
         for part in parts
     )
-    return designs, deliveries, responses
+    return designs, rows, responses
+
+
+def _decided_by_plans(run: Run, moment: pd.Timestamp) -> pd.DataFrame:
+    """Voters whom binding plans have decided by a moment."""
+    decided = decisions_so_far(run.home)
+    decided = decided[decided["decided_on"] <= moment] if len(decided) else decided
+    return decided.assign(sent_on=decided["decided_on"], is_loop=True)
+
+
+def _table(run: Run, name: str) -> pd.DataFrame:
+    return read_table(run.folder / "tables" / f"{name}.parquet")
 
 
 def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -156,14 +182,10 @@ def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else first
 
 
-def _naive(at: pd.Timestamp) -> pd.Timestamp:
-    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
-
-
 def _arm_codes(message: pd.Series, channel: pd.Series, arms: tuple[Arm, ...]) -> Ints:
     """0 for nothing, a for the a-th arm, -1 for one that is not sent, shape (k,)."""
     codes = {(CONTROL, NO_CHANNEL): 0} | {tuple(a): k + 1 for k, a in enumerate(arms)}
-    pairs = zip(message, channel, strict=True)
+    pairs = zip(message.tolist(), channel.tolist(), strict=True)
     return np.array([codes.get(pair, -1) for pair in pairs], dtype=np.int64)
 
 
@@ -182,14 +204,14 @@ def _propensities(
 
 
 def _outcomes(
-    run: Run, deliveries: pd.DataFrame, responses: pd.DataFrame, at: pd.Timestamp
+    run: Run, decided: pd.DataFrame, responses: pd.DataFrame, at: pd.Timestamp
 ) -> tuple[Floats, Objects]:
-    """Outcome of every delivery, higher being better, and when it was observed."""
-    declared, moment = run.campaign.outcome, _naive(at)
+    """Outcome of every decision, higher being better, and when it was observed."""
+    declared, moment = run.campaign.outcome, naive_utc(at)
     asked = responses[responses["outcome"] == declared.name]
     latest = last_answers(asked[asked["observed_at"] <= moment])
     key = ["voter_id", "experiment_id", "plan_id"]
-    joined = deliveries[[*key, "sent_on"]].merge(
+    joined = decided[[*key, "sent_on"]].merge(
         latest[[*key, "value", "observed_at"]], on=key, how="left",
         validate="one_to_one",
     )  # fmt: skip
@@ -210,8 +232,10 @@ def loop_experiment(run: Run, name: str) -> str:
         run: Its tables say which tests ran elsewhere.
         name: Of the campaign.
     """
+    designs = _table(run, "designs")
+    if designs.empty:
+        return name
     blocks = set(designs_so_far(run.home)["block"])
-    designs = run.table("designs")
     tested = sorted(set(designs.loc[~designs["block"].isin(blocks), "experiment_id"]))
     if len(tested) > 1:
         raise CampaignError(

@@ -23,6 +23,7 @@ from hustings.experiments.loop.daily_columns import LearnerColumns
 from hustings.experiments.loop.declared import LoopTerms
 from hustings.experiments.loop.yesterday import DAY, plan_of_day
 from hustings.experiments.plans import LIVE, PLANS, plans
+from hustings.experiments.record import naive_utc
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.anytime_valid import ALPHA, e_values
 from hustings.training.estimators.metrics import Interval, clustered_mean
@@ -147,7 +148,7 @@ def gate_on(
     due = (day - terms.first_planned_day) % every == 0
     if before.personalises or not due:
         return before
-    moment = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
+    moment = naive_utc(at)
     since = pd.Timestamp(looks[-1].at) if looks else None
     rows = answered.take(answered.is_loop & _counted(answered, terms.loop.repeats))
     gain = gain_of_personalising(

@@ -143,7 +143,7 @@ class Untested:
             known = np.isfinite(prior.mean)
             mean = np.where(known, prior.mean, 0.0)
             sd = np.sqrt(np.where(known, prior.variance, 0.0))
-        features = _features(morning)
+        features = learner_columns_of(morning)
         offer = _offer(
             morning, features.features, np.tile(mean, (n, 1)), np.tile(sd, (n, 1)),
             NO_MODEL,
@@ -194,7 +194,7 @@ class Champion:
 
 def has_champion(run: Run) -> bool:
     """Whether the run promoted (or kept) a model."""
-    return (run.folder / "promoted.json").exists()
+    return run.has("promoted.json")
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Daily:
     def believed(self, morning: Morning) -> Believed | None:
         """Lifts by all outcomes that were in when lifts were last learned."""
         run, terms = morning.run, morning.terms
-        columns = _features(morning)
+        columns = learner_columns_of(morning)
         learned_on = terms.learned_on(morning.day)
         at = morning.at - pd.Timedelta(days=morning.day - learned_on)
         answered = answered_so_far(
@@ -253,7 +253,8 @@ def household_codes(voters: pd.DataFrame) -> Ints:
     return np.asarray(pd.factorize(household(voters))[0], dtype=np.int64)
 
 
-def _features(morning: Morning) -> LearnerColumns:
+def learner_columns_of(morning: Morning) -> LearnerColumns:
+    """Columns that the daily learner makes of the voters of a morning."""
     sent = morning.run.table("deliveries")["sent_on"]
     first = first_delivery(morning.run.table("deliveries")) if len(sent) else None
     as_of = morning.terms.start_on if first is None else min(

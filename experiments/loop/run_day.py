@@ -6,10 +6,7 @@ and what came of them from the answers that were handed in. A day that was made 
 and never made again; one that was cut off is made again from the same rows and seed.
 """
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -37,6 +34,7 @@ from hustings.experiments.plans import (
     record_of,
 )
 from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.folder import one_command, read_table
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
     PlanInputs,
@@ -47,7 +45,7 @@ from hustings.experiments.plans.planner_inputs import (
 )
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.declared import group_bounds, message_bounds
-from hustings.experiments.stages.persons import held_voters, voter_keys
+from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_keys
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import arm_costs, household
 from hustings.serving.plan import GroupBound, Plan, PlanTerms
@@ -59,12 +57,6 @@ WAVE_SHARE = 0.95
 """Of the first wave's money, what its expected contacts may use: the rest is margin."""
 NO_PLAN = "no plan"
 """State of a day on which nothing is planned."""
-LOCK = ".day.lock"
-"""In the campaign's folder: held by the process that makes a day."""
-
-
-class DayBusyError(RuntimeError):
-    """Another process makes a day of the campaign."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +133,11 @@ def run_day(
 
     Raises:
         CampaignError: If the date is outside the campaign, or the loop cannot be run.
-        DayBusyError: If another process makes a day at this moment.
+        LockedError: If another command is at work on the campaign.
         ValueError: If a later day was made already: days go forward.
         LifeError: If the plan cannot be approved or locked.
     """
-    with _alone(run.home):
+    with one_command(run.home, "day", at=at):
         plan_id = plan_of_day(date)
         if plan_id not in plans(run.home):
             summary = _made(run, date=date, at=at)
@@ -157,24 +149,6 @@ def run_day(
         if approve_by and record.state == APPROVED:
             record = lock(run.home, plan_id, at=at)
         return replace(day_summary(run.home / PLANS / plan_id), state=record.state)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One process at a time makes a day; a second one is refused.
-
-    The lock is the system's: it goes with the process, however that ends.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DayBusyError(
-                f"{home.name}: another process makes a day of this campaign; nothing "
-                "was done, try again when it has finished"
-            ) from None
-        yield
 
 
 def day_summary(folder: Path) -> DaySummary:
@@ -224,8 +198,8 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
             none, n_pool=len(pool), retrained=trained,
             why_no_plan=why if believed is None else "every voter has been decided",
         )  # fmt: skip
-    asked = _asked(morning, before, believed, pool)
     held = _held(morning)
+    asked = _asked(morning, before, believed, pool, held)
     inputs = _inputs(morning, before, believed, asked, pool, held)
     plan = planned_again(inputs)
     summary = _summary(none, plan, believed, pool, trained)
@@ -236,9 +210,14 @@ def terms_of(run: Run) -> LoopTerms:
     """Terms of a campaign's loop over the voters of a run."""
     arms = arms_of(run, declared_loop(run.campaign).channels)
     return loop_terms(
-        run.campaign, n_voters=len(run.table("voters")), n_arms=len(arms),
+        run.campaign, n_voters=len(voters_of(run)), n_arms=len(arms),
         mean_cost_usd=float(arm_costs(run.table("costs"), arms).mean()),
     )  # fmt: skip
+
+
+def voters_of(run: Run) -> pd.DataFrame:
+    """VOTERS of a run; read once in a process while the file stays as it is."""
+    return read_table(run.folder / "tables" / "voters.parquet")
 
 
 def morning_of(
@@ -247,7 +226,7 @@ def morning_of(
     """What a learner is given on the morning of a day."""
     drawn = run.table("deliveries")["randomised_by"]
     return Morning(
-        run, run.table("voters"), arms_of(run, terms.loop.channels),
+        run, voters_of(run), arms_of(run, terms.loop.channels),
         loop_experiment(run, run.campaign.campaign.name), terms, date, day, at,
         by_household=bool((drawn != "person").any()),
     )  # fmt: skip
@@ -273,17 +252,30 @@ def _ids(morning: Morning) -> Any:
 
 
 def _held(morning: Morning) -> Bools:
-    run, voters = morning.run, morning.voters
-    unit = household(voters) if morning.by_household else voters["voter_id"]
-    return held_voters(
-        run.home, voters, unit.to_numpy(dtype=object),
-        by_household=morning.by_household, salt=morning.terms.salt,
-        share=morning.terms.holdout_share,
-    )  # fmt: skip
+    """Who is held out; asked once in a process for a voter file and its identities."""
+    run, voters, path = morning.run, morning.voters, morning.run.home / IDENTITY
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    key = (run.folder, written, morning.by_household, morning.terms.salt)
+    if key not in _HELD:
+        unit = household(voters) if morning.by_household else voters["voter_id"]
+        _HELD.clear()
+        _HELD[key] = held_voters(
+            run.home, voters, unit.to_numpy(dtype=object),
+            by_household=morning.by_household, salt=morning.terms.salt,
+            share=morning.terms.holdout_share,
+        )  # fmt: skip
+    return _HELD[key]
+
+
+_HELD: dict[tuple[Path, int, bool, str], Bools] = {}
 
 
 def _asked(
-    morning: Morning, before: Yesterday, believed: Believed, pool: Ints
+    morning: Morning,
+    before: Yesterday,
+    believed: Believed,
+    pool: Ints,
+    held: Bools,
 ) -> _Asked:
     """Values and odds of the pool, money and share to explore."""
     terms, offer = morning.terms, believed.offer
@@ -297,7 +289,7 @@ def _asked(
         )  # fmt: skip
     if terms.phase(morning.day) == "wave":
         # a wave plans nothing; its money is what the expected contacts cost
-        free = ~_held(morning)[pool]
+        free = ~held[pool]
         each = float((odds[free] @ offer.cost).mean())
         wanted = each * terms.wave_voters / loop.wave_days / WAVE_SHARE
         money = min(wanted, max(terms.budget_usd - before.spent_usd, 0.0))

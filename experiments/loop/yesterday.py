@@ -97,46 +97,36 @@ def yesterday(
     }
     _refuse_later(counted, date)
     identity = read_identity(home)
-    position = pd.Series(np.arange(n), index=voter_id)
+    index = pd.Index(voter_id)
     present = former_ids(identity)
-    seen_on = _first_seen(identity, position, terms)
-    before = Yesterday(
-        np.zeros(n, dtype=np.int64), np.full(n, NEVER), np.ones(n), 0.0, _contacts([])
-    )
-    contacts = []
+    seen_on = _first_seen(identity, index, terms)
+    n_decisions, last_day = np.zeros(n, dtype=np.int64), np.full(n, NEVER)
+    chance, contacts = np.ones(n), list[pd.DataFrame]()
     for plan in _decided_plans(home, counted, terms):
-        ids = plan.rows["voter_id"].map(lambda voter: present.get(voter, voter))
-        at = position.reindex(ids).to_numpy(dtype=np.float64)
-        rows, at = plan.rows[np.isfinite(at)], at[np.isfinite(at)].astype(np.int64)
+        ids = plan.rows["voter_id"].to_numpy(dtype=object)
+        if present:
+            ids = np.array([present.get(voter, voter) for voter in ids], dtype=object)
+        at = index.get_indexer(pd.Index(ids))
+        rows, at = plan.rows[at >= 0], at[at >= 0]
+        before = Yesterday(n_decisions, last_day, chance, 0.0, _NO_CONTACTS)
         pool = before.in_pool(plan.day, terms.loop) & (seen_on <= plan.day)
-        chance = before.pool_probability * np.where(pool, 1.0 - plan.explored, 1.0)
+        chance = chance * np.where(pool, 1.0 - plan.explored, 1.0)
         # a voter who was decided comes back after the window as everybody once was
         chance[at] = 1.0
-        last_day = before.last_day.copy()
+        last_day = last_day.copy()
         last_day[at] = (rows["decided_on"] - terms.start_on).dt.days.to_numpy()
-        before = Yesterday(
-            before.n_decisions + np.bincount(at, minlength=n), last_day, chance, 0.0,
-            before.contacts,
-        )  # fmt: skip
-        sent = (rows["message_id"] != CONTROL).to_numpy()
-        contacts.append(
-            pd.DataFrame(
-                {"voter": at[sent], "message_id": rows["message_id"].to_numpy()[sent]}
-            )
-        )
+        n_decisions = n_decisions + np.bincount(at, minlength=n)
+        sent = (rows["message_id"] != CONTROL).to_numpy(dtype=bool)
+        message = rows["message_id"].to_numpy(dtype=object)[sent]
+        contacts.append(pd.DataFrame({"voter": at[sent], "message_id": message}))
     spent = sum(_money(record) for record in counted.values())
-    return Yesterday(
-        before.n_decisions, before.last_day, before.pool_probability, spent,
-        _contacts(contacts),
-    )  # fmt: skip
+    had = pd.concat(contacts, ignore_index=True) if contacts else _NO_CONTACTS
+    return Yesterday(n_decisions, last_day, chance, spent, had)
 
 
-def _contacts(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    if parts:
-        return pd.concat(parts, ignore_index=True)
-    return pd.DataFrame(
-        {"voter": pd.Series(dtype="int64"), "message_id": pd.Series(dtype="str")}
-    )
+_NO_CONTACTS = pd.DataFrame(
+    {"voter": pd.Series(dtype="int64"), "message_id": pd.Series(dtype="object")}
+)
 
 
 def _refuse_later(counted: dict[str, PlanRecord], date: pd.Timestamp) -> None:
@@ -193,9 +183,9 @@ def explored_share(folder: Path, holdout_share: float) -> float:
     return float(1.0 - (left["propensity"] / free).median())
 
 
-def _first_seen(identity: pd.DataFrame, position: pd.Series, terms: LoopTerms) -> Ints:
+def _first_seen(identity: pd.DataFrame, index: pd.Index, terms: LoopTerms) -> Ints:
     """Day on which each voter was first in the file, below 0 before the campaign."""
-    since = identity.drop_duplicates("voter_id").set_index("voter_id")["since"]
-    first = since.reindex(position.index).fillna(terms.start_on)
-    days = (first - terms.start_on).dt.days.to_numpy(dtype=np.int64)
-    return np.asarray(days, dtype=np.int64)
+    first = identity.drop_duplicates("voter_id")
+    days = (first["since"] - terms.start_on).dt.days.to_numpy(dtype=np.int64)
+    at = pd.Index(first["voter_id"].to_numpy(dtype=object)).get_indexer(index)
+    return np.asarray(np.where(at >= 0, days[np.maximum(at, 0)], NEVER))

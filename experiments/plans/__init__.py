@@ -15,6 +15,7 @@ from hustings.experiments.plans.erasure import forgetting, forgotten, n_forgotte
 from hustings.experiments.plans.folder import PLANS, folder_of
 from hustings.experiments.plans.queries import (
     batches_of,
+    contacts_sent,
     decided_so_far,
     find,
     plan_faults,
@@ -68,6 +69,7 @@ __all__ = [
     "approve",
     "batches_of",
     "cancel",
+    "contacts_sent",
     "content_digest",
     "decided_so_far",
     "diff",

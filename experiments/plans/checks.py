@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from hustings.experiments.plans.designs import is_decided
-from hustings.experiments.plans.folder import IDENTITY, PLANS, file_faults
+from hustings.experiments.plans.folder import IDENTITY, PLANS, file_faults, read_table
 from hustings.experiments.plans.money import amounts, committed_usd, total_usd
 from hustings.experiments.plans.record import (
     BINDING,
@@ -92,9 +92,9 @@ def decided(
 
 def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     folder = home / PLANS / record.plan_id
-    rows = pd.read_parquet(folder / "assignments.parquet")
+    rows = read_table(folder / "assignments.parquet")
     rows = rows[is_decided(rows)]
-    contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
+    contacts = read_table(folder / "plan.parquet")
     sent = pd.to_datetime(
         rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
     )
@@ -155,11 +155,15 @@ def _persons(home: Path, voter_ids: pd.Series) -> list[str]:
     """The person behind each id, present or former; the id where none is known."""
     path, person_of = home / IDENTITY, dict[str, str]()
     if path.exists():
-        identity = pd.read_parquet(path).drop_duplicates("voter_id")
+        identity = read_table(path).drop_duplicates("voter_id")
         former = identity.dropna(subset="former_id")
-        person_of = dict(zip(former["former_id"], former["person"], strict=True))
-        person_of |= dict(zip(identity["voter_id"], identity["person"], strict=True))
-    return [person_of.get(voter, voter) for voter in voter_ids]
+        person_of = _pairs(former["former_id"], former["person"])
+        person_of |= _pairs(identity["voter_id"], identity["person"])
+    return [person_of.get(voter, voter) for voter in voter_ids.tolist()]
+
+
+def _pairs(keys: pd.Series, values: pd.Series) -> dict[str, str]:
+    return dict(zip(keys.tolist(), values.tolist(), strict=True))
 
 
 # --- money ----------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def is_decided(assignments: pd.DataFrame) -> Bools:
 def arm_codes(message: pd.Series, channel: pd.Series, arms: Sequence[Arm]) -> Ints:
     """0 for nothing, k for the k-th arm, shape (n,)."""
     position = {tuple(arm): k for k, arm in enumerate(arms, start=1)}
-    pairs = zip(message, channel, strict=True)
+    pairs = zip(message.tolist(), channel.tolist(), strict=True)
     return np.array([position.get(pair, 0) for pair in pairs], dtype=np.int64)
 
 
@@ -98,7 +98,12 @@ def design_of(plan: Plan, arms: Sequence[Arm], *, holdout: float) -> Floats:
 
 
 def designed(
-    plan: Plan, arms: Sequence[Arm], belief: Belief, *, holdout: float
+    plan: Plan,
+    arms: Sequence[Arm],
+    belief: Belief,
+    *,
+    holdout: float,
+    decided_only: bool = False,
 ) -> Designed:
     """ASSIGNMENTS of a plan with their blocks, and DESIGNS of these blocks.
 
@@ -107,6 +112,7 @@ def designed(
         arms: Length A.
         belief: Experiments of the arms, and the model.
         holdout: Share of voters who are held out.
+        decided_only: Whether voters who were not decided are left out.
 
     Worked example: four voters, one arm, holdout 0.2, ε 0.1, odds 1/2. Those whom the
     plan sends the arm are one block: nothing .2 + .8 × .1 × .5 = .24, the arm .76.
@@ -127,6 +133,8 @@ def designed(
     assignments = plan.assignments.assign(
         experiment_id=experiment, block=block, model_version=belief.model_version
     )
+    if decided_only:
+        assignments = assignments.iloc[rows].reset_index(drop=True)
     blocks = pd.DataFrame(
         {"experiment_id": experiment[rows], "block": block[rows], "code": code}
     ).drop_duplicates(["experiment_id", "block"])

@@ -1,7 +1,7 @@
-"""Erasure of a person from plans' files, with a ledger entry before and one after.
+"""Erasure of a person from files that the ledger names, with entries before and after.
 
-The entry before lists the plans whose files are unaltered, so that an altered file
-cannot be explained by an erasure. The entry after holds the new digests.
+The entry before lists the plans and folders whose files are unaltered, so that an
+altered file cannot be explained by an erasure. The entry after holds the new digests.
 """
 
 import json
@@ -17,10 +17,14 @@ from hustings.experiments.plans.record import (
     PlanRecord,
     known_plans,
 )
+from hustings.experiments.plans.recorded_files import (
+    record_rewritten,
+    unaltered_folders,
+)
 
 
 def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
-    """Files of plans are about to lose a person.
+    """Files that the ledger names are about to lose a person.
 
     Args:
         home: The campaign's folder.
@@ -31,17 +35,18 @@ def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
         return
     with alone(home):
         ledger = open_ledger(home)
-        plan_records = known_plans(ledger)
+        plan_records, folders = known_plans(ledger), unaltered_folders(home)
         recover(home, plan_records)
-        if plan_records and _listed(home, batch) is None:
+        if (plan_records or folders) and _listed(home, batch) is None:
             unaltered_plans = [
                 name for name, r in plan_records.items() if not file_faults(home, r)
             ]
-            ledger.append(FORGETTING, {"key": batch, "plans": unaltered_plans}, at=at)
+            body = {"key": batch, "plans": unaltered_plans, "folders": folders}
+            ledger.append(FORGETTING, body, at=at)
 
 
 def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
-    """Files of plans have lost a person.
+    """Files that the ledger names have lost a person.
 
     Args:
         home: The campaign's folder.
@@ -49,20 +54,23 @@ def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
         at: When.
 
     Returns:
-        Plans whose files changed.
+        Plans, and folders of exports and answers, whose files changed.
     """
     listed = _listed(home, batch)
-    if not listed:
+    if listed is None:
         return []
     with alone(home):
         ledger = open_ledger(home)
         plan_records, changed = known_plans(ledger), []
-        for name in listed:
+        for name in listed["plans"]:
             files = _changed(home, plan_records[name])
             if files:
                 body = {"plan": name, "key": batch, "files": files}
                 ledger.append(FORGOTTEN, body, at=at)
                 changed.append(name)
+        for folder in listed["folders"]:
+            if record_rewritten(home, folder, batch=batch, at=at):
+                changed.append(folder)
     return changed
 
 
@@ -71,12 +79,12 @@ def n_forgotten(record: PlanRecord) -> int:
     return len(record.of(FORGOTTEN))
 
 
-def _listed(home: Path, batch: str) -> list[str] | None:
-    """Plans that were whole before; None where the request is new."""
+def _listed(home: Path, batch: str) -> dict[str, list[str]] | None:
+    """Plans and folders that were unaltered before; None where the request is new."""
     for entry in open_ledger(home).of_nobody(FORGETTING):
         body = json.loads(entry.body)
         if body["key"] == batch:
-            return list(body["plans"])
+            return {"plans": list(body["plans"]), "folders": list(body["folders"])}
     return None
 
 

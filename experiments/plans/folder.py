@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ PLANS = "plans"
 IDENTITY = "identity.parquet"
 """Beside the plans: which person is behind a voter id."""
 LOCK = ".lock"
+N_TABLES = 256
+"""Tables of plans that a process keeps at most."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -114,6 +117,20 @@ def write_aside(
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """A table as it is kept."""
     frame.to_parquet(path, index=False, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of a plan; read once in a process while its file stays as it is.
+
+    Files of plans are never written twice, save when a person is forgotten.
+    """
+    stated = path.stat()
+    return _read(path, stated.st_mtime_ns, stated.st_size).copy(deep=False)
+
+
+@lru_cache(maxsize=N_TABLES)
+def _read(path: Path, _written_ns: int, _size: int) -> pd.DataFrame:
+    return pd.read_parquet(path)
 
 
 def write_file_aside(path: Path, frame: pd.DataFrame) -> str:

@@ -20,7 +20,6 @@ from hustings.experiments.plans.designs import (
     Belief,
     Designed,
     designed,
-    is_decided,
 )
 from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
@@ -182,11 +181,10 @@ def designed_again(inputs: PlanInputs, plan: Plan) -> Designed:
     terms = inputs.terms
     belief = Belief(tuple(terms["experiments"]), terms["model_version"])
     arms = [Arm(*arm) for arm in terms["arms"]]
-    result = designed(plan, arms, belief, holdout=terms["terms"]["holdout_share"])
-    if not terms["decided_only"]:
-        return result
-    decided = result.assignments[is_decided(result.assignments)]
-    return result._replace(assignments=decided.reset_index(drop=True))
+    return designed(
+        plan, arms, belief, holdout=terms["terms"]["holdout_share"],
+        decided_only=terms["decided_only"],
+    )  # fmt: skip
 
 
 def tables_again(folder: Path) -> dict[str, pd.DataFrame]:

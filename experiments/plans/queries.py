@@ -14,11 +14,13 @@ from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.money import spend
 from hustings.experiments.plans.record import (
     BINDING,
+    SENT,
     LifeError,
     PlanRecord,
     known_plans,
     named,
 )
+from hustings.features.tables import PLAN
 
 
 def plans(home: Path) -> dict[str, PlanRecord]:
@@ -75,6 +77,19 @@ def decided_so_far(home: Path, states: Iterable[str] = BINDING) -> pd.DataFrame:
         states: Whose assignments count; `LIVE` for drafts too.
     """
     return decided(home, plans(home), states)
+
+
+def contacts_sent(home: Path) -> pd.DataFrame:
+    """Contacts that were handed to those who deliver them: PLAN rows with plan_id."""
+    parts = [
+        pd.read_parquet(folder_of(home, name) / file).assign(plan_id=name)
+        for name, record in plans(home).items()
+        for step in record.of(SENT)
+        for file in step.body["files"]
+    ]
+    if not parts:
+        return pd.DataFrame({name: [] for name in (*PLAN.columns, "plan_id")})
+    return pd.concat(parts, ignore_index=True)
 
 
 def plan_faults(home: Path) -> list[str]:

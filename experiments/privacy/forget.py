@@ -17,7 +17,7 @@ import json
 import mmap
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from hustings.experiments.plans import forgetting, forgotten
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.recorded_files import outside as outside_exports
 from hustings.experiments.privacy import personal_data
 from hustings.experiments.privacy.personal_data import Subject, Where
 from hustings.experiments.stages.persons import (
@@ -43,6 +44,7 @@ from hustings.features.atomic import write_json
 from hustings.features.persons.identity import persons_of
 from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
 from hustings.features.persons.snapshot import renamed
+from hustings.serving.decided import SERVING
 
 Json = dict[str, Any]
 
@@ -67,7 +69,11 @@ class Told:
         left: Files that still hold an id or address; empty when all is done.
         sealed: Seals that hold a prediction under a keyed hash.
         unsearched: Ids too short to be looked for in texts.
+        exported: Exports outside the campaign's folder, where nobody can look: day
+            and names of files.
+        endpoint: Whether a bundle was rewritten that an endpoint may have read.
         ledger_seq: The ledger's entry.
+        before: What earlier requests about the person did: entry, day, files and rows.
     """
 
     removed: dict[str, int]
@@ -78,10 +84,20 @@ class Told:
     left: list[str] = field(default_factory=list)
     sealed: list[str] = field(default_factory=list)
     unsearched: int = 0
+    exported: list[Json] = field(default_factory=list)
+    endpoint: bool = False
     ledger_seq: int = 0
+    before: list[Json] = field(default_factory=list)
 
 
-def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told:
+def forget(
+    where: Where,
+    voter_id: str,
+    *,
+    at: pd.Timestamp,
+    batch: str,
+    tell: Callable[[Told], None] = lambda _report: None,
+) -> Told:
     """Remove a person from everything that the campaign keeps.
 
     What an earlier call left undone is finished first.
@@ -92,6 +108,8 @@ def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told
             the tombstone alone is set.
         at: When, for the ledger.
         batch: A name for the request that says nothing of the person.
+        tell: Called before anything is deleted, with all that cannot be found out
+            afterwards: what was handed out, and which models learnt from the person.
 
     Returns:
         What was taken out, and what others have to know.
@@ -117,7 +135,10 @@ def forget(where: Where, voter_id: str, *, at: pd.Timestamp, batch: str) -> Told
         unread=unread,
         sealed=personal_data.sealed_with(where.home, subject.ids),
         unsearched=sum(not personal_data.is_telling(word) for word in subject.ids),
+        exported=outside_exports(where.home),
+        before=_requests_before(where.home, keys, voter_id),
     )
+    tell(report)
     keys.bury(_tombstones(subject), batch=batch)
     return _finished(where, keys, who, subject, report, at=at, batch=batch)
 
@@ -166,7 +187,7 @@ def _finished(
     forgetting(where.home, batch=batch, at=at)
     report.removed.update(sweep(where.home, who, subject.words))
     forgotten(where.home, batch=batch, at=at)
-    _never_contact(where.home, keys)
+    report = replace(report, endpoint=_never_contact(where.home, keys))
     keys.destroy(subject.persons)
     report.left.extend(residue([where.home, where.store], subject.words))
     if report.left:
@@ -177,14 +198,36 @@ def _finished(
         write_identity(where.home, identity[~is_person])
         report.removed[IDENTITY] = int(is_person.sum())
     rows = sum(report.removed.values())
-    body = {"batch": batch, "n_files": len(report.removed), "n_rows": rows}
+    again = [request["batch"] for request in report.before]
+    body = {
+        "batch": batch, "n_files": len(report.removed), "n_rows": rows, "again": again,
+    }  # fmt: skip
     head = open_ledger(where.home).append("forgotten", body, at=at)
     keys.settle(batch)
     return replace(report, ledger_seq=head.seq)
 
 
-def _never_contact(home: Path, keys: Keyring) -> None:
-    """Whoever carries out a plan that was made before refuses the forgotten too."""
+def _requests_before(home: Path, keys: Keyring, voter_id: str) -> list[Json]:
+    """What the ledger says of earlier requests about a person, by tombstones."""
+    batches, rows = set(keys.batches_of(VOTER, voter_id.strip())), []
+    # a tombstone names the last request, whose entry names those before it
+    for entry in reversed(open_ledger(home).of_kind("forgotten")):
+        body = json.loads(entry.body)
+        if body["batch"] in batches:
+            batches.update(body["again"])
+            counts = {name: body[name] for name in ("batch", "n_files", "n_rows")}
+            rows.append(
+                {"entry": entry.seq, "on": entry.at.partition("T")[0], **counts}
+            )
+    return rows[::-1]
+
+
+def _never_contact(home: Path, keys: Keyring) -> bool:
+    """Whoever carries out a plan that was made before refuses the forgotten too.
+
+    Returns:
+        Whether there is a bundle that an endpoint may have read before.
+    """
     gone = keys.forgotten(kind=VOTER).digests
     for path in home.glob("*/plan.json"):
         terms = json.loads(path.read_text())
@@ -192,6 +235,7 @@ def _never_contact(home: Path, keys: Keyring) -> None:
         if never.key and not gone <= never.digests:
             terms["never"] = replace(never, digests=never.digests | gone).to_json()
             write_json(path, terms)
+    return (home / SERVING / "plan.json").exists()
 
 
 def _tombstones(subject: Subject) -> list[tuple[str, str]]:
@@ -406,14 +450,8 @@ def told_text(told: Told) -> str:
     rows = sum(told.removed.values())
     lines = [f"Taken out: {rows:,} rows of {len(told.removed)} files and tables."]
     lines += [f"  {name}: {n:,}" for name, n in sorted(told.removed.items())]
-    if told.handed_out:
-        lines += ["Already in plans, so perhaps with whoever carries them out:"]
-        lines += [
-            f"  run {row['run']}: {row['message_id']} by {row['channel']} on "
-            f"{row['send_on']} ({row['role']})"
-            for row in told.handed_out
-        ]
-        lines += ["  Tell the carriers of these channels to delete the person too."]
+    lines += _before_text(told.before)
+    lines += handed_out_text(told)
     if told.trained:
         lines += ["Learnt from, among thousands of others, by:"]
         lines += [
@@ -436,11 +474,46 @@ def told_text(told: Told) -> str:
         lines += [f"  {name}" for name in told.sealed]
         lines += ["  A seal opens only whole; delete its key once it has been opened."]
     lines += [f"LEFT: {path} still holds an id or address" for path in told.left]
+    if told.endpoint:
+        lines += [
+            "The endpoint's bundle refuses the person now; an endpoint that runs has "
+            "read it before: restart `hustings serve`."
+        ]
     if told.left:
         lines += ["Mend these files; the next `hustings forget` goes on from here."]
     else:
         lines += [f"The ledger says so in entry {told.ledger_seq:,}."]
     return "\n".join(lines)
+
+
+def _before_text(before: Iterable[Json]) -> list[str]:
+    return [
+        f"Forgotten already on {row['on']} (entry {row['entry']:,}): {row['n_rows']:,} "
+        f"rows of {row['n_files']:,} files and tables were taken out then."
+        for row in before
+    ]
+
+
+def handed_out_text(told: Told) -> list[str]:
+    """What others were given of a person, as far as the campaign can tell."""
+    lines = []
+    if told.handed_out:
+        lines += ["Already in plans, so perhaps with whoever carries them out:"]
+        for row in told.handed_out:
+            source = f"plan {row['plan']}" if "plan" in row else f"run {row['run']}"
+            state = f", {row['state']}" if "state" in row else ""
+            lines.append(
+                f"  {source}{state}: {row['message_id']} by {row['channel']} on "
+                f"{row['send_on']} ({row['role']})"
+            )
+            lines += [f"    in {file}" for file in row["files"]]
+        lines += ["  Tell the carriers of these channels to delete the person too."]
+    if told.exported:
+        lines += ["Exported outside the campaign's folder, where nobody can look:"]
+        lines += [f"  on {row['on']}: {', '.join(row['files'])}"
+                  for row in told.exported]  # fmt: skip
+        lines += ["  Look there, and delete the person's rows."]
+    return lines
 
 
 def as_json(told: Told) -> str:

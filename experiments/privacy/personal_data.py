@@ -43,6 +43,8 @@ Json = dict[str, Any]
 
 NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})
 """Databases that name nobody: keys go by themselves, the ledger stays whole."""
+EXPORTS = "exports"
+"""Folder of the lists that channels were given, by plan and time."""
 BESIDE: Mapping[str, str] = {"features.parquet": "training_set.parquet"}
 """Tables without an id of their own → the table whose rows theirs stand beside."""
 SET_ASIDE, WHOSE = "quarantine.parquet", "quarantined_voters.parquet"
@@ -452,7 +454,8 @@ def models_of(
 def handed_out(home: Path, who: Forgotten) -> list[Json]:
     """What plans would send a person or sent, and by which channel, run by run.
 
-    Of a plan in the ledger, its name and state are told too.
+    Of a plan in the ledger, its name and state are told too, and the files of exports
+    that a channel was given of it.
     """
     contacts: list[Json] = []
     states = {name: record.state for name, record in plans(home).items()}
@@ -465,8 +468,21 @@ def handed_out(home: Path, who: Forgotten) -> list[Json]:
                 of = {"run": name}
                 if path.parent.parent != home:
                     of = {"plan": name, "state": states.get(name, "not in the ledger")}
-                contacts += [{**of, **row} for row in records(texts)]
+                contacts += [
+                    {**of, **row, "files": _exported_files(home, name, row)}
+                    for row in records(texts)
+                ]
     return contacts
+
+
+def _exported_files(home: Path, plan_id: str, contact: Mapping[str, str]) -> list[str]:
+    """Files of a plan's exports for the channel and day of a contact."""
+    name = f"-{contact['channel']}-{contact['send_on'][:10]}"
+    return sorted(
+        str(path.relative_to(home))
+        for path in (home / EXPORTS / plan_id).glob("*/*")
+        if name in f"-{path.name}"
+    )
 
 
 def sealed_with(home: Path, ids: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ VERDICTS = {
     "personalise": ("yes", "Personalise"),
     "one_split_suffices": ("half", "One split suffices"),
     "not_worth_personalising": ("no", "Personalising does not pay"),
+    "nothing_may_be_sent": ("no", "Nothing may be sent"),
 }
 
 

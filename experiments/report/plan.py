@@ -21,6 +21,7 @@ from hustings.experiments.report.markup import (
 )
 from hustings.experiments.report.words import (
     NOT_SHOWN,
+    POLICIES,
     Row,
     as_span,
     interval_text,
@@ -57,6 +58,7 @@ def plan_section(
             [_planned_row(row, unit) for row in summary.get("planned", [])],
             words=3,
         ),
+        *_judged_beside_planned(summary, unit),
         *limits_block(summary.get("limits", []), campaign["outcome"]),
         *examples_block(summary.get("examples", [])),
         *_by_day(summary, charts),
@@ -117,6 +119,38 @@ def _draws_in_words(campaign: Row, assignments: pd.DataFrame) -> str:
         f"({share_text(shares.get('explore_share'))} by design) get a message drawn at "
         "random, so that the campaign keeps learning which one works."
     )
+
+
+def _judged_beside_planned(summary: Row, unit: float) -> list[Html]:
+    """Every planned policy beside what was judged; empty where nothing was judged."""
+    blocks: list[Html] = []
+    for one in summary.get("judged", []):
+        gain = interval_text(as_span(one["gain"], unit))
+        words = (
+            f"Planned is the policy “{POLICIES.get(one['policy'], one['policy'])}”, "
+            f"whose gain was judged under the limits of this plan: {gain} per voter. "
+            f"As judged it spends {usd_text(one['judged_usd'])} a voter on what the "
+            f"plan itself sends, as planned {usd_text(one['planned_usd'])}. "
+        )
+        words += (
+            "What it sends agrees within sampling error."
+            if one["agrees"]
+            else f"They differ: {one['why']}."
+        )
+        rows = [
+            (
+                arm["message_id"],
+                arm["channel"],
+                share_text(arm["judged"]),
+                share_text(arm["planned"]),
+                "yes" if arm["agrees"] else "no",
+            )
+            for arm in one["arms"]
+        ]
+        header = ["Message", "Channel", "Voters, as judged", "As planned", "Agree"]
+        table = html_table("Judged and planned", header, rows, words=2)
+        blocks += [paragraph(words), table]
+    return blocks
 
 
 def _planned_row(row: Row, unit: float) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ POLICIES = {
     "one_covariate": "One split",
     "likely_persuadable": "Persuadable, likely areas",
     "segment_best": "Each group its best",
+    "group_platform": "Each group its best platform",
     "champion": "In use now",
     "personalised": "Personalised",
 }

@@ -1,14 +1,18 @@
-"""What the loop measured, and what was true: whether its intervals hold."""
+"""What the loop stated, and what was true: whether its intervals hold."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from hustings.experiments.loop.decisions import State
-from hustings.experiments.loop.measurable import measurable, predicted
+from hustings.experiments.loop.answered import Answered
+from hustings.experiments.loop.daily_columns import LearnerColumns
+from hustings.experiments.simulation.rival_policies import Decided
 from hustings.experiments.simulation.world import World
 from hustings.features.arrays import Bools, Floats
+from hustings.serving.offer import Offer
+from hustings.training.estimators.anytime_valid import always_valid_z
 from hustings.training.estimators.metrics import Z95
+from hustings.training.estimators.split import unit_folds
 from hustings.training.measured_lift import adaptive
 
 MIN_ROWS = 300
@@ -16,7 +20,7 @@ MIN_ROWS = 300
 
 
 class Stated(NamedTuple):
-    """Estimates with intervals, and the truth about the same people.
+    """Estimates with intervals, and the truth about the same voters.
 
     Attributes:
         value: Shape (k,).
@@ -31,8 +35,7 @@ class Stated(NamedTuple):
     @property
     def covered(self) -> Bools:
         """Whether each 95 % interval holds the truth, shape (k,)."""
-        found: Bools = np.abs(self.value - self.truth) <= Z95 * self.se
-        return found
+        return np.asarray(np.abs(self.value - self.truth) <= Z95 * self.se, dtype=bool)
 
     def joined(self, more: "Stated") -> "Stated":
         """Both together."""
@@ -42,7 +45,105 @@ class Stated(NamedTuple):
 NONE = Stated(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
-def ours(state: State, world: World, repeats: str) -> dict[str, Stated]:
+class MeasuredAt(NamedTuple):
+    """The lift of everything delivered, as one look of many states it.
+
+    Attributes:
+        value: Measured lift, outcome units.
+        reach: Half the width of the interval that holds at all looks together.
+        truth: True lift of the same decisions with the same weights.
+    """
+
+    value: float
+    reach: float
+    truth: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the interval holds the truth."""
+        return abs(self.value - self.truth) <= self.reach
+
+
+class Predicted(NamedTuple):
+    """Intervals of predicted lift of everybody, at one look.
+
+    Attributes:
+        covered: Share of voters and arms whose 95 % interval holds the true lift.
+        mean_se: Mean standard error, outcome units.
+        rmse: Root mean squared error of the predicted lift.
+    """
+
+    covered: float
+    mean_se: float
+    rmse: float
+
+
+def predicted(offer: Offer, world: World) -> Predicted:
+    """Whether intervals of predicted lift hold, averaged over voters and arms."""
+    off = offer.lift - world.lift
+    covered = np.abs(off) <= Z95 * offer.standard_error
+    return Predicted(
+        float(covered.mean()), float(offer.standard_error.mean()),
+        float(np.sqrt((off**2).mean())),
+    )  # fmt: skip
+
+
+class _Scored(NamedTuple):
+    """Decisions with what the estimators of measured lift take."""
+
+    decisions: adaptive.Decisions
+    mu: Floats
+    answering: Floats | None
+
+
+def _scored(answered: Answered, world: World, columns: LearnerColumns) -> _Scored:
+    decisions = answered.measured(world.household)
+    X = columns.main[answered.voter]
+    fold = unit_folds(decisions.cluster.astype(object), 5, salt="measured")
+    mu = adaptive.predicted_response(X, decisions, fold=fold)
+    return _Scored(
+        decisions, mu, adaptive.observed_probability(X, decisions, fold=fold)
+    )
+
+
+def measured_at(
+    answered: Answered, world: World, columns: LearnerColumns, *, horizon_days: int
+) -> MeasuredAt | None:
+    """The lift of everything delivered at one look; None where too few are in."""
+    scored = _scored(answered, world, columns)
+    delivered = _delivered_all(scored, answered, world)
+    value, se, truth, n_days = delivered
+    if not np.isfinite(value) or (answered.intended > 0).sum() < MIN_ROWS:
+        return None
+    wide = float(always_valid_z(n_days / horizon_days))
+    return MeasuredAt(value, wide * se, truth)
+
+
+def _delivered_all(
+    scored: _Scored, answered: Answered, world: World
+) -> tuple[float, float, float, int]:
+    """Estimate, standard error, truth and days of all that was delivered."""
+    decisions, at = scored.decisions, np.maximum(answered.intended - 1, 0)
+    group = np.where(answered.intended > 0, 0, -1)
+    estimate = adaptive.delivered_lifts(
+        decisions, scored.mu, group, 1, scored.answering
+    )
+    rows = np.arange(len(at))
+    sent = world.lift[answered.voter, at]
+    variance = _variance(decisions.propensities)[rows, at] * (group == 0)
+    truth = adaptive.combined(
+        sent[:, None], variance[:, None], decisions.day, decisions.cluster,
+        decisions.weight,
+    )  # fmt: skip
+    return (
+        float(estimate.value[0]), float(estimate.se[0]), float(truth.value[0]),
+        int(estimate.n_days[0]),
+    )  # fmt: skip
+
+
+def stated(
+    answered: Answered, world: World, columns: LearnerColumns
+) -> dict[str, Stated]:
     """Lifts as delivered by message, of everything delivered, and of each arm.
 
     Returns:
@@ -50,27 +151,24 @@ def ours(state: State, world: World, repeats: str) -> dict[str, Stated]:
         `campaign`: of what was planned over all of these; `population`: of every arm
         over everybody decided.
     """
-    audience = world.audience
-    decisions, voter = measurable(state, audience, repeats)
-    mu, seen = predicted(decisions, audience, world.columns, voter)
-    n_arms = len(audience.arms)
-    assert decisions.intended is not None
-    arm = decisions.intended - 1
-    found = adaptive.delivered_lifts(decisions, mu, arm, n_arms, seen)
-    whole = adaptive.delivered_lifts(decisions, mu, np.where(arm >= 0, 0, -1), 1, seen)
-    everyone = adaptive.population_lifts(decisions, mu, seen)
-
-    mine = world.lift[voter]
-    sent = np.take_along_axis(mine, np.maximum(arm, 0)[:, None], axis=1)
+    scored = _scored(answered, world, columns)
+    decisions, mu, answering = scored
+    n_arms = len(world.arms)
+    arm, lift = answered.intended - 1, world.lift[answered.voter]
+    by_arm = adaptive.delivered_lifts(decisions, mu, arm, n_arms, answering)
+    everyone = adaptive.population_lifts(decisions, mu, answering)
+    at = np.maximum(arm, 0)[:, None]
+    sent = np.take_along_axis(lift, at, axis=1)
     variance = _variance(decisions.propensities)
-    own = np.take_along_axis(variance, np.maximum(arm, 0)[:, None], axis=1)
+    of_sent = np.take_along_axis(variance, at, axis=1)
     inside = arm[:, None] == np.arange(n_arms)
+    value, se, truth, _ = _delivered_all(scored, answered, world)
     return {
         "delivered": _stated(
-            found, np.repeat(sent, n_arms, axis=1), inside * own, decisions
+            by_arm, np.repeat(sent, n_arms, axis=1), inside * of_sent, decisions
         ),
-        "campaign": _stated(whole, sent, (arm >= 0)[:, None] * own, decisions),
-        "population": _stated(everyone, mine, variance, decisions),
+        "campaign": Stated(np.array([value]), np.array([se]), np.array([truth])),
+        "population": _stated(everyone, lift, variance, decisions),
     }
 
 
@@ -84,7 +182,7 @@ def _variance(propensities: Floats) -> Floats:
 
 
 def _stated(
-    found: adaptive.Estimates,
+    estimates: adaptive.Estimates,
     true_lift: Floats,
     variance: Floats,
     decisions: adaptive.Decisions,
@@ -93,46 +191,27 @@ def _stated(
     truth = adaptive.combined(
         true_lift, variance, decisions.day, decisions.cluster, decisions.weight
     )
-    kept = (found.n_rows >= MIN_ROWS) & np.isfinite(found.value)
-    return Stated(found.value[kept], found.se[kept], truth.value[kept])
+    enough = (estimates.n_rows >= MIN_ROWS) & np.isfinite(estimates.value)
+    return Stated(estimates.value[enough], estimates.se[enough], truth.value[enough])
 
 
-def naive(state: State, world: World) -> Stated:
+def naive(decided: Decided, world: World, day: int) -> Stated:
     """Difference in means of who was sent an arm and who was sent nothing.
 
     What is stated where no chances are known: ordinary standard errors, and as truth
     the mean lift of those whom the arm was sent.
     """
-    made, y = state.decisions, state.outcome
-    seen = np.isfinite(y)
-    control = y[seen & (made.arm == 0)]
+    heard = decided.heard(world, day)
+    voter, arm = decided.voter[heard], decided.arm[heard]
+    y = world.outcomes(voter, arm)
+    control = y[arm == 0]
     rows = []
-    for k in range(1, 1 + len(world.audience.arms)):
-        sent = made.arm == k
+    for k in range(1, 1 + len(world.arms)):
+        sent = decided.arm == k
         if sent.sum() < MIN_ROWS:
             continue
-        mine = y[sent & seen]
-        se = np.sqrt(mine.var() / len(mine) + control.var() / len(control))
-        truth = world.lift[made.voter[sent], k - 1].mean()
-        rows.append((mine.mean() - control.mean(), se, truth))
+        of_arm = y[arm == k]
+        se = np.sqrt(of_arm.var() / len(of_arm) + control.var() / len(control))
+        truth = world.lift[decided.voter[sent], k - 1].mean()
+        rows.append((of_arm.mean() - control.mean(), se, truth))
     return Stated(*np.array(rows).T) if rows else NONE
-
-
-def naive_adjusted(state: State, world: World) -> Stated:
-    """The same with the response of a model taken off, and shares for chances.
-
-    Every arm is held to have had the chance that its share of all rows shows.
-    """
-    made, audience = state.decisions, world.audience
-    n_arms = len(audience.arms)
-    share = np.maximum(np.bincount(made.arm, minlength=1 + n_arms), 0.5) / len(made)
-    decisions = adaptive.Decisions(
-        day=np.zeros(len(made), dtype=np.int64), arm=made.arm,
-        propensities=np.tile(share, (len(made), 1)), Y=state.outcome,
-        cluster=audience.household[made.voter],
-    )  # fmt: skip
-    mu, seen = predicted(decisions, audience, world.columns, made.voter)
-    found = adaptive.population_lifts(decisions, mu, seen)
-    kept = np.bincount(made.arm, minlength=1 + n_arms)[1:] >= MIN_ROWS
-    truth = world.lift[made.voter].mean(axis=0)
-    return Stated(found.value[kept], found.se[kept], truth[kept])

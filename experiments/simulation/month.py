@@ -1,38 +1,39 @@
-"""A simulated month: the loop and its rivals in one world, day by day, and the truth.
+"""A simulated month: the shipped day, thirty times, in a world that answers by files.
 
-`run_month` runs one seed, `judge_months` puts seeds together, and `replayed` computes
-every day again from the ledger's entries and the outcomes that had come in.
+Every morning the answers that are due are kept as `hustings responses` keeps them; then
+`run_day` makes the day's plan, which is locked and handed over. Nothing of the loop is
+told the truth, and no part of it runs only here. Rivals spend the same money in the
+same world. `run_month` runs one seed, `judge_months` puts seeds together.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import (
-    Campaign,
-    CampaignError,
-    feature_columns,
-    load_campaign,
-)
-from hustings.experiments.loop.decisions import Decisions, State
-from hustings.experiments.loop.declared import declared_loop, loop_terms
-from hustings.experiments.loop.gate import gain_of_personalising, pays
-from hustings.experiments.loop.one_day import DayRecord, Learned, LoopTerms, one_day
-from hustings.experiments.plans.ledger import Ledger, open_ledger
+from hustings.experiments.declaration import Campaign, CampaignError, load_campaign
+from hustings.experiments.loop.answered import Answered, answered_so_far
+from hustings.experiments.loop.declared import declared_loop
+from hustings.experiments.loop.learners import Morning, learner_columns_of, learner_of
+from hustings.experiments.loop.run_day import NO_PLAN, DaySummary, morning_of, run_day
+from hustings.experiments.loop.run_day import terms_of as loop_terms_of
+from hustings.experiments.plans import PLANS, batches_of, plan_faults, send
+from hustings.experiments.plans.folder import read_table
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.record import OF_NO_PLAN, keep_answers
+from hustings.experiments.run import begin_run
 from hustings.experiments.simulation import coverage, rival_policies
-from hustings.experiments.simulation.coverage import NONE, Stated
-from hustings.experiments.simulation.world import Answers, World, draw_world
-from hustings.experiments.stages.context import rounded
-from hustings.features.arrays import Floats
-from hustings.features.simulated.campaign import simulate
+from hustings.experiments.simulation.coverage import NONE, MeasuredAt, Predicted, Stated
+from hustings.experiments.simulation.world import World, world_of
+from hustings.experiments.stages.context import Run, rounded
+from hustings.features.arrays import Floats, Ints
+from hustings.features.tables import RESPONSES, UNDECIDED, check
 
 Json = dict[str, Any]
 
@@ -43,226 +44,216 @@ POLICIES: Mapping[str, str] = {
     "single_best": "A test of that size, then its best message to random people.",
     "random": "Any message to anybody.",
 }
+HOUR = pd.Timedelta(hours=6)
+"""When a simulated day is made."""
+LOOK_EVERY_DAYS = 5
+"""Days between two looks at what was measured."""
+RUN = "month"
+BY = "the simulation"
 
 
-class Month(NamedTuple):
+@dataclass(frozen=True)
+class Month:
     """One seed.
 
     Attributes:
-        seed: Of the world and of every lot.
+        seed: Of the world and of every random draw.
         gain: True gain of every policy, outcome units × voters.
-        stated: Intervals of the loop and of the greedy policy, by kind.
+        stated: Intervals for one look, of the loop and of the greedy policy, by kind.
+        predicted: Intervals of the predicted lift, at each look after the first wave.
+        measured: The lift of everything delivered, at each look.
         days: What the loop's days say of themselves.
-        replays: Whether every day came out the same from ledger and outcomes.
+        intact: Whether the ledger and all files of plans verify at the end.
     """
 
     seed: int
     gain: dict[str, float]
     stated: dict[str, Stated]
-    days: list[DayRecord]
-    replays: bool
+    predicted: list[Predicted]
+    measured: list[MeasuredAt]
+    days: list[DaySummary]
+    intact: bool
 
 
-@dataclass(frozen=True)
-class Played:
-    """A month of the loop: where it ended, and what its days say."""
-
-    state: State
-    days: list[DayRecord]
-
-
-def month_terms(campaign: Campaign, world: World, *, seed: int) -> LoopTerms:
-    """Terms of the loop in a world."""
-    return loop_terms(
-        campaign, n_voters=len(world.audience), n_arms=len(world.audience.arms),
-        mean_cost_usd=float(world.audience.cost.mean()),
-        salt=_salt(campaign, seed), seed=seed,
-    )  # fmt: skip
-
-
-def _salt(campaign: Campaign, seed: int) -> str:
-    return f"{campaign.campaign.name}-{seed}"
-
-
-def simulated_world(campaign: Campaign, *, seed: int, n_voters: int = 0) -> World:
-    """The world of one seed.
+def simulated_run(
+    campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0
+) -> Run:
+    """A run of one seed's world, its files drawn and ingested as a campaign's are.
 
     Args:
         campaign: With [simulate] and [loop].
-        seed: Of voters, noise and holdout.
+        home: Folder of the campaign.
+        seed: Of voters, noise, holdout and every draw.
         n_voters: In place of the declared number, where above 0.
 
     Raises:
-        CampaignError: If the campaign is not a simulated one.
+        CampaignError: If the campaign is not a simulated one, or has no loop.
     """
-    loop, drawn = declared_loop(campaign), campaign.simulate
+    declared_loop(campaign)
+    drawn = campaign.simulate
     if drawn is None:
         raise CampaignError(
             f"{campaign.file}: expected a section [simulate], whose truth a month is "
             "judged by, got none; `hustings day` runs a campaign on its own files"
         )
-    sample = simulate(
-        n_voters=n_voters or drawn.n_voters, seed=seed, n_messages=drawn.n_messages,
-        null_twin=drawn.null_twin,
+    of_seed = {"seed": seed, "n_voters": n_voters or drawn.n_voters}
+    declared = campaign.model_copy(
+        update={
+            "campaign": campaign.campaign.model_copy(update={"seed": seed}),
+            "simulate": drawn.model_copy(update=of_seed),
+        }
+    )
+    starts = pd.Timestamp(declared.plan.start_on, tz="UTC")
+    run = Run(
+        declared, home, home / RUN, RUN, home / "mlflow", at=starts
     )  # fmt: skip
-    voters = sample.tables["voters"]
-    return draw_world(
-        sample, feature_columns(campaign, list(voters.columns)), loop.channels,
-        Answers(loop.outcome_first_days, loop.outcome_last_days, loop.answer_share),
-        as_of=pd.Timestamp(campaign.campaign.as_of),
-        segment=campaign.features.segment,
-        salt=_salt(campaign, seed), holdout_share=campaign.plan.holdout_share,
-        seed=seed,
-    )  # fmt: skip
+    begin_run(run)
+    return run
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether personalising was shown to pay, and how often that was asked.
+class LoopInWorld:
+    """A campaign's loop in a world that answers through files."""
 
-    Attributes:
-        terms: Of the loop.
-        attempts: So far; each spends its part of the alpha.
-        shown: Once shown it holds for the month.
-    """
+    def __init__(self, run: Run, world: World) -> None:
+        """Before the first day."""
+        self.run, self.world = run, world
+        self.terms = loop_terms_of(run)
+        self.position = pd.Series(np.arange(len(world)), index=world.voter_id)
+        self.days: list[DaySummary] = []
+        self._rows: list[pd.DataFrame] = []
 
-    terms: LoopTerms
-    attempts: int = 0
-    shown: bool = False
+    def moment(self, day: int) -> pd.Timestamp:
+        """When a day is made."""
+        on = self.terms.start_on + pd.Timedelta(days=day)
+        return (on + HOUR).tz_localize("UTC")
+
+    def play(self, day: int) -> DaySummary:
+        """Answers come in, the day is planned, locked and handed over."""
+        self.answer(day)
+        at, date = self.moment(day), self.terms.start_on + pd.Timedelta(days=day)
+        summary = run_day(self.run, date=date, at=at, approve_by=BY)
+        if summary.state != NO_PLAN:
+            self._hand_over(summary.plan_id, day, at)
+        self.days.append(summary)
+        return summary
+
+    def answer(self, day: int) -> None:
+        """Keep what voters answer by the morning of a day and had not before."""
+        if not self._rows:
+            return
+        rows = pd.concat(self._rows, ignore_index=True)
+        voter = rows["voter"].to_numpy()
+        heard_on = rows["day"].to_numpy() + self.world.lag[voter]
+        due = (heard_on == day) & self.world.answers[voter]
+        if not due.any():
+            return
+        value = self.world.outcomes(voter[due], rows["arm"].to_numpy()[due])
+        answers = rows.loc[due, ["voter_id", "experiment_id", "plan_id"]].assign(
+            outcome=self.run.campaign.outcome.name, value=value,
+            observed_at=self.terms.start_on + pd.Timedelta(days=day),
+        )  # fmt: skip
+        rows_of_file = check(RESPONSES, answers)
+        text = rows_of_file.to_csv(index=False).encode()
+        keep_answers(
+            self.run.home, OF_NO_PLAN, hashlib.sha256(text).hexdigest(),
+            {"responses": rows_of_file}, {"accepted": len(rows_of_file)},
+            at=self.moment(day),
+        )  # fmt: skip
+
+    def _hand_over(self, plan_id: str, day: int, at: pd.Timestamp) -> None:
+        for batch, voters in batches_of(self.run.home, plan_id).items():
+            send(self.run.home, plan_id, batch, voters, at=at)
+        rows = read_table(self.run.home / PLANS / plan_id / "assignments.parquet")
+        rows = rows[rows["block"] != UNDECIDED]
+        arms = {tuple(arm): k for k, arm in enumerate(self.world.arms, start=1)}
+        pairs = zip(rows["message_id"].tolist(), rows["channel"].tolist(), strict=True)
+        self._rows.append(
+            rows[["voter_id", "experiment_id"]].assign(
+                plan_id=plan_id, day=day,
+                voter=self.position.loc[rows["voter_id"]].to_numpy(),
+                arm=[arms.get(pair, 0) for pair in pairs],
+            )
+        )  # fmt: skip
 
     @property
-    def personalise(self) -> bool:
-        """Whether a day personalises."""
-        return self.shown or self.terms.gate == "shrinkage"
+    def contacts(self) -> tuple[Ints, Ints]:
+        """Position and arm (0 for nothing) of everybody decided so far."""
+        rows = pd.concat(self._rows, ignore_index=True)
+        return rows["voter"].to_numpy(), rows["arm"].to_numpy()
 
-    def asked(self, state: State, world: World, day: int) -> Self:
-        """The verdict on a day's morning; asked anew every declared number of days."""
-        terms = self.terms
-        due = day % terms.evaluate_every_days == 0
-        if self.personalise or not due:
-            return self
-        gain = gain_of_personalising(
-            state, world.audience, world.columns,
-            spend=terms.budget_usd / len(world.audience), repeats=terms.repeats,
+    def morning(self, day: int) -> Morning:
+        """The morning of a day, as its learner is given it."""
+        date = self.terms.start_on + pd.Timedelta(days=day)
+        return morning_of(self.run, self.terms, date, day, self.moment(day))
+
+    def answered(self, day: int) -> Answered:
+        """Decisions and the answers that are in on the morning of a day."""
+        morning = self.morning(day)
+        return answered_so_far(
+            self.run, self.world.voter_id, self.world.arms, morning.experiment_id,
+            at=self.moment(day),
         )  # fmt: skip
-        if gain is None:
-            return self
-        tried = self.attempts + 1
-        return replace(self, attempts=tried, shown=pays(gain, attempt=tried))
 
 
-def play(
-    world: World, terms: LoopTerms, ledger: Ledger | None = None, *, days: int = 0
-) -> Played:
-    """The loop day by day.
-
-    Args:
-        world: The truth; the loop sees no more of it than the outcomes that are in.
-        terms: Of the loop.
-        ledger: Gets an entry a day, where given.
-        days: Fewer days than declared, where above 0.
-    """
-    audience, state = world.audience, State.new(world.audience)
-    learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
-    records, verdict = [], Verdict(terms)
-    for day in range(days or terms.days):
-        state = world.hear(state, day)
-        verdict = verdict.asked(state, world, day)
-        done = one_day(
-            terms, world.columns, audience, state, learned, day=day,
-            personalise=verdict.personalise,
-        )  # fmt: skip
-        state, learned = done.state, done.learned
-        records.append(done.record)
-        if ledger is not None:
-            at = (terms.start_on + pd.Timedelta(days=day)).tz_localize("UTC")
-            ledger.append("loop day", _entry(done.record, done.decisions), at=at)
-    return Played(state, records)
-
-
-def _entry(record: DayRecord, decisions: Decisions) -> Json:
-    """What the ledger keeps of a simulated day: figures, a digest of who got what."""
-    return {**record._asdict(), "decisions_sha256": digest(decisions)}
-
-
-def digest(decisions: Decisions) -> str:
-    """SHA-256 of decisions with their chances, to the last bit."""
-    found = hashlib.sha256()
-    for name, column in sorted(vars(decisions).items()):
-        found.update(name.encode() + np.ascontiguousarray(column).tobytes())
-    return found.hexdigest()
-
-
-def replayed(world: World, terms: LoopTerms, ledger: Ledger, played: Played) -> bool:
-    """Whether each day comes out the same from what had come in by then.
-
-    Nothing is kept of the first run but its rows: every day learns again from those
-    that were in, plans and draws, and is compared with the ledger's entry.
-    """
-    if ledger.verify().fault:
-        return False
-    told = [json.loads(e.body) for e in ledger.store.of_kind("loop day")]
-    audience, made = world.audience, played.state.decisions
-    learned = Learned.nothing(audience.phi.shape[1], len(audience.arms))
-    chance, verdict = np.ones(len(audience)), Verdict(terms)
-    for day, body in enumerate(told):
-        before = made.day < day
-        state = State(
-            made.take(before), np.full(int(before.sum()), np.nan), chance,
-        )  # fmt: skip
-        heard = world.hear(state, day)
-        verdict = verdict.asked(heard, world, day)
-        done = one_day(
-            terms, world.columns, audience, heard, learned, day=day,
-            personalise=verdict.personalise,
-        )  # fmt: skip
-        learned, chance = done.learned, done.state.pool_probability
-        if digest(done.decisions) != body["decisions_sha256"]:
-            return False
-    return True
-
-
-def run_month(
-    campaign: Campaign, *, seed: int, home: Path | None = None, n_voters: int = 0
-) -> Month:
+def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -> Month:
     """The loop and its rivals in the world of one seed.
 
     Args:
         campaign: With [simulate] and [loop].
+        home: Folder of the campaign, where its plans and answers lie.
         seed: Of the world.
-        home: Folder of a ledger, by which the month is replayed; None: no replay.
         n_voters: In place of the declared number, where above 0.
     """
-    world = simulated_world(campaign, seed=seed, n_voters=n_voters)
-    terms = month_terms(campaign, world, seed=seed)
-    ledger = None if home is None else open_ledger(home)
-    played = play(world, terms, ledger)
-    greedy, _ = rival_policies.greedy(world, terms)
-    states = {
-        "loop": played.state,
+    run = simulated_run(campaign, home, seed=seed, n_voters=n_voters)
+    world = world_of(run)
+    loop = LoopInWorld(run, world)
+    terms = loop.terms
+    columns = learner_columns_of(loop.morning(0))
+    predictions: list[Predicted] = []
+    looks: list[MeasuredAt] = []
+    last = terms.days + int(world.lag.max())
+    for day in range(last + 1):
+        if day < terms.days:
+            loop.play(day)
+        else:
+            loop.answer(day)
+        if (day + 1) % LOOK_EVERY_DAYS == 0 or day == last:
+            look = coverage.measured_at(
+                loop.answered(day), world, columns, horizon_days=terms.days
+            )
+            looks += [] if look is None else [look]
+        if day < terms.days and (day + 1) % LOOK_EVERY_DAYS == 0:
+            predictions += _predicted(loop, world, day)
+    answered = loop.answered(last)
+    greedy = rival_policies.greedy(world, columns, terms)
+    rivals = {
         "greedy": greedy,
         "single_best": rival_policies.single_best(world, terms),
         "random": rival_policies.anything(world, terms),
     }
-    gain = {name: rival_policies.true_gain(world, s) for name, s in states.items()}
+    gain = {
+        name: rival_policies.true_gain(world, d.voter, d.arm)
+        for name, d in rivals.items()
+    }
+    gain["loop"] = rival_policies.true_gain(world, *loop.contacts)
     gain["oracle"] = rival_policies.oracle_gain(world, terms)
-    last = terms.days + int(world.lag.max())
-    heard = world.hear(played.state, last)
-    stated = coverage.ours(heard, world, terms.repeats)
-    told = world.hear(greedy, last)
-    stated["greedy"] = coverage.naive(told, world)
-    stated["greedy_adjusted"] = coverage.naive_adjusted(told, world)
-    same = ledger is not None and replayed(world, terms, ledger, played)
-    return Month(seed, gain, stated, played.days, same)
+    states = coverage.stated(answered, world, columns)
+    states["greedy"] = coverage.naive(greedy, world, last)
+    intact = not open_ledger(home).verify().fault and not plan_faults(home)
+    return Month(seed, gain, states, predictions, looks, loop.days, intact)
 
 
-def judge_months(months: Sequence[Month], *, replayed_seeds: int) -> Json:
-    """Regret and coverage over seeds.
+def _predicted(loop: LoopInWorld, world: World, day: int) -> list[Predicted]:
+    """Intervals of the lifts that the day was planned by; none before any outcome."""
+    if loop.terms.phase(day) != "sends":
+        return []
+    morning = loop.morning(day)
+    believed = learner_of(morning).believed(morning)
+    return [] if believed is None else [coverage.predicted(believed.offer, world)]
 
-    Args:
-        months: One a seed.
-        replayed_seeds: How many of them had a ledger.
-    """
+
+def judge_months(months: Sequence[Month]) -> Json:
+    """Regret and coverage over seeds."""
     oracle = np.array([m.gain["oracle"] for m in months])
     regret = {
         name: oracle - np.array([m.gain[name] for m in months])
@@ -283,12 +274,13 @@ def judge_months(months: Sequence[Month], *, replayed_seeds: int) -> Json:
         "regret_share_of_oracle": {n: _spread(r / oracle) for n, r in regret.items()},
         "regret_ratio": ratio,
         "coverage": _coverages(months),
+        "predicted": _predictions(months),
+        "measured_at_every_look": _every_look(months),
         "explore_cost": _spread(
             np.array([sum(d.explore_cost for d in m.days) for m in months])
         ),
         "contacts": _spread(np.array([sum(d.n_sent for d in m.days) for m in months])),
-        "n_replayed": replayed_seeds,
-        "n_replayed_alike": sum(m.replays for m in months),
+        "n_intact": sum(m.intact for m in months),
     }
 
 
@@ -300,6 +292,28 @@ def _spread(values: Floats) -> Json:
         "se": float(se),
         "least": float(values.min()),
         "most": float(values.max()),
+    }
+
+
+def _predictions(months: Sequence[Month]) -> Json:
+    """Coverage and error of predicted lifts: the mean over looks, by month."""
+    return {
+        name: _spread(
+            np.array([np.mean([getattr(p, name) for p in m.predicted]) for m in months])
+        )
+        for name in Predicted._fields
+    }
+
+
+def _every_look(months: Sequence[Month]) -> Json:
+    """Months in which every interval held the truth, and how wide the last one was."""
+    return {
+        "n_looks": int(np.mean([len(m.measured) for m in months])),
+        "share_of_months_held": float(
+            np.mean([all(look.holds for look in m.measured) for m in months])
+        ),
+        "last_half_width": _spread(np.array([m.measured[-1].reach for m in months])),
+        "last_truth": _spread(np.array([m.measured[-1].truth for m in months])),
     }
 
 
@@ -345,49 +359,61 @@ def judged_months(
     n_workers: int = 1,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> Json:
-    """The evaluation of a simulated campaign over seeds, each month replayed.
+    """The evaluation of a simulated campaign over seeds.
 
     Args:
         campaign: With [simulate] and [loop].
         n_seeds: Worlds.
         n_voters: In place of the declared number, where above 0.
         n_workers: Processes.
-        tell: Told of every month that is done.
+        tell: Called with a sentence after every month.
     """
     asked = [(campaign.file, seed, n_voters) for seed in seeds_of(campaign, n_seeds)]
-    months = []
+    months: list[Month] = []
     with ProcessPoolExecutor(n_workers) as pool:
-        made = pool.map(_one_month, asked) if n_workers > 1 else map(_one_month, asked)
-        for month in made:
+        played = (
+            pool.map(_one_month, asked) if n_workers > 1 else map(_one_month, asked)
+        )
+        for month in played:
             months.append(month)
             tell(f"month {len(months)} of {n_seeds} done")
-    found: Json = rounded(judge_months(months, replayed_seeds=n_seeds))
-    return {"campaign": campaign.campaign.name, **found}
+    evaluation: Json = rounded(judge_months(months))
+    return {"campaign": campaign.campaign.name, **evaluation}
 
 
 def _one_month(asked: tuple[Path, int, int]) -> Month:
     file, seed, n_voters = asked
-    with TemporaryDirectory() as home:
-        return run_month(
-            load_campaign(file), seed=seed, home=Path(home), n_voters=n_voters
-        )
+    with TemporaryDirectory() as folder:
+        campaign = load_campaign(file)
+        home = Path(folder) / campaign.campaign.name
+        return run_month(campaign, home, seed=seed, n_voters=n_voters)
 
 
-def told_text(found: Json) -> str:
-    """What an evaluation says, in some lines."""
-    share, ratio = found["regret_share_of_oracle"], found["regret_ratio"]
-    lines = [f"{found['n_seeds']} months. Regret as a share of the oracle's gain:"]
+def evaluation_text(evaluation: Json) -> str:
+    """An evaluation in some lines."""
+    share, ratio = evaluation["regret_share_of_oracle"], evaluation["regret_ratio"]
+    lines = [f"{evaluation['n_seeds']} months. Regret as a share of the oracle's gain:"]
     lines += [f"  {name:<12} {share[name]['mean']:.1%}" for name in share]
     lines.append("Regret of the loop over that of another, mean over seeds:")
     lines += [f"  {name.removeprefix('loop_over_'):<12} {r['of_means']:.2f}"
               for name, r in ratio.items()]  # fmt: skip
-    lines.append("Intervals that hold the truth:")
+    lines.append("Intervals for one look that hold the truth:")
     lines += [
         f"  {kind:<16} {c['covered']:.1%} of {c['n']}"
-        for kind, c in found["coverage"].items()
+        for kind, c in evaluation["coverage"].items()
         if c["n"]
     ]
+    predicted, looks = evaluation["predicted"], evaluation["measured_at_every_look"]
     lines.append(
-        f"Replayed alike: {found['n_replayed_alike']} of {found['n_replayed']}"
+        f"Intervals of predicted lift hold for {predicted['covered']['mean']:.1%} of "
+        f"voters and messages (mean standard error {predicted['mean_se']['mean']:.2f})."
+    )
+    lines.append(
+        f"Measured lift of everything delivered: all of {looks['n_looks']} looks hold "
+        f"in {looks['share_of_months_held']:.1%} of months; at the last look "
+        f"{looks['last_truth']['mean']:.2f} ± {looks['last_half_width']['mean']:.2f}."
+    )
+    lines.append(
+        f"Ledger and plans intact: {evaluation['n_intact']} of {evaluation['n_seeds']}"
     )
     return "\n".join(lines)

@@ -6,74 +6,86 @@ loop's first wave; the random one sends anything to anybody; the oracle knows th
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
-from hustings.experiments.loop.decisions import (
-    EXPLORE,
-    PLAN,
-    Audience,
-    Decisions,
-    State,
-)
-from hustings.experiments.loop.one_day import Learned, LoopTerms, learn, money_on
+from hustings.experiments.loop.daily_columns import LearnerColumns
+from hustings.experiments.loop.declared import LoopTerms
 from hustings.experiments.simulation.world import World
 from hustings.features.arrays import Floats, Ints
 from hustings.serving.plan import choose_options, limits_of
 from hustings.training.estimators.spend_path import NOTHING
+from hustings.training.learners.daily import DailyLift, Moments, Seen, Size, fit_daily
 
-Chooser = Callable[[State, Ints, float, int], Ints]
-"""State, positions of the pool, money, day → arm of every pool member, -1 nothing."""
+GROWTH = 1.25
+"""The prior's size is chosen again once the outcomes have grown by so much."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a rival did, without known chances: nobody drew them.
+
+    Attributes:
+        voter: Positions, shape (k,).
+        day: From 0, shape (k,).
+        arm: 0 for nothing, a for the a-th arm, shape (k,).
+    """
+
+    voter: Ints
+    day: Ints
+    arm: Ints
+
+    @classmethod
+    def nobody(cls) -> Self:
+        """Before the first day."""
+        return cls(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+
+    def plus(self, voter: Ints, arm: Ints, day: int) -> Self:
+        """With a day more."""
+        return replace(
+            self,
+            voter=np.concatenate([self.voter, voter]),
+            day=np.concatenate([self.day, np.full(len(voter), day)]),
+            arm=np.concatenate([self.arm, arm]),
+        )
+
+    def heard(self, world: World, day: int) -> Ints:
+        """Decisions whose outcome is in on the morning of a day."""
+        due = self.day + world.lag[self.voter] <= day
+        return np.flatnonzero(due & world.answers[self.voter])
+
+
+Chooser = Callable[[Decided, Ints, float, int], Ints]
+"""Decisions so far, pool, money, day → arm of every pool member, `NOTHING` for none."""
 
 
 def best_within(
-    value: Floats,
-    audience: Audience,
-    pool: Ints,
-    money: float,
-    rng: np.random.Generator,
+    value: Floats, world: World, money_usd: float, rng: np.random.Generator
 ) -> Ints:
     """The best plan for the money, shape (n_pool,)."""
     limits = limits_of(
-        audience.arms, audience.cost, budget_usd=money, capacity={},
-        total_capacity=None,
-    )  # fmt: skip
-    reach = audience.allowed[pool].astype(np.float64)
-    return choose_options(value, reach, limits, rng).option
-
-
-def assigned(
-    audience: Audience, pool: Ints, option: Ints, role: int, day: int
-) -> Decisions:
-    """Decisions without known chances: nobody drew them."""
-    rows = (
-        np.flatnonzero(option >= -1) if role == EXPLORE else np.flatnonzero(option >= 0)
+        world.arms, world.cost, budget_usd=money_usd, capacity={}, total_capacity=None
     )
-    k = len(rows)
-    none = np.full((k, 1 + len(audience.arms)), np.nan)
-    zero = np.zeros(k, dtype=np.int64)
-    return Decisions(
-        pool[rows], zero + day, zero + role, option[rows] + 1, option[rows], none,
-        np.full(k, np.nan), zero,
-    )  # fmt: skip
+    return choose_options(value, np.ones_like(value), limits, rng).option
 
 
 def random_order(
-    audience: Audience, pool: Ints, option: Ints, money: float, rng: np.random.Generator
+    world: World, option: Ints, money_usd: float, rng: np.random.Generator
 ) -> Ints:
-    """Options of people in random order, as many as the money pays for."""
-    order = rng.permutation(len(pool))
-    cost = np.where(option >= 0, audience.cost[np.maximum(option, 0)], 0.0)[order]
-    paid = np.cumsum(cost) <= money + 1e-9
-    found = np.full(len(pool), NOTHING, dtype=np.int64)
-    found[order[paid]] = option[order[paid]]
-    return found
+    """Options of voters in random order, as many as the money pays for."""
+    order = rng.permutation(len(option))
+    cost = np.where(option >= 0, world.cost[np.maximum(option, 0)], 0.0)[order]
+    paid = np.cumsum(cost) <= money_usd + 1e-9
+    chosen = np.full(len(option), NOTHING, dtype=np.int64)
+    chosen[order[paid]] = option[order[paid]]
+    return chosen
 
 
 def rival_month(
     world: World, terms: LoopTerms, choose: Chooser, *, wave: bool
-) -> State:
+) -> Decided:
     """A month of a policy that keeps no holdout and no chances.
 
     Args:
@@ -82,102 +94,124 @@ def rival_month(
         choose: What a day sends.
         wave: Whether a randomised test comes first.
     """
-    audience, state = world.audience, State.new(world.audience)
-    quiet = terms.wave_days + terms.wait_days if wave else 0
+    decided = Decided.nobody()
+    quiet = terms.first_planned_day if wave else 0
     for day in range(terms.days):
-        state = world.hear(state, day)
-        pool = np.flatnonzero(state.in_pool(day, window_days=None, contacts=1))
-        if wave and day < terms.wave_days:
-            made = _test(audience, terms, pool, day)
-        elif day < quiet:
-            continue
-        else:
-            money = money_on(terms, state.spent_usd(audience.cost), day)
-            option = choose(state, pool, money, day)
-            made = assigned(audience, pool, option, PLAN, day)
-        state = state.decided(made, state.pool_probability)
-    return state
+        pool = np.setdiff1d(np.arange(len(world)), decided.voter)
+        if wave and day < terms.loop.wave_days:
+            voter, option = _test(world, terms, pool, day)
+            decided = decided.plus(voter, option + 1, day)
+        elif day >= quiet:
+            spent = float(world.cost[decided.arm[decided.arm > 0] - 1].sum())
+            option = choose(decided, pool, terms.money_on(spent, day), day)
+            sent = option >= 0
+            decided = decided.plus(pool[sent], option[sent] + 1, day)
+    return decided
 
 
-def _test(audience: Audience, terms: LoopTerms, pool: Ints, day: int) -> Decisions:
+def _test(world: World, terms: LoopTerms, pool: Ints, day: int) -> tuple[Ints, Ints]:
     """A day of a one-off test: nothing and every arm alike."""
     rng = np.random.default_rng([terms.seed, day, 2])
-    n = round(terms.wave_voters / terms.wave_days)
-    few = rng.permutation(pool)[:n]
-    option = rng.integers(-1, len(audience.arms), len(few))
-    return assigned(audience, few, option, EXPLORE, day)
+    n = round(terms.wave_voters / terms.loop.wave_days)
+    tested = rng.permutation(pool)[:n]
+    return tested, rng.integers(-1, len(world.arms), len(tested))
 
 
-def greedy(world: World, terms: LoopTerms) -> tuple[State, Learned]:
-    """The same learner on whatever was sent, no exploration, no holdout."""
-    audience = world.audience
-    learned = [Learned.nothing(audience.phi.shape[1], len(audience.arms))]
+class _Greedy:
+    """Learns from all that was sent, voters of different chances compared."""
 
-    def choose(state: State, pool: Ints, money: float, day: int) -> Ints:
-        if day - learned[0].day >= terms.retrain_every_days or not learned[0].model:
-            learned[0] = learn(
-                learned[0], state, audience, world.columns, repeats="first", day=day,
-                learn_from="all",
-            )  # fmt: skip
-        model = learned[0].model
-        if model is None:
+    def __init__(self, world: World, columns: LearnerColumns, terms: LoopTerms):
+        self.world, self.columns, self.terms = world, columns, terms
+        self.moments = Moments.nothing(columns.phi.shape[1], len(world.arms))
+        self.taught = np.zeros(len(world), dtype=bool)
+        self.model: DailyLift | None = None
+        self.size: Size | None = None
+        self.n_sized = 0
+
+    def __call__(self, decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+        if self.terms.learned_on(day) == day or self.model is None:
+            self._learn(decided, day)
+        if self.model is None:
             return np.full(len(pool), NOTHING, dtype=np.int64)
-        value = model.lift(audience.phi[pool])
-        rng = np.random.default_rng([terms.seed, day, 3])
-        return best_within(value, audience, pool, money, rng)
+        value = self.model.lift(self.columns.phi[pool])
+        rng = np.random.default_rng([self.terms.seed, day, 3])
+        return best_within(value, self.world, money, rng)
 
-    return rival_month(world, terms, choose, wave=True), learned[0]
+    def _learn(self, decided: Decided, day: int) -> None:
+        heard = decided.heard(self.world, day)
+        new = heard[~self.taught[decided.voter[heard]]]
+        voter, arm = decided.voter[new], decided.arm[new]
+        Y = self.world.outcomes(voter, arm)
+        self.moments = self.moments.plus(Seen(self.columns.phi[voter], arm, Y, None))
+        self.taught[voter] = True
+        if self.moments.n == 0:
+            return
+        grown = self.moments.n >= GROWTH * self.n_sized
+        size = None if grown else self.size
+        self.model = fit_daily(self.moments, self.columns.terms, size=size)
+        if grown:
+            self.size, self.n_sized = self.model.size, self.moments.n
 
 
-def single_best(world: World, terms: LoopTerms) -> State:
-    """The arm with the best mean per dollar after the test, to random people."""
-    audience = world.audience
+def greedy(world: World, columns: LearnerColumns, terms: LoopTerms) -> Decided:
+    """The same learner on whatever was sent, no exploration, no holdout."""
+    return rival_month(world, terms, _Greedy(world, columns, terms), wave=True)
+
+
+def single_best(world: World, terms: LoopTerms) -> Decided:
+    """The arm with the best mean per dollar after the test, to random voters."""
     # its test is over before anything else is sent
-    patient = replace(terms, wait_days=int(world.lag.max()))
-    chosen: list[int] = []
+    waiting = max(int(world.lag.max()), terms.loop.wait_days)
+    loop = terms.loop.model_copy(update={"wait_days": waiting})
+    patient = replace(terms, loop=loop)
+    best: list[int] = []
 
-    def choose(state: State, pool: Ints, money: float, day: int) -> Ints:
-        if not chosen:
-            chosen.append(_best_tested(state, audience))
-        option = np.full(len(pool), chosen[0], dtype=np.int64)
+    def choose(decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+        if not best:
+            best.append(_best_tested(decided, world, day))
+        option = np.full(len(pool), best[0], dtype=np.int64)
         rng = np.random.default_rng([terms.seed, day, 4])
-        return random_order(audience, pool, option, money, rng)
+        return random_order(world, option, money, rng)
 
     return rival_month(world, patient, choose, wave=True)
 
 
-def _best_tested(state: State, audience: Audience) -> int:
-    """The arm whose people answered best against those who got nothing, per dollar."""
-    seen = np.isfinite(state.outcome)
-    arm, y = state.decisions.arm[seen], state.outcome[seen]
-    means = np.array([y[arm == k].mean() for k in range(1 + len(audience.arms))])
-    return int(((means[1:] - means[0]) / audience.cost).argmax())
+def _best_tested(decided: Decided, world: World, day: int) -> int:
+    """The arm whose voters answered best against those who got nothing, per dollar."""
+    heard = decided.heard(world, day)
+    arm = decided.arm[heard]
+    y = world.outcomes(decided.voter[heard], arm)
+    means = np.array([y[arm == k].mean() for k in range(1 + len(world.arms))])
+    return int(((means[1:] - means[0]) / world.cost).argmax())
 
 
-def anything(world: World, terms: LoopTerms) -> State:
-    """A random arm to random people."""
-    audience = world.audience
+def anything(world: World, terms: LoopTerms) -> Decided:
+    """A random arm to random voters."""
 
-    def choose(state: State, pool: Ints, money: float, day: int) -> Ints:
-        del state
+    def choose(decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+        del decided
         rng = np.random.default_rng([terms.seed, day, 5])
-        option = rng.integers(0, len(audience.arms), len(pool))
-        return random_order(audience, pool, option, money, rng)
+        option = rng.integers(0, len(world.arms), len(pool))
+        return random_order(world, option, money, rng)
 
     return rival_month(world, terms, choose, wave=False)
 
 
 def oracle_gain(world: World, terms: LoopTerms) -> float:
     """True gain of the best plan for the whole budget, everybody and no test."""
-    pool = np.arange(len(world.audience))
     rng = np.random.default_rng(terms.seed)
-    option = best_within(world.lift, world.audience, pool, terms.budget_usd, rng)
+    option = best_within(world.lift, world, terms.budget_usd, rng)
     sent = np.flatnonzero(option >= 0)
     return float(world.lift[sent, option[sent]].sum())
 
 
-def true_gain(world: World, state: State) -> float:
-    """Sum of the true lifts of all contacts, in outcome units."""
-    made = state.decisions
-    sent = made.arm > 0
-    return float(world.lift[made.voter[sent], made.arm[sent] - 1].sum())
+def true_gain(world: World, voter: Ints, arm: Ints) -> float:
+    """Sum of the true lifts of contacts, outcome units.
+
+    Args:
+        world: The truth.
+        voter: Positions, shape (k,).
+        arm: 0 for nothing, a for the a-th arm, shape (k,).
+    """
+    sent = arm > 0
+    return float(world.lift[voter[sent], arm[sent] - 1].sum())

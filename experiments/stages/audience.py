@@ -62,7 +62,7 @@ def lowers_turnout(run: Run) -> frozenset[str]:
     Before anything was trained no effect is measured, and no message is known to lower
     turnout.
     """
-    if not (run.folder / "turnout.json").exists():
+    if not run.has("turnout.json"):
         return frozenset()
     return frozenset(run.read_json("turnout")["lowers"])
 

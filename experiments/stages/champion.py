@@ -42,7 +42,7 @@ def adopt(run: Run, *, version: str = "") -> Version:
     chosen = _registered(run.campaign.campaign.name, version)
     model = load_version(chosen)
     readable_voters(run, model.reader)
-    if not (run.folder / "turnout.json").exists():
+    if not run.has("turnout.json"):
         lowers = model.facts["lowers_turnout"]
         run.write_json("turnout", {"lowers": lowers, "effects": {}})
     run.write_json("promoted", vars(chosen) | {"kept": True})
@@ -73,7 +73,7 @@ def promoted(run: Run) -> tuple[CampaignModel, Version]:
     Messages that were never sent stand in it where the model reads what they say.
     """
     open_store(run.mlflow_uri or None, run.store)
-    if (run.folder / "promoted.json").exists():
+    if run.has("promoted.json"):
         stored = run.read_json("promoted")
         version = Version(
             stored["name"], stored["version"], stored["run_id"], stored["tags"]

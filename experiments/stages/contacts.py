@@ -20,9 +20,10 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.stages.audience import people_of, spend_per_voter
+from hustings.experiments.stages.agreement import agreements
+from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
-from hustings.experiments.stages.context import Json, Run, slug
+from hustings.experiments.stages.context import Json, Run, rounded, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -31,6 +32,7 @@ from hustings.experiments.stages.declared import (
 from hustings.experiments.stages.monitor_config import monitor_terms
 from hustings.experiments.stages.offers import (
     campaign_offer,
+    contact_lists,
     decides_by_household,
     holdout_of,
     holdout_salt,
@@ -38,7 +40,6 @@ from hustings.experiments.stages.offers import (
     rules_at,
 )
 from hustings.experiments.stages.persons import (
-    known_persons,
     never_contacted,
     voter_keys,
 )
@@ -46,9 +47,8 @@ from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.tables import SCORES, check
-from hustings.features.training_set import Arm
+from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
-from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
@@ -65,7 +65,7 @@ def stage_score(run: Run) -> None:
     model, _ = promoted(run)
     voters = readable_voters(run, model.reader)
     n_scores, writer = 0, None
-    with whole_file(run.folder / "scores.parquet") as aside, ExitStack() as closing:
+    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
         for part in score_voters(model, voters):
             checked = check(SCORES, part)
             table = pa.Table.from_pandas(checked, preserve_index=False)
@@ -94,9 +94,10 @@ def stage_plan(run: Run) -> None:
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
     contacts, assigned = tables["plan"], tables["assignments"]
-    for name, frame in tables.items():
-        run.write(name, frame)
+    run.write("plan", contacts)
+    run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -112,12 +113,6 @@ def stage_plan(run: Run) -> None:
     head = _recorded(run, version, tables, made, terms)
     run.note(plan=told, ledger=head)
     write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
-
-
-def contact_lists(run: Run) -> ContactLists:
-    """Who asked not to be contacted and who has which address, for a bundle."""
-    people, key = people_of(run), known_persons(run.home).keys.campaign_key
-    return ContactLists.of(key, people.do_not_contact, people.addresses)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:
@@ -142,6 +137,25 @@ def _capacity(run: Run) -> dict[str, float]:
 def _moment(run: Run) -> pd.Timestamp:
     """The moment that the law asks about, for a plan that is made now."""
     return moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
+
+
+def _judged(
+    run: Run,
+    model: CampaignModel,
+    contacts: pd.DataFrame,
+    audiences: Mapping[str, "_Audience"],
+) -> list[Json]:
+    """The judged policy of every planned experiment beside what is planned of it."""
+    n_audience = {
+        e: len(who.voters) for who in audiences.values() for e in who.experiments
+    }
+    arms = [arm for name in n_audience for arm in model.arms[name]]
+    cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
+    compared = agreements(
+        run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
+        n_audience=n_audience, cost={tuple(a): float(c) for a, c in cost.items()},
+    )  # fmt: skip
+    return [rounded(one.to_json()) for one in compared]
 
 
 def _recorded(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.artifacts import require_artifact
 from hustings.experiments.declaration import Campaign
 from hustings.features.atomic import write_json, write_parquet, write_text
 
@@ -56,20 +57,30 @@ class Run:
 
     # --- files ---
 
+    def path(self, file: str) -> Path:
+        """Where a file of the run lies, there or not.
+
+        Raises:
+            ArtifactError: If `experiments.artifacts` does not list it.
+        """
+        require_artifact(file)
+        return self.folder / file
+
+    def has(self, file: str) -> bool:
+        """Whether a stage has written a file."""
+        return self.path(file).exists()
+
     def read(self, name: str) -> pd.DataFrame:
         """Read a table of the run.
 
         Raises:
             FileNotFoundError: If no stage has written it yet.
         """
-        path = self.folder / f"{name}.parquet"
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: run the stage that makes it first")
-        return pd.read_parquet(path)
+        return pd.read_parquet(self._written(f"{name}.parquet"))
 
     def write(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table of the run."""
-        write_parquet(self.folder / f"{name}.parquet", frame)
+        write_parquet(self.path(f"{name}.parquet"), frame)
 
     def read_json(self, name: str) -> Json:
         """Read a JSON file of the run.
@@ -77,20 +88,16 @@ class Run:
         Raises:
             FileNotFoundError: If no stage has written it yet.
         """
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: run the stage that makes it first")
-        value: Json = json.loads(path.read_text())
+        value: Json = json.loads(self._written(f"{name}.json").read_text())
         return value
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a JSON file of the run."""
-        write_json(self.folder / f"{name}.json", value)
+        write_json(self.path(f"{name}.json"), value)
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json."""
-        path = self.folder / "run.json"
-        record = json.loads(path.read_text()) if path.exists() else {}
+        record = self.read_json("run") if self.has("run.json") else {}
         self.write_json("run", {**record, **facts})
 
     def table(self, name: str) -> pd.DataFrame:
@@ -103,8 +110,13 @@ class Run:
 
     def optional(self, name: str) -> pd.DataFrame | None:
         """Read a table, None where the run does not have it."""
-        path = self.folder / f"{name}.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+        return self.read(name) if self.has(f"{name}.parquet") else None
+
+    def _written(self, file: str) -> Path:
+        path = self.path(file)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: run the stage that makes it first")
+        return path
 
 
 def rounded(value: Any) -> Any:

@@ -35,7 +35,7 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
     columns = {
         path.stem: pq.read_schema(path).names
         for name in RAW_TABLES
-        if (path := run.folder / "tables" / f"{name}.parquet").exists()
+        if (path := run.path(f"tables/{name}.parquet")).exists()
     }
     special = special_columns(run.campaign, columns[VOTERS])
     described = Described(
@@ -55,7 +55,7 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
 
 
 def _of_providers(run: Run, special: frozenset[str]) -> Iterator[dict[str, str]]:
-    if not (run.folder / "providers.json").exists():
+    if not run.has("providers.json"):
         return
     for column in run.read_json("providers")["columns"]:
         name = column["column"]

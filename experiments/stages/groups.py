@@ -19,7 +19,7 @@ from hustings.features.draft import looks_special
 from hustings.features.tables import HISTORY_PREFIX
 from hustings.features.training_set import MessageTest
 from hustings.features.voter import HISTORY_SHARE
-from hustings.training.policy_value.held_out_halves import HALVES, Half, Market
+from hustings.training.policy_value.held_out_halves import HALVES, Half
 from hustings.training.policy_value.policy_tree import (
     NOBODY,
     NOTHING,
@@ -29,6 +29,7 @@ from hustings.training.policy_value.policy_tree import (
     Offer,
     honest_tree,
 )
+from hustings.training.policy_value.spending import Market
 from hustings.training.registry.campaign_model import Reader
 
 VOTED_IN = "elections:"

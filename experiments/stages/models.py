@@ -1,7 +1,7 @@
 """Train, evaluate and promote: from the training set to the registered champion."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from hustings.experiments.declaration import CampaignError
 from hustings.experiments.report import figures
 from hustings.experiments.stages.audience import (
     eligible_voters,
@@ -16,8 +17,10 @@ from hustings.experiments.stages.audience import (
     spend_per_voter,
 )
 from hustings.experiments.stages.context import Json, Run, rounded
+from hustings.experiments.stages.declared import group_bounds
 from hustings.experiments.stages.groups import groups_told
 from hustings.experiments.stages.offers import moment_of
+from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
 from hustings.experiments.stages.response_model import (
     chances_of,
@@ -26,7 +29,7 @@ from hustings.experiments.stages.response_model import (
 )
 from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.experiments.stages.tuning import Tunings
-from hustings.features.arrays import Bools, Floats
+from hustings.features.arrays import Bools, Objects
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.partner import providers
 from hustings.features.training_set import (
@@ -37,6 +40,7 @@ from hustings.features.training_set import (
     with_fondness,
 )
 from hustings.features.voter import segments
+from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
 from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
@@ -51,21 +55,25 @@ from hustings.training.learners.gbm import prepare
 from hustings.training.learners.lift_model import LiftModel, variance_between
 from hustings.training.learners.priors import with_prior
 from hustings.training.learners.registry import fit_lift
-from hustings.training.policy_value.current_practice import comparators
+from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.gate import is_expired
 from hustings.training.policy_value.held_out_halves import (
     HALVES,
     Comparator,
+    Contender,
     Half,
-    Market,
     judge_halves,
     training_half,
 )
-from hustings.training.policy_value.partner import PARTNER, PartnerLift, partner_policy
+from hustings.training.policy_value.partner import PartnerLift, partner_policy
+from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Facts, Policy
+from hustings.training.policy_value.results import NOTHING_MAY_BE_SENT
+from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import (
     answer,
     channel_rows,
     evaluate,
+    forbidden,
     message_rows,
     partner_slope,
     permuted_gain,
@@ -118,6 +126,11 @@ class _Materials:
     issue_of: Mapping[str, str]
     discloses: Mapping[str, str]
 
+    def without(self, experiments: Collection[str]) -> Self:
+        """The materials of the other experiments."""
+        tests = {n: test for n, test in self.tests.items() if n not in experiments}
+        return replace(self, tests=tests)
+
     def valued(self, run: Run) -> Self:
         """The tests with votes as their outcome, where the campaign values votes."""
         if run.campaign.outcome.value == "outcome":
@@ -147,7 +160,7 @@ def _materials(run: Run) -> _Materials:
         name: with_fondness(test, reader.encoding.names, issue_of)
         for name, test in message_tests(training_set, reader.encoding).items()
     }
-    if (run.folder / "priors.parquet").exists():
+    if run.has("priors.parquet"):
         priors = run.read("priors")
         tests = {
             name: with_prior(test, priors, run.campaign.outcome.direction)
@@ -168,21 +181,77 @@ def _texts(run: Run, model: str) -> MessageFeatures | None:
     return message_features(run.table("messages")) if model == "net" else None
 
 
-def _market(run: Run, test: MessageTest) -> Market:
-    """Price and permission of a test's voters at the campaign's spend."""
-    cost = arm_costs(run.table("costs"), test.arms)
-    who = pd.Series(test.voter_id, dtype="str")
+def _eligibility(
+    run: Run, test: MessageTest, lowers: frozenset[str] = frozenset()
+) -> Eligibility:
+    """Permission of a test's voters at the plan's moment."""
+    voter_id = pd.Series(test.voter_id, dtype="str")
     at = moment_of(pd.Timestamp(run.campaign.plan.start_on), run.at)
-    allowed = eligible_voters(run, who, test.arms, lowers_turnout(run), at=at).allowed
-    return Market(cost, allowed, spend_per_voter(run, len(run.table("voters"))))
+    return eligible_voters(run, voter_id, test.arms, lowers, at=at)
+
+
+def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
+    """Price, permission and the plan's limits for a test's voters."""
+    plan, voters = run.campaign.plan, run.table("voters")
+    n_all, of_test = len(voters), _voters_of(run, test)
+    allowed = _eligibility(run, test, lowers_turnout(run)).allowed
+    if plan.only is not None:
+        inside = of_test[plan.only.column].astype(str).isin(plan.only.values)
+        allowed = allowed & inside.to_numpy(dtype=bool)[:, None]
+    bounds = group_bounds(run, voters, 1 / n_all)
+    row = pd.Index(voters["voter_id"]).get_indexer(pd.Index(test.voter_id))
+    members = [bound.members[row] for bound in bounds]
+    chances = chances_of(run, test)
+    segment = _segment_of(run, materials, test)
+    facts = Facts(segment) if chances is None else chances.facts(segment)
+    return Market(
+        arm_costs(run.table("costs"), test.arms),
+        allowed,
+        spend_per_voter(run, n_all),
+        facts,
+        np.column_stack(members) if members else None,
+        limits_per_voter(run, test.arms, bounds, n_all),
+        partial(campaign_value, confidence=plan.confidence, block=plan.block_backlash),
+    )
+
+
+def _segment_of(run: Run, materials: _Materials, test: MessageTest) -> Objects:
+    """Segment of a test's voters, in its order."""
+    features = materials.features[materials.of(test.experiment_id)]
+    of_voters = segments(features, run.campaign.features.segment)
+    return np.asarray(of_voters.to_numpy(dtype=object))
+
+
+def _forbidden_by(run: Run, test: MessageTest) -> list[str]:
+    """Rules that leave nothing to be sent to anybody of a test; none where some may."""
+    permission = _eligibility(run, test)
+    if permission.allowed.any():
+        return []
+    rule_set = run.campaign.campaign.rule_set
+    return [
+        f"{row['reason']} ({int(row['n_voters']):,} voters, rule set {rule_set})"
+        for row in permission.told()
+    ]
 
 
 # --- train ---
 
 
 def stage_train(run: Run) -> None:
-    """Training set → tuned settings and candidate models, in one MLflow run."""
+    """Training set → tuned settings and candidate models, in one MLflow run.
+
+    An experiment of which nothing may be sent to anybody is left out: nothing is learnt
+    of it. Where that is all, no MLflow run is started.
+    """
     materials = _materials(run)
+    forbidden_by = {n: _forbidden_by(run, test) for n, test in materials.tests.items()}
+    forbidden_by = {name: rules for name, rules in forbidden_by.items() if rules}
+    run.write_json("forbidden", forbidden_by)
+    if len(forbidden_by) == len(materials.tests):
+        run.write_json("settings", {})
+        run.write_json("policies", {})
+        return
+    materials = materials.without(forbidden_by)
     run.write_json("turnout", _turnout(run, materials))
     write_chances(run, materials.tests, materials.reader)
     materials = materials.valued(run)
@@ -190,19 +259,22 @@ def stage_train(run: Run) -> None:
     with tracking(run, anew=True):
         _log_what_is_asked(run, materials)
         tunings = Tunings(run, len(materials.tests) * (len(HALVES) + 1))
-        settings = {
-            experiment_id: _train_one(run, materials, i, test, tunings)
-            for i, (experiment_id, test) in enumerate(materials.tests.items())
-        }
+        settings, policies = {}, {}
+        for i, (experiment_id, test) in enumerate(materials.tests.items()):
+            settings[experiment_id], chosen = _train_one(
+                run, materials, i, test, tunings
+            )
+            policies[experiment_id] = {n: p.to_json() for n, p in chosen.items()}
         tunings.log(settings)
     run.write_json("settings", settings)
+    run.write_json("policies", policies)
 
 
 def _train_one(
     run: Run, materials: _Materials, i: int, test: MessageTest, tunings: Tunings
-) -> Json:
-    """Tune on each half and on all, fit the candidates on all."""
-    market, seed = _market(run, test), run.campaign.campaign.seed
+) -> tuple[Json, dict[str, Policy]]:
+    """Tune on each half and on all, fit the candidates and choose policies on all."""
+    market, seed = _market(run, materials, test), run.campaign.campaign.seed
     texts, settings = _texts(run, run.model), {}
     for label in (*HALVES, "all"):
         in_half = training_half(test, label, seed=seed)
@@ -227,7 +299,8 @@ def _train_one(
         folder = run.folder / "candidates" / str(i) / name
         folder.mkdir(parents=True)
         save_lift(model, folder)
-    return settings
+    band = run.campaign.outcome.persuadable
+    return settings, chosen_policies(prepared, test, market, band)
 
 
 def _turnout(run: Run, materials: _Materials) -> Json:
@@ -284,10 +357,17 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
 
 def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
-    materials = _materials(run).valued(run)
+    materials, forbidden_by = _materials(run), run.read_json("forbidden")
+    every = dict(materials.tests)
+    materials = materials.without(forbidden_by)
+    if materials.tests:
+        materials = materials.valued(run)
     settings = run.read_json("settings")
     champion, attempt = _comparable_champion(run), _attempt(run)
-    experiments = {}
+    experiments = {
+        name: _forbidden(run, every[name], rules, attempt)
+        for name, rules in forbidden_by.items()
+    }
     for n_judged, (experiment_id, test) in enumerate(materials.tests.items()):
         run.tell(f"judging {experiment_id}", n_judged, len(materials.tests))
         experiments[experiment_id] = _evaluate_one(
@@ -303,8 +383,22 @@ def stage_evaluate(run: Run) -> None:
         "headline": _headline(experiments),
     }
     run.write_json("evaluation", rounded(evaluation))
+    if not materials.tests:
+        # nothing was asked of the data: no attempt of the gate
+        return
     with tracking(run):
         _log_what_is_answered(run, evaluation)
+
+
+def _forbidden(run: Run, test: MessageTest, rules: Sequence[str], attempt: int) -> Json:
+    """The verdict on an experiment of which nothing may be sent."""
+    result = forbidden(test, rules, attempt=attempt).to_json()
+    outcome = run.campaign.outcome.as_valued()
+    return result | {
+        "sentence": answer(
+            result, unit_per_point=outcome.unit_per_point, label=outcome.label
+        )
+    }
 
 
 def _log_what_is_answered(run: Run, evaluation: Json) -> None:
@@ -312,7 +406,7 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
     log_metrics(flat_metrics(evaluation))
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
-    log_file(run.folder / "evaluation.json")
+    log_file(run.path("evaluation.json"))
     record, campaign = run.read_json("run"), run.campaign
     facts = {
         "campaign": campaign.campaign.name,
@@ -349,7 +443,7 @@ def _evaluate_one(
     champion: CampaignModel | None,
     attempt: int,
 ) -> Json:
-    market, seed = _market(run, test), run.campaign.campaign.seed
+    market, seed = _market(run, materials, test), run.campaign.campaign.seed
     common: Json = {
         "categorical": materials.categorical,
         "issue_of": materials.issue_of,
@@ -357,17 +451,12 @@ def _evaluate_one(
         "texts": _texts(run, settings["all"]["model"]),
     }
     in_experiment = materials.of(test.experiment_id)
-    segment = segments(
-        materials.features[in_experiment], run.campaign.features.segment
-    ).to_numpy(dtype=object)
     halves = judge_halves(
         test,
         market,
         settings=lambda _, label: settings[label],
-        comparators={
-            **comparators(chances_of(run, test), segment),
-            **_partner_policies(run, test),
-        },
+        band=run.campaign.outcome.persuadable,
+        comparators=_partner_policies(run, test),
         **common,
     )
     seen = _candidate(run, materials, test.experiment_id, "personalised").predict(
@@ -379,10 +468,10 @@ def _evaluate_one(
         market,
         halves,
         audits=audits,
-        segment=segment,
-        champion_values=_champion_values(run, champion, test),
+        segment=_segment_of(run, materials, test),
+        champion=_in_use(run, champion, test),
         attempt=attempt,
-    )
+    ).to_json()
     result["groups"] = groups_told(
         run, materials.features[in_experiment], test, market, halves
     )
@@ -460,16 +549,16 @@ def _attempt(run: Run) -> int:
     return 1 + earlier_attempts(name, data_hash=data_hash)
 
 
-def _champion_values(
+def _in_use(
     run: Run, champion: CampaignModel | None, test: MessageTest
-) -> Floats | None:
-    """The champion's lift of every voter and arm, by trees that never saw the unit."""
+) -> Contender | None:
+    """The champion's policy and its lifts, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
-    if lift is None or lift.ground.messages != test.messages:
+    if champion is None or lift is None or lift.ground.messages != test.messages:
         return None
-    voters = _voters_of(run, test)
-    predicted = lifts_of(lift, voters, test.X, test.unit_id).lift
-    return lift.ground.option_values(predicted, test.arms)
+    lifts = lifts_of(lift, _voters_of(run, test), test.X, test.unit_id)
+    policy = champion.policy(test.experiment_id)
+    return Contender(policy, lifts.lift, lifts.se, lift.ground)
 
 
 def _voters_of(run: Run, test: MessageTest) -> pd.DataFrame:
@@ -489,7 +578,7 @@ def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
     voters, campaign = _voters_of(run, test), run.campaign
     return {
         f"{PARTNER}{provider}": partner_policy(
-            provider, voters, campaign.outcome.direction, seed=campaign.campaign.seed
+            provider, voters, campaign.outcome.direction
         )
         for provider in providers(test_scores)
     }
@@ -521,6 +610,8 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
     worst = "personalise" if n else "not_worth_personalising"
     if not n and splits:
         worst = "one_split_suffices"
+    if set(verdicts) == {NOTHING_MAY_BE_SENT}:
+        worst = NOTHING_MAY_BE_SENT
     n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
     distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
     return {
@@ -536,10 +627,20 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
 
 
 def stage_promote(run: Run) -> None:
-    """The judged candidates → a registered version; the champion by the verdict."""
-    materials, evaluation = _materials(run), run.read_json("evaluation")
+    """The judged candidates → a registered version; the champion by the verdict.
+
+    Raises:
+        CampaignError: If nothing may be sent to anybody: there is nothing to register,
+            and nothing to plan.
+    """
+    evaluation = run.read_json("evaluation")
+    if evaluation["headline"]["verdict"] == NOTHING_MAY_BE_SENT:
+        raise CampaignError(evaluation["headline"]["sentence"])
+    materials = _materials(run).without(run.read_json("forbidden"))
     champions = {
-        name: result["champion"] for name, result in evaluation["experiments"].items()
+        name: result["champion"]
+        for name, result in evaluation["experiments"].items()
+        if name in materials.tests
     }
     with tracking(run) as run_id:
         present = champion_version(run.campaign.campaign.name)
@@ -569,13 +670,24 @@ def stage_promote(run: Run) -> None:
 def _composed(
     run: Run, materials: _Materials, evaluation: Json, champions: Mapping[str, str]
 ) -> CampaignModel:
-    """One model of the champions of all experiments."""
+    """One model of the champions of all experiments, with every other policy."""
     present = _comparable_champion(run)
     lifts: dict[str, LiftModel] = {}
+    stored = run.read_json("policies")
+    policies = {
+        experiment_id: {
+            n: Policy.from_json(p) for n, p in stored[experiment_id].items()
+        }
+        for experiment_id in champions
+    }
+    names = dict(champions)
     for experiment_id, name in champions.items():
         if name == "champion":
             assert present is not None
             lifts[experiment_id] = present.lifts[experiment_id]
+            policy = present.policy(experiment_id)
+            names[experiment_id] = policy.name
+            policies[experiment_id][policy.name] = policy
         elif name.startswith(PARTNER):
             ground = _candidate(run, materials, experiment_id, "untargeted").ground
             direction = run.campaign.outcome.direction
@@ -597,5 +709,14 @@ def _composed(
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
-    name = run.campaign.campaign.name
-    return CampaignModel(name, materials.reader, lifts, arms, dict(champions), facts)
+    others = {
+        name: {
+            experiment_id: _candidate(run, materials, experiment_id, name)
+            for experiment_id in champions if names[experiment_id] != name
+        }
+        for name in BY_LIFT
+    }  # fmt: skip
+    return CampaignModel(
+        run.campaign.campaign.name, materials.reader, lifts, arms, names, facts,
+        policies, {name: lifts for name, lifts in others.items() if lifts},
+    )  # fmt: skip

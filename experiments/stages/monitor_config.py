@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.plans import contacts_sent, plans
 from hustings.experiments.stages.context import Json, Run
 from hustings.experiments.stages.reactions import store_of
 from hustings.features.tables import CONTROL
@@ -38,14 +39,15 @@ def monitor_terms(
         run: Holds the tables, and the evaluation where it was trained.
         model: Its effects are those of a run that was not.
         segment: Segment of every voter, by voter_id.
-        contacts: PLAN table.
+        contacts: PLAN table of a draft: planned, and handed over to nobody yet.
     """
-    messages = run.table("messages")
+    messages, voters = run.table("messages"), run.table("voters")
     declared = run.campaign.monitor
     return {
         "issue_of": dict(zip(messages["message_id"], messages["issue"], strict=True)),
-        "sent": sent_by_day(
-            run.table("deliveries"), contacts, run.table("voters"), segment
+        "sent": voters_by_day(_sent(run), voters, segment),
+        "planned": voters_by_day(
+            _of_days(contacts, contacts["send_on"]), voters, segment
         ),
         "lifts": _lifts(run.read_json("evaluation"))
         if (run.folder / "evaluation.json").exists()
@@ -56,17 +58,28 @@ def monitor_terms(
     }
 
 
-def sent_by_day(
-    deliveries: pd.DataFrame,
-    contacts: pd.DataFrame,
-    voters: pd.DataFrame,
-    segment: pd.Series,
+def _sent(run: Run) -> pd.DataFrame:
+    """What was sent: in tests elsewhere, and by plans that were handed over."""
+    deliveries, handed = run.table("deliveries"), contacts_sent(run.home)
+    elsewhere = deliveries[~deliveries["plan_id"].isin(list(plans(run.home)))]
+    parts = [
+        _of_days(elsewhere, elsewhere["sent_on"]),
+        _of_days(handed, pd.to_datetime(handed["send_on"])),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of_days(rows: pd.DataFrame, day: pd.Series) -> pd.DataFrame:
+    return rows[["voter_id", "message_id"]].assign(day=day)
+
+
+def voters_by_day(
+    contacts: pd.DataFrame, voters: pd.DataFrame, segment: pd.Series
 ) -> dict[str, list[Json]]:
-    """Count the voters that each message has been sent to, by day of sending.
+    """Count the voters that each message goes to, by the first day on which it does.
 
     Args:
-        deliveries: DELIVERIES: sent already.
-        contacts: PLAN: sent on its days.
+        contacts: Columns voter_id, message_id and day.
         voters: VOTERS, for their counties.
         segment: Segment of every voter, by voter_id.
 
@@ -74,15 +87,8 @@ def sent_by_day(
         By message, in the order of days: `from`, `n`, `by_segment` and `by_county`,
         numbers of voters as far as they may be shown; `n` is the sum of segments.
     """
-    sent = pd.concat(
-        [
-            deliveries[["voter_id", "message_id"]].assign(day=deliveries["sent_on"]),
-            contacts[["voter_id", "message_id"]].assign(day=contacts["send_on"]),
-        ],
-        ignore_index=True,
-    )
-    sent = sent[sent["message_id"] != CONTROL]
-    sent["day"] = sent["day"].dt.strftime("%Y-%m-%d")
+    sent = contacts[contacts["message_id"] != CONTROL]
+    sent = sent.assign(day=sent["day"].dt.strftime("%Y-%m-%d"))
     by_voter = sent.sort_values("day", kind="stable")
     first = by_voter.drop_duplicates(["message_id", "voter_id"]).copy()
     county = voters.set_index("voter_id").get("county_fips")

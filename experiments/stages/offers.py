@@ -10,12 +10,15 @@ from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
-from hustings.experiments.stages.persons import held_voters
+from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
-from hustings.features.arrays import Bools, Floats
+from hustings.features.arrays import Bools
 from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
+from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import (
+    SUPPORT,
+    TURNOUT,
     Z95,
     Among,
     Offer,
@@ -26,7 +29,7 @@ from hustings.serving.offer import (
     predict_arms,
 )
 from hustings.serving.plan import backlash
-from hustings.training.policy_value.policies import SINGLE_BEST, Policy
+from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel
 
 
@@ -67,6 +70,12 @@ def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
         run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
         salt=holdout_salt(run), share=run.campaign.plan.holdout_share,
     )  # fmt: skip
+
+
+def contact_lists(run: Run) -> ContactLists:
+    """Who asked not to be contacted, and who has which address, by digest."""
+    key = known_persons(run.home).keys.campaign_key
+    return ContactLists.of(key, people_of(run))
 
 
 def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:
@@ -169,7 +178,10 @@ def campaign_offer(
         The offer; the settings and the policy that it was made under.
     """
     settings = settings_of(run, experiments, by_household=by_household)
-    predicted = predict_arms(model, voters, settings)
+    policy = delivered_policy(run, model, experiments)
+    predicted = predict_arms(model.under(run.campaign.plan.policy), voters, settings)
+    if policy_asks_for_support(policy):
+        voters = with_predictions(run, voters, experiments)
     if channels is not None:
         predicted = _by_channels(predicted, channels)
     features = model.reader.features(voters)
@@ -181,16 +193,40 @@ def campaign_offer(
     cost = dict(
         zip(predicted.arms, arm_costs(run.table("costs"), predicted.arms), strict=True)
     )
-    everybody = offered(
-        predicted, features, voters, rules, at=at, policy=Policy("personalised"),
-        cost=cost, settings=settings, model_version=model_version,
-    )  # fmt: skip
-    policy = delivered_policy(model, experiments, everybody)
     result = offered(
         predicted, features, voters, rules, at=at, policy=policy, cost=cost,
         settings=settings, model_version=model_version,
     )  # fmt: skip
     return result, settings, policy
+
+
+def policy_asks_for_support(policy: Policy) -> bool:
+    """Whether a policy goes by voters' predicted support or turnout."""
+    return policy.band is not None or any(
+        policy_asks_for_support(part) for part in policy.parts.values()
+    )
+
+
+def with_predictions(
+    run: Run, voters: pd.DataFrame, experiments: Sequence[str]
+) -> pd.DataFrame:
+    """VOTERS with predicted turnout and support without a message.
+
+    Args:
+        run: Whose `train` predicted them.
+        voters: VOTERS rows.
+        experiments: Whose controls they were learnt from; the first that knows one.
+    """
+    chances = run.read("chances")
+    columns = {}
+    for name, outcome in ((TURNOUT, "turnout"), (SUPPORT, "support")):
+        known = pd.Series(np.nan, index=pd.Index(voters["voter_id"]))
+        for experiment in experiments:
+            rows = chances[chances["experiment_id"] == experiment]
+            predicted = rows.set_index("voter_id")[outcome].reindex(known.index)
+            known = known.fillna(predicted)
+        columns[name] = known.to_numpy(dtype=np.float64)
+    return voters.assign(**columns)
 
 
 def _by_channels(predicted: Predicted, channels: Sequence[str]) -> Predicted:
@@ -206,42 +242,24 @@ def _by_channels(predicted: Predicted, channels: Sequence[str]) -> Predicted:
 
 
 def delivered_policy(
-    model: CampaignModel, experiments: Sequence[str], options: Offer
+    run: Run, model: CampaignModel, experiments: Sequence[str]
 ) -> Policy:
-    """The policy of the registered champion, chosen for these voters.
+    """The policy that `[plan] policy` names, as it was chosen on all data.
 
     Args:
-        model: The model, which knows each experiment's champion.
+        run: Declares it.
+        model: The model, which holds each experiment's policies.
         experiments: Whose messages are offered.
-        options: What the voters could be offered without any policy.
+
+    Raises:
+        CampaignError: If the model holds no such policy.
     """
-    champions = {model.champions[name] for name in experiments}
-    if champions == {SINGLE_BEST}:
-        best = [_best_message(options, name) for name in experiments]
-        return Policy(SINGLE_BEST, tuple(best))
-    if SINGLE_BEST in champions:
-        # each experiment has its own champion: only its best message is closed to none
-        sent: list[str] = []
-        for name in experiments:
-            if model.champions[name] == SINGLE_BEST:
-                sent.append(_best_message(options, name))
-            else:
-                sent.extend(arm.message_id for arm in model.arms[name])
-        return Policy(SINGLE_BEST, tuple(dict.fromkeys(sent)))
-    (name,) = champions if len(champions) == 1 else ("personalised",)
-    return Policy(name)
-
-
-def _best_message(options: Offer, experiment_id: str) -> str:
-    """The message that promises most where each voter gets its best channel for it."""
-    worth: dict[str, float] = {}
-    value = np.where(options.allowed, options.value, 0.0)
-    for message in dict.fromkeys(
-        arm.message_id
-        for arm, name in zip(options.arms, options.experiment_of_arm, strict=True)
-        if name == experiment_id
-    ):
-        columns = [k for k, arm in enumerate(options.arms) if arm.message_id == message]
-        best: Floats = value[:, columns].max(axis=1)
-        worth[message] = float(np.maximum(best, 0.0).sum())
-    return max(worth, key=lambda message: worth[message])
+    name = run.campaign.plan.policy
+    try:
+        parts = {e: model.policy(e, name) for e in experiments}
+        model.under(name)
+    except KeyError as why:
+        raise CampaignError(f"[plan].policy: {why.args[0]}") from why
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    return Policy(name, parts=parts)

@@ -1,7 +1,7 @@
 """The report stage: writes report.html and logs the page and its schedule chart."""
 
 from hustings.experiments.report import figures, write_report
-from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.context import Json, Run
 from hustings.experiments.stages.groups import groups_planned
 from hustings.experiments.stages.places import places_planned
 from hustings.experiments.stages.sample_ratios import ratios_by_week
@@ -22,7 +22,7 @@ def stage_report(run: Run) -> None:
         "sources": [{"table": name, **row} for name, row in ingested.items()],
     }
     write_report(
-        run.folder / "report.html",
+        run.path("report.html"),
         campaign=described,
         evaluation=evaluation,
         plan=run.read("plan"),
@@ -30,8 +30,7 @@ def stage_report(run: Run) -> None:
         quarantine=run.read("quarantine"),
         messages=messages,
         run=record,
-        linked={n: run.read_json(n) for n in ("links", "providers")
-                if (run.folder / f"{n}.json").exists()},
+        linked=_linked(run),
         affinities=run.optional("affinities"),
         groups=groups_planned(run, evaluation),
         places=places_planned(run),
@@ -42,4 +41,14 @@ def stage_report(run: Run) -> None:
         schedule = figures(evaluation, record, messages).get("schedule")
         if schedule is not None:
             log_figure(run, "schedule", schedule)
-        log_file(run.folder / "report.html")
+        log_file(run.path("report.html"))
+
+
+def _linked(run: Run) -> Json:
+    """What was linked and bought, where the campaign declares that."""
+    facts = {}
+    if run.has("links.json"):
+        facts["links"] = run.read_json("links")
+    if run.has("providers.json"):
+        facts["providers"] = run.read_json("providers")
+    return facts

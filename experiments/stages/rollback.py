@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hustings.experiments.stages.champion import adopt, with_unseen
-from hustings.experiments.stages.contacts import contact_lists
 from hustings.experiments.stages.context import Run, latest, point_to
+from hustings.experiments.stages.offers import contact_lists
 from hustings.serving.decided import SERVING
 from hustings.serving.load import load_version, write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back

@@ -323,7 +323,11 @@ def _known_in_all(
 def stage_features(run: Run) -> None:
     """Build the training set and the reader of voter rows from the checked tables."""
     campaign = run.campaign
-    tables = {name: run.table(name) for name in ("designs", "deliveries", "responses")}
+    tables = {
+        "designs": run.table("designs"),
+        "deliveries": run.table("deliveries"),
+        "responses": run.table("responses"),
+    }
     first = first_delivery(tables["deliveries"])
     requested, voters = _derived(run, first)
     tables |= {"voters": voters}

@@ -13,24 +13,24 @@ from hustings.training.registry.register import (
     open_store,
     tracked_run,
 )
-from hustings.training.registry.track import close_unfinished
+from hustings.training.registry.track import close_dead
 
 
 @contextmanager
 def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
     """Make the MLflow run of a run the active one, and yield its id.
 
+    Runs of the campaign whose process was killed are closed first.
+
     Args:
         run: Its run.json names the MLflow run.
         anew: Start a new MLflow run, as `train` does: the earlier one stays as it was
-            logged, and is closed if it was cut off.
+            logged.
     """
     uri = open_store(run.mlflow_uri or None, run.store)
     artifacts = None if run.mlflow_uri else run.store / "artifacts"
-    mlflow_run_id = run.read_json("run").get("mlflow_run_id")
-    if anew and mlflow_run_id is not None:
-        close_unfinished(mlflow_run_id)
-        mlflow_run_id = None
+    close_dead(run.campaign.campaign.name)
+    mlflow_run_id = None if anew else run.read_json("run").get("mlflow_run_id")
     commit = git_commit()
     tags = {
         "campaign": run.campaign.campaign.name,
@@ -58,7 +58,7 @@ def log_figure(run: Run, name: str, chart: Figure) -> None:
         name: Of the chart; the file's name is its slug.
         chart: The chart, drawn as PNG.
     """
-    path = run.folder / "figures" / f"{slug(name)}.png"
+    path = run.path(f"figures/{slug(name)}.png")
     with whole_file(path) as aside:
         aside.write_bytes(figure_png(chart))
     log_file(path, folder="figures")

@@ -658,8 +658,8 @@ def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.Dat
         former: Former voter id → present one.
     """
     was_former = voters["voter_id"].isin(former).to_numpy(dtype=bool)
-    present = [former.get(voter, voter) for voter in voters["voter_id"]]
-    rows = voters.assign(voter_id=pd.Series(present, voters.index, dtype="str"))
+    present = with_present_ids(voters["voter_id"], former).astype("str")
+    rows = voters.assign(voter_id=present)
     ordered = pd.concat([rows[~was_former], rows[was_former]])
     return ordered.drop_duplicates("voter_id").reset_index(drop=True)
 

@@ -287,6 +287,15 @@ class Keyring:
                 rows,
             )
 
+    def batches_of(self, kind: str, value: str) -> list[str]:
+        """Requests that set the tombstone of an exact key; the last one stands."""
+        digest = _digest(kind_key(self.campaign_key, kind), value)
+        with _opened(self.path) as store:
+            rows = store.execute(
+                "SELECT batch FROM tombstones WHERE digest = ?", (digest,)
+            )
+            return [batch for (batch,) in rows]
+
     def pending(self) -> list[str]:
         """Batches that were begun and not finished."""
         with _opened(self.path) as store:

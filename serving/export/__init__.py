@@ -34,7 +34,11 @@ from hustings.serving.export.lists import (
     removed_lists,
     terms_told,
 )
-from hustings.serving.export.places import changed_places, place_lists
+from hustings.serving.export.places import (
+    changed_places,
+    place_lists,
+    require_place_lists,
+)
 from hustings.serving.export.sorting import (
     COUNTED,
     KEY,
@@ -143,12 +147,14 @@ def export_plan(
         channels: Only these; all of the plan without.
 
     Raises:
-        ExportError: If the rule set never exports, the plan is not locked, a contact is
-            of somebody held out or unassigned, or the sums do not agree. Nothing is
-            left behind.
+        ExportError: If the rule set never exports, or exports places alone and a
+            channel takes persons; the plan is not locked, a contact is of somebody
+            held out or unassigned, or the sums do not agree. Nothing is left behind.
     """
     require_exportable(terms.rule_set, planned.state, before=True)
     contacts = checked_contacts(planned.plan, planned.assignments, channels)
+    names = sorted(set(contacts["channel"]))
+    require_place_lists(terms.rule_set, {name: terms.channel(name) for name in names})
     with written_whole(parent, stamp) as aside:
         before = with_earlier(contacts, earlier_status(parent))
         first = bool(before.isna().any())

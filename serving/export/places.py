@@ -5,15 +5,41 @@ money. Everybody who lives there sees the message, held-out voters as well: the 
 states how many they are, since they dilute the measured lift.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from hustings.features.affinity import voter_cells
 from hustings.serving.export.lists import Built, Part, days_told
 from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import Channel, Terms
+from hustings.serving.export.terms import Channel, ExportError, Terms
 
 _BY = ["channel", "send_on", "message_id"]
+PLACES_ONLY = frozenset({"places_only"})
+"""Rule sets under which no list of persons leaves, by whatever channel."""
+
+
+def require_place_lists(rule_set: str, channels: Mapping[str, Channel]) -> None:
+    """Refuse to hand persons over where only places may be handed over.
+
+    Args:
+        rule_set: Of the campaign.
+        channels: Those that are to be given something, by name.
+
+    Raises:
+        ExportError: Naming the channels that take persons.
+    """
+    if rule_set not in PLACES_ONLY:
+        return
+    of_places = sorted(n for n, c in channels.items() if c.keys and not c.hashed_lists)
+    of_persons = sorted(channels.keys() - set(of_places))
+    if of_persons:
+        instead = f"; --channel {of_places[0]} exports its places" if of_places else ""
+        raise ExportError(
+            f"rule set {rule_set!r} hands over places and nobody's name: expected "
+            f"channels that take place lists, got {', '.join(of_persons)}{instead}"
+        )
 
 
 def place_lists(

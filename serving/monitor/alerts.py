@@ -147,13 +147,16 @@ class Alerts:
 
 def alert_text(alarm: Json) -> str:
     """An alarm in words."""
-    sent = alarm.get("sent") or {}
+    sent, planned = alarm.get("sent") or {}, alarm.get("planned") or {}
     lines = [
         f"Message {alarm['message_id']} ({alarm['issue']})",
         alarm["text"],
         f"Since {alarm['since']}.",
         alarm.get("contradicts_lift"),
         f"Sent so far to {sent['n']:,} voters." if sent.get("n") else None,
+        f"Planned for {planned['n']:,} voters, and not handed over yet."
+        if planned.get("n")
+        else None,
         "The message is paused." if alarm.get("paused") else None,
     ]
     return "\n".join(line for line in lines if line)

@@ -81,6 +81,7 @@ class Campaign:
         pause_on: Which alarms pause a message by rule.
         alerts: `[monitor.alerts]`.
         rules: How reactions are counted and judged.
+        planned: As `sent`, for contacts that were handed over to nobody yet.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Campaign:
     pause_on: Literal["never", "backlash"] = "never"
     alerts: Mapping[str, Any] | None = None
     rules: Rules = field(default_factory=Rules)
+    planned: Mapping[str, list[Json]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, plan: Mapping[str, Any]) -> "Campaign":
@@ -105,7 +107,12 @@ class Campaign:
             settings.get("pause_on", "never"),
             settings.get("alerts"),
             Rules(**settings.get("rules", {}), valence=valence),
+            settings.get("planned", {}),
         )
+
+    def planned_in_all(self) -> dict[str, Json]:
+        """Message → who is planned to be sent it, and has not been yet."""
+        return {message: days[-1] for message, days in self.planned.items() if days}
 
     def sent_by(self, day: pd.Timestamp) -> dict[str, Json]:
         """Message → who has been sent it by a day."""
@@ -204,6 +211,7 @@ class Watch:
                 for name, p in self.pauses.paused().items()
             },
             sent=self.campaign.sent_by(self.now()),
+            planned=self.campaign.planned_in_all(),
             lifts=self.campaign.lifts,
         )
         text = json.dumps({"campaign": self.campaign.name, **look}, allow_nan=False)

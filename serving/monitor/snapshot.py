@@ -46,6 +46,7 @@ def snapshot(
     *,
     paused: Mapping[str, Mapping[str, str]],
     sent: Mapping[str, Any],
+    planned: Mapping[str, Any],
     lifts: Mapping[str, Mapping[str, float]],
 ) -> Json:
     """The monitor as JSON.
@@ -54,6 +55,7 @@ def snapshot(
         monitor: The counts and alarms.
         paused: Message → when, by whom and why it was paused.
         sent: Message → who has been sent it, as far as that may be shown.
+        planned: Message → who is planned to be sent it, and has not been yet.
         lifts: Message → `lift`, `low` and `high` of the latest randomised evaluation.
 
     Returns:
@@ -75,7 +77,9 @@ def snapshot(
         for i, name in enumerate(names)
     ]
     alarms = [
-        _alarm(monitor, alarm, sent.get(alarm.message_id), lifts.get(alarm.message_id))
+        _alarm(monitor, alarm, lifts.get(alarm.message_id))
+        | {"sent": sent.get(alarm.message_id)}
+        | {"planned": planned.get(alarm.message_id)}
         for alarm in sorted(monitor.alarms.values(), key=lambda a: (-a.raised, a.kind))
     ]
     unheard = [
@@ -284,9 +288,7 @@ def _issues(
 # --- alarms ---------------------------------------------------------------------------
 
 
-def _alarm(
-    monitor: Monitor, alarm: Alarm, sent: Any, lift: Mapping[str, float] | None
-) -> Json:
+def _alarm(monitor: Monitor, alarm: Alarm, lift: Mapping[str, float] | None) -> Json:
     message = monitor.messages[alarm.message_id]
     text = _TEXTS[alarm.kind](monitor, message, alarm)
     contradicts = (
@@ -306,7 +308,6 @@ def _alarm(
         "segments": list(alarm.segments),
         "text": text,
         "contradicts_lift": contradicts,
-        "sent": sent,
     }
 
 

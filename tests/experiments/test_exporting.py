@@ -2,34 +2,48 @@
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from hustings.experiments.cli import app
+from hustings.experiments import plans
+from hustings.experiments.cli import BAD_INPUT, OK, app
 from hustings.experiments.declaration import EXPERIMENTS, CampaignError, parse_campaign
+from hustings.experiments.handover.answers import read_back, read_outcomes
 from hustings.experiments.handover.lists import (
     Stated,
     batches,
     export,
     export_system,
     facts_now,
-    read_back,
     stated,
     terms_of,
+)
+from hustings.experiments.plans.ledger import Ledger
+from hustings.experiments.record import (
+    ReadBeforeError,
+    closed_channels,
+    contacts_so_far,
+    received,
+    responses_so_far,
 )
 from hustings.experiments.stages.context import Run
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
+from hustings.serving.plan import held_out
+from tests.experiments.drafts import whole
 
 NOW = pd.Timestamp.now("UTC").floor("s")
-
+DRAFTED = pd.Timestamp("2026-09-07", tz="UTC")
 AT = pd.Timestamp("2026-09-09 12:00", tz="UTC")
 SECRET = "Elm Street"
 DECLARED = """
@@ -62,7 +76,27 @@ voter_id = "id"
 contacted_at = "day"
 channel = "channel"
 result = "result"
+question = "question"
+answer = "answer"
+
+[export.results.answers.Q1]
+outcome = "support"
+values = { yes = 100.0, no = 0.0 }
+
+[answers.survey]
+path = "given when it is read"
+source = "a survey"
+licence = "own"
+permitted_use = "any"
+
+[answers.survey.columns]
+voter_id = "id"
+outcome = { value = "support" }
+value = { column = "said", map = { Y = 100.0, N = 0.0 } }
+observed_at = { value = 2026-09-10 }
+plan_id = "plan"
 """
+HEADER = "id,day,channel,result,question,answer\n"
 
 
 def declared_as(text: str) -> str:
@@ -103,13 +137,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     held = held.assign(message_id="control", channel="none", propensity=0.1)
     same = ["voter_id", "role", "message_id", "channel", "propensity"]
     assigned = pd.concat([plan[same], held]).assign(
-        intended_message_id="m", intended_channel="mail"
+        intended_message_id=messages[0], intended_channel="mail"
     )
-    folder = made.home / "plans" / "p1"
-    folder.mkdir(parents=True)
-    plan.to_parquet(folder / "plan.parquet")
-    assigned.to_parquet(folder / "assignments.parquet")
+    facts = plans.Facts("m/1", "us_default", terms={"holdout_share": 0.1})
+    drafted = whole(plan, assigned)
+    for name in ("p1", "p2"):
+        plans.draft(made.home, name, drafted, facts, keys={}, at=DRAFTED)
+    plans.approve(made.home, "p1", by="Ada Pell", at=DRAFTED)
+    plans.lock(made.home, "p1", at=DRAFTED)
     return made
+
+
+@pytest.fixture
+def apart(run: Run, tmp_path: Path) -> Run:
+    """The same campaign in a folder of its own."""
+    home = tmp_path / "data" / "sample"
+    shutil.copytree(run.home, home)
+    return replace(run, home=home, folder=home / "r1")
+
+
+def file_of(folder: Path, *lines: str, name: str = "back.csv") -> Path:
+    """A file of contact results."""
+    path = folder / name
+    path.write_text(HEADER + "\n".join(lines) + "\n")
+    return path
 
 
 @pytest.fixture
@@ -129,29 +180,127 @@ def test_a_plan_leaves_with_the_addresses_that_are_declared(
 
 
 def test_who_reports_say_wants_no_contact_is_taken_out_and_stays_out(
-    run: Run, locked: Stated, tmp_path: Path
+    apart: Run, locked: Stated, tmp_path: Path
 ) -> None:
-    home = replace(run, home=tmp_path / "home")
-    first = export(home, locked, at=AT)
+    first = export(apart, locked, at=AT)
     assert first.n_removed == 0
     who = locked.plan["voter_id"].iloc[:2].tolist()
-    file = tmp_path / "back.csv"
-    file.write_text(
-        "id,day,channel,result\n"
-        f"{who[0]},2026-09-08,mail,do_not_contact\n"
-        f"{who[1]},2026-09-08,mail,moved\n"
-        f"nobody,2026-09-08,mail,delivered\n"
+    file = file_of(
+        tmp_path,
+        f"{who[0]},2026-09-08,mail,do_not_contact,,",
+        f"{who[1]},2026-09-08,mail,moved,,",
+        "nobody,2026-09-08,mail,delivered,,",
     )
-    back = read_back(home, locked, file, at=AT)
+    back = read_back(apart, "p1", file, at=AT)
     assert back.report["rows_in"] == 3
-    assert back.report["quarantined"] == 1
-    again = export(home, locked, at=AT + pd.Timedelta(hours=1))
+    assert back.report["set_aside"] == 1
+    again = export(apart, locked, at=AT + pd.Timedelta(hours=1))
     assert again.n_removed == 2
     assert again.folder is not None
     removed = (again.folder / "removed-mail-2026-09-08.csv").read_text()
     assert all(voter in removed for voter in who)
-    with pytest.raises(ExportError, match="was read before"):
-        read_back(home, locked, file, at=AT)
+    with pytest.raises(ReadBeforeError, match="was read before"):
+        read_back(apart, "p1", file, at=AT)
+
+
+def test_what_a_file_said_is_known_from_then_on_and_not_before(
+    apart: Run, locked: Stated, tmp_path: Path
+) -> None:
+    sent, held = (
+        locked.plan["voter_id"].iloc[0],
+        locked.assignments["voter_id"].iloc[-1],
+    )
+    file = file_of(
+        tmp_path,
+        f"{sent},2026-09-08,mail,delivered,Q1,yes",
+        f"{held},2026-09-09,phone,,Q1,no",
+    )
+    read_back(apart, "p1", file, at=AT)
+    before = AT - pd.Timedelta(hours=1)
+    assert responses_so_far(apart.home, before).empty
+    assert contacts_so_far(apart.home, before).empty
+    answers = responses_so_far(apart.home, AT).set_index("voter_id")
+    assert answers["value"].to_dict() == {sent: 100.0, held: 0.0}
+    assert set(answers["plan_id"]) == {"p1"}
+    assert set(answers["experiment_id"]) == {"test"}
+    reached = contacts_so_far(apart.home, AT)
+    assert reached[["voter_id", "plan_id", "delivered"]].to_numpy().tolist() == [
+        [sent, "p1", True]
+    ]
+
+
+def test_a_draft_has_no_results(apart: Run, tmp_path: Path) -> None:
+    file = file_of(tmp_path, "V1,2026-09-08,mail,delivered,,")
+    with pytest.raises(ExportError, match="got one that is draft"):
+        read_back(apart, "p2", file, at=AT)
+
+
+def test_outcomes_from_elsewhere_belong_to_every_assignment_decided_before(
+    apart: Run, locked: Stated, tmp_path: Path
+) -> None:
+    ids = locked.assignments["voter_id"]
+    file = tmp_path / "survey.csv"
+    lines = [
+        f"{ids.iloc[0]},Y,", f"{ids.iloc[-1]},N,", f"{ids.iloc[1]},Y,p1",
+        f"{ids.iloc[2]},Y,p9", f"{ids.iloc[3]},maybe,", "nobody,Y,",
+    ]  # fmt: skip
+    file.write_text("id,said,plan\n" + "\n".join(lines) + "\n")
+    at = pd.Timestamp("2026-09-11", tz="UTC")
+    read = read_outcomes(apart, file, source_name="survey", at=at)
+    assert read.report == {
+        "rows_in": 6, "accepted": 3, "set_aside": 3, "answers": 3
+    }  # fmt: skip
+    answers = responses_so_far(apart.home, at).set_index("voter_id")["value"]
+    assert answers.to_dict() == {
+        ids.iloc[0]: 100.0, ids.iloc[-1]: 0.0, ids.iloc[1]: 100.0
+    }  # fmt: skip
+    with pytest.raises(ReadBeforeError):
+        read_outcomes(apart, file, source_name="", at=at)
+
+
+def test_of_two_processes_that_read_one_file_one_wins_and_one_is_told(
+    apart: Run, locked: Stated, tmp_path: Path
+) -> None:
+    voter = locked.plan["voter_id"].iloc[0]
+    file = file_of(tmp_path, f"{voter},2026-09-08,mail,delivered,Q1,yes")
+    command = [
+        sys.executable, "-m", "hustings.experiments.cli", "results", str(file),
+        "--plan", "p1", "--campaign", str(apart.campaign.file),
+        "--data", str(apart.home.parent),
+    ]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate()[0].decode() for process in started]
+    codes = sorted(process.returncode for process in started)
+    assert codes == [OK, BAD_INPUT], said
+    assert any("was read before" in text for text in said)
+    assert any("1 rows in = 1 accepted + 0 set aside" in text for text in said)
+    assert len(received(apart.home)) == 1
+
+
+def test_what_was_cut_off_before_the_ledger_knew_counts_for_nothing(
+    apart: Run, locked: Stated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voter = locked.plan["voter_id"].iloc[0]
+    file = file_of(tmp_path, f"{voter},2026-09-08,mail,do_not_contact,Q1,yes")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Ledger, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read_back(apart, "p1", file, at=AT)
+    assert responses_so_far(apart.home, AT).empty
+    assert closed_channels(apart.home).empty
+    read_back(apart, "p1", file, at=AT)
+    assert len(responses_so_far(apart.home, AT)) == 1
+    assert len(closed_channels(apart.home)) == 1
 
 
 def test_a_voter_who_left_the_file_is_refused(
@@ -178,10 +327,65 @@ def test_scores_leave_without_the_holdout_and_universes_have_contacts(
 ) -> None:
     folder = export_system(run, locked, tmp_path, at=AT)
     told = json.loads((folder / "manifest.json").read_text())
-    assert told["refused"] == {"held_out": 40}
+    held = set(locked.assignments["voter_id"].iloc[360:]) | held_by_the_campaign(run)
+    assert told["refused"] == {"held_out": len(held)}
     universe = (folder / "universe-jobs.csv").read_text().split()[1:]
-    assert len(universe) == 182  # of 360, those whose rank rounds to 50 or more
-    assert not set(universe) & set(locked.assignments["voter_id"].iloc[360:])
+    assert len(universe) > 100
+    assert not set(universe) & held
+
+
+def held_by_the_campaign(run: Run) -> set[str]:
+    """Voters whom the campaign's salt holds out, whatever any plan says."""
+    ids = run.table("voters")["voter_id"].to_numpy(dtype=object)
+    held = held_out(ids, salt="sample-20261103", share=0.1)
+    return {str(voter) for voter in ids[held]}
+
+
+def test_scores_beside_a_days_plan_leave_without_the_whole_holdout(
+    run: Run, locked: Stated, tmp_path: Path
+) -> None:
+    """A day's plan holds decided rows alone, and hardly anybody of the holdout."""
+    held = held_by_the_campaign(run)
+    decided = locked.assignments["role"] == "plan"
+    decided &= ~locked.assignments["voter_id"].isin(held)
+    rows = locked.assignments[decided]
+    plan = locked.plan[locked.plan["voter_id"].isin(rows["voter_id"])]
+    day = replace(locked, assignments=rows.head(50), plan=plan.head(50))
+    folder = export_system(run, day, tmp_path, at=AT)
+    with ZipFile(folder / "scores.zip") as archive:
+        (name,) = archive.namelist()
+        written = archive.read(name).decode().splitlines()[1:]
+    ids = {line.split(",")[0] for line in written}
+    assert len(held) > 20
+    assert not ids & held
+    assert len(ids) == 400 - len(held)
+
+
+@pytest.mark.parametrize("channel", ["mail", "sms", "phone", "email", "social"])
+def test_where_places_alone_may_choose_nobody_is_handed_over(
+    run: Run, locked: Stated, tmp_path: Path, channel: str
+) -> None:
+    text = declared_as(DECLARED).replace('"us_default"', '"places_only"')
+    places = replace(run, campaign=parse_campaign(text, file=run.campaign.file))
+
+    def by(name: str) -> Stated:
+        plan = locked.plan.assign(channel=name)
+        sent = locked.assignments["channel"] != "none"
+        assigned = locked.assignments.assign(
+            channel=locked.assignments["channel"].mask(sent, name)
+        )
+        return replace(locked, plan=plan, assignments=assigned)
+
+    with pytest.raises(ExportError, match=f"take place lists, got {channel}"):
+        export(places, by(channel), at=AT, out=tmp_path)
+    with pytest.raises(ExportError, match="take place lists"):
+        export_system(places, locked, tmp_path, at=AT)
+    assert not list(tmp_path.rglob("*.csv"))
+    # a channel that takes places is given cells, and nobody's id
+    folder = export(places, by("web"), at=AT, out=tmp_path).folder
+    assert folder is not None
+    for path in folder.glob("*.csv"):
+        assert "V0" not in path.read_text()
 
 
 def test_a_replay_campaign_exports_nothing(
@@ -235,24 +439,18 @@ def test_facts_leave_out_nobody_who_is_on_file(run: Run) -> None:
     assert len(facts.known) == 400
 
 
-def test_from_the_command_line(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    state = {"p1": "draft"}
-    life = SimpleNamespace(state=lambda _home, plan: state[plan])
-    monkeypatch.setitem(sys.modules, "hustings.experiments.plans", life)  # type: ignore[arg-type]
+def test_from_the_command_line(run: Run, tmp_path: Path) -> None:
     where = ["--campaign", str(run.campaign.file), "--data", str(run.home.parent)]
-    asked = ["export", "p1", *where, "--out", str(tmp_path), "--format", "parquet"]
-    refused = CliRunner().invoke(app, asked)
+    to = [*where, "--out", str(tmp_path), "--format", "parquet"]
+    refused = CliRunner().invoke(app, ["export", "p2", *to])
     assert refused.exit_code == 2
     assert "got one that is draft" in refused.output
-    state["p1"] = "locked"
-    done = CliRunner().invoke(app, asked)
-    assert done.exit_code == 0, done.output
-    assert "360 planned, 360 exported" in done.output
-    assert SECRET not in done.output
-    file = tmp_path / "back.csv"
-    file.write_text("id,day,channel,result\nnobody,2026-09-08,mail,delivered\n")
-    none = CliRunner().invoke(app, ["results", str(file), "--plan", "p1", *where])
-    assert none.exit_code == 0, none.output
-    assert "quarantined" in none.output
+    result = CliRunner().invoke(app, ["export", "p1", *to])
+    assert result.exit_code == 0, result.output
+    assert "360 planned, 360 exported" in result.output
+    assert SECRET not in result.output
+    file = file_of(tmp_path, "nobody,2026-09-08,mail,delivered,,")
+    read = CliRunner().invoke(app, ["results", str(file), "--plan", "p1", *where])
+    assert read.exit_code == 0, read.output
+    assert "1 rows in = 0 accepted + 1 set aside" in read.output
+    assert "voter_id: no voter of the file: 1" in read.output

@@ -18,11 +18,18 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner, Result
 
 from hustings.experiments import plans
+from hustings.experiments.cli import app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.handover.evidence import write_evidence
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.recorded_files import (
+    checked,
+    record_folders,
+    record_outside,
+)
 from hustings.experiments.privacy import personal_data
 from hustings.experiments.privacy.forget import Told, forget, residue, resume, told_text
 from hustings.experiments.privacy.personal_data import Where
@@ -645,3 +652,106 @@ def test_a_person_leaves_plans_and_evidence_and_their_digests_still_hold(
     kept = pd.read_parquet(campaign.home / "plans" / "day1" / "plan.parquet")
     assert kept["voter_id"].tolist() == [campaign.mate]
     assert plans.spent(campaign.home)["usd_spent"].sum() == 1.0
+
+
+# --- lists and answers ----------------------------------------------------------------
+
+
+def handed_over(campaign: Planted) -> None:
+    """An export and a file of answers as their commands leave them."""
+    drafted(campaign)
+    ids = [campaign.voter_id, campaign.mate]
+    lists = campaign.home / "exports" / "day1" / "20260902T080000Z"
+    lists.mkdir(parents=True)
+    text = "".join(f"{voter},1 Main St\n" for voter in ids)
+    (lists / "mail-2026-09-08.csv").write_text(f"voter_id,address\n{text}")
+    (lists / "manifest.json").write_text("{}")
+    answered = campaign.home / "results" / "day1" / ("ab" * 8)
+    answered.mkdir(parents=True)
+    rows = pd.DataFrame({"voter_id": ids, "reason": "moved"})
+    rows.to_parquet(answered / "unreachable.parquet")
+    record_folders(campaign.home, at=AT)
+
+
+def test_lists_and_answers_lose_the_person_and_their_digests_still_hold(
+    campaign: Planted,
+) -> None:
+    handed_over(campaign)
+    assert checked(campaign.home).n_folders == 2
+    campaign.forget()
+    assert not traces(campaign.home, campaign.words)[campaign.voter_id]
+    compared = checked(campaign.home)
+    assert (compared.n_folders, compared.faults, compared.unchecked) == (2, [], [])
+    (lists,) = (campaign.home / "exports").rglob("*.csv")
+    assert campaign.mate in lists.read_text()
+    # altered by anybody else, it is named
+    lists.write_text(lists.read_text().replace("Main", "Side"))
+    (fault,) = checked(campaign.home).faults
+    assert fault.startswith("exports/day1/20260902T080000Z/mail-2026-09-08.csv")
+
+
+def test_an_altered_list_is_not_explained_by_an_erasure(campaign: Planted) -> None:
+    handed_over(campaign)
+    (lists,) = (campaign.home / "exports").rglob("*.csv")
+    lists.write_text(lists.read_text().replace("Main", "Side"))
+    campaign.forget()
+    (fault,) = checked(campaign.home).faults
+    assert "altered" in fault
+
+
+def test_what_the_ledger_does_not_name_is_said_to_be_unchecked(
+    campaign: Planted, tmp_path: Path
+) -> None:
+    handed_over(campaign)
+    late = campaign.home / "exports" / "day1" / "20260903T080000Z"
+    late.mkdir()
+    (late / "sms-2026-09-09.csv").write_text("voter_id\n")
+    (tmp_path / "scores.csv").write_text("voter_id\n")
+    record_outside(campaign.home, tmp_path, at=AT)
+    compared = checked(campaign.home)
+    assert compared.faults == []
+    unnamed, outside = compared.unchecked
+    assert unnamed.startswith("exports/day1/20260903T080000Z: the ledger holds no")
+    assert "scores.csv" in outside
+    assert campaign.forget().exported == [{"on": "2026-09-02", "files": ["scores.csv"]}]
+
+
+def by_command(campaign: Planted, *words: str) -> Result:
+    where = ("--campaign", "sample", "--data", str(campaign.home.parent))
+    return CliRunner().invoke(app, [*words, *where])
+
+
+def test_a_person_in_a_plan_is_forgotten_by_the_command_with_what_was_handed_out(
+    campaign: Planted,
+) -> None:
+    handed_over(campaign)
+    store = ("--store", str(campaign.run.store))
+    done = by_command(campaign, "forget", campaign.voter_id, "--yes", *store)
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stderr.split())
+    assert "plan day1, sent: m by mail on 2026-09-08 (plan)" in said
+    assert "in exports/day1/20260902T080000Z/mail-2026-09-08.csv" in said
+    assert "restart `hustings serve`" in done.stdout
+    assert not [word for word in campaign.words if word in done.output]
+    assert by_command(campaign, "verify").exit_code == 0
+    # a second call says what the first did, a third what both did
+    for nth in (1, 2):
+        again = by_command(campaign, "forget", campaign.voter_id, "--yes", *store)
+        assert again.exit_code == 0, again.output
+        assert again.stdout.count("Forgotten already on") == nth
+    assert known_persons(campaign.home).keys.pending() == []
+
+
+def test_what_was_handed_out_is_told_before_anything_is_deleted(
+    campaign: Planted,
+) -> None:
+    drafted(campaign)
+
+    def stop(report: Told) -> None:
+        assert report.handed_out
+        raise CutError
+
+    with pytest.raises(CutError):
+        forget(campaign.where, campaign.voter_id, at=AT, batch="b9", tell=stop)
+    assert found_in(campaign.home, campaign.voter_id)
+    assert known_persons(campaign.home).keys.pending() == []

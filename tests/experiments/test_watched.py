@@ -7,7 +7,7 @@ import pytest
 
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.stages.context import Run
-from hustings.experiments.stages.monitor_config import paused_messages, sent_by_day
+from hustings.experiments.stages.monitor_config import paused_messages, voters_by_day
 from hustings.features.tables import CONTROL
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.reactions.http import STORE_VARIABLE
@@ -17,13 +17,13 @@ NOW = pd.Timestamp.now("UTC").floor("s")
 FIRST, SECOND = pd.Timestamp("2026-08-01"), pd.Timestamp("2026-09-10")
 
 
-def table(rows: list[tuple[str, str, pd.Timestamp]], day: str) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["voter_id", "message_id", day])
+def table(rows: list[tuple[str, str, pd.Timestamp]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["voter_id", "message_id", "day"])
 
 
 @pytest.fixture(scope="module")
 def sent():
-    """50 were sent the bridge in the test; 30 more are planned, 10 of them again."""
+    """50 were sent the bridge first; 30 more on a second day, 10 of them again."""
     test = [(f"v{i}", "bridge", FIRST) for i in range(50)]
     controls = [(f"c{i}", CONTROL, FIRST) for i in range(70)]
     planned = [(f"v{i}", "bridge", SECOND) for i in range(40, 70)]
@@ -34,12 +34,7 @@ def sent():
         ["young" if v.startswith("v") and int(v[1:]) < 25 else "old" for v in ids],
         index=ids,
     )
-    return sent_by_day(
-        table(test + controls, "sent_on"),
-        table(planned + few, "send_on"),
-        voters,
-        young,
-    )
+    return voters_by_day(table(test + controls + planned + few), voters, young)
 
 
 def test_each_voter_counts_once_from_the_first_day_on(sent):
@@ -67,9 +62,8 @@ def test_fewer_than_20_are_not_shown_and_controls_were_sent_nothing(sent):
 def test_a_voter_file_without_counties_will_do():
     rows = [(f"v{i}", "bridge", FIRST) for i in range(20)]
     voters = pd.DataFrame({"voter_id": [row[0] for row in rows]})
-    nobody = table([], "send_on").astype({"send_on": "datetime64[us]"})
     everyone = pd.Series("everyone", index=voters["voter_id"])
-    found = sent_by_day(table(rows, "sent_on"), nobody, voters, everyone)
+    found = voters_by_day(table(rows), voters, everyone)
     assert found["bridge"][0]["by_county"] == {"unknown": 20}
 
 

@@ -55,7 +55,7 @@ def as_frame(drawn: list[dict[str, Any]]) -> pd.DataFrame:
 def looks(monitor: Monitor) -> dict[Any, int]:
     """Every count that a look shows, and every part that can be taken from a total."""
     monitor.judge()
-    told = snapshot(monitor, paused={}, sent={}, lifts={})
+    told = snapshot(monitor, paused={}, sent={}, planned={}, lifts={})
     found: Counter[Any] = Counter()
     until = pd.Timestamp(told["heard_until"]) if told["heard_until"] else None
     for m in told["messages"]:

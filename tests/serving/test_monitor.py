@@ -54,7 +54,8 @@ def monitored(rows, rules=RULES, batch=100):
 
 
 def told(monitor, **known):
-    return snapshot(monitor, **{"paused": {}, "sent": {}, "lifts": {}, **known})
+    nothing = {"paused": {}, "sent": {}, "planned": {}, "lifts": {}}
+    return snapshot(monitor, **{**nothing, **known})
 
 
 def row_of(monitor, message="bridge", **known):
@@ -154,8 +155,10 @@ def test_a_chunk_of_one_kind_is_no_change_and_no_share():
 
 def test_an_alarm_names_who_has_been_sent_the_message(backlash):
     sent = {"bridge": {"n": 60, "by_segment": {"young": 60}, "by_county": {}}}
-    (alarm,) = told(backlash[0], sent=sent)["alarms"]
+    planned = {"bridge": {"n": 90, "by_segment": {"young": 90}, "by_county": {}}}
+    (alarm,) = told(backlash[0], sent=sent, planned=planned)["alarms"]
     assert alarm["sent"] == sent["bridge"]
+    assert alarm["planned"] == planned["bridge"]
 
 
 def test_an_alarm_ends_when_its_hours_are_over():

@@ -17,8 +17,9 @@ from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm, MessageTest
 from hustings.training.estimators.metrics import permute_within_blocks
 from hustings.training.policy_value.gate import blocked_by
-from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.held_out_halves import judge_halves
 from hustings.training.policy_value.judged_policies import Judged
+from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import decide, trust
 
 NEW_HAVEN = data_dir() / "newhaven1998/gerbergreen_findit.parquet"

@@ -177,7 +177,7 @@ def test_memory_and_speed_do_not_depend_on_what_came_before():
         spent.append(time.perf_counter() - began)
         began = time.perf_counter()
         monitor.judge()
-        snapshot(monitor, paused={}, sent={}, lifts={})
+        snapshot(monitor, paused={}, sent={}, planned={}, lifts={})
         looked = time.perf_counter() - began
         memory.append(resident_mb())
     write_row(

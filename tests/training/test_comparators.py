@@ -1,5 +1,6 @@
 """What campaigns do today: likely areas, each group its best; shown, never the gate."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,20 +11,20 @@ import pytest
 from hustings.training.estimators.metrics import clustered_mean, contacted_share
 from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.learners.gbm import prepare
+from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.current_practice import (
-    LIKELY_PERSUADABLE,
-    SEGMENT_BEST,
     Chances,
-    comparators,
     segment_effects,
 )
-from hustings.training.policy_value.held_out_halves import (
-    Half,
-    Market,
-    deciding_rows,
-    judge_halves,
-    spend_along,
+from hustings.training.policy_value.held_out_halves import Contender, Half, judge_halves
+from hustings.training.policy_value.policies import (
+    GROUP_PLATFORM,
+    LIKELY_PERSUADABLE,
+    SEGMENT_BEST,
+    Facts,
+    Policy,
 )
+from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import evaluate
 
 SIDES = np.array(["left", "right"], dtype=object)
@@ -60,16 +61,19 @@ def segment(test) -> np.ndarray:
     return SIDES[(test.X[:, 0] > 0).astype(int)]
 
 
-def judged(test, small_trees: dict, found: Any) -> list[Half]:
+def judged(
+    test, small_trees: dict, facts: Facts, band: Any = None, **found: Any
+) -> list[Half]:
+    market = replace(market_of(test), facts=facts)
     return judge_halves(
-        test, market_of(test), categorical=[], settings=lambda *_: small_trees,
+        test, market, categorical=[], settings=lambda *_: small_trees, band=band,
         issue_of=dict.fromkeys(test.messages, "issue"), seed=1, comparators=found,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def halves(test, small_trees: dict, chances, segment) -> list[Half]:
-    return judged(test, small_trees, comparators(chances, segment))
+    return judged(test, small_trees, chances.facts(segment), chances.band)
 
 
 def sent(half: Half, name: str, spend: float) -> np.ndarray:
@@ -110,8 +114,8 @@ def test_the_persuadable_take_nobody_of_their_household_along(
     rng = np.random.default_rng(5)
     n = len(pairs.Y)
     known = Chances(rng.uniform(size=n), rng.uniform(size=n), None, (0.4, 0.6))
-    found = comparators(known, np.full(n, "all", dtype=object))
-    for half in judged(pairs, small_trees, found):
+    facts = known.facts(np.full(n, "all", dtype=object))
+    for half in judged(pairs, small_trees, facts, known.band):
         wanted = known.persuadable()[half.held]
         np.testing.assert_array_equal(
             sent(half, LIKELY_PERSUADABLE, 5.0) != NOTHING, wanted
@@ -169,8 +173,42 @@ def test_segments_without_differences_are_drawn_to_the_average(
     np.testing.assert_array_equal(found.lift[unknown], average[None])
 
 
-def test_nothing_is_formed_of_an_unknown_turnout_or_support(segment) -> None:
-    assert set(comparators(None, segment)) == {SEGMENT_BEST}
+def test_nothing_is_formed_of_an_unknown_turnout_or_support(
+    test, halves, segment
+) -> None:
+    known = set(halves[0].policies)
+    assert {LIKELY_PERSUADABLE, SEGMENT_BEST, GROUP_PLATFORM} < known
+    prepared = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
+    market = replace(market_of(test), facts=Facts(segment=segment))
+    without = set(chosen_policies(prepared, test, market))
+    assert known - without == {LIKELY_PERSUADABLE}
+
+
+def test_each_group_gets_the_platform_that_does_most_in_it_for_the_money(
+    planted: Callable,
+) -> None:
+    """Mail moves the right side, phone the left; a call costs three times a letter."""
+    rng = np.random.default_rng(7)
+    drawn, _ = planted(
+        rng, n_households=4_000, size=1, channels={"mail": 1.0, "phone": 1.0},
+        lift=lambda X: np.zeros((len(X), 2)),
+    )  # fmt: skip
+    by_mail = np.array([a.channel == "mail" for a in drawn.arms])
+    right = drawn.X[:, 0] > 0
+    sent = np.append(False, by_mail)[drawn.arm]
+    called = (drawn.arm > 0) & ~sent
+    moved = 1.0 * (sent & right) + 2.0 * (called & ~right)
+    both = replace(drawn, Y=drawn.Y + moved)
+    prepared = prepare(both, [], dict.fromkeys(both.messages, "issue"), seed=1)
+    market = Market(
+        np.where(by_mail, 1.0, 3.0), np.ones((len(both.Y), 4), dtype=bool), 0.5,
+        facts=Facts(segment=SIDES[right.astype(int)]),
+    )  # fmt: skip
+    policy = chosen_policies(prepared, both, market)[GROUP_PLATFORM]
+    assert policy.sent["right"].channel == "mail"
+    # 2 for 3 dollars against nothing for one
+    assert policy.sent["left"].channel == "phone"
+    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
 
 
 def test_comparators_are_shown_and_decide_nothing(
@@ -182,15 +220,15 @@ def test_comparators_are_shown_and_decide_nothing(
         lift=lambda X: np.outer(X[:, :3].sum(axis=1), [1.0, -1.0]),
     )  # fmt: skip
 
-    def oracle(_prepared, held, voters, market):
-        return spend_along(truth[held], market, deciding_rows(voters))
+    def oracle(_prepared, held, _voters):
+        return Contender(Policy(SEGMENT_BEST), truth[held], np.zeros(truth[held].shape))
 
-    found = {"segment_best": oracle}
+    found = {SEGMENT_BEST: oracle}
     shown, without = (
         evaluate(
-            strong, market_of(strong), judged(strong, small_trees, beside),
+            strong, market_of(strong), judged(strong, small_trees, Facts(), **beside),
             segment=segment,
-        )
+        ).to_json()
         for beside in (found, {})
     )  # fmt: skip
     assert set(shown["policies"]) - set(without["policies"]) == {SEGMENT_BEST}

@@ -12,12 +12,13 @@ from hustings.features.partner import lift_column, providers, with_partner_score
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.gbm import prepare
-from hustings.training.policy_value.held_out_halves import Half, Market, judge_halves
+from hustings.training.policy_value.held_out_halves import Half, judge_halves
 from hustings.training.policy_value.partner import (
     PartnerLift,
     partner_policy,
     winning_partner,
 )
+from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import answer, evaluate, partner_slope
 from hustings.training.registry.campaign_model import lifts_of, load_lift, save_lift
 
@@ -67,15 +68,13 @@ def judged(strong, small_trees: dict, **lifts: np.ndarray) -> tuple[list[Half], 
     test = strong[0]
     scores = pd.concat([delivered(test, lift, name) for name, lift in lifts.items()])
     voters = with_partner_scores(voters_of(test), scores.reset_index(drop=True))
-    found = {
-        f"partner:{name}": partner_policy(name, voters, 1.0, seed=1) for name in lifts
-    }
+    found = {f"partner:{name}": partner_policy(name, voters, 1.0) for name in lifts}
     halves = judge_halves(
         test, market_of(test), categorical=[], settings=lambda *_: small_trees,
         issue_of=dict.fromkeys(test.messages, "issue"), seed=1, comparators=found,
     )  # fmt: skip
     everyone = np.full(len(test.Y), "everyone", dtype=object)
-    return halves, evaluate(test, market_of(test), halves, segment=everyone)
+    return halves, evaluate(test, market_of(test), halves, segment=everyone).to_json()
 
 
 def test_columns_hold_what_was_delivered_and_nothing_of_others(strong) -> None:
@@ -162,7 +161,7 @@ def test_a_partner_of_noise_changes_neither_verdict_nor_champion(
         )
         for h in halves
     ]
-    without = evaluate(test, market_of(test), bare, segment=everyone)
+    without = evaluate(test, market_of(test), bare, segment=everyone).to_json()
     for key in ("verdict", "champion", "gain_from_personalising", "best_baseline"):
         assert found[key] == without[key]
     assert without["partners"] == {}

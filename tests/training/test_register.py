@@ -3,9 +3,13 @@
 import json
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -308,3 +312,83 @@ def test_a_real_server_registers_and_serves_the_same_model(
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_new_store_of_a_test_is_as_the_migrations_of_mlflow_leave_it(
+    tmp_path: Path, mlflow_store_file: Path
+) -> None:
+    def tables(store: Path) -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(store)) as connection:
+            found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY 1")
+            return list(found)
+
+    uri = open_store(None, tmp_path)
+    mlflow.MlflowClient(uri).create_experiment("fresh")
+    assert len(tables(tmp_path / "mlflow.db")) > 20
+    assert tables(tmp_path / "mlflow.db") == tables(mlflow_store_file)
+
+
+# --- from a wheel ---------------------------------------------------------------------
+
+SOURCES = (".package", "features", "training", "serving", "experiments",
+           "pyproject.toml", "README.md", "LICENSE")  # fmt: skip
+FROM_WHEEL = """
+import json, sys
+wheel, uri, version = sys.argv[1:]
+sys.path.insert(0, wheel)
+import hustings
+from hustings.features.tables import VOTERS
+import mlflow
+mlflow.set_tracking_uri(uri)
+mlflow.set_registry_uri(uri)
+model = mlflow.pyfunc.load_model(version)
+import features
+print(json.dumps({
+    "hustings": hustings.__file__, "table": VOTERS.name, "features": features.OWN,
+    "run": model.metadata.run_id,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is built and installed, unpacked."""
+    home = tmp_path_factory.mktemp("wheel")
+    source = home / "source"
+    source.mkdir()
+    # built from a copy: setuptools leaves its own folders beside the sources
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, source / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+         "--no-build-isolation", "--no-index", "--wheel-dir", str(home), str(source)],
+        check=True, capture_output=True, cwd=home,
+    )  # fmt: skip
+    (built,) = home.glob("hustings-*.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(home / "unpacked")
+    return home / "unpacked"
+
+
+def test_from_a_wheel_in_a_project_with_its_own_features_the_champion_loads(
+    store: Store, wheel: Path, tmp_path: Path
+) -> None:
+    promote(store.version)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "__init__.py").write_text('OWN = "the project\'s own"\n')
+    champion = f"models:/{store.version.name}@champion"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_WHEEL, str(wheel), store.uri, champion],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert Path(loaded["hustings"]).is_relative_to(wheel)
+    assert loaded["table"] == "voters"
+    assert loaded["features"] == "the project's own"
+    assert loaded["run"] == store.version.run_id

@@ -15,7 +15,8 @@ from hustings.training.learners.average_effects import lay_ground
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.gbm import fit_gbm, prepare
-from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.held_out_halves import judge_halves
+from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import evaluate
 
 
@@ -125,7 +126,7 @@ def test_of_two_alike_messages_neither_verdict_nor_effects_make_two(
         issue_of=dict.fromkeys(test.messages, "issue"),
     )  # fmt: skip
     segment = np.full(3_000, "everyone", dtype=object)
-    found = evaluate(test, market, halves, segment=segment)
+    found = evaluate(test, market, halves, segment=segment).to_json()
     assert found["verdict"] == "not_worth_personalising"
     flat = untargeted(
         prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1).ground

@@ -1,6 +1,9 @@
 """What a run leaves in MLflow: the same names everywhere, and every trial."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from hustings.training.registry.register import open_store, tracked_run
 from hustings.training.registry.track import (
     DIRECTIONS,
-    close_unfinished,
+    close_dead,
     describe,
     flat_metrics,
     log_settings,
@@ -238,17 +241,41 @@ def test_a_run_says_its_answer_and_the_settings_it_chose(store: Path) -> None:
     assert data.params == {"best__model": "gbm", "best__n_trees": "40"}
 
 
+BEGINS = """
+import pathlib, sys
+from hustings.training.registry.register import open_store, tracked_run
+folder = pathlib.Path(sys.argv[1])
+open_store(None, folder)
+with tracked_run("c10", "left", folder, {"campaign": "c10"}):
+    print("runs", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_a_run_whose_process_was_killed_does_not_run_for_ever(store: Path) -> None:
-    with tracked_run("c10", "r1", store, {"campaign": "c10"}) as done:
-        pass
-    client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name("c10")
-    assert experiment is not None
-    left = client.create_run(experiment.experiment_id).info.run_id
-    for run_id in (done, left, "0" * 32):
-        close_unfinished(run_id)
-    assert client.get_run(left).info.status == "KILLED"
-    assert client.get_run(done).info.status == "FINISHED"
+    root = Path(__file__).parents[2] / ".package"
+    with (
+        tracked_run("c10", "mine", store, {"campaign": "c10"}) as mine,
+        subprocess.Popen(
+            [sys.executable, "-c", BEGINS, str(store.parent)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": ""},
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "runs\n"
+        # both are at work
+        assert close_dead("c10") == []
+        process.kill()
+        process.wait()
+        (left,) = close_dead("c10")
+        client = mlflow.MlflowClient()
+        assert client.get_run(left).info.status == "KILLED"
+        assert client.get_run(left).data.tags["cut_off"] == "its process died"
+        assert client.get_run(mine).info.status == "RUNNING"
+        assert close_dead("c10") == []
+    assert client.get_run(mine).info.status == "FINISHED"
+    assert close_dead("never run") == []
 
 
 def test_the_last_runs_of_a_campaign_are_told_without_their_trials(

@@ -31,8 +31,9 @@ from hustings.training.learners.gbm import calibrate, prepare
 from hustings.training.learners.linear import DEFAULT_LINEAR, fit_linear
 from hustings.training.learners.pooled import components
 from hustings.training.learners.registry import fit_lift
-from hustings.training.policy_value.held_out_halves import Market, judge_halves
+from hustings.training.policy_value.held_out_halves import judge_halves
 from hustings.training.policy_value.heterogeneity import lift_groups
+from hustings.training.policy_value.spending import Market
 
 WRONG = 0.1
 

@@ -22,7 +22,7 @@ from itertools import combinations
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.features.training_set import Prior
@@ -314,9 +314,12 @@ def _posterior(
     gram: Floats, product: Floats, prior: _Prior, noise: float
 ) -> _Posterior:
     """Mean, Cholesky factor of the precision, log evidence up to a constant."""
-    factor = np.tril(cho_factor(prior.precision + gram / noise**2, lower=True)[0])
+    factor = cholesky(
+        prior.precision + gram / noise**2, lower=True, overwrite_a=True,
+        check_finite=False,
+    )  # fmt: skip
     off = product - gram @ prior.centre
-    moved = cho_solve((factor, True), off) / noise**2
+    moved = cho_solve((factor, True), off, check_finite=False) / noise**2
     evidence = 0.5 * (prior.log_det + off @ moved / noise**2)
     evidence -= float(np.log(np.diag(factor)).sum())
     # what the prior's own centre explains

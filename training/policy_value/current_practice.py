@@ -1,34 +1,34 @@
 """Current campaign practice as policies, reported for comparison; no part of the gate.
 
-The policies are "persuadable voters in areas where turnout is likely" and "each group
-its best message". They spend the same money on the same held-out voters as every
-other policy, so that their values compare.
+The policies are "persuadable voters in areas where turnout is likely", "each group its
+best message" and "each group its best platform". They spend the same money within the
+same limits on the same held-out voters as every other policy, so that their values
+compare, and each can be planned by name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints, Objects
-from hustings.features.training_set import MessageTest
-from hustings.training.learners.baselines import untargeted
+from hustings.features.tables import SMALLEST_CELL
+from hustings.features.training_set import Arm, MessageTest
+from hustings.training.learners.average_effects import offered_lifts
 from hustings.training.learners.gbm import Prepared
-from hustings.training.policy_value.held_out_halves import (
-    Comparator,
-    Market,
+from hustings.training.policy_value.policies import (
+    EVERYBODY,
+    GROUP_PLATFORM,
+    LIKELY_PERSUADABLE,
+    SEGMENT_BEST,
+    Facts,
     Policy,
-    deciding_rows,
-    only_best,
-    permission_rows,
-    spend_along,
-    together,
+    Sent,
 )
+from hustings.training.policy_value.spending import Market, together
 
-LIKELY_PERSUADABLE = "likely_persuadable"
-SEGMENT_BEST = "segment_best"
 MIN_IN_SEGMENT = 50
 """A group of fewer trained-on voters than this gets the average effects."""
 
@@ -64,66 +64,96 @@ class Chances:
         mean = pd.Series(self.turnout).groupby(area.to_numpy()).transform("mean")
         return mean.to_numpy(dtype=np.float64)
 
-
-def comparators(chances: Chances | None, segment: Objects) -> Mapping[str, Comparator]:
-    """The policies that can be formed of what is known.
-
-    Args:
-        chances: Of all voters of the test; None where turnout or support is unknown.
-        segment: Segment of every voter of the test, shape (n,).
-    """
-    policies: dict[str, Comparator] = {SEGMENT_BEST: segment_best(segment)}
-    if chances is not None:
-        policies[LIKELY_PERSUADABLE] = likely_persuadable(chances)
-    return policies
+    def facts(self, segment: Objects | None = None) -> Facts:
+        """What policies may go by."""
+        return Facts(segment, self.area, self.turnout, self.support)
 
 
-def likely_persuadable(chances: Chances) -> Comparator:
+def likely_persuadable(
+    facts: Facts,
+    band: tuple[float, float] | None,
+    messages: tuple[str, ...],
+    flat: Mapping[Arm, float],
+) -> Policy:
     """Areas by predicted turnout, in them the persuadable, to each the single best.
 
-    The message is the single best of the training half; areas are served from the
-    likeliest to vote down, until the money is spent.
+    A contact is worth the message's average effect times the chance that the voter's
+    area votes, so that money goes to areas from the likeliest to vote down.
+
+    Args:
+        facts: Of the voters that it is chosen on, with turnout and support.
+        band: Support of the persuadable; None for the middle third of these voters.
+        messages: The single best.
+        flat: Worth of every arm on average.
     """
-
-    def policy(
-        prepared: Prepared, held: Bools, judged: MessageTest, market: Market
-    ) -> Policy:
-        flat = untargeted(prepared.ground)
-        everyone = np.tile(flat.lift, (len(judged.Y), 1))
-        values = prepared.ground.option_values(everyone, judged.arms)
-        alone = only_best(values, market, permission_rows(market.allowed))
-        wanted = chances.persuadable()[held]
-        allowed = alone & wanted[:, None]
-        # worth per money is the area's turnout: the path then serves areas in order
-        order = np.maximum(chances.likelihood()[held, None], 1e-9)
-        worth = order * np.maximum(market.cost, 1e-9)
-        # a household's persuadable decide together, and take nobody else along
-        rows = together(deciding_rows(judged), wanted.astype(np.int64))
-        return spend_along(worth, replace(market, allowed=allowed), rows)
-
-    return policy
+    assert facts.support is not None
+    assert facts.turnout is not None
+    low, high = band or np.nanquantile(facts.support, [1 / 3, 2 / 3])
+    areas: dict[str, float] = {}
+    if facts.area is not None:
+        turnout = pd.Series(facts.turnout).groupby(facts.area).agg(["mean", "size"])
+        large = turnout.loc[turnout["size"] >= SMALLEST_CELL, "mean"]
+        areas = {str(area): float(mean) for area, mean in large.items()}
+    return Policy(
+        LIKELY_PERSUADABLE, messages, worth={EVERYBODY: flat}, areas=areas,
+        by_turnout=True, band=(float(low), float(high)),
+    )  # fmt: skip
 
 
-def segment_best(segment: Objects) -> Comparator:
+def segment_best(prepared: Prepared, arms: tuple[Arm, ...], segment: Objects) -> Policy:
     """Each group its best message: the one of the best shrunken effect in the group.
 
     Money goes to groups in the order of value per cost.
+
+    Args:
+        prepared: The test that it is chosen on.
+        arms: What can be sent.
+        segment: Group of every voter of the test, shape (n,).
     """
+    effects = segment_effects(prepared, segment)
+    groups, messages = (*effects.names, EVERYBODY), prepared.ground.messages
+    values = prepared.ground.option_values(effects.lift, arms)
+    worth = {
+        group: dict(zip(arms, map(float, row), strict=True))
+        for group, row in zip(groups, values, strict=True)
+    }
+    best = effects.lift.argmax(axis=1)
+    sent = {g: Sent(message=messages[m]) for g, m in zip(groups, best, strict=True)}
+    return Policy(SEGMENT_BEST, worth=worth, sent=sent)
 
-    def policy(
-        prepared: Prepared, held: Bools, judged: MessageTest, market: Market
-    ) -> Policy:
-        effects = segment_effects(prepared, segment[~held])
-        code = effects.codes(segment[held])
-        lift = effects.lift[code]
-        values = prepared.ground.option_values(lift, judged.arms)
-        message = judged.message_of_arm[1:] - 1
-        is_best_message = lift.argmax(axis=1)[:, None] == message
-        market_of_best = replace(market, allowed=market.allowed & is_best_message)
-        rows = together(permission_rows(market.allowed), code)
-        return spend_along(values, market_of_best, rows)
 
-    return policy
+def group_platform(
+    prepared: Prepared,
+    test: MessageTest,
+    market: Market,
+    flat: Mapping[Arm, float],
+    segment: Objects,
+) -> Policy:
+    """Each group its best platform: the channel that promises most there for the money.
+
+    By that channel the group is sent the messages that are best on average.
+
+    Args:
+        prepared: The test that it is chosen on.
+        test: The same with arms as sent.
+        market: Price and spend.
+        flat: Worth of every arm on average.
+        segment: Group of every voter of the test, shape (n,).
+    """
+    scores = prepared.ground.scores(test)
+    lift = offered_lifts(scores, test.propensities, test.wave)
+    channels, share = test.channels, test.propensities[:, 1:].mean(axis=0)
+    of_arm = np.array([channels.index(arm.channel) for arm in test.arms])
+    mix = np.zeros((len(test.arms), len(channels)))
+    mix[np.arange(len(of_arm)), of_arm] = share
+    mix /= np.maximum(mix.sum(axis=0), 1e-300)
+    average = np.array([flat[arm] for arm in test.arms]) @ mix
+    effects = _by_segment(lift @ mix, average, segment, test.cluster)
+    reached = np.minimum(1.0, market.spend / np.maximum(market.cost @ mix, 1e-9))
+    best = (effects.lift * reached).argmax(axis=1)
+    groups = (*effects.names, EVERYBODY)
+    sent = {g: Sent(channel=channels[c]) for g, c in zip(groups, best, strict=True)}
+    return Policy(GROUP_PLATFORM, worth={EVERYBODY: flat}, sent=sent)
 
 
 class SegmentEffects(NamedTuple):
@@ -154,11 +184,18 @@ def segment_effects(prepared: Prepared, segment: Objects) -> SegmentEffects:
         segment: Shape (n,).
     """
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
+    average = prepared.ground.effects.shrunken
+    return _by_segment(lift, average, segment, prepared.test.cluster)
+
+
+def _by_segment(
+    lift: Floats, average: Floats, segment: Objects, cluster: Ints
+) -> SegmentEffects:
     code, names = pd.factorize(segment, sort=True)
     size = np.bincount(code).astype(np.float64)
     mean = _by_code(lift, code) / size[:, None]
     # a household's voters share noise: their residuals are summed before squaring
-    pair = together(code, prepared.test.cluster)
+    pair = together(code, cluster)
     segment_of_pair = np.empty(pair.max() + 1, dtype=np.int64)
     segment_of_pair[pair] = code
     totals = _by_code(lift - mean[code], pair)
@@ -169,7 +206,6 @@ def segment_effects(prepared: Prepared, segment: Objects) -> SegmentEffects:
     if large.sum() > 1:
         spread = _spread(deviation[large], noise[large])
         shrinkage[large] = spread / np.maximum(spread + noise[large], 1e-300)
-    average = prepared.ground.effects.shrunken
     table = np.vstack([average + shrinkage * deviation, average])
     return SegmentEffects(tuple(str(n) for n in names), table)
 

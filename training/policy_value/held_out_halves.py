@@ -1,8 +1,9 @@
 """Cross-fitted policy value: model and baselines at equal spend on held-out halves.
 
-A policy is tuned and fitted on one half of the units and valued on the other half, and
-vice versa, so every voter counts once and values no model that was fitted on that
-voter. Every policy spends the same money along its own spend path.
+A policy is tuned, fitted and chosen on one half of the units and valued on the other
+half, and vice versa, so every voter counts once and values no model that was fitted on
+that voter. Every policy spends the same money along its own spend path; what it does at
+the campaign's own spend obeys all limits of the plan.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,67 +12,64 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.arrays import Bools, Floats
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import realised_lift
-from hustings.training.estimators.spend_path import (
-    SpendPath,
-    pooled_rows,
-    whole_budget_path,
-)
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.baselines import CellLift, one_covariate, untargeted
+from hustings.training.learners.average_effects import AverageEffects, Ground
+from hustings.training.learners.baselines import CellLift, one_covariate
 from hustings.training.learners.gbm import Prepared, prepare
-from hustings.training.learners.lift_model import LiftModel
 from hustings.training.learners.registry import fit_lift
+from hustings.training.policy_value.chosen_policies import (
+    chosen_policies,
+    untargeted_policies,
+)
+from hustings.training.policy_value.policies import (
+    BEST_MIX,
+    NOBODY,
+    ONE_COVARIATE,
+    PERSONALISED,
+    SINGLE_BEST,
+    Policy,
+)
+from hustings.training.policy_value.spending import (
+    Applied,
+    Choice,
+    Market,
+    Spending,
+    applied,
+)
 
 Settings = Callable[[Prepared, str], Mapping[str, Any]]
 """Training half and its name → settings of the learner (tuned, or the defaults)."""
 
 HALVES = ("half0", "half1")
 """Names of the two training halves; each is judged on the other's units."""
-UNTARGETED = ("nobody", "single_best", "best_mix")
-BASELINES = (*UNTARGETED, "one_covariate")
+UNTARGETED = (NOBODY, SINGLE_BEST, BEST_MIX)
+BASELINES = (*UNTARGETED, ONE_COVARIATE)
 
 
-class Policy(NamedTuple):
-    """Who decides together, how their money is spent, and what the lifts cost.
-
-    Attributes:
-        row: Row of the path of every voter, shape (n,).
-        path: Whole-budget path over rows.
-    """
-
-    row: Ints
-    path: SpendPath
-
-
-@dataclass(frozen=True)
-class Market:
-    """What may be sent at what price.
+class Contender(NamedTuple):
+    """A policy beside the usual ones, with the lifts that it goes by.
 
     Attributes:
-        cost: USD of every arm, shape (A,).
-        allowed: Who may get which arm, shape (n, A).
-        spend: USD per voter.
+        policy: What it leaves of the options.
+        lift: Of the judged voters, shape (n_held, M).
+        se: Standard errors, shape (n_held, M).
+        ground: What channels do to these lifts; None for what the half measured.
     """
 
-    cost: Floats
-    allowed: Bools
-    spend: float
-
-    def take(self, rows: Bools) -> Self:
-        """The market of some voters."""
-        return replace(self, allowed=self.allowed[rows])
+    policy: Policy
+    lift: Floats
+    se: Floats
+    ground: Ground | None = None
 
 
-Comparator = Callable[[Prepared, Bools, MessageTest, Market], Policy]
-"""Training half, who of the whole test is judged, the judged and their market → a
-policy that is shown beside the baselines and is never part of the gate."""
+Comparator = Callable[[Prepared, Bools, MessageTest], Contender]
+"""Training half, who of the whole test is judged, the judged → a policy that is shown
+beside the baselines; no part of the gate but where it is a partner's."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,10 @@ class Half:
         scores: Γ of the judged, by arm, shape (n_held, 1 + A).
         message_scores: Γ by message, shape (n_held, 1 + M).
         lift: Personalised lift of the judged, shape (n_held, M).
-        policies: By name.
+        policies: Spending at every budget, by name.
+        choices: What is done at the campaign's spend, under all limits, by name.
+        chosen: What was chosen on the training half, by name.
+        ground: Nuisances and average effects of the training half.
         training_values: Value of every baseline within the training half.
         params: Settings of the learner.
     """
@@ -94,14 +95,22 @@ class Half:
     scores: Floats
     message_scores: Floats
     lift: Floats
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, Spending]
+    choices: Mapping[str, Choice]
+    chosen: Mapping[str, Policy]
+    ground: Ground
     training_values: Mapping[str, float]
     params: Mapping[str, Any]
+
+    @property
+    def effects(self) -> AverageEffects:
+        """Average effects on the training half."""
+        return self.ground.effects
 
     def realised(
         self, policy: str, spend: float, scores: Floats | None = None
     ) -> Floats:
-        """Lift realised by every judged voter at a spend per voter.
+        """Lift realised by every judged voter at a spend per voter, by budget alone.
 
         Args:
             policy: Name.
@@ -112,86 +121,14 @@ class Half:
         by = self.scores if scores is None else scores
         return realised_lift(by, path, row, self.market.allowed, spend * len(row))
 
-
-def spend_along(
-    values: Floats, market: Market, row: Ints, rng: np.random.Generator | None = None
-) -> Policy:
-    """A policy from predicted lift: rows share a decision, money goes where it pays.
-
-    Args:
-        values: Lift of every arm, shape (n, A).
-        market: Price and permission.
-        row: Who decides together, shape (n,).
-        rng: Order among equals; None leaves them as they come.
-    """
-    value, cost, allowed = pooled_rows(values, market.cost, market.allowed, row)
-    ties = None if rng is None else rng.random(len(value))
-    return Policy(row, whole_budget_path(value, cost, allowed=allowed, tie_break=ties))
-
-
-def permission_rows(allowed: Bools) -> Ints:
-    """Voters who may get the same arms share a row, shape (n,)."""
-    packed = np.packbits(allowed, axis=1)
-    return np.asarray(
-        pd.DataFrame(packed).groupby(list(range(packed.shape[1]))).ngroup()
-    )
-
-
-def together(*codes: npt.NDArray[np.integer[Any]]) -> Ints:
-    """One code for every combination of codes, shape (n,)."""
-    frame = pd.DataFrame(dict(enumerate(codes)))
-    return np.asarray(frame.groupby(list(frame.columns)).ngroup())
-
-
-def baseline_policies(
-    test: MessageTest, market: Market, flat: CellLift, split: CellLift
-) -> dict[str, Policy]:
-    """The four baselines for some voters.
-
-    Args:
-        test: The voters, arms as sent.
-        market: Price and permission.
-        flat: Average effects.
-        split: One covariate.
-    """
-    permission = permission_rows(market.allowed)
-    values = flat.ground.option_values(np.tile(flat.lift, (len(test.X), 1)), test.arms)
-    cell = split.cells(test.X)
-    split_values = split.ground.option_values(split.lift[cell], test.arms)
-    nothing = replace(market, allowed=np.zeros_like(market.allowed))
-    best_alone = replace(market, allowed=only_best(values, market, permission))
-    return {
-        "nobody": spend_along(values, nothing, permission),
-        "single_best": spend_along(values, best_alone, permission),
-        "best_mix": spend_along(values, market, permission),
-        "one_covariate": spend_along(split_values, market, together(permission, cell)),
-    }
-
-
-def only_best(values: Floats, market: Market, permission: Ints) -> Bools:
-    """Permission for the one arm that promises most for the money.
-
-    Args:
-        values: Lift of every arm, shape (n, A).
-        market: Price, permission and spend.
-        permission: From `permission_rows`, shape (n,).
-    """
-    value, cost, allowed = pooled_rows(values, market.cost, market.allowed, permission)
-    promised = np.empty(len(market.cost))
-    for a in range(len(market.cost)):
-        path = whole_budget_path(value[:, [a]], cost[:, [a]], allowed=allowed[:, [a]])
-        promised[a] = path.value_at(market.spend * len(values))
-    allowed_best = np.zeros_like(market.allowed)
-    best = int(promised.argmax())
-    allowed_best[:, best] = market.allowed[:, best]
-    return allowed_best
-
-
-def deciding_rows(test: MessageTest) -> Ints:
-    """Households decide together where the campaign drew them so; else each voter."""
-    if len(np.unique(test.drawn)) == len(test.drawn):
-        return np.arange(len(test.drawn))
-    return np.unique(test.household, return_inverse=True)[1]
+    def beside(self, name: str, one: Applied) -> Self:
+        """The half with one policy more."""
+        return replace(
+            self,
+            policies={**self.policies, name: one.spending},
+            choices={**self.choices, name: one.choice},
+            chosen={**self.chosen, name: one.policy},
+        )
 
 
 def training_half(test: MessageTest, label: str, *, seed: int) -> Bools:
@@ -218,18 +155,20 @@ def judge_halves(
     settings: Settings,
     seed: int,
     texts: MessageFeatures | None = None,
+    band: tuple[float, float] | None = None,
     comparators: Mapping[str, Comparator] = MappingProxyType({}),
 ) -> list[Half]:
-    """Fit on each half, judge on the other.
+    """Fit and choose on each half, judge on the other.
 
     Args:
         test: The experiment, arms as sent, n voters.
-        market: Price, permission and spend of the n voters.
+        market: Price, permission, limits and spend of the n voters.
         categorical: Columns of X that hold category codes.
         issue_of: Issue of every message.
         settings: Called once for each training half; see `learners.registry.fit_lift`.
         seed: Halves, folds and learner.
         texts: What the messages say, for learners that read it.
+        band: Support of the persuadable; None for the middle third.
         comparators: Other policies to show, by name.
     """
     halves = []
@@ -239,20 +178,69 @@ def judge_halves(
         prepared = prepare(training_test, categorical, issue_of, seed=seed, texts=texts)
         params = settings(prepared, label)
         split = _one_covariate(prepared, training_test, price, categorical)
-        judged = _judge_half(
-            test.take(held),
-            market.take(held),
-            fit_lift(prepared, params, seed=seed),
-            split,
-            seed,
-        )
-        judged["policies"] |= {
-            name: policy(prepared, held, test.take(held), market.take(held))
-            for name, policy in comparators.items()
+        model = fit_lift(prepared, params, seed=seed)
+        judged, judged_market = test.take(held), market.take(held)
+        # nobody of the judged was trained on
+        lifts = model.predict(judged.X)
+        contenders = {
+            name: comparator(prepared, held, judged)
+            for name, comparator in comparators.items()
         }
-        values = _training_values(training_test, price, prepared, categorical, seed)
-        halves.append(Half(held=held, training_values=values, params=params, **judged))
+        cell = split.cells(judged.X)
+        for name, policy in chosen_policies(
+            prepared, training_test, price, band
+        ).items():
+            by_split = name == ONE_COVARIATE
+            contenders.setdefault(name, Contender(
+                policy, split.lift[cell] if by_split else lifts.lift,
+                split.se[cell] if by_split else lifts.se,
+            ))  # fmt: skip
+        half = Half(
+            held=held,
+            market=judged_market,
+            scores=model.ground.policy_scores(judged),
+            message_scores=model.ground.scores(judged.by_message()),
+            lift=lifts.lift,
+            policies={},
+            choices={},
+            chosen={},
+            ground=prepared.ground,
+            training_values=_training_values(
+                training_test, price, prepared, categorical, seed
+            ),
+            params=params,
+        )
+        for name in (*BASELINES, PERSONALISED, *contenders):
+            if name not in half.policies:
+                half = half.beside(
+                    name,
+                    contended(
+                        contenders[name], model.ground, judged, judged_market, seed
+                    ),
+                )
+        halves.append(half)
     return halves
+
+
+def contended(
+    contender: Contender, ground: Ground, test: MessageTest, market: Market, seed: int
+) -> Applied:
+    """A contender's policy applied to voters.
+
+    Args:
+        contender: Policy and lifts.
+        ground: What channels do to a lift, where the contender does not know.
+        test: The voters, arms as sent.
+        market: Their prices, permissions and limits.
+        seed: Order among equals.
+    """
+    valued = market.value(contender.lift, contender.se, market.facts.segment)
+    closed = (
+        valued.closed[:, test.message_of_arm[1:] - 1] if valued.closed.any() else None
+    )
+    values = (contender.ground or ground).option_values(valued.worth, test.arms)
+    rng = None if contender.policy.is_flat else np.random.default_rng(seed)
+    return applied(contender.policy, values, closed, test, market, rng)
 
 
 def _one_covariate(
@@ -264,25 +252,6 @@ def _one_covariate(
     )  # fmt: skip
 
 
-def _judge_half(
-    judged: MessageTest, market: Market, model: LiftModel, split: CellLift, seed: int
-) -> dict[str, Any]:
-    """What a half knows of its judged voters."""
-    # nobody of the judged was trained on
-    lift = model.predict(judged.X).lift
-    policies = baseline_policies(judged, market, untargeted(model.ground), split)
-    values = model.ground.option_values(lift, judged.arms)
-    rng = np.random.default_rng(seed)
-    policies["personalised"] = spend_along(values, market, deciding_rows(judged), rng)
-    return {
-        "market": market,
-        "scores": model.ground.policy_scores(judged),
-        "message_scores": model.ground.scores(judged.by_message()),
-        "lift": lift,
-        "policies": policies,
-    }
-
-
 def _training_values(
     test: MessageTest,
     market: Market,
@@ -290,7 +259,7 @@ def _training_values(
     categorical: Sequence[int],
     seed: int,
 ) -> dict[str, float]:
-    """Value of every baseline within the training half.
+    """Value of every baseline within the training half, under all limits.
 
     The split is chosen on one part of the half and valued on the other, or it would
     be favoured for fitting the noise.
@@ -306,13 +275,31 @@ def _training_values(
         split = _one_covariate(
             prepared_fold, test.take(chosen), market.take(chosen), categorical
         )
-        policies = baseline_policies(
-            test.take(valued), market.take(valued), untargeted(prepared.ground), split
-        )
-        for name, (row, path) in policies.items():
-            budget = market.spend * len(row)
-            allowed = market.allowed[valued]
-            total[name] += realised_lift(
-                scores[valued], path, row, allowed, budget
-            ).sum()
+        part_test, part_market = test.take(valued), market.take(valued)
+        policies = baseline_policies(prepared.ground, part_test, part_market, split)
+        for name, one in policies.items():
+            total[name] += one.choice.realised(scores[valued]).sum()
     return {name: value / len(part) for name, value in total.items()}
+
+
+def baseline_policies(
+    ground: Ground, test: MessageTest, market: Market, split: CellLift
+) -> dict[str, Applied]:
+    """The four baselines for some voters.
+
+    Args:
+        ground: Average effects.
+        test: The voters, arms as sent.
+        market: Price and permission.
+        split: One covariate.
+    """
+    policies = untargeted_policies(ground, test, market)
+    cell = split.cells(test.X)
+    by_split = Contender(Policy(ONE_COVARIATE), split.lift[cell], split.se[cell])
+    contenders = {
+        name: Contender(policy, by_split.lift, by_split.se)
+        for name, policy in policies.items()
+    } | {ONE_COVARIATE: by_split}
+    return {
+        name: contended(contenders[name], ground, test, market, 0) for name in BASELINES
+    }

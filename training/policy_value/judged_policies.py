@@ -11,12 +11,12 @@ from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import (
     Interval,
     clustered_mean,
-    contacted_share,
     ipw_scores,
 )
-from hustings.training.estimators.spend_path import SpendPath
-from hustings.training.policy_value.held_out_halves import Half, Market
+from hustings.training.learners.average_effects import judging_weight
+from hustings.training.policy_value.held_out_halves import Half
 from hustings.training.policy_value.qini import QiniCurve, joined_curves, qini_curve
+from hustings.training.policy_value.spending import Market
 
 N_CURVE = 25
 
@@ -29,13 +29,16 @@ class Judged:
         test: The experiment, arms as sent, n voters.
         market: Price, permission and spend.
         halves: From `judge_halves`.
-        curves: Qini curve of every policy, at `spends`.
+        curves: Qini curve of every policy by budget alone, at `spends`.
+        at_spend: Gain of every policy at the campaign's spend, under all limits of the
+            plan: a curve of one point.
     """
 
     test: MessageTest
     market: Market
     halves: Sequence[Half]
     curves: dict[str, QiniCurve]
+    at_spend: dict[str, QiniCurve]
 
     @classmethod
     def of(
@@ -55,11 +58,17 @@ class Judged:
             n_curve: Spends that a curve is drawn at, the campaign's own beside them.
         """
         spends = curve_spends(market, n_curve)
-        curves = {
-            name: joined_curves([_curve(test, h, name, spends) for h in halves])
-            for name in halves[0].policies
-        }
-        return cls(test, market, halves, curves)
+        curves, points = {}, {}
+        for name in halves[0].policies:
+            of_halves = [_curve(test, half, name, spends) for half in halves]
+            curves[name] = joined_curves(of_halves)
+            points[name] = joined_curves(
+                [
+                    _point(test, half, name, curve)
+                    for half, curve in zip(halves, of_halves, strict=True)
+                ]
+            )
+        return cls(test, market, halves, curves, points)
 
     @property
     def names(self) -> list[str]:
@@ -69,15 +78,25 @@ class Judged:
     @property
     def spend(self) -> float:
         """The campaign's spend; more than the dearest arm costs buys no more."""
-        return min(self.market.spend, float(self.market.cost.max()))
+        return campaign_spend(self.market)
 
     def gain(self, name: str) -> Interval:
-        """Gain of a policy per voter at the campaign's spend."""
-        return self.curves[name].at(self.spend)
+        """Gain of a policy per voter at the campaign's spend, under all limits."""
+        return self.at_spend[name].gains[0]
 
     def difference(self, one: str, other: str) -> Interval:
         """Paired difference of two policies at the campaign's spend."""
-        return self.curves[one].less(self.curves[other]).at(self.spend)
+        return self.at_spend[one].less(self.at_spend[other]).gains[0]
+
+    def limited(self, name: str) -> bool:
+        """Whether a limit other than the budget binds a policy."""
+        return any(half.choices[name].limited for half in self.halves)
+
+    def contacts(self, name: str) -> Floats:
+        """Expected contacts per voter by every arm, shape (A,)."""
+        expected = joined(self.halves, lambda half: half.choices[name].contacts())
+        weight = judging_weight(self.test)
+        return np.asarray(np.average(expected, axis=0, weights=weight))
 
     def best(self, names: Sequence[str]) -> str:
         """The policy of the highest value within the training halves."""
@@ -87,6 +106,12 @@ class Judged:
 
         return max(names, key=value)
 
+    def delivered(self, name: str) -> Floats:
+        """Planned contacts per voter with the plan's holdout and explorers, (A,)."""
+        expected = joined(self.halves, lambda half: half.choices[name].delivered())
+        weight = judging_weight(self.test)
+        return np.asarray(np.average(expected, axis=0, weights=weight))
+
     def gain_by_weighting(self, name: str) -> Interval:
         """The gain by inverse-propensity weights alone: noisier, and no model in it."""
         test, survey = self.test, self.test.stands_for
@@ -94,36 +119,37 @@ class Judged:
         scores = ipw_scores(
             test.Y, test.arm, test.propensities, observed_probability=seen
         )
-        if survey is not None:
-            scores = scores * survey[:, None]
+        weight = judging_weight(test)
+        if weight is not None:
+            scores = scores * weight[:, None]
         realised = joined(
-            self.halves,
-            lambda half: half.realised(name, self.spend, scores[half.held]),
+            self.halves, lambda half: half.choices[name].realised(scores[half.held])
         )
         return clustered_mean(realised, test.cluster)
 
     def contacted(self, name: str) -> float:
         """Share of voters who are sent anything at the campaign's spend."""
-        shares = []
-        for half in self.halves:
-            row, path = half.policies[name]
-            budget = self.market.spend * len(row)
-            shares.append(contacted_share(path, row, half.market.allowed, budget))
-        return float(np.mean(shares))
+        sent = joined(
+            self.halves, lambda half: half.choices[name].contacts().sum(axis=1)
+        )
+        return float(np.mean(sent))
 
     def spent(self, name: str) -> float:
-        """What a policy spends: less than the spend where nothing more is worth it."""
-        spent = []
-        for half in self.halves:
-            row, path = half.policies[name]
-            spent.append(min(_most(path) / len(row), self.market.spend))
-        return float(np.mean(spent))
+        """USD per voter: less than the spend where nothing more is worth it."""
+        cost = self.market.cost
+        paid = joined(self.halves, lambda half: half.choices[name].contacts() @ cost)
+        return float(np.mean(paid))
+
+
+def campaign_spend(market: Market) -> float:
+    """The campaign's spend; more than the dearest arm costs buys no more."""
+    return min(market.spend, float(market.cost.max()))
 
 
 def curve_spends(market: Market, n_curve: int) -> Floats:
     """Spends per voter from 0 to the dearest arm, the campaign's own among them."""
     grid = np.linspace(0.0, float(market.cost.max()), n_curve)
-    return np.union1d(grid, [min(market.spend, grid[-1])])
+    return np.union1d(grid, [campaign_spend(market)])
 
 
 def joined(halves: Sequence[Half], of: Callable[[Half], Floats]) -> Floats:
@@ -143,5 +169,15 @@ def _curve(test: MessageTest, half: Half, name: str, spends: Floats) -> QiniCurv
     )  # fmt: skip
 
 
-def _most(path: SpendPath) -> float:
-    return float(path.spend[-1]) if len(path.spend) else 0.0
+def _point(test: MessageTest, half: Half, name: str, curve: QiniCurve) -> QiniCurve:
+    """The gain at the campaign's spend: the curve's own point unless a limit binds."""
+    choice = half.choices[name]
+    if not choice.limited:
+        return curve.point(campaign_spend(half.market))
+    realised = choice.realised(half.scores)
+    cluster = test.cluster[half.held]
+    totals = np.bincount(cluster, realised - realised.mean())[:, None]
+    return QiniCurve(
+        np.array([campaign_spend(half.market)]), np.array([realised.mean()]), totals,
+        len(realised), len(np.unique(cluster)),
+    )  # fmt: skip

@@ -25,16 +25,12 @@ from hustings.training.policy_value.gate import GATE_ALPHA, is_above_zero
 from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     Comparator,
-    Market,
-    Policy,
-    deciding_rows,
-    spend_along,
+    Contender,
 )
+from hustings.training.policy_value.policies import PARTNER, Policy
 
 Named = Callable[[str, str], str]
 """Provider and message → column."""
-PARTNER = "partner:"
-"""A policy of this prefix is what a partner delivered."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +108,21 @@ class PartnerLift:
         return cls(Ground.load(folder), stored["provider"], stored["direction"])
 
 
-def partner_policy(
-    provider: str, voters: pd.DataFrame, direction: float, *, seed: int
-) -> Comparator:
+def partner_policy(provider: str, voters: pd.DataFrame, direction: float) -> Comparator:
     """A partner's lifts as a policy on the same held-out people as every other.
 
     Args:
         provider: Who delivers.
         voters: VOTERS rows of the test's voters, in its order, with partner columns.
         direction: -1 where the outcome is better when lower, else 1.
-        seed: Order among equals.
     """
 
-    def policy(
-        prepared: Prepared, held: Bools, judged: MessageTest, market: Market
-    ) -> Policy:
+    def contender(prepared: Prepared, held: Bools, judged: MessageTest) -> Contender:
         model = PartnerLift(prepared.ground, provider, direction)
         lifts = model.predict_voters(voters[held], judged.X, judged.unit_id)
-        values = prepared.ground.option_values(lifts.lift, judged.arms)
-        rng = np.random.default_rng(seed)
-        return spend_along(values, market, deciding_rows(judged), rng)
+        return Contender(Policy(model.policy), lifts.lift, lifts.se)
 
-    return policy
+    return contender
 
 
 def winning_partner(

@@ -54,13 +54,24 @@ class QiniCurve:
         Raises:
             ValueError: If the curve was not drawn at that spend.
         """
+        return self.point(spend).gains[0]
+
+    def point(self, spend: float) -> "QiniCurve":
+        """The curve at one of its own spends only.
+
+        Raises:
+            ValueError: If the curve was not drawn at that spend.
+        """
         k = int(np.abs(self.spend - spend).argmin())
         if not np.isclose(self.spend[k], spend):
             raise ValueError(
                 f"expected a spend of the curve, got {spend}; nearest is "
                 f"{self.spend[k]}: add it to the spends that it is drawn at"
             )
-        return self._weighted(np.eye(len(self.spend))[k])
+        return QiniCurve(
+            self.spend[[k]], self.value[[k]], self.totals[:, [k]], self.n_voters,
+            self.n_clusters,
+        )  # fmt: skip
 
     def less(self, other: "QiniCurve") -> "QiniCurve":
         """Paired difference of two policies on the same voters and spends.

@@ -4,9 +4,9 @@ It turns the held-out halves of a message test into policy values, paired differ
 the cost curve, calibration, segments and checks, and one sentence with the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from hustings.features.message import MessageFeatures
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import (
+    Z95,
     Interval,
     attrition_p_value,
     calibration_slope,
@@ -25,10 +26,12 @@ from hustings.training.estimators.metrics import (
 from hustings.training.estimators.sample_ratio import block_p_values, holm
 from hustings.training.learners.average_effects import (
     AverageEffects,
+    judging_weight,
     lay_ground,
     overlap,
 )
 from hustings.training.learners.boosting import binned
+from hustings.training.measured_lift.power import Asked, Noise, voters_needed
 from hustings.training.policy_value.gate import (
     BLOCKING,
     GATE_ALPHA,
@@ -40,11 +43,10 @@ from hustings.training.policy_value.gate import (
 from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     UNTARGETED,
+    Contender,
     Half,
-    Market,
-    deciding_rows,
+    contended,
     judge_halves,
-    spend_along,
 )
 from hustings.training.policy_value.heterogeneity import (
     best_linear_predictor,
@@ -52,11 +54,26 @@ from hustings.training.policy_value.heterogeneity import (
     weighted_mean,
 )
 from hustings.training.policy_value.judged_policies import Judged, joined
-from hustings.training.policy_value.partner import PARTNER, winning_partner
+from hustings.training.policy_value.partner import winning_partner
+from hustings.training.policy_value.policies import (
+    CHAMPION,
+    NOBODY,
+    ONE_COVARIATE,
+    PARTNER,
+    PERSONALISED,
+)
 from hustings.training.policy_value.rate import TOC_SHARES, rate_of
-
-Json = dict[str, Any]
-Verdict = Literal["personalise", "one_split_suffices", "not_worth_personalising"]
+from hustings.training.policy_value.results import (
+    NOTHING_MAY_BE_SENT,
+    ArmContacts,
+    Evaluation,
+    Json,
+    NextTest,
+    PolicyValue,
+    Verdict,
+    VerdictName,
+)
+from hustings.training.policy_value.spending import Market
 
 LABELS = {
     "nobody": "Nobody",
@@ -67,6 +84,7 @@ LABELS = {
     "champion": "Present champion",
     "likely_persuadable": "Persuadable voters in likely areas",
     "segment_best": "Each group its best message",
+    "group_platform": "Each group its best platform",
 }
 DESCRIPTIONS = {
     "nobody": "No message is sent.",
@@ -78,6 +96,7 @@ DESCRIPTIONS = {
     "likely_persuadable": "The single best message to persuadable voters, areas where "
     "turnout is likely first.",
     "segment_best": "Each group the message that did most in it.",
+    "group_platform": "Each group by the channel that did most in it for the money.",
 }
 INSTEAD = {
     "nobody": "send nothing",
@@ -102,56 +121,91 @@ def evaluate(
     halves: Sequence[Half],
     *,
     segment: Objects,
-    champion_values: Floats | None = None,
+    champion: Contender | None = None,
     attempt: int = 1,
     audits: Mapping[str, Any] | None = None,
-) -> Json:
-    """Values, differences and checks of one experiment, as plain JSON values.
+) -> Evaluation:
+    """Values, differences and checks of one experiment.
 
-    Where the group sizes are not the design's, or outcomes go missing unalike, nothing
-    is promoted: what is in use stays, else the best untargeted policy.
+    Where the group sizes are not the design's, outcomes go missing unalike, or chances
+    are too small to judge by, nothing is promoted: what is in use stays, else nobody is
+    sent anything.
 
     Args:
         test: The experiment, arms as sent, n voters.
-        market: Price, permission and spend.
+        market: Price, permission, limits and spend.
         halves: From `judge_halves`.
         segment: Segment of every voter, shape (n,).
-        champion_values: What the present champion predicts for every voter and arm by
-            trees that did not see the voter, shape (n, A); None without one.
-        attempt: The how-manieth promotion attempt of the campaign this is, from 1: a
-            gate tried often asks for more certainty each time.
+        champion: Policy of the present champion, and what it predicts for every voter
+            and message by trees that did not see the voter; None without one.
+        attempt: Number of this promotion attempt of the campaign, from 1: a gate tried
+            often asks for more certainty each time.
         audits: More checks by name, each with `ok`, that may forbid a promotion.
     """
-    if champion_values is not None:
-        halves = [_with_champion(test, half, champion_values) for half in halves]
+    if champion is not None:
+        halves = [_with_champion(test, half, champion) for half in halves]
     judged, checks = Judged.of(test, market, halves), trust(test) | dict(audits or {})
-    decided = decide(judged, blocked_by(checks), attempt=attempt)
-    differences = decided.differences
-    return {
-        "n_units": len(np.unique(test.unit)),
-        "n_voters": len(test.Y),
-        "n_observed": int(test.observed.sum()),
-        "n_arms": len(test.arms),
-        "policies": {name: _policy_row(judged, name) for name in judged.names},
-        "differences": {name: d.as_dict() for name, d in differences.items()},
-        "best_baseline": decided.best_baseline,
-        "gain_from_personalising": differences[decided.best_baseline].as_dict(),
-        "gain_from_one_split": decided.split_gain.as_dict(),
-        "verdict": decided.verdict,
-        "champion": decided.champion,
-        "gate": {
-            "attempt": attempt,
-            "alpha": spent_alpha(attempt),
-            "blocked_by": decided.blocked_by,
+    decided = decide(
+        judged, blocked_by(checks), attempt=attempt,
+        carried=carried_by_prior(judged),
+        in_use=None if champion is None else champion.policy.name,
+    )  # fmt: skip
+    if decided.champion == NOBODY:
+        decided = replace(decided, next_test=next_test(judged))
+    return Evaluation(
+        n_units=len(np.unique(test.unit)),
+        n_voters=len(test.Y),
+        n_observed=int(test.observed.sum()),
+        n_arms=len(test.arms),
+        policies={name: policy_value(judged, name) for name in judged.names},
+        verdict=decided,
+        details={
+            "curve": _curve_rows(judged),
+            "area": _areas(judged),
+            "partners": _partners(judged),
+            "calibration": _calibration(test, halves),
+            "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
+            "segments": _segments(test, halves, segment),
+            "checks": checks,
         },
-        "curve": _curve_rows(judged),
-        "area": _areas(judged),
-        "partners": _partners(judged),
-        "calibration": _calibration(test, halves),
-        "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
-        "segments": _segments(test, halves, segment),
-        "checks": checks,
-    }
+    )
+
+
+def forbidden(test: MessageTest, rules: Sequence[str], *, attempt: int) -> Evaluation:
+    """An experiment of which nothing may be sent to anybody: nothing is learnt.
+
+    Args:
+        test: The experiment.
+        rules: What forbids it, in words.
+        attempt: Number that the next promotion attempt will have: none is made.
+    """
+    nil = Interval(0.0, 0.0, 0.0)
+    nobody = PolicyValue(
+        LABELS[NOBODY],
+        DESCRIPTIONS[NOBODY],
+        nil,
+        nil,
+        0.0,
+        0.0,
+        limited=False,
+        sends=(),
+    )
+    verdict = Verdict(
+        NOTHING_MAY_BE_SENT, NOBODY, NOBODY, {}, nil, nil, attempt,
+        spent_alpha(attempt), forbidden_by=tuple(rules),
+    )  # fmt: skip
+    return Evaluation(
+        n_units=len(np.unique(test.unit)),
+        n_voters=len(test.Y),
+        n_observed=int(test.observed.sum()),
+        n_arms=len(test.arms),
+        policies={NOBODY: nobody},
+        verdict=verdict,
+        details={
+            "curve": [], "area": {}, "partners": {}, "segments": [], "checks": {},
+            "messages": [], "channels": [], "priors": [], "turnout_effect": "unknown",
+        },
+    )  # fmt: skip
 
 
 def _partners(judged: Judged) -> Json:
@@ -179,25 +233,39 @@ def partner_slope(
     """
     scores = joined(halves, lambda half: half.message_scores)
     realised = scores[:, 1:] - scores[:, :1]
-    return calibration_slope(realised, delivered, test.cluster, test.stands_for)
+    return calibration_slope(realised, delivered, test.cluster, judging_weight(test))
 
 
-def _with_champion(test: MessageTest, half: Half, values: Floats) -> Half:
-    row = deciding_rows(test.take(half.held))
-    rng = np.random.default_rng(0)
-    policy = spend_along(values[half.held], half.market, row, rng)
-    return replace(half, policies={**half.policies, "champion": policy})
+def _with_champion(test: MessageTest, half: Half, champion: Contender) -> Half:
+    held = half.held
+    of_half = champion._replace(lift=champion.lift[held], se=champion.se[held])
+    ground = half.ground
+    one = contended(of_half, ground, test.take(held), half.market, 0)
+    return half.beside(CHAMPION, one)
 
 
-def _policy_row(judged: Judged, name: str) -> Json:
-    return {
-        "label": LABELS.get(name, name),
-        "description": DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
-        "gain": judged.gain(name).as_dict(),
-        "gain_ipw": judged.gain_by_weighting(name).as_dict(),
-        "spend_per_voter_usd": judged.spent(name),
-        "contacted_share": judged.contacted(name),
-    }
+def policy_value(judged: Judged, name: str) -> PolicyValue:
+    """The value of one judged policy, what it sends and what each half chose."""
+    return PolicyValue(
+        label=LABELS.get(name, name),
+        description=DESCRIPTIONS.get(name, "Lifts as a partner delivered."),
+        gain=judged.gain(name),
+        gain_ipw=judged.gain_by_weighting(name),
+        spend_per_voter_usd=judged.spent(name),
+        contacted_share=judged.contacted(name),
+        limited=judged.limited(name),
+        sends=_by_arm(judged, judged.contacts(name)),
+        delivered=_by_arm(judged, judged.delivered(name)),
+        chosen=tuple(half.chosen[name].to_json() for half in judged.halves),
+    )
+
+
+def _by_arm(judged: Judged, contacts: Floats) -> tuple[ArmContacts, ...]:
+    return tuple(
+        ArmContacts(arm.message_id, arm.channel, float(n))
+        for arm, n in zip(judged.test.arms, contacts, strict=True)
+        if n > 0
+    )
 
 
 def _curve_rows(judged: Judged) -> list[Json]:
@@ -223,60 +291,120 @@ def _areas(judged: Judged) -> Json:
     return {name: area.as_dict() for name, area in areas.items()}
 
 
-class Decision(NamedTuple):
-    """What the gate decides, and on what.
-
-    Attributes:
-        verdict: Whether personalising, or one split, is shown to pay.
-        champion: The policy to use.
-        differences: Personalised less every other policy, at the campaign's spend;
-            what is no baseline, nor the champion, is shown and decides nothing.
-        split_gain: The best split less the best untargeted policy.
-        best_baseline: By its value within the training halves.
-        blocked_by: Checks that forbid a promotion.
-    """
-
-    verdict: Verdict
-    champion: str
-    differences: Mapping[str, Interval]
-    split_gain: Interval
-    best_baseline: str
-    blocked_by: Sequence[str]
-
-
-def decide(judged: Judged, blocked: Sequence[str] = (), *, attempt: int) -> Decision:
+def decide(
+    judged: Judged,
+    blocked: Sequence[str] = (),
+    *,
+    attempt: int,
+    carried: Collection[str] = (),
+    in_use: str | None = None,
+) -> Verdict:
     """The gate.
 
     Personalising has to beat the baselines and the champion; what campaigns do today
     and what partners deliver is shown beside them and does not raise the bar. A
     partner's lifts are promoted where they beat all of these and personalising too.
+    Where nothing of that is shown, the best untargeted policy is registered if it is
+    shown to beat sending nothing, or a declared prior carries it; else nobody.
 
     Args:
         judged: Every policy on voters that no model saw.
         blocked: Checks that forbid a promotion, from `gate.blocked_by`.
-        attempt: The how-manieth promotion attempt of the campaign this is, from 1.
+        attempt: Number of this promotion attempt of the campaign, from 1.
+        carried: Untargeted policies that a declared prior carries.
+        in_use: Name of the policy that is in use; to stay with it is no promotion.
     """
     differences = {
-        name: judged.difference("personalised", name)
+        name: judged.difference(PERSONALISED, name)
         for name in judged.names
-        if name != "personalised"
+        if name != PERSONALISED
     }
     best_untargeted = judged.best(UNTARGETED)
-    split_gain = judged.difference("one_covariate", best_untargeted)
-    verdict: Verdict = "not_worth_personalising"
-    champion = "champion" if "champion" in judged.names else best_untargeted
+    split_gain = judged.difference(ONE_COVARIATE, best_untargeted)
+    over_nobody = judged.difference(best_untargeted, NOBODY)
+    alpha = GATE_ALPHA if in_use == best_untargeted else spent_alpha(attempt)
+    is_carried = best_untargeted in carried
+    untargeted = NOBODY
+    # the best of several was chosen: they share the level
+    if is_carried or is_above_zero(over_nobody, alpha=alpha / N_CHOSEN_AMONG):
+        untargeted = best_untargeted
+    verdict: VerdictName = "not_worth_personalising"
+    champion = CHAMPION if CHAMPION in judged.names else NOBODY
     if not blocked:
         rivals = {n: differences[n] for n in _rivals(judged)}
         verdict = _verdict(rivals, split_gain, attempt)
         partner = winning_partner(
             judged.names, judged.difference, alpha=spent_alpha(attempt)
         )
-        champion = partner or _champion(verdict, judged)
-        if partner or champion == "champion":
+        champion = partner or _champion(verdict, judged, untargeted)
+        if partner or champion == CHAMPION:
             # both personalise, and beat every baseline
             verdict = "personalise"
-    best = judged.best(BASELINES)
-    return Decision(verdict, champion, differences, split_gain, best, blocked)
+    return Verdict(
+        verdict=verdict, champion=champion, best_baseline=judged.best(BASELINES),
+        differences=differences, split_gain=split_gain, untargeted_gain=over_nobody,
+        attempt=attempt, alpha=spent_alpha(attempt), blocked_by=tuple(blocked),
+        carried_by_prior=is_carried,
+    )  # fmt: skip
+
+
+N_CHOSEN_AMONG = len(UNTARGETED) - 1
+"""Untargeted policies that send anything."""
+
+
+def carried_by_prior(judged: Judged) -> frozenset[str]:
+    """Untargeted policies that a declared prior, with the data, shows to do something.
+
+    The policy's messages have effects from prior and data; where the prior speaks of
+    all of them and the lower bound (95 %, two-sided) of what they do together is above
+    zero, the prior carries the policy. Errors are taken to be one error: cautious.
+    """
+    test = judged.test
+    if test.prior is None:
+        return frozenset()
+    value = np.mean([half.effects.shrunken for half in judged.halves], axis=0)
+    error = np.mean([half.effects.shrunken_se for half in judged.halves], axis=0)
+    has_prior = np.isfinite(test.prior.mean)
+    carried = set()
+    for name in UNTARGETED:
+        per_arm = judged.contacts(name)
+        of_message = np.bincount(
+            test.message_of_arm[1:] - 1, per_arm, minlength=len(test.messages)
+        )
+        if not of_message.any() or not has_prior[of_message > 0].all():
+            continue
+        total = Interval.of(of_message @ value, se=float(of_message @ error))
+        if is_above_zero(total, alpha=GATE_ALPHA / N_CHOSEN_AMONG):
+            carried.add(name)
+    return frozenset(carried)
+
+
+def next_test(judged: Judged) -> NextTest | None:
+    """How large a test would show what the best message does; None for no prospect.
+
+    The lift to be seen is the message's shrunken effect, or where that is not above
+    zero the upper end of its interval: a message that cannot do anything is not worth
+    another test.
+    """
+    test = judged.test
+    effects = [half.effects for half in judged.halves]
+    value = np.mean([e.shrunken for e in effects], axis=0)
+    # either half holds half of the people
+    error = np.mean([e.shrunken_se for e in effects], axis=0) / np.sqrt(2)
+    best = int(np.argmax(value))
+    lift = float(value[best])
+    if lift <= 0:
+        lift = float(value[best] + Z95 * error[best])
+    Y = test.Y[test.observed]
+    if lift <= 0 or len(Y) == 0 or Y.std() == 0:
+        return None
+    size = np.bincount(test.cluster)
+    noise = Noise(
+        float(Y.std()), household=float((size**2).sum() / size.sum()), icc=0.5,
+        missing=float(1 - test.observed.mean()),
+    )  # fmt: skip
+    n_voters = voters_needed(lift, noise, 0.5, Asked(n_claims=N_CHOSEN_AMONG))
+    return NextTest(test.messages[best], lift, n_voters)
 
 
 def _rivals(judged: Judged) -> list[str]:
@@ -285,7 +413,7 @@ def _rivals(judged: Judged) -> list[str]:
 
 def _verdict(
     differences: Mapping[str, Interval], split_gain: Interval, attempt: int = 1
-) -> Verdict:
+) -> VerdictName:
     """The gate: above every baseline, and the champion, as surely as the attempt asks.
 
     Which baseline is best is uncertain too; to beat all of them is to beat the best,
@@ -299,7 +427,7 @@ def _verdict(
     return "not_worth_personalising"
 
 
-def _champion(verdict: Verdict, judged: Judged) -> str:
+def _champion(verdict: VerdictName, judged: Judged, untargeted: str) -> str:
     present = "champion" in judged.names
     if present and verdict != "personalise":
         rivals = [judged.difference("champion", name) for name in BASELINES]
@@ -310,7 +438,7 @@ def _champion(verdict: Verdict, judged: Judged) -> str:
         return "personalised"
     if verdict == "one_split_suffices":
         return "one_covariate"
-    return judged.best(UNTARGETED)
+    return untargeted
 
 
 def message_rows(
@@ -378,7 +506,7 @@ def channel_rows(
 def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
     lift, realised = _predicted_and_realised(halves)
-    survey = test.stands_for
+    survey = judging_weight(test)
     predictor = best_linear_predictor(realised, lift, test.cluster, survey)
     groups = lift_groups(
         realised, lift, test.cluster,
@@ -406,7 +534,7 @@ def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Jso
         lift: Predicted by a model that did not see the voter, shape (n, M).
         realised: Γ_m − Γ_0, shape (n, M).
     """
-    survey = test.stands_for
+    survey = judging_weight(test)
     pooled = best_linear_predictor(realised, lift, test.cluster, survey)
     sent = np.bincount(test.by_message().arm, minlength=1 + len(test.messages))[1:]
     rows = [
@@ -463,7 +591,7 @@ def _segments(
         household = np.unique(test.cluster[at], return_inverse=True)[1]
         if len(at) < SMALLEST_CELL or household.max(initial=0) < 1:
             continue
-        survey = test.take(at).stands_for
+        survey = judging_weight(test.take(at))
         for m, message in enumerate(test.messages):
             effect = weighted_mean(realised[at, m], household, survey)
             rows.append(
@@ -579,6 +707,12 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     gain_text = (
         f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
     )
+    rules = evaluated["gate"].get("forbidden_by", ())
+    if rules:
+        return (
+            "Nothing may be sent to anybody: " + "; ".join(rules) + ". Nothing was "
+            "learnt, and no promotion was tried."
+        )
     rival = LABELS[evaluated["best_baseline"]].lower()
     blocked = evaluated["gate"]["blocked_by"]
     if blocked:
@@ -619,5 +753,16 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     return (
         f"Personalising is not shown to pay: it adds {gain_text} of '{label}' per "
         f"voter over the best alternative ({rival}){unsure}; "
-        f"{INSTEAD[evaluated['champion']]}."
+        f"{INSTEAD[evaluated['champion']]}{_next_test_in_words(evaluated['gate'])}."
+    )
+
+
+def _next_test_in_words(gate: Mapping[str, Any]) -> str:
+    planned = gate.get("next_test")
+    if not planned:
+        return ""
+    return (
+        f", for no message is shown to beat sending nothing: a test of "
+        f"{planned['n_voters']:,} voters would show whether {planned['message_id']} "
+        "does"
     )

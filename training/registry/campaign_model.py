@@ -6,7 +6,7 @@ date, the encoding and one lift model per experiment. Saved as JSON and LightGBM
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -30,8 +30,16 @@ from hustings.features.tables import TableError
 from hustings.features.training_set import Arm, coarsest_unit
 from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95
+from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.lift_model import LiftModel, Lifts
 from hustings.training.policy_value.partner import PartnerLift
+from hustings.training.policy_value.policies import (
+    BY_LIFT,
+    CHAMPION,
+    NOBODY,
+    PARTNER,
+    Policy,
+)
 
 # a network's library is imported only where a network is read
 KINDS: Mapping[str, str] = {
@@ -179,6 +187,9 @@ class CampaignModel:
         arms: What each experiment could send.
         champions: Which policy each lift model stands for.
         facts: What else a user of the model must know: outcome, verdicts, data hash.
+        policies: Every policy that was chosen on all data, by experiment and name.
+        others: Lift models of policies that go by lifts of their own and are not the
+            champion, by name and experiment.
     """
 
     campaign: str
@@ -187,6 +198,63 @@ class CampaignModel:
     arms: Mapping[str, tuple[Arm, ...]]
     champions: Mapping[str, str]
     facts: Mapping[str, Any]
+    policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, LiftModel]] = field(default_factory=dict)
+
+    def policy(self, experiment_id: str, name: str = CHAMPION) -> Policy:
+        """The policy of an experiment as it was chosen on all data.
+
+        Args:
+            experiment_id: The experiment.
+            name: One of its policies; the champion's without.
+
+        Raises:
+            KeyError: If the model holds no policy of that name.
+        """
+        champion = self.champions[experiment_id]
+        wanted = champion if name == CHAMPION else name
+        of_experiment = self.policies.get(experiment_id, {})
+        if wanted in of_experiment:
+            return of_experiment[wanted]
+        if wanted in (champion, NOBODY) or wanted.startswith(PARTNER):
+            return Policy(wanted)
+        raise KeyError(
+            f"{experiment_id}: expected one of the policies "
+            f"{', '.join(sorted({champion, *of_experiment}))}, got {wanted!r}"
+        )
+
+    def under(self, name: str) -> Self:
+        """The model with the lifts that a policy goes by.
+
+        A policy without targeting goes by average effects, "one_covariate" and
+        "personalised" by models of their own, a partner's by what he delivered.
+
+        Args:
+            name: A policy; `CHAMPION` is the model as it is.
+        """
+        if name == CHAMPION:
+            return self
+        lifts = {
+            experiment: lift
+            if self.champions[experiment] == name
+            else self._lift_under(experiment, name)
+            for experiment, lift in self.lifts.items()
+        }
+        return replace(self, lifts=lifts)
+
+    def _lift_under(self, experiment_id: str, name: str) -> LiftModel:
+        stored = self.others.get(name, {})
+        if experiment_id in stored:
+            return stored[experiment_id]
+        ground = self.lifts[experiment_id].ground
+        if name.startswith(PARTNER):
+            return PartnerLift(ground, name.removeprefix(PARTNER), self.direction)
+        if name in BY_LIFT:
+            raise KeyError(
+                f"{experiment_id}: the model holds no lifts of the policy {name!r}; "
+                "train it again"
+            )
+        return untargeted(ground)
 
     @property
     def direction(self) -> float:
@@ -238,6 +306,11 @@ class CampaignModel:
         for i, lift in enumerate(self.lifts.values()):
             (folder / f"lift_{i}").mkdir()
             save_lift(lift, folder / f"lift_{i}")
+        for name, lifts in self.others.items():
+            for i, experiment_id in enumerate(self.lifts):
+                if experiment_id in lifts:
+                    (folder / f"{name}_{i}").mkdir()
+                    save_lift(lifts[experiment_id], folder / f"{name}_{i}")
         stored = {
             "campaign": self.campaign,
             "reader": self.reader.to_json(),
@@ -247,6 +320,11 @@ class CampaignModel:
             },
             "champions": dict(self.champions),
             "facts": dict(self.facts),
+            "policies": {
+                experiment_id: {name: p.to_json() for name, p in policies.items()}
+                for experiment_id, policies in self.policies.items()
+            },
+            "others": {name: list(lifts) for name, lifts in self.others.items()},
         }
         write_json(folder / "model.json", stored)
 
@@ -273,6 +351,18 @@ class CampaignModel:
             arms=arms,
             champions=stored["champions"],
             facts=stored["facts"],
+            policies={
+                experiment_id: {n: Policy.from_json(p) for n, p in policies.items()}
+                for experiment_id, policies in stored.get("policies", {}).items()
+            },
+            others={
+                name: {
+                    experiment_id: load_lift(folder / f"{name}_{i}")
+                    for i, experiment_id in enumerate(stored["lifts"])
+                    if experiment_id in experiments
+                }
+                for name, experiments in stored.get("others", {}).items()
+            },
         )
 
 

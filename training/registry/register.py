@@ -34,6 +34,7 @@ from mlflow.types import ColSpec, DataType, Schema
 import hustings
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.track import PROCESS, this_process
 
 CHAMPION = "champion"
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,8 @@ def tracked_run(
         resume: Run to take up again.
     """
     if resume is not None:
+        # before it runs again: a kill between the two must not name a dead process
+        MlflowClient().set_tag(resume, PROCESS, this_process())
         with mlflow.start_run(run_id=resume):
             yield resume
         return
@@ -132,7 +135,9 @@ def tracked_run(
     else:
         experiment_id = experiment.experiment_id
     with mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
+        experiment_id=experiment_id,
+        run_name=run_name,
+        tags={**tags, PROCESS: this_process()},
     ) as run:
         yield str(run.info.run_id)
 

@@ -5,16 +5,19 @@ with `_low` and `_high` for its interval. Which way is better is a tag of the fa
 `direction.<family>`.
 """
 
+import hashlib
 import json
 import math
+import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import Metric, Param, RunStatus, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 Json = Mapping[str, Any]
@@ -41,6 +44,8 @@ DIRECTIONS = {
 """Of the families of figures; a gain is positive where the outcome moves as wished."""
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 """What MLflow calls the end of a trial."""
+PROCESS = "process"
+"""Tag of a run: the process that writes it, by which one that died is known."""
 BATCH = 900
 """Metrics that a store takes at once."""
 NAMED = ("policies", "differences", "area", "reliability", "partners")
@@ -239,7 +244,7 @@ def _log_trial(
         start_time=began,
         run_name=f"{'/'.join(tags.values())} trial {trial['number']}",
         tags={
-            **tags, "kind": "trial", "state": trial["state"],
+            **tags, PROCESS: this_process(), "kind": "trial", "state": trial["state"],
             "reason": trial["reason"], "mlflow.parentRunId": parent.run_id,
             "mlflow.source.name": "hustings",
         },
@@ -285,16 +290,64 @@ def log_settings(settings: Mapping[str, Any]) -> None:
         MlflowClient().log_batch(active, params=params[first : first + 90])
 
 
-def close_unfinished(run_id: str) -> None:
-    """End a run whose process was killed, so that it does not seem to run for ever."""
-    client = MlflowClient()
+def this_process() -> str:
+    """What tells a process from all others: digest of its machine, number, start."""
+    pid = os.getpid()
+    return f"{_machine()}/{pid}/{_started(pid)}"
+
+
+def _machine() -> str:
+    # the name of somebody's machine says nothing to others
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks; "0" where the system does not say.
+
+    Raises:
+        ProcessLookupError: If there is no process of this number.
+    """
+    os.kill(pid, 0)
+    status = Path(f"/proc/{pid}/stat")
+    # the command's name may hold spaces and brackets; start is the 20th field after it
+    return status.read_text().rpartition(")")[2].split()[19] if status.exists() else "0"
+
+
+def _has_died(process: str) -> bool:
+    """Whether a process of this machine is no more; of others nobody can tell."""
+    machine, pid, started = process.split("/")
+    if machine != _machine():
+        return False
     try:
-        status = client.get_run(run_id).info.status
-    except MlflowException:
-        return
-    if status == RunStatus.to_string(RunStatus.RUNNING):
+        return _started(int(pid)) != started
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # of another account, so it is there
+
+
+def close_dead(campaign: str) -> list[str]:
+    """End the runs of a campaign whose process has died, trials included.
+
+    Args:
+        campaign: Names the MLflow experiment.
+
+    Returns:
+        Ids of the runs, which are KILLED from now on.
+    """
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
+        return []
+    running = client.search_runs(
+        [experiment.experiment_id],
+        filter_string=f"attributes.status = 'RUNNING' AND tags.{PROCESS} LIKE '%'",
+    )
+    dead = [r.info.run_id for r in running if _has_died(r.data.tags[PROCESS])]
+    for run_id in dead:
         client.log_batch(run_id, tags=[RunTag("cut_off", "its process died")])
         client.set_terminated(run_id, "KILLED")
+    return dead
 
 
 def recent_runs(campaign: str, n: int) -> pd.DataFrame:

@@ -128,7 +128,7 @@ function alarms(told, paused) {
       alarm.contradicts_lift
         ? make("p", { class: "against" }, alarm.contradicts_lift) : null,
       make("p", { class: "quiet" }, `Since about ${hour(alarm.since)}, raised ` +
-        `${hour(alarm.raised)} UTC. ${sentText(alarm.sent)}`)),
+        `${hour(alarm.raised)} UTC. ${sentText(alarm.sent)} ${plannedText(alarm.planned)}`)),
     button(alarm.message_id, paused.has(alarm.message_id)),
     sentGroups(alarm.sent))).concat(unheard);
 }
@@ -136,6 +136,9 @@ function alarms(told, paused) {
 const sentText = (sent) => sent && sent.n
   ? `Sent so far to ${number.format(sent.n)} voters.`
   : "Sent so far to fewer than 20 voters, or to nobody known here.";
+
+const plannedText = (planned) => planned && planned.n
+  ? `Planned for ${number.format(planned.n)} voters, and not handed over yet.` : "";
 
 function sentGroups(sent) {
   if (!sent || !sent.n) return null;

@@ -1,0 +1,188 @@
+"""Files outside the plans' folders whose digests the ledger holds: lists and answers.
+
+Exports (`exports/<plan>/<time>/`) and files of answers (`results/<plan>/<digest>/`) are
+folders that are written whole and never changed, except when a person is forgotten.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hustings.experiments.plans.folder import alone, sha256
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.features.atomic import ASIDE
+
+RECORDED, REWRITTEN = "files recorded", "files rewritten"
+"""Kinds of the ledger's entries: a folder's digests, and those after an erasure."""
+OUTSIDE = "outside"
+"""In place of the folder, where files were written outside the campaign's own."""
+FOLDERS = ("exports", "results")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What comparing the files with the ledger gave.
+
+    Attributes:
+        n_folders: Folders whose files are as the ledger says.
+        faults: Files that are not.
+        unchecked: What could not be compared, and why.
+    """
+
+    n_folders: int
+    faults: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def recording(home: Path, *, at: pd.Timestamp) -> Iterator[None]:
+    """Record every new folder of exports and answers once the block has ended.
+
+    Also where the block fails: a folder that an earlier command wrote, which was killed
+    before its entry, is recorded when the command is repeated and refused.
+
+    Args:
+        home: The campaign's folder.
+        at: When, for the ledger.
+    """
+    try:
+        yield
+    finally:
+        record_folders(home, at=at)
+
+
+def record_folders(home: Path, *, at: pd.Timestamp) -> None:
+    """Write the digests of folders that the ledger does not name yet.
+
+    Args:
+        home: The campaign's folder.
+        at: When, for the ledger.
+    """
+    with alone(home):
+        ledger, recorded = open_ledger(home), _recorded(home)
+        for folder in _folders(home):
+            if folder not in recorded:
+                files = {p.name: sha256(p) for p in _files(home / folder)}
+                ledger.append(RECORDED, {"folder": folder, "files": files}, at=at)
+
+
+def record_outside(home: Path, folder: Path, *, at: pd.Timestamp) -> None:
+    """Write the digests of files that lie outside the campaign's folder.
+
+    Nobody can check them there, nor take a forgotten person out of them.
+
+    Args:
+        home: The campaign's folder.
+        folder: Of the files.
+        at: When, for the ledger.
+    """
+    files = {path.name: sha256(path) for path in _files(folder)}
+    body = {"folder": OUTSIDE, "files": files}
+    open_ledger(home).append(RECORDED, body, at=at)
+
+
+def outside(home: Path) -> list[dict[str, Any]]:
+    """Exports that were written outside the campaign's folder: day and files."""
+    return [
+        {"on": entry.at.partition("T")[0], "files": sorted(body["files"])}
+        for entry in open_ledger(home).of_kind(RECORDED)
+        if (body := json.loads(entry.body))["folder"] == OUTSIDE
+    ]
+
+
+def checked(home: Path) -> Checked:
+    """Compare the files of exports and answers with the ledger."""
+    recorded, there = _recorded(home), _folders(home)
+    faults = [fault for folder in recorded for fault in folder_faults(home, folder)]
+    unchecked = [
+        f"{folder}: the ledger holds no digests of its files"
+        for folder in there
+        if folder not in recorded
+    ]
+    unchecked += [
+        f"{len(row['files'])} files of {row['on']} that were exported outside the "
+        f"campaign's folder ({', '.join(row['files'])})"
+        for row in outside(home)
+    ]
+    return Checked(len(recorded), faults, unchecked)
+
+
+def folder_faults(home: Path, folder: str) -> list[str]:
+    """Files of a recorded folder that are not what the ledger says."""
+    digests, there = _recorded(home)[folder], _files(home / folder)
+    faults = [
+        f"{folder}/{path.name}: expected no such file, the ledger knows none"
+        for path in there
+        if path.name not in digests
+    ]
+    for name, digest in digests.items():
+        path = home / folder / name
+        if not path.is_file():
+            faults.append(f"{folder}/{name}: expected the file that was recorded")
+        elif sha256(path) != digest:
+            faults.append(
+                f"{folder}/{name}: its digest is not the one in the ledger: altered"
+            )
+    return faults
+
+
+def unaltered_folders(home: Path) -> list[str]:
+    """Recorded folders whose files are what the ledger says."""
+    return [f for f in _recorded(home) if not folder_faults(home, f)]
+
+
+def record_rewritten(
+    home: Path, folder: str, *, batch: str, at: pd.Timestamp
+) -> dict[str, str]:
+    """Write the new digests of a folder that has lost a person.
+
+    Args:
+        home: The campaign's folder.
+        folder: A recorded one that was unaltered before.
+        batch: Name of the request.
+        at: When, for the ledger.
+
+    Returns:
+        Digests by name of the files that changed.
+    """
+    before = _recorded(home)[folder]
+    now = {path.name: sha256(path) for path in _files(home / folder)}
+    changed = {name: d for name, d in now.items() if before.get(name) != d}
+    if changed:
+        body = {"folder": folder, "key": batch, "files": changed}
+        open_ledger(home).append(REWRITTEN, body, at=at)
+    return changed
+
+
+def _recorded(home: Path) -> dict[str, dict[str, str]]:
+    """Digests by folder and file, as the ledger has them last."""
+    digests: dict[str, dict[str, str]] = {}
+    ledger = open_ledger(home)
+    for entry in (*ledger.of_kind(RECORDED), *ledger.of_kind(REWRITTEN)):
+        body = json.loads(entry.body)
+        if body["folder"] != OUTSIDE:
+            digests.setdefault(body["folder"], {}).update(body["files"])
+    return digests
+
+
+def _folders(home: Path) -> list[str]:
+    """Folders of exports and answers that hold files, under the campaign's folder."""
+    return [
+        str(folder.relative_to(home))
+        for parent in FOLDERS
+        for folder in sorted((home / parent).glob("*/*"))
+        if folder.is_dir() and _is_whole(folder) and _files(folder)
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_file() and _is_whole(p))
+
+
+def _is_whole(path: Path) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(ASIDE)

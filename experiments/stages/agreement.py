@@ -1,0 +1,178 @@
+"""The judged policy beside the planned one: what each sends, and whether they agree."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hustings.training.policy_value.policies import CHAMPION
+from hustings.training.policy_value.results import (
+    NOTHING_MAY_BE_SENT,
+    Evaluation,
+    Json,
+    PolicyValue,
+)
+
+STANDARD_ERRORS = 3.0
+"""Differences up to so many standard errors are those of the sample."""
+HOUSEHOLD = 2.0
+"""Times the variance of single voters: households decide together."""
+SMALLEST_DIFFERENCE = 0.005
+"""Contacts per voter that are no difference: limits are kept in whole contacts."""
+
+
+@dataclass(frozen=True)
+class ArmShare:
+    """Contacts by one arm per voter, judged and planned.
+
+    Attributes:
+        message_id: The message.
+        channel: The channel.
+        judged: Contacts per voter of the judged, as the plan would deliver them.
+        planned: Contacts per voter of the audience in the plan itself.
+        error: Standard error of the difference.
+    """
+
+    message_id: str
+    channel: str
+    judged: float
+    planned: float
+    error: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is that of the sample."""
+        allowed = STANDARD_ERRORS * self.error + SMALLEST_DIFFERENCE
+        return abs(self.judged - self.planned) <= allowed
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One experiment's policy, judged and planned.
+
+    Attributes:
+        experiment_id: The experiment.
+        policy: Name of the policy.
+        gain: Judged gain per voter, as `Interval.as_dict`.
+        arms: What both send.
+        judged_usd: Spend per voter on what the plan itself sends, as judged.
+        planned_usd: The same in the plan.
+        why: What they differ by, and why; empty where they agree.
+    """
+
+    experiment_id: str
+    policy: str
+    gain: Mapping[str, float]
+    arms: tuple[ArmShare, ...]
+    judged_usd: float
+    planned_usd: float
+    why: str
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they agree within sampling error."""
+        return not self.why
+
+    def to_json(self) -> Json:
+        """As plain JSON values."""
+        return {
+            "experiment_id": self.experiment_id,
+            "policy": self.policy,
+            "gain": dict(self.gain),
+            "arms": [dict(vars(arm)) | {"agrees": arm.agrees} for arm in self.arms],
+            "judged_usd": self.judged_usd,
+            "planned_usd": self.planned_usd,
+            "agrees": self.agrees,
+            "why": self.why,
+        }
+
+
+def agreements(
+    evaluation: Mapping[str, Any],
+    contacts: pd.DataFrame,
+    *,
+    policy: str,
+    n_audience: Mapping[str, int],
+    cost: Mapping[tuple[str, str], float],
+) -> list[Agreement]:
+    """What is planned beside what was judged, by experiment.
+
+    Args:
+        evaluation: As in `evaluation.json`.
+        contacts: PLAN, with roles.
+        policy: `[plan] policy`.
+        n_audience: Voters of every planned experiment's audience.
+        cost: USD by message and channel.
+    """
+    planned = contacts[contacts["role"] == "plan"]
+    counts = planned.groupby(["message_id", "channel"], observed=True).size()
+    compared = []
+    for name, stored in evaluation["experiments"].items():
+        if name not in n_audience or stored["verdict"] == NOTHING_MAY_BE_SENT:
+            continue
+        result = Evaluation.from_json(stored)
+        wanted = result.verdict.champion if policy == CHAMPION else policy
+        if wanted in result.policies:
+            compared.append(
+                _agreement(
+                    name, wanted, result, counts, n_audience[name], cost,
+                    shared=len(n_audience) > 1,
+                )
+            )  # fmt: skip
+    return compared
+
+
+def _agreement(
+    name: str,
+    policy: str,
+    result: Evaluation,
+    counts: pd.Series,
+    n_audience: int,
+    cost: Mapping[tuple[str, str], float],
+    *,
+    shared: bool,
+) -> Agreement:
+    value = result.policies[policy]
+    judged = {(a.message_id, a.channel): a.per_voter for a in value.delivered}
+    sent = {(str(m), str(c)): int(n) for (m, c), n in counts.items() if (m, c) in cost}
+    arms = tuple(
+        ArmShare(
+            *arm, judged.get(arm, 0.0), sent.get(arm, 0) / n_audience,
+            _error(judged.get(arm, 0.0), result.n_voters, n_audience),
+        )
+        for arm in sorted({*judged, *sent})
+    )  # fmt: skip
+    return Agreement(
+        name, policy, value.gain.as_dict(), arms,
+        sum(arm.judged * cost[arm.message_id, arm.channel] for arm in arms),
+        sum(arm.planned * cost[arm.message_id, arm.channel] for arm in arms),
+        "" if all(arm.agrees for arm in arms) else _why(value, arms, shared=shared),
+    )  # fmt: skip
+
+
+def _error(share: float, n_judged: int, n_audience: int) -> float:
+    spread = max(share * (1 - min(share, 1.0)), 0.0)
+    return math.sqrt(HOUSEHOLD * spread * (1 / n_judged + 1 / n_audience))
+
+
+def _why(value: PolicyValue, arms: tuple[ArmShare, ...], *, shared: bool) -> str:
+    worst = max(arms, key=lambda arm: abs(arm.judged - arm.planned))
+    difference = (
+        f"{worst.message_id} by {worst.channel}: {100 * worst.judged:.1f} contacts per "
+        f"100 voters as judged, {100 * worst.planned:.1f} as planned"
+    )
+    if shared:
+        return f"{difference}; experiments share the money that each was judged with"
+    chosen = [tuple(policy["messages"] or ()) for policy in value.chosen]
+    planned = tuple(sorted({arm.message_id for arm in arms if arm.planned > 0}))
+    if any(chosen) and set(chosen) != {planned}:
+        halves = " and ".join(", ".join(messages) for messages in chosen)
+        return (
+            f"{difference}; the halves of the test chose {halves}, all data {planned}"
+        )
+    return (
+        f"{difference}; the halves of the test and all data predict other lifts, or "
+        "the test's voters may be sent other channels than the audience"
+    )

@@ -1,0 +1,432 @@
+"""One answer to who is offered what: the plan's, the ledger's and the endpoint's.
+
+The shipped stages make real bundles of the sample campaign; every champion under every
+rule set is planned, locked, and asked about voter by voter.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from hustings.experiments.declaration import load_campaign
+from hustings.experiments.online import online_decisions
+from hustings.experiments.plans import approve, lock, plans, send
+from hustings.experiments.run import run_campaign
+from hustings.experiments.stages import contacts
+from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.offers import campaign_offer, decides_by_household
+from hustings.experiments.stages.persons import held_voters
+from hustings.features.tables import CONTROL, UNDECIDED
+from hustings.features.training_set import household
+from hustings.serving.endpoint import Endpoint
+from hustings.serving.service import routes
+from hustings.serving.voter_rows import RecommendRequest, SentRequest
+from tests.once import once
+
+N_VOTERS = 3_000
+NOW = pd.Timestamp("2026-12-01 15:00")
+RULE_SETS = ("us_default", "eu_2024_900", "places_only", "research_replay")
+CHAMPIONS = ("personalised", "single_best", "nobody")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A run whose plan is drafted, and the endpoint of its bundle."""
+
+    run: Run
+    plan_id: str
+    rows: list[Json]
+    body: Json
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint.load(self.run.home / "serving")
+
+    @property
+    def voters(self) -> pd.DataFrame:
+        return self.run.table("voters")
+
+    @property
+    def assignments(self) -> pd.DataFrame:
+        folder = self.run.home / "plans" / self.plan_id
+        return pd.read_parquet(folder / "assignments.parquet")
+
+    def locked(self) -> "Bundled":
+        at = pd.Timestamp("2026-11-30", tz="UTC")
+        approve(self.run.home, self.plan_id, by="Dana Field", at=at)
+        lock(self.run.home, self.plan_id, at=at)
+        return self
+
+    def ask(self, voter_ids: Any = None, at: pd.Timestamp = NOW, **more: Any) -> Json:
+        """Answers by voter id, in one request."""
+        rows = self.rows
+        if voter_ids is not None:
+            wanted = set(voter_ids)
+            rows = [row for row in rows if row["voter_id"] in wanted]
+        request = RecommendRequest(**{**self.body, "voters": rows, **more})
+        answer = self.endpoint.recommend(request, at=at)
+        return {voter["voter_id"]: voter for voter in answer["voters"]}
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread: None) -> Run:  # noqa: ARG001 - for its effect
+    """The sample campaign up to its registered model, whose voters have consented."""
+    campaign = load_campaign("sample")
+    assert campaign.simulate is not None
+    small = campaign.simulate.model_copy(update={"n_voters": N_VOTERS})
+    plan = campaign.plan.model_copy(update={"confidence": 0.6})
+    campaign = campaign.model_copy(update={"simulate": small, "plan": plan})
+
+    def run_in(home: Path) -> Run:
+        return Run(
+            campaign, home / "sample", home / "sample" / "first", "first",
+            home / "mlflow", n_trials=1, time_limit_s=20, model="linear",
+        )  # fmt: skip
+
+    def make(home: Path) -> None:
+        run = run_in(home)
+        run_campaign(run)
+        consent = {"basis": "consent", "purpose": "political_targeting"}
+        permissions = run.table("permissions").assign(**consent)
+        run.write("tables/permissions", permissions)
+        ids = run.table("voters")["voter_id"]
+        day = pd.Timestamp("2026-01-01").as_unit("us")
+        listed = pd.DataFrame({"voter_id": ids[::97], "channel": "*", "since": day})
+        run.write("tables/do_not_contact", listed)
+
+    return run_in(once("recommend_sample", make))
+
+
+def bundled(
+    trained: Run, home: Path, champion: str, rule_set: str, **plan: Any
+) -> Bundled:
+    """The plan of a champion under a rule set, drafted in a home of its own."""
+    shutil.copytree(
+        trained.home, home, ignore=shutil.ignore_patterns("plans", "ledger*", "events*")
+    )
+    named = trained.campaign.campaign.model_copy(update={"rule_set": rule_set})
+    planning = trained.campaign.plan.model_copy(update=plan)
+    campaign = trained.campaign.model_copy(update={"campaign": named, "plan": planning})
+    run = replace(trained, campaign=campaign, home=home, folder=home / trained.run_id)
+    model, version = contacts.promoted(run)
+    chosen = replace(model, champions=dict.fromkeys(model.champions, champion))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contacts, "promoted", lambda _run: (chosen, version))
+        contacts.stage_plan(run)
+    raw = pd.read_parquet(home / "raw" / "voters.parquet")
+    text = raw.to_json(orient="records", date_format="iso", double_precision=15)
+    permitted, withdrawn = permissions_of(run)
+    body = {"permitted_channels": permitted, "withdrawn_channels": withdrawn}
+    (plan_id,) = plans(home)
+    return Bundled(run, plan_id, json.loads(text), body)
+
+
+def permissions_of(run: Run) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Channels that are permitted and withdrawn by now, by voter."""
+    rows = run.table("permissions")
+    gone = rows["withdrawn_at"].notna() & (rows["withdrawn_at"] <= NOW)
+    by_voter = []
+    for part in (rows[~gone], rows[gone]):
+        grouped = part.groupby("voter_id", observed=True)["channel"]
+        by_voter.append({str(v): sorted(set(c)) for v, c in grouped})
+    return by_voter[0], by_voter[1]
+
+
+def offline(found: Bundled, champion: str) -> dict[str, tuple[str, str] | None]:
+    """The offer of the plan priced at the plan's prices, worked out household by
+    household in a loop; None for nothing."""
+    run = found.run
+    model, version = contacts.promoted(run)
+    model = replace(model, champions=dict.fromkeys(model.champions, champion))
+    voters, plan = found.voters, json.loads((run.folder / "plan.json").read_text())
+    by_household = decides_by_household(run)
+    offer, _, _ = campaign_offer(
+        run, model, voters, tuple(model.lifts), at=NOW, by_household=by_household,
+        model_version=f"{version.name}/{version.version}",
+    )  # fmt: skip
+    unit = household(voters) if by_household else voters["voter_id"]
+    held = held_voters(
+        run.home, voters, unit.to_numpy(dtype=object), by_household=by_household,
+        salt=plan["salt"], share=plan["holdout_share"],
+    )  # fmt: skip
+    price = np.array([arm["price"] for arm in plan["audiences"]["all"]["arms"]])
+    found_offer: dict[str, tuple[str, str] | None] = {}
+    number = pd.Series(np.arange(len(voters)))
+    for rows in number.groupby(unit.to_numpy()).groups.values():
+        free = [i for i in rows if not held[i]]
+        left = np.full(len(price), -np.inf)
+        for k in range(len(price)):
+            may = [i for i in free if offer.allowed[i, k]]
+            value = sum(offer.value[i, k] for i in may)
+            if may and value > 0:
+                left[k] = value - len(may) * price[k] * (1 - 1e-6)
+        best = int(left.argmax())
+        for i in rows:
+            gets = left[best] >= 0 and i in free and offer.allowed[i, best]
+            voter = str(voters["voter_id"].iloc[i])
+            found_offer[voter] = tuple(offer.arms[best]) if gets else None
+    return found_offer
+
+
+def option(answer: Json) -> tuple[str, str] | None:
+    found = answer["recommendation"]
+    return None if found is None else (found["message_id"], found["channel"])
+
+
+def code_of(answer: Json) -> str | None:
+    return answer["reason"]["code"] if answer["reason"] else None
+
+
+STOPPED = {"budget_spent", "capacity_used"}
+
+
+@pytest.mark.parametrize("rule_set", RULE_SETS)
+@pytest.mark.parametrize("champion", CHAMPIONS)
+def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
+    trained: Run, tmp_path: Path, champion: str, rule_set: str
+) -> None:
+    drafted = bundled(trained, tmp_path / "sample", champion, rule_set)
+    answers = drafted.ask()
+    assert len(answers) == N_VOTERS
+    if rule_set == "research_replay":
+        reasons = {a["reason"]["code"] for a in answers.values()}
+        assert reasons == {"research_replay"}
+        return
+    # nobody is decided by a draft: everybody gets the priced offer
+    expected = offline(drafted, champion)
+    stopped = {v for v, a in answers.items() if code_of(a) in STOPPED}
+    assert {v: option(a) for v, a in answers.items() if v not in stopped} == {
+        v: gets for v, gets in expected.items() if v not in stopped
+    }
+    paid = sum(
+        a["recommendation"]["cost_usd"] for a in answers.values() if a["recommendation"]
+    )
+    budget = drafted.endpoint.limits.budget_usd
+    assert paid <= budget + 1e-6
+    is_sending = champion != "nobody"
+    assert (paid > 50) == is_sending
+    # a locked plan has decided: the ledger's own rows, the draw included
+    locked = drafted.locked()
+    answers = locked.ask()
+    rows = locked.assignments
+    decided = rows[rows["block"] != UNDECIDED]
+    assert (len(decided) > 0) == is_sending
+    for row in decided.itertuples():
+        answer = answers[row.voter_id]
+        if row.message_id == CONTROL:
+            assert answer["recommendation"] is None
+            told = answer["reason"]
+            code = "holdout" if row.role == "holdout" else "drawn_nothing"
+            assert told["code"] == code
+        else:
+            assert option(answer) == (row.message_id, row.channel)
+            told = answer["recommendation"]
+        assert (told["plan_id"], told["role"]) == (locked.plan_id, row.role)
+        assert told["propensity"] == row.propensity
+    # others: what is left of the money
+    others = set(rows["voter_id"]) - set(decided["voter_id"])
+    left = budget - locked.endpoint.decided.committed_usd()  # type: ignore[union-attr]
+    paid = sum(
+        answers[v]["recommendation"]["cost_usd"]
+        for v in others if answers[v]["recommendation"]
+    )  # fmt: skip
+    assert paid <= left + 1e-6
+    for voter in others:
+        assert option(answers[voter]) in (None, expected[voter])
+
+
+@pytest.fixture(scope="module")
+def locked(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundled:
+    home = tmp_path_factory.mktemp("locked") / "sample"
+    return bundled(trained, home, "personalised", "us_default").locked()
+
+
+def copy_of(found: Bundled, home: Path) -> Bundled:
+    shutil.copytree(found.run.home, home)
+    run = replace(found.run, home=home, folder=home / found.run.run_id)
+    return replace(found, run=run)
+
+
+def sent_voters(found: Bundled, n: int) -> list[str]:
+    """Voters whom the plan sends something by mail."""
+    rows = found.assignments
+    return [str(v) for v in rows.loc[rows["channel"] == "mail", "voter_id"].head(n)]
+
+
+def test_who_had_theirs_is_decided_already_and_gets_nothing_more(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    found = copy_of(locked, tmp_path / "sample")
+    had = sent_voters(found, 40)
+    before = found.ask(had)
+    assert all(answer["recommendation"] for answer in before.values())
+    at = NOW.tz_localize("UTC")
+    send(found.run.home, found.plan_id, "b1", pd.Series(had[:20]), at=at)
+    after = found.ask(had)
+    reasons = [after[v]["reason"] for v in had[:20]]
+    assert {reason["code"] for reason in reasons} == {"already_decided"}
+    assert {reason["plan_id"] for reason in reasons} == {found.plan_id}
+    assert all(after[v]["recommendation"] for v in had[20:])
+
+
+def test_a_stop_or_a_report_of_a_channel_ends_what_the_plan_has_decided(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    found = copy_of(locked, tmp_path / "sample")
+    one, other = sent_voters(found, 2)
+    folder = found.run.home / "results" / found.plan_id / "f1"
+    folder.mkdir(parents=True)
+    day = pd.Timestamp("2026-11-01").as_unit("us")
+    pd.DataFrame({"voter_id": [one], "channel": ["*"], "since": [day]}).to_parquet(
+        folder / "withdrawn.parquet"
+    )
+    answers = found.ask([one, other], withdrawn_channels={other: ["mail"]})
+    codes = {v: a["reason"]["code"] for v, a in answers.items()}
+    assert codes == {one: "no_permission", other: "no_permission"}
+    assert "asked not to be contacted" in answers[one]["reason"]["text"]
+    assert "permission withdrawn" in answers[other]["reason"]["text"]
+    assert {a["reason"]["plan_id"] for a in answers.values()} == {found.plan_id}
+
+
+def test_a_request_that_names_itself_is_answered_once(
+    trained: Run, tmp_path: Path
+) -> None:
+    found = bundled(trained, tmp_path / "sample", "personalised", "us_default")
+    ids = found.voters["voter_id"].head(400)
+    first = found.ask(ids, request_id="r1")
+    later = NOW + pd.Timedelta(minutes=10)
+    assert found.ask(ids, at=later, request_id="r1") == first
+    handed = {v: a["recommendation"] for v, a in first.items() if a["recommendation"]}
+    assert len(handed) > 50
+    names = [found["decision_id"] for found in handed.values()]
+    assert len(set(names)) == len(names)
+    ends = {pd.Timestamp(found["expires_at"]) for found in handed.values()}
+    assert ends == {(NOW + pd.Timedelta(hours=1)).tz_localize("UTC")}
+    # without a name the same decision is handed out again, for longer
+    again = found.ask(ids, at=later)
+    assert [again[v]["recommendation"]["decision_id"] for v in handed] == names
+    # over HTTP another request under the same name is refused
+    client = TestClient(routes)
+    routes.state.endpoint = found.endpoint
+    other = {"voters": found.rows[:1], "request_id": "r1"}
+    refused = client.post("/recommend", json=other)
+    assert refused.status_code == 409
+    assert refused.json()["faults"][0]["path"] == "request_id"
+
+
+def test_reserved_money_is_nobody_elses_until_it_expires_or_is_spent(
+    trained: Run, tmp_path: Path
+) -> None:
+    found = bundled(trained, tmp_path / "sample", "personalised", "us_default")
+    ids = found.voters["voter_id"].tolist()
+    half, rest = ids[:1_500], ids[1_500:]
+    reserved = found.ask(half)
+    money = [a["recommendation"] for a in reserved.values() if a["recommendation"]]
+    spent = sum(r["cost_usd"] for r in money)
+    endpoint = found.endpoint
+
+    def rest_gets(usd: float, at: pd.Timestamp) -> float:
+        poor = replace(endpoint, limits=replace(endpoint.limits, budget_usd=usd))
+        rows = [row for row in found.rows if row["voter_id"] in set(rest)]
+        request = RecommendRequest(**{**found.body, "voters": rows})
+        answers = poor.recommend(request, at=at)["voters"]
+        codes = {code_of(answer) for answer in answers}
+        gets = [a["recommendation"] for a in answers if a["recommendation"]]
+        assert ("budget_spent" in codes) == (sum(r["cost_usd"] for r in gets) < 50)
+        return sum(r["cost_usd"] for r in gets)
+
+    assert spent > 100
+    assert 19 <= rest_gets(spent + 20, NOW) <= 20 + 1e-6
+    ended = NOW + pd.Timedelta(hours=2)
+    assert rest_gets(spent + 20, ended) > 50
+    # reported as sent it is spent for good
+    later = NOW + pd.Timedelta(minutes=5)
+    report = endpoint.report_sent(
+        SentRequest(decision_ids=[r["decision_id"] for r in money]), at=later
+    )
+    assert report == {"recorded": len(money), "recorded_before": 0, "expired": 0}
+    much_later = ended + pd.Timedelta(days=1)
+    assert 19 <= rest_gets(spent + 20, much_later) <= 20 + 1e-6
+    again = found.ask(half, at=much_later)
+    codes = {code_of(again[v]) for v, a in reserved.items() if a["recommendation"]}
+    assert codes == {"already_decided"}
+    recorded = online_decisions(found.run.home)
+    assert set(recorded["voter_id"]) == {
+        v for v, a in reserved.items() if a["recommendation"]
+    }
+    assert set(recorded["propensity"]) == {1.0}
+    assert recorded["plan_id"].unique().tolist() == ["online-2026-12-01"]
+    assert recorded["cost_usd"].sum() == pytest.approx(spent)
+
+
+def test_what_the_ledger_decided_and_was_sent_here_is_not_recorded_twice(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    found = copy_of(locked, tmp_path / "sample")
+    (voter,) = sent_voters(found, 1)
+    told = found.ask([voter])[voter]["recommendation"]
+    client = TestClient(routes)
+    routes.state.endpoint = found.endpoint
+    unknown = client.post("/sent", json={"decision_ids": [told["decision_id"], "x"]})
+    assert unknown.status_code == 422
+    assert unknown.json()["faults"][0]["path"] == "decision_ids[1]"
+    assert found.ask([voter])[voter]["recommendation"] is not None
+    done = client.post("/sent", json={"decision_ids": [told["decision_id"]]}).json()
+    assert done["recorded"] == 1
+    assert found.ask([voter])[voter]["reason"]["code"] == "already_decided"
+    assert online_decisions(found.run.home).empty
+
+
+def test_nobody_is_contacted_by_more_than_the_days_capacity(
+    trained: Run, tmp_path: Path
+) -> None:
+    found = bundled(trained, tmp_path / "sample", "personalised", "us_default")
+    endpoint = found.endpoint
+    few = replace(endpoint.limits, capacity_by_channel={"mail": 30.0})
+    request = RecommendRequest(**{**found.body, "voters": found.rows})
+    answers = replace(endpoint, limits=few).recommend(request, at=NOW)["voters"]
+    gets = [a["recommendation"]["channel"] for a in answers if a["recommendation"]]
+    assert gets.count("mail") <= 30
+    assert any(a["reason"] and a["reason"]["code"] == "capacity_used" for a in answers)
+
+
+def test_why_says_what_each_option_is_worth_and_what_the_plan_did(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    found = copy_of(locked, tmp_path / "sample")
+    (voter,) = sent_voters(found, 1)
+    answer = found.ask([voter], explain=True)[voter]
+    told = answer["recommendation"]
+    assert answer["why"][0].startswith(f"Plan {found.plan_id} ")
+    mine = f"{told['message_id']} by {told['channel']} is worth "
+    (line,) = [line for line in answer["why"] if line.startswith(mine)]
+    assert line.endswith("this is sent.")
+    assert "why" not in found.ask([voter])[voter]
+
+
+def test_hours_in_which_a_channel_may_be_used_are_told(locked: Bundled) -> None:
+    answers = locked.ask()
+    hours = {
+        a["recommendation"]["channel"]: a["recommendation"]["hours"]
+        for a in answers.values() if a["recommendation"]
+    }  # fmt: skip
+    assert hours["mail"] is None
+    called = {channel: told for channel, told in hours.items() if channel != "mail"}
+    assert called
+    assert set(map(str, called.values())) == {"{'from': '08:00', 'until': '21:00'}"}
+
+
+def test_a_bundle_outside_its_campaign_says_that_it_knows_no_decisions(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    assert locked.endpoint.describe()["decided"] == "by the campaign's plans"
+    shutil.copytree(locked.run.home / "serving", tmp_path / "serving")
+    assert Endpoint.load(tmp_path / "serving").describe()["decided"] == "unknown here"

@@ -1,0 +1,230 @@
+"""Results of judging: values of policies, the gate's verdict, an experiment's whole.
+
+Each knows its JSON, which is what `evaluation.json` holds of an experiment.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from hustings.training.estimators.metrics import Interval
+
+Json = dict[str, Any]
+VerdictName = Literal[
+    "personalise", "one_split_suffices", "not_worth_personalising",
+    "nothing_may_be_sent",
+]  # fmt: skip
+NOTHING_MAY_BE_SENT: VerdictName = "nothing_may_be_sent"
+
+
+def interval_of(stored: Mapping[str, float]) -> Interval:
+    """An interval from what `Interval.as_dict` gave."""
+    return Interval(stored["value"], stored["low"], stored["high"])
+
+
+@dataclass(frozen=True)
+class ArmContacts:
+    """Expected contacts by one arm, per voter of the audience.
+
+    Attributes:
+        message_id: The message.
+        channel: The channel.
+        per_voter: Contacts per voter.
+    """
+
+    message_id: str
+    channel: str
+    per_voter: float
+
+
+@dataclass(frozen=True)
+class PolicyValue:
+    """A policy judged on voters that it was not chosen on.
+
+    Attributes:
+        label: As a person reads it.
+        description: What it does, in a sentence.
+        gain: Per voter at the campaign's spend, under all limits of the plan.
+        gain_ipw: The same by inverse-propensity weights alone.
+        spend_per_voter_usd: What it spends.
+        contacted_share: Share of voters who are sent anything.
+        limited: Whether a limit other than the budget binds.
+        sends: Expected contacts by arm, those above zero.
+        delivered: The same as the plan delivers it, with a holdout and explorers.
+        chosen: What each half chose, as JSON of the policy.
+    """
+
+    label: str
+    description: str
+    gain: Interval
+    gain_ipw: Interval
+    spend_per_voter_usd: float
+    contacted_share: float
+    limited: bool
+    sends: tuple[ArmContacts, ...]
+    delivered: tuple[ArmContacts, ...] = ()
+    chosen: tuple[Json, ...] = ()
+
+    def to_json(self) -> Json:
+        """As plain JSON values."""
+        return {
+            "label": self.label,
+            "description": self.description,
+            "gain": self.gain.as_dict(),
+            "gain_ipw": self.gain_ipw.as_dict(),
+            "spend_per_voter_usd": self.spend_per_voter_usd,
+            "contacted_share": self.contacted_share,
+            "limited": self.limited,
+            "sends": [dict(vars(arm)) for arm in self.sends],
+            "delivered": [dict(vars(arm)) for arm in self.delivered],
+            "chosen": list(self.chosen),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        return cls(
+            stored["label"], stored["description"], interval_of(stored["gain"]),
+            interval_of(stored["gain_ipw"]), stored["spend_per_voter_usd"],
+            stored["contacted_share"], stored["limited"],
+            tuple(ArmContacts(**arm) for arm in stored["sends"]),
+            tuple(ArmContacts(**arm) for arm in stored["delivered"]),
+            tuple(stored["chosen"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NextTest:
+    """Size of a test that would show whether the best message does anything.
+
+    Attributes:
+        message_id: The message that looks best.
+        lift: That is to be seen with power .8, outcome units.
+        n_voters: In both groups together.
+    """
+
+    message_id: str
+    lift: float
+    n_voters: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decides, and on what.
+
+    Attributes:
+        verdict: Whether personalising, or one split, is shown to pay.
+        champion: The policy to use.
+        best_baseline: By its value within the training halves.
+        differences: Personalised less every other policy, at the campaign's spend;
+            what is no baseline, nor the champion, is shown and decides nothing.
+        split_gain: The best split less the best untargeted policy.
+        untargeted_gain: The best untargeted policy less nobody.
+        attempt: Number of this promotion attempt of the campaign, from 1.
+        alpha: One-sided level of this attempt.
+        blocked_by: Checks that forbid a promotion.
+        carried_by_prior: Whether a declared prior carries the untargeted policy.
+        next_test: Where nothing is shown to do anything: how large a test would.
+        forbidden_by: Rules that leave nothing to be sent to anybody.
+    """
+
+    verdict: VerdictName
+    champion: str
+    best_baseline: str
+    differences: Mapping[str, Interval]
+    split_gain: Interval
+    untargeted_gain: Interval
+    attempt: int
+    alpha: float
+    blocked_by: Sequence[str] = ()
+    carried_by_prior: bool = False
+    next_test: NextTest | None = None
+    forbidden_by: Sequence[str] = ()
+
+    def to_json(self) -> Json:
+        """As the keys of an experiment in `evaluation.json`."""
+        best = self.differences.get(self.best_baseline, Interval(0.0, 0.0, 0.0))
+        return {
+            "differences": {n: d.as_dict() for n, d in self.differences.items()},
+            "best_baseline": self.best_baseline,
+            "gain_from_personalising": best.as_dict(),
+            "gain_from_one_split": self.split_gain.as_dict(),
+            "gain_of_best_untargeted": self.untargeted_gain.as_dict(),
+            "verdict": self.verdict,
+            "champion": self.champion,
+            "gate": {
+                "attempt": self.attempt,
+                "alpha": self.alpha,
+                "blocked_by": list(self.blocked_by),
+                "carried_by_prior": self.carried_by_prior,
+                "next_test": self.next_test and dict(vars(self.next_test)),
+                "forbidden_by": list(self.forbidden_by),
+            },
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        gate = stored["gate"]
+        return cls(
+            stored["verdict"], stored["champion"], stored["best_baseline"],
+            {n: interval_of(d) for n, d in stored["differences"].items()},
+            interval_of(stored["gain_from_one_split"]),
+            interval_of(stored["gain_of_best_untargeted"]),
+            gate["attempt"], gate["alpha"], tuple(gate["blocked_by"]),
+            gate["carried_by_prior"],
+            gate["next_test"] and NextTest(**gate["next_test"]),
+            tuple(gate["forbidden_by"]),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One experiment judged.
+
+    Attributes:
+        n_units: Randomised or sampled units.
+        n_voters: Voters.
+        n_observed: Voters whose outcome is in.
+        n_arms: Messages by channel.
+        policies: By name.
+        verdict: The gate's.
+        details: Sections of the report that nothing decides on (curve, area,
+            calibration, segments, checks ...), as plain JSON values by their key.
+    """
+
+    n_units: int
+    n_voters: int
+    n_observed: int
+    n_arms: int
+    policies: Mapping[str, PolicyValue]
+    verdict: Verdict
+    details: Json = field(default_factory=dict)
+
+    def to_json(self) -> Json:
+        """As plain JSON values."""
+        return {
+            "n_units": self.n_units,
+            "n_voters": self.n_voters,
+            "n_observed": self.n_observed,
+            "n_arms": self.n_arms,
+            "policies": {n: p.to_json() for n, p in self.policies.items()},
+            **self.verdict.to_json(),
+            **self.details,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        verdict = Verdict.from_json(stored)
+        counts = ("n_units", "n_voters", "n_observed", "n_arms")
+        own = {*counts, "policies", *verdict.to_json()}
+        return cls(
+            *(stored[name] for name in counts),
+            policies={
+                name: PolicyValue.from_json(row)
+                for name, row in stored["policies"].items()
+            },
+            verdict=verdict,
+            details={k: v for k, v in stored.items() if k not in own},
+        )
