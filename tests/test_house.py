@@ -1,4 +1,4 @@
-"""Rules that the whole code keeps: what is there is reached, and is named for itself."""
+"""Rules that the whole code keeps: all of it is reached, and named for itself."""
 
 import ast
 from collections import defaultdict
