@@ -118,7 +118,7 @@ def test_a_campaign_begins_from_nothing_by_commands_alone(
     command("ingest", *where)
     home = tmp_path / "small"
     power = command("power", *where)
-    assert "what [loop] declares" in power
+    assert "what [loop] declares" in " ".join(power.split())
     told = command("day", *where, "--date", "2026-09-08", "--approve-by", "Ada Pell")
     assert "day-2026-09-08 (locked)" in told
     rows = pd.read_parquet(home / PLANS / "day-2026-09-08" / "assignments.parquet")
