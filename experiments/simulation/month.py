@@ -186,6 +186,13 @@ class LoopInWorld:
         date = self.terms.start_on + pd.Timedelta(days=day)
         return morning_of(self.run, self.terms, date, day, self.moment(day))
 
+    def due(self, day: int) -> Answered:
+        """Decisions whose outcome is due by the morning of a day, as [lift] says."""
+        lag = pd.Timedelta(days=self.run.campaign.lift.lag_days)
+        answered = self.answered(day)
+        until = self.terms.start_on + pd.Timedelta(days=day) - lag
+        return answered.take(answered.on <= np.datetime64(until))
+
     def answered(self, day: int) -> Answered:
         """Decisions and the answers that are in on the morning of a day."""
         morning = self.morning(day)
@@ -219,7 +226,7 @@ def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -
             loop.answer(day)
         if (day + 1) % LOOK_EVERY_DAYS == 0 or day == last:
             look = coverage.measured_at(
-                loop.answered(day), world, columns, horizon_days=terms.days
+                loop.due(day), world, columns, horizon_days=terms.days
             )
             looks += [] if look is None else [look]
         if day < terms.days and (day + 1) % LOOK_EVERY_DAYS == 0:
