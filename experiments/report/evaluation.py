@@ -690,8 +690,9 @@ def _overlap_check(checks: Row) -> Check:
     overlap = checks.get("overlap")
     if overlap and not overlap["ok"]:
         words = (
-            f"{rarest}, and {share_text(overlap['share'])} of what is measured hangs on "
-            f"chances too small to judge by, most of it in block {overlap['block']!r}."
+            f"{rarest}, and {share_text(overlap['share'])} of what is measured hangs "
+            "on chances too small to judge by, most of it in block "
+            f"{overlap['block']!r}."
         )
         return Check(name, passed=False, words=words)
     enough = least >= OVERLAP_FLOOR
