@@ -328,7 +328,7 @@ def test_what_is_handed_over_is_spent_once_and_every_day_can_be_computed_again(
     campaign.said("plans", "sent", plan)
     again = plans.spent(campaign.home).query("plan_id == @plan")["usd_spent"].sum()
     assert again == spent
-    campaign.said("evidence", "--plan", plan, "--replay")
+    campaign.said("evidence", plan, "--replay")
     campaign.said("verify")
 
 
