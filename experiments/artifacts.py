@@ -94,9 +94,14 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("priors.parquet", ("features",), ("train", "power"), PRIORS),
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
+        Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
         Artifact("settings.json", ("train",), ("evaluate",)),
+        Artifact("policies.json", ("train",), ("evaluate", "promote")),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),
-        Artifact("chances.parquet", ("train",), ("evaluate", "export-scores"), CHANCES),
+        Artifact(
+            "chances.parquet", ("train",), ("evaluate", "plan", "day", "export-scores"),
+            CHANCES,
+        ),
         Artifact("reliability.json", ("train",), ("evaluate",)),
         Artifact(
             "areas.parquet", ("train",), (), AREAS,

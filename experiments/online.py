@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hustings.features.tables import ASSIGNMENTS, TIMESTAMP, UNDECIDED, check
+from hustings.features.tables import ASSIGNMENTS, UNDECIDED, check
 from hustings.serving.decided import SERVING
 from hustings.serving.decisions import ONLINE, OnlineDecisions
 from hustings.serving.reactions.http import Intake
@@ -29,7 +29,7 @@ def online_decisions(home: Path) -> pd.DataFrame:
         holds them. Empty where nothing was served.
     """
     sent = _sent(home)
-    day = pd.to_datetime(sent["sent_at"].astype("int64"), unit="us").astype(TIMESTAMP)
+    day = pd.to_datetime(sent["sent_at"], unit="us").dt.as_unit("us")
     assigned = sent.assign(
         block=UNDECIDED,
         pool_probability=1.0,

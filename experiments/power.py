@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hustings.experiments.loop.declared import believed_noise, declared_loop
 from hustings.experiments.stages.context import Run
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import household
@@ -40,7 +41,8 @@ class Facts:
     Attributes:
         n_audience: Voters who may be contacted, the holdout included.
         n_contacts: Contacts that money and channels allow over all days, at most the
-            audience.
+            audience less the holdout.
+        n_affordable: Contacts that money and channels allow, at most the audience.
         days: Number of days with contacts.
         lag_days: Days from a contact to its outcome.
         cost_usd: Mean price of a contact.
@@ -51,6 +53,7 @@ class Facts:
 
     n_audience: int
     n_contacts: int
+    n_affordable: int
     days: int
     lag_days: int
     cost_usd: float
@@ -70,8 +73,10 @@ class Detectable(NamedTuple):
         daily: Detectable overall lift with a look every day, outcome units.
         by_message: Detectable lift of one message with a look every day, allowing for
             a claim about every message, outcome units.
-        forgone: Expected outcome units lost by not contacting the held out.
-        forgone_usd: Cost of as many contacts; saved, or spent on others.
+        of_held_out: Outcome units that the held out would have gained.
+        of_others: Outcome units that their money gains among other voters.
+        forgone: The difference: what the holdout really costs.
+        unspent_usd: Money for which there is nobody left to contact.
     """
 
     holdout_share: float
@@ -80,8 +85,10 @@ class Detectable(NamedTuple):
     once: float
     daily: float
     by_message: float
+    of_held_out: float
+    of_others: float
     forgone: float
-    forgone_usd: float
+    unspent_usd: float
 
 
 class Power(NamedTuple):
@@ -144,7 +151,7 @@ def untested(beliefs: Beliefs) -> Beliefs:
 
 
 def _detectable(facts: Facts, share: float) -> Detectable:
-    n, m = facts.n_contacts, len(facts.beliefs.mean)
+    n, m = facts.n_affordable, len(facts.beliefs.mean)
     # the plan chooses n / (1 − h) voters, of whom the held out are not sent
     chosen = min(n / (1 - share), facts.n_audience)
     sent, held = chosen * (1 - share), chosen * share
@@ -155,9 +162,12 @@ def _detectable(facts: Facts, share: float) -> Detectable:
     each = Asked(n_claims=m, looks=True)
     by_message = detectable_lift(facts.noise, sent / m, held / m, each)
     lift = max(float(facts.beliefs.mean.max()), 0.0)
+    # of the n voters who would be contacted without a holdout, a share h is held out;
+    # the money for them goes to the next voters, as far as there are any
+    of_held_out, of_others = n * share * lift, (sent - n * (1 - share)) * lift
     return Detectable(
-        share, int(sent), int(held), once, daily, by_message, held * lift,
-        held * facts.cost_usd,
+        share, int(sent), int(held), once, daily, by_message, of_held_out, of_others,
+        of_held_out - of_others, (n - sent) * facts.cost_usd,
     )  # fmt: skip
 
 
@@ -167,14 +177,21 @@ def _detectable(facts: Facts, share: float) -> Detectable:
 def facts_of(run: Run) -> Facts:
     """Facts from the latest run: noise and lifts from its tests, money and days.
 
-    Without a test of the messages, beliefs come from the `priors` table. A message that
-    is not in the table gets a prior with mean zero and an SD of `UNKNOWN_SPREAD` times
-    the outcome's SD.
+    Before any test, lifts and noise are those that [loop] declares. After one that did
+    not try the messages, beliefs come from the `priors` table. A message that is not in
+    the table gets a prior with mean zero and an SD of `UNKNOWN_SPREAD` times the
+    outcome's SD.
+
+    Raises:
+        CampaignError: If there is no test and [loop] declares no beliefs.
     """
     campaign, voters = run.campaign, run.table("voters")
-    rows = run.read("training_set")
-    noise = noise_of(rows, voters)
-    beliefs, source = _beliefs(run, rows, noise)
+    rows = run.optional("training_set")
+    if rows is None:
+        noise, beliefs, source = _declared(run, voters)
+    else:
+        noise = noise_of(rows, voters)
+        beliefs, source = _beliefs(run, rows, noise)
     cost = float(run.table("costs")["cost_usd"].mean())
     plan = campaign.plan
     budget = plan.budget_usd
@@ -187,6 +204,7 @@ def facts_of(run: Run) -> Facts:
     return Facts(
         n_audience=len(voters),
         n_contacts=max(min(room, int(len(voters) * (1 - plan.holdout_share))), 1),
+        n_affordable=max(min(room, len(voters)), 1),
         days=plan.days,
         lag_days=campaign.lift.lag_days,
         cost_usd=cost,
@@ -194,6 +212,25 @@ def facts_of(run: Run) -> Facts:
         beliefs=beliefs,
         source=source,
     )
+
+
+def _declared(run: Run, voters: pd.DataFrame) -> tuple[Noise, Beliefs, str]:
+    """Noise and beliefs of [loop], for a campaign that nothing was tested for."""
+    loop = declared_loop(run.campaign)
+    noise = replace(believed_noise(loop), household=_household_size(voters))
+    messages = set(run.table("messages")["message_id"]) - {CONTROL}
+    assert loop.believed_lift is not None
+    assert loop.believed_spread is not None
+    beliefs = Beliefs.alike(
+        len(messages), mean=loop.believed_lift, sd=loop.believed_spread
+    )
+    return noise, beliefs, "what [loop] declares"
+
+
+def _household_size(voters: pd.DataFrame) -> float:
+    """Mean size of a voter's household, each counted by its voters."""
+    living = household(voters).value_counts().to_numpy(dtype=np.float64)
+    return float((living**2).sum() / living.sum())
 
 
 def noise_of(rows: pd.DataFrame, voters: pd.DataFrame) -> Noise:
@@ -216,10 +253,9 @@ def noise_of(rows: pd.DataFrame, voters: pd.DataFrame) -> Noise:
     pairs = float((size - 1).sum())
     within = float((totals**2).sum() - (off**2).sum())
     icc = within / pairs / float(off.var()) if pairs else 0.0
-    living = household(voters).value_counts().to_numpy(dtype=np.float64)
     return Noise(
         float(off.std()),
-        household=float((living**2).sum() / living.sum()),
+        household=_household_size(voters),
         icc=float(np.clip(icc, 0.0, 1.0)),
         missing=float(1 - seen.mean()),
     )
@@ -314,8 +350,11 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
         f"{row.by_message / per_point:.2f} of one message beside the others; "
-        f"{row.n_compared:,} voters are not sent what they would have been, which "
-        f"forgoes about {row.forgone / per_point:,.0f} points in all."
+        f"{row.n_compared:,} voters are not sent what they would have been. That "
+        f"forgoes {row.forgone / per_point:,.0f} points: "
+        f"{row.of_held_out / per_point:,.0f} that the held out would have gained, less "
+        f"{row.of_others / per_point:,.0f} that their money gains among others"
+        + (f"; ${row.unspent_usd:,.0f} find nobody left." if row.unspent_usd else ".")
         for row in found.holdouts
     ]
     if best.epsilon:
@@ -353,7 +392,11 @@ def with_changes(
     if days is not None:
         per_day = facts.n_contacts / facts.days
         left = min(int(per_day * days), facts.n_contacts)
-        changed = replace(changed, days=days, n_contacts=max(left, 1))
+        share = days / facts.days
+        changed = replace(
+            changed, days=days, n_contacts=max(left, 1),
+            n_affordable=max(int(facts.n_affordable * min(share, 1.0)), 1),
+        )  # fmt: skip
     if contacts is not None:
-        changed = replace(changed, n_contacts=contacts)
+        changed = replace(changed, n_contacts=contacts, n_affordable=contacts)
     return changed

@@ -66,11 +66,11 @@ class ContactLists:
             parts.append(listed[_ROW].assign(kind=LISTED, since=day))
         if people.addresses is not None:
             parts.append(people.addresses[_ROW].assign(kind=ADDRESS, since=""))
-        rows = pd.concat(parts, ignore_index=True) if parts else None
-        groups = [] if rows is None else rows.groupby(_BY, observed=True)
+        nobody = pd.DataFrame({name: [] for name in ("voter_id", *_BY)}, dtype="str")
+        rows = pd.concat([nobody, *parts], ignore_index=True)
         lists = [
-            ListedVoters(*map(str, key), Never.of(campaign_key, voters["voter_id"]))
-            for key, voters in groups
+            _list_of(names, Never.of(campaign_key, voters["voter_id"]))
+            for names, voters in rows.groupby(_BY)
         ]
         return cls(tuple(lists), people.addresses is not None)
 
@@ -97,7 +97,7 @@ class ContactLists:
         """
         frame = pd.read_parquet(folder / FILE)
         lists = [
-            ListedVoters(*map(str, names), Never(key, frozenset(rows["digest"])))
+            _list_of(names, Never(key, frozenset(rows["digest"])))
             for names, rows in frame.groupby(_BY)
         ]
         return cls(tuple(lists), bool((frame["kind"] == ADDRESS).any()))
@@ -131,3 +131,8 @@ class ContactLists:
             if self.has_addresses
             else None,
         )
+
+
+def _list_of(names: object, voters: Never) -> ListedVoters:
+    kind, channel, since = names  # type: ignore[misc]
+    return ListedVoters(str(kind), str(channel), str(since), voters)

@@ -178,7 +178,7 @@ def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     rows = pd.read_parquet(folder / "assignments.parquet", columns=_ASSIGNED)
     rows = rows[rows["block"] != UNDECIDED]
     contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
-    send_on = rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    send_on = contacts.set_index("voter_id")["send_on"].reindex(rows["voter_id"])
     handed = [
         pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
         for name in plan["sent"]
@@ -186,7 +186,9 @@ def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     is_handed = rows["voter_id"].isin(pd.concat(handed) if handed else [])
     rows = rows.assign(
         plan_id=plan["plan_id"],
-        decided_on=pd.to_datetime(send_on).fillna(pd.Timestamp(plan["day"])),
+        decided_on=pd.to_datetime(send_on.set_axis(rows.index)).fillna(
+            pd.Timestamp(plan["day"])
+        ),
         handed_over=is_handed,
         window_days=-1 if plan["window_days"] is None else plan["window_days"],
     )

@@ -122,6 +122,7 @@ class Offer:
         eligibility: Why not, by message and by channel.
         excluded: Voters whom `[plan.only]` leaves out, shape (n,).
         backlash: Arms closed to a voter since the segment shows backlash, shape (n, A).
+        in_policy: Arms that the policy leaves to a voter, shape (n, A).
         model_version: As name/version, or `NO_MODEL`.
     """
 
@@ -137,6 +138,7 @@ class Offer:
     eligibility: Eligibility
     excluded: Bools
     backlash: Bools
+    in_policy: Bools
     model_version: str
 
     def __len__(self) -> int:
@@ -216,7 +218,7 @@ def offer(
         settings: Of `[plan]`.
         model_version: Which model predicts, as name/version.
     """
-    predicted = predict_arms(model.under(policy.lifts_of), voters, settings)
+    predicted = predict_arms(model.under(policy.name), voters, settings)
     return offered(
         predicted, model.reader.features(voters), voters, rules, at=at, policy=policy,
         cost=cost, settings=settings, model_version=model_version,
@@ -276,6 +278,9 @@ def offered(
         eligibility=permission,
         excluded=excluded,
         backlash=closed,
+        in_policy=policy.of(
+            options._replace(allowed=np.ones_like(allowed)), predicted.arms
+        ).allowed,
         model_version=model_version,
     )
 

@@ -30,7 +30,7 @@ from hustings.serving.offer import Offer, OfferSettings
 from hustings.serving.plan import Limits, priced
 from hustings.serving.plan.explain import explained, options_of
 from hustings.serving.rules import RuleSet
-from hustings.training.policy_value.policies import Options, Policy
+from hustings.training.policy_value.policies import Policy
 
 Json = dict[str, Any]
 
@@ -162,14 +162,6 @@ class Block:
     def voter_ids(self) -> list[str]:
         """Ids, length n."""
         return [str(voter) for voter in self.offer.voter_id]
-
-    @property
-    def in_policy(self) -> Bools:
-        """Arms that the policy sends, shape (A,)."""
-        anything = np.ones((1, len(self.prices.arms)), dtype=bool)
-        options = Options(anything.astype(np.float64), anything)
-        kept: Bools = self.prices.policy.of(options, self.prices.arms).allowed[0]
-        return kept
 
     @property
     def not_barred(self) -> Bools:
@@ -516,7 +508,7 @@ def _why_not(block: Block, i: int, stopped: str) -> Json:
     left = left & ~offer.backlash[i]
     if not left.any():
         return nothing(BACKLASH, "lowers the outcome in the voter's segment")
-    left = left & block.in_policy
+    left = left & block.offer.in_policy[i]
     if not left.any():
         policy = prices.policy.name
         return nothing(POLICY, f"the policy {policy!r} sends no message that lifts")
@@ -553,7 +545,7 @@ def _refusal(block: Block, i: int, k: int) -> str | None:
         return "the campaign contacts other voters only"
     if offer.backlash[i, k]:
         return "it lowers the outcome in the voter's segment"
-    if not block.in_policy[k]:
+    if not offer.in_policy[i, k]:
         return f"the policy {block.prices.policy.name!r} does not send it"
     return _channel_refusal(block, arm.channel, i) or None
 

@@ -30,7 +30,7 @@ import pytest
 import sqlalchemy
 from hypothesis import settings
 
-from tests.checkout import python_path
+from tests.checkout import environment, python_path
 from tests.once import once, unchanged
 from tests.servers import free_port, serving
 from tests.story import Story, as_played, play
@@ -195,7 +195,7 @@ def postgres(postgres_server: Callable[[str], str]) -> str:
 def mlflow_server(
     tmp_path_factory: pytest.TempPathFactory, mlflow_store_file: Path
 ) -> Iterator[str]:
-    """A tracking server of its own on loopback, with its helper processes."""
+    """A tracking server of its own on loopback."""
     home = tmp_path_factory.mktemp("server")
     shutil.copyfile(mlflow_store_file, home / "server.db")
     port = free_port()
@@ -214,5 +214,7 @@ def mlflow_server(
         "--backend-store-uri", f"sqlite:///{home / 'server.db'}",
         "--artifacts-destination", str(home / "artifacts"),
     ]  # fmt: skip
-    with serving(command, ready=ready, home=home):
+    # jobs are run by six processes more, which no test asks for
+    env = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    with serving(command, ready=ready, home=home, env=env):
         yield url

@@ -109,9 +109,9 @@ def _sentence(day: "DaySummary") -> str:
         return f"{trained}{day.date}: nothing is sent: {day.why_no_plan}"
     gate = ""
     if day.gate is not None:
-        shown = "is shown to pay" if day.gate.personalises else "is not shown to pay"
+        verdict = "is shown to pay" if day.gate.personalises else "is not shown to pay"
         gate = (
-            f"; personalising {shown} (evidence {day.gate.evidence:.1f} of 20 after "
+            f"; personalising {verdict} (evidence {day.gate.evidence:.1f} of 20 after "
             f"{len(day.gate.looks)} looks)"
         )
     return (

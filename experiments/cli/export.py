@@ -1,6 +1,5 @@
 """`export`, `export-scores`, `results`: channels' lists, scores, contact results."""
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -94,16 +93,11 @@ def _plan_of(
     plan: str, campaign: str, data: Path, run_id: str
 ) -> tuple["Run", "Stated"]:
     from hustings.experiments.handover.lists import stated
+    from hustings.experiments.plans import state
 
     run = make_run(campaign, data, DEFAULT_STORE, "", run_id=run_id)
     run = known_run(run, campaign)
-    return run, stated(run.home, plan, _state(run.home, plan))
-
-
-def _state(home: Path, plan: str) -> str:
-    """Where the ledger says that a plan stands."""
-    plan_state = importlib.import_module("hustings.experiments.plans").state(home, plan)
-    return str(getattr(plan_state, "state", plan_state))
+    return run, stated(run.home, plan, state(run.home, plan))
 
 
 def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) -> str:

@@ -97,8 +97,8 @@ def forget(
 ) -> None:
     """Remove a person from everything that the campaign keeps, for good.
 
-    A later voter file does not bring the person back. No other command may run on the
-    campaign meanwhile. What was cut off goes on with the next call.
+    A later voter file does not bring the person back. What others were given of the
+    person is said first. What was cut off goes on with the next call.
     """
     with errors_told(debug=debug):
         from hustings.experiments.privacy.forget import as_json as json_of

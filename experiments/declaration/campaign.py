@@ -75,6 +75,15 @@ class Campaign(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_needed_lift_is_of_a_whole_plan(self) -> Self:
+        if self.plan.goal == "least_cost" and self.loop is not None:
+            raise ValueError(
+                '[plan].goal = "least_cost" holds for a whole plan: expected no '
+                "section [loop], which plans day by day"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _as_the_rules_say(self) -> Self:
         rules = rule_set(self.campaign.rule_set)
         for rule in rules.of("no_predicted_support"):

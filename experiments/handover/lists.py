@@ -293,7 +293,10 @@ def _held_out(run: Run, found: Stated) -> pd.Series:
     """
     voters, assigned = run.table("voters"), found.assignments
     of_plan = assigned.loc[assigned["role"] == "holdout", "voter_id"]
-    return pd.concat([voters.loc[holdout_of(run, voters), "voter_id"], of_plan])
+    held: pd.Series = pd.concat(
+        [voters.loc[holdout_of(run, voters), "voter_id"], of_plan]
+    )
+    return held
 
 
 def wide_scores(run: Run) -> pd.DataFrame:

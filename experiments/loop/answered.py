@@ -116,17 +116,17 @@ def answered_so_far(
         .reindex(decided.index).to_numpy(dtype=np.int64)
     )  # fmt: skip
     present = at_row >= 0
-    kept = present & (arm >= 0)
+    compared = present & (arm >= 0)
     return Answered(
-        voter=at_row[kept].astype(np.int64),
-        on=decided["sent_on"].dt.normalize().to_numpy()[kept],
-        arm=arm[kept],
-        intended=np.maximum(intended, 0)[kept],
-        propensities=chances[kept],
-        Y=Y[kept],
-        answered_at=when[kept],
-        is_loop=is_loop[kept],
-        nth=np.where(is_loop, nth, 0)[kept],
+        voter=at_row[compared].astype(np.int64),
+        on=decided["sent_on"].dt.normalize().to_numpy()[compared],
+        arm=arm[compared],
+        intended=np.maximum(intended, 0)[compared],
+        propensities=chances[compared],
+        Y=Y[compared],
+        answered_at=when[compared],
+        is_loop=is_loop[compared],
+        nth=np.where(is_loop, nth, 0)[compared],
         n_left=int((~present).sum()),
     )
 
@@ -208,8 +208,8 @@ def _outcomes(
 ) -> tuple[Floats, Objects]:
     """Outcome of every decision, higher being better, and when it was observed."""
     declared, moment = run.campaign.outcome, naive_utc(at)
-    asked = responses[responses["outcome"] == declared.name]
-    latest = last_answers(asked[asked["observed_at"] <= moment])
+    of_outcome = responses[responses["outcome"] == declared.name]
+    latest = last_answers(of_outcome[of_outcome["observed_at"] <= moment])
     key = ["voter_id", "experiment_id", "plan_id"]
     joined = decided[[*key, "sent_on"]].merge(
         latest[[*key, "value", "observed_at"]], on=key, how="left",

@@ -140,9 +140,9 @@ class Untested:
         mean = np.zeros(n_arms)
         sd = np.zeros(n_arms)
         if prior is not None:
-            known = np.isfinite(prior.mean)
-            mean = np.where(known, prior.mean, 0.0)
-            sd = np.sqrt(np.where(known, prior.variance, 0.0))
+            is_believed = np.isfinite(prior.mean)
+            mean = np.where(is_believed, prior.mean, 0.0)
+            sd = np.sqrt(np.where(is_believed, prior.variance, 0.0))
         features = learner_columns_of(morning)
         offer = _offer(
             morning, features.features, np.tile(mean, (n, 1)), np.tile(sd, (n, 1)),
@@ -268,10 +268,10 @@ def learner_columns_of(morning: Morning) -> LearnerColumns:
 def _prior(morning: Morning) -> Prior | None:
     """Mean effects of the arms from elsewhere: the priors table, else the beliefs."""
     table = morning.run.optional("priors")
-    known = None
+    elsewhere = None
     if table is not None:
-        known = prior_of(table, tuple(arm.message_id for arm in morning.arms))
-    return known or believed_prior(morning.terms.loop, len(morning.arms))
+        elsewhere = prior_of(table, tuple(arm.message_id for arm in morning.arms))
+    return elsewhere or believed_prior(morning.terms.loop, len(morning.arms))
 
 
 def _offer(
@@ -309,8 +309,8 @@ def _offer(
     )  # fmt: skip
     if campaign.plan.block_backlash and model_version != NO_MODEL:
         segment = segments(features, campaign.features.segment)
-        shown = backlash_by_segment(predicted, segment)
-        settings = OfferSettings(**{**vars(settings), "backlash": shown})
+        closed = backlash_by_segment(predicted, segment)
+        settings = OfferSettings(**{**vars(settings), "backlash": closed})
     at = moment_of(morning.date, morning.at)
     costs = arm_costs(run.table("costs"), morning.arms)
     return offered(

@@ -138,7 +138,7 @@ def _plus(
 
 def _digest(rows: Answered, *, by_design: bool) -> bytes:
     """What tells a day's outcomes from others, whatever order they stand in."""
-    found = hashlib.sha256(b"design" if by_design else b"all")
+    digest = hashlib.sha256(b"design" if by_design else b"all")
     for column in (rows.voter, rows.arm, rows.Y, rows.is_loop, rows.propensities):
-        found.update(np.ascontiguousarray(column).tobytes())
-    return found.digest()
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.digest()

@@ -111,9 +111,9 @@ class DaySummary:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """From what `to_json` gave, whatever else stands beside it."""
-        own = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
-        gate = own.get("gate")
-        return cls(**{**own, "gate": None if gate is None else Gate.from_json(gate)})
+        stated = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
+        gate = stated.get("gate")
+        return cls(**{**stated, "gate": None if gate is None else Gate.from_json(gate)})
 
 
 def run_day(
@@ -160,7 +160,7 @@ def day_summary(folder: Path) -> DaySummary:
 # --- making a day ---------------------------------------------------------------------
 
 
-class _Asked(NamedTuple):
+class _Request(NamedTuple):
     """What the planner is asked on a day.
 
     Attributes:
@@ -199,8 +199,8 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
             why_no_plan=why if believed is None else "every voter has been decided",
         )  # fmt: skip
     held = _held(morning)
-    asked = _asked(morning, before, believed, pool, held)
-    inputs = _inputs(morning, before, believed, asked, pool, held)
+    request = _request_of(morning, before, believed, pool, held)
+    inputs = _inputs(morning, before, believed, request, pool, held)
     plan = planned_again(inputs)
     summary = _summary(none, plan, believed, pool, trained)
     return _drafted(morning, inputs, plan, summary, at)
@@ -270,13 +270,13 @@ def _held(morning: Morning) -> Bools:
 _HELD: dict[tuple[Path, int, bool, str], Bools] = {}
 
 
-def _asked(
+def _request_of(
     morning: Morning,
     before: Yesterday,
     believed: Believed,
     pool: Ints,
     held: Bools,
-) -> _Asked:
+) -> _Request:
     """Values and odds of the pool, money and share to explore."""
     terms, offer = morning.terms, believed.offer
     loop, allowed = terms.loop, offer.allowed[pool]
@@ -293,17 +293,17 @@ def _asked(
         each = float((odds[free] @ offer.cost).mean())
         wanted = each * terms.wave_voters / loop.wave_days / WAVE_SHARE
         money = min(wanted, max(terms.budget_usd - before.spent_usd, 0.0))
-        return _Asked(np.zeros_like(odds), odds, money, WAVE_SHARE)
+        return _Request(np.zeros_like(odds), odds, money, WAVE_SHARE)
     money = terms.money_on(before.spent_usd, morning.day)
     share = share_on(loop, morning.day - terms.first_planned_day)
-    return _Asked(offer.value[pool], odds, money, share)
+    return _Request(offer.value[pool], odds, money, share)
 
 
 def _inputs(
     morning: Morning,
     before: Yesterday,
     believed: Believed,
-    asked: _Asked,
+    request: _Request,
     pool: Ints,
     held: Bools,
 ) -> PlanInputs:
@@ -315,16 +315,17 @@ def _inputs(
     capacity = costs.groupby("channel")["capacity_per_day"].max()
     used = {arm.channel for arm in offer.arms}
     plan_terms = PlanTerms(
-        salt=terms.salt, holdout_share=terms.holdout_share, explore_share=asked.share,
-        budget_usd=asked.money_usd, start_on=morning.date, days=1,
+        salt=terms.salt, holdout_share=terms.holdout_share, explore_share=request.share,
+        budget_usd=request.money_usd, start_on=morning.date, days=1,
         capacity={str(c): float(n) for c, n in capacity.items() if c in used},
         capacity_per_day=terms.capacity_per_day, caps=caps, floors=floors,
     )  # fmt: skip
     return inputs_of(
-        ids, ids, asked.value, offer.allowed[pool], offer.arms, offer.cost, plan_terms,
-        [terms.seed, morning.day], Belief(offer.experiment_of_arm, offer.model_version),
+        ids, ids, request.value, offer.allowed[pool], offer.arms, offer.cost,
+        plan_terms, [terms.seed, morning.day],
+        Belief(offer.experiment_of_arm, offer.model_version),
         decided_only=True, bounds=bounds, held_voters=held[pool],
-        explore_odds=asked.odds, predicted=offer.lift[pool],
+        explore_odds=request.odds, predicted=offer.lift[pool],
         pool_probability=before.pool_probability[pool],
     )  # fmt: skip
 

@@ -89,10 +89,10 @@ def yesterday(
     Raises:
         ValueError: If a later day was made already: days go forward.
     """
-    n, known = len(voter_id), plans(home)
+    n, records = len(voter_id), plans(home)
     counted = {
         name: record
-        for name, record in known.items()
+        for name, record in records.items()
         if record.state not in (DRAFT, APPROVED) or name.startswith(DAY)
     }
     _refuse_later(counted, date)
@@ -156,14 +156,14 @@ def _decided_plans(
     if rows.empty:
         return
     of_plan = dict(list(rows.groupby("plan_id", sort=False)))
-    found = []
+    planned = []
     for name, part in of_plan.items():
         if name.startswith(DAY):
             part = part.assign(decided_on=pd.Timestamp(name.removeprefix(DAY)))
         first = int((part["decided_on"].min() - terms.start_on).days)
         share = explored_share(home / PLANS / name, terms.holdout_share)
-        found.append(_Plan(part, first, share))
-    yield from sorted(found, key=lambda plan: plan.day)
+        planned.append(_Plan(part, first, share))
+    yield from sorted(planned, key=lambda plan: plan.day)
 
 
 def explored_share(folder: Path, holdout_share: float) -> float:

@@ -4,12 +4,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from hustings.experiments.plans.designs import is_decided
-from hustings.experiments.plans.folder import IDENTITY, PLANS, file_faults, read_table
+from hustings.experiments.plans.folder import (
+    IDENTITY,
+    N_TABLES,
+    PLANS,
+    file_faults,
+    read_table,
+)
 from hustings.experiments.plans.money import amounts, committed_usd, total_usd
 from hustings.experiments.plans.record import (
     BINDING,
@@ -92,14 +99,25 @@ def decided(
 
 def _decided_by(home: Path, record: PlanRecord) -> pd.DataFrame:
     folder = home / PLANS / record.plan_id
-    rows = read_table(folder / "assignments.parquet")
-    rows = rows[is_decided(rows)]
-    contacts = read_table(folder / "plan.parquet")
-    sent = pd.to_datetime(
-        rows["voter_id"].map(contacts.set_index("voter_id")["send_on"])
+    written = tuple(
+        (folder / f"{name}.parquet").stat().st_mtime_ns
+        for name in ("assignments", "plan")
     )
-    day = sent.dt.as_unit("us").fillna(day_of(record))
-    return rows.assign(plan_id=record.plan_id, decided_on=day)
+    return _decided_in(folder, written, day_of(record)).copy(deep=False)
+
+
+@lru_cache(maxsize=N_TABLES)
+def _decided_in(
+    folder: Path, _written_ns: tuple[int, ...], day: pd.Timestamp
+) -> pd.DataFrame:
+    """Decided rows of a plan; read once in a process while its files stay."""
+    rows = pd.read_parquet(folder / "assignments.parquet")
+    rows = rows[is_decided(rows)]
+    contacts = pd.read_parquet(folder / "plan.parquet", columns=["voter_id", "send_on"])
+    send_on = contacts.set_index("voter_id")["send_on"].reindex(rows["voter_id"])
+    sent = pd.to_datetime(send_on.set_axis(rows.index))
+    decided_on = sent.dt.as_unit("us").fillna(day)
+    return rows.assign(plan_id=folder.name, decided_on=decided_on)
 
 
 def _nobody() -> pd.DataFrame:

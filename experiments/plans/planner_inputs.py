@@ -28,6 +28,7 @@ from hustings.serving.plan import (
     Entered,
     GroupBound,
     Plan,
+    PlanError,
     PlanTerms,
     least_budget,
     plan_contacts,
@@ -161,7 +162,14 @@ def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
         return replace(inputs, terms={**inputs.terms, "terms": terms})
 
     def lift_at(budget_usd: float) -> float:
-        return float(planned_again(at(budget_usd)).contacts["lift"].sum())
+        try:
+            plan = planned_again(at(budget_usd))
+        except PlanError:
+            # too little money for floors and shares is too little
+            if budget_usd == most:
+                raise
+            return 0.0
+        return float(plan.contacts["lift"].sum())
 
     most = float(inputs.terms["terms"]["budget_usd"])
     budget = least_budget(lift_at, wanted=wanted, most_usd=most)

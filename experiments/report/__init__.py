@@ -16,6 +16,7 @@ from hustings.experiments.report.evaluation import (
     answer_section,
     asked_section,
     experiment_sections,
+    judged_only,
 )
 from hustings.experiments.report.groups import groups_section
 from hustings.experiments.report.linked import linked_section
@@ -36,6 +37,7 @@ __all__ = [
     "WeekFacts",
     "figure_png",
     "figures",
+    "judged_only",
     "trials_figure",
     "write_report",
     "write_week",
@@ -78,6 +80,7 @@ def write_report(
         places: What is planned by county, see `experiments.stages.places`.
         ratios: Sample ratios by week, see `experiments.stages.sample_ratios`.
     """
+    evaluation = judged_only(evaluation)
     unit = float(evaluation["outcome"]["unit_per_point"])
     charts = figures(evaluation, run, messages) | place_figures(places, unit)
     body = joined(

@@ -75,6 +75,16 @@ DISCLOSES = {
 }
 
 
+def judged_only(evaluation: Row) -> Row:
+    """The evaluation without experiments of which nothing may be sent to anybody."""
+    judged = {
+        name: result
+        for name, result in evaluation["experiments"].items()
+        if result["verdict"] != "nothing_may_be_sent"
+    }
+    return {**evaluation, "experiments": judged}
+
+
 def asked_section(campaign: Row, evaluation: Row) -> Html:
     """The section on the question: outcome, units, money and rules."""
     outcome, plan = campaign["outcome"], campaign["plan"]
@@ -677,6 +687,13 @@ def _overlap_check(checks: Row) -> Check:
     if least is None or not math.isfinite(least):
         return Check(name, None, "not checked")
     rarest = f"the rarest message had a chance of {share_text(least)}"
+    overlap = checks.get("overlap")
+    if overlap and not overlap["ok"]:
+        words = (
+            f"{rarest}, and {share_text(overlap['share'])} of what is measured hangs "
+            f"on chances too small to judge by, most of it in block {overlap['block']!r}."
+        )
+        return Check(name, passed=False, words=words)
     enough = least >= OVERLAP_FLOOR
     judgement = "." if enough else ": too rare to be measured well."
     return Check(name, passed=enough, words=rarest + judgement)

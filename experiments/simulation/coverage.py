@@ -177,8 +177,8 @@ def _variance(propensities: Floats) -> Floats:
     inverse = np.divide(
         1.0, propensities, out=np.zeros_like(propensities), where=propensities > 0
     )
-    both = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    return np.where(both, inverse[:, 1:] + inverse[:, :1], 0.0)
+    comparable = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    return np.where(comparable, inverse[:, 1:] + inverse[:, :1], 0.0)
 
 
 def _stated(

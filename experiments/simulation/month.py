@@ -318,18 +318,18 @@ def _every_look(months: Sequence[Month]) -> Json:
 
 
 def _coverages(months: Sequence[Month]) -> Json:
-    found = {}
+    coverages = {}
     for kind in months[0].stated:
         every = NONE
         for month in months:
             every = every.joined(month.stated[kind])
-        found[kind] = _coverage(every)
-    both = NONE
+        coverages[kind] = _coverage(every)
+    of_loop = NONE
     for month in months:
         for kind in ("delivered", "campaign", "population"):
-            both = both.joined(month.stated[kind])
-    found["loop_all"] = _coverage(both)
-    return found
+            of_loop = of_loop.joined(month.stated[kind])
+    coverages["loop_all"] = _coverage(of_loop)
+    return coverages
 
 
 def _coverage(stated: Stated) -> Json:
@@ -368,11 +368,11 @@ def judged_months(
         n_workers: Processes.
         tell: Called with a sentence after every month.
     """
-    asked = [(campaign.file, seed, n_voters) for seed in seeds_of(campaign, n_seeds)]
+    tasks = [(campaign.file, seed, n_voters) for seed in seeds_of(campaign, n_seeds)]
     months: list[Month] = []
     with ProcessPoolExecutor(n_workers) as pool:
         played = (
-            pool.map(_one_month, asked) if n_workers > 1 else map(_one_month, asked)
+            pool.map(_one_month, tasks) if n_workers > 1 else map(_one_month, tasks)
         )
         for month in played:
             months.append(month)
@@ -381,8 +381,8 @@ def judged_months(
     return {"campaign": campaign.campaign.name, **evaluation}
 
 
-def _one_month(asked: tuple[Path, int, int]) -> Month:
-    file, seed, n_voters = asked
+def _one_month(task: tuple[Path, int, int]) -> Month:
+    file, seed, n_voters = task
     with TemporaryDirectory() as folder:
         campaign = load_campaign(file)
         home = Path(folder) / campaign.campaign.name

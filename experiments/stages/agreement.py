@@ -1,6 +1,7 @@
 """The judged policy beside the planned one: what each sends, and whether they agree."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,8 @@ def agreements(
         cost: USD by message and channel.
     """
     planned = contacts[contacts["role"] == "plan"]
-    counts = planned.groupby(["message_id", "channel"], observed=True).size()
+    pairs = zip(planned["message_id"], planned["channel"], strict=True)
+    counts = Counter((str(message), str(channel)) for message, channel in pairs)
     compared = []
     for name, stored in evaluation["experiments"].items():
         if name not in n_audience or stored["verdict"] == NOTHING_MAY_BE_SENT:
@@ -128,7 +130,7 @@ def _agreement(
     name: str,
     policy: str,
     result: Evaluation,
-    counts: pd.Series,
+    counts: Mapping[tuple[str, str], int],
     n_audience: int,
     cost: Mapping[tuple[str, str], float],
     *,
@@ -136,7 +138,7 @@ def _agreement(
 ) -> Agreement:
     value = result.policies[policy]
     judged = {(a.message_id, a.channel): a.per_voter for a in value.delivered}
-    sent = {(str(m), str(c)): int(n) for (m, c), n in counts.items() if (m, c) in cost}
+    sent = {arm: n for arm, n in counts.items() if arm in cost}
     arms = tuple(
         ArmShare(
             *arm, judged.get(arm, 0.0), sent.get(arm, 0) / n_audience,

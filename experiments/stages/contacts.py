@@ -106,7 +106,7 @@ def stage_plan(run: Run) -> None:
         "rules": stored_rules(rules),
         "limits": _limits(run, sum(m.budget_usd for m in made.values())),
         "reactions": reactions_told(run),
-        "monitor": monitor_terms(run, _segments(run, model, voters), contacts),
+        "monitor": monitor_terms(run, model, _segments(run, model, voters), contacts),
         "never": never_contacted(run.home, assigned).to_json(),
     }
     run.write_json("plan", terms)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
-from hustings.experiments.report import figures
+from hustings.experiments.report import figures, judged_only
 from hustings.experiments.stages.audience import (
     eligible_voters,
     lowers_turnout,
@@ -403,6 +403,7 @@ def _forbidden(run: Run, test: MessageTest, rules: Sequence[str], attempt: int) 
 
 def _log_what_is_answered(run: Run, evaluation: Json) -> None:
     """Log metrics, tables and charts under the names that all runs share."""
+    evaluation = dict(judged_only(evaluation))
     log_metrics(flat_metrics(evaluation))
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
@@ -613,11 +614,14 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
     if set(verdicts) == {NOTHING_MAY_BE_SENT}:
         worst = NOTHING_MAY_BE_SENT
     n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
+    n_forbidden = verdicts.count(NOTHING_MAY_BE_SENT)
+    rules = f"; of {n_forbidden} nothing may be sent to anybody" if n_forbidden else ""
     distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
     return {
         "sentence": f"Of {len(verdicts)} experiments personalising pays in {n}, one "
-        f"split suffices in {splits}, and in {len(verdicts) - n - splits} nothing "
-        f"beats the best message (or mix) for everyone{distrust}.",
+        f"split suffices in {splits}, and in "
+        f"{len(verdicts) - n - splits - n_forbidden} nothing beats the best message "
+        f"(or mix) for everyone{rules}{distrust}.",
         "verdict": worst,
         "n_personalise": n,
     }

@@ -1,6 +1,6 @@
 """The monitor's configuration from a run, and the messages that it has paused."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hustings.experiments.stages.context import Json, Run
 from hustings.experiments.stages.reactions import store_of
 from hustings.features.tables import CONTROL
 from hustings.serving.monitor.disclosure import shown_counts
+from hustings.training.registry.campaign_model import CampaignModel
 
 UNKNOWN = "unknown"
 
@@ -29,11 +30,14 @@ def paused_messages(run: Run) -> dict[str, str]:
         pauses.close()
 
 
-def monitor_terms(run: Run, segment: pd.Series, contacts: pd.DataFrame) -> Json:
+def monitor_terms(
+    run: Run, model: CampaignModel, segment: pd.Series, contacts: pd.DataFrame
+) -> Json:
     """The part of plan.json that the monitor reads.
 
     Args:
-        run: Holds the tables and the evaluation.
+        run: Holds the tables, and the evaluation where it was trained.
+        model: Its effects are those of a run that was not.
         segment: Segment of every voter, by voter_id.
         contacts: PLAN table of a draft: planned, and handed over to nobody yet.
     """
@@ -45,7 +49,9 @@ def monitor_terms(run: Run, segment: pd.Series, contacts: pd.DataFrame) -> Json:
         "planned": voters_by_day(
             _of_days(contacts, contacts["send_on"]), voters, segment
         ),
-        "lifts": _lifts(run.read_json("evaluation")),
+        "lifts": _lifts(run.read_json("evaluation"))
+        if (run.folder / "evaluation.json").exists()
+        else _lifts_of(model, set(run.table("deliveries")["message_id"])),
         "pause_on": declared.pause_on,
         "alerts": declared.alerts.model_dump() if declared.alerts else None,
         "rules": declared.rules(),
@@ -127,4 +133,18 @@ def _lifts(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         }
         for experiment in evaluation["experiments"].values()
         for row in experiment["messages"]
+    }
+
+
+def _lifts_of(model: CampaignModel, sent: Collection[str]) -> dict[str, Json]:
+    """As `_lifts`, of the messages that a model was taught by and that were sent."""
+    return {
+        message: {"lift": effect.value, "low": effect.low, "high": effect.high}
+        for lift in model.lifts.values()
+        for message, effect in zip(
+            lift.ground.messages,
+            lift.ground.effects.intervals(shrunken=False),
+            strict=True,
+        )
+        if message in sent
     }

@@ -292,6 +292,32 @@ def test_what_a_killed_command_left_is_removed_by_the_next_and_said(
     assert list(home.rglob("*.partial")) == []
 
 
+# --- the clock ------------------------------------------------------------------------
+
+CLOCK = re.compile(
+    r"utc_now\(\)|Timestamp\.(?:utc)?now|datetime\.(?:utc)?now|date\.today|time\.time\(|"
+    r"gmtime|localtime"
+)
+EDGES = {
+    # a request or a message came in at this moment
+    "serving/service.py", "serving/monitor/http.py", "serving/reactions/http.py",
+    "serving/reactions/broker.py",
+    # how long a search may go on
+    "training/registry/tune.py", "training/registry/trials.py",
+}  # fmt: skip
+
+
+def test_the_clock_is_read_at_the_edge_alone() -> None:
+    readers = {
+        str(path.relative_to(ROOT))
+        for part in ("features", "training", "serving", "experiments")
+        for path in (ROOT / part).rglob("*.py")
+        if CLOCK.search(path.read_text())
+    }
+    below = {name for name in readers if not name.startswith("experiments/cli/")}
+    assert below == EDGES
+
+
 # --- init -----------------------------------------------------------------------------
 
 

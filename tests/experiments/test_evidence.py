@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from hustings.experiments import plans
+from hustings.experiments.cli import FAILED, OK, app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.handover.evidence import (
     EXTRACT,
@@ -179,6 +181,9 @@ def test_what_a_run_that_is_gone_knew_is_said_to_be_gone(home: Path) -> None:
 def test_a_bundle_can_be_checked_by_itself(home: Path) -> None:
     out = written(home)
     assert check_bundle(out) == []
+    said = CliRunner().invoke(app, ["evidence", "--check", str(out)])
+    assert said.exit_code == OK
+    assert "Nothing was altered" in said.output
     lines = (out / EXTRACT).read_text().splitlines()
     # altered, and the manifest made to fit
     k = next(i for i, line in enumerate(lines) if "explore" in line and i > 1)
@@ -189,6 +194,10 @@ def test_a_bundle_can_be_checked_by_itself(home: Path) -> None:
     seq = json.loads(lines[k])["seq"]
     assert f"{EXTRACT}: entry {seq} was altered" in faults
     assert f"{EXTRACT}: expected the file of the manifest" in faults
+    # a regulator has the bundle and the command, and no campaign
+    said = CliRunner().invoke(app, ["evidence", "--check", str(out)])
+    assert said.exit_code == FAILED
+    assert f"entry {seq} was altered" in said.output
 
 
 def test_an_extract_that_was_cut_is_found(home: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ import pandas as pd
 import pytest
 
 from hustings.experiments import plans
+from hustings.experiments.declaration import EXPERIMENTS
 from hustings.experiments.plans import folder, steps
 from hustings.experiments.plans.ledger import Ledger, open_ledger
+from hustings.experiments.record import received
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from tests.checkout import environment
+from tests.experiments.commands import Commands
 from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
@@ -214,3 +219,141 @@ def test_two_processes_at_once_do_a_day_once(tmp_path: Path) -> None:
     assert codes == [0, 0]
     work(tmp_path)
     holds(tmp_path)
+
+
+# --- commands, really killed ----------------------------------------------------------
+
+N_VOTERS = 600
+WAVE = """
+[loop]
+channels = ["mail", "sms"]
+wave_voters = 60
+wave_days = 2
+
+[export.results.table]
+path = "given when it is read"
+source = "the field"
+licence = "own"
+permitted_use = "any"
+
+[export.results.table.columns]
+voter_id = "id"
+contacted_at = "day"
+channel = "channel"
+result = "result"
+
+"""
+
+
+def declared(folder: Path) -> Path:
+    """The sample with few voters, of whom a randomised wave goes out on two days."""
+    shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
+    few = re.sub(r"n_voters = [0-9_]+", f"n_voters = {N_VOTERS}", shipped)
+    start, end = few.index("# Day by day"), few.index("[features]")
+    folder.mkdir()
+    (folder / "campaign.toml").write_text(few[:start] + WAVE + few[end:])
+    return folder
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A campaign that is carried out by its commands alone.
+
+    Attributes:
+        folder: Of its declaration.
+        data: Folder of runs.
+        commands: Starts them.
+    """
+
+    folder: Path
+    data: Path
+    commands: Commands
+
+    @property
+    def home(self) -> Path:
+        return self.data / "sample"
+
+    def words(self, *command: str) -> list[str]:
+        where = ["--campaign", str(self.folder), "--data", str(self.data)]
+        return [*command, *where]
+
+    def steps(self) -> Iterator[list[str]]:
+        """Its commands, in their order."""
+        yield self.words("ingest")
+        for day in ("2026-09-08", "2026-09-09"):
+            plan_id = f"day-{day}"
+            yield self.words("day", "--date", day, "--approve-by", "Ada Pell",
+                             "--export")  # fmt: skip
+            yield self.words("plans", "sent", plan_id)
+            yield self.words("results", str(self.answers(plan_id)), "--plan", plan_id)
+
+    def answers(self, plan_id: str) -> Path:
+        """What the channels say of a plan: all delivered."""
+        path = self.data / f"{plan_id}.csv"
+        plan = pd.read_parquet(self.home / "plans" / plan_id / "plan.parquet")
+        rows = plan.rename(columns={"voter_id": "id", "send_on": "day"})
+        rows["result"] = "delivered"
+        rows[["id", "day", "channel", "result"]].to_csv(path, index=False)
+        return path
+
+    def said(self) -> str:
+        return " ".join(Path(self.commands.log).read_text().split())
+
+    def play(self, kills: int, rng: random.Random, longest_s: float) -> int:
+        """Every step, the first of them killed at random; how many kills hit one."""
+        hit = 0
+        for step in self.steps():
+            for _ in range(kills):
+                process = self.commands.begin(*step)
+                time.sleep(rng.uniform(0, longest_s))
+                hit += self.commands.kill(process)
+            code = self.commands.done(*step)
+            # what was killed after its last write is done, and said to be
+            done_before = code == 2 and "read before" in self.said()
+            assert code == 0 or done_before, (step, self.said())
+        return hit
+
+    def holds(self) -> None:
+        """What must be true after every step, however often it was killed."""
+        assert self.commands.done(*self.words("verify")) == 0, self.said()
+        assert "no digests" not in self.said()
+        assert open_ledger(self.home).verify().fault == ""
+        records = plans.plans(self.home)
+        assert {r.state for r in records.values()} == {plans.SENT}
+        decided = plans.decided_so_far(self.home)
+        assert not decided["voter_id"].duplicated().any()
+        rows = plans.spent(self.home)
+        assert rows["n_spent"].sum() == rows["n_planned"].sum() > 0
+        assert len(received(self.home)) == len(records) == 2
+        left = [str(p) for p in self.home.rglob(f"*{folder.ASIDE}")]
+        assert left == []
+        runs = [p.name for p in self.home.glob("*/run.json")]
+        assert len(runs) == 1
+        assert (self.home / "latest").read_text() in {
+            p.parent.name for p in self.home.glob("*/run.json")
+        }
+        for parent in ("exports", "results"):
+            assert len(list((self.home / parent).glob("*/*/"))) == 2
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Iterator[Campaign]:
+    with Commands(str(tmp_path / "said.txt")) as commands:
+        data = tmp_path / "runs"
+        data.mkdir()
+        yield Campaign(declared(tmp_path / "declared"), data, commands)
+
+
+def test_commands_killed_at_random_lose_and_double_nothing(campaign: Campaign) -> None:
+    hit = campaign.play(kills=2, rng=random.Random(3), longest_s=1.5)
+    campaign.holds()
+    assert hit >= 5
+
+
+@pytest.mark.slow
+def test_commands_killed_thirty_times_lose_and_double_nothing(
+    campaign: Campaign,
+) -> None:
+    hit = campaign.play(kills=6, rng=random.Random(4), longest_s=2.5)
+    campaign.holds()
+    assert hit >= 20

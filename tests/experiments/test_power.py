@@ -1,5 +1,6 @@
 """What `power` makes of a campaign's facts: planted, and in words."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,8 @@ from hustings.features.tables import CONTROL
 from hustings.training.measured_lift.power import Beliefs, Noise
 
 FACTS = Facts(
-    n_audience=100_000, n_contacts=20_000, days=20, lag_days=1, cost_usd=0.5,
+    n_audience=100_000, n_contacts=20_000, n_affordable=20_000, days=20, lag_days=1,
+    cost_usd=0.5,
     noise=Noise(20.0), beliefs=Beliefs.alike(6, mean=1.0, sd=1.0), source="a prior",
 )  # fmt: skip
 
@@ -41,10 +43,23 @@ def test_noise_of_households_and_silence_is_the_planted_one() -> None:
     assert noise.missing == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_larger_holdout_sees_more_and_forgoes_more() -> None:
+def test_a_holdout_costs_what_its_voters_would_gain_less_what_the_money_buys() -> None:
+    # money for 20,000 among 100,000: whoever is held out, as many others are contacted
+    assert all(r.forgone == pytest.approx(0.0) for r in power(FACTS, seed=1).holdouts)
+    # by hand: money for 95,000 of 100,000, a tenth held out: 90,000 are left to contact
+    short = replace(FACTS, n_affordable=95_000)
+    tenth = power(short, seed=1).holdouts[2]
+    assert tenth.holdout_share == 0.1
+    assert tenth.of_held_out == pytest.approx(9_500)
+    assert tenth.of_others == pytest.approx(90_000 - 85_500)
+    assert tenth.forgone == pytest.approx(5_000)
+    assert tenth.unspent_usd == pytest.approx(2_500)
+
+
+def test_a_larger_holdout_sees_more_and_leaves_more_to_others() -> None:
     rows = power(FACTS, seed=1).holdouts
     assert all(a.once > b.once for a, b in pairwise(rows))
-    assert all(a.forgone < b.forgone for a, b in pairwise(rows))
+    assert all(a.of_held_out < b.of_held_out for a, b in pairwise(rows))
     assert all(r.once < r.daily < r.by_message for r in rows)
     # 2,222 of those chosen are held out at a tenth; 2.8 standard errors
     tenth = rows[2]

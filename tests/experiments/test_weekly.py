@@ -104,6 +104,13 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
         birth_year=new["birth_year"] - 1, voted_20260802_primary=0.0,
     )  # fmt: skip
     pd.concat([stay, new], ignore_index=True).to_parquet(raw / "week.parquet")
+    messages = pd.read_parquet(raw / "messages.parquet")
+    never_sent = messages.tail(1).assign(message_id="never_sent", text="Never sent.")
+    pd.concat([messages, never_sent], ignore_index=True).to_parquet(
+        raw / "messages.parquet"
+    )
+    both = voters.loc[voters["voter_id"].isin([merged, into]), "household_id"]
+    mates = voters.loc[voters["household_id"].isin(both), "voter_id"]
     merges = pd.DataFrame({"voter_id": [merged], "merged_into": [into]})
     merges.to_parquet(raw / "merges.parquet")
     campaign.declare('path = "raw/voters.parquet"', 'path = "raw/week.parquet"')
@@ -117,7 +124,8 @@ def next_file(campaign: Campaign) -> dict[str, set[str]]:
             '\n[tables.merges]\npath = "raw/merges.parquet"\nsource = "simulated"\n'
             'licence = "Apache-2.0"\npermitted_use = "any"\n'
         )
-    return {"gone": gone, "new": set(new["voter_id"]), "merged": {merged, into}}
+    return {"gone": gone, "new": set(new["voter_id"]), "merged": {merged, into},
+            "mates": set(mates)}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +201,8 @@ def test_what_a_delivery_teaches_is_what_was_known_before_it(week) -> None:
     campaign.hustings("features")
     rows, features = campaign.table("training_set"), campaign.table("features")
     key = ["voter_id", "experiment_id", "plan_id"]
-    present = ~before["training"]["voter_id"].isin(
-        {*changes["gone"], *changes["merged"]}
-    )
+    absent = {*changes["gone"], *changes["mates"]}
+    present = ~before["training"]["voter_id"].isin(absent)
     old = before["training"][present][key].merge(
         rows[key].assign(row=range(len(rows))), on=key, how="left"
     )
@@ -212,9 +219,51 @@ def test_what_a_delivery_teaches_is_what_was_known_before_it(week) -> None:
 
 
 def test_households_that_were_drawn_as_one_stay_so_when_someone_moves(week) -> None:
+    """A hundred have moved; only the two merged persons' households had two arms."""
+    campaign, changes, _ = week
+    aside = campaign.table("quarantine").query("table == 'deliveries'")
+    split = aside["reason"].str.contains("split between arms").sum()
+    assert split <= len(changes["mates"])
+
+
+def test_a_message_that_was_never_sent_is_counted_with_the_reason(week) -> None:
+    """The champion of this campaign does not read texts."""
+    campaign, _, before = week
+    said = "1 message has never been sent: 0 scored by what they say"
+    assert said in before["scored"]
+    assert said in before["planned"]
+    assert "Not scored: never_sent: the champion does not read" in before["scored"]
+    assert "never_sent" not in set(campaign.table("scores")["message_id"])
+
+
+def test_a_needed_lift_is_planned_for_the_least_money(week) -> None:
     campaign, _, _ = week
-    told = json.loads((campaign.latest / "ingest.json").read_text())["deliveries"]
-    assert not [reason for reason in told["reasons"] if "split" in reason]
+    most = campaign.table("plan")
+    wanted = round(0.6 * most["lift"].sum(), 1)
+    path = campaign.folder / "campaign.toml"
+    declared = path.read_text()
+    campaign.declare(
+        "holdout_share = 0.1",
+        f'holdout_share = 0.1\ngoal = "least_cost"\nneeded_lift = {wanted}',
+    )
+    assert "expected no section [loop]" in campaign.hustings("plan", code=BAD_INPUT)
+    start, end = declared.index("[loop]"), declared.index("[features]")
+    path.write_text(path.read_text().replace(declared[start:end], ""))
+    try:
+        campaign.hustings("plan")
+        least = campaign.table("plan")
+        assert least["lift"].sum() >= wanted
+        assert least["cost_usd"].sum() < 0.8 * most["cost_usd"].sum()
+        campaign.declare(f"needed_lift = {wanted}", f"needed_lift = {10 * wanted}")
+        assert "no more than" in campaign.hustings("plan", code=BAD_INPUT)
+    finally:
+        path.write_text(declared)
+
+
+def test_the_report_checks_the_sample_ratios_of_every_week(first: Campaign) -> None:
+    page = (first.runs / "first" / "report.html").read_text()
+    assert "Sample ratios by week" in page
+    assert "the tests keep their sample ratios" in page
 
 
 def test_a_version_by_number_scores_and_one_that_is_not_there_is_refused(week) -> None:

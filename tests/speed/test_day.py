@@ -1,4 +1,4 @@
-"""A day's plan of 100,000 contacts from 10,000,000 voters, scores to lists.
+"""A day's plan of 100,000 contacts from 10,000,000 voters, lifts to lists.
 
 `python -m pytest tests/speed/test_day.py -q -s -m speed` prints the time of every part;
 figures stand in `month.md`.
@@ -13,19 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hustings.experiments.loop.chances import decided_rows
-from hustings.experiments.loop.decisions import Audience, State
-from hustings.experiments.loop.explore import Exploring
-from hustings.experiments.loop.one_day import LoopTerms
-from hustings.experiments.loop.run_day import (
-    Offer,
-    as_experiment,
-    asked_on,
-    planned_day,
+from hustings.experiments.loop.explore import uniform_odds
+from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.planner_inputs import (
+    designed_again,
+    inputs_of,
+    planned_again,
+    tables_of,
 )
-from hustings.features.tables import ASSIGNMENTS, PLAN, check
 from hustings.features.training_set import Arm
-from hustings.serving.plan import held_out
+from hustings.serving.plan import PlanTerms, held_out
 
 pytestmark = pytest.mark.speed
 
@@ -52,46 +49,34 @@ def test_a_day_of_ten_million_voters_is_planned_in_minutes(
 ) -> None:
     ids, lift = _scores(n)
     clock = [time.perf_counter()]
-    terms = LoopTerms(
-        "speed", 1, 0.1, N_CONTACTS * 0.6, pd.Timestamp("2026-09-08"), 1,
-        Exploring(share=0.1), capacity={"mail": N_CONTACTS},
+    held = held_out(ids, salt="speed", share=0.1)
+    clock.append(time.perf_counter())
+    terms = PlanTerms(
+        "speed", 0.1, 0.1, N_CONTACTS * 0.6, pd.Timestamp("2026-09-08"), 1,
+        {"mail": N_CONTACTS}, None,
     )  # fmt: skip
-    audience = Audience(
-        voter_id=ids,
-        household=np.zeros(0, dtype=np.int64),
-        phi=np.zeros((n, 0)),
-        segment=np.zeros(0, dtype=np.int64),
-        held=held_out(ids, salt=terms.salt, share=terms.holdout_share),
-        allowed=np.ones(lift.shape, dtype=bool),
-        arms=ARMS,
-        cost=np.full(len(ARMS), 0.6),
-    )
+    allowed = np.ones(lift.shape, dtype=bool)
+    inputs = inputs_of(
+        ids, ids, lift, allowed, ARMS, np.full(len(ARMS), 0.6), terms, [1, 0],
+        Belief(("test",) * len(ARMS), "none/1"), decided_only=True, held_voters=held,
+        explore_odds=uniform_odds(allowed), predicted=lift, pool_probability=np.ones(n),
+    )  # fmt: skip
+    plan = planned_again(inputs)
     clock.append(time.perf_counter())
-    offer = Offer(audience, lift, "test", "none/1")
-    state = State.new(audience)
-    asked = asked_on(terms, offer, state, spent_usd=0.0, day=0)
-    made = planned_day(terms, offer, state, asked, day=0)
-    clock.append(time.perf_counter())
-    assert made.plan is not None
-    rows = made.plan.assignments
-    kept = check(ASSIGNMENTS, rows[decided_rows(rows)].reset_index(drop=True))
-    contacts = check(PLAN, made.plan.contacts)
-    for name, frame in {
-        "plan": contacts,
-        "assignments": kept,
-        **as_experiment(made.decisions, offer, terms.start_on),
-    }.items():
+    for name, frame in tables_of(
+        [(plan.contacts, designed_again(inputs, plan))]
+    ).items():
         frame.to_parquet(tmp_path / f"{name}.parquet", compression="zstd")
-    for (day, channel), part in contacts.groupby(["send_on", "channel"]):
+    for (day, channel), part in plan.contacts.groupby(["send_on", "channel"]):
         part.to_csv(tmp_path / f"{day:%Y-%m-%d}-{channel}.csv", index=False)
     clock.append(time.perf_counter())
-    held, plan, written = np.diff(clock)
+    holdout_s, plan_s, lists_s = np.diff(clock)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     _say(
-        f"{n:,} voters: {len(contacts):,} contacts, holdout {held:.1f} s, plan "
-        f"and lots {plan:.1f} s, lists {written:.1f} s, in all "
+        f"{n:,} voters: {len(plan.contacts):,} contacts, holdout {holdout_s:.1f} s, "
+        f"plan and draws {plan_s:.1f} s, lists {lists_s:.1f} s, in all "
         f"{clock[-1] - clock[0]:.1f} s; peak {memory:.1f} GiB"
     )
-    assert len(contacts) > 0.9 * N_CONTACTS
-    assert contacts["cost_usd"].sum() <= terms.budget_usd + 1e-6
+    assert len(plan.contacts) > 0.9 * N_CONTACTS
+    assert plan.contacts["cost_usd"].sum() <= terms.budget_usd + 1e-6
     assert clock[-1] - clock[0] < LIMIT_S

@@ -81,6 +81,17 @@ def sent(half: Half, name: str, spend: float) -> np.ndarray:
     return path.options_at(spend * len(row))[row]
 
 
+def test_areas_are_as_likely_as_their_voters(halves, chances) -> None:
+    for half in halves:
+        policy = half.chosen[LIKELY_PERSUADABLE]
+        likely = policy.turnout(half.market.facts, half.held.sum())
+        # those of fewer than twenty voters of the other half count as the mean
+        large = np.isin(half.market.facts.area, list(policy.areas))
+        assert large.mean() > 0.8
+        near = np.abs(likely - chances.likelihood()[half.held]) < 0.02
+        assert near[large].all()
+
+
 def test_likely_areas_come_first_and_only_the_persuadable_are_written_to(
     halves, chances
 ) -> None:
@@ -92,7 +103,8 @@ def test_likely_areas_come_first_and_only_the_persuadable_are_written_to(
         assert ((support[got] >= 0.4) & (support[got] <= 0.6)).all()
         # everybody persuadable in a likelier area was served before
         inside = (support >= 0.4) & (support <= 0.6)
-        likely = chances.likelihood()[half.held]
+        policy = half.chosen[LIKELY_PERSUADABLE]
+        likely = policy.turnout(half.market.facts, len(got))
         assert likely[got].min() >= likely[inside & ~got].max() - 1e-9
         # one message for all of them
         assert len(np.unique(option[got])) == 1

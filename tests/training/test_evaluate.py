@@ -1,5 +1,6 @@
 """The verdict refuses what is not there, and grants what is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from hustings.features.tables import SMALLEST_CELL
+from hustings.features.training_set import Prior
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import lay_ground
 from hustings.training.learners.boosting import binned
@@ -18,6 +20,7 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
 )
 from hustings.training.policy_value.policies import Policy
+from hustings.training.policy_value.results import Evaluation
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import (
     _verdict,
@@ -123,7 +126,10 @@ def test_the_null_twin_of_the_simulated_campaign_is_not_promoted(
     segment = np.full(12_000, "everyone", dtype=object)
     found = evaluate(test, market, halves, segment=segment).to_json()
     assert found["verdict"] == "not_worth_personalising"
-    assert found["champion"] in ("single_best", "best_mix")
+    over_nobody = found["gain_of_best_untargeted"]
+    assert found["champion"] in ("single_best", "best_mix", "nobody")
+    assert (found["champion"] == "nobody") == (found["gate"]["next_test"] is not None)
+    assert over_nobody["value"] > 0
     assert found["differences"]["best_mix"]["low"] < 0
 
 
@@ -278,6 +284,38 @@ def test_where_everything_harms_nothing_is_sent(
     for policy in found["policies"].values():
         assert policy["spend_per_voter_usd"] == 0
         assert policy["contacted_share"] == 0
+
+
+def test_a_message_that_is_not_shown_to_do_anything_is_not_registered(
+    planted: Callable, small_trees: dict
+) -> None:
+    """A lift of a tenth of the noise on 800 people: too few to tell it from nothing."""
+    test, _ = planted(
+        np.random.default_rng(3), n_households=400,
+        lift=lambda X: np.tile([0.1, 0.0], (len(X), 1)),
+    )  # fmt: skip
+    found = evaluated(test, small_trees)
+    assert found["verdict"] == "not_worth_personalising"
+    assert found["champion"] == "nobody"
+    planned = found["gate"]["next_test"]
+    assert planned["message_id"] in test.messages
+    assert planned["n_voters"] > len(test.Y)
+    said = answer(found, unit_per_point=1.0, label="y")
+    assert f"a test of {planned['n_voters']:,} voters would show" in said
+    # a prior from many tests elsewhere carries what the data alone do not show
+    prior = Prior(np.array([0.3, 0.3]), np.array([0.03, 0.03]) ** 2)
+    carried = evaluated(replace(test, prior=prior), small_trees)
+    assert carried["champion"] in ("single_best", "best_mix")
+    assert carried["gate"]["carried_by_prior"]
+
+
+def test_an_evaluation_is_what_its_json_says(strong, halves) -> None:
+    segment = np.full(len(strong[0].Y), "everyone", dtype=object)
+    found = evaluate(strong[0], market_of(strong[0]), halves, segment=segment)
+    again = Evaluation.from_json(json.loads(json.dumps(found.to_json())))
+    assert again.to_json() == found.to_json()
+    assert again.verdict == found.verdict
+    assert again.policies["single_best"] == found.policies["single_best"]
 
 
 def test_a_champion_that_nothing_new_beats_stays(strong, halves) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from hustings.features.message import MessageFeatures
+from hustings.features.training_set import Arm
 from hustings.training.learners.gbm import prepare
 from hustings.training.learners.net import NetLift, fit_net
 from hustings.training.learners.towers import Columns, message_vectors, voter_vectors
+from hustings.training.learners.unseen import UnseenLift, why_not_answered
 from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {"n_members": 4, "n_hidden": 16, "n_vector": 4, "n_epochs": 15}
@@ -258,6 +260,37 @@ def test_a_message_never_sent_is_predicted_from_its_text(library) -> None:
     np.testing.assert_allclose(found, [5, 1, 4.8, 1.2], atol=1.0)
     # and voters differ as the messages share it
     assert np.corrcoef(lifts.lift[:, 0], test.X[:, 0])[0, 1] > 0.7
+
+
+def test_a_message_never_sent_stands_among_those_that_were(
+    library, tmp_path: Path
+) -> None:
+    test, _, _, texts, model = library
+    new = new_messages([1.0, -1.0], like=texts)
+    assert why_not_answered(model, new) == {}
+    (tmp_path / "lift").mkdir()
+    save_lift(UnseenLift(model, new), tmp_path / "lift")
+    read = load_lift(tmp_path / "lift")
+    assert read.ground.messages == (*model.ground.messages, "new_0", "new_1")
+    lifts, sent = (
+        read.predict(test.X, test.unit_id),
+        model.predict(test.X, test.unit_id),
+    )
+    alone = model.predict_new(test.X, test.unit_id, new)
+    np.testing.assert_allclose(lifts.lift, np.hstack([sent.lift, alone.lift]))
+    np.testing.assert_allclose(lifts.se, np.hstack([sent.se, alone.se]))
+    np.testing.assert_allclose(lifts.baseline, sent.baseline)
+    # an arm of it is offered like any other
+    arms = [Arm("new_1", "mail"), Arm(model.ground.messages[0], "mail")]
+    values = read.ground.option_values(lifts.lift, arms)
+    assert np.isfinite(values).all()
+
+
+def test_a_message_of_an_issue_never_sent_is_left_out_with_the_reason(library) -> None:
+    _, _, _, texts, model = library
+    new = replace(new_messages([1.0], like=texts), issue=("war",))
+    reasons = why_not_answered(model, new)
+    assert reasons == {"new_0": "no message about war was ever sent"}
 
 
 def test_a_message_never_sent_gets_a_wider_interval(library) -> None:

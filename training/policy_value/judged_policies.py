@@ -176,7 +176,8 @@ def _point(test: MessageTest, half: Half, name: str, curve: QiniCurve) -> QiniCu
         return curve.point(campaign_spend(half.market))
     realised = choice.realised(half.scores)
     cluster = test.cluster[half.held]
-    totals = np.bincount(cluster, realised - realised.mean())[:, None]
+    off: Floats = np.bincount(cluster, realised - realised.mean()).astype(np.float64)
+    totals = off[:, None]
     return QiniCurve(
         np.array([campaign_spend(half.market)]), np.array([realised.mean()]), totals,
         len(realised), len(np.unique(cluster)),

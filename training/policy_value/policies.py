@@ -51,7 +51,13 @@ class Facts(NamedTuple):
 
     def take(self, rows: Bools | Ints) -> "Facts":
         """The facts of some voters."""
-        return Facts(*(None if column is None else column[rows] for column in self))
+        segment, area, turnout, support = self
+        return Facts(
+            None if segment is None else segment[rows],
+            None if area is None else area[rows],
+            None if turnout is None else turnout[rows],
+            None if support is None else support[rows],
+        )
 
 
 NO_FACTS = Facts()
@@ -123,11 +129,6 @@ class Policy:
             return True
         return self.worth is not None and not self.by_turnout
 
-    @property
-    def lifts_of(self) -> str:
-        """Name of the policy whose lifts it goes by: its own, or the champions'."""
-        return CHAMPION if self.parts else self.name
-
     def of(self, options: Options, arms: Sequence[Arm]) -> Options:
         """The options that the policy leaves.
 
@@ -138,7 +139,10 @@ class Policy:
         if self.parts:
             return self._of_parts(options, arms)
         if self.name == NOBODY:
-            return options._replace(allowed=np.zeros_like(options.allowed))
+            nothing = np.zeros_like(options.value)
+            return options._replace(
+                value=nothing, allowed=np.zeros_like(options.allowed)
+            )
         value, allowed = options.value, options.allowed
         if self.worth is not None:
             value = self._worth_of(options, arms)
@@ -159,7 +163,7 @@ class Policy:
             inside = Options(
                 options.value[:, at], options.allowed[:, at], options.facts, (), scale
             )
-            left = part.of(inside, [arms[a] for a in at])
+            left = part.of(inside, [arms[int(a)] for a in at])
             value[:, at], allowed[:, at] = left.value, left.allowed
         return options._replace(value=value, allowed=allowed)
 
@@ -195,7 +199,11 @@ class Policy:
         if not self.areas:
             if facts.turnout is None:
                 return np.ones(n)
-            return np.nan_to_num(facts.turnout, nan=float(np.nanmean(facts.turnout)))
+            mean_turnout = float(np.nanmean(facts.turnout))
+            known = ~np.isnan(facts.turnout)
+            filled: Floats = np.full(n, mean_turnout)
+            filled[known] = facts.turnout[known]
+            return filled
         mean = float(np.mean(list(self.areas.values())))
         if facts.area is None:
             return np.full(n, mean)

@@ -220,7 +220,10 @@ class Evaluation:
         counts = ("n_units", "n_voters", "n_observed", "n_arms")
         own = {*counts, "policies", *verdict.to_json()}
         return cls(
-            *(stored[name] for name in counts),
+            n_units=stored["n_units"],
+            n_voters=stored["n_voters"],
+            n_observed=stored["n_observed"],
+            n_arms=stored["n_arms"],
             policies={
                 name: PolicyValue.from_json(row)
                 for name, row in stored["policies"].items()
