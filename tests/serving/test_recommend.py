@@ -1,6 +1,6 @@
 """One answer to who is offered what: the plan's, the ledger's and the endpoint's.
 
-The shipped stages make real bundles of the sample campaign; champions under rule sets
+The shipped stages make real bundles of the sample campaign; policies under rule sets
 are planned, locked, and asked about voter by voter.
 """
 
@@ -113,22 +113,16 @@ def trained(one_thread: None) -> Run:  # noqa: ARG001 - for its effect
     return run_in(once("recommend_sample", make))
 
 
-def bundled(
-    trained: Run, home: Path, champion: str, rule_set: str, **plan: Any
-) -> Bundled:
-    """The plan of a champion under a rule set, drafted in a home of its own."""
+def bundled(trained: Run, home: Path, policy: str, rule_set: str) -> Bundled:
+    """The plan of a policy under a rule set, drafted in a home of its own."""
     shutil.copytree(
         trained.home, home, ignore=shutil.ignore_patterns("plans", "ledger*", "events*")
     )
     named = trained.campaign.campaign.model_copy(update={"rule_set": rule_set})
-    planning = trained.campaign.plan.model_copy(update=plan)
+    planning = trained.campaign.plan.model_copy(update={"policy": policy})
     campaign = trained.campaign.model_copy(update={"campaign": named, "plan": planning})
     run = replace(trained, campaign=campaign, home=home, folder=home / trained.run_id)
-    model, version = contacts.promoted(run)
-    chosen = replace(model, champions=dict.fromkeys(model.champions, champion))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contacts, "promoted", lambda _run: (chosen, version))
-        contacts.stage_plan(run)
+    contacts.stage_plan(run)
     raw = pd.read_parquet(home / "raw" / "voters.parquet")
     text = raw.to_json(orient="records", date_format="iso", double_precision=15)
     permitted, withdrawn = permissions_of(run)
@@ -148,12 +142,11 @@ def permissions_of(run: Run) -> tuple[dict[str, list[str]], dict[str, list[str]]
     return by_voter[0], by_voter[1]
 
 
-def offline(found: Bundled, champion: str) -> dict[str, tuple[str, str] | None]:
+def offline(found: Bundled) -> dict[str, tuple[str, str] | None]:
     """The offer of the plan priced at the plan's prices, worked out household by
     household in a loop; None for nothing."""
     run = found.run
     model, version = contacts.promoted(run)
-    model = replace(model, champions=dict.fromkeys(model.champions, champion))
     voters, plan = found.voters, json.loads((run.folder / "plan.json").read_text())
     by_household = decides_by_household(run)
     offer, _, _ = campaign_offer(
@@ -196,11 +189,11 @@ def code_of(answer: Json) -> str | None:
 STOPPED = {"budget_spent", "capacity_used"}
 
 
-@pytest.mark.parametrize(("champion", "rule_set"), PLANNED)
+@pytest.mark.parametrize(("policy", "rule_set"), PLANNED)
 def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
-    trained: Run, tmp_path: Path, champion: str, rule_set: str
+    trained: Run, tmp_path: Path, policy: str, rule_set: str
 ) -> None:
-    drafted = bundled(trained, tmp_path / "sample", champion, rule_set)
+    drafted = bundled(trained, tmp_path / "sample", policy, rule_set)
     answers = drafted.ask()
     assert len(answers) == N_VOTERS
     if rule_set == "research_replay":
@@ -208,7 +201,7 @@ def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
         assert reasons == {"research_replay"}
         return
     # nobody is decided by a draft: everybody gets the priced offer
-    expected = offline(drafted, champion)
+    expected = offline(drafted)
     stopped = {v for v, a in answers.items() if code_of(a) in STOPPED}
     assert {v: option(a) for v, a in answers.items() if v not in stopped} == {
         v: gets for v, gets in expected.items() if v not in stopped
@@ -218,7 +211,7 @@ def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
     )
     budget = drafted.endpoint.limits.budget_usd
     assert paid <= budget + 1e-6
-    is_sending = champion != "nobody"
+    is_sending = policy != "nobody"
     assert (paid > 50) == is_sending
     # a locked plan has decided: the ledger's own rows, the draw included
     locked = drafted.locked()
