@@ -119,7 +119,7 @@ class Field:
                 effect = float(lift * self.multiplier[row.channel])
             if row.channel != "none":
                 end = "delivered" if reached else "failed"
-                now.append(f"{row.voter_id},{row.channel},{day} 18:00,{end},,")
+                now.append(f"{row.voter_id},{row.channel},{day:%Y-%m-%d} 18:00:00,{end},,")
             is_late = self.rng.random() < LATE
             answered_on = day + pd.Timedelta(days=int(is_late))
             (later if is_late else now).append(
@@ -232,7 +232,7 @@ def _wishes(rows: pd.DataFrame, day: pd.Timestamp) -> list[str]:
     """Ten voters who were contacted want no more of it."""
     sent = rows[rows["channel"] != "none"].head(10)
     return [
-        f"{row.voter_id},{row.channel},{day} 19:00,do_not_contact,,"
+        f"{row.voter_id},{row.channel},{day:%Y-%m-%d} 19:00:00,do_not_contact,,"
         for row in sent.itertuples()
     ]
 
