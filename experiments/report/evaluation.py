@@ -691,7 +691,8 @@ def _overlap_check(checks: Row) -> Check:
     if overlap and not overlap["ok"]:
         words = (
             f"{rarest}, and {share_text(overlap['share'])} of what is measured hangs "
-            f"on chances too small to judge by, most of it in block {overlap['block']!r}."
+            f"on chances too small to judge by, most of it in block "
+            f"{overlap['block']!r}."
         )
         return Check(name, passed=False, words=words)
     enough = least >= OVERLAP_FLOOR

@@ -140,15 +140,32 @@ def settled(
         if best_step and bound - best_step.value <= enough * abs(bound):
             break
     if best_step is None:
-        raise _contradiction(market, price, step)
+        # where most rows are indifferent, those outside the core may use too much at
+        # every price: the programme over all rows says whether a plan exists
+        step = _stepped(market, best, price, highest, np.inf, whole=True)
+        if (step.missed > _MISSED * market.limits.scale()).any():
+            raise _contradiction(market, price, step)
+        best_step = step
+        there = best_at(market, step.price)
+        new = _bound(market, there, step.price)
+        if new < bound:
+            price, bound = step.price, new
     option, loose = _whole_part(best_step.fixed, best_step.core, best_step.shares)
     return Relaxed(price, bound, option, loose)
 
 
 def _stepped(
-    market: Market, best: Best, price: Floats, highest: Floats, box: float
+    market: Market,
+    best: Best,
+    price: Floats,
+    highest: Floats,
+    box: float,
+    *,
+    whole: bool = False,
 ) -> _Step:
     n_core = max(N_WHOLE, min(N_CORE, len(best.left) // PART))
+    if whole:
+        n_core = len(best.left)
     core, width = core_at(market, best, price, n_core)
     fixed = best.option.copy()
     fixed[core.rows] = NOTHING
