@@ -24,6 +24,8 @@ N_CORE, N_WHOLE, PART = 3_000, 400, 4
 N_ROUNDS = 40
 ENOUGH = 1e-8
 """Gap of the relaxation, relative to the bound, at which prices have settled."""
+UNSETTLED = 1e-4
+"""Gap of the relaxation, relative to the bound, above which all rows are asked."""
 N_EDGE = (120, 500)
 """Rows of the integer programme, and of a second one where the first falls short."""
 N_NODES = 500
@@ -139,13 +141,15 @@ def settled(
         box = 2.0 * box if fell else box / 4.0
         if best_step and bound - best_step.value <= enough * abs(bound):
             break
-    if best_step is None:
-        # where most rows are indifferent, those outside the core may use too much at
-        # every price: the programme over all rows says whether a plan exists
+    if best_step is None or bound - best_step.value > UNSETTLED * abs(bound):
+        # where most rows are indifferent, as under an untargeted policy, rows outside
+        # the core use too much or too little at every price: ask all rows at once
         step = _stepped(market, best, price, highest, np.inf, whole=True)
-        if (step.missed > _MISSED * market.limits.scale()).any():
+        feasible = (step.missed <= _MISSED * market.limits.scale()).all()
+        if best_step is None and not feasible:
             raise _contradiction(market, price, step)
-        best_step = step
+        if best_step is None or (feasible and step.value > best_step.value):
+            best_step = step
         there = best_at(market, step.price)
         new = _bound(market, there, step.price)
         if new < bound:
