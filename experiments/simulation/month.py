@@ -9,7 +9,7 @@ same world. `run_month` runs one seed, `judge_months` puts seeds together.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -135,6 +135,10 @@ class LoopInWorld:
         if summary.state != NO_PLAN:
             self._hand_over(summary.plan_id, day, at)
         self.days.append(summary)
+        if summary.retrained:
+            # the campaign's latest run is the one that a day is made from
+            name = summary.retrained
+            self.run = replace(self.run, run_id=name, folder=self.run.home / name)
         return summary
 
     def answer(self, day: int) -> None:

@@ -473,9 +473,9 @@ def test_a_champion_is_trained_when_it_is_due_and_the_day_says_so(
         world.play(day)
     first, second = world.days[2:4]
     assert first.retrained == "20260910-retrained"
-    assert first.model == "small/1"
+    assert first.model == "hustings-small/1"
     assert second.retrained == ""
-    assert second.model == "small/1"
+    assert second.model == "hustings-small/1"
     assert (run.home / "latest").read_text().strip() == first.retrained
     assert len(decided_so_far(run.home, LIVE)) > 0
 
