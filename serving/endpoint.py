@@ -14,6 +14,7 @@ import pandas as pd
 
 from hustings.features.arrays import Bools, Objects
 from hustings.features.persons.keys import Never
+from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.tables import TIMESTAMP
 from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import Decided
@@ -114,7 +115,9 @@ class Endpoint:
             model=model,
             plan=plan,
             version=version,
-            reader=VoterReader.of(model.reader.mapping, model.reader.beside),
+            reader=VoterReader.of(
+                model.reader.mapping, model.reader.beside, _linked(model)
+            ),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
             lists=ContactLists.read(bundle, never.key),
@@ -368,6 +371,12 @@ class Endpoint:
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
             settings=prices.settings, model_version=self._model_version,
         )  # fmt: skip
+
+
+def _linked(model: CampaignModel) -> list[str]:
+    """Features of a model that are reactions linked to voters."""
+    columns = model.reader.feature_columns
+    return [name for name in columns if name.startswith(REACTED_PREFIX)]
 
 
 def stored_rules(rules: Rules) -> Json:

@@ -183,14 +183,22 @@ class VoterReader:
         theirs: Our column → the request's.
         beside: Columns that only the whole voter file can tell, which every row has
             to bring along.
+        reacted: Reactions that were linked to a voter: in no voter file, so a row may
+            bring them along; without, the voter counts as one who was not linked.
     """
 
     mapping: TableSource
     theirs: Mapping[str, str]
     beside: tuple[str, ...] = ()
+    reacted: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, mapping: TableSource, beside: Sequence[str] = ()) -> "VoterReader":
+    def of(
+        cls,
+        mapping: TableSource,
+        beside: Sequence[str] = (),
+        reacted: Sequence[str] = (),
+    ) -> "VoterReader":
         """From the campaign's [tables.voters], every column written out."""
         voter_id = mapping.columns["voter_id"]
         if voter_id.column is None:
@@ -202,13 +210,13 @@ class VoterReader:
         history = {history_column(key): c for key, c in mapping.history.items()}
         ours = {**columns, **history, **mapping.extra}
         theirs = {name: origin.column or name for name, origin in ours.items()}
-        return cls(mapping, theirs, tuple(beside))
+        return cls(mapping, theirs, tuple(beside), tuple(reacted))
 
     @property
     def columns(self) -> list[str]:
         """Columns that a request's row may have, each once."""
         mapped = (column for _, column in wanted_columns(self.mapping))
-        return list(dict.fromkeys([*mapped, *self.beside]))
+        return list(dict.fromkeys([*mapped, *self.beside, *self.reacted]))
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
         """VOTERS of a request and the columns that none of its rows has.
@@ -219,13 +227,15 @@ class VoterReader:
         columns = self.columns
         _check_scalars(rows, columns)
         _check_beside(rows, self.beside)
+        _check_numbers(rows, self.reacted)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
         if len(mapped.faults) or not _keeps_declaration(mapped.frame):
             faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
             raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
         missing = [c for c in columns if not any(c in row for row in rows)]
-        brought = {name: raw[name].astype("float64") for name in self.beside}
+        given = [*self.beside, *(c for c in self.reacted if c not in missing)]
+        brought = {name: raw[name].astype("float64") for name in given}
         return mapped.frame.assign(**brought), missing
 
     def _faults(self, faults: pd.DataFrame) -> list[Fault]:
@@ -276,6 +286,18 @@ def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> N
         for name in beside
         for wanted in [_unfit(row, name)]
         if wanted
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _check_numbers(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """A column that a row may bring along holds numbers."""
+    faults = [
+        Fault(path=field_path(("voters", i, name)), message="expected a number or null")
+        for i, row in enumerate(rows)
+        for name in columns
+        if row.get(name) is not None and not _is_plain_number(row[name])
     ]
     if faults:
         raise RequestError(faults)
