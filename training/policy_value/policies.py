@@ -208,7 +208,7 @@ class Policy:
         if facts.area is None:
             return np.full(n, mean, dtype=np.float64)
         likely = pd.Series(facts.area, dtype=object).map(dict(self.areas))
-        ordered: Floats = likely.fillna(mean).to_numpy(dtype=np.float64)
+        ordered = np.asarray(likely.fillna(mean), dtype=np.float64)
         return ordered
 
     def to_json(self) -> dict[str, Any]:
