@@ -119,9 +119,8 @@ class Field:
                 effect = float(lift * self.multiplier[row.channel])
             if row.channel != "none":
                 end = "delivered" if reached else "failed"
-                now.append(
-                    f"{row.voter_id},{row.channel},{day:%Y-%m-%d} 18:00:00,{end},,"
-                )
+                when = f"{day:%Y-%m-%d} 18:00:00"
+                now.append(f"{row.voter_id},{row.channel},{when},{end},,")
             is_late = self.rng.random() < LATE
             answered_on = day + pd.Timedelta(days=int(is_late))
             (later if is_late else now).append(

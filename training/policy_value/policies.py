@@ -208,8 +208,7 @@ class Policy:
         if facts.area is None:
             return np.full(n, mean, dtype=np.float64)
         likely = pd.Series(facts.area, dtype=object).map(dict(self.areas))
-        ordered = np.asarray(likely.fillna(mean), dtype=np.float64)
-        return ordered
+        return np.asarray(likely.fillna(mean), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
