@@ -16,8 +16,8 @@ from hustings.training.learners.priors import prior_of
 from hustings.training.measured_lift.power import (
     Asked,
     Beliefs,
+    HoldoutSplit,
     Noise,
-    Split,
     best_split,
     detectable_lift,
     first_wave,
@@ -36,7 +36,7 @@ smaller."""
 
 
 @dataclass(frozen=True)
-class Facts:
+class PowerFacts:
     """Facts of a campaign before it spends.
 
     Attributes:
@@ -107,15 +107,17 @@ class Power(NamedTuple):
             would be seen, of each message apart.
     """
 
-    facts: Facts
+    facts: PowerFacts
     holdouts: list[Detectable]
-    splits: list[Split]
-    best: Split
-    wave: Split
+    splits: list[HoldoutSplit]
+    best: HoldoutSplit
+    wave: HoldoutSplit
     wave_power_n: int
 
 
-def power(facts: Facts, *, holdouts: tuple[float, ...] = HOLDOUTS, seed: int) -> Power:
+def power(
+    facts: PowerFacts, *, holdouts: tuple[float, ...] = HOLDOUTS, seed: int
+) -> Power:
     """Compute detectable lifts, splits of exploration and the first wave.
 
     Args:
@@ -153,7 +155,7 @@ def untested(beliefs: Beliefs) -> Beliefs:
     )
 
 
-def _detectable(facts: Facts, share: float) -> Detectable:
+def _detectable(facts: PowerFacts, share: float) -> Detectable:
     n, m = facts.n_affordable, len(facts.beliefs.mean)
     # the plan chooses n / (1 − h) voters, of whom the held out are not sent
     chosen = min(n / (1 - share), facts.n_audience)
@@ -178,7 +180,7 @@ def _detectable(facts: Facts, share: float) -> Detectable:
 # --- from the files of a campaign ---
 
 
-def facts_of(run: Run) -> Facts:
+def facts_of(run: Run) -> PowerFacts:
     """Facts from the latest run: noise and lifts from its tests, money and days.
 
     Before any test, lifts and noise are those that [loop] declares. After one that did
@@ -205,7 +207,7 @@ def facts_of(run: Run) -> Facts:
     affordable = len(voters) if cost <= 0 else int(budget / cost)
     per_day = plan.capacity_per_day
     room = affordable if per_day is None else min(affordable, per_day * plan.days)
-    return Facts(
+    return PowerFacts(
         n_audience=len(voters),
         n_contacts=max(min(room, int(len(voters) * (1 - plan.holdout_share))), 1),
         n_affordable=max(min(room, len(voters)), 1),
@@ -384,8 +386,8 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
 
 
 def with_changes(
-    facts: Facts, *, days: int | None = None, contacts: int | None = None
-) -> Facts:
+    facts: PowerFacts, *, days: int | None = None, contacts: int | None = None
+) -> PowerFacts:
     """The facts for the days and contacts that remain.
 
     Args:

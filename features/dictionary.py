@@ -28,7 +28,7 @@ VOTERS, FEATURES = "voters", "features"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ColumnEntry:
     """One column of the data dictionary.
 
     Attributes:
@@ -80,7 +80,7 @@ class Described:
     features: Sequence[str]
 
 
-def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
+def entries(known: Described, more: Sequence[ColumnEntry] = ()) -> list[ColumnEntry]:
     """Every column of the tables and every feature, each once.
 
     Args:
@@ -106,12 +106,12 @@ def entries(known: Described, more: Sequence[Entry] = ()) -> list[Entry]:
     return all_entries
 
 
-def undescribed(found: Sequence[Entry]) -> list[str]:
+def undescribed(found: Sequence[ColumnEntry]) -> list[str]:
     """Names of columns without a description."""
     return [entry.name for entry in found if entry.meaning == NOT_DESCRIBED]
 
 
-def _entry(described: Described, table: str, name: str) -> Entry:
+def _entry(described: Described, table: str, name: str) -> ColumnEntry:
     declared = RAW_TABLES[table].columns.get(name)
     if table == VOTERS:
         return _of_voters(described, name)
@@ -125,7 +125,7 @@ def _unit(metadata: Any) -> str:
     return str((metadata or {}).get("unit", ""))
 
 
-def _of_voters(described: Described, name: str) -> Entry:
+def _of_voters(described: Described, name: str) -> ColumnEntry:
     """A column of the voter file, of a partner, or derived of the whole file."""
     derived = {column.name: column for column in derived_columns(described.derivation)}
     if name in derived:
@@ -160,7 +160,7 @@ def _of_voters(described: Described, name: str) -> Entry:
     )
 
 
-def _of_partner(described: Described, name: str) -> Entry:
+def _of_partner(described: Described, name: str) -> ColumnEntry:
     provider, _, message = name.split("__", 1)[1].partition("__")
     what = (
         "Lift" if name.startswith(LIFT_PREFIX) else "Width of the interval of the lift"
@@ -171,7 +171,7 @@ def _of_partner(described: Described, name: str) -> Entry:
         described, VOTERS, name, meaning, unit="outcome unit", as_of=as_of
     )
     provenance = _of_source(described, "partner_scores")
-    return Entry(**{**asdict(entry), **provenance})
+    return ColumnEntry(**{**asdict(entry), **provenance})
 
 
 def _origins(voters: TableSource) -> dict[str, ColumnSource]:
@@ -185,7 +185,7 @@ def _origin_text(origin: ColumnSource) -> str:
     return "row number" if origin.row_number is not None else f"always {origin.value}"
 
 
-def _feature(described: Described, name: str) -> Entry:
+def _feature(described: Described, name: str) -> ColumnEntry:
     """A feature that the models' table has and the voter file has not."""
     voted = tuple(c for c in described.features if c.startswith(HISTORY_PREFIX))
     descriptions = {
@@ -199,7 +199,9 @@ def _feature(described: Described, name: str) -> Entry:
         entry = _with_provenance(
             described, FEATURES, name, what, unit="1", as_of=_before(described)
         )
-        return Entry(**{**asdict(entry), **_of_source(described, "reaction_counts")})
+        return ColumnEntry(
+            **{**asdict(entry), **_of_source(described, "reaction_counts")}
+        )
     meaning, unit, made_of = descriptions.get(name, (NOT_DESCRIBED, "", ()))
     return _with_provenance(
         described, FEATURES, name, meaning, unit=unit, made_of=made_of
@@ -219,9 +221,9 @@ def _with_provenance(
     unit: str = "",
     made_of: Sequence[str] = (),
     as_of: str = "",
-) -> Entry:
+) -> ColumnEntry:
     source = _of_source(described, VOTERS if table == FEATURES else table)
-    return Entry(
+    return ColumnEntry(
         table=table,
         name=name,
         meaning=meaning,
@@ -251,23 +253,23 @@ def _special(described: Described, names: set[str]) -> str:
 # --- as people read it ----------------------------------------------------------------
 
 
-def as_json(found: Sequence[Entry]) -> str:
+def as_json(found: Sequence[ColumnEntry]) -> str:
     """Entries as JSON, for programs."""
     return json.dumps([asdict(entry) for entry in found], indent=1)
 
 
-def as_csv(found: Sequence[Entry]) -> str:
+def as_csv(found: Sequence[ColumnEntry]) -> str:
     """Entries as CSV, for spreadsheets."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Entry)])
+    writer = csv.DictWriter(text, [field.name for field in fields(ColumnEntry)])
     writer.writeheader()
     writer.writerows(asdict(entry) for entry in found)
     return text.getvalue()
 
 
-def as_markdown(found: Sequence[Entry]) -> str:
+def as_markdown(found: Sequence[ColumnEntry]) -> str:
     """Entries as Markdown, for people: one table of columns for each table."""
-    field_names = [f.name for f in fields(Entry) if f.name != "table"]
+    field_names = [f.name for f in fields(ColumnEntry) if f.name != "table"]
     lines = []
     for table in dict.fromkeys(entry.table for entry in found):
         lines += ["", f"## {table}", "", f"| {' | '.join(field_names)} |"]
@@ -292,6 +294,6 @@ def _cell(value: object) -> str:
 FORMATS = {"markdown": as_markdown, "csv": as_csv, "json": as_json}
 
 
-def read_entries(stored: Sequence[Mapping[str, Any]]) -> list[Entry]:
+def read_entries(stored: Sequence[Mapping[str, Any]]) -> list[ColumnEntry]:
     """Read entries from what `as_json` wrote."""
-    return [Entry(**row) for row in stored]
+    return [ColumnEntry(**row) for row in stored]

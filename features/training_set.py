@@ -27,7 +27,7 @@ class Arm(NamedTuple):
     channel: str
 
 
-class Prior(NamedTuple):
+class EffectPrior(NamedTuple):
     """What is known of the effects of a test's messages from elsewhere.
 
     Attributes:
@@ -280,7 +280,7 @@ class MessageTest:
     arm: Ints
     Y: Floats
     propensities: Floats
-    prior: Prior | None = None
+    prior: EffectPrior | None = None
     weight: Floats | None = None
     link_error: float = 0.0
     fond_of: tuple[int, ...] | None = None

@@ -80,7 +80,7 @@ class _Record:
     )
 
 
-class Decided:
+class DecidedVoters:
     """The plans of a campaign that bind.
 
     Args:

@@ -352,7 +352,7 @@ def send_window(rules: RuleSet, channel: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CurrentFacts:
     """What is known at one moment, for contacts that were planned before.
 
     Attributes:
@@ -378,7 +378,7 @@ class Facts:
 
 def recheck(
     contacts: pd.DataFrame,
-    facts: Facts,
+    facts: CurrentFacts,
     at: pd.Timestamp,
     *,
     local_hour: float | None = None,
@@ -424,7 +424,7 @@ def _first(code: pd.Series, found: pd.Series) -> None:
 
 
 def _refused_codes(
-    contacts: pd.DataFrame, channel: str, facts: Facts, at: pd.Timestamp
+    contacts: pd.DataFrame, channel: str, facts: CurrentFacts, at: pd.Timestamp
 ) -> pd.Series:
     found = pd.Series("", index=contacts.index, dtype=object)
     refused = refusals(

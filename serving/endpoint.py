@@ -17,7 +17,7 @@ from hustings.features.persons.keys import Never
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.tables import TIMESTAMP
 from hustings.serving.contact_lists import ContactLists
-from hustings.serving.decided import Decided
+from hustings.serving.decided import DecidedVoters
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
@@ -39,9 +39,9 @@ from hustings.serving.recommend import (
 )
 from hustings.serving.rules import rule_set
 from hustings.serving.voter_rows import (
-    Fault,
     RecommendRequest,
     RequestError,
+    RequestFault,
     ScoreRequest,
     SentRequest,
     VoterReader,
@@ -87,7 +87,7 @@ class Endpoint:
     lists: ContactLists
     never: Never
     decisions: OnlineDecisions
-    decided: Decided | None
+    decided: DecidedVoters | None
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]]
     paused: Callable[[], Mapping[str, str]]
 
@@ -123,7 +123,7 @@ class Endpoint:
             lists=ContactLists.read(bundle, never.key),
             never=never,
             decisions=OnlineDecisions.beside(events),
-            decided=Decided.of_bundle(bundle),
+            decided=DecidedVoters.of_bundle(bundle),
             refused=events.refused,
             paused=Pauses.beside(events).refusals,
         )
@@ -202,7 +202,7 @@ class Endpoint:
         if wanted is None:
             return frozenset(messages)
         faults = [
-            Fault(
+            RequestFault(
                 path=field_path(("messages", i)),
                 message=f"expected one of {', '.join(messages)}, got {message!r}",
             )
@@ -270,7 +270,7 @@ class Endpoint:
             report = self.decisions.report_sent(request.decision_ids, at)
         except UnknownDecisionsError as failure:
             faults = [
-                Fault(
+                RequestFault(
                     path=field_path(("decision_ids", k)),
                     message="expected a decision that was handed out here",
                 )
@@ -305,7 +305,7 @@ class Endpoint:
         """The holdout is drawn by household: nobody passes by leaving it out."""
         column = self.reader.theirs.get("household_id")
         faults = [
-            Fault(
+            RequestFault(
                 path=field_path(("voters", i, column)),
                 message="expected the household, or null for none: it decides who is "
                 "held out",

@@ -24,7 +24,7 @@ from hustings.serving.eligible import (
     eligibility,
 )
 from hustings.serving.plan import valued
-from hustings.training.policy_value.policies import Facts, Options, Policy
+from hustings.training.policy_value.policies import Options, Policy, VoterFacts
 from hustings.training.registry.campaign_model import CampaignModel
 
 Z95 = float(norm.ppf(0.975))
@@ -145,7 +145,7 @@ class Offer:
         return len(self.voter_id)
 
 
-class Predicted(NamedTuple):
+class PredictedArms(NamedTuple):
     """Lifts of arms by a model.
 
     Attributes:
@@ -165,7 +165,7 @@ class Predicted(NamedTuple):
 
 def predict_arms(
     model: CampaignModel, voters: pd.DataFrame, settings: OfferSettings
-) -> Predicted:
+) -> PredictedArms:
     """Lift, its error and its value of every arm of the offered experiments.
 
     Args:
@@ -189,7 +189,7 @@ def predict_arms(
         values.append(ground.option_values(cautious, own) * worth)
         arms.extend(own)
         experiments.extend([name] * len(own))
-    return Predicted(
+    return PredictedArms(
         np.hstack(lifts), np.hstack(errors), np.hstack(values), tuple(arms),
         tuple(experiments),
     )  # fmt: skip
@@ -226,7 +226,7 @@ def offer(
 
 
 def offered(
-    predicted: Predicted,
+    predicted: PredictedArms,
     features: pd.DataFrame,
     voters: pd.DataFrame,
     rules: Rules,
@@ -293,7 +293,7 @@ TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
 
 def facts_of(
     features: pd.DataFrame, voters: pd.DataFrame, segment: Sequence[str]
-) -> Facts:
+) -> VoterFacts:
     """What policies may go by beside lifts.
 
     Args:
@@ -306,7 +306,7 @@ def facts_of(
         voters[name].to_numpy(dtype=np.float64) if name in voters else None
         for name in (TURNOUT, SUPPORT)
     ]
-    return Facts(
+    return VoterFacts(
         segments(features, list(segment)).to_numpy(dtype=object) if segment else None,
         None if area is None else voters[area].to_numpy(dtype=object),
         *predicted,

@@ -15,7 +15,7 @@ import pandas as pd
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import Arm
-from hustings.serving.decided import Decided, PastDecision
+from hustings.serving.decided import DecidedVoters, PastDecision
 from hustings.serving.decisions import (
     LASTS,
     ONLINE,
@@ -107,7 +107,7 @@ class CampaignLimits:
         return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
 
 
-class Remaining(NamedTuple):
+class RemainingLimits(NamedTuple):
     """What nobody has taken yet.
 
     Attributes:
@@ -178,7 +178,7 @@ class _Answered(NamedTuple):
 
 
 def recommendations(
-    block: Block, turn: Turn, limits: CampaignLimits, decided: Decided | None
+    block: Block, turn: Turn, limits: CampaignLimits, decided: DecidedVoters | None
 ) -> list[Json]:
     """What every voter of a request gets, handed out within one transaction.
 
@@ -347,7 +347,7 @@ class PricedChoice(NamedTuple):
     stopped: list[str]
 
 
-def priced_choice(block: Block, free: Bools, left: Remaining) -> PricedChoice:
+def priced_choice(block: Block, free: Bools, left: RemainingLimits) -> PricedChoice:
     """The best option of every unit at the plan's prices, the dearest to lose first.
 
     Args:
@@ -374,7 +374,7 @@ def _sums(table: Floats | Bools, row: Ints) -> Floats:
 
 
 def _within(
-    gain: Floats, reach: Floats, prices: AudiencePrices, left: Remaining
+    gain: Floats, reach: Floats, prices: AudiencePrices, left: RemainingLimits
 ) -> tuple[Ints, list[str]]:
     """Option of every unit, and the limit that kept it from one."""
     best = gain.argmax(axis=1)
@@ -407,9 +407,9 @@ def _remaining(
     limits: CampaignLimits,
     turn: Turn,
     reserved: Sequence[HandedOut],
-    decided: Decided | None,
+    decided: DecidedVoters | None,
     at: pd.Timestamp,
-) -> Remaining:
+) -> RemainingLimits:
     """Budget and capacities less what plans and other reservations have taken."""
     usd = limits.budget_usd - turn.sent_usd() - sum(d.cost_usd for d in reserved)
     n = pd.Series(turn.sent_on(at), dtype="float64")
@@ -425,7 +425,7 @@ def _remaining(
     }
     in_all = limits.capacity_per_day
     contacts = np.inf if in_all is None else in_all - float(n.sum())
-    return Remaining(usd, by_channel, contacts)
+    return RemainingLimits(usd, by_channel, contacts)
 
 
 def _priced_answer(block: Block, i: int, chosen: PricedChoice) -> _Answered:

@@ -34,9 +34,9 @@ from hustings.serving.endpoint import Endpoint
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.reactions import http as reactions_http
 from hustings.serving.voter_rows import (
-    Fault,
     RecommendRequest,
     RequestError,
+    RequestFault,
     ScoreRequest,
     SentRequest,
     parsed,
@@ -79,7 +79,7 @@ class ApiKey:
         refused = _error_response(
             401,
             [
-                Fault(
+                RequestFault(
                     path="",
                     message="expected the API key as 'Authorization: Bearer <key>' or "
                     "'X-API-Key: <key>'",
@@ -112,7 +112,7 @@ def api_key() -> str:
     return key
 
 
-def _error_response(status: int, faults: Sequence[Fault]) -> Response:
+def _error_response(status: int, faults: Sequence[RequestFault]) -> Response:
     shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_TOLD]]
     return JSONResponse({"faults": shown_faults, "n_faults": len(faults)}, status)
 

@@ -97,7 +97,7 @@ class SentRequest(BaseModel):
     decision_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_DECISIONS)]
 
 
-class Fault(BaseModel):
+class RequestFault(BaseModel):
     """What is wrong with one field of a request.
 
     Attributes:
@@ -117,7 +117,7 @@ class RequestError(ValueError):
         status: HTTP status.
     """
 
-    def __init__(self, faults: Sequence[Fault], *, status: int = 422) -> None:
+    def __init__(self, faults: Sequence[RequestFault], *, status: int = 422) -> None:
         super().__init__(f"{len(faults)} faults")
         self.faults = list(faults)
         self.status = status
@@ -129,7 +129,7 @@ def refuse(path: str, message: str, *, status: int = 422) -> NoReturn:
     Raises:
         RequestError: Always.
     """
-    raise RequestError([Fault(path=path, message=message)], status=status)
+    raise RequestError([RequestFault(path=path, message=message)], status=status)
 
 
 def field_path(place: Sequence[str | int]) -> str:
@@ -158,7 +158,7 @@ def parsed(kind: type[_Body], body: bytes) -> _Body:
     by_voter = ("permitted_channels", "withdrawn_channels")
     raise RequestError(
         [
-            Fault(
+            RequestFault(
                 path=field_path(
                     (*f["loc"][:1], MASK, *f["loc"][2:])
                     if f["loc"][:1] and f["loc"][0] in by_voter and len(f["loc"]) > 1
@@ -238,10 +238,10 @@ class VoterReader:
         brought = {name: raw[name].astype("float64") for name in given}
         return mapped.frame.assign(**brought), missing
 
-    def _faults(self, faults: pd.DataFrame) -> list[Fault]:
+    def _faults(self, faults: pd.DataFrame) -> list[RequestFault]:
         in_order = faults.sort_values("row", kind="stable").astype(object)
         return [
-            Fault(
+            RequestFault(
                 path=field_path(("voters", int(row), self.theirs.get(column, column))),
                 message=_message(column, reason, value),
             )
@@ -266,7 +266,7 @@ def _keeps_declaration(frame: pd.DataFrame) -> bool:
 
 def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     faults = [
-        Fault(
+        RequestFault(
             path=field_path(("voters", i, column)),
             message="expected a text, a number, true, false or null",
         )
@@ -281,7 +281,7 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> None:
     """A column of the whole file is never taken for unknown: it would change scores."""
     faults = [
-        Fault(path=field_path(("voters", i, name)), message=f"expected {wanted}")
+        RequestFault(path=field_path(("voters", i, name)), message=f"expected {wanted}")
         for i, row in enumerate(rows)
         for name in beside
         for wanted in [_unfit(row, name)]
@@ -294,7 +294,9 @@ def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> N
 def _check_numbers(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """A column that a row may bring along holds numbers."""
     faults = [
-        Fault(path=field_path(("voters", i, name)), message="expected a number or null")
+        RequestFault(
+            path=field_path(("voters", i, name)), message="expected a number or null"
+        )
         for i, row in enumerate(rows)
         for name in columns
         if row.get(name) is not None and not _is_plain_number(row[name])

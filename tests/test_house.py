@@ -29,9 +29,6 @@ EMPTY_WORDS = frozenset(
 MOST_EMPTY = 0.013
 """Largest share of assigned names that say nothing; it only ever falls."""
 
-MOST_TWICE = 28
-"""Public class names that stand in two modules; the number only ever falls."""
-
 
 @cache
 def modules() -> dict[Path, ast.Module]:
@@ -121,7 +118,7 @@ def test_no_more_public_classes_share_a_name_than_did() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(path.relative_to(ROOT)))
     twice = {name: paths for name, paths in places.items() if len(paths) > 1}
-    assert len(twice) <= MOST_TWICE, twice
+    assert not twice
 
 
 def test_assigned_names_say_what_a_value_is() -> None:

@@ -20,7 +20,7 @@ from hustings.experiments.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from hustings.experiments.handover.lists import Stated
+    from hustings.experiments.handover.lists import StatedPlan
     from hustings.experiments.stages.context import Run
 
 app = typer.Typer()
@@ -91,7 +91,7 @@ def export_scores(
 
 def _plan_of(
     plan: str, campaign: str, data: Path, run_id: str
-) -> tuple["Run", "Stated"]:
+) -> tuple["Run", "StatedPlan"]:
     from hustings.experiments.handover.lists import stated
     from hustings.experiments.plans import state
 

@@ -44,7 +44,7 @@ from hustings.serving.export.results import (
     SEVERAL,
     Answers,
     OfPlan,
-    Remaining,
+    RemainingRows,
     Results,
     is_among,
     read_results,
@@ -197,7 +197,9 @@ def read_outcomes(
     mapped = map_with_faults(raw.frame, source, ANSWERS.name, file=raw.file)
     former = present_id_of(run.home)
     frame = _complete(mapped.frame, raw.file)
-    rows = Remaining(frame.assign(voter_id=with_present_ids(frame["voter_id"], former)))
+    rows = RemainingRows(
+        frame.assign(voter_id=with_present_ids(frame["voter_id"], former))
+    )
     rows.add_faults(raw.broken)
     rows.add_faults(mapped.faults)
     rows.set_aside(rows.frame.duplicated(ANSWER_KEY), "voter_id", SEVERAL)
@@ -251,7 +253,7 @@ def _complete(frame: pd.DataFrame, file: str) -> pd.DataFrame:
     return frame[list(ANSWERS.columns)]
 
 
-def _set_aside_values(rows: Remaining, run: Run) -> None:
+def _set_aside_values(rows: RemainingRows, run: Run) -> None:
     declared = run.campaign.outcome
     if declared.kind == "binary":
         of_outcome = rows.frame["outcome"] == declared.name
@@ -259,7 +261,7 @@ def _set_aside_values(rows: Remaining, run: Run) -> None:
         rows.set_aside(odd, "value", "expected 0 or 1 of a binary outcome")
 
 
-def _placed(rows: Remaining, home: Path, former: Mapping[str, str]) -> pd.DataFrame:
+def _placed(rows: RemainingRows, home: Path, former: Mapping[str, str]) -> pd.DataFrame:
     """RESPONSES of the assignments that the rows answer; sets aside what answers none.
 
     Args:

@@ -32,7 +32,7 @@ from hustings.experiments.plans import (
 from hustings.experiments.plans.folder import sha256, write_table
 from hustings.experiments.plans.ledger import (
     START,
-    Entry,
+    LedgerEntry,
     digest_of,
     open_ledger,
     pseudonym,
@@ -385,7 +385,7 @@ def _extract(home: Path, record: PlanRecord, path: Path) -> None:
             seq = entries[-1].seq
 
 
-def _line(entry: Entry) -> Json:
+def _line(entry: LedgerEntry) -> Json:
     subject = None if entry.subject is None else entry.subject.hex()
     return {**entry._asdict(), "subject": subject, "digest": entry.digest.hex()}
 

@@ -25,14 +25,14 @@ from hustings.features.ingest import Folders
 from hustings.features.ingest.identities import read_identities
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, TableError
-from hustings.serving.eligible import Facts, recheck, send_window
+from hustings.serving.eligible import CurrentFacts, recheck, send_window
 from hustings.serving.export import (
     CHANNELS,
-    Channel,
+    ExportChannel,
     Exported,
     ExportError,
+    ExportTerms,
     Planned,
-    Terms,
     export_plan,
 )
 from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
@@ -45,7 +45,7 @@ EXPORTS = "exports"
 
 
 @dataclass(frozen=True)
-class Stated:
+class StatedPlan:
     """A plan and where it stands.
 
     Attributes:
@@ -61,7 +61,7 @@ class Stated:
     assignments: pd.DataFrame
 
 
-def stated(home: Path, plan_id: str, state: str) -> Stated:
+def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
     """A plan as it lies in the campaign's folder.
 
     Raises:
@@ -73,7 +73,7 @@ def stated(home: Path, plan_id: str, state: str) -> Stated:
         raise FileNotFoundError(
             f"plan {plan_id!r}: expected one of {', '.join(there[-5:]) or 'none yet'}"
         )
-    return Stated(
+    return StatedPlan(
         plan_id, state, pd.read_parquet(folder / "plan.parquet"),
         pd.read_parquet(folder / "assignments.parquet"),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def stated(home: Path, plan_id: str, state: str) -> Stated:
 
 def export(
     run: Run,
-    found: Stated,
+    found: StatedPlan,
     *,
     at: pd.Timestamp,
     file_format: FileFormat = "csv",
@@ -124,7 +124,7 @@ def export(
     )
 
 
-class Batch(NamedTuple):
+class ExportBatch(NamedTuple):
     """What a channel was given of a day.
 
     Attributes:
@@ -137,7 +137,7 @@ class Batch(NamedTuple):
     list_sha256: str
 
 
-def batches(parent: Path) -> dict[str, Batch]:
+def batches(parent: Path) -> dict[str, ExportBatch]:
     """What exports of a plan said of every batch, named by day and channel.
 
     Args:
@@ -155,7 +155,7 @@ def batches(parent: Path) -> dict[str, Batch]:
         name = f"-{channel}-{send_on}"
         digests = [str(f["sha256"]) for f in files if name in f"-{f['file']}"]
         out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
-        found[f"{send_on}-{channel}"] = Batch(
+        found[f"{send_on}-{channel}"] = ExportBatch(
             out.rename(columns={"code": "reason"}).reset_index(drop=True),
             digests[0] if len(digests) == 1 else _digest_of(digests),
         )
@@ -166,10 +166,10 @@ def _digest_of(digests: list[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> Terms:
+def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportTerms:
     """How channels take lists: as rules and platforms say, then as is declared."""
     audience = campaign.export.audience
-    return Terms(
+    return ExportTerms(
         rule_set=campaign.campaign.rule_set,
         channels={name: _channel(campaign, name) for name in CHANNELS},
         file_format=file_format,
@@ -182,7 +182,7 @@ def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> Terms:
     )
 
 
-def _channel(campaign: Campaign, name: str) -> Channel:
+def _channel(campaign: Campaign, name: str) -> ExportChannel:
     found = CHANNELS[name]
     rules = rule_set(campaign.campaign.rule_set)
     if rules.of("hours", name):
@@ -223,11 +223,11 @@ def details_of(campaign: Campaign, home: Path) -> pd.DataFrame | None:
     return found[~gone].reset_index(drop=True)
 
 
-def facts_now(run: Run, at: pd.Timestamp) -> Facts:
+def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
     """What is known now that may keep a planned contact from going."""
     voters = run.table("voters")
     gone = known_persons(run.home).keys.forgotten(kind=VOTER).rows(voters)
-    return Facts(
+    return CurrentFacts(
         messages=run.table("messages"),
         permissions=permissions_now(run, run.optional_table("permissions"), at),
         rules=rule_set(run.campaign.campaign.rule_set),
@@ -242,7 +242,7 @@ def facts_now(run: Run, at: pd.Timestamp) -> Facts:
 # --- scores ---------------------------------------------------------------------------
 
 
-def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Path:
+def export_system(run: Run, found: StatedPlan, out: Path, *, at: pd.Timestamp) -> Path:
     """Write the scores file and universes of `[export.van]`.
 
     Args:
@@ -267,7 +267,7 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
         [Universe(**universe.model_dump()) for universe in van.universes],
     )
     require_place_lists(
-        campaign.campaign.rule_set, {"the voter-contact system": Channel()}
+        campaign.campaign.rule_set, {"the voter-contact system": ExportChannel()}
     )
     scores = wide_scores(run)
     held = _held_out(run, found)
@@ -286,7 +286,7 @@ def export_system(run: Run, found: Stated, out: Path, *, at: pd.Timestamp) -> Pa
     )  # fmt: skip
 
 
-def _held_out(run: Run, found: Stated) -> pd.Series:
+def _held_out(run: Run, found: StatedPlan) -> pd.Series:
     """Voter ids of everybody held out, whether the plan has decided them or not.
 
     A day's plan holds decided rows alone: most of the holdout is in none of them.

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from hustings.experiments.lift.rows import (
-    Decided,
+    DecidedRows,
     LiftTerms,
     codes,
     decided_rows,
@@ -91,7 +91,7 @@ class Row(NamedTuple):
     predicted: float
 
 
-class Calibration(NamedTuple):
+class LiftCalibration(NamedTuple):
     """Predicted beside measured, over those whom the plan chose.
 
     Attributes:
@@ -155,7 +155,7 @@ class MeasuredLift:
     information: float
     overall: Row | None
     rows: tuple[Row, ...]
-    calibration: Calibration | None
+    calibration: LiftCalibration | None
     ratio: Ratio
     attrition_p: float
     gained: Interval | None
@@ -258,7 +258,7 @@ def _times(interval: Interval, n: int) -> Interval:
 
 
 def _ground(
-    decided: Decided, decisions: Decisions, features: pd.DataFrame, terms: LiftTerms
+    decided: DecidedRows, decisions: Decisions, features: pd.DataFrame, terms: LiftTerms
 ) -> _Ground:
     """Nuisances of rows, from features where there are any."""
     X = _features(decided.rows, features)
@@ -389,7 +389,7 @@ def _shrunken(
 
 def _calibration(
     ground: _Ground, estimates: Estimates, information: float
-) -> Calibration:
+) -> LiftCalibration:
     predicted = ground.rows["predicted_lift"].to_numpy(dtype=np.float64)
     d = ground.decisions
     # the scores of a world in which what was predicted had come true are nil
@@ -404,7 +404,7 @@ def _calibration(
     gap = always_valid(found.value[0], found.se[0], information=information)
     score = lift_scores(d, ground.mu, ground.seen)[rows, d.intended - 1]
     slope = _slope(score, predicted, d)
-    return Calibration(
+    return LiftCalibration(
         float(estimates.value[0] - found.value[0]), gap, slope, gap.excludes_zero
     )
 
@@ -455,7 +455,9 @@ def _reached(ground: _Ground, contacts: pd.DataFrame) -> Compliance | None:
 # --- over the population ---
 
 
-def _population(first: Decided, features: pd.DataFrame, terms: LiftTerms) -> list[Row]:
+def _population(
+    first: DecidedRows, features: pd.DataFrame, terms: LiftTerms
+) -> list[Row]:
     """Rows of every arm over all who could get it, by the designs' probabilities."""
     due = first.take(first.rows["due"].to_numpy(dtype=bool))
     if len(due.rows) < SMALLEST_CELL or not due.arms:
@@ -481,7 +483,7 @@ def _population(first: Decided, features: pd.DataFrame, terms: LiftTerms) -> lis
 # --- what must hold ---
 
 
-def _sample_ratio(first: Decided) -> Ratio:
+def _sample_ratio(first: DecidedRows) -> Ratio:
     """The plan's arm, nothing and other arms among voters with a plan, by household."""
     mine = first.take(first.intended > 0)
     if mine.rows.empty:
@@ -532,7 +534,7 @@ def _attrition(d: Decisions) -> float:
 
 
 def _surrogate(
-    planned: Decided,
+    planned: DecidedRows,
     messages: tuple[str, ...],
     features: pd.DataFrame,
     terms: LiftTerms,
@@ -566,7 +568,7 @@ def _surrogate(
     return link, link.converted(index), shown
 
 
-def _repeats(decided: Decided) -> CarryOver | None:
+def _repeats(decided: DecidedRows) -> CarryOver | None:
     """Effects of two contacts on those decided twice, whatever the message."""
     rows = decided.rows
     # who was drawn to explore got nothing, or an arm that the plan did not choose

@@ -57,7 +57,7 @@ class LiftTerms:
 
 
 @dataclass(frozen=True)
-class Decided:
+class DecidedRows:
     """Decisions with their probabilities; axis 0 is the decision.
 
     Attributes:
@@ -107,7 +107,7 @@ def decided_rows(
     responses: pd.DataFrame,
     voters: pd.DataFrame,
     terms: LiftTerms,
-) -> Decided:
+) -> DecidedRows:
     """One row per decision, in the order of the plans.
 
     Args:
@@ -207,7 +207,7 @@ def _answers(
     return after
 
 
-def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> Decided:
+def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> DecidedRows:
     """Decisions beside the probabilities of their blocks."""
     used = designs[_keys(designs, _BLOCK).isin(_keys(rows, _BLOCK))]
     arms = arms_of(used, rows)
@@ -224,7 +224,7 @@ def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> Decided:
             f"plan {first['plan_id']}: expected a design of block {first['block']!r}, "
             f"got none ({int((at < 0).sum())} such assignments)"
         )
-    return Decided(
+    return DecidedRows(
         rows, arms, _arm_of(rows["message_id"], rows["channel"], arms),
         _arm_of(rows["intended_message_id"], rows["intended_channel"], arms),
         table[at],
@@ -235,7 +235,7 @@ def _keys(frame: pd.DataFrame, columns: list[str]) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(frame[columns].astype(object))
 
 
-def _require_probabilities(decided: Decided) -> None:
+def _require_probabilities(decided: DecidedRows) -> None:
     """Refuse assignments whose probabilities are not those of their plan.
 
     Raises:
@@ -275,7 +275,7 @@ def _refuse(
         )
 
 
-def _free(decided: Decided) -> Floats:
+def _free(decided: DecidedRows) -> Floats:
     """Probability that a voter is not held out and still in the pool, shape (n,)."""
     h = decided.rows["h"].to_numpy(dtype=np.float64)
     pool = decided.rows["pool_probability"].to_numpy(dtype=np.float64)
@@ -287,7 +287,7 @@ def codes(values: pd.Series) -> Ints:
     return np.asarray(pd.factorize(values)[0], dtype=np.int64)
 
 
-def delivered(decided: Decided, messages: tuple[str, ...]) -> Decisions:
+def delivered(decided: DecidedRows, messages: tuple[str, ...]) -> Decisions:
     """What the plan says against nothing, among voters with a plan.
 
     A voter with a plan gets what it says, nothing, or by exploration another arm. Given
@@ -317,7 +317,7 @@ def delivered(decided: Decided, messages: tuple[str, ...]) -> Decisions:
     )
 
 
-def explored(decided: Decided) -> Decisions:
+def explored(decided: DecidedRows) -> Decisions:
     """All decided voters, standing for the pools of their plans.
 
     A voter with a plan is decided for certain; one without only if drawn to explore,

@@ -9,7 +9,12 @@ from hustings.experiments.declaration import feature_columns
 from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Floats
 from hustings.features.voter import Encoding, voter_features
-from hustings.training.learners.daily import Terms, columns, lift_columns, terms_of
+from hustings.training.learners.daily import (
+    ColumnTerms,
+    columns,
+    lift_columns,
+    terms_of,
+)
 
 MAX_COEFFICIENTS = 2_000
 """Columns times one and the arms, up to which products of two features are columns."""
@@ -27,7 +32,7 @@ class LearnerColumns(NamedTuple):
     """
 
     phi: Floats
-    terms: Terms
+    terms: ColumnTerms
     features: pd.DataFrame
 
     @property

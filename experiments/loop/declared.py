@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign, CampaignError, LoopSection
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.measured_lift.power import Beliefs, Noise, first_wave
 
 WAVE_SIZES = 16
@@ -99,11 +99,13 @@ def declared_loop(campaign: Campaign) -> LoopSection:
     return campaign.loop
 
 
-def believed_prior(loop: LoopSection, n: int) -> Prior | None:
+def believed_prior(loop: LoopSection, n: int) -> EffectPrior | None:
     """What is believed of n messages before any test; None where nothing is."""
     if loop.believed_lift is None or loop.believed_spread is None:
         return None
-    return Prior(np.full(n, loop.believed_lift), np.full(n, loop.believed_spread**2))
+    return EffectPrior(
+        np.full(n, loop.believed_lift), np.full(n, loop.believed_spread**2)
+    )
 
 
 def believed_noise(loop: LoopSection) -> Noise:

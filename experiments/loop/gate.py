@@ -28,7 +28,7 @@ from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.anytime_valid import ALPHA, e_values
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.daily import Moments, Seen, Terms, fit_daily
+from hustings.training.learners.daily import ColumnTerms, Moments, Seen, fit_daily
 from hustings.training.measured_lift import adaptive
 
 MIN_SEEN = 500
@@ -221,7 +221,11 @@ def gain_of_personalising(
 
 
 def _lifts(
-    decisions: adaptive.Decisions, phi: Floats, train: Bools, terms: Terms, of: Floats
+    decisions: adaptive.Decisions,
+    phi: Floats,
+    train: Bools,
+    terms: ColumnTerms,
+    of: Floats,
 ) -> Floats:
     """Lifts of voters by the decisions of others, shape (len(of), A)."""
     n_arms = decisions.propensities.shape[1] - 1

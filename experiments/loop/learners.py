@@ -32,13 +32,13 @@ from hustings.experiments.stages.offers import (
 from hustings.features.arrays import Floats, Ints
 from hustings.features.asof import first_delivery
 from hustings.features.tables import CONTROL, NO_MODEL
-from hustings.features.training_set import Arm, Prior, arm_costs, household
+from hustings.features.training_set import Arm, EffectPrior, arm_costs, household
 from hustings.features.voter import segments
 from hustings.serving.offer import (
     Z95,
     Offer,
     OfferSettings,
-    Predicted,
+    PredictedArms,
     offered,
 )
 from hustings.serving.plan import valued
@@ -265,7 +265,7 @@ def learner_columns_of(morning: Morning) -> LearnerColumns:
     )
 
 
-def _prior(morning: Morning) -> Prior | None:
+def _prior(morning: Morning) -> EffectPrior | None:
     """Mean effects of the arms from elsewhere: the priors table, else the beliefs."""
     table = morning.run.optional("priors")
     elsewhere = None
@@ -303,7 +303,7 @@ def _offer(
         confidence=settings.confidence,
     )  # fmt: skip
     worth = settings.worth.get(morning.experiment_id, 1.0)
-    predicted = Predicted(
+    predicted = PredictedArms(
         lift, standard_error, cautious * worth, morning.arms,
         (morning.experiment_id,) * len(morning.arms),
     )  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 from hustings.experiments.loop.answered import Answered
 from hustings.experiments.loop.daily_columns import LearnerColumns
 from hustings.features.arrays import Floats
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.learners.daily import (
     DailyLift,
     Moments,
@@ -52,7 +52,7 @@ def learned(
     *,
     repeats: Literal["first", "each"],
     learn_from: Literal["design", "all"],
-    prior: Prior | None,
+    prior: EffectPrior | None,
 ) -> tuple[DailyLift | None, int]:
     """What is believed after all outcomes, and how many decisions taught it.
 

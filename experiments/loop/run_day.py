@@ -26,7 +26,7 @@ from hustings.experiments.plans import (
     APPROVED,
     DRAFT,
     PLANS,
-    Facts,
+    PlanFacts,
     approve,
     draft,
     lock,
@@ -397,7 +397,7 @@ def _drafted(
     keeps_inputs = inputs.frame.shape[0] * plan.limits.use.shape[1] <= KEPT_AT_MOST
     stated = summary.to_json()
     del stated["state"]
-    facts = Facts(
+    facts = PlanFacts(
         model=summary.model,
         rule_set=run.campaign.campaign.rule_set,
         terms={

@@ -10,7 +10,7 @@ step is idempotent: a process that was interrupted takes it again without effect
 """
 
 from hustings.experiments.plans.checks import content_digest
-from hustings.experiments.plans.diff import Diff, diff, diff_text
+from hustings.experiments.plans.diff import PlanDiff, diff, diff_text
 from hustings.experiments.plans.erasure import forgetting, forgotten, n_forgotten
 from hustings.experiments.plans.folder import PLANS, folder_of
 from hustings.experiments.plans.queries import (
@@ -39,7 +39,7 @@ from hustings.experiments.plans.record import (
 )
 from hustings.experiments.plans.steps import (
     COLUMNS,
-    Facts,
+    PlanFacts,
     approve,
     cancel,
     draft,
@@ -62,9 +62,9 @@ __all__ = [
     "REJECTED",
     "RETURNED",
     "SENT",
-    "Diff",
-    "Facts",
     "LifeError",
+    "PlanDiff",
+    "PlanFacts",
     "PlanRecord",
     "approve",
     "batches_of",

@@ -17,7 +17,7 @@ PLACES = "places.parquet"
 
 
 @dataclass(frozen=True)
-class Diff:
+class PlanDiff:
     """Contacts of a plan against those of another.
 
     Attributes:
@@ -55,7 +55,7 @@ def last_agreed(known: Mapping[str, PlanRecord], plan_id: str) -> str:
 
 def diff(
     home: Path, known: Mapping[str, PlanRecord], plan_id: str, against: str = ""
-) -> Diff:
+) -> PlanDiff:
     """What a plan changes.
 
     Args:
@@ -88,7 +88,7 @@ def diff(
     by = {name: _by(contacts, name) for name in BY}
     binding = other if other and known[other].binds else ""
     reasons = _reasons(home, plan_id, contacts, binding)
-    return Diff(record.plan_id, other, usd, n, by, reasons)
+    return PlanDiff(record.plan_id, other, usd, n, by, reasons)
 
 
 def _contacts(home: Path, plan_id: str) -> pd.DataFrame:
@@ -159,7 +159,7 @@ def _reasons(
     return reason.value_counts().rename_axis("reason").rename("n").reset_index()
 
 
-def diff_text(found: Diff, *, most: int = 12) -> str:
+def diff_text(found: PlanDiff, *, most: int = 12) -> str:
     """A diff as a person reads it."""
     against = f"against plan {found.against}" if found.against else "no plan before it"
     usd, n = found.usd, found.n

@@ -44,7 +44,7 @@ class LedgerMovedError(RuntimeError):
     """Somebody wrote meanwhile: what was to be written must be decided again."""
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One row.
 
     Attributes:
@@ -115,13 +115,13 @@ class _Store(Protocol):
 
     def head(self) -> tuple[int, bytes]: ...
 
-    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None: ...
+    def extend(self, follow: Callable[[int, bytes], Iterable[LedgerEntry]]) -> None: ...
 
-    def after(self, seq: int, limit: int) -> list[Entry]: ...
+    def after(self, seq: int, limit: int) -> list[LedgerEntry]: ...
 
-    def of_kind(self, suffix: str) -> list[Entry]: ...
+    def of_kind(self, suffix: str) -> list[LedgerEntry]: ...
 
-    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]: ...
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[LedgerEntry]: ...
 
     def damage(self) -> str: ...
 
@@ -162,7 +162,7 @@ class _Sqlite:
         with self._opened() as store:
             return _head(store)
 
-    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None:
+    def extend(self, follow: Callable[[int, bytes], Iterable[LedgerEntry]]) -> None:
         with self._opened() as store:
             store.execute("PRAGMA synchronous = FULL")
             store.execute("BEGIN IMMEDIATE")
@@ -176,15 +176,15 @@ class _Sqlite:
                 raise
             store.execute("COMMIT")
 
-    def after(self, seq: int, limit: int) -> list[Entry]:
+    def after(self, seq: int, limit: int) -> list[LedgerEntry]:
         query = f"SELECT {_ROW} FROM ledger WHERE seq > ? ORDER BY seq LIMIT ?"
         return self._rows(query, (seq, limit))
 
-    def of_kind(self, suffix: str) -> list[Entry]:
+    def of_kind(self, suffix: str) -> list[LedgerEntry]:
         query = f"SELECT {_ROW} FROM ledger WHERE subject IS NULL AND kind LIKE ?"
         return self._rows(query, (f"%{suffix}",))
 
-    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[LedgerEntry]:
         query = f"SELECT {_ROW} FROM ledger WHERE subject = ?"
         return [row for s in subjects for row in self._rows(query, (s,))]
 
@@ -199,12 +199,12 @@ class _Sqlite:
             integrity = str(fault)
         return "" if integrity == "ok" else f"{self.path.name}: {integrity}"
 
-    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Entry]:
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[LedgerEntry]:
         # who only reads makes no file
         if not self.path.exists():
             return []
         with self._opened() as store:
-            return [Entry(*row) for row in store.execute(query, values)]
+            return [LedgerEntry(*row) for row in store.execute(query, values)]
 
 
 def _head(store: sqlite3.Connection) -> tuple[int, bytes]:
@@ -264,7 +264,7 @@ class _Postgres:
         ).fetchone()
         return (0, START) if row is None else (row[0], bytes(row[5]))
 
-    def extend(self, follow: Callable[[int, bytes], Iterable[Entry]]) -> None:
+    def extend(self, follow: Callable[[int, bytes], Iterable[LedgerEntry]]) -> None:
         with self._opened() as store:
             into = f"COPY hustings_ledger (campaign, {_ROW}) FROM STDIN"
             entries = follow(*self._head(store))
@@ -272,15 +272,15 @@ class _Postgres:
                 for entry in entries:
                     copy.write_row((self.campaign, *entry))
 
-    def after(self, seq: int, limit: int) -> list[Entry]:
+    def after(self, seq: int, limit: int) -> list[LedgerEntry]:
         query = f"{_OF_CAMPAIGN} AND seq > %s ORDER BY seq LIMIT %s"
         return self._rows(query, (self.campaign, seq, limit))
 
-    def of_kind(self, suffix: str) -> list[Entry]:
+    def of_kind(self, suffix: str) -> list[LedgerEntry]:
         query = f"{_OF_CAMPAIGN} AND subject IS NULL AND kind LIKE %s ORDER BY seq"
         return self._rows(query, (self.campaign, f"%{suffix}"))
 
-    def of_subjects(self, subjects: Sequence[bytes]) -> list[Entry]:
+    def of_subjects(self, subjects: Sequence[bytes]) -> list[LedgerEntry]:
         query = f"{_OF_CAMPAIGN} AND subject = ANY(%s) ORDER BY seq"
         return self._rows(query, (self.campaign, list(subjects)))
 
@@ -288,10 +288,12 @@ class _Postgres:
         """Nothing: the server looks after its files."""
         return ""
 
-    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Entry]:
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[LedgerEntry]:
         with self._opened() as store:
             return [
-                Entry(seq, at, kind, None if s is None else bytes(s), body, bytes(d))
+                LedgerEntry(
+                    seq, at, kind, None if s is None else bytes(s), body, bytes(d)
+                )
                 for seq, at, kind, s, body, d in store.execute(query, values)
             ]
 
@@ -331,14 +333,14 @@ class Ledger:
             LedgerMovedError: If it has another end by now; nothing is written.
         """
 
-        def follow(seq: int, before: bytes) -> Iterator[Entry]:
+        def follow(seq: int, before: bytes) -> Iterator[LedgerEntry]:
             _unmoved(after, seq, before)
             yield from _chained(seq, before, at, [(kind, None, body)])
 
         self.store.extend(follow)
         return self.head
 
-    def of_nobody(self, suffix: str = "") -> list[Entry]:
+    def of_nobody(self, suffix: str = "") -> list[LedgerEntry]:
         """Entries about nobody in particular whose kind ends so, in their order."""
         return sorted(self.store.of_kind(suffix), key=lambda entry: entry.seq)
 
@@ -366,7 +368,7 @@ class Ledger:
             LedgerMovedError: If it has another end by now; nothing is written.
         """
 
-        def follow(seq: int, before: bytes) -> Iterator[Entry]:
+        def follow(seq: int, before: bytes) -> Iterator[LedgerEntry]:
             _unmoved(after, seq, before)
             opening = (f"{kind} {OPENED}", None, body)
             (first,) = _chained(seq, before, at, [opening])
@@ -377,11 +379,11 @@ class Ledger:
         self.store.extend(follow)
         return self.head
 
-    def of_kind(self, kind: str) -> list[Entry]:
+    def of_kind(self, kind: str) -> list[LedgerEntry]:
         """Entries of a kind that are about nobody in particular, in their order."""
         return [e for e in self.store.of_kind(kind) if e.kind == kind]
 
-    def of_person(self, person_keys: Iterable[bytes]) -> list[Entry]:
+    def of_person(self, person_keys: Iterable[bytes]) -> list[LedgerEntry]:
         """Every entry about a person, found by the person's keys."""
         keys, batches = list(person_keys), self.store.of_kind(OPENED)
         names = [pseudonym(key, batch.digest) for key in keys for batch in batches]
@@ -428,13 +430,13 @@ def _chained(
     before: bytes,
     at: pd.Timestamp,
     contents: Iterable[tuple[str, bytes | None, Mapping[str, Any] | str]],
-) -> Iterator[Entry]:
+) -> Iterator[LedgerEntry]:
     when = at.isoformat()
     for kind, subject, said in contents:
         seq += 1
         text = said if isinstance(said, str) else _canonical(said)
         digest = digest_of(before, seq, when, kind, subject, text)
-        yield Entry(seq, when, kind, subject, text, digest)
+        yield LedgerEntry(seq, when, kind, subject, text, digest)
         before = digest
 
 
@@ -442,7 +444,7 @@ def _canonical(body: Mapping[str, Any]) -> str:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
 
 
-def _fault(entry: Entry, seq: int, before: bytes) -> str:
+def _fault(entry: LedgerEntry, seq: int, before: bytes) -> str:
     if entry.seq != seq + 1:
         return f"entry {seq + 1}: expected it after entry {seq}, got {entry.seq}"
     expected = digest_of(before, *entry[:5])
@@ -454,7 +456,7 @@ def _fault(entry: Entry, seq: int, before: bytes) -> str:
     return ""
 
 
-def _unlike(entry: Entry, wanted: Mapping[int, str]) -> str:
+def _unlike(entry: LedgerEntry, wanted: Mapping[int, str]) -> str:
     noted = wanted.get(entry.seq)
     if noted is None or noted == entry.digest.hex():
         return ""

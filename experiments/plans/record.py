@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hustings.experiments.plans.ledger import Entry, Ledger
+from hustings.experiments.plans.ledger import Ledger, LedgerEntry
 
 Json = dict[str, Any]
 
@@ -125,7 +125,7 @@ class PlanRecord:
             )
 
 
-def records(entries: Iterable[Entry]) -> dict[str, PlanRecord]:
+def records(entries: Iterable[LedgerEntry]) -> dict[str, PlanRecord]:
     """Plans in the order of their drafts.
 
     Args:

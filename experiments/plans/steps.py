@@ -67,7 +67,7 @@ REASONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class PlanFacts:
     """What a plan was made from.
 
     Attributes:
@@ -101,7 +101,7 @@ def draft(
     home: Path,
     plan_id: str,
     tables: Mapping[str, pd.DataFrame],
-    facts: Facts,
+    facts: PlanFacts,
     *,
     keys: Mapping[str, bytes],
     at: pd.Timestamp,
@@ -148,7 +148,7 @@ def draft(
     return record_of(home, plan_id)
 
 
-def _opening(facts: Facts, plan: pd.DataFrame) -> Json:
+def _opening(facts: PlanFacts, plan: pd.DataFrame) -> Json:
     """What the entry that opens a plan says of its making and its money."""
     facts_json = facts.told()
     return {

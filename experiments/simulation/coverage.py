@@ -6,7 +6,7 @@ import numpy as np
 
 from hustings.experiments.loop.answered import Answered
 from hustings.experiments.loop.daily_columns import LearnerColumns
-from hustings.experiments.simulation.rival_policies import Decided
+from hustings.experiments.simulation.rival_policies import RivalDecisions
 from hustings.experiments.simulation.world import World
 from hustings.features.arrays import Bools, Floats
 from hustings.serving.offer import Offer
@@ -19,7 +19,7 @@ MIN_ROWS = 300
 """With fewer decided than this an interval is not stated: the normal would not hold."""
 
 
-class Stated(NamedTuple):
+class StatedIntervals(NamedTuple):
     """Estimates with intervals, and the truth about the same voters.
 
     Attributes:
@@ -37,12 +37,14 @@ class Stated(NamedTuple):
         """Whether each 95 % interval holds the truth, shape (k,)."""
         return np.asarray(np.abs(self.value - self.truth) <= Z95 * self.se, dtype=bool)
 
-    def joined(self, more: "Stated") -> "Stated":
+    def joined(self, more: "StatedIntervals") -> "StatedIntervals":
         """Both together."""
-        return Stated(*(np.concatenate(p) for p in zip(self, more, strict=True)))
+        return StatedIntervals(
+            *(np.concatenate(p) for p in zip(self, more, strict=True))
+        )
 
 
-NONE = Stated(np.zeros(0), np.zeros(0), np.zeros(0))
+NONE = StatedIntervals(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 class MeasuredAt(NamedTuple):
@@ -64,7 +66,7 @@ class MeasuredAt(NamedTuple):
         return abs(self.value - self.truth) <= self.reach
 
 
-class Predicted(NamedTuple):
+class PredictedIntervals(NamedTuple):
     """Intervals of predicted lift of everybody, at one look.
 
     Attributes:
@@ -78,11 +80,11 @@ class Predicted(NamedTuple):
     rmse: float
 
 
-def predicted(offer: Offer, world: World) -> Predicted:
+def predicted(offer: Offer, world: World) -> PredictedIntervals:
     """Whether intervals of predicted lift hold, averaged over voters and arms."""
     off = offer.lift - world.lift
     covered = np.abs(off) <= Z95 * offer.standard_error
-    return Predicted(
+    return PredictedIntervals(
         float(covered.mean()), float(offer.standard_error.mean()),
         float(np.sqrt((off**2).mean())),
     )  # fmt: skip
@@ -144,7 +146,7 @@ def _delivered_all(
 
 def stated(
     answered: Answered, world: World, columns: LearnerColumns
-) -> dict[str, Stated]:
+) -> dict[str, StatedIntervals]:
     """Lifts as delivered by message, of everything delivered, and of each arm.
 
     Returns:
@@ -168,7 +170,9 @@ def stated(
         "delivered": _stated(
             by_arm, np.repeat(sent, n_arms, axis=1), inside * of_sent, decisions
         ),
-        "campaign": Stated(np.array([value]), np.array([se]), np.array([truth])),
+        "campaign": StatedIntervals(
+            np.array([value]), np.array([se]), np.array([truth])
+        ),
         "population": _stated(everyone, lift, variance, decisions),
     }
 
@@ -187,16 +191,18 @@ def _stated(
     true_lift: Floats,
     variance: Floats,
     decisions: adaptive.Decisions,
-) -> Stated:
+) -> StatedIntervals:
     """With the truth over the same rows, weighted the same way."""
     truth = adaptive.combined(
         true_lift, variance, decisions.day, decisions.cluster, decisions.weight
     )
     enough = (estimates.n_rows >= MIN_ROWS) & np.isfinite(estimates.value)
-    return Stated(estimates.value[enough], estimates.se[enough], truth.value[enough])
+    return StatedIntervals(
+        estimates.value[enough], estimates.se[enough], truth.value[enough]
+    )
 
 
-def naive(decided: Decided, world: World, day: int) -> Stated:
+def naive(decided: RivalDecisions, world: World, day: int) -> StatedIntervals:
     """Difference in means of who was sent an arm and who was sent nothing.
 
     What is stated where no chances are known: ordinary standard errors, and as truth
@@ -215,4 +221,4 @@ def naive(decided: Decided, world: World, day: int) -> Stated:
         se = np.sqrt(of_arm.var() / len(of_arm) + control.var() / len(control))
         truth = world.lift[decided.voter[sent], k - 1].mean()
         rows.append((of_arm.mean() - control.mean(), se, truth))
-    return Stated(*np.array(rows).T) if rows else NONE
+    return StatedIntervals(*np.array(rows).T) if rows else NONE

@@ -29,7 +29,12 @@ from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.record import OF_NO_PLAN, keep_answers
 from hustings.experiments.run import begin_run
 from hustings.experiments.simulation import coverage, rival_policies
-from hustings.experiments.simulation.coverage import NONE, MeasuredAt, Predicted, Stated
+from hustings.experiments.simulation.coverage import (
+    NONE,
+    MeasuredAt,
+    PredictedIntervals,
+    StatedIntervals,
+)
 from hustings.experiments.simulation.world import World, world_of
 from hustings.experiments.stages.context import Run, rounded
 from hustings.features.arrays import Floats, Ints
@@ -68,8 +73,8 @@ class Month:
 
     seed: int
     gain: dict[str, float]
-    stated: dict[str, Stated]
-    predicted: list[Predicted]
+    stated: dict[str, StatedIntervals]
+    predicted: list[PredictedIntervals]
     measured: list[MeasuredAt]
     days: list[DaySummary]
     intact: bool
@@ -220,7 +225,7 @@ def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -
     loop = LoopInWorld(run, world)
     terms = loop.terms
     columns = learner_columns_of(loop.morning(0))
-    predictions: list[Predicted] = []
+    predictions: list[PredictedIntervals] = []
     looks: list[MeasuredAt] = []
     last = terms.days + int(world.lag.max())
     for day in range(last + 1):
@@ -254,7 +259,7 @@ def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -
     return Month(seed, gain, states, predictions, looks, loop.days, intact)
 
 
-def _predicted(loop: LoopInWorld, world: World, day: int) -> list[Predicted]:
+def _predicted(loop: LoopInWorld, world: World, day: int) -> list[PredictedIntervals]:
     """Intervals of the lifts that the day was planned by; none before any outcome."""
     if loop.terms.phase(day) != "sends":
         return []
@@ -312,7 +317,7 @@ def _predictions(months: Sequence[Month]) -> Json:
         name: _spread(
             np.array([np.mean([getattr(p, name) for p in m.predicted]) for m in months])
         )
-        for name in Predicted._fields
+        for name in PredictedIntervals._fields
     }
 
 
@@ -343,7 +348,7 @@ def _coverages(months: Sequence[Month]) -> Json:
     return coverages
 
 
-def _coverage(stated: Stated) -> Json:
+def _coverage(stated: StatedIntervals) -> Json:
     n = len(stated.value)
     if not n:
         return {"n": 0}

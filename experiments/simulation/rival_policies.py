@@ -24,7 +24,7 @@ GROWTH = 1.25
 
 
 @dataclass(frozen=True)
-class Decided:
+class RivalDecisions:
     """What a rival did, without known chances: nobody drew them.
 
     Attributes:
@@ -57,7 +57,7 @@ class Decided:
         return np.flatnonzero(due & world.answers[self.voter])
 
 
-Chooser = Callable[[Decided, Ints, float, int], Ints]
+Chooser = Callable[[RivalDecisions, Ints, float, int], Ints]
 """Decisions so far, pool, money, day → arm of every pool member, `NOTHING` for none."""
 
 
@@ -85,7 +85,7 @@ def random_order(
 
 def rival_month(
     world: World, terms: LoopTerms, choose: Chooser, *, wave: bool
-) -> Decided:
+) -> RivalDecisions:
     """A month of a policy that keeps no holdout and no chances.
 
     Args:
@@ -94,7 +94,7 @@ def rival_month(
         choose: What a day sends.
         wave: Whether a randomised test comes first.
     """
-    decided = Decided.nobody()
+    decided = RivalDecisions.nobody()
     quiet = terms.first_planned_day if wave else 0
     for day in range(terms.days):
         pool = np.setdiff1d(np.arange(len(world)), decided.voter)
@@ -128,7 +128,9 @@ class _Greedy:
         self.size: Size | None = None
         self.n_sized = 0
 
-    def __call__(self, decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+    def __call__(
+        self, decided: RivalDecisions, pool: Ints, money: float, day: int
+    ) -> Ints:
         if self.terms.learned_on(day) == day or self.model is None:
             self._learn(decided, day)
         if self.model is None:
@@ -137,7 +139,7 @@ class _Greedy:
         rng = np.random.default_rng([self.terms.seed, day, 3])
         return best_within(value, self.world, money, rng)
 
-    def _learn(self, decided: Decided, day: int) -> None:
+    def _learn(self, decided: RivalDecisions, day: int) -> None:
         heard = decided.heard(self.world, day)
         new = heard[~self.taught[decided.voter[heard]]]
         voter, arm = decided.voter[new], decided.arm[new]
@@ -153,12 +155,12 @@ class _Greedy:
             self.size, self.n_sized = self.model.size, self.moments.n
 
 
-def greedy(world: World, columns: LearnerColumns, terms: LoopTerms) -> Decided:
+def greedy(world: World, columns: LearnerColumns, terms: LoopTerms) -> RivalDecisions:
     """The same learner on whatever was sent, no exploration, no holdout."""
     return rival_month(world, terms, _Greedy(world, columns, terms), wave=True)
 
 
-def single_best(world: World, terms: LoopTerms) -> Decided:
+def single_best(world: World, terms: LoopTerms) -> RivalDecisions:
     """The arm with the best mean per dollar after the test, to random voters."""
     # its test is over before anything else is sent
     waiting = max(int(world.lag.max()), terms.loop.wait_days)
@@ -166,7 +168,7 @@ def single_best(world: World, terms: LoopTerms) -> Decided:
     patient = replace(terms, loop=loop)
     best: list[int] = []
 
-    def choose(decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+    def choose(decided: RivalDecisions, pool: Ints, money: float, day: int) -> Ints:
         if not best:
             best.append(_best_tested(decided, world, day))
         option = np.full(len(pool), best[0], dtype=np.int64)
@@ -176,7 +178,7 @@ def single_best(world: World, terms: LoopTerms) -> Decided:
     return rival_month(world, patient, choose, wave=True)
 
 
-def _best_tested(decided: Decided, world: World, day: int) -> int:
+def _best_tested(decided: RivalDecisions, world: World, day: int) -> int:
     """The arm whose voters answered best against those who got nothing, per dollar."""
     heard = decided.heard(world, day)
     arm = decided.arm[heard]
@@ -185,10 +187,10 @@ def _best_tested(decided: Decided, world: World, day: int) -> int:
     return int(((means[1:] - means[0]) / world.cost).argmax())
 
 
-def anything(world: World, terms: LoopTerms) -> Decided:
+def anything(world: World, terms: LoopTerms) -> RivalDecisions:
     """A random arm to random voters."""
 
-    def choose(decided: Decided, pool: Ints, money: float, day: int) -> Ints:
+    def choose(decided: RivalDecisions, pool: Ints, money: float, day: int) -> Ints:
         del decided
         rng = np.random.default_rng([terms.seed, day, 5])
         option = rng.integers(0, len(world.arms), len(pool))

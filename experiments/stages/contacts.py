@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hustings.experiments.plans import Facts, content_digest, draft
+from hustings.experiments.plans import PlanFacts, content_digest, draft
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.planner_inputs import (
@@ -173,7 +173,7 @@ def _recorded(
     """
     contacts, assigned = tables["plan"], tables["assignments"]
     kept = {k: v for k, v in terms.items() if k in {"salt", "holdout_share"}}
-    facts = Facts(
+    facts = PlanFacts(
         model=f"{version.name}/{version.version}",
         rule_set=run.campaign.campaign.rule_set,
         terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},

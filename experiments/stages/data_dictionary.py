@@ -13,8 +13,8 @@ from hustings.features.dictionary import (
     DECLARED,
     NO,
     VOTERS,
+    ColumnEntry,
     Described,
-    Entry,
     entries,
 )
 from hustings.features.draft import looks_special
@@ -47,7 +47,7 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
         features,
     )
     beside_the_file = [
-        Entry(**row, is_feature=row["name"] in features)
+        ColumnEntry(**row, is_feature=row["name"] in features)
         for row in (*_of_providers(run, special), *_of_reactions(run, described))
     ]
     rows = [asdict(entry) for entry in entries(described, beside_the_file)]

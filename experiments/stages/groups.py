@@ -25,8 +25,8 @@ from hustings.training.policy_value.policy_tree import (
     NOTHING,
     Condition,
     Cuts,
+    LeafOffer,
     Measured,
-    Offer,
     honest_tree,
 )
 from hustings.training.policy_value.spending import Market
@@ -167,7 +167,7 @@ def _price(half: Half) -> float:
     return path.shadow_price(half.market.spend * len(row))
 
 
-def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> Offer:
+def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> LeafOffer:
     shape = (len(test.Y), len(test.messages))
     lift, predicted = np.zeros(shape), np.zeros(shape)
     for half in halves:
@@ -183,7 +183,7 @@ def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> Offer:
     cost = spent / np.bincount(of_arm, weights=share)
     drawn = test.by_message().propensities
     compared = (drawn[:, 1:] > 0) & (drawn[:, :1] > 0)
-    return Offer(lift, compared, allowed, cost, predicted, test.stands_for)
+    return LeafOffer(lift, compared, allowed, cost, predicted, test.stands_for)
 
 
 def _row(

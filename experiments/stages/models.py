@@ -66,7 +66,7 @@ from hustings.training.policy_value.held_out_halves import (
     training_half,
 )
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
-from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Facts, Policy
+from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Policy, VoterFacts
 from hustings.training.policy_value.results import NOTHING_MAY_BE_SENT
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import (
@@ -203,7 +203,7 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
     members = [bound.members[row] for bound in bounds]
     chances = chances_of(run, test)
     segment = _segment_of(run, materials, test)
-    facts = Facts(segment) if chances is None else chances.facts(segment)
+    facts = VoterFacts(segment) if chances is None else chances.facts(segment)
     return Market(
         arm_costs(run.table("costs"), test.arms),
         allowed,

@@ -23,7 +23,7 @@ from hustings.serving.offer import (
     Among,
     Offer,
     OfferSettings,
-    Predicted,
+    PredictedArms,
     Rules,
     offered,
     predict_arms,
@@ -125,7 +125,7 @@ def _require_values(voters: pd.DataFrame, column: str, values: Sequence[str]) ->
 
 
 def backlash_by_segment(
-    predicted: Predicted, segment: pd.Series
+    predicted: PredictedArms, segment: pd.Series
 ) -> dict[str, frozenset[str]]:
     """Messages that lower the outcome in a segment, as far as their intervals tell.
 
@@ -229,10 +229,10 @@ def with_predictions(
     return voters.assign(**columns)
 
 
-def _by_channels(predicted: Predicted, channels: Sequence[str]) -> Predicted:
+def _by_channels(predicted: PredictedArms, channels: Sequence[str]) -> PredictedArms:
     kept = np.array([arm.channel in channels for arm in predicted.arms])
     columns = np.flatnonzero(kept)
-    return Predicted(
+    return PredictedArms(
         predicted.lift[:, columns],
         predicted.standard_error[:, columns],
         predicted.value[:, columns],

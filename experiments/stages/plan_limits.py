@@ -17,7 +17,7 @@ from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Entered,
-    Entry,
+    FixedCharge,
     GroupBound,
     Limit,
     Limits,
@@ -39,7 +39,7 @@ from hustings.serving.plan.randomise import (
 )
 from hustings.training.estimators.metrics import Z95
 from hustings.training.estimators.spend_path import NOTHING
-from hustings.training.policy_value.spending import Allocation, Rows, Valuation
+from hustings.training.policy_value.spending import Allocation, SpendingRows, Valuation
 
 MOST_POOLED = 2_000
 """Up to so many rows the relaxed plan is solved as a linear programme in shares."""
@@ -73,7 +73,7 @@ class LimitsPerVoter:
 
     def __call__(
         self,
-        rows: Rows,
+        rows: SpendingRows,
         share: Floats,
         arms: Sequence[Arm],
         cost: Floats,
@@ -100,7 +100,7 @@ class LimitsPerVoter:
             everybody, planned * _allocated(rows, larger, scaled), limited
         )
 
-    def _as_planned(self, rows: Rows, limits: Limits) -> tuple[Limits, float]:
+    def _as_planned(self, rows: SpendingRows, limits: Limits) -> tuple[Limits, float]:
         """Limits over all rows such that the planned ones use them up, and their share.
 
         As in `serving.plan.contacts`: what exploration uses is set aside first.
@@ -114,7 +114,7 @@ class LimitsPerVoter:
         return left.with_most(left.most / planned), planned
 
     def _limits(
-        self, rows: Rows, arms: Sequence[Arm], cost: Floats, spend: float
+        self, rows: SpendingRows, arms: Sequence[Arm], cost: Floats, spend: float
     ) -> Limits:
         n = rows.n_people
         limits = [Limit("budget in USD", np.asarray(cost, dtype=float), spend * n)]
@@ -139,18 +139,18 @@ class LimitsPerVoter:
                 limits.append(Limit(name, ones, bound.most * n, within))
         return joined(limits)
 
-    def _entries(self, rows: Rows, arms: Sequence[Arm]) -> list[Entry]:
+    def _entries(self, rows: SpendingRows, arms: Sequence[Arm]) -> list[FixedCharge]:
         n, entries = rows.n_people, []
         for channel, needs in sorted(self.entered.items()):
             used = by_channel(arms, channel) > 0
             if used.any() and (needs.setup_usd > 0 or needs.minimum_order > 0):
                 fee, least = needs.setup_usd * n, needs.minimum_order * n
-                entries.append(Entry(f"channel {channel}", used, fee, least))
+                entries.append(FixedCharge(f"channel {channel}", used, fee, least))
         if self.minimum_audience > 0:
             for message in sorted({arm.message_id for arm in arms}):
                 used = by_message(arms, message) > 0
                 least = self.minimum_audience * n
-                entries.append(Entry(f"message {message}", used, 0.0, least))
+                entries.append(FixedCharge(f"message {message}", used, 0.0, least))
         return entries
 
 
@@ -215,7 +215,9 @@ def campaign_value(
     return Valuation(worth, closed)
 
 
-def _allocated(rows: Rows, limits: Limits, entries: Sequence[Entry]) -> Floats:
+def _allocated(
+    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+) -> Floats:
     """Share of every row that gets each arm; without floors where none can be kept.
 
     A policy that closes the options that a floor asks for cannot keep it, and a plan
@@ -233,7 +235,9 @@ def _allocated(rows: Rows, limits: Limits, entries: Sequence[Entry]) -> Floats:
         return _within(rows, loose, entries)
 
 
-def _within(rows: Rows, limits: Limits, entries: Sequence[Entry]) -> Floats:
+def _within(
+    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+) -> Floats:
     if len(rows.value) <= MOST_POOLED:
         return _linear_programme(rows, limits, entries)
     opened = choose_opened(rows.value, rows.reach, limits, entries, rows.ties)
@@ -243,7 +247,9 @@ def _within(rows: Rows, limits: Limits, entries: Sequence[Entry]) -> Floats:
     return share
 
 
-def _linear_programme(rows: Rows, limits: Limits, entries: Sequence[Entry]) -> Floats:
+def _linear_programme(
+    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+) -> Floats:
     """The relaxed plan in shares of rows, exact; fees and minimum orders by yes or no.
 
     maximise Σ v_ra x_ra with Σ_a x_ra ≤ 1, every limit, x_ra ≤ u_e for the arms of an

@@ -11,7 +11,7 @@ from hustings.experiments.stages.context import Json, Run
 from hustings.features.ingest import Folders, Identities, read_provider_rows
 from hustings.features.persons.provider import (
     Joined,
-    Terms,
+    ProviderTerms,
     describe,
     join_provider,
     removed_providers,
@@ -88,9 +88,9 @@ def _joined(
     )
 
 
-def _terms(name: str, provider: ProviderSection) -> Terms:
+def _terms(name: str, provider: ProviderSection) -> ProviderTerms:
     table = provider.table
     assert table.observed_on is not None  # the section refuses to be without
-    return Terms(
+    return ProviderTerms(
         name, table.source, table.licence, table.permitted_use, table.observed_on
     )

@@ -43,7 +43,7 @@ def provider_column(provider: str, column: str) -> str:
 
 
 @dataclass(frozen=True)
-class Terms:
+class ProviderTerms:
     """What is agreed with a provider, as the data dictionary states it.
 
     Attributes:
@@ -211,7 +211,9 @@ def _linked_rows(
 # --- description ----------------------------------------------------------------------
 
 
-def describe(joined: Joined, terms: Terms, beside: pd.DataFrame, join: Join) -> Json:
+def describe(
+    joined: Joined, terms: ProviderTerms, beside: pd.DataFrame, join: Join
+) -> Json:
     """Entries of the data dictionary for a provider's columns.
 
     Args:

@@ -129,7 +129,7 @@ def _called(snapshots: Sequence[Snapshot], name: str, folder: Path) -> Snapshot:
 
 
 @dataclass(frozen=True)
-class Diff:
+class SnapshotDiff:
     """What changed from one voter file to the next.
 
     Attributes:
@@ -166,7 +166,7 @@ class Diff:
 
 def diff(
     old: pd.DataFrame, new: pd.DataFrame, former: Mapping[str, str] | None = None
-) -> Diff:
+) -> SnapshotDiff:
     """What changed from one voter table to the next.
 
     Args:
@@ -191,7 +191,7 @@ def diff(
     order = rows["kind"].map({kind: i for i, kind in enumerate(KINDS)})
     rows = rows.assign(order=order).sort_values(["order", "voter_id"])
     shared_columns = set(was.columns) & set(now.columns)
-    return Diff(
+    return SnapshotDiff(
         rows.drop(columns="order").reset_index(drop=True),
         tuple(c for c in now.columns if c not in shared_columns),
         tuple(c for c in was.columns if c not in shared_columns),
@@ -291,7 +291,7 @@ def _alone(voters: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 # --- for a person ---------------------------------------------------------------------
 
 
-def diff_text(found: Diff, old: str, new: str, *, ids: bool = False) -> str:
+def diff_text(found: SnapshotDiff, old: str, new: str, *, ids: bool = False) -> str:
     """A diff as text for a person.
 
     Args:

@@ -51,22 +51,22 @@ from hustings.serving.export.sorting import (
 from hustings.serving.export.terms import (
     CHANNELS,
     WORDS,
-    Channel,
+    ExportChannel,
     ExportError,
+    ExportTerms,
     Recheck,
-    Terms,
     require_exportable,
 )
 
 __all__ = [
     "CHANNELS",
     "WORDS",
-    "Channel",
+    "ExportChannel",
     "ExportError",
+    "ExportTerms",
     "Exported",
     "Planned",
     "Recheck",
-    "Terms",
     "export_plan",
 ]
 
@@ -127,7 +127,7 @@ class Exported:
 
 def export_plan(
     planned: Planned,
-    terms: Terms,
+    terms: ExportTerms,
     parent: Path,
     stamp: str,
     *,
@@ -202,7 +202,7 @@ class _FileBuilder:
     """Builds files channel by channel and fills in the codes of refused contacts."""
 
     planned: Planned
-    terms: Terms
+    terms: ExportTerms
     parts: list[Part] = field(default_factory=list)
 
     def first(self, fresh: pd.DataFrame, code: pd.Series) -> None:
@@ -239,7 +239,11 @@ class _FileBuilder:
                 )
 
     def _cells_changed(
-        self, going: pd.DataFrame, gone: pd.DataFrame, channel: Channel, code: pd.Series
+        self,
+        going: pd.DataFrame,
+        gone: pd.DataFrame,
+        channel: ExportChannel,
+        code: pd.Series,
     ) -> None:
         voters = self.planned.voters
         built = self._built(going, channel)
@@ -248,7 +252,7 @@ class _FileBuilder:
         )
         code.loc[going.index] = built.refused
 
-    def _built(self, going: pd.DataFrame, channel: Channel) -> Built:
+    def _built(self, going: pd.DataFrame, channel: ExportChannel) -> Built:
         planned, terms = self.planned, self.terms
         if kind_of(channel) == "audience":
             return audience_lists(going, channel, terms, planned.details, planned.held)
@@ -264,7 +268,9 @@ class _FileBuilder:
         return contact_lists(going, channel, planned.messages, planned.details)
 
 
-def _written(parts: list[Part], folder: Path, terms: Terms) -> list[dict[str, Any]]:
+def _written(
+    parts: list[Part], folder: Path, terms: ExportTerms
+) -> list[dict[str, Any]]:
     files = []
     for part in parts:
         kind = "csv" if part.always_csv else terms.file_format
@@ -304,7 +310,7 @@ def _n_in(parts: list[Part]) -> pd.Series:
 def _manifest_of(
     contacts: pd.DataFrame,
     code: pd.Series,
-    terms: Terms,
+    terms: ExportTerms,
     files: list[dict[str, Any]],
     n_removed: int,
 ) -> dict[str, Any]:

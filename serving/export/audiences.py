@@ -12,7 +12,7 @@ import pandas as pd
 
 from hustings.serving.export.lists import Built, Part, counts_of, details_of
 from hustings.serving.export.normal import hashed, normalised
-from hustings.serving.export.terms import BATCH, Channel, ExportError, Terms
+from hustings.serving.export.terms import BATCH, ExportChannel, ExportError, ExportTerms
 
 ADDRESSES = ("email", "phone")
 """Fields that find somebody on their own."""
@@ -20,8 +20,8 @@ ADDRESSES = ("email", "phone")
 
 def audience_lists(
     contacts: pd.DataFrame,
-    channel: Channel,
-    terms: Terms,
+    channel: ExportChannel,
+    terms: ExportTerms,
     details: pd.DataFrame | None,
     held: pd.Series,
 ) -> Built:
@@ -53,7 +53,7 @@ def audience_lists(
 
 
 def removed_audiences(
-    contacts: pd.DataFrame, terms: Terms, details: pd.DataFrame | None
+    contacts: pd.DataFrame, terms: ExportTerms, details: pd.DataFrame | None
 ) -> list[Part]:
     """Hashes that a platform has to take out of its audiences, by day and message."""
     match_fields = matchable(contacts, _required(details), terms)
@@ -74,8 +74,8 @@ def removed_audiences(
 def exclusions(
     held: pd.Series,
     name: str,
-    channel: Channel,
-    terms: Terms,
+    channel: ExportChannel,
+    terms: ExportTerms,
     details: pd.DataFrame | None,
 ) -> list[Part]:
     """The people held out, for a platform to exclude; only where that is declared.
@@ -102,7 +102,7 @@ def exclusions(
 
 
 def matchable(
-    people: pd.DataFrame, details: pd.DataFrame, terms: Terms
+    people: pd.DataFrame, details: pd.DataFrame, terms: ExportTerms
 ) -> pd.DataFrame:
     """Fields of people as they are hashed, before hashing; missing where none."""
     identities = details_of(people, details, tuple(terms.audience_fields))
@@ -135,7 +135,7 @@ def _has_address(match_fields: pd.DataFrame) -> pd.Series:
 
 
 def _addresses_of(
-    held: pd.Series, details: pd.DataFrame, terms: Terms
+    held: pd.Series, details: pd.DataFrame, terms: ExportTerms
 ) -> dict[str, pd.Series]:
     people = pd.DataFrame({"voter_id": held.to_numpy()})
     match_fields = matchable(people, details, terms)
@@ -159,7 +159,7 @@ def _n_people(match_fields: pd.DataFrame) -> int:
 
 
 def _batches(
-    stem: str, match_fields: pd.DataFrame, contacts: pd.DataFrame, terms: Terms
+    stem: str, match_fields: pd.DataFrame, contacts: pd.DataFrame, terms: ExportTerms
 ) -> Iterator[Part]:
     for number, rows in _in_batches(match_fields):
         counts = counts_of(contacts.loc[rows.index])
@@ -173,7 +173,7 @@ def _in_batches(match_fields: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]
         yield number, match_fields.iloc[first : first + BATCH]
 
 
-def _written(rows: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+def _written(rows: pd.DataFrame, terms: ExportTerms) -> pd.DataFrame:
     """Hashes under the platform's names, in an order that says nothing."""
     digests = {
         terms.audience_columns.get(name, f"{name}_sha256"): hashed(rows[name])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import Channel, Terms
+from hustings.serving.export.terms import ExportChannel, ExportTerms
 
 LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
         "disclaimer"]  # fmt: skip
@@ -54,7 +54,7 @@ def counts_of(contacts: pd.DataFrame) -> pd.DataFrame:
 
 def contact_lists(
     contacts: pd.DataFrame,
-    channel: Channel,
+    channel: ExportChannel,
     messages: pd.DataFrame,
     details: pd.DataFrame | None,
 ) -> Built:
@@ -91,7 +91,7 @@ def details_of(
     return aligned.set_axis(contacts.index)
 
 
-def reachable(details: pd.DataFrame, channel: Channel) -> pd.Series:
+def reachable(details: pd.DataFrame, channel: ExportChannel) -> pd.Series:
     """Whether there is an address of the channel."""
     needed = [c for c in channel.needs if c in details]
     if not channel.needs:
@@ -122,7 +122,7 @@ def days_told(contacts: pd.DataFrame) -> pd.Series:
 
 
 def _listed(
-    contacts: pd.DataFrame, channel: Channel, messages: pd.DataFrame
+    contacts: pd.DataFrame, channel: ExportChannel, messages: pd.DataFrame
 ) -> pd.DataFrame:
     said = messages.set_index("message_id")
     line = said["disclaimer"] if "disclaimer" in said else pd.Series(dtype="str")
@@ -139,13 +139,13 @@ def _hour(hour: int | None) -> str:
     return "" if hour is None else f"{hour:02}:00"
 
 
-def kind_of(channel: Channel) -> str:
+def kind_of(channel: ExportChannel) -> str:
     """Whether a channel takes an audience, places or a list."""
     if channel.hashed_lists:
         return "audience"
     return "places" if channel.keys else "list"
 
 
-def terms_told(terms: Terms, names: list[str]) -> dict[str, str]:
+def terms_told(terms: ExportTerms, names: list[str]) -> dict[str, str]:
     """How each channel took what left, for the manifest."""
     return {name: kind_of(terms.channel(name)) for name in names}

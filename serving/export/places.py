@@ -13,14 +13,14 @@ import pandas as pd
 from hustings.features.affinity import voter_cells
 from hustings.serving.export.lists import Built, Part, days_told
 from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import Channel, ExportError, Terms
+from hustings.serving.export.terms import ExportChannel, ExportError, ExportTerms
 
 _BY = ["channel", "send_on", "message_id"]
 PLACES_ONLY = frozenset({"places_only"})
 """Rule sets under which no list of persons leaves, by whatever channel."""
 
 
-def require_place_lists(rule_set: str, channels: Mapping[str, Channel]) -> None:
+def require_place_lists(rule_set: str, channels: Mapping[str, ExportChannel]) -> None:
     """Refuse to hand persons over where only places may be handed over.
 
     Args:
@@ -44,8 +44,8 @@ def require_place_lists(rule_set: str, channels: Mapping[str, Channel]) -> None:
 
 def place_lists(
     contacts: pd.DataFrame,
-    channel: Channel,
-    terms: Terms,
+    channel: ExportChannel,
+    terms: ExportTerms,
     voters: pd.DataFrame,
     held: pd.Series,
     *,
@@ -77,8 +77,8 @@ def place_lists(
 
 
 def changed_places(
-    going: pd.DataFrame, gone: pd.DataFrame, built: Built, channel: Channel,
-    terms: Terms, voters: pd.DataFrame, *, at: pd.Timestamp,
+    going: pd.DataFrame, gone: pd.DataFrame, built: Built, channel: ExportChannel,
+    terms: ExportTerms, voters: pd.DataFrame, *, at: pd.Timestamp,
 ) -> list[Part]:  # fmt: skip
     """Cells that somebody left, as they are now; one that is too small is empty.
 
@@ -116,7 +116,7 @@ def changed_places(
 
 
 def _cells(
-    voters: pd.DataFrame, channel: Channel, terms: Terms, at: pd.Timestamp
+    voters: pd.DataFrame, channel: ExportChannel, terms: ExportTerms, at: pd.Timestamp
 ) -> pd.DataFrame:
     """The cell of every voter, by voter_id; missing where a part of it is unknown."""
     all_keys = voter_cells(voters, terms.age_bands, terms.place, as_of=at)
@@ -131,7 +131,7 @@ def _cells(
 
 
 def _cell_rows(
-    contacts: pd.DataFrame, cells: pd.DataFrame, held: pd.Series, channel: Channel
+    contacts: pd.DataFrame, cells: pd.DataFrame, held: pd.Series, channel: ExportChannel
 ) -> pd.DataFrame:
     keys = list(channel.keys)
     dated = contacts.assign(send_on=days_told(contacts))

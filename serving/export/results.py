@@ -156,7 +156,7 @@ def reasons_of(quarantine: pd.DataFrame) -> dict[str, int]:
 
 
 @dataclass
-class Remaining:
+class RemainingRows:
     """Rows that are left, and what was set aside."""
 
     frame: pd.DataFrame
@@ -223,7 +223,7 @@ def read_results(
     _require_columns(mapped.frame, raw.file)
     complete = _with_all_columns(mapped.frame)
     complete["voter_id"] = with_present_ids(complete["voter_id"], former)
-    rows = Remaining(complete)
+    rows = RemainingRows(complete)
     rows.add_faults(raw.broken)
     rows.add_faults(mapped.faults)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
@@ -277,7 +277,7 @@ def _with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def set_aside_strangers(
-    rows: Remaining, known: pd.Series, time: str, at: pd.Timestamp
+    rows: RemainingRows, known: pd.Series, time: str, at: pd.Timestamp
 ) -> None:
     """Set aside rows of nobody whom the campaign knows, and of the future.
 
@@ -293,7 +293,7 @@ def set_aside_strangers(
     rows.set_aside(rows.frame[time] > now, time, "expected a time that has passed")
 
 
-def _set_aside_unread(rows: Remaining, answers: Mapping[str, Answers]) -> None:
+def _set_aside_unread(rows: RemainingRows, answers: Mapping[str, Answers]) -> None:
     """Set aside rows that say nothing that can be read."""
     frame = rows.frame
     silent = frame["result"].isna() & frame["question"].isna()
@@ -331,7 +331,7 @@ def is_among(frame: pd.DataFrame, taken: pd.DataFrame, key: list[str]) -> pd.Ser
 
 
 def _set_aside_unplaced(
-    rows: Remaining, plan: OfPlan, answers: Mapping[str, Answers]
+    rows: RemainingRows, plan: OfPlan, answers: Mapping[str, Answers]
 ) -> int:
     """Set aside answers that belong to no assignment of the plan.
 
@@ -369,7 +369,7 @@ def _set_aside_unplaced(
 
 
 def _results(
-    rows: Remaining, plan: OfPlan, answers: Mapping[str, Answers], n_in: int
+    rows: RemainingRows, plan: OfPlan, answers: Mapping[str, Answers], n_in: int
 ) -> Results:
     with_result = rows.frame[rows.frame["result"].notna()]
     returned, unplanned = _matched(with_result, plan)

@@ -35,7 +35,7 @@ class ExportError(ValueError):
 
 
 @dataclass(frozen=True)
-class Channel:
+class ExportChannel:
     """How a channel takes what is sent by it.
 
     Attributes:
@@ -69,20 +69,20 @@ class Channel:
 _LETTER = ("name", "first_name", "last_name", "address", "street_number", "street",
            "city", "state", "postcode")  # fmt: skip
 _NAME = ("name", "first_name", "last_name")
-CHANNELS: Mapping[str, Channel] = MappingProxyType(
+CHANNELS: Mapping[str, ExportChannel] = MappingProxyType(
     {
-        "mail": Channel(details=_LETTER, needs=("address", "street")),
-        "door": Channel(
+        "mail": ExportChannel(details=_LETTER, needs=("address", "street")),
+        "door": ExportChannel(
             starts=9, until=20, details=_LETTER, needs=("address", "street")
         ),
-        "sms": Channel(starts=8, until=21, details=("phone",), needs=("phone",)),
-        "phone": Channel(
+        "sms": ExportChannel(starts=8, until=21, details=("phone",), needs=("phone",)),
+        "phone": ExportChannel(
             starts=8, until=21, details=(*_NAME, "phone"), needs=("phone",)
         ),
-        "email": Channel(details=(*_NAME, "email"), needs=("email",)),
-        "social": Channel(min_audience=100, hashed_lists=True),
-        "web": Channel(min_audience=1_000, keys=("place", "age_band", "sex")),
-        "survey": Channel(),
+        "email": ExportChannel(details=(*_NAME, "email"), needs=("email",)),
+        "social": ExportChannel(min_audience=100, hashed_lists=True),
+        "web": ExportChannel(min_audience=1_000, keys=("place", "age_band", "sex")),
+        "survey": ExportChannel(),
     }
 )
 """Without a declaration of its own. Hours: 47 CFR 64.1200(c)(1) for telephones, common
@@ -90,7 +90,7 @@ ordinances for doors. Audiences: policies of advertising platforms since 2020.""
 
 
 @dataclass(frozen=True)
-class Terms:
+class ExportTerms:
     """What holds for every file of an export.
 
     Attributes:
@@ -108,7 +108,7 @@ class Terms:
     """
 
     rule_set: str
-    channels: Mapping[str, Channel] = field(default_factory=lambda: CHANNELS)
+    channels: Mapping[str, ExportChannel] = field(default_factory=lambda: CHANNELS)
     file_format: FileFormat = "csv"
     audience_fields: Sequence[str] = ("email", "phone")
     audience_columns: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Terms:
     place: str = "county_fips"
     age_bands: Sequence[str] = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+")
 
-    def channel(self, name: str) -> Channel:
+    def channel(self, name: str) -> ExportChannel:
         """How a channel takes what is sent.
 
         Raises:

@@ -30,7 +30,7 @@ from hustings.features.reaction import VALENCE
 from hustings.serving.monitor.alerts import Alerts
 from hustings.serving.monitor.pauses import MAX_WORDS, RULE, Pauses
 from hustings.serving.monitor.snapshot import snapshot
-from hustings.serving.monitor.stream import BACKLASH, Alarm, Monitor, Rules
+from hustings.serving.monitor.stream import BACKLASH, Alarm, Monitor, MonitorRules
 from hustings.serving.reactions.store import Events
 
 Json = dict[str, Any]
@@ -69,7 +69,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Campaign:
+class MonitoredCampaign:
     """What the monitor knows of the campaign, from the serving bundle.
 
     Attributes:
@@ -90,11 +90,11 @@ class Campaign:
     lifts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pause_on: Literal["never", "backlash"] = "never"
     alerts: Mapping[str, Any] | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: MonitorRules = field(default_factory=MonitorRules)
     planned: Mapping[str, list[Json]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, plan: Mapping[str, Any]) -> "Campaign":
+    def of(cls, name: str, plan: Mapping[str, Any]) -> "MonitoredCampaign":
         """From plan.json of a bundle; one without a monitor's part has the defaults."""
         settings = plan.get("monitor", {})
         kinds = plan.get("reactions", {}).get("kinds", {})
@@ -106,7 +106,7 @@ class Campaign:
             settings.get("lifts", {}),
             settings.get("pause_on", "never"),
             settings.get("alerts"),
-            Rules(**settings.get("rules", {}), valence=valence),
+            MonitorRules(**settings.get("rules", {}), valence=valence),
             settings.get("planned", {}),
         )
 
@@ -135,7 +135,7 @@ class Watch:
     """
 
     def __init__(
-        self, events: Events, campaign: Campaign, *, now: Clock = utc_now
+        self, events: Events, campaign: MonitoredCampaign, *, now: Clock = utc_now
     ) -> None:
         self.events = events
         self.pauses = Pauses.beside(events)
@@ -290,7 +290,7 @@ def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
     """
     version = json.loads((bundle / "version.json").read_text())
     name = str(version["name"]).removeprefix("hustings-")
-    watch = Watch(events, Campaign.of(name, plan))
+    watch = Watch(events, MonitoredCampaign.of(name, plan))
     watch.start()
     return watch
 

@@ -51,7 +51,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Rules:
+class MonitorRules:
     """How reactions are counted and when they alarm.
 
     Attributes:
@@ -92,7 +92,7 @@ class Rules:
         return max(self.hours // 4, 1)
 
 
-class Reaction:
+class ReactionEvent:
     """One event as the monitor counts it."""
 
     __slots__ = ("at", "count", "kind", "origin", "person", "segment", "valence")
@@ -150,7 +150,7 @@ class Message:
         self.lumped = 0
         self.turned = 0
 
-    def take(self, reaction: Reaction, now: int, rules: Rules) -> None:
+    def take(self, reaction: ReactionEvent, now: int, rules: MonitorRules) -> None:
         """Count a reaction.
 
         Args:
@@ -184,7 +184,7 @@ class Message:
         self.segments.add(name)
         return name
 
-    def _first_time(self, reaction: Reaction, now: int) -> bool:
+    def _first_time(self, reaction: ReactionEvent, now: int) -> bool:
         """Whether the person did not say the same of the message in this hour yet."""
         if reaction.person is None or reaction.at < now - 1:
             return True
@@ -196,7 +196,7 @@ class Message:
             said_before.add(said)
         return True
 
-    def _count(self, reaction: Reaction, segment: str) -> None:
+    def _count(self, reaction: ReactionEvent, segment: str) -> None:
         index = (
             _FROM_OUTSIDE if reaction.origin == OUTSIDE
             else reaction.valence + (3 if reaction.origin == NEW else 0)
@@ -218,7 +218,7 @@ class Message:
             part = (segment, kind, valence)
             lanes[part] = lanes.get(part, 0) + chunk
 
-    def _turn(self, now: int, rules: Rules) -> None:
+    def _turn(self, now: int, rules: MonitorRules) -> None:
         """Now and then old hours are dropped, and lanes that stay small are joined."""
         self.turned, n_hours = now, rules.kept
         kinds: tuple[dict[int, Any], ...] = (self.shown, self.shown_new)
@@ -284,7 +284,9 @@ class Monitor:
         issue_of: Messages of the campaign with their issues: never dropped.
     """
 
-    def __init__(self, rules: Rules, issue_of: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rules: MonitorRules, issue_of: Mapping[str, str] | None = None
+    ) -> None:
         self.rules = rules
         self.declared = dict(issue_of or {})
         self.messages: dict[str, Message] = {
@@ -310,7 +312,7 @@ class Monitor:
             message.take(reaction, self.now, self.rules)
             self._touched.add(message_id)
 
-    def _read(self, events: pd.DataFrame) -> Iterable[tuple[str, str, Reaction]]:
+    def _read(self, events: pd.DataFrame) -> Iterable[tuple[str, str, ReactionEvent]]:
         rules = self.rules
         occurred, received = (
             _hours(events[name], rules.bucket_minutes)
@@ -329,7 +331,7 @@ class Monitor:
             self.now = max(self.now, hour)
             counted_kind = kind if kind in rules.valence else OTHER
             valence = _INDEX[rules.valence.get(kind, NEUTRAL)]
-            reaction = Reaction(
+            reaction = ReactionEvent(
                 hour, counted_kind, valence, int(count), person, segment, origin
             )
             yield message or post or UNKNOWN, issue or UNKNOWN, reaction
@@ -566,7 +568,7 @@ def _hours(times: pd.Series, minutes: int) -> Ints:
     return np.asarray(utc.astype("int64") // (60 * minutes), dtype=np.int64)
 
 
-def hour_start(hour: int, rules: Rules) -> pd.Timestamp:
+def hour_start(hour: int, rules: MonitorRules) -> pd.Timestamp:
     """When an hour began."""
     return pd.Timestamp(hour * rules.bucket_minutes * 60, unit="s", tz="UTC")
 

@@ -19,7 +19,7 @@ from hustings.serving.plan.constraints import (
 )
 from hustings.serving.plan.contacts import plan_contacts
 from hustings.serving.plan.dual import priced
-from hustings.serving.plan.fixed_charge import Entry, Opened, choose_opened
+from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
 from hustings.serving.plan.minimum_cost import least_budget
 from hustings.serving.plan.randomise import held_out
 from hustings.serving.plan.settings import Entered, GroupBound, Plan, PlanTerms
@@ -28,7 +28,7 @@ from hustings.serving.plan.value import backlash, valued
 __all__ = [
     "Chosen",
     "Entered",
-    "Entry",
+    "FixedCharge",
     "GroupBound",
     "Limit",
     "Limits",

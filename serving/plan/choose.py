@@ -12,7 +12,7 @@ import numpy as np
 from hustings.features.arrays import Floats, Ints
 from hustings.serving.plan.constraints import Limits, PlanError
 from hustings.serving.plan.dual import (
-    Market,
+    PricedMarket,
     best_at,
     bound_at,
     first_prices,
@@ -121,7 +121,7 @@ def worth_of(option: Ints, value: Floats) -> float:
     return float(value[at, option[at]].sum())
 
 
-def highest_prices(market: Market) -> Floats:
+def highest_prices(market: PricedMarket) -> Floats:
     """More than any limit can be worth, shape (n_limits,)."""
     finite = np.isfinite(market.value)
     top = float(market.value.max(initial=0.0, where=finite))
@@ -130,7 +130,7 @@ def highest_prices(market: Market) -> Floats:
     return np.where(np.isfinite(least), 20.0 * max(top, 1e-9) / least, 1.0)
 
 
-def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
+def _spent_up(market: PricedMarket, path: SpendPath, option: Ints) -> Ints:
     """Spend what the next whole step was too dear for on rows near the margin."""
     at = path.steps_within(market.limits.most[0])
     if at >= len(path.row):
@@ -143,7 +143,7 @@ def _spent_up(market: Market, path: SpendPath, option: Ints) -> Ints:
     return max((option, candidate), key=lambda o: worth_of(o, market.value))
 
 
-def _sampled_prices(market: Market, highest: Floats) -> Floats:
+def _sampled_prices(market: PricedMarket, highest: Floats) -> Floats:
     """Prices that suit a random part of many rows, with as much of every limit."""
     price, n = first_prices(market, highest), len(market.ties)
     if n <= 2 * N_SAMPLED:
@@ -158,7 +158,7 @@ def _sampled_prices(market: Market, highest: Floats) -> Floats:
         return price
 
 
-def _whole_options(market: Market, relaxed: Relaxed) -> Ints:
+def _whole_options(market: PricedMarket, relaxed: Relaxed) -> Ints:
     """Whole options: the rows at the margin are decided again by integer programme."""
     best = best_at(market, relaxed.price)
     near = np.argsort(best.margin, kind="stable")

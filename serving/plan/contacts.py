@@ -26,7 +26,7 @@ from hustings.serving.plan.constraints import (
     share_bounds,
 )
 from hustings.serving.plan.dual import best_at, bound_at, market_of
-from hustings.serving.plan.fixed_charge import Entry, Opened, choose_opened
+from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
 from hustings.serving.plan.randomise import (
     LARGEST,
     Lots,
@@ -58,7 +58,7 @@ OVER, OVER_AT_MOST = 2.0, 0.5
 take what the holdout and the draws leave over."""
 
 
-class Rows(NamedTuple):
+class DecidingRows(NamedTuple):
     """Voters who decide together.
 
     Attributes:
@@ -173,7 +173,7 @@ def plan_contacts(
 def _rows(
     unit_id: Objects, held: Bools, lift: Floats, allowed: Bools,
     cost: Floats, salt: str,
-) -> Rows:  # fmt: skip
+) -> DecidingRows:  # fmt: skip
     """A row for every unit, or for its two parts where some are held out."""
     row, units = pd.factorize(np.asarray(unit_id, dtype=object))
     n_held = np.bincount(row, weights=held, minlength=len(units))
@@ -187,11 +187,11 @@ def _rows(
     of_row[row[held]] = True
     ties = unit_uniforms(np.asarray(units, dtype=object), salt=f"ties-{salt}")
     value, _, _ = pooled_rows(lift, cost, allowed, row)
-    return Rows(row, of_row, ties, value, contacts_by_row(allowed, row))
+    return DecidingRows(row, of_row, ties, value, contacts_by_row(allowed, row))
 
 
 def _all_limits(
-    rows: Rows,
+    rows: DecidingRows,
     arms: Sequence[Arm],
     cost: Floats,
     terms: PlanTerms,
@@ -228,21 +228,23 @@ def _spread(arms: Sequence[Arm], limits: Limits, terms: PlanTerms) -> Spread:
     return Spread(terms.days, daily)
 
 
-def _entries(arms: Sequence[Arm], terms: PlanTerms) -> list[Entry]:
+def _entries(arms: Sequence[Arm], terms: PlanTerms) -> list[FixedCharge]:
     """Channels with a fee or a minimum order; messages with a minimum audience."""
     found = []
     for channel, needs in sorted(terms.entered.items()):
         mine = np.array([arm.channel == channel for arm in arms], dtype=bool)
         if mine.any():
-            found.append(Entry(f"channel {channel}", mine, *needs))
+            found.append(FixedCharge(f"channel {channel}", mine, *needs))
     if terms.minimum_audience > 0:
         for message in sorted({arm.message_id for arm in arms}):
             mine = np.array([arm.message_id == message for arm in arms], dtype=bool)
-            found.append(Entry(f"message {message}", mine, 0.0, terms.minimum_audience))
+            found.append(
+                FixedCharge(f"message {message}", mine, 0.0, terms.minimum_audience)
+            )
     return found
 
 
-def _mean_odds(of_voters: Floats, rows: Rows) -> Floats:
+def _mean_odds(of_voters: Floats, rows: DecidingRows) -> Floats:
     """Odds of a row: the mean of its voters', nothing where no one may get an arm."""
     if (of_voters < 0).any() or (of_voters.sum(axis=1) > 1 + 1e-9).any():
         raise ValueError(
@@ -261,9 +263,9 @@ class _Made(NamedTuple):
 
 
 def _made(
-    rows: Rows,
+    rows: DecidingRows,
     limits: Limits,
-    entries: Sequence[Entry],
+    entries: Sequence[FixedCharge],
     chances: _Chances,
     spread: Spread,
     rng: np.random.Generator,
@@ -307,9 +309,9 @@ def _fee(opened: Opened, limits: Limits) -> Floats:
 
 
 def _wanted(
-    rows: Rows,
+    rows: DecidingRows,
     limits: Limits,
-    entries: Sequence[Entry],
+    entries: Sequence[FixedCharge],
     chances: _Chances,
     higher: Floats,
     more: float,
@@ -336,7 +338,9 @@ def _wanted(
     raise AssertionError
 
 
-def _larger(rows: Rows, limits: Limits, chances: _Chances, caution: float) -> Limits:
+def _larger(
+    rows: DecidingRows, limits: Limits, chances: _Chances, caution: float
+) -> Limits:
     """Limits over all rows such that those of the planned ones are used up.
 
     What exploration uses is set aside first. Of what is left, a planned row is one of
@@ -361,7 +365,7 @@ def _larger(rows: Rows, limits: Limits, chances: _Chances, caution: float) -> Li
     return limits.with_most(most)
 
 
-def _closed_out(reach: Floats, entries: Sequence[Entry], used: Bools) -> Floats:
+def _closed_out(reach: Floats, entries: Sequence[FixedCharge], used: Bools) -> Floats:
     """Contacts without the arms of what is not used at all."""
     found = reach
     for entry, open_ in zip(entries, used, strict=True):
@@ -376,7 +380,7 @@ def _still(arm: Ints, reach: Floats) -> Ints:
     return np.where((arm != NOTHING) & open_, arm, NOTHING)
 
 
-def _merit(rows: Rows, limits: Limits, chosen: Chosen) -> Floats:
+def _merit(rows: DecidingRows, limits: Limits, chosen: Chosen) -> Floats:
     """What is left to a row after the prices, per contact: the last are worth least."""
     market = market_of(rows.value, rows.reach, limits, rows.ties)
     left = best_at(market, chosen.price).left
@@ -388,7 +392,7 @@ def _merit(rows: Rows, limits: Limits, chosen: Chosen) -> Floats:
 
 
 def _lacking(
-    option: Ints, reach: Floats, entries: Sequence[Entry], used: Bools
+    option: Ints, reach: Floats, entries: Sequence[FixedCharge], used: Bools
 ) -> float:
     """Greatest share of its least that an entry in use does not reach."""
     at = np.flatnonzero(option != NOTHING)
@@ -401,7 +405,7 @@ def _lacking(
     return float(max(short, default=0.0))
 
 
-def _restated(made: _Made, rows: Rows, limits: Limits) -> Chosen:
+def _restated(made: _Made, rows: DecidingRows, limits: Limits) -> Chosen:
     """The plan of those who are neither held out nor exploring, with its bound."""
     lots, option = made.lots, made.done.option
     planned = ~lots.held & ~lots.explores

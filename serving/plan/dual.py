@@ -21,7 +21,7 @@ N_PRICED = (2_000, 4_000, 8_000)
 _BLOCK = 16_384
 
 
-class Market(NamedTuple):
+class PricedMarket(NamedTuple):
     """Rows, what each option is worth to them, and the limits they share.
 
     Attributes:
@@ -37,9 +37,9 @@ class Market(NamedTuple):
     limits: Limits
     ties: Floats
 
-    def rows(self, some: Ints | Bools) -> "Market":
+    def rows(self, some: Ints | Bools) -> "PricedMarket":
         """Some of the rows."""
-        return Market(
+        return PricedMarket(
             self.value[some], self.reach[some], self.limits.rows(some), self.ties[some]
         )
 
@@ -58,10 +58,12 @@ class Best(NamedTuple):
     margin: Floats
 
 
-def market_of(value: Floats, reach: Floats, limits: Limits, ties: Floats) -> Market:
+def market_of(
+    value: Floats, reach: Floats, limits: Limits, ties: Floats
+) -> PricedMarket:
     """A market in which only what is allowed and worth having can be bought."""
     usable = (value > 0) & (reach > 0)
-    return Market(np.where(usable, value, -np.inf), reach, limits, ties)
+    return PricedMarket(np.where(usable, value, -np.inf), reach, limits, ties)
 
 
 def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Floats:
@@ -71,7 +73,7 @@ def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Float
     return np.where(value > 0, left, -np.inf)
 
 
-def best_at(market: Market, price: Floats) -> Best:
+def best_at(market: PricedMarket, price: Floats) -> Best:
     """The best option of every row at given prices."""
     n = len(market.value)
     best = Best(np.zeros(n), np.full(n, NOTHING, dtype=np.int64), np.empty(n))
@@ -101,12 +103,12 @@ def _best_of(
     np.subtract(top, second, out=best.margin[rows])
 
 
-def bound_at(market: Market, price: Floats) -> float:
+def bound_at(market: PricedMarket, price: Floats) -> float:
     """Value of the Lagrangian dual: no plan within the limits is worth more."""
     return float(best_at(market, price).left.sum() + price @ market.limits.most)
 
 
-def first_prices(market: Market, highest: Floats) -> Floats:
+def first_prices(market: PricedMarket, highest: Floats) -> Floats:
     """Prices at which the dual of a random few of the rows is about lowest.
 
     The dual has kinks (rows worth the same all switch at one price), so its maximum
@@ -136,7 +138,12 @@ def first_prices(market: Market, highest: Floats) -> Floats:
 
 
 def _lowest(
-    market: Market, x: Floats, unit: Floats, highest: Floats, soft: float, scale: float
+    market: PricedMarket,
+    x: Floats,
+    unit: Floats,
+    highest: Floats,
+    soft: float,
+    scale: float,
 ) -> Floats:
     """Where the soft dual is lowest, prices in units of their own."""
 
@@ -152,7 +159,9 @@ def _lowest(
     return lowest
 
 
-def _soft_dual(market: Market, price: Floats, soft: float) -> tuple[float, Floats]:
+def _soft_dual(
+    market: PricedMarket, price: Floats, soft: float
+) -> tuple[float, Floats]:
     """The dual with a soft maximum over options and nothing, and its gradient."""
     limits = market.limits
     left = (market.value - market.reach * limits.charged_rows(price)) / soft

@@ -24,7 +24,7 @@ MAX_NODES = 60
 UNDECIDED, CLOSED, OPEN = -1, 0, 1
 
 
-class Entry(NamedTuple):
+class FixedCharge(NamedTuple):
     """What using some arms at all costs and needs.
 
     Attributes:
@@ -58,7 +58,7 @@ class _Problem(NamedTuple):
     value: Floats
     reach: Floats
     limits: Limits
-    entries: Sequence[Entry]
+    entries: Sequence[FixedCharge]
     ties: Floats
 
 
@@ -66,7 +66,7 @@ def choose_opened(
     value: Floats,
     reach: Floats,
     limits: Limits,
-    entries: Sequence[Entry],
+    entries: Sequence[FixedCharge],
     ties: Floats,
 ) -> Opened:
     """The best plan where some channels or messages are all or nothing.
@@ -162,7 +162,7 @@ def _at(of: _Problem, state: Ints, start: Floats | None, *, integral: bool) -> C
     )  # fmt: skip
 
 
-def _most_sent(of: _Problem, entry: Entry) -> float:
+def _most_sent(of: _Problem, entry: FixedCharge) -> float:
     """No plan makes more contacts by an entry's arms."""
     most_sent = float(of.reach[:, entry.arms].max(axis=1, initial=0.0).sum())
     for use, most in zip(of.limits.use[1:], of.limits.most[1:], strict=True):

@@ -4,11 +4,11 @@ import numpy as np
 
 from hustings.features.arrays import Floats, Ints
 from hustings.serving.plan.constraints import SLACK, Limits
-from hustings.serving.plan.dual import Market, priced
+from hustings.serving.plan.dual import PricedMarket, priced
 from hustings.training.estimators.spend_path import NOTHING
 
 
-def within(option: Ints, market: Market) -> Ints:
+def within(option: Ints, market: PricedMarket) -> Ints:
     """Options without the rows, in the order of ties, for which a limit has no room."""
     reach, limits = market.reach, market.limits
     rows = np.flatnonzero(option != NOTHING)
@@ -26,7 +26,7 @@ def within(option: Ints, market: Market) -> Ints:
     return fitting
 
 
-def filled(option: Ints, market: Market, price: Floats) -> Ints:
+def filled(option: Ints, market: PricedMarket, price: Floats) -> Ints:
     """Rows without an option take their best one, while every limit holds.
 
     Rows come in the order of what is left after paying the prices, per contact. Where

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.serving.plan.constraints import SLACK, PlanError
-from hustings.serving.plan.dual import Best, Market, best_at
+from hustings.serving.plan.dual import Best, PricedMarket, best_at
 from hustings.training.estimators.spend_path import NOTHING
 
 N_CORE, N_WHOLE, PART = 3_000, 400, 4
@@ -33,7 +33,7 @@ _MISSED = 1e-6
 """By so much of its scale a limit must be missed to count as missed."""
 
 
-class Columns(NamedTuple):
+class MasterColumns(NamedTuple):
     """Choices open to groups of alike rows; axis 0 is the choice.
 
     Attributes:
@@ -62,7 +62,7 @@ class Core(NamedTuple):
     rows: Ints
     group: Ints
     n: Floats
-    columns: Columns
+    columns: MasterColumns
 
 
 class Relaxed(NamedTuple):
@@ -102,7 +102,7 @@ class _Step(NamedTuple):
 
 
 def settled(
-    market: Market, price: Floats, highest: Floats, *, enough: float = ENOUGH
+    market: PricedMarket, price: Floats, highest: Floats, *, enough: float = ENOUGH
 ) -> Relaxed:
     """Prices at which the bound is lowest, and the relaxed plan.
 
@@ -159,7 +159,7 @@ def settled(
 
 
 def _stepped(
-    market: Market,
+    market: PricedMarket,
     best: Best,
     price: Floats,
     highest: Floats,
@@ -184,12 +184,12 @@ def _stepped(
     return _Step(new, decided + value, missed, fixed, core, shares)
 
 
-def _bound(market: Market, best: Best, price: Floats) -> float:
+def _bound(market: PricedMarket, best: Best, price: Floats) -> float:
     return float(best.left.sum() + price @ market.limits.most)
 
 
 def core_at(
-    market: Market, best: Best, price: Floats, n_core: int
+    market: PricedMarket, best: Best, price: Floats, n_core: int
 ) -> tuple[Core, float]:
     """The least decided rows, alike ones in groups, and what they may take.
 
@@ -216,15 +216,15 @@ def core_at(
     n = np.bincount(group, minlength=len(first)).astype(float)
     columns = _columns(undecided.rows(first), open_[first], regret[first], price)
     idle = np.flatnonzero(best.left[rows[first]] <= width)
-    nothing = Columns(
+    nothing = MasterColumns(
         idle, np.full(len(idle), NOTHING), -best.left[rows[first[idle]]],
         np.zeros((len(price), len(idle))),
     )  # fmt: skip
     joint = [np.concatenate(c, axis=-1) for c in zip(columns, nothing, strict=True)]
-    return Core(rows, group, n, Columns(*joint)), width
+    return Core(rows, group, n, MasterColumns(*joint)), width
 
 
-def _alike(market: Market, regret: Floats) -> tuple[Ints, Ints]:
+def _alike(market: PricedMarket, regret: Floats) -> tuple[Ints, Ints]:
     """Group of every row, and a row of each; those with equal choices are alike."""
     reach = np.where(regret[:, :-1] >= 0, market.reach, 0.0)
     profile = np.column_stack([regret, reach])
@@ -237,10 +237,12 @@ def _alike(market: Market, regret: Floats) -> tuple[Ints, Ints]:
     return group.astype(np.int64), first
 
 
-def _columns(market: Market, open_: Bools, regret: Floats, price: Floats) -> Columns:
+def _columns(
+    market: PricedMarket, open_: Bools, regret: Floats, price: Floats
+) -> MasterColumns:
     row, option = np.nonzero(open_)
     use = market.limits.use_of(row, option) * market.reach[row, option]
-    return Columns(row, option, price @ use - regret[row, option], use)
+    return MasterColumns(row, option, price @ use - regret[row, option], use)
 
 
 def _relaxed(
@@ -294,7 +296,9 @@ def _whole_part(fixed: Ints, core: Core, shares: Floats) -> tuple[Ints, Ints]:
     return option, np.array(loose, dtype=np.int64)
 
 
-def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints | None:
+def edge_mended(
+    market: PricedMarket, option: Ints, edge: Ints, enough: float
+) -> Ints | None:
     """The best whole options of a few rows, all others as they are.
 
     Args:
@@ -346,12 +350,12 @@ def edge_mended(market: Market, option: Ints, edge: Ints, enough: float) -> Ints
     return None
 
 
-def _if_kept(market: Market, option: Ints) -> Ints | None:
+def _if_kept(market: PricedMarket, option: Ints) -> Ints | None:
     within_limits = market.limits.kept(market.limits.used(option, market.reach))
     return option if within_limits else None
 
 
-def _contradiction(market: Market, price: Floats, step: _Step) -> PlanError:
+def _contradiction(market: PricedMarket, price: Floats, step: _Step) -> PlanError:
     limits, missed = market.limits, step.missed
     short = [int(k) for k in np.flatnonzero(missed > _MISSED * limits.scale())]
     missed_limits = "; ".join(

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from hustings.features.post import FLOOR, Topics, issue_of
 from hustings.serving.reactions.payload import (
     MAX_EVENTS,
-    Batch,
+    EventBatch,
     KeyMissing,
     Row,
     link_key,
@@ -152,7 +152,7 @@ class Intake:
 
     # --- issues ---
 
-    def _label(self, batch: Batch) -> None:
+    def _label(self, batch: EventBatch) -> None:
         """Label the events that come without an issue."""
         nameless: list[Row] = []
         for row in batch.events:

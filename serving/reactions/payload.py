@@ -185,7 +185,7 @@ class Reaction(BaseModel):
 
 
 @dataclass(frozen=True)
-class Fault:
+class EventFault:
     """Why an event was set aside.
 
     Attributes:
@@ -198,7 +198,7 @@ class Fault:
 
 
 @dataclass
-class Batch:
+class EventBatch:
     """What a request or a message of the broker holds, ready for the store.
 
     Attributes:
@@ -213,7 +213,7 @@ class Batch:
     post_texts: dict[str, str] = field(default_factory=dict)
     withdrawals: list[Row] = field(default_factory=list)
     quarantine: list[Row] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[EventFault] = field(default_factory=list)
 
 
 def link_key() -> bytes | None:
@@ -237,7 +237,7 @@ def read_events(
     received_at: datetime,
     key: bytes | None,
     keep_text: bool = False,
-) -> Batch:
+) -> EventBatch:
     """Events of a batch, and those that cannot be read with their reasons.
 
     Args:
@@ -250,7 +250,7 @@ def read_events(
         KeyMissing: If an event names a person and there is no key: nothing is taken,
             so that the sender tries again once there is one.
     """
-    batch = Batch()
+    batch = EventBatch()
     for i, payload in enumerate(payloads):
         try:
             event = Reaction.model_validate(payload)
@@ -264,7 +264,7 @@ def read_events(
     return batch
 
 
-def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batch:
+def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> EventBatch:
     """A batch that holds one quarantined payload, which is no event at all."""
     row = {
         "event_id": None,
@@ -272,12 +272,12 @@ def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Batc
         "payload": json.dumps({MASK: f"{n_bytes} bytes"}),
         "received_at": microseconds(received_at),
     }
-    return Batch(quarantine=[row], faults=[Fault("", reason)])
+    return EventBatch(quarantine=[row], faults=[EventFault("", reason)])
 
 
 def set_aside_recounted(
     payloads: Sequence[Row], before: Mapping[str, int], *, received_at: datetime
-) -> Batch:
+) -> EventBatch:
     """A batch of events to quarantine: they are stored with another count.
 
     Args:
@@ -285,13 +285,13 @@ def set_aside_recounted(
         before: Count by event_id, as it is kept.
         received_at: When they came, UTC.
     """
-    batch = Batch()
+    batch = EventBatch()
     for i, payload in enumerate(payloads):
         name, now = payload["event_id"], payload["count"]
         reason = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
         # every other count is quarantined once
         recounted = {**payload, "event_id": f"{name}-{now}"}
-        _set_aside(batch, recounted, [Fault("count", reason)], i, received_at)
+        _set_aside(batch, recounted, [EventFault("count", reason)], i, received_at)
     return batch
 
 
@@ -307,7 +307,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _take(
-    batch: Batch,
+    batch: EventBatch,
     event: Reaction,
     received_at: datetime,
     key: bytes | None,
@@ -393,7 +393,11 @@ def _ahead(occurred_at: datetime) -> ValidationError:
 
 
 def _set_aside(
-    batch: Batch, payload: Any, faults: list[Fault], i: int, received_at: datetime
+    batch: EventBatch,
+    payload: Any,
+    faults: list[EventFault],
+    i: int,
+    received_at: datetime,
 ) -> None:
     reason = "; ".join(
         f"{f.path}: {f.message}" if f.path else f.message for f in faults
@@ -410,10 +414,10 @@ def _set_aside(
         }
     )
     dotted = [f".{fault.path}" if fault.path else "" for fault in faults]
-    batch.faults.append(Fault(f"events[{i}]{dotted[0]}", reason))
+    batch.faults.append(EventFault(f"events[{i}]{dotted[0]}", reason))
 
 
-def _faults(failure: ValidationError) -> list[Fault]:
+def _faults(failure: ValidationError) -> list[EventFault]:
     faults = []
     for fault in failure.errors(include_url=False):
         name = str(fault["loc"][0]) if fault["loc"] else ""
@@ -428,7 +432,7 @@ def _faults(failure: ValidationError) -> list[Fault]:
         elif fault["type"] == "string_pattern_mismatch":
             expected = "at most 32 letters, digits, '.', '_' and '-'"
         faults.append(
-            Fault(_masked_name(name), f"expected {expected}{_got(name, fault)}")
+            EventFault(_masked_name(name), f"expected {expected}{_got(name, fault)}")
         )
     return faults
 
@@ -477,7 +481,7 @@ def _short_number(value: Any) -> bool:
 
 
 def _withdraw_anyway(
-    batch: Batch, payload: Any, received_at: datetime, key: bytes | None
+    batch: EventBatch, payload: Any, received_at: datetime, key: bytes | None
 ) -> None:
     """A STOP that is wrong in some other field still is a STOP."""
     if not isinstance(payload, Mapping):

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hustings.serving.reactions.payload import Batch, Fault, Row
+from hustings.serving.reactions.payload import EventBatch, EventFault, Row
 
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
@@ -113,14 +113,14 @@ class Receipt(NamedTuple):
     accepted: int
     duplicate: int
     quarantined: int
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[EventFault, ...] = ()
 
 
 @dataclass
 class _Waiting:
     """A batch on its way into a transaction."""
 
-    batch: Batch
+    batch: EventBatch
     receipt: Receipt | None = None
     failure: Exception | None = None
 
@@ -164,7 +164,7 @@ class Events:
 
     # --- writing ---
 
-    def append(self, batch: Batch) -> Receipt:
+    def append(self, batch: EventBatch) -> Receipt:
         """Keep a batch; it is on disk when this returns.
 
         Batches that come while another is being written share the next transaction,
@@ -330,7 +330,7 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
 # --- one batch in a transaction -------------------------------------------------------
 
 
-def _insert(connection: sa.Connection, batch: Batch) -> Receipt:
+def _insert(connection: sa.Connection, batch: EventBatch) -> Receipt:
     accepted = insert_new(connection, REACTION_EVENTS, batch.events)
     insert_new(connection, WITHDRAWALS, batch.withdrawals)
     insert_new(connection, REACTION_QUARANTINE, batch.quarantine)

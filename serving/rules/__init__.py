@@ -150,7 +150,7 @@ class RuleSet(_Declared):
         return next((rule.code for rule in self.rules if rule.bars(column)), "")
 
 
-class Channel(_Declared):
+class RuleChannel(_Declared):
     """What a channel lets one choose by.
 
     Attributes:
@@ -200,10 +200,10 @@ def rule_set(name: str) -> RuleSet:
 
 
 @cache
-def platforms() -> dict[str, Channel]:
+def platforms() -> dict[str, RuleChannel]:
     """What each channel lets one choose by, where it does not take lists of people."""
     declared = tomllib.loads((FOLDER / PLATFORMS).read_text(encoding="utf-8"))
     return {
-        name: Channel.model_validate(channel)
+        name: RuleChannel.model_validate(channel)
         for name, channel in declared["channels"].items()
     }

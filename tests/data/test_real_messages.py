@@ -22,7 +22,7 @@ from hustings.training.estimators.metrics import clustered_means
 from hustings.training.learners.average_effects import lay_ground
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.text_prior import (
-    Sent,
+    SentMessages,
     even_noise,
     fit_message_prior,
     text_ranks,
@@ -41,7 +41,7 @@ def test_real_issue_messages_hardly_ever_need_a_signature() -> None:
 
 
 @pytest.fixture(scope="module")
-def sent() -> tuple[Sent, list[str]]:
+def sent() -> tuple[SentMessages, list[str]]:
     path = data_dir() / "issue_messages2025/responses.parquet"
     if not path.exists():
         pytest.skip(f"the public data is not there: {path}; set HUSTINGS_DATA")
@@ -82,7 +82,7 @@ def sent() -> tuple[Sent, list[str]]:
 
 
 def test_texts_rank_messages_held_out_within_issue(
-    sent: tuple[Sent, list[str]],
+    sent: tuple[SentMessages, list[str]],
 ) -> None:
     """About .25 over all issues; by chance 0 ± .065."""
     known, issue = sent

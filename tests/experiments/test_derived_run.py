@@ -13,7 +13,7 @@ from hustings.experiments.cli import app
 from hustings.experiments.declaration import EXPERIMENTS, derivation, load_campaign
 from hustings.experiments.run import run_stage
 from hustings.experiments.stages.context import Run, point_to
-from hustings.features.dictionary import Entry, read_entries, undescribed
+from hustings.features.dictionary import ColumnEntry, read_entries, undescribed
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import is_derived
 
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made
 
 
-def dictionary(run: Run) -> list[Entry]:
+def dictionary(run: Run) -> list[ColumnEntry]:
     return read_entries(run.read_json("dictionary")["entries"])
 
 

@@ -62,7 +62,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Belief(("spring", "spring"), "hustings-sample/3"),
     )  # fmt: skip
     plan = planned_again(inputs)
-    facts = plans.Facts(
+    facts = plans.PlanFacts(
         "hustings-sample/3", "us_default", {"audiences": {"all": inputs.terms}},
         {"budget": 0.1}, run_id="r1",
     )  # fmt: skip

@@ -19,7 +19,7 @@ from hustings.experiments.cli import BAD_INPUT, OK, app
 from hustings.experiments.declaration import EXPERIMENTS, CampaignError, parse_campaign
 from hustings.experiments.handover.answers import read_back, read_outcomes
 from hustings.experiments.handover.lists import (
-    Stated,
+    StatedPlan,
     batches,
     export,
     export_system,
@@ -139,7 +139,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     assigned = pd.concat([plan[same], held]).assign(
         intended_message_id=messages[0], intended_channel="mail"
     )
-    facts = plans.Facts("m/1", "us_default", terms={"holdout_share": 0.1})
+    facts = plans.PlanFacts("m/1", "us_default", terms={"holdout_share": 0.1})
     drafted = whole(plan, assigned)
     for name in ("p1", "p2"):
         plans.draft(made.home, name, drafted, facts, keys={}, at=DRAFTED)
@@ -164,13 +164,13 @@ def file_of(folder: Path, *lines: str, name: str = "back.csv") -> Path:
 
 
 @pytest.fixture
-def locked(run: Run) -> Stated:
+def locked(run: Run) -> StatedPlan:
     """The plan, locked."""
     return stated(run.home, "p1", "locked")
 
 
 def test_a_plan_leaves_with_the_addresses_that_are_declared(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     found = export(run, locked, at=AT, out=tmp_path)
     assert found.folder == tmp_path / "p1" / "20260909T120000Z"
@@ -180,7 +180,7 @@ def test_a_plan_leaves_with_the_addresses_that_are_declared(
 
 
 def test_who_reports_say_wants_no_contact_is_taken_out_and_stays_out(
-    apart: Run, locked: Stated, tmp_path: Path
+    apart: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     first = export(apart, locked, at=AT)
     assert first.n_removed == 0
@@ -204,7 +204,7 @@ def test_who_reports_say_wants_no_contact_is_taken_out_and_stays_out(
 
 
 def test_what_a_file_said_is_known_from_then_on_and_not_before(
-    apart: Run, locked: Stated, tmp_path: Path
+    apart: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     sent, held = (
         locked.plan["voter_id"].iloc[0],
@@ -236,7 +236,7 @@ def test_a_draft_has_no_results(apart: Run, tmp_path: Path) -> None:
 
 
 def test_outcomes_from_elsewhere_belong_to_every_assignment_decided_before(
-    apart: Run, locked: Stated, tmp_path: Path
+    apart: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     ids = locked.assignments["voter_id"]
     file = tmp_path / "survey.csv"
@@ -259,7 +259,7 @@ def test_outcomes_from_elsewhere_belong_to_every_assignment_decided_before(
 
 
 def test_of_two_processes_that_read_one_file_one_wins_and_one_is_told(
-    apart: Run, locked: Stated, tmp_path: Path
+    apart: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     voter = locked.plan["voter_id"].iloc[0]
     file = file_of(tmp_path, f"{voter},2026-09-08,mail,delivered,Q1,yes")
@@ -285,7 +285,7 @@ def test_of_two_processes_that_read_one_file_one_wins_and_one_is_told(
 
 
 def test_what_was_cut_off_before_the_ledger_knew_counts_for_nothing(
-    apart: Run, locked: Stated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    apart: Run, locked: StatedPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     voter = locked.plan["voter_id"].iloc[0]
     file = file_of(tmp_path, f"{voter},2026-09-08,mail,do_not_contact,Q1,yes")
@@ -305,7 +305,7 @@ def test_what_was_cut_off_before_the_ledger_knew_counts_for_nothing(
 
 
 def test_a_voter_who_left_the_file_is_refused(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     plan = locked.plan.copy()
     plan.loc[0, "voter_id"] = "V9999999"
@@ -324,7 +324,7 @@ def test_a_voter_who_left_the_file_is_refused(
 
 
 def test_scores_leave_without_the_holdout_and_universes_have_contacts(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     folder = export_system(run, locked, tmp_path, at=AT)
     told = json.loads((folder / "manifest.json").read_text())
@@ -343,7 +343,7 @@ def held_by_the_campaign(run: Run) -> set[str]:
 
 
 def test_scores_beside_a_days_plan_leave_without_the_whole_holdout(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     """A day's plan holds decided rows alone, and hardly anybody of the holdout."""
     held = held_by_the_campaign(run)
@@ -364,12 +364,12 @@ def test_scores_beside_a_days_plan_leave_without_the_whole_holdout(
 
 @pytest.mark.parametrize("channel", ["mail", "sms", "phone", "email", "social"])
 def test_where_places_alone_may_choose_nobody_is_handed_over(
-    run: Run, locked: Stated, tmp_path: Path, channel: str
+    run: Run, locked: StatedPlan, tmp_path: Path, channel: str
 ) -> None:
     text = declared_as(DECLARED).replace('"us_default"', '"places_only"')
     places = replace(run, campaign=parse_campaign(text, file=run.campaign.file))
 
-    def by(name: str) -> Stated:
+    def by(name: str) -> StatedPlan:
         plan = locked.plan.assign(channel=name)
         sent = locked.assignments["channel"] != "none"
         assigned = locked.assignments.assign(
@@ -390,7 +390,7 @@ def test_where_places_alone_may_choose_nobody_is_handed_over(
 
 
 def test_a_replay_campaign_exports_nothing(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     text = declared_as(DECLARED).replace('"us_default"', '"research_replay"')
     replay = replace(run, campaign=parse_campaign(text, file=run.campaign.file))
@@ -412,7 +412,7 @@ def test_hours_and_platforms_are_those_of_the_rules(run: Run) -> None:
 
 
 def test_a_fault_of_the_addresses_names_their_key_and_nobody(
-    run: Run, locked: Stated, tmp_path: Path
+    run: Run, locked: StatedPlan, tmp_path: Path
 ) -> None:
     text = declared_as(DECLARED.replace('path = "contacts.csv"', 'path = "none.csv"'))
     lost = replace(run, campaign=parse_campaign(text, file=run.campaign.file))

@@ -619,7 +619,7 @@ def drafted(campaign: Planted) -> None:
     assigned = drawn.assign(intended_message_id="m", intended_channel="mail")
     plans.draft(
         campaign.home, "day1", whole(contacts, assigned),
-        plans.Facts("m/1", "us_default"),
+        plans.PlanFacts("m/1", "us_default"),
         keys=voter_keys(campaign.home, contacts["voter_id"]), at=AT,
     )  # fmt: skip
     plans.approve(campaign.home, "day1", by="R. Approver", at=AT)

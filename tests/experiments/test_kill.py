@@ -60,7 +60,7 @@ def work(home: Path, days: int = DAYS) -> None:
         if name not in plans.plans(home):
             decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
             plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
-            facts = plans.Facts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
+            facts = plans.PlanFacts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
             plans.draft(home, name, whole(plan, assigned), facts, keys=KEYS, at=AT)
         plans.approve(home, name, by="R. Approver", at=AT)
         plans.lock(home, name, at=AT)

@@ -47,10 +47,10 @@ def drawn(start: int = 0, day: pd.Timestamp = DAY) -> tuple[pd.DataFrame, pd.Dat
     return plan.reset_index(drop=True), assigned
 
 
-def facts(**changed: object) -> plans.Facts:
+def facts(**changed: object) -> plans.PlanFacts:
     told = {"model": "hustings-x/3", "rule_set": "us_default", "terms": {"seed": 7},
             "prices": {"budget": 0.01}, "budget_usd": 100.0}  # fmt: skip
-    return plans.Facts(**{**told, **changed})  # type: ignore[arg-type]
+    return plans.PlanFacts(**{**told, **changed})  # type: ignore[arg-type]
 
 
 def drafted(

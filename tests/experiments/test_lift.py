@@ -542,7 +542,7 @@ def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
     test.to_parquet(folder / "one" / "training_set.parquet")
     for day, assigned in planted.assignments.items():
         name, at = f"day-{day}", pd.Timestamp(day, tz="UTC")
-        facts = plans.Facts("m/1", "us_default", terms={"holdout_share": H})
+        facts = plans.PlanFacts("m/1", "us_default", terms={"holdout_share": H})
         drafted = {
             "plan": contacts_of(assigned, day), "assignments": assigned,
             "designs": planted.designs[day],
@@ -606,7 +606,7 @@ def test_what_came_in_later_is_not_known_at_an_earlier_look(home: Path) -> None:
 def test_a_draft_is_no_plan_that_went_out(planted: Campaign, tmp_path: Path) -> None:
     day, assigned = next(iter(planted.assignments.items()))
     at = pd.Timestamp(day, tz="UTC")
-    facts = plans.Facts("m/1", "us_default", terms={"holdout_share": H})
+    facts = plans.PlanFacts("m/1", "us_default", terms={"holdout_share": H})
     drafted = {
         "plan": contacts_of(assigned, day), "assignments": assigned,
         "designs": planted.designs[day],

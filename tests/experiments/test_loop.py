@@ -346,7 +346,7 @@ def test_a_month_whose_lifts_differ_is_promoted() -> None:
 
 
 def test_a_prior_stands_in_for_outcomes() -> None:
-    from hustings.features.training_set import Prior
+    from hustings.features.training_set import EffectPrior
 
     rng = np.random.default_rng(5)
     columns = learner_columns(
@@ -354,7 +354,7 @@ def test_a_prior_stands_in_for_outcomes() -> None:
         as_of=pd.Timestamp("2026-09-08"),
     )  # fmt: skip
     nobody = decisions(300, np.zeros((300, 2)), rng).take(np.zeros(300, dtype=bool))
-    prior = Prior(np.array([0.5, 3.0]), np.array([0.2, 0.2]))
+    prior = EffectPrior(np.array([0.5, 3.0]), np.array([0.2, 0.2]))
     terms = {"repeats": "first", "learn_from": "design"}
     none, _ = learned(nobody, columns, prior=None, **terms)  # type: ignore[arg-type]
     assert none is None

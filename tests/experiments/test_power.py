@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.power import (
-    Facts,
+    PowerFacts,
     as_json,
     noise_of,
     power,
@@ -19,7 +19,7 @@ from hustings.experiments.power import (
 from hustings.features.tables import CONTROL
 from hustings.training.measured_lift.power import Beliefs, Noise
 
-FACTS = Facts(
+FACTS = PowerFacts(
     n_audience=100_000, n_contacts=20_000, n_affordable=20_000, days=20, lag_days=1,
     cost_usd=0.5,
     noise=Noise(20.0), beliefs=Beliefs.alike(6, mean=1.0, sd=1.0), source="a prior",
@@ -73,7 +73,7 @@ def test_a_larger_holdout_sees_more_and_leaves_more_to_others() -> None:
 
 
 def test_the_wave_that_shows_lifts_is_larger_the_smaller_they_are() -> None:
-    small = Facts(**{**vars(FACTS), "beliefs": Beliefs.alike(6, mean=0.5, sd=0.2)})
+    small = PowerFacts(**{**vars(FACTS), "beliefs": Beliefs.alike(6, mean=0.5, sd=0.2)})
     assert power(small, seed=1).wave_power_n > power(FACTS, seed=1).wave_power_n
 
 

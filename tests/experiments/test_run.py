@@ -41,7 +41,7 @@ from hustings.features.tables import (
     check,
 )
 from hustings.features.training_set import household
-from hustings.serving.monitor.http import Campaign as WatchedCampaign
+from hustings.serving.monitor.http import MonitoredCampaign as WatchedCampaign
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.plan import held_out
 from hustings.training.registry.register import champion_version, open_store

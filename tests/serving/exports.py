@@ -11,9 +11,9 @@ import pyarrow.csv
 from hustings.serving.export import (
     CHANNELS,
     Exported,
+    ExportTerms,
     Planned,
     Recheck,
-    Terms,
     export_plan,
 )
 
@@ -84,12 +84,12 @@ def details_of(planned: Planned) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def terms_of(**changed: object) -> Terms:
+def terms_of(**changed: object) -> ExportTerms:
     """Terms whose audiences and cells may be as small as any may be."""
     channels = {
         name: replace(channel, min_audience=20) for name, channel in CHANNELS.items()
     }
-    return replace(Terms("us_default", channels), **changed)  # type: ignore[arg-type]
+    return replace(ExportTerms("us_default", channels), **changed)  # type: ignore[arg-type]
 
 
 def all_may(contacts: pd.DataFrame, _at: pd.Timestamp) -> pd.Series:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hustings.serving.monitor import disclosure
 from hustings.serving.monitor.disclosure import SMALLEST_CELL, Lane, pour, shown_counts
 from hustings.serving.monitor.snapshot import snapshot
-from hustings.serving.monitor.stream import Monitor, Rules
+from hustings.serving.monitor.stream import Monitor, MonitorRules
 from tests.serving.reactions import events
 
-RULES = Rules(hours=4, max_messages=3, max_segments=2)
+RULES = MonitorRules(hours=4, max_messages=3, max_segments=2)
 KINDS = ["like", "love", "angry", "wow", "poke"]
 
 # few people who react often, many who react once, and counts from a platform

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from hustings.features.tables import PERMISSIONS, check
 from hustings.serving.reactions.payload import (
-    Batch,
+    EventBatch,
     KeyMissing,
     person_key,
     read_events,
@@ -43,7 +43,9 @@ def event(event_id: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def read(*payloads: Any, key: bytes | None = KEY, keep_text: bool = False) -> Batch:
+def read(
+    *payloads: Any, key: bytes | None = KEY, keep_text: bool = False
+) -> EventBatch:
     return read_events(payloads, received_at=NOW, key=key, keep_text=keep_text)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hustings.serving.export import (
     CHANNELS,
-    Channel,
+    ExportChannel,
     ExportError,
     Planned,
     audiences,
@@ -113,7 +113,7 @@ def test_people_who_share_an_address_count_as_one(
 
 def test_no_audience_is_smaller_than_twenty() -> None:
     with pytest.raises(ExportError, match="min_audience of 20 or more, got 19"):
-        terms_of(channels={"social": Channel(hashed_lists=True, min_audience=19)})
+        terms_of(channels={"social": ExportChannel(hashed_lists=True, min_audience=19)})
     assert all(channel.min_audience >= 20 for channel in CHANNELS.values())
 
 

@@ -16,12 +16,12 @@ from hustings.serving.monitor.stream import (
     WHOLE,
     Alarm,
     Monitor,
-    Rules,
+    MonitorRules,
     hour_start,
 )
 from tests.serving.reactions import START, events
 
-RULES = Rules(hours=6)
+RULES = MonitorRules(hours=6)
 ISSUES = {"bridge": "roads", "potholes": "roads"}
 
 
@@ -142,7 +142,7 @@ def one_chunk_later():
 
 def test_a_chunk_of_one_kind_is_no_change_and_no_share():
     # 95 of 115 are good news in truth; shown are only the 20 of the other kind
-    monitor = Monitor(Rules(hours=24), ISSUES)
+    monitor = Monitor(MonitorRules(hours=24), ISSUES)
     monitor.add(events(one_chunk_later()))
     assert row_of(monitor)["change"] is None
     since = monitor.now - 3
@@ -303,7 +303,7 @@ def test_posts_without_a_message_and_counts_from_a_platform_are_followed():
 
 
 def test_the_campaigns_own_table_of_kinds_holds():
-    rules = Rules(hours=6, valence={"like": "good", "haha": "bad"})
+    rules = MonitorRules(hours=6, valence={"like": "good", "haha": "bad"})
     rows = [{"message_id": "bridge", "kind": "haha", "count": 50}]
     assert row_of(monitored(rows, rules)[0])["bad"] == 50
 
@@ -322,7 +322,7 @@ def test_a_restart_counts_the_same_and_knows_the_same_alarms(backlash):
 
 
 def test_memory_does_not_grow_with_reactions_hours_posts_or_segments():
-    rules = Rules(hours=4, max_messages=20, max_segments=5)
+    rules = MonitorRules(hours=4, max_messages=20, max_segments=5)
     monitor = Monitor(rules, ISSUES)
     rng = np.random.default_rng(1)
 

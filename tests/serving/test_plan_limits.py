@@ -19,7 +19,7 @@ from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Chosen,
     Entered,
-    Entry,
+    FixedCharge,
     GroupBound,
     Limit,
     Limits,
@@ -90,7 +90,7 @@ def programme(of: Market, row: Any, arm: Any) -> tuple[Floats, Floats]:
     return use, one
 
 
-def whole_optimum(of: Market, entries: tuple[Entry, ...] = ()) -> float | None:
+def whole_optimum(of: Market, entries: tuple[FixedCharge, ...] = ()) -> float | None:
     """The best whole plan by HiGHS, with a yes or no for every entry."""
     row, arm = np.nonzero((of.value > 0) & (of.reach > 0))
     use, one = programme(of, row, arm)
@@ -268,9 +268,9 @@ def test_shares_that_exclude_each_other_are_refused_before_anything_is_planned()
 # --- all or nothing -------------------------------------------------------------------
 
 
-def entry(name: str, channel: str, fee: float, least: float) -> Entry:
+def entry(name: str, channel: str, fee: float, least: float) -> FixedCharge:
     arms = np.array([arm.channel == channel for arm in ARMS])
-    return Entry(name, arms, fee, least)
+    return FixedCharge(name, arms, fee, least)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -288,7 +288,7 @@ def test_fees_and_minimum_orders_are_decided_as_well_as_by_a_whole_programme(
     of = Market(rng.normal(0.3, 1, (n, A)), np.ones((n, A)), limits, rng.random(n))
     entries = (
         entry("mail", "mail", fee, least), entry("sms", "sms", fee / 2, least / 2),
-        Entry("taxes", by_message(ARMS, "taxes") > 0, 0.0, least),
+        FixedCharge("taxes", by_message(ARMS, "taxes") > 0, 0.0, least),
     )  # fmt: skip
     found = choose_opened(of.value, of.reach, limits, entries, of.ties)
     best = whole_optimum(of, entries)

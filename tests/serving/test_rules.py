@@ -17,7 +17,7 @@ from hustings.features.tables import (
 from hustings.features.training_set import Arm
 from hustings.serving import eligible
 from hustings.serving.eligible import (
-    Facts,
+    CurrentFacts,
     People,
     barred_codes,
     eligibility,
@@ -60,7 +60,7 @@ def permitted(**said: Any) -> pd.DataFrame:
 
 
 REACHED = check(ADDRESSES, pd.DataFrame({"voter_id": ["ann"], "channel": "sms"}))
-SOUND = Facts(
+SOUND = CurrentFacts(
     messages=messages(),
     permissions=permitted(),
     rules=rule_set("us_default"),
@@ -96,7 +96,7 @@ CASES = [
 ]
 
 
-def sent(facts: Facts) -> str:
+def sent(facts: CurrentFacts) -> str:
     contacts = pd.DataFrame(
         {"voter_id": ["ann"], "message_id": "bridge", "channel": "sms"}
     )

@@ -24,9 +24,9 @@ from starlette.testclient import TestClient
 
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.monitor.alerts import Alerts
-from hustings.serving.monitor.http import Campaign, Watch, page, stream
+from hustings.serving.monitor.http import MonitoredCampaign, Watch, page, stream
 from hustings.serving.monitor.pauses import Pauses
-from hustings.serving.monitor.stream import Rules
+from hustings.serving.monitor.stream import MonitorRules
 from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
 
@@ -84,15 +84,15 @@ def put(
     assert events.append(batch).accepted == len(payloads)
 
 
-def campaign(**fields: Any) -> Campaign:
+def campaign(**fields: Any) -> MonitoredCampaign:
     known: dict[str, Any] = {
         "name": "spread",
         "issue_of": {"bridge": "roads", "clinic": "health"},
         "sent": SENT,
         "lifts": {"bridge": {"lift": 1.2, "low": 0.4, "high": 2.0}},
-        "rules": Rules(hours=6),
+        "rules": MonitorRules(hours=6),
     }
-    return Campaign(**{**known, **fields})
+    return MonitoredCampaign(**{**known, **fields})
 
 
 @pytest.fixture
@@ -346,10 +346,10 @@ def test_a_pause_of_a_message_that_nobody_reacted_to_is_shown(events):
 
 
 def test_a_bundle_without_a_monitors_part_is_watched_with_the_defaults():
-    known = Campaign.of("spread", {"audiences": {}})
-    assert known.rules == Rules()
+    known = MonitoredCampaign.of("spread", {"audiences": {}})
+    assert known.rules == MonitorRules()
     assert known.pause_on == "never"
-    declared = Campaign.of("spread", {"reactions": {"kinds": {"Haha": "bad"}}})
+    declared = MonitoredCampaign.of("spread", {"reactions": {"kinds": {"Haha": "bad"}}})
     assert declared.rules.valence["haha"] == "bad"
     assert declared.rules.valence["like"] == "good"
 

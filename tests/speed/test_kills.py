@@ -48,7 +48,7 @@ def test_drafting_and_verifying_take_seconds(tmp_path: Path) -> None:
     steps = {
         "draft": lambda: plans.draft(
             tmp_path, "one", plan.reset_index(drop=True), assigned,
-            plans.Facts("m/1", "us_default"), keys=keys, at=AT,
+            plans.PlanFacts("m/1", "us_default"), keys=keys, at=AT,
         ),
         "approve": lambda: plans.approve(tmp_path, "one", by="R. Approver", at=AT),
         "lock": lambda: plans.lock(tmp_path, "one", at=AT),

@@ -27,7 +27,7 @@ from hustings.training.estimators.metrics import clustered_means
 from hustings.training.learners.average_effects import lay_ground, shrink
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.text_prior import (
-    Sent,
+    SentMessages,
     even_noise,
     fit_message_prior,
     text_ranks,
@@ -121,15 +121,15 @@ def blocks_of(messages: MessageFeatures, ids: Sequence[str], what: str) -> list[
     }[what]
 
 
-def sent_of(estimates: Estimates, blocks: list[Floats]) -> Sent:
+def sent_of(estimates: Estimates, blocks: list[Floats]) -> SentMessages:
     code = np.unique(estimates.issue, return_inverse=True)[1]
     block = np.repeat(np.arange(len(blocks)), [b.shape[1] for b in blocks])
-    return Sent(
+    return SentMessages(
         estimates.effect, estimates.covariance, code, np.column_stack(blocks), block
     )
 
 
-def held_out_ranks(sent: Sent, rng: np.random.Generator) -> Floats:
+def held_out_ranks(sent: SentMessages, rng: np.random.Generator) -> Floats:
     """Every message predicted from the texts of the other folds' messages."""
     fold = np.empty(len(sent.pool), dtype=int)
     for g in range(int(sent.pool.max()) + 1):
@@ -152,7 +152,9 @@ def rank_correlation(x: Floats, y: Floats, pool: np.ndarray) -> float:
     return float(np.mean(found))
 
 
-def bootstrapped(predicted: Floats, sent: Sent, rng: np.random.Generator) -> Floats:
+def bootstrapped(
+    predicted: Floats, sent: SentMessages, rng: np.random.Generator
+) -> Floats:
     """Rank correlations over messages drawn again within issues, (N_BOOTSTRAP,)."""
     groups = [np.flatnonzero(sent.pool == g) for g in range(int(sent.pool.max()) + 1)]
     found = []

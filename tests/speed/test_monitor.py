@@ -25,7 +25,7 @@ import pytest
 
 from hustings.serving.monitor.e_values import rise_evidence
 from hustings.serving.monitor.snapshot import snapshot
-from hustings.serving.monitor.stream import Monitor, Rules
+from hustings.serving.monitor.stream import Monitor, MonitorRules
 from tests.checkout import environment
 
 pytestmark = pytest.mark.speed
@@ -45,7 +45,7 @@ streams that alarmed within 12 hours.
 |---|---|---|
 """
 KEY = "a-key-of-the-benchmark"
-RULES = Rules()
+RULES = MonitorRules()
 LEVELS = (0.05, 0.01, 0.001)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hustings.training.learners.baselines import (
     CellLift,
-    Split,
+    CovariateSplit,
     one_covariate,
     untargeted,
 )
@@ -71,7 +71,7 @@ def test_the_cells_of_a_split_average_to_the_effect_of_everyone(
     np.testing.assert_allclose(lift.mean(axis=0), prepared.ground.effects.shrunken)
 
 
-def raw_difference(prepared: Prepared, split: Split) -> np.ndarray:
+def raw_difference(prepared: Prepared, split: CovariateSplit) -> np.ndarray:
     """Mean score of the side that answers yes less that of the other, (M,)."""
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
     yes = split.answers(prepared.test.X)
@@ -108,7 +108,7 @@ def test_a_category_is_split_by_asking_for_one_level(planted: Callable) -> None:
         categorical=True,
     )
     found = best_split(middle, categorical=[3], spend=0.3)
-    assert found.split == Split(3, 1.0, categorical=True)
+    assert found.split == CovariateSplit(3, 1.0, categorical=True)
     assert found.lift[1, 0] > found.lift[0, 0] + 1.5
 
 
@@ -136,8 +136,16 @@ def test_a_feature_that_cannot_be_split_leaves_everyone_alike(
 
 def test_a_missing_value_answers_no() -> None:
     X = np.array([[1.0], [2.0], [np.nan]], dtype=np.float32)
-    assert Split(0, 1.0, categorical=False).answers(X).tolist() == [True, False, False]
-    assert Split(0, 2.0, categorical=True).answers(X).tolist() == [False, True, False]
+    assert CovariateSplit(0, 1.0, categorical=False).answers(X).tolist() == [
+        True,
+        False,
+        False,
+    ]
+    assert CovariateSplit(0, 2.0, categorical=True).answers(X).tolist() == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_saved_cells_predict_the_same_to_the_bit(

@@ -21,8 +21,8 @@ from hustings.training.policy_value.policies import (
     GROUP_PLATFORM,
     LIKELY_PERSUADABLE,
     SEGMENT_BEST,
-    Facts,
     Policy,
+    VoterFacts,
 )
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import evaluate
@@ -62,7 +62,7 @@ def segment(test) -> np.ndarray:
 
 
 def judged(
-    test, small_trees: dict, facts: Facts, band: Any = None, **found: Any
+    test, small_trees: dict, facts: VoterFacts, band: Any = None, **found: Any
 ) -> list[Half]:
     market = replace(market_of(test), facts=facts)
     return judge_halves(
@@ -191,7 +191,7 @@ def test_nothing_is_formed_of_an_unknown_turnout_or_support(
     known = set(halves[0].policies)
     assert {LIKELY_PERSUADABLE, SEGMENT_BEST, GROUP_PLATFORM} < known
     prepared = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    market = replace(market_of(test), facts=Facts(segment=segment))
+    market = replace(market_of(test), facts=VoterFacts(segment=segment))
     without = set(chosen_policies(prepared, test, market))
     assert known - without == {LIKELY_PERSUADABLE}
 
@@ -214,7 +214,7 @@ def test_each_group_gets_the_platform_that_does_most_in_it_for_the_money(
     prepared = prepare(both, [], dict.fromkeys(both.messages, "issue"), seed=1)
     market = Market(
         np.where(by_mail, 1.0, 3.0), np.ones((len(both.Y), 4), dtype=bool), 0.5,
-        facts=Facts(segment=SIDES[right.astype(int)]),
+        facts=VoterFacts(segment=SIDES[right.astype(int)]),
     )  # fmt: skip
     policy = chosen_policies(prepared, both, market)[GROUP_PLATFORM]
     assert policy.sent["right"].channel == "mail"
@@ -238,7 +238,9 @@ def test_comparators_are_shown_and_decide_nothing(
     found = {SEGMENT_BEST: oracle}
     shown, without = (
         evaluate(
-            strong, market_of(strong), judged(strong, small_trees, Facts(), **beside),
+            strong,
+            market_of(strong),
+            judged(strong, small_trees, VoterFacts(), **beside),
             segment=segment,
         ).to_json()
         for beside in (found, {})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hustings.features.tables import SMALLEST_CELL
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import lay_ground
 from hustings.training.learners.boosting import binned
@@ -303,7 +303,7 @@ def test_a_message_that_is_not_shown_to_do_anything_is_not_registered(
     said = answer(found, unit_per_point=1.0, label="y")
     assert f"a test of {planned['n_voters']:,} voters would show" in said
     # a prior from many tests elsewhere carries what the data alone do not show
-    prior = Prior(np.array([0.3, 0.3]), np.array([0.03, 0.03]) ** 2)
+    prior = EffectPrior(np.array([0.3, 0.3]), np.array([0.03, 0.03]) ** 2)
     carried = evaluated(replace(test, prior=prior), small_trees)
     assert carried["champion"] in ("single_best", "best_mix")
     assert carried["gate"]["carried_by_prior"]

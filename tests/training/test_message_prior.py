@@ -9,7 +9,7 @@ from hustings.training.learners.average_effects import shrink
 from hustings.training.learners.text_prior import (
     MIN_MESSAGES,
     MessagePrior,
-    Sent,
+    SentMessages,
     even_noise,
     fit_message_prior,
     held_out_test,
@@ -176,7 +176,7 @@ def test_messages_left_out_do_not_move_what_is_predicted_for_them() -> None:
     prior = world.fit()
     held = np.arange(12)
     before = text_ranks(prior.sent, held)
-    wild = Sent(
+    wild = SentMessages(
         np.where(np.arange(60) < 12, 1e3, world.estimate), world.covariance,
         prior.sent.pool, prior.sent.text, prior.sent.block,
     )  # fmt: skip

@@ -14,7 +14,11 @@ from hustings.features.message import MessageFeatures
 from hustings.features.training_set import Arm
 from hustings.training.learners.gbm import prepare
 from hustings.training.learners.net import NetLift, fit_net
-from hustings.training.learners.towers import Columns, message_vectors, voter_vectors
+from hustings.training.learners.towers import (
+    InputColumns,
+    message_vectors,
+    voter_vectors,
+)
 from hustings.training.learners.unseen import UnseenLift, why_not_answered
 from hustings.training.registry.campaign_model import load_lift, save_lift
 
@@ -194,7 +198,7 @@ def test_numpy_and_torch_give_the_same_vectors(small) -> None:
 def test_missing_values_and_unseen_levels_have_a_place_of_their_own() -> None:
     """Of 3 and 2 levels: rows 0-3 and 4-6 of the table, 0 and 4 for the unseen."""
     X = np.array([[0, 1.0, 0], [1, np.nan, 1], [2, 3.0, 1]], dtype=np.float32)
-    columns = Columns.of(X, [0, 2])
+    columns = InputColumns.of(X, [0, 2])
     strange = np.array([[np.nan, np.nan, 7], [99, 1.0, 0]], dtype=np.float32)
     np.testing.assert_array_equal(columns.codes(X), [[1, 5], [2, 6], [3, 6]])
     np.testing.assert_array_equal(columns.codes(strange), [[0, 4], [0, 5]])

@@ -12,7 +12,7 @@ from hustings.training.policy_value.policy_tree import (
     Condition,
     Cuts,
     HonestTree,
-    Offer,
+    LeafOffer,
     PolicyTree,
     grow_tree,
     honest_tree,
@@ -37,7 +37,7 @@ def electorate(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def offer_of(
     rng: np.random.Generator, lift: np.ndarray, *, noise: float, shuffled: bool = False
-) -> Offer:
+) -> LeafOffer:
     """Scores of two messages and a control by design probabilities of a third each.
 
     The score of an arm is 3 × its outcome where it was drawn: unbiased for the lift.
@@ -49,7 +49,7 @@ def offer_of(
     gamma = 3.0 * Y[:, None] * (told[:, None] == np.arange(3))
     everybody = np.ones((n, 2), dtype=bool)
     scores = gamma[:, 1:] - gamma[:, :1]
-    return Offer(scores, everybody, everybody, COST, lift)
+    return LeafOffer(scores, everybody, everybody, COST, lift)
 
 
 def trade_for_the_rural_and_older(X: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def test_luck_alone_is_not_split_and_honest_groups_cover_the_truth() -> None:
     assert np.mean(within) > 0.2
 
 
-def in_sample(tree: PolicyTree, offer: Offer, X: np.ndarray) -> Iterator[bool]:
+def in_sample(tree: PolicyTree, offer: LeafOffer, X: np.ndarray) -> Iterator[bool]:
     """Whether the groups' lifts differ from 0 among those who chose the groups."""
     of_voter = tree.group_of(X)
     for i, group in enumerate(tree.groups):
@@ -229,7 +229,7 @@ def test_who_may_not_be_sent_a_message_is_worth_nothing_and_dear_money_buys_none
 def test_equal_rewards_give_the_cheaper_message_and_no_question() -> None:
     X = electorate(np.random.default_rng(6), 400)
     lift = np.ones((400, 3))
-    offer = Offer(lift, lift > 0, lift > 0, np.array([0.6, 0.3, 0.3]), lift)
+    offer = LeafOffer(lift, lift > 0, lift > 0, np.array([0.6, 0.3, 0.3]), lift)
     found = honest_tree(
         offer, X, CUTS, half=np.arange(400) % 2, price=(0.0, 0.0),
         cluster=np.arange(400),
@@ -243,7 +243,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
         grow_tree(np.zeros((40, 2)), X, CUTS)
     with pytest.raises(ValueError, match="expected finite rewards"):
         grow_tree(np.full((50, 2), np.nan), X, CUTS)
-    offer = Offer(
+    offer = LeafOffer(
         np.zeros((50, 1)), np.ones((50, 1), bool), np.ones((50, 1), bool),
         np.ones(1), np.zeros((50, 1)),
     )  # fmt: skip

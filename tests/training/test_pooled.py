@@ -5,8 +5,8 @@ import pytest
 
 from hustings.training.learners.pooled import (
     Components,
-    Moments,
-    Prior,
+    EffectMoments,
+    TermPrior,
     components,
     evidence_for,
     fit_prior,
@@ -14,13 +14,15 @@ from hustings.training.learners.pooled import (
 )
 
 
-def moments_of(columns: np.ndarray, lift: np.ndarray, noise: np.ndarray) -> Moments:
-    return Moments(columns.T @ columns, columns.T @ lift, noise, len(columns))
+def moments_of(
+    columns: np.ndarray, lift: np.ndarray, noise: np.ndarray
+) -> EffectMoments:
+    return EffectMoments(columns.T @ columns, columns.T @ lift, noise, len(columns))
 
 
 def draw(
     rng: np.random.Generator, coefficients: np.ndarray, *, n: int, sd: float
-) -> tuple[np.ndarray, Moments]:
+) -> tuple[np.ndarray, EffectMoments]:
     """Independent standard columns; messages share the noise of their controls."""
     p, m = coefficients.shape
     columns = rng.normal(size=(n, p))
@@ -33,7 +35,7 @@ def test_with_one_message_and_a_known_prior_it_is_ridge_regression() -> None:
     rng = np.random.default_rng(1)
     columns, moments = draw(rng, np.array([[0.5], [0.0], [-1.0]]), n=400, sd=2.0)
     parts = components(["a"], [True])
-    prior = Prior(np.array([0.3, 0.3, 0.3]), np.array([1.0]))
+    prior = TermPrior(np.array([0.3, 0.3, 0.3]), np.array([1.0]))
     found = posterior(moments, np.arange(3), prior, parts)
     variance = moments.noise[0, 0]
     by_hand = np.linalg.inv(moments.gram / variance + np.eye(3) / 0.3)
@@ -51,7 +53,9 @@ def test_several_messages_agree_with_the_joint_posterior_written_out() -> None:
     columns, moments = draw(rng, rng.normal(size=(3, 4)), n=300, sd=3.0)
     parts = components(["a", "a", "b", "b"], [True] * 4)
     group = np.array([0, 0, 1])
-    prior = Prior(np.array([0.2, 0.7]), np.array([0.5, 0.3, 0.2, 1.0, 0.8, 0.5, 0.1]))
+    prior = TermPrior(
+        np.array([0.2, 0.7]), np.array([0.5, 0.3, 0.2, 1.0, 0.8, 0.5, 0.1])
+    )
     found = posterior(moments, group, prior, parts)
     between = (parts.member.T * prior.component) @ parts.member
     precision = np.kron(moments.gram, np.linalg.inv(moments.noise)) + np.linalg.inv(

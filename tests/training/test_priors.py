@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import average_effects, lay_ground
 from hustings.training.learners.boosting import binned
@@ -137,7 +137,7 @@ def test_without_a_prior_effects_are_the_same_to_the_bit(test) -> None:
 
 def test_a_prior_moves_the_pooled_effects_and_leaves_the_raw_ones(test) -> None:
     plain = effects_of(test)
-    sure = Prior(np.array([1.0, np.nan]), np.array([1e-6, np.nan]))
+    sure = EffectPrior(np.array([1.0, np.nan]), np.array([1e-6, np.nan]))
     found = effects_of(replace(test, prior=sure))
     np.testing.assert_array_equal(found.raw, plain.raw)
     assert found.shrunken[0] == pytest.approx(1.0, abs=1e-3)
@@ -147,7 +147,7 @@ def test_a_prior_moves_the_pooled_effects_and_leaves_the_raw_ones(test) -> None:
 
 
 def test_a_message_nobody_was_observed_on_has_its_prior(test) -> None:
-    prior = Prior(np.array([np.nan, 0.7]), np.array([np.nan, 0.04]))
+    prior = EffectPrior(np.array([np.nan, 0.7]), np.array([np.nan, 0.04]))
     unseen = replace(test, Y=np.where(test.arm == 2, np.nan, test.Y), prior=prior)
     found = effects_of(unseen)
     assert found.shrunken[1] == pytest.approx(0.7)
@@ -156,7 +156,7 @@ def test_a_message_nobody_was_observed_on_has_its_prior(test) -> None:
 
 def test_a_right_prior_lowers_the_error_of_effects(planted: Callable) -> None:
     truth = np.array([0.3, 0.1])
-    prior = Prior(truth + 0.05, np.full(2, 0.05**2))
+    prior = EffectPrior(truth + 0.05, np.full(2, 0.05**2))
     errors = []
     for seed in range(12):
         few, _ = planted(
@@ -170,7 +170,7 @@ def test_a_right_prior_lowers_the_error_of_effects(planted: Callable) -> None:
 
 
 def test_a_conflict_of_prior_and_data_is_told(test) -> None:
-    wrong = Prior(np.array([30.0, np.nan]), np.array([0.01, np.nan]))
+    wrong = EffectPrior(np.array([30.0, np.nan]), np.array([0.01, np.nan]))
     known = replace(test, prior=wrong)
     (row,) = prior_rows(known, effects_of(known))
     assert row["message_id"] == "m0"

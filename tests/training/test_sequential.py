@@ -1,19 +1,19 @@
 import numpy as np
 import pytest
 
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.learners.daily import (
+    ColumnTerms,
     Moments,
     Seen,
     Size,
-    Terms,
     columns,
     fit_daily,
     lift_columns,
     terms_of,
 )
 
-ONE = Terms(np.array([-1, 0]), np.array([False, False]))
+ONE = ColumnTerms(np.array([-1, 0]), np.array([False, False]))
 SIZE = Size(0.5, 0.1)
 
 
@@ -59,8 +59,8 @@ def test_the_posterior_of_one_constant_arm_is_the_hand_worked_one() -> None:
     arm, phi = rng.integers(0, 2, n), np.ones((n, 1))
     Y = 10 + 3.0 * arm + rng.normal(size=n)
     seen = Seen(phi, arm, Y, np.full((n, 2), 0.5))
-    terms = Terms(np.array([-1]), np.array([False]))
-    prior = Prior(np.array([1.0]), np.array([0.01]))
+    terms = ColumnTerms(np.array([-1]), np.array([False]))
+    prior = EffectPrior(np.array([1.0]), np.array([0.01]))
     found = fit_daily(_moments(seen), terms, prior=prior, size=SIZE)
     # normal–normal: centred treatments ±½ carry n/4 of information
     z = arm - 0.5

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from hustings.features.arrays import Floats
-from hustings.features.training_set import MessageTest, Prior
+from hustings.features.training_set import EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval
 
 
@@ -115,9 +115,9 @@ def as_votes(
 
 def _prior_votes(
     test: MessageTest, p_votes: Floats, support_scale: float
-) -> Prior | None:
+) -> EffectPrior | None:
     """What was known of support, at the mean chance to vote."""
     if test.prior is None:
         return None
     factor = float(p_votes.mean()) / support_scale
-    return Prior(factor * test.prior.mean, factor**2 * test.prior.variance)
+    return EffectPrior(factor * test.prior.mean, factor**2 * test.prior.variance)

@@ -288,12 +288,12 @@ class Shares:
     noise: float
 
     @cached_property
-    def predicted(self) -> "Predicted":
+    def predicted(self) -> "PredictedAffinity":
         """Share of every issue × cell."""
         return _predict(self)
 
 
-class Predicted(NamedTuple):
+class PredictedAffinity(NamedTuple):
     """Shares of issue × cell (issue by issue), J of them, and how they hang on b and ε.
 
     Attributes:
@@ -570,11 +570,11 @@ def _quadratic(rows: sparse.csr_array, V: Floats) -> Floats:
 # --- what a cell would do ------------------------------------------------------------
 
 
-def _predict(fit: Shares) -> Predicted:
+def _predict(fit: Shares) -> PredictedAffinity:
     """A message of the issue, by the mix of platforms, messages counted alike."""
     n_cells = len(fit.cells)
     parts = [_predict_issue(fit, i, n_cells) for i in range(len(fit.levels.issue))]
-    return Predicted(
+    return PredictedAffinity(
         np.concatenate([p.share for p in parts]),
         np.concatenate([p.median for p in parts]),
         sparse.vstack([p.gradient for p in parts], format="csr"),
@@ -582,7 +582,7 @@ def _predict(fit: Shares) -> Predicted:
     )
 
 
-def _predict_issue(fit: Shares, i: int, n_cells: int) -> Predicted:
+def _predict_issue(fit: Shares, i: int, n_cells: int) -> PredictedAffinity:
     levels, of_issue = fit.levels, slice(i * n_cells, (i + 1) * n_cells)
     rows = fit.cells.assign(
         source=BY_REACH, issue=levels.issue[i], message_id=ANY, platform=ANY
@@ -613,7 +613,7 @@ def _predict_issue(fit: Shares, i: int, n_cells: int) -> Predicted:
     doubt = (_quadratic(gradient, fit.V) + rest) / np.maximum(slope, 1e-12) ** 2
     median = np.mean(shares, axis=0)
     bent = np.mean([p * (1 - p) * (1 - 2 * p) for p in shares], axis=0)
-    return Predicted(median + 0.5 * bent * doubt, median, gradient, rest)
+    return PredictedAffinity(median + 0.5 * bent * doubt, median, gradient, rest)
 
 
 def intervals(fit: Shares, weights: sparse.csr_array) -> tuple[Floats, Floats, Floats]:

@@ -10,7 +10,7 @@ import lightgbm as lgb
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
-from hustings.features.training_set import Arm, MessageTest, Prior
+from hustings.features.training_set import Arm, EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import N_FOLDS, FoldBoosters
@@ -334,7 +334,7 @@ def average_effects(
     test: MessageTest,
     arm_scores: Floats,
     issue_of: Mapping[str, str],
-    prior: Prior | None = None,
+    prior: EffectPrior | None = None,
 ) -> AverageEffects:
     """Average effects from the scores of a test.
 
@@ -399,7 +399,7 @@ def _people(test: MessageTest) -> Ints:
 
 
 def _with_prior(
-    test: MessageTest, raw: Floats, covariance: Floats, prior: Prior | None
+    test: MessageTest, raw: Floats, covariance: Floats, prior: EffectPrior | None
 ) -> tuple[Floats, Floats]:
     """Estimates and their covariance after what was known from elsewhere."""
     if prior is None:

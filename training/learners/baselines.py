@@ -25,7 +25,7 @@ MIN_CELL_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Split:
+class CovariateSplit:
     """One question about one feature; a missing value answers no.
 
     Attributes:
@@ -59,7 +59,7 @@ class CellLift:
     """
 
     ground: Ground
-    split: Split | None
+    split: CovariateSplit | None
     lift: Floats
     se: Floats
 
@@ -90,7 +90,7 @@ class CellLift:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         stored = json.loads((folder / "cells.json").read_text())
-        split = Split(**stored["split"]) if stored["split"] else None
+        split = CovariateSplit(**stored["split"]) if stored["split"] else None
         lift, se = np.array(stored["lift"]), np.array(stored["se"])
         return cls(Ground.load(folder), split, lift, se)
 
@@ -156,7 +156,7 @@ def one_covariate(
     return best
 
 
-def _candidates(X: Floats32, categorical: set[int]) -> Iterator[Split]:
+def _candidates(X: Floats32, categorical: set[int]) -> Iterator[CovariateSplit]:
     for feature in range(X.shape[1]):
         column = X[:, feature]
         present = column[~np.isnan(column)]
@@ -168,7 +168,7 @@ def _candidates(X: Floats32, categorical: set[int]) -> Iterator[Split]:
         else:
             thresholds = np.unique(np.quantile(present, QUANTILES, method="lower"))
         for threshold in thresholds:
-            split = Split(feature, float(threshold), feature in categorical)
+            split = CovariateSplit(feature, float(threshold), feature in categorical)
             share = split.answers(X).mean()
             if MIN_CELL_SHARE <= share <= 1 - MIN_CELL_SHARE:
                 yield split
@@ -205,7 +205,9 @@ class _Moments(NamedTuple):
         return float(np.average(who, weights=self.survey))
 
 
-def _split_model(prepared: Prepared, split: Split, moments: _Moments) -> CellLift:
+def _split_model(
+    prepared: Prepared, split: CovariateSplit, moments: _Moments
+) -> CellLift:
     """Effects on both sides, their difference shrunken over the messages."""
     yes = split.answers(prepared.test.X)
     share = moments.share(yes)

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
-from hustings.features.training_set import Prior
+from hustings.features.training_set import EffectPrior
 from hustings.training.learners.basis import Basis, Shape, term_width
 
 SIZES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
@@ -77,7 +77,7 @@ def columns(basis: Basis, X: Floats32) -> Floats:
     return np.column_stack([np.ones(len(X)), scaled])
 
 
-class Terms(NamedTuple):
+class ColumnTerms(NamedTuple):
     """What the columns of φ belong to.
 
     Attributes:
@@ -89,11 +89,11 @@ class Terms(NamedTuple):
     product: Bools
 
 
-def terms_of(basis: Basis) -> Terms:
+def terms_of(basis: Basis) -> ColumnTerms:
     """Terms of the columns that `columns` makes."""
     group = np.concatenate([[-1], basis.group])
     lengths = np.array([*(len(t) for t in basis.terms), 0])
-    return Terms(group, lengths[group] > 1)
+    return ColumnTerms(group, lengths[group] > 1)
 
 
 class Seen(NamedTuple):
@@ -254,9 +254,9 @@ class DailyLift:
 
 def fit_daily(
     moments: Moments,
-    terms: Terms,
+    terms: ColumnTerms,
     *,
-    prior: Prior | None = None,
+    prior: EffectPrior | None = None,
     size: Size | None = None,
     min_noise: float = 1e-6,
 ) -> DailyLift:
@@ -328,7 +328,7 @@ def _posterior(
 
 
 def _prior(
-    terms: Terms, n_arms: int, noise: float, size: Size, prior: Prior | None
+    terms: ColumnTerms, n_arms: int, noise: float, size: Size, prior: EffectPrior | None
 ) -> _Prior:
     """Prior of b and θ.
 
@@ -356,7 +356,7 @@ def _prior(
 
 
 def _mean_effects(
-    n_arms: int, noise: float, prior: Prior | None
+    n_arms: int, noise: float, prior: EffectPrior | None
 ) -> tuple[Floats, Floats]:
     """Precision and mean of the arms' mean effects, joined with what is known."""
     spread = ALL_ARMS**2 * np.ones((n_arms, n_arms)) + ARM_SPREAD**2 * np.eye(n_arms)
@@ -370,7 +370,7 @@ def _mean_effects(
     return joined, np.linalg.solve(joined, prior_pull)
 
 
-def _term_variance(terms: Terms, size: Size) -> Floats:
+def _term_variance(terms: ColumnTerms, size: Size) -> Floats:
     """Prior variance of a coefficient, in variances of the noise, shape (p,)."""
     count = [
         max(

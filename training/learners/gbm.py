@@ -41,7 +41,7 @@ MIN_SENT = 300
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ScoreCalibration:
     """How far the trees are believed.
 
     Attributes:
@@ -80,7 +80,7 @@ class GbmLift:
     ground: Ground
     common: FoldBoosters
     own: tuple[FoldBoosters | None, ...]
-    calibration: Calibration
+    calibration: ScoreCalibration
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter.
@@ -130,7 +130,7 @@ class GbmLift:
         message_trees = [
             FoldBoosters.load(folder, f"own_{m}") for m in range(len(ground.messages))
         ]
-        calibration = Calibration(**{k: np.array(v) for k, v in stored.items()})
+        calibration = ScoreCalibration(**{k: np.array(v) for k, v in stored.items()})
         return cls(ground, common, tuple(message_trees), calibration)
 
 
@@ -315,7 +315,7 @@ def calibrate(
     D: Floats,
     cluster: Ints,
     survey: Floats | None = None,
-) -> Calibration:
+) -> ScoreCalibration:
     """Weights and slopes from held-out predictions against doubly robust scores.
 
     Args:
@@ -346,7 +346,7 @@ def calibrate(
     unexplained = spread + np.where(
         message_variance > 0, weight[1] * (1 - weight[1]) * message_variance, unseen
     )
-    return Calibration(centre, weight, slope, slope_se, unexplained)
+    return ScoreCalibration(centre, weight, slope, slope_se, unexplained)
 
 
 def _shared_weights(lift: Floats, c: Floats, d: Floats) -> Floats:

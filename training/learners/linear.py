@@ -26,9 +26,9 @@ from hustings.training.learners.affinity_slope import (
 from hustings.training.learners.basis import Basis, Shape, Term, raw_columns, term_width
 from hustings.training.learners.pooled import (
     Components,
-    Moments,
-    Posterior,
-    Prior,
+    EffectMoments,
+    TermPosterior,
+    TermPrior,
     evidence_for,
     fit_prior,
     posterior,
@@ -225,11 +225,11 @@ class _Sums(NamedTuple):
             self.cross + times * other.cross,
         )
 
-    def moments(self, scale: Floats, noise: Floats) -> Moments:
+    def moments(self, scale: Floats, noise: Floats) -> EffectMoments:
         centre, middle = self.columns / self.n, self.lifts / self.n
         gram = self.gram - self.n * np.outer(centre, centre)
         cross = self.cross - self.n * np.outer(centre, middle)
-        return Moments(
+        return EffectMoments(
             gram / np.outer(scale, scale), cross / scale[:, None], noise, self.n
         )
 
@@ -295,7 +295,7 @@ class _Design(NamedTuple):
     total: _Sums
     slopes: Floats | None = None
 
-    def without(self, k: int, noise: Floats) -> Moments:
+    def without(self, k: int, noise: Floats) -> EffectMoments:
         """Moments of all folds but one; of all for the number after the last."""
         varying = self.basis.kept
         part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
@@ -454,7 +454,7 @@ def _first_terms(
     return mains + list(combinations(features, 2))
 
 
-def _scores(moments: Moments, group: Ints, given: Ints, n_terms: int) -> Floats:
+def _scores(moments: EffectMoments, group: Ints, given: Ints, n_terms: int) -> Floats:
     """How much more a term correlates with lift than chance, in standard deviations.
 
     Args:
@@ -508,7 +508,7 @@ class _Selected(NamedTuple):
 
 
 def _select(
-    moments: Moments, basis: Basis, parts: Components, params: Mapping[str, Any]
+    moments: EffectMoments, basis: Basis, parts: Components, params: Mapping[str, Any]
 ) -> _Selected:
     group = basis.group
     mains = _first_mains(moments, basis)
@@ -527,7 +527,7 @@ def _select(
     return _Selected(supported, dense)
 
 
-def _first_mains(moments: Moments, basis: Basis) -> Bools:
+def _first_mains(moments: EffectMoments, basis: Basis) -> Bools:
     """Features to begin with: all, or those that look most like lift, (n_terms,)."""
     group = basis.group
     mains = np.array([len(t) == 1 for t in basis.terms])
@@ -560,13 +560,13 @@ def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
 
 
 def _prune(
-    moments: Moments,
+    moments: EffectMoments,
     group: Ints,
     alive: Ints,
     need: Floats,
     parts: Components,
-    start: Prior | None = None,
-) -> tuple[list[int], Prior]:
+    start: TermPrior | None = None,
+) -> tuple[list[int], TermPrior]:
     """Fit, drop most of what is not supported, fit again."""
     if start is None:
         alive = alive[np.isin(alive, group)]
@@ -583,7 +583,7 @@ def _prune(
             : int(np.ceil(PRUNED_AT_ONCE * poor))
         ]
         alive = np.delete(alive, worst)
-        start = Prior(np.delete(prior.term, worst), prior.component)
+        start = TermPrior(np.delete(prior.term, worst), prior.component)
         if len(alive) == 0:
             return [], start
 
@@ -620,7 +620,7 @@ def _triples(
 
 class _Fit(NamedTuple):
     columns: Ints
-    posterior: Posterior
+    posterior: TermPosterior
     mean_variance: Floats
 
 
@@ -646,7 +646,7 @@ def _final(
     return _Fit(columns, fitted, _mean_variance(part, fitted))
 
 
-def _mean_variance(moments: Moments, fitted: Posterior) -> Floats:
+def _mean_variance(moments: EffectMoments, fitted: TermPosterior) -> Floats:
     """Posterior variance averaged over voters, shape (M,)."""
     D = fitted.directions
     along = np.einsum("pk,pq,qk->k", D, moments.gram, D, optimize=True) / moments.n

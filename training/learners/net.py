@@ -26,17 +26,17 @@ from hustings.training.estimators.metrics import (
 )
 from hustings.training.learners import boosting
 from hustings.training.learners.average_effects import Ground, pools
-from hustings.training.learners.gbm import Calibration, Prepared, calibrate
+from hustings.training.learners.gbm import Prepared, ScoreCalibration, calibrate
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.text_prior import (
     MessagePrior,
-    Posterior,
+    TextPosterior,
     even_noise,
     fit_message_prior,
 )
 from hustings.training.learners.towers import (
     DEFAULT_PARAMS,
-    Columns,
+    InputColumns,
     TowerData,
     message_vectors,
     train_towers,
@@ -143,11 +143,11 @@ class NetLift:
     """
 
     ground: Ground
-    columns: Columns
+    columns: InputColumns
     vocabulary: Vocabulary
     weights: Mapping[str, npt.NDArray[Any]]
     sent: tuple[Floats32, Floats32]
-    calibration: Calibration
+    calibration: ScoreCalibration
     disagreement: Floats
     prior: MessagePrior
 
@@ -215,7 +215,7 @@ class NetLift:
         baseline = self.ground.baseline(X, fold, sent)
         return Lifts(lift, np.sqrt(variance + average.se**2), baseline)
 
-    def average_of_new(self, messages: MessageFeatures) -> Posterior:
+    def average_of_new(self, messages: MessageFeatures) -> TextPosterior:
         """Average effects of messages never sent, NaN for an abstention, (k,) each.
 
         Args:
@@ -287,11 +287,11 @@ class NetLift:
 
         return cls(
             ground=Ground.load(folder),
-            columns=Columns(**lists("columns")),
+            columns=InputColumns(**lists("columns")),
             vocabulary=Vocabulary(**lists("vocabulary")),
             weights=with_prefix("tower."),
             sent=(arrays["sent.text"], arrays["sent.issue"]),
-            calibration=Calibration(**with_prefix("calibration.")),
+            calibration=ScoreCalibration(**with_prefix("calibration.")),
             disagreement=arrays["disagreement"],
             prior=MessagePrior.from_arrays(stored["pools"], with_prefix("prior.")),
         )
@@ -325,7 +325,7 @@ def fit_net(
             f"experiment {test.experiment_id}: expected observed outcomes, got none"
         )
     sent = messages.of(test.messages)
-    columns = Columns.of(test.X, boosting.categorical_columns(prepared.data))
+    columns = InputColumns.of(test.X, boosting.categorical_columns(prepared.data))
     vocabulary = Vocabulary.of(sent)
     text, issue = vocabulary.text(sent), vocabulary.issue(sent)
     data = _tower_data(prepared, columns, text, issue)
@@ -349,7 +349,7 @@ def fit_net(
 
 
 def _tower_data(
-    prepared: Prepared, columns: Columns, text: Floats32, issue: Floats32
+    prepared: Prepared, columns: InputColumns, text: Floats32, issue: Floats32
 ) -> TowerData:
     test = prepared.test
     contrast = -test.propensities[:, 1:].astype(np.float32)
@@ -451,7 +451,7 @@ def _split(h: Floats, share: Floats) -> tuple[Floats, Floats]:
 
 def _calibrated(
     prepared: Prepared, C: Floats, D: Floats, uncalibrated: Deviations
-) -> Calibration:
+) -> ScoreCalibration:
     """As `gbm.calibrate`, doubted where noise could give as much, with what is missed.
 
     A part of weight w and standard error s keeps 1 − (s / w)² of it (the positive part

@@ -35,7 +35,7 @@ SHRINK_OWN = 4.0
 """How many effective coefficients the average message counts for beside the own."""
 
 
-class Moments(NamedTuple):
+class EffectMoments(NamedTuple):
     """What a linear model needs of the data.
 
     Attributes:
@@ -90,7 +90,7 @@ def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:
 
 
 @dataclass(frozen=True)
-class Prior:
+class TermPrior:
     """λ and r.
 
     Attributes:
@@ -103,7 +103,7 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class Posterior:
+class TermPosterior:
     """Coefficients and what is needed for their uncertainty.
 
     Attributes:
@@ -170,7 +170,9 @@ def whitened(noise: Floats) -> tuple[Floats, Floats]:
     return (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
 
 
-def _solve(moments: Moments, group: Ints, prior: Prior, parts: Components) -> _Solved:
+def _solve(
+    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
+) -> _Solved:
     whiten, unwhiten = whitened(moments.noise)
     between = (parts.member.T * prior.component) @ parts.member
     t, V = np.linalg.eigh(whiten @ between @ whiten)
@@ -183,13 +185,13 @@ def _solve(moments: Moments, group: Ints, prior: Prior, parts: Components) -> _S
 
 
 def fit_prior(
-    moments: Moments,
+    moments: EffectMoments,
     group: Ints,
     parts: Components,
     *,
-    start: Prior | None = None,
+    start: TermPrior | None = None,
     rounds: int = N_ROUNDS,
-) -> Prior:
+) -> TermPrior:
     """λ and r of the highest marginal likelihood.
 
     Args:
@@ -201,18 +203,18 @@ def fit_prior(
     """
     noise = float(np.trace(moments.noise)) / len(moments.noise)
     n_terms = int(group.max()) + 1 if len(group) else 0
-    prior = start or Prior(
+    prior = start or TermPrior(
         np.full(n_terms, FIRST_SHARE * noise / max(n_terms, 1)),
         np.full(len(parts.own), 1.0 / len(parts.own) ** 0.5),
     )
     for _ in range(rounds):
         live = prior.term[group] > NEGLIGIBLE * noise
         if not live.any():
-            return Prior(np.zeros(n_terms), prior.component)
+            return TermPrior(np.zeros(n_terms), prior.component)
         columns = np.flatnonzero(live)
         solved = _solve(moments.only(columns), group[columns], prior, parts)
         term = _next_terms(solved, group[columns], prior.term)
-        prior = Prior(term, _next_components(solved, prior.component, parts))
+        prior = TermPrior(term, _next_components(solved, prior.component, parts))
     return prior
 
 
@@ -259,7 +261,7 @@ def _ratio(size: Floats, determined: Floats) -> Floats:
 
 
 def evidence_for(
-    moments: Moments, group: Ints, prior: Prior, parts: Components
+    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
 ) -> Floats:
     """Log Bayes factor of every term against its coefficients being zero.
 
@@ -294,8 +296,8 @@ def evidence_for(
 
 
 def posterior(
-    moments: Moments, group: Ints, prior: Prior, parts: Components
-) -> Posterior:
+    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
+) -> TermPosterior:
     """Coefficients given the prior.
 
     Args:
@@ -306,7 +308,7 @@ def posterior(
     """
     solved = _solve(moments, group, prior, parts)
     coefficients = solved.scale[:, None] * solved.mean @ solved.back
-    return Posterior(
+    return TermPosterior(
         coefficients,
         solved.scale[:, None] * solved.Q,
         solved.direction_variance,

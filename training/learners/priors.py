@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Floats
-from hustings.features.training_set import MessageTest, Prior
+from hustings.features.training_set import EffectPrior, MessageTest
 
 
 class Combined(NamedTuple):
@@ -90,7 +90,7 @@ def combine_with_prior(
     return Combined(combined @ pull, combined, (estimate - prior_mean) / spread)
 
 
-def prior_of(table: pd.DataFrame, messages: tuple[str, ...]) -> Prior | None:
+def prior_of(table: pd.DataFrame, messages: tuple[str, ...]) -> EffectPrior | None:
     """Prior of every message of a test; several sources of one are weighted.
 
     Args:
@@ -110,7 +110,7 @@ def prior_of(table: pd.DataFrame, messages: tuple[str, ...]) -> Prior | None:
     pulled = np.bincount(row, mean / variance, minlength=len(messages))
     has_prior = precision > 0
     nothing = np.full(len(messages), np.nan)
-    return Prior(
+    return EffectPrior(
         np.divide(pulled, precision, out=nothing.copy(), where=has_prior),
         np.divide(1.0, precision, out=nothing.copy(), where=has_prior),
     )

@@ -38,7 +38,7 @@ MOST = 1.5
 
 
 @dataclass(frozen=True)
-class Belief:
+class StackBelief:
     """How far the parts of a stack are believed.
 
     Attributes:
@@ -77,7 +77,7 @@ class StackLift:
     ground: Ground
     linear: LinearFit
     trees: ArmTrees | None
-    belief: Belief
+    belief: StackBelief
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
@@ -125,7 +125,9 @@ class StackLift:
             Ground.load(folder),
             linear,
             ArmTrees.load(folder),
-            Belief(**{k: np.array(v, dtype=np.float64) for k, v in belief.items()}),
+            StackBelief(
+                **{k: np.array(v, dtype=np.float64) for k, v in belief.items()}
+            ),
         )
 
 
@@ -204,7 +206,7 @@ def believe(
     parts: Sequence[Floats],
     cluster: Ints,
     survey: Floats | None = None,
-) -> Belief:
+) -> StackBelief:
     """Weights and slopes from held-out predictions against doubly robust scores.
 
     Args:
@@ -222,7 +224,7 @@ def believe(
     unexplained = np.zeros(scored.shape[1])
     for w, part in zip(weight[1:], centred[1:], strict=True):
         unexplained += abs(w * (1.0 - w)) * part.var(axis=0)
-    return Belief(weight, slope, slope_se, unexplained)
+    return StackBelief(weight, slope, slope_se, unexplained)
 
 
 def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:

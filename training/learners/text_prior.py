@@ -33,7 +33,7 @@ MIN_PART_OF_NOISE = 0.01
 """τ² of at least 1 % of the noise keeps messages apart where data cannot tell."""
 
 
-class Posterior(NamedTuple):
+class TextPosterior(NamedTuple):
     """Effects of messages.
 
     Attributes:
@@ -66,7 +66,7 @@ UNTESTED = TextTest(0.0, float("inf"))
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentMessages:
     """What is known of the messages that were sent; axis 0 is the message.
 
     Attributes:
@@ -106,7 +106,7 @@ class MessagePrior:
     """
 
     pools: tuple[str, ...]
-    sent: Sent
+    sent: SentMessages
     weight: Floats
     test: TextTest
 
@@ -116,11 +116,11 @@ class MessagePrior:
         variance: Floats = self.weight[-1] * _scales(self.sent) ** 2
         return variance
 
-    def of_sent(self) -> Posterior:
+    def of_sent(self) -> TextPosterior:
         """Partially pooled effects of the messages it was learnt from, (M,) each."""
         return _posterior(self.sent, self.weight, None)
 
-    def of_new(self, text: Floats, pool: Sequence[str]) -> Posterior:
+    def of_new(self, text: Floats, pool: Sequence[str]) -> TextPosterior:
         """Effects of messages never sent, (k,) each.
 
         NaN where nothing is known: the text failed its test, no message of the pool
@@ -137,7 +137,7 @@ class MessagePrior:
         if answerable.any():
             new = (text[answerable].astype(np.float64), code[answerable])
             mean[answerable], se[answerable] = _posterior(self.sent, self.weight, new)
-        return Posterior(mean, se)
+        return TextPosterior(mean, se)
 
     def far(self, text: Floats) -> Bools:
         """Texts further from every sent one than any sent one is from the others, (k,).
@@ -164,7 +164,7 @@ class MessagePrior:
         fields = {k: v for k, v in stored.items() if k not in ("weight", "test")}
         test = TextTest(*(float(x) for x in stored["test"].tolist()))
         weight = stored["weight"].astype(np.float64)
-        return cls(tuple(pools), Sent(**fields), weight, test)  # type: ignore[arg-type]
+        return cls(tuple(pools), SentMessages(**fields), weight, test)  # type: ignore[arg-type]
 
 
 def fit_message_prior(
@@ -197,7 +197,7 @@ def fit_message_prior(
     pools = tuple(dict.fromkeys(pool))
     code = np.array([pools.index(p) for p in pool], dtype=np.int64)
     block = np.repeat(np.arange(len(text)), [b.shape[1] for b in text])
-    sent = Sent(estimate, covariance, code, np.column_stack(text), block)
+    sent = SentMessages(estimate, covariance, code, np.column_stack(text), block)
     test = held_out_test(sent, rng)
     return MessagePrior(pools, sent, _weights(sent, believed=test.passed), test)
 
@@ -229,7 +229,7 @@ def even_noise(covariance: Floats, pool: Sequence[str], people: Ints) -> Floats:
     return evened
 
 
-def held_out_test(sent: Sent, rng: np.random.Generator) -> TextTest:
+def held_out_test(sent: SentMessages, rng: np.random.Generator) -> TextTest:
     """Slope of estimates on what the text of messages left out predicts.
 
     Args:
@@ -256,7 +256,7 @@ def held_out_test(sent: Sent, rng: np.random.Generator) -> TextTest:
     return TextTest(slope, float(np.sqrt(error @ error)) / spread)
 
 
-def text_ranks(sent: Sent, held: Ints) -> Floats:
+def text_ranks(sent: SentMessages, held: Ints) -> Floats:
     """Part f of messages left out, learnt from the others, shape (n_held,).
 
     0 for a message of a pool that has nobody else.
@@ -283,7 +283,7 @@ def _centred(values: Floats, pool: Ints) -> Floats:
     return centred
 
 
-def _scales(sent: Sent) -> Floats:
+def _scales(sent: SentMessages) -> Floats:
     """How much more messages differ in each pool than on average, (G,).
 
     The variance between messages by moments, halfway to that of all pools: one pool
@@ -303,7 +303,7 @@ def _scales(sent: Sent) -> Floats:
     return np.sqrt((between + mean) / (2.0 * mean))
 
 
-def _basis(sent: Sent) -> tuple[Floats, Floats]:
+def _basis(sent: SentMessages) -> tuple[Floats, Floats]:
     """Centre by pool, shape (G, d), and scale, shape (d,), of the text's features."""
     n_pools = int(sent.pool.max()) + 1
     count = np.bincount(sent.pool, minlength=n_pools)[:, None]
@@ -325,7 +325,7 @@ class _Kernels(NamedTuple):
     new: list[Floats]
 
 
-def _kernels(sent: Sent, new: tuple[Floats, Ints] | None) -> _Kernels:
+def _kernels(sent: SentMessages, new: tuple[Floats, Ints] | None) -> _Kernels:
     """Covariances among the sent, of new (or the same) with sent, and new variances."""
     centre, scale = _basis(sent)
     s = _scales(sent)
@@ -342,7 +342,7 @@ def _kernels(sent: Sent, new: tuple[Floats, Ints] | None) -> _Kernels:
     return _Kernels(among, cross, alone)
 
 
-def _weights(sent: Sent, *, believed: bool) -> Floats:
+def _weights(sent: SentMessages, *, believed: bool) -> Floats:
     """Weights that maximise the restricted likelihood, shape (n_blocks + 1,)."""
     kernels = _kernels(sent, None).sent
     noise = float(np.trace(sent.covariance)) / len(sent.estimate)
@@ -407,13 +407,13 @@ def _design(pool: Ints) -> Floats:
     return np.asarray(pool[:, None] == np.arange(pool.max() + 1), dtype=np.float64)
 
 
-def _pool_means(sent: Sent, weight: Floats) -> Floats:
+def _pool_means(sent: SentMessages, weight: Floats) -> Floats:
     """β, shape (G,)."""
     H, inverse = _design(sent.pool), _inverse(sent, weight)
     return np.asarray(np.linalg.solve(H.T @ inverse @ H, H.T @ inverse @ sent.estimate))
 
 
-def _inverse(sent: Sent, weight: Floats) -> Floats:
+def _inverse(sent: SentMessages, weight: Floats) -> Floats:
     kernels = _kernels(sent, None).sent
     return np.asarray(np.linalg.inv(sent.covariance + _weighted(weight, kernels)))
 
@@ -423,8 +423,8 @@ def _weighted(weight: Floats, kernels: Sequence[Floats]) -> Floats:
 
 
 def _posterior(
-    sent: Sent, weight: Floats, new: tuple[Floats, Ints] | None
-) -> Posterior:
+    sent: SentMessages, weight: Floats, new: tuple[Floats, Ints] | None
+) -> TextPosterior:
     """Of the sent messages, or of new ones; the error of β is part of it."""
     kernels = _kernels(sent, new)
     inverse, H = _inverse(sent, weight), _design(sent.pool)
@@ -437,7 +437,7 @@ def _posterior(
     pulled = H_new - gain @ H
     variance = alone - (gain * cross).sum(axis=1)
     variance = variance + ((pulled @ beta_covariance) * pulled).sum(axis=1)
-    return Posterior(mean, np.sqrt(np.maximum(variance, 0.0)))
+    return TextPosterior(mean, np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _distances(A: Floats, B: Floats) -> Floats:

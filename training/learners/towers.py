@@ -40,7 +40,7 @@ VALIDATION_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class Columns:
+class InputColumns:
     """How a row of features enters the voter tower.
 
     Attributes:

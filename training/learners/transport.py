@@ -43,7 +43,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class PanelOverlap:
     """How well a panel can stand for a voter file.
 
     Attributes:
@@ -74,7 +74,7 @@ class Poststratified:
     weight: Floats
     effect: Floats
     se: Floats
-    overlap: Overlap
+    overlap: PanelOverlap
 
     def intervals(self) -> list[Interval]:
         """Interval of every message."""
@@ -199,7 +199,7 @@ def _weighted_mean(panel: Panel, weight: Floats, arm: int) -> tuple[float, float
     return mean, variance
 
 
-def _overlap(Z: Floats, target: Floats, weight: Floats) -> Overlap:
+def _overlap(Z: Floats, target: Floats, weight: Floats) -> PanelOverlap:
     spread = np.where(target.std(axis=0) > 0, target.std(axis=0), 1.0)
     gap = np.abs(np.average(Z, axis=0, weights=weight) - target.mean(axis=0)) / spread
     pooled = np.vstack([Z, target])
@@ -210,7 +210,7 @@ def _overlap(Z: Floats, target: Floats, weight: Floats) -> Overlap:
     b = fractional_logit(pooled, inside, balance, MEMBERSHIP_PENALTY)
     like = pooled @ b
     least = np.quantile(like[: len(Z)], LEAST_LIKE)
-    return Overlap(
+    return PanelOverlap(
         n=len(Z),
         effective_n=float(weight.sum() ** 2 / (weight**2).sum()),
         outside_share=float((like[len(Z) :] < least).mean()),

@@ -164,7 +164,7 @@ class Beliefs:
 
 
 @dataclass(frozen=True)
-class Split:
+class HoldoutSplit:
     """One way to divide the days that remain between learning and using.
 
     Attributes:
@@ -224,7 +224,7 @@ def splits(
     epsilons: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
     n_kinds: int = 1,
     seed: int = 0,
-) -> list[Split]:
+) -> list[HoldoutSplit]:
     """Expected gain of exploring a share of the contacts for some of the days.
 
     On every day the best known message goes to who does not explore; an explorer gets
@@ -257,11 +257,11 @@ def splits(
             share = np.where(np.arange(days) < k, epsilon, 0.0)
             cost = contacts_per_day * float(share @ (np.array(best_lift) - drawn))
             gain = contacts_per_day * float(np.sum(best_lift)) - cost
-            compared.append(Split(epsilon, k, gain, cost, gain - at_once))
+            compared.append(HoldoutSplit(epsilon, k, gain, cost, gain - at_once))
     return compared
 
 
-def best_split(compared: list[Split]) -> Split:
+def best_split(compared: list[HoldoutSplit]) -> HoldoutSplit:
     """The split with the largest expected gain, the least exploring among equals."""
     return max(compared, key=lambda s: (round(s.gain, 9), -s.epsilon * s.days))
 
@@ -273,7 +273,7 @@ def first_wave(
     n_audience: int,
     sizes: Ints,
     seed: int = 0,
-) -> Split:
+) -> HoldoutSplit:
     """How many voters to draw for the first randomised wave of a cold start.
 
     The rest of the audience gets what then looks best: the wave's size is where one
@@ -297,5 +297,5 @@ def first_wave(
         lift = best_known(beliefs, noise, n / (m + 1), seed)
         gain = (n_audience - n) * lift + n * drawn
         cost = n * (lift - drawn)
-        compared.append(Split(n / n_audience, 1, gain, cost, gain - at_once))
+        compared.append(HoldoutSplit(n / n_audience, 1, gain, cost, gain - at_once))
     return best_split(compared)

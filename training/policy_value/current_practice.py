@@ -23,9 +23,9 @@ from hustings.training.policy_value.policies import (
     GROUP_PLATFORM,
     LIKELY_PERSUADABLE,
     SEGMENT_BEST,
-    Facts,
     Policy,
-    Sent,
+    SentShare,
+    VoterFacts,
 )
 from hustings.training.policy_value.spending import Market, together
 
@@ -64,13 +64,13 @@ class Chances:
         mean = pd.Series(self.turnout).groupby(area.to_numpy()).transform("mean")
         return mean.to_numpy(dtype=np.float64)
 
-    def facts(self, segment: Objects | None = None) -> Facts:
+    def facts(self, segment: Objects | None = None) -> VoterFacts:
         """What policies may go by."""
-        return Facts(segment, self.area, self.turnout, self.support)
+        return VoterFacts(segment, self.area, self.turnout, self.support)
 
 
 def likely_persuadable(
-    facts: Facts,
+    facts: VoterFacts,
     band: tuple[float, float] | None,
     messages: tuple[str, ...],
     flat: Mapping[Arm, float],
@@ -118,7 +118,9 @@ def segment_best(prepared: Prepared, arms: tuple[Arm, ...], segment: Objects) ->
         for group, row in zip(groups, values, strict=True)
     }
     best = effects.lift.argmax(axis=1)
-    sent = {g: Sent(message=messages[m]) for g, m in zip(groups, best, strict=True)}
+    sent = {
+        g: SentShare(message=messages[m]) for g, m in zip(groups, best, strict=True)
+    }
     return Policy(SEGMENT_BEST, worth=worth, sent=sent)
 
 
@@ -152,7 +154,9 @@ def group_platform(
     reached = np.minimum(1.0, market.spend / np.maximum(market.cost @ mix, 1e-9))
     best = (effects.lift * reached).argmax(axis=1)
     groups = (*effects.names, EVERYBODY)
-    sent = {g: Sent(channel=channels[c]) for g, c in zip(groups, best, strict=True)}
+    sent = {
+        g: SentShare(channel=channels[c]) for g, c in zip(groups, best, strict=True)
+    }
     return Policy(GROUP_PLATFORM, worth={EVERYBODY: flat}, sent=sent)
 
 

@@ -34,7 +34,7 @@ EVERYBODY = ""
 """Name of the group of voters whose own group is not in a policy."""
 
 
-class Facts(NamedTuple):
+class VoterFacts(NamedTuple):
     """What a policy may go by beside lifts; None where nothing is known.
 
     Attributes:
@@ -49,10 +49,10 @@ class Facts(NamedTuple):
     turnout: Floats | None = None
     support: Floats | None = None
 
-    def take(self, rows: Bools | Ints) -> "Facts":
+    def take(self, rows: Bools | Ints) -> "VoterFacts":
         """The facts of some voters."""
         segment, area, turnout, support = self
-        return Facts(
+        return VoterFacts(
             None if segment is None else segment[rows],
             None if area is None else area[rows],
             None if turnout is None else turnout[rows],
@@ -60,7 +60,7 @@ class Facts(NamedTuple):
         )
 
 
-NO_FACTS = Facts()
+NO_FACTS = VoterFacts()
 
 
 class Options(NamedTuple):
@@ -76,12 +76,12 @@ class Options(NamedTuple):
 
     value: Floats
     allowed: Bools
-    facts: Facts = NO_FACTS
+    facts: VoterFacts = NO_FACTS
     experiments: tuple[str, ...] = ()
     scale: Floats | None = None
 
 
-class Sent(NamedTuple):
+class SentShare(NamedTuple):
     """What a group of voters is sent; None for everything.
 
     Attributes:
@@ -116,7 +116,7 @@ class Policy:
     name: str
     messages: tuple[str, ...] | None = None
     worth: Mapping[str, Mapping[Arm, float]] | None = None
-    sent: Mapping[str, Sent] = field(default_factory=dict)
+    sent: Mapping[str, SentShare] = field(default_factory=dict)
     areas: Mapping[str, float] = field(default_factory=dict)
     by_turnout: bool = False
     band: tuple[float, float] | None = None
@@ -178,13 +178,13 @@ class Policy:
             value = value * self.turnout(options.facts, len(value))[:, None]
         return value
 
-    def _sent_of(self, facts: Facts, arms: Sequence[Arm], n: int) -> Bools:
+    def _sent_of(self, facts: VoterFacts, arms: Sequence[Arm], n: int) -> Bools:
         names = list(self.sent)
         table = np.array([[_is_sent(self.sent[g], a) for a in arms] for g in names])
         opened: Bools = table[_group_rows(facts, names, n)]
         return opened
 
-    def persuadable(self, facts: Facts, n: int) -> Bools:
+    def persuadable(self, facts: VoterFacts, n: int) -> Bools:
         """Whose support lies in the band, shape (n,); nobody where it is unknown."""
         if self.band is None:
             return np.ones(n, dtype=bool)
@@ -194,7 +194,7 @@ class Policy:
         inside: Bools = (facts.support >= low) & (facts.support <= high)
         return inside
 
-    def turnout(self, facts: Facts, n: int) -> Floats:
+    def turnout(self, facts: VoterFacts, n: int) -> Floats:
         """Predicted turnout of each voter's area, shape (n,)."""
         if not self.areas:
             if facts.turnout is None:
@@ -238,7 +238,7 @@ class Policy:
                 group: {Arm(m, c): value for m, c, value in rows}
                 for group, rows in worth.items()
             },
-            {group: Sent(*pair) for group, pair in stored["sent"].items()},
+            {group: SentShare(*pair) for group, pair in stored["sent"].items()},
             stored["areas"],
             stored["by_turnout"],
             None if band is None else (band[0], band[1]),
@@ -246,13 +246,13 @@ class Policy:
         )  # fmt: skip
 
 
-def _is_sent(sent: Sent, arm: Arm) -> bool:
+def _is_sent(sent: SentShare, arm: Arm) -> bool:
     return sent.message in (None, arm.message_id) and sent.channel in (
         None, arm.channel,
     )  # fmt: skip
 
 
-def _group_rows(facts: Facts, names: list[str], n: int) -> Ints:
+def _group_rows(facts: VoterFacts, names: list[str], n: int) -> Ints:
     """Row of a table by group for every voter; those in none get `EVERYBODY`'s."""
     fallback = names.index(EVERYBODY)
     if facts.segment is None:

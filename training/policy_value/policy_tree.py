@@ -74,7 +74,7 @@ class Condition(NamedTuple):
         return holds
 
 
-class Group(NamedTuple):
+class TreeGroup(NamedTuple):
     """Voters who give the same answers, and what is best for them."""
 
     conditions: tuple[Condition, ...]
@@ -96,7 +96,7 @@ class PolicyTree:
         groups: Every voter is in exactly one.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[TreeGroup, ...]
 
     def group_of(self, X: npt.NDArray[np.floating[Any]]) -> Ints:
         """Position of every voter's group, shape (n,)."""
@@ -368,9 +368,9 @@ def _leaves(node: _Node) -> Iterator[_Node]:
 
 def _groups(
     node: _Node, cuts: Sequence[Cuts], above: tuple[Condition, ...]
-) -> Iterator[Group]:
+) -> Iterator[TreeGroup]:
     if node.question is None or node.yes is None or node.no is None:
-        yield Group(above, node.option)
+        yield TreeGroup(above, node.option)
         return
     column, question = node.question
     values, equal = cuts[column]
@@ -383,7 +383,7 @@ def _groups(
 
 
 @dataclass(frozen=True)
-class Offer:
+class LeafOffer:
     """What could be sent to the voters of a test, and what is known of it.
 
     Attributes:
@@ -409,9 +409,9 @@ class Offer:
             net = net * self.weight[:, None]
         return np.column_stack([np.zeros(len(net)), net])
 
-    def take(self, rows: Bools) -> "Offer":
+    def take(self, rows: Bools) -> "LeafOffer":
         """The offer of some voters."""
-        return Offer(
+        return LeafOffer(
             self.lift[rows], self.compared[rows], self.allowed[rows], self.cost,
             self.predicted[rows], None if self.weight is None else self.weight[rows],
         )  # fmt: skip
@@ -447,7 +447,7 @@ class Measured:
         lift: Measured lift of the message; None of too few people.
     """
 
-    group: Group
+    group: TreeGroup
     message: int
     n: int
     predicted: float
@@ -473,7 +473,7 @@ class HonestTree:
 
 
 def honest_tree(
-    offer: Offer,
+    offer: LeafOffer,
     X: npt.NDArray[np.floating[Any]],
     cuts: Sequence[Cuts],
     *,
@@ -528,7 +528,7 @@ def honest_tree(
 
 
 def _chosen(
-    offer: Offer,
+    offer: LeafOffer,
     X: npt.NDArray[np.floating[Any]],
     cuts: Sequence[Cuts],
     price: float,
@@ -551,7 +551,7 @@ def _chosen(
 
 
 def _best_messages(
-    tree: PolicyTree, offer: Offer, X: npt.NDArray[np.floating[Any]], price: float
+    tree: PolicyTree, offer: LeafOffer, X: npt.NDArray[np.floating[Any]], price: float
 ) -> list[int]:
     """The message that earns most in every group, whether it is worth its price."""
     of_voter = tree.group_of(X)
@@ -563,7 +563,7 @@ def _best_messages(
     ]
 
 
-def _nearest(offer: Offer, price: float) -> int:
+def _nearest(offer: LeafOffer, price: float) -> int:
     """The message that comes nearest to being worth its price; -1 for none allowed."""
     people = offer.allowed.sum(axis=0)
     earned = offer.rewards(price)[:, 1:].sum(axis=0) / np.maximum(people, 1)
@@ -574,7 +574,7 @@ def _nearest(offer: Offer, price: float) -> int:
 def _measured(
     tree: PolicyTree,
     best: Sequence[int],
-    offer: Offer,
+    offer: LeafOffer,
     X: npt.NDArray[np.floating[Any]],
     cluster: Ints,
 ) -> tuple[Measured, ...]:

@@ -18,7 +18,7 @@ N_GROUPS = 10
 
 
 @dataclass(frozen=True)
-class Group:
+class ReliabilityGroup:
     """People of like predictions.
 
     Attributes:
@@ -47,7 +47,7 @@ class Reliability:
         n: People.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[ReliabilityGroup, ...]
     slope: Interval
     level: Interval
     ece: float
@@ -110,7 +110,9 @@ def reliability(predicted: Floats, outcome: Floats, cluster: Ints) -> Reliabilit
     )
 
 
-def _groups(predicted: Floats, outcome: Floats, cluster: Ints) -> tuple[Group, ...]:
+def _groups(
+    predicted: Floats, outcome: Floats, cluster: Ints
+) -> tuple[ReliabilityGroup, ...]:
     edges = np.quantile(predicted, np.linspace(0, 1, N_GROUPS + 1)[1:-1])
     group = np.searchsorted(np.unique(edges), predicted, side="right")
     groups = []
@@ -120,7 +122,7 @@ def _groups(predicted: Floats, outcome: Floats, cluster: Ints) -> tuple[Group, .
         if len(at) < SMALLEST_CELL or household.max() < 1:
             continue
         observed = clustered_mean(outcome[at], household)
-        groups.append(Group(float(predicted[at].mean()), observed, len(at)))
+        groups.append(ReliabilityGroup(float(predicted[at].mean()), observed, len(at)))
     return tuple(groups)
 
 

@@ -24,13 +24,13 @@ from hustings.training.estimators.spend_path import (
 )
 from hustings.training.policy_value.policies import (
     NO_FACTS,
-    Facts,
     Options,
     Policy,
+    VoterFacts,
 )
 
 
-class Rows(NamedTuple):
+class SpendingRows(NamedTuple):
     """Voters who decide together, or random people of one kind.
 
     Attributes:
@@ -68,7 +68,7 @@ class Allocate(Protocol):
 
     def __call__(
         self,
-        rows: Rows,
+        rows: SpendingRows,
         share: Floats,
         arms: Sequence[Arm],
         cost: Floats,
@@ -132,7 +132,7 @@ class Market:
     cost: Floats
     allowed: Bools
     spend: float
-    facts: Facts = NO_FACTS
+    facts: VoterFacts = NO_FACTS
     groups: Bools | None = None
     allocate: Allocate | None = None
     value: Value = plain_value
@@ -302,7 +302,7 @@ def choice_of(
         groups = np.zeros((len(row), 0), dtype=bool)
     within = [np.bincount(row, g.astype(float), path.n_rows) / people for g in groups.T]
     ties = (rng or np.random.default_rng(0)).random(path.n_rows)
-    rows = Rows(
+    rows = SpendingRows(
         value, contacts_by_row(market.allowed, row),
         np.array(within).T.reshape(path.n_rows, groups.shape[1]), ties, len(row),
     )  # fmt: skip
