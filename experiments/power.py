@@ -21,6 +21,7 @@ from hustings.training.measured_lift.power import (
     best_split,
     detectable_lift,
     first_wave,
+    power_of,
     splits,
     voters_needed,
 )
@@ -73,6 +74,7 @@ class Detectable(NamedTuple):
         daily: Detectable overall lift with a look every day, outcome units.
         by_message: Detectable lift of one message with a look every day, allowing for
             a claim about every message, outcome units.
+        power: Chance that the believed lift of the best message is seen at the end.
         of_held_out: Outcome units that the held out would have gained.
         of_others: Outcome units that their money gains among other voters.
         forgone: The difference: what the holdout really costs.
@@ -85,6 +87,7 @@ class Detectable(NamedTuple):
     once: float
     daily: float
     by_message: float
+    power: float
     of_held_out: float
     of_others: float
     forgone: float
@@ -166,7 +169,8 @@ def _detectable(facts: Facts, share: float) -> Detectable:
     # the money for them goes to the next voters, as far as there are any
     of_held_out, of_others = n * share * lift, (sent - n * (1 - share)) * lift
     return Detectable(
-        share, int(sent), int(held), once, daily, by_message, of_held_out, of_others,
+        share, int(sent), int(held), once, daily, by_message,
+        power_of(lift, facts.noise, sent, held, Asked()), of_held_out, of_others,
         of_held_out - of_others, (n - sent) * facts.cost_usd,
     )  # fmt: skip
 
@@ -349,7 +353,8 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
         f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
-        f"{row.by_message / per_point:.2f} of one message beside the others; "
+        f"{row.by_message / per_point:.2f} of one message beside the others; the lift "
+        f"that is believed is seen with a chance of {100 * row.power:.0f} %; "
         f"{row.n_compared:,} voters are not sent what they would have been. That "
         f"forgoes {row.forgone / per_point:,.0f} points: "
         f"{row.of_held_out / per_point:,.0f} that the held out would have gained, less "

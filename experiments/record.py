@@ -76,7 +76,10 @@ def decisions_so_far(home: Path) -> pd.DataFrame:
     if rows.empty:
         columns = [*ASSIGNMENTS.columns, "plan_id", "decided_on"]
         return pd.DataFrame({c: [] for c in columns})
-    named = [block_name(p, b) for p, b in zip(rows.plan_id, rows.block, strict=True)]
+    named = [
+        block_name(p, b)
+        for p, b in zip(rows.plan_id.tolist(), rows.block.tolist(), strict=True)
+    ]
     return rows.assign(block=named).reset_index(drop=True)
 
 

@@ -4,9 +4,10 @@ The campaign's do-not-contact list and its addresses go with the bundle as keyed
 of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is served.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import pandas as pd
 
@@ -133,6 +134,6 @@ class ContactLists:
         )
 
 
-def _list_of(names: object, voters: Never) -> ListedVoters:
-    kind, channel, since = names  # type: ignore[misc]
+def _list_of(names: Hashable, voters: Never) -> ListedVoters:
+    kind, channel, since = cast("tuple[object, object, object]", names)
     return ListedVoters(str(kind), str(channel), str(since), voters)

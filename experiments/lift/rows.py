@@ -92,7 +92,8 @@ class Decided:
     @property
     def meant_or_nothing(self) -> Bools:
         """Voters with a plan who got what it says, or nothing, shape (n,)."""
-        return (self.intended > 0) & ((self.got == 0) | (self.got == self.intended))
+        as_meant: Bools = (self.got == 0) | (self.got == self.intended)
+        return np.asarray((self.intended > 0) & as_meant, dtype=bool)
 
     @property
     def days(self) -> int:

@@ -13,7 +13,7 @@ SUFFIX = "-retrained"
 
 
 def retrained(
-    run: Run, terms: LoopTerms, date: pd.Timestamp, phase: str
+    run: Run, terms: LoopTerms, date: pd.Timestamp, phase: str, *, at: pd.Timestamp
 ) -> tuple[Run, str]:
     """The run whose champion a day uses: trained anew where that is due.
 
@@ -32,7 +32,7 @@ def retrained(
     if has_champion(run) and (date - trained_on).days < every:
         return run, ""
     name = f"{date:%Y%m%d}{SUFFIX}"
-    new = replace(run, run_id=name, folder=run.home / name)
+    new = replace(run, run_id=name, folder=run.home / name, at=at)
     run_campaign(new)
     return new, name
 

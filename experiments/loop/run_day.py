@@ -187,7 +187,7 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
         until = terms.start_on + pd.Timedelta(days=terms.first_planned_day)
         why = f"the campaign waits for answers to its first wave until {until:%Y-%m-%d}"
         return replace(none, why_no_plan=why)
-    run, trained = retrained(run, terms, date, phase)
+    run, trained = retrained(run, terms, date, phase, at=at)
     morning = morning_of(run, terms, date, day, at)
     before = yesterday(run.home, _ids(morning), terms, date)
     believed = learner_of(morning).believed(morning)

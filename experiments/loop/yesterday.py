@@ -155,7 +155,7 @@ def _decided_plans(
     rows = decided(home, counted, LIVE)
     if rows.empty:
         return
-    of_plan = dict(list(rows.groupby("plan_id", sort=False)))
+    of_plan = {str(name): part for name, part in rows.groupby("plan_id", sort=False)}
     planned = []
     for name, part in of_plan.items():
         if name.startswith(DAY):

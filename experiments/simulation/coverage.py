@@ -110,10 +110,11 @@ def measured_at(
     answered: Answered, world: World, columns: LearnerColumns, *, horizon_days: int
 ) -> MeasuredAt | None:
     """The lift of everything delivered at one look; None where too few are in."""
+    if (answered.intended > 0).sum() < MIN_ROWS:
+        return None
     scored = _scored(answered, world, columns)
-    delivered = _delivered_all(scored, answered, world)
-    value, se, truth, n_days = delivered
-    if not np.isfinite(value) or (answered.intended > 0).sum() < MIN_ROWS:
+    value, se, truth, n_days = _delivered_all(scored, answered, world)
+    if not np.isfinite(value):
         return None
     wide = float(always_valid_z(n_days / horizon_days))
     return MeasuredAt(value, wide * se, truth)

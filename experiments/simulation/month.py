@@ -9,7 +9,7 @@ same world. `run_month` runs one seed, `judge_months` puts seeds together.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -135,6 +135,10 @@ class LoopInWorld:
         if summary.state != NO_PLAN:
             self._hand_over(summary.plan_id, day, at)
         self.days.append(summary)
+        if summary.retrained:
+            # the campaign's latest run is the one that a day is made from
+            name = summary.retrained
+            self.run = replace(self.run, run_id=name, folder=self.run.home / name)
         return summary
 
     def answer(self, day: int) -> None:
@@ -186,6 +190,13 @@ class LoopInWorld:
         date = self.terms.start_on + pd.Timedelta(days=day)
         return morning_of(self.run, self.terms, date, day, self.moment(day))
 
+    def due(self, day: int) -> Answered:
+        """Decisions whose outcome is due by the morning of a day, as [lift] says."""
+        lag = pd.Timedelta(days=self.run.campaign.lift.lag_days)
+        answered = self.answered(day)
+        until = self.terms.start_on + pd.Timedelta(days=day) - lag
+        return answered.take(answered.on <= np.datetime64(until))
+
     def answered(self, day: int) -> Answered:
         """Decisions and the answers that are in on the morning of a day."""
         morning = self.morning(day)
@@ -219,7 +230,7 @@ def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -
             loop.answer(day)
         if (day + 1) % LOOK_EVERY_DAYS == 0 or day == last:
             look = coverage.measured_at(
-                loop.answered(day), world, columns, horizon_days=terms.days
+                loop.due(day), world, columns, horizon_days=terms.days
             )
             looks += [] if look is None else [look]
         if day < terms.days and (day + 1) % LOOK_EVERY_DAYS == 0:

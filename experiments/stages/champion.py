@@ -6,6 +6,7 @@ new voter file is scored and planned without training anything.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
@@ -23,6 +24,9 @@ from hustings.training.registry.register import (
     open_store,
     registered_versions,
 )
+
+if TYPE_CHECKING:
+    from hustings.training.learners.net import NetLift
 
 NO_TEXTS = "the champion does not read what messages say; train with `--model net`"
 READS_TEXTS = "NetLift"
@@ -132,7 +136,8 @@ def _extended(
         why_not_answered,
     )
 
-    reasons = why_not_answered(lift, messages)
+    reader = cast("NetLift", lift)
+    reasons = why_not_answered(reader, messages)
     channels = list(dict.fromkeys(arm.channel for arm in model.arms[experiment]))
     arms = _priced_arms([m for m in messages.ids if m not in reasons], channels, costs)
     answered = [m for m in messages.ids if any(arm.message_id == m for arm in arms)]
@@ -141,7 +146,7 @@ def _extended(
             reasons[message] = "no channel of the experiment has a price for it"
     if not answered:
         return model, reasons
-    with_new = UnseenLift(lift, messages.of(answered))  # type: ignore[arg-type]
+    with_new = UnseenLift(reader, messages.of(answered))
     return (
         replace(
             model,

@@ -153,7 +153,8 @@ def _judged(
     cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
     compared = agreements(
         run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
-        n_audience=n_audience, cost={tuple(a): float(c) for a, c in cost.items()},
+        n_audience=n_audience,
+        cost={(a.message_id, a.channel): float(c) for a, c in cost.items()},
     )  # fmt: skip
     return [rounded(one.to_json()) for one in compared]
 

@@ -278,6 +278,8 @@ def _files_of_deliveries(
         The last file is the last one; alone where every delivery came after it.
     """
     observed_on = run.campaign.tables["voters"].observed_on
+    if observed_on is None:
+        raise ValueError("expected observed_on of the voters, which ingest asks for")
     last = VoterFile(pd.Timestamp(observed_on), voters)
     earlier = [f for f in voter_files(run.home) if f.observed_on < last.observed_on]
     met = file_before(deliveries["sent_on"], [f.observed_on for f in (*earlier, last)])

@@ -339,11 +339,6 @@ def open_keys(path: Path, *, token: Token = secrets.token_bytes) -> Keyring:
     return Keyring(path, key)
 
 
-def known_keys(path: Path) -> Keyring | None:
-    """The keys of a campaign, None where it has none yet."""
-    return open_keys(path) if path.exists() else None
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """The store, committed at the end; what is deleted is overwritten."""

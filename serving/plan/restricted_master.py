@@ -24,6 +24,8 @@ N_CORE, N_WHOLE, PART = 3_000, 400, 4
 N_ROUNDS = 40
 ENOUGH = 1e-8
 """Gap of the relaxation, relative to the bound, at which prices have settled."""
+UNSETTLED = 1e-4
+"""Gap of the relaxation, relative to the bound, above which all rows are asked."""
 N_EDGE = (120, 500)
 """Rows of the integer programme, and of a second one where the first falls short."""
 N_NODES = 500
@@ -139,16 +141,35 @@ def settled(
         box = 2.0 * box if fell else box / 4.0
         if best_step and bound - best_step.value <= enough * abs(bound):
             break
-    if best_step is None:
-        raise _contradiction(market, price, step)
+    if best_step is None or bound - best_step.value > UNSETTLED * abs(bound):
+        # where most rows are indifferent, as under an untargeted policy, rows outside
+        # the core use too much or too little at every price: ask all rows at once
+        step = _stepped(market, best, price, highest, np.inf, whole=True)
+        feasible = (step.missed <= _MISSED * market.limits.scale()).all()
+        if best_step is None and not feasible:
+            raise _contradiction(market, price, step)
+        if best_step is None or (feasible and step.value > best_step.value):
+            best_step = step
+        there = best_at(market, step.price)
+        new = _bound(market, there, step.price)
+        if new < bound:
+            price, bound = step.price, new
     option, loose = _whole_part(best_step.fixed, best_step.core, best_step.shares)
     return Relaxed(price, bound, option, loose)
 
 
 def _stepped(
-    market: Market, best: Best, price: Floats, highest: Floats, box: float
+    market: Market,
+    best: Best,
+    price: Floats,
+    highest: Floats,
+    box: float,
+    *,
+    whole: bool = False,
 ) -> _Step:
     n_core = max(N_WHOLE, min(N_CORE, len(best.left) // PART))
+    if whole:
+        n_core = len(best.left)
     core, width = core_at(market, best, price, n_core)
     fixed = best.option.copy()
     fixed[core.rows] = NOTHING

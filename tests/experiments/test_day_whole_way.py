@@ -28,7 +28,7 @@ from hustings.features.tables import CONTROL
 
 N_VOTERS, N_DAYS = 4_000, 5
 FIRST = pd.Timestamp("2026-09-08")
-GAIN = 6.0
+GAIN = 3.0
 """Points by which every message gains more than the simulated sample's, by mail."""
 REACHED, LATE, AGAIN, NOISE = 0.7, 0.2, 0.1, 4.0
 UNUSED = {"simulate", "link", "link.voters", "report", "plan", "loop"}
@@ -37,9 +37,10 @@ DECLARED = """
 [plan]
 spend_per_voter_usd = 0.45
 start_on = 2026-09-08
-days = 5
+days = 10
+capacity_per_day = 20_000
 holdout_share = 0.3
-explore_share = 0.1
+explore_share = 0.05
 
 [loop]
 channels = ["mail", "sms"]
@@ -118,7 +119,8 @@ class Field:
                 effect = float(lift * self.multiplier[row.channel])
             if row.channel != "none":
                 end = "delivered" if reached else "failed"
-                now.append(f"{row.voter_id},{row.channel},{day} 18:00,{end},,")
+                when = f"{day:%Y-%m-%d} 18:00:00"
+                now.append(f"{row.voter_id},{row.channel},{when},{end},,")
             is_late = self.rng.random() < LATE
             answered_on = day + pd.Timedelta(days=int(is_late))
             (later if is_late else now).append(
@@ -231,7 +233,7 @@ def _wishes(rows: pd.DataFrame, day: pd.Timestamp) -> list[str]:
     """Ten voters who were contacted want no more of it."""
     sent = rows[rows["channel"] != "none"].head(10)
     return [
-        f"{row.voter_id},{row.channel},{day} 19:00,do_not_contact,,"
+        f"{row.voter_id},{row.channel},{day:%Y-%m-%d} 19:00:00,do_not_contact,,"
         for row in sent.itertuples()
     ]
 
@@ -269,7 +271,7 @@ def test_the_interval_of_the_measured_lift_holds_the_true_one(
     # of a first contact, with all that followed
     effect = first["voter_id"].map(campaign.people.effect)
     truth = effect[sent].mean() - effect[nothing].mean()
-    assert truth > 1.0
+    assert truth > 0.5
     assert row["always_low"] < truth < row["always_high"]
     assert row["always_low"] > 0
     told = campaign.lifts[-1]
@@ -339,17 +341,18 @@ def test_the_week_has_its_money_and_its_lift(
     campaign.said("week", "--date", "2026-09-12", "--out", str(tmp_path / "w.html"))
     page = (tmp_path / "w.html").read_text()
     assert "Measured against predicted" in page
-    assert "outcome" in page
 
 
 def test_no_held_out_voter_is_in_any_file_that_left(campaign: Campaign) -> None:
     decided = decisions_so_far(campaign.home)
     held = set(decided.loc[decided["role"] == "holdout", "voter_id"])
     assert held
+    files = [p for p in (campaign.home / "exports").rglob("*.*") if p.is_file()]
     text = "".join(
-        path.read_text()
-        for path in (campaign.home / "exports").rglob("*")
-        if path.is_file()
+        pd.read_parquet(path).to_csv()
+        if path.suffix == ".parquet"
+        else path.read_text()
+        for path in files
     )
     listed = set(re.findall(r"V\d{7}", text))
     assert listed

@@ -61,6 +61,9 @@ def test_a_larger_holdout_sees_more_and_leaves_more_to_others() -> None:
     assert all(a.once > b.once for a, b in pairwise(rows))
     assert all(a.of_held_out < b.of_held_out for a, b in pairwise(rows))
     assert all(r.once < r.daily < r.by_message for r in rows)
+    # the detectable lift is the one that is seen in four of five campaigns
+    asked = replace(FACTS, beliefs=Beliefs.alike(6, mean=rows[2].once, sd=1.0))
+    assert power(asked, seed=1).holdouts[2].power == pytest.approx(0.8, abs=1e-3)
     # 2,222 of those chosen are held out at a tenth; 2.8 standard errors
     tenth = rows[2]
     assert (tenth.n_sent, tenth.n_compared) == (20_000, 2_222)

@@ -14,7 +14,6 @@ from hustings.features.persons.keys import (
     Forgotten,
     Keyring,
     digests,
-    known_keys,
     open_keys,
 )
 
@@ -55,11 +54,6 @@ def test_a_destroyed_key_is_nowhere_in_the_file(keys: Keyring) -> None:
     left = b"".join(path.read_bytes() for path in keys.path.parent.iterdir())
     assert gone not in left
     assert b"p1" not in left
-
-
-def test_no_key_is_made_by_asking_whether_there_are_any(tmp_path: Path) -> None:
-    assert known_keys(tmp_path / "keys.db") is None
-    assert list(tmp_path.iterdir()) == []
 
 
 def rows_of(keys: Keyring, frame: pd.DataFrame) -> list[bool]:

@@ -206,9 +206,9 @@ class Policy:
             return filled
         mean = float(np.mean(list(self.areas.values())))
         if facts.area is None:
-            return np.full(n, mean)
+            return np.full(n, mean, dtype=np.float64)
         likely = pd.Series(facts.area, dtype=object).map(dict(self.areas))
-        return likely.fillna(mean).to_numpy(dtype=np.float64)
+        return np.asarray(likely.fillna(mean), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
