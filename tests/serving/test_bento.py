@@ -98,7 +98,7 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
 
 
 def test_a_bento_knows_no_decisions_and_listens_on_loopback_unless_told(
-    answers, bento
+    answers,
 ) -> None:
     assert answers["model"].json()["decided"] == "unknown here"
     assert '"host": "127.0.0.1"' in json.dumps(Hustings.config["http"])
