@@ -1,5 +1,6 @@
 """The Bento, served from an empty folder by processes blind to the repository."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 
 from hustings.serving.bento import build_bento
+from hustings.serving.service import Hustings
 
 ROOT = Path(__file__).parents[2]
 BLIND = '''
@@ -84,14 +86,22 @@ def test_a_bento_recommends_by_its_own_plan(answers):
 
 def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     files = [path for path in bento.rglob("*") if path.is_file()]
-    inside = {path.relative_to(bento / "src").parts[0] for path in files
-              if path.is_relative_to(bento / "src")}  # fmt: skip
-    assert "experiments" not in inside
-    assert {"features", "training", "serving", "bundle"} <= inside
+    package = bento / "src" / "hustings"
+    parts = {path.name for path in package.iterdir() if path.is_dir()}
+    assert {"features", "training", "serving"} <= parts
+    assert "experiments" not in parts
+    assert (bento / "src" / "bundle" / "plan.json").is_file()
     pins = (bento / "env/python/requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins)
     assert any(pin.startswith("lightgbm==") for pin in pins)
     assert not any(b"the-builders-own-key" in p.read_bytes() for p in files)
+
+
+def test_a_bento_knows_no_decisions_and_listens_on_loopback_unless_told(
+    answers,
+) -> None:
+    assert answers["model"].json()["decided"] == "unknown here"
+    assert '"host": "127.0.0.1"' in json.dumps(Hustings.config["http"])
 
 
 def test_a_bento_needs_a_whole_bundle(tmp_path):

@@ -158,9 +158,9 @@ def permissions_of(run: Run) -> tuple[dict[str, list[str]], dict[str, list[str]]
     return by_voter[0], by_voter[1]
 
 
-def offline(found: Bundled) -> dict[str, tuple[str, str] | None]:
+def offline(found: Bundled, decided: Any = ()) -> dict[str, tuple[str, str] | None]:
     """The offer of the plan priced at the plan's prices, worked out household by
-    household in a loop; None for nothing."""
+    household in a loop; None for nothing. Whoever is decided has no say."""
     run = found.run
     model, version = contacts.promoted(run)
     voters, plan = found.voters, json.loads((run.folder / "plan.json").read_text())
@@ -176,9 +176,10 @@ def offline(found: Bundled) -> dict[str, tuple[str, str] | None]:
     )  # fmt: skip
     price = np.array([arm["price"] for arm in plan["audiences"]["all"]["arms"]])
     found_offer: dict[str, tuple[str, str] | None] = {}
-    number = pd.Series(np.arange(len(voters)))
+    number, ids = pd.Series(np.arange(len(voters))), voters["voter_id"].tolist()
+    decided = set(decided)
     for rows in number.groupby(unit.to_numpy()).groups.values():
-        free = [i for i in rows if not held[i]]
+        free = [i for i in rows if not held[i] and ids[i] not in decided]
         left = np.full(len(price), -np.inf)
         for k in range(len(price)):
             may = [i for i in free if offer.allowed[i, k]]
@@ -188,8 +189,7 @@ def offline(found: Bundled) -> dict[str, tuple[str, str] | None]:
         best = int(left.argmax())
         for i in rows:
             gets = left[best] >= 0 and i in free and offer.allowed[i, best]
-            voter = str(voters["voter_id"].iloc[i])
-            found_offer[voter] = tuple(offer.arms[best]) if gets else None
+            found_offer[ids[i]] = tuple(offer.arms[best]) if gets else None
     return found_offer
 
 
@@ -250,7 +250,7 @@ def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
         for v in others if answers[v]["recommendation"]
     )  # fmt: skip
     assert paid <= left + 1e-6
-    answers = locked.unlimited()
+    answers, expected = locked.unlimited(), offline(locked, decided["voter_id"])
     assert {v: option(answers[v]) for v in others} == {v: expected[v] for v in others}
 
 
