@@ -26,6 +26,9 @@ READ_AS_JSON: dict[Key, str] = {
     ("CampaignSection", "question"): "experiments/report/evaluation.py",
     ("SimulateSection", "seed"): "features/simulated/campaign.py",
     ("SimulateSection", "early_reactions"): "features/simulated/campaign.py",
+    ("SimulateSection", "n_messages"): "features/simulated/campaign.py",
+    # asks for needed_lift, by which the least money is found
+    ("PlanSection", "goal"): "experiments/declaration/planning.py",
     **{
         ("ReactionsSection", key): "serving/reactions/http.py"
         for key in ("area", "issue_floor", "keep_text", "posts")

@@ -19,7 +19,6 @@ ROOTS = (
 NOT_REACHED = {
     "undescribed": "the tests ask it whether every column has a description",
     "pair_probability": "what tests/speed/linkage compares linking persons with",
-    "power_of": "the inverse by which the tests check detectable lifts",
 }
 """Public definitions that no root reaches, each with its reason."""
 EMPTY_WORDS = frozenset(
