@@ -105,8 +105,10 @@ def test_every_command_takes_its_campaign_by_one_option() -> None:
             of_no_campaign.append(name)
         elif not options["--campaign"].required:
             with_default.append(name)
-    # a new voter file is looked at before there is a campaign
-    assert (of_no_campaign, with_default) == (["init"], ["run"])
+    # a new voter file is looked at before there is a campaign; a bundle is checked
+    # by people who have none
+    assert (of_no_campaign, sorted(with_default)) == (["init"], ["evidence", "run"])
+    assert hustings("evidence").exit_code == BAD_INPUT
 
 
 def test_a_command_without_its_campaign_is_refused(tmp_path: Path) -> None:

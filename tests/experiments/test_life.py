@@ -428,7 +428,8 @@ def without(home: Path, voter: str) -> None:
     """What forgetting does to the files."""
     for path in (home / "plans" / "day1").rglob("*.parquet"):
         frame = pd.read_parquet(path)
-        frame[frame["voter_id"] != voter].to_parquet(path)
+        if "voter_id" in frame:  # designs are of nobody
+            frame[frame["voter_id"] != voter].to_parquet(path)
 
 
 def test_forgetting_changes_files_and_the_ledger_says_so(tmp_path: Path) -> None:
