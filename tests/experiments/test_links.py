@@ -42,7 +42,10 @@ def run_of(home: Path, run_id: str, **changes: Any) -> Run:
     small = declared.simulate.model_copy(update={"n_voters": N})
     campaign = declared.model_copy(update={"simulate": small})
     if changes:
-        dumped = campaign.model_dump(mode="json", by_alias=True) | changes
+        dumped = (
+            campaign.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            | changes
+        )
         campaign = type(campaign).model_validate(dumped)
     return Run(campaign, home, home / run_id, run_id, home / "mlflow", at=NOW)
 

@@ -47,7 +47,7 @@ def with_answers(run: Run, story: Any, observed_at: str) -> None:
     lift = np.zeros(len(silent))
     lift[sent] = story.true_lift(silent[sent]).to_numpy()
     rng = np.random.default_rng(0)
-    new = silent[["voter_id", "experiment_id"]].assign(
+    new = silent[["voter_id", "experiment_id", "plan_id"]].assign(
         outcome="support",
         value=value + lift + rng.normal(size=len(silent)),
         observed_at=pd.Timestamp(observed_at),
