@@ -97,7 +97,8 @@ def stage_plan(run: Run) -> None:
     run.write("plan", contacts)
     run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
-    told["judged"] = _judged(run, model, contacts, audiences)
+    if run.has("evaluation.json"):  # a run of a later voter file was never judged
+        told["judged"] = _judged(run, model, contacts, audiences)
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,

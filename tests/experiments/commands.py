@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -98,7 +99,8 @@ class Commands:
 
     def kill(self, process: int) -> bool:
         """Kill a command; whether that ended it, and not its own end before."""
-        os.kill(process, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(process, signal.SIGKILL)
         return self.ended() == KILLED
 
     def _said(self) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
 from hustings.serving.plan import held_out
+from tests.checkout import environment
 from tests.experiments.drafts import whole
 
 NOW = pd.Timestamp.now("UTC").floor("s")
@@ -268,7 +268,7 @@ def test_of_two_processes_that_read_one_file_one_wins_and_one_is_told(
         "--plan", "p1", "--campaign", str(apart.campaign.file),
         "--data", str(apart.home.parent),
     ]  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = environment()
     started = [
         subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env

@@ -21,6 +21,7 @@ from hustings.experiments.report.week import (
 )
 from hustings.experiments.week_facts import week_facts
 from hustings.features.tables import CONTROL, NO_CHANNEL
+from tests.experiments.drafts import whole
 
 LAST = pd.Timestamp("2026-09-14")
 HIDDEN_VOTER = "VOTER-7731-X"
@@ -94,7 +95,9 @@ def write_plan(
     path = folder / "plans" / plan_id
     path.mkdir(parents=True)
     plan.to_parquet(path / "plan.parquet", index=False)
-    assigned.to_parquet(path / "assignments.parquet", index=False)
+    whole(plan, assigned)["assignments"].to_parquet(
+        path / "assignments.parquet", index=False
+    )
     limits = [
         {"name": "budget", "unit": "USD", "used": 81.0, "most": 81.0,
          "price_per_unit": 3.3, "one_more": None},
