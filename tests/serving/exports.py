@@ -16,6 +16,7 @@ from hustings.serving.export import (
     Recheck,
     export_plan,
 )
+from tests.experiments.drafts import whole
 
 AT = pd.Timestamp("2026-09-07 18:00")
 DAY, NEXT = pd.Timestamp("2026-09-08"), pd.Timestamp("2026-09-09")
@@ -66,7 +67,12 @@ def plan_of(n: int = 800, *, per_day: int = 400) -> Planned:
         }
     )  # fmt: skip
     return Planned(
-        "p1", "locked", plan, assignments.reset_index(drop=True), messages, voters
+        "p1",
+        "locked",
+        plan,
+        whole(plan, assignments.reset_index(drop=True))["assignments"],
+        messages,
+        voters,
     )
 
 

@@ -1,12 +1,14 @@
 """A locked plan leaves whole or not at all, and every contact is accounted for."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from hustings.features.lock import LockedError
 from hustings.serving.export import ExportError, Planned
 from hustings.serving.export.folder import altered, earlier_status
 from tests.serving.exports import (
@@ -255,8 +257,10 @@ def test_two_exports_of_a_plan_at_once_are_refused(
     planned: Planned, tmp_path: Path
 ) -> None:
     def meanwhile(contacts: pd.DataFrame, at: pd.Timestamp) -> pd.Series:
-        with pytest.raises(ExportError, match="another export of this plan"):
-            export(planned, tmp_path, "2")
+        with ThreadPoolExecutor(1) as other:
+            second = other.submit(export, planned, tmp_path, "2")
+            with pytest.raises(LockedError, match="another export of this plan"):
+                second.result()
         return all_may(contacts, at)
 
     assert export(planned, tmp_path, recheck=meanwhile).folder == tmp_path / "1"
