@@ -49,10 +49,10 @@ def test(planted: Callable):
 
 @pytest.fixture(scope="module")
 def chances(test) -> Chances:
-    """A hundred areas; support and turnout have nothing to do with the lift."""
+    """Twenty areas; support and turnout have nothing to do with the lift."""
     rng = np.random.default_rng(5)
-    area = np.array([f"P{i % 100:02d}" for i in range(len(test.Y))], dtype=object)
-    turnout = 0.2 + 0.006 * (np.arange(len(test.Y)) % 100) + rng.normal(0, 0.01)
+    area = np.array([f"P{i % 20:02d}" for i in range(len(test.Y))], dtype=object)
+    turnout = 0.2 + 0.03 * (np.arange(len(test.Y)) % 20) + rng.normal(0, 0.01)
     return Chances(turnout, rng.uniform(size=len(test.Y)), area, (0.4, 0.6))
 
 
