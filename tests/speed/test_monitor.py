@@ -201,7 +201,8 @@ SERVER = """
 import sys
 import uvicorn
 from starlette.applications import Starlette
-from serving import intake, watch
+from hustings.serving.monitor import http as watch
+from hustings.serving.reactions import http as intake
 from hustings.serving.reactions.store import Events
 from hustings.serving.service import ApiKey
 

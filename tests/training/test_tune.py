@@ -313,12 +313,12 @@ def test_settings_that_kill_their_process_are_not_tried_for_ever(
 
 SEARCHER = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.package"]
 sys.path.insert(0, sys.argv[1] + "/tests/training")
 import numpy as np
 from conftest import draw_test
 from test_tune import prepared_of, drawn_test, search, slowly
-from training import boosting
+from hustings.training.learners import boosting
 from hustings.training.registry.tune import tune
 boosting._FIXED["num_threads"] = boosting.N_THREADS = 1
 wanted = search(loss=slowly, storage=sys.argv[2], n_trials=int(sys.argv[3]))
