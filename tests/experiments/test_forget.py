@@ -34,6 +34,7 @@ from hustings.experiments.privacy import personal_data
 from hustings.experiments.privacy.forget import Told, forget, residue, resume, told_text
 from hustings.experiments.privacy.personal_data import Where
 from hustings.experiments.privacy.show import held, held_text
+from hustings.experiments.record import keep_answers
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.persons import (
     IDENTITY,
@@ -666,10 +667,10 @@ def handed_over(campaign: Planted) -> None:
     text = "".join(f"{voter},1 Main St\n" for voter in ids)
     (lists / "mail-2026-09-08.csv").write_text(f"voter_id,address\n{text}")
     (lists / "manifest.json").write_text("{}")
-    answered = campaign.home / "results" / "day1" / ("ab" * 8)
-    answered.mkdir(parents=True)
-    rows = pd.DataFrame({"voter_id": ids, "reason": "moved"})
-    rows.to_parquet(answered / "unreachable.parquet")
+    rows = pd.DataFrame({"voter_id": ids, "channel": "mail", "since": AT})
+    keep_answers(
+        campaign.home, "day1", "ab" * 32, {"unreachable": rows}, {}, at=AT
+    )  # fmt: skip
     record_folders(campaign.home, at=AT)
 
 
