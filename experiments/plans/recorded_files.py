@@ -181,6 +181,8 @@ def _folders(home: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
     return sorted(p for p in folder.iterdir() if p.is_file() and _is_whole(p))
 
 
