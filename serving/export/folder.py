@@ -43,13 +43,16 @@ def written_whole(parent: Path, stamp: str) -> Iterator[Path]:
     with locked(parent / _LOCK, holder="another export of this plan"):
         for left in parent.glob(f"*{ASIDE}"):
             shutil.rmtree(left)
-        if (parent / stamp).exists():
-            raise ExportError(f"{parent / stamp}: expected no such folder, found one")
         with suppress(_RemovedError), whole_folder(parent / stamp) as aside:
             aside.chmod(_MODE)
             yield aside
             if not aside.exists():
                 raise _RemovedError
+            # looked for last: an export with nothing new leaves no folder
+            if (parent / stamp).exists():
+                raise ExportError(
+                    f"{parent / stamp}: expected no such folder, found one"
+                )
 
 
 class _RemovedError(Exception):

@@ -57,8 +57,9 @@ def work(home: Path, days: int = DAYS) -> None:
     """Days from draft to what came back, from wherever they stand."""
     for day in range(days):
         name = f"day{day}"
+        # read before the plans: another process may draft this day in between
+        decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
         if name not in plans.plans(home):
-            decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
             plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
             facts = plans.PlanFacts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)
             plans.draft(home, name, whole(plan, assigned), facts, keys=KEYS, at=AT)

@@ -314,6 +314,20 @@ def test_when_nothing_changed_nothing_is_written(
     assert not (tmp_path / "2").exists()
 
 
+def test_a_second_export_in_the_same_second_replaces_nothing(
+    planned: Planned, tmp_path: Path
+) -> None:
+    first = export(planned, tmp_path, "1")
+    assert export(planned, tmp_path, "1").folder is None
+    recheck = refusing("withdrawn", voter_id=voter(4))
+    with pytest.raises(ExportError, match="expected no such folder"):
+        export(replace(planned, state="sent"), tmp_path, "1", recheck=recheck)
+    assert first.folder is not None
+    assert altered(first.folder) == []
+    assert manifest(first)["kind"] == "full"
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["1"]
+
+
 def test_channels_leave_one_by_one(planned: Planned, tmp_path: Path) -> None:
     export(planned, tmp_path, channels=["mail"])
     rest = export(planned, tmp_path, "2")
