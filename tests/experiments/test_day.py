@@ -5,9 +5,7 @@ on the first day, a day that waits for answers. Voters answer by the planted tru
 """
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -36,6 +34,7 @@ from hustings.experiments.stages.context import Run
 from hustings.features.tables import CONTROL, NO_MODEL
 from hustings.features.training_set import Arm
 from hustings.serving.plan import PlanTerms, plan_contacts
+from tests.experiments.commands import Commands
 
 FIRST = pd.Timestamp("2026-09-08")
 N = 2_400
@@ -147,11 +146,10 @@ def test_a_campaign_begins_from_nothing_by_commands_alone(
 
 
 def day_words(campaign: Campaign, data: Path) -> list[str]:
-    """The command of the fifth day, for a process of its own."""
+    """The command of the fifth day."""
     return [
-        sys.executable, "-m", "hustings.experiments.cli", "day", "--campaign",
-        str(campaign.folder), "--data", str(data), "--date", "2026-09-12",
-        "--approve-by", "Ada Pell",
+        "day", "--campaign", str(campaign.folder), "--data", str(data),
+        "--date", "2026-09-12", "--approve-by", "Ada Pell",
     ]  # fmt: skip
 
 
@@ -160,33 +158,35 @@ def test_two_days_at_once_are_one_day_and_the_other_command_is_refused(
 ) -> None:
     words = day_words(campaign, after_wave.home.parent)
     with one_command(after_wave.home, "day", at=after_wave.at):
-        second = subprocess.run(words, capture_output=True, text=True, check=False)
+        second = subprocess.run(
+            [sys.executable, "-m", "hustings.experiments.cli", *words],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
     assert second.returncode != 0
     assert "is at work" in second.stderr + second.stdout
     assert not (after_wave.home / PLANS / "day-2026-09-12").exists()
 
 
 def test_a_day_that_is_killed_anywhere_is_made_once(
-    after_wave: Run, campaign: Campaign
+    after_wave: Run, campaign: Campaign, tmp_path: Path
 ) -> None:
-    words = day_words(campaign, after_wave.home.parent)
-    began = time.monotonic()
-    # how long a day takes, on a copy
-    copy = after_wave.home.parent / "copy" / "small"
-    shutil.copytree(after_wave.home, copy)
-    subprocess.run(day_words(campaign, copy.parent), check=True, capture_output=True)
-    whole_s = time.monotonic() - began
-    rng = np.random.default_rng(8)
-    for part in rng.uniform(0.3, 1.0, 10):
-        process = subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(part * whole_s)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(words, check=True, capture_output=True)
     home = after_wave.home
+    # the same day undisturbed, on a copy
+    copy = home.parent / "copy" / "small"
+    shutil.copytree(home, copy)
+    rng = np.random.default_rng(8)
+    with Commands(str(tmp_path / "said.txt")) as commands:
+        began = time.monotonic()
+        assert commands.done(*day_words(campaign, copy.parent)) == 0
+        whole_s = time.monotonic() - began
+        hit = 0
+        # the later ones last: what has been made is not made again
+        for part in np.sort(rng.uniform(0.0, 1.0, 10)):
+            process = commands.begin(*day_words(campaign, home.parent))
+            time.sleep(part * whole_s)
+            hit += commands.kill(process)
+        assert commands.done(*day_words(campaign, home.parent)) == 0
+    assert hit >= 2
     assert open_ledger(home).verify().fault == ""
     assert plan_faults(home) == []
     assert decided_so_far(home)["voter_id"].is_unique
