@@ -37,6 +37,7 @@ from hustings.training.measured_lift.adaptive import (
     Estimates,
     combined,
     delivered_lifts,
+    design_variance,
     lift_scores,
     observed_probability,
     population_lifts,
@@ -208,9 +209,10 @@ def measured_lift(
     decided = decided_rows(decisions, designs, responses, voters, terms)
     first = decided.take((decided.rows["nth"] == 0).to_numpy())
     planned = first.take(first.meant_or_nothing)
-    due = planned.take(planned.rows["due"].to_numpy(dtype=bool))
-    information = due.days / terms.horizon_days
     messages = tuple(sorted(planned.rows["intended_message_id"].unique()))
+    due = planned.take(planned.rows["due"].to_numpy(dtype=bool))
+    due = due.take(delivered(due, messages).reported)
+    information = due.days / terms.horizon_days
     ratio = _sample_ratio(first)
     lifts: list[Row] = []
     overall, calibration, attrition, gained = None, None, 1.0, None
@@ -328,8 +330,7 @@ def _one_by_one(ground: _Ground, groups: list[Ints]) -> Estimates:
     assert d.intended is not None
     at = d.intended - 1
     score = lift_scores(d, ground.mu, ground.seen)[planned, at]
-    e = d.propensities[planned, d.intended]
-    variance = 1.0 / e + 1.0 / d.propensities[:, 0]
+    variance = design_variance(d)[planned, at]
     inside = np.column_stack([g >= 0 for g in groups])
     return combined(
         np.repeat(score[:, None], len(groups), axis=1), inside * variance[:, None],
@@ -460,6 +461,7 @@ def _population(
 ) -> list[Row]:
     """Rows of every arm over all who could get it, by the designs' probabilities."""
     due = first.take(first.rows["due"].to_numpy(dtype=bool))
+    due = due.take(explored(due).reported)
     if len(due.rows) < SMALLEST_CELL or not due.arms:
         return []
     ground = _ground(due, explored(due), features, terms)

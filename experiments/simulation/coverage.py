@@ -133,7 +133,7 @@ def _delivered_all(
     )
     rows = np.arange(len(at))
     sent = world.lift[answered.voter, at]
-    variance = _variance(decisions.propensities)[rows, at] * (group == 0)
+    variance = adaptive.design_variance(decisions)[rows, at] * (group == 0)
     truth = adaptive.combined(
         sent[:, None], variance[:, None], decisions.day, decisions.cluster,
         decisions.weight,
@@ -162,7 +162,7 @@ def stated(
     everyone = adaptive.population_lifts(decisions, mu, answering)
     at = np.maximum(arm, 0)[:, None]
     sent = np.take_along_axis(lift, at, axis=1)
-    variance = _variance(decisions.propensities)
+    variance = adaptive.design_variance(decisions)
     of_sent = np.take_along_axis(variance, at, axis=1)
     inside = arm[:, None] == np.arange(n_arms)
     value, se, truth, _ = _delivered_all(scored, answered, world)
@@ -175,15 +175,6 @@ def stated(
         ),
         "population": _stated(everyone, lift, variance, decisions),
     }
-
-
-def _variance(propensities: Floats) -> Floats:
-    """1/e_a + 1/e_0, as the estimators weigh days, 0 where nothing compares."""
-    inverse = np.divide(
-        1.0, propensities, out=np.zeros_like(propensities), where=propensities > 0
-    )
-    comparable = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    return np.where(comparable, inverse[:, 1:] + inverse[:, :1], 0.0)
 
 
 def _stated(

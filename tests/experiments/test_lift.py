@@ -313,6 +313,42 @@ def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
     assert final.overall.always.se < early.overall.always.se
 
 
+def test_plans_without_answers_yet_make_no_interval_narrower(planted: Campaign) -> None:
+    """Two days wait for answers, a few of which have come: the others say the same."""
+    days = sorted(planted.assignments)
+    waiting = planted.responses["plan_id"].isin(days[3:]).to_numpy()
+    early = waiting & (np.arange(len(waiting)) % 30 == 0)
+    before = replace(
+        planted, assignments={day: planted.assignments[day] for day in days[:3]}
+    ).measured(lag_days=0)
+    for answered in (~waiting, ~waiting | early):
+        after = replace(planted, responses=planted.responses[answered])
+        found = after.measured(lag_days=0)
+        assert found.n_decided > before.n_decided
+        assert found.overall is not None
+        assert before.overall is not None
+        assert found.overall.once == pytest.approx(before.overall.once)
+        assert found.overall.always == pytest.approx(before.overall.always)
+        assert found.overall.predicted == pytest.approx(before.overall.predicted)
+
+
+def test_answers_that_are_half_in_cover_as_often_as_they_say() -> None:
+    covered, ratio = [], []
+    for seed in range(12):
+        made = campaign(100 + seed, n=4_000)
+        rng = np.random.default_rng(seed)
+        last = made.responses["plan_id"] == max(made.assignments)
+        kept = ~last | (rng.random(len(last)) < 0.3)
+        found = replace(made, responses=made.responses[kept]).measured()
+        assert found.overall is not None
+        truth = found.overall.predicted
+        once = found.overall.once
+        covered.append(once.low < truth < once.high)
+        ratio.append((once.value - truth) / ((once.high - once.low) / 3.92))
+    assert sum(covered) >= 9
+    assert 0.5 < np.std(ratio) < 1.6
+
+
 def test_a_silence_that_means_no_counts_as_zero_only_once_it_is_due() -> None:
     c = campaign(3, 2_000)
     yes = c.responses[c.responses["value"] > 55].assign(value=1.0)
@@ -601,6 +637,25 @@ def test_what_came_in_later_is_not_known_at_an_earlier_look(home: Path) -> None:
     told = json.loads(early)
     assert told["n_decided"] > 0
     assert told["n_in"] == 0
+
+
+def test_plans_that_wait_for_answers_leave_the_others_rows_as_they_are(
+    home: Path, tmp_path: Path
+) -> None:
+    """Answers come two days after a plan: of five plans two wait on the fifth day."""
+    at_once = DECLARED.replace("lag_days = 2", "lag_days = 0")
+    assert at_once != DECLARED
+    (tmp_path / "campaign.toml").write_text(at_once)
+    where = ["--data", str(home / "data"), "--as-of", "2026-10-05", "--json"]
+    waiting, due = (
+        json.loads(
+            CliRunner().invoke(app, ["lift", "--campaign", str(c), *where]).output
+        )
+        for c in (tmp_path, home)
+    )
+    assert waiting["n_due"] > due["n_due"]
+    assert waiting["n_in"] == due["n_in"] > 0
+    assert waiting["rows"] == due["rows"]
 
 
 def test_a_draft_is_no_plan_that_went_out(planted: Campaign, tmp_path: Path) -> None:

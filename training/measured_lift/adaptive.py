@@ -30,6 +30,8 @@ RIDGE = 1.0
 """Pull of the response's coefficients to 0, in voters of one SD."""
 N_FOLDS = 5
 MIN_OBSERVED_PROBABILITY = 0.1
+SMALL_SIDE = 20
+"""Voters of a side of a day, below which its own share of answers is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,27 @@ class Decisions:
         """Whose outcome is in, shape (n,)."""
         return ~np.isnan(self.Y)
 
+    @property
+    def observed_share(self) -> Floats:
+        """Share of the day's outcomes that are in, shape (n,)."""
+        return _share_within(self.day, self.observed)
+
+    @property
+    def reported(self) -> Bools:
+        """Rows of days whose outcomes are in on both sides, shape (n,).
+
+        Outcomes that hardly anybody has given yet say nothing of those who will: a day
+        counts once at least `MIN_OBSERVED_PROBABILITY` of voters who were sent an arm,
+        and of voters who were sent nothing, have answered.
+        """
+        side = 2 * np.unique(self.day, return_inverse=True)[1] + (self.arm > 0)
+        counts = np.bincount(side)[side]
+        by_side = np.where(
+            counts < SMALL_SIDE, self.observed_share, _share_within(side, self.observed)
+        )
+        silent = by_side < MIN_OBSERVED_PROBABILITY
+        return ~np.isin(self.day, self.day[silent])
+
     def take(self, rows: Bools | Ints) -> Self:
         """Some of the rows."""
         names = ("day", "arm", "propensities", "Y", "cluster")
@@ -127,6 +150,12 @@ class Estimates:
     def intervals(self) -> list[Interval]:
         """Two-sided 95 % for one look at one quantity, length k."""
         return [Interval.of(v, se=s) for v, s in zip(self.value, self.se, strict=True)]
+
+
+def _share_within(group: Ints, member: Bools) -> Floats:
+    """Share of the members of each row's group, shape (n,)."""
+    code = np.unique(group, return_inverse=True)[1]
+    return np.asarray((np.bincount(code, weights=member) / np.bincount(code))[code])
 
 
 def day_weights(day: Ints, variance: Floats) -> Floats:
@@ -198,13 +227,21 @@ def lift_scores(
     return lifts
 
 
-def _design_variance(propensities: Floats) -> Floats:
-    """1/e_a + 1/e_0 of every row and arm, 0 where they cannot be compared, (n, A)."""
+def design_variance(decisions: Decisions) -> Floats:
+    """Variance of every row's score for every arm, up to a factor, shape (n, A).
+
+    (1/e_a + 1/e_0) / share of the day's outcomes that are in; 0 where the arm cannot be
+    compared with nothing, and on days that have not `reported`: they take no part.
+    """
+    propensities = decisions.propensities
     inverse = np.divide(
         1.0, propensities, out=np.zeros_like(propensities), where=propensities > 0
     )
-    comparable = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
-    return np.where(comparable, inverse[:, 1:] + inverse[:, :1], 0.0)
+    compared = (propensities[:, 1:] > 0) & (propensities[:, :1] > 0)
+    compared &= decisions.reported[:, None]
+    share = np.maximum(decisions.observed_share, MIN_OBSERVED_PROBABILITY)
+    variance = (inverse[:, 1:] + inverse[:, :1]) / share[:, None]
+    return np.where(compared, variance, 0.0)
 
 
 def population_lifts(
@@ -222,8 +259,8 @@ def population_lifts(
     """
     score = lift_scores(decisions, mu, observed_probability)
     return combined(
-        score, _design_variance(decisions.propensities), decisions.day,
-        decisions.cluster, decisions.weight,
+        score, design_variance(decisions), decisions.day, decisions.cluster,
+        decisions.weight,
     )  # fmt: skip
 
 
@@ -255,9 +292,7 @@ def delivered_lifts(
     at = np.where(planned, decisions.intended - 1, 0)
     rows = np.arange(len(at))
     score = lift_scores(decisions, mu, observed_probability)[rows, at]
-    variance = np.where(
-        planned, _design_variance(decisions.propensities)[rows, at], 0.0
-    )
+    variance = np.where(planned, design_variance(decisions)[rows, at], 0.0)
     inside = group[:, None] == np.arange(n_groups)
     return combined(
         np.repeat(score[:, None], n_groups, axis=1), inside * variance[:, None],
@@ -328,15 +363,22 @@ def observed_probability(
 ) -> Floats | None:
     """Chance that each row's outcome is observed, shape (n,); None where all are.
 
-    By the same ridge, from features and what was assigned; kept within
-    [`MIN_OBSERVED_PROBABILITY`, 1].
+    The share of the day whose outcomes are in, moved by features and by what was
+    assigned as the same ridge says; kept within [`MIN_OBSERVED_PROBABILITY`, 1].
+    Answers of the last days are still to come: a probability common to all days would
+    count those who have answered for voters of other days.
     """
     seen = decisions.observed
     if seen.all():
         return None
-    fitted = predicted_response(X, decisions, fold=fold, target=seen.astype(float))
-    fitted_probability = fitted[np.arange(len(seen)), decisions.arm]
-    return np.asarray(np.clip(fitted_probability, MIN_OBSERVED_PROBABILITY, 1.0))
+    share = decisions.observed_share
+    spread = share * (1.0 - share)
+    moved = np.divide(
+        seen - share, spread, out=np.full(len(seen), np.nan), where=spread > 0
+    )
+    fitted = predicted_response(X, decisions, fold=fold, target=moved)
+    probability = share + spread * fitted[np.arange(len(seen)), decisions.arm]
+    return np.asarray(np.clip(probability, MIN_OBSERVED_PROBABILITY, 1.0))
 
 
 # --- chances of the shared design ---
