@@ -58,7 +58,8 @@ def responses(
     source: Annotated[
         str,
         typer.Option(
-            "--source", help="Which [answers.<name>]; not needed where there is one."
+            "--source",
+            help="Name of its section under answers; not needed where there is one.",
         ),
     ] = "",
     run_id: RunId = "",

@@ -1,6 +1,7 @@
 """Shared parts of the subcommands: options, errors and exit codes, progress."""
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -79,7 +80,8 @@ NullTwin = Annotated[
     ),
 ]
 DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
-DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 30.0
+DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 600.0
+"""So many settings are tried, however busy the machine: the limit is for accidents."""
 AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
 
 
@@ -92,6 +94,20 @@ class Tuning:
     model: str = "stack"
     n_workers: int = 1
     tuning_storage: str = ""
+
+
+def day_of(text: str, option: str) -> "pd.Timestamp":
+    """A day as it is written on the command line.
+
+    Raises:
+        ValueError: If it is not written as 2026-09-08: 06.12.2026 is a day of June for
+            some and of December for others.
+    """
+    import pandas as pd
+
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        raise ValueError(f"expected {option} as YYYY-MM-DD, got {text!r}")
+    return pd.Timestamp(text)
 
 
 def utc_now() -> "pd.Timestamp":

@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     StoreFolder,
     changing,
     console,
+    day_of,
     errors_told,
     known_run,
     make_run,
@@ -78,12 +79,10 @@ def day(
     with errors_told(debug=debug), changing(campaign, data, "day"):
         from dataclasses import replace
 
-        import pandas as pd
-
         from hustings.experiments.loop.run_day import NO_PLAN, run_day
         from hustings.experiments.run import run_campaign
 
-        planned_day = pd.Timestamp(date)
+        planned_day = day_of(date, "--date")
         run = make_run(campaign, data, store, mlflow)
         if retrain:
             name = new_run_id()

@@ -17,6 +17,7 @@ from hustings.experiments.cli.common import (
     StoreFolder,
     changing,
     console,
+    day_of,
     errors_told,
     known_run,
     make_run,
@@ -39,13 +40,11 @@ def lift(
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
     with errors_told(debug=debug), changing(campaign, data, "lift"):
-        import pandas as pd
-
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
 
         run = known_run(make_run(campaign, data, store, mlflow), campaign)
-        day = pd.Timestamp(as_of) if as_of else run.at.tz_localize(None)
+        day = day_of(as_of, "--as-of") if as_of else run.at.tz_localize(None)
         measured, summary = measure(run, day)
         if as_json:
             typer.echo(json.dumps(summary, indent=1))

@@ -12,6 +12,7 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     changing,
+    day_of,
     errors_told,
     make_run,
 )
@@ -41,8 +42,6 @@ def week(
 ) -> None:
     """The week's page: what changed and why, spend, lift, votes still needed."""
     with errors_told(debug=debug), changing(campaign, data, "week"):
-        import pandas as pd
-
         from hustings.experiments.plans import plans, spent
         from hustings.experiments.report import write_week
         from hustings.experiments.stages.monitor_config import paused_messages
@@ -50,7 +49,7 @@ def week(
         from hustings.features.atomic import whole_file
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
-        last_on = pd.Timestamp(date) if date else last_planned_on(run.home)
+        last_on = day_of(date, "--date") if date else last_planned_on(run.home)
         states = {name: plan.state for name, plan in plans(run.home).items()}
         money = spent(run.home).rename(columns=_MONEY)
         facts = week_facts(

@@ -390,7 +390,7 @@ def _results(
         "delivered": int(returned["delivered"].sum()),
         "answers": len(results.responses),
         "withdrawn": len(results.withdrawn),
-        "unreachable": len(results.unreachable),
+        "unreachable": results.unreachable["voter_id"].nunique(),
         "unplanned": len(unplanned),
         "unplanned_held_out": int(unplanned["held_out"].sum()),
     }

@@ -389,6 +389,15 @@ async def _change(
             for f in failure.errors(include_url=False, include_input=False)
         ]
         return JSONResponse({"faults": faults, "n_faults": len(faults)}, 422)
+    messages = sorted(_watch(request).campaign.issue_of)
+    if messages and pause_request.message_id not in messages:
+        # a pause of a name that nobody sends would leave the real one going out
+        fault = {
+            "path": "message_id",
+            "message": f"expected one of {', '.join(messages)}, got "
+            f"{pause_request.message_id!r}",
+        }
+        return JSONResponse({"faults": [fault], "n_faults": 1}, 422)
     changed = await run_in_threadpool(
         change, pause_request.message_id, pause_request.by, pause_request.reason
     )
