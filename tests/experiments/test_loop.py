@@ -25,7 +25,7 @@ from hustings.experiments.loop.gate import (
 from hustings.experiments.loop.moments import learned, sized_after
 from hustings.features.arrays import Floats
 from hustings.training.estimators.anytime_valid import ALPHA
-from hustings.training.learners.daily import Moments, Seen, fit_daily
+from hustings.training.learners.daily import Moments, Seen, Size, fit_daily
 from hustings.training.measured_lift.adaptive import decided_propensities
 
 # --- what is declared -----------------------------------------------------------------
@@ -373,9 +373,11 @@ def test_standard_errors_are_those_of_the_posterior() -> None:
     answered = decisions(60, np.zeros((60, 2)), rng)
     seen = Seen(columns.phi, answered.arm, answered.Y, answered.propensities)
     model = fit_daily(
-        Moments.nothing(columns.phi.shape[1], 2).plus(seen), columns.terms
-    )
-    covariance = np.linalg.inv(model.factor @ model.factor.T)
+        Moments.nothing(columns.phi.shape[1], 2).plus(seen), columns.terms,
+        sizes=[Size(0.25, 0.1)],
+    )  # fmt: skip
+    (posterior,) = model.posteriors
+    covariance = np.linalg.inv(posterior.factor @ posterior.factor.T)
     p = model.p
     for a in range(2):
         block = covariance[(1 + a) * p : (2 + a) * p, (1 + a) * p : (2 + a) * p]
