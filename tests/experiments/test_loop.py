@@ -225,7 +225,7 @@ def test_learning_day_by_day_comes_to_the_same_bits_as_learning_at_once() -> Non
     assert model.mean.tolist() == means[-1].tolist()
 
 
-def test_the_size_of_the_prior_is_chosen_where_outcomes_have_grown() -> None:
+def test_sizes_of_the_prior_are_weighed_anew_where_outcomes_have_grown() -> None:
     assert sized_after([10]) == 1
     # powers of 1.25: 86.7, 108.4, 135.5
     assert sized_after([100, 101, 102]) == 1
