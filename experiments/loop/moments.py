@@ -24,23 +24,23 @@ from hustings.training.learners.daily import (
 )
 
 GROWTH = 1.25
-"""The prior's size is chosen again once the outcomes have grown by so much."""
+"""All sizes of the prior are weighed again once the outcomes have grown by so much."""
 
 
 class _Latest(NamedTuple):
-    """The last sums of this process, and the size chosen on the way to them.
+    """The last sums of this process, and the sizes that counted on the way to them.
 
     Attributes:
         phi: Columns that the sums are of.
         keys: What every day brought.
         moments: Sums over these days.
-        sized: Days after which the size was chosen, and the size.
+        sized: Days after which all sizes were weighed, and those that counted.
     """
 
     phi: Floats
     keys: tuple[bytes, ...]
     moments: Moments
-    sized: tuple[int, Size]
+    sized: tuple[int, tuple[Size, ...]]
 
 
 _LATEST: list[_Latest] = []
@@ -79,22 +79,23 @@ def learned(
     chosen = sized_after(np.cumsum([len(part) for part in parts]).tolist())
     start = _reused(columns, keys, chosen)
     moments = Moments.nothing(columns.phi.shape[1], n_arms)
-    n_summed, size = 0, None
+    n_summed = 0
+    sizes: tuple[Size, ...] = ()
     if start is not None:
         moments, n_summed = start.moments, len(start.keys)
-        size = start.sized[1] if start.sized[0] == chosen else None
+        sizes = start.sized[1] if start.sized[0] == chosen else ()
     for k in range(n_summed, len(parts)):
         moments = _plus(moments, parts[k], columns, by_design=by_design)
         if k + 1 == chosen:
-            size = fit_daily(moments, columns.terms, prior=prior).size
-    assert size is not None
-    _LATEST[:] = [_Latest(columns.phi, keys, moments, (chosen, size))]
-    model = fit_daily(moments, columns.terms, prior=prior, size=size)
+            sizes = fit_daily(moments, columns.terms, prior=prior).sizes
+    assert sizes
+    _LATEST[:] = [_Latest(columns.phi, keys, moments, (chosen, sizes))]
+    model = fit_daily(moments, columns.terms, prior=prior, sizes=sizes)
     return model, len(teaching)
 
 
 def sized_after(counts: list[int]) -> int:
-    """Number of days of outcomes after which the prior's size was last chosen.
+    """Number of days of outcomes after which all sizes were last weighed.
 
     The first day whose outcomes reach the largest power of `GROWTH` that the last
     day's reach.

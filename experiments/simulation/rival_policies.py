@@ -20,7 +20,7 @@ from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.learners.daily import DailyLift, Moments, Seen, Size, fit_daily
 
 GROWTH = 1.25
-"""The prior's size is chosen again once the outcomes have grown by so much."""
+"""All sizes of the prior are weighed again once the outcomes have grown by so much."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Greedy:
         self.moments = Moments.nothing(columns.phi.shape[1], len(world.arms))
         self.taught = np.zeros(len(world), dtype=bool)
         self.model: DailyLift | None = None
-        self.size: Size | None = None
+        self.sizes: tuple[Size, ...] = ()
         self.n_sized = 0
 
     def __call__(
@@ -149,10 +149,10 @@ class _Greedy:
         if self.moments.n == 0:
             return
         grown = self.moments.n >= GROWTH * self.n_sized
-        size = None if grown else self.size
-        self.model = fit_daily(self.moments, self.columns.terms, size=size)
+        sizes = () if grown else self.sizes
+        self.model = fit_daily(self.moments, self.columns.terms, sizes=sizes)
         if grown:
-            self.size, self.n_sized = self.model.size, self.moments.n
+            self.sizes, self.n_sized = self.model.sizes, self.moments.n
 
 
 def greedy(world: World, columns: LearnerColumns, terms: LoopTerms) -> RivalDecisions:

@@ -25,7 +25,7 @@ from hustings.experiments.loop.gate import (
 from hustings.experiments.loop.moments import learned, sized_after
 from hustings.features.arrays import Floats
 from hustings.training.estimators.anytime_valid import ALPHA
-from hustings.training.learners.daily import Moments, Seen, fit_daily
+from hustings.training.learners.daily import Moments, Seen, Size, fit_daily
 from hustings.training.measured_lift.adaptive import decided_propensities
 
 # --- what is declared -----------------------------------------------------------------
@@ -225,7 +225,7 @@ def test_learning_day_by_day_comes_to_the_same_bits_as_learning_at_once() -> Non
     assert model.mean.tolist() == means[-1].tolist()
 
 
-def test_the_size_of_the_prior_is_chosen_where_outcomes_have_grown() -> None:
+def test_sizes_of_the_prior_are_weighed_anew_where_outcomes_have_grown() -> None:
     assert sized_after([10]) == 1
     # powers of 1.25: 86.7, 108.4, 135.5
     assert sized_after([100, 101, 102]) == 1
@@ -373,9 +373,11 @@ def test_standard_errors_are_those_of_the_posterior() -> None:
     answered = decisions(60, np.zeros((60, 2)), rng)
     seen = Seen(columns.phi, answered.arm, answered.Y, answered.propensities)
     model = fit_daily(
-        Moments.nothing(columns.phi.shape[1], 2).plus(seen), columns.terms
-    )
-    covariance = np.linalg.inv(model.factor @ model.factor.T)
+        Moments.nothing(columns.phi.shape[1], 2).plus(seen), columns.terms,
+        sizes=[Size(0.25, 0.1)],
+    )  # fmt: skip
+    (posterior,) = model.posteriors
+    covariance = np.linalg.inv(posterior.factor @ posterior.factor.T)
     p = model.p
     for a in range(2):
         block = covariance[(1 + a) * p : (2 + a) * p, (1 + a) * p : (2 + a) * p]

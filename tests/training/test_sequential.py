@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
 
+from hustings.features.arrays import Floats, Ints
 from hustings.features.training_set import EffectPrior
 from hustings.training.learners.daily import (
     ColumnTerms,
+    DailyLift,
     Moments,
     Seen,
     Size,
+    _prior,
     columns,
     fit_daily,
     lift_columns,
@@ -36,7 +39,7 @@ def _moments(seen: Seen) -> Moments:
 
 def test_a_lift_is_recovered_although_who_was_sent_it_hangs_on_the_voter() -> None:
     seen = _planted(20_000, np.random.default_rng(1))
-    found = fit_daily(_moments(seen), ONE, size=SIZE)
+    found = fit_daily(_moments(seen), ONE, sizes=[SIZE])
     assert found.theta[0] == pytest.approx([2.0, 1.0], abs=0.1)
 
 
@@ -45,9 +48,9 @@ def test_a_wrong_baseline_harms_no_lift_whose_chances_are_known() -> None:
     ours, naive = [], []
     for _ in range(10):
         seen = _planted(5_000, rng, wrong=1.0)
-        ours.append(fit_daily(_moments(seen), ONE, size=SIZE).theta[0, 1])
+        ours.append(fit_daily(_moments(seen), ONE, sizes=[SIZE]).theta[0, 1])
         blind = _moments(seen._replace(propensities=None))
-        naive.append(fit_daily(blind, ONE, size=SIZE).theta[0, 1])
+        naive.append(fit_daily(blind, ONE, sizes=[SIZE]).theta[0, 1])
     assert abs(np.mean(ours) - 1.0) < 0.4
     # without chances the bend of the baseline is taken for a lift that grows with x
     assert abs(np.mean(naive) - 1.0) > 3.0
@@ -61,7 +64,7 @@ def test_the_posterior_of_one_constant_arm_is_the_hand_worked_one() -> None:
     seen = Seen(phi, arm, Y, np.full((n, 2), 0.5))
     terms = ColumnTerms(np.array([-1]), np.array([False]))
     prior = EffectPrior(np.array([1.0]), np.array([0.01]))
-    found = fit_daily(_moments(seen), terms, prior=prior, size=SIZE)
+    found = fit_daily(_moments(seen), terms, prior=prior, sizes=[SIZE])
     # normal–normal: centred treatments ±½ carry n/4 of information
     z = arm - 0.5
     about = 1 / ((0.5**2 + 0.08**2) * found.noise**2)
@@ -79,7 +82,7 @@ def test_days_added_one_by_one_teach_the_same_as_all_at_once() -> None:
         part = slice(200 * k, 200 * (k + 1))
         by_day = by_day.plus(Seen(*(column[part] for column in seen)))
     assert by_day.n == 600
-    a, b = (fit_daily(m, ONE, size=SIZE).mean for m in (by_day, _moments(seen)))
+    a, b = (fit_daily(m, ONE, sizes=[SIZE]).mean for m in (by_day, _moments(seen)))
     assert a == pytest.approx(b)
 
 
@@ -92,8 +95,8 @@ def test_deliveries_whose_chances_nobody_knows_move_no_lift() -> None:
         biased = past._replace(
             Y=past.Y + 5.0 * past.arm, propensities=np.full((2_000, 2), np.nan)
         )
-        alone = fit_daily(_moments(seen), ONE, size=SIZE)
-        beside = fit_daily(_moments(seen).plus(biased), ONE, size=SIZE)
+        alone = fit_daily(_moments(seen), ONE, sizes=[SIZE])
+        beside = fit_daily(_moments(seen).plus(biased), ONE, sizes=[SIZE])
         moved.append(beside.theta[0] - alone.theta[0])
         level.append(beside.mean[0] - alone.mean[0])
     se = np.std(moved, axis=0, ddof=1) / np.sqrt(20)
@@ -110,7 +113,45 @@ def test_what_could_not_be_assigned_was_not_drawn_by_that_design() -> None:
         _moments(seen._replace(arm=np.ones(10, dtype=np.int64), propensities=none))
 
 
-def test_without_heterogeneity_the_data_choose_a_small_one() -> None:
+def _sums(phi: Floats, arm: Ints, Y: Floats) -> Moments:
+    return Moments.nothing(phi.shape[1], 1).plus(Seen(phi, arm, Y, None))
+
+
+def _mean_size(model: DailyLift) -> float:
+    return float(model.probability @ np.array([size.terms for size in model.sizes]))
+
+
+def test_sizes_count_by_the_probability_of_the_outcomes() -> None:
+    """Of a design with one arm on a fixed share: the normal density, written out."""
+    rng = np.random.default_rng(10)
+    X = rng.normal(size=(60, 2)).astype(np.float32)
+    basis = lift_columns(X, [])
+    phi, terms = columns(basis, X), terms_of(basis)
+    arm = rng.integers(0, 2, 60)
+    Y = 3.0 * arm * X[:, 0] + rng.normal(size=60)
+    model = fit_daily(_sums(phi, arm, Y), terms)
+    assert len(model.sizes) > 1
+    Z = np.hstack([phi, arm[:, None] * phi])
+    density = []
+    for size in model.sizes:
+        prior = _prior(terms, 1, model.noise, size, None)
+        spread = Z @ np.linalg.inv(prior.precision) @ Z.T
+        of_Y = spread + model.noise**2 * np.eye(60)
+        density.append(
+            -0.5 * (np.linalg.slogdet(of_Y)[1] + Y @ np.linalg.solve(of_Y, Y))
+        )
+    by_hand = np.exp(np.array(density) - max(density))
+    assert model.probability == pytest.approx(by_hand / by_hand.sum(), rel=1e-3)
+    # the average over sizes, and how they differ is part of the error
+    lifts = np.stack([phi @ fit.mean[model.p :] for fit in model.posteriors])
+    assert model.lift(phi)[:, 0] == pytest.approx(model.probability @ lifts)
+    alone = [fit_daily(_sums(phi, arm, Y), terms, sizes=[s]) for s in model.sizes]
+    within = model.probability @ np.stack([m.se(phi)[:, 0] ** 2 for m in alone])
+    between = model.probability @ (lifts - model.probability @ lifts) ** 2
+    assert model.se(phi)[:, 0] ** 2 == pytest.approx(within + between)
+
+
+def test_without_heterogeneity_the_data_weigh_small_sizes_most() -> None:
     rng = np.random.default_rng(7)
     n, X = 6_000, rng.normal(size=(6_000, 3)).astype(np.float32)
     basis = lift_columns(X, [])
@@ -124,10 +165,10 @@ def test_without_heterogeneity_the_data_choose_a_small_one() -> None:
         for y in (flat, uneven)
     ]
     spread = [fit.lift(phi).std(axis=0).max() for fit in fits]
-    assert fits[0].size.terms < fits[1].size.terms
+    assert _mean_size(fits[0]) < _mean_size(fits[1])
     assert spread[0] < 0.5
     assert spread[1] > 3.0
-    assert np.corrcoef(fits[1].lift(phi)[:, 0], X[:, 0])[0, 1] > 0.95
+    assert np.corrcoef(fits[1].lift(phi)[:, 0], X[:, 0])[0, 1] > 0.9
 
 
 def test_columns_of_a_term_have_variance_one_together() -> None:
@@ -141,7 +182,9 @@ def test_columns_of_a_term_have_variance_one_together() -> None:
 
 
 def test_draws_scatter_as_their_posterior_says() -> None:
-    found = fit_daily(_moments(_planted(500, np.random.default_rng(9))), ONE, size=SIZE)
+    found = fit_daily(
+        _moments(_planted(500, np.random.default_rng(9))), ONE, sizes=[SIZE]
+    )
     at = np.array([[1.0, 0.5]])
     draws = found.draws(at, 4_000, np.random.default_rng(1))[:, 0, 0]
     assert draws.mean() == pytest.approx(found.lift(at)[0, 0], abs=0.02)

@@ -9,8 +9,11 @@ With the known probability e_a of every arm the treatments are centred on it (Ro
 
 A row counts by how much its own design tells (e (1 − e)): one that was all but certain
 of its message says little of the others. θ has a Gaussian prior: a mean effect of every
-arm around what all arms share, and terms whose size the data choose (empirical Bayes).
-Sums are all that is kept of the rows, so that a day adds its own and is done.
+arm around what all arms share, and terms whose size nobody knows. The data weigh the
+sizes by their evidence, and what is believed is the average over them: outcomes of a
+campaign seldom tell two sizes apart, and an interval by the likelier one would be too
+short, or the next day twice as wide. Sums are all that is kept of the rows, so that a
+day adds its own and is done.
 
 Shapes: n rows, p columns of φ (the first is 1), A arms; θ is ordered arm by arm.
 """
@@ -23,13 +26,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.features.training_set import EffectPrior
 from hustings.training.learners.basis import Basis, Shape, term_width
 
-SIZES = (0.01, 0.03, 0.06, 0.12, 0.25, 0.5)
-"""SD of the lift between voters, in SD of the noise, among which the data choose."""
+SIZES = (0.01, 0.03, 0.06, 0.1, 0.15, 0.22, 0.33, 0.5)
+"""SD of the lift between voters, in SD of the noise, which the data weigh."""
 PRODUCTS = (0.1, 0.5)
 """Share of its variance that products of two features have."""
 SHARED = 0.25
@@ -38,6 +42,8 @@ ARM_SPREAD, ALL_ARMS = 0.08, 0.5
 """SD of the arms' mean effects about their own mean, and of that, in SD of noise."""
 BASELINE = 1.0
 """SD of a term of the baseline, in SD of the noise."""
+NEGLIGIBLE = 0.05
+"""A size of less probability, beside the likeliest, is left out of the average."""
 ROUNDS = 3
 """Times that the part of the outcome which the design explains is taken off."""
 
@@ -197,21 +203,37 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class DailyLift:
-    """What is believed of the lifts of all arms.
+    """What is believed of the lifts of all arms: the average over sizes of the prior.
 
     Attributes:
-        mean: Posterior mean of b and θ, shape ((1 + A) p,).
-        factor: Lower Cholesky factor of the posterior precision.
+        posteriors: Of b and θ by each size that counts.
+        probability: Of each, shape (n_sizes,).
+        sizes: These sizes.
         n_arms: A.
         noise: SD of the outcome's noise.
-        size: The prior that the data chose.
     """
 
-    mean: Floats
-    factor: Floats
+    posteriors: "tuple[Posterior, ...]"
+    probability: Floats
+    sizes: tuple[Size, ...]
     n_arms: int
     noise: float
-    size: Size
+
+    @cached_property
+    def mean(self) -> Floats:
+        """Posterior mean of b and θ, shape ((1 + A) p,)."""
+        return _average(self.posteriors, self.probability)
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """Posterior covariance of b and θ, how the sizes differ included."""
+        lower = np.zeros((len(self.mean), len(self.mean)))
+        for weight, posterior in zip(self.probability, self.posteriors, strict=True):
+            lower += weight * posterior.lower_covariance()
+        within = lower + np.tril(lower, -1).T
+        off = np.stack([posterior.mean for posterior in self.posteriors]) - self.mean
+        between = (off.T * self.probability) @ off
+        return np.asarray(within + between)
 
     @property
     def p(self) -> int:
@@ -235,18 +257,22 @@ class DailyLift:
 
     def se(self, phi: Floats) -> Floats:
         """Posterior SD of the lift of every arm, shape (n, A)."""
-        inverse = solve_triangular(self.factor, np.eye(len(self.mean)), lower=True)
         se = np.empty((len(phi), self.n_arms))
         for a in range(self.n_arms):
-            block = inverse[:, (1 + a) * self.p : (2 + a) * self.p]
-            variance = ((phi @ (block.T @ block)) * phi).sum(axis=1)
+            of_arm = slice((1 + a) * self.p, (2 + a) * self.p)
+            variance = ((phi @ self.covariance[of_arm, of_arm]) * phi).sum(axis=1)
             se[:, a] = np.sqrt(np.maximum(variance, 0.0))
         return se
 
     def draws(self, phi: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Lifts as they may be, drawn from what is believed, shape (n, n_rows, A)."""
         noise = rng.standard_normal((len(self.mean), n))
-        drawn = self.mean[:, None] + solve_triangular(self.factor.T, noise, lower=False)
+        of_size = rng.choice(len(self.sizes), n, p=self.probability)
+        drawn = np.empty_like(noise)
+        for k, posterior in enumerate(self.posteriors):
+            inside = of_size == k
+            off = solve_triangular(posterior.factor.T, noise[:, inside], lower=False)
+            drawn[:, inside] = posterior.mean[:, None] + off
         theta = drawn[self.p :].T.reshape(n, self.n_arms, self.p)
         lifts: Floats = np.einsum("rp,nap->nra", phi, theta)
         return lifts
@@ -257,7 +283,7 @@ def fit_daily(
     terms: ColumnTerms,
     *,
     prior: EffectPrior | None = None,
-    size: Size | None = None,
+    sizes: Sequence[Size] = (),
     min_noise: float = 1e-6,
 ) -> DailyLift:
     """Posterior of the lifts after all rows that are in.
@@ -266,24 +292,43 @@ def fit_daily(
         moments: Of those rows.
         terms: Of the columns of φ, p of them.
         prior: Mean effects known from elsewhere, by arm; NaN where nothing is.
-        size: A prior chosen before; the data choose without.
+        sizes: Those that counted before, which are weighed anew; all without.
         min_noise: Noise SD at the least.
     """
     p = len(terms.group)
     n_arms = len(moments.product) // p - 1
     noise = max(_noise(moments, p), min_noise)
-    tried = [size] if size else [Size(s, k) for s in SIZES for k in PRODUCTS]
+    tried = list(sizes) or [Size(s, k) for s in SIZES for k in PRODUCTS]
+
+    def fitted(size: Size, product: Floats) -> Posterior:
+        wanted = _prior(terms, n_arms, noise, size, prior)
+        return _posterior(moments.gram, product, wanted, noise)
+
     # the same outcomes for all sizes, or their evidence could not be compared
     product = moments.product
-    for _ in range(ROUNDS):
-        priors = (_prior(terms, n_arms, noise, s, prior) for s in tried)
-        fits = [
-            _posterior(moments.gram, product, candidate, noise) for candidate in priors
-        ]
-        best = int(np.argmax([fit.evidence for fit in fits]))
-        tried, mean = [tried[best]], fits[best].mean
-        product = moments.product - moments.design @ mean[p:]
-    return DailyLift(mean, fits[best].factor, n_arms, noise, tried[0])
+    if not sizes:
+        # one posterior at a time: all of them at once are large
+        weight = _probability([fitted(size, product).evidence for size in tried])
+        counts = weight >= NEGLIGIBLE * weight.max()
+        tried = [size for size, is_likely in zip(tried, counts, strict=True)
+                 if is_likely]  # fmt: skip
+    for _ in range(ROUNDS if moments.design.any() else 1):
+        fits = tuple(fitted(size, product) for size in tried)
+        weight = _probability([fit.evidence for fit in fits])
+        product = moments.product - moments.design @ _average(fits, weight)[p:]
+    return DailyLift(fits, weight, tuple(tried), n_arms, noise)
+
+
+def _probability(evidence: Sequence[float]) -> Floats:
+    """Of every size given its log evidence; before any outcome all are alike."""
+    weight = np.exp(np.array(evidence) - max(evidence))
+    return np.asarray(weight / weight.sum())
+
+
+def _average(fits: "Sequence[Posterior]", probability: Floats) -> Floats:
+    return np.asarray(
+        sum(w * fit.mean for w, fit in zip(probability, fits, strict=True))
+    )
 
 
 def _noise(moments: Moments, p: int) -> float:
@@ -304,15 +349,31 @@ class _Prior(NamedTuple):
     log_det: float
 
 
-class _Posterior(NamedTuple):
+class Posterior(NamedTuple):
+    """What is believed of b and θ where the prior's size is known.
+
+    Attributes:
+        mean: Shape ((1 + A) p,).
+        factor: Lower Cholesky factor of the precision.
+        evidence: Log probability of the outcomes, up to a constant.
+    """
+
     mean: Floats
     factor: Floats
     evidence: float
 
+    def lower_covariance(self) -> Floats:
+        """Lower triangle of the inverse of the precision, zeros above it."""
+        inverse, fault = dpotri(self.factor, lower=1)
+        if fault:
+            raise np.linalg.LinAlgError(
+                f"expected a Cholesky factor with a diagonal above 0, got 0 in row "
+                f"{fault}"
+            )
+        return np.asarray(inverse, dtype=np.float64)
 
-def _posterior(
-    gram: Floats, product: Floats, prior: _Prior, noise: float
-) -> _Posterior:
+
+def _posterior(gram: Floats, product: Floats, prior: _Prior, noise: float) -> Posterior:
     """Mean, Cholesky factor of the precision, log evidence up to a constant."""
     factor = cholesky(
         prior.precision + gram / noise**2, lower=True, overwrite_a=True,
@@ -324,7 +385,7 @@ def _posterior(
     evidence -= float(np.log(np.diag(factor)).sum())
     # what the prior's own centre explains
     evidence += float(prior.centre @ (product - 0.5 * gram @ prior.centre)) / noise**2
-    return _Posterior(prior.centre + moved, factor, float(evidence))
+    return Posterior(prior.centre + moved, factor, float(evidence))
 
 
 def _prior(
