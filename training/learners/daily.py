@@ -252,13 +252,16 @@ class DailyLift:
         return lifts
 
 
+MIN_NOISE = 1e-6
+"""Noise SD at the least."""
+
+
 def fit_daily(
     moments: Moments,
     terms: ColumnTerms,
     *,
     prior: EffectPrior | None = None,
     size: Size | None = None,
-    min_noise: float = 1e-6,
 ) -> DailyLift:
     """Posterior of the lifts after all rows that are in.
 
@@ -267,11 +270,10 @@ def fit_daily(
         terms: Of the columns of φ, p of them.
         prior: Mean effects known from elsewhere, by arm; NaN where nothing is.
         size: A prior chosen before; the data choose without.
-        min_noise: Noise SD at the least.
     """
     p = len(terms.group)
     n_arms = len(moments.product) // p - 1
-    noise = max(_noise(moments, p), min_noise)
+    noise = max(_noise(moments, p), MIN_NOISE)
     tried = [size] if size else [Size(s, k) for s in SIZES for k in PRODUCTS]
     # the same outcomes for all sizes, or their evidence could not be compared
     product = moments.product
