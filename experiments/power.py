@@ -385,25 +385,19 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
     return lines
 
 
-def with_changes(
-    facts: PowerFacts, *, days: int | None = None, contacts: int | None = None
-) -> PowerFacts:
-    """The facts for the days and contacts that remain.
+def with_changes(facts: PowerFacts, *, days: int | None) -> PowerFacts:
+    """The facts for the days that remain.
 
     Args:
         facts: Of the whole campaign.
-        days: That remain.
-        contacts: That remain.
+        days: That remain; None for all of them.
     """
-    changed = facts
-    if days is not None:
-        per_day = facts.n_contacts / facts.days
-        left = min(int(per_day * days), facts.n_contacts)
-        share = days / facts.days
-        changed = replace(
-            changed, days=days, n_contacts=max(left, 1),
-            n_affordable=max(int(facts.n_affordable * min(share, 1.0)), 1),
-        )  # fmt: skip
-    if contacts is not None:
-        changed = replace(changed, n_contacts=contacts, n_affordable=contacts)
-    return changed
+    if days is None:
+        return facts
+    per_day = facts.n_contacts / facts.days
+    left = min(int(per_day * days), facts.n_contacts)
+    share = days / facts.days
+    return replace(
+        facts, days=days, n_contacts=max(left, 1),
+        n_affordable=max(int(facts.n_affordable * min(share, 1.0)), 1),
+    )  # fmt: skip

@@ -41,15 +41,13 @@ class Decay(NamedTuple):
 
     Attributes:
         half_life_h: Hours in which half of those still to come have come.
-        horizon_h: Hours after which none comes.
     """
 
     half_life_h: float = 3.0
-    horizon_h: int = HORIZON_H
 
     def shares(self) -> Floats:
-        """Share of the total in every hour, shape (horizon_h,); sums to 1."""
-        left = 0.5 ** (np.arange(self.horizon_h) / self.half_life_h)
+        """Share of the total in every hour, shape (HORIZON_H,); sums to 1."""
+        left = 0.5 ** (np.arange(HORIZON_H) / self.half_life_h)
         share_of_hour: Floats = left / left.sum()
         return share_of_hour
 
@@ -202,8 +200,6 @@ def play(
     send: Send,
     *,
     speed: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
     tell: Callable[[datetime, int], None] = lambda _at, _n: None,
 ) -> int:
     """Send events when they are due, and return their number.
@@ -213,16 +209,14 @@ def play(
         send: Sends a batch, and returns once it is kept.
         speed: Seconds of event time in one second of real time; infinite to send
             without waiting.
-        clock: Returns the present time in seconds.
-        sleep: Waits for a number of seconds.
         tell: Called with the event time reached and the number of events sent.
     """
-    began = clock()
+    began = time.monotonic()
     n, batch, first = 0, list[Payload](), None
     from_s = to_s = 0.0
 
     def flush() -> int:
-        sleep(max(0.0, began + to_s - clock()))
+        time.sleep(max(0.0, began + to_s - time.monotonic()))
         send(batch)
         return len(batch)
 
@@ -268,9 +262,7 @@ def moment(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def to_endpoint(
-    url: str, key: str, *, tries: int = TRIES
-) -> Callable[[list[Payload]], Payload]:
+def to_endpoint(url: str, key: str) -> Callable[[list[Payload]], Payload]:
     """Build a function that sends batches to `POST /reactions`, with retries.
 
     The function returns the receipt. A batch whose receipt was lost is sent again; the
@@ -279,7 +271,6 @@ def to_endpoint(
     Args:
         url: Address of the service.
         key: API key of the service.
-        tries: Number of attempts for each batch.
     """
 
     def send(batch: list[Payload]) -> Payload:
@@ -288,22 +279,22 @@ def to_endpoint(
             data=json.dumps({"events": batch}).encode(),
             headers={"Content-Type": "application/json", "X-API-Key": key},
         )
-        for attempt in range(tries):
+        for attempt in range(TRIES):
             try:
                 with urllib.request.urlopen(request, timeout=60) as answer:
                     receipt: Payload = json.load(answer)
                     return receipt
             except urllib.error.HTTPError as failure:
-                if failure.code != 503 or attempt == tries - 1:
+                if failure.code != 503 or attempt == TRIES - 1:
                     reason = failure.read().decode(errors="replace")[:200]
                     raise ConnectionError(
                         f"{url}: expected a receipt, got {failure.code}: {reason}"
                     ) from None
             except (OSError, http.client.HTTPException) as failure:
-                if attempt == tries - 1:
+                if attempt == TRIES - 1:
                     reason = getattr(failure, "reason", type(failure).__name__)
                     raise ConnectionError(f"{url}: {reason}") from None
             time.sleep(0.2 * 2**attempt)
-        raise ValueError(f"expected at least one try, got {tries}")
+        raise AssertionError
 
     return send

@@ -77,7 +77,7 @@ def run_stage(run: Run, stage: str) -> None:
     run.tell(stage, STAGES.index(stage), len(STAGES))
     _STAGES[stage](run)
     run.tell(stage, STAGES.index(stage) + 1, len(STAGES))
-    before = run.read_json("run").get("timings_s", {})
+    before = run.record().timings_s or {}
     run.note(timings_s={**before, stage: time.perf_counter() - started})
 
 

@@ -4,7 +4,7 @@ Reads, under the campaign's home:
 
     plans/<plan_id>/plan.parquet         PLAN table of a day
     plans/<plan_id>/assignments.parquet  ASSIGNMENTS table, the holdout included
-    plans/<plan_id>/terms.json           may hold `limits`, see `report.limits`
+    plans/<plan_id>/terms.json           may hold `limits`: uses of the limits
     lift.json                            what `hustings lift` measured, see
                                          `experiments.lift.summary.as_json`
 
@@ -24,7 +24,9 @@ import pandas as pd
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.plans import BINDING, CANCELLED, PLANS, REJECTED
 from hustings.experiments.report import WeekFacts
+from hustings.experiments.run_record import record_of_run
 from hustings.features.tables import ASSIGNMENTS, PLAN, TableError, check
+from hustings.serving.plan.explain import LimitUse
 
 Json = dict[str, Any]
 
@@ -44,7 +46,7 @@ class _Sent:
 
     contacts: pd.DataFrame
     n_holdout: int | None
-    terms: Json
+    limits: tuple[LimitUse, ...]
     missing: tuple[str, ...]
 
 
@@ -92,7 +94,7 @@ def week_facts(
         holdout=sent.n_holdout,
         outcomes=lift.get("outcomes"),
         alarms=[*_pauses(paused or {}), *lift.get("alarms", [])],
-        limits=sent.terms.get("limits", []),
+        limits=sent.limits,
         votes_needed=campaign.report.votes_needed,
         votes_gained=_votes(sent.contacts, rows, campaign),
         missing=missing,
@@ -122,20 +124,21 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
         missing.append(
             f"Plans by day: {PLANS}/ is empty, the latest run's plan stands for them."
         )
-    parts, terms = [], Json()
+    parts: list[pd.DataFrame] = []
+    limits: tuple[LimitUse, ...] = ()
     held: set[str] | None = set()
     for path in plan_folders:
         plan = _table(path / "plan.parquet", PLAN)
         parts.append(plan[plan["send_on"] <= last_on])
         if parts[-1].empty:
             continue
-        terms = _json(path / "terms.json")
-        terms = terms.get("terms", terms)
+        terms = _json(path / "terms.json").get("terms", {})
+        limits = tuple(map(LimitUse.from_json, terms.get("limits", [])))
         held = _with_held(held, path / "assignments.parquet")
     if held is None:
         missing.append("The holdout: a plan is without its assignments.")
     contacts = pd.concat(parts, ignore_index=True)
-    return _Sent(contacts, None if held is None else len(held), terms, tuple(missing))
+    return _Sent(contacts, None if held is None else len(held), limits, tuple(missing))
 
 
 def counted(folders: Sequence[Path], states: Mapping[str, str]) -> frozenset[str]:
@@ -237,7 +240,7 @@ def _messages(
         last_on - 2 * WEEK, last_on - WEEK, inclusive="right"
     )
     before = _by_message(contacts[earlier])
-    full = _full_channels(sent.terms)
+    full = {limit.channel for limit in sent.limits if limit.channel and limit.binds}
     rows = []
     for message in sorted({*now, *before}):
         this_week, old = now.get(message, {}), before.get(message, {})
@@ -273,14 +276,6 @@ def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
     return by_message
 
 
-def _full_channels(terms: Json) -> set[str]:
-    return {
-        str(row["channel"])
-        for row in terms.get("limits", [])
-        if row.get("channel") and (row.get("price_per_unit") or 0) > 0
-    }
-
-
 # --- money and votes ---
 
 
@@ -314,9 +309,8 @@ def _budget(home: Path, campaign: Campaign) -> float | None:
     """As declared, or as the latest run made it of the spend per voter."""
     if campaign.plan.budget_usd is not None or not (home / "latest").exists():
         return campaign.plan.budget_usd
-    plan_summary = _json(_latest_run(home) / "run.json").get("plan", {})
-    budget_usd: float | None = plan_summary.get("budget_usd")
-    return budget_usd
+    plan = record_of_run(_latest_run(home)).plan
+    return None if plan is None else plan.budget_usd
 
 
 def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> Json:

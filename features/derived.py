@@ -17,7 +17,7 @@ households and areas. These aggregates cannot be computed from one row of a requ
 the request has to bring the columns.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -236,24 +236,15 @@ def _levels(derivation: Derivation) -> list[tuple[str, list[str]]]:
 # --- the expression -------------------------------------------------------------------
 
 
-def as_it_is(table: "ir.Table") -> "ir.Table":
-    """Return the table unchanged: the engine runs the whole expression at once."""
-    return table
-
-
 def derived(
     voters: "ir.Table",
     asked: Derivation,
-    *,
-    hold: "Callable[[ir.Table], ir.Table]" = as_it_is,
 ) -> "ir.Table":
     """Add the derived columns to the voters.
 
     Args:
         voters: VOTERS, on any engine.
         asked: What to derive.
-        hold: Materialises every voter's own values, which are read many times, where
-            that saves computing them again.
 
     Raises:
         TableError: As `derived_columns`.
@@ -261,7 +252,7 @@ def derived(
     names = [column.name for column in derived_columns(asked)]
     enriched = history(voters, asked.columns, as_of=asked.as_of)
     if asked.groups != ("history",):
-        voter_values = enriched = hold(_voter_values(enriched, asked))
+        voter_values = enriched = _voter_values(enriched, asked)
         if "household" in asked.groups:
             enriched = _with_household(voter_values, asked)
         if "neighbours" in asked.groups:

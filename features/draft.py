@@ -128,29 +128,25 @@ class Draft:
     unplaced: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def toml(self, name: str = "new_campaign") -> str:
+    def toml(self) -> str:
         """A campaign.toml to fill in; every empty text and `?` waits for a person."""
-        return "\n".join([*_head(self, name), *_voters(self), *_other_tables()])
+        return "\n".join([*_head(self), *_voters(self), *_other_tables()])
 
 
-def draft_mapping(
-    path: Path, *, n_rows: int = N_ROWS, encoding: str | None = None
-) -> Draft:
+def draft_mapping(path: Path) -> Draft:
     """Look at the first rows of a voter file and draft its mapping.
 
     Args:
         path: A Parquet or CSV file, packed by gzip or not.
-        n_rows: How many rows to look at.
-        encoding: Of a CSV file; tried out without.
 
     Raises:
         TableError: If the file is not there or has no rows.
     """
     if not path.is_file():
         raise TableError(f"expected a voter file at {path}, got no such file")
-    encoding = encoding or _encoding(path)
+    encoding = _encoding(path)
     delimiter = _delimiter(path, encoding)
-    raw = raw_head(path, encoding=encoding, delimiter=delimiter, n_rows=n_rows)
+    raw = raw_head(path, encoding=encoding, delimiter=delimiter, n_rows=N_ROWS)
     if raw.empty:
         raise TableError(f"{path.name}: expected rows below a header, got none")
     columns = _Looking({str(c): _texts(raw[c]) for c in raw})
@@ -483,14 +479,14 @@ def _inline(mapping: dict[str, str]) -> str:
     )
 
 
-def _head(draft: Draft, name: str) -> list[str]:
+def _head(draft: Draft) -> list[str]:
     special = [f"    {_text(c)}, # {reason}" for c, reason in draft.special.items()]
     return [
         f"# A draft from {draft.n_rows} rows of {draft.path.name}: every guess",
         '# is to be checked; every "" and every line with a ? waits to be filled in.',
         "",
         "[campaign]",
-        f"name = {_text(name)}",
+        'name = "new_campaign"',
         'title = ""',
         'question = ""',
         'rule_set = "us_default"',

@@ -37,13 +37,11 @@ class People:
         do_not_contact: DO_NOT_CONTACT table; None where there is none.
         addresses: ADDRESSES table: where somebody can be reached; None where the
             campaign has none, and nothing is inferred.
-        within: Voters inside the places of the plan; None for no limit.
     """
 
     age: pd.Series | None = None
     do_not_contact: pd.DataFrame | None = None
     addresses: pd.DataFrame | None = None
-    within: frozenset[str] | None = None
 
 
 NOTHING_KNOWN = People()
@@ -256,8 +254,6 @@ def refusals(
         found[rule.code] = _under_age(voter_id, people.age, rule)
     for rule in rules.of("address", channel):
         found[rule.code] = _unreachable(voter_id, people.addresses, channel)
-    if people.within is not None:
-        found["elsewhere"] = ~_among(voter_id, people.within)
     return found
 
 
@@ -329,11 +325,6 @@ def _among(voter_id: pd.Series, some: Iterable[str]) -> Bools:
 # --- on the day -----------------------------------------------------------------------
 
 
-def may_send_at(rules: RuleSet, channel: str, hour: float) -> bool:
-    """Whether a channel may be used at a local time of day, in hours from midnight."""
-    return all(r.starts <= hour < r.until for r in rules.of("hours", channel))
-
-
 def send_window(rules: RuleSet, channel: str) -> tuple[int, int]:
     """First and last full hour, local time, between which a channel may be used.
 
@@ -376,21 +367,13 @@ class CurrentFacts:
     signed: frozenset[str] = frozenset()
 
 
-def recheck(
-    contacts: pd.DataFrame,
-    facts: CurrentFacts,
-    at: pd.Timestamp,
-    *,
-    local_hour: float | None = None,
-) -> pd.Series:
+def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd.Series:
     """Whether planned contacts may still go, as things stand now.
 
     Args:
         contacts: PLAN.
         facts: What is known now.
         at: Now.
-        local_hour: Hour of the day where the voters are, for what is sent at once;
-            None for a list whose channel keeps the window that stands on it.
 
     Returns:
         Reason code of every contact, '' for one that may go; index as in `contacts`.
@@ -407,10 +390,6 @@ def recheck(
     _first(code, pd.Series(told, index=contacts.index, dtype=object))
     for channel, mine in contacts.groupby("channel", observed=True):
         _first(code, _refused_codes(mine, str(channel), facts, at))
-        if local_hour is not None and not may_send_at(
-            facts.rules, str(channel), local_hour
-        ):
-            _first(code, pd.Series("quiet_hours", index=mine.index, dtype=object))
     if facts.known is not None:
         unknown = ~contacts["voter_id"].isin(facts.known)
         _first(code, unknown.map({True: "unknown_person", False: ""}))

@@ -561,8 +561,8 @@ def _explained(
         prices.price[None, :], np.array([np.inf]), names=("the plan's limits",)
     )
     options = options_of(
-        block.offer.value[i], arms, limits, np.ones(1),
-        [_refusal(block, i, k) for k in range(len(arms))],
+        block.offer.value[[i]], arms, limits, np.ones(1),
+        [_refusal(block, i, k) for k in range(len(arms))], np.array([0]),
     )  # fmt: skip
     cost = dict(zip(arms, (float(c) for c in prices.cost), strict=True))
     why = explained(

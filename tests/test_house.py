@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -21,10 +22,19 @@ NOT_REACHED = {
     "pair_probability": "what tests/speed/linkage compares linking persons with",
 }
 """Public definitions that no root reaches, each with its reason."""
+NOT_PASSED = dict.fromkeys(
+    [("EventBatch", name) for name in ("events", "post_texts", "withdrawals")],
+    "a batch begins empty and is filled where it is read",
+) | {
+    ("grow_tree", "depth"): "up to two questions the search is exact: tests compare it",
+}
+"""Optional parameters and fields that no call in the packages passes, and why."""
 EMPTY_WORDS = frozenset(
     ("told", "found", "mine", "made", "asked", "kept", "known", "done", "whole", "own",
      "few", "some", "others", "both", "more", "named", "shown", "met")
 )  # fmt: skip
+MOST_PARAMETERS = 40
+"""More than any function has: a list that is spread out may pass them all."""
 MOST_EMPTY = 0.013
 """Largest share of assigned names that say nothing; it only ever falls."""
 
@@ -98,6 +108,134 @@ def test_every_public_definition_is_reached_from_a_command_or_the_endpoint() -> 
         and node.name not in reached
     }
     assert set(unreached) == set(NOT_REACHED), unreached
+
+
+class Optional(NamedTuple):
+    """A parameter or field with a default.
+
+    Attributes:
+        owner: Function, `Class.method` or class, as it is listed.
+        call: Name by which it is called.
+        name: Of the parameter.
+        position: In a call, None for a keyword alone.
+    """
+
+    owner: str
+    call: str
+    name: str
+    position: int | None
+
+
+def optional_parameters(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, owner: str, call: str, *, skip: int
+) -> Iterator[Optional]:
+    """Parameters with a default; `skip` of the first are not passed (self, cls)."""
+    given = [*node.args.posonlyargs, *node.args.args]
+    first = len(given) - len(node.args.defaults)
+    for at, arg in enumerate(given[first:], first):
+        yield Optional(owner, call, arg.arg, at - skip)
+    for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        if default is not None:
+            yield Optional(owner, call, arg.arg, None)
+
+
+def is_record(node: ast.ClassDef) -> bool:
+    """Whether a class's fields are what its calls pass."""
+    bases = {ast.unparse(base) for base in node.bases}
+    return "NamedTuple" in bases or any(
+        "dataclass" in ast.unparse(d) for d in node.decorator_list
+    )
+
+
+def optional_fields(node: ast.ClassDef) -> Iterator[Optional]:
+    fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
+    for at, field in enumerate(fields):
+        default = ast.unparse(field.value) if field.value is not None else ""
+        name = ast.unparse(field.target)
+        is_passed = default and not default.startswith("field(kw_only")
+        if is_passed and "init=False" not in default and not name.startswith("_"):
+            yield Optional(node.name, node.name, name, at)
+
+
+def optional_names() -> Iterator[Optional]:
+    """Every optional parameter or field of what is public, commands' options aside."""
+    for tree in modules().values():
+        for node in tree.body:
+            if not is_definition(node) or node.name.startswith("_"):
+                continue
+            if not isinstance(node, ast.ClassDef):
+                # a decorator with arguments hands a command or an address over
+                if not any(isinstance(d, ast.Call) for d in node.decorator_list):
+                    yield from optional_parameters(node, node.name, node.name, skip=0)
+                continue
+            if is_record(node):
+                yield from optional_fields(node)
+            for method in node.body:
+                if not isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                alone = {ast.unparse(d) for d in method.decorator_list}
+                skip = int("staticmethod" not in alone)
+                if method.name == "__init__":
+                    yield from optional_parameters(
+                        method, node.name, node.name, skip=skip
+                    )
+                elif not method.name.startswith("_"):
+                    owner = f"{node.name}.{method.name}"
+                    yield from optional_parameters(
+                        method, owner, method.name, skip=skip
+                    )
+
+
+def passed() -> dict[str, set[str | int | None]]:
+    """Keywords and positions that calls pass, by the name of what is called.
+
+    None stands for a mapping that is spread out: it may pass anything. Inside a class
+    `cls(...)` calls it; `partial` passes to its first argument.
+    """
+    by_call: dict[str, set[str | int | None]] = defaultdict(set)
+
+    def note(name: str, call: ast.Call, *, skip: int = 0) -> None:
+        for at, arg in enumerate(call.args[skip:]):
+            spread = isinstance(arg, ast.Starred)
+            by_call[name] |= set(range(at, MOST_PARAMETERS)) if spread else {at}
+        by_call[name] |= {keyword.arg for keyword in call.keywords}
+
+    def called(node: ast.expr) -> str:
+        name = ast.unparse(node).rpartition(".")[2]
+        return renamed.get(name, name)
+
+    for tree in modules().values():
+        renamed = {
+            alias.asname: alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Call) and called(inner.func) == "cls":
+                        note(node.name, inner)
+            if isinstance(node, ast.Call):
+                note(called(node.func), node)
+                if called(node.func) == "partial":
+                    note(called(node.args[0]), node, skip=1)
+    return by_call
+
+
+def test_every_optional_parameter_is_passed_by_the_packages_themselves() -> None:
+    by_call = passed()
+    # a copy with changes passes fields of any record
+    changed = by_call["replace"] | by_call["_replace"] | by_call["note"]
+    left = {
+        (one.owner, one.name)
+        for one in optional_names()
+        if not {one.name, None} & by_call[one.call]
+        and (one.position is None or one.position not in by_call[one.call])
+        and not (one.call[0].isupper() and one.name in changed)
+    }  # fmt: skip
+    assert left == set(NOT_PASSED)
 
 
 def test_a_module_has_a_name_of_its_own_within_its_package() -> None:

@@ -100,9 +100,9 @@ def _stage(
 
 def _tell_electorate(folder: Path) -> None:
     """What changed since the voter file before; nothing of a campaign's first file."""
-    import json
+    from hustings.experiments.run_record import record_of_run
 
-    changes = json.loads((folder / "run.json").read_text())["electorate"]
+    changes = record_of_run(folder).electorate
     if changes:
         counted = ", ".join(f"{n:,} {kind}" for kind, n in changes.items())
         typer.echo(f"Voters since the file before: {counted}.")
@@ -117,12 +117,12 @@ def _tell_model(folder: Path) -> None:
     """Which model scored, and what became of messages that were never sent."""
     import json
 
+    from hustings.experiments.run_record import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     version = json.loads((folder / "promoted.json").read_text())
     typer.echo(f"Model: {version['name']} version {version['version']}.")
-    unseen = json.loads((folder / "run.json").read_text())["unseen"]
-    for sentence in unseen_in_words(unseen):
+    for sentence in unseen_in_words(record_of_run(folder).unseen):
         typer.echo(sentence)
 
 
@@ -365,27 +365,28 @@ def _summary(folder: Path) -> None:
     """What came out and where it lies."""
     import json
 
+    from hustings.experiments.run_record import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    run_record = json.loads((folder / "run.json").read_text())
-    plan, promoted = (
-        run_record["plan"],
-        json.loads((folder / "promoted.json").read_text()),
-    )
+    promoted = json.loads((folder / "promoted.json").read_text())
+    record = record_of_run(folder)
+    plan, timings_s = record.plan, record.timings_s
+    assert plan is not None
+    assert timings_s is not None
     typer.echo(evaluation["headline"]["sentence"])
     typer.echo(
-        f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
-        f"{plan['budget_usd']:,.2f} USD."
+        f"Plan: {plan.n_contacts:,} contacts for {plan.spent_usd:,.2f} of "
+        f"{plan.budget_usd:,.2f} USD."
     )
     typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
     quarantined = json.loads((folder / "ingest.json").read_text())
-    for sentence in unseen_in_words(run_record["unseen"]):
+    for sentence in unseen_in_words(record.unseen):
         typer.echo(sentence)
     n = sum(row["quarantined"] for row in quarantined.values())
     typer.echo(f"Rows quarantined: {n:,}.")
     _tell_links(folder)
     _tell_left(folder)
-    typer.echo(f"Took {sum(run_record['timings_s'].values()):.0f} s.")
+    typer.echo(f"Took {sum(timings_s.values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")

@@ -70,7 +70,6 @@ def derivation(
     voters_columns: Sequence[str],
     *,
     as_of: pd.Timestamp,
-    parties: Sequence[str] = (),
 ) -> Derivation:
     """What the campaign derives of its voter file, and of which columns.
 
@@ -81,12 +80,11 @@ def derivation(
         campaign: The declaration.
         voters_columns: Columns of the checked voters.
         as_of: The first delivery.
-        parties: Whose shares among the neighbours are told.
     """
     barred = barred_from_features(campaign, voters_columns)
     usable = [c for c in voters_columns if c not in barred and not is_derived(c)]
     groups = tuple(dict.fromkeys(campaign.features.derived))
-    return Derivation(groups, tuple(usable), as_of, tuple(parties))
+    return Derivation(groups, tuple(usable), as_of, ())
 
 
 def barred_from_features(campaign: Campaign, columns: Sequence[str]) -> set[str]:

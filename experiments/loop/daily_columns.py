@@ -55,7 +55,7 @@ def columns_of(
         n_arms: Arms whose lifts are learned.
         as_of: What was known before it may be a feature.
     """
-    key = (run.folder, run.read_json("run").get("snapshot", ""), as_of, n_arms)
+    key = (run.folder, run.record().snapshot or "", as_of, n_arms)
     if key not in _KEPT:
         names = feature_columns(run.campaign, list(voters.columns))
         _KEPT.clear()

@@ -11,9 +11,8 @@ of campaigns does it ever reach 1 / ALPHA, however often it is looked at.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from hustings.experiments.loop.yesterday import DAY, plan_of_day
 from hustings.experiments.plans import LIVE, PLANS, plans
 from hustings.experiments.record import naive_utc
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.stored import Stored
 from hustings.training.estimators.anytime_valid import ALPHA, e_values
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.estimators.split import unit_folds
@@ -54,7 +54,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(Stored):
     """Whether a day personalises, and by which evidence.
 
     Attributes:
@@ -66,16 +66,6 @@ class Gate:
     looks: tuple[Look, ...]
     evidence: float
     personalises: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        """From what `to_json` gave."""
-        looks = tuple(Look(**look) for look in stored["looks"])
-        return cls(looks, stored["evidence"], stored["personalises"])
 
 
 def gate_of(looks: Sequence[Look], *, planned_looks: int) -> Gate:

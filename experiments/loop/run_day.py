@@ -7,9 +7,9 @@ and never made again; one that was cut off is made again from the same rows and 
 """
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,10 @@ from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.declared import group_bounds, message_bounds
 from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_keys
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.stored import Stored
 from hustings.features.training_set import arm_costs, household
 from hustings.serving.plan import GroupBound, Plan, PlanTerms
-from hustings.serving.plan.explain import bindings
+from hustings.serving.plan.explain import limits_used
 
 KEPT_AT_MOST = 50_000_000
 """Voters times arms up to which a day keeps its inputs, to be computed again."""
@@ -60,7 +61,7 @@ NO_PLAN = "no plan"
 
 
 @dataclass(frozen=True)
-class DaySummary:
+class DaySummary(Stored):
     """What a day came to; counts, money and chances, no ids.
 
     Attributes:
@@ -103,17 +104,6 @@ class DaySummary:
     gate: Gate | None = None
     retrained: str = ""
     why_no_plan: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Self:
-        """From what `to_json` gave, whatever else stands beside it."""
-        stated = {f.name: stored[f.name] for f in fields(cls) if f.name in stored}
-        gate = stated.get("gate")
-        return cls(**{**stated, "gate": None if gate is None else Gate.from_json(gate)})
 
 
 def run_day(
@@ -405,7 +395,8 @@ def _drafted(
             "holdout_share": terms.holdout_share,
             "seed": terms.seed,
             "limits": [
-                limit.told() for limit in bindings(plan.limits, plan.whole, plan.left())
+                limit.to_json()
+                for limit in limits_used(plan.limits, plan.whole, plan.left())
             ],
             "audiences": {"pool": inputs.terms} if keeps_inputs else {},
         },

@@ -159,7 +159,11 @@ def _reasons(
     return reason.value_counts().rename_axis("reason").rename("n").reset_index()
 
 
-def diff_text(found: PlanDiff, *, most: int = 12) -> str:
+MOST_ROWS = 12
+"""Messages, channels or days of a diff that a person is shown."""
+
+
+def diff_text(found: PlanDiff) -> str:
     """A diff as a person reads it."""
     against = f"against plan {found.against}" if found.against else "no plan before it"
     usd, n = found.usd, found.n
@@ -175,10 +179,10 @@ def diff_text(found: PlanDiff, *, most: int = 12) -> str:
         lines += [
             f"    {r.value}: {r.now:,} (before {r.before:,}; +{r.added:,} "
             f"-{r.removed:,}, {r.changed:,} changed)"
-            for r in ranked.head(most).itertuples()
+            for r in ranked.head(MOST_ROWS).itertuples()
         ]
-        if len(ranked) > most:
-            rest = ranked.iloc[most:]
+        if len(ranked) > MOST_ROWS:
+            rest = ranked.iloc[MOST_ROWS:]
             lines += [f"    {len(rest)} more: {rest['now'].sum():,} contacts"]
     if len(found.reasons):
         lines += ["", "  why removed or changed"]

@@ -466,6 +466,13 @@ def _unlike(entry: LedgerEntry, wanted: Mapping[int, str]) -> str:
     )
 
 
+STORES: Mapping[str, Callable[[Path, str], Ledger]] = {
+    "sqlite": lambda home, _address: Ledger(_Sqlite(home / LEDGER)),
+    "postgresql": lambda home, address: Ledger(_Postgres(address, home.name)),
+}
+"""Ledgers by the kind of their store, from the campaign's folder and an address."""
+
+
 def noted_heads(home: Path) -> list[Head]:
     """Ends of the ledger that the runs of a campaign noted in their run.json."""
     heads = []
@@ -476,22 +483,22 @@ def noted_heads(home: Path) -> list[Head]:
     return heads
 
 
-def open_ledger(home: Path, url: str = "") -> Ledger:
+def open_ledger(home: Path) -> Ledger:
     """The ledger of a campaign.
 
     Args:
-        home: The campaign's folder, which holds it.
-        url: PostgreSQL database that holds it instead; HUSTINGS_LEDGER without.
+        home: The campaign's folder, which holds it where `HUSTINGS_LEDGER` names no
+            database of PostgreSQL.
 
     Raises:
         ValueError: If the address is of another kind of database.
     """
-    address = url or os.environ.get(VARIABLE, "")
+    address = os.environ.get(VARIABLE, "")
     if not address:
-        return Ledger(_Sqlite(home / LEDGER))
+        return STORES["sqlite"](home, address)
     if not address.startswith(("postgresql://", "postgres://")):
         raise ValueError(
             f"{VARIABLE}: expected an address that begins with postgresql://, got "
             f"{address.partition(':')[0]!r}"
         )
-    return Ledger(_Postgres(address, home.name))
+    return STORES["postgresql"](home, address)

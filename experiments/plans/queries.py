@@ -1,6 +1,5 @@
 """Queries of a campaign's plans: records, decided voters, batches, spend."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -69,14 +68,13 @@ def spent(home: Path) -> pd.DataFrame:
     return spend(plans(home))
 
 
-def decided_so_far(home: Path, states: Iterable[str] = BINDING) -> pd.DataFrame:
+def decided_so_far(home: Path) -> pd.DataFrame:
     """Whom plans have decided: ASSIGNMENTS with plan_id and decided_on.
 
     Args:
         home: The campaign's folder.
-        states: Whose assignments count; `LIVE` for drafts too.
     """
-    return decided(home, plans(home), states)
+    return decided(home, plans(home), BINDING)
 
 
 def contacts_sent(home: Path) -> pd.DataFrame:

@@ -81,7 +81,7 @@ class Told:
     trained: list[Json] = field(default_factory=list)
     outside: list[Json] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list, init=False)
     sealed: list[str] = field(default_factory=list)
     unsearched: int = 0
     exported: list[Json] = field(default_factory=list)

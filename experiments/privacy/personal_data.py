@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hustings.experiments.declaration import Campaign, data_dir
 from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.ledger import LEDGER
+from hustings.experiments.run_record import record_of_run
 from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
 from hustings.experiments.stages.sealed import KEY as SEAL_KEY
@@ -419,10 +420,9 @@ def runs_that_trained_on(home: Path, who: Forgotten) -> dict[str, str]:
     """Runs whose training set holds a person: their name → their MLflow run."""
     mlflow_runs = {}
     for path in sorted(home.glob("*/training_set.parquet")):
-        record_path = path.with_name("run.json")
-        if record_path.exists() and mask_of(path, who).any():
-            run_record = json.loads(record_path.read_text())
-            mlflow_runs[path.parent.name] = str(run_record.get("mlflow_run_id", ""))
+        if (path.parent / "run.json").exists() and mask_of(path, who).any():
+            record = record_of_run(path.parent)
+            mlflow_runs[path.parent.name] = record.mlflow_run_id or ""
     return mlflow_runs
 
 

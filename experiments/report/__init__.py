@@ -32,6 +32,7 @@ from hustings.experiments.report.plan import (
 from hustings.experiments.report.ratios import ratios_section
 from hustings.experiments.report.week import WeekFacts, write_week
 from hustings.experiments.report.words import Row
+from hustings.experiments.run_record import RunRecord
 
 __all__ = [
     "WeekFacts",
@@ -53,7 +54,8 @@ def write_report(
     assignments: pd.DataFrame,
     quarantine: pd.DataFrame,
     messages: pd.DataFrame,
-    run: Mapping[str, Any],
+    record: RunRecord,
+    model_version: str,
     linked: Mapping[str, Any] | None = None,
     affinities: pd.DataFrame | None = None,
     groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
@@ -71,7 +73,8 @@ def write_report(
         assignments: The `assignments` table: eligible voters, holdout included.
         quarantine: The `quarantine` table; its values are not shown.
         messages: The `messages` table.
-        run: As in `run.json`; its `plan` holds the summary of the plan.
+        record: Facts of the run, with the summary of the plan.
+        model_version: The model that scored, as name/version.
         linked: `links`, as in `links.json`, and `providers`, as in `providers.json`,
             where the run has them.
         affinities: AFFINITIES table, where reactions were counted.
@@ -82,15 +85,20 @@ def write_report(
     """
     evaluation = judged_only(evaluation)
     unit = float(evaluation["outcome"]["unit_per_point"])
-    charts = figures(evaluation, run, messages) | place_figures(places, unit)
+    charts = figures(evaluation, record.plan, messages) | place_figures(places, unit)
     body = joined(
         [
-            answer_section(evaluation, plan, run),
+            answer_section(evaluation, plan, record.plan),
             asked_section(campaign, evaluation),
             experiment_sections(evaluation, charts, messages),
             groups_section(evaluation, groups or {}, unit),
             plan_section(
-                campaign, evaluation["n_eligible"], plan, assignments, run, charts
+                campaign,
+                evaluation["n_eligible"],
+                plan,
+                assignments,
+                record.plan,
+                charts,
             ),
             places_section(places, unit, charts),
             linked_section(linked or {}),
@@ -107,7 +115,7 @@ def write_report(
         body=body,
         charts=charts,
         notice=_replay(campaign),
-        footer=run_footer(run),
+        footer=run_footer(record, model_version),
     )
 
 

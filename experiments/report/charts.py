@@ -21,6 +21,8 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
+from hustings.experiments.run_record import ContactsOfDay, PlanSummary
+from hustings.features.tables import SMALLEST_CELL
 
 HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 28
 """Only the largest groups are drawn: noise in small ones would set the colours."""
@@ -47,13 +49,13 @@ BANDED = ("Personalised", "Best mix, untargeted")
 
 
 def figures(
-    evaluation: Mapping[str, Any], run: Mapping[str, Any], messages: pd.DataFrame
+    evaluation: Mapping[str, Any], plan: PlanSummary | None, messages: pd.DataFrame
 ) -> dict[str, Figure]:
     """Every chart of the report, the same that go to the experiment tracker.
 
     Args:
         evaluation: As in `evaluation.json`, effects in outcome units.
-        run: As in `run.json`; its `plan` holds `contacts_by_day`.
+        plan: The plan's summary; None before anything is planned.
         messages: The `messages` table.
 
     Returns:
@@ -66,7 +68,7 @@ def figures(
     issues = dict(zip(messages["message_id"], messages["issue"], strict=True))
     drawn: dict[str, Figure | None] = {
         "overview": _overview_chart(experiments, unit),
-        "schedule": _schedule_chart(run.get("plan", {}).get("contacts_by_day", [])),
+        "schedule": _schedule_chart(() if plan is None else plan.contacts_by_day),
     }
     for experiment_id, slug in slugs_of(experiments).items():
         result = experiments[experiment_id]
@@ -530,19 +532,18 @@ def _reliability_chart(result: Row) -> Figure | None:
     ).properties(height=320, title="Predicted and observed turnout and support")
 
 
-def _schedule_chart(contacts_by_day: Iterable[Row]) -> Figure | None:
-    rows = sorted(
-        (
-            {"day": pd.Timestamp(row["send_on"]), "channel": row["channel"],
-             "contacts": int(row["n"])}
-            for row in large_cells(contacts_by_day, "n")
-        ),
-        key=lambda row: row["day"],
-    )  # fmt: skip
-    if not rows:
+def _schedule_chart(contacts_by_day: Iterable[ContactsOfDay]) -> Figure | None:
+    shown = sorted(
+        (row for row in contacts_by_day if row.n >= SMALLEST_CELL),
+        key=lambda row: row.send_on,
+    )
+    if not shown:
         return None
-    days = [f"{row['day'].day} {row['day']:%b}" for row in rows]
-    labelled = [{**row, "day": day} for row, day in zip(rows, days, strict=True)]
+    days = [f"{pd.Timestamp(row.send_on):%-d %b}" for row in shown]
+    labelled = [
+        {"day": day, "channel": row.channel, "contacts": row.n}
+        for day, row in zip(days, shown, strict=True)
+    ]
     bars: alt.Chart = on_rows(labelled).mark_bar().encode(
         x=alt.X("day:O", sort=list(dict.fromkeys(days)), title=None,
                 axis=alt.Axis(labelAngle=0, labelOverlap=True)),

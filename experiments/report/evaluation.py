@@ -44,6 +44,7 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
+from hustings.experiments.run_record import PlanSummary
 from hustings.features.tables import SMALLEST_CELL
 
 TURNOUT_POINT = 0.01
@@ -116,14 +117,16 @@ def _point_in_words(outcome: Row) -> str:
     return f"{unit:g} on the scale of the outcome"
 
 
-def answer_section(evaluation: Row, plan: pd.DataFrame, run: Row) -> Html:
+def answer_section(
+    evaluation: Row, plan: pd.DataFrame, summary: PlanSummary | None
+) -> Html:
     """The answer in one sentence, with its verdict and its main figures."""
     headline = evaluation["headline"]
     return Html(
         f'<section id="answer" class="answer" aria-label="The answer">'
         f"{html_badge(headline['verdict'])}"
         f'<p class="sentence">{escaped(headline["sentence"])}</p>'
-        f"{_tiles(evaluation, plan, run)}"
+        f"{_tiles(evaluation, plan, summary)}"
         f"{paragraph(_interval_in_words(), 'quiet')}</section>"
     )
 
@@ -136,7 +139,7 @@ def _interval_in_words() -> str:
     )
 
 
-def _tiles(evaluation: Row, plan: pd.DataFrame, run: Row) -> Html:
+def _tiles(evaluation: Row, plan: pd.DataFrame, summary: PlanSummary | None) -> Html:
     experiments = list(evaluation["experiments"].values())
     unit = float(evaluation["outcome"]["unit_per_point"])
     first = (
@@ -144,7 +147,7 @@ def _tiles(evaluation: Row, plan: pd.DataFrame, run: Row) -> Html:
         if len(experiments) == 1
         else _several_tiles(evaluation)
     )
-    spent = run.get("plan", {}).get("spent_usd")
+    spent = None if summary is None else summary.spent_usd
     tiles = [
         *first,
         html_tile(

@@ -1,13 +1,4 @@
-"""The report's blocks on limits of the plan, their shadow prices, and examples.
-
-The plan's summary may hold:
-
-    limits    `name`, `unit` ("USD" or "contacts"), `used`, `most`, `price_per_unit`
-              (outcome units that one more of the unit brings, 0 where the limit does
-              not bind), `one_more` where the gain of one more step was computed, and
-              `channel` where the limit is a channel's
-    examples  `who`, a typical voter of a group in words, and `why`, in words
-"""
+"""The report's blocks on limits of the plan, their shadow prices, and its reasons."""
 
 import math
 from collections.abc import Sequence
@@ -20,24 +11,31 @@ from hustings.experiments.report.markup import (
     html_table,
     paragraph,
 )
-from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, usd_text
+from hustings.experiments.report.words import (
+    NOT_SHOWN,
+    Row,
+    is_small,
+    number_text,
+    people_text,
+    usd_text,
+)
+from hustings.serving.plan.explain import MANY, LimitUse, MessageReasons
 
-STEP_CONTACTS = 1_000
-"""Gains of more capacity are stated for this many more contacts."""
-MOST_EXAMPLES = 6
+MOST_MESSAGES = 12
+"""Messages by channel whose reasons are shown, those of most voters."""
 
 
-def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
+def limits_block(limits: Sequence[LimitUse], outcome: Row) -> list[Html]:
     """Table of the plan's limits: used, most, and the gain of one step more.
 
     Args:
-        limits: See the module.
+        limits: Of the plan.
         outcome: As declared; `unit_per_point` and `kind`.
     """
     if not limits:
         return []
-    ordered = sorted(limits, key=lambda row: -_gain_of_more(row))
-    rows = [_limit_row(row, outcome) for row in ordered]
+    ordered = sorted(limits, key=lambda limit: -limit.one_more)
+    rows = [_limit_row(limit, outcome) for limit in ordered]
     header = ["Limit", "More would bring, by prediction", "Used", "Most"]
     return [
         html_block(
@@ -48,16 +46,8 @@ def limits_block(limits: Sequence[Row], outcome: Row) -> list[Html]:
     ]
 
 
-def _gain_of_more(row: Row) -> float:
-    """Outcome units of one more dollar, or of `STEP_CONTACTS` more contacts."""
-    step = 1 if row.get("unit") == "USD" else STEP_CONTACTS
-    computed_gain = row.get("one_more")
-    price = row.get("price_per_unit") or 0.0
-    return float(computed_gain) if computed_gain is not None else float(price) * step
-
-
-def _binding_in_words(limits: Sequence[Row]) -> str:
-    binding = [str(row["name"]) for row in limits if _gain_of_more(row) > 0]
+def _binding_in_words(limits: Sequence[LimitUse]) -> str:
+    binding = [limit.name for limit in limits if limit.binds]
     if not binding:
         return "No limit binds: more money or capacity would change nothing."
     if len(binding) == 1:
@@ -65,21 +55,15 @@ def _binding_in_words(limits: Sequence[Row]) -> str:
     return f"{len(binding)} limits bind: {', '.join(binding)}."
 
 
-def _limit_row(row: Row, outcome: Row) -> tuple[Any, ...]:
-    in_usd = row.get("unit") == "USD"
+def _limit_row(limit: LimitUse, outcome: Row) -> tuple[Any, ...]:
+    in_usd = limit.unit == "USD"
     amount_text = usd_text if in_usd else number_text
-    gain = _gain_of_more(row)
     gain_text = "nothing"
-    if gain > 0:
-        step = "one more dollar" if in_usd else f"{STEP_CONTACTS:,} more contacts"
-        gain_text = f"{step}: {_gain_in_words(gain, outcome)}"
-    most = row.get("most")
-    return (
-        row["name"],
-        gain_text,
-        amount_text(row.get("used")),
-        NOT_SHOWN if most is None or not math.isfinite(most) else amount_text(most),
-    )
+    if limit.binds:
+        step = "one more dollar" if in_usd else f"{MANY:,} more contacts"
+        gain_text = f"{step}: {_gain_in_words(limit.one_more, outcome)}"
+    most = amount_text(limit.most) if math.isfinite(limit.most) else NOT_SHOWN
+    return (limit.name, gain_text, amount_text(limit.used), most)
 
 
 def _gain_in_words(gain: float, outcome: Row) -> str:
@@ -102,19 +86,25 @@ def _two_digits(value: float) -> str:
     return number_text(value, 1 if value >= 1 else 3)
 
 
-def examples_block(examples: Sequence[Row]) -> list[Html]:
-    """Why typical voters get one message and not another; no real voter is named.
+def reasons_block(reasons: Sequence[MessageReasons]) -> list[Html]:
+    """Why voters get one message and not another, by message; no voter is named.
 
     Args:
-        examples: See the module.
+        reasons: Of the plan, the message of most voters first.
     """
     items = [
-        f"<dt>{escaped(row['who'])}</dt><dd>{escaped(row['why'])}</dd>"
-        for row in examples[:MOST_EXAMPLES]
+        f"<dt>{escaped(row.message_id)} by {escaped(row.channel)}, "
+        f"{people_text(row.n_voters)} voters</dt>"
+        f"<dd>{'<br>'.join(escaped(sentence) for sentence in row.why)}</dd>"
+        for row in reasons[:MOST_MESSAGES]
+        if not is_small(row.n_voters)
     ]
     if not items:
         return []
-    opening = "Typical voters of a few groups; nobody in particular."
+    opening = (
+        "What each message is worth to the voters who are planned to get it, on "
+        "average, and what they would get next."
+    )
     listed = Html(f"<dl>{''.join(items)}</dl>")
     return [
         html_block("Why this message and not that", paragraph(opening, "quiet"), listed)

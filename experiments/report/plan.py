@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from hustings.experiments.report.charts import Figure
-from hustings.experiments.report.limits import examples_block, limits_block
+from hustings.experiments.report.limits import limits_block, reasons_block
 from hustings.experiments.report.markup import (
     Html,
     chart_place,
@@ -23,15 +24,22 @@ from hustings.experiments.report.words import (
     NOT_SHOWN,
     POLICIES,
     Row,
+    Span,
     as_span,
     interval_text,
     is_small,
-    large_cells,
     number_text,
     people_text,
     share_text,
     usd_text,
 )
+from hustings.experiments.run_record import (
+    PlannedArm,
+    PlannedSegment,
+    PlanSummary,
+    RunRecord,
+)
+from hustings.features.tables import SMALLEST_CELL
 
 TABLE_ROWS = 40
 
@@ -41,11 +49,12 @@ def plan_section(
     n_eligible: int,
     plan: pd.DataFrame,
     assignments: pd.DataFrame,
-    run: Row,
+    summary: PlanSummary | None,
     charts: Mapping[str, Figure],
 ) -> Html:
     """The section on the plan: planned contacts, the holdout, and the not eligible."""
-    summary = run.get("plan", {})
+    if summary is None:
+        return html_section("plan", "Who is planned", paragraph("Nobody is planned."))
     unit = float(campaign["outcome"]["unit_per_point"])
     return html_section(
         "plan",
@@ -55,12 +64,12 @@ def plan_section(
         html_table(
             "Planned contacts",
             ["Message", "Channel", "Why", "Voters", "Cost", "Mean predicted effect"],
-            [_planned_row(row, unit) for row in summary.get("planned", [])],
+            [_planned_row(row, unit) for row in summary.planned],
             words=3,
         ),
         *_judged_beside_planned(summary, unit),
-        *limits_block(summary.get("limits", []), campaign["outcome"]),
-        *examples_block(summary.get("examples", [])),
+        *reasons_block(summary.reasons),
+        *limits_block(summary.limits, campaign["outcome"]),
         *_by_day(summary, charts),
         *_planned_segments(summary),
         *_not_eligible(summary),
@@ -68,24 +77,22 @@ def plan_section(
 
 
 def _plan_in_words(
-    plan: pd.DataFrame, n_eligible: int, outcome: Row, summary: Row
+    plan: pd.DataFrame, n_eligible: int, outcome: Row, summary: PlanSummary
 ) -> str:
     if plan.empty:
         return "Nobody is planned to be contacted."
-    budget = summary.get("budget_usd")
-    words = [
+    words = (
         f"{people_text(len(plan))} of {people_text(n_eligible)} eligible voters are to "
-        f"be contacted, for {usd_text(summary.get('spent_usd'))}",
-        f" of a budget of {usd_text(budget)}." if budget is not None else ".",
-    ]
-    words.append(_last_dollar_in_words(summary.get("shadow_price"), outcome))
-    gap = summary.get("optimality_gap")
-    if gap is not None and math.isfinite(gap):
-        words.append(
+        f"be contacted, for {usd_text(summary.spent_usd)} of a budget of "
+        f"{usd_text(summary.budget_usd)}."
+        f"{_last_dollar_in_words(summary.shadow_price, outcome)}"
+    )
+    if math.isfinite(summary.optimality_gap):
+        words += (
             " No other plan for this money could be predicted to do more than "
-            f"{_small_share(gap)} better."
+            f"{_small_share(summary.optimality_gap)} better."
         )
-    return "".join(words)
+    return words
 
 
 def _last_dollar_in_words(shadow_price: float | None, outcome: Row) -> str:
@@ -121,31 +128,31 @@ def _draws_in_words(campaign: Row, assignments: pd.DataFrame) -> str:
     )
 
 
-def _judged_beside_planned(summary: Row, unit: float) -> list[Html]:
+def _judged_beside_planned(summary: PlanSummary, unit: float) -> list[Html]:
     """Every planned policy beside what was judged; empty where nothing was judged."""
     blocks: list[Html] = []
-    for one in summary.get("judged", []):
-        gain = interval_text(as_span(one["gain"], unit))
+    for one in summary.judged:
+        gain = interval_text(as_span(one.gain.as_dict(), unit))
         words = (
-            f"Planned is the policy “{POLICIES.get(one['policy'], one['policy'])}”, "
+            f"Planned is the policy “{POLICIES.get(one.policy, one.policy)}”, "
             f"whose gain was judged under the limits of this plan: {gain} per voter. "
-            f"As judged it spends {usd_text(one['judged_usd'])} a voter on what the "
-            f"plan itself sends, as planned {usd_text(one['planned_usd'])}. "
+            f"As judged it spends {usd_text(one.judged_usd)} a voter on what the "
+            f"plan itself sends, as planned {usd_text(one.planned_usd)}. "
         )
         words += (
             "What it sends agrees within sampling error."
-            if one["agrees"]
-            else f"They differ: {one['why']}."
+            if one.agrees
+            else f"They differ: {one.why}."
         )
         rows = [
             (
-                arm["message_id"],
-                arm["channel"],
-                share_text(arm["judged"]),
-                share_text(arm["planned"]),
-                "yes" if arm["agrees"] else "no",
+                arm.message_id,
+                arm.channel,
+                share_text(arm.judged),
+                share_text(arm.planned),
+                "yes" if arm.agrees else "no",
             )
-            for arm in one["arms"]
+            for arm in one.arms
         ]
         header = ["Message", "Channel", "Voters, as judged", "As planned", "Agree"]
         table = html_table("Judged and planned", header, rows, words=2)
@@ -153,35 +160,35 @@ def _judged_beside_planned(summary: Row, unit: float) -> list[Html]:
     return blocks
 
 
-def _planned_row(row: Row, unit: float) -> tuple[Any, ...]:
+def _planned_row(row: PlannedArm, unit: float) -> tuple[Any, ...]:
     why = {"plan": "best for the money", "explore": "drawn at random"}
-    small = is_small(row["n"])
-    lift = as_span({"value": row["lift_mean"], "low": None, "high": None}, unit)
+    small = is_small(row.n)
+    lift = Span(row.lift_mean / unit, math.nan, math.nan)
     return (
-        row["message_id"],
-        row["channel"],
-        why.get(row["role"], row["role"]),
-        people_text(row["n"]),
-        NOT_SHOWN if small else usd_text(row["cost_usd"]),
+        row.message_id,
+        row.channel,
+        why.get(row.role, row.role),
+        people_text(row.n),
+        NOT_SHOWN if small else usd_text(row.cost_usd),
         NOT_SHOWN if small else interval_text(lift, "points"),
     )
 
 
-def _by_day(summary: Row, charts: Mapping[str, Figure]) -> list[Html]:
-    if not summary.get("contacts_by_day"):
+def _by_day(summary: PlanSummary, charts: Mapping[str, Figure]) -> list[Html]:
+    if not summary.contacts_by_day:
         return []
     drawn = chart_place(charts, "schedule", "Planned contacts by day and channel")
     return [html_block("By day", drawn)]
 
 
-def _planned_segments(summary: Row) -> list[Html]:
-    segments = large_cells(summary.get("segments", []), "n_voters")
+def _planned_segments(summary: PlanSummary) -> list[Html]:
+    segments = [row for row in summary.segments if row.n_voters >= SMALLEST_CELL]
     if not segments:
         return []
-    ordered = sorted(segments, key=lambda row: -row["n_planned"] / row["n_voters"])
+    ordered = sorted(segments, key=lambda row: -row.n_planned / row.n_voters)
     rows = [
-        (row["segment"], _share_bar(row), people_text(row["n_planned"]),
-         people_text(row["n_voters"]))
+        (row.segment, _share_bar(row), people_text(row.n_planned),
+         people_text(row.n_voters))
         for row in ordered[:TABLE_ROWS]
     ]  # fmt: skip
     header = ["Group", "Share contacted", "Contacted", "Voters"]
@@ -189,10 +196,10 @@ def _planned_segments(summary: Row) -> list[Html]:
     return [html_table("Share of each group that is contacted", header, rows, 2), note]
 
 
-def _share_bar(row: Row) -> Html:
-    if is_small(row["n_planned"]):
+def _share_bar(row: PlannedSegment) -> Html:
+    if is_small(row.n_planned):
         return Html(NOT_SHOWN)
-    share = row["n_planned"] / row["n_voters"]
+    share = row.n_planned / row.n_voters
     return Html(
         f'<span class="bar"><span style="width:{100 * share:.1f}%"></span></span> '
         f"{escaped(share_text(share))}"
@@ -203,11 +210,8 @@ def _rest(n_more: int, what: str) -> Html:
     return paragraph(f"and {n_more} more {what}.", "quiet") if n_more > 0 else Html("")
 
 
-def _not_eligible(summary: Row) -> list[Html]:
-    rows = [
-        (row["reason"], people_text(row["n_voters"]))
-        for row in summary.get("not_eligible", [])
-    ]
+def _not_eligible(summary: PlanSummary) -> list[Html]:
+    rows = [(row.reason, people_text(row.n_voters)) for row in summary.not_eligible]
     if not rows:
         return [
             html_block("Who could not be contacted", paragraph("Everybody could be."))
@@ -303,9 +307,9 @@ def _short(digest: Any) -> str:
     return str(digest)[:12]
 
 
-def run_footer(run: Row) -> Html:
+def run_footer(record: RunRecord, model_version: str) -> Html:
     """The footer: facts of the run that are needed to reproduce the page."""
-    facts = {key: value for key, value in run.items() if key not in ("plan",)}
+    facts = replace(record, plan=None).to_json() | {"model_version": model_version}
     rows = [(_spaced(key), _flat(key, value)) for key, value in facts.items()]
     table = html_table(
         "How to get the same page again", ["What", "Value"], rows, words=2

@@ -48,6 +48,7 @@ from hustings.experiments.report.words import (
     share_text,
     usd_text,
 )
+from hustings.serving.plan.explain import LimitUse
 
 PRICE_MOVED, LIFT_MOVED, SHARE_MOVED = 0.03, 0.05, 0.1
 """Relative changes from which price, effect and share of a message count as changed."""
@@ -80,7 +81,7 @@ class WeekFacts:
         outcomes: `due`, `came_in`, `not_due`: people whose outcome should be known, is
             known, cannot be known yet.
         alarms: `kind`, `told` (the alarm in words), `on`.
-        limits: Of the last plan, see `experiments.report.limits`.
+        limits: Of the last plan.
         votes_needed: As declared.
         votes_gained: `predicted` and `measured`, intervals in votes.
         missing: What could not be read, in words.
@@ -96,7 +97,7 @@ class WeekFacts:
     holdout: int | None = None
     outcomes: Row | None = None
     alarms: Sequence[Row] = ()
-    limits: Sequence[Row] = ()
+    limits: Sequence[LimitUse] = ()
     votes_needed: int | None = None
     votes_gained: Row = field(default_factory=dict)
     missing: Sequence[str] = ()

@@ -3,91 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.run_record import Agreement, ArmShare
 from hustings.training.policy_value.policies import CHAMPION
 from hustings.training.policy_value.results import (
     NOTHING_MAY_BE_SENT,
     Evaluation,
-    Json,
     PolicyValue,
 )
 
-STANDARD_ERRORS = 3.0
-"""Differences up to so many standard errors are those of the sample."""
 HOUSEHOLD = 2.0
 """Times the variance of single voters: households decide together."""
-SMALLEST_DIFFERENCE = 0.005
-"""Contacts per voter that are no difference: limits are kept in whole contacts."""
-
-
-@dataclass(frozen=True)
-class ArmShare:
-    """Contacts by one arm per voter, judged and planned.
-
-    Attributes:
-        message_id: The message.
-        channel: The channel.
-        judged: Contacts per voter of the judged, as the plan would deliver them.
-        planned: Contacts per voter of the audience in the plan itself.
-        error: Standard error of the difference.
-    """
-
-    message_id: str
-    channel: str
-    judged: float
-    planned: float
-    error: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the difference is that of the sample."""
-        allowed = STANDARD_ERRORS * self.error + SMALLEST_DIFFERENCE
-        return abs(self.judged - self.planned) <= allowed
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """One experiment's policy, judged and planned.
-
-    Attributes:
-        experiment_id: The experiment.
-        policy: Name of the policy.
-        gain: Judged gain per voter, as `Interval.as_dict`.
-        arms: What both send.
-        judged_usd: Spend per voter on what the plan itself sends, as judged.
-        planned_usd: The same in the plan.
-        why: What they differ by, and why; empty where they agree.
-    """
-
-    experiment_id: str
-    policy: str
-    gain: Mapping[str, float]
-    arms: tuple[ArmShare, ...]
-    judged_usd: float
-    planned_usd: float
-    why: str
-
-    @property
-    def agrees(self) -> bool:
-        """Whether they agree within sampling error."""
-        return not self.why
-
-    def to_json(self) -> Json:
-        """As plain JSON values."""
-        return {
-            "experiment_id": self.experiment_id,
-            "policy": self.policy,
-            "gain": dict(self.gain),
-            "arms": [dict(vars(arm)) | {"agrees": arm.agrees} for arm in self.arms],
-            "judged_usd": self.judged_usd,
-            "planned_usd": self.planned_usd,
-            "agrees": self.agrees,
-            "why": self.why,
-        }
 
 
 def agreements(
@@ -147,7 +76,7 @@ def _agreement(
         for arm in sorted({*judged, *sent})
     )  # fmt: skip
     return Agreement(
-        name, policy, value.gain.as_dict(), arms,
+        name, policy, value.gain, arms,
         sum(arm.judged * cost[arm.message_id, arm.channel] for arm in arms),
         sum(arm.planned * cost[arm.message_id, arm.channel] for arm in arms),
         "" if all(arm.agrees for arm in arms) else _why(value, arms, shared=shared),

@@ -1,7 +1,5 @@
 """Who may be sent what at which spend: what judging and planning share."""
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from hustings.experiments.plans.signing import signed_texts
@@ -9,7 +7,7 @@ from hustings.experiments.record import closed_channels
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.training_set import Arm
-from hustings.serving.eligible import NONE_PAUSED, Eligibility, People, eligibility
+from hustings.serving.eligible import Eligibility, People, eligibility
 
 
 def eligible_voters(
@@ -19,7 +17,6 @@ def eligible_voters(
     lowers: frozenset[str],
     *,
     at: pd.Timestamp,
-    paused: Mapping[str, str] = NONE_PAUSED,
 ) -> Eligibility:
     """Permission of voters and arms under the campaign's rules at a moment.
 
@@ -33,7 +30,6 @@ def eligible_voters(
         rule_set=run.campaign.campaign.rule_set,
         as_of=at,
         lowers_turnout=lowers,
-        paused=paused,
         people=people_of(run),
         signed=signed_texts(run.home),
     )

@@ -4,13 +4,14 @@ A run that was only ingested has no model of its own: it takes the registered on
 new voter file is scored and planned without training anything.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
-from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.run_record import Unseen
+from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.tables import ANY_MESSAGE
@@ -110,10 +111,9 @@ def with_unseen(run: Run, model: CampaignModel) -> CampaignModel:
                 )
                 not_scored = reasons
     run.note(
-        unseen={
-            "scored": sorted(set(unseen["message_id"]) - set(not_scored)),
-            "not_scored": not_scored,
-        }
+        unseen=Unseen(
+            tuple(sorted(set(unseen["message_id"]) - set(not_scored))), not_scored
+        )
     )
     return extended
 
@@ -170,16 +170,16 @@ def _priced_arms(
     ]
 
 
-def unseen_in_words(unseen: Mapping[str, Json]) -> list[str]:
+def unseen_in_words(unseen: Unseen | None) -> list[str]:
     """What became of messages that were never sent, a sentence a line; counts first.
 
     Args:
-        unseen: As run.json notes it.
+        unseen: As run.json notes them; None before they were scored.
     """
-    scored, not_scored = list(unseen["scored"]), dict(unseen["not_scored"])
-    n = len(scored) + len(not_scored)
-    if not n:
+    if unseen is None or not (unseen.scored or unseen.not_scored):
         return []
+    scored, not_scored = unseen.scored, unseen.not_scored
+    n = len(scored) + len(not_scored)
     were = "message has" if n == 1 else "messages have"
     sentences = [
         f"{n} {were} never been sent: {len(scored)} scored by what they say, with "

@@ -1,8 +1,9 @@
 """Score and plan: champion → lifts → who is sent what."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,18 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.run_record import (
+    Agreement,
+    ContactsOfDay,
+    NotEligible,
+    PlannedArm,
+    PlannedSegment,
+    PlanSummary,
+)
 from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
-from hustings.experiments.stages.context import Json, Run, rounded, slug
+from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.declared import (
     entered_channels,
     group_bounds,
@@ -54,7 +63,11 @@ from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
 from hustings.serving.load import write_bundle
 from hustings.serving.plan import Plan, PlanTerms
-from hustings.serving.plan.explain import bindings, limits_in_words
+from hustings.serving.plan.explain import (
+    MessageReasons,
+    explained_messages,
+    limits_used,
+)
 from hustings.serving.score import score_voters
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import Version
@@ -96,9 +109,10 @@ def stage_plan(run: Run) -> None:
     contacts, assigned = tables["plan"], tables["assignments"]
     run.write("plan", contacts)
     run.write("assignments", assigned)
-    told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
+    summary = _plan_summary(run, model, voters, contacts, assigned, [*made.values()])
     if run.has("evaluation.json"):  # a run of a later voter file was never judged
-        told["judged"] = _judged(run, model, contacts, audiences)
+        judged = _judged(run, model, contacts, audiences)
+        summary = replace(summary, judged=tuple(judged))
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -112,7 +126,7 @@ def stage_plan(run: Run) -> None:
     }
     run.write_json("plan", terms)
     head = _recorded(run, version, tables, made, terms)
-    run.note(plan=told, ledger=head)
+    run.note(plan=summary, ledger=head)
     write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
 
 
@@ -145,19 +159,18 @@ def _judged(
     model: CampaignModel,
     contacts: pd.DataFrame,
     audiences: Mapping[str, "_Audience"],
-) -> list[Json]:
+) -> list[Agreement]:
     """The judged policy of every planned experiment beside what is planned of it."""
     n_audience = {
         e: len(who.voters) for who in audiences.values() for e in who.experiments
     }
     arms = [arm for name in n_audience for arm in model.arms[name]]
     cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
-    compared = agreements(
+    return agreements(
         run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
         n_audience=n_audience,
         cost={(a.message_id, a.channel): float(c) for a, c in cost.items()},
     )  # fmt: skip
-    return [rounded(one.to_json()) for one in compared]
 
 
 def _recorded(
@@ -214,13 +227,14 @@ class _Audience:
 
 @dataclass(frozen=True)
 class _Made:
-    """A plan of one audience, who could not be reached, and terms for the endpoint."""
+    """A plan of one audience, its reasons, and terms for the endpoint."""
 
     plan: Plan
     eligible: Eligibility
     terms: Json
     budget_usd: float
     inputs: PlanInputs
+    reasons: list[MessageReasons]
 
 
 def _audiences(
@@ -280,7 +294,11 @@ def _plan_one(
         ],
         "shadow_price": float(plan.chosen.price[0]),
     }
-    return _Made(plan, found.eligibility, terms, budget, inputs)
+    reasons = explained_messages(
+        plan, found.voter_id, found.value, found.allowed, arms, found.cost,
+        unit=campaign.outcome.as_valued().unit_per_point,
+    )  # fmt: skip
+    return _Made(plan, found.eligibility, terms, budget, inputs, reasons)
 
 
 def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
@@ -310,54 +328,52 @@ def _segments(run: Run, model: CampaignModel, voters: pd.DataFrame) -> pd.Series
     return segments(model.reader.features(voters), run.campaign.features.segment)
 
 
-def _plan_told(
+def _plan_summary(
     run: Run,
     model: CampaignModel,
     voters: pd.DataFrame,
     contacts: pd.DataFrame,
     assigned: pd.DataFrame,
     made: list[_Made],
-) -> Json:
+) -> PlanSummary:
     """What the report says of the plan; counts only."""
     spent = float(contacts["cost_usd"].sum() + sum(m.plan.setup_usd for m in made))
-    budget = sum(m.budget_usd for m in made)
     bound = sum(m.plan.whole.bound for m in made)
     worth = sum(m.plan.whole.value for m in made)
-    told = [
-        b for m in made for b in bindings(m.plan.limits, m.plan.chosen, m.plan.left())
-    ]
-    by_day = contacts.groupby(["send_on", "channel"]).size().rename("n").reset_index()
-    planned = contacts.groupby(["message_id", "channel", "role"], observed=True).agg(
-        n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean")
-    )
-    refused = [row for m in made for row in m.eligible.told()]
-    refusals = pd.DataFrame(refused, columns=["reason", "n_voters"])
+    by_day = contacts.groupby(["send_on", "channel"], as_index=False).size()
+    planned = contacts.groupby(
+        ["message_id", "channel", "role"], observed=True, as_index=False
+    ).agg(n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean"))
+    refused = Counter[str]()
+    for m in made:
+        for row in m.eligible.told():
+            refused[str(row["reason"])] += int(row["n_voters"])
     segment = _segments(run, model, voters)
-    contacted = segment.index.isin(contacts["voter_id"])
-    shares = pd.DataFrame({"segment": segment.to_numpy(), "planned": contacted})
-    counted = shares.groupby("segment")["planned"].agg(["sum", "size"]).reset_index()
-    counted.columns = ["segment", "n_planned", "n_voters"]
-    return {
-        "budget_usd": budget,
-        "spent_usd": spent,
-        "shadow_price": made[0].terms["shadow_price"] if len(made) == 1 else None,
-        "optimality_gap": (bound - worth) / bound if bound > 0 else 0.0,
-        "bound": sum(m.plan.chosen.bound for m in made),
-        "value": sum(m.plan.chosen.value for m in made),
-        "limits": [limit.told() for limit in told],
-        "limits_in_words": limits_in_words(told),
-        "setup_usd": sum(m.plan.setup_usd for m in made),
-        "closed": sorted({name for m in made for name in m.plan.closed}),
-        "n_contacts": len(contacts),
-        "explore_share": float(np.mean([m.plan.explored for m in made])),
-        "roles": assigned["role"].value_counts().to_dict(),
-        "contacts_by_day": by_day.assign(
-            send_on=by_day["send_on"].dt.strftime("%Y-%m-%d")
-        ).to_dict("records"),
-        "planned": planned.reset_index().to_dict("records"),
-        "not_eligible": refusals.groupby("reason", sort=False)["n_voters"]
-        .sum()
-        .reset_index()
-        .to_dict("records"),
-        "segments": counted.to_dict("records"),
-    }
+    contacted = pd.Series(segment.index.isin(contacts["voter_id"]))
+    counted = contacted.groupby(segment.to_numpy()).agg(["sum", "size"])
+    return PlanSummary(
+        budget_usd=sum(m.budget_usd for m in made),
+        spent_usd=spent,
+        shadow_price=made[0].terms["shadow_price"] if len(made) == 1 else None,
+        optimality_gap=(bound - worth) / bound if bound > 0 else 0.0,
+        bound=sum(m.plan.chosen.bound for m in made),
+        value=sum(m.plan.chosen.value for m in made),
+        limits=tuple(
+            limit
+            for m in made
+            for limit in limits_used(m.plan.limits, m.plan.chosen, m.plan.left())
+        ),
+        setup_usd=sum(m.plan.setup_usd for m in made),
+        closed=tuple(sorted({name for m in made for name in m.plan.closed})),
+        n_contacts=len(contacts),
+        explore_share=float(np.mean([m.plan.explored for m in made])),
+        roles=Counter(assigned["role"].astype(str)),
+        contacts_by_day=tuple(
+            ContactsOfDay(f"{day:%Y-%m-%d}", str(channel), n)
+            for day, channel, n in by_day.itertuples(index=False)
+        ),
+        planned=tuple(PlannedArm(*row) for row in planned.itertuples(index=False)),
+        not_eligible=tuple(NotEligible(*row) for row in refused.items()),
+        segments=tuple(PlannedSegment(*row) for row in counted.itertuples()),
+        reasons=tuple(row for m in made for row in m.reasons),
+    )

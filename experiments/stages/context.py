@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from hustings.experiments.artifacts import require_artifact
 from hustings.experiments.declaration import Campaign
+from hustings.experiments.run_record import RunRecord, record_of_run
 from hustings.features.atomic import write_json, write_parquet, write_text
 
 Json = dict[str, Any]
@@ -95,10 +96,13 @@ class Run:
         """Write a JSON file of the run."""
         write_json(self.path(f"{name}.json"), value)
 
+    def record(self) -> RunRecord:
+        """What was noted of the run so far."""
+        return record_of_run(self.folder)
+
     def note(self, **facts: Any) -> None:
-        """Add facts to run.json."""
-        record = self.read_json("run") if self.has("run.json") else {}
-        self.write_json("run", {**record, **facts})
+        """Add facts to run.json, by the fields of `RunRecord`."""
+        self.write_json("run", replace(self.record(), **facts).to_json())
 
     def table(self, name: str) -> pd.DataFrame:
         """Read a checked table."""

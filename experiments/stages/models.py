@@ -408,7 +408,7 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
     log_tags({"verdict": evaluation["headline"]["verdict"]})
     log_table(policy_table(evaluation), "policies.json")
     log_file(run.path("evaluation.json"))
-    record, campaign = run.read_json("run"), run.campaign
+    record, campaign = run.record(), run.campaign
     facts = {
         "campaign": campaign.campaign.name,
         "outcome": f"{campaign.outcome.label}; gains are in its units, "
@@ -420,14 +420,14 @@ def _log_what_is_answered(run: Run, evaluation: Json) -> None:
             f"{name}: {result['champion']}"
             for name, result in evaluation["experiments"].items()
         ),
-        "data": str(record["data_hash"])[:16],
-        "code": str(record["git_commit"])[:12],
+        "data": str(record.data_hash)[:16],
+        "code": str(record.git_commit)[:12],
         "figures": "gain__(policy), area__(policy) and difference__(policy): what "
         "personalising adds to it; _low and _high are the ends of the 95 % interval",
         "trials": "nested runs; all in trials.json, the policies in policies.json",
     }
     describe(evaluation["headline"]["sentence"], facts)
-    for name, chart in figures(evaluation, {}, run.table("messages")).items():
+    for name, chart in figures(evaluation, None, run.table("messages")).items():
         log_figure(run, name, chart)
 
 
@@ -545,7 +545,7 @@ def _is_expired(run: Run, version: Version) -> bool:
 def _attempt(run: Run) -> int:
     """Number of this promotion attempt among those of the campaign, from 1."""
     open_store(run.mlflow_uri or None, run.store)
-    data_hash = str(run.read_json("run")["data_hash"])
+    data_hash = str(run.record().data_hash)
     name = run.campaign.campaign.name
     return 1 + earlier_attempts(name, data_hash=data_hash)
 
@@ -708,7 +708,7 @@ def _composed(
         "outcome": evaluation["outcome"],
         "verdict": evaluation["headline"]["verdict"],
         "sentence": evaluation["headline"]["sentence"],
-        "data_hash": run.read_json("run")["data_hash"],
+        "data_hash": run.record().data_hash,
         "lowers_turnout": run.read_json("turnout")["lowers"],
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -12,8 +12,7 @@ from hustings.training.registry.register import log_file
 def stage_report(run: Run) -> None:
     """Write report.html; log it and the chart of the schedule to MLflow."""
     evaluation, messages = run.read_json("evaluation"), run.table("messages")
-    record = run.read_json("run")
-    record["model_version"] = run.read_json("promoted")
+    record, promoted = run.record(), run.read_json("promoted")
     ingested = run.read_json("ingest")
     described = {
         **run.campaign.campaign.model_dump(mode="json"),
@@ -29,7 +28,8 @@ def stage_report(run: Run) -> None:
         assignments=run.read("assignments"),
         quarantine=run.read("quarantine"),
         messages=messages,
-        run=record,
+        record=record,
+        model_version=f"{promoted['name']}/{promoted['version']}",
         linked=_linked(run),
         affinities=run.optional("affinities"),
         groups=groups_planned(run, evaluation),
@@ -38,7 +38,7 @@ def stage_report(run: Run) -> None:
     )  # fmt: skip
     with tracking(run):
         # `evaluate` has logged the other charts
-        schedule = figures(evaluation, record, messages).get("schedule")
+        schedule = figures(evaluation, record.plan, messages).get("schedule")
         if schedule is not None:
             log_figure(run, "schedule", schedule)
         log_file(run.path("report.html"))

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from hustings.experiments.run_record import record_of_run
 from hustings.experiments.stages.champion import adopt, with_unseen
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.offers import contact_lists
@@ -56,8 +57,7 @@ def _latest_run(run: Run) -> Run | None:
 
 def _snapshot(folder: Path) -> str:
     """Voter file that a run read; empty before it was read."""
-    record = folder / "run.json"
-    return str(json.loads(record.read_text())["snapshot"]) if record.exists() else ""
+    return record_of_run(folder).snapshot or ""
 
 
 def _planned_with(home: Path, version: Version) -> Path | None:

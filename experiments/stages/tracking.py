@@ -30,12 +30,12 @@ def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
     uri = open_store(run.mlflow_uri or None, run.store)
     artifacts = None if run.mlflow_uri else run.store / "artifacts"
     close_dead(run.campaign.campaign.name)
-    mlflow_run_id = None if anew else run.read_json("run").get("mlflow_run_id")
+    mlflow_run_id = None if anew else run.record().mlflow_run_id
     commit = git_commit()
     tags = {
         "campaign": run.campaign.campaign.name,
         "git_commit": commit,
-        "data_hash": str(run.read_json("run")["data_hash"]),
+        "data_hash": str(run.record().data_hash),
         "model": run.model,
         "hustings_run": run.run_id,
         # a path of somebody's machine says nothing to others

@@ -30,8 +30,8 @@ class Tunings:
 
     run: Run
     n_left: int
-    spent_s: float = 0.0
-    trials: list[pd.DataFrame] = field(default_factory=list)
+    spent_s: float = field(default=0.0, init=False)
+    trials: list[pd.DataFrame] = field(default_factory=list, init=False)
 
     def tuned(
         self,

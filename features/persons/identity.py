@@ -7,7 +7,7 @@ person was first seen, so that no move changes it.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -84,7 +84,6 @@ def extended(
     former: Mapping[str, str],
     *,
     since: pd.Timestamp,
-    new_persons: Callable[[int], Sequence[str]] = random_persons,
 ) -> pd.DataFrame:
     """The map with a new voter file; what it holds stays as it is.
 
@@ -97,7 +96,6 @@ def extended(
         voters: VOTERS of the new file.
         former: Former id → present id, from declared merges and from exact keys.
         since: When the file was observed.
-        new_persons: Makes names for n persons.
     """
     moved_on = _inherited(identity, voters, former, since)
     mapped_ids = set(identity["voter_id"]) | set(moved_on["voter_id"])
@@ -105,7 +103,7 @@ def extended(
     added = pd.DataFrame(
         {
             "voter_id": fresh["voter_id"].to_numpy(),
-            "person": list(new_persons(len(fresh))) if len(fresh) else [],
+            "person": random_persons(len(fresh)),
             "since": since,
             "reason": FIRST_SEEN,
             "former_id": None,

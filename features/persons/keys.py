@@ -14,7 +14,7 @@ import re
 import secrets
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,6 @@ import pandas as pd
 
 from hustings.features.arrays import Bools
 
-Token = Callable[[int], bytes]
 """So many random bytes."""
 
 KEY_BYTES = 32
@@ -247,11 +246,9 @@ class Keyring:
     path: Path
     campaign_key: bytes = field(repr=False)
 
-    def add(
-        self, persons: Iterable[str], *, token: Token = secrets.token_bytes
-    ) -> None:
+    def add(self, persons: Iterable[str]) -> None:
         """A random key for every person who has none."""
-        rows = [(person, token(KEY_BYTES)) for person in persons]
+        rows = [(person, secrets.token_bytes(KEY_BYTES)) for person in persons]
         with _opened(self.path) as store:
             store.executemany("INSERT OR IGNORE INTO persons VALUES (?, ?)", rows)
 
@@ -319,12 +316,11 @@ class Keyring:
         return Forgotten(self.campaign_key, tombstone_digests)
 
 
-def open_keys(path: Path, *, token: Token = secrets.token_bytes) -> Keyring:
+def open_keys(path: Path) -> Keyring:
     """The keys of a campaign, made where there are none.
 
     Args:
         path: Database.
-        token: Makes the campaign's key.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -332,7 +328,8 @@ def open_keys(path: Path, *, token: Token = secrets.token_bytes) -> Keyring:
     with _opened(path) as store:
         store.executescript(_SCHEMA)
         store.execute(
-            "INSERT OR IGNORE INTO campaign VALUES (1, ?)", (token(KEY_BYTES),)
+            "INSERT OR IGNORE INTO campaign VALUES (1, ?)",
+            (secrets.token_bytes(KEY_BYTES),),
         )
         store.commit()
         ((key,),) = store.execute("SELECT key FROM campaign")

@@ -13,9 +13,16 @@ import pandas as pd
 from hustings.features.affinity import voter_cells
 from hustings.serving.export.lists import Built, Part, days_told
 from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import ExportChannel, ExportError, ExportTerms
+from hustings.serving.export.terms import (
+    AGE_BANDS,
+    ExportChannel,
+    ExportError,
+    ExportTerms,
+)
 
 _BY = ["channel", "send_on", "message_id"]
+NUMBERS = ["n_planned", "planned_usd", "n_voters", "n_held_out"]
+"""What a list says of a cell."""
 PLACES_ONLY = frozenset({"places_only"})
 """Rule sets under which no list of persons leaves, by whatever channel."""
 
@@ -103,13 +110,16 @@ def changed_places(
     where = cells.drop_duplicates("cell").set_index("cell")[keys]
     touched = touched.join(where, on="cell").drop(columns="cell")
     frames = [part.frame for part in built.parts]
-    now = pd.concat(frames) if frames else pd.DataFrame(columns=[*_BY, *keys])
+    now = pd.concat(frames) if frames else pd.DataFrame(columns=[*_BY, *keys, *NUMBERS])
     cell_rows = touched.merge(now, on=[*_BY, *keys], how="left")
-    numbers = [str(c) for c in cell_rows if c not in {*_BY, *keys}]
-    cell_rows[numbers] = cell_rows[numbers].fillna(0)
-    count_columns = [c for c in numbers if c.startswith("n_")]
+    counted = (
+        cell_rows[NUMBERS]
+        .astype("float64")
+        .fillna(0.0)
+        .astype({name: "int64" for name in NUMBERS if name.startswith("n_")})
+    )
     return _parts(
-        cell_rows.astype(dict.fromkeys(count_columns, "int64")),
+        cell_rows.assign(**counted),
         "changed-places",
         none=True,
     )
@@ -119,7 +129,7 @@ def _cells(
     voters: pd.DataFrame, channel: ExportChannel, terms: ExportTerms, at: pd.Timestamp
 ) -> pd.DataFrame:
     """The cell of every voter, by voter_id; missing where a part of it is unknown."""
-    all_keys = voter_cells(voters, terms.age_bands, terms.place, as_of=at)
+    all_keys = voter_cells(voters, AGE_BANDS, terms.place, as_of=at)
     channel_keys = all_keys[list(channel.keys)].set_axis(voters["voter_id"])
     complete = (channel_keys != "").all(axis=1)
     cell = (
@@ -146,8 +156,7 @@ def _cell_rows(
     cell_rows["n_voters"] = cell_rows["cell"].map(everybody).fillna(0).astype("int64")
     cell_rows["n_held_out"] = cell_rows["cell"].map(out).fillna(0).astype("int64")
     cell_rows["planned_usd"] = cell_rows["planned_usd"].round(2)
-    numbers = ["n_planned", "planned_usd", "n_voters", "n_held_out"]
-    return cell_rows.join(where, on="cell")[[*_BY, *keys, *numbers]]
+    return cell_rows.join(where, on="cell")[[*_BY, *keys, *NUMBERS]]
 
 
 def _parts(cell_rows: pd.DataFrame, stem: str, *, none: bool = False) -> list[Part]:

@@ -160,7 +160,7 @@ class RemainingRows:
     """Rows that are left, and what was set aside."""
 
     frame: pd.DataFrame
-    faults: list[pd.DataFrame] = field(default_factory=list)
+    faults: list[pd.DataFrame] = field(default_factory=list, init=False)
 
     def add_faults(self, faults: pd.DataFrame) -> None:
         """Take rows out for faults that are known, such as values that were unread."""

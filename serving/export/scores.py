@@ -73,14 +73,12 @@ class System:
         slots: Scores, in the order of the file.
         max_slots: How many it takes.
         universes: Lists by score.
-        file: Name of the file, without its ending.
     """
 
     id_column: str
     slots: Sequence[Slot]
     max_slots: int
     universes: Sequence[Universe] = ()
-    file: str = "scores"
 
 
 def export_scores(
@@ -117,8 +115,8 @@ def export_scores(
     exported = scores[code == ""].reset_index(drop=True)
     frame = _slots(exported, system)
     with written_whole(parent, stamp) as aside:
-        path = aside / f"{system.file}.zip"
-        write_zipped(frame, path, f"{system.file}.csv")
+        path = aside / "scores.zip"
+        write_zipped(frame, path, "scores.csv")
         files = [file_told(path) | {"rows": len(frame)}]
         may = exported["voter_id"].isin(planned)
         for universe in system.universes:

@@ -89,6 +89,10 @@ CHANNELS: Mapping[str, ExportChannel] = MappingProxyType(
 ordinances for doors. Audiences: policies of advertising platforms since 2020."""
 
 
+AGE_BANDS = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+")
+"""Bands of a cell."""
+
+
 @dataclass(frozen=True)
 class ExportTerms:
     """What holds for every file of an export.
@@ -104,7 +108,6 @@ class ExportTerms:
         exclude_holdout: Also write the people held out, for the platform to exclude
             when it widens an audience. It hands them over: off unless declared.
         place: Column of the voters that is the place of a cell.
-        age_bands: Bands of a cell.
     """
 
     rule_set: str
@@ -116,7 +119,6 @@ class ExportTerms:
     calling_code: str = "1"
     exclude_holdout: bool = False
     place: str = "county_fips"
-    age_bands: Sequence[str] = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+")
 
     def channel(self, name: str) -> ExportChannel:
         """How a channel takes what is sent.

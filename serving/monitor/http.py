@@ -135,7 +135,7 @@ class Watch:
     """
 
     def __init__(
-        self, events: Events, campaign: MonitoredCampaign, *, now: Clock = utc_now
+        self, events: Events, campaign: MonitoredCampaign, *, now: Clock
     ) -> None:
         self.events = events
         self.pauses = Pauses.beside(events)
@@ -290,7 +290,7 @@ def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
     """
     version = json.loads((bundle / "version.json").read_text())
     name = str(version["name"]).removeprefix("hustings-")
-    watch = Watch(events, MonitoredCampaign.of(name, plan))
+    watch = Watch(events, MonitoredCampaign.of(name, plan), now=utc_now)
     watch.start()
     return watch
 
@@ -343,21 +343,17 @@ async def _stream(request: Request) -> Response:
     return _data(StreamingResponse(events, media_type="text/event-stream"))
 
 
-async def stream(
-    watch: Watch, is_gone: Callable[[], Any], *, longest_s: float = LONGEST_STREAM_S
-) -> AsyncIterator[str]:
+async def stream(watch: Watch, is_gone: Callable[[], Any]) -> AsyncIterator[str]:
     """Every new look, as server-sent events.
 
     Args:
         watch: What is looked at.
         is_gone: Awaited; whether nobody listens any more.
-        longest_s: Then the stream ends, and whoever listens asks anew; it ends, too,
-            where the watch has stalled.
     """
     yield f"retry: {RETRY_MS}\n\n"
     # 0 is before the first look
     seen, began, spoke = 0, time.monotonic(), time.monotonic()
-    while time.monotonic() - began < longest_s and not await is_gone():
+    while time.monotonic() - began < LONGEST_STREAM_S and not await is_gone():
         if watch.stalled:
             return
         look = watch.shown

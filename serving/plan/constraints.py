@@ -202,14 +202,14 @@ def by_message(arms: Sequence[Arm], message_id: str) -> Floats:
     return np.array([float(arm.message_id == message_id) for arm in arms])
 
 
-def cap(name: str, counts: Floats, most: float, rows: Bools | None = None) -> Limit:
-    """At most so many contacts by some arms, in some rows (or all)."""
-    return Limit(name, counts, most, None if rows is None else rows.astype(float))
+def cap(name: str, counts: Floats, most: float) -> Limit:
+    """At most so many contacts by some arms."""
+    return Limit(name, counts, most)
 
 
-def floor(name: str, counts: Floats, least: float, rows: Bools | None = None) -> Limit:
-    """At least so many contacts by some arms, in some rows (or all)."""
-    return Limit(name, -counts, -least, None if rows is None else rows.astype(float))
+def floor(name: str, counts: Floats, least: float) -> Limit:
+    """At least so many contacts by some arms."""
+    return Limit(name, -counts, -least)
 
 
 def share_bounds(

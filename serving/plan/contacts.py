@@ -167,6 +167,7 @@ def plan_contacts(
         made.opened.chosen, made.used, made.opened.setup_usd,
         tuple(e.name for e, u in zip(entries, made.opened.used, strict=True) if not u),
         np.where(allowed, np.where(made.done.open, odds, 0.0)[rows.row], 0.0),
+        rows.row,
     )  # fmt: skip
 
 

@@ -1,64 +1,60 @@
 """Explanations of a plan in words: why a message is sent, what a limit costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from hustings.features.arrays import Floats
+from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.stored import Stored
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm
 from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import SLACK, Limits
+from hustings.serving.plan.settings import Plan
 
 MANY = 1_000
 """Contacts by which a report raises a limit of contacts."""
+N_OPTIONS = 3
+"""Options that a report compares for the voters of a message, the sent one included."""
 
 
-class Binding(NamedTuple):
+@dataclass(frozen=True)
+class LimitUse(Stored):
     """A limit, how far it is used, and what more of it would bring.
 
     Attributes:
         name: Of the limit.
-        most: How much there is; of a floor minus the least.
-        left: What is not used.
-        price: What one more would bring, outcome units.
-        step: Amount that `gain` refers to: 1 USD, or 1,000 contacts.
-        gain: What a step more would bring, at most, outcome units.
+        unit: `USD` or `contacts`.
+        used: Of the unit; of a floor the contacts that it has.
+        most: How much there is; of a floor the least.
+        price_per_unit: What one more would bring, outcome units; 0 where it does not
+            bind.
+        one_more: What one dollar more, or `MANY` contacts more, would bring at most.
+        channel: Whose contacts it counts; empty for any other limit.
     """
 
     name: str
+    unit: str
+    used: float
     most: float
-    left: float
-    price: float
-    step: int
-    gain: float
+    price_per_unit: float
+    one_more: float
+    channel: str = ""
 
     @property
     def binds(self) -> bool:
         """Whether more of it would bring anything."""
-        return self.price > 0
-
-    def told(self) -> dict[str, str | float]:
-        """As a report shows it; a floor by its least contacts and those it has."""
-        at_least = self.most < 0
-        return {
-            "name": self.name,
-            "unit": "USD" if self.step == 1 else "contacts",
-            "used": self.left - self.most if at_least else self.most - self.left,
-            "most": -self.most if at_least else self.most,
-            "price_per_unit": self.price,
-            "one_more": self.gain,
-            "channel": self.name.removeprefix(BY_CHANNEL)
-            if self.name.startswith(BY_CHANNEL)
-            else "",
-        }
+        return self.price_per_unit > 0
 
 
 BY_CHANNEL = "contacts by "
 """How the limit of a channel is named."""
 
 
-def bindings(limits: Limits, chosen: Chosen, left: Floats) -> list[Binding]:
+def limits_used(limits: Limits, chosen: Chosen, left: Floats) -> list[LimitUse]:
     """Every limit with its price, dearest step first.
 
     Args:
@@ -67,37 +63,37 @@ def bindings(limits: Limits, chosen: Chosen, left: Floats) -> list[Binding]:
         left: What is left of every limit, shape (n_limits,).
     """
     entries = []
-    for k, price in enumerate(chosen.price[: len(limits.most)]):
-        step = 1 if k == 0 else MANY
+    for k, price in enumerate(chosen.price[: len(limits.most)].tolist()):
+        name, most, unused = limits.name_of(k), float(limits.most[k]), float(left[k])
+        is_floor = most < 0
         entries.append(
-            Binding(
-                limits.name_of(k), float(limits.most[k]), float(left[k]),
-                float(price), step, float(price) * step,
+            LimitUse(
+                name, "contacts" if k else "USD",
+                used=unused - most if is_floor else most - unused,
+                most=-most if is_floor else most,
+                price_per_unit=price, one_more=price * (MANY if k else 1),
+                channel=name.removeprefix(BY_CHANNEL)
+                if name.startswith(BY_CHANNEL) else "",
             )
         )  # fmt: skip
-    return sorted(entries, key=lambda b: -b.gain)
+    return sorted(entries, key=lambda limit: -limit.one_more)
 
 
-def limits_in_words(limits: Sequence[Binding]) -> list[str]:
-    """What one more dollar, or 1,000 more contacts, would bring."""
-    sentences = []
-    for limit in limits:
-        if not limit.binds:
-            sentences.append(
-                f"{limit.name}: not used up; more of it would bring nothing."
-            )
-            continue
-        change = (
-            "one dollar more" if limit.step == 1 else f"{limit.step:,} contacts more"
-        )
-        if limit.most < 0:
-            change = f"asking for {limit.step:,} contacts fewer"
-        elif limit.most == 0:
-            change = f"leaving it {limit.step:,} contacts more room"
-        sentences.append(
-            f"{limit.name}: {change} would bring up to {limit.gain:,.3g} outcomes."
-        )
-    return sentences
+@dataclass(frozen=True)
+class MessageReasons(Stored):
+    """Why voters get a message by a channel, told of all of them together.
+
+    Attributes:
+        message_id: The message.
+        channel: The channel.
+        n_voters: Voters who get it, at least `SMALLEST_CELL`.
+        why: What it and the next best are worth to them on average, a sentence each.
+    """
+
+    message_id: str
+    channel: str
+    n_voters: int
+    why: tuple[str, ...]
 
 
 class Option(NamedTuple):
@@ -124,38 +120,38 @@ def options_of(
     limits: Limits,
     price: Floats,
     refused: Sequence[str | None],
-    row: int = 0,
+    rows: Ints,
 ) -> list[Option]:
-    """What every arm is worth to one voter at the plan's prices, the best first.
+    """What every arm is worth to some voters at the plan's prices, the best first.
 
     Args:
-        lift: Predicted, shape (A,).
+        lift: Predicted, shape (n, A); the mean counts.
         arms: Length A.
         limits: Of the plan.
         price: Of every limit.
         refused: Why an arm may not be had, length A.
-        row: Row of the voter, where limits differ by row.
+        rows: Rows of the voters, where limits differ by row, shape (n,).
     """
-    options = []
+    options, mean = [], lift.mean(axis=0)
     for a, arm in enumerate(arms):
-        use = limits.use_of(np.array([row]), np.array([a]))[:, 0]
+        use = limits.use_of(rows, np.full(len(rows), a)).mean(axis=1)
         paid = use * price[: len(use)]
         charges = tuple(
             (limits.name_of(k), float(paid[k]))
             for k in np.argsort(-np.abs(paid)) if paid[k] != 0
         )  # fmt: skip
-        left = float(lift[a] - paid.sum())
-        options.append(Option(arm, float(lift[a]), charges, left, refused[a]))
+        left = float(mean[a] - paid.sum())
+        options.append(Option(arm, float(mean[a]), charges, left, refused[a]))
     return sorted(options, key=lambda o: (o.refused is not None, -o.left))
 
 
 def explained(
     options: Sequence[Option],
     sent: Arm | None,
-    cost: dict[Arm, float],
+    cost: Mapping[Arm, float],
     *,
-    unit: float = 0.01,
-    unit_name: str = "points",
+    unit: float,
+    unit_name: str,
 ) -> list[str]:
     """Why a voter gets what the plan sends, one sentence a line.
 
@@ -201,3 +197,48 @@ def _verdict(option: Option, sent: Arm | None) -> str:
     if sent is None:
         return "just not reached before a limit was full"
     return "another message leaves more"
+
+
+def explained_messages(
+    plan: Plan,
+    voter_id: Objects,
+    value: Floats,
+    allowed: Bools,
+    arms: Sequence[Arm],
+    cost: Floats,
+    *,
+    unit: float,
+) -> list[MessageReasons]:
+    """Why each planned message is sent; groups below the privacy floor are left out.
+
+    Args:
+        plan: The plan; voters drawn to explore are not explained.
+        voter_id: Of everybody in the audience, shape (n,).
+        value: What every arm is worth to the planner, shape (n, A).
+        allowed: Who may get which arm, shape (n, A).
+        arms: Length A.
+        cost: USD of every arm, shape (A,).
+        unit: Outcome units of a point.
+    """
+    contacts = plan.contacts[plan.contacts["role"] == "plan"]
+    position = pd.Series(np.arange(len(voter_id)), index=voter_id)
+    cost_of = dict(zip(arms, cost.tolist(), strict=True))
+    reasons = []
+    groups = contacts.groupby(["message_id", "channel"], observed=True)
+    for (message_id, channel), group in groups:
+        if len(group) < SMALLEST_CELL:
+            continue
+        sent = Arm(str(message_id), str(channel))
+        at = position.loc[group["voter_id"]].to_numpy()
+        refused = [
+            None if share > 0.5 else "most of them may not get it"
+            for share in allowed[at].mean(axis=0)
+        ]
+        options = options_of(
+            value[at], arms, plan.limits, plan.chosen.price, refused, plan.row[at]
+        )
+        # what is sent first, then what they would get next
+        ordered = sorted(options, key=lambda option: option.arm != sent)[:N_OPTIONS]
+        why = explained(ordered, sent, cost_of, unit=unit, unit_name="points")
+        reasons.append(MessageReasons(*sent, len(group), tuple(why)))
+    return sorted(reasons, key=lambda row: -row.n_voters)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hustings.features.arrays import Bools, Floats
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import Limits
 
@@ -93,6 +93,8 @@ class Plan:
             paid, or used more, as a whole.
         odds: Probability of every arm for a voter who explores, what is missing to 1
             is that of nothing, shape (n_voters, A).
+        row: Row of every voter among those that decide, as `limits` counts them,
+            shape (n_voters,).
     """
 
     contacts: pd.DataFrame
@@ -102,9 +104,10 @@ class Plan:
     explored: float
     whole: Chosen
     used: Floats
-    setup_usd: float = 0.0
-    closed: tuple[str, ...] = ()
-    odds: Floats | None = None
+    setup_usd: float
+    closed: tuple[str, ...]
+    odds: Floats
+    row: Ints
 
     def left(self) -> Floats:
         """What remains of every limit, shape (n_limits,)."""

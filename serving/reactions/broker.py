@@ -45,29 +45,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 """What makes a subscription outlive its process, by module; Redis has its own."""
 
 
-def consume(
-    intake: Intake,
-    broker: str,
-    *,
-    stream: str = STREAM,
-    claim_after_ms: int = CLAIM_AFTER_MS,
-) -> None:
+def consume(intake: Intake, broker: str, *, stream: str = STREAM) -> None:
     """Take reactions from a broker until SIGINT or SIGTERM.
 
     Args:
         intake: The way into the store.
         broker: Address, such as `redis://localhost:6379`.
         stream: Stream, topic, subject or queue.
-        claim_after_ms: Redis: when another consumer's message is taken over.
 
     Raises:
         ValueError: If the address is of no known broker.
         ModuleNotFoundError: If the broker's client is not installed.
     """
-    asyncio.run(_run(intake, broker, stream, claim_after_ms))
+    asyncio.run(_run(intake, broker, stream))
 
 
-async def _run(intake: Intake, address: str, stream: str, claim_after_ms: int) -> None:
+async def _run(intake: Intake, address: str, stream: str) -> None:
     module, kind = broker_class(address)
     from faststream import AckPolicy, FastStream
 
@@ -75,7 +68,7 @@ async def _run(intake: Intake, address: str, stream: str, claim_after_ms: int) -
     broker = kind(url, logger=_log)
     if module == "redis":
         await _make_group(address, stream)
-        _subscribe_redis(broker, intake, stream, claim_after_ms)
+        _subscribe_redis(broker, intake, stream)
     else:
 
         async def undecoded(message: Any) -> bytes:
@@ -155,9 +148,7 @@ async def _make_group(address: str, stream: str) -> None:
                 raise
 
 
-def _subscribe_redis(
-    broker: Any, intake: Intake, stream: str, claim_after_ms: int
-) -> None:
+def _subscribe_redis(broker: Any, intake: Intake, stream: str) -> None:
     """New messages in batches, and those that another consumer left behind."""
     from faststream import AckPolicy
     from faststream.redis import StreamSub
@@ -174,7 +165,7 @@ def _subscribe_redis(
     )  # fmt: skip
     left = StreamSub(
         stream, group=GROUP, consumer=f"{name}-claims", batch=True,
-        polling_interval=POLL_MS, min_idle_time=claim_after_ms,
+        polling_interval=POLL_MS, min_idle_time=CLAIM_AFTER_MS,
     )  # fmt: skip
     for source in (new, left):
         broker.subscriber(

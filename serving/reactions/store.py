@@ -4,7 +4,7 @@ SQLite by default, PostgreSQL by its address; the same tables in both. An event 
 stored once by its id, in any order of arrival. Times are microseconds since 1970, UTC.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -364,18 +364,17 @@ def take_turn(connection: sa.Connection) -> None:
 
 
 def _engine(store: str | Path) -> sa.Engine:
-    text = str(store)
-    kind, _, rest = text.partition("://")
-    if kind in ("postgresql", "postgres"):
-        return _postgresql(f"postgresql+psycopg://{rest}")
-    if kind == "sqlite":
-        return _sqlite(Path(rest.removeprefix("/")))
-    if "://" in text:
+    kind, separator, rest = str(store).partition("://")
+    if not separator:
+        return _sqlite(Path(store))
+    if kind == "postgres":
+        kind = "postgresql"
+    if kind not in STORES:
         raise ValueError(
             "expected a store of reactions as a file, sqlite:///file or "
             f"postgresql://host/name, got {kind}://..."
         )
-    return _sqlite(Path(text))
+    return STORES[kind](rest)
 
 
 def _sqlite(path: Path) -> sa.Engine:
@@ -396,7 +395,7 @@ def _durable(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous = FULL")
 
 
-def _postgresql(address: str) -> sa.Engine:
+def _postgresql(rest: str) -> sa.Engine:
     try:
         import psycopg  # noqa: F401 - SQLAlchemy's own error names no mend
     except ImportError:
@@ -404,11 +403,18 @@ def _postgresql(address: str) -> sa.Engine:
             "a store in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
         ) from None
     return sa.create_engine(
-        address,
+        f"postgresql+psycopg://{rest}",
         connect_args={"options": "-c synchronous_commit=on", "client_encoding": "utf8"},
         pool_pre_ping=True,
         hide_parameters=True,
     )
+
+
+STORES: Mapping[str, Callable[[str], sa.Engine]] = {
+    "sqlite": lambda rest: _sqlite(Path(rest.removeprefix("/"))),
+    "postgresql": _postgresql,
+}
+"""Kinds of stores by how their address begins."""
 
 
 # --- rows → frames --------------------------------------------------------------------

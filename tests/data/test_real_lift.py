@@ -78,7 +78,7 @@ def test_the_error_predicted_for_the_mailers_is_the_one_they_have(
     icc = ((totals**2).sum() - (off**2).sum()) / pairs / Y[control].var()
     # published turnout: 29.7 % without a letter, 37.8 % with the neighbours'
     noise, sent = (
-        Noise.of_rate(rate, household=float(size.mean()), icc=float(icc))
+        Noise((rate * (1 - rate)) ** 0.5, float(size.mean()), float(icc))
         for rate in (0.297, 0.378)
     )
     n = np.bincount(arm)

@@ -75,7 +75,7 @@ def test_the_evaluation_and_its_chart_tell_how_reliable_the_chances_are(
     for row in found["reliability"].values():
         assert row["slope"]["low"] < 1 < row["slope"]["high"]
         assert row["brier"] < row["brier_base"]
-    drawn = figures(evaluation, {}, story.run.table("messages"))
+    drawn = figures(evaluation, None, story.run.table("messages"))
     assert any(name.endswith("/reliability") for name in drawn)
     page = (story.run.folder / "report.html").read_text()
     assert "Who votes and who supports, without a message" in page

@@ -22,7 +22,8 @@ from hustings.experiments.cli import app
 from hustings.experiments.declaration import Campaign, CampaignError, load_campaign
 from hustings.experiments.loop.run_day import NO_PLAN, DaySummary, run_day, terms_of
 from hustings.experiments.loop.yesterday import NEVER, plan_of_day, yesterday
-from hustings.experiments.plans import LIVE, PLANS, decided_so_far, plan_faults
+from hustings.experiments.plans import LIVE, PLANS, decided_so_far, plan_faults, plans
+from hustings.experiments.plans.checks import decided
 from hustings.experiments.plans.designs import Belief, designed
 from hustings.experiments.plans.folder import one_command
 from hustings.experiments.plans.ledger import open_ledger
@@ -477,7 +478,7 @@ def test_a_champion_is_trained_when_it_is_due_and_the_day_says_so(
     assert second.retrained == ""
     assert second.model == "hustings-small/1"
     assert (run.home / "latest").read_text().strip() == first.retrained
-    assert len(decided_so_far(run.home, LIVE)) > 0
+    assert len(decided(run.home, plans(run.home), LIVE)) > 0
 
 
 def test_terms_are_those_of_the_voters(played: LoopInWorld) -> None:

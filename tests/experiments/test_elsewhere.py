@@ -116,7 +116,7 @@ def test_a_partner_is_judged_beside_the_others_and_its_slope_told(helped: Run) -
     assert row["spend_per_voter_usd"] <= budget + 1e-9
     slope = found["partners"]["partner:acme"]["slope"]
     assert slope["low"] < 1 < slope["high"]
-    names = figures(evaluation, {}, helped.table("messages"))
+    names = figures(evaluation, None, helped.table("messages"))
     policies = next(c for n, c in names.items() if n.endswith("/policies"))
     assert "Partner: acme" in policies.to_json()
 
@@ -248,7 +248,7 @@ def test_the_report_shows_the_partner_and_what_was_known_from_elsewhere(
         },
         evaluation=evaluation, plan=helped.read("plan"),
         assignments=helped.read("assignments"), quarantine=helped.read("quarantine"),
-        messages=helped.table("messages"), run=told(helped.folder, "run"),
+        messages=helped.table("messages"), record=helped.record(), model_version="m/1",
     )  # fmt: skip
     words = page.read_text()
     for part in (

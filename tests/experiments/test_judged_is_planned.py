@@ -78,31 +78,31 @@ def test_shares_and_spend_agree_where_the_phones_are_the_limit(
     planned: Callable[[str], Run], policy: str
 ) -> None:
     run = planned(policy)
-    (one,) = run.read_json("run")["plan"]["judged"]
-    assert one["policy"] == policy
+    (one,) = run.record().plan.judged
+    assert one.policy == policy
     by_channel: dict[str, list[float]] = {}
-    for arm in one["arms"]:
-        sums = by_channel.setdefault(arm["channel"], [0.0, 0.0])
-        sums[0] += arm["judged"]
-        sums[1] += arm["planned"]
+    for arm in one.arms:
+        sums = by_channel.setdefault(arm.channel, [0.0, 0.0])
+        sums[0] += arm.judged
+        sums[1] += arm.planned
     for channel, (as_judged, as_planned) in by_channel.items():
         assert as_judged == pytest.approx(as_planned, abs=0.03), channel
     # exploring voters are called too
     assert by_channel["phone"][0] <= CALLS + 1e-3
     assert by_channel["phone"][0] > 0.8 * CALLS
     assert by_channel["phone"][1] <= CALLS
-    assert one["judged_usd"] == pytest.approx(one["planned_usd"], rel=0.1)
-    assert one["agrees"] or "contacts per 100 voters as judged" in one["why"]
+    assert one.judged_usd == pytest.approx(one.planned_usd, rel=0.1)
+    assert one.agrees or "contacts per 100 voters as judged" in one.why
     (result,) = run.read_json("evaluation")["experiments"].values()
     assert result["policies"][policy]["limited"]
-    assert one["gain"] == result["policies"][policy]["gain"]
+    assert one.gain.as_dict() == result["policies"][policy]["gain"]
     campaign = {
         "outcome": run.campaign.outcome.model_dump(mode="json"),
         "plan": run.campaign.plan.model_dump(mode="json"),
     }
     page = plan_section(
         campaign, N_VOTERS, run.read("plan"), run.read("assignments"),
-        run.read_json("run"), {},
+        run.record().plan, {},
     )  # fmt: skip
     assert "whose gain was judged under the limits of this plan" in page
 

@@ -18,6 +18,7 @@ import pytest
 from hustings.experiments import plans
 from hustings.experiments.declaration import EXPERIMENTS
 from hustings.experiments.plans import folder, steps
+from hustings.experiments.plans.checks import decided as decided_by
 from hustings.experiments.plans.ledger import Ledger, open_ledger
 from hustings.experiments.record import received
 from hustings.features.tables import CONTROL, NO_CHANNEL
@@ -58,7 +59,7 @@ def work(home: Path, days: int = DAYS) -> None:
     for day in range(days):
         name = f"day{day}"
         # read before the plans: another process may draft this day in between
-        decided = set(plans.decided_so_far(home, plans.LIVE)["voter_id"])
+        decided = set(decided_by(home, plans.plans(home), plans.LIVE)["voter_id"])
         if name not in plans.plans(home):
             plan, assigned = drawn(day, [v for v in KEYS if v not in decided])
             facts = plans.PlanFacts("m/1", "us_default", budget_usd=DAYS * A_DAY * 0.45)

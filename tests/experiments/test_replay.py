@@ -9,6 +9,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
+from hustings.experiments import replay
 from hustings.experiments.declaration import data_dir
 from hustings.experiments.replay import (
     MAX_BATCH,
@@ -74,7 +75,7 @@ def test_events_of_all_posts_come_in_time_order():
     assert len({e["event_id"] for _, e in played}) == len(played)
 
 
-def test_nothing_is_sent_before_it_is_due_and_all_of_it_is_sent():
+def test_nothing_is_sent_before_it_is_due_and_all_of_it_is_sent(monkeypatch):
     posts = [post(f"p{i}", hours=i, like=400) for i in range(20)]
     events = list(in_order(posts, Decay(), seed=1))
     now, sent = [100.0], []
@@ -86,7 +87,9 @@ def test_nothing_is_sent_before_it_is_due_and_all_of_it_is_sent():
         assert len(batch) <= MAX_BATCH
         sent.extend((now[0], event) for event in batch)
 
-    n = play(events, send, speed=3600, clock=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr(replay.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(replay.time, "sleep", sleep)
+    n = play(events, send, speed=3600)
     assert n == len(events)
     assert [e for _, e in sent] == [e for _, e in events]
     first = events[0][0]
@@ -186,9 +189,9 @@ def test_a_batch_whose_receipt_was_lost_is_sent_again(monkeypatch, failure):
 
     monkeypatch.setattr("urllib.request.urlopen", answer)
     monkeypatch.setattr("time.sleep", lambda _s: None)
-    send = to_endpoint("http://127.0.0.1:1", "key", tries=3)
+    send = to_endpoint("http://127.0.0.1:1", "key")
     assert send([{"event_id": "a"}])["duplicate"] == 1
-    answers = iter([failure] * 3)
+    answers = iter([failure] * replay.TRIES)
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1: "):
         send([{"event_id": "a"}])
 
@@ -207,7 +210,7 @@ def test_two_days_of_real_posts_arrive_to_the_last_reaction(tmp_path):
         assert receipt.quarantined == receipt.duplicate == 0
 
     events = ((at, e) for at, e in in_order(posts, Decay(), 1))
-    play(events, send, speed=np.inf, sleep=lambda _s: None)
+    play(events, send, speed=np.inf)
     kept = intake.events.counts().groupby(["post_id", "kind"])["count"].sum()
     truth = {
         (str(p.told["post_id"]), k): n for p in posts for k, n in p.totals.items() if n

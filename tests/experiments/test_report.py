@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.report import figure_png, figures, write_report
+from hustings.experiments.run_record import RunRecord
 
 CHROMIUM = shutil.which("chromium")
 HIDDEN_VOTER = "VOTER-7731-X"
@@ -195,23 +196,24 @@ def campaign() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run() -> dict[str, Any]:
+def run(**planned: Any) -> RunRecord:
     days = pd.date_range("2026-09-03", periods=8)
-    return {
+    return RunRecord.from_json({
         "run_id": "20260901-1200-ab12",
         "git_commit": "deadbeef" * 5,
-        "model_version": 3,
-        "seeds": {"campaign": 20121106},
+        "seed": 20121106,
         "versions": {"python": "3.11.7", "lightgbm": "4.7.0"},
-        "timings": {"ingest": 2.31, "train": 31.0},
-        "counts": {"voters": 24_000},
+        "timings_s": {"ingest": 2.31, "train": 31.0},
+        "rows": {"voters": 24_000},
         "plan": {
+            "bound": 1.0, "value": 1.0, "limits": [], "setup_usd": 0.0, "closed": [],
+            "n_contacts": 9_717, "explore_share": 0.05, "roles": {},
             "spent_usd": 119_870.4,
             "budget_usd": 120_000.0,
             "shadow_price": 0.0031,
             "optimality_gap": 2e-5,
             "contacts_by_day": [
-                {"send_on": day, "channel": channel, "n": 900 + 40 * i}
+                {"send_on": f"{day:%Y-%m-%d}", "channel": channel, "n": 900 + 40 * i}
                 for i, day in enumerate(days)
                 for channel in ("mail", "sms")
             ],
@@ -230,8 +232,8 @@ def run() -> dict[str, Any]:
                 {"reason": "asked not to be called", "n_voters": 312},
                 {"reason": "no postal address", "n_voters": 4},
             ],
-        },
-    }  # fmt: skip
+        } | planned,
+    })  # fmt: skip
 
 
 def planned_frame() -> pd.DataFrame:
@@ -287,7 +289,8 @@ def written(
         "assignments": assigned_frame(),
         "quarantine": quarantined_frame(),
         "messages": messages_frame(),
-        "run": run(),
+        "record": run(),
+        "model_version": "made_up/3",
     }
     write_report(path, **(given | changes))
     return path.read_text(encoding="utf-8")
@@ -380,7 +383,7 @@ def test_a_script_in_any_text_of_the_data_is_shown_and_not_run(tmp_path: Path) -
 def test_groups_of_fewer_than_twenty_people_are_nowhere_on_the_page(
     tmp_path: Path,
 ) -> None:
-    evaluation, done = evaluation_of(), run()
+    evaluation = evaluation_of()
     result = evaluation["experiments"]["experiment_0"]
     result["segments"] += [
         {"message_id": "message_000", "segment": "TINY-HEAT", "n": 19,
@@ -393,11 +396,11 @@ def test_groups_of_fewer_than_twenty_people_are_nowhere_on_the_page(
     result["calibration"]["groups"].append(
         {"message_id": "all", "predicted": 0.7654, "realised": span(9.0), "n": 19}
     )
-    done["plan"]["segments"] = [
+    segments = [
         {"segment": "TINY-SHARE", "n_planned": 3, "n_voters": 19},
         {"segment": "ENOUGH-SHARE", "n_planned": 11, "n_voters": 77},
     ]
-    page = written(tmp_path, evaluation, run=done)
+    page = written(tmp_path, evaluation, record=run(segments=segments))
     assert "ENOUGH-HEAT" in page
     assert "ENOUGH-SHARE" in page
     assert "TINY-" not in page
@@ -437,7 +440,7 @@ def test_several_experiments_get_one_row_each_and_their_own_details(
 
 def test_hundreds_of_messages_are_all_in_the_table_and_few_in_the_chart() -> None:
     charts = figures(
-        evaluation_of(n_messages=490), run(), messages_frame(n_messages=490)
+        evaluation_of(n_messages=490), run().plan, messages_frame(n_messages=490)
     )
     drawn = {
         row["message"].split(" ")[0] for row in rows_of(charts["experiment_0/messages"])
@@ -449,7 +452,7 @@ def test_hundreds_of_messages_are_all_in_the_table_and_few_in_the_chart() -> Non
 
 
 def test_every_figure_becomes_a_picture_without_a_browser() -> None:
-    charts = figures(evaluation_of(n_experiments=2), run(), messages_frame())
+    charts = figures(evaluation_of(n_experiments=2), run().plan, messages_frame())
     assert set(charts) == {"overview", "schedule"} | {
         f"experiment_{i}/{name}"
         for i in range(2)
@@ -467,9 +470,9 @@ def test_a_run_without_plan_segments_or_quarantine_still_reads(tmp_path: Path) -
         evaluation,
         plan=planned_frame().head(0),
         quarantine=quarantined_frame().head(0),
-        run={"run_id": "r"},
+        record=RunRecord(run_id="r"),
     )
-    assert "Nobody is planned to be contacted." in text_of(page)
+    assert "Nobody is planned." in text_of(page)
     assert "No row was." in text_of(page)
     assert page.count("Too few people to draw this.") == 2
 

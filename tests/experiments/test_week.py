@@ -100,11 +100,11 @@ def write_plan(
     )
     limits = [
         {"name": "budget", "unit": "USD", "used": 81.0, "most": 81.0,
-         "price_per_unit": 3.3, "one_more": None},
+         "price_per_unit": 3.3, "one_more": 3.3},
         {"name": "letters a day", "unit": "contacts", "used": 135, "most": 200,
-         "price_per_unit": 0.0, "channel": "mail"},
+         "price_per_unit": 0.0, "one_more": 0.0, "channel": "mail"},
     ]  # fmt: skip
-    (path / "terms.json").write_text(json.dumps({"limits": limits}))
+    (path / "terms.json").write_text(json.dumps({"terms": {"limits": limits}}))
 
 
 def interval(value: float, low: float, high: float) -> dict[str, float]:

@@ -27,11 +27,14 @@ def file(**homes: str | None) -> pd.DataFrame:
 def grown(
     identity: pd.DataFrame, voters: pd.DataFrame, since: Any = FIRST, **former: str
 ) -> pd.DataFrame:
+    """The map with the file; the n-th person on file is called pn."""
     numbers = count(len(identity))
-    return extended(
-        identity, voters, former, since=since,
-        new_persons=lambda n: [f"p{next(numbers)}" for _ in range(n)],
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "hustings.features.persons.identity.random_persons",
+            lambda n: [f"p{next(numbers)}" for _ in range(n)],
+        )
+        return extended(identity, voters, former, since=since)
 
 
 def units(

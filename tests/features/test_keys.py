@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import stat
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -20,13 +18,8 @@ from hustings.features.persons.keys import (
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keyring:
-    numbers: Iterator[int] = count(1)
-
-    def token(n: int) -> bytes:
-        return hashlib.shake_256(str(next(numbers)).encode()).digest(n)
-
-    found = open_keys(tmp_path / "keys.db", token=token)
-    found.add(["p1", "p2"], token=token)
+    found = open_keys(tmp_path / "keys.db")
+    found.add(["p1", "p2"])
     return found
 
 

@@ -1,6 +1,7 @@
 """A small locked plan with addresses, and what its files hold, for tests of exports."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,10 +30,15 @@ def voter(number: int) -> str:
     return f"v{number:04}"
 
 
-def plan_of(n: int = 800, *, per_day: int = 400) -> Planned:
-    """Voters 0 .. n-1 are contacted in turn by four channels; n .. n+59 held out."""
+def plan_of(
+    n: int = 800,
+    *,
+    per_day: int = 400,
+    channels: Sequence[str] = ("mail", "phone", "social", "web"),
+) -> Planned:
+    """Voters 0 .. n-1 are contacted in turn by the channels; n .. n+59 held out."""
     number = np.arange(n)
-    channel = np.array(["mail", "phone", "social", "web"])[number % 4]
+    channel = np.array(channels)[number % len(channels)]
     message = np.where(number // 4 % 2 == 0, "jobs", "trade, fair")
     send_on = np.where(number // per_day % 2 == 0, DAY, NEXT).astype("datetime64[us]")
     plan = pd.DataFrame(

@@ -23,10 +23,11 @@ pytest.importorskip("faststream", reason="pip install 'hustings[stream]'")
 CONSUMER = """
 import sys
 from pathlib import Path
-from hustings.serving.reactions.broker import consume
+from hustings.serving.reactions import broker
 from hustings.serving.reactions.store import Events
 from hustings.serving.reactions.http import Intake
-consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2], claim_after_ms=500)
+broker.CLAIM_AFTER_MS = 500
+broker.consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2])
 """
 
 

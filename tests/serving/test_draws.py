@@ -14,8 +14,8 @@ from scipy.stats import chi2, kstest, norm
 
 from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
-from hustings.serving.plan import held_out, limits_of
-from hustings.serving.plan.constraints import Limits, cap
+from hustings.serving.plan import Limit, held_out, limits_of
+from hustings.serving.plan.constraints import Limits
 from hustings.serving.plan.randomise import (
     Lots,
     Spread,
@@ -58,10 +58,11 @@ def pool(n: int = 24, *, days: int = 1, seed: int = 5) -> Pool:
     """Households of one to three, about twice as many wanted as there is room for."""
     rng = np.random.default_rng(seed)
     reach = rng.integers(0, 4, (n, len(ARMS))).astype(float)
+    here = (np.arange(n) < n / 2).astype(float)
     limits = limits_of(
         ARMS, COST, budget_usd=0.28 * n, capacity={"mail": 0.4 * n, "sms": 0.35 * n},
         total_capacity=0.65 * n,
-        others=[cap("few here", np.ones(len(ARMS)), 0.4 * n, np.arange(n) < n / 2)],
+        others=[Limit("few here", np.ones(len(ARMS)), 0.4 * n, here)],
     )  # fmt: skip
     wanted = np.where(rng.random(n) < 0.7, reach.argmax(axis=1), NOTHING)
     odds = 0.6 * even_odds(reach, limits)

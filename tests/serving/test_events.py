@@ -24,7 +24,7 @@ from hustings.serving.reactions.payload import (
     person_key,
     read_events,
 )
-from hustings.serving.reactions.store import Events, Receipt
+from hustings.serving.reactions.store import STORES, Events, Receipt
 from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +49,29 @@ def read(
     return read_events(payloads, received_at=NOW, key=key, keep_text=keep_text)
 
 
+DURABLE = {
+    "sqlite": {"PRAGMA journal_mode": "wal", "PRAGMA synchronous": 2},  # 2 is FULL
+    "postgresql": {"SHOW synchronous_commit": "on"},
+}
+"""What each kind of store answers that waits for the disk at every commit."""
+
+
+@pytest.fixture(params=sorted(STORES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def events(tmp_path: Path) -> Iterator[Events]:
-    store = Events.open(tmp_path / "events.db")
+def address(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a new store of every kind that there is."""
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'events.db'}"
+    return request.getfixturevalue("postgres")
+
+
+@pytest.fixture
+def events(address: str) -> Iterator[Events]:
+    store = Events.open(address)
     yield store
     store.close()
 
@@ -138,6 +158,11 @@ def test_the_quarantine_names_nobody(events):
     # what is no secret helps to mend it
     assert json.loads(told["payload"].iloc[0])["count"] == -1
     assert len(told) == 3
+
+
+def test_what_nobody_knows_stays_unknown(events):
+    events.append(read(event("a", in_area=True), event("b")))
+    assert events.since()[0]["in_area"].isna().tolist() == [False, True]
 
 
 def test_a_malformed_event_that_comes_again_is_quarantined_once(events):
@@ -299,11 +324,10 @@ def test_what_is_no_text_stops_nobody_and_takes_no_batch_down(events):
 # --- durability -----------------------------------------------------------------------
 
 
-def test_sqlite_waits_for_the_disk_at_every_commit(events):
+def test_a_store_waits_for_the_disk_at_every_commit(events, kind):
     with events.engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        # 2 is FULL
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        for question, answer in DURABLE[kind].items():
+            assert connection.exec_driver_sql(question).scalar() == answer
 
 
 def test_requests_that_come_together_share_a_commit_and_keep_their_own_receipts(
@@ -384,36 +408,11 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path):
     assert whole == ("ok",)
 
 
-# --- PostgreSQL -----------------------------------------------------------------------
-
-
-def test_postgresql_keeps_the_same_promises(postgres):
-    events = Events.open(postgres)
-    events.append(read(event("a", in_area=True, person="p"), event("b", count=70)))
-    again = events.append(read(event("a"), event("c"), event("bad", place="\x00")))
-    assert again[:3] == (1, 1, 1)
-    events.append(read(event("s", kind="stop", platform="sms", person="p")))
-    hashed = [person_key(KEY, "sms", "p")]
-    events.link(pd.DataFrame({"person": hashed, "voter_id": ["V1"]}))
-    assert events.refused(["V1", "V2"]) == {"V1": {"sms"}}
-    check(PERMISSIONS, events.withdrawals())
-    frame, cursor = events.since()
-    assert frame["event_id"].tolist() == ["a", "b", "c", "s"]
-    assert frame["in_area"].isna().tolist() == [False, True, True, True]
-    with events.engine.connect() as connection:
-        durable = connection.exec_driver_sql("SHOW synchronous_commit").scalar()
-    assert durable == "on"
-    _no_reader_misses_what_another_writes(postgres, events, cursor)
-    events.close()
-
-
-def _no_reader_misses_what_another_writes(
-    postgres: str, events: Events, cursor: int
-) -> None:
+def test_no_reader_misses_what_another_writes(events, address):
     """Two writers of their own sessions, one reader that goes on from its cursor."""
 
     def write(name: str) -> None:
-        mine = Events.open(postgres)
+        mine = Events.open(address)
         for i in range(40):
             mine.append(read(*(event(f"{name}-{i}-{j}") for j in range(5))))
         mine.close()
@@ -422,6 +421,7 @@ def _no_reader_misses_what_another_writes(
     for writer in writers:
         writer.start()
     seen: list[str] = []
+    cursor = 0
     while any(writer.is_alive() for writer in writers):
         frame, cursor = events.since(cursor)
         seen += frame["event_id"].tolist()

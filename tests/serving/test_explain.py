@@ -6,9 +6,8 @@ import pytest
 from hustings.features.training_set import Arm
 from hustings.serving.plan import by_message, choose_options, floor, limits_of
 from hustings.serving.plan.explain import (
-    bindings,
     explained,
-    limits_in_words,
+    limits_used,
     options_of,
 )
 from hustings.training.estimators.spend_path import NOTHING
@@ -32,7 +31,9 @@ def test_the_plan_takes_what_the_explanation_says_leaves_most() -> None:
     value, limits, chosen = planned()
     agree = 0
     for i in range(500):
-        options = options_of(value[i], ARMS, limits, chosen.price, [None] * 3, i)
+        options = options_of(
+            value[[i]], ARMS, limits, chosen.price, [None] * 3, np.array([i])
+        )
         best = options[0].arm if options[0].left > 0 else None
         taken = int(chosen.option[i])
         agree += best == (None if taken == NOTHING else ARMS[taken])
@@ -57,8 +58,11 @@ def test_words_name_the_message_the_money_and_the_full_limit() -> None:
     i = int(np.argmax(chosen.option == 0))
     cost = dict(zip(ARMS, COST, strict=True))
     told = explained(
-        options_of(value[i], ARMS, limits, chosen.price, [None, None, "no address"], i),
-        ARMS[0], cost,
+        options_of(
+            value[[i]], ARMS, limits, chosen.price, [None, None, "no address"],
+            np.array([i]),
+        ),
+        ARMS[0], cost, unit=0.01, unit_name="points",
     )  # fmt: skip
     whole = "\n".join(told)
     assert f"trade by mail is worth {value[i, 0] * 100:.2f} points" in whole
@@ -71,16 +75,14 @@ def test_words_name_the_message_the_money_and_the_full_limit() -> None:
 def test_limits_are_told_by_what_more_of_them_would_bring() -> None:
     _, limits, chosen = planned()
     left = limits.most - limits.used(chosen.option, np.ones((500, 3)))
-    told = limits_in_words(bindings(limits, chosen, left))
-    assert any("contacts by phone: 1,000 contacts more" in line for line in told), told
-    assert any(
-        line.startswith("at least 160 of schools: asking for 1,000 contacts fewer")
-        for line in told
-    ), told
-    free = limits_in_words(bindings(limits, chosen, left)[:0])
-    assert free == []
+    used = {limit.name: limit for limit in limits_used(limits, chosen, left)}
+    phone, schools = used["contacts by phone"], used["at least 160 of schools"]
+    assert (phone.unit, phone.channel, phone.most) == ("contacts", "phone", 8.0)
+    assert phone.one_more == pytest.approx(1_000 * chosen.price[1])
+    assert phone.used <= 8.0
+    # a floor is told by its least contacts and by those that it has
+    assert schools.most == 160.0 <= schools.used
+    assert schools.binds
     _, rich, loose = planned(budget=1e6)
-    spare = bindings(rich, loose, rich.most)
-    assert "budget in USD: not used up; more of it would bring nothing." in (
-        limits_in_words(spare)
-    )
+    spare = {limit.name: limit for limit in limits_used(rich, loose, rich.most)}
+    assert not spare["budget in USD"].binds

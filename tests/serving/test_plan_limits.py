@@ -76,7 +76,7 @@ def market(
             floor("schools", by_message(ARMS, "schools"), 0.1 * size * tight),
             cap("taxes", by_message(ARMS, "taxes"), 0.15 * size),
             *share_bounds("young", young.astype(float), A, 0.34, 0.45),
-            cap("here", np.ones(A), 0.04 * size, here),
+            Limit("here", np.ones(A), 0.04 * size, here.astype(float)),
             floor("roads", by_message(ARMS, "roads"), 0.05 * size * tight),
         ],
     )  # fmt: skip

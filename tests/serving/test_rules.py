@@ -21,7 +21,6 @@ from hustings.serving.eligible import (
     People,
     barred_codes,
     eligibility,
-    may_send_at,
     recheck,
     refusals,
     send_window,
@@ -146,24 +145,11 @@ def test_a_message_is_told_every_reason_that_bars_it() -> None:
 # --- when -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("hour", "may"), [(7.9, False), (8, True), (20.9, True), (21, False)]
-)
-def test_nobody_is_called_before_eight_or_after_nine(hour: float, may: bool) -> None:
-    rules = rule_set("us_default")
-    assert may_send_at(rules, "phone", hour) is may
-    assert may_send_at(rules.without("quiet_hours"), "phone", hour)
-    assert may_send_at(rules, "mail", hour)
-    contacts = pd.DataFrame(
-        {"voter_id": ["ann"], "message_id": "bridge", "channel": "sms"}
-    )
-    told = recheck(contacts, SOUND, NOW, local_hour=hour).iloc[0]
-    assert told == ("" if may else "quiet_hours")
-
-
 def test_a_list_says_between_which_hours_it_may_go() -> None:
     assert send_window(rule_set("us_default"), "phone") == (8, 21)
     assert send_window(rule_set("us_default"), "mail") == (0, 24)
+    hushed = rule_set("us_default").without("quiet_hours")
+    assert send_window(hushed, "phone") == (0, 24)
 
 
 def test_a_stop_of_the_same_day_counts_and_a_grant_of_tomorrow_does_not() -> None:

@@ -168,5 +168,5 @@ def verdict_of(world: World, *, seed: int, attempt: int = 1) -> str:
         world.test, world.market, categorical=world.categorical,
         issue_of=world.issue_of, settings=lambda *_: SMALL_LEARNER, seed=seed,
     )  # fmt: skip
-    judged = Judged.of(world.test, world.market, halves, n_curve=5)
+    judged = Judged.of(world.test, world.market, halves)
     return decide(judged, blocked_by(trust(world.test)), attempt=attempt).verdict

@@ -45,10 +45,11 @@ serve_bundle(Path(sys.argv[1]), port=int(sys.argv[2]))
 CONSUMER = """
 import sys
 from pathlib import Path
-from hustings.serving.reactions.broker import consume
+from hustings.serving.reactions import broker
 from hustings.serving.reactions.store import Events
 from hustings.serving.reactions.http import Intake
-consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2], claim_after_ms=2000)
+broker.CLAIM_AFTER_MS = 2000
+broker.consume(Intake(Events.open(Path(sys.argv[1]))), sys.argv[2])
 """
 
 

@@ -11,6 +11,7 @@ import pytest
 from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
+    Limit,
     Limits,
     PlanTerms,
     by_message,
@@ -87,7 +88,7 @@ def ten_limits(n: int, n_arms: int, seed: int) -> tuple[Floats, Limits]:
             floor("m0", by_message(arms, "m0"), 0.08 * n),
             cap("m1", by_message(arms, "m1"), 0.02 * n),
             *share_bounds("young", young.astype(float), n_arms, 0.32, 0.36),
-            cap("here", np.ones(n_arms), 0.03 * n, here),
+            Limit("here", np.ones(n_arms), 0.03 * n, here.astype(float)),
             floor("m2", by_message(arms, "m2"), 0.06 * n),
         ],
     )  # fmt: skip

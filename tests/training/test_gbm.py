@@ -1,6 +1,5 @@
 """The lift model recovers what was planted, and invents nothing."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from hustings.training.learners.gbm import (
     calibrate,
     fit_gbm,
     prepare,
-    r_loss_steps,
 )
 
 CONSTANT, NOTHING = "health_hospital", "schools_trades"
@@ -146,31 +144,6 @@ def test_the_response_of_a_voter_never_saw_its_unit(small) -> None:
     assert (before[~own] != after[~own]).mean() > 0.5
 
 
-def test_members_of_a_unit_meet_the_same_trees_wherever_they_are_seen(small) -> None:
-    test, _, _, model = small
-    lift = model.predict(test.X, test.unit_id).lift
-    order = np.random.default_rng(0).permutation(len(test.Y))[:500]
-    again = model.predict(test.X[order], test.unit_id[order]).lift
-    np.testing.assert_array_equal(lift[order], again)
-
-
-def test_a_saved_model_predicts_the_same_to_the_bit(small, tmp_path: Path) -> None:
-    test, _, _, model = small
-    model.save(tmp_path)
-    again = GbmLift.load(tmp_path)
-    for found, expected in zip(
-        again.predict(test.X, test.unit_id), model.predict(test.X, test.unit_id),
-        strict=True,
-    ):  # fmt: skip
-        np.testing.assert_array_equal(found, expected)
-    # nothing that runs when it is read
-    for file in tmp_path.iterdir():
-        if file.suffix == ".json":
-            json.loads(file.read_text())
-        else:
-            assert file.read_text().startswith("tree\nversion=")
-
-
 def test_a_folder_without_a_model_is_an_error_that_names_what_lacks(
     small, tmp_path: Path
 ) -> None:
@@ -212,15 +185,6 @@ def test_a_message_with_few_people_falls_back_to_what_messages_share(
     assert lifts.se[:, 2].min() > lifts.se[:, :2].min()
 
 
-def test_an_arm_nobody_was_sent_is_no_reason_to_fail(planted: Callable) -> None:
-    test, _ = planted(np.random.default_rng(4), n_households=500)
-    nobody = replace(test, arm=np.where(test.arm == 2, 0, test.arm))
-    prepared = prepare(nobody, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    model = fit_gbm(prepared, SMALL, seed=1)
-    assert model.own[1] is None
-    assert np.isfinite(model.predict(test.X, test.unit_id).lift).all()
-
-
 def test_pure_noise_leaves_next_to_no_spread(planted: Callable) -> None:
     """Effects of 0 and noise of 1: the error of an average effect is about 0.04."""
     spreads = []
@@ -250,15 +214,6 @@ def test_calibration_believes_trees_as_far_as_fresh_scores_do() -> None:
     assert (variance >= found.unexplained).all()
     opposed = calibrate(-scores, C, D, np.arange(n))
     assert np.abs(opposed.heterogeneity(C, D)[0]).max() < 0.1
-
-
-def test_the_held_out_loss_falls_where_there_is_heterogeneity(small) -> None:
-    test, _, prepared, _ = small
-    losses = list(r_loss_steps(prepared, SMALL, hold=0, seed=1))
-    assert len(losses) == 1 + len(test.messages)
-    # the running mean: message 0 is heterogeneous, message 1 is not
-    assert 2 * losses[1] - losses[0] < -0.1
-    assert losses == list(r_loss_steps(prepared, SMALL, hold=0, seed=1))
 
 
 def test_one_binned_data_set_serves_any_rows_and_target() -> None:

@@ -18,12 +18,13 @@ def by_definition(lift_scores: np.ndarray, priority: np.ndarray) -> tuple[float,
 def test_four_voters_worked_by_hand() -> None:
     """Served in the order 6, 2, 0, 0: TOC 4, 2, 2/3, 0; mean 5/3, by rank 5/8."""
     found = rate_of(
-        np.array([0.0, 6.0, 2.0, 0.0]), np.array([1.0, 4.0, 3.0, 2.0]), np.arange(4),
-        shares=(0.25, 0.5, 0.75),
-    )  # fmt: skip
+        np.array([0.0, 6.0, 2.0, 0.0]), np.array([1.0, 4.0, 3.0, 2.0]), np.arange(4)
+    )
     assert found.autoc.value == pytest.approx((4 + 2 + 2 / 3) / 4)
     assert found.qini.value == pytest.approx((4 / 4 + 2 * 2 / 4 + 2 / 3 * 3 / 4) / 4)
-    assert [t.value for t in found.toc] == pytest.approx([4.0, 2.0, 2 / 3])
+    by_share = dict(zip(TOC_SHARES, (t.value for t in found.toc), strict=True))
+    # a half of four voters is two of them, whose mean is 4
+    assert by_share[0.5] == pytest.approx(2.0)
 
 
 def test_rate_is_its_definition_on_any_ranking() -> None:

@@ -1,23 +1,20 @@
 """Parts are believed as far as held-out voters support them; the dispatcher."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hustings.training.learners.gbm import prepare
 from hustings.training.learners.lift_model import variance_between
-from hustings.training.learners.registry import LEARNERS, fit_lift, loss_steps
+from hustings.training.learners.registry import fit_lift
 from hustings.training.learners.stack import (
     LINEAR_FOLDS,
     StackLift,
     believe,
     linear_part,
 )
-from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {
     "n_trees": 15, "learning_rate": 0.2, "num_leaves": 4, "min_child_samples": 50,
@@ -33,55 +30,6 @@ def bent(X: np.ndarray) -> np.ndarray:
 def prepared(planted: Callable) -> tuple:
     test, true = planted(np.random.default_rng(1), n_households=2_500, lift=bent)
     return prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1), true
-
-
-@pytest.mark.parametrize("model", ["stack", "linear", "gbm"])
-def test_every_learner_recovers_what_was_planted(prepared: tuple, model: str) -> None:
-    ready, true = prepared
-    test = ready.test
-    fitted = fit_lift(ready, {"model": model, **SMALL}, seed=1)
-    for unit in (test.unit_id, None):
-        lifts = fitted.predict(test.X, unit)
-        error = ((lifts.lift - true) ** 2).mean()
-        constant = ((fitted.ground.effects.shrunken - true) ** 2).mean()
-        assert error < 0.25 * constant
-        assert np.isfinite(lifts.se).all()
-        assert np.isfinite(lifts.baseline).all()
-
-
-# the network has to read texts: see test_net.py
-@pytest.mark.parametrize("model", sorted(set(LEARNERS) - {"net"}))
-def test_a_saved_learner_predicts_the_same_and_holds_nothing_executable(
-    prepared: tuple, model: str, tmp_path: Path
-) -> None:
-    ready, _ = prepared
-    fitted = fit_lift(ready, {"model": model, **SMALL}, seed=1)
-    save_lift(fitted, tmp_path)
-    again = load_lift(tmp_path)
-    for unit in (ready.test.unit_id, None):
-        for found, expected in zip(
-            again.predict(ready.test.X, unit), fitted.predict(ready.test.X, unit),
-            strict=True,
-        ):  # fmt: skip
-            np.testing.assert_array_equal(found, expected)
-    for file in tmp_path.rglob("*"):
-        if file.suffix == ".json":
-            json.loads(file.read_text())
-        elif file.is_file():
-            assert file.suffix in {".txt", ".safetensors"}
-
-
-def test_an_unknown_learner_is_refused_with_the_known_ones(prepared: tuple) -> None:
-    with pytest.raises(ValueError, match=r"expected one of .*linear.*, got 'oracle'"):
-        fit_lift(prepared[0], {"model": "oracle"}, seed=1)
-
-
-def test_no_outcome_is_an_error_that_names_the_experiment(planted: Callable) -> None:
-    test, _ = planted(np.random.default_rng(2), n_households=100)
-    ready = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    nothing = replace(ready, test=replace(test, Y=np.full(len(test.Y), np.nan)))
-    with pytest.raises(ValueError, match="experiment planted: expected observed"):
-        fit_lift(nothing, {"model": "stack"}, seed=1)
 
 
 def test_weights_go_to_the_part_that_is_right_and_noise_gets_none() -> None:
@@ -135,16 +83,6 @@ def test_the_variance_between_voters_is_that_of_what_was_planted(
     np.testing.assert_allclose(found, true.var(axis=0), atol=0.25)
 
 
-@pytest.mark.parametrize("model", ["stack", "linear", "gbm"])
-def test_the_held_out_loss_falls_where_there_is_heterogeneity(
-    prepared: tuple, model: str
-) -> None:
-    losses = list(loss_steps(prepared[0], {"model": model, **SMALL}, hold=0, seed=1))
-    assert losses[-1] < 0
-    again = loss_steps(prepared[0], {"model": model, **SMALL}, hold=0, seed=1)
-    assert losses == list(again)
-
-
 def test_a_message_that_a_block_was_not_offered_loses_nothing(
     planted: Callable,
 ) -> None:
@@ -184,26 +122,3 @@ def test_with_a_dozen_clusters_a_unit_has_the_fold_that_it_has_among_many(
     elsewhere = np.array([f"somewhere {i}" for i in range(200)], dtype=object)
     baseline = new.predict(test.X[:200], elsewhere).baseline
     assert np.abs(baseline - np.nanmean(test.Y)).max() < 6
-
-
-@pytest.mark.parametrize("model", ["stack", "linear"])
-def test_an_outcome_that_never_differs_gives_nobody_a_lift(
-    planted: Callable, model: str
-) -> None:
-    test, _ = planted(np.random.default_rng(6), n_households=400)
-    flat = replace(test, Y=np.full(len(test.Y), 3.0))
-    ready = prepare(flat, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    lifts = fit_lift(ready, {"model": model}, seed=1).predict(test.X, test.unit_id)
-    assert np.abs(lifts.lift).max() < 1e-6
-
-
-def test_messages_nobody_got_are_no_reason_to_fail(planted: Callable) -> None:
-    test, _ = planted(
-        np.random.default_rng(7), n_households=800,
-        lift=lambda X: np.repeat(X[:, :1], 5, axis=1),
-    )  # fmt: skip
-    nobody = replace(test, arm=np.where(test.arm > 2, 0, test.arm))
-    ready = prepare(nobody, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    lifts = fit_lift(ready, {"model": "stack"}, seed=1).predict(test.X)
-    assert np.isfinite(lifts.lift).all()
-    assert np.isfinite(lifts.se).all()

@@ -68,7 +68,7 @@ def always_valid(
     return Interval(value, value - reach, value + reach)
 
 
-def e_values(z: Floats, information: Floats, *, alpha: float = ALPHA) -> Floats:
+def e_values(z: Floats, information: Floats) -> Floats:
     """Evidence against a lift of 0, valid at any look: mean at most 1 if it is 0.
 
     √(r / (v + r)) exp(z² v / (2 (v + r))); an interval of `always_valid` leaves 0 out
@@ -77,42 +77,40 @@ def e_values(z: Floats, information: Floats, *, alpha: float = ALPHA) -> Floats:
     Args:
         z: Estimate / standard error, shape (k,).
         information: Shape (k,).
-        alpha: For which the mixture is tuned.
     """
-    r = mixture_rate(alpha)
+    r = mixture_rate()
     exponent = z**2 * information / (2.0 * (information + r))
     evidence = np.sqrt(r / (information + r)) * np.exp(np.minimum(exponent, 700.0))
     return np.asarray(np.nan_to_num(evidence, nan=0.0))
 
 
-def e_bh(evidence: Floats, *, share: float = CLAIMS) -> Bools:
+def e_bh(evidence: Floats) -> Bools:
     """Which claims to make so that at most a share of them is false on average.
 
-    The largest k such that k of the m e-values are at least m / (k share); valid under
+    The largest k such that k of the m e-values are at least m / (k CLAIMS); valid under
     any dependence and at any look.
 
     Args:
         evidence: Shape (m,).
-        share: False ones among the claims, at most.
 
-    >>> e_bh(np.array([100.0, 30.0, 1.0]), share=0.05).tolist()
+    >>> e_bh(np.array([100.0, 30.0, 1.0])).tolist()
     [True, True, False]
     """
     m = len(evidence)
     order = np.argsort(-evidence, kind="stable")
-    enough = evidence[order] >= m / (share * np.arange(1, m + 1))
+    enough = evidence[order] >= m / (CLAIMS * np.arange(1, m + 1))
     n_claims = int(np.flatnonzero(enough)[-1]) + 1 if enough.any() else 0
     claimed = np.zeros(m, dtype=bool)
     claimed[order[:n_claims]] = True
     return claimed
 
 
-def claimed_alpha(n_claims: int, n_looked_at: int, *, share: float = CLAIMS) -> float:
+def claimed_alpha(n_claims: int, n_looked_at: int) -> float:
     """Level of the intervals of the claims, so that few of those miss on average.
 
-    share × claims / looked at (e-BY): whatever chose the claims.
+    CLAIMS × claims / looked at (e-BY): whatever chose the claims.
 
     >>> claimed_alpha(2, 10)
     0.01
     """
-    return share * max(n_claims, 1) / n_looked_at
+    return CLAIMS * max(n_claims, 1) / n_looked_at

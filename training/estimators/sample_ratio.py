@@ -85,9 +85,7 @@ def count_p_values(counts: Floats, test: Ints, share: Floats | None = None) -> F
     return p_values
 
 
-def failing_periods(
-    p_values: Floats, period: Ints, *, alpha: float = FAMILY
-) -> list[PeriodRatio]:
+def failing_periods(p_values: Floats, period: Ints) -> list[PeriodRatio]:
     """Periods in which more tests fail their check than chance allows.
 
     A period is judged by how many of its tests fail, not by the sum of their χ²: one
@@ -97,14 +95,13 @@ def failing_periods(
     Args:
         p_values: Of every test, shape (n_tests,); NaN is left out.
         period: Week (or day, or block) of every test, shape (n_tests,).
-        alpha: Chance that any sound period is flagged.
     """
     compared = ~np.isnan(p_values)
     periods, at = np.unique(period[compared], return_inverse=True)
     n_tests = np.bincount(at)
     n_failing = np.bincount(at, weights=p_values[compared] < FAILS).astype(np.int64)
     by_chance = stats.binom.sf(n_failing - 1, n_tests, FAILS)
-    flagged = holm(by_chance, alpha=alpha)
+    flagged = holm(by_chance, alpha=FAMILY)
     return [
         PeriodRatio(int(p), int(n), int(k), float(c), bool(f))
         for p, n, k, c, f in zip(

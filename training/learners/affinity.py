@@ -66,7 +66,6 @@ def affinities(
     *,
     as_of: pd.Timestamp,
     persons: pd.DataFrame | None = None,
-    place: str | None = None,
     good_kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Share of each cell that reacts well to each issue, poststratified to the voters.
@@ -79,8 +78,6 @@ def affinities(
         as_of: Nothing counted at or after this moment is known.
         persons: Trials of people who were surveyed or linked; see `surveyed` and
             `linked`.
-        place: The voters' column that is the place of a cell; the finest that the
-            counts know without.
         good_kinds: The campaign's own table of kinds, as `features.reaction.valence`.
 
     Returns:
@@ -89,7 +86,7 @@ def affinities(
     """
     latest = latest_counts(counts, as_of)
     latest = latest[latest["message_id"].isin(list(issue_of))]
-    kind = place_kind(latest) if place is None else place
+    kind = place_kind(latest)
     trials = _good_counts(latest, issue_of, kind, good_kinds)
     if persons is not None and len(persons):
         trials = pd.concat([trials, persons], ignore_index=True)

@@ -278,13 +278,16 @@ class DailyLift:
         return lifts
 
 
+MIN_NOISE = 1e-6
+"""Noise SD at the least."""
+
+
 def fit_daily(
     moments: Moments,
     terms: ColumnTerms,
     *,
     prior: EffectPrior | None = None,
     sizes: Sequence[Size] = (),
-    min_noise: float = 1e-6,
 ) -> DailyLift:
     """Posterior of the lifts after all rows that are in.
 
@@ -293,11 +296,10 @@ def fit_daily(
         terms: Of the columns of φ, p of them.
         prior: Mean effects known from elsewhere, by arm; NaN where nothing is.
         sizes: Those that counted before, which are weighed anew; all without.
-        min_noise: Noise SD at the least.
     """
     p = len(terms.group)
     n_arms = len(moments.product) // p - 1
-    noise = max(_noise(moments, p), min_noise)
+    noise = max(_noise(moments, p), MIN_NOISE)
     tried = list(sizes) or [Size(s, k) for s in SIZES for k in PRODUCTS]
 
     def fitted(size: Size, product: Floats) -> Posterior:

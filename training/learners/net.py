@@ -316,14 +316,9 @@ def fit_net(
         seed: Of everything that is drawn.
 
     Raises:
-        ValueError: If no outcome was observed.
         KeyError: If a message of the test has no features.
     """
     test, share = prepared.test, prepared.ground.share
-    if not test.observed.any():
-        raise ValueError(
-            f"experiment {test.experiment_id}: expected observed outcomes, got none"
-        )
     sent = messages.of(test.messages)
     columns = InputColumns.of(test.X, boosting.categorical_columns(prepared.data))
     vocabulary = Vocabulary.of(sent)

@@ -84,6 +84,11 @@ def fit_lift(
     name = str(settings.get("model", DEFAULT_MODEL))
     if name not in LEARNERS:
         raise ValueError(f"model: expected one of {', '.join(LEARNERS)}, got {name!r}")
+    if not prepared.test.observed.any():
+        raise ValueError(
+            f"experiment {prepared.test.experiment_id}: expected observed outcomes, "
+            "got none"
+        )
     learner_settings = {k: v for k, v in settings.items() if k != "model"}
     return LEARNERS[name](prepared, learner_settings, seed=seed)
 

@@ -142,15 +142,8 @@ def fit_stack(
             and of the trees (`n_trees` and LightGBM's own); `trees` false leaves the
             trees out. What is not named takes its default.
         seed: For LightGBM.
-
-    Raises:
-        ValueError: If no outcome was observed.
     """
     test = prepared.test
-    if not test.observed.any():
-        raise ValueError(
-            f"experiment {test.experiment_id}: expected observed outcomes, got none"
-        )
     linear = linear_part(prepared, settings)
     fold = prepared.ground.folds(test.unit_id, linear.n_folds)
     held = linear.deviation(test.X, fold)

@@ -14,6 +14,8 @@ from hustings.training.estimators.anytime_valid import always_valid_z
 
 ALPHA, POWER = 0.05, 0.8
 N_DRAWS = 4_000
+EPSILONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+"""Shares of contacts to explore by that are compared."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,6 @@ class Noise:
 
     Attributes:
         sd: Standard deviation between voters.
-        explained: Share of the variance that features predict (R²).
         household: Mean number of voters in a household, each counted by its voters
             (Σ m² / Σ m): the size of the household of a random voter.
         icc: Correlation of the outcome of two voters of a household.
@@ -30,21 +31,9 @@ class Noise:
     """
 
     sd: float
-    explained: float = 0.0
     household: float = 1.0
     icc: float = 0.0
     missing: float = 0.0
-
-    @classmethod
-    def of_rate(
-        cls, rate: float, *, household: float = 1.0, icc: float = 0.0
-    ) -> "Noise":
-        """Noise of a yes-or-no outcome of a given rate.
-
-        >>> Noise.of_rate(0.5).sd
-        0.5
-        """
-        return cls(math.sqrt(rate * (1 - rate)), household=household, icc=icc)
 
     @property
     def design_effect(self) -> float:
@@ -54,7 +43,7 @@ class Noise:
     @property
     def variance(self) -> float:
         """Of one voter's outcome as the estimate feels it."""
-        complete = self.sd**2 * (1.0 - self.explained) * self.design_effect
+        complete = self.sd**2 * self.design_effect
         return complete / (1.0 - self.missing)
 
 
@@ -63,21 +52,17 @@ class Asked:
     """How sure a claim has to be.
 
     Attributes:
-        alpha: Chance of a false claim, two-sided.
-        power: Chance to see a lift of the detectable size.
         n_claims: How many lifts are looked at; each alone is held to alpha / n_claims.
         looks: Whether every day is looked at, which widens the interval.
     """
 
-    alpha: float = ALPHA
-    power: float = POWER
     n_claims: int = 1
     looks: bool = False
 
     @property
     def critical(self) -> float:
         """Standard errors that an estimate has to be away from 0 at the end."""
-        alpha = self.alpha / self.n_claims
+        alpha = ALPHA / self.n_claims
         if self.looks:
             return float(always_valid_z(1.0, alpha=alpha))
         return float(stats.norm.isf(alpha / 2))
@@ -112,7 +97,7 @@ def detectable_lift(
     0.248
     """
     sure = asked or Asked()
-    beyond = float(stats.norm.ppf(sure.power))
+    beyond = float(stats.norm.ppf(POWER))
     return (sure.critical + beyond) * lift_se(noise, n_treated, n_control)
 
 
@@ -221,8 +206,6 @@ def splits(
     contacts_per_day: float,
     days: int,
     lag_days: int = 0,
-    epsilons: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
-    n_kinds: int = 1,
     seed: int = 0,
 ) -> list[HoldoutSplit]:
     """Expected gain of exploring a share of the contacts for some of the days.
@@ -237,8 +220,6 @@ def splits(
         contacts_per_day: What money and channels allow.
         days: That remain.
         lag_days: From a contact to its outcome, 0 for the next day.
-        epsilons: Shares to compare.
-        n_kinds: Kinds of voters that each need to be learned apart.
         seed: Of the draws.
 
     Returns:
@@ -249,8 +230,8 @@ def splits(
     drawn = float(beliefs.mean.sum()) / (m + 1)
     at_once = max(float(beliefs.mean.max()), 0.0) * contacts_per_day * days
     compared = []
-    for epsilon in epsilons:
-        of_each = epsilon * contacts_per_day / (m + 1) / n_kinds
+    for epsilon in EPSILONS:
+        of_each = epsilon * contacts_per_day / (m + 1)
         lift = [best_known(beliefs, noise, of_each * k, seed) for k in range(days + 1)]
         for k in range(days + 1) if epsilon else (0,):
             best_lift = [lift[min(max(t - lag_days, 0), k)] for t in range(days)]

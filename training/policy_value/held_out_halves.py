@@ -107,19 +107,16 @@ class Half:
         """Average effects on the training half."""
         return self.ground.effects
 
-    def realised(
-        self, policy: str, spend: float, scores: Floats | None = None
-    ) -> Floats:
+    def realised(self, policy: str, spend: float) -> Floats:
         """Lift realised by every judged voter at a spend per voter, by budget alone.
 
         Args:
             policy: Name.
             spend: USD per voter.
-            scores: Other scores than Γ to judge by, shape (n_held, 1 + A).
         """
         row, path = self.policies[policy]
-        by = self.scores if scores is None else scores
-        return realised_lift(by, path, row, self.market.allowed, spend * len(row))
+        allowed, total = self.market.allowed, spend * len(row)
+        return realised_lift(self.scores, path, row, allowed, total)
 
     def beside(self, name: str, one: Applied) -> Self:
         """The half with one policy more."""

@@ -46,8 +46,6 @@ class Judged:
         test: MessageTest,
         market: Market,
         halves: Sequence[Half],
-        *,
-        n_curve: int = N_CURVE,
     ) -> Self:
         """Draw the curve of every policy of the halves.
 
@@ -55,9 +53,8 @@ class Judged:
             test: The experiment, arms as sent.
             market: Price, permission and spend.
             halves: From `judge_halves`.
-            n_curve: Spends that a curve is drawn at, the campaign's own beside them.
         """
-        spends = curve_spends(market, n_curve)
+        spends = curve_spends(market, N_CURVE)
         curves, points = {}, {}
         for name in halves[0].policies:
             of_halves = [_curve(test, half, name, spends) for half in halves]

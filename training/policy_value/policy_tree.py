@@ -118,13 +118,12 @@ def grow_tree(
     *,
     depth: int = DEPTH,
     least: int = SMALLEST_CELL,
-    beam: int = BEAM,
     cluster: Ints | None = None,
 ) -> PolicyTree:
     """The tree that earns most on these voters, less what luck alone would split.
 
     Up to two levels are searched exactly, over all questions together. With three, the
-    first question is tried among the `beam` that an exact search of two levels likes
+    first question is tried among the `BEAM` that an exact search of two levels likes
     best, with an exact search of two levels on each of its sides.
 
     A subtree stays only where it earns more than one option for all its voters by
@@ -138,7 +137,6 @@ def grow_tree(
         cuts: What may be asked about each, length p.
         depth: Questions before a group, at most.
         least: People of the smallest group.
-        beam: First questions that are followed, where `depth` is above 2.
         cluster: Who shares noise, shape (n,); None where nobody does.
 
     Raises:
@@ -157,7 +155,6 @@ def grow_tree(
         _codes(X, cuts),
         [_answers(c) for c in cuts],
         least,
-        beam,
     )
     root = searched.best(depth)
     units = np.arange(len(X)) if cluster is None else cluster
@@ -228,7 +225,6 @@ class _Search:
     codes: list[Ints]
     answers: list[Floats]
     least: int
-    beam: int
 
     def take(self, inside: Bools) -> "_Search":
         reward = np.asfortranarray(self.reward[inside])
@@ -243,7 +239,7 @@ class _Search:
         if depth < 1 or len(self.rows) < 2 * self.least:
             return leaf
         earned = self._one_level() if depth == 1 else self._two_levels()
-        wide = self.beam if depth > EXACT_LEVELS else 1
+        wide = BEAM if depth > EXACT_LEVELS else 1
         tops = self._ranked(earned)[:wide]
         grown = [self._below(leaf, top, depth - 1) for top in tops]
         # the first of equals, and a question only where it earns more
@@ -480,8 +476,6 @@ def honest_tree(
     half: Ints,
     price: tuple[float, float],
     cluster: Ints,
-    depth: int = DEPTH,
-    least_share: float = LEAST_SHARE,
 ) -> HonestTree:
     """Groups from one half of the voters, their lifts from the other.
 
@@ -492,9 +486,6 @@ def honest_tree(
         half: 0 or 1, shape (n,); units are never split.
         price: Outcome units that a USD is worth, for the tree of each half.
         cluster: Who shares noise, shape (n,).
-        depth: Questions before a group, at most.
-        least_share: Share of a half that a group holds at least; never under
-            `SMALLEST_CELL` people.
 
     Raises:
         ValueError: If a half is empty.
@@ -510,8 +501,6 @@ def honest_tree(
             cuts,
             price[k],
             cluster[in_half],
-            depth,
-            least_share,
         )
         reward = offer.rewards(price[k])[other]
         sent = tree.options(X[other])
@@ -533,8 +522,6 @@ def _chosen(
     cuts: Sequence[Cuts],
     price: float,
     cluster: Ints,
-    depth: int,
-    least_share: float,
 ) -> tuple[PolicyTree, int]:
     """The tree of a half and its best one option for all, among the best messages."""
     reward = offer.rewards(price)
@@ -542,10 +529,8 @@ def _chosen(
     order = 1 + np.argsort(-mean[1:], kind="stable")[:MOST_OPTIONS]
     # among equals the cheaper message comes first, and nothing before all
     options = np.array([NOTHING, *sorted(order, key=lambda m: (offer.cost[m - 1], m))])
-    least = max(SMALLEST_CELL, math.ceil(least_share * len(X)))
-    tree = grow_tree(
-        reward[:, options], X, cuts, depth=depth, least=least, cluster=cluster
-    )
+    least = max(SMALLEST_CELL, math.ceil(LEAST_SHARE * len(X)))
+    tree = grow_tree(reward[:, options], X, cuts, least=least, cluster=cluster)
     groups = (g._replace(option=int(options[g.option])) for g in tree.groups)
     return PolicyTree(tuple(groups)), int(options[mean[options].argmax()])
 

@@ -10,7 +10,6 @@ prioritization rules via rank-weighted average treatment effects", Journal of th
 American Statistical Association.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,8 +43,6 @@ def rate_of(
     lift_scores: Floats,
     priority: Floats,
     cluster: Ints,
-    *,
-    shares: Sequence[float] = TOC_SHARES,
 ) -> Rate:
     """RATE and TOC of a ranking, with clustered intervals.
 
@@ -57,7 +54,6 @@ def rate_of(
         lift_scores: Γ_m − Γ_0 of voters that the ranking was not learnt from, (n,).
         priority: Higher is served first, shape (n,); equals share their ranks.
         cluster: Codes from 0, shape (n,).
-        shares: Of voters served first, in (0, 1].
 
     >>> two = rate_of(np.array([1.0, 3.0]), np.array([0.0, 1.0]), np.arange(2))
     >>> two.autoc.value, two.qini.value
@@ -66,7 +62,7 @@ def rate_of(
     order, group = ranked(priority)
     scores = lift_scores[order]
     columns = [_autoc(scores, group), _qini(scores, group)]
-    columns += [_toc(scores, group, q) for q in shares]
+    columns += [_toc(scores, group, q) for q in TOC_SHARES]
     value = [c.value for c in columns]
     influence: Floats = np.column_stack([c.influence for c in columns])
     _, covariance = clustered_means(influence, cluster[order])

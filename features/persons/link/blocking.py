@@ -41,17 +41,14 @@ def pair_budget(n_left: int, n_right: int) -> int:
     return max(MIN_BUDGET, PAIRS_A_PERSON * max(n_left, n_right))
 
 
-def blocking_rules(
-    left: pd.DataFrame, right: pd.DataFrame, *, budget: int | None = None
-) -> list[Rule]:
+def blocking_rules(left: pd.DataFrame, right: pd.DataFrame) -> list[Rule]:
     """Rules found from the columns that both files have, the coarsest that fit.
 
     Args:
         left: Tidied identities with blocking columns.
         right: The same of the other file; the same frame to find duplicates.
-        budget: Pairs that one rule may make; `pair_budget` without.
     """
-    budget = budget or pair_budget(len(left), len(right))
+    budget = pair_budget(len(left), len(right))
     chosen: list[Rule] = []
     for rule in _candidates([str(c) for c in left if c in right]):
         implied = any(_implies(rule, coarser) for coarser in chosen)

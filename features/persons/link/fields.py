@@ -5,7 +5,6 @@ such field can have missing, counted but never shown.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.persons.names import plain_names, root_names, split_names
-from hustings.features.tables import TableError
 
 Kind = Literal["name", "date", "year", "code", "category", "text", "email", "key"]
 
@@ -64,26 +62,15 @@ def known_fields(frame: pd.DataFrame) -> list[str]:
     return [name for name in FIELDS if name in frame]
 
 
-def tidy(raw: pd.DataFrame, *, fields: Iterable[str] | None = None) -> Tidied:
+def tidy(raw: pd.DataFrame) -> Tidied:
     """Identities in one spelling.
 
     Args:
         raw: Columns named as in `FIELDS`; a `name` is split where no last name is.
-        fields: Fields to keep; all that are there without.
-
-    Raises:
-        TableError: If a field is none, or not there.
     """
     given = _with_split_names(raw)
-    wanted = list(fields) if fields is not None else known_fields(given)
-    for name in wanted:
-        if name not in FIELDS or name not in given:
-            raise TableError(
-                f"expected fields of identities among {', '.join(known_fields(given))},"
-                f" got {name!r}; mend [link].columns in campaign.toml"
-            )
     tidied, bad = {}, {}
-    for name in wanted:
+    for name in known_fields(given):
         text = _text(given[name])
         tidied[name] = _tidied(name, text)
         bad[name] = int((text.notna() & tidied[name].isna()).sum())

@@ -89,7 +89,6 @@ def aggregate_reactions(
     reactions: pd.DataFrame,
     *,
     year: int,
-    smallest: int = SMALLEST_CELL,
     kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Reactions by message, place and age band, no group below `SMALLEST_CELL` people.
@@ -103,7 +102,6 @@ def aggregate_reactions(
     Args:
         reactions: REACTIONS table.
         year: Year in which ages are counted.
-        smallest: People a group has at least.
         kinds: The campaign's own, as `features.reaction.valence`.
 
     Returns:
@@ -113,7 +111,7 @@ def aggregate_reactions(
     sizes = rows.groupby(_GROUP)["person"].nunique().rename("n").reset_index()
     folded = [
         group for _, cells in sizes.groupby("message_id")
-        for group in _folded(cells, smallest)
+        for group in _folded(cells)
     ]  # fmt: skip
     keys = pd.MultiIndex.from_frame(rows[_GROUP])
     fold = keys.isin(folded)
@@ -127,7 +125,7 @@ def aggregate_reactions(
             "n_bad": grouped["bad"].sum(),
         }
     ).reset_index()
-    return check(REACTION_GROUPS, counts[counts["n_people"] >= smallest])
+    return check(REACTION_GROUPS, counts[counts["n_people"] >= SMALLEST_CELL])
 
 
 def _placed(
@@ -156,14 +154,14 @@ def _placed(
     return rows.assign(place=first["place"], age_band=first["age_band"])
 
 
-def _folded(cells: pd.DataFrame, smallest: int) -> list[tuple[str, str, str]]:
+def _folded(cells: pd.DataFrame) -> list[tuple[str, str, str]]:
     """The groups of one message that become "other": the smallest, until enough."""
     ordered = cells.sort_values("n")
-    small = int((ordered["n"] < smallest).sum())
+    small = int((ordered["n"] < SMALLEST_CELL).sum())
     if small == 0:
         return []
     total = ordered["n"].cumsum().to_numpy()
     # nobody is in two groups of a message, so that people add up
-    enough = np.flatnonzero(total >= smallest)
+    enough = np.flatnonzero(total >= SMALLEST_CELL)
     last = max(small, int(enough[0]) + 1) if len(enough) else len(ordered)
     return [tuple(key) for key in ordered[_GROUP].head(last).to_numpy().tolist()]
