@@ -95,6 +95,8 @@ def _stage(
             _tell_left(run.folder)
         if version is not None:
             _tell_model(run.folder)
+        if stage == "plan":
+            _tell_online(run.folder)
         typer.echo(run.folder)
 
 
@@ -124,6 +126,21 @@ def _tell_model(folder: Path) -> None:
     unseen = json.loads((folder / "run.json").read_text())["unseen"]
     for sentence in unseen_in_words(unseen):
         typer.echo(sentence)
+
+
+def _tell_online(folder: Path) -> None:
+    """What the endpoint has sent and offers, which the plan leaves out."""
+    import json
+
+    plan = json.loads((folder / "run.json").read_text()).get("plan", {})
+    online = plan.get("online", {"n_sent": 0, "n_open": 0})
+    if online["n_sent"] or online["n_open"]:
+        typer.echo(
+            f"Online: {online['n_sent']:,} contacts were sent for "
+            f"{online['sent_usd']:,.2f} USD and {online['n_open']:,} offers are open "
+            f"with {online['reserved_usd']:,.2f} reserved: off the budget of "
+            f"{plan['budget_usd']:,.2f}, and these voters are not planned."
+        )
 
 
 def _tell_links(folder: Path) -> None:
@@ -378,6 +395,7 @@ def _summary(folder: Path) -> None:
         f"Plan: {plan['n_contacts']:,} contacts for {plan['spent_usd']:,.2f} of "
         f"{plan['budget_usd']:,.2f} USD."
     )
+    _tell_online(folder)
     typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
     quarantined = json.loads((folder / "ingest.json").read_text())
     for sentence in unseen_in_words(run_record["unseen"]):

@@ -78,6 +78,7 @@ def _plan_in_words(
         f"be contacted, for {usd_text(summary.get('spent_usd'))}",
         f" of a budget of {usd_text(budget)}." if budget is not None else ".",
     ]
+    words.append(_online_in_words(summary.get("online")))
     words.append(_last_dollar_in_words(summary.get("shadow_price"), outcome))
     gap = summary.get("optimality_gap")
     if gap is not None and math.isfinite(gap):
@@ -86,6 +87,17 @@ def _plan_in_words(
             f"{_small_share(gap)} better."
         )
     return "".join(words)
+
+
+def _online_in_words(online: Row | None) -> str:
+    """What of the budget the endpoint has taken; nothing where it took nothing."""
+    if not online or not (online["n_sent"] or online["n_open"]):
+        return ""
+    return (
+        f" Of it, {usd_text(online['sent_usd'])} went to contacts that were sent "
+        f"online, and {usd_text(online['reserved_usd'])} is reserved by offers that "
+        "are open there."
+    )
 
 
 def _last_dollar_in_words(shadow_price: float | None, outcome: Row) -> str:
