@@ -1,8 +1,9 @@
 """The campaign's record: what was decided and what came back, as of a moment.
 
 What happened is a fact of the campaign and lies in its folder: plans with their ledger,
-answers, contact results. A run holds only what was computed and may be deleted. Every
-reader (train, lift, day, plan, export, week) asks here, and says as of when.
+what was sent online, answers, contact results. A run holds only what was computed and
+may be deleted. Every reader (train, lift, day, plan, export, week) asks here, and says
+as of when.
 
 A file of answers is a folder `results/<plan>/<digest>/`, or `results/_answers/<digest>`
 where the file is of no single plan, and one entry of the ledger. A folder that the
@@ -15,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from hustings.experiments.plans import BINDING, folder_of, plans
+from hustings.experiments.plans import BINDING, LOCKED, folder_of, plans
 from hustings.experiments.plans.designs import as_deliveries, block_name
 from hustings.experiments.plans.folder import IDENTITY, alone, read_table
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.queries import decided_so_far
+from hustings.features.arrays import Bools
 from hustings.features.atomic import whole_folder
 from hustings.features.persons.identity import (
     former_ids,
@@ -62,14 +66,66 @@ def binding_plans(home: Path) -> list[str]:
     return [name for name, plan in plans(home).items() if plan.state in BINDING]
 
 
-def decisions_so_far(home: Path) -> pd.DataFrame:
-    """Whom the plans that bind have decided, in the order of the plans.
+def decisions_so_far(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame:
+    """Who was decided: by the plans that bind, in their order, and then online.
+
+    Args:
+        home: The campaign's folder.
+        at: Only what was sent online by then; all without.
 
     Returns:
         ASSIGNMENTS with plan_id and decided_on (the day of the contact; of a voter who
         gets none, the plan's first), blocks named as in `designs_so_far`. A voter has
-        a row for every plan.
+        a row for every plan, and for every contact that was sent online: in no block
+        of a design, since no chance was drawn.
     """
+    planned = _planned(home)
+    online = online_so_far(home, at).contacts[planned.columns]
+    parts = [rows for rows in (planned, online) if len(rows)]
+    return pd.concat(parts, ignore_index=True) if parts else planned
+
+
+def drawn_so_far(home: Path) -> pd.DataFrame:
+    """The decisions whose chances are known, by which voters may be compared.
+
+    Who was sent something online has left the pool of later plans, by no chance that
+    anybody knows, and none of those held out has. So the decisions of a plan take no
+    part here of voters who, before it was locked, had been offered anything online or
+    would have been if not held out: neither depends on what the plan drew.
+
+    Returns:
+        As `decisions_so_far`, of plans alone.
+    """
+    planned = _planned(home)
+    return planned[~_offered_before(home, planned)].reset_index(drop=True)
+
+
+def n_offered_before(home: Path) -> int:
+    """Decisions of plans that `drawn_so_far` leaves aside."""
+    return int(_offered_before(home, _planned(home)).sum())
+
+
+def _offered_before(home: Path, planned: pd.DataFrame) -> Bools:
+    """Decisions of voters who had had an offer online when the plan was locked."""
+    offered = online_so_far(home).first_offered_at
+    if offered.empty or planned.empty:
+        return np.zeros(len(planned), dtype=bool)
+    former = present_id_of(home)
+    first = offered.groupby(
+        with_present_ids(offered.index.to_series(), former).to_numpy()
+    ).min()
+    locked = {
+        name: naive_utc(pd.Timestamp(plan.of(LOCKED)[0].at))
+        for name, plan in plans(home).items()
+        if plan.of(LOCKED)
+    }
+    offered_at = with_present_ids(planned["voter_id"], former).map(first)
+    locked_at = pd.to_datetime(planned["plan_id"].map(locked))
+    return np.asarray(pd.to_datetime(offered_at) < locked_at, dtype=bool)
+
+
+def _planned(home: Path) -> pd.DataFrame:
+    """Whom the plans that bind have decided."""
     decided = decided_so_far(home)
     names = binding_plans(home)
     rows = decided[decided["plan_id"].isin(names)]
@@ -104,8 +160,14 @@ def designs_so_far(home: Path) -> pd.DataFrame:
 
 
 def deliveries_so_far(home: Path) -> pd.DataFrame:
-    """DELIVERIES of all plans that bind: who got what, held-out voters as controls."""
+    """DELIVERIES of all plans that bind: who got what, held-out voters as controls.
+
+    A table to learn from: of the decisions of `drawn_so_far`. What was sent online was
+    drawn by no design, and is in none.
+    """
     decided = decided_so_far(home)
+    decided = decided[decided["plan_id"].isin(binding_plans(home))]
+    decided = decided[~_offered_before(home, decided)]
     parts = []
     for name in binding_plans(home):
         designs = read_table(folder_of(home, name) / "designs.parquet")
@@ -139,7 +201,9 @@ def record_digest(home: Path, at: pd.Timestamp) -> str:
     if not bound:
         return ""
     files = [[file.plan_id, file.sha256] for file in received(home, at)]
-    return hashlib.sha256(json.dumps([bound, files]).encode()).hexdigest()
+    n_aside = n_offered_before(home)
+    record = [bound, files, *([n_aside] if n_aside else [])]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 # --- what came back -------------------------------------------------------------------

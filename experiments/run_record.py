@@ -142,6 +142,23 @@ class NotEligible:
 
 
 @dataclass(frozen=True)
+class OnlineUse:
+    """What the endpoint has sent and offers, which a plan leaves out.
+
+    Attributes:
+        n_sent: Contacts sent.
+        sent_usd: Their money.
+        n_open: Offers that have not expired.
+        reserved_usd: Their money.
+    """
+
+    n_sent: int = 0
+    sent_usd: float = 0.0
+    n_open: int = 0
+    reserved_usd: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlanSummary(Stored):
     """What the report says of a plan; counts only.
 
@@ -165,6 +182,7 @@ class PlanSummary(Stored):
         segments: By segment.
         reasons: Why each planned message is sent.
         judged: Planned policies beside what was judged of them.
+        online: What the endpoint has sent and offers, off the budget.
     """
 
     budget_usd: float
@@ -185,6 +203,7 @@ class PlanSummary(Stored):
     segments: tuple[PlannedSegment, ...]
     reasons: tuple[MessageReasons, ...] = ()
     judged: tuple[Agreement, ...] = ()
+    online: OnlineUse = OnlineUse()
 
 
 @dataclass(frozen=True)

@@ -66,10 +66,14 @@ class PastDecision(NamedTuple):
 
 @dataclass(frozen=True)
 class _Record:
-    """What lay in the campaign's folder at one look."""
+    """What lay in the campaign's folder at one look.
+
+    `ids` has all ids of persons who have had several.
+    """
 
     signature: tuple[Any, ...] = ()
     person: Mapping[str, str] = field(default_factory=dict)
+    ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     persons: Objects = field(default_factory=lambda: np.zeros(0, dtype=object))
     committed: tuple[Mapping[str, Any], ...] = ()
@@ -118,6 +122,16 @@ class DecidedVoters:
                 ]
         return decisions
 
+    def also_known_as(self, voter_ids: Sequence[str]) -> dict[str, str]:
+        """Other ids that the same persons have or had → the id that is asked about."""
+        record = self._present()
+        return {
+            other: voter
+            for voter in voter_ids
+            for other in record.ids.get(record.person.get(voter, voter), ())
+            if other != voter
+        }
+
     def committed_usd(self) -> float:
         """Money that binding plans have taken."""
         return float(sum(row["usd"] for row in self._present().committed))
@@ -155,11 +169,10 @@ class DecidedVoters:
 
 
 def _read(home: Path, signature: tuple[Any, ...]) -> _Record:
-    path = home / BINDING
+    path, (person, ids) = home / BINDING, _persons(home)
     if not path.exists():
-        return _Record(signature, closed=_closed(home))
+        return _Record(signature, person, ids, closed=_closed(home))
     binding = json.loads(path.read_text(encoding="utf-8"))
-    person = _persons(home)
     parts = [_rows(home / PLANS / p["plan_id"], p) for p in binding["plans"]]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if len(rows):
@@ -169,8 +182,9 @@ def _read(home: Path, signature: tuple[Any, ...]) -> _Record:
         rows["person"].to_numpy(dtype=object) if len(rows) else np.zeros(0, object)
     )
     return _Record(
-        signature, person, rows, persons, tuple(binding["committed"]), _closed(home)
-    )
+        signature, person, ids, rows, persons, tuple(binding["committed"]),
+        _closed(home),
+    )  # fmt: skip
 
 
 def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -201,16 +215,22 @@ def _decision(row: Any) -> PastDecision:
     return PastDecision(**{**values, "window_days": None if window < 0 else window})
 
 
-def _persons(home: Path) -> dict[str, str]:
-    """The person behind each id, present or former."""
+def _persons(home: Path) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
+    """The person behind each id, present or former; all ids of who has had several."""
     path = home / _IDENTITY
     if not path.exists():
-        return {}
+        return {}, {}
     columns = ["voter_id", "former_id", "person"]
     identity = pd.read_parquet(path, columns=columns).drop_duplicates("voter_id")
     former = identity.dropna(subset="former_id")
     person = dict(zip(former["former_id"], former["person"], strict=True))
-    return person | dict(zip(identity["voter_id"], identity["person"], strict=True))
+    person |= dict(zip(identity["voter_id"], identity["person"], strict=True))
+    of_renamed = identity[identity["person"].isin(former["person"])]
+    ids = {
+        str(name): frozenset(rows["voter_id"]) | frozenset(rows["former_id"].dropna())
+        for name, rows in of_renamed.groupby("person")
+    }
+    return person, ids
 
 
 def _reported(home: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """What `/recommend` hands out: decisions with an expiry, kept beside the reactions.
 
 A recommendation reserves its money until it expires or is reported as sent. Reported as
-sent it is a fact of the campaign, which `experiments.online` reads as assignments. A
-request that names itself is answered once: asked again, it gets the same answer.
+sent it is a fact of the campaign, which `experiments.plans.online` reads. A request
+that names itself is answered once: asked again, it gets the same answer.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pandas as pd
@@ -25,6 +26,9 @@ LASTS = pd.Timedelta(hours=1)
 """A recommendation holds, and reserves its money, for so long."""
 ONLINE = ""
 """Plan of a decision that no plan has made."""
+HELD_OUT = "holdout"
+"""Role of a decision that is kept and never handed out: what a held-out voter would
+have been offered. Whoever compares voters with those held out leaves both aside."""
 _AT_ONCE = 10_000
 _NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
 _TIMES = ("decided_at", "expires_at", "sent_at")
@@ -77,8 +81,8 @@ class HandedOut(NamedTuple):
         voter_id: The voter.
         plan_id: The plan that decided; empty for none.
         experiment_id: Whose outcome the lift is in.
-        role: plan or explore.
-        message_id: What is sent.
+        role: plan or explore; holdout of what a held-out voter would have been offered.
+        message_id: What is sent, or would have been.
         channel: By which channel.
         propensity: Probability of that role and message.
         arm_propensity: Probability of that message, whatever the role.
@@ -108,8 +112,13 @@ class HandedOut(NamedTuple):
 
     @property
     def is_online(self) -> bool:
-        """Whether no plan has decided it, so that its money is nobody else's."""
+        """Whether no plan has decided it."""
         return self.plan_id == ONLINE
+
+    @property
+    def reserves(self) -> bool:
+        """Whether its money is no plan's, and is kept until it expires."""
+        return self.is_online and self.role != HELD_OUT
 
 
 class RequestChangedError(ValueError):
@@ -216,18 +225,29 @@ class OnlineDecisions:
         expired = sum(rows[name].expires_at <= now for name in new)
         return Reported(len(new), len(ids) - len(new), expired)
 
-    def sent(self) -> pd.DataFrame:
-        """Decisions that were reported as sent, as `HandedOut`, in their order."""
-        c = ONLINE_DECISIONS.c
-        wanted = sa.select(ONLINE_DECISIONS).where(c.sent_at.is_not(None))
-        with self.engine.connect() as connection:
-            rows = connection.execute(wanted.order_by(c.sent_at, c.decision_id)).all()
-        return _frame([HandedOut(*row) for row in rows])
+    @classmethod
+    def read(cls, store: str | Path) -> pd.DataFrame:
+        """Every decision that is kept in a store, in the order of handing out.
 
-    @staticmethod
-    def nothing() -> pd.DataFrame:
-        """What `sent` gives where nothing was sent."""
-        return _frame([])
+        Args:
+            store: As `Events.open` takes it; it is not made where there is none.
+
+        Returns:
+            Columns of `HandedOut`, times in UTC without a zone.
+        """
+        if isinstance(store, Path) and not store.exists():
+            return _frame([])
+        c = ONLINE_DECISIONS.c
+        wanted = sa.select(ONLINE_DECISIONS).order_by(c.decided_at, c.decision_id)
+        events = Events.open(store)
+        try:
+            with events.engine.connect() as connection:
+                if not sa.inspect(connection).has_table(ONLINE_DECISIONS.name):
+                    return _frame([])
+                rows = connection.execute(wanted).all()
+        finally:
+            events.close()
+        return _frame([HandedOut(*row) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -347,9 +367,14 @@ def moment(at: int) -> pd.Timestamp:
 
 
 def _frame(decisions: Sequence[HandedOut]) -> pd.DataFrame:
-    frame = pd.DataFrame(decisions, columns=list(HandedOut._fields)).astype("str")
-    numbers, times = dict.fromkeys(_NUMBERS, "float64"), dict.fromkeys(_TIMES, "int64")
-    return frame.astype({**numbers, **times})
+    frame = pd.DataFrame(decisions, columns=list(HandedOut._fields))
+    texts = frame.columns.difference([*_NUMBERS, *_TIMES])
+    types = dict.fromkeys(texts, "str") | dict.fromkeys(_NUMBERS, "float64")
+    times = {
+        name: pd.to_datetime(frame[name].astype("Int64"), unit="us").dt.as_unit("us")
+        for name in _TIMES
+    }
+    return frame.astype(types).assign(**times)
 
 
 def _answer_to(connection: sa.Connection, request_id: str, body: str) -> Json | None:

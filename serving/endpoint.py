@@ -72,6 +72,7 @@ class Endpoint:
         limits: Of the campaign.
         lists: Do-not-contact and addresses, by digest.
         never: Who is held out wherever they live now, and who is forgotten.
+        forgotten: Of these, who is forgotten: nothing is kept of them.
         decisions: What was handed out.
         decided: The campaign's plans; None where they are not known here.
         refused: Channels that voters have withdrawn by a STOP, as of now.
@@ -86,6 +87,7 @@ class Endpoint:
     limits: CampaignLimits
     lists: ContactLists
     never: Never
+    forgotten: Never
     decisions: OnlineDecisions
     decided: DecidedVoters | None
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]]
@@ -122,6 +124,7 @@ class Endpoint:
             limits=CampaignLimits.of(plan["limits"]),
             lists=ContactLists.read(bundle, never.key),
             never=never,
+            forgotten=Never.from_json(plan["forgotten"]),
             decisions=OnlineDecisions.beside(events),
             decided=DecidedVoters.of_bundle(bundle),
             refused=events.refused,
@@ -326,11 +329,13 @@ class Endpoint:
         offered = self._offer(voters, prices, request, at)
         ids = voters["voter_id"].tolist()
         past = {} if self.decided is None else self.decided.of(ids)
+        held = self._held(offered.unit) | self.never.holds(ids)
         return Block(
             offer=offered,
             prices=prices,
             rules=rule_set(self.plan["rule_set"]),
-            held=self._held(offered.unit) | self.never.holds(ids),
+            held=held,
+            shadowed=held & ~self.forgotten.holds(ids),
             past=[past.get(voter, []) for voter in ids],
             at=at,
             unit=self._unit() if request.explain else None,

@@ -17,6 +17,7 @@ from hustings.features.tables import CONTROL
 from hustings.features.training_set import Arm
 from hustings.serving.decided import DecidedVoters, PastDecision
 from hustings.serving.decisions import (
+    HELD_OUT,
     LASTS,
     ONLINE,
     HandedOut,
@@ -39,7 +40,7 @@ BREAK_EVEN = 1e-6
 _ROUNDING_USD = 1e-9
 """Sums of doubles are only so exact."""
 
-HOLDOUT, REPLAY, NO_LIFT, BARRED = "holdout", "research_replay", "no_lift", "barred"
+HOLDOUT, REPLAY, NO_LIFT, BARRED = HELD_OUT, "research_replay", "no_lift", "barred"
 TOO_DEAR, NO_PERMISSION, HOUSEHOLD = "not_worth_cost", "no_permission", "household"
 EXCLUDED, BACKLASH, POLICY = "excluded", "backlash", "policy"
 BUDGET_SPENT, CAPACITY_USED = "budget_spent", "capacity_used"
@@ -141,7 +142,8 @@ class Block:
         offer: What they may be offered, n voters by A arms.
         prices: Of their audience.
         rules: The rule set.
-        held: Whether each is held out, shape (n,).
+        held: Whether each is held out, or forgotten, shape (n,).
+        shadowed: Whether each is held out and not forgotten, shape (n,).
         past: What plans have decided about each, length n.
         at: Now, UTC without a zone.
         unit: In which `why` is told; None where nobody asks why.
@@ -151,6 +153,7 @@ class Block:
     prices: AudiencePrices
     rules: RuleSet
     held: Bools
+    shadowed: Bools
     past: Sequence[Sequence[PastDecision]]
     at: pd.Timestamp
     unit: Unit | None
@@ -192,16 +195,19 @@ def recommendations(
         Of each voter `voter_id`, `recommendation` (None for nothing) and `reason`.
     """
     ids, live = block.voter_ids, turn.live()
-    sent = turn.sent_to(ids)
+    sent = _sent_to(ids, turn, decided)
     fates = [_fate(block, i, sent.get(v, []), limits) for i, v in enumerate(ids)]
     here = set(ids)
-    others = [d for d in live if d.voter_id not in here and d.is_online]
+    others = [d for d in live if d.voter_id not in here and d.reserves]
     left = _remaining(limits, turn, others, decided, block.at)
     free = np.array([fate is None for fate in fates], dtype=bool)
-    chosen = priced_choice(block, free, left)
+    chosen = priced_choice(block, free, left, _would_be_free(block, limits))
     own = {d.voter_id: d for d in live if d.voter_id in here}
     answered = [
-        fate or _priced_answer(block, i, chosen) for i, fate in enumerate(fates)
+        _with_shadow(fate, block, i, chosen)
+        if fate
+        else _priced_answer(block, i, chosen)
+        for i, fate in enumerate(fates)
     ]
     decisions = [
         None if a.decision is None else _again(a.decision, own.get(a.decision.voter_id))
@@ -215,6 +221,18 @@ def recommendations(
         {"voter_id": v, **_with_decision(a.answer, d)}
         for v, a, d in zip(ids, answered, decisions, strict=True)
     ]
+
+
+def _sent_to(
+    ids: Sequence[str], turn: Turn, decided: DecidedVoters | None
+) -> dict[str, list[HandedOut]]:
+    """What was sent to each voter, under whichever id the person had then."""
+    others = {} if decided is None else decided.also_known_as(ids)
+    asked_as = {**others, **dict(zip(ids, ids, strict=True))}
+    sent: dict[str, list[HandedOut]] = {}
+    for voter, decisions in turn.sent_to(list(asked_as)).items():
+        sent.setdefault(asked_as[voter], []).extend(decisions)
+    return {v: sorted(ds, key=lambda d: d.sent_at or 0) for v, ds in sent.items()}
 
 
 def nothing(code: str, text: str, **details: Any) -> Json:
@@ -233,7 +251,7 @@ def _again(decision: HandedOut, before: HandedOut | None) -> HandedOut:
 
 
 def _with_decision(answer: Json, decision: HandedOut | None) -> Json:
-    if decision is None:
+    if decision is None or decision.role == HELD_OUT:
         return answer
     details = {
         "decision_id": decision.decision_id,
@@ -241,6 +259,20 @@ def _with_decision(answer: Json, decision: HandedOut | None) -> Json:
         "expires_at": moment(decision.expires_at).isoformat(),
     }
     return {**answer, "recommendation": {**answer["recommendation"], **details}}
+
+
+# --- those held out -------------------------------------------------------------------
+
+
+def _would_be_free(block: Block, limits: CampaignLimits) -> Bools:
+    """Held-out voters who would be offered anew if they were not, shape (n,)."""
+    return np.array(
+        [
+            shadowed and (not past or _may_again(block, past, [], limits))
+            for shadowed, past in zip(block.shadowed, block.past, strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 # --- what was decided before ----------------------------------------------------------
@@ -259,9 +291,11 @@ def _fate(
         text = "in the holdout, which is never contacted"
         held_by = last if last is not None and last.role == "holdout" else None
         return _Answered(nothing(HOLDOUT, text, **_by_plan(held_by)))
-    if last is not None and is_due:
-        return _due(block, i, last)
     online = [d for d in sent if d.is_online]
+    if last is not None and is_due:
+        # sent something online since the plan was drafted, which did not know of it
+        again = not online or _may_again(block, past[:-1], online, limits)
+        return _due(block, i, last) if again else _already([], online)
     if not past and not online:
         return None
     return None if _may_again(block, past, online, limits) else _already(past, online)
@@ -347,22 +381,27 @@ class PricedChoice(NamedTuple):
     stopped: list[str]
 
 
-def priced_choice(block: Block, free: Bools, left: RemainingLimits) -> PricedChoice:
+def priced_choice(
+    block: Block, free: Bools, left: RemainingLimits, shadowed: Bools
+) -> PricedChoice:
     """The best option of every unit at the plan's prices, the dearest to lose first.
 
     Args:
         block: The voters.
         free: Who may be offered anew, shape (n,). The others count for nothing.
         left: What nobody has taken yet.
+        shadowed: Held-out voters, who get what they would get at their place in the
+            order, and use nothing up, shape (n,).
     """
     offer, prices = block.offer, block.prices
-    row, _ = pd.factorize(offer.unit)
-    allowed = offer.allowed & free[:, None]
+    # nobody decides together with those who are held out
+    row, _ = pd.factorize(2 * pd.factorize(offer.unit)[0] + shadowed)
+    allowed = offer.allowed & (free | shadowed)[:, None]
     value = _sums(np.where(allowed, offer.value, 0.0), row)
     reach = _sums(allowed, row)
     limits = Limits(prices.price[None, :], np.array([np.inf]))
     gain = priced(value, reach, limits, np.ones(1)) + BREAK_EVEN * reach * prices.price
-    option, stopped = _within(gain, reach, prices, left)
+    option, stopped = _within(gain, reach, prices, left, _sums(free[:, None], row) > 0)
     of_voter = option[row]
     may = allowed[np.arange(len(row)), of_voter] & (of_voter >= 0)
     return PricedChoice(np.where(may, of_voter, -1), [stopped[r] for r in row])
@@ -374,9 +413,16 @@ def _sums(table: Floats | Bools, row: Ints) -> Floats:
 
 
 def _within(
-    gain: Floats, reach: Floats, prices: AudiencePrices, left: RemainingLimits
+    gain: Floats,
+    reach: Floats,
+    prices: AudiencePrices,
+    left: RemainingLimits,
+    uses: Bools,
 ) -> tuple[Ints, list[str]]:
-    """Option of every unit, and the limit that kept it from one."""
+    """Option of every unit, and the limit that kept it from one.
+
+    Units that `uses` does not name use nothing up, shape (n_units, 1).
+    """
     best = gain.argmax(axis=1)
     pays = gain[np.arange(len(gain)), best] >= 0
     option, stopped = np.where(pays, best, -1), [""] * len(gain)
@@ -396,6 +442,7 @@ def _within(
             elif n > min(by_channel.get(channel, np.inf), contacts):
                 stopped[unit] = stopped[unit] or CAPACITY_USED
             else:
+                n *= uses[unit, 0]
                 usd, contacts = usd - n * prices.cost[k], contacts - n
                 by_channel[channel] = by_channel.get(channel, np.inf) - n
                 option[unit], stopped[unit] = k, ""
@@ -435,6 +482,16 @@ def _priced_answer(block: Block, i: int, chosen: PricedChoice) -> _Answered:
         return _Answered(_explained(answer, block, i, k, None), _decision(block, i, k))
     answer = _why_not(block, i, chosen.stopped[i])
     return _Answered(_explained(answer, block, i, None, None))
+
+
+def _with_shadow(
+    fate: _Answered, block: Block, i: int, shadow: PricedChoice
+) -> _Answered:
+    """The answer, with what a held-out voter would have been offered kept with it."""
+    k = int(shadow.option[i])
+    if k < 0:
+        return fate
+    return fate._replace(decision=_decision(block, i, k)._replace(role=HELD_OUT))
 
 
 def _decision(block: Block, i: int, k: int) -> HandedOut:

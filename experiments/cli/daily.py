@@ -104,8 +104,9 @@ def day(
 def _sentence(day: "DaySummary") -> str:
     """What a day came to, in a sentence or two."""
     trained = f"Trained {day.retrained} first. " if day.retrained else ""
+    online = _online_sentence(day)
     if day.why_no_plan:
-        return f"{trained}{day.date}: nothing is sent: {day.why_no_plan}"
+        return f"{trained}{day.date}: nothing is sent: {day.why_no_plan}{online}"
     gate = ""
     if day.gate is not None:
         verdict = "is shown to pay" if day.gate.personalises else "is not shown to pay"
@@ -118,5 +119,21 @@ def _sentence(day: "DaySummary") -> str:
         f"${day.spent_usd:,.2f}, {day.n_explored:,} voters explore (predicted cost "
         f"{day.explore_cost:,.1f}), {day.n_assigned:,} assignments with the holdout's "
         f"shadows; model {day.model}, {day.n_taught:,} outcomes of the loop and its "
-        f"test learned{gate}"
+        f"test learned{gate}{online}"
     )
+
+
+def _online_sentence(day: "DaySummary") -> str:
+    """What was sent and is offered online; empty for nothing."""
+    parts = []
+    if day.n_online:
+        parts.append(
+            f"{day.n_online:,} contacts were sent online for ${day.online_usd:,.2f}"
+        )
+    if day.n_open_offers:
+        parts.append(
+            f"{day.n_open_offers:,} offers are open there, with "
+            f"${day.reserved_usd:,.2f} reserved"
+        )
+    told = " and ".join(parts)
+    return f"; {told}: off the budget and the pool" if told else ""

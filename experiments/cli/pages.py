@@ -42,6 +42,11 @@ def week(
 ) -> None:
     """The week's page: what changed and why, spend, lift, votes still needed."""
     with errors_told(debug=debug), changing(campaign, data, "week"):
+        from dataclasses import replace
+
+        import pandas as pd
+
+        from hustings.experiments.lift.files import sent_online
         from hustings.experiments.plans import plans, spent
         from hustings.experiments.report import write_week
         from hustings.experiments.stages.monitor_config import paused_messages
@@ -51,11 +56,13 @@ def week(
         run = make_run(campaign, data, DEFAULT_STORE, "")
         last_on = day_of(date, "--date") if date else last_planned_on(run.home)
         states = {name: plan.state for name, plan in plans(run.home).items()}
-        money = spent(run.home).rename(columns=_MONEY)
+        money = spent(run.home, run.at).rename(columns=_MONEY)
         facts = week_facts(
             run.home, run.campaign, last_on=last_on, paused=paused_messages(run),
             spend=_spend(money, states), states=states,
         )  # fmt: skip
+        online = sent_online(run.home, last_on + pd.Timedelta(days=1))
+        facts = replace(facts, missing=[*facts.missing, *online.sentences()])
         path = out or run.home / f"week-{last_on:%Y-%m-%d}.html"
         with whole_file(path) as aside:
             write_week(aside, facts)
@@ -64,10 +71,10 @@ def week(
 
 def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | None":
     """Money of the plans that a week tells of, by day."""
+    from hustings.experiments.plans.online import is_online
     from hustings.experiments.week_facts import counted
 
     counted_plans = counted([Path(name) for name in states], states)
-    spend_of_week = money[
-        money["plan_id"].isin(counted_plans) & (money["send_on"] != "")
-    ]
+    counts = money["plan_id"].isin(counted_plans) | money["plan_id"].map(is_online)
+    spend_of_week = money[counts.astype(bool) & (money["send_on"] != "")]
     return spend_of_week if len(spend_of_week) else None

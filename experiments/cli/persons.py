@@ -172,7 +172,9 @@ def verify(
             f"{len(heads)} runs noted. The end: {verified.head.seq} "
             f"{verified.head.digest}"
         )
-        typer.echo("Not checked: files of runs and the event store, which the ledger "
-                   "does not name.")  # fmt: skip
+        typer.echo(
+            "Not checked: files of runs and the event store (reactions, and what was "
+            "offered and sent online), which the ledger does not name."
+        )
         for line in folders.unchecked:
             typer.echo(f"Not checked: {line}")

@@ -14,6 +14,7 @@ from hustings.experiments.cli.common import (
     changing,
     errors_told,
     home_of,
+    utc_now,
 )
 
 app = typer.Typer()
@@ -39,13 +40,22 @@ def list_plans(
 ) -> None:
     """Every plan with its state, contacts and money."""
     with errors_told(debug=debug):
-        from hustings.experiments.plans import plans
+        from hustings.experiments.plans import plans, spent
+        from hustings.experiments.plans.online import is_online
 
-        for name, record in plans(home_of(campaign, data)).items():
+        home = home_of(campaign, data)
+        for name, record in plans(home).items():
             usd = sum(row["usd"] for row in record.opened["amounts"])
             typer.echo(
                 f"{name}  {record.state:<9}  {record.opened['n_contacts']:>9,} contacts"
                 f"  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
+            )
+        money = spent(home, utc_now())
+        online = money[money["plan_id"].map(is_online)]
+        for (day, state), rows in online.groupby(["plan_id", "state"]):
+            typer.echo(
+                f"{day}  {state:<9}  {rows['n_committed'].sum():>9,} contacts"
+                f"  {rows['usd_committed'].sum():>14,.2f} USD"
             )
 
 
@@ -154,6 +164,7 @@ def cancel(
         from hustings.experiments import plans as lives
 
         name = lives.find(home, plan)
+        _print_online(lives.send_online(home, name, at=at))
         _print_step(lives.cancel(home, name, by=by, why=why, at=at))
 
 
@@ -198,14 +209,18 @@ def sent(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
             )
+        _print_online(lives.send_online(home, name, at=at))
+        online = lives.sent_online(home, name)
         exported = batches(home / EXPORTS / name)
         for batch, voters in voters_by_batch.items():
-            handover, handed = exported.get(batch), voters
+            handover, withheld = exported.get(batch), None
+            handed = voters[~voters.isin(online)]
             if handover is not None:
-                handed = voters[~voters.isin(handover.withheld["voter_id"])]
+                withheld = handover.withheld
+                withheld = withheld[~withheld["voter_id"].isin(online)]
+                handed = handed[~handed.isin(withheld["voter_id"])]
             record = lives.send(
-                home, name, batch, handed, at=at,
-                withheld=None if handover is None else handover.withheld,
+                home, name, batch, handed, at=at, withheld=withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
             typer.echo(f"{batch}: {len(handed):,} contacts")
@@ -248,7 +263,7 @@ def spend(
     with errors_told(debug=debug):
         from hustings.experiments.plans import spent
 
-        rows = spent(home_of(campaign, data))
+        rows = spent(home_of(campaign, data), utc_now())
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
 
 
@@ -304,6 +319,11 @@ def evidence(
             typer.echo("\n".join(replayed.told))
             if not replayed.same:
                 raise typer.Exit(FAILED)
+
+
+def _print_online(n_contacts: int) -> None:
+    if n_contacts:
+        typer.echo(f"{n_contacts:,} contacts had been carried out online")
 
 
 def _print_step(record: object) -> None:

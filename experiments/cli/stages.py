@@ -95,6 +95,8 @@ def _stage(
             _tell_left(run.folder)
         if version is not None:
             _tell_model(run.folder)
+        if stage == "plan":
+            _tell_online(run.folder)
         typer.echo(run.folder)
 
 
@@ -124,6 +126,21 @@ def _tell_model(folder: Path) -> None:
     typer.echo(f"Model: {version['name']} version {version['version']}.")
     for sentence in unseen_in_words(record_of_run(folder).unseen):
         typer.echo(sentence)
+
+
+def _tell_online(folder: Path) -> None:
+    """What the endpoint has sent and offers, which the plan leaves out."""
+    from hustings.experiments.run_record import record_of_run
+
+    plan = record_of_run(folder).plan
+    if plan is not None and (plan.online.n_sent or plan.online.n_open):
+        online = plan.online
+        typer.echo(
+            f"Online: {online.n_sent:,} contacts were sent for {online.sent_usd:,.2f} "
+            f"USD and {online.n_open:,} offers are open with {online.reserved_usd:,.2f} "
+            f"reserved: off the budget of {plan.budget_usd:,.2f}, and these voters are "
+            "not planned."
+        )
 
 
 def _tell_links(folder: Path) -> None:
@@ -379,6 +396,7 @@ def _summary(folder: Path) -> None:
         f"Plan: {plan.n_contacts:,} contacts for {plan.spent_usd:,.2f} of "
         f"{plan.budget_usd:,.2f} USD."
     )
+    _tell_online(folder)
     typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
     quarantined = json.loads((folder / "ingest.json").read_text())
     for sentence in unseen_in_words(record.unseen):

@@ -22,7 +22,7 @@ from hustings.experiments.declaration.columns import (
 from hustings.experiments.declaration.export import ExportSection
 from hustings.experiments.declaration.faults import fault_told, lines_below, toml_lines
 from hustings.experiments.declaration.lift import LiftSection
-from hustings.experiments.declaration.loop import LoopSection
+from hustings.experiments.declaration.loop import LoopSection, RepeatRule
 from hustings.experiments.declaration.monitor import (
     AlertsSection,
     LinkSection,
@@ -68,6 +68,7 @@ __all__ = [
     "PlanSection",
     "ProviderSection",
     "ReactionsSection",
+    "RepeatRule",
     "ReportSection",
     "SimulateSection",
     "barred_from_features",

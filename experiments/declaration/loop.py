@@ -1,13 +1,47 @@
 """`[loop]`: the daily loop. Budget, days and holdout are declared in `[plan]`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hustings.experiments.declaration.section import Positive, Section, Share, Text
+from hustings.features.arrays import Bools, Floats, Ints
 
 Days = Annotated[int, Field(ge=0)]
 FirstDays = Annotated[int, Field(ge=1)]
+
+
+class RepeatRule(NamedTuple):
+    """How often one voter may be decided, by plans and online alike.
+
+    Attributes:
+        contacts_per_voter: Decisions of a voter at most.
+        window_days: From a decision to the next; None for never again.
+    """
+
+    contacts_per_voter: int
+    window_days: int | None
+
+    @classmethod
+    def of(cls, loop: "LoopSection | None") -> Self:
+        """As `[loop]` declares it; once for the whole campaign without."""
+        if loop is None:
+            return cls(1, None)
+        return cls(loop.contacts_per_voter, loop.window_days)
+
+    def allows(self, n_decisions: Ints, days_since: Ints | Floats) -> Bools:
+        """Who may be decided again, shape (n,).
+
+        Args:
+            n_decisions: Decisions of each so far, shape (n,).
+            days_since: Days from the last one, shape (n,).
+        """
+        free = n_decisions == 0
+        if self.window_days is not None:
+            rested = days_since >= self.window_days
+            free |= (n_decisions < self.contacts_per_voter) & rested
+        return np.asarray(free, dtype=bool)
 
 
 class LoopSection(Section):

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hustings.experiments.declaration import CampaignError, data_dir
 from hustings.experiments.plans import folder_of
+from hustings.experiments.plans.online import is_online, online_so_far
 from hustings.experiments.plans.record import DRAFT, REJECTED
 from hustings.experiments.plans.steps import record_of
 from hustings.experiments.record import (
@@ -53,7 +54,7 @@ from hustings.serving.export.results import (
 )
 
 ANSWER_KEY = list(ANSWERS.unique or [])
-NOBODY_DECIDED = "of a voter whom no plan had decided before it was observed"
+NOBODY_DECIDED = "of a voter whom nothing had decided before it was observed"
 NOT_BY_THIS_PLAN = "of a voter whom this plan had not decided when it was observed"
 
 
@@ -118,11 +119,13 @@ def read_back(run: Run, plan_id: str, file: Path, *, at: pd.Timestamp) -> Result
 
 
 def _plan_facts(home: Path, plan_id: str, former: Mapping[str, str]) -> OfPlan:
-    """The plan that results are of, all ids as present ones.
+    """The plan, or the day of online contacts, that results are of; present ids.
 
     Raises:
         ExportError: If its contacts never happened.
     """
+    if is_online(plan_id):
+        return _facts_online(home, plan_id, former)
     state = record_of(home, plan_id).state
     if state in (DRAFT, REJECTED):
         raise ExportError(
@@ -144,6 +147,23 @@ def _plan_facts(home: Path, plan_id: str, former: Mapping[str, str]) -> OfPlan:
         with_present_ids(held, former),
         _taken(home, plan_id, KEY),
     )
+
+
+def _facts_online(home: Path, plan_id: str, former: Mapping[str, str]) -> OfPlan:
+    contacts = online_so_far(home).contacts
+    contacts = contacts[contacts["plan_id"] == plan_id].reset_index(drop=True)
+    if contacts.empty:
+        raise ExportError(
+            f"plan {plan_id}: expected a day on which something was sent online, got "
+            "none: nothing of it can have come back"
+        )
+    contacts = contacts.assign(
+        voter_id=with_present_ids(contacts["voter_id"], former),
+        send_on=contacts["decided_on"],
+    )
+    held = contacts["voter_id"].iloc[:0]
+    taken = _taken(home, plan_id, KEY)
+    return OfPlan(plan_id, contacts, contacts, held, taken)
 
 
 def _taken(home: Path, plan_id: str, key: list[str]) -> pd.DataFrame:

@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import Campaign, data_dir
+from hustings.experiments.declaration import Campaign, RepeatRule, data_dir
 from hustings.experiments.plans import PLANS
+from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.record import decisions_so_far, present_id_of
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
@@ -23,6 +26,7 @@ from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.ingest import Folders
 from hustings.features.ingest.identities import read_identities
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, TableError
 from hustings.serving.eligible import CurrentFacts, recheck, send_window
@@ -118,10 +122,64 @@ def export(
         terms_of(campaign, file_format),
         parent,
         _stamp(at),
-        recheck=lambda contacts, when: recheck(contacts, facts, when),
+        recheck=lambda contacts, when: _first_code(
+            online_codes(run, found.plan_id, contacts, when),
+            recheck(contacts, facts, when),
+        ),
         at=_naive(at),
         channels=channels,
     )
+
+
+def _first_code(code: pd.Series, other: pd.Series) -> pd.Series:
+    """The first reason of each contact, the second where it has none."""
+    return code.where(code != "", other)
+
+
+def online_codes(
+    run: Run, plan_id: str, contacts: pd.DataFrame, at: pd.Timestamp
+) -> pd.Series:
+    """Why contacts of a plan may not go after what was sent online by now.
+
+    Args:
+        run: Declares how often a voter may be contacted.
+        plan_id: The plan.
+        contacts: Its PLAN rows.
+        at: Now.
+
+    Returns:
+        Reason code of every contact, '' for one that may go; index as in `contacts`.
+    """
+    online = online_so_far(run.home, at)
+    former = present_id_of(run.home)
+    person = with_present_ids(contacts["voter_id"], former)
+    of_plan = online.of_plans.loc[online.of_plans["plan_id"] == plan_id, "voter_id"]
+    code = pd.Series("", index=contacts.index, dtype=object)
+    if len(online.contacts):
+        too_soon = _too_soon(run, plan_id, contacts.assign(person=person), online)
+        code = code.mask(too_soon, "contacted_online")
+    return code.mask(person.isin(with_present_ids(of_plan, former)), "sent_online")
+
+
+def _too_soon(
+    run: Run, plan_id: str, contacts: pd.DataFrame, online: Online
+) -> pd.Series:
+    """Contacts of voters who were sent something online, and not long enough ago."""
+    former = present_id_of(run.home)
+    decided = decisions_so_far(run.home)
+    decided = decided[decided["plan_id"] != plan_id]
+    n = with_present_ids(decided["voter_id"], former).value_counts()
+    sent_to = with_present_ids(online.contacts["voter_id"], former)
+    last = online.contacts.groupby(sent_to)["decided_on"].max()
+    reached = contacts[contacts["person"].isin(sent_to)]
+    since = reached["send_on"] - reached["person"].map(last)
+    again = RepeatRule.of(run.campaign.loop).allows(
+        np.asarray(reached["person"].map(n), dtype=np.int64),
+        np.asarray(since.dt.days, dtype=np.int64),
+    )
+    too_soon = pd.Series(data=False, index=contacts.index)
+    too_soon.loc[reached.index[~again]] = True
+    return too_soon
 
 
 class ExportBatch(NamedTuple):

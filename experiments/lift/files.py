@@ -1,6 +1,7 @@
 """Measured lift from the record of a campaign."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from hustings.experiments.lift.measured import MeasuredLift, measured_lift
 from hustings.experiments.lift.rows import LiftTerms
 from hustings.experiments.lift.summary import as_json, table
 from hustings.experiments.plans import PLANS
+from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.record import (
     contacts_so_far,
-    decisions_so_far,
     designs_so_far,
+    drawn_so_far,
     holdout_shares,
+    n_offered_before,
     present_id_of,
     responses_so_far,
 )
@@ -30,15 +33,50 @@ COMMONEST = 8
 
 
 @dataclass(frozen=True)
+class SentOnline:
+    """What was sent online as of a moment: counted, and measured by nobody.
+
+    Attributes:
+        n_contacts: Contacts that no plan had decided.
+        n_voters: Voters who got them.
+        usd: Their money.
+        n_set_aside: Decisions of plans that are not compared, of voters who had been
+            offered something online before, or would have been if not held out.
+    """
+
+    n_contacts: int
+    n_voters: int
+    usd: float
+    n_set_aside: int
+
+    def sentences(self) -> list[str]:
+        """The same in words; nothing where nothing was offered online."""
+        lines = []
+        if self.n_contacts:
+            lines.append(
+                f"Sent online: {self.n_contacts:,} contacts to {self.n_voters:,} "
+                f"voters for ${self.usd:,.2f}, no chance drawn: counted, not measured."
+            )
+        if self.n_set_aside:
+            lines.append(
+                f"{self.n_set_aside:,} decisions of plans are left aside, of voters "
+                "who had been offered something online before, or would have been if "
+                "not held out: which of them were left for the plan was no chance."
+            )
+        return lines
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What the record says of the campaign's plans as of a moment, by present ids.
 
     Attributes:
-        decisions: ASSIGNMENTS with plan_id and decided_on.
+        decisions: ASSIGNMENTS with plan_id and decided_on, as `drawn_so_far` has them.
         designs: DESIGNS of the plans' blocks.
         responses: RESPONSES.
         contacts: What came of the contacts.
         holdout: Share of voters held out, by plan.
+        online: What was sent by no plan.
     """
 
     decisions: pd.DataFrame
@@ -46,6 +84,7 @@ class Recorded:
     responses: pd.DataFrame
     contacts: pd.DataFrame
     holdout: dict[str, float]
+    online: SentOnline
 
 
 def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
@@ -74,6 +113,8 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
         features=_numbers(features),
     )  # fmt: skip
     summary = rounded(as_json(measured, per_point=campaign.outcome.unit_per_point))
+    summary["sentences"] += record.online.sentences()
+    summary["sent_online"] = asdict(record.online)
     write_json(run.home / "lift.json", summary)
     write_parquet(run.home / "lift.parquet", table(measured))
     return measured, summary
@@ -86,12 +127,13 @@ def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
         FileNotFoundError: If no plan was locked that begins by then.
     """
     home, former = run.home, present_id_of(run.home)
-    decisions = decisions_so_far(home)
+    decisions = drawn_so_far(home)
     if decisions.empty or not (decisions["decided_on"] <= as_of).any():
         raise FileNotFoundError(
             f"{home / PLANS}: expected a plan that is locked or sent and begins by "
             f"{as_of:%Y-%m-%d}, got none; `hustings day --campaign CAMPAIGN --date D "
             "--approve-by NAME` makes one"
+            + " ".join(["", *sent_online(home, as_of).sentences()])
         )
 
     def by_present_id(rows: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +145,21 @@ def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
         by_present_id(responses_so_far(home, as_of)),
         by_present_id(contacts_so_far(home, as_of)),
         holdout_shares(home),
+        sent_online(home, as_of),
     )
+
+
+def sent_online(home: Path, as_of: pd.Timestamp) -> SentOnline:
+    """What was sent online by a moment, and whom the lift leaves aside for it."""
+    online = online_so_far(home, as_of)
+    return SentOnline(
+        n_contacts=len(online.paid),
+        n_voters=with_present_ids(
+            online.contacts["voter_id"], present_id_of(home)
+        ).nunique() + len(online.of_forgotten),
+        usd=round(online.sent_usd, 2),
+        n_set_aside=n_offered_before(home),
+    )  # fmt: skip
 
 
 def _terms(run: Run, record: Recorded, as_of: pd.Timestamp) -> LiftTerms:

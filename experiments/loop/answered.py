@@ -9,8 +9,8 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.plans.folder import read_table
 from hustings.experiments.record import (
-    decisions_so_far,
     designs_so_far,
+    drawn_so_far,
     naive_utc,
     responses_so_far,
 )
@@ -167,7 +167,7 @@ def _tables(
 
 def _decided_by_plans(run: Run, moment: pd.Timestamp) -> pd.DataFrame:
     """Voters whom binding plans have decided by a moment."""
-    decided = decisions_so_far(run.home)
+    decided = drawn_so_far(run.home)
     decided = decided[decided["decided_on"] <= moment] if len(decided) else decided
     return decided.assign(sent_on=decided["decided_on"], is_loop=True)
 

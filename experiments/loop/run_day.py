@@ -83,6 +83,10 @@ class DaySummary(Stored):
             bring at the plan's own rate, less what exploring is predicted to bring.
         gate: Whether personalising was shown to pay; None where nobody asks.
         retrained: The run that was trained for this day; empty for none.
+        n_online: Contacts so far that were sent online, planned by none.
+        online_usd: Their money, which is taken off the budget.
+        n_open_offers: Offers that are open online; nobody with one is planned.
+        reserved_usd: Their money, which is taken off the budget until they expire.
         why_no_plan: In words, where nothing is planned.
     """
 
@@ -103,6 +107,10 @@ class DaySummary(Stored):
     explore_cost: float = 0.0
     gate: Gate | None = None
     retrained: str = ""
+    n_online: int = 0
+    online_usd: float = 0.0
+    n_open_offers: int = 0
+    reserved_usd: float = 0.0
     why_no_plan: str = ""
 
 
@@ -179,7 +187,8 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
         return replace(none, why_no_plan=why)
     run, trained = retrained(run, terms, date, phase, at=at)
     morning = morning_of(run, terms, date, day, at)
-    before = yesterday(run.home, _ids(morning), terms, date)
+    before = yesterday(run.home, _ids(morning), terms, date, at=at)
+    none = _with_online(none, before)
     believed = learner_of(morning).believed(morning)
     pool = np.flatnonzero(before.in_pool(day, terms.loop))
     if believed is None or len(pool) == 0:
@@ -194,6 +203,15 @@ def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
     plan = planned_again(inputs)
     summary = _summary(none, plan, believed, pool, trained)
     return _drafted(morning, inputs, plan, summary, at)
+
+
+def _with_online(summary: DaySummary, before: Yesterday) -> DaySummary:
+    """The summary with what was sent and is offered online."""
+    online = before.online
+    return replace(
+        summary, n_online=len(online.paid), online_usd=online.sent_usd,
+        n_open_offers=len(online.open), reserved_usd=online.reserved_usd,
+    )  # fmt: skip
 
 
 def terms_of(run: Run) -> LoopTerms:
@@ -304,11 +322,19 @@ def _inputs(
     costs = run.table("costs").dropna(subset="capacity_per_day")
     capacity = costs.groupby("channel")["capacity_per_day"].max()
     used = {arm.channel for arm in offer.arms}
+    taken, in_all = before.online.taken_on(morning.date), terms.capacity_per_day
     plan_terms = PlanTerms(
         salt=terms.salt, holdout_share=terms.holdout_share, explore_share=request.share,
         budget_usd=request.money_usd, start_on=morning.date, days=1,
-        capacity={str(c): float(n) for c, n in capacity.items() if c in used},
-        capacity_per_day=terms.capacity_per_day, caps=caps, floors=floors,
+        capacity={
+            str(c): max(float(n) - taken.get(str(c), 0), 0.0)
+            for c, n in capacity.items()
+            if c in used
+        },
+        capacity_per_day=None
+        if in_all is None
+        else max(in_all - sum(taken.values()), 0),
+        caps=caps, floors=floors,
     )  # fmt: skip
     return inputs_of(
         ids, ids, request.value, offer.allowed[pool], offer.arms, offer.cost,

@@ -9,15 +9,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import LoopSection
+from hustings.experiments.declaration import LoopSection, RepeatRule
 from hustings.experiments.loop.declared import LoopTerms
 from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.checks import decided
 from hustings.experiments.plans.money import committed_usd, total_usd
+from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.record import APPROVED, DRAFT, LIVE, PlanRecord
 from hustings.experiments.stages.persons import read_identity
 from hustings.features.arrays import Bools, Floats, Ints, Objects
-from hustings.features.persons.identity import former_ids
+from hustings.features.persons.identity import (
+    former_ids,
+    present_ids,
+    with_present_ids,
+)
 from hustings.features.tables import CONTROL, UNDECIDED
 
 DAY = "day-"
@@ -39,8 +44,12 @@ class Yesterday:
         last_day: Day of the last one, from 0; `NEVER` without, shape (n,).
         pool_probability: Probability that a voter who is not held out is still in
             the pool, shape (n,).
-        spent_usd: Money that plans have taken, of forgotten persons included.
+        spent_usd: Money that plans have taken, was sent online or is reserved by open
+            offers, of forgotten persons included.
         contacts: Column `voter` (position) and `message_id` of every contact so far.
+        online: What was sent and is offered online.
+        has_offer: Voters with an offer that is open: who may be contacted online at any
+            moment is not planned, shape (n,).
     """
 
     n_decisions: Ints
@@ -48,23 +57,23 @@ class Yesterday:
     pool_probability: Floats
     spent_usd: float
     contacts: pd.DataFrame
+    online: Online
+    has_offer: Bools
 
     def in_pool(self, day: int, loop: LoopSection) -> Bools:
         """Who may be decided on a day, shape (n,)."""
-        free = self.n_decisions == 0
-        if loop.window_days is not None:
-            rested = day - self.last_day >= loop.window_days
-            free |= (self.n_decisions < loop.contacts_per_voter) & rested
-        return np.asarray(free, dtype=bool)
+        free = RepeatRule.of(loop).allows(self.n_decisions, day - self.last_day)
+        return np.asarray(free & ~self.has_offer, dtype=bool)
 
 
 class _Plan(NamedTuple):
-    """A plan that may decide voters.
+    """A plan that may decide voters, or what was sent online on a day.
 
     Attributes:
         rows: Decided ASSIGNMENTS with decided_on.
         day: Of its contacts, from 0.
-        explored: Probability to explore of a pool member who is not held out.
+        explored: Probability to explore of a pool member who is not held out; 0 of what
+            was sent online.
     """
 
     rows: pd.DataFrame
@@ -73,18 +82,24 @@ class _Plan(NamedTuple):
 
 
 def yesterday(
-    home: Path, voter_id: Objects, terms: LoopTerms, date: pd.Timestamp
+    home: Path,
+    voter_id: Objects,
+    terms: LoopTerms,
+    date: pd.Timestamp,
+    *,
+    at: pd.Timestamp,
 ) -> Yesterday:
-    """The state before a day, from plans, their ledger and nothing else.
+    """The state before a day, from plans, their ledger and what was sent online.
 
     Plans of days count from their draft on, since a day must not be drawn twice;
-    others once they are locked.
+    others once they are locked. A contact that was sent online counts as any other.
 
     Args:
         home: The campaign's folder.
         voter_id: Present voters, shape (n,); rows of others are left out.
         terms: Of the loop.
         date: The day.
+        at: Now: what was sent online by then counts, and the offers that are open.
 
     Raises:
         ValueError: If a later day was made already: days go forward.
@@ -98,30 +113,32 @@ def yesterday(
     _refuse_later(counted, date)
     identity = read_identity(home)
     index = pd.Index(voter_id)
-    present = former_ids(identity)
+    present = present_ids(former_ids(identity))
     seen_on = _first_seen(identity, index, terms)
     n_decisions, last_day = np.zeros(n, dtype=np.int64), np.full(n, NEVER)
     chance, contacts = np.ones(n), list[pd.DataFrame]()
-    for plan in _decided_plans(home, counted, terms):
-        ids = plan.rows["voter_id"].to_numpy(dtype=object)
-        if present:
-            ids = np.array([present.get(voter, voter) for voter in ids], dtype=object)
-        at = index.get_indexer(pd.Index(ids))
-        rows, at = plan.rows[at >= 0], at[at >= 0]
-        before = Yesterday(n_decisions, last_day, chance, 0.0, _NO_CONTACTS)
-        pool = before.in_pool(plan.day, terms.loop) & (seen_on <= plan.day)
+    online, rule = online_so_far(home, at), RepeatRule.of(terms.loop)
+    planned = [*_decided_plans(home, counted, terms), *_days_online(online, terms)]
+    for plan in sorted(planned, key=lambda plan: plan.day):
+        ids = with_present_ids(plan.rows["voter_id"], present)
+        row = index.get_indexer(pd.Index(ids))
+        rows, row = plan.rows[row >= 0], row[row >= 0]
+        pool = rule.allows(n_decisions, plan.day - last_day)
+        pool &= seen_on <= plan.day
         chance = chance * np.where(pool, 1.0 - plan.explored, 1.0)
         # a voter who was decided comes back after the window as everybody once was
-        chance[at] = 1.0
+        chance[row] = 1.0
         last_day = last_day.copy()
-        last_day[at] = (rows["decided_on"] - terms.start_on).dt.days.to_numpy()
-        n_decisions = n_decisions + np.bincount(at, minlength=n)
+        last_day[row] = (rows["decided_on"] - terms.start_on).dt.days.to_numpy()
+        n_decisions = n_decisions + np.bincount(row, minlength=n)
         sent = (rows["message_id"] != CONTROL).to_numpy(dtype=bool)
         message = rows["message_id"].to_numpy(dtype=object)[sent]
-        contacts.append(pd.DataFrame({"voter": at[sent], "message_id": message}))
-    spent = sum(_money(record) for record in counted.values())
+        contacts.append(pd.DataFrame({"voter": row[sent], "message_id": message}))
+    spent = sum(_money(record) for record in counted.values()) + online.taken_usd
     had = pd.concat(contacts, ignore_index=True) if contacts else _NO_CONTACTS
-    return Yesterday(n_decisions, last_day, chance, spent, had)
+    open_to = with_present_ids(online.open["voter_id"], present)
+    has_offer = np.asarray(index.isin(open_to), dtype=bool)
+    return Yesterday(n_decisions, last_day, chance, spent, had, online, has_offer)
 
 
 _NO_CONTACTS = pd.DataFrame(
@@ -151,19 +168,23 @@ def _money(record: PlanRecord) -> float:
 def _decided_plans(
     home: Path, counted: dict[str, PlanRecord], terms: LoopTerms
 ) -> Iterator[_Plan]:
-    """Plans in the order of their days."""
+    """The plans that have decided voters."""
     rows = decided(home, counted, LIVE)
     if rows.empty:
         return
     of_plan = {str(name): part for name, part in rows.groupby("plan_id", sort=False)}
-    planned = []
     for name, part in of_plan.items():
         if name.startswith(DAY):
             part = part.assign(decided_on=pd.Timestamp(name.removeprefix(DAY)))
         first = int((part["decided_on"].min() - terms.start_on).days)
         share = explored_share(home / PLANS / name, terms.holdout_share)
-        planned.append(_Plan(part, first, share))
-    yield from sorted(planned, key=lambda plan: plan.day)
+        yield _Plan(part, first, share)
+
+
+def _days_online(online: Online, terms: LoopTerms) -> Iterator[_Plan]:
+    """What was sent online, day by day."""
+    for day, rows in online.contacts.groupby("decided_on"):
+        yield _Plan(rows, int((pd.Timestamp(str(day)) - terms.start_on).days), 0.0)
 
 
 def explored_share(folder: Path, holdout_share: float) -> float:

@@ -48,6 +48,8 @@ from hustings.experiments.plans.steps import (
     reject,
     returned,
     send,
+    send_online,
+    sent_online,
 )
 
 __all__ = [
@@ -88,6 +90,8 @@ __all__ = [
     "reject",
     "returned",
     "send",
+    "send_online",
+    "sent_online",
     "spent",
     "state",
 ]

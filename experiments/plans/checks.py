@@ -26,6 +26,7 @@ from hustings.experiments.plans.record import (
     Json,
     LifeError,
     PlanRecord,
+    Step,
 )
 
 CENT = 0.01
@@ -92,7 +93,7 @@ def decided(
             parts.append(_decided_by(home, record))
         elif record.state == CANCELLED and record.of(SENT):
             rows = _decided_by(home, record)
-            sent = _sent_ids(home / PLANS / record.plan_id, record)
+            sent = sent_ids(home / PLANS / record.plan_id, record.of(SENT))
             parts.append(rows[rows["voter_id"].isin(sent)])
     return pd.concat(parts, ignore_index=True) if parts else _nobody()
 
@@ -144,11 +145,11 @@ def decided_once(
     before, now = decided(home, other_plans), _decided_by(home, record)
     # an id may change from one voter file to the next, the person does not
     decided_twice = pd.DataFrame(
-        {"person": _persons(home, now["voter_id"]), "day": now["decided_on"]}
+        {"person": persons_of(home, now["voter_id"]), "day": now["decided_on"]}
     ).merge(
         pd.DataFrame(
             {
-                "person": _persons(home, before["voter_id"]),
+                "person": persons_of(home, before["voter_id"]),
                 "before": before["decided_on"],
                 "plan_id": before["plan_id"],
             }
@@ -169,7 +170,7 @@ def decided_once(
         )
 
 
-def _persons(home: Path, voter_ids: pd.Series) -> list[str]:
+def persons_of(home: Path, voter_ids: pd.Series) -> list[str]:
     """The person behind each id, present or former; the id where none is known."""
     path, person_of = home / IDENTITY, dict[str, str]()
     if path.exists():
@@ -187,8 +188,15 @@ def _pairs(keys: pd.Series, values: pd.Series) -> dict[str, str]:
 # --- money ----------------------------------------------------------------------------
 
 
-def money_lasts(record: PlanRecord, known: Mapping[str, PlanRecord]) -> None:
+def money_lasts(
+    record: PlanRecord, known: Mapping[str, PlanRecord], *, online_usd: float
+) -> None:
     """Refuse a plan whose money, with that of all locked ones, exceeds the campaign's.
+
+    Args:
+        record: The plan.
+        known: All of them.
+        online_usd: Money that was sent or is offered online.
 
     Raises:
         LifeError: Saying how much there is.
@@ -199,11 +207,17 @@ def money_lasts(record: PlanRecord, known: Mapping[str, PlanRecord]) -> None:
     committed = sum(
         committed_usd(other) for n, other in known.items() if n != record.plan_id
     )
-    needed_usd = total_usd(record.opened["amounts"])
-    if committed + needed_usd > budget + CENT:
+    needed_usd, left_usd = total_usd(record.opened["amounts"]), budget - committed
+    if needed_usd > left_usd - online_usd + CENT:
+        online = (
+            f" and {online_usd:,.2f} online (sent, or reserved by open offers)"
+            if online_usd
+            else ""
+        )
         raise LifeError(
-            f"plan {record.plan_id}: expected at most {budget - committed:,.2f} USD, "
-            f"what locked plans have left of {budget:,.2f}, got {needed_usd:,.2f}"
+            f"plan {record.plan_id}: expected at most {left_usd - online_usd:,.2f} "
+            f"USD, what locked plans{online} have left of {budget:,.2f}, got "
+            f"{needed_usd:,.2f}"
         )
 
 
@@ -239,8 +253,9 @@ def contacts_of(folder: Path, plan_id: str, voter_ids: pd.Series) -> pd.DataFram
     return rows
 
 
-def _sent_ids(folder: Path, record: PlanRecord) -> pd.Series:
-    paths = [name for step in record.of(SENT) for name in step.body["files"]]
+def sent_ids(folder: Path, batches: Iterable[Step]) -> pd.Series:
+    """Voters whose contacts were handed to those who deliver them, in some batches."""
+    paths = [name for step in batches for name in step.body["files"]]
     parts = [pd.read_parquet(folder / p, columns=["voter_id"]) for p in paths]
     return pd.concat(parts)["voter_id"] if parts else pd.Series(dtype="str")
 
@@ -251,7 +266,7 @@ def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
     Raises:
         LifeError: Saying how many.
     """
-    n = int(rows["voter_id"].isin(_sent_ids(folder, record)).sum())
+    n = int(rows["voter_id"].isin(sent_ids(folder, record.of(SENT))).sum())
     if n:
         raise LifeError(
             f"plan {record.plan_id}: expected contacts that were not handed over yet, "
@@ -293,7 +308,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
     """
     _has(failed, FAILED, "deliveries that failed")
     failed = failed[list(FAILED)].astype("str")
-    sent = _sent_ids(folder, record)
+    sent = sent_ids(folder, record.of(SENT))
     stray = ~failed["voter_id"].isin(sent) | failed["voter_id"].duplicated()
     names = [name for step in record.of(RETURNED) for name in step.body["files"]]
     for name in names:

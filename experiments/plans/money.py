@@ -1,4 +1,7 @@
-"""Money of plans: planned, committed, spent, failed and invoiced amounts."""
+"""Money: planned, committed, spent, failed and invoiced amounts.
+
+Of plans, as the ledger says; of what was offered and sent online, as its store says.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.plans.online import OPEN, RESERVED, Online
+from hustings.experiments.plans.online import SENT as SENT_ONLINE
 from hustings.experiments.plans.record import (
     CANCELLED,
     LOCKED,
@@ -19,6 +24,7 @@ KEYS = ["channel", "send_on"]
 SET_UP = "set-up"
 """Stands for a channel where fees are paid that belong to no contact and no day."""
 _SUMS = ("planned", "committed", "withheld", "spent", "failed")
+_NOTHING: Json = {f"n_{s}": 0 for s in _SUMS} | {f"usd_{s}": 0.0 for s in _SUMS}
 
 
 def amounts(contacts: pd.DataFrame) -> list[Json]:
@@ -64,11 +70,14 @@ def committed_usd(record: PlanRecord) -> float:
     return fees + math.fsum(total_usd(step.body["amounts"]) for step in sent)
 
 
-def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
+def spend(
+    known: Mapping[str, PlanRecord], online: Online | None = None
+) -> pd.DataFrame:
     """Money by plan, channel and day.
 
     Args:
         known: Plans.
+        online: What was offered and sent online; None to leave it out.
 
     Returns:
         Columns plan_id, state, channel, send_on (empty where an invoice is for several
@@ -78,6 +87,8 @@ def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
         row.
     """
     rows = [row for record in known.values() for row in _rows_of(record)]
+    if online is not None:
+        rows += _rows_online(online)
     columns = [
         "plan_id", "state", *KEYS, *(f"{u}_{s}" for s in _SUMS for u in ("n", "usd")),
         "usd_actual", "usd_difference",
@@ -85,13 +96,32 @@ def spend(known: Mapping[str, PlanRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def _rows_online(online: Online) -> list[Json]:
+    """Contacts of every online day: spent. Open offers: committed until they end."""
+    reserved = online.open.assign(plan_id=RESERVED)
+    parts = (
+        (online.paid, SENT_ONLINE, ("planned", "committed", "spent")),
+        (reserved, OPEN, ("planned", "committed")),
+    )
+    return [
+        {
+            "plan_id": str(plan_id), "state": state,
+            **{key: amount[key] for key in KEYS}, **_NOTHING,
+            **{f"{unit}_{s}": amount[unit] for s in sums for unit in ("n", "usd")},
+            "usd_actual": math.nan, "usd_difference": math.nan,
+        }
+        for contacts, state, sums in parts
+        for plan_id, rows in contacts.groupby("plan_id")
+        for amount in amounts(rows.rename(columns={"decided_on": "send_on"}))
+    ]  # fmt: skip
+
+
 def _rows_of(record: PlanRecord) -> list[Json]:
     rows: dict[tuple[str, str], Json] = {}
 
     def row_of(amount: Json) -> Json:
         where = (amount["channel"], amount["send_on"])
-        none = {f"n_{s}": 0 for s in _SUMS} | {f"usd_{s}": 0.0 for s in _SUMS}
-        return rows.setdefault(where, {**none, "usd_actual": math.nan})
+        return rows.setdefault(where, {**_NOTHING, "usd_actual": math.nan})
 
     def added(name: str, amounts_of_step: Iterable[Json]) -> None:
         for one in amounts_of_step:

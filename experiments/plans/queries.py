@@ -11,6 +11,7 @@ from hustings.experiments.plans.checks import FAILED, INVOICES, decided
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.money import spend
+from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.record import (
     BINDING,
     SENT,
@@ -63,9 +64,18 @@ def state(home: Path, plan_id: str) -> str:
     return named(plans(home), plan_id).state
 
 
-def spent(home: Path) -> pd.DataFrame:
-    """Money by plan, channel and day; see `experiments.plans.money.spend`."""
-    return spend(plans(home))
+def spent(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame:
+    """Money by plan, channel and day, what was sent online included.
+
+    Args:
+        home: The campaign's folder.
+        at: The moment at which offers are open, and by which online contacts were
+            sent; without it, all that were sent and no offers.
+
+    Returns:
+        See `experiments.plans.money.spend`.
+    """
+    return spend(plans(home), online_so_far(home, at))
 
 
 def decided_so_far(home: Path) -> pd.DataFrame:
@@ -78,15 +88,24 @@ def decided_so_far(home: Path) -> pd.DataFrame:
 
 
 def contacts_sent(home: Path) -> pd.DataFrame:
-    """Contacts that were handed to those who deliver them: PLAN rows with plan_id."""
+    """Contacts that were handed to those who deliver them, or sent online.
+
+    Returns:
+        PLAN rows with plan_id.
+    """
     parts = [
         pd.read_parquet(folder_of(home, name) / file).assign(plan_id=name)
         for name, record in plans(home).items()
         for step in record.of(SENT)
         for file in step.body["files"]
     ]
+    columns = [*PLAN.columns, "plan_id"]
+    online = online_so_far(home).contacts.rename(
+        columns={"decided_on": "send_on", "predicted_lift": "lift"}
+    )
+    parts += [online[columns]] if len(online) else []
     if not parts:
-        return pd.DataFrame({name: [] for name in (*PLAN.columns, "plan_id")})
+        return pd.DataFrame({name: [] for name in columns})
     return pd.concat(parts, ignore_index=True)
 
 

@@ -21,6 +21,8 @@ from hustings.experiments.plans.checks import (
     key_of,
     money_lasts,
     new_invoices,
+    persons_of,
+    sent_ids,
     sent_once,
     unaltered,
     withheld_of,
@@ -29,12 +31,14 @@ from hustings.experiments.plans.diff import diff
 from hustings.experiments.plans.folder import (
     alone,
     folder_of,
+    read_table,
     recover,
     write_aside,
     write_file_aside,
 )
 from hustings.experiments.plans.ledger import Head, LedgerMovedError, open_ledger
 from hustings.experiments.plans.money import amounts, with_fees
+from hustings.experiments.plans.online import PREFIX, online_so_far
 from hustings.experiments.plans.record import (
     APPROVED,
     ASSIGNMENT,
@@ -254,11 +258,12 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
         LifeError: If it is not approved, its files were altered, a voter of it is
             decided by another plan within the window, or the money does not last.
     """
+    online_usd = online_so_far(home, at).taken_usd
 
     def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         decided_once(home, record, plan_records)
-        money_lasts(record, plan_records)
+        money_lasts(record, plan_records, online_usd=online_usd)
         return {"amounts": record.opened["amounts"]}
 
     return _stepped(home, plan_id, LOCKED, step_body, at=at)
@@ -312,6 +317,47 @@ def send(
             f"contacts, expected the same again, got {len(voter_ids)}"
         )
     return sent_record
+
+
+def send_online(home: Path, plan_id: str, *, at: pd.Timestamp) -> int:
+    """Hand over, as a batch, the plan's contacts that were carried out online.
+
+    They are the plan's contacts: their money is spent, whatever becomes of the rest.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        at: When: what was reported as sent by then.
+
+    Returns:
+        How many there were that had not been handed over before.
+    """
+    record = record_of(home, plan_id)
+    if not record.binds:
+        return 0
+    of_plans = online_so_far(home, at).of_plans
+    carried_out = of_plans.loc[of_plans["plan_id"] == plan_id, "voter_id"]
+    voters = _not_handed_over(home, record, carried_out.drop_duplicates())
+    if len(voters):
+        send(home, plan_id, f"{PREFIX}{at:%Y-%m-%dT%H%M%S}", voters, at=at)
+    return len(voters)
+
+
+def sent_online(home: Path, plan_id: str) -> pd.Series:
+    """Voters of a plan whose contacts were handed over by `send_online`."""
+    record = record_of(home, plan_id)
+    batches = [s for s in record.of(SENT) if s.key.startswith(PREFIX)]
+    return sent_ids(folder_of(home, plan_id), batches)
+
+
+def _not_handed_over(home: Path, record: PlanRecord, voter_ids: pd.Series) -> pd.Series:
+    """Voters of the plan's contacts that nobody was given yet, under the plan's ids."""
+    contacts = read_table(folder_of(home, record.plan_id) / "plan.parquet")
+    ids = contacts["voter_id"]
+    persons = pd.Series(persons_of(home, ids), ids.index, dtype=object)
+    theirs = persons.isin(persons_of(home, voter_ids))
+    gone = ids.isin(sent_ids(folder_of(home, record.plan_id), record.of(SENT)))
+    return ids[theirs & ~gone]
 
 
 def returned(

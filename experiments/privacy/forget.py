@@ -45,6 +45,7 @@ from hustings.features.persons.identity import persons_of
 from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
 from hustings.features.persons.snapshot import renamed
 from hustings.serving.decided import SERVING
+from hustings.serving.decisions import ONLINE_DECISIONS
 
 Json = dict[str, Any]
 
@@ -53,6 +54,18 @@ _NO_END = frozenset(bytes([b]) for b in range(128) if chr(b).isalnum() or b == o
 _NO_START = _NO_END | {b"."}
 """What makes a word a part of a longer one, or the decimals of a number."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{3,}[A-Za-z0-9]")
+_OF_NOBODY = f"""
+INSERT INTO {ONLINE_DECISIONS.name} (
+    decision_id, voter_id, plan_id, experiment_id, role, message_id, channel,
+    propensity, arm_propensity, predicted_lift, model_version, cost_usd,
+    decided_at, expires_at, sent_at
+)
+SELECT lower(hex(randomblob(16))), '', plan_id, experiment_id, role, message_id,
+    channel, 1.0, 1.0, 0.0, model_version, cost_usd, {{day}}, {{day}}, {{day}}
+FROM {ONLINE_DECISIONS.name}
+WHERE rowid = ? AND sent_at IS NOT NULL AND plan_id = ''
+""".format(day="sent_at / 86400000000 * 86400000000")
+"""The contact of a person who was sent something online, as that of nobody on a day."""
 _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
 
 
@@ -230,10 +243,13 @@ def _never_contact(home: Path, keys: Keyring) -> bool:
     """
     gone = keys.forgotten(kind=VOTER).digests
     for path in home.glob("*/plan.json"):
-        terms = json.loads(path.read_text())
-        never = Never.from_json(terms.get("never"))
-        if never.key and not gone <= never.digests:
-            terms["never"] = replace(never, digests=never.digests | gone).to_json()
+        terms, is_new = json.loads(path.read_text()), False
+        for name in ("never", "forgotten"):
+            never = Never.from_json(terms.get(name))
+            if never.key and not gone <= never.digests:
+                terms[name] = replace(never, digests=never.digests | gone).to_json()
+                is_new = True
+        if is_new:
             write_json(path, terms)
     return (home / SERVING / "plan.json").exists()
 
@@ -329,11 +345,12 @@ def _without_records(
         for table, columns in personal_data.sqlite_tables(store):
             row_ids = personal_data.sqlite_rows(store, table, columns, who, words).index
             if len(row_ids):
+                rows = [(int(row),) for row in row_ids]
                 store.execute("BEGIN IMMEDIATE")
-                store.executemany(
-                    f'DELETE FROM "{table}" WHERE rowid = ?',
-                    [(int(row),) for row in row_ids],
-                )
+                if table == ONLINE_DECISIONS.name:
+                    # what was spent on a person stays spent, on nobody
+                    store.executemany(_OF_NOBODY, rows)
+                store.executemany(f'DELETE FROM "{table}" WHERE rowid = ?', rows)
                 store.execute("COMMIT")
                 n_all += len(row_ids)
                 yield table, len(row_ids)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hustings.experiments.declaration import Campaign, data_dir
 from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.ledger import LEDGER
+from hustings.experiments.plans.online import SENT, online_so_far
 from hustings.experiments.run_record import record_of_run
 from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
@@ -455,7 +456,7 @@ def handed_out(home: Path, who: Forgotten) -> list[Json]:
     """What plans would send a person or sent, and by which channel, run by run.
 
     Of a plan in the ledger, its name and state are told too, and the files of exports
-    that a channel was given of it.
+    that a channel was given of it. What was sent online is told as that of a day.
     """
     contacts: list[Json] = []
     states = {name: record.state for name, record in plans(home).items()}
@@ -472,6 +473,13 @@ def handed_out(home: Path, who: Forgotten) -> list[Json]:
                     {**of, **row, "files": _exported_files(home, name, row)}
                     for row in records(texts)
                 ]
+    online = online_so_far(home).contacts
+    online = online[who.rows(online)].rename(columns={"decided_on": "send_on"})
+    texts = online[["plan_id", "send_on", "channel", "message_id", "role"]]
+    contacts += [
+        {"plan": row.pop("plan_id"), "state": SENT, **row, "files": []}
+        for row in records(texts.astype("str"))
+    ]
     return contacts
 
 

@@ -34,6 +34,7 @@ from hustings.experiments.report.words import (
     usd_text,
 )
 from hustings.experiments.run_record import (
+    OnlineUse,
     PlannedArm,
     PlannedSegment,
     PlanSummary,
@@ -84,7 +85,7 @@ def _plan_in_words(
     words = (
         f"{people_text(len(plan))} of {people_text(n_eligible)} eligible voters are to "
         f"be contacted, for {usd_text(summary.spent_usd)} of a budget of "
-        f"{usd_text(summary.budget_usd)}."
+        f"{usd_text(summary.budget_usd)}.{_online_in_words(summary.online)}"
         f"{_last_dollar_in_words(summary.shadow_price, outcome)}"
     )
     if math.isfinite(summary.optimality_gap):
@@ -93,6 +94,17 @@ def _plan_in_words(
             f"{_small_share(summary.optimality_gap)} better."
         )
     return words
+
+
+def _online_in_words(online: OnlineUse) -> str:
+    """What of the budget the endpoint has taken; nothing where it took nothing."""
+    if not (online.n_sent or online.n_open):
+        return ""
+    return (
+        f" Of it, {usd_text(online.sent_usd)} went to contacts that were sent online, "
+        f"and {usd_text(online.reserved_usd)} is reserved by offers that are open "
+        "there."
+    )
 
 
 def _last_dollar_in_words(shadow_price: float | None, outcome: Row) -> str:

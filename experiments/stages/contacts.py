@@ -10,9 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PlanFacts, content_digest, draft
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.planner_inputs import (
     PlanInputs,
     cheapest,
@@ -21,10 +23,12 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.record import present_id_of
 from hustings.experiments.run_record import (
     Agreement,
     ContactsOfDay,
     NotEligible,
+    OnlineUse,
     PlannedArm,
     PlannedSegment,
     PlanSummary,
@@ -49,12 +53,14 @@ from hustings.experiments.stages.offers import (
     rules_at,
 )
 from hustings.experiments.stages.persons import (
+    forgotten_voters,
     never_contacted,
     voter_keys,
 )
 from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import SCORES, check
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
@@ -100,16 +106,26 @@ def stage_plan(run: Run) -> None:
     audiences = _audiences(run, model, voters)
     belief, at = f"{version.name}/{version.version}", _moment(run)
     rules = rules_at(run, at)
+    online = online_so_far(run.home, run.at)
+    n_all = sum(len(who.voters) for who in audiences.values())
     made = {
-        name: _plan_one(run, model, who, belief, at) for name, who in audiences.items()
-    }
+        name: _plan_one(
+            run, model, _not_contacted(run, who, online), belief, at,
+            taken_usd=online.taken_usd * len(who.voters) / n_all,
+        )
+        for name, who in audiences.items()
+    }  # fmt: skip
+    budget_usd = sum(m.budget_usd for m in made.values()) + online.taken_usd
     tables = tables_of(
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
     contacts, assigned = tables["plan"], tables["assignments"]
     run.write("plan", contacts)
     run.write("assignments", assigned)
-    summary = _plan_summary(run, model, voters, contacts, assigned, [*made.values()])
+    summary = replace(
+        _plan_summary(run, model, voters, contacts, assigned, [*made.values()]),
+        budget_usd=budget_usd, online=_online_use(online),
+    )  # fmt: skip
     if run.has("evaluation.json"):  # a run of a later voter file was never judged
         judged = _judged(run, model, contacts, audiences)
         summary = replace(summary, judged=tuple(judged))
@@ -119,26 +135,25 @@ def stage_plan(run: Run) -> None:
         "rule_set": run.campaign.campaign.rule_set,
         "audiences": {name: m.terms for name, m in made.items()},
         "rules": stored_rules(rules),
-        "limits": _limits(run, sum(m.budget_usd for m in made.values())),
+        "limits": _limits(run, budget_usd),
         "reactions": reactions_told(run),
         "monitor": monitor_terms(run, model, _segments(run, model, voters), contacts),
         "never": never_contacted(run.home, assigned).to_json(),
+        "forgotten": forgotten_voters(run.home).to_json(),
     }
     run.write_json("plan", terms)
-    head = _recorded(run, version, tables, made, terms)
+    head = _recorded(run, version, tables, made, terms, budget_usd=budget_usd)
     run.note(plan=summary, ledger=head)
     write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:
     """What the whole campaign may use, in the form that the bundle carries."""
-    plan, loop = run.campaign.plan, run.campaign.loop
     return {
         "budget_usd": budget_usd,
         "capacity_by_channel": _capacity(run),
-        "capacity_per_day": plan.capacity_per_day,
-        "contacts_per_voter": 1 if loop is None else loop.contacts_per_voter,
-        "window_days": None if loop is None else loop.window_days,
+        "capacity_per_day": run.campaign.plan.capacity_per_day,
+        **RepeatRule.of(run.campaign.loop)._asdict(),
     }
 
 
@@ -179,6 +194,8 @@ def _recorded(
     tables: Mapping[str, pd.DataFrame],
     made: Mapping[str, "_Made"],
     terms: Json,
+    *,
+    budget_usd: float,
 ) -> Json:
     """The plan as a draft, every assignment in the ledger; the ledger's new end.
 
@@ -193,7 +210,7 @@ def _recorded(
         terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},
         prices={k: v for name, m in made.items() for k, v in _prices(name, m).items()},
         run_id=run.run_id,
-        budget_usd=sum(m.budget_usd for m in made.values()),
+        budget_usd=budget_usd,
         setup_usd=sum(m.plan.setup_usd for m in made.values()),
     )
     voters = run.table("voters")
@@ -219,15 +236,22 @@ def _prices(audience: str, made: "_Made") -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Audience:
-    """Voters who share a budget, and what they may be offered."""
+    """Voters who share a budget, and what they may be offered.
+
+    `n_voters` counts those too who were reached online, whom the plan leaves out.
+    """
 
     voters: pd.DataFrame
+    n_voters: int
     experiments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A plan of one audience, its reasons, and terms for the endpoint."""
+    """A plan of one audience, its reasons, and terms for the endpoint.
+
+    `budget_usd` is without what was sent and is offered online.
+    """
 
     plan: Plan
     eligible: Eligibility
@@ -241,18 +265,24 @@ def _audiences(
     run: Run, model: CampaignModel, voters: pd.DataFrame
 ) -> dict[str, _Audience]:
     if run.campaign.plan.audience == "all":
-        return {"all": _Audience(voters, tuple(model.lifts))}
+        return {"all": _Audience(voters, len(voters), tuple(model.lifts))}
     drawn = run.table("deliveries")
     found = {}
     for name in model.lifts:
         own = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
         mine = voters[voters["voter_id"].isin(own)].reset_index(drop=True)
-        found[name] = _Audience(mine, (name,))
+        found[name] = _Audience(mine, len(mine), (name,))
     return found
 
 
 def _plan_one(
-    run: Run, model: CampaignModel, who: _Audience, model_version: str, at: pd.Timestamp
+    run: Run,
+    model: CampaignModel,
+    who: _Audience,
+    model_version: str,
+    at: pd.Timestamp,
+    *,
+    taken_usd: float,
 ) -> _Made:
     campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
     found, settings, policy = campaign_offer(
@@ -260,8 +290,8 @@ def _plan_one(
         by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
     arms = found.arms
-    budget = spend_per_voter(run, n_all) * len(voters)
-    share = len(voters) / n_all
+    share = who.n_voters / n_all
+    budget = max(spend_per_voter(run, n_all) * who.n_voters - taken_usd, 0.0)
     inputs = inputs_of(
         found.voter_id,
         found.unit,
@@ -270,7 +300,7 @@ def _plan_one(
         arms,
         found.cost,
         _terms(run, budget, share, arms),
-        [campaign.campaign.seed, len(voters)],
+        [campaign.campaign.seed, who.n_voters],
         Belief(found.experiment_of_arm, model_version),
         predicted=found.lift,
         held_voters=holdout_of(run, voters),
@@ -299,6 +329,24 @@ def _plan_one(
         unit=campaign.outcome.as_valued().unit_per_point,
     )  # fmt: skip
     return _Made(plan, found.eligibility, terms, budget, inputs, reasons)
+
+
+def _not_contacted(run: Run, who: _Audience, online: Online) -> _Audience:
+    """The audience without voters whom the endpoint has sent or offers something.
+
+    A plan decides its voters once for the whole campaign.
+    """
+    ids = pd.concat([online.contacts["voter_id"], online.open["voter_id"]])
+    reached = with_present_ids(ids, present_id_of(run.home))
+    left = who.voters[~who.voters["voter_id"].isin(reached)]
+    return replace(who, voters=left.reset_index(drop=True))
+
+
+def _online_use(online: Online) -> OnlineUse:
+    """What was sent and is offered online; counts and money."""
+    return OnlineUse(
+        len(online.paid), online.sent_usd, len(online.open), online.reserved_usd
+    )
 
 
 def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:

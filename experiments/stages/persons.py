@@ -182,8 +182,14 @@ def never_contacted(home: Path, assigned: pd.DataFrame) -> Never:
     keys = known_persons(home).keys
     held = assigned.loc[assigned["role"] == "holdout", "voter_id"]
     never = Never.of(keys.campaign_key, held)
+    return replace(never, digests=never.digests | forgotten_voters(home).digests)
+
+
+def forgotten_voters(home: Path) -> Never:
+    """Digests of the forgotten alone, of whom nothing may be kept anywhere."""
+    keys = known_persons(home).keys
     gone = keys.forgotten(kind=VOTER).digests
-    return replace(never, digests=never.digests | gone)
+    return replace(Never.of(keys.campaign_key, []), digests=gone)
 
 
 def held_voters(

@@ -25,6 +25,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "small_audience": "an audience of too few people",
         "held_out_address": "an address that somebody held out has too",
         "cancelled": "the plan was cancelled",
+        "sent_online": "carried out online already",
+        "contacted_online": "sent something online since, and not again so soon",
     }
 )
 """Reasons that an export adds to those of the rules."""

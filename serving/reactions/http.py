@@ -35,6 +35,7 @@ from hustings.serving.reactions.payload import (
 from hustings.serving.reactions.store import FILE, Events, Receipt
 
 STORE_VARIABLE = "HUSTINGS_EVENTS"
+_PLAN = "plan.json"
 MAX_BYTES = 16 * 2**20
 MAX_FAULTS_TOLD = 100
 MAX_POSTS_KNOWN = 100_000
@@ -75,6 +76,22 @@ class Declared:
         return cls(**settings)
 
 
+def store_of_bundle(bundle: Path) -> str | Path:
+    """Where the reactions of a bundle's campaign are kept.
+
+    The store is the one in the environment's HUSTINGS_EVENTS, else the one that the
+    bundle declares, else a file in the folder that holds the bundle.
+    """
+    declared = _declared_in(bundle).store if (bundle / _PLAN).exists() else None
+    store = os.environ.get(STORE_VARIABLE) or declared
+    return store or bundle.resolve().parent / FILE
+
+
+def _declared_in(bundle: Path) -> Declared:
+    section = json.loads((bundle / _PLAN).read_text()).get("reactions", {})
+    return Declared.of(section)
+
+
 @dataclass
 class Intake:
     """The way of every event into the store.
@@ -102,17 +119,11 @@ class Intake:
     def of_bundle(cls, bundle: Path) -> Self:
         """As a serving bundle declares it.
 
-        The store is the one in the environment's HUSTINGS_EVENTS, else the declared
-        one, else a file in the folder that holds the bundle.
-
         Raises:
             ValueError: If the store's address is of no known kind.
         """
-        section = json.loads((bundle / "plan.json").read_text()).get("reactions", {})
-        declared = Declared.of(section)
-        store = os.environ.get(STORE_VARIABLE) or declared.store
-        events = Events.open(store or bundle.resolve().parent / FILE)
-        return cls(events, declared, link_key())
+        events = Events.open(store_of_bundle(bundle))
+        return cls(events, _declared_in(bundle), link_key())
 
     def receive(self, payloads: Sequence[Any], *, received_at: datetime) -> Receipt:
         """Keep a batch: it is on disk when this returns.

@@ -244,7 +244,8 @@ def test_propensities_follow_from_what_the_days_before_left_to_chance(
 def test_the_state_of_a_morning_is_read_from_the_plans(played: LoopInWorld) -> None:
     run, terms = played.run, played.terms
     ids = played.world.voter_id
-    before = yesterday(run.home, ids, terms, FIRST + pd.Timedelta(days=4))
+    morning = FIRST + pd.Timedelta(days=4)
+    before = yesterday(run.home, ids, terms, morning, at=morning)
     decided = decisions_so_far(run.home)
     position = pd.Series(np.arange(len(ids)), index=ids)
     at = position.loc[decided["voter_id"]].to_numpy()

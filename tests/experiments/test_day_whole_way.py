@@ -173,14 +173,9 @@ class Campaign:
         )  # fmt: skip
 
 
-HEADER = "voter_id,channel,contacted_at,result,question,answer\n"
-
-
-@pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
-    """The campaign after five days, late answers included."""
-    top = tmp_path_factory.mktemp("five")
-    sample = simulate(n_voters=N_VOTERS, seed=5, n_messages=3)
+def bring(folder: Path, n_voters: int) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The campaign's files, and the truth: by voter, and the lift's part by channel."""
+    sample = simulate(n_voters=n_voters, seed=5, n_messages=3)
     multiplier = sample.channels.set_index("channel")["multiplier"].astype(float)
     truth = sample.truth.set_index("voter_id").astype(float)
     truth[truth.filter(like="lift__").columns] += GAIN
@@ -188,12 +183,23 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     channel = drawn.set_index("voter_id")["channel"].reindex(answers["voter_id"])
     gain = GAIN * channel.map(multiplier).fillna(0.0).to_numpy()
     answers["value"] += np.where(answers["outcome"] == "support", gain, 0.0)
-    write_sample(sample, top / "campaign" / "raw")
-    (top / "campaign" / "campaign.toml").write_text(declaration())
+    write_sample(sample, folder / "raw")
+    (folder / "campaign.toml").write_text(declaration())
+    return truth, multiplier.to_dict()
+
+
+HEADER = "voter_id,channel,contacted_at,result,question,answer\n"
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
+    """The campaign after five days, late answers included."""
+    top = tmp_path_factory.mktemp("five")
+    truth, multiplier = bring(top / "campaign", N_VOTERS)
     clock = SimpleNamespace(now=0.0)
     rng = np.random.default_rng(11)
     made = Campaign(
-        top / "campaign", top / "runs", clock, Field(truth, multiplier.to_dict(), rng)
+        top / "campaign", top / "runs", clock, Field(truth, multiplier, rng)
     )
     with pytest.MonkeyPatch.context() as patch:
         now = SimpleNamespace(time=lambda: clock.now, monotonic=time.monotonic)

@@ -141,6 +141,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
             "window_days": None,
         },
         "never": Never.of(b"k", []).to_json(),
+        "forgotten": Never.of(b"k", []).to_json(),
     }
     version = {
         "name": "hustings-sample",

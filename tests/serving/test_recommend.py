@@ -7,6 +7,7 @@ are planned, locked, and asked about voter by voter.
 import json
 import shutil
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from hustings.experiments.declaration import load_campaign
-from hustings.experiments.online import online_decisions
 from hustings.experiments.plans import approve, lock, plans, send
+from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.run import run_campaign
 from hustings.experiments.stages import contacts
 from hustings.experiments.stages.context import Run
@@ -25,22 +26,19 @@ from hustings.experiments.stages.offers import campaign_offer, decides_by_househ
 from hustings.experiments.stages.persons import held_voters
 from hustings.features.tables import CONTROL, UNDECIDED
 from hustings.features.training_set import household
+from hustings.serving.decisions import OnlineDecisions
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.service import routes
 from hustings.serving.voter_rows import RecommendRequest, SentRequest
+from hustings.training.policy_value.policies import NAMES
 from tests.once import once
 
 N_VOTERS = 3_000
 NOW = pd.Timestamp("2026-12-01 15:00")
-PLANNED = (
-    ("personalised", "us_default"),
-    ("personalised", "eu_2024_900"),
-    ("personalised", "places_only"),
-    ("personalised", "research_replay"),
-    ("single_best", "us_default"),
-    ("single_best", "places_only"),
-    ("nobody", "us_default"),
-)
+DELIVERING = ("us_default", "eu_2024_900", "places_only")
+"""Rule sets under which something may leave."""
+PLANNED = [*product(NAMES, DELIVERING), ("personalised", "research_replay")]
+MANY = 20_000
 Json = dict[str, Any]
 
 
@@ -96,10 +94,14 @@ class Bundled:
 
 @pytest.fixture(scope="module")
 def trained(one_thread: None) -> Run:  # noqa: ARG001 - for its effect
+    return trained_on(N_VOTERS, "recommend_sample")
+
+
+def trained_on(n_voters: int, name: str) -> Run:
     """The sample campaign up to its registered model, whose voters have consented."""
     campaign = load_campaign("sample")
     assert campaign.simulate is not None
-    small = campaign.simulate.model_copy(update={"n_voters": N_VOTERS})
+    small = campaign.simulate.model_copy(update={"n_voters": n_voters})
     plan = campaign.plan.model_copy(update={"confidence": 0.6})
     campaign = campaign.model_copy(update={"simulate": small, "plan": plan})
 
@@ -121,7 +123,7 @@ def trained(one_thread: None) -> Run:  # noqa: ARG001 - for its effect
         listed = pd.DataFrame({"voter_id": ids[::97], "channel": "*", "since": day})
         run.write("tables/do_not_contact", listed)
 
-    return run_in(once("recommend_sample", make))
+    return run_in(once(name, make))
 
 
 def bundled(trained: Run, home: Path, policy: str, rule_set: str) -> Bundled:
@@ -206,9 +208,27 @@ def code_of(answer: Json) -> str | None:
 def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
     trained: Run, tmp_path: Path, policy: str, rule_set: str
 ) -> None:
-    drafted = bundled(trained, tmp_path / "sample", policy, rule_set)
+    require_agreement(bundled(trained, tmp_path / "sample", policy, rule_set))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "rule_set"), PLANNED)
+def test_they_do_so_for_many_voters(
+    one_thread: None,  # noqa: ARG001 - for its effect
+    tmp_path: Path,
+    policy: str,
+    rule_set: str,
+) -> None:
+    many = trained_on(MANY, "recommend_many")
+    require_agreement(bundled(many, tmp_path / "sample", policy, rule_set))
+
+
+def require_agreement(drafted: Bundled) -> None:
+    """Every voter's answer is that of the plan; once it is locked, of the ledger."""
+    rule_set = drafted.run.campaign.campaign.rule_set
+    policy = drafted.run.campaign.plan.policy
     answers = drafted.ask()
-    assert len(answers) == N_VOTERS
+    assert len(answers) == len(drafted.voters)
     if rule_set == "research_replay":
         reasons = {a["reason"]["code"] for a in answers.values()}
         assert reasons == {"research_replay"}
@@ -375,7 +395,7 @@ def test_reserved_money_is_nobody_elses_until_it_expires_or_is_spent(
     again = {a["voter_id"]: a for a in ask(half, 1e6, next_day)}
     codes = {code_of(again[voter]) for voter, decision in handed.items() if decision}
     assert codes == {"already_decided"}
-    recorded = online_decisions(found.run.home)
+    recorded = online_so_far(found.run.home).contacts
     assert set(recorded["voter_id"]) == {v for v, d in handed.items() if d}
     assert set(recorded["propensity"]) == {1.0}
     assert recorded["plan_id"].unique().tolist() == ["online-2026-12-01"]
@@ -397,7 +417,9 @@ def test_what_the_ledger_decided_and_was_sent_here_is_not_recorded_twice(
     done = client.post("/sent", json={"decision_ids": [told["decision_id"]]}).json()
     assert done["recorded"] == 1
     assert found.ask([voter])[voter]["reason"]["code"] == "already_decided"
-    assert online_decisions(found.run.home).empty
+    online = online_so_far(found.run.home)
+    assert online.contacts.empty
+    assert online.of_plans["voter_id"].tolist() == [voter]
 
 
 def test_nobody_is_contacted_by_more_than_the_days_capacity(
@@ -410,7 +432,19 @@ def test_nobody_is_contacted_by_more_than_the_days_capacity(
     answers = replace(endpoint, limits=few).recommend(request, at=NOW)["voters"]
     gets = [a["recommendation"]["channel"] for a in answers if a["recommendation"]]
     assert gets.count("mail") <= 30
-    assert any(a["reason"] and a["reason"]["code"] == "capacity_used" for a in answers)
+    codes = [code_of(answer) for answer in answers]
+    assert "capacity_used" in codes
+    # as often as the others the held out would have been offered something: it is kept
+    # that they would, handed out to nobody, and takes nothing of the day's contacts
+    kept = OnlineDecisions.read(found.run.home / "events.db")
+    shadows = kept[kept["role"] == "holdout"]
+    n_held = codes.count("holdout")
+    held = [a["voter_id"] for a in answers if code_of(a) == "holdout"]
+    assert set(shadows["voter_id"]) <= set(held)
+    offered = (len(kept) - len(shadows)) / (N_VOTERS - n_held)
+    error = np.sqrt(offered * (1 - offered) / n_held)
+    assert len(shadows) / n_held == pytest.approx(offered, abs=4 * error)
+    assert 0 < len(shadows) < n_held
 
 
 def test_why_says_what_each_option_is_worth_and_what_the_plan_did(
