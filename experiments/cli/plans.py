@@ -1,4 +1,4 @@
-"""`plan`: show, diff, approve, lock, send, return, spend and evidence of a plan."""
+"""`plans`, `policies`, `evidence`: from what can be planned to what came back."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,17 @@ import typer
 
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
+    DEFAULT_STORE,
     FAILED,
+    AsJson,
     CampaignName,
     DataFolder,
     Debug,
+    RunId,
     changing,
     errors_told,
     home_of,
+    make_run,
 )
 
 app = typer.Typer()
@@ -29,6 +33,38 @@ PlanName = Annotated[
 By = Annotated[str, typer.Option("--by", help="Name of the person who decides.")]
 Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+def policies(
+    campaign: CampaignName,
+    run_id: RunId = "",
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Every policy that `[plan] policy` can name, and what each was judged to gain."""
+    with errors_told(debug=debug):
+        import json
+        from dataclasses import replace
+
+        from hustings.experiments.stages.plannable import (
+            latest_evaluated,
+            plannable_policies,
+        )
+
+        run = make_run(campaign, data, DEFAULT_STORE, "")
+        name = run_id or latest_evaluated(run)
+        evaluation = replace(run, folder=run.home / name).read_json("evaluation")
+        rows = plannable_policies(evaluation, run.campaign.plan.policy)
+        if as_json:
+            judged = {"run": name, "policies": [row.to_json() for row in rows]}
+            typer.echo(json.dumps(judged, indent=1))
+            return
+        for row in rows:
+            typer.echo(row.sentence())
+        if not rows:
+            typer.echo(evaluation["headline"]["sentence"])
 
 
 @life.command("list")
