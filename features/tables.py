@@ -617,6 +617,33 @@ PLAN = _table(
     },
 )
 
+PLACES = _table(
+    "places",
+    ["place"],
+    {
+        "place": _column(str, "County, postcode or other area, whole.", _NOT_EMPTY),
+        "role": _column(
+            str, "Planned, or held out of every such channel.",
+            _one_of(["plan", "holdout"]),
+        ),
+        "message_id": _message_id(),
+        "channel": _column(
+            str, f"Channel that addresses nobody, or {NO_CHANNEL!r}.", _NOT_EMPTY
+        ),
+        "propensity": _column(float, "Probability of the role.", _PROBABILITY),
+        "intended_message_id": _column(str, "What the place would get, held out too."),
+        "intended_channel": _column(str, "And by which channel."),
+        "send_on": _column(TIMESTAMP, "From which day on."),
+        "n_voters": _column(int, "Voters of the file who live there."),
+        "cost_usd": _column(float, "Cost; 0 of nothing.", _NOT_NEGATIVE, unit="USD"),
+        "lift": _column(
+            float, "Predicted lift of all its voters together; 0 of nothing.",
+            unit="outcome unit",
+        ),
+    },
+)  # fmt: skip
+"""What whole places get: a row a place, nobody's name."""
+
 ASSIGNMENTS = _table(
     "assignments",
     ["voter_id"],
@@ -736,6 +763,11 @@ FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
 TEST_TABLES = ("designs", "deliveries", "responses")
 """Tables of a test that ran elsewhere; a campaign that begins with a wave has none."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
+
+
+def no_places() -> pd.DataFrame:
+    """PLACES of a plan that offers nothing to whole places."""
+    return check(PLACES, pd.DataFrame({name: [] for name in PLACES.columns}))
 
 
 def identifying_columns(table: pa.DataFrameSchema) -> frozenset[str]:

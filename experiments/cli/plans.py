@@ -79,9 +79,11 @@ def list_plans(
 
         for name, record in plans(home_of(campaign, data)).items():
             usd = sum(row["usd"] for row in record.opened["amounts"])
+            n_places = record.opened.get("n_places")
+            places = "" if n_places is None else f"  {n_places:,} whole places"
             typer.echo(
                 f"{name}  {record.state:<9}  {record.opened['n_contacts']:>9,} contacts"
-                f"  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
+                f"{places}  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
             )
 
 
@@ -225,11 +227,16 @@ def sent(
         changing(campaign, data, "plans sent") as (home, at),
     ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.handover.lists import EXPORTS, batches
+        from hustings.experiments.handover.lists import (
+            EXPORTS,
+            batches,
+            place_handovers,
+        )
 
         name = lives.find(home, plan)
         voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
-        if not voters_by_batch:
+        places_by_batch = lives.place_batches_of(home, name, channel=channel, day=day)
+        if not voters_by_batch and not places_by_batch:
             raise ValueError(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
@@ -245,6 +252,16 @@ def sent(
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
             typer.echo(f"{batch}: {len(handed):,} contacts")
+        lists_of_places = place_handovers(home / EXPORTS / name)
+        for batch, places in places_by_batch.items():
+            handover = lists_of_places.get(batch)
+            record = lives.send_places(
+                home, name, batch, places, at=at,
+                withheld=None if handover is None else handover.withheld,
+                list_sha256="" if handover is None else handover.list_sha256,
+            )  # fmt: skip
+            n_withheld = 0 if handover is None else len(handover.withheld)
+            typer.echo(f"{batch}: {len(places) - n_withheld:,} whole places")
         _print_step(record)
 
 

@@ -18,6 +18,7 @@ from hustings.experiments.plans.queries import (
     contacts_sent,
     decided_so_far,
     find,
+    place_batches_of,
     plan_faults,
     plans,
     read_returned,
@@ -48,6 +49,7 @@ from hustings.experiments.plans.steps import (
     reject,
     returned,
     send,
+    send_places,
 )
 
 __all__ = [
@@ -81,6 +83,7 @@ __all__ = [
     "forgotten",
     "lock",
     "n_forgotten",
+    "place_batches_of",
     "plan_faults",
     "plans",
     "read_returned",
@@ -88,6 +91,7 @@ __all__ = [
     "reject",
     "returned",
     "send",
+    "send_places",
     "spent",
     "state",
 ]

@@ -19,6 +19,7 @@ from hustings.experiments.report.markup import (
     html_table,
     paragraph,
 )
+from hustings.experiments.report.whole_places import whole_places_block
 from hustings.experiments.report.words import (
     NOT_SHOWN,
     POLICIES,
@@ -58,6 +59,7 @@ def plan_section(
             [_planned_row(row, unit) for row in summary.get("planned", [])],
             words=3,
         ),
+        *whole_places_block(summary.get("places"), unit),
         *_judged_beside_planned(summary, unit),
         *limits_block(summary.get("limits", []), campaign["outcome"]),
         *examples_block(summary.get("examples", [])),

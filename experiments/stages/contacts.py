@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.plans.whole_places import taken_places
 from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.champion import promoted as promoted
@@ -37,6 +38,7 @@ from hustings.experiments.stages.offers import (
     holdout_of,
     holdout_salt,
     moment_of,
+    place_offers,
     rules_at,
 )
 from hustings.experiments.stages.persons import (
@@ -46,13 +48,14 @@ from hustings.experiments.stages.persons import (
 from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
-from hustings.features.tables import SCORES, check
+from hustings.features.tables import SCORES, SMALLEST_CELL, check
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
 from hustings.serving.load import write_bundle
+from hustings.serving.offer import Rules
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import bindings, limits_in_words
 from hustings.serving.score import score_voters
@@ -88,17 +91,24 @@ def stage_plan(run: Run) -> None:
     belief, at = f"{version.name}/{version.version}", _moment(run)
     rules = rules_at(run, at)
     made = {
-        name: _plan_one(run, model, who, belief, at) for name, who in audiences.items()
+        name: _plan_one(run, model, who, belief, at, rules)
+        for name, who in audiences.items()
     }
     tables = tables_of(
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
+    if run.campaign.plan.places is not None:
+        tables["places"] = made["all"].plan.places
     contacts, assigned = tables["plan"], tables["assignments"]
     run.write("plan", contacts)
     run.write("assignments", assigned)
     told = _plan_told(run, model, voters, contacts, assigned, list(made.values()))
     if run.has("evaluation.json"):  # a run of a later voter file was never judged
-        told["judged"] = _judged(run, model, contacts, audiences)
+        told["judged"] = _judged(
+            run, model, contacts, audiences, [m.plan.places for m in made.values()]
+        )
+    if "places" in tables:
+        told["places"] = _places_told(run, made["all"].plan)
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -145,6 +155,7 @@ def _judged(
     model: CampaignModel,
     contacts: pd.DataFrame,
     audiences: Mapping[str, "_Audience"],
+    of_places: Sequence[pd.DataFrame],
 ) -> list[Json]:
     """The judged policy of every planned experiment beside what is planned of it."""
     n_audience = {
@@ -157,7 +168,16 @@ def _judged(
         n_audience=n_audience,
         cost={(a.message_id, a.channel): float(c) for a, c in cost.items()},
     )  # fmt: skip
-    return [rounded(one.to_json()) for one in compared]
+    n_placed = sum(
+        int(taken_places(places)["n_voters"].sum()) for places in of_places
+    )  # fmt: skip
+    reason = f"; {n_placed:,} voters live in places taken whole, which was not judged"
+    return [
+        rounded(
+            replace(one, why=one.why + reason * bool(one.why and n_placed)).to_json()
+        )
+        for one in compared
+    ]
 
 
 def _recorded(
@@ -187,7 +207,7 @@ def _recorded(
     more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
     if "county_fips" in voters:
         here = voters["voter_id"].isin(contacts["voter_id"])
-        more["places"] = voters.loc[here, ["voter_id", "county_fips"]]
+        more["counties"] = voters.loc[here, ["voter_id", "county_fips"]]
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
@@ -238,7 +258,12 @@ def _audiences(
 
 
 def _plan_one(
-    run: Run, model: CampaignModel, who: _Audience, model_version: str, at: pd.Timestamp
+    run: Run,
+    model: CampaignModel,
+    who: _Audience,
+    model_version: str,
+    at: pd.Timestamp,
+    rules: Rules,
 ) -> _Made:
     campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
     found, settings, policy = campaign_offer(
@@ -246,6 +271,7 @@ def _plan_one(
         by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
     arms = found.arms
+    places = place_offers(run, found, voters, rules, at)
     budget = spend_per_voter(run, n_all) * len(voters)
     share = len(voters) / n_all
     inputs = inputs_of(
@@ -261,6 +287,7 @@ def _plan_one(
         predicted=found.lift,
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
+        places=places,
     )  # fmt: skip
     if campaign.plan.needed_lift is not None:
         inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
@@ -281,6 +308,25 @@ def _plan_one(
         "shadow_price": float(plan.chosen.price[0]),
     }
     return _Made(plan, found.eligibility, terms, budget, inputs)
+
+
+def _places_told(run: Run, plan: Plan) -> Json:
+    """What the report says of whole places."""
+    declared = run.campaign.plan.places
+    assert declared is not None
+    taken = taken_places(plan.places)
+    in_words = ["place", "channel", "message_id", "n_voters", "cost_usd", "lift"]
+    return {
+        "column": declared.column,
+        "n_places": int((plan.places["n_voters"] >= SMALLEST_CELL).sum()),
+        "n_held_out": int((plan.places["role"] == "holdout").sum()),
+        "gap": plan.places_gap,
+        "expected": {
+            name: {"lift_of": c.lift_of, "lift_share": c.lift_share}
+            for name, c in declared.channels.items()
+        },
+        "rows": taken[in_words].to_dict("records"),
+    }
 
 
 def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
@@ -319,7 +365,10 @@ def _plan_told(
     made: list[_Made],
 ) -> Json:
     """What the report says of the plan; counts only."""
-    spent = float(contacts["cost_usd"].sum() + sum(m.plan.setup_usd for m in made))
+    spent = float(
+        contacts["cost_usd"].sum()
+        + sum(m.plan.setup_usd + m.plan.places["cost_usd"].sum() for m in made)
+    )
     budget = sum(m.budget_usd for m in made)
     bound = sum(m.plan.whole.bound for m in made)
     worth = sum(m.plan.whole.value for m in made)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats
+from hustings.features.tables import no_places
 from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import Limits
 
@@ -93,6 +94,9 @@ class Plan:
             paid, or used more, as a whole.
         odds: Probability of every arm for a voter who explores, what is missing to 1
             is that of nothing, shape (n_voters, A).
+        places: PLACES: what whole places get, part of the budget; no rows where
+            nothing is offered to places.
+        places_gap: Share of the bound that the choice of places may fall short of.
     """
 
     contacts: pd.DataFrame
@@ -105,6 +109,8 @@ class Plan:
     setup_usd: float = 0.0
     closed: tuple[str, ...] = ()
     odds: Floats | None = None
+    places: pd.DataFrame = field(default_factory=no_places)
+    places_gap: float = 0.0
 
     def left(self) -> Floats:
         """What remains of every limit, shape (n_limits,)."""
