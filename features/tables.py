@@ -239,12 +239,13 @@ RESPONSES = _table(
             _ABOVE_ZERO, required=False,
         ),
         "link_probability": _column(
-            float, "Probability that the answer is this voter's.", _PROBABILITY,
-            unit="1", required=False,
+            float, "Probability that the answer is this voter's; missing where it came "
+            "under the voter's own id.", _PROBABILITY, unit="1", nullable=True,
+            required=False,
         ),
         "link_probability_se": _column(
             float, "Its standard error, common to all links.", _NOT_NEGATIVE,
-            unit="1", required=False,
+            unit="1", nullable=True, required=False,
         ),
     },
 )  # fmt: skip
@@ -457,6 +458,18 @@ ANSWERS = _table(
     },
 )  # fmt: skip
 """Outcomes that did not come through a channel: turnout after an election, a survey."""
+
+LINKED_ANSWERS = _table(
+    "linked_answers",
+    [],
+    {
+        "basis": _column(str, "Why its person may be looked for.", _NOT_EMPTY),
+        **{n: c for n, c in ANSWERS.columns.items() if n != "voter_id"},
+        **{n: c for n, c in IDENTITIES.columns.items() if n != "voter_id"},
+    },
+)
+"""Outcomes of people without an id of the campaign: who they are is read for linking
+alone, and no stage writes it."""
 
 _ANY_CHANNEL = _column(
     str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
@@ -755,7 +768,8 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
 MAPPED_TABLES = RAW_TABLES | {
-    t.name: t for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS)
+    t.name: t
+    for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS, LINKED_ANSWERS)
 }
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
