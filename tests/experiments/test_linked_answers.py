@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -243,6 +245,59 @@ def test_training_reads_the_recorded_probabilities_beside_answers_under_an_id(
     found = linked_outcome(block, pd.Series([0.5, np.nan, 1.0, 0.5]))
     # the mean of all answers is 20: (10 - .5 × 20) / .5
     np.testing.assert_allclose(found, [0.0, 20.0, 30.0, np.nan])
+
+
+def test_a_survey_by_name_reaches_the_training_set_by_commands_alone(
+    story: Any, tmp_path: Path
+) -> None:
+    """plan → lock → responses → ingest → features, on the campaign that ran once."""
+    shutil.copytree(story.folder, tmp_path / "campaign")
+    shutil.copytree(story.run.home, tmp_path / "runs" / "spread")
+    shutil.copytree(story.run.store, tmp_path / "mlflow")
+    path = tmp_path / "campaign" / "campaign.toml"
+    answers = LINKED[LINKED.index("[answers.survey]") :]
+    path.write_text(path.read_text() + answers)
+    runs = tmp_path / "runs" / "spread"
+
+    def said(*words: str) -> str:
+        given = [*words, "--campaign", str(path), "--data", str(tmp_path / "runs")]
+        if words[0] in {"plan", "ingest", "features"}:
+            given += ["--store", str(tmp_path / "mlflow")]
+        done = CliRunner().invoke(app, given, env={"MLFLOW_TRACKING_URI": None})
+        assert done.exit_code == OK, done.output
+        return " ".join(done.output.split())
+
+    said("plan")
+    plan_id = json.loads((runs / "first" / "run.json").read_text())["plan_id"]
+    said("plans", "approve", plan_id, "--by", "R. Approver", "--yes")
+    said("plans", "lock", plan_id)
+    decided = pd.read_parquet(runs / "plans" / plan_id / "assignments.parquet")
+    decided = decided[decided["block"] != "undecided"].sample(400, random_state=1)
+    people = pd.read_parquet(tmp_path / "campaign" / "raw" / "identities.parquet")
+    rows = decided[["voter_id"]].merge(people, on="voter_id")
+    rng = np.random.default_rng(6)
+    rows["postcode"] = rows["postcode"].where(rng.random(len(rows)) < 0.8, "")
+    rows = rows.assign(
+        said=50 + rng.normal(0, 10, len(rows)).round(3), day="2026-09-25",
+        basis="consent", what="support",
+    )  # fmt: skip
+    names = {"first_name": "first", "last_name": "last", "birth_year": "born"}
+    rows.rename(columns={**names, "postcode": "zip"})[
+        [*names.values(), "zip", "basis", "what", "said", "day"]
+    ].to_csv(tmp_path / "survey.csv", index=False)
+    said("responses", str(tmp_path / "survey.csv"))
+    said("ingest")
+    said("features")
+    latest = runs / (runs / "latest").read_text()
+    trained = pd.read_parquet(latest / "training_set.parquet")
+    trained = trained[trained["plan_id"] == plan_id].dropna(subset="outcome")
+    linked = responses_so_far(runs, pd.Timestamp.now("UTC")).set_index("voter_id")
+    assert len(trained) == len(linked) > 200
+    linked = linked.loc[trained["voter_id"]].set_axis(trained.index)
+    p, y = linked["link_probability"], linked["value"]
+    assert (p < 0.999).sum() > 20
+    pool = y.groupby([trained["experiment_id"], trained["block"]]).transform("mean")
+    np.testing.assert_allclose(trained["outcome"], (y - (1 - p) * pool) / p)
 
 
 # --- refused --------------------------------------------------------------------------
