@@ -278,11 +278,15 @@ def choose_with_places(
     gain, option = _gain(places, best_at(market, price).left, price)
     of_place = np.where(gain > 0, option, NOTHING)
     best = _best_given(market, places, of_place)
-    # too much for whole places: the ones that gain least give way
-    for p in np.argsort(gain, kind="stable"):
-        if best is not None:
-            break
-        of_place[p] = NOTHING
+    # too much for whole places: the ones that gain least give way, one by one until
+    # the money lasts, then more and more of them until floors can be kept
+    leaving = [p for p in np.argsort(gain, kind="stable") if gain[p] > 0]
+    n_leaving = 1
+    while best is None and leaving:
+        lacks_money = _room(market, places, of_place) is None
+        n_leaving = 1 if lacks_money else 2 * n_leaving
+        of_place[leaving[:n_leaving]] = NOTHING
+        del leaving[:n_leaving]
         best = _best_given(market, places, of_place)
     if best is None:
         raise PlanError("no plan of voters alone keeps all limits")
@@ -300,12 +304,18 @@ def choose_with_places(
     return PlacedPlan(chosen, of_place)
 
 
-def _best_given(market: PricedMarket, places: Places, of_place: Ints) -> Chosen | None:
-    """The best options of all other rows, given the options of some places."""
+def _room(market: PricedMarket, places: Places, of_place: Ints) -> Floats | None:
+    """What places leave of every limit; None where they use more than there is."""
     taken = np.flatnonzero(of_place != NOTHING)
     used = places.use[:, taken, of_place[taken]].sum(axis=1)
-    room = market.limits.most - used
-    if (room < 0)[~market.limits.floors].any():
+    room: Floats = market.limits.most - used
+    return None if (room < 0)[~market.limits.floors].any() else room
+
+
+def _best_given(market: PricedMarket, places: Places, of_place: Ints) -> Chosen | None:
+    """The best options of all other rows, given the options of some places."""
+    room = _room(market, places, of_place)
+    if room is None:
         return None
     free = of_place[places.place] == NOTHING
     value = np.where(free[:, None] & np.isfinite(market.value), market.value, 0.0)

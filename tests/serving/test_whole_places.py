@@ -12,9 +12,12 @@ from hustings.serving.plan import (
     PlaceOption,
     Places,
     Plan,
+    PlanError,
     PlanTerms,
+    by_message,
     choose_options,
     choose_with_places,
+    floor,
     limits_of,
     plan_contacts,
 )
@@ -70,6 +73,34 @@ def test_whole_places_are_chosen_nearly_as_well_as_by_trying_all(seed: int) -> N
     # who lives in a place that is taken gets nothing of their own
     taken = found.of_place[places.place] != NOTHING
     assert (found.chosen.option[taken] == NOTHING).all()
+
+
+def test_places_give_way_to_money_and_to_floors() -> None:
+    of, places = placed(2)
+    # every place is worth having, and there is money for two or three of them
+    rich = places._replace(value=np.full_like(places.value, 50.0))
+    found = choose_with_places(of.value, of.reach, of.limits, rich, of.ties)
+    taken = np.flatnonzero(found.of_place != NOTHING)
+    used = rich.use[:, taken, found.of_place[taken]].sum(axis=1)
+    used += of.limits.used(found.chosen.option, of.reach)
+    assert of.limits.kept(used)
+    assert len(taken) > 0
+    # forty of the sixty must get a letter of their own: most places have to go without
+    letters = by_message(ARMS, "schools") + by_message(ARMS, "taxes")
+    limits = limits_of(
+        ARMS, COST, budget_usd=40.0, capacity={}, total_capacity=None,
+        others=[floor("letters", letters, 40.0)],
+    )  # fmt: skip
+    value = np.abs(of.value) + 0.1
+    whole = rich._replace(use=np.zeros((2, 6, 2)))
+    found = choose_with_places(value, of.reach, limits, whole, of.ties)
+    assert limits.kept(limits.used(found.chosen.option, of.reach))
+    none = limits_of(
+        ARMS, COST, budget_usd=40.0, capacity={}, total_capacity=None,
+        others=[floor("letters", letters, 400.0)],
+    )  # fmt: skip
+    with pytest.raises(PlanError):
+        choose_with_places(value, of.reach, none, whole, of.ties)
 
 
 # --- within a plan --------------------------------------------------------------------
