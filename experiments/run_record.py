@@ -159,6 +159,61 @@ class OnlineUse:
 
 
 @dataclass(frozen=True)
+class TakenPlace:
+    """A place of which everybody gets a channel.
+
+    Attributes:
+        place: Its name.
+        channel: The channel.
+        message_id: The message.
+        n_voters: Its voters.
+        cost_usd: Of the whole place.
+        lift: Sum of the declared lifts of its voters, outcome units.
+    """
+
+    place: str
+    channel: str
+    message_id: str
+    n_voters: int
+    cost_usd: float
+    lift: float
+
+
+@dataclass(frozen=True)
+class ExpectedOfChannel:
+    """What a channel of whole places is declared to do.
+
+    Attributes:
+        lift_of: Channel whose lift is taken.
+        lift_share: Share of that lift.
+    """
+
+    lift_of: str
+    lift_share: float
+
+
+@dataclass(frozen=True)
+class PlannedPlaces(Stored):
+    """What whole places get.
+
+    Attributes:
+        column: Column of the voter file that says the place.
+        n_places: Places that could be taken.
+        n_held_out: Of them held out.
+        gap: Share of the bound that the choice of places may fall short of.
+        expected: What each channel is declared to do.
+        taken: Places that get a channel.
+    """
+
+    column: str
+    n_places: int
+    n_held_out: int
+    gap: float
+    expected: Mapping[str, ExpectedOfChannel]
+    taken: tuple[TakenPlace, ...]
+
+
+@dataclass(frozen=True)
 class PlanSummary(Stored):
     """What the report says of a plan; counts only.
 
@@ -183,6 +238,7 @@ class PlanSummary(Stored):
         reasons: Why each planned message is sent.
         judged: Planned policies beside what was judged of them.
         online: What the endpoint has sent and offers, off the budget.
+        places: What whole places get; None where nothing is offered to places.
     """
 
     budget_usd: float
@@ -204,6 +260,7 @@ class PlanSummary(Stored):
     reasons: tuple[MessageReasons, ...] = ()
     judged: tuple[Agreement, ...] = ()
     online: OnlineUse = OnlineUse()
+    places: PlannedPlaces | None = None
 
 
 @dataclass(frozen=True)

@@ -239,12 +239,13 @@ RESPONSES = _table(
             _ABOVE_ZERO, required=False,
         ),
         "link_probability": _column(
-            float, "Probability that the answer is this voter's.", _PROBABILITY,
-            unit="1", required=False,
+            float, "Probability that the answer is this voter's; missing where it came "
+            "under the voter's own id.", _PROBABILITY, unit="1", nullable=True,
+            required=False,
         ),
         "link_probability_se": _column(
             float, "Its standard error, common to all links.", _NOT_NEGATIVE,
-            unit="1", required=False,
+            unit="1", nullable=True, required=False,
         ),
     },
 )  # fmt: skip
@@ -458,6 +459,18 @@ ANSWERS = _table(
 )  # fmt: skip
 """Outcomes that did not come through a channel: turnout after an election, a survey."""
 
+LINKED_ANSWERS = _table(
+    "linked_answers",
+    [],
+    {
+        "basis": _column(str, "Why its person may be looked for.", _NOT_EMPTY),
+        **{n: c for n, c in ANSWERS.columns.items() if n != "voter_id"},
+        **{n: c for n, c in IDENTITIES.columns.items() if n != "voter_id"},
+    },
+)
+"""Outcomes of people without an id of the campaign: who they are is read for linking
+alone, and no stage writes it."""
+
 _ANY_CHANNEL = _column(
     str, "Channel, or '*' for all.", _one_of([*CHANNELS, ANY_MESSAGE])
 )
@@ -617,6 +630,33 @@ PLAN = _table(
     },
 )
 
+PLACES = _table(
+    "places",
+    ["place"],
+    {
+        "place": _column(str, "County, postcode or other area, whole.", _NOT_EMPTY),
+        "role": _column(
+            str, "Planned, or held out of every such channel.",
+            _one_of(["plan", "holdout"]),
+        ),
+        "message_id": _message_id(),
+        "channel": _column(
+            str, f"Channel that addresses nobody, or {NO_CHANNEL!r}.", _NOT_EMPTY
+        ),
+        "propensity": _column(float, "Probability of the role.", _PROBABILITY),
+        "intended_message_id": _column(str, "What the place would get, held out too."),
+        "intended_channel": _column(str, "And by which channel."),
+        "send_on": _column(TIMESTAMP, "From which day on."),
+        "n_voters": _column(int, "Voters of the file who live there."),
+        "cost_usd": _column(float, "Cost; 0 of nothing.", _NOT_NEGATIVE, unit="USD"),
+        "lift": _column(
+            float, "Predicted lift of all its voters together; 0 of nothing.",
+            unit="outcome unit",
+        ),
+    },
+)  # fmt: skip
+"""What whole places get: a row a place, nobody's name."""
+
 ASSIGNMENTS = _table(
     "assignments",
     ["voter_id"],
@@ -728,7 +768,8 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
 MAPPED_TABLES = RAW_TABLES | {
-    t.name: t for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS)
+    t.name: t
+    for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS, LINKED_ANSWERS)
 }
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
@@ -736,6 +777,11 @@ FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
 TEST_TABLES = ("designs", "deliveries", "responses")
 """Tables of a test that ran elsewhere; a campaign that begins with a wave has none."""
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
+
+
+def no_places() -> pd.DataFrame:
+    """PLACES of a plan that offers nothing to whole places."""
+    return check(PLACES, pd.DataFrame({name: [] for name in PLACES.columns}))
 
 
 def identifying_columns(table: pa.DataFrameSchema) -> frozenset[str]:

@@ -194,8 +194,9 @@ def linked_outcome(rows: pd.DataFrame, probability: pd.Series) -> pd.Series:
 
     Args:
         rows: experiment_id, block and y, NaN where nobody answered.
-        probability: p of every answer.
+        probability: p of every answer; NaN where the answer is surely the voter's.
     """
+    probability = probability.fillna(1.0)
     pool = rows.groupby(["experiment_id", "block"])["y"].transform("mean")
     corrected: pd.Series = (rows["y"] - (1 - probability) * pool) / probability
     return corrected
@@ -211,8 +212,8 @@ def link_error(rows: pd.DataFrame) -> pd.Series:
     Args:
         rows: link_probability_se, and link_probability where p is not 1.
     """
-    p = rows.get("link_probability", 1.0)
-    error: pd.Series = rows.pop("link_probability_se") / p
+    p = rows.get("link_probability", pd.Series(1.0, index=rows.index)).fillna(1.0)
+    error: pd.Series = rows.pop("link_probability_se").fillna(0.0) / p
     return error
 
 

@@ -257,6 +257,34 @@ def refusals(
     return found
 
 
+def counted_in_places(
+    voter_id: pd.Series,
+    channel: str,
+    permissions: pd.DataFrame | None,
+    rules: RuleSet,
+    as_of: pd.Timestamp,
+) -> Bools:
+    """Voters whose lift may say which places a channel takes that addresses nobody.
+
+    Whoever asked not to be contacted, has no address or is asleep is not disturbed by
+    a poster. A permission that is asked for a purpose protects the data themselves,
+    not the person who is addressed: without it a voter's lift is not counted.
+
+    Args:
+        voter_id: Shape (n_voters,).
+        channel: The channel of places.
+        permissions: PERMISSIONS table, None where the campaign has none.
+        rules: The rule set.
+        as_of: The moment.
+    """
+    counted = np.ones(len(voter_id), dtype=bool)
+    for rule in rules.of("permission", channel):
+        if rule.purpose:
+            granted = _granted(permissions, channel, as_of, rule)
+            counted &= _among(voter_id, granted)
+    return counted
+
+
 def _withdrawn(
     permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp
 ) -> Iterable[str]:
@@ -367,6 +395,18 @@ class CurrentFacts:
     signed: frozenset[str] = frozenset()
 
 
+def stopped_messages(facts: CurrentFacts) -> dict[str, str]:
+    """Message → code of the reason why nobody may be sent it now."""
+    stopped = barred_codes(
+        facts.messages, facts.rules, lowers_turnout=facts.lowers_turnout,
+        signed=facts.signed,
+    )  # fmt: skip
+    reasons = {message: codes[0] for message, codes in stopped.items()}
+    if facts.rules.of("not_paused"):
+        reasons |= dict.fromkeys(facts.paused, "paused")
+    return reasons
+
+
 def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd.Series:
     """Whether planned contacts may still go, as things stand now.
 
@@ -379,13 +419,7 @@ def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd
         Reason code of every contact, '' for one that may go; index as in `contacts`.
     """
     code = pd.Series("", index=contacts.index, dtype=object)
-    stopped = barred_codes(
-        facts.messages, facts.rules, lowers_turnout=facts.lowers_turnout,
-        signed=facts.signed,
-    )  # fmt: skip
-    reasons = {message: codes[0] for message, codes in stopped.items()}
-    if facts.rules.of("not_paused"):
-        reasons |= dict.fromkeys(facts.paused, "paused")
+    reasons = stopped_messages(facts)
     told = [reasons.get(str(m), "") for m in contacts["message_id"]]
     _first(code, pd.Series(told, index=contacts.index, dtype=object))
     for channel, mine in contacts.groupby("channel", observed=True):

@@ -1,7 +1,7 @@
 """`export`, `export-scores`, `results`: channels' lists, scores, contact results."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -115,7 +115,17 @@ def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) 
     n_all = manifest.get("planned", manifest.get("scored"))
     lines = [
         f"{folder}: {n_all:,} planned, {manifest['exported']:,} exported", *refused,
+        *_places_text(manifest.get("places")),
         *removed,
         *(f"  {f['file']}: {f['rows']:,} rows" for f in manifest["files"]),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _places_text(of_places: dict[str, Any] | None) -> list[str]:
+    """Whole places of an export, where its plan offers something to them."""
+    if of_places is None:
+        return []
+    planned, exported = of_places["planned"], of_places["exported"]
+    refused = [f"  places refused, {c}: {n:,}" for c, n in of_places["refused"].items()]
+    return [f"  whole places: {planned:,} planned, {exported:,} exported", *refused]

@@ -1,4 +1,4 @@
-"""`plan`: show, diff, approve, lock, send, return, spend and evidence of a plan."""
+"""`plans`, `policies`, `evidence`: from what can be planned to what came back."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +7,17 @@ import typer
 
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
+    DEFAULT_STORE,
     FAILED,
+    AsJson,
     CampaignName,
     DataFolder,
     Debug,
+    RunId,
     changing,
     errors_told,
     home_of,
+    make_run,
     utc_now,
 )
 
@@ -32,6 +36,38 @@ Why = Annotated[str, typer.Option("--why", help="The reason, for the ledger.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
+@app.command()
+def policies(
+    campaign: CampaignName,
+    run_id: RunId = "",
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Every policy that `[plan] policy` can name, and what each was judged to gain."""
+    with errors_told(debug=debug):
+        import json
+        from dataclasses import replace
+
+        from hustings.experiments.stages.plannable import (
+            latest_evaluated,
+            plannable_policies,
+        )
+
+        run = make_run(campaign, data, DEFAULT_STORE, "")
+        name = run_id or latest_evaluated(run)
+        evaluation = replace(run, folder=run.home / name).read_json("evaluation")
+        rows = plannable_policies(evaluation, run.campaign.plan.policy)
+        if as_json:
+            judged = {"run": name, "policies": [row.to_json() for row in rows]}
+            typer.echo(json.dumps(judged, indent=1))
+            return
+        for row in rows:
+            typer.echo(row.sentence())
+        if not rows:
+            typer.echo(evaluation["headline"]["sentence"])
+
+
 @life.command("list")
 def list_plans(
     campaign: CampaignName,
@@ -46,9 +82,11 @@ def list_plans(
         home = home_of(campaign, data)
         for name, record in plans(home).items():
             usd = sum(row["usd"] for row in record.opened["amounts"])
+            n_places = record.opened.get("n_places")
+            places = "" if n_places is None else f"  {n_places:,} whole places"
             typer.echo(
                 f"{name}  {record.state:<9}  {record.opened['n_contacts']:>9,} contacts"
-                f"  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
+                f"{places}  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
             )
         money = spent(home, utc_now())
         online = money[money["plan_id"].map(is_online)]
@@ -200,11 +238,16 @@ def sent(
         changing(campaign, data, "plans sent") as (home, at),
     ):
         from hustings.experiments import plans as lives
-        from hustings.experiments.handover.lists import EXPORTS, batches
+        from hustings.experiments.handover.lists import (
+            EXPORTS,
+            batches,
+            place_handovers,
+        )
 
         name = lives.find(home, plan)
         voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
-        if not voters_by_batch:
+        places_by_batch = lives.place_batches_of(home, name, channel=channel, day=day)
+        if not voters_by_batch and not places_by_batch:
             raise ValueError(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
@@ -224,6 +267,16 @@ def sent(
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
             typer.echo(f"{batch}: {len(handed):,} contacts")
+        lists_of_places = place_handovers(home / EXPORTS / name)
+        for batch, places in places_by_batch.items():
+            handover = lists_of_places.get(batch)
+            record = lives.send_places(
+                home, name, batch, places, at=at,
+                withheld=None if handover is None else handover.withheld,
+                list_sha256="" if handover is None else handover.list_sha256,
+            )  # fmt: skip
+            n_withheld = 0 if handover is None else len(handover.withheld)
+            typer.echo(f"{batch}: {len(places) - n_withheld:,} whole places")
         _print_step(record)
 
 

@@ -136,8 +136,8 @@ def _tell_online(folder: Path) -> None:
     if plan is not None and (plan.online.n_sent or plan.online.n_open):
         online = plan.online
         typer.echo(
-            f"Online: {online.n_sent:,} contacts were sent for {online.sent_usd:,.2f} "
-            f"USD and {online.n_open:,} offers are open with {online.reserved_usd:,.2f} "
+            f"Online: {online.n_sent:,} contacts were sent for "
+            f"{online.sent_usd:,.2f} USD and {online.n_open:,} offers are open with {online.reserved_usd:,.2f} "
             f"reserved: off the budget of {plan.budget_usd:,.2f}, and these voters are "
             "not planned."
         )

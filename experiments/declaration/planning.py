@@ -5,16 +5,25 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from hustings.experiments.declaration.section import Chance, Positive, Section, Share
+from hustings.experiments.declaration.section import (
+    Chance,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
+from hustings.features.tables import CHANNELS, NO_CHANNEL
 from hustings.training.policy_value.policies import CHAMPION, NAMES, PARTNER
 
 Count = Annotated[int, Field(ge=0)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PlaceChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
 class ChannelTerms(Section):
     """`[plan.channels.<channel>]`: what using a channel at all costs and needs."""
 
-    setup_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    setup_usd: Usd = 0.0
     minimum_order: Count = 0
 
 
@@ -63,6 +72,55 @@ class OnlyIn(Section):
     values: Annotated[list[str], Field(min_length=1)]
 
 
+class PlaceChannel(Section):
+    """`[plan.places.channels.<channel>]`: a channel that everybody in a place gets.
+
+    Attributes:
+        lift_of: Tested channel of which a share of the lift is expected.
+        lift_share: That share: declared, since no test measures the channel.
+        usd_per_place: What it costs in a place.
+        usd_per_voter: And for every voter of the file who lives there.
+        messages: Which may go by it; all that the tested channel carries without.
+    """
+
+    lift_of: Text
+    lift_share: Annotated[float, Field(gt=0, le=1)]
+    usd_per_place: Usd = 0.0
+    usd_per_voter: Usd = 0.0
+    messages: Annotated[list[Text], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> Self:
+        if self.usd_per_place == 0 and self.usd_per_voter == 0:
+            raise ValueError("expected usd_per_place or usd_per_voter above 0")
+        return self
+
+
+class PlacesSection(Section):
+    """`[plan.places]`: channels that a whole place gets, or nobody in it.
+
+    Attributes:
+        column: Column of the voters that is the place: a county, a postcode.
+        channels: By name; no channel that addresses persons.
+    """
+
+    column: Text
+    channels: Annotated[dict[PlaceChannelName, PlaceChannel], Field(min_length=1)]
+
+    @field_validator("channels")
+    @classmethod
+    def _address_nobody(
+        cls, channels: dict[str, PlaceChannel]
+    ) -> dict[str, PlaceChannel]:
+        persons = sorted(set(channels) & {*CHANNELS, NO_CHANNEL})
+        if persons:
+            raise ValueError(
+                f"expected the name of a channel that addresses no person, got "
+                f"{persons[0]!r}; name it by what it is, such as every_door"
+            )
+        return channels
+
+
 class PlanSection(Section):
     """`[plan]`: budget, days, limits, holdout and exploration."""
 
@@ -78,6 +136,7 @@ class PlanSection(Section):
     messages: dict[str, MessageTerms] = {}
     groups: dict[str, GroupTerms] = {}
     only: OnlyIn | None = None
+    places: PlacesSection | None = None
     minimum_audience: Count = 0
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
     goal: Literal["most_lift", "least_cost"] = "most_lift"
@@ -114,6 +173,14 @@ class PlanSection(Section):
             )
         if self.goal == "least_cost" and self.audience != "all":
             raise ValueError('goal = "least_cost": expected audience = "all"')
+        return self
+
+    @model_validator(mode="after")
+    def _places_are_of_everybody(self) -> Self:
+        if self.places is not None and self.audience != "all":
+            raise ValueError(
+                'places: expected audience = "all", since a place is everybody in it'
+            )
         return self
 
     @model_validator(mode="after")

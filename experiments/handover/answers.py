@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandera.pandas import DataFrameSchema
 
-from hustings.experiments.declaration import CampaignError, data_dir
+from hustings.experiments.declaration import CampaignError, LinkSection, data_dir
 from hustings.experiments.plans import folder_of
 from hustings.experiments.plans.online import is_online, online_so_far
 from hustings.experiments.plans.record import DRAFT, REJECTED
@@ -27,12 +28,17 @@ from hustings.experiments.record import (
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.ingest import Folders, TableSource
+from hustings.features.ingest.identities import read_identities
 from hustings.features.ingest.mapping import map_with_faults, masked
 from hustings.features.ingest.reading import file_sha256, read_raw
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
+from hustings.features.persons.link import BY_KEY, Linked, link_reactors
+from hustings.features.persons.linked_reactions import linked_answers
 from hustings.features.tables import (
     ANSWERS,
+    IDENTITIES,
+    LINKED_ANSWERS,
     RESPONSES,
     TableError,
     check,
@@ -52,9 +58,14 @@ from hustings.serving.export.results import (
     reasons_of,
     set_aside_strangers,
 )
+from hustings.serving.rules import WORDS, rule_set
 
 ANSWER_KEY = list(ANSWERS.unique or [])
 NOBODY_DECIDED = "of a voter whom nothing had decided before it was observed"
+LINK_COLUMNS = ["link_probability", "link_probability_se"]
+NO_BASIS = "no basis on record that [link] declares: nobody was looked for"
+NOT_LINKED = "linked to no voter at the declared threshold"
+LESS_LIKELY = "another person is likelier to be this voter; that answer is kept"
 NOT_BY_THIS_PLAN = "of a voter whom this plan had not decided when it was observed"
 
 
@@ -198,6 +209,9 @@ def read_outcomes(
     An answer without a plan belongs to every assignment of the voter that was decided
     before it was observed.
 
+    A file without ids says who people are instead, and their basis on record: they are
+    linked as `[link]` declares, and an answer carries the probability of its link.
+
     Args:
         run: Whose voters and declaration.
         file: The file.
@@ -205,26 +219,33 @@ def read_outcomes(
         at: Now.
 
     Raises:
-        CampaignError: If the campaign does not declare how the file is read.
+        CampaignError: If the campaign does not declare how the file is read, or may not
+            look for people.
         TableError: If the file lacks a column.
         ReadBeforeError: If the file was read before.
     """
     source = _declared_source(run, source_name)
+    linked = bool(source.columns) and "voter_id" not in source.columns
+    contract = LINKED_ANSWERS if linked else ANSWERS
     raw = read_raw(
-        source.model_copy(update={"path": str(file.resolve())}), ANSWERS.name,
+        source.model_copy(update={"path": str(file.resolve())}), contract.name,
         _folders(run),
     )  # fmt: skip
-    mapped = map_with_faults(raw.frame, source, ANSWERS.name, file=raw.file)
+    mapped = map_with_faults(raw.frame, source, contract.name, file=raw.file)
     former = present_id_of(run.home)
-    frame = _complete(mapped.frame, raw.file)
-    rows = RemainingRows(
-        frame.assign(voter_id=with_present_ids(frame["voter_id"], former))
-    )
+    rows = RemainingRows(_complete(mapped.frame, contract, raw.file))
     rows.add_faults(raw.broken)
     rows.add_faults(mapped.faults)
+    known, counts = _known_voters(run, former), dict[str, int]()
+    if linked:
+        counts = _link(rows, run, known, former)
+    else:
+        present = with_present_ids(rows.frame["voter_id"], former)
+        rows.frame = rows.frame.assign(voter_id=present)
     rows.set_aside(rows.frame.duplicated(ANSWER_KEY), "voter_id", SEVERAL)
-    rows.add_faults(masked(problems(ANSWERS, rows.frame), ANSWERS.name))
-    set_aside_strangers(rows, _known_voters(run, former), "observed_at", at)
+    faults = problems(ANSWERS, rows.frame[list(ANSWERS.columns)])
+    rows.add_faults(masked(faults, ANSWERS.name))
+    set_aside_strangers(rows, known, "observed_at", at)
     _set_aside_values(rows, run)
     taken = _taken(run.home, OF_NO_PLAN, ANSWER_KEY)
     rows.set_aside(is_among(rows.frame, taken, ANSWER_KEY), "voter_id", READ_BEFORE)
@@ -233,7 +254,9 @@ def read_outcomes(
         responses,
         rows.frame[ANSWER_KEY].reset_index(drop=True),
         rows.quarantine(),
-        rows.counts(len(raw.frame) + len(raw.broken)) | {"answers": len(responses)},
+        rows.counts(len(raw.frame) + len(raw.broken))
+        | {"answers": len(responses)}
+        | counts,
     )
     keep_answers(
         run.home, OF_NO_PLAN, file_sha256(file),
@@ -256,13 +279,15 @@ def _declared_source(run: Run, name: str) -> TableSource:
     return declared[name]
 
 
-def _complete(frame: pd.DataFrame, file: str) -> pd.DataFrame:
-    """The mapped rows with every column of ANSWERS.
+def _complete(
+    frame: pd.DataFrame, contract: DataFrameSchema, file: str
+) -> pd.DataFrame:
+    """The mapped rows with every column of ANSWERS, or with who people are.
 
     Raises:
         TableError: Naming the column that is not mapped.
     """
-    for name, column in ANSWERS.columns.items():
+    for name, column in contract.columns.items():
         if column.required and name not in frame:
             raise TableError(
                 f"{file}: expected a column {name!r} ({column.description}), got none; "
@@ -270,7 +295,100 @@ def _complete(frame: pd.DataFrame, file: str) -> pd.DataFrame:
             )
     if "plan_id" not in frame:
         frame = frame.assign(plan_id=pd.Series(None, index=frame.index, dtype="str"))
-    return frame[list(ANSWERS.columns)]
+    return frame[[name for name in contract.columns if name in frame]]
+
+
+# --- answers of people who are looked for in the voter file ---------------------------
+
+
+def _link(
+    rows: RemainingRows, run: Run, known: pd.Series, former: Mapping[str, str]
+) -> dict[str, int]:
+    """Rows of people become rows of the voters they are linked to; the others go.
+
+    Who people are is read here and is not in the rows any more when this returns.
+
+    Args:
+        rows: LINKED_ANSWERS.
+        run: Whose declaration.
+        known: Present ids of the voters that may answer.
+        former: Former voter id → present one.
+
+    Returns:
+        Links by exact key, by other fields, and how many of both should be wrong.
+
+    Raises:
+        CampaignError: If the campaign declares no linkage, or its rules forbid this.
+    """
+    declared = _declared_link(run)
+    rows.add_faults(masked(problems(LINKED_ANSWERS, rows.frame), LINKED_ANSWERS.name))
+    rows.set_aside(~rows.frame["basis"].isin(declared.bases), "basis", NO_BASIS)
+    other = rows.frame["outcome"] != run.campaign.outcome.name
+    rows.set_aside(other, "outcome", "expected the campaign's outcome of linked people")
+    of_persons = [c for c in rows.frame if c in IDENTITIES.columns]
+    person = rows.frame.groupby(of_persons, dropna=False, sort=False).ngroup()
+    answers = rows.frame.assign(reaction_person=person.astype("str"))
+    linkage = _linkage(
+        answers[["reaction_person", *of_persons]], run, declared, known, former
+    )
+    check_of_keys = linkage.summary.check
+    linked = linked_answers(
+        answers, linkage.links,
+        relative_error=0.0 if check_of_keys is None else check_of_keys.relative_error,
+    )  # fmt: skip
+    missed = pd.Series(~rows.frame.index.isin(linked.index), index=rows.frame.index)
+    rows.set_aside(missed, "voter_id", NOT_LINKED)
+    rows.frame = linked[[*ANSWERS.columns, *LINK_COLUMNS]]
+    rows.set_aside(~linked["likeliest"], "voter_id", LESS_LIKELY)
+    left = linkage.links["reaction_person"].isin(
+        answers.loc[rows.frame.index, "reaction_person"]
+    )
+    links = linkage.links[left]
+    return {
+        "linked_by_key": int((links["linked_by"] == BY_KEY).sum()),
+        "linked_by_other_fields": int((links["linked_by"] != BY_KEY).sum()),
+        "expected_wrong_links": round(float((1.0 - links["probability"]).sum())),
+    }
+
+
+def _declared_link(run: Run) -> LinkSection:
+    campaign = run.campaign
+    if campaign.link is None:
+        raise CampaignError(
+            f"{campaign.file}: expected voter_id in [answers.<name>.columns], or a "
+            "section [link] that says on which basis people may be looked for"
+        )
+    if campaign.outcome.absent == "zero":
+        raise CampaignError(
+            f'{campaign.file}: linked answers need [outcome].absent = "missing": of a '
+            "voter who is not found nobody knows that the outcome is 0"
+        )
+    for rule in rule_set(campaign.campaign.rule_set).of("collected_from_person"):
+        raise CampaignError(
+            f"{campaign.file}: linked answers are {WORDS['linked_reactions']}: rule "
+            f"set {campaign.campaign.rule_set!r} refuses them ({rule.code})"
+        )
+    return campaign.link
+
+
+def _linkage(
+    people: pd.DataFrame,
+    run: Run,
+    declared: LinkSection,
+    known: pd.Series,
+    former: Mapping[str, str],
+) -> Linked:
+    identities = read_identities(declared.voters, _folders(run)).frame
+    present = with_present_ids(identities["voter_id"].astype("str"), former)
+    of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
+    return link_reactors(
+        people.drop_duplicates("reaction_person", ignore_index=True),
+        of_voters[of_voters["voter_id"].isin(known)].reset_index(drop=True),
+        fields=declared.columns or None,
+        rules=[tuple(rule) for rule in declared.rules],
+        threshold=declared.threshold,
+        seed=run.campaign.campaign.seed,
+    )
 
 
 def _set_aside_values(rows: RemainingRows, run: Run) -> None:
@@ -311,6 +429,7 @@ def _placed(rows: RemainingRows, home: Path, former: Mapping[str, str]) -> pd.Da
     rows.set_aside(unplaced[rows.frame.index], "voter_id", NOBODY_DECIDED)
     responses = pairs.assign(plan_id=pairs["decided_by"])
     columns = [name for name, column in RESPONSES.columns.items() if column.required]
+    columns += [name for name in LINK_COLUMNS if name in responses]
     responses = responses[columns].drop_duplicates(RESPONSES.unique, ignore_index=True)
     return check(RESPONSES, responses)
 

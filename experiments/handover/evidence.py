@@ -39,8 +39,10 @@ from hustings.experiments.plans.ledger import (
 )
 from hustings.experiments.plans.planner_inputs import tables_again
 from hustings.experiments.plans.steps import REASONS
+from hustings.experiments.plans.whole_places import places_of_plan, taken_places
 from hustings.experiments.stages.persons import voter_keys
 from hustings.features.atomic import whole_folder, write_json, write_text
+from hustings.features.tables import no_places
 from hustings.serving import rules
 
 Json = dict[str, Any]
@@ -54,6 +56,8 @@ Evidence of plan {plan}
 recipients.csv   who was assigned what: role, why, message, channel, day, probability,
                  cost, the batch it was handed over in, and whether it failed
 plan.json        the plan's steps, who approved it, criteria, terms, shadow prices
+places.csv       which place gets what whole, and which are held out; only of a plan
+                 that offers something to places
 money.csv        planned, committed, spent, failed and invoiced, by channel and day
 sources.json     the data: who made them, on which basis, for which use
 notices.json     sponsor, period and what every message told its recipients
@@ -165,6 +169,9 @@ def write_evidence(
         }
         for name, value in documents.items():
             write_json(aside / f"{name}.json", value)
+        places = places_of_plan(folder_of(home, plan_id), record)
+        if places is not None:
+            places.to_csv(aside / "places.csv", index=False)
         _copy_rules(aside / "rules", str(record.opened["rule_set"]))
         _extract(home, record, aside / EXTRACT)
         read_me = _READ_ME.format(plan=plan_id, naming=naming)
@@ -283,14 +290,18 @@ def _sources(campaign: Campaign, run: Path) -> Json:
 
 def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> Json:
     """Period, sponsor and what the recipients of every message were told."""
-    plan = pd.read_parquet(folder_of(home, record.plan_id) / "plan.parquet")
-    days = plan["send_on"]
+    folder = folder_of(home, record.plan_id)
+    plan, places = pd.read_parquet(folder / "plan.parquet"), no_places()
+    if (of_plan := places_of_plan(folder, record)) is not None:
+        places = taken_places(of_plan)
+    days = pd.concat([plan["send_on"], places["send_on"]])
     period = [f"{days.min():%Y-%m-%d}", f"{days.max():%Y-%m-%d}"] if len(days) else []
     path, segment = run / "tables" / "messages.parquet", campaign.features.segment
     messages: Json | str = _NOT_KEPT
     if path.is_file():
         rows = pd.read_parquet(path)
-        rows = rows[rows["message_id"].isin(plan["message_id"])]
+        sent = {*plan["message_id"], *places["message_id"]}
+        rows = rows[rows["message_id"].isin(sent)]
         messages = {
             str(row["message_id"]): _notice(row, campaign, period)
             for row in _dicts(rows)

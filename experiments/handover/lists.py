@@ -6,7 +6,7 @@ and what has changed since the plan was made.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign, RepeatRule, data_dir
-from hustings.experiments.plans import PLANS
+from hustings.experiments.plans import PLANS, record_of
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.signing import signed_texts
+from hustings.experiments.plans.whole_places import places_of_plan
 from hustings.experiments.record import decisions_so_far, present_id_of
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
@@ -28,8 +29,13 @@ from hustings.features.ingest import Folders
 from hustings.features.ingest.identities import read_identities
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
-from hustings.features.tables import ANY_MESSAGE, TableError
-from hustings.serving.eligible import CurrentFacts, recheck, send_window
+from hustings.features.tables import ANY_MESSAGE, TableError, no_places
+from hustings.serving.eligible import (
+    CurrentFacts,
+    recheck,
+    send_window,
+    stopped_messages,
+)
 from hustings.serving.export import (
     CHANNELS,
     ExportChannel,
@@ -43,6 +49,7 @@ from hustings.serving.export.folder import earlier_status, exports_of, read_mani
 from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.terms import FileFormat, require_exportable
+from hustings.serving.export.whole_places import LIST_STEM, earlier_places
 from hustings.serving.rules import platforms, rule_set
 
 EXPORTS = "exports"
@@ -57,12 +64,14 @@ class StatedPlan:
         state: draft, approved, locked, sent, returned or cancelled.
         plan: PLAN.
         assignments: ASSIGNMENTS.
+        places: PLACES; no rows where nothing is offered to whole places.
     """
 
     plan_id: str
     state: str
     plan: pd.DataFrame
     assignments: pd.DataFrame
+    places: pd.DataFrame = field(default_factory=no_places)
 
 
 def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
@@ -77,9 +86,11 @@ def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
         raise FileNotFoundError(
             f"plan {plan_id!r}: expected one of {', '.join(there[-5:]) or 'none yet'}"
         )
+    places = places_of_plan(folder, record_of(home, plan_id))
     return StatedPlan(
         plan_id, state, pd.read_parquet(folder / "plan.parquet"),
         pd.read_parquet(folder / "assignments.parquet"),
+        no_places() if places is None else places,
     )  # fmt: skip
 
 
@@ -113,7 +124,8 @@ def export(
     require_exportable(campaign.campaign.rule_set, found.state, before=True)
     planned = Planned(
         found.plan_id, found.state, found.plan, found.assignments,
-        run.table("messages"), run.table("voters"), details_of(campaign, run.home),
+        run.table("messages"), run.table("voters"), found.places,
+        details_of(campaign, run.home),
     )  # fmt: skip
     facts = facts_now(run, _naive(at))
     parent = (out or run.home / EXPORTS) / found.plan_id
@@ -126,6 +138,7 @@ def export(
             online_codes(run, found.plan_id, contacts, when),
             recheck(contacts, facts, when),
         ),
+        stopped=stopped_messages(facts),
         at=_naive(at),
         channels=channels,
     )
@@ -186,7 +199,7 @@ class ExportBatch(NamedTuple):
     """What a channel was given of a day.
 
     Attributes:
-        withheld: voter_id, reason: contacts of the plan that were not handed out, or
+        withheld: voter_id (or place), reason: what of the plan was not handed out, or
             taken out since.
         list_sha256: Of the file that left first, or of the digests of its files.
     """
@@ -216,6 +229,32 @@ def batches(parent: Path) -> dict[str, ExportBatch]:
         found[f"{send_on}-{channel}"] = ExportBatch(
             out.rename(columns={"code": "reason"}).reset_index(drop=True),
             digests[0] if len(digests) == 1 else _digest_of(digests),
+        )
+    return found
+
+
+def place_handovers(parent: Path) -> dict[str, ExportBatch]:
+    """What exports of a plan said of every batch of whole places; see `batches`.
+
+    Returns:
+        Columns place and reason of what was not handed out, or taken out since.
+    """
+    exports = exports_of(parent)
+    if not exports:
+        return {}
+    status, found = earlier_places(parent), {}
+    digests = {
+        str(row["file"]): str(row["sha256"])
+        for folder in exports
+        for row in read_manifest(folder)["files"]
+    }
+    for (day, channel), rows in status.groupby(["send_on", "channel"], observed=True):
+        batch = f"{day:%Y-%m-%d}-{channel}"
+        stem = f"{LIST_STEM}-{channel}-{day:%Y-%m-%d}."
+        sha256 = next((d for file, d in digests.items() if file.startswith(stem)), "")
+        out = rows.loc[rows["code"] != "", ["place", "code"]]
+        found[batch] = ExportBatch(
+            out.rename(columns={"code": "reason"}).reset_index(drop=True), sha256
         )
     return found
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL, NO_CHANNEL, TableError
-from hustings.features.training_set import household
+from hustings.features.training_set import household, linked_outcome
 from hustings.training.measured_lift.adaptive import Decisions
 
 TOLERANCE = 1e-6
@@ -191,7 +191,8 @@ def _answers(
     """The latest answer of each voter that was in when looked at.
 
     Whichever contact it answers: the effect of a decision is that on the voter, with
-    all that followed. What was said before the decision cannot be due to it.
+    all that followed. What was said before the decision cannot be due to it. An answer
+    that came through an uncertain link is corrected as in training.
     """
     of_outcome = responses[responses["outcome"] == outcome]
     of_outcome = of_outcome[pd.to_datetime(of_outcome["observed_at"]) <= terms.as_of]
@@ -200,10 +201,13 @@ def _answers(
     )
     if latest.empty:
         return pd.Series(np.nan, index=rows.index)
-    answer = latest.set_index("voter_id")[["value", "observed_at"]]
-    answer = answer.reindex(rows["voter_id"]).set_index(rows.index)
+    answer = latest.set_index("voter_id").reindex(rows["voter_id"])
+    answer = answer.set_index(rows.index)
     since = pd.to_datetime(answer["observed_at"]) >= rows["decided_on"]
     after: pd.Series = answer["value"].astype(np.float64).where(since)
+    if "link_probability" in answer:
+        block = rows[["experiment_id", "block"]]
+        after = linked_outcome(block.assign(y=after), answer["link_probability"])
     return after
 
 

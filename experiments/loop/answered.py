@@ -17,7 +17,7 @@ from hustings.experiments.record import (
 from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.tables import CONTROL, NO_CHANNEL
-from hustings.features.training_set import Arm, last_answers
+from hustings.features.training_set import Arm, last_answers, linked_outcome
 from hustings.training.measured_lift import adaptive
 
 
@@ -211,11 +211,16 @@ def _outcomes(
     of_outcome = responses[responses["outcome"] == declared.name]
     latest = last_answers(of_outcome[of_outcome["observed_at"] <= moment])
     key = ["voter_id", "experiment_id", "plan_id"]
-    joined = decided[[*key, "sent_on"]].merge(
-        latest[[*key, "value", "observed_at"]], on=key, how="left",
+    link = [name for name in ("link_probability",) if name in latest]
+    joined = decided[[*key, "block", "sent_on"]].merge(
+        latest[[*key, "value", "observed_at", *link]], on=key, how="left",
         validate="one_to_one",
     )  # fmt: skip
-    Y = joined["value"].to_numpy(dtype=np.float64)
+    value = joined["value"].astype(np.float64)
+    if link:
+        rows = joined[["experiment_id", "block"]].assign(y=value)
+        value = linked_outcome(rows, joined["link_probability"])
+    Y: Floats = np.asarray(value, dtype=np.float64)
     when = joined["observed_at"].to_numpy(dtype="datetime64[us]")
     if declared.absent == "zero":
         due = joined["sent_on"] + pd.Timedelta(days=run.campaign.lift.lag_days)

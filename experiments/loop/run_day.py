@@ -241,7 +241,7 @@ def morning_of(
 
 
 def _refuse_fees(run: Run) -> None:
-    """Fees and minimum orders are of a whole plan: a day would pay them anew.
+    """Fees, minimum orders and places are of a whole plan: a day would pay them anew.
 
     Raises:
         CampaignError: If any is declared.
@@ -252,6 +252,12 @@ def _refuse_fees(run: Run) -> None:
             f"{run.campaign.file}, [plan]: expected no set-up fees, minimum orders or "
             "minimum audiences in a campaign that is planned day by day: they hold for "
             "a whole plan (`hustings plan`)"
+        )
+    if plan.places is not None:
+        raise CampaignError(
+            f"{run.campaign.file}, [plan.places]: expected no whole places in a "
+            "campaign that is planned day by day, whose draws are of persons; plan "
+            "them by `hustings plan`, in a campaign of their own"
         )
 
 

@@ -18,6 +18,7 @@ from hustings.experiments.plans.queries import (
     contacts_sent,
     decided_so_far,
     find,
+    place_batches_of,
     plan_faults,
     plans,
     read_returned,
@@ -49,6 +50,7 @@ from hustings.experiments.plans.steps import (
     returned,
     send,
     send_online,
+    send_places,
     sent_online,
 )
 
@@ -83,6 +85,7 @@ __all__ = [
     "forgotten",
     "lock",
     "n_forgotten",
+    "place_batches_of",
     "plan_faults",
     "plans",
     "read_returned",
@@ -91,6 +94,7 @@ __all__ = [
     "returned",
     "send",
     "send_online",
+    "send_places",
     "sent_online",
     "spent",
     "state",

@@ -9,11 +9,12 @@ import pandas as pd
 
 from hustings.experiments.plans.folder import PLANS
 from hustings.experiments.plans.record import APPROVED, BINDING, PlanRecord, named
+from hustings.experiments.plans.whole_places import places_of_plan, taken_places
 
 Json = dict[str, Any]
 BY = ("message_id", "channel", "county")
 UNKNOWN = "unknown"
-PLACES = "places.parquet"
+COUNTIES = "counties.parquet"
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class PlanDiff:
     Attributes:
         plan_id: The plan.
         against: The other; empty where there is none.
-        usd: Money of both: before, now.
+        usd: Money of both, places included: before, now.
         n: Contacts: before, now, added, removed, changed.
         by: Of each of `BY`, a frame with columns value, before, now, added, removed,
             changed.
+        places: Whole places of both that get something: before, now.
         reasons: Why contacts were removed, and what became of changed ones: columns
             reason and n.
     """
@@ -36,11 +38,13 @@ class PlanDiff:
     usd: tuple[float, float]
     n: dict[str, int]
     by: dict[str, pd.DataFrame]
+    places: tuple[int, int]
     reasons: pd.DataFrame
 
     def counts(self) -> Json:
         """What the ledger keeps of it."""
-        return {"against": self.against, "usd": list(self.usd), **self.n}
+        of_places = {"places": list(self.places)} if any(self.places) else {}
+        return {"against": self.against, "usd": list(self.usd), **self.n, **of_places}
 
 
 def last_agreed(known: Mapping[str, PlanRecord], plan_id: str) -> str:
@@ -84,20 +88,34 @@ def diff(
             for w in ("added", "removed", "changed")
         },
     }  # fmt: skip
-    usd = (float(before["cost_usd"].sum()), float(now["cost_usd"].sum()))
+    n_before, usd_before = _places(home, known[other]) if other else (0, 0.0)
+    n_now, usd_now = _places(home, record)
+    usd = (
+        float(before["cost_usd"].sum()) + usd_before,
+        float(now["cost_usd"].sum()) + usd_now,
+    )
     by = {name: _by(contacts, name) for name in BY}
     binding = other if other and known[other].binds else ""
     reasons = _reasons(home, plan_id, contacts, binding)
-    return PlanDiff(record.plan_id, other, usd, n, by, reasons)
+    places = (n_before, n_now)
+    return PlanDiff(record.plan_id, other, usd, n, by, places, reasons)
+
+
+def _places(home: Path, record: PlanRecord) -> tuple[int, float]:
+    """Whole places of a plan that get something, and what they cost."""
+    places = places_of_plan(home / PLANS / record.plan_id, record)
+    if places is None:
+        return 0, 0.0
+    return len(taken_places(places)), float(places["cost_usd"].sum())
 
 
 def _contacts(home: Path, plan_id: str) -> pd.DataFrame:
     folder = home / PLANS / plan_id
     plan = pd.read_parquet(folder / "plan.parquet")
     plan["county"] = UNKNOWN
-    if (folder / PLACES).is_file():
-        places = pd.read_parquet(folder / PLACES).set_index("voter_id")["county_fips"]
-        plan["county"] = plan["voter_id"].map(places).fillna(UNKNOWN).astype("str")
+    if (folder / COUNTIES).is_file():
+        county = pd.read_parquet(folder / COUNTIES).set_index("voter_id")["county_fips"]
+        plan["county"] = plan["voter_id"].map(county).fillna(UNKNOWN).astype("str")
     columns = ["voter_id", "message_id", "channel", "send_on", "cost_usd", "county"]
     return plan[columns]
 
@@ -173,6 +191,8 @@ def diff_text(found: PlanDiff) -> str:
         f"{n['removed']:,} removed, {n['changed']:,} changed",
         f"  {usd[1]:,.2f} USD (before {usd[0]:,.2f})",
     ]
+    if any(found.places):
+        lines.append(f"  {found.places[1]:,} whole places (before {found.places[0]:,})")
     for name, rows in found.by.items():
         lines += ["", f"  by {name.removesuffix('_id')}"]
         ranked = rows.sort_values(["now", "value"], ascending=[False, True])

@@ -27,6 +27,8 @@ from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Entered,
     GroupBound,
+    PlaceOffers,
+    PlaceOption,
     Plan,
     PlanError,
     PlanTerms,
@@ -40,6 +42,8 @@ INPUTS = "inputs-"
 """Files of a plan's folder that begin so hold the inputs of an audience."""
 _OF_ARMS = ("lift", "allowed", "explore_odds", "predicted")
 _OF_VOTERS = ("held_voters", "pool_probability")
+PLACE = "place"
+"""Column of the inputs: which place may be taken whole, and who lives there."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class PlanInputs:
     Attributes:
         frame: A row for each voter: voter_id, unit_id, and columns named for the
             planner's arguments: `lift:0`, `allowed:0`, ... by arm; `held_voters`, ...
-        terms: Arms, their cost, PlanTerms and the seed, as JSON values.
+        terms: Arms, their cost, PlanTerms, options of whole places and the seed, as
+            JSON values.
     """
 
     frame: pd.DataFrame
@@ -69,6 +74,7 @@ def inputs_of(
     *,
     decided_only: bool = False,
     bounds: Sequence[GroupBound] = (),
+    places: PlaceOffers | None = None,
     **more: npt.NDArray[Any] | None,
 ) -> PlanInputs:
     """The arguments of `plan_contacts`, as they are kept.
@@ -86,6 +92,7 @@ def inputs_of(
         decided_only: Whether the plan's folder keeps the assignments of those alone
             who were decided.
         bounds: Limits on groups of voters.
+        places: What whole places may be offered; None where nothing is.
         more: Arrays that the planner takes by name: `held_voters`, `explore_odds`,
             `pool_probability`, `predicted`.
     """
@@ -104,7 +111,11 @@ def inputs_of(
             for a, part in enumerate(parts)
         }
     wide |= {f"bound:{b}": bound.members for b, bound in enumerate(bounds)}
+    if places is not None:
+        wide[PLACE] = places.place
+        wide |= {f"counted:{b}": part for b, part in enumerate(places.counted.T)}
     settings = {
+        "places": None if places is None else [list(o) for o in places.options],
         "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
         "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
         "terms": _terms_json(terms), "seed": [int(s) for s in seed],
@@ -130,6 +141,12 @@ def planned_again(inputs: PlanInputs) -> Plan:
             GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
             for b, (name, *limits) in enumerate(settings["bounds"])
         ]
+    if settings.get("places") is not None:
+        options = tuple(PlaceOption(*option) for option in settings["places"])
+        optional_inputs["places"] = PlaceOffers(
+            frame[PLACE].to_numpy(dtype=object), options,
+            _wide(frame, "counted", len(options)),
+        )  # fmt: skip
     return plan_contacts(
         frame["voter_id"].to_numpy(dtype=object),
         frame["unit_id"].to_numpy(dtype=object),
@@ -148,7 +165,7 @@ def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
 
     Args:
         inputs: Their budget is the most that may be spent.
-        wanted: Predicted lift of all contacts together, outcome units.
+        wanted: Predicted lift of all contacts and places together, outcome units.
 
     Returns:
         The inputs, and their budget in USD.
@@ -169,7 +186,7 @@ def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
             if budget_usd == most:
                 raise
             return 0.0
-        return float(plan.contacts["lift"].sum())
+        return float(plan.contacts["lift"].sum() + plan.places["lift"].sum())
 
     most = float(inputs.terms["terms"]["budget_usd"])
     budget = least_budget(lift_at, wanted=wanted, most_usd=most)
@@ -190,22 +207,27 @@ def designed_again(inputs: PlanInputs, plan: Plan) -> Designed:
 def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables `plan`, `assignments` and `designs` of a plan, computed again.
 
+    Of a plan that offers something to whole places also `places`.
+
     Raises:
         FileNotFoundError: If its inputs were not kept.
     """
     facts = json.loads((folder / "terms.json").read_text())
     parts: list[tuple[pd.DataFrame, Designed]] = []
+    of_places: dict[str, pd.DataFrame] = {}
     for name, settings in facts["terms"].get("audiences", {}).items():
         path = folder / f"{INPUTS}{name}.parquet"
         inputs = PlanInputs(pd.read_parquet(path), settings)
         plan = planned_again(inputs)
         parts.append((plan.contacts, designed_again(inputs, plan)))
+        if settings.get("places") is not None:
+            of_places["places"] = plan.places
     if not parts:
         raise FileNotFoundError(
             f"plan {folder.name}: expected its inputs ({INPUTS}*.parquet), got none: "
             "it was drafted without them"
         )
-    return tables_of(parts)
+    return tables_of(parts) | of_places
 
 
 def tables_of(

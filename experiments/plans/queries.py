@@ -20,6 +20,7 @@ from hustings.experiments.plans.record import (
     known_plans,
     named,
 )
+from hustings.experiments.plans.whole_places import place_batches, places_of_plan
 from hustings.features.tables import PLAN
 
 
@@ -132,6 +133,19 @@ def batches_of(
         f"{on}-{by}": rows["voter_id"]
         for (on, by), rows in plan.groupby([days, "channel"], observed=True)
         if by == (channel or by) and on == (day or on)
+    }
+
+
+def place_batches_of(
+    home: Path, plan_id: str, *, channel: str = "", day: str = ""
+) -> dict[str, pd.DataFrame]:
+    """PLACES rows of a plan by batch, as `batches_of` has its voters."""
+    record = named(plans(home), plan_id)
+    places = places_of_plan(folder_of(home, plan_id), record)
+    return {
+        name: rows
+        for name, rows in ({} if places is None else place_batches(places)).items()
+        if name == f"{day or name[:10]}-{channel or name[11:]}"
     }
 
 

@@ -54,7 +54,12 @@ from hustings.experiments.plans.record import (
     known_plans,
     named,
 )
-from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, check
+from hustings.experiments.plans.whole_places import (
+    N_PLACES,
+    place_amounts,
+    taken_places,
+)
+from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLACES, PLAN, check
 
 COLUMNS = (
     "role", "message_id", "channel", "propensity", "send_on", "cost_usd",
@@ -117,12 +122,13 @@ def draft(
         home: The campaign's folder.
         plan_id: Its name; a daily plan has its day's.
         tables: `plan` (PLAN: the contacts), `assignments` (ASSIGNMENTS: everybody who
-            was decided, the holdout included) and `designs` (DESIGNS of its blocks).
+            was decided, the holdout included), `designs` (DESIGNS of its blocks), and
+            `places` (PLACES) where something is offered to whole places.
         facts: What it was made from.
         keys: Key of the person behind a voter id; who has none stands in the ledger
             as nobody.
         at: When.
-        more: Further tables of the folder, by name: `inputs`, `places`.
+        more: Further tables of the folder, by name: `inputs`, `counties`.
 
     Returns:
         What the ledger says of it. Drafting the same again does nothing.
@@ -140,21 +146,26 @@ def draft(
         "designs": check(DESIGNS, tables["designs"]),
         **(more or {}),
     }
+    if "places" in tables:
+        kept["places"] = check(PLACES, tables["places"])
     with alone(home):
         recover(home, known_plans(open_ledger(home)))
         files = write_aside(folder, kept, {"terms": facts.told()})
         body = {
-            **_opening(facts, plan), "plan": plan_id, "files": files,
-            "n_assigned": len(assignments),
+            **_opening(facts, plan, kept.get("places")), "plan": plan_id,
+            "files": files, "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
         recover(home, known_plans(open_ledger(home)))
     return record_of(home, plan_id)
 
 
-def _opening(facts: PlanFacts, plan: pd.DataFrame) -> Json:
+def _opening(facts: PlanFacts, plan: pd.DataFrame, places: pd.DataFrame | None) -> Json:
     """What the entry that opens a plan says of its making and its money."""
-    facts_json = facts.told()
+    facts_json, of_places = facts.told(), []
+    if places is not None:
+        of_places = place_amounts(places)
+        facts_json[N_PLACES] = len(taken_places(places))
     return {
         **{
             name: facts_json[name]
@@ -164,7 +175,7 @@ def _opening(facts: PlanFacts, plan: pd.DataFrame) -> Json:
         "reasons": dict(REASONS),
         "columns": list(COLUMNS),
         "n_contacts": len(plan),
-        "amounts": with_fees(amounts(plan), facts.setup_usd),
+        "amounts": with_fees([*amounts(plan), *of_places], facts.setup_usd),
     }
 
 
@@ -317,6 +328,46 @@ def send(
             f"contacts, expected the same again, got {len(voter_ids)}"
         )
     return sent_record
+
+
+def send_places(
+    home: Path,
+    plan_id: str,
+    batch: str,
+    places: pd.DataFrame,
+    *,
+    at: pd.Timestamp,
+    withheld: pd.DataFrame | None = None,
+    list_sha256: str = "",
+) -> PlanRecord:
+    """A batch of whole places is handed over: its money is spent.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        batch: Its name, as `place_batches` has it.
+        places: PLACES rows of the batch.
+        at: When.
+        withheld: Places of the batch that were not handed over: columns place and
+            reason. Their money is free again.
+        list_sha256: Of the list that was handed over.
+    """
+
+    def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        reasons = pd.Series(dtype="str") if withheld is None else withheld["reason"]
+        kept_back = withheld is not None and places["place"].isin(withheld["place"])
+        stays = pd.Series(kept_back, index=places.index, dtype=bool)
+        return {
+            "amounts": place_amounts(places[~stays]),
+            N_PLACES: int((~stays).sum()),
+            "list_sha256": list_sha256,
+            "withheld": place_amounts(places[stays]),
+            "refused": reasons.value_counts().sort_index().to_dict(),
+            "files": {},
+        }
+
+    return _stepped(home, plan_id, SENT, step_body, at=at, key=batch_name(batch))
 
 
 def send_online(home: Path, plan_id: str, *, at: pd.Timestamp) -> int:

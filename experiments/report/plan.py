@@ -20,6 +20,7 @@ from hustings.experiments.report.markup import (
     html_table,
     paragraph,
 )
+from hustings.experiments.report.whole_places import whole_places_block
 from hustings.experiments.report.words import (
     NOT_SHOWN,
     POLICIES,
@@ -68,6 +69,7 @@ def plan_section(
             [_planned_row(row, unit) for row in summary.planned],
             words=3,
         ),
+        *whole_places_block(summary.places, unit),
         *_judged_beside_planned(summary, unit),
         *reasons_block(summary.reasons),
         *limits_block(summary.limits, campaign["outcome"]),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -23,15 +23,19 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
+from hustings.experiments.plans.whole_places import taken_places
 from hustings.experiments.record import present_id_of
 from hustings.experiments.run_record import (
     Agreement,
     ContactsOfDay,
+    ExpectedOfChannel,
     NotEligible,
     OnlineUse,
     PlannedArm,
+    PlannedPlaces,
     PlannedSegment,
     PlanSummary,
+    TakenPlace,
 )
 from hustings.experiments.stages.agreement import agreements
 from hustings.experiments.stages.audience import spend_per_voter
@@ -50,6 +54,7 @@ from hustings.experiments.stages.offers import (
     holdout_of,
     holdout_salt,
     moment_of,
+    place_offers,
     rules_at,
 )
 from hustings.experiments.stages.persons import (
@@ -61,13 +66,14 @@ from hustings.experiments.stages.reactions import reactions_told
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.persons.identity import with_present_ids
-from hustings.features.tables import SCORES, check
+from hustings.features.tables import SCORES, SMALLEST_CELL, check
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
 from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
 from hustings.serving.load import write_bundle
+from hustings.serving.offer import Rules
 from hustings.serving.plan import Plan, PlanTerms
 from hustings.serving.plan.explain import (
     MessageReasons,
@@ -110,7 +116,7 @@ def stage_plan(run: Run) -> None:
     n_all = sum(len(who.voters) for who in audiences.values())
     made = {
         name: _plan_one(
-            run, model, _not_contacted(run, who, online), belief, at,
+            run, model, _not_contacted(run, who, online), belief, at, rules,
             taken_usd=online.taken_usd * len(who.voters) / n_all,
         )
         for name, who in audiences.items()
@@ -119,6 +125,8 @@ def stage_plan(run: Run) -> None:
     tables = tables_of(
         [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
     )
+    if run.campaign.plan.places is not None:
+        tables["places"] = made["all"].plan.places
     contacts, assigned = tables["plan"], tables["assignments"]
     run.write("plan", contacts)
     run.write("assignments", assigned)
@@ -127,8 +135,12 @@ def stage_plan(run: Run) -> None:
         budget_usd=budget_usd, online=_online_use(online),
     )  # fmt: skip
     if run.has("evaluation.json"):  # a run of a later voter file was never judged
-        judged = _judged(run, model, contacts, audiences)
+        judged = _judged(
+            run, model, contacts, audiences, [m.plan.places for m in made.values()]
+        )
         summary = replace(summary, judged=tuple(judged))
+    if "places" in tables:
+        summary = replace(summary, places=_planned_places(run, made["all"].plan))
     terms = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
@@ -174,6 +186,7 @@ def _judged(
     model: CampaignModel,
     contacts: pd.DataFrame,
     audiences: Mapping[str, "_Audience"],
+    of_places: Sequence[pd.DataFrame],
 ) -> list[Agreement]:
     """The judged policy of every planned experiment beside what is planned of it."""
     n_audience = {
@@ -181,11 +194,18 @@ def _judged(
     }
     arms = [arm for name in n_audience for arm in model.arms[name]]
     cost = dict(zip(arms, arm_costs(run.table("costs"), arms), strict=True))
-    return agreements(
+    compared = agreements(
         run.read_json("evaluation"), contacts, policy=run.campaign.plan.policy,
         n_audience=n_audience,
         cost={(a.message_id, a.channel): float(c) for a, c in cost.items()},
     )  # fmt: skip
+    n_placed = sum(int(taken_places(places)["n_voters"].sum()) for places in of_places)
+    if not n_placed:
+        return compared
+    reason = f"; {n_placed:,} voters live in places taken whole, which was not judged"
+    return [
+        one if one.agrees else replace(one, why=one.why + reason) for one in compared
+    ]
 
 
 def _recorded(
@@ -217,7 +237,7 @@ def _recorded(
     more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
     if "county_fips" in voters:
         here = voters["voter_id"].isin(contacts["voter_id"])
-        more["places"] = voters.loc[here, ["voter_id", "county_fips"]]
+        more["counties"] = voters.loc[here, ["voter_id", "county_fips"]]
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
     draft(
@@ -281,6 +301,7 @@ def _plan_one(
     who: _Audience,
     model_version: str,
     at: pd.Timestamp,
+    rules: Rules,
     *,
     taken_usd: float,
 ) -> _Made:
@@ -290,6 +311,7 @@ def _plan_one(
         by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
     arms = found.arms
+    places = place_offers(run, found, voters, rules, at)
     share = who.n_voters / n_all
     budget = max(spend_per_voter(run, n_all) * who.n_voters - taken_usd, 0.0)
     inputs = inputs_of(
@@ -305,6 +327,7 @@ def _plan_one(
         predicted=found.lift,
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
+        places=places,
     )  # fmt: skip
     if campaign.plan.needed_lift is not None:
         inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
@@ -349,6 +372,25 @@ def _online_use(online: Online) -> OnlineUse:
     )
 
 
+def _planned_places(run: Run, plan: Plan) -> PlannedPlaces:
+    """What the report says of whole places."""
+    declared = run.campaign.plan.places
+    assert declared is not None
+    columns = [field.name for field in fields(TakenPlace)]
+    taken = taken_places(plan.places)[columns]
+    return PlannedPlaces(
+        column=declared.column,
+        n_places=int((plan.places["n_voters"] >= SMALLEST_CELL).sum()),
+        n_held_out=int((plan.places["role"] == "holdout").sum()),
+        gap=plan.places_gap,
+        expected={
+            name: ExpectedOfChannel(c.lift_of, c.lift_share)
+            for name, c in declared.channels.items()
+        },
+        taken=tuple(TakenPlace(*row) for row in taken.itertuples(index=False)),
+    )
+
+
 def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
     """Terms of an audience that has a share of the campaign's capacities."""
     caps, floors = message_bounds(run, arms, share)
@@ -385,7 +427,10 @@ def _plan_summary(
     made: list[_Made],
 ) -> PlanSummary:
     """What the report says of the plan; counts only."""
-    spent = float(contacts["cost_usd"].sum() + sum(m.plan.setup_usd for m in made))
+    spent = float(
+        contacts["cost_usd"].sum()
+        + sum(m.plan.setup_usd + m.plan.places["cost_usd"].sum() for m in made)
+    )
     bound = sum(m.plan.whole.bound for m in made)
     worth = sum(m.plan.whole.value for m in made)
     by_day = contacts.groupby(["send_on", "channel"], as_index=False).size()

@@ -12,11 +12,6 @@ from hustings.experiments.record import (
 )
 from hustings.features.persons.identity import with_present_ids
 
-_OF_CERTAIN_ANSWERS = {
-    "weight": 1.0, "link_probability": 1.0, "link_probability_se": 0.0
-}  # fmt: skip
-"""Optional columns of RESPONSES → their value where the voter is known to answer."""
-
 
 def recorded_rows(
     home: Path, name: str, frame: pd.DataFrame, *, at: pd.Timestamp
@@ -52,5 +47,6 @@ def _responses(home: Path, frame: pd.DataFrame, at: pd.Timestamp) -> pd.DataFram
     answered = rows[
         pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(decided))
     ]
-    certain = {n: v for n, v in _OF_CERTAIN_ANSWERS.items() if n in frame}
-    return answered.assign(**certain).reset_index(drop=True)
+    if "weight" in frame:
+        answered = answered.assign(weight=1.0)
+    return answered.reset_index(drop=True)

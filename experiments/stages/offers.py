@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
+from hustings.experiments.declaration.planning import PlaceChannel
 from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
@@ -16,6 +17,7 @@ from hustings.features.arrays import Bools
 from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
 from hustings.serving.contact_lists import ContactLists
+from hustings.serving.eligible import counted_in_places
 from hustings.serving.offer import (
     SUPPORT,
     TURNOUT,
@@ -28,7 +30,8 @@ from hustings.serving.offer import (
     offered,
     predict_arms,
 )
-from hustings.serving.plan import backlash
+from hustings.serving.plan import PlaceOffers, PlaceOption, backlash
+from hustings.serving.rules import rule_set
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel
 
@@ -198,6 +201,86 @@ def campaign_offer(
         settings=settings, model_version=model_version,
     )  # fmt: skip
     return result, settings, policy
+
+
+def place_offers(
+    run: Run, of_voters: Offer, voters: pd.DataFrame, rules: Rules, at: pd.Timestamp
+) -> PlaceOffers | None:
+    """What whole places may be offered; None where `[plan.places]` is not declared.
+
+    A place gets what the policy sends to somebody and no rule bars. `[plan.only]` keeps
+    a place out unless all of it lies inside. Segments that show backlash are in their
+    places all the same: what they lose counts against the place.
+
+    Args:
+        run: Declares it.
+        of_voters: The offer to the voters themselves, row by row.
+        voters: VOTERS rows.
+        rules: What the law, the campaign and its voters say.
+        at: The moment that the law asks about.
+
+    Raises:
+        CampaignError: If a column, channel or message is none that the plan knows.
+    """
+    declared = run.campaign.plan.places
+    if declared is None:
+        return None
+    if declared.column not in voters:
+        raise CampaignError(
+            f"[plan.places].column: expected a column of the voters, got "
+            f"{declared.column!r}; map it in [tables.voters.columns]"
+        )
+    options = [
+        option
+        for name, channel in declared.channels.items()
+        for option in _place_options(name, channel, of_voters)
+    ]
+    permissions, ids = rules.permissions, voters["voter_id"]
+    counted = {
+        name: counted_in_places(ids, name, permissions, rule_set(rules.rule_set), at)
+        for name in declared.channels
+    }
+    place = voters[declared.column].astype("str").where(voters[declared.column].notna())
+    outside = place[of_voters.excluded].dropna().unique()
+    return PlaceOffers(
+        place.mask(place.isin(outside)).fillna("").to_numpy(dtype=object),
+        tuple(options),
+        np.array([counted[o.channel] for o in options], dtype=bool)
+        .reshape(-1, len(voters)).T,
+    )  # fmt: skip
+
+
+def _place_options(
+    name: str, channel: PlaceChannel, of_voters: Offer
+) -> list[PlaceOption]:
+    """Messages that a channel of places may carry."""
+    where = f"[plan.places.channels.{name}]"
+    arm_of = {
+        arm.message_id: a
+        for a, arm in enumerate(of_voters.arms)
+        if arm.channel == channel.lift_of
+    }
+    if not arm_of:
+        tested = ", ".join(sorted({arm.channel for arm in of_voters.arms}))
+        raise CampaignError(
+            f"{where}.lift_of: expected a channel that was tested, one of {tested}, "
+            f"got {channel.lift_of!r}"
+        )
+    unknown = sorted(set(channel.messages or ()) - set(arm_of))
+    if unknown:
+        raise CampaignError(
+            f"{where}.messages: expected messages that go by {channel.lift_of}, "
+            f"{', '.join(sorted(arm_of))}, got {unknown[0]!r}"
+        )
+    return [
+        PlaceOption(
+            name, message, arm_of[message], channel.lift_share,
+            channel.usd_per_place, channel.usd_per_voter,
+        )
+        for message in channel.messages or arm_of
+        if message not in of_voters.eligibility.barred_messages
+        and of_voters.in_policy[:, arm_of[message]].any()
+    ]  # fmt: skip
 
 
 def policy_asks_for_support(policy: Policy) -> bool:

@@ -5,7 +5,7 @@ and a manifest in which planned = exported + refused. Nobody is added to what wa
 exported: a later export only lists the contacts to remove.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ from hustings.serving.export.terms import (
     Recheck,
     require_exportable,
 )
+from hustings.serving.export.whole_places import (
+    earlier_places,
+    whole_place_lists,
+)
 
 __all__ = [
     "CHANNELS",
@@ -85,6 +89,7 @@ class Planned:
         assignments: ASSIGNMENTS, those held out among them.
         messages: MESSAGES.
         voters: VOTERS; only cells of places read them.
+        places: PLACES; no rows where nothing is offered to whole places.
         details: IDENTITIES of the campaign, kept in memory; None for ids alone.
     """
 
@@ -94,6 +99,7 @@ class Planned:
     assignments: pd.DataFrame
     messages: pd.DataFrame
     voters: pd.DataFrame
+    places: pd.DataFrame
     details: pd.DataFrame | None = None
 
     @property
@@ -117,7 +123,7 @@ class Exported:
         folder: Where the files lie; None where there was nothing to export.
         reconciliation: channel, send_on, message_id, code, n, cost_usd: planned =
             exported (code '') + refused.
-        n_removed: Contacts that left earlier and are taken out now.
+        n_removed: Contacts and places that left earlier and are taken out now.
     """
 
     folder: Path | None
@@ -132,6 +138,7 @@ def export_plan(
     stamp: str,
     *,
     recheck: Recheck,
+    stopped: Mapping[str, str],
     at: pd.Timestamp,
     channels: Sequence[str] = (),
 ) -> Exported:
@@ -143,6 +150,7 @@ def export_plan(
         parent: Folder of the plan's exports: what lies there has left.
         stamp: Name of the new one in it; they are read in the order of their names.
         recheck: Who may still go, as things stand at a time.
+        stopped: Message → code of the reason why no place may get it now.
         at: Now.
         channels: Only these; all of the plan without.
 
@@ -152,12 +160,17 @@ def export_plan(
             held out or unassigned, or the sums do not agree. Nothing is left behind.
     """
     require_exportable(terms.rule_set, planned.state, before=True)
-    contacts = checked_contacts(planned.plan, planned.assignments, channels)
+    contacts = _contacts_of(planned, channels)
     names = sorted(set(contacts["channel"]))
     require_place_lists(terms.rule_set, {name: terms.channel(name) for name in names})
     with written_whole(parent, stamp) as aside:
         before = with_earlier(contacts, earlier_status(parent))
-        first = bool(before.isna().any())
+        of_places = whole_place_lists(
+            planned.places, planned.messages, earlier_places(parent), stopped=stopped,
+            cancelled=CANCELLED if planned.state == CANCELLED else "",
+            channels=channels,
+        )  # fmt: skip
+        first = bool(before.isna().any()) or of_places.n_first > 0
         require_exportable(terms.rule_set, planned.state, before=not first)
         code = _codes(planned, contacts, before, recheck, at)
         builder = _FileBuilder(planned, terms)
@@ -165,21 +178,31 @@ def export_plan(
         builder.removed(contacts, before, code)
         counted = reconciled(contacts, code)
         n_removed = int(((before == "") & (code != "")).sum())
-        if first or n_removed:
+        if first or n_removed or of_places.n_removed:
             fresh = contacts[before.isna()]
-            files = _written(builder.parts, aside, terms)
+            files = _written([*builder.parts, *of_places.parts], aside, terms)
             require_sums(
                 reconciled(fresh, code[fresh.index]), fresh, _n_in(builder.parts)
             )
             files += _accounts(contacts, code, counted, aside)
+            files += of_places.written(aside)
             heading = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
             heading["kind"] = "full" if first else "delta"
-            write_manifest(
-                aside, heading | _manifest_of(contacts, code, terms, files, n_removed)
-            )
-            return Exported(parent / stamp, counted, n_removed)
+            counts = {} if planned.places.empty else {"places": of_places.told()}
+            manifest = _manifest_of(contacts, code, terms, files, n_removed)
+            write_manifest(aside, heading | counts | manifest)
+            n_out = n_removed + of_places.n_removed
+            return Exported(parent / stamp, counted, n_out)
         aside.rmdir()
     return Exported(None, counted, n_removed)
+
+
+def _contacts_of(planned: Planned, channels: Sequence[str]) -> pd.DataFrame:
+    """The contacts of channels; none where only channels of places are asked for."""
+    of_places = set(planned.places["channel"])
+    of_persons = [name for name in channels if name not in of_places]
+    contacts = checked_contacts(planned.plan, planned.assignments, of_persons)
+    return contacts.iloc[:0] if channels and not of_persons else contacts
 
 
 def _codes(

@@ -21,6 +21,12 @@ from hustings.serving.plan.contacts import plan_contacts
 from hustings.serving.plan.dual import priced
 from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
 from hustings.serving.plan.minimum_cost import least_budget
+from hustings.serving.plan.places import (
+    PlaceOffers,
+    PlaceOption,
+    Places,
+    choose_with_places,
+)
 from hustings.serving.plan.randomise import held_out
 from hustings.serving.plan.settings import Entered, GroupBound, Plan, PlanTerms
 from hustings.serving.plan.value import backlash, valued
@@ -33,6 +39,9 @@ __all__ = [
     "Limit",
     "Limits",
     "Opened",
+    "PlaceOffers",
+    "PlaceOption",
+    "Places",
     "Plan",
     "PlanError",
     "PlanTerms",
@@ -42,6 +51,7 @@ __all__ = [
     "cap",
     "choose_opened",
     "choose_options",
+    "choose_with_places",
     "floor",
     "held_out",
     "least_budget",

@@ -6,6 +6,7 @@ lots are drawn, and every probability is known (`serving.plan.randomise`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from hustings.serving.plan.constraints import (
 )
 from hustings.serving.plan.dual import best_at, bound_at, market_of
 from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
+from hustings.serving.plan.places import DecidedPlaces, PlaceOffers, decide_places
 from hustings.serving.plan.randomise import (
     LARGEST,
     Lots,
@@ -104,6 +106,7 @@ def plan_contacts(
     explore_odds: Floats | None = None,
     pool_probability: Floats | None = None,
     predicted: Floats | None = None,
+    places: PlaceOffers | None = None,
 ) -> Plan:
     """Who gets which message, by which channel, on which day.
 
@@ -129,6 +132,8 @@ def plan_contacts(
         predicted: Predicted lift of every arm in outcome units, shape (n_voters, A),
             which assignments state; `lift` without. It differs from the worth where
             that is cautious, in votes, or nothing under an untargeted policy.
+        places: What whole places may be offered, out of the same budget. Voters of a
+            place that takes something get nothing of their own and explore nothing.
 
     Raises:
         ValueError: If the holdout is not in (0, 1).
@@ -139,6 +144,14 @@ def plan_contacts(
         held = held_out(unit_id, salt=terms.salt, share=terms.holdout_share)
     elif not 0 < terms.holdout_share < 1:
         raise ValueError(f"holdout_share must lie in (0, 1), got {terms.holdout_share}")
+    placed = None
+    if places is not None:
+        placed = _decided_places(
+            places, unit_id, held, lift, allowed, arms, cost, terms, bounds,
+            lift if predicted is None else predicted,
+        )  # fmt: skip
+        allowed = allowed & ~placed.takes[:, None]
+        terms = replace(terms, budget_usd=terms.budget_usd - placed.cost_usd)
     rows = _rows(unit_id, held, lift, allowed, cost, terms.salt)
     limits = _all_limits(rows, arms, cost, terms, bounds)
     spread = _spread(arms, limits, terms)
@@ -162,13 +175,69 @@ def plan_contacts(
         cost, terms.start_on, roles_of(made.done, made.lots), made.done,
         (chances.holdout, share, odds), pool_probability,
     )  # fmt: skip
-    return Plan(
+    plan = Plan(
         contacts, assignments, _restated(made, rows, limits), limits, share,
         made.opened.chosen, made.used, made.opened.setup_usd,
         tuple(e.name for e, u in zip(entries, made.opened.used, strict=True) if not u),
         np.where(allowed, np.where(made.done.open, odds, 0.0)[rows.row], 0.0),
         rows.row,
     )  # fmt: skip
+    return plan if placed is None else _with_places(plan, placed, terms.holdout_share)
+
+
+def _decided_places(
+    places: PlaceOffers,
+    unit_id: Objects,
+    held: Bools,
+    lift: Floats,
+    allowed: Bools,
+    arms: Sequence[Arm],
+    cost: Floats,
+    terms: PlanTerms,
+    bounds: Sequence[GroupBound],
+    predicted: Floats,
+) -> DecidedPlaces:
+    """Places that take something, against what their voters could take on average.
+
+    A row is planned with the probability that it is neither held out nor explores, and
+    what exploration uses is set aside. Set-up fees and least audiences are not looked
+    at here; the plan of the voters keeps them.
+    """
+    rows = _rows(unit_id, held, lift, allowed, cost, terms.salt)
+    limits, kept = _all_limits(rows, arms, cost, terms, bounds), 1 - terms.holdout_share
+    odds = even_odds(rows.reach, limits)
+    share = affordable_share(rows.reach, odds * kept, limits, terms.explore_share)
+    explored = share * kept * expected_use(rows.reach * odds, limits)
+    q = kept * (1 - share)
+    return decide_places(
+        places, lift, predicted, rows.row,
+        market_of(q * rows.value, q * rows.reach, limits.less(explored), rows.ties),
+        salt=terms.salt, holdout_share=terms.holdout_share, start_on=terms.start_on,
+    )  # fmt: skip
+
+
+def _with_places(plan: Plan, placed: DecidedPlaces, holdout: float) -> Plan:
+    """The plan with its places, their money within the budget again.
+
+    Nobody in a place that takes something was drawn to explore: there is one role
+    beside the holdout, whose probability is that of not being held out.
+    """
+    assigned = plan.assignments
+    single = placed.takes & (assigned["role"] != "holdout").to_numpy()
+    free = (1.0 - holdout) * assigned["pool_probability"]
+    usd = np.zeros(len(plan.limits.most))
+    usd[0] = placed.cost_usd
+    return replace(
+        plan,
+        assignments=assigned.assign(
+            role=assigned["role"].mask(single, "plan"),
+            propensity=assigned["propensity"].mask(single, free),
+        ),
+        limits=plan.limits.with_most(plan.limits.most + usd),
+        used=plan.used + usd,
+        places=placed.places,
+        places_gap=placed.gap,
+    )
 
 
 def _rows(

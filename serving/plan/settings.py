@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.tables import no_places
 from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import Limits
 
@@ -95,6 +96,9 @@ class Plan:
             is that of nothing, shape (n_voters, A).
         row: Row of every voter among those that decide, as `limits` counts them,
             shape (n_voters,).
+        places: PLACES: what whole places get, part of the budget; no rows where
+            nothing is offered to places.
+        places_gap: Share of the bound that the choice of places may fall short of.
     """
 
     contacts: pd.DataFrame
@@ -108,6 +112,8 @@ class Plan:
     closed: tuple[str, ...]
     odds: Floats
     row: Ints
+    places: pd.DataFrame = field(default_factory=no_places)
+    places_gap: float = 0.0
 
     def left(self) -> Floats:
         """What remains of every limit, shape (n_limits,)."""

@@ -204,10 +204,10 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     gone = assigned["voter_id"] == "v00"
     assigned.loc[gone, ["message_id", "channel"]] = [CONTROL, NO_CHANNEL]
     assigned = pd.concat([assigned, also], ignore_index=True)
-    places = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
+    counties = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
     plans.draft(
         tmp_path, "other", whole(plan, assigned), facts(), keys=KEYS, at=AT,
-        more={"places": places},
+        more={"counties": counties},
     )  # fmt: skip
     found = plans.diff(tmp_path, plans.plans(tmp_path), "other")
     assert found.against == "day1"

@@ -558,9 +558,12 @@ def contacts_of(assigned: pd.DataFrame, day: str) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def home(planted: Campaign, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign's folder with a finished run and five plans."""
-    top = tmp_path_factory.mktemp("autumn")
-    (top / "campaign.toml").write_text(DECLARED)
+    return campaign_folder(planted, tmp_path_factory.mktemp("autumn"))
+
+
+def campaign_folder(planted: Campaign, top: Path, declared: str = DECLARED) -> Path:
+    """A campaign's folder with a finished run, five plans, and what was answered."""
+    (top / "campaign.toml").write_text(declared)
     folder = top / "data" / "autumn"
     tables = folder / "one" / "tables"
     tables.mkdir(parents=True)

@@ -1,12 +1,17 @@
-"""`hustings plans` and `hustings evidence`: from a draft to what came back."""
+"""`hustings plans`, `policies` and `evidence`: from a draft to what came back."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from hustings.experiments.cli import BAD_INPUT, MISSING, app
+from hustings.experiments.declaration import EXPERIMENTS
+from hustings.training.policy_value.policies import NAMES
 from tests.experiments.test_life import drafted
 
 
@@ -72,3 +77,56 @@ def test_evidence_is_written_and_what_cannot_be_replayed_says_why(data: Path) ->
 def test_a_file_that_is_not_there_is_told(data: Path) -> None:
     words = ("plans", "returned", "--failed", str(data / "absent.csv"))
     assert "expected a CSV file" in run(data, *words, code=MISSING)
+
+
+# --- policies -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> dict[str, Any]:
+    """The shipped evaluation as that of a run, and a later run that judged nothing."""
+    home = tmp_path / "sample"
+    for run_id in ("20260601T000000Z-1", "20260701T000000Z-2"):
+        (home / run_id).mkdir(parents=True)
+    shipped = EXPERIMENTS / "sample" / "evaluation.json"
+    shutil.copy(shipped, home / "20260601T000000Z-1")
+    evaluation: dict[str, Any] = json.loads(shipped.read_text())
+    return evaluation
+
+
+def test_every_policy_that_can_be_planned_is_listed_with_its_judged_gain(
+    judged: dict[str, Any], tmp_path: Path
+) -> None:
+    (result,) = judged["experiments"].values()
+    shown = json.loads(run(tmp_path, "policies", "--json"))
+    assert shown["run"] == "20260601T000000Z-1"  # the later one judged nothing
+    rows = pd.DataFrame(shown["policies"]).set_index("policy")
+    assert list(rows.index) == ["champion", *result["policies"]]
+    assert set(rows.index) <= {"champion", *NAMES}
+    for name, value in result["policies"].items():
+        assert rows.loc[name, "gain"] == value["gain"], name
+    champion = result["champion"]
+    assert rows.index[rows["is_champions"]].tolist() == ["champion", champion]
+    assert rows.loc["champion", "gain"] == result["policies"][champion]["gain"]
+    assert rows.index[rows["is_planned"]].tolist() == ["champion"]
+    gain = result["policies"]["single_best"]["gain"]
+    line = f"single_best {gain['value']:+.2f} ({gain['low']:+.2f} to"
+    assert line in run(tmp_path, "policies")
+
+
+def test_a_policy_that_one_experiment_does_not_know_cannot_be_planned(
+    judged: dict[str, Any], tmp_path: Path
+) -> None:
+    (result,) = judged["experiments"].values()
+    other = {**result, "policies": dict(result["policies"])}
+    del other["policies"]["group_platform"]
+    judged["experiments"]["autumn_test"] = other
+    path = tmp_path / "sample" / "20260601T000000Z-1" / "evaluation.json"
+    path.write_text(json.dumps(judged))
+    shown = run(tmp_path, "policies")
+    assert "autumn_test segment_best" in shown
+    assert "group_platform" not in shown
+
+
+def test_policies_before_any_evaluation_say_what_to_do(data: Path) -> None:
+    assert "hustings run --campaign sample" in run(data, "policies", code=MISSING)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.csv
 
+from hustings.features.tables import no_places
 from hustings.serving.export import (
     CHANNELS,
     Exported,
@@ -79,6 +80,7 @@ def plan_of(
         whole(plan, assignments.reset_index(drop=True))["assignments"],
         messages,
         voters,
+        no_places(),
     )
 
 
@@ -126,7 +128,9 @@ def export(
     planned: Planned, parent: Path, stamp: str = "1", **changed: object
 ) -> Exported:
     """An export of everything that may go."""
-    given: dict[str, object] = {"recheck": all_may, "at": AT, "terms": terms_of()}
+    given: dict[str, object] = {
+        "recheck": all_may, "stopped": {}, "at": AT, "terms": terms_of(),
+    }  # fmt: skip
     given |= changed
     terms = given.pop("terms")
     return export_plan(planned, terms, parent, stamp, **given)  # type: ignore[arg-type]
