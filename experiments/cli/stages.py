@@ -137,7 +137,8 @@ def _tell_online(folder: Path) -> None:
         online = plan.online
         typer.echo(
             f"Online: {online.n_sent:,} contacts were sent for "
-            f"{online.sent_usd:,.2f} USD and {online.n_open:,} offers are open with {online.reserved_usd:,.2f} "
+            f"{online.sent_usd:,.2f} USD and {online.n_open:,} offers are open with "
+            f"{online.reserved_usd:,.2f} "
             f"reserved: off the budget of {plan.budget_usd:,.2f}, and these voters are "
             "not planned."
         )
