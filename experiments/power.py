@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hustings.experiments.declaration import CampaignError
 from hustings.experiments.loop.declared import believed_noise, declared_loop
 from hustings.experiments.stages.context import Run
-from hustings.features.tables import CONTROL
+from hustings.features.tables import CONTROL, TEST_TABLES
 from hustings.features.training_set import household
 from hustings.training.estimators.compliance import contrast
 from hustings.training.learners.average_effects import shrink
@@ -221,7 +222,16 @@ def facts_of(run: Run) -> PowerFacts:
 
 
 def _declared(run: Run, voters: pd.DataFrame) -> tuple[Noise, Beliefs, str]:
-    """Noise and beliefs of [loop], for a campaign that nothing was tested for."""
+    """Noise and beliefs of [loop], for a campaign that nothing was tested for.
+
+    Raises:
+        CampaignError: If the campaign has a test that was not read yet, or no [loop].
+    """
+    if set(TEST_TABLES) <= set(run.campaign.tables):
+        raise CampaignError(
+            f"{run.folder}: expected the training set of the campaign's own test, got "
+            "none; `hustings features` makes it, and `hustings run`"
+        )
     loop = declared_loop(run.campaign)
     noise = replace(believed_noise(loop), household=_household_size(voters))
     messages = set(run.table("messages")["message_id"]) - {CONTROL}

@@ -66,12 +66,11 @@ def binding_plans(home: Path) -> list[str]:
     return [name for name, plan in plans(home).items() if plan.state in BINDING]
 
 
-def decisions_so_far(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame:
+def decisions_so_far(home: Path) -> pd.DataFrame:
     """Who was decided: by the plans that bind, in their order, and then online.
 
     Args:
         home: The campaign's folder.
-        at: Only what was sent online by then; all without.
 
     Returns:
         ASSIGNMENTS with plan_id and decided_on (the day of the contact; of a voter who
@@ -80,7 +79,7 @@ def decisions_so_far(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame
         of a design, since no chance was drawn.
     """
     planned = _planned(home)
-    online = online_so_far(home, at).contacts[planned.columns]
+    online = online_so_far(home).contacts[planned.columns]
     parts = [rows for rows in (planned, online) if len(rows)]
     return pd.concat(parts, ignore_index=True) if parts else planned
 

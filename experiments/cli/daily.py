@@ -114,12 +114,23 @@ def _sentence(day: "DaySummary") -> str:
             f"; personalising {verdict} (evidence {day.gate.evidence:.1f} of 20 after "
             f"{len(day.gate.looks)} looks)"
         )
+    # a champion says itself what it was trained on
+    taught = (
+        f", {day.n_taught:,} outcomes of the loop and its test learned"
+        if day.n_taught else ""
+    )  # fmt: skip
+    from hustings.experiments.plans import CANCELLED, REJECTED
+
+    if day.state in {REJECTED, CANCELLED}:
+        return (
+            f"{day.plan_id} ({day.state}): nothing is sent. A day is planned once; its "
+            "voters may be decided on the next."
+        )
     return (
         f"{trained}{day.plan_id} ({day.state}): {day.n_sent:,} contacts for "
         f"${day.spent_usd:,.2f}, {day.n_explored:,} voters explore (predicted cost "
         f"{day.explore_cost:,.1f}), {day.n_assigned:,} assignments with the holdout's "
-        f"shadows; model {day.model}, {day.n_taught:,} outcomes of the loop and its "
-        f"test learned{gate}{online}"
+        f"shadows; model {day.model}{taught}{gate}{online}"
     )
 
 

@@ -90,14 +90,46 @@ def _stage(
                 run_stage(replace(run, tell=tell), stage)
         if first:
             point_to(run.home, run.run_id)
+            _tell_tables(run.folder)
             _tell_electorate(run.folder)
             _tell_links(run.folder)
             _tell_left(run.folder)
         if version is not None:
             _tell_model(run.folder)
         if stage == "plan":
-            _tell_online(run.folder)
+            _tell_plan(run.folder)
         typer.echo(run.folder)
+
+
+def _tell_tables(folder: Path) -> None:
+    """Rows of every table: in = accepted + set aside, and why those were."""
+    import json
+
+    for name, table in json.loads((folder / "ingest.json").read_text()).items():
+        forgotten = table["forgotten"]
+        gone = f" + {forgotten:,} of persons who were forgotten" if forgotten else ""
+        typer.echo(
+            f"{name}: {table['rows_in']:,} rows in = {table['accepted']:,} accepted + "
+            f"{table['quarantined']:,} set aside{gone}"
+        )
+        for reason, n in table["reasons"].items():
+            typer.echo(f"  set aside, {reason}: {n:,}")
+    typer.echo(f"Rows set aside: {folder / 'quarantine.parquet'}")
+
+
+def _tell_plan(folder: Path) -> None:
+    """Contacts and money of a plan, and why voters could not be offered anything."""
+    from hustings.experiments.run_record import record_of_run
+
+    plan = record_of_run(folder).plan
+    assert plan is not None
+    typer.echo(
+        f"Plan: {plan.n_contacts:,} contacts for {plan.spent_usd:,.2f} of "
+        f"{plan.budget_usd:,.2f} USD."
+    )
+    for refused in plan.not_eligible:
+        typer.echo(f"  {refused.reason}: {refused.n_voters:,} voters")
+    _tell_online(folder)
 
 
 def _tell_electorate(folder: Path) -> None:
@@ -389,23 +421,15 @@ def _summary(folder: Path) -> None:
     evaluation = json.loads((folder / "evaluation.json").read_text())
     promoted = json.loads((folder / "promoted.json").read_text())
     record = record_of_run(folder)
-    plan, timings_s = record.plan, record.timings_s
-    assert plan is not None
-    assert timings_s is not None
+    assert record.timings_s is not None
     typer.echo(evaluation["headline"]["sentence"])
-    typer.echo(
-        f"Plan: {plan.n_contacts:,} contacts for {plan.spent_usd:,.2f} of "
-        f"{plan.budget_usd:,.2f} USD."
-    )
-    _tell_online(folder)
+    _tell_plan(folder)
     typer.echo(f"Model: {promoted['name']} version {promoted['version']} (champion).")
-    quarantined = json.loads((folder / "ingest.json").read_text())
     for sentence in unseen_in_words(record.unseen):
         typer.echo(sentence)
-    n = sum(row["quarantined"] for row in quarantined.values())
-    typer.echo(f"Rows quarantined: {n:,}.")
+    _tell_tables(folder)
     _tell_links(folder)
     _tell_left(folder)
-    typer.echo(f"Took {sum(timings_s.values()):.0f} s.")
+    typer.echo(f"Took {sum(record.timings_s.values()):.0f} s.")
     typer.echo(f"Results: {folder}/")
     typer.echo(f"Report:  {folder / 'report.html'}")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign, CampaignError, LoopSection
+from hustings.features.tables import TEST_TABLES
 from hustings.features.training_set import EffectPrior
 from hustings.training.measured_lift.power import Beliefs, Noise, first_wave
 
@@ -122,15 +123,19 @@ def believed_noise(loop: LoopSection) -> Noise:
     return Noise(loop.outcome_sd, missing=1.0 - loop.answer_share)
 
 
-def wave_size(loop: LoopSection, *, n_arms: int, n_contacts: int) -> int:
+def wave_size(
+    loop: LoopSection, *, is_tested: bool, n_arms: int, n_contacts: int
+) -> int:
     """Voters of the first randomised wave, as declared or as large as pays.
 
     Args:
         loop: The declaration.
+        is_tested: Whether the campaign brings an earlier test: then a wave is sent only
+            where its size is declared.
         n_arms: Messages by channel.
         n_contacts: Contacts that the money pays in all.
     """
-    if not loop.has_wave or loop.wave_voters is not None:
+    if is_tested or not loop.has_wave or loop.wave_voters is not None:
         return loop.wave_voters or 0
     assert loop.believed_lift is not None
     assert loop.believed_spread is not None
@@ -168,6 +173,11 @@ def loop_terms(
         budget_usd=budget,
         start_on=pd.Timestamp(plan.start_on),
         days=plan.days,
-        wave_voters=wave_size(loop, n_arms=n_arms, n_contacts=pays),
+        wave_voters=wave_size(
+            loop,
+            is_tested=set(TEST_TABLES) <= set(campaign.tables),
+            n_arms=n_arms,
+            n_contacts=pays,
+        ),
         capacity_per_day=plan.capacity_per_day,
     )

@@ -467,6 +467,8 @@ def told_text(told: Told) -> str:
     rows = sum(told.removed.values())
     lines = [f"Taken out: {rows:,} rows of {len(told.removed)} files and tables."]
     lines += [f"  {name}: {n:,}" for name, n in sorted(told.removed.items())]
+    if not (rows or told.before or told.outside or told.handed_out):
+        lines += ["Nobody of this id is on file: check it. From now on it is refused."]
     lines += _before_text(told.before)
     lines += handed_out_text(told)
     if told.trained:

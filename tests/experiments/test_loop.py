@@ -36,10 +36,16 @@ def test_the_first_wave_is_as_large_as_pays() -> None:
     assert loop is not None
     assert loop.believed_spread is not None
     unsure = loop.model_copy(update={"believed_spread": 3 * loop.believed_spread})
-    sizes = [wave_size(x, n_arms=8, n_contacts=12_000) for x in (loop, unsure)]
+    sizes = [
+        wave_size(x, is_tested=False, n_arms=8, n_contacts=12_000)
+        for x in (loop, unsure)
+    ]
     assert 0 < sizes[0] < 12_000
     declared = loop.model_copy(update={"wave_voters": 77})
-    assert wave_size(declared, n_arms=8, n_contacts=9) == 77
+    for is_tested in (False, True):
+        assert wave_size(declared, is_tested=is_tested, n_arms=8, n_contacts=9) == 77
+    # a test says what a wave would
+    assert wave_size(loop, is_tested=True, n_arms=8, n_contacts=12_000) == 0
 
 
 @pytest.mark.parametrize(
