@@ -100,7 +100,7 @@ def _stage(
 
 def _tell_electorate(folder: Path) -> None:
     """What changed since the voter file before; nothing of a campaign's first file."""
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
 
     changes = record_of_run(folder).electorate
     if changes:
@@ -117,7 +117,7 @@ def _tell_model(folder: Path) -> None:
     """Which model scored, and what became of messages that were never sent."""
     import json
 
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     version = json.loads((folder / "promoted.json").read_text())
@@ -365,7 +365,7 @@ def _summary(folder: Path) -> None:
     """What came out and where it lies."""
     import json
 
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     evaluation = json.loads((folder / "evaluation.json").read_text())

@@ -1,7 +1,6 @@
 """Measured lift from the record of a campaign."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ import pandas as pd
 from hustings.experiments.declaration import feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
 from hustings.experiments.lift.rows import LiftTerms
-from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.lift.summary import summary_of, table
 from hustings.experiments.plans import PLANS
 from hustings.experiments.record import (
     contacts_so_far,
@@ -19,12 +18,12 @@ from hustings.experiments.record import (
     present_id_of,
     responses_so_far,
 )
-from hustings.experiments.stages.context import Run, rounded
+from hustings.experiments.results import LiftSummary
+from hustings.experiments.stages.context import Run
 from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
 
-Json = dict[str, Any]
 COMMONEST = 8
 """Kinds of a category that get a column of their own."""
 
@@ -48,7 +47,7 @@ class Recorded:
     holdout: dict[str, float]
 
 
-def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
+def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     """Lift of a campaign's plans so far; writes lift.json and lift.parquet beside them.
 
     Plans, answers and contacts are those of the campaign's record, whichever run is the
@@ -73,8 +72,8 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
         voters.assign(segment=segment), _terms(run, record, as_of),
         features=_numbers(features),
     )  # fmt: skip
-    summary = rounded(as_json(measured, per_point=campaign.outcome.unit_per_point))
-    write_json(run.home / "lift.json", summary)
+    summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
+    write_json(run.home / "lift.json", summary.to_json())
     write_parquet(run.home / "lift.parquet", table(measured))
     return measured, summary
 

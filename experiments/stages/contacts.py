@@ -21,7 +21,7 @@ from hustings.experiments.plans.planner_inputs import (
     planned_again,
     tables_of,
 )
-from hustings.experiments.run_record import (
+from hustings.experiments.results import (
     Agreement,
     ContactsOfDay,
     NotEligible,
