@@ -6,7 +6,7 @@ Reads, under the campaign's home:
     plans/<plan_id>/assignments.parquet  ASSIGNMENTS table, the holdout included
     plans/<plan_id>/terms.json           may hold `limits`: uses of the limits
     lift.json                            what `hustings lift` measured, see
-                                         `experiments.lift.summary.as_json`
+                                         `experiments.results.LiftSummary`
 
 Without a plan in `plans/`, the latest run's plan is used. Files that are missing are
 listed in `WeekFacts.missing`.
@@ -17,20 +17,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.plans import BINDING, CANCELLED, PLANS, REJECTED
 from hustings.experiments.report import WeekFacts
-from hustings.experiments.run_record import record_of_run
+from hustings.experiments.report.week import (
+    ALL,
+    AlarmOfWeek,
+    LiftOfMessage,
+    MessageOfWeek,
+    OutcomesIn,
+    SpendOfDay,
+    VotesGained,
+)
+from hustings.experiments.results import LiftSummary, StatedInterval, record_of_run
 from hustings.features.tables import ASSIGNMENTS, PLAN, TableError, check
 from hustings.serving.plan.explain import LimitUse
 
 Json = dict[str, Any]
 
-LIFT_FILE, ALL = "lift.json", "all"
+LIFT_FILE = "lift.json"
 DELIVERED, STOP = "delivered", "STOP"
 ENDED = (REJECTED, CANCELLED)
 """States of plans that were not and will not be sent."""
@@ -55,9 +64,9 @@ def week_facts(
     campaign: Campaign,
     *,
     last_on: pd.Timestamp,
-    spend: pd.DataFrame | None = None,
-    states: Mapping[str, str] | None = None,
-    paused: Mapping[str, str] | None = None,
+    spend: pd.DataFrame | None,
+    states: Mapping[str, str],
+    paused: Mapping[str, str],
 ) -> WeekFacts:
     """Gather the facts for the page of a week.
 
@@ -75,25 +84,26 @@ def week_facts(
         FileNotFoundError: If the campaign has no plan at all.
         TableError: If a plan is not what its table declares.
     """
-    sent = _sent(home, last_on, states or {})
+    sent, outcome = _sent(home, last_on, states), campaign.outcome.as_valued()
     lift, missing = _lift(home), list(sent.missing)
-    if not lift:
+    if lift is None:
         missing.append(f"Measured lift: there is no {LIFT_FILE} yet.")
     if spend is None:
         missing.append("Money committed and spent: no plan's life is on record.")
-    outcome = campaign.outcome.as_valued()
-    rows = lift.get("rows", [])
+    rows = () if lift is None else _lift_rows(lift)
     return WeekFacts(
         title=campaign.campaign.title,
         last_on=last_on,
-        outcome=outcome.model_dump(mode="json"),
-        messages=_messages(sent, last_on, paused or {}),
+        outcome=outcome,
+        messages=_messages(sent, last_on, paused),
         spend=_by_day(sent.contacts, spend, last_on),
         budget_usd=_budget(home, campaign),
         lift=rows,
         holdout=sent.n_holdout,
-        outcomes=lift.get("outcomes"),
-        alarms=[*_pauses(paused or {}), *lift.get("alarms", [])],
+        outcomes=None
+        if lift is None
+        else OutcomesIn(lift.n_due, lift.n_in, lift.n_decided - lift.n_due),
+        alarms=_alarms(paused, lift),
         limits=sent.limits,
         votes_needed=campaign.report.votes_needed,
         votes_gained=_votes(sent.contacts, rows, campaign),
@@ -101,9 +111,15 @@ def week_facts(
     )
 
 
-def _pauses(paused: Mapping[str, str]) -> list[Json]:
-    return [{"kind": "paused", "told": f"{message}: {why}"}
-            for message, why in paused.items()]  # fmt: skip
+def _alarms(paused: Mapping[str, str], lift: LiftSummary | None) -> list[AlarmOfWeek]:
+    pauses = [AlarmOfWeek("paused", f"{m}: {why}") for m, why in paused.items()]
+    if lift is None:
+        return pauses
+    return pauses + [
+        AlarmOfWeek("measured lift", text, lift.as_of)
+        for text in lift.sentences
+        if text.startswith(STOP)
+    ]
 
 
 # --- plans ---
@@ -198,34 +214,21 @@ def _json(path: Path) -> Json:
     return value
 
 
-def _lift(home: Path) -> Json:
-    """Measured lift as `hustings lift` wrote it, in the keys of the page."""
-    summary = _json(home / LIFT_FILE)
-    if not summary:
-        return {}
-    rows = [
-        {
-            "message_id": row["message_id"] or "all",
-            "predicted": {"value": row["predicted"]},
-            "measured": {
-                "value": row["lift"], "low": row["always_low"],
-                "high": row["always_high"],
-            },
-            "n": row["n_compared"],
-        }
-        for row in summary["rows"]
-        if row["estimand"] == DELIVERED and not row["segment"]
+def _lift(home: Path) -> LiftSummary | None:
+    """Measured lift as `hustings lift` wrote it."""
+    stored = _json(home / LIFT_FILE)
+    return LiftSummary.from_json(stored) if stored else None
+
+
+def _lift_rows(lift: LiftSummary) -> list[LiftOfMessage]:
+    return [
+        LiftOfMessage(
+            row.message_id or ALL, row.predicted,
+            StatedInterval(row.lift, row.always_low, row.always_high), row.n_compared,
+        )
+        for row in lift.rows
+        if row.estimand == DELIVERED and not row.segment
     ]  # fmt: skip
-    outcomes = {
-        "due": summary["n_due"], "came_in": summary["n_in"],
-        "not_due": summary["n_decided"] - summary["n_due"],
-    }  # fmt: skip
-    alarms = [
-        {"kind": "measured lift", "told": text, "on": summary["as_of"]}
-        for text in summary["sentences"]
-        if text.startswith(STOP)
-    ]
-    return {"rows": rows, "outcomes": outcomes, "alarms": alarms}
 
 
 # --- what changed ---
@@ -233,7 +236,7 @@ def _lift(home: Path) -> Json:
 
 def _messages(
     sent: _Sent, last_on: pd.Timestamp, paused: Mapping[str, str]
-) -> list[Json]:
+) -> list[MessageOfWeek]:
     contacts = sent.contacts
     now = _by_message(contacts[contacts["send_on"] > last_on - WEEK])
     earlier = contacts["send_on"].between(
@@ -243,36 +246,38 @@ def _messages(
     full = {limit.channel for limit in sent.limits if limit.channel and limit.binds}
     rows = []
     for message in sorted({*now, *before}):
-        this_week, old = now.get(message, {}), before.get(message, {})
-        channels = this_week.get("channels", set())
+        this_week, old = now.get(message, _NONE_SENT), before.get(message, _NONE_SENT)
         rows.append(
-            {
-                "message_id": message,
-                "contacts": this_week.get("n", 0),
-                "contacts_before": old.get("n", 0),
-                "cost_each_usd": this_week.get("cost"),
-                "cost_each_before_usd": old.get("cost"),
-                "lift": this_week.get("lift"),
-                "lift_before": old.get("lift"),
-                "paused": message in paused,
-                "full": sorted(full & channels),
-            }
-        )
+            MessageOfWeek(
+                message, this_week.n, old.n, this_week.cost, old.cost, this_week.lift,
+                old.lift, message in paused, tuple(sorted(full & this_week.channels)),
+            )
+        )  # fmt: skip
     return rows
 
 
-def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
-    """Count, cost and lift of planned contacts by message; explorers only count."""
+class _ContactsOf(NamedTuple):
+    """Count, mean cost and lift of the planned contacts of a message."""
+
+    n: int
+    cost: float | None
+    lift: float | None
+    channels: frozenset[str]
+
+
+_NONE_SENT = _ContactsOf(0, None, None, frozenset())
+
+
+def _by_message(contacts: pd.DataFrame) -> dict[str, _ContactsOf]:
+    """Planned contacts by message; explorers only count."""
     by_message = {}
     for message, rows in contacts.groupby("message_id"):
         chosen = rows[rows["role"] == "plan"]
         averaged = chosen if len(chosen) else rows
-        by_message[str(message)] = {
-            "n": len(rows),
-            "cost": float(averaged["cost_usd"].mean()),
-            "lift": float(averaged["lift"].mean()),
-            "channels": set(rows["channel"]),
-        }
+        by_message[str(message)] = _ContactsOf(
+            len(rows), float(averaged["cost_usd"].mean()),
+            float(averaged["lift"].mean()), frozenset(rows["channel"]),
+        )  # fmt: skip
     return by_message
 
 
@@ -281,7 +286,7 @@ def _by_message(contacts: pd.DataFrame) -> dict[str, Json]:
 
 def _by_day(
     contacts: pd.DataFrame, spend: pd.DataFrame | None, last_on: pd.Timestamp
-) -> list[Json]:
+) -> list[SpendOfDay]:
     planned = contacts.groupby("send_on")["cost_usd"].sum().rename("planned_usd")
     table = planned.to_frame()
     if spend is not None:
@@ -296,7 +301,7 @@ def _by_day(
     every = pd.date_range(table.index.min(), max(last_on, table.index.max()))
     table = table.reindex(every, fill_value=0.0).reindex(columns=list(MONEY))
     return [
-        {"on": f"{day:%Y-%m-%d}", **{k: _none_if_missing(row[k]) for k in MONEY}}
+        SpendOfDay(f"{day:%Y-%m-%d}", *(_none_if_missing(row[k]) for k in MONEY))
         for day, row in table.iterrows()
     ]
 
@@ -313,24 +318,25 @@ def _budget(home: Path, campaign: Campaign) -> float | None:
     return None if plan is None else plan.budget_usd
 
 
-def _votes(contacts: pd.DataFrame, lift: Sequence[Json], campaign: Campaign) -> Json:
-    outcome = campaign.outcome.as_valued()
-    scale = PER_VOTE * outcome.unit_per_point
-    gained = float(contacts["lift"].sum()) / scale
-    total = next((row for row in lift if row["message_id"] == ALL), {})
-    votes: Json = {
-        "predicted": _scaled(total.get("predicted"), len(contacts) / scale)
-        | {"value": gained},
-        "how": "A vote is support times the chance to vote."
+def _votes(
+    contacts: pd.DataFrame, lift: Sequence[LiftOfMessage], campaign: Campaign
+) -> VotesGained:
+    scale = PER_VOTE * campaign.outcome.as_valued().unit_per_point
+    predicted = float(contacts["lift"].sum()) / scale
+    total = next((row for row in lift if row.message_id == ALL), None)
+    measured = None
+    if total is not None and total.measured.value is not None:
+        measured = _scaled(total.measured, len(contacts) / scale)
+    return VotesGained(
+        StatedInterval(predicted, None, None),
+        measured,
+        "A vote is support times the chance to vote."
         if campaign.outcome.value == "votes"
         else "A point gained of a hundred voters is counted as one vote.",
-    }
-    measured = _scaled(total.get("measured"), len(contacts) / scale)
-    return votes | ({"measured": measured} if measured["value"] is not None else {})
+    )
 
 
-def _scaled(interval: Json | None, by: float) -> Json:
+def _scaled(interval: StatedInterval, by: float) -> StatedInterval:
     """Multiply an interval by a number; unknown parts stay None."""
-    parts = interval or {}
-    ends = {end: parts.get(end) for end in ("value", "low", "high")}
-    return {end: None if x is None else x * by for end, x in ends.items()}
+    ends = (interval.value, interval.low, interval.high)
+    return StatedInterval(*(None if end is None else end * by for end in ends))

@@ -47,9 +47,9 @@ def lift(
         day = day_of(as_of, "--as-of") if as_of else run.at.tz_localize(None)
         measured, summary = measure(run, day)
         if as_json:
-            typer.echo(json.dumps(summary, indent=1))
+            typer.echo(json.dumps(summary.to_json(), indent=1))
         else:
-            for sentence in summary["sentences"]:
+            for sentence in summary.sentences:
                 console.print(sentence, highlight=False, markup=False)
             rows = table(measured)
             columns = ["estimand", "message_id", "channel", "segment", "n_sent",

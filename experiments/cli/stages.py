@@ -119,7 +119,7 @@ def _tell_tables(folder: Path) -> None:
 
 def _tell_plan(folder: Path) -> None:
     """Contacts and money of a plan, and why voters could not be offered anything."""
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
 
     plan = record_of_run(folder).plan
     assert plan is not None
@@ -134,7 +134,7 @@ def _tell_plan(folder: Path) -> None:
 
 def _tell_electorate(folder: Path) -> None:
     """What changed since the voter file before; nothing of a campaign's first file."""
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
 
     changes = record_of_run(folder).electorate
     if changes:
@@ -151,7 +151,7 @@ def _tell_model(folder: Path) -> None:
     """Which model scored, and what became of messages that were never sent."""
     import json
 
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     version = json.loads((folder / "promoted.json").read_text())
@@ -162,7 +162,7 @@ def _tell_model(folder: Path) -> None:
 
 def _tell_online(folder: Path) -> None:
     """What the endpoint has sent and offers, which the plan leaves out."""
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
 
     plan = record_of_run(folder).plan
     if plan is not None and (plan.online.n_sent or plan.online.n_open):
@@ -415,7 +415,7 @@ def _summary(folder: Path) -> None:
     """What came out and where it lies."""
     import json
 
-    from hustings.experiments.run_record import record_of_run
+    from hustings.experiments.results import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     evaluation = json.loads((folder / "evaluation.json").read_text())

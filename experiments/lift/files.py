@@ -1,8 +1,7 @@
 """Measured lift from the record of a campaign."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from hustings.experiments.declaration import feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
 from hustings.experiments.lift.rows import LiftTerms
-from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.lift.summary import summary_of, table
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.record import (
@@ -22,48 +21,14 @@ from hustings.experiments.record import (
     present_id_of,
     responses_so_far,
 )
-from hustings.experiments.stages.context import Run, rounded
+from hustings.experiments.results import LiftSummary, SentOnline
+from hustings.experiments.stages.context import Run
 from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
 
-Json = dict[str, Any]
 COMMONEST = 8
 """Kinds of a category that get a column of their own."""
-
-
-@dataclass(frozen=True)
-class SentOnline:
-    """What was sent online as of a moment: counted, and measured by nobody.
-
-    Attributes:
-        n_contacts: Contacts that no plan had decided.
-        n_voters: Voters who got them.
-        usd: Their money.
-        n_set_aside: Decisions of plans that are not compared, of voters who had been
-            offered something online before, or would have been if not held out.
-    """
-
-    n_contacts: int
-    n_voters: int
-    usd: float
-    n_set_aside: int
-
-    def sentences(self) -> list[str]:
-        """The same in words; nothing where nothing was offered online."""
-        lines = []
-        if self.n_contacts:
-            lines.append(
-                f"Sent online: {self.n_contacts:,} contacts to {self.n_voters:,} "
-                f"voters for ${self.usd:,.2f}, no chance drawn: counted, not measured."
-            )
-        if self.n_set_aside:
-            lines.append(
-                f"{self.n_set_aside:,} decisions of plans are left aside, of voters "
-                "who had been offered something online before, or would have been if "
-                "not held out: which of them were left for the plan was no chance."
-            )
-        return lines
 
 
 @dataclass(frozen=True)
@@ -87,7 +52,7 @@ class Recorded:
     online: SentOnline
 
 
-def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
+def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     """Lift of a campaign's plans so far; writes lift.json and lift.parquet beside them.
 
     Plans, answers and contacts are those of the campaign's record, whichever run is the
@@ -112,10 +77,10 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, Json]:
         voters.assign(segment=segment), _terms(run, record, as_of),
         features=_numbers(features),
     )  # fmt: skip
-    summary = rounded(as_json(measured, per_point=campaign.outcome.unit_per_point))
-    summary["sentences"] += record.online.sentences()
-    summary["sent_online"] = asdict(record.online)
-    write_json(run.home / "lift.json", summary)
+    summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
+    told = (*summary.sentences, *record.online.sentences())
+    summary = replace(summary, sentences=told, sent_online=record.online)
+    write_json(run.home / "lift.json", summary.to_json())
     write_parquet(run.home / "lift.parquet", table(measured))
     return measured, summary
 

@@ -1,7 +1,7 @@
 """Measured lift: as delivered and over the population, predicted beside measured."""
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,6 @@ from hustings.training.measured_lift.adaptive import (
 )
 from hustings.training.measured_lift.repeats import CarryOver, carry_over
 from hustings.training.measured_lift.surrogate import Link, fit_link
-
-Json = dict[str, Any]
 
 N_FOLDS = 5
 RATIO_ALARM, ATTRITION_ALARM = 0.001, 0.001

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.lift.measured import MeasuredLift, Row
+from hustings.experiments.results import LiftSummary
+from hustings.experiments.stages.context import rounded
+from hustings.features.stored import plain_json
 from hustings.training.estimators.compliance import Compliance
 from hustings.training.estimators.metrics import Interval
-
-Json = dict[str, Any]
 
 MULTIPLICITY = (
     "Claims: e-BH over all rows of an estimand (at most 5 % of the claims false on "
@@ -23,8 +24,8 @@ def table(measured: MeasuredLift) -> pd.DataFrame:
     return pd.DataFrame([_flat(row) for row in measured.rows])
 
 
-def _flat(row: Row) -> Json:
-    flat: Json = {
+def _flat(row: Row) -> dict[str, str | int | bool | float]:
+    flat: dict[str, str | int | bool | float] = {
         name: getattr(row, name)
         for name in ("estimand", "message_id", "channel", "segment", "n_sent",
                      "n_compared", "claimed", "predicted")
@@ -41,63 +42,37 @@ def _flat(row: Row) -> Json:
     return flat
 
 
-def as_json(measured: MeasuredLift, *, per_point: float = 1.0) -> Json:
-    """All of it, for a program; what is not finite is null."""
-    summary: Json = {
+def summary_of(measured: MeasuredLift, *, per_point: float) -> LiftSummary:
+    """All of it, for a program: rounded, and None for what is not finite.
+
+    Args:
+        measured: What was measured.
+        per_point: Outcome units of one point.
+    """
+    link = measured.link
+    stated = {
+        **vars(measured),
         "as_of": str(measured.as_of.date()),
         "sentences": sentences(measured, per_point=per_point),
         "trusted": measured.trusted,
-        "n_decided": measured.n_decided,
-        "n_due": measured.n_due,
-        "n_in": measured.n_in,
         "n_repeats_left_out": measured.n_repeats,
-        "information": measured.information,
         "multiplicity": MULTIPLICITY,
-        "sample_ratio": measured.ratio._asdict(),
-        "attrition_p": measured.attrition_p,
-        "gained": _interval(measured.gained),
-        "calibration": None,
-        "surrogate": None,
-        "repeats": None,
-        "reached": None,
-        "rows": table(measured).to_dict("records"),
+        "sample_ratio": measured.ratio,
+        "surrogate": link and {**link._asdict(), "converted": measured.converted},
+        "rows": [_flat(row) for row in measured.rows],
     }
-    if measured.calibration is not None:
-        summary["calibration"] = _intervals(measured.calibration._asdict())
-    if measured.link is not None:
-        summary["surrogate"] = {
-            **_intervals(measured.link._asdict()),
-            "converted": _interval(measured.converted),
-        }
-    if measured.repeats is not None:
-        summary["repeats"] = _intervals(measured.repeats._asdict())
-    if measured.reached is not None:
-        summary["reached"] = _intervals(measured.reached._asdict())
-    plain: Json = _finite(summary)
-    return plain
-
-
-def _intervals(values: Json) -> Json:
-    return {
-        k: _interval(v) if isinstance(v, Interval) else v for k, v in values.items()
-    }
-
-
-def _interval(interval: Interval | None) -> Json | None:
-    return None if interval is None else interval.as_dict()
+    return LiftSummary.from_json(rounded(_finite(plain_json(stated))))
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_finite(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def sentences(measured: MeasuredLift, *, per_point: float = 1.0) -> list[str]:
+def sentences(measured: MeasuredLift, *, per_point: float) -> list[str]:
     """What staff may conclude, and what nobody can know yet.
 
     Args:

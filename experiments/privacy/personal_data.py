@@ -20,7 +20,7 @@ from hustings.experiments.declaration import Campaign, data_dir
 from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.ledger import LEDGER
 from hustings.experiments.plans.online import SENT, online_so_far
-from hustings.experiments.run_record import record_of_run
+from hustings.experiments.results import record_of_run
 from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
 from hustings.experiments.stages.sealed import KEY as SEAL_KEY

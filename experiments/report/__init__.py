@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.declaration import Campaign
 from hustings.experiments.report.affinity import affinity_section
 from hustings.experiments.report.charts import figure_png, figures, trials_figure
 from hustings.experiments.report.evaluation import (
@@ -31,8 +32,13 @@ from hustings.experiments.report.plan import (
 )
 from hustings.experiments.report.ratios import ratios_section
 from hustings.experiments.report.week import WeekFacts, write_week
-from hustings.experiments.report.words import Row
-from hustings.experiments.run_record import RunRecord
+from hustings.experiments.results import (
+    GroupPlanned,
+    PlacesPlanned,
+    RunRecord,
+    Source,
+    WeekRatio,
+)
 
 __all__ = [
     "WeekFacts",
@@ -48,7 +54,8 @@ __all__ = [
 def write_report(
     path: Path,
     *,
-    campaign: Mapping[str, Any],
+    campaign: Campaign,
+    sources: Sequence[Source],
     evaluation: Mapping[str, Any],
     plan: pd.DataFrame,
     assignments: pd.DataFrame,
@@ -58,16 +65,16 @@ def write_report(
     model_version: str,
     linked: Mapping[str, Any] | None = None,
     affinities: pd.DataFrame | None = None,
-    groups: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-    places: Mapping[str, Any] | None = None,
-    ratios: Sequence[Mapping[str, Any]] = (),
+    groups: Mapping[str, Sequence[GroupPlanned]] | None = None,
+    places: PlacesPlanned | None = None,
+    ratios: Sequence[WeekRatio] = (),
 ) -> None:
     """Write the report of a run as one HTML file that needs no network.
 
     Args:
         path: The file to write.
-        campaign: `title`, `question`, `rule_set`, `as_of`, `outcome`, `plan` as
-            declared, and `sources`, one mapping a table.
+        campaign: As declared.
+        sources: Of its tables.
         evaluation: As in `evaluation.json`, effects in outcome units.
         plan: The `plan` table.
         assignments: The `assignments` table: eligible voters, holdout included.
@@ -105,12 +112,12 @@ def write_report(
             affinity_section(affinities),
             ratios_section(ratios),
             quarantine_section(quarantine),
-            source_section(campaign),
+            source_section(sources),
         ]
     )
     write_page(
         path,
-        title=campaign["title"],
+        title=campaign.campaign.title,
         kicker="Campaign report",
         body=body,
         charts=charts,
@@ -119,8 +126,8 @@ def write_report(
     )
 
 
-def _replay(campaign: Row) -> Html:
-    if campaign["rule_set"] != "research_replay":
+def _replay(campaign: Campaign) -> Html:
+    if campaign.campaign.rule_set != "research_replay":
         return Html("")
     return paragraph(
         "A replay for research: the plan shows what would have been sent, and is "

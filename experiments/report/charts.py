@@ -21,7 +21,7 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
-from hustings.experiments.run_record import ContactsOfDay, PlanSummary
+from hustings.experiments.results import ContactsOfDay, PlanSummary
 from hustings.features.tables import SMALLEST_CELL
 
 HEAT_MAP_MESSAGES, HEAT_MAP_GROUPS = 12, 28

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from hustings.experiments.declaration import Campaign, OutcomeSection
 from hustings.experiments.report.charts import (
     CHART_MESSAGES_BOTTOM,
     CHART_MESSAGES_TOP,
@@ -44,7 +45,7 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
-from hustings.experiments.run_record import PlanSummary
+from hustings.experiments.results import PlanSummary
 from hustings.features.tables import SMALLEST_CELL
 
 TURNOUT_POINT = 0.01
@@ -86,33 +87,33 @@ def judged_only(evaluation: Row) -> Row:
     return {**evaluation, "experiments": judged}
 
 
-def asked_section(campaign: Row, evaluation: Row) -> Html:
+def asked_section(campaign: Campaign, evaluation: Row) -> Html:
     """The section on the question: outcome, units, money and rules."""
-    outcome, plan = campaign["outcome"], campaign["plan"]
-    money = plan.get("budget_usd")
+    asked, outcome = campaign.campaign, campaign.outcome.as_valued()
+    money = campaign.plan.budget_usd
     budget = (
         f"{usd_text(money)} in all"
         if money is not None
-        else f"{usd_text(plan.get('spend_per_voter_usd'))} a voter"
+        else f"{usd_text(campaign.plan.spend_per_voter_usd)} a voter"
     )
     each = usd_text(evaluation["spend_per_voter_usd"])
     n_eligible = people_text(evaluation["n_eligible"])
     facts = [
-        ("Question", campaign["question"]),
-        ("Outcome", f"{outcome['label']} (higher is "
-         f"{'better' if outcome['higher_is_better'] else 'worse'})"),
+        ("Question", asked.question),
+        ("Outcome", f"{outcome.label} (higher is "
+         f"{'better' if outcome.higher_is_better else 'worse'})"),
         ("One point", _point_in_words(outcome)),
         ("Money", f"{budget}; {each} for each of {n_eligible} eligible voters"),
-        ("Known until", day_text(campaign["as_of"])),
-        ("Rules", RULES.get(campaign["rule_set"], campaign["rule_set"])),
+        ("Known until", day_text(asked.as_of)),
+        ("Rules", RULES.get(asked.rule_set, asked.rule_set)),
     ]  # fmt: skip
     listed = "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in facts)
     return html_section("asked", "What was asked", Html(f"<dl>{listed}</dl>"))
 
 
-def _point_in_words(outcome: Row) -> str:
-    unit = float(outcome["unit_per_point"])
-    if outcome["kind"] == "binary" and math.isclose(unit, 0.01):
+def _point_in_words(outcome: OutcomeSection) -> str:
+    unit = outcome.unit_per_point
+    if outcome.kind == "binary" and math.isclose(unit, 0.01):
         return "one more voter in 100"
     return f"{unit:g} on the scale of the outcome"
 

@@ -24,6 +24,7 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
+from hustings.experiments.results import GroupPlanned
 
 COUNT_OF_ELECTIONS = "elections:"
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
@@ -51,7 +52,7 @@ LESS, AT_LEAST = "below {}", "{} or more"
 
 
 def groups_section(
-    evaluation: Row, planned: Mapping[str, Sequence[Row]], unit: float
+    evaluation: Row, planned: Mapping[str, Sequence[GroupPlanned]], unit: float
 ) -> Html:
     """A table of groups and their messages for every experiment that has one.
 
@@ -92,7 +93,7 @@ def _how_found() -> str:
 
 
 def _experiment(
-    name: str, result: Row, planned: Sequence[Row], unit: float
+    name: str, result: Row, planned: Sequence[GroupPlanned], unit: float
 ) -> list[Html]:
     groups = result["groups"]
     opening = f"{name}: " if name else ""
@@ -111,8 +112,10 @@ def _experiment(
     ]
 
 
-def _counts(rows: Sequence[Row], planned: Sequence[Row]) -> list[Row]:
-    return list(planned) if len(planned) == len(rows) else [{} for _ in rows]
+def _counts(
+    rows: Sequence[Row], planned: Sequence[GroupPlanned]
+) -> Sequence[GroupPlanned | None]:
+    return planned if len(planned) == len(rows) else [None] * len(rows)
 
 
 def _what_it_gains(groups: Row, unit: float) -> str:
@@ -136,20 +139,22 @@ def _what_it_gains(groups: Row, unit: float) -> str:
     )
 
 
-def _group_row(row: Row, counts: Row, unit: float) -> tuple[Any, ...]:
+def _group_row(row: Row, counts: GroupPlanned | None, unit: float) -> tuple[Any, ...]:
     measured = interval_text(as_span(row["measured"], unit), "")
     predicted = math.nan if row["predicted"] is None else row["predicted"] / unit
     expected = Span(predicted, math.nan, math.nan)
-    too_few = is_small(counts.get("n_planned", 0))
+    planned: tuple[str, ...] = ("unknown", "unknown", "unknown", NOT_SHOWN)
+    if counts is not None:
+        n = (counts.n_voters, counts.n_planned, counts.n_message)
+        too_few = is_small(counts.n_planned)
+        cost = NOT_SHOWN if too_few else usd_text(counts.cost_usd)
+        planned = (*map(people_text, n), cost)
     return (
         _capital(group_in_words(row["conditions"])),
         _message(row),
         measured,
         interval_text(expected, ""),
-        _people(counts.get("n_voters")),
-        _people(counts.get("n_planned")),
-        _people(counts.get("n_message")),
-        NOT_SHOWN if too_few or not counts else usd_text(counts["cost_usd"]),
+        *planned,
     )
 
 
@@ -161,10 +166,6 @@ def _message(row: Row) -> Html:
     if row["worth_sending"]:
         return best
     return Html(f"nothing<br><small>next best: {best}</small>")
-
-
-def _people(count: int | None) -> str:
-    return "unknown" if count is None else people_text(count)
 
 
 def _capital(text: str) -> str:

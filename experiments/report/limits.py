@@ -4,16 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from hustings.experiments.declaration import OutcomeSection
 from hustings.experiments.report.markup import (
     Html,
     escaped,
     html_block,
     html_table,
+    joined,
     paragraph,
 )
 from hustings.experiments.report.words import (
     NOT_SHOWN,
-    Row,
     is_small,
     number_text,
     people_text,
@@ -21,16 +22,13 @@ from hustings.experiments.report.words import (
 )
 from hustings.serving.plan.explain import MANY, LimitUse, MessageReasons
 
-MOST_MESSAGES = 12
-"""Messages by channel whose reasons are shown, those of most voters."""
 
-
-def limits_block(limits: Sequence[LimitUse], outcome: Row) -> list[Html]:
+def limits_block(limits: Sequence[LimitUse], outcome: OutcomeSection) -> list[Html]:
     """Table of the plan's limits: used, most, and the gain of one step more.
 
     Args:
         limits: Of the plan.
-        outcome: As declared; `unit_per_point` and `kind`.
+        outcome: As declared.
     """
     if not limits:
         return []
@@ -55,7 +53,7 @@ def _binding_in_words(limits: Sequence[LimitUse]) -> str:
     return f"{len(binding)} limits bind: {', '.join(binding)}."
 
 
-def _limit_row(limit: LimitUse, outcome: Row) -> tuple[Any, ...]:
+def _limit_row(limit: LimitUse, outcome: OutcomeSection) -> tuple[Any, ...]:
     in_usd = limit.unit == "USD"
     amount_text = usd_text if in_usd else number_text
     gain_text = "nothing"
@@ -66,17 +64,11 @@ def _limit_row(limit: LimitUse, outcome: Row) -> tuple[Any, ...]:
     return (limit.name, gain_text, amount_text(limit.used), most)
 
 
-def _gain_in_words(gain: float, outcome: Row) -> str:
-    """A total gain: voters of a binary outcome, else points for so many voters.
-
-    >>> _gain_in_words(3.0, {"kind": "binary", "label": "voted"})
-    '3.0 more of “voted”'
-    >>> _gain_in_words(8.0, {"kind": "continuous", "unit_per_point": 2.0})
-    '4.0 points for one voter'
-    """
-    if outcome["kind"] == "binary":
-        return f"{_two_digits(gain)} more of “{outcome['label']}”"
-    points = gain / float(outcome["unit_per_point"])
+def _gain_in_words(gain: float, outcome: OutcomeSection) -> str:
+    """A total gain: voters of a binary outcome, else points for so many voters."""
+    if outcome.kind == "binary":
+        return f"{_two_digits(gain)} more of “{outcome.label}”"
+    points = gain / outcome.unit_per_point
     return f"{_two_digits(points)} points for one voter"
 
 
@@ -93,17 +85,19 @@ def reasons_block(reasons: Sequence[MessageReasons]) -> list[Html]:
         reasons: Of the plan, the message of most voters first.
     """
     items = [
-        f"<dt>{escaped(row.message_id)} by {escaped(row.channel)}, "
-        f"{people_text(row.n_voters)} voters</dt>"
-        f"<dd>{'<br>'.join(escaped(sentence) for sentence in row.why)}</dd>"
-        for row in reasons[:MOST_MESSAGES]
+        f"<dt>{escaped(row.message_id)} by {escaped(row.channel)}<br>"
+        f"<small>{people_text(row.n_voters)} voters</small></dt><dd>"
+        f"{joined(paragraph(w, 'quiet' if k else '') for k, w in enumerate(row.why))}"
+        "</dd>"
+        for row in reasons
         if not is_small(row.n_voters)
     ]
     if not items:
         return []
     opening = (
         "What each message is worth to the voters who are planned to get it, on "
-        "average, and what they would get next."
+        "average, and beside it the next best message and channel, over those of "
+        "them who may get it."
     )
     listed = Html(f"<dl>{''.join(items)}</dl>")
     return [

@@ -45,7 +45,7 @@ small { font-size:.82rem; font-weight:400; }
   padding:12px 14px; display:flex; flex-direction:column; }
 .label, .note { font-size:.85rem; } .figure { font-size:1.3rem; font-weight:600; }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:.35em 1.4em; margin:0; }
-dt { color:var(--quiet); } dd { margin:0; }
+dt { color:var(--quiet); } dd { margin:0; } dd p { margin:0 0 .25em; }
 .scroll { overflow-x:auto; margin:.8em 0; }
 .chart { width:100%; } .chart svg { max-width:none; display:block; }
 table { border-collapse:collapse; width:100%; font-size:.92rem; margin:.4em 0; }

@@ -1,5 +1,6 @@
 """The report's maps of counties: planned contacts and expected gain."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +19,7 @@ from hustings.experiments.report.markup import (
     paragraph,
 )
 from hustings.experiments.report.words import NOT_SHOWN, Row, number_text, people_text
+from hustings.experiments.results import CountyPlanned, PlacesPlanned
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.topology import OBJECT, extent
 
@@ -28,10 +30,10 @@ MAP_WIDTH_PX, HIGHEST_PX = 520, 460
 DEGREES, METRES = 360.0, 10_000.0
 TABLE_ROWS = 100
 PER = 1000
-Worth = Callable[[Row, float], float]
+Worth = Callable[[CountyPlanned, float], float]
 
 
-def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
+def place_figures(places: PlacesPlanned | None, unit: float) -> dict[str, Figure]:
     """Two maps: contacts per 1,000 voters, and expected gain per voter.
 
     Args:
@@ -42,9 +44,9 @@ def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
         `map/contacts` and `map/gain`; nothing where there is no map, or no county of
         the campaign is on it.
     """
-    if not places or not places.get("topology"):
+    if places is None or places.topology is None:
         return {}
-    topology = places["topology"]
+    topology = places.topology
     if not topology["objects"][OBJECT]["geometries"]:
         return {}
     contacts = _drawn(topology, _contacts_per, "contacts per 1,000 voters", unit)
@@ -52,25 +54,29 @@ def place_figures(places: Row | None, unit: float) -> dict[str, Figure]:
     return {"map/contacts": styled(contacts), "map/gain": styled(gain)}
 
 
-def _contacts_per(row: Row, _unit: float) -> float:
-    return PER * float(row["n_planned"]) / float(row["n_voters"])
+def _contacts_per(county: CountyPlanned, _unit: float) -> float:
+    return PER * county.n_planned / county.n_voters
 
 
-def _points_per(row: Row, unit: float) -> float:
-    return float(row["gain"]) / unit / float(row["n_voters"])
+def _points_per(county: CountyPlanned, unit: float) -> float:
+    gain = math.nan if county.gain is None else county.gain
+    return gain / unit / county.n_voters
 
 
-def _is_shown(row: Row) -> bool:
-    return bool(row.get("n_planned", 0) >= SMALLEST_CELL)
+def _county_of(shape: Row) -> CountyPlanned | None:
+    properties = shape["properties"]
+    return CountyPlanned.from_json(properties) if properties else None
 
 
 def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:
     shapes = topology["objects"][OBJECT]["geometries"]
-    large_counties = [s["properties"] for s in shapes if _is_shown(s["properties"])]
-    classes = Classes.of([worth(row, unit) for row in large_counties])
+    counties = [_county_of(shape) for shape in shapes]
+    classes = Classes.of(
+        [worth(c, unit) for c in counties if c is not None and c.gain is not None]
+    )
     labelled_shapes = [
-        {**shape, "properties": _properties(shape["properties"], worth, classes, unit)}
-        for shape in shapes
+        {**shape, "properties": _properties(county, worth, classes, unit)}
+        for shape, county in zip(shapes, counties, strict=True)
     ]
     held = alt.InlineData(
         values={**topology, "objects": {OBJECT: {"type": "GeometryCollection",
@@ -101,19 +107,19 @@ def _drawn(topology: Row, worth: Worth, title: str, unit: float) -> alt.Chart:
 
 
 def _properties(
-    row: Row, worth: Worth, classes: "Classes", unit: float
-) -> dict[str, Any]:
-    if not row:
+    county: CountyPlanned | None, worth: Worth, classes: "Classes", unit: float
+) -> dict[str, str]:
+    if county is None:
         return {"class": NONE, "value": "no voters of the campaign"}
-    properties: dict[str, Any] = {
-        "county": row["county"],
-        "voters": people_text(row["n_voters"]),
-        "contacts": people_text(row["n_planned"]),
+    properties = {
+        "county": county.county,
+        "voters": people_text(county.n_voters),
+        "contacts": people_text(county.n_planned),
     }
-    if not _is_shown(row):
-        name = FEW if row["n_planned"] > 0 else NONE
+    if county.gain is None:
+        name = FEW if county.n_planned > 0 else NONE
         return properties | {"class": name, "value": name}
-    value = worth(row, unit)
+    value = worth(county, unit)
     return properties | {"class": classes.name(value), "value": _short(value)}
 
 
@@ -185,12 +191,12 @@ def _height(topology: Row) -> int:
 
 
 def places_section(
-    places: Row | None, unit: float, charts: Mapping[str, Figure]
+    places: PlacesPlanned | None, unit: float, charts: Mapping[str, Figure]
 ) -> Html:
     """The section on places; empty where the campaign declares no map."""
-    if not places:
+    if places is None:
         return Html("")
-    counties = sorted(places["counties"], key=lambda row: -row["n_planned"])
+    counties = sorted(places.counties, key=lambda county: -county.n_planned)
     return html_section(
         "places",
         "Where",
@@ -200,9 +206,9 @@ def places_section(
     )
 
 
-def _maps(places: Row, charts: Mapping[str, Figure]) -> Html:
-    if places.get("fault"):
-        return paragraph(f"The map is not shown: {places['fault']}.", "quiet")
+def _maps(places: PlacesPlanned, charts: Mapping[str, Figure]) -> Html:
+    if places.fault:
+        return paragraph(f"The map is not shown: {places.fault}.", "quiet")
     if "map/contacts" not in charts:
         return paragraph("None of the campaign's counties is on the map.", "quiet")
     pair = "".join(
@@ -215,12 +221,12 @@ def _maps(places: Row, charts: Mapping[str, Figure]) -> Html:
     return Html(f'<div class="pair">{pair}</div>')
 
 
-def _map_notes(places: Row) -> Html:
-    if not places.get("topology"):
+def _map_notes(places: PlacesPlanned) -> Html:
+    if places.topology is None:
         return Html("")
-    missing = places["not_on_map"]
+    missing = places.not_on_map
     note = (
-        f" {len(missing)} of {len(places['counties'])} counties of the campaign are "
+        f" {len(missing)} of {len(places.counties)} counties of the campaign are "
         f"not on the map: {', '.join(missing[:12])}"
         f"{' …' if len(missing) > 12 else ''}."
         if missing
@@ -230,8 +236,8 @@ def _map_notes(places: Row) -> Html:
     return paragraph(f"{basis}{note}", "quiet")
 
 
-def _county_table(counties: Sequence[Row], unit: float) -> Html:
-    rows = [_county_row(row, unit) for row in counties[:TABLE_ROWS]]
+def _county_table(counties: Sequence[CountyPlanned], unit: float) -> Html:
+    rows = [_county_row(county, unit) for county in counties[:TABLE_ROWS]]
     header = ["County", "Voters", "Contacts planned", "Per 1,000 voters",
               "Expected gain, points per voter"]  # fmt: skip
     rest = len(counties) - TABLE_ROWS
@@ -240,12 +246,13 @@ def _county_table(counties: Sequence[Row], unit: float) -> Html:
     return html_table(caption + cut_note, header, rows)
 
 
-def _county_row(row: Row, unit: float) -> tuple[Any, ...]:
-    is_large = _is_shown(row)
+def _county_row(county: CountyPlanned, unit: float) -> tuple[str, ...]:
+    is_large = county.gain is not None
+    points = number_text(_points_per(county, unit), 2, sign=True)
     return (
-        row["county"],
-        people_text(row["n_voters"]),
-        people_text(row["n_planned"]),
-        number_text(_contacts_per(row, unit)) if is_large else NOT_SHOWN,
-        number_text(_points_per(row, unit), 2, sign=True) if is_large else NOT_SHOWN,
+        county.county,
+        people_text(county.n_voters),
+        people_text(county.n_planned),
+        number_text(_contacts_per(county, unit)) if is_large else NOT_SHOWN,
+        points if is_large else NOT_SHOWN,
     )

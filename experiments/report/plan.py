@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from hustings.experiments.declaration import Campaign, OutcomeSection
 from hustings.experiments.report.charts import Figure
 from hustings.experiments.report.limits import limits_block, reasons_block
 from hustings.experiments.report.markup import (
@@ -24,7 +25,6 @@ from hustings.experiments.report.whole_places import whole_places_block
 from hustings.experiments.report.words import (
     NOT_SHOWN,
     POLICIES,
-    Row,
     Span,
     as_span,
     interval_text,
@@ -34,12 +34,13 @@ from hustings.experiments.report.words import (
     share_text,
     usd_text,
 )
-from hustings.experiments.run_record import (
+from hustings.experiments.results import (
     OnlineUse,
     PlannedArm,
     PlannedSegment,
     PlanSummary,
     RunRecord,
+    Source,
 )
 from hustings.features.tables import SMALLEST_CELL
 
@@ -47,7 +48,7 @@ TABLE_ROWS = 40
 
 
 def plan_section(
-    campaign: Row,
+    campaign: Campaign,
     n_eligible: int,
     plan: pd.DataFrame,
     assignments: pd.DataFrame,
@@ -57,11 +58,12 @@ def plan_section(
     """The section on the plan: planned contacts, the holdout, and the not eligible."""
     if summary is None:
         return html_section("plan", "Who is planned", paragraph("Nobody is planned."))
-    unit = float(campaign["outcome"]["unit_per_point"])
+    outcome = campaign.outcome.as_valued()
+    unit = outcome.unit_per_point
     return html_section(
         "plan",
         "Who is planned",
-        paragraph(_plan_in_words(plan, n_eligible, campaign["outcome"], summary)),
+        paragraph(_plan_in_words(plan, n_eligible, outcome, summary)),
         paragraph(_draws_in_words(campaign, assignments)),
         html_table(
             "Planned contacts",
@@ -72,7 +74,7 @@ def plan_section(
         *whole_places_block(summary.places, unit),
         *_judged_beside_planned(summary, unit),
         *reasons_block(summary.reasons),
-        *limits_block(summary.limits, campaign["outcome"]),
+        *limits_block(summary.limits, outcome),
         *_by_day(summary, charts),
         *_planned_segments(summary),
         *_not_eligible(summary),
@@ -80,7 +82,7 @@ def plan_section(
 
 
 def _plan_in_words(
-    plan: pd.DataFrame, n_eligible: int, outcome: Row, summary: PlanSummary
+    plan: pd.DataFrame, n_eligible: int, outcome: OutcomeSection, summary: PlanSummary
 ) -> str:
     if plan.empty:
         return "Nobody is planned to be contacted."
@@ -109,15 +111,15 @@ def _online_in_words(online: OnlineUse) -> str:
     )
 
 
-def _last_dollar_in_words(shadow_price: float | None, outcome: Row) -> str:
+def _last_dollar_in_words(shadow_price: float | None, outcome: OutcomeSection) -> str:
     if not shadow_price or not math.isfinite(shadow_price) or shadow_price < 0:
         return ""
-    if outcome["kind"] == "binary":
+    if outcome.kind == "binary":
         return (
-            f" At the margin, one more voter who {outcome['label']} costs about "
+            f" At the margin, one more voter who {outcome.label} costs about "
             f"{usd_text(1 / shadow_price)}, by prediction."
         )
-    price = float(outcome["unit_per_point"]) / shadow_price
+    price = outcome.unit_per_point / shadow_price
     return (
         " At the margin, one more point for one voter costs about "
         f"{usd_text(price)}, by prediction."
@@ -128,16 +130,16 @@ def _small_share(value: float) -> str:
     return "0.01 %" if value < 1e-4 else f"{100 * value:.2g} %"
 
 
-def _draws_in_words(campaign: Row, assignments: pd.DataFrame) -> str:
+def _draws_in_words(campaign: Campaign, assignments: pd.DataFrame) -> str:
     counts = assignments["role"].value_counts()
-    shares = campaign["plan"]
+    shares = campaign.plan
     return (
         f"{people_text(int(counts.get('holdout', 0)))} voters "
-        f"({share_text(shares.get('holdout_share'))} by design) were drawn at random "
+        f"({share_text(shares.holdout_share)} by design) were drawn at random "
         "to be left alone for the whole campaign: comparing the others with them tells "
         "what the campaign did. "
         f"{people_text(int(counts.get('explore', 0)))} voters "
-        f"({share_text(shares.get('explore_share'))} by design) get a message drawn at "
+        f"({share_text(shares.explore_share)} by design) get a message drawn at "
         "random, so that the campaign keeps learning which one works."
     )
 
@@ -146,7 +148,7 @@ def _judged_beside_planned(summary: PlanSummary, unit: float) -> list[Html]:
     """Every planned policy beside what was judged; empty where nothing was judged."""
     blocks: list[Html] = []
     for one in summary.judged:
-        gain = interval_text(as_span(one.gain.as_dict(), unit))
+        gain = interval_text(as_span(one.gain, unit))
         words = (
             f"Planned is the policy “{POLICIES.get(one.policy, one.policy)}”, "
             f"whose gain was judged under the limits of this plan: {gain} per voter. "
@@ -293,20 +295,20 @@ def _without_value(reason: str, value: Any) -> str:
     return re.sub(bare, "…", quoted)
 
 
-def source_section(campaign: Row) -> Html:
+def source_section(sources: Sequence[Source]) -> Html:
     """Where the data come from and what they may be used for."""
     rows = [
         (
-            source["table"],
-            source["source"],
-            source["licence"],
-            source["permitted_use"],
-            number_text(source["rows_in"]),
-            number_text(source["accepted"]),
-            number_text(source["quarantined"]),
-            Html(f"<code>{escaped(_short(source['sha256']))}</code>"),
+            source.table,
+            source.source,
+            source.licence,
+            source.permitted_use,
+            number_text(source.rows_in),
+            number_text(source.accepted),
+            number_text(source.quarantined),
+            Html(f"<code>{escaped(_short(source.sha256))}</code>"),
         )
-        for source in campaign["sources"]
+        for source in sources
     ]
     header = ["Table", "Source", "Licence", "Permitted use", "Rows in", "Accepted",
               "Set aside", "Fingerprint"]  # fmt: skip
@@ -317,8 +319,8 @@ def source_section(campaign: Row) -> Html:
     )
 
 
-def _short(digest: Any) -> str:
-    return str(digest)[:12]
+def _short(digest: str) -> str:
+    return digest[:12]
 
 
 def run_footer(record: RunRecord, model_version: str) -> Html:

@@ -8,18 +8,18 @@ from hustings.experiments.report.markup import (
     html_table,
     paragraph,
 )
-from hustings.experiments.report.words import Row
+from hustings.experiments.results import WeekRatio
 
 
-def ratios_section(weeks: Sequence[Row]) -> Html:
+def ratios_section(weeks: Sequence[WeekRatio]) -> Html:
     """Whether as many voters got each message as the designs say, week by week.
 
     Args:
-        weeks: As `experiments.stages.sample_ratios` has them.
+        weeks: The earliest first.
     """
     if not weeks:
         return Html("")
-    flagged = [str(week["week"]) for week in weeks if week["flagged"]]
+    flagged = [week.week for week in weeks if week.flagged]
     sentence = (
         "In every week the tests keep their sample ratios as well as chance allows."
         if not flagged
@@ -27,7 +27,7 @@ def ratios_section(weeks: Sequence[Row]) -> Html:
         "than chance allows: find out what went wrong before trusting them."
     )
     rows = [
-        (w["week"], f"{w['n_tests']:,}", f"{w['n_failing']:,}", f"{w['p_value']:.2g}")
+        (w.week, f"{w.n_tests:,}", f"{w.n_failing:,}", f"{w.p_value:.2g}")
         for w in weeks
     ]
     header = ["Week of", "Blocks checked", "Blocks that fail", "Chance of as many"]

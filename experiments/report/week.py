@@ -6,13 +6,13 @@ measured lift. The page names every part that is not known yet.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from hustings.experiments.declaration import OutcomeSection
 from hustings.experiments.report.charts import (
     BLUE,
     GREY,
@@ -36,18 +36,18 @@ from hustings.experiments.report.markup import (
 from hustings.experiments.report.page import write_page
 from hustings.experiments.report.words import (
     NOT_SHOWN,
-    Row,
     Span,
     as_span,
     day_text,
     interval_text,
     is_small,
-    large_cells,
     number_text,
     people_text,
     share_text,
     usd_text,
 )
+from hustings.experiments.results import StatedInterval
+from hustings.features.tables import SMALLEST_CELL
 from hustings.serving.plan.explain import LimitUse
 
 PRICE_MOVED, LIFT_MOVED, SHARE_MOVED = 0.03, 0.05, 0.1
@@ -60,52 +60,155 @@ SPENT = {
 
 
 @dataclass(frozen=True)
+class MessageOfWeek:
+    """A message that was sent this week or the week before; None is not known.
+
+    Attributes:
+        message_id: The message.
+        contacts: Of this week.
+        contacts_before: Of the week before.
+        cost_each_usd: Mean cost of a contact this week.
+        cost_each_before_usd: And of the week before.
+        lift: Mean predicted lift of its contacts this week, outcome units.
+        lift_before: And of the week before.
+        paused: Whether it is paused.
+        full: Its channels without capacity left.
+    """
+
+    message_id: str
+    contacts: int
+    contacts_before: int
+    cost_each_usd: float | None
+    cost_each_before_usd: float | None
+    lift: float | None
+    lift_before: float | None
+    paused: bool
+    full: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpendOfDay:
+    """Money of one day; None where it is not known.
+
+    Attributes:
+        on: ISO date.
+        planned_usd: Planned.
+        committed_usd: Committed by locked plans.
+        spent_usd: Spent.
+    """
+
+    on: str
+    planned_usd: float | None
+    committed_usd: float | None
+    spent_usd: float | None
+
+
+@dataclass(frozen=True)
+class LiftOfMessage:
+    """What a message was predicted to bring and brought, outcome units.
+
+    Attributes:
+        message_id: The message; `ALL` for all of them.
+        predicted: Mean predicted lift; None where it is not known.
+        measured: Measured lift, valid at every look.
+        n: People compared with.
+    """
+
+    message_id: str
+    predicted: float | None
+    measured: StatedInterval
+    n: int
+
+
+@dataclass(frozen=True)
+class OutcomesIn:
+    """People whose outcome should be known, is known, and cannot be known yet.
+
+    Attributes:
+        due: People whose outcome should be known.
+        came_in: People whose outcome is known.
+        not_due: People whose outcome cannot be known yet.
+    """
+
+    due: int
+    came_in: int
+    not_due: int
+
+
+@dataclass(frozen=True)
+class AlarmOfWeek:
+    """An alarm.
+
+    Attributes:
+        kind: What raised it.
+        told: The alarm in words.
+        on: ISO date; empty where it is not known.
+    """
+
+    kind: str
+    told: str
+    on: str = ""
+
+
+@dataclass(frozen=True)
+class VotesGained:
+    """Votes so far.
+
+    Attributes:
+        predicted: By prediction.
+        measured: As measured; None where nothing is.
+        how: How a gain becomes votes, in words.
+    """
+
+    predicted: StatedInterval
+    measured: StatedInterval | None
+    how: str
+
+
+ALL = "all"
+"""Stands for all messages together."""
+
+
+@dataclass(frozen=True)
 class WeekFacts:
     """All facts on the page of a week.
 
     Attributes:
         title: Of the campaign.
         last_on: Last day of the week.
-        outcome: As declared: `label`, `kind`, `unit_per_point`.
-        messages: A row for each message sent this week or the week before:
-            `message_id`, `contacts`, `contacts_before`, `cost_each_usd`,
-            `cost_each_before_usd`, `lift`, `lift_before` (mean predicted lift of its
-            contacts, outcome units), `paused`, `full` (its channels without capacity
-            left); a number is None where it is not known.
-        spend: A row a day since the start, in order: `on` and, each for that day,
-            `planned_usd`, `committed_usd`, `spent_usd`; None where it is not known.
+        outcome: As declared.
+        messages: Sent this week or the week before.
+        spend: By day since the start, in order.
         budget_usd: Of the whole campaign.
-        lift: A row a message: `message_id` (or "all"), `predicted` and `measured`
-            intervals in outcome units, `n`.
+        lift: By message, and over all.
         holdout: Number of people held out so far.
-        outcomes: `due`, `came_in`, `not_due`: people whose outcome should be known, is
-            known, cannot be known yet.
-        alarms: `kind`, `told` (the alarm in words), `on`.
+        outcomes: How many are in; None where nothing was measured.
+        alarms: Of the week.
         limits: Of the last plan.
         votes_needed: As declared.
-        votes_gained: `predicted` and `measured`, intervals in votes.
+        votes_gained: So far.
         missing: What could not be read, in words.
     """
 
     title: str
     last_on: pd.Timestamp
-    outcome: Row
-    messages: Sequence[Row] = ()
-    spend: Sequence[Row] = ()
-    budget_usd: float | None = None
-    lift: Sequence[Row] = ()
-    holdout: int | None = None
-    outcomes: Row | None = None
-    alarms: Sequence[Row] = ()
-    limits: Sequence[LimitUse] = ()
-    votes_needed: int | None = None
-    votes_gained: Row = field(default_factory=dict)
-    missing: Sequence[str] = ()
+    outcome: OutcomeSection
+    messages: Sequence[MessageOfWeek]
+    spend: Sequence[SpendOfDay]
+    budget_usd: float | None
+    lift: Sequence[LiftOfMessage]
+    holdout: int | None
+    outcomes: OutcomesIn | None
+    alarms: Sequence[AlarmOfWeek]
+    limits: Sequence[LimitUse]
+    votes_needed: int | None
+    votes_gained: VotesGained
+    missing: Sequence[str]
 
     @property
     def unit(self) -> float:
         """Outcome units of a point."""
-        return float(self.outcome["unit_per_point"])
+        return self.outcome.unit_per_point
 
 
 def write_week(path: Path, facts: WeekFacts) -> None:
@@ -146,8 +249,8 @@ def _answer(facts: WeekFacts) -> Html:
 
 def week_in_a_sentence(facts: WeekFacts) -> str:
     """The week in one sentence: contacts, change and measured lift."""
-    now = sum(row["contacts"] for row in facts.messages)
-    before = sum(row["contacts_before"] for row in facts.messages)
+    now = sum(row.contacts for row in facts.messages)
+    before = sum(row.contacts_before for row in facts.messages)
     if not now:
         opening = "No contacts were planned this week"
     elif not before:
@@ -155,10 +258,10 @@ def week_in_a_sentence(facts: WeekFacts) -> str:
     else:
         change = number_text(100 * (now - before) / before, sign=True)
         opening = f"{people_text(now)} contacts, {change} % on the week before"
-    total = next((row for row in facts.lift if row["message_id"] == "all"), None)
+    total = next((row for row in facts.lift if row.message_id == ALL), None)
     if total is None:
         return f"{opening}; nothing is measured yet."
-    measured = as_span(total["measured"], facts.unit)
+    measured = as_span(total.measured, facts.unit)
     caveat = "" if measured.decides else ", which could still be nothing"
     return (
         f"{opening}; measured so far: {interval_text(measured)} per voter "
@@ -177,13 +280,13 @@ def _tiles(facts: WeekFacts) -> list[Html]:
         html_tile("Left alone to compare", _people(facts.holdout), "the holdout"),
     ]
     if outcomes:
-        share = outcomes["came_in"] / outcomes["due"] if outcomes["due"] else math.nan
+        share = outcomes.came_in / outcomes.due if outcomes.due else math.nan
         tiles.append(
             html_tile(
                 "Outcomes in",
                 share_text(share),
-                f"of {people_text(outcomes['due'])} due; "
-                f"{people_text(outcomes['not_due'])} not due yet",
+                f"of {people_text(outcomes.due)} due; "
+                f"{people_text(outcomes.not_due)} not due yet",
             )
         )
     if facts.votes_needed is not None:
@@ -199,9 +302,10 @@ def _usd(value: float | None) -> str:
     return usd_text(value)
 
 
-def _total(spend: Sequence[Row], kind: str) -> float | None:
-    amounts = [row[kind] for row in spend if row.get(kind) is not None]
-    return float(sum(amounts)) if amounts else None
+def _total(spend: Sequence[SpendOfDay], kind: str) -> float | None:
+    amounts = [getattr(row, kind) for row in spend]
+    recorded = [usd for usd in amounts if usd is not None]
+    return float(sum(recorded)) if recorded else None
 
 
 def _alarms(facts: WeekFacts) -> Html:
@@ -210,15 +314,15 @@ def _alarms(facts: WeekFacts) -> Html:
             "alarms", "Alarms", paragraph("None was raised this week.", "quiet")
         )
     items = "".join(
-        f'<li><span class="badge look">{escaped(row["kind"])}</span> '
-        f"{escaped(row['told'])}{_on(row)}</li>"
+        f'<li><span class="badge look">{escaped(row.kind)}</span> '
+        f"{escaped(row.told)}{_on(row)}</li>"
         for row in facts.alarms
     )
     return html_section("alarms", "Alarms", Html(f'<ul class="checks">{items}</ul>'))
 
 
-def _on(row: Row) -> Html:
-    return escaped(f" ({day_text(row['on'])})") if row.get("on") else Html("")
+def _on(row: AlarmOfWeek) -> Html:
+    return escaped(f" ({day_text(row.on)})") if row.on else Html("")
 
 
 # --- what changed ---
@@ -226,16 +330,16 @@ def _on(row: Row) -> Html:
 
 def _changes(facts: WeekFacts) -> Html:
     ordered = sorted(
-        facts.messages, key=lambda row: -abs(row["contacts"] - row["contacts_before"])
+        facts.messages, key=lambda row: -abs(row.contacts - row.contacts_before)
     )
-    total = sum(row["contacts"] for row in facts.messages)
-    before = sum(row["contacts_before"] for row in facts.messages)
+    total = sum(row.contacts for row in facts.messages)
+    before = sum(row.contacts_before for row in facts.messages)
     rows = [
         (
-            row["message_id"],
+            row.message_id,
             why_changed(row, total, before, facts.unit),
-            people_text(row["contacts"]),
-            people_text(row["contacts_before"]),
+            people_text(row.contacts),
+            people_text(row.contacts_before),
             _change(row),
         )
         for row in ordered
@@ -249,34 +353,34 @@ def _changes(facts: WeekFacts) -> Html:
     )
 
 
-def _change(row: Row) -> str:
-    now, before = row["contacts"], row["contacts_before"]
+def _change(row: MessageOfWeek) -> str:
+    now, before = row.contacts, row.contacts_before
     if is_small(now) or is_small(before):
         return NOT_SHOWN
     return number_text(now - before, sign=True)
 
 
-def why_changed(row: Row, total: int, total_before: int, unit: float) -> str:
+def why_changed(row: MessageOfWeek, total: int, total_before: int, unit: float) -> str:
     """Why a message goes to more or fewer people than the week before.
 
     What the figures show, in the order in which it decides: a pause, the first or last
     week, a new price, a new predicted effect, capacity, the size of the whole plan.
 
     Args:
-        row: See `WeekFacts.messages`.
+        row: The message.
         total: Contacts of all messages this week.
         total_before: And of the week before.
         unit: Outcome units of a point.
     """
-    if row.get("paused"):
+    if row.paused:
         return "Paused."
-    if not row["contacts_before"]:
+    if not row.contacts_before:
         return "New this week."
     reasons = [*_price_moved(row), *_lift_moved(row, unit)]
-    if row.get("full"):
-        reasons.append(f"no capacity left: {', '.join(row['full'])}")
-    share = row["contacts"] / max(total, 1)
-    share_before = row["contacts_before"] / max(total_before, 1)
+    if row.full:
+        reasons.append(f"no capacity left: {', '.join(row.full)}")
+    share = row.contacts / max(total, 1)
+    share_before = row.contacts_before / max(total_before, 1)
     if abs(share - share_before) <= SHARE_MOVED * share_before and total_before:
         size = (total - total_before) / total_before
         if abs(size) > SHARE_MOVED:
@@ -287,16 +391,16 @@ def why_changed(row: Row, total: int, total_before: int, unit: float) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _price_moved(row: Row) -> list[str]:
-    now, before = row.get("cost_each_usd"), row.get("cost_each_before_usd")
+def _price_moved(row: MessageOfWeek) -> list[str]:
+    now, before = row.cost_each_usd, row.cost_each_before_usd
     if now is None or not before or abs(now - before) <= PRICE_MOVED * before:
         return []
     way = "up" if now > before else "down"
     return [f"price of a contact {way} from {usd_text(before)} to {usd_text(now)}"]
 
 
-def _lift_moved(row: Row, unit: float) -> list[str]:
-    now, before = row.get("lift"), row.get("lift_before")
+def _lift_moved(row: MessageOfWeek, unit: float) -> list[str]:
+    now, before = row.lift, row.lift_before
     if now is None or not before or abs(now - before) <= LIFT_MOVED * abs(before):
         return []
     way = "up" if now > before else "down"
@@ -312,7 +416,7 @@ def _spend(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
         return html_section(
             "spend", "Spend against budget", paragraph("No spend is on record.")
         )
-    week = [row for row in facts.spend if _in_week(row["on"], facts.last_on)]
+    week = [row for row in facts.spend if _in_week(row.on, facts.last_on)]
     rows = [
         (label, _usd(_total(week, kind)), _usd(_total(facts.spend, kind)))
         for kind, (label, _, _) in SPENT.items()
@@ -326,7 +430,7 @@ def _spend(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
     )
 
 
-def _in_week(day: Any, last_on: pd.Timestamp) -> bool:
+def _in_week(day: str, last_on: pd.Timestamp) -> bool:
     return last_on - pd.Timedelta(days=7) < pd.Timestamp(day) <= last_on
 
 
@@ -357,12 +461,11 @@ def week_figures(facts: WeekFacts) -> dict[str, Figure]:
 def _spend_chart(facts: WeekFacts) -> Figure | None:
     rows = []
     for kind, (label, _, _) in SPENT.items():
-        recorded = [row for row in facts.spend if row.get(kind) is not None]
+        recorded = [row for row in facts.spend if getattr(row, kind) is not None]
         summed = 0.0
         for row in recorded:
-            summed += float(row[kind])
-            day = pd.Timestamp(row["on"])
-            rows.append({"day": f"{day:%Y-%m-%d}", "usd": summed, "kind": label})
+            summed += getattr(row, kind)
+            rows.append({"day": row.on, "usd": summed, "kind": label})
     if not rows:
         return None
     present = [s for s in SPENT.values() if any(r["kind"] == s[0] for r in rows)]
@@ -399,8 +502,13 @@ def _spend_chart(facts: WeekFacts) -> Figure | None:
 # --- measured against predicted ---
 
 
-def _shown_lift(lift: Sequence[Row]) -> list[Row]:
-    return [row for row in large_cells(lift, "n") if row.get("measured")]
+def _shown_lift(lift: Sequence[LiftOfMessage]) -> list[LiftOfMessage]:
+    return [row for row in lift if row.n >= SMALLEST_CELL]
+
+
+def _predicted(row: LiftOfMessage, unit: float) -> Span:
+    value = math.nan if row.predicted is None else row.predicted / unit
+    return Span(value, math.nan, math.nan)
 
 
 def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
@@ -413,11 +521,11 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
         )
     rows = [
         (
-            "all messages" if row["message_id"] == "all" else row["message_id"],
+            "all messages" if row.message_id == ALL else row.message_id,
             _agree(row, facts.unit),
-            interval_text(as_span(row.get("predicted"), facts.unit), ""),
-            interval_text(as_span(row["measured"], facts.unit), ""),
-            people_text(row["n"]),
+            interval_text(_predicted(row, facts.unit), ""),
+            interval_text(as_span(row.measured, facts.unit), ""),
+            people_text(row.n),
         )
         for row in compared
     ]
@@ -435,29 +543,30 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
     )
 
 
-def _agree(row: Row, unit: float) -> str:
-    measured, predicted = as_span(row["measured"], unit), as_span(row.get("predicted"))
-    if not math.isfinite(predicted.value):
+def _agree(row: LiftOfMessage, unit: float) -> str:
+    measured, predicted = as_span(row.measured, unit), _predicted(row, unit).value
+    if not math.isfinite(predicted):
         return NOT_SHOWN
-    inside = measured.low <= predicted.value / unit <= measured.high
-    if inside:
+    if measured.low <= predicted <= measured.high:
         return "yes"
-    return "less came" if measured.value < predicted.value / unit else "more came"
+    return "less came" if measured.value < predicted else "more came"
 
 
-def _lift_chart(lift: Sequence[Row], unit: float) -> Figure | None:
+def _lift_chart(lift: Sequence[LiftOfMessage], unit: float) -> Figure | None:
     compared = _shown_lift(lift)
     if not compared:
         return None
     names = [
-        "all messages" if row["message_id"] == "all" else row["message_id"]
-        for row in compared
+        "all messages" if row.message_id == ALL else row.message_id for row in compared
     ]
     rows = [
-        {"message": name, "estimate": kind, **_ends(as_span(row.get(kind), unit))}
+        {"message": name, "estimate": kind, **_ends(span)}
         for name, row in zip(names, compared, strict=True)
-        for kind in ("measured", "predicted")
-        if row.get(kind)
+        for kind, span in (
+            ("measured", as_span(row.measured, unit)),
+            ("predicted", _predicted(row, unit)),
+        )
+        if math.isfinite(span.value)
     ]
     kinds = ["measured", "predicted"]
     base = on_rows(rows).encode(
@@ -481,7 +590,7 @@ def _lift_chart(lift: Sequence[Row], unit: float) -> Figure | None:
     ).properties(height=22 * len(rows), title="Predicted and measured effect")
 
 
-def _ends(span: Span) -> dict[str, Any]:
+def _ends(span: Span) -> dict[str, float | str]:
     low = span.low if math.isfinite(span.low) else span.value
     high = span.high if math.isfinite(span.high) else span.value
     return {"value": span.value, "low": low, "high": high, "text": interval_text(span)}
@@ -491,8 +600,8 @@ def _ends(span: Span) -> dict[str, Any]:
 
 
 def _votes(facts: WeekFacts) -> Html:
-    predicted = as_span(facts.votes_gained.get("predicted"))
-    measured = as_span(facts.votes_gained.get("measured"))
+    predicted = as_span(facts.votes_gained.predicted)
+    measured = as_span(facts.votes_gained.measured)
     if facts.votes_needed is None and not math.isfinite(predicted.value):
         return Html("")
     rows = [
@@ -500,7 +609,7 @@ def _votes(facts: WeekFacts) -> Html:
         for basis, span in (("by prediction", predicted), ("as measured", measured))
         if math.isfinite(span.value)
     ]
-    how = facts.votes_gained.get("how", "")
+    how = facts.votes_gained.how
     needed = (
         f"The campaign has to gain {number_text(facts.votes_needed)} votes. "
         if facts.votes_needed is not None

@@ -8,7 +8,7 @@ from hustings.experiments.report.words import (
     people_text,
     usd_text,
 )
-from hustings.experiments.run_record import PlannedPlaces, TakenPlace
+from hustings.experiments.results import PlannedPlaces, TakenPlace
 
 TABLE_ROWS = 40
 

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from hustings.experiments.results import StatedInterval
 from hustings.features.tables import SMALLEST_CELL
+from hustings.training.estimators.metrics import Interval
 
 Row = Mapping[str, Any]
+Stated = Interval | StatedInterval
 
 MINUS, NOT_SHOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
 POLICIES = {
@@ -48,11 +51,12 @@ class Span(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def as_span(interval: Any, unit: float = 1.0) -> Span:
-    """An interval of the evaluation in units of `unit`; unknown as NaN."""
-    if not isinstance(interval, Mapping):
+def as_span(interval: Stated | Row | str | None, unit: float = 1.0) -> Span:
+    """An interval in units of `unit`; None or "unknown" as NaN."""
+    if interval is None or isinstance(interval, str):
         return Span(math.nan, math.nan, math.nan)
-    ends = (interval.get(end) for end in ("value", "low", "high"))
+    parts = interval if isinstance(interval, Mapping) else vars(interval)
+    ends = (parts.get(end) for end in ("value", "low", "high"))
     return Span(*(math.nan if end is None else float(end) / unit for end in ends))
 
 

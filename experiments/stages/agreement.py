@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hustings.experiments.run_record import Agreement, ArmShare
+from hustings.experiments.results import Agreement, ArmShare
 from hustings.training.policy_value.policies import CHAMPION
 from hustings.training.policy_value.results import (
     NOTHING_MAY_BE_SENT,

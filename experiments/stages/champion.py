@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
-from hustings.experiments.run_record import Unseen
+from hustings.experiments.results import Unseen
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.message import MessageFeatures, message_features

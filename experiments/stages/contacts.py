@@ -25,7 +25,7 @@ from hustings.experiments.plans.planner_inputs import (
 )
 from hustings.experiments.plans.whole_places import taken_places
 from hustings.experiments.record import present_id_of
-from hustings.experiments.run_record import (
+from hustings.experiments.results import (
     Agreement,
     ContactsOfDay,
     ExpectedOfChannel,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hustings.experiments.artifacts import require_artifact
 from hustings.experiments.declaration import Campaign
-from hustings.experiments.run_record import RunRecord, record_of_run
+from hustings.experiments.results import RunRecord, record_of_run
 from hustings.features.atomic import write_json, write_parquet, write_text
 
 Json = dict[str, Any]

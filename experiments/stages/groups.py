@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import special_columns
+from hustings.experiments.results import GroupPlanned
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Bools, Floats
 from hustings.features.draft import looks_special
@@ -224,7 +225,7 @@ def _condition(
 # --- counted when the plan is there ---
 
 
-def groups_planned(run: Run, evaluation: Json) -> Json:
+def groups_planned(run: Run, evaluation: Json) -> dict[str, list[GroupPlanned]]:
     """Count the voters, planned contacts and cost of every group.
 
     Args:
@@ -232,9 +233,8 @@ def groups_planned(run: Run, evaluation: Json) -> Json:
         evaluation: As in `evaluation.json`.
 
     Returns:
-        By experiment, a row for each of its groups: `n_voters`, `n_planned`,
-        `n_message` (of those, with the group's own message), `cost_usd`. Empty for an
-        experiment that was judged without groups.
+        By experiment, one for each of its groups; empty for an experiment that was
+        judged without groups.
     """
     rows_of_experiment = {
         name: result["groups"]["rows"]
@@ -267,16 +267,16 @@ def _audience(run: Run, experiment_id: str, voter_id: pd.Index) -> pd.Series:
     return pd.Series(voter_id.isin(drawn_voters), index=voter_id)
 
 
-def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> Json:
+def _counted(row: Json, columns: pd.DataFrame, planned: pd.DataFrame) -> GroupPlanned:
     inside = members(row["conditions"], columns)
     of_group = planned[inside]
     contacted = of_group["message_id"].notna()
-    return {
-        "n_voters": int(inside.sum()),
-        "n_planned": int(contacted.sum()),
-        "n_message": int((of_group["message_id"] == row["message_id"]).sum()),
-        "cost_usd": float(of_group["cost_usd"].sum()),
-    }
+    return GroupPlanned(
+        int(inside.sum()),
+        int(contacted.sum()),
+        int((of_group["message_id"] == row["message_id"]).sum()),
+        float(of_group["cost_usd"].sum()),
+    )
 
 
 def members(conditions: Sequence[Json], columns: pd.DataFrame) -> Bools:

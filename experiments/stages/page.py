@@ -1,6 +1,7 @@
 """The report stage: writes report.html and logs the page and its schedule chart."""
 
 from hustings.experiments.report import figures, write_report
+from hustings.experiments.results import Source
 from hustings.experiments.stages.context import Json, Run
 from hustings.experiments.stages.groups import groups_planned
 from hustings.experiments.stages.places import places_planned
@@ -14,15 +15,12 @@ def stage_report(run: Run) -> None:
     evaluation, messages = run.read_json("evaluation"), run.table("messages")
     record, promoted = run.record(), run.read_json("promoted")
     ingested = run.read_json("ingest")
-    described = {
-        **run.campaign.campaign.model_dump(mode="json"),
-        "outcome": run.campaign.outcome.as_valued().model_dump(mode="json"),
-        "plan": run.campaign.plan.model_dump(mode="json"),
-        "sources": [{"table": name, **row} for name, row in ingested.items()],
-    }
     write_report(
         run.path("report.html"),
-        campaign=described,
+        campaign=run.campaign,
+        sources=[
+            Source.from_json({"table": name, **row}) for name, row in ingested.items()
+        ],
         evaluation=evaluation,
         plan=run.read("plan"),
         assignments=run.read("assignments"),

@@ -5,39 +5,53 @@ from pathlib import Path
 import pandas as pd
 
 from hustings.experiments.declaration import data_dir
-from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.results import CountyPlanned, PlacesPlanned
+from hustings.experiments.stages.context import Run
 from hustings.features.tables import SMALLEST_CELL
-from hustings.features.topology import MapError, county_code, read_topology, states_only
+from hustings.features.topology import (
+    MapError,
+    Topology,
+    county_code,
+    read_topology,
+    states_only,
+)
 
 
-def places_planned(run: Run) -> Json | None:
+def places_planned(run: Run) -> PlacesPlanned | None:
     """Planned contacts by county, with the map; None where no map is declared.
 
     Args:
         run: Holds the plan.
-
-    Returns:
-        `counties`, a row each (`county`, `n_voters`, `n_planned`, `cost_usd`, and
-        `gain` in outcome units where at least `SMALLEST_CELL` people are planned),
-        `topology` with the same by county, `not_on_map`, and `fault` where the map
-        could not be read.
     """
     declared = run.campaign.report
     voters = run.table("voters")
     if declared.map is None or "county_fips" not in voters:
         return None
     counties = by_county(voters, run.read("plan"))
-    planned: Json = {"counties": counties}
     try:
         path = _map_file(run, declared.map)
         topology, name = read_topology(path, declared.map_object)
     except MapError as failure:
-        return planned | {"fault": str(failure)}
-    by_code = {row["county"]: row for row in counties}
-    planned["topology"], planned["not_on_map"] = states_only(
-        topology, name, declared.map_id, by_code, lambda code: by_code.get(code, {})
+        return PlacesPlanned(counties, fault=str(failure))
+    return on_map(counties, topology, name, declared.map_id)
+
+
+def on_map(
+    counties: tuple[CountyPlanned, ...], topology: Topology, name: str, map_id: str
+) -> PlacesPlanned:
+    """The counties with their map.
+
+    Args:
+        counties: From `by_county`.
+        topology: The map.
+        name: Of its object with the counties.
+        map_id: Property that holds a county's code.
+    """
+    by_code = {county.county: county.to_json() for county in counties}
+    shown, missing = states_only(
+        topology, name, map_id, by_code, lambda code: by_code.get(code, {})
     )
-    return planned
+    return PlacesPlanned(counties, shown, tuple(missing))
 
 
 def _map_file(run: Run, declared: str) -> Path:
@@ -47,7 +61,9 @@ def _map_file(run: Run, declared: str) -> Path:
     return data_dir() / rest if prefix == "data" else run.campaign.folder / declared
 
 
-def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
+def by_county(
+    voters: pd.DataFrame, contacts: pd.DataFrame
+) -> tuple[CountyPlanned, ...]:
     """Voters, planned contacts, cost and expected gain of every county.
 
     Args:
@@ -55,7 +71,7 @@ def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
         contacts: PLAN table.
 
     Returns:
-        A row for each county code; `gain` and `cost_usd` are missing where fewer than
+        One for each county code, without cost and gain where fewer than
         `SMALLEST_CELL` contacts are planned.
     """
     county = voters.set_index("voter_id")["county_fips"].dropna().map(county_code)
@@ -68,12 +84,12 @@ def by_county(voters: pd.DataFrame, contacts: pd.DataFrame) -> list[Json]:
     rows = []
     for code, row in totals.iterrows():
         n_planned = int(row["n_planned"])
-        entry: Json = {
-            "county": str(code),
-            "n_voters": int(row["n_voters"]),
-            "n_planned": n_planned,
-        }
-        if n_planned >= SMALLEST_CELL:
-            entry |= {"gain": float(row["gain"]), "cost_usd": float(row["cost_usd"])}
-        rows.append(entry)
-    return rows
+        is_large = n_planned >= SMALLEST_CELL
+        rows.append(
+            CountyPlanned(
+                str(code), int(row["n_voters"]), n_planned,
+                float(row["cost_usd"]) if is_large else None,
+                float(row["gain"]) if is_large else None,
+            )
+        )  # fmt: skip
+    return tuple(rows)

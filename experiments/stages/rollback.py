@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from hustings.experiments.run_record import record_of_run
+from hustings.experiments.results import record_of_run
 from hustings.experiments.stages.champion import adopt, with_unseen
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.offers import contact_lists

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.results import WeekRatio
+from hustings.experiments.stages.context import Run
 from hustings.training.estimators.sample_ratio import (
     MIN_EXPECTED,
     count_p_values,
@@ -13,20 +14,19 @@ from hustings.training.estimators.sample_ratio import (
 _TEST = ["experiment_id", "block", "week"]
 
 
-def ratios_by_week(run: Run) -> list[Json]:
+def ratios_by_week(run: Run) -> list[WeekRatio]:
     """Weeks whose tests were checked, with how many fail and whether that is chance.
 
     Args:
         run: Its training set and designs are read.
 
     Returns:
-        A row a week, the earliest first: `week` (its Monday), `n_tests`, `n_failing`,
-        `p_value` and `flagged`.
+        One a week, the earliest first.
     """
     return weekly_ratios(run.read("training_set"), run.table("designs"))
 
 
-def weekly_ratios(rows: pd.DataFrame, designs: pd.DataFrame) -> list[Json]:
+def weekly_ratios(rows: pd.DataFrame, designs: pd.DataFrame) -> list[WeekRatio]:
     """As `ratios_by_week`, of a training set and its designs.
 
     A block of a test in a week is one check, of the units that were randomised; one in
@@ -61,12 +61,9 @@ def weekly_ratios(rows: pd.DataFrame, designs: pd.DataFrame) -> list[Json]:
     )
     week, weeks = pd.factorize(names.get_level_values(_TEST.index("week")), sort=True)
     return [
-        {
-            "week": f"{weeks[period.period]:%Y-%m-%d}",
-            "n_tests": period.n_tests,
-            "n_failing": period.n_failing,
-            "p_value": period.p_value,
-            "flagged": period.flagged,
-        }
+        WeekRatio(
+            f"{weeks[period.period]:%Y-%m-%d}", period.n_tests, period.n_failing,
+            period.p_value, flagged=period.flagged,
+        )
         for period in failing_periods(p_values, week.astype(np.int64))
-    ]
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Explanations of a plan in words: why a message is sent, what a limit costs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from hustings.serving.plan.settings import Plan
 
 MANY = 1_000
 """Contacts by which a report raises a limit of contacts."""
-N_OPTIONS = 3
-"""Options that a report compares for the voters of a message, the sent one included."""
+MOST_MESSAGES = 8
+"""Messages by channel that a report explains, those of most voters."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ def explained(
         unit_name: Their name.
     """
     sentences = []
+    left_of_sent = next((o.left for o in options if o.arm == sent), 0.0)
     for option in options:
         name = f"{option.arm.message_id} by {option.arm.channel}"
         worth = f"{option.lift / unit:.2f} {unit_name}"
@@ -173,7 +174,8 @@ def explained(
         else:
             sentences.append(
                 f"{name} is worth {worth} and costs ${cost[option.arm]:.2f}"
-                f"{_charged(option, unit, unit_name)}: {_verdict(option, sent)}."
+                f"{_charged(option, unit, unit_name)}: "
+                f"{_verdict(option, sent, left_of_sent)}."
             )
     return sentences
 
@@ -189,14 +191,16 @@ def _charged(option: Option, unit: float, unit_name: str) -> str:
     return f"; at today's prices it pays {parts}, which leaves {option.left / unit:.2f}"
 
 
-def _verdict(option: Option, sent: Arm | None) -> str:
+def _verdict(option: Option, sent: Arm | None, left_of_sent: float) -> str:
     if option.arm == sent:
         return "this is sent"
     if option.left <= SLACK:
         return "others gain more by the same money and contacts"
     if sent is None:
         return "just not reached before a limit was full"
-    return "another message leaves more"
+    if option.left < left_of_sent:
+        return "what is sent leaves more"
+    return "it leaves no less, but a draw or the household decided"
 
 
 def explained_messages(
@@ -209,7 +213,9 @@ def explained_messages(
     *,
     unit: float,
 ) -> list[MessageReasons]:
-    """Why each planned message is sent; groups below the privacy floor are left out.
+    """Why the messages of most voters are sent, the one of most first.
+
+    Groups below the privacy floor are left out, and every mean is over as many voters.
 
     Args:
         plan: The plan; voters drawn to explore are not explained.
@@ -222,23 +228,49 @@ def explained_messages(
     """
     contacts = plan.contacts[plan.contacts["role"] == "plan"]
     position = pd.Series(np.arange(len(voter_id)), index=voter_id)
-    cost_of = dict(zip(arms, cost.tolist(), strict=True))
-    reasons = []
-    groups = contacts.groupby(["message_id", "channel"], observed=True)
-    for (message_id, channel), group in groups:
-        if len(group) < SMALLEST_CELL:
-            continue
-        sent = Arm(str(message_id), str(channel))
-        at = position.loc[group["voter_id"]].to_numpy()
-        refused = [
-            None if share > 0.5 else "most of them may not get it"
-            for share in allowed[at].mean(axis=0)
-        ]
-        options = options_of(
-            value[at], arms, plan.limits, plan.chosen.price, refused, plan.row[at]
+    groups = [
+        (Arm(str(message_id), str(channel)), position.loc[rows["voter_id"]].to_numpy())
+        for (message_id, channel), rows in contacts.groupby(
+            ["message_id", "channel"], observed=True
         )
-        # what is sent first, then what they would get next
-        ordered = sorted(options, key=lambda option: option.arm != sent)[:N_OPTIONS]
-        why = explained(ordered, sent, cost_of, unit=unit, unit_name="points")
-        reasons.append(MessageReasons(*sent, len(group), tuple(why)))
-    return sorted(reasons, key=lambda row: -row.n_voters)
+        if len(rows) >= SMALLEST_CELL
+    ]
+    largest = sorted(groups, key=lambda group: -len(group[1]))[:MOST_MESSAGES]
+    charged = plan.limits.charged_rows(plan.chosen.price)
+    cost_of = dict(zip(arms, cost.tolist(), strict=True))
+
+    def sentence(arm: Arm, sent: Arm, at: Ints) -> str:
+        pair = list(dict.fromkeys([arms.index(arm), arms.index(sent)]))
+        limits = replace(plan.limits, use=plan.limits.use[:, pair])
+        options = options_of(
+            value[at][:, pair], [arms[a] for a in pair], limits,
+            plan.chosen.price, [None] * len(pair), plan.row[at],
+        )  # fmt: skip
+        options.sort(key=lambda option: option.arm != arm)
+        return explained(options, sent, cost_of, unit=unit, unit_name="points")[0]
+
+    reasons = []
+    for sent, at in largest:
+        left = value[at] - (charged if len(charged) == 1 else charged[plan.row[at]])
+        # an option is compared over those of them who may get it
+        compared = _next_best(arms, sent, left, allowed[at])
+        why = [sentence(sent, sent, at)]
+        why += [sentence(arms[a], sent, at[allowed[at, a]]) for a in compared]
+        reasons.append(MessageReasons(*sent, len(at), tuple(why)))
+    return reasons
+
+
+def _next_best(
+    arms: Sequence[Arm], sent: Arm, left: Floats, allowed: Bools
+) -> list[int]:
+    """The best other message and the best other channel that enough voters may get."""
+    n = allowed.sum(axis=0)
+    mean = np.where(allowed, left, 0.0).sum(axis=0) / np.maximum(n, 1)
+    order = [int(a) for a in np.argsort(-mean) if n[a] >= SMALLEST_CELL]
+    other_message = [a for a in order if arms[a].message_id != sent.message_id]
+    other_channel = [
+        a
+        for a in order
+        if arms[a].message_id == sent.message_id and arms[a].channel != sent.channel
+    ]
+    return [*other_message[:1], *other_channel[:1]]

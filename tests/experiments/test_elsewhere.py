@@ -241,11 +241,7 @@ def test_the_report_shows_the_partner_and_what_was_known_from_elsewhere(
     page = tmp_path / "report.html"
     write_report(
         page,
-        campaign={
-            **helped.campaign.campaign.model_dump(mode="json"), "sources": [],
-            "outcome": evaluation["outcome"],
-            "plan": helped.campaign.plan.model_dump(mode="json"),
-        },
+        campaign=helped.campaign, sources=[],
         evaluation=evaluation, plan=helped.read("plan"),
         assignments=helped.read("assignments"), quarantine=helped.read("quarantine"),
         messages=helped.table("messages"), record=helped.record(), model_version="m/1",

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.report.groups import group_in_words, groups_section
+from hustings.experiments.results import GroupPlanned
 from hustings.experiments.stages.groups import (
     _as_numbers,
     cuts_of,
@@ -156,8 +157,8 @@ def told_page(planned: list, gain: tuple[float, float, float] = (0.01, 0.004, 0.
 
 def test_the_table_gives_each_group_its_message_and_hides_few_people() -> None:
     planned = [
-        {"n_voters": 5_000, "n_planned": 1_200, "n_message": 800, "cost_usd": 660.0},
-        {"n_voters": 4_000, "n_planned": 7, "n_message": 3, "cost_usd": 2.4},
+        GroupPlanned(5_000, 1_200, 800, 660.0),
+        GroupPlanned(4_000, 7, 3, 2.4),
     ]
     page = told_page(planned)
     assert "Rural" in page
@@ -218,9 +219,9 @@ def test_every_voter_and_every_contact_is_in_one_group(story: Any) -> None:
     evaluation = story.run.read_json("evaluation")
     (rows,) = groups_planned(story.run, evaluation).values()
     plan = story.run.read("plan")
-    assert sum(row["n_voters"] for row in rows) == len(story.run.table("voters"))
-    assert sum(row["n_planned"] for row in rows) == len(plan)
-    assert sum(row["cost_usd"] for row in rows) == pytest.approx(plan["cost_usd"].sum())
+    assert sum(row.n_voters for row in rows) == len(story.run.table("voters"))
+    assert sum(row.n_planned for row in rows) == len(plan)
+    assert sum(row.cost_usd for row in rows) == pytest.approx(plan["cost_usd"].sum())
 
 
 def test_the_page_of_a_run_tells_groups_and_places_and_nothing_special(

@@ -96,12 +96,8 @@ def test_shares_and_spend_agree_where_the_phones_are_the_limit(
     (result,) = run.read_json("evaluation")["experiments"].values()
     assert result["policies"][policy]["limited"]
     assert one.gain.as_dict() == result["policies"][policy]["gain"]
-    campaign = {
-        "outcome": run.campaign.outcome.model_dump(mode="json"),
-        "plan": run.campaign.plan.model_dump(mode="json"),
-    }
     page = plan_section(
-        campaign, N_VOTERS, run.read("plan"), run.read("assignments"),
+        run.campaign, N_VOTERS, run.read("plan"), run.read("assignments"),
         run.record().plan, {},
     )  # fmt: skip
     assert "whose gain was judged under the limits of this plan" in page

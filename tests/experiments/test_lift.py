@@ -17,7 +17,7 @@ from hustings.experiments.lift import (
     measured_lift,
     sentences,
 )
-from hustings.experiments.lift.summary import as_json, table
+from hustings.experiments.lift.summary import summary_of, table
 from hustings.experiments.record import decisions_so_far, holdout_shares, keep_answers
 from hustings.features.tables import ASSIGNMENTS, RESPONSES, TableError, check
 
@@ -274,7 +274,7 @@ def test_a_draw_that_is_not_the_declared_one_raises_the_alarm(
     found = replace(planted, assignments=lost).measured()
     assert found.ratio.alarm
     assert not found.trusted
-    assert sentences(found)[0].startswith("STOP")
+    assert sentences(found, per_point=1.0)[0].startswith("STOP")
     assert not planted.measured().ratio.alarm
 
 
@@ -305,7 +305,7 @@ def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
     first = pd.concat(planted.assignments[d] for d in sorted(planted.assignments)[:2])
     assert early.n_due == len(first)
     assert early.information == pytest.approx(2 / 5)
-    assert "not due yet" in " ".join(sentences(early))
+    assert "not due yet" in " ".join(sentences(early, per_point=1.0))
     assert early.attrition_p == 1.0
     final = planted.measured()
     assert early.overall is not None
@@ -394,7 +394,7 @@ def test_a_champion_that_promises_too_much_drifts_and_a_sound_one_does_not(
     assert not sound.calibration.drifted
     assert boasting.calibration.drifted
     assert boasting.calibration.less.high < 0
-    assert "train anew" in " ".join(sentences(boasting))
+    assert "train anew" in " ".join(sentences(boasting, per_point=1.0))
     assert boasting.overall is not None
     assert boasting.overall.predicted == pytest.approx(7.0, abs=0.3)
 
@@ -425,13 +425,13 @@ def test_those_reached_gain_more_than_those_assigned() -> None:
     truth = 3.5  # jobs 4 to the young, trade 3 to the old
     assert found.reached.reached.low < truth < found.reached.reached.high
     assert found.reached.assigned.value < 0.7 * truth
-    assert "were reached" in " ".join(sentences(found))
+    assert "were reached" in " ".join(sentences(found, per_point=1.0))
 
 
 def test_what_is_written_names_nobody_and_holds_no_infinity(
     found: MeasuredLift,
 ) -> None:
-    told = as_json(found)
+    told = summary_of(found, per_point=1.0).to_json()
     text = str(told)
     assert "V0" not in text
     assert "inf" not in text.replace("information", "")

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from hustings.experiments.report import figure_png
 from hustings.experiments.report.places import Classes, place_figures, places_section
-from hustings.experiments.stages.places import by_county
-from hustings.features.topology import OBJECT, schematic, states_only
+from hustings.experiments.results import PlacesPlanned
+from hustings.experiments.stages.places import by_county, on_map
+from hustings.features.topology import OBJECT, schematic
 
 CODES = [f"26{2 * i + 201:03d}" for i in range(12)]
 
@@ -24,16 +24,11 @@ def electorate() -> tuple[pd.DataFrame, pd.DataFrame]:
     return voters, pd.DataFrame({"voter_id": who, "lift": 0.02, "cost_usd": 0.5})
 
 
-def told(codes: list[str] = CODES) -> dict[str, Any]:
-    counties = by_county(*electorate())
-    known = {row["county"]: row for row in counties}
-    topology, missing = states_only(
-        schematic(codes), OBJECT, "id", known, lambda code: known.get(code, {})
-    )
-    return {"counties": counties, "topology": topology, "not_on_map": missing}
+def told(codes: list[str] = CODES) -> PlacesPlanned:
+    return on_map(by_county(*electorate()), schematic(codes), OBJECT, "id")
 
 
-def classes(places: dict[str, Any], name: str = "map/contacts") -> dict[str, str]:
+def classes(places: PlacesPlanned, name: str = "map/contacts") -> dict[str, str]:
     spec = place_figures(places, 0.01)[name].to_dict()
     shapes = spec["datasets"][spec["data"]["name"]]["objects"][OBJECT]["geometries"]
     assert spec["projection"]["type"] == "identity"
@@ -44,11 +39,11 @@ def classes(places: dict[str, Any], name: str = "map/contacts") -> dict[str, str
 def test_counties_add_up_to_the_plan_and_few_people_have_no_figures() -> None:
     voters, plan = electorate()
     rows = by_county(voters, plan)
-    assert [row["county"] for row in rows] == CODES
-    assert sum(row["n_planned"] for row in rows) == len(plan)
-    assert sum(row["n_voters"] for row in rows) == len(voters)
-    assert [row["n_planned"] for row in rows if "gain" not in row] == [5, 10, 0]
-    assert rows[4]["gain"] == 40 * 0.02
+    assert [row.county for row in rows] == CODES
+    assert sum(row.n_planned for row in rows) == len(plan)
+    assert sum(row.n_voters for row in rows) == len(voters)
+    assert [row.n_planned for row in rows if row.gain is None] == [5, 10, 0]
+    assert rows[4].gain == 40 * 0.02
 
 
 def test_a_county_is_coloured_by_its_class_and_few_and_none_are_grey() -> None:
@@ -80,10 +75,10 @@ def test_counties_that_are_not_on_the_map_are_counted_and_named() -> None:
 
 
 def test_a_map_that_could_not_be_read_says_why_and_the_table_stays() -> None:
-    places = {"counties": by_county(*electorate()), "fault": "found no file x.topojson"}
+    places = PlacesPlanned(by_county(*electorate()), fault="no file x.topojson")
     assert place_figures(places, 0.01) == {}
     page = str(places_section(places, 0.01, {}))
-    assert "The map is not shown: found no file x.topojson." in page
+    assert "The map is not shown: no file x.topojson." in page
     assert CODES[4] in page
     assert places_section(None, 0.01, {}) == ""
 

@@ -4,6 +4,7 @@ import copy
 import re
 import shutil
 import subprocess
+from datetime import date
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from hustings.experiments.declaration import (
+    Campaign,
+    OutcomeSection,
+    load_campaign,
+)
 from hustings.experiments.report import figure_png, figures, write_report
-from hustings.experiments.run_record import RunRecord
+from hustings.experiments.results import RunRecord, Source
 
 CHROMIUM = shutil.which("chromium")
 HIDDEN_VOTER = "VOTER-7731-X"
@@ -178,22 +184,30 @@ def evaluation_of(
     }
 
 
-def campaign() -> dict[str, Any]:
-    return {
-        "title": "Does the letter bring people to the poll?",
+def campaign(title: str = "Does the letter bring people to the poll?") -> Campaign:
+    shipped = load_campaign("sample")
+    asked = {
+        "title": title, "as_of": date(2026, 9, 1),
         "question": "Which of four letters, if any, is worth its money, and for whom?",
-        "rule_set": "us_default",
-        "as_of": "2026-09-01",
-        "outcome": OUTCOME,
-        "plan": {"budget_usd": 120_000.0, "holdout_share": 0.1, "explore_share": 0.05,
-                 "start_on": "2026-09-03", "days": 8},
-        "sources": [
-            {"table": table, "source": "A made-up file <2026>", "licence": "CC0",
-             "permitted_use": "tests", "rows_in": 24_100, "accepted": 24_000,
-             "quarantined": 100, "sha256": "0123456789abcdef" * 4}
-            for table in ("voters", "deliveries", "responses")
-        ],
     }  # fmt: skip
+    plan = {"budget_usd": 120_000.0, "holdout_share": 0.1, "explore_share": 0.05}
+    return shipped.model_copy(
+        update={
+            "campaign": shipped.campaign.model_copy(update=asked),
+            "outcome": OutcomeSection(**OUTCOME),
+            "plan": shipped.plan.model_copy(update=plan),
+        }
+    )
+
+
+def sources() -> list[Source]:
+    return [
+        Source(
+            table, "A made-up file <2026>", "CC0", "tests", 24_100, 24_000, 100,
+            "0123456789abcdef" * 4,
+        )
+        for table in ("voters", "deliveries", "responses")
+    ]  # fmt: skip
 
 
 def run(**planned: Any) -> RunRecord:
@@ -284,6 +298,7 @@ def written(
     path = tmp_path / "report.html"
     given: dict[str, Any] = {
         "campaign": campaign(),
+        "sources": sources(),
         "evaluation": evaluation or evaluation_of(),
         "plan": planned_frame(),
         "assignments": assigned_frame(),
@@ -372,9 +387,7 @@ def test_a_script_in_any_text_of_the_data_is_shown_and_not_run(tmp_path: Path) -
     result["sentence"] = evaluation["headline"]["sentence"] = attack
     messages = messages_frame()
     messages.loc[0, ["message_id", "text"]] = attack
-    page = written(
-        tmp_path, evaluation, messages=messages, campaign=campaign() | {"title": attack}
-    )
+    page = written(tmp_path, evaluation, messages=messages, campaign=campaign(attack))
     assert "<script>alert" not in page
     assert page.count("<script") == page.count("</script>") == 3
     assert "&lt;script&gt;alert" in page

@@ -38,12 +38,14 @@ from hustings.features.tables import (
     QUARANTINE,
     RAW_TABLES,
     SCORES,
+    SMALLEST_CELL,
     check,
 )
 from hustings.features.training_set import household
 from hustings.serving.monitor.http import MonitoredCampaign as WatchedCampaign
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.plan import held_out
+from hustings.serving.plan.explain import MOST_MESSAGES
 from hustings.training.registry.register import champion_version, open_store
 
 LISTS = ("do_not_contact", "addresses")
@@ -224,6 +226,27 @@ def test_a_run_says_what_made_it(story: Any) -> None:
 def test_the_gap_that_is_told_is_that_of_the_plan(story: Any) -> None:
     said = told(story.run.folder, "run")["plan"]
     assert 0 <= said["optimality_gap"] < 0.02
+
+
+def test_the_report_says_why_each_message_is_sent_and_names_no_small_group(
+    story: Any,
+) -> None:
+    plan = story.run.read("plan").query("role == 'plan'")
+    counts = plan.groupby(["message_id", "channel"], observed=True).size()
+    assert (counts < SMALLEST_CELL).any()
+    large = counts[counts >= SMALLEST_CELL].nlargest(MOST_MESSAGES)
+    reasons = story.run.record().plan.reasons
+    assert {(r.message_id, r.channel): r.n_voters for r in reasons} == large.to_dict()
+    page = (story.run.folder / "report.html").read_text()
+    shown = page[page.index("Why this message and not that") :]
+    for (message, channel), n in counts.items():
+        told = f"<dt>{message} by {channel}<br>" in shown
+        assert told == ((message, channel) in large.index), (message, channel, n)
+    for row in reasons:
+        assert row.why[0].endswith("this is sent.")
+        other_message, other_channel = row.why[1:]
+        assert f"{row.message_id} by " not in other_message
+        assert other_channel.startswith(f"{row.message_id} by ")
 
 
 # --- whole or not at all --------------------------------------------------------------

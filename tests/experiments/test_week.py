@@ -15,10 +15,14 @@ from hustings.experiments.cli import app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.report import WeekFacts, figure_png, write_week
 from hustings.experiments.report.week import (
+    ALL,
+    LiftOfMessage,
+    MessageOfWeek,
     week_figures,
     week_in_a_sentence,
     why_changed,
 )
+from hustings.experiments.results import LiftRow, LiftSummary, StatedInterval
 from hustings.experiments.week_facts import week_facts
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from tests.experiments.drafts import whole
@@ -63,30 +67,37 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         plan, assigned = day_plan(on, second=k >= 7)
         write_plan(folder, f"{on:%Y%m%d}", plan, assigned)
     write_plan(folder, "cancelled", *day_plan(LAST, second=True))
-    lift = {
-        "rows": [
+    lift = LiftSummary(
+        rows=(
             measured_row("", 1_600, 2.3, (1.8, 0.4, 3.2)),
             measured_row("jobs", 500, 2.6, (0.9, -0.3, 2.1)),
             measured_row("tiny", 12, 9.0, (9.87, 9.0, 9.0)),
-            measured_row("jobs", 90, 2.6, (5.0, 4.0, 6.0)) | {"segment": "F"},
-            measured_row("jobs", 90, 2.6, (7.0, 6.0, 8.0)) | {"estimand": "population"},
-        ],
-        "n_decided": 1_780, "n_due": 900, "n_in": 720, "as_of": "2026-09-12",
-        "sentences": ["STOP: jobs does less than predicted", "All else is fine."],
-    }  # fmt: skip
-    (folder / "lift.json").write_text(json.dumps(lift))
+            replace(measured_row("jobs", 90, 2.6, (5.0, 4.0, 6.0)), segment="F"),
+            replace(
+                measured_row("jobs", 90, 2.6, (7.0, 6.0, 8.0)), estimand="population"
+            ),
+        ),
+        n_decided=1_780, n_due=900, n_in=720, as_of="2026-09-12", trusted=False,
+        sentences=("STOP: jobs does less than predicted", "All else is fine."),
+        n_repeats_left_out=0, information=0.5, multiplicity="", sample_ratio={},
+        attrition_p=1.0, gained=None, calibration=None, surrogate=None, repeats=None,
+        reached=None,
+    )  # fmt: skip
+    (folder / "lift.json").write_text(json.dumps(lift.to_json()))
     return folder
 
 
 def measured_row(
     message: str, n: int, predicted: float, lift: tuple[float, float, float]
-) -> dict[str, Any]:
+) -> LiftRow:
     """A row of lift.json as `hustings lift` writes it."""
-    return {
-        "estimand": "delivered", "message_id": message, "segment": "",
-        "n_compared": n, "predicted": predicted, "lift": lift[0],
-        "always_low": lift[1], "always_high": lift[2],
-    }  # fmt: skip
+    value, low, high = lift
+    return LiftRow(
+        "delivered", message, "", "", n, n, claimed=False, predicted=predicted,
+        lift=value, se=1.0, once_low=low, once_high=high, always_low=low,
+        always_high=high, claim_low=None, claim_high=None, shrunken=value,
+        shrunken_low=low, shrunken_high=high,
+    )  # fmt: skip
 
 
 def write_plan(
@@ -105,10 +116,6 @@ def write_plan(
          "price_per_unit": 0.0, "one_more": 0.0, "channel": "mail"},
     ]  # fmt: skip
     (path / "terms.json").write_text(json.dumps({"terms": {"limits": limits}}))
-
-
-def interval(value: float, low: float, high: float) -> dict[str, float]:
-    return {"value": value, "low": low, "high": high}
 
 
 def spend() -> pd.DataFrame:
@@ -145,9 +152,9 @@ def page(home: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_week_is_counted_and_compared_with_the_one_before(
     home: Path, page: str
 ) -> None:
-    rows = {row["message_id"]: row for row in facts(home).messages}
-    assert rows["jobs"]["contacts"] == 7 * 60
-    assert rows["jobs"]["contacts_before"] == 7 * 30
+    rows = {row.message_id: row for row in facts(home).messages}
+    assert rows["jobs"].contacts == 7 * 60
+    assert rows["jobs"].contacts_before == 7 * 30
     text = text_of(page)
     # 945 this week against 840: 12.5 % more
     assert "945 contacts, +12 % on the week before" in text
@@ -169,7 +176,7 @@ def test_every_change_has_the_reason_that_was_planted(page: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"full": ["phone"]}, "No capacity left: phone."),
+        ({"full": ("phone",)}, "No capacity left: phone."),
         ({"contacts": 200}, "The whole plan grew."),
         ({"contacts": 100}, "Nothing of its own: other messages moved."),
         ({"contacts": 200, "lift": 1.5},
@@ -180,24 +187,22 @@ def test_every_change_has_the_reason_that_was_planted(page: str) -> None:
     ],
 )  # fmt: skip
 def test_reasons_follow_the_figures(changed: dict[str, Any], why: str) -> None:
-    row = {"message_id": "m", "contacts": 150, "contacts_before": 100,
-           "cost_each_usd": 0.6, "cost_each_before_usd": 0.6, "lift": 2.0,
-           "lift_before": 2.0, "paused": False, "full": []} | changed  # fmt: skip
-    assert why_changed(row, 2_000, 1_000, 1.0) == why
+    row = MessageOfWeek("m", 150, 100, 0.6, 0.6, 2.0, 2.0, paused=False, full=())
+    assert why_changed(replace(row, **changed), 2_000, 1_000, 1.0) == why
 
 
 def test_money_adds_up_and_what_nobody_recorded_is_not_counted(
     home: Path, page: str
 ) -> None:
     told = facts(home)
-    assert sum(row["committed_usd"] for row in told.spend) == 14 * 80
-    assert told.spend[-1]["spent_usd"] is None
+    assert sum(row.committed_usd for row in told.spend) == 14 * 80
+    assert told.spend[-1].spent_usd is None
     text = text_of(page)
     assert "committed $560.00 $1,120" in text
     assert "spent $474.00 $1,027" in text
     assert "$973.00 of the budget is left" in text
     planned = 7 * 120 * 0.60 + 7 * (85 * 0.60 + 50 * 0.66)
-    assert sum(row["planned_usd"] for row in told.spend) == pytest.approx(planned)
+    assert sum(row.planned_usd for row in told.spend) == pytest.approx(planned)
 
 
 def test_measured_stands_beside_predicted_and_few_people_are_hidden(page: str) -> None:
@@ -214,8 +219,8 @@ def test_measured_stands_beside_predicted_and_few_people_are_hidden(page: str) -
 def test_votes_are_the_points_of_a_hundred_voters(home: Path, page: str) -> None:
     lifts = 7 * 120 * 2.0 + 7 * (60 * 3.0 + 75 * 2.0)
     told = facts(home).votes_gained
-    assert told["predicted"]["value"] == pytest.approx(lifts / 100)
-    assert told["measured"]["value"] == pytest.approx(1.8 * 1785 / 100)
+    assert told.predicted.value == pytest.approx(lifts / 100)
+    assert told.measured.value == pytest.approx(1.8 * 1785 / 100)
     text = text_of(page)
     assert "by prediction +40" in text
     assert "as measured +32 (7 to 57) 68 (43 to 93)" in text
@@ -237,7 +242,7 @@ def test_no_voter_and_nothing_from_outside_is_on_the_page(page: str) -> None:
 def test_texts_from_data_are_shown_and_not_run(home: Path, tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>"
     told = facts(home, paused={attack: attack})
-    rows = [dict(row, message_id=attack) for row in told.lift]
+    rows = [replace(row, message_id=attack) for row in told.lift]
     write_week(tmp_path / "w.html", replace(told, title=attack, lift=rows))
     page = (tmp_path / "w.html").read_text()
     assert "<script>alert" not in page
@@ -248,7 +253,7 @@ def test_what_is_not_there_is_named_and_the_page_stands(tmp_path: Path) -> None:
     plan, assigned = day_plan(LAST, second=True)
     write_plan(tmp_path, "only", plan, assigned)
     (tmp_path / "plans" / "only" / "assignments.parquet").unlink()
-    told = facts(tmp_path, spend=None, states=None, paused=None)
+    told = facts(tmp_path, spend=None, states={}, paused={})
     write_week(tmp_path / "w.html", replace(told, budget_usd=None))
     text = text_of((tmp_path / "w.html").read_text())
     assert "Measured lift: there is no lift.json yet." in text
@@ -276,7 +281,7 @@ def test_the_charts_hold_running_sums_and_are_drawn(home: Path) -> None:
 
 def test_a_lift_that_may_be_nothing_is_said_to_be(home: Path) -> None:
     told = facts(home)
-    unsure = {"message_id": "all", "n": 900, "measured": interval(1.0, -0.5, 2.5)}
+    unsure = LiftOfMessage(ALL, None, StatedInterval(1.0, -0.5, 2.5), 900)
     assert week_in_a_sentence(told).endswith("per voter contacted.")
     sentence = week_in_a_sentence(replace(told, lift=[unsure]))
     assert sentence.endswith("per voter contacted, which could still be nothing.")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from hustings.features.stored import Stored
 from hustings.training.estimators.metrics import Interval
 
 Json = dict[str, Any]
@@ -15,11 +16,9 @@ VerdictName = Literal[
     "nothing_may_be_sent",
 ]  # fmt: skip
 NOTHING_MAY_BE_SENT: VerdictName = "nothing_may_be_sent"
-
-
-def interval_of(stored: Mapping[str, float]) -> Interval:
-    """An interval from what `Interval.as_dict` gave."""
-    return Interval(stored["value"], stored["low"], stored["high"])
+_OF_GATE = (
+    "attempt", "alpha", "blocked_by", "carried_by_prior", "next_test", "forbidden_by",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class ArmContacts:
 
 
 @dataclass(frozen=True)
-class PolicyValue:
+class PolicyValue(Stored):
     """A policy judged on voters that it was not chosen on.
 
     Attributes:
@@ -65,33 +64,6 @@ class PolicyValue:
     delivered: tuple[ArmContacts, ...] = ()
     chosen: tuple[Json, ...] = ()
 
-    def to_json(self) -> Json:
-        """As plain JSON values."""
-        return {
-            "label": self.label,
-            "description": self.description,
-            "gain": self.gain.as_dict(),
-            "gain_ipw": self.gain_ipw.as_dict(),
-            "spend_per_voter_usd": self.spend_per_voter_usd,
-            "contacted_share": self.contacted_share,
-            "limited": self.limited,
-            "sends": [dict(vars(arm)) for arm in self.sends],
-            "delivered": [dict(vars(arm)) for arm in self.delivered],
-            "chosen": list(self.chosen),
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
-        return cls(
-            stored["label"], stored["description"], interval_of(stored["gain"]),
-            interval_of(stored["gain_ipw"]), stored["spend_per_voter_usd"],
-            stored["contacted_share"], stored["limited"],
-            tuple(ArmContacts(**arm) for arm in stored["sends"]),
-            tuple(ArmContacts(**arm) for arm in stored["delivered"]),
-            tuple(stored["chosen"]),
-        )  # fmt: skip
-
 
 @dataclass(frozen=True)
 class NextTest:
@@ -109,7 +81,7 @@ class NextTest:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Stored):
     """What the gate decides, and on what.
 
     Attributes:
@@ -143,39 +115,30 @@ class Verdict:
 
     def to_json(self) -> Json:
         """As the keys of an experiment in `evaluation.json`."""
+        stored = super().to_json()
         best = self.differences.get(self.best_baseline, Interval(0.0, 0.0, 0.0))
         return {
-            "differences": {n: d.as_dict() for n, d in self.differences.items()},
+            "differences": stored["differences"],
             "best_baseline": self.best_baseline,
             "gain_from_personalising": best.as_dict(),
-            "gain_from_one_split": self.split_gain.as_dict(),
-            "gain_of_best_untargeted": self.untargeted_gain.as_dict(),
+            "gain_from_one_split": stored["split_gain"],
+            "gain_of_best_untargeted": stored["untargeted_gain"],
             "verdict": self.verdict,
             "champion": self.champion,
-            "gate": {
-                "attempt": self.attempt,
-                "alpha": self.alpha,
-                "blocked_by": list(self.blocked_by),
-                "carried_by_prior": self.carried_by_prior,
-                "next_test": self.next_test and dict(vars(self.next_test)),
-                "forbidden_by": list(self.forbidden_by),
-            },
+            "gate": {name: stored[name] for name in _OF_GATE},
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """From what `to_json` gave."""
-        gate = stored["gate"]
-        return cls(
-            stored["verdict"], stored["champion"], stored["best_baseline"],
-            {n: interval_of(d) for n, d in stored["differences"].items()},
-            interval_of(stored["gain_from_one_split"]),
-            interval_of(stored["gain_of_best_untargeted"]),
-            gate["attempt"], gate["alpha"], tuple(gate["blocked_by"]),
-            gate["carried_by_prior"],
-            gate["next_test"] and NextTest(**gate["next_test"]),
-            tuple(gate["forbidden_by"]),
-        )  # fmt: skip
+        return super().from_json(
+            {
+                **stored,
+                **stored["gate"],
+                "split_gain": stored["gain_from_one_split"],
+                "untargeted_gain": stored["gain_of_best_untargeted"],
+            }
+        )
 
 
 @dataclass(frozen=True)

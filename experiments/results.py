@@ -1,4 +1,4 @@
-"""What a run says of itself: the facts of run.json, and the summary of its plan."""
+"""Results that modules hand each other: of a run, its plan, and measured lift."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hustings.features.stored import Stored
+from hustings.features.topology import Topology
 from hustings.serving.plan.explain import LimitUse, MessageReasons
 from hustings.training.estimators.metrics import Interval
 
@@ -335,3 +336,248 @@ def record_of_run(folder: Path) -> RunRecord:
     """What was noted of the run in a folder so far."""
     path = folder / "run.json"
     return RunRecord.from_json(json.loads(path.read_text()) if path.exists() else {})
+
+
+@dataclass(frozen=True)
+class GroupPlanned:
+    """What is planned for a group of voters that a policy tree found.
+
+    Attributes:
+        n_voters: Voters of the group.
+        n_planned: Of them with a contact.
+        n_message: Of those with the group's own message.
+        cost_usd: Of their contacts.
+    """
+
+    n_voters: int
+    n_planned: int
+    n_message: int
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class CountyPlanned(Stored):
+    """What is planned in a county; None where few people are planned.
+
+    Attributes:
+        county: Its code.
+        n_voters: Voters.
+        n_planned: Of them with a contact.
+        cost_usd: Of their contacts.
+        gain: Predicted, outcome units.
+    """
+
+    county: str
+    n_voters: int
+    n_planned: int
+    cost_usd: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class PlacesPlanned:
+    """What is planned by county, and the map to show it on.
+
+    Attributes:
+        counties: By code.
+        topology: The map, its shapes with the county as their properties; None where
+            it could not be read.
+        not_on_map: Codes of counties that the map lacks.
+        fault: Why the map could not be read.
+    """
+
+    counties: tuple[CountyPlanned, ...]
+    topology: Topology | None = None
+    not_on_map: tuple[str, ...] = ()
+    fault: str = ""
+
+
+# --- the data ---
+
+
+@dataclass(frozen=True)
+class WeekRatio:
+    """Whether tests got the shares of their designs in a week.
+
+    Attributes:
+        week: Its Monday, ISO date.
+        n_tests: Blocks checked.
+        n_failing: Of them that fail.
+        p_value: Chance of as many.
+        flagged: Whether more fail than chance allows.
+    """
+
+    week: str
+    n_tests: int
+    n_failing: int
+    p_value: float
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class Source(Stored):
+    """A table as it was brought, and what it may be used for.
+
+    Attributes:
+        table: Its name.
+        source: Where it comes from.
+        licence: Of the data.
+        permitted_use: What it may be used for.
+        rows_in: Rows read.
+        accepted: Rows kept.
+        quarantined: Rows set aside.
+        sha256: Of the file.
+    """
+
+    table: str
+    source: str
+    licence: str
+    permitted_use: str
+    rows_in: int
+    accepted: int
+    quarantined: int
+    sha256: str
+
+
+# --- measured lift --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StatedInterval:
+    """An interval as it is written: an end that is not finite is None.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LiftRow(Stored):
+    """One measured lift, in outcome units; what is not known is None.
+
+    Attributes:
+        estimand: `delivered`, `population` or `surrogate`.
+        message_id: Empty for all.
+        channel: Empty for all.
+        segment: Empty for all.
+        n_sent: Voters sent it, with an outcome in.
+        n_compared: Voters compared with, with an outcome in.
+        claimed: Whether it is claimed to differ from nil.
+        predicted: Mean predicted lift of the same voters.
+        lift: Measured.
+        se: Its standard error.
+        once_low: 95 % for one look at one row.
+        once_high: Its upper end.
+        always_low: 95 % at all looks together.
+        always_high: Its upper end.
+        claim_low: At the level of the claims.
+        claim_high: Its upper end.
+        shrunken: After empirical Bayes over the messages.
+        shrunken_low: 95 % of it.
+        shrunken_high: Its upper end.
+    """
+
+    estimand: str
+    message_id: str
+    channel: str
+    segment: str
+    n_sent: int
+    n_compared: int
+    claimed: bool
+    predicted: float | None
+    lift: float | None
+    se: float | None
+    once_low: float | None
+    once_high: float | None
+    always_low: float | None
+    always_high: float | None
+    claim_low: float | None
+    claim_high: float | None
+    shrunken: float | None
+    shrunken_low: float | None
+    shrunken_high: float | None
+
+
+@dataclass(frozen=True)
+class SentOnline:
+    """What was sent online as of a moment: counted, and measured by nobody.
+
+    Attributes:
+        n_contacts: Contacts that no plan had decided.
+        n_voters: Voters who got them.
+        usd: Their money.
+        n_set_aside: Decisions of plans that are not compared, of voters who had been
+            offered something online before, or would have been if not held out.
+    """
+
+    n_contacts: int = 0
+    n_voters: int = 0
+    usd: float = 0.0
+    n_set_aside: int = 0
+
+    def sentences(self) -> list[str]:
+        """The same in words; nothing where nothing was offered online."""
+        lines = []
+        if self.n_contacts:
+            lines.append(
+                f"Sent online: {self.n_contacts:,} contacts to {self.n_voters:,} "
+                f"voters for ${self.usd:,.2f}, no chance drawn: counted, not measured."
+            )
+        if self.n_set_aside:
+            lines.append(
+                f"{self.n_set_aside:,} decisions of plans are left aside, of voters "
+                "who had been offered something online before, or would have been if "
+                "not held out: which of them were left for the plan was no chance."
+            )
+        return lines
+
+
+@dataclass(frozen=True)
+class LiftSummary(Stored):
+    """What a campaign's plans brought so far, as lift.json holds it.
+
+    Attributes:
+        as_of: When looked at, ISO date.
+        sentences: What staff may conclude.
+        trusted: Whether no alarm forbids to read the lifts as lifts.
+        n_decided: Voters decided, held-out shadows among them.
+        n_due: Of them whose outcome is due.
+        n_in: Of them whose outcome is in.
+        n_repeats_left_out: Later decisions left out by the rule on repeats.
+        information: Days with outcomes, as a share of the declared horizon.
+        multiplicity: How many looks and rows are allowed for.
+        sample_ratio: Whether designs' shares came out.
+        attrition_p: Whether outcomes are missing alike, planned and held out.
+        gained: Outcome units brought to all who were sent something by the plan.
+        calibration: Predicted beside measured; None where too few outcomes are in.
+        surrogate: The link of an early outcome; None where there is none.
+        repeats: Effects of two contacts; None where only the first counts.
+        reached: Lift of the voters really reached; None where no channel reported.
+        rows: All lifts.
+        sent_online: What was sent by no plan.
+    """
+
+    as_of: str
+    sentences: tuple[str, ...]
+    trusted: bool
+    n_decided: int
+    n_due: int
+    n_in: int
+    n_repeats_left_out: int
+    information: float
+    multiplicity: str
+    sample_ratio: Mapping[str, float | bool | tuple[str, ...] | Mapping[str, float]]
+    attrition_p: float
+    gained: StatedInterval | None
+    calibration: Mapping[str, StatedInterval | bool | float] | None
+    surrogate: Mapping[str, StatedInterval | bool | float | str | None] | None
+    repeats: Mapping[str, StatedInterval] | None
+    reached: Mapping[str, StatedInterval | int] | None
+    rows: tuple[LiftRow, ...]
+    sent_online: SentOnline = SentOnline()
