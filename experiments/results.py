@@ -549,6 +549,7 @@ class LiftSummary(Stored):
         n_decided: Voters decided, held-out shadows among them.
         n_due: Of them whose outcome is due.
         n_in: Of them whose outcome is in.
+        n_waiting: Of those due, voters of plans that hardly anybody has answered yet.
         n_repeats_left_out: Later decisions left out by the rule on repeats.
         information: Days with outcomes, as a share of the declared horizon.
         multiplicity: How many looks and rows are allowed for.
@@ -569,6 +570,7 @@ class LiftSummary(Stored):
     n_decided: int
     n_due: int
     n_in: int
+    n_waiting: int
     n_repeats_left_out: int
     information: float
     multiplicity: str

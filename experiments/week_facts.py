@@ -39,7 +39,6 @@ from hustings.serving.plan.explain import LimitUse
 
 Json = dict[str, Any]
 
-LIFT_FILE = "lift.json"
 DELIVERED, STOP = "delivered", "STOP"
 ENDED = (REJECTED, CANCELLED)
 """States of plans that were not and will not be sent."""
@@ -67,6 +66,7 @@ def week_facts(
     spend: pd.DataFrame | None,
     states: Mapping[str, str],
     paused: Mapping[str, str],
+    lift: LiftSummary | None,
 ) -> WeekFacts:
     """Gather the facts for the page of a week.
 
@@ -79,15 +79,16 @@ def week_facts(
         states: State of every plan by id. Plans that ended are left out; drafts are
             left out where another plan is binding.
         paused: Reason of each paused message, by message.
+        lift: What is measured so far; None where nothing can be.
 
     Raises:
         FileNotFoundError: If the campaign has no plan at all.
         TableError: If a plan is not what its table declares.
     """
     sent, outcome = _sent(home, last_on, states), campaign.outcome.as_valued()
-    lift, missing = _lift(home), list(sent.missing)
+    missing = list(sent.missing)
     if lift is None:
-        missing.append(f"Measured lift: there is no {LIFT_FILE} yet.")
+        missing.append("Measured lift: no plan is locked or sent yet.")
     if spend is None:
         missing.append("Money committed and spent: no plan's life is on record.")
     rows = () if lift is None else _lift_rows(lift)
@@ -212,12 +213,6 @@ def _json(path: Path) -> Json:
         return {}
     value: Json = json.loads(path.read_text())
     return value
-
-
-def _lift(home: Path) -> LiftSummary | None:
-    """Measured lift as `hustings lift` wrote it."""
-    stored = _json(home / LIFT_FILE)
-    return LiftSummary.from_json(stored) if stored else None
 
 
 def _lift_rows(lift: LiftSummary) -> list[LiftOfMessage]:

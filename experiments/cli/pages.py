@@ -14,11 +14,15 @@ from hustings.experiments.cli.common import (
     changing,
     day_of,
     errors_told,
+    known_run,
     make_run,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from hustings.experiments.results import LiftSummary
+    from hustings.experiments.stages.context import Run
 
 app = typer.Typer()
 _MONEY = {
@@ -59,7 +63,7 @@ def week(
         money = spent(run.home, run.at).rename(columns=_MONEY)
         facts = week_facts(
             run.home, run.campaign, last_on=last_on, paused=paused_messages(run),
-            spend=_spend(money, states), states=states,
+            spend=_spend(money, states), states=states, lift=_lift(run, campaign),
         )  # fmt: skip
         online = sent_online(run.home, last_on + pd.Timedelta(days=1))
         facts = replace(facts, missing=[*facts.missing, *online.sentences()])
@@ -67,6 +71,17 @@ def week(
         with whole_file(path) as aside:
             write_week(aside, facts)
         typer.echo(path)
+
+
+def _lift(run: "Run", campaign: str) -> "LiftSummary | None":
+    """The lift as it is known now, whatever was looked at before."""
+    from hustings.experiments.lift.files import lift_so_far
+
+    try:
+        known = known_run(run, campaign)
+        return lift_so_far(known, run.at.tz_localize(None))[1]
+    except FileNotFoundError:
+        return None
 
 
 def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | None":

@@ -55,6 +55,22 @@ class Recorded:
 def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     """Lift of a campaign's plans so far; writes lift.json and lift.parquet beside them.
 
+    Args:
+        run: The latest run.
+        as_of: When the lift is looked at.
+
+    Raises:
+        FileNotFoundError: If no plan was locked by then.
+    """
+    measured, summary = lift_so_far(run, as_of)
+    write_json(run.home / "lift.json", summary.to_json())
+    write_parquet(run.home / "lift.parquet", table(measured))
+    return measured, summary
+
+
+def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
+    """Lift of a campaign's plans as a moment knows it.
+
     Plans, answers and contacts are those of the campaign's record, whichever run is the
     latest; the run says who the voters are, no more.
 
@@ -79,10 +95,7 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     )  # fmt: skip
     summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
     told = (*summary.sentences, *record.online.sentences())
-    summary = replace(summary, sentences=told, sent_online=record.online)
-    write_json(run.home / "lift.json", summary.to_json())
-    write_parquet(run.home / "lift.parquet", table(measured))
-    return measured, summary
+    return measured, replace(summary, sentences=told, sent_online=record.online)
 
 
 def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:

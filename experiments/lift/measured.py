@@ -131,6 +131,8 @@ class MeasuredLift:
         n_decided: Voters decided, held-out shadows among them.
         n_due: Of them whose outcome is due.
         n_in: Of them whose outcome is in.
+        n_waiting: Of those due, voters of plans that hardly anybody has answered yet:
+            they take no part.
         n_repeats: Later decisions left out by the rule on repeats.
         information: Days with outcomes, as a share of the declared horizon.
         overall: The row over all messages and segments.
@@ -150,6 +152,7 @@ class MeasuredLift:
     n_decided: int
     n_due: int
     n_in: int
+    n_waiting: int
     n_repeats: int
     information: float
     overall: Row | None
@@ -208,6 +211,7 @@ def measured_lift(
     first = decided.take((decided.rows["nth"] == 0).to_numpy())
     planned = first.take(first.meant_or_nothing)
     messages = tuple(sorted(planned.rows["intended_message_id"].unique()))
+    all_due = first.take(first.rows["due"].to_numpy(dtype=bool))
     due = planned.take(planned.rows["due"].to_numpy(dtype=bool))
     due = due.take(delivered(due, messages).reported)
     information = due.days / terms.horizon_days
@@ -231,6 +235,7 @@ def measured_lift(
         n_decided=len(first.rows),
         n_due=int(first.rows["due"].sum()),
         n_in=int(first.rows["Y"].notna().sum()),
+        n_waiting=int((~explored(all_due).reported).sum()),
         n_repeats=len(decided.rows) - len(first.rows),
         information=information,
         overall=overall,

@@ -92,7 +92,14 @@ def sentences(measured: MeasuredLift, *, per_point: float) -> list[str]:
     )  # fmt: skip
     missing = measured.n_due - measured.n_in
     if missing:
-        stand = "; others stand for them" if measured.n_in else ""
+        stand = ""
+        if measured.n_waiting:
+            stand = (
+                f"; plans with {measured.n_waiting:,} voters, of whom hardly anybody "
+                "has answered yet, wait for more"
+            )
+        elif measured.n_in:
+            stand = "; voters who answered stand for them"
         lines.append(f"{missing:,} outcomes are due and missing{stand}.")
     lines += _lifts(measured, per_point)
     lines += _early(measured, per_point)
@@ -140,8 +147,9 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     claims = [r for r in measured.rows if r.claimed and r.message_id]
     looked_at = [r for r in measured.rows if r.message_id]
     lines.append(
-        f"Of {len(looked_at)} lifts by message and segment, {len(claims)} can be "
-        "claimed; at most one claim in twenty is expected to be false."
+        f"Of {len(looked_at)} lifts of a message, over all or by segment, "
+        f"{len(claims)} can be claimed; at most one claim in twenty is expected to be "
+        "false."
     )
     if measured.calibration is not None:
         lines.append(_calibrated(measured, per_point))

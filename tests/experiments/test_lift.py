@@ -659,6 +659,8 @@ def test_plans_that_wait_for_answers_leave_the_others_rows_as_they_are(
     assert waiting["n_due"] > due["n_due"]
     assert waiting["n_in"] == due["n_in"] > 0
     assert waiting["rows"] == due["rows"]
+    assert waiting["n_waiting"] == waiting["n_due"] - due["n_due"]
+    assert "wait for more" in " ".join(waiting["sentences"])
 
 
 def test_a_draft_is_no_plan_that_went_out(planted: Campaign, tmp_path: Path) -> None:

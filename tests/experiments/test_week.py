@@ -67,7 +67,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         plan, assigned = day_plan(on, second=k >= 7)
         write_plan(folder, f"{on:%Y%m%d}", plan, assigned)
     write_plan(folder, "cancelled", *day_plan(LAST, second=True))
-    lift = LiftSummary(
+    return folder
+
+
+def lift_of_week() -> LiftSummary:
+    """As `hustings lift` measures it: two messages, a small one, a segment."""
+    return LiftSummary(
         rows=(
             measured_row("", 1_600, 2.3, (1.8, 0.4, 3.2)),
             measured_row("jobs", 500, 2.6, (0.9, -0.3, 2.1)),
@@ -77,14 +82,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 measured_row("jobs", 90, 2.6, (7.0, 6.0, 8.0)), estimand="population"
             ),
         ),
-        n_decided=1_780, n_due=900, n_in=720, as_of="2026-09-12", trusted=False,
+        n_decided=1_780, n_due=900, n_in=720, n_waiting=0, as_of="2026-09-12", trusted=False,
         sentences=("STOP: jobs does less than predicted", "All else is fine."),
         n_repeats_left_out=0, information=0.5, multiplicity="", sample_ratio={},
         attrition_p=1.0, gained=None, calibration=None, surrogate=None, repeats=None,
         reached=None,
     )  # fmt: skip
-    (folder / "lift.json").write_text(json.dumps(lift.to_json()))
-    return folder
 
 
 def measured_row(
@@ -131,7 +134,7 @@ def facts(home: Path, **given: Any) -> WeekFacts:
     campaign.report.votes_needed = 100
     told: dict[str, Any] = {
         "last_on": LAST, "spend": spend(), "states": {"cancelled": "cancelled"},
-        "paused": {"schools": "too much anger"},
+        "paused": {"schools": "too much anger"}, "lift": lift_of_week(),
     }  # fmt: skip
     found = week_facts(home, campaign, **(told | given))
     return replace(found, budget_usd=2_000.0)
@@ -253,10 +256,10 @@ def test_what_is_not_there_is_named_and_the_page_stands(tmp_path: Path) -> None:
     plan, assigned = day_plan(LAST, second=True)
     write_plan(tmp_path, "only", plan, assigned)
     (tmp_path / "plans" / "only" / "assignments.parquet").unlink()
-    told = facts(tmp_path, spend=None, states={}, paused={})
+    told = facts(tmp_path, spend=None, states={}, paused={}, lift=None)
     write_week(tmp_path / "w.html", replace(told, budget_usd=None))
     text = text_of((tmp_path / "w.html").read_text())
-    assert "Measured lift: there is no lift.json yet." in text
+    assert "Measured lift: no plan is locked or sent yet." in text
     assert "Money committed and spent: no plan's life is on record." in text
     assert "The holdout: a plan is without its assignments." in text
     assert "Left alone to compare unknown" in text
