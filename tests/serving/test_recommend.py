@@ -49,7 +49,7 @@ PLANNED = [
     ("segment_best", "places_only"),
 ]
 """The commonest policies under all of them, each of the others under one."""
-MANY = 20_000
+MANY, HOUSEHOLDS = 20_000, 4_000
 Json = dict[str, Any]
 
 
@@ -87,10 +87,7 @@ class Bundled:
             self.endpoint.limits, budget_usd=1e9, capacity_by_channel={},
             capacity_per_day=None,
         )  # fmt: skip
-        request = RecommendRequest(**{**self.body, "voters": self.rows})
-        endpoint = replace(self.endpoint, limits=limits)
-        answer = endpoint.recommend(request, at=NOW)
-        return {voter["voter_id"]: voter for voter in answer["voters"]}
+        return self._answers(replace(self.endpoint, limits=limits), self.rows, NOW)
 
     def ask(self, voter_ids: Any = None, at: pd.Timestamp = NOW, **more: Any) -> Json:
         """Answers by voter id, in one request."""
@@ -98,9 +95,20 @@ class Bundled:
         if voter_ids is not None:
             wanted = set(voter_ids)
             rows = [row for row in rows if row["voter_id"] in wanted]
-        request = RecommendRequest(**{**self.body, "voters": rows, **more})
-        answer = self.endpoint.recommend(request, at=at)
-        return {voter["voter_id"]: voter for voter in answer["voters"]}
+        return self._answers(self.endpoint, rows, at, **more)
+
+    def _answers(
+        self, endpoint: Endpoint, rows: list[Json], at: pd.Timestamp, **more: Any
+    ) -> Json:
+        """Answers in requests that are not too long, a household in one."""
+        home = [row["household_id"] or row["voter_id"] for row in rows]
+        part = pd.factorize(pd.Series(home))[0] // HOUSEHOLDS
+        told: list[Json] = []
+        for k in range(int(part.max()) + 1):
+            asked = [row for row, p in zip(rows, part, strict=True) if p == k]
+            request = RecommendRequest(**{**self.body, "voters": asked, **more})
+            told += endpoint.recommend(request, at=at)["voters"]
+        return {voter["voter_id"]: voter for voter in told}
 
 
 @pytest.fixture(scope="module")
