@@ -3,7 +3,7 @@
 Each knows its JSON, which is what `evaluation.json` holds of an experiment.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -108,10 +108,10 @@ class Verdict(Stored):
     untargeted_gain: Interval
     attempt: int
     alpha: float
-    blocked_by: Sequence[str] = ()
+    blocked_by: tuple[str, ...] = ()
     carried_by_prior: bool = False
     next_test: NextTest | None = None
-    forbidden_by: Sequence[str] = ()
+    forbidden_by: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """As the keys of an experiment in `evaluation.json`."""
