@@ -82,7 +82,8 @@ def lift_of_week() -> LiftSummary:
                 measured_row("jobs", 90, 2.6, (7.0, 6.0, 8.0)), estimand="population"
             ),
         ),
-        n_decided=1_780, n_due=900, n_in=720, n_waiting=0, as_of="2026-09-12", trusted=False,
+        n_decided=1_780, n_due=900, n_in=720, n_waiting=0, as_of="2026-09-12",
+        trusted=False,
         sentences=("STOP: jobs does less than predicted", "All else is fine."),
         n_repeats_left_out=0, information=0.5, multiplicity="", sample_ratio={},
         attrition_p=1.0, gained=None, calibration=None, surrogate=None, repeats=None,
