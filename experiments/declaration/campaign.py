@@ -16,7 +16,7 @@ from hustings.experiments.declaration.monitor import (
 )
 from hustings.experiments.declaration.planning import PlanSection
 from hustings.experiments.declaration.report import ReportSection
-from hustings.experiments.declaration.section import Name, Section
+from hustings.experiments.declaration.section import FileGivenLater, Name, Section
 from hustings.experiments.declaration.sections import (
     CampaignSection,
     ChampionSection,
@@ -48,7 +48,7 @@ class Campaign(Section):
     link: LinkSection | None = None
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
-    answers: dict[Name, TableSource] = {}
+    answers: dict[Name, FileGivenLater] = {}
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None

@@ -4,7 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from hustings.experiments.declaration.section import Name, Section, Text
+from hustings.experiments.declaration.section import (
+    FileGivenLater,
+    Name,
+    Section,
+    Text,
+)
 from hustings.features.ingest import TableSource
 from hustings.features.tables import CHANNELS, SMALLEST_CELL
 from hustings.serving.export.normal import FIELDS
@@ -107,7 +112,7 @@ class ResultsSection(Section):
         answers: Question → outcome and values.
     """
 
-    table: TableSource
+    table: FileGivenLater
     answers: dict[str, AnswersSection] = {}
 
 

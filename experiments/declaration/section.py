@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from hustings.features.ingest import TableSource
 
 
 class CampaignError(ValueError):
@@ -22,6 +24,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _without_file(given: Any) -> Any:
+    if not isinstance(given, dict) or {"path", "database", "rows"} & given.keys():
+        return given
+    return {**given, "path": "named when it is read"}
+
+
+FileGivenLater = Annotated[TableSource, BeforeValidator(_without_file)]
+"""How a file is read that a command names: nothing here says where it lies."""
 
 
 def is_glob(pattern: str) -> bool:

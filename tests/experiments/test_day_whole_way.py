@@ -32,6 +32,7 @@ GAIN = 3.0
 """Points by which every message gains more than the simulated sample's, by mail."""
 REACHED, LATE, AGAIN, NOISE = 0.7, 0.2, 0.1, 4.0
 UNUSED = {"simulate", "link", "link.voters", "report", "plan", "loop"}
+UNUSED |= {"export.results.table", "answers.survey"}
 UNUSED |= {f"tables.{t}" for t in ("reactions", "reaction_counts")}
 DECLARED = """
 [plan]

@@ -103,7 +103,7 @@ def declared_as(text: str) -> str:
     """The shipped sample, as a campaign of its own that exports."""
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
-    return shipped[:start] + shipped[end:] + text
+    return shipped[:start] + shipped[end : shipped.index("# What comes back")] + text
 
 
 @pytest.fixture(scope="module")

@@ -231,19 +231,6 @@ WAVE = """
 channels = ["mail", "sms"]
 wave_voters = 60
 wave_days = 2
-
-[export.results.table]
-path = "given when it is read"
-source = "the field"
-licence = "own"
-permitted_use = "any"
-
-[export.results.table.columns]
-voter_id = "id"
-contacted_at = "day"
-channel = "channel"
-result = "result"
-
 """
 
 
@@ -293,9 +280,11 @@ class Campaign:
         """What the channels say of a plan: all delivered."""
         path = self.data / f"{plan_id}.csv"
         plan = pd.read_parquet(self.home / "plans" / plan_id / "plan.parquet")
-        rows = plan.rename(columns={"voter_id": "id", "send_on": "day"})
+        rows = plan.rename(columns={"send_on": "contacted_at"})
         rows["result"] = "delivered"
-        rows[["id", "day", "channel", "result"]].to_csv(path, index=False)
+        rows[["voter_id", "contacted_at", "channel", "result"]].to_csv(
+            path, index=False
+        )
         return path
 
     def said(self) -> str:
