@@ -333,6 +333,17 @@ def test_shuffled_labels_keep_blocks_in_their_numbers_and_households_whole() -> 
     assert (arm == given).all()
 
 
+def test_shuffled_labels_of_a_voter_of_two_days_are_those_of_each_day() -> None:
+    """The second day offers what the first does not."""
+    drawn = np.tile(np.arange(50), 2)
+    block = np.repeat([0, 1], 50)
+    arm = np.concatenate([np.arange(50) % 2, 2 + np.arange(50) % 2])
+    shuffled = permute_within_blocks(arm, block, drawn, np.random.default_rng(13))
+    for of_day in (slice(0, 50), slice(50, 100)):
+        assert sorted(shuffled[of_day]) == sorted(arm[of_day])
+        assert (shuffled[of_day] != arm[of_day]).any()
+
+
 def policy_gain(rng: np.random.Generator) -> Interval:
     """Half the money on one arm, unit effect x² on x, a wrong μ, couples alike."""
     x = np.repeat(rng.normal(size=150), 2)

@@ -380,7 +380,8 @@ def permute_within_blocks(
 ) -> Ints:
     """Treatment labels shuffled among the randomised units of each block.
 
-    The refutation: under shuffled labels every gain must vanish.
+    The refutation: under shuffled labels every gain must vanish. A unit that was drawn
+    in several blocks (a voter contacted on two days) was drawn anew in each.
 
     Args:
         arm: 0 for control, shape (n,).
@@ -388,7 +389,8 @@ def permute_within_blocks(
         drawn: Code of the unit that was randomised, shape (n,).
         rng: Source of randomness.
     """
-    _, first, unit_of = np.unique(drawn, return_index=True, return_inverse=True)
+    draw = block * (drawn.max() + 1) + drawn
+    _, first, unit_of = np.unique(draw, return_index=True, return_inverse=True)
     label, where = arm[first].copy(), block[first]
     for b in np.unique(where):
         inside = np.flatnonzero(where == b)
