@@ -1,4 +1,4 @@
-"""Every file of a run: its contract, the stage that writes it, and who reads it.
+"""Every file of a run: its contract, and the stages that write and read it.
 
 `Run` reads and writes the files of this table and no others. A checked table is
 `tables/<name>.parquet`, in the contract of that name.

@@ -15,8 +15,8 @@ from hustings.training.estimators.compliance import contrast
 from hustings.training.learners.average_effects import shrink
 from hustings.training.learners.priors import prior_of
 from hustings.training.measured_lift.power import (
-    Asked,
     Beliefs,
+    ClaimCertainty,
     HoldoutSplit,
     Noise,
     best_split,
@@ -138,7 +138,7 @@ def power(
     )  # fmt: skip
     spread = np.sqrt(facts.beliefs.mean**2 + np.diag(facts.beliefs.covariance)).mean()
     # a message and nothing are each a half of what one comparison needs
-    pair = voters_needed(float(spread), facts.noise, 0.5, Asked(n_claims=m))
+    pair = voters_needed(float(spread), facts.noise, 0.5, ClaimCertainty(n_claims=m))
     return Power(
         facts, [_detectable(facts, h) for h in holdouts], compared,
         best_split(compared), wave, pair * (m + 1) // 2,
@@ -151,7 +151,7 @@ def untested(beliefs: Beliefs) -> Beliefs:
     All get the same prior, with the mean and the spread of the believed lifts.
     """
     variance = beliefs.mean.var() + np.diag(beliefs.covariance).mean()
-    return Beliefs.alike(
+    return Beliefs.exchangeable(
         len(beliefs.mean), mean=float(beliefs.mean.mean()), sd=float(np.sqrt(variance))
     )
 
@@ -162,20 +162,28 @@ def _detectable(facts: PowerFacts, share: float) -> Detectable:
     chosen = min(n / (1 - share), facts.n_audience)
     sent, held = chosen * (1 - share), chosen * share
     once, daily = (
-        detectable_lift(facts.noise, sent, held, Asked(looks=looks))
+        detectable_lift(facts.noise, sent, held, ClaimCertainty(looks=looks))
         for looks in (False, True)
     )
-    each = Asked(n_claims=m, looks=True)
+    each = ClaimCertainty(n_claims=m, looks=True)
     by_message = detectable_lift(facts.noise, sent / m, held / m, each)
     lift = max(float(facts.beliefs.mean.max()), 0.0)
     # of the n voters who would be contacted without a holdout, a share h is held out;
     # the money for them goes to the next voters, as far as there are any
     of_held_out, of_others = n * share * lift, (sent - n * (1 - share)) * lift
     return Detectable(
-        share, int(sent), int(held), once, daily, by_message,
-        power_of(lift, facts.noise, sent, held, Asked()), of_held_out, of_others,
-        of_held_out - of_others, (n - sent) * facts.cost_usd,
-    )  # fmt: skip
+        share,
+        int(sent),
+        int(held),
+        once,
+        daily,
+        by_message,
+        power_of(lift, facts.noise, sent, held, ClaimCertainty()),
+        of_held_out,
+        of_others,
+        of_held_out - of_others,
+        (n - sent) * facts.cost_usd,
+    )
 
 
 # --- from the files of a campaign ---
@@ -237,7 +245,7 @@ def _declared(run: Run, voters: pd.DataFrame) -> tuple[Noise, Beliefs, str]:
     messages = set(run.table("messages")["message_id"]) - {CONTROL}
     assert loop.believed_lift is not None
     assert loop.believed_spread is not None
-    beliefs = Beliefs.alike(
+    beliefs = Beliefs.exchangeable(
         len(messages), mean=loop.believed_lift, sd=loop.believed_spread
     )
     return noise, beliefs, "what [loop] declares"
@@ -325,34 +333,34 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
 # --- in words ---
 
 
-def as_json(found: Power) -> Json:
+def as_json(result: Power) -> Json:
     """The figures as JSON values."""
-    facts = found.facts
+    facts = result.facts
     return {
         "facts": {
             **{k: v for k, v in asdict(facts).items() if k not in {"beliefs"}},
             "message_lifts": facts.beliefs.mean.tolist(),
             "message_lift_sd": np.sqrt(np.diag(facts.beliefs.covariance)).tolist(),
         },
-        "holdouts": [row._asdict() for row in found.holdouts],
-        "splits": [asdict(s) for s in found.splits],
-        "best_split": asdict(found.best),
+        "holdouts": [row._asdict() for row in result.holdouts],
+        "splits": [asdict(s) for s in result.splits],
+        "best_split": asdict(result.best),
         "first_wave": {
-            **asdict(found.wave),
-            "n": round(found.wave.epsilon * facts.n_contacts),
-            "n_for_power": found.wave_power_n,
+            **asdict(result.wave),
+            "n": round(result.wave.epsilon * facts.n_contacts),
+            "n_for_power": result.wave_power_n,
         },
     }
 
 
-def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
+def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
     """The conclusions in sentences for staff.
 
     Args:
-        found: From `power`.
+        result: From `power`.
         per_point: Outcome units of one point.
     """
-    facts, best, wave = found.facts, found.best, found.wave
+    facts, best, wave = result.facts, result.best, result.wave
     sd = facts.noise.sd / per_point
     lines = [
         f"{facts.n_contacts:,} contacts over {facts.days} days among "
@@ -372,7 +380,7 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
         f"{row.of_held_out / per_point:,.0f} that the held out would have gained, less "
         f"{row.of_others / per_point:,.0f} that their money gains among others"
         + (f"; ${row.unspent_usd:,.0f} find nobody left." if row.unspent_usd else ".")
-        for row in found.holdouts
+        for row in result.holdouts
     ]
     if best.epsilon:
         lines.append(
@@ -389,7 +397,7 @@ def sentences(found: Power, *, per_point: float = 1.0) -> list[str]:
     n = round(wave.epsilon * facts.n_contacts)
     lines.append(
         f"Were none of the messages tested, a first randomised wave of {n:,} voters "
-        f"would earn most; {found.wave_power_n:,} would show each message's lift by "
+        f"would earn most; {result.wave_power_n:,} would show each message's lift by "
         "itself, of the size that is believed."
     )
     return lines

@@ -131,11 +131,11 @@ def _planned(home: Path) -> pd.DataFrame:
     if rows.empty:
         columns = [*ASSIGNMENTS.columns, "plan_id", "decided_on"]
         return pd.DataFrame({c: [] for c in columns})
-    named = [
+    block_names = [
         block_name(p, b)
         for p, b in zip(rows.plan_id.tolist(), rows.block.tolist(), strict=True)
     ]
-    return rows.assign(block=named).reset_index(drop=True)
+    return rows.assign(block=block_names).reset_index(drop=True)
 
 
 def holdout_shares(home: Path) -> dict[str, float]:
@@ -178,13 +178,13 @@ def deliveries_so_far(home: Path) -> pd.DataFrame:
 
 
 def present_id_of(home: Path) -> dict[str, str]:
-    """Former voter id → the id that stands for the same person now."""
+    """Former voter id → present id of the same person."""
     path = home / IDENTITY
     return present_ids(former_ids(pd.read_parquet(path))) if path.exists() else {}
 
 
 def record_digest(home: Path, at: pd.Timestamp) -> str:
-    """What tells the campaign's own plans and answers from those of another moment.
+    """Digest of the campaign's own plans and answers as of a moment.
 
     Args:
         home: The campaign's folder.
@@ -193,9 +193,10 @@ def record_digest(home: Path, at: pd.Timestamp) -> str:
     Returns:
         A SHA-256; empty where nothing was decided.
     """
-    known = plans(home)
+    records = plans(home)
     bound = [
-        [name, known[name].files.get("designs.parquet")] for name in binding_plans(home)
+        [name, records[name].files.get("designs.parquet")]
+        for name in binding_plans(home)
     ]
     if not bound:
         return ""
@@ -309,7 +310,7 @@ def responses_so_far(home: Path, at: pd.Timestamp) -> pd.DataFrame:
 
 
 def contacts_so_far(home: Path, at: pd.Timestamp) -> pd.DataFrame:
-    """What had come of the plans' contacts by a moment, one row a contact.
+    """Results of the plans' contacts by a moment, one row a contact.
 
     A contact was delivered if any attempt was; else its last attempt stands.
 
@@ -339,8 +340,10 @@ def closed_channels(home: Path) -> pd.DataFrame:
     Voters who have moved, or whose number is another's, are not reached by that channel
     any more; voters who asked not to be contacted, by none.
     """
-    both = [_tables(home, name) for name in ("withdrawn", "unreachable")]
-    parts = [rows[["voter_id", "channel", "since"]] for rows in both if len(rows)]
+    reported_tables = [_tables(home, name) for name in ("withdrawn", "unreachable")]
+    parts = [
+        rows[["voter_id", "channel", "since"]] for rows in reported_tables if len(rows)
+    ]
     if not parts:
         return check(
             DO_NOT_CONTACT, pd.DataFrame({"voter_id": [], "channel": [], "since": []})

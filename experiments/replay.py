@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Floats
-from hustings.features.insights import BREAKDOWN, Insights, whole
+from hustings.features.insights import BREAKDOWN, Insights, whole_number
 
 Payload = dict[str, Any]
 Send = Callable[[list[Payload]], None]
@@ -37,7 +37,7 @@ TRIES = 8
 
 
 class Decay(NamedTuple):
-    """How reactions come after a post.
+    """Time profile of the reactions to a post.
 
     Attributes:
         half_life_h: Hours in which half of those still to come have come.
@@ -58,22 +58,22 @@ class Post:
 
     Attributes:
         at: When it was posted.
-        told: Fields that all its events share.
+        event_fields: Fields that all its events share.
         text: Text of the post.
         totals: Number of people by kind of reaction.
     """
 
     at: datetime
-    told: Payload
+    event_fields: Payload
     text: str | None
     totals: dict[str, int]
 
     @property
     def key(self) -> str:
         """The post's id and a digest of its values of the breakdown columns."""
-        breakdown = [self.told.get(name) for name in BREAKDOWN]
+        breakdown = [self.event_fields.get(name) for name in BREAKDOWN]
         digest = hashlib.sha256(repr(breakdown).encode()).hexdigest()[:8]
-        return f"{self.told['post_id']}-{digest}"
+        return f"{self.event_fields['post_id']}-{digest}"
 
 
 def posts_of(
@@ -131,11 +131,11 @@ def _has_post_id(insights: Insights, frame: pd.DataFrame) -> pd.Series:
 
 
 def _post(insights: Insights, row: Payload) -> Post:
-    event_fields = insights.told(row)
+    event_fields = insights.row_fields(row)
     event_fields.pop("occurred_at", None)
     totals: dict[str, int] = {}
     for column, kind in insights.counts.items():
-        count = whole(row[column])
+        count = whole_number(row[column])
         totals[kind] = totals.get(kind, 0) + (count if isinstance(count, int) else 0)
     return Post(
         row["at"].to_pydatetime(),
@@ -163,7 +163,7 @@ def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]
         for hour in np.flatnonzero(people):
             at = post.at + timedelta(hours=int(hour), seconds=float(within[hour]))
             event = {
-                **post.told,
+                **post.event_fields,
                 "event_id": f"{post.key}-{kind}-{hour}",
                 "kind": kind,
                 "count": int(people[hour]),

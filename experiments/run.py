@@ -44,7 +44,7 @@ def run_campaign(run: Run) -> Path:
     Raises:
         LockedError: If another command is at work on the campaign.
     """
-    return _whole(run, STAGES)
+    return _stages_in_new_folder(run, STAGES)
 
 
 def begin_run(run: Run) -> Path:
@@ -53,10 +53,10 @@ def begin_run(run: Run) -> Path:
     Raises:
         LockedError: If another command is at work on the campaign.
     """
-    return _whole(run, STAGES[:1])
+    return _stages_in_new_folder(run, STAGES[:1])
 
 
-def _whole(run: Run, stages: tuple[str, ...]) -> Path:
+def _stages_in_new_folder(run: Run, stages: tuple[str, ...]) -> Path:
     """Stages in a folder that appears under its name when the last has finished."""
     final = run.home / run.run_id
     aside = run.home / f".{run.run_id}{ASIDE}"
@@ -84,7 +84,7 @@ def run_stage(run: Run, stage: str) -> None:
 def remove_unfinished(home: Path) -> list[str]:
     """Remove what commands that were killed left half written; say what it was.
 
-    Only whoever holds the campaign's lock (`one_command`) may ask for it. Plans have
+    Only the holder of the campaign's lock (`one_command`) may ask for it. Plans have
     rules of their own: a step of theirs is finished or discarded as the ledger says. A
     folder of answers that the ledger does not name counts for nothing, and goes too.
 
@@ -99,11 +99,11 @@ def remove_unfinished(home: Path) -> list[str]:
         for path in sorted(home.rglob(f"*{ASIDE}"))
         if path.relative_to(home).parts[0] != PLANS
     ]
-    named = {file.folder for file in received(home)}
+    received_folders = {file.folder for file in received(home)}
     left += [
         folder
         for folder in sorted((home / RESULTS).glob("*/*"))
-        if folder.is_dir() and folder not in named and folder not in left
+        if folder.is_dir() and folder not in received_folders and folder not in left
     ]
     removed = []
     for path in left:

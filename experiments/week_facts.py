@@ -306,7 +306,7 @@ def _none_if_missing(value: float) -> float | None:
 
 
 def _budget(home: Path, campaign: Campaign) -> float | None:
-    """As declared, or as the latest run made it of the spend per voter."""
+    """Budget as declared, or of the latest run's spend per voter."""
     if campaign.plan.budget_usd is not None or not (home / "latest").exists():
         return campaign.plan.budget_usd
     plan = record_of_run(_latest_run(home)).plan

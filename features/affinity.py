@@ -111,24 +111,25 @@ def _banded(age: pd.Series, bands: Sequence[str]) -> pd.Series:
     return label
 
 
-def margin(cells: pd.DataFrame, kept: Sequence[int]) -> pd.DataFrame:
-    """The cells with only some of their parts, in the order of `CELL`.
+def margin(cells: pd.DataFrame, keeps_part: Sequence[int]) -> pd.DataFrame:
+    """Replace the parts of cells that are not kept by `ANY`, in the order of `CELL`.
 
     >>> margin(pd.DataFrame([["18-24", "F", "MI"]], columns=CELL), (1, 0, 0)).iloc[0, 1]
     ''
     """
-    dropped = [c for c, keep in zip(CELL, kept, strict=True) if not keep]
+    dropped = [c for c, keep in zip(CELL, keeps_part, strict=True) if not keep]
     return cells.assign(**dict.fromkeys(dropped, ANY))
 
 
-def as_told(cells: pd.DataFrame, told: pd.DataFrame) -> pd.DataFrame:
-    """The cells without the parts in which a table of cells never differs.
+def comparable_cells(cells: pd.DataFrame, other_cells: pd.DataFrame) -> pd.DataFrame:
+    """Voter cells reduced to the parts in which another table of cells differs.
 
-    >>> told = pd.DataFrame([["18-24", "", "MI"]], columns=CELL)
-    >>> as_told(pd.DataFrame([["65+", "F", "OH"]], columns=CELL), told).iloc[0].tolist()
+    >>> other_cells = pd.DataFrame([["18-24", "", "MI"]], columns=CELL)
+    >>> cells = pd.DataFrame([["65+", "F", "OH"]], columns=CELL)
+    >>> comparable_cells(cells, other_cells).iloc[0].tolist()
     ['65+', '', 'OH']
     """
-    return margin(cells, [bool((told[c] != ANY).any()) for c in CELL])
+    return margin(cells, [bool((other_cells[c] != ANY).any()) for c in CELL])
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class CellAffinities:
 
     @classmethod
     def of(cls, affinities: pd.DataFrame) -> Self:
-        """From an AFFINITIES table."""
+        """Build from an AFFINITIES table."""
         share = affinities["affinity"].clip(1e-6, 1 - 1e-6)
         logit = np.log(share / (1 - share)).round(_DIGITS)
         wide = affinities.assign(logit=logit).pivot_table(
@@ -160,7 +161,7 @@ class CellAffinities:
         """Columns that a voter gets."""
         return [affinity_column(issue) for issue in self.log_odds.columns]
 
-    def beside(self, voters: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:
+    def joined_to(self, voters: pd.DataFrame, *, as_of: pd.Timestamp) -> pd.DataFrame:
         """Add a column `affinity__<issue>` to the voters for every issue.
 
         Args:
@@ -169,7 +170,7 @@ class CellAffinities:
         """
         bands = [b for b in self.log_odds.index.unique("age_band") if b != ANY]
         of_voter = voter_cells(voters, bands, self.place, as_of=as_of)
-        of_voter = as_told(of_voter, self.log_odds.index.to_frame())
+        of_voter = comparable_cells(of_voter, self.log_odds.index.to_frame())
         # there are far fewer cells than voters
         group = of_voter.groupby(CELL, sort=False).ngroup().to_numpy()
         cells = of_voter.drop_duplicates(ignore_index=True)
@@ -188,7 +189,7 @@ class CellAffinities:
         return voters.assign(**columns)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "place": self.place,
             "issues": list(self.log_odds.columns),
@@ -198,7 +199,7 @@ class CellAffinities:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         cells = pd.MultiIndex.from_tuples(map(tuple, stored["cells"]), names=CELL)
         values = np.array(stored["log_odds"], dtype=np.float64)
         return cls(
@@ -221,5 +222,5 @@ def without(counts: pd.DataFrame, barred: Sequence[str]) -> pd.DataFrame:
 
 
 def is_small(n: pd.Series) -> pd.Series:
-    """Which groups have fewer people than the privacy floor, `SMALLEST_CELL`."""
+    """Whether each group has fewer people than the privacy floor, `SMALLEST_CELL`."""
     return n < SMALLEST_CELL

@@ -1,7 +1,7 @@
 """One way to write a file or a folder: aside, forced to disk, then renamed.
 
 Whatever is read under its own name is whole: a process that is killed leaves a
-`.partial` beside it at most, which the next write replaces.
+`.partial` next to it at most, which the next write replaces.
 """
 
 import json

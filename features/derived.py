@@ -53,7 +53,7 @@ _LEVELS = ((PRECINCT, "precinct"), (COUNTY, "county_fips"))
 
 
 class Derivation(NamedTuple):
-    """Which features are derived from which columns, as of which date.
+    """Groups of derived features, the columns they come from, and their date.
 
     Attributes:
         groups: Of `GROUPS`.
@@ -120,22 +120,22 @@ def party_column(prefix: str, party: str) -> str:
 # --- what there is --------------------------------------------------------------------
 
 
-def derived_columns(asked: Derivation) -> list[DerivedColumn]:
+def derived_columns(derivation: Derivation) -> list[DerivedColumn]:
     """List every column that a derivation gives.
 
     Raises:
         TableError: If a group needs columns that are not there or may not be used.
     """
     columns = []
-    for group in asked.groups:
-        missing = _missing(asked, group)
+    for group in derivation.groups:
+        missing = _missing(derivation, group)
         if missing:
             raise TableError(
                 f"derived {group!r} needs {missing} among the columns of the voters "
                 "that may be used; map it in [tables.voters], or mend "
                 "[features].derived in campaign.toml"
             )
-        columns += _COLUMNS[group](asked)
+        columns += _COLUMNS[group](derivation)
     return columns
 
 
@@ -238,25 +238,25 @@ def _levels(derivation: Derivation) -> list[tuple[str, list[str]]]:
 
 def derived(
     voters: "ir.Table",
-    asked: Derivation,
+    derivation: Derivation,
 ) -> "ir.Table":
     """Add the derived columns to the voters.
 
     Args:
         voters: VOTERS, on any engine.
-        asked: What to derive.
+        derivation: What to derive.
 
     Raises:
         TableError: As `derived_columns`.
     """
-    names = [column.name for column in derived_columns(asked)]
-    enriched = history(voters, asked.columns, as_of=asked.as_of)
-    if asked.groups != ("history",):
-        voter_values = enriched = _voter_values(enriched, asked)
-        if "household" in asked.groups:
-            enriched = _with_household(voter_values, asked)
-        if "neighbours" in asked.groups:
-            enriched = _with_neighbours(enriched, voter_values, asked)
+    names = [column.name for column in derived_columns(derivation)]
+    enriched = history(voters, derivation.columns, as_of=derivation.as_of)
+    if derivation.groups != ("history",):
+        voter_values = enriched = _voter_values(enriched, derivation)
+        if "household" in derivation.groups:
+            enriched = _with_household(voter_values, derivation)
+        if "neighbours" in derivation.groups:
+            enriched = _with_neighbours(enriched, voter_values, derivation)
     return enriched.select(*voters.columns, *names)
 
 
@@ -438,7 +438,7 @@ def _enough(enriched: "ir.Table", tag: str, total: str, n: str) -> "ir.Value":
 
 # --- pandas in, pandas out ------------------------------------------------------------
 
-TOLD_BY_THE_FILE = (
+FROM_THE_WHOLE_FILE = (
     "it is told by the household and the neighbours in the whole voter file, not by "
     "one row; bring it along as the run's tables/voters has it, or null where it has "
     "none"
@@ -451,27 +451,27 @@ _TYPES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def with_derived(voters: pd.DataFrame, asked: Derivation) -> pd.DataFrame:
+def with_derived(voters: pd.DataFrame, derivation: Derivation) -> pd.DataFrame:
     """Add the derived columns to the voters, whose order stays as it is.
 
     Args:
         voters: VOTERS table; columns derived earlier are computed again.
-        asked: What to derive.
+        derivation: What to derive.
 
     Raises:
         TableError: As `derived_columns`.
     """
     plain = voters.drop(columns=[c for c in voters if is_derived(str(c))])
-    return with_columns(plain, _query(asked)) if asked.groups else plain
+    return with_columns(plain, _query(derivation)) if derivation.groups else plain
 
 
-def counting_query(asked: Derivation) -> Query:
+def counting_query(derivation: Derivation) -> Query:
     """The query over a row's own past elections, which the endpoint runs.
 
     Args:
-        asked: The derivation of the whole file.
+        derivation: The derivation of the whole file.
     """
-    return _query(asked._replace(groups=("history",), parties=()))
+    return _query(derivation._replace(groups=("history",), parties=()))
 
 
 def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:

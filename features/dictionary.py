@@ -80,35 +80,40 @@ class Described:
     features: Sequence[str]
 
 
-def entries(known: Described, more: Sequence[ColumnEntry] = ()) -> list[ColumnEntry]:
+def entries(
+    described: Described, added_entries: Sequence[ColumnEntry] = ()
+) -> list[ColumnEntry]:
     """Every column of the tables and every feature, each once.
 
     Args:
-        known: Of the run.
-        more: Entries of columns that other modules added; they replace generated ones.
+        described: Declarations of the run.
+        added_entries: Entries of columns that other modules added; they replace
+            generated ones.
 
     Returns:
         Entries in the order of the tables; a column without a description has the
         meaning `NOT_DESCRIBED`.
     """
-    given = {(entry.table, entry.name): entry for entry in more}
+    given = {(entry.table, entry.name): entry for entry in added_entries}
     all_entries = [
-        given.get((table, name)) or _entry(known, table, name)
-        for table, columns in known.columns.items()
+        given.get((table, name)) or _entry(described, table, name)
+        for table, columns in described.columns.items()
         for name in columns
     ]
     voter_columns = {entry.name for entry in all_entries if entry.table == VOTERS}
-    further_features = [name for name in known.features if name not in voter_columns]
+    further_features = [
+        name for name in described.features if name not in voter_columns
+    ]
     all_entries += [
-        given.get((FEATURES, name)) or _feature(known, name)
+        given.get((FEATURES, name)) or _feature(described, name)
         for name in dict.fromkeys(further_features)
     ]
     return all_entries
 
 
-def undescribed(found: Sequence[ColumnEntry]) -> list[str]:
+def undescribed(column_entries: Sequence[ColumnEntry]) -> list[str]:
     """Names of columns without a description."""
-    return [entry.name for entry in found if entry.meaning == NOT_DESCRIBED]
+    return [entry.name for entry in column_entries if entry.meaning == NOT_DESCRIBED]
 
 
 def _entry(described: Described, table: str, name: str) -> ColumnEntry:
@@ -253,28 +258,28 @@ def _special(described: Described, names: set[str]) -> str:
 # --- as people read it ----------------------------------------------------------------
 
 
-def as_json(found: Sequence[ColumnEntry]) -> str:
+def as_json(column_entries: Sequence[ColumnEntry]) -> str:
     """Entries as JSON, for programs."""
-    return json.dumps([asdict(entry) for entry in found], indent=1)
+    return json.dumps([asdict(entry) for entry in column_entries], indent=1)
 
 
-def as_csv(found: Sequence[ColumnEntry]) -> str:
+def as_csv(column_entries: Sequence[ColumnEntry]) -> str:
     """Entries as CSV, for spreadsheets."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(ColumnEntry)])
     writer.writeheader()
-    writer.writerows(asdict(entry) for entry in found)
+    writer.writerows(asdict(entry) for entry in column_entries)
     return text.getvalue()
 
 
-def as_markdown(found: Sequence[ColumnEntry]) -> str:
+def as_markdown(column_entries: Sequence[ColumnEntry]) -> str:
     """Entries as Markdown, for people: one table of columns for each table."""
     field_names = [f.name for f in fields(ColumnEntry) if f.name != "table"]
     lines = []
-    for table in dict.fromkeys(entry.table for entry in found):
+    for table in dict.fromkeys(entry.table for entry in column_entries):
         lines += ["", f"## {table}", "", f"| {' | '.join(field_names)} |"]
         lines.append("|---" * len(field_names) + "|")
-        rows = [asdict(entry) for entry in found if entry.table == table]
+        rows = [asdict(entry) for entry in column_entries if entry.table == table]
         lines += [
             f"| {' | '.join(_cell(row[name]) for name in field_names)} |"
             for row in rows

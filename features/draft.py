@@ -99,7 +99,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a first look at a voter file gave.
+    """Draft of a mapping from a first look at a voter file.
 
     Attributes:
         path: The file.

@@ -79,7 +79,9 @@ class Insights:
         """
         events_by_id: dict[str, Payload] = {}
         for row in self.distinct().to_dict("records"):
-            row_fields = self.told({str(name): value for name, value in row.items()})
+            row_fields = self.row_fields(
+                {str(name): value for name, value in row.items()}
+            )
             for kind, count in self._counted(row):
                 if count == 0:
                     continue
@@ -97,7 +99,7 @@ class Insights:
         """Rows of the export without repeats, as a file joined to itself has."""
         return self.frame[~self.frame.astype("str").duplicated()]
 
-    def told(self, row: Mapping[str, Any]) -> Payload:
+    def row_fields(self, row: Mapping[str, Any]) -> Payload:
         """The fields of a row other than its counts."""
         fields = {
             ours: _plain(row[theirs])
@@ -110,10 +112,10 @@ class Insights:
     def _counted(self, row: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
         if self.counts:
             for column, kind in self.counts.items():
-                yield kind, whole(row[column])
+                yield kind, whole_number(row[column])
         else:
             kind = _plain(row[self.columns["kind"]])
-            yield kind, whole(row[self.columns["count"]])
+            yield kind, whole_number(row[self.columns["count"]])
 
 
 def read_insights(
@@ -185,10 +187,10 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, pd.Timestamp) else str(value)
 
 
-def whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """A whole number from a text or a number; anything else as it is.
 
-    >>> [whole(v) for v in ("1,204", 3.0, "", "many")]
+    >>> [whole_number(v) for v in ("1,204", 3.0, "", "many")]
     [1204, 3, 0, 'many']
     """
     text = "" if value is None or value != value else str(value).strip()

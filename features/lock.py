@@ -1,4 +1,4 @@
-"""One way to be alone: a lock on a file that the system lets go with the process.
+"""Locks on files, which the system releases when their process ends.
 
     with locked(home / ".lock", holder="hustings run, process 7"):
         ...
@@ -27,7 +27,7 @@ def locked(path: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
 
     Args:
         path: File of the lock; its folder must exist.
-        wait: Whether to wait for whoever holds it.
+        wait: Whether to wait for its holder.
         holder: Written into the file: what others read while it is held.
 
     Raises:
@@ -58,6 +58,6 @@ def locked(path: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
 
 
 def _refusal(path: Path) -> str:
-    """Who holds a lock, as its file says; it is empty for an instant at first."""
+    """Holder of a lock, as its file says; it is empty for an instant at first."""
     holder = path.read_text(encoding="utf-8").strip() or "another process"
     return f"{path.parent}: expected to be alone, {holder} is at work; nothing was done"

@@ -120,7 +120,7 @@ def _column(messages: pd.DataFrame, name: str, otherwise: list[str]) -> list[str
 
 
 def counts(text: str) -> tuple[float, ...]:
-    """What a reader can count in a text: `READABLE`, but for the last two.
+    """Counts of a text that a reader could make: `READABLE` without the last two.
 
     >>> [round(x, 2) for x in counts("Will you vote? 1,000 neighbours vote.")]
     [1.79, 2.04, 3.0, 4.83, 0.5, 0.17, 0.17]

@@ -25,7 +25,7 @@ were not made from, for half of which their own issue was hidden, with 1 to 25
 messages an issue: `tests/data/test_real_posts.py` fits them anew."""
 
 
-class Found(NamedTuple):
+class PostIssues(NamedTuple):
     """Issues of posts.
 
     Attributes:
@@ -52,11 +52,11 @@ class Topics:
 
     @classmethod
     def of(cls, messages: pd.DataFrame) -> Self:
-        """From what the messages say and the positions they take.
+        """Build from the messages' texts and the positions they take.
 
         Args:
             messages: MESSAGES table; where a message states no stance, the name of
-                its issue stands for it.
+                its issue is taken instead.
 
         Raises:
             ModuleNotFoundError: If the sentence model is not installed.
@@ -74,7 +74,7 @@ class Topics:
 
     @classmethod
     def between(cls, issue: Sequence[str], said: Floats32, meant: Floats32) -> Self:
-        """From embeddings.
+        """Build from embeddings.
 
         Args:
             issue: Of n messages.
@@ -90,7 +90,9 @@ class Topics:
         return cls(tuple(names), np.array([_unit(v) for v in directions]))
 
 
-def issue_of(texts: Sequence[str], topics: Topics, *, floor: float = FLOOR) -> Found:
+def issue_of(
+    texts: Sequence[str], topics: Topics, *, floor: float = FLOOR
+) -> PostIssues:
     """The issue of every text, and how sure that is.
 
     Args:
@@ -110,7 +112,7 @@ def issue_of(texts: Sequence[str], topics: Topics, *, floor: float = FLOOR) -> F
         topics.issues[i] if sure >= floor else None
         for i, sure in zip(nearest, confidence, strict=True)
     ]
-    return Found(issue, confidence)
+    return PostIssues(issue, confidence)
 
 
 def confidence_of(cosine: Floats) -> Floats:

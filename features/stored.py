@@ -26,12 +26,12 @@ class Stored:
     """
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {f.name: plain_json(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave, whatever else stands beside it.
+        """Read what `to_json` gave, whatever else stands beside it.
 
         Raises:
             ValueError: If a field is missing or of another type; names it.

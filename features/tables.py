@@ -21,7 +21,7 @@ HISTORY_PREFIX = "voted_"
 HISTORY_DERIVED, HOUSEHOLD = "history__", "household__"
 PRECINCT, COUNTY = "precinct__", "county__"
 FROM_THE_FILE = (HOUSEHOLD, PRECINCT, COUNTY)
-"""Derived columns that begin so are told by the whole file, never by one row."""
+"""Derived columns that begin so depend on the whole file, never on one row."""
 DERIVED_PREFIXES = (HISTORY_DERIVED, *FROM_THE_FILE)
 
 UNDECIDED = "undecided"
@@ -803,7 +803,7 @@ def is_derived(name: str) -> bool:
 
 
 def problems(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
-    """What is wrong with a frame, row by row.
+    """Faults of a frame, row by row.
 
     Args:
         table: The declaration.
@@ -816,11 +816,11 @@ def problems(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
     try:
         table.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as failure:
-        return _told(table, failure.failure_cases)
+        return _problem_rows(table, failure.failure_cases)
     return pd.DataFrame({"row": [], "column": [], "value": [], "reason": []})
 
 
-def _told(table: pa.DataFrameSchema, cases: pd.DataFrame) -> pd.DataFrame:
+def _problem_rows(table: pa.DataFrameSchema, cases: pd.DataFrame) -> pd.DataFrame:
     key = ", ".join(table.unique or [])
     duplicate = cases["check"] == "multiple_fields_uniqueness"
     missing = cases["check"] == "column_in_dataframe"
@@ -830,19 +830,19 @@ def _told(table: pa.DataFrameSchema, cases: pd.DataFrame) -> pd.DataFrame:
     reason = reason.mask(missing, "missing column")
     reason = reason.mask(unknown, "column not declared")
     reason = reason.mask(cases["check"] == "not_nullable", "expected a value, got none")
-    whole = missing | unknown
-    named = cases["column"].where(~whole, cases["failure_case"]).astype(str)
-    shown = cases["failure_case"].astype(str)
-    shown = shown.mask(named.isin(identifying_columns(table)), "***")
-    told = pd.DataFrame(
+    of_column = missing | unknown
+    column_names = cases["column"].where(~of_column, cases["failure_case"]).astype(str)
+    value_texts = cases["failure_case"].astype(str)
+    value_texts = value_texts.mask(column_names.isin(identifying_columns(table)), "***")
+    problem_rows = pd.DataFrame(
         {
-            "row": cases["index"].where(~whole, -1).fillna(-1).astype(int),
-            "column": named,
-            "value": shown,
+            "row": cases["index"].where(~of_column, -1).fillna(-1).astype(int),
+            "column": column_names,
+            "value": value_texts,
             "reason": reason,
         }
     )
-    return told.drop_duplicates(["row", "column", "reason"], ignore_index=True)
+    return problem_rows.drop_duplicates(["row", "column", "reason"], ignore_index=True)
 
 
 def check(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
@@ -854,7 +854,7 @@ def check(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
     try:
         return table.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as failure:
-        faults = _told(table, failure.failure_cases)
+        faults = _problem_rows(table, failure.failure_cases)
         first = "; ".join(
             f"row {f.row}, column {f.column!r}: {f.reason}, got {f.value}"
             for f in faults.head(3).itertuples()

@@ -21,14 +21,14 @@ _ARM = ["message_id", "channel"]
 
 
 class Arm(NamedTuple):
-    """What a voter may be sent."""
+    """A message by a channel."""
 
     message_id: str
     channel: str
 
 
 class EffectPrior(NamedTuple):
-    """What is known of the effects of a test's messages from elsewhere.
+    """Priors of a test's message effects, from other studies.
 
     Attributes:
         mean: In outcome units, NaN where nothing is known, shape (M,).
@@ -41,7 +41,7 @@ class EffectPrior(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The table, the features beside it and the design it was drawn by.
+    """The table, the features of its rows and the design it was drawn by.
 
     Attributes:
         rows: One row per assignment: voter_id, experiment_id, plan_id, block, unit_id
@@ -88,10 +88,10 @@ def build_training_set(
     deliveries = tables["deliveries"].reset_index(drop=True)
     answers = last_answers(tables["responses"].query("outcome == @outcome"))
     if answers.empty:
-        named = sorted(tables["responses"]["outcome"].unique())
+        outcome_names = sorted(tables["responses"]["outcome"].unique())
         raise TableError(
             f"table responses: expected rows with outcome {outcome!r}, got only "
-            f"{named}; mend [outcome].name in campaign.toml"
+            f"{outcome_names}; mend [outcome].name in campaign.toml"
         )
     as_of = first_delivery(deliveries)
     voter_files = list(files) or [VoterFile(as_of, tables["voters"])]
@@ -150,14 +150,16 @@ def _units(voter_id: pd.Series, file: Ints, files: Sequence[VoterFile]) -> pd.Da
     )  # fmt: skip
     for k in np.unique(file):
         voters = files[k].voters
-        mine = voter_id[file == k]
+        voters_of_file = voter_id[file == k]
         for name, of_voters in (
             ("household_id", household(voters)),
             ("cluster_then", coarsest_unit(voters)),
         ):
             by_voter = of_voters.set_axis(voters["voter_id"])
-            of_mine = by_voter.reindex(mine).set_axis(mine.index)
-            units.loc[mine.index, name] = of_mine.fillna(mine)
+            unit_of_voter = by_voter.reindex(voters_of_file).set_axis(
+                voters_of_file.index
+            )
+            units.loc[voters_of_file.index, name] = unit_of_voter.fillna(voters_of_file)
     return units
 
 
@@ -258,11 +260,12 @@ class MessageTest:
         propensities: Of control and every arm, shape (n_voters, 1 + n_arms).
         prior: What is known of the messages' effects from elsewhere, None for nothing.
         weight: How many voters of the population each stands for, mean 1, 0 for who
-            did not answer, shape (n_voters,); None where all stand for themselves.
+            did not answer, shape (n_voters,); None where all count the same.
         link_error: Relative error, one SD, of the probability that answers are those of
             their voters, common to all; 0 where they are known to be.
-        fond_of: Column of X with the affinity of the voter's cell for the issue of
-            each message, -1 for none, length n_messages; None where none is known.
+        affinity_columns: Column of X with the affinity of the voter's cell for the
+            issue of each message, -1 for none, length n_messages; None where none is
+            known.
         wave: 0 for the experiment itself, 1, 2, ... for plans that decided later (a
             day of the campaign), shape (n_voters,); None for one wave.
         block_names: Name of every code of `block`, as in the designs; empty where
@@ -284,7 +287,7 @@ class MessageTest:
     prior: EffectPrior | None = None
     weight: Floats | None = None
     link_error: float = 0.0
-    fond_of: tuple[int, ...] | None = None
+    affinity_columns: tuple[int, ...] | None = None
     wave: Ints | None = None
     block_names: tuple[str, ...] = ()
 
@@ -306,18 +309,18 @@ class MessageTest:
 
     @property
     def observed(self) -> Bools:
-        """Whose outcome was observed, shape (n_voters,)."""
+        """Whether each voter's outcome was observed, shape (n_voters,)."""
         return ~np.isnan(self.Y)
 
     @property
     def cluster(self) -> Ints:
-        """Who shares noise or assignment: the coarser of household and drawn unit."""
+        """The coarser of household and drawn unit, whose voters share noise."""
         coarser = len(np.unique(self.drawn)) < len(np.unique(self.household))
         return self.drawn if coarser else self.household
 
     @property
-    def stands_for(self) -> Floats | None:
-        """`weight` of these voters with mean 1; None where all stand for themselves."""
+    def survey_weight(self) -> Floats | None:
+        """`weight` scaled to mean 1; None where all voters count the same."""
         return None if self.weight is None else self.weight / self.weight.mean()
 
     def by_message(self) -> Self:
@@ -345,18 +348,18 @@ def message_tests(
     training_set: TrainingSet, encoding: Encoding
 ) -> dict[str, MessageTest]:
     """Every experiment of a training set as arrays, by experiment_id."""
-    found = {}
+    tests = {}
     for experiment_id, rows in training_set.rows.groupby("experiment_id", sort=True):
         design = training_set.designs.query("experiment_id == @experiment_id")
         X = encoding.transform(training_set.features.loc[rows.index])
-        found[str(experiment_id)] = _message_test(str(experiment_id), rows, design, X)
-    return found
+        tests[str(experiment_id)] = _message_test(str(experiment_id), rows, design, X)
+    return tests
 
 
-def with_fondness(
+def with_affinity_columns(
     test: MessageTest, names: Sequence[str], issue_of: Mapping[str, str]
 ) -> MessageTest:
-    """The test with the columns that tell how fond a voter's cell is of each issue.
+    """The test with the columns of each voter cell's affinity for the issues.
 
     Args:
         test: The experiment.
@@ -365,7 +368,7 @@ def with_fondness(
     """
     position = {name: i for i, name in enumerate(names)}
     columns = [position.get(affinity_column(issue_of[m]), -1) for m in test.messages]
-    return replace(test, fond_of=tuple(columns)) if max(columns) >= 0 else test
+    return replace(test, affinity_columns=tuple(columns)) if max(columns) >= 0 else test
 
 
 def _message_test(
@@ -453,7 +456,7 @@ def arm_costs(costs: pd.DataFrame, arms: Sequence[Arm]) -> Floats:
         TableError: If an arm has no price.
     """
     price = costs.set_index(_ARM)["cost_usd"].to_dict()
-    found = []
+    arm_usd = []
     for arm in arms:
         cost = price.get(tuple(arm), price.get((ANY_MESSAGE, arm.channel)))
         if cost is None:
@@ -461,5 +464,5 @@ def arm_costs(costs: pd.DataFrame, arms: Sequence[Arm]) -> Floats:
                 f"table costs: expected a row for message {arm.message_id!r} (or "
                 f"{ANY_MESSAGE!r}) by {arm.channel!r}, got none"
             )
-        found.append(cost)
-    return np.array(found, dtype=np.float64)
+        arm_usd.append(cost)
+    return np.array(arm_usd, dtype=np.float64)

@@ -124,13 +124,13 @@ class Encoding:
         return codes
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         levels = {name: list(values) for name, values in self.levels.items()}
         return {"names": list(self.names), "levels": levels}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         levels = {name: tuple(values) for name, values in stored["levels"].items()}
         return cls(tuple(stored["names"]), levels)
 

@@ -1,4 +1,4 @@
-"""Who may be reached by which channel, in a form that a bundle may carry: digests.
+"""Contact lists by channel, as digests that a bundle may carry.
 
 The campaign's do-not-contact list and its addresses go with the bundle as keyed digests
 of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is served.
@@ -90,7 +90,7 @@ class ContactLists:
 
     @classmethod
     def read(cls, folder: Path, key: bytes) -> Self:
-        """From a bundle.
+        """Read the lists of a bundle.
 
         Args:
             folder: The bundle.
@@ -106,7 +106,7 @@ class ContactLists:
     def people(
         self, voter_id: pd.Series, age: pd.Series | None, closed: pd.DataFrame
     ) -> People:
-        """What is known of some voters beside their permissions.
+        """Facts of some voters besides their permissions.
 
         Args:
             voter_id: Whose.

@@ -1,7 +1,7 @@
-"""Who was decided before, and what that has cost: a campaign's plans, read in serving.
+"""Past decisions and committed money of a campaign's plans, read by the endpoint.
 
-A bundle lies in `<home>/serving`; beside it lie the campaign's plans. Their ledger says
-which of them bind, and whoever takes a step of a plan writes what it says to
+A bundle lies in `<home>/serving`; next to it lie the campaign's plans. Their ledger
+says which of them bind, and every step of a plan writes what it says to
 `plans/binding.json`: no ids, only names of plans, states and money. Assignments are
 read from the plans' own folders. What changed on disk is read anew at the next request.
 """
@@ -33,7 +33,7 @@ _ASSIGNED = [
 
 
 class PastDecision(NamedTuple):
-    """What a plan decided about a voter.
+    """Decision of a plan about a voter.
 
     Attributes:
         plan_id: The plan.
@@ -66,7 +66,7 @@ class PastDecision(NamedTuple):
 
 @dataclass(frozen=True)
 class _Record:
-    """What lay in the campaign's folder at one look.
+    """Contents of the campaign's folder at one reading.
 
     `ids` has all ids of persons who have had several.
     """
@@ -98,14 +98,14 @@ class DecidedVoters:
 
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self | None:
-        """The plans beside a bundle; None for a bundle that lies in no campaign."""
+        """Plans of the campaign that a bundle lies in; None where it lies in none."""
         folder = bundle.resolve()
         home = folder.parent
         in_home = folder.name == SERVING and (home / PLANS).is_dir()
         return cls(home) if in_home else None
 
     def of(self, voter_ids: Sequence[str]) -> dict[str, list[PastDecision]]:
-        """What was decided about some voters, in the order of days; others are absent.
+        """Decisions about some voters, in the order of days; others are absent.
 
         Args:
             voter_ids: Present or former ids.
@@ -150,7 +150,7 @@ class DecidedVoters:
         return closed[closed["voter_id"].isin(list(voter_ids))]
 
     def _present(self) -> _Record:
-        """What lies in the folder now; read only where a file has changed."""
+        """The present record; files are read again only where they changed."""
         with self._lock:
             signature = self._signature()
             if signature != self._record.signature:

@@ -1,4 +1,4 @@
-"""What `/recommend` hands out: decisions with an expiry, kept beside the reactions.
+"""Decisions that `/recommend` hands out, with an expiry, kept with the reactions.
 
 A recommendation reserves its money until it expires or is reported as sent. Reported as
 sent it is a fact of the campaign, which `experiments.plans.online` reads. A request
@@ -138,7 +138,7 @@ class UnknownDecisionsError(ValueError):
 
 
 class Reported(NamedTuple):
-    """What became of a report of what was sent.
+    """Result of reporting decisions as sent.
 
     Attributes:
         recorded: Decisions that are recorded now.
@@ -163,7 +163,7 @@ class OnlineDecisions:
     engine: sa.Engine
 
     @classmethod
-    def beside(cls, events: Events) -> Self:
+    def in_store_of(cls, events: Events) -> Self:
         """The decisions in the database of a store that is open."""
         with events.engine.begin() as connection:
             take_turn(connection)
@@ -184,7 +184,7 @@ class OnlineDecisions:
 
     @contextmanager
     def turn(self, at: pd.Timestamp) -> "Iterator[Turn]":
-        """Decide while nobody else does: all that is handed out is kept, or nothing.
+        """A transaction in which nobody else decides, kept whole or not at all.
 
         Args:
             at: Now.
@@ -292,7 +292,7 @@ class Turn:
         return {channel: int(n) for channel, n in rows}
 
     def sent_to(self, voter_ids: Sequence[str]) -> dict[str, list[HandedOut]]:
-        """What was sent to some voters; others are absent."""
+        """Contacts sent to some voters; others are absent."""
         sent: dict[str, list[HandedOut]] = {}
         c = ONLINE_DECISIONS.c
         for part in _parts(list(voter_ids)):
@@ -305,9 +305,9 @@ class Turn:
 
     def hand_out(self, decisions: Sequence[HandedOut]) -> None:
         """Keep new decisions, and longer those that are handed out again."""
-        known = {d.decision_id for d in self.live()}
-        again = [d for d in decisions if d.decision_id in known]
-        new = [d._asdict() for d in decisions if d.decision_id not in known]
+        live_ids = {d.decision_id for d in self.live()}
+        again = [d for d in decisions if d.decision_id in live_ids]
+        new = [d._asdict() for d in decisions if d.decision_id not in live_ids]
         if new:
             self.connection.execute(sa.insert(ONLINE_DECISIONS), new)
         c = ONLINE_DECISIONS.c
@@ -351,7 +351,7 @@ class Turn:
 
 
 def new_decision_id() -> str:
-    """A name that says nothing of the voter."""
+    """A random id, which says nothing of the voter."""
     return secrets.token_hex(16)
 
 

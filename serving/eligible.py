@@ -1,4 +1,4 @@
-"""Who may be sent what by which channel, and the reason where not."""
+"""Permission by voter, message and channel, with the reason of every refusal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ withdrawn."""
 
 @dataclass(frozen=True)
 class People:
-    """What is known of voters beside their permissions.
+    """Facts of voters besides their permissions.
 
     Attributes:
         age: By voter_id, years; None where no age is known of anybody.
@@ -63,7 +63,7 @@ class Eligibility:
     no_channel: dict[str, dict[str, Bools]]
     codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
 
-    def told(self) -> list[dict[str, str | int]]:
+    def reason_counts(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
         n = len(self.allowed)
         rows: list[dict[str, str | int]] = [
@@ -108,16 +108,16 @@ def barred(
         signed: Digests of texts that a named person has signed, as
             `serving.voting_text.text_digest` gives them.
     """
-    rules = _named(rule_set)
-    found: dict[str, str] = {}
+    rules = _known_rule_set(rule_set)
+    reasons: dict[str, str] = {}
     for message, codes in barred_codes(
         messages, rules, lowers_turnout=lowers_turnout, signed=signed
     ).items():
-        found[message] = _in_words(codes[0], messages, message)
-    return {**found, **(paused if rules.of("not_paused") else {})}
+        reasons[message] = _in_words(codes[0], messages, message)
+    return {**reasons, **(paused if rules.of("not_paused") else {})}
 
 
-def _named(name: str) -> RuleSet:
+def _known_rule_set(name: str) -> RuleSet:
     return rule_set(name)
 
 
@@ -129,19 +129,21 @@ def barred_codes(
     signed: frozenset[str] = frozenset(),
 ) -> dict[str, list[str]]:
     """Messages that nobody may be sent, with every code that says so."""
-    found: dict[str, list[str]] = {}
+    codes_of_message: dict[str, list[str]] = {}
     for requires, holds in _MESSAGE_RULES.items():
         for rule in rules.of(requires):
             for row in messages.itertuples():
                 if holds(row, lowers_turnout, signed):
-                    found.setdefault(str(row.message_id), []).append(rule.code)
-    return found
+                    codes_of_message.setdefault(str(row.message_id), []).append(
+                        rule.code
+                    )
+    return codes_of_message
 
 
 def _in_words(code: str, messages: pd.DataFrame, message: str) -> str:
     if code == "discloses":
-        mine = messages.loc[messages["message_id"] == message, "discloses"]
-        return f"discloses the record of {mine.iloc[0]!s}"
+        disclosed = messages.loc[messages["message_id"] == message, "discloses"]
+        return f"discloses the record of {disclosed.iloc[0]!s}"
     return WORDS[code]
 
 
@@ -205,7 +207,7 @@ def eligibility(
         people: What else is known of voters.
         signed: See `barred`.
     """
-    rules = _named(rule_set)
+    rules = _known_rule_set(rule_set)
     stopped = barred(
         messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused,
         signed=signed,
@@ -220,8 +222,8 @@ def eligibility(
             allowed[:, a] &= ~who
         allowed[:, a] &= arm.message_id not in stopped
     sendable = {arm.message_id for arm in arms}
-    told = {m: why for m, why in stopped.items() if m in sendable}
-    return Eligibility(allowed, told, _by_words(codes), codes)
+    barred_messages = {m: why for m, why in stopped.items() if m in sendable}
+    return Eligibility(allowed, barred_messages, _by_words(codes), codes)
 
 
 def _by_words(codes: dict[str, dict[str, Bools]]) -> dict[str, dict[str, Bools]]:
@@ -240,21 +242,21 @@ def refusals(
     as_of: pd.Timestamp,
 ) -> dict[str, Bools]:
     """Reason code → voters who may not be reached by a channel for it, (n_voters,)."""
-    found: dict[str, Bools] = {}
+    refused_by_code: dict[str, Bools] = {}
     withdrawn = _among(voter_id, _withdrawn(permissions, channel, as_of))
     for rule in rules.of("not_withdrawn", channel):
-        found[rule.code] = withdrawn
+        refused_by_code[rule.code] = withdrawn
     for rule in rules.of("permission", channel):
         granted = _among(voter_id, _granted(permissions, channel, as_of, rule))
-        found[rule.code] = ~granted & ~withdrawn
+        refused_by_code[rule.code] = ~granted & ~withdrawn
     for rule in rules.of("not_listed", channel):
         listed = _listed(people.do_not_contact, channel, as_of)
-        found[rule.code] = _among(voter_id, listed)
+        refused_by_code[rule.code] = _among(voter_id, listed)
     for rule in rules.of("age", channel):
-        found[rule.code] = _under_age(voter_id, people.age, rule)
+        refused_by_code[rule.code] = _under_age(voter_id, people.age, rule)
     for rule in rules.of("address", channel):
-        found[rule.code] = _unreachable(voter_id, people.addresses, channel)
-    return found
+        refused_by_code[rule.code] = _unreachable(voter_id, people.addresses, channel)
+    return refused_by_code
 
 
 def counted_in_places(
@@ -291,9 +293,9 @@ def _withdrawn(
     """Voters who have withdrawn a channel by a day, at any hour of it."""
     if permissions is None:
         return ()
-    mine = permissions[permissions["channel"] == channel]
-    gone = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
-    return mine.loc[gone, "voter_id"]
+    of_channel = permissions[permissions["channel"] == channel]
+    gone = of_channel["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
+    return of_channel.loc[gone, "voter_id"]
 
 
 def _granted(
@@ -302,15 +304,15 @@ def _granted(
     """Voters with a permission that a rule counts; it must be there before."""
     if permissions is None:
         return ()
-    mine = permissions[permissions["channel"] == channel]
-    gone = mine["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
-    held = (mine["granted_at"] <= as_of) & ~gone
+    of_channel = permissions[permissions["channel"] == channel]
+    gone = of_channel["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
+    held = (of_channel["granted_at"] <= as_of) & ~gone
     if rule.bases:
-        held &= mine["basis"].isin(rule.bases)
+        held &= of_channel["basis"].isin(rule.bases)
     if rule.purpose:
-        purpose = mine.get("purpose", pd.Series("", index=mine.index))
+        purpose = of_channel.get("purpose", pd.Series("", index=of_channel.index))
         held &= purpose.fillna("").eq(rule.purpose)
-    return mine.loc[held, "voter_id"]
+    return of_channel.loc[held, "voter_id"]
 
 
 def _listed(
@@ -344,10 +346,10 @@ def _unreachable(
     return ~_among(voter_id, there)
 
 
-def _among(voter_id: pd.Series, some: Iterable[str]) -> Bools:
-    return voter_id.isin(some if isinstance(some, pd.Series) else list(some)).to_numpy(
-        dtype=bool
-    )
+def _among(voter_id: pd.Series, listed_ids: Iterable[str]) -> Bools:
+    return voter_id.isin(
+        listed_ids if isinstance(listed_ids, pd.Series) else list(listed_ids)
+    ).to_numpy(dtype=bool)
 
 
 # --- on the day -----------------------------------------------------------------------
@@ -372,14 +374,14 @@ def send_window(rules: RuleSet, channel: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class CurrentFacts:
-    """What is known at one moment, for contacts that were planned before.
+    """Facts at one moment, for a recheck of contacts that were planned before.
 
     Attributes:
         messages: MESSAGES table.
         permissions: PERMISSIONS table, with what was withdrawn since; None for none.
         rules: The rule set.
         people: What else is known of voters.
-        known: Voters of the present file; None to take all for known.
+        known_voters: Voters of the present file; None to take all for known.
         lowers_turnout: See `barred`.
         paused: See `barred`.
         signed: See `barred`.
@@ -389,7 +391,7 @@ class CurrentFacts:
     permissions: pd.DataFrame | None
     rules: RuleSet
     people: People = NOTHING_KNOWN
-    known: frozenset[str] | None = None
+    known_voters: frozenset[str] | None = None
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
@@ -420,29 +422,31 @@ def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd
     """
     code = pd.Series("", index=contacts.index, dtype=object)
     reasons = stopped_messages(facts)
-    told = [reasons.get(str(m), "") for m in contacts["message_id"]]
-    _first(code, pd.Series(told, index=contacts.index, dtype=object))
-    for channel, mine in contacts.groupby("channel", observed=True):
-        _first(code, _refused_codes(mine, str(channel), facts, at))
-    if facts.known is not None:
-        unknown = ~contacts["voter_id"].isin(facts.known)
+    message_codes = [reasons.get(str(m), "") for m in contacts["message_id"]]
+    _first(code, pd.Series(message_codes, index=contacts.index, dtype=object))
+    for channel, by_channel in contacts.groupby("channel", observed=True):
+        _first(code, _refused_codes(by_channel, str(channel), facts, at))
+    if facts.known_voters is not None:
+        unknown = ~contacts["voter_id"].isin(facts.known_voters)
         _first(code, unknown.map({True: "unknown_person", False: ""}))
     return code
 
 
-def _first(code: pd.Series, found: pd.Series) -> None:
+def _first(code: pd.Series, further_codes: pd.Series) -> None:
     """Fill in reasons where there is none yet."""
-    mine = code.loc[found.index]
-    code.loc[found.index] = mine.where(mine != "", found)
+    present_codes = code.loc[further_codes.index]
+    code.loc[further_codes.index] = present_codes.where(
+        present_codes != "", further_codes
+    )
 
 
 def _refused_codes(
     contacts: pd.DataFrame, channel: str, facts: CurrentFacts, at: pd.Timestamp
 ) -> pd.Series:
-    found = pd.Series("", index=contacts.index, dtype=object)
+    refusal_code = pd.Series("", index=contacts.index, dtype=object)
     refused = refusals(
         contacts["voter_id"], channel, facts.permissions, facts.people, facts.rules, at
     )
     for code, who in refused.items():
-        _first(found, pd.Series(np.where(who, code, ""), index=contacts.index))
-    return found
+        _first(refusal_code, pd.Series(np.where(who, code, ""), index=contacts.index))
+    return refusal_code

@@ -71,7 +71,7 @@ class Endpoint:
         audiences: Prices by audience.
         limits: Of the campaign.
         lists: Do-not-contact and addresses, by digest.
-        never: Who is held out wherever they live now, and who is forgotten.
+        never: Voters held out wherever they live now, and the forgotten.
         forgotten: Of these, who is forgotten: nothing is kept of them.
         decisions: What was handed out.
         decided: The campaign's plans; None where they are not known here.
@@ -118,21 +118,21 @@ class Endpoint:
             plan=plan,
             version=version,
             reader=VoterReader.of(
-                model.reader.mapping, model.reader.beside, _linked(model)
+                model.reader.mapping, model.reader.whole_file_columns, _linked(model)
             ),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
             lists=ContactLists.read(bundle, never.key),
             never=never,
             forgotten=Never.from_json(plan["forgotten"]),
-            decisions=OnlineDecisions.beside(events),
+            decisions=OnlineDecisions.in_store_of(events),
             decided=DecidedVoters.of_bundle(bundle),
             refused=events.refused,
-            paused=Pauses.beside(events).refusals,
+            paused=Pauses.in_store_of(events).refusals,
         )
 
     def describe(self) -> Json:
-        """Which version answers, and what it knows."""
+        """The model version that answers: its facts, messages and columns."""
         tags = {
             name.removeprefix("tag_"): value
             for name, value in self.version.items()
@@ -219,7 +219,7 @@ class Endpoint:
     # --- recommendations ---
 
     def recommend(self, request: RecommendRequest, *, at: pd.Timestamp) -> Json:
-        """What each voter is to be sent now, or nothing and why.
+        """Recommend a message to each voter now, or nothing with the reason.
 
         Args:
             request: Whom, and which permissions they have.
@@ -257,8 +257,8 @@ class Endpoint:
                 given = turn.answer_to(request.request_id, body)
                 if given is not None:
                     return given
-            found = recommendations(block, turn, self.limits, self.decided)
-            answer = {**head, "voters": found}
+            voter_answers = recommendations(block, turn, self.limits, self.decided)
+            answer = {**head, "voters": voter_answers}
             if request.request_id is not None:
                 turn.keep_answer(request.request_id, body, answer)
         return answer
@@ -385,7 +385,7 @@ def _linked(model: CampaignModel) -> list[str]:
 
 
 def stored_rules(rules: Rules) -> Json:
-    """What of the rules goes with a bundle: no permission and nobody's age."""
+    """Rules as a bundle stores them, without permissions and ages."""
     columns = [name for name in _MESSAGES if name in rules.messages]
     messages = rules.messages[columns].astype(object)
     return {

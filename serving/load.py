@@ -46,7 +46,7 @@ def write_bundle(
         version: Exact version to serve.
         model: Its model, with the messages that were never sent and are planned.
         plan: Prices, options and rules of the current plan (`plan.terms`).
-        lists: Who asked not to be contacted, and who has which address.
+        lists: Contact lists by channel.
         folder: Replaced if it exists.
     """
     from hustings.training.registry.register import CHAMPION

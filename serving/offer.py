@@ -32,7 +32,7 @@ Z95 = float(norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class Rules:
-    """What the law, the campaign and its voters say, as known at a moment.
+    """Rules of the law, the campaign and its voters, as known at a moment.
 
     Attributes:
         rule_set: Name of the rule set.
@@ -62,7 +62,7 @@ class Among(NamedTuple):
 
 @dataclass(frozen=True)
 class OfferSettings:
-    """What `[plan]` declares of values and of who may be contacted.
+    """Settings of `[plan]` on values and on the voters who may be contacted.
 
     Attributes:
         experiments: Whose messages are offered, in order.
@@ -83,7 +83,7 @@ class OfferSettings:
     by_household: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "experiments": list(self.experiments),
             "worth": dict(self.worth),
@@ -96,7 +96,7 @@ class OfferSettings:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         only = stored["only"]
         return cls(
             tuple(stored["experiments"]), stored["worth"], stored["confidence"],
@@ -178,17 +178,17 @@ def predict_arms(
     arms: list[Arm] = []
     experiments: list[str] = []
     for name in settings.experiments:
-        ground, own = model.lifts[name].ground, model.arms[name]
+        nuisances, experiment_arms = model.lifts[name].nuisances, model.arms[name]
         lift, se = predicted[name].lift, predicted[name].se
         cautious = valued(
             lift, lift - Z95 * se, lift + Z95 * se, confidence=settings.confidence
         )
-        lifts.append(ground.option_values(lift, own))
-        errors.append(np.abs(ground.option_values(se, own)))
+        lifts.append(nuisances.option_values(lift, experiment_arms))
+        errors.append(np.abs(nuisances.option_values(se, experiment_arms)))
         worth = settings.worth.get(name, 1.0)
-        values.append(ground.option_values(cautious, own) * worth)
-        arms.extend(own)
-        experiments.extend([name] * len(own))
+        values.append(nuisances.option_values(cautious, experiment_arms) * worth)
+        arms.extend(experiment_arms)
+        experiments.extend([name] * len(experiment_arms))
     return PredictedArms(
         np.hstack(lifts), np.hstack(errors), np.hstack(values), tuple(arms),
         tuple(experiments),
@@ -294,7 +294,7 @@ TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
 def facts_of(
     features: pd.DataFrame, voters: pd.DataFrame, segment: Sequence[str]
 ) -> VoterFacts:
-    """What policies may go by beside lifts.
+    """Facts that policies may use besides lifts.
 
     Args:
         features: Of n voters, for their segments.

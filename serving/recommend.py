@@ -1,4 +1,4 @@
-"""Who is recommended what: the ledger's own row, or the priced offer that is left.
+"""Recommendations: the ledger's own row, or the priced offer that remains.
 
 A voter whom a plan that binds has decided gets what was decided, the draw included.
 Anybody else gets the option that is worth most after the plan's prices, as far as money
@@ -55,7 +55,7 @@ _ROLES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class AudiencePrices:
-    """What one audience is offered, and at which prices.
+    """Arms of one audience, with their costs and prices.
 
     Attributes:
         settings: Of the offer.
@@ -73,7 +73,7 @@ class AudiencePrices:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
-        """From an audience of plan.json."""
+        """Read an audience of plan.json."""
         arms = stored["arms"]
         return cls(
             OfferSettings.from_json(stored["settings"]),
@@ -86,7 +86,7 @@ class AudiencePrices:
 
 @dataclass(frozen=True)
 class CampaignLimits:
-    """What the whole campaign may use.
+    """Limits of the whole campaign.
 
     Attributes:
         budget_usd: Money in all.
@@ -104,12 +104,12 @@ class CampaignLimits:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
-        """From `limits` of plan.json."""
+        """Read `limits` of plan.json."""
         return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
 
 
 class RemainingLimits(NamedTuple):
-    """What nobody has taken yet.
+    """Limits less what has been taken.
 
     Attributes:
         usd: Money.
@@ -123,7 +123,7 @@ class RemainingLimits(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Units in which the outcome is told.
+    """Units in which the outcome is stated.
 
     Attributes:
         size: Outcome units of one.
@@ -146,7 +146,7 @@ class Block:
         shadowed: Whether each is held out and not forgotten, shape (n,).
         past: What plans have decided about each, length n.
         at: Now, UTC without a zone.
-        unit: In which `why` is told; None where nobody asks why.
+        unit: In which `why` is stated; None where nobody asks why.
     """
 
     offer: Offer
@@ -183,7 +183,7 @@ class _Answered(NamedTuple):
 def recommendations(
     block: Block, turn: Turn, limits: CampaignLimits, decided: DecidedVoters | None
 ) -> list[Json]:
-    """What every voter of a request gets, handed out within one transaction.
+    """Recommendations to every voter of a request, made in one transaction.
 
     Args:
         block: The voters.
@@ -198,11 +198,11 @@ def recommendations(
     sent = _sent_to(ids, turn, decided)
     fates = [_fate(block, i, sent.get(v, []), limits) for i, v in enumerate(ids)]
     here = set(ids)
-    others = [d for d in live if d.voter_id not in here and d.reserves]
-    left = _remaining(limits, turn, others, decided, block.at)
+    other_reservations = [d for d in live if d.voter_id not in here and d.reserves]
+    left = _remaining(limits, turn, other_reservations, decided, block.at)
     free = np.array([fate is None for fate in fates], dtype=bool)
     chosen = priced_choice(block, free, left, _would_be_free(block, limits))
-    own = {d.voter_id: d for d in live if d.voter_id in here}
+    live_by_voter = {d.voter_id: d for d in live if d.voter_id in here}
     answered = [
         _with_shadow(fate, block, i, chosen)
         if fate
@@ -210,11 +210,13 @@ def recommendations(
         for i, fate in enumerate(fates)
     ]
     decisions = [
-        None if a.decision is None else _again(a.decision, own.get(a.decision.voter_id))
+        None
+        if a.decision is None
+        else _again(a.decision, live_by_voter.get(a.decision.voter_id))
         for a in answered
     ]
     handed = [d for d in decisions if d is not None]
-    turn.release(sorted({d.decision_id for d in own.values()} -
+    turn.release(sorted({d.decision_id for d in live_by_voter.values()} -
                         {d.decision_id for d in handed}))  # fmt: skip
     turn.hand_out(handed)
     return [
@@ -227,8 +229,8 @@ def _sent_to(
     ids: Sequence[str], turn: Turn, decided: DecidedVoters | None
 ) -> dict[str, list[HandedOut]]:
     """What was sent to each voter, under whichever id the person had then."""
-    others = {} if decided is None else decided.also_known_as(ids)
-    asked_as = {**others, **dict(zip(ids, ids, strict=True))}
+    former_ids = {} if decided is None else decided.also_known_as(ids)
+    asked_as = {**former_ids, **dict(zip(ids, ids, strict=True))}
     sent: dict[str, list[HandedOut]] = {}
     for voter, decisions in turn.sent_to(list(asked_as)).items():
         sent.setdefault(asked_as[voter], []).extend(decisions)
@@ -342,7 +344,7 @@ def _already(past: Sequence[PastDecision], online: Sequence[HandedOut]) -> _Answ
 
 
 def _due(block: Block, i: int, past: PastDecision) -> _Answered:
-    """What a plan has decided and nobody has carried out yet."""
+    """A contact that a plan has decided and nobody has carried out yet."""
     if past.message_id == CONTROL:
         text = f"plan {past.plan_id} drew nothing for this voter"
         return _Answered(nothing(DRAWN_NOTHING, text, **_by_plan(past)))
@@ -389,7 +391,7 @@ def priced_choice(
     Args:
         block: The voters.
         free: Who may be offered anew, shape (n,). The others count for nothing.
-        left: What nobody has taken yet.
+        left: Limits less what has been taken.
         shadowed: Held-out voters, who get what they would get at their place in the
             order, and use nothing up, shape (n,).
     """

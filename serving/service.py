@@ -52,9 +52,9 @@ HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 MAX_BYTES = 64 * 2**20
-MAX_FAULTS_TOLD = 100
+MAX_FAULTS_LISTED = 100
 LOOPBACK = "127.0.0.1"
-"""Where the endpoint listens unless it is told another address."""
+"""Where the endpoint listens unless another address is given."""
 
 
 class ApiKey:
@@ -113,7 +113,7 @@ def api_key() -> str:
 
 
 def _error_response(status: int, faults: Sequence[RequestFault]) -> Response:
-    shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_TOLD]]
+    shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_LISTED]]
     return JSONResponse({"faults": shown_faults, "n_faults": len(faults)}, status)
 
 
@@ -136,7 +136,7 @@ _Answer = Callable[[Endpoint, bytes], Json]
 
 
 def _handler(answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
-    """An answer that is computed beside the event loop, so that health is not kept."""
+    """An answer computed outside the event loop, so that health answers meanwhile."""
 
     def respond(endpoint: Endpoint, body: bytes) -> Response:
         try:

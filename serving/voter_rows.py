@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hustings.features.derived import TOLD_BY_THE_FILE
+from hustings.features.derived import FROM_THE_WHOLE_FILE
 from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     MASK,
@@ -98,7 +98,7 @@ class SentRequest(BaseModel):
 
 
 class RequestFault(BaseModel):
-    """What is wrong with one field of a request.
+    """Fault of one field of a request.
 
     Attributes:
         path: The field, such as `voters[3].AGE`.
@@ -181,25 +181,25 @@ class VoterReader:
     Attributes:
         mapping: The campaign's own, except that a request always names its voters.
         theirs: Our column → the request's.
-        beside: Columns that only the whole voter file can tell, which every row has
-            to bring along.
+        whole_file_columns: Columns that depend on the whole voter file, which every row
+            has to bring along.
         reacted: Reactions that were linked to a voter: in no voter file, so a row may
             bring them along; without, the voter counts as one who was not linked.
     """
 
     mapping: TableSource
     theirs: Mapping[str, str]
-    beside: tuple[str, ...] = ()
+    whole_file_columns: tuple[str, ...] = ()
     reacted: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
         mapping: TableSource,
-        beside: Sequence[str] = (),
+        whole_file_columns: Sequence[str] = (),
         reacted: Sequence[str] = (),
     ) -> "VoterReader":
-        """From the campaign's [tables.voters], every column written out."""
+        """Build from the campaign's [tables.voters], every column written out."""
         voter_id = mapping.columns["voter_id"]
         if voter_id.column is None:
             # a row's number in the file says nothing of a row in a request
@@ -210,13 +210,13 @@ class VoterReader:
         history = {history_column(key): c for key, c in mapping.history.items()}
         ours = {**columns, **history, **mapping.extra}
         theirs = {name: origin.column or name for name, origin in ours.items()}
-        return cls(mapping, theirs, tuple(beside), tuple(reacted))
+        return cls(mapping, theirs, tuple(whole_file_columns), tuple(reacted))
 
     @property
     def columns(self) -> list[str]:
         """Columns that a request's row may have, each once."""
         mapped = (column for _, column in wanted_columns(self.mapping))
-        return list(dict.fromkeys([*mapped, *self.beside, *self.reacted]))
+        return list(dict.fromkeys([*mapped, *self.whole_file_columns, *self.reacted]))
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
         """VOTERS of a request and the columns that none of its rows has.
@@ -226,7 +226,7 @@ class VoterReader:
         """
         columns = self.columns
         _check_scalars(rows, columns)
-        _check_beside(rows, self.beside)
+        _check_whole_file_columns(rows, self.whole_file_columns)
         _check_numbers(rows, self.reacted)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
@@ -234,7 +234,10 @@ class VoterReader:
             faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
             raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
         missing = [c for c in columns if not any(c in row for row in rows)]
-        given = [*self.beside, *(c for c in self.reacted if c not in missing)]
+        given = [
+            *self.whole_file_columns,
+            *(c for c in self.reacted if c not in missing),
+        ]
         brought = {name: raw[name].astype("float64") for name in given}
         return mapped.frame.assign(**brought), missing
 
@@ -278,12 +281,14 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
         raise RequestError(faults)
 
 
-def _check_beside(rows: Sequence[Mapping[str, Any]], beside: Sequence[str]) -> None:
+def _check_whole_file_columns(
+    rows: Sequence[Mapping[str, Any]], whole_file_columns: Sequence[str]
+) -> None:
     """A column of the whole file is never taken for unknown: it would change scores."""
     faults = [
         RequestFault(path=field_path(("voters", i, name)), message=f"expected {wanted}")
         for i, row in enumerate(rows)
-        for name in beside
+        for name in whole_file_columns
         for wanted in [_unfit(row, name)]
         if wanted
     ]
@@ -307,7 +312,7 @@ def _check_numbers(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
 
 def _unfit(row: Mapping[str, Any], name: str) -> str:
     if name not in row:
-        return f"a number or null: {TOLD_BY_THE_FILE}"
+        return f"a number or null: {FROM_THE_WHOLE_FILE}"
     value = row[name]
     return "" if value is None or _is_plain_number(value) else "a number or null"
 
@@ -331,5 +336,5 @@ def _message(column: str, reason: str, value: object) -> str:
     if masked or "got" in reason:
         return reason
     text = str(value)
-    shown = text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "..."
-    return f"{reason}, got {shown!r}"
+    shortened = text if len(text) <= MAX_VALUE_SHOWN else text[:MAX_VALUE_SHOWN] + "..."
+    return f"{reason}, got {shortened!r}"

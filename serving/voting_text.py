@@ -20,7 +20,7 @@ def _patterns() -> dict[str, list[re.Pattern[str]]]:
 
 
 def voting_words(text: str) -> dict[str, str]:
-    """What of a text speaks of when, where or how to vote, by kind.
+    """Words of a text about when, where or how to vote, by kind.
 
     A wide net: it stops what it does not understand, and a person decides.
 

@@ -277,12 +277,17 @@ def day(campaign: Campaign, run):
 def test_a_key_that_nobody_reads_is_found_out() -> None:
     read = keys_read([ast.parse(CODE)])
     assert {
-        ("LoopSection", "wave_voters"), ("LoopSection", "explore"),
-        ("ChannelTerms", "setup_usd"), ("MessageTerms", "most"), ("Campaign", "loop"),
-    } <= read  # fmt: skip
+        ("LoopSection", "wave_voters"),
+        ("LoopSection", "explore"),
+        ("PlanChannelSection", "setup_usd"),
+        ("PlanMessageSection", "most"),
+        ("Campaign", "loop"),
+    } <= read
     # a validator's, another section's of that name, any frame's
     for unread in (
-        ("LoopSection", "wave_days"), ("LoopSection", "gate"), ("GroupTerms", "most"),
+        ("LoopSection", "wave_days"),
+        ("LoopSection", "gate"),
+        ("PlanGroupSection", "most"),
         ("FeaturesSection", "columns"),
-    ):  # fmt: skip
+    ):
         assert unread not in read

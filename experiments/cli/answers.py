@@ -1,4 +1,4 @@
-"""What comes back: contact results of channels, and outcomes from elsewhere."""
+"""Commands on answers: contact results of channels, and other outcomes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     RunId,
     changing,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
 )
@@ -32,7 +32,7 @@ def results(
     debug: Debug = False,
 ) -> None:
     """Read contact results back: deliveries, answers, who is not to be asked again."""
-    with errors_told(debug=debug), changing(campaign, data, "results"):
+    with errors_reported(debug=debug), changing(campaign, data, "results"):
         from hustings.experiments.handover.answers import read_back
         from hustings.experiments.plans.recorded_files import recording
 
@@ -67,7 +67,7 @@ def responses(
     debug: Debug = False,
 ) -> None:
     """Read outcomes that came through no channel: turnout, a survey."""
-    with errors_told(debug=debug), changing(campaign, data, "responses"):
+    with errors_reported(debug=debug), changing(campaign, data, "responses"):
         from hustings.experiments.handover.answers import read_outcomes
         from hustings.experiments.plans.recorded_files import recording
 

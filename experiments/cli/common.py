@@ -87,7 +87,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
 
 @dataclass(frozen=True)
 class Tuning:
-    """How settings are searched: what `train` and `run` are told."""
+    """Options of `train` and `run` for the search of settings."""
 
     n_trials: int = DEFAULT_TRIALS
     time_limit_s: float = DEFAULT_LIMIT_S
@@ -170,7 +170,7 @@ def changing(
 
 
 @contextmanager
-def errors_told(*, debug: bool) -> Iterator[None]:
+def errors_reported(*, debug: bool) -> Iterator[None]:
     """A wrong campaign or table ends with its message and an exit code of its own."""
     from hustings.features.ingest import DataMissing
 
@@ -263,7 +263,7 @@ def make_run(
 
 
 def new_run_id() -> str:
-    """The second it began, and what tells it from another that began in it."""
+    """Id of a run: the second in which it began, and a random suffix."""
     return f"{utc_now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 

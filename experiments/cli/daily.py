@@ -16,7 +16,7 @@ from hustings.experiments.cli.common import (
     changing,
     console,
     day_of,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
     new_run_id,
@@ -41,7 +41,7 @@ def month(
     debug: Debug = False,
 ) -> None:
     """The loop and its rivals through a simulated month whose truth is known."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.simulation.month import evaluation_text, judged_months
         from hustings.features.atomic import write_json
@@ -76,7 +76,7 @@ def day(
     debug: Debug = False,
 ) -> None:
     """Plan and randomise a day: a draft in plans/, made once however often asked."""
-    with errors_told(debug=debug), changing(campaign, data, "day"):
+    with errors_reported(debug=debug), changing(campaign, data, "day"):
         from dataclasses import replace
 
         from hustings.experiments.loop.run_day import NO_PLAN, run_day
@@ -146,5 +146,5 @@ def _online_sentence(day: "DaySummary") -> str:
             f"{day.n_open_offers:,} offers are open there, with "
             f"${day.reserved_usd:,.2f} reserved"
         )
-    told = " and ".join(parts)
-    return f"; {told}: off the budget and the pool" if told else ""
+    counted = " and ".join(parts)
+    return f"; {counted}: off the budget and the pool" if counted else ""

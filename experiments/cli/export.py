@@ -14,7 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     RunId,
     changing,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
 )
@@ -49,7 +49,7 @@ def export(
 
     Once lists have left, only who has to be taken out of them follows.
     """
-    with errors_told(debug=debug), changing(campaign, data, "export"):
+    with errors_reported(debug=debug), changing(campaign, data, "export"):
         from hustings.experiments.handover.lists import export as export_plan
         from hustings.experiments.plans.recorded_files import (
             record_outside,
@@ -79,7 +79,7 @@ def export_scores(
     debug: Debug = False,
 ) -> None:
     """Write scores and universes for a voter-contact system, without the holdout."""
-    with errors_told(debug=debug), changing(campaign, data, "export-scores"):
+    with errors_reported(debug=debug), changing(campaign, data, "export-scores"):
         from hustings.experiments.handover.lists import export_system
         from hustings.experiments.plans.recorded_files import record_outside
 

@@ -13,7 +13,7 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     console,
-    errors_told,
+    errors_reported,
 )
 
 app = typer.Typer()
@@ -33,7 +33,7 @@ def serve(
 
     HUSTINGS_API_KEY holds the key that every request but health must carry.
     """
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.serving.service import serve_bundle
 
@@ -54,7 +54,7 @@ def consume(
     debug: Debug = False,
 ) -> None:
     """Reactions from a broker into the campaign's store, until it is stopped."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.stages.reactions import open_intake
         from hustings.serving.reactions.broker import consume as consume_stream
@@ -84,7 +84,7 @@ def import_reactions(
     debug: Debug = False,
 ) -> None:
     """Counts by post, kind and time into the campaign's store, each once."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.stages.reactions import import_insights, open_intake
         from hustings.features.insights import read_insights
@@ -128,7 +128,7 @@ def replay(
     debug: Debug = False,
 ) -> None:
     """Play real posts and their reactions in time order."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.experiments.replay import (
             Decay,
@@ -142,7 +142,7 @@ def replay(
         )
         from hustings.experiments.stages.reactions import open_intake
         from hustings.features.insights import read_insights
-        from hustings.serving.reactions.http import receipt_told, utc_now
+        from hustings.serving.reactions.http import receipt_json, utc_now
 
         declared = load_campaign(campaign)
         how, pace = declared.reactions, speed_of(speed)
@@ -155,7 +155,7 @@ def replay(
             intake = open_intake(declared, data / declared.campaign.name)
 
             def post(batch: list[dict[str, Any]]) -> dict[str, Any]:
-                return receipt_told(intake.receive(batch, received_at=utc_now()))
+                return receipt_json(intake.receive(batch, received_at=utc_now()))
 
         def send(batch: list[dict[str, Any]]) -> None:
             receipt = post(batch)

@@ -18,7 +18,7 @@ from hustings.experiments.cli.common import (
     changing,
     console,
     day_of,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
 )
@@ -39,7 +39,7 @@ def lift(
     debug: Debug = False,
 ) -> None:
     """What the campaign's plans brought so far, against the held out, at any look."""
-    with errors_told(debug=debug), changing(campaign, data, "lift"):
+    with errors_reported(debug=debug), changing(campaign, data, "lift"):
         from hustings.experiments.lift import measure
         from hustings.experiments.lift.summary import table
 
@@ -79,7 +79,7 @@ def power_command(
     debug: Debug = False,
 ) -> None:
     """Before spending: what can be detected, what it costs, how much to explore."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.power import (
             HOLDOUTS,
             facts_of,

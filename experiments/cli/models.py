@@ -15,7 +15,7 @@ from hustings.experiments.cli.common import (
     MlflowServer,
     StoreFolder,
     changing,
-    errors_told,
+    errors_reported,
     make_run,
 )
 
@@ -32,7 +32,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """The last runs of a campaign side by side, from MLflow."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.training.registry.register import open_store
         from hustings.training.registry.track import recent_runs
 
@@ -73,7 +73,7 @@ def remove_provider(
     debug: Debug = False,
 ) -> None:
     """Take a provider's columns out of every run, and keep them out of later ones."""
-    with errors_told(debug=debug), changing(campaign, data, "remove-provider"):
+    with errors_reported(debug=debug), changing(campaign, data, "remove-provider"):
         from hustings.features.persons.provider import remove_provider as take_out
 
         home = make_run(campaign, data, store, "").home
@@ -104,7 +104,7 @@ def rollback(
     debug: Debug = False,
 ) -> None:
     """Make an earlier version the champion again, and serve its plan."""
-    with errors_told(debug=debug), changing(campaign, data, "rollback"):
+    with errors_reported(debug=debug), changing(campaign, data, "rollback"):
         from hustings.experiments.stages.rollback import roll_back_campaign
         from hustings.training.registry.register import operator
 

@@ -13,7 +13,7 @@ from hustings.experiments.cli.common import (
     Debug,
     changing,
     day_of,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
 )
@@ -45,7 +45,7 @@ def week(
     debug: Debug = False,
 ) -> None:
     """The week's page: what changed and why, spend, lift, votes still needed."""
-    with errors_told(debug=debug), changing(campaign, data, "week"):
+    with errors_reported(debug=debug), changing(campaign, data, "week"):
         from dataclasses import replace
 
         import pandas as pd

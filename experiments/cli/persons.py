@@ -16,7 +16,7 @@ from hustings.experiments.cli.common import (
     MlflowServer,
     StoreFolder,
     alone,
-    errors_told,
+    errors_reported,
     home_of,
     make_run,
 )
@@ -41,7 +41,7 @@ def snapshots_diff(
     debug: Debug = False,
 ) -> None:
     """Who is new, gone, moved, merged or changed from one voter file to the next."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         import pandas as pd
 
         from hustings.experiments.stages.persons import SNAPSHOTS, read_identity
@@ -69,14 +69,16 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Everything held on a person: answers an access request."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         import json
 
-        from hustings.experiments.privacy.personal_data import Where
+        from hustings.experiments.privacy.personal_data import CampaignStores
         from hustings.experiments.privacy.show import held, held_text
 
         run = make_run(campaign, data, store, mlflow)
-        personal_data = held(Where(run.campaign, run.home, store, mlflow), voter)
+        personal_data = held(
+            CampaignStores(run.campaign, run.home, store, mlflow), voter
+        )
         typer.echo(
             json.dumps(personal_data, indent=1) if as_json else held_text(personal_data)
         )
@@ -100,18 +102,18 @@ def forget(
     A later voter file does not bring the person back. What others were given of the
     person is said first. What was cut off goes on with the next call.
     """
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.privacy.forget import as_json as json_of
-        from hustings.experiments.privacy.forget import forget as forget_person
         from hustings.experiments.privacy.forget import (
+            erasure_text,
             handed_out_text,
             resume,
-            told_text,
         )
-        from hustings.experiments.privacy.personal_data import Where
+        from hustings.experiments.privacy.forget import forget as forget_person
+        from hustings.experiments.privacy.personal_data import CampaignStores
 
         run = make_run(campaign, data, store, mlflow)
-        where = Where(run.campaign, run.home, store, mlflow)
+        where = CampaignStores(run.campaign, run.home, store, mlflow)
         if voter and not yes:
             typer.confirm(
                 "This cannot be undone: every trace of the person goes. Go on?",
@@ -131,7 +133,7 @@ def forget(
                     )
                 ]  # fmt: skip
         for report in reports:
-            typer.echo(json_of(report) if as_json else told_text(report))
+            typer.echo(json_of(report) if as_json else erasure_text(report))
         if any(report.left for report in reports):
             raise typer.Exit(FAILED)
 
@@ -147,7 +149,7 @@ def verify(
     Names the first altered entry, every altered file of plans, exports and answers, and
     what could not be checked.
     """
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
         from hustings.experiments.plans.ledger import (
             LedgerError,

@@ -15,7 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     RunId,
     changing,
-    errors_told,
+    errors_reported,
     home_of,
     make_run,
     utc_now,
@@ -45,7 +45,7 @@ def policies(
     debug: Debug = False,
 ) -> None:
     """Every policy that `[plan] policy` can name, and what each was judged to gain."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         import json
         from dataclasses import replace
 
@@ -75,17 +75,18 @@ def list_plans(
     debug: Debug = False,
 ) -> None:
     """Every plan with its state, contacts and money."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.plans import plans, spent
         from hustings.experiments.plans.online import is_online
 
         home = home_of(campaign, data)
         for name, record in plans(home).items():
-            usd = sum(row["usd"] for row in record.opened["amounts"])
-            n_places = record.opened.get("n_places")
+            usd = sum(row["usd"] for row in record.draft_body["amounts"])
+            n_places = record.draft_body.get("n_places")
             places = "" if n_places is None else f"  {n_places:,} whole places"
             typer.echo(
-                f"{name}  {record.state:<9}  {record.opened['n_contacts']:>9,} contacts"
+                f"{name}  {record.state:<9}  "
+                f"{record.draft_body['n_contacts']:>9,} contacts"
                 f"{places}  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
             )
         money = spent(home, utc_now())
@@ -105,7 +106,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """A plan's steps and what it was made from."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         import json
 
         from hustings.experiments.plans import find, record_of
@@ -130,11 +131,11 @@ def diff(
     debug: Debug = False,
 ) -> None:
     """What a plan changes, by message, channel and county, and why."""
-    with errors_told(debug=debug):
-        typer.echo(_diff_told(home_of(campaign, data), plan, other))
+    with errors_reported(debug=debug):
+        typer.echo(_diff_of_plans(home_of(campaign, data), plan, other))
 
 
-def _diff_told(home: Path, plan: str, other: str = "") -> str:
+def _diff_of_plans(home: Path, plan: str, other: str = "") -> str:
     from hustings.experiments.plans import diff as diff_plans
     from hustings.experiments.plans import diff_text, find, plans
 
@@ -153,16 +154,16 @@ def approve(
 ) -> None:
     """Answer for a plan, having read what it changes."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans approve") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
 
-        name = lives.find(home, plan)
-        typer.echo(_diff_told(home, name))
+        name = plan_steps.find(home, plan)
+        typer.echo(_diff_of_plans(home, name))
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
-        _print_step(lives.approve(home, name, by=by, at=at))
+        _print_step(plan_steps.approve(home, name, by=by, at=at))
 
 
 @life.command()
@@ -176,13 +177,13 @@ def reject(
 ) -> None:
     """A draft that is not to be."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans reject") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
 
-        name = lives.find(home, plan)
-        _print_step(lives.reject(home, name, by=by, why=why, at=at))
+        name = plan_steps.find(home, plan)
+        _print_step(plan_steps.reject(home, name, by=by, why=why, at=at))
 
 
 @life.command()
@@ -196,14 +197,14 @@ def cancel(
 ) -> None:
     """What was not sent yet never will be; its money is free again."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans cancel") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
 
-        name = lives.find(home, plan)
-        _print_online(lives.send_online(home, name, at=at))
-        _print_step(lives.cancel(home, name, by=by, why=why, at=at))
+        name = plan_steps.find(home, plan)
+        _print_online(plan_steps.send_online(home, name, at=at))
+        _print_step(plan_steps.cancel(home, name, by=by, why=why, at=at))
 
 
 @life.command()
@@ -215,12 +216,12 @@ def lock(
 ) -> None:
     """Decide a plan's voters and commit its money."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans lock") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
 
-        _print_step(lives.lock(home, lives.find(home, plan), at=at))
+        _print_step(plan_steps.lock(home, plan_steps.find(home, plan), at=at))
 
 
 @life.command()
@@ -234,26 +235,28 @@ def sent(
 ) -> None:
     """A plan's contacts were handed over: one batch for each channel and day."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans sent") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
         from hustings.experiments.handover.lists import (
             EXPORTS,
             batches,
             place_handovers,
         )
 
-        name = lives.find(home, plan)
-        voters_by_batch = lives.batches_of(home, name, channel=channel, day=day)
-        places_by_batch = lives.place_batches_of(home, name, channel=channel, day=day)
+        name = plan_steps.find(home, plan)
+        voters_by_batch = plan_steps.batches_of(home, name, channel=channel, day=day)
+        places_by_batch = plan_steps.place_batches_of(
+            home, name, channel=channel, day=day
+        )
         if not voters_by_batch and not places_by_batch:
             raise ValueError(
                 f"plan {name}: expected contacts by {channel or 'any channel'} on "
                 f"{day or 'any day'}, got none"
             )
-        _print_online(lives.send_online(home, name, at=at))
-        online = lives.sent_online(home, name)
+        _print_online(plan_steps.send_online(home, name, at=at))
+        online = plan_steps.sent_online(home, name)
         exported = batches(home / EXPORTS / name)
         for batch, voters in voters_by_batch.items():
             handover, withheld = exported.get(batch), None
@@ -262,7 +265,7 @@ def sent(
                 withheld = handover.withheld
                 withheld = withheld[~withheld["voter_id"].isin(online)]
                 handed = handed[~handed.isin(withheld["voter_id"])]
-            record = lives.send(
+            record = plan_steps.send(
                 home, name, batch, handed, at=at, withheld=withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
@@ -270,7 +273,7 @@ def sent(
         lists_of_places = place_handovers(home / EXPORTS / name)
         for batch, places in places_by_batch.items():
             handover = lists_of_places.get(batch)
-            record = lives.send_places(
+            record = plan_steps.send_places(
                 home, name, batch, places, at=at,
                 withheld=None if handover is None else handover.withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
@@ -296,14 +299,14 @@ def returned(
 ) -> None:
     """What came back: deliveries that failed, and what was really paid."""
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "plans returned") as (home, at),
     ):
-        from hustings.experiments import plans as lives
+        from hustings.experiments import plans as plan_steps
 
-        name = lives.find(home, plan)
-        rows, bills = lives.read_returned(failed, invoices)
-        _print_step(lives.returned(home, name, failed=rows, invoices=bills, at=at))
+        name = plan_steps.find(home, plan)
+        rows, bills = plan_steps.read_returned(failed, invoices)
+        _print_step(plan_steps.returned(home, name, failed=rows, invoices=bills, at=at))
 
 
 @life.command()
@@ -313,7 +316,7 @@ def spend(
     debug: Debug = False,
 ) -> None:
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.plans import spent
 
         rows = spent(home_of(campaign, data), utc_now())
@@ -347,11 +350,11 @@ def evidence(
 ) -> None:
     """A plan's bundle for a regulator or a lawyer, and the proof that it replays."""
     if check is not None or not campaign:
-        with errors_told(debug=debug):
+        with errors_reported(debug=debug):
             _check_evidence(check)
         return
     with (
-        errors_told(debug=debug),
+        errors_reported(debug=debug),
         changing(campaign, data, "evidence") as (home, at),
     ):
         from hustings.experiments.declaration import load_campaign
@@ -369,7 +372,7 @@ def evidence(
             typer.echo(f"Evidence of plan {name}: {out}")
         if replay:
             replayed = proof.replay(home, name)
-            typer.echo("\n".join(replayed.told))
+            typer.echo("\n".join(replayed.lines))
             if not replayed.same:
                 raise typer.Exit(FAILED)
 

@@ -11,7 +11,7 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     changing,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
 )
@@ -28,7 +28,7 @@ def sign(
     debug: Debug = False,
 ) -> None:
     """Sign a text that says when, where or how to vote; anew when it changes."""
-    with errors_told(debug=debug), changing(campaign, data, "sign"):
+    with errors_reported(debug=debug), changing(campaign, data, "sign"):
         from hustings.experiments.plans.signing import sign_text
         from hustings.serving.voting_text import voting_words
 
@@ -47,7 +47,7 @@ def rules(
     debug: Debug = False,
 ) -> None:
     """The rules that a campaign keeps, with their sources."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.experiments.declaration import load_campaign
         from hustings.serving.rules import rule_set
 

@@ -25,7 +25,7 @@ from hustings.experiments.cli.common import (
     TuningStorage,
     Workers,
     alone,
-    errors_told,
+    errors_reported,
     known_run,
     make_run,
     new_run_id,
@@ -41,7 +41,7 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Look at a new voter file and draft its mapping, with reasons."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.features.draft import draft_mapping
 
         for file in files:
@@ -63,7 +63,7 @@ def _stage(
     tuning: Tuning | None = None,
     version: str | None = None,
 ) -> None:
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from dataclasses import replace
 
         from hustings.experiments.run import begin_run, run_stage
@@ -241,7 +241,7 @@ def dictionary(
     debug: Debug = False,
 ) -> None:
     """What every column of a run says, whence it comes and what it may be used for."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from hustings.features.dictionary import FORMATS, read_entries
 
         if written not in FORMATS:
@@ -311,7 +311,7 @@ def evaluate(
             "evaluate", campaign, run, data, store, mlflow, voters, debug=debug
         )  # fmt: skip
         return
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         import secrets
 
         from hustings.experiments.stages.sealed import open_sealed, seal_predictions
@@ -393,7 +393,7 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Every stage: raw tables to checked tables, model, plan and report."""
-    with errors_told(debug=debug):
+    with errors_reported(debug=debug):
         from dataclasses import replace
 
         from hustings.experiments.run import run_campaign

@@ -20,7 +20,7 @@ from hustings.experiments.declaration.columns import (
     special_columns,
 )
 from hustings.experiments.declaration.export import ExportSection
-from hustings.experiments.declaration.faults import fault_told, lines_below, toml_lines
+from hustings.experiments.declaration.faults import fault_text, lines_below, toml_lines
 from hustings.experiments.declaration.lift import LiftSection
 from hustings.experiments.declaration.loop import LoopSection, RepeatRule
 from hustings.experiments.declaration.monitor import (
@@ -143,7 +143,7 @@ def parse_campaign(text: str, *, file: Path = Path(CAMPAIGN_FILE)) -> Campaign:
     try:
         campaign = Campaign.model_validate(declared)
     except ValidationError as failure:
-        messages = [fault_told(fault, lines) for fault in failure.errors()]
+        messages = [fault_text(fault, lines) for fault in failure.errors()]
         raise CampaignError("\n".join(f"{file}, {line}" for line in messages)) from None
     campaign._file = file
     for name, source in campaign.tables.items():

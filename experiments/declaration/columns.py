@@ -6,7 +6,11 @@ from difflib import get_close_matches
 import pandas as pd
 
 from hustings.experiments.declaration.campaign import Campaign
-from hustings.experiments.declaration.section import CampaignError, is_glob, met
+from hustings.experiments.declaration.section import (
+    CampaignError,
+    is_glob,
+    matching_columns,
+)
 from hustings.features.derived import Derivation
 from hustings.features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
@@ -39,17 +43,17 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
     """
     declared = campaign.features
     barred = set(NEVER_FEATURES) | barred_from_features(campaign, voters_columns)
-    barred |= met([f"{WIDTH_PREFIX}*"], voters_columns)
+    barred |= matching_columns([f"{WIDTH_PREFIX}*"], voters_columns)
     if not _partner_features_permitted(campaign):
-        barred |= met([f"{LIFT_PREFIX}*"], voters_columns)
-    barred |= met([f"{PROVIDER_PREFIX}*"], voters_columns) - permitted_columns(
-        voters_columns, _permitted_uses(campaign), FEATURES_PERMITTED
-    )
+        barred |= matching_columns([f"{LIFT_PREFIX}*"], voters_columns)
+    barred |= matching_columns(
+        [f"{PROVIDER_PREFIX}*"], voters_columns
+    ) - permitted_columns(voters_columns, _permitted_uses(campaign), FEATURES_PERMITTED)
     for pattern in declared.columns:
         _check_pattern(campaign, pattern, voters_columns)
     ruled_out = {c for c in voters_columns if _rules(campaign).code_of_column(c)}
     barred |= ruled_out
-    allowed = met(declared.columns, voters_columns)
+    allowed = matching_columns(declared.columns, voters_columns)
     allowed |= {name for name in voters_columns if is_derived(name)}
     allowed -= barred
     if not allowed:
@@ -61,8 +65,8 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
 
 
 def special_columns(campaign: Campaign, columns: Sequence[str]) -> frozenset[str]:
-    """Those of some columns that the campaign declares a special category."""
-    return frozenset(met(campaign.features.special_categories, columns))
+    """Columns that the campaign declares a special category."""
+    return frozenset(matching_columns(campaign.features.special_categories, columns))
 
 
 def derivation(
@@ -71,7 +75,7 @@ def derivation(
     *,
     as_of: pd.Timestamp,
 ) -> Derivation:
-    """What the campaign derives of its voter file, and of which columns.
+    """Features that the campaign derives of its voter file, and from which columns.
 
     What is excluded, and a special category without a legal basis, is part of no
     derived column either; ids of households and areas only group people.
@@ -93,9 +97,9 @@ def barred_from_features(campaign: Campaign, columns: Sequence[str]) -> set[str]
     What is barred may not come back by another way either, such as a cell of it.
     """
     declared = campaign.features
-    barred = met(declared.exclude, columns)
+    barred = matching_columns(declared.exclude, columns)
     if not declared.legal_basis_special:
-        barred |= met(declared.special_categories, columns)
+        barred |= matching_columns(declared.special_categories, columns)
     return barred
 
 
@@ -134,7 +138,7 @@ def _check_pattern(campaign: Campaign, pattern: str, columns: Sequence[str]) -> 
         )
     if pattern.startswith(REACTED_PREFIX):
         return  # there are none where nobody who reacted could be linked
-    if not met([pattern], columns):
+    if not matching_columns([pattern], columns):
         near = get_close_matches(pattern, list(columns), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise CampaignError(

@@ -39,7 +39,7 @@ class AudienceSection(Section):
         columns: Field → name of the platform's column.
         phone_plus: Whether "+" is hashed with a telephone; platforms differ.
         calling_code: Country code of telephones written without one.
-        exclude_holdout: Also hand over who is held out, for the platform to exclude.
+        exclude_holdout: Also hand over the held out, for the platform to exclude.
         place: Column of the voters that is the place of a cell.
     """
 

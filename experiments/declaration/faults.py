@@ -88,8 +88,8 @@ def _line_of(lines: Mapping[_Key, int], key: _Key) -> int | None:
     return lines.get(key)
 
 
-def fault_told(fault: Any, lines: Mapping[_Key, int]) -> str:
-    """What is wrong, with key and line."""
+def fault_text(fault: Any, lines: Mapping[_Key, int]) -> str:
+    """Message of a fault, with key and line."""
     key = tuple(str(part) for part in fault["loc"])
     if fault["type"] == "missing":
         message = f"expected the key {key[-1]!r}, got none"

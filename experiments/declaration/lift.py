@@ -19,7 +19,7 @@ class LiftSection(Section):
         horizon_days: Days with decisions for which daily intervals are tuned; the
             plan's days without.
         repeats: `first`: a lift is that of a voter's first decision, with all that
-            followed; `carry_over`: what a second adds is estimated beside.
+            followed; `carry_over`: what a second adds is estimated as well.
         surrogate: Outcome that comes earlier; converted only by a link that holds.
         surrogate_lag_days: From a decision to the day when the surrogate is due.
     """

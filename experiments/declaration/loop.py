@@ -74,7 +74,7 @@ class LoopSection(Section):
         contacts_per_voter: Decisions of a voter at most.
         repeats: Which decisions teach: a voter's `first`, or `each`.
         learn_from: What the daily learner compares: `design` only voters who had the
-            same chances, `all` also those whom the plan made differ, by what the
+            same probabilities, `all` also those whom the plan made differ, by what the
             features say of them. Measured lifts compare by design in either case.
         retrain_every_days: Lifts are learned again after so many days. Without it the
             daily learner learns every day, and the champion on `--retrain` alone.

@@ -14,7 +14,7 @@ class ReactionsSection(Section):
     """`[reactions]`: how reactions are taken in as they come.
 
     Attributes:
-        store: `postgresql://host/name`; a file beside the runs without.
+        store: `postgresql://host/name`; a file next to the runs without.
         kinds: Kind → good, bad or neutral, over `features.reaction.VALENCE`.
         keep_text: Whether the texts of replies are kept.
         area: Places of the campaign; a state or county begins with one of them.
@@ -48,7 +48,7 @@ class ReactionsSection(Section):
 
 
 class AlertsSection(Section):
-    """`[monitor.alerts]`: who is told of an alarm; secrets come from the environment.
+    """`[monitor.alerts]`: recipients of alarms; secrets come from the environment.
 
     Attributes:
         webhook: Takes the alarm as JSON; HUSTINGS_WEBHOOK_TOKEN is its bearer token.
@@ -90,7 +90,7 @@ class MonitorSection(Section):
         hour_minutes: Length of what is called an hour.
         tolerated_rise: Ratio of the odds of bad news up to which a rise is no news.
         new_account_days: Younger accounts are new.
-        alerts: Who is told of an alarm.
+        alerts: Recipients of alarms.
     """
 
     pause_on: Literal["never", "backlash"] = "never"
@@ -102,7 +102,7 @@ class MonitorSection(Section):
     alerts: AlertsSection | None = None
 
     def rules(self) -> dict[str, float]:
-        """As `serving.monitor.stream.Rules` names them."""
+        """Rules under the names of `serving.monitor.stream.MonitorRules`."""
         return {
             "alpha": self.alpha,
             "hours": self.hours,

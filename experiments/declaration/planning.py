@@ -20,14 +20,14 @@ Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PlaceChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
-class ChannelTerms(Section):
+class PlanChannelSection(Section):
     """`[plan.channels.<channel>]`: what using a channel at all costs and needs."""
 
     setup_usd: Usd = 0.0
     minimum_order: Count = 0
 
 
-class MessageTerms(Section):
+class PlanMessageSection(Section):
     """`[plan.messages.<message>]`: contacts by a message."""
 
     most: Count | None = None
@@ -42,7 +42,7 @@ class MessageTerms(Section):
         return self
 
 
-class GroupTerms(Section):
+class PlanGroupSection(Section):
     """`[plan.groups.<name>]`: a group of voters, by the values of one column.
 
     Its share of all contacts lies between two bounds, its contacts below a number.
@@ -132,9 +132,9 @@ class PlanSection(Section):
     holdout_share: Annotated[float, Field(gt=0, lt=1)]
     explore_share: Share = 0.05
     audience: Literal["all", "experiment"] = "all"
-    channels: dict[str, ChannelTerms] = {}
-    messages: dict[str, MessageTerms] = {}
-    groups: dict[str, GroupTerms] = {}
+    channels: dict[str, PlanChannelSection] = {}
+    messages: dict[str, PlanMessageSection] = {}
+    groups: dict[str, PlanGroupSection] = {}
     only: OnlyIn | None = None
     places: PlacesSection | None = None
     minimum_audience: Count = 0
@@ -185,10 +185,13 @@ class PlanSection(Section):
 
     @model_validator(mode="after")
     def _minimum_orders_fit(self) -> Self:
-        for name, terms in self.channels.items():
-            if self.budget_usd is not None and terms.setup_usd > self.budget_usd:
+        for name, channel_section in self.channels.items():
+            if (
+                self.budget_usd is not None
+                and channel_section.setup_usd > self.budget_usd
+            ):
                 raise ValueError(
                     f"channels.{name}: expected setup_usd within the budget of "
-                    f"{self.budget_usd:,.2f}, got {terms.setup_usd:,.2f}"
+                    f"{self.budget_usd:,.2f}, got {channel_section.setup_usd:,.2f}"
                 )
         return self

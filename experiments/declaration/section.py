@@ -37,10 +37,10 @@ FileGivenLater = Annotated[TableSource, BeforeValidator(_without_file)]
 
 
 def is_glob(pattern: str) -> bool:
-    """Whether a name stands for several columns."""
+    """Whether a name is a pattern of several columns."""
     return any(sign in pattern for sign in "*?[")
 
 
-def met(patterns: Iterable[str], columns: Sequence[str]) -> set[str]:
-    """The columns that any of the patterns meets."""
+def matching_columns(patterns: Iterable[str], columns: Sequence[str]) -> set[str]:
+    """Columns that match any of the patterns."""
     return {c for p in patterns for c in columns if fnmatchcase(c, p)}

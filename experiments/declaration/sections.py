@@ -11,7 +11,7 @@ from hustings.experiments.declaration.section import (
     Section,
     Text,
     is_glob,
-    met,
+    matching_columns,
 )
 
 MAX_SEGMENT_COLUMNS = 3
@@ -41,7 +41,7 @@ class OutcomeSection(Section):
         persuadable: Predicted support, as a share, between which a voter counts as
             persuadable; without it, the middle third of the audience.
         value: What a lift is worth: the outcome itself, or votes.
-        turnout_weight: Of votes by turnout beside votes by support; never below 0.
+        turnout_weight: Of votes by turnout relative to votes by support; never below 0.
     """
 
     name: Text
@@ -98,7 +98,7 @@ class OutcomeSection(Section):
 
     @property
     def direction(self) -> float:
-        """What turns the outcome so that higher is better."""
+        """Sign that turns the outcome so that higher is better."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
@@ -140,7 +140,9 @@ class FeaturesSection(Section):
     def _special_needs_a_basis(self) -> Self:
         names = set(self.columns) | set(self.segment)
         plain = sorted(name for name in names if not is_glob(name))
-        special = [name for name in plain if met(self.special_categories, [name])]
+        special = [
+            name for name in plain if matching_columns(self.special_categories, [name])
+        ]
         if special and not self.legal_basis_special:
             raise ValueError(
                 f"{special[0]!r} is a special category: expected a stated "

@@ -1,1 +1,1 @@
-"""What leaves the campaign and what comes back: lists, results, evidence."""
+"""Handover: lists that leave a campaign, results that come back, evidence."""

@@ -1,4 +1,4 @@
-"""What comes back to a campaign: contact results of channels, and other outcomes.
+"""Answers to a campaign: contact results of channels, and other outcomes.
 
 One road for everything that comes back. A file is read row by row, every row accepted
 or set aside with a reason; what is accepted becomes RESPONSES of the assignment that it
@@ -71,7 +71,7 @@ NOT_BY_THIS_PLAN = "of a voter whom this plan had not decided when it was observ
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a file of outcomes came to.
+    """Result of reading a file of outcomes.
 
     Attributes:
         responses: RESPONSES: an answer is of every assignment that it belongs to.
@@ -236,16 +236,16 @@ def read_outcomes(
     rows = RemainingRows(_complete(mapped.frame, contract, raw.file))
     rows.add_faults(raw.broken)
     rows.add_faults(mapped.faults)
-    known, counts = _known_voters(run, former), dict[str, int]()
+    campaign_voters, counts = _known_voters(run, former), dict[str, int]()
     if linked:
-        counts = _link(rows, run, known, former)
+        counts = _link(rows, run, campaign_voters, former)
     else:
         present = with_present_ids(rows.frame["voter_id"], former)
         rows.frame = rows.frame.assign(voter_id=present)
     rows.set_aside(rows.frame.duplicated(ANSWER_KEY), "voter_id", SEVERAL)
     faults = problems(ANSWERS, rows.frame[list(ANSWERS.columns)])
     rows.add_faults(masked(faults, ANSWERS.name))
-    set_aside_strangers(rows, known, "observed_at", at)
+    set_aside_strangers(rows, campaign_voters, "observed_at", at)
     _set_aside_values(rows, run)
     taken = _taken(run.home, OF_NO_PLAN, ANSWER_KEY)
     rows.set_aside(is_among(rows.frame, taken, ANSWER_KEY), "voter_id", READ_BEFORE)
@@ -302,7 +302,7 @@ def _complete(
 
 
 def _link(
-    rows: RemainingRows, run: Run, known: pd.Series, former: Mapping[str, str]
+    rows: RemainingRows, run: Run, campaign_voters: pd.Series, former: Mapping[str, str]
 ) -> dict[str, int]:
     """Rows of people become rows of the voters they are linked to; the others go.
 
@@ -311,7 +311,7 @@ def _link(
     Args:
         rows: LINKED_ANSWERS.
         run: Whose declaration.
-        known: Present ids of the voters that may answer.
+        campaign_voters: Present ids of the voters that may answer.
         former: Former voter id → present one.
 
     Returns:
@@ -329,7 +329,11 @@ def _link(
     person = rows.frame.groupby(of_persons, dropna=False, sort=False).ngroup()
     answers = rows.frame.assign(reaction_person=person.astype("str"))
     linkage = _linkage(
-        answers[["reaction_person", *of_persons]], run, declared, known, former
+        answers[["reaction_person", *of_persons]],
+        run,
+        declared,
+        campaign_voters,
+        former,
     )
     check_of_keys = linkage.summary.check
     linked = linked_answers(
@@ -375,7 +379,7 @@ def _linkage(
     people: pd.DataFrame,
     run: Run,
     declared: LinkSection,
-    known: pd.Series,
+    campaign_voters: pd.Series,
     former: Mapping[str, str],
 ) -> Linked:
     identities = read_identities(declared.voters, _folders(run)).frame
@@ -383,7 +387,7 @@ def _linkage(
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
     return link_reactors(
         people.drop_duplicates("reaction_person", ignore_index=True),
-        of_voters[of_voters["voter_id"].isin(known)].reset_index(drop=True),
+        of_voters[of_voters["voter_id"].isin(campaign_voters)].reset_index(drop=True),
         fields=declared.columns or None,
         rules=[tuple(rule) for rule in declared.rules],
         threshold=declared.threshold,

@@ -72,15 +72,15 @@ People are named by {naming}.
 
 
 class Replayed(NamedTuple):
-    """What computing a plan again came to.
+    """Result of computing a plan again.
 
     Attributes:
         same: Whether every table is the same, byte for byte.
-        told: A line for each table.
+        lines: A line for each table.
     """
 
     same: bool
-    told: list[str]
+    lines: list[str]
 
 
 # --- computing it again ---------------------------------------------------------------
@@ -95,10 +95,10 @@ def replay(home: Path, plan_id: str) -> Replayed:
 
     Raises:
         FileNotFoundError: If its inputs were not kept.
-        LifeError: If there is none of this name.
+        PlanStepError: If there is none of this name.
     """
     record, folder = record_of(home, plan_id), folder_of(home, plan_id)
-    files, lines = record.opened["files"], []
+    files, lines = record.draft_body["files"], []
     if n_forgotten(record):
         lines.append(
             f"{n_forgotten(record)} requests to be forgotten took rows out of its "
@@ -146,7 +146,7 @@ def write_evidence(
 
     Raises:
         FileExistsError: If the folder is there.
-        LifeError: If there is no such plan, or the files are not the ledger's.
+        PlanStepError: If there is no such plan, or the files are not the ledger's.
         ValueError: If the ledger was altered.
     """
     if out.exists():
@@ -157,7 +157,7 @@ def write_evidence(
         "their voter ids" if by_id else "pseudonyms that the campaign's keys resolve"
     )
     with whole_folder(out) as aside:
-        run = home / str(record.opened["run_id"] or "-")
+        run = home / str(record.draft_body["run_id"] or "-")
         recipients(home, record, by_id=by_id).to_csv(aside / RECIPIENTS, index=False)
         money = spent(home)
         money[money["plan_id"] == plan_id].to_csv(aside / "money.csv", index=False)
@@ -172,7 +172,7 @@ def write_evidence(
         places = places_of_plan(folder_of(home, plan_id), record)
         if places is not None:
             places.to_csv(aside / "places.csv", index=False)
-        _copy_rules(aside / "rules", str(record.opened["rule_set"]))
+        _copy_rules(aside / "rules", str(record.draft_body["rule_set"]))
         _extract(home, record, aside / EXTRACT)
         read_me = _READ_ME.format(plan=plan_id, naming=naming)
         write_text(aside / "README.txt", read_me)
@@ -230,7 +230,7 @@ def _pseudonyms(home: Path, record: PlanRecord, ids: pd.Series) -> pd.Series:
 
 
 def _values_of(ids: pd.Series, value_of_voter: Mapping[str, str]) -> pd.Series:
-    """What is told of each, empty for nothing."""
+    """Value of each voter, empty where there is none."""
     return pd.Series(
         [value_of_voter.get(voter, "") for voter in ids], ids.index, dtype="str"
     )
@@ -262,12 +262,12 @@ def _plan_json(home: Path, record: PlanRecord) -> Json:
         "state": record.state,
         "approved_by": [step.body["by"] for step in record.of(APPROVED)],
         "criteria": {
-            "rule_set": record.opened["rule_set"],
-            "reasons": record.opened["reasons"],
-            "shadow_prices": record.opened["prices"],
+            "rule_set": record.draft_body["rule_set"],
+            "reasons": record.draft_body["reasons"],
+            "shadow_prices": record.draft_body["prices"],
         },
-        "n_assigned": record.opened["n_assigned"],
-        "n_contacts": record.opened["n_contacts"],
+        "n_assigned": record.draft_body["n_assigned"],
+        "n_contacts": record.draft_body["n_contacts"],
         "n_requests_to_be_forgotten_since": n_forgotten(record),
         "steps": [step._asdict() for step in record.steps],
         "terms": terms,
@@ -289,7 +289,7 @@ def _sources(campaign: Campaign, run: Path) -> Json:
 
 
 def _notices(campaign: Campaign, home: Path, record: PlanRecord, run: Path) -> Json:
-    """Period, sponsor and what the recipients of every message were told."""
+    """Period, sponsor and the disclaimer of every message."""
     folder = folder_of(home, record.plan_id)
     plan, places = pd.read_parquet(folder / "plan.parquet"), no_places()
     if (of_plan := places_of_plan(folder, record)) is not None:
@@ -351,7 +351,7 @@ def _model_card(home: Path, record: PlanRecord, run: Path) -> Json:
     )
     columns = _stored_json(training_folder / "dictionary.json")
     return {
-        "model": record.opened["model"],
+        "model": record.draft_body["model"],
         "registered": promoted,
         "training_data_sha256": tags.get("data_hash", _NOT_KEPT),
         "verdict": tags.get("verdict", _NOT_KEPT),
@@ -402,7 +402,7 @@ def _line(entry: LedgerEntry) -> Json:
 
 
 def check_bundle(out: Path) -> list[str]:
-    """What is wrong with a bundle, from nothing but its files; empty for nothing.
+    """Faults of a bundle, from nothing but its files; empty for none.
 
     Args:
         out: The bundle's folder.

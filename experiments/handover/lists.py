@@ -41,14 +41,14 @@ from hustings.serving.export import (
     ExportChannel,
     Exported,
     ExportError,
-    ExportTerms,
+    ExportSettings,
     Planned,
     export_plan,
 )
 from hustings.serving.export.folder import earlier_status, exports_of, read_manifest
 from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
-from hustings.serving.export.terms import FileFormat, require_exportable
+from hustings.serving.export.settings import FileFormat, require_exportable
 from hustings.serving.export.whole_places import LIST_STEM, earlier_places
 from hustings.serving.rules import platforms, rule_set
 
@@ -99,18 +99,18 @@ def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
 
 def export(
     run: Run,
-    found: StatedPlan,
+    stated_plan: StatedPlan,
     *,
     at: pd.Timestamp,
     file_format: FileFormat = "csv",
     channels: Sequence[str] = (),
     out: Path | None = None,
 ) -> Exported:
-    """Write the lists of a locked plan, or who has to be taken out of them.
+    """Write the lists of a locked plan, or the contacts to remove from them.
 
     Args:
         run: Whose tables say who the voters are.
-        found: The plan.
+        stated_plan: The plan.
         at: Now.
         file_format: Of lists.
         channels: Only these; all without.
@@ -121,21 +121,26 @@ def export(
         ExportError: See `serving.export.export_plan`.
     """
     campaign = run.campaign
-    require_exportable(campaign.campaign.rule_set, found.state, before=True)
+    require_exportable(campaign.campaign.rule_set, stated_plan.state, before=True)
     planned = Planned(
-        found.plan_id, found.state, found.plan, found.assignments,
-        run.table("messages"), run.table("voters"), found.places,
+        stated_plan.plan_id,
+        stated_plan.state,
+        stated_plan.plan,
+        stated_plan.assignments,
+        run.table("messages"),
+        run.table("voters"),
+        stated_plan.places,
         details_of(campaign, run.home),
-    )  # fmt: skip
+    )
     facts = facts_now(run, _naive(at))
-    parent = (out or run.home / EXPORTS) / found.plan_id
+    parent = (out or run.home / EXPORTS) / stated_plan.plan_id
     return export_plan(
         planned,
         terms_of(campaign, file_format),
         parent,
         _stamp(at),
         recheck=lambda contacts, when: _first_code(
-            online_codes(run, found.plan_id, contacts, when),
+            online_codes(run, stated_plan.plan_id, contacts, when),
             recheck(contacts, facts, when),
         ),
         stopped=stopped_messages(facts),
@@ -196,7 +201,7 @@ def _too_soon(
 
 
 class ExportBatch(NamedTuple):
-    """What a channel was given of a day.
+    """A channel's batch of a day, as it was exported.
 
     Attributes:
         withheld: voter_id (or place), reason: what of the plan was not handed out, or
@@ -209,28 +214,30 @@ class ExportBatch(NamedTuple):
 
 
 def batches(parent: Path) -> dict[str, ExportBatch]:
-    """What exports of a plan said of every batch, named by day and channel.
+    """Batches of a plan as its exports state them, by day and channel.
 
     Args:
         parent: Of the plan's exports.
 
     Returns:
-        As the life of a plan is told of them; none where nothing was exported.
+        As `send` takes them; none where nothing was exported.
     """
     exports = exports_of(parent)
     if not exports:
         return {}
     files, status = read_manifest(exports[0])["files"], earlier_status(parent)
-    found, day = {}, status["send_on"].dt.strftime("%Y-%m-%d")
-    for (send_on, channel), mine in status.groupby([day, "channel"], observed=True):
+    batch_by_name, day = {}, status["send_on"].dt.strftime("%Y-%m-%d")
+    for (send_on, channel), batch_rows in status.groupby(
+        [day, "channel"], observed=True
+    ):
         name = f"-{channel}-{send_on}"
         digests = [str(f["sha256"]) for f in files if name in f"-{f['file']}"]
-        out = mine.loc[mine["code"] != "", ["voter_id", "code"]]
-        found[f"{send_on}-{channel}"] = ExportBatch(
+        out = batch_rows.loc[batch_rows["code"] != "", ["voter_id", "code"]]
+        batch_by_name[f"{send_on}-{channel}"] = ExportBatch(
             out.rename(columns={"code": "reason"}).reset_index(drop=True),
             digests[0] if len(digests) == 1 else _digest_of(digests),
         )
-    return found
+    return batch_by_name
 
 
 def place_handovers(parent: Path) -> dict[str, ExportBatch]:
@@ -242,7 +249,7 @@ def place_handovers(parent: Path) -> dict[str, ExportBatch]:
     exports = exports_of(parent)
     if not exports:
         return {}
-    status, found = earlier_places(parent), {}
+    status, batch_by_name = earlier_places(parent), {}
     digests = {
         str(row["file"]): str(row["sha256"])
         for folder in exports
@@ -253,20 +260,20 @@ def place_handovers(parent: Path) -> dict[str, ExportBatch]:
         stem = f"{LIST_STEM}-{channel}-{day:%Y-%m-%d}."
         sha256 = next((d for file, d in digests.items() if file.startswith(stem)), "")
         out = rows.loc[rows["code"] != "", ["place", "code"]]
-        found[batch] = ExportBatch(
+        batch_by_name[batch] = ExportBatch(
             out.rename(columns={"code": "reason"}).reset_index(drop=True), sha256
         )
-    return found
+    return batch_by_name
 
 
 def _digest_of(digests: list[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportTerms:
+def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportSettings:
     """How channels take lists: as rules and platforms say, then as is declared."""
     audience = campaign.export.audience
-    return ExportTerms(
+    return ExportSettings(
         rule_set=campaign.campaign.rule_set,
         channels={name: _channel(campaign, name) for name in CHANNELS},
         file_format=file_format,
@@ -280,25 +287,25 @@ def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportTerms
 
 
 def _channel(campaign: Campaign, name: str) -> ExportChannel:
-    found = CHANNELS[name]
+    channel = CHANNELS[name]
     rules = rule_set(campaign.campaign.rule_set)
     if rules.of("hours", name):
         starts, until = send_window(rules, name)
-        found = replace(found, starts=starts, until=until)
+        channel = replace(channel, starts=starts, until=until)
     platform = platforms().get(name)
     if platform is not None:
-        found = replace(
-            found, keys=platform.keys, min_audience=platform.min_audience,
+        channel = replace(
+            channel, keys=platform.keys, min_audience=platform.min_audience,
             hashed_lists=platform.hashed_lists,
         )  # fmt: skip
-    own = campaign.export.channels.get(name)
-    if own is None:
-        return found
+    section = campaign.export.channels.get(name)
+    if section is None:
+        return channel
     return replace(
-        found,
-        details=found.details if own.details is None else own.details,
-        needs=found.needs if own.needs is None else own.needs,
-        min_audience=max(found.min_audience, own.min_audience),
+        channel,
+        details=channel.details if section.details is None else section.details,
+        needs=channel.needs if section.needs is None else section.needs,
+        min_audience=max(channel.min_audience, section.min_audience),
     )
 
 
@@ -311,17 +318,17 @@ def details_of(campaign: Campaign, home: Path) -> pd.DataFrame | None:
     if source is None:
         return None
     try:
-        found = read_identities(source, _folders(campaign, home)).frame
+        addresses = read_identities(source, _folders(campaign, home)).frame
     except TableError as failure:
         # the same reader as that of [link.voters], whose key it would tell
-        told = str(failure).replace("[link.voters", "[export.contacts")
-        raise type(failure)(told) from None
-    gone = known_persons(home).keys.forgotten().rows(found)
-    return found[~gone].reset_index(drop=True)
+        message = str(failure).replace("[link.voters", "[export.contacts")
+        raise type(failure)(message) from None
+    gone = known_persons(home).keys.forgotten().rows(addresses)
+    return addresses[~gone].reset_index(drop=True)
 
 
 def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
-    """What is known now that may keep a planned contact from going."""
+    """Present facts that may refuse a planned contact."""
     voters = run.table("voters")
     gone = known_persons(run.home).keys.forgotten(kind=VOTER).rows(voters)
     return CurrentFacts(
@@ -329,7 +336,7 @@ def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
         permissions=permissions_now(run, run.optional_table("permissions"), at),
         rules=rule_set(run.campaign.campaign.rule_set),
         people=people_of(run),
-        known=frozenset(voters.loc[~gone, "voter_id"]),
+        known_voters=frozenset(voters.loc[~gone, "voter_id"]),
         lowers_turnout=lowers_turnout(run),
         paused=paused_messages(run),
         signed=signed_texts(run.home),
@@ -339,13 +346,15 @@ def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
 # --- scores ---------------------------------------------------------------------------
 
 
-def export_system(run: Run, found: StatedPlan, out: Path, *, at: pd.Timestamp) -> Path:
+def export_system(
+    run: Run, stated_plan: StatedPlan, out: Path, *, at: pd.Timestamp
+) -> Path:
     """Write the scores file and universes of `[export.van]`.
 
     Args:
         run: Whose scores.
-        found: The plan: a universe is of those with a contact. Nobody held out of the
-            campaign is in either file.
+        stated_plan: The plan: a universe is of those with a contact. Nobody held out of
+            the campaign is in either file.
         out: Folder; the files are the voter-contact system's, not the campaign's.
         at: Now.
 
@@ -354,7 +363,7 @@ def export_system(run: Run, found: StatedPlan, out: Path, *, at: pd.Timestamp) -
             not as declared.
     """
     campaign, van = run.campaign, run.campaign.export.van
-    require_exportable(campaign.campaign.rule_set, found.state, before=False)
+    require_exportable(campaign.campaign.rule_set, stated_plan.state, before=False)
     if van is None:
         raise ExportError("expected [export.van] in campaign.toml, got none")
     system = System(
@@ -367,28 +376,30 @@ def export_system(run: Run, found: StatedPlan, out: Path, *, at: pd.Timestamp) -
         campaign.campaign.rule_set, {"the voter-contact system": ExportChannel()}
     )
     scores = wide_scores(run)
-    held = _held_out(run, found)
+    held = _held_out(run, stated_plan)
     facts = facts_now(run, _naive(at))
     code = pd.Series("", index=scores.index, dtype="str")
-    code = code.mask(~scores["voter_id"].isin(facts.known or ()), "unknown_person")
-    asked = facts.people.do_not_contact
-    if asked is not None:
-        never = asked.loc[asked["channel"] == ANY_MESSAGE, "voter_id"]
+    code = code.mask(
+        ~scores["voter_id"].isin(facts.known_voters or ()), "unknown_person"
+    )
+    do_not_contact = facts.people.do_not_contact
+    if do_not_contact is not None:
+        never = do_not_contact.loc[do_not_contact["channel"] == ANY_MESSAGE, "voter_id"]
         code = code.mask(scores["voter_id"].isin(never), "do_not_contact")
     code = code.mask(scores["voter_id"].isin(held), "held_out")
-    may = recheck(found.plan, facts, _naive(at)) == ""
+    may = recheck(stated_plan.plan, facts, _naive(at)) == ""
     return export_scores(
         scores, system, out, _stamp(at), code=code,
-        planned=found.plan.loc[may, "voter_id"], at=_naive(at),
+        planned=stated_plan.plan.loc[may, "voter_id"], at=_naive(at),
     )  # fmt: skip
 
 
-def _held_out(run: Run, found: StatedPlan) -> pd.Series:
+def _held_out(run: Run, stated_plan: StatedPlan) -> pd.Series:
     """Voter ids of everybody held out, whether the plan has decided them or not.
 
     A day's plan holds decided rows alone: most of the holdout is in none of them.
     """
-    voters, assigned = run.table("voters"), found.assignments
+    voters, assigned = run.table("voters"), stated_plan.assignments
     of_plan = assigned.loc[assigned["role"] == "holdout", "voter_id"]
     held: pd.Series = pd.concat(
         [voters.loc[holdout_of(run, voters), "voter_id"], of_plan]
@@ -407,8 +418,8 @@ def wide_scores(run: Run) -> pd.DataFrame:
     if chances is not None:
         means = chances.groupby("voter_id")[["turnout", "support"]].mean()
         frames.append(means.reindex(frames[0].index))
-    found: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
-    return found
+    wide_rows: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
+    return wide_rows
 
 
 def _folders(campaign: Campaign, home: Path) -> Folders:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hustings.experiments.declaration import feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
-from hustings.experiments.lift.rows import LiftTerms
+from hustings.experiments.lift.rows import LiftSettings
 from hustings.experiments.lift.summary import summary_of, table
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.online import online_so_far
@@ -33,7 +33,7 @@ COMMONEST = 8
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the record says of the campaign's plans as of a moment, by present ids.
+    """Tables of the campaign's plans as of a moment, by present ids.
 
     Attributes:
         decisions: ASSIGNMENTS with plan_id and decided_on, as `drawn_so_far` has them.
@@ -53,7 +53,7 @@ class Recorded:
 
 
 def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
-    """Lift of a campaign's plans so far; writes lift.json and lift.parquet beside them.
+    """Lift of a campaign's plans so far; writes lift.json and lift.parquet.
 
     Args:
         run: The latest run.
@@ -99,7 +99,7 @@ def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummar
 
 
 def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
-    """What the record says as of a moment.
+    """Read the record as of a moment.
 
     Raises:
         FileNotFoundError: If no plan was locked that begins by then.
@@ -140,10 +140,10 @@ def sent_online(home: Path, as_of: pd.Timestamp) -> SentOnline:
     )  # fmt: skip
 
 
-def _terms(run: Run, record: Recorded, as_of: pd.Timestamp) -> LiftTerms:
+def _terms(run: Run, record: Recorded, as_of: pd.Timestamp) -> LiftSettings:
     declared, lift = run.campaign.outcome, run.campaign.lift
     n_days = record.decisions["decided_on"].nunique()
-    return LiftTerms(
+    return LiftSettings(
         holdout=record.holdout,
         as_of=as_of,
         outcome=declared.name,

@@ -1,4 +1,4 @@
-"""Measured lift: as delivered and over the population, predicted beside measured."""
+"""Measured lift: as delivered and over the population, compared with the prediction."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from scipy import stats
 
 from hustings.experiments.lift.rows import (
     DecidedRows,
-    LiftTerms,
+    LiftSettings,
     codes,
     decided_rows,
     delivered,
@@ -66,9 +66,9 @@ class Row(NamedTuple):
         segment: Empty for all.
         n_sent: Voters sent it, with an outcome in.
         n_compared: Voters compared with, with an outcome in.
-        once: 95 % for one look at one row.
-        always: 95 % at all looks together.
-        claimed: Whether it is claimed to differ from nil, among all rows of its
+        fixed_sample: 95 % for one look at one row.
+        anytime_valid: 95 % at all looks together.
+        claimed: Whether it is claimed to differ from 0, among all rows of its
             estimand: at most 5 % of such claims are false, at any look.
         claimed_interval: At the level of the claims, None where not claimed.
         shrunken: After empirical Bayes over the messages (of a segment): what a fresh
@@ -82,8 +82,8 @@ class Row(NamedTuple):
     segment: str
     n_sent: int
     n_compared: int
-    once: Interval
-    always: Interval
+    fixed_sample: Interval
+    anytime_valid: Interval
     claimed: bool
     claimed_interval: Interval | None
     shrunken: Interval
@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
 
 class LiftCalibration(NamedTuple):
-    """Predicted beside measured, over those whom the plan chose.
+    """Predicted and measured lift of the voters whom the plan chose.
 
     Attributes:
         predicted: Mean predicted lift.
@@ -107,7 +107,7 @@ class LiftCalibration(NamedTuple):
 
 
 class Ratio(NamedTuple):
-    """Whether nothing, the plan's arm and other arms came out in the designs' shares.
+    """Check of the shares of nothing, the plan's arm and other arms by the designs.
 
     Attributes:
         overall_p: Over all plans.
@@ -124,7 +124,7 @@ class Ratio(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuredLift:
-    """What the campaign's plans brought so far.
+    """Measured lift of the campaign's plans so far.
 
     Attributes:
         as_of: When looked at.
@@ -139,7 +139,7 @@ class MeasuredLift:
         rows: All rows.
         calibration: None where too few outcomes are in.
         ratio: Sample ratio.
-        attrition_p: Whether outcomes are missing alike, planned and held out.
+        attrition_p: p-value of equal shares of missing outcomes, planned and held out.
         gained: Outcome units brought to all who were sent something by the plan.
         link: Of the surrogate, None where there is none.
         converted: Lift of the outcome by the surrogate, None without a link that holds.
@@ -172,7 +172,7 @@ class MeasuredLift:
         return not self.ratio.alarm and self.attrition_p >= ATTRITION_ALARM
 
 
-class _Ground(NamedTuple):
+class _MeasuredRows(NamedTuple):
     """Rows of one estimand with what was predicted besides."""
 
     rows: pd.DataFrame
@@ -187,7 +187,7 @@ def measured_lift(
     responses: pd.DataFrame,
     contacts: pd.DataFrame,
     voters: pd.DataFrame,
-    terms: LiftTerms,
+    settings: LiftSettings,
     *,
     features: pd.DataFrame,
 ) -> MeasuredLift:
@@ -200,38 +200,40 @@ def measured_lift(
         contacts: What came of the contacts: voter_id, plan_id, channel, delivered.
             Where a plan's channel reported, a contact that is not named was not made.
         voters: voter_id; household_id and segment where known.
-        terms: Terms declared.
+        settings: Terms declared.
         features: Numbers known before the campaign, indexed by voter_id; they make
             intervals narrower and move no lift. No columns where nothing is known.
 
     Raises:
         TableError: If assignments, designs and terms contradict each other.
     """
-    decided = decided_rows(decisions, designs, responses, voters, terms)
+    decided = decided_rows(decisions, designs, responses, voters, settings)
     first = decided.take((decided.rows["nth"] == 0).to_numpy())
     planned = first.take(first.meant_or_nothing)
     messages = tuple(sorted(planned.rows["intended_message_id"].unique()))
     all_due = first.take(first.rows["due"].to_numpy(dtype=bool))
     due = planned.take(planned.rows["due"].to_numpy(dtype=bool))
     due = due.take(delivered(due, messages).reported)
-    information = due.days / terms.horizon_days
+    information = due.days / settings.horizon_days
     ratio = _sample_ratio(first)
     lifts: list[Row] = []
     overall, calibration, attrition, gained = None, None, 1.0, None
     reached = None
     if _comparable(due.rows, due.got > 0):
-        ground = _ground(due, delivered(due, messages), features, terms)
-        attrition = _attrition(ground.decisions)
-        lifts, estimates = _delivered(ground, messages, information)
+        delivered_rows = _measured_rows(
+            due, delivered(due, messages), features, settings
+        )
+        attrition = _attrition(delivered_rows.decisions)
+        lifts, estimates = _delivered(delivered_rows, messages, information)
         overall = lifts[0]
-        calibration = _calibration(ground, estimates, information)
+        calibration = _calibration(delivered_rows, estimates, information)
         n_planned = int((planned.rows["role"] == "plan").sum())
-        gained = _times(overall.always, n_planned)
-        reached = _reached(ground, contacts)
-    lifts = [*lifts, *_population(first, features, terms)]
-    link, converted, early = _surrogate(planned, messages, features, terms)
+        gained = _times(overall.anytime_valid, n_planned)
+        reached = _reached(delivered_rows, contacts)
+    lifts = [*lifts, *_population(first, features, settings)]
+    link, converted, early = _surrogate(planned, messages, features, settings)
     return MeasuredLift(
-        as_of=terms.as_of,
+        as_of=settings.as_of,
         n_decided=len(first.rows),
         n_due=int(first.rows["due"].sum()),
         n_in=int(first.rows["Y"].notna().sum()),
@@ -246,7 +248,7 @@ def measured_lift(
         gained=gained,
         link=link,
         converted=converted,
-        repeats=_repeats(decided) if terms.repeats == "carry_over" else None,
+        repeats=_repeats(decided) if settings.repeats == "carry_over" else None,
         reached=reached,
     )
 
@@ -262,15 +264,18 @@ def _times(interval: Interval, n: int) -> Interval:
     return Interval(*(n * v for v in (interval.value, interval.low, interval.high)))
 
 
-def _ground(
-    decided: DecidedRows, decisions: Decisions, features: pd.DataFrame, terms: LiftTerms
-) -> _Ground:
+def _measured_rows(
+    decided: DecidedRows,
+    decisions: Decisions,
+    features: pd.DataFrame,
+    settings: LiftSettings,
+) -> _MeasuredRows:
     """Nuisances of rows, from features where there are any."""
     X = _features(decided.rows, features)
-    fold = _folds(decided.rows, terms)
+    fold = _folds(decided.rows, settings)
     mu = predicted_response(X, decisions, fold=fold)
     seen = observed_probability(X, decisions, fold=fold)
-    return _Ground(decided.rows, decisions, mu, seen)
+    return _MeasuredRows(decided.rows, decisions, mu, seen)
 
 
 def _features(rows: pd.DataFrame, features: pd.DataFrame) -> Floats:
@@ -284,9 +289,9 @@ def _features(rows: pd.DataFrame, features: pd.DataFrame) -> Floats:
     return np.where(observed, X, usual)
 
 
-def _folds(rows: pd.DataFrame, terms: LiftTerms) -> Ints:
+def _folds(rows: pd.DataFrame, settings: LiftSettings) -> Ints:
     return unit_folds(
-        rows["household"].to_numpy(dtype=object), N_FOLDS, salt=f"lift-{terms.seed}"
+        rows["household"].to_numpy(dtype=object), N_FOLDS, salt=f"lift-{settings.seed}"
     )
 
 
@@ -294,10 +299,10 @@ def _folds(rows: pd.DataFrame, terms: LiftTerms) -> Ints:
 
 
 def _delivered(
-    ground: _Ground, messages: tuple[str, ...], information: float
+    measured: _MeasuredRows, messages: tuple[str, ...], information: float
 ) -> tuple[list[Row], Estimates]:
     """Rows over all, by message, by segment, and by both; the first is over all."""
-    rows, sent = ground.rows, ground.decisions.arm > 0
+    rows, sent = measured.rows, measured.decisions.arm > 0
     cells = [
         (message, segment)
         for segment in (ALL, *sorted(rows["segment"].unique()))
@@ -306,33 +311,33 @@ def _delivered(
     # one segment alone is everybody again
     if rows["segment"].nunique() < 2:
         cells = [cell for cell in cells if cell[1] == ALL]
-    found: list[Ints] = []
-    kept: list[tuple[str, str]] = []
+    groups: list[Ints] = []
+    compared_cells: list[tuple[str, str]] = []
     for message, segment in cells:
         inside = ((rows["segment"] == segment) | (segment == ALL)) & (
             (rows["intended_message_id"] == message) | (message == ALL)
         )
         if _comparable(rows[inside], sent[inside.to_numpy()]):
-            found.append(np.where(inside, len(kept), -1))
-            kept.append((message, segment))
-    estimates = _one_by_one(ground, found)
+            groups.append(np.where(inside, len(compared_cells), -1))
+            compared_cells.append((message, segment))
+    estimates = _one_by_one(measured, groups)
     table = _judged(
-        "delivered", [(m, ALL, s) for m, s in kept], estimates, information,
-        [_sides(ground, group >= 0) for group in found],
+        "delivered", [(m, ALL, s) for m, s in compared_cells], estimates, information,
+        [_sides(measured, group >= 0) for group in groups],
     )  # fmt: skip
     table = [
         row._replace(predicted=float(rows.loc[g >= 0, "predicted_lift"].mean()))
-        for row, g in zip(table, found, strict=True)
+        for row, g in zip(table, groups, strict=True)
     ]
     return table, estimates
 
 
-def _one_by_one(ground: _Ground, groups: list[Ints]) -> Estimates:
+def _one_by_one(measured: _MeasuredRows, groups: list[Ints]) -> Estimates:
     """Estimates of groups that overlap, with their whole covariance."""
-    d, planned = ground.decisions, np.arange(len(ground.rows))
+    d, planned = measured.decisions, np.arange(len(measured.rows))
     assert d.intended is not None
     at = d.intended - 1
-    score = lift_scores(d, ground.mu, ground.seen)[planned, at]
+    score = lift_scores(d, measured.mu, measured.seen)[planned, at]
     variance = design_variance(d)[planned, at]
     inside = np.column_stack([g >= 0 for g in groups])
     return combined(
@@ -341,15 +346,15 @@ def _one_by_one(ground: _Ground, groups: list[Ints]) -> Estimates:
     )  # fmt: skip
 
 
-def _sides(ground: _Ground, inside: Bools) -> tuple[int, int]:
-    seen = inside & ground.decisions.observed
-    sent = ground.decisions.arm > 0
+def _sides(measured: _MeasuredRows, inside: Bools) -> tuple[int, int]:
+    seen = inside & measured.decisions.observed
+    sent = measured.decisions.arm > 0
     return int((seen & sent).sum()), int((seen & ~sent).sum())
 
 
 def _judged(
     estimand: str,
-    named: list[tuple[str, str, str]],
+    row_names: list[tuple[str, str, str]],
     estimates: Estimates,
     information: float,
     sides: list[tuple[int, int]],
@@ -360,12 +365,12 @@ def _judged(
     evidence = e_values(value / np.where(se > 0, se, np.inf), v)
     claims = e_bh(evidence)
     level = claimed_alpha(int(claims.sum()), len(claims))
-    shrunken = _shrunken(named, estimates)
+    shrunken = _shrunken(row_names, estimates)
     return [
         Row(
             estimand, *name, *sides[k],
-            once=Interval.of(value[k], se=se[k]),
-            always=always_valid(value[k], se[k], information=information),
+            fixed_sample=Interval.of(value[k], se=se[k]),
+            anytime_valid=always_valid(value[k], se[k], information=information),
             claimed=bool(claims[k]),
             claimed_interval=always_valid(
                 value[k], se[k], information=information, alpha=level
@@ -373,48 +378,48 @@ def _judged(
             shrunken=shrunken[k],
             predicted=np.nan,
         )
-        for k, name in enumerate(named)
+        for k, name in enumerate(row_names)
     ]  # fmt: skip
 
 
 def _shrunken(
-    named: list[tuple[str, str, str]], estimates: Estimates
+    row_names: list[tuple[str, str, str]], estimates: Estimates
 ) -> list[Interval]:
     """Messages move to the mean of the messages (of their segment)."""
     value, se = estimates.value.copy(), estimates.se.copy()
-    of_message = np.array([bool(message) for message, _, _ in named])
+    of_message = np.array([bool(message) for message, _, _ in row_names])
     at = np.flatnonzero(of_message & np.isfinite(value))
     if len(at):
         covariance = estimates.covariance[np.ix_(at, at)]
-        groups = [named[i][2] for i in at]
+        groups = [row_names[i][2] for i in at]
         value[at], se[at] = shrink(value[at], covariance, groups)
     return [Interval.of(v, se=s) for v, s in zip(value, se, strict=True)]
 
 
 def _calibration(
-    ground: _Ground, estimates: Estimates, information: float
+    measured: _MeasuredRows, estimates: Estimates, information: float
 ) -> LiftCalibration:
-    predicted = ground.rows["predicted_lift"].to_numpy(dtype=np.float64)
-    d = ground.decisions
-    # the scores of a world in which what was predicted had come true are nil
+    predicted = measured.rows["predicted_lift"].to_numpy(dtype=np.float64)
+    d = measured.decisions
+    # the scores of a world in which what was predicted had come true are 0
     foretold = np.where(d.arm > 0, predicted, 0.0)
     assert d.intended is not None
     less = replace(d, Y=d.Y - foretold)
     group = np.zeros(len(d.Y), dtype=np.int64)
-    shifted = ground.mu.copy()
+    shifted = measured.mu.copy()
     rows = np.arange(len(d.Y))
     shifted[rows, d.intended] -= predicted
-    found = delivered_lifts(less, shifted, group, 1, ground.seen)
-    gap = always_valid(found.value[0], found.se[0], information=information)
-    score = lift_scores(d, ground.mu, ground.seen)[rows, d.intended - 1]
+    unforetold = delivered_lifts(less, shifted, group, 1, measured.seen)
+    gap = always_valid(unforetold.value[0], unforetold.se[0], information=information)
+    score = lift_scores(d, measured.mu, measured.seen)[rows, d.intended - 1]
     slope = _slope(score, predicted, d)
     return LiftCalibration(
-        float(estimates.value[0] - found.value[0]), gap, slope, gap.excludes_zero
+        float(estimates.value[0] - unforetold.value[0]), gap, slope, gap.excludes_zero
     )
 
 
 def _slope(score: Floats, predicted: Floats, d: Decisions) -> Interval:
-    """Of the score on the prediction, within intended messages, clustered."""
+    """Slope of the score on the prediction, within intended messages, clustered."""
     assert d.intended is not None
     n = np.bincount(d.intended)
     x, y = (
@@ -429,13 +434,13 @@ def _slope(score: Floats, predicted: Floats, d: Decisions) -> Interval:
     return Interval.of(slope, se=float(np.sqrt((totals**2).sum()) / spread))
 
 
-def _reached(ground: _Ground, contacts: pd.DataFrame) -> Compliance | None:
+def _reached(measured: _MeasuredRows, contacts: pd.DataFrame) -> Compliance | None:
     """Intent to treat, share reached, and the lift of the voters who were reached.
 
     Over voters whose plan would have used a channel that reported back: whether it did
     does not depend on what the voter was assigned.
     """
-    rows, d = ground.rows, ground.decisions
+    rows, d = measured.rows, measured.decisions
     channel = [rows["plan_id"].astype(object), rows["intended_channel"].astype(object)]
     reporting = pd.MultiIndex.from_frame(
         contacts[["plan_id", "channel"]].astype(object)
@@ -444,12 +449,16 @@ def _reached(ground: _Ground, contacts: pd.DataFrame) -> Compliance | None:
     sent = d.arm > 0
     if not _comparable(rows[inside], sent[inside]):
         return None
-    made = contacts.loc[contacts["delivered"].astype(bool), ["voter_id", "plan_id"]]
+    deliveries = contacts.loc[
+        contacts["delivered"].astype(bool), ["voter_id", "plan_id"]
+    ]
     of_plan = pd.MultiIndex.from_frame(rows[["voter_id", "plan_id"]].astype(object))
-    was_reached = of_plan.isin(pd.MultiIndex.from_frame(made.astype(object))) & sent
+    was_reached = (
+        of_plan.isin(pd.MultiIndex.from_frame(deliveries.astype(object))) & sent
+    )
     weight = 1.0 / d.own_propensity
-    if ground.seen is not None:
-        weight = weight / ground.seen
+    if measured.seen is not None:
+        weight = weight / measured.seen
     return compliance(
         d.Y[inside], sent[inside], was_reached[inside], d.cluster[inside],
         weight[inside],
@@ -460,16 +469,16 @@ def _reached(ground: _Ground, contacts: pd.DataFrame) -> Compliance | None:
 
 
 def _population(
-    first: DecidedRows, features: pd.DataFrame, terms: LiftTerms
+    first: DecidedRows, features: pd.DataFrame, settings: LiftSettings
 ) -> list[Row]:
     """Rows of every arm over all who could get it, by the designs' probabilities."""
     due = first.take(first.rows["due"].to_numpy(dtype=bool))
     due = due.take(explored(due).reported)
     if len(due.rows) < SMALLEST_CELL or not due.arms:
         return []
-    ground = _ground(due, explored(due), features, terms)
-    estimates = population_lifts(ground.decisions, ground.mu, ground.seen)
-    arm, seen = ground.decisions.arm, ground.decisions.observed
+    measured = _measured_rows(due, explored(due), features, settings)
+    estimates = population_lifts(measured.decisions, measured.mu, measured.seen)
+    arm, seen = measured.decisions.arm, measured.decisions.observed
     n = np.bincount(arm[seen], minlength=1 + len(due.arms))
     enough = np.flatnonzero((n[1:] >= SMALLEST_CELL) & (n[0] >= SMALLEST_CELL))
     if not len(enough):
@@ -480,7 +489,7 @@ def _population(
     )  # fmt: skip
     return _judged(
         "population", [(*due.arms[k], ALL) for k in enough], compared,
-        due.days / terms.horizon_days,
+        due.days / settings.horizon_days,
         [(int(n[k + 1]), int(n[0])) for k in enough],
     )  # fmt: skip
 
@@ -490,17 +499,19 @@ def _population(
 
 def _sample_ratio(first: DecidedRows) -> Ratio:
     """The plan's arm, nothing and other arms among voters with a plan, by household."""
-    mine = first.take(first.intended > 0)
-    if mine.rows.empty:
+    planned = first.take(first.intended > 0)
+    if planned.rows.empty:
         return Ratio(1.0, (), {}, alarm=False)
-    n = len(mine.got)
-    meant = mine.design[np.arange(n), mine.intended]
-    nothing = mine.design[:, 0]
+    n = len(planned.got)
+    meant = planned.design[np.arange(n), planned.intended]
+    nothing = planned.design[:, 0]
     shares = np.column_stack([meant, nothing, 1.0 - meant - nothing])
-    outcome = np.where(mine.got == 0, 1, np.where(mine.got == mine.intended, 0, 2))
+    outcome = np.where(
+        planned.got == 0, 1, np.where(planned.got == planned.intended, 0, 2)
+    )
     off = np.eye(3)[outcome] - shares
-    plan = mine.rows["plan_id"].to_numpy(dtype=object)
-    unit = codes(mine.rows["household"])
+    plan = planned.rows["plan_id"].to_numpy(dtype=object)
+    unit = codes(planned.rows["household"])
     by_plan = {
         str(name): _off_p(off[plan == name], shares[plan == name], unit[plan == name])
         for name in pd.unique(plan)
@@ -542,35 +553,35 @@ def _surrogate(
     planned: DecidedRows,
     messages: tuple[str, ...],
     features: pd.DataFrame,
-    terms: LiftTerms,
+    settings: LiftSettings,
 ) -> tuple[Link | None, Interval | None, list[Row]]:
     """The surrogate's own lift, the link, and what it converts to where that holds."""
-    if terms.surrogate is None:
+    if settings.surrogate is None:
         return None, None, []
     early = planned.take(planned.rows["S"].notna().to_numpy())
     rows = early.rows
     if not _comparable(rows.assign(Y=rows["S"]), early.got > 0):
         return None, None, []
     d = delivered(early, messages)
-    fold, X = _folds(rows, terms), _features(rows, features)
+    fold, X = _folds(rows, settings), _features(rows, features)
     half = unit_folds(
-        rows["household"].to_numpy(dtype=object), 2, salt=f"link-{terms.seed}"
+        rows["household"].to_numpy(dtype=object), 2, salt=f"link-{settings.seed}"
     )
     S = rows["S"].to_numpy(dtype=np.float64)
     link = fit_link(d, S, X, half == 0, fold)
-    information = early.days / terms.horizon_days
-    own = _ground(early, replace(d, Y=S), features, terms)
+    information = early.days / settings.horizon_days
+    early_rows = _measured_rows(early, replace(d, Y=S), features, settings)
     group = np.zeros(len(S), dtype=np.int64)
-    found = delivered_lifts(own.decisions, own.mu, group, 1)
-    shown = _judged(
-        "surrogate", [(ALL, ALL, ALL)], found, information,
-        [_sides(own, np.ones(len(S), dtype=bool))],
+    index_lifts = delivered_lifts(early_rows.decisions, early_rows.mu, group, 1)
+    surrogate_rows = _judged(
+        "surrogate", [(ALL, ALL, ALL)], index_lifts, information,
+        [_sides(early_rows, np.ones(len(S), dtype=bool))],
     )  # fmt: skip
     if not link.holds:
-        return link, None, shown
-    lift = found.intervals()[0]
+        return link, None, surrogate_rows
+    lift = index_lifts.intervals()[0]
     index = Interval.of(link.slope * lift.value, se=abs(link.slope) * lift.se)
-    return link, link.converted(index), shown
+    return link, link.converted(index), surrogate_rows
 
 
 def _repeats(decided: DecidedRows) -> CarryOver | None:
@@ -578,10 +589,19 @@ def _repeats(decided: DecidedRows) -> CarryOver | None:
     rows = decided.rows
     # who was drawn to explore got nothing, or an arm that the plan did not choose
     drawn = (rows["role"] != "explore") | (rows["message_id"] == CONTROL)
-    mine = rows[drawn & (rows["intended_message_id"] != CONTROL) & rows["due"]]
-    mine = mine[mine["nth"] < 2].sort_values(["voter_id", "nth"], kind="stable")
-    both = mine[mine.groupby("voter_id")["nth"].transform("size") == 2]
-    one, two = both[both["nth"] == 0], both[both["nth"] == 1]
+    planned_contacts = rows[
+        drawn & (rows["intended_message_id"] != CONTROL) & rows["due"]
+    ]
+    planned_contacts = planned_contacts[planned_contacts["nth"] < 2].sort_values(
+        ["voter_id", "nth"], kind="stable"
+    )
+    decided_twice = planned_contacts[
+        planned_contacts.groupby("voter_id")["nth"].transform("size") == 2
+    ]
+    one, two = (
+        decided_twice[decided_twice["nth"] == 0],
+        decided_twice[decided_twice["nth"] == 1],
+    )
     sent = [(part["message_id"] != CONTROL).to_numpy() for part in (one, two)]
     cells = np.bincount(2 * sent[0] + sent[1], minlength=4)
     if cells.min() < SMALLEST_CELL:

@@ -23,7 +23,7 @@ _BLOCK = ["experiment_id", "block"]
 
 
 @dataclass(frozen=True)
-class LiftTerms:
+class LiftSettings:
     """Terms declared before the outcomes came.
 
     Attributes:
@@ -85,7 +85,7 @@ class DecidedRows:
         )  # fmt: skip
 
     @property
-    def own(self) -> Floats:
+    def assigned_propensity(self) -> Floats:
         """Probability of what was assigned, given that the voter was decided, (n,)."""
         return np.asarray(self.design[np.arange(len(self.got)), self.got])
 
@@ -106,7 +106,7 @@ def decided_rows(
     designs: pd.DataFrame,
     responses: pd.DataFrame,
     voters: pd.DataFrame,
-    terms: LiftTerms,
+    settings: LiftSettings,
 ) -> DecidedRows:
     """One row per decision, in the order of the plans.
 
@@ -115,7 +115,7 @@ def decided_rows(
         designs: DESIGNS of the plans' blocks, named as in the decisions.
         responses: RESPONSES.
         voters: voter_id; household_id and segment where they are known.
-        terms: Terms declared.
+        settings: Terms declared.
 
     Raises:
         TableError: If a plan has no terms, a block no design, or the probabilities of
@@ -123,38 +123,38 @@ def decided_rows(
     """
     if decisions.empty:
         raise TableError("expected the assignments of at least one plan, got none")
-    rows = _in_order(decisions, terms)
+    rows = _in_order(decisions, settings)
     rows["nth"] = rows.groupby("voter_id", sort=False).cumcount()
     rows = _with_voters(rows, voters)
-    rows["due"] = _due(rows, terms.lag_days, terms.due_on, terms.as_of)
-    rows["Y"] = _answers(rows, responses, terms.outcome, terms)
+    rows["due"] = _due(rows, settings.lag_days, settings.due_on, settings.as_of)
+    rows["Y"] = _answers(rows, responses, settings.outcome, settings)
     # zero stands for nothing only once it could have come
-    if terms.absent == "zero":
+    if settings.absent == "zero":
         rows["Y"] = rows["Y"].fillna(0.0)
-    rows["Y"] = terms.direction * rows["Y"].where(rows["due"])
-    if terms.surrogate is not None:
-        due = _due(rows, terms.surrogate_lag_days, None, terms.as_of)
-        rows["S"] = _answers(rows, responses, terms.surrogate, terms).where(due)
+    rows["Y"] = settings.direction * rows["Y"].where(rows["due"])
+    if settings.surrogate is not None:
+        due = _due(rows, settings.surrogate_lag_days, None, settings.as_of)
+        rows["S"] = _answers(rows, responses, settings.surrogate, settings).where(due)
     decided = _with_design(rows, designs)
     _require_probabilities(decided)
     return decided
 
 
-def _in_order(decisions: pd.DataFrame, terms: LiftTerms) -> pd.DataFrame:
+def _in_order(decisions: pd.DataFrame, settings: LiftSettings) -> pd.DataFrame:
     """Decisions of the plans made by then, by the first day of their plan."""
-    absent = sorted(set(decisions["plan_id"]) - set(terms.holdout))
+    absent = sorted(set(decisions["plan_id"]) - set(settings.holdout))
     if absent:
         raise TableError(
             f"assignments of {absent[0]}: expected the plan's terms with its holdout "
-            f"share, got terms of {sorted(terms.holdout)}"
+            f"share, got terms of {sorted(settings.holdout)}"
         )
     rows = decisions.assign(decided_on=pd.to_datetime(decisions["decided_on"]))
     first = rows.groupby("plan_id", sort=False)["decided_on"].min()
-    first = first[first <= terms.as_of].sort_values(kind="stable")
+    first = first[first <= settings.as_of].sort_values(kind="stable")
     batch = pd.Series(np.arange(len(first)), index=first.index)
     rows = rows[rows["plan_id"].isin(first.index)]
     rows = rows.assign(
-        batch=rows["plan_id"].map(batch), h=rows["plan_id"].map(dict(terms.holdout))
+        batch=rows["plan_id"].map(batch), h=rows["plan_id"].map(dict(settings.holdout))
     )
     return rows.sort_values(["batch"], kind="stable", ignore_index=True)
 
@@ -186,7 +186,7 @@ def _due(
 
 
 def _answers(
-    rows: pd.DataFrame, responses: pd.DataFrame, outcome: str, terms: LiftTerms
+    rows: pd.DataFrame, responses: pd.DataFrame, outcome: str, settings: LiftSettings
 ) -> pd.Series:
     """The latest answer of each voter that was in when looked at.
 
@@ -195,7 +195,7 @@ def _answers(
     that came through an uncertain link is corrected as in training.
     """
     of_outcome = responses[responses["outcome"] == outcome]
-    of_outcome = of_outcome[pd.to_datetime(of_outcome["observed_at"]) <= terms.as_of]
+    of_outcome = of_outcome[pd.to_datetime(of_outcome["observed_at"]) <= settings.as_of]
     latest = of_outcome.sort_values("observed_at", kind="stable").drop_duplicates(
         "voter_id", keep="last"
     )
@@ -212,7 +212,7 @@ def _answers(
 
 
 def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> DecidedRows:
-    """Decisions beside the probabilities of their blocks."""
+    """Decisions with the probabilities of their blocks."""
     used = designs[_keys(designs, _BLOCK).isin(_keys(rows, _BLOCK))]
     arms = arms_of(used, rows)
     code, blocks = pd.factorize(_keys(used, _BLOCK))
@@ -246,19 +246,22 @@ def _require_probabilities(decided: DecidedRows) -> None:
         TableError: Naming the plan, what was expected and what came.
     """
     rows, h = decided.rows, decided.rows["h"].to_numpy(dtype=np.float64)
-    if not (decided.own > 0).all():
-        first = rows[~(decided.own > 0)].iloc[0]
+    if not (decided.assigned_propensity > 0).all():
+        first = rows[~(decided.assigned_propensity > 0)].iloc[0]
         raise TableError(
             f"plan {first['plan_id']}: expected {first['message_id']} by "
             f"{first['channel']} among the arms of block {first['block']!r}, got none"
         )
     held = (rows["role"] == "holdout").to_numpy()
-    own = rows["propensity"].to_numpy(dtype=np.float64)
-    _refuse(rows, held, own, h, "propensity")
+    propensity = rows["propensity"].to_numpy(dtype=np.float64)
+    _refuse(rows, held, propensity, h, "propensity")
     # of voters with a plan: the total probability of an arm by design and terms
     in_pool = h + _free(decided)
     nothing = decided.got == 0
-    design = np.where(nothing, 1.0 - decided.design[:, 0], decided.own) * in_pool
+    design = (
+        np.where(nothing, 1.0 - decided.design[:, 0], decided.assigned_propensity)
+        * in_pool
+    )
     expected = np.where(nothing, 1.0 - design, design)
     total = rows["arm_propensity"].to_numpy(dtype=np.float64)
     _refuse(rows, decided.intended > 0, total, expected, "arm_propensity")
@@ -292,7 +295,7 @@ def codes(values: pd.Series) -> Ints:
 
 
 def delivered(decided: DecidedRows, messages: tuple[str, ...]) -> Decisions:
-    """What the plan says against nothing, among voters with a plan.
+    """The planned arm against nothing, among voters with a plan.
 
     A voter with a plan gets what it says, nothing, or by exploration another arm. Given
     that it was one of the first two, the probabilities are those of the design. Which
@@ -328,7 +331,7 @@ def explored(decided: DecidedRows) -> Decisions:
     and then stands for as many as the inverse of that probability.
     """
     rows = decided.rows
-    drawn = rows["propensity"].to_numpy(dtype=np.float64) / decided.own
+    drawn = rows["propensity"].to_numpy(dtype=np.float64) / decided.assigned_propensity
     in_pool = rows["h"].to_numpy(dtype=np.float64) + _free(decided)
     chance = np.where(decided.intended > 0, 1.0, drawn / in_pool)
     return Decisions(
@@ -338,7 +341,7 @@ def explored(decided: DecidedRows) -> Decisions:
         Y=rows["Y"].to_numpy(dtype=np.float64),
         cluster=codes(rows["household"]),
         intended=decided.intended,
-        stands_for=1.0 / chance,
+        survey_weight=1.0 / chance,
     )
 
 

@@ -1,4 +1,4 @@
-"""What was measured, in words for staff, and as a table."""
+"""Measured lift in words for staff, and as a table."""
 
 from typing import Any
 
@@ -30,11 +30,13 @@ def _flat(row: Row) -> dict[str, str | int | bool | float]:
         for name in ("estimand", "message_id", "channel", "segment", "n_sent",
                      "n_compared", "claimed", "predicted")
     }  # fmt: skip
-    flat["lift"], flat["se"] = row.once.value, row.once.se
+    flat["lift"], flat["se"] = row.fixed_sample.value, row.fixed_sample.se
     given = {
-        "once": row.once, "always": row.always, "claim": row.claimed_interval,
+        "once": row.fixed_sample,
+        "always": row.anytime_valid,
+        "claim": row.claimed_interval,
         "shrunken": row.shrunken,
-    }  # fmt: skip
+    }
     for name, interval in given.items():
         flat[f"{name}_low"] = np.nan if interval is None else interval.low
         flat[f"{name}_high"] = np.nan if interval is None else interval.high
@@ -73,7 +75,7 @@ def _finite(value: Any) -> Any:
 
 
 def sentences(measured: MeasuredLift, *, per_point: float) -> list[str]:
-    """What staff may conclude, and what nobody can know yet.
+    """Conclusions for staff, and what is not known yet.
 
     Args:
         measured: What was measured.
@@ -134,13 +136,14 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     row = measured.overall
     verdict = (
         "More than chance."
-        if row.always.low > 0
+        if row.anytime_valid.low > 0
         else "Less than nothing was gained."
-        if row.always.high < 0
+        if row.anytime_valid.high < 0
         else "That may still be chance."
     )
+    interval = points(row.anytime_valid, per_point)
     lines = [
-        f"The plan brought {points(row.always, per_point)} per voter it chose, whether "
+        f"The plan brought {interval} per voter it chose, whether "
         f"reached or not, against those held out ({row.n_sent:,} and "
         f"{row.n_compared:,}); the interval holds at every look. {verdict}"
     ]

@@ -23,7 +23,7 @@ from hustings.training.measured_lift import adaptive
 
 @dataclass(frozen=True)
 class Answered:
-    """Who was decided with which chances, and what came of it; axis 0 is the decision.
+    """Decisions with their probabilities and outcomes; axis 0 is the decision.
 
     Attributes:
         voter: Position in the voter file, shape (k,).
@@ -59,7 +59,7 @@ class Answered:
         return type(self)(**columns, n_left=self.n_left)
 
     def teaching(self, repeats: Literal["first", "each"]) -> Bools:
-        """Which decisions may be learned from by the declared rule, shape (k,).
+        """Whether each decision may be learned from by the declared rule, shape (k,).
 
         `first`: a voter's first decision, all that follows included in its effect;
         `each`: every decision, given what came before it.
@@ -192,7 +192,7 @@ def _arm_codes(message: pd.Series, channel: pd.Series, arms: tuple[Arm, ...]) ->
 def _propensities(
     designs: pd.DataFrame, block: pd.Series, arms: tuple[Arm, ...]
 ) -> Floats:
-    """Of nothing and every arm given that it was one of these, shape (k, 1 + A)."""
+    """Probabilities of nothing and every arm given one of these, shape (k, 1 + A)."""
     code, blocks = pd.factorize(designs["block"])
     arm = _arm_codes(designs["message_id"], designs["channel"], arms)
     table = np.zeros((len(blocks), 1 + len(arms)))

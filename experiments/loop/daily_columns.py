@@ -23,7 +23,7 @@ ELECTIONS = "voted_"
 
 
 class LearnerColumns(NamedTuple):
-    """What the daily learner reads of voters.
+    """Columns of voters that the daily learner reads.
 
     Attributes:
         phi: Columns, the constant first, shape (n, p).

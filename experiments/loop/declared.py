@@ -1,4 +1,4 @@
-"""What a campaign declares of its loop, as the terms of its days."""
+"""Settings of a campaign's loop, as it declares them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +17,7 @@ Phase = Literal["wave", "waits", "sends"]
 
 
 @dataclass(frozen=True)
-class LoopTerms:
+class LoopSettings:
     """Terms of a campaign's loop over its audience.
 
     Attributes:
@@ -101,7 +101,7 @@ def declared_loop(campaign: Campaign) -> LoopSection:
 
 
 def believed_prior(loop: LoopSection, n: int) -> EffectPrior | None:
-    """What is believed of n messages before any test; None where nothing is."""
+    """Declared prior of n messages before any test; None where none is declared."""
     if loop.believed_lift is None or loop.believed_spread is None:
         return None
     return EffectPrior(
@@ -140,7 +140,7 @@ def wave_size(
     assert loop.believed_lift is not None
     assert loop.believed_spread is not None
     best = first_wave(
-        Beliefs.alike(n_arms, mean=loop.believed_lift, sd=loop.believed_spread),
+        Beliefs.exchangeable(n_arms, mean=loop.believed_lift, sd=loop.believed_spread),
         believed_noise(loop),
         n_audience=n_contacts,
         sizes=np.linspace(0, n_contacts, WAVE_SIZES + 1)[1:-1].astype(np.int64),
@@ -148,9 +148,9 @@ def wave_size(
     return round(best.epsilon * n_contacts)
 
 
-def loop_terms(
+def loop_settings(
     campaign: Campaign, *, n_voters: int, n_arms: int, mean_cost_usd: float
-) -> LoopTerms:
+) -> LoopSettings:
     """Terms of a campaign's loop over an audience.
 
     Args:
@@ -165,7 +165,7 @@ def loop_terms(
     loop, plan = declared_loop(campaign), campaign.plan
     budget = plan.budget_usd or (plan.spend_per_voter_usd or 0.0) * n_voters
     pays = n_voters if mean_cost_usd <= 0 else int(budget / mean_cost_usd)
-    return LoopTerms(
+    return LoopSettings(
         loop=loop,
         salt=f"{campaign.campaign.name}-{campaign.campaign.seed}",
         seed=campaign.campaign.seed,

@@ -1,4 +1,4 @@
-"""Whether personalising pays, asked again every few days by what the loop has seen.
+"""The loop's gate: whether personalising pays, tested again every few days.
 
 Personalised against the best single arm to random voters, both for the campaign's whole
 money. The first look judges everybody by lifts that saw neither the household nor its
@@ -19,7 +19,7 @@ import pandas as pd
 
 from hustings.experiments.loop.answered import Answered
 from hustings.experiments.loop.daily_columns import LearnerColumns
-from hustings.experiments.loop.declared import LoopTerms
+from hustings.experiments.loop.declared import LoopSettings
 from hustings.experiments.loop.yesterday import DAY, plan_of_day
 from hustings.experiments.plans import LIVE, PLANS, plans
 from hustings.experiments.record import naive_utc
@@ -28,7 +28,12 @@ from hustings.features.stored import Stored
 from hustings.training.estimators.anytime_valid import ALPHA, e_values
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.daily import ColumnTerms, Moments, Seen, fit_daily
+from hustings.training.learners.daily import (
+    ColumnTerms,
+    Moments,
+    ObservedRows,
+    fit_daily,
+)
 from hustings.training.measured_lift import adaptive
 
 MIN_SEEN = 500
@@ -69,7 +74,7 @@ class Gate(Stored):
 
 
 def gate_of(looks: Sequence[Look], *, planned_looks: int) -> Gate:
-    """What the looks so far show.
+    """The gate after the looks so far.
 
     Args:
         looks: In their order.
@@ -115,7 +120,7 @@ def gate_on(
     household: Ints,
     cost: Floats,
     spend_usd: float,
-    terms: LoopTerms,
+    settings: LoopSettings,
     day: int,
     at: pd.Timestamp,
 ) -> Gate:
@@ -128,19 +133,19 @@ def gate_on(
         household: Code of every voter's household.
         cost: USD of every arm, shape (A,).
         spend_usd: Of the campaign per voter.
-        terms: Of the loop.
+        settings: Of the loop.
         day: From 0.
         at: Now.
     """
-    every = terms.loop.evaluate_every_days
-    planned = max((terms.days - terms.first_planned_day) // every, 1)
+    every = settings.loop.evaluate_every_days
+    planned = max((settings.days - settings.first_planned_day) // every, 1)
     before = gate_of(looks, planned_looks=planned)
-    due = (day - terms.first_planned_day) % every == 0
+    due = (day - settings.first_planned_day) % every == 0
     if before.personalises or not due:
         return before
     moment = naive_utc(at)
     since = pd.Timestamp(looks[-1].at) if looks else None
-    rows = answered.take(answered.is_loop & _counted(answered, terms.loop.repeats))
+    rows = answered.take(answered.is_loop & _counted(answered, settings.loop.repeats))
     gain = gain_of_personalising(
         rows, columns, household, cost=cost, spend_usd=spend_usd, since=since
     )
@@ -204,8 +209,8 @@ def gain_of_personalising(
         lift[new], score, cost, spend_usd
     )
     if answering is not None:
-        stands_for = 1.0 / answering[new]
-        worth = worth * stands_for / stands_for.mean()
+        survey_weight = 1.0 / answering[new]
+        worth = worth * survey_weight / survey_weight.mean()
     codes = np.unique(cluster[new], return_inverse=True)[1]
     return clustered_mean(worth, codes), int(new.sum())
 
@@ -219,7 +224,7 @@ def _lifts(
 ) -> Floats:
     """Lifts of voters by the decisions of others, shape (len(of), A)."""
     n_arms = decisions.propensities.shape[1] - 1
-    rows = Seen(
+    rows = ObservedRows(
         phi[train], decisions.arm[train], decisions.Y[train],
         decisions.propensities[train],
     )  # fmt: skip

@@ -16,7 +16,7 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.loop.answered import Answered, answered_so_far
 from hustings.experiments.loop.daily_columns import LearnerColumns, columns_of
-from hustings.experiments.loop.declared import LoopTerms, believed_prior
+from hustings.experiments.loop.declared import LoopSettings, believed_prior
 from hustings.experiments.loop.explore import N_DRAWS
 from hustings.experiments.loop.gate import Gate, gate_on, looks_so_far
 from hustings.experiments.loop.moments import learned
@@ -48,14 +48,14 @@ from hustings.training.policy_value.policies import Policy
 
 @dataclass(frozen=True)
 class Morning:
-    """The morning of a day.
+    """What a learner is given on the morning of a day.
 
     Attributes:
         run: The run whose tables say who the voters are.
         voters: VOTERS of that run, n of them.
         arms: Messages by channel that the loop sends and that have a price, length A.
         experiment_id: The experiment whose outcome is learned.
-        terms: Of the loop.
+        settings: Of the loop.
         date: The day.
         day: The same, from 0.
         at: Now.
@@ -66,7 +66,7 @@ class Morning:
     voters: pd.DataFrame
     arms: tuple[Arm, ...]
     experiment_id: str
-    terms: LoopTerms
+    settings: LoopSettings
     date: pd.Timestamp
     day: int
     at: pd.Timestamp
@@ -74,8 +74,8 @@ class Morning:
 
 
 @dataclass(frozen=True)
-class Believed:
-    """What a learner believes on a morning.
+class LearnedLifts:
+    """Lifts as a learner predicts them for a day.
 
     Attributes:
         offer: Lifts, values and permissions of everybody in the voter file.
@@ -94,17 +94,17 @@ class Believed:
 
 
 class Learner(Protocol):
-    """Something that knows of lifts."""
+    """Protocol of the learners of a day."""
 
-    def believed(self, morning: Morning) -> Believed | None:
-        """What is believed; None where nothing is known yet that a plan could use."""
+    def believed(self, morning: Morning) -> LearnedLifts | None:
+        """Predicted lifts; None where nothing is known yet that a plan could use."""
 
 
 def learner_of(morning: Morning) -> Learner:
-    """The learner of a day: nobody's lifts in the first wave, then the declared one."""
-    if morning.terms.phase(morning.day) == "wave":
+    """The learner of a day: `Untested` in the first wave, then the declared one."""
+    if morning.settings.phase(morning.day) == "wave":
         return Untested()
-    return Champion() if morning.terms.loop.learner == "champion" else Daily()
+    return Champion() if morning.settings.loop.learner == "champion" else Daily()
 
 
 def arms_of(run: Run, channels: list[str]) -> tuple[Arm, ...]:
@@ -133,7 +133,7 @@ def arms_of(run: Run, channels: list[str]) -> tuple[Arm, ...]:
 class Untested:
     """Before any outcome: every message is worth what the campaign declares."""
 
-    def believed(self, morning: Morning) -> Believed:
+    def believed(self, morning: Morning) -> LearnedLifts:
         """Declared lifts of everybody; 0 where nothing is declared."""
         n, n_arms = len(morning.voters), len(morning.arms)
         prior = _prior(morning)
@@ -149,21 +149,21 @@ class Untested:
             NO_MODEL,
         )  # fmt: skip
         segment = _segment(morning, features.features)
-        return Believed(offer, segment, _normal_draws(offer, segment))
+        return LearnedLifts(offer, segment, _normal_draws(offer, segment))
 
 
 @dataclass(frozen=True)
 class Champion:
     """The registered model of the campaign, under the policy that was judged best."""
 
-    def believed(self, morning: Morning) -> Believed:
+    def believed(self, morning: Morning) -> LearnedLifts:
         """The champion's lifts.
 
         Raises:
             CampaignError: If no model was promoted yet, or the model knows several
                 experiments: their lifts are in units of their own.
         """
-        run, loop = morning.run, morning.terms.loop
+        run, loop = morning.run, morning.settings.loop
         if not has_champion(run):
             raise CampaignError(
                 "[loop].learner: expected a promoted model for 'champion', got none in "
@@ -189,7 +189,7 @@ class Champion:
             model_version=f"{version.name}/{version.version}", channels=loop.channels,
         )  # fmt: skip
         segment = _segment(morning, model.reader.features(morning.voters))
-        return Believed(offer, segment, _normal_draws(offer, segment))
+        return LearnedLifts(offer, segment, _normal_draws(offer, segment))
 
 
 def has_champion(run: Run) -> bool:
@@ -201,11 +201,11 @@ def has_champion(run: Run) -> bool:
 class Daily:
     """Lifts learned from the campaign's record: deliveries and what was answered."""
 
-    def believed(self, morning: Morning) -> Believed | None:
+    def believed(self, morning: Morning) -> LearnedLifts | None:
         """Lifts by all outcomes that were in when lifts were last learned."""
-        run, terms = morning.run, morning.terms
+        run, settings = morning.run, morning.settings
         columns = learner_columns_of(morning)
-        learned_on = terms.learned_on(morning.day)
+        learned_on = settings.learned_on(morning.day)
         at = morning.at - pd.Timedelta(days=morning.day - learned_on)
         answered = answered_so_far(
             run, morning.voters["voter_id"].to_numpy(dtype=object), morning.arms,
@@ -213,8 +213,8 @@ class Daily:
         )  # fmt: skip
         prior = _prior(morning)
         model, n_taught = learned(
-            answered, columns, repeats=terms.loop.repeats,
-            learn_from=terms.loop.learn_from, prior=prior,
+            answered, columns, repeats=settings.loop.repeats,
+            learn_from=settings.loop.learn_from, prior=prior,
         )  # fmt: skip
         if model is None:
             return None
@@ -223,27 +223,27 @@ class Daily:
         lift, se = model.lift(phi), model.se(phi)
         offer = _offer(
             morning, columns.features, lift, se,
-            f"daily/{terms.start_on + pd.Timedelta(days=learned_on):%Y-%m-%d}",
+            f"daily/{settings.start_on + pd.Timedelta(days=learned_on):%Y-%m-%d}",
             untargeted=gate is not None and not gate.personalises,
         )  # fmt: skip
         segment = _segment(morning, columns.features)
         mean = np.zeros((int(segment.max()) + 1, phi.shape[1]))
         np.add.at(mean, segment, phi)
         mean /= np.bincount(segment)[:, None]
-        return Believed(
+        return LearnedLifts(
             offer, segment, lambda rng: model.draws(mean, N_DRAWS, rng), n_taught, gate
         )
 
 
 def _gate(morning: Morning, columns: LearnerColumns, answered: Answered) -> Gate | None:
-    terms = morning.terms
-    if terms.loop.gate == "shrinkage":
+    settings = morning.settings
+    if settings.loop.gate == "shrinkage":
         return None
     return gate_on(
         looks_so_far(morning.run.home, morning.date), answered, columns,
         household=household_codes(morning.voters),
         cost=arm_costs(morning.run.table("costs"), morning.arms),
-        spend_usd=terms.budget_usd / len(morning.voters), terms=terms,
+        spend_usd=settings.budget_usd / len(morning.voters), settings=settings,
         day=morning.day, at=morning.at,
     )  # fmt: skip
 
@@ -257,8 +257,8 @@ def learner_columns_of(morning: Morning) -> LearnerColumns:
     """Columns that the daily learner makes of the voters of a morning."""
     sent = morning.run.table("deliveries")["sent_on"]
     first = first_delivery(morning.run.table("deliveries")) if len(sent) else None
-    as_of = morning.terms.start_on if first is None else min(
-        first, morning.terms.start_on
+    as_of = morning.settings.start_on if first is None else min(
+        first, morning.settings.start_on
     )  # fmt: skip
     return columns_of(
         morning.run, morning.voters, n_arms=len(morning.arms), as_of=as_of
@@ -271,7 +271,7 @@ def _prior(morning: Morning) -> EffectPrior | None:
     elsewhere = None
     if table is not None:
         elsewhere = prior_of(table, tuple(arm.message_id for arm in morning.arms))
-    return elsewhere or believed_prior(morning.terms.loop, len(morning.arms))
+    return elsewhere or believed_prior(morning.settings.loop, len(morning.arms))
 
 
 def _offer(

@@ -18,7 +18,7 @@ from hustings.features.training_set import EffectPrior
 from hustings.training.learners.daily import (
     DailyLift,
     Moments,
-    Seen,
+    ObservedRows,
     Size,
     fit_daily,
 )
@@ -54,7 +54,7 @@ def learned(
     learn_from: Literal["design", "all"],
     prior: EffectPrior | None,
 ) -> tuple[DailyLift | None, int]:
-    """What is believed after all outcomes, and how many decisions taught it.
+    """Posterior after all outcomes, and the number of decisions it rests on.
 
     Args:
         answered: Decisions with outcomes.
@@ -131,9 +131,10 @@ def _plus(
         if part.any():
             chances = rows.propensities[part] if is_centred else None
             moments = moments.plus(
-                Seen(columns.phi[rows.voter[part]], rows.arm[part], rows.Y[part],
-                     chances)
-            )  # fmt: skip
+                ObservedRows(
+                    columns.phi[rows.voter[part]], rows.arm[part], rows.Y[part], chances
+                )
+            )
     return moments
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from hustings.experiments.loop.declared import LoopTerms
+from hustings.experiments.loop.declared import LoopSettings
 from hustings.experiments.loop.learners import has_champion
 from hustings.experiments.run import run_campaign
 from hustings.experiments.stages.context import Run
@@ -13,7 +13,12 @@ SUFFIX = "-retrained"
 
 
 def retrained(
-    run: Run, terms: LoopTerms, date: pd.Timestamp, phase: str, *, at: pd.Timestamp
+    run: Run,
+    settings: LoopSettings,
+    date: pd.Timestamp,
+    phase: str,
+    *,
+    at: pd.Timestamp,
 ) -> tuple[Run, str]:
     """The run whose champion a day uses: trained anew where that is due.
 
@@ -25,10 +30,10 @@ def retrained(
     Returns:
         The run, and its name where it was trained now.
     """
-    every, loop = terms.loop.retrain_every_days, terms.loop
+    every, loop = settings.loop.retrain_every_days, settings.loop
     if loop.learner != "champion" or every is None or phase == "wave":
         return run, ""
-    trained_on = last_trained(run, terms)
+    trained_on = last_trained(run, settings)
     if has_champion(run) and (date - trained_on).days < every:
         return run, ""
     name = f"{date:%Y%m%d}{SUFFIX}"
@@ -37,12 +42,12 @@ def retrained(
     return new, name
 
 
-def last_trained(run: Run, terms: LoopTerms) -> pd.Timestamp:
+def last_trained(run: Run, settings: LoopSettings) -> pd.Timestamp:
     """Day of the loop for which the champion was last trained."""
     days = [
         pd.Timestamp(path.name.removesuffix(SUFFIX))
         for path in run.home.glob(f"*{SUFFIX}")
         if not path.name.startswith(".")
     ]
-    first = terms.start_on + pd.Timedelta(days=terms.first_planned_day)
+    first = settings.start_on + pd.Timedelta(days=settings.first_planned_day)
     return max([first, *days])

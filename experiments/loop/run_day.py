@@ -16,10 +16,19 @@ import pandas as pd
 
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.loop.answered import loop_experiment
-from hustings.experiments.loop.declared import LoopTerms, declared_loop, loop_terms
+from hustings.experiments.loop.declared import (
+    LoopSettings,
+    declared_loop,
+    loop_settings,
+)
 from hustings.experiments.loop.explore import share_on, thompson_odds, uniform_odds
 from hustings.experiments.loop.gate import Gate
-from hustings.experiments.loop.learners import Believed, Morning, arms_of, learner_of
+from hustings.experiments.loop.learners import (
+    LearnedLifts,
+    Morning,
+    arms_of,
+    learner_of,
+)
 from hustings.experiments.loop.retrain import retrained
 from hustings.experiments.loop.yesterday import Yesterday, plan_of_day, yesterday
 from hustings.experiments.plans import (
@@ -49,7 +58,7 @@ from hustings.experiments.stages.persons import IDENTITY, held_voters, voter_key
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.stored import Stored
 from hustings.features.training_set import arm_costs, household
-from hustings.serving.plan import GroupBound, Plan, PlanTerms
+from hustings.serving.plan import GroupBound, Plan, PlanSettings
 from hustings.serving.plan.explain import limits_used
 
 KEPT_AT_MOST = 50_000_000
@@ -62,7 +71,7 @@ NO_PLAN = "no plan"
 
 @dataclass(frozen=True)
 class DaySummary(Stored):
-    """What a day came to; counts, money and chances, no ids.
+    """Summary of a day: counts, money and probabilities, no ids.
 
     Attributes:
         plan_id: The day's plan.
@@ -133,12 +142,12 @@ def run_day(
         CampaignError: If the date is outside the campaign, or the loop cannot be run.
         LockedError: If another command is at work on the campaign.
         ValueError: If a later day was made already: days go forward.
-        LifeError: If the plan cannot be approved or locked.
+        PlanStepError: If the plan cannot be approved or locked.
     """
     with one_command(run.home, "day", at=at):
         plan_id = plan_of_day(date)
         if plan_id not in plans(run.home):
-            summary = _made(run, date=date, at=at)
+            summary = _planned_day(run, date=date, at=at)
             if summary.state == NO_PLAN:
                 return summary
         record = record_of(run.home, plan_id)
@@ -150,7 +159,7 @@ def run_day(
 
 
 def day_summary(folder: Path) -> DaySummary:
-    """What a day's plan says of itself."""
+    """Read the summary of a day's plan."""
     stored = json.loads((folder / "terms.json").read_text())["terms"]
     return DaySummary.from_json({**stored, "state": DRAFT})
 
@@ -159,7 +168,7 @@ def day_summary(folder: Path) -> DaySummary:
 
 
 class _Request(NamedTuple):
-    """What the planner is asked on a day.
+    """A day's request to the planner.
 
     Attributes:
         value: Of every arm, 0 in a wave, shape (n, A).
@@ -174,23 +183,23 @@ class _Request(NamedTuple):
     share: float
 
 
-def _made(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
+def _planned_day(run: Run, *, date: pd.Timestamp, at: pd.Timestamp) -> DaySummary:
     """The day's plan as a draft; no plan where nothing is to be planned."""
     _refuse_fees(run)
-    terms = terms_of(run)
-    day = terms.day_of(date)
-    phase = terms.phase(day)
+    settings = terms_of(run)
+    day = settings.day_of(date)
+    phase = settings.phase(day)
     none = DaySummary(plan_of_day(date), NO_PLAN, f"{date:%Y-%m-%d}", day, phase)
     if phase == "waits":
-        until = terms.start_on + pd.Timedelta(days=terms.first_planned_day)
+        until = settings.start_on + pd.Timedelta(days=settings.first_planned_day)
         why = f"the campaign waits for answers to its first wave until {until:%Y-%m-%d}"
         return replace(none, why_no_plan=why)
-    run, trained = retrained(run, terms, date, phase, at=at)
-    morning = morning_of(run, terms, date, day, at)
-    before = yesterday(run.home, _ids(morning), terms, date, at=at)
+    run, trained = retrained(run, settings, date, phase, at=at)
+    morning = morning_of(run, settings, date, day, at)
+    before = yesterday(run.home, _ids(morning), settings, date, at=at)
     none = _with_online(none, before)
     believed = learner_of(morning).believed(morning)
-    pool = np.flatnonzero(before.in_pool(day, terms.loop))
+    pool = np.flatnonzero(before.in_pool(day, settings.loop))
     if believed is None or len(pool) == 0:
         why = "no outcome is in and no lift is believed, so there is nothing to plan by"
         return replace(
@@ -214,10 +223,10 @@ def _with_online(summary: DaySummary, before: Yesterday) -> DaySummary:
     )  # fmt: skip
 
 
-def terms_of(run: Run) -> LoopTerms:
+def terms_of(run: Run) -> LoopSettings:
     """Terms of a campaign's loop over the voters of a run."""
     arms = arms_of(run, declared_loop(run.campaign).channels)
-    return loop_terms(
+    return loop_settings(
         run.campaign, n_voters=len(voters_of(run)), n_arms=len(arms),
         mean_cost_usd=float(arm_costs(run.table("costs"), arms).mean()),
     )  # fmt: skip
@@ -229,13 +238,13 @@ def voters_of(run: Run) -> pd.DataFrame:
 
 
 def morning_of(
-    run: Run, terms: LoopTerms, date: pd.Timestamp, day: int, at: pd.Timestamp
+    run: Run, settings: LoopSettings, date: pd.Timestamp, day: int, at: pd.Timestamp
 ) -> Morning:
-    """What a learner is given on the morning of a day."""
+    """Inputs of a learner on the morning of a day."""
     drawn = run.table("deliveries")["randomised_by"]
     return Morning(
-        run, voters_of(run), arms_of(run, terms.loop.channels),
-        loop_experiment(run, run.campaign.campaign.name), terms, date, day, at,
+        run, voters_of(run), arms_of(run, settings.loop.channels),
+        loop_experiment(run, run.campaign.campaign.name), settings, date, day, at,
         by_household=bool((drawn != "person").any()),
     )  # fmt: skip
 
@@ -266,17 +275,17 @@ def _ids(morning: Morning) -> Any:
 
 
 def _held(morning: Morning) -> Bools:
-    """Who is held out; asked once in a process for a voter file and its identities."""
+    """Whether each voter is held out; computed once for a file and its identities."""
     run, voters, path = morning.run, morning.voters, morning.run.home / IDENTITY
     written = path.stat().st_mtime_ns if path.exists() else 0
-    key = (run.folder, written, morning.by_household, morning.terms.salt)
+    key = (run.folder, written, morning.by_household, morning.settings.salt)
     if key not in _HELD:
         unit = household(voters) if morning.by_household else voters["voter_id"]
         _HELD.clear()
         _HELD[key] = held_voters(
             run.home, voters, unit.to_numpy(dtype=object),
-            by_household=morning.by_household, salt=morning.terms.salt,
-            share=morning.terms.holdout_share,
+            by_household=morning.by_household, salt=morning.settings.salt,
+            share=morning.settings.holdout_share,
         )  # fmt: skip
     return _HELD[key]
 
@@ -287,51 +296,55 @@ _HELD: dict[tuple[Path, int, bool, str], Bools] = {}
 def _request_of(
     morning: Morning,
     before: Yesterday,
-    believed: Believed,
+    believed: LearnedLifts,
     pool: Ints,
     held: Bools,
 ) -> _Request:
     """Values and odds of the pool, money and share to explore."""
-    terms, offer = morning.terms, believed.offer
-    loop, allowed = terms.loop, offer.allowed[pool]
+    settings, offer = morning.settings, believed.offer
+    loop, allowed = settings.loop, offer.allowed[pool]
     odds = uniform_odds(allowed)
     if loop.explore == "thompson":
-        rng = np.random.default_rng([terms.seed, morning.day, 1])
+        rng = np.random.default_rng([settings.seed, morning.day, 1])
         odds = thompson_odds(
             believed.segment_draws(rng), believed.segment[pool], allowed,
             floor=loop.explore_floor,
         )  # fmt: skip
-    if terms.phase(morning.day) == "wave":
+    if settings.phase(morning.day) == "wave":
         # a wave plans nothing; its money is what the expected contacts cost
         free = ~held[pool]
         each = float((odds[free] @ offer.cost).mean())
-        wanted = each * terms.wave_voters / loop.wave_days / WAVE_SHARE
-        money = min(wanted, max(terms.budget_usd - before.spent_usd, 0.0))
+        wanted = each * settings.wave_voters / loop.wave_days / WAVE_SHARE
+        money = min(wanted, max(settings.budget_usd - before.spent_usd, 0.0))
         return _Request(np.zeros_like(odds), odds, money, WAVE_SHARE)
-    money = terms.money_on(before.spent_usd, morning.day)
-    share = share_on(loop, morning.day - terms.first_planned_day)
+    money = settings.money_on(before.spent_usd, morning.day)
+    share = share_on(loop, morning.day - settings.first_planned_day)
     return _Request(offer.value[pool], odds, money, share)
 
 
 def _inputs(
     morning: Morning,
     before: Yesterday,
-    believed: Believed,
+    believed: LearnedLifts,
     request: _Request,
     pool: Ints,
     held: Bools,
 ) -> PlanInputs:
     """The arguments of the planner for the pool of a day."""
-    terms, offer, run = morning.terms, believed.offer, morning.run
+    settings, offer, run = morning.settings, believed.offer, morning.run
     ids = _ids(morning)[pool]
     caps, floors, bounds = _limits(morning, before, offer.arms, pool)
     costs = run.table("costs").dropna(subset="capacity_per_day")
     capacity = costs.groupby("channel")["capacity_per_day"].max()
     used = {arm.channel for arm in offer.arms}
-    taken, in_all = before.online.taken_on(morning.date), terms.capacity_per_day
-    plan_terms = PlanTerms(
-        salt=terms.salt, holdout_share=terms.holdout_share, explore_share=request.share,
-        budget_usd=request.money_usd, start_on=morning.date, days=1,
+    taken, in_all = before.online.taken_on(morning.date), settings.capacity_per_day
+    plan_terms = PlanSettings(
+        salt=settings.salt,
+        holdout_share=settings.holdout_share,
+        explore_share=request.share,
+        budget_usd=request.money_usd,
+        start_on=morning.date,
+        days=1,
         capacity={
             str(c): max(float(n) - taken.get(str(c), 0), 0.0)
             for c, n in capacity.items()
@@ -340,11 +353,12 @@ def _inputs(
         capacity_per_day=None
         if in_all is None
         else max(in_all - sum(taken.values()), 0),
-        caps=caps, floors=floors,
-    )  # fmt: skip
+        caps=caps,
+        floors=floors,
+    )
     return inputs_of(
         ids, ids, request.value, offer.allowed[pool], offer.arms, offer.cost,
-        plan_terms, [terms.seed, morning.day],
+        plan_terms, [settings.seed, morning.day],
         Belief(offer.experiment_of_arm, offer.model_version),
         decided_only=True, bounds=bounds, held_voters=held[pool],
         explore_odds=request.odds, predicted=offer.lift[pool],
@@ -359,7 +373,7 @@ def _limits(
 
     Least numbers are spread over the days that are left; shares hold on each day.
     """
-    days_left = max(morning.terms.days - morning.day, 1)
+    days_left = max(morning.settings.days - morning.day, 1)
     had = before.contacts["message_id"].value_counts()
     caps, floors = message_bounds(morning.run, arms, 1.0)
     caps = {m: max(n - float(had.get(m, 0)), 0.0) for m, n in caps.items()}
@@ -378,7 +392,7 @@ def _limits(
 def _summary(
     none: DaySummary,
     plan: Plan,
-    believed: Believed,
+    believed: LearnedLifts,
     pool: Ints,
     trained: str,
 ) -> DaySummary:
@@ -413,7 +427,7 @@ def _drafted(
     at: pd.Timestamp,
 ) -> DaySummary:
     """The day's plan as a draft, with its ledger's entries."""
-    run, terms = morning.run, morning.terms
+    run, settings = morning.run, morning.settings
     result = designed_again(inputs, plan)
     summary = replace(summary, n_assigned=len(result.assignments))
     keeps_inputs = inputs.frame.shape[0] * plan.limits.use.shape[1] <= KEPT_AT_MOST
@@ -424,25 +438,25 @@ def _drafted(
         rule_set=run.campaign.campaign.rule_set,
         terms={
             **stated,
-            "holdout_share": terms.holdout_share,
-            "seed": terms.seed,
+            "holdout_share": settings.holdout_share,
+            "seed": settings.seed,
             "limits": [
                 limit.to_json()
-                for limit in limits_used(plan.limits, plan.whole, plan.left())
+                for limit in limits_used(plan.limits, plan.over_everybody, plan.left())
             ],
             "audiences": {"pool": inputs.terms} if keeps_inputs else {},
         },
         prices={
             plan.limits.name_of(k): float(price)
-            for k, price in enumerate(plan.whole.price)
+            for k, price in enumerate(plan.over_everybody.price)
         },
         run_id=run.run_id,
-        budget_usd=terms.budget_usd,
-        window_days=terms.loop.window_days,
+        budget_usd=settings.budget_usd,
+        window_days=settings.loop.window_days,
     )
     draft(
         run.home, summary.plan_id, tables_of([(plan.contacts, result)]), facts,
         keys=voter_keys(run.home, result.assignments["voter_id"]), at=at,
-        more={f"{INPUTS}pool": inputs.frame} if keeps_inputs else {},
+        further_tables={f"{INPUTS}pool": inputs.frame} if keeps_inputs else {},
     )  # fmt: skip
     return summary

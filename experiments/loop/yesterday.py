@@ -1,4 +1,4 @@
-"""What was decided before a day, as the record of the campaign's plans says it."""
+"""State of a campaign before a day, from the record of its plans."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.experiments.declaration import LoopSection, RepeatRule
-from hustings.experiments.loop.declared import LoopTerms
+from hustings.experiments.loop.declared import LoopSettings
 from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.checks import decided
 from hustings.experiments.plans.money import committed_usd, total_usd
@@ -61,7 +61,7 @@ class Yesterday:
     has_offer: Bools
 
     def in_pool(self, day: int, loop: LoopSection) -> Bools:
-        """Who may be decided on a day, shape (n,)."""
+        """Whether each voter may be decided on a day, shape (n,)."""
         free = RepeatRule.of(loop).allows(self.n_decisions, day - self.last_day)
         return np.asarray(free & ~self.has_offer, dtype=bool)
 
@@ -84,7 +84,7 @@ class _Plan(NamedTuple):
 def yesterday(
     home: Path,
     voter_id: Objects,
-    terms: LoopTerms,
+    settings: LoopSettings,
     date: pd.Timestamp,
     *,
     at: pd.Timestamp,
@@ -97,7 +97,7 @@ def yesterday(
     Args:
         home: The campaign's folder.
         voter_id: Present voters, shape (n,); rows of others are left out.
-        terms: Of the loop.
+        settings: Of the loop.
         date: The day.
         at: Now: what was sent online by then counts, and the offers that are open.
 
@@ -114,11 +114,14 @@ def yesterday(
     identity = read_identity(home)
     index = pd.Index(voter_id)
     present = present_ids(former_ids(identity))
-    seen_on = _first_seen(identity, index, terms)
+    seen_on = _first_seen(identity, index, settings)
     n_decisions, last_day = np.zeros(n, dtype=np.int64), np.full(n, NEVER)
     chance, contacts = np.ones(n), list[pd.DataFrame]()
-    online, rule = online_so_far(home, at), RepeatRule.of(terms.loop)
-    planned = [*_decided_plans(home, counted, terms), *_days_online(online, terms)]
+    online, rule = online_so_far(home, at), RepeatRule.of(settings.loop)
+    planned = [
+        *_decided_plans(home, counted, settings),
+        *_days_online(online, settings),
+    ]
     for plan in sorted(planned, key=lambda plan: plan.day):
         ids = with_present_ids(plan.rows["voter_id"], present)
         row = index.get_indexer(pd.Index(ids))
@@ -129,7 +132,7 @@ def yesterday(
         # a voter who was decided comes back after the window as everybody once was
         chance[row] = 1.0
         last_day = last_day.copy()
-        last_day[row] = (rows["decided_on"] - terms.start_on).dt.days.to_numpy()
+        last_day[row] = (rows["decided_on"] - settings.start_on).dt.days.to_numpy()
         n_decisions = n_decisions + np.bincount(row, minlength=n)
         sent = (rows["message_id"] != CONTROL).to_numpy(dtype=bool)
         message = rows["message_id"].to_numpy(dtype=object)[sent]
@@ -161,12 +164,12 @@ def _refuse_later(counted: dict[str, PlanRecord], date: pd.Timestamp) -> None:
 
 def _money(record: PlanRecord) -> float:
     if record.state in (DRAFT, APPROVED):
-        return total_usd(record.opened["amounts"])
+        return total_usd(record.draft_body["amounts"])
     return committed_usd(record)
 
 
 def _decided_plans(
-    home: Path, counted: dict[str, PlanRecord], terms: LoopTerms
+    home: Path, counted: dict[str, PlanRecord], settings: LoopSettings
 ) -> Iterator[_Plan]:
     """The plans that have decided voters."""
     rows = decided(home, counted, LIVE)
@@ -176,12 +179,12 @@ def _decided_plans(
     for name, part in of_plan.items():
         if name.startswith(DAY):
             part = part.assign(decided_on=pd.Timestamp(name.removeprefix(DAY)))
-        first = int((part["decided_on"].min() - terms.start_on).days)
-        share = explored_share(home / PLANS / name, terms.holdout_share)
+        first = int((part["decided_on"].min() - settings.start_on).days)
+        share = explored_share(home / PLANS / name, settings.holdout_share)
         yield _Plan(part, first, share)
 
 
-def _days_online(online: Online, terms: LoopTerms) -> Iterator[_Plan]:
+def _days_online(online: Online, terms: LoopSettings) -> Iterator[_Plan]:
     """What was sent online, day by day."""
     for day, rows in online.contacts.groupby("decided_on"):
         yield _Plan(rows, int((pd.Timestamp(str(day)) - terms.start_on).days), 0.0)
@@ -190,7 +193,7 @@ def _days_online(online: Online, terms: LoopTerms) -> Iterator[_Plan]:
 def explored_share(folder: Path, holdout_share: float) -> float:
     """Probability to explore under a plan, of a pool member who is not held out.
 
-    A day's terms state it. A plan of several days states the total probability of
+    A day's settings state it. A plan of several days states the total probability of
     every voter whom it left undecided: (1 − h) P(in the pool) (1 − ε).
     """
     stated = json.loads((folder / "terms.json").read_text())["terms"].get("explore")
@@ -204,9 +207,11 @@ def explored_share(folder: Path, holdout_share: float) -> float:
     return float(1.0 - (left["propensity"] / free).median())
 
 
-def _first_seen(identity: pd.DataFrame, index: pd.Index, terms: LoopTerms) -> Ints:
+def _first_seen(
+    identity: pd.DataFrame, index: pd.Index, settings: LoopSettings
+) -> Ints:
     """Day on which each voter was first in the file, below 0 before the campaign."""
     first = identity.drop_duplicates("voter_id")
-    days = (first["since"] - terms.start_on).dt.days.to_numpy(dtype=np.int64)
+    days = (first["since"] - settings.start_on).dt.days.to_numpy(dtype=np.int64)
     at = pd.Index(first["voter_id"].to_numpy(dtype=object)).get_indexer(index)
     return np.asarray(np.where(at >= 0, days[np.maximum(at, 0)], NEVER))

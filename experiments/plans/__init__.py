@@ -1,4 +1,4 @@
-"""The plan lifecycle: draft → approved → locked → sent → returned, in the ledger.
+"""The lifecycle of a plan: draft → approved → locked → sent → returned, in the ledger.
 
     record  = draft(home, plan_id, plan, assignments, facts, keys=keys, at=at)
     approve(home, plan_id, by="A. Name", at=at); lock(home, plan_id, at=at)
@@ -35,8 +35,8 @@ from hustings.experiments.plans.record import (
     REJECTED,
     RETURNED,
     SENT,
-    LifeError,
     PlanRecord,
+    PlanStepError,
 )
 from hustings.experiments.plans.steps import (
     COLUMNS,
@@ -66,10 +66,10 @@ __all__ = [
     "REJECTED",
     "RETURNED",
     "SENT",
-    "LifeError",
     "PlanDiff",
     "PlanFacts",
     "PlanRecord",
+    "PlanStepError",
     "approve",
     "batches_of",
     "cancel",

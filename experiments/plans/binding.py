@@ -1,8 +1,8 @@
-"""What serving reads of the plans: which of them bind, and what they have committed.
+"""File of the plans that bind, and of their committed money, for serving.
 
 `plans/binding.json` holds names of plans, their states and money, and nobody's id. It
 says what the ledger says, is written after every step, and may be written again at any
-time; `serving.decided` reads it beside the plans' own files.
+time; `serving.decided` reads it with the plans' own files.
 """
 
 import json
@@ -56,7 +56,7 @@ def _plan(record: PlanRecord) -> Json:
         "plan_id": record.plan_id,
         "state": record.state,
         "day": f"{day_of(record):%Y-%m-%d}",
-        "window_days": record.opened["window_days"],
+        "window_days": record.draft_body["window_days"],
         "sent": sorted(name for s in record.of(SENT) for name in s.body["files"]),
         "only_sent": record.state == CANCELLED,
     }

@@ -24,8 +24,8 @@ from hustings.experiments.plans.record import (
     RETURNED,
     SENT,
     Json,
-    LifeError,
     PlanRecord,
+    PlanStepError,
     Step,
 )
 
@@ -40,7 +40,7 @@ def contacts_assigned(
     """Contacts are the assignments of a message, with the same propensities.
 
     Raises:
-        LifeError: If a contact is no assignment, or the other way round.
+        PlanStepError: If a contact is no assignment, or the other way round.
     """
     columns = ["voter_id", "role", "message_id", "channel", "propensity"]
     sent = assignments[assignments["channel"] != "none"]
@@ -49,7 +49,7 @@ def contacts_assigned(
     )
     n = int((matched["_merge"] != "both").sum())
     if n:
-        raise LifeError(
+        raise PlanStepError(
             f"plan {plan_id}: expected every contact among the assignments with its "
             "role, message, channel and propensity, and every assignment of a message "
             f"among the contacts, got {n} that are not"
@@ -60,11 +60,11 @@ def unaltered(home: Path, record: PlanRecord) -> None:
     """Refuse a plan whose files are not those that the ledger names.
 
     Raises:
-        LifeError: Naming the first file.
+        PlanStepError: Naming the first file.
     """
     faults = file_faults(home, record)
     if faults:
-        raise LifeError(f"{faults[0]}; nothing was done")
+        raise PlanStepError(f"{faults[0]}; nothing was done")
 
 
 # --- voters ---------------------------------------------------------------------------
@@ -72,23 +72,23 @@ def unaltered(home: Path, record: PlanRecord) -> None:
 
 def decided(
     home: Path,
-    known: Mapping[str, PlanRecord],
+    records: Mapping[str, PlanRecord],
     states: Iterable[str] = BINDING,
 ) -> pd.DataFrame:
-    """Whom plans have decided: sent or kept back for good.
+    """Voters whom plans have decided: sent to, or kept back for good.
 
     Args:
         home: The campaign's folder.
-        known: Plans.
+        records: Plans.
         states: Whose assignments count. Of a cancelled plan those count that were sent.
 
     Returns:
-        ASSIGNMENTS with plan_id and decided_on (the day of the contact; of who gets
-        none, the plan's first), a row for each time. Who was left in the pool, meant
-        for nothing and not drawn to explore, is not decided.
+        ASSIGNMENTS with plan_id and decided_on (the day of the contact; of voters who
+        get none, the plan's first), a row for each time. Who was left in the pool,
+        meant for nothing and not drawn to explore, is not decided.
     """
     parts = []
-    for record in known.values():
+    for record in records.values():
         if record.state in set(states):
             parts.append(_decided_by(home, record))
         elif record.state == CANCELLED and record.of(SENT):
@@ -129,19 +129,19 @@ def _nobody() -> pd.DataFrame:
 
 def day_of(record: PlanRecord) -> pd.Timestamp:
     """First day of its contacts; of a plan without any, the day of its draft."""
-    days = [row["send_on"] for row in record.opened["amounts"] if row["send_on"]]
+    days = [row["send_on"] for row in record.draft_body["amounts"] if row["send_on"]]
     return pd.Timestamp(min(days) if days else record.drafted_at[:10]).as_unit("us")
 
 
 def decided_once(
-    home: Path, record: PlanRecord, known: Mapping[str, PlanRecord]
+    home: Path, record: PlanRecord, records: Mapping[str, PlanRecord]
 ) -> None:
     """Refuse a plan with a voter whom another plan has decided within the window.
 
     Raises:
-        LifeError: Saying how many, and by which plan.
+        PlanStepError: Saying how many, and by which plan.
     """
-    other_plans = {n: r for n, r in known.items() if n != record.plan_id}
+    other_plans = {n: r for n, r in records.items() if n != record.plan_id}
     before, now = decided(home, other_plans), _decided_by(home, record)
     # an id may change from one voter file to the next, the person does not
     decided_twice = pd.DataFrame(
@@ -156,12 +156,12 @@ def decided_once(
         ),
         on="person",
     )
-    window = record.opened["window_days"]
+    window = record.draft_body["window_days"]
     if window is not None:
         apart = (decided_twice["before"] - decided_twice["day"]).abs()
         decided_twice = decided_twice[apart < pd.Timedelta(days=window)]
     if len(decided_twice):
-        raise LifeError(
+        raise PlanStepError(
             f"plan {record.plan_id}: expected voters whom no plan has decided "
             f"{'before' if window is None else f'within {window} days'}, got "
             f"{decided_twice['person'].nunique()} whom plan "
@@ -189,32 +189,32 @@ def _pairs(keys: pd.Series, values: pd.Series) -> dict[str, str]:
 
 
 def money_lasts(
-    record: PlanRecord, known: Mapping[str, PlanRecord], *, online_usd: float
+    record: PlanRecord, records: Mapping[str, PlanRecord], *, online_usd: float
 ) -> None:
     """Refuse a plan whose money, with that of all locked ones, exceeds the campaign's.
 
     Args:
         record: The plan.
-        known: All of them.
+        records: All of them.
         online_usd: Money that was sent or is offered online.
 
     Raises:
-        LifeError: Saying how much there is.
+        PlanStepError: Saying how much there is.
     """
-    budget = record.opened["budget_usd"]
+    budget = record.draft_body["budget_usd"]
     if budget is None:
         return
     committed = sum(
-        committed_usd(other) for n, other in known.items() if n != record.plan_id
+        committed_usd(other) for n, other in records.items() if n != record.plan_id
     )
-    needed_usd, left_usd = total_usd(record.opened["amounts"]), budget - committed
+    needed_usd, left_usd = total_usd(record.draft_body["amounts"]), budget - committed
     if needed_usd > left_usd - online_usd + CENT:
         online = (
             f" and {online_usd:,.2f} online (sent, or reserved by open offers)"
             if online_usd
             else ""
         )
-        raise LifeError(
+        raise PlanStepError(
             f"plan {record.plan_id}: expected at most {left_usd - online_usd:,.2f} "
             f"USD, what locked plans{online} have left of {budget:,.2f}, got "
             f"{needed_usd:,.2f}"
@@ -228,10 +228,10 @@ def batch_name(batch: str) -> str:
     """A batch's name, as a file may have it.
 
     Raises:
-        LifeError: If it could lead elsewhere.
+        PlanStepError: If it could lead elsewhere.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", batch):
-        raise LifeError(
+        raise PlanStepError(
             f"expected a batch's name of letters, digits, dots, - and _, got {batch!r}"
         )
     return batch
@@ -241,12 +241,12 @@ def contacts_of(folder: Path, plan_id: str, voter_ids: pd.Series) -> pd.DataFram
     """The plan's contacts of some voters.
 
     Raises:
-        LifeError: If a voter is named twice, or is none of the plan's contacts.
+        PlanStepError: If a voter is named twice, or is none of the plan's contacts.
     """
     plan = pd.read_parquet(folder / "plan.parquet")
     rows = plan[plan["voter_id"].isin(voter_ids)].reset_index(drop=True)
     if len(rows) != len(voter_ids):
-        raise LifeError(
+        raise PlanStepError(
             f"plan {plan_id}: expected contacts of the plan, each once, got "
             f"{len(voter_ids) - len(rows)} of {len(voter_ids)} that are not"
         )
@@ -264,11 +264,11 @@ def sent_once(folder: Path, record: PlanRecord, rows: pd.DataFrame) -> None:
     """Refuse a contact that was handed over before.
 
     Raises:
-        LifeError: Saying how many.
+        PlanStepError: Saying how many.
     """
     n = int(rows["voter_id"].isin(sent_ids(folder, record.of(SENT))).sum())
     if n:
-        raise LifeError(
+        raise PlanStepError(
             f"plan {record.plan_id}: expected contacts that were not handed over yet, "
             f"got {n} that were; nothing was spent again"
         )
@@ -280,10 +280,10 @@ def withheld_of(
     voter_ids: pd.Series,
     withheld: pd.DataFrame | None,
 ) -> Json:
-    """What of a batch is not handed over: `withheld` amounts, and `refused` by reason.
+    """Contacts of a batch not handed over: `withheld` amounts, `refused` by reason.
 
     Raises:
-        LifeError: If such a contact is handed over, in this batch or another.
+        PlanStepError: If such a contact is handed over, in this batch or another.
     """
     if withheld is None or withheld.empty:
         return {"withheld": [], "refused": {}}
@@ -292,7 +292,7 @@ def withheld_of(
     sent_once(folder, record, rows)
     n = int(rows["voter_id"].isin(voter_ids).sum())
     if n:
-        raise LifeError(
+        raise PlanStepError(
             f"plan {record.plan_id}: expected contacts either handed over or withheld, "
             f"got {n} that are both"
         )
@@ -304,7 +304,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
     """The contacts that failed, with their reason.
 
     Raises:
-        LifeError: If a voter was not sent anything, or failed before.
+        PlanStepError: If a voter was not sent anything, or failed before.
     """
     _has(failed, FAILED, "deliveries that failed")
     failed = failed[list(FAILED)].astype("str")
@@ -315,7 +315,7 @@ def failures_of(folder: Path, record: PlanRecord, failed: pd.DataFrame) -> pd.Da
         before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
         stray |= failed["voter_id"].isin(before)
     if stray.any():
-        raise LifeError(
+        raise PlanStepError(
             f"plan {record.plan_id}: expected failures of what was sent, each once, "
             f"got {int(stray.sum())} that were not sent or failed before"
         )
@@ -327,11 +327,11 @@ def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
     """Invoices as JSON.
 
     Raises:
-        LifeError: If one came before, or names a channel that the plan has not.
+        PlanStepError: If one came before, or names a channel that the plan has not.
     """
     _has(invoices, INVOICES, "invoices")
     before = {i["invoice"] for s in record.of(RETURNED) for i in s.body["invoices"]}
-    channels = {row["channel"] for row in record.opened["amounts"]}
+    channels = {row["channel"] for row in record.draft_body["amounts"]}
     days = pd.to_datetime(invoices["send_on"]).dt.strftime("%Y-%m-%d").fillna("")
     rows: list[Json] = [
         {"invoice": str(i), "channel": str(c), "send_on": d, "usd": float(usd)}
@@ -342,17 +342,17 @@ def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
     ]  # fmt: skip
     for row in rows:
         if row["channel"] not in channels:
-            raise LifeError(
+            raise PlanStepError(
                 f"invoice {row['invoice']}: expected one of the plan's channels "
                 f"{', '.join(sorted(channels))}, got {row['channel']!r}"
             )
         if row["invoice"] in before:
-            raise LifeError(
+            raise PlanStepError(
                 f"invoice {row['invoice']}: expected one that is new, got one that is "
                 "booked; take it out of the file"
             )
         if not row["usd"] >= 0.0:
-            raise LifeError(
+            raise PlanStepError(
                 f"invoice {row['invoice']}: expected an amount of 0 or more USD, got "
                 f"{row['usd']}"
             )
@@ -362,26 +362,26 @@ def new_invoices(record: PlanRecord, invoices: pd.DataFrame) -> list[Json]:
 def _has(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
     absent = [c for c in columns if c not in frame]
     if absent:
-        raise LifeError(
+        raise PlanStepError(
             f"{what}: expected columns {', '.join(columns)}, got none named "
             f"{', '.join(absent)}"
         )
 
 
-def content_digest(told: Json, *frames: pd.DataFrame) -> str:
-    """Eight hex digits that tell a plan from others.
+def content_digest(made_from: Json, *frames: pd.DataFrame) -> str:
+    """Digest of a plan's content, eight hex digits.
 
     Args:
-        told: What it was made from: a plan of the same contacts by another model is
-            another plan.
+        made_from: What it was made from: a plan of the same contacts by another model
+            is another plan.
         frames: Its tables.
     """
-    text = json.dumps(told, sort_keys=True, default=str).encode()
+    text = json.dumps(made_from, sort_keys=True, default=str).encode()
     parts = [pd.util.hash_pandas_object(frame).to_numpy().tobytes() for frame in frames]
     return hashlib.sha256(b"".join([text, *parts])).hexdigest()[:8]
 
 
 def key_of(*frames: pd.DataFrame) -> str:
-    """What tells a file of results from others: a digest of what it says."""
+    """Digest of what a file of results says."""
     texts = [frame.to_json(orient="records", date_format="iso") for frame in frames]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]

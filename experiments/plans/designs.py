@@ -32,7 +32,7 @@ DIGITS = 12
 
 
 class Belief(NamedTuple):
-    """Whose outcome is predicted, and by which model.
+    """Experiment of every arm, and the model that predicts its outcome.
 
     Attributes:
         experiment_of_arm: Experiment whose outcome the lift of every arm is in.
@@ -44,7 +44,7 @@ class Belief(NamedTuple):
 
 
 class Designed(NamedTuple):
-    """What a plan decided.
+    """Assignments and designs of a plan.
 
     Attributes:
         assignments: ASSIGNMENTS.
@@ -153,8 +153,8 @@ def _experiment_of_rows(
         assignments["intended_message_id"], assignments["intended_channel"], arms
     )
     sent = arm_codes(assignments["message_id"], assignments["channel"], arms)
-    found = names[np.where(intended > 0, intended, sent)]
-    return np.asarray(found, dtype=object)
+    experiment_ids = names[np.where(intended > 0, intended, sent)]
+    return np.asarray(experiment_ids, dtype=object)
 
 
 def _designs(

@@ -8,7 +8,12 @@ from typing import Any
 import pandas as pd
 
 from hustings.experiments.plans.folder import PLANS
-from hustings.experiments.plans.record import APPROVED, BINDING, PlanRecord, named
+from hustings.experiments.plans.record import (
+    APPROVED,
+    BINDING,
+    PlanRecord,
+    plan_of_name,
+)
 from hustings.experiments.plans.whole_places import places_of_plan, taken_places
 
 Json = dict[str, Any]
@@ -42,39 +47,39 @@ class PlanDiff:
     reasons: pd.DataFrame
 
     def counts(self) -> Json:
-        """What the ledger keeps of it."""
+        """Counts that the ledger keeps of it."""
         of_places = {"places": list(self.places)} if any(self.places) else {}
         return {"against": self.against, "usd": list(self.usd), **self.n, **of_places}
 
 
-def last_agreed(known: Mapping[str, PlanRecord], plan_id: str) -> str:
+def last_agreed(records: Mapping[str, PlanRecord], plan_id: str) -> str:
     """The last plan that somebody approved before this one; empty for none."""
     agreed = [
         (record.of(APPROVED)[-1].seq, name)
-        for name, record in known.items()
+        for name, record in records.items()
         if name != plan_id and record.state in {APPROVED, *BINDING}
     ]
     return max(agreed)[1] if agreed else ""
 
 
 def diff(
-    home: Path, known: Mapping[str, PlanRecord], plan_id: str, against: str = ""
+    home: Path, records: Mapping[str, PlanRecord], plan_id: str, against: str = ""
 ) -> PlanDiff:
-    """What a plan changes.
+    """Changes of a plan against another.
 
     Args:
         home: The campaign's folder.
-        known: Plans.
+        records: Plans.
         plan_id: Which.
         against: Another; the last one that somebody approved without.
 
     Raises:
-        LifeError: If there is none of these names.
+        PlanStepError: If there is none of these names.
     """
-    record = named(known, plan_id)
-    other = against or last_agreed(known, plan_id)
+    record = plan_of_name(records, plan_id)
+    other = against or last_agreed(records, plan_id)
     if other:
-        named(known, other)
+        plan_of_name(records, other)
     now = _contacts(home, plan_id)
     before = _contacts(home, other) if other else now.iloc[:0]
     contacts = before.merge(
@@ -88,14 +93,14 @@ def diff(
             for w in ("added", "removed", "changed")
         },
     }  # fmt: skip
-    n_before, usd_before = _places(home, known[other]) if other else (0, 0.0)
+    n_before, usd_before = _places(home, records[other]) if other else (0, 0.0)
     n_now, usd_now = _places(home, record)
     usd = (
         float(before["cost_usd"].sum()) + usd_before,
         float(now["cost_usd"].sum()) + usd_now,
     )
     by = {name: _by(contacts, name) for name in BY}
-    binding = other if other and known[other].binds else ""
+    binding = other if other and records[other].binds else ""
     reasons = _reasons(home, plan_id, contacts, binding)
     places = (n_before, n_now)
     return PlanDiff(record.plan_id, other, usd, n, by, places, reasons)
@@ -181,19 +186,23 @@ MOST_ROWS = 12
 """Messages, channels or days of a diff that a person is shown."""
 
 
-def diff_text(found: PlanDiff) -> str:
+def diff_text(changes: PlanDiff) -> str:
     """A diff as a person reads it."""
-    against = f"against plan {found.against}" if found.against else "no plan before it"
-    usd, n = found.usd, found.n
+    against = (
+        f"against plan {changes.against}" if changes.against else "no plan before it"
+    )
+    usd, n = changes.usd, changes.n
     lines = [
-        f"Plan {found.plan_id}, {against}",
+        f"Plan {changes.plan_id}, {against}",
         f"  {n['now']:,} contacts (before {n['before']:,}): {n['added']:,} added, "
         f"{n['removed']:,} removed, {n['changed']:,} changed",
         f"  {usd[1]:,.2f} USD (before {usd[0]:,.2f})",
     ]
-    if any(found.places):
-        lines.append(f"  {found.places[1]:,} whole places (before {found.places[0]:,})")
-    for name, rows in found.by.items():
+    if any(changes.places):
+        lines.append(
+            f"  {changes.places[1]:,} whole places (before {changes.places[0]:,})"
+        )
+    for name, rows in changes.by.items():
         lines += ["", f"  by {name.removesuffix('_id')}"]
         ranked = rows.sort_values(["now", "value"], ascending=[False, True])
         lines += [
@@ -204,7 +213,7 @@ def diff_text(found: PlanDiff) -> str:
         if len(ranked) > MOST_ROWS:
             rest = ranked.iloc[MOST_ROWS:]
             lines += [f"    {len(rest)} more: {rest['now'].sum():,} contacts"]
-    if len(found.reasons):
+    if len(changes.reasons):
         lines += ["", "  why removed or changed"]
-        lines += [f"    {r.reason}: {r.n:,}" for r in found.reasons.itertuples()]
+        lines += [f"    {r.reason}: {r.n:,}" for r in changes.reasons.itertuples()]
     return "\n".join(lines)

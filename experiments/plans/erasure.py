@@ -24,7 +24,7 @@ from hustings.experiments.plans.recorded_files import (
 
 
 def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
-    """Files that the ledger names are about to lose a person.
+    """Record that files of the ledger are about to lose a person.
 
     Args:
         home: The campaign's folder.
@@ -46,7 +46,7 @@ def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:
 
 
 def forgotten(home: Path, *, batch: str, at: pd.Timestamp) -> list[str]:
-    """Files that the ledger names have lost a person.
+    """Record that files of the ledger have lost a person.
 
     Args:
         home: The campaign's folder.

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from hustings.experiments.plans.record import LifeError, PlanRecord
+from hustings.experiments.plans.record import PlanRecord, PlanStepError
 from hustings.features.atomic import ASIDE
 from hustings.features.lock import locked
 
@@ -35,23 +35,23 @@ def folder_of(home: Path, plan_id: str) -> Path:
     """Where a plan lies.
 
     Raises:
-        LifeError: If the name could lead elsewhere.
+        PlanStepError: If the name could lead elsewhere.
     """
     if not _NAME.fullmatch(plan_id):
-        raise LifeError(
+        raise PlanStepError(
             f"expected a plan's name of letters, digits, dots, - and _, got {plan_id!r}"
         )
     return home / PLANS / plan_id
 
 
 def aside_of(path: Path) -> Path:
-    """Where a file or folder lies until it counts."""
+    """Temporary place of a file or folder until it is renamed."""
     return path.with_name(f".{path.name}{ASIDE}")
 
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """One process at a time takes steps; whoever comes second waits.
+    """Let one process at a time take steps; a second one waits.
 
     The lock is the system's: it goes with the process, however that ends.
     """
@@ -88,14 +88,14 @@ def sha256(path: Path) -> str:
 
 
 def write_aside(
-    folder: Path, tables: Mapping[str, pd.DataFrame], told: Mapping[str, Any]
+    folder: Path, tables: Mapping[str, pd.DataFrame], json_values: Mapping[str, Any]
 ) -> dict[str, str]:
-    """A whole folder beside its place.
+    """Write a whole folder next to its place.
 
     Args:
         folder: Its place.
         tables: By name; `name.parquet`.
-        told: JSON values by name; `name.json`.
+        json_values: JSON values by name; `name.json`.
 
     Returns:
         SHA-256 of every file, by name.
@@ -105,7 +105,7 @@ def write_aside(
     aside.mkdir(parents=True)
     for name, frame in tables.items():
         write_table(aside / f"{name}.parquet", frame)
-    for name, value in told.items():
+    for name, value in json_values.items():
         text = json.dumps(value, indent=1, sort_keys=True, default=str)
         (aside / f"{name}.json").write_text(text + "\n")
     files = sorted(aside.iterdir())
@@ -134,7 +134,7 @@ def _read(path: Path, _written_ns: int, _size: int) -> pd.DataFrame:
 
 
 def write_file_aside(path: Path, frame: pd.DataFrame) -> str:
-    """A single table beside its place; its SHA-256."""
+    """Write a single table next to its place; its SHA-256."""
     aside = aside_of(path)
     aside.parent.mkdir(parents=True, exist_ok=True)
     write_table(aside, frame)
@@ -143,7 +143,7 @@ def write_file_aside(path: Path, frame: pd.DataFrame) -> str:
 
 
 def settle(path: Path) -> None:
-    """What lay aside counts from now on."""
+    """Move a file or folder from its temporary place to its own."""
     aside_of(path).rename(path)
     _to_disk(path.parent)
 
@@ -157,18 +157,18 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def recover(home: Path, known: Mapping[str, PlanRecord]) -> None:
+def recover(home: Path, records: Mapping[str, PlanRecord]) -> None:
     """Finish or discard what a process that was killed left aside.
 
     Args:
         home: The campaign's folder.
-        known: What the ledger says.
+        records: What the ledger says.
     """
     for aside in sorted((home / PLANS).glob(f".*{ASIDE}")):
-        record = known.get(_name_of(aside))
+        record = records.get(_name_of(aside))
         wanted = record.files if record else {}
         _settle_or_discard(aside, wanted, home / PLANS / _name_of(aside))
-    for plan_id, record in known.items():
+    for plan_id, record in records.items():
         for aside in sorted((home / PLANS / plan_id).glob(f"*/.*{ASIDE}")):
             final = aside.with_name(_name_of(aside))
             _settle_or_discard(aside, record.files, final)
@@ -196,15 +196,15 @@ def _is_named(aside: Path, wanted: Mapping[str, str]) -> bool:
     return wanted.get(name) == sha256(aside)
 
 
-def faults(home: Path, known: Mapping[str, PlanRecord]) -> list[str]:
+def faults(home: Path, records: Mapping[str, PlanRecord]) -> list[str]:
     """Files of plans that are not what the ledger says; empty where all are.
 
     Args:
         home: The campaign's folder.
-        known: What the ledger says.
+        records: What the ledger says.
     """
     lines = []
-    for plan_id, record in known.items():
+    for plan_id, record in records.items():
         lines += file_faults(home, record)
         there = {
             str(path.relative_to(home / PLANS / plan_id))
@@ -219,7 +219,7 @@ def faults(home: Path, known: Mapping[str, PlanRecord]) -> list[str]:
     lines += [
         f"{PLANS}/{path.name}: expected an entry of this plan in the ledger, got none"
         for path in sorted(folders)
-        if path.name not in known and not path.name.startswith(".")
+        if path.name not in records and not path.name.startswith(".")
     ]
     return lines
 

@@ -72,7 +72,7 @@ class Head(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """What `verify` found.
+    """Result of `verify`.
 
     Attributes:
         n_entries: Entries up to the end, or to the first fault.
@@ -189,7 +189,7 @@ class _Sqlite:
         return [row for s in subjects for row in self._rows(query, (s,))]
 
     def damage(self) -> str:
-        """What the database itself says is wrong with its file; empty for nothing."""
+        """Damage that the database itself finds in its file; empty for none."""
         if not self.path.exists():
             return ""
         try:
@@ -309,7 +309,7 @@ class Ledger:
 
     @property
     def head(self) -> Head:
-        """Its end."""
+        """End of the ledger."""
         seq, digest = self.store.head()
         return Head(seq, digest.hex())
 
@@ -389,14 +389,14 @@ class Ledger:
         names = [pseudonym(key, batch.digest) for key in keys for batch in batches]
         return sorted(self.store.of_subjects(names)) if names else []
 
-    def verify(self, known: Sequence[Head] = ()) -> Verified:
+    def verify(self, noted_ends: Sequence[Head] = ()) -> Verified:
         """Walk the chain, and compare it with heads that were kept elsewhere.
 
         Args:
-            known: Heads that this ledger had.
+            noted_ends: Heads that this ledger had.
         """
         seq, before = 0, START
-        wanted = {head.seq: head.digest for head in known}
+        wanted = {head.seq: head.digest for head in noted_ends}
         try:
             while entries := self.store.after(seq, _READ_AT_ONCE):
                 for entry in entries:
@@ -407,7 +407,7 @@ class Ledger:
         except _UNREADABLE as damage:
             unreadable = f"entry {seq + 1}, or one after it, cannot be read: {damage}"
             return Verified(seq, unreadable, Head(seq, before.hex()))
-        cut = [head.seq for head in known if head.seq > seq]
+        cut = [head.seq for head in noted_ends if head.seq > seq]
         fault = self.store.damage()
         if cut:
             fault = (

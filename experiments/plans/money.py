@@ -41,20 +41,20 @@ def amounts(contacts: pd.DataFrame) -> list[Json]:
     ]  # fmt: skip
 
 
-def with_fees(told: list[Json], setup_usd: float) -> list[Json]:
+def with_fees(amount_rows: list[Json], setup_usd: float) -> list[Json]:
     """Amounts of contacts and, in a row of their own, set-up fees."""
     fee = {"channel": SET_UP, "send_on": "", "n": 0, "usd": float(setup_usd)}
-    return [*told, fee] if setup_usd else told
+    return [*amount_rows, fee] if setup_usd else amount_rows
 
 
 def fees_of(record: PlanRecord) -> list[Json]:
     """Set-up fees of a plan: paid once something of it is sent."""
-    return [row for row in record.opened["amounts"] if row["channel"] == SET_UP]
+    return [row for row in record.draft_body["amounts"] if row["channel"] == SET_UP]
 
 
-def total_usd(told: Iterable[Json]) -> float:
+def total_usd(amount_rows: Iterable[Json]) -> float:
     """Sum of amounts."""
-    return math.fsum(row["usd"] for row in told)
+    return math.fsum(row["usd"] for row in amount_rows)
 
 
 def committed_usd(record: PlanRecord) -> float:
@@ -65,18 +65,18 @@ def committed_usd(record: PlanRecord) -> float:
     sent = record.of(SENT)
     if record.binds:
         withheld = math.fsum(total_usd(step.body["withheld"]) for step in sent)
-        return total_usd(record.opened["amounts"]) - withheld
+        return total_usd(record.draft_body["amounts"]) - withheld
     fees = total_usd(fees_of(record)) if sent else 0.0
     return fees + math.fsum(total_usd(step.body["amounts"]) for step in sent)
 
 
 def spend(
-    known: Mapping[str, PlanRecord], online: Online | None = None
+    records: Mapping[str, PlanRecord], online: Online | None = None
 ) -> pd.DataFrame:
     """Money by plan, channel and day.
 
     Args:
-        known: Plans.
+        records: Plans.
         online: What was offered and sent online; None to leave it out.
 
     Returns:
@@ -86,7 +86,7 @@ def spend(
         `usd_difference` (actual less spent). Every plan's contacts are in exactly one
         row.
     """
-    rows = [row for record in known.values() for row in _rows_of(record)]
+    rows = [row for record in records.values() for row in _rows_of(record)]
     if online is not None:
         rows += _rows_online(online)
     columns = [
@@ -129,7 +129,7 @@ def _rows_of(record: PlanRecord) -> list[Json]:
             row[f"n_{name}"] += one["n"]
             row[f"usd_{name}"] += one["usd"]
 
-    added("planned", record.opened["amounts"])
+    added("planned", record.draft_body["amounts"])
     if record.of(SENT):
         added("spent", fees_of(record))
     for step in record.of(SENT):
@@ -150,7 +150,7 @@ def _rows_of(record: PlanRecord) -> list[Json]:
 
 
 def _committed(record: PlanRecord, rows: Mapping[tuple[str, str], Json]) -> list[Json]:
-    """As `committed_usd`, by channel and day."""
+    """Committed money by channel and day; see `committed_usd`."""
     if not record.of(LOCKED):
         return []
 

@@ -25,13 +25,13 @@ from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
-    Entered,
+    ChannelCharges,
     GroupBound,
     PlaceOffers,
     PlaceOption,
     Plan,
     PlanError,
-    PlanTerms,
+    PlanSettings,
     least_budget,
     plan_contacts,
 )
@@ -48,12 +48,12 @@ PLACE = "place"
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What `plan_contacts` is given.
+    """Arguments of `plan_contacts`, as they are stored.
 
     Attributes:
         frame: A row for each voter: voter_id, unit_id, and columns named for the
             planner's arguments: `lift:0`, `allowed:0`, ... by arm; `held_voters`, ...
-        terms: Arms, their cost, PlanTerms, options of whole places and the seed, as
+        terms: Arms, their cost, PlanSettings, options of whole places and the seed, as
             JSON values.
     """
 
@@ -68,14 +68,14 @@ def inputs_of(
     allowed: Bools,
     arms: Sequence[Arm],
     cost: Floats,
-    terms: PlanTerms,
+    terms: PlanSettings,
     seed: Sequence[int],
     belief: Belief,
     *,
     decided_only: bool = False,
     bounds: Sequence[GroupBound] = (),
     places: PlaceOffers | None = None,
-    **more: npt.NDArray[Any] | None,
+    **further_arrays: npt.NDArray[Any] | None,
 ) -> PlanInputs:
     """The arguments of `plan_contacts`, as they are kept.
 
@@ -93,11 +93,11 @@ def inputs_of(
             who were decided.
         bounds: Limits on groups of voters.
         places: What whole places may be offered; None where nothing is.
-        more: Arrays that the planner takes by name: `held_voters`, `explore_odds`,
-            `pool_probability`, `predicted`.
+        further_arrays: Arrays that the planner takes by name: `held_voters`,
+            `explore_odds`, `pool_probability`, `predicted`.
     """
     wide: dict[str, npt.NDArray[Any]] = {"voter_id": voter_id, "unit_id": unit_id}
-    given = {"lift": lift, "allowed": allowed, **more}
+    given = {"lift": lift, "allowed": allowed, **further_arrays}
     for name, values in given.items():
         if values is None:
             continue
@@ -118,7 +118,7 @@ def inputs_of(
         "places": None if places is None else [list(o) for o in places.options],
         "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
         "arms": [list(arm) for arm in arms], "cost_usd": [float(c) for c in cost],
-        "terms": _terms_json(terms), "seed": [int(s) for s in seed],
+        "terms": _settings_json(terms), "seed": [int(s) for s in seed],
         "decided_only": decided_only,
         "experiments": list(belief.experiment_of_arm),
         "model_version": belief.model_version,
@@ -154,7 +154,7 @@ def planned_again(inputs: PlanInputs) -> Plan:
         _wide(frame, "allowed", len(arms)),
         arms,
         np.array(settings["cost_usd"]),
-        _terms_of_json(settings["terms"]),
+        _settings_of_json(settings["terms"]),
         np.random.default_rng(settings["seed"]),
         **optional_inputs,
     )
@@ -240,19 +240,23 @@ def tables_of(
     """
     several = len(parts) > 1
     contacts = [contacts for contacts, _ in parts]
-    named = [_named(d, f"a{k} " if several else "") for k, (_, d) in enumerate(parts)]
+    renamed_parts = [
+        _with_block_prefix(d, f"a{k} " if several else "")
+        for k, (_, d) in enumerate(parts)
+    ]
     return {
         "plan": check(PLAN, pd.concat(contacts, ignore_index=True)),
         "assignments": check(
-            ASSIGNMENTS, pd.concat([d.assignments for d in named], ignore_index=True)
+            ASSIGNMENTS,
+            pd.concat([d.assignments for d in renamed_parts], ignore_index=True),
         ),
         "designs": check(
-            DESIGNS, pd.concat([d.designs for d in named], ignore_index=True)
+            DESIGNS, pd.concat([d.designs for d in renamed_parts], ignore_index=True)
         ),
     }
 
 
-def _named(part: Designed, prefix: str) -> Designed:
+def _with_block_prefix(part: Designed, prefix: str) -> Designed:
     """Blocks of an audience under names of their own among those of a plan."""
     if not prefix:
         return part
@@ -268,11 +272,11 @@ def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:
     return frame[[f"{name}:{a}" for a in range(n_arms)]].to_numpy()
 
 
-def _terms_json(terms: PlanTerms) -> Json:
-    """Terms as JSON values that stand for exactly them."""
+def _settings_json(settings: PlanSettings) -> Json:
+    """Settings as JSON values, without loss."""
     return {
         name: str(value) if isinstance(value, pd.Timestamp) else _plain(value)
-        for name, value in vars(terms).items()
+        for name, value in vars(settings).items()
     }
 
 
@@ -284,14 +288,16 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _terms_of_json(stored: Json) -> PlanTerms:
-    parameters = inspect.signature(PlanTerms).parameters
+def _settings_of_json(stored: Json) -> PlanSettings:
+    parameters = inspect.signature(PlanSettings).parameters
     strange = stored.keys() - parameters.keys()
     if strange:
         raise ValueError(
             f"expected terms of a plan, got {', '.join(sorted(strange))}: it was made "
             "by another version; replay it with that one"
         )
-    terms = PlanTerms(**{**stored, "start_on": pd.Timestamp(stored["start_on"])})
-    entered = {channel: Entered(*values) for channel, values in terms.entered.items()}
+    terms = PlanSettings(**{**stored, "start_on": pd.Timestamp(stored["start_on"])})
+    entered = {
+        channel: ChannelCharges(*values) for channel, values in terms.entered.items()
+    }
     return replace(terms, entered=entered)

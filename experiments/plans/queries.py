@@ -15,10 +15,10 @@ from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.record import (
     BINDING,
     SENT,
-    LifeError,
     PlanRecord,
+    PlanStepError,
     known_plans,
-    named,
+    plan_of_name,
 )
 from hustings.experiments.plans.whole_places import place_batches, places_of_plan
 from hustings.features.tables import PLAN
@@ -40,7 +40,7 @@ def find(home: Path, name: str = "") -> str:
     """Name of a plan by its beginning; the latest one without.
 
     Raises:
-        LifeError: If there is none, or the beginning is that of several.
+        PlanStepError: If there is none, or the beginning is that of several.
     """
     plan_records = plans(home)
     near = (
@@ -52,17 +52,17 @@ def find(home: Path, name: str = "") -> str:
         return near[-1]
     if len(near) != 1:
         there = ", ".join(near or list(plan_records)[-5:]) or "none yet"
-        raise LifeError(f"expected one of the plans ({there}), got {name!r}")
+        raise PlanStepError(f"expected one of the plans ({there}), got {name!r}")
     return near[0]
 
 
 def state(home: Path, plan_id: str) -> str:
-    """Where a plan stands.
+    """State of a plan.
 
     Raises:
-        LifeError: If there is none of this name.
+        PlanStepError: If there is none of this name.
     """
-    return named(plans(home), plan_id).state
+    return plan_of_name(plans(home), plan_id).state
 
 
 def spent(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def spent(home: Path, at: pd.Timestamp | None = None) -> pd.DataFrame:
 
 
 def decided_so_far(home: Path) -> pd.DataFrame:
-    """Whom plans have decided: ASSIGNMENTS with plan_id and decided_on.
+    """Voters whom plans have decided: ASSIGNMENTS with plan_id and decided_on.
 
     Args:
         home: The campaign's folder.
@@ -126,7 +126,7 @@ def batches_of(
         channel: Only this one; all without.
         day: Only this one, YYYY-MM-DD; all without.
     """
-    named(plans(home), plan_id)
+    plan_of_name(plans(home), plan_id)
     plan = pd.read_parquet(folder_of(home, plan_id) / "plan.parquet")
     days = plan["send_on"].dt.strftime("%Y-%m-%d")
     return {
@@ -140,7 +140,7 @@ def place_batches_of(
     home: Path, plan_id: str, *, channel: str = "", day: str = ""
 ) -> dict[str, pd.DataFrame]:
     """PLACES rows of a plan by batch, as `batches_of` has its voters."""
-    record = named(plans(home), plan_id)
+    record = plan_of_name(plans(home), plan_id)
     places = places_of_plan(folder_of(home, plan_id), record)
     return {
         name: rows
@@ -159,7 +159,7 @@ def read_returned(
         invoices: Columns invoice, channel, send_on and amount_usd; None for none.
 
     Raises:
-        LifeError: If a file lacks a column or an amount is no number.
+        PlanStepError: If a file lacks a column or an amount is no number.
         FileNotFoundError: If a file is not there.
     """
     rows = _read(failed, FAILED)
@@ -168,7 +168,7 @@ def read_returned(
         days = pd.to_datetime(bills["send_on"].replace("", None), format="%Y-%m-%d")
         amount = pd.to_numeric(bills["amount_usd"]).astype("float64")
     except ValueError as fault:
-        raise LifeError(
+        raise PlanStepError(
             f"invoices: expected days as YYYY-MM-DD and amounts as numbers: {fault}"
         ) from None
     return rows, bills.assign(send_on=days, amount_usd=amount)
@@ -183,7 +183,7 @@ def _read(path: Path | None, columns: tuple[str, ...]) -> pd.DataFrame:
     frame: pd.DataFrame = csv.read_csv(path, convert_options=text).to_pandas()
     absent = [c for c in columns if c not in frame]
     if absent:
-        raise LifeError(
+        raise PlanStepError(
             f"{path.name}: expected columns {', '.join(columns)}, got none named "
             f"{', '.join(absent)}"
         )

@@ -38,8 +38,8 @@ _MAY_FOLLOW = {
 }
 
 
-class LifeError(ValueError):
-    """A step that a plan may not take; the message says what was expected."""
+class PlanStepError(ValueError):
+    """A plan may not take this step; the message says what was expected."""
 
 
 class Step(NamedTuple):
@@ -62,7 +62,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """What the ledger says of one plan.
+    """Record of one plan in the ledger.
 
     Attributes:
         plan_id: Name of its folder.
@@ -73,13 +73,13 @@ class PlanRecord:
     steps: tuple[Step, ...]
 
     @property
-    def opened(self) -> Json:
-        """What its draft said."""
+    def draft_body(self) -> Json:
+        """Body of the draft's entry."""
         return self.steps[0].body
 
     @property
     def state(self) -> str:
-        """Where it stands."""
+        """State of the plan."""
         moved = [step.to for step in self.steps if step.to in STATES]
         # an invoice may come after the rest was cancelled
         return CANCELLED if CANCELLED in moved else moved[-1]
@@ -103,7 +103,7 @@ class PlanRecord:
         return self.state in BINDING
 
     def of(self, to: str) -> list[Step]:
-        """Its steps of one kind."""
+        """Steps of the plan of one kind."""
         return [step for step in self.steps if step.to == to]
 
     def has(self, to: str, key: str = "") -> bool:
@@ -114,12 +114,12 @@ class PlanRecord:
         """Refuse a step that may not follow.
 
         Raises:
-            LifeError: Naming the states in which it may.
+            PlanStepError: Naming the states in which it may.
         """
         expected = _MAY_FOLLOW[to]
         handed = to != RETURNED or bool(self.of(SENT))
         if self.state not in expected or not handed:
-            raise LifeError(
+            raise PlanStepError(
                 f"plan {self.plan_id}: to be {to}, expected it to be "
                 f"{' or '.join(expected)}, got {self.state}"
             )
@@ -151,16 +151,16 @@ def known_plans(ledger: Ledger) -> dict[str, PlanRecord]:
     return records(ledger.of_nobody())
 
 
-def named(known: Mapping[str, PlanRecord], plan_id: str) -> PlanRecord:
+def plan_of_name(plan_records: Mapping[str, PlanRecord], plan_id: str) -> PlanRecord:
     """A plan by its name.
 
     Raises:
-        LifeError: If there is none of this name.
+        PlanStepError: If there is none of this name.
     """
-    if plan_id not in known:
-        there = ", ".join(list(known)[-5:]) or "none yet"
-        raise LifeError(f"expected one of the plans ({there}), got {plan_id!r}")
-    return known[plan_id]
+    if plan_id not in plan_records:
+        there = ", ".join(list(plan_records)[-5:]) or "none yet"
+        raise PlanStepError(f"expected one of the plans ({there}), got {plan_id!r}")
+    return plan_records[plan_id]
 
 
 def kind_of(to: str) -> str:

@@ -26,7 +26,7 @@ FOLDERS = ("exports", "results")
 
 @dataclass(frozen=True)
 class Checked:
-    """What comparing the files with the ledger gave.
+    """Result of comparing the files with the ledger.
 
     Attributes:
         n_folders: Folders whose files are as the ledger says.

@@ -48,11 +48,11 @@ from hustings.experiments.plans.record import (
     RETURNED,
     SENT,
     Json,
-    LifeError,
     PlanRecord,
+    PlanStepError,
     kind_of,
     known_plans,
-    named,
+    plan_of_name,
 )
 from hustings.experiments.plans.whole_places import (
     N_PLACES,
@@ -77,11 +77,11 @@ REASONS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What a plan was made from.
+    """Facts that a plan was made from.
 
     Attributes:
         model: Name and version of the registered model.
-        rule_set: Rules that said who is eligible.
+        rule_set: Rules of eligibility.
         terms: All else that it takes to make it again; JSON values.
         prices: Shadow price by limit: what one unit more of it would bring.
         run_id: The run whose scores it used; empty for none.
@@ -89,7 +89,7 @@ class PlanFacts:
             it is not limited here.
         window_days: Days from an assignment of a voter to the next; None for the whole
             campaign.
-        setup_usd: Fees of channels, beside the contacts' cost.
+        setup_usd: Fees of channels, besides the contacts' cost.
     """
 
     model: str
@@ -101,8 +101,8 @@ class PlanFacts:
     window_days: int | None = None
     setup_usd: float = 0.0
 
-    def told(self) -> Json:
-        """As JSON."""
+    def to_json(self) -> Json:
+        """Convert to JSON values."""
         return {**vars(self), "prices": dict(self.prices)}
 
 
@@ -114,9 +114,9 @@ def draft(
     *,
     keys: Mapping[str, bytes],
     at: pd.Timestamp,
-    more: Mapping[str, pd.DataFrame] | None = None,
+    further_tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> PlanRecord:
-    """A new plan: its folder, and every assignment in the ledger.
+    """Draft a plan: its folder, and every assignment in the ledger.
 
     Args:
         home: The campaign's folder.
@@ -125,34 +125,34 @@ def draft(
             was decided, the holdout included), `designs` (DESIGNS of its blocks), and
             `places` (PLACES) where something is offered to whole places.
         facts: What it was made from.
-        keys: Key of the person behind a voter id; who has none stands in the ledger
-            as nobody.
+        keys: Key of the person behind a voter id; a voter without one stands in the
+            ledger as nobody.
         at: When.
-        more: Further tables of the folder, by name: `inputs`, `counties`.
+        further_tables: Further tables of the folder, by name: `inputs`, `counties`.
 
     Returns:
         What the ledger says of it. Drafting the same again does nothing.
 
     Raises:
-        LifeError: If there is another plan of this name, or the tables contradict.
+        PlanStepError: If there is another plan of this name, or the tables contradict.
     """
     folder = folder_of(home, plan_id)
     plan = check(PLAN, tables["plan"])
     assignments = check(ASSIGNMENTS, tables["assignments"])
     contacts_assigned(plan_id, plan, assignments)
-    kept = {
+    folder_tables = {
         "plan": plan,
         "assignments": assignments,
         "designs": check(DESIGNS, tables["designs"]),
-        **(more or {}),
+        **(further_tables or {}),
     }
     if "places" in tables:
-        kept["places"] = check(PLACES, tables["places"])
+        folder_tables["places"] = check(PLACES, tables["places"])
     with alone(home):
         recover(home, known_plans(open_ledger(home)))
-        files = write_aside(folder, kept, {"terms": facts.told()})
+        files = write_aside(folder, folder_tables, {"terms": facts.to_json()})
         body = {
-            **_opening(facts, plan, kept.get("places")), "plan": plan_id,
+            **_opening(facts, plan, folder_tables.get("places")), "plan": plan_id,
             "files": files, "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
@@ -162,7 +162,7 @@ def draft(
 
 def _opening(facts: PlanFacts, plan: pd.DataFrame, places: pd.DataFrame | None) -> Json:
     """What the entry that opens a plan says of its making and its money."""
-    facts_json, of_places = facts.told(), []
+    facts_json, of_places = facts.to_json(), []
     if places is not None:
         of_places = place_amounts(places)
         facts_json[N_PLACES] = len(taken_places(places))
@@ -192,8 +192,8 @@ def _opened(
         drafted = known_plans(ledger).get(plan_id)
         if drafted is not None:
             # a person who was forgotten since is no longer in the files
-            if drafted.opened["files"] != body["files"]:
-                raise LifeError(
+            if drafted.draft_body["files"] != body["files"]:
+                raise PlanStepError(
                     f"plan {plan_id}: expected the plan drafted on "
                     f"{drafted.drafted_at}, got another of this name; reject that one "
                     "and draft this under another name"
@@ -227,7 +227,7 @@ def _rows(
 
 
 def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecord:
-    """A named person answers for a plan, having seen what it changes.
+    """Approve a plan in the name of a person who has seen what it changes.
 
     Args:
         home: The campaign's folder.
@@ -236,10 +236,13 @@ def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecor
         at: When.
 
     Raises:
-        LifeError: If nobody is named, the plan is no draft, or its files were altered.
+        PlanStepError: If nobody is named, the plan is no draft, or its files were
+            altered.
     """
     if not by.strip():
-        raise LifeError(f"plan {plan_id}: expected the name of who approves, got none")
+        raise PlanStepError(
+            f"plan {plan_id}: expected the name of who approves, got none"
+        )
 
     def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
@@ -251,22 +254,22 @@ def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecor
 def reject(
     home: Path, plan_id: str, *, by: str, why: str, at: pd.Timestamp
 ) -> PlanRecord:
-    """A plan that is not to be: nobody of it was decided."""
+    """Reject a draft: none of its voters is decided."""
     return _stepped(home, plan_id, REJECTED, lambda *_: {"by": by, "why": why}, at=at)
 
 
 def cancel(
     home: Path, plan_id: str, *, by: str, why: str, at: pd.Timestamp
 ) -> PlanRecord:
-    """What was not sent yet never will be; what was sent stays sent."""
+    """Cancel what a plan has not sent yet; what was sent stays sent."""
     return _stepped(home, plan_id, CANCELLED, lambda *_: {"by": by, "why": why}, at=at)
 
 
 def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
-    """From now on its contacts are decided and its money is committed.
+    """Lock a plan: its contacts are decided and its money is committed.
 
     Raises:
-        LifeError: If it is not approved, its files were altered, a voter of it is
+        PlanStepError: If it is not approved, its files were altered, a voter of it is
             decided by another plan within the window, or the money does not last.
     """
     online_usd = online_so_far(home, at).taken_usd
@@ -275,7 +278,7 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
         unaltered(home, record)
         decided_once(home, record, plan_records)
         money_lasts(record, plan_records, online_usd=online_usd)
-        return {"amounts": record.opened["amounts"]}
+        return {"amounts": record.draft_body["amounts"]}
 
     return _stepped(home, plan_id, LOCKED, step_body, at=at)
 
@@ -290,7 +293,7 @@ def send(
     withheld: pd.DataFrame | None = None,
     list_sha256: str = "",
 ) -> PlanRecord:
-    """A batch of contacts is handed to those who deliver it: its money is spent.
+    """Record that a batch of contacts was handed over: its money is spent.
 
     Args:
         home: The campaign's folder.
@@ -303,7 +306,7 @@ def send(
         list_sha256: Of the list that was handed over.
 
     Raises:
-        LifeError: If a contact is not the plan's, or was handed over before; or the
+        PlanStepError: If a contact is not the plan's, or was handed over before; or the
             batch was, with others.
     """
     folder, name = folder_of(home, plan_id), f"sent/{batch_name(batch)}.parquet"
@@ -323,7 +326,7 @@ def send(
     sent_record = _stepped(home, plan_id, SENT, step_body, at=at, key=batch_name(batch))
     before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
     if set(before) != set(voter_ids):
-        raise LifeError(
+        raise PlanStepError(
             f"plan {plan_id}: batch {batch} was handed over with {len(before)} "
             f"contacts, expected the same again, got {len(voter_ids)}"
         )
@@ -419,7 +422,7 @@ def returned(
     invoices: pd.DataFrame,
     at: pd.Timestamp,
 ) -> PlanRecord:
-    """What came back: deliveries that failed, and what was really paid.
+    """Record deliveries that failed, and what was really paid.
 
     Args:
         home: The campaign's folder.
@@ -430,7 +433,7 @@ def returned(
         at: When.
 
     Raises:
-        LifeError: If somebody was not sent anything, failed already, or an invoice
+        PlanStepError: If somebody was not sent anything, failed already, or an invoice
             came before.
     """
     folder = folder_of(home, plan_id)
@@ -462,7 +465,7 @@ def _stepped(
         while True:
             head, plan_records = ledger.head, known_plans(ledger)
             recover(home, plan_records)
-            record = named(plan_records, plan_id)
+            record = plan_of_name(plan_records, plan_id)
             if record.has(to, key):
                 return record
             record.require(to)
@@ -485,9 +488,9 @@ def _appended(
 
 
 def record_of(home: Path, plan_id: str) -> PlanRecord:
-    """What the ledger says of a plan.
+    """Record of a plan in the ledger.
 
     Raises:
-        LifeError: If there is none of this name.
+        PlanStepError: If there is none of this name.
     """
-    return named(known_plans(open_ledger(home)), plan_id)
+    return plan_of_name(known_plans(open_ledger(home)), plan_id)

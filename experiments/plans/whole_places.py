@@ -26,7 +26,7 @@ def place_amounts(places: pd.DataFrame) -> list[dict[str, Any]]:
 
 def places_of_plan(folder: Path, record: PlanRecord) -> pd.DataFrame | None:
     """PLACES of a plan; None of a plan that offers nothing to places."""
-    if N_PLACES not in record.opened:
+    if N_PLACES not in record.draft_body:
         return None
     return check(PLACES, pd.read_parquet(folder / PLACES_FILE))
 

@@ -31,7 +31,7 @@ from hustings.experiments.plans import forgetting, forgotten
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.recorded_files import outside as outside_exports
 from hustings.experiments.privacy import personal_data
-from hustings.experiments.privacy.personal_data import Subject, Where
+from hustings.experiments.privacy.personal_data import CampaignStores, DataSubject
 from hustings.experiments.stages.persons import (
     IDENTITY,
     SNAPSHOTS,
@@ -70,8 +70,8 @@ _ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What was done, for the person who asked.
+class ErasureReport:
+    """Report of an erasure, for the person who asked.
 
     Attributes:
         removed: File (and table) → rows or words taken out.
@@ -104,13 +104,13 @@ class Told:
 
 
 def forget(
-    where: Where,
+    where: CampaignStores,
     voter_id: str,
     *,
     at: pd.Timestamp,
     batch: str,
-    tell: Callable[[Told], None] = lambda _report: None,
-) -> Told:
+    tell: Callable[[ErasureReport], None] = lambda _report: None,
+) -> ErasureReport:
     """Remove a person from everything that the campaign keeps.
 
     What an earlier call left undone is finished first.
@@ -133,9 +133,9 @@ def forget(
     resume(where, at=at)
     keys = known_persons(where.home).keys
     outside, unread = personal_data.outside(where.campaign)
-    subject = personal_data.subject_of(voter_id, where.home, outside)
-    who = subject.seeker(keys)
-    report = Told(
+    subject = personal_data.data_subject_of(voter_id, where.home, outside)
+    who = subject.row_matcher(keys)
+    report = ErasureReport(
         removed={},
         handed_out=personal_data.handed_out(where.home, who),
         trained=personal_data.models_of(
@@ -144,7 +144,7 @@ def forget(
             where.store,
             where.mlflow_uri,
         ),
-        outside=_outside_told(outside, who),
+        outside=_outside_rows(outside, who),
         unread=unread,
         sealed=personal_data.sealed_with(where.home, subject.ids),
         unsearched=sum(not personal_data.is_telling(word) for word in subject.ids),
@@ -156,7 +156,7 @@ def forget(
     return _finished(where, keys, who, subject, report, at=at, batch=batch)
 
 
-def resume(where: Where, *, at: pd.Timestamp) -> list[Told]:
+def resume(where: CampaignStores, *, at: pd.Timestamp) -> list[ErasureReport]:
     """Finish whatever was cut off: nothing but the tombstones is needed for it.
 
     Args:
@@ -171,27 +171,31 @@ def resume(where: Where, *, at: pd.Timestamp) -> list[Told]:
     return [_resumed(where, keys, batch, at=at) for batch in keys.pending()]
 
 
-def _resumed(where: Where, keys: Keyring, batch: str, *, at: pd.Timestamp) -> Told:
+def _resumed(
+    where: CampaignStores, keys: Keyring, batch: str, *, at: pd.Timestamp
+) -> ErasureReport:
     buried = keys.forgotten(batch=batch)
     identity = read_identity(where.home)
     rows_of_person = identity[buried.rows(identity)]
     ids = frozenset(rows_of_person["voter_id"]) | frozenset(
         rows_of_person["former_id"].dropna()
     )
-    subject = Subject(ids, persons_of(identity, ids), {}, ids)
-    return _finished(where, keys, buried, subject, Told({}), at=at, batch=batch)
+    subject = DataSubject(ids, persons_of(identity, ids), {}, ids)
+    return _finished(
+        where, keys, buried, subject, ErasureReport({}), at=at, batch=batch
+    )
 
 
 def _finished(
-    where: Where,
+    where: CampaignStores,
     keys: Keyring,
     who: Forgotten,
-    subject: Subject,
-    report: Told,
+    subject: DataSubject,
+    report: ErasureReport,
     *,
     at: pd.Timestamp,
     batch: str,
-) -> Told:
+) -> ErasureReport:
     """Everything after the tombstone; may be done again from anywhere.
 
     The ids stay in the identity map until nothing else holds them: what is left can be
@@ -236,7 +240,7 @@ def _requests_before(home: Path, keys: Keyring, voter_id: str) -> list[Json]:
 
 
 def _never_contact(home: Path, keys: Keyring) -> bool:
-    """Whoever carries out a plan that was made before refuses the forgotten too.
+    """Add the forgotten to the digests by which earlier bundles refuse contacts.
 
     Returns:
         Whether there is a bundle that an endpoint may have read before.
@@ -254,11 +258,11 @@ def _never_contact(home: Path, keys: Keyring) -> bool:
     return (home / SERVING / "plan.json").exists()
 
 
-def _tombstones(subject: Subject) -> list[tuple[str, str]]:
+def _tombstones(subject: DataSubject) -> list[tuple[str, str]]:
     return [(kind, value) for kind, values in subject.exact.items() for value in values]
 
 
-def _outside_told(
+def _outside_rows(
     outside: Iterable[personal_data.Outside], who: Forgotten
 ) -> list[Json]:
     counted = ((table, int(who.rows(table.frame).sum())) for table in outside)
@@ -462,46 +466,46 @@ def _unpacked(path: Path) -> Iterator[bytes]:
 # --- for a person ---------------------------------------------------------------------
 
 
-def told_text(told: Told) -> str:
-    """What was done, as a person reads it; it names nobody."""
-    rows = sum(told.removed.values())
-    lines = [f"Taken out: {rows:,} rows of {len(told.removed)} files and tables."]
-    lines += [f"  {name}: {n:,}" for name, n in sorted(told.removed.items())]
-    if not (rows or told.before or told.outside or told.handed_out):
+def erasure_text(report: ErasureReport) -> str:
+    """The report in words; it names nobody."""
+    rows = sum(report.removed.values())
+    lines = [f"Taken out: {rows:,} rows of {len(report.removed)} files and tables."]
+    lines += [f"  {name}: {n:,}" for name, n in sorted(report.removed.items())]
+    if not (rows or report.before or report.outside or report.handed_out):
         lines += ["Nobody of this id is on file: check it. From now on it is refused."]
-    lines += _before_text(told.before)
-    lines += handed_out_text(told)
-    if told.trained:
+    lines += _before_text(report.before)
+    lines += handed_out_text(report)
+    if report.trained:
         lines += ["Learnt from, among thousands of others, by:"]
         lines += [
             f"  {row['model']} version {row['version']} (run {row['run']})"
-            for row in told.trained
+            for row in report.trained
         ]
         lines += ["  They hold no row of anybody; the next training is without."]
-    if told.outside:
+    if report.outside:
         lines += ["Still in files that Hustings only reads; delete the rows there:"]
         lines += [
             f"  {row['table']}: {row['file']}, {row['rows']} rows"
-            for row in told.outside
+            for row in report.outside
         ]
         lines += ["  Until then the tombstone keeps them out of every ingest."]
-    lines += [f"Could not be looked at: {line}" for line in told.unread]
-    if told.unsearched:
+    lines += [f"Could not be looked at: {line}" for line in report.unread]
+    if report.unsearched:
         lines += ["An id is too short to be looked for in texts; tables were searched."]
-    if told.sealed:
+    if report.sealed:
         lines += ["Sealed predictions have the person under a hash of the seal's key:"]
-        lines += [f"  {name}" for name in told.sealed]
+        lines += [f"  {name}" for name in report.sealed]
         lines += ["  A seal opens only whole; delete its key once it has been opened."]
-    lines += [f"LEFT: {path} still holds an id or address" for path in told.left]
-    if told.endpoint:
+    lines += [f"LEFT: {path} still holds an id or address" for path in report.left]
+    if report.endpoint:
         lines += [
             "The endpoint's bundle refuses the person now; an endpoint that runs has "
             "read it before: restart `hustings serve`."
         ]
-    if told.left:
+    if report.left:
         lines += ["Mend these files; the next `hustings forget` goes on from here."]
     else:
-        lines += [f"The ledger says so in entry {told.ledger_seq:,}."]
+        lines += [f"The ledger says so in entry {report.ledger_seq:,}."]
     return "\n".join(lines)
 
 
@@ -513,12 +517,12 @@ def _before_text(before: Iterable[Json]) -> list[str]:
     ]
 
 
-def handed_out_text(told: Told) -> list[str]:
-    """What others were given of a person, as far as the campaign can tell."""
+def handed_out_text(report: ErasureReport) -> list[str]:
+    """Data of a person that others were given, as far as the campaign knows."""
     lines = []
-    if told.handed_out:
+    if report.handed_out:
         lines += ["Already in plans, so perhaps with whoever carries them out:"]
-        for row in told.handed_out:
+        for row in report.handed_out:
             source = f"plan {row['plan']}" if "plan" in row else f"run {row['run']}"
             state = f", {row['state']}" if "state" in row else ""
             lines.append(
@@ -527,14 +531,14 @@ def handed_out_text(told: Told) -> list[str]:
             )
             lines += [f"    in {file}" for file in row["files"]]
         lines += ["  Tell the carriers of these channels to delete the person too."]
-    if told.exported:
+    if report.exported:
         lines += ["Exported outside the campaign's folder, where nobody can look:"]
         lines += [f"  on {row['on']}: {', '.join(row['files'])}"
-                  for row in told.exported]  # fmt: skip
+                  for row in report.exported]  # fmt: skip
         lines += ["  Look there, and delete the person's rows."]
     return lines
 
 
-def as_json(told: Told) -> str:
+def as_json(report: ErasureReport) -> str:
     """The same for a program."""
-    return json.dumps(vars(told), indent=1)
+    return json.dumps(vars(report), indent=1)

@@ -48,7 +48,7 @@ NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})
 EXPORTS = "exports"
 """Folder of the lists that channels were given, by plan and time."""
 BESIDE: Mapping[str, str] = {"features.parquet": "training_set.parquet"}
-"""Tables without an id of their own → the table whose rows theirs stand beside."""
+"""Tables without an id of their own → the table whose rows they belong to."""
 SET_ASIDE, WHOSE = "quarantine.parquet", "quarantined_voters.parquet"
 ASIDE = ".forgetting"
 TEXTS = frozenset(
@@ -65,8 +65,8 @@ _PARQUET, _SQLITE = b"PAR1", b"SQLite format 3\0"
 # --- who ------------------------------------------------------------------------------
 
 
-class Where(NamedTuple):
-    """A campaign and where its things lie.
+class CampaignStores(NamedTuple):
+    """A campaign and its stores.
 
     Attributes:
         campaign: Its declaration.
@@ -94,8 +94,8 @@ class Where(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A person, as the campaign knows them.
+class DataSubject:
+    """A person's ids, keys and words in a campaign's data.
 
     Attributes:
         ids: Every voter id that the person has had.
@@ -109,12 +109,14 @@ class Subject:
     exact: Mapping[str, frozenset[str]]
     words: frozenset[str]
 
-    def seeker(self, keys: Keyring) -> Forgotten:
+    def row_matcher(self, keys: Keyring) -> Forgotten:
         """Recognises the person's rows."""
         return Forgotten(keys.campaign_key, frozenset(), self.exact)
 
 
-def subject_of(voter_id: str, home: Path, outside: Iterable["Outside"] = ()) -> Subject:
+def data_subject_of(
+    voter_id: str, home: Path, outside: Iterable["Outside"] = ()
+) -> DataSubject:
     """Everything that a campaign knows a person by.
 
     An e-mail address, name or registration that another voter shares is not exact, and
@@ -139,7 +141,7 @@ def subject_of(voter_id: str, home: Path, outside: Iterable["Outside"] = ()) -> 
                 who = frame["voter_id"].astype("str").str.strip()
                 yield frame, who.isin(ids).to_numpy(dtype=bool)
 
-    person_keys, other_keys = _Found(), _Found()
+    person_keys, other_keys = _RowKeys(), _RowKeys()
     for frame, is_person in frames():
         person_keys.add(frame[is_person])
     if any(person_keys.keys.values()):
@@ -159,17 +161,17 @@ def subject_of(voter_id: str, home: Path, outside: Iterable["Outside"] = ()) -> 
         | exact[EMAIL]
         | (person_keys.addresses - other_keys.addresses)
     )
-    return Subject(ids, persons_of(identity, ids), exact, frozenset(words))
+    return DataSubject(ids, persons_of(identity, ids), exact, frozenset(words))
 
 
 @dataclass
-class _Found:
+class _RowKeys:
     """Exact keys and addresses in rows."""
 
     keys: dict[str, set[str]] = field(default_factory=dict)
     addresses: set[str] = field(default_factory=set)
 
-    def add(self, rows: pd.DataFrame, among: "_Found | None" = None) -> None:
+    def add(self, rows: pd.DataFrame, among: "_RowKeys | None" = None) -> None:
         """Take up the keys of rows; of many rows, only those that matter."""
         if "probability" in rows:
             rows = rows[rows["probability"] >= LIKELY]
@@ -188,7 +190,7 @@ class _Found:
 
 
 def files_under(home: Path) -> list[Path]:
-    """Every file of a campaign; tables come after those that stand beside them."""
+    """Every file of a campaign; tables come after those that lie in the same folder."""
     files = [p for p in home.rglob("*") if p.is_file() and not p.is_symlink()]
     later = {*BESIDE.values(), WHOSE, IDENTITY}
     return sorted(files, key=lambda path: (path.name in later, str(path)))
@@ -217,7 +219,7 @@ def is_sqlite(path: Path) -> bool:
 
 
 def key_columns(names: Iterable[str]) -> list[str]:
-    """Columns by which rows are told whose they are."""
+    """Columns that say whose a row is."""
     there = set(names)
     identifying = [
         column
@@ -246,7 +248,7 @@ def tables_under(home: Path) -> Iterator[tuple[Path, str, pd.DataFrame]]:
 
 
 def mask_of(path: Path, who: Forgotten) -> Bools:
-    """Which rows of a Parquet file are a person's, shape (n_rows,)."""
+    """Whether each row of a Parquet file is a person's, shape (n_rows,)."""
     file = pq.ParquetFile(path)
     n, names = file.metadata.num_rows, file.schema_arrow.names
     beside = path.with_name(BESIDE.get(path.name, path.name))
@@ -453,9 +455,9 @@ def models_of(
 
 
 def handed_out(home: Path, who: Forgotten) -> list[Json]:
-    """What plans would send a person or sent, and by which channel, run by run.
+    """Planned and sent contacts of a person, with their channel, run by run.
 
-    Of a plan in the ledger, its name and state are told too, and the files of exports
+    Of a plan in the ledger, its name and state are given too, and the files of exports
     that a channel was given of it. What was sent online is told as that of a day.
     """
     contacts: list[Json] = []

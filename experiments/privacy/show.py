@@ -9,7 +9,7 @@ import pandas as pd
 
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.privacy import personal_data
-from hustings.experiments.privacy.personal_data import Subject, Where
+from hustings.experiments.privacy.personal_data import CampaignStores, DataSubject
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.persons.keys import Forgotten
 
@@ -24,7 +24,7 @@ MADE_BY: Mapping[str, str] = {
 """Tables that Hustings makes → the stage that makes them."""
 
 
-class Held(NamedTuple):
+class HeldRows(NamedTuple):
     """Rows of one table that are a person's.
 
     Attributes:
@@ -44,7 +44,7 @@ class Held(NamedTuple):
     rows: list[Json]
 
 
-def held(where: Where, voter_id: str) -> Json:
+def held(where: CampaignStores, voter_id: str) -> Json:
     """Everything held on a person.
 
     Args:
@@ -52,18 +52,18 @@ def held(where: Where, voter_id: str) -> Json:
         voter_id: Any id that the person has had.
 
     Returns:
-        `ids`, `held` (a list of `Held`), `handed_out`, `models` (registered versions
-        whose training set held the person), `ledger` (entries about the person) and
-        `unread` (tables that could not be looked at).
+        `ids`, `held` (a list of `HeldRows`), `handed_out`, `models` (registered
+        versions whose training set held the person), `ledger` (entries about the
+        person) and `unread` (tables that could not be looked at).
 
     Raises:
         FileNotFoundError: If the campaign has no folder.
     """
     where.require()
     outside, unread = personal_data.outside(where.campaign)
-    subject = personal_data.subject_of(voter_id, where.home, outside)
+    subject = personal_data.data_subject_of(voter_id, where.home, outside)
     keys = known_persons(where.home).keys
-    who = subject.seeker(keys)
+    who = subject.row_matcher(keys)
     runs = personal_data.runs_that_trained_on(where.home, who)
     held_rows = [*_outside(outside, who), *_inside(where, who, subject)]
     return {
@@ -78,27 +78,29 @@ def held(where: Where, voter_id: str) -> Json:
     }
 
 
-def _outside(tables: list[personal_data.Outside], who: Forgotten) -> Iterator[Held]:
+def _outside(tables: list[personal_data.Outside], who: Forgotten) -> Iterator[HeldRows]:
     for name, source, frame in tables:
         rows = frame[who.rows(frame)]
         if len(rows):
-            yield Held(
+            yield HeldRows(
                 name, source.read_from, source.source, source.licence,
                 source.permitted_use, personal_data.records(rows),
             )  # fmt: skip
 
 
-def _inside(where: Where, who: Forgotten, subject: Subject) -> Iterator[Held]:
+def _inside(
+    where: CampaignStores, who: Forgotten, subject: DataSubject
+) -> Iterator[HeldRows]:
     for path in personal_data.files_under(where.home):
         for table, rows in _rows_in(path, who, subject):
             if len(rows):
                 statement = _stated(where, path, table)
                 file = str(path.relative_to(where.home))
-                yield Held(table, file, *statement, personal_data.records(rows))
+                yield HeldRows(table, file, *statement, personal_data.records(rows))
 
 
 def _rows_in(
-    path: Path, who: Forgotten, subject: Subject
+    path: Path, who: Forgotten, subject: DataSubject
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     if personal_data.is_parquet(path):
         is_person = personal_data.mask_of(path, who)
@@ -119,7 +121,7 @@ def _rows_in(
                 )
 
 
-def _stated(where: Where, path: Path, table: str) -> tuple[str, str, str]:
+def _stated(where: CampaignStores, path: Path, table: str) -> tuple[str, str, str]:
     """Source, licence and permitted use of a table of the campaign's folder."""
     ingested = _ingested(path).get(table)
     if ingested is not None:
@@ -143,7 +145,7 @@ def _ingested(path: Path) -> Json:
     return sources
 
 
-def _entries(home: Path, subject: Subject, keys: Mapping[str, bytes]) -> list[Json]:
+def _entries(home: Path, subject: DataSubject, keys: Mapping[str, bytes]) -> list[Json]:
     person_keys = [keys[p] for p in sorted(subject.persons) if p in keys]
     return [
         {"entry": e.seq, "at": e.at, "kind": e.kind, "says": json.loads(e.body)}
@@ -154,21 +156,21 @@ def _entries(home: Path, subject: Subject, keys: Mapping[str, bytes]) -> list[Js
 # --- for a person ---------------------------------------------------------------------
 
 
-def held_text(found: Json) -> str:
-    """What is held, as a person reads it: equal rows of several files once."""
-    lines = [f"Held on {', '.join(found['ids'])}:"]
-    if not found["held"]:
-        lines = [f"Nothing is held on {', '.join(found['ids'])}."]
-    for (table, *stated), files in _by_table(found["held"]).items():
+def held_text(answer: Json) -> str:
+    """The answer in words; equal rows of several files appear once."""
+    lines = [f"Held on {', '.join(answer['ids'])}:"]
+    if not answer["held"]:
+        lines = [f"Nothing is held on {', '.join(answer['ids'])}."]
+    for (table, *stated), files in _by_table(answer["held"]).items():
         lines += ["", f"{table}", f"  source: {stated[0]}"]
         lines += [f"  licence: {stated[1]}; permitted use: {stated[2]}"]
         for row, names in files.items():
             lines += [f"  in {', '.join(names)}:"]
             lines += [f"    {name}: {value}" for name, value in row]
-    lines += _list_told("Already in plans", found["handed_out"])
-    lines += _list_told("Models that learnt from it, among others", found["models"])
-    lines += _list_told("In the ledger", found["ledger"])
-    lines += [f"Could not be looked at: {line}" for line in found["unread"]]
+    lines += _list_text("Already in plans", answer["handed_out"])
+    lines += _list_text("Models that learnt from it, among others", answer["models"])
+    lines += _list_text("In the ledger", answer["ledger"])
+    lines += [f"Could not be looked at: {line}" for line in answer["unread"]]
     return "\n".join(lines)
 
 
@@ -176,7 +178,7 @@ _Rows = dict[tuple[tuple[str, Any], ...], list[str]]
 
 
 def _by_table(held_rows: list[Json]) -> dict[tuple[str, str, str, str], _Rows]:
-    """By table and its terms: each different row, and the files that hold it."""
+    """Each different row and the files that hold it, by table and its terms."""
     tables: dict[tuple[str, str, str, str], _Rows] = {}
     for one in held_rows:
         key = (one["table"], one["source"], one["licence"], one["permitted_use"])
@@ -187,7 +189,7 @@ def _by_table(held_rows: list[Json]) -> dict[tuple[str, str, str, str], _Rows]:
     return tables
 
 
-def _list_told(heading: str, rows: list[Json]) -> list[str]:
+def _list_text(heading: str, rows: list[Json]) -> list[str]:
     if not rows:
         return []
     texts = (", ".join(f"{k} {v}" for k, v in row.items()) for row in rows)

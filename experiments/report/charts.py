@@ -533,16 +533,16 @@ def _reliability_chart(result: Row) -> Figure | None:
 
 
 def _schedule_chart(contacts_by_day: Iterable[ContactsOfDay]) -> Figure | None:
-    shown = sorted(
+    large_rows = sorted(
         (row for row in contacts_by_day if row.n >= SMALLEST_CELL),
         key=lambda row: row.send_on,
     )
-    if not shown:
+    if not large_rows:
         return None
-    days = [f"{pd.Timestamp(row.send_on):%-d %b}" for row in shown]
+    days = [f"{pd.Timestamp(row.send_on):%-d %b}" for row in large_rows]
     labelled = [
         {"day": day, "channel": row.channel, "contacts": row.n}
-        for day, row in zip(days, shown, strict=True)
+        for day, row in zip(days, large_rows, strict=True)
     ]
     bars: alt.Chart = on_rows(labelled).mark_bar().encode(
         x=alt.X("day:O", sort=list(dict.fromkeys(days)), title=None,

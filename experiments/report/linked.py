@@ -35,17 +35,19 @@ FIELD_NAMES = {
 }
 
 
-def linked_section(told: Mapping[str, Any]) -> Html:
+def linked_section(run_facts: Mapping[str, Any]) -> Html:
     """Links and providers of a run; empty where it has neither.
 
     Args:
-        told: `links`, as in `links.json`, and `providers`, as in `providers.json`.
+        run_facts: `links`, as in `links.json`, and `providers`, as in `providers.json`.
     """
     parts = []
-    if told.get("links"):
-        parts.append(joined(_links(told["links"])))
-    if (told.get("providers") or {}).get("columns"):
-        parts.append(html_block("Columns of providers", *_providers(told["providers"])))
+    if run_facts.get("links"):
+        parts.append(joined(_links(run_facts["links"])))
+    if (run_facts.get("providers") or {}).get("columns"):
+        parts.append(
+            html_block("Columns of providers", *_providers(run_facts["providers"]))
+        )
     if not parts:
         return Html("")
     return html_section("linked", "Who reacted, found in the voter file", *parts)

@@ -151,7 +151,7 @@ class Classes(NamedTuple):
         return cls(tuple(x for x in limits if min(values) < x <= max(values)))
 
     def names(self) -> list[str]:
-        """From the lowest class to the highest.
+        """Names from the lowest class to the highest.
 
         >>> Classes((210.0, 300.0)).names()
         ['under 210', '210 to 300', '300 or more']
@@ -163,7 +163,7 @@ class Classes(NamedTuple):
         return [f"under {ends[0]}", *between, f"{ends[-1]} or more"]
 
     def name(self, value: float) -> str:
-        """Of the class that holds a value."""
+        """Name of the class that holds a value."""
         return self.names()[bisect_right(self.limits, value)]
 
     def colours(self) -> dict[str, str]:
@@ -175,7 +175,7 @@ class Classes(NamedTuple):
 
 
 def _projection(topology: Row) -> dict[str, Any]:
-    """As the map is: degrees are projected, metres point up, pixels point down."""
+    """Projection of a map: degrees are projected, metres point up, pixels down."""
     west, south, east, north = extent(dict(topology))
     if east - west <= DEGREES and west >= -180 and max(abs(south), abs(north)) <= 90:
         return {"type": "mercator"}

@@ -145,7 +145,7 @@ def _draws_in_words(campaign: Campaign, assignments: pd.DataFrame) -> str:
 
 
 def _judged_beside_planned(summary: PlanSummary, unit: float) -> list[Html]:
-    """Every planned policy beside what was judged; empty where nothing was judged."""
+    """Every planned policy next to its judged one; empty where none was judged."""
     blocks: list[Html] = []
     for one in summary.judged:
         gain = interval_text(as_span(one.gain, unit))

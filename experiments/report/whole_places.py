@@ -24,13 +24,13 @@ def whole_places_block(places: PlannedPlaces | None, unit: float) -> list[Html]:
         return []
     taken = sorted(places.taken, key=lambda place: (-place.lift, place.place))
     header = ["Place", "Channel", "Message", "Voters", "Cost", "Mean predicted effect"]
-    shown = [
+    listed_rows = [
         (place.place, place.channel, place.message_id, people_text(place.n_voters),
          usd_text(place.cost_usd), _mean_effect(place, unit))
         for place in taken[:TABLE_ROWS]
     ]  # fmt: skip
-    table = html_table("Places taken whole", header, shown, words=3)
-    n_more = len(taken) - len(shown)
+    table = html_table("Places taken whole", header, listed_rows, words=3)
+    n_more = len(taken) - len(listed_rows)
     note = paragraph(f"and {n_more} more places.", "quiet") if n_more > 0 else Html("")
     return [html_block("Whole places", paragraph(_in_words(places)), table, note)]
 

@@ -1,4 +1,4 @@
-"""What the loop stated, and what was true: whether its intervals hold."""
+"""Coverage of the loop's intervals: what it stated, and what was true."""
 
 from typing import NamedTuple
 
@@ -37,10 +37,10 @@ class StatedIntervals(NamedTuple):
         """Whether each 95 % interval holds the truth, shape (k,)."""
         return np.asarray(np.abs(self.value - self.truth) <= Z95 * self.se, dtype=bool)
 
-    def joined(self, more: "StatedIntervals") -> "StatedIntervals":
+    def joined(self, further: "StatedIntervals") -> "StatedIntervals":
         """Both together."""
         return StatedIntervals(
-            *(np.concatenate(p) for p in zip(self, more, strict=True))
+            *(np.concatenate(p) for p in zip(self, further, strict=True))
         )
 
 
@@ -183,7 +183,7 @@ def _stated(
     variance: Floats,
     decisions: adaptive.Decisions,
 ) -> StatedIntervals:
-    """With the truth over the same rows, weighted the same way."""
+    """Estimates with the truth over the same rows, weighted the same way."""
     truth = adaptive.combined(
         true_lift, variance, decisions.day, decisions.cluster, decisions.weight
     )
@@ -194,10 +194,10 @@ def _stated(
 
 
 def naive(decided: RivalDecisions, world: World, day: int) -> StatedIntervals:
-    """Difference in means of who was sent an arm and who was sent nothing.
+    """Difference in means of voters sent an arm and voters sent nothing.
 
-    What is stated where no chances are known: ordinary standard errors, and as truth
-    the mean lift of those whom the arm was sent.
+    What is stated where no probabilities are known: ordinary standard errors, and as
+    truth the mean lift of those whom the arm was sent.
     """
     heard = decided.heard(world, day)
     voter, arm = decided.voter[heard], decided.arm[heard]

@@ -22,7 +22,7 @@ from hustings.experiments.loop.answered import Answered, answered_so_far
 from hustings.experiments.loop.declared import declared_loop
 from hustings.experiments.loop.learners import Morning, learner_columns_of, learner_of
 from hustings.experiments.loop.run_day import NO_PLAN, DaySummary, morning_of, run_day
-from hustings.experiments.loop.run_day import terms_of as loop_terms_of
+from hustings.experiments.loop.run_day import terms_of as loop_settings_of
 from hustings.experiments.plans import PLANS, batches_of, plan_faults, send
 from hustings.experiments.plans.folder import read_table
 from hustings.experiments.plans.ledger import open_ledger
@@ -122,7 +122,7 @@ class LoopInWorld:
     def __init__(self, run: Run, world: World) -> None:
         """Before the first day."""
         self.run, self.world = run, world
-        self.terms = loop_terms_of(run)
+        self.terms = loop_settings_of(run)
         self.position = pd.Series(np.arange(len(world)), index=world.voter_id)
         self.days: list[DaySummary] = []
         self._rows: list[pd.DataFrame] = []
@@ -223,36 +223,36 @@ def run_month(campaign: Campaign, home: Path, *, seed: int, n_voters: int = 0) -
     run = simulated_run(campaign, home, seed=seed, n_voters=n_voters)
     world = world_of(run)
     loop = LoopInWorld(run, world)
-    terms = loop.terms
+    settings = loop.terms
     columns = learner_columns_of(loop.morning(0))
     predictions: list[PredictedIntervals] = []
     looks: list[MeasuredAt] = []
-    last = terms.days + int(world.lag.max())
+    last = settings.days + int(world.lag.max())
     for day in range(last + 1):
-        if day < terms.days:
+        if day < settings.days:
             loop.play(day)
         else:
             loop.answer(day)
         if (day + 1) % LOOK_EVERY_DAYS == 0 or day == last:
             look = coverage.measured_at(
-                loop.due(day), world, columns, horizon_days=terms.days
+                loop.due(day), world, columns, horizon_days=settings.days
             )
             looks += [] if look is None else [look]
-        if day < terms.days and (day + 1) % LOOK_EVERY_DAYS == 0:
+        if day < settings.days and (day + 1) % LOOK_EVERY_DAYS == 0:
             predictions += _predicted(loop, world, day)
     answered = loop.answered(last)
-    greedy = rival_policies.greedy(world, columns, terms)
+    greedy = rival_policies.greedy(world, columns, settings)
     rivals = {
         "greedy": greedy,
-        "single_best": rival_policies.single_best(world, terms),
-        "random": rival_policies.anything(world, terms),
+        "single_best": rival_policies.single_best(world, settings),
+        "random": rival_policies.anything(world, settings),
     }
     gain = {
         name: rival_policies.true_gain(world, d.voter, d.arm)
         for name, d in rivals.items()
     }
     gain["loop"] = rival_policies.true_gain(world, *loop.contacts)
-    gain["oracle"] = rival_policies.oracle_gain(world, terms)
+    gain["oracle"] = rival_policies.oracle_gain(world, settings)
     states = coverage.stated(answered, world, columns)
     states["greedy"] = coverage.naive(greedy, world, last)
     intact = not open_ledger(home).verify().fault and not plan_faults(home)

@@ -1,4 +1,4 @@
-"""What else could be done with the same money in the same world.
+"""Rival policies with the same money in the same world.
 
 None keeps a holdout. The greedy one learns every day from all it sent and sends what
 looks best; the single best message is chosen once, after a test of the same size as the
@@ -12,12 +12,18 @@ from typing import Self
 import numpy as np
 
 from hustings.experiments.loop.daily_columns import LearnerColumns
-from hustings.experiments.loop.declared import LoopTerms
+from hustings.experiments.loop.declared import LoopSettings
 from hustings.experiments.simulation.world import World
 from hustings.features.arrays import Floats, Ints
 from hustings.serving.plan import choose_options, limits_of
 from hustings.training.estimators.spend_path import NOTHING
-from hustings.training.learners.daily import DailyLift, Moments, Seen, Size, fit_daily
+from hustings.training.learners.daily import (
+    DailyLift,
+    Moments,
+    ObservedRows,
+    Size,
+    fit_daily,
+)
 
 GROWTH = 1.25
 """All sizes of the prior are weighed again once the outcomes have grown by so much."""
@@ -25,7 +31,7 @@ GROWTH = 1.25
 
 @dataclass(frozen=True)
 class RivalDecisions:
-    """What a rival did, without known chances: nobody drew them.
+    """Decisions of a rival policy, whose probabilities are not known.
 
     Attributes:
         voter: Positions, shape (k,).
@@ -43,7 +49,7 @@ class RivalDecisions:
         return cls(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
     def plus(self, voter: Ints, arm: Ints, day: int) -> Self:
-        """With a day more."""
+        """Add the decisions of a day."""
         return replace(
             self,
             voter=np.concatenate([self.voter, voter]),
@@ -84,35 +90,37 @@ def random_order(
 
 
 def rival_month(
-    world: World, terms: LoopTerms, choose: Chooser, *, wave: bool
+    world: World, settings: LoopSettings, choose: Chooser, *, wave: bool
 ) -> RivalDecisions:
     """A month of a policy that keeps no holdout and no chances.
 
     Args:
         world: The truth.
-        terms: Money, days, and the first wave where there is one.
+        settings: Money, days, and the first wave where there is one.
         choose: What a day sends.
         wave: Whether a randomised test comes first.
     """
     decided = RivalDecisions.nobody()
-    quiet = terms.first_planned_day if wave else 0
-    for day in range(terms.days):
+    quiet = settings.first_planned_day if wave else 0
+    for day in range(settings.days):
         pool = np.setdiff1d(np.arange(len(world)), decided.voter)
-        if wave and day < terms.loop.wave_days:
-            voter, option = _test(world, terms, pool, day)
+        if wave and day < settings.loop.wave_days:
+            voter, option = _test(world, settings, pool, day)
             decided = decided.plus(voter, option + 1, day)
         elif day >= quiet:
             spent = float(world.cost[decided.arm[decided.arm > 0] - 1].sum())
-            option = choose(decided, pool, terms.money_on(spent, day), day)
+            option = choose(decided, pool, settings.money_on(spent, day), day)
             sent = option >= 0
             decided = decided.plus(pool[sent], option[sent] + 1, day)
     return decided
 
 
-def _test(world: World, terms: LoopTerms, pool: Ints, day: int) -> tuple[Ints, Ints]:
-    """A day of a one-off test: nothing and every arm alike."""
-    rng = np.random.default_rng([terms.seed, day, 2])
-    n = round(terms.wave_voters / terms.loop.wave_days)
+def _test(
+    world: World, settings: LoopSettings, pool: Ints, day: int
+) -> tuple[Ints, Ints]:
+    """A day of a one-off test, with equal odds of nothing and every arm."""
+    rng = np.random.default_rng([settings.seed, day, 2])
+    n = round(settings.wave_voters / settings.loop.wave_days)
     tested = rng.permutation(pool)[:n]
     return tested, rng.integers(-1, len(world.arms), len(tested))
 
@@ -120,8 +128,8 @@ def _test(world: World, terms: LoopTerms, pool: Ints, day: int) -> tuple[Ints, I
 class _Greedy:
     """Learns from all that was sent, voters of different chances compared."""
 
-    def __init__(self, world: World, columns: LearnerColumns, terms: LoopTerms):
-        self.world, self.columns, self.terms = world, columns, terms
+    def __init__(self, world: World, columns: LearnerColumns, settings: LoopSettings):
+        self.world, self.columns, self.terms = world, columns, settings
         self.moments = Moments.nothing(columns.phi.shape[1], len(world.arms))
         self.taught = np.zeros(len(world), dtype=bool)
         self.model: DailyLift | None = None
@@ -144,7 +152,9 @@ class _Greedy:
         new = heard[~self.taught[decided.voter[heard]]]
         voter, arm = decided.voter[new], decided.arm[new]
         Y = self.world.outcomes(voter, arm)
-        self.moments = self.moments.plus(Seen(self.columns.phi[voter], arm, Y, None))
+        self.moments = self.moments.plus(
+            ObservedRows(self.columns.phi[voter], arm, Y, None)
+        )
         self.taught[voter] = True
         if self.moments.n == 0:
             return
@@ -155,24 +165,26 @@ class _Greedy:
             self.sizes, self.n_sized = self.model.sizes, self.moments.n
 
 
-def greedy(world: World, columns: LearnerColumns, terms: LoopTerms) -> RivalDecisions:
+def greedy(
+    world: World, columns: LearnerColumns, settings: LoopSettings
+) -> RivalDecisions:
     """The same learner on whatever was sent, no exploration, no holdout."""
-    return rival_month(world, terms, _Greedy(world, columns, terms), wave=True)
+    return rival_month(world, settings, _Greedy(world, columns, settings), wave=True)
 
 
-def single_best(world: World, terms: LoopTerms) -> RivalDecisions:
+def single_best(world: World, settings: LoopSettings) -> RivalDecisions:
     """The arm with the best mean per dollar after the test, to random voters."""
     # its test is over before anything else is sent
-    waiting = max(int(world.lag.max()), terms.loop.wait_days)
-    loop = terms.loop.model_copy(update={"wait_days": waiting})
-    patient = replace(terms, loop=loop)
+    waiting = max(int(world.lag.max()), settings.loop.wait_days)
+    loop = settings.loop.model_copy(update={"wait_days": waiting})
+    patient = replace(settings, loop=loop)
     best: list[int] = []
 
     def choose(decided: RivalDecisions, pool: Ints, money: float, day: int) -> Ints:
         if not best:
             best.append(_best_tested(decided, world, day))
         option = np.full(len(pool), best[0], dtype=np.int64)
-        rng = np.random.default_rng([terms.seed, day, 4])
+        rng = np.random.default_rng([settings.seed, day, 4])
         return random_order(world, option, money, rng)
 
     return rival_month(world, patient, choose, wave=True)
@@ -187,22 +199,22 @@ def _best_tested(decided: RivalDecisions, world: World, day: int) -> int:
     return int(((means[1:] - means[0]) / world.cost).argmax())
 
 
-def anything(world: World, terms: LoopTerms) -> RivalDecisions:
+def anything(world: World, settings: LoopSettings) -> RivalDecisions:
     """A random arm to random voters."""
 
     def choose(decided: RivalDecisions, pool: Ints, money: float, day: int) -> Ints:
         del decided
-        rng = np.random.default_rng([terms.seed, day, 5])
+        rng = np.random.default_rng([settings.seed, day, 5])
         option = rng.integers(0, len(world.arms), len(pool))
         return random_order(world, option, money, rng)
 
-    return rival_month(world, terms, choose, wave=False)
+    return rival_month(world, settings, choose, wave=False)
 
 
-def oracle_gain(world: World, terms: LoopTerms) -> float:
+def oracle_gain(world: World, settings: LoopSettings) -> float:
     """True gain of the best plan for the whole budget, everybody and no test."""
-    rng = np.random.default_rng(terms.seed)
-    option = best_within(world.lift, world, terms.budget_usd, rng)
+    rng = np.random.default_rng(settings.seed)
+    option = best_within(world.lift, world, settings.budget_usd, rng)
     sent = np.flatnonzero(option >= 0)
     return float(world.lift[sent, option[sent]].sum())
 

@@ -1,4 +1,4 @@
-"""A world whose truth is known: what decided voters do, and when one hears of it.
+"""A world of known truth: what decided voters answer, and how much later.
 
 Voters, baselines and lifts are those of `features.simulated.campaign`, as a run has
 ingested them. A voter's noise, whether a voter answers and how long that takes are
@@ -57,7 +57,7 @@ class World:
         return len(self.voter_id)
 
     def outcomes(self, voter: Ints, arm: Ints) -> Floats:
-        """What voters would answer after what they were assigned, shape (k,).
+        """Outcomes of voters after their assigned arm, shape (k,).
 
         Args:
             voter: Positions, shape (k,).

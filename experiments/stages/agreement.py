@@ -1,4 +1,4 @@
-"""The judged policy beside the planned one: what each sends, and whether they agree."""
+"""Agreement of the judged with the planned policy: contacts, money and gain."""
 
 import math
 from collections import Counter
@@ -27,7 +27,7 @@ def agreements(
     n_audience: Mapping[str, int],
     cost: Mapping[tuple[str, str], float],
 ) -> list[Agreement]:
-    """What is planned beside what was judged, by experiment.
+    """Planned and judged policy by experiment.
 
     Args:
         evaluation: As in `evaluation.json`.

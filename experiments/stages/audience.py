@@ -1,4 +1,4 @@
-"""Who may be sent what at which spend: what judging and planning share."""
+"""Permissions and spend of an audience, shared by judging and planning."""
 
 import pandas as pd
 
@@ -36,7 +36,7 @@ def eligible_voters(
 
 
 def people_of(run: Run) -> People:
-    """What is known of voters beside their permissions."""
+    """Facts of voters besides their permissions."""
     voters = run.table("voters").set_index("voter_id")
     return People(
         age=voters.get("age"),

@@ -171,7 +171,7 @@ def _priced_arms(
 
 
 def unseen_in_words(unseen: Unseen | None) -> list[str]:
-    """What became of messages that were never sent, a sentence a line; counts first.
+    """Fate of messages that were never sent, a sentence a line; counts first.
 
     Args:
         unseen: As run.json notes them; None before they were scored.

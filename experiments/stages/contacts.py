@@ -1,4 +1,4 @@
-"""Score and plan: champion → lifts → who is sent what."""
+"""Score and plan: champion → lifts → contacts and assignments."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ from hustings.experiments.stages.persons import (
     never_contacted,
     voter_keys,
 )
-from hustings.experiments.stages.reactions import reactions_told
+from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.persons.identity import with_present_ids
@@ -74,7 +74,7 @@ from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
 from hustings.serving.load import write_bundle
 from hustings.serving.offer import Rules
-from hustings.serving.plan import Plan, PlanTerms
+from hustings.serving.plan import Plan, PlanSettings
 from hustings.serving.plan.explain import (
     MessageReasons,
     explained_messages,
@@ -114,49 +114,63 @@ def stage_plan(run: Run) -> None:
     rules = rules_at(run, at)
     online = online_so_far(run.home, run.at)
     n_all = sum(len(who.voters) for who in audiences.values())
-    made = {
+    audience_plans = {
         name: _plan_one(
             run, model, _not_contacted(run, who, online), belief, at, rules,
             taken_usd=online.taken_usd * len(who.voters) / n_all,
         )
         for name, who in audiences.items()
     }  # fmt: skip
-    budget_usd = sum(m.budget_usd for m in made.values()) + online.taken_usd
+    budget_usd = sum(m.budget_usd for m in audience_plans.values()) + online.taken_usd
     tables = tables_of(
-        [(m.plan.contacts, designed_again(m.inputs, m.plan)) for m in made.values()]
+        [
+            (m.plan.contacts, designed_again(m.inputs, m.plan))
+            for m in audience_plans.values()
+        ]
     )
     if run.campaign.plan.places is not None:
-        tables["places"] = made["all"].plan.places
+        tables["places"] = audience_plans["all"].plan.places
     contacts, assigned = tables["plan"], tables["assignments"]
     run.write("plan", contacts)
     run.write("assignments", assigned)
     summary = replace(
-        _plan_summary(run, model, voters, contacts, assigned, [*made.values()]),
-        budget_usd=budget_usd, online=_online_use(online),
-    )  # fmt: skip
+        _plan_summary(
+            run, model, voters, contacts, assigned, [*audience_plans.values()]
+        ),
+        budget_usd=budget_usd,
+        online=_online_use(online),
+    )
     if run.has("evaluation.json"):  # a run of a later voter file was never judged
         judged = _judged(
-            run, model, contacts, audiences, [m.plan.places for m in made.values()]
+            run,
+            model,
+            contacts,
+            audiences,
+            [m.plan.places for m in audience_plans.values()],
         )
         summary = replace(summary, judged=tuple(judged))
     if "places" in tables:
-        summary = replace(summary, places=_planned_places(run, made["all"].plan))
-    terms = {
+        summary = replace(
+            summary, places=_planned_places(run, audience_plans["all"].plan)
+        )
+    plan_json = {
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
         "rule_set": run.campaign.campaign.rule_set,
-        "audiences": {name: m.terms for name, m in made.items()},
+        "audiences": {name: m.terms for name, m in audience_plans.items()},
         "rules": stored_rules(rules),
         "limits": _limits(run, budget_usd),
-        "reactions": reactions_told(run),
+        "reactions": reactions_config(run),
         "monitor": monitor_terms(run, model, _segments(run, model, voters), contacts),
         "never": never_contacted(run.home, assigned).to_json(),
         "forgotten": forgotten_voters(run.home).to_json(),
     }
-    run.write_json("plan", terms)
-    head = _recorded(run, version, tables, made, terms, budget_usd=budget_usd)
+    run.write_json("plan", plan_json)
+    head = _recorded(
+        run, version, tables, audience_plans, plan_json, budget_usd=budget_usd
+    )
     run.note(plan=summary, ledger=head)
-    write_bundle(version, model, terms, contact_lists(run), run.home / SERVING)
+    write_bundle(version, model, plan_json, contact_lists(run), run.home / SERVING)
 
 
 def _limits(run: Run, budget_usd: float) -> Json:
@@ -188,7 +202,7 @@ def _judged(
     audiences: Mapping[str, "_Audience"],
     of_places: Sequence[pd.DataFrame],
 ) -> list[Agreement]:
-    """The judged policy of every planned experiment beside what is planned of it."""
+    """Agreement of the judged with the planned policy of every experiment."""
     n_audience = {
         e: len(who.voters) for who in audiences.values() for e in who.experiments
     }
@@ -212,8 +226,8 @@ def _recorded(
     run: Run,
     version: Version,
     tables: Mapping[str, pd.DataFrame],
-    made: Mapping[str, "_Made"],
-    terms: Json,
+    audience_plans: Mapping[str, "_AudiencePlan"],
+    plan_json: Json,
     *,
     budget_usd: float,
 ) -> Json:
@@ -223,34 +237,45 @@ def _recorded(
     again only what is new.
     """
     contacts, assigned = tables["plan"], tables["assignments"]
-    kept = {k: v for k, v in terms.items() if k in {"salt", "holdout_share"}}
+    stored_settings = {
+        k: v for k, v in plan_json.items() if k in {"salt", "holdout_share"}
+    }
     facts = PlanFacts(
         model=f"{version.name}/{version.version}",
         rule_set=run.campaign.campaign.rule_set,
-        terms={**kept, "audiences": {slug(n): m.inputs.terms for n, m in made.items()}},
-        prices={k: v for name, m in made.items() for k, v in _prices(name, m).items()},
+        terms={
+            **stored_settings,
+            "audiences": {slug(n): m.inputs.terms for n, m in audience_plans.items()},
+        },
+        prices={
+            k: v
+            for name, m in audience_plans.items()
+            for k, v in _prices(name, m).items()
+        },
         run_id=run.run_id,
         budget_usd=budget_usd,
-        setup_usd=sum(m.plan.setup_usd for m in made.values()),
+        setup_usd=sum(m.plan.setup_usd for m in audience_plans.values()),
     )
     voters = run.table("voters")
-    more = {f"inputs-{slug(name)}": m.inputs.frame for name, m in made.items()}
+    further_tables = {
+        f"inputs-{slug(name)}": m.inputs.frame for name, m in audience_plans.items()
+    }
     if "county_fips" in voters:
         here = voters["voter_id"].isin(contacts["voter_id"])
-        more["counties"] = voters.loc[here, ["voter_id", "county_fips"]]
+        further_tables["counties"] = voters.loc[here, ["voter_id", "county_fips"]]
     keys = voter_keys(run.home, assigned["voter_id"])
-    plan_id = f"{run.run_id}-{content_digest(facts.told(), contacts, assigned)}"
+    plan_id = f"{run.run_id}-{content_digest(facts.to_json(), contacts, assigned)}"
     draft(
         run.home, plan_id, tables, facts, keys=keys, at=run.at,
-        more=more,
+        further_tables=further_tables,
     )  # fmt: skip
     run.note(plan_id=plan_id)
     return open_ledger(run.home).head._asdict()
 
 
-def _prices(audience: str, made: "_Made") -> dict[str, float]:
+def _prices(audience: str, audience_plan: "_AudiencePlan") -> dict[str, float]:
     """What one more of every limit of an audience would bring."""
-    limits, price = made.plan.limits, made.plan.chosen.price
+    limits, price = audience_plan.plan.limits, audience_plan.plan.chosen.price
     return {f"{audience}: {limits.name_of(k)}": float(p) for k, p in enumerate(price)}
 
 
@@ -267,7 +292,7 @@ class _Audience:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _AudiencePlan:
     """A plan of one audience, its reasons, and terms for the endpoint.
 
     `budget_usd` is without what was sent and is offered online.
@@ -287,12 +312,14 @@ def _audiences(
     if run.campaign.plan.audience == "all":
         return {"all": _Audience(voters, len(voters), tuple(model.lifts))}
     drawn = run.table("deliveries")
-    found = {}
+    audiences = {}
     for name in model.lifts:
-        own = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
-        mine = voters[voters["voter_id"].isin(own)].reset_index(drop=True)
-        found[name] = _Audience(mine, len(mine), (name,))
-    return found
+        experiment_voters = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
+        audience_voters = voters[
+            voters["voter_id"].isin(experiment_voters)
+        ].reset_index(drop=True)
+        audiences[name] = _Audience(audience_voters, len(audience_voters), (name,))
+    return audiences
 
 
 def _plan_one(
@@ -304,27 +331,27 @@ def _plan_one(
     rules: Rules,
     *,
     taken_usd: float,
-) -> _Made:
+) -> _AudiencePlan:
     campaign, voters, n_all = run.campaign, who.voters, len(run.table("voters"))
-    found, settings, policy = campaign_offer(
+    offer, settings, policy = campaign_offer(
         run, model, voters, who.experiments, at=at,
         by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
-    arms = found.arms
-    places = place_offers(run, found, voters, rules, at)
+    arms = offer.arms
+    places = place_offers(run, offer, voters, rules, at)
     share = who.n_voters / n_all
     budget = max(spend_per_voter(run, n_all) * who.n_voters - taken_usd, 0.0)
     inputs = inputs_of(
-        found.voter_id,
-        found.unit,
-        found.value,
-        found.allowed,
+        offer.voter_id,
+        offer.unit,
+        offer.value,
+        offer.allowed,
         arms,
-        found.cost,
+        offer.cost,
         _terms(run, budget, share, arms),
         [campaign.campaign.seed, who.n_voters],
-        Belief(found.experiment_of_arm, model_version),
-        predicted=found.lift,
+        Belief(offer.experiment_of_arm, model_version),
+        predicted=offer.lift,
         held_voters=holdout_of(run, voters),
         bounds=group_bounds(run, voters, share),
         places=places,
@@ -333,14 +360,14 @@ def _plan_one(
         inputs, budget = cheapest(inputs, wanted=campaign.plan.needed_lift)
     plan = planned_again(inputs)
     price = plan.limits.charged(plan.chosen.price).max(axis=0)
-    terms = {
+    audience_json = {
         "settings": settings.to_json(),
         "policy": policy.to_json(),
         "arms": [
             {
                 "message_id": arm.message_id,
                 "channel": arm.channel,
-                "cost_usd": float(found.cost[a]),
+                "cost_usd": float(offer.cost[a]),
                 "price": float(price[a]),
             }
             for a, arm in enumerate(arms)
@@ -348,10 +375,12 @@ def _plan_one(
         "shadow_price": float(plan.chosen.price[0]),
     }
     reasons = explained_messages(
-        plan, found.voter_id, found.value, found.allowed, arms, found.cost,
+        plan, offer.voter_id, offer.value, offer.allowed, arms, offer.cost,
         unit=campaign.outcome.as_valued().unit_per_point,
     )  # fmt: skip
-    return _Made(plan, found.eligibility, terms, budget, inputs, reasons)
+    return _AudiencePlan(
+        plan, offer.eligibility, audience_json, budget, inputs, reasons
+    )
 
 
 def _not_contacted(run: Run, who: _Audience, online: Online) -> _Audience:
@@ -391,13 +420,15 @@ def _planned_places(run: Run, plan: Plan) -> PlannedPlaces:
     )
 
 
-def _terms(run: Run, budget_usd: float, share: float, arms: Sequence[Arm]) -> PlanTerms:
+def _terms(
+    run: Run, budget_usd: float, share: float, arms: Sequence[Arm]
+) -> PlanSettings:
     """Terms of an audience that has a share of the campaign's capacities."""
     caps, floors = message_bounds(run, arms, share)
     plan = run.campaign.plan
     capacity = {channel: most * share for channel, most in _capacity(run).items()}
     in_all = plan.capacity_per_day
-    return PlanTerms(
+    return PlanSettings(
         salt=holdout_salt(run),
         holdout_share=plan.holdout_share,
         explore_share=plan.explore_share,
@@ -424,42 +455,46 @@ def _plan_summary(
     voters: pd.DataFrame,
     contacts: pd.DataFrame,
     assigned: pd.DataFrame,
-    made: list[_Made],
+    audience_plans: list[_AudiencePlan],
 ) -> PlanSummary:
     """What the report says of the plan; counts only."""
     spent = float(
         contacts["cost_usd"].sum()
-        + sum(m.plan.setup_usd + m.plan.places["cost_usd"].sum() for m in made)
+        + sum(
+            m.plan.setup_usd + m.plan.places["cost_usd"].sum() for m in audience_plans
+        )
     )
-    bound = sum(m.plan.whole.bound for m in made)
-    worth = sum(m.plan.whole.value for m in made)
+    bound = sum(m.plan.over_everybody.bound for m in audience_plans)
+    worth = sum(m.plan.over_everybody.value for m in audience_plans)
     by_day = contacts.groupby(["send_on", "channel"], as_index=False).size()
     planned = contacts.groupby(
         ["message_id", "channel", "role"], observed=True, as_index=False
     ).agg(n=("lift", "size"), cost_usd=("cost_usd", "sum"), lift_mean=("lift", "mean"))
     refused = Counter[str]()
-    for m in made:
-        for row in m.eligible.told():
+    for m in audience_plans:
+        for row in m.eligible.reason_counts():
             refused[str(row["reason"])] += int(row["n_voters"])
     segment = _segments(run, model, voters)
     contacted = pd.Series(segment.index.isin(contacts["voter_id"]))
     counted = contacted.groupby(segment.to_numpy()).agg(["sum", "size"])
     return PlanSummary(
-        budget_usd=sum(m.budget_usd for m in made),
+        budget_usd=sum(m.budget_usd for m in audience_plans),
         spent_usd=spent,
-        shadow_price=made[0].terms["shadow_price"] if len(made) == 1 else None,
+        shadow_price=audience_plans[0].terms["shadow_price"]
+        if len(audience_plans) == 1
+        else None,
         optimality_gap=(bound - worth) / bound if bound > 0 else 0.0,
-        bound=sum(m.plan.chosen.bound for m in made),
-        value=sum(m.plan.chosen.value for m in made),
+        bound=sum(m.plan.chosen.bound for m in audience_plans),
+        value=sum(m.plan.chosen.value for m in audience_plans),
         limits=tuple(
             limit
-            for m in made
+            for m in audience_plans
             for limit in limits_used(m.plan.limits, m.plan.chosen, m.plan.left())
         ),
-        setup_usd=sum(m.plan.setup_usd for m in made),
-        closed=tuple(sorted({name for m in made for name in m.plan.closed})),
+        setup_usd=sum(m.plan.setup_usd for m in audience_plans),
+        closed=tuple(sorted({name for m in audience_plans for name in m.plan.closed})),
         n_contacts=len(contacts),
-        explore_share=float(np.mean([m.plan.explored for m in made])),
+        explore_share=float(np.mean([m.plan.explored for m in audience_plans])),
         roles=Counter(assigned["role"].astype(str)),
         contacts_by_day=tuple(
             ContactsOfDay(f"{day:%Y-%m-%d}", str(channel), n)
@@ -468,5 +503,5 @@ def _plan_summary(
         planned=tuple(PlannedArm(*row) for row in planned.itertuples(index=False)),
         not_eligible=tuple(NotEligible(*row) for row in refused.items()),
         segments=tuple(PlannedSegment(*row) for row in counted.itertuples()),
-        reasons=tuple(row for m in made for row in m.reasons),
+        reasons=tuple(row for m in audience_plans for row in m.reasons),
     )

@@ -18,7 +18,7 @@ Tell = Callable[[str, int, int], None]
 """Reports progress: name of the stage or step, steps finished, steps in all."""
 
 
-def silent(_step: str, _done: int, _total: int) -> None:
+def silent(_step: str, _n_finished: int, _total: int) -> None:
     """Report no progress."""
 
 

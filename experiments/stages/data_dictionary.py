@@ -24,12 +24,12 @@ from hustings.features.persons.provider import bare_column
 from hustings.features.tables import RAW_TABLES
 
 
-def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> None:
+def write_dictionary(run: Run, derivation: Derivation, features: Sequence[str]) -> None:
     """Write meaning, source, date and permitted use of every column.
 
     Args:
         run: Holds the tables; `dictionary.json` is written to it.
-        asked: Groups of columns that are derived from the voter file.
+        derivation: Groups of columns that are derived from the voter file.
         features: Names of the columns that the models read.
     """
     columns = {
@@ -42,7 +42,7 @@ def write_dictionary(run: Run, asked: Derivation, features: Sequence[str]) -> No
         columns,
         run.read_json("ingest"),
         TableSource.model_validate(run.read_json("voters_mapping")),
-        asked,
+        derivation,
         special,
         features,
     )

@@ -1,4 +1,4 @@
-"""What `[plan]` declares, as arrays over the voters of an audience."""
+"""Limits of `[plan]`, as arrays over the voters of an audience."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Bools
 from hustings.features.training_set import Arm
-from hustings.serving.plan import Entered, GroupBound
+from hustings.serving.plan import ChannelCharges, GroupBound
 
 
 def group_bounds(run: Run, voters: pd.DataFrame, share: float) -> list[GroupBound]:
@@ -37,22 +37,24 @@ def _among(
             f"{where}: expected a column of the voters, got {column!r}; map it in "
             "[tables.voters.columns]"
         )
-    known = voters[column].astype(str)
-    absent = sorted(set(values) - set(known))
+    column_values = voters[column].astype(str)
+    absent = sorted(set(values) - set(column_values))
     if absent:
         raise CampaignError(
             f"{where}: no voter has {column} = {absent[0]!r}; mend values"
         )
-    return known.isin(values).to_numpy(dtype=bool)
+    return column_values.isin(values).to_numpy(dtype=bool)
 
 
-def entered_channels(run: Run, arms: Sequence[Arm]) -> dict[str, Entered]:
+def entered_channels(run: Run, arms: Sequence[Arm]) -> dict[str, ChannelCharges]:
     """Set-up fee and minimum order of every channel that has one."""
     declared = run.campaign.plan.channels
-    _known(declared, {arm.channel for arm in arms}, "channels", "channel")
+    _require_known(declared, {arm.channel for arm in arms}, "channels", "channel")
     return {
-        name: Entered(terms.setup_usd, float(terms.minimum_order))
-        for name, terms in declared.items()
+        name: ChannelCharges(
+            channel_section.setup_usd, float(channel_section.minimum_order)
+        )
+        for name, channel_section in declared.items()
     }
 
 
@@ -61,18 +63,18 @@ def message_bounds(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Caps and floors of messages, for an audience with a share of the contacts."""
     declared = run.campaign.plan.messages
-    _known(declared, {arm.message_id for arm in arms}, "messages", "message")
+    _require_known(declared, {arm.message_id for arm in arms}, "messages", "message")
     caps = {m: t.most * share for m, t in declared.items() if t.most is not None}
     floors = {m: t.least * share for m, t in declared.items() if t.least > 0}
     return caps, floors
 
 
-def _known(
-    declared: Mapping[str, object], known: set[str], section: str, what: str
+def _require_known(
+    declared: Mapping[str, object], sendable: set[str], section: str, what: str
 ) -> None:
-    unknown = sorted(set(declared) - known)
+    unknown = sorted(set(declared) - sendable)
     if unknown:
         raise CampaignError(
             f"[plan.{section}.{unknown[0]}]: no {what} of that name can be sent; "
-            f"expected one of {', '.join(sorted(known))}"
+            f"expected one of {', '.join(sorted(sendable))}"
         )

@@ -20,7 +20,7 @@ from hustings.features.draft import looks_special
 from hustings.features.tables import HISTORY_PREFIX
 from hustings.features.training_set import MessageTest
 from hustings.features.voter import HISTORY_SHARE
-from hustings.training.policy_value.held_out_halves import HALVES, Half
+from hustings.training.policy_value.held_out_halves import HALVES, HeldOutHalf
 from hustings.training.policy_value.policy_tree import (
     NOBODY,
     NOTHING,
@@ -118,12 +118,12 @@ def _as_numbers(
 # --- found when the candidates are judged ---
 
 
-def groups_told(
+def honest_groups(
     run: Run,
     features: pd.DataFrame,
     test: MessageTest,
     market: Market,
-    halves: Sequence[Half],
+    halves: Sequence[HeldOutHalf],
 ) -> Json:
     """Groups from one half of a test's voters, with lifts measured on the other.
 
@@ -163,12 +163,14 @@ def groups_told(
     }
 
 
-def _price(half: Half) -> float:
+def _price(half: HeldOutHalf) -> float:
     row, path = half.policies["personalised"]
     return path.shadow_price(half.market.spend * len(row))
 
 
-def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> LeafOffer:
+def _offer(
+    test: MessageTest, market: Market, halves: Sequence[HeldOutHalf]
+) -> LeafOffer:
     shape = (len(test.Y), len(test.messages))
     lift, predicted = np.zeros(shape), np.zeros(shape)
     for half in halves:
@@ -184,7 +186,7 @@ def _offer(test: MessageTest, market: Market, halves: Sequence[Half]) -> LeafOff
     cost = spent / np.bincount(of_arm, weights=share)
     drawn = test.by_message().propensities
     compared = (drawn[:, 1:] > 0) & (drawn[:, :1] > 0)
-    return LeafOffer(lift, compared, allowed, cost, predicted, test.stands_for)
+    return LeafOffer(lift, compared, allowed, cost, predicted, test.survey_weight)
 
 
 def _row(
@@ -283,7 +285,7 @@ def members(conditions: Sequence[Json], columns: pd.DataFrame) -> Bools:
     """Whether each voter meets all conditions of a group, shape (n,).
 
     Args:
-        conditions: As in the rows of `groups_told`.
+        conditions: As in the rows of `honest_groups`.
         columns: From `plain_columns`.
     """
     inside = np.ones(len(columns), dtype=bool)

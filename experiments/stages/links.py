@@ -35,7 +35,7 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
 
 
 def write_links(
-    run: Run, tables: Mapping[str, pd.DataFrame], known: Identities | None
+    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities | None
 ) -> pd.DataFrame:
     """Link the reactors that may be linked; write links, groups and events.
 
@@ -43,7 +43,8 @@ def write_links(
         run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
             `tables/reactions.parquet`; no link is written where none is declared.
         tables: Checked tables.
-        known: Identities of voters, from `identities`; None where none are declared.
+        voter_identities: Identities of voters, from `identities`; None where none are
+            declared.
 
     Returns:
         The voters, with what linked people reacted to before the first delivery.
@@ -56,13 +57,15 @@ def write_links(
         without_basis, year=run.campaign.campaign.as_of.year, kinds=kinds
     )
     run.write("reaction_groups", check(REACTION_GROUPS, groups))
-    if known is None:
+    if voter_identities is None:
         bare = kept_events(reactions, bases, [])
         run.write("tables/reactions", check(REACTIONS, bare))
         return tables["voters"]
-    linkage = _linked(run, tables, known)
+    linkage = _linked(run, tables, voter_identities)
     run.write("links", check(LINKS, linkage.links))
-    run.write_json("links", linkage.summary.to_json() | {"identities": known.report})
+    run.write_json(
+        "links", linkage.summary.to_json() | {"identities": voter_identities.report}
+    )
     _remember_people(run, reactions, linkage.links)
     linked = linkage.links["reaction_person"].tolist()
     bare = kept_events(reactions, bases, linked)

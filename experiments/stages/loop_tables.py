@@ -1,4 +1,4 @@
-"""What the campaign's own plans and answers add to the tables of its files."""
+"""Rows of the campaign's own plans and answers for the tables of its files."""
 
 from pathlib import Path
 

@@ -18,14 +18,14 @@ from hustings.experiments.stages.audience import (
 )
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
-from hustings.experiments.stages.groups import groups_told
+from hustings.experiments.stages.groups import honest_groups
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
 from hustings.experiments.stages.response_model import (
-    chances_of,
     in_votes,
-    write_chances,
+    predicted_response_of,
+    write_predicted_response,
 )
 from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.experiments.stages.tuning import Tunings
@@ -37,14 +37,14 @@ from hustings.features.training_set import (
     TrainingSet,
     arm_costs,
     message_tests,
-    with_fondness,
+    with_affinity_columns,
 )
 from hustings.features.voter import segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
 from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.baselines import (
     never_sent,
     one_covariate,
@@ -61,7 +61,7 @@ from hustings.training.policy_value.held_out_halves import (
     HALVES,
     Comparator,
     Contender,
-    Half,
+    HeldOutHalf,
     judge_halves,
     training_half,
 )
@@ -157,7 +157,7 @@ def _materials(run: Run) -> _Materials:
     messages = run.table("messages")
     issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
     tests = {
-        name: with_fondness(test, reader.encoding.names, issue_of)
+        name: with_affinity_columns(test, reader.encoding.names, issue_of)
         for name, test in message_tests(training_set, reader.encoding).items()
     }
     if run.has("priors.parquet"):
@@ -201,7 +201,7 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
     bounds = group_bounds(run, voters, 1 / n_all)
     row = pd.Index(voters["voter_id"]).get_indexer(pd.Index(test.voter_id))
     members = [bound.members[row] for bound in bounds]
-    chances = chances_of(run, test)
+    chances = predicted_response_of(run, test)
     segment = _segment_of(run, materials, test)
     facts = VoterFacts(segment) if chances is None else chances.facts(segment)
     return Market(
@@ -230,7 +230,7 @@ def _forbidden_by(run: Run, test: MessageTest) -> list[str]:
     rule_set = run.campaign.campaign.rule_set
     return [
         f"{row['reason']} ({int(row['n_voters']):,} voters, rule set {rule_set})"
-        for row in permission.told()
+        for row in permission.reason_counts()
     ]
 
 
@@ -253,7 +253,7 @@ def stage_train(run: Run) -> None:
         return
     materials = materials.without(forbidden_by)
     run.write_json("turnout", _turnout(run, materials))
-    write_chances(run, materials.tests, materials.reader)
+    write_predicted_response(run, materials.tests, materials.reader)
     materials = materials.valued(run)
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
     with tracking(run, anew=True):
@@ -293,7 +293,7 @@ def _train_one(
     candidates: dict[str, LiftModel] = {
         "personalised": personalised,
         "one_covariate": with_spread(split, test.X, spread),
-        "untargeted": with_spread(untargeted(prepared.ground), test.X, spread),
+        "untargeted": with_spread(untargeted(prepared.nuisances), test.X, spread),
     }
     for name, model in candidates.items():
         folder = run.folder / "candidates" / str(i) / name
@@ -457,7 +457,7 @@ def _evaluate_one(
         market,
         settings=lambda _, label: settings[label],
         band=run.campaign.outcome.persuadable,
-        comparators=_partner_policies(run, test),
+        current_practice=_partner_policies(run, test),
         **common,
     )
     seen = _candidate(run, materials, test.experiment_id, "personalised").predict(
@@ -473,23 +473,23 @@ def _evaluate_one(
         champion=_in_use(run, champion, test),
         attempt=attempt,
     ).to_json()
-    result["groups"] = groups_told(
+    result["groups"] = honest_groups(
         run, materials.features[in_experiment], test, market, halves
     )
-    ground = _candidate(run, materials, test.experiment_id, "untargeted").ground
+    nuisances = _candidate(run, materials, test.experiment_id, "untargeted").nuisances
     sampled = _at_most(test, PERMUTED_AT_MOST)
     shuffled = permuted_gain(
         test.take(sampled), market.take(sampled), params=settings["all"], **common
     )
     result["checks"]["permuted_gain"] = shuffled.as_dict()
     result["messages"] = message_rows(
-        test, ground.effects, materials.issue_of, materials.discloses
+        test, nuisances.effects, materials.issue_of, materials.discloses
     )
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
-    result["channels"] = channel_rows(test, ground.effects, market.cost)
-    _tell_slopes(run, test, halves, result, ground)
-    result["priors"] = prior_rows(test, ground.effects)
+    result["channels"] = channel_rows(test, nuisances.effects, market.cost)
+    _tell_slopes(run, test, halves, result, nuisances)
+    result["priors"] = prior_rows(test, nuisances.effects)
     if result["priors"]:
         result["panel_overlap"] = run.read_json("overlap")
     effects = run.read_json("turnout")["effects"]
@@ -555,11 +555,11 @@ def _in_use(
 ) -> Contender | None:
     """The champion's policy and its lifts, by trees that never saw the unit."""
     lift = champion.lifts.get(test.experiment_id) if champion else None
-    if champion is None or lift is None or lift.ground.messages != test.messages:
+    if champion is None or lift is None or lift.nuisances.messages != test.messages:
         return None
     lifts = lifts_of(lift, _voters_of(run, test), test.X, test.unit_id)
     policy = champion.policy(test.experiment_id)
-    return Contender(policy, lifts.lift, lifts.se, lift.ground)
+    return Contender(policy, lifts.lift, lifts.se, lift.nuisances)
 
 
 def _voters_of(run: Run, test: MessageTest) -> pd.DataFrame:
@@ -586,12 +586,16 @@ def _partner_policies(run: Run, test: MessageTest) -> dict[str, Comparator]:
 
 
 def _tell_slopes(
-    run: Run, test: MessageTest, halves: Sequence[Half], result: Json, ground: Ground
+    run: Run,
+    test: MessageTest,
+    halves: Sequence[HeldOutHalf],
+    result: Json,
+    nuisances: Nuisances,
 ) -> None:
     """Add the calibration slope of every partner's lifts."""
     for name, comparison in result["partners"].items():
         model = PartnerLift(
-            ground, name.removeprefix(PARTNER), run.campaign.outcome.direction
+            nuisances, name.removeprefix(PARTNER), run.campaign.outcome.direction
         )
         lifts = lifts_of(model, _voters_of(run, test), test.X, test.unit_id)
         comparison["slope"] = partner_slope(test, halves, lifts.lift).as_dict()
@@ -693,16 +697,18 @@ def _composed(
             names[experiment_id] = policy.name
             policies[experiment_id][policy.name] = policy
         elif name.startswith(PARTNER):
-            ground = _candidate(run, materials, experiment_id, "untargeted").ground
+            nuisances = _candidate(
+                run, materials, experiment_id, "untargeted"
+            ).nuisances
             direction = run.campaign.outcome.direction
             lifts[experiment_id] = PartnerLift(
-                ground, name.removeprefix(PARTNER), direction
+                nuisances, name.removeprefix(PARTNER), direction
             )
         else:
             kind = name if name in CANDIDATES else "untargeted"
             candidate = _candidate(run, materials, experiment_id, kind)
             if name == "nobody":
-                candidate = never_sent(candidate.ground)
+                candidate = never_sent(candidate.nuisances)
             lifts[experiment_id] = candidate
     facts = {
         "outcome": evaluation["outcome"],
@@ -713,7 +719,7 @@ def _composed(
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
-    others = {
+    other_lifts = {
         name: {
             experiment_id: _candidate(run, materials, experiment_id, name)
             for experiment_id in champions if names[experiment_id] != name
@@ -722,5 +728,5 @@ def _composed(
     }  # fmt: skip
     return CampaignModel(
         run.campaign.campaign.name, materials.reader, lifts, arms, names, facts,
-        policies, {name: lifts for name, lifts in others.items() if lifts},
+        policies, {name: lifts for name, lifts in other_lifts.items() if lifts},
     )  # fmt: skip

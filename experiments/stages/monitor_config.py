@@ -137,13 +137,13 @@ def _lifts(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _lifts_of(model: CampaignModel, sent: Collection[str]) -> dict[str, Json]:
-    """As `_lifts`, of the messages that a model was taught by and that were sent."""
+    """Lifts, as `_lifts`, of messages that a model learnt from and that were sent."""
     return {
         message: {"lift": effect.value, "low": effect.low, "high": effect.high}
         for lift in model.lifts.values()
         for message, effect in zip(
-            lift.ground.messages,
-            lift.ground.effects.intervals(shrunken=False),
+            lift.nuisances.messages,
+            lift.nuisances.effects.intervals(shrunken=False),
             strict=True,
         )
         if message in sent

@@ -37,7 +37,7 @@ from hustings.training.registry.campaign_model import CampaignModel
 
 
 def rules_at(run: Run, at: pd.Timestamp) -> Rules:
-    """What the law, the campaign and its voters say, as known at a moment."""
+    """Rules of the law, the campaign and its voters, as known at a moment."""
     return Rules(
         rule_set=run.campaign.campaign.rule_set,
         messages=run.table("messages"),
@@ -56,7 +56,7 @@ def decides_by_household(run: Run) -> bool:
 
 
 def holdout_salt(run: Run) -> str:
-    """What fixes the holdout for the duration of the campaign."""
+    """Salt that fixes the holdout for the duration of the campaign."""
     return f"{run.campaign.campaign.name}-{run.campaign.campaign.seed}"
 
 
@@ -76,7 +76,7 @@ def holdout_of(run: Run, voters: pd.DataFrame) -> Bools:
 
 
 def contact_lists(run: Run) -> ContactLists:
-    """Who asked not to be contacted, and who has which address, by digest."""
+    """Digests of voters who asked not to be contacted, and of those with addresses."""
     key = known_persons(run.home).keys.campaign_key
     return ContactLists.of(key, people_of(run))
 
@@ -95,7 +95,7 @@ def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:
 def settings_of(
     run: Run, experiments: Sequence[str], *, by_household: bool
 ) -> OfferSettings:
-    """What `[plan]` and `[features]` declare, without what the voters show.
+    """Settings of `[plan]` and `[features]`, without those computed from voters.
 
     Raises:
         CampaignError: If `[plan.only]` names a column or value that no voter has.
@@ -190,8 +190,8 @@ def campaign_offer(
     features = model.reader.features(voters)
     if run.campaign.plan.block_backlash:
         segment = segments(features, run.campaign.features.segment)
-        shown = backlash_by_segment(predicted, segment)
-        settings = OfferSettings(**{**vars(settings), "backlash": shown})
+        backlash_pairs = backlash_by_segment(predicted, segment)
+        settings = OfferSettings(**{**vars(settings), "backlash": backlash_pairs})
     rules = rules_at(run, at)
     cost = dict(
         zip(predicted.arms, arm_costs(run.table("costs"), predicted.arms), strict=True)
@@ -303,18 +303,18 @@ def with_predictions(
     chances = run.read("chances")
     columns = {}
     for name, outcome in ((TURNOUT, "turnout"), (SUPPORT, "support")):
-        known = pd.Series(np.nan, index=pd.Index(voters["voter_id"]))
+        prediction = pd.Series(np.nan, index=pd.Index(voters["voter_id"]))
         for experiment in experiments:
             rows = chances[chances["experiment_id"] == experiment]
-            predicted = rows.set_index("voter_id")[outcome].reindex(known.index)
-            known = known.fillna(predicted)
-        columns[name] = known.to_numpy(dtype=np.float64)
+            predicted = rows.set_index("voter_id")[outcome].reindex(prediction.index)
+            prediction = prediction.fillna(predicted)
+        columns[name] = prediction.to_numpy(dtype=np.float64)
     return voters.assign(**columns)
 
 
 def _by_channels(predicted: PredictedArms, channels: Sequence[str]) -> PredictedArms:
-    kept = np.array([arm.channel in channels for arm in predicted.arms])
-    columns = np.flatnonzero(kept)
+    of_channels = np.array([arm.channel in channels for arm in predicted.arms])
+    columns = np.flatnonzero(of_channels)
     return PredictedArms(
         predicted.lift[:, columns],
         predicted.standard_error[:, columns],

@@ -46,8 +46,8 @@ def write_identity(home: Path, identity: pd.DataFrame) -> None:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a campaign knows of persons before it reads a voter file.
+class KnownPersons:
+    """Persons of a campaign, as known before it reads a voter file.
 
     Attributes:
         home: The campaign's folder.
@@ -119,9 +119,9 @@ class Known:
         shutil.rmtree(self.home / SNAPSHOTS, ignore_errors=True)
 
 
-def known_persons(home: Path) -> Known:
-    """What a campaign knows of persons; its keys are made where there are none."""
-    return Known(home, open_keys(home / KEYS))
+def known_persons(home: Path) -> KnownPersons:
+    """Persons of a campaign; its keys are made where there are none."""
+    return KnownPersons(home, open_keys(home / KEYS))
 
 
 def voter_files(home: Path) -> list[VoterFile]:

@@ -16,7 +16,7 @@ from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
-    Entered,
+    ChannelCharges,
     FixedCharge,
     GroupBound,
     Limit,
@@ -26,7 +26,7 @@ from hustings.serving.plan import (
     by_channel,
     by_message,
     cap,
-    choose_opened,
+    choose_with_charges,
     floor,
     share_bounds,
     valued,
@@ -66,7 +66,7 @@ class LimitsPerVoter:
     caps: Mapping[str, float]
     floors: Mapping[str, float]
     groups: Sequence[GroupBound]
-    entered: Mapping[str, Entered]
+    entered: Mapping[str, ChannelCharges]
     minimum_audience: float
     holdout_share: float
     explore_share: float
@@ -83,18 +83,19 @@ class LimitsPerVoter:
     ) -> Allocation:
         """See `training.policy_value.spending.Allocate`."""
         limits = self._limits(rows, arms, cost, spend)
-        entries = self._entries(rows, arms)
-        by_budget = limits.kept(expected_use(rows.reach * share, limits))
-        limited = bool(entries) or not by_budget
-        everybody = _allocated(rows, limits, entries) if limited else share
+        charges = self._charges(rows, arms)
+        by_budget = limits.are_kept(expected_use(rows.reach * share, limits))
+        limited = bool(charges) or not by_budget
+        everybody = _allocated(rows, limits, charges) if limited else share
         if not delivered:
             return Allocation(everybody, None, limited)
         larger, planned = self._as_planned(rows, limits)
         scaled = [
-            entry._replace(
-                setup_usd=entry.setup_usd / planned, least=entry.least / planned
+            charge._replace(
+                setup_usd=charge.setup_usd / planned,
+                minimum_contacts=charge.minimum_contacts / planned,
             )
-            for entry in entries
+            for charge in charges
         ]
         return Allocation(
             everybody, planned * _allocated(rows, larger, scaled), limited
@@ -105,12 +106,14 @@ class LimitsPerVoter:
 
         As in `serving.plan.contacts`: what exploration uses is set aside first.
         """
-        kept = 1.0 - self.holdout_share
+        in_pool_share = 1.0 - self.holdout_share
         odds = even_odds(rows.reach, limits)
-        explores = affordable_share(rows.reach, odds * kept, limits, self.explore_share)
-        used = explores * kept * expected_use(rows.reach * odds, limits)
+        explores = affordable_share(
+            rows.reach, odds * in_pool_share, limits, self.explore_share
+        )
+        used = explores * in_pool_share * expected_use(rows.reach * odds, limits)
         left = limits.less(used)
-        planned = kept * (1.0 - explores)
+        planned = in_pool_share * (1.0 - explores)
         return left.with_most(left.most / planned), planned
 
     def _limits(
@@ -139,25 +142,25 @@ class LimitsPerVoter:
                 limits.append(Limit(name, ones, bound.most * n, within))
         return joined(limits)
 
-    def _entries(self, rows: SpendingRows, arms: Sequence[Arm]) -> list[FixedCharge]:
-        n, entries = rows.n_people, []
+    def _charges(self, rows: SpendingRows, arms: Sequence[Arm]) -> list[FixedCharge]:
+        n, charges = rows.n_people, []
         for channel, needs in sorted(self.entered.items()):
             used = by_channel(arms, channel) > 0
             if used.any() and (needs.setup_usd > 0 or needs.minimum_order > 0):
                 fee, least = needs.setup_usd * n, needs.minimum_order * n
-                entries.append(FixedCharge(f"channel {channel}", used, fee, least))
+                charges.append(FixedCharge(f"channel {channel}", used, fee, least))
         if self.minimum_audience > 0:
             for message in sorted({arm.message_id for arm in arms}):
                 used = by_message(arms, message) > 0
                 least = self.minimum_audience * n
-                entries.append(FixedCharge(f"message {message}", used, 0.0, least))
-        return entries
+                charges.append(FixedCharge(f"message {message}", used, 0.0, least))
+        return charges
 
 
 def limits_per_voter(
     run: Run, arms: Sequence[Arm], bounds: Sequence[GroupBound], n_all: int
 ) -> LimitsPerVoter:
-    """What `[plan]` and the costs declare, per voter of the electorate.
+    """Limits of `[plan]` and the costs, per voter of the electorate.
 
     Args:
         run: Declares it.
@@ -180,8 +183,10 @@ def limits_per_voter(
         floors={m: t.least / n_all for m, t in declared.items() if t.least > 0},
         groups=bounds,
         entered={
-            channel: Entered(terms.setup_usd / n_all, terms.minimum_order / n_all)
-            for channel, terms in plan.channels.items()
+            channel: ChannelCharges(
+                channel_section.setup_usd / n_all, channel_section.minimum_order / n_all
+            )
+            for channel, channel_section in plan.channels.items()
         },
         minimum_audience=plan.minimum_audience / n_all,
         holdout_share=plan.holdout_share,
@@ -197,7 +202,7 @@ def campaign_value(
     confidence: float,
     block: bool,
 ) -> Valuation:
-    """What lifts are worth at the declared confidence, and what shows backlash.
+    """Worth of lifts at the declared confidence, and arms that show backlash.
 
     Args:
         lift: Shape (n, M).
@@ -216,7 +221,7 @@ def campaign_value(
 
 
 def _allocated(
-    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+    rows: SpendingRows, limits: Limits, charges: Sequence[FixedCharge]
 ) -> Floats:
     """Share of every row that gets each arm; without floors where none can be kept.
 
@@ -224,68 +229,78 @@ def _allocated(
     by that policy is refused; it is judged by what it would do without.
     """
     try:
-        return _within(rows, limits, entries)
+        return _within(rows, limits, charges)
     except PlanError:
-        kept = ~limits.floors
-        of_class = None if limits.of_class is None else limits.of_class[kept]
-        names = tuple(n for n, keep in zip(limits.names, kept, strict=True) if keep)
-        loose = Limits(
-            limits.use[kept], limits.most[kept], of_class, limits.row_class, names
+        is_ceiling = ~limits.floors
+        of_class = None if limits.of_class is None else limits.of_class[is_ceiling]
+        names = tuple(
+            n for n, keep in zip(limits.names, is_ceiling, strict=True) if keep
         )
-        return _within(rows, loose, entries)
+        loose = Limits(
+            limits.use[is_ceiling],
+            limits.most[is_ceiling],
+            of_class,
+            limits.row_class,
+            names,
+        )
+        return _within(rows, loose, charges)
 
 
 def _within(
-    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+    rows: SpendingRows, limits: Limits, charges: Sequence[FixedCharge]
 ) -> Floats:
     if len(rows.value) <= MOST_POOLED:
-        return _linear_programme(rows, limits, entries)
-    opened = choose_opened(rows.value, rows.reach, limits, entries, rows.ties)
+        return _linear_programme(rows, limits, charges)
+    charged_plan = choose_with_charges(
+        rows.value, rows.reach, limits, charges, rows.ties
+    )
     share = np.zeros(rows.value.shape)
-    at = np.flatnonzero(opened.chosen.option != NOTHING)
-    share[at, opened.chosen.option[at]] = 1.0
+    at = np.flatnonzero(charged_plan.chosen.option != NOTHING)
+    share[at, charged_plan.chosen.option[at]] = 1.0
     return share
 
 
 def _linear_programme(
-    rows: SpendingRows, limits: Limits, entries: Sequence[FixedCharge]
+    rows: SpendingRows, limits: Limits, charges: Sequence[FixedCharge]
 ) -> Floats:
     """The relaxed plan in shares of rows, exact; fees and minimum orders by yes or no.
 
     maximise Σ v_ra x_ra with Σ_a x_ra ≤ 1, every limit, x_ra ≤ u_e for the arms of an
-    entry e, Σ contacts of e ≥ least u_e, and fees out of the budget.
+    charge e, Σ contacts of e ≥ minimum u_e, and fees out of the budget.
     """
     useful = (rows.reach > 0) & (rows.value > 0)
     at_row, at_arm = np.nonzero(useful)
-    n, n_entries = len(at_row), len(entries)
+    n, n_charges = len(at_row), len(charges)
     share = np.zeros(rows.value.shape)
     if n == 0:
         return share
     contacts = rows.reach[at_row, at_arm]
     use = limits.use_of(at_row, at_arm) * contacts
-    fees = np.array([entry.setup_usd for entry in entries])
-    matrix = np.zeros((len(use), n + n_entries))
+    fees = np.array([charge.setup_usd for charge in charges])
+    matrix = np.zeros((len(use), n + n_charges))
     matrix[:, :n] = use
     matrix[0, n:] = fees
     scale = np.maximum(limits.scale(), 1e-12)
     constraints = [
         LinearConstraint(matrix / scale[:, None], -np.inf, limits.most / scale),
-        LinearConstraint(_one_each(at_row, n_entries), -np.inf, 1.0),
+        LinearConstraint(_one_each(at_row, n_charges), -np.inf, 1.0),
     ]
-    for e, entry in enumerate(entries):
-        mine = np.flatnonzero(entry.arms[at_arm])
-        opens = np.zeros((len(mine), n + n_entries))
-        opens[np.arange(len(mine)), mine] = 1.0
+    for e, charge in enumerate(charges):
+        charged = np.flatnonzero(charge.arms[at_arm])
+        opens = np.zeros((len(charged), n + n_charges))
+        opens[np.arange(len(charged)), charged] = 1.0
         opens[:, n + e] = -1.0
-        least = np.zeros((1, n + n_entries))
-        least[0, mine], least[0, n + e] = contacts[mine], -entry.least
+        least = np.zeros((1, n + n_charges))
+        least[0, charged], least[0, n + e] = contacts[charged], -charge.minimum_contacts
         constraints.append(LinearConstraint(opens, -np.inf, 0.0))
-        constraints.append(LinearConstraint(least / max(entry.least, 1.0), 0.0, np.inf))
-    value = np.append(rows.value[at_row, at_arm], np.zeros(n_entries))
+        constraints.append(
+            LinearConstraint(least / max(charge.minimum_contacts, 1.0), 0.0, np.inf)
+        )
+    value = np.append(rows.value[at_row, at_arm], np.zeros(n_charges))
     solved = milp(
         -value / max(float(value.max()), 1e-300), constraints=constraints,
         bounds=Bounds(0.0, 1.0),
-        integrality=np.append(np.zeros(n), np.ones(n_entries)),
+        integrality=np.append(np.zeros(n), np.ones(n_charges)),
     )  # fmt: skip
     if solved.x is None:
         raise PlanError(f"no shares keep all limits: {solved.message}")
@@ -293,9 +308,9 @@ def _linear_programme(
     return np.where(share > SLACK, share, 0.0)
 
 
-def _one_each(at_row: Ints, n_entries: int) -> sparse.csr_array:
+def _one_each(at_row: Ints, n_charges: int) -> sparse.csr_array:
     """Which variables belong to which row, shape (n_rows, n_variables)."""
     codes = np.unique(at_row, return_inverse=True)[1]
     n = len(codes)
-    shape = (int(codes.max()) + 1, n + n_entries)
+    shape = (int(codes.max()) + 1, n + n_charges)
     return sparse.csr_array((np.ones(n), (codes, np.arange(n))), shape=shape)

@@ -33,7 +33,7 @@ class PlannablePolicy:
     is_planned: bool
 
     def to_json(self) -> Json:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {**vars(self), "gain": self.gain.as_dict()}
 
     def sentence(self) -> str:

@@ -11,7 +11,7 @@ from hustings.experiments.stages.context import Json, Run
 from hustings.features.ingest import Folders, Identities, read_provider_rows
 from hustings.features.persons.provider import (
     Joined,
-    ProviderTerms,
+    ProviderLicence,
     describe,
     join_provider,
     removed_providers,
@@ -23,7 +23,7 @@ from hustings.features.tables import TableError
 def with_providers(
     run: Run,
     voters: pd.DataFrame,
-    known: Identities | None,
+    voter_identities: Identities | None,
     raw_dir: Path | None,
     *,
     first_delivery: date,
@@ -42,7 +42,9 @@ def with_providers(
     for name, provider in declared.items():
         _check_date(name, provider, first_delivery)
         run.tell(f"joining {name}", 0, 0)
-        joined_by_name[name] = _joined(run, name, provider, voters, known, folders)
+        joined_by_name[name] = _joined(
+            run, name, provider, voters, voter_identities, folders
+        )
     with_columns = pd.concat(
         [voters, *(j.columns for j in joined_by_name.values())], axis=1
     )
@@ -88,9 +90,9 @@ def _joined(
     )
 
 
-def _terms(name: str, provider: ProviderSection) -> ProviderTerms:
+def _terms(name: str, provider: ProviderSection) -> ProviderLicence:
     table = provider.table
     assert table.observed_on is not None  # the section refuses to be without
-    return ProviderTerms(
+    return ProviderLicence(
         name, table.source, table.licence, table.permitted_use, table.observed_on
     )

@@ -21,7 +21,7 @@ def proxy_check(
     unit_id: Objects,
     seen: Floats,
 ) -> Json:
-    """Audit whether the scores stand for a special category of the campaign.
+    """Audit whether the scores reveal a special category of the campaign.
 
     Args:
         run: Its voters have the columns, which are kept for this audit alone.

@@ -13,7 +13,7 @@ from hustings.experiments.declaration import Campaign
 from hustings.experiments.stages.context import Json, Run, latest
 from hustings.features.insights import Insights
 from hustings.features.tables import PERMISSIONS, check
-from hustings.serving.reactions.http import STORE_VARIABLE, Declared, Intake
+from hustings.serving.reactions.http import STORE_VARIABLE, Intake, ReactionSettings
 from hustings.serving.reactions.payload import MAX_EVENTS, link_key, set_aside_recounted
 from hustings.serving.reactions.store import FILE, Events, Receipt
 
@@ -99,7 +99,7 @@ def with_withdrawals(
     return check(PERMISSIONS, rows)
 
 
-def reactions_told(run: Run) -> Json:
+def reactions_config(run: Run) -> Json:
     """Declaration and messages that the endpoint needs to take reactions in."""
     return _intake_declaration(run.campaign, run.table("messages"))
 
@@ -121,7 +121,7 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     """
     messages = home / (latest(home) or "") / "tables" / "messages.parquet"
     frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
-    declared = Declared.of(_intake_declaration(campaign, frame))
+    declared = ReactionSettings.of(_intake_declaration(campaign, frame))
     return Intake(Events.open(store_of(campaign, home)), declared, link_key())
 
 

@@ -20,7 +20,7 @@ from hustings.training.learners.response import (
     by_area,
     fit_response,
 )
-from hustings.training.policy_value.current_practice import Chances
+from hustings.training.policy_value.current_practice import PredictedResponse
 from hustings.training.policy_value.reliability import reliability
 from hustings.training.registry.campaign_model import Reader
 
@@ -54,7 +54,9 @@ class _Predicted:
         return reliability(predicted, controls.Y, controls.cluster).as_dict()
 
 
-def write_chances(run: Run, tests: Mapping[str, MessageTest], reader: Reader) -> None:
+def write_predicted_response(
+    run: Run, tests: Mapping[str, MessageTest], reader: Reader
+) -> None:
     """Predict turnout and support where controls were observed.
 
     Writes `chances.parquet` (by voter), `areas.parquet` (by precinct and county) and
@@ -163,12 +165,12 @@ def _areas(
     return tables
 
 
-def chances_of(run: Run, test: MessageTest) -> Chances | None:
-    """Chances of a test's voters by `write_chances`, None where one is unknown.
+def predicted_response_of(run: Run, test: MessageTest) -> PredictedResponse | None:
+    """A test's predictions by `write_predicted_response`, None where one is unknown.
 
-    Where turnout was not measured, the share of past elections voted in stands for it.
-    A voter's own chance comes from models that never saw its unit, so a policy that
-    goes by it can be judged on that voter.
+    Where turnout was not measured, the share of past elections voted in takes its
+    place. A voter's own chance comes from models that never saw its unit, so a policy
+    that goes by it can be judged on that voter.
     """
     table = run.read("chances")
     of_experiment = table[table["experiment_id"] == test.experiment_id].set_index(
@@ -185,7 +187,7 @@ def chances_of(run: Run, test: MessageTest) -> Chances | None:
         return None
     level = next((name for name in LEVELS if name in voters), None)
     area = None if level is None else voters[level].to_numpy(dtype=object)
-    return Chances(
+    return PredictedResponse(
         turnout.to_numpy(dtype=np.float64),
         chances["support"].to_numpy(dtype=np.float64),
         area,
@@ -194,12 +196,12 @@ def chances_of(run: Run, test: MessageTest) -> Chances | None:
 
 
 def in_votes(run: Run, test: MessageTest) -> MessageTest:
-    """The test with votes as its outcome, by `write_chances` and `turnout.json`.
+    """The test with votes as its outcome, by the predictions and `turnout.json`.
 
     Raises:
         CampaignError: If nobody's chance to vote could be predicted.
     """
-    chances, outcome = chances_of(run, test), run.campaign.outcome
+    chances, outcome = predicted_response_of(run, test), run.campaign.outcome
     reliabilities = run.read_json("reliability")[test.experiment_id]
     if chances is None or "turnout" not in reliabilities:
         raise CampaignError(

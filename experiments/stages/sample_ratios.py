@@ -27,7 +27,7 @@ def ratios_by_week(run: Run) -> list[WeekRatio]:
 
 
 def weekly_ratios(rows: pd.DataFrame, designs: pd.DataFrame) -> list[WeekRatio]:
-    """As `ratios_by_week`, of a training set and its designs.
+    """Ratios by week of a training set and its designs.
 
     A block of a test in a week is one check, of the units that were randomised; one in
     which an arm is expected to get fewer than `MIN_EXPECTED` of them says nothing.

@@ -13,7 +13,7 @@ from hustings.features.training_set import MessageTest, TrainingSet, message_tes
 from hustings.serving.load import load_version
 from hustings.training.estimators.metrics import Z95, aipw_scores
 from hustings.training.learners.lift_model import Lifts
-from hustings.training.policy_value.verdict import heterogeneity_told
+from hustings.training.policy_value.verdict import heterogeneity_summary
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import Version, open_store
 from hustings.training.registry.seal import PREDICTED, Seal, SealError, open_seal, seal
@@ -120,7 +120,7 @@ def _predictions(run: Run, version: Version) -> pd.DataFrame:
         waiting = voters[~voters["voter_id"].isin(answered)].reset_index(drop=True)
         if len(waiting):
             predicted = model.predict(waiting)[name]
-            messages = lift.ground.messages
+            messages = lift.nuisances.messages
             parts.append(_long(waiting["voter_id"], name, messages, predicted))
     columns = ["voter_id", "experiment_id", "message_id", *PREDICTED]
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
@@ -165,11 +165,14 @@ def _judge(test: MessageTest, predicted: pd.DataFrame) -> Json:
         observed.Y, observed.arm, _arm_means(observed), observed.propensities
     )
     realised = scores[:, 1:] - scores[:, :1]
-    return {"n_voters": len(observed.Y), **heterogeneity_told(observed, lift, realised)}
+    return {
+        "n_voters": len(observed.Y),
+        **heterogeneity_summary(observed, lift, realised),
+    }
 
 
 def _arm_means(test: MessageTest) -> Floats:
-    """The mean of everybody stands for every arm: no model of the outcome is needed.
+    """Outcome means by the mean of everybody: no model of the outcome is needed.
 
     It touches the judged outcomes by one number, which no lift contains.
     """

@@ -25,7 +25,7 @@ from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links
 from hustings.experiments.stages.loop_tables import recorded_rows
 from hustings.experiments.stages.persons import (
-    Known,
+    KnownPersons,
     electorate_changes,
     known_persons,
     voter_files,
@@ -148,7 +148,7 @@ def _with_columns_beside(
     return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
-def _simulated(run: Run, persons: Known) -> Path | None:
+def _simulated(run: Run, persons: KnownPersons) -> Path | None:
     """Folder of the simulated tables, drawn once for each declaration of them."""
     declared = run.campaign.simulate
     if declared is None:
@@ -166,7 +166,7 @@ def _simulated(run: Run, persons: Known) -> Path | None:
 
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> str:
-    """What tells the data of a run from those of another.
+    """Digest of the data of a run.
 
     Args:
         campaign: The declaration.
@@ -236,7 +236,7 @@ def readable_voters(run: Run, reader: Reader) -> pd.DataFrame:
         TableError: If the voter file lacks a column that the model reads.
     """
     voters = run.table("voters")
-    if set(reader.beside) <= set(voters.columns):
+    if set(reader.whole_file_columns) <= set(voters.columns):
         return voters
     requested = derivation(run.campaign, list(voters.columns), as_of=reader.as_of)
     read_parties = _parties_of(reader, voters)
@@ -255,7 +255,8 @@ def _parties_of(reader: Reader, voters: pd.DataFrame) -> tuple[str, ...]:
         sorted(
             party
             for party in there
-            if {party_column(p, party) for p in prefixes} & set(reader.beside)
+            if {party_column(p, party) for p in prefixes}
+            & set(reader.whole_file_columns)
         )
     )
 
@@ -265,7 +266,7 @@ def _files_of_deliveries(
 ) -> list[VoterFile]:
     """The voter files by which deliveries are met, as wide as the last one.
 
-    What stands beside the voters (links, partners, providers) was observed before the
+    Columns joined to the voters (links, partners, providers) were observed before the
     first delivery, whichever file it is joined to.
 
     Args:
@@ -282,14 +283,16 @@ def _files_of_deliveries(
         raise ValueError("expected observed_on of the voters, which ingest asks for")
     last = VoterFile(pd.Timestamp(observed_on), voters)
     earlier = [f for f in voter_files(run.home) if f.observed_on < last.observed_on]
-    met = file_before(deliveries["sent_on"], [f.observed_on for f in (*earlier, last)])
-    if (met == len(earlier)).all():
+    file_of_delivery = file_before(
+        deliveries["sent_on"], [f.observed_on for f in (*earlier, last)]
+    )
+    if (file_of_delivery == len(earlier)).all():
         return [last]
     beside = ["voter_id", *(c for c in voters if str(c).startswith(BESIDE))]
     files = [
         VoterFile(observed, _as_wide(then, voters[beside], run, requested))
         for k, (observed, then) in enumerate(earlier)
-        if (met == k).any()
+        if (file_of_delivery == k).any()
     ]
     return [*files, last]
 
@@ -299,8 +302,10 @@ def _as_wide(
 ) -> pd.DataFrame:
     """An earlier voter file with what is joined to it and derived of it."""
     wide = then.merge(beside, on="voter_id", how="left")
-    own = derivation(run.campaign, list(wide.columns), as_of=requested.as_of)
-    return with_derived(wide, own._replace(parties=requested.parties))
+    file_derivation = derivation(
+        run.campaign, list(wide.columns), as_of=requested.as_of
+    )
+    return with_derived(wide, file_derivation._replace(parties=requested.parties))
 
 
 def _known_in_all(
@@ -335,17 +340,18 @@ def stage_features(run: Run) -> None:
     tables |= {"voters": voters}
     check_experiments(campaign, tables["designs"]["experiment_id"].unique())
     files = _files_of_deliveries(run, voters, tables["deliveries"], requested)
-    fondness = write_affinities(run, first)
-    if fondness is not None:
-        voters = tables["voters"] = fondness.beside(voters, as_of=first)
+    cell_affinities = write_affinities(run, first)
+    if cell_affinities is not None:
+        voters = tables["voters"] = cell_affinities.joined_to(voters, as_of=first)
         files = [
-            f._replace(voters=fondness.beside(f.voters, as_of=first)) for f in files
+            f._replace(voters=cell_affinities.joined_to(f.voters, as_of=first))
+            for f in files
         ]
     columns = feature_columns(campaign, list(voters.columns))
-    if fondness is not None:
+    if cell_affinities is not None:
         # counts are brought to be read; [features].exclude leaves them out
-        barred = barred_from_features(campaign, fondness.names)
-        columns += [n for n in fondness.names if n not in barred | set(columns)]
+        barred = barred_from_features(campaign, cell_affinities.names)
+        columns += [n for n in cell_affinities.names if n not in barred | set(columns)]
     columns = _known_in_all(run, columns, files, first)
     training_set = build_training_set(
         tables,
@@ -365,7 +371,9 @@ def stage_features(run: Run) -> None:
         Encoding.fit(training_set.features),
         counting_query(requested) if "history" in requested.groups else None,
         # a model that does not read them need not look them up
-        fondness if fondness and set(fondness.names) & set(columns) else None,
+        cell_affinities
+        if cell_affinities and set(cell_affinities.names) & set(columns)
+        else None,
     )
     run.write_json("reader", reader.to_json())
     write_dictionary(run, requested, list(training_set.features.columns))

@@ -113,7 +113,7 @@ def _as_declared(_voters: pd.DataFrame, declared: Mapping[str, str]) -> dict[str
 
 @dataclass(frozen=True)
 class Persons:
-    """What is known of the persons behind the ids before the files are read.
+    """Persons behind the ids, as known before the files are read.
 
     Attributes:
         forgotten: Rows of a table (of any table) that are of somebody who asked to be
@@ -273,7 +273,7 @@ def ingest(
     _check_costs(read)
     _check_times(read, whose.earlier)
     tables = {name: _checked(table) for name, table in read.items()}
-    report = {name: _told(table) for name, table in read.items()}
+    report = {name: _table_report(table) for name, table in read.items()}
     faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
     at_fault = pd.concat(
         [t.quarantined_voters() for t in read.values()], ignore_index=True
@@ -294,7 +294,7 @@ def mapped_rows(source: TableSource, name: str, folders: Folders) -> pd.DataFram
     Args:
         source: Where they lie.
         name: Of the table.
-        folders: What the prefixes of a path stand for.
+        folders: Folders that the prefixes of a path name.
     """
     raw = read_raw(source, name, folders)
     rows = _belonging(raw.frame, source.where)
@@ -317,10 +317,10 @@ def _read_table(
     if (name, "plan_id") in _FILLED and "plan_id" not in frame:
         # a test that ran elsewhere decides everybody once
         frame = frame.assign(plan_id=frame["experiment_id"])
-    whole = resolved(source, raw.there, name, file=raw.file)
-    types = {extra: _kind_of(frame[extra]) for extra in whole.extra}
-    whole = whole.model_copy(update={"types": types}).located(source._lines)
-    table = _Sorted(name, whole, frame, raw.sha256, len(frame) + len(raw.broken))
+    full_source = resolved(source, raw.there, name, file=raw.file)
+    types = {extra: _kind_of(frame[extra]) for extra in full_source.extra}
+    full_source = full_source.model_copy(update={"types": types}).located(source._lines)
+    table = _Sorted(name, full_source, frame, raw.sha256, len(frame) + len(raw.broken))
     dropped = frame.index[forgotten(frame)]
     table.forgotten, table.frame = len(dropped), frame.drop(index=dropped)
     table.set_aside(raw.broken)
@@ -329,9 +329,9 @@ def _read_table(
 
 
 def _nothing_brought(name: str) -> _Sorted:
-    """A table of tests where none ran elsewhere: the campaign's own rows follow."""
+    """An empty table for a campaign without earlier tests; its own rows follow."""
     columns = RAW_TABLES[name].columns.items()
-    empty = pd.DataFrame({c: [] for c, told in columns if told.required})
+    empty = pd.DataFrame({c: [] for c, declaration in columns if declaration.required})
     source = TableSource(
         rows=[], source="the campaign's own plans and answers", licence="its own",
         permitted_use="any",
@@ -363,19 +363,19 @@ def _add_rows(
 
 
 def _take_present_ids(table: _Sorted, former: Mapping[str, str]) -> None:
-    """Rows under an id that a voter had become rows of the id that stands for it.
+    """Move the rows of voters' former ids to their present ids.
 
-    A voter file may still carry a merged id beside the other: that row is set aside.
+    A voter file may still carry a merged id next to the other: that row is set aside.
     """
     if not former or "voter_id" not in table.frame or table.name == "merges":
         return
     frame = table.frame
     old = frame["voter_id"].isin(former)
     if table.name == "voters":
-        both = old & frame["voter_id"].map(former).isin(frame["voter_id"])
+        has_both_ids = old & frame["voter_id"].map(former).isin(frame["voter_id"])
         reason = "merged into another id of this file"
-        table.set_aside(fault_rows(both, "voter_id", frame["voter_id"], reason))
-        frame, old = table.frame, old[~both]
+        table.set_aside(fault_rows(has_both_ids, "voter_id", frame["voter_id"], reason))
+        frame, old = table.frame, old[~has_both_ids]
     if table.name == "permissions":
         table.set_aside(_outvoted(frame, old, former))
         frame = table.frame
@@ -454,7 +454,7 @@ def estimated_design(rows: pd.DataFrame, strata: pd.Series) -> pd.DataFrame:
 
     Args:
         rows: One row per person: experiment_id, block, message_id, channel.
-        strata: What the design treated alike, such as the author of a message.
+        strata: Units that the design treated the same, such as the author of a message.
 
     Returns:
         DESIGNS table, one row per arm.
@@ -479,9 +479,9 @@ def _keep_declared(table: _Sorted) -> None:
     """Set aside duplicates and the rows that break the table's own declaration."""
     table.set_aside(_duplicates(table))
     faults = problems(RAW_TABLES[table.name], table.frame)
-    whole = faults[faults["row"] == -1]
-    if len(whole):
-        column, reason = whole.iloc[0][["column", "reason"]]
+    table_faults = faults[faults["row"] == -1]
+    if len(table_faults):
+        column, reason = table_faults.iloc[0][["column", "reason"]]
         raise TableError(f"table {table.name}, column {column!r}: {reason}")
     table.set_aside(faults[FAULT_COLUMNS])
     brought = table.name in REQUIRED_TABLES and table.source.rows != []
@@ -490,10 +490,12 @@ def _keep_declared(table: _Sorted) -> None:
 
 
 def _nothing_left(table: _Sorted) -> str:
-    told = [f"{n} × {reason}" for reason, n in list(_reasons(table).items())[:3]]
+    reason_counts = [
+        f"{n} × {reason}" for reason, n in list(_reasons(table).items())[:3]
+    ]
     return (
         f"table {table.name}: expected rows, got none out of {table.rows_in} in "
-        f"{table.source.read_from}: {'; '.join(told) or 'it is empty'}"
+        f"{table.source.read_from}: {'; '.join(reason_counts) or 'it is empty'}"
     )
 
 
@@ -522,13 +524,13 @@ def _duplicates(table: _Sorted) -> pd.DataFrame:
         # a new answer never removes an old one
         differs &= again.duplicated(key).to_numpy()
     repeats = again.duplicated(key).to_numpy() & ~differs
-    name, shown = ", ".join(key), again[key].astype("str").agg(", ".join, axis=1)
+    name, key_texts = ", ".join(key), again[key].astype("str").agg(", ".join, axis=1)
     equal = fault_rows(
-        pd.Series(repeats, again.index), name, shown,
+        pd.Series(repeats, again.index), name, key_texts,
         "duplicate key: the rows are equal and the first is kept",
     )  # fmt: skip
     unequal = fault_rows(
-        pd.Series(differs, again.index), name, shown,
+        pd.Series(differs, again.index), name, key_texts,
         "duplicate key: the rows differ and "
         + ("the first" if table.name == "responses" else "none")
         + " is kept",
@@ -546,9 +548,9 @@ def _no_links(read: _ReadTables) -> None:
 def _unknown(read: _ReadTables, name: str, column: str, of: str) -> pd.DataFrame:
     """Rows whose voter or message is in no accepted row of its own table."""
     frame = read[name].frame
-    known = pyarrow.array([*read[of].frame[column], CONTROL])
-    met = pyarrow.compute.is_in(pyarrow.array(frame[column]), value_set=known)
-    unknown = frame[column].notna() & ~met.to_numpy(zero_copy_only=False)
+    known_ids = pyarrow.array([*read[of].frame[column], CONTROL])
+    is_known = pyarrow.compute.is_in(pyarrow.array(frame[column]), value_set=known_ids)
+    unknown = frame[column].notna() & ~is_known.to_numpy(zero_copy_only=False)
     what = column.removesuffix("_id")
     reason = f"unknown {what}: expected one of the table {of}"
     return fault_rows(unknown, column, frame[column], reason)
@@ -564,7 +566,7 @@ def _link_designs(read: _ReadTables) -> None:
 
 
 def _odd_channel(table: _Sorted) -> pd.DataFrame:
-    """A control has no channel and a message has one."""
+    """Faults of controls with a channel and of messages without one."""
     frame = table.frame
     is_control = frame["message_id"] == CONTROL
     odd = is_control != (frame["channel"] == NO_CHANNEL)
@@ -593,8 +595,8 @@ def _fill_propensity(deliveries: _Sorted, designs: pd.DataFrame) -> pd.DataFrame
     offered = frame[arm].merge(design, on=arm, how="left")
     expected = offered["probability"].set_axis(frame.index)
     no_arm = expected.isna() & frame[arm].notna().all(axis=1)
-    shown = frame.loc[no_arm, arm].agg(" / ".join, axis=1) if no_arm.any() else None
-    faults = [fault_rows(no_arm, "message_id", shown, "not an arm of the designs")]
+    arm_texts = frame.loc[no_arm, arm].agg(" / ".join, axis=1) if no_arm.any() else None
+    faults = [fault_rows(no_arm, "message_id", arm_texts, "not an arm of the designs")]
     given = frame.get("propensity", expected)
     unlike = (given - expected).abs() > PROPENSITY_TOLERANCE
     unlike &= given.between(0, 1, inclusive="right")
@@ -649,7 +651,7 @@ def _earlier_column(path: Path, column: str, former: Mapping[str, str]) -> pd.Se
 
 
 def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.DataFrame:
-    """Rows of an earlier voter file under the ids that stand for its voters now.
+    """Rows of an earlier voter file under the present ids of its voters.
 
     Where a file had both ids of a person, the row of the present id counts.
 
@@ -665,7 +667,7 @@ def under_present_ids(voters: pd.DataFrame, former: Mapping[str, str]) -> pd.Dat
 
 
 def _split_units(deliveries: _Sorted, units_then: _UnitsThen) -> pd.DataFrame:
-    """Deliveries of households, or clusters, that were to have one arm and got more."""
+    """Faults of deliveries whose household or cluster got more than one arm."""
     faults = []
     for unit in ("household", "cluster"):
         drawn = deliveries.frame[deliveries.frame["randomised_by"] == unit]
@@ -816,16 +818,16 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
 
 def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
     responses = read["responses"]
-    asked = responses.frame["outcome"] == outcome
-    if not asked.any() and responses.rows_in:
-        named = sorted(responses.frame["outcome"].unique())
+    of_outcome = responses.frame["outcome"] == outcome
+    if not of_outcome.any() and responses.rows_in:
+        outcome_names = sorted(responses.frame["outcome"].unique())
         raise TableError(
-            f"table responses: expected rows with outcome {outcome!r}, got {named}; "
-            "mend [outcome].name in campaign.toml"
+            f"table responses: expected rows with outcome {outcome!r}, got "
+            f"{outcome_names}; mend [outcome].name in campaign.toml"
         )
     if kind == "binary":
         value = responses.frame["value"]
-        odd = asked & ~value.isin([0.0, 1.0])
+        odd = of_outcome & ~value.isin([0.0, 1.0])
         responses.set_aside(
             fault_rows(odd, "value", value, "expected 0 or 1 of a binary outcome")
         )
@@ -841,7 +843,7 @@ def _check_experiments(read: _ReadTables) -> None:
         if abs(total - 1) > PROPENSITY_TOLERANCE:
             raise TableError(
                 f"{where}: expected probabilities that sum to 1, got {total:.6f}"
-                + _set_aside_told(designs)
+                + _set_aside_reasons(designs)
             )
         if CONTROL not in set(arms["message_id"]):
             raise TableError(f"{where}: expected an arm {CONTROL!r}, got none")
@@ -854,7 +856,7 @@ def _check_experiments(read: _ReadTables) -> None:
         )
 
 
-def _set_aside_told(table: _Sorted) -> str:
+def _set_aside_reasons(table: _Sorted) -> str:
     reasons = list(_reasons(table))
     return f"; rows were set aside: {'; '.join(reasons[:3])}" if reasons else ""
 
@@ -863,10 +865,13 @@ def _check_costs(read: _ReadTables) -> None:
     """Every arm has a price, its own or its channel's."""
     arms = read["designs"].frame.query("message_id != @CONTROL")
     priced = read["costs"].frame
-    own = set(zip(priced["message_id"], priced["channel"], strict=True))
+    priced_arms = set(zip(priced["message_id"], priced["channel"], strict=True))
     pairs = arms[["message_id", "channel"]].drop_duplicates()
     for message, channel in pairs.itertuples(index=False):
-        if (message, channel) not in own and (ANY_MESSAGE, channel) not in own:
+        if (message, channel) not in priced_arms and (
+            ANY_MESSAGE,
+            channel,
+        ) not in priced_arms:
             raise TableError(
                 f"table costs: expected a price of message {message!r} by channel "
                 f"{channel!r}, got none; add a row to [tables.costs], or one with "
@@ -911,11 +916,11 @@ def _check_times(read: _ReadTables, earlier: Mapping[date, Path]) -> None:
 def _checked(table: _Sorted) -> pd.DataFrame:
     schema = RAW_TABLES[table.name]
     ordered = [c for c in schema.columns if c in table.frame]
-    others = [c for c in table.frame if c not in schema.columns]
-    return check(schema, table.frame[ordered + others].reset_index(drop=True))
+    undeclared = [c for c in table.frame if c not in schema.columns]
+    return check(schema, table.frame[ordered + undeclared].reset_index(drop=True))
 
 
-def _told(table: _Sorted) -> dict[str, Any]:
+def _table_report(table: _Sorted) -> dict[str, Any]:
     quarantined = int(table.quarantined()["row"].nunique())
     accepted = len(table.frame)
     if table.rows_in != accepted + quarantined + table.forgotten:

@@ -21,7 +21,7 @@ from hustings.features.tables import (
 
 @dataclass(frozen=True)
 class Identities:
-    """Who the voters are, and what became of every row.
+    """Identities of the voters, and the report on every row.
 
     Attributes:
         frame: IDENTITIES table.
@@ -40,7 +40,7 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
 
     Args:
         source: Where they lie and how their columns are called.
-        folders: What the prefixes of its path stand for.
+        folders: Folders that the prefixes of its path name.
 
     Raises:
         TableError: If a column is missing or no row is left.
@@ -87,7 +87,7 @@ def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
 
     Args:
         source: `[providers.<name>.table]`; the columns bought are its `extra`.
-        folders: What the prefixes of its path stand for.
+        folders: Folders that the prefixes of its path name.
 
     Raises:
         TableError: If a column is missing.

@@ -106,7 +106,7 @@ _Column = Annotated[ColumnSource, BeforeValidator(_column_source)]
 
 
 class RowFilter(_Declared):
-    """Which rows of the source belong to the table."""
+    """Condition on the rows of the source that belong to the table."""
 
     column: str
     equals: Scalar | None = None
@@ -303,7 +303,7 @@ def map_with_faults(
     *,
     file: str = "the rows given",
 ) -> Mapped:
-    """As `map_columns`, with a list of the values that could not be read.
+    """Map as `map_columns`, with a list of the values that could not be read.
 
     Args:
         raw: Rows as the source has them.
@@ -616,7 +616,7 @@ def _as_time(given: pd.Series, time_format: str | None) -> pd.Series:
 
 
 def time_expected(time_format: str | None) -> str:
-    """What a time should look like, for whoever wrote it otherwise."""
+    """The format of a time that an error message asks for."""
     if time_format is None:
         return "expected a date such as 2012-11-06; give its format otherwise"
     return f"expected a date written as {time_format}"

@@ -48,7 +48,7 @@ class DataMissing(TableError):  # noqa: N818 - the field's word
 
 @dataclass(frozen=True)
 class Folders:
-    """What the prefixes of a path stand for.
+    """Folders that the prefixes of a path name.
 
     Attributes:
         campaign: Folder of campaign.toml.

@@ -1,6 +1,6 @@
 """The identity map: voter ids → persons, from one voter file to the next.
 
-A person keeps everything that hangs on them (holdout, permissions, history) when they
+A person keeps everything that depends on them (holdout, permissions, history) when they
 move or when the file gives them another id. The map is only ever added to (and taken
 from when somebody asks to be forgotten); a holdout is drawn by the household in which a
 person was first seen, so that no move changes it.
@@ -39,7 +39,7 @@ def random_persons(n: int) -> list[str]:
 
 
 def present_ids(former: Mapping[str, str]) -> dict[str, str]:
-    """Every former id with the id that stands for it now.
+    """Every former id with its present id.
 
     Args:
         former: Former id → the id it became, which may have become another since.

@@ -146,17 +146,18 @@ class Forgotten:
     Attributes:
         campaign_key: What tombstones are made with.
         digests: Of all exact keys.
-        known: Exact keys of a kind, where they are at hand: then no digest is made.
+        exact_keys: Exact keys of a kind, where they are at hand: then no digest is
+            made.
     """
 
     campaign_key: bytes
     digests: frozenset[str]
-    known: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    exact_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def has(self, kind: str, values: pd.Series) -> Bools:
         """Whether each exact key is of somebody forgotten, shape (n,)."""
-        if kind in self.known:
-            return values.isin(list(self.known[kind])).to_numpy(dtype=bool)
+        if kind in self.exact_keys:
+            return values.isin(list(self.exact_keys[kind])).to_numpy(dtype=bool)
         codes, distinct = pd.factorize(values)
         key = kind_key(self.campaign_key, kind)
         hit = [_digest(key, str(value)) in self.digests for value in distinct]
@@ -164,9 +165,9 @@ class Forgotten:
         return np.array([*hit, False], dtype=bool)[codes]
 
     def rows(self, frame: pd.DataFrame) -> Bools:
-        """Which rows of a table are of somebody forgotten, shape (n_rows,)."""
+        """Whether each row of a table is of a forgotten person, shape (n_rows,)."""
         is_forgotten = np.zeros(len(frame), dtype=bool)
-        if self.digests or self.known:
+        if self.digests or self.exact_keys:
             for kind, values in keys_of_rows(frame):
                 is_forgotten |= self.has(kind, values)
         return is_forgotten
@@ -217,12 +218,12 @@ class Never:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {"key": self.key.hex(), "digests": sorted(self.digests)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any] | None) -> Self:
-        """From what `to_json` gave; nobody without."""
+        """Read what `to_json` gave; nobody without."""
         if stored is None:
             return cls()
         return cls(bytes.fromhex(stored["key"]), frozenset(stored["digests"]))
@@ -266,16 +267,16 @@ class Keyring:
         with _opened(self.path) as store:
             store.execute("VACUUM")
 
-    def bury(self, found: Iterable[tuple[str, str]], *, batch: str) -> None:
+    def bury(self, exact_keys: Iterable[tuple[str, str]], *, batch: str) -> None:
         """Set tombstones; they hold at once, and the batch is pending until settled.
 
         Args:
-            found: Kind and exact key.
+            exact_keys: Kind and exact key.
             batch: Names the request.
         """
         rows = [
             (_digest(kind_key(self.campaign_key, kind), value), kind, batch)
-            for kind, value in found
+            for kind, value in exact_keys
         ]
         with _opened(self.path) as store:
             store.executemany(
@@ -300,7 +301,7 @@ class Keyring:
             return sorted(batch for (batch,) in rows)
 
     def settle(self, batch: str) -> None:
-        """Say that nothing of a batch is left anywhere."""
+        """Mark a batch of tombstones as finished."""
         with _opened(self.path) as store:
             store.execute("UPDATE tombstones SET done = 1 WHERE batch = ?", (batch,))
 

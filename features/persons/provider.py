@@ -43,8 +43,8 @@ def provider_column(provider: str, column: str) -> str:
 
 
 @dataclass(frozen=True)
-class ProviderTerms:
-    """What is agreed with a provider, as the data dictionary states it.
+class ProviderLicence:
+    """Licence of a provider, as the data dictionary states it.
 
     Attributes:
         provider: Its name.
@@ -212,14 +212,14 @@ def _linked_rows(
 
 
 def describe(
-    joined: Joined, terms: ProviderTerms, beside: pd.DataFrame, join: Join
+    joined: Joined, terms: ProviderLicence, beside: pd.DataFrame, join: Join
 ) -> Json:
     """Entries of the data dictionary for a provider's columns.
 
     Args:
         joined: From `join_provider`.
         terms: What is agreed with the provider.
-        beside: The voters with the columns of all providers, to compare with.
+        beside: Voters with the columns of all providers, to compare with.
         join: How it was joined.
 
     Returns:
@@ -287,7 +287,7 @@ def _corr(a: pd.Series, b: pd.Series) -> float:
 
 @dataclass(frozen=True)
 class Removal:
-    """What taking a provider out came to.
+    """Result of removing a provider.
 
     Attributes:
         cleaned: Files that its columns, rows or entries were taken out of.
@@ -337,7 +337,7 @@ def remove_provider(home: Path, provider: str) -> Removal:
 
 
 def _clean_table(path: Path, prefix: str, provider: str) -> bool:
-    """Whether the table held columns or rows of the provider, which it does no more."""
+    """Remove a provider's columns and rows from a table; whether there were any."""
     frame = pd.read_parquet(path)
     ours = [c for c in frame if str(c).startswith(prefix)]
     theirs = frame["provider"] == provider if "provider" in frame else pd.Series()

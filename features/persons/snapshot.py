@@ -43,7 +43,7 @@ class Snapshot(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person calls it by: number and day, which last."""
+        """Name for staff: number and day, which never change."""
         return f"{self.number:04d}-{self.observed_on}"
 
 
@@ -99,21 +99,21 @@ def renamed(path: Path) -> Path:
     )
 
 
-def find(folder: Path, asked: Sequence[str]) -> tuple[Snapshot, Snapshot]:
+def find(folder: Path, names: Sequence[str]) -> tuple[Snapshot, Snapshot]:
     """Two snapshots by number, name or day; the last two where none is asked for.
 
     Raises:
         FileNotFoundError: If there are not two, or none of that name.
     """
     snapshots = listed(folder)
-    if not asked:
+    if not names:
         if len(snapshots) < 2:
             raise FileNotFoundError(
                 f"{folder}: expected two snapshots of the voter file, found "
                 f"{len(snapshots)}; every `hustings ingest` of another file keeps one"
             )
         return snapshots[-2], snapshots[-1]
-    old, new = (_called(snapshots, name, folder) for name in asked)
+    old, new = (_called(snapshots, snapshot_name, folder) for snapshot_name in names)
     return old, new
 
 
@@ -130,7 +130,7 @@ def _called(snapshots: Sequence[Snapshot], name: str, folder: Path) -> Snapshot:
 
 @dataclass(frozen=True)
 class SnapshotDiff:
-    """What changed from one voter file to the next.
+    """Changes from one voter file to the next.
 
     Attributes:
         rows: One row a voter and kind of change: voter_id, kind, was (the former id
@@ -167,7 +167,7 @@ class SnapshotDiff:
 def diff(
     old: pd.DataFrame, new: pd.DataFrame, former: Mapping[str, str] | None = None
 ) -> SnapshotDiff:
-    """What changed from one voter table to the next.
+    """Changes from one voter table to the next.
 
     Args:
         old: VOTERS.
@@ -227,7 +227,7 @@ def _rows(
 def _changes(
     was: pd.DataFrame, now: pd.DataFrame, merged: Mapping[str, str]
 ) -> Iterator[pd.DataFrame]:
-    """Who moved and who else changed, of those who are in both files."""
+    """Voters of both files who moved or changed otherwise."""
     stayed = was.index.intersection(now.index)
     before = pd.Index([*stayed, *merged])
     after = pd.Index([*stayed, *merged.values()])
@@ -283,7 +283,7 @@ def renamed_ids(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, str]:
 
 
 def _alone(voters: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Voters whose values in these columns are those of nobody else."""
+    """Voters whose values in these columns no other voter has."""
     complete = voters.dropna(subset=list(EXACT))[["voter_id", *columns]]
     return complete[~complete.duplicated(list(columns), keep=False)]
 
@@ -291,24 +291,24 @@ def _alone(voters: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 # --- for a person ---------------------------------------------------------------------
 
 
-def diff_text(found: SnapshotDiff, old: str, new: str, *, ids: bool = False) -> str:
+def diff_text(changes: SnapshotDiff, old: str, new: str, *, ids: bool = False) -> str:
     """A diff as text for a person.
 
     Args:
-        found: The diff.
+        changes: The diff.
         old: Name of the older snapshot.
         new: Name of the newer one.
         ids: Whether to list every voter.
     """
     lines = [
-        f"{old} → {new}: {found.n_old:,} → {found.n_new:,} voters",
-        *(f"  {kind:<8} {n:>9,}" for kind, n in found.counts().items()),
+        f"{old} → {new}: {changes.n_old:,} → {changes.n_new:,} voters",
+        *(f"  {kind:<8} {n:>9,}" for kind, n in changes.counts().items()),
     ]
-    column_changes = (("new", found.columns_new), ("gone", found.columns_gone))
+    column_changes = (("new", changes.columns_new), ("gone", changes.columns_gone))
     lines += [f"  columns {k}: {', '.join(c)}" for k, c in column_changes if c]
-    lines += ["", *_county_lines(found.by_county())]
+    lines += ["", *_county_lines(changes.by_county())]
     if ids:
-        lines += ["", *(_row_text(row) for row in found.rows.itertuples())]
+        lines += ["", *(_row_text(row) for row in changes.rows.itertuples())]
     return "\n".join(lines)
 
 

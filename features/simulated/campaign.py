@@ -19,7 +19,7 @@ Lifts are sums of groups that can be read off the voter file (`_groups`), weight
 the points in `_EFFECTS`. No column that drives a lift is ever missing, save vote
 history before registration, which counts as half. Hidden tastes for the four issues
 move consumer columns and organic reactions only. Who reacts in public is
-self-selected, so reactions say who is fond of an issue, not whom a message moves.
+self-selected, so reactions show who likes an issue, not whom a message moves.
 
 The test sends texts and calls irrespective of permission; a lift is that of being
 assigned the message (intent to treat). Places, codes, people and committees are
@@ -352,8 +352,9 @@ def simulate(
         n_voters: Size of the voter file, at least 100.
         seed: Of every draw.
         n_messages: From 2 to 16; the first eight are one with a backlash group
-            (`safety_background_checks`), one that moves all alike (`health_hospital`),
-            one that moves nobody (`schools_trades`) and five that move some more.
+            (`safety_background_checks`), one that moves all voters the same
+            (`health_hospital`), one that moves nobody (`schools_trades`) and five that
+            move some more.
         null_twin: Give every voter each message's average lift, so that personalising
             is worth nothing.
         early_reactions: Add what the same people did in public in the winter before
@@ -547,7 +548,7 @@ def _parties(
 
 
 def _registered_on(age: Ints, rng: np.random.Generator) -> npt.NDArray[np.datetime64]:
-    """At 18 or some years later, again after a move; never after the file was drawn."""
+    """Day of registration: at 18 or later, again after a move, never after the file."""
     years_ago = np.minimum(
         (age - 18) - rng.exponential(3.0, len(age)),
         np.where(rng.random(len(age)) < 0.3, rng.uniform(0, 14, len(age)), np.inf),
@@ -1076,7 +1077,7 @@ def _persons(
 
 
 def _female(people: _People) -> Bools:
-    """Whose name is a woman's; half of those whose sex is not on file."""
+    """Whether a voter has a woman's name; half of the voters of unknown sex do."""
     unknown = (people.sex == 2) & (np.arange(people.n_voters) % 2 == 0)
     return np.asarray((people.sex == 0) | unknown)
 
@@ -1252,8 +1253,10 @@ def _liked(
 ) -> pd.Series:
     """The message reacted to: more often one on an issue the person cares about."""
     of_message = messages["issue"].map(list(ISSUES).index).to_numpy()
-    fondness = salience[np.maximum(voter, 0)][:, of_message]
-    fondness = np.where(voter[:, None] >= 0, fondness, 0.0)
+    salience_of_message = salience[np.maximum(voter, 0)][:, of_message]
+    salience_of_message = np.where(voter[:, None] >= 0, salience_of_message, 0.0)
     # the largest of fondness plus Gumbel noise is a draw from its softmax
-    chosen = (fondness + rng.gumbel(size=fondness.shape)).argmax(axis=1)
+    chosen = (salience_of_message + rng.gumbel(size=salience_of_message.shape)).argmax(
+        axis=1
+    )
     return _picked(messages["message_id"].tolist(), chosen)

@@ -96,7 +96,7 @@ def _platform(band: Ints, rng: np.random.Generator) -> pd.Index:
 
 
 def _kinds(good: Floats, bad: Floats, rng: np.random.Generator) -> pd.Index:
-    """How each who was shown a message reacted; empty for not at all."""
+    """Reaction of each voter who was shown a message; empty for none."""
     u, kind = rng.random(len(good)), rng.choice(4, len(good), p=_GOOD_SHARES)
     badly = u < good + (1 - good) * bad
     which = np.where(u < good, 1 + kind, np.where(badly, 5, 0))
@@ -104,7 +104,7 @@ def _kinds(good: Floats, bad: Floats, rng: np.random.Generator) -> pd.Index:
 
 
 def _counted(exposures: pd.DataFrame) -> pd.DataFrame:
-    """Who was shown what → counts by cell, small cells in the rest of the state."""
+    """Exposures → counts by cell, small cells in the rest of the state."""
     exposures = _without_small(exposures, "county_fips")
     exposures = _without_small(exposures, "sex")
     reach = exposures.groupby(_CELL, dropna=False, sort=True).size().rename("reach")

@@ -21,7 +21,7 @@ from hustings.serving.export.audiences import (
 from hustings.serving.export.folder import (
     STATUS_FILE,
     earlier_status,
-    file_told,
+    file_entry,
     write_manifest,
     write_table,
     written_whole,
@@ -29,15 +29,24 @@ from hustings.serving.export.folder import (
 from hustings.serving.export.lists import (
     Built,
     Part,
+    channel_kinds,
     contact_lists,
     kind_of,
     removed_lists,
-    terms_told,
 )
 from hustings.serving.export.places import (
     changed_places,
     place_lists,
     require_place_lists,
+)
+from hustings.serving.export.settings import (
+    CHANNELS,
+    WORDS,
+    ExportChannel,
+    ExportError,
+    ExportSettings,
+    Recheck,
+    require_exportable,
 )
 from hustings.serving.export.sorting import (
     COUNTED,
@@ -47,15 +56,6 @@ from hustings.serving.export.sorting import (
     reconciled,
     require_sums,
     with_earlier,
-)
-from hustings.serving.export.terms import (
-    CHANNELS,
-    WORDS,
-    ExportChannel,
-    ExportError,
-    ExportTerms,
-    Recheck,
-    require_exportable,
 )
 from hustings.serving.export.whole_places import (
     earlier_places,
@@ -67,7 +67,7 @@ __all__ = [
     "WORDS",
     "ExportChannel",
     "ExportError",
-    "ExportTerms",
+    "ExportSettings",
     "Exported",
     "Planned",
     "Recheck",
@@ -80,7 +80,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan and what its files are made of.
+    """A plan with the tables that its files are made of.
 
     Attributes:
         plan_id: Its name.
@@ -104,7 +104,7 @@ class Planned:
 
     @property
     def starts(self) -> pd.Timestamp:
-        """Its first day: ages are of that day, in every export of the plan."""
+        """First day of the plan: ages are of that day, in every export."""
         return pd.Timestamp(self.plan["send_on"].min())
 
     @property
@@ -117,7 +117,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Exported:
-    """What came of an export.
+    """Result of an export.
 
     Attributes:
         folder: Where the files lie; None where there was nothing to export.
@@ -133,7 +133,7 @@ class Exported:
 
 def export_plan(
     planned: Planned,
-    terms: ExportTerms,
+    settings: ExportSettings,
     parent: Path,
     stamp: str,
     *,
@@ -142,11 +142,11 @@ def export_plan(
     at: pd.Timestamp,
     channels: Sequence[str] = (),
 ) -> Exported:
-    """Write the files of a plan, or who has to be taken out of those that left.
+    """Write the files of a plan, or the contacts to remove from those that left.
 
     Args:
         planned: The plan.
-        terms: How channels take their lists.
+        settings: How channels take their lists.
         parent: Folder of the plan's exports: what lies there has left.
         stamp: Name of the new one in it; they are read in the order of their names.
         recheck: Who may still go, as things stand at a time.
@@ -159,10 +159,12 @@ def export_plan(
             channel takes persons; the plan is not locked, a contact is of somebody
             held out or unassigned, or the sums do not agree. Nothing is left behind.
     """
-    require_exportable(terms.rule_set, planned.state, before=True)
+    require_exportable(settings.rule_set, planned.state, before=True)
     contacts = _contacts_of(planned, channels)
     names = sorted(set(contacts["channel"]))
-    require_place_lists(terms.rule_set, {name: terms.channel(name) for name in names})
+    require_place_lists(
+        settings.rule_set, {name: settings.channel(name) for name in names}
+    )
     with written_whole(parent, stamp) as aside:
         before = with_earlier(contacts, earlier_status(parent))
         of_places = whole_place_lists(
@@ -171,16 +173,16 @@ def export_plan(
             channels=channels,
         )  # fmt: skip
         first = bool(before.isna().any()) or of_places.n_first > 0
-        require_exportable(terms.rule_set, planned.state, before=not first)
+        require_exportable(settings.rule_set, planned.state, before=not first)
         code = _codes(planned, contacts, before, recheck, at)
-        builder = _FileBuilder(planned, terms)
+        builder = _FileBuilder(planned, settings)
         builder.first(contacts[before.isna()], code)
         builder.removed(contacts, before, code)
         counted = reconciled(contacts, code)
         n_removed = int(((before == "") & (code != "")).sum())
         if first or n_removed or of_places.n_removed:
             fresh = contacts[before.isna()]
-            files = _written([*builder.parts, *of_places.parts], aside, terms)
+            files = _written([*builder.parts, *of_places.parts], aside, settings)
             require_sums(
                 reconciled(fresh, code[fresh.index]), fresh, _n_in(builder.parts)
             )
@@ -188,8 +190,8 @@ def export_plan(
             files += of_places.written(aside)
             heading = {"plan_id": planned.plan_id, "stamp": stamp, "at": str(at)}
             heading["kind"] = "full" if first else "delta"
-            counts = {} if planned.places.empty else {"places": of_places.told()}
-            manifest = _manifest_of(contacts, code, terms, files, n_removed)
+            counts = {} if planned.places.empty else {"places": of_places.counts()}
+            manifest = _manifest_of(contacts, code, settings, files, n_removed)
             write_manifest(aside, heading | counts | manifest)
             n_out = n_removed + of_places.n_removed
             return Exported(parent / stamp, counted, n_out)
@@ -225,7 +227,7 @@ class _FileBuilder:
     """Builds files channel by channel and fills in the codes of refused contacts."""
 
     planned: Planned
-    terms: ExportTerms
+    terms: ExportSettings
     parts: list[Part] = field(default_factory=list)
 
     def first(self, fresh: pd.DataFrame, code: pd.Series) -> None:
@@ -292,15 +294,15 @@ class _FileBuilder:
 
 
 def _written(
-    parts: list[Part], folder: Path, terms: ExportTerms
+    parts: list[Part], folder: Path, settings: ExportSettings
 ) -> list[dict[str, Any]]:
     files = []
     for part in parts:
-        kind = "csv" if part.always_csv else terms.file_format
+        kind = "csv" if part.always_csv else settings.file_format
         path = write_table(part.frame, folder / part.name, kind)
         messages = sorted(set(part.counts["message_id"].astype("str")))
         sizes = {"rows": len(part.frame), "contacts": int(part.counts["n"].sum())}
-        files.append(file_told(path) | sizes | {"messages": messages})
+        files.append(file_entry(path) | sizes | {"messages": messages})
     return files
 
 
@@ -314,8 +316,8 @@ def _accounts(
     day = counted["send_on"].dt.strftime("%Y-%m-%d")
     sums = write_table(counted.assign(send_on=day), folder / RECONCILIATION, "csv")
     return [
-        file_told(path) | {"rows": len(status)},
-        file_told(sums) | {"rows": len(counted)},
+        file_entry(path) | {"rows": len(status)},
+        file_entry(sums) | {"rows": len(counted)},
     ]
 
 
@@ -333,16 +335,16 @@ def _n_in(parts: list[Part]) -> pd.Series:
 def _manifest_of(
     contacts: pd.DataFrame,
     code: pd.Series,
-    terms: ExportTerms,
+    settings: ExportSettings,
     files: list[dict[str, Any]],
     n_removed: int,
 ) -> dict[str, Any]:
     """The manifest: counts, digests and reasons; nobody's address."""
     reasons = code[code != ""].value_counts().sort_index()
     return {
-        "rule_set": terms.rule_set,
+        "rule_set": settings.rule_set,
         "plan_sha256": content_sha256(contacts[KEY]),
-        "channels": terms_told(terms, sorted(set(contacts["channel"]))),
+        "channels": channel_kinds(settings, sorted(set(contacts["channel"]))),
         "planned": len(contacts),
         "exported": int((code == "").sum()),
         "refused": {str(why): int(n) for why, n in reasons.items()},

@@ -12,7 +12,12 @@ import pandas as pd
 
 from hustings.serving.export.lists import Built, Part, counts_of, details_of
 from hustings.serving.export.normal import hashed, normalised
-from hustings.serving.export.terms import BATCH, ExportChannel, ExportError, ExportTerms
+from hustings.serving.export.settings import (
+    BATCH,
+    ExportChannel,
+    ExportError,
+    ExportSettings,
+)
 
 ADDRESSES = ("email", "phone")
 """Fields that find somebody on their own."""
@@ -21,7 +26,7 @@ ADDRESSES = ("email", "phone")
 def audience_lists(
     contacts: pd.DataFrame,
     channel: ExportChannel,
-    terms: ExportTerms,
+    settings: ExportSettings,
     details: pd.DataFrame | None,
     held: pd.Series,
 ) -> Built:
@@ -30,7 +35,7 @@ def audience_lists(
     Args:
         contacts: PLAN rows of the channel that may go.
         channel: How it takes them.
-        terms: Fields and how they are written.
+        settings: Fields and how they are written.
         details: IDENTITIES.
         held: Voter ids of those held out.
 
@@ -38,8 +43,8 @@ def audience_lists(
         ExportError: If the campaign declares no addresses.
     """
     identities = _required(details)
-    match_fields = matchable(contacts, identities, terms)
-    refused = _refused(match_fields, _addresses_of(held, identities, terms))
+    match_fields = matchable(contacts, identities, settings)
+    refused = _refused(match_fields, _addresses_of(held, identities, settings))
     parts: list[Part] = []
     by_message = contacts.groupby(["send_on", "message_id"], observed=True)
     for number, (_, contacts_of_message) in enumerate(by_message, start=1):
@@ -48,15 +53,15 @@ def audience_lists(
             refused.loc[going] = "small_audience"
             continue
         stem = f"audience-{_of(contacts_of_message)}-{number:02}"
-        parts += _batches(stem, match_fields.loc[going], contacts.loc[going], terms)
+        parts += _batches(stem, match_fields.loc[going], contacts.loc[going], settings)
     return Built(parts, refused)
 
 
 def removed_audiences(
-    contacts: pd.DataFrame, terms: ExportTerms, details: pd.DataFrame | None
+    contacts: pd.DataFrame, settings: ExportSettings, details: pd.DataFrame | None
 ) -> list[Part]:
     """Hashes that a platform has to take out of its audiences, by day and message."""
-    match_fields = matchable(contacts, _required(details), terms)
+    match_fields = matchable(contacts, _required(details), settings)
     parts: list[Part] = []
     by_message = contacts.groupby(["send_on", "message_id"], observed=True)
     for number, (_, contacts_of_message) in enumerate(by_message, start=1):
@@ -65,7 +70,7 @@ def removed_audiences(
             stem,
             match_fields.loc[contacts_of_message.index],
             contacts_of_message,
-            terms,
+            settings,
         )
         parts += [replace(part, counts=part.counts.iloc[:0]) for part in batches]
     return parts
@@ -75,7 +80,7 @@ def exclusions(
     held: pd.Series,
     name: str,
     channel: ExportChannel,
-    terms: ExportTerms,
+    settings: ExportSettings,
     details: pd.DataFrame | None,
 ) -> list[Part]:
     """The people held out, for a platform to exclude; only where that is declared.
@@ -84,7 +89,7 @@ def exclusions(
         ExportError: If they are too few to hide among each other.
     """
     people = pd.DataFrame({"voter_id": held.to_numpy()})
-    match_fields = matchable(people, _required(details), terms)
+    match_fields = matchable(people, _required(details), settings)
     findable = match_fields[_has_address(match_fields)]
     if _n_people(findable) < channel.min_audience:
         raise ExportError(
@@ -95,25 +100,28 @@ def exclusions(
     none = pd.DataFrame({"channel": [], "send_on": [], "message_id": [], "n": []})
     return [
         Part(
-            f"exclude-{name}-{number:04}", _written(rows, terms), none, always_csv=True
+            f"exclude-{name}-{number:04}",
+            _written(rows, settings),
+            none,
+            always_csv=True,
         )
         for number, rows in _in_batches(findable)
     ]
 
 
 def matchable(
-    people: pd.DataFrame, details: pd.DataFrame, terms: ExportTerms
+    people: pd.DataFrame, details: pd.DataFrame, settings: ExportSettings
 ) -> pd.DataFrame:
     """Fields of people as they are hashed, before hashing; missing where none."""
-    identities = details_of(people, details, tuple(terms.audience_fields))
+    identities = details_of(people, details, tuple(settings.audience_fields))
     normal_forms = {
-        name: normalised(identities[name], name, calling_code=terms.calling_code)
+        name: normalised(identities[name], name, calling_code=settings.calling_code)
         if name in identities
         else pd.Series(index=people.index, dtype="str")
-        for name in terms.audience_fields
+        for name in settings.audience_fields
     }
     match_fields = pd.DataFrame(normal_forms, index=people.index)
-    if "phone" in match_fields and not terms.phone_plus:
+    if "phone" in match_fields and not settings.phone_plus:
         match_fields["phone"] = match_fields["phone"].str.removeprefix("+")
     return match_fields
 
@@ -135,10 +143,10 @@ def _has_address(match_fields: pd.DataFrame) -> pd.Series:
 
 
 def _addresses_of(
-    held: pd.Series, details: pd.DataFrame, terms: ExportTerms
+    held: pd.Series, details: pd.DataFrame, settings: ExportSettings
 ) -> dict[str, pd.Series]:
     people = pd.DataFrame({"voter_id": held.to_numpy()})
-    match_fields = matchable(people, details, terms)
+    match_fields = matchable(people, details, settings)
     return {
         name: match_fields[name].dropna() for name in ADDRESSES if name in match_fields
     }
@@ -153,18 +161,21 @@ def _refused(match_fields: pd.DataFrame, held: dict[str, pd.Series]) -> pd.Serie
 
 
 def _n_people(match_fields: pd.DataFrame) -> int:
-    """People that a platform can tell apart: an address that two share is one."""
+    """Number of people that a platform can distinguish by their addresses."""
     address_columns = [c for c in ADDRESSES if c in match_fields]
     return len(match_fields[address_columns].drop_duplicates())
 
 
 def _batches(
-    stem: str, match_fields: pd.DataFrame, contacts: pd.DataFrame, terms: ExportTerms
+    stem: str,
+    match_fields: pd.DataFrame,
+    contacts: pd.DataFrame,
+    settings: ExportSettings,
 ) -> Iterator[Part]:
     for number, rows in _in_batches(match_fields):
         counts = counts_of(contacts.loc[rows.index])
         yield Part(
-            f"{stem}-{number:04}", _written(rows, terms), counts, always_csv=True
+            f"{stem}-{number:04}", _written(rows, settings), counts, always_csv=True
         )
 
 
@@ -173,11 +184,11 @@ def _in_batches(match_fields: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]
         yield number, match_fields.iloc[first : first + BATCH]
 
 
-def _written(rows: pd.DataFrame, terms: ExportTerms) -> pd.DataFrame:
+def _written(rows: pd.DataFrame, settings: ExportSettings) -> pd.DataFrame:
     """Hashes under the platform's names, in an order that says nothing."""
     digests = {
-        terms.audience_columns.get(name, f"{name}_sha256"): hashed(rows[name])
-        for name in terms.audience_fields
+        settings.audience_columns.get(name, f"{name}_sha256"): hashed(rows[name])
+        for name in settings.audience_fields
     }
     frame = pd.DataFrame(digests)
     return frame.sort_values(list(frame.columns)).reset_index(drop=True)

@@ -15,8 +15,8 @@ import pyarrow.csv
 
 from hustings.features.atomic import ASIDE, whole_folder
 from hustings.features.lock import locked
+from hustings.serving.export.settings import ExportError, FileFormat
 from hustings.serving.export.sorting import KEY, STATUS
-from hustings.serving.export.terms import ExportError, FileFormat
 
 MANIFEST, STATUS_FILE = "manifest.json", "contacts.parquet"
 _LOCK = ".lock"
@@ -103,7 +103,7 @@ def write_zipped(frame: pd.DataFrame, path: Path, inside: str) -> None:
         write_csv(frame, file)
 
 
-def file_told(path: Path) -> dict[str, Any]:
+def file_entry(path: Path) -> dict[str, Any]:
     """Name, size and SHA-256 of a file, for a manifest."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -135,7 +135,7 @@ def altered(folder: Path) -> list[str]:
         name
         for name, row in manifest_rows.items()
         if not (folder / name).is_file()
-        or file_told(folder / name)["sha256"] != row["sha256"]
+        or file_entry(folder / name)["sha256"] != row["sha256"]
     ]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from hustings.serving.export.settings import ExportChannel, ExportSettings
 from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import ExportChannel, ExportTerms
 
 LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
         "disclaimer"]  # fmt: skip
@@ -24,7 +24,7 @@ class Part:
     Attributes:
         name: Of the file, without its ending.
         frame: Its rows, texts and numbers as they are written.
-        counts: Contacts it stands for: channel, send_on, message_id, n.
+        counts: Contacts in it: channel, send_on, message_id, n.
         always_csv: Whether it is CSV whatever was asked for.
     """
 
@@ -101,13 +101,13 @@ def reachable(details: pd.DataFrame, channel: ExportChannel) -> pd.Series:
 
 
 def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
-    """Who has to be taken off lists that have left, by channel and day.
+    """Contacts to remove from lists that have left, by channel and day.
 
     Args:
         contacts: PLAN rows that have left and may not go any more.
         code: Why.
     """
-    rows = contacts.assign(send_on=days_told(contacts), reason=code)[REMOVED]
+    rows = contacts.assign(send_on=day_texts(contacts), reason=code)[REMOVED]
     none = counts_of(contacts).iloc[:0]
     return [
         Part(f"removed-{name}-{day}", part.reset_index(drop=True), none)
@@ -115,7 +115,7 @@ def removed_lists(contacts: pd.DataFrame, code: pd.Series) -> list[Part]:
     ]
 
 
-def days_told(contacts: pd.DataFrame) -> pd.Series:
+def day_texts(contacts: pd.DataFrame) -> pd.Series:
     """The day of every contact, as it is written."""
     days: pd.Series = contacts["send_on"].dt.strftime("%Y-%m-%d").astype("str")
     return days
@@ -127,7 +127,7 @@ def _listed(
     said = messages.set_index("message_id")
     line = said["disclaimer"] if "disclaimer" in said else pd.Series(dtype="str")
     rows = contacts.assign(
-        send_on=days_told(contacts),
+        send_on=day_texts(contacts),
         send_from=_hour(channel.starts),
         send_until=_hour(channel.until),
         disclaimer=contacts["message_id"].map(line).fillna("").astype("str"),
@@ -146,6 +146,6 @@ def kind_of(channel: ExportChannel) -> str:
     return "places" if channel.keys else "list"
 
 
-def terms_told(terms: ExportTerms, names: list[str]) -> dict[str, str]:
+def channel_kinds(settings: ExportSettings, names: list[str]) -> dict[str, str]:
     """How each channel took what left, for the manifest."""
-    return {name: kind_of(terms.channel(name)) for name in names}
+    return {name: kind_of(settings.channel(name)) for name in names}

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.affinity import voter_cells
-from hustings.serving.export.lists import Built, Part, days_told
-from hustings.serving.export.sorting import COUNTED
-from hustings.serving.export.terms import (
+from hustings.serving.export.lists import Built, Part, day_texts
+from hustings.serving.export.settings import (
     AGE_BANDS,
     ExportChannel,
     ExportError,
-    ExportTerms,
+    ExportSettings,
 )
+from hustings.serving.export.sorting import COUNTED
 
 _BY = ["channel", "send_on", "message_id"]
 NUMBERS = ["n_planned", "planned_usd", "n_voters", "n_held_out"]
@@ -52,7 +52,7 @@ def require_place_lists(rule_set: str, channels: Mapping[str, ExportChannel]) ->
 def place_lists(
     contacts: pd.DataFrame,
     channel: ExportChannel,
-    terms: ExportTerms,
+    settings: ExportSettings,
     voters: pd.DataFrame,
     held: pd.Series,
     *,
@@ -63,16 +63,16 @@ def place_lists(
     Args:
         contacts: PLAN rows of the channel that may go.
         channel: What it lets one choose by.
-        terms: Which column is the place, and the age bands.
+        settings: Which column is the place, and the age bands.
         voters: VOTERS, all of the campaign.
         held: Voter ids of those held out.
         at: Gives the age where only a year of birth is on file.
 
     Returns:
         Cells of fewer planned contacts than the channel takes are refused, as is
-        whoever has no cell because place, age or sex is unknown.
+        voters without a cell because place, age or sex is unknown.
     """
-    cells = _cells(voters, channel, terms, at)
+    cells = _cells(voters, channel, settings, at)
     cell_of = cells["cell"].reindex(contacts["voter_id"]).set_axis(contacts.index)
     grouped = contacts.assign(cell=cell_of)
     by = [*_BY, "cell"]
@@ -85,7 +85,7 @@ def place_lists(
 
 def changed_places(
     going: pd.DataFrame, gone: pd.DataFrame, built: Built, channel: ExportChannel,
-    terms: ExportTerms, voters: pd.DataFrame, *, at: pd.Timestamp,
+    settings: ExportSettings, voters: pd.DataFrame, *, at: pd.Timestamp,
 ) -> list[Part]:  # fmt: skip
     """Cells that somebody left, as they are now; one that is too small is empty.
 
@@ -94,16 +94,16 @@ def changed_places(
         gone: PLAN rows that left and may not go any more.
         built: Of those that may still go, from `place_lists`.
         channel: What it lets one choose by.
-        terms: Which column is the place, and the age bands.
+        settings: Which column is the place, and the age bands.
         voters: VOTERS.
         at: As given to `place_lists`.
     """
-    cells = _cells(voters, channel, terms, at)
+    cells = _cells(voters, channel, settings, at)
     all_gone = pd.concat([gone, going[built.refused != ""]])
     cell_of = cells["cell"].reindex(all_gone["voter_id"]).set_axis(all_gone.index)
     keys = list(channel.keys)
     touched = (
-        all_gone.assign(send_on=days_told(all_gone), cell=cell_of)
+        all_gone.assign(send_on=day_texts(all_gone), cell=cell_of)
         .dropna(subset="cell")
         .drop_duplicates([*_BY, "cell"])[[*_BY, "cell"]]
     )
@@ -126,10 +126,13 @@ def changed_places(
 
 
 def _cells(
-    voters: pd.DataFrame, channel: ExportChannel, terms: ExportTerms, at: pd.Timestamp
+    voters: pd.DataFrame,
+    channel: ExportChannel,
+    settings: ExportSettings,
+    at: pd.Timestamp,
 ) -> pd.DataFrame:
     """The cell of every voter, by voter_id; missing where a part of it is unknown."""
-    all_keys = voter_cells(voters, AGE_BANDS, terms.place, as_of=at)
+    all_keys = voter_cells(voters, AGE_BANDS, settings.place, as_of=at)
     channel_keys = all_keys[list(channel.keys)].set_axis(voters["voter_id"])
     complete = (channel_keys != "").all(axis=1)
     cell = (
@@ -144,7 +147,7 @@ def _cell_rows(
     contacts: pd.DataFrame, cells: pd.DataFrame, held: pd.Series, channel: ExportChannel
 ) -> pd.DataFrame:
     keys = list(channel.keys)
-    dated = contacts.assign(send_on=days_told(contacts))
+    dated = contacts.assign(send_on=day_texts(contacts))
     cell_rows = (
         dated.groupby([*_BY, "cell"], observed=True)
         .agg(n_planned=("voter_id", "size"), planned_usd=("cost_usd", "sum"))

@@ -1,8 +1,8 @@
-"""What a channel says of its contacts, read back: who was reached, who answered what.
+"""Contact results of a channel, read back: voters reached, and their answers.
 
 Every row of the file is accepted or set aside with a reason. Accepted rows become: what
 came of each planned contact, answers as responses, who asked not to be contacted and
-where somebody cannot be reached. A contact that nobody planned is told of, since it
+where somebody cannot be reached. A contact that nobody planned is reported, since it
 belongs to no arm; one of somebody held out above all.
 """
 
@@ -44,7 +44,7 @@ TOO_EARLY = "answered before the plan decided the voter"
 
 
 class End(NamedTuple):
-    """What an end of a contact means.
+    """Meaning of one way in which a contact ends.
 
     Attributes:
         delivered: Whether the message was.
@@ -99,7 +99,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class OfPlan:
-    """The plan that a file of results is of.
+    """The plan of a file of results.
 
     Attributes:
         plan_id: Its name.
@@ -118,7 +118,7 @@ class OfPlan:
 
 @dataclass(frozen=True)
 class Results:
-    """What came back.
+    """Contact results of a plan.
 
     Attributes:
         returned: A row per planned contact that the file speaks of: voter_id, plan_id,
@@ -198,7 +198,7 @@ def read_results(
     source: TableSource,
     folders: Folders,
     plan: OfPlan,
-    known: pd.Series,
+    campaign_voters: pd.Series,
     answers: Mapping[str, Answers],
     *,
     former: Mapping[str, str],
@@ -208,9 +208,9 @@ def read_results(
 
     Args:
         source: Where it lies and how its columns and codes are called.
-        folders: What the prefixes of its path stand for.
+        folders: Folders that the prefixes of its path name.
         plan: The plan that the contacts are of.
-        known: Voter ids of the campaign.
+        campaign_voters: Voter ids of the campaign.
         answers: Question → outcome and values.
         former: Former voter id → present one; all other ids given are present ones.
         at: Now: nothing can have happened later.
@@ -228,18 +228,18 @@ def read_results(
     rows.add_faults(mapped.faults)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
-    set_aside_strangers(rows, known, "contacted_at", at)
+    set_aside_strangers(rows, campaign_voters, "contacted_at", at)
     _set_aside_unread(rows, answers)
     rows.set_aside(is_among(rows.frame, plan.taken, KEY), "voter_id", READ_BEFORE)
     keys = rows.frame[KEY]
     n_unplaced = _set_aside_unplaced(rows, plan, answers)
     results = _results(rows, plan, answers, len(raw.frame) + len(raw.broken))
     results = replace(results, rows=keys.loc[rows.frame.index].reset_index(drop=True))
-    more = {
+    unread_counts = {
         "answers_unplaced": n_unplaced,
         "unread_withdrawals": _unread_withdrawals(complete, results),
     }
-    return replace(results, report=results.report | more)
+    return replace(results, report=results.report | unread_counts)
 
 
 def _unread_withdrawals(complete: pd.DataFrame, results: Results) -> int:
@@ -277,17 +277,17 @@ def _with_all_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def set_aside_strangers(
-    rows: RemainingRows, known: pd.Series, time: str, at: pd.Timestamp
+    rows: RemainingRows, campaign_voters: pd.Series, time: str, at: pd.Timestamp
 ) -> None:
-    """Set aside rows of nobody whom the campaign knows, and of the future.
+    """Set aside rows of unknown voters, and of the future.
 
     Args:
         rows: With voter_id and a column of times.
-        known: Voter ids of the campaign.
+        campaign_voters: Voter ids of the campaign.
         time: That column.
         at: Now.
     """
-    strange = ~rows.frame["voter_id"].isin(known)
+    strange = ~rows.frame["voter_id"].isin(campaign_voters)
     rows.set_aside(strange, "voter_id", "no voter of the file")
     now = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
     rows.set_aside(rows.frame[time] > now, time, "expected a time that has passed")

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from hustings.serving.export.folder import (
-    file_told,
+    file_entry,
     write_manifest,
     write_table,
     write_zipped,
     written_whole,
 )
-from hustings.serving.export.terms import ExportError
+from hustings.serving.export.settings import ExportError
 
 Scale = Literal["share", "points", "rank"]
 
@@ -51,7 +51,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Universe:
-    """Whom a voter-contact system lists.
+    """A list of voters by score.
 
     Attributes:
         name: Of the file.
@@ -117,12 +117,12 @@ def export_scores(
     with written_whole(parent, stamp) as aside:
         path = aside / "scores.zip"
         write_zipped(frame, path, "scores.csv")
-        files = [file_told(path) | {"rows": len(frame)}]
+        files = [file_entry(path) | {"rows": len(frame)}]
         may = exported["voter_id"].isin(planned)
         for universe in system.universes:
             rows = universe_list(frame, universe, system, may)
             path = write_table(rows, aside / f"universe-{universe.name}", "csv")
-            files.append(file_told(path) | {"rows": len(rows)})
+            files.append(file_entry(path) | {"rows": len(rows)})
         write_manifest(
             aside, _manifest_of(scores, frame, code, system, files, stamp, at)
         )

@@ -1,11 +1,11 @@
-"""Which contacts of a plan may be exported, why others may not, and the sums."""
+"""Contacts of a plan that may be exported, reasons of the others, and the sums."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from hustings.features.tables import ASSIGNMENTS, PLAN, check
-from hustings.serving.export.terms import ExportError, Recheck
+from hustings.serving.export.settings import ExportError, Recheck
 
 KEY = ["voter_id", "channel", "message_id", "send_on"]
 COUNTED = ["channel", "send_on", "message_id"]
@@ -75,7 +75,7 @@ def recheck_codes(
 
 
 def with_earlier(contacts: pd.DataFrame, earlier: pd.DataFrame) -> pd.Series:
-    """What an earlier export said of every contact: its code; missing where nothing.
+    """Code of every contact in an earlier export; missing where it was in none.
 
     Args:
         contacts: PLAN.

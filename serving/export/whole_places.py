@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.tables import NO_CHANNEL, SMALLEST_CELL
-from hustings.serving.export.folder import exports_of, file_told
-from hustings.serving.export.lists import Part, days_told
-from hustings.serving.export.terms import ExportError
+from hustings.serving.export.folder import exports_of, file_entry
+from hustings.serving.export.lists import Part, day_texts
+from hustings.serving.export.settings import ExportError
 
 PLACES_STATUS = "whole-places.parquet"
 LIST_STEM = "whole-places"
@@ -39,7 +39,7 @@ class PlaceLists:
     n_first: int
     n_removed: int
 
-    def told(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """Counts for the manifest: planned = exported + refused."""
         code = self.status["code"]
         refused = code[code != ""].value_counts().sort_index()
@@ -56,7 +56,7 @@ class PlaceLists:
             return []
         path = folder / PLACES_STATUS
         self.status.to_parquet(path, index=False, compression="zstd")
-        return [file_told(path) | {"rows": len(self.status)}]
+        return [file_entry(path) | {"rows": len(self.status)}]
 
 
 def whole_place_lists(
@@ -96,7 +96,7 @@ def whole_place_lists(
     code = now.mask(before.notna() & (before != ""), before).astype("str")
     lines = messages.reindex(columns=["message_id", "disclaimer"]).dropna()
     listed = rows.assign(
-        send_on=days_told(rows), cost_usd=rows["cost_usd"].round(2), code=code,
+        send_on=day_texts(rows), cost_usd=rows["cost_usd"].round(2), code=code,
         disclaimer=_of_messages(rows, dict(lines.itertuples(index=False))),
     )  # fmt: skip
     going, gone = before.isna() & (code == ""), (before == "") & (code != "")

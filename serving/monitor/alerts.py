@@ -84,7 +84,7 @@ class Alerts:
 
     @classmethod
     def declared(cls, campaign: str, section: Json | None) -> "Alerts":
-        """As `[monitor.alerts]` and the environment say; nobody where there is none."""
+        """Build from `[monitor.alerts]` and the environment; no recipient without."""
         if section is None:
             return cls(campaign)
         settings = dict(section)
@@ -98,7 +98,7 @@ class Alerts:
         return cls(campaign, webhook, mail)
 
     def send(self, alarm: Json) -> list[str]:
-        """Tell of an alarm by every declared way.
+        """Send an alarm by every declared way.
 
         Args:
             alarm: As `serving.monitor.snapshot.snapshot` shows it.

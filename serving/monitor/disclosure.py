@@ -21,7 +21,7 @@ class Lane:
     """Reactions of one kind that are shown together, in chunks.
 
     Attributes:
-        shown: Reactions in whole chunks.
+        n_shown: Reactions in whole chunks.
         waiting: Reactions that still wait for their chunk.
         nameless: Waiting people without an identity, such as those in a platform's
             counts.
@@ -30,10 +30,10 @@ class Lane:
         since: When the oldest that waits came; any unit.
     """
 
-    __slots__ = ("nameless", "people", "shown", "since", "waiting")
+    __slots__ = ("n_shown", "nameless", "people", "since", "waiting")
 
     def __init__(self) -> None:
-        self.shown = 0
+        self.n_shown = 0
         self.waiting = 0
         self.nameless = 0
         self.people: set[str] = set()
@@ -68,12 +68,12 @@ class Lane:
         chunk, self.waiting = self.waiting, 0
         self.nameless = 0
         self.people = set()
-        self.shown += chunk
+        self.n_shown += chunk
         return chunk
 
 
 def pour(lanes: Iterable[Lane], together: Lane) -> int:
-    """Let what waits in several lanes wait in one, for good.
+    """Move the waiting reactions of several lanes into one, for good.
 
     Args:
         lanes: Whose waiting reactions leave them.

@@ -129,7 +129,7 @@ def clustering(k: Floats, n: Floats, *, least: float) -> Floats:
 
 
 def spread_moments(k: Floats, n: Floats) -> tuple[Floats, Floats, Floats]:
-    """What the spread of shares over buckets says of their correlation.
+    """Estimate of the correlation within buckets from the spread of their shares.
 
     Σ (k_j − n_j p)² / (n_j p (1 − p)) has the mean Σ (1 − n_j / N) (1 + (n_j − 1) rho)
     where shares vary between buckets by rho p (1 − p).
@@ -202,7 +202,7 @@ def _windows(counts: Floats, width: int) -> Floats:
 
 
 def discoveries(log_e: Floats, *, share: float, n_all: int | None = None) -> Bools:
-    """Which of many series are picked out, by e-BH.
+    """Whether each of many series is a discovery, by e-BH.
 
     The k largest are, for the largest k whose smallest E is at least K / (k share): the
     expected share of false ones among them is at most `share` at any time of looking,

@@ -61,7 +61,7 @@ def utc_now() -> pd.Timestamp:
 
 
 @dataclass(frozen=True)
-class Shown:
+class MonitorLook:
     """One look, as JSON, and its number: a new one only where something changed."""
 
     version: int
@@ -70,13 +70,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class MonitoredCampaign:
-    """What the monitor knows of the campaign, from the serving bundle.
+    """Facts of the campaign that the monitor reads from the serving bundle.
 
     Attributes:
         name: The campaign's.
         issue_of: Its messages.
-        sent: Message → who has been sent it by which day: `from`, `n`, `by_segment` and
-            `by_county`, in the order of days, as far as it may be shown.
+        sent: Message → voters who have been sent it, by day: `from`, `n`, `by_segment`
+            and `by_county`, in the order of days, as far as it may be shown.
         lifts: Message → `lift`, `low`, `high` of the latest randomised evaluation.
         pause_on: Which alarms pause a message by rule.
         alerts: `[monitor.alerts]`.
@@ -95,7 +95,7 @@ class MonitoredCampaign:
 
     @classmethod
     def of(cls, name: str, plan: Mapping[str, Any]) -> "MonitoredCampaign":
-        """From plan.json of a bundle; one without a monitor's part has the defaults."""
+        """Read plan.json of a bundle, with defaults where it has no monitor's part."""
         settings = plan.get("monitor", {})
         kinds = plan.get("reactions", {}).get("kinds", {})
         valence = {**VALENCE, **{kind.lower(): v for kind, v in kinds.items()}}
@@ -111,11 +111,11 @@ class MonitoredCampaign:
         )
 
     def planned_in_all(self) -> dict[str, Json]:
-        """Message → who is planned to be sent it, and has not been yet."""
+        """Message → voters planned to be sent it who have not been yet."""
         return {message: days[-1] for message, days in self.planned.items() if days}
 
     def sent_by(self, day: pd.Timestamp) -> dict[str, Json]:
-        """Message → who has been sent it by a day."""
+        """Message → voters who have been sent it by a day."""
         date = f"{day:%Y-%m-%d}"
         latest = {}
         for message, days in self.sent.items():
@@ -125,7 +125,7 @@ class MonitoredCampaign:
         return latest
 
 
-class Watch:
+class MonitorFollower:
     """Follows the store and keeps the present look.
 
     Args:
@@ -138,13 +138,13 @@ class Watch:
         self, events: Events, campaign: MonitoredCampaign, *, now: Clock
     ) -> None:
         self.events = events
-        self.pauses = Pauses.beside(events)
+        self.pauses = Pauses.in_store_of(events)
         self.campaign = campaign
         self.monitor = Monitor(campaign.rules, campaign.issue_of)
         self.alerts = Alerts.declared(campaign.name, campaign.alerts)
         self.now = now
         self.cursor = 0
-        self.shown = Shown(0, "{}")
+        self.look = MonitorLook(0, "{}")
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._raised: list[Alarm] = []  # still to be acted on
@@ -154,7 +154,7 @@ class Watch:
         self._behind = True
 
     def step(self) -> bool:
-        """Take in what came and look; whether anything that is shown changed."""
+        """Take in new events and update the view; whether the view changed."""
         changed = self._step()
         self._stepped_at = time.monotonic()
         return changed
@@ -190,17 +190,21 @@ class Watch:
             self._raised.pop(0)
 
     def _was(self, alarm: Alarm, what: str) -> bool:
-        return self.pauses.was_told(
+        return self.pauses.was_alerted(
             alarm.message_id, what, alarm.raised, within=self.campaign.rules.hours
         )
 
     def _is_to_pause(self, alarm: Alarm) -> bool:
         declared = self.campaign.pause_on == BACKLASH and alarm.kind == BACKLASH
-        return declared and alarm.whole and alarm.message_id in self.campaign.issue_of
+        return (
+            declared
+            and alarm.of_whole_message
+            and alarm.message_id in self.campaign.issue_of
+        )
 
     @property
     def stalled(self) -> bool:
-        """Whether what is shown may be old: no look was completed for a while."""
+        """Whether the view may be old: no update was completed for a while."""
         return time.monotonic() - self._stepped_at > STALLED_S
 
     def _look(self) -> bool:
@@ -215,16 +219,16 @@ class Watch:
             lifts=self.campaign.lifts,
         )
         text = json.dumps({"campaign": self.campaign.name, **look}, allow_nan=False)
-        if text == self.shown.text:
+        if text == self.look.text:
             return False
-        self.shown = Shown(self.shown.version + 1, text)
+        self.look = MonitorLook(self.look.version + 1, text)
         return True
 
     def _tell(self, news: list[Alarm]) -> None:
         """Send alerts of new alarms in a thread: a slow server delays no look."""
         if not news or (self.alerts.webhook is None and self.alerts.mail is None):
             return
-        look = json.loads(self.shown.text)
+        look = json.loads(self.look.text)
         paused = self.pauses.paused()
         keys = {(alarm.message_id, alarm.kind) for alarm in news}
         alarms = [
@@ -280,7 +284,7 @@ class Watch:
                 self._look()
 
 
-def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
+def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> MonitorFollower:
     """A watch of a bundle's campaign that follows its store in a thread.
 
     Args:
@@ -290,7 +294,7 @@ def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> Watch:
     """
     version = json.loads((bundle / "version.json").read_text())
     name = str(version["name"]).removeprefix("hustings-")
-    watch = Watch(events, MonitoredCampaign.of(name, plan), now=utc_now)
+    watch = MonitorFollower(events, MonitoredCampaign.of(name, plan), now=utc_now)
     watch.start()
     return watch
 
@@ -314,8 +318,8 @@ class PauseRequest(BaseModel):
     reason: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
 
 
-def _watch(request: Request) -> Watch:
-    watch: Watch = request.app.state.watch
+def _watch(request: Request) -> MonitorFollower:
+    watch: MonitorFollower = request.app.state.watch
     return watch
 
 
@@ -325,9 +329,9 @@ async def _monitor(request: Request) -> Response:
     watch = _watch(request)
     if watch.stalled:
         return _not_now(STALLED)
-    if not watch.shown.version:
+    if not watch.look.version:
         return _not_now("the reactions are still being counted")
-    return _data(Response(watch.shown.text, media_type="application/json"))
+    return _data(Response(watch.look.text, media_type="application/json"))
 
 
 def _not_now(message: str) -> Response:
@@ -343,7 +347,9 @@ async def _stream(request: Request) -> Response:
     return _data(StreamingResponse(events, media_type="text/event-stream"))
 
 
-async def stream(watch: Watch, is_gone: Callable[[], Any]) -> AsyncIterator[str]:
+async def stream(
+    watch: MonitorFollower, is_gone: Callable[[], Any]
+) -> AsyncIterator[str]:
     """Every new look, as server-sent events.
 
     Args:
@@ -356,7 +362,7 @@ async def stream(watch: Watch, is_gone: Callable[[], Any]) -> AsyncIterator[str]
     while time.monotonic() - began < LONGEST_STREAM_S and not await is_gone():
         if watch.stalled:
             return
-        look = watch.shown
+        look = watch.look
         if look.version != seen:
             seen, spoke = look.version, time.monotonic()
             yield f"id: {seen}\nevent: monitor\ndata: {look.text}\n\n"

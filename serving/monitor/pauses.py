@@ -69,7 +69,7 @@ class Pause(NamedTuple):
 
 @dataclass(frozen=True)
 class Pauses:
-    """What is paused, in the database of the reactions.
+    """Paused messages, in the database of the reactions.
 
     Attributes:
         engine: The database.
@@ -79,11 +79,11 @@ class Pauses:
 
     @classmethod
     def open(cls, store: str | Path) -> Self:
-        """The pauses beside the reactions at an address; see `Events.open`."""
-        return cls.beside(Events.open(store))
+        """Pauses in the store of reactions at an address; see `Events.open`."""
+        return cls.in_store_of(Events.open(store))
 
     @classmethod
-    def beside(cls, events: Events) -> Self:
+    def in_store_of(cls, events: Events) -> Self:
         """The pauses in the database of a store that is open."""
         with events.engine.begin() as connection:
             for table in _META.sorted_tables:
@@ -170,7 +170,9 @@ class Pauses:
 
     # --- alarms ---
 
-    def was_told(self, message_id: str, kind: str, raised: int, *, within: int) -> bool:
+    def was_alerted(
+        self, message_id: str, kind: str, raised: int, *, within: int
+    ) -> bool:
         """Whether an alarm was sent, or acted on, before.
 
         Args:

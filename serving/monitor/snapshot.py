@@ -54,8 +54,8 @@ def snapshot(
     Args:
         monitor: The counts and alarms.
         paused: Message → when, by whom and why it was paused.
-        sent: Message → who has been sent it, as far as that may be shown.
-        planned: Message → who is planned to be sent it, and has not been yet.
+        sent: Message → voters who have been sent it, as far as may be shown.
+        planned: Message → voters planned to be sent it who have not been yet.
         lifts: Message → `lift`, `low` and `high` of the latest randomised evaluation.
 
     Returns:
@@ -123,7 +123,7 @@ def _listed(
     single reactions.
     """
     loud = {name for name, _ in monitor.alarms}
-    newest = {n: max(m.shown, default=0) for n, m in monitor.messages.items()}
+    newest = {n: max(m.shown_by_hour, default=0) for n, m in monitor.messages.items()}
     heard = sorted(
         (name for name, counts in shown_counts.items() if any(counts.values())),
         key=lambda name: (-newest[name], -sum(shown_counts[name].values()), name),
@@ -134,9 +134,9 @@ def _listed(
 
 def _series(monitor: Monitor, message: Message, until: int) -> Floats:
     """Good, bad and neutral by hour up to one, shape (hours kept, 3)."""
-    first = until - monitor.rules.kept + 1
-    by_hour = np.zeros((monitor.rules.kept, 3))
-    for hour, counts in message.shown.items():
+    first = until - monitor.rules.hours_kept + 1
+    by_hour = np.zeros((monitor.rules.hours_kept, 3))
+    for hour, counts in message.shown_by_hour.items():
         if hour >= first:
             by_hour[hour - first] += counts
     for hour, lanes in message.shown_new.items():
@@ -206,13 +206,13 @@ def _message(
 def _kinds(message: Message) -> dict[str, int]:
     by_kind: dict[str, int] = {}
     for (_, kind, origin), lane in message.lanes.items():
-        if origin in (OWN, NEW) and lane.shown:
-            by_kind[kind] = by_kind.get(kind, 0) + lane.shown
+        if origin in (OWN, NEW) and lane.n_shown:
+            by_kind[kind] = by_kind.get(kind, 0) + lane.n_shown
     return dict(sorted(by_kind.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _segments(monitor: Monitor, names: list[str]) -> dict[str, list[Json]]:
-    """By message: counts and rates of its largest segments, pooled towards it."""
+    """Counts and rates of each message's largest segments, pooled towards it."""
     rows = [
         (name, segment, counts)
         for name in names
@@ -221,7 +221,9 @@ def _segments(monitor: Monitor, names: list[str]) -> dict[str, list[Json]]:
     good, bad = (
         np.array([c[v] for _, _, c in rows], dtype=float) for v in VALENCES[:2]
     )
-    weight = effective((good + bad) / monitor.rules.kept, monitor.rules.clustering)
+    weight = effective(
+        (good + bad) / monitor.rules.hours_kept, monitor.rules.clustering
+    )
     owner = np.array([name for name, _, _ in rows], dtype=object)
     rates = _rounded(good, bad, weight, owner)
     by_message: dict[str, list[Json]] = {name: [] for name in names}
@@ -233,10 +235,10 @@ def _segments(monitor: Monitor, names: list[str]) -> dict[str, list[Json]]:
 def _largest(monitor: Monitor, message: Message) -> list[tuple[str, dict[str, int]]]:
     by_segment: dict[str, dict[str, int]] = {}
     for (segment, kind, origin), lane in message.lanes.items():
-        if origin in (OWN, NEW) and lane.shown:
+        if origin in (OWN, NEW) and lane.n_shown:
             valence = monitor.rules.valence.get(kind, NEUTRAL)
             counts = by_segment.setdefault(segment, dict.fromkeys(VALENCES, 0))
-            counts[valence] += lane.shown
+            counts[valence] += lane.n_shown
     largest = sorted(
         by_segment.items(), key=lambda item: (-sum(item[1].values()), item[0])
     )
@@ -269,7 +271,7 @@ def _issues(
     for issue, kinds in monitor.closed.items():
         for kind, lane in kinds.items():
             valence = monitor.rules.valence.get(kind, NEUTRAL)
-            totals[issue][VALENCES.index(valence)] += lane.shown
+            totals[issue][VALENCES.index(valence)] += lane.n_shown
     for name, counts in shown_counts.items():
         issue_total = totals.setdefault(monitor.messages[name].issue, [0, 0, 0])
         for i, valence in enumerate(VALENCES):
@@ -277,7 +279,9 @@ def _issues(
     heard = {issue: counts for issue, counts in totals.items() if sum(counts)}
     names = sorted(heard, key=lambda issue: (-sum(heard[issue]), issue))
     good, bad = (np.array([heard[n][i] for n in names], dtype=float) for i in (0, 1))
-    weight = effective((good + bad) / monitor.rules.kept, monitor.rules.clustering)
+    weight = effective(
+        (good + bad) / monitor.rules.hours_kept, monitor.rules.clustering
+    )
     rates = _rounded(good, bad, weight, np.array(["all"] * len(names), dtype=object))
     return [
         {"issue": n, **dict(zip(VALENCES, heard[n], strict=True)), "rate": rate}
@@ -304,7 +308,7 @@ def _alarm(monitor: Monitor, alarm: Alarm, lift: Mapping[str, float] | None) -> 
         "kind": alarm.kind,
         "since": hour_start(alarm.since, monitor.rules).isoformat(),
         "raised": hour_start(alarm.raised, monitor.rules).isoformat(),
-        "whole": alarm.whole,
+        "whole": alarm.of_whole_message,
         "segments": list(alarm.segments),
         "text": text,
         "contradicts_lift": contradicts,
@@ -314,9 +318,9 @@ def _alarm(monitor: Monitor, alarm: Alarm, lift: Mapping[str, float] | None) -> 
 def _backlash_text(monitor: Monitor, message: Message, alarm: Alarm) -> str:
     until = monitor.shown_until
     series = _series(monitor, message, until)
-    at = max(alarm.since - (until - monitor.rules.kept + 1), 0)
+    at = max(alarm.since - (until - monitor.rules.hours_kept + 1), 0)
     now, before = series[at:, :2].sum(axis=0), series[:at, :2].sum(axis=0)
-    where = "" if alarm.whole else f"among {', '.join(alarm.segments)}, "
+    where = "" if alarm.of_whole_message else f"among {', '.join(alarm.segments)}, "
     sentence = f"{where}bad news has risen"
     if min(now.sum(), before.sum()) >= COMPARABLE:
         sentence = (

@@ -37,9 +37,9 @@ OWN, NEW, CROWD, OUTSIDE = "own", "new", "crowd", "outside"
 be part of a crowd."""
 UNKNOWN = "unknown"
 WHOLE = ""
-"""The message as a whole, beside its segments."""
+"""The message as a whole, besides its segments."""
 MOST_PEOPLE_KNOWN = 5_000
-"""Persons of a message and hour who are told apart; others may count twice."""
+"""Persons of a message and hour who are distinguished; others may count twice."""
 _INDEX = {GOOD: 0, BAD: 1, NEUTRAL: 2}
 # of an hour: own reactions by valence, those of new accounts by valence, from outside
 _N_COUNTS = 7
@@ -64,7 +64,7 @@ class MonitorRules:
         crowd_tolerated: The same ratio for new accounts and for the area.
         new_account_days: Younger accounts are new.
         clustering: Correlation of reactions within an hour that is always assumed.
-        max_messages: Messages and posts that are followed, beside the declared ones.
+        max_messages: Messages and posts that are followed besides the declared ones.
         max_segments: Of one message; others count as `other`.
         valence: Kind → good, bad or neutral; other kinds are shown as one.
     """
@@ -82,7 +82,7 @@ class MonitorRules:
     valence: Mapping[str, str] = field(default_factory=lambda: VALENCE)
 
     @property
-    def kept(self) -> int:
+    def hours_kept(self) -> int:
         """Hours that are kept."""
         return 2 * self.hours
 
@@ -114,37 +114,38 @@ _LaneKey = tuple[str, str, str]
 
 
 class Message:
-    """What has been counted of one message.
+    """Counts of the reactions to one message.
 
     Attributes:
         issue: What it speaks of.
         hours: Segment (or `WHOLE`) → hour → exact counts.
         lanes: (segment, kind, origin) → what may be shown.
-        shown: Hour → good, bad and neutral of whole chunks, by when they became whole.
+        shown_by_hour: Hour → good, bad and neutral of whole chunks, by when they became
+            whole.
         shown_new: Hour → (segment, kind, valence) → the part of new accounts.
         totals: Origin → good, bad and neutral of whole chunks, of all time.
         crowd: First and last hour of the last crowd of new accounts.
         lumped: The last hour that has counts of several people.
-        known: Hour → who said what, so that nobody counts twice in an hour.
-        segments: Those that are told apart.
+        persons_by_hour: Hour → who said what, so that nobody counts twice in an hour.
+        segments: Segments that are counted separately.
         heard: The last hour that anything came in.
         turned: The hour that old ones were last dropped in.
     """
 
     __slots__ = (
-        "crowd", "heard", "hours", "issue", "known", "lanes", "lumped", "segments",
-        "shown", "shown_new", "totals", "turned",
+        "crowd", "heard", "hours", "issue", "lanes", "lumped", "persons_by_hour",
+        "segments", "shown_by_hour", "shown_new", "totals", "turned",
     )  # fmt: skip
 
     def __init__(self, issue: str) -> None:
         self.issue = issue
         self.hours: dict[str, dict[int, list[int]]] = {WHOLE: {}}
         self.lanes: dict[_LaneKey, Lane] = {}
-        self.shown: dict[int, list[int]] = {}
+        self.shown_by_hour: dict[int, list[int]] = {}
         self.shown_new: dict[int, dict[tuple[str, str, int], int]] = {}
         self.totals = {origin: [0, 0, 0] for origin in (OWN, NEW, CROWD, OUTSIDE)}
         self.crowd: tuple[int, int] | None = None
-        self.known: dict[int, set[tuple[str, int]]] = {}
+        self.persons_by_hour: dict[int, set[tuple[str, int]]] = {}
         self.segments: set[str] = set()
         self.heard = 0
         self.lumped = 0
@@ -160,13 +161,15 @@ class Message:
         """
         if now > self.heard:
             self.heard = now
-            self.known = {h: who for h, who in self.known.items() if h >= now - 1}
+            self.persons_by_hour = {
+                h: who for h, who in self.persons_by_hour.items() if h >= now - 1
+            }
             if now >= self.turned + rules.patience:
                 self._turn(now, rules)
         if reaction.count > 1:
             self.lumped = max(self.lumped, reaction.at)
         segment = self._segment(reaction.segment, rules.max_segments)
-        if reaction.at > now - rules.kept and self._first_time(reaction, now):
+        if reaction.at > now - rules.hours_kept and self._first_time(reaction, now):
             self._count(reaction, segment)
         key = (segment, reaction.kind, reaction.origin)
         lane = self.lanes.get(key)
@@ -188,7 +191,7 @@ class Message:
         """Whether the person did not say the same of the message in this hour yet."""
         if reaction.person is None or reaction.at < now - 1:
             return True
-        said_before = self.known.setdefault(reaction.at, set())
+        said_before = self.persons_by_hour.setdefault(reaction.at, set())
         said = (reaction.person, reaction.valence)
         if said in said_before:
             return False
@@ -212,16 +215,16 @@ class Message:
         segment, kind, origin = key
         self.totals[origin][valence] += chunk
         if origin == OWN:
-            self.shown.setdefault(now, [0, 0, 0])[valence] += chunk
+            self.shown_by_hour.setdefault(now, [0, 0, 0])[valence] += chunk
         elif origin == NEW:
             lanes = self.shown_new.setdefault(now, {})
             part = (segment, kind, valence)
             lanes[part] = lanes.get(part, 0) + chunk
 
     def _turn(self, now: int, rules: MonitorRules) -> None:
-        """Now and then old hours are dropped, and lanes that stay small are joined."""
-        self.turned, n_hours = now, rules.kept
-        kinds: tuple[dict[int, Any], ...] = (self.shown, self.shown_new)
+        """Drop old hours and join lanes that stay small, from time to time."""
+        self.turned, n_hours = now, rules.hours_kept
+        kinds: tuple[dict[int, Any], ...] = (self.shown_by_hour, self.shown_new)
         for hours in (*self.hours.values(), *kinds):
             for old in [hour for hour in hours if hour <= now - n_hours]:
                 del hours[old]
@@ -248,21 +251,21 @@ class Message:
             for (segment, kind, valence), chunk in self.shown_new.pop(hour).items():
                 self.totals[NEW][valence] -= chunk
                 self.totals[CROWD][valence] += chunk
-                self.lanes[segment, kind, NEW].shown -= chunk
+                self.lanes[segment, kind, NEW].n_shown -= chunk
                 apart = self.lanes.setdefault((segment, kind, CROWD), Lane())
-                apart.shown += chunk
+                apart.n_shown += chunk
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a message's reactions give reason to look at.
+    """An alarm that a message's reactions raised.
 
     Attributes:
         message_id: The message.
         kind: One of `ALARMS`.
         since: The hour in which it most likely began.
         raised: The hour in which it was raised.
-        whole: Whether it holds for the message as a whole.
+        of_whole_message: Whether it holds for the message as a whole.
         segments: Those for which it holds.
         last: The last hour in which the evidence was strong enough.
     """
@@ -271,7 +274,7 @@ class Alarm:
     kind: str
     since: int
     raised: int
-    whole: bool
+    of_whole_message: bool
     segments: tuple[str, ...]
     last: int
 
@@ -359,7 +362,7 @@ class Monitor:
         for (_, kind, origin), lane in message.lanes.items():
             if origin in (OWN, NEW):
                 together = kinds.setdefault(kind, Lane())
-                together.shown += lane.shown
+                together.n_shown += lane.n_shown
                 pour([lane], together)
         self.alarms = {key: a for key, a in self.alarms.items() if key[0] != oldest}
 
@@ -367,7 +370,7 @@ class Monitor:
     def shown_until(self) -> int:
         """The last hour of which anything is shown: no single reaction moves it."""
         latest_hours = [
-            max((*message.shown, *message.shown_new), default=0)
+            max((*message.shown_by_hour, *message.shown_new), default=0)
             for message in self.messages.values()
         ]
         return max(latest_hours, default=0)
@@ -386,7 +389,7 @@ class Monitor:
         if self.now > self._judged_at:
             self._touched.update(self.messages)
         names = sorted(name for name in self._touched if name in self.messages)
-        before = {key: alarm.whole for key, alarm in self.alarms.items()}
+        before = {key: alarm.of_whole_message for key, alarm in self.alarms.items()}
         self._judge_crowds(names)
         self._judge_backlash(names)
         self._touched, self._judged_at = set(), self.now
@@ -395,7 +398,7 @@ class Monitor:
         return [
             alarm
             for key, alarm in self.alarms.items()
-            if key not in before or alarm.whole > before[key]
+            if key not in before or alarm.of_whole_message > before[key]
         ]
 
     def _judge_crowds(self, names: Sequence[str]) -> None:
@@ -443,7 +446,7 @@ class Monitor:
                 )
 
     def _named_segments(self) -> dict[str, tuple[list[str], bool]]:
-        """By message, segments to name, and whether any is evidence enough by itself.
+        """Segments to name by message, and whether one is enough evidence alone.
 
         Those that e-BH picks out at level alpha alarm: where nothing has changed, that
         asks the average of all segments' E to reach 1/α, and the average is an
@@ -473,7 +476,7 @@ class Monitor:
     def _heard(
         self, series: Sequence[tuple[str, str]], *indices: int
     ) -> list[tuple[str, str]]:
-        """Those in which enough people say one of some things to be told of."""
+        """Series in which enough people react in one of some ways to be shown."""
         first = self._hour(self.rules.hours)
         return [
             (name, segment)
@@ -489,7 +492,7 @@ class Monitor:
 
     def _counts(self, series: Sequence[tuple[str, str]]) -> Floats:
         """Exact counts, shape (n_series, hours kept, 7), the last hour being now."""
-        by_hour = np.zeros((len(series), self.rules.kept, _N_COUNTS))
+        by_hour = np.zeros((len(series), self.rules.hours_kept, _N_COUNTS))
         first = self._hour(0)
         for row, (name, segment) in enumerate(series):
             lumped = self.messages[name].lumped
@@ -500,10 +503,10 @@ class Monitor:
         return by_hour
 
     def _hour(self, index: int) -> int:
-        return self.now - self.rules.kept + 1 + index
+        return self.now - self.rules.hours_kept + 1 + index
 
     def _evidence(self, k: Floats, n: Floats, tolerated: float) -> tuple[Floats, Ints]:
-        """Evidence of every series; none where too few people say so to be told."""
+        """Evidence of every series; none where too few people react to be shown."""
         rules = self.rules
         log_e = np.full(len(k), -np.inf)
         start = np.zeros(len(k), dtype=np.int64)
@@ -534,7 +537,7 @@ class Monitor:
         if open_alarm is not None:
             since, for_message = (
                 min(since, open_alarm.since),
-                for_message or open_alarm.whole,
+                for_message or open_alarm.of_whole_message,
             )
             large = sorted({*large, *open_alarm.segments})
         if not for_message and not large:
@@ -546,12 +549,14 @@ class Monitor:
 
     def _shown_of(self, message: Message, kind: str, since: int) -> int:
         if kind == BACKLASH:
-            return sum(c[1] for hour, c in message.shown.items() if hour >= since)
+            return sum(
+                c[1] for hour, c in message.shown_by_hour.items() if hour >= since
+            )
         return sum(message.totals[CROWD if kind == NEW_ACCOUNTS else OUTSIDE])
 
     def _shown_in(self, message: Message, segment: str) -> int:
         return sum(
-            lane.shown
+            lane.n_shown
             for (name, kind, origin), lane in message.lanes.items()
             if name == segment
             and origin in (OWN, NEW)

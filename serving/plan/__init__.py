@@ -19,7 +19,11 @@ from hustings.serving.plan.constraints import (
 )
 from hustings.serving.plan.contacts import plan_contacts
 from hustings.serving.plan.dual import priced
-from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
+from hustings.serving.plan.fixed_charge import (
+    FixedCharge,
+    PlanWithCharges,
+    choose_with_charges,
+)
 from hustings.serving.plan.minimum_cost import least_budget
 from hustings.serving.plan.places import (
     PlaceOffers,
@@ -28,29 +32,34 @@ from hustings.serving.plan.places import (
     choose_with_places,
 )
 from hustings.serving.plan.randomise import held_out
-from hustings.serving.plan.settings import Entered, GroupBound, Plan, PlanTerms
+from hustings.serving.plan.settings import (
+    ChannelCharges,
+    GroupBound,
+    Plan,
+    PlanSettings,
+)
 from hustings.serving.plan.value import backlash, valued
 
 __all__ = [
+    "ChannelCharges",
     "Chosen",
-    "Entered",
     "FixedCharge",
     "GroupBound",
     "Limit",
     "Limits",
-    "Opened",
     "PlaceOffers",
     "PlaceOption",
     "Places",
     "Plan",
     "PlanError",
-    "PlanTerms",
+    "PlanSettings",
+    "PlanWithCharges",
     "backlash",
     "by_channel",
     "by_message",
     "cap",
-    "choose_opened",
     "choose_options",
+    "choose_with_charges",
     "choose_with_places",
     "floor",
     "held_out",

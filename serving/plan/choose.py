@@ -23,7 +23,7 @@ from hustings.serving.plan.restricted_master import (
     N_EDGE,
     Relaxed,
     edge_mended,
-    settled,
+    solve_restricted_master,
 )
 from hustings.training.estimators.spend_path import (
     NOTHING,
@@ -67,7 +67,7 @@ def choose_options(
     *,
     ties: Floats | None = None,
     start: Floats | None = None,
-    whole: bool = True,
+    integral: bool = True,
 ) -> Chosen:
     """The best option of every row within all limits.
 
@@ -81,7 +81,7 @@ def choose_options(
         ties: That order, a number in [0, 1) of every row, shape (n_rows,): a seeded
             hash of who the row is makes the plan independent of the order of rows.
         start: Prices to begin with, shape (n_limits,), where a like plan is known.
-        whole: False leaves out the few rows that the relaxation would split, for who
+        integral: False leaves out the few rows that the relaxation would split, for who
             only wants the bound.
 
     Returns:
@@ -98,18 +98,18 @@ def choose_options(
         value, reach * limits.use[0], allowed=reach > 0, tie_break=ties
     )
     option = path.options_at(limits.most[0])
-    if limits.kept(limits.used(option, reach)):
+    if limits.are_kept(limits.used(option, reach)):
         price = np.zeros(len(limits.most))
         price[0] = path.shadow_price(limits.most[0])
-        option = _spent_up(market, path, option) if whole else option
+        option = _spent_up(market, path, option) if integral else option
         bound = bound_at(market, price)
     else:
         highest = highest_prices(market)
         if start is None:
             start = _sampled_prices(market, highest)
-        relaxed = settled(market, np.minimum(start, highest), highest)
+        relaxed = solve_restricted_master(market, np.minimum(start, highest), highest)
         price, bound, option = relaxed.price, relaxed.bound, relaxed.option
-        option = _whole_options(market, relaxed) if whole else option
+        option = _whole_options(market, relaxed) if integral else option
     worth = worth_of(option, value)
     # the last digits of a sum: a plan is never above its bound
     return Chosen(option, price, worth, max(bound, worth))
@@ -131,7 +131,7 @@ def highest_prices(market: PricedMarket) -> Floats:
 
 
 def _spent_up(market: PricedMarket, path: SpendPath, option: Ints) -> Ints:
-    """Spend what the next whole step was too dear for on rows near the margin."""
+    """Spend on rows near the margin what was too little for the next whole step."""
     at = path.steps_within(market.limits.most[0])
     if at >= len(path.row):
         return option
@@ -151,7 +151,7 @@ def _sampled_prices(market: PricedMarket, highest: Floats) -> Floats:
     sample = market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
     limits = sample.limits.with_most(market.limits.most * (N_SAMPLED / n))
     try:
-        return settled(
+        return solve_restricted_master(
             sample._replace(limits=limits), price, highest, enough=1e-5
         ).price
     except PlanError:  # a few rows may lack what all have

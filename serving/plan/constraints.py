@@ -43,7 +43,7 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan may use; every use is counted per contact.
+    """Limits of a plan; every use is counted per contact.
 
     Attributes:
         use: What one contact by each arm uses of each limit, shape (n_limits, A); row
@@ -61,7 +61,7 @@ class Limits:
     names: tuple[str, ...] = ()
 
     def less(self, spent: Floats) -> "Limits":
-        """What is left after some use, shape (n_limits,)."""
+        """Limits that remain after some use, shape (n_limits,)."""
         left = self.most - spent
         return self.with_most(np.where(self.floors, left, np.maximum(left, 0.0)))
 
@@ -69,9 +69,9 @@ class Limits:
         """The same limits, as high as that."""
         return Limits(self.use, most, self.of_class, self.row_class, self.names)
 
-    def rows(self, some: Ints | Bools) -> "Limits":
+    def rows(self, chosen: Ints | Bools) -> "Limits":
         """The same limits over some of the rows."""
-        row_class = None if self.row_class is None else self.row_class[some]
+        row_class = None if self.row_class is None else self.row_class[chosen]
         return Limits(self.use, self.most, self.of_class, row_class, self.names)
 
     @property
@@ -99,14 +99,14 @@ class Limits:
         return charged if self.row_class is None else charged[self.row_class]
 
     def use_of(self, rows: Ints, option: Ints) -> Floats:
-        """What one contact uses in some rows by their options, (n_limits, n)."""
+        """Use of one contact in some rows by their options, (n_limits, n)."""
         use = self.use[:, option]
         if self.of_class is not None and self.row_class is not None:
             use = use * self.of_class[:, self.row_class[rows]]
         return use
 
     def used(self, option: Ints, reach: Floats) -> Floats:
-        """What options use, shape (n_limits,).
+        """Use of options, shape (n_limits,).
 
         Args:
             option: Of every row, or `NOTHING`, shape (n_rows,).
@@ -131,7 +131,7 @@ class Limits:
         largest: Floats = np.abs(self.use).max(axis=1, initial=0.0)
         return np.maximum(np.abs(self.most), largest)
 
-    def kept(self, used: Floats) -> bool:
+    def are_kept(self, used: Floats) -> bool:
         """Whether no limit is exceeded."""
         return bool((used <= self.most + SLACK * self.scale()).all())
 
@@ -170,7 +170,7 @@ def limits_of(
     budget_usd: float,
     capacity: Mapping[str, float],
     total_capacity: float | None,
-    others: Sequence[Limit] = (),
+    further_limits: Sequence[Limit] = (),
 ) -> Limits:
     """Money, contacts of every channel with a capacity, contacts in all, and others.
 
@@ -180,7 +180,7 @@ def limits_of(
         budget_usd: Money.
         capacity: Contacts of a channel over all days of the plan.
         total_capacity: Contacts of all channels over all days; None for no limit.
-        others: Caps, floors, shares: see `cap`, `floor`, `share_bounds`.
+        further_limits: Caps, floors, shares: see `cap`, `floor`, `share_bounds`.
     """
     limits = [Limit("budget in USD", np.asarray(cost, dtype=np.float64), budget_usd)]
     for channel, contacts in sorted(capacity.items()):
@@ -189,7 +189,7 @@ def limits_of(
         )
     if total_capacity is not None:
         limits.append(cap("contacts in all", np.ones(len(arms)), total_capacity))
-    return joined([*limits, *others])
+    return joined([*limits, *further_limits])
 
 
 def by_channel(arms: Sequence[Arm], channel: str) -> Floats:
@@ -239,15 +239,17 @@ def share_bounds(
     return bounds
 
 
-def with_more(limits: Limits, more: Sequence[Limit]) -> Limits:
+def with_more(limits: Limits, further_limits: Sequence[Limit]) -> Limits:
     """The limits and further ones that hold in every row."""
-    if not more:
+    if not further_limits:
         return limits
-    use = np.vstack([limits.use, *(limit.per_arm for limit in more)])
-    most = np.append(limits.most, [limit.most for limit in more])
+    use = np.vstack([limits.use, *(limit.per_arm for limit in further_limits)])
+    most = np.append(limits.most, [limit.most for limit in further_limits])
     of_class = limits.of_class
     if of_class is not None:
-        of_class = np.vstack([of_class, np.ones((len(more), of_class.shape[1]))])
+        of_class = np.vstack(
+            [of_class, np.ones((len(further_limits), of_class.shape[1]))]
+        )
     names = tuple(limits.name_of(k) for k in range(len(limits.most)))
-    names += tuple(limit.name for limit in more)
+    names += tuple(limit.name for limit in further_limits)
     return Limits(use, most, of_class, limits.row_class, names)

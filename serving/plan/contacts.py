@@ -1,8 +1,8 @@
 """Scores + costs + budget + eligibility → plan with propensities.
 
-Everybody is planned alike, the holdout as a shadow of what it would have been sent,
+All voters are planned in the same way, the holdout as if it could be contacted,
 within limits that are larger by as much as holdout and exploration take away. Then the
-lots are drawn, and every probability is known (`serving.plan.randomise`).
+draws are made, and every probability is known (`serving.plan.randomise`).
 """
 
 from collections.abc import Sequence
@@ -27,22 +27,26 @@ from hustings.serving.plan.constraints import (
     share_bounds,
 )
 from hustings.serving.plan.dual import best_at, bound_at, market_of
-from hustings.serving.plan.fixed_charge import FixedCharge, Opened, choose_opened
+from hustings.serving.plan.fixed_charge import (
+    FixedCharge,
+    PlanWithCharges,
+    choose_with_charges,
+)
 from hustings.serving.plan.places import DecidedPlaces, PlaceOffers, decide_places
 from hustings.serving.plan.randomise import (
     LARGEST,
-    Lots,
+    RandomDraws,
+    SequentialAssignment,
     Spread,
-    Walked,
     affordable_share,
-    drawn_lots,
     even_odds,
     expected_use,
     held_out,
+    random_draws,
+    sequential_assignment,
     small_enough,
-    walked,
 )
-from hustings.serving.plan.settings import GroupBound, Plan, PlanTerms
+from hustings.serving.plan.settings import GroupBound, Plan, PlanSettings
 from hustings.serving.plan.tables import frames, roles_of
 from hustings.training.estimators.spend_path import (
     NOTHING,
@@ -78,8 +82,8 @@ class DecidingRows(NamedTuple):
     reach: Floats
 
 
-class _Chances(NamedTuple):
-    """What is left to chance: probabilities of the holdout, exploring and every arm."""
+class _Probabilities(NamedTuple):
+    """Probabilities of the holdout, of exploring and of every arm."""
 
     holdout: float
     share: float
@@ -98,7 +102,7 @@ def plan_contacts(
     allowed: Bools,
     arms: Sequence[Arm],
     cost: Floats,
-    terms: PlanTerms,
+    settings: PlanSettings,
     rng: np.random.Generator,
     *,
     held_voters: Bools | None = None,
@@ -108,7 +112,7 @@ def plan_contacts(
     predicted: Floats | None = None,
     places: PlaceOffers | None = None,
 ) -> Plan:
-    """Who gets which message, by which channel, on which day.
+    """Plan each voter's message, channel and day within all limits.
 
     Args:
         voter_id: Shape (n_voters,).
@@ -117,7 +121,7 @@ def plan_contacts(
         allowed: Who may get which arm, shape (n_voters, A).
         arms: Length A.
         cost: USD of every arm, shape (A,).
-        terms: Budget, days, holdout, exploration, limits.
+        settings: Budget, days, holdout, exploration, limits.
         rng: Who explores, and which arm.
         held_voters: Who is held out, shape (n_voters,); by `held_out` of the unit
             without. Persons keep their holdout when they move, so a unit may hold
@@ -126,7 +130,7 @@ def plan_contacts(
             share of its people who belong.
         explore_odds: Probability of every arm for a voter who explores, shape
             (n_voters, A), what is missing to 1 is that of nothing; even odds without.
-            It must not hang on the lots of the voter. Of a household the mean.
+            It must not depend on the voter's random draws. Of a household the mean.
         pool_probability: Probability that a voter who is not held out is still in the
             pool, shape (n_voters,); 1 without.
         predicted: Predicted lift of every arm in outcome units, shape (n_voters, A),
@@ -141,20 +145,22 @@ def plan_contacts(
     """
     held = held_voters
     if held is None:
-        held = held_out(unit_id, salt=terms.salt, share=terms.holdout_share)
-    elif not 0 < terms.holdout_share < 1:
-        raise ValueError(f"holdout_share must lie in (0, 1), got {terms.holdout_share}")
+        held = held_out(unit_id, salt=settings.salt, share=settings.holdout_share)
+    elif not 0 < settings.holdout_share < 1:
+        raise ValueError(
+            f"holdout_share must lie in (0, 1), got {settings.holdout_share}"
+        )
     placed = None
     if places is not None:
         placed = _decided_places(
-            places, unit_id, held, lift, allowed, arms, cost, terms, bounds,
+            places, unit_id, held, lift, allowed, arms, cost, settings, bounds,
             lift if predicted is None else predicted,
         )  # fmt: skip
         allowed = allowed & ~placed.takes[:, None]
-        terms = replace(terms, budget_usd=terms.budget_usd - placed.cost_usd)
-    rows = _rows(unit_id, held, lift, allowed, cost, terms.salt)
-    limits = _all_limits(rows, arms, cost, terms, bounds)
-    spread = _spread(arms, limits, terms)
+        settings = replace(settings, budget_usd=settings.budget_usd - placed.cost_usd)
+    rows = _rows(unit_id, held, lift, allowed, cost, settings.salt)
+    limits = _all_limits(rows, arms, cost, settings, bounds)
+    spread = _spread(arms, limits, settings)
     fits = small_enough(rows.reach, limits, spread, 1.0)
     rows = rows._replace(
         reach=np.where(fits, rows.reach, 0.0), value=np.where(fits, rows.value, 0.0)
@@ -165,24 +171,46 @@ def plan_contacts(
     odds = np.where(small_enough(rows.reach, limits, spread, LARGEST), odds, 0.0)
     # a held row explores nothing, but what it would have counts among all rows
     share = affordable_share(
-        rows.reach, odds * (1 - terms.holdout_share), limits, terms.explore_share
+        rows.reach, odds * (1 - settings.holdout_share), limits, settings.explore_share
     )
-    entries = _entries(arms, terms)
-    chances = _Chances(terms.holdout_share, share, odds)
-    made = _made(rows, limits, entries, chances, spread, rng)
+    charges = _charges(arms, settings)
+    probabilities = _Probabilities(settings.holdout_share, share, odds)
+    drawn_plan = _drawn_plan(rows, limits, charges, probabilities, spread, rng)
     contacts, assignments = frames(
-        voter_id, rows.row, lift if predicted is None else predicted, allowed, arms,
-        cost, terms.start_on, roles_of(made.done, made.lots), made.done,
-        (chances.holdout, share, odds), pool_probability,
-    )  # fmt: skip
-    plan = Plan(
-        contacts, assignments, _restated(made, rows, limits), limits, share,
-        made.opened.chosen, made.used, made.opened.setup_usd,
-        tuple(e.name for e, u in zip(entries, made.opened.used, strict=True) if not u),
-        np.where(allowed, np.where(made.done.open, odds, 0.0)[rows.row], 0.0),
+        voter_id,
         rows.row,
-    )  # fmt: skip
-    return plan if placed is None else _with_places(plan, placed, terms.holdout_share)
+        lift if predicted is None else predicted,
+        allowed,
+        arms,
+        cost,
+        settings.start_on,
+        roles_of(drawn_plan.assignment, drawn_plan.draws),
+        drawn_plan.assignment,
+        (probabilities.holdout, share, odds),
+        pool_probability,
+    )
+    plan = Plan(
+        contacts,
+        assignments,
+        _restated(drawn_plan, rows, limits),
+        limits,
+        share,
+        drawn_plan.charged_plan.chosen,
+        drawn_plan.used,
+        drawn_plan.charged_plan.setup_usd,
+        tuple(
+            e.name
+            for e, u in zip(charges, drawn_plan.charged_plan.used, strict=True)
+            if not u
+        ),
+        np.where(
+            allowed, np.where(drawn_plan.assignment.open, odds, 0.0)[rows.row], 0.0
+        ),
+        rows.row,
+    )
+    return (
+        plan if placed is None else _with_places(plan, placed, settings.holdout_share)
+    )
 
 
 def _decided_places(
@@ -193,7 +221,7 @@ def _decided_places(
     allowed: Bools,
     arms: Sequence[Arm],
     cost: Floats,
-    terms: PlanTerms,
+    settings: PlanSettings,
     bounds: Sequence[GroupBound],
     predicted: Floats,
 ) -> DecidedPlaces:
@@ -203,17 +231,27 @@ def _decided_places(
     what exploration uses is set aside. Set-up fees and least audiences are not looked
     at here; the plan of the voters keeps them.
     """
-    rows = _rows(unit_id, held, lift, allowed, cost, terms.salt)
-    limits, kept = _all_limits(rows, arms, cost, terms, bounds), 1 - terms.holdout_share
+    rows = _rows(unit_id, held, lift, allowed, cost, settings.salt)
+    limits, in_pool_share = (
+        _all_limits(rows, arms, cost, settings, bounds),
+        1 - settings.holdout_share,
+    )
     odds = even_odds(rows.reach, limits)
-    share = affordable_share(rows.reach, odds * kept, limits, terms.explore_share)
-    explored = share * kept * expected_use(rows.reach * odds, limits)
-    q = kept * (1 - share)
+    share = affordable_share(
+        rows.reach, odds * in_pool_share, limits, settings.explore_share
+    )
+    explored = share * in_pool_share * expected_use(rows.reach * odds, limits)
+    q = in_pool_share * (1 - share)
     return decide_places(
-        places, lift, predicted, rows.row,
+        places,
+        lift,
+        predicted,
+        rows.row,
         market_of(q * rows.value, q * rows.reach, limits.less(explored), rows.ties),
-        salt=terms.salt, holdout_share=terms.holdout_share, start_on=terms.start_on,
-    )  # fmt: skip
+        salt=settings.salt,
+        holdout_share=settings.holdout_share,
+        start_on=settings.start_on,
+    )
 
 
 def _with_places(plan: Plan, placed: DecidedPlaces, holdout: float) -> Plan:
@@ -264,54 +302,62 @@ def _all_limits(
     rows: DecidingRows,
     arms: Sequence[Arm],
     cost: Floats,
-    terms: PlanTerms,
+    settings: PlanSettings,
     bounds: Sequence[GroupBound],
 ) -> Limits:
-    others: list[Limit] = []
-    for message, most in sorted(terms.caps.items()):
-        others.append(cap(f"contacts of {message}", by_message(arms, message), most))
-    for message, least in sorted(terms.floors.items()):
+    further_limits: list[Limit] = []
+    for message, most in sorted(settings.caps.items()):
+        further_limits.append(
+            cap(f"contacts of {message}", by_message(arms, message), most)
+        )
+    for message, least in sorted(settings.floors.items()):
         name = f"at least {least:,.0f} of {message}"
-        others.append(floor(name, by_message(arms, message), least))
+        further_limits.append(floor(name, by_message(arms, message), least))
     people = np.bincount(rows.row, minlength=len(rows.held))
     for bound in bounds:
         of_group = np.bincount(rows.row, weights=bound.members, minlength=len(people))
         within = of_group / np.maximum(people, 1)
-        others += share_bounds(bound.name, within, len(arms), bound.low, bound.high)
+        further_limits += share_bounds(
+            bound.name, within, len(arms), bound.low, bound.high
+        )
         if bound.most is not None:
             ones, name = np.ones(len(arms)), f"contacts in {bound.name}"
-            others.append(Limit(name, ones, bound.most, within))
-    total = terms.capacity_per_day
+            further_limits.append(Limit(name, ones, bound.most, within))
+    total = settings.capacity_per_day
     return limits_of(
-        arms, cost, budget_usd=terms.budget_usd,
-        capacity={c: n * terms.days for c, n in terms.capacity.items()},
-        total_capacity=None if total is None else total * terms.days,
-        others=others,
+        arms, cost, budget_usd=settings.budget_usd,
+        capacity={c: n * settings.days for c, n in settings.capacity.items()},
+        total_capacity=None if total is None else total * settings.days,
+        further_limits=further_limits,
     )  # fmt: skip
 
 
-def _spread(arms: Sequence[Arm], limits: Limits, terms: PlanTerms) -> Spread:
+def _spread(arms: Sequence[Arm], limits: Limits, settings: PlanSettings) -> Spread:
     """Capacities hold on each day; they come next after the budget."""
-    n_daily = len(terms.capacity) + (terms.capacity_per_day is not None)
+    n_daily = len(settings.capacity) + (settings.capacity_per_day is not None)
     daily = np.zeros(len(limits.most), dtype=bool)
     daily[1 : 1 + n_daily] = len(arms) > 0
-    return Spread(terms.days, daily)
+    return Spread(settings.days, daily)
 
 
-def _entries(arms: Sequence[Arm], terms: PlanTerms) -> list[FixedCharge]:
+def _charges(arms: Sequence[Arm], settings: PlanSettings) -> list[FixedCharge]:
     """Channels with a fee or a minimum order; messages with a minimum audience."""
-    found = []
-    for channel, needs in sorted(terms.entered.items()):
-        mine = np.array([arm.channel == channel for arm in arms], dtype=bool)
-        if mine.any():
-            found.append(FixedCharge(f"channel {channel}", mine, *needs))
-    if terms.minimum_audience > 0:
+    charges = []
+    for channel, needs in sorted(settings.entered.items()):
+        charged_arms = np.array([arm.channel == channel for arm in arms], dtype=bool)
+        if charged_arms.any():
+            charges.append(FixedCharge(f"channel {channel}", charged_arms, *needs))
+    if settings.minimum_audience > 0:
         for message in sorted({arm.message_id for arm in arms}):
-            mine = np.array([arm.message_id == message for arm in arms], dtype=bool)
-            found.append(
-                FixedCharge(f"message {message}", mine, 0.0, terms.minimum_audience)
+            charged_arms = np.array(
+                [arm.message_id == message for arm in arms], dtype=bool
             )
-    return found
+            charges.append(
+                FixedCharge(
+                    f"message {message}", charged_arms, 0.0, settings.minimum_audience
+                )
+            )
+    return charges
 
 
 def _mean_odds(of_voters: Floats, rows: DecidingRows) -> Floats:
@@ -325,46 +371,50 @@ def _mean_odds(of_voters: Floats, rows: DecidingRows) -> Floats:
     return np.where(rows.reach > 0, mean, 0.0)
 
 
-class _Made(NamedTuple):
-    opened: Opened
-    done: Walked
-    lots: Lots
+class _DrawnPlan(NamedTuple):
+    charged_plan: PlanWithCharges
+    assignment: SequentialAssignment
+    draws: RandomDraws
     used: Floats
 
 
-def _made(
+def _drawn_plan(
     rows: DecidingRows,
     limits: Limits,
-    entries: Sequence[FixedCharge],
-    chances: _Chances,
+    charges: Sequence[FixedCharge],
+    probabilities: _Probabilities,
     spread: Spread,
     rng: np.random.Generator,
-) -> _Made:
-    """Plan, lots and what comes of both; floors and shares hold after the draw too.
+) -> _DrawnPlan:
+    """Plan, random draws and assignment; floors and shares hold after the draws, too.
 
     Where chance missed a floor it is aimed at higher, and the plan made again with the
-    same lots; that is rare, since it is aimed high to begin with.
+    same draws; that is rare, since it is aimed high to begin with.
     """
-    lots = drawn_lots(rows.held, chances.share, chances.odds, rows.ties, rng)
-    higher, more = np.zeros(len(limits.most)), 1.0
+    draws = random_draws(
+        rows.held, probabilities.share, probabilities.odds, rows.ties, rng
+    )
+    higher, raised = np.zeros(len(limits.most)), 1.0
     for _ in range(N_ATTEMPTS):
-        opened = _wanted(rows, limits, entries, chances, higher, more)
-        inside = limits.with_most(limits.most - _fee(opened, limits))
-        reach = _closed_out(rows.reach, entries, opened.used)
-        odds = np.where(reach > 0, chances.odds, 0.0)
-        merit = _merit(rows, limits, opened.chosen)
-        drawn = lots._replace(arm=_still(lots.arm, reach))
-        done = walked(
-            opened.chosen.option, merit, reach, inside, spread, drawn, odds,
-            chances.share, rows.ties,
+        charged_plan = _wanted(rows, limits, charges, probabilities, higher, raised)
+        inside = limits.with_most(limits.most - _fee(charged_plan, limits))
+        reach = _closed_out(rows.reach, charges, charged_plan.used)
+        odds = np.where(reach > 0, probabilities.odds, 0.0)
+        merit = _merit(rows, limits, charged_plan.chosen)
+        drawn = draws._replace(arm=_still(draws.arm, reach))
+        assignment = sequential_assignment(
+            charged_plan.chosen.option, merit, reach, inside, spread, drawn, odds,
+            probabilities.share, rows.ties,
         )  # fmt: skip
-        used = limits.used(done.option, rows.reach)
+        used = limits.used(assignment.option, rows.reach)
         over = used - limits.most - SLACK * limits.scale()
-        lacking = _lacking(done.option, rows.reach, entries, opened.used)
+        lacking = _lacking(assignment.option, rows.reach, charges, charged_plan.used)
         if (over <= 0).all() and lacking <= 0:
-            return _Made(opened, done, drawn, used + _fee(opened, limits))
-        higher = higher + 2.0 * np.maximum(over, 0.0) / chances.planned
-        more *= 1.0 + 2.0 * max(lacking, 0.0)
+            return _DrawnPlan(
+                charged_plan, assignment, drawn, used + _fee(charged_plan, limits)
+            )
+        higher = higher + 2.0 * np.maximum(over, 0.0) / probabilities.planned
+        raised *= 1.0 + 2.0 * max(lacking, 0.0)
     k = int(np.argmax(over / limits.scale()))
     raise PlanError(
         f"{limits.name_of(k)}: missed by {max(over[k], 0.0):,.3g} once holdout and "
@@ -372,44 +422,48 @@ def _made(
     )
 
 
-def _fee(opened: Opened, limits: Limits) -> Floats:
-    found = np.zeros(len(limits.most))
-    found[0] = opened.setup_usd
-    return found
+def _fee(charged_plan: PlanWithCharges, limits: Limits) -> Floats:
+    fee_use = np.zeros(len(limits.most))
+    fee_use[0] = charged_plan.setup_usd
+    return fee_use
 
 
 def _wanted(
     rows: DecidingRows,
     limits: Limits,
-    entries: Sequence[FixedCharge],
-    chances: _Chances,
+    charges: Sequence[FixedCharge],
+    probabilities: _Probabilities,
     higher: Floats,
-    more: float,
-) -> Opened:
-    """The plan over all rows, a function of scores and limits, not of any lot."""
+    raised: float,
+) -> PlanWithCharges:
+    """The plan over all rows, a function of scores and limits, not of any draw."""
     for caution in CAUTION:
-        larger = _larger(rows, limits, chances, caution)
+        larger = _larger(rows, limits, probabilities, caution)
         larger = larger.with_most(larger.most - higher)
-        q = chances.planned
+        q = probabilities.planned
         scaled = [
             e._replace(
                 setup_usd=e.setup_usd / q,
-                least=more * (e.least + caution * np.sqrt(e.least * (1 - q))) / q,
+                minimum_contacts=raised
+                * (e.minimum_contacts + caution * np.sqrt(e.minimum_contacts * (1 - q)))
+                / q,
             )
-            for e in entries
+            for e in charges
         ]
         try:
-            found = choose_opened(rows.value, rows.reach, larger, scaled, rows.ties)
+            charged_plan = choose_with_charges(
+                rows.value, rows.reach, larger, scaled, rows.ties
+            )
         except PlanError:
             if caution == CAUTION[-1]:
                 raise
             continue
-        return found._replace(setup_usd=found.setup_usd * q)
+        return charged_plan._replace(setup_usd=charged_plan.setup_usd * q)
     raise AssertionError
 
 
 def _larger(
-    rows: DecidingRows, limits: Limits, chances: _Chances, caution: float
+    rows: DecidingRows, limits: Limits, probabilities: _Probabilities, caution: float
 ) -> Limits:
     """Limits over all rows such that those of the planned ones are used up.
 
@@ -417,8 +471,12 @@ def _larger(
     1 / q rows; a little more is wanted, since the last in order take what is over.
     Floors and shares are aimed at some standard errors higher.
     """
-    q, kept = chances.planned, 1.0 - chances.holdout
-    explored = chances.share * kept * expected_use(rows.reach * chances.odds, limits)
+    q, in_pool_share = probabilities.planned, 1.0 - probabilities.holdout
+    explored = (
+        probabilities.share
+        * in_pool_share
+        * expected_use(rows.reach * probabilities.odds, limits)
+    )
     left = limits.less(explored).most
     use = np.where(limits.use > 0, limits.use, np.nan)
     mean = np.array([np.nanmean(u) if (u > 0).any() else 1.0 for u in use])
@@ -435,23 +493,23 @@ def _larger(
     return limits.with_most(most)
 
 
-def _closed_out(reach: Floats, entries: Sequence[FixedCharge], used: Bools) -> Floats:
-    """Contacts without the arms of what is not used at all."""
-    found = reach
-    for entry, open_ in zip(entries, used, strict=True):
+def _closed_out(reach: Floats, charges: Sequence[FixedCharge], used: Bools) -> Floats:
+    """Contacts without the arms of channels and messages that are not used at all."""
+    open_reach = reach
+    for charge, open_ in zip(charges, used, strict=True):
         if not open_:
-            found = np.where(entry.arms, 0.0, found)
-    return found
+            open_reach = np.where(charge.arms, 0.0, open_reach)
+    return open_reach
 
 
 def _still(arm: Ints, reach: Floats) -> Ints:
-    """Arms drawn that are open to their rows."""
+    """Drawn arms that are open to their rows."""
     open_ = reach[np.arange(len(arm)), np.maximum(arm, 0)] > 0
     return np.where((arm != NOTHING) & open_, arm, NOTHING)
 
 
 def _merit(rows: DecidingRows, limits: Limits, chosen: Chosen) -> Floats:
-    """What is left to a row after the prices, per contact: the last are worth least."""
+    """Value of a row's option less the prices, per contact."""
     market = market_of(rows.value, rows.reach, limits, rows.ties)
     left = best_at(market, chosen.price).left
     option = np.maximum(chosen.option, 0)
@@ -462,26 +520,29 @@ def _merit(rows: DecidingRows, limits: Limits, chosen: Chosen) -> Floats:
 
 
 def _lacking(
-    option: Ints, reach: Floats, entries: Sequence[FixedCharge], used: Bools
+    option: Ints, reach: Floats, charges: Sequence[FixedCharge], used: Bools
 ) -> float:
-    """Greatest share of its least that an entry in use does not reach."""
+    """Greatest shortfall of a fixed charge in use, as a share of its minimum."""
     at = np.flatnonzero(option != NOTHING)
     arms = option[at]
     per_arm = np.bincount(arms, weights=reach[at, arms], minlength=reach.shape[1])
     short = [
-        1.0 - per_arm[e.arms].sum() / e.least
-        for e, open_ in zip(entries, used, strict=True) if open_ and e.least > 0
-    ]  # fmt: skip
+        1.0 - per_arm[e.arms].sum() / e.minimum_contacts
+        for e, open_ in zip(charges, used, strict=True)
+        if open_ and e.minimum_contacts > 0
+    ]
     return float(max(short, default=0.0))
 
 
-def _restated(made: _Made, rows: DecidingRows, limits: Limits) -> Chosen:
+def _restated(drawn_plan: _DrawnPlan, rows: DecidingRows, limits: Limits) -> Chosen:
     """The plan of those who are neither held out nor exploring, with its bound."""
-    lots, option = made.lots, made.done.option
-    planned = ~lots.held & ~lots.explores
-    others = limits.used(np.where(planned, NOTHING, option), rows.reach)
-    left = limits.less(others + _fee(made.opened, limits)).rows(planned)
-    price, sent = made.opened.chosen.price, option[planned]
+    draws, option = drawn_plan.draws, drawn_plan.assignment.option
+    planned = ~draws.held & ~draws.explores
+    use_of_others = limits.used(np.where(planned, NOTHING, option), rows.reach)
+    left = limits.less(use_of_others + _fee(drawn_plan.charged_plan, limits)).rows(
+        planned
+    )
+    price, sent = drawn_plan.charged_plan.chosen.price, option[planned]
     market = market_of(
         rows.value[planned], rows.reach[planned], left, rows.ties[planned]
     )

@@ -37,15 +37,18 @@ class PricedMarket(NamedTuple):
     limits: Limits
     ties: Floats
 
-    def rows(self, some: Ints | Bools) -> "PricedMarket":
+    def rows(self, chosen: Ints | Bools) -> "PricedMarket":
         """Some of the rows."""
         return PricedMarket(
-            self.value[some], self.reach[some], self.limits.rows(some), self.ties[some]
+            self.value[chosen],
+            self.reach[chosen],
+            self.limits.rows(chosen),
+            self.ties[chosen],
         )
 
 
 class Best(NamedTuple):
-    """What every row takes at given prices.
+    """Best option of every row at given prices.
 
     Attributes:
         left: What is left to it once the prices are paid, at least 0, shape (n_rows,).
@@ -67,7 +70,7 @@ def market_of(
 
 
 def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Floats:
-    """What is left of each option's value once its use of limits is paid for."""
+    """Value of each option less the price of its use of limits."""
     charged = limits.charged_rows(price)
     left: Floats = np.where(reach > 0, value - reach * charged, -np.inf)
     return np.where(value > 0, left, -np.inf)

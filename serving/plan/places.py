@@ -152,9 +152,9 @@ def decide_places(
     taken: 30 for 40 USD, where 40 letters bring 4. Ten voters of B get letters.
     """
     code, names = pd.factorize(offers.place, sort=True)
-    known = np.array([bool(name) for name in names], dtype=bool)
-    code = np.where(known[code], code - (~known).sum(), -1)
-    names = np.asarray(names, dtype=object)[known]
+    is_named = np.array([bool(name) for name in names], dtype=bool)
+    code = np.where(is_named[code], code - (~is_named).sum(), -1)
+    names = np.asarray(names, dtype=object)[is_named]
     n_places = len(names)
     n_voters = np.bincount(code[code >= 0], minlength=n_places)
     worth, lift = (_summed(offers, of_arms, code, n_places) for of_arms in

@@ -1,11 +1,11 @@
 """Randomisation on top of a plan, with probabilities that are known exactly.
 
-Rows are gone through in one order. Before a row's own lots are looked at, it is settled
-from what the rows before it used, and only from that, whether its option still fits and
-which arms are open to exploration. So a row's lots (held out, exploring, which arm) are
-independent of what was settled for it, no limit is ever exceeded, and no row is
-dropped or added once its lots are drawn. What the holdout and the draws leave over goes
-to the next in order.
+Rows are gone through in one order. Before a row's own draws are looked at, it is
+settled from what the rows before it used, and only from that, whether its option still
+fits and which arms are open to exploration. So a row's draws (held out, exploring,
+which arm) are independent of what was settled for it, no limit is ever exceeded, and no
+row is dropped or added once its draws are made. What the holdout and the draws leave
+over goes to the next in order.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ exploration stays open until a limit is nearly used up."""
 
 
 def held_out(unit_id: Sequence[str] | Objects, *, salt: str, share: float) -> Bools:
-    """Who is never contacted in a campaign, the same whoever asks and whenever.
+    """Whether each unit is held out of a campaign, by its id and the salt alone.
 
     Args:
         unit_id: Household (or voter) of each voter, shape (n_voters,).
@@ -59,8 +59,8 @@ def mixed(ties: Floats, seed: int) -> Floats:
     return (z >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-class Lots(NamedTuple):
-    """What chance holds for every row.
+class RandomDraws(NamedTuple):
+    """Random draws of every row: holdout, exploration and arm.
 
     Attributes:
         held: Held out, shape (n_rows,).
@@ -73,23 +73,23 @@ class Lots(NamedTuple):
     arm: Ints
 
 
-def drawn_lots(
+def random_draws(
     held: Bools, share: float, odds: Floats, ties: Floats, rng: np.random.Generator
-) -> Lots:
-    """Lots of every row, independent of one another and of the plan.
+) -> RandomDraws:
+    """Random draws of every row, independent of one another and of the plan.
 
     Args:
         held: Held out, shape (n_rows,).
         share: Probability to explore of a row that is not held out.
         odds: Of every arm for a row that explores, shape (n_rows, A); what is missing
             to 1 is the probability of nothing.
-        ties: Who a row is, a number in [0, 1): lots do not hang on the rows' order.
+        ties: Who a row is, a number in [0, 1): draws do not depend on the order.
         rng: Chance.
     """
     one, two = (int(rng.integers(2**62)) for _ in range(2))
     passed = odds.cumsum(axis=1) > mixed(ties, two)[:, None]
     arm = np.where(passed.any(axis=1), passed.argmax(axis=1), NOTHING)
-    return Lots(held, ~held & (mixed(ties, one) < share), arm)
+    return RandomDraws(held, ~held & (mixed(ties, one) < share), arm)
 
 
 class Spread(NamedTuple):
@@ -107,14 +107,16 @@ class Spread(NamedTuple):
 def even_odds(reach: Floats, limits: Limits) -> Floats:
     """Probability of every allowed arm for a row that explores, shape (n_rows, A).
 
-    Arms count alike but for those of scarce limits, which would otherwise stop
+    Arms count the same but for those of scarce limits, which would otherwise stop
     exploration early; what is missing to 1 is the probability of nothing.
     """
     counts = (limits.use[1:] > 0) & ~limits.floors[1:, None]
     most = np.where(counts, limits.most[1:, None], np.inf).min(axis=0, initial=np.inf)
-    known = np.isfinite(most)
+    is_limited = np.isfinite(most)
     weight = np.ones(len(most))
-    weight[known] = most[known] / max(most[known].max(initial=0.0), 1e-300)
+    weight[is_limited] = most[is_limited] / max(
+        most[is_limited].max(initial=0.0), 1e-300
+    )
     offered = (reach > 0) * weight
     total = offered.sum(axis=1, keepdims=True) + max(float(weight.mean()), 1e-9)
     odds: Floats = offered / total
@@ -122,15 +124,15 @@ def even_odds(reach: Floats, limits: Limits) -> Floats:
 
 
 def small_enough(reach: Floats, limits: Limits, spread: Spread, part: float) -> Bools:
-    """Which options use at most that part of every limit (of a day), (n_rows, A)."""
-    found = reach > 0
+    """Whether options use at most that part of every limit (of a day), (n_rows, A)."""
+    is_small = reach > 0
     for k in np.flatnonzero(~limits.floors & np.isfinite(limits.most)):
         use = reach * np.maximum(limits.use[k], 0.0)
         if limits.of_class is not None and limits.row_class is not None:
             use = use * limits.of_class[k, limits.row_class][:, None]
         most = limits.most[k] / (spread.days if spread.daily[k] else 1)
-        found &= use <= part * most + SLACK * limits.scale()[k]
-    return found
+        is_small &= use <= part * most + SLACK * limits.scale()[k]
+    return is_small
 
 
 def affordable_share(
@@ -146,18 +148,18 @@ def affordable_share(
 
 
 def expected_use(contacts: Floats, limits: Limits) -> Floats:
-    """What expected contacts use in all, shape (n_limits,)."""
+    """Use of expected contacts in all, shape (n_limits,)."""
     total = np.zeros(len(limits.most))
     for k in range(len(total)):
-        mine = contacts @ limits.use[k]
+        row_use = contacts @ limits.use[k]
         if limits.of_class is not None and limits.row_class is not None:
-            mine = mine * limits.of_class[k, limits.row_class]
-        total[k] = mine.sum()
+            row_use = row_use * limits.of_class[k, limits.row_class]
+        total[k] = row_use.sum()
     return total
 
 
-class Walked(NamedTuple):
-    """What was settled for every row, and what its lots then made of it.
+class SequentialAssignment(NamedTuple):
+    """Planned option of every row, and its assignment after the random draws.
 
     Attributes:
         intended: What the plan alone sends it, or `NOTHING`, shape (n_rows,).
@@ -172,18 +174,18 @@ class Walked(NamedTuple):
     open: Bools
 
 
-def walked(
+def sequential_assignment(
     wanted: Ints,
     merit: Floats,
     reach: Floats,
     limits: Limits,
     spread: Spread,
-    lots: Lots,
+    draws: RandomDraws,
     odds: Floats,
     share: float,
     ties: Floats,
-) -> Walked:
-    """Goes through the rows, those without an option first, then by merit.
+) -> SequentialAssignment:
+    """Assign rows one after another, those without an option first, then by merit.
 
     Args:
         wanted: Option of every row by the plan over all of them, shape (n_rows,).
@@ -191,18 +193,18 @@ def walked(
         reach: Contacts an option means in a row, shape (n_rows, A).
         limits: What may be used in all; floors are not looked at.
         spread: Which limits hold by day.
-        lots: Of every row.
+        draws: Of every row.
         odds: Of exploring arms, shape (n_rows, A).
         share: Probability to explore.
         ties: Order of equals, shape (n_rows,).
     """
     order = np.lexsort((ties, -merit, wanted != NOTHING))
     room = _room(limits, spread, reach)
-    acts = (wanted != NOTHING) | (lots.explores & (lots.arm != NOTHING))
+    acts = (wanted != NOTHING) | (draws.explores & (draws.arm != NOTHING))
     places = np.flatnonzero(acts[order])
     rows = order[places]
-    asked = _Asked(
-        rows, wanted[rows], lots.explores[rows], lots.arm[rows], lots.held[rows],
+    requests = _Requests(
+        rows, wanted[rows], draws.explores[rows], draws.arm[rows], draws.held[rows],
         (mixed(ties, 7)[rows] * spread.days).astype(np.int64),
         _kept_back(limits, spread, reach, odds, share, order)[:, places],
     )  # fmt: skip
@@ -210,20 +212,23 @@ def walked(
     intended, option, day = (np.full(n_rows, NOTHING) for _ in range(3))
     open_, seen, at = reach > 0, 0, 0
     while True:
-        rest = asked.after(at)
-        done = _until_a_door_shuts(room, reach, rest)
-        mine = rows[at : at + done.n]
-        intended[mine], option[mine] = done.intended, done.option
-        day[mine] = np.where(done.option != NOTHING, done.day, -1)
-        at += done.n
-        # rows between two that act use nothing: they find the same doors
-        stop = n_rows if done.door is None else (places[at - 1] + 1 if at else 0)
-        met = order[seen:stop]
-        open_[met] &= _open_arms(room, met)
+        rest = requests.after(at)
+        settled = _until_a_limit_is_full(room, reach, rest)
+        settled_rows = rows[at : at + settled.n]
+        intended[settled_rows], option[settled_rows] = settled.intended, settled.option
+        day[settled_rows] = np.where(settled.option != NOTHING, settled.day, -1)
+        at += settled.n
+        # rows between two that act use nothing: they find the same limits full
+        stop = (
+            n_rows if settled.full_limit is None else (places[at - 1] + 1 if at else 0)
+        )
+        passed_rows = order[seen:stop]
+        open_[passed_rows] &= _open_arms(room, passed_rows)
         seen = max(seen, stop)
-        if done.door is None:
-            return Walked(intended, option, day, open_)
-        done.door.shut[done.door.limit, done.door.day] = True
+        full = settled.full_limit
+        if full is None:
+            return SequentialAssignment(intended, option, day, open_)
+        full.is_full[full.limit, full.day] = True
 
 
 class _Room(NamedTuple):
@@ -234,8 +239,8 @@ class _Room(NamedTuple):
         left: Shape (n_limits, n_days); one that holds for all days has column 0.
         days: Days of each limit, 1 where it holds for all, shape (n_limits,).
         largest: What a row can use of it at most, shape (n_limits,).
-        shut: Full for what the plan wants, shape (n_limits, n_days).
-        shut_to_chance: Full for what chance may ask, shape (n_limits, n_days).
+        is_full: Full for what the plan wants, shape (n_limits, n_days).
+        full_to_chance: Full for what chance may ask, shape (n_limits, n_days).
         counted: Limits that are looked at.
     """
 
@@ -243,13 +248,13 @@ class _Room(NamedTuple):
     left: Floats
     days: Ints
     largest: Floats
-    shut: Bools
-    shut_to_chance: Bools
+    is_full: Bools
+    full_to_chance: Bools
     counted: Ints
 
 
-class _Asked(NamedTuple):
-    """What rows ask for; the last axis is the row."""
+class _Requests(NamedTuple):
+    """Requests of rows; the last axis is the row."""
 
     rows: Ints
     wanted: Ints
@@ -259,30 +264,30 @@ class _Asked(NamedTuple):
     first_day: Ints
     kept_back: Floats
 
-    def after(self, at: int) -> "_Asked":
-        """Without the first few."""
-        return _Asked(
+    def after(self, at: int) -> "_Requests":
+        """The requests without the first rows."""
+        return _Requests(
             self.rows[at:], self.wanted[at:], self.explores[at:], self.arm[at:],
             self.held[at:], self.first_day[at:], self.kept_back[:, at:],
         )  # fmt: skip
 
 
-class _Door(NamedTuple):
+class _FullLimit(NamedTuple):
     """A limit that is full on a day, for the plan or for chance."""
 
-    shut: Bools
+    is_full: Bools
     limit: int
     day: int
 
 
-class _Done(NamedTuple):
-    """Rows settled before a door shuts, None where none does."""
+class _Settled(NamedTuple):
+    """Rows settled before a limit is full; `full_limit` is None where none is."""
 
     n: int
     intended: Ints
     option: Ints
     day: Ints
-    door: _Door | None
+    full_limit: _FullLimit | None
 
 
 def _room(limits: Limits, spread: Spread, reach: Floats) -> _Room:
@@ -290,11 +295,11 @@ def _room(limits: Limits, spread: Spread, reach: Floats) -> _Room:
     days = np.where(spread.daily, spread.days, 1)
     of_day = (limits.most + SLACK * limits.scale()) / days
     left = np.repeat(of_day[:, None], spread.days, axis=1)
-    shut = np.zeros(left.shape, dtype=bool)
+    is_full = np.zeros(left.shape, dtype=bool)
     most = (np.maximum(limits.use, 0.0) * reach.max(axis=0, initial=0.0)).max(axis=1)
     if limits.of_class is not None:
         most = most * limits.of_class.max(axis=1)
-    return _Room(limits, left, days, most, shut, shut.copy(), counted)
+    return _Room(limits, left, days, most, is_full, is_full.copy(), counted)
 
 
 def _kept_back(
@@ -302,7 +307,7 @@ def _kept_back(
     order: Ints,
 ) -> Floats:  # fmt: skip
     """What exploration after each place may use (of a day), (n_limits, n_rows)."""
-    found = np.zeros((len(limits.most), len(order)))
+    reserve = np.zeros((len(limits.most), len(order)))
     for k, use in enumerate(limits.use):
         per = reach * np.maximum(use, 0.0)
         if limits.of_class is not None and limits.row_class is not None:
@@ -312,79 +317,88 @@ def _kept_back(
             _after(share / n_days * (odds * per**power).sum(axis=1)[order])
             for power in (1, 2)
         )
-        found[k] = mean + N_ERRORS * np.sqrt(square)
-    return found
+        reserve[k] = mean + N_ERRORS * np.sqrt(square)
+    return reserve
 
 
 def _after(of_place: Floats) -> Floats:
     """Sum over all later places."""
-    found: Floats = of_place[::-1].cumsum()[::-1] - of_place
-    return np.maximum(found, 0.0)
+    later_sum: Floats = of_place[::-1].cumsum()[::-1] - of_place
+    return np.maximum(later_sum, 0.0)
 
 
-def _open_days(room: _Room, shut: Bools) -> Bools:
+def _open_days(room: _Room, is_full: Bools) -> Bools:
     """On which days an arm has room in every limit, shape (n_classes, A, n_days)."""
     limits = room.limits
     n_classes = 1 if limits.of_class is None else limits.of_class.shape[1]
-    open_ = np.ones((n_classes, limits.use.shape[1], shut.shape[1]), dtype=bool)
-    for k in room.counted[shut[room.counted].any(axis=1)]:
-        mine = np.ones(n_classes) if limits.of_class is None else limits.of_class[k]
-        uses = (mine > 0)[:, None] & (limits.use[k] > 0)
-        full = shut[k] if room.days[k] > 1 else np.repeat(shut[k, 0], shut.shape[1])
+    open_ = np.ones((n_classes, limits.use.shape[1], is_full.shape[1]), dtype=bool)
+    for k in room.counted[is_full[room.counted].any(axis=1)]:
+        class_use = (
+            np.ones(n_classes) if limits.of_class is None else limits.of_class[k]
+        )
+        uses = (class_use > 0)[:, None] & (limits.use[k] > 0)
+        full = (
+            is_full[k]
+            if room.days[k] > 1
+            else np.repeat(is_full[k, 0], is_full.shape[1])
+        )
         open_ &= ~(uses[:, :, None] & full)
     return open_
 
 
 def _open_arms(room: _Room, rows: Ints) -> Bools:
     """Arms that chance may still ask for, shape (n_rows, A) or (1, A)."""
-    open_: Bools = np.any(_open_days(room, room.shut_to_chance), axis=2)
+    open_: Bools = np.any(_open_days(room, room.full_to_chance), axis=2)
     of_class = room.limits.row_class
     return open_ if of_class is None else open_[of_class[rows]]
 
 
 def _routed(
-    room: _Room, shut: Bools, rows: Ints, option: Ints, first_day: Ints
+    room: _Room, is_full: Bools, rows: Ints, option: Ints, first_day: Ints
 ) -> tuple[Ints, Ints]:
     """Options with room, and the first day from the row's own on that has it."""
-    open_ = _open_days(room, shut)
+    open_ = _open_days(room, is_full)
     n_days = open_.shape[2]
     later = (np.arange(n_days)[:, None] + np.arange(n_days)) % n_days
     ahead = open_[:, :, later]
     step = np.where(ahead.any(axis=3), ahead.argmax(axis=3), -1)
     of_class = room.limits.row_class
-    mine = 0 if of_class is None else of_class[rows]
-    steps = step[mine, np.maximum(option, 0), first_day]
+    class_of_row = 0 if of_class is None else of_class[rows]
+    steps = step[class_of_row, np.maximum(option, 0), first_day]
     fits = (option != NOTHING) & (steps >= 0)
     return np.where(fits, option, NOTHING), (first_day + steps) % n_days
 
 
-def _until_a_door_shuts(room: _Room, reach: Floats, asked: _Asked) -> _Done:
+def _until_a_limit_is_full(room: _Room, reach: Floats, requests: _Requests) -> _Settled:
     """Settles rows up to the one before which a limit turns out to be full."""
-    rows = asked.rows
-    wanted, on = _routed(room, room.shut, rows, asked.wanted, asked.first_day)
+    rows = requests.rows
+    wanted, on = _routed(room, room.is_full, rows, requests.wanted, requests.first_day)
     drawn, drawn_on = _routed(
-        room, room.shut_to_chance, rows, asked.arm, asked.first_day
+        room, room.full_to_chance, rows, requests.arm, requests.first_day
     )
-    sent = np.where(asked.explores, drawn, wanted)
-    sent[asked.held] = NOTHING
-    sent_on = np.where(asked.explores, drawn_on, on)
+    sent = np.where(requests.explores, drawn, wanted)
+    sent[requests.held] = NOTHING
+    sent_on = np.where(requests.explores, drawn_on, on)
     need, spent = (_use(room, reach, rows, option) for option in (wanted, sent))
-    n, door, before = len(rows), None, {}
+    n, full_limit, before = len(rows), None, {}
     for k in room.counted:
         for d in range(room.days[k]):
-            whole = room.days[k] == 1
-            use = spent[k] if whole else np.where(sent_on == d, spent[k], 0.0)
+            has_no_days = room.days[k] == 1
+            use = spent[k] if has_no_days else np.where(sent_on == d, spent[k], 0.0)
             before[k, d] = np.concatenate([[0.0], np.cumsum(use)])
-            asks = (need[k] > 0) & (whole | (on == d))
-            full = before[k, d][:-1] + need[k] + asked.kept_back[k] > room.left[k, d]
+            asks = (need[k] > 0) & (has_no_days | (on == d))
+            full = before[k, d][:-1] + need[k] + requests.kept_back[k] > room.left[k, d]
             low = before[k, d][:-1] > room.left[k, d] - room.largest[k]
-            for shut, over in ((room.shut, asks & full), (room.shut_to_chance, low)):
+            for is_full, over in (
+                (room.is_full, asks & full),
+                (room.full_to_chance, low),
+            ):
                 first = int(over.argmax()) if len(over) else 0
-                if not shut[k, d] and len(over) and over[first] and first < n:
-                    n, door = first, _Door(shut, int(k), d)
+                if not is_full[k, d] and len(over) and over[first] and first < n:
+                    n, full_limit = first, _FullLimit(is_full, int(k), d)
     for (k, d), used in before.items():
         room.left[k, d] -= used[n]
-    return _Done(n, wanted[:n], sent[:n], sent_on[:n], door)
+    return _Settled(n, wanted[:n], sent[:n], sent_on[:n], full_limit)
 
 
 def _use(room: _Room, reach: Floats, rows: Ints, option: Ints) -> Floats:

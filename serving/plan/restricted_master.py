@@ -18,14 +18,14 @@ from hustings.serving.plan.constraints import SLACK, PlanError
 from hustings.serving.plan.dual import Best, PricedMarket, best_at
 from hustings.training.estimators.spend_path import NOTHING
 
-N_CORE, N_WHOLE, PART = 3_000, 400, 4
+N_NEAR_TIES, N_WHOLE, PART = 3_000, 400, 4
 """Rows, the least decided ones, of each linear programme: one of `PART`, at most
-`N_CORE`, and all where there are few."""
+`N_NEAR_TIES`, and all where there are few."""
 N_ROUNDS = 40
 ENOUGH = 1e-8
 """Gap of the relaxation, relative to the bound, at which prices have settled."""
 UNSETTLED = 1e-4
-"""Gap of the relaxation, relative to the bound, above which all rows are asked."""
+"""Gap of the relaxation, relative to the bound, above which all rows are near ties."""
 N_EDGE = (120, 500)
 """Rows of the integer programme, and of a second one where the first falls short."""
 N_NODES = 500
@@ -34,7 +34,7 @@ _MISSED = 1e-6
 
 
 class MasterColumns(NamedTuple):
-    """Choices open to groups of alike rows; axis 0 is the choice.
+    """Choices open to groups of equal rows; axis 0 is the choice.
 
     Attributes:
         group: Group that may take it.
@@ -49,12 +49,12 @@ class MasterColumns(NamedTuple):
     use: Floats
 
 
-class Core(NamedTuple):
+class NearTies(NamedTuple):
     """The undecided rows at some prices.
 
     Attributes:
         rows: Which they are.
-        group: Group of each, alike rows in one, shape (n_core,).
+        group: Group of each, equal rows in one, shape (n_near_ties,).
         n: Rows of every group.
         columns: What the groups may take.
     """
@@ -85,11 +85,11 @@ class _Step(NamedTuple):
     """The linear programme around some prices.
 
     Attributes:
-        price: Where the dual of the core is lowest, within reach.
+        price: Where the dual of the near ties is lowest, within reach.
         value: Of the relaxed plan.
         missed: By how much it misses each limit.
         fixed: Options of the decided rows.
-        core: The others.
+        near_ties: The others.
         shares: What they take.
     """
 
@@ -97,19 +97,19 @@ class _Step(NamedTuple):
     value: float
     missed: Floats
     fixed: Ints
-    core: Core
+    near_ties: NearTies
     shares: Floats
 
 
-def settled(
+def solve_restricted_master(
     market: PricedMarket, price: Floats, highest: Floats, *, enough: float = ENOUGH
 ) -> Relaxed:
     """Prices at which the bound is lowest, and the relaxed plan.
 
     Prices move within a box around the best ones so far, so small that rows outside
-    the core hardly change their minds; it grows while the bound falls and shrinks
-    when it does not. Then the core is asked without a box, too: only so are limits
-    used up where all are indifferent.
+    the near ties hardly change their option; it grows while the bound falls and shrinks
+    when it does not. Then the programme is solved without a box, too: only so are
+    limits used up where all are indifferent.
 
     Args:
         market: Rows and limits.
@@ -127,7 +127,7 @@ def settled(
     bound, box = _bound(market, best, price), 1.0
     for _ in range(N_ROUNDS):
         for size in (box, np.inf):
-            step = _stepped(market, best, price, highest, size)
+            step = _step_around(market, best, price, highest, size)
             feasible = (step.missed <= _MISSED * market.limits.scale()).all()
             if feasible and (best_step is None or step.value > best_step.value):
                 best_step = step
@@ -144,7 +144,7 @@ def settled(
     if best_step is None or bound - best_step.value > UNSETTLED * abs(bound):
         # where most rows are indifferent, as under an untargeted policy, rows outside
         # the core use too much or too little at every price: ask all rows at once
-        step = _stepped(market, best, price, highest, np.inf, whole=True)
+        step = _step_around(market, best, price, highest, np.inf, every_row=True)
         feasible = (step.missed <= _MISSED * market.limits.scale()).all()
         if best_step is None and not feasible:
             raise _contradiction(market, price, step)
@@ -154,44 +154,44 @@ def settled(
         new = _bound(market, there, step.price)
         if new < bound:
             price, bound = step.price, new
-    option, loose = _whole_part(best_step.fixed, best_step.core, best_step.shares)
+    option, loose = _whole_part(best_step.fixed, best_step.near_ties, best_step.shares)
     return Relaxed(price, bound, option, loose)
 
 
-def _stepped(
+def _step_around(
     market: PricedMarket,
     best: Best,
     price: Floats,
     highest: Floats,
     box: float,
     *,
-    whole: bool = False,
+    every_row: bool = False,
 ) -> _Step:
-    n_core = max(N_WHOLE, min(N_CORE, len(best.left) // PART))
-    if whole:
-        n_core = len(best.left)
-    core, width = core_at(market, best, price, n_core)
+    n_near_ties = max(N_WHOLE, min(N_NEAR_TIES, len(best.left) // PART))
+    if every_row:
+        n_near_ties = len(best.left)
+    near_ties, width = near_ties_at(market, best, price, n_near_ties)
     fixed = best.option.copy()
-    fixed[core.rows] = NOTHING
+    fixed[near_ties.rows] = NOTHING
     room = market.limits.most - market.limits.used(fixed, market.reach)
-    most = np.maximum(np.abs(core.columns.use).max(axis=1, initial=0.0), 1e-12)
+    most = np.maximum(np.abs(near_ties.columns.use).max(axis=1, initial=0.0), 1e-12)
     reach = np.full(len(price), np.inf) if np.isinf(width) else box * width / most
     low, high = np.maximum(price - reach, 0.0), np.minimum(price + reach, highest)
-    shares, new, missed = _relaxed(core, room, low, np.maximum(high, low))
+    shares, new, missed = _relaxed(near_ties, room, low, np.maximum(high, low))
     at = np.flatnonzero(fixed != NOTHING)
     decided = float(market.value[at, fixed[at]].sum())
-    value = float(best.left[core.rows].sum() + core.columns.worth @ shares)
-    return _Step(new, decided + value, missed, fixed, core, shares)
+    value = float(best.left[near_ties.rows].sum() + near_ties.columns.worth @ shares)
+    return _Step(new, decided + value, missed, fixed, near_ties, shares)
 
 
 def _bound(market: PricedMarket, best: Best, price: Floats) -> float:
     return float(best.left.sum() + price @ market.limits.most)
 
 
-def core_at(
-    market: PricedMarket, best: Best, price: Floats, n_core: int
-) -> tuple[Core, float]:
-    """The least decided rows, alike ones in groups, and what they may take.
+def near_ties_at(
+    market: PricedMarket, best: Best, price: Floats, n_near_ties: int
+) -> tuple[NearTies, float]:
+    """The least decided rows, equal ones in groups, and their choices.
 
     Returns:
         The core, and the regret up to which an option belongs to it.
@@ -199,8 +199,8 @@ def core_at(
     margin = best.margin
     dearest = market.value.max(initial=0.0, where=np.isfinite(market.value))
     scale, width = max(float(dearest), 1e-300), np.inf
-    if len(margin) > n_core:
-        width = float(np.partition(margin, n_core)[n_core])
+    if len(margin) > n_near_ties:
+        width = float(np.partition(margin, n_near_ties)[n_near_ties])
         width = max(width * (1 + 1e-9), 1e-10 * scale)
     rows = np.flatnonzero((margin <= width) & np.isfinite(margin))
     rows = rows[np.argsort(market.ties[rows], kind="stable")]
@@ -221,11 +221,11 @@ def core_at(
         np.zeros((len(price), len(idle))),
     )  # fmt: skip
     joint = [np.concatenate(c, axis=-1) for c in zip(columns, nothing, strict=True)]
-    return Core(rows, group, n, MasterColumns(*joint)), width
+    return NearTies(rows, group, n, MasterColumns(*joint)), width
 
 
 def _alike(market: PricedMarket, regret: Floats) -> tuple[Ints, Ints]:
-    """Group of every row, and a row of each; those with equal choices are alike."""
+    """Groups of rows with equal choices: group of every row, and a row of each."""
     reach = np.where(regret[:, :-1] >= 0, market.reach, 0.0)
     profile = np.column_stack([regret, reach])
     frame = pd.DataFrame(profile)
@@ -246,28 +246,30 @@ def _columns(
 
 
 def _relaxed(
-    core: Core, room: Floats, low: Floats, high: Floats
+    near_ties: NearTies, room: Floats, low: Floats, high: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """The linear programme: share of every choice, prices, what is missed.
 
     To miss a limit by one costs the highest price, to leave one unused earns the
     lowest: so its duals, the prices, lie between.
     """
-    columns, n_limits = core.columns, len(room)
+    columns, n_limits = near_ties.columns, len(room)
     k = len(columns.group)
     size = np.maximum(np.abs(columns.use).max(axis=1, initial=0.0), 1e-12)
     use = columns.use / size[:, None]
     eye = np.eye(n_limits)
     one = csr_array(
         (np.ones(k), (columns.group, np.arange(k))),
-        shape=(len(core.n), k + 2 * n_limits),
+        shape=(len(near_ties.n), k + 2 * n_limits),
     )
     solution = linprog(
         np.concatenate([-columns.worth, high * size, -low * size]),
-        A_ub=csr_array(np.hstack([use, -eye, eye])), b_ub=room / size,
-        A_eq=one if len(core.n) else None, b_eq=core.n if len(core.n) else None,
+        A_ub=csr_array(np.hstack([use, -eye, eye])),
+        b_ub=room / size,
+        A_eq=one if len(near_ties.n) else None,
+        b_eq=near_ties.n if len(near_ties.n) else None,
         method="highs",
-    )  # fmt: skip
+    )
     if solution.status != 0:
         raise RuntimeError(
             f"HiGHS did not solve a plan's programme: {solution.message}"
@@ -276,23 +278,23 @@ def _relaxed(
     return solution.x[:k], price, solution.x[k : k + n_limits] * size
 
 
-def _whole_part(fixed: Ints, core: Core, shares: Floats) -> tuple[Ints, Ints]:
+def _whole_part(fixed: Ints, near_ties: NearTies, shares: Floats) -> tuple[Ints, Ints]:
     """Whole rows of every group's shares, in the order of ties; and the rest."""
     option = fixed.copy()
     loose: list[int] = []
     n_whole = np.floor(shares + 1e-7).astype(np.int64)
-    members = np.argsort(core.group, kind="stable")
-    starts = np.searchsorted(core.group[members], np.arange(len(core.n)))
-    order = np.argsort(core.columns.group, kind="stable")
+    members = np.argsort(near_ties.group, kind="stable")
+    starts = np.searchsorted(near_ties.group[members], np.arange(len(near_ties.n)))
+    order = np.argsort(near_ties.columns.group, kind="stable")
     nexts = starts.copy()
     for j in order[n_whole[order] > 0]:
-        g = core.columns.group[j]
+        g = near_ties.columns.group[j]
         next_members = members[nexts[g] : nexts[g] + n_whole[j]]
-        option[core.rows[next_members]] = core.columns.option[j]
+        option[near_ties.rows[next_members]] = near_ties.columns.option[j]
         nexts[g] += n_whole[j]
     ends = np.append(starts[1:], len(members))
     for g in np.flatnonzero(nexts < ends):
-        loose.extend(core.rows[members[nexts[g] : ends[g]]])
+        loose.extend(near_ties.rows[members[nexts[g] : ends[g]]])
     return option, np.array(loose, dtype=np.int64)
 
 
@@ -351,7 +353,7 @@ def edge_mended(
 
 
 def _if_kept(market: PricedMarket, option: Ints) -> Ints | None:
-    within_limits = market.limits.kept(market.limits.used(option, market.reach))
+    within_limits = market.limits.are_kept(market.limits.used(option, market.reach))
     return option if within_limits else None
 
 

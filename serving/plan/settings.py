@@ -12,8 +12,8 @@ from hustings.serving.plan.choose import Chosen
 from hustings.serving.plan.constraints import Limits
 
 
-class Entered(NamedTuple):
-    """What using a channel at all costs and needs.
+class ChannelCharges(NamedTuple):
+    """Set-up fee and minimum order of using a channel at all.
 
     Attributes:
         setup_usd: Paid once if it is used.
@@ -25,7 +25,7 @@ class Entered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PlanTerms:
+class PlanSettings:
     """Settings of a plan: shares, money, days and limits.
 
     Attributes:
@@ -53,7 +53,7 @@ class PlanTerms:
     capacity_per_day: float | None
     caps: Mapping[str, float] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
-    entered: Mapping[str, Entered] = field(default_factory=dict)
+    entered: Mapping[str, ChannelCharges] = field(default_factory=dict)
     minimum_audience: float = 0.0
 
 
@@ -77,7 +77,7 @@ class GroupBound(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send, and everybody's assignment.
+    """Contacts of a plan, and the assignment of every voter.
 
     Attributes:
         contacts: PLAN.
@@ -85,9 +85,10 @@ class Plan:
         chosen: The plan of those who are neither held out nor exploring, with the
             bound on what any plan could bring them within what the others leave.
         limits: Money, capacities and all other limits, exploration included.
-        explored: Probability to explore of who is not held out.
-        whole: The optimiser's result over everybody, the holdout included, within
-            limits that are larger by as much: its gap is that of the optimisation.
+        explored: Probability to explore of a voter who is not held out.
+        over_everybody: The optimiser's result over everybody, the holdout included,
+            within limits that are larger by as much: its gap is that of the
+            optimisation.
         used: What the contacts use of every limit, shape (n_limits,).
         setup_usd: Set-up fees paid, part of the budget.
         closed: Channels and messages that are not used since they would have to be
@@ -106,7 +107,7 @@ class Plan:
     chosen: Chosen
     limits: Limits
     explored: float
-    whole: Chosen
+    over_everybody: Chosen
     used: Floats
     setup_usd: float
     closed: tuple[str, ...]
@@ -116,5 +117,5 @@ class Plan:
     places_gap: float = 0.0
 
     def left(self) -> Floats:
-        """What remains of every limit, shape (n_limits,)."""
+        """Remainder of every limit, shape (n_limits,)."""
         return self.limits.most - self.used

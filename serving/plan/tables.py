@@ -1,4 +1,4 @@
-"""PLAN and ASSIGNMENTS from what was settled for rows."""
+"""PLAN and ASSIGNMENTS from the assignment of rows."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,17 @@ import pandas as pd
 from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from hustings.features.training_set import Arm
-from hustings.serving.plan.randomise import Lots, Walked
+from hustings.serving.plan.randomise import RandomDraws, SequentialAssignment
 from hustings.training.estimators.spend_path import NOTHING
 
 
-def roles_of(done: Walked, lots: Lots) -> npt.NDArray[np.str_]:
+def roles_of(
+    assignment: SequentialAssignment, draws: RandomDraws
+) -> npt.NDArray[np.str_]:
     """Role of every row, shape (n_rows,)."""
-    explores = lots.explores & ~lots.held
-    named = np.where(lots.held, "holdout", np.where(explores, "explore", "plan"))
-    return named[: len(done.option)]
+    explores = draws.explores & ~draws.held
+    role = np.where(draws.held, "holdout", np.where(explores, "explore", "plan"))
+    return role[: len(assignment.option)]
 
 
 def frames(
@@ -29,8 +31,8 @@ def frames(
     cost: Floats,
     start_on: pd.Timestamp,
     role: npt.NDArray[np.str_],
-    done: Walked,
-    chances: tuple[float, float, Floats],
+    assignment: SequentialAssignment,
+    probabilities: tuple[float, float, Floats],
     pool_probability: Floats | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """PLAN and ASSIGNMENTS of all voters.
@@ -44,17 +46,17 @@ def frames(
         cost: Shape (A,).
         start_on: Day 0.
         role: Of every row.
-        done: What was settled for rows.
-        chances: Probability of the holdout, of exploring, and of every arm where a
-            row explores, shape (n_rows, A).
+        assignment: Assignment of the rows.
+        probabilities: Probability of the holdout, of exploring, and of every arm where
+            a row explores, shape (n_rows, A).
         pool_probability: See `serving.plan.contacts.plan_contacts`.
     """
-    option = _of_voters(done.option, row, allowed)
-    intended = _of_voters(done.intended, row, allowed)
+    option = _of_voters(assignment.option, row, allowed)
+    intended = _of_voters(assignment.intended, row, allowed)
     messages = np.array([*(arm.message_id for arm in arms), CONTROL], dtype=object)
     channels = np.array([*(arm.channel for arm in arms), NO_CHANNEL], dtype=object)
-    holdout, share, odds = chances
-    drawn = np.where(allowed, np.where(done.open, odds, 0.0)[row], 0.0)
+    holdout, share, odds = probabilities
+    drawn = np.where(allowed, np.where(assignment.open, odds, 0.0)[row], 0.0)
     pool = np.ones(len(row)) if pool_probability is None else pool_probability
     free = (1.0 - holdout) * pool
     of_role = role[row]
@@ -77,7 +79,7 @@ def frames(
         }
     )
     sent = np.flatnonzero(option != NOTHING)
-    days = pd.to_timedelta(done.day[row[sent]], unit="D")
+    days = pd.to_timedelta(assignment.day[row[sent]], unit="D")
     contacts = assignments.loc[
         sent, ["voter_id", "message_id", "channel", "propensity", "role"]
     ].assign(
@@ -94,9 +96,9 @@ def frames(
 
 def _of_voters(option: Ints, row: Ints, allowed: Bools) -> Ints:
     """Option of every voter of a row; nothing for one who may not get it."""
-    mine = option[row]
-    may = allowed[np.arange(len(mine)), np.maximum(mine, 0)]
-    return np.where((mine != NOTHING) & may, mine, NOTHING)
+    voter_option = option[row]
+    may = allowed[np.arange(len(voter_option)), np.maximum(voter_option, 0)]
+    return np.where((voter_option != NOTHING) & may, voter_option, NOTHING)
 
 
 def _propensity(
@@ -107,24 +109,26 @@ def _propensity(
     free: Floats,
     share: float,
 ) -> Floats:
-    """Probability of a voter's role and of what it brought, shape (n_voters,).
+    """Probability of a voter's role and contact, shape (n_voters,).
 
     Held out: h. Planned: (1 - h) P(in the pool) (1 - share), whatever the plan is.
     Exploring: (1 - h) P(in the pool) share q, with q the odds of what was drawn.
     """
-    mine = drawn[np.arange(len(option)), np.maximum(option, 0)]
-    odds = np.where(option == NOTHING, 1.0 - drawn.sum(axis=1), mine)
-    found = np.where(role == "explore", free * share * odds, free * (1.0 - share))
-    return np.where(role == "holdout", holdout, found)
+    drawn_odds = drawn[np.arange(len(option)), np.maximum(option, 0)]
+    odds = np.where(option == NOTHING, 1.0 - drawn.sum(axis=1), drawn_odds)
+    contact_propensity = np.where(
+        role == "explore", free * share * odds, free * (1.0 - share)
+    )
+    return np.where(role == "holdout", holdout, contact_propensity)
 
 
 def _of_arm(
     option: Ints, intended: Ints, drawn: Floats, free: Floats, share: float
 ) -> Floats:
-    """Probability of what a voter was sent, whatever the role, shape (n_voters,)."""
+    """Probability of a voter's contact in any role, shape (n_voters,)."""
     rows = np.arange(len(option))
-    mine = drawn[rows, np.maximum(option, 0)]
-    sent = free * ((1.0 - share) * (option == intended) + share * mine)
+    drawn_odds = drawn[rows, np.maximum(option, 0)]
+    sent = free * ((1.0 - share) * (option == intended) + share * drawn_odds)
     contacted = (1.0 - share) * (intended != NOTHING) + share * drawn.sum(axis=1)
-    found: Floats = np.where(option == NOTHING, 1.0 - free * contacted, sent)
-    return found
+    arm_propensity: Floats = np.where(option == NOTHING, 1.0 - free * contacted, sent)
+    return arm_propensity

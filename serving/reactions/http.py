@@ -37,7 +37,7 @@ from hustings.serving.reactions.store import FILE, Events, Receipt
 STORE_VARIABLE = "HUSTINGS_EVENTS"
 _PLAN = "plan.json"
 MAX_BYTES = 16 * 2**20
-MAX_FAULTS_TOLD = 100
+MAX_FAULTS_LISTED = 100
 MAX_POSTS_KNOWN = 100_000
 AGAIN_S = 5
 """When a sender may try again after a refusal that was not its fault."""
@@ -46,11 +46,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Declared:
-    """What a campaign declares of its reactions.
+class ReactionSettings:
+    """Settings of a campaign's reactions.
 
     Attributes:
-        store: Address of PostgreSQL; None for a file beside the campaign's runs.
+        store: Address of PostgreSQL; None for a file next to the campaign's runs.
         keep_text: Whether the texts of replies are kept.
         area: Places of the campaign: a state or county begins with one of them.
         posts: Post → the message of the campaign that it is.
@@ -66,10 +66,10 @@ class Declared:
     messages: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """From `reactions` of plan.json; other keys are for others."""
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """Read `reactions` of plan.json, without the keys of other readers."""
         settings = {
-            name: told[name] for name in cls.__dataclass_fields__ if name in told
+            name: stored[name] for name in cls.__dataclass_fields__ if name in stored
         }
         for name in ("area", "messages"):
             settings[name] = tuple(settings.get(name, ()))
@@ -87,14 +87,14 @@ def store_of_bundle(bundle: Path) -> str | Path:
     return store or bundle.resolve().parent / FILE
 
 
-def _declared_in(bundle: Path) -> Declared:
+def _declared_in(bundle: Path) -> ReactionSettings:
     section = json.loads((bundle / _PLAN).read_text()).get("reactions", {})
-    return Declared.of(section)
+    return ReactionSettings.of(section)
 
 
 @dataclass
 class Intake:
-    """The way of every event into the store.
+    """Intake of events into the store.
 
     Attributes:
         events: The store.
@@ -103,7 +103,7 @@ class Intake:
     """
 
     events: Events
-    declared: Declared = field(default_factory=Declared)
+    declared: ReactionSettings = field(default_factory=ReactionSettings)
     key: bytes | None = None
     _issues: dict[str, str] = field(default_factory=dict)
     _posts: dict[str, Row] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Intake:
 
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self:
-        """As a serving bundle declares it.
+        """Build as a serving bundle declares it.
 
         Raises:
             ValueError: If the store's address is of no known kind.
@@ -153,7 +153,7 @@ class Intake:
         )
 
     def _place(self, rows: Sequence[Row]) -> None:
-        """Whether reactions come from the campaign's area, where that can be told."""
+        """Whether reactions come from the campaign's area, where that is known."""
         area = self.declared.area
         if not area:
             return
@@ -253,13 +253,13 @@ def batch_of(body: bytes | bytearray) -> list[Any]:
     return given
 
 
-def receipt_told(receipt: Receipt) -> dict[str, Any]:
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
     """A receipt as JSON."""
     return {
         "accepted": receipt.accepted,
         "duplicate": receipt.duplicate,
         "quarantined": receipt.quarantined,
-        "faults": [vars(fault) for fault in receipt.faults[:MAX_FAULTS_TOLD]],
+        "faults": [vars(fault) for fault in receipt.faults[:MAX_FAULTS_LISTED]],
         "n_faults": len(receipt.faults),
     }
 
@@ -290,7 +290,7 @@ def _receive(intake: Intake, body: bytearray) -> Response:
         # its text holds the rows
         _log.error("the store of reactions failed: %s", type(failure).__name__)
         return _fault(503, "the store did not keep them: send them again", again=True)
-    return JSONResponse(receipt_told(receipt))
+    return JSONResponse(receipt_json(receipt))
 
 
 def _fault(status: int, message: str, *, again: bool = False) -> Response:

@@ -199,7 +199,7 @@ class EventFault:
 
 @dataclass
 class EventBatch:
-    """What a request or a message of the broker holds, ready for the store.
+    """Events of a request or of a message of the broker, ready for the store.
 
     Attributes:
         events: Rows of `reaction_events`, not yet labelled with an issue.

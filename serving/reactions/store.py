@@ -101,7 +101,7 @@ POSTS = sa.Table(
 
 
 class Receipt(NamedTuple):
-    """What became of a batch, once it is on disk.
+    """Receipt of a batch that is on disk.
 
     Attributes:
         accepted: Events kept.
@@ -222,11 +222,11 @@ class Events:
             take_turn(connection)
             insert_new(connection, PERSON_LINKS, rows)
 
-    def remember_posts(self, found: Sequence[Row]) -> None:
+    def remember_posts(self, post_rows: Sequence[Row]) -> None:
         """Keep what posts were found to speak of: rows of `posts`."""
         with self.engine.begin() as connection:
             take_turn(connection)
-            insert_new(connection, POSTS, found)
+            insert_new(connection, POSTS, post_rows)
 
     # --- reading ---
 
@@ -259,7 +259,7 @@ class Events:
         return self._read(sa.select(*by, total).group_by(*by).order_by(*by))
 
     def quarantine(self) -> pd.DataFrame:
-        """What was set aside, and why."""
+        """Quarantined payloads, with the reason."""
         rows = self._read(
             sa.select(REACTION_QUARANTINE).order_by(REACTION_QUARANTINE.c.seq)
         )

@@ -1,6 +1,6 @@
 """Rule sets: what may be sent to whom, as data with their sources.
 
-A rule set is a TOML file beside this one. Each rule has a code, what it requires, its
+A rule set is a TOML file next to this one. Each rule has a code, what it requires, its
 source and a digest of it; a rule that is not in the file does not hold. No rule set is
 legal advice.
 """
@@ -104,7 +104,7 @@ class Rule(_Declared):
         return self
 
     def holds_for(self, channel: str) -> bool:
-        """Whether it is about a channel."""
+        """Whether the rule applies to a channel."""
         return not self.channels or channel in self.channels
 
     def bars(self, column: str) -> bool:
@@ -151,7 +151,7 @@ class RuleSet(_Declared):
 
 
 class RuleChannel(_Declared):
-    """What a channel lets one choose by.
+    """Targeting that a channel offers.
 
     Attributes:
         keys: place, age_band, sex; empty where it takes lists of people.
@@ -201,7 +201,7 @@ def rule_set(name: str) -> RuleSet:
 
 @cache
 def platforms() -> dict[str, RuleChannel]:
-    """What each channel lets one choose by, where it does not take lists of people."""
+    """Targeting that each channel offers, where it does not take lists of people."""
     declared = tomllib.loads((FOLDER / PLATFORMS).read_text(encoding="utf-8"))
     return {
         name: RuleChannel.model_validate(channel)

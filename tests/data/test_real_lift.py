@@ -12,7 +12,12 @@ from hustings.training.measured_lift.adaptive import (
     population_lifts,
     predicted_response,
 )
-from hustings.training.measured_lift.power import Asked, Noise, detectable_lift, lift_se
+from hustings.training.measured_lift.power import (
+    ClaimCertainty,
+    Noise,
+    detectable_lift,
+    lift_se,
+)
 
 
 def _table(name: str) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def test_the_error_predicted_for_the_mailers_is_the_one_they_have(
     assert measured.se == pytest.approx(predicted, rel=0.03)
     # published: Neighbors +8.1 points; the design could have seen less than one point
     assert measured.low < 0.081 < measured.high
-    assert detectable_lift(noise, n[4], n[0], Asked(n_claims=4)) < 0.013
+    assert detectable_lift(noise, n[4], n[0], ClaimCertainty(n_claims=4)) < 0.013
 
 
 def test_vote_history_narrows_the_mailers_intervals_and_moves_no_lift(

@@ -19,7 +19,7 @@ from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
 from hustings.serving.voting_text import voting_words
 from hustings.training.estimators.metrics import clustered_means
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.text_prior import (
     SentMessages,
@@ -63,8 +63,10 @@ def sent() -> tuple[SentMessages, list[str]]:
     for name in sorted(tests)[::2]:
         test = tests[name]
         issues = dict.fromkeys(test.messages, name)
-        ground = lay_ground(test, binned(test.X, encoding.categorical), issues, seed=1)
-        scores = ground.scores(test)
+        nuisances = fit_nuisances(
+            test, binned(test.X, encoding.categorical), issues, seed=1
+        )
+        scores = nuisances.scores(test)
         mean, noise = clustered_means(scores[:, 1:] - scores[:, :1], test.cluster)
         people = np.bincount(test.arm, minlength=1 + len(mean))[1:]
         ids += test.messages

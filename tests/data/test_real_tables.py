@@ -18,7 +18,7 @@ from hustings.features.ingest import Ingested, ingest
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
 
 AFTERWARDS = {
@@ -221,9 +221,11 @@ def test_the_mailers_effects_are_the_published_ones_within_their_intervals(
     encoding = Encoding.fit(made.features)
     (test,) = message_tests(made, encoding).values()
     data = binned(test.X, encoding.categorical)
-    ground = lay_ground(test, data, dict.fromkeys(test.messages, "turnout"), seed=1)
+    nuisances = fit_nuisances(
+        test, data, dict.fromkeys(test.messages, "turnout"), seed=1
+    )
     effects = dict(
-        zip(test.messages, ground.effects.intervals(shrunken=False), strict=True)
+        zip(test.messages, nuisances.effects.intervals(shrunken=False), strict=True)
     )
     # Gerber, Green & Larimer (2008), table 2: turnout less the control group's 29.7 %
     published = {

@@ -34,7 +34,7 @@ from hustings.experiments.simulation.world import world_of
 from hustings.experiments.stages.context import Run
 from hustings.features.tables import CONTROL, NO_MODEL
 from hustings.features.training_set import Arm
-from hustings.serving.plan import PlanTerms, plan_contacts
+from hustings.serving.plan import PlanSettings, plan_contacts
 from tests.experiments.commands import Commands
 
 FIRST = pd.Timestamp("2026-09-08")
@@ -300,7 +300,7 @@ def test_what_was_assigned_has_the_frequency_that_its_design_says() -> None:
         held = np.random.default_rng([seed, 9]).random(n) < 0.2
         left, chance = np.arange(n), np.ones(n)
         for day in range(3):
-            terms = PlanTerms("s", 0.2, 0.4, 12.0, FIRST, 1, {}, None)
+            terms = PlanSettings("s", 0.2, 0.4, 12.0, FIRST, 1, {}, None)
             plan = plan_contacts(
                 ids[left], ids[left], value[left], np.ones((len(left), 2), dtype=bool),
                 arms, np.ones(2), terms, np.random.default_rng([seed, day]),

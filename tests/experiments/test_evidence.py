@@ -32,7 +32,7 @@ from hustings.experiments.plans.planner_inputs import (
 from hustings.experiments.stages.persons import known_persons, voter_keys
 from hustings.features.persons.identity import extended, nobody
 from hustings.features.training_set import Arm
-from hustings.serving.plan import PlanTerms
+from hustings.serving.plan import PlanSettings
 
 AT = pd.Timestamp("2026-09-01T06:00:00Z")
 N, PLAN = 300, "day1"
@@ -53,7 +53,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = inputs_of(
         ids, ids, rng.normal(0.01, 0.02, (N, 2)), rng.random((N, 2)) < 0.9, arms,
         np.array([0.5, 0.03]),
-        PlanTerms(
+        PlanSettings(
             salt="s", holdout_share=0.1, explore_share=0.1, budget_usd=40.0,
             start_on=pd.Timestamp("2026-09-02"), days=3, capacity={"mail": 20.0},
             capacity_per_day=None,
@@ -67,9 +67,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"budget": 0.1}, run_id="r1",
     )  # fmt: skip
     plans.draft(
-        home, PLAN, tables_of([(plan.contacts, designed_again(inputs, plan))]), facts,
-        keys=voter_keys(home, pd.Series(ids)), at=AT, more={"inputs-all": inputs.frame},
-    )  # fmt: skip
+        home,
+        PLAN,
+        tables_of([(plan.contacts, designed_again(inputs, plan))]),
+        facts,
+        keys=voter_keys(home, pd.Series(ids)),
+        at=AT,
+        further_tables={"inputs-all": inputs.frame},
+    )
     plans.approve(home, PLAN, by="R. Approver", at=AT)
     plans.lock(home, PLAN, at=AT)
     batch, sent = next(iter(plans.batches_of(home, PLAN).items()))
@@ -232,7 +237,7 @@ def test_the_ledger_says_that_evidence_was_written(home: Path) -> None:
 def test_a_plan_replays_byte_for_byte(home: Path) -> None:
     found = replay(home, PLAN)
     assert found.same
-    assert [line.partition(":")[0] for line in found.told] == [
+    assert [line.partition(":")[0] for line in found.lines] == [
         "plan.parquet", "assignments.parquet", "designs.parquet",
     ]  # fmt: skip
 
@@ -244,7 +249,7 @@ def test_another_input_gives_another_plan_and_is_told(home: Path) -> None:
     frame.to_parquet(path)
     found = replay(home, PLAN)
     assert not found.same
-    assert found.told[0].startswith("plan.parquet: differs: ")
+    assert found.lines[0].startswith("plan.parquet: differs: ")
 
 
 def test_who_was_forgotten_is_missing_from_the_replay_and_it_says_so(
@@ -258,5 +263,5 @@ def test_who_was_forgotten_is_missing_from_the_replay_and_it_says_so(
     plans.forgotten(home, batch="b1", at=AT)
     found = replay(home, PLAN)
     assert not found.same
-    assert "1 requests to be forgotten" in found.told[0]
+    assert "1 requests to be forgotten" in found.lines[0]
     assert check_bundle(written(home)) == []

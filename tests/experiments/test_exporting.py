@@ -436,8 +436,8 @@ def test_a_wrong_declaration_is_refused(wrong: str, expected: str) -> None:
 
 def test_facts_leave_out_nobody_who_is_on_file(run: Run) -> None:
     facts = facts_now(run, AT.tz_localize(None) if AT.tzinfo else AT)
-    assert facts.known is not None
-    assert len(facts.known) == 400
+    assert facts.known_voters is not None
+    assert len(facts.known_voters) == 400
 
 
 def test_from_the_command_line(run: Run, tmp_path: Path) -> None:

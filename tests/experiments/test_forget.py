@@ -31,8 +31,14 @@ from hustings.experiments.plans.recorded_files import (
     record_outside,
 )
 from hustings.experiments.privacy import personal_data
-from hustings.experiments.privacy.forget import Told, forget, residue, resume, told_text
-from hustings.experiments.privacy.personal_data import Where
+from hustings.experiments.privacy.forget import (
+    ErasureReport,
+    erasure_text,
+    forget,
+    residue,
+    resume,
+)
+from hustings.experiments.privacy.personal_data import CampaignStores
 from hustings.experiments.privacy.show import held, held_text
 from hustings.experiments.record import keep_answers
 from hustings.experiments.stages.context import Run
@@ -68,10 +74,10 @@ class Planted:
         return self.run.home
 
     @property
-    def where(self) -> Where:
-        return Where(self.run.campaign, self.home, self.run.store)
+    def where(self) -> CampaignStores:
+        return CampaignStores(self.run.campaign, self.home, self.run.store)
 
-    def forget(self) -> Told:
+    def forget(self) -> ErasureReport:
         return forget(self.where, self.voter_id, at=AT, batch="b1")
 
 
@@ -307,7 +313,7 @@ def test_the_endpoint_refuses_a_forgotten_person_by_a_digest(
 
 
 def test_what_is_told_names_nobody(campaign: Planted) -> None:
-    text = told_text(campaign.forget())
+    text = erasure_text(campaign.forget())
     assert not [word for word in campaign.words if word in text]
     assert "m by mail on 2026-09-08" in text
 
@@ -434,7 +440,7 @@ def test_a_file_of_the_users_own_is_told_and_dropped_at_ingest(
     digest = (brought / "voters.parquet").read_bytes()
     told = outside.forget()
     assert [(t["table"], t["rows"]) for t in told.outside] == [("voters", 1)]
-    assert "delete the rows there" in told_text(told)
+    assert "delete the rows there" in erasure_text(told)
     assert (brought / "voters.parquet").read_bytes() == digest
     run = again(outside)
     report = run.read_json("ingest")["voters"]
@@ -749,7 +755,7 @@ def test_what_was_handed_out_is_told_before_anything_is_deleted(
 ) -> None:
     drafted(campaign)
 
-    def stop(report: Told) -> None:
+    def stop(report: ErasureReport) -> None:
         assert report.handed_out
         raise CutError
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hustings.experiments import plans
 from hustings.experiments.cli import FAILED, MISSING, OK, app
 from hustings.experiments.lift import (
-    LiftTerms,
+    LiftSettings,
     MeasuredLift,
     measured_lift,
     sentences,
@@ -36,7 +36,7 @@ class Campaign:
     designs: dict[str, pd.DataFrame]
     responses: pd.DataFrame
     voters: pd.DataFrame
-    terms: LiftTerms
+    terms: LiftSettings
     features: pd.DataFrame
     contacts: pd.DataFrame
 
@@ -176,7 +176,7 @@ def campaign(
             "segment": np.where(old, "65+", "18-64"),
         }
     )
-    terms = LiftTerms(
+    terms = LiftSettings(
         holdout=dict.fromkeys(assignments, H),
         as_of=START + pd.Timedelta(days=30),
         outcome="support", absent="missing", horizon_days=N_DAYS, lag_days=2,
@@ -219,7 +219,7 @@ def test_the_planted_lifts_are_found_as_delivered_by_message_and_segment(
         assert abs(row["lift"] - truth) < 3 * row["se"]
     assert ("jobs", "65+") not in told.index
     assert found.overall is not None
-    assert found.overall.always.low > 0
+    assert found.overall.anytime_valid.low > 0
     assert found.overall.claimed
 
 
@@ -310,7 +310,7 @@ def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
     final = planted.measured()
     assert early.overall is not None
     assert final.overall is not None
-    assert final.overall.always.se < early.overall.always.se
+    assert final.overall.anytime_valid.se < early.overall.anytime_valid.se
 
 
 def test_plans_without_answers_yet_make_no_interval_narrower(planted: Campaign) -> None:
@@ -327,8 +327,10 @@ def test_plans_without_answers_yet_make_no_interval_narrower(planted: Campaign) 
         assert found.n_decided > before.n_decided
         assert found.overall is not None
         assert before.overall is not None
-        assert found.overall.once == pytest.approx(before.overall.once)
-        assert found.overall.always == pytest.approx(before.overall.always)
+        assert found.overall.fixed_sample == pytest.approx(before.overall.fixed_sample)
+        assert found.overall.anytime_valid == pytest.approx(
+            before.overall.anytime_valid
+        )
         assert found.overall.predicted == pytest.approx(before.overall.predicted)
 
 
@@ -342,7 +344,7 @@ def test_answers_that_are_half_in_cover_as_often_as_they_say() -> None:
         found = replace(made, responses=made.responses[kept]).measured()
         assert found.overall is not None
         truth = found.overall.predicted
-        once = found.overall.once
+        once = found.overall.fixed_sample
         covered.append(once.low < truth < once.high)
         ratio.append((once.value - truth) / ((once.high - once.low) / 3.92))
     assert sum(covered) >= 9
@@ -476,7 +478,7 @@ def test_what_a_second_contact_adds_is_told_from_the_first() -> None:
             "observed_at": pd.Timestamp("2026-10-09"),
         }
     )  # fmt: skip
-    terms = LiftTerms(
+    terms = LiftSettings(
         holdout=dict.fromkeys(days, H),
         as_of=pd.Timestamp("2026-10-10"), outcome="support", absent="missing",
         horizon_days=2, repeats="carry_over",
@@ -616,7 +618,7 @@ def test_lift_of_a_campaigns_files_is_that_of_its_tables(
     assert found.overall is not None
     # other features, other folds: the same lift within its error
     whole = rows["delivered", "", ""]
-    assert abs(whole["lift"] - found.overall.once.value) < 2 * whole["se"]
+    assert abs(whole["lift"] - found.overall.fixed_sample.value) < 2 * whole["se"]
     assert not list((home / "data" / "autumn").glob("*.partial"))
 
 

@@ -12,7 +12,7 @@ from hustings.experiments.declaration import (
 )
 from hustings.experiments.loop.answered import Answered
 from hustings.experiments.loop.daily_columns import learner_columns
-from hustings.experiments.loop.declared import loop_terms, wave_size
+from hustings.experiments.loop.declared import loop_settings, wave_size
 from hustings.experiments.loop.explore import share_on, thompson_odds, uniform_odds
 from hustings.experiments.loop.gate import (
     Gate,
@@ -25,7 +25,7 @@ from hustings.experiments.loop.gate import (
 from hustings.experiments.loop.moments import learned, sized_after
 from hustings.features.arrays import Floats
 from hustings.training.estimators.anytime_valid import ALPHA
-from hustings.training.learners.daily import Moments, Seen, Size, fit_daily
+from hustings.training.learners.daily import Moments, ObservedRows, Size, fit_daily
 from hustings.training.measured_lift.adaptive import decided_propensities
 
 # --- what is declared -----------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_lifts_are_learned_on_the_declared_days() -> None:
     campaign = load_campaign("30_days")
     assert campaign.loop is not None
     loop = campaign.loop.model_copy(update={"retrain_every_days": 4})
-    terms = loop_terms(
+    terms = loop_settings(
         campaign.model_copy(update={"loop": loop}), n_voters=1_000, n_arms=8,
         mean_cost_usd=0.6,
     )  # fmt: skip
@@ -308,7 +308,7 @@ def test_a_look_is_taken_on_the_declared_days_alone() -> None:
     assert campaign.loop is not None
     changed = {"gate": "verdict", "evaluate_every_days": 3}
     loop = campaign.loop.model_copy(update=changed)
-    terms = loop_terms(
+    terms = loop_settings(
         campaign.model_copy(update={"loop": loop}), n_voters=1_500, n_arms=2,
         mean_cost_usd=1.0,
     )  # fmt: skip
@@ -323,7 +323,7 @@ def test_a_look_is_taken_on_the_declared_days_alone() -> None:
     for day in range(6, 11):
         gate = gate_on(
             looks, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
-            spend_usd=0.5, terms=terms, day=day,
+            spend_usd=0.5, settings=terms, day=day,
             at=pd.Timestamp("2026-09-14", tz="UTC"),
         )  # fmt: skip
         taken.append(len(gate.looks) - len(looks))
@@ -332,13 +332,13 @@ def test_a_look_is_taken_on_the_declared_days_alone() -> None:
     assert taken == [1, 0, 0, 0, 0]
     later = gate_on(
         looks, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
-        spend_usd=0.5, terms=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
+        spend_usd=0.5, settings=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
     )  # fmt: skip
     assert later.looks == looks
     earlier = (Look("2026-09-09T00:00:00", 0.0, 1.0, 600),)
     again = gate_on(
         earlier, answered, columns, household=np.arange(1_500) // 2, cost=np.ones(2),
-        spend_usd=0.5, terms=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
+        spend_usd=0.5, settings=terms, day=9, at=pd.Timestamp("2026-09-20", tz="UTC"),
     )  # fmt: skip
     assert len(again.looks) == 2
 
@@ -377,7 +377,7 @@ def test_standard_errors_are_those_of_the_posterior() -> None:
         as_of=pd.Timestamp("2026-09-08"),
     )  # fmt: skip
     answered = decisions(60, np.zeros((60, 2)), rng)
-    seen = Seen(columns.phi, answered.arm, answered.Y, answered.propensities)
+    seen = ObservedRows(columns.phi, answered.arm, answered.Y, answered.propensities)
     model = fit_daily(
         Moments.nothing(columns.phi.shape[1], 2).plus(seen), columns.terms,
         sizes=[Size(0.25, 0.1)],

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hustings.experiments.cli import BAD_INPUT, MISSING, app
 from hustings.experiments.declaration import EXPERIMENTS
 from hustings.training.policy_value.policies import NAMES
-from tests.experiments.test_life import drafted
+from tests.experiments.test_plan_steps import drafted
 
 
 @pytest.fixture

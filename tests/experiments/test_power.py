@@ -20,10 +20,16 @@ from hustings.features.tables import CONTROL
 from hustings.training.measured_lift.power import Beliefs, Noise
 
 FACTS = PowerFacts(
-    n_audience=100_000, n_contacts=20_000, n_affordable=20_000, days=20, lag_days=1,
+    n_audience=100_000,
+    n_contacts=20_000,
+    n_affordable=20_000,
+    days=20,
+    lag_days=1,
     cost_usd=0.5,
-    noise=Noise(20.0), beliefs=Beliefs.alike(6, mean=1.0, sd=1.0), source="a prior",
-)  # fmt: skip
+    noise=Noise(20.0),
+    beliefs=Beliefs.exchangeable(6, mean=1.0, sd=1.0),
+    source="a prior",
+)
 
 
 def test_noise_of_households_and_silence_is_the_planted_one() -> None:
@@ -62,7 +68,7 @@ def test_a_larger_holdout_sees_more_and_leaves_more_to_others() -> None:
     assert all(a.of_held_out < b.of_held_out for a, b in pairwise(rows))
     assert all(r.once < r.daily < r.by_message for r in rows)
     # the detectable lift is the one that is seen in four of five campaigns
-    asked = replace(FACTS, beliefs=Beliefs.alike(6, mean=rows[2].once, sd=1.0))
+    asked = replace(FACTS, beliefs=Beliefs.exchangeable(6, mean=rows[2].once, sd=1.0))
     assert power(asked, seed=1).holdouts[2].power == pytest.approx(0.8, abs=1e-3)
     # 2,222 of those chosen are held out at a tenth; 2.8 standard errors
     tenth = rows[2]
@@ -73,7 +79,9 @@ def test_a_larger_holdout_sees_more_and_leaves_more_to_others() -> None:
 
 
 def test_the_wave_that_shows_lifts_is_larger_the_smaller_they_are() -> None:
-    small = PowerFacts(**{**vars(FACTS), "beliefs": Beliefs.alike(6, mean=0.5, sd=0.2)})
+    small = PowerFacts(
+        **{**vars(FACTS), "beliefs": Beliefs.exchangeable(6, mean=0.5, sd=0.2)}
+    )
     assert power(small, seed=1).wave_power_n > power(FACTS, seed=1).wave_power_n
 
 

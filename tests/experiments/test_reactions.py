@@ -16,14 +16,14 @@ from hustings.experiments.stages.audience import eligible_voters
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import (
     permissions_now,
-    reactions_told,
+    reactions_config,
     remember_former,
     store_of,
     with_withdrawals,
 )
 from hustings.experiments.stages.tables import stage_ingest
 from hustings.features.training_set import Arm
-from hustings.serving.reactions.http import Declared
+from hustings.serving.reactions.http import ReactionSettings
 from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
 
@@ -144,7 +144,7 @@ def test_a_stop_under_a_former_id_is_the_present_voters(tmp_path: Path):
 
 def test_the_endpoint_is_told_what_the_campaign_declares(run):
     stage_ingest(run)
-    told = Declared.of(reactions_told(run))
+    told = ReactionSettings.of(reactions_config(run))
     messages = run.table("messages")
     assert [m["message_id"] for m in told.messages] == messages["message_id"].tolist()
     assert told.keep_text is False

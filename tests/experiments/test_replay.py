@@ -160,7 +160,7 @@ def test_rows_of_a_breakdown_are_events_of_their_own_and_what_is_no_post_is_coun
     path.write_text(MESSY)
     insights = read_insights(path)
     posts = posts_of(insights, since=None, until=None)
-    assert [(p.told["age_band"], p.totals) for p in posts] == [
+    assert [(p.event_fields["age_band"], p.totals) for p in posts] == [
         ("18-29", {"like": 100}),
         ("30-44", {"like": 150}),
     ]
@@ -168,7 +168,9 @@ def test_rows_of_a_breakdown_are_events_of_their_own_and_what_is_no_post_is_coun
     played = [event for _, event in in_order(posts, Decay(), seed=1)]
     assert len({e["event_id"] for e in played}) == len(played)
     assert sum(e["count"] for e in played) == 250
-    same = [spread(Post(AT, p.told, None, {"like": 500}), Decay(), 1) for p in posts]
+    same = [
+        spread(Post(AT, p.event_fields, None, {"like": 500}), Decay(), 1) for p in posts
+    ]
     counts = [[event["count"] for _, event in events] for events in same]
     assert counts[0] != counts[1]
 
@@ -213,7 +215,10 @@ def test_two_days_of_real_posts_arrive_to_the_last_reaction(tmp_path):
     play(events, send, speed=np.inf)
     kept = intake.events.counts().groupby(["post_id", "kind"])["count"].sum()
     truth = {
-        (str(p.told["post_id"]), k): n for p in posts for k, n in p.totals.items() if n
+        (str(p.event_fields["post_id"]), k): n
+        for p in posts
+        for k, n in p.totals.items()
+        if n
     }
     assert kept.to_dict() == truth
     assert len(posts) > 20

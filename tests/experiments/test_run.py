@@ -159,7 +159,7 @@ def test_the_plan_of_a_run_is_a_draft_that_can_be_computed_again(story: Any) -> 
     home, name = story.run.home, told(story.run.folder, "run")["plan_id"]
     record = plans.record_of(home, name)
     assert record.state == plans.DRAFT
-    assert record.opened["n_contacts"] == len(story.run.read("plan"))
+    assert record.draft_body["n_contacts"] == len(story.run.read("plan"))
     assert plans.plan_faults(home) == []
     assert replay(home, name).same
 

@@ -171,7 +171,7 @@ def test_a_voter_has_the_affinity_of_the_finest_cell_that_is_told() -> None:
             "county_fips": ["26200", "26200", "26999", "26200", None],
         }
     )
-    found = CellAffinities.of(table()).beside(voters, as_of=DAY)["affinity__roads"]
+    found = CellAffinities.of(table()).joined_to(voters, as_of=DAY)["affinity__roads"]
     share = 1 / (1 + np.exp(-found))
     assert share.round(3).tolist() == [0.2, 0.4, 0.3, 0.25, 0.35]
 
@@ -188,7 +188,7 @@ def test_affinities_are_the_same_after_they_were_written_and_read() -> None:
     again = CellAffinities.from_json(json.loads(json.dumps(known.to_json())))
     voters = pd.DataFrame({"age": [20.0, 70.0], "sex": "F", "county_fips": "26200"})
     pd.testing.assert_frame_equal(
-        again.beside(voters, as_of=DAY), known.beside(voters, as_of=DAY)
+        again.joined_to(voters, as_of=DAY), known.joined_to(voters, as_of=DAY)
     )
 
 

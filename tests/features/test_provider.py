@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from hustings.features.persons.provider import (
-    ProviderTerms,
+    ProviderLicence,
     describe,
     hashed,
     join_provider,
@@ -24,7 +24,9 @@ from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import PROVIDER_ROWS, TableError, check
 
 KEY = b"a secret of the campaign"
-TERMS = ProviderTerms("acme", "Acme Data", "one campaign", "features", date(2026, 1, 5))
+TERMS = ProviderLicence(
+    "acme", "Acme Data", "one campaign", "features", date(2026, 1, 5)
+)
 
 
 def rows_of(**columns: object) -> pd.DataFrame:

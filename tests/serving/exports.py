@@ -13,7 +13,7 @@ from hustings.features.tables import no_places
 from hustings.serving.export import (
     CHANNELS,
     Exported,
-    ExportTerms,
+    ExportSettings,
     Planned,
     Recheck,
     export_plan,
@@ -98,12 +98,12 @@ def details_of(planned: Planned) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def terms_of(**changed: object) -> ExportTerms:
+def terms_of(**changed: object) -> ExportSettings:
     """Terms whose audiences and cells may be as small as any may be."""
     channels = {
         name: replace(channel, min_audience=20) for name, channel in CHANNELS.items()
     }
-    return replace(ExportTerms("us_default", channels), **changed)  # type: ignore[arg-type]
+    return replace(ExportSettings("us_default", channels), **changed)  # type: ignore[arg-type]
 
 
 def all_may(contacts: pd.DataFrame, _at: pd.Timestamp) -> pd.Series:

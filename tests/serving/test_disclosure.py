@@ -191,13 +191,13 @@ def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
                 shown, joined = shown + together, []
     left = sum(n for some in [*waiting, joined] for _, n in some)
     assert shown + left == taken
-    assert sum(lane.shown for lane in [*lanes, other]) == shown
+    assert sum(lane.n_shown for lane in [*lanes, other]) == shown
 
 
 def test_one_person_who_reacts_a_hundred_times_is_never_shown():
     lane = Lane()
     assert not any(lane.add(1, "one", 0) for _ in range(100))
-    assert lane.shown == 0
+    assert lane.n_shown == 0
 
 
 @given(

@@ -177,7 +177,7 @@ def test_research_replay_allows_everything() -> None:
         rule_set="research_replay", as_of=AS_OF, lowers_turnout=frozenset({"shame"}),
     )  # fmt: skip
     assert found.allowed.all()
-    assert found.told() == []
+    assert found.reason_counts() == []
 
 
 def test_every_refusal_is_counted_by_its_reason() -> None:
@@ -189,7 +189,7 @@ def test_every_refusal_is_counted_by_its_reason() -> None:
         ("cyd", "mail", NEVER, AS_OF),
     )  # fmt: skip
     found = eligibility(VOTERS, arms, rows, held, rule_set="us_default", as_of=AS_OF)
-    assert {row["reason"]: row["n_voters"] for row in found.told()} == {
+    assert {row["reason"]: row["n_voters"] for row in found.reason_counts()} == {
         "message shame: discloses the record of others": 3,
         "mail: permission withdrawn": 1,
         "sms: permission withdrawn": 1,
@@ -204,4 +204,4 @@ def test_a_barred_message_that_no_arm_sends_is_not_told() -> None:
     found = eligibility(
         VOTERS, [Arm("bridge", "mail")], rows, None, rule_set="us_default", as_of=AS_OF
     )
-    assert found.told() == []
+    assert found.reason_counts() == []

@@ -20,9 +20,15 @@ def planned(*, budget: float = 160.0):
     rng = np.random.default_rng(0)
     value = rng.normal(0.02, 0.02, (500, 3)) + np.array([0.0, 0.02, 0.0])
     limits = limits_of(
-        ARMS, COST, budget_usd=budget, capacity={"phone": 8.0}, total_capacity=None,
-        others=[floor("at least 160 of schools", by_message(ARMS, "schools"), 160.0)],
-    )  # fmt: skip
+        ARMS,
+        COST,
+        budget_usd=budget,
+        capacity={"phone": 8.0},
+        total_capacity=None,
+        further_limits=[
+            floor("at least 160 of schools", by_message(ARMS, "schools"), 160.0)
+        ],
+    )
     chosen = choose_options(value, np.ones((500, 3)), limits, ties=rng.random(500))
     return value, limits, chosen
 

@@ -13,7 +13,7 @@ from hustings.serving.export import (
     ExportError,
     Planned,
     audiences,
-    terms,
+    settings,
 )
 from tests.serving.exports import (
     SECRETS,
@@ -81,7 +81,7 @@ def test_there_is_an_audience_for_each_day_and_message(
 def test_batches_hold_as_many_rows_as_a_platform_takes(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert terms.BATCH == 10_000
+    assert settings.BATCH == 10_000
     monkeypatch.setattr(audiences, "BATCH", 30)
     found = export(planned, tmp_path, **AUDIENCE)
     assert found.folder is not None

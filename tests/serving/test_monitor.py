@@ -79,7 +79,7 @@ def backlash():
 
 def test_a_backlash_alarms_for_its_message_and_no_other(backlash):
     _, alarms = backlash
-    assert [(a.message_id, a.kind, a.whole) for a in alarms] == [
+    assert [(a.message_id, a.kind, a.of_whole_message) for a in alarms] == [
         ("bridge", BACKLASH, True)
     ]
     assert hour_start(alarms[0].since, RULES) == START.tz_localize("UTC") + (
@@ -115,7 +115,10 @@ def test_an_alarm_of_segments_that_turns_to_the_whole_message_is_told_again():
         range(12), lambda h: 0.1 if h < 8 else 0.6, 40, seed=9, segment="parents"
     )
     _, alarms = monitored(in_order(*quiet, loud))
-    assert [(a.kind, a.whole) for a in alarms] == [(BACKLASH, False), (BACKLASH, True)]
+    assert [(a.kind, a.of_whole_message) for a in alarms] == [
+        (BACKLASH, False),
+        (BACKLASH, True),
+    ]
     assert alarms[0].raised == alarms[1].raised
 
 

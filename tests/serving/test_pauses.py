@@ -53,12 +53,12 @@ def test_nobody_pauses_without_a_name(pauses, by):
 
 
 def test_an_alarm_that_was_told_of_is_remembered_for_its_hours(pauses):
-    assert not pauses.was_told("bridge", "backlash", 100, within=24)
+    assert not pauses.was_alerted("bridge", "backlash", 100, within=24)
     for _ in range(2):
         pauses.remember("bridge", "backlash", 100)
-    assert pauses.was_told("bridge", "backlash", 110, within=24)
-    assert not pauses.was_told("bridge", "new_accounts", 110, within=24)
-    assert not pauses.was_told("bridge", "backlash", 150, within=24)
+    assert pauses.was_alerted("bridge", "backlash", 110, within=24)
+    assert not pauses.was_alerted("bridge", "new_accounts", 110, within=24)
+    assert not pauses.was_alerted("bridge", "backlash", 150, within=24)
 
 
 def test_the_same_holds_in_postgresql(postgres):
@@ -71,7 +71,7 @@ def test_the_same_holds_in_postgresql(postgres):
     assert pauses.paused() == {}
     for _ in range(2):
         pauses.remember("bridge", "backlash", 1)
-    assert pauses.was_told("bridge", "backlash", 1, within=2)
+    assert pauses.was_alerted("bridge", "backlash", 1, within=2)
     with pauses.engine.connect() as connection:
         n = connection.execute(sa.select(sa.func.count()).select_from(PAUSES)).scalar()
     assert n == 2
@@ -97,7 +97,7 @@ def test_a_paused_message_is_eligible_for_nobody_and_the_reason_is_told(rule_set
         None, rule_set=rule_set, as_of=pd.Timestamp("2026-09-01"), paused=paused,
     )  # fmt: skip
     assert not found.allowed.any()
-    assert found.told() == [
+    assert found.reason_counts() == [
         {"reason": f"message bridge: {paused['bridge']}", "n_voters": 2}
     ]
     assert barred(messages(), rule_set=rule_set) == {}

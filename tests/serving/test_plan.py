@@ -31,7 +31,7 @@ from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limits,
     Plan,
-    PlanTerms,
+    PlanSettings,
     choose_options,
     held_out,
     limits_of,
@@ -63,7 +63,7 @@ class Case:
     unit_id: npt.NDArray[np.object_]
     lift: Floats
     allowed: npt.NDArray[np.bool_]
-    terms: PlanTerms
+    terms: PlanSettings
     arms: tuple[Arm, ...] = ARMS
     cost: Floats = field(default_factory=COST.copy)
 
@@ -80,7 +80,7 @@ class Case:
         )  # fmt: skip
 
 
-TERMS = PlanTerms(
+TERMS = PlanSettings(
     salt="tiny-1",
     holdout_share=0.2,
     explore_share=0.1,
@@ -433,7 +433,7 @@ def test_among_equals_money_or_capacity_is_used_up(limits: dict[str, Any]) -> No
     )
     assert len(plan.contacts) > 0.98 * most
     assert plan.chosen.gap < 0.02
-    assert 0 <= plan.whole.gap < 0.02
+    assert 0 <= plan.over_everybody.gap < 0.02
 
 
 def test_equal_options_of_several_channels_fill_every_channel() -> None:
@@ -557,7 +557,7 @@ def test_who_is_held_out_gets_nothing_wherever_they_live() -> None:
     made = plan_contacts(
         voter_id, unit_id, np.full((n, len(ARMS)), 5.0),
         np.ones((n, len(ARMS)), dtype=bool), ARMS, COST,
-        PlanTerms("s", 0.1, 0.05, 1e6, pd.Timestamp("2026-09-08"), 5, {}, None),
+        PlanSettings("s", 0.1, 0.05, 1e6, pd.Timestamp("2026-09-08"), 5, {}, None),
         np.random.default_rng(1), held_voters=held,
     )  # fmt: skip
     assigned = made.assignments.set_index("voter_id")
@@ -576,7 +576,7 @@ def test_naming_who_the_units_hold_out_changes_no_plan() -> None:
     given = (
         np.array([f"v{i}" for i in range(n)], dtype=object), unit_id,
         rng.normal(1, 1, (n, len(ARMS))), rng.random((n, len(ARMS))) < 0.8, ARMS, COST,
-        PlanTerms("s", 0.2, 0.1, 60.0, pd.Timestamp("2026-09-08"), 5, {}, None),
+        PlanSettings("s", 0.2, 0.1, 60.0, pd.Timestamp("2026-09-08"), 5, {}, None),
     )  # fmt: skip
     one = plan_contacts(*given, np.random.default_rng(1))
     two = plan_contacts(

@@ -17,19 +17,19 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
+    ChannelCharges,
     Chosen,
-    Entered,
     FixedCharge,
     GroupBound,
     Limit,
     Limits,
     PlanError,
-    PlanTerms,
+    PlanSettings,
     backlash,
     by_message,
     cap,
-    choose_opened,
     choose_options,
+    choose_with_charges,
     floor,
     least_budget,
     limits_of,
@@ -72,7 +72,7 @@ def market(
     limits = limits_of(
         ARMS, COST, budget_usd=0.2 * size * tight,
         capacity={"mail": 0.25 * size, "sms": 0.2 * size}, total_capacity=0.4 * size,
-        others=[
+        further_limits=[
             floor("schools", by_message(ARMS, "schools"), 0.1 * size * tight),
             cap("taxes", by_message(ARMS, "taxes"), 0.15 * size),
             *share_bounds("young", young.astype(float), A, 0.34, 0.45),
@@ -106,7 +106,9 @@ def whole_optimum(of: Market, entries: tuple[FixedCharge, ...] = ()) -> float | 
         sent = entry.arms[arm] * of.reach[row, arm]
         yes = np.eye(e)[j]
         rules.append(LinearConstraint(np.append(sent, -large * yes), -np.inf, 0))
-        rules.append(LinearConstraint(np.append(sent, -entry.least * yes), 0, np.inf))
+        rules.append(
+            LinearConstraint(np.append(sent, -entry.minimum_contacts * yes), 0, np.inf)
+        )
     found = milp(
         np.append(-of.value[row, arm], np.zeros(e)), integrality=np.ones(k + e),
         bounds=Bounds(0, 1), constraints=rules, options={"mip_rel_gap": 1e-9},
@@ -251,9 +253,15 @@ def test_one_voter_more_changes_few_others(*, flat: bool) -> None:
 def test_floors_that_nobody_can_pay_for_are_named_with_their_figures() -> None:
     of = market(400, 0)
     limits = limits_of(
-        ARMS, COST, budget_usd=10.0, capacity={}, total_capacity=None,
-        others=[floor("at least 100 of roads", by_message(ARMS, "roads"), 100.0)],
-    )  # fmt: skip
+        ARMS,
+        COST,
+        budget_usd=10.0,
+        capacity={},
+        total_capacity=None,
+        further_limits=[
+            floor("at least 100 of roads", by_message(ARMS, "roads"), 100.0)
+        ],
+    )
     with pytest.raises(PlanError, match=r"at least 100 of roads.*missed by.*budget"):
         choose_options(of.value, of.reach, limits, ties=of.ties)
 
@@ -290,7 +298,7 @@ def test_fees_and_minimum_orders_are_decided_as_well_as_by_a_whole_programme(
         entry("mail", "mail", fee, least), entry("sms", "sms", fee / 2, least / 2),
         FixedCharge("taxes", by_message(ARMS, "taxes") > 0, 0.0, least),
     )  # fmt: skip
-    found = choose_opened(of.value, of.reach, limits, entries, of.ties)
+    found = choose_with_charges(of.value, of.reach, limits, entries, of.ties)
     best = whole_optimum(of, entries)
     assert best is not None
     assert found.chosen.value <= best * (1 + 1e-6) <= found.chosen.bound * (1 + 2e-6)
@@ -298,7 +306,7 @@ def test_fees_and_minimum_orders_are_decided_as_well_as_by_a_whole_programme(
     sent = found.chosen.option[found.chosen.option != NOTHING]
     for e, used in zip(entries, found.used, strict=True):
         n_sent = e.arms[sent].sum()
-        assert n_sent == 0 if not used else n_sent >= e.least
+        assert n_sent == 0 if not used else n_sent >= e.minimum_contacts
     paid = COST[sent].sum() + found.setup_usd
     assert paid <= 8.0 + 1e-6
 
@@ -306,10 +314,10 @@ def test_fees_and_minimum_orders_are_decided_as_well_as_by_a_whole_programme(
 def test_a_fee_that_is_more_than_it_brings_keeps_a_channel_shut() -> None:
     of = market(300, 2)
     limits = limits_of(ARMS, COST, budget_usd=50.0, capacity={}, total_capacity=None)
-    dear = choose_opened(
+    dear = choose_with_charges(
         of.value, of.reach, limits, [entry("mail", "mail", 49.0, 0.0)], of.ties
     )
-    cheap = choose_opened(
+    cheap = choose_with_charges(
         of.value, of.reach, limits, [entry("mail", "mail", 0.1, 0.0)], of.ties
     )
     assert not dear.used[0]
@@ -375,13 +383,23 @@ def test_limits_hold_for_what_is_sent_after_the_draw(seed: int) -> None:
     n = 3_000
     ids = np.array([f"v{i}" for i in range(n)], dtype=object)
     young, here = rng.random(n) < 0.3, rng.random(n) < 0.2
-    terms = PlanTerms(
-        f"s{seed}", 0.1, 0.05, 400.0, pd.Timestamp("2026-09-08"), 3, {"sms": 150.0},
+    terms = PlanSettings(
+        f"s{seed}",
+        0.1,
+        0.05,
+        400.0,
+        pd.Timestamp("2026-09-08"),
+        3,
+        {"sms": 150.0},
         None,
-        caps={"taxes": 200.0}, floors={"roads": 120.0},
-        entered={"mail": Entered(20.0, 100.0), "sms": Entered(390.0, 0.0)},
+        caps={"taxes": 200.0},
+        floors={"roads": 120.0},
+        entered={
+            "mail": ChannelCharges(20.0, 100.0),
+            "sms": ChannelCharges(390.0, 0.0),
+        },
         minimum_audience=50.0,
-    )  # fmt: skip
+    )
     plan = plan_contacts(
         ids, ids, rng.normal(0.5, 1, (n, A)), rng.random((n, A)) < 0.9, ARMS, COST,
         terms, rng, bounds=[
@@ -399,13 +417,13 @@ def test_limits_hold_for_what_is_sent_after_the_draw(seed: int) -> None:
     share = sent["voter_id"].isin(ids[young]).mean()
     assert 0.33 <= share <= 0.4
     assert sent["voter_id"].isin(ids[here]).sum() <= 60
-    assert plan.whole.gap < 0.01
+    assert plan.over_everybody.gap < 0.01
 
 
 def test_a_limit_is_told_by_name_and_price() -> None:
     limits = limits_of(
         ARMS, COST, budget_usd=5.0, capacity={"sms": 3.0}, total_capacity=9.0,
-        others=[Limit("custom", np.ones(A), 4.0)],
+        further_limits=[Limit("custom", np.ones(A), 4.0)],
     )  # fmt: skip
     assert [limits.name_of(k) for k in range(4)] == [
         "budget in USD", "contacts by sms", "contacts in all", "custom"
@@ -421,7 +439,7 @@ def test_a_plan_of_equal_lifts_uses_what_its_limits_leave(seed: int) -> None:
     allowed = np.ones((n, len(arms)), dtype=bool)
     allowed[:, [1, 4]] = (rng.random(n) < 0.6)[:, None]
     allowed[:, [2, 5]] = (rng.random(n) < 0.5)[:, None]
-    terms = PlanTerms(
+    terms = PlanSettings(
         salt="s", holdout_share=0.1, explore_share=0.05, budget_usd=0.3 * n,
         start_on=pd.Timestamp("2026-09-01"), days=1,
         capacity={"mail": 0.3 * n, "sms": 0.25 * n, "phone": 0.08 * n},
@@ -434,4 +452,4 @@ def test_a_plan_of_equal_lifts_uses_what_its_limits_leave(seed: int) -> None:
         np.array([0.45, 0.05, 1.2] * 2), terms, rng,
     )  # fmt: skip
     # a fifth was left on the table where only the least decided rows were asked
-    assert plan.whole.value > (1 - 2e-3) * plan.whole.bound
+    assert plan.over_everybody.value > (1 - 2e-3) * plan.over_everybody.bound

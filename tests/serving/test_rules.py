@@ -123,7 +123,7 @@ def test_what_may_not_go_is_not_planned_either(
     broken = replace(SOUND, **BREACHES[code])
 
     def allowed(rules: RuleSet) -> bool:
-        monkeypatch.setattr(eligible, "_named", lambda _: rules)
+        monkeypatch.setattr(eligible, "_known_rule_set", lambda _: rules)
         found = eligibility(
             VOTERS, [Arm("bridge", "sms")], broken.messages, broken.permissions,
             rule_set="us_default", as_of=NOW, lowers_turnout=broken.lowers_turnout,
@@ -160,7 +160,7 @@ def test_a_stop_of_the_same_day_counts_and_a_grant_of_tomorrow_does_not() -> Non
 
 
 def test_who_is_no_voter_any_more_is_not_contacted() -> None:
-    assert sent(replace(SOUND, known=frozenset({"bob"}))) == "unknown_person"
+    assert sent(replace(SOUND, known_voters=frozenset({"bob"}))) == "unknown_person"
 
 
 def test_an_age_that_nobody_knows_is_refused_where_the_law_asks_for_certainty() -> None:

@@ -296,7 +296,7 @@ def test_a_voter_gets_the_option_worth_most_after_its_price(served, server):
     told, held = by_voter(answer.json()), holdout(served)
     terms = served.plan["audiences"]["all"]
     ((name, model),) = served.model.lifts.items()
-    lift = model.ground.option_values(
+    lift = model.nuisances.option_values(
         served.model.predict(served.voters)[name].lift, served.model.arms[name]
     )
     n_sent = 0

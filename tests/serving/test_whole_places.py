@@ -13,7 +13,7 @@ from hustings.serving.plan import (
     Places,
     Plan,
     PlanError,
-    PlanTerms,
+    PlanSettings,
     by_message,
     choose_options,
     choose_with_places,
@@ -83,21 +83,21 @@ def test_places_give_way_to_money_and_to_floors() -> None:
     taken = np.flatnonzero(found.of_place != NOTHING)
     used = rich.use[:, taken, found.of_place[taken]].sum(axis=1)
     used += of.limits.used(found.chosen.option, of.reach)
-    assert of.limits.kept(used)
+    assert of.limits.are_kept(used)
     assert len(taken) > 0
     # forty of the sixty must get a letter of their own: most places have to go without
     letters = by_message(ARMS, "schools") + by_message(ARMS, "taxes")
     limits = limits_of(
         ARMS, COST, budget_usd=40.0, capacity={}, total_capacity=None,
-        others=[floor("letters", letters, 40.0)],
+        further_limits=[floor("letters", letters, 40.0)],
     )  # fmt: skip
     value = np.abs(of.value) + 0.1
     whole = rich._replace(use=np.zeros((2, 6, 2)))
     found = choose_with_places(value, of.reach, limits, whole, of.ties)
-    assert limits.kept(limits.used(found.chosen.option, of.reach))
+    assert limits.are_kept(limits.used(found.chosen.option, of.reach))
     none = limits_of(
         ARMS, COST, budget_usd=40.0, capacity={}, total_capacity=None,
-        others=[floor("letters", letters, 400.0)],
+        further_limits=[floor("letters", letters, 400.0)],
     )  # fmt: skip
     with pytest.raises(PlanError):
         choose_with_places(value, of.reach, none, whole, of.ties)
@@ -125,7 +125,7 @@ def planned(
     odd = np.repeat(np.arange(N_PLACES) % 2 == 1, PER_PLACE)
     lift = np.where(odd, 1.0, 0.1) + 0.05 * rng.normal(size=n)
     ids = np.array([f"v{i:04}" for i in range(n)], dtype=object)
-    terms = PlanTerms(salt, 0.2, 0.05, budget_usd, AT, 5, {"mail": 60.0}, None)
+    terms = PlanSettings(salt, 0.2, 0.05, budget_usd, AT, 5, {"mail": 60.0}, None)
     return plan_contacts(
         ids, ids, lift[:, None], np.ones((n, 1), dtype=bool), [LETTER],
         np.array([0.9]), terms, np.random.default_rng(1), places=offered,
@@ -208,7 +208,7 @@ def test_the_order_of_voters_decides_no_place() -> None:
     offered = offers(names())
     lift = rng.random((len(order), 1))
     ids = np.array([f"v{i:04}" for i in range(len(order))], dtype=object)
-    terms = PlanTerms("c", 0.2, 0.05, 300.0, AT, 5, {}, None)
+    terms = PlanSettings("c", 0.2, 0.05, 300.0, AT, 5, {}, None)
 
     def plan(rows: np.ndarray) -> pd.DataFrame:
         return plan_contacts(

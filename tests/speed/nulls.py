@@ -18,7 +18,7 @@ from hustings.features.training_set import Arm, MessageTest
 from hustings.training.estimators.metrics import permute_within_blocks
 from hustings.training.policy_value.gate import blocked_by
 from hustings.training.policy_value.held_out_halves import judge_halves
-from hustings.training.policy_value.judged_policies import Judged
+from hustings.training.policy_value.judged_policies import JudgedPolicies
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import decide, trust
 
@@ -168,5 +168,5 @@ def verdict_of(world: World, *, seed: int, attempt: int = 1) -> str:
         world.test, world.market, categorical=world.categorical,
         issue_of=world.issue_of, settings=lambda *_: SMALL_LEARNER, seed=seed,
     )  # fmt: skip
-    judged = Judged.of(world.test, world.market, halves)
+    judged = JudgedPolicies.of(world.test, world.market, halves)
     return decide(judged, blocked_by(trust(world.test)), attempt=attempt).verdict

@@ -24,7 +24,7 @@ from hustings.features.training_set import (
     MessageTest,
     build_training_set,
     message_tests,
-    with_fondness,
+    with_affinity_columns,
 )
 from hustings.features.voter import Encoding
 from hustings.training.learners.affinity import affinities
@@ -72,7 +72,7 @@ def drawn(seed: int, n_voters: int = N_VOTERS) -> Drawn:
         tables["reaction_counts"], tables["voters"], issue_of, as_of=first
     )
     beside = CellAffinities.of(known)
-    voters = beside.beside(tables["voters"], as_of=first)
+    voters = beside.joined_to(tables["voters"], as_of=first)
     campaign = load_campaign("sample")
     plain = feature_columns(campaign, list(tables["voters"]))
     made = build_training_set(
@@ -97,7 +97,7 @@ def shares(given: Drawn, share: float, seed: int) -> Iterator[tuple[float, float
         given.test.household, households[rng.random(len(households)) < share]
     )
     judged = rng.choice(len(mine), min(N_JUDGED, len(mine)), replace=False)
-    test = with_fondness(given.test, given.encoding.names, given.issue_of)
+    test = with_affinity_columns(given.test, given.encoding.names, given.issue_of)
     plain = replace(given.test, X=given.test.X[:, : given.n_plain])
     for known in (plain, test):
         categorical = [c for c in given.encoding.categorical if c < given.n_plain]

@@ -22,7 +22,7 @@ from hustings.experiments.plans.planner_inputs import (
     tables_of,
 )
 from hustings.features.training_set import Arm
-from hustings.serving.plan import PlanTerms, held_out
+from hustings.serving.plan import PlanSettings, held_out
 
 pytestmark = pytest.mark.speed
 
@@ -51,7 +51,7 @@ def test_a_day_of_ten_million_voters_is_planned_in_minutes(
     clock = [time.perf_counter()]
     held = held_out(ids, salt="speed", share=0.1)
     clock.append(time.perf_counter())
-    terms = PlanTerms(
+    terms = PlanSettings(
         "speed", 0.1, 0.1, N_CONTACTS * 0.6, pd.Timestamp("2026-09-08"), 1,
         {"mail": N_CONTACTS}, None,
     )  # fmt: skip

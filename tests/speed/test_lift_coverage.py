@@ -153,7 +153,7 @@ def _campaign(rng: np.random.Generator) -> tuple[Decisions, np.ndarray]:
             (np.full(len(z), t), got, e, Y, rows // 2, z, 1 / decided, x[rows])
         )
     *columns, seen = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return Decisions(*columns[:6], stands_for=columns[6]), seen[:, None]
+    return Decisions(*columns[:6], survey_weight=columns[6]), seen[:, None]
 
 
 def test_a_campaigns_intervals_cover_once_and_at_all_looks() -> None:

@@ -23,7 +23,7 @@ from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limits,
-    PlanTerms,
+    PlanSettings,
     choose_options,
     limits_of,
     plan_contacts,
@@ -236,7 +236,7 @@ def test_whole_plan_of_200_000_voters(capsys: pytest.CaptureFixture[str]) -> Non
     voter_id = np.array([f"V{i:07d}" for i in range(n)], dtype=object)
     unit_id = np.array([f"H{i // 2:07d}" for i in range(n)], dtype=object)
     channels = ("mail", "sms", "phone")
-    terms = PlanTerms(
+    terms = PlanSettings(
         salt="bench", holdout_share=0.1, explore_share=0.05, budget_usd=0.25 * n,
         start_on=pd.Timestamp("2026-09-08"), days=10,
         capacity={"sms": 0.02 * n, "phone": 0.005 * n}, capacity_per_day=0.05 * n,

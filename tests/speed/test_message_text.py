@@ -24,7 +24,7 @@ from hustings.features.training_set import (
 )
 from hustings.features.voter import Encoding
 from hustings.training.estimators.metrics import clustered_means
-from hustings.training.learners.average_effects import lay_ground, shrink
+from hustings.training.learners.average_effects import fit_nuisances, shrink
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.text_prior import (
     SentMessages,
@@ -92,8 +92,10 @@ def estimated(
     for name, whole in material.tests.items():
         test = whole if rows is None else whole.take(rows[name])
         data = binned(test.X, material.categorical)
-        ground = lay_ground(test, data, dict.fromkeys(test.messages, name), seed=1)
-        scores = ground.scores(test)
+        nuisances = fit_nuisances(
+            test, data, dict.fromkeys(test.messages, name), seed=1
+        )
+        scores = nuisances.scores(test)
         mean, noise = clustered_means(scores[:, 1:] - scores[:, :1], test.cluster)
         people = np.bincount(test.arm, minlength=1 + len(test.messages))[1:]
         noise = even_noise(noise, [name] * len(people), people)

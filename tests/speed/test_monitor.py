@@ -69,7 +69,7 @@ def looks(
     n_hours: int, share: Any, rho: float,
 ) -> Iterator[tuple[float, np.ndarray]]:  # fmt: skip
     """Time of each look in hours, and the evidence of every stream by then."""
-    k = np.zeros((n_streams, RULES.kept))
+    k = np.zeros((n_streams, RULES.hours_kept))
     n = np.zeros_like(k)
     for hour in range(n_hours):
         k, n = np.roll(k, -1, axis=1), np.roll(n, -1, axis=1)

@@ -13,7 +13,7 @@ from hustings.features.training_set import Arm
 from hustings.serving.plan import (
     Limit,
     Limits,
-    PlanTerms,
+    PlanSettings,
     by_message,
     cap,
     choose_options,
@@ -84,7 +84,7 @@ def ten_limits(n: int, n_arms: int, seed: int) -> tuple[Floats, Limits]:
     limits = limits_of(
         arms, cost, budget_usd=0.25 * n, capacity={"sms": 0.2 * n, "phone": 0.05 * n},
         total_capacity=0.5 * n,
-        others=[
+        further_limits=[
             floor("m0", by_message(arms, "m0"), 0.08 * n),
             cap("m1", by_message(arms, "m1"), 0.02 * n),
             *share_bounds("young", young.astype(float), n_arms, 0.32, 0.36),
@@ -105,7 +105,7 @@ def test_ten_limits_on_200_000_rows(seed: int, say: Callable[[str], None]) -> No
         f"200,000 x 24, {len(limits.most)} limits of which {binds} bind: {taken:.1f} s,"
         f" gap {chosen.gap:.1e}"
     )
-    assert limits.kept(limits.used(chosen.option, reach))
+    assert limits.are_kept(limits.used(chosen.option, reach))
     assert chosen.gap < 1e-4
 
 
@@ -124,7 +124,7 @@ def test_a_days_plan_with_lots(say: Callable[[str], None]) -> None:
     channels = ("mail", "sms", "phone")
     arms = [Arm(f"m{a // 3}", channels[a % 3]) for a in range(n_arms)]
     ids = np.array([f"V{i:07d}" for i in range(n)], dtype=object)
-    terms = PlanTerms(
+    terms = PlanSettings(
         salt="bench", holdout_share=0.1, explore_share=0.05, budget_usd=0.05 * n,
         start_on=pd.Timestamp("2026-09-08"), days=1,
         capacity={"sms": 0.04 * n, "phone": 0.01 * n}, capacity_per_day=0.1 * n,
@@ -138,7 +138,8 @@ def test_a_days_plan_with_lots(say: Callable[[str], None]) -> None:
     spare = plan.left()[plan.chosen.price > 0] / plan.limits.most[plan.chosen.price > 0]
     say(
         f"a day's plan, 200,000 x 24, holdout and exploration: {taken:.1f} s, "
-        f"{len(plan.contacts):,} contacts, gap of the optimiser {plan.whole.gap:.1e}, "
+        f"{len(plan.contacts):,} contacts, gap of the optimiser "
+        f"{plan.over_everybody.gap:.1e}, "
         f"of what was sent {plan.chosen.gap:.1e}, at most {spare.max():.2%} of a "
         "limit that binds is left"
     )

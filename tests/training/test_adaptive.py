@@ -184,7 +184,7 @@ def _designed(
         survival=(1 - epsilon) ** when, epsilon=np.full(len(at), epsilon),
     )  # fmt: skip
     return (
-        Decisions(when, got, e, Y, at, intended, stands_for=1 / decided_chance),
+        Decisions(when, got, e, Y, at, intended, survey_weight=1 / decided_chance),
         x[at],
     )
 
@@ -220,6 +220,6 @@ def test_exploring_measures_the_population_and_not_the_chosen() -> None:
     pool = np.average(x, weights=decisions.weight)
     scored = lift_scores(decisions, mu)
     assert found.value[0] == pytest.approx(pool, abs=0.04)
-    chosen = Decisions(**{**vars(decisions), "stands_for": None})
+    chosen = Decisions(**{**vars(decisions), "survey_weight": None})
     assert population_lifts(chosen, mu).value[0] > pool + 0.04
     assert scored.shape == (len(x), 2)

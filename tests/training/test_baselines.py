@@ -55,10 +55,10 @@ def test_the_planted_split_is_found_with_its_effects(prepared: Prepared) -> None
 
 
 def test_everyone_alike_is_the_shrunken_average(prepared: Prepared) -> None:
-    flat = untargeted(prepared.ground)
+    flat = untargeted(prepared.nuisances)
     X, units = prepared.test.X[:50], prepared.test.unit_id[:50]
     lifts = flat.predict(X, units)
-    effects = prepared.ground.effects
+    effects = prepared.nuisances.effects
     np.testing.assert_array_equal(lifts.lift, np.tile(effects.shrunken, (50, 1)))
     np.testing.assert_array_equal(lifts.se, np.tile(effects.shrunken_se, (50, 1)))
 
@@ -68,7 +68,7 @@ def test_the_cells_of_a_split_average_to_the_effect_of_everyone(
 ) -> None:
     found = best_split(prepared)
     lift = found.predict(prepared.test.X, prepared.test.unit_id).lift
-    np.testing.assert_allclose(lift.mean(axis=0), prepared.ground.effects.shrunken)
+    np.testing.assert_allclose(lift.mean(axis=0), prepared.nuisances.effects.shrunken)
 
 
 def raw_difference(prepared: Prepared, split: CovariateSplit) -> np.ndarray:
@@ -153,7 +153,7 @@ def test_saved_cells_predict_the_same_to_the_bit(
 ) -> None:
     X, units = prepared.test.X[:200], prepared.test.unit_id[:200]
     for name, model in (
-        ("flat", untargeted(prepared.ground)),
+        ("flat", untargeted(prepared.nuisances)),
         ("split", best_split(prepared)),
     ):
         (tmp_path / name).mkdir()

@@ -11,8 +11,8 @@ from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import (
     PROPENSITY_FLOOR,
     AverageEffects,
+    fit_nuisances,
     judging_weight,
-    lay_ground,
     overlap,
     precision_weights,
 )
@@ -59,7 +59,7 @@ def campaign_so_far(planted: Callable, seed: int) -> MessageTest:
 
 def effects_of(test: MessageTest) -> AverageEffects:
     issues = dict.fromkeys(test.messages, "issue")
-    return lay_ground(test, binned(test.X, []), issues, seed=1).effects
+    return fit_nuisances(test, binned(test.X, []), issues, seed=1).effects
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from hustings.training.estimators.metrics import clustered_mean
 from hustings.training.learners.average_effects import (
     average_effects,
-    lay_ground,
+    fit_nuisances,
     shrink,
 )
 from hustings.training.learners.boosting import binned
@@ -96,14 +96,14 @@ def test_channel_multipliers_are_recovered(planted: Callable) -> None:
         channels=CHANNELS,
     )  # fmt: skip
     issues = dict.fromkeys(test.messages, "one issue")
-    ground = lay_ground(test, binned(test.X, []), issues, seed=1)
-    effects = ground.effects
+    nuisances = fit_nuisances(test, binned(test.X, []), issues, seed=1)
+    effects = nuisances.effects
     # the design draws every channel alike, so the average multiplier is 1
     np.testing.assert_allclose(effects.raw, FLAT_LIFTS, atol=4 * effects.raw_se.max())
     assert (np.abs(effects.channel - [1.0, 0.4, 1.6]) < 4 * effects.channel_se).all()
     assert effects.channel_se.max() < 0.05
     lift = np.tile(effects.shrunken, (2, 1))
-    values = ground.option_values(lift, test.arms)
+    values = nuisances.option_values(lift, test.arms)
     for a, arm in enumerate(test.arms):
         true = CHANNELS[arm.channel] * FLAT_LIFTS[test.message_of_arm[a + 1] - 1]
         assert values[0, a] == pytest.approx(true, rel=0.1)
@@ -114,7 +114,7 @@ def test_where_messages_do_nothing_channels_are_taken_alike(planted: Callable) -
         np.random.default_rng(2), n_households=2_000, channels=CHANNELS
     )  # fmt: skip
     issues = dict.fromkeys(test.messages, "one issue")
-    effects = lay_ground(test, binned(test.X, []), issues, seed=1).effects
+    effects = fit_nuisances(test, binned(test.X, []), issues, seed=1).effects
     error = np.maximum(effects.channel_se, 0.05)
     assert (np.abs(effects.channel - 1) < 4 * error).all()
 
@@ -128,7 +128,7 @@ def test_an_arm_that_nobody_was_sent_says_nothing_of_its_channel(
     )  # fmt: skip
     test = test.take(test.arm != 3)
     issues = dict.fromkeys(test.messages, "one issue")
-    effects = lay_ground(test, binned(test.X, []), issues, seed=1).effects
+    effects = fit_nuisances(test, binned(test.X, []), issues, seed=1).effects
     assert np.isfinite(effects.channel).all()
     assert effects.channel[1] < effects.channel[0] < effects.channel[2]
 
@@ -148,21 +148,21 @@ def test_scores_undo_that_those_moved_most_answer_most(planted: Callable) -> Non
     seen = rng.random(len(test.Y)) < 0.1 + 0.85 * chance
     test = replace(test, Y=np.where(seen, test.Y, np.nan))
     issues = dict.fromkeys(test.messages, "one issue")
-    ground = lay_ground(test, binned(test.X, []), issues, seed=1)
+    nuisances = fit_nuisances(test, binned(test.X, []), issues, seed=1)
     complete = [
         np.nanmean(test.Y[test.arm == a]) - np.nanmean(test.Y[test.arm == 0])
         for a in (1, 2)
     ]
-    off = ground.effects.raw - true.mean(axis=0)
+    off = nuisances.effects.raw - true.mean(axis=0)
     assert complete[0] - true[:, 0].mean() > 0.6
-    assert (np.abs(off) < 4 * ground.effects.raw_se).all()
+    assert (np.abs(off) < 4 * nuisances.effects.raw_se).all()
     assert np.abs(off).max() < 0.15
-    again = average_effects(test, ground.scores(test), issues)
-    np.testing.assert_allclose(again.raw, ground.effects.raw)
+    again = average_effects(test, nuisances.scores(test), issues)
+    np.testing.assert_allclose(again.raw, nuisances.effects.raw)
 
 
 def test_average_effects_of_the_simulated_campaign_are_the_planted_ones(fitted) -> None:
-    effects, truth = fitted.model.ground.effects, fitted.truth.mean(axis=0)
+    effects, truth = fitted.model.nuisances.effects, fitted.truth.mean(axis=0)
     assert (np.abs(effects.raw - truth) < 3 * effects.raw_se).all()
     assert (np.abs(effects.shrunken - truth) < 3 * effects.shrunken_se).all()
     assert effects.raw_se.max() < 0.45
@@ -173,11 +173,11 @@ def test_average_effects_of_the_simulated_campaign_are_the_planted_ones(fitted) 
 
 
 def test_the_error_of_an_effect_is_that_of_its_scores(fitted) -> None:
-    ground, merged = fitted.model.ground, fitted.test.by_message()
-    scores = ground.scores(merged)
-    for m in range(len(ground.messages)):
+    nuisances, merged = fitted.model.nuisances, fitted.test.by_message()
+    scores = nuisances.scores(merged)
+    for m in range(len(nuisances.messages)):
         plain = clustered_mean(scores[:, m + 1] - scores[:, 0], merged.household)
-        assert ground.effects.raw_se[m] == pytest.approx(plain.se, rel=0.1)
+        assert nuisances.effects.raw_se[m] == pytest.approx(plain.se, rel=0.1)
 
 
 def test_errors_hold_where_clusters_are_drawn(planted: Callable) -> None:

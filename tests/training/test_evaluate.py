@@ -11,12 +11,12 @@ import pytest
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import EffectPrior
 from hustings.training.estimators.metrics import Interval
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
 from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     Contender,
-    Half,
+    HeldOutHalf,
     judge_halves,
 )
 from hustings.training.policy_value.policies import Policy
@@ -41,7 +41,7 @@ def market_of(test, spend: float = 0.5) -> Market:
 
 def judged(
     test, params: dict, seed: int = 1, market: Market | None = None
-) -> list[Half]:
+) -> list[HeldOutHalf]:
     return judge_halves(
         test, market or market_of(test), categorical=[], settings=lambda *_: params,
         issue_of=dict.fromkeys(test.messages, "issue"), seed=seed,
@@ -73,7 +73,7 @@ def strong(planted: Callable):
 
 
 @pytest.fixture(scope="module")
-def halves(strong, small_trees: dict) -> list[Half]:
+def halves(strong, small_trees: dict) -> list[HeldOutHalf]:
     return judged(strong[0], small_trees)
 
 
@@ -364,7 +364,7 @@ def test_without_a_random_third_estimates_move_within_their_errors(
         assert abs(before["value"] - after["value"]) <= 3 * error
     issues = dict.fromkeys(test.messages, "issue")
     whole, part = (
-        lay_ground(t, binned(t.X, []), issues, seed=1).effects
+        fit_nuisances(t, binned(t.X, []), issues, seed=1).effects
         for t in (test, test.take(kept))
     )
     assert (np.abs(whole.raw - part.raw) < 3 * part.raw_se).all()
@@ -469,7 +469,7 @@ def test_a_broken_log_raises_the_alarm(strong, halves) -> None:
 
 
 def test_messages_and_channels_are_told_with_their_effects(fitted) -> None:
-    test, effects = fitted.test, fitted.model.ground.effects
+    test, effects = fitted.test, fitted.model.nuisances.effects
     discloses = dict.fromkeys(test.messages, "none")
     rows = message_rows(test, effects, fitted.issue_of, discloses)
     sent = fitted.sample.tables["deliveries"]["message_id"].value_counts()

@@ -42,7 +42,7 @@ def test_predicted_lifts_follow_the_planted_ones(fitted) -> None:
 
 def test_the_error_is_below_that_of_the_average_effect(fitted) -> None:
     """Over all messages together, those without heterogeneity included."""
-    average = fitted.model.ground.effects.shrunken
+    average = fitted.model.nuisances.effects.shrunken
     of_model = ((lifts_of(fitted) - fitted.truth) ** 2).mean()
     of_constant = ((average - fitted.truth) ** 2).mean()
     assert of_model < 0.85 * of_constant
@@ -73,7 +73,7 @@ def test_a_predicted_difference_between_voters_is_one_in_truth(fitted) -> None:
 def test_a_twin_without_heterogeneity_gets_hardly_any(null_fitted) -> None:
     lift = lifts_of(null_fitted)
     assert lift.std(axis=0).max() < 0.8
-    constant = (null_fitted.model.ground.effects.shrunken - null_fitted.truth) ** 2
+    constant = (null_fitted.model.nuisances.effects.shrunken - null_fitted.truth) ** 2
     error = ((lift - null_fitted.truth) ** 2).mean()
     assert error < constant.mean() + 0.25
 
@@ -106,7 +106,10 @@ def test_a_voter_is_predicted_by_trees_that_never_saw_its_unit(small) -> None:
     wild = fit_gbm(replace(prepared, residual=residual), SMALL, seed=1)
     fold = prepared.fold
     own = fold[mine][0]
-    pairs = [(model.common, wild.common), *zip(model.own, wild.own, strict=True)]
+    pairs = [
+        (model.common, wild.common),
+        *zip(model.message_trees, wild.message_trees, strict=True),
+    ]
     moved = []
     for before, after in pairs:
         assert before is not None
@@ -137,7 +140,7 @@ def test_the_response_of_a_voter_never_saw_its_unit(small) -> None:
     again = prepare(wild, [], dict.fromkeys(test.messages, "issue"), seed=1)
     fold = prepared.fold
     before, after = (
-        p.ground.nuisance.response.predict(test.X, fold) for p in (prepared, again)
+        p.nuisances.cross_fits.response.predict(test.X, fold) for p in (prepared, again)
     )
     own = fold == fold[mine][0]
     np.testing.assert_array_equal(before[own], after[own])
@@ -178,7 +181,7 @@ def test_a_message_with_few_people_falls_back_to_what_messages_share(
     test = replace(test, Y=np.where((test.arm == 3) & few, np.nan, test.Y))
     prepared = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
     model = fit_gbm(prepared, SMALL, seed=1)
-    assert [trees is None for trees in model.own] == [False, False, True]
+    assert [trees is None for trees in model.message_trees] == [False, False, True]
     lifts = model.predict(test.X, test.unit_id)
     assert np.isfinite(lifts.lift).all()
     # who knows less of a message says so

@@ -8,13 +8,13 @@ import pytest
 
 from hustings.training.estimators.metrics import clustered_mean, realised_lift
 from hustings.training.estimators.spend_path import NOTHING
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.gbm import prepare
 from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     HALVES,
-    Half,
+    HeldOutHalf,
     baseline_policies,
     judge_halves,
     training_half,
@@ -42,7 +42,7 @@ def opposed(X: np.ndarray) -> np.ndarray:
     return np.column_stack([0.6 + total, 0.4 - total])
 
 
-def judged(test, small_trees: dict) -> list[Half]:
+def judged(test, small_trees: dict) -> list[HeldOutHalf]:
     return judge_halves(
         test, market_of(test), categorical=[], settings=lambda *_: small_trees,
         issue_of=dict.fromkeys(test.messages, "issue"), seed=1,
@@ -58,11 +58,11 @@ def test_and_truth(planted: Callable):
 
 
 @pytest.fixture(scope="module")
-def halves(test_and_truth, small_trees: dict) -> list[Half]:
+def halves(test_and_truth, small_trees: dict) -> list[HeldOutHalf]:
     return judged(test_and_truth[0], small_trees)
 
 
-def sent_by(half: Half, name: str, spend: float) -> np.ndarray:
+def sent_by(half: HeldOutHalf, name: str, spend: float) -> np.ndarray:
     """Expected number of contacts of every judged voter and arm."""
     row, path = half.policies[name]
     budget = spend * len(row)
@@ -192,8 +192,8 @@ def test_the_best_mix_is_worth_at_least_the_single_best_by_its_own_lights(
     market = Market(
         np.array([0.2, 1.0]), np.ones((len(test.Y), 2), dtype=bool), spend=0.5
     )
-    flat = untargeted(prepared.ground)
-    judged_policies = baseline_policies(prepared.ground, test, market, flat)
+    flat = untargeted(prepared.nuisances)
+    judged_policies = baseline_policies(prepared.nuisances, test, market, flat)
     policies = {name: one.spending for name, one in judged_policies.items()}
     budget = 0.5 * len(test.Y)
     mixed = policies["best_mix"].path.value_at(budget) / len(test.Y)
@@ -240,5 +240,7 @@ def test_the_judging_scores_are_by_nuisances_of_the_other_half(
     half = halves[0]
     mine = test.take(~half.held)
     issues = dict.fromkeys(test.messages, "issue")
-    ground = lay_ground(mine, prepare(mine, [], issues, seed=1).data, issues, seed=1)
-    np.testing.assert_allclose(ground.scores(test.take(half.held)), half.scores)
+    nuisances = fit_nuisances(
+        mine, prepare(mine, [], issues, seed=1).data, issues, seed=1
+    )
+    np.testing.assert_allclose(nuisances.scores(test.take(half.held)), half.scores)

@@ -68,7 +68,7 @@ def learnt(planted: Callable, settings: dict[str, Any]) -> Learnt:
 
 def test_a_learner_recovers_what_was_planted(learnt: Learnt) -> None:
     test, model = learnt.prepared.test, learnt.model
-    constant = ((model.ground.effects.shrunken - learnt.true) ** 2).mean()
+    constant = ((model.nuisances.effects.shrunken - learnt.true) ** 2).mean()
     for unit in (test.unit_id, None):
         lifts = model.predict(test.X, unit)
         assert ((lifts.lift - learnt.true) ** 2).mean() < 0.25 * constant

@@ -93,7 +93,7 @@ def test_models_of_both_kinds_are_saved_side_by_side(modelled, tmp_path: Path) -
     (arms,) = modelled.model.arms.values()
     both = replace(
         modelled.model,
-        lifts={name: lift, "another": untargeted(lift.ground)},
+        lifts={name: lift, "another": untargeted(lift.nuisances)},
         arms={name: arms, "another": arms},
     )
     both.save(tmp_path / "model")

@@ -58,7 +58,7 @@ def test_planted_differences_between_voters_are_found(small) -> None:
     lift = model.predict(test.X, test.unit_id).lift
     for m in (0, 1):
         assert np.corrcoef(lift[:, m], true[:, m])[0, 1] > 0.8
-    constant = ((model.ground.effects.shrunken - true) ** 2).mean()
+    constant = ((model.nuisances.effects.shrunken - true) ** 2).mean()
     assert ((lift - true) ** 2).mean() < 0.5 * constant
 
 
@@ -241,7 +241,7 @@ def test_a_message_never_sent_stands_among_those_that_were(
     (tmp_path / "lift").mkdir()
     save_lift(UnseenLift(model, new), tmp_path / "lift")
     read = load_lift(tmp_path / "lift")
-    assert read.ground.messages == (*model.ground.messages, "new_0", "new_1")
+    assert read.nuisances.messages == (*model.nuisances.messages, "new_0", "new_1")
     lifts, sent = (
         read.predict(test.X, test.unit_id),
         model.predict(test.X, test.unit_id),
@@ -251,8 +251,8 @@ def test_a_message_never_sent_stands_among_those_that_were(
     np.testing.assert_allclose(lifts.se, np.hstack([sent.se, alone.se]))
     np.testing.assert_allclose(lifts.baseline, sent.baseline)
     # an arm of it is offered like any other
-    arms = [Arm("new_1", "mail"), Arm(model.ground.messages[0], "mail")]
-    values = read.ground.option_values(lifts.lift, arms)
+    arms = [Arm("new_1", "mail"), Arm(model.nuisances.messages[0], "mail")]
+    values = read.nuisances.option_values(lifts.lift, arms)
     assert np.isfinite(values).all()
 
 
@@ -272,12 +272,12 @@ def test_a_message_never_sent_gets_a_wider_interval(library) -> None:
 
 def test_the_effects_of_sent_messages_know_their_texts(library) -> None:
     _, true, prepared, _, model = library
-    found, effects = model.prior.of_sent(), model.ground.effects
+    found, effects = model.prior.of_sent(), model.nuisances.effects
     np.testing.assert_array_equal(effects.shrunken, found.mean)
     np.testing.assert_array_equal(effects.shrunken_se, found.se)
-    assert (effects.shrunken != prepared.ground.effects.shrunken).all()
+    assert (effects.shrunken != prepared.nuisances.effects.shrunken).all()
     # the estimates themselves stay what they are
-    np.testing.assert_array_equal(effects.raw, prepared.ground.effects.raw)
+    np.testing.assert_array_equal(effects.raw, prepared.nuisances.effects.raw)
     assert np.corrcoef(effects.shrunken, true.mean(axis=0))[0, 1] > 0.99
 
 
@@ -290,7 +290,7 @@ def test_where_texts_say_nothing_the_model_abstains(library) -> None:
     assert np.isnan(found.se).all()
     assert np.isfinite(found.baseline).all()
     # what was sent keeps its plain effects
-    assert model.ground is prepared.ground
+    assert model.nuisances is prepared.nuisances
 
 
 def test_an_issue_or_text_unlike_all_that_was_sent_is_abstained_from(library) -> None:

@@ -12,7 +12,7 @@ from hustings.features.partner import lift_column, providers, with_partner_score
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.gbm import prepare
-from hustings.training.policy_value.held_out_halves import Half, judge_halves
+from hustings.training.policy_value.held_out_halves import HeldOutHalf, judge_halves
 from hustings.training.policy_value.partner import (
     PartnerLift,
     partner_policy,
@@ -64,14 +64,16 @@ def prepared(strong):
     return prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
 
 
-def judged(strong, small_trees: dict, **lifts: np.ndarray) -> tuple[list[Half], dict]:
+def judged(
+    strong, small_trees: dict, **lifts: np.ndarray
+) -> tuple[list[HeldOutHalf], dict]:
     test = strong[0]
     scores = pd.concat([delivered(test, lift, name) for name, lift in lifts.items()])
     voters = with_partner_scores(voters_of(test), scores.reset_index(drop=True))
     found = {f"partner:{name}": partner_policy(name, voters, 1.0) for name in lifts}
     halves = judge_halves(
         test, market_of(test), categorical=[], settings=lambda *_: small_trees,
-        issue_of=dict.fromkeys(test.messages, "issue"), seed=1, comparators=found,
+        issue_of=dict.fromkeys(test.messages, "issue"), seed=1, current_practice=found,
     )  # fmt: skip
     everyone = np.full(len(test.Y), "everyone", dtype=object)
     return halves, evaluate(test, market_of(test), halves, segment=everyone).to_json()
@@ -93,15 +95,15 @@ def test_unknown_voters_get_the_average_effect_and_known_ones_their_lift(
     test, truth = strong
     scores = delivered(test, truth).iloc[: 2 * 10]
     voters = with_partner_scores(voters_of(test), scores).head(20)
-    model = PartnerLift(prepared.ground, "acme")
+    model = PartnerLift(prepared.nuisances, "acme")
     found = lifts_of(model, voters, test.X[:20], test.unit_id[:20])
-    effects = prepared.ground.effects
+    effects = prepared.nuisances.effects
     np.testing.assert_array_equal(found.lift[:10], truth[:10])
     np.testing.assert_array_equal(found.lift[10:], np.tile(effects.shrunken, (10, 1)))
     # intervals two units wide, as delivered; of the others, those of the average
     np.testing.assert_allclose(found.se[:10], 1 / 1.959964, rtol=1e-6)
     np.testing.assert_array_equal(found.se[10:], np.tile(effects.shrunken_se, (10, 1)))
-    flat = untargeted(prepared.ground).predict(test.X[10:20], test.unit_id[10:20])
+    flat = untargeted(prepared.nuisances).predict(test.X[10:20], test.unit_id[10:20])
     np.testing.assert_allclose(found.baseline[10:], flat.baseline)
 
 
@@ -111,7 +113,7 @@ def test_lifts_of_an_outcome_better_when_lower_are_turned_round(
     test, truth = strong
     voters = with_partner_scores(voters_of(test), delivered(test, truth))
     found = lifts_of(
-        PartnerLift(prepared.ground, "acme", -1.0), voters, test.X, test.unit_id
+        PartnerLift(prepared.nuisances, "acme", -1.0), voters, test.X, test.unit_id
     )
     np.testing.assert_array_equal(found.lift, -truth)
 
@@ -121,7 +123,7 @@ def test_a_saved_partner_model_holds_nobody_and_predicts_alike(
 ) -> None:
     test, truth = strong
     voters = with_partner_scores(voters_of(test), delivered(test, truth))
-    model = PartnerLift(prepared.ground, "acme")
+    model = PartnerLift(prepared.nuisances, "acme")
     save_lift(model, tmp_path)
     again = load_lift(tmp_path)
     for one, other in zip(

@@ -78,7 +78,10 @@ def test_the_prior_variance_of_a_term_is_that_of_what_was_planted() -> None:
     parts = components(["a", "b", "c"], [True] * 3)
     prior = fit_prior(moments, group, parts)
     # lifts that share nothing: the own components carry it all
-    per_message = prior.component[parts.own].mean() + prior.component[~parts.own].sum()
+    per_message = (
+        prior.component[parts.of_one_message].mean()
+        + prior.component[~parts.of_one_message].sum()
+    )
     np.testing.assert_allclose(prior.term * per_message, [0.49, 0.04], rtol=0.25)
 
 
@@ -90,7 +93,7 @@ def test_what_messages_share_is_told_from_what_they_do_not(*, shared: bool) -> N
     _, moments = draw(rng, planted, n=10_000, sd=2.0)
     parts = components(["a"] * 6, [True] * 6)
     component = fit_prior(moments, np.zeros(40, np.int64), parts).component
-    of_all = component[0] / (component[0] + component[parts.own].mean())
+    of_all = component[0] / (component[0] + component[parts.of_one_message].mean())
     assert of_all > 0.95 if shared else of_all < 0.1
 
 
@@ -145,8 +148,12 @@ def test_the_unit_of_the_outcome_says_nothing_of_a_term() -> None:
 
 def test_a_message_with_few_people_has_no_coefficients_of_its_own() -> None:
     parts = components(["a", "a", "b"], [True, False, True])
-    np.testing.assert_array_equal(parts.member[~parts.own], [[1, 1, 1], [1, 1, 0]])
-    np.testing.assert_array_equal(parts.member[parts.own], [[1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(
+        parts.member[~parts.of_one_message], [[1, 1, 1], [1, 1, 0]]
+    )
+    np.testing.assert_array_equal(
+        parts.member[parts.of_one_message], [[1, 0, 0], [0, 0, 1]]
+    )
 
 
 def test_noise_alone_leaves_next_to_nothing() -> None:

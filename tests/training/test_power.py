@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from hustings.training.measured_lift.power import (
-    Asked,
     Beliefs,
+    ClaimCertainty,
     Noise,
     best_known,
     best_split,
@@ -38,7 +38,7 @@ def test_households_count_as_fewer_voters() -> None:
 
 def test_the_predicted_power_is_the_simulated_one() -> None:
     noise = Noise(1.0, household=2.0, icc=0.4, missing=0.2)
-    n, n_control, asked = 1_200, 400, Asked()
+    n, n_control, asked = 1_200, 400, ClaimCertainty()
     lift = detectable_lift(noise, n - n_control, n_control, asked)
     assert power_of(lift, noise, n - n_control, n_control, asked) == pytest.approx(0.8)
     rng = np.random.default_rng(1)
@@ -59,8 +59,8 @@ def test_the_predicted_power_is_the_simulated_one() -> None:
 
 
 def test_daily_looks_and_many_claims_ask_for_larger_lifts() -> None:
-    once, daily = Asked(), Asked(looks=True)
-    many = Asked(n_claims=8)
+    once, daily = ClaimCertainty(), ClaimCertainty(looks=True)
+    many = ClaimCertainty(n_claims=8)
     lifts = [detectable_lift(Noise(1.0), 900, 100, a) for a in (once, many, daily)]
     assert lifts[0] < lifts[1] < lifts[2]
     assert lifts[2] / lifts[0] == pytest.approx((3.036 + 0.842) / 2.802, abs=0.01)
@@ -75,11 +75,14 @@ def test_no_split_of_the_same_voters_detects_less_than_halves() -> None:
 
 def test_the_best_looking_of_messages_by_a_published_constant() -> None:
     # E[max of 2 standard normals] = 1/√π; both are known exactly in the limit
-    prior = Beliefs.alike(2, mean=10.0, sd=1.0)
+    prior = Beliefs.exchangeable(2, mean=10.0, sd=1.0)
     found = best_known(prior, Noise(1.0), 1e9, seed=1)
     assert found == pytest.approx(10 + 1 / math.sqrt(math.pi), abs=0.03)
     assert best_known(prior, Noise(1.0), 0, seed=1) == 10.0
-    assert best_known(Beliefs.alike(2, mean=-1.0, sd=0.1), Noise(1.0), 0, seed=1) == 0
+    assert (
+        best_known(Beliefs.exchangeable(2, mean=-1.0, sd=0.1), Noise(1.0), 0, seed=1)
+        == 0
+    )
 
 
 def _played(beliefs: Beliefs, noise: Noise, epsilon: float, k: int, days: int) -> float:
@@ -113,7 +116,7 @@ def _played(beliefs: Beliefs, noise: Noise, epsilon: float, k: int, days: int) -
 def test_the_predicted_gain_of_a_split_is_that_of_playing_it(
     epsilon: float, k: int
 ) -> None:
-    beliefs, noise = Beliefs.alike(5, mean=0.5, sd=1.0), Noise(10.0)
+    beliefs, noise = Beliefs.exchangeable(5, mean=0.5, sd=1.0), Noise(10.0)
     predicted = {
         (s.epsilon, s.days): s.gain
         for s in splits(beliefs, noise, contacts_per_day=1_000, days=10)
@@ -123,7 +126,7 @@ def test_the_predicted_gain_of_a_split_is_that_of_playing_it(
 
 
 def test_more_days_left_are_worth_more_exploring_and_a_last_day_none() -> None:
-    beliefs, noise = Beliefs.alike(8, mean=1.0, sd=1.0), Noise(25.0)
+    beliefs, noise = Beliefs.exchangeable(8, mean=1.0, sd=1.0), Noise(25.0)
     explored = []
     for days in (1, 5, 30):
         best = best_split(splits(beliefs, noise, contacts_per_day=2_000, days=days))
@@ -133,19 +136,19 @@ def test_more_days_left_are_worth_more_exploring_and_a_last_day_none() -> None:
 
 
 def test_outcomes_after_the_last_day_are_worth_no_exploring() -> None:
-    beliefs, noise = Beliefs.alike(8, mean=1.0, sd=1.0), Noise(25.0)
+    beliefs, noise = Beliefs.exchangeable(8, mean=1.0, sd=1.0), Noise(25.0)
     late = splits(beliefs, noise, contacts_per_day=2_000, days=10, lag_days=60)
     assert best_split(late).epsilon == 0
     assert best_split(late).cost == 0
 
 
 def test_messages_known_to_be_alike_are_not_tested() -> None:
-    known = Beliefs.alike(4, mean=1.0, sd=1e-6)
+    known = Beliefs.exchangeable(4, mean=1.0, sd=1e-6)
     wave = first_wave(
         known, Noise(25.0), n_audience=100_000, sizes=np.array([0, 1_000, 5_000])
     )
     assert wave.epsilon == 0
-    unknown = Beliefs.alike(4, mean=1.0, sd=1.0)
+    unknown = Beliefs.exchangeable(4, mean=1.0, sd=1.0)
     wave = first_wave(
         unknown, Noise(25.0), n_audience=100_000,
         sizes=np.array([0, 1_000, 5_000, 20_000, 90_000]),

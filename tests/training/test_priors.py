@@ -9,7 +9,7 @@ import pytest
 
 from hustings.features.training_set import EffectPrior
 from hustings.training.estimators.metrics import Interval
-from hustings.training.learners.average_effects import average_effects, lay_ground
+from hustings.training.learners.average_effects import average_effects, fit_nuisances
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.priors import (
     combine_with_prior,
@@ -121,17 +121,17 @@ def test(planted: Callable):
 
 def effects_of(test):
     issue_of = dict.fromkeys(test.messages, "issue")
-    return lay_ground(test, binned(test.X, []), issue_of, seed=1).effects
+    return fit_nuisances(test, binned(test.X, []), issue_of, seed=1).effects
 
 
 def test_without_a_prior_effects_are_the_same_to_the_bit(test) -> None:
-    ground = lay_ground(
+    nuisances = fit_nuisances(
         test, binned(test.X, []), dict.fromkeys(test.messages, "i"), seed=1
     )
-    scores = ground.scores(test)
+    scores = nuisances.scores(test)
     plain = average_effects(test, scores, dict.fromkeys(test.messages, "i"))
     for name, value in vars(plain).items():
-        np.testing.assert_array_equal(value, getattr(ground.effects, name))
+        np.testing.assert_array_equal(value, getattr(nuisances.effects, name))
     np.testing.assert_array_equal(plain.raw, plain.shrunken)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hustings.features.training_set import Arm, MessageTest
 from hustings.training.estimators.metrics import attrition_p_value
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.gbm import fit_gbm, prepare
@@ -42,7 +42,7 @@ def drawn_of(
 
 def effects_of(test: MessageTest):
     issue_of = dict.fromkeys(test.messages, "issue")
-    return lay_ground(test, binned(test.X, []), issue_of, seed=1).effects
+    return fit_nuisances(test, binned(test.X, []), issue_of, seed=1).effects
 
 
 SHARE = np.array([0.3, 0.6, 0.09, 0.01])
@@ -105,7 +105,7 @@ def test_of_500_messages_a_model_is_fitted_that_knows_what_it_does_not_know(
     prepared = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
     model = fit_gbm(prepared, seed=1)
     # sixteen people tell of no heterogeneity of a message's own
-    assert all(trees is None for trees in model.own)
+    assert all(trees is None for trees in model.message_trees)
     lifts = model.predict(test.X[:500], test.unit_id[:500])
     assert np.isfinite(lifts.lift).all()
     assert np.isfinite(lifts.se).all()
@@ -129,7 +129,7 @@ def test_of_two_alike_messages_neither_verdict_nor_effects_make_two(
     found = evaluate(test, market, halves, segment=segment).to_json()
     assert found["verdict"] == "not_worth_personalising"
     flat = untargeted(
-        prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1).ground
+        prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1).nuisances
     )
     assert abs(flat.lift[0, 0] - flat.lift[0, 1]) < 4 * flat.se.max()
 

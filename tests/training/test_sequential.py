@@ -7,7 +7,7 @@ from hustings.training.learners.daily import (
     ColumnTerms,
     DailyLift,
     Moments,
-    Seen,
+    ObservedRows,
     Size,
     _prior,
     columns,
@@ -20,7 +20,7 @@ ONE = ColumnTerms(np.array([-1, 0]), np.array([False, False]))
 SIZE = Size(0.5, 0.1)
 
 
-def _planted(n: int, rng: np.random.Generator, *, wrong: float = 0.0) -> Seen:
+def _planted(n: int, rng: np.random.Generator, *, wrong: float = 0.0) -> ObservedRows:
     """One arm, lift 2 + x, sent oftener the larger x is; `wrong` bends the baseline.
 
     The plan sends it where x > 0 (with chance .9), else one in ten explores it.
@@ -30,10 +30,10 @@ def _planted(n: int, rng: np.random.Generator, *, wrong: float = 0.0) -> Seen:
     arm = (rng.random(n) < chance).astype(np.int64)
     Y = 50 + wrong * np.abs(x) ** 3 + arm * (2.0 + x) + rng.normal(size=n)
     phi = np.column_stack([np.ones(n), x])
-    return Seen(phi, arm, Y, np.column_stack([1 - chance, chance]))
+    return ObservedRows(phi, arm, Y, np.column_stack([1 - chance, chance]))
 
 
-def _moments(seen: Seen) -> Moments:
+def _moments(seen: ObservedRows) -> Moments:
     return Moments.nothing(seen.phi.shape[1], 1).plus(seen)
 
 
@@ -61,7 +61,7 @@ def test_the_posterior_of_one_constant_arm_is_the_hand_worked_one() -> None:
     n = 400
     arm, phi = rng.integers(0, 2, n), np.ones((n, 1))
     Y = 10 + 3.0 * arm + rng.normal(size=n)
-    seen = Seen(phi, arm, Y, np.full((n, 2), 0.5))
+    seen = ObservedRows(phi, arm, Y, np.full((n, 2), 0.5))
     terms = ColumnTerms(np.array([-1]), np.array([False]))
     prior = EffectPrior(np.array([1.0]), np.array([0.01]))
     found = fit_daily(_moments(seen), terms, prior=prior, sizes=[SIZE])
@@ -80,7 +80,7 @@ def test_days_added_one_by_one_teach_the_same_as_all_at_once() -> None:
     by_day = Moments.nothing(2, 1)
     for k in range(3):
         part = slice(200 * k, 200 * (k + 1))
-        by_day = by_day.plus(Seen(*(column[part] for column in seen)))
+        by_day = by_day.plus(ObservedRows(*(column[part] for column in seen)))
     assert by_day.n == 600
     a, b = (fit_daily(m, ONE, sizes=[SIZE]).mean for m in (by_day, _moments(seen)))
     assert a == pytest.approx(b)
@@ -114,7 +114,7 @@ def test_what_could_not_be_assigned_was_not_drawn_by_that_design() -> None:
 
 
 def _sums(phi: Floats, arm: Ints, Y: Floats) -> Moments:
-    return Moments.nothing(phi.shape[1], 1).plus(Seen(phi, arm, Y, None))
+    return Moments.nothing(phi.shape[1], 1).plus(ObservedRows(phi, arm, Y, None))
 
 
 def _mean_size(model: DailyLift) -> float:
@@ -161,7 +161,10 @@ def test_without_heterogeneity_the_data_weigh_small_sizes_most() -> None:
     flat = 50 + np.array([0.0, 2.0, 4.0])[arm] + 8 * rng.normal(size=n)
     uneven = flat + 4.0 * X[:, 0] * (arm > 0)
     fits = [
-        fit_daily(Moments.nothing(phi.shape[1], 2).plus(Seen(phi, arm, y, even)), terms)
+        fit_daily(
+            Moments.nothing(phi.shape[1], 2).plus(ObservedRows(phi, arm, y, even)),
+            terms,
+        )
         for y in (flat, uneven)
     ]
     spread = [fit.lift(phi).std(axis=0).max() for fit in fits]

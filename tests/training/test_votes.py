@@ -15,7 +15,7 @@ from hustings.training.estimators.votes import (
     turnout_lifts,
     votes_gained,
 )
-from hustings.training.learners.average_effects import lay_ground
+from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
 
 chance = st.floats(0, 1)
@@ -90,11 +90,11 @@ def test_the_lift_of_the_converted_test_is_the_votes_gained(planted: Callable) -
     turnout = np.array([0.03, np.nan])
     votes = as_votes(test, p_votes, turnout, margin, support_scale=100.0)
     planned = votes_gained(truth / 100, p_votes, turnout, margin).mean(axis=0)
-    ground = lay_ground(
+    nuisances = fit_nuisances(
         votes, binned(votes.X, []), dict.fromkeys(test.messages, "i"), seed=1
     )
     for interval, expected in zip(
-        ground.effects.intervals(shrunken=False), planned, strict=True
+        nuisances.effects.intervals(shrunken=False), planned, strict=True
     ):
         assert interval.low < expected < interval.high
         assert interval.se < 0.1 * abs(expected)

@@ -21,10 +21,10 @@ from hustings.training.estimators.metrics import (
     clustered_mean,
 )
 from hustings.training.learners.average_effects import (
-    Ground,
+    Nuisances,
     average_effects,
     doubly_robust_scores,
-    lay_ground,
+    fit_nuisances,
 )
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.gbm import calibrate, prepare
@@ -38,9 +38,9 @@ from hustings.training.policy_value.spending import Market
 WRONG = 0.1
 
 
-def ground_of(test: MessageTest) -> Ground:
+def ground_of(test: MessageTest) -> Nuisances:
     issue_of = dict.fromkeys(test.messages, "issue")
-    return lay_ground(test, binned(test.X, []), issue_of, seed=1)
+    return fit_nuisances(test, binned(test.X, []), issue_of, seed=1)
 
 
 def effect_of(test: MessageTest) -> Interval:
@@ -140,7 +140,7 @@ def test_a_learner_speaks_of_the_population_that_weights_restore(
         found = lifts.predict(test.X, test.unit_id).lift
         mean[name] = np.average(found, axis=0, weights=test.weight)
         slope[name] = calibration_slope(
-            truth[:, :1], found[:, :1], test.cluster, test.stands_for
+            truth[:, :1], found[:, :1], test.cluster, test.survey_weight
         ).value
     assert mean["ours"][0] == pytest.approx(1.0, abs=0.2)
     assert abs(mean["ours"][0] - 1) < abs(mean["plain"][0] - 1)

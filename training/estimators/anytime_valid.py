@@ -85,7 +85,7 @@ def e_values(z: Floats, information: Floats) -> Floats:
 
 
 def e_bh(evidence: Floats) -> Bools:
-    """Which claims to make so that at most a share of them is false on average.
+    """Claims to make so that at most a share of them is false on average.
 
     The largest k such that k of the m e-values are at least m / (k CLAIMS); valid under
     any dependence and at any look.

@@ -41,7 +41,7 @@ def contrast(
         values: Shape (n, k).
         treated: Who is on the one side, shape (n,); the others are the other.
         cluster: Codes, shape (n,).
-        weight: 1 / chance of the own side, shape (n,); alike for all without.
+        weight: 1 / probability of the own side, shape (n,); the same for all without.
 
     Returns:
         Differences (k,) and covariance (k, k).
@@ -71,7 +71,7 @@ def compliance(
     cluster: Ints,
     weight: Floats | None = None,
 ) -> Compliance:
-    """Lift of the assigned and of those reached, who stand only among the assigned.
+    """Lift of the assigned voters and of those among them who were reached.
 
     Args:
         Y: Outcome, NaN where missing, shape (n,).

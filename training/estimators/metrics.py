@@ -44,7 +44,7 @@ class Interval:
         return (self.high - self.low) / (2 * Z95)
 
     def as_dict(self) -> dict[str, float]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
@@ -113,7 +113,7 @@ def ipw_scores(
             None where every outcome is.
 
     Returns:
-        Shape (n, 1 + A), of Y less the mean of the observed: a shift alike for all
+        Shape (n, 1 + A), of Y less the mean of the observed: a shift equal for all
         arms, that no lift or policy gain contains, and that lowers the variance.
 
     Raises:
@@ -186,7 +186,7 @@ def clustered_means(
     Args:
         values: Shape (n, k).
         cluster: Any codes, shape (n,).
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
 
     Returns:
         Means (k,) and covariance (k, k).
@@ -304,7 +304,7 @@ def calibration_slope(
         scores_lift: Γ_m − Γ_0 of every voter and message, shape (n, M).
         predicted: Predicted lift, from a model that did not see the voter, (n, M).
         cluster: Shape (n,).
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     x = predicted - np.average(predicted, axis=0, weights=weight)
     y = scores_lift - np.average(scores_lift, axis=0, weights=weight)
@@ -358,7 +358,8 @@ def attrition_p_value(
     Args:
         observed: Shape (n,).
         arm: 0 for control, shape (n,).
-        propensities: Shape (n, 1 + A); arms are compared as if all were drawn alike.
+        propensities: Shape (n, 1 + A); arms are compared as if all were drawn with
+            equal odds.
         cluster: Shape (n,).
     """
     if observed.all():

@@ -39,7 +39,7 @@ class PeriodRatio(NamedTuple):
 
 
 def holm(p_values: Floats, *, alpha: float) -> Bools:
-    """Which hypotheses fall with the chance of any false one held to alpha.
+    """Hypotheses to reject, any false rejection having probability alpha at most.
 
     Args:
         p_values: Shape (k,).

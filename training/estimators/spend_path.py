@@ -220,7 +220,7 @@ def _slope(rise: Floats, run: Floats, *, out: Floats) -> None:
 
 
 def _walked(v: Floats, c: Floats, on: Bools, option: Ints, first: int) -> Steps:
-    """From one point of a row's hull to the next."""
+    """Steps from one point of a row's hull to the next."""
     n = v.shape[1]
     at, at_value, at_cost = np.full(n, NOTHING, dtype=np.int64), np.zeros(n), 0.0 * v[0]
     at_slope = np.full(n, np.inf)

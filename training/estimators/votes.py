@@ -1,7 +1,7 @@
 """Value of a message in votes: support moved, and supporters brought to vote.
 
-A fall in turnout is never worth anything, whoever stays at home; an unknown effect on
-turnout counts for nothing and is shown as unknown.
+A fall in turnout is never worth anything, whichever voters stay at home; an unknown
+effect on turnout counts for nothing and is shown as unknown.
 """
 
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def believed(effect: Interval) -> float:
 
 
 def turnout_lifts(effects: Mapping[str, Interval], messages: tuple[str, ...]) -> Floats:
-    """What is believed of every message's effect on turnout, NaN unknown, (M,)."""
+    """Shrunken turnout effect of every message, NaN where unknown, (M,)."""
     return np.array(
         [believed(effects[m]) if m in effects else np.nan for m in messages]
     )
@@ -116,7 +116,7 @@ def as_votes(
 def _prior_votes(
     test: MessageTest, p_votes: Floats, support_scale: float
 ) -> EffectPrior | None:
-    """What was known of support, at the mean chance to vote."""
+    """Prior support effects in votes, at the mean probability to vote."""
     if test.prior is None:
         return None
     factor = float(p_votes.mean()) / support_scale

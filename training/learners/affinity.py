@@ -33,7 +33,7 @@ from hustings.features.affinity import (
     ANY,
     CELL,
     MARGINS,
-    as_told,
+    comparable_cells,
     is_small,
     margin,
     place_kind,
@@ -93,7 +93,7 @@ def affinities(
     if not (trials["source"] == BY_REACH).any():
         return check(AFFINITIES, pd.DataFrame(columns=list(AFFINITIES.columns)))
     bands = sorted(set(trials["age_band"]) - {ANY})
-    cells = as_told(voter_cells(voters, bands, kind, as_of=as_of), trials)
+    cells = comparable_cells(voter_cells(voters, bands, kind, as_of=as_of), trials)
     cells = _fewer_places(cells)
     trials = _of_places(trials, set(cells["place"].unique()))
     fitted = fit_shares(trials, cells.drop_duplicates(ignore_index=True))
@@ -101,7 +101,7 @@ def affinities(
 
 
 def latest_counts(counts: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Of the counts that ended strictly before a moment, the last of each message.
+    """Last count of each message among those that ended strictly before a moment.
 
     An export counts a message from its first day on, so that a later one holds the
     earlier.
@@ -117,7 +117,7 @@ def _good_counts(
     place: str,
     good_kinds: Mapping[str, str] | None,
 ) -> pd.DataFrame:
-    """Rows of a kind → trials: who was shown a message, and who of them liked it."""
+    """Counts as trials: people shown a message, and how many of them liked it."""
     rows = pd.DataFrame(
         {
             "source": BY_REACH,
@@ -195,7 +195,7 @@ def linked(
     *,
     good_kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Reactions of linked people as trials: of all they did, how much was for an issue.
+    """Reactions of linked people as trials: the share of each issue among them.
 
     Nobody knows what they were shown, so only what an issue adds is learnt from them.
     A link is right with probability p; else the reaction is anybody's, who favours the
@@ -256,7 +256,7 @@ class _Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class Shares:
-    """The fitted model: effects, their covariance, and what cells have of their own.
+    """The fitted model: effects, their covariance, and effects of single cells.
 
     Attributes:
         levels: Levels of every factor.
@@ -264,9 +264,9 @@ class Shares:
         terms: Kinds of the columns of b, in their order.
         b: Coefficients, shape (p,).
         V: Their posterior covariance, ε integrated out, shape (p, p).
-        own: ε of every issue × cell, shape (n_issues · n_cells,).
+        cell_effects: ε of every issue × cell, shape (n_issues · n_cells,).
         pull: d: precision of ε given b, shape (n_issues · n_cells,).
-        cross: C: how ε hangs on b, shape (p, n_issues · n_cells).
+        cross: C: dependence of ε on b, shape (p, n_issues · n_cells).
         mix: Share of each platform in what was shown, shape (n_platforms,).
         variance: Of every kind of term; "own" is that of ε.
         noise: Variance of δ, in squared log odds.
@@ -277,7 +277,7 @@ class Shares:
     terms: tuple[str, ...]
     b: Floats
     V: Floats
-    own: Floats
+    cell_effects: Floats
     pull: Floats
     cross: sparse.csc_array
     mix: Floats
@@ -291,7 +291,7 @@ class Shares:
 
 
 class PredictedAffinity(NamedTuple):
-    """Shares of issue × cell (issue by issue), J of them, and how they hang on b and ε.
+    """Shares of issue × cell (issue by issue), J of them, and their gradients.
 
     Attributes:
         share: Posterior mean, shape (J,).
@@ -366,7 +366,7 @@ def _check_trials(trials: pd.DataFrame) -> None:
 
 
 def _cell_is_known(trials: pd.DataFrame) -> Bools:
-    """Whose cell is known in every part that any trial tells apart."""
+    """Whether a trial's cell is known in every part that some trial distinguishes."""
     cell_known = np.ones(len(trials), dtype=bool)
     for column in CELL:
         part_known = (trials[column] != ANY).to_numpy()
@@ -507,7 +507,7 @@ def _newton(
     variance: dict[str, float],
     noise: float,
 ) -> _Effects:
-    """One step; own effects, which hang on nothing but b, are eliminated first."""
+    """One step; own effects, which depend on b alone, are eliminated first."""
     z, w = work
     precision = np.array([1.0 / variance.get(k, FLAT) for k in kinds])
     WX = X.multiply(w[:, None]).tocsr()
@@ -556,7 +556,7 @@ def _guarded(size: float, determined: float) -> float:
 
 
 def _quadratic(rows: sparse.csr_array, V: Floats) -> Floats:
-    """Of every row x, x' V x."""
+    """Quadratic form x' V x of every row x."""
     form = np.empty(rows.shape[0])
     for start in range(0, rows.shape[0], 4096):
         part = rows[start : start + 4096]
@@ -568,7 +568,7 @@ def _quadratic(rows: sparse.csr_array, V: Floats) -> Floats:
 
 
 def _predict(fit: Shares) -> PredictedAffinity:
-    """A message of the issue, by the mix of platforms, messages counted alike."""
+    """Share of each cell for an issue's average message, by the mix of platforms."""
     n_cells = len(fit.cells)
     parts = [_predict_issue(fit, i, n_cells) for i in range(len(fit.levels.issue))]
     return PredictedAffinity(
@@ -591,7 +591,7 @@ def _predict_issue(fit: Shares, i: int, n_cells: int) -> PredictedAffinity:
     at_message = 1 + len(levels.issue)
     at_platform = at_message + len(levels.message) + len(levels.question)
     platforms = at_platform + np.arange(len(levels.platform))
-    level = base @ fit.b + fit.own[of_issue] + fit.mix @ fit.b[platforms]
+    level = base @ fit.b + fit.cell_effects[of_issue] + fit.mix @ fit.b[platforms]
     messages: list[int | None] = [at_message + k for k in sent]
     # an issue of which only surveys speak has none: that of a typical one
     messages = messages or [None]

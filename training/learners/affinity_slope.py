@@ -5,7 +5,7 @@ For voter i and message m of issue j(m), a_ij the affinity of i's cell for j,
 
     lift_im = average_m + γ (a_ij(m) − mean) + what the features say + noise,
 
-one γ for all messages, so that it is known from little data. Fondness says which way
+one γ for all messages, so that it is known from little data. Affinity says which way
 and no more: before any data γ is half-normal, above zero and so small that what it adds
 is of the size that such effects have. From there on the randomised scores decide: many
 of them overrule any prior, and where they speak against it γ goes to 0. Organic
@@ -24,13 +24,13 @@ from scipy.special import log_ndtr
 from hustings.features.arrays import Floats, Floats32, Ints
 
 PRIOR_SHARE = 0.05
-"""What fondness is expected to add, as a share of the outcome's standard deviation:
+"""Lift that affinity may add, as a share of the outcome's standard deviation:
 two points of a vote, the size of differences between people that field tests found."""
 
 
 @dataclass(frozen=True)
-class Fondness:
-    """γ without each fold, and of all.
+class AffinitySlope:
+    """Affinity slope γ, fitted without each fold and on all rows.
 
     Attributes:
         columns: Column of X with the affinity for each message's issue, -1 where
@@ -46,7 +46,7 @@ class Fondness:
     variance: Floats
 
     def deviation(self, X: Floats32, fold: Ints | None) -> Floats:
-        """Lift that fondness adds, mean 0, shape (n, M).
+        """Lift that affinity adds, mean 0, shape (n, M).
 
         Args:
             X: Features, shape (n, n_features).
@@ -56,17 +56,17 @@ class Fondness:
         return own_affinity(X, self.columns, self.centre) * slope
 
     def doubt(self, X: Floats32, fold: Ints | None) -> Floats:
-        """Variance of it, shape (n, M)."""
+        """Variance of that lift, shape (n, M)."""
         variance = self.variance[-1] if fold is None else self.variance[fold][:, None]
         return own_affinity(X, self.columns, self.centre) ** 2 * variance
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         numbers = (np.array(stored[k]) for k in ("centre", "slope", "variance"))
         return cls(np.array(stored["columns"], dtype=np.int64), *numbers)
 
@@ -80,7 +80,7 @@ def own_affinity(X: Floats32, columns: Ints, centre: Floats) -> Floats:
     return affinity
 
 
-def fit_fondness(
+def fit_affinity_slope(
     X: Floats32,
     lift: Floats,
     noise: Floats,
@@ -89,7 +89,7 @@ def fit_fondness(
     columns: Sequence[int],
     outcome_sd: float,
     weight: Floats | None = None,
-) -> Fondness:
+) -> AffinitySlope:
     """γ by generalised least squares over all messages together, with its prior.
 
     Args:
@@ -98,9 +98,9 @@ def fit_fondness(
         noise: Covariance of a voter's lifts between messages, shape (M, M).
         fold: Shape (n,).
         n_folds: Folds; with one there is only the fit of all.
-        columns: As in `Fondness`.
+        columns: As in `AffinitySlope`.
         outcome_sd: Standard deviation of the outcome, which the prior is a share of.
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     at = np.asarray(columns, dtype=np.int64)
     centre = np.zeros(len(at))
@@ -121,7 +121,7 @@ def fit_fondness(
     left = by_fold.sum(axis=1)[:, None] - np.column_stack([by_fold, np.zeros(2)])
     spread = np.sqrt(max(float((a**2).mean()), 1e-300))
     slope, variance = _above_zero(left[0], left[1], PRIOR_SHARE * outcome_sd / spread)
-    return Fondness(at, centre, slope, variance)
+    return AffinitySlope(at, centre, slope, variance)
 
 
 def _above_zero(moment: Floats, size: Floats, scale: float) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 One booster a fold learns the part of the outcome that average effects and voters leave
 over, h(x, a), from the features and the arm that was sent; the lift of message m
 deviates from its average by h(x, m) − h(x, 0). A split on the arm groups messages that
-do alike, so hundreds of messages cost no more to fit than one.
+do the same, so hundreds of messages cost no more to fit than one.
 
 Source: the S-learner of Künzel, Sekhon, Bickel & Yu (2019), on residuals.
 """
@@ -89,11 +89,11 @@ def fit_arm_trees(
         held = test.take(fold == only)
         deviation = _contrasts(boosters, held.X, None, len(test.messages))
         return ArmTrees(
-            boosters, np.average(deviation, axis=0, weights=held.stands_for)
+            boosters, np.average(deviation, axis=0, weights=held.survey_weight)
         )
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
     deviation = _contrasts(boosters, test.X, fold, len(test.messages))
-    return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.stands_for))
+    return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.survey_weight))
 
 
 def _contrasts(

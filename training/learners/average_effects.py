@@ -39,12 +39,12 @@ MIN_POOLED = 3
 """Fewer messages than this do not say how far messages differ: none is shrunken."""
 MIN_POOLED_IN_ISSUE = 5
 MAX_CHANNEL_SE = 0.2
-"""Channels whose multipliers are known worse than this are not told apart."""
+"""Channels whose multipliers are known worse than this are not distinguished."""
 
 
 @dataclass(frozen=True)
-class Nuisance:
-    """What is predicted besides the lift, cross-fitted.
+class CrossFits:
+    """Cross-fitted response and probability that the outcome is observed.
 
     Attributes:
         response: E[Y | x] under the design's own mix of arms.
@@ -61,10 +61,10 @@ class Nuisance:
         return np.clip(self.observed.predict(X, fold), MIN_OBSERVED_PROBABILITY, 1.0)
 
 
-def fit_nuisance(
+def cross_fit(
     test: MessageTest, data: lgb.Dataset, fold: Ints, *, seed: int
-) -> Nuisance:
-    """Cross-fit the response and, where outcomes are missing, who is observed.
+) -> CrossFits:
+    """Cross-fit the response and, where outcomes are missing, their probability.
 
     Args:
         test: The experiment, n voters.
@@ -79,11 +79,11 @@ def fit_nuisance(
     )
     # survey weights already say whom the people who answered stand for
     if observed.all() or test.weight is not None:
-        return Nuisance(response, None)
+        return CrossFits(response, None)
     seen = FoldBoosters.fit(
         data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
     )
-    return Nuisance(response, seen)
+    return CrossFits(response, seen)
 
 
 def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats:
@@ -104,8 +104,10 @@ def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats
 def _plain_effects(test: MessageTest, response: Floats) -> Floats:
     """Weighted difference in mean residual of every arm against control, (A,)."""
     seen = test.observed
-    own = floored(test.propensities)[np.arange(len(test.arm)), test.arm]
-    weight = np.where(seen, row_precision(test.propensities, test.wave) / own, 0.0)
+    assigned_propensity = floored(test.propensities)[np.arange(len(test.arm)), test.arm]
+    weight = np.where(
+        seen, row_precision(test.propensities, test.wave) / assigned_propensity, 0.0
+    )
     if test.weight is not None:
         weight = weight * test.weight
     residual = np.where(seen, test.Y - response, 0.0)
@@ -128,14 +130,14 @@ def doubly_robust_scores(
     )  # fmt: skip
 
 
-# --- precision: rows and waves of unequal chances teach by what they can show ---
+# --- precision: rows and waves of unequal probabilities are weighted ---
 
 
 def floored(propensities: Floats) -> Floats:
     """Propensities of what was offered, none below `PROPENSITY_FLOOR`, (n, 1 + A).
 
     Below the floor a score leans on the predicted response, which its row's small
-    weight (`row_precision`) makes harmless; `overlap` says how much hangs on it.
+    weight (`row_precision`) makes harmless; `overlap` says how much depends on it.
     """
     return np.where(propensities > 0, np.maximum(propensities, PROPENSITY_FLOOR), 0.0)
 
@@ -156,7 +158,7 @@ def _believed(variance: Floats, counted: Bools, wave: Ints) -> Floats:
 
 
 def row_precision(propensities: Floats, wave: Ints | None) -> Floats:
-    """How far a row counts where policies are valued, by its chances alone, (n,).
+    """Weight of a row in policy values, by its assignment probabilities, (n,).
 
     The mean inverse propensity of what was offered is the variance of the row's scores
     but for a factor, known before any outcome. Rows up to `NOISIEST` times as noisy as
@@ -181,19 +183,19 @@ def row_precision(propensities: Floats, wave: Ints | None) -> Floats:
 
 
 def judging_weight(test: MessageTest) -> Floats | None:
-    """Survey weight times `row_precision`, mean 1, (n,); None where all are alike."""
+    """Survey weight times `row_precision`, mean 1, (n,); None where all are equal."""
     precision = row_precision(test.propensities, test.wave)
     if (precision == 1.0).all():
-        return test.stands_for
-    if test.stands_for is not None:
-        precision = precision * test.stands_for
+        return test.survey_weight
+    if test.survey_weight is not None:
+        precision = precision * test.survey_weight
     return np.asarray(precision / precision.mean())
 
 
 def precision_weights(propensities: Floats, wave: Ints | None = None) -> Floats:
     """Weight of every row in each arm's average lift, columns sum to 1, (n, A).
 
-    Within a wave every row counts alike but where its chances are so small that its
+    Within a wave every row counts the same but where its chances are so small that its
     score is mostly noise. The waves that were decided after the experiment are weighted
     so that each adds the same noise (their chances may depend on outcomes before them;
     so weighted, their sum stays normal), and together they join the experiment by
@@ -242,7 +244,7 @@ def _wave_shares(believed: Floats, variance: Floats, wave: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How much of an estimate hangs on chances below the floor.
+    """Share of an estimate that rests on probabilities below the floor.
 
     Attributes:
         ok: Whether at most `MOST_BELOW_FLOOR` of the weight does.
@@ -257,12 +259,12 @@ class Overlap:
     block: str
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return dict(vars(self))
 
 
 def overlap(test: MessageTest) -> Overlap:
-    """Whether chances are large enough for what is estimated, block by block.
+    """Whether assignment probabilities are large enough, block by block.
 
     Args:
         test: The experiment, arms as sent.
@@ -349,7 +351,7 @@ def average_effects(
         prior: Known from elsewhere, by message.
     """
     lift = offered_lifts(arm_scores, test.propensities, test.wave)
-    arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.stands_for)
+    arm_mean, arm_covariance = clustered_means(lift, test.cluster, test.survey_weight)
     share = test.propensities[:, 1:].mean(axis=0)
     # the mix of channels within a message is the design's own
     mix = np.zeros((len(test.messages), len(test.arms)))
@@ -374,7 +376,7 @@ def average_effects(
 def believable_noise(
     test: MessageTest, covariance: Floats, groups: Sequence[str]
 ) -> Floats:
-    """Covariance of the estimates where a handful of people makes no small error.
+    """Covariance of the estimates, not understated for messages with few people.
 
     Args:
         test: The experiment.
@@ -393,7 +395,7 @@ def believable_noise(
 
 
 def _people(test: MessageTest) -> Ints:
-    """On how many people every message was observed, shape (M,)."""
+    """Number of people with an observed outcome by message, shape (M,)."""
     message = test.message_of_arm[test.arm[test.observed]]
     return np.bincount(message, minlength=1 + len(test.messages))[1:]
 
@@ -401,7 +403,7 @@ def _people(test: MessageTest) -> Ints:
 def _with_prior(
     test: MessageTest, raw: Floats, covariance: Floats, prior: EffectPrior | None
 ) -> tuple[Floats, Floats]:
-    """Estimates and their covariance after what was known from elsewhere."""
+    """Estimates and their covariance, combined with priors of other studies."""
     if prior is None:
         return raw, covariance
     # nobody observed: the score is a model's guess, however small its error looks
@@ -493,7 +495,7 @@ def sharpest_lifts(
         observed_probability: Shape (n,), or None.
 
     Returns:
-        Centred by message (over whom the test stands for), shape (n, M).
+        Centred by message (over the population of the test), shape (n, M).
     """
     scores = doubly_robust_scores(test, response, observed_probability)
     arm_lift = offered_lifts(scores, test.propensities, test.wave)
@@ -506,13 +508,13 @@ def sharpest_lifts(
     combine[np.arange(len(test.arms)), test.message_of_arm[1:] - 1] = kappa * share
     scale = (combine * kappa[:, None]).sum(axis=0)
     lift = arm_lift @ np.divide(combine, scale, out=combine, where=scale > 0)
-    centred: Floats = lift - np.average(lift, axis=0, weights=test.stands_for)
+    centred: Floats = lift - np.average(lift, axis=0, weights=test.survey_weight)
     return centred
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every lift model of a test stands on.
+class Nuisances:
+    """Cross-fitted nuisances and average effects that all lift models of a test share.
 
     Attributes:
         messages: In the order of every message axis, length M.
@@ -526,12 +528,12 @@ class Ground:
     messages: tuple[str, ...]
     channels: tuple[str, ...]
     salt: str
-    nuisance: Nuisance
+    cross_fits: CrossFits
     effects: AverageEffects
     share: Floats
 
     def folds(self, unit_id: Objects, n_folds: int = N_FOLDS) -> Ints:
-        """Fold of every voter: whose fit never saw that unit, shape (n,).
+        """Fold of every voter, whose fit never saw the voter's unit, shape (n,).
 
         Args:
             unit_id: Coarsest unit of every voter, shape (n,).
@@ -541,7 +543,7 @@ class Ground:
 
     def baseline(self, X: Floats32, fold: Ints | None, lift: Floats) -> Floats:
         """Outcome without any message: the response less what the mix added, (n,)."""
-        control: Floats = self.nuisance.response.predict(X, fold) - lift @ self.share
+        control: Floats = self.cross_fits.response.predict(X, fold) - lift @ self.share
         return control
 
     def scores(self, test: MessageTest) -> Floats:
@@ -549,8 +551,8 @@ class Ground:
         fold = self.folds(test.unit_id)
         return doubly_robust_scores(
             test,
-            self.nuisance.response.predict(test.X, fold),
-            self.nuisance.observed_probability(test.X, fold),
+            self.cross_fits.response.predict(test.X, fold),
+            self.cross_fits.observed_probability(test.X, fold),
         )
 
     def policy_scores(self, test: MessageTest) -> Floats:
@@ -573,9 +575,9 @@ class Ground:
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
-        self.nuisance.response.save(folder, "response")
-        if self.nuisance.observed is not None:
-            self.nuisance.observed.save(folder, "observed")
+        self.cross_fits.response.save(folder, "response")
+        if self.cross_fits.observed is not None:
+            self.cross_fits.observed.save(folder, "observed")
         stored = {
             "messages": self.messages,
             "channels": self.channels,
@@ -601,15 +603,15 @@ class Ground:
             tuple(stored["messages"]),
             tuple(stored["channels"]),
             stored["salt"],
-            Nuisance(response, FoldBoosters.load(folder, "observed")),
+            CrossFits(response, FoldBoosters.load(folder, "observed")),
             AverageEffects(**effects),
             np.array(stored["share"]),
         )
 
 
-def lay_ground(
+def fit_nuisances(
     test: MessageTest, data: lgb.Dataset, issue_of: Mapping[str, str], *, seed: int
-) -> Ground:
+) -> Nuisances:
     """Cross-fit the nuisances of a test and estimate its average effects.
 
     Args:
@@ -620,10 +622,10 @@ def lay_ground(
     """
     salt = f"folds-{seed}"
     fold = unit_folds(test.unit_id, N_FOLDS, salt=salt)
-    nuisance = fit_nuisance(test, data, fold, seed=seed)
-    response = nuisance.response.predict(test.X, fold)
-    seen = nuisance.observed_probability(test.X, fold)
+    cross_fits = cross_fit(test, data, fold, seed=seed)
+    response = cross_fits.response.predict(test.X, fold)
+    seen = cross_fits.observed_probability(test.X, fold)
     scores = doubly_robust_scores(test, response, seen)
     effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
-    return Ground(test.messages, test.channels, salt, nuisance, effects, share)
+    return Nuisances(test.messages, test.channels, salt, cross_fits, effects, share)

@@ -15,7 +15,7 @@ import numpy as np
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.training_set import Arm
 from hustings.training.estimators.spend_path import whole_budget_path
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.lift_model import Lifts
 
@@ -39,7 +39,7 @@ class CovariateSplit:
     categorical: bool
 
     def answers(self, X: Floats32) -> Bools:
-        """Who answers yes, shape (n,)."""
+        """Whether each voter answers yes, shape (n,)."""
         column = X[:, self.feature]
         answer: Bools = (
             column == self.threshold if self.categorical else column <= self.threshold
@@ -52,13 +52,13 @@ class CellLift:
     """Lift by cell: one cell for everyone, or two sides of a split.
 
     Attributes:
-        ground: Nuisances and average effects.
+        nuisances: Nuisances and average effects.
         split: The question, None for one cell.
         lift: Of every message, shape (n_cells, M); cell 1 answers yes.
         se: Its standard deviation, shape (n_cells, M).
     """
 
-    ground: Ground
+    nuisances: Nuisances
     split: CovariateSplit | None
     lift: Floats
     se: Floats
@@ -72,13 +72,13 @@ class CellLift:
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
         cell = self.cells(X)
-        fold = None if unit_id is None else self.ground.folds(unit_id)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         lift = self.lift[cell]
-        return Lifts(lift, self.se[cell], self.ground.baseline(X, fold, lift))
+        return Lifts(lift, self.se[cell], self.nuisances.baseline(X, fold, lift))
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
-        self.ground.save(folder)
+        self.nuisances.save(folder)
         stored = {
             "split": vars(self.split) if self.split else None,
             "lift": self.lift.tolist(),
@@ -92,13 +92,13 @@ class CellLift:
         stored = json.loads((folder / "cells.json").read_text())
         split = CovariateSplit(**stored["split"]) if stored["split"] else None
         lift, se = np.array(stored["lift"]), np.array(stored["se"])
-        return cls(Ground.load(folder), split, lift, se)
+        return cls(Nuisances.load(folder), split, lift, se)
 
 
-def untargeted(ground: Ground) -> CellLift:
+def untargeted(nuisances: Nuisances) -> CellLift:
     """The same lift for everyone: the shrunken average effects."""
-    effects = ground.effects
-    return CellLift(ground, None, effects.shrunken[None], effects.shrunken_se[None])
+    effects = nuisances.effects
+    return CellLift(nuisances, None, effects.shrunken[None], effects.shrunken_se[None])
 
 
 def with_spread(model: CellLift, X: Floats32, variance: Floats) -> CellLift:
@@ -114,9 +114,9 @@ def with_spread(model: CellLift, X: Floats32, variance: Floats) -> CellLift:
     return replace(model, se=np.sqrt(model.se**2 + within))
 
 
-def never_sent(ground: Ground) -> CellLift:
-    """No lift above zero for anybody: what stands for sending nothing."""
-    flat = untargeted(ground)
+def never_sent(nuisances: Nuisances) -> CellLift:
+    """A model without lift above zero for any voter: the policy of sending nothing."""
+    flat = untargeted(nuisances)
     return replace(flat, lift=np.minimum(flat.lift, 0.0))
 
 
@@ -142,13 +142,13 @@ def one_covariate(
     Returns:
         Two cells with shrunken effects, or one where no feature can be split.
     """
-    best, best_value = untargeted(prepared.ground), -np.inf
+    best, best_value = untargeted(prepared.nuisances), -np.inf
     moments = _Moments.of(prepared)
     for split in _candidates(prepared.test.X, set(categorical)):
         model = _split_model(prepared, split, moments)
         yes = split.answers(prepared.test.X)
         reach = np.stack([allowed[~yes].sum(axis=0), allowed[yes].sum(axis=0)])
-        value = reach * prepared.ground.option_values(model.lift, arms)
+        value = reach * prepared.nuisances.option_values(model.lift, arms)
         path = whole_budget_path(value, reach * cost, allowed=reach > 0)
         promised = path.value_at(spend * len(yes))
         if promised > best_value:
@@ -184,7 +184,7 @@ class _Moments(NamedTuple):
     @classmethod
     def of(cls, prepared: Prepared) -> Self:
         lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
-        return cls(lift, lift**2, prepared.test.stands_for)
+        return cls(lift, lift**2, prepared.test.survey_weight)
 
     def mean_and_noise(self, who: Bools) -> tuple[Floats, Floats]:
         """Mean of every message over some voters, and the variance of that mean."""
@@ -195,13 +195,13 @@ class _Moments(NamedTuple):
         return mean, (weight @ self.square - mean**2) / who.sum()
 
     def _of_population(self, survey: Floats) -> tuple[Floats, Floats]:
-        """The same where every voter stands for as many as its survey weight."""
+        """The same with survey weights."""
         weight = survey / survey.sum()
         mean, w2 = weight @ self.lift, weight**2
         return mean, w2 @ self.square - 2 * mean * (w2 @ self.lift) + w2.sum() * mean**2
 
     def share(self, who: Bools) -> float:
-        """Share of the population that some voters stand for."""
+        """Share of the population that some voters represent."""
         return float(np.average(who, weights=self.survey))
 
 
@@ -216,9 +216,9 @@ def _split_model(
     difference, noise = mean_yes - mean_no, noise_yes + noise_no
     spread = max(float(np.mean(difference**2 - noise)), 0.0)
     signal_share = spread / (spread + noise)
-    effects = prepared.ground.effects
+    effects = prepared.nuisances.effects
     moved = signal_share * difference
     cells = effects.shrunken + np.stack([-share * moved, (1 - share) * moved])
     weight = np.array([[share], [1 - share]])
     se = np.sqrt(effects.shrunken_se**2 + weight**2 * signal_share * noise)
-    return CellLift(prepared.ground, split, cells, se)
+    return CellLift(prepared.nuisances, split, cells, se)

@@ -45,7 +45,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, x: Floats32, *, categorical: bool) -> Self:
-        """From the values of a feature, shape (n,), NaN where missing."""
+        """Build from the values of a feature, shape (n,), NaN where missing."""
         present = x[~np.isnan(x)].astype(np.float64)
         missing = len(present) < (1 - MISSING_SHARE) * len(x)
         values, counts = np.unique(present, return_counts=True)
@@ -122,20 +122,20 @@ class Basis:
         terms: In the order of the columns.
         centre: Mean of every column, shape (p,).
         scale: Shape (p,); the same for all columns of a term.
-        kept: Which raw columns vary at all, shape (p_raw,).
+        varying: Which raw columns vary at all, shape (p_raw,).
     """
 
     shapes: tuple[Shape, ...]
     terms: tuple[Term, ...]
     centre: Floats
     scale: Floats
-    kept: Bools
+    varying: Bools
 
     @cached_property
     def group(self) -> Ints:
         """Term of every column, shape (p,)."""
         widths = [self._width(term) for term in self.terms]
-        group: Ints = np.repeat(np.arange(len(self.terms)), widths)[self.kept]
+        group: Ints = np.repeat(np.arange(len(self.terms)), widths)[self.varying]
         return group
 
     def _width(self, term: Term) -> int:
@@ -144,7 +144,7 @@ class Basis:
     def raw(self, X: Floats32) -> Floats32:
         """Columns as they are, transposed: shape (p, n)."""
         columns = raw_columns(self.shapes, self.terms, X)
-        return columns if self.kept.all() else columns[self.kept]
+        return columns if self.varying.all() else columns[self.varying]
 
     def only(self, terms: Sequence[int]) -> Self:
         """The basis of some of its terms, by their position."""
@@ -158,22 +158,22 @@ class Basis:
             terms=tuple(t for i, t in enumerate(self.terms) if i in set(terms)),
             centre=self.centre[column],
             scale=self.scale[column],
-            kept=self.kept[raw],
+            varying=self.varying[raw],
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "shapes": [shape._asdict() for shape in self.shapes],
             "terms": self.terms,
             "centre": self.centre.tolist(),
             "scale": self.scale.tolist(),
-            "kept": self.kept.tolist(),
+            "kept": self.varying.tolist(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         return cls(
             tuple(
                 Shape(

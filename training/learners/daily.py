@@ -72,7 +72,7 @@ def lift_columns(
     raw = first.raw(X).astype(np.float64)
     mean, variance = raw.mean(axis=1), raw.var(axis=1)
     varying = variance > 1e-6
-    basis = replace(first, kept=varying)
+    basis = replace(first, varying=varying)
     of_term = np.bincount(basis.group, variance[varying], minlength=len(terms))
     return replace(basis, centre=mean[varying], scale=np.sqrt(of_term[basis.group]))
 
@@ -84,7 +84,7 @@ def columns(basis: Basis, X: Floats32) -> Floats:
 
 
 class ColumnTerms(NamedTuple):
-    """What the columns of φ belong to.
+    """Term of every column of φ.
 
     Attributes:
         group: Term of every column, -1 for the constant, shape (p,).
@@ -102,8 +102,8 @@ def terms_of(basis: Basis) -> ColumnTerms:
     return ColumnTerms(group, lengths[group] > 1)
 
 
-class Seen(NamedTuple):
-    """Rows whose outcome is in.
+class ObservedRows(NamedTuple):
+    """Decisions whose outcome has been observed.
 
     Attributes:
         phi: Shape (n, p).
@@ -141,12 +141,12 @@ class Moments:
 
     @classmethod
     def nothing(cls, p: int, n_arms: int) -> Self:
-        """Of no rows."""
+        """Sums over no rows."""
         k = (1 + n_arms) * p
         return cls(np.zeros((k, k)), np.zeros((k, n_arms * p)), np.zeros(k), 0.0, 0)
 
-    def plus(self, seen: Seen) -> Self:
-        """With more rows.
+    def plus(self, seen: ObservedRows) -> Self:
+        """Add the sums of more rows.
 
         Raises:
             ValueError: If somebody got an arm whose known propensity is 0.
@@ -168,8 +168,8 @@ class Moments:
         )
 
 
-def _centring(seen: Seen, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
-    """Whose propensities are known, and what is taken off their treatment."""
+def _centring(seen: ObservedRows, n_arms: int, took: Floats) -> tuple[Bools, Floats]:
+    """Rows of known propensities, and the mean taken off their treatment."""
     n = len(seen.Y)
     if seen.propensities is None:
         return np.ones(n, dtype=bool), np.zeros((n, 1 + n_arms))
@@ -237,7 +237,7 @@ class DailyLift:
 
     @property
     def p(self) -> int:
-        """Columns of φ."""
+        """Number of columns of φ."""
         return len(self.mean) // (1 + self.n_arms)
 
     @cached_property
@@ -265,7 +265,7 @@ class DailyLift:
         return se
 
     def draws(self, phi: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Lifts as they may be, drawn from what is believed, shape (n, n_rows, A)."""
+        """Lifts drawn from the posterior, shape (n, n_rows, A)."""
         noise = rng.standard_normal((len(self.mean), n))
         of_size = rng.choice(len(self.sizes), n, p=self.probability)
         drawn = np.empty_like(noise)
@@ -289,7 +289,7 @@ def fit_daily(
     prior: EffectPrior | None = None,
     sizes: Sequence[Size] = (),
 ) -> DailyLift:
-    """Posterior of the lifts after all rows that are in.
+    """Posterior of the lifts given all observed rows.
 
     Args:
         moments: Of those rows.

@@ -23,9 +23,9 @@ from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import calibration_slope, weighted_rows
 from hustings.training.learners.average_effects import (
-    Ground,
+    Nuisances,
     doubly_robust_scores,
-    lay_ground,
+    fit_nuisances,
     offered_lifts,
     sharpest_lifts,
 )
@@ -42,7 +42,7 @@ MIN_SENT = 300
 
 @dataclass(frozen=True)
 class ScoreCalibration:
-    """How far the trees are believed.
+    """Weights and slopes that shrink the predictions of the trees.
 
     Attributes:
         centre: Mean of C and of every D_m, shape (1 + M,).
@@ -73,13 +73,13 @@ class GbmLift:
     Attributes:
         ground: Nuisances and average effects.
         common: C.
-        own: D_m, None for a message with too few people.
+        message_trees: D_m, None for a message with too few people.
         calibration: How far they are believed.
     """
 
-    ground: Ground
+    nuisances: Nuisances
     common: FoldBoosters
-    own: tuple[FoldBoosters | None, ...]
+    message_trees: tuple[FoldBoosters | None, ...]
     calibration: ScoreCalibration
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
@@ -91,25 +91,25 @@ class GbmLift:
                 been trained on meets the trees that never saw its unit. None for
                 voters known to be new, who get the mean of all trees.
         """
-        fold = None if unit_id is None else self.ground.folds(unit_id)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         deviation, variance = self.deviation(X, unit_id)
-        lift = self.ground.effects.shrunken + deviation
-        se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
-        return Lifts(lift, se, self.ground.baseline(X, fold, lift))
+        lift = self.nuisances.effects.shrunken + deviation
+        se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
+        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
 
     def deviation(
         self, X: Floats32, unit_id: Objects | None = None
     ) -> tuple[Floats, Floats]:
         """Lift less the average effect, and its variance, shape (n, M) each."""
-        fold = None if unit_id is None else self.ground.folds(unit_id)
-        C, D = _trees(self.common, self.own, X, fold)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
+        C, D = _trees(self.common, self.message_trees, X, fold)
         return self.calibration.heterogeneity(C, D)
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
-        self.ground.save(folder)
+        self.nuisances.save(folder)
         self.common.save(folder, "common")
-        for m, trees in enumerate(self.own):
+        for m, trees in enumerate(self.message_trees):
             if trees is not None:
                 trees.save(folder, f"own_{m}")
         stored = {k: v.tolist() for k, v in vars(self.calibration).items()}
@@ -122,16 +122,17 @@ class GbmLift:
         Raises:
             FileNotFoundError: If the folder lacks the trees.
         """
-        ground = Ground.load(folder)
+        nuisances = Nuisances.load(folder)
         common = FoldBoosters.load(folder, "common")
         if common is None:
             raise FileNotFoundError(f"{folder}: expected common.0.lgb.txt")
         stored = json.loads((folder / "calibration.json").read_text())
         message_trees = [
-            FoldBoosters.load(folder, f"own_{m}") for m in range(len(ground.messages))
+            FoldBoosters.load(folder, f"own_{m}")
+            for m in range(len(nuisances.messages))
         ]
         calibration = ScoreCalibration(**{k: np.array(v) for k, v in stored.items()})
-        return cls(ground, common, tuple(message_trees), calibration)
+        return cls(nuisances, common, tuple(message_trees), calibration)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Prepared:
     test: MessageTest
     data: lgb.Dataset
     fold: Ints
-    ground: Ground
+    nuisances: Nuisances
     scores: Floats
     lift: Floats
     residual: Floats
@@ -185,25 +186,25 @@ def prepare(
         texts: Features of at least its messages, for learners that read them.
     """
     data = binned(test.X, categorical)
-    ground = lay_ground(test, data, issue_of, seed=seed)
-    merged, fold = test.by_message(), ground.folds(test.unit_id)
-    response = ground.nuisance.response.predict(test.X, fold)
-    seen = ground.nuisance.observed_probability(test.X, fold)
+    nuisances = fit_nuisances(test, data, issue_of, seed=seed)
+    merged, fold = test.by_message(), nuisances.folds(test.unit_id)
+    response = nuisances.cross_fits.response.predict(test.X, fold)
+    seen = nuisances.cross_fits.observed_probability(test.X, fold)
     scores = doubly_robust_scores(merged, response, seen)
     # own arm's mean with the shrunken effects: what is left is heterogeneity and noise
-    effect = ground.effects.shrunken
+    effect = nuisances.effects.shrunken
     added = np.concatenate([[0.0], effect])[merged.arm]
     weight = test.observed / (np.ones(len(test.Y)) if seen is None else seen)
-    if test.stands_for is not None:
-        weight = weight * test.stands_for
+    if test.survey_weight is not None:
+        weight = weight * test.survey_weight
     control = response - merged.propensities[:, 1:] @ effect
     return Prepared(
         test=merged,
         data=data,
         fold=fold,
-        ground=ground,
+        nuisances=nuisances,
         scores=_comparable(scores, merged.propensities, merged.wave),
-        lift=sharpest_lifts(test, ground.effects, response, seen),
+        lift=sharpest_lifts(test, nuisances.effects, response, seen),
         residual=np.where(test.observed, test.Y - control - added, 0.0),
         weight=weight,
         categorical=tuple(categorical),
@@ -240,8 +241,8 @@ def fit_gbm(
             f"experiment {test.experiment_id}: expected observed outcomes, got none"
         )
     C, D = _trees(common, message_trees, test.X, fold)
-    calibration = calibrate(prepared.scores, C, D, test.cluster, test.stands_for)
-    return GbmLift(prepared.ground, common, tuple(message_trees), calibration)
+    calibration = calibrate(prepared.scores, C, D, test.cluster, test.survey_weight)
+    return GbmLift(prepared.nuisances, common, tuple(message_trees), calibration)
 
 
 def _fit_goal(
@@ -323,7 +324,7 @@ def calibrate(
         C: Held-out common heterogeneity, shape (n,).
         D: Held-out heterogeneity of every message, shape (n, M).
         cluster: Shape (n,).
-        survey: Survey weights of mean 1, shape (n,); None where all count alike.
+        survey: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     lift = scores[:, 1:] - scores[:, :1]
     lift = lift - np.average(lift, axis=0, weights=survey)
@@ -373,7 +374,7 @@ def slopes(
         lift: Γ_m − Γ_0, centred by message, shape (n, M).
         combined: Held-out deviation from the average effect, shape (n, M).
         cluster: Shape (n,).
-        survey: Survey weights of mean 1, shape (n,); None where all count alike.
+        survey: Survey weights of mean 1, shape (n,); None where all count the same.
 
     Returns:
         Slope and its standard error, shape (M,) each; 0 where nothing was predicted.

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from hustings.features.arrays import Floats, Floats32, Objects
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 
 
 class Lifts(NamedTuple):
@@ -24,10 +24,10 @@ class Lifts(NamedTuple):
 
 
 class LiftModel(Protocol):
-    """What every lift model can do."""
+    """Protocol of lift models."""
 
     @property
-    def ground(self) -> Ground:
+    def nuisances(self) -> Nuisances:
         """Nuisances and average effects."""
 
     def predict(
@@ -50,6 +50,6 @@ def variance_between(model: LiftModel, X: Floats32, unit_id: Objects) -> Floats:
         unit_id: Coarsest unit of every voter, shape (n,).
     """
     predicted = model.predict(X, unit_id)
-    unsure = (predicted.se**2).mean(axis=0) - model.ground.effects.shrunken_se**2
+    unsure = (predicted.se**2).mean(axis=0) - model.nuisances.effects.shrunken_se**2
     variance: Floats = predicted.lift.var(axis=0) + np.maximum(unsure, 0.0)
     return variance

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from hustings.features.arrays import Bools, Floats, Floats32, Ints
 from hustings.training.estimators.metrics import weighted_rows
 from hustings.training.learners.affinity_slope import (
-    Fondness,
-    fit_fondness,
+    AffinitySlope,
+    fit_affinity_slope,
     own_affinity,
 )
 from hustings.training.learners.basis import Basis, Shape, Term, raw_columns, term_width
@@ -58,7 +58,8 @@ class LinearFit:
         directions: Of uncertainty, a matrix (p, k) for every fit.
         variances: Of every direction and message, (k, M) for every fit.
         unexplained: Mean variance of what was pruned, shape (n_folds + 1, M).
-        fondness: What fondness for a message's issue adds; None where none is known.
+        affinity_slope: Lift by affinity for a message's issue; None where none is
+            known.
     """
 
     basis: Basis
@@ -66,7 +67,7 @@ class LinearFit:
     directions: tuple[Floats, ...]
     variances: tuple[Floats, ...]
     unexplained: Floats
-    fondness: Fondness | None = None
+    affinity_slope: AffinitySlope | None = None
 
     @property
     def n_folds(self) -> int:
@@ -82,12 +83,12 @@ class LinearFit:
                 None for voters that no fit saw, predicted by the fit of all.
         """
         deviation = self._predicted(X, fold, self.coefficients, lambda along, _: along)
-        if self.fondness is not None:
-            deviation += self.fondness.deviation(X, fold)
+        if self.affinity_slope is not None:
+            deviation += self.affinity_slope.deviation(X, fold)
         return deviation
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
-        """Its posterior variance, that of what was pruned included, shape (n, M).
+        """Posterior variance of the deviation, pruned terms included, shape (n, M).
 
         Args:
             X: Features, shape (n, n_features).
@@ -99,8 +100,8 @@ class LinearFit:
             return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
 
         variance = self._predicted(X, fold, self.directions, spread)
-        if self.fondness is not None:
-            variance += self.fondness.doubt(X, fold)
+        if self.affinity_slope is not None:
+            variance += self.affinity_slope.doubt(X, fold)
         return variance
 
     def _predicted(
@@ -110,7 +111,7 @@ class LinearFit:
         weights: Floats | Sequence[Floats],
         value_of: Callable[[Floats32, int], npt.NDArray[np.floating]],
     ) -> Floats:
-        """What each voter's own fit says, from the terms along some weights.
+        """Prediction of each voter by the fit of its fold, along some weights.
 
         Args:
             X: Features, shape (n, n_features).
@@ -144,7 +145,7 @@ class LinearFit:
     def _fits(
         self, fold: Ints | None, rows: slice
     ) -> Iterator[tuple[int, Bools | None]]:
-        """Which fit predicts which of some rows; None stands for all of them."""
+        """Fits and the rows that each predicts; None stands for all rows."""
         if fold is None:
             yield self.n_folds, None
             return
@@ -153,29 +154,31 @@ class LinearFit:
             yield int(k), None if in_fold.all() else in_fold
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "basis": self.basis.to_json(),
             "coefficients": self.coefficients.tolist(),
             "directions": [d.tolist() for d in self.directions],
             "variances": [v.tolist() for v in self.variances],
             "unexplained": self.unexplained.tolist(),
-            "fondness": None if self.fondness is None else self.fondness.to_json(),
+            "fondness": None
+            if self.affinity_slope is None
+            else self.affinity_slope.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         coefficients = np.array(stored["coefficients"], dtype=np.float64)
         _, p, n_messages = coefficients.shape
-        fondness = stored.get("fondness")
+        affinity_slope = stored.get("fondness")
         return cls(
             Basis.from_json(stored["basis"]),
             coefficients,
             tuple(np.array(d).reshape(p, -1) for d in stored["directions"]),
             tuple(np.array(v).reshape(-1, n_messages) for v in stored["variances"]),
             np.array(stored["unexplained"], dtype=np.float64),
-            None if fondness is None else Fondness.from_json(fondness),
+            None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),
         )
 
 
@@ -216,7 +219,7 @@ class _Sums(NamedTuple):
     cross: Floats  # (p, M)
 
     def plus(self, other: Self, times: int = 1) -> Self:
-        """Sums of both; `times` -1 takes the other off."""
+        """Sums of two sets of rows; `times` -1 subtracts the other."""
         return type(self)(
             self.n + times * other.n,
             self.columns + times * other.columns,
@@ -297,7 +300,7 @@ class _Design(NamedTuple):
 
     def without(self, k: int, noise: Floats) -> EffectMoments:
         """Moments of all folds but one; of all for the number after the last."""
-        varying = self.basis.kept
+        varying = self.basis.varying
         part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
         part = _Sums(
             part.n, part.columns[varying], part.lifts,
@@ -306,8 +309,8 @@ class _Design(NamedTuple):
         moments = part.moments(self.basis.scale, noise)
         if self.slopes is None:
             return moments
-        lift, fondness = np.hsplit(moments.cross, 2)
-        return moments._replace(cross=lift - self.slopes[k] * fondness)
+        lift, affinity_slope = np.hsplit(moments.cross, 2)
+        return moments._replace(cross=lift - self.slopes[k] * affinity_slope)
 
 
 def _design(
@@ -347,7 +350,7 @@ def fit_linear(
     params: Mapping[str, Any] = DEFAULT_LINEAR,
     weight: Floats | None = None,
     n_folds: int | None = None,
-    fond_of: Sequence[int] | None = None,
+    affinity_columns: Sequence[int] | None = None,
     outcome_sd: float = 0.0,
 ) -> LinearFit:
     """Select terms and fit them, once for every fold left out.
@@ -363,33 +366,33 @@ def fit_linear(
             (afresh among those kept, once those of three are added) a product must
             be supported by; `screen`, the score below which it is not tried;
             `order`, the most features in a product; `max_columns` of pairs.
-        weight: Survey weights of mean 1, shape (n,); None where all count alike. The
+        weight: Survey weights of mean 1, shape (n,); None where all count the same. The
             noise has to be that of weighted lifts then.
         n_folds: Folds, where one may be empty; as many as there are without.
-        fond_of: Column of X with the affinity for each message's own issue, -1 for
-            none, length M; those columns are no features then.
-        outcome_sd: Of the outcome; what fondness may add is a share of it.
+        affinity_columns: Column of X with the affinity for each message's own issue, -1
+            for none, length M; those columns are no features then.
+        outcome_sd: Of the outcome; the lift by affinity is a share of it.
     """
-    shapes = _shapes(X, categorical, fond_of or ())
+    shapes = _shapes(X, categorical, affinity_columns or ())
     n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
     lift = lift - np.average(lift, axis=0, weights=weight)
-    fondness, slopes = None, None
-    if fond_of is not None and np.trace(noise) > 0:
-        fondness = fit_fondness(
-            X, lift, noise, fold, n_folds, fond_of, outcome_sd, weight
+    affinity_slope, slopes = None, None
+    if affinity_columns is not None and np.trace(noise) > 0:
+        affinity_slope = fit_affinity_slope(
+            X, lift, noise, fold, n_folds, affinity_columns, outcome_sd, weight
         )
-        slopes = fondness.slope
+        slopes = affinity_slope.slope
         # beside the lifts, what each fit takes off them
-        off = own_affinity(X, fondness.columns, fondness.centre)
+        off = own_affinity(X, affinity_slope.columns, affinity_slope.centre)
         lift = np.column_stack([lift, off])
     terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
     design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
     # no feature varies, or no outcome does
-    if not design.basis.kept.any() or not np.trace(noise) > 0:
+    if not design.basis.varying.any() or not np.trace(noise) > 0:
         nothing = _nothing(design.basis, len(fits_of), len(noise))
-        return replace(nothing, fondness=fondness)
+        return replace(nothing, affinity_slope=affinity_slope)
     selected = [
         _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
     ]
@@ -403,7 +406,7 @@ def fit_linear(
         _final(design, k, chosen[i] | tried[i], noise, parts, params)
         for i, k in enumerate(fits_of)
     ]
-    return replace(_joined(design.basis, fits, dense), fondness=fondness)
+    return replace(_joined(design.basis, fits, dense), affinity_slope=affinity_slope)
 
 
 def _shapes(
@@ -437,7 +440,7 @@ def _first_terms(
     def columns(of: Sequence[int]) -> int:
         return sum(width[a] * width[b] for a, b in combinations(of, 2))
 
-    # more products than this cannot be told apart by so few voters
+    # more products than this cannot be distinguished by so few voters
     most = min(params["max_columns"], len(X) // VOTERS_PER_COLUMN)
     if columns(features) > most:
         # too many: those whose own effect is largest; which they are hardly depends
@@ -498,7 +501,7 @@ def _threshold(
 
 
 class _Selected(NamedTuple):
-    """Terms that the data speak for, and how unsure lift is before pruning, (M,).
+    """Selected terms, and the variance of lift before pruning, (M,).
 
     Pruning is a bet; the interval must not be narrower for it.
     """
@@ -567,7 +570,7 @@ def _prune(
     parts: Components,
     start: TermPrior | None = None,
 ) -> tuple[list[int], TermPrior]:
-    """Fit, drop most of what is not supported, fit again."""
+    """Drop unsupported terms step by step, with a fit after each step."""
     if start is None:
         alive = alive[np.isin(alive, group)]
     while True:
@@ -655,7 +658,7 @@ def _mean_variance(moments: EffectMoments, fitted: TermPosterior) -> Floats:
 
 
 def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
-    """No deviation for anybody."""
+    """A fit without any deviation from the average effect."""
     basis = basis.only([])
     none = tuple(np.zeros((0, 0)) for _ in range(n_fits))
     return LinearFit(

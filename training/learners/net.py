@@ -25,7 +25,7 @@ from hustings.training.estimators.metrics import (
     clustered_means,
 )
 from hustings.training.learners import boosting
-from hustings.training.learners.average_effects import Ground, pools
+from hustings.training.learners.average_effects import Nuisances, pools
 from hustings.training.learners.gbm import Prepared, ScoreCalibration, calibrate
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.text_prior import (
@@ -50,7 +50,7 @@ LEAST_RELIABLE = 0.2
 
 
 class Deviations(NamedTuple):
-    """What the towers say before it is calibrated.
+    """Predictions of the towers before calibration.
 
     Attributes:
         h: Deviation from the average effect, mean of the members, shape (n, M).
@@ -83,7 +83,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, messages: MessageFeatures) -> Self:
-        """From the messages of the test."""
+        """Build from the messages of the test."""
         text = messages.matrix.astype(np.float64)
         spread = text.std(axis=0)
         used = spread > 1e-6
@@ -132,7 +132,7 @@ class NetLift:
     """A fitted model; voters are routed to the network that never saw their unit.
 
     Attributes:
-        ground: Nuisances and average effects, informed by text where it passed.
+        nuisances: Nuisances and average effects, informed by text where it passed.
         columns: How a voter enters.
         vocabulary: How a message enters.
         weights: Of the towers, leading axis the fold.
@@ -142,7 +142,7 @@ class NetLift:
         prior: Average effects of messages by pool and text.
     """
 
-    ground: Ground
+    nuisances: Nuisances
     columns: InputColumns
     vocabulary: Vocabulary
     weights: Mapping[str, npt.NDArray[Any]]
@@ -159,16 +159,16 @@ class NetLift:
             unit_id: Coarsest unit of every voter, shape (n,); None for voters known
                 to be new, who get the mean of all networks.
         """
-        fold = None if unit_id is None else self.ground.folds(unit_id)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         uncalibrated = self._deviations(X, fold, *self.sent, were_sent=True)
-        C, D = _split(uncalibrated.h, self.ground.share)
+        C, D = _split(uncalibrated.h, self.nuisances.share)
         deviation, variance = self.calibration.heterogeneity(C, D)
         # the calibration says how much is unexplained, the members where
         local = _local(uncalibrated.disagreement, self.disagreement)
         variance = variance + self.calibration.unexplained * (local - 1.0)
-        lift = self.ground.effects.shrunken + deviation
-        se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
-        return Lifts(lift, se, self.ground.baseline(X, fold, lift))
+        lift = self.nuisances.effects.shrunken + deviation
+        se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
+        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
 
     def predict_new(
         self,
@@ -191,12 +191,12 @@ class NetLift:
         Raises:
             ValueError: If the messages were read with other features.
         """
-        fold = None if unit_id is None else self.ground.folds(unit_id)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         vocabulary = self.vocabulary
         text, issue = vocabulary.text(messages), vocabulary.issue(messages)
         uncalibrated = self._deviations(X, fold, text, issue, were_sent=False)
         of_sent = self._deviations(X, fold, *self.sent, were_sent=True).h
-        C, _ = _split(of_sent, self.ground.share)
+        C, _ = _split(of_sent, self.nuisances.share)
         average = self.average_of_new(messages)
         spread = self.calibration
         deviation = spread.weight[0] * (C - spread.centre[0])[:, None]
@@ -209,10 +209,10 @@ class NetLift:
         variance += spread.weight[1] ** 2 * uncalibrated.unknown
         lift = average.mean + deviation
         sent = (
-            self.ground.effects.shrunken
-            + spread.heterogeneity(*_split(of_sent, self.ground.share))[0]
+            self.nuisances.effects.shrunken
+            + spread.heterogeneity(*_split(of_sent, self.nuisances.share))[0]
         )
-        baseline = self.ground.baseline(X, fold, sent)
+        baseline = self.nuisances.baseline(X, fold, sent)
         return Lifts(lift, np.sqrt(variance + average.se**2), baseline)
 
     def average_of_new(self, messages: MessageFeatures) -> TextPosterior:
@@ -233,12 +233,14 @@ class NetLift:
         *,
         were_sent: bool,
     ) -> Deviations:
-        """Of every voter by the network of its fold, or by all of them."""
+        """Deviations of every voter by the network of its fold, or by all networks."""
         numbers, codes = self.columns.numbers(X), self.columns.codes(X)
         n_folds = len(self.weights["voter.centre"])
         folds = [np.full(len(X), k) for k in range(n_folds)] if fold is None else [fold]
         by_network = [
-            deviations(self.weights, numbers, codes, which, text, issue, own=were_sent)
+            deviations(
+                self.weights, numbers, codes, which, text, issue, were_sent=were_sent
+            )
             for which in folds
         ]
         return Deviations(
@@ -247,7 +249,7 @@ class NetLift:
 
     def save(self, folder: Path) -> None:
         """Write JSON, safetensors and LightGBM's text format: nothing executable."""
-        self.ground.save(folder)
+        self.nuisances.save(folder)
         arrays = {f"tower.{name}": array for name, array in self.weights.items()}
         arrays |= {f"prior.{name}": a for name, a in self.prior.arrays().items()}
         arrays |= {f"calibration.{k}": v for k, v in vars(self.calibration).items()}
@@ -286,7 +288,7 @@ class NetLift:
             return {k: tuple(v) if isinstance(v, list) else v for k, v in pairs}
 
         return cls(
-            ground=Ground.load(folder),
+            nuisances=Nuisances.load(folder),
             columns=InputColumns(**lists("columns")),
             vocabulary=Vocabulary(**lists("vocabulary")),
             weights=with_prefix("tower."),
@@ -318,7 +320,7 @@ def fit_net(
     Raises:
         KeyError: If a message of the test has no features.
     """
-    test, share = prepared.test, prepared.ground.share
+    test, share = prepared.test, prepared.nuisances.share
     sent = messages.of(test.messages)
     columns = InputColumns.of(test.X, boosting.categorical_columns(prepared.data))
     vocabulary = Vocabulary.of(sent)
@@ -327,12 +329,12 @@ def fit_net(
     weights = train_towers(data, params, seed=seed, n_threads=boosting.N_THREADS)
     weights = _centred(weights, data)
     uncalibrated = deviations(
-        weights, data.numbers, data.codes, data.fold, text, issue, own=True
+        weights, data.numbers, data.codes, data.fold, text, issue, were_sent=True
     )
     C, D = _split(uncalibrated.h, share)
     prior = _prior(prepared, sent, seed)
     return NetLift(
-        ground=_informed(prepared.ground, prior),
+        nuisances=_informed(prepared.nuisances, prior),
         columns=columns,
         vocabulary=vocabulary,
         weights=weights,
@@ -367,7 +369,7 @@ def _tower_data(
 def _centred(
     weights: Mapping[str, npt.NDArray[Any]], data: TowerData
 ) -> dict[str, npt.NDArray[Any]]:
-    """With voters' vectors less their mean over the fold that was not seen.
+    """Weights whose voter vectors are centred on the held-out fold.
 
     So that h is a deviation also for a message that is not there yet.
     """
@@ -388,7 +390,7 @@ def deviations(
     text: Floats32,
     issue: Floats32,
     *,
-    own: bool,
+    were_sent: bool,
 ) -> Deviations:
     """Deviation h of every voter and message by the network of the voter's fold.
 
@@ -399,21 +401,21 @@ def deviations(
         fold: Shape (n,).
         text: Standardised text of the messages, shape (M, d).
         issue: Their issues, shape (M, I).
-        own: Whether they are the messages that were sent, which have a part of their
-            own; for others it is unknown.
+        were_sent: Whether they are the messages that were sent, which have a part of
+            their own; for others it is unknown.
     """
     shape = (len(numbers), len(text))
     uncalibrated = Deviations(np.empty(shape), np.empty(shape), np.zeros(shape))
     for k in np.unique(fold):
         w = {name: array[[k]] for name, array in weights.items()}
-        free = w["message.free"] if own else np.float32(0.0)
+        free = w["message.free"] if were_sent else np.float32(0.0)
         u = message_vectors(w, text, issue, free)[0]
         for at in _chunks(np.flatnonzero(fold == k)):
             v = _voters(weights, numbers, codes, int(k), at)
             h = v @ u.swapaxes(1, 2)
             uncalibrated.h[at] = h.mean(axis=0)
             uncalibrated.disagreement[at] = h.var(axis=0)
-            if not own:
+            if not were_sent:
                 norm = (v**2).sum(axis=2).mean(axis=0)
                 prior = issue @ w["message.prior_log_sd"][0, 0]
                 uncalibrated.unknown[at] = norm[:, None] * np.exp(2.0 * prior[:, 0])
@@ -439,7 +441,7 @@ def _voters(
 
 
 def _split(h: Floats, share: Floats) -> tuple[Floats, Floats]:
-    """What messages share, shape (n,), and what each has beside it, shape (n, M)."""
+    """The shared part of messages, (n,), and the part of each message, (n, M)."""
     C = h @ (share / share.sum())
     return C, h - C[:, None]
 
@@ -447,7 +449,7 @@ def _split(h: Floats, share: Floats) -> tuple[Floats, Floats]:
 def _calibrated(
     prepared: Prepared, C: Floats, D: Floats, uncalibrated: Deviations
 ) -> ScoreCalibration:
-    """As `gbm.calibrate`, doubted where noise could give as much, with what is missed.
+    """Calibrate as `gbm.calibrate`, shrunken where noise could give as much.
 
     A part of weight w and standard error s keeps 1 − (s / w)² of it (the positive part
     of James & Stein 1961), so that noise hardly ever gives a spread. Of a smoother that
@@ -455,7 +457,7 @@ def _calibrated(
     and the signal it misses is (1 − k) / k Var(h): the first tells the second.
     """
     scores, cluster = prepared.scores, prepared.test.cluster
-    survey = prepared.test.stands_for
+    survey = prepared.test.survey_weight
     plain = calibrate(scores, C, D, cluster, survey)
     parts = (np.broadcast_to(C[:, None], D.shape), D)
     lift = scores[:, 1:] - scores[:, :1]
@@ -480,7 +482,7 @@ def _doubt(slope: Interval) -> float:
 def _local(disagreement: Floats, mean: Floats) -> Floats:
     """What is unexplained of a voter over the mean, shape (n, M).
 
-    Halfway between alike for all and in proportion to the members' disagreement.
+    Halfway between equal for all and in proportion to the members' disagreement.
     """
     ratio = np.divide(
         disagreement, mean, out=np.ones_like(disagreement),
@@ -501,18 +503,18 @@ def _blocks(messages: MessageFeatures) -> list[Floats]:
 def _prior(prepared: Prepared, sent: MessageFeatures, seed: int) -> MessagePrior:
     test, pool = prepared.test, pools(sent.issue)
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
-    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
+    _, covariance = clustered_means(lift, test.cluster, test.survey_weight)
     people = np.bincount(test.arm[test.observed], minlength=1 + len(pool))[1:]
     return fit_message_prior(
-        prepared.ground.effects.raw, even_noise(covariance, pool, people), pool,
+        prepared.nuisances.effects.raw, even_noise(covariance, pool, people), pool,
         _blocks(sent), rng=np.random.default_rng(seed),
     )  # fmt: skip
 
 
-def _informed(ground: Ground, prior: MessagePrior) -> Ground:
-    """The ground with effects that know the texts, where texts are believed."""
+def _informed(nuisances: Nuisances, prior: MessagePrior) -> Nuisances:
+    """Nuisances with effects informed by the texts, where the text test passes."""
     if not prior.test.passed:
-        return ground
+        return nuisances
     mean, se = prior.of_sent()
-    effects = replace(ground.effects, shrunken=mean, shrunken_se=se)
-    return replace(ground, effects=effects)
+    effects = replace(nuisances.effects, shrunken=mean, shrunken_se=se)
+    return replace(nuisances, effects=effects)

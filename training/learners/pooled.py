@@ -36,7 +36,7 @@ SHRINK_OWN = 4.0
 
 
 class EffectMoments(NamedTuple):
-    """What a linear model needs of the data.
+    """Sufficient statistics of a linear model.
 
     Attributes:
         gram: Φ'Φ of centred columns, shape (p, p).
@@ -58,15 +58,16 @@ class EffectMoments(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Who shares coefficients.
+    """Groups of messages that share coefficients.
 
     Attributes:
         member: a, shape (n_components, M).
-        own: Which components belong to one message alone, shape (n_components,).
+        of_one_message: Which components belong to one message alone, shape
+            (n_components,).
     """
 
     member: Floats
-    own: Bools
+    of_one_message: Bools
 
 
 def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:
@@ -197,7 +198,7 @@ def fit_prior(
     Args:
         moments: Of p columns.
         group: Term of every column, shape (p,).
-        parts: Who shares coefficients.
+        parts: Groups of messages that share coefficients.
         start: Where to begin.
         rounds: Updates.
     """
@@ -205,7 +206,7 @@ def fit_prior(
     n_terms = int(group.max()) + 1 if len(group) else 0
     prior = start or TermPrior(
         np.full(n_terms, FIRST_SHARE * noise / max(n_terms, 1)),
-        np.full(len(parts.own), 1.0 / len(parts.own) ** 0.5),
+        np.full(len(parts.of_one_message), 1.0 / len(parts.of_one_message) ** 0.5),
     )
     for _ in range(rounds):
         live = prior.term[group] > NEGLIGIBLE * noise
@@ -238,7 +239,7 @@ def _next_components(solved: _Solved, component: Floats, parts: Components) -> F
     variance = prior_kept + solved.variance @ (along**2).T
     size = (mean**2).sum(axis=0) / np.maximum(component, 1e-300)
     determined = (1.0 - variance / np.maximum(component, 1e-300)).sum(axis=0)
-    of_one_message = parts.own
+    of_one_message = parts.of_one_message
     if of_one_message.sum() > 1:
         # a message with few people is taken to differ as the others do
         share = size[of_one_message].sum() / max(
@@ -272,7 +273,7 @@ def evidence_for(
         moments: Of p columns.
         group: Term of every column, shape (p,).
         prior: λ and r.
-        parts: Who shares coefficients.
+        parts: Groups of messages that share coefficients.
     """
     evidence = np.full(len(prior.term), -np.inf)
     columns = np.flatnonzero(prior.term[group] > 0)
@@ -304,7 +305,7 @@ def posterior(
         moments: Of p columns.
         group: Term of every column, shape (p,).
         prior: λ and r.
-        parts: Who shares coefficients.
+        parts: Groups of messages that share coefficients.
     """
     solved = _solve(moments, group, prior, parts)
     coefficients = solved.scale[:, None] * solved.mean @ solved.back

@@ -15,7 +15,7 @@ from hustings.features.training_set import EffectPrior, MessageTest
 
 
 class Combined(NamedTuple):
-    """Estimates after what was known beforehand.
+    """Estimates combined with priors.
 
     Attributes:
         mean: Shape (k,).
@@ -52,7 +52,7 @@ def transported(
 def combine_with_prior(
     estimate: Floats, covariance: Floats, prior_mean: Floats, prior_var: Floats
 ) -> Combined:
-    """Precision-weighted mean of estimates and of what was known beforehand.
+    """Precision-weighted mean of estimates and priors.
 
     Args:
         estimate: Shape (k,).
@@ -120,7 +120,7 @@ _MOMENTS = ("effect", "se", "transport", "transport_sd")
 
 
 def with_prior(test: MessageTest, table: pd.DataFrame, direction: float) -> MessageTest:
-    """The test with what is known of its messages from elsewhere.
+    """The test with priors of its messages from other studies.
 
     Args:
         test: The experiment.

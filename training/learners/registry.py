@@ -127,13 +127,13 @@ def loss_steps(
 def _arm_tree_loss(
     prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
 ) -> float:
-    """Of the trees that never saw the fold, at their best scale: weights come later."""
+    """Held-out loss of the arm trees, at their best scale."""
     tree_settings = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
     held_out = prepared.fold == hold
     test = prepared.test.take(held_out)
     trees = fit_arm_trees(prepared, tree_settings, seed=seed, only=hold)
-    h = weighted_rows(trees.deviation(test.X, None), test.stands_for)
-    L = weighted_rows(prepared.lift[held_out], test.stands_for)
+    h = weighted_rows(trees.deviation(test.X, None), test.survey_weight)
+    L = weighted_rows(prepared.lift[held_out], test.survey_weight)
     precision = 1.0 / np.maximum(L.var(axis=0), 1e-300)
     norm = float((precision * h * h).sum())
     scale = float((precision * h * L).sum()) / norm if norm > 0 else 0.0
@@ -149,19 +149,19 @@ def _linear_loss(
     held_out = prepared.fold == hold
     deviation = linear.deviation(test.X[held_out], None)
     return _relative_loss(
-        prepared.lift[held_out], deviation, test.take(held_out).stands_for
+        prepared.lift[held_out], deviation, test.take(held_out).survey_weight
     )
 
 
 def _net_loss(
     prepared: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
 ) -> float:
-    """Of the network that never saw the fold."""
+    """Held-out loss of the network."""
     model = _fit_net(prepared, settings, seed=seed)
     held_out = prepared.fold == hold
     test = prepared.test
     lift = model.predict(test.X[held_out], test.unit_id[held_out]).lift
-    survey = test.take(held_out).stands_for
+    survey = test.take(held_out).survey_weight
     deviation = lift - np.average(lift, axis=0, weights=survey)
     return _relative_loss(prepared.lift[held_out], deviation, survey)
 

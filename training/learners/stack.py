@@ -24,7 +24,11 @@ from hustings.training.learners.arm_trees import (
     ArmTrees,
     fit_arm_trees,
 )
-from hustings.training.learners.average_effects import Ground, believable_noise, pools
+from hustings.training.learners.average_effects import (
+    Nuisances,
+    believable_noise,
+    pools,
+)
 from hustings.training.learners.boosting import N_FOLDS
 from hustings.training.learners.gbm import MIN_SENT, Prepared, slopes
 from hustings.training.learners.lift_model import Lifts
@@ -39,7 +43,7 @@ MOST = 1.5
 
 @dataclass(frozen=True)
 class StackBelief:
-    """How far the parts of a stack are believed.
+    """Weights and slopes that shrink the parts of a stack.
 
     Attributes:
         weight: Of every part, shape (n_parts,).
@@ -74,24 +78,24 @@ class StackLift:
         belief: How far each is believed.
     """
 
-    ground: Ground
+    nuisances: Nuisances
     linear: LinearFit
     trees: ArmTrees | None
     belief: StackBelief
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
-        fold = None if unit_id is None else self.ground.folds(unit_id)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         deviation, doubt = self.belief.combine(self._parts(X, unit_id))
-        lift = self.ground.effects.shrunken + deviation
+        lift = self.nuisances.effects.shrunken + deviation
         variance = self._linear_variance(X, unit_id) + doubt
-        se = np.sqrt(variance + self.ground.effects.shrunken_se**2)
-        return Lifts(lift, se, self.ground.baseline(X, fold, lift))
+        se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
+        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
 
     def _linear_fold(self, unit_id: Objects | None) -> Ints | None:
         if unit_id is None:
             return None
-        return self.ground.folds(unit_id, self.linear.n_folds)
+        return self.nuisances.folds(unit_id, self.linear.n_folds)
 
     def _linear_variance(self, X: Floats32, unit_id: Objects | None) -> Floats:
         return self.linear.variance(X, self._linear_fold(unit_id))
@@ -99,13 +103,13 @@ class StackLift:
     def _parts(self, X: Floats32, unit_id: Objects | None) -> list[Floats]:
         parts = [self.linear.deviation(X, self._linear_fold(unit_id))]
         if self.trees is not None:
-            fold = None if unit_id is None else self.ground.folds(unit_id)
+            fold = None if unit_id is None else self.nuisances.folds(unit_id)
             parts.append(self.trees.deviation(X, fold))
         return parts
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
-        self.ground.save(folder)
+        self.nuisances.save(folder)
         (folder / "linear.json").write_text(json.dumps(self.linear.to_json()))
         belief = {k: v.tolist() for k, v in vars(self.belief).items()}
         (folder / "belief.json").write_text(json.dumps(belief, indent=1))
@@ -122,7 +126,7 @@ class StackLift:
         linear = LinearFit.from_json(json.loads((folder / "linear.json").read_text()))
         belief = json.loads((folder / "belief.json").read_text())
         return cls(
-            Ground.load(folder),
+            Nuisances.load(folder),
             linear,
             ArmTrees.load(folder),
             StackBelief(
@@ -145,19 +149,19 @@ def fit_stack(
     """
     test = prepared.test
     linear = linear_part(prepared, settings)
-    fold = prepared.ground.folds(test.unit_id, linear.n_folds)
+    fold = prepared.nuisances.folds(test.unit_id, linear.n_folds)
     held = linear.deviation(test.X, fold)
     scored = prepared.scores[:, 1:] - prepared.scores[:, :1]
-    scored = scored - np.average(scored, axis=0, weights=test.stands_for)
+    scored = scored - np.average(scored, axis=0, weights=test.survey_weight)
     if settings.get("trees", True):
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
         trees = fit_arm_trees(prepared, of_trees, seed=seed)
         parts = [held, trees.deviation(test.X, prepared.fold)]
-        if _trees_earn(scored, parts, prepared.fold, test.stands_for):
-            belief = believe(scored, parts, test.cluster, test.stands_for)
-            return StackLift(prepared.ground, linear, trees, belief)
-    belief = believe(scored, [held], test.cluster, test.stands_for)
-    return StackLift(prepared.ground, linear, None, belief)
+        if _trees_earn(scored, parts, prepared.fold, test.survey_weight):
+            belief = believe(scored, parts, test.cluster, test.survey_weight)
+            return StackLift(prepared.nuisances, linear, trees, belief)
+    belief = believe(scored, [held], test.cluster, test.survey_weight)
+    return StackLift(prepared.nuisances, linear, None, belief)
 
 
 def linear_part(
@@ -171,7 +175,7 @@ def linear_part(
         only: A fold that is left out of the one fit there is, for tuning.
     """
     test, lift = prepared.test, prepared.lift
-    fold = prepared.ground.folds(test.unit_id, LINEAR_FOLDS)
+    fold = prepared.nuisances.folds(test.unit_id, LINEAR_FOLDS)
     if only is not None:
         training = prepared.fold != only
         test, lift, fold = (
@@ -185,13 +189,21 @@ def linear_part(
     )
     params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
     issues = [prepared.issue_of[m] for m in test.messages]
-    _, covariance = clustered_means(lift, test.cluster, test.stands_for)
+    _, covariance = clustered_means(lift, test.cluster, test.survey_weight)
     noise = believable_noise(test, covariance, pools(issues)) * len(test.Y)
     return fit_linear(
-        test.X, lift, noise, fold, parts, prepared.categorical, params,
-        test.stands_for, 1 if only is not None else LINEAR_FOLDS, test.fond_of,
+        test.X,
+        lift,
+        noise,
+        fold,
+        parts,
+        prepared.categorical,
+        params,
+        test.survey_weight,
+        1 if only is not None else LINEAR_FOLDS,
+        test.affinity_columns,
         float(np.nanstd(test.Y)),
-    )  # fmt: skip
+    )
 
 
 def believe(
@@ -206,7 +218,7 @@ def believe(
         scored: Γ_m − Γ_0, centred by message, shape (n, M).
         parts: Held-out deviations, shape (n, M) each.
         cluster: Shape (n,).
-        survey: Survey weights of mean 1, shape (n,); None where all count alike.
+        survey: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     centred = [part - np.average(part, axis=0, weights=survey) for part in parts]
     weight = _weights(

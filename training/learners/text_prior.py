@@ -46,7 +46,7 @@ class TextPosterior(NamedTuple):
 
 
 class TextTest(NamedTuple):
-    """Whether the text tells messages apart that it was not learnt from.
+    """Test of whether texts predict the effects of messages left out.
 
     Attributes:
         slope: Estimated effect per unit predicted from the text, within pools.
@@ -67,7 +67,7 @@ UNTESTED = TextTest(0.0, float("inf"))
 
 @dataclass(frozen=True)
 class SentMessages:
-    """What is known of the messages that were sent; axis 0 is the message.
+    """Estimates and texts of the messages that were sent; axis 0 is the message.
 
     Attributes:
         estimate: Estimated effects, shape (M,).
@@ -160,7 +160,7 @@ class MessagePrior:
     def from_arrays(
         cls, pools: Sequence[str], stored: Mapping[str, npt.NDArray[np.generic]]
     ) -> Self:
-        """From the names and what `arrays` gave."""
+        """Read the names and what `arrays` gave."""
         fields = {k: v for k, v in stored.items() if k not in ("weight", "test")}
         test = TextTest(*(float(x) for x in stored["test"].tolist()))
         weight = stored["weight"].astype(np.float64)
@@ -272,7 +272,7 @@ def text_ranks(sent: SentMessages, held: Ints) -> Floats:
     code = np.searchsorted(np.unique(sent.pool[training]), sent.pool[held[among]])
     weight = _weights(rest, believed=True)
     new = (sent.text[held[among]], code)
-    # without the mean of the pool, which is alike for all of it
+    # without the mean of the pool, which is the same for all of it
     ranks[among] = _posterior(rest, weight, new).mean - _pool_means(rest, weight)[code]
     return ranks
 
@@ -425,7 +425,7 @@ def _weighted(weight: Floats, kernels: Sequence[Floats]) -> Floats:
 def _posterior(
     sent: SentMessages, weight: Floats, new: tuple[Floats, Ints] | None
 ) -> TextPosterior:
-    """Of the sent messages, or of new ones; the error of β is part of it."""
+    """Posterior of the sent messages, or of new ones, the error of β included."""
     kernels = _kernels(sent, new)
     inverse, H = _inverse(sent, weight), _design(sent.pool)
     beta_covariance = np.linalg.inv(H.T @ inverse @ H)

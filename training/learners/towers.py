@@ -8,7 +8,7 @@ known propensities say how noisy each message is.
 Notation of shapes: F folds, each with a network that never saw it; K members, which
 share weights but for scaling vectors of their own (TabM: Gorishniy et al. 2025) and
 learn from reweighted units (Bayesian bootstrap: Rubin 1981); B voters; M messages;
-R length of a vector. The forward functions take arrays of numpy and of torch alike:
+R length of a vector. The forward functions take arrays of numpy and of torch:
 torch trains, numpy predicts, so that who only predicts needs no torch.
 """
 
@@ -147,7 +147,7 @@ def message_vectors(w: Mapping[str, Any], text: Any, issue: Any, free: Any) -> A
 
 
 class TowerData(NamedTuple):
-    """What the towers learn from; axis 0 is the voter unless said otherwise.
+    """Training data of the towers; axis 0 is the voter unless said otherwise.
 
     Attributes:
         numbers: Shape (n, p).

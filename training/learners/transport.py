@@ -44,7 +44,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class PanelOverlap:
-    """How well a panel can stand for a voter file.
+    """Overlap of a panel with a voter file.
 
     Attributes:
         n: Respondents.
@@ -68,7 +68,7 @@ class Poststratified:
         weight: Of every respondent, mean 1, shape (n,).
         effect: Of every message, shape (M,).
         se: Its standard error, shape (M,).
-        overlap: How well the panel stands for the file.
+        overlap: Overlap of the panel with the file.
     """
 
     weight: Floats
@@ -88,7 +88,7 @@ class Poststratified:
         transport: float,
         transport_sd: float,
     ) -> pd.DataFrame:
-        """As PRIORS rows, with a declared transport factor.
+        """Rows of PRIORS, with a declared transport factor.
 
         Args:
             messages: In the order of the arms, length M.

@@ -1,4 +1,4 @@
-"""Lifts of messages that were never sent, beside those of a learner that reads texts.
+"""Lifts of messages that were never sent, by a learner that reads texts.
 
 A message nobody was sent has no effect of its own yet. A learner that reads what
 messages say predicts it from those that were sent (`NetLift.predict_new`), with the
@@ -17,7 +17,7 @@ import numpy as np
 from hustings.features.arrays import Floats32, Objects
 from hustings.features.atomic import write_json
 from hustings.features.message import MessageFeatures
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.net import NetLift
 
@@ -37,17 +37,17 @@ class UnseenLift:
     unseen: MessageFeatures
 
     @property
-    def ground(self) -> Ground:
+    def nuisances(self) -> Nuisances:
         """The learner's, with the new messages last: no share of the design is theirs.
 
         Their average effects are what the texts say, with that deviation.
         """
-        ground, average = self.sent.ground, self.sent.average_of_new(self.unseen)
-        effects = ground.effects
+        nuisances, average = self.sent.nuisances, self.sent.average_of_new(self.unseen)
+        effects = nuisances.effects
         return replace(
-            ground,
-            messages=(*ground.messages, *self.unseen.ids),
-            share=np.append(ground.share, np.zeros(len(self.unseen.ids))),
+            nuisances,
+            messages=(*nuisances.messages, *self.unseen.ids),
+            share=np.append(nuisances.share, np.zeros(len(self.unseen.ids))),
             effects=replace(
                 effects,
                 raw=np.append(effects.raw, average.mean),

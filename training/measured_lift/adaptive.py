@@ -1,11 +1,11 @@
 """Lift from adaptively assigned data, such as those of a daily loop.
 
-Where today's chances depend on yesterday's outcomes, means over all days are biased and
-not normal, most of all where arms are alike: an arm that looked bad by chance is given
-less, so that chance is never corrected. Every day is itself an experiment with known
-chances; days are combined with weights that make each day's noise as large as any
-other's, known before its outcomes, so that the sum over days is normal whatever the
-days before did.
+Where today's probabilities depend on yesterday's outcomes, means over all days are
+biased and not normal, most of all where arms are equally good: an arm that looked bad
+by chance is given less, so that chance is never corrected. Every day is itself an
+experiment with known chances; days are combined with weights that make each day's noise
+as large as any other's, known before its outcomes, so that the sum over days is normal
+whatever the days before did.
 
 Notation: n voters decided, A arms, column 0 is nothing, T days.
 
@@ -36,21 +36,21 @@ SMALL_SIDE = 20
 
 @dataclass(frozen=True)
 class Decisions:
-    """Who was decided on which day, by which chances, and what came of it.
+    """Decisions: day, arm, assignment probabilities and outcome of each.
 
     Attributes:
         day: When decided, any whole numbers that grow with time, shape (n,).
         arm: What was assigned, 0 for nothing, shape (n,).
-        propensities: Chance of nothing and of every arm for who is decided, as known
+        propensities: Chance of nothing and of every arm given a decision, as known
             when deciding, 0 where it could not be, shape (n, 1 + A).
         Y: Outcome, NaN where missing, shape (n,).
         cluster: Household as a code from 0, whose days belong together, shape (n,).
         intended: Arm that the plan alone would have sent, 0 for none, shape (n,);
             None where nobody planned.
-        own: Exact chance of what was assigned, where it is known better than
-            `propensities` (which then only weigh the days), shape (n,).
-        stands_for: How many of the population each row stands for: 1 / chance that a
-            voter in the pool is decided, shape (n,); None where all count alike.
+        exact_propensity: Exact chance of what was assigned, where it is known better
+            than `propensities` (which then only weigh the days), shape (n,).
+        survey_weight: How many of the population each row stands for: 1 / chance that a
+            voter in the pool is decided, shape (n,); None where all count the same.
     """
 
     day: Ints
@@ -59,8 +59,8 @@ class Decisions:
     Y: Floats
     cluster: Ints
     intended: Ints | None = None
-    own: Floats | None = None
-    stands_for: Floats | None = None
+    exact_propensity: Floats | None = None
+    survey_weight: Floats | None = None
 
     def __post_init__(self) -> None:
         """Refuse shapes and chances that no experiment has."""
@@ -78,19 +78,21 @@ class Decisions:
 
     @property
     def own_propensity(self) -> Floats:
-        """Chance of what was assigned, shape (n,)."""
-        if self.own is not None:
-            return self.own
+        """Probability of the assigned arm, shape (n,)."""
+        if self.exact_propensity is not None:
+            return self.exact_propensity
         return np.asarray(self.propensities[np.arange(len(self.arm)), self.arm])
 
     @property
     def weight(self) -> Floats:
-        """How many of the population each row stands for, shape (n,)."""
-        return np.ones(len(self.Y)) if self.stands_for is None else self.stands_for
+        """Survey weight of each row, 1 where all count the same, shape (n,)."""
+        return (
+            np.ones(len(self.Y)) if self.survey_weight is None else self.survey_weight
+        )
 
     @property
     def observed(self) -> Bools:
-        """Whose outcome is in, shape (n,)."""
+        """Whether each outcome has been observed, shape (n,)."""
         return ~np.isnan(self.Y)
 
     @property
@@ -117,7 +119,7 @@ class Decisions:
     def take(self, rows: Bools | Ints) -> Self:
         """Some of the rows."""
         names = ("day", "arm", "propensities", "Y", "cluster")
-        maybe = ("intended", "own", "stands_for")
+        maybe = ("intended", "exact_propensity", "survey_weight")
         taken = {name: getattr(self, name)[rows] for name in names}
         for name in maybe:
             column = getattr(self, name)
@@ -187,7 +189,7 @@ def combined(
         variance: Of the scores by design, 0 where a row takes no part, shape (n, k).
         day: Shape (n,).
         cluster: Codes from 0, shape (n,).
-        weight: How many each row stands for, shape (n,).
+        weight: Survey weight of each row, shape (n,).
     """
     codes = np.unique(day, return_inverse=True)[1]
     k = score.shape[1]
@@ -271,7 +273,7 @@ def delivered_lifts(
     n_groups: int,
     observed_probability: Floats | None = None,
 ) -> Estimates:
-    """Lift of what the plan sent, over those whom it would have sent it, by group.
+    """Lift of planned messages among the voters they were planned for, by group.
 
     Planned against held out among people with the same intended arm: intent to treat,
     what the plan really brought.
@@ -392,7 +394,7 @@ def decided_propensities(
     survival: Floats,
     epsilon: Floats,
 ) -> tuple[Floats, Floats]:
-    """Chance of nothing and every arm for who is decided, and of being decided.
+    """Probabilities of nothing and every arm given a decision, and of a decision.
 
     A voter in the pool is held out (for good), or drawn to explore with chance ε, or
     else sent what the plan says. Who is held out is never drawn, so that the longer
@@ -407,7 +409,7 @@ def decided_propensities(
 
     Returns:
         Propensities, shape (n, 1 + A), and the chance that a voter in the pool is
-        decided, shape (n,), whose inverse is `Decisions.stands_for`.
+        decided, shape (n,), whose inverse is `Decisions.survey_weight`.
 
     >>> e, decided = decided_propensities(
     ...     np.array([1]), np.array([[0.5, 0.5]]), holdout=0.2,

@@ -42,14 +42,14 @@ class Noise:
 
     @property
     def variance(self) -> float:
-        """Of one voter's outcome as the estimate feels it."""
+        """Variance that one voter's outcome adds to the estimate."""
         complete = self.sd**2 * self.design_effect
         return complete / (1.0 - self.missing)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How sure a claim has to be.
+class ClaimCertainty:
+    """Certainty that a claim needs: level, power, number of claims and looks.
 
     Attributes:
         n_claims: How many lifts are looked at; each alone is held to alpha / n_claims.
@@ -78,7 +78,10 @@ def lift_se(noise: Noise, n_treated: float, n_control: float) -> float:
 
 
 def detectable_lift(
-    noise: Noise, n_treated: float, n_control: float, asked: Asked | None = None
+    noise: Noise,
+    n_treated: float,
+    n_control: float,
+    certainty: ClaimCertainty | None = None,
 ) -> float:
     """Smallest lift that is seen with the wanted power.
 
@@ -89,28 +92,35 @@ def detectable_lift(
         noise: Of the outcome.
         n_treated: Voters sent the message, outcomes missing or not.
         n_control: Voters compared with.
-        asked: How sure; 5 %, power .8, one look without.
+        certainty: How sure; 5 %, power .8, one look without.
 
     Source: Lehr (1992); Bloom (1995), "Minimum detectable effects".
 
     >>> round(detectable_lift(Noise(1.0), 16 / 0.25**2, 16 / 0.25**2), 3)  # Lehr's 16
     0.248
     """
-    sure = asked or Asked()
+    sure = certainty or ClaimCertainty()
     beyond = float(stats.norm.ppf(POWER))
     return (sure.critical + beyond) * lift_se(noise, n_treated, n_control)
 
 
 def power_of(
-    lift: float, noise: Noise, n_treated: float, n_control: float, asked: Asked
+    lift: float,
+    noise: Noise,
+    n_treated: float,
+    n_control: float,
+    certainty: ClaimCertainty,
 ) -> float:
     """Chance that a lift is seen on the right side of 0 at the end."""
     se = lift_se(noise, n_treated, n_control)
-    return float(stats.norm.sf(asked.critical - abs(lift) / se))
+    return float(stats.norm.sf(certainty.critical - abs(lift) / se))
 
 
 def voters_needed(
-    lift: float, noise: Noise, control_share: float, asked: Asked | None = None
+    lift: float,
+    noise: Noise,
+    control_share: float,
+    certainty: ClaimCertainty | None = None,
 ) -> int:
     """Voters in both groups together for a lift to be detectable.
 
@@ -118,12 +128,12 @@ def voters_needed(
         lift: To detect.
         noise: Of the outcome.
         control_share: Of all voters, in (0, 1).
-        asked: How sure.
+        certainty: How sure.
 
     >>> voters_needed(0.1, Noise(0.7), 0.5)  # 2 × 2 × (1.96 + .84)² × .49 / .01
     1539
     """
-    unit = detectable_lift(noise, 1.0 - control_share, control_share, asked)
+    unit = detectable_lift(noise, 1.0 - control_share, control_share, certainty)
     return math.ceil((unit / lift) ** 2)
 
 
@@ -132,7 +142,7 @@ def voters_needed(
 
 @dataclass(frozen=True)
 class Beliefs:
-    """What is believed of messages' lifts before the days that remain.
+    """Prior of the messages' lifts before the days that remain.
 
     Attributes:
         mean: Shape (M,).
@@ -143,8 +153,8 @@ class Beliefs:
     covariance: Floats
 
     @classmethod
-    def alike(cls, n: int, *, mean: float, sd: float) -> "Beliefs":
-        """Of messages of which nothing tells one from another."""
+    def exchangeable(cls, n: int, *, mean: float, sd: float) -> "Beliefs":
+        """Prior of exchangeable messages."""
         return cls(np.full(n, mean), np.eye(n) * sd**2)
 
 
@@ -211,8 +221,8 @@ def splits(
     """Expected gain of exploring a share of the contacts for some of the days.
 
     On every day the best known message goes to who does not explore; an explorer gets
-    a message or nothing, all alike. What explorers teach is used once their outcomes
-    are in. Only they are counted to teach: what the holdout adds comes on top.
+    a message or nothing, all with equal odds. What explorers teach is used once their
+    outcomes are in. Only they are counted to teach: what the holdout adds comes on top.
 
     Args:
         beliefs: Of the messages' lifts.

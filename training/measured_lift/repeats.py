@@ -17,7 +17,7 @@ class CarryOver(NamedTuple):
         first: Of the first alone, against none.
         second: Of the second alone, against none.
         both: Of both, against none.
-        second_given_first: Of a second contact to who had the first.
+        second_given_first: Of a second contact with voters who had the first.
         interaction: Both − first − second: below 0 the second adds less.
     """
 

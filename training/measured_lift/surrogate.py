@@ -28,7 +28,7 @@ MIN_BOTH = 200
 
 
 class Link(NamedTuple):
-    """What a surrogate says of the outcome, and how well it foretells lifts.
+    """Link from a surrogate to the outcome, and how well it predicts lifts.
 
     Attributes:
         intercept: Of the index, in outcome units.

@@ -1,4 +1,4 @@
-"""Policies chosen on training data: on a half what is judged, on all what is sent."""
+"""Policies chosen on training data: on a half for judging, on all for sending."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hustings.features.arrays import Floats
 from hustings.features.training_set import Arm, MessageTest
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.gbm import Prepared
 from hustings.training.policy_value.current_practice import (
     group_platform,
@@ -33,24 +33,24 @@ from hustings.training.policy_value.spending import (
 )
 
 
-def flat_worth(ground: Ground, market: Market, arms: tuple[Arm, ...]) -> Floats:
+def flat_worth(nuisances: Nuisances, market: Market, arms: tuple[Arm, ...]) -> Floats:
     """Average worth of every arm, at the declared confidence, shape (A,)."""
-    effects = ground.effects
+    effects = nuisances.effects
     worth = market.value(effects.shrunken[None], effects.shrunken_se[None], None).worth
-    return np.asarray(ground.option_values(worth, arms)[0])
+    return np.asarray(nuisances.option_values(worth, arms)[0])
 
 
 def untargeted_policies(
-    ground: Ground, test: MessageTest, market: Market
+    nuisances: Nuisances, test: MessageTest, market: Market
 ) -> dict[str, Policy]:
     """Nobody, the single best message, and the best mix.
 
     Args:
-        ground: Average effects, learnt on other voters or on these.
+        nuisances: Average effects, learnt on other voters or on these.
         test: The voters that the single best message is chosen for, arms as sent.
         market: Their prices, permissions and limits.
     """
-    flat = flat_worth(ground, market, test.arms)
+    flat = flat_worth(nuisances, market, test.arms)
     worth = {EVERYBODY: dict(zip(test.arms, map(float, flat), strict=True))}
     best = best_message(flat, test, market)
     return {
@@ -86,7 +86,7 @@ def chosen_policies(
     market: Market,
     band: tuple[float, float] | None = None,
 ) -> dict[str, Policy]:
-    """Every policy that what is known allows, by name.
+    """Every policy that the available predictions allow, by name.
 
     Args:
         prepared: The test that they are chosen on.
@@ -94,7 +94,7 @@ def chosen_policies(
         market: Prices, permissions, limits and facts of its voters.
         band: Support of the persuadable; None for the middle third.
     """
-    policies = untargeted_policies(prepared.ground, test, market)
+    policies = untargeted_policies(prepared.nuisances, test, market)
     policies |= {name: Policy(name) for name in (ONE_COVARIATE, PERSONALISED)}
     single, facts = policies[SINGLE_BEST], market.facts
     assert single.worth is not None

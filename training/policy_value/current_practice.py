@@ -34,8 +34,8 @@ MIN_IN_SEGMENT = 50
 
 
 @dataclass(frozen=True)
-class Chances:
-    """What is predicted of the voters of a test without any message.
+class PredictedResponse:
+    """Predicted turnout and support of a test's voters without any message.
 
     Attributes:
         turnout: Chance to vote, shape (n,).
@@ -51,7 +51,7 @@ class Chances:
     band: tuple[float, float] | None = None
 
     def persuadable(self) -> Bools:
-        """Who is in the band, shape (n,)."""
+        """Whether each voter's support lies in the band, shape (n,)."""
         low, high = self.band or np.quantile(self.support, [1 / 3, 2 / 3])
         inside: Bools = (self.support >= low) & (self.support <= high)
         return inside
@@ -65,7 +65,7 @@ class Chances:
         return mean.to_numpy(dtype=np.float64)
 
     def facts(self, segment: Objects | None = None) -> VoterFacts:
-        """What policies may go by."""
+        """Facts that policies may use."""
         return VoterFacts(segment, self.area, self.turnout, self.support)
 
 
@@ -75,7 +75,7 @@ def likely_persuadable(
     messages: tuple[str, ...],
     flat: Mapping[Arm, float],
 ) -> Policy:
-    """Areas by predicted turnout, in them the persuadable, to each the single best.
+    """The single best message to persuadable voters, by the turnout of their area.
 
     A contact is worth the message's average effect times the chance that the voter's
     area votes, so that money goes to areas from the likeliest to vote down.
@@ -101,7 +101,7 @@ def likely_persuadable(
 
 
 def segment_best(prepared: Prepared, arms: tuple[Arm, ...], segment: Objects) -> Policy:
-    """Each group its best message: the one of the best shrunken effect in the group.
+    """To each group the message of the best shrunken effect in the group.
 
     Money goes to groups in the order of value per cost.
 
@@ -111,8 +111,8 @@ def segment_best(prepared: Prepared, arms: tuple[Arm, ...], segment: Objects) ->
         segment: Group of every voter of the test, shape (n,).
     """
     effects = segment_effects(prepared, segment)
-    groups, messages = (*effects.names, EVERYBODY), prepared.ground.messages
-    values = prepared.ground.option_values(effects.lift, arms)
+    groups, messages = (*effects.names, EVERYBODY), prepared.nuisances.messages
+    values = prepared.nuisances.option_values(effects.lift, arms)
     worth = {
         group: dict(zip(arms, map(float, row), strict=True))
         for group, row in zip(groups, values, strict=True)
@@ -131,7 +131,7 @@ def group_platform(
     flat: Mapping[Arm, float],
     segment: Objects,
 ) -> Policy:
-    """Each group its best platform: the channel that promises most there for the money.
+    """To each group the channel that is worth most there for the money.
 
     By that channel the group is sent the messages that are best on average.
 
@@ -142,7 +142,7 @@ def group_platform(
         flat: Worth of every arm on average.
         segment: Group of every voter of the test, shape (n,).
     """
-    scores = prepared.ground.scores(test)
+    scores = prepared.nuisances.scores(test)
     lift = offered_lifts(scores, test.propensities, test.wave)
     channels, share = test.channels, test.propensities[:, 1:].mean(axis=0)
     of_arm = np.array([channels.index(arm.channel) for arm in test.arms])
@@ -188,7 +188,7 @@ def segment_effects(prepared: Prepared, segment: Objects) -> SegmentEffects:
         segment: Shape (n,).
     """
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
-    average = prepared.ground.effects.shrunken
+    average = prepared.nuisances.effects.shrunken
     return _by_segment(lift, average, segment, prepared.test.cluster)
 
 

@@ -25,7 +25,7 @@ BLOCKING = {
 
 
 def spent_alpha(attempt: int, *, alpha: float = GATE_ALPHA) -> float:
-    """What the k-th promotion attempt of a campaign may spend.
+    """Alpha of the k-th promotion attempt of a campaign.
 
     α 6 / (π² k²): over any number of attempts the shares sum to at most α, so a
     campaign that looks every day promotes something worth nothing with chance α at

@@ -18,7 +18,7 @@ from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import realised_lift
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.average_effects import AverageEffects, Ground
+from hustings.training.learners.average_effects import AverageEffects, Nuisances
 from hustings.training.learners.baselines import CellLift, one_covariate
 from hustings.training.learners.gbm import Prepared, prepare
 from hustings.training.learners.registry import fit_lift
@@ -52,28 +52,28 @@ BASELINES = (*UNTARGETED, ONE_COVARIATE)
 
 
 class Contender(NamedTuple):
-    """A policy beside the usual ones, with the lifts that it goes by.
+    """A further policy to judge, with its lifts.
 
     Attributes:
         policy: What it leaves of the options.
         lift: Of the judged voters, shape (n_held, M).
         se: Standard errors, shape (n_held, M).
-        ground: What channels do to these lifts; None for what the half measured.
+        nuisances: What channels do to these lifts; None for what the half measured.
     """
 
     policy: Policy
     lift: Floats
     se: Floats
-    ground: Ground | None = None
+    nuisances: Nuisances | None = None
 
 
 Comparator = Callable[[Prepared, Bools, MessageTest], Contender]
 """Training half, who of the whole test is judged, the judged → a policy that is shown
-beside the baselines; no part of the gate but where it is a partner's."""
+next to the baselines; no part of the gate but where it is a partner's."""
 
 
 @dataclass(frozen=True)
-class Half:
+class HeldOutHalf:
     """One half of the voters, judged by what was learnt on the other.
 
     Attributes:
@@ -85,7 +85,7 @@ class Half:
         policies: Spending at every budget, by name.
         choices: What is done at the campaign's spend, under all limits, by name.
         chosen: What was chosen on the training half, by name.
-        ground: Nuisances and average effects of the training half.
+        nuisances: Nuisances and average effects of the training half.
         training_values: Value of every baseline within the training half.
         params: Settings of the learner.
     """
@@ -98,14 +98,14 @@ class Half:
     policies: Mapping[str, Spending]
     choices: Mapping[str, Choice]
     chosen: Mapping[str, Policy]
-    ground: Ground
+    nuisances: Nuisances
     training_values: Mapping[str, float]
     params: Mapping[str, Any]
 
     @property
     def effects(self) -> AverageEffects:
         """Average effects on the training half."""
-        return self.ground.effects
+        return self.nuisances.effects
 
     def realised(self, policy: str, spend: float) -> Floats:
         """Lift realised by every judged voter at a spend per voter, by budget alone.
@@ -118,7 +118,7 @@ class Half:
         allowed, total = self.market.allowed, spend * len(row)
         return realised_lift(self.scores, path, row, allowed, total)
 
-    def beside(self, name: str, one: Applied) -> Self:
+    def with_policy(self, name: str, one: Applied) -> Self:
         """The half with one policy more."""
         return replace(
             self,
@@ -129,7 +129,7 @@ class Half:
 
 
 def training_half(test: MessageTest, label: str, *, seed: int) -> Bools:
-    """Who is trained on, shape (n,).
+    """Whether each voter is in the training half, shape (n,).
 
     Args:
         test: The experiment.
@@ -153,8 +153,8 @@ def judge_halves(
     seed: int,
     texts: MessageFeatures | None = None,
     band: tuple[float, float] | None = None,
-    comparators: Mapping[str, Comparator] = MappingProxyType({}),
-) -> list[Half]:
+    current_practice: Mapping[str, Comparator] = MappingProxyType({}),
+) -> list[HeldOutHalf]:
     """Fit and choose on each half, judge on the other.
 
     Args:
@@ -166,7 +166,7 @@ def judge_halves(
         seed: Halves, folds and learner.
         texts: What the messages say, for learners that read it.
         band: Support of the persuadable; None for the middle third.
-        comparators: Other policies to show, by name.
+        current_practice: Other policies to show, by name.
     """
     halves = []
     for label in HALVES:
@@ -181,7 +181,7 @@ def judge_halves(
         lifts = model.predict(judged.X)
         contenders = {
             name: comparator(prepared, held, judged)
-            for name, comparator in comparators.items()
+            for name, comparator in current_practice.items()
         }
         cell = split.cells(judged.X)
         for name, policy in chosen_policies(
@@ -192,16 +192,16 @@ def judge_halves(
                 policy, split.lift[cell] if by_split else lifts.lift,
                 split.se[cell] if by_split else lifts.se,
             ))  # fmt: skip
-        half = Half(
+        half = HeldOutHalf(
             held=held,
             market=judged_market,
-            scores=model.ground.policy_scores(judged),
-            message_scores=model.ground.scores(judged.by_message()),
+            scores=model.nuisances.policy_scores(judged),
+            message_scores=model.nuisances.scores(judged.by_message()),
             lift=lifts.lift,
             policies={},
             choices={},
             chosen={},
-            ground=prepared.ground,
+            nuisances=prepared.nuisances,
             training_values=_training_values(
                 training_test, price, prepared, categorical, seed
             ),
@@ -209,10 +209,10 @@ def judge_halves(
         )
         for name in (*BASELINES, PERSONALISED, *contenders):
             if name not in half.policies:
-                half = half.beside(
+                half = half.with_policy(
                     name,
                     contended(
-                        contenders[name], model.ground, judged, judged_market, seed
+                        contenders[name], model.nuisances, judged, judged_market, seed
                     ),
                 )
         halves.append(half)
@@ -220,13 +220,17 @@ def judge_halves(
 
 
 def contended(
-    contender: Contender, ground: Ground, test: MessageTest, market: Market, seed: int
+    contender: Contender,
+    nuisances: Nuisances,
+    test: MessageTest,
+    market: Market,
+    seed: int,
 ) -> Applied:
     """A contender's policy applied to voters.
 
     Args:
         contender: Policy and lifts.
-        ground: What channels do to a lift, where the contender does not know.
+        nuisances: What channels do to a lift, where the contender does not know.
         test: The voters, arms as sent.
         market: Their prices, permissions and limits.
         seed: Order among equals.
@@ -235,7 +239,7 @@ def contended(
     closed = (
         valued.closed[:, test.message_of_arm[1:] - 1] if valued.closed.any() else None
     )
-    values = (contender.ground or ground).option_values(valued.worth, test.arms)
+    values = (contender.nuisances or nuisances).option_values(valued.worth, test.arms)
     rng = None if contender.policy.is_flat else np.random.default_rng(seed)
     return applied(contender.policy, values, closed, test, market, rng)
 
@@ -262,7 +266,7 @@ def _training_values(
     be favoured for fitting the noise.
     """
     part = unit_folds(test.unit_id, 2, salt=f"baselines-{seed}")
-    scores = prepared.ground.policy_scores(test)
+    scores = prepared.nuisances.policy_scores(test)
     total = dict.fromkeys(BASELINES, 0.0)
     for k in (0, 1):
         chosen, valued = part != k, part == k
@@ -273,24 +277,24 @@ def _training_values(
             prepared_fold, test.take(chosen), market.take(chosen), categorical
         )
         part_test, part_market = test.take(valued), market.take(valued)
-        policies = baseline_policies(prepared.ground, part_test, part_market, split)
+        policies = baseline_policies(prepared.nuisances, part_test, part_market, split)
         for name, one in policies.items():
             total[name] += one.choice.realised(scores[valued]).sum()
     return {name: value / len(part) for name, value in total.items()}
 
 
 def baseline_policies(
-    ground: Ground, test: MessageTest, market: Market, split: CellLift
+    nuisances: Nuisances, test: MessageTest, market: Market, split: CellLift
 ) -> dict[str, Applied]:
     """The four baselines for some voters.
 
     Args:
-        ground: Average effects.
+        nuisances: Average effects.
         test: The voters, arms as sent.
         market: Price and permission.
         split: One covariate.
     """
-    policies = untargeted_policies(ground, test, market)
+    policies = untargeted_policies(nuisances, test, market)
     cell = split.cells(test.X)
     by_split = Contender(Policy(ONE_COVARIATE), split.lift[cell], split.se[cell])
     contenders = {
@@ -298,5 +302,6 @@ def baseline_policies(
         for name, policy in policies.items()
     } | {ONE_COVARIATE: by_split}
     return {
-        name: contended(contenders[name], ground, test, market, 0) for name in BASELINES
+        name: contended(contenders[name], nuisances, test, market, 0)
+        for name in BASELINES
     }

@@ -34,7 +34,7 @@ class BestLinearPredictor(NamedTuple):
     p_value: float
 
     def as_dict(self) -> dict[str, object]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "average": self.average.as_dict(),
             "slope": self.slope.as_dict(),
@@ -43,14 +43,14 @@ class BestLinearPredictor(NamedTuple):
 
 
 class LiftGroup(NamedTuple):
-    """Voters of like predicted lift, and what was realised on them."""
+    """Voters of similar predicted lift, and their realised lift."""
 
     predicted: float
     realised: Interval
     n: int
 
     def as_dict(self) -> dict[str, object]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "predicted": self.predicted,
             "realised": self.realised.as_dict(),
@@ -59,12 +59,12 @@ class LiftGroup(NamedTuple):
 
 
 def weighted_mean(values: Floats, cluster: Ints, weight: Floats | None) -> Interval:
-    """Clustered mean over whom the voters stand for.
+    """Clustered mean, voters weighted by their survey weight.
 
     Args:
         values: Shape (n,).
         cluster: Codes from 0, shape (n,).
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     if weight is None:
         return clustered_mean(values, cluster)
@@ -85,7 +85,7 @@ def best_linear_predictor(
             average of its own, and β2 is that of differences within messages.
         predicted: Predicted lift by a model that did not see the voter, same shape.
         cluster: Codes from 0, shape (n,).
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     scores = lift_scores.reshape(len(cluster), -1)
     lift = predicted.reshape(scores.shape)
@@ -104,7 +104,7 @@ def lift_groups(
     at_least: int,
     weight: Floats | None = None,
 ) -> list[LiftGroup]:
-    """Predicted against realised lift, in groups of like prediction.
+    """Predicted against realised lift, in groups of similar prediction.
 
     Args:
         lift_scores: Γ_m − Γ_0, shape (n,) or (n, M), of pairs (voter, message).
@@ -112,7 +112,7 @@ def lift_groups(
         cluster: Codes from 0, shape (n,).
         n_groups: How many groups, of about the same number of pairs.
         at_least: Groups of fewer voters than this are left out.
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     scores = lift_scores.reshape(len(cluster), -1)
     lift = predicted.reshape(scores.shape)

@@ -14,7 +14,7 @@ from hustings.training.estimators.metrics import (
     ipw_scores,
 )
 from hustings.training.learners.average_effects import judging_weight
-from hustings.training.policy_value.held_out_halves import Half
+from hustings.training.policy_value.held_out_halves import HeldOutHalf
 from hustings.training.policy_value.qini import QiniCurve, joined_curves, qini_curve
 from hustings.training.policy_value.spending import Market
 
@@ -22,8 +22,8 @@ N_CURVE = 25
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Every voter of a test judged once.
+class JudgedPolicies:
+    """Policies judged on both halves: every voter of a test once.
 
     Attributes:
         test: The experiment, arms as sent, n voters.
@@ -36,7 +36,7 @@ class Judged:
 
     test: MessageTest
     market: Market
-    halves: Sequence[Half]
+    halves: Sequence[HeldOutHalf]
     curves: dict[str, QiniCurve]
     at_spend: dict[str, QiniCurve]
 
@@ -45,7 +45,7 @@ class Judged:
         cls,
         test: MessageTest,
         market: Market,
-        halves: Sequence[Half],
+        halves: Sequence[HeldOutHalf],
     ) -> Self:
         """Draw the curve of every policy of the halves.
 
@@ -69,7 +69,7 @@ class Judged:
 
     @property
     def names(self) -> list[str]:
-        """Policies."""
+        """Names of the policies."""
         return list(self.curves)
 
     @property
@@ -111,7 +111,7 @@ class Judged:
 
     def gain_by_weighting(self, name: str) -> Interval:
         """The gain by inverse-propensity weights alone: noisier, and no model in it."""
-        test, survey = self.test, self.test.stands_for
+        test, survey = self.test, self.test.survey_weight
         seen = np.full(len(test.Y), 1.0 if survey is not None else test.observed.mean())
         scores = ipw_scores(
             test.Y, test.arm, test.propensities, observed_probability=seen
@@ -149,7 +149,9 @@ def curve_spends(market: Market, n_curve: int) -> Floats:
     return np.union1d(grid, [campaign_spend(market)])
 
 
-def joined(halves: Sequence[Half], of: Callable[[Half], Floats]) -> Floats:
+def joined(
+    halves: Sequence[HeldOutHalf], of: Callable[[HeldOutHalf], Floats]
+) -> Floats:
     """A value of every voter from the half that judged it, in the test's order."""
     values_of_halves = [of(half) for half in halves]
     together = np.empty((len(halves[0].held), *values_of_halves[0].shape[1:]))
@@ -158,7 +160,9 @@ def joined(halves: Sequence[Half], of: Callable[[Half], Floats]) -> Floats:
     return together
 
 
-def _curve(test: MessageTest, half: Half, name: str, spends: Floats) -> QiniCurve:
+def _curve(
+    test: MessageTest, half: HeldOutHalf, name: str, spends: Floats
+) -> QiniCurve:
     row, path = half.policies[name]
     return qini_curve(
         half.scores, path, row, half.market.allowed, half.market.cost,
@@ -166,7 +170,9 @@ def _curve(test: MessageTest, half: Half, name: str, spends: Floats) -> QiniCurv
     )  # fmt: skip
 
 
-def _point(test: MessageTest, half: Half, name: str, curve: QiniCurve) -> QiniCurve:
+def _point(
+    test: MessageTest, half: HeldOutHalf, name: str, curve: QiniCurve
+) -> QiniCurve:
     """The gain at the campaign's spend: the curve's own point unless a limit binds."""
     choice = half.choices[name]
     if not choice.limited:

@@ -18,7 +18,7 @@ from hustings.features.atomic import write_json
 from hustings.features.partner import lift_column, width_column
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import Z95, Interval
-from hustings.training.learners.average_effects import Ground
+from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.policy_value.gate import GATE_ALPHA, is_above_zero
@@ -35,7 +35,7 @@ Named = Callable[[str, str], str]
 
 @dataclass(frozen=True)
 class PartnerLift:
-    """Lifts as delivered; the average effect where nothing was.
+    """A partner's lifts as delivered; the average effect where none was.
 
     Attributes:
         ground: Nuisances and average effects of our own.
@@ -44,7 +44,7 @@ class PartnerLift:
             outcome, a lift model of improvements.
     """
 
-    ground: Ground
+    nuisances: Nuisances
     provider: str
     direction: float = 1.0
 
@@ -72,7 +72,7 @@ class PartnerLift:
             unit_id: Coarsest unit of every voter, shape (n,); None for voters known
                 to be new, whose outcome is predicted by the mean of all trees.
         """
-        effects = self.ground.effects
+        effects = self.nuisances.effects
         delivered = self._columns(voters, lift_column)
         lift = np.where(
             np.isnan(delivered), effects.shrunken, self.direction * delivered
@@ -80,16 +80,16 @@ class PartnerLift:
         width = self._columns(voters, width_column)
         undelivered = np.isnan(delivered) | np.isnan(width)
         se = np.where(undelivered, effects.shrunken_se, np.abs(width) / (2 * Z95))
-        fold = None if unit_id is None else self.ground.folds(unit_id)
-        baseline = self.ground.baseline(X, fold, lift)
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
+        baseline = self.nuisances.baseline(X, fold, lift)
         return Lifts(lift, se, baseline)
 
     def _columns(
         self, voters: pd.DataFrame, column_name: Callable[[str, str], str]
     ) -> Floats:
         """A column of every message, NaN where it was not delivered, (n, M)."""
-        values = np.full((len(voters), len(self.ground.messages)), np.nan)
-        for m, message in enumerate(self.ground.messages):
+        values = np.full((len(voters), len(self.nuisances.messages)), np.nan)
+        for m, message in enumerate(self.nuisances.messages):
             name = column_name(self.provider, message)
             if name in voters:
                 values[:, m] = voters[name].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -97,7 +97,7 @@ class PartnerLift:
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format; nobody's lifts are in it."""
-        self.ground.save(folder)
+        self.nuisances.save(folder)
         stored = {"provider": self.provider, "direction": self.direction}
         write_json(folder / "partner.json", stored)
 
@@ -105,7 +105,7 @@ class PartnerLift:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         stored = json.loads((folder / "partner.json").read_text())
-        return cls(Ground.load(folder), stored["provider"], stored["direction"])
+        return cls(Nuisances.load(folder), stored["provider"], stored["direction"])
 
 
 def partner_policy(provider: str, voters: pd.DataFrame, direction: float) -> Comparator:
@@ -118,7 +118,7 @@ def partner_policy(provider: str, voters: pd.DataFrame, direction: float) -> Com
     """
 
     def contender(prepared: Prepared, held: Bools, judged: MessageTest) -> Contender:
-        model = PartnerLift(prepared.ground, provider, direction)
+        model = PartnerLift(prepared.nuisances, provider, direction)
         lifts = model.predict_voters(voters[held], judged.X, judged.unit_id)
         return Contender(Policy(model.policy), lifts.lift, lifts.se)
 

@@ -3,7 +3,7 @@
 A policy is chosen once, on training data, judged under the limits of the plan, and then
 delivered as it was judged: the same object is applied to the voters of a test and to
 the voters of a plan. It changes what options are worth, or closes some. Everything it
-needs beside lifts is in it: average effects, the message or channel of each group, the
+needs besides lifts is in it: average effects, the message or channel of each group, the
 turnout of areas.
 """
 
@@ -35,7 +35,7 @@ EVERYBODY = ""
 
 
 class VoterFacts(NamedTuple):
-    """What a policy may go by beside lifts; None where nothing is known.
+    """Facts of voters that policies may use besides lifts; None where unknown.
 
     Attributes:
         segment: Group of every voter, shape (n,).
@@ -64,7 +64,7 @@ NO_FACTS = VoterFacts()
 
 
 class Options(NamedTuple):
-    """What voters may be sent, and what that is worth.
+    """Options of voters, and their worth.
 
     Attributes:
         value: Worth of every arm, shape (n, A).
@@ -82,7 +82,7 @@ class Options(NamedTuple):
 
 
 class SentShare(NamedTuple):
-    """What a group of voters is sent; None for everything.
+    """Message and channel of a group of voters; None for every one.
 
     Attributes:
         message: The only message.
@@ -181,11 +181,11 @@ class Policy:
     def _sent_of(self, facts: VoterFacts, arms: Sequence[Arm], n: int) -> Bools:
         names = list(self.sent)
         table = np.array([[_is_sent(self.sent[g], a) for a in arms] for g in names])
-        opened: Bools = table[_group_rows(facts, names, n)]
-        return opened
+        is_open: Bools = table[_group_rows(facts, names, n)]
+        return is_open
 
     def persuadable(self, facts: VoterFacts, n: int) -> Bools:
-        """Whose support lies in the band, shape (n,); nobody where it is unknown."""
+        """Whether support lies in the band, shape (n,); False where it is unknown."""
         if self.band is None:
             return np.ones(n, dtype=bool)
         if facts.support is None:
@@ -200,9 +200,9 @@ class Policy:
             if facts.turnout is None:
                 return np.ones(n)
             mean_turnout = float(np.nanmean(facts.turnout))
-            known = ~np.isnan(facts.turnout)
+            is_predicted = ~np.isnan(facts.turnout)
             filled: Floats = np.full(n, mean_turnout)
-            filled[known] = facts.turnout[known]
+            filled[is_predicted] = facts.turnout[is_predicted]
             return filled
         mean = float(np.mean(list(self.areas.values())))
         if facts.area is None:
@@ -211,7 +211,7 @@ class Policy:
         return np.asarray(likely.fillna(mean), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         worth = self.worth
         return {
             "name": self.name,
@@ -229,7 +229,7 @@ class Policy:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         messages, worth, band = stored["messages"], stored["worth"], stored["band"]
         return cls(
             stored["name"],

@@ -40,7 +40,7 @@ EXACT_LEVELS = 2
 
 
 class Cuts(NamedTuple):
-    """What may be asked about one column.
+    """Questions about one column.
 
     Attributes:
         values: Asked values, ascending.
@@ -67,7 +67,7 @@ class Condition(NamedTuple):
     yes: bool
 
     def holds(self, X: npt.NDArray[np.floating[Any]]) -> Bools:
-        """Who gives this answer, shape (n,)."""
+        """Whether each voter gives this answer, shape (n,)."""
         column = X[:, self.column]
         answer = column == self.value if self.equal else column < self.value
         holds: Bools = answer == self.yes
@@ -81,7 +81,7 @@ class TreeGroup(NamedTuple):
     option: int
 
     def members(self, X: npt.NDArray[np.floating[Any]]) -> Bools:
-        """Whose answers are the group's, shape (n,)."""
+        """Whether each voter belongs to the group, shape (n,)."""
         inside = np.ones(len(X), dtype=bool)
         for condition in self.conditions:
             inside &= condition.holds(X)
@@ -106,7 +106,7 @@ class PolicyTree:
         return position
 
     def options(self, X: npt.NDArray[np.floating[Any]]) -> Ints:
-        """What every voter is sent, shape (n,)."""
+        """Option of every voter, shape (n,)."""
         of_group = np.array([group.option for group in self.groups])
         return of_group[self.group_of(X)]
 
@@ -259,7 +259,7 @@ class _Search:
         return [questions[i] for i in order if np.isfinite(values[i])]
 
     def _alone(self) -> tuple[list[Floats], Floats]:
-        """Sums over who says yes to every question, and over all."""
+        """Reward sums of voters who answer yes to each question, and of all."""
         sums = [
             answers @ self._sums(code, answers.shape[1])
             for code, answers in zip(self.codes, self.answers, strict=True)
@@ -293,7 +293,7 @@ class _Search:
         return np.column_stack([np.zeros(n_bins), *columns, people])
 
     def _joint(self, j: int, k: int) -> Floats:
-        """Sums over who says yes to a question of j and to one of k."""
+        """Reward sums of voters who answer yes to a question of j and to one of k."""
         first, second = self.answers[j], self.answers[k]
         code = self.codes[j] * second.shape[1] + self.codes[k]
         cells = self._sums(code, first.shape[1] * second.shape[1])
@@ -380,7 +380,7 @@ def _groups(
 
 @dataclass(frozen=True)
 class LeafOffer:
-    """What could be sent to the voters of a test, and what is known of it.
+    """Messages that could be sent to the voters of a test, with their scores.
 
     Attributes:
         lift: Γ_m − Γ_0, nuisances by the other half, shape (n, M).
@@ -388,7 +388,7 @@ class LeafOffer:
         allowed: Who may be sent the message, shape (n, M).
         cost: USD of every message, shape (M,).
         predicted: Lift by the model of the other half, shape (n, M).
-        weight: Survey weights of mean 1, shape (n,); None where all count alike.
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
     """
 
     lift: Floats
@@ -399,7 +399,7 @@ class LeafOffer:
     weight: Floats | None = None
 
     def rewards(self, price: float) -> Floats:
-        """Of nothing and every message at a price of money, shape (n, 1 + M)."""
+        """Rewards of nothing and every message at a price, shape (n, 1 + M)."""
         net = np.where(self.allowed, self.lift - price * self.cost, 0.0)
         if self.weight is not None:
             net = net * self.weight[:, None]

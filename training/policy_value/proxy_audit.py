@@ -28,7 +28,7 @@ _N_TREES = 60
 
 @dataclass(frozen=True)
 class Proxy:
-    """How well one category is told by what was learnt.
+    """How well scores and plan predict one special category.
 
     Attributes:
         auc: Area under the ROC curve of held-out households, with its 95 % interval.
@@ -42,7 +42,7 @@ class Proxy:
 
     @property
     def ok(self) -> bool:
-        """Whether it is not shown to be above the limit."""
+        """Whether the AUC is not shown to exceed the limit."""
         return self.auc.low <= self.limit
 
 

@@ -19,7 +19,7 @@ N_GROUPS = 10
 
 @dataclass(frozen=True)
 class ReliabilityGroup:
-    """People of like predictions.
+    """People of similar predictions.
 
     Attributes:
         predicted: Mean prediction.
@@ -34,7 +34,7 @@ class ReliabilityGroup:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What a reliability plot shows, in numbers.
+    """A reliability plot in numbers.
 
     Attributes:
         groups: By predicted chance, the lowest first.
@@ -59,7 +59,7 @@ class Reliability:
     n: int
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         groups = [
             {"predicted": g.predicted, "observed": g.observed.as_dict(), "n": g.n}
             for g in self.groups

@@ -82,7 +82,7 @@ class NextTest:
 
 @dataclass(frozen=True)
 class Verdict(Stored):
-    """What the gate decides, and on what.
+    """Decision of the gate, with its evidence.
 
     Attributes:
         verdict: Whether personalising, or one split, is shown to pay.
@@ -114,7 +114,7 @@ class Verdict(Stored):
     forbidden_by: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
-        """As the keys of an experiment in `evaluation.json`."""
+        """Convert to the keys of an experiment in `evaluation.json`."""
         stored = super().to_json()
         best = self.differences.get(self.best_baseline, Interval(0.0, 0.0, 0.0))
         return {
@@ -130,7 +130,7 @@ class Verdict(Stored):
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         return super().from_json(
             {
                 **stored,
@@ -165,7 +165,7 @@ class Evaluation:
     details: Json = field(default_factory=dict)
 
     def to_json(self) -> Json:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "n_units": self.n_units,
             "n_voters": self.n_voters,
@@ -178,10 +178,10 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         verdict = Verdict.from_json(stored)
         counts = ("n_units", "n_voters", "n_observed", "n_arms")
-        own = {*counts, "policies", *verdict.to_json()}
+        field_names = {*counts, "policies", *verdict.to_json()}
         return cls(
             n_units=stored["n_units"],
             n_voters=stored["n_voters"],
@@ -192,5 +192,5 @@ class Evaluation:
                 for name, row in stored["policies"].items()
             },
             verdict=verdict,
-            details={k: v for k, v in stored.items() if k not in own},
+            details={k: v for k, v in stored.items() if k not in field_names},
         )

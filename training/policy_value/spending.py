@@ -49,7 +49,7 @@ class SpendingRows(NamedTuple):
 
 
 class Allocation(NamedTuple):
-    """What the planner does with some rows.
+    """Shares of rows that the planner gives to each arm.
 
     Attributes:
         share: Share of every row that gets each arm, everybody planned, (n_rows, A).
@@ -90,7 +90,7 @@ class Allocate(Protocol):
 
 
 class Valuation(NamedTuple):
-    """What lifts are worth to the campaign.
+    """Worth of lifts to the campaign.
 
     Attributes:
         worth: Lift at the declared confidence.
@@ -116,13 +116,13 @@ def plain_value(
 
 @dataclass(frozen=True)
 class Market:
-    """What may be sent at what price, within which limits.
+    """Prices, permissions and limits of a test's voters.
 
     Attributes:
         cost: USD of every arm, shape (A,).
         allowed: Who may get which arm, shape (n, A).
         spend: USD per voter.
-        facts: What policies may go by beside lifts.
+        facts: Facts that policies may use besides lifts.
         groups: Who belongs to which limited group, shape (n, G); None for none.
         allocate: The planner's optimiser under the plan's limits; None where the
             budget is the only one.
@@ -146,7 +146,7 @@ class Market:
 
 
 class Spending(NamedTuple):
-    """Who decides together, how their money is spent, and what the lifts cost.
+    """Rows that decide together, and the path along which their money is spent.
 
     Attributes:
         row: Row of the path of every voter, shape (n,).
@@ -158,7 +158,7 @@ class Spending(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What a policy does at the campaign's spend, under all limits.
+    """Contacts of a policy at the campaign's spend, under all limits.
 
     Attributes:
         row: Row of every voter, shape (n,).
@@ -222,7 +222,7 @@ def applied(
     Args:
         policy: Chosen on other voters.
         value: Worth of every arm by the lifts that the policy goes by, shape (n, A).
-        closed: Arms closed beside those that are not allowed, shape (n, A); None.
+        closed: Arms closed besides those that are not allowed, shape (n, A); None.
         test: The voters, arms as sent.
         market: Price, permission and limits of the same voters.
         rng: Order among equals where voters decide one by one.
@@ -281,7 +281,7 @@ def choice_of(
     *,
     delivered: bool = False,
 ) -> Choice:
-    """What is done at the campaign's spend, by the budget or by the planner.
+    """Choice of a policy at the campaign's spend, by the budget or by the planner.
 
     Args:
         spending: At every budget.
@@ -306,10 +306,12 @@ def choice_of(
         value, contacts_by_row(market.allowed, row),
         np.array(within).T.reshape(path.n_rows, groups.shape[1]), ties, len(row),
     )  # fmt: skip
-    made = market.allocate(
+    allocation = market.allocate(
         rows, by_budget, arms, market.cost, market.spend, delivered=delivered
     )
-    return Choice(row, made.share, market.allowed, made.limited, made.planned)
+    return Choice(
+        row, allocation.share, market.allowed, allocation.limited, allocation.planned
+    )
 
 
 def shares_at(path: SpendPath, budget: float, n_arms: int) -> Floats:

@@ -26,12 +26,12 @@ from hustings.training.estimators.metrics import (
 from hustings.training.estimators.sample_ratio import block_p_values, holm
 from hustings.training.learners.average_effects import (
     AverageEffects,
+    fit_nuisances,
     judging_weight,
-    lay_ground,
     overlap,
 )
 from hustings.training.learners.boosting import binned
-from hustings.training.measured_lift.power import Asked, Noise, voters_needed
+from hustings.training.measured_lift.power import ClaimCertainty, Noise, voters_needed
 from hustings.training.policy_value.gate import (
     BLOCKING,
     GATE_ALPHA,
@@ -44,7 +44,7 @@ from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     UNTARGETED,
     Contender,
-    Half,
+    HeldOutHalf,
     contended,
     judge_halves,
 )
@@ -53,7 +53,7 @@ from hustings.training.policy_value.heterogeneity import (
     lift_groups,
     weighted_mean,
 )
-from hustings.training.policy_value.judged_policies import Judged, joined
+from hustings.training.policy_value.judged_policies import JudgedPolicies, joined
 from hustings.training.policy_value.partner import winning_partner
 from hustings.training.policy_value.policies import (
     CHAMPION,
@@ -109,7 +109,7 @@ SMALL_CELL = SMALLEST_CELL
 N_CALIBRATION_GROUPS = 10
 N_MESSAGE_GROUPS = 5
 MIN_TOLD = 300
-"""A message sent to fewer people than this has no heterogeneity told by itself."""
+"""A message sent to fewer people than this has no heterogeneity reported."""
 SURE_OF_HETEROGENEITY = 0.05
 ALARM = 0.001
 """A sample-ratio or attrition p-value below this is an alarm."""
@@ -118,7 +118,7 @@ ALARM = 0.001
 def evaluate(
     test: MessageTest,
     market: Market,
-    halves: Sequence[Half],
+    halves: Sequence[HeldOutHalf],
     *,
     segment: Objects,
     champion: Contender | None = None,
@@ -127,9 +127,9 @@ def evaluate(
 ) -> Evaluation:
     """Values, differences and checks of one experiment.
 
-    Where the group sizes are not the design's, outcomes go missing unalike, or chances
-    are too small to judge by, nothing is promoted: what is in use stays, else nobody is
-    sent anything.
+    Where the group sizes are not the design's, outcomes go missing unequally, or
+    chances are too small to judge by, nothing is promoted: what is in use stays, else
+    nobody is sent anything.
 
     Args:
         test: The experiment, arms as sent, n voters.
@@ -144,7 +144,10 @@ def evaluate(
     """
     if champion is not None:
         halves = [_with_champion(test, half, champion) for half in halves]
-    judged, checks = Judged.of(test, market, halves), trust(test) | dict(audits or {})
+    judged, checks = (
+        JudgedPolicies.of(test, market, halves),
+        trust(test) | dict(audits or {}),
+    )
     decided = decide(
         judged, blocked_by(checks), attempt=attempt,
         carried=carried_by_prior(judged),
@@ -164,7 +167,9 @@ def evaluate(
             "area": _areas(judged),
             "partners": _partners(judged),
             "calibration": _calibration(test, halves),
-            "heterogeneity": heterogeneity_told(test, *_predicted_and_realised(halves)),
+            "heterogeneity": heterogeneity_summary(
+                test, *_predicted_and_realised(halves)
+            ),
             "segments": _segments(test, halves, segment),
             "checks": checks,
         },
@@ -179,19 +184,19 @@ def forbidden(test: MessageTest, rules: Sequence[str], *, attempt: int) -> Evalu
         rules: What forbids it, in words.
         attempt: Number that the next promotion attempt will have: none is made.
     """
-    nil = Interval(0.0, 0.0, 0.0)
+    zero = Interval(0.0, 0.0, 0.0)
     nobody = PolicyValue(
         LABELS[NOBODY],
         DESCRIPTIONS[NOBODY],
-        nil,
-        nil,
+        zero,
+        zero,
         0.0,
         0.0,
         limited=False,
         sends=(),
     )
     verdict = Verdict(
-        NOTHING_MAY_BE_SENT, NOBODY, NOBODY, {}, nil, nil, attempt,
+        NOTHING_MAY_BE_SENT, NOBODY, NOBODY, {}, zero, zero, attempt,
         spent_alpha(attempt), forbidden_by=tuple(rules),
     )  # fmt: skip
     return Evaluation(
@@ -208,7 +213,7 @@ def forbidden(test: MessageTest, rules: Sequence[str], *, attempt: int) -> Evalu
     )  # fmt: skip
 
 
-def _partners(judged: Judged) -> Json:
+def _partners(judged: JudgedPolicies) -> Json:
     """What every partner's lifts gain over the best baseline and personalising."""
     best = judged.best(BASELINES)
     return {
@@ -222,7 +227,7 @@ def _partners(judged: Judged) -> Json:
 
 
 def partner_slope(
-    test: MessageTest, halves: Sequence[Half], delivered: Floats
+    test: MessageTest, halves: Sequence[HeldOutHalf], delivered: Floats
 ) -> Interval:
     """Calibration slope of a partner's lifts: 1 comes true, 0 is noise.
 
@@ -236,15 +241,17 @@ def partner_slope(
     return calibration_slope(realised, delivered, test.cluster, judging_weight(test))
 
 
-def _with_champion(test: MessageTest, half: Half, champion: Contender) -> Half:
+def _with_champion(
+    test: MessageTest, half: HeldOutHalf, champion: Contender
+) -> HeldOutHalf:
     held = half.held
     of_half = champion._replace(lift=champion.lift[held], se=champion.se[held])
-    ground = half.ground
-    one = contended(of_half, ground, test.take(held), half.market, 0)
-    return half.beside(CHAMPION, one)
+    nuisances = half.nuisances
+    one = contended(of_half, nuisances, test.take(held), half.market, 0)
+    return half.with_policy(CHAMPION, one)
 
 
-def policy_value(judged: Judged, name: str) -> PolicyValue:
+def policy_value(judged: JudgedPolicies, name: str) -> PolicyValue:
     """The value of one judged policy, what it sends and what each half chose."""
     return PolicyValue(
         label=LABELS.get(name, name),
@@ -260,7 +267,7 @@ def policy_value(judged: Judged, name: str) -> PolicyValue:
     )
 
 
-def _by_arm(judged: Judged, contacts: Floats) -> tuple[ArmContacts, ...]:
+def _by_arm(judged: JudgedPolicies, contacts: Floats) -> tuple[ArmContacts, ...]:
     return tuple(
         ArmContacts(arm.message_id, arm.channel, float(n))
         for arm, n in zip(judged.test.arms, contacts, strict=True)
@@ -268,7 +275,7 @@ def _by_arm(judged: Judged, contacts: Floats) -> tuple[ArmContacts, ...]:
     )
 
 
-def _curve_rows(judged: Judged) -> list[Json]:
+def _curve_rows(judged: JudgedPolicies) -> list[Json]:
     """Gain at every spend, with intervals."""
     return [
         {
@@ -283,7 +290,7 @@ def _curve_rows(judged: Judged) -> list[Json]:
     ]
 
 
-def _areas(judged: Judged) -> Json:
+def _areas(judged: JudgedPolicies) -> Json:
     """Mean gain over the whole cost curve, alone and less the best mix."""
     areas = {name: curve.area for name, curve in judged.curves.items()}
     paired = judged.curves["personalised"].less(judged.curves["best_mix"])
@@ -292,7 +299,7 @@ def _areas(judged: Judged) -> Json:
 
 
 def decide(
-    judged: Judged,
+    judged: JudgedPolicies,
     blocked: Sequence[str] = (),
     *,
     attempt: int,
@@ -302,7 +309,7 @@ def decide(
     """The gate.
 
     Personalising has to beat the baselines and the champion; what campaigns do today
-    and what partners deliver is shown beside them and does not raise the bar. A
+    and what partners deliver is shown next to them and does not raise the bar. A
     partner's lifts are promoted where they beat all of these and personalising too.
     Where nothing of that is shown, the best untargeted policy is registered if it is
     shown to beat sending nothing, or a declared prior carries it; else nobody.
@@ -352,7 +359,7 @@ N_CHOSEN_AMONG = len(UNTARGETED) - 1
 """Untargeted policies that send anything."""
 
 
-def carried_by_prior(judged: Judged) -> frozenset[str]:
+def carried_by_prior(judged: JudgedPolicies) -> frozenset[str]:
     """Untargeted policies that a declared prior, with the data, shows to do something.
 
     The policy's messages have effects from prior and data; where the prior speaks of
@@ -379,7 +386,7 @@ def carried_by_prior(judged: Judged) -> frozenset[str]:
     return frozenset(carried)
 
 
-def next_test(judged: Judged) -> NextTest | None:
+def next_test(judged: JudgedPolicies) -> NextTest | None:
     """How large a test would show what the best message does; None for no prospect.
 
     The lift to be seen is the message's shrunken effect, or where that is not above
@@ -403,11 +410,11 @@ def next_test(judged: Judged) -> NextTest | None:
         float(Y.std()), household=float((size**2).sum() / size.sum()), icc=0.5,
         missing=float(1 - test.observed.mean()),
     )  # fmt: skip
-    n_voters = voters_needed(lift, noise, 0.5, Asked(n_claims=N_CHOSEN_AMONG))
+    n_voters = voters_needed(lift, noise, 0.5, ClaimCertainty(n_claims=N_CHOSEN_AMONG))
     return NextTest(test.messages[best], lift, n_voters)
 
 
-def _rivals(judged: Judged) -> list[str]:
+def _rivals(judged: JudgedPolicies) -> list[str]:
     return [name for name in (*BASELINES, "champion") if name in judged.names]
 
 
@@ -427,7 +434,7 @@ def _verdict(
     return "not_worth_personalising"
 
 
-def _champion(verdict: VerdictName, judged: Judged, untargeted: str) -> str:
+def _champion(verdict: VerdictName, judged: JudgedPolicies, untargeted: str) -> str:
     present = "champion" in judged.names
     if present and verdict != "personalise":
         rivals = [judged.difference("champion", name) for name in BASELINES]
@@ -464,7 +471,7 @@ def message_rows(
 
 
 def prior_rows(test: MessageTest, effects: AverageEffects) -> list[Json]:
-    """What was known from elsewhere beside what the data say, and their conflict.
+    """Priors of other studies, the estimates of the data, and their conflict.
 
     A `conflict_z` beyond 3 either way says that one of both is wrong.
     """
@@ -488,7 +495,7 @@ def prior_rows(test: MessageTest, effects: AverageEffects) -> list[Json]:
 def channel_rows(
     test: MessageTest, effects: AverageEffects, cost: Floats
 ) -> list[Json]:
-    """What every channel does to an effect, and what it costs."""
+    """Multiplier and cost of every channel."""
     return [
         {
             "channel": channel,
@@ -503,7 +510,7 @@ def channel_rows(
     ]
 
 
-def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
+def _calibration(test: MessageTest, halves: Sequence[HeldOutHalf]) -> Json:
     """Predicted against realised lift: slope within messages, and groups of all."""
     lift, realised = _predicted_and_realised(halves)
     survey = judging_weight(test)
@@ -516,18 +523,18 @@ def _calibration(test: MessageTest, halves: Sequence[Half]) -> Json:
     return {"slope": predictor.slope.as_dict(), "groups": group_rows}
 
 
-def _predicted_and_realised(halves: Sequence[Half]) -> tuple[Floats, Floats]:
+def _predicted_and_realised(halves: Sequence[HeldOutHalf]) -> tuple[Floats, Floats]:
     """Lift of every voter and message as predicted and as scored, (n, M) each."""
     lift = joined(halves, lambda half: half.lift)
     scores = joined(halves, lambda half: half.message_scores)
     return lift, scores[:, 1:] - scores[:, :1]
 
 
-def heterogeneity_told(test: MessageTest, lift: Floats, realised: Floats) -> Json:
+def heterogeneity_summary(test: MessageTest, lift: Floats, realised: Floats) -> Json:
     """Best linear predictor, RATE and calibration, pooled and message by message.
 
-    A message sent to fewer than `MIN_TOLD` people is not told by itself: so few give no
-    normal errors. Which messages differ is decided by Holm over all told.
+    A message sent to fewer than `MIN_TOLD` people is not reported by itself: so few
+    give no normal errors. Which messages differ is decided by Holm over all reported.
 
     Args:
         test: The experiment, n voters, M messages.
@@ -579,7 +586,7 @@ def _message_heterogeneity(
 
 
 def _segments(
-    test: MessageTest, halves: Sequence[Half], segment: Objects
+    test: MessageTest, halves: Sequence[HeldOutHalf], segment: Objects
 ) -> list[Json]:
     """Realised lift of every message in every segment, small cells left out."""
     _, realised = _predicted_and_realised(halves)
@@ -641,7 +648,7 @@ def permuted_gain(
     seed: int,
     texts: MessageFeatures | None = None,
 ) -> Interval:
-    """The gain from personalising with the treatment labels shuffled: must be nil.
+    """The gain from personalising with the treatment labels shuffled: expected 0.
 
     Args:
         test: The experiment, arms as sent.
@@ -665,7 +672,7 @@ def permuted_gain(
         seed=seed,
         texts=texts,
     )
-    judged = Judged.of(shuffled, market, halves)
+    judged = JudgedPolicies.of(shuffled, market, halves)
     return judged.difference("personalised", judged.best(BASELINES))
 
 
@@ -688,13 +695,13 @@ def turnout_effects(
     """
     # what is known from elsewhere is of the outcome, not of turnout
     voted = replace(test, Y=turnout, prior=None)
-    ground = lay_ground(voted, binned(test.X, categorical), issue_of, seed=seed)
-    intervals = ground.effects.intervals(shrunken=False)
+    nuisances = fit_nuisances(voted, binned(test.X, categorical), issue_of, seed=seed)
+    intervals = nuisances.effects.intervals(shrunken=False)
     return dict(zip(test.messages, intervals, strict=True))
 
 
 def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -> str:
-    """What an experiment says, in one sentence with its interval.
+    """Answer of an experiment in one sentence, with its interval.
 
     Args:
         evaluated: From `evaluate`.

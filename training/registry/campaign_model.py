@@ -18,7 +18,7 @@ from hustings.features.affinity import CellAffinities
 from hustings.features.arrays import Floats32, Objects
 from hustings.features.atomic import write_json
 from hustings.features.derived import (
-    TOLD_BY_THE_FILE,
+    FROM_THE_WHOLE_FILE,
     Query,
     from_the_file,
     with_columns,
@@ -81,7 +81,7 @@ def lifts_of(
     X: Floats32,
     unit_id: Objects | None = None,
 ) -> Lifts:
-    """Lifts of voters by any kind of model: a partner's are read beside the voter.
+    """Lifts of voters by any kind of model; a partner's are read from the voter's row.
 
     Args:
         lift: The model.
@@ -116,14 +116,14 @@ class Reader:
     affinities: CellAffinities | None = None
 
     @property
-    def beside(self) -> list[str]:
-        """Features that only the whole voter file can tell: a row brings them along."""
+    def whole_file_columns(self) -> list[str]:
+        """Features of the whole voter file, which a row must bring along."""
         return from_the_file(self.feature_columns)
 
     def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
         """Rows in the campaign's own columns as VOTERS, with what they bring along."""
         voters = map_columns(raw, self.mapping, "voters")
-        brought = [name for name in self.beside if name in raw]
+        brought = [name for name in self.whole_file_columns if name in raw]
         return voters.assign(**{name: raw[name].astype(float) for name in brought})
 
     def features(self, voters: pd.DataFrame) -> pd.DataFrame:
@@ -142,17 +142,21 @@ class Reader:
         linked = [c for c in self.feature_columns if c.startswith(REACTED_PREFIX)]
         absent = [c for c in linked if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, 0.0)) if absent else voters
-        untold = [name for name in self.beside if name not in voters]
-        if untold:
-            raise TableError(f"expected a column {untold[0]!r}: {TOLD_BY_THE_FILE}")
+        absent_columns = [
+            name for name in self.whole_file_columns if name not in voters
+        ]
+        if absent_columns:
+            raise TableError(
+                f"expected a column {absent_columns[0]!r}: {FROM_THE_WHOLE_FILE}"
+            )
         if self.counting is not None:
             voters = with_columns(voters, self.counting)
         if self.affinities is not None:
-            voters = self.affinities.beside(voters, as_of=self.as_of)
+            voters = self.affinities.joined_to(voters, as_of=self.as_of)
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return {
             "mapping": self.mapping.model_dump(mode="json", by_alias=True),
             "feature_columns": list(self.feature_columns),
@@ -164,7 +168,7 @@ class Reader:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
+        """Read what `to_json` gave."""
         affinities = stored.get("affinities")
         return cls(
             TableSource.model_validate(stored["mapping"]),
@@ -188,8 +192,8 @@ class CampaignModel:
         champions: Which policy each lift model stands for.
         facts: What else a user of the model must know: outcome, verdicts, data hash.
         policies: Every policy that was chosen on all data, by experiment and name.
-        others: Lift models of policies that go by lifts of their own and are not the
-            champion, by name and experiment.
+        other_lifts: Lift models of policies that go by lifts of their own and are not
+            the champion, by name and experiment.
     """
 
     campaign: str
@@ -199,7 +203,7 @@ class CampaignModel:
     champions: Mapping[str, str]
     facts: Mapping[str, Any]
     policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
-    others: Mapping[str, Mapping[str, LiftModel]] = field(default_factory=dict)
+    other_lifts: Mapping[str, Mapping[str, LiftModel]] = field(default_factory=dict)
 
     def policy(self, experiment_id: str, name: str = CHAMPION) -> Policy:
         """The policy of an experiment as it was chosen on all data.
@@ -243,18 +247,18 @@ class CampaignModel:
         return replace(self, lifts=lifts)
 
     def _lift_under(self, experiment_id: str, name: str) -> LiftModel:
-        stored = self.others.get(name, {})
+        stored = self.other_lifts.get(name, {})
         if experiment_id in stored:
             return stored[experiment_id]
-        ground = self.lifts[experiment_id].ground
+        nuisances = self.lifts[experiment_id].nuisances
         if name.startswith(PARTNER):
-            return PartnerLift(ground, name.removeprefix(PARTNER), self.direction)
+            return PartnerLift(nuisances, name.removeprefix(PARTNER), self.direction)
         if name in BY_LIFT:
             raise KeyError(
                 f"{experiment_id}: the model holds no lifts of the policy {name!r}; "
                 "train it again"
             )
-        return untargeted(ground)
+        return untargeted(nuisances)
 
     @property
     def direction(self) -> float:
@@ -264,7 +268,7 @@ class CampaignModel:
     @property
     def messages(self) -> list[str]:
         """Messages of all experiments, in their order."""
-        messages_of_lifts = (lift.ground.messages for lift in self.lifts.values())
+        messages_of_lifts = (lift.nuisances.messages for lift in self.lifts.values())
         return list(
             dict.fromkeys(m for messages in messages_of_lifts for m in messages)
         )
@@ -292,7 +296,7 @@ class CampaignModel:
         parts = [
             _long(
                 voters["voter_id"],
-                self.lifts[name].ground.messages,
+                self.lifts[name].nuisances.messages,
                 lifts,
                 self.direction,
             )
@@ -306,7 +310,7 @@ class CampaignModel:
         for i, lift in enumerate(self.lifts.values()):
             (folder / f"lift_{i}").mkdir()
             save_lift(lift, folder / f"lift_{i}")
-        for name, lifts in self.others.items():
+        for name, lifts in self.other_lifts.items():
             for i, experiment_id in enumerate(self.lifts):
                 if experiment_id in lifts:
                     (folder / f"{name}_{i}").mkdir()
@@ -324,7 +328,7 @@ class CampaignModel:
                 experiment_id: {name: p.to_json() for name, p in policies.items()}
                 for experiment_id, policies in self.policies.items()
             },
-            "others": {name: list(lifts) for name, lifts in self.others.items()},
+            "others": {name: list(lifts) for name, lifts in self.other_lifts.items()},
         }
         write_json(folder / "model.json", stored)
 
@@ -355,7 +359,7 @@ class CampaignModel:
                 experiment_id: {n: Policy.from_json(p) for n, p in policies.items()}
                 for experiment_id, policies in stored.get("policies", {}).items()
             },
-            others={
+            other_lifts={
                 name: {
                     experiment_id: load_lift(folder / f"{name}_{i}")
                     for i, experiment_id in enumerate(stored["lifts"])

@@ -191,7 +191,7 @@ def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
             ]
         elif pd.api.types.is_numeric_dtype(column):
             low = float(column.quantile(0.25)) if len(counts) else 0.0
-            # halves and no two alike: nobody's, where a file numbers its voters
+            # halves and no two the same: nobody's, where a file numbers its voters
             unlike = np.floor(low) + 0.5 + np.arange(N_EXAMPLE)
             drawn = rng.choice(shared, N_EXAMPLE) if len(shared) else unlike
             example[str(name)] = drawn.astype(np.float64)
@@ -442,7 +442,7 @@ def download(version: Version, folder: Path) -> Path:
 
 
 def operator() -> str:
-    """Who runs this: the account's name, or its number where it has none."""
+    """Operator of this process: the account's name, or else its number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

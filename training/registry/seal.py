@@ -28,7 +28,7 @@ class SealError(ValueError):
 
 @dataclass(frozen=True)
 class Seal:
-    """What is published of sealed predictions.
+    """Published commitment to sealed predictions.
 
     Attributes:
         format: Version of the canonical form.
@@ -128,13 +128,13 @@ def seal(
 
 
 def open_seal(
-    sealed: Seal, kept: pd.DataFrame, outcomes: pd.DataFrame, key: bytes
+    sealed: Seal, predictions: pd.DataFrame, outcomes: pd.DataFrame, key: bytes
 ) -> pd.DataFrame:
-    """Sealed predictions beside the voters whose outcomes have come since.
+    """Sealed predictions joined to the outcomes that have come since.
 
     Args:
         sealed: The published seal.
-        kept: Predictions as `seal` returned them.
+        predictions: Predictions as `seal` returned them.
         outcomes: voter_id, experiment_id, observed_at and more, one row a voter and
             experiment.
         key: The key that they were sealed with.
@@ -148,8 +148,8 @@ def open_seal(
             the seal, or no outcome belongs to it.
     """
     head = {k: v for k, v in asdict(sealed).items() if k != "digest"}
-    if len(kept) != sealed.n_predictions or not hmac.compare_digest(
-        _digest(head, kept, key), sealed.digest
+    if len(predictions) != sealed.n_predictions or not hmac.compare_digest(
+        _digest(head, predictions, key), sealed.digest
     ):
         raise SealError(
             "expected the predictions that were sealed, got others: the digest does "
@@ -157,10 +157,12 @@ def open_seal(
         )
     hashed_outcomes = outcomes.assign(voter=hashed(outcomes["voter_id"], key))
     hashed_outcomes["experiment_id"] = hashed_outcomes["experiment_id"].astype("str")
-    opened = hashed_outcomes.merge(kept, on=["voter", "experiment_id"], how="inner")
-    if opened.empty:
+    opened_rows = hashed_outcomes.merge(
+        predictions, on=["voter", "experiment_id"], how="inner"
+    )
+    if opened_rows.empty:
         raise SealError("expected outcomes of sealed voters, got none: not yet there")
-    first = pd.Timestamp(opened["observed_at"].min())
+    first = pd.Timestamp(opened_rows["observed_at"].min())
     at = pd.Timestamp(sealed.sealed_at)
     if first.tzinfo is None and at.tzinfo is not None:
         at = at.tz_convert("UTC").tz_localize(None)
@@ -169,7 +171,7 @@ def open_seal(
             f"expected outcomes observed after the seal of {sealed.sealed_at}, got one "
             f"of {first.isoformat()}: the seal is younger than the outcome"
         )
-    return opened.drop(columns="voter")
+    return opened_rows.drop(columns="voter")
 
 
 def hashed(voter_id: pd.Series, key: bytes) -> list[str]:
@@ -184,7 +186,7 @@ def _digest(head: Mapping[str, Any], predictions: pd.DataFrame, key: bytes) -> s
     """Keyed SHA-256 of the canonical bytes: sorted JSON, then a line a prediction.
 
     Numbers are written as hexadecimal floats: the same bytes for the same value on
-    every machine, and no two values alike.
+    every machine, and no two values the same.
     """
     mac = hmac.new(key, b"seal\0", hashlib.sha256)
     mac.update(json.dumps(head, sort_keys=True).encode() + b"\n")

@@ -105,7 +105,7 @@ def _of_partners(partners: Json) -> Json:
 
 
 def _reliability(outcomes: Json) -> dict[str, float]:
-    """Of predicted turnout and support: slope, expected calibration error, Brier."""
+    """Reliability of predicted turnout and support: slope, calibration error, Brier."""
     slopes = {
         f"reliability_slope__{o}": figures["slope"] for o, figures in outcomes.items()
     }
@@ -154,7 +154,7 @@ def _mean(
 
 
 def _metric_name(name: str) -> str:
-    """With what MLflow lets a name have."""
+    """A name with the characters that MLflow allows."""
     return "".join(c if c.isalnum() or c in "_-./" else "_" for c in name)
 
 
@@ -182,7 +182,7 @@ def _ends(name: str, interval: Json | None) -> dict[str, Any]:
 
 
 def log_table(frame: pd.DataFrame, name: str) -> None:
-    """A table that MLflow's compare view can lay beside that of another run.
+    """Log a table that MLflow's compare view can show next to another run's.
 
     Unlike `mlflow.log_table` it replaces what a repeated stage wrote before.
     """
@@ -197,7 +197,7 @@ def log_table(frame: pd.DataFrame, name: str) -> None:
 
 
 def describe(sentence: str, facts: Mapping[str, str]) -> None:
-    """What MLflow shows on top of a run: the answer, and what it is an answer about."""
+    """Describe a run in MLflow: its answer, and the facts that the answer is about."""
     rows = [f"| {name} | {value} |" for name, value in facts.items()]
     text = "\n".join([f"**{sentence}**", "", "| | |", "|---|---|", *rows])
     mlflow.set_tags(
@@ -291,7 +291,7 @@ def log_settings(settings: Mapping[str, Any]) -> None:
 
 
 def this_process() -> str:
-    """What tells a process from all others: digest of its machine, number, start."""
+    """Identity of this process: digest of its machine, number and start."""
     pid = os.getpid()
     return f"{_machine()}/{pid}/{_started(pid)}"
 

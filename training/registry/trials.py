@@ -66,7 +66,7 @@ def open_trials(where: str | None) -> BaseStorage:
             the trials in memory.
 
     Raises:
-        ValueError: If the database cannot be opened; its password is not told.
+        ValueError: If the database cannot be opened; its password is not shown.
     """
     if where is None:
         return InMemoryStorage()
@@ -121,19 +121,19 @@ def trials_at(where: str | None) -> Iterator[BaseStorage]:
 
 
 def claim(trial: Trial) -> None:
-    """Say which process works on a trial."""
+    """Record which process works on a trial."""
     owner = [socket.gethostname(), os.getpid(), _started(os.getpid())]
     trial.set_user_attr("owner", owner)
     beat(trial)
 
 
 def beat(trial: Trial) -> None:
-    """Say that the work goes on."""
+    """Record that the work on a trial goes on."""
     trial.set_user_attr("heard_at", time.time())
 
 
 def is_dead(trial: FrozenTrial, *, now: float) -> bool:
-    """Whether nobody works on a running trial any more.
+    """Whether the process of a running trial has died.
 
     Args:
         trial: Of any state.

@@ -38,7 +38,7 @@ FAILURES = (ValueError, LightGBMError)
 
 
 class Loss(Protocol):
-    """Held-out loss of settings on one fold, told step by step."""
+    """Held-out loss of settings on one fold, reported step by step."""
 
     def __call__(
         self,
@@ -114,7 +114,7 @@ SPACES: Mapping[str, Space] = {
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched; it can be handed to another process.
+    """A search of settings, which can be handed to another process.
 
     Attributes:
         name: Of the data; the study's name adds what else its losses depend on.
@@ -134,7 +134,7 @@ class Search:
 
     @property
     def space(self) -> Space:
-        """Of the kind of model.
+        """Search space of the kind of model.
 
         Raises:
             ValueError: If there is no such kind.
@@ -148,7 +148,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning found.
+    """Result of a tuning.
 
     Attributes:
         settings: The best, with "model".
@@ -385,7 +385,7 @@ def _drawn(study: optuna.Study, trial: Trial, search: Search) -> dict[str, Any]:
     """Settings of a trial, by its number and what was found before it.
 
     So a search that was cut off draws what it would have drawn, and two processes
-    never draw alike.
+    never draw the same.
     """
     if trial.number == 0:
         study.sampler = _Defaults(search.space.defaults)
@@ -461,7 +461,7 @@ def _helpers(
 def _help(
     name: str, search: Search, remake: Callable[[], Prepared], until: float
 ) -> None:
-    """What another process does, until a time of day."""
+    """Run trials in another process, until a time of day."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     prepared = remake()
     until_here = time.monotonic() + until - time.time()

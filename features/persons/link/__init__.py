@@ -56,7 +56,7 @@ class KeyCheck(NamedTuple):
 
 @dataclass(frozen=True)
 class LinkSummary:
-    """What a linkage came to: counts only, nobody's data.
+    """Summary of a linkage: counts only, no person's data.
 
     Attributes:
         n_reactors: Reactors with a basis.
@@ -92,7 +92,7 @@ class LinkSummary:
     check: KeyCheck | None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Convert to plain JSON values."""
         return asdict(self) | {"check": self.check and self.check._asdict()}
 
 
@@ -224,7 +224,7 @@ def _by_key(ours: pd.DataFrame, theirs: pd.DataFrame) -> Ints:
 
 
 class _Decided(NamedTuple):
-    """Of every reactor: best voter (row), its probability, and that of all together."""
+    """Best voter (row) of every reactor, its probability, and that of all voters."""
 
     voter: Ints
     best: Floats
@@ -271,7 +271,7 @@ def _weight_of_key(keyed: Ints, scored: Scored, ours: pd.DataFrame) -> Floats:
 def _checked(
     keyed: Ints, scored: Scored, n_ours: int, n_theirs: int, threshold: float
 ) -> KeyCheck | None:
-    """Those found by key, looked for by their other fields: nobody needs a label."""
+    """Check link probabilities on reactors whose key names the voter."""
     p, _ = person_probability(scored.left, scored.weight, n_ours, n_theirs)
     sure = (p >= threshold) & (keyed[scored.left] >= 0)
     n = int(sure.sum())

@@ -88,7 +88,7 @@ def _with_split_names(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(values: pd.Series) -> pd.Series:
-    """As text; whole numbers without '.0', and what says nothing missing."""
+    """Values as texts: whole numbers without '.0', empty ones as missing."""
     if pd.api.types.is_datetime64_any_dtype(values):
         days: pd.Series = values.dt.strftime("%Y-%m-%d").astype("str")
         return days

@@ -52,7 +52,7 @@ def linkable(reactions: pd.DataFrame, bases: Sequence[str]) -> pd.DataFrame:
 
 
 def has_basis(reactions: pd.DataFrame, bases: Sequence[str]) -> pd.Series:
-    """Which reactions are of people with a declared basis on record."""
+    """Whether each reaction is of a person with a declared basis on record."""
     if not {"person", "basis"} <= set(reactions) or not bases:
         return pd.Series(data=False, index=reactions.index)
     on_record = reactions["basis"].isin(list(bases)) & reactions["person"].notna()
@@ -64,10 +64,10 @@ def has_basis(reactions: pd.DataFrame, bases: Sequence[str]) -> pd.Series:
 def kept_events(
     reactions: pd.DataFrame, bases: Sequence[str], linked_persons: Sequence[str]
 ) -> pd.DataFrame:
-    """The events that stay: nobody behind them but the pseudonyms of who was linked.
+    """Events that stay, with no persons but the pseudonyms of linked people.
 
     Reactions of people without a basis are all removed: next to the groups that
-    count them, the events would reveal those who are in too small a group.
+    count them, the events would reveal people of too small a group.
 
     Args:
         reactions: REACTIONS table.

@@ -84,7 +84,7 @@ def score_pairs(
     if not learnt_from:
         none = np.empty(0, dtype=np.int64)
         return Scored(none, none, none.astype(float), tuple(chosen), ())
-    fields = _told_apart(ours, theirs)
+    fields = _distinguishing_fields(ours, theirs)
     pairs = _predicted(
         ours, None if right is None else theirs, fields, chosen, learnt_from, seed=seed
     )
@@ -100,8 +100,8 @@ def score_pairs(
     )
 
 
-def _told_apart(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
-    """Fields that both files have and that differ between people."""
+def _distinguishing_fields(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
+    """Fields that both files have and that distinguish people."""
     shared = [f for f in known_fields(ours) if f in theirs and FIELDS[f] != "key"]
     if {"birth_date", "birth_year"} <= set(shared):
         shared.remove("birth_year")  # the date says it too

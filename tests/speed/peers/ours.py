@@ -169,7 +169,7 @@ def _fit(name: str, learning: Learning) -> Predict:
         return _reference(learning, pooled=name == POOLED_REFERENCE)
     if name == DECILES:
         return _deciles(learning)
-    flat = untargeted(learning.prepared.ground)
+    flat = untargeted(learning.prepared.nuisances)
     model = flat if name == NO_TARGETING else _one_covariate(learning)
     return lambda: Found(_ask(model, learning).lift)
 
@@ -207,7 +207,7 @@ def _deciles(learning: Learning) -> Predict:
 
 def _expected(prepared: Prepared, test: MessageTest) -> Floats:
     """Expected outcome without a message, by the fold that never saw the voter."""
-    flat = untargeted(prepared.ground)
+    flat = untargeted(prepared.nuisances)
     return flat.predict(test.X, test.unit_id).baseline
 
 
@@ -227,7 +227,7 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
     if truth is None:
         raise ValueError(f"{learning.data.name}: expected a known truth, got none")
     train, prepared, trained = learning.train, learning.prepared, learning.split.trained
-    response = prepared.ground.nuisance.response.predict(train.X, prepared.fold)
+    response = prepared.nuisances.cross_fits.response.predict(train.X, prepared.fold)
     seen = train.observed
     mean, covariance = posterior(
         truth.groups[trained][seen],

@@ -24,7 +24,12 @@ from starlette.testclient import TestClient
 
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.monitor.alerts import Alerts
-from hustings.serving.monitor.http import MonitoredCampaign, Watch, page, stream
+from hustings.serving.monitor.http import (
+    MonitoredCampaign,
+    MonitorFollower,
+    page,
+    stream,
+)
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.monitor.stream import MonitorRules
 from hustings.serving.reactions.payload import read_events
@@ -102,19 +107,19 @@ def events(tmp_path: Path) -> Iterator[Events]:
     store.close()
 
 
-def watched(events: Events, **fields: Any) -> Watch:
-    found = Watch(events, campaign(**fields), now=lambda: NOON)
+def watched(events: Events, **fields: Any) -> MonitorFollower:
+    found = MonitorFollower(events, campaign(**fields), now=lambda: NOON)
     settle(found)
     return found
 
 
-def settle(found: Watch) -> None:
+def settle(found: MonitorFollower) -> None:
     while not found._caught_up or found.step():
         found.step()
 
 
-def told(found: Watch) -> dict[str, Any]:
-    shown: dict[str, Any] = json.loads(found.shown.text)
+def told(found: MonitorFollower) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(found.look.text)
     return shown
 
 
@@ -137,7 +142,7 @@ def test_an_alarm_says_who_was_sent_it_and_that_the_test_says_otherwise(events):
 
 def test_nothing_that_names_a_person_is_shown(events):
     backlash(events)
-    text = watched(events).shown.text
+    text = watched(events).look.text
     frame, _ = events.since()
     assert SECRET not in text
     assert not any(person in text for person in frame["person"])
@@ -146,14 +151,14 @@ def test_nothing_that_names_a_person_is_shown(events):
 def test_a_look_is_new_only_where_something_is(events):
     backlash(events)
     found = watched(events)
-    version = found.shown.version
+    version = found.look.version
     assert not found.step()
     put(events, range(10, 11), 5, 0.0)
     assert not found.step()
-    assert found.shown.version == version
+    assert found.look.version == version
     put(events, range(11, 12), 40, 0.0)
     assert found.step()
-    assert found.shown.version == version + 1
+    assert found.look.version == version + 1
 
 
 def test_an_alarm_pauses_by_rule_only_where_that_is_declared(events):
@@ -162,7 +167,7 @@ def test_an_alarm_pauses_by_rule_only_where_that_is_declared(events):
     put(events, range(8, 10), 100, 0.6, "post-9")
     assert watched(events).pauses.paused() == {}
     again = Events.open(events.engine.url.database)
-    fresh = Pauses.beside(again)
+    fresh = Pauses.in_store_of(again)
     with fresh.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM monitor_alarms")
     found = watched(again, pause_on="backlash")
@@ -173,7 +178,7 @@ def test_an_alarm_pauses_by_rule_only_where_that_is_declared(events):
     assert told(found)["messages"][0]["paused"]["reason"] == "backlash"
 
 
-def segments_then_whole(events: Events, watch: Watch) -> None:
+def segments_then_whole(events: Events, watch: MonitorFollower) -> None:
     """A backlash of few parents, then of everybody; looked at again and again."""
     start = [("parents", 40, 8)] + [(n, 100, 10) for n in ("young", "middle", "old")]
     rows = sorted(
@@ -207,7 +212,7 @@ def test_an_alarm_that_turns_to_the_whole_message_pauses_it(events):
     act = found._act
 
     def noted() -> None:
-        seen.extend(alarm.whole for alarm in found._raised)
+        seen.extend(alarm.of_whole_message for alarm in found._raised)
         act()
 
     found._act = noted  # type: ignore[method-assign]
@@ -231,7 +236,7 @@ def test_a_store_that_fails_in_between_loses_no_pause_and_no_alert(
     )
     backlash(events)
     declared = {"webhook": "http://127.0.0.1:1/hook"}
-    found = Watch(
+    found = MonitorFollower(
         events, campaign(alerts=declared, pause_on="backlash"), now=lambda: NOON
     )
     once = iter([OperationalError("", {}, Exception())])
@@ -255,7 +260,7 @@ def test_a_store_that_fails_in_between_loses_no_pause_and_no_alert(
 def test_whatever_fails_is_tried_again_and_told_by_its_type_alone(
     events, monkeypatch, caplog
 ):
-    found = Watch(events, campaign(), now=lambda: NOON)
+    found = MonitorFollower(events, campaign(), now=lambda: NOON)
     looks = iter([KeyError(SECRET), ZeroDivisionError(SECRET)])
 
     def step() -> bool:
@@ -333,7 +338,7 @@ def test_a_restart_shows_what_was_shown(events):
 
 def test_before_the_first_look_nothing_is_told(events):
     app = Starlette(routes=monitor_http.routes)
-    app.state.watch = Watch(events, campaign(), now=lambda: NOON)
+    app.state.watch = MonitorFollower(events, campaign(), now=lambda: NOON)
     answer = TestClient(app).get("/monitor")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"
@@ -502,7 +507,7 @@ def test_a_stream_ends_when_nobody_listens(events):
 
     parts = asyncio.run(listen())
     assert parts[0].startswith("retry:")
-    assert parts[1].startswith(f"id: {found.shown.version}\nevent: monitor\ndata: {{")
+    assert parts[1].startswith(f"id: {found.look.version}\nevent: monitor\ndata: {{")
     assert len(parts) == 2
 
 
@@ -539,7 +544,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
 def test_the_button_pauses_the_message_for_whoever_says_who_they_are(live, browse):
     url, events = live
     browse(url + "/pressing", "--dump-dom")
-    paused = Pauses.beside(events).paused()
+    paused = Pauses.in_store_of(events).paused()
     assert {name: (p.by, p.reason) for name, p in paused.items()} == {
         "bridge": ("Ada", "angry replies")
     }

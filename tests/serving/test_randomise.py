@@ -17,14 +17,14 @@ from hustings.features.training_set import Arm
 from hustings.serving.plan import Limit, held_out, limits_of
 from hustings.serving.plan.constraints import Limits
 from hustings.serving.plan.randomise import (
-    Lots,
+    RandomDraws,
+    SequentialAssignment,
     Spread,
-    Walked,
     affordable_share,
-    drawn_lots,
     even_odds,
     mixed,
-    walked,
+    random_draws,
+    sequential_assignment,
 )
 from hustings.serving.plan.tables import frames, roles_of
 from hustings.training.estimators.spend_path import NOTHING
@@ -44,12 +44,12 @@ class Pool(NamedTuple):
     odds: Floats
     ties: Floats
 
-    def draw(self, seed: int) -> tuple[Lots, Walked]:
+    def draw(self, seed: int) -> tuple[RandomDraws, SequentialAssignment]:
         rng = np.random.default_rng(seed)
         held = rng.random(len(self.ties)) < HOLDOUT
-        lots = drawn_lots(held, SHARE, self.odds, self.ties, rng)
-        return lots, walked(
-            self.wanted, self.merit, self.reach, self.limits, self.spread, lots,
+        draws = random_draws(held, SHARE, self.odds, self.ties, rng)
+        return draws, sequential_assignment(
+            self.wanted, self.merit, self.reach, self.limits, self.spread, draws,
             self.odds, SHARE, self.ties,
         )  # fmt: skip
 
@@ -62,7 +62,7 @@ def pool(n: int = 24, *, days: int = 1, seed: int = 5) -> Pool:
     limits = limits_of(
         ARMS, COST, budget_usd=0.28 * n, capacity={"mail": 0.4 * n, "sms": 0.35 * n},
         total_capacity=0.65 * n,
-        others=[Limit("few here", np.ones(len(ARMS)), 0.4 * n, here)],
+        further_limits=[Limit("few here", np.ones(len(ARMS)), 0.4 * n, here)],
     )  # fmt: skip
     wanted = np.where(rng.random(n) < 0.7, reach.argmax(axis=1), NOTHING)
     odds = 0.6 * even_odds(reach, limits)
@@ -79,9 +79,9 @@ def surprise(of: Pool, n_draws: int) -> float:
     stated, spread = np.zeros_like(seen), np.zeros_like(seen)
     rows = np.arange(n)
     for seed in range(n_draws):
-        lots, done = of.draw(seed)
-        role = lots.explores.astype(int)
-        free = ~lots.held
+        draws, done = of.draw(seed)
+        role = draws.explores.astype(int)
+        free = ~draws.held
         seen[rows[free], role[free], done.option[free]] += 1
         told = np.zeros_like(seen)
         told[rows, 0, done.intended] = (1 - HOLDOUT) * (1 - SHARE)
@@ -130,10 +130,10 @@ def test_what_the_holdout_leaves_over_goes_to_the_next(days: int) -> None:
 
 def test_who_is_held_out_gets_nothing_and_uses_nothing() -> None:
     of = pool()
-    lots, done = of.draw(1)
-    assert lots.held.any()
-    assert (done.option[lots.held] == NOTHING).all()
-    assert (done.intended[lots.held] != NOTHING).any()
+    draws, done = of.draw(1)
+    assert draws.held.any()
+    assert (done.option[draws.held] == NOTHING).all()
+    assert (done.intended[draws.held] != NOTHING).any()
 
 
 def test_a_pool_without_room_states_that_nothing_can_be_drawn() -> None:
@@ -147,10 +147,10 @@ def test_a_pool_without_room_states_that_nothing_can_be_drawn() -> None:
 def test_lots_do_not_hang_on_the_order_of_the_rows() -> None:
     of = pool(200)
     turned = np.random.default_rng(1).permutation(200)
-    one = drawn_lots(
+    one = random_draws(
         np.zeros(200, bool), SHARE, of.odds, of.ties, np.random.default_rng(3)
     )
-    two = drawn_lots(
+    two = random_draws(
         np.zeros(200, bool), SHARE, of.odds[turned], of.ties[turned],
         np.random.default_rng(3),
     )  # fmt: skip
@@ -187,14 +187,14 @@ def test_tables_state_the_probability_of_the_role_and_of_the_arm() -> None:
         ("planned", [1, NOTHING], [False, False]),
         ("drawn", [0, NOTHING], [True, True]),
     ):
-        done = Walked(
+        done = SequentialAssignment(
             np.array([1, NOTHING]), np.array(option), np.array([0, -1]),
             np.ones((2, 2), bool),
         )  # fmt: skip
-        lots = Lots(np.zeros(2, bool), np.array(explores), np.array(option))
+        draws = RandomDraws(np.zeros(2, bool), np.array(explores), np.array(option))
         made[name] = frames(
             np.array(["a", "b", "c"], dtype=object), row, np.ones((3, 2)), allowed,
-            arms, cost, pd.Timestamp("2026-09-08"), roles_of(done, lots), done,
+            arms, cost, pd.Timestamp("2026-09-08"), roles_of(done, draws), done,
             (0.2, 0.1, odds), np.array([1.0, 1.0, 0.5]),
         )[1]  # fmt: skip
     free = np.array([0.8, 0.8, 0.4])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from hustings.experiments import plans
-from hustings.experiments.plans import LifeError, steps
+from hustings.experiments.plans import PlanStepError, steps
 from hustings.experiments.plans.ledger import LEDGER, Ledger, open_ledger
 from hustings.features.persons.identity import nobody
 from hustings.features.tables import CONTROL, NO_CHANNEL
@@ -89,15 +89,17 @@ def test_every_assignment_is_in_the_ledger_with_its_exact_propensity(
 def test_a_step_out_of_order_is_refused_with_what_was_expected(tmp_path: Path) -> None:
     drafted(tmp_path)
     with pytest.raises(
-        plans.LifeError, match="to be locked, expected it to be approved"
+        plans.PlanStepError, match="to be locked, expected it to be approved"
     ):
         plans.lock(tmp_path, "day1", at=AT)
-    with pytest.raises(plans.LifeError, match="expected it to be locked or sent"):
+    with pytest.raises(plans.PlanStepError, match="expected it to be locked or sent"):
         plans.send(tmp_path, "day1", "mail", pd.Series(["v00"]), at=AT)
-    with pytest.raises(plans.LifeError, match="expected the name of who approves"):
+    with pytest.raises(plans.PlanStepError, match="expected the name of who approves"):
         plans.approve(tmp_path, "day1", by=" ", at=AT)
     plans.reject(tmp_path, "day1", by="R. Approver", why="too dear", at=AT)
-    with pytest.raises(plans.LifeError, match="expected it to be draft, got rejected"):
+    with pytest.raises(
+        plans.PlanStepError, match="expected it to be draft, got rejected"
+    ):
         plans.approve(tmp_path, "day1", by="R. Approver", at=AT)
     assert plans.state(tmp_path, "day1") == plans.REJECTED
 
@@ -126,19 +128,19 @@ def paid(usd: float = 1.20, invoice: str = "i1", day: object = DAY) -> pd.DataFr
 
 def test_another_plan_of_the_same_name_is_refused(tmp_path: Path) -> None:
     drafted(tmp_path)
-    with pytest.raises(plans.LifeError, match="got another of this name"):
+    with pytest.raises(plans.PlanStepError, match="got another of this name"):
         drafted(tmp_path, "day1", start=20)
-    with pytest.raises(plans.LifeError, match="letters, digits"):
+    with pytest.raises(plans.PlanStepError, match="letters, digits"):
         drafted(tmp_path, "../day1")
 
 
 def test_the_same_contacts_by_another_model_are_another_plan() -> None:
     tables = drawn()
-    name = plans.content_digest(facts().told(), *tables)
-    assert plans.content_digest(facts().told(), *tables) == name
-    other = facts(model="hustings-x/4").told()
+    name = plans.content_digest(facts().to_json(), *tables)
+    assert plans.content_digest(facts().to_json(), *tables) == name
+    other = facts(model="hustings-x/4").to_json()
     assert plans.content_digest(other, *tables) != name
-    assert plans.content_digest(facts().told(), *drawn(1)) != name
+    assert plans.content_digest(facts().to_json(), *drawn(1)) != name
 
 
 def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_plan_that_was_altered_is_not_approved(tmp_path: Path) -> None:
     plan, _ = drawn()
     plan.loc[0, "cost_usd"] = 0.01
     plan.to_parquet(tmp_path / "plans" / "day1" / "plan.parquet")
-    with pytest.raises(plans.LifeError, match=r"day1/plan\.parquet.*altered"):
+    with pytest.raises(plans.PlanStepError, match=r"day1/plan\.parquet.*altered"):
         plans.approve(tmp_path, "day1", by="R. Approver", at=AT)
 
 
@@ -158,7 +160,7 @@ def test_contacts_that_are_no_assignments_are_refused(tmp_path: Path) -> None:
         plan.assign(role="plan"),
     ):
         with pytest.raises(
-            plans.LifeError, match="every contact among the assignments"
+            plans.PlanStepError, match="every contact among the assignments"
         ):
             plans.draft(
                 tmp_path, "day1", whole(spoilt, assigned), facts(), keys=KEYS, at=AT
@@ -183,7 +185,7 @@ def test_who_decided_by_an_old_end_of_the_ledger_decides_again(
         return found
 
     monkeypatch.setattr(steps, "known_plans", meanwhile)
-    with pytest.raises(plans.LifeError, match="got rejected"):
+    with pytest.raises(plans.PlanStepError, match="got rejected"):
         plans.lock(tmp_path, "day1", at=AT)
 
 
@@ -207,7 +209,7 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     counties = pd.DataFrame({"voter_id": ["v20"], "county_fips": ["19001"]})
     plans.draft(
         tmp_path, "other", whole(plan, assigned), facts(), keys=KEYS, at=AT,
-        more={"counties": counties},
+        further_tables={"counties": counties},
     )  # fmt: skip
     found = plans.diff(tmp_path, plans.plans(tmp_path), "other")
     assert found.against == "day1"
@@ -270,7 +272,7 @@ def test_the_window_is_from_a_voter_s_own_contact_not_from_the_plan_s_first_day(
     tmp_path: Path,
 ) -> None:
     locks(tmp_path, "a", contacts({"v00": "01", "v01": "10"}), window_days=7)
-    with pytest.raises(LifeError, match="within 7 days, got 1 whom plan a has"):
+    with pytest.raises(PlanStepError, match="within 7 days, got 1 whom plan a has"):
         locks(tmp_path, "b", contacts({"v01": "08"}), window_days=7)
     locks(tmp_path, "c", contacts({"v00": "08"}), window_days=7)
     locks(tmp_path, "d", contacts({"v01": "17"}), window_days=7)
@@ -297,13 +299,13 @@ def test_a_person_is_not_decided_again_under_a_new_id(tmp_path: Path) -> None:
         home = tmp_path / name
         locks(home, "a", contacts({"v00": "01"}))
         rows.to_parquet(home / "identity.parquet")
-        with pytest.raises(LifeError, match="got 1 whom plan a has"):
+        with pytest.raises(PlanStepError, match="got 1 whom plan a has"):
             locks(home, "b", contacts({"v01": "02"}))
 
 
 def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> None:
     locked(tmp_path, "day1")
-    with pytest.raises(plans.LifeError, match="got 2 whom plan day1 has"):
+    with pytest.raises(plans.PlanStepError, match="got 2 whom plan day1 has"):
         locked(tmp_path, "day2", start=N - 2)
     # the same voters again once the window is over
     plan, assigned = drawn(0, DAY + pd.Timedelta(days=30))
@@ -321,14 +323,14 @@ def test_no_voter_is_decided_by_two_plans_within_the_window(tmp_path: Path) -> N
         if fits:
             plans.lock(tmp_path, name, at=AT)
         else:
-            with pytest.raises(plans.LifeError, match="within 31 days"):
+            with pytest.raises(plans.PlanStepError, match="within 31 days"):
                 plans.lock(tmp_path, name, at=AT)
 
 
 def test_locked_plans_never_take_more_than_the_campaigns_money(tmp_path: Path) -> None:
     usd = 6 * 0.55 + 2 * 0.03
     locked(tmp_path, "day1", budget_usd=1.5 * usd)
-    with pytest.raises(plans.LifeError, match=r"expected at most 1\.68 USD"):
+    with pytest.raises(plans.PlanStepError, match=r"expected at most 1\.68 USD"):
         locked(tmp_path, "day2", start=20, budget_usd=1.5 * usd)
     # money of what was never sent comes back
     plans.send(tmp_path, "day1", "sms", pd.Series(["v04"]), at=AT)
@@ -346,7 +348,7 @@ def test_a_contact_is_handed_over_once(tmp_path: Path) -> None:
         ("mail3", ["v09"], "got 1 of 1 that are not"),
         ("mail4", ["v02", "v02"], "each once"),
     ):
-        with pytest.raises(plans.LifeError, match=fault):
+        with pytest.raises(plans.PlanStepError, match=fault):
             plans.send(tmp_path, "day1", batch, pd.Series(voters), at=AT)
     assert plans.spent(tmp_path)["usd_spent"].sum() == pytest.approx(2 * 0.55)
     assert plans.plan_faults(tmp_path) == []
@@ -359,7 +361,7 @@ def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
     mail = plans.batches_of(tmp_path, "day1")["2026-09-01-mail"]
     withheld = pd.DataFrame({"voter_id": mail.iloc[:2], "reason": "withdrawn"})
     both = {"withheld": withheld, "list_sha256": "ab12", "at": AT}
-    with pytest.raises(plans.LifeError, match="got 2 that are both"):
+    with pytest.raises(plans.PlanStepError, match="got 2 that are both"):
         plans.send(tmp_path, "day1", "2026-09-01-mail", mail, **both)
     record = plans.send(tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], **both)
     (step,) = record.of(plans.SENT)
@@ -380,12 +382,12 @@ def test_what_is_withheld_is_told_by_reason_and_its_money_is_free(
         if fits:
             plans.lock(tmp_path, name, at=AT)
         else:
-            with pytest.raises(plans.LifeError, match=r"at most 1\.10 USD"):
+            with pytest.raises(plans.PlanStepError, match=r"at most 1\.10 USD"):
                 plans.lock(tmp_path, name, at=AT)
 
 
 def test_set_up_fees_are_money_too(tmp_path: Path) -> None:
-    with pytest.raises(plans.LifeError, match=r"at most 5\.00 USD.*got 8\.36"):
+    with pytest.raises(plans.PlanStepError, match=r"at most 5\.00 USD.*got 8\.36"):
         locked(tmp_path, "dear", budget_usd=5.0, setup_usd=5.0)
     locked(tmp_path, "day1", budget_usd=9.0, setup_usd=5.0)
     fee = plans.spent(tmp_path).query("channel == 'set-up' and plan_id == 'day1'")
@@ -410,7 +412,7 @@ def test_failures_and_invoices_are_booked_once(tmp_path: Path) -> None:
         ((), paid(-1, "i3"), "0 or more"),
         ((), paid(1, "i3").assign(channel="door"), "the plan's channels mail, sms"),
     ):
-        with pytest.raises(plans.LifeError, match=fault):
+        with pytest.raises(plans.PlanStepError, match=fault):
             plans.returned(
                 tmp_path, "day1", failed=failed(*voters), invoices=invoice, at=AT
             )

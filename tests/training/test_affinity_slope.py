@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from hustings.features.training_set import with_fondness
-from hustings.training.learners.affinity_slope import PRIOR_SHARE, fit_fondness
+from hustings.features.training_set import with_affinity_columns
+from hustings.training.learners.affinity_slope import PRIOR_SHARE, fit_affinity_slope
 from hustings.training.learners.linear import LinearFit, fit_linear
 from hustings.training.learners.pooled import components
 
@@ -29,13 +29,15 @@ def drawn(
 def fitted(X: np.ndarray, lift: np.ndarray, fold: np.ndarray) -> LinearFit:
     return fit_linear(
         X, lift, NOISE**2 * np.eye(3), fold, components(["a", "a", "b"], [True] * 3),
-        [], fond_of=FOND_OF, outcome_sd=NOISE,
+        [], affinity_columns=FOND_OF, outcome_sd=NOISE,
     )  # fmt: skip
 
 
 def test_a_planted_slope_is_found_by_every_fold() -> None:
     X, lift, fold = drawn(np.random.default_rng(1), slope=0.5)
-    found = fit_fondness(X, lift, NOISE**2 * np.eye(3), fold, FOLDS, FOND_OF, NOISE)
+    found = fit_affinity_slope(
+        X, lift, NOISE**2 * np.eye(3), fold, FOLDS, FOND_OF, NOISE
+    )
     assert found.slope == pytest.approx(np.full(FOLDS + 1, 0.5), abs=0.1)
     se = NOISE / np.sqrt(2.9 * N)
     assert found.variance[-1] ** 0.5 == pytest.approx(se, rel=0.1)
@@ -47,19 +49,19 @@ def test_where_fondness_does_not_point_to_lift_next_to_nothing_is_added() -> Non
     for seed in range(20):
         X, lift, fold = drawn(np.random.default_rng(seed), slope=0.0)
         found.append(
-            fit_fondness(X, lift, noise, fold, FOLDS, FOND_OF, NOISE).slope[-1]
+            fit_affinity_slope(X, lift, noise, fold, FOLDS, FOND_OF, NOISE).slope[-1]
         )
     se = NOISE / np.sqrt(2.9 * N)
     assert 0 < np.mean(found) < 1.2 * se
     X, lift, fold = drawn(np.random.default_rng(1), slope=-0.5)
-    against = fit_fondness(X, lift, noise, fold, FOLDS, FOND_OF, NOISE).slope
+    against = fit_affinity_slope(X, lift, noise, fold, FOLDS, FOND_OF, NOISE).slope
     assert (against < 0.2 * se).all()
 
 
 def test_before_any_data_fondness_points_the_way_and_says_little() -> None:
     X, lift, fold = drawn(np.random.default_rng(7), slope=0.0)
     few = slice(0, 4)
-    found = fit_fondness(
+    found = fit_affinity_slope(
         X[few], 0 * lift[few], 1e9 * np.eye(3), fold[few], FOLDS, FOND_OF, NOISE
     )
     own = np.nan_to_num(X[few][:, FOND_OF] - found.centre)
@@ -71,9 +73,9 @@ def test_before_any_data_fondness_points_the_way_and_says_little() -> None:
 def test_a_fold_is_predicted_by_a_slope_that_never_saw_it() -> None:
     X, lift, fold = drawn(np.random.default_rng(2), slope=0.5)
     noise = NOISE**2 * np.eye(3)
-    first = fit_fondness(X, lift, noise, fold, FOLDS, FOND_OF, NOISE)
+    first = fit_affinity_slope(X, lift, noise, fold, FOLDS, FOND_OF, NOISE)
     wild = np.where(fold[:, None] == 0, 100 * lift, lift)
-    again = fit_fondness(X, wild, noise, fold, FOLDS, FOND_OF, NOISE)
+    again = fit_affinity_slope(X, wild, noise, fold, FOLDS, FOND_OF, NOISE)
     assert again.slope[0] == pytest.approx(first.slope[0])
     assert abs(again.slope[-1]) > 2 * abs(first.slope[-1])
 
@@ -106,7 +108,7 @@ def test_a_slope_takes_off_what_features_would_otherwise_have_to_learn() -> None
     lift = lift + 1.5 * (X[:, :1] > 0)
     model = fitted(X, lift - lift.mean(axis=0), fold)
     assert (0,) in model.basis.terms
-    gap = model.deviation(X[X[:, 0] > 1], None) - model.fondness.deviation(
+    gap = model.deviation(X[X[:, 0] > 1], None) - model.affinity_slope.deviation(
         X[X[:, 0] > 1], None
     )
     assert gap.mean() == pytest.approx(0.75, abs=0.25)
@@ -117,7 +119,11 @@ def test_each_message_reads_the_column_of_its_own_issue(planted) -> None:
     messages = test.messages
     issue_of = {m: f"issue {k % 2}" for k, m in enumerate(messages)}
     names = ["age", "affinity__issue 1"]
-    found = with_fondness(test, names, issue_of)
-    assert found.fond_of == tuple(1 if k % 2 else -1 for k in range(len(messages)))
-    assert with_fondness(test, ["age"], issue_of).fond_of is None
-    assert found.by_message().take(np.arange(5)).fond_of == found.fond_of
+    found = with_affinity_columns(test, names, issue_of)
+    assert found.affinity_columns == tuple(
+        1 if k % 2 else -1 for k in range(len(messages))
+    )
+    assert with_affinity_columns(test, ["age"], issue_of).affinity_columns is None
+    assert (
+        found.by_message().take(np.arange(5)).affinity_columns == found.affinity_columns
+    )

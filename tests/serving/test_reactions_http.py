@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 import hustings.serving.reactions.http
 from hustings.features.minilm import PACKAGE
-from hustings.features.post import Found
+from hustings.features.post import PostIssues
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
-from hustings.serving.reactions.http import Declared, Intake, routes
+from hustings.serving.reactions.http import Intake, ReactionSettings, routes
 from hustings.serving.reactions.store import Events
 from hustings.serving.voter_rows import RecommendRequest
 
@@ -38,7 +38,7 @@ def event(event_id: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def intake(tmp_path):
-    declared = Declared(
+    declared = ReactionSettings(
         area=("26", "MI"), posts={"ours": "m2"}, messages=MESSAGES, issue_floor=0.5
     )
     made = Intake(Events.open(tmp_path / "events.db"), declared, b"key")
@@ -135,10 +135,10 @@ def test_a_message_and_a_post_that_is_one_bring_their_own_issue(intake):
 def test_a_post_is_read_once_and_its_later_reactions_get_its_issue(intake, monkeypatch):
     read: list[str] = []
 
-    def issue_of(texts: list[str], _topics: object, *, floor: float) -> Found:
+    def issue_of(texts: list[str], _topics: object, *, floor: float) -> PostIssues:
         read.extend(texts)
         sure = np.array([0.9 if "border" in text else 0.2 for text in texts])
-        return Found(["border" if s >= floor else None for s in sure], sure)
+        return PostIssues(["border" if s >= floor else None for s in sure], sure)
 
     monkeypatch.setattr(hustings.serving.reactions.http, "issue_of", issue_of)
     monkeypatch.setattr(

@@ -13,10 +13,14 @@ from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.learners.gbm import prepare
 from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.current_practice import (
-    Chances,
+    PredictedResponse,
     segment_effects,
 )
-from hustings.training.policy_value.held_out_halves import Contender, Half, judge_halves
+from hustings.training.policy_value.held_out_halves import (
+    Contender,
+    HeldOutHalf,
+    judge_halves,
+)
 from hustings.training.policy_value.policies import (
     GROUP_PLATFORM,
     LIKELY_PERSUADABLE,
@@ -48,12 +52,12 @@ def test(planted: Callable):
 
 
 @pytest.fixture(scope="module")
-def chances(test) -> Chances:
+def chances(test) -> PredictedResponse:
     """Twenty areas; support and turnout have nothing to do with the lift."""
     rng = np.random.default_rng(5)
     area = np.array([f"P{i % 20:02d}" for i in range(len(test.Y))], dtype=object)
     turnout = 0.2 + 0.03 * (np.arange(len(test.Y)) % 20) + rng.normal(0, 0.01)
-    return Chances(turnout, rng.uniform(size=len(test.Y)), area, (0.4, 0.6))
+    return PredictedResponse(turnout, rng.uniform(size=len(test.Y)), area, (0.4, 0.6))
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +67,20 @@ def segment(test) -> np.ndarray:
 
 def judged(
     test, small_trees: dict, facts: VoterFacts, band: Any = None, **found: Any
-) -> list[Half]:
+) -> list[HeldOutHalf]:
     market = replace(market_of(test), facts=facts)
     return judge_halves(
         test, market, categorical=[], settings=lambda *_: small_trees, band=band,
-        issue_of=dict.fromkeys(test.messages, "issue"), seed=1, comparators=found,
+        issue_of=dict.fromkeys(test.messages, "issue"), seed=1, current_practice=found,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def halves(test, small_trees: dict, chances, segment) -> list[Half]:
+def halves(test, small_trees: dict, chances, segment) -> list[HeldOutHalf]:
     return judged(test, small_trees, chances.facts(segment), chances.band)
 
 
-def sent(half: Half, name: str, spend: float) -> np.ndarray:
+def sent(half: HeldOutHalf, name: str, spend: float) -> np.ndarray:
     row, path = half.policies[name]
     return path.options_at(spend * len(row))[row]
 
@@ -125,7 +129,9 @@ def test_the_persuadable_take_nobody_of_their_household_along(
     pairs, _ = planted(np.random.default_rng(4), n_households=1_000, lift=opposed)
     rng = np.random.default_rng(5)
     n = len(pairs.Y)
-    known = Chances(rng.uniform(size=n), rng.uniform(size=n), None, (0.4, 0.6))
+    known = PredictedResponse(
+        rng.uniform(size=n), rng.uniform(size=n), None, (0.4, 0.6)
+    )
     facts = known.facts(np.full(n, "all", dtype=object))
     for half in judged(pairs, small_trees, facts, known.band):
         wanted = known.persuadable()[half.held]
@@ -176,7 +182,7 @@ def test_segments_without_differences_are_drawn_to_the_average(
         [f"s{i}" for i in rng.integers(20, size=len(flat.Y))], dtype=object
     )
     found = segment_effects(prepared, names)
-    average = prepared.ground.effects.shrunken
+    average = prepared.nuisances.effects.shrunken
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
     raw = np.array([lift[names == s].mean(axis=0) for s in found.names])
     assert np.abs(found.lift - average).mean() < 0.3 * np.abs(raw - average).mean()

@@ -96,8 +96,8 @@ AGE_BANDS = ("18-24", "25-34", "35-44", "45-54", "55-64", "65+")
 
 
 @dataclass(frozen=True)
-class ExportTerms:
-    """What holds for every file of an export.
+class ExportSettings:
+    """Settings of every file of an export.
 
     Attributes:
         rule_set: Of the campaign.
@@ -137,13 +137,13 @@ class ExportTerms:
 
 
 def require_exportable(rule_set: str, state: str, *, before: bool) -> None:
-    """Refuse what may not leave.
+    """Refuse a plan that may not be exported.
 
     Args:
         rule_set: Of the campaign.
         state: Of the plan: draft, approved, locked, sent (from its first channel on),
             returned, cancelled.
-        before: Whether all that is asked for has left already: then only who has to be
+        before: Whether all that is asked for has left already: then only those to be
             taken out follows.
 
     Raises:
