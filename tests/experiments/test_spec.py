@@ -341,7 +341,7 @@ def test_lines_are_found_through_strings_arrays_and_comments() -> None:
 def test_a_draft_loads_once_it_is_filled_in(tmp_path: Path) -> None:
     path = tmp_path / "voters.csv"
     path.write_text("voter_id,age,VG_08\n1,30,1\n2,40,0\n")
-    text = draft_mapping(path).toml("mine")
+    text = draft_mapping(path).toml()
     with pytest.raises(CampaignError) as failure:
         parse_campaign(text)
     blanks = [line.split(" =")[0] for line in text.splitlines() if '= ""' in line]
