@@ -97,8 +97,9 @@ def fault_text(fault: Any, lines: Mapping[_Key, int]) -> str:
         message = _unknown_key(key)
     else:
         message = _in_our_words(fault["msg"])
-        if not isinstance(fault["input"], dict | BaseModel):
-            message += f", got {fault['input']!r}"
+        got = f", got {fault['input']!r}"
+        if not isinstance(fault["input"], dict | BaseModel) and got not in message:
+            message += got
     line = _line_of(lines, key or _first_key_in(message))
     at = f" (line {line})" if line else ""
     return f"{_key_text(key)}{at}: {message}"
@@ -132,7 +133,20 @@ def _unknown_key(key: _Key) -> str:
     fields = list(section.model_fields)
     near = get_close_matches(key[-1], fields, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    homes = _sections_with(key[-1])
+    if not near and homes:
+        hint = f"; it belongs to {' or '.join(homes)}"
     return f"not a key of a campaign{hint}; expected one of {', '.join(fields)}"
+
+
+def _sections_with(name: str) -> list[str]:
+    """Sections of a campaign that have a key."""
+    return [
+        f"[{section}]"
+        for section, field in Campaign.model_fields.items()
+        if name in _model_of(field.annotation).model_fields
+        and _model_of(field.annotation) is not Campaign
+    ]
 
 
 def _model_of(annotation: Any) -> type[BaseModel]:

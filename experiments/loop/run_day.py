@@ -43,6 +43,7 @@ from hustings.experiments.plans import (
     record_of,
 )
 from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.diff import counties_of
 from hustings.experiments.plans.folder import one_command, read_table
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
@@ -454,9 +455,11 @@ def _drafted(
         budget_usd=settings.budget_usd,
         window_days=settings.loop.window_days,
     )
+    further_tables = {f"{INPUTS}pool": inputs.frame} if keeps_inputs else {}
+    further_tables |= counties_of(morning.voters, plan.contacts)
     draft(
         run.home, summary.plan_id, tables_of([(plan.contacts, result)]), facts,
         keys=voter_keys(run.home, result.assignments["voter_id"]), at=at,
-        further_tables={f"{INPUTS}pool": inputs.frame} if keeps_inputs else {},
+        further_tables=further_tables,
     )  # fmt: skip
     return summary

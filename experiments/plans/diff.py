@@ -52,6 +52,25 @@ class PlanDiff:
         return {"against": self.against, "usd": list(self.usd), **self.n, **of_places}
 
 
+def counties_of(
+    voters: pd.DataFrame, contacts: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """The table of a plan's folder by which contacts are compared by county.
+
+    Args:
+        voters: VOTERS.
+        contacts: PLAN.
+
+    Returns:
+        By name; nothing where the voter file has no counties.
+    """
+    if "county_fips" not in voters:
+        return {}
+    is_planned = voters["voter_id"].isin(contacts["voter_id"])
+    counties = voters.loc[is_planned, ["voter_id", "county_fips"]]
+    return {Path(COUNTIES).stem: counties}
+
+
 def last_agreed(records: Mapping[str, PlanRecord], plan_id: str) -> str:
     """The last plan that somebody approved before this one; empty for none."""
     agreed = [

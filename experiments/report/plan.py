@@ -42,7 +42,7 @@ from hustings.experiments.results import (
     RunRecord,
     Source,
 )
-from hustings.features.tables import SMALLEST_CELL
+from hustings.features.tables import CONTROL, SMALLEST_CELL
 
 TABLE_ROWS = 40
 
@@ -64,7 +64,7 @@ def plan_section(
         "plan",
         "Who is planned",
         paragraph(_plan_in_words(plan, n_eligible, outcome, summary)),
-        paragraph(_draws_in_words(campaign, assignments)),
+        paragraph(_draws_in_words(campaign, summary, assignments)),
         html_table(
             "Planned contacts",
             ["Message", "Channel", "Why", "Voters", "Cost", "Mean predicted effect"],
@@ -130,17 +130,22 @@ def _small_share(value: float) -> str:
     return "0.01 %" if value < 1e-4 else f"{100 * value:.2g} %"
 
 
-def _draws_in_words(campaign: Campaign, assignments: pd.DataFrame) -> str:
+def _draws_in_words(
+    campaign: Campaign, summary: PlanSummary, assignments: pd.DataFrame
+) -> str:
     counts = assignments["role"].value_counts()
-    shares = campaign.plan
+    explorers = assignments["role"] == "explore"
+    n_nothing = int((explorers & (assignments["message_id"] == CONTROL)).sum())
+    n_explorers = int(explorers.sum())
     return (
         f"{people_text(int(counts.get('holdout', 0)))} voters "
-        f"({share_text(shares.holdout_share)} by design) were drawn at random "
+        f"({share_text(campaign.plan.holdout_share)} by design) were drawn at random "
         "to be left alone for the whole campaign: comparing the others with them tells "
-        "what the campaign did. "
-        f"{people_text(int(counts.get('explore', 0)))} voters "
-        f"({share_text(shares.explore_share)} by design) get a message drawn at "
-        "random, so that the campaign keeps learning which one works."
+        "what the campaign did. Of the others each was drawn to explore with a chance "
+        f"of {share_text(summary.explore_share)}: {people_text(n_explorers)} voters, "
+        f"of whom {people_text(n_explorers - n_nothing)} get a message drawn at random "
+        f"and {people_text(n_nothing)} get nothing, so that the campaign keeps "
+        "learning which one works."
     )
 
 

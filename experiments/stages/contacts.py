@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PlanFacts, content_digest, draft
 from hustings.experiments.plans.designs import Belief
+from hustings.experiments.plans.diff import counties_of
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.planner_inputs import (
@@ -259,10 +260,7 @@ def _recorded(
     voters = run.table("voters")
     further_tables = {
         f"inputs-{slug(name)}": m.inputs.frame for name, m in audience_plans.items()
-    }
-    if "county_fips" in voters:
-        here = voters["voter_id"].isin(contacts["voter_id"])
-        further_tables["counties"] = voters.loc[here, ["voter_id", "county_fips"]]
+    } | counties_of(voters, contacts)
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.to_json(), contacts, assigned)}"
     draft(
