@@ -376,10 +376,14 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
         f"{row.by_message / per_point:.2f} of one message beside the others; the lift "
         f"that is believed is seen with a chance of {100 * row.power:.0f} %; "
         f"{row.n_compared:,} voters are not sent what they would have been. That "
-        f"forgoes {row.forgone / per_point:,.0f} points: "
-        f"{row.of_held_out / per_point:,.0f} that the held out would have gained, less "
-        f"{row.of_others / per_point:,.0f} that their money gains among others"
-        + (f"; ${row.unspent_usd:,.0f} find nobody left." if row.unspent_usd else ".")
+        f"forgoes {round(row.forgone / per_point):,} points: "
+        f"{round(row.of_held_out / per_point):,} that the held out would have gained, less "
+        f"{round(row.of_others / per_point):,} that their money gains among others"
+        + (
+            f"; ${row.unspent_usd:,.0f} find nobody left."
+            if round(row.unspent_usd) > 0
+            else "."
+        )
         for row in result.holdouts
     ]
     if best.epsilon:
