@@ -40,8 +40,9 @@ N_CAMPAIGNS, N_VOTERS, N_DAYS = 40, 1_500, 10
 LIFTS = (4.0, 2.0, 0.0)
 """Points of support by which each message moves everybody, by whatever channel."""
 NOISE, LATE = 16.0, 0.2
-NUISANCES = 1.01
-"""Responses and overlap are fitted again with more rows: a percent is theirs."""
+RAISED, RAISED_AT_MOST = 1.01, 1.03
+"""A standard error is itself estimated, from some 130 answers a message (to 6 %), and
+responses are fitted again with more rows: a percent more is no rise."""
 
 
 class Taught(NamedTuple):
@@ -217,16 +218,18 @@ def table(campaigns: Sequence[Taught]) -> str:
     n, lift = len(campaigns), np.stack([c.lift for c in campaigns])
     se = np.stack([c.se for c in campaigns])
     gained = lift[:, -1] - lift[:, 0]
-    raised = se[:, 1] > NUISANCES * se[:, 0]
+    grown = se[:, 1] / se[:, 0]
     rows = [
         f"| campaigns | {n} |",
         f"| true lift per contact on the first day | {_mean(lift[:, 0])} |",
         f"| on the tenth day | {_mean(lift[:, -1])} |",
         f"| the tenth day less the first | {_mean(gained)} |",
-        f"| effects whose standard error the days raised | {raised.sum()} of "
-        f"{raised.size} |",
-        f"| standard error after the days over before, mean | "
-        f"{(se[:, 1] / se[:, 0]).mean():.2f} |",
+        f"| effects whose standard error the days raised by over a percent | "
+        f"{(grown > RAISED).sum()} of {grown.size} |",
+        f"| standard error after the days over before, mean and largest | "
+        f"{grown.mean():.2f}, {grown.max():.3f} |",
+        f"| campaigns whose tenth day still sends a lesser message most | "
+        f"{(lift[:, -1] < np.mean(LIFTS[:2])).sum()} of {n} |",
     ]
     for name, which in (("effects", "holds"), ("shrunken effects", "shrunken_holds")):
         holds = np.stack([getattr(c, which) for c in campaigns])
@@ -253,9 +256,10 @@ HEADER_OF_TABLE = f"""# Days teach
 Campaigns of {N_VOTERS:,} voters and three messages that move everybody by 4, 2 and 0
 points, played by commands alone: a randomised test, then ten days of `hustings day`
 with the daily learner, about 110 letters a day, 30 % held out, voters contacted again;
-a fifth of the answers comes a day late. Effects are those of `hustings evaluate` before
-and after the days. Standard errors in brackets.
-`python -m pytest tests/speed/test_days_teach.py -q -s -m speed` plays {N_CAMPAIGNS}.
+a fifth of the answers comes a day late. Effects are those of `hustings evaluate`
+before and after the days. Standard errors in brackets.
+`python -m pytest tests/speed/test_days_teach.py -q -s -m speed` plays {N_CAMPAIGNS};
+the table says how many it is of.
 
 | | |
 |---|---|
@@ -271,9 +275,11 @@ def campaigns(tmp_path_factory: pytest.TempPathFactory) -> list[Taught]:
     return every
 
 
-def test_days_never_raise_a_standard_error(campaigns: list[Taught]) -> None:
-    for campaign in campaigns:
-        assert (campaign.se[1] <= NUISANCES * campaign.se[0]).all()
+def test_days_raise_no_standard_error(campaigns: list[Taught]) -> None:
+    grown = np.stack([c.se[1] / c.se[0] for c in campaigns])
+    assert grown.max() <= RAISED_AT_MOST
+    assert (grown > RAISED).mean() <= 0.05
+    assert grown.mean() < 0.9
 
 
 def test_the_tenth_day_sends_what_moves_voters_as_much_as_the_first(
