@@ -78,8 +78,8 @@ def _lift(run: "Run", campaign: str) -> "LiftSummary | None":
     from hustings.experiments.lift.files import lift_so_far
 
     try:
-        known = known_run(run, campaign)
-        return lift_so_far(known, run.at.tz_localize(None))[1]
+        latest_run = known_run(run, campaign)
+        return lift_so_far(latest_run, run.at.tz_localize(None))[1]
     except FileNotFoundError:
         return None
 

@@ -94,8 +94,8 @@ def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummar
         features=_numbers(features),
     )  # fmt: skip
     summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
-    told = (*summary.sentences, *record.online.sentences())
-    return measured, replace(summary, sentences=told, sent_online=record.online)
+    sentences = (*summary.sentences, *record.online.sentences())
+    return measured, replace(summary, sentences=sentences, sent_online=record.online)
 
 
 def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:

@@ -89,7 +89,7 @@ def judged_only(evaluation: Row) -> Row:
 
 def asked_section(campaign: Campaign, evaluation: Row) -> Html:
     """The section on the question: outcome, units, money and rules."""
-    asked, outcome = campaign.campaign, campaign.outcome.as_valued()
+    declared, outcome = campaign.campaign, campaign.outcome.as_valued()
     money = campaign.plan.budget_usd
     budget = (
         f"{usd_text(money)} in all"
@@ -99,13 +99,13 @@ def asked_section(campaign: Campaign, evaluation: Row) -> Html:
     each = usd_text(evaluation["spend_per_voter_usd"])
     n_eligible = people_text(evaluation["n_eligible"])
     facts = [
-        ("Question", asked.question),
+        ("Question", declared.question),
         ("Outcome", f"{outcome.label} (higher is "
          f"{'better' if outcome.higher_is_better else 'worse'})"),
         ("One point", _point_in_words(outcome)),
         ("Money", f"{budget}; {each} for each of {n_eligible} eligible voters"),
-        ("Known until", day_text(asked.as_of)),
-        ("Rules", RULES.get(asked.rule_set, asked.rule_set)),
+        ("Known until", day_text(declared.as_of)),
+        ("Rules", RULES.get(declared.rule_set, declared.rule_set)),
     ]  # fmt: skip
     listed = "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in facts)
     return html_section("asked", "What was asked", Html(f"<dl>{listed}</dl>"))

@@ -141,12 +141,12 @@ class AlarmOfWeek:
 
     Attributes:
         kind: What raised it.
-        told: The alarm in words.
+        text: The alarm in words.
         on: ISO date; empty where it is not known.
     """
 
     kind: str
-    told: str
+    text: str
     on: str = ""
 
 
@@ -315,7 +315,7 @@ def _alarms(facts: WeekFacts) -> Html:
         )
     items = "".join(
         f'<li><span class="badge look">{escaped(row.kind)}</span> '
-        f"{escaped(row.told)}{_on(row)}</li>"
+        f"{escaped(row.text)}{_on(row)}</li>"
         for row in facts.alarms
     )
     return html_section("alarms", "Alarms", Html(f'<ul class="checks">{items}</ul>'))

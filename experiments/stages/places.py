@@ -48,10 +48,10 @@ def on_map(
         map_id: Property that holds a county's code.
     """
     by_code = {county.county: county.to_json() for county in counties}
-    shown, missing = states_only(
+    drawn_map, missing = states_only(
         topology, name, map_id, by_code, lambda code: by_code.get(code, {})
     )
-    return PlacesPlanned(counties, shown, tuple(missing))
+    return PlacesPlanned(counties, drawn_map, tuple(missing))
 
 
 def _map_file(run: Run, declared: str) -> Path:
