@@ -377,8 +377,8 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
         f"that is believed is seen with a chance of {100 * row.power:.0f} %; "
         f"{row.n_compared:,} voters are not sent what they would have been. That "
         f"forgoes {round(row.forgone / per_point):,} points: "
-        f"{round(row.of_held_out / per_point):,} that the held out would have gained, less "
-        f"{round(row.of_others / per_point):,} that their money gains among others"
+        f"{round(row.of_held_out / per_point):,} that the held out would have gained, "
+        f"less {round(row.of_others / per_point):,} that their money gains among others"
         + (
             f"; ${row.unspent_usd:,.0f} find nobody left."
             if round(row.unspent_usd) > 0
