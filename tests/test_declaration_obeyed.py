@@ -23,7 +23,6 @@ from tests.checkout import PACKAGE, ROOT
 Key = tuple[str, str]
 """Name of a section's class, and of its key."""
 READ_AS_JSON: dict[Key, str] = {
-    ("CampaignSection", "question"): "experiments/report/evaluation.py",
     ("SimulateSection", "seed"): "features/simulated/campaign.py",
     ("SimulateSection", "early_reactions"): "features/simulated/campaign.py",
     ("SimulateSection", "n_messages"): "features/simulated/campaign.py",

@@ -26,6 +26,7 @@ NOT_PASSED = dict.fromkeys(
     [("EventBatch", name) for name in ("events", "post_texts", "withdrawals")],
     "a batch begins empty and is filled where it is read",
 ) | {
+    ("affinities", "place"): "a survey may know states that the counts do not",
     ("grow_tree", "depth"): "up to two questions the search is exact: tests compare it",
 }
 """Optional parameters and fields that no call in the packages passes, and why."""

@@ -90,7 +90,7 @@ def list_plans(
                 f"{places}  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
             )
         money = spent(home, utc_now())
-        online = money[money["plan_id"].map(is_online)]
+        online = money[money["plan_id"].map(is_online).astype(bool)]
         for (day, state), rows in online.groupby(["plan_id", "state"]):
             typer.echo(
                 f"{day}  {state:<9}  {rows['n_committed'].sum():>9,} contacts"

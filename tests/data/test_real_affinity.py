@@ -104,7 +104,7 @@ def found() -> pd.DataFrame:
     counts = weekly_posts()
     issue_of = {m: PAGES[m.split(" ")[0]] for m in counts["message_id"]}
     return affinities(
-        counts, electorate(), issue_of, as_of=DAY,
+        counts, electorate(), issue_of, as_of=DAY, place="state",
         persons=surveyed(survey(), "cces"),
     )  # fmt: skip
 

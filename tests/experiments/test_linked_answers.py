@@ -194,7 +194,7 @@ def with_wrong_links(of: Campaign, seed: int = 3) -> Campaign:
 
 def of_jobs(of: Campaign) -> Interval:
     rows = {(r.estimand, r.message_id, r.segment): r for r in of.measured().rows}
-    return rows["delivered", "jobs", ""].once
+    return rows["delivered", "jobs", ""].fixed_sample
 
 
 def without_p(of: Campaign) -> Campaign:

@@ -65,6 +65,7 @@ def affinities(
     issue_of: Mapping[str, str],
     *,
     as_of: pd.Timestamp,
+    place: str | None = None,
     persons: pd.DataFrame | None = None,
     good_kinds: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
@@ -76,6 +77,8 @@ def affinities(
         voters: VOTERS table.
         issue_of: Issue of every message; counts of others are left out.
         as_of: Nothing counted at or after this moment is known.
+        place: The voters' column that is the place of a cell; the finest that the
+            counts know without.
         persons: Trials of people who were surveyed or linked; see `surveyed` and
             `linked`.
         good_kinds: The campaign's own table of kinds, as `features.reaction.valence`.
@@ -86,7 +89,7 @@ def affinities(
     """
     latest = latest_counts(counts, as_of)
     latest = latest[latest["message_id"].isin(list(issue_of))]
-    kind = place_kind(latest)
+    kind = place_kind(latest) if place is None else place
     trials = _good_counts(latest, issue_of, kind, good_kinds)
     if persons is not None and len(persons):
         trials = pd.concat([trials, persons], ignore_index=True)
