@@ -343,8 +343,11 @@ def test_a_look_is_taken_on_the_declared_days_alone() -> None:
     assert len(again.looks) == 2
 
 
-def test_a_month_without_heterogeneity_is_promoted_in_one_of_twenty_at_most() -> None:
-    assert months_that_promote(200, 0.0) <= ALPHA
+@pytest.mark.parametrize("n_months", [60, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_month_without_heterogeneity_is_promoted_in_one_of_twenty_at_most(
+    n_months: int,
+) -> None:
+    assert months_that_promote(n_months, 0.0) <= ALPHA
 
 
 def test_a_month_whose_lifts_differ_is_promoted() -> None:

@@ -28,7 +28,7 @@ from hustings.training.registry.register import (
 )
 
 VOTER = re.compile(r"[VH]\d{6,7}")
-N_TRIALS = 3
+N_TRIALS = 2
 UNHURRIED_S = 3600.0
 """A slow machine must not cut a trial short."""
 

@@ -49,6 +49,10 @@ PLANNED = [
     ("segment_best", "places_only"),
 ]
 """The commonest policies under all of them, each of the others under one."""
+QUICK = (
+    ("personalised", "us_default"), ("single_best", "eu_2024_900"),
+    ("segment_best", "places_only"), ("nobody", "us_default"),
+)  # fmt: skip
 MANY, HOUSEHOLDS = 20_000, 4_000
 Json = dict[str, Any]
 
@@ -223,7 +227,11 @@ def code_of(answer: Json) -> str | None:
     return answer["reason"]["code"] if answer["reason"] else None
 
 
-@pytest.mark.parametrize(("policy", "rule_set"), PLANNED)
+@pytest.mark.parametrize(
+    ("policy", "rule_set"),
+    [*QUICK, *(pytest.param(*pair, marks=pytest.mark.slow)
+               for pair in PLANNED if pair not in QUICK)],
+)  # fmt: skip
 def test_the_endpoint_answers_as_the_plan_and_the_ledger_do(
     trained: Run, tmp_path: Path, policy: str, rule_set: str
 ) -> None:
