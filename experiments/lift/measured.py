@@ -27,6 +27,7 @@ from hustings.training.estimators.compliance import Compliance, compliance
 from hustings.training.estimators.metrics import (
     Interval,
     attrition_p_value,
+    clustered_covariance,
     clustered_means,
 )
 from hustings.training.estimators.sample_ratio import holm
@@ -140,7 +141,7 @@ class MeasuredLift:
         calibration: None where too few outcomes are in.
         ratio: Sample ratio.
         attrition_p: p-value of equal shares of missing outcomes, planned and held out.
-        gained: Outcome units brought to all who were sent something by the plan.
+        gained: Outcome units brought to all whom answered plans sent something.
         link: Of the surrogate, None where there is none.
         converted: Lift of the outcome by the surrogate, None without a link that holds.
         repeats: Effects of two contacts, None where the rule is `first`.
@@ -227,8 +228,7 @@ def measured_lift(
         lifts, estimates = _delivered(delivered_rows, messages, information)
         overall = lifts[0]
         calibration = _calibration(delivered_rows, estimates, information)
-        n_planned = int((planned.rows["role"] == "plan").sum())
-        gained = _times(overall.anytime_valid, n_planned)
+        gained = _gained(delivered_rows, information)
         reached = _reached(delivered_rows, contacts)
     lifts = [*lifts, *_population(first, features, settings)]
     link, converted, early = _surrogate(planned, messages, features, settings)
@@ -258,10 +258,6 @@ def _comparable(rows: pd.DataFrame, sent: Bools) -> bool:
     observed = rows["Y"].notna().to_numpy()
     sides = ((observed & sent).sum(), (observed & ~sent).sum())
     return bool(min(sides) >= SMALLEST_CELL)
-
-
-def _times(interval: Interval, n: int) -> Interval:
-    return Interval(*(n * v for v in (interval.value, interval.low, interval.high)))
 
 
 def _measured_rows(
@@ -320,30 +316,57 @@ def _delivered(
         if _comparable(rows[inside], sent[inside.to_numpy()]):
             groups.append(np.where(inside, len(compared_cells), -1))
             compared_cells.append((message, segment))
-    estimates = _one_by_one(measured, groups)
+    estimates = _weighted(measured, groups, _scores(measured))
+    predicted = rows["predicted_lift"].to_numpy(dtype=np.float64)
+    predicted_means = _weighted(measured, groups, predicted).value
     table = _judged(
         "delivered", [(m, ALL, s) for m, s in compared_cells], estimates, information,
         [_sides(measured, group >= 0) for group in groups],
     )  # fmt: skip
     table = [
-        row._replace(predicted=float(rows.loc[g >= 0, "predicted_lift"].mean()))
-        for row, g in zip(table, groups, strict=True)
+        row._replace(predicted=float(mean))
+        for row, mean in zip(table, predicted_means, strict=True)
     ]
     return table, estimates
 
 
-def _one_by_one(measured: _MeasuredRows, groups: list[Ints]) -> Estimates:
-    """Estimates of groups that overlap, with their whole covariance."""
-    d, planned = measured.decisions, np.arange(len(measured.rows))
+def _scores(measured: _MeasuredRows) -> Floats:
+    """Doubly robust score of every row: its intended arm against nothing, (n,)."""
+    d = measured.decisions
     assert d.intended is not None
-    at = d.intended - 1
-    score = lift_scores(d, measured.mu, measured.seen)[planned, at]
-    variance = design_variance(d)[planned, at]
+    rows = np.arange(len(d.arm))
+    return lift_scores(d, measured.mu, measured.seen)[rows, d.intended - 1]
+
+
+def _weighted(measured: _MeasuredRows, groups: list[Ints], values: Floats) -> Estimates:
+    """Means of groups that overlap, days weighted alike, with their covariance."""
+    d = measured.decisions
+    assert d.intended is not None
+    variance = design_variance(d)[np.arange(len(d.arm)), d.intended - 1]
     inside = np.column_stack([g >= 0 for g in groups])
     return combined(
-        np.repeat(score[:, None], len(groups), axis=1), inside * variance[:, None],
-        d.day, d.cluster, np.ones(len(at)),
+        np.repeat(values[:, None], len(groups), axis=1), inside * variance[:, None],
+        d.day, d.cluster, np.ones(len(d.arm)),
     )  # fmt: skip
+
+
+def _gained(measured: _MeasuredRows, information: float) -> Interval:
+    """Sum over the plans' days of the voters sent something by the plan times the lift.
+
+    Every voter counts once here, where the measured lift weighs days by their noise:
+    days of many voters and days of few may differ in what they bring.
+    """
+    day = np.unique(measured.decisions.day, return_inverse=True)[1]
+    planned = (measured.rows["role"] == "plan").to_numpy(dtype=np.float64)
+    n_rows = np.bincount(day)
+    per_row = (np.bincount(day, weights=planned) / n_rows)[day]
+    score = _scores(measured)
+    off = score - (np.bincount(day, weights=score) / n_rows)[day]
+    covariance = clustered_covariance(
+        (per_row * off)[:, None], measured.decisions.cluster
+    )
+    total, se = float(per_row @ score), float(np.sqrt(covariance[0, 0]))
+    return always_valid(total, se, information=information)
 
 
 def _sides(measured: _MeasuredRows, inside: Bools) -> tuple[int, int]:

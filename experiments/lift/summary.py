@@ -145,7 +145,8 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     lines = [
         f"The plan brought {interval} per voter it chose, whether "
         f"reached or not, against those held out ({row.n_sent:,} and "
-        f"{row.n_compared:,}); the interval holds at every look. {verdict}"
+        f"{row.n_compared:,}), each day weighed by its noise; the interval holds at "
+        f"every look. {verdict}"
     ]
     claims = [r for r in measured.rows if r.claimed and r.message_id]
     looked_at = [r for r in measured.rows if r.message_id]

@@ -272,11 +272,11 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
         PlanStepError: If it is not approved, its files were altered, a voter of it is
             decided by another plan within the window, or the money does not last.
     """
-    online_usd = online_so_far(home, at).taken_usd
 
     def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         decided_once(home, record, plan_records)
+        online_usd = online_so_far(home, at).taken_usd
         money_lasts(record, plan_records, online_usd=online_usd)
         return {"amounts": record.draft_body["amounts"]}
 

@@ -313,6 +313,37 @@ def test_not_due_is_not_missing_and_is_told_apart(planted: Campaign) -> None:
     assert final.overall.anytime_valid.se < early.overall.anytime_valid.se
 
 
+def test_what_was_gained_counts_every_voter_once(planted: Campaign) -> None:
+    """A large first day that brings little weighs as many voters as it has."""
+    first, *later = sorted(planted.assignments)
+    few = {
+        day: rows[rows["voter_id"].str[1:].astype(int) % 20 < 2]
+        for day, rows in planted.assignments.items()
+        if day in later
+    }
+    campaign_then = replace(
+        planted, assignments={first: planted.assignments[first], **few}
+    )
+    effect = {first: -2.0} | dict.fromkeys(later, 6.0)
+    rows = campaign_then.decisions.set_index("voter_id")
+    sent = rows["message_id"] != "control"
+    added = (rows["plan_id"].map(effect) * sent).reindex(planted.responses["voter_id"])
+    value = planted.responses["value"] + added.fillna(0.0).to_numpy()
+    found = replace(
+        campaign_then, responses=planted.responses.assign(value=value)
+    ).measured()
+    planned = rows[rows["role"] == "plan"]
+    truth = (planned["predicted_lift"] + planned["plan_id"].map(effect)).sum()
+    assert found.gained is not None
+    assert found.overall is not None
+    assert found.gained.low < truth < found.gained.high
+    assert abs(found.gained.value - truth) < 0.25 * abs(truth)
+    # the lift itself weighs days by their noise, and says what was predicted so too
+    by_voter = found.gained.value / len(planned)
+    assert found.overall.fixed_sample.value > by_voter + 0.5
+    assert found.overall.predicted == pytest.approx(2.7, abs=1.0)
+
+
 def test_plans_without_answers_yet_make_no_interval_narrower(planted: Campaign) -> None:
     """Two days wait for answers, a few of which have come: the others say the same."""
     days = sorted(planted.assignments)

@@ -31,7 +31,7 @@ RIDGE = 1.0
 N_FOLDS = 5
 MIN_OBSERVED_PROBABILITY = 0.1
 SMALL_SIDE = 20
-"""Voters of a side of a day, below which its own share of answers is not looked at."""
+"""Voters of a side of a day, below which its own share of answers is chance."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,17 @@ class Decisions:
 
         Outcomes that hardly anybody has given yet say nothing of those who will: a day
         counts once at least `MIN_OBSERVED_PROBABILITY` of voters who were sent an arm,
-        and of voters who were sent nothing, have answered.
+        and of voters who were sent nothing, have answered. Of few voters the share over
+        all days is taken: which of them have answered is chance.
         """
-        side = 2 * np.unique(self.day, return_inverse=True)[1] + (self.arm > 0)
-        counts = np.bincount(side)[side]
+        is_sent = (self.arm > 0).astype(np.int64)
+        side = 2 * np.unique(self.day, return_inverse=True)[1] + is_sent
         by_side = np.where(
-            counts < SMALL_SIDE, self.observed_share, _share_within(side, self.observed)
+            np.bincount(side)[side] < SMALL_SIDE,
+            _share_within(is_sent, self.observed),
+            _share_within(side, self.observed),
         )
-        silent = by_side < MIN_OBSERVED_PROBABILITY
+        silent = np.minimum(by_side, self.observed_share) < MIN_OBSERVED_PROBABILITY
         return ~np.isin(self.day, self.day[silent])
 
     def take(self, rows: Bools | Ints) -> Self:
