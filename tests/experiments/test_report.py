@@ -258,7 +258,8 @@ def planned_frame() -> pd.DataFrame:
 def assigned_frame() -> pd.DataFrame:
     roles = ["plan"] * 9_100 + ["explore"] * 617 + ["holdout"] * 2_400
     ids = [f"VOTER-{i}" for i in range(len(roles))]
-    return pd.DataFrame({"voter_id": ids, "role": roles})
+    messages = ["jobs_paychecks"] * 9_600 + ["control"] * 2_517
+    return pd.DataFrame({"voter_id": ids, "role": roles, "message_id": messages})
 
 
 def quarantined_frame() -> pd.DataFrame:
@@ -342,6 +343,8 @@ def test_the_page_says_the_answer_and_the_two_verdicts_read_differently(
     assert sentence(2.1) in pays
     assert sentence(-0.2) in nothing
     assert "Personalising does not pay" in nothing
+    # explorers who drew nothing are no contacts
+    assert "617 voters, of whom 500 get a message drawn at random and 117" in pays
     assert "Personalising does not pay" not in pays
     assert "What to do: Send each voter the message" in pays
     assert "What to do: Send the best mix of messages" in nothing
