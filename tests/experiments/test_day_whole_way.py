@@ -156,7 +156,9 @@ class Campaign:
     def said(self, *command: str) -> str:
         """What a command says; it has to end well."""
         where = ["--campaign", str(self.folder), "--data", str(self.runs)]
-        result = CliRunner().invoke(app, [*command, *where])
+        # mlflow leaves the store of an earlier test in the environment
+        nowhere = {"MLFLOW_TRACKING_URI": None}
+        result = CliRunner().invoke(app, [*command, *where], env=nowhere)
         assert result.exit_code == 0, f"{command}: {result.output}"
         return result.output
 

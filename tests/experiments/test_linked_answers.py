@@ -57,7 +57,7 @@ def hustings(home: Path, *words: str, code: int = OK) -> str:
     given = [*words, "--campaign", str(home), "--data", str(home / "data")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(common, "utc_now", lambda: NOW)
-        done = CliRunner().invoke(app, given)
+        done = CliRunner().invoke(app, given, env={"MLFLOW_TRACKING_URI": None})
     assert done.exit_code == code, done.output
     return " ".join(done.output.split())
 
@@ -323,6 +323,9 @@ def test_what_may_not_be_linked_is_refused(
     (tmp_path / "campaign.toml").write_text(text)
     load_campaign(tmp_path)
     words = ["responses", str(surveyed / "survey.csv"), "--campaign", str(tmp_path)]
-    done = CliRunner().invoke(app, [*words, "--data", str(surveyed / "data")])
+    done = CliRunner().invoke(
+        app, [*words, "--data", str(surveyed / "data")],
+        env={"MLFLOW_TRACKING_URI": None},
+    )  # fmt: skip
     assert done.exit_code == BAD_INPUT, done.output
     assert fault in " ".join(done.output.split())

@@ -55,7 +55,9 @@ class Served:
 
     def said(self, *words: str) -> str:
         where = ["--campaign", str(self.folder), "--data", str(self.runs)]
-        result = CliRunner().invoke(app, [*words, *where])
+        # mlflow leaves the store of an earlier test in the environment
+        nowhere = {"MLFLOW_TRACKING_URI": None}
+        result = CliRunner().invoke(app, [*words, *where], env=nowhere)
         assert result.exit_code == 0, f"{words}: {result.output}"
         return " ".join(result.output.split())
 
