@@ -66,7 +66,7 @@ def week_facts(
     spend: pd.DataFrame | None,
     states: Mapping[str, str],
     paused: Mapping[str, str],
-    lift: LiftSummary | None,
+    lift: LiftSummary | str,
 ) -> WeekFacts:
     """Gather the facts for the page of a week.
 
@@ -79,7 +79,7 @@ def week_facts(
         states: State of every plan by id. Plans that ended are left out; drafts are
             left out where another plan is binding.
         paused: Reason of each paused message, by message.
-        lift: What is measured so far; None where nothing can be.
+        lift: What is measured so far, or why nothing can be.
 
     Raises:
         FileNotFoundError: If the campaign has no plan at all.
@@ -87,11 +87,11 @@ def week_facts(
     """
     sent, outcome = _sent(home, last_on, states), campaign.outcome.as_valued()
     missing = list(sent.missing)
-    if lift is None:
-        missing.append("Measured lift: no plan is locked or sent yet.")
+    if isinstance(lift, str):
+        missing.append(f"Measured lift: {lift}.")
     if spend is None:
         missing.append("Money committed and spent: no plan's life is on record.")
-    rows = () if lift is None else _lift_rows(lift)
+    rows = () if isinstance(lift, str) else _lift_rows(lift)
     return WeekFacts(
         title=campaign.campaign.title,
         last_on=last_on,
@@ -102,7 +102,7 @@ def week_facts(
         lift=rows,
         holdout=sent.n_holdout,
         outcomes=None
-        if lift is None
+        if isinstance(lift, str)
         else OutcomesIn(lift.n_due, lift.n_in, lift.n_decided - lift.n_due),
         alarms=_alarms(paused, lift),
         limits=sent.limits,
@@ -112,9 +112,9 @@ def week_facts(
     )
 
 
-def _alarms(paused: Mapping[str, str], lift: LiftSummary | None) -> list[AlarmOfWeek]:
+def _alarms(paused: Mapping[str, str], lift: LiftSummary | str) -> list[AlarmOfWeek]:
     pauses = [AlarmOfWeek("paused", f"{m}: {why}") for m, why in paused.items()]
-    if lift is None:
+    if isinstance(lift, str):
         return pauses
     return pauses + [
         AlarmOfWeek("measured lift", text, lift.as_of)

@@ -190,18 +190,29 @@ def linked_outcome(rows: pd.DataFrame, probability: pd.Series) -> pd.Series:
     """Outcomes that came through uncertain links, without the bias of wrong ones.
 
     A link is right with probability p; else the answer is somebody else's, of the mean
-    Ȳ of all answers in the block, whatever this voter was sent. So E[Y] = p E[own] +
-    (1 − p) Ȳ, and (Y − (1 − p) Ȳ) / p has the mean of the voter's own answer: larger
-    errors, no bias. To weight by p would leave the bias.
+    Ȳ of the other answers in the block (in the experiment, where the block has no
+    other), whatever this voter was sent. So E[Y] = p E[own] + (1 − p) Ȳ, and
+    (Y − (1 − p) Ȳ) / p has the mean of the voter's own answer: larger errors, no bias.
+    To weight by p would leave the bias, and so would a Ȳ that holds the answer itself.
 
     Args:
         rows: experiment_id, block and y, NaN where nobody answered.
         probability: p of every answer; NaN where the answer is surely the voter's.
     """
     probability = probability.fillna(1.0)
-    pool = rows.groupby(["experiment_id", "block"])["y"].transform("mean")
+    pool = _mean_of_others(rows, ["experiment_id", "block"])
+    pool = pool.fillna(_mean_of_others(rows, ["experiment_id"])).fillna(rows["y"])
     corrected: pd.Series = (rows["y"] - (1 - probability) * pool) / probability
     return corrected
+
+
+def _mean_of_others(rows: pd.DataFrame, group: list[str]) -> pd.Series:
+    """Mean answer of a group without the row's own; NaN where there is no other."""
+    answers = rows.groupby(group)["y"]
+    n = answers.transform("count") - rows["y"].notna()
+    total = answers.transform("sum") - rows["y"].fillna(0.0)
+    mean: pd.Series = total / n.where(n > 0)
+    return mean
 
 
 def link_error(rows: pd.DataFrame) -> pd.Series:

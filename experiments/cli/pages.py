@@ -73,15 +73,15 @@ def week(
         typer.echo(path)
 
 
-def _lift(run: "Run", campaign: str) -> "LiftSummary | None":
-    """The lift as it is known now, whatever was looked at before."""
+def _lift(run: "Run", campaign: str) -> "LiftSummary | str":
+    """The lift as it is known now, or why there is none."""
     from hustings.experiments.lift.files import lift_so_far
 
     try:
         latest_run = known_run(run, campaign)
         return lift_so_far(latest_run, run.at.tz_localize(None))[1]
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as failure:
+        return str(failure)
 
 
 def _spend(money: "pd.DataFrame", states: dict[str, str]) -> "pd.DataFrame | None":

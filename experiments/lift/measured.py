@@ -1,7 +1,7 @@
 """Measured lift: as delivered and over the population, compared with the prediction."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -89,6 +89,19 @@ class Row(NamedTuple):
     claimed_interval: Interval | None
     shrunken: Interval
     predicted: float
+
+    def with_scale_error(self, relative: float) -> Self:
+        """Widen every interval for an error of the outcome's scale.
+
+        A scale moves no lift across 0: what is claimed stays claimed.
+        """
+        claimed = self.claimed_interval
+        return self._replace(
+            fixed_sample=self.fixed_sample.with_scale_error(relative),
+            anytime_valid=self.anytime_valid.with_scale_error(relative),
+            claimed_interval=claimed and claimed.with_scale_error(relative),
+            shrunken=self.shrunken.with_scale_error(relative),
+        )
 
 
 class LiftCalibration(NamedTuple):
@@ -181,6 +194,12 @@ class _MeasuredRows(NamedTuple):
     mu: Floats
     seen: Floats | None
 
+    @property
+    def link_error(self) -> float:
+        """Relative error, one SD, of the probabilities of the links of the answers."""
+        error = float(self.rows["link_error"].mean())
+        return error if np.isfinite(error) else 0.0
+
 
 def measured_lift(
     decisions: pd.DataFrame,
@@ -228,7 +247,8 @@ def measured_lift(
         lifts, estimates = _delivered(delivered_rows, messages, information)
         overall = lifts[0]
         calibration = _calibration(delivered_rows, estimates, information)
-        gained = _gained(delivered_rows, information)
+        error = delivered_rows.link_error
+        gained = _gained(delivered_rows, information).with_scale_error(error)
         reached = _reached(delivered_rows, contacts)
     lifts = [*lifts, *_population(first, features, settings)]
     link, converted, early = _surrogate(planned, messages, features, settings)
@@ -324,7 +344,7 @@ def _delivered(
         [_sides(measured, group >= 0) for group in groups],
     )  # fmt: skip
     table = [
-        row._replace(predicted=float(mean))
+        row._replace(predicted=float(mean)).with_scale_error(measured.link_error)
         for row, mean in zip(table, predicted_means, strict=True)
     ]
     return table, estimates
@@ -434,8 +454,16 @@ def _calibration(
     shifted[rows, d.intended] -= predicted
     unforetold = delivered_lifts(less, shifted, group, 1, measured.seen)
     gap = always_valid(unforetold.value[0], unforetold.se[0], information=information)
+    # what the links' probabilities may be off by is of the measured lift, not the gap
+    lift = float(estimates.value[0])
+    wide = Interval(
+        lift, lift - (gap.value - gap.low), lift + (gap.high - gap.value)
+    ).with_scale_error(measured.link_error)
+    gap = Interval(
+        gap.value, gap.value - (lift - wide.low), gap.value + (wide.high - lift)
+    )
     score = lift_scores(d, measured.mu, measured.seen)[rows, d.intended - 1]
-    slope = _slope(score, predicted, d)
+    slope = _slope(score, predicted, d).with_scale_error(measured.link_error)
     return LiftCalibration(
         float(estimates.value[0] - unforetold.value[0]), gap, slope, gap.excludes_zero
     )
@@ -482,10 +510,15 @@ def _reached(measured: _MeasuredRows, contacts: pd.DataFrame) -> Compliance | No
     weight = 1.0 / d.own_propensity
     if measured.seen is not None:
         weight = weight / measured.seen
-    return compliance(
+    found = compliance(
         d.Y[inside], sent[inside], was_reached[inside], d.cluster[inside],
         weight[inside],
     )  # fmt: skip
+    error = measured.link_error
+    return found._replace(
+        assigned=found.assigned.with_scale_error(error),
+        reached=found.reached.with_scale_error(error),
+    )
 
 
 # --- over the population ---
@@ -510,11 +543,12 @@ def _population(
         estimates.value[enough], estimates.covariance[np.ix_(enough, enough)],
         estimates.n_rows[enough], estimates.n_days[enough],
     )  # fmt: skip
-    return _judged(
+    rows = _judged(
         "population", [(*due.arms[k], ALL) for k in enough], compared,
         due.days / settings.horizon_days,
         [(int(n[k + 1]), int(n[0])) for k in enough],
     )  # fmt: skip
+    return [row.with_scale_error(measured.link_error) for row in rows]
 
 
 # --- what must hold ---

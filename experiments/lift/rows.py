@@ -14,7 +14,7 @@ import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL, NO_CHANNEL, TableError
-from hustings.features.training_set import household, linked_outcome
+from hustings.features.training_set import household, link_error, linked_outcome
 from hustings.training.measured_lift.adaptive import Decisions
 
 TOLERANCE = 1e-6
@@ -63,7 +63,8 @@ class DecidedRows:
     Attributes:
         rows: ASSIGNMENTS with plan_id, decided_on, batch (order of the plan), h, nth
             (decision of the voter, from 0), household, segment, due, Y (higher is
-            better, NaN where missing or not due), S (the surrogate likewise).
+            better, NaN where missing or not due), link_error (relative error of the
+            probability of its link), S (the surrogate as Y).
         arms: Message and channel of every arm, length A.
         got: What was assigned: 0 for nothing, k for the k-th arm, shape (n,).
         intended: What the plan alone would have sent, likewise, shape (n,).
@@ -127,14 +128,16 @@ def decided_rows(
     rows["nth"] = rows.groupby("voter_id", sort=False).cumcount()
     rows = _with_voters(rows, voters)
     rows["due"] = _due(rows, settings.lag_days, settings.due_on, settings.as_of)
-    rows["Y"] = _answers(rows, responses, settings.outcome, settings)
+    answers = _answers(rows, responses, settings.outcome, settings)
+    rows["Y"], rows["link_error"] = answers["y"], answers["link_error"]
     # zero stands for nothing only once it could have come
     if settings.absent == "zero":
         rows["Y"] = rows["Y"].fillna(0.0)
     rows["Y"] = settings.direction * rows["Y"].where(rows["due"])
     if settings.surrogate is not None:
         due = _due(rows, settings.surrogate_lag_days, None, settings.as_of)
-        rows["S"] = _answers(rows, responses, settings.surrogate, settings).where(due)
+        early = _answers(rows, responses, settings.surrogate, settings)
+        rows["S"] = early["y"].where(due)
     decided = _with_design(rows, designs)
     _require_probabilities(decided)
     return decided
@@ -187,12 +190,16 @@ def _due(
 
 def _answers(
     rows: pd.DataFrame, responses: pd.DataFrame, outcome: str, settings: LiftSettings
-) -> pd.Series:
+) -> pd.DataFrame:
     """The latest answer of each voter that was in when looked at.
 
     Whichever contact it answers: the effect of a decision is that on the voter, with
     all that followed. What was said before the decision cannot be due to it. An answer
     that came through an uncertain link is corrected as in training.
+
+    Returns:
+        Columns y and link_error (relative error of the link's probability), NaN where
+        nobody answered.
     """
     of_outcome = responses[responses["outcome"] == outcome]
     of_outcome = of_outcome[pd.to_datetime(of_outcome["observed_at"]) <= settings.as_of]
@@ -200,15 +207,18 @@ def _answers(
         "voter_id", keep="last"
     )
     if latest.empty:
-        return pd.Series(np.nan, index=rows.index)
+        return pd.DataFrame({"y": np.nan, "link_error": np.nan}, index=rows.index)
     answer = latest.set_index("voter_id").reindex(rows["voter_id"])
     answer = answer.set_index(rows.index)
     since = pd.to_datetime(answer["observed_at"]) >= rows["decided_on"]
     after: pd.Series = answer["value"].astype(np.float64).where(since)
+    error = pd.Series(0.0, index=rows.index)
+    if "link_probability_se" in answer:
+        error = link_error(answer)
     if "link_probability" in answer:
         block = rows[["experiment_id", "block"]]
         after = linked_outcome(block.assign(y=after), answer["link_probability"])
-    return after
+    return pd.DataFrame({"y": after, "link_error": error.where(after.notna())})
 
 
 def _with_design(rows: pd.DataFrame, designs: pd.DataFrame) -> DecidedRows:

@@ -214,6 +214,26 @@ def test_wrong_links_make_lifts_too_small_unless_they_are_corrected() -> None:
     assert np.mean([i.value for i in raw]) < 3.0
 
 
+def test_a_doubt_about_p_widens_every_interval_and_moves_no_lift() -> None:
+    linked = with_wrong_links(campaign(1))
+    doubtful = replace(
+        linked, responses=linked.responses.assign(link_probability_se=0.1 * P)
+    )
+    sure, unsure = linked.measured(), doubtful.measured()
+    assert len(sure.rows) == len(unsure.rows) > 5
+    for one, other in zip(sure.rows, unsure.rows, strict=True):
+        pairs = [(one.fixed_sample, other.fixed_sample),
+                 (one.anytime_valid, other.anytime_valid)]  # fmt: skip
+        for before, after in pairs:
+            assert after.value == before.value
+            half = np.hypot(before.high - before.value, 1.96 * 0.1 * before.value)
+            assert after.high - after.value == pytest.approx(half, rel=1e-4)
+        assert one.claimed == other.claimed
+    assert sure.gained is not None
+    assert unsure.gained is not None
+    assert unsure.gained.low < sure.gained.low
+
+
 def test_the_command_corrects_what_the_record_says(tmp_path: Path) -> None:
     linked = with_wrong_links(campaign(1))
 
@@ -242,8 +262,8 @@ def test_training_reads_the_recorded_probabilities_beside_answers_under_an_id(
         {"experiment_id": "e", "block": "b", "y": [10.0, 20.0, 30.0, np.nan]}
     )
     found = linked_outcome(block, pd.Series([0.5, np.nan, 1.0, 0.5]))
-    # the mean of all answers is 20: (10 - .5 × 20) / .5
-    np.testing.assert_allclose(found, [0.0, 20.0, 30.0, np.nan])
+    # the mean of the other answers is 25: (10 - .5 × 25) / .5
+    np.testing.assert_allclose(found, [-5.0, 20.0, 30.0, np.nan])
 
 
 def test_a_survey_by_name_reaches_the_training_set_by_commands_alone(
@@ -296,8 +316,12 @@ def test_a_survey_by_name_reaches_the_training_set_by_commands_alone(
     linked = linked.loc[trained["voter_id"]].set_axis(trained.index)
     p, y = linked["link_probability"], linked["value"]
     assert (p < 0.999).sum() > 20
-    pool = y.groupby([trained["experiment_id"], trained["block"]]).transform("mean")
-    np.testing.assert_allclose(trained["outcome"], (y - (1 - p) * pool) / p)
+    block = y.groupby([trained["experiment_id"], trained["block"]])
+    n = block.transform("size")
+    others = ((block.transform("sum") - y) / (n - 1))[n > 1]
+    assert len(others) > 200
+    expected = ((y - (1 - p) * others) / p)[n > 1]
+    np.testing.assert_allclose(trained.loc[n > 1, "outcome"], expected)
 
 
 # --- refused --------------------------------------------------------------------------

@@ -257,10 +257,10 @@ def test_what_is_not_there_is_named_and_the_page_stands(tmp_path: Path) -> None:
     plan, assigned = day_plan(LAST, second=True)
     write_plan(tmp_path, "only", plan, assigned)
     (tmp_path / "plans" / "only" / "assignments.parquet").unlink()
-    told = facts(tmp_path, spend=None, states={}, paused={}, lift=None)
+    told = facts(tmp_path, spend=None, states={}, paused={}, lift="no plan is locked")
     write_week(tmp_path / "w.html", replace(told, budget_usd=None))
     text = text_of((tmp_path / "w.html").read_text())
-    assert "Measured lift: no plan is locked or sent yet." in text
+    assert "Measured lift: no plan is locked." in text
     assert "Money committed and spent: no plan's life is on record." in text
     assert "The holdout: a plan is without its assignments." in text
     assert "Left alone to compare unknown" in text

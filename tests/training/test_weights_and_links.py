@@ -228,10 +228,10 @@ def wrongly_linked(
 
 
 def test_a_correction_worked_by_hand() -> None:
-    """Answers 1, 0, 1, 0 of mean .5: at p = .8 they become 1.125 and −.125."""
+    """Of 1, 0, 1, 0 the others' means are 1/3 and 2/3: at p = .8, 7/6 and −1/6."""
     rows = pd.DataFrame({"experiment_id": "e", "block": "b", "y": [1.0, 0.0, 1.0, 0.0]})
     found = linked_outcome(rows, pd.Series([0.8, 0.8, 1.0, 1.0]))
-    np.testing.assert_allclose(found, [1.125, -0.125, 1.0, 0.0])
+    np.testing.assert_allclose(found, [7 / 6, -1 / 6, 1.0, 0.0])
 
 
 def test_wrong_links_bias_plain_and_weighted_estimates_and_not_ours(
@@ -257,7 +257,22 @@ def test_answers_of_another_block_are_not_the_pool() -> None:
         {"experiment_id": "e", "block": ["a", "a", "b", "b"], "y": [0.0, 2.0, 10, 12]}
     )
     found = linked_outcome(rows, pd.Series([0.5, 1.0, 0.5, 1.0]))
-    np.testing.assert_allclose(found, [-1.0, 2.0, 9.0, 12.0])
+    np.testing.assert_allclose(found, [-2.0, 2.0, 8.0, 12.0])
+
+
+def test_a_voters_own_answer_shrinks_no_lift_where_blocks_are_small() -> None:
+    """Lift 8 in blocks of three, of two and of one; a third of the links are wrong."""
+    rng, n, p = np.random.default_rng(9), 120_000, 2 / 3
+    sent = rng.random(n) < 0.5
+    own = 50 + 8.0 * sent + 20 * rng.standard_normal(n)
+    came = np.where(rng.random(n) < p, own, own[rng.permutation(n)])
+    for size in (3, 2, 1):
+        rows = pd.DataFrame(
+            {"experiment_id": "e", "block": np.arange(n) // size, "y": came}
+        )
+        found = linked_outcome(rows, pd.Series(np.full(n, p))).to_numpy()
+        lift = found[sent].mean() - found[~sent].mean()
+        assert lift == pytest.approx(8.0, abs=4 * found.std() * 2 / np.sqrt(n))
 
 
 LINK_CHECKED = 400

@@ -4,7 +4,8 @@ Shapes: n voters, A arms; column 0 of a score matrix is control. An effect is in
 of the outcome, per voter of the audience unless it says otherwise.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -32,6 +33,20 @@ class Interval:
     def of(cls, value: float, *, se: float) -> Self:
         """Normal interval around a value."""
         return cls(float(value), float(value - Z95 * se), float(value + Z95 * se))
+
+    def with_scale_error(self, relative: float) -> Self:
+        """Widen for a scale that is known up to a relative error, one SD.
+
+        >>> Interval(10.0, 7.0, 13.0).with_scale_error(0.0)
+        Interval(value=10.0, low=7.0, high=13.0)
+        """
+        of_scale = Z95 * relative * abs(self.value)
+        below, above = self.value - self.low, self.high - self.value
+        return replace(
+            self,
+            low=self.value - math.hypot(below, of_scale),
+            high=self.value + math.hypot(above, of_scale),
+        )
 
     @property
     def excludes_zero(self) -> bool:
