@@ -26,6 +26,7 @@ from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.queries import decided_so_far
 from hustings.features.arrays import Bools
+from hustings.features.asof import naive_utc
 from hustings.features.atomic import whole_folder
 from hustings.features.persons.identity import (
     former_ids,
@@ -354,11 +355,6 @@ def closed_channels(home: Path) -> pd.DataFrame:
     reported = reported.assign(voter_id=now)
     first = reported.drop_duplicates(["voter_id", "channel"], ignore_index=True)
     return check(DO_NOT_CONTACT, first)
-
-
-def naive_utc(at: pd.Timestamp) -> pd.Timestamp:
-    """A moment in UTC, without its zone, as tables hold times."""
-    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
 
 
 def _tables(home: Path, name: str, at: pd.Timestamp | None = None) -> pd.DataFrame:

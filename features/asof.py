@@ -15,6 +15,15 @@ from hustings.features.arrays import Ints
 from hustings.features.tables import TableError
 
 
+def naive_utc(at: pd.Timestamp) -> pd.Timestamp:
+    """A moment in UTC, without its zone, as tables hold times.
+
+    >>> naive_utc(pd.Timestamp("2026-09-08T06:00+02:00"))
+    Timestamp('2026-09-08 04:00:00')
+    """
+    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
+
+
 def first_delivery(deliveries: pd.DataFrame) -> pd.Timestamp:
     """The day on which anything was first sent, or not sent to a control.
 

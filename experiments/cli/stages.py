@@ -127,6 +127,12 @@ def _tell_plan(folder: Path) -> None:
         f"Plan: {plan.n_contacts:,} contacts for {plan.spent_usd:,.2f} of "
         f"{plan.budget_usd:,.2f} USD."
     )
+    if plan.places is not None:
+        usd = sum(place.cost_usd for place in plan.places.taken)
+        typer.echo(
+            f"Of it {usd:,.2f} USD for {len(plan.places.taken):,} whole places of "
+            f"{plan.places.n_places:,}; {plan.places.n_held_out:,} are held out."
+        )
     for refused in plan.not_eligible:
         typer.echo(f"  {refused.reason}: {refused.n_voters:,} voters")
     _tell_online(folder)

@@ -21,12 +21,12 @@ from hustings.experiments.record import (
     OF_NO_PLAN,
     decisions_so_far,
     keep_answers,
-    naive_utc,
     present_id_of,
     received,
 )
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.persons import known_persons
+from hustings.features.asof import naive_utc
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.ingest.identities import read_identities
 from hustings.features.ingest.mapping import map_with_faults, masked

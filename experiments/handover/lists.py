@@ -25,6 +25,7 @@ from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.offers import holdout_of
 from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reactions import permissions_now
+from hustings.features.asof import naive_utc
 from hustings.features.ingest import Folders
 from hustings.features.ingest.identities import read_identities
 from hustings.features.persons.identity import with_present_ids
@@ -132,7 +133,7 @@ def export(
         stated_plan.places,
         details_of(campaign, run.home),
     )
-    facts = facts_now(run, _naive(at))
+    facts = facts_now(run, naive_utc(at))
     parent = (out or run.home / EXPORTS) / stated_plan.plan_id
     return export_plan(
         planned,
@@ -144,7 +145,7 @@ def export(
             recheck(contacts, facts, when),
         ),
         stopped=stopped_messages(facts),
-        at=_naive(at),
+        at=naive_utc(at),
         channels=channels,
     )
 
@@ -377,7 +378,7 @@ def export_system(
     )
     scores = wide_scores(run)
     held = _held_out(run, stated_plan)
-    facts = facts_now(run, _naive(at))
+    facts = facts_now(run, naive_utc(at))
     code = pd.Series("", index=scores.index, dtype="str")
     code = code.mask(
         ~scores["voter_id"].isin(facts.known_voters or ()), "unknown_person"
@@ -387,10 +388,10 @@ def export_system(
         never = do_not_contact.loc[do_not_contact["channel"] == ANY_MESSAGE, "voter_id"]
         code = code.mask(scores["voter_id"].isin(never), "do_not_contact")
     code = code.mask(scores["voter_id"].isin(held), "held_out")
-    may = recheck(stated_plan.plan, facts, _naive(at)) == ""
+    may = recheck(stated_plan.plan, facts, naive_utc(at)) == ""
     return export_scores(
         scores, system, out, _stamp(at), code=code,
-        planned=stated_plan.plan.loc[may, "voter_id"], at=_naive(at),
+        planned=stated_plan.plan.loc[may, "voter_id"], at=naive_utc(at),
     )  # fmt: skip
 
 
@@ -427,8 +428,4 @@ def _folders(campaign: Campaign, home: Path) -> Folders:
 
 
 def _stamp(at: pd.Timestamp) -> str:
-    return f"{_naive(at):%Y%m%dT%H%M%SZ}"
-
-
-def _naive(at: pd.Timestamp) -> pd.Timestamp:
-    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
+    return f"{naive_utc(at):%Y%m%dT%H%M%SZ}"

@@ -11,11 +11,11 @@ from hustings.experiments.plans.folder import read_table
 from hustings.experiments.record import (
     designs_so_far,
     drawn_so_far,
-    naive_utc,
     responses_so_far,
 )
 from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.asof import naive_utc
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from hustings.features.training_set import Arm, last_answers, linked_outcome
 from hustings.training.measured_lift import adaptive

@@ -22,8 +22,8 @@ from hustings.experiments.loop.daily_columns import LearnerColumns
 from hustings.experiments.loop.declared import LoopSettings
 from hustings.experiments.loop.yesterday import DAY, plan_of_day
 from hustings.experiments.plans import LIVE, PLANS, plans
-from hustings.experiments.record import naive_utc
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.asof import naive_utc
 from hustings.features.stored import Stored
 from hustings.training.estimators.anytime_valid import ALPHA, e_values
 from hustings.training.estimators.metrics import Interval, clustered_mean

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools
+from hustings.features.asof import naive_utc
 from hustings.features.tables import ASSIGNMENTS, UNDECIDED, check
 from hustings.serving.decided import SERVING
 from hustings.serving.decisions import HELD_OUT, ONLINE, OnlineDecisions
@@ -116,11 +117,7 @@ def online_so_far(home: Path, at: pd.Timestamp | None = None) -> Online:
 def _by(times: pd.Series, at: pd.Timestamp | None) -> Bools:
     if at is None:
         return np.ones(len(times), dtype=bool)
-    return (times <= _naive(at)).to_numpy(dtype=bool)
-
-
-def _naive(at: pd.Timestamp) -> pd.Timestamp:
-    return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
+    return (times <= naive_utc(at)).to_numpy(dtype=bool)
 
 
 def _with_days(sent: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +150,7 @@ def _open(rows: pd.DataFrame, at: pd.Timestamp | None) -> pd.DataFrame:
     rows = rows.assign(decided_on=rows["decided_at"].dt.normalize())
     if at is None:
         return rows.loc[rows.index[:0], columns]
-    now = _naive(at)
+    now = naive_utc(at)
     unsent = rows["sent_at"].isna() | (rows["sent_at"] > now)
     is_open = unsent & (rows["decided_at"] <= now) & (rows["expires_at"] > now)
     reserves = (rows["plan_id"] == ONLINE) & (rows["role"] != HELD_OUT)

@@ -265,7 +265,7 @@ def week_in_a_sentence(facts: WeekFacts) -> str:
     caveat = "" if measured.decides else ", which could still be nothing"
     return (
         f"{opening}; measured so far: {interval_text(measured)} per voter "
-        f"contacted{caveat}."
+        f"to be contacted{caveat}."
     )
 
 
@@ -529,14 +529,14 @@ def _lift(facts: WeekFacts, charts: Mapping[str, Figure]) -> Html:
         )
         for row in compared
     ]
-    header = ["Message", "Do they agree?", "Predicted", "Measured", "People"]
+    header = ["Message", "Do they agree?", "Predicted", "Measured", "Left alone"]
     return html_section(
         "lift",
         "Measured against predicted",
         paragraph(
-            "People who were contacted, against people who would have been and were "
-            "left alone by lot. Effects are in points per voter contacted, with what "
-            "would be compatible with the data in brackets."
+            "Voters who were to be contacted, reached or not, against voters who would "
+            "have been and were left alone by lot. Effects are in points per voter to "
+            "be contacted, with what would be compatible with the data in brackets."
         ),
         chart_place(charts, "week/lift", "Predicted and measured effect by message"),
         html_table("Effect of each message", header, rows, words=2),

@@ -14,6 +14,7 @@ from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.arrays import Bools
+from hustings.features.asof import naive_utc
 from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
 from hustings.serving.contact_lists import ContactLists
@@ -88,8 +89,7 @@ def moment_of(day: pd.Timestamp, now: pd.Timestamp) -> pd.Timestamp:
         day: First day on which the plan sends.
         now: The clock.
     """
-    clock = now.tz_convert("UTC").tz_localize(None) if now.tzinfo else now
-    return max(pd.Timestamp(day), clock)
+    return max(pd.Timestamp(day), naive_utc(now))
 
 
 def settings_of(

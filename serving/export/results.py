@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from hustings.features.asof import naive_utc
 from hustings.features.ingest.mapping import (
     TableSource,
     fault_rows,
@@ -289,8 +290,9 @@ def set_aside_strangers(
     """
     strange = ~rows.frame["voter_id"].isin(campaign_voters)
     rows.set_aside(strange, "voter_id", "no voter of the file")
-    now = at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
-    rows.set_aside(rows.frame[time] > now, time, "expected a time that has passed")
+    rows.set_aside(
+        rows.frame[time] > naive_utc(at), time, "expected a time that has passed"
+    )
 
 
 def _set_aside_unread(rows: RemainingRows, answers: Mapping[str, Answers]) -> None:

@@ -286,9 +286,9 @@ def test_the_charts_hold_running_sums_and_are_drawn(home: Path) -> None:
 def test_a_lift_that_may_be_nothing_is_said_to_be(home: Path) -> None:
     told = facts(home)
     unsure = LiftOfMessage(ALL, None, StatedInterval(1.0, -0.5, 2.5), 900)
-    assert week_in_a_sentence(told).endswith("per voter contacted.")
+    assert week_in_a_sentence(told).endswith("per voter to be contacted.")
     sentence = week_in_a_sentence(replace(told, lift=[unsure]))
-    assert sentence.endswith("per voter contacted, which could still be nothing.")
+    assert sentence.endswith("per voter to be contacted, which could still be nothing.")
 
 
 def test_the_command_writes_the_page_of_a_run_without_plans_by_day(
