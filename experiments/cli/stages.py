@@ -102,8 +102,10 @@ def _stage(
 
 
 def _tell_tables(folder: Path) -> None:
-    """Rows of every table: in = accepted + set aside, and why those were."""
+    """Rows of every table: in = accepted + set aside, and what was lost and why."""
     import json
+
+    from hustings.features.ingest import reasons_of
 
     for name, table in json.loads((folder / "ingest.json").read_text()).items():
         forgotten = table["forgotten"]
@@ -112,8 +114,8 @@ def _tell_tables(folder: Path) -> None:
             f"{name}: {table['rows_in']:,} rows in = {table['accepted']:,} accepted + "
             f"{table['quarantined']:,} set aside{gone}"
         )
-        for reason, n in table["reasons"].items():
-            typer.echo(f"  set aside, {reason}: {n:,}")
+        for sentence in reasons_of(table):
+            typer.echo(f"  {sentence}")
     typer.echo(f"Rows set aside: {folder / 'quarantine.parquet'}")
 
 

@@ -1,7 +1,7 @@
 """Linkage of reactors to voters; all other reactors are kept as group counts only."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -34,33 +34,46 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
     return read_identities(declared.voters, folders)
 
 
+def write_unlinked(run: Run, reactions: pd.DataFrame) -> None:
+    """Write groups and events of reactors of whom nobody is linked.
+
+    Args:
+        run: Writes `reaction_groups.parquet` and `tables/reactions.parquet`.
+        reactions: REACTIONS.
+    """
+    declared = run.campaign.link
+    bases = [] if declared is None else list(declared.bases)
+    _write_groups(run, reactions, bases)
+    run.write("tables/reactions", check(REACTIONS, kept_events(reactions, bases, [])))
+
+
+def _write_groups(run: Run, reactions: pd.DataFrame, bases: Sequence[str]) -> None:
+    groups = aggregate_reactions(
+        reactions[~has_basis(reactions, bases)],
+        year=run.campaign.campaign.as_of.year,
+        kinds=run.campaign.reactions.kinds,
+    )
+    run.write("reaction_groups", check(REACTION_GROUPS, groups))
+
+
 def write_links(
-    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities | None
+    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities
 ) -> pd.DataFrame:
     """Link the reactors that may be linked; write links, groups and events.
 
     Args:
         run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
-            `tables/reactions.parquet`; no link is written where none is declared.
-        tables: Checked tables.
-        voter_identities: Identities of voters, from `identities`; None where none are
-            declared.
+            `tables/reactions.parquet`.
+        tables: Checked tables, the voters among them.
+        voter_identities: Identities of voters, from `identities`.
 
     Returns:
         The voters, with what linked people reacted to before the first delivery.
     """
     declared, reactions = run.campaign.link, tables["reactions"]
     bases = [] if declared is None else list(declared.bases)
-    without_basis = reactions[~has_basis(reactions, bases)]
     kinds = run.campaign.reactions.kinds
-    groups = aggregate_reactions(
-        without_basis, year=run.campaign.campaign.as_of.year, kinds=kinds
-    )
-    run.write("reaction_groups", check(REACTION_GROUPS, groups))
-    if voter_identities is None:
-        bare = kept_events(reactions, bases, [])
-        run.write("tables/reactions", check(REACTIONS, bare))
-        return tables["voters"]
+    _write_groups(run, reactions, bases)
     linkage = _linked(run, tables, voter_identities)
     run.write("links", check(LINKS, linkage.links))
     run.write_json(
