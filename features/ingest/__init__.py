@@ -318,7 +318,7 @@ def _no_categories(part: VoterPart, settled: TableSource) -> dict[str, str]:
     counts = ", ".join(
         f"approx_count_distinct({quoted(n)}), count({quoted(n)})" for n in texts
     )
-    found = part.table.connection.execute(
+    found = part.connection.execute(
         f"SELECT {counts} FROM read_parquet({literal(part.path)})"
     ).fetchone()
     left_out = {}
@@ -327,7 +327,8 @@ def _no_categories(part: VoterPart, settled: TableSource) -> dict[str, str]:
         if n_levels > MAX_LEVELS and n_levels > MOSTLY_DIFFERENT * n_values:
             left_out[name] = (
                 f"about {n_levels:,} different texts in {n_values:,} rows are neither "
-                f'a number nor a category; [tables.voters.types] {name} = "text" keeps it'
+                f"a number nor a category; [tables.voters.types] {name} = "
+                '"text" keeps it'
             )
     return left_out
 

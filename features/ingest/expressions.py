@@ -6,6 +6,7 @@ source could not be read, or breaks the declaration of its table.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,8 +25,6 @@ from hustings.features.tables import MAPPED_TABLES
 
 ROW = "row__"
 """Column of the raw rows that numbers them."""
-BLANKS = " \t\n\r\v\f\u00a0\u2007\u202f\ufeff"
-"""What is cut off around a value, the blanks of spreadsheets among it."""
 MAX_EXACT = 2**53
 """Whole numbers below are kept exactly by a double."""
 OLDEST_AGE, YOUNGEST_AGE = 115, 16
@@ -238,8 +237,28 @@ class _Read(NamedTuple):
             value = short.ifelse(value.lpad(origin.digits, "0"), value)
         return value
 
+    @property
+    def closed_map(self) -> bool:
+        """Whether every value that the column can have is declared."""
+        return self.origin.map is not None and not self.origin.keep
+
+    def constants(self) -> dict[str, float]:
+        """Numbers of a closed map, by the text that it gives for each."""
+        origin = self.origin
+        answers = [*(origin.map or {}).values(), origin.default]
+        texts = [constant_text(a) for a in answers if a is not None]
+        return {
+            text: n for text in texts if text and (n := _plain_number(text)) is not None
+        }
+
     def typed(self, mapped: Any) -> Any:
         """The value in its type; null where it cannot be read."""
+        import ibis
+
+        if self.kind == "number" and self.closed_map and not self.origin.formats:
+            pairs = list(self.constants().items())
+            nothing = ibis.null("float64")
+            return mapped.cases(*pairs, else_=nothing) if pairs else nothing
         if self.kind == "number" and self.origin.formats:
             return (
                 self._within(as_time(mapped, self.origin.formats))
@@ -275,7 +294,7 @@ class _Read(NamedTuple):
             has_fraction = rows[f"s{k}"] & given.contains(".")
             reasons.append((has_fraction, FRACTION))
             reasons.append((rows[f"s{k}"] & given.notnull(), SPOILT))
-        placeholders = self._placeholders(given)
+        placeholders = self._placeholders(given, value)
         if placeholders is not None:
             reasons.append((placeholders, PLACEHOLDER))
         if self.kind == "text" and self._is_id(declared):
@@ -288,7 +307,9 @@ class _Read(NamedTuple):
         unread = mapped.notnull() & value.isnull()
         if self.kind in ("number", "time"):
             reasons.append((unread, self.expected))
-        if is_history(self.name):
+        if is_history(self.name) and not (
+            self.closed_map and set(self.constants().values()) <= {0.0, 1.0}
+        ):
             reasons.append(
                 (~value.isin([0.0, 1.0]), "expected 1 (voted) or 0 (did not)")
             )
@@ -316,16 +337,18 @@ class _Read(NamedTuple):
             ("_id", "_ids", "merged_into")
         )
 
-    def _placeholders(self, given: Any) -> Any:
-        """Whether a text stands for no value."""
-        masked = given.re_search(_MASKED)
-        listed = PLACEHOLDERS.get(self.name, ())
-        if self.kind == "number":
-            none = given.lower().isin(list(NONE_OF_A_NUMBER))
-            masked = masked | none
-        elif self.kind in ("text", None) and not listed:
+    def _placeholders(self, given: Any, value: Any) -> Any:
+        """Whether a text stands for no value; None where none can."""
+        listed = list(PLACEHOLDERS.get(self.name, ()))
+        if self.kind in ("number", "time"):
+            # what reads as a value is looked up in a short list alone
+            unread = value.isnull() & (
+                given.re_search(_MASKED) | given.lower().isin(list(NONE_OF_A_NUMBER))
+            )
+            return unread | given.isin(listed) if listed else unread
+        if not listed:
             return None
-        return masked | given.isin(list(listed)) if listed else masked
+        return given.isin(listed) | given.re_search(_MASKED)
 
     def _broken(self, value: Any, declared: pa.Column) -> list[tuple[Any, str]]:
         """The checks of a declaration, and no value where there has to be one."""
@@ -379,11 +402,11 @@ def _keeps(check: pa.Check, value: Any) -> Any:
 
 
 def as_text(value: Any, kind: str) -> Any:
-    """A raw value as text without blanks around it; null where it is none."""
+    """A raw value as text, null where it is none; texts come without outer blanks."""
     import ibis
 
     if kind in ("string", "null"):
-        return _trimmed(value).nullif("")
+        return value.nullif("")
     if kind == "boolean":
         return value.ifelse("true", "false")
     if kind == "float64":
@@ -400,10 +423,6 @@ def as_text(value: Any, kind: str) -> Any:
     return value.cast("string")
 
 
-def _trimmed(value: Any) -> Any:
-    return _trim(value, BLANKS)
-
-
 def as_number(text: Any, origin: ColumnSource) -> Any:
     """A text as a number, null where it is none."""
     import ibis
@@ -412,7 +431,7 @@ def as_number(text: Any, origin: ColumnSource) -> Any:
     for sign in origin.unit:
         bare = bare.replace(sign, "")
     if origin.unit:
-        bare = _trimmed(bare)
+        bare = bare.strip()
     if origin.thousands:
         sign = _escaped(origin.thousands)
         point = _escaped(origin.decimal)
@@ -469,17 +488,21 @@ def constant_text(value: Any) -> str | None:
     return str(value)
 
 
+def _plain_number(text: str) -> float | None:
+    """A declared constant as a number, as `as_number` reads it."""
+    truth = {"true": 1.0, "false": 0.0}.get(text.lower())
+    if truth is not None:
+        return truth
+    return float(text) if re.fullmatch(_NUMBER, text) else None
+
+
 def _try_strptime(text: Any, written: str) -> Any:
-    return _builtins()[0](text, written)
-
-
-def _trim(text: Any, signs: str) -> Any:
-    return _builtins()[1](text, signs)
+    return _strptime()(text, written)
 
 
 @cache
-def _builtins() -> tuple[Any, Any]:
-    """Functions of the engine that ibis does not know."""
+def _strptime() -> Any:
+    """A function of the engine that ibis does not know."""
     import ibis
 
     two = ("string", "string")
@@ -487,7 +510,4 @@ def _builtins() -> tuple[Any, Any]:
     @ibis.udf.scalar.builtin(signature=(two, "timestamp"))
     def try_strptime(text, written): ...  # type: ignore[no-untyped-def]
 
-    @ibis.udf.scalar.builtin(signature=(two, "string"))
-    def trim(text, signs): ...  # type: ignore[no-untyped-def]
-
-    return try_strptime, trim
+    return try_strptime

@@ -65,24 +65,28 @@ class MappedBlock(NamedTuple):
     faults: pd.DataFrame
 
 
-def engine(memory: str = MEMORY) -> Any:
+def engine() -> Any:
     """A DuckDB connection in which times are UTC; it spills beyond its memory."""
     import duckdb
 
-    connection = duckdb.connect(
-        config={
-            "memory_limit": memory,
-            "threads": 2,
-            "allow_unsigned_extensions": "false",
-        }
-    )
+    connection = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2})
     connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def mapping_engine() -> Any:
+    """A connection for mappings: plain projections, which no optimizer makes faster.
+
+    Optimizing the query of thirty columns takes longer than a block of rows.
+    """
+    connection = engine()
+    connection.execute("PRAGMA disable_optimizer")
     return connection
 
 
 @cache
 def _shared_engine() -> Any:
-    return engine()
+    return mapping_engine()
 
 
 def map_block(
@@ -91,12 +95,12 @@ def map_block(
     """Map raw rows; a value that cannot be read becomes missing and is a fault.
 
     Args:
-        connection: A connection of `engine`.
+        connection: A connection of `mapping_engine`.
         raw: Rows as the source has them, with their numbers in `row__`.
         source: The mapping, every column written out.
         table_name: Which of our tables it fills.
     """
-    raw = _of_raw_types(raw)
+    raw = of_raw_types(raw)
     query = mapping_query(source, table_name, raw.schema)
     connection.register("raw", raw)
     mapped = connection.execute(query.sql).to_arrow_table()
@@ -113,8 +117,8 @@ def map_block(
     return MappedBlock(pyarrow.table(columns), joined(faults))
 
 
-def _of_raw_types(raw: pyarrow.Table) -> pyarrow.Table:
-    """The rows in the few types that the mapping tells apart."""
+def of_raw_types(raw: pyarrow.Table) -> pyarrow.Table:
+    """The rows in the few types that the mapping tells apart, texts without blanks."""
     for k, field in enumerate(raw.schema):
         wanted = raw_type(field.type)
         if field.type != wanted:
@@ -122,6 +126,9 @@ def _of_raw_types(raw: pyarrow.Table) -> pyarrow.Table:
             if pyarrow.types.is_timestamp(field.type) and field.type.tz is not None:
                 column = column.cast(pyarrow.timestamp("us", "UTC"))
             raw = raw.set_column(k, field.name, column.cast(wanted, safe=False))
+        if wanted == pyarrow.string():
+            trimmed = pc.utf8_trim_whitespace(raw.column(k))
+            raw = raw.set_column(k, field.name, trimmed)
     return raw
 
 
@@ -169,6 +176,7 @@ def map_with_faults(
     source = resolved(source, list(raw.columns), table_name, file=file)
     require_columns(source, list(raw.columns), table_name, file=file)
     connection = _shared_engine().cursor()
+    connection.execute("PRAGMA disable_optimizer")
     block = map_block(connection, arrow_rows(raw), source, table_name)
     types = TextKinds.of(source)
     if types.unknown:
@@ -256,7 +264,7 @@ class TextKinds:
         """Count the texts of a block.
 
         Args:
-            connection: A connection of `engine`.
+            connection: A connection of `mapping_engine`.
             rows: Mapped rows, the columns of unknown type as texts.
         """
         if not self.unknown:

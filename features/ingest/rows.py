@@ -26,10 +26,11 @@ from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     MappedBlock,
     TextKinds,
-    engine,
     joined,
     map_block,
+    mapping_engine,
     masked,
+    of_raw_types,
     with_defaults,
 )
 from hustings.features.ingest.reading import WHOLE_ROW, Folders, RawSource, open_raw
@@ -142,7 +143,7 @@ class OpenTable:
         raw: The source.
         losses: What could not be read.
         kinds: Types of provider columns.
-        connection: The engine.
+        connection: The engine that maps.
         broken: Faults of rows that could not be split into columns.
         not_belonging: Rows that the table's filter leaves out.
         rows_in: Rows that belong to the table, the broken ones included.
@@ -208,7 +209,9 @@ def open_table(source: TableSource, name: str, folders: Folders) -> OpenTable:
     """
     raw = open_raw(source, name, folders)
     full = resolved(source, raw.there, name, file=raw.file)
-    return OpenTable(name, full, raw, Losses(full, name), TextKinds.of(full), engine())
+    return OpenTable(
+        name, full, raw, Losses(full, name), TextKinds.of(full), mapping_engine()
+    )
 
 
 @dataclass(frozen=True)
@@ -330,7 +333,7 @@ def belonging(
     kind = kind_of_field(rows.schema.field(where.column).type)
     table = ibis.table({where.column: kind}, name="raw")
     query = table.select(text=as_text(table[where.column], kind))
-    connection.register("raw", rows.select([where.column]))
+    connection.register("raw", of_raw_types(rows.select([where.column])))
     sql = str(ibis.to_sql(query, dialect="duckdb"))
     text = pc.fill_null(connection.execute(sql).to_arrow_table()["text"], "")
     if where.not_equals is not None:

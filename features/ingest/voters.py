@@ -14,7 +14,7 @@ import pyarrow.parquet
 from hustings.features.arrays import Bools
 from hustings.features.atomic import whole_file
 from hustings.features.ingest.expressions import ROW
-from hustings.features.ingest.mapping import fault_rows, joined, masked
+from hustings.features.ingest.mapping import engine, fault_rows, joined, masked
 from hustings.features.ingest.rows import (
     Forgotten,
     OpenTable,
@@ -73,6 +73,7 @@ class VoterPart:
         path: All rows that could be mapped, `row__` and the texts of unknown type
             among their columns.
         table: What was read.
+        connection: The engine that looks rows up.
         faults: Faults that cost their row.
         forgotten: Rows of persons who asked to be forgotten, dropped and counted.
         aside: Numbers of the rows set aside.
@@ -81,6 +82,7 @@ class VoterPart:
 
     path: Path
     table: OpenTable
+    connection: Any
     faults: list[pd.DataFrame] = field(default_factory=list)
     forgotten: int = 0
     aside: set[int] = field(default_factory=set)
@@ -111,7 +113,7 @@ def map_voters(table: OpenTable, part: Path, forgotten: Forgotten) -> VoterPart:
         part: Where the mapped rows go.
         forgotten: Whose rows are dropped.
     """
-    mapped_part = VoterPart(part, table)
+    mapped_part = VoterPart(part, table, engine())
     writer: pyarrow.parquet.ParquetWriter | None = None
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -154,14 +156,14 @@ def rows_of(part: VoterPart, ids: Sequence[str]) -> pd.DataFrame:
     """All rows of some ids, by their number."""
     if not ids:
         return _rows_where(part, "false")
-    part.table.connection.register(
+    part.connection.register(
         "asked_ids", pyarrow.table({"id": pyarrow.array(ids, pyarrow.string())})
     )
     return _rows_where(part, "voter_id IN (SELECT id FROM asked_ids)")
 
 
 def _rows_where(part: VoterPart, condition: str) -> pd.DataFrame:
-    connection = part.table.connection
+    connection = part.connection
     connection.register("aside", _aside(part))
     rows = connection.execute(
         f"WITH rows AS (SELECT * FROM read_parquet({literal(part.path)}) "
@@ -207,7 +209,7 @@ def store_voters(
         for c in _in_order(pyarrow.parquet.read_schema(part.path).names)
         if c not in left_out
     ]
-    reader = connection.cursor()
+    reader = part.connection
     reader.register("aside", _aside(part))
     rows_sql = (
         f"SELECT {ROW}, {', '.join(map(quoted, columns))} FROM "
@@ -235,7 +237,7 @@ def store_voters(
             if writer is not None:
                 writer.close()
     table.losses.check()
-    return StoredVoters(path, tuple(columns), n_rows, connection)
+    return StoredVoters(path, tuple(columns), n_rows, part.connection)
 
 
 def _in_order(there: Sequence[str]) -> list[str]:
