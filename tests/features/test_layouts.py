@@ -1,6 +1,8 @@
 """What `hustings init` makes of the record layouts that states and vendors publish."""
 
+import csv
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +73,36 @@ def test_the_scorer_counts_a_draft_that_places_everything(layout: Layout) -> Non
     score = placed(ideal(layout), layout)
     assert (score.wrong, score.left) == ([], [])
     assert score.right or layout.rows == "vote"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.key)
+def test_the_truth_fits_the_file(layout: Layout, tmp_path: Path) -> None:
+    text = layout.write(tmp_path).read_bytes().decode(layout.encoding)
+    lines = text.split(layout.ending)
+    if layout.fixed:
+        places = layout.positions().values()
+        records = [[line[a - 1 : b].strip() for a, b in places] for line in lines[:-1]]
+    else:
+        quoting = layout.quoting
+        records = list(
+            csv.reader(lines[:-1], delimiter=layout.delimiter, quoting=quoting)
+        )
+    if layout.header:
+        assert records.pop(0) == [column.name for column in layout.columns]
+    assert {len(record) for record in records} == {len(layout.columns)}
+    rows_of_a_voter = 3 if layout.rows == "vote" else 1
+    assert len(records) == 300 * rows_of_a_voter + 1
+    for at, column in enumerate(layout.columns):
+        values = [record[at] for record in records if record[at] not in ("", "*")]
+        if column.kind == "voter_id":
+            assert len(set(values)) == 300, column.name
+        if column.formats:
+            years = {time.strptime(v, column.formats[0]).tm_year for v in values}
+            assert years <= set(range(1900, 2027)), column.name
+        if column.codes:
+            assert {record[at] for record in records} <= set(column.codes), column.name
+        if column.kind in OURS:
+            assert values, column.name
 
 
 def test_the_scorer_tells_what_is_wrong_and_what_is_left() -> None:
