@@ -9,7 +9,7 @@ counted here once more, by a scanner of this file.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from hustings.experiments.cli import BAD_INPUT, MISSING, OK, app
 
-N_CASES = 40
+ORDINARY = (*range(38), 43, 50)
+"""Each step alone; a lone quote that swallows lines, and one in a header with names."""
 N_SLOW = 5_000
 N_VOTERS = 120
 """So many that one row set aside is below the share at which ingest stops."""
@@ -504,7 +505,7 @@ def a_folder(at: Path, seed: int) -> Iterator[Path]:
         os.chdir(here)
 
 
-def all_faults(at: Path, seeds: range) -> list[str]:
+def all_faults(at: Path, seeds: Iterable[int]) -> list[str]:
     faults = []
     for seed in seeds:
         with a_folder(at, seed) as folder:
@@ -528,7 +529,7 @@ def test_the_campaign_is_sound_before_anything_is_spoilt(tmp_path: Path) -> None
 
 
 def test_a_spoilt_file_is_accounted_for_or_refused(tmp_path: Path) -> None:
-    assert all_faults(tmp_path, range(N_CASES)) == []
+    assert all_faults(tmp_path, ORDINARY) == []
 
 
 @pytest.mark.slow
@@ -537,5 +538,5 @@ def test_five_thousand_spoilt_files_are_accounted_for_or_refused(
     tmp_path: Path, part: int
 ) -> None:
     size = N_SLOW // 10
-    first = N_CASES + part * size
+    first = part * size
     assert all_faults(tmp_path, range(first, first + size)) == []
