@@ -281,6 +281,7 @@ def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportSetti
         audience_fields=audience.fields,
         audience_columns=audience.columns,
         phone_plus=audience.phone_plus,
+        platform=audience.platform,
         calling_code=audience.calling_code,
         exclude_holdout=audience.exclude_holdout,
         place=audience.place,
