@@ -115,8 +115,8 @@ def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) 
         for why, n in manifest["refused"].items()
     ]
     refused += [
-        f"    of them by {channel} with a value that is no address: {n:,}; mend the file "
-        "of [export.contacts]"
+        f"    of them by {channel} with a value that is no address: {n:,}; "
+        "mend the file of [export.contacts]"
         for channel, n in manifest.get("values_that_are_no_address", {}).items()
     ]
     removed = [f"  taken out now: {n_removed:,}"] if n_removed else []

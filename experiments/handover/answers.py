@@ -25,10 +25,10 @@ from hustings.experiments.record import (
     received,
 )
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.links import read_voters
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.asof import naive_utc
 from hustings.features.ingest import Folders, TableSource
-from hustings.features.ingest.identities import read_identities
 from hustings.features.ingest.mapping import map_with_faults, masked
 from hustings.features.ingest.reading import file_sha256, read_raw
 from hustings.features.persons.identity import with_present_ids
@@ -382,7 +382,7 @@ def _linkage(
     campaign_voters: pd.Series,
     former: Mapping[str, str],
 ) -> Linked:
-    identities = read_identities(declared.voters, _folders(run)).frame
+    identities = read_voters(declared.voters, _folders(run), at=run.at).frame
     present = with_present_ids(identities["voter_id"].astype("str"), former)
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
     return link_reactors(
@@ -391,6 +391,7 @@ def _linkage(
         fields=declared.columns or None,
         rules=[tuple(rule) for rule in declared.rules],
         threshold=declared.threshold,
+        calling_code=run.campaign.export.audience.calling_code,
         seed=run.campaign.campaign.seed,
     )
 

@@ -25,8 +25,9 @@ class Identities:
 
     Attributes:
         frame: IDENTITIES table.
-        report: rows_in, accepted, quarantined, reasons, source, licence,
-            permitted_use, read_from, sha256; nobody's data.
+        report: rows_in, accepted, quarantined, reasons, unread (column → values
+            that cost their cell alone), source, licence, permitted_use, read_from,
+            sha256; nobody's data.
     """
 
     frame: pd.DataFrame
@@ -73,6 +74,10 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
             "accepted": len(accepted),
             "quarantined": rows_in - len(accepted),
             "reasons": reason_counts,
+            "unread": {
+                str(name): int(n)
+                for name, n in mapped.faults["column"].value_counts().items()
+            },
             "source": source.source,
             "licence": source.licence,
             "permitted_use": source.permitted_use,

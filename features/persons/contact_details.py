@@ -22,10 +22,12 @@ _EXTENSION = re.compile(r"\s*[;,]?\s*(?:ext(?:ension)?\.?|x|#)\s*[:.]?\s*\d{1,7}
 _LABEL = r"(?:tel|phone|mobile|cell|home|work|office)"
 _LABELS = re.compile(rf"^{_LABEL}[\s.:]+|\s*\(?{_LABEL}\.?\)?$")
 _EXPONENT = re.compile(r"^(\d)\.(\d+)e\+?(\d+)$")
+_LETTER = re.compile(r"[^\W\d_]")
+_QUANTITY = re.compile(r"\d{5,}\.\d+")
 _NO_PERSON = frozenset(
     ["none", "noemail", "nomail", "na", "null", "nil", "unknown", "nobody", "refused",
-     "notgiven", "declined", "invalid", "test", "example", "email", "mail", "no",
-     "noreply", "donotreply", "asdf"]
+     "notgiven", "declined", "invalid", "test", "email", "mail", "no", "noreply",
+     "donotreply", "asdf"]
 )  # fmt: skip
 """Words that stand in forms where an address should be."""
 
@@ -144,7 +146,7 @@ def telephones(values: pd.Series, calling_code: str) -> pd.Series:
 def _telephone(written: str, region: str) -> str | None:
     plain = unicodedata.normalize("NFKC", written).strip().lower().removeprefix("tel:")
     bare = _EXTENSION.sub("", _without_spreadsheet(_LABELS.sub("", plain).strip()))
-    if re.search(r"[^\W\d_]", bare):
+    if _LETTER.search(bare) or _QUANTITY.fullmatch(bare):
         return None
     if re.match(r"^\W*00\d", bare):
         # international by the commonest prefix, whatever the country's own is

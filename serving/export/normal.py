@@ -26,7 +26,6 @@ from hustings.features.persons.contact_details import (
 NORTH_AMERICA = "1"
 _NOT_A_WORD = re.compile(r"[\W_]+")
 _POSTCODE = re.compile(r"(?=.*[1-9])[a-z0-9]{3,10}")
-_POSTCODE_OF_NORTH_AMERICA = re.compile(r"\d{5}|\d{9}|[a-z]\d[a-z]\d[a-z]\d")
 _SEXES = {"f": "f", "female": "f", "m": "m", "male": "m"}
 
 
@@ -93,11 +92,10 @@ def _postcode(text: str, calling_code: str) -> str | None:
     bare = re.sub(r"[\s-]", "", text)
     if not _POSTCODE.fullmatch(bare):
         return None
-    if calling_code != NORTH_AMERICA:
+    if calling_code != NORTH_AMERICA or not bare.isdigit():
         return bare
     # 2134 may be Boston's 02134 after a spreadsheet, or a slip of the pen
-    known = _POSTCODE_OF_NORTH_AMERICA.fullmatch(bare)
-    return None if known is None else bare[:5] if bare.isdigit() else bare
+    return bare[:5] if len(bare) in (5, 9) else None
 
 
 FIELDS: Mapping[str, Callable[[pd.Series, str], pd.Series]] = MappingProxyType(
