@@ -1,5 +1,6 @@
 """The stages, one subcommand each, in the order in which the data flow."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +94,7 @@ def _stage(
             _tell_tables(run.folder)
             _tell_electorate(run.folder)
             _tell_links(run.folder)
+            _tell_reachable(run.folder)
             _tell_left(run.folder)
         if version is not None:
             _tell_model(run.folder)
@@ -196,6 +198,26 @@ def _tell_links(folder: Path) -> None:
             f"Linked {linked:,} of {links['n_reactors']:,} reactors with a basis; "
             f"expected: {links['expected_false']:.0f} wrong, "
             f"{links['expected_missed']:.0f} missed."
+        )
+        unread = Counter(links["identities"]["unread"]) + Counter(links["bad_voters"])
+        for side, bad in (("reactors", links["bad_reactors"]), ("voters", unread)):
+            counts = [f"{field}: {n:,}" for field, n in bad.items() if n]
+            if counts:
+                typer.echo(f"  {side}, values that are none: {', '.join(counts)}")
+
+
+def _tell_reachable(folder: Path) -> None:
+    """How many voters each channel reaches, where addresses are declared."""
+    import json
+
+    path = folder / "reachable.json"
+    if not path.exists():
+        return
+    for channel, n in json.loads(path.read_text()).items():
+        unusable = f"; {n['unusable']:,} have a value that is no address"
+        typer.echo(
+            f"{channel}: {n['reachable']:,} of {n['voters']:,} voters can be reached"
+            f"{unusable if n['unusable'] else ''}"
         )
 
 
@@ -437,6 +459,7 @@ def _summary(folder: Path) -> None:
         typer.echo(sentence)
     _tell_tables(folder)
     _tell_links(folder)
+    _tell_reachable(folder)
     _tell_left(folder)
     typer.echo(f"Took {sum(record.timings_s.values()):.0f} s.")
     typer.echo(f"Results: {folder}/")

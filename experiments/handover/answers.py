@@ -25,10 +25,10 @@ from hustings.experiments.record import (
     received,
 )
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.links import read_voters
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.asof import naive_utc
 from hustings.features.ingest import Folders, TableSource
-from hustings.features.ingest.identities import read_identities
 from hustings.features.ingest.mapping import masked
 from hustings.features.ingest.reading import file_sha256
 from hustings.features.ingest.rows import read_rows
@@ -379,7 +379,7 @@ def _linkage(
     campaign_voters: pd.Series,
     former: Mapping[str, str],
 ) -> Linked:
-    identities = read_identities(declared.voters, _folders(run)).frame
+    identities = read_voters(declared.voters, _folders(run), at=run.at).frame
     present = with_present_ids(identities["voter_id"].astype("str"), former)
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
     return link_reactors(
@@ -388,6 +388,7 @@ def _linkage(
         fields=declared.columns or None,
         rules=[tuple(rule) for rule in declared.rules],
         threshold=declared.threshold,
+        calling_code=run.campaign.export.audience.calling_code,
         seed=run.campaign.campaign.seed,
     )
 

@@ -31,6 +31,7 @@ from hustings.experiments.stages.persons import (
     voter_files,
 )
 from hustings.experiments.stages.providers import with_providers
+from hustings.experiments.stages.reachable import write_reachable
 from hustings.experiments.stages.reactions import remember_former
 from hustings.features.asof import VoterFile, file_before, first_delivery
 from hustings.features.atomic import write_json
@@ -101,6 +102,7 @@ def stage_ingest(run: Run) -> None:
     for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
             run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+    write_reachable(run, ingested.tables)
     wider = _with_columns_beside(run, ingested, raw_dir)
     remember_former(run, ingested.former)
     rows = {name: table["accepted"] for name, table in ingested.report.items()}

@@ -353,7 +353,7 @@ class _Read(NamedTuple):
     def _broken(self, value: Any, declared: pa.Column) -> list[tuple[Any, str]]:
         """The checks of a declaration, and no value where there has to be one."""
         broken: list[tuple[Any, str]] = []
-        if self.name in ("age", "birth_year"):
+        if self.name in ("age", "birth_year") and declared.checks:
             broken += self._odd_age(value)
         if not declared.nullable:
             broken.append((value.isnull(), NO_VALUE))

@@ -3,6 +3,7 @@
 Names and addresses are mapped like every table, but never into a table of the run.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ class Identities:
 
     Attributes:
         frame: IDENTITIES table.
-        report: As of every table; nobody's data.
+        report: As of every table, and `unread`: values lost alone, by column; nobody's
+            data.
     """
 
     frame: pd.DataFrame
@@ -76,7 +78,10 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
         raise TableError(f"{file}: expected identities of voters, got no good row")
     table.check_share()
     accepted = check(IDENTITIES, table.frame.reset_index(drop=True))
-    return Identities(accepted, table.report())
+    unread = Counter[str]()
+    for (column, _), n in rows.table.losses.values.items():
+        unread[column] += n
+    return Identities(accepted, table.report() | {"unread": dict(unread)})
 
 
 def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
