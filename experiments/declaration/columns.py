@@ -11,6 +11,7 @@ from hustings.experiments.declaration.section import (
     is_glob,
     matching_columns,
 )
+from hustings.features.affinity import AFFINITY_PREFIX
 from hustings.features.derived import Derivation
 from hustings.features.draft import suspicious_columns
 from hustings.features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
@@ -35,6 +36,11 @@ NEVER_FEATURES = identifying_columns(VOTERS) | {
     "cluster_id",
     "precinct",
 }
+
+
+OF_NO_PERSON = (HISTORY_PREFIX, AFFINITY_PREFIX)
+"""Columns that begin so have our own names: past elections, and what a cell of many
+people likes. Derived columns are made of answered ones."""
 
 
 def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[str]:
@@ -95,8 +101,7 @@ def answered_feature_columns(campaign: Campaign, voters: pd.DataFrame) -> list[s
     answered = matching_columns(answers, columns)
     unanswered: dict[str, str] = {}
     for name in columns:
-        # past elections have our names, and derived columns are made of answered ones
-        if name in answered or name.startswith(HISTORY_PREFIX) or is_derived(name):
+        if name in answered or is_derived(name) or name.startswith(OF_NO_PERSON):
             continue
         bare = bare_column(name) or name.removeprefix(REACTED_PREFIX)
         looks = suspicious_columns(

@@ -3,11 +3,16 @@
 A line of data is never taken for names: a person's would stand in the draft.
 """
 
+import csv
+import gzip
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow
 
 from hustings.features.draft.layouts import Layout, layout_named, layout_of, layouts
 from hustings.features.draft.special import plain_name
@@ -17,6 +22,10 @@ from hustings.features.tables import TableError
 
 N_ROWS = 5_000
 BINARY = {".parquet", ".pq", ".xlsx", ".xls"}
+UNREADABLE = (
+    UnicodeError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError, csv.Error,
+    pyarrow.ArrowException,
+)  # fmt: skip
 _MOST_LEVELS = 60
 
 
@@ -60,12 +69,17 @@ def read_head(path: Path, *, layout: str = "") -> FileHead:
     if not path.is_file():
         raise TableError(f"expected a file at {path}, got no such file")
     asked = layout_named(layout) if layout else None
-    if path.suffix.lower() in BINARY:
-        frame = raw_head(path, n_rows=N_ROWS)
-        names = column_names([str(c) for c in frame], path.name)
-        return _with_names(path, None, frame, names, asked)
-    written = detected(path)
-    rows = raw_head(path, written=replace(written, header=False), n_rows=N_ROWS + 1)
+    try:
+        written, rows = _read(path)
+    except UNREADABLE as failure:
+        # a decoder's message repeats what stands there
+        raise TableError(
+            f"{path.name}: expected a text file, packed or not, or a Parquet file, got "
+            f"one that cannot be read ({type(failure).__name__})"
+        ) from None
+    if written is None:
+        names = column_names([str(c) for c in rows], path.name)
+        return _with_names(path, None, rows, names, asked)
     if rows.empty:
         raise TableError(
             f"{path.name}: expected rows below a header, got an empty file"
@@ -75,6 +89,15 @@ def read_head(path: Path, *, layout: str = "") -> FileHead:
         return _without_header(path, written, rows, asked)
     names = column_names(first, path.name)
     return _with_names(path, written, below, names, asked)
+
+
+def _read(path: Path) -> tuple[TextFormat | None, pd.DataFrame]:
+    """How a text file is written, and its first lines, the first one among them."""
+    if path.suffix.lower() in BINARY:
+        return None, raw_head(path, n_rows=N_ROWS)
+    written = detected(path)
+    plain = replace(written, header=False)
+    return written, raw_head(path, written=plain, n_rows=N_ROWS + 1)
 
 
 def _is_known(first: Sequence[str]) -> bool:
@@ -97,7 +120,7 @@ def _without_header(
 ) -> FileHead:
     columns = {str(c): _texts(rows[c]) for c in rows}
     layout = asked or layout_of(columns, header=False)
-    names = layout.of_width(columns) if layout else []
+    names = layout.of_width(len(columns)) if layout else []
     if layout is None or not names:
         said = f", and the layout {layout.name} has other columns" if layout else ""
         raise TableError(

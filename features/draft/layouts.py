@@ -100,15 +100,17 @@ class Layout(_Section):
         every = bool(self.header) and all(plain_name(c) in there for c in self.header)
         return every or any(plain_name(c) in there for c in self.header_any)
 
-    def of_width(self, columns: Mapping[str, pd.Series]) -> list[str]:
+    def of_width(self, n_columns: int) -> list[str]:
         """Names of the columns of a file without a header; empty if it is another's."""
-        for version in self.names:
-            names = list(_written_out(version))
-            if len(names) == len(columns) and self._looks_so(
-                dict(zip(names, columns.values(), strict=True))
-            ):
-                return names
-        return []
+        versions = (list(_written_out(version)) for version in self.names)
+        return next((names for names in versions if len(names) == n_columns), [])
+
+    def of_look(self, columns: Mapping[str, pd.Series]) -> bool:
+        """Whether a file without a header has the layout, by its width and values."""
+        names = self.of_width(len(columns))
+        return bool(names) and self._looks_so(
+            dict(zip(names, columns.values(), strict=True))
+        )
 
     def _looks_so(self, columns: Mapping[str, pd.Series]) -> bool:
         for name, shape in self.looks.items():
@@ -164,7 +166,7 @@ def layout_of(columns: Mapping[str, pd.Series], *, header: bool) -> Layout | Non
         header: Whether the file has a header line.
     """
     for layout in layouts().values():
-        if layout.of_header(columns) if header else layout.of_width(columns):
+        if layout.of_header(columns) if header else layout.of_look(columns):
             return layout
     return None
 

@@ -163,6 +163,11 @@ _CONTROL_OF = frozenset(
     ["control", "ctrl", "none", "no_message", "no_contact", "no_postcard", "holdout",
      "placebo_none", "untreated", "no_treatment", "c", "0", ""]
 )  # fmt: skip
+_FOR_ALL = {
+    ("costs", "message_id"): "one price for all messages",
+    ("do_not_contact", "channel"): "no column names a channel: none is to be used",
+}
+_NOT_TO_CONTACT = re.compile(r"do_?not|dnc|opt_?out|suppress|stop")
 _DATES = frozenset(
     ["sent_on", "observed_at", "granted_at", "withdrawn_at", "since", "merged_on"]
 )
@@ -204,8 +209,12 @@ def kind_of_file(head: FileHead) -> str:
         return VOTES
     if not has["voter"]:
         return _without_voters(head, has)
+    if _NOT_TO_CONTACT.search(head.path.name.lower()) and len(head.columns) < 6:
+        return "do_not_contact"
     if has["channel"] and not has["message"] and not has["value"]:
-        return _of_channels(head, has)
+        if has["basis"]:
+            return "permissions"
+        return "addresses" if len(head.columns) <= 3 else ""
     if len(head.columns) > 12 or named_like(head, "age", "party", "sex", "gender"):
         return "voters"
     if has["message"]:
@@ -222,15 +231,6 @@ def _without_voters(head: FileHead, has: Mapping[str, bool]) -> str:
     if body and head.filled(body).str.len().median() >= SHORTEST_TEXT:
         return "messages"
     return "voters" if head.layout is not None else ""
-
-
-def _of_channels(head: FileHead, has: Mapping[str, bool]) -> str:
-    stem = head.path.name.lower()
-    if re.search(r"do_?not|dnc|opt_?out|suppress|stop", stem):
-        return "do_not_contact"
-    if has["basis"]:
-        return "permissions"
-    return "addresses" if len(head.columns) <= 3 else ""
 
 
 def _only_number(head: FileHead) -> str:
@@ -340,8 +340,8 @@ def _without_column(name: str, ours: str) -> Iterator[MappedColumn]:
         "randomised_by": MappedColumn(ours, '{ value = "person" }', "no such column",
                                       "person, household or cluster: what was drawn?"),
     }  # fmt: skip
-    if name == "costs" and ours == "message_id":
-        yield MappedColumn(ours, '{ value = "*" }', "one price for all messages")
+    if (name, ours) in _FOR_ALL:
+        yield MappedColumn(ours, '{ value = "*" }', _FOR_ALL[name, ours])
         return
     column = RAW_TABLES[name].columns[ours]
     if (

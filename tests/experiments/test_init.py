@@ -429,6 +429,11 @@ def test_a_zip_archive_and_a_padded_header_are_read(tmp_path: Path) -> None:
         mapped = {"F": "F", "M": "M", "O": "U", "X": "U"}
         assert columns["sex"] == {"column": "sex", "map": mapped}
         assert columns["county_fips"]["map"]["Wake County"] == "37183"
+    for suffix in (".zip", ".gz", ".parquet"):
+        (tmp_path / f"bad{suffix}").write_bytes(b"voter_id,age\nV1,30\n" * 9)
+        done = hustings("init", tmp_path / f"bad{suffix}")
+        assert done.exit_code == BAD_INPUT
+        assert "one that cannot be read" in " ".join(done.output.split())
     done = hustings("init", tmp_path / "two.zip")
     assert done.exit_code == BAD_INPUT
     assert "expected one file in the archive" in " ".join(done.output.split())
@@ -504,6 +509,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "Granted": "2025-05-01",
     }, 50))  # fmt: skip
     write(home / "prices.csv", table({"Channel": "mail", "Unit Cost": 0.5}, 1))
+    write(home / "do_not_contact.csv", table({
+        "Voter ID": ids[50:60], "Date": "2025-06-01",
+    }, 10))  # fmt: skip
+    write(home / "ncvhis.txt", table({
+        "ncid": ids, "election_lbl": "11/03/2020", "voting_method": "IN-PERSON",
+    }, n), delimiter="\t")  # fmt: skip
     (home / "readme.txt").write_text("from the printer\nask for Ana\n")
     return home
 
@@ -545,7 +556,8 @@ def test_a_folder_becomes_a_campaign_but_for_what_only_a_person_knows(
     for taken in ("voter file.csv: voters", "mailers.csv: deliveries",
                   "survey.csv: responses", "messages.csv: messages",
                   "consent.csv: permissions", "prices.csv: costs",
-                  "readme.txt: not used"):  # fmt: skip
+                  "do_not_contact.csv: do_not_contact", "readme.txt: not used",
+                  "ncvhis.txt: not used: past votes, one row for each"):  # fmt: skip
         assert taken in done.output
     text = (folder / "campaign.toml").read_text()
     declared = tomllib.loads(text)
@@ -556,6 +568,7 @@ def test_a_folder_becomes_a_campaign_but_for_what_only_a_person_knows(
     deliveries = tables["deliveries"]["columns"]
     assert deliveries["message_id"]["map"] == {"Control": "control"}
     assert deliveries["channel"]["map"] == {"No": "none", "Direct mail": "mail"}
+    assert tables["do_not_contact"]["columns"]["channel"] == {"value": "*"}
     assert deliveries["sent_on"]["format"] == "%m/%d/%Y"
     # a probability is known to whoever drew it: it is asked, with what was counted
     assert tables["designs"]["rows"] == []
