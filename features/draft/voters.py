@@ -42,11 +42,13 @@ MOSTLY_DIFFERENT = 0.98
 """Share of different values that an id has at least: a duplicate hides none."""
 _IDENTIFYING = identifying_columns(VOTERS)
 _CONTACT = re.compile(
-    r"(?:^|_)(?:name|fname|lname|mname|first|last|middle|surname|suffix|e_?mail|phone|"
-    r"tel|telephone|cell|mobile|landline|address|addr|street|str|apt|apartment|ssn|"
+    r"(?:^|_)(?:name|fname|lname|mname|first|"
+    r"last(?!_(?:modif|vot|party|contact|upd|chang|elect|act|date))|middle|surname|"
+    r"suffix|e_?mail|phone|tel|telephone|cell|mobile|landline|address|addr|street|str|apt|apartment|ssn|"
     r"twitter|facebook|house_?(?:num(?:ber)?|no)|salutation|latitude|longitude)"
     r"(?:_|\d|$)|name$|^(?:first|last|middle)name|phone|email|address|^reg_st_|"
-    r"^reg_unit|street|^prev_?(?:name|address)"
+    r"^reg_unit|street|^prev_?(?:name|address)|apartment|area_?code|unit_?num|^radd|"
+    r"^rhalf|exchange$"
 )
 _NO_PERSONS_NAME = re.compile(
     r"(?:county|precinct|pct|party|city|town|district|municipal|school|village|"

@@ -36,7 +36,9 @@ def write(path: Path, rows: Iterable[Sequence[object]], **how: Any) -> Path:
     return path
 
 
-def table(columns: Mapping[str, Sequence[object] | object], n: int = N) -> list[list]:
+def table(
+    columns: Mapping[str, Sequence[object] | object], n: int = N
+) -> list[list[object]]:
     """A header and n rows; a column is its values, again and again, or one value."""
     listed = {
         name: values if isinstance(values, list | range) else [values]
@@ -207,7 +209,7 @@ def test_north_carolina_tabs_latin_letters_and_masked_dates(tmp_path: Path) -> N
     assert "TAMARISK" not in done.output
 
 
-STATES = {
+STATES: dict[str, tuple[Any, dict[str, str], str]] = {
     "michigan": (
         {"LAST_NAME": NAMES[0], "YEAR_OF_BIRTH": range(1950, 1990),
          "GENDER": ["F", "M"],
@@ -255,6 +257,7 @@ STATES = {
          "County Precinct": "01A", "County Precinct Description": "OSTAVA",
          "Registration Date": "01/02/1999", "Race": ["White not of Hispanic Origin"],
          "Gender": ["FEMALE", "MALE", "OTHER"], "Last Party Voted": "D",
+         "Last Vote Date": "11/03/2020",
          "Mailing Zipcode": ""},
         {"voter_id": "Voter Registration Number", "birth_year": "Birth Year",
          "sex": "Gender", "state": "GA", "county_fips": "County",
@@ -282,6 +285,10 @@ def test_states_with_a_header_are_known_by_it(tmp_path: Path, name: str) -> None
         assert set(declared["tables"]["voters"]["history"]) == {
             "2020-11-03 general", "2018-08-14 primary", "2019-04-02 spring",
         }  # fmt: skip
+    if name == "georgia":
+        # not of a person's name, and not the party of registration: for a person
+        assert '#   "Last Vote Date",' in done.stdout
+        assert '#   "Last Party Voted",' in done.stdout
     if name == "washington":
         mapped = declared["tables"]["voters"]["columns"]["sex"]["map"]
         assert mapped == {"F": "F", "M": "M", "O": "U", "X": "U"}
@@ -295,7 +302,7 @@ def test_states_with_a_header_are_known_by_it(tmp_path: Path, name: str) -> None
 
 # --- vendors --------------------------------------------------------------------------
 
-VENDORS = {
+VENDORS: dict[str, tuple[Any, dict[str, str], set[str], set[str]]] = {
     "l2": (
         {"SEQUENCE": range(1, N + 1), "LALVOTERID": [f"LALMA{k}" for k in range(N)],
          "Voters_StateVoterID": range(500, 560),
@@ -405,7 +412,7 @@ def test_unverified_layouts_are_called_so_in_the_draft(tmp_path: Path) -> None:
 def test_a_name_twice_is_refused_by_its_name(
     tmp_path: Path, header: list[str], said: str
 ) -> None:
-    rows = [header, *([f"V{k}", 30 + k, 30] for k in range(9))]
+    rows: list[Sequence[object]] = [header, *([f"V{k}", 30 + k, 30] for k in range(9))]
     done = hustings("init", write(tmp_path / "v.csv", rows))
     assert done.exit_code == BAD_INPUT
     expected = f"expected a header of column names, got {said}"
