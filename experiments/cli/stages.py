@@ -36,21 +36,6 @@ from hustings.experiments.cli.common import (
 app = typer.Typer()
 
 
-@app.command()
-def init(
-    files: Annotated[list[Path], typer.Argument(help="Voter file to look at.")],
-    debug: Debug = False,
-) -> None:
-    """Look at a new voter file and draft its mapping, with reasons."""
-    with errors_reported(debug=debug):
-        from hustings.features.draft import draft_mapping
-
-        for file in files:
-            if not file.exists():
-                raise FileNotFoundError(f"{file}: expected a voter file, found none")
-            typer.echo(draft_mapping(file).toml())
-
-
 def _stage(
     stage: str,
     campaign: str,

@@ -6,6 +6,7 @@ in memory: what is written is that a voter can be reached, never by what.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -27,20 +28,24 @@ from hustings.serving.export.settings import (
 from hustings.serving.rules import platforms, rule_set
 
 
-def write_reachable(run: Run, tables: Mapping[str, pd.DataFrame]) -> None:
+def write_reachable(
+    run: Run, voters_path: Path, tables: Mapping[str, pd.DataFrame]
+) -> None:
     """Write who can be reached by each channel that has a price.
 
     Args:
         run: Writes `tables/addresses.parquet`, which rules read, and `reachable.json`:
             channel → voters, reachable, and unusable (of voters whose values are all
             no address); nothing where the campaign declares no contacts.
-        tables: Checked tables.
+        voters_path: VOTERS, as Parquet.
+        tables: The other checked tables.
     """
     if run.campaign.campaign.rule_set in NEVER_EXPORT:
         return
-    voters, details = tables["voters"], contact_details(run)
+    details = contact_details(run)
     if details is None:
         return
+    voters = pd.read_parquet(voters_path, columns=["voter_id"])
     given, settings = tables.get("addresses"), export_settings(run.campaign)
     rows, counts = [], {}
     for name in sorted(set(tables["costs"]["channel"])):

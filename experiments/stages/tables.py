@@ -11,11 +11,11 @@ import pandas as pd
 
 from hustings.experiments.declaration import (
     Campaign,
+    answered_feature_columns,
     barred_from_features,
     check_experiments,
     data_dir,
     derivation,
-    feature_columns,
 )
 from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
@@ -102,7 +102,7 @@ def stage_ingest(run: Run) -> None:
     for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
             run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
-    write_reachable(run, ingested.tables)
+    write_reachable(run, ingested.voters, ingested.tables)
     wider = _with_columns_beside(run, ingested, raw_dir)
     remember_former(run, ingested.former)
     rows = {name: table["accepted"] for name, table in ingested.report.items()}
@@ -362,7 +362,7 @@ def stage_features(run: Run) -> None:
             f._replace(voters=cell_affinities.joined_to(f.voters, as_of=first))
             for f in files
         ]
-    columns = feature_columns(campaign, list(voters.columns))
+    columns = answered_feature_columns(campaign, voters)
     if cell_affinities is not None:
         # counts are brought to be read; [features].exclude leaves them out
         barred = barred_from_features(campaign, cell_affinities.names)
