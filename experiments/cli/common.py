@@ -194,6 +194,10 @@ def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
 
 
+def _say(sentence: str) -> None:
+    console.print(_escaped(sentence), soft_wrap=True)
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for the stage and a line for the step, once it takes over two seconds."""
@@ -258,6 +262,7 @@ def make_run(
         run_id=run_id,
         store=store,
         mlflow_uri=mlflow,
+        say=_say,
         **vars(tuning or Tuning()),
     )
 

@@ -66,6 +66,7 @@ from hustings.features.tables import (
     TEST_TABLES,
     TableError,
     check,
+    off_scale,
     problems,
 )
 
@@ -209,6 +210,7 @@ def ingest(
     data_dir: Path,
     raw_dir: Path | None = None,
     outcome_kind: Literal["binary", "continuous"] = "continuous",
+    outcome_scale: tuple[float, float] | None = None,
     on_table: Callable[[str], None] = lambda _name: None,
     persons: Persons | None = None,
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
@@ -230,6 +232,7 @@ def ingest(
         data_dir: Folder of public data.
         raw_dir: Folder of generated sample data.
         outcome_kind: A binary outcome is 0 or 1.
+        outcome_scale: Lowest and highest value of the outcome; None where unknown.
         on_table: Called with the name of each table before it is read.
         persons: Who is forgotten, and which ids became which.
         further: Name and rows of a table → rows that the campaign itself made, such as
@@ -268,7 +271,7 @@ def ingest(
             former = _declared_merges(read)
         elif name == "voters":
             former = dict(whose.follow(read["voters"].frame, former))
-    _check_responses(read, outcome, outcome_kind)
+    _check_responses(read, outcome, outcome_kind, outcome_scale)
     _check_experiments(read)
     _check_costs(read)
     _check_times(read, whose.earlier)
@@ -816,7 +819,9 @@ _LINKS: dict[str, Callable[[_ReadTables], None]] = {
 }
 
 
-def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
+def _check_responses(
+    read: _ReadTables, outcome: str, kind: str, scale: tuple[float, float] | None
+) -> None:
     responses = read["responses"]
     of_outcome = responses.frame["outcome"] == outcome
     if not of_outcome.any() and responses.rows_in:
@@ -825,12 +830,16 @@ def _check_responses(read: _ReadTables, outcome: str, kind: str) -> None:
             f"table responses: expected rows with outcome {outcome!r}, got "
             f"{outcome_names}; mend [outcome].name in campaign.toml"
         )
+    value = responses.frame["value"]
     if kind == "binary":
-        value = responses.frame["value"]
         odd = of_outcome & ~value.isin([0.0, 1.0])
-        responses.set_aside(
-            fault_rows(odd, "value", value, "expected 0 or 1 of a binary outcome")
-        )
+        reason = "expected 0 or 1 of a binary outcome"
+    elif scale is not None:
+        odd = of_outcome & ~value.between(*scale)
+        reason = off_scale(scale)
+    else:
+        return
+    responses.set_aside(fault_rows(odd, "value", value, reason))
 
 
 def _check_experiments(read: _ReadTables) -> None:
