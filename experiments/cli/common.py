@@ -181,13 +181,18 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
     except Exception as failure:
         if debug:
             raise
-        console.print(f"[red]error:[/red] {_escaped(str(failure) or repr(failure))}")
+        print_error(str(failure) or repr(failure))
         missing = isinstance(failure, FileNotFoundError | DataMissing)
         bad_input = isinstance(failure, ValueError)
         code = MISSING if missing else BAD_INPUT if bad_input else FAILED
         if code == FAILED:
             console.print(f"{type(failure).__name__}; --debug shows where")
         raise typer.Exit(code) from None
+
+
+def print_error(text: str) -> None:
+    """Print what was wrong with the campaign or its data."""
+    console.print(f"[red]error:[/red] {_escaped(text)}")
 
 
 def _escaped(text: str) -> str:

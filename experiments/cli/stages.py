@@ -26,11 +26,11 @@ from hustings.experiments.cli.common import (
     TuningStorage,
     Workers,
     alone,
-    console,
     errors_reported,
     known_run,
     make_run,
     new_run_id,
+    print_error,
     progress,
 )
 
@@ -423,7 +423,7 @@ def _not_learnt(folder: Path, sentence: str) -> None:
     """The run has no model and no plan: the reason, and exit code 2."""
     _tell_tables(folder)
     typer.echo(f"Report:  {folder / 'report.html'}")
-    console.print(f"[red]error:[/red] {sentence}", markup=True, soft_wrap=True)
+    print_error(sentence)
     raise typer.Exit(BAD_INPUT)
 
 

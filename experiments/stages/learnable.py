@@ -67,7 +67,7 @@ def learnable(
         reason = _lacking_outcome(rows, answered, outcome, direction)
         reason = reason or _lacking_people(rows, answered, design)
         if reason:
-            lacking[experiment] = f"experiment {experiment}: {reason}"
+            lacking[experiment] = reason
             continue
         small = _small_arms(answered, design)
         if small:

@@ -176,6 +176,9 @@ def _too_small_audiences(
         for name in dict.fromkeys(getattr(arm, column) for arm in arms):
             least = plan.minimum_audience if values is None else values.get(name, 0)
             at = [a for a, arm in enumerate(arms) if getattr(arm, column) == name]
+            # what other rules stop needs no second reason
+            if not allowed[:, at].any():
+                continue
             most = _most_contacts(run, arms, at, reachable)
             if most < least:
                 key = "[plan] minimum_audience"

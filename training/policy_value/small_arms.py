@@ -17,6 +17,10 @@ from hustings.features.arrays import Floats, Ints
 from hustings.features.training_set import MessageTest
 from hustings.training.learners.average_effects import FEW_PEOPLE, floored
 
+ERR_TOGETHER = 1.0 + 1.0 / np.pi
+"""Variance of the mean of two halves, times that of independent ones: where noise alone
+decides whether a half's policy sends an arm, the values of both halves are large where
+both samples are, by E[x; x > 0]² / (E[x²] / 2) = 1 / pi of the variance."""
 N_TERMS = 512
 """Terms of the sum that stand for the noise of an arm: its variance is kept to within
 six in a hundred, and exactly where so many units or fewer were drawn."""
@@ -103,7 +107,8 @@ def small_arm_noise(
         sd = np.sqrt(by_design)
         total = float((np.bincount(drawn, sd) ** 2).sum())
         of_people = float((np.bincount(drawn, shown) ** 2).sum())
-        missing = (1.0 - people[a] / FEW_PEOPLE) * max(total - of_people, 0.0)
+        unseen = max(ERR_TOGETHER * total - of_people, 0.0)
+        missing = (1.0 - people[a] / FEW_PEOPLE) * unseen
         columns.append(sd * np.sqrt(missing / total if total > 0 else 0.0))
     sign = np.random.default_rng(0).choice([-1.0, 1.0], size=int(drawn.max()) + 1)
     return SmallArmNoise(
