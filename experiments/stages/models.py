@@ -260,6 +260,11 @@ class _NotLearnt:
     verdict: VerdictName
     reasons: tuple[str, ...]
 
+    def __str__(self) -> str:
+        is_forbidden = self.verdict == NOTHING_MAY_BE_SENT
+        finding = "may be sent, because" if is_forbidden else "can be said yet:"
+        return f"nothing {finding} {'; '.join(self.reasons)}"
+
 
 def _not_sent(run: Run, test: MessageTest) -> tuple[_NotLearnt | None, list[str]]:
     """Rules that leave nothing to be sent of a test; else what they leave out."""
@@ -307,11 +312,12 @@ def stage_train(run: Run) -> None:
             # what lowers turnout may not be sent either
             forbidden, _ = _not_sent(run, test)
             why |= {name: forbidden} if forbidden else {}
-    for note in notes:
-        run.say(note)
+    left_out = [f"experiment {name}: {finding}" for name, finding in why.items()]
+    for sentence in (*notes, *left_out):
+        run.say(sentence)
     stored = {
-        name: {"verdict": found.verdict, "reasons": list(found.reasons)}
-        for name, found in why.items()
+        name: {"verdict": finding.verdict, "reasons": list(finding.reasons)}
+        for name, finding in why.items()
     }
     few_answers = sorted(
         {m for n in materials.learnable.few_answers.values() for m in n}
