@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from hustings.features.ingest import raw_head
+from hustings.features.ingest.text_format import TextFormat, detected
 from hustings.features.tables import (
     REQUIRED_TABLES,
     VOTERS,
@@ -25,7 +26,6 @@ from hustings.features.tables import (
 )
 
 N_ROWS = 5_000
-N_BYTES_TO_SNIFF = 1 << 20
 MOST = 0.95
 """Share of the values that must look so for a guess by value."""
 HALF = 0.5
@@ -144,36 +144,12 @@ def draft_mapping(path: Path) -> Draft:
     """
     if not path.is_file():
         raise TableError(f"expected a voter file at {path}, got no such file")
-    encoding = _encoding(path)
-    delimiter = _delimiter(path, encoding)
-    raw = raw_head(path, encoding=encoding, delimiter=delimiter, n_rows=N_ROWS)
+    written = TextFormat() if path.suffix in {".parquet", ".pq"} else detected(path)
+    raw = raw_head(path, written=written, n_rows=N_ROWS)
     if raw.empty:
         raise TableError(f"{path.name}: expected rows below a header, got none")
     columns = _Looking({str(c): _texts(raw[c]) for c in raw})
-    return columns.draft(path, encoding, delimiter, len(raw))
-
-
-def _encoding(path: Path) -> str:
-    """UTF-8 where the beginning of the file is, else the usual one of old exports."""
-    if path.suffix in {".parquet", ".pq"}:
-        return "utf-8"
-    try:
-        raw_head(path, encoding="utf-8", n_rows=N_ROWS)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
-
-
-def _delimiter(path: Path, encoding: str) -> str:
-    """The sign that splits the header into the most columns."""
-    if path.suffix in {".parquet", ".pq"}:
-        return ","
-    signs = [",", "\t", ";", "|"]
-    width = {
-        sign: raw_head(path, encoding=encoding, delimiter=sign, n_rows=0).shape[1]
-        for sign in signs
-    }
-    return max(signs, key=lambda sign: width[sign])
+    return columns.draft(path, written.encoding, written.delimiter, len(raw))
 
 
 def _texts(values: pd.Series) -> pd.Series:

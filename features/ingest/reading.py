@@ -8,6 +8,7 @@ import csv
 import gzip
 import hashlib
 import importlib.util
+import io
 import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,12 @@ from hustings.features.ingest.mapping import (
     require_columns,
     resolved,
     wanted_columns,
+)
+from hustings.features.ingest.text_format import (
+    TextFormat,
+    column_names,
+    detected,
+    open_bytes,
 )
 from hustings.features.tables import TableError
 
@@ -107,23 +114,40 @@ def read_raw(source: TableSource, table_name: str, folders: Folders) -> Raw:
 
 
 def raw_head(
-    path: Path, *, encoding: str = "utf-8", delimiter: str = ",", n_rows: int
+    path: Path, *, written: TextFormat | None = None, n_rows: int
 ) -> pd.DataFrame:
-    """The first rows of a Parquet or CSV file as they stand, every column.
+    """The first rows of a file as they stand, every column.
+
+    Args:
+        path: A Parquet file, a workbook or a text file, packed or not.
+        written: How a text file is written; as `detected` without.
+        n_rows: At most so many.
+
+    Returns:
+        Texts, but for Parquet. A file without a header has columns `column_1` and so
+        on; lines of another width than the first are left out.
 
     Raises:
-        TableError: If a CSV file is not in its encoding, or has no header.
+        TableError: If the file has no rows, or its header a name twice.
     """
     if path.suffix in _PARQUET:
         parquet = pyarrow.parquet.ParquetFile(path)
         batch = next(parquet.iter_batches(batch_size=n_rows), None)
         return pd.DataFrame() if batch is None else batch.to_pandas()
-    with _opened(path, encoding) as file:
-        rows = csv.reader(file, delimiter=delimiter)
-        header = next(rows, [])
-        n = len(header)
-        complete_rows = [row for row in islice(rows, n_rows) if len(row) == n]
-    return pd.DataFrame(complete_rows, columns=header, dtype="str")
+    written = written or detected(path)
+    with (
+        open_bytes(path, member=written.member) as packed,
+        io.TextIOWrapper(packed, encoding=written.codec, newline="") as text,
+    ):
+        rows = written.rows(text)
+        first = next(rows, [])
+        if written.header:
+            names, complete_rows = column_names(first, path.name), []
+        else:
+            names = [f"column_{k + 1}" for k in range(len(first))]
+            complete_rows = [first]
+        complete_rows += [r for r in islice(rows, n_rows) if len(r) == len(names)]
+    return pd.DataFrame(complete_rows[:n_rows], columns=names, dtype="str")
 
 
 def _opened(path: Path, encoding: str) -> TextIO:

@@ -98,7 +98,7 @@ def test_the_drafted_mapping_reads_the_file_it_was_drafted_from(made_up: Path) -
         "observed_on": "2021-01-01",
     }  # fmt: skip
     source = TableSource.model_validate(voters)
-    raw = raw_head(made_up, delimiter=source.delimiter, n_rows=10)
+    raw = raw_head(made_up, n_rows=10)
     mapped = map_with_faults(raw, source)
     assert mapped.faults.empty
     assert mapped.frame["voter_id"].tolist() == ["0001", "0002", "0003", "0004"]
