@@ -309,7 +309,7 @@ LINKS: dict[str, Callable[[ReadTables], None]] = {
 def check_responses(
     read: ReadTables, outcome: str, kind: str, scale: tuple[float, float] | None
 ) -> None:
-    """Refuse responses without the campaign's outcome; set values off its scale aside."""
+    """Refuse responses without the outcome; set values off its scale aside."""
     responses = read["responses"]
     of_outcome = responses.frame["outcome"] == outcome
     if not of_outcome.any() and responses.rows_in:
