@@ -32,6 +32,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
+from hustings.features.ingest import TableSource
+from hustings.features.ingest.mapping import our_columns
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.track import PROCESS, this_process
@@ -202,15 +204,44 @@ def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(example)
 
 
+def as_numbers(raw: pd.DataFrame, mapping: TableSource) -> pd.DataFrame:
+    """Rows of a voter file with numbers for what it holds as the text of a number.
+
+    Args:
+        raw: Rows of the file, in its own columns.
+        mapping: Of the voters, every column written out.
+    """
+    kinds = _kinds_read(mapping)
+    numbers = {
+        name: pd.to_numeric(raw[name], errors="coerce").astype(np.float64)
+        for name in map(str, raw.columns)
+        if kinds.get(name) == {"number"} and _data_type(raw[name]) == DataType.string
+    }
+    return raw.assign(**numbers)
+
+
+def _kinds_read(mapping: TableSource) -> dict[str, set[str]]:
+    """As what each column of the file is read: a code or a date is a text in it."""
+    kinds: dict[str, set[str]] = {}
+    for name, kind, origin in our_columns(mapping, "voters"):
+        plain = origin.map is None and origin.format is None and origin.digits is None
+        read = kind or mapping.types.get(name, "text")
+        if origin.column is not None:
+            kinds.setdefault(origin.column, set()).add(read if plain else "text")
+    return kinds
+
+
 def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
-    """Voter columns in, scores out; every column may be left out or missing."""
+    """Voter columns in, scores out; every column may be left out or missing.
+
+    The signature says what the columns hold. The rows are checked by the model, which
+    reads a number written as text, or a code that pandas took for a number, as the
+    campaign's own file is read; MLflow would refuse both, and a whole number as well.
+    """
+    kinds = _kinds_read(model.reader.mapping)
     inputs = [
-        ColSpec(
-            _data_type(example[name]),
-            str(name),
-            required=False,
-        )
-        for name in example.columns
+        ColSpec(_input_type(example[name], kinds.get(name)), name, required=False)
+        for name in map(str, example.columns)
     ]
     values = ("lift", "lift_low", "lift_high", "response", "baseline")
     outputs = [
@@ -219,7 +250,17 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
         for message in model.messages
     ]
     voter = ColSpec(DataType.string, "voter_id")
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema([voter, *outputs]))
+    signature = ModelSignature(Schema(inputs), Schema([voter, *outputs]))
+    # MLflow's own mark of a model that checks its rows itself
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _input_type(column: pd.Series, kinds: set[str] | None) -> DataType:
+    """Type of a column of the file; a text is one also where it is stored as number."""
+    stored_as = _data_type(column)
+    is_code = stored_as == DataType.double and kinds == {"text"}
+    return DataType.string if is_code else stored_as
 
 
 def _data_type(column: pd.Series) -> DataType:
@@ -273,7 +314,8 @@ def log_and_register(
             artifacts={"model": str(folder)},
             code_paths=[str(code)],
             signature=signature_of(example, model),
-            input_example=example,
+            # as a server of MLflow takes rows for such a model: {"inputs": [{...}]}
+            input_example=example.to_dict("records"),
             pip_requirements=_pinned(MODEL_LIBRARIES),
             registered_model_name=name,
         )
