@@ -34,11 +34,13 @@ from mlflow.types import ColSpec, DataType, Schema
 import hustings
 from hustings.features.ingest import TableSource
 from hustings.features.ingest.mapping import our_columns
+from hustings.features.lock import locked
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.track import PROCESS, this_process
 
 CHAMPION = "champion"
+_SQLITE = "sqlite:///"
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
@@ -93,11 +95,16 @@ def open_store(uri: str | None, folder: Path) -> str:
     """
     if not uri:
         folder.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        uri = f"{_SQLITE}{folder.resolve() / 'mlflow.db'}"
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    if uri.startswith(_SQLITE):
+        # campaigns share a store, and of two processes that make its tables one fails
+        with locked(Path(uri.removeprefix(_SQLITE)).parent / ".lock", wait=True):
+            MlflowClient().search_experiments(max_results=1)
+            MlflowClient().search_registered_models(max_results=1)
     return uri
 
 
