@@ -96,8 +96,6 @@ def stage_ingest(run: Run) -> None:
         if name != "reactions":  # who reacted is not written but where it may be
             run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
     voters = _with_columns_beside(run, ingested.tables, raw_dir)
-    if voters is not ingested.tables["voters"]:
-        run.write("tables/voters", check(VOTERS, voters))
     remember_former(run, ingested.former)
     rows = {name: len(frame) for name, frame in ingested.tables.items()}
     if "reactions" in ingested.tables:
@@ -112,11 +110,13 @@ def stage_ingest(run: Run) -> None:
     mapping = ingested.sources["voters"].model_dump(mode="json", by_alias=True)
     run.write_json("voters_mapping", mapping)
     run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
-    observed_on = campaign.tables["voters"].observed_on
-    changes = electorate_changes(run.home, ingested.tables["voters"], ingested.former)
-    snapshot = persons.remember(
-        ingested.tables["voters"], ingested.former, observed_on=str(observed_on)
-    )
+    # last, and before columns are joined: persons of a file that failed are not kept
+    as_read = run.path("tables/voters.parquet")
+    observed_on = str(campaign.tables["voters"].observed_on)
+    changes = electorate_changes(run.home, as_read, ingested.former)
+    snapshot = persons.remember(as_read, ingested.former, observed_on=observed_on)
+    if voters is not ingested.tables["voters"]:
+        run.write("tables/voters", check(VOTERS, voters))
     run.note(
         run_id=run.run_id,
         campaign=campaign.campaign.name,

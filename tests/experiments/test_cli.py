@@ -22,6 +22,7 @@ from hustings.experiments.cli import stages as stages_module
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.run import STAGES
 from hustings.experiments.stages.persons import known_persons
+from hustings.features.atomic import write_parquet
 from hustings.features.persons.snapshot import take
 from tests.checkout import environment
 
@@ -598,13 +599,21 @@ def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) 
 def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "sample" / "snapshots"
     voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})
-    take(folder, voters, observed_on="2026-03-01")
-    take(folder, voters.head(27).assign(party="R"), observed_on="2026-03-08")
+    days = {"2026-03-01": voters, "2026-03-08": voters.head(27).assign(party="R")}
+    for day, table in days.items():
+        write_parquet(tmp_path / "voters.parquet", table)
+        take(folder, tmp_path / "voters.parquet", observed_on=day)
     done = hustings("snapshots", "diff", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == OK
     assert "30 → 27 voters" in done.output
     assert re.search(r"changed +27", done.output)
     assert re.search(r"gone +3", done.output)
+    listed = hustings(
+        "snapshots", "diff", "--ids", "--campaign", "sample", "--data", tmp_path
+    )
+    assert "changed  V0: party\n" in listed.output
+    assert "gone     V29\n" in listed.output
+    assert "V29" not in done.output
     again = hustings(
         "snapshots", "diff", "1", "9", "--campaign", "sample", "--data", tmp_path
     )
