@@ -33,6 +33,8 @@ def connected(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             "preserve_insertion_order": False, "autoinstall_known_extensions": False,
         }  # fmt: skip
         with duckdb.connect(config=settings) as connection:
+            # it would be written among what a command says
+            connection.execute("SET enable_progress_bar = false")
             yield connection
 
 

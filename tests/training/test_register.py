@@ -40,6 +40,7 @@ from hustings.training.registry.register import (
     synthetic_example,
     tracked_run,
 )
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 TAGS = {"verdict": "personalise", "data_hash": "d" * 64, "judged_by": "r1"}
@@ -381,6 +382,31 @@ def test_a_real_server_registers_and_serves_the_same_model(
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert not (tmp_path / "unused").exists()
+
+
+def test_two_campaigns_make_the_tables_of_their_store_at_the_same_moment(
+    tmp_path: Path,
+) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+from hustings.training.registry.register import open_store, tracked_run
+store, at = Path(sys.argv[1]), time.time() + 0.2
+children = []
+for name in ("one", "other"):
+    if (child := os.fork()) == 0:
+        time.sleep(max(at - time.time(), 0))
+        open_store(None, store)
+        with tracked_run(name, "r", store / "artifacts", {}):
+            os._exit(0)
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[0, 0]", done.stderr[-3000:]
 
 
 def test_a_new_store_of_a_test_is_as_the_migrations_of_mlflow_leave_it(
