@@ -67,15 +67,7 @@ class KnownPersons:
         folder = self.home / SNAPSHOTS
         # of several files of a day the last one counts
         earlier = {date.fromisoformat(s.observed_on): s.path for s in listed(folder)}
-        return Persons(self.keys.forgotten().rows, self._former_of_frame, earlier)
-
-    def _former_of_frame(
-        self, voters: pd.DataFrame, declared: Mapping[str, str]
-    ) -> dict[str, str]:
-        with TemporaryDirectory(suffix=ASIDE, dir=self.home) as aside:
-            path = Path(aside) / "voters.parquet"
-            write_parquet(path, voters)
-            return self.former(path, declared)
+        return Persons(self.keys.forgotten().rows, self.former, earlier)
 
     def former(self, voters: Path, declared: Mapping[str, str]) -> dict[str, str]:
         """Former id → present id: from earlier files, exact keys and declared merges.

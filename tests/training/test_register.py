@@ -259,11 +259,26 @@ def test_a_column_is_a_number_in_the_signature_by_what_it_is_read_as(
                 "2022-11-08 general": "G22",
                 "2024-11-05 general": {"column": "G24", "map": {"1": 1, "0": 0}},
             },
-            "extra": {"income": "INCOME", "town": "TOWN"},
-            "types": {"income": "number", "town": "text"},
+            "extra": {
+                "income": "INCOME", "town": "TOWN",
+                "house_usd": {"column": "HOUSE", "unit": "$", "thousands": ","},
+            },
+            "types": {"income": "number", "town": "text", "house_usd": "number"},
         }
     )  # fmt: skip
-    columns = ["ID", "AGE", "ZIP", "BORN", "PCT", "SEX", "G22", "G24", "INCOME", "TOWN"]
+    columns = [
+        "ID",
+        "AGE",
+        "ZIP",
+        "BORN",
+        "PCT",
+        "SEX",
+        "G22",
+        "G24",
+        "INCOME",
+        "TOWN",
+        "HOUSE",
+    ]
     file = pd.DataFrame({c: [i % 2 for i in range(60)] for c in columns}, dtype="int64")
     raw = file if stored == "numbers" else file.astype("str")
     reader = replace(modelled.model.reader, mapping=mapping)

@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from hustings.features.ingest.mapping import wanted_columns
+from hustings.features.ingest.source import wanted_columns
 from hustings.features.tables import TableError
 from hustings.training.registry.campaign_model import CampaignModel
 

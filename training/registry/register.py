@@ -32,8 +32,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
-from hustings.features.ingest import TableSource
-from hustings.features.ingest.mapping import our_columns
+from hustings.features.ingest import ColumnSource, TableSource
+from hustings.features.ingest.source import our_columns
 from hustings.features.lock import locked
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.registry.campaign_model import CampaignModel
@@ -228,13 +228,15 @@ def as_numbers(raw: pd.DataFrame, mapping: TableSource) -> pd.DataFrame:
 
 
 def _kinds_read(mapping: TableSource) -> dict[str, set[str]]:
-    """As what each column of the file is read: a code or a date is a text in it."""
+    """As what each column of the file is read; what is mapped is a text in the file."""
     kinds: dict[str, set[str]] = {}
     for name, kind, origin in our_columns(mapping, "voters"):
-        plain = origin.map is None and origin.format is None and origin.digits is None
         read = kind or mapping.types.get(name, "text")
         if origin.column is not None:
-            kinds.setdefault(origin.column, set()).add(read if plain else "text")
+            plain = ColumnSource(column=origin.column, missing=origin.missing)
+            kinds.setdefault(origin.column, set()).add(
+                read if origin == plain else "text"
+            )
     return kinds
 
 
