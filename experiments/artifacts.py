@@ -95,7 +95,9 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("priors.parquet", ("features",), ("train", "power"), PRIORS),
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
-        Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
+        Artifact(
+            "not_learnt.json", ("train",), ("evaluate", "promote", "score", "plan")
+        ),
         Artifact("settings.json", ("train",), ("evaluate",)),
         Artifact("policies.json", ("train",), ("evaluate", "promote")),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),

@@ -786,6 +786,12 @@ TEST_TABLES = ("designs", "deliveries", "responses")
 REQUIRED_TABLES = ("voters", "messages", "designs", "deliveries", "responses", "costs")
 
 
+def off_scale(scale: tuple[float, float]) -> str:
+    """Why a value of an outcome is set aside that its scale does not have."""
+    low, high = scale
+    return f"expected a value of the outcome's scale, {low:g} to {high:g}"
+
+
 def no_places() -> pd.DataFrame:
     """PLACES of a plan that offers nothing to whole places."""
     return check(PLACES, pd.DataFrame({name: [] for name in PLACES.columns}))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hustings.experiments.cli.common import (
+    BAD_INPUT,
     DEFAULT_DATA,
     DEFAULT_LIMIT_S,
     DEFAULT_STORE,
@@ -30,6 +31,7 @@ from hustings.experiments.cli.common import (
     known_run,
     make_run,
     new_run_id,
+    print_error,
     progress,
 )
 
@@ -426,14 +428,28 @@ def run(
         _summary(folder)
 
 
+def _not_learnt(folder: Path, sentence: str) -> None:
+    """The run has no model and no plan: the reason, and exit code 2."""
+    _tell_tables(folder)
+    typer.echo(f"Report:  {folder / 'report.html'}")
+    print_error(sentence)
+    raise typer.Exit(BAD_INPUT)
+
+
 def _summary(folder: Path) -> None:
-    """What came out and where it lies."""
+    """What came out and where it lies.
+
+    Raises:
+        typer.Exit: With code 2, if nothing was learnt and nothing can be planned.
+    """
     import json
 
     from hustings.experiments.results import record_of_run
     from hustings.experiments.stages.champion import unseen_in_words
 
     evaluation = json.loads((folder / "evaluation.json").read_text())
+    if not (folder / "promoted.json").exists():
+        _not_learnt(folder, evaluation["headline"]["sentence"])
     promoted = json.loads((folder / "promoted.json").read_text())
     record = record_of_run(folder)
     assert record.timings_s is not None

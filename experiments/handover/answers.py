@@ -43,6 +43,7 @@ from hustings.features.tables import (
     RESPONSES,
     TableError,
     check,
+    off_scale,
     problems,
 )
 from hustings.serving.export import ExportError
@@ -394,11 +395,14 @@ def _linkage(
 
 
 def _set_aside_values(rows: RemainingRows, run: Run) -> None:
-    declared = run.campaign.outcome
+    declared, value = run.campaign.outcome, rows.frame["value"]
+    of_outcome = rows.frame["outcome"] == declared.name
     if declared.kind == "binary":
-        of_outcome = rows.frame["outcome"] == declared.name
-        odd = of_outcome & ~rows.frame["value"].isin([0.0, 1.0])
+        odd = of_outcome & ~value.isin([0.0, 1.0])
         rows.set_aside(odd, "value", "expected 0 or 1 of a binary outcome")
+    elif declared.value_range is not None:
+        odd = of_outcome & ~value.between(*declared.value_range)
+        rows.set_aside(odd, "value", off_scale(declared.value_range))
 
 
 def _placed(rows: RemainingRows, home: Path, former: Mapping[str, str]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from hustings.experiments.declaration import (
     data_dir,
     derivation,
 )
+from hustings.experiments.declaration.sections import BINARY_SCALE
 from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
 from hustings.experiments.stages.context import Run
@@ -24,6 +25,7 @@ from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
 from hustings.experiments.stages.links import identities, write_links, write_unlinked
 from hustings.experiments.stages.loop_tables import recorded_rows
+from hustings.experiments.stages.noteworthy import bare_arms, isolated_notes
 from hustings.experiments.stages.persons import (
     KnownPersons,
     electorate_changes,
@@ -92,6 +94,7 @@ def stage_ingest(run: Run) -> None:
         campaign.tables,
         outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind,
+        outcome_scale=campaign.outcome.value_range,
         campaign_dir=campaign.folder,
         data_dir=data_dir(),
         voters_path=run.path("tables/voters.parquet"),
@@ -113,6 +116,10 @@ def stage_ingest(run: Run) -> None:
             rows["reactions"] - n_individual
         )
         rows["reactions"] = n_individual
+    for name, notes in _notes(campaign, ingested.tables).items():
+        ingested.report[name]["notes"] = notes
+        for note in notes:
+            run.say(note)
     run.write("quarantine", check(QUARANTINE, ingested.quarantine))
     run.write("quarantined_voters", ingested.quarantined_voters)
     run.write_json("ingest", ingested.report)
@@ -140,6 +147,23 @@ def stage_ingest(run: Run) -> None:
             name: source["sha256"] for name, source in ingested.report.items()
         },
     )
+
+
+def _notes(
+    campaign: Campaign, tables: Mapping[str, pd.DataFrame]
+) -> dict[str, list[str]]:
+    """What a person has to know of the tables of the tests, by table."""
+    outcome, responses = campaign.outcome, tables["responses"]
+    scales = {outcome.name: outcome.value_range}
+    if outcome.turnout is not None:
+        scales[outcome.turnout] = BINARY_SCALE
+    return {
+        "responses": isolated_notes(responses, scales),
+        "designs": bare_arms(
+            tables["designs"], tables["deliveries"], responses, outcome=outcome.name,
+            absent=outcome.absent,
+        ),
+    }  # fmt: skip
 
 
 def _with_columns_beside(

@@ -173,6 +173,7 @@ def ingest(
     voters_path: Path,
     raw_dir: Path | None = None,
     outcome_kind: Literal["binary", "continuous"] = "continuous",
+    outcome_scale: tuple[float, float] | None = None,
     on_table: Callable[[str], None] = lambda _name: None,
     persons: Persons | None = None,
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
@@ -197,6 +198,7 @@ def ingest(
         voters_path: Where the checked voters are written, as Parquet.
         raw_dir: Folder of generated sample data.
         outcome_kind: A binary outcome is 0 or 1.
+        outcome_scale: Lowest and highest value of the outcome; None where unknown.
         on_table: Called with the name of each table before it is read.
         persons: Who is forgotten, and which ids became which.
         further: Name and rows of a table → rows that the campaign itself made, such as
@@ -231,7 +233,7 @@ def ingest(
             _sort(read, name, known, former, further)
             if name == "merges":
                 former = _declared_merges(read)
-    check_responses(read, outcome, outcome_kind)
+    check_responses(read, outcome, outcome_kind, outcome_scale)
     for table in read.values():
         table.check_share()
     check_experiments(read)

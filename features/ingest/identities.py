@@ -3,7 +3,6 @@
 Names and addresses are mapped like every table, but never into a table of the run.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,10 +77,8 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
         raise TableError(f"{file}: expected identities of voters, got no good row")
     table.check_share()
     accepted = check(IDENTITIES, table.frame.reset_index(drop=True))
-    unread = Counter[str]()
-    for (column, _), n in rows.table.losses.values.items():
-        unread[column] += n
-    return Identities(accepted, table.report() | {"unread": dict(unread)})
+    unread = {"unread": dict(rows.table.losses.by_column())}
+    return Identities(accepted, table.report() | unread)
 
 
 def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:

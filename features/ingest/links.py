@@ -21,6 +21,7 @@ from hustings.features.tables import (
     REACTION_COUNTS,
     SMALLEST_CELL,
     TableError,
+    off_scale,
 )
 
 PROPENSITY_TOLERANCE = 1e-6
@@ -305,8 +306,10 @@ LINKS: dict[str, Callable[[ReadTables], None]] = {
 }
 
 
-def check_responses(read: ReadTables, outcome: str, kind: str) -> None:
-    """Refuse responses without the campaign's outcome; set odd binary ones aside."""
+def check_responses(
+    read: ReadTables, outcome: str, kind: str, scale: tuple[float, float] | None
+) -> None:
+    """Refuse responses without the outcome; set values off its scale aside."""
     responses = read["responses"]
     of_outcome = responses.frame["outcome"] == outcome
     if not of_outcome.any() and responses.rows_in:
@@ -315,12 +318,16 @@ def check_responses(read: ReadTables, outcome: str, kind: str) -> None:
             f"table responses: expected rows with outcome {outcome!r}, got "
             f"{outcome_names}; mend [outcome].name in campaign.toml"
         )
+    value = responses.frame["value"]
     if kind == "binary":
-        value = responses.frame["value"]
         odd = of_outcome & ~value.isin([0.0, 1.0])
-        responses.set_aside(
-            fault_rows(odd, "value", value, "expected 0 or 1 of a binary outcome")
-        )
+        reason = "expected 0 or 1 of a binary outcome"
+    elif scale is not None:
+        odd = of_outcome & ~value.between(*scale)
+        reason = off_scale(scale)
+    else:
+        return
+    responses.set_aside(fault_rows(odd, "value", value, reason))
 
 
 def check_experiments(read: ReadTables) -> None:

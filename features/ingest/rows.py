@@ -51,14 +51,14 @@ class Losses:
     Attributes:
         source: Of the table.
         table_name: The table.
-        values: Values lost without their row, by column and reason.
+        lost: Values lost without their row, by column and reason.
         examples: First rows of each, with the value unless it identifies somebody.
         present: Values that came, by column.
     """
 
     source: TableSource
     table_name: str
-    values: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter)
     examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     present: Counter[str] = field(default_factory=Counter)
 
@@ -92,13 +92,20 @@ class Losses:
         return declared.required and not declared.nullable
 
     def _count(self, column: str, reason: str, rows: pd.DataFrame) -> None:
-        self.values[column, reason] += len(rows)
+        self.lost[column, reason] += len(rows)
         if reason != PLACEHOLDER:
             self.present[column] += len(rows)
         shown = self.examples.setdefault((column, reason), [])
         first = rows[["row", "value"]].head(N_EXAMPLES - len(shown))
         for row, value in first.itertuples(index=False):
             shown.append(f"row {row}: {value}")
+
+    def by_column(self) -> Counter[str]:
+        """Values lost without their row, by column."""
+        counts = Counter[str]()
+        for (column, _), n in self.lost.items():
+            counts[column] += n
+        return counts
 
     def check(self) -> None:
         """Refuse a column of which too many values cannot be read.
@@ -107,13 +114,13 @@ class Losses:
             TableError: Naming the column, the reason, an example and the key to mend.
         """
         unread = Counter[str]()
-        for (column, reason), n in self.values.items():
+        for (column, reason), n in self.lost.items():
             if reason != PLACEHOLDER:
                 unread[column] += n
         for column, n in unread.items():
             if n > self.source.most_unread * self.present[column]:
                 (_, reason), _ = max(
-                    ((k, v) for k, v in self.values.items() if k[0] == column),
+                    ((k, v) for k, v in self.lost.items() if k[0] == column),
                     key=lambda pair: pair[1],
                 )
                 example = self.examples[column, reason][0]
@@ -128,7 +135,7 @@ class Losses:
         """Values lost without their row, as `ingest.json` has them."""
         return {
             f"{column}: {reason}": {"n": n, "examples": self.examples[column, reason]}
-            for (column, reason), n in self.values.most_common()
+            for (column, reason), n in self.lost.most_common()
         }
 
 
