@@ -74,6 +74,7 @@ from hustings.features.training_set import build_training_set
 from hustings.features.voter import Encoding, history_columns
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import (
+    as_numbers,
     environment,
     git_commit,
     synthetic_example,
@@ -231,7 +232,7 @@ def _example(
     """Synthetic rows in the voter file's own columns, for the model's signature."""
     folders = Folders(campaign=campaign.folder, data=data_dir(), raw=raw_dir)
     raw = first_rows(source, "voters", folders, N_EXAMPLE_FROM)
-    return synthetic_example(raw, seed=campaign.campaign.seed)
+    return synthetic_example(as_numbers(raw, source), seed=campaign.campaign.seed)
 
 
 def _derivation(run: Run, voters: pd.DataFrame, as_of: pd.Timestamp) -> Derivation:
