@@ -17,6 +17,7 @@ from hustings.experiments.cli import (
     pages,
     persons,
     plans,
+    reactions,
     rules,
     stages,
 )
@@ -43,6 +44,7 @@ for _part in (
     pages,
     persons,
     rules,
+    reactions,
     live,
 ):
     app.add_typer(_part.app)

@@ -52,6 +52,7 @@ class ReactionSettings:
     Attributes:
         store: Address of PostgreSQL; None for a file next to the campaign's runs.
         keep_text: Whether the texts of replies are kept.
+        kinds: Kind → good, bad or neutral, as the campaign declares it.
         area: Places of the campaign: a state or county begins with one of them.
         posts: Post → the message of the campaign that it is.
         issue_floor: Confidence below which a post has no issue.
@@ -60,6 +61,7 @@ class ReactionSettings:
 
     store: str | None = None
     keep_text: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)
     area: tuple[str, ...] = ()
     posts: Mapping[str, str] = field(default_factory=dict)
     issue_floor: float = FLOOR
@@ -136,12 +138,32 @@ class Intake:
             KeyMissing: If an event names a person and there is no key.
             sqlalchemy.exc.SQLAlchemyError: If the store could not keep it.
         """
-        batch = read_events(
+        return self.keep(self.read(payloads, received_at=received_at))
+
+    def read(self, payloads: Sequence[Any], *, received_at: datetime) -> EventBatch:
+        """Read a batch without keeping anything of it.
+
+        Args:
+            payloads: Events as JSON gives them.
+            received_at: UTC.
+
+        Raises:
+            KeyMissing: If an event names a person and there is no key.
+        """
+        return read_events(
             payloads,
             received_at=received_at,
             key=self.key,
             keep_text=self.declared.keep_text,
+            kinds={kind.lower() for kind in self.declared.kinds},
         )
+
+    def keep(self, batch: EventBatch) -> Receipt:
+        """Label and keep a batch that was read: it is on disk when this returns.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If the store could not keep it.
+        """
         self._place(batch.events)
         self._label(batch)
         return self.events.append(batch)
@@ -261,6 +283,9 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "quarantined": receipt.quarantined,
         "faults": [vars(fault) for fault in receipt.faults[:MAX_FAULTS_LISTED]],
         "n_faults": len(receipt.faults),
+        "withdrawn": receipt.withdrawn,
+        "to_review": receipt.to_review,
+        "unknown_kinds": dict(receipt.unknown_kinds),
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hustings.features.insights import read_insights
+from hustings.features.insights import CountFault, ExportFormat, read_insights
 from hustings.features.tables import TableError
 
 WIDE = """Post ID,Publish time,Title,num_likes,num_angrys,num_reactions,Age group

@@ -66,6 +66,7 @@ def test_one_event_and_a_batch_are_answered_with_what_became_of_them(client, int
     assert answer.status_code == 200
     assert answer.json() == {
         "accepted": 1, "duplicate": 0, "quarantined": 0, "faults": [], "n_faults": 0,
+        "withdrawn": 0, "to_review": 0, "unknown_kinds": {},
     }  # fmt: skip
     batch = {"events": [event("a"), event("b"), event("c", count=0)]}
     told = client.post("/reactions", json=batch).json()
