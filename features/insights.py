@@ -28,7 +28,7 @@ from hustings.features.ingest.text_format import (
     detected,
     open_bytes,
 )
-from hustings.features.moments import MomentError, Moments, moments_of
+from hustings.features.moments import MomentError, ColumnMoments, moments_of
 from hustings.features.reaction import KIND_WORDS, REACTION
 from hustings.features.tables import TableError
 
@@ -247,7 +247,7 @@ class Insights:
     frame: pd.DataFrame
     columns: Mapping[str, str]
     counts: Mapping[str, str]
-    moments: Moments
+    moments: ColumnMoments
     platform: str
     totals: str
     decimal: str
@@ -607,7 +607,7 @@ def _wide(
 
 
 def _is_empty(column: pd.Series) -> bool:
-    return bool(column.isna().all())
+    return len(column) > 0 and bool(column.isna().all())
 
 
 def _once(columns: list[str]) -> list[str]:
@@ -736,7 +736,7 @@ def _require(
 
 def _moments(
     path: Path, frame: pd.DataFrame, column: str, export: str, how: ExportFormat
-) -> Moments:
+) -> ColumnMoments:
     try:
         return moments_of(
             frame[column],
@@ -790,7 +790,7 @@ def _totals(
 
 
 def _remarks(
-    export: str, platform: str, moments: Moments, totals: str, how: ExportFormat
+    export: str, platform: str, moments: ColumnMoments, totals: str, how: ExportFormat
 ) -> list[str]:
     zone = how.zone or "UTC ([reactions] zone declares another)"
     of = "since publication" if totals == LIFETIME else "of each day"

@@ -50,8 +50,8 @@ class MomentError(ValueError):
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Moments of a column.
+class ColumnMoments:
+    """ColumnMoments of a column.
 
     Attributes:
         at: In UTC; None where a cell is none.
@@ -68,7 +68,7 @@ class Moments:
 
 def moments_of(
     cells: pd.Series, *, formats: Sequence[str], zone: str, month_first: bool
-) -> Moments:
+) -> ColumnMoments:
     """Read the times of a column.
 
     Args:
@@ -95,7 +95,7 @@ def moments_of(
     of_text: dict[str, datetime | None] = {text: read(text) for text in distinct}
     at = [of_text[text] for text in texts]
     expected = f"expected a time as {written}"
-    return Moments(
+    return ColumnMoments(
         [None if moment is None else _in_utc(moment, zone) for moment in at],
         ["" if moment is not None else expected for moment in at],
         written,

@@ -39,7 +39,7 @@ KIND_WORDS: Mapping[str, str] = MappingProxyType(
         "save": "saves saved bookmark bookmarks favorites_added add_to_favorites "
         "collect",
         "click": "clicks link_click link_clicks url_click url_clicks",
-        "follow": "follows new_follows new_followers subscribers_gained",
+        "follow": "follows new_follows new_followers paid_followers subscribers_gained",
         "unfollow": "unfollows unlike unlikes unlike_page unlike_of_page unliked_page "
         "subscribers_lost fan_removes unsubscribes_from_page lost_followers",
         "hide": "hides hidden hide_post hide_posts hide_all hide_all_posts xbutton "
@@ -59,7 +59,7 @@ _PLAIN_KINDS = {
     GOOD: "like love share click save follow thankful pride",
     NEUTRAL: f"wow haha care comment reply quote sad {REACTION}",
     BAD: "angry dislike unfollow hide report_spam block mute negative_feedback "
-    "complaint stopall unsubscribed opt-out opt_out optout",
+    "complaint unsubscribe stopall opt-out opt_out optout",
 }
 VALENCE: Mapping[str, str] = MappingProxyType(
     {

@@ -218,7 +218,7 @@ class MonitorFollower:
             planned=self.campaign.planned_in_all(),
             lifts=self.campaign.lifts,
         )
-        wishes = {"open_wishes": len(self.events.open_wishes())}
+        wishes = {"open_wishes": self.events.n_open_wishes()}
         text = json.dumps(
             {"campaign": self.campaign.name, **wishes, **look}, allow_nan=False
         )

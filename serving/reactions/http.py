@@ -1,7 +1,9 @@
 """Intake of reactions over HTTP: read, labelled with an issue, stored, acknowledged.
 
-`POST /reactions` and the consumer of a broker share `Intake`. The serving bundle holds
-what a campaign declares of its reactions, the store's address included.
+`POST /reactions` and the consumer of a broker share `Intake`. `GET /reactions/review`
+lists replies that may ask to be left alone, for a person who answers by `POST`. The
+serving bundle holds what a campaign declares of its reactions, the store's address
+included.
 """
 
 import json
@@ -12,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -324,5 +327,56 @@ def _fault(status: int, message: str, *, again: bool = False) -> Response:
     return JSONResponse(body, status, headers=headers)
 
 
-routes = [Route("/reactions", _reactions, methods=["POST"])]
+class WishAnswer(BaseModel):
+    """Body of `POST /reactions/review`.
+
+    Attributes:
+        event_id: Of an open wish.
+        answer: Whether it is a wish to be left alone, or none.
+        by: Who answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    event_id: Annotated[str, Field(min_length=1)]
+    answer: Literal["withdraw", "not"]
+    by: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+async def _open_wishes(request: Request) -> Response:
+    intake: Intake = request.app.state.intake
+    frame = await run_in_threadpool(intake.events.open_wishes)
+    times = {name: frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in _TIMES}
+    wishes = frame.assign(**times).to_dict("records")
+    headers = {"Cache-Control": "no-store"}
+    return JSONResponse({"wishes": wishes}, headers=headers)
+
+
+async def _answer_wish(request: Request) -> Response:
+    intake: Intake = request.app.state.intake
+    try:
+        given = WishAnswer.model_validate_json(await request.body())
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        return _fault(422, f"{path}: {first['msg']}" if path else first["msg"])
+
+    def answered() -> int:
+        return intake.events.answer_wish(
+            given.event_id, given.answer, by=given.by, at=utc_now()
+        )
+
+    n = await run_in_threadpool(answered)
+    if n == 0:
+        return _fault(404, f"expected an open wish, got {given.event_id!r}")
+    return JSONResponse({"event_id": given.event_id, "answer": given.answer})
+
+
+_TIMES = ("at", "received_at")
+
+routes = [
+    Route("/reactions", _reactions, methods=["POST"]),
+    Route("/reactions/review", _open_wishes, methods=["GET"]),
+    Route("/reactions/review", _answer_wish, methods=["POST"]),
+]
 """To be mounted by an app whose `state.intake` is an `Intake`."""

@@ -345,9 +345,19 @@ class Events:
         joined = (
             first.merge(channels, on=by) if len(first) else first.assign(channels=[])
         )
+        text = joined["text"].astype(object)
         return joined.drop(columns="person").assign(
-            at=_times(joined["at"]), received_at=_times(joined["received_at"])
+            text=text.where(text.notna(), None),
+            at=_times(joined["at"]),
+            received_at=_times(joined["received_at"]),
         )
+
+    def n_open_wishes(self) -> int:
+        """Number of events that a person has to read."""
+        events = sa.func.count(sa.distinct(WISHES.c.event_id))
+        with self.engine.connect() as connection:
+            query = sa.select(events).where(WISHES.c.answer == OPEN)
+            return int(connection.execute(query).scalar_one())
 
     def answer_wish(self, event_id: str, answer: str, *, by: str, at: datetime) -> int:
         """Keep a person's answer to an open wish, and erase what it said.

@@ -25,6 +25,8 @@ from hustings.experiments.replay import (
     to_endpoint,
 )
 from hustings.features.insights import ExportFormat, read_insights
+from hustings.serving.reactions.http import Intake
+from hustings.serving.reactions.store import Events
 
 AT = datetime(2016, 6, 1, 10, tzinfo=UTC)
 REAL = data_dir() / "facebook_reactions2016" / "facebook_reactions_2016.parquet"
