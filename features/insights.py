@@ -6,10 +6,13 @@ names that platforms use; a campaign may declare its own. Every column of a kind
 counted, or is left out with a reason. An export holds no persons.
 """
 
+import csv
 import hashlib
 import io
 import json
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +31,7 @@ from hustings.features.ingest.text_format import (
     detected,
     open_bytes,
 )
-from hustings.features.moments import MomentError, ColumnMoments, moments_of
+from hustings.features.moments import ColumnMoments, MomentError, moments_of
 from hustings.features.reaction import KIND_WORDS, REACTION
 from hustings.features.tables import TableError
 
@@ -50,7 +53,7 @@ NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
                         "post_created_date"),
         "platform": ("platform", "network"),
         "message_id": ("message_id",),
-        "kind": ("kind", "reaction_type", "reaction", "metric", "name"),
+        "kind": ("kind", "reaction_type", "reaction", "metric"),
         "count": ("count", "value", "n"),
         "post_text": ("post_text", "tweet_text", "status_message", "post_message",
                       "text", "message", "caption", "description", "video_title",
@@ -68,7 +71,7 @@ COUNTS: Mapping[str, str] = MappingProxyType(
         word: kind
         for kind, words in KIND_WORDS.items()
         for word in (kind, *words.split())
-        if word not in ("spam", "report", "reports", "reported", "reaction")
+        if word not in ("report", "reaction")
     }
 )
 """Word for a kind, as a column of a wide export is called without "num_" and the like,
@@ -109,17 +112,22 @@ _PREFIX = re.compile(
 )
 _SUFFIX = re.compile(
     r"_(?:count|counts|total|totals|added|reactions|reaction|clicks|click|unique|users|"
-    r"n|metric|on_post|on_posts|from_users|summary_total_count|summary|total_count)$"
+    r"n|metric|paid|organic|viral|boosted|on_post|on_posts|from_users|summary_total_count|summary|total_count)$"
 )
-_NO_COUNT = re.compile(
-    r"rate|ratio|percent|pct|_per_|^per_|cost|spend|cpm|cpc|ctr|usd|eur|average|avg|"
-    r"_at_posting|_vs_|share_of|_score|overperforming|ranking|_id$|_url$|_name$|budget|"
-    r"currency|duration|hours|time_|_time|viewed|_seconds|date"
-)
-_SPLIT = re.compile(r"(?:^|_)(paid|organic|viral|earned|owned|boosted)_")
+_NO_COUNT = frozenset(
+    {
+        "rate", "ratio", "percent", "percentage", "pct", "per", "cost", "spend",
+        "spent", "cpm", "cpc", "ctr", "usd", "eur", "average", "avg", "vs",
+        "score", "overperforming", "ranking", "budget",
+        "currency", "duration", "hours", "time", "viewed", "seconds", "date",
+        "posting",
+    }
+)  # fmt: skip
+"""Words of columns that hold a rate, a price or a level, not a count of reactions."""
+_SPLIT = re.compile(r"(?:^|_)(paid|organic|viral|earned|owned|boosted)(?:_|$)")
 _BAD_WORDS = re.compile(
     r"ang(?:er|ry)|sad|sorr|dislike|hide|hidden|spam|report_|unlike|unfollow|block|mute|"
-    r"unsub|complain|negative|thumbs_down|downvote|opt_?out|care|removes|lost"
+    r"unsub|complain|negative|not_interested|thumbs_down|downvote|opt_?out|care|removes|lost"
 )
 _KIND_WORDS = re.compile(
     r"like|love|wow|haha|comment|share|repl|retweet|repost|favou?rite|react|save|bookmark|"
@@ -134,7 +142,9 @@ _TOTAL = re.compile(
 _ONLY_REACTIONS = re.compile(
     r"^(?:all_|total_|num_|post_)*reactions?$|^reaction_count$"
 )
-_ALL_CLICKS = re.compile(r"(?:^|_)(?:total_clicks|clicks_all|post_clicks|all_clicks)$")
+_ALL_CLICKS = re.compile(
+    r"^(?:total_clicks|clicks_all|(?:lifetime_)?post_clicks|all_clicks)$"
+)
 _NO_POST = re.compile(
     r"^(?:|totals?|grand total|summary|results? (?:from|of) .*|total of .*|--|-)$",
     re.IGNORECASE,
@@ -149,6 +159,8 @@ _ROUNDED = {
     ".": re.compile(r"^(\d+(?:\.\d+)?) ?([KMB])$", re.IGNORECASE),
     ",": re.compile(r"^(\d+(?:,\d+)?) ?([KMB])$", re.IGNORECASE),
 }
+_NUMBER_OR_TIME = re.compile(r"[\d\s.,:/+'%KMBTZe-]{1,30}", re.IGNORECASE)
+_TELEPHONE = re.compile(r"\+?[\d .-]*\d{3}[ .-]\d{3,4}[ .-]?\d{4}")
 _TIMES = {"K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 _LEAST_INEXACT = 10**15
 """A workbook keeps fifteen digits of a number."""
@@ -287,6 +299,8 @@ class Insights:
             if ours not in ("kind", "count", "occurred_at")
         }
         present = {name: value for name, value in fields.items() if value is not None}
+        if "platform" in present:
+            present["platform"] = present["platform"].strip().lower()
         if "post_text" in present:
             present["post_text"] = present["post_text"][:10_000]
         return {"platform": self.platform, **present}
@@ -359,7 +373,13 @@ def read_insights(path: Path, how: ExportFormat) -> Insights:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected an export of a page, found none")
-    frame, faults, remarks = _raw(path, how)
+    try:
+        frame, faults, remarks = _raw(path, how)
+    except (csv.Error, EOFError, OSError, zlib.error, zipfile.BadZipFile) as failure:
+        raise TableError(
+            f"{path.name}: expected an export of a page, got a file that is broken or "
+            f"cut off ({type(failure).__name__}); export it anew"
+        ) from None
     n_rows = len(frame) + len(faults)
     there = {_normal(str(name)): str(name) for name in reversed(frame.columns)}
     export, platform = _platform(there)
@@ -378,7 +398,7 @@ def read_insights(path: Path, how: ExportFormat) -> Insights:
     time_column = column_of["occurred_at"]
     moments = _moments(path, distinct, time_column, export, how)
     totals = _totals(path, distinct, column_of, counts, export, how)
-    name = how.platform or platform or "facebook"
+    name = (how.platform or platform or "facebook").strip().lower()
     remarks += _remarks(export, name, moments, totals, how)
     return Insights(
         distinct, column_of, counts, moments, name, totals, how.decimal, left_out,
@@ -450,7 +470,11 @@ def _json_rows(path: Path) -> pd.DataFrame:
     Metrics of `insights` become columns; answers of metrics alone become long rows.
     """
     with open_bytes(path) as file:
-        text = file.read().decode("utf-8-sig")
+        given_bytes = file.read()
+    try:
+        text = given_bytes.decode(json.detect_encoding(given_bytes))
+    except UnicodeError:
+        raise TableError(f"{path.name}: expected JSON in UTF-8, got bytes") from None
     try:
         given = json.loads(text)
     except ValueError:
@@ -584,17 +608,21 @@ def _wide(
     totals, words = list[str](), dict[str, list[str]]()
     for column in map(str, frame.columns):
         name, word = _normal(column), _word_of(column)
-        if column in kind_of or column in taken or _is_empty(frame[column]):
+        if column in kind_of or column in taken or not _holds_numbers(frame[column]):
             continue
-        if _NO_COUNT.search(name) and word not in COUNTS:
+        words_of_name = name.split("_")
+        is_name = words_of_name[-1] in {"id", "url", "link", "name"}
+        if is_name or not _NO_COUNT.isdisjoint(words_of_name):
             continue
         if _ALL_CLICKS.search(name):
             left_out[column] = "clicks of every sort together, hiding included"
+        elif word == "likes" and "page" in name.split("_"):
+            left_out[column] = "likes of a page, not of a post"
         elif _TOTAL.match(name) or _TOTAL.match(word):
             totals.append(column)
-        elif word in COUNTS and not _NO_COUNT.search(name):
+        elif word in COUNTS:
             words.setdefault(word, []).append(column)
-        elif _KIND_WORDS.search(name) and not _NO_COUNT.search(name):
+        elif _KIND_WORDS.search(name):
             left_out[column] = "not known as a count of a kind"
     for word, columns in words.items():
         counted = _once(columns)
@@ -606,8 +634,10 @@ def _wide(
     return kind_of
 
 
-def _is_empty(column: pd.Series) -> bool:
-    return len(column) > 0 and bool(column.isna().all())
+def _holds_numbers(column: pd.Series) -> bool:
+    # a column of words, such as blocked = yes, is no count; an empty one may be one
+    present = column.dropna().astype("str")
+    return column.empty or bool(present.str.contains(r"\d").any())
 
 
 def _once(columns: list[str]) -> list[str]:
@@ -826,7 +856,10 @@ def _as_kept_by_a_workbook(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return str(value)[:40]
+    """A value for a message: a number or a time; words may name a person."""
+    text = str(value).strip()
+    is_plain = _NUMBER_OR_TIME.fullmatch(text) and not _TELEPHONE.fullmatch(text)
+    return text if is_plain else f"a text of {len(text)} characters"
 
 
 def _post_id(given: str) -> tuple[str, CountFault | None]:

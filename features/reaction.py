@@ -43,7 +43,7 @@ KIND_WORDS: Mapping[str, str] = MappingProxyType(
         "unfollow": "unfollows unlike unlikes unlike_page unlike_of_page unliked_page "
         "subscribers_lost fan_removes unsubscribes_from_page lost_followers",
         "hide": "hides hidden hide_post hide_posts hide_all hide_all_posts xbutton "
-        "hide_this_post hide_all_of_page",
+        "hide_this_post hide_all_of_page not_interested",
         "report_spam": "report_as_spam reported_as_spam spam_report spam_reports spam "
         "report_spams reports_as_spam report reports reported",
         "block": "blocks blocked",

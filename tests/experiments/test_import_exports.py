@@ -317,7 +317,7 @@ def test_times_in_many_writings(campaign, declared, times, expected):
         ("post_id,date,num_likes\np,2026-09-01,3\np,2026-09-02,4\n", "totals ="),
         ("post_id,date,num_likes\np,2026-09-01,0\n", "kept 0"),
         ("post_id,date,num_likes\n", "kept 0"),
-        ("post_id,date,num_likes\np,soon,4\n", "row 2: got soon"),
+        ("post_id,date,num_likes\np,soon,4\n", "row 2: got a text of 4"),
         ("post_id,date,num_likes\n1.23E+17,2026-09-01,4\n", "row 2: got 1.23E+17"),
         ("post_id,date,num_likes\n1.2e17,2026-09-01,4\n", "spreadsheet"),
         ("post_id,date,num_likes\n1700000000000000001.0,2026-09-01,4\n", "spreadsheet"),
@@ -466,6 +466,60 @@ def test_a_campaign_names_columns_that_nobody_knows(campaign):
     )
     assert campaign.imported(content).exit_code == 0
     assert campaign.people() == {"angry": 3}
+
+
+BAD_NEWS = (
+    "Reactions: Angry", "REACTION_ANGER", "Sorry reactions", "Dislikes", "Thumbs down",
+    "hide_all_clicks", "Hide posts", "Report spam", "unlike_page_clicks", "Blocks",
+    "Lifetime Negative Feedback Users", "Spam complaints", "Opt-outs", "Angry (paid)",
+    "Care", "dislikeCount", "Not interested", "Reports",
+)  # fmt: skip
+
+
+def test_bad_news_is_counted_under_each_of_its_names(campaign):
+    for i, name in enumerate(BAD_NEWS):
+        result = campaign.imported(f"post_id,publish_time,{name}\np{i},2026-09-01,5\n")
+        assert result.exit_code == 0, result.output
+    frame = campaign.events()
+    assert frame["count"].tolist() == [5] * len(BAD_NEWS)
+    assert set(frame["kind"]) == {
+        "angry", "sad", "dislike", "hide", "report_spam", "unfollow", "block",
+        "negative_feedback", "complaint", "unsubscribe", "care",
+    }  # fmt: skip
+
+
+def test_parts_of_a_whole_are_not_counted_twice(campaign):
+    header = "post_id,publish_time,Likes,Paid likes,Organic likes,Paid shares"
+    header += ",Organic shares,URL clicks,Link clicks,Likes (vs. dislikes),Page likes"
+    result = campaign.imported(f"{header}\np,2026-09-01,10,4,6,1,2,8,8,99,500\n")
+    assert campaign.people() == {"like": 10, "share": 3, "click": 8}
+    assert "left out: Paid likes: counted in Likes" in result.output
+    assert "left out: Page likes" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"", "empty.csv"),
+        (b"PK\x03\x04 no workbook", "book.xlsx"),
+        (b"\x1f\x8b cut off", "export.csv.gz"),
+        (b"\xff\xff{", "export.json"),
+        (b"{", "export.json"),
+        (b"[]", "export.json"),
+    ],
+)
+def test_a_broken_file_is_refused_in_plain_words(campaign, content, name):
+    result = campaign.imported(content, name=name)
+    assert result.exit_code == 2, result.output
+    assert "expected" in result.output
+
+
+def test_no_words_of_a_cell_stand_in_a_message(campaign):
+    rows = "p,Joan Elm,555-010-4477\n"
+    result = campaign.imported(f"post_id,publish_time,num_angrys\n{rows}")
+    assert result.exit_code == 2
+    assert "Joan" not in result.output
+    assert "4477" not in result.output
 
 
 @pytest.mark.parametrize(

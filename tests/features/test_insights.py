@@ -49,7 +49,8 @@ def test_rows_of_kind_and_count_by_time_and_breakdown(tmp_path):
     assert events == events_of(write(tmp_path, LONG))
     rows = read_insights(write(tmp_path, LONG), ExportFormat()).rows
     assert [(row.number, *row.counts) for row in rows][-1] == (
-        5, ("value", "wow", CountFault("expected a whole number", "many")),
+        5,
+        ("value", "wow", CountFault("expected a whole number", "a text of 4 characters")),
     )  # fmt: skip
 
 
