@@ -48,10 +48,9 @@ def test_rows_of_kind_and_count_by_time_and_breakdown(tmp_path):
     assert len({e["id"] for e in events}) == 3
     assert events == events_of(write(tmp_path, LONG))
     rows = read_insights(write(tmp_path, LONG), ExportFormat()).rows
-    assert [(row.number, *row.counts) for row in rows][-1] == (
-        5,
-        ("value", "wow", CountFault("expected a whole number", "a text of 4 characters")),
-    )  # fmt: skip
+    fault = CountFault("expected a whole number", "a text of 4 characters")
+    counts = [(row.number, *row.counts) for row in rows]
+    assert counts[-1] == (5, ("value", "wow", fault))
 
 
 def test_rows_told_apart_by_a_breakdown_of_theirs_are_added_up(tmp_path):
