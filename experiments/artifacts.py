@@ -76,6 +76,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("example.parquet", ("ingest", "features"), ("features", "promote")),
         Artifact("links.parquet", ("ingest",), ("features",), LINKS),
         Artifact("links.json", ("ingest",), ("report", "run")),
+        Artifact("reachable.json", ("ingest",), ("run",)),
         Artifact("providers.json", ("ingest",), ("features", "report")),
         Artifact(
             "reaction_groups.parquet", ("ingest",), (), REACTION_GROUPS,
@@ -94,7 +95,9 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("priors.parquet", ("features",), ("train", "power"), PRIORS),
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
-        Artifact("forbidden.json", ("train",), ("evaluate", "promote")),
+        Artifact(
+            "not_learnt.json", ("train",), ("evaluate", "promote", "score", "plan")
+        ),
         Artifact("settings.json", ("train",), ("evaluate",)),
         Artifact("policies.json", ("train",), ("evaluate", "promote")),
         Artifact("candidates/*", ("train",), ("evaluate", "promote")),

@@ -12,7 +12,7 @@ from hustings.experiments.stages.context import Run
 from hustings.features.tables import CONTROL, TEST_TABLES
 from hustings.features.training_set import household
 from hustings.training.estimators.compliance import contrast
-from hustings.training.learners.average_effects import shrink
+from hustings.training.learners.average_effects import USUAL_EFFECT, shrink
 from hustings.training.learners.priors import prior_of
 from hustings.training.measured_lift.power import (
     Beliefs,
@@ -326,7 +326,8 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
             1.0 / compared["propensity"].to_numpy(dtype=np.float64),
         )
         value[k], variance[k] = difference[0], V[0, 0]
-    mean, sd = shrink(value, np.diag(variance), [""] * len(messages))
+    usual = np.full(len(messages), USUAL_EFFECT * float(seen["outcome"].std()))
+    mean, sd = shrink(value, np.diag(variance), [""] * len(messages), prior_scale=usual)
     return Beliefs(mean, np.diag(sd**2))
 
 

@@ -17,6 +17,7 @@ from hustings.experiments.record import RESULTS, received
 from hustings.experiments.stages.contacts import stage_plan, stage_score
 from hustings.experiments.stages.context import Run, point_to
 from hustings.experiments.stages.models import (
+    learnt_anything,
     stage_evaluate,
     stage_promote,
     stage_train,
@@ -36,6 +37,8 @@ _STAGES: Mapping[str, Callable[[Run], None]] = {
     "report": stage_report,
 }
 STAGES = tuple(_STAGES)
+_OF_A_MODEL = ("promote", "score", "plan")
+"""Stages that have nothing to do where nothing was learnt."""
 
 
 def run_campaign(run: Run) -> Path:
@@ -65,7 +68,8 @@ def _stages_in_new_folder(run: Run, stages: tuple[str, ...]) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         working = replace(run, folder=aside)
         for stage in stages:
-            run_stage(working, stage)
+            if stage not in _OF_A_MODEL or learnt_anything(working):
+                run_stage(working, stage)
         aside.rename(final)
         point_to(run.home, run.run_id)
     return final

@@ -181,7 +181,7 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
     except Exception as failure:
         if debug:
             raise
-        console.print(f"[red]error:[/red] {_escaped(str(failure) or repr(failure))}")
+        print_error(str(failure) or repr(failure))
         missing = isinstance(failure, FileNotFoundError | DataMissing)
         bad_input = isinstance(failure, ValueError)
         code = MISSING if missing else BAD_INPUT if bad_input else FAILED
@@ -190,8 +190,17 @@ def errors_reported(*, debug: bool) -> Iterator[None]:
         raise typer.Exit(code) from None
 
 
+def print_error(text: str) -> None:
+    """Print what was wrong with the campaign or its data."""
+    console.print(f"[red]error:[/red] {_escaped(text)}")
+
+
 def _escaped(text: str) -> str:
     return text.replace("[", r"\[")
+
+
+def _say(sentence: str) -> None:
+    console.print(_escaped(sentence), soft_wrap=True)
 
 
 @contextmanager
@@ -258,6 +267,7 @@ def make_run(
         run_id=run_id,
         store=store,
         mlflow_uri=mlflow,
+        say=_say,
         **vars(tuning or Tuning()),
     )
 

@@ -26,7 +26,12 @@ from hustings.experiments.declaration.sections import (
     SimulateSection,
 )
 from hustings.features.ingest import TableSource
-from hustings.features.tables import RAW_TABLES, REQUIRED_TABLES, TEST_TABLES
+from hustings.features.tables import (
+    RAW_TABLES,
+    REQUIRED_TABLES,
+    TEST_TABLES,
+    off_scale,
+)
 from hustings.serving.rules import WORDS, rule_set
 
 CAMPAIGN_FILE = "campaign.toml"
@@ -114,12 +119,24 @@ class Campaign(Section):
     def _values_of_the_outcome(self) -> Self:
         declared = self.export.results.answers if self.export.results else {}
         for question, answers in declared.items():
-            strange = sorted(set(answers.values.values()) - {0.0, 1.0})
-            of_outcome = answers.outcome == self.outcome.name
-            if of_outcome and self.outcome.kind == "binary" and strange:
+            if answers.outcome != self.outcome.name:
+                continue
+            where = f"[export.results.answers.{question}].values: "
+            values = set(answers.values.values())
+            strange = sorted(values - {0.0, 1.0})
+            if self.outcome.kind == "binary" and strange:
                 raise ValueError(
-                    f"[export.results.answers.{question}].values: expected 0 or 1 of "
-                    f"the binary outcome {self.outcome.name!r}, got {strange[0]:g}"
+                    f"{where}expected 0 or 1 of the binary outcome "
+                    f"{self.outcome.name!r}, got {strange[0]:g}"
+                )
+            scale = self.outcome.value_range
+            outside = [v for v in sorted(values) if scale and not (
+                scale[0] <= v <= scale[1]
+            )]  # fmt: skip
+            if scale and outside:
+                raise ValueError(
+                    f"{where}{off_scale(scale)}, got {outside[0]:g}; leave out answers "
+                    "that are none"
                 )
         return self
 

@@ -20,6 +20,8 @@ PROXY_LIMIT = 0.75
 """AUC from which on what was learnt stands for a special category. Age and sex alone
 tell religion or health at about .6 to .7; more than that is a proxy of its own."""
 
+BINARY_SCALE = (0.0, 1.0)
+
 
 class CampaignSection(Section):
     """`[campaign]`: what is asked, under which rules, as of when."""
@@ -38,6 +40,8 @@ class OutcomeSection(Section):
     Attributes:
         turnout: The outcome in responses that says who voted, where another one is
             asked about: a message that lowers it is barred from the plan.
+        scale: Lowest and highest value that an answer can have; what lies outside is a
+            survey's code for no answer, and is set aside.
         persuadable: Predicted support, as a share, between which a voter counts as
             persuadable; without it, the middle third of the audience.
         value: What a lift is worth: the outcome itself, or votes.
@@ -51,6 +55,7 @@ class OutcomeSection(Section):
     higher_is_better: bool
     absent: Literal["zero", "missing"]
     unit_per_point: Positive
+    scale: tuple[float, float] | None = None
     turnout: Text | None = None
     persuadable: tuple[Chance, Chance] | None = None
     value: Literal["outcome", "votes"] = "outcome"
@@ -60,6 +65,17 @@ class OutcomeSection(Section):
     def _band_in_order(self) -> Self:
         if self.persuadable and self.persuadable[0] >= self.persuadable[1]:
             raise ValueError("expected persuadable = [low, high] with low below high")
+        return self
+
+    @model_validator(mode="after")
+    def _scale_in_order(self) -> Self:
+        if self.scale and not self.scale[0] < self.scale[1]:
+            raise ValueError("expected scale = [low, high] with low below high")
+        if self.kind == "binary" and self.scale not in (None, BINARY_SCALE):
+            raise ValueError(
+                'expected scale = [0, 1], or none, where kind = "binary", got '
+                f"{list(self.scale or ())}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -106,6 +122,19 @@ class OutcomeSection(Section):
         """Outcome units from no support to full support: a hundred points."""
         return 100 * self.unit_per_point
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Lowest and highest possible value; None where the campaign does not say.
+
+        Support whose point is 1.0 is on a scale of 0 to 100: that is what
+        `unit_per_point` says.
+        """
+        if self.kind == "binary":
+            return BINARY_SCALE
+        if self.scale is None and self.measures == "support":
+            return (0.0, 100.0) if self.unit_per_point == 1 else None
+        return self.scale
+
     def as_valued(self) -> Self:
         """The outcome as it is judged and planned: votes, where that is declared."""
         if self.value == "outcome":
@@ -120,6 +149,9 @@ class FeaturesSection(Section):
     Attributes:
         derived: Which columns are derived of the whole file, see `features.derived`:
             "history", "household", "neighbours". All of them are features.
+        special_categories: Columns that tell of race, religion, health and the like:
+            no features without a legal basis.
+        not_special: Columns that look so, by name or by values, and are none.
         proxy_limit: AUC above which what was learnt stands for a special category,
             and nothing is promoted.
     """
@@ -133,11 +165,18 @@ class FeaturesSection(Section):
         HISTORY_SEGMENT,
     ]
     special_categories: list[Text] = []
+    not_special: list[Text] = []
     legal_basis_special: str = ""
     proxy_limit: Annotated[float, Field(gt=0.5, le=1)] = PROXY_LIMIT
 
     @model_validator(mode="after")
     def _special_needs_a_basis(self) -> Self:
+        both_ways = set(self.special_categories) & set(self.not_special)
+        if both_ways:
+            raise ValueError(
+                f"expected {min(both_ways)!r} in special_categories or in not_special, "
+                "got it in both"
+            )
         names = set(self.columns) | set(self.segment)
         plain = sorted(name for name in names if not is_glob(name))
         special = [

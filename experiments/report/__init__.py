@@ -18,6 +18,7 @@ from hustings.experiments.report.evaluation import (
     asked_section,
     experiment_sections,
     judged_only,
+    not_learnt_section,
 )
 from hustings.experiments.report.groups import groups_section
 from hustings.experiments.report.linked import linked_section
@@ -90,12 +91,14 @@ def write_report(
         places: What is planned by county, see `experiments.stages.places`.
         ratios: Sample ratios by week, see `experiments.stages.sample_ratios`.
     """
+    set_aside = not_learnt_section(evaluation)
     evaluation = judged_only(evaluation)
     unit = float(evaluation["outcome"]["unit_per_point"])
     charts = figures(evaluation, record.plan, messages) | place_figures(places, unit)
     body = joined(
         [
             answer_section(evaluation, plan, record.plan),
+            set_aside,
             asked_section(campaign, evaluation),
             experiment_sections(evaluation, charts, messages),
             groups_section(evaluation, groups or {}, unit),

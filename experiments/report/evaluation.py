@@ -47,6 +47,11 @@ from hustings.experiments.report.words import (
 )
 from hustings.experiments.results import PlanSummary
 from hustings.features.tables import SMALLEST_CELL
+from hustings.training.policy_value.results import (
+    NOT_LEARNT,
+    NOTHING_CAN_BE_SAID,
+    NOTHING_MAY_BE_SENT,
+)
 
 TURNOUT_POINT = 0.01
 """Turnout is a share whatever the outcome is measured in."""
@@ -69,6 +74,10 @@ WHAT_TO_DO = {
     "personalised": "Send each voter the message that is predicted to do most for "
     "the money, and nothing where no message is worth it.",
 }
+TO_MEND = {
+    NOTHING_MAY_BE_SENT: "Mend what the rule names and run again.",
+    NOTHING_CAN_BE_SAID: "Bring what the data lack and run again.",
+}
 DISCLOSES = {
     "none": "nothing",
     "recipient": "the recipient's own data",
@@ -78,11 +87,11 @@ DISCLOSES = {
 
 
 def judged_only(evaluation: Row) -> Row:
-    """The evaluation without experiments of which nothing may be sent to anybody."""
+    """The evaluation without experiments of which nothing was learnt."""
     judged = {
         name: result
         for name, result in evaluation["experiments"].items()
-        if result["verdict"] != "nothing_may_be_sent"
+        if result["verdict"] not in NOT_LEARNT
     }
     return {**evaluation, "experiments": judged}
 
@@ -132,6 +141,26 @@ def answer_section(
     )
 
 
+def not_learnt_section(evaluation: Row) -> Html:
+    """Experiments of which nothing was learnt, and what was set aside of the others."""
+    rows = [
+        (name, html_badge(result["verdict"]), result["sentence"],
+         TO_MEND[result["verdict"]])
+        for name, result in evaluation["experiments"].items()
+        if result["verdict"] in NOT_LEARNT
+    ]  # fmt: skip
+    notes = [paragraph(note) for note in evaluation.get("notes", ())]
+    if not rows and not notes:
+        return Html("")
+    header = ["Experiment", "Verdict", "Why", "What to do"]
+    return html_section(
+        "not-learnt",
+        "Set aside before training",
+        html_table("Experiments of which nothing was learnt", header, rows, words=4),
+        *notes,
+    )
+
+
 def _interval_in_words() -> str:
     return (
         "The range in brackets is the 95 % interval: what would be compatible with "
@@ -142,6 +171,8 @@ def _interval_in_words() -> str:
 
 def _tiles(evaluation: Row, plan: pd.DataFrame, summary: PlanSummary | None) -> Html:
     experiments = list(evaluation["experiments"].values())
+    if not experiments:
+        return Html("")
     unit = float(evaluation["outcome"]["unit_per_point"])
     first = (
         _single_tiles(experiments[0], unit)
@@ -454,7 +485,8 @@ def _message_row(row: Row, unit: float, texts: Mapping[str, str]) -> tuple[Any, 
         DISCLOSES.get(row.get("discloses", ""), row.get("discloses", "unknown")),
         interval_text(as_span(row["shrunken"], unit), ""),
         interval_text(as_span(row["effect"], unit), ""),
-        people_text(row["n_sent"]),
+        people_text(row["n_sent"])
+        + ("" if row.get("planned", True) else ", not planned"),
     )
 
 

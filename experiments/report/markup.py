@@ -11,6 +11,7 @@ VERDICTS = {
     "one_split_suffices": ("half", "One split suffices"),
     "not_worth_personalising": ("no", "Personalising does not pay"),
     "nothing_may_be_sent": ("no", "Nothing may be sent"),
+    "nothing_can_be_said": ("no", "Nothing can be said yet"),
 }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from hustings.experiments.results import Agreement, ArmShare
 from hustings.training.policy_value.policies import CHAMPION
 from hustings.training.policy_value.results import (
-    NOTHING_MAY_BE_SENT,
+    NOT_LEARNT,
     Evaluation,
     PolicyValue,
 )
@@ -41,7 +41,7 @@ def agreements(
     counts = Counter((str(message), str(channel)) for message, channel in pairs)
     compared = []
     for name, stored in evaluation["experiments"].items():
-        if name not in n_audience or stored["verdict"] == NOTHING_MAY_BE_SENT:
+        if name not in n_audience or stored["verdict"] in NOT_LEARNT:
             continue
         result = Evaluation.from_json(stored)
         wanted = result.verdict.champion if policy == CHAMPION else policy

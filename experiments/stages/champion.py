@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
+from hustings.experiments.declaration import CampaignError
 from hustings.experiments.results import Unseen
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tables import readable_voters
@@ -18,6 +19,7 @@ from hustings.features.tables import ANY_MESSAGE
 from hustings.features.training_set import Arm
 from hustings.serving.load import load_version
 from hustings.training.learners.lift_model import LiftModel
+from hustings.training.policy_value.results import NOT_LEARNT
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import (
     Version,
@@ -41,9 +43,13 @@ def adopt(run: Run, *, version: str = "") -> Version:
         version: Number of a version; the champion without.
 
     Raises:
+        CampaignError: If nothing is registered, since nothing may be sent or nothing
+            can be said, as the run found before training.
         FileNotFoundError: If nothing is registered, or not that version.
     """
     open_store(run.mlflow_uri or None, run.store)
+    if champion_version(run.campaign.campaign.name) is None:
+        _require_verdict(run)
     chosen = _registered(run.campaign.campaign.name, version)
     model = load_version(chosen)
     readable_voters(run, model.reader)
@@ -52,6 +58,13 @@ def adopt(run: Run, *, version: str = "") -> Version:
         run.write_json("turnout", {"lowers": lowers, "effects": {}})
     run.write_json("promoted", vars(chosen) | {"kept": True})
     return chosen
+
+
+def _require_verdict(run: Run) -> None:
+    if run.has("evaluation.json"):
+        headline = run.read_json("evaluation")["headline"]
+        if headline["verdict"] in NOT_LEARNT:
+            raise CampaignError(headline["sentence"])
 
 
 def _registered(campaign: str, version: str) -> Version:
@@ -98,7 +111,7 @@ def with_unseen(run: Run, model: CampaignModel) -> CampaignModel:
         model: As registered.
     """
     messages = run.table("messages")
-    unseen = messages[~messages["message_id"].isin(model.messages)]
+    unseen = messages[~messages["message_id"].isin({*model.messages, *_tested(run)})]
     not_scored = dict.fromkeys(unseen["message_id"].tolist(), NO_TEXTS)
     extended, costs = model, run.table("costs")
     if len(unseen) and any(_reads_texts(lift) for lift in model.lifts.values()):
@@ -116,6 +129,13 @@ def with_unseen(run: Run, model: CampaignModel) -> CampaignModel:
         )
     )
     return extended
+
+
+def _tested(run: Run) -> frozenset[str]:
+    """Messages that were tested on too few people: measured, and no unseen ones."""
+    if not run.has("not_learnt.json"):
+        return frozenset()
+    return frozenset(run.read_json("not_learnt")["few_answers"])
 
 
 def _reads_texts(lift: LiftModel) -> bool:

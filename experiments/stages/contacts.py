@@ -64,6 +64,7 @@ from hustings.experiments.stages.persons import (
     voter_keys,
 )
 from hustings.experiments.stages.reactions import reactions_config
+from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
 from hustings.features.persons.identity import with_present_ids
@@ -110,6 +111,7 @@ def stage_score(run: Run) -> None:
 def stage_plan(run: Run) -> None:
     """Scores + costs + budget + eligibility → plan, assignments, serving bundle."""
     (model, version), voters = promoted(run), run.table("voters")
+    require_sendable(run, voters, _arms(model))
     audiences = _audiences(run, model, voters)
     belief, at = f"{version.name}/{version.version}", _moment(run)
     rules = rules_at(run, at)
@@ -172,6 +174,11 @@ def stage_plan(run: Run) -> None:
     )
     run.note(plan=summary, ledger=head)
     write_bundle(version, model, plan_json, contact_lists(run), run.home / SERVING)
+
+
+def _arms(model: CampaignModel) -> tuple[Arm, ...]:
+    """Everything that the model knows, each once."""
+    return tuple(dict.fromkeys(arm for arms in model.arms.values() for arm in arms))
 
 
 def _limits(run: Run, budget_usd: float) -> Json:

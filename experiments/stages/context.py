@@ -17,9 +17,16 @@ Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
 """Reports progress: name of the stage or step, steps finished, steps in all."""
 
+Say = Callable[[str], None]
+"""Says a sentence to the person at the console, at once."""
+
 
 def silent(_step: str, _n_finished: int, _total: int) -> None:
     """Report no progress."""
+
+
+def unsaid(_sentence: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Run:
         model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
         n_workers: Processes of one tuning.
         tuning_storage: Database of trials; empty for a journal in `home`.
+        say: Called with what a person has to know, before the next stage goes on.
         tell: Called with the progress of stages and steps.
         at: When the command began, UTC: dates what its stages write and judge.
     """
@@ -54,6 +62,7 @@ class Run:
     n_workers: int = 1
     tuning_storage: str = ""
     tell: Tell = silent
+    say: Say = unsaid
     at: pd.Timestamp = field(kw_only=True)
 
     # --- files ---

@@ -19,6 +19,7 @@ from hustings.experiments.stages.audience import (
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
 from hustings.experiments.stages.groups import honest_groups
+from hustings.experiments.stages.learnable import Learnable, learnable
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
@@ -27,6 +28,7 @@ from hustings.experiments.stages.response_model import (
     predicted_response_of,
     write_predicted_response,
 )
+from hustings.experiments.stages.sendable import sendable
 from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.experiments.stages.tuning import Tunings
 from hustings.features.arrays import Bools, Objects
@@ -44,13 +46,18 @@ from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
 from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
-from hustings.training.learners.average_effects import Nuisances
+from hustings.training.learners.average_effects import (
+    MIN_MEASURED,
+    Nuisances,
+    fit_nuisances,
+)
 from hustings.training.learners.baselines import (
     never_sent,
     one_covariate,
     untargeted,
     with_spread,
 )
+from hustings.training.learners.boosting import binned
 from hustings.training.learners.gbm import prepare
 from hustings.training.learners.lift_model import LiftModel, variance_between
 from hustings.training.learners.priors import with_prior
@@ -67,14 +74,19 @@ from hustings.training.policy_value.held_out_halves import (
 )
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
 from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Policy, VoterFacts
-from hustings.training.policy_value.results import NOTHING_MAY_BE_SENT
+from hustings.training.policy_value.results import (
+    NOT_LEARNT,
+    NOTHING_CAN_BE_SAID,
+    NOTHING_MAY_BE_SENT,
+    VerdictName,
+)
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import (
     answer,
     channel_rows,
     evaluate,
-    forbidden,
     message_rows,
+    not_learnt,
     partner_slope,
     permuted_gain,
     prior_rows,
@@ -117,7 +129,18 @@ PERMUTED_AT_MOST = 40_000
 
 @dataclass(frozen=True)
 class _Materials:
-    """Inputs that the modelling stages share."""
+    """Inputs that the modelling stages share.
+
+    Attributes:
+        reader: Of voter rows.
+        rows: The training set without the people of arms that too few answered.
+        features: Of the same rows.
+        tests: The experiments, of the same rows.
+        issue_of: Issue of every message.
+        discloses: What every message discloses.
+        learnable: What was set aside of the training set, and why.
+        full_tests: Experiments of which arms were set aside, with everybody.
+    """
 
     reader: Reader
     rows: pd.DataFrame
@@ -125,6 +148,8 @@ class _Materials:
     tests: Mapping[str, MessageTest]
     issue_of: Mapping[str, str]
     discloses: Mapping[str, str]
+    learnable: Learnable
+    full_tests: Mapping[str, MessageTest]
 
     def without(self, experiments: Collection[str]) -> Self:
         """The materials of the other experiments."""
@@ -153,7 +178,10 @@ class _Materials:
 def _materials(run: Run) -> _Materials:
     reader = Reader.from_json(run.read_json("reader"))
     rows, features = run.read("training_set"), run.read("features")
-    training_set = TrainingSet(rows, features, run.table("designs"))
+    outcome = run.campaign.outcome
+    full = TrainingSet(rows, features, run.table("designs"))
+    teaches = learnable(full, outcome=outcome.name, direction=outcome.direction)
+    training_set = teaches.training_set
     messages = run.table("messages")
     issue_of = dict(zip(messages["message_id"], messages["issue"], strict=True))
     tests = {
@@ -166,13 +194,16 @@ def _materials(run: Run) -> _Materials:
             name: with_prior(test, priors, run.campaign.outcome.direction)
             for name, test in tests.items()
         }
+    full_tests = message_tests(full, reader.encoding) if teaches.few_answers else {}
     return _Materials(
         reader,
-        rows,
-        features,
+        training_set.rows,
+        training_set.features,
         tests,
         issue_of,
         dict(zip(messages["message_id"], messages["discloses"], strict=True)),
+        teaches,
+        {name: full_tests[name] for name in teaches.few_answers},
     )
 
 
@@ -222,16 +253,45 @@ def _segment_of(run: Run, materials: _Materials, test: MessageTest) -> Objects:
     return np.asarray(of_voters.to_numpy(dtype=object))
 
 
-def _forbidden_by(run: Run, test: MessageTest) -> list[str]:
-    """Rules that leave nothing to be sent to anybody of a test; none where some may."""
-    permission = _eligibility(run, test)
-    if permission.allowed.any():
-        return []
-    rule_set = run.campaign.campaign.rule_set
-    return [
-        f"{row['reason']} ({int(row['n_voters']):,} voters, rule set {rule_set})"
-        for row in permission.reason_counts()
-    ]
+@dataclass(frozen=True)
+class _NotLearnt:
+    """Why nothing is learnt of an experiment, as was found before training."""
+
+    verdict: VerdictName
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        is_forbidden = self.verdict == NOTHING_MAY_BE_SENT
+        finding = "may be sent, because" if is_forbidden else "can be said yet:"
+        return f"nothing {finding} {'; '.join(self.reasons)}"
+
+
+def _not_sent(run: Run, test: MessageTest) -> tuple[_NotLearnt | None, list[str]]:
+    """Rules that leave nothing to be sent of a test; else what they leave out."""
+    of_test = sendable(run, _voters_of(run, test), test.arms)
+    if not of_test.nothing:
+        return None, of_test.notes()
+    return _NotLearnt(NOTHING_MAY_BE_SENT, tuple(map(str, of_test.stops))), []
+
+
+def _not_learnt(
+    run: Run, materials: _Materials
+) -> tuple[dict[str, _NotLearnt], list[str]]:
+    """Experiments of which nothing is learnt, and what is set aside of the others.
+
+    A rule that forbids everything comes first: better data would not help.
+    """
+    why: dict[str, _NotLearnt] = {}
+    notes = list(materials.learnable.notes)
+    for name, test in materials.tests.items():
+        forbidden, set_aside = _not_sent(run, test)
+        notes += [f"experiment {name}: {note}" for note in set_aside]
+        if forbidden:
+            why[name] = forbidden
+        elif name in materials.learnable.lacking:
+            reason = materials.learnable.lacking[name]
+            why[name] = _NotLearnt(NOTHING_CAN_BE_SAID, (reason,))
+    return why, notes
 
 
 # --- train ---
@@ -240,19 +300,37 @@ def _forbidden_by(run: Run, test: MessageTest) -> list[str]:
 def stage_train(run: Run) -> None:
     """Training set → tuned settings and candidate models, in one MLflow run.
 
-    An experiment of which nothing may be sent to anybody is left out: nothing is learnt
-    of it. Where that is all, no MLflow run is started.
+    An experiment of which nothing may be sent to anybody, or that is too small to learn
+    from, is left out: nothing is learnt of it. Where that is all, nothing is trained.
     """
     materials = _materials(run)
-    forbidden_by = {n: _forbidden_by(run, test) for n, test in materials.tests.items()}
-    forbidden_by = {name: rules for name, rules in forbidden_by.items() if rules}
-    run.write_json("forbidden", forbidden_by)
-    if len(forbidden_by) == len(materials.tests):
+    why, notes = _not_learnt(run, materials)
+    learnt = materials.without(why)
+    if learnt.tests:
+        run.write_json("turnout", _turnout(run, learnt))
+        for name, test in learnt.tests.items():
+            # what lowers turnout may not be sent either
+            forbidden, _ = _not_sent(run, test)
+            why |= {name: forbidden} if forbidden else {}
+    left_out = [f"experiment {name}: {finding}" for name, finding in why.items()]
+    for sentence in (*notes, *left_out):
+        run.say(sentence)
+    stored = {
+        name: {"verdict": finding.verdict, "reasons": list(finding.reasons)}
+        for name, finding in why.items()
+    }
+    few_answers = sorted(
+        {m for n in materials.learnable.few_answers.values() for m in n}
+    )
+    run.write_json(
+        "not_learnt",
+        {"experiments": stored, "few_answers": few_answers, "notes": notes},
+    )
+    materials = materials.without(why)
+    if not materials.tests:
         run.write_json("settings", {})
         run.write_json("policies", {})
         return
-    materials = materials.without(forbidden_by)
-    run.write_json("turnout", _turnout(run, materials))
     write_predicted_response(run, materials.tests, materials.reader)
     materials = materials.valued(run)
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
@@ -357,16 +435,16 @@ def _log_what_is_asked(run: Run, materials: _Materials) -> None:
 
 def stage_evaluate(run: Run) -> None:
     """Candidates against the baselines, on halves that did not train them."""
-    materials, forbidden_by = _materials(run), run.read_json("forbidden")
-    every = dict(materials.tests)
-    materials = materials.without(forbidden_by)
+    materials, not_learnt_json = _materials(run), run.read_json("not_learnt")
+    every, why = dict(materials.tests), not_learnt_json["experiments"]
+    materials = materials.without(why)
     if materials.tests:
         materials = materials.valued(run)
     settings = run.read_json("settings")
     champion, attempt = _comparable_champion(run), _attempt(run)
     experiments = {
-        name: _forbidden(run, every[name], rules, attempt)
-        for name, rules in forbidden_by.items()
+        name: _left_out(run, every[name], stored, attempt)
+        for name, stored in why.items()
     }
     for n_judged, (experiment_id, test) in enumerate(materials.tests.items()):
         run.tell(f"judging {experiment_id}", n_judged, len(materials.tests))
@@ -379,20 +457,26 @@ def stage_evaluate(run: Run) -> None:
         "outcome": run.campaign.outcome.as_valued().model_dump(mode="json"),
         "spend_per_voter_usd": spend_per_voter(run, n_audience),
         "n_eligible": n_audience,
+        "notes": not_learnt_json["notes"],
         "experiments": experiments,
         "headline": _headline(experiments),
     }
     run.write_json("evaluation", rounded(evaluation))
-    if not materials.tests:
-        # nothing was asked of the data: no attempt of the gate
-        return
-    with tracking(run):
-        _log_what_is_answered(run, evaluation)
+    with tracking(run, anew=not materials.tests):
+        if materials.tests:
+            _log_what_is_answered(run, evaluation)
+        else:
+            # a verdict without training is no attempt of the gate
+            log_tags({"verdict": evaluation["headline"]["verdict"]})
+            log_file(run.path("evaluation.json"))
+            describe(evaluation["headline"]["sentence"], {})
 
 
-def _forbidden(run: Run, test: MessageTest, rules: Sequence[str], attempt: int) -> Json:
-    """The verdict on an experiment of which nothing may be sent."""
-    result = forbidden(test, rules, attempt=attempt).to_json()
+def _left_out(run: Run, test: MessageTest, stored: Json, attempt: int) -> Json:
+    """The verdict on an experiment of which nothing is learnt."""
+    result = not_learnt(
+        test, stored["verdict"], stored["reasons"], attempt=attempt
+    ).to_json()
     outcome = run.campaign.outcome.as_valued()
     return result | {
         "sentence": answer(
@@ -485,6 +569,7 @@ def _evaluate_one(
     result["messages"] = message_rows(
         test, nuisances.effects, materials.issue_of, materials.discloses
     )
+    result["messages"] += _shown_only(run, materials, test.experiment_id)
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
     result["channels"] = channel_rows(test, nuisances.effects, market.cost)
@@ -503,9 +588,26 @@ def _evaluate_one(
     return result
 
 
+def _shown_only(run: Run, materials: _Materials, experiment_id: str) -> list[Json]:
+    """Effects of messages that too few answered to be planned, as far as any did."""
+    few_answers = materials.learnable.few_answers.get(experiment_id, {})
+    answered = {m: n for m, n in few_answers.items() if n >= MIN_MEASURED}
+    if not answered:
+        return []
+    test = materials.full_tests[experiment_id]
+    data = binned(test.X, materials.categorical)
+    seed = run.campaign.campaign.seed
+    nuisances = fit_nuisances(test, data, materials.issue_of, seed=seed)
+    rows = message_rows(
+        test, nuisances.effects, materials.issue_of, materials.discloses
+    )
+    return [row | {"planned": False} for row in rows if row["message_id"] in answered]
+
+
 def _best(messages: list[Json]) -> list[Json]:
     """The messages whose segments are reported: the strongest `SEGMENTED_MESSAGES`."""
-    ordered = sorted(messages, key=lambda row: -row["shrunken"]["value"])
+    planned = [row for row in messages if row["planned"]]
+    ordered = sorted(planned, key=lambda row: -row["shrunken"]["value"])
     return ordered[:SEGMENTED_MESSAGES]
 
 
@@ -615,20 +717,34 @@ def _headline(experiments: Mapping[str, Json]) -> Json:
     worst = "personalise" if n else "not_worth_personalising"
     if not n and splits:
         worst = "one_split_suffices"
-    if set(verdicts) == {NOTHING_MAY_BE_SENT}:
-        worst = NOTHING_MAY_BE_SENT
+    if set(verdicts) <= set(NOT_LEARNT):
+        sentences = [f"{name}: {r['sentence']}" for name, r in experiments.items()]
+        return {
+            "sentence": " ".join(sentences),
+            "verdict": verdicts[0] if len(set(verdicts)) == 1 else NOTHING_CAN_BE_SAID,
+            "n_personalise": 0,
+        }
     n_blocked = sum(bool(r["gate"]["blocked_by"]) for r in experiments.values())
     n_forbidden = verdicts.count(NOTHING_MAY_BE_SENT)
+    n_small = verdicts.count(NOTHING_CAN_BE_SAID)
+    n_other = len(verdicts) - n - splits - n_forbidden - n_small
     rules = f"; of {n_forbidden} nothing may be sent to anybody" if n_forbidden else ""
+    rules += f"; {n_small} can say nothing yet" if n_small else ""
     distrust = f"; the data of {n_blocked} cannot be trusted" if n_blocked else ""
     return {
         "sentence": f"Of {len(verdicts)} experiments personalising pays in {n}, one "
         f"split suffices in {splits}, and in "
-        f"{len(verdicts) - n - splits - n_forbidden} nothing beats the best message "
-        f"(or mix) for everyone{rules}{distrust}.",
+        f"{n_other} nothing beats the best message (or mix) for everyone"
+        f"{rules}{distrust}.",
         "verdict": worst,
         "n_personalise": n,
     }
+
+
+def learnt_anything(run: Run) -> bool:
+    """Whether the verdict is one on what was learnt of an experiment."""
+    verdict: str = run.read_json("evaluation")["headline"]["verdict"]
+    return verdict not in NOT_LEARNT
 
 
 # --- promote ---
@@ -638,13 +754,13 @@ def stage_promote(run: Run) -> None:
     """The judged candidates → a registered version; the champion by the verdict.
 
     Raises:
-        CampaignError: If nothing may be sent to anybody: there is nothing to register,
-            and nothing to plan.
+        CampaignError: If nothing was learnt, since nothing may be sent or the data are
+            too few: there is nothing to register, and nothing to plan.
     """
     evaluation = run.read_json("evaluation")
-    if evaluation["headline"]["verdict"] == NOTHING_MAY_BE_SENT:
+    if evaluation["headline"]["verdict"] in NOT_LEARNT:
         raise CampaignError(evaluation["headline"]["sentence"])
-    materials = _materials(run).without(run.read_json("forbidden"))
+    materials = _materials(run).without(run.read_json("not_learnt")["experiments"])
     champions = {
         name: result["champion"]
         for name, result in evaluation["experiments"].items()

@@ -7,7 +7,7 @@ from typing import Any
 from hustings.experiments.stages.context import Json, Run
 from hustings.training.estimators.metrics import Interval
 from hustings.training.policy_value.policies import CHAMPION
-from hustings.training.policy_value.results import NOTHING_MAY_BE_SENT, Evaluation
+from hustings.training.policy_value.results import NOT_LEARNT, Evaluation
 
 EVALUATION = "evaluation.json"
 
@@ -75,7 +75,7 @@ def plannable_policies(
     judged = {
         name: Evaluation.from_json(stored)
         for name, stored in evaluation["experiments"].items()
-        if stored["verdict"] != NOTHING_MAY_BE_SENT
+        if stored["verdict"] not in NOT_LEARNT
     }
     unit = float(evaluation["outcome"]["unit_per_point"])
     return [

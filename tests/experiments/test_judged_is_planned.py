@@ -153,5 +153,5 @@ def test_where_nothing_may_be_sent_nothing_is_learnt_and_no_attempt_is_counted(
     assert "rule set eu_2024_900" in evaluation["headline"]["sentence"]
     open_store(None, run.store)
     assert earlier_attempts(campaign.campaign.name, data_hash="other data") == 0
-    with pytest.raises(CampaignError, match="Nothing may be sent to anybody"):
+    with pytest.raises(CampaignError, match="Nothing may be sent, because"):
         run_stage(run, "promote")

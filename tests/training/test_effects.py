@@ -11,6 +11,7 @@ from hustings.training.learners.average_effects import (
     average_effects,
     fit_nuisances,
     shrink,
+    towards_nothing,
 )
 from hustings.training.learners.boosting import binned
 
@@ -34,6 +35,37 @@ def test_groups_are_shrunken_each_and_small_ones_left_alone() -> None:
     np.testing.assert_allclose(mean[[1, 3, 5]], [100 + 1 / 3, 103, 105 + 2 / 3])
     np.testing.assert_array_equal(mean[6:], [50, 70])
     np.testing.assert_array_equal(sd[6:], [1, 1])
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 4.0])
+def test_a_message_alone_is_shrunken_towards_nothing_and_its_interval_covers(
+    noise: float,
+) -> None:
+    """Effects of the usual size, measured once: the posterior errs less and covers."""
+    rng = np.random.default_rng(7)
+    truth = rng.normal(size=1_000)
+    estimate = truth + noise * rng.normal(size=1_000)
+    posterior = [towards_nothing(e, noise, 1.0) for e in estimate]
+    mean, sd = np.array(posterior).T
+    assert ((mean - truth) ** 2).mean() < ((estimate - truth) ** 2).mean()
+    assert (np.abs(mean) <= np.abs(estimate)).all()
+    assert (np.abs(mean - truth) < 1.96 * sd).mean() > 0.93
+
+
+def test_two_messages_are_shrunken_where_their_usual_size_is_known() -> None:
+    """One of few people and one of many; a declared prior leaves the estimate alone."""
+    estimate, covariance = np.array([6.0, 2.0]), np.diag([49.0, 0.01])
+    usual = np.array([1.0, 1.0])
+    mean, sd = shrink(estimate, covariance, ["", ""], prior_scale=usual)
+    assert 0 < mean[0] < 1
+    assert mean[1] == pytest.approx(2.0, abs=0.02)
+    assert sd[1] == pytest.approx(0.1, abs=0.005)
+    infinite = np.array([np.inf, np.inf])
+    mean, sd = shrink(estimate, covariance, ["", ""], prior_scale=infinite)
+    np.testing.assert_array_equal(mean, estimate)
+    np.testing.assert_array_equal(sd, [7.0, 0.1])
+    # far beyond everything usual: nothing underflows
+    assert towards_nothing(1e6, 1.0, 1.0)[0] == pytest.approx(1e6, rel=0.01)
 
 
 def test_a_noisier_estimate_moves_further_to_the_mean() -> None:

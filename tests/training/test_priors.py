@@ -132,7 +132,8 @@ def test_without_a_prior_effects_are_the_same_to_the_bit(test) -> None:
     plain = average_effects(test, scores, dict.fromkeys(test.messages, "i"))
     for name, value in vars(plain).items():
         np.testing.assert_array_equal(value, getattr(nuisances.effects, name))
-    np.testing.assert_array_equal(plain.raw, plain.shrunken)
+    # two messages say little of each other: each is shrunken towards nothing
+    assert (np.abs(plain.shrunken) < np.abs(plain.raw)).all()
 
 
 def test_a_prior_moves_the_pooled_effects_and_leaves_the_raw_ones(test) -> None:
@@ -143,7 +144,8 @@ def test_a_prior_moves_the_pooled_effects_and_leaves_the_raw_ones(test) -> None:
     assert found.shrunken[0] == pytest.approx(1.0, abs=1e-3)
     assert found.shrunken_se[0] < 0.01 < plain.shrunken_se[0]
     # the second shares the first one's controls, and learns of their luck
-    assert found.shrunken_se[1] < plain.shrunken_se[1]
+    assert plain.raw[0] < 1.0
+    assert found.shrunken[1] > plain.shrunken[1]
 
 
 def test_a_message_nobody_was_observed_on_has_its_prior(test) -> None:

@@ -36,7 +36,13 @@ FEW_PEOPLE = 100
 """A message observed on fewer people than this hardly knows its own noise: the fewer,
 the more it takes that of its pool."""
 MIN_POOLED = 3
-"""Fewer messages than this do not say how far messages differ: none is shrunken."""
+"""Fewer messages than this do not say how far messages differ: each is shrunken towards
+no effect by what is known of such effects."""
+USUAL_EFFECT = 0.05
+"""Usual size of a message's effect, as a share of the SD of the outcome: 1 to 5 points
+of support, or of turnout (Coppock, Hill & Vavreck 2020; Kalla & Broockman 2018)."""
+USUAL_EFFECTS = np.tan(np.linspace(0.0, np.pi / 2, 202)[1:-1])
+"""Quantiles of a half-Cauchy distribution of scale 1."""
 MIN_POOLED_IN_ISSUE = 5
 MAX_CHANNEL_SE = 0.2
 """Channels whose multipliers are known worse than this are not distinguished."""
@@ -361,7 +367,9 @@ def average_effects(
     groups = pools([issue_of[m] for m in test.messages])
     covariance = believable_noise(test, covariance, groups)
     informed, spread = _with_prior(test, raw, covariance, prior)
-    shrunken, shrunken_se = shrink(informed, spread, groups)
+    shrunken, shrunken_se = shrink(
+        informed, spread, groups, prior_scale=_prior_scale(test, prior)
+    )
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
@@ -413,13 +421,23 @@ def _with_prior(
     return combined.mean, combined.covariance
 
 
+def _prior_scale(test: MessageTest, prior: EffectPrior | None) -> Floats:
+    """Usual size of the effects of messages of which no prior is declared, (M,)."""
+    scale = np.full(len(test.messages), USUAL_EFFECT * float(np.nanstd(test.Y)))
+    return scale if prior is None else np.where(np.isfinite(prior.mean), np.inf, scale)
+
+
 def pools(issues: Sequence[str]) -> list[str]:
     """Messages are pooled within an issue that has enough of them, else together."""
     return [i if issues.count(i) >= MIN_POOLED_IN_ISSUE else "" for i in issues]
 
 
 def shrink(
-    estimate: Floats, covariance: Floats, groups: Sequence[str]
+    estimate: Floats,
+    covariance: Floats,
+    groups: Sequence[str],
+    *,
+    prior_scale: Floats | None = None,
 ) -> tuple[Floats, Floats]:
     """Empirical Bayes within groups: noisy estimates move to the mean of their group.
 
@@ -427,10 +445,12 @@ def shrink(
         estimate: Shape (k,).
         covariance: Of the estimates (they share controls), shape (k, k).
         groups: Group of each.
+        prior_scale: Usual size of an effect, by which estimates in groups of fewer than
+            `MIN_POOLED` are shrunken towards 0; infinite, as without, leaves one as it
+            is. Shape (k,).
 
     Returns:
-        Posterior mean and standard deviation, shape (k,) each. A group of fewer than
-        `MIN_POOLED` is left as it is.
+        Posterior mean and standard deviation, shape (k,) each.
 
     Source: DerSimonian & Laird (1986); Morris (1983).
     """
@@ -439,7 +459,41 @@ def shrink(
         at = np.flatnonzero([g == group for g in groups])
         if len(at) >= MIN_POOLED:
             mean[at], sd[at] = _posterior(estimate[at], covariance[np.ix_(at, at)])
+        elif prior_scale is not None:
+            for i in at:
+                mean[i], sd[i] = towards_nothing(estimate[i], sd[i], prior_scale[i])
     return mean, sd
+
+
+def towards_nothing(estimate: float, se: float, scale: float) -> tuple[float, float]:
+    """Posterior mean and SD of an effect of which only its usual size is known.
+
+    The effect is N(0, τ²) and τ half-Cauchy with the usual size as its scale: an
+    estimate that its noise may explain moves to 0, one that it cannot explain stays.
+    The doubt about τ is part of the SD.
+
+    Args:
+        estimate: Of the data alone.
+        se: Its standard error.
+        scale: Usual size of an effect; infinite leaves the estimate as it is.
+
+    Source: Polson & Scott (2012).
+
+    >>> five_people, thousands = towards_nothing(6, 7, 1.0), towards_nothing(6, 0.5, 1)
+    >>> round(five_people[0], 1), round(thousands[0], 1)
+    (0.5, 5.9)
+    """
+    if not np.isfinite(scale) or scale <= 0 or se <= 0:
+        return estimate, se
+    prior = (scale * USUAL_EFFECTS) ** 2
+    total = prior + se**2
+    log_likelihood = -0.5 * (estimate**2 / total + np.log(total))
+    weight = np.exp(log_likelihood - log_likelihood.max())
+    weight /= weight.sum()
+    each = estimate * prior / total
+    mean = float(weight @ each)
+    variance = float(weight @ (prior * se**2 / total + (each - mean) ** 2))
+    return mean, float(np.sqrt(variance))
 
 
 def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
@@ -546,12 +600,16 @@ class Nuisances:
         control: Floats = self.cross_fits.response.predict(X, fold) - lift @ self.share
         return control
 
+    def response(self, test: MessageTest) -> Floats:
+        """E[Y | x] under the design's mix of arms by fits without the unit, (n,)."""
+        return self.cross_fits.response.predict(test.X, self.folds(test.unit_id))
+
     def scores(self, test: MessageTest) -> Floats:
         """Doubly robust scores of a test by these nuisances, shape (n, 1 + A)."""
         fold = self.folds(test.unit_id)
         return doubly_robust_scores(
             test,
-            self.cross_fits.response.predict(test.X, fold),
+            self.response(test),
             self.cross_fits.observed_probability(test.X, fold),
         )
 

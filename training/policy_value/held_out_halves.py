@@ -18,7 +18,11 @@ from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.estimators.metrics import realised_lift
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.average_effects import AverageEffects, Nuisances
+from hustings.training.learners.average_effects import (
+    AverageEffects,
+    Nuisances,
+    judging_weight,
+)
 from hustings.training.learners.baselines import CellLift, one_covariate
 from hustings.training.learners.gbm import Prepared, prepare
 from hustings.training.learners.registry import fit_lift
@@ -34,6 +38,7 @@ from hustings.training.policy_value.policies import (
     SINGLE_BEST,
     Policy,
 )
+from hustings.training.policy_value.small_arms import SmallArmNoise, small_arm_noise
 from hustings.training.policy_value.spending import (
     Applied,
     Choice,
@@ -81,6 +86,7 @@ class HeldOutHalf:
         market: Of the judged.
         scores: Γ of the judged, by arm, shape (n_held, 1 + A).
         message_scores: Γ by message, shape (n_held, 1 + M).
+        noise: Of arms with few people among the judged.
         lift: Personalised lift of the judged, shape (n_held, M).
         policies: Spending at every budget, by name.
         choices: What is done at the campaign's spend, under all limits, by name.
@@ -94,6 +100,7 @@ class HeldOutHalf:
     market: Market
     scores: Floats
     message_scores: Floats
+    noise: SmallArmNoise
     lift: Floats
     policies: Mapping[str, Spending]
     choices: Mapping[str, Choice]
@@ -197,6 +204,9 @@ def judge_halves(
             market=judged_market,
             scores=model.nuisances.policy_scores(judged),
             message_scores=model.nuisances.scores(judged.by_message()),
+            noise=small_arm_noise(
+                judged, model.nuisances.response(judged), judging_weight(judged)
+            ),
             lift=lifts.lift,
             policies={},
             choices={},

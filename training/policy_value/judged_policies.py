@@ -166,7 +166,7 @@ def _curve(
     row, path = half.policies[name]
     return qini_curve(
         half.scores, path, row, half.market.allowed, half.market.cost,
-        test.cluster[half.held], spends,
+        test.cluster[half.held], spends, noise=half.noise,
     )  # fmt: skip
 
 
@@ -181,7 +181,8 @@ def _point(
     cluster = test.cluster[half.held]
     off: Floats = np.bincount(cluster, realised - realised.mean()).astype(np.float64)
     totals = off[:, None]
+    doubt = half.noise.of(choice.realised)[:, None]
     return QiniCurve(
         np.array([campaign_spend(half.market)]), np.array([realised.mean()]), totals,
-        len(realised), len(np.unique(cluster)),
+        doubt, len(realised), len(np.unique(cluster)),
     )  # fmt: skip

@@ -9,12 +9,14 @@ rules", Journal of Computational and Graphical Statistics.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.training.estimators.metrics import Interval, area_weights, realised_lift
 from hustings.training.estimators.spend_path import SpendPath
+from hustings.training.policy_value.small_arms import NO_SMALL_ARMS, SmallArmNoise
 
 WINDOW = 0.1
 """Half the width of the window, as a share of the curve, that a slope is read from."""
@@ -28,6 +30,8 @@ class QiniCurve:
         spend: USD per voter, rising, shape (S,).
         value: Gain per voter, shape (S,).
         totals: Influence of every cluster on the sum of gains, shape (C, S).
+        doubt: What arms with few people add to the error that their own few do not
+            show, as further terms of the sum, shape (K, S).
         n_voters: How many voters were judged.
         n_clusters: How many clusters they are in.
     """
@@ -35,6 +39,7 @@ class QiniCurve:
     spend: Floats
     value: Floats
     totals: Floats
+    doubt: Floats
     n_voters: int
     n_clusters: int
 
@@ -69,8 +74,8 @@ class QiniCurve:
                 f"{self.spend[k]}: add it to the spends that it is drawn at"
             )
         return QiniCurve(
-            self.spend[[k]], self.value[[k]], self.totals[:, [k]], self.n_voters,
-            self.n_clusters,
+            self.spend[[k]], self.value[[k]], self.totals[:, [k]], self.doubt[:, [k]],
+            self.n_voters, self.n_clusters,
         )  # fmt: skip
 
     def less(self, other: "QiniCurve") -> "QiniCurve":
@@ -89,6 +94,7 @@ class QiniCurve:
             self.spend,
             self.value - other.value,
             self.totals - other.totals,
+            self.doubt - other.doubt,
             self.n_voters,
             self.n_clusters,
         )
@@ -96,7 +102,8 @@ class QiniCurve:
     def _weighted(self, weight: Floats) -> Interval:
         squares = float(((self.totals @ weight) ** 2).sum())
         small = self.n_clusters / (self.n_clusters - 1)
-        se = np.sqrt(squares * small) / self.n_voters
+        unseen = float(((self.doubt @ weight) ** 2).sum())
+        se = np.sqrt(squares * small + unseen) / self.n_voters
         return Interval.of(float(self.value @ weight), se=float(se))
 
 
@@ -108,6 +115,8 @@ def qini_curve(
     cost: Floats,
     cluster: Ints,
     spends: Sequence[float] | Floats,
+    *,
+    noise: SmallArmNoise = NO_SMALL_ARMS,
 ) -> QiniCurve:
     """Gain of a policy at every spend per voter, with clustered standard errors.
 
@@ -124,6 +133,7 @@ def qini_curve(
         cost: USD of every arm, shape (A,).
         cluster: Codes from 0, shape (n,).
         spends: USD per voter, rising.
+        noise: Of arms with few people among these voters.
 
     Raises:
         ValueError: If there are fewer than 2 clusters.
@@ -136,7 +146,7 @@ def qini_curve(
         raise ValueError(f"expected at least 2 clusters, got {n_clusters}")
     price = np.zeros(scores.shape)
     price[:, 1:] = cost
-    gained, spent, by_cluster, spent_by_cluster = [], [], [], []
+    gained, spent, by_cluster, spent_by_cluster, doubt = [], [], [], [], []
     for s in spend:
         realised = realised_lift(scores, path, row, allowed, s * n)
         paid = realised_lift(price, path, row, allowed, s * n)
@@ -144,10 +154,14 @@ def qini_curve(
         spent.append(paid.mean())
         by_cluster.append(np.bincount(cluster, realised - realised.mean()))
         spent_by_cluster.append(np.bincount(cluster, paid - paid.mean()))
+        realise = partial(
+            realised_lift, path=path, row=row, allowed=allowed, budget=s * n
+        )
+        doubt.append(noise.of(realise))
     value = np.array(gained)
     marginal = _marginal_gain(value, np.array(spent), spend)
     totals = np.column_stack(by_cluster) - marginal * np.column_stack(spent_by_cluster)
-    return QiniCurve(spend, value, totals, n, n_clusters)
+    return QiniCurve(spend, value, totals, np.column_stack(doubt), n, n_clusters)
 
 
 def joined_curves(curves: Sequence[QiniCurve]) -> QiniCurve:
@@ -165,7 +179,8 @@ def joined_curves(curves: Sequence[QiniCurve]) -> QiniCurve:
     for curve in curves:
         value += curve.value * curve.n_voters / n_voters
     n_clusters = sum(c.n_clusters for c in curves)
-    return QiniCurve(curves[0].spend, value, totals, n_voters, n_clusters)
+    doubt = np.vstack([curve.doubt for curve in curves])
+    return QiniCurve(curves[0].spend, value, totals, doubt, n_voters, n_clusters)
 
 
 def _marginal_gain(gain: Floats, spent: Floats, spend: Floats) -> Floats:

@@ -13,11 +13,15 @@ from hustings.training.estimators.metrics import Interval
 Json = dict[str, Any]
 VerdictName = Literal[
     "personalise", "one_split_suffices", "not_worth_personalising",
-    "nothing_may_be_sent",
+    "nothing_may_be_sent", "nothing_can_be_said",
 ]  # fmt: skip
 NOTHING_MAY_BE_SENT: VerdictName = "nothing_may_be_sent"
+NOTHING_CAN_BE_SAID: VerdictName = "nothing_can_be_said"
+NOT_LEARNT = (NOTHING_MAY_BE_SENT, NOTHING_CAN_BE_SAID)
+"""Verdicts that are given before anything is learnt: no attempts of the gate."""
 _OF_GATE = (
     "attempt", "alpha", "blocked_by", "carried_by_prior", "next_test", "forbidden_by",
+    "lacking",
 )  # fmt: skip
 
 
@@ -98,6 +102,7 @@ class Verdict(Stored):
         carried_by_prior: Whether a declared prior carries the untargeted policy.
         next_test: Where nothing is shown to do anything: how large a test would.
         forbidden_by: Rules that leave nothing to be sent to anybody.
+        lacking: What the data lack for anything to be learnt of them.
     """
 
     verdict: VerdictName
@@ -112,6 +117,7 @@ class Verdict(Stored):
     carried_by_prior: bool = False
     next_test: NextTest | None = None
     forbidden_by: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     def to_json(self) -> Json:
         """Convert to the keys of an experiment in `evaluation.json`."""

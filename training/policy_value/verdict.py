@@ -176,12 +176,15 @@ def evaluate(
     )
 
 
-def forbidden(test: MessageTest, rules: Sequence[str], *, attempt: int) -> Evaluation:
-    """An experiment of which nothing may be sent to anybody: nothing is learnt.
+def not_learnt(
+    test: MessageTest, name: VerdictName, reasons: Sequence[str], *, attempt: int
+) -> Evaluation:
+    """An experiment of which nothing is learnt, as was found before training.
 
     Args:
         test: The experiment.
-        rules: What forbids it, in words.
+        name: One of `results.NOT_LEARNT`.
+        reasons: Rules that forbid to send, or what the data lack, in words.
         attempt: Number that the next promotion attempt will have: none is made.
     """
     zero = Interval(0.0, 0.0, 0.0)
@@ -195,9 +198,11 @@ def forbidden(test: MessageTest, rules: Sequence[str], *, attempt: int) -> Evalu
         limited=False,
         sends=(),
     )
+    is_forbidden = name == NOTHING_MAY_BE_SENT
     verdict = Verdict(
-        NOTHING_MAY_BE_SENT, NOBODY, NOBODY, {}, zero, zero, attempt,
-        spent_alpha(attempt), forbidden_by=tuple(rules),
+        name, NOBODY, NOBODY, {}, zero, zero, attempt, spent_alpha(attempt),
+        forbidden_by=tuple(reasons) if is_forbidden else (),
+        lacking=() if is_forbidden else tuple(reasons),
     )  # fmt: skip
     return Evaluation(
         n_units=len(np.unique(test.unit)),
@@ -465,6 +470,7 @@ def message_rows(
             "shrunken": shrunken[m].as_dict(),
             "n_sent": int(sent[m]),
             "discloses": discloses[message],
+            "planned": True,
         }
         for m, message in enumerate(test.messages)
     ]
@@ -714,12 +720,15 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     gain_text = (
         f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
     )
-    rules = evaluated["gate"].get("forbidden_by", ())
-    if rules:
-        return (
-            "Nothing may be sent to anybody: " + "; ".join(rules) + ". Nothing was "
-            "learnt, and no promotion was tried."
-        )
+    for reasons, finding in (
+        (evaluated["gate"].get("forbidden_by"), "Nothing may be sent, because "),
+        (evaluated["gate"].get("lacking"), "Nothing can be said yet: "),
+    ):
+        if reasons:
+            return (
+                f"{finding}{'; '.join(reasons)}. Nothing was learnt, and no attempt at "
+                "a promotion was spent."
+            )
     rival = LABELS[evaluated["best_baseline"]].lower()
     blocked = evaluated["gate"]["blocked_by"]
     if blocked:

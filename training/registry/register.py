@@ -33,6 +33,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
 from hustings.features.tables import SMALLEST_CELL
+from hustings.training.policy_value.results import NOT_LEARNT
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.track import PROCESS, this_process
 
@@ -410,7 +411,8 @@ def registered_versions(campaign: str) -> list[Version]:
 def earlier_attempts(campaign: str, *, data_hash: str) -> int:
     """How often a promotion of the campaign was tried on other data before.
 
-    Every run with a verdict is an attempt; runs on the same data are one look.
+    Every run with a verdict on what was learnt is an attempt; runs on the same data are
+    one look.
 
     Args:
         campaign: Names the MLflow experiment.
@@ -424,7 +426,11 @@ def earlier_attempts(campaign: str, *, data_hash: str) -> int:
     while True:
         runs = client.search_runs([experiment.experiment_id], page_token=page)
         tags = [run.data.tags for run in runs]
-        looked |= {t["data_hash"] for t in tags if "verdict" in t and "data_hash" in t}
+        looked |= {
+            t["data_hash"]
+            for t in tags
+            if "data_hash" in t and t.get("verdict") not in (None, *NOT_LEARNT)
+        }
         page = runs.token
         if not page:
             return len(looked - {data_hash})
