@@ -284,7 +284,9 @@ class Insights:
             row_fields["post_id"] = post_id
             if at is not None:
                 row_fields["occurred_at"] = at.isoformat()
-            time_fault = CountFault(fault, _shown(row[self.columns["occurred_at"]]))
+            time_fault = CountFault(
+                fault, _for_a_message(row[self.columns["occurred_at"]])
+            )
             yield InsightRow(
                 int(number),
                 row_fields,
@@ -452,14 +454,16 @@ def _text_rows(
     if records and re.match(r"sep=", records[0][0]):
         del records[0]
     names = column_names(records[0] if records else [], path.name)
-    whole, faults = {}, {}
+    records_by_row, faults = {}, {}
     for number, record in enumerate(records[1:], 2):
         if len(record) == len(names):
-            whole[number] = record
+            records_by_row[number] = record
         else:
             reason = f"expected {len(names)} fields in a row"
             faults[number] = CountFault(reason, str(len(record)))
-    frame = pd.DataFrame.from_dict(whole, orient="index", columns=names, dtype="str")
+    frame = pd.DataFrame.from_dict(
+        records_by_row, orient="index", columns=names, dtype="str"
+    )
     sign = {"\t": "tab"}.get(written.delimiter, repr(written.delimiter))
     return frame, faults, [f"encoding {written.encoding}, delimiter {sign}"]
 
@@ -669,14 +673,14 @@ def _count_totals(
 ) -> None:
     """Count a total of reactions where none of its parts is there."""
     parts = {"like", "love", "care", "wow", "haha", "sad", "angry"}
-    others = {"comment", "share"}
+    not_of_reactions = {"comment", "share"}
     present = set(kind_of.values())
     for column in totals:
         of_reactions = _ONLY_REACTIONS.match(_normal(column)) is not None or (
             _word_of(column) in ("reactions", "reaction")
         )
         if (
-            present & (parts if of_reactions else parts | others)
+            present & (parts if of_reactions else parts | not_of_reactions)
             or REACTION in present
             or (
                 not of_reactions
@@ -855,7 +859,7 @@ def _as_kept_by_a_workbook(value: Any) -> Any:
     return f"{value:E}" if is_inexact else value
 
 
-def _shown(value: Any) -> str:
+def _for_a_message(value: Any) -> str:
     """A value for a message: a number or a time; words may name a person."""
     text = str(value).strip()
     is_plain = _NUMBER_OR_TIME.fullmatch(text) and not _TELEPHONE.fullmatch(text)
@@ -872,13 +876,13 @@ def _post_id(given: str) -> tuple[str, CountFault | None]:
             "expected a post's id as text, which a spreadsheet has made a number", bare
         )
     if re.fullmatch(r"\d+\.0+", bare):
-        whole = bare.partition(".")[0]
-        if int(whole) >= 2**53:
+        digits = bare.partition(".")[0]
+        if int(digits) >= 2**53:
             return bare, CountFault(
                 "expected a post's id as text, which a spreadsheet has made a number",
                 bare,
             )
-        return whole, None
+        return digits, None
     return bare, None
 
 
@@ -907,7 +911,7 @@ def count_of(value: Any, *, decimal: str = ".") -> int | CountFault | None:
     if rounded:
         size = _TIMES[rounded[2].upper()]
         return round(float(rounded[1].replace(",", ".")) * size)
-    return CountFault("expected a whole number", _shown(text))
+    return CountFault("expected a whole number", _for_a_message(text))
 
 
 def _count_id(event: Mapping[str, Any], day: str) -> str:

@@ -90,35 +90,35 @@ def squeezed(kind: str) -> str:
     return _SIGNS.sub("", _plain(kind))
 
 
-def wish_of(kind: str, text: str | None, *, known: bool) -> Wish | None:
+def wish_of(kind: str, text: str | None, *, is_known: bool) -> Wish | None:
     """A wish to be left alone in a reaction, None where there is none.
 
     Args:
         kind: As the platform names it.
         text: What somebody wrote, None for nothing.
-        known: Whether a table of kinds names this one: another kind with a text is a
+        is_known: Whether a table of kinds names this one: another kind with a text is a
             wish as far as anybody can tell.
 
-    >>> wish_of("Opt-Out", None, known=True)
+    >>> wish_of("Opt-Out", None, is_known=True)
     Wish(certain=True, channels=())
-    >>> wish_of("reply", "Don't stop", known=True)
+    >>> wish_of("reply", "Don't stop", is_known=True)
     Wish(certain=False, channels=())
-    >>> wish_of("reply", "Count me in", known=True)
+    >>> wish_of("reply", "Count me in", is_known=True)
     """
-    by_kind = _of_kind(squeezed(kind), known=known, has_text=bool(text))
+    by_kind = _of_kind(squeezed(kind), is_known=is_known, has_text=bool(text))
     return plainest([by_kind, _of_text(text) if text else None])
 
 
 def plainest(wishes: Iterable[Wish | None]) -> Wish | None:
     """One wish for several signs of it: certain if one is, with all their channels."""
     present = [wish for wish in wishes if wish is not None]
-    named = {channel for wish in present for channel in wish.channels}
+    channels_named = {channel for wish in present for channel in wish.channels}
     is_certain = any(wish.certain for wish in present)
-    channels = tuple(channel for channel in CHANNELS if channel in named)
+    channels = tuple(channel for channel in CHANNELS if channel in channels_named)
     return Wish(is_certain, channels) if present else None
 
 
-def _of_kind(kind: str, *, known: bool, has_text: bool) -> Wish | None:
+def _of_kind(kind: str, *, is_known: bool, has_text: bool) -> Wish | None:
     if kind in _KINDS["every_channel"]:
         return Wish(certain=True, channels=CHANNELS)
     if kind in STOP_KINDS or kind in _KINDS["by_name"]:
@@ -126,7 +126,7 @@ def _of_kind(kind: str, *, known: bool, has_text: bool) -> Wish | None:
     if kind in _KINDS["no_wish"] or kind in TEXT_KINDS:
         return None
     looks = _LOOKS_LIKE_A_REFUSAL.search(kind) is not None
-    return MAYBE if looks or (has_text and not known) else None
+    return MAYBE if looks or (has_text and not is_known) else None
 
 
 def _of_text(text: str) -> Wish | None:
@@ -137,7 +137,7 @@ def _of_text(text: str) -> Wish | None:
     plain = _plain(written)
     flat = _SIGNS.sub(" ", plain).strip()
     if _is_certain(written, plain, flat):
-        return Wish(certain=True, channels=_named(flat))
+        return Wish(certain=True, channels=_channels_of(flat))
     words = flat.split()
     is_near = len(words) == 1 and bool(
         difflib.get_close_matches(words[0], _WORDS["stop"], n=1, cutoff=_ALIKE)
@@ -170,16 +170,17 @@ def _is_certain(written: str, plain: str, flat: str) -> bool:
 def _asks_alone(words: Collection[str]) -> bool:
     """Whether words ask to stop and, politeness aside, say nothing else."""
     asking = {w for w in words if w in _WORDS["stop"] or _STOP.fullmatch(w)}
-    others = set(words) - asking
+    other_words = set(words) - asking
     if asking:
-        return _WORDS["polite"] | _WORDS["alone"] >= others
+        return _WORDS["polite"] | _WORDS["alone"] >= other_words
     # "voto para ti" and "the end" are not asked for by their few plain words
     return (
-        bool(others & _WORDS["alone"]) and _WORDS["please"] | _WORDS["alone"] >= others
+        bool(other_words & _WORDS["alone"])
+        and _WORDS["please"] | _WORDS["alone"] >= other_words
     )
 
 
-def _named(flat: str) -> tuple[str, ...]:
+def _channels_of(flat: str) -> tuple[str, ...]:
     """Channels that a certain wish names."""
     if _SENTENCES["every_channel"].search(flat):
         return CHANNELS

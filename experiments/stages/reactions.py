@@ -260,8 +260,8 @@ def _unreadable(insights: Insights) -> Iterator[_Aside]:
                 yield _Aside(row.number, *row.fault, {**payload, "count": str(count)})
             elif isinstance(count, CountFault):
                 reason = f"{column}: {count.reason}"
-                shown = {**payload, "count": count.got}
-                yield _Aside(row.number, reason, repr(count.got), shown)
+                for_quarantine = {**payload, "count": count.got}
+                yield _Aside(row.number, reason, repr(count.got), for_quarantine)
 
 
 def _refused_by_intake(

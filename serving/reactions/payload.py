@@ -319,8 +319,8 @@ def set_aside_counts(
     batch = EventBatch()
     for i, (payload, reason) in enumerate(payloads):
         # another count, or the same under another reason, is quarantined once
-        named = f"{payload['event_id']}-{payload['count']}-{reason}"
-        digest = hashlib.sha256(named.encode()).hexdigest()[:32]
+        identity = f"{payload['event_id']}-{payload['count']}-{reason}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
         aside = {**payload, "event_id": digest}
         _set_aside(batch, aside, [EventFault("", reason)], i, received_at)
     return batch
@@ -357,17 +357,17 @@ def _take(
     batch.events.append(row)
     if event.post_id is not None and event.post_text:
         batch.post_texts[event.post_id] = event.post_text
-    known = _is_known(event.kind, kinds)
+    is_known = _is_known(event.kind, kinds)
     wish = plainest(
         [
-            wish_of(event.kind, event.text, known=known),
-            wish_of(event.opt_out_type, None, known=True)
+            wish_of(event.kind, event.text, is_known=is_known),
+            wish_of(event.opt_out_type, None, is_known=True)
             if event.opt_out_type
             else None,
         ]
     )
     if wish is None:
-        batch.unknown_kinds.update({event.kind: 1} if not known else {})
+        batch.unknown_kinds.update({event.kind: 1} if not is_known else {})
         return
     if wish.certain and event.kind not in VALENCE.keys() - TEXT_KINDS:
         row["kind"] = STOP
@@ -435,11 +435,11 @@ def _hashed(platform: str, person: str | None, key: bytes | None) -> str | None:
     return person_key(key, platform, person)
 
 
-def _ended(channel_or_platform: str, named: Sequence[str]) -> tuple[str, ...]:
+def _ended(channel_or_platform: str, also: Sequence[str]) -> tuple[str, ...]:
     """Channels that a wish ends: all of them where the channel is unknown."""
     if channel_or_platform not in CHANNELS:
         return CHANNELS
-    return tuple(dict.fromkeys([channel_or_platform, *named]))
+    return tuple(dict.fromkeys([channel_or_platform, *also]))
 
 
 # --- what cannot ----------------------------------------------------------------------
@@ -597,9 +597,9 @@ def _wish_anywhere(
         if value is True or str(value).strip().lower() in _YES
     ]
     wishes = [
-        *(wish_of("reply", text, known=True) for text in words),
-        *(wish_of(flag, None, known=True) for flag in flags),
-        wish_of(kind, None, known=True) if kind else None,
+        *(wish_of("reply", text, is_known=True) for text in words),
+        *(wish_of(flag, None, is_known=True) for flag in flags),
+        wish_of(kind, None, is_known=True) if kind else None,
     ]
     if words and kind and not _is_known(kind, kinds):
         wishes.append(MAYBE)

@@ -488,6 +488,12 @@ def test_bad_news_is_counted_under_each_of_its_names(campaign):
     }  # fmt: skip
 
 
+def test_ids_are_texts_as_they_are_written(campaign):
+    rows = "007,2026-09-01,1\n12.0,2026-09-01,2\n1700000000000000001,2026-09-01,3\n"
+    assert campaign.imported(f"post_id,date,num_angrys\n{rows}").exit_code == 0
+    assert campaign.events()["post_id"].tolist() == ["007", "12", "1700000000000000001"]
+
+
 def test_parts_of_a_whole_are_not_counted_twice(campaign):
     header = "post_id,publish_time,Likes,Paid likes,Organic likes,Paid shares"
     header += ",Organic shares,URL clicks,Link clicks,Likes (vs. dislikes),Page likes"

@@ -285,7 +285,7 @@ NONE = (
 
 
 def read(text: str) -> str:
-    wish = wish_of("reply", text, known=True)
+    wish = wish_of("reply", text, is_known=True)
     return "none" if wish is None else "wish" if wish.certain else "may be"
 
 
@@ -340,7 +340,7 @@ def test_politeness_signs_and_signatures_change_nothing(dress):
     ],
 )  # fmt: skip
 def test_platforms_names_for_a_wish(kind, certain):
-    wish = wish_of(kind, None, known=False)
+    wish = wish_of(kind, None, is_known=False)
     assert wish is not None
     assert wish.certain is certain
 
@@ -350,20 +350,20 @@ def test_platforms_names_for_a_wish(kind, certain):
     ["like", "start", "unstop", "opt-in", "delivered", "inbound", "poke", "love"],
 )
 def test_kinds_that_are_no_wish(kind):
-    assert wish_of(kind, None, known=False) is None
+    assert wish_of(kind, None, is_known=False) is None
 
 
 def test_a_kind_that_nobody_knows_is_read_by_a_person_where_it_has_a_text():
-    assert wish_of("poke", "what?", known=False) is not None
-    assert wish_of("inbound", "what?", known=False) is None
+    assert wish_of("poke", "what?", is_known=False) is not None
+    assert wish_of("inbound", "what?", is_known=False) is None
 
 
 def test_a_wish_ends_the_channels_that_it_names():
-    assert wish_of("reply", "stop calling me", known=True).channels == ("phone",)
-    assert wish_of("reply", "Stop emailing me", known=True).channels == ("email",)
+    assert wish_of("reply", "stop calling me", is_known=True).channels == ("phone",)
+    assert wish_of("reply", "Stop emailing me", is_known=True).channels == ("email",)
     for every in ("do not contact me", "leave me alone", "Do not call"):
-        assert wish_of("reply", every, known=True).channels == CHANNELS
-    assert wish_of("STOP", None, known=True).channels == ()
+        assert wish_of("reply", every, is_known=True).channels == CHANNELS
+    assert wish_of("STOP", None, is_known=True).channels == ()
 
 
 def test_bad_news_is_bad_under_each_of_its_names():
