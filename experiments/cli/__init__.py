@@ -18,6 +18,7 @@ from hustings.experiments.cli import (
     pages,
     persons,
     plans,
+    reactions,
     rules,
     stages,
 )
@@ -45,6 +46,7 @@ for _part in (
     pages,
     persons,
     rules,
+    reactions,
     live,
 ):
     app.add_typer(_part.app)
