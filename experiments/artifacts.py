@@ -76,6 +76,7 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("example.parquet", ("ingest", "features"), ("features", "promote")),
         Artifact("links.parquet", ("ingest",), ("features",), LINKS),
         Artifact("links.json", ("ingest",), ("report", "run")),
+        Artifact("reachable.json", ("ingest",), ("run",)),
         Artifact("providers.json", ("ingest",), ("features", "report")),
         Artifact(
             "reaction_groups.parquet", ("ingest",), (), REACTION_GROUPS,

@@ -286,13 +286,19 @@ REACTIONS = _table(
 )  # fmt: skip
 """Organic reactions. Self-selected: hints for features and priors, never a lift."""
 
+
+def _of_identity(name: str, about: str) -> pa.Column:
+    dtype = {"birth_date": TIMESTAMP, "birth_year": float}.get(name, str)
+    return _column(dtype, about, nullable=True, required=False, identifying=True)
+
+
 IDENTITIES = _table(
     "identities",
     ["voter_id"],
     {
         "voter_id": _voter_id(),
         **{
-            name: _column(str, about, nullable=True, required=False, identifying=True)
+            name: _of_identity(name, about)
             for name, about in {
                 "name": "Whole name.",
                 "first_name": "First name.",
@@ -306,10 +312,11 @@ IDENTITIES = _table(
                 "address": "Whole address.",
                 "city": "City.",
                 "state": "State.",
+                "country": "Country.",
                 "phone": "Telephone.",
                 "email": "E-mail.",
                 "email_sha256": "SHA-256 of the e-mail, in small letters.",
-                "declared_id": "An id that both sides know.",
+                "declared_id": "An id that both sides know, such as a registration's.",
             }.items()
         },
     },

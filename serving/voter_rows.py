@@ -12,16 +12,21 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hustings.features.derived import FROM_THE_WHOLE_FILE
+from hustings.features.ingest.expressions import MAX_EXACT
 from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     MASK,
+    fault_rows,
+    joined,
+    map_with_faults,
+)
+from hustings.features.ingest.source import (
     ColumnSource,
     TableSource,
     history_column,
-    map_with_faults,
     wanted_columns,
 )
-from hustings.features.tables import VOTERS, problems
+from hustings.features.tables import VOTERS
 
 MAX_VOTERS = 10_000
 MAX_DECISIONS = 10_000
@@ -29,8 +34,6 @@ MAX_REQUEST_ID = 200
 MAX_VALUE_SHOWN = 40
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 """They identify, so no error repeats them either."""
-MAX_EXACT = 2**53
-"""Whole numbers below are kept exactly by a double."""
 
 
 # --- what a request may hold ----------------------------------------------------------
@@ -230,8 +233,11 @@ class VoterReader:
         _check_numbers(rows, self.reacted)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
-        if len(mapped.faults) or not _keeps_declaration(mapped.frame):
-            faults = pd.concat([mapped.faults, problems(VOTERS, mapped.frame)])
+        again = mapped.frame.duplicated(VOTERS.unique)
+        key = mapped.frame["voter_id"]
+        reason = "duplicate key: voter_id must be unique"
+        faults = joined([mapped.faults, fault_rows(again, "voter_id", key, reason)])
+        if len(faults):
             raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
         missing = [c for c in columns if not any(c in row for row in rows)]
         given = [
@@ -252,19 +258,6 @@ class VoterReader:
             .to_numpy()
             .tolist()
         ]
-
-
-def _keeps_declaration(frame: pd.DataFrame) -> bool:
-    """Whether rows keep VOTERS: its own checks, without the time to word a fault."""
-    for name, column in VOTERS.columns.items():
-        if name not in frame:
-            continue
-        values = frame[name].dropna()
-        if len(values) < len(frame) and not column.nullable:
-            return False
-        if not all(bool(check(values).check_passed) for check in column.checks):
-            return False
-    return not frame.duplicated(VOTERS.unique).any()
 
 
 def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

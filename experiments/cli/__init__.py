@@ -11,6 +11,7 @@ from hustings.experiments.cli import (
     answers,
     daily,
     export,
+    init,
     live,
     measure,
     models,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 # in the order in which --help lists them
 for _part in (
+    init,
     stages,
     daily,
     models,

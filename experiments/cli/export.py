@@ -110,7 +110,15 @@ def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) 
     manifest = read_manifest(folder)
     if as_json:
         return json.dumps(manifest | {"folder": str(folder)}, indent=1)
-    refused = [f"  refused, {why}: {n:,}" for why, n in manifest["refused"].items()]
+    refused = [
+        f"  refused, {why}: {n:,}{_in_words(why)}"
+        for why, n in manifest["refused"].items()
+    ]
+    refused += [
+        f"    of them by {channel} with a value that is no address: {n:,}; "
+        "mend the file of [export.contacts]"
+        for channel, n in manifest.get("values_that_are_no_address", {}).items()
+    ]
     removed = [f"  taken out now: {n_removed:,}"] if n_removed else []
     n_all = manifest.get("planned", manifest.get("scored"))
     lines = [
@@ -120,6 +128,12 @@ def _export_text(folder: Path | None, n_removed: int, *, as_json: bool = False) 
         *(f"  {f['file']}: {f['rows']:,} rows" for f in manifest["files"]),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _in_words(code: str) -> str:
+    from hustings.serving.export import WORDS
+
+    return f" ({WORDS[code]})" if code in WORDS else ""
 
 
 def _places_text(of_places: dict[str, Any] | None) -> list[str]:

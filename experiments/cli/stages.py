@@ -1,5 +1,6 @@
 """The stages, one subcommand each, in the order in which the data flow."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -35,21 +36,6 @@ from hustings.experiments.cli.common import (
 )
 
 app = typer.Typer()
-
-
-@app.command()
-def init(
-    files: Annotated[list[Path], typer.Argument(help="Voter file to look at.")],
-    debug: Debug = False,
-) -> None:
-    """Look at a new voter file and draft its mapping, with reasons."""
-    with errors_reported(debug=debug):
-        from hustings.features.draft import draft_mapping
-
-        for file in files:
-            if not file.exists():
-                raise FileNotFoundError(f"{file}: expected a voter file, found none")
-            typer.echo(draft_mapping(file).toml())
 
 
 def _stage(
@@ -95,6 +81,7 @@ def _stage(
             _tell_tables(run.folder)
             _tell_electorate(run.folder)
             _tell_links(run.folder)
+            _tell_reachable(run.folder)
             _tell_left(run.folder)
         if version is not None:
             _tell_model(run.folder)
@@ -104,8 +91,10 @@ def _stage(
 
 
 def _tell_tables(folder: Path) -> None:
-    """Rows of every table: in = accepted + set aside, and why those were."""
+    """Rows of every table: in = accepted + set aside, and what was lost and why."""
     import json
+
+    from hustings.features.ingest import reasons_of
 
     for name, table in json.loads((folder / "ingest.json").read_text()).items():
         forgotten = table["forgotten"]
@@ -114,8 +103,8 @@ def _tell_tables(folder: Path) -> None:
             f"{name}: {table['rows_in']:,} rows in = {table['accepted']:,} accepted + "
             f"{table['quarantined']:,} set aside{gone}"
         )
-        for reason, n in table["reasons"].items():
-            typer.echo(f"  set aside, {reason}: {n:,}")
+        for sentence in reasons_of(table):
+            typer.echo(f"  {sentence}")
     typer.echo(f"Rows set aside: {folder / 'quarantine.parquet'}")
 
 
@@ -196,6 +185,26 @@ def _tell_links(folder: Path) -> None:
             f"Linked {linked:,} of {links['n_reactors']:,} reactors with a basis; "
             f"expected: {links['expected_false']:.0f} wrong, "
             f"{links['expected_missed']:.0f} missed."
+        )
+        unread = Counter(links["identities"]["unread"]) + Counter(links["bad_voters"])
+        for side, bad in (("reactors", links["bad_reactors"]), ("voters", unread)):
+            counts = [f"{field}: {n:,}" for field, n in bad.items() if n]
+            if counts:
+                typer.echo(f"  {side}, values that are none: {', '.join(counts)}")
+
+
+def _tell_reachable(folder: Path) -> None:
+    """How many voters each channel reaches, where addresses are declared."""
+    import json
+
+    path = folder / "reachable.json"
+    if not path.exists():
+        return
+    for channel, n in json.loads(path.read_text()).items():
+        unusable = f"; {n['unusable']:,} have a value that is no address"
+        typer.echo(
+            f"{channel}: {n['reachable']:,} of {n['voters']:,} voters can be reached"
+            f"{unusable if n['unusable'] else ''}"
         )
 
 
@@ -451,6 +460,7 @@ def _summary(folder: Path) -> None:
         typer.echo(sentence)
     _tell_tables(folder)
     _tell_links(folder)
+    _tell_reachable(folder)
     _tell_left(folder)
     typer.echo(f"Took {sum(record.timings_s.values()):.0f} s.")
     typer.echo(f"Results: {folder}/")

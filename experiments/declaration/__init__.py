@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from hustings.experiments.declaration.campaign import CAMPAIGN_FILE, Campaign
 from hustings.experiments.declaration.columns import (
     NEVER_FEATURES,
+    answered_feature_columns,
     barred_from_features,
     check_experiments,
     derivation,
@@ -71,6 +72,7 @@ __all__ = [
     "RepeatRule",
     "ReportSection",
     "SimulateSection",
+    "answered_feature_columns",
     "barred_from_features",
     "campaign_file",
     "check_experiments",

@@ -11,11 +11,22 @@ from hustings.experiments.declaration.section import (
     is_glob,
     matching_columns,
 )
+from hustings.features.affinity import AFFINITY_PREFIX
 from hustings.features.derived import Derivation
+from hustings.features.draft import suspicious_columns
 from hustings.features.partner import FEATURES_PERMITTED, LIFT_PREFIX, WIDTH_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
-from hustings.features.persons.provider import PROVIDER_PREFIX, permitted_columns
-from hustings.features.tables import VOTERS, identifying_columns, is_derived
+from hustings.features.persons.provider import (
+    PROVIDER_PREFIX,
+    bare_column,
+    permitted_columns,
+)
+from hustings.features.tables import (
+    HISTORY_PREFIX,
+    VOTERS,
+    identifying_columns,
+    is_derived,
+)
 from hustings.serving.rules import WORDS, RuleSet, rule_set
 
 # ids and addresses say who somebody is, not what moves them
@@ -25,6 +36,11 @@ NEVER_FEATURES = identifying_columns(VOTERS) | {
     "cluster_id",
     "precinct",
 }
+
+
+OF_NO_PERSON = (HISTORY_PREFIX, AFFINITY_PREFIX)
+"""Columns that begin so have our own names: past elections, and what a cell of many
+people likes. Derived columns are made of answered ones."""
 
 
 def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[str]:
@@ -62,6 +78,54 @@ def feature_columns(campaign: Campaign, voters_columns: Sequence[str]) -> list[s
             "may be a feature, got none"
         )
     return [name for name in voters_columns if name in allowed]
+
+
+def answered_feature_columns(campaign: Campaign, voters: pd.DataFrame) -> list[str]:
+    """The columns that may be features, once every suspicious one is answered.
+
+    A column that may tell of a special category, by its name or by its values, is one
+    or is none only by a person's word: the guardrail binds on what is there, providers'
+    columns included, whatever was declared.
+
+    Args:
+        campaign: The declaration.
+        voters: The checked voters, with every column that is joined to them.
+
+    Raises:
+        CampaignError: As `feature_columns`, or if a suspicious column is named neither
+            in special_categories nor in not_special.
+    """
+    columns = feature_columns(campaign, list(voters.columns))
+    declared = campaign.features
+    answers = [*declared.special_categories, *declared.not_special]
+    answered = matching_columns(answers, columns)
+    unanswered: dict[str, str] = {}
+    for name in columns:
+        if name in answered or is_derived(name) or name.startswith(OF_NO_PERSON):
+            continue
+        bare = bare_column(name) or name.removeprefix(REACTED_PREFIX)
+        looks = suspicious_columns(
+            dict.fromkeys([bare, _source_column(campaign, name)], voters[name])
+        )
+        if looks:
+            unanswered[name] = next(iter(looks.values()))
+    if unanswered:
+        raise CampaignError(
+            f"{campaign.file}, [features]: expected an answer for every column that "
+            "may tell of a special category of personal data (race, religion, health "
+            "and the like), got none for "
+            + ", ".join(f"{name!r} ({reason})" for name, reason in unanswered.items())
+            + "; name each in special_categories, where it is one and is left out "
+            "without a legal_basis_special, or in not_special, where it is none"
+        )
+    return columns
+
+
+def _source_column(campaign: Campaign, name: str) -> str:
+    """What the voter file calls a column: another name hides nothing."""
+    source = campaign.tables["voters"]
+    origin = {**source.columns, **source.extra}.get(name)
+    return (origin and origin.column) or name
 
 
 def special_columns(campaign: Campaign, columns: Sequence[str]) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from hustings.experiments.declaration.section import (
     FileGivenLater,
@@ -11,9 +11,23 @@ from hustings.experiments.declaration.section import (
     Text,
 )
 from hustings.features.ingest import TableSource
+from hustings.features.persons.contact_details import region_of
 from hustings.features.tables import CHANNELS, SMALLEST_CELL
+from hustings.serving.export.formats import FORMATS, PlatformName
 from hustings.serving.export.normal import FIELDS
 
+
+def _of_a_country(calling_code: str) -> str:
+    region_of(calling_code)
+    return calling_code
+
+
+CallingCode = Annotated[
+    str,
+    Field(pattern=r"^[1-9]\d{0,2}$"),
+    AfterValidator(_of_a_country),
+]
+"""Digits of a country's calling code."""
 Field0To100 = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -35,18 +49,20 @@ class AudienceSection(Section):
     """`[export.audience]`: how people are handed to platforms as hashes.
 
     Attributes:
+        platform: Whose format the file has: names of columns, what is hashed, and how.
         fields: What people are matched by.
-        columns: Field → name of the platform's column.
-        phone_plus: Whether "+" is hashed with a telephone; platforms differ.
+        columns: Field → name of the platform's column, where no platform is declared.
+        phone_plus: Whether "+" is hashed with a telephone, likewise.
         calling_code: Country code of telephones written without one.
         exclude_holdout: Also hand over the held out, for the platform to exclude.
         place: Column of the voters that is the place of a cell.
     """
 
+    platform: PlatformName | None = None
     fields: tuple[Text, ...] = ("email", "phone")
     columns: dict[str, Text] = {}
     phone_plus: bool = True
-    calling_code: Annotated[str, Field(pattern=r"^[1-9]\d{0,2}$")] = "1"
+    calling_code: CallingCode = "1"
     exclude_holdout: bool = False
     place: Text = "county_fips"
 
@@ -59,6 +75,25 @@ class AudienceSection(Section):
             )
         if not {"email", "phone"} & set(self.fields):
             raise ValueError("expected email or phone among the fields")
+        return self
+
+    @model_validator(mode="after")
+    def _as_the_platform_says(self) -> Self:
+        if self.platform is None:
+            return self
+        twice = {"columns", "phone_plus"} & self.model_fields_set
+        if twice:
+            raise ValueError(
+                f"expected no {min(twice)}: the platform {self.platform!r} says it"
+            )
+        platform = FORMATS[self.platform]
+        other = [f for f in self.fields if f not in platform.columns]
+        if other or (platform.one_field and len(self.fields) > 1):
+            number = "one field" if platform.one_field else "fields"
+            raise ValueError(
+                f"{self.platform} matches by {number} out of "
+                f"{', '.join(platform.columns)}, got {', '.join(other or self.fields)}"
+            )
         return self
 
 

@@ -149,6 +149,9 @@ class FeaturesSection(Section):
     Attributes:
         derived: Which columns are derived of the whole file, see `features.derived`:
             "history", "household", "neighbours". All of them are features.
+        special_categories: Columns that tell of race, religion, health and the like:
+            no features without a legal basis.
+        not_special: Columns that look so, by name or by values, and are none.
         proxy_limit: AUC above which what was learnt stands for a special category,
             and nothing is promoted.
     """
@@ -162,11 +165,18 @@ class FeaturesSection(Section):
         HISTORY_SEGMENT,
     ]
     special_categories: list[Text] = []
+    not_special: list[Text] = []
     legal_basis_special: str = ""
     proxy_limit: Annotated[float, Field(gt=0.5, le=1)] = PROXY_LIMIT
 
     @model_validator(mode="after")
     def _special_needs_a_basis(self) -> Self:
+        both_ways = set(self.special_categories) & set(self.not_special)
+        if both_ways:
+            raise ValueError(
+                f"expected {min(both_ways)!r} in special_categories or in not_special, "
+                "got it in both"
+            )
         names = set(self.columns) | set(self.segment)
         plain = sorted(name for name in names if not is_glob(name))
         special = [

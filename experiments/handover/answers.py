@@ -25,12 +25,13 @@ from hustings.experiments.record import (
     received,
 )
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.links import read_voters
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.asof import naive_utc
 from hustings.features.ingest import Folders, TableSource
-from hustings.features.ingest.identities import read_identities
-from hustings.features.ingest.mapping import map_with_faults, masked
-from hustings.features.ingest.reading import file_sha256, read_raw
+from hustings.features.ingest.mapping import masked
+from hustings.features.ingest.reading import file_sha256
+from hustings.features.ingest.rows import read_rows
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.persons.link import BY_KEY, Linked, link_reactors
@@ -228,15 +229,13 @@ def read_outcomes(
     source = _declared_source(run, source_name)
     linked = bool(source.columns) and "voter_id" not in source.columns
     contract = LINKED_ANSWERS if linked else ANSWERS
-    raw = read_raw(
+    read = read_rows(
         source.model_copy(update={"path": str(file.resolve())}), contract.name,
         _folders(run),
     )  # fmt: skip
-    mapped = map_with_faults(raw.frame, source, contract.name, file=raw.file)
     former = present_id_of(run.home)
-    rows = RemainingRows(_complete(mapped.frame, contract, raw.file))
-    rows.add_faults(raw.broken)
-    rows.add_faults(mapped.faults)
+    rows = RemainingRows(_complete(read.frame, contract, read.table.raw.file))
+    rows.add_faults(read.faults)
     campaign_voters, counts = _known_voters(run, former), dict[str, int]()
     if linked:
         counts = _link(rows, run, campaign_voters, former)
@@ -255,9 +254,7 @@ def read_outcomes(
         responses,
         rows.frame[ANSWER_KEY].reset_index(drop=True),
         rows.quarantine(),
-        rows.counts(len(raw.frame) + len(raw.broken))
-        | {"answers": len(responses)}
-        | counts,
+        rows.counts(read.rows_in) | {"answers": len(responses)} | counts,
     )
     keep_answers(
         run.home, OF_NO_PLAN, file_sha256(file),
@@ -383,7 +380,7 @@ def _linkage(
     campaign_voters: pd.Series,
     former: Mapping[str, str],
 ) -> Linked:
-    identities = read_identities(declared.voters, _folders(run)).frame
+    identities = read_voters(declared.voters, _folders(run), at=run.at).frame
     present = with_present_ids(identities["voter_id"].astype("str"), former)
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
     return link_reactors(
@@ -392,6 +389,7 @@ def _linkage(
         fields=declared.columns or None,
         rules=[tuple(rule) for rule in declared.rules],
         threshold=declared.threshold,
+        calling_code=run.campaign.export.audience.calling_code,
         seed=run.campaign.campaign.seed,
     )
 

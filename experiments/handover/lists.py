@@ -6,14 +6,14 @@ and what has changed since the plan was made.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import Campaign, RepeatRule, data_dir
+from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PLANS, record_of
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.signing import signed_texts
@@ -24,25 +24,21 @@ from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.offers import holdout_of
 from hustings.experiments.stages.persons import known_persons
+from hustings.experiments.stages.reachable import contact_details, export_settings
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.asof import naive_utc
-from hustings.features.ingest import Folders
-from hustings.features.ingest.identities import read_identities
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
-from hustings.features.tables import ANY_MESSAGE, TableError, no_places
+from hustings.features.tables import ANY_MESSAGE, no_places
 from hustings.serving.eligible import (
     CurrentFacts,
     recheck,
-    send_window,
     stopped_messages,
 )
 from hustings.serving.export import (
-    CHANNELS,
     ExportChannel,
     Exported,
     ExportError,
-    ExportSettings,
     Planned,
     export_plan,
 )
@@ -51,7 +47,7 @@ from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.settings import FileFormat, require_exportable
 from hustings.serving.export.whole_places import LIST_STEM, earlier_places
-from hustings.serving.rules import platforms, rule_set
+from hustings.serving.rules import rule_set
 
 EXPORTS = "exports"
 
@@ -131,13 +127,13 @@ def export(
         run.table("messages"),
         run.table("voters"),
         stated_plan.places,
-        details_of(campaign, run.home),
+        contact_details(run),
     )
     facts = facts_now(run, naive_utc(at))
     parent = (out or run.home / EXPORTS) / stated_plan.plan_id
     return export_plan(
         planned,
-        terms_of(campaign, file_format),
+        export_settings(campaign, file_format),
         parent,
         _stamp(at),
         recheck=lambda contacts, when: _first_code(
@@ -271,63 +267,6 @@ def _digest_of(digests: list[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def terms_of(campaign: Campaign, file_format: FileFormat = "csv") -> ExportSettings:
-    """How channels take lists: as rules and platforms say, then as is declared."""
-    audience = campaign.export.audience
-    return ExportSettings(
-        rule_set=campaign.campaign.rule_set,
-        channels={name: _channel(campaign, name) for name in CHANNELS},
-        file_format=file_format,
-        audience_fields=audience.fields,
-        audience_columns=audience.columns,
-        phone_plus=audience.phone_plus,
-        calling_code=audience.calling_code,
-        exclude_holdout=audience.exclude_holdout,
-        place=audience.place,
-    )
-
-
-def _channel(campaign: Campaign, name: str) -> ExportChannel:
-    channel = CHANNELS[name]
-    rules = rule_set(campaign.campaign.rule_set)
-    if rules.of("hours", name):
-        starts, until = send_window(rules, name)
-        channel = replace(channel, starts=starts, until=until)
-    platform = platforms().get(name)
-    if platform is not None:
-        channel = replace(
-            channel, keys=platform.keys, min_audience=platform.min_audience,
-            hashed_lists=platform.hashed_lists,
-        )  # fmt: skip
-    section = campaign.export.channels.get(name)
-    if section is None:
-        return channel
-    return replace(
-        channel,
-        details=channel.details if section.details is None else section.details,
-        needs=channel.needs if section.needs is None else section.needs,
-        min_audience=max(channel.min_audience, section.min_audience),
-    )
-
-
-def details_of(campaign: Campaign, home: Path) -> pd.DataFrame | None:
-    """Addresses of the voters, read from where they lie and kept in memory.
-
-    Whoever is forgotten is left out, whatever the file still has.
-    """
-    source = campaign.export.contacts
-    if source is None:
-        return None
-    try:
-        addresses = read_identities(source, _folders(campaign, home)).frame
-    except TableError as failure:
-        # the same reader as that of [link.voters], whose key it would tell
-        message = str(failure).replace("[link.voters", "[export.contacts")
-        raise type(failure)(message) from None
-    gone = known_persons(home).keys.forgotten().rows(addresses)
-    return addresses[~gone].reset_index(drop=True)
-
-
 def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
     """Present facts that may refuse a planned contact."""
     voters = run.table("voters")
@@ -421,10 +360,6 @@ def wide_scores(run: Run) -> pd.DataFrame:
         frames.append(means.reindex(frames[0].index))
     wide_rows: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
     return wide_rows
-
-
-def _folders(campaign: Campaign, home: Path) -> Folders:
-    return Folders(campaign=campaign.folder, data=data_dir(), raw=home / "raw")
 
 
 def _stamp(at: pd.Timestamp) -> str:

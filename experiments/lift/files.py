@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.declaration import feature_columns
+from hustings.experiments.declaration import answered_feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
 from hustings.experiments.lift.rows import LiftSettings
 from hustings.experiments.lift.summary import summary_of, table
@@ -85,7 +85,7 @@ def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummar
     voters = run.table("voters")
     first = pd.Timestamp(record.decisions["decided_on"].min())
     # what is known of a voter before the first plan, and of nobody after
-    columns = list(feature_columns(campaign, list(voters.columns)))
+    columns = answered_feature_columns(campaign, voters)
     features = voter_features(voters, columns, as_of=first)
     segment = segments(features, campaign.features.segment).to_numpy()
     measured = measured_lift(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from hustings.experiments.declaration import feature_columns
+from hustings.experiments.declaration import answered_feature_columns
 from hustings.experiments.stages.context import Run
 from hustings.features.arrays import Floats
 from hustings.features.voter import Encoding, voter_features
@@ -57,7 +57,7 @@ def columns_of(
     """
     key = (run.folder, run.record().snapshot or "", as_of, n_arms)
     if key not in _KEPT:
-        names = feature_columns(run.campaign, list(voters.columns))
+        names = answered_feature_columns(run.campaign, voters)
         _KEPT.clear()
         _KEPT[key] = learner_columns(voters, names, n_arms=n_arms, as_of=as_of)
     return _KEPT[key]

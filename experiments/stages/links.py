@@ -1,7 +1,8 @@
 """Linkage of reactors to voters; all other reactors are kept as group counts only."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,12 @@ from hustings.experiments.declaration import data_dir
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.reactions import store_of
 from hustings.features.asof import first_delivery
-from hustings.features.ingest import Folders, Identities, read_identities
+from hustings.features.ingest import (
+    Folders,
+    Identities,
+    TableSource,
+    read_identities,
+)
 from hustings.features.persons.link import Linked, link_reactors
 from hustings.features.persons.link.matched import (
     aggregate_reactions,
@@ -24,6 +30,9 @@ from hustings.features.tables import LINKS, REACTION_GROUPS, REACTIONS, check
 from hustings.serving.reactions.payload import person_key
 from hustings.serving.reactions.store import Events
 
+YOUNGEST = 16
+"""Years of the youngest person on a voter file: one who is registered beforehand."""
+
 
 def identities(run: Run, raw_dir: Path | None) -> Identities | None:
     """Read identities of voters, None where none are declared; never written."""
@@ -31,36 +40,87 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
     if declared is None:
         return None
     folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
-    return read_identities(declared.voters, folders)
+    return read_voters(declared.voters, folders, at=run.at)
+
+
+def read_voters(
+    source: TableSource, folders: Folders, *, at: pd.Timestamp
+) -> Identities:
+    """Identities of voters; a year of birth of two digits is that of a living voter.
+
+    Of 05/31/45 the year is 1945: one that gives an age of `YOUNGEST` to 115.
+
+    Args:
+        source: Where they lie and how their columns are called.
+        folders: Folders that the prefixes of its path name.
+        at: Now.
+
+    Raises:
+        TableError: If a column is missing or no row is left.
+    """
+    read = read_identities(source, folders)
+    columns = {}
+    for name in ("birth_date", "birth_year"):
+        origin = source.columns.get(name)
+        if name in read.frame and origin and any("%y" in f for f in origin.formats):
+            columns[name] = _of_the_living(read.frame[name], at.year - YOUNGEST)
+    return replace(read, frame=read.frame.assign(**columns))
+
+
+def _of_the_living(births: pd.Series, latest: int) -> pd.Series:
+    """Births of two digits in the hundred years that end with the latest."""
+    if births.dtype == "float64":
+        return latest - (latest - births) % 100
+    year = births.dt.year
+    moved = latest - (latest - year) % 100 - year
+    hundreds = (moved.fillna(0) / 100).astype("int64")
+    shifted = births.copy()
+    for n in hundreds[hundreds != 0].unique():
+        rows = hundreds == n
+        shifted[rows] = births[rows] + pd.DateOffset(years=100 * int(n))
+    return shifted
+
+
+def write_unlinked(run: Run, reactions: pd.DataFrame) -> None:
+    """Write groups and events of reactors of whom nobody is linked.
+
+    Args:
+        run: Writes `reaction_groups.parquet` and `tables/reactions.parquet`.
+        reactions: REACTIONS.
+    """
+    declared = run.campaign.link
+    bases = [] if declared is None else list(declared.bases)
+    _write_groups(run, reactions, bases)
+    run.write("tables/reactions", check(REACTIONS, kept_events(reactions, bases, [])))
+
+
+def _write_groups(run: Run, reactions: pd.DataFrame, bases: Sequence[str]) -> None:
+    groups = aggregate_reactions(
+        reactions[~has_basis(reactions, bases)],
+        year=run.campaign.campaign.as_of.year,
+        kinds=run.campaign.reactions.kinds,
+    )
+    run.write("reaction_groups", check(REACTION_GROUPS, groups))
 
 
 def write_links(
-    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities | None
+    run: Run, tables: Mapping[str, pd.DataFrame], voter_identities: Identities
 ) -> pd.DataFrame:
     """Link the reactors that may be linked; write links, groups and events.
 
     Args:
         run: Writes `links.parquet`, `links.json`, `reaction_groups.parquet` and
-            `tables/reactions.parquet`; no link is written where none is declared.
-        tables: Checked tables.
-        voter_identities: Identities of voters, from `identities`; None where none are
-            declared.
+            `tables/reactions.parquet`.
+        tables: Checked tables, the voters among them.
+        voter_identities: Identities of voters, from `identities`.
 
     Returns:
         The voters, with what linked people reacted to before the first delivery.
     """
     declared, reactions = run.campaign.link, tables["reactions"]
     bases = [] if declared is None else list(declared.bases)
-    without_basis = reactions[~has_basis(reactions, bases)]
     kinds = run.campaign.reactions.kinds
-    groups = aggregate_reactions(
-        without_basis, year=run.campaign.campaign.as_of.year, kinds=kinds
-    )
-    run.write("reaction_groups", check(REACTION_GROUPS, groups))
-    if voter_identities is None:
-        bare = kept_events(reactions, bases, [])
-        run.write("tables/reactions", check(REACTIONS, bare))
-        return tables["voters"]
+    _write_groups(run, reactions, bases)
     linkage = _linked(run, tables, voter_identities)
     run.write("links", check(LINKS, linkage.links))
     run.write_json(
@@ -115,5 +175,6 @@ def _linked(
         fields=declared.columns or None,
         rules=[tuple(rule) for rule in declared.rules],
         threshold=declared.threshold,
+        calling_code=run.campaign.export.audience.calling_code,
         seed=run.campaign.campaign.seed,
     )

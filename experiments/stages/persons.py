@@ -64,9 +64,8 @@ class KnownPersons:
         earlier = {date.fromisoformat(s.observed_on): s.path for s in listed(folder)}
         return Persons(self.keys.forgotten().rows, self._former, earlier)
 
-    def _former(
-        self, voters: pd.DataFrame, declared: Mapping[str, str]
-    ) -> dict[str, str]:
+    def _former(self, voters_path: Path, declared: Mapping[str, str]) -> dict[str, str]:
+        voters = pd.read_parquet(voters_path)
         there, snapshots = set(voters["voter_id"]), listed(self.home / SNAPSHOTS)
         present_id_of = former_ids(read_identity(self.home))
         if snapshots:
@@ -78,18 +77,19 @@ class KnownPersons:
         return present_ids(present_id_of | dict(declared))
 
     def remember(
-        self, voters: pd.DataFrame, former: Mapping[str, str], *, observed_on: str
+        self, voters_path: Path, former: Mapping[str, str], *, observed_on: str
     ) -> str:
         """Keep a snapshot of the file, its new persons and a key for each.
 
         Args:
-            voters: VOTERS.
+            voters_path: VOTERS, as Parquet.
             former: Former voter id → present one.
             observed_on: Day of the file.
 
         Returns:
             Name of the snapshot.
         """
+        voters = pd.read_parquet(voters_path)
         before = read_identity(self.home)
         now = extended(before, voters, former, since=pd.Timestamp(observed_on))
         added = now.iloc[len(before) :]
@@ -143,18 +143,19 @@ def voter_files(home: Path) -> list[VoterFile]:
 
 
 def electorate_changes(
-    home: Path, voters: pd.DataFrame, former: Mapping[str, str]
+    home: Path, voters_path: Path, former: Mapping[str, str]
 ) -> dict[str, int]:
     """Voters by what changed since the file before; empty for a campaign's first file.
 
     Args:
         home: The campaign's folder; its last snapshot is of the file before.
-        voters: VOTERS of the new file.
+        voters_path: VOTERS of the new file, as Parquet.
         former: Former voter id → present one.
     """
     snapshots = listed(home / SNAPSHOTS)
     if not snapshots:
         return {}
+    voters = pd.read_parquet(voters_path)
     return diff(pd.read_parquet(snapshots[-1].path), voters, former).counts()
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 
 from hustings.experiments.declaration import (
     Campaign,
+    answered_feature_columns,
     barred_from_features,
     check_experiments,
     data_dir,
     derivation,
-    feature_columns,
 )
 from hustings.experiments.declaration.sections import BINARY_SCALE
 from hustings.experiments.record import record_digest
@@ -23,7 +23,7 @@ from hustings.experiments.stages.affinities import write_affinities
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
-from hustings.experiments.stages.links import identities, write_links
+from hustings.experiments.stages.links import identities, write_links, write_unlinked
 from hustings.experiments.stages.loop_tables import recorded_rows
 from hustings.experiments.stages.noteworthy import bare_arms, isolated_notes
 from hustings.experiments.stages.persons import (
@@ -33,6 +33,7 @@ from hustings.experiments.stages.persons import (
     voter_files,
 )
 from hustings.experiments.stages.providers import with_providers
+from hustings.experiments.stages.reachable import write_reachable
 from hustings.experiments.stages.reactions import remember_former
 from hustings.features.asof import VoterFile, file_before, first_delivery
 from hustings.features.atomic import write_json
@@ -44,7 +45,13 @@ from hustings.features.derived import (
     party_levels,
     with_derived,
 )
-from hustings.features.ingest import Folders, TableSource, ingest, read_raw
+from hustings.features.ingest import (
+    Folders,
+    Ingested,
+    TableSource,
+    first_rows,
+    ingest,
+)
 from hustings.features.partner import (
     LIFT_PREFIX,
     WIDTH_PREFIX,
@@ -89,6 +96,7 @@ def stage_ingest(run: Run) -> None:
         outcome_scale=campaign.outcome.value_range,
         campaign_dir=campaign.folder,
         data_dir=data_dir(),
+        voters_path=run.path("tables/voters.parquet"),
         raw_dir=raw_dir,
         on_table=lambda name: run.tell(f"reading {name}", 0, 0),
         persons=persons.of_ingest(),
@@ -97,11 +105,10 @@ def stage_ingest(run: Run) -> None:
     for name, frame in ingested.tables.items():
         if name != "reactions":  # who reacted is not written but where it may be
             run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
-    voters = _with_columns_beside(run, ingested.tables, raw_dir)
-    if voters is not ingested.tables["voters"]:
-        run.write("tables/voters", check(VOTERS, voters))
+    write_reachable(run, ingested.voters, ingested.tables)
+    wider = _with_columns_beside(run, ingested, raw_dir)
     remember_former(run, ingested.former)
-    rows = {name: len(frame) for name, frame in ingested.tables.items()}
+    rows = {name: table["accepted"] for name, table in ingested.report.items()}
     if "reactions" in ingested.tables:
         n_individual = len(run.table("reactions"))
         ingested.report["reactions"]["only_in_groups"] = (
@@ -119,10 +126,12 @@ def stage_ingest(run: Run) -> None:
     run.write_json("voters_mapping", mapping)
     run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
     observed_on = campaign.tables["voters"].observed_on
-    changes = electorate_changes(run.home, ingested.tables["voters"], ingested.former)
+    changes = electorate_changes(run.home, ingested.voters, ingested.former)
     snapshot = persons.remember(
-        ingested.tables["voters"], ingested.former, observed_on=str(observed_on)
+        ingested.voters, ingested.former, observed_on=str(observed_on)
     )
+    if wider is not None:
+        run.write("tables/voters", check(VOTERS, wider))
     run.note(
         run_id=run.run_id,
         campaign=campaign.campaign.name,
@@ -157,12 +166,18 @@ def _notes(
 
 
 def _with_columns_beside(
-    run: Run, tables: Mapping[str, pd.DataFrame], raw_dir: Path | None
-) -> pd.DataFrame:
-    """The voters with the columns from links, partners and providers."""
-    voters, voter_identities = tables["voters"], identities(run, raw_dir)
-    if "reactions" in tables:
-        voters = write_links(run, tables, voter_identities)
+    run: Run, ingested: Ingested, raw_dir: Path | None
+) -> pd.DataFrame | None:
+    """The voters with the columns from links, partners and providers; None of none."""
+    tables, voter_identities = ingested.tables, identities(run, raw_dir)
+    linked = "reactions" in tables and voter_identities is not None
+    if "reactions" in tables and not linked:
+        write_unlinked(run, tables["reactions"])
+    if not (linked or "partner_scores" in tables or run.campaign.providers):
+        return None
+    voters = pd.read_parquet(ingested.voters)
+    if linked and voter_identities is not None:
+        voters = write_links(run, {**tables, "voters": voters}, voter_identities)
     if "partner_scores" in tables:
         voters = with_partner_scores(voters, tables["partner_scores"])
     # before anything was sent the first contact is still to come
@@ -215,7 +230,7 @@ def _example(
 ) -> pd.DataFrame:
     """Synthetic rows in the voter file's own columns, for the model's signature."""
     folders = Folders(campaign=campaign.folder, data=data_dir(), raw=raw_dir)
-    raw = read_raw(source, "voters", folders).frame.head(N_EXAMPLE_FROM)
+    raw = first_rows(source, "voters", folders, N_EXAMPLE_FROM)
     return synthetic_example(raw, seed=campaign.campaign.seed)
 
 
@@ -371,7 +386,7 @@ def stage_features(run: Run) -> None:
             f._replace(voters=cell_affinities.joined_to(f.voters, as_of=first))
             for f in files
         ]
-    columns = feature_columns(campaign, list(voters.columns))
+    columns = answered_feature_columns(campaign, voters)
     if cell_affinities is not None:
         # counts are brought to be read; [features].exclude leaves them out
         barred = barred_from_features(campaign, cell_affinities.names)

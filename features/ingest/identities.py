@@ -3,13 +3,16 @@
 Names and addresses are mapped like every table, but never into a table of the run.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from hustings.features.ingest.mapping import TableSource, map_with_faults
-from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.ingest.reading import Folders
+from hustings.features.ingest.rows import read_rows
+from hustings.features.ingest.sorting import SortedTable
+from hustings.features.ingest.source import TableSource
 from hustings.features.tables import (
     IDENTITIES,
     PROVIDER_ROWS,
@@ -25,8 +28,8 @@ class Identities:
 
     Attributes:
         frame: IDENTITIES table.
-        report: rows_in, accepted, quarantined, reasons, source, licence,
-            permitted_use, read_from, sha256; nobody's data.
+        report: As of every table, and `unread`: values lost alone, by column; nobody's
+            data.
     """
 
     frame: pd.DataFrame
@@ -43,43 +46,42 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
         folders: Folders that the prefixes of its path name.
 
     Raises:
-        TableError: If a column is missing or no row is left.
+        TableError: If a column is missing, too much is lost or no row is left.
     """
-    raw = read_raw(source, IDENTITIES.name, folders)
-    mapped = map_with_faults(raw.frame, source, IDENTITIES.name, file=raw.file)
-    frame = mapped.frame[[c for c in mapped.frame if c in IDENTITIES.columns]]
+    rows = read_rows(source, IDENTITIES.name, folders)
+    frame = rows.frame[[c for c in rows.frame if c in IDENTITIES.columns]]
+    file = rows.table.raw.file
     if "voter_id" not in frame:
         raise TableError(
-            f"{raw.file}: expected a column voter_id, got none; mend "
+            f"{file}: expected a column voter_id, got none; mend "
             "[link.voters.columns] in campaign.toml"
         )
-    repeated = frame["voter_id"].duplicated(keep=False) & frame["voter_id"].notna()
-    faults = problems(IDENTITIES, frame[~repeated])
-    accepted = frame[~repeated & ~frame.index.isin(faults["row"])]
-    if accepted.empty:
-        raise TableError(f"{raw.file}: expected identities of voters, got no good row")
-    reason_labels = (
-        faults["column"].astype("str") + ": " + faults["reason"].astype("str")
+    table = SortedTable(
+        IDENTITIES.name, rows.table.settled(), frame, rows.table.raw.digest(),
+        rows.rows_in, losses=rows.table.losses,
+        not_belonging=rows.table.not_belonging,
+    )  # fmt: skip
+    table.set_aside(rows.faults)
+    repeated = table.frame["voter_id"].duplicated(keep=False)
+    several = table.frame.loc[repeated, ["voter_id"]]
+    reason = "several rows, none is kept"
+    table.set_aside(
+        pd.DataFrame(
+            {"row": several.index, "column": "voter_id", "value": several["voter_id"],
+             "reason": reason}
+        )
+    )  # fmt: skip
+    table.set_aside(
+        problems(IDENTITIES, table.frame)[["row", "column", "value", "reason"]]
     )
-    reasons = reason_labels.value_counts()
-    reason_counts = {str(reason): int(n) for reason, n in reasons.items()}
-    if repeated.any():
-        reason_counts["voter_id: several rows, none is kept"] = int(repeated.sum())
-    rows_in = len(frame) + len(raw.broken)
-    return Identities(
-        check(IDENTITIES, accepted.reset_index(drop=True)),
-        {
-            "rows_in": rows_in,
-            "accepted": len(accepted),
-            "quarantined": rows_in - len(accepted),
-            "reasons": reason_counts,
-            "source": source.source,
-            "licence": source.licence,
-            "permitted_use": source.permitted_use,
-            "read_from": source.read_from,
-            "sha256": raw.sha256,
-        },
-    )
+    if table.frame.empty:
+        raise TableError(f"{file}: expected identities of voters, got no good row")
+    table.check_share()
+    accepted = check(IDENTITIES, table.frame.reset_index(drop=True))
+    unread = Counter[str]()
+    for (column, _), n in rows.table.losses.values.items():
+        unread[column] += n
+    return Identities(accepted, table.report() | {"unread": dict(unread)})
 
 
 def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
@@ -87,11 +89,10 @@ def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
 
     Args:
         source: `[providers.<name>.table]`; the columns bought are its `extra`.
-        folders: Folders that the prefixes of its path name.
+        folders: Folders that the prefixes of a path name.
 
     Raises:
-        TableError: If a column is missing.
+        TableError: If a column is missing, or too much is lost.
     """
-    raw = read_raw(source, PROVIDER_ROWS.name, folders)
-    frame = map_with_faults(raw.frame, source, PROVIDER_ROWS.name, file=raw.file).frame
+    frame = read_rows(source, PROVIDER_ROWS.name, folders).frame
     return check(PROVIDER_ROWS, frame.reset_index(drop=True))

@@ -1,40 +1,41 @@
-"""Files and databases → raw rows, only the columns that a mapping names.
+"""Files and databases → raw rows in blocks, only the columns that a mapping names.
 
-Text files are read as text, so that leading zeros and bad values survive. No other
-module of the project opens a raw file.
+Text files are read as text, so that leading zeros and bad values survive. Memory does
+not grow with a source. No other module of the project opens a raw file.
 """
 
-import csv
+import codecs
 import gzip
 import hashlib
 import importlib.util
 import io
-import re
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
-from urllib.parse import urlsplit
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from hustings.features.ingest.mapping import (
+from hustings.features.ingest.databases import DataMissing, database_batches
+from hustings.features.ingest.expressions import ROW
+from hustings.features.ingest.mapping import mixed_array, scalar_text
+from hustings.features.ingest.records import RecordBlock, Scanned, Scanner
+from hustings.features.ingest.source import (
     TableSource,
-    as_text,
-    joined,
     require_columns,
     resolved,
     wanted_columns,
 )
 from hustings.features.ingest.text_format import (
     TextFormat,
+    archive_member,
     column_names,
     detected,
     open_bytes,
@@ -43,11 +44,11 @@ from hustings.features.tables import TableError
 
 WHOLE_ROW = "(row)"
 """The `column` of a fault that lies in the row as a whole."""
+BATCH_ROWS = 1 << 16
 _PARQUET = {".parquet", ".pq"}
-
-
-class DataMissing(TableError):  # noqa: N818 - the field's word
-    """A declared file, package or database is not there."""
+_EXCEL = {".xlsx", ".xlsm"}
+_UNUSED_SIGN = "\x1f"
+"""A delimiter that no text file has: the unit separator of ASCII."""
 
 
 # --- reading --------------------------------------------------------------------------
@@ -68,30 +69,51 @@ class Folders:
     raw: Path | None = None
 
 
-@dataclass(frozen=True)
-class Raw:
-    """Rows as read.
+class RawBlock(NamedTuple):
+    """Rows as they stand in a source.
 
     Attributes:
-        frame: Only the columns wanted; index = row in the source, from 1.
-        there: Every column of the source.
-        sha256: Of the file, or of the rows' content where there is no file.
-        file: Name for errors.
-        broken: Faults of rows that could not be split into columns.
+        rows: The columns wanted, and the number of each row in the source from 1 in
+            `row__`.
+        broken: Number and reason of every row that could not be split into columns.
     """
 
-    frame: pd.DataFrame
+    rows: pyarrow.Table
+    broken: list[tuple[int, str]]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the source, the broken ones included."""
+        return len(self.rows) + len(self.broken)
+
+
+@dataclass
+class RawSource:
+    """A source that is open.
+
+    Attributes:
+        there: Every column of the source.
+        file: Name for errors.
+        blocks: Its rows in turn; to be read once.
+        digest: SHA-256 of the file, or of the content where there is no file; known
+            once the blocks are read.
+        scanned: Records and lines of a text file; None of another source.
+        notes: What a person should know of how it was read.
+    """
+
     there: list[str]
-    sha256: str
     file: str
-    broken: pd.DataFrame = field(default_factory=lambda: joined([]))
+    blocks: Iterator[RawBlock]
+    digest: Callable[[], str]
+    scanned: Scanned | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 _Choose = Callable[[Sequence[str]], list[str]]
 
 
-def read_raw(source: TableSource, table_name: str, folders: Folders) -> Raw:
-    """The rows of a source, only the columns that the mapping names.
+def open_raw(source: TableSource, table_name: str, folders: Folders) -> RawSource:
+    """Open a source, for only the columns that the mapping names.
 
     Raises:
         TableError: If the source lacks a column, or is not in its encoding.
@@ -105,12 +127,31 @@ def read_raw(source: TableSource, table_name: str, folders: Folders) -> Raw:
         return list(dict.fromkeys(column for _, column in wanted_columns(mapping)))
 
     if source.rows is not None:
-        raw = _read_rows(source.rows, name, chosen)
-    elif source.database is not None:
-        raw = _read_database(source, folders, chosen)
-    else:
-        raw = _read_file(source, file_path(source, table_name, folders), chosen)
-    return raw
+        frame = pd.DataFrame(list(source.rows), dtype=object)
+        there = [str(column) for column in frame]
+        return _of_batches(there, name, chosen, [_texts_of(frame)])
+    if source.database is not None:
+        there, batches = database_batches(source, folders.campaign, chosen)
+        return _of_batches(there, name, chosen, batches)
+    path = file_path(source, table_name, folders)
+    kind = source.format or _format_of(path, source)
+    if kind == "parquet":
+        return _parquet(path, chosen)
+    if kind == "excel":
+        return _workbook(path, source, chosen)
+    return _text_file(path, source, chosen, fixed=kind == "fixed")
+
+
+def first_rows(
+    source: TableSource, table_name: str, folders: Folders, n_rows: int
+) -> pd.DataFrame:
+    """The first rows of a source as they stand, only the columns that are mapped."""
+    blocks = open_raw(source, table_name, folders).blocks
+    block = next(blocks, None)
+    if block is None:
+        return pd.DataFrame()
+    frame: pd.DataFrame = block.rows.drop_columns([ROW]).slice(0, n_rows).to_pandas()
+    return frame
 
 
 def raw_head(
@@ -130,10 +171,16 @@ def raw_head(
     Raises:
         TableError: If the file has no rows, or its header a name twice.
     """
-    if path.suffix in _PARQUET:
+    if path.suffix.lower() in _PARQUET:
         parquet = pyarrow.parquet.ParquetFile(path)
-        batch = next(parquet.iter_batches(batch_size=n_rows), None)
+        batch = next(parquet.iter_batches(batch_size=max(n_rows, 1)), None)
         return pd.DataFrame() if batch is None else batch.to_pandas()
+    if path.suffix.lower() in _EXCEL:
+        there, rows = _sheet(path, "")
+        return pd.DataFrame(
+            [[scalar_text(cell) for cell in row] for row in islice(rows, n_rows)],
+            columns=there, dtype="str",
+        )  # fmt: skip
     written = written or detected(path)
     with (
         open_bytes(path, member=written.member) as packed,
@@ -148,14 +195,6 @@ def raw_head(
             complete_rows = [first]
         complete_rows += [r for r in islice(rows, n_rows) if len(r) == len(names)]
     return pd.DataFrame(complete_rows[:n_rows], columns=names, dtype="str")
-
-
-def _opened(path: Path, encoding: str) -> TextIO:
-    """A text file, packed or not; a byte order mark before UTF-8 is no text."""
-    codec = "utf-8-sig" if encoding == "utf-8" else encoding
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=codec, newline="")
-    return path.open(encoding=codec, newline="")
 
 
 def file_path(source: TableSource, table_name: str, folders: Folders) -> Path:
@@ -199,25 +238,74 @@ def _package_path(rest: str) -> tuple[Path | None, str]:
     return root / inside, f"the installed package {package} has no such file"
 
 
-def _read_rows(rows: Sequence[Mapping[str, Any]], name: str, chosen: _Choose) -> Raw:
-    frame = numbered(pd.DataFrame(list(rows), dtype=object))
-    there = list(frame.columns)
-    return Raw(frame[chosen(there)], there, content_sha256(frame), name)
+def _texts_of(frame: pd.DataFrame) -> pyarrow.Table:
+    """Values of any type as texts."""
+    return pyarrow.table(
+        {
+            str(name): pyarrow.array(
+                [scalar_text(value) for value in frame[name]], pyarrow.string()
+            )
+            for name in frame
+        }
+    )
 
 
-def numbered(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its rows numbered from 1."""
-    return frame.set_axis(pd.RangeIndex(1, len(frame) + 1))
+def _numbered(rows: pyarrow.Table, first: int) -> pyarrow.Table:
+    numbers = pyarrow.array(np.arange(first, first + len(rows)), pyarrow.int64())
+    return rows.append_column(ROW, numbers)
+
+
+def _of_batches(
+    there: list[str],
+    file: str,
+    chosen: _Choose,
+    batches: Iterable[pyarrow.Table],
+) -> RawSource:
+    """A source that is no file: its digest is that of its content."""
+    wanted, content = chosen(there), ContentDigest()
+
+    def blocks() -> Iterator[RawBlock]:
+        n_before = 0
+        for batch in batches:
+            rows = batch.select(wanted)
+            content.add(rows.to_pandas())
+            yield RawBlock(_numbered(rows, n_before + 1), [])
+            n_before += len(rows)
+
+    return RawSource(there, file, blocks(), content.hexdigest)
+
+
+class ContentDigest:
+    """Digest of a table's content, the same in any order of its rows."""
+
+    def __init__(self) -> None:
+        self._names: list[str] | None = None
+        self._sums, self._n = [0, 0], 0
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Count the rows of a block in."""
+        names = sorted(str(name) for name in frame)
+        self._names = self._names or names
+        texts = pd.DataFrame(
+            {n: frame[n].map(scalar_text).astype("str") for n in names}
+        )
+        for k, key in enumerate(("0123456789abcdef", "fedcba9876543210")):
+            hashes = pd.util.hash_pandas_object(texts, index=False, hash_key=key)
+            self._sums[k] += int(hashes.to_numpy().sum(dtype="uint64"))
+        self._n += len(frame)
+
+    def hexdigest(self) -> str:
+        """SHA-256 of the columns and of what was counted."""
+        sums = [total % (1 << 64) for total in self._sums]
+        text = "\x1f".join([*(self._names or []), *map(str, sums), str(self._n)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def content_sha256(frame: pd.DataFrame) -> str:
     """Digest of a table's content, the same in any order of its rows."""
-    names = sorted(str(name) for name in frame)
-    texts = pd.DataFrame({name: as_text(frame[name]) for name in names})
-    rows = np.sort(pd.util.hash_pandas_object(texts, index=False).to_numpy())
-    digest = hashlib.sha256("\x1f".join(texts.columns).encode())
-    digest.update(rows.tobytes())
-    return digest.hexdigest()
+    content = ContentDigest()
+    content.add(frame)
+    return content.hexdigest()
 
 
 @cache
@@ -232,243 +320,377 @@ def file_sha256(path: Path) -> str:
     return _digest_of(path, status.st_mtime_ns, status.st_size)
 
 
-def _read_file(source: TableSource, path: Path, chosen: _Choose) -> Raw:
-    kind = source.format or _format_of(path, source)
-    try:
-        if kind == "parquet":
-            return _read_parquet(path, chosen)
-        if kind == "fixed":
-            return _read_fixed(path, source, chosen)
-        return _read_csv(path, source, chosen)
-    except UnicodeDecodeError:
-        raise TableError(_wrong_encoding(path, source.encoding)) from None
-    except pyarrow.ArrowInvalid as failure:
-        if "invalid UTF8" in str(failure):
-            raise TableError(_wrong_encoding(path, source.encoding)) from None
-        raise TableError(f"{path.name}: not readable as {kind}: {failure}") from None
-
-
 def _format_of(path: Path, source: TableSource) -> str:
     if source.fixed is not None:
         return "fixed"
-    return "parquet" if path.suffix in _PARQUET else "csv"
+    ending = path.suffix.lower()
+    return "parquet" if ending in _PARQUET else "excel" if ending in _EXCEL else "csv"
 
 
-def _read_parquet(path: Path, chosen: _Choose) -> Raw:
-    there = list(pyarrow.parquet.read_schema(path).names)
-    table = pyarrow.parquet.read_table(path, columns=chosen(there))
-    frame = numbered(table.to_pandas(ignore_metadata=True, date_as_object=False))
-    return Raw(frame, there, file_sha256(path), path.name)
-
-
-def _read_csv(path: Path, source: TableSource, chosen: _Choose) -> Raw:
-    """Every value as text, so that leading zeros and bad values are seen."""
-    there = _csv_header(path, source)
+def _parquet(path: Path, chosen: _Choose) -> RawSource:
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowInvalid as failure:
+        raise TableError(f"{path.name}: not readable as parquet: {failure}") from None
+    there = list(file.schema_arrow.names)
     wanted = chosen(there)
-    broken: list[tuple[int, str]] = []
 
-    def set_aside(row: Any) -> str:
-        problem = f"expected {row.expected_columns} fields, got {row.actual_columns}"
-        broken.append((row.number - 1, problem))
-        return "skip"
+    def blocks() -> Iterator[RawBlock]:
+        n_before = 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            rows = pyarrow.Table.from_batches([batch]).select(wanted)
+            yield RawBlock(_numbered(rows, n_before + 1), [])
+            n_before += len(rows)
+        if n_before != file.metadata.num_rows:
+            raise TableError(
+                f"{path.name}: expected {file.metadata.num_rows:,} rows as the file "
+                f"says, got {n_before:,}"
+            )
 
-    with pyarrow.input_stream(str(path), compression="detect") as stream:
-        # one thread: only so does the reader know a bad row's number
-        table = pyarrow.csv.read_csv(
-            stream,
-            read_options=pyarrow.csv.ReadOptions(
-                encoding=source.encoding, use_threads=False
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=source.delimiter,
-                newlines_in_values=True,
-                invalid_row_handler=set_aside,
-            ),
-            convert_options=_texts(wanted),
+    return RawSource(there, path.name, blocks(), lambda: file_sha256(path))
+
+
+# --- workbooks ------------------------------------------------------------------------
+
+
+def _sheet(path: Path, member: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """Header and rows of a sheet of a workbook."""
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as failure:  # noqa: BLE001 - it may fail in many ways
+        raise TableError(
+            f"{path.name}: not readable as a workbook: {failure}"
+        ) from None
+    names = book.sheetnames
+    if (member and member not in names) or (not member and len(names) != 1):
+        wanted = f"a sheet {member!r}" if member else "one sheet"
+        raise TableError(
+            f"{path.name}: expected {wanted}, got {', '.join(names)}; name one by "
+            "member in campaign.toml"
         )
-    frame = table.to_pandas()
-    numbers = np.arange(1, len(frame) + len(broken) + 1)
-    row_numbers = np.delete(numbers, [row - 1 for row, _ in broken])
-    faults = [
-        pd.DataFrame(
-            {"row": [row], "column": [WHOLE_ROW], "value": [None], "reason": [problem]}
-        )
-        for row, problem in broken
-    ]
-    frame = frame.set_axis(pd.Index(row_numbers))
-    return Raw(frame, there, file_sha256(path), path.name, joined(faults))
+    rows = book[member or names[0]].iter_rows(values_only=True)
+    header = [scalar_text(cell) or "" for cell in next(rows, ())]
+    while header and not header[-1]:
+        header.pop()
+    there = column_names(header, path.name)
+    filled = (row for row in rows if any(cell is not None for cell in row))
+    return there, ([*row, *[None] * len(there)][: len(there)] for row in filled)
 
 
-def _texts(columns: list[str]) -> pyarrow.csv.ConvertOptions:
-    return pyarrow.csv.ConvertOptions(
-        include_columns=columns,
-        column_types={name: pyarrow.string() for name in columns},
-        strings_can_be_null=False,
+def _workbook(path: Path, source: TableSource, chosen: _Choose) -> RawSource:
+    there, rows = _sheet(path, source.member)
+    wanted = chosen(there)
+    positions = [there.index(name) for name in wanted]
+    notes: list[str] = []
+
+    def blocks() -> Iterator[RawBlock]:
+        n_before = 0
+        while batch := list(islice(rows, BATCH_ROWS)):
+            columns = {
+                name: mixed_array([row[k] for row in batch])
+                for name, k in zip(wanted, positions, strict=True)
+            }
+            yield RawBlock(_numbered(pyarrow.table(columns), n_before + 1), [])
+            n_before += len(batch)
+
+    return RawSource(there, path.name, blocks(), lambda: file_sha256(path), notes=notes)
+
+
+# --- text files -----------------------------------------------------------------------
+
+
+class _Hashed(io.RawIOBase):
+    """A file whose digest is taken as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n = self._file.readinto(buffer)
+        self._digest.update(memoryview(buffer)[:n])
+        return n
+
+    def hexdigest(self) -> str:
+        """SHA-256 of the whole file, its unread end included."""
+        while piece := self._file.read(1 << 20):
+            self._digest.update(piece)
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@dataclass
+class _Utf8:
+    """Bytes of a text file in UTF-8, whatever its encoding.
+
+    Attributes:
+        file: Opened, unpacked.
+        name: For errors.
+        encoding: Of the file.
+    """
+
+    file: IO[bytes]
+    name: str
+    encoding: str
+
+    def __post_init__(self) -> None:
+        codec = TextFormat(encoding=self.encoding).codec
+        self._plain = codec == "utf-8-sig"
+        self._decoder = codecs.getincrementaldecoder(codec)()
+        self._n_bytes, self._n_lines, self._begun = 0, 0, False
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next bytes; none at the end."""
+        data = self.file.read(n_bytes)
+        if not data and not self._n_bytes:
+            return b""
+        if self._plain:
+            if not self._begun:
+                self._begun = True
+                data = data.removeprefix(codecs.BOM_UTF8)
+            return data
+        try:
+            text = self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as failure:
+            raise TableError(self._wrong(failure)) from None
+        self._n_bytes += len(data)
+        self._n_lines += text.count("\n")
+        return text.encode() if text or not data else self.read(n_bytes)
+
+    def _wrong(self, failure: UnicodeDecodeError) -> str:
+        before = failure.object[: failure.start]
+        return _not_in_encoding(
+            self.name, self.encoding, self._n_lines + before.count(b"\n") + 1,
+            failure.object[failure.start], "cp1252",
+        )  # fmt: skip
+
+
+def _not_in_encoding(file: str, encoding: str, line: int, byte: int, other: str) -> str:
+    return (
+        f"{file}: line {line:,}: expected {encoding}, got the byte 0x{byte:02X}; "
+        "declare the file's own encoding in campaign.toml, such as "
+        f'encoding = "{other}"'
     )
 
 
-def _csv_header(path: Path, source: TableSource) -> list[str]:
-    with _opened(path, source.encoding) as file:
-        header = next(csv.reader(file, delimiter=source.delimiter), [])
-    twice = [name for name in header if header.count(name) > 1]
-    if not header or twice:
-        what = f"{twice[0]!r} twice" if twice else "an empty file"
-        raise TableError(f"{path.name}: expected a header of column names, got {what}")
-    return header
+def text_format(path: Path, source: TableSource) -> TextFormat:
+    """How a text file is written: as declared, else as its beginning shows.
+
+    Args:
+        path: The file.
+        source: What is declared of it.
+    """
+    member = archive_member(path, source.member)
+    seen = detected(path, member=member)
+    marked = seen.encoding not in ("cp1252", "latin-1")
+    encoding = source.encoding or (seen.encoding if marked else "utf-8")
+    delimiter = source.delimiter or seen.delimiter
+    # marks mean quoting unless a person says that they do not
+    quoting = True if source.quoting is None else source.quoting
+    header = source.names is None
+    return TextFormat(encoding, delimiter, quoting, header, member)
 
 
-def _content(path: Path) -> bytes:
-    data = path.read_bytes()
-    return gzip.decompress(data) if path.suffix == ".gz" else data
-
-
-def _read_fixed(path: Path, source: TableSource, chosen: _Choose) -> Raw:
-    if source.fixed is None:
+def _text_file(
+    path: Path, source: TableSource, chosen: _Choose, *, fixed: bool
+) -> RawSource:
+    """A text file: its records are found by the scanner and split by the parser."""
+    if fixed and source.fixed is None:
         raise TableError(
             f"{path.name}: a fixed-width file needs its layout: "
             "[tables.<name>.fixed] name = [first, last]"
         )
-    there = list(source.fixed)
-    with _opened(path, source.encoding) as file:
-        text = file.read()
-    lines = pd.Series(re.split(r"\r?\n", text.rstrip("\r\n")), dtype="str")
-    columns = {
-        name: lines.str.slice(source.fixed[name][0] - 1, source.fixed[name][1])
-        for name in chosen(there)
-    }
-    frame = numbered(pd.DataFrame(columns, index=lines.index))
-    return Raw(frame, there, file_sha256(path), path.name)
-
-
-def _wrong_encoding(path: Path, encoding: str) -> str:
-    data = _content(path)
+    written = text_format(path, source)
+    if fixed:
+        written = TextFormat(
+            written.encoding, _UNUSED_SIGN, quoting=False, header=False,
+            member=written.member,
+        )  # fmt: skip
+        there = list(source.fixed or {})
+    else:
+        there = source.names or _header(path, written)
+    hashed = _Hashed(path)
+    if path.suffix.lower() == ".zip":
+        # an archive is read from its end: its digest is taken afterwards
+        unpacked = open_bytes(path, member=written.member)
+    else:
+        unpacked = _unpacked(hashed, path)
+    utf8 = _Utf8(unpacked, path.name, written.encoding)
+    scanner = Scanner(
+        utf8.read, path.name, written.delimiter, written.quoting,
+        declared=source.quoting is not None,
+    )  # fmt: skip
     try:
-        data.decode(encoding)
-    except UnicodeDecodeError as failure:
-        line = data.count(b"\n", 0, failure.start) + 1
-        return (
-            f"{path.name}: line {line}, byte {failure.start + 1} of the file: expected "
-            f"{encoding}, got the byte 0x{data[failure.start]:02X}; declare the file's "
-            'own encoding in campaign.toml, such as encoding = "cp1252"'
-        )
-    return f"{path.name}: expected {encoding}, got bytes that are not"
-
-
-# --- databases ------------------------------------------------------------------------
-
-
-def _read_database(source: TableSource, folders: Folders, chosen: _Choose) -> Raw:
-    address, table = str(source.database), str(source.table)
-    kind = address.partition(":")[0]
-    reader = {
-        "duckdb": _from_duckdb,
-        "sqlite": _from_sqlite,
-        "postgresql": _from_postgresql,
-    }.get(kind)
-    if reader is None:
-        raise TableError(
-            "expected a database address that begins with duckdb:///, sqlite:/// or "
-            f"postgresql://, got {kind!r}"
-        )
-    there, frame = reader(address, table, folders.campaign, chosen)
-    frame = numbered(frame)
-    return Raw(frame, there, content_sha256(frame), f"{kind} table {table}")
-
-
-_Read = tuple[list[str], pd.DataFrame]
-
-
-def _database_file(address: str, campaign: Path) -> Path:
-    path = campaign / urlsplit(address).path.removeprefix("/")
-    if not path.is_file():
-        raise DataMissing(f"expected a database at {address}, got no such file")
-    return path
-
-
-def _quoted(name: str) -> str:
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
-
-
-def _select(columns: Sequence[str], table: str) -> str:
-    column_list = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
-    return f"SELECT {column_list} FROM {_quoted(table)}"
-
-
-def _no_table(table: str, failure: Exception) -> TableError:
-    first_line = str(failure).strip().splitlines()[0]
-    return TableError(f"expected a table {table} in the database: {first_line}")
-
-
-def _from_duckdb(address: str, table: str, campaign: Path, chosen: _Choose) -> _Read:
-    import duckdb
-
-    path = _database_file(address, campaign)
-    with duckdb.connect(str(path), read_only=True) as connection:
-        try:
-            empty = connection.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0")
-        except duckdb.Error as failure:
-            raise _no_table(table, failure) from None
-        there = [column[0] for column in empty.description or []]
-        rows = connection.execute(_select(chosen(there), table)).to_arrow_table()
-    return there, rows.to_pandas(date_as_object=False)
-
-
-def _from_sqlite(address: str, table: str, campaign: Path, chosen: _Choose) -> _Read:
-    path = _database_file(address, campaign)
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        empty = connection.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0")
-        there = [column[0] for column in empty.description]
         wanted = chosen(there)
-        rows = connection.execute(_select(wanted, table)).fetchall()
-    except sqlite3.Error as failure:
-        raise _no_table(table, failure) from None
-    finally:
-        connection.close()
-    columns = {
-        name: pd.array([row[i] for row in rows], dtype=object)
-        for i, name in enumerate(wanted)
-    }
-    return there, pd.DataFrame(columns, index=range(len(rows))).infer_objects()
+    except TableError:
+        if written.header and not detected(path, member=written.member).header:
+            raise TableError(
+                f"{path.name}: expected a header of column names, got a file without "
+                "one; name its columns by names = [...] in campaign.toml"
+            ) from None
+        raise
+    parser = _Parser(path.name, written, there, wanted, source.fixed if fixed else None)
+
+    def blocks() -> Iterator[RawBlock]:
+        n_before = 0
+        for k, block in enumerate(scanner.blocks()):
+            first = 1 if k == 0 and written.header else 0
+            raw = parser.split(block, n_before, skip=first)
+            n_before += raw.n_rows
+            if raw.n_rows:
+                yield raw
+
+    def digest() -> str:
+        packed = path.suffix.lower() == ".zip"
+        sha256 = file_sha256(path) if packed else hashed.hexdigest()
+        utf8.file.close()
+        return sha256
+
+    return RawSource(there, path.name, blocks(), digest, scanner.scanned)
 
 
-def _from_postgresql(
-    address: str,
-    table: str,
-    campaign: Path,  # noqa: ARG001 - as the other readers
-    chosen: _Choose,
-) -> _Read:
-    try:
-        import psycopg
-    except ImportError:
-        raise DataMissing(
-            "a table in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
-        ) from None
-    try:
-        session = psycopg.connect(address, client_encoding="utf8")
-    except psycopg.OperationalError as failure:
-        first_line = str(failure).strip().splitlines()[0]
-        raise DataMissing(f"expected a database at {address}: {first_line}") from None
-    try:
-        with session as connection:
-            connection.read_only = True
-            connection.execute("SET datestyle = ISO")
-            empty = connection.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0")
-            there = [column.name for column in empty.description or []]
-            wanted = chosen(there)
-            text = bytearray()
-            statement = (
-                f"COPY ({_select(wanted, table)}) TO STDOUT (FORMAT csv, HEADER)"
+def _unpacked(hashed: _Hashed, path: Path) -> IO[bytes]:
+    buffered = io.BufferedReader(hashed, 1 << 20)
+    if path.suffix.lower() == ".gz":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
+    return buffered
+
+
+def _header(path: Path, written: TextFormat) -> list[str]:
+    # a byte that is not in the encoding is told by the line in which it stands
+    with (
+        open_bytes(path, member=written.member) as packed,
+        io.TextIOWrapper(
+            packed, encoding=written.codec, errors="replace", newline=""
+        ) as text,
+    ):
+        first = next((row for row in written.rows(text) if row), [])
+    return column_names(first, path.name)
+
+
+@dataclass(frozen=True)
+class _Parser:
+    """Splits records into columns.
+
+    Attributes:
+        file: Name for errors.
+        written: How the file is written.
+        there: Its columns.
+        wanted: Those that are read.
+        fixed: Positions of the columns of a fixed-width file.
+    """
+
+    file: str
+    written: TextFormat
+    there: list[str]
+    wanted: list[str]
+    fixed: Mapping[str, tuple[int, int]] | None
+
+    def split(self, block: RecordBlock, n_before: int, *, skip: int) -> RawBlock:
+        """The rows of a block.
+
+        Args:
+            block: Whole records.
+            n_before: Rows before it in the file.
+            skip: Records at its beginning that are no rows.
+
+        Raises:
+            TableError: If the parser makes other rows of the records than the scanner.
+        """
+        start = int(block.ends[skip - 1]) if skip else 0
+        n_expected = len(block.ends) - skip
+        if n_expected <= 0:
+            return RawBlock(_numbered(self._none(), 1), [])
+        rows, broken = self._parsed(block.data[start:], block, skip)
+        if len(rows) + len(broken) != n_expected:
+            raise TableError(self._first_parting(block, skip))
+        numbers = np.arange(1, n_expected + 1)
+        if broken:
+            numbers = np.delete(numbers, [k - 1 for k, _ in broken])
+        rows = rows.append_column(ROW, pyarrow.array(numbers + n_before))
+        return RawBlock(rows, [(k + n_before, reason) for k, reason in broken])
+
+    def _none(self) -> pyarrow.Table:
+        return pyarrow.table(
+            {n: pyarrow.array([], pyarrow.string()) for n in self.wanted}
+        )
+
+    def _parsed(
+        self, data: bytes, block: RecordBlock, skip: int
+    ) -> tuple[pyarrow.Table, list[tuple[int, str]]]:
+        broken: list[tuple[int, str]] = []
+
+        def set_aside(row: Any) -> str:
+            reason = f"expected {row.expected_columns} fields, got {row.actual_columns}"
+            broken.append((row.number, reason))
+            return "skip"
+
+        names = ["line"] if self.fixed else self.there
+        wanted = ["line"] if self.fixed else self.wanted
+        # one thread: only so does the parser know a bad row's number
+        try:
+            table = pyarrow.csv.read_csv(
+                pyarrow.BufferReader(data),
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=len(data) + 1
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.written.delimiter,
+                    quote_char='"' if self.written.quoting else False,
+                    newlines_in_values=block.over_lines,
+                    invalid_row_handler=set_aside,
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    include_columns=wanted,
+                    column_types=dict.fromkeys(wanted, pyarrow.string()),
+                    strings_can_be_null=False,
+                ),
             )
-            with connection.cursor().copy(statement) as copy:
-                for piece in copy:
-                    text += piece
-    except psycopg.Error as failure:
-        raise _no_table(table, failure) from None
-    rows = pyarrow.csv.read_csv(
-        pyarrow.py_buffer(bytes(text)),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=_texts(wanted),
-    )
-    frame: pd.DataFrame = rows.to_pandas()
-    return there, frame
+        except pyarrow.ArrowInvalid as failure:
+            raise TableError(self._unreadable(data, block, skip, failure)) from None
+        if self.fixed:
+            lines = table["line"].combine_chunks()
+            table = pyarrow.table(
+                {
+                    name: pc.utf8_slice_codeunits(lines, *_span(self.fixed[name]))
+                    for name in self.wanted
+                }
+            )
+        return table, broken
+
+    def _unreadable(
+        self, data: bytes, block: RecordBlock, skip: int, failure: Exception
+    ) -> str:
+        try:
+            data.decode()
+        except UnicodeDecodeError as wrong:
+            line = block.line_of(skip) + data.count(b"\n", 0, wrong.start)
+            return _not_in_encoding(
+                self.file, self.written.encoding, line, data[wrong.start], "cp1252"
+            )
+        return f"{self.file}: line {block.line_of(skip):,}: not readable: {failure}"
+
+    def _first_parting(self, block: RecordBlock, skip: int) -> str:
+        """The first record of which the parser makes more or less than one row."""
+        for k in range(skip, len(block.ends)):
+            rows, broken = self._parsed(block.record(k), block, k)
+            if len(rows) + len(broken) != 1:
+                break
+        return (
+            f"{self.file}: line {block.line_of(k):,}: expected one row of a record, "
+            f"got {len(rows) + len(broken)}; say how the file is quoted by quoting = "
+            "true or false in campaign.toml"
+        )
+
+
+def _span(position: tuple[int, int]) -> tuple[int, int]:
+    first, last = position
+    return first - 1, last

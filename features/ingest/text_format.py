@@ -12,13 +12,16 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, cast
 
 from hustings.features.tables import TableError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 N_BYTES_LOOKED_AT = 1 << 22
 N_LINES_LOOKED_AT = 200
@@ -66,10 +69,11 @@ class TextFormat:
         plain = self.encoding.lower().replace("_", "-") in {"utf-8", "utf8"}
         return "utf-8-sig" if plain else self.encoding
 
-    def rows(self, text: IO[str]) -> Iterator[list[str]]:
+    def rows(self, text: Iterable[str]) -> "Reader":
         """Fields of every record of an opened file."""
-        quoting = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
-        return csv.reader(text, delimiter=self.delimiter, quoting=quoting)
+        if self.quoting:
+            return csv.reader(text, delimiter=self.delimiter)
+        return csv.reader(text, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
 
 
 def detected(path: Path, *, member: str = "") -> TextFormat:
@@ -204,7 +208,7 @@ def open_bytes(path: Path, *, member: str = "") -> IO[bytes]:
     if path.suffix.lower() == ".zip":
         return zipfile.ZipFile(path).open(member)
     if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")
+        return cast("IO[bytes]", gzip.open(path, "rb"))
     return path.open("rb")
 
 

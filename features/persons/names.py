@@ -177,13 +177,21 @@ def _split(name: str) -> tuple[str | None, str | None]:
     before, comma, after = name.partition(",")
     # "Lee, Ann" is turned round, not "Ann Lee, Jr."
     if comma and not set(plain_name(after).split()) <= _SUFFIXES:
-        first, last = _bare_words(after), _bare_words(before)
+        first, last = _bare_words(after, _SUFFIXES | _TITLES), _bare_words(before)
     else:
         words = _bare_words(name)
         first, last = words[:-1], words[-1:]
     return " ".join(first) or None, " ".join(last) or None
 
 
-def _bare_words(name: str) -> list[str]:
-    """Words of a name without titles and suffixes."""
-    return [w for w in plain_name(name).split() if w not in _TITLES | _SUFFIXES]
+def _bare_words(name: str, at_end: frozenset[str] = _SUFFIXES) -> list[str]:
+    """Words of a name without titles before it and suffixes after it.
+
+    One word stays, and so does what stands elsewhere: people are called Hon or Md.
+    """
+    words = plain_name(name).split()
+    while len(words) > 1 and words[0] in _TITLES:
+        words = words[1:]
+    while len(words) > 1 and words[-1] in at_end:
+        words = words[:-1]
+    return words

@@ -192,6 +192,7 @@ def export_plan(
             heading["kind"] = "full" if first else "delta"
             counts = {} if planned.places.empty else {"places": of_places.counts()}
             manifest = _manifest_of(contacts, code, settings, files, n_removed)
+            manifest["values_that_are_no_address"] = builder.n_unusable
             write_manifest(aside, heading | counts | manifest)
             n_out = n_removed + of_places.n_removed
             return Exported(parent / stamp, counted, n_out)
@@ -229,6 +230,7 @@ class _FileBuilder:
     planned: Planned
     terms: ExportSettings
     parts: list[Part] = field(default_factory=list)
+    n_unusable: dict[str, int] = field(default_factory=dict)
 
     def first(self, fresh: pd.DataFrame, code: pd.Series) -> None:
         """Files of contacts that leave for the first time."""
@@ -238,6 +240,8 @@ class _FileBuilder:
             built = self._built(going, channel)
             code.loc[going.index] = built.refused
             self.parts += built.parts
+            if built.n_unusable:
+                self.n_unusable[str(name)] = built.n_unusable
             if channel.hashed_lists and self.terms.exclude_holdout:
                 planned = self.planned
                 self.parts += exclusions(
@@ -290,7 +294,10 @@ class _FileBuilder:
                 planned.held,
                 at=self.planned.starts,
             )
-        return contact_lists(going, channel, planned.messages, planned.details)
+        return contact_lists(
+            going, channel, planned.messages, planned.details,
+            calling_code=terms.calling_code,
+        )  # fmt: skip
 
 
 def _written(

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 
 from hustings.serving.export.lists import Built, Part, counts_of, details_of
-from hustings.serving.export.normal import hashed, normalised
+from hustings.serving.export.normal import normalised
 from hustings.serving.export.settings import (
     BATCH,
     ExportChannel,
@@ -45,6 +45,8 @@ def audience_lists(
     identities = _required(details)
     match_fields = matchable(contacts, identities, settings)
     refused = _refused(match_fields, _addresses_of(held, identities, settings))
+    as_written = details_of(contacts, identities, tuple(settings.audience_fields))
+    n_unusable = int((has_address(as_written) & (refused == "no_address")).sum())
     parts: list[Part] = []
     by_message = contacts.groupby(["send_on", "message_id"], observed=True)
     for number, (_, contacts_of_message) in enumerate(by_message, start=1):
@@ -54,7 +56,7 @@ def audience_lists(
             continue
         stem = f"audience-{_of(contacts_of_message)}-{number:02}"
         parts += _batches(stem, match_fields.loc[going], contacts.loc[going], settings)
-    return Built(parts, refused)
+    return Built(parts, refused, n_unusable)
 
 
 def removed_audiences(
@@ -90,7 +92,7 @@ def exclusions(
     """
     people = pd.DataFrame({"voter_id": held.to_numpy()})
     match_fields = matchable(people, _required(details), settings)
-    findable = match_fields[_has_address(match_fields)]
+    findable = match_fields[has_address(match_fields)]
     if _n_people(findable) < channel.min_audience:
         raise ExportError(
             f"expected {channel.min_audience:,} or more people held out who can be "
@@ -114,16 +116,16 @@ def matchable(
 ) -> pd.DataFrame:
     """Fields of people as they are hashed, before hashing; missing where none."""
     identities = details_of(people, details, tuple(settings.audience_fields))
+    compared = settings.audience_format.compared
     normal_forms = {
-        name: normalised(identities[name], name, calling_code=settings.calling_code)
+        name: compared(
+            normalised(identities[name], name, calling_code=settings.calling_code), name
+        )
         if name in identities
         else pd.Series(index=people.index, dtype="str")
         for name in settings.audience_fields
     }
-    match_fields = pd.DataFrame(normal_forms, index=people.index)
-    if "phone" in match_fields and not settings.phone_plus:
-        match_fields["phone"] = match_fields["phone"].str.removeprefix("+")
-    return match_fields
+    return pd.DataFrame(normal_forms, index=people.index)
 
 
 def _required(details: pd.DataFrame | None) -> pd.DataFrame:
@@ -135,7 +137,7 @@ def _required(details: pd.DataFrame | None) -> pd.DataFrame:
     return details
 
 
-def _has_address(match_fields: pd.DataFrame) -> pd.Series:
+def has_address(match_fields: pd.DataFrame) -> pd.Series:
     """Whether anybody can be found by an address."""
     address_columns = [c for c in ADDRESSES if c in match_fields]
     has_address: pd.Series = match_fields[address_columns].notna().any(axis=1)
@@ -154,7 +156,7 @@ def _addresses_of(
 
 def _refused(match_fields: pd.DataFrame, held: dict[str, pd.Series]) -> pd.Series:
     code = pd.Series("", index=match_fields.index, dtype="str")
-    code = code.mask(~_has_address(match_fields), "no_address")
+    code = code.mask(~has_address(match_fields), "no_address")
     for name, addresses in held.items():
         code = code.mask(match_fields[name].isin(addresses), "held_out_address")
     return code
@@ -185,12 +187,13 @@ def _in_batches(match_fields: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]
 
 
 def _written(rows: pd.DataFrame, settings: ExportSettings) -> pd.DataFrame:
-    """Hashes under the platform's names, in an order that says nothing."""
-    digests = {
-        settings.audience_columns.get(name, f"{name}_sha256"): hashed(rows[name])
+    """What the platform is given, under its names, in an order that says nothing."""
+    platform = settings.audience_format
+    columns = {
+        platform.columns[name]: platform.written(rows[name], name)
         for name in settings.audience_fields
     }
-    frame = pd.DataFrame(digests)
+    frame = pd.DataFrame(columns)
     return frame.sort_values(list(frame.columns)).reset_index(drop=True)
 
 

@@ -2,18 +2,31 @@
 
 A list names ids alone, which the channel's vendor joins, unless the campaign declares
 where addresses lie: then those that the channel needs stand on its list, and nowhere
-else.
+else. A telephone stands there in E.164, and what is no address stands nowhere: a voter
+without another one is refused.
 """
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
+from hustings.features.persons.contact_details import (
+    each_distinct,
+    emails,
+    telephones,
+)
 from hustings.serving.export.settings import ExportChannel, ExportSettings
 from hustings.serving.export.sorting import COUNTED
 
 LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
         "disclaimer"]  # fmt: skip
+PLACES = ("address", "street", "street_number", "city", "state", "postcode")
+_NO_PLACE = re.compile(
+    r"[\W_0]*|n\W?a|#?n/a|none|null|nil|nan|unknown|no address|not (?:available|given)|"
+    r"(?:address )?(?:withheld|confidential|protected|unlisted)|refused|x+|tb[ac]|blank"
+)
+"""What stands in a file where there is no place."""
 REMOVED = ["voter_id", "message_id", "channel", "send_on", "reason"]
 
 
@@ -41,10 +54,13 @@ class Built:
     Attributes:
         parts: The files.
         refused: Reason code of every contact asked for, '' for one in a file.
+        n_unusable: Contacts without an address that have a value where it should be:
+            "N/A", 0000000000.
     """
 
     parts: list[Part]
     refused: pd.Series
+    n_unusable: int = 0
 
 
 def counts_of(contacts: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +73,8 @@ def contact_lists(
     channel: ExportChannel,
     messages: pd.DataFrame,
     details: pd.DataFrame | None,
+    *,
+    calling_code: str,
 ) -> Built:
     """Lists of one channel.
 
@@ -65,12 +83,16 @@ def contact_lists(
         channel: How it takes them.
         messages: MESSAGES, for the 'paid for by' line.
         details: IDENTITIES, or None for ids alone.
+        calling_code: Of telephones that are written without one.
     """
     rows = _listed(contacts, channel, messages)
     refused = pd.Series("", index=contacts.index, dtype="str")
+    n_unusable = 0
     if details is not None and channel.details:
-        contact_details = details_of(contacts, details, channel.details)
+        as_written = details_of(contacts, details, channel.details)
+        contact_details = usable(as_written, calling_code)
         reached = reachable(contact_details, channel)
+        n_unusable = int((reachable(as_written, channel) & ~reached).sum())
         refused = refused.mask(~reached, "no_address")
         rows = pd.concat([rows, contact_details], axis=1)[reached]
     parts = [
@@ -79,7 +101,30 @@ def contact_lists(
         ))
         for (name, day), part in rows.groupby(["channel", "send_on"], observed=True)
     ]  # fmt: skip
-    return Built(parts, refused)
+    return Built(parts, refused, n_unusable)
+
+
+def usable(details: pd.DataFrame, calling_code: str) -> pd.DataFrame:
+    """Details as a list has them: telephones in E.164, what is no address missing.
+
+    Args:
+        details: Columns of IDENTITIES.
+        calling_code: Of telephones that are written without one.
+    """
+    columns = {str(name): values for name, values in details.items()}
+    if "phone" in columns:
+        columns["phone"] = telephones(columns["phone"], calling_code)
+    if "email" in columns:
+        columns["email"] = emails(columns["email"])
+    for name in PLACES:
+        if name in columns:
+            columns[name] = each_distinct(columns[name], _place)
+    return pd.DataFrame(columns, index=details.index)
+
+
+def _place(written: str) -> str | None:
+    text = written.strip()
+    return None if _NO_PLACE.fullmatch(text.lower()) else text
 
 
 def details_of(

@@ -15,14 +15,10 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.asof import naive_utc
-from hustings.features.ingest.mapping import (
-    TableSource,
-    fault_rows,
-    joined,
-    map_with_faults,
-    masked,
-)
-from hustings.features.ingest.reading import Folders, read_raw
+from hustings.features.ingest.mapping import fault_rows, joined, masked
+from hustings.features.ingest.reading import Folders
+from hustings.features.ingest.rows import read_rows
+from hustings.features.ingest.source import TableSource
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
     CONTACT_RESULTS,
@@ -219,14 +215,12 @@ def read_results(
     Raises:
         TableError: If the file lacks a column.
     """
-    raw = read_raw(source, CONTACT_RESULTS.name, folders)
-    mapped = map_with_faults(raw.frame, source, CONTACT_RESULTS.name, file=raw.file)
-    _require_columns(mapped.frame, raw.file)
-    complete = _with_all_columns(mapped.frame)
+    read = read_rows(source, CONTACT_RESULTS.name, folders)
+    _require_columns(read.frame, read.table.raw.file)
+    complete = _with_all_columns(read.frame)
     complete["voter_id"] = with_present_ids(complete["voter_id"], former)
     rows = RemainingRows(complete)
-    rows.add_faults(raw.broken)
-    rows.add_faults(mapped.faults)
+    rows.add_faults(read.faults)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
     set_aside_strangers(rows, campaign_voters, "contacted_at", at)
@@ -234,7 +228,7 @@ def read_results(
     rows.set_aside(is_among(rows.frame, plan.taken, KEY), "voter_id", READ_BEFORE)
     keys = rows.frame[KEY]
     n_unplaced = _set_aside_unplaced(rows, plan, answers)
-    results = _results(rows, plan, answers, len(raw.frame) + len(raw.broken))
+    results = _results(rows, plan, answers, read.rows_in)
     results = replace(results, rows=keys.loc[rows.frame.index].reset_index(drop=True))
     unread_counts = {
         "answers_unplaced": n_unplaced,

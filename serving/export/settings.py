@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from hustings.features.tables import SMALLEST_CELL
+from hustings.serving.export.formats import AudienceFormat, PlatformName, format_of
 
 FileFormat = Literal["csv", "parquet"]
 Recheck = Callable[[pd.DataFrame, pd.Timestamp], pd.Series]
@@ -106,6 +107,7 @@ class ExportSettings:
         audience_fields: What people are matched by, of `normal.FIELDS`.
         audience_columns: Field → name of the column in a platform's file.
         phone_plus: Whether "+" is hashed with a telephone; platforms differ.
+        platform: Whose format audiences have; None where the settings say it.
         calling_code: Country code of telephones written without one.
         exclude_holdout: Also write the people held out, for the platform to exclude
             when it widens an audience. It hands them over: off unless declared.
@@ -118,9 +120,18 @@ class ExportSettings:
     audience_fields: Sequence[str] = ("email", "phone")
     audience_columns: Mapping[str, str] = field(default_factory=dict)
     phone_plus: bool = True
+    platform: PlatformName | None = None
     calling_code: str = "1"
     exclude_holdout: bool = False
     place: str = "county_fips"
+
+    @property
+    def audience_format(self) -> AudienceFormat:
+        """How the platform takes audiences."""
+        return format_of(
+            self.platform, self.audience_fields, self.audience_columns,
+            phone_plus=self.phone_plus,
+        )  # fmt: skip
 
     def channel(self, name: str) -> ExportChannel:
         """How a channel takes what is sent.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
-from hustings.features.ingest import ingest
 from hustings.features.training_set import (
     MessageTest,
     build_training_set,
@@ -15,11 +14,12 @@ from hustings.features.training_set import (
 from hustings.features.voter import Encoding
 from hustings.training.learners.response import fit_response
 from hustings.training.policy_value.reliability import Reliability, reliability
+from tests.taken import ingest_all
 
 
 def only_test(name: str) -> tuple[MessageTest, Encoding]:
     campaign = load_campaign(name)
-    found = ingest(
+    found = ingest_all(
         campaign.tables, outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind, campaign_dir=campaign.folder,
         data_dir=data_dir(),

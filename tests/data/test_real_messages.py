@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
 from hustings.features import minilm
-from hustings.features.ingest import ingest
 from hustings.features.message import message_features
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
@@ -27,6 +26,7 @@ from hustings.training.learners.text_prior import (
     fit_message_prior,
     text_ranks,
 )
+from tests.taken import ingest_all
 
 
 def test_real_issue_messages_hardly_ever_need_a_signature() -> None:
@@ -48,7 +48,7 @@ def sent() -> tuple[SentMessages, list[str]]:
     if importlib.util.find_spec(minilm.PACKAGE) is None:
         pytest.skip("the sentence model is not installed: " + minilm.INSTALL)
     campaign = load_campaign("2024_issue_messages")
-    found = ingest(
+    found = ingest_all(
         campaign.tables, outcome="agreement", outcome_kind="continuous",
         campaign_dir=campaign.folder, data_dir=data_dir(),
     )  # fmt: skip

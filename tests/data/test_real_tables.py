@@ -14,12 +14,13 @@ from hustings.experiments.declaration import (
     feature_columns,
     load_campaign,
 )
-from hustings.features.ingest import Ingested, ingest
+from hustings.features.ingest import Ingested
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import build_training_set, message_tests
 from hustings.features.voter import Encoding
 from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
+from tests.taken import ingest_all
 
 AFTERWARDS = {
     "MOVED_AD", "MOVED_A", "opposite", "CAND1S", "CAND2S", "CAND1_UND", "CAND2_UND",
@@ -29,7 +30,7 @@ AFTERWARDS = {
 
 def read(name: str) -> Ingested:
     campaign = load_campaign(name)
-    found = ingest(
+    found = ingest_all(
         campaign.tables,
         outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind,

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -24,7 +25,6 @@ from hustings.experiments.handover.lists import (
     export_system,
     facts_now,
     stated,
-    terms_of,
 )
 from hustings.experiments.plans.ledger import Ledger
 from hustings.experiments.record import (
@@ -35,23 +35,32 @@ from hustings.experiments.record import (
     responses_so_far,
 )
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.reachable import export_settings
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
 from hustings.serving.plan import held_out
 from tests.checkout import environment
 from tests.experiments.drafts import whole
+from tests.serving.exports import read
 
 NOW = pd.Timestamp.now("UTC").floor("s")
 DRAFTED = pd.Timestamp("2026-09-07", tz="UTC")
 AT = pd.Timestamp("2026-09-09 12:00", tz="UTC")
 SECRET = "Elm Street"
+TELEPHONES = ["6505551212", "(650) 555-1213", "6505551214.0", "N/A", "none",
+              "0000000000", "555-1212", "unknown", "6.505551215E9", None,
+              "6.5E9", "9999999999", "011 44 7911 123456"]  # fmt: skip
 DECLARED = """
 [export.contacts]
 path = "contacts.csv"
 source = "the campaign's own file"
 licence = "own"
 permitted_use = "contact"
+
+[export.audience]
+platform = "google"
+fields = ["email", "first_name", "last_name", "country", "postcode"]
 
 [export.van]
 id_column = "VoterFileID"
@@ -106,10 +115,8 @@ def declared_as(text: str) -> str:
     return shipped[:start] + shipped[end : shipped.index("# What comes back")] + text
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The tables of 400 voters, of whom the last forty are held out by plan p1."""
-    home = tmp_path_factory.mktemp("home")
+def campaign_at(home: Path) -> Run:
+    """The tables of 400 voters, before anything is planned."""
     campaign = parse_campaign(declared_as(DECLARED), file=home / "campaign.toml")
     (home / "campaign.toml").write_text(declared_as(DECLARED))
     made = Run(
@@ -121,30 +128,60 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made.write_json("turnout", {"lowers": []})
     (made.home / "latest").write_text("r1")
     ids = sample.tables["voters"]["voter_id"]
-    details = pd.DataFrame({"voter_id": ids, "address": f"1 {SECRET}"})
+    details = pd.DataFrame(
+        {
+            "voter_id": ids, "address": f"1 {SECRET}", "email": ids + "@mail.example",
+            "first_name": "Avelda", "last_name": "Quillmark", "country": "USA",
+            "postcode": "27006-1234",
+            "phone": ids.map(dict(zip(sms_voters(made), TELEPHONES, strict=True))),
+        }
+    )  # fmt: skip
     details.to_csv(home / "contacts.csv", index=False)
     lift = pd.DataFrame({"voter_id": ids, "message_id": "m1", "lift": range(len(ids))})
     made.write("scores", lift.assign(response=0.5))
-    messages = sample.tables["messages"]["message_id"]
+    return made
+
+
+def sms_voters(made: Run) -> list[str]:
+    """Voters who may be sent an SMS, one for each of `TELEPHONES`."""
+    permissions = made.table("permissions").query("channel == 'sms'")
+    may = permissions.loc[permissions["withdrawn_at"].isna(), "voter_id"]
+    ids = made.table("voters")["voter_id"].iloc[:360]
+    return ids[ids.isin(may)].iloc[: len(TELEPHONES)].tolist()
+
+
+def drafted(made: Run, channel_of: pd.Series, names: Sequence[str]) -> None:
+    """Draft plans of the voters of `channel_of` (index), the last forty held out."""
+    message = made.table("messages")["message_id"].iloc[0]
     plan = pd.DataFrame(
         {
-            "voter_id": ids[:360], "message_id": messages[0],
-            "channel": "mail", "send_on": pd.Timestamp("2026-09-08"), "cost_usd": 0.6,
+            "voter_id": channel_of.index, "message_id": message,
+            "channel": channel_of.to_numpy(),
+            "send_on": pd.Timestamp("2026-09-08"), "cost_usd": 0.6,
             "lift": 0.1, "propensity": 0.8, "role": "plan",
         }
     )  # fmt: skip
-    held = pd.DataFrame({"voter_id": ids[360:], "role": "holdout"})
+    ids = made.table("voters")["voter_id"].iloc[360:]
+    held = pd.DataFrame({"voter_id": ids, "role": "holdout"})
     held = held.assign(message_id="control", channel="none", propensity=0.1)
     same = ["voter_id", "role", "message_id", "channel", "propensity"]
     assigned = pd.concat([plan[same], held]).assign(
-        intended_message_id=messages[0], intended_channel="mail"
+        intended_message_id=message, intended_channel="mail"
     )
     facts = plans.PlanFacts("m/1", "us_default", terms={"holdout_share": 0.1})
-    drafted = whole(plan, assigned)
-    for name in ("p1", "p2"):
-        plans.draft(made.home, name, drafted, facts, keys={}, at=DRAFTED)
-    plans.approve(made.home, "p1", by="Ada Pell", at=DRAFTED)
-    plans.lock(made.home, "p1", at=DRAFTED)
+    complete = whole(plan, assigned)
+    for name in names:
+        plans.draft(made.home, name, complete, facts, keys={}, at=DRAFTED)
+    plans.approve(made.home, names[0], by="Ada Pell", at=DRAFTED)
+    plans.lock(made.home, names[0], at=DRAFTED)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The tables of 400 voters, of whom the last forty are held out by plan p1."""
+    made = campaign_at(tmp_path_factory.mktemp("home"))
+    ids = made.table("voters")["voter_id"].iloc[:360]
+    drafted(made, pd.Series("mail", index=ids), ["p1", "p2"])
     return made
 
 
@@ -402,13 +439,13 @@ def test_a_replay_campaign_exports_nothing(
 
 
 def test_hours_and_platforms_are_those_of_the_rules(run: Run) -> None:
-    terms = terms_of(run.campaign)
+    terms = export_settings(run.campaign)
     assert (terms.channel("sms").starts, terms.channel("sms").until) == (8, 21)
     assert terms.channel("web").keys == ("place", "age_band", "sex")
     assert terms.channel("social").hashed_lists
     less = DECLARED + "\n[export.channels.web]\nmin_audience = 20\n"
     declared = parse_campaign(declared_as(less))
-    assert terms_of(declared).channel("web").min_audience == 1_000
+    assert export_settings(declared).channel("web").min_audience == 1_000
 
 
 def test_a_fault_of_the_addresses_names_their_key_and_nobody(
@@ -426,6 +463,13 @@ def test_a_fault_of_the_addresses_names_their_key_and_nobody(
         ("[export.channels.fax]\nmin_audience = 20\n", "expected channels out of"),
         ("[export.channels.web]\nmin_audience = 19\n", "greater than or equal to 20"),
         ('[export.audience]\nfields = ["city"]\n', "expected email or phone"),
+        ('[export.audience]\ncalling_code = "999"\n', "a country's calling code"),
+        ('[export.audience]\nplatform = "x"\n', "x matches by fields out of email"),
+        ('[export.audience]\nplatform = "snapchat"\n', "matches by one field"),
+        (
+            '[export.audience]\nplatform = "meta"\nphone_plus = true\n',
+            "expected no phone_plus",
+        ),
         ('[export.audience]\nfields = ["shoe"]\n', "expected fields out of"),
     ],
 )
@@ -438,6 +482,41 @@ def test_facts_leave_out_nobody_who_is_on_file(run: Run) -> None:
     facts = facts_now(run, AT.tz_localize(None) if AT.tzinfo else AT)
     assert facts.known_voters is not None
     assert len(facts.known_voters) == 400
+
+
+def test_lists_and_audiences_leave_as_channels_take_them(tmp_path: Path) -> None:
+    """Telephones that are none, and Google's country and zip, which it wants plain."""
+    made = campaign_at(tmp_path)
+    by_sms = sms_voters(made)
+    ids = made.table("voters")["voter_id"].iloc[:360]
+    others = ids[~ids.isin(by_sms)].iloc[:120]
+    channel = pd.concat(
+        [pd.Series("sms", index=by_sms), pd.Series("social", index=others)]
+    )
+    drafted(made, channel, ["few"])
+    done = CliRunner().invoke(
+        app,
+        ["export", "few", "--campaign", str(tmp_path / "campaign.toml"),
+         "--data", str(tmp_path), "--out", str(tmp_path / "out")],
+        env={"MLFLOW_TRACKING_URI": None},
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "133 planned, 125 exported" in done.output
+    assert "refused, no_address: 8 (no address for the channel)" in done.output
+    assert "of them by sms with a value that is no address: 7" in done.output
+    assert "5551212" not in done.output
+    (sms,) = (tmp_path / "out").glob("few/*/sms-*.csv")
+    assert sorted(read(sms)["phone"]) == [
+        "+16505551212", "+16505551213", "+16505551214", "+16505551215",
+        "+447911123456",
+    ]  # fmt: skip
+    (audience,) = sms.parent.glob("audience-social-*.csv")
+    google = read(audience)
+    assert list(google) == ["Email", "First Name", "Last Name", "Country", "Zip"]
+    assert set(google["Country"]) == {"us"}
+    assert set(google["Zip"]) == {"27006"}
+    assert set(google["First Name"]) == {hashlib.sha256(b"avelda").hexdigest()}
+    assert google["Email"].str.fullmatch(r"[0-9a-f]{64}").all()
 
 
 def test_from_the_command_line(run: Run, tmp_path: Path) -> None:

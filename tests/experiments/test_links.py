@@ -1,14 +1,18 @@
 """Ingest with links and providers: what is written, and what never is."""
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from hustings.experiments.cli import app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.report.linked import linked_section
 from hustings.experiments.run import run_stage
@@ -220,3 +224,197 @@ def test_identities_without_an_id_or_with_two_rows_are_counted(tmp_path: Path) -
     assert found.frame["voter_id"].tolist() == ["v1"]
     assert (found.report["rows_in"], found.report["quarantined"]) == (4, 3)
     assert "Ray" not in json.dumps(found.report)
+
+
+# --- by command, from files as campaigns have them ------------------------------------
+
+SAID = 'source = "s"\nlicence = "l"\npermitted_use = "p"\n'
+FILES = f"""
+[campaign]
+name = "people"
+title = "t"
+question = "q"
+rule_set = "us_default"
+as_of = 2026-03-01
+seed = 1
+
+[outcome]
+name = "support"
+label = "support"
+kind = "continuous"
+measures = "support"
+higher_is_better = true
+absent = "missing"
+unit_per_point = 1.0
+
+[plan]
+budget_usd = 300.0
+start_on = 2026-03-02
+days = 3
+capacity_per_day = 100000
+holdout_share = 0.1
+
+[features]
+columns = ["*"]
+segment = []
+
+[link]
+bases = ["consent"]
+
+[link.voters]
+path = "people.csv"
+{SAID}
+[link.voters.columns]
+voter_id = "id"
+first_name = "first"
+last_name = "last"
+email = "mail"
+birth_date = {{ column = "born", format = "%m/%d/%y" }}
+
+[export.contacts]
+path = "people.csv"
+{SAID}
+[export.contacts.columns]
+voter_id = "id"
+phone = "phone"
+address = "street"
+
+[tables.voters]
+path = "people.csv"
+observed_on = 2026-01-01
+{SAID}
+[tables.voters.columns]
+voter_id = "id"
+age = "age"
+
+[tables.messages]
+{SAID}
+rows = [{{ message_id = "a", issue = "jobs", text = "t", sponsor = "S", disclaimer = "Paid for by S", discloses = "none" }}]
+
+[tables.designs]
+{SAID}
+rows = [
+    {{ experiment_id = "e", message_id = "control", channel = "none", probability = 0.5 }},
+    {{ experiment_id = "e", message_id = "a", channel = "mail", probability = 0.5 }},
+]
+
+[tables.deliveries]
+path = "test.csv"
+{SAID}
+[tables.deliveries.columns]
+voter_id = "id"
+experiment_id = {{ value = "e" }}
+message_id = "message"
+channel = "channel"
+sent_on = {{ value = 2026-02-01 }}
+randomised_by = {{ value = "person" }}
+
+[tables.responses]
+path = "test.csv"
+{SAID}
+[tables.responses.columns]
+voter_id = "id"
+experiment_id = {{ value = "e" }}
+outcome = {{ value = "support" }}
+value = "value"
+observed_at = {{ value = 2026-02-15 }}
+
+[tables.costs]
+{SAID}
+rows = [
+    {{ message_id = "*", channel = "mail", cost_usd = 0.5 }},
+    {{ message_id = "*", channel = "sms", cost_usd = 0.1 }},
+    {{ message_id = "*", channel = "survey", cost_usd = 0.1 }},
+]
+
+[tables.reactions]
+path = "reactions.csv"
+{SAID}
+"""  # noqa: E501 - rows of a table
+N_PEOPLE, N_REACTORS = 400, 60
+
+
+def people_of_files(folder: Path) -> list[str]:
+    """Write a campaign; the voters who reacted, in the order of r0, r1 ...
+
+    Ages are 18 to 90, years have two digits, every tenth voter is called Null or Na.
+    Reactors give a name and a year of birth, and every fifth a hash alone.
+    """
+    rng = np.random.default_rng(4)
+    number = np.arange(N_PEOPLE)
+    parts = ["bar", "tov", "lem", "kes", "zel", "dor", "fen", "yar", "oss", "mir"]
+    last = ["".join(rng.choice(parts, 3)).capitalize() for _ in number]
+    year, month, day = 2026 - rng.integers(19, 91, N_PEOPLE), number % 12, number % 28
+    people = pd.DataFrame(
+        {
+            "id": [f"V{i}" for i in number], "age": 2026 - year,
+            "first": ["".join(rng.choice(parts, 2)).capitalize() for _ in number],
+            "last": np.where(number % 10 == 0, "Null", last),
+            "mail": [f"Person{i}@mail.example" for i in number],
+            "born": [f"{m + 1:02}/{d + 1:02}/{y % 100:02}"
+                     for y, m, d in zip(year, month, day, strict=True)],
+            "street": [f"{i + 1} Elm Street" for i in number],
+            "phone": [f"(650) 555-{i:04}" for i in number],
+        }
+    )  # fmt: skip
+    people.loc[number % 20 == 0, "last"] = "Na"
+    people.loc[:39, "phone"] = ["N/A", "0000000000", "6.5E9", "555-1212"] * 10
+    people.loc[40:44, "phone"] = ""
+    people.loc[:1, "born"] = "##/##/##"
+    people.loc[:4, "street"] = "N/A"
+    people.to_csv(folder / "people.csv", index=False)
+    test = people[["id"]].assign(
+        message=np.where(number % 2, "a", "control"),
+        channel=np.where(number % 2, "mail", "none"),
+        value=rng.normal(50, 10, N_PEOPLE),
+    )  # fmt: skip
+    test.to_csv(folder / "test.csv", index=False)
+    picked = np.concatenate([np.arange(10, 310, 10), np.arange(311, 400, 3)])
+    reactors = people.iloc[picked[:N_REACTORS]].reset_index(drop=True)
+    by_hash = np.arange(len(reactors)) % 5 == 0
+    mails = reactors["mail"].str.lower()
+    reactions = pd.DataFrame(
+        {
+            "reaction_id": [f"e{i}" for i in range(len(reactors))], "message_id": "a",
+            "platform": "web", "kind": "like", "reacted_at": "2026-01-10",
+            "person": [f"r{i}" for i in range(len(reactors))], "basis": "consent",
+            "name": (reactors["first"] + " " + reactors["last"]).mask(by_hash),
+            "birth_year": pd.Series(year[picked[:N_REACTORS]]).mask(by_hash),
+            "email_sha256": [
+                hashlib.sha256(mail.encode()).hexdigest() if hash_ else None
+                for mail, hash_ in zip(mails, by_hash, strict=True)
+            ],
+        }
+    )  # fmt: skip
+    reactions.to_csv(folder / "reactions.csv", index=False)
+    (folder / "campaign.toml").write_text(FILES)
+    return [str(voter) for voter in reactors["id"]]
+
+
+def test_people_are_found_and_can_be_reached_as_files_have_them(tmp_path: Path) -> None:
+    """Two-digit years and years, e-mails and hashes, Na and Null, no numbers."""
+    truth = people_of_files(tmp_path)
+    done = CliRunner().invoke(
+        app,
+        ["ingest", "--campaign", str(tmp_path / "campaign.toml"),
+         "--data", str(tmp_path / "data")],
+        env={"MLFLOW_TRACKING_URI": None},
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    folder = Path(done.output.strip().splitlines()[-1])
+    links = pd.read_parquet(folder / "links.parquet").set_index("reaction_person")
+    found = links["voter_id"].reindex([f"r{i}" for i in range(len(truth))])
+    right = found.to_numpy() == np.array(truth)
+    assert right.sum() >= len(truth) - 3
+    assert (found.notna().to_numpy() & ~right).sum() == 0
+    assert (links["linked_by"] == "key").sum() == len(truth) // 5
+    assert "voters, values that are none: birth_date: 2" in done.output
+    mail, sms = "mail: 395 of 400 voters can be", "sms: 355 of 400 voters can be"
+    assert f"{mail} reached; 5 have a value that is no address" in done.output
+    assert f"{sms} reached; 40 have a value that is no address" in done.output
+    assert "Elm" not in done.output
+    addresses = pd.read_parquet(folder / "tables" / "addresses.parquet")
+    assert addresses["channel"].value_counts().to_dict() == {
+        "survey": 400, "mail": 395, "sms": 355,
+    }  # fmt: skip
+    assert "V41" not in set(addresses.loc[addresses["channel"] == "sms", "voter_id"])

@@ -17,7 +17,7 @@ from hustings.experiments.declaration import (
     parse_campaign,
     toml_lines,
 )
-from hustings.features.draft import draft_mapping
+from hustings.features.draft import campaign_toml, draft_campaign
 
 TERMS = 'source = "s"\nlicence = "l"\npermitted_use = "u"\n'
 TEXT = f"""\
@@ -341,7 +341,7 @@ def test_lines_are_found_through_strings_arrays_and_comments() -> None:
 def test_a_draft_loads_once_it_is_filled_in(tmp_path: Path) -> None:
     path = tmp_path / "voters.csv"
     path.write_text("voter_id,age,VG_08\n1,30,1\n2,40,0\n")
-    text = draft_mapping(path).toml()
+    text = campaign_toml(draft_campaign([path], layout=""), None)
     with pytest.raises(CampaignError) as failure:
         parse_campaign(text)
     blanks = [line.split(" =")[0] for line in text.splitlines() if '= ""' in line]
@@ -350,12 +350,12 @@ def test_a_draft_loads_once_it_is_filled_in(tmp_path: Path) -> None:
     answers: dict[str, Any] = {
         "as_of": "2012-09-01", "start_on": "2012-09-02", "observed_on": "2012-08-01",
         "budget_usd": "10.0", "kind": '"binary"', "measures": '"support"',
-        "legal_basis_special": '""',
+        "legal_basis_special": '""', "unit_per_point": "0.01",
     }  # fmt: skip
     filled = []
     for line in text.splitlines():
         key = line.split(" =")[0]
-        blank = line.startswith(f'{key} = ""')
+        blank = line.startswith(f'{key} = ""') and not line.startswith(" ")
         filled.append(f"{key} = {answers.get(key, chr(34) + 'x' + chr(34))}"
                       if blank else line)  # fmt: skip
     campaign = parse_campaign("\n".join(filled))

@@ -15,9 +15,10 @@ from hustings.features.affinity import (
     voter_cells,
     without,
 )
-from hustings.features.ingest import Ingested, TableSource, ingest
+from hustings.features.ingest import Ingested, TableSource
 from hustings.features.simulated.campaign import AS_OF, Sample, simulate
 from hustings.features.tables import REACTION_COUNTS, SMALLEST_CELL, TableError, check
+from tests.taken import ingest_all
 
 DAY = pd.Timestamp("2026-04-06")
 HEADER = "Post,Network,Reaction,Age,Gender,County,Count,People reached,Until"
@@ -69,7 +70,7 @@ def taken(folder: Path, *lines: str) -> Ingested:
         "reaction_counts": TableSource.model_validate(counts),
         "costs": rows({"message_id": "*", "channel": "mail", "cost_usd": 0.5}),
     }
-    return ingest(sources, outcome="y", campaign_dir=folder, data_dir=folder)
+    return ingest_all(sources, outcome="y", campaign_dir=folder, data_dir=folder)
 
 
 def test_a_page_export_is_read_by_the_campaigns_mapping(tmp_path: Path) -> None:

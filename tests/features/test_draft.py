@@ -3,11 +3,19 @@
 import importlib.util
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from hustings.features.draft import draft_mapping, looks_special
+from hustings.features.draft import (
+    CampaignDraft,
+    campaign_toml,
+    draft_campaign,
+    layouts,
+    looks_special,
+    suspicious_columns,
+)
 from hustings.features.ingest import TableSource, map_with_faults, raw_head
 from hustings.features.tables import TableError
 
@@ -44,55 +52,68 @@ def made_up(tmp_path: Path) -> Path:
     return path
 
 
+def drafted(path: Path) -> CampaignDraft:
+    return draft_campaign([path], layout="")
+
+
+def declared(path: Path) -> dict[str, Any]:
+    return tomllib.loads(campaign_toml(drafted(path), None))
+
+
 def test_every_column_of_a_made_up_file_is_told_of_exactly_once(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
+    voters = drafted(made_up).voters
     told = [
-        *(guess.theirs for guess in (*draft.columns, *draft.history)),
-        *draft.contact, *draft.special, *draft.afterwards, *draft.unplaced,
+        *(guess.theirs for guess in (*voters.columns, *voters.history)),
+        *voters.contact, *voters.special, *voters.afterwards, *voters.unplaced,
+        *voters.never,
     ]  # fmt: skip
     assert sorted(told) == sorted(MADE_UP.columns)
 
 
 def test_columns_are_placed_by_name_and_value(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
-    assert {guess.ours: guess.theirs for guess in draft.columns} == {
+    voters = drafted(made_up).voters
+    assert {guess.ours: guess.theirs for guess in voters.columns} == {
         "voter_id": "Voter ID", "birth_year": "DOB", "sex": "Gender",
         "county_fips": "county_code", "postcode": "zip", "registered_on": "RegDate",
     }  # fmt: skip
-    assert all(guess.reason for guess in draft.columns)
-    assert draft.missing == ("household_id", "cluster_id", "state", "precinct", "party")
+    assert all(guess.reason for guess in voters.columns)
+    expected = ["household_id", "cluster_id", "state", "precinct", "party"]
+    assert list(voters.missing) == expected
 
 
 def test_names_and_contact_details_are_never_mapped(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
-    assert set(draft.contact) == {"FirstName", "residence", "web", "CellPhone", "reach"}
-    declared = tomllib.loads(draft.toml())["tables"]["voters"]
-    assert not any(column in str(declared) for column in draft.contact)
-    assert "Ann" not in draft.toml()
-    assert "a@b.org" not in draft.toml()
+    contact = drafted(made_up).voters.contact
+    assert set(contact) == {"FirstName", "residence", "web", "CellPhone", "reach"}
+    text = campaign_toml(drafted(made_up), None)
+    voters = tomllib.loads(text)["tables"]["voters"]
+    assert not any(column in str(voters) for column in contact)
+    assert "Ann" not in text
+    assert "a@b.org" not in text
 
 
 def test_special_categories_are_found_by_name_and_by_value(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
-    assert set(draft.special) == {"roots", "church_goer"}
-    declared = tomllib.loads(draft.toml())
-    assert declared["features"]["special_categories"] == ["roots", "church_goer"]
+    assert set(drafted(made_up).voters.special) == {"roots", "church_goer"}
+    features = declared(made_up)["features"]
+    assert features["special_categories"] == ["roots", "church_goer"]
 
 
 def test_elections_get_their_day_where_the_name_gives_it_away(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
-    assert {guess.theirs: guess.ours for guess in draft.history} == {
+    voters = drafted(made_up).voters
+    assert {guess.theirs: guess.ours for guess in voters.history} == {
         "G2018": "2018-11-06 general",
         "gen_20": "2020-11-03 general",
         "2016_primary": "2016-??-?? primary",
+        "g_2022": "2022-11-08 general",
     }
-    # letters that say how somebody voted need a person
-    assert set(draft.unplaced) == {"g_2022", "income"}
+    # letters that say how somebody voted need a person, as a day does
+    asked = {guess.theirs for guess in voters.history if guess.question}
+    assert asked == {"2016_primary", "g_2022"}
+    assert len(declared(made_up)["tables"]["voters"]["history"]) == 2
+    assert voters.unplaced == ("income",)
 
 
 def test_the_drafted_mapping_reads_the_file_it_was_drafted_from(made_up: Path) -> None:
-    draft = draft_mapping(made_up)
-    voters = tomllib.loads(draft.toml())["tables"]["voters"]
+    voters = declared(made_up)["tables"]["voters"]
     voters |= {
         "source": "s", "licence": "l", "permitted_use": "u",
         "observed_on": "2021-01-01",
@@ -110,28 +131,75 @@ def test_the_drafted_mapping_reads_the_file_it_was_drafted_from(made_up: Path) -
 def test_an_old_encoding_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "v.csv"
     path.write_bytes("voter_id,precinct\n1,Montréal\n2,Zürich\n".encode("cp1252"))
-    assert draft_mapping(path).encoding == "cp1252"
+    assert declared(path)["tables"]["voters"]["encoding"] == "cp1252"
 
 
 def test_a_file_that_is_absent_or_empty_is_told(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="no such file"):
-        draft_mapping(tmp_path / "no.csv")
+        drafted(tmp_path / "no.csv")
     (tmp_path / "v.csv").write_text("voter_id,age\n")
     with pytest.raises(TableError, match="expected rows below a header"):
-        draft_mapping(tmp_path / "v.csv")
+        drafted(tmp_path / "v.csv")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["RACE", "NH_AA", "HISP", "RELIGIOUSM", "ethnicity", "health_plan", "is_catholic"],
-)
+    ["RACE", "NH_AA", "HISP", "RELIGIOUSM", "ethnicity", "health_plan", "is_catholic",
+     "Ethnic_Description", "EthnicGroups_EthnicGroup1Desc", "Religions_Description",
+     "CountryOfOrigin", "Languages_Description", "CountyEthnic_LALEthnicCode",
+     "Voters_PlaceOfBirth", "ts_tsmart_catholic_raw_score", "ts_tsmart_gun_owner_score",
+     "ts_tsmart_prochoice_score", "vb_voterbase_race", "Hispanic_Surname_Flag",
+     "UnionMember", "EthnicityName", "sexual_orientation", "covid_vaccinated",
+     "birth_state", "ethnic_code", "NRA_member", "disability_flag"],
+)  # fmt: skip
 def test_names_of_special_categories_are_recognised(name: str) -> None:
     assert looks_special(name)
 
 
-@pytest.mark.parametrize("name", ["GARDENINGM", "MED_HH_INC", "trace", "age", "party"])
+@pytest.mark.parametrize(
+    "name",
+    ["GARDENINGM", "MED_HH_INC", "trace", "age", "party", "county_desc", "REG_DAYS",
+     "credit_union", "MEDIANEDUC", "environmental_score", "drivers_lic", "embrace",
+     "school_dist_desc", "FEMALEORIE", "voted_20201103_general"],
+)  # fmt: skip
 def test_ordinary_names_are_not_special(name: str) -> None:
     assert not looks_special(name)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["W", "B", "H", "A", "O"], "race"), (["White", "Black", "Other"], "race"),
+        (["WH", "BH", "HP", "OT"], "race"), (["NL", "HL", "UN"], "race"),
+        (["European", "Likely African-American", "Hispanic and Portuguese"], "race"),
+        (["Catholic", "Protestant", ""], "religion"), (["Jewish", ""], "religion"),
+        (["Spanish", "English"], "language"), (["EN", "ES", "ZH"], "language"),
+        (["Mexico", "Cuba", "USA"], "origin"), (["gay", "straight"], "orientation"),
+        (["pro-life", "pro-choice"], "opinions"), (["diabetes", "asthma"], "health"),
+    ],
+)  # fmt: skip
+def test_values_speak_of_special_categories(values: list[str], kind: str) -> None:
+    assert kind in suspicious_columns({"x7": pd.Series(values)})["x7"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["DEM", "REP", "UNA"], ["F", "M", "X"], ["A", "E", "P", "B"], ["Y", "N", ""],
+     ["White Oak 1", "Black Creek 2", *(f"Precinct {k}" for k in range(20))],
+     ["Married", "Single"], ["ACTIVE", "INACTIVE"], ["mail", "phone", "none"]],
+)  # fmt: skip
+def test_ordinary_values_are_not_suspicious(values: list[str]) -> None:
+    assert suspicious_columns({"x7": pd.Series(values)}) == {}
+    assert suspicious_columns({"x7": pd.Series([0, 1, 2])}) == {}
+
+
+def test_every_shipped_layout_names_its_source_and_knows_its_own_header() -> None:
+    for layout in layouts().values():
+        assert layout.reference
+        assert layout.of_header([*layout.header, *layout.header_any])
+        assert "voter_id" in layout.columns
+    unverified = {name for name, layout in layouts().items() if not layout.verified}
+    assert unverified == {"pdi", "aristotle", "i360"}
 
 
 @pytest.fixture
@@ -144,19 +212,19 @@ def voter_persuasion() -> Path:
 
 
 def test_the_columns_of_a_real_voter_file_are_placed(voter_persuasion: Path) -> None:
-    draft = draft_mapping(voter_persuasion)
-    assert {guess.ours: guess.theirs for guess in draft.columns} == {
+    voters = drafted(voter_persuasion).voters
+    assert {guess.ours: guess.theirs for guess in voters.columns} == {
         "voter_id": "VOTER_ID", "age": "AGE", "sex": "GENDER_F",
     }  # fmt: skip
-    assert {guess.theirs for guess in draft.history} == {
+    assert {guess.theirs for guess in voters.history} == {
         "VPP_08", "VPP_12", "VPR_08", "VPR_10", "VPR_12",
         "VG_04", "VG_06", "VG_08", "VG_10", "VG_12",
     }  # fmt: skip
-    assert set(draft.special) == {
+    assert set(voters.special) == {
         "NH_WHITE", "NH_AA", "NH_ASIAN", "NH_MULT", "HISP",
         "RELIGIOUSM", "RELIGIOUSC", "HEALTHFITN",
     }  # fmt: skip
-    assert {"MESSAGE_A", "MOVED_A", "MOVED_AD", "Partition"} <= set(draft.afterwards)
+    afterwards = set(voters.afterwards)
+    assert {"MESSAGE_A", "MOVED_A", "MOVED_AD", "Partition"} <= afterwards
     # nothing that may be an answer is mapped without a person's word
-    declared = tomllib.loads(draft.toml())["tables"]["voters"]
-    assert declared["extra"]["names"] == []
+    assert declared(voter_persuasion)["tables"]["voters"]["extra"]["names"] == []

@@ -1,5 +1,6 @@
 """Reactors linked to voters: planted people, hand-worked odds, and the guardrails."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -60,6 +61,31 @@ def test_values_that_no_field_can_have_are_missing_and_counted() -> None:
     assert found.frame["birth_date"].dropna().tolist() == ["1908-12-09"]
     assert found.frame["postcode"].dropna().tolist() == ["sw1a1aa", "481041234"[:5]]
     assert found.frame["email_sha256"].dropna().tolist() == ["a" * 64] * 2
+
+
+def test_people_have_names_that_stand_for_nothing_elsewhere() -> None:
+    names = ["Na", "NULL", "None", "Nan", "True", "Nil", "N/A", "unknown", "-", None]
+    found = tidy(pd.DataFrame({"last_name": names, "city": names}))
+    plain = ["na", "null", "none", "nan", "true", "nil"]
+    assert found.frame["last_name"].dropna().tolist() == plain
+    assert found.frame["city"].dropna().tolist() == ["true"]
+    assert found.bad == {"last_name": 3, "city": 8}
+    whole = tidy(pd.DataFrame({"name": ["Ann Na", "Null, Bo", "N/A"]}))
+    assert whole.frame["last_name"].fillna("").tolist() == ["na", "null", ""]
+    assert whole.bad == {"name": 1}
+
+
+def test_every_valid_date_is_one_however_long_ago() -> None:
+    raw = pd.DataFrame(
+        {"birth_date": ["1788-02-29", "14920101", "1980-05-31T00:00:00", "1985/07/04",
+                        "1900-02-29", "2068-05-31", "05/31/1980", "1900-01-01"],
+         "birth_year": [1788, 1492, 1980.0, "1985", 33, 2068, "x", 1900]}
+    )  # fmt: skip
+    found = tidy(raw)
+    assert found.frame["birth_date"].dropna().tolist() == [
+        "1788-02-29", "1492-01-01", "1980-05-31", "1985-07-04", "1900-01-01",
+    ]  # fmt: skip
+    assert found.bad == {"birth_date": 3, "birth_year": 3}
 
 
 # --- which pairs ----------------------------------------------------------------------
@@ -220,6 +246,90 @@ def test_a_person_of_the_links_has_one_voter_and_at_least_the_threshold(
     links = case.found.links
     assert not links["reaction_person"].duplicated().any()
     assert links["probability"].min() >= 0.5
+
+
+N_FILE, N_LOOKED_FOR = 400, 40
+
+
+def planted(columns: str) -> pd.DataFrame:
+    """People of a file, with the columns that are named; row i is the i-th person."""
+    rng = np.random.default_rng(6)
+    parts = ["bar", "tov", "lem", "kes", "zel", "dor", "fen", "yar", "oss", "mir"]
+    i = np.arange(N_FILE)
+    year = rng.integers(1940, 2005, N_FILE)
+    day = [f"{y}-{k % 12 + 1:02}-{k % 28 + 1:02}" for k, y in zip(i, year, strict=True)]
+    mail = [f"Person{k}@mail.example" for k in i]
+    hashes = [hashlib.sha256(text.lower().encode()).hexdigest() for text in mail]
+    people = {
+        "first_name": ["".join(rng.choice(parts, 2)) for _ in i],
+        "last_name": ["".join(rng.choice(parts, 3)) for _ in i],
+        "birth_date": day, "birth_year": year.astype(float),
+        "email": mail, "email_sha256": hashes, "phone": [f"+1650555{k:04}" for k in i],
+        "declared_id": [f"NC-{k:07}" for k in i],
+    }  # fmt: skip
+    return pd.DataFrame(people)[columns.split()]
+
+
+@pytest.mark.parametrize(
+    ("given", "on_file", "fields"),
+    [
+        ("phone", "phone", None),
+        ("phone", "phone first_name last_name birth_date", ["phone"]),
+        ("email", "email", None),
+        ("email", "email_sha256", None),
+        ("email_sha256", "email", ["email"]),
+        ("declared_id", "declared_id", None),
+        ("first_name last_name birth_year", "first_name last_name birth_date", None),
+        ("first_name last_name birth_date", "first_name last_name birth_year",
+         ["last_name", "first_name", "birth_date"]),
+        ("first_name last_name birth_year birth_date",
+         "first_name last_name birth_date", None),
+    ],
+)  # fmt: skip
+def test_fields_that_say_the_same_find_people(
+    few_random_pairs: None,  # noqa: ARG001 - for its effect
+    given: str,
+    on_file: str,
+    fields: list[str] | None,
+) -> None:
+    """40 of 400 are looked for, by what they gave, written otherwise than on file."""
+    looked_for = planted(given).head(N_LOOKED_FOR)
+    if given == "phone":
+        looked_for["phone"] = [
+            f"({d[:3]}) {d[3:6]}-{d[6:]}" if i % 2 else f"1 {d[:3]}.{d[3:6]}.{d[6:]}"
+            for i, d in enumerate(looked_for["phone"].str[2:])
+        ]
+    if given == "declared_id":
+        looked_for["declared_id"] = looked_for["declared_id"].str.lower()
+    if "birth_date" in given and "birth_year" in given:
+        # some gave the day, some the year alone
+        of_day = np.arange(N_LOOKED_FOR) % 2 == 0
+        looked_for["birth_date"] = looked_for["birth_date"].where(of_day)
+        looked_for["birth_year"] = looked_for["birth_year"].mask(of_day)
+    found = link_reactors(
+        looked_for.assign(reaction_person=looked_for.index.astype(str)),
+        planted(on_file).assign(voter_id=np.arange(N_FILE).astype(str)),
+        fields=fields, seed=1,
+    )  # fmt: skip
+    assert (found.links["reaction_person"] == found.links["voter_id"]).all()
+    assert len(found.links) >= N_LOOKED_FOR - 2
+    assert found.summary.expected_false < 3
+
+
+def test_a_telephone_that_a_family_shares_finds_whose_name_it_is(
+    few_random_pairs: None,  # noqa: ARG001 - for its effect
+) -> None:
+    """Of eight the telephone is on file as the partner's, and theirs is missing."""
+    file = planted("first_name last_name birth_date phone")
+    file["voter_id"] = np.arange(N_FILE).astype(str)
+    looked_for = file.head(N_LOOKED_FOR).rename(columns={"voter_id": "reaction_person"})
+    file.loc[:7, "phone"] = None
+    file.loc[N_LOOKED_FOR : N_LOOKED_FOR + 7, "phone"] = looked_for["phone"][
+        :8
+    ].to_numpy()
+    found = link_reactors(looked_for, file, seed=1)
+    assert (found.links["reaction_person"] == found.links["voter_id"]).all()
+    assert len(found.links) >= N_LOOKED_FOR - 2
 
 
 def test_a_threshold_below_a_half_and_repeated_people_are_refused(case: Case) -> None:

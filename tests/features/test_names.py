@@ -40,6 +40,10 @@ def test_a_name_without_letters_is_missing() -> None:
         ("Ann Lee, PhD", "ann", "lee"),
         ("de la Cruz, María", "maria", "de la cruz"),
         ("D. Lee", "d", "lee"),
+        ("Ann Hon", "ann", "hon"),
+        ("Md Rahman", "md", "rahman"),
+        ("Lee, Rev. Ann", "ann", "lee"),
+        ("Na, Ann", "ann", "na"),
     ],
 )
 def test_whole_names_are_split_as_they_are_meant(

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import feature_columns, load_campaign
-from hustings.features.ingest import ingest
 from hustings.features.persons.keys import Never
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.training_set import build_training_set, message_tests
@@ -26,6 +25,7 @@ from hustings.training.learners.gbm import DEFAULT_PARAMS, fit_gbm, prepare
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
 from tests.servers import free_port, serving
+from tests.taken import ingest_all
 
 KEY = "a-key-of-the-tests"
 
@@ -67,7 +67,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     home = tmp_path_factory.mktemp("served")
     campaign = load_campaign("sample")
     write_sample(simulate(n_voters=3_000, seed=5, n_messages=3), home / "raw")
-    found = ingest(
+    found = ingest_all(
         campaign.tables,
         outcome=campaign.outcome.name,
         campaign_dir=campaign.folder,

@@ -228,6 +228,36 @@ def test_every_file_stands_in_the_manifest_with_its_digest(
     assert altered(found.folder) == [first.name]
 
 
+def test_what_is_no_address_is_refused_and_counted(
+    planned: Planned, tmp_path: Path
+) -> None:
+    """Ten telephones, two streets and an e-mail that are none, as files have them."""
+    assert planned.details is not None
+    details = planned.details.set_index("voter_id")
+    calls = planned.plan.query("channel == 'phone'")["voter_id"].tolist()[:11]
+    numbers = ["6505551212", "(650) 555-1213", "6505551214.0", "N/A", "none",
+               "0000000000", "555-1212", "unknown", "6.505551215E9", "6.5E9",
+               None]  # fmt: skip
+    details.loc[calls, "phone"] = numbers
+    letters = planned.plan.query("channel == 'mail'")["voter_id"].tolist()[:3]
+    details.loc[letters, "address"] = ["N/A", "0", "  "]
+    found = export(
+        replace(planned, details=details.reset_index()), tmp_path,
+        channels=["mail", "phone"],
+    )  # fmt: skip
+    assert manifest(found)["planned"] == manifest(found)["exported"] + 10
+    assert manifest(found)["refused"] == {"no_address": 10}
+    assert manifest(found)["values_that_are_no_address"] == {"mail": 3, "phone": 6}
+    assert found.folder is not None
+    lists = [read(found.folder / name) for name in names(found.folder, "phone")]
+    on_list = pd.concat(lists).set_index("voter_id")["phone"]
+    assert [on_list.get(v) for v in calls] == [
+        "+16505551212", "+16505551213", "+16505551214", None, None, None, None, None,
+        "+16505551215", None, None,
+    ]  # fmt: skip
+    assert on_list.str.fullmatch(r"\+1\d{10}").all()
+
+
 def test_addresses_stand_in_lists_alone(planned: Planned, tmp_path: Path) -> None:
     found = export(planned, tmp_path)
     assert found.folder is not None

@@ -15,7 +15,6 @@ from scipy.linalg import block_diag
 from scipy.stats import rankdata
 
 from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
-from hustings.features.ingest import ingest
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.training_set import (
     MessageTest,
@@ -32,6 +31,7 @@ from hustings.training.learners.text_prior import (
     fit_message_prior,
     text_ranks,
 )
+from tests.taken import ingest_all
 
 pytestmark = pytest.mark.speed
 
@@ -67,7 +67,7 @@ class Material:
 
 def read_material() -> Material:
     campaign = load_campaign("2024_issue_messages")
-    found = ingest(
+    found = ingest_all(
         campaign.tables, outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind, campaign_dir=campaign.folder,
         data_dir=data_dir(),

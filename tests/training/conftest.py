@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from hustings.experiments.declaration import feature_columns, load_campaign
-from hustings.features.ingest import ingest
 from hustings.features.simulated.campaign import Sample, simulate, write_sample
 from hustings.features.training_set import (
     Arm,
@@ -28,6 +27,7 @@ from hustings.training.learners.gbm import (
     prepare,
 )
 from hustings.training.registry.campaign_model import CampaignModel, Reader
+from tests.taken import ingest_all
 
 SAMPLE_FEATURES = [
     "age", "sex", "party", "income_usd", "homeowner", "college", "children_at_home",
@@ -121,7 +121,7 @@ def modelled(tmp_path_factory: pytest.TempPathFactory) -> Modelled:
     home = tmp_path_factory.mktemp("modelled")
     campaign = load_campaign("sample")
     write_sample(simulate(n_voters=3_000, seed=5, n_messages=3), home / "raw")
-    found = ingest(
+    found = ingest_all(
         campaign.tables, outcome="support", campaign_dir=campaign.folder,
         data_dir=home, raw_dir=home / "raw",
     )  # fmt: skip

@@ -18,7 +18,14 @@ import pandas as pd
 
 from hustings.features.arrays import Floats, Ints
 from hustings.features.persons.link.blocking import Rule
-from hustings.features.persons.link.fields import FIELDS, Tidied, share_filled, tidy
+from hustings.features.persons.link.fields import (
+    EQUIVALENTS,
+    FIELDS,
+    Tidied,
+    share_filled,
+    tidy,
+    with_equivalents,
+)
 from hustings.features.persons.link.posterior import person_probability, right_share
 from hustings.features.persons.link.score import LEAST_WEIGHT, Scored, score_pairs
 from hustings.features.tables import LINKS, TableError, check
@@ -116,6 +123,7 @@ def link_reactors(
     fields: Sequence[str] | None = None,
     rules: Sequence[Rule] = (),
     threshold: float = THRESHOLD,
+    calling_code: str = "1",
     seed: int,
 ) -> Linked:
     """Find reactors in the voter file.
@@ -128,6 +136,7 @@ def link_reactors(
         rules: Fields that have to agree for a pair to be compared, several rules;
             found from the columns without.
         threshold: Least probability of a link, from .5.
+        calling_code: Of telephones that are written without one.
         seed: Of every draw.
 
     Raises:
@@ -141,7 +150,11 @@ def link_reactors(
             f"expected a threshold in [{THRESHOLD}, 1), got {threshold}: below it a "
             "link is more likely wrong than right; mend [link].threshold"
         )
-    ours, theirs = _comparable(reactors, voters, fields)
+    ours, theirs = _comparable(
+        tidy(reactors, calling_code=calling_code),
+        tidy(voters, calling_code=calling_code),
+        fields,
+    )
     keyed = _by_key(ours.frame, theirs.frame)
     scored = (
         score_pairs(ours.frame, theirs.frame, rules=rules, seed=seed)
@@ -192,12 +205,14 @@ def _refuse_repeats(frame: pd.DataFrame, key: str) -> None:
 
 
 def _comparable(
-    reactors: pd.DataFrame, voters: pd.DataFrame, fields: Sequence[str] | None
+    reactors: Tidied, voters: Tidied, fields: Sequence[str] | None
 ) -> tuple[Tidied, Tidied]:
-    """Both sides tidied, the fields that both have."""
-    ours, theirs = tidy(reactors), tidy(voters)
-    shared = [str(c) for c in ours.frame if c in theirs.frame]
-    wanted = [c for c in fields or shared if c in FIELDS]
+    """Both sides with the fields that both have, or that both can be made to have."""
+    ours = with_equivalents(reactors.frame, voters.frame)
+    theirs = with_equivalents(voters.frame, reactors.frame)
+    shared = [str(c) for c in ours if c in theirs]
+    wanted = [_shared_form(c, shared) for c in fields or shared]
+    wanted = [c for c in wanted if c in FIELDS or fields]
     absent = [c for c in wanted if c not in shared]
     if absent or not wanted:
         raise TableError(
@@ -206,9 +221,13 @@ def _comparable(
             "mend [link].columns in campaign.toml"
         )
     compared = [c for c in shared if c in wanted or c not in FIELDS]
-    return Tidied(ours.frame[compared], ours.bad), Tidied(
-        theirs.frame[compared], theirs.bad
-    )
+    return Tidied(ours[compared], reactors.bad), Tidied(theirs[compared], voters.bad)
+
+
+def _shared_form(field: str, shared: Sequence[str]) -> str:
+    """The field, or what it says too where only that is shared."""
+    other = EQUIVALENTS.get(field, field)
+    return other if field not in shared and other in shared else field
 
 
 def _by_key(ours: pd.DataFrame, theirs: pd.DataFrame) -> Ints:

@@ -32,7 +32,9 @@ def with_blocking_columns(frame: pd.DataFrame) -> pd.DataFrame:
     if "last_name" in frame:
         blocking_columns[NAME_START] = frame["last_name"].str[:N_START]
     if "birth_date" in frame:
-        blocking_columns[BIRTH_YEAR] = frame["birth_date"].str[:4]
+        year = frame["birth_date"].str[:4]
+        known = frame.get("birth_year", year)
+        blocking_columns[BIRTH_YEAR] = year.fillna(known)
     return frame.assign(**blocking_columns)
 
 

@@ -12,6 +12,8 @@ from hustings.features.arrays import Floats, Ints
 
 N_ROUNDS = 500
 TOLERANCE = 1e-10
+RIGHT_KEYS = 0.95
+"""Share of the pairs of a key that are right, where no other field says anything."""
 
 
 def pair_probability(weight: Floats, n_possible: float) -> Floats:
@@ -78,11 +80,11 @@ def right_share(weight: Floats) -> Floats:
         weight: Bits, shape (n_pairs,).
     """
     ratio = np.exp2(np.minimum(weight, 300.0))
-    share, p = 0.9, np.ones(len(weight))
+    share, p = RIGHT_KEYS, np.ones(len(weight))
     for _ in range(N_ROUNDS):
         p = share * ratio / (1 - share + share * ratio)
-        # two pseudo pairs, one right and one wrong: a few keys prove little
-        new_share = (float(p.sum()) + 1) / (len(weight) + 2)
+        # two pseudo pairs, of which a twentieth is wrong: a few keys prove little
+        new_share = (float(p.sum()) + 2 * RIGHT_KEYS) / (len(weight) + 2)
         if abs(new_share - share) < TOLERANCE:
             break
         share = new_share

@@ -26,16 +26,26 @@ from hustings.features.persons.link.blocking import (
     BIRTH_YEAR,
     Rule,
     blocking_rules,
+    n_pairs,
+    pair_budget,
     training_rules,
     with_blocking_columns,
 )
-from hustings.features.persons.link.fields import FIELDS, ROOT, known_fields
+from hustings.features.persons.link.fields import (
+    FIELDS,
+    NEARLY_UNIQUE,
+    ROOT,
+    known_fields,
+)
 
 PRIOR = 0.001
 """Taken out of Splink's weights again: the share of matches is found afterwards."""
 U_PAIRS_A_PERSON, MIN_U_PAIRS, MAX_U_PAIRS = 3, 500_000, 3_000_000
 """Random pairs that u is counted on: more people, more values that seldom agree."""
 EM_PAIRS = 1e6
+SHARED = 0.05
+"""Share of people whose telephone or e-mail is somebody else's too, who may be in no
+file under it: a couple, a parent."""
 LEAST_WEIGHT = -10.0
 """Weights below are as good as none, and are not kept."""
 
@@ -79,12 +89,14 @@ def score_pairs(
     theirs = theirs.reset_index(drop=True)
     if right is None:
         theirs = ours
+    fields = _distinguishing_fields(ours, theirs)
+    by_itself = [] if right is None else _rules_by_themselves(ours, theirs, fields)
     chosen = list(rules) or blocking_rules(ours, theirs)
+    chosen += [rule for rule in by_itself if rule not in chosen]
     learnt_from = training_rules(ours, theirs) if chosen else []
-    if not learnt_from:
+    if not learnt_from and not by_itself:
         none = np.empty(0, dtype=np.int64)
         return Scored(none, none, none.astype(float), tuple(chosen), ())
-    fields = _distinguishing_fields(ours, theirs)
     pairs = _predicted(
         ours, None if right is None else theirs, fields, chosen, learnt_from, seed=seed
     )
@@ -98,6 +110,18 @@ def score_pairs(
         tuple(chosen),
         tuple(learnt_from),
     )
+
+
+def _rules_by_themselves(
+    ours: pd.DataFrame, theirs: pd.DataFrame, fields: Sequence[str]
+) -> list[Rule]:
+    """Rules of the fields that find people whatever else was given, within the budget.
+
+    They need nothing to be learnt: what an agreement is worth is known beforehand.
+    """
+    rules: list[Rule] = [(field,) for field in fields if field in NEARLY_UNIQUE]
+    budget = pair_budget(len(ours), len(theirs))
+    return [rule for rule in rules if 0 < n_pairs(ours, theirs, rule) <= budget]
 
 
 def _distinguishing_fields(ours: pd.DataFrame, theirs: pd.DataFrame) -> list[str]:
@@ -121,7 +145,7 @@ def _predicted(
     settings = SettingsCreator(
         link_type="dedupe_only" if right is None else "link_only",
         unique_id_column_name="row_id",
-        comparisons=[comparison(field, left) for field in fields],
+        comparisons=[comparison(field, left, right) for field in fields],
         blocking_rules_to_generate_predictions=[block_on(*rule) for rule in rules],
         probability_two_random_records_match=PRIOR,
         retain_matching_columns=False,
@@ -179,48 +203,90 @@ def _registered(api: Any, frame: pd.DataFrame, name: str) -> Any:
     return api.register(table, dataset_display_name=name)
 
 
-def comparison(field: str, frame: pd.DataFrame) -> Any:
-    """How two values of a field may agree, from exactly to not at all."""
-    kind = FIELDS[field]
-    if kind == "email":
-        return cl.EmailComparison(field)
+def comparison(field: str, left: pd.DataFrame, right: pd.DataFrame | None) -> Any:
+    """How two values of a field may agree, from exactly to not at all.
+
+    Args:
+        field: One of `FIELDS`.
+        left: Identities with blocking columns.
+        right: Of the other file; None within one.
+    """
+    frames = [left] if right is None else [left, right]
+    if FIELDS[field] == "date" and any(_years_alone(frame) for frame in frames):
+        levels = [cll.NullLevel(BIRTH_YEAR), *_date_levels(field, with_years=True)]
+    else:
+        levels = [cll.NullLevel(field), *_levels(field, left, right)]
     return cl.CustomComparison(
-        output_column_name=field,
-        comparison_levels=[
-            cll.NullLevel(field),
-            *_levels(field, kind, frame),
-            cll.ElseLevel(),
-        ],
+        output_column_name=field, comparison_levels=[*levels, cll.ElseLevel()]
     )
 
 
-def _levels(field: str, kind: str, frame: pd.DataFrame) -> Iterable[Any]:
+def _levels(
+    field: str, left: pd.DataFrame, right: pd.DataFrame | None
+) -> Iterable[Any]:
+    kind = FIELDS[field]
     exact = cll.ExactMatchLevel(field)
-    rare = cll.ExactMatchLevel(field, term_frequency_adjustments=True)
+    rare: Any = cll.ExactMatchLevel(field, term_frequency_adjustments=True)
+    if right is not None and field in NEARLY_UNIQUE:
+        chance = _chance_agreement(right[field])
+        rare = exact.configure(u_probability=chance, fix_u_probability=True)
     if kind == "name":
         yield rare
         if field == "first_name":
             yield cll.ExactMatchLevel(ROOT)
-        if {"first_name", "last_name"} <= set(frame):
+        if {"first_name", "last_name"} <= set(left):
             yield _swapped()
         for near in (0.92, 0.85, 0.7):
             yield cll.JaroWinklerLevel(field, near)
     elif kind == "text":
         yield rare
         yield from (cll.JaroWinklerLevel(field, near) for near in (0.92, 0.8))
-    elif kind == "code":
+    elif kind in ("code", "phone"):
         yield rare
         yield from (cll.DamerauLevenshteinLevel(field, n) for n in (1, 2))
+    elif kind == "email":
+        yield rare
+        yield from cl.EmailComparison(field).create_comparison_levels()[2:-1]
     elif kind == "date":
-        yield exact
-        yield from (cll.DamerauLevenshteinLevel(field, n) for n in (1, 2))
-        yield cll.CustomLevel(f"{BIRTH_YEAR}_l = {BIRTH_YEAR}_r", "same year")
+        yield from _date_levels(field, with_years=False)
     elif kind == "year":
         yield exact
         apart = f"abs(try_cast({field}_l as int) - try_cast({field}_r as int))"
         yield cll.CustomLevel(f"{apart} <= 1", "a year off")
     else:
         yield rare
+
+
+def _chance_agreement(values: pd.Series) -> float:
+    """The chance that two different people have one value of a nearly unique field.
+
+    As often as within the file, of whose rows no two are one person, and at least as
+    often as people share theirs. Random pairs of two files say less: those that agree
+    are mostly one person, however few they are.
+    """
+    counts = values.dropna().value_counts().to_numpy(dtype=np.float64)
+    n = max(float(counts.sum()), 2.0)
+    within = float((counts * (counts - 1)).sum()) / (n * (n - 1))
+    return float(np.clip(max(within, SHARED / n), 1e-12, 0.5))
+
+
+def _years_alone(frame: pd.DataFrame) -> bool:
+    """Whether of somebody only the year of birth is known."""
+    return bool((frame["birth_date"].isna() & frame[BIRTH_YEAR].notna()).any())
+
+
+def _date_levels(field: str, *, with_years: bool) -> Iterable[Any]:
+    """Levels of a date; where only years are known of some, of a year by itself."""
+    yield cll.ExactMatchLevel(field)
+    yield from (cll.DamerauLevenshteinLevel(field, n) for n in (1, 2))
+    same_year = f"{BIRTH_YEAR}_l = {BIRTH_YEAR}_r"
+    if with_years:
+        both = f"{field}_l is not null and {field}_r is not null"
+        yield cll.CustomLevel(f"{both} and {same_year}", "same year")
+        yield cll.CustomLevel(f"not ({both}) and {same_year}", "same year, no day")
+        yield cll.CustomLevel(f"not ({both})", "another year, no day")
+    else:
+        yield cll.CustomLevel(same_year, "same year")
 
 
 def _swapped() -> Any:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from hustings.experiments.declaration import data_dir, feature_columns, load_campaign
 from hustings.features.arrays import Floats, Ints
-from hustings.features.ingest import ingest
 from hustings.features.simulated import campaign
 from hustings.features.training_set import (
     Arm,
@@ -23,6 +22,7 @@ from hustings.features.training_set import (
     message_tests,
 )
 from hustings.features.voter import Encoding
+from tests.taken import ingest_all
 
 SAMPLE_VOTERS, SAMPLE_MESSAGES, SAMPLE_SEED = 200_000, 12, 20261103
 FLAT_MESSAGES = ("health_hospital", "schools_trades")
@@ -107,7 +107,7 @@ def _table(path: str) -> pd.DataFrame:
 def _mailers() -> DataSet:
     campaign = load_campaign("2006_mailers")
     _table("ggl2008_mailers/ggl2008.parquet")
-    found = ingest(
+    found = ingest_all(
         campaign.tables,
         outcome=campaign.outcome.name,
         outcome_kind=campaign.outcome.kind,
