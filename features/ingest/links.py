@@ -25,7 +25,8 @@ from hustings.features.tables import (
 )
 
 MOST_OFF_SCALE = 0.2
-"""A larger share of values off the outcome's scale are no codes for no answer."""
+"""A larger share of values off the outcome's scale (and more than `SMALLEST_CELL`) are
+no codes for no answer."""
 PROPENSITY_TOLERANCE = 1e-6
 MAX_SPLIT_SHARE = 0.05
 """More split households than this: the declared unit is wrong, not the rows."""
@@ -347,11 +348,12 @@ def set_aside_off_scale(
         reason = off_scale(scale)
     else:
         return
-    if odd.sum() > MOST_OFF_SCALE * of_outcome.sum():
+    n, n_odd = int(of_outcome.sum()), int(odd.sum())
+    if n_odd == n > 0 or n_odd > max(MOST_OFF_SCALE * n, SMALLEST_CELL):
         raise TableError(
-            f"table responses, column 'value': {reason}, got {int(odd.sum()):,} of "
-            f"{int(of_outcome.sum()):,} others, such as {value[odd].iloc[0]:g}; mend "
-            "[outcome] kind and scale in campaign.toml"
+            f"table responses, column 'value': {reason}, got {n_odd:,} of {n:,} others, "
+            f"such as {value[odd].iloc[0]:g}; mend [outcome] kind and scale in "
+            "campaign.toml"
         )
     responses.set_aside(fault_rows(odd, "value", value, reason))
 
