@@ -351,8 +351,8 @@ def set_aside_off_scale(
     n, n_odd = int(of_outcome.sum()), int(odd.sum())
     if n_odd == n > 0 or n_odd > max(MOST_OFF_SCALE * n, SMALLEST_CELL):
         raise TableError(
-            f"table responses, column 'value': {reason}, got {n_odd:,} of {n:,} others, "
-            f"such as {value[odd].iloc[0]:g}; mend [outcome] kind and scale in "
+            f"table responses, column 'value': {reason}, got {n_odd:,} of {n:,} others "
+            f"as {value[odd].iloc[0]:g}; mend [outcome] kind and scale in "
             "campaign.toml"
         )
     responses.set_aside(fault_rows(odd, "value", value, reason))
