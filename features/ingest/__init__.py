@@ -32,6 +32,7 @@ from hustings.features.ingest.links import (
     check_responses,
     check_times,
     no_links,
+    set_aside_off_scale,
     split_units,
     under_present_ids,
     units_then,
@@ -233,9 +234,10 @@ def ingest(
             _sort(read, name, known, former, further)
             if name == "merges":
                 former = _declared_merges(read)
-    check_responses(read, outcome, outcome_kind, outcome_scale)
+    check_responses(read, outcome)
     for table in read.values():
         table.check_share()
+    set_aside_off_scale(read, outcome, outcome_kind, outcome_scale)
     check_experiments(read)
     check_costs(read)
     check_times(read, known.earlier)
