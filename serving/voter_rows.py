@@ -19,6 +19,7 @@ from hustings.features.ingest.mapping import (
     fault_rows,
     joined,
     map_with_faults,
+    scalar_text,
 )
 from hustings.features.ingest.source import (
     ColumnSource,
@@ -233,7 +234,7 @@ class VoterReader:
         _check_numbers(rows, self.reacted)
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
-        again = mapped.frame.duplicated(VOTERS.unique)
+        again = mapped.frame.duplicated(VOTERS.unique, keep=False)
         key = mapped.frame["voter_id"]
         reason = "duplicate key: voter_id must be unique"
         faults = joined([mapped.faults, fault_rows(again, "voter_id", key, reason)])
@@ -244,7 +245,7 @@ class VoterReader:
             *self.whole_file_columns,
             *(c for c in self.reacted if c not in missing),
         ]
-        brought = {name: raw[name].astype("float64") for name in given}
+        brought = {name: pd.to_numeric(raw[name]).astype("float64") for name in given}
         return mapped.frame.assign(**brought), missing
 
     def _faults(self, faults: pd.DataFrame) -> list[RequestFault]:
@@ -311,13 +312,8 @@ def _unfit(row: Mapping[str, Any], name: str) -> str:
 
 
 def _values(rows: Sequence[Mapping[str, Any]], column: str) -> pd.Series:
-    """A column of a request, so typed that a row reads the same in any company."""
-    values = [row.get(column) for row in rows]
-    if all(value is None or _is_plain_number(value) for value in values):
-        return pd.Series(values, dtype="float64")
-    if all(value is None or type(value) is str for value in values):
-        return pd.Series(values, dtype="str")
-    return pd.Series(values, dtype=object)
+    """A column of a request as texts, so that a row reads the same in any company."""
+    return pd.Series([scalar_text(row.get(column)) for row in rows], dtype="str")
 
 
 def _is_plain_number(value: object) -> bool:

@@ -89,7 +89,7 @@ def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     tables = sample.tables
     tables["responses"] = _moved(tables, farther, multiplier)
     voters = tables["voters"]
-    old = voters.tail(1).assign(voter_id="V9999999", age=430.0)
+    old = voters.tail(1).assign(voter_id="V9999999", age=4.0)
     tables["voters"] = pd.concat([voters, old], ignore_index=True)
     write_sample(sample, folder / "raw")
     shipped = (EXPERIMENTS / "sample" / "campaign.toml").read_text()

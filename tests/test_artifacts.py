@@ -29,6 +29,7 @@ BY_PATH = {
     "candidates/*": "experiments/stages/models.py",
     "model/*": "experiments/stages/models.py",
     "run.json": "experiments/stages/context.py",
+    "reachable.json": "experiments/cli/stages.py",
 }
 """Files that are written or read under their path, and where."""
 

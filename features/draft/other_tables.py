@@ -267,7 +267,7 @@ def map_table(name: str, head: FileHead) -> Iterator[MappedColumn]:
 def _mapped(ours: str, column: str, values: pd.Series) -> MappedColumn:
     filled = values[values != ""]
     if ours in _DATES:
-        made = date_entry(column, filled) if len(filled) else None
+        made = date_entry(column, filled, iso_by_default=True) if len(filled) else None
         if made is None and len(filled):
             return MappedColumn(
                 ours, entry(column), "named so", "how are dates written?"

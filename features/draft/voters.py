@@ -168,12 +168,15 @@ def entry(column: str, **settings: object) -> str:
     return f"{{ column = {text(column)}{inner} }}"
 
 
-def date_entry(column: str, values: pd.Series) -> tuple[str, str] | None:
+def date_entry(
+    column: str, values: pd.Series, *, iso_by_default: bool
+) -> tuple[str, str] | None:
     """How a column of dates is declared, and what it looks like; None for others.
 
     Args:
         column: Of the source.
         values: That are there.
+        iso_by_default: Whether a date without a format is read as ISO 8601.
     """
     absent = no_values(values)
     dates = values[~values.isin(absent)]
@@ -181,7 +184,7 @@ def date_entry(column: str, values: pd.Series) -> tuple[str, str] | None:
     if not formats:
         return None
     settings: dict[str, object] = {}
-    if formats != ["%Y-%m-%d"]:
+    if not iso_by_default or formats != ["%Y-%m-%d"]:
         settings["format"] = formats[0] if len(formats) == 1 else formats
     note = "dates written " + ", ".join(formats)
     if absent:
@@ -367,7 +370,7 @@ class _Looking:
         if ours == "birth_year":
             return _birth(theirs, values)
         if ours == "registered_on":
-            return date_entry(theirs, values)
+            return date_entry(theirs, values, iso_by_default=True)
         if ours == "voter_id":
             return text(theirs), _duplicates(values)
         return text(theirs), ""
@@ -572,13 +575,15 @@ class _Looking:
             r"^(?:\w+_)?reg(?:ist\w*)?_|^reg|_reg_?date$|date_?reg|^application_?date$"
         )
         for column, name, values in self._free():
-            made = date_entry(column, values) if pattern.search(name) else None
+            named_so = pattern.search(name) is not None
+            made = date_entry(column, values, iso_by_default=True) if named_so else None
             if made is not None:
                 reason = f"named like a registration, {made[1]}"
                 yield Guess(column, "registered_on", made[0], reason)
 
     def _party(self) -> Iterator[Guess]:
-        name = r"^(?:\w+_)?party(?:_(?:code|reg|cd|affiliation|name|desc|identifier))?$"
+        endings = "code|reg|cd|affiliation|name|desc|identifier"
+        name = rf"^(?!voted)(?:\w+_)?party(?:_(?:{endings}))?$"
         yield from self._by_name("party", name + r"|^enrollment$", r"^[A-Za-z]")
 
     def _by_name(self, ours: str, name_pattern: str, shape: str) -> Iterator[Guess]:
@@ -601,13 +606,8 @@ def _birth(column: str, values: pd.Series) -> tuple[str, str] | None:
     if len(filled) and years.between(1890, 2012).mean() > MOST:
         made = entry(column, missing=absent) if absent else text(column)
         return made, "years of four digits"
-    made_of_dates = date_entry(column, values)
-    if made_of_dates is None:
-        return None
-    written, note = made_of_dates
-    if written == text(column):
-        written = entry(column, format="%Y-%m-%d")
-    return written, f"{note}: only the year is kept"
+    dates = date_entry(column, values, iso_by_default=False)
+    return None if dates is None else (dates[0], f"{dates[1]}: only the year is kept")
 
 
 def _duplicates(values: pd.Series) -> str:

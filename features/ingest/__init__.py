@@ -282,12 +282,14 @@ def _take_voters(
     _require_ours(list(table.source.columns), source, VOTERS.name)
     part = map_voters(table, path.with_name(f"{path.name}.mapped"), known.forgotten)
     try:
-        return _stored(part, former, path)
+        return _stored(part, known, former, path)
     finally:
         part.path.unlink(missing_ok=True)
 
 
-def _stored(part: VoterPart, former: Mapping[str, str], path: Path) -> SortedTable:
+def _stored(
+    part: VoterPart, known: Persons, former: Mapping[str, str], path: Path
+) -> SortedTable:
     table = part.table
     settled = table.settled()
     sorted_voters = SortedTable(
@@ -308,8 +310,9 @@ def _stored(part: VoterPart, former: Mapping[str, str], path: Path) -> SortedTab
         sorted_voters.left_out = _no_categories(part, settled)
         sorted_voters.source = _without(settled, sorted_voters.left_out)
         sorted_voters.stored = store_voters(
-            part, settled, former, list(sorted_voters.left_out), path
-        )
+            part, settled, former, list(sorted_voters.left_out), path,
+            tuple(known.earlier.values()),
+        )  # fmt: skip
     sorted_voters.check_any_left()
     return sorted_voters
 

@@ -10,7 +10,11 @@ import pyarrow.parquet
 
 from hustings.features.asof import file_before
 from hustings.features.ingest.mapping import fault_rows, joined
-from hustings.features.ingest.sorting import ReadTables, SortedTable
+from hustings.features.ingest.sorting import (
+    LEFT_THE_FILE,
+    ReadTables,
+    SortedTable,
+)
 from hustings.features.ingest.source import is_history
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
@@ -46,7 +50,15 @@ def _unknown(read: ReadTables, name: str, column: str, of: str) -> pd.DataFrame:
     unknown = frame[column].notna() & ~is_known
     what = column.removesuffix("_id")
     reason = f"unknown {what}: expected one of the table {of}"
-    return fault_rows(unknown, column, frame[column], reason)
+    if of != "voters":
+        return fault_rows(unknown, column, frame[column], reason)
+    left = unknown & read[of].voters.left(frame[column])
+    return joined(
+        [
+            fault_rows(unknown & ~left, column, frame[column], reason),
+            fault_rows(left, column, frame[column], LEFT_THE_FILE),
+        ]
+    )
 
 
 def _link_designs(read: ReadTables) -> None:
@@ -198,9 +210,13 @@ def _link_responses(read: ReadTables) -> None:
         frame[key].merge(sent, on=key, how="left")["sent_on"].set_axis(frame.index)
     )
     none = sent_on.isna() & frame[key].notna().all(axis=1)
+    left = none & read["voters"].voters.left(frame["voter_id"])
     early = frame["observed_at"] < sent_on
     faults = [
-        fault_rows(none, "voter_id", frame["voter_id"], "response without a delivery"),
+        fault_rows(left, "voter_id", frame["voter_id"], LEFT_THE_FILE),
+        fault_rows(
+            none & ~left, "voter_id", frame["voter_id"], "response without a delivery"
+        ),
         fault_rows(
             early, "observed_at", frame["observed_at"], "observed before delivery"
         ),

@@ -34,6 +34,9 @@ from hustings.features.ingest.source import (
 from hustings.features.tables import MAPPED_TABLES, TIMESTAMP, identifying_columns
 
 MASK = "***"
+PERSONS_IDS = ("voter_id", "household_id", "cluster_id", "merged_into")
+MOST_LETTERS, MOST_DIGITS, MOST_SHOWN = 3, 8, 30
+"""A value with more letters or digits may be a name or a telephone."""
 FAULT_COLUMNS = ["row", "column", "value", "reason"]
 NUMBERS = 0.95
 """A provider column is a number where so many of its values are."""
@@ -353,6 +356,29 @@ _NO_FAULTS = pd.DataFrame(
         "reason": pd.Series(dtype="str"),
     }
 )
+
+
+def example_of(row: int, column: str, value: Any) -> str:
+    """A row that shows a fault: its number, and the value that came as far as it may.
+
+    A value may be of a person, in whatever column it stands: ids are left out, and what
+    is longer than a code, a number or a date shows its look alone, letters as `a` and
+    digits as `9`.
+
+    >>> example_of(6, "income", "$52,340"), example_of(7, "income", "Pat Rivera")
+    ('row 6: $52,340', 'row 7: aaa aaaaaa')
+    """
+    text = scalar_text(value)
+    if text is None or any(name in column for name in PERSONS_IDS):
+        return f"row {row}"
+    n_letters = sum(letter.isalpha() for letter in text)
+    n_digits = sum(sign.isdigit() for sign in text)
+    word = text.lower() in NONE_OF_A_NUMBER
+    if not word and (n_letters > MOST_LETTERS or n_digits > MOST_DIGITS):
+        text = "".join(
+            "a" if sign.isalpha() else "9" if sign.isdigit() else sign for sign in text
+        )
+    return f"row {row}: {text[:MOST_SHOWN]}"
 
 
 def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -33,10 +33,10 @@ class Scanned:
         first_over_lines: Line at which the first of those begins.
     """
 
-    records: int = 0
-    lines: int = 0
-    over_lines: int = 0
-    first_over_lines: int = 0
+    records: int = field(default=0, init=False)
+    lines: int = field(default=0, init=False)
+    over_lines: int = field(default=0, init=False)
+    first_over_lines: int = field(default=0, init=False)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Scanner:
     delimiter: str
     quoting: bool
     declared: bool
-    scanned: Scanned = field(default_factory=Scanned)
+    scanned: Scanned = field(default_factory=Scanned, init=False)
 
     def blocks(self) -> Iterator[RecordBlock]:
         """Every block of the file in turn.

@@ -26,6 +26,7 @@ from hustings.features.ingest.mapping import (
     FAULT_COLUMNS,
     MappedBlock,
     TextKinds,
+    example_of,
     joined,
     map_block,
     mapping_engine,
@@ -58,9 +59,9 @@ class Losses:
 
     source: TableSource
     table_name: str
-    lost: Counter[tuple[str, str]] = field(default_factory=Counter)
-    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    present: Counter[str] = field(default_factory=Counter)
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict, init=False)
+    present: Counter[str] = field(default_factory=Counter, init=False)
 
     def sort(self, block: MappedBlock) -> pd.DataFrame:
         """Count the values that are lost alone; return the faults that cost a row."""
@@ -95,10 +96,10 @@ class Losses:
         self.lost[column, reason] += len(rows)
         if reason != PLACEHOLDER:
             self.present[column] += len(rows)
-        shown = self.examples.setdefault((column, reason), [])
-        first = rows[["row", "value"]].head(N_EXAMPLES - len(shown))
+        examples = self.examples.setdefault((column, reason), [])
+        first = rows[["row", "value"]].head(N_EXAMPLES - len(examples))
         for row, value in first.itertuples(index=False):
-            shown.append(f"row {row}: {value}")
+            examples.append(example_of(row, column, value))
 
     def by_column(self) -> Counter[str]:
         """Values lost without their row, by column."""
@@ -162,9 +163,9 @@ class OpenTable:
     losses: Losses
     kinds: TextKinds
     connection: Any
-    broken: list[pd.DataFrame] = field(default_factory=list)
-    not_belonging: int = 0
-    rows_in: int = 0
+    broken: list[pd.DataFrame] = field(default_factory=list, init=False)
+    not_belonging: int = field(default=0, init=False)
+    rows_in: int = field(default=0, init=False)
 
     def blocks(self) -> Iterator[tuple[pyarrow.Table, MappedBlock]]:
         """Raw and mapped rows in turn, the broken ones left out."""

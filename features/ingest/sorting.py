@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hustings.features.ingest.mapping import fault_rows, joined, masked
+from hustings.features.ingest.mapping import example_of, fault_rows, joined, masked
 from hustings.features.ingest.rows import Losses
 from hustings.features.ingest.source import TableSource
 from hustings.features.ingest.voters import StoredVoters
@@ -18,6 +18,8 @@ from hustings.features.tables import (
     problems,
 )
 
+LEFT_THE_FILE = "a voter who was in an earlier voter file and has left it"
+"""No loss of a file: voters come and go, and what was sent to them stays sent."""
 N_LARGEST = 3
 """So many reasons are named where too much was set aside."""
 
@@ -51,13 +53,13 @@ class SortedTable:
     losses: Losses | None = None
     faults: list[pd.DataFrame] = field(default_factory=list)
     forgotten: int = 0
-    left_the_file: int = 0
+    left_the_file: int = field(default=0, init=False)
     not_belonging: int = 0
     lines: int | None = None
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict, init=False)
     notes: list[str] = field(default_factory=list)
-    stored: StoredVoters | None = None
-    _voters: list[pd.Series] = field(default_factory=list)
+    stored: StoredVoters | None = field(default=None, init=False)
+    _voters: list[pd.Series] = field(default_factory=list, init=False)
 
     @property
     def voters(self) -> StoredVoters:
@@ -120,12 +122,8 @@ class SortedTable:
             return {}
         faults = faults.assign(key=faults["column"] + ": " + faults["reason"])
         first = faults.drop_duplicates("key")
-        return {
-            key: f"row {row}" + ("" if pd.isna(value) else f": {value}")
-            for key, row, value in first[["key", "row", "value"]].itertuples(
-                index=False
-            )
-        }
+        rows = first[["key", "row", "column", "value"]].itertuples(index=False)
+        return {key: example_of(row, column, value) for key, row, column, value in rows}
 
     def check_share(self) -> None:
         """Refuse to go on where more rows were set aside than the table may lose.
@@ -133,14 +131,17 @@ class SortedTable:
         Raises:
             TableError: With the largest reasons and an example row of each.
         """
-        quarantined = int(self.quarantined()["row"].nunique())
+        faults = self.quarantined()
+        lost = faults[faults["reason"] != LEFT_THE_FILE]
+        quarantined = int(lost["row"].nunique())
         if quarantined <= self.source.most_quarantined * self.rows_in:
             return
         examples = self.examples()
         largest = [
             f"{n:,} × {reason} ({examples[reason]})"
-            for reason, n in list(self.reasons().items())[:N_LARGEST]
-        ]
+            for reason, n in self.reasons().items()
+            if not reason.endswith(LEFT_THE_FILE)
+        ][:N_LARGEST]
         raise TableError(
             f"table {self.name}: {quarantined:,} of {self.rows_in:,} rows of "
             f"{self.source.read_from} would be set aside, more than the "

@@ -23,6 +23,7 @@ from hustings.features.tables import TableError
 if TYPE_CHECKING:
     from _csv import Reader
 
+csv.field_size_limit(1 << 31 - 1)  # a huge field is a fault of the file, told as one
 N_BYTES_LOOKED_AT = 1 << 22
 N_LINES_LOOKED_AT = 200
 DELIMITERS = (",", "\t", ";", "|")
@@ -224,6 +225,14 @@ def column_names(header: Sequence[str], file: str) -> list[str]:
     """
     names = [name.strip() for name in header]
     repeated = [name for name in names if names.count(name) > 1]
+    if any(
+        "\n" in name or "\r" in name or len(name) > MOST_OF_A_NAME for name in names
+    ):
+        raise TableError(
+            f"{file}: expected a header of column names, got a name over several lines;"
+            " if quotation marks quote no fields in this file say quoting = false in "
+            "campaign.toml"
+        )
     if not any(names) or repeated:
         what = f"{repeated[0]!r} twice" if any(names) else "an empty file"
         raise TableError(f"{file}: expected a header of column names, got {what}")

@@ -1,7 +1,7 @@
 """The voter file, streamed: mapped, checked and written, and never held in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,29 @@ class StoredVoters:
         columns: Its columns.
         n_rows: Its rows.
         connection: The engine.
+        earlier: Voter files of earlier deliveries, as Parquet.
     """
 
     path: Path
     columns: tuple[str, ...]
     n_rows: int
     connection: Any
+    earlier: tuple[Path, ...]
 
     def known(self, ids: pd.Series) -> Bools:
         """Whether each id is a voter's, shape (n,)."""
         there = self.column_of(ids, _ID).index
         known: Bools = ids.isin(there).to_numpy(dtype=bool)
         return known
+
+    def left(self, ids: pd.Series) -> Bools:
+        """Whether each id is of no voter, but was in an earlier file, shape (n,)."""
+        there = ~self.known(ids)
+        before = np.zeros(len(ids), dtype=bool)
+        for path in self.earlier:
+            file = replace(self, path=path)
+            before |= file.known(ids)
+        return there & before
 
     def column_of(self, ids: pd.Series, column: str) -> pd.Series:
         """A column of the voters among some ids, by voter id."""
@@ -83,10 +94,10 @@ class VoterPart:
     path: Path
     table: OpenTable
     connection: Any
-    faults: list[pd.DataFrame] = field(default_factory=list)
-    forgotten: int = 0
-    aside: set[int] = field(default_factory=set)
-    ids: list[pd.Series] = field(default_factory=list)
+    faults: list[pd.DataFrame] = field(default_factory=list, init=False)
+    forgotten: int = field(default=0, init=False)
+    aside: set[int] = field(default_factory=set, init=False)
+    ids: list[pd.Series] = field(default_factory=list, init=False)
 
     def set_aside(self, faults: pd.DataFrame, rows: pyarrow.Table) -> None:
         """Take rows out, and remember whose they are.
@@ -193,6 +204,7 @@ def store_voters(
     former: Mapping[str, str],
     left_out: Sequence[str],
     path: Path,
+    earlier: tuple[Path, ...],
 ) -> StoredVoters:
     """Write the accepted voters, provider columns in their types, under present ids.
 
@@ -202,6 +214,7 @@ def store_voters(
         former: Former voter id → present one.
         left_out: Provider columns that are neither a number nor a category.
         path: The file.
+        earlier: Voter files of earlier deliveries, as Parquet.
     """
     table, connection = part.table, part.table.connection
     columns = [
@@ -237,7 +250,7 @@ def store_voters(
             if writer is not None:
                 writer.close()
     table.losses.check()
-    return StoredVoters(path, tuple(columns), n_rows, part.connection)
+    return StoredVoters(path, tuple(columns), n_rows, part.connection, earlier)
 
 
 def _in_order(there: Sequence[str]) -> list[str]:

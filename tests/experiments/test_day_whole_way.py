@@ -87,6 +87,8 @@ def declaration() -> str:
     ]
     text = "\n".join(chosen).replace('"raw:', '"raw/')
     text = text.replace('name = "sample"', 'name = "five"')
+    # what is answered is drawn around a baseline
+    text = text.replace("[outcome]\n", "[outcome]\nscale = [-100, 200]\n")
     text = re.sub(r'\n\s*"reacted__\*",[^\n]*', "", text)
     values = ", ".join(f'"{v}" = {v}.0' for v in range(-100, 201))
     return text + DECLARED.replace("VALUES", values)

@@ -536,7 +536,7 @@ def test_no_words_of_a_cell_stand_in_a_message(campaign):
         ('formats = ["%d/%m"]', "with a year"),
         ('totals = "weekly"', "lifetime"),
         ("most_quarantined = 2", "less than"),
-        ('delimiter = ";;"', "at most 1 character"),
+        ('delimiter = ";;"', "should have at most"),
     ],
 )
 def test_a_wrong_declaration_of_exports_is_refused(campaign, line, expected):

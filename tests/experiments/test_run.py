@@ -183,7 +183,7 @@ def test_the_holdout_follows_persons_to_a_new_house_and_a_new_id(
         moved = table["voter_id"].map(new).fillna(table["voter_id"])
         run.write(f"tables/{name}", table.assign(voter_id=moved))
     known = known_persons(run.home)
-    known.remember(run.table("voters"), new, observed_on="2026-08-01")
+    known.remember(run.path("tables/voters.parquet"), new, observed_on="2026-08-01")
     run_stage(run, "plan")
     after = run.read("assignments").set_index("voter_id")["role"] == "holdout"
     expected = before.rename(index=new).reindex(after.index)

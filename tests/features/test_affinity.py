@@ -55,7 +55,8 @@ def taken(folder: Path, *lines: str) -> Ingested:
         "reach": "People reached", "counted_until": "Until",
     }  # fmt: skip
     voters = rows({"voter_id": "v1"}, {"voter_id": "v2"})
-    counts = {**ORIGIN, "path": "insights.csv", "columns": named}
+    counts = {**ORIGIN, "path": "insights.csv", "columns": named,
+              "most_quarantined": 1.0}  # fmt: skip
     sources = {
         "voters": voters.model_copy(update={"observed_on": date(2026, 3, 1)}),
         "messages": rows(

@@ -24,6 +24,7 @@ from hustings.features.ingest import (
     map_with_faults,
 )
 from hustings.features.ingest.databases import warehouse_rows
+from hustings.features.ingest.mapping import example_of
 from hustings.features.ingest.reading import content_sha256
 from hustings.features.tables import RAW_TABLES, TableError, check
 from tests.taken import ingest_all
@@ -245,7 +246,7 @@ def test_a_bad_value_of_an_optional_column_costs_the_value_alone(
     assert found.quarantine.empty
     assert found.tables["voters"][column].isna().tolist() == [False, True, False, False]
     assert found.report["voters"]["values_lost"] == {
-        reason: {"n": 1, "examples": [f"row 2: {values[column]}"]}
+        reason: {"n": 1, "examples": [example_of(2, column, values[column])]}
     }
 
 
