@@ -7,7 +7,8 @@ against another; `ingest` does so for every table of a campaign.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -53,7 +54,7 @@ from hustings.features.ingest.rows import RowsRead, open_table, read_rows
 from hustings.features.ingest.sorting import (
     ReadTables,
     SortedTable,
-    reasons_of,
+    account_of,
     repeated_keys,
 )
 from hustings.features.ingest.source import ColumnSource, TableSource, history_column
@@ -88,6 +89,7 @@ __all__ = [
     "Mapped",
     "Persons",
     "TableSource",
+    "account_of",
     "file_sha256",
     "first_rows",
     "history_column",
@@ -99,7 +101,6 @@ __all__ = [
     "read_identities",
     "read_provider_rows",
     "read_rows",
-    "reasons_of",
     "under_present_ids",
 ]
 
@@ -107,6 +108,8 @@ _FILLED = {
     ("deliveries", "propensity"), ("deliveries", "plan_id"), ("responses", "plan_id")
 }  # fmt: skip
 """Columns that a file may leave out: joined from the designs, or the experiment."""
+_REFERRED_TO = {"merges", "voters", "messages", "designs", "deliveries"}
+"""Tables without which the others cannot be checked against them."""
 MAX_LEVELS = 100
 """A provider column of more texts than this, most of them different, is no category."""
 MOSTLY_DIFFERENT = 0.5
@@ -153,6 +156,9 @@ class Ingested:
         report: What became of the rows of each table, as `SortedTable.report` has it.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
+        stops: Why a run would stop, a sentence each; empty unless they are collected.
+        complete: Whether all tables were read and stand to each other as they should;
+            without that there are no tables, and perhaps no voters.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -162,6 +168,37 @@ class Ingested:
     former: dict[str, str]
     report: dict[str, dict[str, Any]]
     sources: dict[str, TableSource]
+    stops: tuple[str, ...]
+    complete: bool
+
+
+class _Stops:
+    """Faults that stop a run: raised at once, or collected.
+
+    Attributes:
+        sentences: Those collected.
+        at_fault: Tables that cannot be used for them; "" for several together.
+    """
+
+    def __init__(self, *, collect: bool) -> None:
+        self._collect = collect
+        self.sentences: list[str] = []
+        self.at_fault: set[str] = set()
+
+    @contextmanager
+    def stopping(self, *at_fault: str) -> Iterator[None]:
+        """Collect what is wrong; go on after it.
+
+        Args:
+            at_fault: The table that cannot be used then.
+        """
+        try:
+            yield
+        except TableError as failure:
+            if not self._collect:
+                raise
+            self.sentences.append(str(failure))
+            self.at_fault.update(at_fault)
 
 
 def ingest(
@@ -177,6 +214,7 @@ def ingest(
     on_table: Callable[[str], None] = lambda _name: None,
     persons: Persons | None = None,
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
+    collect: bool = False,
 ) -> Ingested:
     """Read, map and check every table of a campaign; the voters are never in memory.
 
@@ -203,6 +241,8 @@ def ingest(
         persons: Who is forgotten, and which ids became which.
         further: Name and rows of a table → rows that the campaign itself made, such as
             the days of its loop; they are checked like those of the file.
+        collect: Go on after a fault that stops a run, to find the others too: they are
+            in `stops`.
 
     Raises:
         TableError: Naming the table, what was expected, what came, where to mend it.
@@ -210,47 +250,68 @@ def ingest(
     """
     untested = not set(TEST_TABLES) & set(sources)
     needed = set(REQUIRED_TABLES) - (set(TEST_TABLES) if untested else set())
-    absent = [n for n in REQUIRED_TABLES if n in needed and n not in sources]
-    if absent:
-        raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
+    stops = _Stops(collect=collect)
+    for name in REQUIRED_TABLES:
+        if name in needed and name not in sources:
+            with stops.stopping(name):
+                raise TableError(f"expected a table {name}; add [tables.{name}]")
     folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
     read: ReadTables = {}
     known, former = persons or Persons(), dict[str, str]()
     for name in RAW_TABLES:
-        if name == "voters":
-            on_table(name)
-            read[name] = _take_voters(
-                sources[name], folders, known, former, voters_path
-            )
-            former = dict(known.follow(voters_path, former))
-        elif name in sources or (untested and name in TEST_TABLES):
-            on_table(name)
+        if name not in sources and not (untested and name in TEST_TABLES):
+            continue
+        on_table(name)
+        with stops.stopping(name):
+            if name == "voters":
+                read[name] = _take_voters(
+                    sources[name], folders, known, former, voters_path
+                )
+                former = dict(known.follow(voters_path, former))
+                continue
             read[name] = (
                 _take_table(name, sources[name], folders, known)
                 if name in sources
                 else _nothing_brought(name)
             )
+            if stops.at_fault & _REFERRED_TO:
+                continue
             _sort(read, name, known, former, further)
             if name == "merges":
                 former = _declared_merges(read)
-    check_responses(read, outcome, outcome_kind, outcome_scale)
+    if not stops.at_fault:
+        with stops.stopping("responses"):
+            check_responses(read, outcome, outcome_kind, outcome_scale)
     for table in read.values():
-        table.check_share()
-    check_experiments(read)
-    check_costs(read)
-    check_times(read, known.earlier)
-    faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
+        with stops.stopping():
+            table.check_share()
+    if not stops.at_fault:
+        with stops.stopping(""):
+            check_experiments(read)
+        with stops.stopping(""):
+            check_costs(read)
+        with stops.stopping(""):
+            check_times(read, known.earlier)
+    complete = not stops.at_fault
+    nothing = [pd.DataFrame()] if not read else []
+    faults = pd.concat(
+        [*nothing, *(t.quarantined() for t in read.values())], ignore_index=True
+    )
     at_fault = pd.concat(
-        [t.quarantined_voters() for t in read.values()], ignore_index=True
+        [*nothing, *(t.quarantined_voters() for t in read.values())], ignore_index=True
     )
     return Ingested(
-        tables={n: t.checked() for n, t in read.items() if t.stored is None},
+        tables={
+            n: t.checked() for n, t in read.items() if complete and t.stored is None
+        },
         voters=voters_path,
-        quarantine=check(QUARANTINE, faults),
+        quarantine=check(QUARANTINE, faults) if read else faults,
         quarantined_voters=at_fault,
         former=former,
         report={name: table.report() for name, table in read.items()},
         sources={name: table.source for name, table in read.items()},
+        stops=tuple(stops.sentences),
+        complete=complete,
     )
 
 

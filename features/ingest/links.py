@@ -10,7 +10,7 @@ import pyarrow.parquet
 
 from hustings.features.asof import file_before
 from hustings.features.ingest.mapping import fault_rows, joined
-from hustings.features.ingest.sorting import ReadTables, SortedTable
+from hustings.features.ingest.sorting import ReadTables, SortedTable, reasons_in
 from hustings.features.ingest.source import is_history
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
@@ -354,7 +354,7 @@ def check_experiments(read: ReadTables) -> None:
 
 
 def _set_aside_reasons(table: SortedTable) -> str:
-    reasons = list(table.reasons())
+    reasons = list(reasons_in(table.quarantined()))
     return f"; rows were set aside: {'; '.join(reasons[:3])}" if reasons else ""
 
 
