@@ -31,7 +31,7 @@ from hustings.experiments.stages.tables import (
     voters_with_others_columns,
 )
 from hustings.features.ingest import account_of
-from hustings.features.tables import CONTROL, VOTERS, check
+from hustings.features.tables import CONTROL, TEST_TABLES, VOTERS, check
 from hustings.features.training_set import Arm
 from hustings.training.registry.campaign_model import Reader
 
@@ -47,10 +47,12 @@ class CampaignCheck:
     Attributes:
         parts: Heading → sentences.
         stops: Why a run would stop; empty where it would go through.
+        command: What would go through: `run`, or `day` where nothing was tested yet.
     """
 
     parts: dict[str, list[str]] = field(default_factory=dict)
     stops: list[str] = field(default_factory=list)
+    command: str = "run"
 
     def say(self, heading: str, *lines: str) -> None:
         """Add sentences under a heading."""
@@ -111,6 +113,8 @@ def _link_record(run: Run, home: Path) -> None:
 
 def _checked(run: Run) -> CampaignCheck:
     page = CampaignCheck()
+    if not set(TEST_TABLES) <= set(run.campaign.tables):
+        page.command = "day"
     ingested = read_tables(run, collect=True)
     page.stops += ingested.stops
     for name, report in ingested.report.items():

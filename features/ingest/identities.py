@@ -21,6 +21,8 @@ from hustings.features.tables import (
     problems,
 )
 
+OF_NOBODY = "expected a voter_id or another key, got none"
+
 
 @dataclass(frozen=True)
 class Identities:
@@ -109,9 +111,7 @@ def read_provider_rows(source: TableSource, folders: Folders) -> ProviderRows:
     table.set_aside(rows.faults)
     keys = table.frame[[c for c in table.frame if c in PROVIDER_ROWS.columns]]
     nobody = keys.isna().all(axis=1)
-    table.set_aside(
-        fault_rows(nobody, "voter_id", None, "says of nobody whom it is of")
-    )
+    table.set_aside(fault_rows(nobody, "voter_id", None, OF_NOBODY))
     faults = problems(PROVIDER_ROWS, table.frame)
     table.set_aside(faults[["row", "column", "value", "reason"]])
     if table.frame.empty and table.rows_in:

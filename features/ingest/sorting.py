@@ -300,9 +300,9 @@ def require_few(
     allowing = math.ceil(100 * lost / rows_in) / 100
     apart = f" (besides {n_ordinary:,} that are expected)" if n_ordinary else ""
     raise TableError(
-        f"table {name}: {lost:,} of {rows_in:,} rows of {source.read_from}{apart} would "
-        f"be set aside, more than the {source.most_quarantined:.0%} that it may lose: "
-        f"{largest_in(at_fault)}; "
+        f"table {name}: {lost:,} of {rows_in:,} rows of {source.read_from}{apart} "
+        f"would be set aside, more than the {source.most_quarantined:.0%} that it may "
+        f"lose: {largest_in(at_fault)}; "
         + source.mend(name, "columns")
         + f", or allow it by most_quarantined = {allowing:.2f}"
     )

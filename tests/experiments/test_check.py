@@ -70,7 +70,7 @@ def test_a_campaign_that_is_fine_is_said_in_a_page_and_nothing_is_written(
         "voters: 400 rows in = 400 accepted + 0 set aside",
         "responses: 400 rows in = 400 accepted + 0 set aside",
         "[providers.acme.table]: 398 rows in = 397 accepted + 1 set aside",
-        "voter_id: says of nobody whom it is of: 1 (such as row 397)",
+        "voter_id: expected a voter_id or another key, got none: 1 (such as row 397)",
         "value lost, income: stands for no value: 1 (such as row 398: ?)",
         "age: mean 5",
         "sex: ",
