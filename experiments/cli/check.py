@@ -41,11 +41,14 @@ def check(
             checked = check_campaign(replace(run, tell=tell))
         typer.echo(page_of(checked))
         if not checked.stops:
-            typer.echo("A run would go through. Nothing was written.")
+            typer.echo(
+                f"`hustings {checked.command}` would go through. Nothing was written."
+            )
             return
         for stop in checked.stops:
             print_error(stop)
         typer.echo(
-            f"A run would stop, faults: {len(checked.stops)}. Nothing was written."
+            f"`hustings {checked.command}` would stop, faults: {len(checked.stops)}. "
+            "Nothing was written."
         )
         raise typer.Exit(BAD_INPUT)

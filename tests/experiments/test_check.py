@@ -1,10 +1,12 @@
 """`hustings check`: what a run would find is said before it, and nothing is written."""
 
 import hashlib
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
@@ -80,7 +82,7 @@ def test_a_campaign_that_is_fine_is_said_in_a_page_and_nothing_is_written(
         "rare: 98.8 % have one value, blue",
         "mail: something may be sent to 400 of 400 voters",
         "controls have answered; seen in 4 of 5 such tests",
-        "A run would go through.",
+        "`hustings run` would go through.",
     ):
         assert sentence in said, (sentence, answer.output)
     assert "pink" not in said  # five people
@@ -130,7 +132,7 @@ def test_every_table_over_its_limit_is_named_not_only_the_first(
         "table responses: 40 of 200 rows of responses.csv would be set aside",
         "expected an answer for every column that may tell of a special category",
         "'race' (its name speaks of race or ethnicity)",
-        "A run would stop, faults: 3",
+        "`hustings run` would stop, faults: 3",
     ):
         assert sentence in said, (sentence, answer.output)
     assert not list(temporary.iterdir())
@@ -161,7 +163,7 @@ def test_what_may_not_be_sent_is_said_with_the_rule_and_how_many_it_stops(
         "(240 voters)",
         "Nothing may be sent, because",
         "experiment e: nothing may be sent, because",
-        "A run would stop",
+        "`hustings run` would stop",
     ):
         assert sentence in said, (sentence, answer.output)
     assert not list(temporary.iterdir())
@@ -180,5 +182,31 @@ def test_files_that_are_not_there_and_columns_that_are_not_are_all_named(
     assert "'alter'" in said
     assert "deliveries.csv" in said
     assert "responses: 100 rows in" in said
-    assert "A run would stop, faults: 2" in said
+    assert "`hustings run` would stop, faults: 2" in said
+    assert not list(temporary.iterdir())
+
+
+def test_a_campaign_without_a_test_is_checked_for_its_first_wave(
+    tmp_path: Path, temporary: Path
+) -> None:
+    drawn = Drawn(300)
+    drawn.add("e", slice(None), HALVES)
+    folder = drawn.write(tmp_path / "new")
+    declared = tomllib.loads((folder / "campaign.toml").read_text())
+    for name in ("designs", "deliveries", "responses"):
+        del declared["tables"][name]
+    declared["loop"] = {
+        "channels": ["mail"], "believed_lift": 1.0, "believed_spread": 1.0,
+        "outcome_sd": 20.0,
+    }  # fmt: skip
+    (folder / "campaign.toml").write_text(tomli_w.dumps(declared))
+    answer, said = checked(folder)
+    assert answer.exit_code == OK, answer.output
+    for sentence in (
+        "mail: something may be sent to 300 of 300 voters",
+        "Lifts believed: by what [loop] declares",
+        "Holdout 10 %: an overall lift of",
+        "`hustings day` would go through.",
+    ):
+        assert sentence in said, (sentence, answer.output)
     assert not list(temporary.iterdir())
