@@ -50,9 +50,9 @@ class CampaignCheck:
         command: What would go through: `run`, or `day` where nothing was tested yet.
     """
 
-    parts: dict[str, list[str]] = field(default_factory=dict)
-    stops: list[str] = field(default_factory=list)
-    command: str = "run"
+    parts: dict[str, list[str]] = field(default_factory=dict, init=False)
+    stops: list[str] = field(default_factory=list, init=False)
+    command: str = field(default="run", init=False)
 
     def say(self, heading: str, *lines: str) -> None:
         """Add sentences under a heading."""
