@@ -26,6 +26,7 @@ from hustings.experiments.stages.context import Run, unsaid
 from hustings.experiments.stages.models import before_training
 from hustings.experiments.stages.sendable import Sendable, sendable
 from hustings.experiments.stages.tables import (
+    is_simulated_as_declared,
     read_tables,
     stage_features,
     voters_with_others_columns,
@@ -37,7 +38,6 @@ from hustings.training.registry.campaign_model import Reader
 
 MOST_COLUMNS = 60
 """Columns that are shown; what looks wrong is said of all."""
-_RAW = "raw"
 
 
 @dataclass
@@ -96,13 +96,12 @@ def _link_record(run: Run, home: Path) -> None:
     written there is written there alone.
     """
     home.mkdir(parents=True)
-    if not run.home.is_dir():
+    # another simulated electorate than that on record has no record
+    if not run.home.is_dir() or not is_simulated_as_declared(run):
         return
     for path in run.home.iterdir():
-        is_run = (path / "run.json").exists()
-        # simulated tables are drawn again where they are others than declared
-        if is_run or (path.name == _RAW and run.campaign.simulate is not None):
-            continue
+        if (path / "run.json").exists():
+            continue  # a run
         if path.is_dir():
             (home / path.name).mkdir()
             for inner in path.iterdir():

@@ -180,8 +180,7 @@ def deliveries_so_far(home: Path) -> pd.DataFrame:
 
 def present_id_of(home: Path) -> dict[str, str]:
     """Former voter id → present id of the same person."""
-    path = home / IDENTITY
-    return present_ids(former_ids(pd.read_parquet(path))) if path.exists() else {}
+    return present_ids(former_ids(home / IDENTITY))
 
 
 def record_digest(home: Path, at: pd.Timestamp) -> str:

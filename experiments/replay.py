@@ -14,16 +14,16 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from hustings.features.arrays import Floats
-from hustings.features.insights import BREAKDOWN, Insights, whole_number
+from hustings.features.insights import BREAKDOWN, InsightRow, Insights
 
 Payload = dict[str, Any]
 Send = Callable[[list[Payload]], None]
@@ -94,17 +94,14 @@ def posts_of(
             "expected an export with a column of totals for each kind, got one of "
             "counts by time: `hustings reactions import` takes it as it is"
         )
-    frame = insights.distinct()
-    at = _times(insights, frame)
-    wanted = at.notna() & _has_post_id(insights, frame)
-    if since is not None:
-        wanted &= at >= since
-    if until is not None:
-        wanted &= at < until
-    rows = frame.assign(at=at)[wanted].sort_values("at", kind="stable")
+    readable = [_post(row) for row in insights.rows if row.fault is None]
+    posts = [
+        post
+        for post in sorted(readable, key=lambda post: post.at)
+        if (since is None or post.at >= since) and (until is None or post.at < until)
+    ]
     post_of_key: dict[str, Post] = {}
-    for row in rows.to_dict("records"):
-        post = _post(insights, {str(k): v for k, v in row.items()})
+    for post in posts:
         first = post_of_key.setdefault(post.key, post)
         if first is not post:
             # the export breaks the post down by a column that events do not carry
@@ -115,34 +112,16 @@ def posts_of(
 
 def n_unreadable(insights: Insights) -> int:
     """Number of rows without the id of a post or without a readable time."""
-    frame = insights.distinct()
-    readable = _times(insights, frame).notna() & _has_post_id(insights, frame)
-    return int((~readable).sum())
+    return sum(row.fault is not None for row in insights.rows)
 
 
-def _times(insights: Insights, frame: pd.DataFrame) -> pd.Series:
-    given = frame[insights.columns["occurred_at"]]
-    return pd.to_datetime(given, utc=True, errors="coerce")
-
-
-def _has_post_id(insights: Insights, frame: pd.DataFrame) -> pd.Series:
-    given = frame[insights.columns["post_id"]]
-    return given.notna() & (given.astype("str").str.strip() != "")
-
-
-def _post(insights: Insights, row: Payload) -> Post:
-    event_fields = insights.row_fields(row)
-    event_fields.pop("occurred_at", None)
-    totals: dict[str, int] = {}
-    for column, kind in insights.counts.items():
-        count = whole_number(row[column])
-        totals[kind] = totals.get(kind, 0) + (count if isinstance(count, int) else 0)
-    return Post(
-        row["at"].to_pydatetime(),
-        event_fields,
-        event_fields.pop("post_text", None),
-        totals,
-    )
+def _post(row: InsightRow) -> Post:
+    event_fields = dict(row.fields)
+    at = datetime.fromisoformat(event_fields.pop("occurred_at"))
+    totals = Counter[str]()
+    for _, kind, count in row.counts:
+        totals[kind] += count if isinstance(count, int) else 0
+    return Post(at, event_fields, event_fields.pop("post_text", None), dict(totals))
 
 
 def spread(post: Post, decay: Decay, seed: int) -> list[tuple[datetime, Payload]]:

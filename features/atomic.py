@@ -1,11 +1,12 @@
 """One way to write a file or a folder: aside, forced to disk, then renamed.
 
 Whatever is read under its own name is whole: a process that is killed leaves a
-`.partial` next to it at most, which the next write replaces.
+`.partial` next to it at most, under a name that no other write uses.
 """
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         The path aside. If the block raises, the file stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ASIDE)
+    aside = _own_aside(path)
     try:
         yield aside
         _to_disk(aside)
@@ -52,8 +53,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         The folder aside, hidden. If the block raises, it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}{ASIDE}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = _own_aside(path)
     aside.mkdir()
     try:
         yield aside
@@ -65,6 +65,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     _to_disk(path.parent)
+
+
+def _own_aside(path: Path) -> Path:
+    """A hidden place next to a path: two processes that write one file never meet."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{ASIDE}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,6 +87,21 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write a table whole, compressed, without its index."""
     with whole_file(path) as aside:
         frame.to_parquet(aside, index=False, compression="zstd")
+
+
+def write_same(path: Path, file: Path) -> None:
+    """Give the content of a file a second name, copied only where no link can be.
+
+    Args:
+        path: The second name.
+        file: A file that is only ever replaced whole, as those written here are: then
+            a later file under the first name leaves the second as it is.
+    """
+    with whole_file(path) as aside:
+        try:
+            aside.hardlink_to(file)
+        except OSError:
+            shutil.copyfile(file, aside)
 
 
 def plain(value: Any) -> Any:

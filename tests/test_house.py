@@ -23,7 +23,10 @@ NOT_REACHED = {
 }
 """Public definitions that no root reaches, each with its reason."""
 NOT_PASSED = dict.fromkeys(
-    [("EventBatch", name) for name in ("events", "post_texts", "withdrawals")],
+    [
+        ("EventBatch", name)
+        for name in ("events", "post_texts", "withdrawals", "wishes", "unknown_kinds")
+    ],
     "a batch begins empty and is filled where it is read",
 ) | {
     ("affinities", "place"): "a survey may know states that the counts do not",

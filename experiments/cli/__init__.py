@@ -19,6 +19,7 @@ from hustings.experiments.cli import (
     pages,
     persons,
     plans,
+    reactions,
     rules,
     stages,
 )
@@ -47,6 +48,7 @@ for _part in (
     pages,
     persons,
     rules,
+    reactions,
     live,
 ):
     app.add_typer(_part.app)

@@ -1,4 +1,4 @@
-"""Live commands: the scoring endpoint, and import and replay of reactions."""
+"""Live commands: the scoring endpoint, and the stream and replay of reactions."""
 
 import os
 from collections import Counter
@@ -64,47 +64,6 @@ def consume(
         consume_stream(intake, broker, stream=stream)
 
 
-reactions_app = typer.Typer(help="Reactions that platforms export.")
-app.add_typer(reactions_app, name="reactions")
-
-
-@reactions_app.callback()
-def _reactions() -> None:
-    """Reactions that platforms export."""
-
-
-@reactions_app.command("import")
-def import_reactions(
-    campaign: CampaignName,
-    file: Annotated[Path, typer.Argument(help="A page's export, CSV or Parquet.")],
-    platform: Annotated[
-        str, typer.Option("--platform", help="Where no column tells it.")
-    ] = "facebook",
-    data: DataFolder = DEFAULT_DATA,
-    debug: Debug = False,
-) -> None:
-    """Counts by post, kind and time into the campaign's store, each once."""
-    with errors_reported(debug=debug):
-        from hustings.experiments.declaration import load_campaign
-        from hustings.experiments.stages.reactions import import_insights, open_intake
-        from hustings.features.insights import read_insights
-        from hustings.serving.reactions.http import utc_now
-
-        declared = load_campaign(campaign)
-        how = declared.reactions
-        insights = read_insights(
-            file, columns=how.columns, counts=how.counts, platform=platform
-        )
-        intake = open_intake(declared, data / declared.campaign.name)
-        receipt = import_insights(intake, insights, now=utc_now())
-        typer.echo(
-            f"Kept {receipt.accepted:,}, known already {receipt.duplicate:,}, "
-            f"quarantined {receipt.quarantined:,}."
-        )
-        for fault in receipt.faults[:5]:
-            typer.echo(f"  {fault.message}")
-
-
 @app.command()
 def replay(
     campaign: CampaignName,
@@ -140,13 +99,12 @@ def replay(
             speed_of,
             to_endpoint,
         )
-        from hustings.experiments.stages.reactions import open_intake
+        from hustings.experiments.stages.reactions import export_format, open_intake
         from hustings.features.insights import read_insights
         from hustings.serving.reactions.http import receipt_json, utc_now
 
-        declared = load_campaign(campaign)
-        how, pace = declared.reactions, speed_of(speed)
-        insights = read_insights(file, columns=how.columns, counts=how.counts)
+        declared, pace = load_campaign(campaign), speed_of(speed)
+        insights = read_insights(file, export_format(declared.reactions, ""))
         posts = posts_of(insights, since=moment(since), until=moment(until))
         n_received: Counter[str] = Counter()
         if url:

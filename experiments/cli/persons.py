@@ -1,6 +1,8 @@
 """Commands on persons: voter-file snapshots, access, erasure, ledger verification."""
 
 import secrets
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -42,20 +44,30 @@ def snapshots_diff(
 ) -> None:
     """Who is new, gone, moved, merged or changed from one voter file to the next."""
     with errors_reported(debug=debug):
-        import pandas as pd
-
-        from hustings.experiments.stages.persons import SNAPSHOTS, read_identity
-        from hustings.features.persons.identity import former_ids, present_ids
-        from hustings.features.persons.snapshot import diff, diff_text, find
+        from hustings.experiments.record import present_id_of
+        from hustings.experiments.stages.persons import SNAPSHOTS
+        from hustings.features.persons.snapshot import (
+            diff,
+            diff_text,
+            find,
+            rows_text,
+        )
 
         if between is not None and len(between) not in {0, 2}:
             raise ValueError(f"expected two snapshots or none, got {len(between)}")
         home = home_of(campaign, data)
         old, new = find(home / SNAPSHOTS, between or [])
-        former = present_ids(former_ids(read_identity(home)))
-        tables = (pd.read_parquet(old.path), pd.read_parquet(new.path))
-        changes = diff(*tables, former)
-        typer.echo(diff_text(changes, old.name, new.name, ids=ids))
+        with TemporaryDirectory() as aside:
+            rows = Path(aside) / "changes.parquet"
+            changes = diff(
+                old.path, new.path, present_id_of(home), folder=Path(aside),
+                rows=rows if ids else None,
+            )  # fmt: skip
+            typer.echo(diff_text(changes, old.name, new.name))
+            if ids:
+                typer.echo()
+                for line in rows_text(rows):
+                    typer.echo(line)
 
 
 @app.command()

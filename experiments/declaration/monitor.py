@@ -1,13 +1,25 @@
 """`[reactions]`, `[monitor]`, `[link]`, `[providers]`: data about people."""
 
+import codecs
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from hustings.experiments.declaration.section import Chance, Positive, Section, Text
+from hustings.experiments.declaration.section import (
+    Chance,
+    Positive,
+    Section,
+    Share,
+    Text,
+)
 from hustings.features.ingest import TableSource
+from hustings.features.moments import EPOCH
 from hustings.features.post import FLOOR
+
+_HAS_YEAR = re.compile(r"%(?:[YyscxDGF+]|-?[Yy])")
 
 
 class ReactionsSection(Section):
@@ -22,6 +34,17 @@ class ReactionsSection(Section):
         issue_floor: Confidence below which a post is given no issue.
         columns: Of a page's export, ours → theirs, over `features.insights.NAMES`.
         counts: Of a page's export, their column → kind.
+        formats: Of times in exports, tried in this order, such as "%m/%d/%Y %H:%M" or
+            "epoch"; found from the column without.
+        zone: IANA name of the time zone of an export's times that name none; UTC
+            without.
+        encoding: Of exports; found without.
+        delimiter: Of exports; found without.
+        decimal: Sign before the decimals of a number.
+        totals: Whether an export's counts are totals since publication or of a day;
+            known by the export without.
+        most_quarantined: Share of an export's counts that may be set aside; above it
+            nothing is stored.
     """
 
     store: str | None = None
@@ -32,6 +55,49 @@ class ReactionsSection(Section):
     issue_floor: Chance = FLOOR
     columns: dict[str, Text] = {}
     counts: dict[str, Text] = {}
+    formats: list[Text] = []
+    zone: Text | None = None
+    encoding: Text | None = None
+    delimiter: Annotated[
+        str | None,
+        StringConstraints(strip_whitespace=False, min_length=1, max_length=1),
+    ] = None
+    decimal: Literal[".", ","] = "."
+    totals: Literal["lifetime", "daily"] | None = None
+    most_quarantined: Share = 0.02
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_of_the_world(cls, given: str | None) -> str | None:
+        if given is not None:
+            try:
+                ZoneInfo(given)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(
+                    'expected an IANA time zone such as "America/New_York"'
+                ) from None
+        return given
+
+    @field_validator("encoding")
+    @classmethod
+    def _codec(cls, given: str | None) -> str | None:
+        if given is not None:
+            try:
+                codecs.lookup(given)
+            except LookupError:
+                raise ValueError('expected an encoding such as "cp1252"') from None
+        return given
+
+    @field_validator("formats")
+    @classmethod
+    def _full_dates(cls, given: list[str]) -> list[str]:
+        lacking = [f for f in given if f != EPOCH and not _HAS_YEAR.search(f)]
+        if lacking:
+            raise ValueError(
+                f'expected formats with a year such as "%m/%d/%Y %H:%M", or "{EPOCH}", '
+                f"got {lacking[0]!r}"
+            )
+        return given
 
     @model_validator(mode="after")
     def _a_database(self) -> Self:

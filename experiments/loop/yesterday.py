@@ -16,13 +16,10 @@ from hustings.experiments.plans.checks import decided
 from hustings.experiments.plans.money import committed_usd, total_usd
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.record import APPROVED, DRAFT, LIVE, PlanRecord
+from hustings.experiments.record import present_id_of
 from hustings.experiments.stages.persons import read_identity
 from hustings.features.arrays import Bools, Floats, Ints, Objects
-from hustings.features.persons.identity import (
-    former_ids,
-    present_ids,
-    with_present_ids,
-)
+from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import CONTROL, UNDECIDED
 
 DAY = "day-"
@@ -113,7 +110,7 @@ def yesterday(
     _refuse_later(counted, date)
     identity = read_identity(home)
     index = pd.Index(voter_id)
-    present = present_ids(former_ids(identity))
+    present = present_id_of(home)
     seen_on = _first_seen(identity, index, settings)
     n_decisions, last_day = np.zeros(n, dtype=np.int64), np.full(n, NEVER)
     chance, contacts = np.ones(n), list[pd.DataFrame]()

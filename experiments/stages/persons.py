@@ -9,23 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from hustings.experiments.plans import folder
+from hustings.experiments.record import present_id_of
 from hustings.features.arrays import Bools, Objects
 from hustings.features.asof import VoterFile
-from hustings.features.atomic import write_parquet
+from hustings.features.atomic import ASIDE, write_parquet
 from hustings.features.ingest import Persons, under_present_ids
 from hustings.features.persons.identity import (
-    extended,
+    append,
+    extend,
     former_ids,
     holdout_units,
+    ids_in,
+    new_persons,
     nobody,
     present_ids,
 )
 from hustings.features.persons.keys import VOTER, Keyring, Never, open_keys
-from hustings.features.persons.snapshot import diff, listed, renamed_ids, take
+from hustings.features.persons.snapshot import KINDS, diff, listed, renamed_ids, take
 from hustings.features.simulated.campaign import Sample
 from hustings.serving.plan import held_out
 
@@ -62,43 +67,47 @@ class KnownPersons:
         folder = self.home / SNAPSHOTS
         # of several files of a day the last one counts
         earlier = {date.fromisoformat(s.observed_on): s.path for s in listed(folder)}
-        return Persons(self.keys.forgotten().rows, self._former, earlier)
+        return Persons(self.keys.forgotten().rows, self.former, earlier)
 
-    def _former(self, voters_path: Path, declared: Mapping[str, str]) -> dict[str, str]:
-        voters = pd.read_parquet(voters_path)
-        there, snapshots = set(voters["voter_id"]), listed(self.home / SNAPSHOTS)
-        present_id_of = former_ids(read_identity(self.home))
-        if snapshots:
-            present_id_of |= renamed_ids(pd.read_parquet(snapshots[-1].path), voters)
+    def former(self, voters: Path, declared: Mapping[str, str]) -> dict[str, str]:
+        """Former id → present id: from earlier files, exact keys and declared merges.
+
+        Args:
+            voters: VOTERS of a new file, Parquet.
+            declared: Former id → present id, from the table of merges.
+        """
+        snapshots = listed(self.home / SNAPSHOTS)
+        present_id_of = former_ids(self.home / IDENTITY)
+        if snapshots and not snapshots[-1].equals(voters):
+            present_id_of |= renamed_ids(snapshots[-1].path, voters)
         # an id that is in the file is nobody's former one, unless the file says so
+        there = ids_in(voters, present_id_of)
         present_id_of = {
             old: now for old, now in present_id_of.items() if old not in there
         }
         return present_ids(present_id_of | dict(declared))
 
     def remember(
-        self, voters_path: Path, former: Mapping[str, str], *, observed_on: str
+        self, voters: Path, former: Mapping[str, str], *, observed_on: str
     ) -> str:
         """Keep a snapshot of the file, its new persons and a key for each.
 
         Args:
-            voters_path: VOTERS, as Parquet.
+            voters: VOTERS, a Parquet file that nobody writes into.
             former: Former voter id → present one.
             observed_on: Day of the file.
 
         Returns:
             Name of the snapshot.
         """
-        voters = pd.read_parquet(voters_path)
-        before = read_identity(self.home)
-        now = extended(before, voters, former, since=pd.Timestamp(observed_on))
-        added = now.iloc[len(before) :]
-        # keys first: a person without one could not be named in the ledger
-        self.keys.add(added["person"])
-        if len(added):
-            write_identity(self.home, now)
-        folder = self.home / SNAPSHOTS
-        return take(folder, voters, observed_on=observed_on).name
+        identity, since = self.home / IDENTITY, pd.Timestamp(observed_on)
+        with TemporaryDirectory(suffix=ASIDE, dir=self.home) as aside:
+            added = Path(aside) / IDENTITY
+            if extend(identity, voters, former, since=since, into=added):
+                # keys first: a person without one could not be named in the ledger
+                self.keys.add(new_persons(added))
+                append(identity, added)
+        return take(self.home / SNAPSHOTS, voters, observed_on=observed_on).name
 
     def without_forgotten(self, sample: Sample) -> Sample:
         """Remove the persons who asked to be forgotten from a simulated campaign."""
@@ -112,9 +121,9 @@ class KnownPersons:
 
     def start_again(self) -> None:
         """Destroy all identities, for a voter file of another electorate."""
-        persons = read_identity(self.home)["person"]
-        if len(persons):
-            self.keys.destroy(persons)
+        identity = self.home / IDENTITY
+        if identity.exists():
+            self.keys.destroy(new_persons(identity))
         (self.home / IDENTITY).unlink(missing_ok=True)
         shutil.rmtree(self.home / SNAPSHOTS, ignore_errors=True)
 
@@ -133,7 +142,7 @@ def voter_files(home: Path) -> list[VoterFile]:
         home: The campaign's folder.
     """
     by_day = {s.observed_on: s.path for s in listed(home / SNAPSHOTS)}
-    former = present_ids(former_ids(read_identity(home)))
+    former = present_id_of(home)
     return [
         VoterFile(
             pd.Timestamp(day), under_present_ids(pd.read_parquet(by_day[day]), former)
@@ -143,20 +152,21 @@ def voter_files(home: Path) -> list[VoterFile]:
 
 
 def electorate_changes(
-    home: Path, voters_path: Path, former: Mapping[str, str]
+    home: Path, voters: Path, former: Mapping[str, str]
 ) -> dict[str, int]:
     """Voters by what changed since the file before; empty for a campaign's first file.
 
     Args:
         home: The campaign's folder; its last snapshot is of the file before.
-        voters_path: VOTERS of the new file, as Parquet.
+        voters: VOTERS of the new file, Parquet.
         former: Former voter id → present one.
     """
     snapshots = listed(home / SNAPSHOTS)
     if not snapshots:
         return {}
-    voters = pd.read_parquet(voters_path)
-    return diff(pd.read_parquet(snapshots[-1].path), voters, former).counts()
+    if snapshots[-1].equals(voters):
+        return dict.fromkeys(KINDS, 0)
+    return diff(snapshots[-1].path, voters, former, folder=home).counts()
 
 
 def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:

@@ -1,22 +1,30 @@
 """The store of reactions for the stages: withdrawals, intake and imported counts."""
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from hustings.experiments.declaration import Campaign
+from hustings.experiments.declaration import Campaign, ReactionsSection
 from hustings.experiments.stages.context import Json, Run, latest
-from hustings.features.insights import Insights
-from hustings.features.tables import PERMISSIONS, check
+from hustings.features.insights import CountFault, ExportFormat, Insights
+from hustings.features.tables import PERMISSIONS, TableError, check
 from hustings.serving.reactions.http import STORE_VARIABLE, Intake, ReactionSettings
-from hustings.serving.reactions.payload import MAX_EVENTS, link_key, set_aside_recounted
-from hustings.serving.reactions.store import FILE, Events, Receipt
+from hustings.serving.reactions.payload import (
+    MAX_EVENTS,
+    EventBatch,
+    link_key,
+    set_aside_counts,
+)
+from hustings.serving.reactions.store import FILE, Events
 
+N_REASONS = 3
+"""Reasons that a person is told of what was set aside."""
 _KEY = ["voter_id", "channel"]
 
 
@@ -125,36 +133,178 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     return Intake(Events.open(store_of(campaign, home)), declared, link_key())
 
 
-def import_insights(intake: Intake, insights: Insights, *, now: datetime) -> Receipt:
-    """Store the counts of a page's export; a repeated export adds nothing.
+def export_format(declared: ReactionsSection, platform: str) -> ExportFormat:
+    """How exports are read.
 
-    An event whose count differs from the stored one is set aside: the store adds up
-    and takes nothing back.
+    Args:
+        declared: `[reactions]`.
+        platform: Of all posts; '' where the export says it.
+    """
+    return ExportFormat(
+        declared.columns, declared.counts, declared.formats, declared.zone,
+        declared.encoding, declared.delimiter, declared.decimal, declared.totals,
+        platform,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImportedCounts:
+    """What became of the counts of an export.
+
+    Attributes:
+        n_kept: Counts that are new or have grown.
+        n_known: Counts that the store had already.
+        n_fallen: Of those, totals that are smaller than before; they add nothing.
+        n_set_aside: Counts that cannot be read, and rows that cannot be split.
+        reasons: Why, with the number of counts and an example, the largest first.
+        people: People by column or metric and kind, of what was read.
+        unknown_kinds: Kinds that count as neutral because no table names them.
+    """
+
+    n_kept: int
+    n_known: int
+    n_fallen: int
+    n_set_aside: int
+    reasons: Sequence[tuple[str, int, str]]
+    people: Mapping[str, int]
+    unknown_kinds: Mapping[str, int]
+
+    @property
+    def n_counts(self) -> int:
+        """Counts in = kept + known already + set aside."""
+        return self.n_kept + self.n_known + self.n_set_aside
+
+
+class _Aside(NamedTuple):
+    row: int
+    reason: str
+    got: str
+    payload: Json
+
+
+def import_insights(
+    intake: Intake, insights: Insights, *, most_quarantined: float, now: datetime
+) -> ImportedCounts:
+    """Store the counts of an export; what is in the store already adds nothing.
+
+    A total that has grown adds its growth. A total that has fallen adds nothing: the
+    store adds up and takes nothing back.
 
     Args:
         intake: The intake of the store.
         insights: The export.
-        now: When it is read.
+        most_quarantined: Share of the counts above which nothing is stored.
+        now: When it is read, UTC.
+
+    Raises:
+        TableError: If more counts are set aside, or nothing can be counted.
     """
-    batches = iter(insights.events())
-    receipts = []
-    while batch := list(islice(batches, MAX_EVENTS)):
-        before = intake.events.counted([event["event_id"] for event in batch])
-        other = [event for event in batch if _is_recounted(event, before)]
-        same = [event for event in batch if not _is_recounted(event, before)]
-        receipts.append(intake.receive(same, received_at=now))
-        aside = set_aside_recounted(other, before, received_at=now)
-        receipts.append(intake.events.append(aside))
-    accepted, duplicate, quarantined = (
-        (sum(counts) for counts in zip(*(r[:3] for r in receipts), strict=True))
-        if receipts
-        else (0, 0, 0)
+    events, rows, n_known, n_fallen = _growth(intake.events, insights, now)
+    aside = list(_unreadable(insights))
+    batches = []
+    for first in range(0, len(events), MAX_EVENTS):
+        block = events[first : first + MAX_EVENTS]
+        batch = intake.read(block, received_at=now)
+        batches.append(batch)
+        aside += _refused_by_intake(batch, block, rows[first : first + MAX_EVENTS])
+        batch.quarantine, batch.faults = [], []
+    n_read = sum(len(batch.events) for batch in batches)
+    imported = ImportedCounts(
+        n_read, n_known, n_fallen, len(aside), _largest(aside),
+        _people(insights), sum((batch.unknown_kinds for batch in batches), Counter()),
+    )  # fmt: skip
+    _require_enough(imported, most_quarantined)
+    receipts = [intake.keep(batch) for batch in batches]
+    reasons = [(a.payload, f"row {a.row}: {a.reason}, got {a.got}") for a in aside]
+    intake.events.append(set_aside_counts(reasons, received_at=now))
+    n_stored = sum(receipt.accepted for receipt in receipts)
+    return replace(imported, n_kept=n_stored, n_known=n_known + n_read - n_stored)
+
+
+def _growth(
+    events: Events, insights: Insights, now: datetime
+) -> tuple[list[Json], list[int], int, int]:
+    """Events for what is more than before, their rows, and counts known or fallen."""
+    counts = list(insights.post_counts())
+    stored = events.totals({count.count_id for count in counts})
+    total_of = dict(stored)
+    grown, rows, n_known, n_fallen = [], [], 0, 0
+    for number, event, count_id in counts:
+        before, total = total_of.get(count_id, 0), event["count"]
+        if total <= before:
+            n_known += 1
+            n_fallen += total < before
+            continue
+        at = event["occurred_at"]
+        if count_id in stored and insights.grows_at_import:
+            at = now.isoformat()
+        name = f"{count_id}-{total}" if before else count_id
+        grown.append(
+            {**event, "event_id": name, "count": total - before, "occurred_at": at}
+        )
+        rows.append(number)
+        total_of[count_id] = total
+    return grown, rows, n_known, n_fallen
+
+
+def _unreadable(insights: Insights) -> Iterator[_Aside]:
+    for number, fault in insights.faults.items():
+        payload = {"event_id": f"row {number}", "count": fault.got}
+        yield _Aside(number, *fault, payload)
+    for row in insights.rows:
+        for column, kind, count in row.counts:
+            if count is None or count == 0:
+                continue
+            payload = {**row.fields, "event_id": str(row.number), "kind": kind}
+            if row.fault is not None:
+                yield _Aside(row.number, *row.fault, {**payload, "count": str(count)})
+            elif isinstance(count, CountFault):
+                reason = f"{column}: {count.reason}"
+                for_quarantine = {**payload, "count": count.got}
+                yield _Aside(row.number, reason, repr(count.got), for_quarantine)
+
+
+def _refused_by_intake(
+    batch: EventBatch, events: Sequence[Json], rows: Sequence[int]
+) -> Iterator[_Aside]:
+    for fault in batch.faults:
+        i = int(fault.path.removeprefix("events[").partition("]")[0])
+        reason, _, got = fault.message.partition(", got ")
+        yield _Aside(rows[i], reason, got, events[i])
+
+
+def _largest(aside: Sequence[_Aside]) -> list[tuple[str, int, str]]:
+    n_of = Counter(one.reason for one in aside)
+    first = {one.reason: one for one in reversed(aside)}
+    return [
+        (reason, n, f"row {first[reason].row}: got {first[reason].got}")
+        for reason, n in n_of.most_common()
+    ]
+
+
+def _people(insights: Insights) -> dict[str, int]:
+    n_of = Counter[str]()
+    for row in insights.rows:
+        for column, kind, count in row.counts:
+            source = column if insights.counts else kind
+            n_of[f"{source} as {kind}"] += count if isinstance(count, int) else 0
+    return dict(n_of)
+
+
+def _require_enough(imported: ImportedCounts, most_quarantined: float) -> None:
+    n, n_aside = imported.n_counts, imported.n_set_aside
+    reasons = "".join(
+        f"\n  {reason}: {n_of:,}, such as {example}"
+        for reason, n_of, example in imported.reasons[:N_REASONS]
     )
-    faults = tuple(fault for receipt in receipts for fault in receipt.faults)
-    return Receipt(accepted, duplicate, quarantined, faults)
-
-
-def _is_recounted(event: Mapping[str, Any], before: Mapping[str, int]) -> bool:
-    count = event["count"]
-    # what is no number is the intake's to set aside
-    return isinstance(count, int) and before.get(event["event_id"], count) != count
+    if n_aside > most_quarantined * n:
+        raise TableError(
+            f"stored nothing: {n_aside:,} of {n:,} counts ({n_aside / n:.1%}) cannot "
+            "be read, more than [reactions] most_quarantined = "
+            f"{most_quarantined:g}{reasons}"
+        )
+    if n == 0:
+        raise TableError(
+            "kept 0: the export has no count above 0 of any kind; "
+            "[reactions.counts] in campaign.toml names columns of counts"
+        )

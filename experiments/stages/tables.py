@@ -79,12 +79,15 @@ from hustings.features.training_set import build_training_set
 from hustings.features.voter import Encoding, history_columns
 from hustings.training.registry.campaign_model import Reader
 from hustings.training.registry.register import (
+    as_numbers,
     environment,
     git_commit,
     synthetic_example,
 )
 
 N_EXAMPLE_FROM = 2_000
+SIMULATED = "simulated.json"
+"""Beside simulated tables: how they were drawn."""
 NOT_TO_CONTACT = ("permissions", "do_not_contact")
 """Tables of which no loss may go unsaid: somebody may have asked to be left alone."""
 BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
@@ -237,16 +240,25 @@ def _simulated(run: Run, persons: KnownPersons) -> Path | None:
     declared = run.campaign.simulate
     if declared is None:
         return None
-    folder, wanted = _raw(run), declared.model_dump()
-    stamp = folder / "simulated.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
+    folder = _raw(run)
+    if not is_simulated_as_declared(run):
         run.tell("simulating", 0, 0)
+        wanted = declared.model_dump()
         drawn = simulate(**wanted)
         write_sample(persons.without_forgotten(drawn), folder)
         # another electorate: nobody of it has been seen before
         persons.start_again()
-        write_json(stamp, wanted)
+        write_json(folder / SIMULATED, wanted)
     return folder
+
+
+def is_simulated_as_declared(run: Run) -> bool:
+    """Whether the tables on record were drawn as is declared, or none are drawn."""
+    declared, stamp = run.campaign.simulate, _raw(run) / SIMULATED
+    if declared is None:
+        return True
+    drawn = json.loads(stamp.read_text()) if stamp.exists() else None
+    return bool(drawn == declared.model_dump())
 
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> str:
@@ -276,7 +288,7 @@ def _example(
     """Synthetic rows in the voter file's own columns, for the model's signature."""
     folders = Folders(campaign=campaign.folder, data=data_dir(), raw=raw_dir)
     raw = first_rows(source, "voters", folders, N_EXAMPLE_FROM)
-    return synthetic_example(raw, seed=campaign.campaign.seed)
+    return synthetic_example(as_numbers(raw, source), seed=campaign.campaign.seed)
 
 
 def _derivation(run: Run, voters: pd.DataFrame, as_of: pd.Timestamp) -> Derivation:

@@ -33,6 +33,7 @@ from hustings.features.ingest.links import (
     check_responses,
     check_times,
     no_links,
+    set_aside_off_scale,
     split_units,
     under_present_ids,
     units_then,
@@ -281,11 +282,12 @@ def ingest(
                 former = _declared_merges(read)
     if not stops.at_fault:
         with stops.stopping("responses"):
-            check_responses(read, outcome, outcome_kind, outcome_scale)
+            check_responses(read, outcome)
     for table in read.values():
         with stops.stopping():
             table.check_share()
     if not stops.at_fault:
+        set_aside_off_scale(read, outcome, outcome_kind, outcome_scale)
         with stops.stopping(""):
             check_experiments(read)
         with stops.stopping(""):

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -199,10 +198,11 @@ def _from_warehouse(
 ) -> _Read:
     import ibis
 
+    kind = address.partition(":")[0]
     try:
-        backend: Any = ibis.connect(address)
-    except (ImportError, ModuleNotFoundError) as failure:
-        kind = address.partition(":")[0]
+        # Redshift speaks the protocol and the SQL of PostgreSQL
+        backend: Any = ibis.connect(address.replace("redshift://", "postgres://", 1))
+    except (ImportError, AttributeError) as failure:
         raise DataMissing(
             f"a table in {kind} needs its driver: pip install 'ibis-framework[{kind}]' "
             f"({failure})"
@@ -212,6 +212,21 @@ def _from_warehouse(
     there = list(rows.columns)
     wanted = chosen(there)
     n_rows = int(rows.count().execute())
-    read = rows.select(wanted).to_pyarrow_batches(chunk_size=BATCH_ROWS)
-    batches = (pyarrow.Table.from_batches([batch]) for batch in chain(read))
+    read = warehouse_rows(rows, wanted).to_pyarrow_batches(chunk_size=BATCH_ROWS)
+    batches = (pyarrow.Table.from_batches([batch]) for batch in read)
     return there, _counted(batches, n_rows, table)
+
+
+def warehouse_rows(rows: Any, wanted: Sequence[str]) -> Any:
+    """The columns that are read of a warehouse's table, numbers as exact texts.
+
+    Args:
+        rows: The table, as ibis has it.
+        wanted: Its columns that are read.
+    """
+    exact = {
+        name: rows[name].cast("string")
+        for name in wanted
+        if rows[name].type().is_integer() or rows[name].type().is_decimal()
+    }
+    return rows.select(*(exact.get(name, rows[name]).name(name) for name in wanted))

@@ -24,6 +24,9 @@ from hustings.features.tables import (
     off_scale,
 )
 
+MOST_OFF_SCALE = 0.2
+"""A larger share of values off the outcome's scale (and more than `SMALLEST_CELL`) are
+no codes for no answer."""
 PROPENSITY_TOLERANCE = 1e-6
 MAX_SPLIT_SHARE = 0.05
 """More split households than this: the declared unit is wrong, not the rows."""
@@ -306,18 +309,36 @@ LINKS: dict[str, Callable[[ReadTables], None]] = {
 }
 
 
-def check_responses(
-    read: ReadTables, outcome: str, kind: str, scale: tuple[float, float] | None
-) -> None:
-    """Refuse responses without the campaign's outcome; set values off its scale aside."""
+def check_responses(read: ReadTables, outcome: str) -> None:
+    """Refuse responses without the campaign's outcome."""
     responses = read["responses"]
-    of_outcome = responses.frame["outcome"] == outcome
-    if not of_outcome.any() and responses.rows_in:
+    if responses.rows_in and not (responses.frame["outcome"] == outcome).any():
         outcome_names = sorted(responses.frame["outcome"].unique())
         raise TableError(
             f"table responses: expected rows with outcome {outcome!r}, got "
             f"{outcome_names}; mend [outcome].name in campaign.toml"
         )
+
+
+def set_aside_off_scale(
+    read: ReadTables, outcome: str, kind: str, scale: tuple[float, float] | None
+) -> None:
+    """Set aside values that the outcome cannot have: a survey's codes for no answer.
+
+    They are answers that were not given, and no loss of the file; more than
+    `MOST_OFF_SCALE` of them say that the scale is wrong.
+
+    Args:
+        read: The tables.
+        outcome: The outcome that the campaign asks about.
+        kind: A "binary" one is 0 or 1.
+        scale: Lowest and highest value of the outcome; None where unknown.
+
+    Raises:
+        TableError: If the scale is not that of the values.
+    """
+    responses = read["responses"]
+    of_outcome = responses.frame["outcome"] == outcome
     value = responses.frame["value"]
     if kind == "binary":
         odd = of_outcome & ~value.isin([0.0, 1.0])
@@ -327,6 +348,13 @@ def check_responses(
         reason = off_scale(scale)
     else:
         return
+    n, n_odd = int(of_outcome.sum()), int(odd.sum())
+    if n_odd == n > 0 or n_odd > max(MOST_OFF_SCALE * n, SMALLEST_CELL):
+        raise TableError(
+            f"table responses, column 'value': {reason}, got {n_odd:,} of {n:,} others "
+            f"as {value[odd].iloc[0]:g}; mend [outcome] kind and scale in "
+            "campaign.toml"
+        )
     responses.set_aside(fault_rows(odd, "value", value, reason))
 
 

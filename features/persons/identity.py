@@ -6,11 +6,25 @@ from when somebody asks to be forgotten); a holdout is drawn by the household in
 person was first seen, so that no move changes it.
 """
 
-import secrets
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.dataset import dataset, field
 
+from hustings.features.atomic import whole_file, write_same
+from hustings.features.persons.on_disk import (
+    ROW_GROUP,
+    columns_of,
+    connected,
+    enter_pairs,
+    literal,
+    view,
+)
 from hustings.features.tables import TIMESTAMP, TableError
 
 COLUMNS: Mapping[str, str] = {
@@ -24,7 +38,12 @@ COLUMNS: Mapping[str, str] = {
 }
 """One row a voter id and person: two where two persons were merged into one id."""
 FIRST_SEEN, RENAMED, MERGED = "first seen", "renamed", "merged"
-_INHERITED = ["person", "first_voter_id", "first_household_id"]
+_SCHEMA = pa.schema(
+    {
+        name: pa.timestamp("us") if kind == TIMESTAMP else pa.string()
+        for name, kind in COLUMNS.items()
+    }
+)
 
 
 def nobody() -> pd.DataFrame:
@@ -33,8 +52,11 @@ def nobody() -> pd.DataFrame:
 
 
 def random_persons(n: int) -> list[str]:
-    """Names for n persons that say nothing of them."""
-    text = secrets.token_hex(16 * n)
+    """Names for n persons that say nothing of them: 32 hexadecimal digits each.
+
+    They come from the system: DuckDB's `uuid()` may be foretold from a few of them.
+    """
+    text = os.urandom(16 * n).hex()
     return [text[32 * i : 32 * (i + 1)] for i in range(n)]
 
 
@@ -72,94 +94,189 @@ def with_present_ids(voter_id: pd.Series, former: Mapping[str, str]) -> pd.Serie
     return voter_id.map(dict(former)).fillna(voter_id)
 
 
-def former_ids(identity: pd.DataFrame) -> dict[str, str]:
-    """Former id → the id it became, as the map has them."""
-    rows = identity.dropna(subset="former_id")
-    return dict(zip(rows["former_id"], rows["voter_id"], strict=True))
+def former_ids(identity: Path) -> dict[str, str]:
+    """Former id → the id it became, as the map has them; none before the first file."""
+    if not identity.exists():
+        return {}
+    rows = dataset(identity).to_table(
+        columns=["former_id", "voter_id"], filter=field("former_id").is_valid()
+    )
+    return dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
-def extended(
-    identity: pd.DataFrame,
-    voters: pd.DataFrame,
+def ids_in(voters: Path, ids: Iterable[str]) -> set[str]:
+    """Those of some ids that a voter file has.
+
+    Args:
+        voters: VOTERS, Parquet.
+        ids: Asked for.
+    """
+    wanted = field("voter_id").isin(pa.array(ids, pa.string()))
+    rows = dataset(voters).scanner(columns=["voter_id"], filter=wanted)
+    return {voter for batch in rows.to_batches() for voter in batch[0].to_pylist()}
+
+
+# --- the map with a new voter file ----------------------------------------------------
+
+
+def extend(
+    identity: Path,
+    voters: Path,
     former: Mapping[str, str],
     *,
     since: pd.Timestamp,
-) -> pd.DataFrame:
-    """The map with a new voter file; what it holds stays as it is.
+    into: Path,
+) -> int:
+    """Rows that a new voter file adds to the map; what it holds stays as it is.
 
     An id that another became inherits the person and the first household of that
     other; if it was a person's already, it is both. A new voter joins the household in
     the sense of the holdout: of those who live there already.
 
     Args:
-        identity: The map so far.
-        voters: VOTERS of the new file.
+        identity: The map so far, which need not be there.
+        voters: VOTERS of the new file, Parquet.
         former: Former id → present id, from declared merges and from exact keys.
         since: When the file was observed.
+        into: Parquet file that gets the rows: see `append`, `new_persons`.
+
+    Returns:
+        The number of rows.
     """
-    moved_on = _inherited(identity, voters, former, since)
-    mapped_ids = set(identity["voter_id"]) | set(moved_on["voter_id"])
-    fresh = voters[~voters["voter_id"].isin(mapped_ids)]
-    added = pd.DataFrame(
-        {
-            "voter_id": fresh["voter_id"].to_numpy(),
-            "person": random_persons(len(fresh)),
-            "since": since,
-            "reason": FIRST_SEEN,
-            "former_id": None,
-            "first_voter_id": fresh["voter_id"].to_numpy(),
-            "first_household_id": _joined_households(identity, voters, fresh),
-        }
-    )
-    parts = [identity, *(p.astype(dict(COLUMNS)) for p in (moved_on, added) if len(p))]
-    return pd.concat(parts, ignore_index=True)
+    with (
+        connected(into.parent) as connection,
+        pq.ParquetWriter(into, _SCHEMA, **_WRITTEN) as writer,
+    ):
+        view(connection, "voters", voters)
+        has_household = "household_id" in columns_of(connection, "voters")
+        household = "household_id" if has_household else "NULL::VARCHAR AS household_id"
+        first_seen = f"SELECT voter_id, {household} FROM voters"
+        n_inherited = 0
+        if identity.exists():
+            connection.execute(f"CREATE VIEW housed AS {first_seen}")
+            connection.execute(_IDENTITY.format(literal(identity)))
+            inherited = _inherited(connection, former, since)
+            writer.write_table(inherited)
+            n_inherited = inherited.num_rows
+            connection.execute(_FRESH)
+            connection.execute(_HOUSEMATES)
+            first_seen = _JOINED
+        n_first_seen = 0
+        for batch in connection.execute(first_seen).to_arrow_reader(ROW_GROUP):
+            writer.write_table(_new_rows(batch, since))
+            n_first_seen += batch.num_rows
+    return n_inherited + n_first_seen
+
+
+_WRITTEN = {"compression": "zstd", "use_dictionary": ["since", "reason"]}
+"""Ids hardly repeat: a dictionary of them costs time and saves nothing."""
+
+
+def new_persons(added: Path) -> Iterator[str]:
+    """The persons first seen among rows of `extend`."""
+    with pq.ParquetFile(added) as file:
+        for batch in file.iter_batches(ROW_GROUP, columns=["person", "reason"]):
+            rows = batch.to_pydict()
+            for person, reason in zip(rows["person"], rows["reason"], strict=True):
+                if reason == FIRST_SEEN:
+                    yield person
+
+
+def append(identity: Path, added: Path) -> None:
+    """Put the rows of `extend` after those of the map."""
+    if not identity.exists():
+        write_same(identity, added)
+        return
+    with (
+        whole_file(identity) as aside,
+        pq.ParquetWriter(aside, _SCHEMA, **_WRITTEN) as writer,
+    ):
+        for path in (identity, added):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ROW_GROUP, columns=_SCHEMA.names):
+                    table = pa.Table.from_batches([batch]).select(_SCHEMA.names)
+                    writer.write_table(table.cast(_SCHEMA))
 
 
 def _inherited(
-    identity: pd.DataFrame,
-    voters: pd.DataFrame,
+    connection: duckdb.DuckDBPyConnection,
     former: Mapping[str, str],
     since: pd.Timestamp,
-) -> pd.DataFrame:
-    """Rows of ids that take over what another id had."""
-    there, mapped_ids = set(voters["voter_id"]), set(identity["voter_id"])
-    new = {
-        old: now for old, now in former.items() if now in there and old in mapped_ids
-    }
-    rows = identity[identity["voter_id"].isin(new)]
+) -> pa.Table:
+    """Rows of ids that take over what another id had, kept as table `inherited`."""
+    enter_pairs(connection, "former", former)
+    connection.execute(_PAIRS)
+    connection.execute(_IDS)
+    pairs = dict(connection.execute("FROM pairs").fetchall())
+    mapped = connection.execute(_MAPPED).df()
+    rows = mapped[mapped["voter_id"].isin(pairs)]
     rows = rows.assign(
-        former_id=rows["voter_id"],
-        voter_id=rows["voter_id"].map(new),
-        since=since,
+        former_id=rows["voter_id"], voter_id=rows["voter_id"].map(pairs), since=since
     )
-    rows["reason"] = [MERGED if v in mapped_ids else RENAMED for v in rows["voter_id"]]
-    had = pd.MultiIndex.from_frame(identity[["voter_id", "person"]])
+    had_before = rows["voter_id"].isin(mapped["voter_id"])
+    rows["reason"] = had_before.map({True: MERGED, False: RENAMED})
+    had = pd.MultiIndex.from_frame(mapped[["voter_id", "person"]])
     again = pd.MultiIndex.from_frame(rows[["voter_id", "person"]]).isin(had)
-    return rows.loc[~again, list(COLUMNS)]
+    table = pa.Table.from_pandas(rows[~again], _SCHEMA, preserve_index=False)
+    connection.register("inherited", table)
+    return table
 
 
-def _joined_households(
-    identity: pd.DataFrame, voters: pd.DataFrame, fresh: pd.DataFrame
-) -> pd.Series:
-    """First household of new voters: that of the people they now live with.
+_IDENTITY = """
+CREATE VIEW identity AS SELECT *, file_row_number AS row FROM read_parquet({})
+"""
+_PAIRS = """
+CREATE TEMP TABLE pairs AS
+SELECT former.* FROM former SEMI JOIN voters ON former.now = voters.voter_id
+"""
+_IDS = "CREATE TEMP TABLE ids AS SELECT unnest([old, now]) AS voter_id FROM pairs"
+_MAPPED = "SELECT identity.* FROM identity SEMI JOIN ids USING (voter_id) ORDER BY row"
+_FRESH = """
+CREATE TEMP TABLE fresh AS
+FROM housed ANTI JOIN identity USING (voter_id) ANTI JOIN inherited USING (voter_id)
+"""
+_HOUSEMATES = """
+CREATE TEMP TABLE housemates AS
+WITH mates AS (FROM housed SEMI JOIN fresh USING (household_id))
+SELECT mates.household_id, first(identity.first_household_id ORDER BY row) AS began
+FROM mates JOIN identity USING (voter_id)
+GROUP BY mates.voter_id, mates.household_id
+"""
+_JOINED = """
+-- the household's own id, unless none of those who live there began in it: then the id
+-- was given anew, and the one that most of them began in counts
+WITH counted AS (
+    SELECT household_id, began, count(*) AS n FROM housemates
+    WHERE began IS NOT NULL GROUP BY ALL
+), before AS (
+    SELECT household_id, coalesce(
+        first(began) FILTER (began = household_id), first(began ORDER BY n DESC, began)
+    ) AS began FROM counted GROUP BY household_id
+)
+SELECT voter_id, coalesce(before.began, fresh.household_id) AS household_id
+FROM fresh LEFT JOIN before USING (household_id)
+"""
 
-    It is the household's own id, unless none of those who live there began in it: then
-    the id was given anew, and the one that most of them began in counts.
-    """
-    if "household_id" not in voters:
-        return pd.Series([None] * len(fresh), dtype="str")
-    first = identity.drop_duplicates("voter_id").set_index("voter_id")
-    mates = voters[voters["household_id"].isin(fresh["household_id"].dropna())]
-    mates = mates.assign(began=mates["voter_id"].map(first["first_household_id"]))
-    mates = mates.dropna(subset="began")
-    at_home = mates.loc[mates["began"] == mates["household_id"], "household_id"]
-    strangers = mates[~mates["household_id"].isin(at_home)]
-    counted = strangers.groupby(["household_id", "began"]).size().rename("n")
-    ordered = counted.reset_index().sort_values(["n", "began"], ascending=[False, True])
-    before = ordered.drop_duplicates("household_id").set_index("household_id")["began"]
-    household = fresh["household_id"]
-    joined: pd.Series = household.map(before).astype("str").fillna(household)
-    return joined.reset_index(drop=True)
+
+def _new_rows(voters: pa.RecordBatch, since: pd.Timestamp) -> pa.Table:
+    """Rows of the map for voters who are seen first, with persons drawn for them."""
+    n = voters.num_rows
+    ids, households = voters["voter_id"], voters["household_id"]
+    observed = pa.repeat(pa.scalar(since, pa.timestamp("us")), n)
+    persons, nothing = pa.array(random_persons(n)), pa.nulls(n)
+    columns = [
+        ids,
+        persons,
+        observed,
+        pa.repeat(FIRST_SEEN, n),
+        nothing,
+        ids,
+        households,
+    ]
+    return pa.table(columns, names=_SCHEMA.names).cast(_SCHEMA)
+
+
+# --- who is behind an id --------------------------------------------------------------
 
 
 def holdout_units(

@@ -2,14 +2,16 @@
 
 One small database a campaign: a key of the campaign, a random key for every person,
 and a tombstone for every exact key (id, e-mail, ...) of somebody who asked to be
-forgotten. What names a person in a record that cannot be rewritten does so under the
-person's own key; destroying that key leaves the record and its proof, and nobody named.
-A tombstone is a keyed digest: it recognises the person in the next file and does not
-reveal who it was.
+forgotten. Keys of persons lie in blocks of hundreds: a row for each would cost more
+time than all else that is done for a new voter. What names a person in a record that
+cannot be rewritten does so under the person's own key; destroying that key leaves the
+record and its proof, and nobody named. A tombstone is a keyed digest: it recognises the
+person in the next file and does not reveal who it was.
 """
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import sqlite3
@@ -17,6 +19,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,9 +28,11 @@ import pandas as pd
 
 from hustings.features.arrays import Bools
 
+PERSON_BYTES, KEY_BYTES = 16, 32
 """So many random bytes."""
-
-KEY_BYTES = 32
+_ENTRY = PERSON_BYTES + KEY_BYTES
+_AT_ONCE = 250_000
+"""Persons whose keys are written together."""
 DIGEST_BYTES = 16
 """128 bits: two people out of a billion meet with a chance of 1e-21."""
 ONLY_ME = 0o600
@@ -51,7 +56,8 @@ SHARED = frozenset({EMAIL})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS campaign (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB);
-CREATE TABLE IF NOT EXISTS persons (person TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (prefix INTEGER NOT NULL, entries BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS of_prefix ON blocks (prefix);
 CREATE TABLE IF NOT EXISTS tombstones
     (digest TEXT PRIMARY KEY, kind TEXT NOT NULL, batch TEXT NOT NULL,
      done INTEGER NOT NULL);
@@ -248,22 +254,42 @@ class Keyring:
     campaign_key: bytes = field(repr=False)
 
     def add(self, persons: Iterable[str]) -> None:
-        """A random key for every person who has none."""
-        rows = [(person, secrets.token_bytes(KEY_BYTES)) for person in persons]
+        """A random key for every person who has none.
+
+        Args:
+            persons: 32 hexadecimal digits each, as `identity.random_persons` draws.
+        """
+        remaining = iter(persons)
         with _opened(self.path) as store:
-            store.executemany("INSERT OR IGNORE INTO persons VALUES (?, ?)", rows)
+            while batch := list(islice(remaining, _AT_ONCE)):
+                keys = os.urandom(KEY_BYTES * len(batch))
+                _write_blocks(store, bytes.fromhex("".join(batch)), keys)
 
     def keys(self) -> dict[str, bytes]:
         """Key of every person who has one, by person."""
+        keys: dict[str, bytes] = {}
         with _opened(self.path) as store:
-            return dict(store.execute("SELECT person, key FROM persons"))
+            # of two keys of a person the first holds: records name them under it
+            for (block,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
+                for person, key in _entries(block):
+                    keys.setdefault(person.hex(), key)
+        return keys
 
     def destroy(self, persons: Iterable[str]) -> None:
         """Destroy keys for good: overwritten in the file, not only let go."""
+        doomed = {bytes.fromhex(person) for person in persons}
         with _opened(self.path) as store:
-            store.executemany(
-                "DELETE FROM persons WHERE person = ?", [(p,) for p in persons]
-            )
+            for prefix in sorted({person[0] for person in doomed}):
+                blocks = store.execute(
+                    "SELECT rowid, entries FROM blocks WHERE prefix = ?", (prefix,)
+                ).fetchall()
+                for row, block in blocks:
+                    left = [p + k for p, k in _entries(block) if p not in doomed]
+                    if len(left) * _ENTRY < len(block):
+                        store.execute(
+                            "UPDATE blocks SET entries = ? WHERE rowid = ?",
+                            (b"".join(left), row),
+                        )
         with _opened(self.path) as store:
             store.execute("VACUUM")
 
@@ -333,8 +359,42 @@ def open_keys(path: Path) -> Keyring:
             (secrets.token_bytes(KEY_BYTES),),
         )
         store.commit()
+        _take_single_rows(store)
         ((key,),) = store.execute("SELECT key FROM campaign")
     return Keyring(path, key)
+
+
+def _write_blocks(store: sqlite3.Connection, persons: bytes, keys: bytes) -> None:
+    """Add persons and their keys, in blocks of those that begin with one byte."""
+    entries = np.hstack(
+        [
+            np.frombuffer(persons, np.uint8).reshape(-1, PERSON_BYTES),
+            np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES),
+        ]
+    )
+    entries = entries[np.argsort(entries[:, 0], kind="stable")]
+    prefixes, starts = np.unique(entries[:, 0], return_index=True)
+    blocks = np.split(entries, starts[1:])
+    store.executemany(
+        "INSERT INTO blocks VALUES (?, ?)",
+        [(int(p), b.tobytes()) for p, b in zip(prefixes, blocks, strict=True)],
+    )
+
+
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Person and key of every entry of a block."""
+    for start in range(0, len(block), _ENTRY):
+        middle = start + PERSON_BYTES
+        yield block[start:middle], block[middle : start + _ENTRY]
+
+
+def _take_single_rows(store: sqlite3.Connection) -> None:
+    """Move keys into blocks that an older version kept in a row each."""
+    if store.execute("SELECT 1 FROM sqlite_master WHERE name = 'persons'").fetchone():
+        rows = store.execute("SELECT person, key FROM persons").fetchall()
+        persons, keys = ([row[i] for row in rows] for i in (0, 1))
+        _write_blocks(store, bytes.fromhex("".join(persons)), b"".join(keys))
+        store.execute("DROP TABLE persons")
 
 
 @contextmanager

@@ -218,7 +218,10 @@ class MonitorFollower:
             planned=self.campaign.planned_in_all(),
             lifts=self.campaign.lifts,
         )
-        text = json.dumps({"campaign": self.campaign.name, **look}, allow_nan=False)
+        wishes = {"open_wishes": self.events.n_open_wishes()}
+        text = json.dumps(
+            {"campaign": self.campaign.name, **wishes, **look}, allow_nan=False
+        )
         if text == self.look.text:
             return False
         self.look = MonitorLook(self.look.version + 1, text)

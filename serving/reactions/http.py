@@ -1,7 +1,9 @@
 """Intake of reactions over HTTP: read, labelled with an issue, stored, acknowledged.
 
-`POST /reactions` and the consumer of a broker share `Intake`. The serving bundle holds
-what a campaign declares of its reactions, the store's address included.
+`POST /reactions` and the consumer of a broker share `Intake`. `GET /reactions/review`
+lists replies that may ask to be left alone, for a person who answers by `POST`. The
+serving bundle holds what a campaign declares of its reactions, the store's address
+included.
 """
 
 import json
@@ -12,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -52,6 +55,7 @@ class ReactionSettings:
     Attributes:
         store: Address of PostgreSQL; None for a file next to the campaign's runs.
         keep_text: Whether the texts of replies are kept.
+        kinds: Kind → good, bad or neutral, as the campaign declares it.
         area: Places of the campaign: a state or county begins with one of them.
         posts: Post → the message of the campaign that it is.
         issue_floor: Confidence below which a post has no issue.
@@ -60,6 +64,7 @@ class ReactionSettings:
 
     store: str | None = None
     keep_text: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)
     area: tuple[str, ...] = ()
     posts: Mapping[str, str] = field(default_factory=dict)
     issue_floor: float = FLOOR
@@ -136,12 +141,32 @@ class Intake:
             KeyMissing: If an event names a person and there is no key.
             sqlalchemy.exc.SQLAlchemyError: If the store could not keep it.
         """
-        batch = read_events(
+        return self.keep(self.read(payloads, received_at=received_at))
+
+    def read(self, payloads: Sequence[Any], *, received_at: datetime) -> EventBatch:
+        """Read a batch without keeping anything of it.
+
+        Args:
+            payloads: Events as JSON gives them.
+            received_at: UTC.
+
+        Raises:
+            KeyMissing: If an event names a person and there is no key.
+        """
+        return read_events(
             payloads,
             received_at=received_at,
             key=self.key,
             keep_text=self.declared.keep_text,
+            kinds={kind.lower() for kind in self.declared.kinds},
         )
+
+    def keep(self, batch: EventBatch) -> Receipt:
+        """Label and keep a batch that was read: it is on disk when this returns.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If the store could not keep it.
+        """
         self._place(batch.events)
         self._label(batch)
         return self.events.append(batch)
@@ -261,6 +286,9 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "quarantined": receipt.quarantined,
         "faults": [vars(fault) for fault in receipt.faults[:MAX_FAULTS_LISTED]],
         "n_faults": len(receipt.faults),
+        "withdrawn": receipt.withdrawn,
+        "to_review": receipt.to_review,
+        "unknown_kinds": dict(receipt.unknown_kinds),
     }
 
 
@@ -299,5 +327,56 @@ def _fault(status: int, message: str, *, again: bool = False) -> Response:
     return JSONResponse(body, status, headers=headers)
 
 
-routes = [Route("/reactions", _reactions, methods=["POST"])]
+class WishAnswer(BaseModel):
+    """Body of `POST /reactions/review`.
+
+    Attributes:
+        event_id: Of an open wish.
+        answer: Whether it is a wish to be left alone, or none.
+        by: Who answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    event_id: Annotated[str, Field(min_length=1)]
+    answer: Literal["withdraw", "not"]
+    by: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+async def _open_wishes(request: Request) -> Response:
+    intake: Intake = request.app.state.intake
+    frame = await run_in_threadpool(intake.events.open_wishes)
+    times = {name: frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in _TIMES}
+    wishes = frame.assign(**times).to_dict("records")
+    headers = {"Cache-Control": "no-store"}
+    return JSONResponse({"wishes": wishes}, headers=headers)
+
+
+async def _answer_wish(request: Request) -> Response:
+    intake: Intake = request.app.state.intake
+    try:
+        given = WishAnswer.model_validate_json(await request.body())
+    except ValidationError as failure:
+        first = failure.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        return _fault(422, f"{path}: {first['msg']}" if path else first["msg"])
+
+    def answered() -> int:
+        return intake.events.answer_wish(
+            given.event_id, given.answer, by=given.by, at=utc_now()
+        )
+
+    n = await run_in_threadpool(answered)
+    if n == 0:
+        return _fault(404, f"expected an open wish, got {given.event_id!r}")
+    return JSONResponse({"event_id": given.event_id, "answer": given.answer})
+
+
+_TIMES = ("at", "received_at")
+
+routes = [
+    Route("/reactions", _reactions, methods=["POST"]),
+    Route("/reactions/review", _open_wishes, methods=["GET"]),
+    Route("/reactions/review", _answer_wish, methods=["POST"]),
+]
 """To be mounted by an app whose `state.intake` is an `Intake`."""

@@ -10,12 +10,14 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,8 +33,9 @@ from pydantic import (
 )
 
 from hustings.features.persons.secret import KEY_VARIABLE, known_link_key
-from hustings.features.reaction import STOP, is_stop
+from hustings.features.reaction import STOP, VALENCE
 from hustings.features.tables import CHANNELS
+from hustings.features.wish import MAYBE, TEXT_KINDS, Wish, plainest, squeezed, wish_of
 
 Row = dict[str, Any]
 
@@ -58,6 +61,17 @@ _CONTACT = re.compile(r"@|\+?\d[\d ()./-]{7,}\d")
 _PLAIN_NAME = re.compile(r"^[a-z_]{1,32}$")
 _DIGITS = frozenset({"occurred_at", "event_id", "message_id", "post_id"})
 """Fields that are long rows of digits by nature."""
+_PERSONAL_CHANNELS = frozenset({"mail", "sms", "phone", "email", "door", "survey"})
+"""Channels by which somebody answers what was sent to them."""
+_YES = frozenset({"true", "t", "yes", "y", "1"})
+_FIELDS_WITHOUT_WORDS = frozenset(
+    {
+        "event_id", "message_id", "post_id", "platform", "kind", "occurred_at",
+        "person", "voter_id", "channel", "place", "age_band", "sex", "segment",
+        "post_text", "issue",
+    }
+)  # fmt: skip
+"""Fields in which nobody asks to be left alone; the kind is read as a kind."""
 
 
 class KeyMissing(ValueError):  # noqa: N818 - the field's word
@@ -66,6 +80,11 @@ class KeyMissing(ValueError):  # noqa: N818 - the field's word
 
 def _lowered(given: Any) -> Any:
     return given.strip().lower() if isinstance(given, str) else given
+
+
+def _one_word(given: Any) -> Any:
+    # "Opt Out" is a kind as "opt_out" is
+    return "_".join(given.lower().split()) if isinstance(given, str) else given
 
 
 def _no_nul(given: str) -> str:
@@ -92,7 +111,7 @@ _Short = Annotated[StrictStr, StringConstraints(min_length=1, max_length=100)]
 _Text = Annotated[StrictStr, StringConstraints(max_length=MAX_TEXT)]
 _Word = Annotated[
     StrictStr,
-    BeforeValidator(_lowered),
+    BeforeValidator(_one_word),
     StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$"),
 ]
 _Channel = Annotated[
@@ -111,8 +130,9 @@ class Reaction(BaseModel):
         post_id: Post on the platform; one of the two must be there.
         platform: Where, such as facebook or sms.
         kind: like, love, wow, haha, sad, angry, share, comment, click, unsubscribe,
-            stop, opt-out, reply or the platform's own word; capitals do not matter. A
-            reply whose text asks to stop is a stop.
+            stop, opt-out, reply or the platform's own word; capitals do not matter. One
+            whose text asks to stop is a stop; one that may ask for it is put before a
+            person.
         occurred_at: When, ISO 8601 (UTC where it names no zone) or seconds since 1970.
         count: 1 for a person; people for an aggregate.
         person: The platform's pseudonym; kept only as a keyed hash.
@@ -126,7 +146,9 @@ class Reaction(BaseModel):
         segment: Any other breakdown.
         in_area: Whether it came from the campaign's area; null where nobody knows.
         account_age_days: Of the account that reacted.
-        text: Of a reply; kept only where the campaign declares it.
+        text: Of a reply; kept only where the campaign declares it, or for the person
+            who has to read it.
+        opt_out_type: As a carrier reports it beside the text (Twilio's OptOutType).
         post_text: What the post says, to find its issue by; never kept.
         issue: Of the post, where the sender knows it.
         issue_confidence: How sure that is.
@@ -151,6 +173,10 @@ class Reaction(BaseModel):
     in_area: StrictBool | None = None
     account_age_days: Annotated[StrictInt, Field(ge=0, le=100_000)] | None = None
     text: _Text | None = None
+    opt_out_type: Annotated[
+        _Word | None,
+        Field(validation_alias=AliasChoices("opt_out_type", "OptOutType")),
+    ] = None
     post_text: _Text | None = None
     issue: _Short | None = None
     issue_confidence: Annotated[StrictFloat, Field(ge=0, le=1)] | None = None
@@ -205,6 +231,8 @@ class EventBatch:
         events: Rows of `reaction_events`, not yet labelled with an issue.
         post_texts: By post_id, what a post says; never stored.
         withdrawals: Rows of `withdrawals`.
+        wishes: Rows of `wishes`, for a person to read.
+        unknown_kinds: Events by kind, of kinds that no table names.
         quarantine: Rows of `reaction_quarantine`.
         faults: One for each of those rows.
     """
@@ -212,6 +240,8 @@ class EventBatch:
     events: list[Row] = field(default_factory=list)
     post_texts: dict[str, str] = field(default_factory=dict)
     withdrawals: list[Row] = field(default_factory=list)
+    wishes: list[Row] = field(default_factory=list)
+    unknown_kinds: Counter[str] = field(default_factory=Counter)
     quarantine: list[Row] = field(default_factory=list)
     faults: list[EventFault] = field(default_factory=list)
 
@@ -237,6 +267,7 @@ def read_events(
     received_at: datetime,
     key: bytes | None,
     keep_text: bool = False,
+    kinds: Collection[str] = (),
 ) -> EventBatch:
     """Events of a batch, and those that cannot be read with their reasons.
 
@@ -245,6 +276,7 @@ def read_events(
         received_at: When they came, UTC.
         key: Hashes persons.
         keep_text: Whether replies' texts are kept.
+        kinds: Kinds that the campaign declares, beside those of `VALENCE`.
 
     Raises:
         KeyMissing: If an event names a person and there is no key: nothing is taken,
@@ -258,9 +290,9 @@ def read_events(
                 raise _ahead(event.occurred_at)
         except ValidationError as failure:
             _set_aside(batch, payload, _faults(failure), i, received_at)
-            _withdraw_anyway(batch, payload, received_at, key)
+            _take_wish_anyway(batch, payload, received_at, key, kinds)
         else:
-            _take(batch, event, received_at, key, keep_text=keep_text)
+            _take(batch, event, received_at, key, kinds, keep_text=keep_text)
     return batch
 
 
@@ -275,23 +307,22 @@ def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> Even
     return EventBatch(quarantine=[row], faults=[EventFault("", reason)])
 
 
-def set_aside_recounted(
-    payloads: Sequence[Row], before: Mapping[str, int], *, received_at: datetime
+def set_aside_counts(
+    payloads: Sequence[tuple[Row, str]], *, received_at: datetime
 ) -> EventBatch:
-    """A batch of events to quarantine: they are stored with another count.
+    """A batch of counts of an export to quarantine.
 
     Args:
-        payloads: Events whose ids are kept already.
-        before: Count by event_id, as it is kept.
+        payloads: Events, and what was expected and came.
         received_at: When they came, UTC.
     """
     batch = EventBatch()
-    for i, payload in enumerate(payloads):
-        name, now = payload["event_id"], payload["count"]
-        reason = f"counted otherwise before: expected {before[name]:,}, got {now:,}"
-        # every other count is quarantined once
-        recounted = {**payload, "event_id": f"{name}-{now}"}
-        _set_aside(batch, recounted, [EventFault("count", reason)], i, received_at)
+    for i, (payload, reason) in enumerate(payloads):
+        # another count, or the same under another reason, is quarantined once
+        identity = f"{payload['event_id']}-{payload['count']}-{reason}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        aside = {**payload, "event_id": digest}
+        _set_aside(batch, aside, [EventFault("", reason)], i, received_at)
     return batch
 
 
@@ -311,6 +342,7 @@ def _take(
     event: Reaction,
     received_at: datetime,
     key: bytes | None,
+    kinds: Collection[str],
     *,
     keep_text: bool,
 ) -> None:
@@ -320,18 +352,69 @@ def _take(
     row["received_at"] = microseconds(received_at)
     row["person"] = person
     row["text"] = event.text if keep_text else None
-    stops = is_stop(event.kind, event.text)
-    if stops and event.kind == "reply":
-        row["kind"] = STOP
     if event.issue is not None and event.issue_confidence is None:
         row["issue_confidence"] = 1.0
     batch.events.append(row)
     if event.post_id is not None and event.post_text:
         batch.post_texts[event.post_id] = event.post_text
-    if stops and (event.voter_id or person):
-        at = microseconds(event.occurred_at)
-        channels = _ended(event.platform, event.channel)
-        batch.withdrawals += _rows(event.voter_id, person, channels, at, event.event_id)
+    is_known = _is_known(event.kind, kinds)
+    wish = plainest(
+        [
+            wish_of(event.kind, event.text, is_known=is_known),
+            wish_of(event.opt_out_type, None, is_known=True)
+            if event.opt_out_type
+            else None,
+        ]
+    )
+    if wish is None:
+        batch.unknown_kinds.update({event.kind: 1} if not is_known else {})
+        return
+    if wish.certain and event.kind not in VALENCE.keys() - TEXT_KINDS:
+        row["kind"] = STOP
+    if event.count == 1:
+        _take_wish(
+            batch, wish, event.voter_id, person, event.channel or event.platform,
+            {
+                "event_id": event.event_id, "platform": event.platform,
+                "kind": event.kind, "at": microseconds(event.occurred_at),
+                "text": event.text, "received_at": row["received_at"],
+            },
+        )  # fmt: skip
+
+
+def _is_known(kind: str, declared: Collection[str]) -> bool:
+    return kind in VALENCE or kind in declared or squeezed(kind) in TEXT_KINDS
+
+
+def _take_wish(
+    batch: EventBatch,
+    wish: Wish,
+    voter_id: str | None,
+    person: str | None,
+    channel_or_platform: str,
+    said: Row,
+) -> None:
+    """A certain wish ends permissions; another one, or nobody's, is put to a person."""
+    names_somebody = bool(voter_id or person)
+    is_answer = channel_or_platform in _PERSONAL_CHANNELS and said["text"]
+    if not names_somebody and not is_answer:
+        return  # a comment of the public: there is nobody to leave alone
+    # '' for nobody: a database takes no two NULLs for the same
+    of_whom = {"voter_id": voter_id or "", "person": person or ""}
+    channels = _ended(channel_or_platform, wish.channels)
+    if wish.certain and names_somebody:
+        end = {"at": said["at"], "event_id": said["event_id"], **of_whom}
+        batch.withdrawals += [{**end, "channel": channel} for channel in channels]
+        return
+    event_id = said["event_id"] or _digest(*said.values(), *of_whom.values())
+    batch.wishes += [
+        {**said, **of_whom, "event_id": event_id, "channel": channel, "answer": ""}
+        for channel in channels
+    ]
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 _STORED = (
@@ -352,27 +435,11 @@ def _hashed(platform: str, person: str | None, key: bytes | None) -> str | None:
     return person_key(key, platform, person)
 
 
-def _ended(platform: str, channel: str | None) -> tuple[str, ...]:
-    """Channels that a STOP ends: all of them where the channel is unknown."""
-    channel_or_platform = channel or platform
-    return (channel_or_platform,) if channel_or_platform in CHANNELS else CHANNELS
-
-
-def _rows(
-    voter_id: str | None,
-    person: str | None,
-    channels: Sequence[str],
-    at: int,
-    event_id: str | None,
-) -> list[Row]:
-    # '' for nobody: a database takes no two NULLs for the same
-    withdrawal = {
-        "voter_id": voter_id or "",
-        "person": person or "",
-        "at": at,
-        "event_id": event_id,
-    }
-    return [{**withdrawal, "channel": channel} for channel in channels]
+def _ended(channel_or_platform: str, also: Sequence[str]) -> tuple[str, ...]:
+    """Channels that a wish ends: all of them where the channel is unknown."""
+    if channel_or_platform not in CHANNELS:
+        return CHANNELS
+    return tuple(dict.fromkeys([channel_or_platform, *also]))
 
 
 # --- what cannot ----------------------------------------------------------------------
@@ -480,29 +547,64 @@ def _short_number(value: Any) -> bool:
     return value is None or isinstance(value, bool) or len(str(value)) <= 20
 
 
-def _withdraw_anyway(
-    batch: EventBatch, payload: Any, received_at: datetime, key: bytes | None
+def _take_wish_anyway(
+    batch: EventBatch,
+    payload: Any,
+    received_at: datetime,
+    key: bytes | None,
+    kinds: Collection[str],
 ) -> None:
-    """A STOP that is wrong in some other field still is a STOP."""
+    """A wish in an event that is wrong in some field still is a wish."""
     if not isinstance(payload, Mapping):
         return
-    kind, text = payload.get("kind"), payload.get("text")
-    said = text if isinstance(text, str) else None
-    if not isinstance(kind, str) or not is_stop(kind, said):
+    wish, words = _wish_anywhere(payload, kinds)
+    if wish is None:
         return
     voter_id, person = _id(payload, "voter_id"), _id(payload, "person")
-    if voter_id is None and person is None:
-        return
-    platform, channel = _lowered(payload.get("platform")), payload.get("channel")
-    platform = platform if isinstance(platform, str) and _keepable(platform) else ""
-    channel = channel if isinstance(channel, str) else None
-    batch.withdrawals += _rows(
-        voter_id,
-        _hashed(platform, person, key),
-        _ended(platform, _lowered(channel)),
-        microseconds(received_at),
-        _id(payload, "event_id"),
+    platform, channel = (
+        given if isinstance(given, str) and _keepable(given) else ""
+        for given in (
+            _lowered(payload.get("platform")),
+            _lowered(payload.get("channel")),
+        )
     )
+    at = microseconds(received_at)
+    _take_wish(
+        batch, wish, voter_id, _hashed(platform, person, key), channel or platform,
+        {
+            "event_id": _id(payload, "event_id"), "platform": platform,
+            "kind": str(_masked_value("kind", payload.get("kind")) or ""), "at": at,
+            "text": words, "received_at": at,
+        },
+    )  # fmt: skip
+
+
+def _wish_anywhere(
+    payload: Mapping[Any, Any], kinds: Collection[str]
+) -> tuple[Wish | None, str]:
+    """The plainest wish in any field of a malformed event, and the words read."""
+    kind = payload.get("kind")
+    kind = _one_word(kind) if isinstance(kind, str) else ""
+    words = [
+        value[:MAX_TEXT]
+        for name, value in payload.items()
+        if isinstance(value, str) and name not in _FIELDS_WITHOUT_WORDS
+    ]
+    # {"is_opted_out": true} is a wish by the name of its field
+    flags = [
+        squeezed(str(name)).removeprefix("is").removeprefix("has")
+        for name, value in payload.items()
+        if value is True or str(value).strip().lower() in _YES
+    ]
+    wishes = [
+        *(wish_of("reply", text, is_known=True) for text in words),
+        *(wish_of(flag, None, is_known=True) for flag in flags),
+        wish_of(kind, None, is_known=True) if kind else None,
+    ]
+    if words and kind and not _is_known(kind, kinds):
+        wishes.append(MAYBE)
+    said = " / ".join(words).encode(errors="ignore").decode().replace("\x00", "")
+    return plainest(wishes), said
 
 
 def _id(payload: Mapping[Any, Any], name: str) -> str | None:

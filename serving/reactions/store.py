@@ -6,6 +6,7 @@ stored once by its id, in any order of arrival. Times are microseconds since 197
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, Self
@@ -15,7 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hustings.serving.reactions.payload import EventBatch, EventFault, Row
+from hustings.serving.reactions.payload import (
+    EventBatch,
+    EventFault,
+    Row,
+    microseconds,
+)
 
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
@@ -82,6 +88,29 @@ WITHDRAWALS = sa.Table(
 )
 """'' stands for nobody. Who stops is part of what is kept once: two senders may give
 two people's STOPs the same id."""
+WISHES = sa.Table(
+    "wishes",
+    _META,
+    _seq(),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("voter_id", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("person", sa.Text, index=True, nullable=False, server_default=""),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("text", sa.Text),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("answered_by", sa.Text),
+    sa.Column("answered_at", sa.BigInteger),
+    sa.UniqueConstraint("event_id", "channel", "voter_id", "person"),
+    sqlite_autoincrement=True,
+)
+"""Wishes to be left alone that are not certain: each stops its channel until a person
+answers that it is none. The text is kept for that person and erased by the answer."""
+OPEN, WITHDRAWN, NO_WISH = "", "withdraw", "not"
+"""Answers to a wish: none yet, it is one, it is none."""
 PERSON_LINKS = sa.Table(
     "person_links",
     _META,
@@ -108,12 +137,19 @@ class Receipt(NamedTuple):
         duplicate: Events that were there already.
         quarantined: Events set aside.
         faults: Why, one for each of those.
+        withdrawn: Events that ended a permission.
+        to_review: Events that a person has to read.
+        unknown_kinds: Events by kind, of kinds that count as neutral because no table
+            names them.
     """
 
     accepted: int
     duplicate: int
     quarantined: int
-    faults: tuple[EventFault, ...] = ()
+    faults: tuple[EventFault, ...]
+    withdrawn: int
+    to_review: int
+    unknown_kinds: Mapping[str, int]
 
 
 @dataclass
@@ -265,18 +301,89 @@ class Events:
         )
         return rows.assign(received_at=_times(rows["received_at"]))
 
-    def counted(self, event_ids: Collection[str]) -> dict[str, int]:
-        """The counts of events that are kept, by event_id; others are absent."""
-        c, ids, count_of = REACTION_EVENTS.c, list(event_ids), dict[str, int]()
+    def totals(self, count_ids: Collection[str]) -> dict[str, int]:
+        """Totals of an export's counts as they are kept, by the id of the count.
+
+        Args:
+            count_ids: Ids of one length; the events of a count have ids that begin
+                with its own.
+
+        Returns:
+            Sums of the counts; what is not kept is absent.
+        """
+        c, ids, total_of = REACTION_EVENTS.c, list(count_ids), dict[str, int]()
         with self.engine.connect() as connection:
             # a statement takes only so many values
             for at in range(0, len(ids), 10_000):
-                in_block = c.event_id.in_(ids[at : at + 10_000])
+                block = ids[at : at + 10_000]
+                count_id = sa.func.substr(c.event_id, 1, len(block[0]))
+                total = sa.cast(sa.func.sum(c["count"]), sa.BigInteger)
                 rows = connection.execute(
-                    sa.select(c.event_id, c["count"]).where(in_block)
+                    sa.select(count_id, total)
+                    .where(count_id.in_(block))
+                    .group_by(count_id)
                 )
-                count_of.update((name, count) for name, count in rows)
-        return count_of
+                total_of.update((name, int(n)) for name, n in rows)
+        return total_of
+
+    def open_wishes(self) -> pd.DataFrame:
+        """Wishes that a person has to read, the oldest first.
+
+        Returns:
+            event_id, platform, kind, text, at, voter_id and channels, one row for each
+            event and voter; voter_id is '' where nobody is named but by a keyed hash.
+        """
+        table = WISHES
+        rows = self._read(
+            sa.select(table).where(table.c.answer == OPEN).order_by(table.c.seq)
+        )
+        by = ["event_id", "voter_id", "person"]
+        first = rows.drop_duplicates(by)[
+            [*by, "platform", "kind", "text", "at", "received_at"]
+        ]
+        channels = rows.groupby(by)["channel"].agg(tuple).rename("channels")
+        joined = (
+            first.merge(channels, on=by) if len(first) else first.assign(channels=[])
+        )
+        text = joined["text"].astype(object)
+        return joined.drop(columns="person").assign(
+            text=text.where(text.notna(), None),
+            at=_times(joined["at"]),
+            received_at=_times(joined["received_at"]),
+        )
+
+    def n_open_wishes(self) -> int:
+        """Number of events that a person has to read."""
+        events = sa.func.count(sa.distinct(WISHES.c.event_id))
+        with self.engine.connect() as connection:
+            query = sa.select(events).where(WISHES.c.answer == OPEN)
+            return int(connection.execute(query).scalar_one())
+
+    def answer_wish(self, event_id: str, answer: str, *, by: str, at: datetime) -> int:
+        """Keep a person's answer to an open wish, and erase what it said.
+
+        Args:
+            event_id: Of the wish.
+            answer: `WITHDRAWN` or `NO_WISH`.
+            by: Who answers.
+            at: When, UTC.
+
+        Returns:
+            Number of open wishes of this event, 0 for none.
+        """
+        table = WISHES
+        is_open = sa.and_(table.c.event_id == event_id, table.c.answer == OPEN)
+        answered = {
+            "answer": answer, "answered_by": by, "answered_at": microseconds(at),
+            "text": None,
+        }  # fmt: skip
+        with self.engine.begin() as connection:
+            take_turn(connection)
+            people = connection.execute(
+                sa.select(table.c.voter_id, table.c.person).where(is_open).distinct()
+            ).all()
+            connection.execute(sa.update(table).where(is_open).values(**answered))
+        return len(people)
 
     def posts(self, post_ids: Collection[str]) -> dict[str, tuple[str | None, float]]:
         """Issue and confidence of posts that were seen before."""
@@ -313,15 +420,24 @@ class Events:
 
 
 def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
-    """Voter, channel and time of the first withdrawal, named or by a link."""
-    c, links = WITHDRAWALS.c, PERSON_LINKS.c
-    direct = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "")
-    same = sa.or_(c.person == links.person, c.voter_id == links.person)
-    linked = sa.select(links.voter_id, c.channel, c.at).where(same)
-    if voter_ids is not None:
-        direct = direct.where(c.voter_id.in_(voter_ids))
-        linked = linked.where(links.voter_id.in_(voter_ids))
-    withdrawn = sa.union_all(direct, linked).subquery()
+    """Voter, channel and time of the first withdrawal, named or by a link.
+
+    A wish that nobody has read yet stops as a withdrawal does.
+    """
+    links, parts = PERSON_LINKS.c, []
+    for table, binds in (
+        (WITHDRAWALS, sa.true()),
+        (WISHES, WISHES.c.answer != NO_WISH),
+    ):
+        c = table.c
+        same = sa.or_(c.person == links.person, c.voter_id == links.person)
+        direct = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "", binds)
+        linked = sa.select(links.voter_id, c.channel, c.at).where(same, binds)
+        if voter_ids is not None:
+            direct = direct.where(c.voter_id.in_(voter_ids))
+            linked = linked.where(links.voter_id.in_(voter_ids))
+        parts += [direct, linked]
+    withdrawn = sa.union_all(*parts).subquery()
     first = sa.func.min(withdrawn.c.at).label("at")
     by = (withdrawn.c.voter_id, withdrawn.c.channel)
     return sa.select(*by, first).group_by(*by).order_by(*by)
@@ -333,13 +449,21 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
 def _insert(connection: sa.Connection, batch: EventBatch) -> Receipt:
     accepted = insert_new(connection, REACTION_EVENTS, batch.events)
     insert_new(connection, WITHDRAWALS, batch.withdrawals)
+    insert_new(connection, WISHES, batch.wishes)
     insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
     return Receipt(
         accepted,
         len(batch.events) - accepted,
         len(batch.quarantine),
         tuple(batch.faults),
+        withdrawn=_n_people(batch.withdrawals),
+        to_review=_n_people(batch.wishes),
+        unknown_kinds=dict(batch.unknown_kinds),
     )
+
+
+def _n_people(rows: Sequence[Row]) -> int:
+    return len({(row["event_id"], row["voter_id"], row["person"]) for row in rows})
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> int:

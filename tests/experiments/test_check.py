@@ -129,7 +129,7 @@ def test_every_table_over_its_limit_is_named_not_only_the_first(
     assert answer.exit_code == BAD_INPUT, answer.output
     for sentence in (
         "table deliveries: 20 of 200 rows of deliveries.csv would be set aside",
-        "table responses: 40 of 200 rows of responses.csv would be set aside",
+        "table responses: 20 of 200 rows of responses.csv would be set aside",
         "expected an answer for every column that may tell of a special category",
         "'race' (its name speaks of race or ethnicity)",
         "`hustings run` would stop, faults: 3",

@@ -2,12 +2,14 @@
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ from hustings.experiments.cli import BAD_INPUT, FAILED, MISSING, OK, app, common
 from hustings.experiments.cli import stages as stages_module
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.run import STAGES
-from hustings.experiments.stages.persons import known_persons
+from hustings.experiments.stages.persons import known_persons, read_identity
+from hustings.features.atomic import write_parquet
 from hustings.features.persons.snapshot import take
 from tests.checkout import environment
 
@@ -268,6 +271,48 @@ def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
     # killed: the lock went with the process, and nothing has to be cleared by hand
     freed = second(CHANGING["approve"])
     assert "expected to be alone" not in freed.output
+
+
+def test_of_two_first_commands_of_a_campaign_at_once_one_is_told_and_one_ends(
+    tmp_path: Path,
+) -> None:
+    words = ["ingest", "--campaign", "sample", "--voters", "400", "--data", tmp_path]
+    command = [sys.executable, "-m", "hustings.experiments.cli", *map(str, words)]
+    home = tmp_path / "sample"
+    with ExitStack() as closing:
+        both = [
+            closing.enter_context(
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    text=True, cwd=ROOT, env=environment(COLUMNS="200"),
+                )
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        while not (held := re.findall(r"process (\d+)", holder_of(home / ".lock"))):
+            assert None in [process.poll() for process in both]
+            time.sleep(0.01)
+        first, second = sorted(both, key=lambda process: process.pid != int(held[0]))
+        # at work until the other one has been told
+        first.send_signal(signal.SIGSTOP)
+        said = second.communicate(timeout=300)[0]
+        first.send_signal(signal.SIGCONT)
+        finished = first.communicate(timeout=300)[0]
+    assert (first.returncode, second.returncode) == (OK, BAD_INPUT), finished + said
+    assert f"(process {first.pid}, since" in said
+    assert "nothing was done" in said
+    # and one after the other: the same people, whose keys are there once
+    assert hustings(*words).exit_code == OK
+    assert len([path for path in home.iterdir() if (path / "run.json").exists()]) == 2
+    identity = read_identity(home)
+    assert identity["voter_id"].is_unique
+    assert set(known_persons(home).keys.keys()) == set(identity["person"])
+    assert len(list((home / "snapshots").iterdir())) == 1
+    assert list(home.rglob("*.partial")) == []
+
+
+def holder_of(lock: Path) -> str:
+    return lock.read_text() if lock.exists() else ""
 
 
 def test_what_only_reads_waits_for_no_command(tmp_path: Path) -> None:
@@ -598,13 +643,21 @@ def test_a_campaign_that_keeps_nothing_is_refused(command: str, tmp_path: Path) 
 def test_what_changed_between_two_voter_files_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "sample" / "snapshots"
     voters = pd.DataFrame({"voter_id": [f"V{i}" for i in range(30)], "party": "D"})
-    take(folder, voters, observed_on="2026-03-01")
-    take(folder, voters.head(27).assign(party="R"), observed_on="2026-03-08")
+    days = {"2026-03-01": voters, "2026-03-08": voters.head(27).assign(party="R")}
+    for day, table in days.items():
+        write_parquet(tmp_path / "voters.parquet", table)
+        take(folder, tmp_path / "voters.parquet", observed_on=day)
     done = hustings("snapshots", "diff", "--campaign", "sample", "--data", tmp_path)
     assert done.exit_code == OK
     assert "30 → 27 voters" in done.output
     assert re.search(r"changed +27", done.output)
     assert re.search(r"gone +3", done.output)
+    listed = hustings(
+        "snapshots", "diff", "--ids", "--campaign", "sample", "--data", tmp_path
+    )
+    assert "changed  V0: party\n" in listed.output
+    assert "gone     V29\n" in listed.output
+    assert "V29" not in done.output
     again = hustings(
         "snapshots", "diff", "1", "9", "--campaign", "sample", "--data", tmp_path
     )

@@ -30,7 +30,6 @@ from hustings.experiments.plans.planner_inputs import (
     tables_of,
 )
 from hustings.experiments.stages.persons import known_persons, voter_keys
-from hustings.features.persons.identity import extended, nobody
 from hustings.features.training_set import Arm
 from hustings.serving.plan import PlanSettings
 
@@ -44,10 +43,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("evidence") / "sample"
     ids = np.array([f"V{i:05}" for i in range(N)], dtype=object)
     known = known_persons(home)
-    voters = pd.DataFrame({"voter_id": ids, "household_id": ids})
-    identity = extended(nobody(), voters, {}, since=AT.tz_localize(None))
-    known.keys.add(identity["person"])
-    identity.to_parquet(home / "identity.parquet")
+    voters = tmp_path_factory.mktemp("file") / "voters.parquet"
+    pd.DataFrame({"voter_id": ids, "household_id": ids}).to_parquet(voters)
+    known.remember(voters, {}, observed_on=f"{AT:%Y-%m-%d}")
     rng = np.random.default_rng(3)
     arms = [Arm("trade", "mail"), Arm("tax", "sms")]
     inputs = inputs_of(

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner, Result
 
+from hustings.experiments.cli import app
 from hustings.experiments.declaration import (
     CampaignError,
     load_campaign,
     parse_campaign,
 )
+from hustings.experiments.privacy.forget import sweep
+from hustings.experiments.privacy.personal_data import DataSubject
 from hustings.experiments.stages.audience import eligible_voters
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reactions import (
     permissions_now,
     reactions_config,
@@ -22,8 +27,9 @@ from hustings.experiments.stages.reactions import (
     with_withdrawals,
 )
 from hustings.experiments.stages.tables import stage_ingest
+from hustings.features.persons.keys import VOTER
 from hustings.features.training_set import Arm
-from hustings.serving.reactions.http import ReactionSettings
+from hustings.serving.reactions.http import STORE_VARIABLE, ReactionSettings
 from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
 
@@ -107,13 +113,16 @@ def test_ingest_and_plan_refuse_whoever_sent_a_stop(run):
         "event_id": "s", "post_id": "p", "platform": "sms", "kind": "STOP",
         "occurred_at": "2026-11-01T00:00:00Z", "voter_id": voters[who],
     }  # fmt: skip
+    maybe = {**stop, "event_id": "t", "kind": "reply", "text": "stop Trump"}
+    maybe["voter_id"] = voters[int(before.all(axis=1).nonzero()[0][1])]
     at = datetime(2026, 11, 1, 1, tzinfo=UTC)
-    events.append(read_events([stop], received_at=at, key=None))
+    events.append(read_events([stop, maybe], received_at=at, key=None))
     events.close()
     # a plan of the tables that were ingested before sees it ...
     after = eligible_voters(run, voters, arms, frozenset(), at=NOW)
     assert after.allowed[who].tolist() == [False, True]
-    assert (after.allowed != before).sum() == 1
+    # what may be a wish binds as a STOP does until a person has read it
+    assert (after.allowed != before).sum() == 2
     assert after.no_channel["sms"]["permission withdrawn"][who]
     # ... and so does one of the tables that are ingested anew
     again = replace(run, folder=run.home / "second", run_id="second")
@@ -164,3 +173,49 @@ def test_a_wrong_declaration_of_reactions_is_refused(line, expected):
     text = load_campaign("sample").file.read_text() + f"\n[reactions]\n{line}\n"
     with pytest.raises(CampaignError, match=expected):
         parse_campaign(text)
+
+
+def test_a_person_reads_what_may_be_a_wish_by_command(tmp_path: Path):
+    home = tmp_path / "sample"
+    events = Events.open(home / "events.db")
+    told = [
+        {"event_id": f"e{i}", "message_id": "m", "platform": "sms", "kind": "reply",
+         "voter_id": f"V{i}", "text": text, "occurred_at": "2026-08-01T12:00:00Z"}
+        for i, text in enumerate(("stop Trump", "not interested", "STOP"))
+    ]  # fmt: skip
+    at = datetime(2026, 8, 2, tzinfo=UTC)
+    events.append(read_events(told, received_at=at, key=None))
+
+    def review(*arguments: str) -> Result:
+        given = ["reactions", "review", "--campaign", "sample", "--data", str(tmp_path)]
+        nowhere = {"MLFLOW_TRACKING_URI": None, STORE_VARIABLE: None}
+        return CliRunner().invoke(app, [*given, *arguments], env=nowhere)
+
+    listed = review()
+    assert listed.exit_code == 0, listed.output
+    assert listed.output.startswith("2 open")
+    assert "e0  2026-08-01 12:00  V0  sms  reply: stop Trump" in listed.output
+    assert review("--event", "e0", "--not", "--by", "Ann").exit_code == 0
+    assert review("--event", "e1", "--withdraw").exit_code == 0
+    assert events.refused(["V0", "V1", "V2"]) == {"V1": {"sms"}, "V2": {"sms"}}
+    assert review().output.startswith("0 open")
+    for wrong in (("--event", "e0", "--not"), ("--event", "e1"), ("--withdraw",)):
+        assert review(*wrong).exit_code == 2
+    events.close()
+
+
+def test_a_wish_and_its_text_are_erased_with_the_person(tmp_path: Path):
+    store = tmp_path / "events.db"
+    events = Events.open(store)
+    told = {
+        "event_id": "e", "message_id": "m", "platform": "sms", "kind": "reply",
+        "voter_id": "V-1234567", "text": "stop Elm Street", "occurred_at": "2026-08-01",
+    }  # fmt: skip
+    at = datetime(2026, 8, 2, tzinfo=UTC)
+    events.append(read_events([told], received_at=at, key=None))
+    events.close()
+    ids = frozenset({"V-1234567"})
+    subject = DataSubject(ids, frozenset(), {VOTER: ids}, ids)
+    matcher = subject.row_matcher(known_persons(tmp_path).keys)
+    assert sweep(tmp_path, matcher, subject.words)["events.db wishes"] == 1
+    assert b"Elm Street" not in store.read_bytes()

@@ -24,8 +24,7 @@ from hustings.experiments.replay import (
     spread,
     to_endpoint,
 )
-from hustings.experiments.stages.reactions import import_insights
-from hustings.features.insights import read_insights
+from hustings.features.insights import ExportFormat, read_insights
 from hustings.serving.reactions.http import Intake
 from hustings.serving.reactions.store import Events
 
@@ -109,40 +108,6 @@ def test_speeds_and_times_are_read_or_refused():
         moment("June")
 
 
-def test_an_export_that_is_imported_twice_counts_once(tmp_path):
-    path = tmp_path / "export.csv"
-    path.write_text("post_id,kind,date,n\np1,love,2016-06-01,3\np1,wow,2016-06-01,x\n")
-    intake = Intake(Events.open(tmp_path / "events.db"))
-    found = [
-        import_insights(intake, read_insights(path), now=AT + timedelta(days=1))[:3]
-        for _ in range(2)
-    ]
-    assert found == [(1, 0, 1), (0, 1, 1)]
-    assert intake.events.counts()["count"].tolist() == [3]
-    intake.events.close()
-
-
-def test_what_is_counted_otherwise_than_before_is_set_aside_and_told(tmp_path):
-    path, intake = tmp_path / "export.csv", Intake(Events.open(tmp_path / "events.db"))
-
-    def told(n: str) -> tuple[int, ...]:
-        path.write_text(f"post_id,kind,date,n\np1,love,2016-06-01,{n}\n")
-        now = AT + timedelta(days=1)
-        return import_insights(intake, read_insights(path), now=now)[:3]
-
-    counts = ("100", "150", "150", "160", "many", "100")
-    found = [told(n) for n in counts]
-    assert found == [(1, 0, 0), *[(0, 0, 1)] * 4, (0, 1, 0)]
-    assert intake.events.counts()["count"].tolist() == [100]
-    # each other count once
-    reasons = intake.events.quarantine()["reason"].tolist()
-    assert [r.partition(" before")[0] for r in reasons[:2]] == [
-        "count: counted otherwise"
-    ] * 2
-    assert len(reasons) == 3
-    intake.events.close()
-
-
 MESSY = """post_id,publish_time,num_likes,age,their_split
 p1,2016-06-01,100,18-29,a
 p1,2016-06-01,100,30-44,a
@@ -158,7 +123,7 @@ def test_rows_of_a_breakdown_are_events_of_their_own_and_what_is_no_post_is_coun
 ):
     path = tmp_path / "export.csv"
     path.write_text(MESSY)
-    insights = read_insights(path)
+    insights = read_insights(path, ExportFormat())
     posts = posts_of(insights, since=None, until=None)
     assert [(p.event_fields["age_band"], p.totals) for p in posts] == [
         ("18-29", {"like": 100}),

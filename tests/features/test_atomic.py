@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,34 @@ with whole_folder(Path(sys.argv[1])) as aside:
     with atomic.whole_folder(path) as aside:
         (aside / "again.txt").write_text("again")
     assert [p.name for p in path.iterdir()] == ["again.txt"]
-    assert [p.name for p in tmp_path.iterdir()] == ["plan"]
+    # what was cut off counts for nothing, whatever is written later
+    others = [p.name for p in tmp_path.iterdir() if p != path]
+    assert all(n.startswith(".plan.") and n.endswith(atomic.ASIDE) for n in others)
+
+
+def test_two_writers_of_one_file_at_once_both_end_and_one_is_whole(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "identity.json"
+    with atomic.whole_file(path) as first, atomic.whole_file(path) as second:
+        first.write_text("first" * 1000)
+        second.write_text("second")
+    assert path.read_text() == "first" * 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["identity.json"]
+
+
+def test_a_second_name_keeps_the_content_where_no_link_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, second, third = (tmp_path / name for name in "abc")
+    file.write_text("voters")
+    atomic.write_same(second, file)
+    assert second.samefile(file)
+    refused = OSError("expected one disk, got two")
+    monkeypatch.setattr(Path, "hardlink_to", Mock(side_effect=refused))
+    atomic.write_same(third, file)
+    assert third.read_text() == "voters"
+    assert not third.samefile(file)
 
 
 def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:

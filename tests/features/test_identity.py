@@ -1,15 +1,21 @@
 """Who is who from one voter file to the next, on files of a handful of people."""
 
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from hustings.features.persons.identity import (
-    extended,
+    append,
+    extend,
+    former_ids,
     holdout_units,
+    ids_in,
     ids_of,
+    new_persons,
     nobody,
     persons_of,
     present_ids,
@@ -34,7 +40,21 @@ def grown(
             "hustings.features.persons.identity.random_persons",
             lambda n: [f"p{next(numbers)}" for _ in range(n)],
         )
-        return extended(identity, voters, former, since=since)
+        with TemporaryDirectory() as aside:
+            before, added = Path(aside) / "identity.parquet", Path(aside) / "added"
+            file = Path(aside) / "voters.parquet"
+            voters.to_parquet(file, index=False, row_group_size=2)
+            if len(identity):
+                identity.to_parquet(before, index=False, row_group_size=3)
+            n_added = extend(before, file, former, since=since, into=added)
+            append(before, added)
+            later = pd.read_parquet(before)
+            assert len(later) == len(identity) + n_added
+            assert set(new_persons(added)) == set(later["person"]) - set(
+                identity["person"]
+            )
+            assert later.dtypes.to_dict() == nobody().dtypes.to_dict()
+            return later
 
 
 def units(
@@ -120,6 +140,32 @@ def test_every_id_that_a_person_ever_had_is_found_from_any() -> None:
         assert ids_of(known, one) == frozenset("axy")
     assert ids_of(known, "b") == frozenset("b")
     assert ids_of(known, "nobody") == frozenset({"nobody"})
+
+
+def test_who_joins_strangers_joins_the_unit_that_most_of_them_began_in() -> None:
+    known = grown(nobody(), file(a="h1", b="h2", c="h2", d="h0", g=None))
+    moved = file(a="h7", b="h7", c="h7", d="h7", e="h7", f=None)
+    assert units(grown(known, moved, SECOND), moved)["e"] == {"h2"}
+    even = file(a="h7", b="h7", g="h7", e="h7")
+    assert units(grown(known, even, SECOND), even)["e"] == {"h1"}
+
+
+def test_without_households_the_unit_is_the_voter() -> None:
+    alone = BEFORE.drop(columns="household_id")
+    known = grown(nobody(), alone)
+    assert units(grown(known, file(z="h1"), SECOND, a="z"), file(z="h1")) == {
+        "z": {"a"}
+    }
+
+
+def test_former_ids_and_ids_in_a_file_are_looked_up_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "identity.parquet"
+    assert former_ids(path) == {}
+    now = file(x="h1", b="h1", c="h2", d=None)
+    grown(grown(nobody(), BEFORE), now, SECOND, a="x").to_parquet(path)
+    assert former_ids(path) == {"a": "x"}
+    assert ids_in(path, ["a", "q", "x"]) == {"a", "x"}
+    assert ids_in(path, []) == set()
 
 
 def test_ids_that_became_each_other_in_a_circle_are_refused() -> None:

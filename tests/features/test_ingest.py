@@ -23,6 +23,7 @@ from hustings.features.ingest import (
     map_columns,
     map_with_faults,
 )
+from hustings.features.ingest.databases import warehouse_rows
 from hustings.features.ingest.reading import content_sha256
 from hustings.features.tables import RAW_TABLES, TableError, check
 from tests.taken import ingest_all
@@ -824,6 +825,34 @@ def test_a_table_in_postgresql_is_read(postgres: str, tmp_path: Path) -> None:
         connection.execute(CREATE)
         connection.execute(inserted())
     check_database(postgres, "people.voter file", tmp_path)
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "snowflake", "postgres", "redshift"])
+def test_a_table_of_a_warehouse_is_asked_for_exact_texts(dialect: str) -> None:
+    # no warehouse can be had here: what it is asked is looked at
+    import ibis
+    import sqlglot
+
+    table = ibis.table(
+        {"id": "int64", "dob": "date", "score": "decimal(9, 2)", "name": "string"},
+        name="voters", catalog="project", database="files",
+    )  # fmt: skip
+    rows = warehouse_rows(table, ["id", "dob", "score"])
+    sql = str(ibis.to_sql(rows, dialect=dialect.replace("redshift", "postgres")))
+    (query,) = sqlglot.parse(sql, read=dialect)
+    assert query is not None
+    assert [column.alias_or_name for column in query.selects] == ["id", "dob", "score"]
+    texts = {"VARCHAR", "TEXT", "STRING"}
+    kinds = [cast.to.sql().upper() for cast in query.find_all(sqlglot.exp.Cast)]
+    assert len(kinds) == 2
+    assert set(kinds) <= texts
+    assert "name" not in sql.replace("voters", "")
+
+
+def test_a_warehouse_without_its_driver_is_told(tmp_path: Path) -> None:
+    source = TableSource(database="bigquery://project/files", table="voters", **STATED)
+    with pytest.raises(DataMissing, match=r"ibis-framework\[bigquery\]"):
+        taken(tiny(voters=source), tmp_path)
 
 
 # --- what others estimated ------------------------------------------------------------

@@ -24,7 +24,13 @@ from hustings.serving.reactions.payload import (
     person_key,
     read_events,
 )
-from hustings.serving.reactions.store import STORES, Events, Receipt
+from hustings.serving.reactions.store import (
+    NO_WISH,
+    STORES,
+    WITHDRAWN,
+    Events,
+    Receipt,
+)
 from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
@@ -287,14 +293,32 @@ def test_whatever_asks_to_stop_stops_well_formed_or_not(events, said, count):
     assert events.since()[0]["text"].isna().all()
 
 
-def test_a_reply_that_asks_to_stop_is_counted_as_a_stop_and_no_other_is(events):
-    replies = ("STOP", "Please don't stop", "The end of taxes!")
-    told = [event(str(i), kind="reply", text=t) for i, t in enumerate(replies)]
-    events.append(read(*(t | {"voter_id": "V1"} for t in told[1:]), told[0]))
+def test_a_reply_that_may_ask_to_stop_stops_its_channel_until_a_person_answers(events):
+    replies = {"a": "STOP", "b": "Please don't stop", "c": "The end of taxes!"}
+    told = [
+        event(i, kind="reply", text=text, platform="sms", voter_id=f"V{i}")
+        for i, text in replies.items()
+    ]
+    receipt = events.append(read(*told, event("d", kind="reply", text="I agree")))
+    assert (receipt.withdrawn, receipt.to_review) == (1, 2)
     assert events.since()[0].sort_values("event_id")["kind"].tolist() == [
-        "stop", "reply", "reply",
+        "stop", "reply", "reply", "reply",
     ]  # fmt: skip
-    assert events.refused(["V1"]) == {}
+    everybody = ["Va", "Vb", "Vc"]
+    assert events.refused(everybody) == {name: {"sms"} for name in everybody}
+    assert set(events.withdrawals()["voter_id"]) == set(everybody)
+    # the text is kept for the person who reads it, and nowhere else
+    assert events.open_wishes()["text"].tolist() == [replies["b"], replies["c"]]
+    assert "taxes" not in events.since()[0].to_csv()
+    assert events.n_open_wishes() == 2
+    assert events.answer_wish("b", NO_WISH, by="Ann", at=NOW) == 1
+    assert events.answer_wish("c", WITHDRAWN, by="Ann", at=NOW) == 1
+    assert events.answer_wish("c", NO_WISH, by="Ann", at=NOW) == 0
+    assert events.refused(everybody) == {"Va": {"sms"}, "Vc": {"sms"}}
+    # an event that comes again opens nothing anew
+    events.append(read(*told))
+    assert events.open_wishes().empty
+    assert events.refused(["Vb"]) == {}
 
 
 def test_two_voters_stops_under_one_id_are_two_stops_and_each_is_kept_once(events):

@@ -66,6 +66,7 @@ def test_one_event_and_a_batch_are_answered_with_what_became_of_them(client, int
     assert answer.status_code == 200
     assert answer.json() == {
         "accepted": 1, "duplicate": 0, "quarantined": 0, "faults": [], "n_faults": 0,
+        "withdrawn": 0, "to_review": 0, "unknown_kinds": {},
     }  # fmt: skip
     batch = {"events": [event("a"), event("b"), event("c", count=0)]}
     told = client.post("/reactions", json=batch).json()
@@ -218,8 +219,11 @@ def test_recommend_refuses_a_channel_as_soon_as_its_stop_is_acknowledged(
         channel = told.get(voter["voter_id"])
         if channel and voter["recommendation"]:
             assert voter["recommendation"]["channel"] != channel
-    # a STOP by no channel of ours ends them all
-    batch = [event(f"all-{v}", kind="unsubscribe", voter_id=v) for v in told]
+    # a STOP by no channel of ours ends them all, and so does what may be one
+    says = [{"kind": "unsubscribe"}, {"kind": "reply", "text": "we must stop this war"}]
+    batch = [
+        event(f"all-{v}", voter_id=v, **says[i % 2]) for i, v in enumerate(sorted(told))
+    ]
     server.post("/reactions", {"events": batch})
     for voter in server.post("/recommend", body).json()["voters"]:
         if voter["voter_id"] in told:
@@ -255,3 +259,101 @@ def test_an_endpoint_that_cannot_ask_who_stopped_recommends_nothing(served):
 def test_reactions_need_the_key(server):
     with server.client(**{"X-API-Key": "wrong"}) as stranger:
         assert stranger.post("/reactions", json=event("x")).status_code == 401
+
+
+# --- wishes to be left alone ----------------------------------------------------------
+
+
+def answer_of(voter: int, **fields: Any) -> dict[str, Any]:
+    asked = {"voter_id": f"V{voter}", "platform": "sms", "kind": "reply", **fields}
+    return event(f"s{voter}", **asked)
+
+
+STOPS: tuple[dict[str, Any], ...] = (
+    {"text": "STOP"},
+    {"text": "please stop texting me"},
+    {"text": "Remove me from your list"},
+    {"text": "NO MAS"},
+    {"text": "ARRET"},
+    {"kind": "inbound", "text": "STOP"},
+    {"text": "STOP\nSent from my phone"},
+    {"kind": "opted-out"},
+    {"kind": "opt out"},
+    {"kind": "Do Not Call"},
+    {"kind": "stop all"},
+    {"kind": "inbound", "OptOutType": "STOP", "text": "nope"},
+    {"kind": "21610"},
+    # malformed: the wish is read all the same
+    {"kind": "inbound sms reply of the second kind", "text": "stop"},
+    {"kind": "reply", "Body": "Stop please", "occurred_at": "yesterday"},
+    {"kind": "status", "is_opted_out": True},
+    {"kind": None, "disposition": "Opted out"},
+)
+MAY_BE_STOPS: tuple[dict[str, Any], ...] = (
+    {"text": "stop Trump"},
+    {"kind": "contact_result_7", "text": "what do you want?"},
+    {"kind": "refused"},
+    {"kind": "hostile"},
+    {"text": "wrong number"},
+    {"kind": "reply", "text": "Not interested", "count": "one"},
+)
+
+
+def test_a_wish_to_be_left_alone_binds_however_it_is_said(client, intake, caplog):
+    certain = [answer_of(i, **fields) for i, fields in enumerate(STOPS)]
+    told = client.post("/reactions", json={"events": certain}).json()
+    assert (told["withdrawn"], told["to_review"]) == (len(STOPS), 0)
+    refused = intake.events.refused([f"V{i}" for i in range(len(STOPS))])
+    assert len(refused) == len(STOPS)
+    assert all("sms" in channels for channels in refused.values())
+    assert refused["V0"] == refused["V6"] == {"sms"}
+    assert len(refused["V9"]) == 8  # do not call: by no channel
+    # a certain wish is nobody's to read
+    assert client.get("/reactions/review").json() == {"wishes": []}
+    maybe = [answer_of(100 + i, **fields) for i, fields in enumerate(MAY_BE_STOPS)]
+    told = client.post("/reactions", json={"events": maybe}).json()
+    assert (told["withdrawn"], told["to_review"]) == (0, len(MAY_BE_STOPS))
+    voters = [f"V{100 + i}" for i in range(len(MAY_BE_STOPS))]
+    assert intake.events.refused(voters) == {voter: {"sms"} for voter in voters}
+    wishes = client.get("/reactions/review").json()["wishes"]
+    assert [wish["voter_id"] for wish in wishes] == voters
+    assert wishes[0]["text"] == "stop Trump"
+    assert wishes[0]["channels"] == ["sms"]
+    # the words stand in no log, no receipt and no table of events
+    assert "Trump" not in caplog.text + str(told) + kept(intake).to_csv()
+    assert "interested" not in intake.events.quarantine().to_csv()
+
+
+def test_a_person_answers_what_may_be_a_wish(client, intake):
+    client.post("/reactions", json=answer_of(1, text="stop the war"))
+    client.post("/reactions", json=answer_of(2, text="you must stop, really"))
+    for event_id, answer in (("s1", "not"), ("s2", "withdraw")):
+        body = {"event_id": event_id, "answer": answer, "by": "Ann"}
+        assert client.post("/reactions/review", json=body).status_code == 200
+    assert client.get("/reactions/review").json()["wishes"] == []
+    assert intake.events.refused(["V1", "V2"]) == {"V2": {"sms"}}
+    body = {"event_id": "s1", "answer": "withdraw", "by": "Ann"}
+    assert client.post("/reactions/review", json=body).status_code == 404
+    assert client.post("/reactions/review", json={"event_id": "s1"}).status_code == 422
+    with intake.events.engine.connect() as connection:
+        texts = connection.exec_driver_sql("SELECT text FROM wishes").scalars().all()
+    assert set(texts) == {None}
+
+
+def test_a_wish_that_names_nobody_is_put_before_a_person(client):
+    nobody = [event("a", platform="sms", kind="reply", text="STOP"),
+              event("b", kind="comment", text="stop Trump"),
+              event("c", platform="email", kind="unsubscribe", count=70)]  # fmt: skip
+    told = client.post("/reactions", json={"events": nobody}).json()
+    # a comment of the public and a sum of a platform name nobody to leave alone
+    assert (told["accepted"], told["to_review"]) == (3, 1)
+    (wish,) = client.get("/reactions/review").json()["wishes"]
+    assert (wish["event_id"], wish["text"]) == ("a", "STOP")
+
+
+def test_a_kind_that_no_table_names_is_told(client, intake):
+    kinds = {"events": [event("a", kind="poke"), event("b", kind="Anger")]}
+    assert client.post("/reactions", json=kinds).json()["unknown_kinds"] == {"poke": 1}
+    intake.declared = replace(intake.declared, kinds={"Poke": "bad"})
+    told = client.post("/reactions", json=event("c", kind="poke")).json()
+    assert told["unknown_kinds"] == {}

@@ -10,17 +10,22 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.types import DataType
 
+from hustings.features.ingest import TableSource
+from hustings.features.tables import TableError
+from hustings.serving.voter_rows import VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import (
     Version,
+    as_numbers,
     champion_version,
     download,
     log_and_register,
@@ -31,9 +36,11 @@ from hustings.training.registry.register import (
     promote,
     registered_name,
     roll_back,
+    signature_of,
     synthetic_example,
     tracked_run,
 )
+from tests.checkout import environment
 
 ROOT = Path(__file__).parents[2]
 TAGS = {"verdict": "personalise", "data_hash": "d" * 64, "judged_by": "r1"}
@@ -207,6 +214,84 @@ def test_the_signature_is_that_of_a_raw_row(modelled, store: Store) -> None:
     assert np.isfinite(scored.filter(like="lift__")).all(axis=None)
 
 
+def test_the_model_reads_rows_of_a_csv_file_as_the_endpoint_does(
+    modelled, store: Store, tmp_path: Path
+) -> None:
+    model, file = mlflow.pyfunc.load_model(store.version.uri), tmp_path / "voters.csv"
+    modelled.raw.head(40).to_csv(file, index=False)
+    as_read = pd.read_csv(file)  # noqa: TID251 - as a user of the model reads it
+    texts = pd.read_csv(file, dtype="str")  # noqa: TID251
+    assert pd.api.types.is_integer_dtype(as_read["postcode"])
+    left_out = ["household_id", "income_usd", "homeowner"]
+    reader = VoterReader.of(modelled.model.reader.mapping)
+    for rows, unknown in (
+        (as_read, []), (texts, []), (as_read.drop(columns=left_out), left_out),
+        (texts.drop(columns=left_out), left_out),
+    ):  # fmt: skip
+        given = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        voters, missing = reader.read(given)
+        assert missing == unknown
+        expected = modelled.model.score(voters).set_index("message_id")
+        for form in (rows, given):
+            scored = model.predict(form)
+            for message in modelled.model.messages:
+                np.testing.assert_array_equal(
+                    scored[f"lift__{message}"], expected.loc[message, "lift"]
+                )
+    with pytest.raises(TableError, match="a voter's id in every row"):
+        model.predict(texts.drop(columns="voter_id"))
+
+
+@pytest.mark.parametrize("stored", ["text", "numbers"])
+def test_a_column_is_a_number_in_the_signature_by_what_it_is_read_as(
+    modelled, stored: str
+) -> None:
+    mapping = TableSource.model_validate(
+        {
+            "path": "v.csv", "source": "s", "licence": "l", "permitted_use": "p",
+            "columns": {
+                "voter_id": "ID", "age": "AGE",
+                "postcode": {"column": "ZIP", "digits": 5},
+                "birth_year": {"column": "BORN", "format": "%Y%m%d"}, "precinct": "PCT",
+                "sex": {"column": "SEX", "map": {"1": "M", "2": "F"}},
+            },
+            "history": {
+                "2022-11-08 general": "G22",
+                "2024-11-05 general": {"column": "G24", "map": {"1": 1, "0": 0}},
+            },
+            "extra": {
+                "income": "INCOME", "town": "TOWN",
+                "house_usd": {"column": "HOUSE", "unit": "$", "thousands": ","},
+            },
+            "types": {"income": "number", "town": "text", "house_usd": "number"},
+        }
+    )  # fmt: skip
+    columns = [
+        "ID",
+        "AGE",
+        "ZIP",
+        "BORN",
+        "PCT",
+        "SEX",
+        "G22",
+        "G24",
+        "INCOME",
+        "TOWN",
+        "HOUSE",
+    ]
+    file = pd.DataFrame({c: [i % 2 for i in range(60)] for c in columns}, dtype="int64")
+    raw = file if stored == "numbers" else file.astype("str")
+    reader = replace(modelled.model.reader, mapping=mapping)
+    model = replace(modelled.model, reader=reader)
+    example = synthetic_example(as_numbers(raw, mapping), seed=1)
+    inputs = signature_of(example, model).inputs
+    assert {spec.name for spec in inputs if spec.type == DataType.double} == {
+        "AGE", "G22", "INCOME",
+    }  # fmt: skip
+    assert {spec.type for spec in inputs} == {DataType.double, DataType.string}
+    assert inputs.input_names() == columns
+
+
 def test_the_example_is_nobody(modelled) -> None:
     raw, example = modelled.raw, example_of(modelled)
     assert list(example) == list(raw)
@@ -312,6 +397,31 @@ def test_a_real_server_registers_and_serves_the_same_model(
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
     assert not (tmp_path / "unused").exists()
+
+
+def test_two_campaigns_make_the_tables_of_their_store_at_the_same_moment(
+    tmp_path: Path,
+) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+from hustings.training.registry.register import open_store, tracked_run
+store, at = Path(sys.argv[1]), time.time() + 0.2
+children = []
+for name in ("one", "other"):
+    if (child := os.fork()) == 0:
+        time.sleep(max(at - time.time(), 0))
+        open_store(None, store)
+        with tracked_run(name, "r", store / "artifacts", {}):
+            os._exit(0)
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[0, 0]", done.stderr[-3000:]
 
 
 def test_a_new_store_of_a_test_is_as_the_migrations_of_mlflow_leave_it(

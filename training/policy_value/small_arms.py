@@ -103,10 +103,10 @@ def small_arm_noise(
         got = seen & (test.arm == a)
         # the arm's own mean is estimated from the same people
         off = residual - (residual[got].mean() if got.any() else 0.0)
-        shown = np.where(got, survey * off / (e * share_seen), 0.0)
+        own_part = np.where(got, survey * off / (e * share_seen), 0.0)
         sd = np.sqrt(by_design)
         total = float((np.bincount(drawn, sd) ** 2).sum())
-        of_people = float((np.bincount(drawn, shown) ** 2).sum())
+        of_people = float((np.bincount(drawn, own_part) ** 2).sum())
         unseen = max(ERR_TOGETHER * total - of_people, 0.0)
         missing = (1.0 - people[a] / FEW_PEOPLE) * unseen
         columns.append(sd * np.sqrt(missing / total if total > 0 else 0.0))

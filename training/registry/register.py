@@ -32,12 +32,16 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
+from hustings.features.ingest import ColumnSource, TableSource
+from hustings.features.ingest.source import our_columns
+from hustings.features.lock import locked
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.policy_value.results import NOT_LEARNT
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.track import PROCESS, this_process
 
 CHAMPION = "champion"
+_SQLITE = "sqlite:///"
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     "lightgbm", "numpy", "pandas", "scikit-learn", "scipy", "pyarrow", "optuna",
@@ -92,11 +96,16 @@ def open_store(uri: str | None, folder: Path) -> str:
     """
     if not uri:
         folder.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        uri = f"{_SQLITE}{folder.resolve() / 'mlflow.db'}"
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    if uri.startswith(_SQLITE):
+        # campaigns share a store, and of two processes that make its tables one fails
+        with locked(Path(uri.removeprefix(_SQLITE)).parent / ".lock", wait=True):
+            MlflowClient().search_experiments(max_results=1)
+            MlflowClient().search_registered_models(max_results=1)
     return uri
 
 
@@ -203,15 +212,46 @@ def synthetic_example(raw: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(example)
 
 
+def as_numbers(raw: pd.DataFrame, mapping: TableSource) -> pd.DataFrame:
+    """Rows of a voter file with numbers for what it holds as the text of a number.
+
+    Args:
+        raw: Rows of the file, in its own columns.
+        mapping: Of the voters, every column written out.
+    """
+    kinds = _kinds_read(mapping)
+    numbers = {
+        name: pd.to_numeric(raw[name], errors="coerce").astype(np.float64)
+        for name in map(str, raw.columns)
+        if kinds.get(name) == {"number"} and _data_type(raw[name]) == DataType.string
+    }
+    return raw.assign(**numbers)
+
+
+def _kinds_read(mapping: TableSource) -> dict[str, set[str]]:
+    """As what each column of the file is read; what is mapped is a text in the file."""
+    kinds: dict[str, set[str]] = {}
+    for name, kind, origin in our_columns(mapping, "voters"):
+        read = kind or mapping.types.get(name, "text")
+        if origin.column is not None:
+            plain = ColumnSource(column=origin.column, missing=origin.missing)
+            kinds.setdefault(origin.column, set()).add(
+                read if origin == plain else "text"
+            )
+    return kinds
+
+
 def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
-    """Voter columns in, scores out; every column may be left out or missing."""
+    """Voter columns in, scores out; every column may be left out or missing.
+
+    The signature says what the columns hold. The rows are checked by the model, which
+    reads a number written as text, or a code that pandas took for a number, as the
+    campaign's own file is read; MLflow would refuse both, and a whole number as well.
+    """
+    kinds = _kinds_read(model.reader.mapping)
     inputs = [
-        ColSpec(
-            _data_type(example[name]),
-            str(name),
-            required=False,
-        )
-        for name in example.columns
+        ColSpec(_input_type(example[name], kinds.get(name)), name, required=False)
+        for name in map(str, example.columns)
     ]
     values = ("lift", "lift_low", "lift_high", "response", "baseline")
     outputs = [
@@ -220,7 +260,17 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
         for message in model.messages
     ]
     voter = ColSpec(DataType.string, "voter_id")
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema([voter, *outputs]))
+    signature = ModelSignature(Schema(inputs), Schema([voter, *outputs]))
+    # MLflow's own mark of a model that checks its rows itself
+    signature._is_signature_from_type_hint = True
+    return signature
+
+
+def _input_type(column: pd.Series, kinds: set[str] | None) -> DataType:
+    """Type of a column of the file; a text is one also where it is stored as number."""
+    stored_as = _data_type(column)
+    is_code = stored_as == DataType.double and kinds == {"text"}
+    return DataType.string if is_code else stored_as
 
 
 def _data_type(column: pd.Series) -> DataType:
@@ -274,7 +324,8 @@ def log_and_register(
             artifacts={"model": str(folder)},
             code_paths=[str(code)],
             signature=signature_of(example, model),
-            input_example=example,
+            # as a server of MLflow takes rows for such a model: {"inputs": [{...}]}
+            input_example=example.to_dict("records"),
             pip_requirements=_pinned(MODEL_LIBRARIES),
             registered_model_name=name,
         )

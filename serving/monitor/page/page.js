@@ -91,6 +91,10 @@ function show(told) {
   $("campaign").textContent = told.campaign;
   $("until").textContent = told.heard_until
     ? `Shown up to the hour of ${hour(told.heard_until)} UTC` : "Nothing heard yet";
+  $("wishes").hidden = told.open_wishes === 0;
+  $("wishes").textContent = `${number.format(told.open_wishes)} replies may ask to be ` +
+    "left alone. Nothing more is sent to them until somebody has read them: " +
+    "hustings reactions review.";
   const paused = new Map(told.messages.filter((m) => m.paused)
     .map((m) => [m.message_id, m.paused]));
   for (const one of told.paused_unheard) paused.set(one.message_id, one);
