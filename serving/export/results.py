@@ -217,8 +217,8 @@ class RemainingRows:
         """Refuse a file of which too much was set aside, or nothing is left.
 
         Args:
-            ordinary: Reasons that are expected in ordinary life. A file whose rows
-                were all there before has nothing left, and is no fault.
+            ordinary: Reasons that are expected in ordinary life. Nothing is left of a
+                file that came before, and that is no fault.
 
         Raises:
             TableError: With the largest reasons and an example row of each.
@@ -228,11 +228,12 @@ class RemainingRows:
             table.name, table.source, faults, rows_in=self.read.rows_in,
             ordinary=ordinary,
         )  # fmt: skip
-        new = faults[~faults["reason"].isin(REPEATED)]
-        if self.frame.empty and len(new):
+        is_repeated = faults["reason"].isin(REPEATED).any()
+        if self.frame.empty and len(faults) and not is_repeated:
             raise TableError(
                 f"table {table.name}: expected rows, got none out of "
-                f"{self.read.rows_in:,} in {table.source.read_from}: {largest_in(new)}"
+                f"{self.read.rows_in:,} in {table.source.read_from}: "
+                f"{largest_in(faults)}"
             )
 
 
