@@ -31,6 +31,8 @@ Json = dict[str, Any]
 
 HOLDOUTS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 WAVES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
+MOST_LISTED = 8
+"""Messages of a test that are listed one by one."""
 UNKNOWN_SPREAD = 0.1
 """SD of unknown lifts about zero, in SD of the outcome: nine of ten field effects are
 smaller."""
@@ -329,6 +331,66 @@ def _tested(rows: pd.DataFrame, messages: tuple[str, ...]) -> Beliefs | None:
     usual = np.full(len(messages), USUAL_EFFECT * float(seen["outcome"].std()))
     mean, sd = shrink(value, np.diag(variance), [""] * len(messages), prior_scale=usual)
     return Beliefs(mean, np.diag(sd**2))
+
+
+# --- of the tests that are there ---
+
+
+def of_tests(
+    rows: pd.DataFrame, voters: pd.DataFrame, *, per_point: float
+) -> list[str]:
+    """What each test can detect with the people who answered it, a sentence each.
+
+    Args:
+        rows: Training set.
+        voters: VOTERS.
+        per_point: Outcome units of one point.
+    """
+    return [
+        sentence
+        for experiment, of_test in rows.groupby("experiment_id", sort=True)
+        for sentence in _of_test(str(experiment), of_test, voters, per_point)
+    ]
+
+
+def _of_test(
+    experiment: str, rows: pd.DataFrame, voters: pd.DataFrame, per_point: float
+) -> list[str]:
+    answered = rows[rows["outcome"].notna()]
+    n = answered["message_id"].value_counts()
+    n_control = int(n.get(CONTROL, 0))
+    of_messages = n.drop(CONTROL, errors="ignore")
+    where = f"experiment {experiment}"
+    if n_control < 2 or of_messages.empty:
+        return [
+            f"{where}: {n_control:,} controls and {int(of_messages.sum()):,} people "
+            "who were sent a message have answered, so no effect can be seen"
+        ]
+    # people who were drawn together count less than people apart
+    together = answered["drawn_id"].value_counts().to_numpy(dtype=np.float64)
+    noise = replace(
+        noise_of(answered.assign(household_id=answered["drawn_id"]), voters),
+        household=float((together**2).sum() / together.sum()),
+    )
+    sure = ClaimCertainty(n_claims=len(of_messages))
+    lifts = {
+        str(message): detectable_lift(noise, int(k), n_control, sure) / per_point
+        for message, k in of_messages.items()
+    }
+    head = (
+        f"{where}: {n_control:,} controls have answered; seen in 4 of 5 such tests, "
+        f"allowing for {len(lifts)} claims, is a lift of "
+    )
+    each = [
+        f"{lift:.2f} points of {message} ({int(of_messages[message]):,} answers)"
+        for message, lift in lifts.items()
+    ]
+    if len(each) > MOST_LISTED:
+        each = [
+            *each[: MOST_LISTED - 1],
+            f"at most {max(lifts.values()):.2f} of others",
+        ]
+    return [head + ", ".join(each)]
 
 
 # --- in words ---

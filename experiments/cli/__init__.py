@@ -9,6 +9,7 @@ import typer
 
 from hustings.experiments.cli import (
     answers,
+    check,
     daily,
     export,
     init,
@@ -36,6 +37,7 @@ app = typer.Typer(
 # in the order in which --help lists them
 for _part in (
     init,
+    check,
     stages,
     daily,
     models,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ def results(
         _require_file(file)
         with recording(run.home, at=run.at):
             result = read_back(run, plan, file, at=run.at)
-        _print_counts(file, result.report, result.reasons)
+        _print_counts(file, result.account, result.report)
         if result.report["unread_withdrawals"]:
             typer.echo(
                 f"{result.report['unread_withdrawals']:,} rows that ask for no contact "
@@ -77,7 +77,7 @@ def responses(
         _require_file(file)
         with recording(run.home, at=run.at):
             result = read_outcomes(run, file, source_name=source, at=run.at)
-        _print_counts(file, result.report, result.reasons)
+        _print_counts(file, result.account, result.report)
 
 
 def _require_file(file: Path) -> None:
@@ -86,15 +86,12 @@ def _require_file(file: Path) -> None:
 
 
 def _print_counts(
-    file: Path, report: Mapping[str, int], reasons: Mapping[str, int]
+    file: Path, account: Mapping[str, Any], report: Mapping[str, int]
 ) -> None:
     """Rows in = accepted + set aside, why those were, and what came of the others."""
-    typer.echo(
-        f"{file.name}: {report['rows_in']:,} rows in = {report['accepted']:,} accepted "
-        f"+ {report['set_aside']:,} set aside"
-    )
-    for reason, n in reasons.items():
-        typer.echo(f"  set aside, {reason}: {n:,}")
+    from hustings.features.ingest import account_of
+
+    typer.echo("\n".join(account_of(file.name, account)))
     for name, n in report.items():
         if name not in {"rows_in", "accepted", "set_aside"}:
             typer.echo(f"  {name.replace('_', ' ')}: {n:,}")

@@ -94,17 +94,10 @@ def _tell_tables(folder: Path) -> None:
     """Rows of every table: in = accepted + set aside, and what was lost and why."""
     import json
 
-    from hustings.features.ingest import reasons_of
+    from hustings.features.ingest import account_of
 
     for name, table in json.loads((folder / "ingest.json").read_text()).items():
-        forgotten = table["forgotten"]
-        gone = f" + {forgotten:,} of persons who were forgotten" if forgotten else ""
-        typer.echo(
-            f"{name}: {table['rows_in']:,} rows in = {table['accepted']:,} accepted + "
-            f"{table['quarantined']:,} set aside{gone}"
-        )
-        for sentence in reasons_of(table):
-            typer.echo(f"  {sentence}")
+        typer.echo("\n".join(account_of(name, table)))
     typer.echo(f"Rows set aside: {folder / 'quarantine.parquet'}")
 
 

@@ -8,6 +8,7 @@ answers, and goes into the campaign's record as one folder and one entry of the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pandera.pandas import DataFrameSchema
@@ -50,6 +51,7 @@ from hustings.serving.export import ExportError
 from hustings.serving.export.results import (
     KEY,
     READ_BEFORE,
+    REPEATED,
     SEVERAL,
     Answers,
     OfPlan,
@@ -57,7 +59,6 @@ from hustings.serving.export.results import (
     Results,
     is_among,
     read_results,
-    reasons_of,
     set_aside_strangers,
 )
 from hustings.serving.rules import WORDS, rule_set
@@ -69,6 +70,9 @@ NO_BASIS = "no basis on record that [link] declares: nobody was looked for"
 NOT_LINKED = "linked to no voter at the declared threshold"
 LESS_LIKELY = "another person is likelier to be this voter; that answer is kept"
 NOT_BY_THIS_PLAN = "of a voter whom this plan had not decided when it was observed"
+ORDINARY = REPEATED | {NOBODY_DECIDED, NO_BASIS, NOT_LINKED, LESS_LIKELY}
+"""Reasons that are expected in ordinary life: a file of turnout has everybody, one of
+all days those of yesterday, and few who answer can be looked for."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,14 @@ class Outcomes:
         rows: `ANSWER_KEY` of the rows accepted.
         quarantine: row, column, value, reason.
         report: rows_in, accepted, set_aside, answers; nobody's data.
+        account: What became of every row, as `ingest.json` has it of a table.
     """
 
     responses: pd.DataFrame
     rows: pd.DataFrame
     quarantine: pd.DataFrame
     report: dict[str, int]
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Rows that were set aside by their reason, the most frequent first."""
-        return reasons_of(self.quarantine)
+    account: Mapping[str, Any]
 
 
 # --- results of channels --------------------------------------------------------------
@@ -223,7 +224,8 @@ def read_outcomes(
     Raises:
         CampaignError: If the campaign does not declare how the file is read, or may not
             look for people.
-        TableError: If the file lacks a column.
+        TableError: If the file lacks a column, or too much of it would be set aside:
+            nothing is stored then. `ORDINARY` does not count.
         ReadBeforeError: If the file was read before.
     """
     source = _declared_source(run, source_name)
@@ -234,8 +236,7 @@ def read_outcomes(
         _folders(run),
     )  # fmt: skip
     former = present_id_of(run.home)
-    rows = RemainingRows(_complete(read.frame, contract, read.table.raw.file))
-    rows.add_faults(read.faults)
+    rows = RemainingRows(_complete(read.frame, contract, read.table.raw.file), read)
     campaign_voters, counts = _known_voters(run, former), dict[str, int]()
     if linked:
         counts = _link(rows, run, campaign_voters, former)
@@ -250,11 +251,13 @@ def read_outcomes(
     taken = _taken(run.home, OF_NO_PLAN, ANSWER_KEY)
     rows.set_aside(is_among(rows.frame, taken, ANSWER_KEY), "voter_id", READ_BEFORE)
     responses = _placed(rows, run.home, former)
+    rows.require_few(ORDINARY)
     outcomes = Outcomes(
         responses,
         rows.frame[ANSWER_KEY].reset_index(drop=True),
         rows.quarantine(),
-        rows.counts(read.rows_in) | {"answers": len(responses)} | counts,
+        rows.counts() | {"answers": len(responses)} | counts,
+        rows.account(),
     )
     keep_answers(
         run.home, OF_NO_PLAN, file_sha256(file),
@@ -380,7 +383,9 @@ def _linkage(
     campaign_voters: pd.Series,
     former: Mapping[str, str],
 ) -> Linked:
-    identities = read_voters(declared.voters, _folders(run), at=run.at).frame
+    identities = read_voters(
+        run, declared.voters, _folders(run), section="[link.voters]"
+    ).frame
     present = with_present_ids(identities["voter_id"].astype("str"), former)
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
     return link_reactors(

@@ -15,6 +15,7 @@ from hustings.features.ingest import (
     Folders,
     Identities,
     TableSource,
+    account_of,
     read_identities,
 )
 from hustings.features.persons.link import Linked, link_reactors
@@ -40,30 +41,32 @@ def identities(run: Run, raw_dir: Path | None) -> Identities | None:
     if declared is None:
         return None
     folders = Folders(campaign=run.campaign.folder, data=data_dir(), raw=raw_dir)
-    return read_voters(declared.voters, folders, at=run.at)
+    return read_voters(run, declared.voters, folders, section="[link.voters]")
 
 
 def read_voters(
-    source: TableSource, folders: Folders, *, at: pd.Timestamp
+    run: Run, source: TableSource, folders: Folders, *, section: str
 ) -> Identities:
     """Identities of voters; a year of birth of two digits is that of a living voter.
 
     Of 05/31/45 the year is 1945: one that gives an age of `YOUNGEST` to 115.
 
     Args:
+        run: Says what became of every row.
         source: Where they lie and how their columns are called.
         folders: Folders that the prefixes of its path name.
-        at: Now.
+        section: Where they are declared.
 
     Raises:
-        TableError: If a column is missing or no row is left.
+        TableError: If a column is missing, too much is lost or no row is left.
     """
     read = read_identities(source, folders)
+    run.say("\n".join(account_of(section, read.report)))
     columns = {}
     for name in ("birth_date", "birth_year"):
         origin = source.columns.get(name)
         if name in read.frame and origin and any("%y" in f for f in origin.formats):
-            columns[name] = _of_the_living(read.frame[name], at.year - YOUNGEST)
+            columns[name] = _of_the_living(read.frame[name], run.at.year - YOUNGEST)
     return replace(read, frame=read.frame.assign(**columns))
 
 
@@ -126,7 +129,6 @@ def write_links(
     run.write_json(
         "links", linkage.summary.to_json() | {"identities": voter_identities.report}
     )
-    _remember_people(run, reactions, linkage.links)
     linked = linkage.links["reaction_person"].tolist()
     bare = kept_events(reactions, bases, linked)
     run.write("tables/reactions", check(REACTIONS, bare))
@@ -140,10 +142,15 @@ def write_links(
     )
 
 
-def _remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
+def remember_people(run: Run, reactions: pd.DataFrame, links: pd.DataFrame) -> None:
     """Store which voter each linked person is, so that a STOP reaches the voter.
 
     Without the campaign's secret nothing is stored.
+
+    Args:
+        run: Its campaign's store is written.
+        reactions: REACTIONS.
+        links: LINKS.
     """
     key = known_link_key(os.environ)
     if key is None:

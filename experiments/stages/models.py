@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -297,12 +297,27 @@ def _not_learnt(
 # --- train ---
 
 
-def stage_train(run: Run) -> None:
-    """Training set → tuned settings and candidate models, in one MLflow run.
+class BeforeTraining(NamedTuple):
+    """What is known of the experiments before anything is trained.
 
-    An experiment of which nothing may be sent to anybody, or that is too small to learn
-    from, is left out: nothing is learnt of it. Where that is all, nothing is trained.
+    Attributes:
+        not_learnt: Experiment → why nothing is learnt of it.
+        notes: What is set aside of the others, a sentence each.
+        n_learnt: Experiments that are learnt from.
     """
+
+    not_learnt: Mapping[str, str]
+    notes: tuple[str, ...]
+    n_learnt: int
+
+
+def before_training(run: Run) -> BeforeTraining:
+    """Find what may not be sent or cannot be learnt; write it to `not_learnt.json`."""
+    return _to_learn(run)[1]
+
+
+def _to_learn(run: Run) -> tuple[_Materials, BeforeTraining]:
+    """The experiments that are learnt from, and why the others are not."""
     materials = _materials(run)
     why, notes = _not_learnt(run, materials)
     learnt = materials.without(why)
@@ -312,9 +327,6 @@ def stage_train(run: Run) -> None:
             # what lowers turnout may not be sent either
             forbidden, _ = _not_sent(run, test)
             why |= {name: forbidden} if forbidden else {}
-    left_out = [f"experiment {name}: {finding}" for name, finding in why.items()]
-    for sentence in (*notes, *left_out):
-        run.say(sentence)
     stored = {
         name: {"verdict": finding.verdict, "reasons": list(finding.reasons)}
         for name, finding in why.items()
@@ -327,6 +339,21 @@ def stage_train(run: Run) -> None:
         {"experiments": stored, "few_answers": few_answers, "notes": notes},
     )
     materials = materials.without(why)
+    reasons = {name: str(finding) for name, finding in why.items()}
+    return materials, BeforeTraining(reasons, tuple(notes), len(materials.tests))
+
+
+def stage_train(run: Run) -> None:
+    """Training set → tuned settings and candidate models, in one MLflow run.
+
+    An experiment of which nothing may be sent to anybody, or that is too small to learn
+    from, is left out: nothing is learnt of it. Where that is all, nothing is trained.
+    """
+    materials, findings = _to_learn(run)
+    for note in findings.notes:
+        run.say(note)
+    for name, reason in findings.not_learnt.items():
+        run.say(f"experiment {name}: {reason}")
     if not materials.tests:
         run.write_json("settings", {})
         run.write_json("policies", {})

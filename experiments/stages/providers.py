@@ -8,7 +8,12 @@ import pandas as pd
 
 from hustings.experiments.declaration import ProviderSection, data_dir
 from hustings.experiments.stages.context import Json, Run
-from hustings.features.ingest import Folders, Identities, read_provider_rows
+from hustings.features.ingest import (
+    Folders,
+    Identities,
+    account_of,
+    read_provider_rows,
+)
 from hustings.features.persons.provider import (
     Joined,
     ProviderLicence,
@@ -77,9 +82,11 @@ def _joined(
     folders: Folders,
 ) -> Joined:
     link = run.campaign.link
+    delivered = read_provider_rows(provider.table, folders)
+    run.say("\n".join(account_of(f"[providers.{name}.table]", delivered.report)))
     return join_provider(
         voters,
-        read_provider_rows(provider.table, folders),
+        delivered.frame,
         name,
         join=provider.join,
         identities=None if voter_identities is None else voter_identities.frame,

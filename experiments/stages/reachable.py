@@ -80,7 +80,7 @@ def contact_details(run: Run) -> pd.DataFrame | None:
         return None
     folders = Folders(campaign=campaign.folder, data=data_dir(), raw=run.home / "raw")
     try:
-        addresses = read_voters(source, folders, at=run.at).frame
+        addresses = read_voters(run, source, folders, section="[export.contacts]").frame
     except TableError as failure:
         # the same reader as that of [link.voters], whose key it would tell
         message = str(failure).replace("[link.voters", "[export.contacts")

@@ -43,10 +43,12 @@ class Sendable:
 
     Attributes:
         arms: Whether an arm may be sent to anybody, by arm.
+        by_channel: Voters who may be sent something, by channel.
         stops: Why not, the rule that stops most first.
     """
 
     arms: Mapping[Arm, bool]
+    by_channel: Mapping[str, int]
     stops: tuple[Stop, ...]
 
     @property
@@ -106,7 +108,15 @@ def sendable(run: Run, voters: pd.DataFrame, arms: tuple[Arm, ...]) -> Sendable:
     of_places = _of_places(run, permission, arms)
     may = allowed.any(axis=0) | of_places
     unique = dict.fromkeys(sorted(stops, key=lambda stop: -stop.n_voters))
-    return Sendable(dict(zip(arms, map(bool, may), strict=True)), tuple(unique))
+    by_channel = {
+        channel: int(
+            allowed[:, [arm.channel == channel for arm in arms]].any(axis=1).sum()
+        )
+        for channel in dict.fromkeys(arm.channel for arm in arms)
+    }
+    return Sendable(
+        dict(zip(arms, map(bool, may), strict=True)), by_channel, tuple(unique)
+    )
 
 
 def require_sendable(run: Run, voters: pd.DataFrame, arms: tuple[Arm, ...]) -> None:

@@ -23,7 +23,12 @@ from hustings.experiments.stages.affinities import write_affinities
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
 from hustings.experiments.stages.external_priors import write_known_effects
-from hustings.experiments.stages.links import identities, write_links, write_unlinked
+from hustings.experiments.stages.links import (
+    identities,
+    remember_people,
+    write_links,
+    write_unlinked,
+)
 from hustings.experiments.stages.loop_tables import recorded_rows
 from hustings.experiments.stages.noteworthy import bare_arms, isolated_notes
 from hustings.experiments.stages.persons import (
@@ -81,34 +86,22 @@ from hustings.training.registry.register import (
 )
 
 N_EXAMPLE_FROM = 2_000
+SIMULATED = "simulated.json"
+"""Beside simulated tables: how they were drawn."""
+NOT_TO_CONTACT = ("permissions", "do_not_contact")
+"""Tables of which no loss may go unsaid: somebody may have asked to be left alone."""
 BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 """Columns that begin so are joined to the voter file, not read from it."""
 
 
 def stage_ingest(run: Run) -> None:
     """Read the raw files; write the checked tables and the quarantine."""
-    persons, at = known_persons(run.home), run.at
-    raw_dir = _simulated(run, persons)
-    campaign = run.campaign
-    ingested = ingest(
-        campaign.tables,
-        outcome=campaign.outcome.name,
-        outcome_kind=campaign.outcome.kind,
-        outcome_scale=campaign.outcome.value_range,
-        campaign_dir=campaign.folder,
-        data_dir=data_dir(),
-        voters_path=run.path("tables/voters.parquet"),
-        raw_dir=raw_dir,
-        on_table=lambda name: run.tell(f"reading {name}", 0, 0),
-        persons=persons.of_ingest(),
-        further=partial(recorded_rows, run.home, at=at),
-    )
-    for name, frame in ingested.tables.items():
-        if name != "reactions":  # who reacted is not written but where it may be
-            run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
-    write_reachable(run, ingested.voters, ingested.tables)
-    wider = _with_columns_beside(run, ingested, raw_dir)
+    ingested = read_tables(run)
+    wider = voters_with_others_columns(run, ingested)
+    persons, campaign = known_persons(run.home), run.campaign
     remember_former(run, ingested.former)
+    if "reactions" in ingested.tables and run.has("links.parquet"):
+        remember_people(run, ingested.tables["reactions"], run.read("links"))
     rows = {name: table["accepted"] for name, table in ingested.report.items()}
     if "reactions" in ingested.tables:
         n_individual = len(run.table("reactions"))
@@ -116,16 +109,12 @@ def stage_ingest(run: Run) -> None:
             rows["reactions"] - n_individual
         )
         rows["reactions"] = n_individual
-    for name, notes in _notes(campaign, ingested.tables).items():
-        ingested.report[name]["notes"] = notes
-        for note in notes:
+    for table in ingested.report.values():
+        for note in table["notes"]:
             run.say(note)
     run.write("quarantine", check(QUARANTINE, ingested.quarantine))
     run.write("quarantined_voters", ingested.quarantined_voters)
     run.write_json("ingest", ingested.report)
-    mapping = ingested.sources["voters"].model_dump(mode="json", by_alias=True)
-    run.write_json("voters_mapping", mapping)
-    run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
     observed_on = campaign.tables["voters"].observed_on
     changes = electorate_changes(run.home, ingested.voters, ingested.former)
     snapshot = persons.remember(
@@ -141,12 +130,59 @@ def stage_ingest(run: Run) -> None:
         electorate=changes,
         versions=environment(),
         git_commit=git_commit(),
-        data_hash=_data_hash(campaign, ingested.report, record_digest(run.home, at)),
+        data_hash=_data_hash(
+            campaign, ingested.report, record_digest(run.home, run.at)
+        ),
         rows=rows,
         data_hashes={
             name: source["sha256"] for name, source in ingested.report.items()
         },
     )
+
+
+def read_tables(run: Run, *, collect: bool = False) -> Ingested:
+    """Read the raw files and write the checked tables; nobody is remembered.
+
+    Args:
+        run: Whose campaign.
+        collect: Go on after a fault that stops a run: see `Ingested.stops`. Nothing
+            is written where the tables cannot be used.
+    """
+    persons, campaign = known_persons(run.home), run.campaign
+    raw_dir = _simulated(run, persons)
+    ingested = ingest(
+        campaign.tables,
+        outcome=campaign.outcome.name,
+        outcome_kind=campaign.outcome.kind,
+        outcome_scale=campaign.outcome.value_range,
+        campaign_dir=campaign.folder,
+        data_dir=data_dir(),
+        voters_path=run.path("tables/voters.parquet"),
+        raw_dir=raw_dir,
+        on_table=lambda name: run.tell(f"reading {name}", 0, 0),
+        persons=persons.of_ingest(),
+        further=partial(recorded_rows, run.home, at=run.at),
+        collect=collect,
+    )
+    if not ingested.complete:
+        return ingested
+    for name, frame in ingested.tables.items():
+        if name != "reactions":  # who reacted is not written but where it may be
+            run.write(f"tables/{name}", check(RAW_TABLES[name], frame))
+    mapping = ingested.sources["voters"].model_dump(mode="json", by_alias=True)
+    run.write_json("voters_mapping", mapping)
+    run.write("example", _example(campaign, ingested.sources["voters"], raw_dir))
+    for name, notes in _notes(campaign, ingested.tables).items():
+        ingested.report[name]["notes"] += notes
+    for name in NOT_TO_CONTACT:
+        lost = ingested.report.get(name, {}).get("quarantined", 0)
+        if lost:
+            ingested.report[name]["notes"].append(
+                f"{name}: {lost:,} rows cannot be used: who asks there not to be "
+                "contacted is not known by them; see quarantine.parquet, and act on "
+                "them by hand"
+            )
+    return ingested
 
 
 def _notes(
@@ -166,10 +202,17 @@ def _notes(
     }  # fmt: skip
 
 
-def _with_columns_beside(
-    run: Run, ingested: Ingested, raw_dir: Path | None
-) -> pd.DataFrame | None:
-    """The voters with the columns from links, partners and providers; None of none."""
+def voters_with_others_columns(run: Run, ingested: Ingested) -> pd.DataFrame | None:
+    """The voters with the columns from links, partners and providers; None without any.
+
+    Who can be reached is written on the way, since the same files say it.
+
+    Args:
+        run: Its checked tables are written.
+        ingested: From `read_tables`.
+    """
+    write_reachable(run, ingested.voters, ingested.tables)
+    raw_dir = None if run.campaign.simulate is None else _raw(run)
     tables, voter_identities = ingested.tables, identities(run, raw_dir)
     linked = "reactions" in tables and voter_identities is not None
     if "reactions" in tables and not linked:
@@ -188,21 +231,34 @@ def _with_columns_beside(
     return with_providers(run, voters, voter_identities, raw_dir, first_delivery=first)
 
 
+def _raw(run: Run) -> Path:
+    return run.home / "raw"
+
+
 def _simulated(run: Run, persons: KnownPersons) -> Path | None:
     """Folder of the simulated tables, drawn once for each declaration of them."""
     declared = run.campaign.simulate
     if declared is None:
         return None
-    folder, wanted = run.home / "raw", declared.model_dump()
-    stamp = folder / "simulated.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != wanted:
+    folder = _raw(run)
+    if not is_simulated_as_declared(run):
         run.tell("simulating", 0, 0)
+        wanted = declared.model_dump()
         drawn = simulate(**wanted)
         write_sample(persons.without_forgotten(drawn), folder)
         # another electorate: nobody of it has been seen before
         persons.start_again()
-        write_json(stamp, wanted)
+        write_json(folder / SIMULATED, wanted)
     return folder
+
+
+def is_simulated_as_declared(run: Run) -> bool:
+    """Whether the tables on record were drawn as is declared, or none are drawn."""
+    declared, stamp = run.campaign.simulate, _raw(run) / SIMULATED
+    if declared is None:
+        return True
+    drawn = json.loads(stamp.read_text()) if stamp.exists() else None
+    return bool(drawn == declared.model_dump())
 
 
 def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> str:

@@ -7,7 +7,8 @@ against another; `ingest` does so for every table of a campaign.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -54,7 +55,7 @@ from hustings.features.ingest.rows import RowsRead, open_table, read_rows
 from hustings.features.ingest.sorting import (
     ReadTables,
     SortedTable,
-    reasons_of,
+    account_of,
     repeated_keys,
 )
 from hustings.features.ingest.source import ColumnSource, TableSource, history_column
@@ -89,6 +90,7 @@ __all__ = [
     "Mapped",
     "Persons",
     "TableSource",
+    "account_of",
     "file_sha256",
     "first_rows",
     "history_column",
@@ -100,7 +102,6 @@ __all__ = [
     "read_identities",
     "read_provider_rows",
     "read_rows",
-    "reasons_of",
     "under_present_ids",
 ]
 
@@ -108,6 +109,8 @@ _FILLED = {
     ("deliveries", "propensity"), ("deliveries", "plan_id"), ("responses", "plan_id")
 }  # fmt: skip
 """Columns that a file may leave out: joined from the designs, or the experiment."""
+_REFERRED_TO = {"merges", "voters", "messages", "designs", "deliveries"}
+"""Tables without which the others cannot be checked against them."""
 MAX_LEVELS = 100
 """A provider column of more texts than this, most of them different, is no category."""
 MOSTLY_DIFFERENT = 0.5
@@ -154,6 +157,9 @@ class Ingested:
         report: What became of the rows of each table, as `SortedTable.report` has it.
         sources: The declared sources with every column and type written out: what a
             request must be mapped by to read as the file did.
+        stops: Why a run would stop, a sentence each; empty unless they are collected.
+        complete: Whether all tables were read and stand to each other as they should;
+            without that there are no tables, and perhaps no voters.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -163,6 +169,37 @@ class Ingested:
     former: dict[str, str]
     report: dict[str, dict[str, Any]]
     sources: dict[str, TableSource]
+    stops: tuple[str, ...]
+    complete: bool
+
+
+class _Stops:
+    """Faults that stop a run: raised at once, or collected.
+
+    Attributes:
+        sentences: Those collected.
+        at_fault: Tables that cannot be used for them; "" for several together.
+    """
+
+    def __init__(self, *, collect: bool) -> None:
+        self._collect = collect
+        self.sentences: list[str] = []
+        self.at_fault: set[str] = set()
+
+    @contextmanager
+    def stopping(self, *at_fault: str) -> Iterator[None]:
+        """Collect what is wrong; go on after it.
+
+        Args:
+            at_fault: The table that cannot be used then.
+        """
+        try:
+            yield
+        except TableError as failure:
+            if not self._collect:
+                raise
+            self.sentences.append(str(failure))
+            self.at_fault.update(at_fault)
 
 
 def ingest(
@@ -178,6 +215,7 @@ def ingest(
     on_table: Callable[[str], None] = lambda _name: None,
     persons: Persons | None = None,
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
+    collect: bool = False,
 ) -> Ingested:
     """Read, map and check every table of a campaign; the voters are never in memory.
 
@@ -204,6 +242,8 @@ def ingest(
         persons: Who is forgotten, and which ids became which.
         further: Name and rows of a table → rows that the campaign itself made, such as
             the days of its loop; they are checked like those of the file.
+        collect: Go on after a fault that stops a run, to find the others too: they are
+            in `stops`.
 
     Raises:
         TableError: Naming the table, what was expected, what came, where to mend it.
@@ -211,48 +251,69 @@ def ingest(
     """
     untested = not set(TEST_TABLES) & set(sources)
     needed = set(REQUIRED_TABLES) - (set(TEST_TABLES) if untested else set())
-    absent = [n for n in REQUIRED_TABLES if n in needed and n not in sources]
-    if absent:
-        raise TableError(f"expected a table {absent[0]}; add [tables.{absent[0]}]")
+    stops = _Stops(collect=collect)
+    for name in REQUIRED_TABLES:
+        if name in needed and name not in sources:
+            with stops.stopping(name):
+                raise TableError(f"expected a table {name}; add [tables.{name}]")
     folders = Folders(campaign=campaign_dir, data=data_dir, raw=raw_dir)
     read: ReadTables = {}
-    known, former = persons or Persons(), dict[str, str]()
+    person_facts, former = persons or Persons(), dict[str, str]()
     for name in RAW_TABLES:
-        if name == "voters":
-            on_table(name)
-            read[name] = _take_voters(
-                sources[name], folders, known, former, voters_path
-            )
-            former = dict(known.follow(voters_path, former))
-        elif name in sources or (untested and name in TEST_TABLES):
-            on_table(name)
+        if name not in sources and not (untested and name in TEST_TABLES):
+            continue
+        on_table(name)
+        with stops.stopping(name):
+            if name == "voters":
+                read[name] = _take_voters(
+                    sources[name], folders, person_facts, former, voters_path
+                )
+                former = dict(person_facts.follow(voters_path, former))
+                continue
             read[name] = (
-                _take_table(name, sources[name], folders, known)
+                _take_table(name, sources[name], folders, person_facts)
                 if name in sources
                 else _nothing_brought(name)
             )
-            _sort(read, name, known, former, further)
+            if stops.at_fault & _REFERRED_TO:
+                continue
+            _sort(read, name, person_facts, former, further)
             if name == "merges":
                 former = _declared_merges(read)
-    check_responses(read, outcome)
+    if not stops.at_fault:
+        with stops.stopping("responses"):
+            check_responses(read, outcome)
     for table in read.values():
-        table.check_share()
-    set_aside_off_scale(read, outcome, outcome_kind, outcome_scale)
-    check_experiments(read)
-    check_costs(read)
-    check_times(read, known.earlier)
-    faults = pd.concat([t.quarantined() for t in read.values()], ignore_index=True)
+        with stops.stopping():
+            table.check_share()
+    if not stops.at_fault:
+        set_aside_off_scale(read, outcome, outcome_kind, outcome_scale)
+        with stops.stopping(""):
+            check_experiments(read)
+        with stops.stopping(""):
+            check_costs(read)
+        with stops.stopping(""):
+            check_times(read, person_facts.earlier)
+    complete = not stops.at_fault
+    nothing = [pd.DataFrame()] if not read else []
+    faults = pd.concat(
+        [*nothing, *(t.quarantined() for t in read.values())], ignore_index=True
+    )
     at_fault = pd.concat(
-        [t.quarantined_voters() for t in read.values()], ignore_index=True
+        [*nothing, *(t.quarantined_voters() for t in read.values())], ignore_index=True
     )
     return Ingested(
-        tables={n: t.checked() for n, t in read.items() if t.stored is None},
+        tables={
+            n: t.checked() for n, t in read.items() if complete and t.stored is None
+        },
         voters=voters_path,
-        quarantine=check(QUARANTINE, faults),
+        quarantine=check(QUARANTINE, faults) if read else faults,
         quarantined_voters=at_fault,
         former=former,
         report={name: table.report() for name, table in read.items()},
         sources={name: table.source for name, table in read.items()},
+        stops=tuple(stops.sentences),
+        complete=complete,
     )
 
 
@@ -273,22 +334,24 @@ def mapped_rows(source: TableSource, name: str, folders: Folders) -> pd.DataFram
 def _take_voters(
     source: TableSource,
     folders: Folders,
-    known: Persons,
+    person_facts: Persons,
     former: Mapping[str, str],
     path: Path,
 ) -> SortedTable:
     """Read the voter file into its checked form, block by block."""
     table = open_table(source, VOTERS.name, folders)
     _require_ours(list(table.source.columns), source, VOTERS.name)
-    part = map_voters(table, path.with_name(f"{path.name}.mapped"), known.forgotten)
+    part = map_voters(
+        table, path.with_name(f"{path.name}.mapped"), person_facts.forgotten
+    )
     try:
-        return _stored(part, known, former, path)
+        return _stored(part, person_facts, former, path)
     finally:
         part.path.unlink(missing_ok=True)
 
 
 def _stored(
-    part: VoterPart, known: Persons, former: Mapping[str, str], path: Path
+    part: VoterPart, person_facts: Persons, former: Mapping[str, str], path: Path
 ) -> SortedTable:
     table = part.table
     settled = table.settled()
@@ -311,7 +374,7 @@ def _stored(
         sorted_voters.source = _without(settled, sorted_voters.left_out)
         sorted_voters.stored = store_voters(
             part, settled, former, list(sorted_voters.left_out), path,
-            tuple(known.earlier.values()),
+            tuple(person_facts.earlier.values()),
         )  # fmt: skip
     sorted_voters.check_any_left()
     return sorted_voters
@@ -325,12 +388,12 @@ def _no_categories(part: VoterPart, settled: TableSource) -> dict[str, str]:
     counts = ", ".join(
         f"approx_count_distinct({quoted(n)}), count({quoted(n)})" for n in texts
     )
-    found = part.connection.execute(
+    counts_by_column = part.connection.execute(
         f"SELECT {counts} FROM read_parquet({literal(part.path)})"
     ).fetchone()
     left_out = {}
     for k, name in enumerate(texts):
-        n_levels, n_values = found[2 * k : 2 * k + 2]
+        n_levels, n_values = counts_by_column[2 * k : 2 * k + 2]
         if n_levels > MAX_LEVELS and n_levels > MOSTLY_DIFFERENT * n_values:
             left_out[name] = (
                 f"about {n_levels:,} different texts in {n_values:,} rows are neither "
@@ -354,7 +417,7 @@ def _without(source: TableSource, left_out: Mapping[str, str]) -> TableSource:
 
 
 def _take_table(
-    name: str, source: TableSource, folders: Folders, known: Persons
+    name: str, source: TableSource, folders: Folders, person_facts: Persons
 ) -> SortedTable:
     rows = read_rows(source, name, folders)
     frame, table = rows.frame, rows.table
@@ -371,7 +434,7 @@ def _take_table(
         lines=None if table.raw.scanned is None else table.raw.scanned.lines,
         notes=table.raw.notes,
     )  # fmt: skip
-    dropped = frame.index[known.forgotten(frame)]
+    dropped = frame.index[person_facts.forgotten(frame)]
     taken.forgotten, taken.frame = len(dropped), frame.drop(index=dropped)
     faults = rows.faults[~rows.faults["row"].isin(dropped)]
     # what is joined later has no value yet
@@ -384,18 +447,18 @@ def _take_table(
 def _sort(
     read: ReadTables,
     name: str,
-    known: Persons,
+    person_facts: Persons,
     former: Mapping[str, str],
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None,
 ) -> None:
     """Add the campaign's own rows, and check the table against those before it."""
     if further is not None:
         added = further(name, read[name].frame)
-        _add_rows(read, name, added[~known.forgotten(added)], former)
+        _add_rows(read, name, added[~person_facts.forgotten(added)], former)
     _take_present_ids(read[name], former)
     LINKS.get(name, no_links)(read)
     if name == "deliveries":
-        units = partial(units_then, read, known.earlier, former)
+        units = partial(units_then, read, person_facts.earlier, former)
         read[name].set_aside(split_units(read[name], units))
     read[name].keep_declared()
 
@@ -423,7 +486,7 @@ def _add_rows(
     table = read[name]
     if len(rows) and "voter_id" in rows:
         present = with_present_ids(rows["voter_id"], former)
-        there = read["voters"].voters.known(present)
+        there = read["voters"].voters.is_known(present)
         table.left_the_file += int((~there).sum())
         rows = rows[there]
     if rows.empty:

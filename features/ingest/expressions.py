@@ -158,11 +158,11 @@ def _compiled(
             if read.spoilt(raw, kinds) is not None
         },
     )
-    named = given.mutate(
+    mapped_rows = given.mutate(
         **{f"m{k}": read.mapped(given[f"g{k}"]) for k, read in enumerate(reads)}
     )
-    typed = named.mutate(
-        **{f"v{k}": read.typed(named[f"m{k}"]) for k, read in enumerate(reads)}
+    typed = mapped_rows.mutate(
+        **{f"v{k}": read.typed(mapped_rows[f"m{k}"]) for k, read in enumerate(reads)}
     )
     final = typed.select(
         ROW,
@@ -320,10 +320,10 @@ class _Read(NamedTuple):
             if reasons
             else ibis.null("string")
         )
-        kept = (
+        value_or_none = (
             reason.isnull().ifelse(value, ibis.null(value.type())) if reasons else value
         )
-        return {"v": kept, "r": reason, "g": given}
+        return {"v": value_or_none, "r": reason, "g": given}
 
     @property
     def expected(self) -> str:
@@ -376,25 +376,25 @@ class _Read(NamedTuple):
 
 def _keeps(check: pa.Check, value: Any) -> Any:
     """A check of a declared column as an expression."""
-    told = check.statistics or {}
+    statistics = check.statistics or {}
     match check.name:
         case "isin":
-            return value.isin(list(told["allowed_values"]))
+            return value.isin(list(statistics["allowed_values"]))
         case "in_range":
             low = (
-                value >= told["min_value"]
-                if told.get("include_min", True)
-                else (value > told["min_value"])
+                value >= statistics["min_value"]
+                if statistics.get("include_min", True)
+                else (value > statistics["min_value"])
             )
-            return low & (value <= told["max_value"])
+            return low & (value <= statistics["max_value"])
         case "greater_than_or_equal_to":
-            return value >= told["min_value"]
+            return value >= statistics["min_value"]
         case "greater_than":
-            return value > told["min_value"]
+            return value > statistics["min_value"]
         case "str_length":
-            return value.length() >= told["min_value"]
+            return value.length() >= statistics["min_value"]
         case "str_matches":
-            return value.re_search(told["pattern"])
+            return value.re_search(statistics["pattern"])
     raise ValueError(f"expected a check with an expression, got {check.name!r}")
 
 
@@ -411,9 +411,9 @@ def as_text(value: Any, kind: str) -> Any:
         return value.ifelse("true", "false")
     if kind == "float64":
         number = value.isnan().ifelse(ibis.null("float64"), value)
-        whole = (number == number.floor()) & (number.abs() < MAX_EXACT)
-        return whole.ifelse(
-            whole.ifelse(number, ibis.null("float64")).cast("int64").cast("string"),
+        is_whole = (number == number.floor()) & (number.abs() < MAX_EXACT)
+        return is_whole.ifelse(
+            is_whole.ifelse(number, ibis.null("float64")).cast("int64").cast("string"),
             number.cast("string"),
         )
     if kind == "decimal":

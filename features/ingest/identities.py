@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from hustings.features.ingest.mapping import fault_rows
 from hustings.features.ingest.reading import Folders
-from hustings.features.ingest.rows import read_rows
-from hustings.features.ingest.sorting import SortedTable
+from hustings.features.ingest.rows import RowsRead, read_rows
+from hustings.features.ingest.sorting import SortedTable, largest_in
 from hustings.features.ingest.source import TableSource
 from hustings.features.tables import (
     IDENTITIES,
@@ -19,6 +20,8 @@ from hustings.features.tables import (
     check,
     problems,
 )
+
+OF_NOBODY = "expected a voter_id or another key, got none"
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,7 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
             f"{file}: expected a column voter_id, got none; mend "
             "[link.voters.columns] in campaign.toml"
         )
-    table = SortedTable(
-        IDENTITIES.name, rows.table.settled(), frame, rows.table.raw.digest(),
-        rows.rows_in, losses=rows.table.losses,
-        not_belonging=rows.table.not_belonging,
-    )  # fmt: skip
+    table = _table_of(rows, IDENTITIES.name, frame)
     table.set_aside(rows.faults)
     repeated = table.frame["voter_id"].duplicated(keep=False)
     several = table.frame.loc[repeated, ["voter_id"]]
@@ -74,14 +73,30 @@ def read_identities(source: TableSource, folders: Folders) -> Identities:
         problems(IDENTITIES, table.frame)[["row", "column", "value", "reason"]]
     )
     if table.frame.empty:
-        raise TableError(f"{file}: expected identities of voters, got no good row")
+        raise TableError(
+            f"{file}: expected identities of voters, got no good row: "
+            f"{largest_in(table.quarantined()) or 'it is empty'}"
+        )
     table.check_share()
     accepted = check(IDENTITIES, table.frame.reset_index(drop=True))
     unread = {"unread": dict(rows.table.losses.by_column())}
     return Identities(accepted, table.report() | unread)
 
 
-def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
+@dataclass(frozen=True)
+class ProviderRows:
+    """What a provider delivered, and the report on every row.
+
+    Attributes:
+        frame: PROVIDER_ROWS.
+        report: As of every table; nobody's data.
+    """
+
+    frame: pd.DataFrame
+    report: dict[str, Any]
+
+
+def read_provider_rows(source: TableSource, folders: Folders) -> ProviderRows:
     """Read what a provider delivers, as PROVIDER_ROWS.
 
     Args:
@@ -89,7 +104,29 @@ def read_provider_rows(source: TableSource, folders: Folders) -> pd.DataFrame:
         folders: Folders that the prefixes of a path name.
 
     Raises:
-        TableError: If a column is missing, or too much is lost.
+        TableError: If a column is missing, too much is lost or no row is left.
     """
-    frame = read_rows(source, PROVIDER_ROWS.name, folders).frame
-    return check(PROVIDER_ROWS, frame.reset_index(drop=True))
+    rows = read_rows(source, PROVIDER_ROWS.name, folders)
+    table = _table_of(rows, PROVIDER_ROWS.name, rows.frame)
+    table.set_aside(rows.faults)
+    keys = table.frame[[c for c in table.frame if c in PROVIDER_ROWS.columns]]
+    nobody = keys.isna().all(axis=1)
+    table.set_aside(fault_rows(nobody, "voter_id", None, OF_NOBODY))
+    faults = problems(PROVIDER_ROWS, table.frame)
+    table.set_aside(faults[["row", "column", "value", "reason"]])
+    if table.frame.empty and table.rows_in:
+        raise TableError(
+            f"{rows.table.raw.file}: expected rows of a provider, got no good row: "
+            f"{largest_in(table.quarantined())}"
+        )
+    table.check_share()
+    accepted = check(PROVIDER_ROWS, table.frame.reset_index(drop=True))
+    return ProviderRows(accepted, table.report())
+
+
+def _table_of(rows: RowsRead, name: str, frame: pd.DataFrame) -> SortedTable:
+    return SortedTable(
+        name, rows.table.settled(), frame, rows.table.raw.digest(), rows.rows_in,
+        losses=rows.table.losses, not_belonging=rows.table.not_belonging,
+        notes=rows.table.raw.notes,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from hustings.features.ingest.sorting import (
     LEFT_THE_FILE,
     ReadTables,
     SortedTable,
+    reasons_in,
 )
 from hustings.features.ingest.source import is_history
 from hustings.features.persons.identity import with_present_ids
@@ -44,7 +45,7 @@ def _unknown(read: ReadTables, name: str, column: str, of: str) -> pd.DataFrame:
     """Rows whose voter or message is in no accepted row of its own table."""
     frame = read[name].frame
     if of == "voters":
-        is_known = read[of].voters.known(frame[column])
+        is_known = read[of].voters.is_known(frame[column])
     else:
         is_known = frame[column].isin([*read[of].frame[column], CONTROL]).to_numpy()
     unknown = frame[column].notna() & ~is_known
@@ -398,7 +399,7 @@ def check_experiments(read: ReadTables) -> None:
 
 
 def _set_aside_reasons(table: SortedTable) -> str:
-    reasons = list(table.reasons())
+    reasons = list(reasons_in(table.quarantined()))
     return f"; rows were set aside: {'; '.join(reasons[:3])}" if reasons else ""
 
 

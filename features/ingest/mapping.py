@@ -283,7 +283,7 @@ class TextKinds:
 
     def settled(self) -> dict[str, Any]:
         """The type of every provider column."""
-        found = {
+        settled = {
             name: "number" if numbers and numbers >= NUMBERS * present and not codes
             else "text"
             for name, (present, numbers, codes) in self._counts.items()
@@ -291,7 +291,7 @@ class TextKinds:
         empty = {
             n: "number" for n, (present, _, _) in self._counts.items() if not present
         }
-        return {**self._types, **found, **empty}
+        return {**self._types, **settled, **empty}
 
 
 def _counting(columns: Sequence[tuple[str, ColumnSource]]) -> str:

@@ -1,5 +1,6 @@
 """A table on its way: rows accepted so far, faults of the others, and its report."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,49 +108,16 @@ class SortedTable:
         faults.insert(0, "table", pd.Series(self.name, index=faults.index, dtype="str"))
         return faults
 
-    def reasons(self) -> dict[str, int]:
-        """How often each reason was given, the most frequent first."""
-        faults = self.quarantined()
-        if faults.empty:
-            return {}
-        counts = (faults["column"] + ": " + faults["reason"]).value_counts()
-        return {str(reason): int(n) for reason, n in counts.items()}
-
-    def examples(self) -> dict[str, str]:
-        """A row of each reason, and the value that came unless it identifies."""
-        faults = self.quarantined()
-        if faults.empty:
-            return {}
-        faults = faults.assign(key=faults["column"] + ": " + faults["reason"])
-        first = faults.drop_duplicates("key")
-        rows = first[["key", "row", "column", "value"]].itertuples(index=False)
-        return {key: example_of(row, column, value) for key, row, column, value in rows}
-
     def check_share(self) -> None:
         """Refuse to go on where more rows were set aside than the table may lose.
 
         Raises:
             TableError: With the largest reasons and an example row of each.
         """
-        faults = self.quarantined()
-        lost = faults[faults["reason"] != LEFT_THE_FILE]
-        quarantined = int(lost["row"].nunique())
-        if quarantined <= self.source.most_quarantined * self.rows_in:
-            return
-        examples = self.examples()
-        largest = [
-            f"{n:,} × {reason} ({examples[reason]})"
-            for reason, n in self.reasons().items()
-            if not reason.endswith(LEFT_THE_FILE)
-        ][:N_LARGEST]
-        raise TableError(
-            f"table {self.name}: {quarantined:,} of {self.rows_in:,} rows of "
-            f"{self.source.read_from} would be set aside, more than the "
-            f"{self.source.most_quarantined:.0%} that it may lose: "
-            f"{'; '.join(largest)}; "
-            + self.source.mend(self.name, "columns")
-            + f", or allow it by most_quarantined = {quarantined / self.rows_in:.2f}"
-        )
+        require_few(
+            self.name, self.source, self.quarantined(),
+            rows_in=self.rows_in, ordinary=frozenset({LEFT_THE_FILE}),
+        )  # fmt: skip
 
     def report(self) -> dict[str, Any]:
         """What became of every row.
@@ -157,7 +125,8 @@ class SortedTable:
         Raises:
             TableError: If rows were lost.
         """
-        quarantined = int(self.quarantined()["row"].nunique())
+        faults = self.quarantined()
+        quarantined = int(faults["row"].nunique())
         if self.rows_in != self.accepted + quarantined + self.forgotten:
             raise TableError(
                 f"table {self.name}: {self.rows_in} rows in, but {self.accepted} "
@@ -171,8 +140,8 @@ class SortedTable:
             "left_the_file": self.left_the_file,
             "not_belonging": self.not_belonging,
             "lines": self.lines,
-            "reasons": self.reasons(),
-            "examples": self.examples(),
+            "reasons": reasons_in(faults),
+            "examples": examples_in(faults),
             "values_lost": {} if self.losses is None else self.losses.as_json(),
             "left_out": self.left_out,
             "notes": self.notes,
@@ -215,12 +184,10 @@ class SortedTable:
         brought = self.name in REQUIRED_TABLES and self.source.rows != []
         if self.accepted or not brought:
             return
-        reasons = [
-            f"{n} × {reason}" for reason, n in list(self.reasons().items())[:N_LARGEST]
-        ]
+        why = largest_in(self.quarantined()) or "it is empty"
         raise TableError(
             f"table {self.name}: expected rows, got none out of {self.rows_in} in "
-            f"{self.source.read_from}: {'; '.join(reasons) or 'it is empty'}"
+            f"{self.source.read_from}: {why}"
         )
 
 
@@ -263,6 +230,98 @@ def repeated_keys(name: str, frame: pd.DataFrame) -> pd.DataFrame:
         + " is kept",
     )  # fmt: skip
     return joined([equal, unequal])
+
+
+def reasons_in(faults: pd.DataFrame) -> dict[str, int]:
+    """How often each reason was given, the most frequent first.
+
+    Args:
+        faults: FAULT_COLUMNS.
+    """
+    if faults.empty:
+        return {}
+    counts = (faults["column"] + ": " + faults["reason"]).value_counts()
+    return {str(reason): int(n) for reason, n in counts.items()}
+
+
+def examples_in(faults: pd.DataFrame) -> dict[str, str]:
+    """A row of each reason, and the value that came unless it identifies.
+
+    Args:
+        faults: FAULT_COLUMNS, masked.
+    """
+    if faults.empty:
+        return {}
+    faults = faults.assign(key=faults["column"] + ": " + faults["reason"])
+    first = faults.drop_duplicates("key")
+    rows = first[["key", "row", "column", "value"]].itertuples(index=False)
+    return {key: example_of(row, column, value) for key, row, column, value in rows}
+
+
+def largest_in(faults: pd.DataFrame) -> str:
+    """The largest reasons, each with its number of rows and an example row.
+
+    Args:
+        faults: FAULT_COLUMNS, masked.
+    """
+    examples = examples_in(faults)
+    return "; ".join(
+        f"{n:,} × {reason} ({examples[reason]})"
+        for reason, n in list(reasons_in(faults).items())[:N_LARGEST]
+    )
+
+
+def require_few(
+    name: str,
+    source: TableSource,
+    faults: pd.DataFrame,
+    *,
+    rows_in: int,
+    ordinary: frozenset[str],
+) -> None:
+    """Refuse to go on where more rows were set aside than a table may lose.
+
+    Args:
+        name: Of the table.
+        source: Says how much it may lose.
+        faults: FAULT_COLUMNS, masked.
+        rows_in: Rows that belong to the table.
+        ordinary: Reasons that are expected in ordinary life: their rows do not count as
+            lost.
+
+    Raises:
+        TableError: With the largest reasons and an example row of each.
+    """
+    at_fault = faults[~faults["reason"].isin(ordinary)]
+    lost = int(at_fault["row"].nunique())
+    n_ordinary = int(faults["row"].nunique()) - lost
+    if lost <= source.most_quarantined * rows_in:
+        return
+    allowing = math.ceil(100 * lost / rows_in) / 100
+    apart = f" (besides {n_ordinary:,} that are expected)" if n_ordinary else ""
+    raise TableError(
+        f"table {name}: {lost:,} of {rows_in:,} rows of {source.read_from}{apart} "
+        f"would be set aside, more than the {source.most_quarantined:.0%} that it may "
+        f"lose: {largest_in(at_fault)}; "
+        + source.mend(name, "columns")
+        + f", or allow it by most_quarantined = {allowing:.2f}"
+    )
+
+
+def account_of(name: str, report: Mapping[str, Any]) -> list[str]:
+    """What became of a table's rows: in = accepted + set aside, and what was lost.
+
+    Args:
+        name: Of the table.
+        report: Its part of `ingest.json`.
+    """
+    forgotten = report["forgotten"]
+    gone = f" + {forgotten:,} of persons who were forgotten" if forgotten else ""
+    rows = (
+        f"{name}: {report['rows_in']:,} rows in = {report['accepted']:,} accepted + "
+        f"{report['quarantined']:,} set aside{gone}"
+    )
+    return [rows, *(f"  {sentence}" for sentence in reasons_of(report))]
 
 
 def reasons_of(report: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ SECTIONS = {
     "provider_rows": "providers.<name>.table",
     "contact_results": "export.results.table",
     "answers": "answers.<name>",
+    "linked_answers": "answers.<name>",
 }
 """Tables that are declared elsewhere than under [tables]."""
 _HISTORY_KEY = re.compile(r"^(\d{4})-(\d{2})-(\d{2}) ([a-z][a-z_]*)$")

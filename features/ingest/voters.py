@@ -45,26 +45,26 @@ class StoredVoters:
     connection: Any
     earlier: tuple[Path, ...]
 
-    def known(self, ids: pd.Series) -> Bools:
+    def is_known(self, ids: pd.Series) -> Bools:
         """Whether each id is a voter's, shape (n,)."""
         there = self.column_of(ids, _ID).index
-        known: Bools = ids.isin(there).to_numpy(dtype=bool)
-        return known
+        in_file: Bools = ids.isin(there).to_numpy(dtype=bool)
+        return in_file
 
     def left(self, ids: pd.Series) -> Bools:
         """Whether each id is of no voter, but was in an earlier file, shape (n,)."""
-        there = ~self.known(ids)
+        there = ~self.is_known(ids)
         before = np.zeros(len(ids), dtype=bool)
         for path in self.earlier:
             file = replace(self, path=path)
-            before |= file.known(ids)
+            before |= file.is_known(ids)
         return there & before
 
     def column_of(self, ids: pd.Series, column: str) -> pd.Series:
         """A column of the voters among some ids, by voter id."""
         distinct = pd.DataFrame({_ID: ids.dropna().astype("str").unique()})
-        asked = pyarrow.Table.from_pandas(distinct, preserve_index=False)
-        self.connection.register("asked", asked)
+        wanted = pyarrow.Table.from_pandas(distinct, preserve_index=False)
+        self.connection.register("asked", wanted)
         rows = self.connection.execute(
             f"SELECT voter_id AS id, {quoted(column)} AS value FROM "
             f"read_parquet({literal(self.path)}) SEMI JOIN asked USING (voter_id)"
@@ -112,8 +112,8 @@ class VoterPart:
             at_fault = pc.is_in(
                 rows[ROW], value_set=pyarrow.array(faults["row"].unique())
             )
-            named = rows.select([ROW, _ID]).filter(at_fault)
-            self.ids.append(_frame(named)[_ID].dropna())
+            id_rows = rows.select([ROW, _ID]).filter(at_fault)
+            self.ids.append(_frame(id_rows)[_ID].dropna())
 
 
 def map_voters(table: OpenTable, part: Path, forgotten: Forgotten) -> VoterPart:

@@ -9,7 +9,7 @@ belongs to no arm; one of somebody held out above all.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,13 @@ import pandas as pd
 from hustings.features.asof import naive_utc
 from hustings.features.ingest.mapping import fault_rows, joined, masked
 from hustings.features.ingest.reading import Folders
-from hustings.features.ingest.rows import read_rows
+from hustings.features.ingest.rows import RowsRead, read_rows
+from hustings.features.ingest.sorting import (
+    examples_in,
+    largest_in,
+    reasons_in,
+    require_few,
+)
 from hustings.features.ingest.source import TableSource
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
@@ -38,6 +44,9 @@ READ_BEFORE = "read in an earlier file of this plan; that one is kept"
 AT_ONCE = "two answers about one outcome at one moment; the first is kept"
 UNDECIDED_VOTER = "answered by a voter whom the plan did not decide"
 TOO_EARLY = "answered before the plan decided the voter"
+REPEATED = frozenset({SEVERAL, READ_BEFORE, AT_ONCE})
+"""Reasons that are expected in ordinary life: a system exports all attempts again every
+day. They do not count towards `most_quarantined`."""
 
 
 class End(NamedTuple):
@@ -127,6 +136,7 @@ class Results:
         rows: `KEY` of the rows accepted.
         quarantine: row, column, value, reason.
         report: rows_in, accepted, set_aside, and counts; nobody's data.
+        account: What became of every row, as `ingest.json` has it of a table.
     """
 
     returned: pd.DataFrame
@@ -137,27 +147,24 @@ class Results:
     rows: pd.DataFrame
     quarantine: pd.DataFrame
     report: dict[str, int]
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Rows that were set aside by their reason, the most frequent first."""
-        return reasons_of(self.quarantine)
-
-
-def reasons_of(quarantine: pd.DataFrame) -> dict[str, int]:
-    """Rows of a quarantine by column and reason, the most frequent first."""
-    if quarantine.empty:
-        return {}
-    counts = (quarantine["column"] + ": " + quarantine["reason"]).value_counts()
-    return {str(reason): int(n) for reason, n in counts.items()}
+    account: Mapping[str, Any]
 
 
 @dataclass
 class RemainingRows:
-    """Rows that are left, and what was set aside."""
+    """Rows that are left of a file, and what was set aside.
+
+    Attributes:
+        frame: The rows that are left, by their number in the file.
+        read: The file.
+    """
 
     frame: pd.DataFrame
+    read: RowsRead
     faults: list[pd.DataFrame] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.add_faults(self.read.faults)
 
     def add_faults(self, faults: pd.DataFrame) -> None:
         """Take rows out for faults that are known, such as values that were unread."""
@@ -176,19 +183,58 @@ class RemainingRows:
             self.faults.append(fault_rows(wrong, column, None, reason))
             self.frame = self.frame.drop(index=rows)
 
-    def counts(self, n_in: int) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Rows in, accepted and set aside.
 
         Raises:
             TableError: If a row is neither, or both.
         """
-        n_out = self.quarantine()["row"].nunique()
+        n_in, n_out = self.read.rows_in, self.quarantine()["row"].nunique()
         if n_in != len(self.frame) + n_out:
             raise TableError(
                 f"expected {n_in:,} rows accepted or set aside, got "
                 f"{len(self.frame):,} and {n_out:,}"
             )
         return {"rows_in": n_in, "accepted": len(self.frame), "set_aside": n_out}
+
+    def account(self) -> dict[str, Any]:
+        """What became of every row, as `ingest.json` has it of a table."""
+        table, faults, counts = self.read.table, self.quarantine(), self.counts()
+        return {
+            "rows_in": counts["rows_in"],
+            "accepted": counts["accepted"],
+            "quarantined": counts["set_aside"],
+            "forgotten": 0,
+            "not_belonging": table.not_belonging,
+            "reasons": reasons_in(faults),
+            "examples": examples_in(faults),
+            "values_lost": table.losses.as_json(),
+            "left_out": {},
+            "notes": table.raw.notes,
+        }
+
+    def require_few(self, ordinary: frozenset[str]) -> None:
+        """Refuse a file of which too much was set aside, or nothing is left.
+
+        Args:
+            ordinary: Reasons that are expected in ordinary life. Nothing is left of a
+                file that came before, and that is no fault.
+
+        Raises:
+            TableError: With the largest reasons and an example row of each.
+        """
+        faults, table = self.quarantine(), self.read.table
+        require_few(
+            table.name, table.source, faults, rows_in=self.read.rows_in,
+            ordinary=ordinary,
+        )  # fmt: skip
+        is_repeated = faults["reason"].isin(REPEATED).any()
+        if self.frame.empty and len(faults) and not is_repeated:
+            raise TableError(
+                f"table {table.name}: expected rows, got none out of "
+                f"{self.read.rows_in:,} in {table.source.read_from}: "
+                f"{largest_in(faults)}"
+            )
 
 
 def read_results(
@@ -213,14 +259,14 @@ def read_results(
         at: Now: nothing can have happened later.
 
     Raises:
-        TableError: If the file lacks a column.
+        TableError: If the file lacks a column, or too much of it would be set aside:
+            rows that came before (`REPEATED`) do not count.
     """
     read = read_rows(source, CONTACT_RESULTS.name, folders)
     _require_columns(read.frame, read.table.raw.file)
     complete = _with_all_columns(read.frame)
     complete["voter_id"] = with_present_ids(complete["voter_id"], former)
-    rows = RemainingRows(complete)
-    rows.add_faults(read.faults)
+    rows = RemainingRows(complete, read)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
     set_aside_strangers(rows, campaign_voters, "contacted_at", at)
@@ -228,7 +274,8 @@ def read_results(
     rows.set_aside(is_among(rows.frame, plan.taken, KEY), "voter_id", READ_BEFORE)
     keys = rows.frame[KEY]
     n_unplaced = _set_aside_unplaced(rows, plan, answers)
-    results = _results(rows, plan, answers, read.rows_in)
+    _require_few(rows, complete)
+    results = _results(rows, plan, answers)
     results = replace(results, rows=keys.loc[rows.frame.index].reset_index(drop=True))
     unread_counts = {
         "answers_unplaced": n_unplaced,
@@ -237,12 +284,34 @@ def read_results(
     return replace(results, report=results.report | unread_counts)
 
 
+def _require_few(rows: RemainingRows, complete: pd.DataFrame) -> None:
+    """Refuse a file of which too much was set aside; wishes to be left alone are said.
+
+    Raises:
+        TableError: With the largest reasons, and how many rows ask for no contact.
+    """
+    try:
+        rows.require_few(REPEATED)
+    except TableError as failure:
+        n_asking = int(_asks_for_no_contact(complete).sum())
+        if not n_asking:
+            raise
+        raise TableError(
+            f"{failure}. Nothing is stored, and {n_asking:,} of its rows ask for no "
+            "contact: act on them by hand until the file can be read"
+        ) from None
+
+
+def _asks_for_no_contact(complete: pd.DataFrame) -> pd.Series:
+    asks = [name for name, end in ENDS.items() if end.withdraws]
+    return complete["result"].isin(asks)
+
+
 def _unread_withdrawals(complete: pd.DataFrame, results: Results) -> int:
     """Rows set aside that ask for no contact any more: for a person to read."""
     repeated = results.quarantine["reason"].isin([SEVERAL, READ_BEFORE])
     out = complete.index.isin(results.quarantine.loc[~repeated, "row"])
-    asks = [name for name, end in ENDS.items() if end.withdraws]
-    return int((complete["result"].isin(asks) & out).sum())
+    return int((_asks_for_no_contact(complete) & out).sum())
 
 
 def _require_columns(frame: pd.DataFrame, file: str) -> None:
@@ -365,7 +434,7 @@ def _set_aside_unplaced(
 
 
 def _results(
-    rows: RemainingRows, plan: OfPlan, answers: Mapping[str, Answers], n_in: int
+    rows: RemainingRows, plan: OfPlan, answers: Mapping[str, Answers]
 ) -> Results:
     with_result = rows.frame[rows.frame["result"].notna()]
     returned, unplanned = _matched(with_result, plan)
@@ -379,9 +448,10 @@ def _results(
         rows=rows.frame[KEY].reset_index(drop=True),
         quarantine=rows.quarantine(),
         report={},
+        account=rows.account(),
     )
     report = {
-        **rows.counts(n_in),
+        **rows.counts(),
         "contacts_told": len(returned),
         "delivered": int(returned["delivered"].sum()),
         "answers": len(results.responses),

@@ -79,6 +79,7 @@ path = "given when it is read"
 source = "the field"
 licence = "own"
 permitted_use = "any"
+most_quarantined = 1.0
 
 [export.results.table.columns]
 voter_id = "id"
@@ -97,6 +98,7 @@ path = "given when it is read"
 source = "a survey"
 licence = "own"
 permitted_use = "any"
+most_quarantined = 1.0
 
 [answers.survey.columns]
 voter_id = "id"
@@ -321,6 +323,63 @@ def test_of_two_processes_that_read_one_file_one_wins_and_one_is_told(
     assert len(received(apart.home)) == 1
 
 
+def test_a_file_of_which_too_much_is_lost_stops_before_anything_is_stored(
+    apart: Run, locked: StatedPlan, tmp_path: Path
+) -> None:
+    (tmp_path / "strict.toml").write_text(
+        declared_as(DECLARED).replace("most_quarantined = 1.0\n", "")
+    )
+
+    def command(name: str, *words: str) -> tuple[int, str]:
+        where = ["--campaign", tmp_path / "strict.toml", "--data", tmp_path / "data"]
+        answer = CliRunner().invoke(
+            app, [name, *words, *map(str, where)], env={"MLFLOW_TRACKING_URI": None}
+        )
+        return answer.exit_code, " ".join(answer.output.split())
+
+    voters = locked.plan["voter_id"].iloc[:60]
+    good = [f"{voter},2026-09-08,mail,delivered,," for voter in voters]
+    asks = [f"stranger{k},2026-09-08,mail,do_not_contact,," for k in range(2)]
+    file = file_of(tmp_path, *good[:30], *good[:10], *asks)
+    code, said = command("results", str(file), "--plan", "p1")
+    assert code == BAD_INPUT, said
+    for sentence in (
+        "2 of 42 rows", "(besides 10 that are expected) would be set aside",
+        "more than the 2% that it may lose: 2 × voter_id: no voter of the file",
+        "(row 41)",
+        "mend [export.results.table]", "allow it by most_quarantined = 0.05",
+        "Nothing is stored, and 2 of its rows ask for no contact: act on them by hand",
+    ):  # fmt: skip
+        assert sentence in said, said
+    survey = tmp_path / "survey.csv"
+    lines = [f"{v},Y," for v in voters] + [f"{v},maybe," for v in voters[:3]]
+    survey.write_text("\n".join(["id,said,plan", *lines]) + "\n")
+    code, said = command("responses", str(survey))
+    assert code == BAD_INPUT, said
+    assert "3 of 63 rows" in said
+    assert "mend [answers.<name>]" in said
+    assert "(row 61: maybe)" in said
+    survey.write_text("id,said,plan\n" + "\n".join(f"x{k},Y," for k in range(9)))
+    code, said = command("responses", str(survey))
+    assert code == BAD_INPUT, said
+    assert not received(apart.home)
+    # few are lost, and the attempts of the day before come again: said, and stored
+    file = file_of(tmp_path, *good, *good[:20], asks[0])
+    code, said = command("results", str(file), "--plan", "p1")
+    assert code == OK, said
+    for sentence in (
+        "back.csv: 81 rows in = 60 accepted + 21 set aside",
+        "the same attempt or answer again; the first is kept: 20 (such as row 61)",
+        "no voter of the file: 1 (such as row 81)",
+        "1 rows that ask for no contact could not be read",
+    ):
+        assert sentence in said, said
+    file = file_of(tmp_path, *good, *good[:19])
+    code, said = command("results", str(file), "--plan", "p1")
+    assert code == OK, said
+    assert "read in an earlier file of this plan; that one is kept: 60" in said
+
+
 def test_what_was_cut_off_before_the_ledger_knew_counts_for_nothing(
     apart: Run, locked: StatedPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,6 +590,7 @@ def test_from_the_command_line(run: Run, tmp_path: Path) -> None:
     assert SECRET not in result.output
     file = file_of(tmp_path, "nobody,2026-09-08,mail,delivered,,")
     read = CliRunner().invoke(app, ["results", str(file), "--plan", "p1", *where])
-    assert read.exit_code == 0, read.output
-    assert "1 rows in = 0 accepted + 1 set aside" in read.output
-    assert "voter_id: no voter of the file: 1" in read.output
+    assert read.exit_code == BAD_INPUT, read.output
+    said = " ".join(read.output.split())
+    assert "expected rows, got none out of 1" in said
+    assert "1 × voter_id: no voter of the file (row 1)" in said

@@ -219,8 +219,9 @@ def test_identities_without_an_id_or_with_two_rows_are_counted(tmp_path: Path) -
     file = tmp_path / "identities.csv"
     file.write_text("id,last\nv1,Lee\nv2,Kim\nv2,Kim\n,Ray\n")
     columns = {"voter_id": "id", "last_name": "last"}
-    declared = {"path": str(file), "columns": columns, "most_quarantined": 1.0}
-    source = TableSource.model_validate(declared | TERMS)
+    source = TableSource.model_validate(
+        {"path": str(file), "columns": columns, "most_quarantined": 1.0} | TERMS
+    )
     found = read_identities(source, Folders(tmp_path, tmp_path))
     assert found.frame["voter_id"].tolist() == ["v1"]
     assert (found.report["rows_in"], found.report["quarantined"]) == (4, 3)

@@ -65,6 +65,7 @@ def source_of(**changed: object) -> TableSource:
         {
             "path": "results.csv", "source": "the field", "licence": "own",
             "permitted_use": "any", "columns": columns | changed,
+            "most_quarantined": 1.0,
         }
     )  # fmt: skip
 
@@ -136,7 +137,7 @@ def test_an_answer_of_nobody_decided_is_set_aside_and_its_contact_stays(
     assert found.report["set_aside"] == 2
     assert found.report["answers_unplaced"] == 1
     assert found.report["accepted"] == 2
-    assert sorted(found.reasons.values()) == [1, 1]
+    assert sorted(found.account["reasons"].values()) == [1, 1]
 
 
 def test_a_file_that_holds_an_earlier_one_counts_no_attempt_twice(
@@ -241,12 +242,15 @@ def test_all_bad_rows_at_once_are_counted_once_each(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_cannot_be_read_is_not_told(tmp_path: Path) -> None:
-    found = came_back(tmp_path, "v1,2026-09-09,Walk,,Q1,my phone is 650 555 1212")
+    unread = "v1,2026-09-09,Walk,,Q1,my phone is 650 555 1212"
+    found = came_back(tmp_path, unread, "v2,2026-09-09,Walk,Canvassed,,")
     assert "555" not in found.quarantine.to_csv()
 
 
 def test_a_withdrawal_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
-    found = came_back(tmp_path, "v3,9 Sept,Phone,Do Not Call,,")
+    found = came_back(
+        tmp_path, "v3,9 Sept,Phone,Do Not Call,,", "v2,2026-09-09,Walk,Canvassed,,"
+    )
     assert found.withdrawn.empty
     assert found.report["unread_withdrawals"] == 1
 
