@@ -96,6 +96,8 @@ def _bring(folder: Path) -> tuple[pd.DataFrame, dict[str, float]]:
     start, end = shipped.index("[simulate]"), shipped.index("[outcome]")
     declared = (shipped[:start] + shipped[end:]).replace('"raw:', '"raw/')
     declared = declared.replace('name = "sample"', 'name = "spread"')
+    # lifts so far apart leave the scale of a survey
+    declared = declared.replace("[outcome]\n", "[outcome]\nscale = [-1000, 1000]\n")
     (folder / "campaign.toml").write_text(declared)
     truth[lifts.columns] += farther
     return truth, multiplier

@@ -251,7 +251,9 @@ def read_outcomes(
     taken = _taken(run.home, OF_NO_PLAN, ANSWER_KEY)
     rows.set_aside(is_among(rows.frame, taken, ANSWER_KEY), "voter_id", READ_BEFORE)
     responses = _placed(rows, run.home, former)
-    rows.require_few(ORDINARY)
+    scale = run.campaign.outcome.value_range
+    # a code for no answer is no loss of the file
+    rows.require_few(ORDINARY | ({off_scale(scale)} if scale else set()))
     outcomes = Outcomes(
         responses,
         rows.frame[ANSWER_KEY].reset_index(drop=True),

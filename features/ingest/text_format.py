@@ -29,6 +29,8 @@ N_LINES_LOOKED_AT = 200
 DELIMITERS = (",", "\t", ";", "|")
 MAX_LINES_OF_A_RECORD = 20
 """A field over more lines was opened by a quotation mark that means no quoting."""
+LONG_LINE = 40
+"""No name of a single column is longer."""
 MOST = 0.9
 EVEN = 0.95
 """So many lines of one width settle that marks quote."""
@@ -153,6 +155,9 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row is unlike the others where these are numbers or dates."""
     if len(rows) < 2:
         return True
+    lengths = {len("".join(row)) for row in rows}
+    if len(rows[0]) == 1 and len(lengths) == 1 and min(lengths) > LONG_LINE:
+        return False  # lines of a fixed width
     first, below_first = rows[0], rows[1:]
     like, unlike = 0, 0
     for k, cell in enumerate(first):

@@ -358,7 +358,7 @@ def test_a_file_of_which_too_much_is_lost_stops_before_anything_is_stored(
     assert code == BAD_INPUT, said
     assert "3 of 63 rows" in said
     assert "mend [answers.<name>]" in said
-    assert "(row 61: maybe)" in said
+    assert "(row 61: aaaaa)" in said
     survey.write_text("id,said,plan\n" + "\n".join(f"x{k},Y," for k in range(9)))
     code, said = command("responses", str(survey))
     assert code == BAD_INPUT, said

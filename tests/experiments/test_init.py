@@ -85,7 +85,7 @@ def test_florida_has_no_header_and_its_names_are_shipped(tmp_path: Path) -> None
     voters = declared["tables"]["voters"]
     assert placed(declared) == {
         "voter_id": "Voter_ID", "birth_year": "Birth_Date", "sex": "Gender",
-        "state": "Residence_State", "county_fips": "County_Code",
+        "state": "FL", "county_fips": "County_Code",
         "precinct": "Precinct", "postcode": "Residence_Zipcode",
         "registered_on": "Registration_Date", "party": "Party_Affiliation",
     }  # fmt: skip

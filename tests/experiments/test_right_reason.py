@@ -458,7 +458,8 @@ def test_codes_off_the_scale_are_set_aside_wherever_answers_come_in(
     later = " ".join(
         hustings(folder, "responses", tmp_path / "later.csv").output.split()
     )
-    assert f"{reason}: {len(codes)}" in later, later
+    said_so = (f"{reason}: {len(codes)}", f"{len(codes)} × value: {reason}")
+    assert any(words in later for words in said_so), later
 
 
 def test_isolated_values_of_an_unknown_scale_are_told_by_value_and_number(

@@ -430,7 +430,7 @@ def test_the_example_of_the_registered_model_is_synthetic_and_can_be_scored(
     champion = champion_version(story.run.campaign.campaign.name)
     assert champion is not None
     model = mlflow.pyfunc.load_model(champion.uri)
-    example = model.input_example
+    example = pd.DataFrame(model.input_example)
     assert not set(example["voter_id"]) & set(story.truth.index)
     assert np.isfinite(model.predict(example).drop(columns="voter_id")).all(axis=None)
 
