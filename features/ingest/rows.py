@@ -35,7 +35,12 @@ from hustings.features.ingest.mapping import (
     with_defaults,
 )
 from hustings.features.ingest.reading import WHOLE_ROW, Folders, RawSource, open_raw
-from hustings.features.ingest.source import RowFilter, TableSource, resolved
+from hustings.features.ingest.source import (
+    RowFilter,
+    TableSource,
+    our_columns,
+    resolved,
+)
 from hustings.features.tables import MAPPED_TABLES, TableError
 
 OPTIONAL_VALUES = frozenset(
@@ -170,6 +175,7 @@ class OpenTable:
     def blocks(self) -> Iterator[tuple[pyarrow.Table, MappedBlock]]:
         """Raw and mapped rows in turn, the broken ones left out."""
         for block in self.raw.blocks:
+            self._note_lost_zeros(block.rows.schema)
             if block.broken:
                 self.broken.append(broken_rows(block.broken))
             rows = belonging(self.connection, block.rows, self.source.where)
@@ -179,6 +185,20 @@ class OpenTable:
                 mapped = map_block(self.connection, rows, self.source, self.name)
                 self.kinds.add(self.connection, mapped.rows)
                 yield rows, mapped
+
+    def _note_lost_zeros(self, schema: pyarrow.Schema) -> None:
+        """Say where a code is stored as a number: its leading zeros are gone."""
+        for name, kind, origin in our_columns(self.source, self.name):
+            theirs = origin.column
+            if kind != "text" or theirs is None or origin.digits is not None:
+                continue
+            if pyarrow.types.is_floating(schema.field(theirs).type):
+                note = (
+                    f"{name}: the column {theirs!r} holds numbers, as spreadsheets "
+                    "store codes: leading zeros are lost; digits = N puts them back"
+                )
+                if note not in self.raw.notes:
+                    self.raw.notes.append(note)
 
     def settled(self) -> TableSource:
         """The source with the types of provider columns, once all blocks are read."""
