@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet
 
-from hustings.features.ingest.voters import literal, quoted
+from hustings.features.persons.on_disk import literal, quoted
 from hustings.features.tables import HISTORY_PREFIX, SMALLEST_CELL
 
 NEARLY_ALL = 0.95

@@ -53,13 +53,13 @@ def write_reachable(
         if given is not None:
             of_channel = given.loc[given["channel"] == name, "voter_id"]
             listed = listed[listed["voter_id"].isin(of_channel)]
-        found = reach(listed, settings.channel(name), settings, details)
-        if found is not None:
-            listed = listed[found.has_address]
+        channel_reach = reach(listed, settings.channel(name), settings, details)
+        if channel_reach is not None:
+            listed = listed[channel_reach.has_address]
             counts[name] = {
                 "voters": len(voters),
                 "reachable": len(listed),
-                "unusable": int(found.unusable.sum()),
+                "unusable": int(channel_reach.unusable.sum()),
             }
         rows.append(listed.assign(channel=name))
     addresses = pd.concat(rows, ignore_index=True)

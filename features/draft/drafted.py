@@ -219,8 +219,10 @@ def _unit(
 
 def _column_of(table: str, ours: str, head: FileHead) -> str:
     """Column of a file that fills one of ours; "" for none."""
-    made = next((c.entry for c in map_table(table, head) if c.ours == ours), "")
-    match = re.match(r'^(?:\{ column = )?"((?:[^"\\]|\\.)*)"', made)
+    drafted_entry = next(
+        (c.entry for c in map_table(table, head) if c.ours == ours), ""
+    )
+    match = re.match(r'^(?:\{ column = )?"((?:[^"\\]|\\.)*)"', drafted_entry)
     return match[1] if match and match[1] in head.columns else ""
 
 
@@ -257,10 +259,10 @@ def _outcome(head: FileHead | None) -> Outcome:
     if head is None:
         return Outcome()
     value = _column_of("responses", "value", head)
-    named = _column_of("responses", "outcome", head)
+    outcome_column = _column_of("responses", "outcome", head)
     name = ""
-    if named:
-        name = str(head.filled(named).value_counts().index[0])
+    if outcome_column:
+        name = str(head.filled(outcome_column).value_counts().index[0])
     elif value:
         name = re.sub(r"\W+", "_", value).strip("_").lower()
         name = "outcome" if name in {"value", "y", "response", "answer"} else name

@@ -68,7 +68,7 @@ def read_head(path: Path, *, layout: str = "") -> FileHead:
     """
     if not path.is_file():
         raise TableError(f"expected a file at {path}, got no such file")
-    asked = layout_named(layout) if layout else None
+    wanted_layout = layout_named(layout) if layout else None
     try:
         written, rows = _read(path)
     except UNREADABLE as failure:
@@ -79,16 +79,16 @@ def read_head(path: Path, *, layout: str = "") -> FileHead:
         ) from None
     if written is None:
         names = column_names([str(c) for c in rows], path.name)
-        return _with_names(path, None, rows, names, asked)
+        return _with_names(path, None, rows, names, wanted_layout)
     if rows.empty:
         raise TableError(
             f"{path.name}: expected rows below a header, got an empty file"
         )
     first, below = [str(v) for v in rows.iloc[0]], rows.iloc[1:]
     if not _is_known(first) and (not written.header or _is_data(first, below)):
-        return _without_header(path, written, rows, asked)
+        return _without_header(path, written, rows, wanted_layout)
     names = column_names(first, path.name)
-    return _with_names(path, written, below, names, asked)
+    return _with_names(path, written, below, names, wanted_layout)
 
 
 def _read(path: Path) -> tuple[TextFormat | None, pd.DataFrame]:
@@ -116,10 +116,10 @@ def _is_data(first: Sequence[str], below: pd.DataFrame) -> bool:
 
 
 def _without_header(
-    path: Path, written: TextFormat, rows: pd.DataFrame, asked: Layout | None
+    path: Path, written: TextFormat, rows: pd.DataFrame, wanted_layout: Layout | None
 ) -> FileHead:
     columns = {str(c): _texts(rows[c]) for c in rows}
-    layout = asked or layout_of(columns, header=False)
+    layout = wanted_layout or layout_of(columns, header=False)
     names = layout.of_width(len(columns)) if layout else []
     if layout is None or not names:
         said = f", and the layout {layout.name} has other columns" if layout else ""
@@ -129,9 +129,9 @@ def _without_header(
             "above it, declare names = [...] in [tables.voters], or give a shipped "
             f"layout: --layout {', '.join(n for n, v in layouts().items() if v.names)}"
         )
-    named = dict(zip(names, columns.values(), strict=True))
+    values_by_name = dict(zip(names, columns.values(), strict=True))
     plain = replace(written, header=False)
-    return FileHead(path, plain, named, len(rows), layout, given_names=True)
+    return FileHead(path, plain, values_by_name, len(rows), layout, given_names=True)
 
 
 def _with_names(
@@ -139,19 +139,20 @@ def _with_names(
     written: TextFormat | None,
     below: pd.DataFrame,
     names: Sequence[str],
-    asked: Layout | None,
+    wanted_layout: Layout | None,
 ) -> FileHead:
     if below.empty:
         raise TableError(f"{path.name}: expected rows below a header, got none")
     columns = {
         name: _texts(below[column]) for name, column in zip(names, below, strict=True)
     }
-    if asked is not None and "voter_id" not in asked.placed(columns):
+    if wanted_layout is not None and "voter_id" not in wanted_layout.placed(columns):
+        header = wanted_layout.header or wanted_layout.header_any
         raise TableError(
-            f"{path.name}: expected columns of the layout {asked.name}, such as "
-            f"{', '.join((asked.header or asked.header_any)[:3])}, got none of them"
+            f"{path.name}: expected columns of the layout {wanted_layout.name}, such "
+            f"as {', '.join(header[:3])}, got none of them"
         )
-    layout = asked or layout_of(columns, header=True)
+    layout = wanted_layout or layout_of(columns, header=True)
     return FileHead(path, written, columns, len(below), layout, given_names=False)
 
 

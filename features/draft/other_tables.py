@@ -267,12 +267,12 @@ def map_table(name: str, head: FileHead) -> Iterator[MappedColumn]:
 def _mapped(ours: str, column: str, values: pd.Series) -> MappedColumn:
     filled = values[values != ""]
     if ours in _DATES:
-        made = date_entry(column, filled, iso_by_default=True) if len(filled) else None
-        if made is None and len(filled):
+        dates = date_entry(column, filled, iso_by_default=True) if len(filled) else None
+        if dates is None and len(filled):
             return MappedColumn(
                 ours, entry(column), "named so", "how are dates written?"
             )
-        return MappedColumn(ours, made[0] if made else text(column), "named so")
+        return MappedColumn(ours, dates[0] if dates else text(column), "named so")
     if ours == "channel":
         return _channel(column, values)
     if ours == "message_id":
@@ -308,9 +308,9 @@ def _message(column: str, values: pd.Series) -> MappedColumn:
     control = [a for a in arms if is_control(a)]
     reason = f"{len(arms)} arms" if len(arms) <= MOST_ARMS else "named so"
     if control and control != [CONTROL]:
-        made = entry(column, map=dict.fromkeys(control, CONTROL), keep=True)
+        control_entry = entry(column, map=dict.fromkeys(control, CONTROL), keep=True)
         return MappedColumn(
-            "message_id", made, f"{reason}; who was sent nothing: control"
+            "message_id", control_entry, f"{reason}; who was sent nothing: control"
         )
     return MappedColumn("message_id", text(column), reason)
 

@@ -347,13 +347,18 @@ class _Looking:
                 continue
             self.used.add(theirs)
             values = self.head.filled(theirs)
-            made = self._declared(ours, theirs, values)
-            if made is None:
+            entry_and_note = self._declared(ours, theirs, values)
+            if entry_and_note is None:
                 self.absent[ours] = (
                     f"{theirs} is it by the layout, {self._why_not(ours)}"
                 )
                 continue
-            yield Guess(theirs, ours, made[0], f"{title}; {made[1]}".removesuffix("; "))
+            yield Guess(
+                theirs,
+                ours,
+                entry_and_note[0],
+                f"{title}; {entry_and_note[1]}".removesuffix("; "),
+            )
         if self.layout.state and "state" not in self.layout.placed(self.head.columns):
             state = f"{{ value = {text(self.layout.state)} }}"
             yield Guess("", "state", state, f"{title}: all are of this state")
@@ -483,10 +488,10 @@ class _Looking:
     def _birth_year(self) -> Iterator[Guess]:
         pattern = re.compile(r"birth|^yob$|(?:^|_)dob$|born")
         for column, name, values in self._free():
-            made = _birth(column, values) if pattern.search(name) else None
-            if made is not None:
-                reason = f"named like a birth date, {made[1]}"
-                yield Guess(column, "birth_year", made[0], reason)
+            entry_and_note = _birth(column, values) if pattern.search(name) else None
+            if entry_and_note is not None:
+                reason = f"named like a birth date, {entry_and_note[1]}"
+                yield Guess(column, "birth_year", entry_and_note[0], reason)
 
     def _age(self) -> Iterator[Guess]:
         for column, name, values in self._free():
@@ -502,14 +507,20 @@ class _Looking:
                 continue
             if re.search(r"^(?:opp|hh|household)_|_hh", name):
                 continue
-            made = sex_entry(column, values)
-            if made is None and name.endswith("_f") and set(values) <= {"0", "1"}:
+            entry_and_note = sex_entry(column, values)
+            if (
+                entry_and_note is None
+                and name.endswith("_f")
+                and set(values) <= {"0", "1"}
+            ):
                 used = {c: s for c, s in (("1", "F"), ("0", "M")) if c in set(values)}
-                made = entry(column, map=used), f"values {levels(values)}"
-            if made is None:
+                entry_and_note = entry(column, map=used), f"values {levels(values)}"
+            if entry_and_note is None:
                 self.absent["sex"] = f"{column} is named so, but its values are others"
                 continue
-            yield Guess(column, "sex", made[0], f"named sex, {made[1]}")
+            yield Guess(
+                column, "sex", entry_and_note[0], f"named sex, {entry_and_note[1]}"
+            )
 
     def _state(self) -> Iterator[Guess]:
         name = r"^(?:(?:res|residence|residential|reg|v)_?)?(?:state|st)(?:_code|_cd)?$"
@@ -576,10 +587,12 @@ class _Looking:
         )
         for column, name, values in self._free():
             named_so = pattern.search(name) is not None
-            made = date_entry(column, values, iso_by_default=True) if named_so else None
-            if made is not None:
-                reason = f"named like a registration, {made[1]}"
-                yield Guess(column, "registered_on", made[0], reason)
+            entry_and_note = (
+                date_entry(column, values, iso_by_default=True) if named_so else None
+            )
+            if entry_and_note is not None:
+                reason = f"named like a registration, {entry_and_note[1]}"
+                yield Guess(column, "registered_on", entry_and_note[0], reason)
 
     def _party(self) -> Iterator[Guess]:
         endings = "code|reg|cd|affiliation|name|desc|identifier"
@@ -604,8 +617,8 @@ def _birth(column: str, values: pd.Series) -> tuple[str, str] | None:
     filled = values[~values.isin(absent)]
     years = pd.to_numeric(filled, errors="coerce")
     if len(filled) and years.between(1890, 2012).mean() > MOST:
-        made = entry(column, missing=absent) if absent else text(column)
-        return made, "years of four digits"
+        written = entry(column, missing=absent) if absent else text(column)
+        return written, "years of four digits"
     dates = date_entry(column, values, iso_by_default=False)
     return None if dates is None else (dates[0], f"{dates[1]}: only the year is kept")
 

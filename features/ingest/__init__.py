@@ -61,16 +61,15 @@ from hustings.features.ingest.sorting import (
 from hustings.features.ingest.source import ColumnSource, TableSource, history_column
 from hustings.features.ingest.voters import (
     VoterPart,
-    literal,
     map_voters,
     merged_twice,
-    quoted,
     rows_of,
     rows_of_repeated_ids,
     store_voters,
     with_row_numbers,
 )
 from hustings.features.persons.identity import present_ids, with_present_ids
+from hustings.features.persons.on_disk import literal, quoted
 from hustings.features.tables import (
     QUARANTINE,
     RAW_TABLES,
@@ -111,6 +110,9 @@ _FILLED = {
 """Columns that a file may leave out: joined from the designs, or the experiment."""
 _REFERRED_TO = {"merges", "voters", "messages", "designs", "deliveries"}
 """Tables without which the others cannot be checked against them."""
+_BINDS_UNDATED = {"permissions": "withdrawn_at", "do_not_contact": "since"}
+"""When somebody asked to be left alone: a row is never lost for such a day."""
+_BEGINNING = pd.Timestamp(1970, 1, 1)
 MAX_LEVELS = 100
 """A provider column of more texts than this, most of them different, is no category."""
 MOSTLY_DIFFERENT = 0.5
@@ -341,13 +343,12 @@ def _take_voters(
     """Read the voter file into its checked form, block by block."""
     table = open_table(source, VOTERS.name, folders)
     _require_ours(list(table.source.columns), source, VOTERS.name)
-    part = map_voters(
-        table, path.with_name(f"{path.name}.mapped"), person_facts.forgotten
-    )
+    mapped = path.with_name(f"{path.name}.mapped")
     try:
+        part = map_voters(table, mapped, person_facts.forgotten)
         return _stored(part, person_facts, former, path)
     finally:
-        part.path.unlink(missing_ok=True)
+        mapped.unlink(missing_ok=True)
 
 
 def _stored(
@@ -440,8 +441,25 @@ def _take_table(
     # what is joined later has no value yet
     filled = [column for table_name, column in _FILLED if table_name == name]
     joined_later = faults["column"].isin(filled) & (faults["reason"] == NO_VALUE)
-    taken.set_aside(faults[~joined_later])
+    faults = faults[~joined_later]
+    undated = faults["column"] == _BINDS_UNDATED.get(name)
+    if undated.any():
+        _bind_undated(taken, faults[undated], _BINDS_UNDATED[name])
+    taken.set_aside(faults[~undated])
     return taken
+
+
+def _bind_undated(taken: SortedTable, faults: pd.DataFrame, column: str) -> None:
+    """A wish to be left alone whose day cannot be read holds from the beginning."""
+    taken.frame.loc[faults["row"], column] = _BEGINNING
+    if "granted_at" in taken.frame:
+        taken.frame.loc[faults["row"], column] = taken.frame["granted_at"].fillna(
+            _BEGINNING
+        )
+    taken.notes.append(
+        f"{len(faults):,} rows of {taken.name} have a day in {column} that cannot be "
+        f"read (row {faults['row'].iloc[0]}): they hold from the beginning"
+    )
 
 
 def _sort(

@@ -28,6 +28,8 @@ ROW = "row__"
 MAX_EXACT = 2**53
 """Whole numbers below are kept exactly by a double."""
 OLDEST_AGE, YOUNGEST_AGE = 115, 16
+YOUNGEST_BIRTH = 2012
+"""Of a voter, where nobody says when the file was observed."""
 YOUNGER = f"younger than {YOUNGEST_AGE}"
 NO_VALUE = "expected a value, got none"
 SPOILT = "expected an id as text, got a number whose last digits are lost"
@@ -367,7 +369,7 @@ class _Read(NamedTuple):
         if self.name == "age":
             return [(value < YOUNGEST_AGE, YOUNGER), (value > OLDEST_AGE, too_old)]
         if self.latest is None:
-            return []
+            return [(value > YOUNGEST_BIRTH, YOUNGER)]
         return [
             (value > self.latest - YOUNGEST_AGE, YOUNGER),
             (value < self.latest - OLDEST_AGE, too_old),
@@ -417,7 +419,9 @@ def as_text(value: Any, kind: str) -> Any:
             number.cast("string"),
         )
     if kind == "decimal":
-        return value.cast("string").re_replace(r"\.?0+$", "")
+        # zeros after the point say nothing, those before it do
+        text = value.cast("string").re_replace(r"(\.\d*?)0+$", r"\1")
+        return text.re_replace(r"\.$", "")
     if kind in ("timestamp",):
         return value.cast("string").re_replace(r" 00:00:00$", "")
     return value.cast("string")

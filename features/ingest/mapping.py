@@ -68,12 +68,23 @@ class MappedBlock(NamedTuple):
     faults: pd.DataFrame
 
 
-def engine() -> Any:
-    """A DuckDB connection in which times are UTC; it spills beyond its memory."""
+def engine(spill: str) -> Any:
+    """A DuckDB connection in which times are UTC.
+
+    Args:
+        spill: Folder for what does not fit into its memory; empty where all does.
+    """
     import duckdb
 
-    connection = duckdb.connect(config={"memory_limit": MEMORY, "threads": 2})
+    settings: dict[str, Any] = {
+        "memory_limit": MEMORY,
+        "threads": 2,
+        "temp_directory": spill,
+    }
+    connection = duckdb.connect(config=settings)
     connection.execute("SET TimeZone = 'UTC'")
+    # it would be written among what a command says
+    connection.execute("SET enable_progress_bar = false")
     return connection
 
 
@@ -82,7 +93,7 @@ def mapping_engine() -> Any:
 
     Optimizing the query of thirty columns takes longer than a block of rows.
     """
-    connection = engine()
+    connection = engine("")
     connection.execute("PRAGMA disable_optimizer")
     return connection
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -98,6 +99,7 @@ class RawSource:
         digest: SHA-256 of the file, or of the content where there is no file; known
             once the blocks are read.
         scanned: Records and lines of a text file; None of another source.
+        n_header: Records of a text file that are no rows.
         notes: What a person should know of how it was read.
     """
 
@@ -106,6 +108,7 @@ class RawSource:
     blocks: Iterator[RawBlock]
     digest: Callable[[], str]
     scanned: Scanned | None = None
+    n_header: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -359,7 +362,7 @@ def _sheet(path: Path, member: str) -> tuple[list[str], Iterator[Sequence[Any]]]
 
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except Exception as failure:  # noqa: BLE001 - it may fail in many ways
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as failure:
         raise TableError(
             f"{path.name}: not readable as a workbook: {failure}"
         ) from None
@@ -541,8 +544,10 @@ def _text_file(
 
     def blocks() -> Iterator[RawBlock]:
         n_before = 0
-        for k, block in enumerate(scanner.blocks()):
-            first = 1 if k == 0 and written.header else 0
+        n_header = int(written.header)
+        for block in scanner.blocks():
+            first = min(n_header, len(block.ends))
+            n_header -= first
             raw = parser.split(block, n_before, skip=first)
             n_before += raw.n_rows
             if raw.n_rows:
@@ -554,7 +559,9 @@ def _text_file(
         utf8.file.close()
         return sha256
 
-    return RawSource(there, path.name, blocks(), digest, scanner.scanned)
+    return RawSource(
+        there, path.name, blocks(), digest, scanner.scanned, int(written.header)
+    )
 
 
 def _unpacked(hashed: _Hashed, path: Path) -> IO[bytes]:

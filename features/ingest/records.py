@@ -192,12 +192,16 @@ class Scanner:
             f"lines; {_SAY_QUOTING}"
         )
 
-    def _without_blank_lines(self, codes: npt.NDArray[np.uint8], ends: _Positions):  # type: ignore[no-untyped-def]
+    @staticmethod
+    def _without_blank_lines(
+        codes: npt.NDArray[np.uint8], ends: _Positions
+    ) -> _Positions:
         """The ends of records: an empty line is none."""
         starts = np.r_[0, ends[:-1] + 1]
         length = ends - starts
         blank = (length == 0) | ((length == 1) & (codes[starts] == RETURN))
-        return ends[~blank]
+        filled: _Positions = ends[~blank]
+        return filled
 
     def _quoted(
         self, data: bytes, codes: npt.NDArray[np.uint8]

@@ -215,11 +215,10 @@ class OpenTable:
         if scanned is None:
             return
         n_read = self.rows_in + self.not_belonging
-        n_header = scanned.records - n_read
-        if n_header not in (0, 1):
+        if n_read != scanned.records - self.raw.n_header:
             raise TableError(
-                f"{self.raw.file}: expected {scanned.records:,} records, got "
-                f"{n_read:,} rows"
+                f"{self.raw.file}: expected the rows of {scanned.records:,} records, "
+                f"got {n_read:,}"
             )
 
 

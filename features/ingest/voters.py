@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from hustings.features.arrays import Bools
-from hustings.features.atomic import whole_file
+from hustings.features.atomic import ASIDE, whole_file
 from hustings.features.ingest.expressions import ROW
 from hustings.features.ingest.mapping import engine, fault_rows, joined, masked
 from hustings.features.ingest.rows import (
@@ -21,9 +21,9 @@ from hustings.features.ingest.rows import (
     with_numbers,
 )
 from hustings.features.ingest.source import TableSource
+from hustings.features.persons.on_disk import ROW_GROUP, literal, quoted
 from hustings.features.tables import VOTERS
 
-ROW_GROUP = 122_880
 _ID = "voter_id"
 
 
@@ -124,7 +124,8 @@ def map_voters(table: OpenTable, part: Path, forgotten: Forgotten) -> VoterPart:
         part: Where the mapped rows go.
         forgotten: Whose rows are dropped.
     """
-    mapped_part = VoterPart(part, table, engine())
+    spill = part.with_name(f".{part.name}.spill{ASIDE}")
+    mapped_part = VoterPart(part, table, engine(str(spill)))
     writer: pyarrow.parquet.ParquetWriter | None = None
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -257,16 +258,6 @@ def _in_order(there: Sequence[str]) -> list[str]:
     """Our declared columns first, in their order."""
     ours = [c for c in VOTERS.columns if c in there]
     return [*ours, *(c for c in there if c not in VOTERS.columns and c != ROW)]
-
-
-def literal(value: object) -> str:
-    """A text as SQL writes it."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """A column's name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def merged_twice(

@@ -137,5 +137,5 @@ def format_of(
     google = FORMATS["google"]
     if columns and all(google.columns.get(f) == columns.get(f) for f in fields):
         return google
-    named = {field: columns.get(field, f"{field}_sha256") for field in fields}
-    return AudienceFormat(named, phone_plus=phone_plus)
+    column_of = {field: columns.get(field, f"{field}_sha256") for field in fields}
+    return AudienceFormat(column_of, phone_plus=phone_plus)

@@ -38,10 +38,10 @@ def reach(
     kind = kind_of(channel)
     if kind == "audience":
         as_written = details_of(people, details, tuple(settings.audience_fields))
-        found = has_address(matchable(people, details, settings))
-        return Reach(found, has_address(as_written) & ~found)
+        with_address = has_address(matchable(people, details, settings))
+        return Reach(with_address, has_address(as_written) & ~with_address)
     if kind == "places" or not channel.details or not channel.needs:
         return None
     as_written = details_of(people, details, channel.needs)
-    found = reachable(usable(as_written, settings.calling_code), channel)
-    return Reach(found, reachable(as_written, channel) & ~found)
+    with_address = reachable(usable(as_written, settings.calling_code), channel)
+    return Reach(with_address, reachable(as_written, channel) & ~with_address)

@@ -19,35 +19,11 @@ import pytest
 from typer.testing import CliRunner
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
+from tests.one_message import answers_text, campaign_text
 
 N = 60
 HEADER = ["voter_id", "household_id", "dob", "sex", "party", "zip", "g2020", "income"]
-CAMPAIGN = """
-[campaign]
-name = "field"
-title = "t"
-question = "q"
-rule_set = "us_default"
-as_of = 2026-03-01
-seed = 1
-[outcome]
-name = "support"
-label = "support"
-kind = "binary"
-measures = "support"
-higher_is_better = true
-absent = "missing"
-unit_per_point = 0.01
-[plan]
-budget_usd = 300.0
-start_on = 2026-03-02
-days = 3
-holdout_share = 0.1
-explore_share = 0.05
-[features]
-columns = ["*"]
-special_categories = []
-legal_basis_special = ""
+VOTERS = """
 [tables.voters]
 {where}
 source = "s"
@@ -65,62 +41,6 @@ postcode = "zip"
 "2020-11-03 general" = {voted}
 [tables.voters.extra]
 income = {income}
-[tables.messages]
-source = "s"
-licence = "l"
-permitted_use = "p"
-[[tables.messages.rows]]
-message_id = "a"
-issue = "jobs"
-text = "Text"
-sponsor = "S"
-disclaimer = "Paid for by S"
-discloses = "none"
-[tables.designs]
-source = "s"
-licence = "l"
-permitted_use = "p"
-[[tables.designs.rows]]
-experiment_id = "e"
-message_id = "control"
-channel = "none"
-probability = 0.5
-[[tables.designs.rows]]
-experiment_id = "e"
-message_id = "a"
-channel = "mail"
-probability = 0.5
-[tables.deliveries]
-path = "test.csv"
-source = "s"
-licence = "l"
-permitted_use = "p"
-[tables.deliveries.columns]
-voter_id = "voter_id"
-experiment_id = {{ value = "e" }}
-message_id = "message_id"
-channel = "channel"
-sent_on = {{ value = 2026-02-01 }}
-randomised_by = {{ value = "person" }}
-[tables.responses]
-path = "test.csv"
-source = "s"
-licence = "l"
-permitted_use = "p"
-[tables.responses.columns]
-voter_id = "voter_id"
-experiment_id = {{ value = "e" }}
-outcome = {{ value = "support" }}
-value = "value"
-observed_at = {{ value = 2026-02-15 }}
-[tables.costs]
-source = "s"
-licence = "l"
-permitted_use = "p"
-[[tables.costs.rows]]
-message_id = "*"
-channel = "mail"
-cost_usd = 0.5
 """
 PLAIN = {
     "where": 'path = "voters.csv"', "voter_id": "voter_id",
@@ -176,14 +96,9 @@ class Ingest(NamedTuple):
 def ingest(folder: Path, **declared: str) -> Ingest:
     given = {**PLAIN, **declared}
     ids = json.loads(given.pop("ids", "[]")) or IDS
-    (folder / "campaign.toml").write_text(CAMPAIGN.format(**given))
-    tested = [
-        f"{v},{('a,mail', 'control,none')[k % 2]},{k // 2 % 2}"
-        for k, v in enumerate(ids)
-    ]
-    (folder / "test.csv").write_text(
-        "\n".join(["voter_id,message_id,channel,value", *tested, ""])
-    )
+    text = campaign_text("field", VOTERS.format(**given))
+    (folder / "campaign.toml").write_text(text)
+    (folder / "test.csv").write_text(answers_text(ids))
     done = CliRunner().invoke(
         app,
         ["ingest", "--campaign", str(folder), "--data", str(folder / "d"), "--store",

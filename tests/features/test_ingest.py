@@ -856,6 +856,61 @@ def test_a_warehouse_without_its_driver_is_told(tmp_path: Path) -> None:
         taken(tiny(voters=source), tmp_path)
 
 
+@pytest.mark.parametrize("day", ["13/45/2011", "unknown", "yes"])
+def test_a_wish_to_be_left_alone_whose_day_cannot_be_read_still_binds(
+    day: str, tmp_path: Path
+) -> None:
+    permission = {"voter_id": "v1", "channel": "mail", "basis": "consent",
+                  "granted_at": date(2011, 5, 1), "withdrawn_at": day}  # fmt: skip
+    listed = {"voter_id": "v2", "channel": "mail", "since": day}
+    found = taken(
+        tiny(permissions=rows(permission), do_not_contact=rows(listed)), tmp_path
+    )
+    assert found.quarantine.empty
+    withdrawn = found.tables["permissions"]["withdrawn_at"]
+    assert withdrawn.tolist() == [pd.Timestamp("2011-05-01")]
+    assert found.tables["do_not_contact"]["since"].tolist() == [
+        pd.Timestamp(1970, 1, 1)
+    ]
+    for table in ("permissions", "do_not_contact"):
+        assert "they hold from the beginning" in found.report[table]["notes"][0]
+
+
+def test_a_child_is_set_aside_also_where_no_day_of_the_file_is_known() -> None:
+    source = TableSource(
+        rows=[], columns={"voter_id": "id", "birth_year": "born"}, **STATED
+    )
+    raw = pd.DataFrame({"id": ["a", "b"], "born": ["2015", "1950"]})
+    faults = map_with_faults(raw, source).faults
+    assert faults[["row", "reason"]].to_numpy().tolist() == [[0, "younger than 16"]]
+
+
+def test_decimals_keep_the_zeros_before_the_point(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "v.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE v AS SELECT (100 * (i + 1))::DECIMAL(18, 0) AS voter_id, "
+            "(10 * (i + 1))::DECIMAL(9, 2) AS precinct, 30.50::DECIMAL(9, 2) AS age "
+            "FROM range(3) t(i)"
+        )
+    source = TableSource(database="duckdb:///v.duckdb", table="v",
+                         observed_on=date(2012, 8, 1), **STATED)  # fmt: skip
+    sent = [
+        {**r, "voter_id": f"{100 * (k % 3 + 1)}"}
+        for k, r in enumerate(tiny()["deliveries"].rows or [])
+    ][:3]
+    answers = [
+        {**r, "voter_id": f"{100 * (k % 3 + 1)}"}
+        for k, r in enumerate(tiny()["responses"].rows or [])
+    ][:3]
+    found = taken(
+        tiny(voters=source, deliveries=rows(*sent), responses=rows(*answers)), tmp_path
+    )
+    voters = found.tables["voters"]
+    assert voters["voter_id"].tolist() == ["100", "200", "300"]
+    assert voters["precinct"].tolist() == ["10", "20", "30"]
+    assert voters["age"].tolist() == [30.5] * 3
+
+
 # --- what others estimated ------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.checkout import environment
+from tests.one_message import answers_text, campaign_text
 
 pytestmark = pytest.mark.speed
 
@@ -29,32 +30,7 @@ HEADER = [
     "phone", "district_us", "district_state", "ward", "school", *ELECTIONS, *SCORES,
 ]  # fmt: skip
 TILE = 100_000
-CAMPAIGN = """
-[campaign]
-name = "size"
-title = "t"
-question = "q"
-rule_set = "us_default"
-as_of = 2026-03-01
-seed = 1
-[outcome]
-name = "support"
-label = "support"
-kind = "binary"
-measures = "support"
-higher_is_better = true
-absent = "missing"
-unit_per_point = 0.01
-[plan]
-budget_usd = 300.0
-start_on = 2026-03-02
-days = 3
-holdout_share = 0.1
-explore_share = 0.05
-[features]
-columns = ["*"]
-special_categories = []
-legal_basis_special = ""
+VOTERS = """
 [tables.voters]
 path = "voters.csv"
 source = "s"
@@ -75,59 +51,6 @@ registered_on = {{ column = "registered", format = ["%m/%d/%Y", "%Y-%m-%d"] }}
 {history}
 [tables.voters.extra]
 names = ["score_*"]
-[tables.messages]
-source = "s"
-licence = "l"
-permitted_use = "p"
-[[tables.messages.rows]]
-message_id = "a"
-issue = "jobs"
-text = "Text"
-sponsor = "S"
-disclaimer = "Paid for by S"
-discloses = "none"
-[tables.costs]
-source = "s"
-licence = "l"
-permitted_use = "p"
-rows = [{{ message_id = "*", channel = "mail", cost_usd = 0.5 }}]
-[tables.designs]
-source = "s"
-licence = "l"
-permitted_use = "p"
-[[tables.designs.rows]]
-experiment_id = "e"
-message_id = "control"
-channel = "none"
-probability = 0.5
-[[tables.designs.rows]]
-experiment_id = "e"
-message_id = "a"
-channel = "mail"
-probability = 0.5
-[tables.deliveries]
-path = "test.csv"
-source = "s"
-licence = "l"
-permitted_use = "p"
-[tables.deliveries.columns]
-voter_id = "voter_id"
-experiment_id = {{ value = "e" }}
-message_id = "message_id"
-channel = "channel"
-sent_on = {{ value = 2026-02-01 }}
-randomised_by = {{ value = "person" }}
-[tables.responses]
-path = "test.csv"
-source = "s"
-licence = "l"
-permitted_use = "p"
-[tables.responses.columns]
-voter_id = "voter_id"
-experiment_id = {{ value = "e" }}
-outcome = {{ value = "support" }}
-value = "value"
-observed_at = {{ value = 2026-02-15 }}
 """
 
 
@@ -164,14 +87,14 @@ def _tile(rng: np.random.Generator) -> list[str]:
     ]  # fmt: skip
 
 
-def campaign_text() -> str:
+def voters_text() -> str:
     days = {"General": "11-03", "Primary": "05-05"}
     history = [
         f'"{name[-4:]}-{days[name[:7]]} {name[:7].lower()}" = '
         f'{{ column = "{name}", map = {{ Y = 1, "" = 0 }} }}'
         for name in ELECTIONS
     ]
-    return CAMPAIGN.format(history="\n".join(history))
+    return VOTERS.format(history="\n".join(history))
 
 
 @pytest.mark.parametrize("n_voters", SIZES)
@@ -179,14 +102,10 @@ def test_seconds_and_memory_of_ingest(
     n_voters: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_voters(tmp_path / "voters.csv", n_voters)
-    (tmp_path / "campaign.toml").write_text(campaign_text())
-    tested = [
-        f"NC{i:09d},{('a,mail', 'control,none')[i % 2]},{i % 3 % 2}"
-        for i in range(2000)
-    ]
-    (tmp_path / "test.csv").write_text(
-        "\n".join(["voter_id,message_id,channel,value", *tested, ""])
-    )
+    text = campaign_text("size", voters_text())
+    (tmp_path / "campaign.toml").write_text(text)
+    ids = [f"NC{i:09d}" for i in range(2_000)]
+    (tmp_path / "test.csv").write_text(answers_text(ids))
     size = (tmp_path / "voters.csv").stat().st_size
     code = (
         "import resource, sys, time\n"
