@@ -36,6 +36,9 @@ DEFAULT_PARAMS: Mapping[str, Any] = {
     "n_trees": 40, "learning_rate": 0.1, "num_leaves": 8, "min_child_samples": 400,
     "lambda_l2": 10.0, "feature_fraction": 0.8,
 }  # fmt: skip
+SLOPE_SPREAD = 0.2
+"""How far the slopes of messages differ from 1 as a rule."""
+TAUS = np.linspace(0.05, 3.0, 30)
 MIN_SENT = 300
 """A message observed on fewer people than this gets no heterogeneity of its own."""
 
@@ -377,7 +380,7 @@ def slopes(
         survey: Survey weights of mean 1, shape (n,); None where all count the same.
 
     Returns:
-        Slope and its standard error, shape (M,) each; 0 where nothing was predicted.
+        Slope and its posterior SD, shape (M,) each; 0 where nothing was predicted.
     """
     n_messages = lift.shape[1]
     fitted = [
@@ -385,19 +388,26 @@ def slopes(
         for m in range(n_messages)
     ]
     raw, se = np.array([f.value for f in fitted]), np.array([f.se for f in fitted])
-    flat = se <= 0
-    noise = np.where(flat, 1.0, se**2)
-    usable = ~flat
-    spread = 0.0
-    if usable.sum() > 1:
-        spread = float(
-            np.average(
-                (raw[usable] - 1.0) ** 2 - noise[usable], weights=1 / noise[usable]
-            )
-        )
-    signal_share = max(spread, 0.0) / (max(spread, 0.0) + noise)
-    slope = np.where(flat, 0.0, np.clip(1.0 + signal_share * (raw - 1.0), 0.0, 1.5))
-    return slope, np.where(flat, 0.0, np.sqrt(signal_share * noise))
+    slope, slope_sd = np.ones(n_messages), np.zeros(n_messages)
+    told = se > 0
+    slope[told], slope_sd[told] = _around_one(raw[told], se[told])
+    return np.where(told, np.clip(slope, 0.0, 1.5), 0.0), slope_sd
+
+
+def _around_one(raw: Floats, se: Floats) -> tuple[Floats, Floats]:
+    """Posterior mean and SD of slopes that are N(1, τ²), τ half-normal.
+
+    The doubt about τ is part of the SD.
+    """
+    prior = (SLOPE_SPREAD * TAUS[:, None]) ** 2
+    total = prior + se**2
+    log = -0.5 * ((raw - 1.0) ** 2 / total + np.log(total)).sum(axis=1) - TAUS**2 / 2
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    each = 1.0 + (raw - 1.0) * prior / total
+    mean = weight @ each
+    variance = weight @ (prior * se**2 / total + (each - mean) ** 2)
+    return mean, np.sqrt(variance)
 
 
 def r_loss_steps(

@@ -1,10 +1,10 @@
-"""The linear lift model: features and their products, pooled over messages, pruned.
+"""The linear lift model: features and their products, pooled over messages.
 
 Doubly robust lifts are regressed on features, products of two and products of three
-whose parts matter, with the empirical-Bayes prior of `learners.pooled`: which terms
-matter is learnt from all messages together, how much from each. Whatever is not
-supported is pruned, so that a fitted model has a few dozen columns and scores millions
-of voters a second. Every fold is predicted by a fit that never saw it.
+whose parts matter, with the adaptive prior of `learners.pooled`: which terms matter,
+to all messages or to one, and by how much, is learnt from all of them. Terms that add
+next to nothing are left out of the fitted model, so that it scores millions of voters
+a second. Every fold is predicted by a fit that never saw it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,27 +25,29 @@ from hustings.training.learners.affinity_slope import (
 )
 from hustings.training.learners.basis import Basis, Shape, Term, raw_columns, term_width
 from hustings.training.learners.pooled import (
-    Components,
+    Candidates,
     EffectMoments,
     TermPosterior,
-    TermPrior,
-    evidence_for,
-    fit_prior,
-    posterior,
+    fit_pooled,
+    sharing,
     whitened,
 )
 
 DEFAULT_LINEAR: Mapping[str, Any] = {
-    "evidence": 0.5, "screen": 0.5, "order": 3, "max_columns": 1500,
+    "screen": 0.5, "order": 3, "max_columns": 1500,
 }  # fmt: skip
 CHUNK = 8_192
 N_THREADS = 2
 VOTERS_PER_COLUMN = 8
 MAX_TRIED = 500
 """Columns of features, and of products, that are tried in one fit."""
-QUICK_ROUNDS, FULL_ROUNDS = 6, 12
-PRUNED_AT_ONCE = 0.6
-"""Share of the unsupported terms that go before the prior is fitted again."""
+LIKELY = 0.5
+"""Products of a probability above this have products of three built on them."""
+NEGLIGIBLE = 0.005
+"""Share of a message's spread of lift that may go for the speed of scoring; its
+variance stays in the interval."""
+DIRECTIONS = 16
+"""Directions of uncertainty of a message; what lies beside them is the same for all."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class LinearFit:
     Attributes:
         basis: Columns of all fits together, p of them.
         coefficients: Shape (n_folds + 1, p, M); the last is of all voters.
-        directions: Of uncertainty, a matrix (p, k) for every fit.
-        variances: Of every direction and message, (k, M) for every fit.
-        unexplained: Mean variance of what was pruned, shape (n_folds + 1, M).
+        directions: Of uncertainty, each as long as its standard deviation, an array
+            (p, M, k) for every fit.
+        unexplained: Mean variance beside them, shape (n_folds + 1, M).
         affinity_slope: Lift by affinity for a message's issue; None where none is
             known.
     """
@@ -65,7 +67,6 @@ class LinearFit:
     basis: Basis
     coefficients: Floats
     directions: tuple[Floats, ...]
-    variances: tuple[Floats, ...]
     unexplained: Floats
     affinity_slope: AffinitySlope | None = None
 
@@ -88,7 +89,7 @@ class LinearFit:
         return deviation
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
-        """Posterior variance of the deviation, pruned terms included, shape (n, M).
+        """Posterior variance of the deviation, all terms included, shape (n, M).
 
         Args:
             X: Features, shape (n, n_features).
@@ -96,10 +97,12 @@ class LinearFit:
         """
 
         def spread(along: Floats32, k: int) -> Floats:
-            of_data = along**2 @ self.variances[k].astype(np.float32)
-            return np.asarray(of_data + self.unexplained[k], dtype=np.float64)
+            by_message = (along**2).reshape(len(along), len(self.unexplained[k]), -1)
+            of_data = by_message.sum(axis=2, dtype=np.float64)
+            return np.asarray(of_data + self.unexplained[k])
 
-        variance = self._predicted(X, fold, self.directions, spread)
+        flat = [d.reshape(len(d), -1) for d in self.directions]
+        variance = self._predicted(X, fold, flat, spread)
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
         return variance
@@ -159,7 +162,6 @@ class LinearFit:
             "basis": self.basis.to_json(),
             "coefficients": self.coefficients.tolist(),
             "directions": [d.tolist() for d in self.directions],
-            "variances": [v.tolist() for v in self.variances],
             "unexplained": self.unexplained.tolist(),
             "fondness": None
             if self.affinity_slope is None
@@ -175,8 +177,7 @@ class LinearFit:
         return cls(
             Basis.from_json(stored["basis"]),
             coefficients,
-            tuple(np.array(d).reshape(p, -1) for d in stored["directions"]),
-            tuple(np.array(v).reshape(-1, n_messages) for v in stored["variances"]),
+            tuple(np.array(d).reshape(p, n_messages, -1) for d in stored["directions"]),
             np.array(stored["unexplained"], dtype=np.float64),
             None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),
         )
@@ -345,7 +346,7 @@ def fit_linear(
     lift: Floats,
     noise: Floats,
     fold: Ints,
-    parts: Components,
+    issues: Sequence[str],
     categorical: Sequence[int],
     params: Mapping[str, Any] = DEFAULT_LINEAR,
     weight: Floats | None = None,
@@ -353,19 +354,17 @@ def fit_linear(
     affinity_columns: Sequence[int] | None = None,
     outcome_sd: float = 0.0,
 ) -> LinearFit:
-    """Select terms and fit them, once for every fold left out.
+    """Fit features and products, once for every fold left out.
 
     Args:
         X: Features, shape (n, n_features).
         lift: Doubly robust lifts Γ_m − Γ_0, shape (n, M).
         noise: Covariance of a voter's lifts between messages, clustered, (M, M).
         fold: Shape (n,).
-        parts: Who shares coefficients.
+        issues: Issue of every message, length M: those of one share coefficients.
         categorical: Columns of X that hold category codes.
-        params: `evidence`, how many times the log of the number of products tried
-            (afresh among those kept, once those of three are added) a product must
-            be supported by; `screen`, the score below which it is not tried;
-            `order`, the most features in a product; `max_columns` of pairs.
+        params: `screen`, the score below which a product is not tried; `order`, the
+            most features in a product; `max_columns` of pairs.
         weight: Survey weights of mean 1, shape (n,); None where all count the same. The
             noise has to be that of weighted lifts then.
         n_folds: Folds, where one may be empty; as many as there are without.
@@ -393,20 +392,18 @@ def fit_linear(
     if not design.basis.varying.any() or not np.trace(noise) > 0:
         nothing = _nothing(design.basis, len(fits_of), len(noise))
         return replace(nothing, affinity_slope=affinity_slope)
-    selected = [
-        _select(design.without(k, noise), design.basis, parts, params) for k in fits_of
-    ]
-    dense = [fit.dense_variance for fit in selected]
-    chosen = [{terms[g] for g in fit.terms} for fit in selected]
+    shared = sharing(issues)
+    found = _pooled(design, fits_of, noise, shared, params, untried=0)
     most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN) if params["order"] > 2 else 0
-    tried = _triples(chosen, shapes, most)
-    together = sorted(set().union(*chosen, *tried), key=lambda t: (len(t), t))
-    design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
-    fits = [
-        _final(design, k, chosen[i] | tried[i], noise, parts, params)
-        for i, k in enumerate(fits_of)
-    ]
-    return replace(_joined(design.basis, fits, dense), affinity_slope=affinity_slope)
+    tried = _triples(found.kept(), shapes, most)
+    if any(tried):
+        kept = set().union(*found.kept())
+        mains = {t for t in terms if len(t) == 1}
+        together = sorted(mains | kept | set().union(*tried), key=lambda t: (len(t), t))
+        design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
+        untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
+        found = _pooled(design, fits_of, noise, shared, params, untried=untried)
+    return replace(_joined(found), affinity_slope=affinity_slope)
 
 
 def _shapes(
@@ -489,45 +486,70 @@ def _scores(moments: EffectMoments, group: Ints, given: Ints, n_terms: int) -> F
     return score
 
 
-def _threshold(
-    terms: Sequence[Term], counted: Sequence[Term], params: Mapping[str, Any]
-) -> Floats:
-    """Log evidence that a term needs: none for a feature, more the more were tried."""
-    n_tried = {order: sum(len(t) == order for t in counted) for order in (1, 2, 3)}
-    n_tried[1] = 1
-    return np.array(
-        [params["evidence"] * np.log(max(n_tried[len(t)], 1)) for t in terms]
+class _Found(NamedTuple):
+    """Several fits on the same columns."""
+
+    basis: Basis
+    moments: list[EffectMoments]
+    candidates: Candidates
+    posterior: TermPosterior
+
+    def kept(self) -> list[set[Term]]:
+        """Products that more likely matter than not, a set for every fit."""
+        terms = self.basis.terms
+        return [
+            {t for t, p in zip(terms, of_fit, strict=True) if len(t) > 1 and p > LIKELY}
+            for of_fit in self.posterior.inclusion
+        ]
+
+
+def _pooled(
+    design: _Design,
+    fits_of: Sequence[int],
+    noise: Floats,
+    shared: Floats,
+    params: Mapping[str, Any],
+    *,
+    untried: int,
+) -> _Found:
+    """Fits of the features, and of those products that look like lift at all.
+
+    Args:
+        design: Of all terms.
+        fits_of: Folds left out.
+        noise: Shape (M, M).
+        shared: From `pooled.sharing`.
+        params: See `fit_linear`.
+        untried: Pairs that an earlier fit has left out already.
+    """
+    basis, group = design.basis, design.basis.group
+    order = np.array([len(term) for term in basis.terms])
+    moments = [design.without(k, noise) for k in fits_of]
+    alive = np.stack([_worth_trying(m, basis, order, params) for m in moments])
+    in_any = np.flatnonzero(alive.any(axis=0))
+    columns, local = _columns_of(group, in_any)
+    n_left = {o: int((order == o).sum() - (order[in_any] == o).sum()) for o in (2, 3)}
+    n_left[2] += untried
+    candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
+    moments = [m.only(columns) for m in moments]
+    posterior = fit_pooled(moments, candidates, shared)
+    return _Found(
+        basis.only([int(g) for g in in_any]), moments, candidates, posterior
     )
 
 
-class _Selected(NamedTuple):
-    """Selected terms, and the variance of lift before pruning, (M,).
-
-    Pruning is a bet; the interval must not be narrower for it.
-    """
-
-    terms: list[int]
-    dense_variance: Floats
-
-
-def _select(
-    moments: EffectMoments, basis: Basis, parts: Components, params: Mapping[str, Any]
-) -> _Selected:
+def _worth_trying(
+    moments: EffectMoments, basis: Basis, order: Ints, params: Mapping[str, Any]
+) -> Bools:
+    """Features, and products above the screen, the best first, shape (n_terms,)."""
     group = basis.group
     mains = _first_mains(moments, basis)
     given = np.flatnonzero(mains[group])
     score = _scores(moments, group, given, len(basis.terms))
-    products = np.array([len(t) > 1 for t in basis.terms])
-    alive = np.flatnonzero(mains | _worth_trying(score, products, group, params))
+    products = (order > 1) & (score > params["screen"])
+    tried = mains | _best_within(score, products, group)
     # a term whose columns never vary has none
-    alive = alive[np.isin(alive, group)]
-    columns, local = _columns_of(group, alive)
-    part = moments.only(columns)
-    prior = fit_prior(part, local, parts)
-    dense = _mean_variance(part, posterior(part, local, prior, parts))
-    need = _threshold(basis.terms, basis.terms, params)
-    supported, _ = _prune(moments, group, alive, need, parts, prior)
-    return _Selected(supported, dense)
+    return tried & np.isin(np.arange(len(order)), group)
 
 
 def _first_mains(moments: EffectMoments, basis: Basis) -> Bools:
@@ -543,16 +565,6 @@ def _first_mains(moments: EffectMoments, basis: Basis) -> Bools:
     return _best_within(score, mains, group)
 
 
-def _worth_trying(
-    score: Floats,
-    products: Bools,
-    group: Ints,
-    params: Mapping[str, Any],
-) -> Bools:
-    """Products above the screen, the best first, shape (n_terms,)."""
-    return _best_within(score, products & (score > params["screen"]), group)
-
-
 def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
     """Terms of the highest scores that have `MAX_TRIED` columns together."""
     width = np.bincount(group, minlength=len(score)) * among
@@ -560,35 +572,6 @@ def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
     within = np.zeros(len(score), dtype=bool)
     within[order[np.cumsum(width[order]) <= MAX_TRIED]] = True
     return within & among
-
-
-def _prune(
-    moments: EffectMoments,
-    group: Ints,
-    alive: Ints,
-    need: Floats,
-    parts: Components,
-    start: TermPrior | None = None,
-) -> tuple[list[int], TermPrior]:
-    """Drop unsupported terms step by step, with a fit after each step."""
-    if start is None:
-        alive = alive[np.isin(alive, group)]
-    while True:
-        columns, local = _columns_of(group, alive)
-        rounds = FULL_ROUNDS if start is None else QUICK_ROUNDS
-        part = moments.only(columns)
-        prior = fit_prior(part, local, parts, start=start, rounds=rounds)
-        lacking = evidence_for(part, local, prior, parts) - need[alive]
-        poor = int((lacking < 0).sum())
-        if poor == 0 or len(alive) == 0:
-            return [int(g) for g in alive], prior
-        worst = np.argsort(lacking, kind="stable")[
-            : int(np.ceil(PRUNED_AT_ONCE * poor))
-        ]
-        alive = np.delete(alive, worst)
-        start = TermPrior(np.delete(prior.term, worst), prior.component)
-        if len(alive) == 0:
-            return [], start
 
 
 def _columns_of(group: Ints, terms: Ints) -> tuple[Ints, Ints]:
@@ -621,76 +604,68 @@ def _triples(
     return by_fit
 
 
-class _Fit(NamedTuple):
-    columns: Ints
-    posterior: TermPosterior
-    mean_variance: Floats
-
-
-def _final(
-    design: _Design,
-    k: int,
-    candidates: set[Term],
-    noise: Floats,
-    parts: Components,
-    params: Mapping[str, Any],
-) -> _Fit:
-    """Prior and posterior of one fold's terms, its products of three judged too."""
-    moments, basis = design.without(k, noise), design.basis
-    tried = [t for t in basis.terms if t in candidates]
-    alive = np.array(
-        [i for i, t in enumerate(basis.terms) if t in candidates], dtype=np.int64
-    )
-    need = _threshold(basis.terms, tried, params)
-    supported, prior = _prune(moments, basis.group, alive, need, parts)
-    columns, local = _columns_of(basis.group, np.array(supported, dtype=np.int64))
-    part = moments.only(columns)
-    fitted = posterior(part, local, prior, parts)
-    return _Fit(columns, fitted, _mean_variance(part, fitted))
-
-
-def _mean_variance(moments: EffectMoments, fitted: TermPosterior) -> Floats:
-    """Posterior variance averaged over voters, shape (M,)."""
-    D = fitted.directions
-    along = np.einsum("pk,pq,qk->k", D, moments.gram, D, optimize=True) / moments.n
-    mean: Floats = along @ (fitted.variances @ fitted.spread)
-    return mean
-
-
 def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
     """A fit without any deviation from the average effect."""
-    basis = basis.only([])
-    none = tuple(np.zeros((0, 0)) for _ in range(n_fits))
     return LinearFit(
-        basis,
+        basis.only([]),
         np.zeros((n_fits, 0, n_messages)),
-        none,
-        tuple(np.zeros((0, n_messages)) for _ in range(n_fits)),
+        tuple(np.zeros((0, n_messages, 0)) for _ in range(n_fits)),
         np.zeros((n_fits, n_messages)),
     )
 
 
-def _joined(basis: Basis, fits: Sequence[_Fit], dense: Sequence[Floats]) -> LinearFit:
-    """All fits on the columns that any of them uses."""
-    group = basis.group
-    used = np.unique(group[np.concatenate([f.columns for f in fits])]).astype(np.int64)
-    columns = np.flatnonzero(np.isin(group, used))
-    n_messages = fits[0].posterior.coefficients.shape[1]
-    coefficients = np.zeros((len(fits), len(columns), n_messages))
-    directions = []
-    for k, fit in enumerate(fits):
-        at = np.searchsorted(columns, fit.columns)
-        coefficients[k, at] = fit.posterior.coefficients
-        wide = np.zeros((len(columns), fit.posterior.directions.shape[1]))
-        wide[at] = fit.posterior.directions
-        directions.append(wide)
-    unexplained = [
-        np.maximum(d - f.mean_variance, 0.0) for d, f in zip(dense, fits, strict=True)
-    ]
+def _joined(found: _Found) -> LinearFit:
+    """The fits on the columns that any of them needs."""
+    needed = np.zeros(len(found.basis.terms), dtype=bool)
+    for k, moments in enumerate(found.moments):
+        needed |= _needed(found.posterior.coefficients[k], moments, found.candidates)
+    columns = np.flatnonzero(needed[found.candidates.group])
+    directions, rest = [], []
+    for k, moments in enumerate(found.moments):
+        covariance = found.posterior.covariance(k, moments)
+        total = np.einsum("mpq,pq->m", covariance, moments.gram) / moments.n
+        own = covariance[:, columns[:, None], columns]
+        of_fit, told = _main_directions(own, moments.only(columns))
+        directions.append(of_fit)
+        rest.append(np.maximum(total - told, 0.0))
     return LinearFit(
-        basis.only([int(g) for g in used]),
-        coefficients,
+        found.basis.only([int(g) for g in np.flatnonzero(needed)]),
+        found.posterior.coefficients[:, columns],
         tuple(directions),
-        tuple(f.posterior.variances @ f.posterior.spread for f in fits),
-        np.array(unexplained),
+        np.array(rest),
     )
+
+
+def _needed(
+    coefficients: Floats, moments: EffectMoments, candidates: Candidates
+) -> Bools:
+    """Terms without which more than `NEGLIGIBLE` of a message's spread would go."""
+    n_terms = len(candidates.order)
+    explained = np.empty((n_terms, coefficients.shape[1]))
+    for g in range(n_terms):
+        at = np.flatnonzero(candidates.group == g)
+        b = coefficients[at]
+        explained[g] = np.einsum("pm,pq,qm->m", b, moments.gram[np.ix_(at, at)], b)
+    share = explained / np.maximum(explained.sum(axis=0), 1e-300)
+    order = np.argsort(share, axis=0)
+    below = np.cumsum(np.take_along_axis(share, order, axis=0), axis=0)
+    needed = np.zeros_like(share, dtype=bool)
+    np.put_along_axis(needed, order, below > NEGLIGIBLE, axis=0)
+    return np.asarray((needed & (explained > 0)).any(axis=1))
+
+
+def _main_directions(
+    covariance: Floats, moments: EffectMoments
+) -> tuple[Floats, Floats]:
+    """Directions of most variance of lift, (p, M, k), and how much they tell, (M,)."""
+    n_messages, p, _ = covariance.shape
+    n_kept = min(p, DIRECTIONS)
+    directions, told = np.zeros((p, n_messages, n_kept)), np.zeros(n_messages)
+    for m in range(n_messages):
+        values, vectors = np.linalg.eigh(covariance[m])
+        scaled = vectors * np.sqrt(np.maximum(values, 0.0))
+        lift = np.einsum("pk,pq,qk->k", scaled, moments.gram, scaled, optimize=True)
+        most = np.argsort(-lift, kind="stable")[:n_kept]
+        directions[:, m] = scaled[:, most]
+        told[m] = lift[most].sum() / moments.n
+    return directions, told

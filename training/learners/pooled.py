@@ -1,19 +1,23 @@
-"""Empirical Bayes for many messages at once: a linear model that pools and prunes.
+"""Adaptive shrinkage for many messages at once: what is shared, what is one's own.
 
 Doubly robust lifts of n voters and M messages follow L = Φ B + noise, where the noise
-of a voter has covariance S between messages. Coefficients of term g and message m have
-the prior
+of a voter has covariance S between messages. The coefficients of term g are
 
-    B_jm = Σ_c a_cm θ_jc,   θ_jc ~ N(0, λ_g(j) r_c)
+    B_jm = Σ_c a_cm θ_jc + ω_jm
 
-with components c: what all messages share, what those of an issue share, what a
-message has of its own. λ is the variance of lift that a term adds, r how much of it is
-shared. Both maximise the marginal likelihood; a term stays only if the data speak for
-it by more than the number of products that were tried. Because Φ'Φ is the same for all
-messages, S and the prior are diagonalised together, and M small ridge problems share
-one decomposition.
+with what messages share, θ (all of them, those of an issue), and what a message has of
+its own, ω. Every θ of a term, and every ω of a term and a message, is normal with one
+of several variances, zero among them; how often each variance occurs is learnt from
+all terms and messages together. So a term may matter to all messages, to two of twelve
+or to none, a message may differ, and few large effects or many small ones are followed
+alike. Nothing is selected: a term counts by the probability that it matters.
 
-Sources: MacKay (1992); Tipping (2001); Kass & Raftery (1995).
+Coordinates are updated in turn to the variational optimum, all fits (one for each fold
+left out) at once: the columns of a term are turned so that they do not correlate, and
+Φ'Φ is the same for all messages. The interval is the exact posterior of a message's own
+data under the prior variance that was found for it.
+
+Sources: Carbonetto & Stephens (2012); Stephens (2017); Morgante et al. (2023).
 """
 
 from collections.abc import Sequence
@@ -21,18 +25,22 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from hustings.features.arrays import Bools, Floats, Ints
 
-N_ROUNDS = 12
-"""Updates of the prior in one fit; the evidence hardly moves after ten."""
-FIRST_SHARE = 1e-3
-"""Prior variance to begin with, as a share of the noise of one voter."""
-NEGLIGIBLE = 1e-9
-"""A prior variance below this share of the noise of one voter is zero."""
-SHRINK_OWN = 4.0
-"""How many effective coefficients the average message counts for beside the own."""
+SCALES = 2.0 ** np.arange(-5, 6, 2)
+"""Prior variances of a coefficient, in variances of its estimate where nothing else is
+estimated; the smallest can hardly be told from zero, the largest not missed."""
+NULL_AT_FIRST = 0.2
+"""Probability of no effect to begin with."""
+ONE_AS_PRIOR = 0.05
+"""How many effects of every variance are taken to have been seen before."""
+TERM_LIKE_OTHERS = 16.0
+"""For how many messages it counts that terms are alike, where a term tells how its
+other messages use it."""
+MAX_SWEEPS, SETTLED = 40, 1e-4
+TELLING = 1e-3
+"""Directions within a term of less than this share of its variance say nothing."""
 
 
 class EffectMoments(NamedTuple):
@@ -57,107 +65,75 @@ class EffectMoments(NamedTuple):
         )
 
 
-class Components(NamedTuple):
-    """Groups of messages that share coefficients.
+class Candidates(NamedTuple):
+    """Terms that are tried.
 
     Attributes:
-        member: a, shape (n_components, M).
-        of_one_message: Which components belong to one message alone, shape
-            (n_components,).
+        group: Term of every column, shape (p,).
+        order: Features in every term, shape (n_terms,).
+        alive: Which terms each fit tries, shape (n_fits, n_terms).
+        untried: By order, how many more terms were left out unseen or for looking like
+            nothing: they count as terms without effect.
     """
 
-    member: Floats
-    of_one_message: Bools
-
-
-def components(issues: Sequence[str], with_own: Sequence[bool]) -> Components:
-    """All messages, the issues of several messages, and messages by themselves.
-
-    Args:
-        issues: Issue of every message, length M.
-        with_own: Which messages were sent to enough people to differ, length M.
-    """
-    n = len(issues)
-    shared = [np.ones(n)]
-    for issue in dict.fromkeys(issues):
-        member = np.array([i == issue for i in issues], dtype=np.float64)
-        if 1 < member.sum() < n:
-            shared.append(member)
-    alone = [row for row, differs in zip(np.eye(n), with_own, strict=True) if differs]
-    # one message shares with nobody
-    rows = alone if n == 1 and alone else shared + alone
-    of_one_message = np.arange(len(rows)) >= len(rows) - len(alone)
-    return Components(np.array(rows), of_one_message)
-
-
-@dataclass(frozen=True)
-class TermPrior:
-    """λ and r.
-
-    Attributes:
-        term: λ of every term, shape (n_terms,).
-        component: r of every component, shape (n_components,).
-    """
-
-    term: Floats
-    component: Floats
+    group: Ints
+    order: Ints
+    alive: Bools
+    untried: dict[int, int]
 
 
 @dataclass(frozen=True)
 class TermPosterior:
-    """Coefficients and what is needed for their uncertainty.
+    """Coefficients of several fits.
 
     Attributes:
-        coefficients: Shape (p, M).
-        directions: Shape (p, k).
-        variances: Of every direction and rotated message, shape (k, M).
-        spread: Squares of the rotation back to messages, shape (M, M).
+        coefficients: Posterior means, shape (n_fits, p, M).
+        inclusion: Probability that a term matters to any message, (n_fits, n_terms).
+        prior_variance: Of the columns turned within terms, given the data, shape
+            (n_fits, p, M).
+        turn: Columns turned so that those of a term do not correlate, (n_fits, p, p).
     """
 
     coefficients: Floats
-    directions: Floats
-    variances: Floats
-    spread: Floats
+    inclusion: Floats
+    prior_variance: Floats
+    turn: Floats
 
-    def variance(self, columns: npt.NDArray[np.floating]) -> Floats:
-        """Posterior variance of lift, shape (n, M).
+    def covariance(self, k: int, moments: EffectMoments) -> Floats:
+        """Posterior covariance of every message's coefficients, shape (M, p, p).
+
+        Given the prior variance that each coefficient was found to have, from the
+        message's own data: what others lend makes it no narrower.
 
         Args:
-            columns: Φ of n voters, shape (n, p).
+            k: Which fit.
+            moments: Of that fit.
         """
-        along = np.asarray(columns @ self.directions, dtype=np.float64) ** 2
-        variance: Floats = along @ (self.variances @ self.spread)
-        return variance
+        turn, p = self.turn[k], len(moments.gram)
+        gram = turn.T @ moments.gram @ turn
+        noise = np.maximum(np.diag(moments.noise), 1e-300)
+        covariance = np.empty((len(noise), p, p))
+        for m, variance in enumerate(noise):
+            root = np.sqrt(self.prior_variance[k, :, m])
+            ratio = np.eye(p) + root[:, None] * gram * root / variance
+            turned = root[:, None] * np.linalg.inv(ratio) * root
+            covariance[m] = turn @ turned @ turn.T
+        return covariance
 
 
-class _Solved(NamedTuple):
-    """The model in the coordinates where messages and directions are independent."""
+def sharing(issues: Sequence[str]) -> Floats:
+    """Who shares coefficients: all messages, and those of each issue, (n_shared, M).
 
-    scale: Floats  # sqrt(λ) of every column, (p,)
-    Q: Floats  # eigenvectors, (p, p)
-    d: Floats  # eigenvalues, (p,)
-    t: Floats  # prior variance of every rotated message, (M,)
-    turned: Floats  # rotated cross moments, (p, M)
-    turn: Floats  # messages → rotated messages, (M, M)
-    back: Floats  # rotated messages → messages, (M, M)
-
-    @property
-    def direction_variance(self) -> Floats:
-        """Posterior variance of every direction and rotated message, (p, M)."""
-        variance: Floats = 1.0 / (self.d[:, None] + 1.0 / self.t)
-        return variance
-
-    @property
-    def mean(self) -> Floats:
-        """Posterior mean in units of sqrt(λ), (p, M)."""
-        mean: Floats = self.Q @ (self.turned * self.direction_variance)
-        return mean
-
-    @property
-    def variance(self) -> Floats:
-        """Posterior variance in units of λ, (p, M)."""
-        variance: Floats = self.Q**2 @ self.direction_variance
-        return variance
+    Args:
+        issues: Issue of every message, length M.
+    """
+    n = len(issues)
+    shared = [np.ones(n)] if n > 1 else []
+    for issue in dict.fromkeys(issues):
+        member = np.array([i == issue for i in issues], dtype=np.float64)
+        if 1 < member.sum() < n:
+            shared.append(member)
+    return np.array(shared).reshape(-1, n)
 
 
 def whitened(noise: Floats) -> tuple[Floats, Floats]:
@@ -171,147 +147,192 @@ def whitened(noise: Floats) -> tuple[Floats, Floats]:
     return (vectors / root) @ vectors.T, (vectors * root) @ vectors.T
 
 
-def _solve(
-    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
-) -> _Solved:
-    whiten, unwhiten = whitened(moments.noise)
-    between = (parts.member.T * prior.component) @ parts.member
-    t, V = np.linalg.eigh(whiten @ between @ whiten)
-    t = np.maximum(t, 1e-9 * max(float(t.max()), 1e-300))
-    scale = np.sqrt(prior.term[group])
-    d, Q = np.linalg.eigh(scale[:, None] * moments.gram * scale)
-    turn = whiten @ V
-    turned = Q.T @ (scale[:, None] * moments.cross @ turn)
-    return _Solved(scale, Q, np.maximum(d, 0.0), t, turned, turn, V.T @ unwhiten)
+class _Turned(NamedTuple):
+    """Moments in coordinates in which the columns of a term do not correlate."""
+
+    gram: Floats  # (n_fits, p, p)
+    diagonal: Floats  # (n_fits, p)
+    cross: Floats  # (n_fits, p, M)
+    turn: Floats  # (n_fits, p, p)
 
 
-def fit_prior(
-    moments: EffectMoments,
-    group: Ints,
-    parts: Components,
-    *,
-    start: TermPrior | None = None,
-    rounds: int = N_ROUNDS,
-) -> TermPrior:
-    """λ and r of the highest marginal likelihood.
-
-    Args:
-        moments: Of p columns.
-        group: Term of every column, shape (p,).
-        parts: Groups of messages that share coefficients.
-        start: Where to begin.
-        rounds: Updates.
-    """
-    noise = float(np.trace(moments.noise)) / len(moments.noise)
-    n_terms = int(group.max()) + 1 if len(group) else 0
-    prior = start or TermPrior(
-        np.full(n_terms, FIRST_SHARE * noise / max(n_terms, 1)),
-        np.full(len(parts.of_one_message), 1.0 / len(parts.of_one_message) ** 0.5),
-    )
-    for _ in range(rounds):
-        live = prior.term[group] > NEGLIGIBLE * noise
-        if not live.any():
-            return TermPrior(np.zeros(n_terms), prior.component)
-        columns = np.flatnonzero(live)
-        solved = _solve(moments.only(columns), group[columns], prior, parts)
-        term = _next_terms(solved, group[columns], prior.term)
-        prior = TermPrior(term, _next_components(solved, prior.component, parts))
-    return prior
-
-
-def _next_terms(solved: _Solved, group: Ints, term: Floats) -> Floats:
-    """MacKay's update: squared size over the number of well-determined directions."""
-    size = (solved.mean**2 / solved.t).sum(axis=1)
-    determined = (1.0 - solved.variance / solved.t).sum(axis=1)
-    moved: Floats = term * _ratio(
-        np.bincount(group, size, minlength=len(term)).astype(np.float64),
-        np.bincount(group, determined, minlength=len(term)).astype(np.float64),
-    )
-    return moved
-
-
-def _next_components(solved: _Solved, component: Floats, parts: Components) -> Floats:
-    """The same for what is shared; own components are pulled to their average."""
-    a = parts.member @ solved.turn
-    along = component[:, None] * a / solved.t  # (n_components, M)
-    mean = solved.mean @ along.T
-    prior_kept = component - component**2 * (a**2 / solved.t).sum(axis=1)
-    variance = prior_kept + solved.variance @ (along**2).T
-    size = (mean**2).sum(axis=0) / np.maximum(component, 1e-300)
-    determined = (1.0 - variance / np.maximum(component, 1e-300)).sum(axis=0)
-    of_one_message = parts.of_one_message
-    if of_one_message.sum() > 1:
-        # a message with few people is taken to differ as the others do
-        share = size[of_one_message].sum() / max(
-            float(determined[of_one_message].sum()), 1e-9
-        )
-        size, determined = size.copy(), determined.copy()
-        level = component[of_one_message].mean() / np.maximum(
-            component[of_one_message], 1e-300
-        )
-        size[of_one_message] += SHRINK_OWN * share * level
-        determined[of_one_message] += SHRINK_OWN
-    moved: Floats = component * _ratio(size, determined)
-    return moved * float(component.sum()) / max(float(moved.sum()), 1e-300)
-
-
-def _ratio(size: Floats, determined: Floats) -> Floats:
-    ratio = size / np.maximum(determined, 1e-9)
-    clipped: Floats = np.where(determined > 1e-9, np.clip(ratio, 1e-3, 10.0), 0.0)
-    return clipped
-
-
-def evidence_for(
-    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
-) -> Floats:
-    """Log Bayes factor of every term against its coefficients being zero.
-
-    The Savage-Dickey ratio at zero, all other terms kept; -inf for a term of no
-    variance.
-
-    Args:
-        moments: Of p columns.
-        group: Term of every column, shape (p,).
-        prior: λ and r.
-        parts: Groups of messages that share coefficients.
-    """
-    evidence = np.full(len(prior.term), -np.inf)
-    columns = np.flatnonzero(prior.term[group] > 0)
-    if len(columns) == 0:
-        return evidence
-    solved = _solve(moments.only(columns), group[columns], prior, parts)
-    direction_variance, mean = solved.direction_variance, solved.mean
-    for g in np.unique(group[columns]):
-        at = np.flatnonzero(group[columns] == g)
-        Q = solved.Q[at]
-        # covariance of the term for every rotated message, (M, k, k)
-        C = np.einsum("ik,km,jk->mij", Q, direction_variance, Q, optimize=True)
-        # in units of the prior, so that the unit of the outcome does not matter
-        C = C / solved.t[:, None, None] + 1e-12 * np.eye(len(at))
-        scaled = (mean[at] / np.sqrt(solved.t)).T
-        sign = np.linalg.slogdet(C)[1].sum()
-        along = np.linalg.solve(C, scaled[:, :, None])[:, :, 0]
-        size = np.einsum("mi,mi->", scaled, along)
-        evidence[g] = 0.5 * (sign + size)
-    return evidence
-
-
-def posterior(
-    moments: EffectMoments, group: Ints, prior: TermPrior, parts: Components
+def fit_pooled(
+    moments: Sequence[EffectMoments], candidates: Candidates, shared: Floats
 ) -> TermPosterior:
-    """Coefficients given the prior.
+    """Posterior of the coefficients of several fits, each with a prior of its own.
 
     Args:
-        moments: Of p columns.
-        group: Term of every column, shape (p,).
-        prior: λ and r.
-        parts: Groups of messages that share coefficients.
+        moments: Of every fit, of the same p columns and M messages.
+        candidates: Terms.
+        shared: From `sharing`.
     """
-    solved = _solve(moments, group, prior, parts)
-    coefficients = solved.scale[:, None] * solved.mean @ solved.back
+    search = _Search(moments, candidates, shared)
+    for _ in range(MAX_SWEEPS):
+        moved = sum(search.update(i) for i in range(len(candidates.order)))
+        search.learn_prior()
+        if (moved <= SETTLED * search.size()).all():
+            break
+    turn = search.turned.turn
     return TermPosterior(
-        coefficients,
-        solved.scale[:, None] * solved.Q,
-        solved.direction_variance,
-        solved.back**2,
+        turn @ search.total, search.inclusion(), search.prior_variance(), turn
     )
+
+
+class _Search:
+    """State of the coordinate updates.
+
+    Shapes: F fits, p columns, T terms, M messages, C shared components, V variances.
+    """
+
+    def __init__(
+        self, moments: Sequence[EffectMoments], candidates: Candidates, shared: Floats
+    ) -> None:
+        self.candidates, self.shared = candidates, shared
+        self.turned = _turned(moments, candidates)
+        noise = moments[0].noise
+        whiten, _ = whitened(noise)
+        self.precision: Floats = whiten @ whiten
+        n_fits, p, n_messages = self.turned.cross.shape
+        voters = float(np.mean([m.n for m in moments]))
+        usual = 1.0 / (max(float(np.diag(self.precision).mean()), 1e-300) * voters)
+        self.variances = np.concatenate([[0.0], usual * SCALES])
+        n_terms, n_shared = len(candidates.order), len(shared)
+        self.at = [np.flatnonzero(candidates.group == g) for g in range(n_terms)]
+        self.columns = [np.ascontiguousarray(self.turned.gram[:, :, a]) for a in self.at]
+        self.orders, self.order = np.unique(candidates.order, return_inverse=True)
+        n_orders = len(self.orders)
+        start = np.full(len(self.variances), (1 - NULL_AT_FIRST) / len(SCALES))
+        start[0] = NULL_AT_FIRST
+        self.of_shared = np.tile(start, (n_shared, n_fits, n_terms, 1))
+        self.of_own = np.tile(start, (n_fits, n_terms, n_messages, 1))
+        self.log_shared = np.tile(np.log(start), (n_shared, n_fits, n_orders, 1))
+        self.log_own = np.log(self.of_own)
+        self.common = np.zeros((n_shared, n_fits, p))
+        self.own = np.zeros((n_fits, p, n_messages))
+        self.total = np.zeros_like(self.own)
+        self.left = self.turned.cross.copy()
+
+    def size(self) -> Floats:
+        """Lift explained by each fit, in units of noise, (F,)."""
+        return self._norm(self.turned.diagonal, self.total) + 1e-300
+
+    def _norm(self, diagonal: Floats, of: Floats) -> Floats:
+        squares = diagonal[..., None] * of**2
+        norm: Floats = (squares * np.diag(self.precision)).sum(axis=(1, 2))
+        return norm
+
+    def update(self, i: int) -> Floats:
+        """Move the coefficients of a term; by how much each fit changed, (F,)."""
+        at, alive = self.at[i], self.candidates.alive[:, i]
+        if not len(at) or not alive.any():
+            return np.zeros(len(alive))
+        d = self.turned.diagonal[:, at]
+        before = self.total[:, at]
+        seen = self.left[:, at] + d[..., None] * before
+        common = self.common[:, :, at]
+        together = np.einsum("cfk,cm->fkm", common, self.shared)
+        for c, member in enumerate(self.shared):
+            others = self.own[:, at] + together - common[c][..., None] * member
+            along = self.precision @ member
+            mean, probability = self._shrink(
+                (seen - d[..., None] * others) @ along,
+                d * (member @ along),
+                self.log_shared[c, :, self.order[i]],
+                alive,
+            )
+            together = together + (mean - common[c])[..., None] * member
+            self.common[c][:, at] = mean
+            self.of_shared[c, :, i] = probability
+        between = self.precision - np.diag(np.diag(self.precision))
+        left = (seen - d[..., None] * together) @ self.precision
+        left -= d[..., None] * (self.own[:, at] @ between)
+        own, probability = self._shrink(
+            left,
+            d[..., None] * np.diag(self.precision),
+            self.log_own[:, i],
+            alive[:, None],
+        )
+        self.own[:, at], self.of_own[:, i] = own, probability
+        after = together + own
+        self.total[:, at] = after
+        self.left -= self.columns[i] @ (after - before)
+        return self._norm(d, after - before)
+
+    def _shrink(
+        self, moment: Floats, precision: Floats, log_prior: Floats, alive: Bools
+    ) -> tuple[Floats, Floats]:
+        """Posterior mean of a term's coefficients, and of each variance its probability.
+
+        Args:
+            moment: Precision-weighted estimate, shape (F, k) or (F, k, M).
+            precision: Of the estimate, the same shape.
+            log_prior: Of every variance, shape (F, V) or (F, M, V).
+            alive: Where anything but zero may be, shape (F,) or (F, 1).
+        """
+        variance = self.variances.reshape(-1, *[1] * moment.ndim)
+        grown = variance * precision
+        kept = variance / (1.0 + grown)
+        evidence = 0.5 * (kept * moment**2 - np.log1p(grown)).sum(axis=2)
+        log = np.moveaxis(evidence, 0, -1) + log_prior
+        log[..., 1:] = np.where(alive[..., None], log[..., 1:], -np.inf)
+        probability = np.exp(log - log.max(axis=-1, keepdims=True))
+        probability /= probability.sum(axis=-1, keepdims=True)
+        weight = np.moveaxis(probability, -1, 0)[:, :, None]
+        return (weight * kept * moment).sum(axis=0), probability
+
+    def learn_prior(self) -> None:
+        """How often each variance occurs, from all terms of an order."""
+        alive = self.candidates.alive
+        seen_before = np.full(len(self.variances), ONE_AS_PRIOR)
+        seen_before[0] = 1.0
+        n_messages = self.own.shape[2]
+        for o, order in enumerate(self.orders):
+            of = self.order == o
+            n_untried = self.candidates.untried.get(int(order), 0)
+            nothing = np.zeros((len(alive), len(self.variances)))
+            # what a fit does not try has no effect there
+            nothing[:, 0] = n_untried
+            counted = (self.of_shared[:, :, of]).sum(axis=2) + nothing + seen_before
+            share = counted / counted.sum(axis=-1, keepdims=True)
+            self.log_shared[:, :, o] = np.log(share)
+            own = self.of_own[:, of]
+            counted = own.sum(axis=(1, 2)) + n_messages * nothing + seen_before
+            share = (counted / counted.sum(axis=-1, keepdims=True))[:, None, None]
+            # a term's other messages say how it is used; its own would say it twice
+            of_term = own.sum(axis=2, keepdims=True) - own + TERM_LIKE_OTHERS * share
+            self.log_own[:, of] = np.log(
+                of_term / of_term.sum(axis=-1, keepdims=True)
+            )
+
+    def inclusion(self) -> Floats:
+        """Probability that a term matters to any message, shape (F, T)."""
+        none = self.of_own[..., 0].prod(axis=2) * self.of_shared[..., 0].prod(axis=0)
+        return 1.0 - none
+
+    def prior_variance(self) -> Floats:
+        """Variance of every turned coefficient given the data, shape (F, p, M)."""
+        variance = self.of_own @ self.variances
+        variance = variance + np.einsum(
+            "cft,cm->ftm", self.of_shared @ self.variances, self.shared
+        )
+        by_column: Floats = variance[:, self.candidates.group]
+        return by_column
+
+
+def _turned(moments: Sequence[EffectMoments], candidates: Candidates) -> _Turned:
+    gram = np.stack([m.gram for m in moments])
+    cross = np.stack([m.cross for m in moments])
+    turn, diagonal = np.zeros_like(gram), np.zeros(gram.shape[:2])
+    for g in range(len(candidates.order)):
+        at = np.flatnonzero(candidates.group == g)
+        if not len(at):
+            continue
+        values, vectors = np.linalg.eigh(gram[:, at[:, None], at])
+        telling = values > TELLING * values.sum(axis=1, keepdims=True)
+        turn[:, at[:, None], at] = vectors * telling[:, None, :]
+        diagonal[:, at] = np.where(telling, values, 0.0)
+    back = turn.transpose(0, 2, 1)
+    turned = back @ gram @ turn
+    p = gram.shape[1]
+    turned[:, np.arange(p), np.arange(p)] = diagonal
+    return _Turned(turned, diagonal, back @ cross, turn)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import nnls
 
 from hustings.features.arrays import Floats, Floats32, Ints, Objects
 from hustings.training.estimators.metrics import clustered_means, weighted_rows
@@ -30,15 +29,17 @@ from hustings.training.learners.average_effects import (
     pools,
 )
 from hustings.training.learners.boosting import N_FOLDS
-from hustings.training.learners.gbm import MIN_SENT, Prepared, slopes
+from hustings.training.learners.gbm import Prepared, slopes
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.linear import DEFAULT_LINEAR, LinearFit, fit_linear
-from hustings.training.learners.pooled import components
 
 LINEAR_FOLDS = 2 * N_FOLDS
 """A linear fit is cheap once its moments are summed: more folds leave more to learn."""
 MOST = 1.5
-"""Parts predict too little rather than too much, each by itself; not for ever."""
+"""No part is believed more than this many times."""
+EXPECTED_WEIGHT, WEIGHT_SD = (1.0, 0.0), (0.3, 0.4)
+"""Weights of the linear part, a posterior, and of trees beside it, before they are
+judged, and how far they are wrong as a rule."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def fit_stack(
 
     Args:
         prepared: The test.
-        settings: Of the linear model (`evidence`, `screen`, `order`, `max_columns`)
+        settings: Of the linear model (`screen`, `order`, `max_columns`)
             and of the trees (`n_trees` and LightGBM's own); `trees` false leaves the
             trees out. What is not named takes its default.
         seed: For LightGBM.
@@ -157,7 +158,7 @@ def fit_stack(
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
         trees = fit_arm_trees(prepared, of_trees, seed=seed)
         parts = [held, trees.deviation(test.X, prepared.fold)]
-        if _trees_earn(scored, parts, prepared.fold, test.survey_weight):
+        if _trees_earn(scored, parts, prepared.fold, test.cluster, test.survey_weight):
             belief = believe(scored, parts, test.cluster, test.survey_weight)
             return StackLift(prepared.nuisances, linear, trees, belief)
     belief = believe(scored, [held], test.cluster, test.survey_weight)
@@ -183,10 +184,6 @@ def linear_part(
             lift[training],
             np.zeros(training.sum(), np.int64),
         )
-    sent = np.bincount(test.arm[test.observed], minlength=1 + len(test.messages))[1:]
-    parts = components(
-        [prepared.issue_of[m] for m in test.messages], list(sent >= MIN_SENT)
-    )
     params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
     issues = [prepared.issue_of[m] for m in test.messages]
     _, covariance = clustered_means(lift, test.cluster, test.survey_weight)
@@ -196,7 +193,7 @@ def linear_part(
         lift,
         noise,
         fold,
-        parts,
+        issues,
         prepared.categorical,
         params,
         test.survey_weight,
@@ -222,7 +219,9 @@ def believe(
     """
     centred = [part - np.average(part, axis=0, weights=survey) for part in parts]
     weight = _weights(
-        weighted_rows(scored, survey), [weighted_rows(part, survey) for part in centred]
+        weighted_rows(scored, survey),
+        [weighted_rows(part, survey) for part in centred],
+        cluster,
     )
     slope, slope_se = slopes(scored, _combined(weight, centred), cluster, survey)
     # of w h the share 1 − w is not the truth; the linear part has a posterior instead
@@ -239,25 +238,39 @@ def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:
     return total
 
 
-def _weights(scored: Floats, parts: Sequence[Floats]) -> Floats:
-    """Non-negative least squares of all messages together, at most `MOST` each."""
-    precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
+def _weights(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Floats:
+    """Posterior means of the parts' weights, of all messages together.
+
+    The held-out regression of scores on parts has an error of its own, and what comes
+    first is a posterior already, whose weight is 1 but for what its model gets wrong.
+    """
     k = len(parts)
+    precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
     gram, moment = np.zeros((k, k)), np.zeros(k)
     for a in range(k):
         moment[a] = (precision * parts[a] * scored).sum()
         for b in range(k):
             gram[a, b] = (precision * parts[a] * parts[b]).sum()
-    scale = max(float(np.trace(gram)), 1e-300)
-    root = np.linalg.cholesky(gram / scale + 1e-9 * np.eye(k))
-    weight: Floats = nnls(root.T, np.linalg.solve(root, moment / scale))[0]
-    return np.minimum(weight, MOST)
+    mean, sd = np.array(EXPECTED_WEIGHT[:k]), np.array(WEIGHT_SD[:k])
+    if not np.trace(gram) > 0:
+        return mean
+    # held-out errors of a cluster and of the messages add: gram alone understates them
+    residual = scored - _combined(mean, parts)
+    of_cluster = np.column_stack(
+        [np.bincount(cluster, (precision * part * residual).sum(axis=1)) for part in parts]
+    )
+    noise = of_cluster.T @ of_cluster
+    scale = max(float(np.trace(noise) / np.trace(gram)), 1e-300)
+    posterior = gram / scale + np.diag(1.0 / sd**2)
+    weight: Floats = mean + np.linalg.solve(posterior, (moment - gram @ mean) / scale)
+    return np.clip(weight, 0.0, MOST)
 
 
 def _trees_earn(
     scored: Floats,
     parts: Sequence[Floats],
     fold: Ints,
+    cluster: Ints,
     survey: Floats | None,
 ) -> bool:
     """Whether trees lower the held-out loss, by weights chosen on other folds.
@@ -273,7 +286,9 @@ def _trees_earn(
         loss = []
         for weighed in (parts[:1], parts):
             weight = _weights(
-                scored[out_of_fold], [part[out_of_fold] for part in weighed]
+                scored[out_of_fold],
+                [part[out_of_fold] for part in weighed],
+                cluster[out_of_fold],
             )
             h = sum(w * part[in_fold] for w, part in zip(weight, weighed, strict=True))
             loss.append(float((precision * (scored[in_fold] - h) ** 2).sum()))
