@@ -15,7 +15,6 @@ from hustings.features.training_set import Arm, MessageTest
 from hustings.training.learners.arm_trees import fit_arm_trees
 from hustings.training.learners.gbm import fit_gbm, prepare
 from hustings.training.learners.linear import fit_linear
-from hustings.training.learners.pooled import components
 
 LARGE = """
 import json, resource, time
@@ -83,7 +82,7 @@ def test_scoring_from_a_feature_array() -> None:
     few = slice(0, 30_000)
     scores = lift[few] + rng.normal(0, 5, (30_000, m))
     fold = rng.integers(4, size=30_000)
-    parts = components(["a"] * m, [True] * m)
+    parts = ["a"] * m
     model = fit_linear(X[few], scores, 25 * np.eye(m), fold, parts, [])
     model.deviation(X[few], None)
     seconds = []

@@ -8,7 +8,6 @@ import pytest
 from hustings.features.training_set import with_affinity_columns
 from hustings.training.learners.affinity_slope import PRIOR_SHARE, fit_affinity_slope
 from hustings.training.learners.linear import LinearFit, fit_linear
-from hustings.training.learners.pooled import components
 
 N, FOLDS, NOISE = 6_000, 4, 4.0
 FOND_OF = (2, 2, 3)
@@ -28,7 +27,7 @@ def drawn(
 
 def fitted(X: np.ndarray, lift: np.ndarray, fold: np.ndarray) -> LinearFit:
     return fit_linear(
-        X, lift, NOISE**2 * np.eye(3), fold, components(["a", "a", "b"], [True] * 3),
+        X, lift, NOISE**2 * np.eye(3), fold, ["a", "a", "b"],
         [], affinity_columns=FOND_OF, outcome_sd=NOISE,
     )  # fmt: skip
 

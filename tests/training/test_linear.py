@@ -9,7 +9,6 @@ import pytest
 from hustings.training.learners import linear
 from hustings.training.learners.basis import Basis, Shape, raw_columns, term_width
 from hustings.training.learners.linear import DEFAULT_LINEAR, LinearFit, fit_linear
-from hustings.training.learners.pooled import components
 
 
 def draw(
@@ -35,9 +34,8 @@ def draw(
 def fitted(X: np.ndarray, scores: np.ndarray, S: np.ndarray, **changed: float):
     fold = np.random.default_rng(0).integers(4, size=len(X))
     m = scores.shape[1]
-    parts = components(["a"] * m, [True] * m)
     params = {**DEFAULT_LINEAR, **changed}
-    return fit_linear(X, scores, S, fold, parts, [3], params), fold
+    return fit_linear(X, scores, S, fold, ["a"] * m, [3], params), fold
 
 
 def steps(X: np.ndarray) -> np.ndarray:
@@ -116,8 +114,7 @@ def test_any_number_of_features_is_fitted(n_features: int) -> None:
     X = rng.normal(size=(2_000, n_features)).astype(np.float32)
     scores = 3 * X[:, :1] * np.ones(2) + rng.normal(0, 3, (2_000, 2))
     fold = rng.integers(4, size=2_000)
-    parts = components(["a", "b"], [True, True])
-    fit = fit_linear(X, scores, 9 * np.eye(2), fold, parts, [], DEFAULT_LINEAR)
+    fit = fit_linear(X, scores, 9 * np.eye(2), fold, ["a", "b"], [], DEFAULT_LINEAR)
     assert np.corrcoef(fit.deviation(X, fold)[:, 0], X[:, 0])[0, 1] > 0.9
 
 
@@ -125,25 +122,10 @@ def test_no_features_that_vary_give_no_deviation() -> None:
     rng = np.random.default_rng(6)
     X = np.full((500, 2), np.nan, dtype=np.float32)
     X[:, 1] = 3
-    parts = components(["a"], [True])
     fit = fit_linear(
-        X, rng.normal(size=(500, 1)), np.eye(1), rng.integers(4, size=500), parts, []
+        X, rng.normal(size=(500, 1)), np.eye(1), rng.integers(4, size=500), ["a"], []
     )
     assert not fit.deviation(X, None).any()
-
-
-def test_where_no_term_is_supported_there_is_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    X, _, scores, S = draw(np.random.default_rng(8), steps, n=1_000)
-    monkeypatch.setattr(
-        linear, "_threshold", lambda terms, *_: np.full(len(terms), 1e9)
-    )
-    fit, fold = fitted(X, scores, S)
-    assert fit.basis.terms == ()
-    assert not fit.deviation(X, fold).any()
-    # and the interval holds what was not believed
-    assert (fit.variance(X, fold) > 0).all()
 
 
 def test_products_of_three_stay_within_what_voters_can_tell_apart() -> None:

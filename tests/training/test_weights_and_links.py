@@ -29,7 +29,6 @@ from hustings.training.learners.average_effects import (
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.gbm import calibrate, prepare
 from hustings.training.learners.linear import DEFAULT_LINEAR, fit_linear
-from hustings.training.learners.pooled import components
 from hustings.training.learners.registry import fit_lift
 from hustings.training.policy_value.held_out_halves import judge_halves
 from hustings.training.policy_value.heterogeneity import lift_groups
@@ -178,7 +177,7 @@ def test_a_weight_of_two_is_two_people() -> None:
     predicted, fold = X[:, :2] + 0.1 * rng.normal(size=(n, 2)), np.arange(n) % 2
     again, weight = np.repeat(np.arange(n), times), times / times.mean()
     shared = ([], {**DEFAULT_LINEAR, "order": 2})
-    parts = components(["issue"] * 2, [True, True])
+    parts = ["issue"] * 2
     ours = fit_linear(X, lift, np.eye(2), fold, parts, *shared, times.astype(float))
     theirs = fit_linear(X[again], lift[again], np.eye(2), fold[again], parts, *shared)
     np.testing.assert_allclose(

@@ -41,8 +41,9 @@ N_THREADS = 2
 VOTERS_PER_COLUMN = 8
 MAX_TRIED = 500
 """Columns of features, and of products, that are tried in one fit."""
-LIKELY = 0.5
-"""Products of a probability above this have products of three built on them."""
+LIKELY, UNLIKELY = 0.5, 0.1
+"""Pairs that matter with a higher probability than the first have products of three
+built on them; with a lower one than the second they are left out beside those."""
 NEGLIGIBLE = 0.005
 """Share of a message's spread of lift that may go for the speed of scoring; its
 variance stays in the interval."""
@@ -393,16 +394,30 @@ def fit_linear(
         nothing = _nothing(design.basis, len(fits_of), len(noise))
         return replace(nothing, affinity_slope=affinity_slope)
     shared = sharing(issues)
-    found = _pooled(design, fits_of, noise, shared, params, untried=0)
-    most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN) if params["order"] > 2 else 0
-    tried = _triples(found.kept(), shapes, most)
-    if any(tried):
-        kept = set().union(*found.kept())
+    found = _pooled(
+        design,
+        fits_of,
+        noise,
+        shared,
+        params,
+        untried=0,
+        may=[set(terms)] * len(fits_of),
+    )
+    if params["order"] > 2:
+        most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN)
+        tried = _triples(found.products(LIKELY), shapes, most)
+        # what one fit has found another may not know
         mains = {t for t in terms if len(t) == 1}
-        together = sorted(mains | kept | set().union(*tried), key=lambda t: (len(t), t))
-        design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
+        may = [
+            mains | pairs | triples
+            for pairs, triples in zip(found.products(UNLIKELY), tried, strict=True)
+        ]
+        together = sorted(set().union(*may), key=lambda t: (len(t), t))
         untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
-        found = _pooled(design, fits_of, noise, shared, params, untried=untried)
+        design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
+        found = _pooled(
+            design, fits_of, noise, shared, params, untried=untried, may=may
+        )
     return replace(_joined(found), affinity_slope=affinity_slope)
 
 
@@ -494,11 +509,11 @@ class _Found(NamedTuple):
     candidates: Candidates
     posterior: TermPosterior
 
-    def kept(self) -> list[set[Term]]:
-        """Products that more likely matter than not, a set for every fit."""
+    def products(self, above: float) -> list[set[Term]]:
+        """Products that matter with more than some probability, a set for each fit."""
         terms = self.basis.terms
         return [
-            {t for t, p in zip(terms, of_fit, strict=True) if len(t) > 1 and p > LIKELY}
+            {t for t, p in zip(terms, of_fit, strict=True) if len(t) > 1 and p > above}
             for of_fit in self.posterior.inclusion
         ]
 
@@ -511,6 +526,7 @@ def _pooled(
     params: Mapping[str, Any],
     *,
     untried: int,
+    may: Sequence[set[Term]],
 ) -> _Found:
     """Fits of the features, and of those products that look like lift at all.
 
@@ -521,11 +537,18 @@ def _pooled(
         shared: From `pooled.sharing`.
         params: See `fit_linear`.
         untried: Pairs that an earlier fit has left out already.
+        may: Terms that each fit may try.
     """
     basis, group = design.basis, design.basis.group
     order = np.array([len(term) for term in basis.terms])
     moments = [design.without(k, noise) for k in fits_of]
-    alive = np.stack([_worth_trying(m, basis, order, params) for m in moments])
+    alive = np.stack(
+        [
+            _worth_trying(m, basis, order, params)
+            & np.array([term in terms for term in basis.terms])
+            for m, terms in zip(moments, may, strict=True)
+        ]
+    )
     in_any = np.flatnonzero(alive.any(axis=0))
     columns, local = _columns_of(group, in_any)
     n_left = {o: int((order == o).sum() - (order[in_any] == o).sum()) for o in (2, 3)}
@@ -533,9 +556,7 @@ def _pooled(
     candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
     moments = [m.only(columns) for m in moments]
     posterior = fit_pooled(moments, candidates, shared)
-    return _Found(
-        basis.only([int(g) for g in in_any]), moments, candidates, posterior
-    )
+    return _Found(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
 
 
 def _worth_trying(

@@ -14,8 +14,8 @@ alike. Nothing is selected: a term counts by the probability that it matters.
 
 Coordinates are updated in turn to the variational optimum, all fits (one for each fold
 left out) at once: the columns of a term are turned so that they do not correlate, and
-Φ'Φ is the same for all messages. The interval is the exact posterior of a message's own
-data under the prior variance that was found for it.
+Φ'Φ is the same for all messages. The interval is the posterior of a message's own data
+under the prior variances that were found, narrowed by what the others say.
 
 Sources: Carbonetto & Stephens (2012); Stephens (2017); Morgante et al. (2023).
 """
@@ -38,6 +38,8 @@ ONE_AS_PRIOR = 0.05
 TERM_LIKE_OTHERS = 16.0
 """For how many messages it counts that terms are alike, where a term tells how its
 other messages use it."""
+NONE_AS_PRIOR = 1.0
+"""How many without."""
 MAX_SWEEPS, SETTLED = 40, 1e-4
 TELLING = 1e-3
 """Directions within a term of less than this share of its variance say nothing."""
@@ -89,21 +91,25 @@ class TermPosterior:
     Attributes:
         coefficients: Posterior means, shape (n_fits, p, M).
         inclusion: Probability that a term matters to any message, (n_fits, n_terms).
-        prior_variance: Of the columns turned within terms, given the data, shape
-            (n_fits, p, M).
+        own_variance: Prior variance of what columns, turned within terms, do for one
+            message alone, as the data have it, shape (n_fits, p, M).
+        shared_variance: The same of what is shared, shape (n_shared, n_fits, p).
+        shared: Who shares, shape (n_shared, M).
         turn: Columns turned so that those of a term do not correlate, (n_fits, p, p).
     """
 
     coefficients: Floats
     inclusion: Floats
-    prior_variance: Floats
+    own_variance: Floats
+    shared_variance: Floats
+    shared: Floats
     turn: Floats
 
     def covariance(self, k: int, moments: EffectMoments) -> Floats:
         """Posterior covariance of every message's coefficients, shape (M, p, p).
 
-        Given the prior variance that each coefficient was found to have, from the
-        message's own data: what others lend makes it no narrower.
+        Given the prior variances that were found, exact for the message's own data;
+        the data of others narrow the prior of what is shared, column by column.
 
         Args:
             k: Which fit.
@@ -112,13 +118,41 @@ class TermPosterior:
         turn, p = self.turn[k], len(moments.gram)
         gram = turn.T @ moments.gram @ turn
         noise = np.maximum(np.diag(moments.noise), 1e-300)
+        prior = self._narrowed(k, gram, noise)
         covariance = np.empty((len(noise), p, p))
         for m, variance in enumerate(noise):
-            root = np.sqrt(self.prior_variance[k, :, m])
+            root = np.sqrt(prior[:, m])
             ratio = np.eye(p) + root[:, None] * gram * root / variance
             turned = root[:, None] * np.linalg.inv(ratio) * root
             covariance[m] = turn @ turned @ turn.T
         return covariance
+
+    def _narrowed(self, k: int, gram: Floats, noise: Floats) -> Floats:
+        """Prior variance of each message's columns once the others' data are seen.
+
+        Args:
+            k: Which fit.
+            gram: Of turned columns, shape (p, p).
+            noise: Of every message, shape (M,).
+
+        Returns:
+            Shape (p, M).
+        """
+        own, common = self.own_variance[k], self.shared_variance[:, k]
+        total = own + np.einsum("cp,cm->pm", common, self.shared)
+        # what data say of a column when the others are not known either
+        usual = float(noise.mean()) / np.maximum(total.mean(axis=1), 1e-300)
+        root = 1.0 / np.sqrt(np.diag(gram) + usual)
+        inverse = np.linalg.inv(root[:, None] * (gram + np.diag(usual)) * root)
+        told = np.maximum(1.0 / (np.diag(inverse) * root**2) - usual, 1e-12)
+        narrowed = own.copy()
+        for c, member in enumerate(self.shared):
+            rest = total - common[c][:, None] * member
+            precision = member / (noise / told[:, None] + rest)
+            of_others = precision.sum(axis=1, keepdims=True) - precision
+            inverse_prior = 1.0 / np.maximum(common[c], 1e-300)
+            narrowed += member / (inverse_prior[:, None] + of_others)
+        return narrowed
 
 
 def sharing(issues: Sequence[str]) -> Floats:
@@ -170,11 +204,18 @@ def fit_pooled(
     for _ in range(MAX_SWEEPS):
         moved = sum(search.update(i) for i in range(len(candidates.order)))
         search.learn_prior()
-        if (moved <= SETTLED * search.size()).all():
+        # a fit that has settled stays, whatever the others do
+        search.settled |= moved <= SETTLED * search.size()
+        if search.settled.all():
             break
-    turn = search.turned.turn
+    group, turn = candidates.group, search.turned.turn
     return TermPosterior(
-        turn @ search.total, search.inclusion(), search.prior_variance(), turn
+        turn @ search.total,
+        search.inclusion(),
+        (search.of_own @ search.variances)[:, group],
+        (search.of_shared @ search.variances)[:, :, group],
+        shared,
+        turn,
     )
 
 
@@ -198,7 +239,9 @@ class _Search:
         self.variances = np.concatenate([[0.0], usual * SCALES])
         n_terms, n_shared = len(candidates.order), len(shared)
         self.at = [np.flatnonzero(candidates.group == g) for g in range(n_terms)]
-        self.columns = [np.ascontiguousarray(self.turned.gram[:, :, a]) for a in self.at]
+        self.columns = [
+            np.ascontiguousarray(self.turned.gram[:, :, a]) for a in self.at
+        ]
         self.orders, self.order = np.unique(candidates.order, return_inverse=True)
         n_orders = len(self.orders)
         start = np.full(len(self.variances), (1 - NULL_AT_FIRST) / len(SCALES))
@@ -211,6 +254,7 @@ class _Search:
         self.own = np.zeros((n_fits, p, n_messages))
         self.total = np.zeros_like(self.own)
         self.left = self.turned.cross.copy()
+        self.settled = np.zeros(n_fits, dtype=bool)
 
     def size(self) -> Floats:
         """Lift explained by each fit, in units of noise, (F,)."""
@@ -240,9 +284,10 @@ class _Search:
                 self.log_shared[c, :, self.order[i]],
                 alive,
             )
+            mean[self.settled] = common[c][self.settled]
             together = together + (mean - common[c])[..., None] * member
             self.common[c][:, at] = mean
-            self.of_shared[c, :, i] = probability
+            self._note(self.of_shared[c, :, i], probability)
         between = self.precision - np.diag(np.diag(self.precision))
         left = (seen - d[..., None] * together) @ self.precision
         left -= d[..., None] * (self.own[:, at] @ between)
@@ -252,16 +297,21 @@ class _Search:
             self.log_own[:, i],
             alive[:, None],
         )
-        self.own[:, at], self.of_own[:, i] = own, probability
+        own[self.settled] = self.own[:, at][self.settled]
+        self.own[:, at] = own
+        self._note(self.of_own[:, i], probability)
         after = together + own
         self.total[:, at] = after
         self.left -= self.columns[i] @ (after - before)
         return self._norm(d, after - before)
 
+    def _note(self, kept: Floats, new: Floats) -> None:
+        kept[~self.settled] = new[~self.settled]
+
     def _shrink(
         self, moment: Floats, precision: Floats, log_prior: Floats, alive: Bools
     ) -> tuple[Floats, Floats]:
-        """Posterior mean of a term's coefficients, and of each variance its probability.
+        """Posterior mean of a term's coefficients, and probability of each variance.
 
         Args:
             moment: Precision-weighted estimate, shape (F, k) or (F, k, M).
@@ -284,7 +334,7 @@ class _Search:
         """How often each variance occurs, from all terms of an order."""
         alive = self.candidates.alive
         seen_before = np.full(len(self.variances), ONE_AS_PRIOR)
-        seen_before[0] = 1.0
+        seen_before[0] = NONE_AS_PRIOR
         n_messages = self.own.shape[2]
         for o, order in enumerate(self.orders):
             of = self.order == o
@@ -300,23 +350,12 @@ class _Search:
             share = (counted / counted.sum(axis=-1, keepdims=True))[:, None, None]
             # a term's other messages say how it is used; its own would say it twice
             of_term = own.sum(axis=2, keepdims=True) - own + TERM_LIKE_OTHERS * share
-            self.log_own[:, of] = np.log(
-                of_term / of_term.sum(axis=-1, keepdims=True)
-            )
+            self.log_own[:, of] = np.log(of_term / of_term.sum(axis=-1, keepdims=True))
 
     def inclusion(self) -> Floats:
         """Probability that a term matters to any message, shape (F, T)."""
         none = self.of_own[..., 0].prod(axis=2) * self.of_shared[..., 0].prod(axis=0)
         return 1.0 - none
-
-    def prior_variance(self) -> Floats:
-        """Variance of every turned coefficient given the data, shape (F, p, M)."""
-        variance = self.of_own @ self.variances
-        variance = variance + np.einsum(
-            "cft,cm->ftm", self.of_shared @ self.variances, self.shared
-        )
-        by_column: Floats = variance[:, self.candidates.group]
-        return by_column
 
 
 def _turned(moments: Sequence[EffectMoments], candidates: Candidates) -> _Turned:

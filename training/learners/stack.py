@@ -37,6 +37,8 @@ LINEAR_FOLDS = 2 * N_FOLDS
 """A linear fit is cheap once its moments are summed: more folds leave more to learn."""
 MOST = 1.5
 """No part is believed more than this many times."""
+LEAST_WEIGHT = 0.05
+"""Trees of less weight are not worth their time."""
 EXPECTED_WEIGHT, WEIGHT_SD = (1.0, 0.0), (0.3, 0.4)
 """Weights of the linear part, a posterior, and of trees beside it, before they are
 judged, and how far they are wrong as a rule."""
@@ -160,7 +162,8 @@ def fit_stack(
         parts = [held, trees.deviation(test.X, prepared.fold)]
         if _trees_earn(scored, parts, prepared.fold, test.cluster, test.survey_weight):
             belief = believe(scored, parts, test.cluster, test.survey_weight)
-            return StackLift(prepared.nuisances, linear, trees, belief)
+            if belief.weight[1] >= LEAST_WEIGHT:
+                return StackLift(prepared.nuisances, linear, trees, belief)
     belief = believe(scored, [held], test.cluster, test.survey_weight)
     return StackLift(prepared.nuisances, linear, None, belief)
 
@@ -257,7 +260,10 @@ def _weights(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Floats:
     # held-out errors of a cluster and of the messages add: gram alone understates them
     residual = scored - _combined(mean, parts)
     of_cluster = np.column_stack(
-        [np.bincount(cluster, (precision * part * residual).sum(axis=1)) for part in parts]
+        [
+            np.bincount(cluster, (precision * part * residual).sum(axis=1))
+            for part in parts
+        ]
     )
     noise = of_cluster.T @ of_cluster
     scale = max(float(np.trace(noise) / np.trace(gram)), 1e-300)
@@ -275,12 +281,12 @@ def _trees_earn(
 ) -> bool:
     """Whether trees lower the held-out loss, by weights chosen on other folds.
 
-    Trees of no use raise it, most of the time.
+    By more than the standard error of the difference: trees of no use are not kept.
     """
     scored = weighted_rows(scored, survey)
     parts = [weighted_rows(part, survey) for part in parts]
     precision = 1.0 / np.maximum(scored.var(axis=0), 1e-300)
-    gained = 0.0
+    gained = np.zeros(len(scored))
     for k in np.unique(fold):
         in_fold, out_of_fold = fold == k, fold != k
         loss = []
@@ -290,7 +296,8 @@ def _trees_earn(
                 [part[out_of_fold] for part in weighed],
                 cluster[out_of_fold],
             )
-            h = sum(w * part[in_fold] for w, part in zip(weight, weighed, strict=True))
-            loss.append(float((precision * (scored[in_fold] - h) ** 2).sum()))
-        gained += loss[0] - loss[1]
-    return gained > 0
+            h = _combined(weight, [part[in_fold] for part in weighed])
+            loss.append(((scored[in_fold] - h) ** 2) @ precision)
+        gained[in_fold] = loss[0] - loss[1]
+    of_cluster = np.bincount(cluster, gained)
+    return bool(gained.sum() > np.sqrt((of_cluster**2).sum()))

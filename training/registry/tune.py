@@ -8,7 +8,7 @@ import hashlib
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +20,7 @@ import pandas as pd
 from lightgbm.basic import LightGBMError
 from optuna.storages import BaseStorage
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
+from scipy import stats
 
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.registry import DEFAULTS
@@ -30,6 +31,11 @@ ENOUGH_HELD = 40_000
 fold to tell settings apart, large ones do not. Never anybody of the judging half."""
 MOST_RETRIES = 2
 """Settings that took their process down this often are not tried again."""
+FEWEST_FOLDS = 4
+"""Folds on which settings are compared at least: fewer do not know their own noise."""
+FOLDS = "fold_losses"
+TUNING_ALPHA = 0.05
+"""Chance that settings that are worth no more replace the defaults."""
 N_BEFORE_PRUNING = 4
 UNPRUNED_SHARE = 3
 """A trial is left alone for the first of so many parts: early losses are noise."""
@@ -78,7 +84,6 @@ def _trees(trial: BaseTrial) -> dict[str, Any]:
 
 def _linear(trial: BaseTrial) -> dict[str, Any]:
     return {
-        "evidence": trial.suggest_float("evidence", 0.1, 2.0, log=True),
         "screen": trial.suggest_float("screen", -0.5, 2.0),
         "order": trial.suggest_int("order", 1, 3),
     }
@@ -151,9 +156,11 @@ class Tuned:
     """Result of a tuning.
 
     Attributes:
-        settings: The best, with "model".
+        settings: With "model": the best, where it gains more over the defaults than
+            chance would, else the defaults.
         trials: One row per trial: number, value, state, reason (why it was pruned,
-            failed or cut short), started_at, duration_s, and each setting.
+            failed or cut short), started_at, duration_s, each setting, and whether
+            its settings are taken.
         steps: Running held-out loss of every trial: number, step, loss.
     """
 
@@ -227,9 +234,32 @@ def _tuned(study: optuna.Study, search: Search) -> Tuned:
             f"but all {len(failed)} trials failed; the first said: "
             f"{failed[0].user_attrs['error']}"
         )
-    best = study.best_params if complete else search.space.defaults
+    taken = _taken(complete)
+    best = search.space.defaults if taken is None else taken.params
     settings = {"model": search.model, **best}
-    return Tuned(settings, _trials(study), _steps(study))
+    stands = 0 if taken is None else taken.number
+    trials = _trials(study)
+    trials = trials.assign(taken=trials["number"] == stands)
+    return Tuned(settings, trials, _steps(study))
+
+
+def _taken(complete: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The best trial if it beats the defaults by more than the best of noise would.
+
+    Losses of both are compared fold by fold, and the level is shared by all trials that
+    were tried: of many settings that are worth the same one always looks best.
+    """
+    default = next((t for t in complete if t.number == 0), None)
+    if default is None or len(complete) < 2:
+        return None
+    best = min(complete, key=lambda t: float(t.value or 0.0))
+    gained = np.subtract(default.user_attrs[FOLDS], best.user_attrs[FOLDS])
+    if len(gained) < 2 or best is default:
+        return None
+    se = float(gained.std(ddof=1)) / math.sqrt(len(gained))
+    level = TUNING_ALPHA / (len(complete) - 1)
+    needed = float(stats.t.isf(level, len(gained) - 1)) * se
+    return best if float(gained.mean()) > needed else None
 
 
 # --- the study ---
@@ -353,7 +383,7 @@ def _held_out_loss(
     losses: list[float] = []
     step = 0
     n_folds = int(prepared.fold.max()) + 1
-    needed = -(-ENOUGH_HELD * n_folds // len(prepared.fold))
+    needed = max(-(-ENOUGH_HELD * n_folds // len(prepared.fold)), FEWEST_FOLDS)
     for hold in range(min(needed, n_folds)):
         running = math.nan
         for running in search.loss(prepared, settings, hold=hold, seed=search.seed):
@@ -371,6 +401,7 @@ def _held_out_loss(
                 raise _TimeUpError
             step += 1
         losses.append(running)
+    trial.set_user_attr(FOLDS, losses)
     return sum(losses) / len(losses)
 
 
