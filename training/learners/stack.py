@@ -51,7 +51,7 @@ class StackBelief:
     Attributes:
         weight: Of every part, shape (n_parts,).
         slope: s_m, shape (M,).
-        slope_se: Its standard error, shape (M,).
+        slope_se: Its posterior SD, the weights' doubt included, shape (M,).
         unexplained: Variance of lift for what of the trees is not believed, (M,).
     """
 
@@ -221,7 +221,7 @@ def believe(
         survey: Survey weights of mean 1, shape (n,); None where all count the same.
     """
     centred = [part - np.average(part, axis=0, weights=survey) for part in parts]
-    weight = _weights(
+    weight, weight_sd = _weights(
         weighted_rows(scored, survey),
         [weighted_rows(part, survey) for part in centred],
         cluster,
@@ -231,7 +231,9 @@ def believe(
     unexplained = np.zeros(scored.shape[1])
     for w, part in zip(weight[1:], centred[1:], strict=True):
         unexplained += abs(w * (1.0 - w)) * part.var(axis=0)
-    return StackBelief(weight, slope, slope_se, unexplained)
+    # how far the parts are believed is as uncertain as how far messages differ in it
+    doubt = np.hypot(slope_se, slope * weight_sd / max(float(weight[0]), weight_sd))
+    return StackBelief(weight, slope, doubt, unexplained)
 
 
 def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:
@@ -241,8 +243,12 @@ def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:
     return total
 
 
-def _weights(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Floats:
-    """Posterior means of the parts' weights, of all messages together.
+def _weights(
+    scored: Floats, parts: Sequence[Floats], cluster: Ints
+) -> tuple[Floats, float]:
+    """Posterior means of the parts' weights, and the first one's SD.
+
+    One weight of a part for all messages.
 
     The held-out regression of scores on parts has an error of its own, and what comes
     first is a posterior already, whose weight is 1 but for what its model gets wrong.
@@ -256,7 +262,7 @@ def _weights(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Floats:
             gram[a, b] = (precision * parts[a] * parts[b]).sum()
     mean, sd = np.array(EXPECTED_WEIGHT[:k]), np.array(WEIGHT_SD[:k])
     if not np.trace(gram) > 0:
-        return mean
+        return mean, float(sd[0])
     # held-out errors of a cluster and of the messages add: gram alone understates them
     residual = scored - _combined(mean, parts)
     of_cluster = np.column_stack(
@@ -269,7 +275,8 @@ def _weights(scored: Floats, parts: Sequence[Floats], cluster: Ints) -> Floats:
     scale = max(float(np.trace(noise) / np.trace(gram)), 1e-300)
     posterior = gram / scale + np.diag(1.0 / sd**2)
     weight: Floats = mean + np.linalg.solve(posterior, (moment - gram @ mean) / scale)
-    return np.clip(weight, 0.0, MOST)
+    doubt = np.sqrt(np.linalg.inv(posterior)[0, 0])
+    return np.clip(weight, 0.0, MOST), float(doubt)
 
 
 def _trees_earn(
@@ -291,7 +298,7 @@ def _trees_earn(
         in_fold, out_of_fold = fold == k, fold != k
         loss = []
         for weighed in (parts[:1], parts):
-            weight = _weights(
+            weight, _ = _weights(
                 scored[out_of_fold],
                 [part[out_of_fold] for part in weighed],
                 cluster[out_of_fold],
