@@ -223,7 +223,7 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
         pooled: Whether the moments are those of all weights together, not of each
             group's over the messages.
     """
-    truth = learning.data.truth
+    truth, points = learning.data.truth, learning.data.points
     if truth is None:
         raise ValueError(f"{learning.data.name}: expected a known truth, got none")
     train, prepared, trained = learning.train, learning.prepared, learning.split.trained
@@ -232,14 +232,14 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
     mean, covariance = posterior(
         truth.groups[trained][seen],
         _surprise(train)[seen],
-        (train.Y - response)[seen],
+        points * (train.Y - response)[seen],
         prior_moments(truth, pooled=pooled),
     )
     held = truth.groups[~trained]
 
     def predict() -> Found:
         variance = np.einsum("nk,mkl,nl->nm", held, covariance, held, optimize=True)
-        return Found(held @ mean.T, np.sqrt(variance))
+        return Found(held @ mean.T / points, np.sqrt(variance) / points)
 
     return predict
 
