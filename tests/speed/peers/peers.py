@@ -48,7 +48,7 @@ class Peer:
         environment: Of `ENVIRONMENTS`.
         package: Whose version the table gives.
         n_splits: It is too slow for more than these; None for all.
-        skips: Data sets for which it is too slow at all.
+        most_row_arms: Rows times messages of the largest task it has time for.
     """
 
     name: str
@@ -56,7 +56,14 @@ class Peer:
     environment: str
     package: str
     n_splits: int | None = None
-    skips: tuple[str, ...] = ()
+    most_row_arms: int | None = None
+
+    def splits_of(self, data: DataSet) -> int:
+        """Splits of a task that it has time for."""
+        row_arms = len(data.test.Y) * len(data.cost)
+        if self.most_row_arms is not None and row_arms > self.most_row_arms:
+            return 0
+        return sys.maxsize if self.n_splits is None else self.n_splits
 
     @property
     def version(self) -> str:
@@ -83,7 +90,7 @@ PEERS = (
         "econml",
         # its trees solve for all arms at once: twelve of them take too long
         n_splits=1,
-        skips=("sample12",),
+        most_row_arms=1_000_000,
     ),
 )
 
