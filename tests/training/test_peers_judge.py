@@ -1,6 +1,8 @@
 """The judge of the comparison with public tools, on cases worked by hand."""
 
 import json
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +37,7 @@ from tests.speed.peers.over_tasks import (
     pooled_mean,
     standardised,
 )
-from tests.speed.peers.peers import PEERS, halves
+from tests.speed.peers.peers import PEERS, Peer, halves
 
 ONE = np.array([1.0])
 TRUTH = np.column_stack([np.arange(40.0) - 8.0, np.full(40, 2.0)])
@@ -231,8 +233,12 @@ def test_the_standardised_gain_counts_in_the_yardsticks_standard_errors() -> Non
 
 
 def test_a_tool_that_failed_is_worth_what_no_targeting_is() -> None:
-    found = task({YARDSTICK: 1.0, NO_TARGETING: 0.0}, failed={BEST: "broke"})
-    assert standardised(found)[BEST] == 0.0
+    failed = {BEST: "broke", MINE: "broke on the second split"}
+    found = task({YARDSTICK: 1.0, MINE: 3.0, NO_TARGETING: 0.0}, failed=failed)
+    scores = standardised(found)
+    assert scores[BEST] == scores[MINE] == 0.0
+    rows = over_tasks({"one": found})["pooled"]["real tasks"][MINE]
+    assert rows[YARDSTICK]["points"]["value"] == -1.0
 
 
 def test_ranks_are_among_the_tools_that_ran_on_every_task() -> None:
@@ -307,6 +313,45 @@ def test_both_halves_of_a_split_judge_every_voter_once_and_cut_no_unit(small) ->
     other = halves(small, 4)[0]
     assert (other.trained != trained[0]).any()
     assert other.cached("x").name != halves(small, 3)[0].cached("x").name
+
+
+def test_a_slow_tool_runs_on_as_many_splits_as_it_has_time_for(small) -> None:
+    # 200 voters and two messages are 400 row-arms
+    slow, fast = Peer("a", "a", "main", "a", 1_000), Peer("b", "b", "main", "b")
+    assert slow.splits_of(small) == 2
+    assert replace(slow, row_arms=399).splits_of(small) == 0
+    assert fast.splits_of(small) > 1_000
+
+
+def test_the_bayesian_forests_draws_become_lifts_and_their_ends(monkeypatch) -> None:
+    class BCFModel:
+        def sample(self, *, Z_train, y_train, **_: object) -> None:
+            self.n_messages = Z_train.shape[1]
+            assert set(np.unique(Z_train.sum(axis=1))) == {0.0, 1.0}
+            assert not np.isnan(y_train).any()
+
+        def predict(self, *, X, **_: object) -> np.ndarray:
+            draws = X[:, :1] + np.arange(101) / 100
+            # one message comes without an axis of its own
+            by_message = [draws + m for m in range(self.n_messages)]
+            return draws if self.n_messages == 1 else np.stack(by_message, axis=2)
+
+    monkeypatch.setitem(
+        sys.modules, "stochtree", types.SimpleNamespace(BCFModel=BCFModel)
+    )
+    monkeypatch.setattr(fit_peer, "BLOCK_ROWS", 2)
+    X_eval = np.array([[0.0], [1.0], [2.0]])
+    for n_messages in (1, 3):
+        arm = np.arange(12) % (n_messages + 1)
+        asked = fit_peer.Asked(
+            np.ones((12, 1)), arm, np.ones(12), np.ones((12, n_messages + 1)), X_eval,
+            1, 1,
+        )  # fmt: skip
+        answer = fit_peer.stochtree_bcf(asked)()
+        expected = X_eval + np.arange(n_messages)
+        assert answer.lift == pytest.approx(expected + 0.5)
+        assert answer.low == pytest.approx(expected + 0.025)
+        assert answer.high == pytest.approx(expected + 0.975)
 
 
 def test_the_fingerprint_tells_any_change_of_the_data(small) -> None:

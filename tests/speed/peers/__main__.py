@@ -66,7 +66,7 @@ class Request(NamedTuple):
     Attributes:
         tasks: Names.
         peers: Public tools to fit; what others predicted before is judged too.
-        splits: Of every task into halves.
+        splits: Of every real task into halves.
         most_rows: Of a world.
         threads: That a tool may use.
         again: Whether public tools are fitted anew.
@@ -182,9 +182,10 @@ def _seen(data: DataSet, request: Request) -> Seen:
         except RuntimeError as error:
             failed[peer.name] = str(error).splitlines()[-1]
             _say(str(error))
+    n_splits = _n_splits(data, request)
     verdicts: list[Verdict] = []
     seconds: dict[str, tuple[float, float, float]] = {}
-    for seed in range(request.splits):
+    for seed in range(n_splits):
         splits = halves(data, seed)
         first, second = (dict(_files(split, failed)) for split in splits)
         files = {tool: (first[tool], second[tool]) for tool in first if tool in second}
@@ -196,8 +197,13 @@ def _seen(data: DataSet, request: Request) -> Seen:
         }
         held = [~split.trained for split in splits]
         verdicts.append(verdict(tools, held, data.test.cluster))
-        _say(f"{data.name}: split {seed + 1} of {request.splits} judged")
+        _say(f"{data.name}: split {seed + 1} of {n_splits} judged")
     return Seen(data, Standing(tuple(verdicts)), seconds, failed)
+
+
+def _n_splits(data: DataSet, request: Request) -> int:
+    """One where the truth judges: another world says more than another split."""
+    return request.splits if data.truth is None else 1
 
 
 def _files(split: Split, failed: dict[str, str]) -> Iterator[tuple[str, Path]]:
@@ -224,7 +230,7 @@ def _files(split: Split, failed: dict[str, str]) -> Iterator[tuple[str, Path]]:
 
 def _fit(peer: Peer, data: DataSet, request: Request) -> None:
     """A public tool on all splits that it has time for."""
-    n_splits = min(request.splits, peer.splits_of(data))
+    n_splits = min(_n_splits(data, request), peer.splits_of(data))
     splits = [split for seed in range(n_splits) for split in halves(data, seed)]
     if not splits:
         return

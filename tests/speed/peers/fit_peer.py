@@ -31,6 +31,10 @@ LEAF = (20, 200)
 """Fewest rows of a leaf: a fiftieth of the rows within these, 200 from 10,000 rows on;
 20 is LightGBM's default."""
 FOREST = {"n_estimators": 500, "min_samples_leaf": 50, "max_samples": 0.4}
+DRAWS = {"num_gfr": 10, "num_mcmc": 100}
+"""Of the Bayesian forest: warm starts, and the draws from the posterior."""
+BLOCK_ROWS = 10_000
+"""Rows of which all draws are in memory at once."""
 N_FOLDS = 3
 
 
@@ -295,6 +299,39 @@ def _meta(asked: Asked, kind: Any, **settings: Any) -> Predict:
     return lambda: Answer(model.predict(asked.X_eval, is_oos=True).reshape(n, m))
 
 
+def stochtree_bcf(asked: Asked) -> Predict:
+    """stochtree's Bayesian causal forest of all messages at once, by its own defaults.
+
+    The design is randomised, so that no propensity stands among the covariates. Binary
+    outcomes are modelled as numbers, on whose scale lifts add up.
+    """
+    from stochtree import BCFModel
+
+    sent = (asked.arm[:, None] == np.arange(1, asked.n_messages + 1)).astype(float)
+    model = BCFModel()
+    model.sample(
+        X_train=asked.X, Z_train=sent, y_train=asked.Y, **DRAWS,
+        general_params={
+            "random_seed": asked.seed, "num_threads": asked.threads,
+            "propensity_covariate": "none",
+        },
+    )  # fmt: skip
+
+    def predict() -> Answer:
+        parts = []
+        for start in range(0, len(asked.X_eval), BLOCK_ROWS):
+            X = asked.X_eval[start : start + BLOCK_ROWS]
+            ones = np.ones((len(X), asked.n_messages))
+            drawn = model.predict(X=X, Z=ones, terms="cate", type="posterior")
+            # one message comes without an axis of its own
+            drawn = np.reshape(drawn, (len(X), -1, asked.n_messages))
+            ends = np.quantile(drawn, [0.025, 0.975], axis=1)
+            parts.append((drawn.mean(axis=1), *ends))
+        return Answer(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    return predict
+
+
 TOOLS: dict[str, Callable[[Asked], Predict]] = {
     "lightgbm_s": lightgbm_s,
     "econml_linear_dr": econml_linear_dr,
@@ -307,6 +344,7 @@ TOOLS: dict[str, Callable[[Asked], Predict]] = {
     "metalearners_t": metalearners_t,
     "metalearners_x": metalearners_x,
     "metalearners_dr": metalearners_dr,
+    "stochtree_bcf": stochtree_bcf,
 }
 
 
@@ -316,6 +354,7 @@ MODULES = {
     "causalml": ("causalml.inference.meta", "lightgbm"),
     "uplift": ("sklift.models", "lightgbm"),
     "metalearners": ("metalearners", "lightgbm"),
+    "stochtree": ("stochtree",),
 }
 """What is imported before the clock starts, by the first word of a tool."""
 
@@ -326,7 +365,8 @@ def recipe(tool: str) -> str:
         _column, _settings, _trees, _shares, _known, _inferred, _two_stages, _meta,
     )  # fmt: skip
     text = "".join(inspect.getsource(f) for f in (TOOLS[tool], *shared))
-    return f"{text}{TREES}{LEAF}{FOREST if 'forest' in tool else ''}{N_FOLDS}"
+    own = {"econml_forest": FOREST, "stochtree_bcf": DRAWS}.get(tool, "")
+    return f"{text}{TREES}{LEAF}{own}{N_FOLDS}"
 
 
 def main(tool: str, *paths: str) -> None:

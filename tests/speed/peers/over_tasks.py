@@ -69,7 +69,7 @@ def over_tasks(tasks: Mapping[str, Json]) -> Json:
 def standardised(task: Json) -> dict[str, float]:
     """Every tool's lead over no targeting, in standard errors of the yardstick's.
 
-    A tool that failed is worth what no targeting is.
+    A tool that failed on any split is worth what no targeting is.
 
     Returns:
         By tool, the mean over the figures; empty where nothing has a standard error.
@@ -77,11 +77,11 @@ def standardised(task: Json) -> dict[str, float]:
     unit = _units(task)
     if not unit:
         return {}
-    score = dict.fromkeys(task["failed"], 0.0)
+    score = {}
     for tool, values in task["tools"].items():
         lead = values["lead"]
         score[tool] = float(np.mean([lead[f] / unit[f] for f in unit]))
-    return score
+    return score | dict.fromkeys(task["failed"], 0.0)
 
 
 def _units(task: Json) -> dict[str, float]:
@@ -202,7 +202,7 @@ def _is_in(tool: str, task: Json) -> bool:
 
 def _lead(tool: str, task: Json) -> float:
     """Over no targeting at the middle spend, points; of a tool that failed, none."""
-    if tool not in task["tools"]:
+    if tool in task["failed"]:
         return 0.0
     return float(task["tools"][tool]["lead"][task["middle"]])
 

@@ -35,6 +35,10 @@ ENVIRONMENTS = {
         "metalearners==0.13.0", "polars==2.1.0", "lightgbm==4.7.0",
         "scikit-learn==1.7.2", "numpy==2.4.6", "scipy==1.17.1",
     ),
+    "stochtree": (
+        "stochtree==0.4.5", "pandas==3.1.1", "scikit-learn==1.9.1", "numpy==2.4.6",
+        "scipy==1.17.1",
+    ),
 }  # fmt: skip
 
 
@@ -47,23 +51,21 @@ class Peer:
         tool: In `fit_peer`.
         environment: Of `ENVIRONMENTS`.
         package: Whose version the table gives.
-        n_splits: It is too slow for more than these; None for all.
-        most_row_arms: Rows times messages of the largest task it has time for.
+        row_arms: Rows times messages that it has time for, over all splits of a task;
+            None for any number.
     """
 
     name: str
     tool: str
     environment: str
     package: str
-    n_splits: int | None = None
-    most_row_arms: int | None = None
+    row_arms: int | None = None
 
     def splits_of(self, data: DataSet) -> int:
         """Splits of a task that it has time for."""
-        row_arms = len(data.test.Y) * len(data.cost)
-        if self.most_row_arms is not None and row_arms > self.most_row_arms:
-            return 0
-        return sys.maxsize if self.n_splits is None else self.n_splits
+        if self.row_arms is None:
+            return sys.maxsize
+        return self.row_arms // (len(data.test.Y) * len(data.cost))
 
     @property
     def version(self) -> str:
@@ -83,15 +85,9 @@ PEERS = (
     Peer("metalearners DR", "metalearners_dr", "metalearners", "metalearners"),
     Peer("metalearners X", "metalearners_x", "metalearners", "metalearners"),
     Peer("EconML DRLearner (LightGBM)", "econml_dr_trees", "main", "econml"),
-    Peer(
-        "EconML CausalForestDML",
-        "econml_forest",
-        "main",
-        "econml",
-        # its trees solve for all arms at once: twelve of them take too long
-        n_splits=1,
-        most_row_arms=1_000_000,
-    ),
+    # their trees solve for all arms at once: many rows or arms take too long
+    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 1_000_000),
+    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 250_000),
 )
 
 

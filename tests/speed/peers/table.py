@@ -227,13 +227,21 @@ def _head(tables: Json) -> str:
     pins = "; ".join(f"{k}: {', '.join(v)}" for k, v in tables["environments"].items())
     tasks = tables["tasks"].values()
     real = sum(not task["simulated"] for task in tasks)
-    n_splits = max((t["n_splits"] for k in tasks for t in k["tools"].values()),
-                   default=0)  # fmt: skip
+    n_splits = max(
+        (
+            values["n_splits"]
+            for task in tasks
+            if not task["simulated"]
+            for values in task["tools"].values()
+        ),
+        default=0,
+    )
     left_out = "".join(f" {n}: {why}." for n, why in tables["left_out"].items())
     return (
         "# Our learners beside the public ones\n\n"
         f"Made on {tables['made_on']} by `{tables['command']}` (`make bench-peers`): "
-        f"{real} real tasks, {len(tasks) - real} simulated worlds, {n_splits} splits.\n"
+        f"{real} real tasks in {n_splits} splits, {len(tasks) - real} simulated in "
+        "one.\n"
         f"Environments of the tools: {pins}.\n\n"
         "Each split halves the units; what is learnt on one half is judged on the "
         "other, both ways, by doubly robust scores with known propensities whose "
@@ -256,13 +264,11 @@ def _too_slow() -> str:
     """Which tools do not run everywhere."""
     text = ""
     for peer in PEERS:
-        limits = []
-        if peer.n_splits is not None:
-            limits.append(f"on {peer.n_splits} split(s)")
-        if peer.most_row_arms is not None:
-            limits.append(f"on tasks of at most {peer.most_row_arms:,} rows × messages")
-        if limits:
-            text += f"{peer.name} runs {' and '.join(limits)} only. "
+        if peer.row_arms is not None:
+            text += (
+                f"{peer.name} runs on as many splits as make at most {peer.row_arms:,} "
+                "rows × messages, on none of the larger tasks. "
+            )
     return text
 
 
