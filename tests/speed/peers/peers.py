@@ -51,21 +51,21 @@ class Peer:
         tool: In `fit_peer`.
         environment: Of `ENVIRONMENTS`.
         package: Whose version the table gives.
-        row_arms: Rows times messages that it has time for, over all splits of a task;
-            None for any number.
+        cells: Rows times messages times covariates that it has time for, over all
+            splits of a task; None for any number.
     """
 
     name: str
     tool: str
     environment: str
     package: str
-    row_arms: int | None = None
+    cells: int | None = None
 
     def splits_of(self, data: DataSet) -> int:
         """Splits of a task that it has time for."""
-        if self.row_arms is None:
+        if self.cells is None:
             return sys.maxsize
-        return self.row_arms // (len(data.test.Y) * len(data.cost))
+        return self.cells // (data.test.X.size * len(data.cost))
 
     @property
     def version(self) -> str:
@@ -85,9 +85,9 @@ PEERS = (
     Peer("metalearners DR", "metalearners_dr", "metalearners", "metalearners"),
     Peer("metalearners X", "metalearners_x", "metalearners", "metalearners"),
     Peer("EconML DRLearner (LightGBM)", "econml_dr_trees", "main", "econml"),
-    # their trees solve for all arms at once: many rows or arms take too long
-    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 1_000_000),
-    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 250_000),
+    # their trees solve for all arms at once: large tasks take too long
+    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 8_000_000),
+    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 4_000_000),
 )
 
 

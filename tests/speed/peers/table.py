@@ -264,10 +264,10 @@ def _too_slow() -> str:
     """Which tools do not run everywhere."""
     text = ""
     for peer in PEERS:
-        if peer.row_arms is not None:
+        if peer.cells is not None:
             text += (
-                f"{peer.name} runs on as many splits as make at most {peer.row_arms:,} "
-                "rows × messages, on none of the larger tasks. "
+                f"{peer.name} runs on as many splits as make at most {peer.cells:,} "
+                "rows × messages × columns, on none of the larger tasks. "
             )
     return text
 
