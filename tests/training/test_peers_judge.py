@@ -31,7 +31,6 @@ from tests.speed.peers.ours import (
     prior_moments,
 )
 from tests.speed.peers.over_tasks import (
-    YARDSTICK,
     mean_ranks,
     over_tasks,
     pooled_mean,
@@ -218,27 +217,28 @@ def task(leads: dict[str, float], se: float = 0.5, **more) -> dict:
     }  # fmt: skip
 
 
-MINE, BEST = next(iter(OURS)), PEERS[0].name
+MINE, BEST, NEXT = next(iter(OURS)), PEERS[0].name, PEERS[1].name
 
 
-def test_the_standardised_gain_counts_in_the_yardsticks_standard_errors() -> None:
-    found = task({YARDSTICK: 1.0, MINE: 3.0, NO_TARGETING: 0.0})
-    # another's own error is not the unit
-    found["tools"][MINE]["ahead_of_no_targeting"]["area"]["se"] = 9.0
-    assert standardised(found) == {YARDSTICK: 2.0, MINE: 6.0, NO_TARGETING: 0.0}
-    # where the yardstick chooses as no targeting does, the widest error is the unit
-    found["tools"][YARDSTICK]["ahead_of_no_targeting"]["area"]["se"] = 0.0
+def test_the_standardised_gain_counts_in_the_public_tools_standard_errors() -> None:
+    found = task({NEXT: 1.0, BEST: 1.0, MINE: 3.0, NO_TARGETING: 0.0})
+    # our own error is not the unit, nor that of a tool that does as no targeting does
+    error = {tool: v["ahead_of_no_targeting"]["area"] for tool, v in
+             found["tools"].items()}  # fmt: skip
+    error[MINE]["se"], error[BEST]["se"] = 9.0, 0.0
+    assert standardised(found) == {NEXT: 2.0, BEST: 2.0, MINE: 6.0, NO_TARGETING: 0.0}
+    error[NEXT]["se"] = error[NO_TARGETING]["se"] = 0.0
     assert standardised(found)[MINE] == pytest.approx(3 / 9)
     assert standardised(task({NO_TARGETING: 0.0}, se=0.0)) == {}
 
 
 def test_a_tool_that_failed_is_worth_what_no_targeting_is() -> None:
     failed = {BEST: "broke", MINE: "broke on the second split"}
-    found = task({YARDSTICK: 1.0, MINE: 3.0, NO_TARGETING: 0.0}, failed=failed)
+    found = task({NEXT: 1.0, MINE: 3.0, NO_TARGETING: 0.0}, failed=failed)
     scores = standardised(found)
     assert scores[BEST] == scores[MINE] == 0.0
     rows = over_tasks({"one": found})["pooled"]["real tasks"][MINE]
-    assert rows[YARDSTICK]["points"]["value"] == -1.0
+    assert rows[NEXT]["points"]["value"] == -1.0
 
 
 def test_ranks_are_among_the_tools_that_ran_on_every_task() -> None:
@@ -260,7 +260,7 @@ def test_a_pooled_difference_has_the_t_interval_of_its_tasks() -> None:
 
 
 def test_over_tasks_real_ones_and_worlds_stand_apart_and_empty_worlds_nowhere() -> None:
-    rest = {YARDSTICK: 0.5, NO_TARGETING: 0.0}
+    rest = {NEXT: 0.5, NO_TARGETING: 0.0}
     sure = {"behind": {MINE: {BEST: 0.9}}, "ahead": {MINE: {BEST: 0.01}}}
     tasks = {
         "one": task({MINE: 2.0, BEST: 1.0, **rest}, **sure),
@@ -369,7 +369,7 @@ def test_the_markdown_shows_the_figures_that_the_json_holds(small, tmp_path) -> 
     lifts = {
         MINE: truth + rng.normal(size=truth.shape),
         NO_TARGETING: np.tile([0.2, 1.0], (200, 1)),
-        YARDSTICK: truth + rng.normal(size=truth.shape),
+        NEXT: truth + rng.normal(size=truth.shape),
         **dict.fromkeys(REFERENCES, truth),
     }
     found = {
@@ -389,27 +389,34 @@ def test_the_markdown_shows_the_figures_that_the_json_holds(small, tmp_path) -> 
     seen = table.Seen(small, standing, {NO_TARGETING: (1.0, 0.5, 2.0)}, {"x": "broke"})
     left_out = {"absent": "no table"}
     tables = table.as_json(
-        iter([seen]), command="this", made_on="2026-11-03", left_out=left_out
-    )
+        iter([seen]), command="this", made_on="2026-11-03", left_out=left_out,
+        partial=True,
+    )  # fmt: skip
     table.write(tables, tmp_path / "peers")
     text = (tmp_path / "peers.md").read_text()
     stored = json.loads((tmp_path / "peers.json").read_text())
     figures = stored["tasks"]["small"]["tools"]
-    gain = figures[YARDSTICK]["gain"]["gain_at_0.5"]
+    gain = figures[NEXT]["gain"]["gain_at_0.5"]
     assert f"{gain['value']:.2f} ({gain['se']:.2f})" in text
     known = figures[REFERENCES[0]]["against_truth"]
     assert known["share"] == pytest.approx([1.0, 1.0])
     # the lead of a simulated task is the true one
     lead = known["gained"][0] - figures[NO_TARGETING]["against_truth"]["gained"][0]
-    assert figures[REFERENCES[0]]["lead"]["gain_at_0.5"] == pytest.approx(lead)
+    assert figures[REFERENCES[0]]["lead"]["gain_at_0.5"] == pytest.approx(
+        lead, abs=1e-4
+    )
     assert figures[NO_TARGETING]["against_truth"]["slope"] is None
     assert list(known["flat_spread"]) == ["b"]
     assert "Made on 2026-11-03 by `this`" in text
     assert "absent: no table" in text
+    assert "**Partial" in text
+    # the first figures of its row are the shares of all that is possible
+    truth_row = text.split("## Against the truth of the worlds")[1]
+    assert f"| {REFERENCES[0]} | 1 | 1.00 | 1.00 | 0.00 |" in truth_row
     assert stored["tasks"]["small"]["hash"] == small.fingerprint
     line = table.in_one_line(tables)
     assert line.startswith(f"1 tasks; {MINE}: mean rank")
-    assert f"worlds, less {YARDSTICK}" in line
+    assert f"worlds, less {NEXT}" in line
 
 
 def test_the_samples_lifts_are_the_sum_of_its_groups() -> None:

@@ -105,7 +105,9 @@ def test_without_tasks_the_build_tasks_run_and_never_the_verdict() -> None:
     request = bench._request([])
     assert request.tasks == tasks.build_tasks()
     assert request.out == bench.FOLDER / "peers"
-    assert bench._request(["--tasks", TINY]).out is None
+    assert not request.partial
+    some = bench._request(["--tasks", TINY])
+    assert (some.out, some.partial) == (None, True)
 
 
 @pytest.mark.usefixtures("aside")

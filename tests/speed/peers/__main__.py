@@ -72,6 +72,7 @@ class Request(NamedTuple):
         again: Whether public tools are fitted anew.
         out: Where the tables are written, without suffix; None for nowhere.
         decided: Who decided what, of a look at the verdict.
+        partial: Whether it is less than the whole of one list.
     """
 
     tasks: tuple[str, ...]
@@ -82,6 +83,7 @@ class Request(NamedTuple):
     again: bool
     out: Path | None
     decided: str
+    partial: bool
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -133,12 +135,14 @@ def _request(arguments: Sequence[str]) -> Request:
         N_SPLITS, MOST_ROWS,
     )  # fmt: skip
     names = {"build": "peers", "verdict": "peers_verdict"}
-    if asked.out is None and whole and asked.tasks in (["build"], ["verdict"]):
+    whole = whole and asked.tasks in (["build"], ["verdict"])
+    if asked.out is None and whole:
         asked.out = FOLDER / names[asked.tasks[0]]
     fitted = () if asked.cached else asked.peer
     return Request(
         tasks, tuple(p for p in PEERS if p.tool in fitted), asked.splits,
         asked.most_rows, asked.threads, asked.again, asked.out, asked.decided,
+        not whole,
     )  # fmt: skip
 
 
@@ -160,7 +164,10 @@ def _run(request: Request, command: str) -> Json:
     left_out: dict[str, str] = {}
     seen = (_seen(data, request) for data in _loaded(request, left_out))
     made_on = time.strftime("%Y-%m-%d", time.gmtime())
-    return as_json(seen, command=command, made_on=made_on, left_out=left_out)
+    return as_json(
+        seen, command=command, made_on=made_on, left_out=left_out,
+        partial=request.partial,
+    )  # fmt: skip
 
 
 def _loaded(request: Request, left_out: dict[str, str]) -> Iterator[DataSet]:

@@ -20,9 +20,7 @@ from tests.speed.peers.peers import PEERS
 
 Json = dict[str, Any]
 
-YARDSTICK = "EconML LinearDRLearner"
-"""The standard error of its difference from no targeting is the unit in which tools are
-compared over tasks."""
+PUBLIC = frozenset(peer.name for peer in PEERS)
 ALPHA, POWER = 0.05, 0.8
 REAL, WORLDS = "real tasks", "worlds"
 
@@ -39,7 +37,6 @@ def over_tasks(tasks: Mapping[str, Json]) -> Json:
     tools = dict.fromkeys(tool for score in scores.values() for tool in score)
     ranks = mean_ranks(list(scores.values()))
     return {
-        "yardstick": YARDSTICK,
         "n_ranked": len(scores),
         "tools": {
             tool: {
@@ -67,7 +64,7 @@ def over_tasks(tasks: Mapping[str, Json]) -> Json:
 
 
 def standardised(task: Json) -> dict[str, float]:
-    """Every tool's lead over no targeting, in standard errors of the yardstick's.
+    """Every tool's lead over no targeting, in standard errors of such a lead.
 
     A tool that failed on any split is worth what no targeting is.
 
@@ -85,18 +82,21 @@ def standardised(task: Json) -> dict[str, float]:
 
 
 def _units(task: Json) -> dict[str, float]:
-    """Standard error of the yardstick's lead by figure; of the widest tool's, where the
-    yardstick did not run or did what no targeting does."""
+    """Median standard error of the public tools' leads by figure.
 
-    def se(tool: str, figure: str) -> float:
-        return float(task["tools"][tool]["ahead_of_no_targeting"][figure]["se"])
-
+    A tool that does what no targeting does has none, and is no measure; where none of
+    the public tools has one, it is the median of all.
+    """
     units = {}
     for figure in task["figures"]:
-        first = se(YARDSTICK, figure) if YARDSTICK in task["tools"] else 0.0
-        unit = first or max(se(tool, figure) for tool in task["tools"])
-        if unit > 0:
-            units[figure] = unit
+        errors = {
+            tool: values["ahead_of_no_targeting"][figure]["se"]
+            for tool, values in task["tools"].items()
+            if values["ahead_of_no_targeting"][figure]["se"] > 0
+        }
+        public = [se for tool, se in errors.items() if tool in PUBLIC]
+        if errors:
+            units[figure] = float(np.median(public or list(errors.values())))
     return units
 
 

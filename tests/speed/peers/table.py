@@ -40,7 +40,12 @@ class Seen(NamedTuple):
 
 
 def as_json(
-    seen: Iterable[Seen], *, command: str, made_on: str, left_out: Mapping[str, str]
+    seen: Iterable[Seen],
+    *,
+    command: str,
+    made_on: str,
+    left_out: Mapping[str, str],
+    partial: bool,
 ) -> Json:
     """Every figure of the tables, with what it takes to repeat them.
 
@@ -49,11 +54,13 @@ def as_json(
         command: That made them.
         made_on: Day, as YYYY-MM-DD.
         left_out: Tasks that could not be run, and why; read once all were seen.
+        partial: Whether only some tasks, tools, splits or rows were run.
     """
     tasks = {s.data.name: _task_json(s) for s in seen}
     return {
         "command": command,
         "made_on": made_on,
+        "partial": partial,
         "environments": {name: list(pins) for name, pins in ENVIRONMENTS.items()},
         "ours": {p: version(p) for p in ("lightgbm", "numpy", "scikit-learn", "scipy")},
         "left_out": dict(left_out),
@@ -196,9 +203,25 @@ def as_markdown(tables: Json) -> str:
 
 def write(tables: Json, path: Path) -> None:
     """Both files: `path` with the suffixes .json and .md."""
-    text = json.dumps(tables, indent=1, allow_nan=False)
+    # a line for each task: a thousand lines would hide which one has changed
+    head = json.dumps({**_rounded(tables), "tasks": None}, indent=1, allow_nan=False)
+    lines = [
+        f"  {json.dumps(name)}: {json.dumps(_rounded(task), allow_nan=False)}"
+        for name, task in tables["tasks"].items()
+    ]
+    listed = "{\n" + ",\n".join(lines) + "\n }"
+    text = head.replace('"tasks": null', f'"tasks": {listed}', 1)
     path.with_suffix(".json").write_text(text + "\n")
     path.with_suffix(".md").write_text(as_markdown(tables))
+
+
+def _rounded(values: Any) -> Any:
+    """The same JSON with numbers of six digits."""
+    if isinstance(values, dict):
+        return {key: _rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return float(f"{values:.6g}") if isinstance(values, float) else values
 
 
 def in_one_line(tables: Json) -> str:
@@ -237,8 +260,13 @@ def _head(tables: Json) -> str:
         default=0,
     )
     left_out = "".join(f" {n}: {why}." for n, why in tables["left_out"].items())
+    partial = (
+        "**Partial: some tasks, tools, splits or rows only. It shows that the bench "
+        "works and settles nothing.**\n\n"
+    )
     return (
         "# Our learners beside the public ones\n\n"
+        f"{partial if tables['partial'] else ''}"
         f"Made on {tables['made_on']} by `{tables['command']}` (`make bench-peers`): "
         f"{real} real tasks in {n_splits} splits, {len(tasks) - real} simulated in "
         "one.\n"
@@ -293,11 +321,11 @@ def _summary(tables: Json) -> str:
     )  # fmt: skip
     return (
         f"## Over {over['n_ranked']} tasks\n\n"
-        "Standardised gain: gain over no targeting in standard errors of that "
-        f"difference of {over['yardstick']} on the same data, averaged over the "
-        "figures of a task and over tasks; on simulated worlds the gain is the true "
-        "one. Ranks are among the tools that ran on all of these tasks. Tasks where "
-        f"nobody is known to be worth anything are not among them.\n\n{table}"
+        "Standardised gain: gain over no targeting in standard errors of such a "
+        "difference (the median of the public tools' on the same data), averaged over "
+        "the figures of a task and over tasks; on simulated worlds the gain is the "
+        "true one. Ranks are among the tools that ran on all of these tasks. Tasks "
+        f"where nobody is known to be worth anything are not among them.\n\n{table}"
     )
 
 
@@ -375,32 +403,49 @@ def _worlds_table(tables: Json) -> str:
             for t in worlds
             if tool in t["tools"]
         ]  # fmt: skip
-        share = [np.mean(k["share"]) for k, _ in known if None not in k["share"]]
-        of = [np.mean(s) for k, _ in known for s in k["share_of"].values()]
         error = [k["rmse"] / c["rmse"] for k, c in known if c["rmse"] > 0]
         means = [
-            (share, ".2f"), (of, ".2f"), (error, ".2f"),
+            error,
             *(
-                ([k[name] for k, _ in known if k[name] is not None], ".2f")
+                [k[name] for k, _ in known if k[name] is not None]
                 for name in ("slope", "coverage", "width")
             ),
-        ]  # fmt: skip
+        ]
+        on = [t["tools"] for t in worlds if tool in t["tools"]]
+        informed = [tools for tools in on if REFERENCES[0] in tools]
         rows.append([
             tool, str(len(known)),
-            *(_number(float(np.mean(v)) if v else None, form) for v, form in means),
+            _number(_share(tool, on, "possible", of=tool), ".2f"),
+            _number(_share(tool, informed, "gained", of=REFERENCES[0]), ".2f"),
+            *(_number(float(np.mean(v)) if v else None, ".2f") for v in means),
         ])  # fmt: skip
     header = [
-        "tool", "worlds", "share of the oracle", "share of the references",
+        "tool", "worlds", "share of the oracle", "share of the reference",
         "error / no targeting's", "slope", "coverage", "width",
     ]  # fmt: skip
     return (
         "## Against the truth of the worlds\n\n"
-        "Means over worlds: true gain as a share of the oracle's and of what the "
-        "learners gain that know the prior (where the world is small enough for "
-        "them); root mean square error of the predicted lifts over that of no "
-        "targeting; slope of true on predicted lift; coverage and mean width of the "
+        "True gain over all worlds and figures as a share of the oracle's, and of what "
+        "the learner gains that knows the prior of each group (on the worlds that are "
+        "small enough for it); means over worlds of the root mean square error of the "
+        "predicted lifts over that of no targeting; slope of true on predicted lift; "
+        "coverage and mean width of the "
         f"95 % intervals, points.\n\n{_grid(header, rows)}"
     )
+
+
+def _share(tool: str, worlds: Sequence[Json], name: str, *, of: str) -> float | None:
+    """What a tool gains in points, all worlds and figures, over what another row has.
+
+    Args:
+        tool: That gains.
+        worlds: By world, the figures of every tool.
+        name: "gained" or "possible".
+        of: The other row.
+    """
+    gained = sum(np.sum(t[tool]["against_truth"]["gained"]) for t in worlds)
+    whole = sum(np.sum(t[of]["against_truth"][name]) for t in worlds)
+    return float(gained / whole) if whole > 0 else None
 
 
 def _by_task(tables: Json) -> str:
