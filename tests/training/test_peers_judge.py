@@ -316,10 +316,10 @@ def test_both_halves_of_a_split_judge_every_voter_once_and_cut_no_unit(small) ->
 
 
 def test_a_slow_tool_runs_on_as_many_splits_as_it_has_time_for(small) -> None:
-    # 200 voters, one covariate and two messages are 400 cells
-    slow, fast = Peer("a", "a", "main", "a", 1_000), Peer("b", "b", "main", "b")
+    # 200 voters × one covariate × two messages squared are 800
+    slow, fast = Peer("a", "a", "main", "a", 2_000), Peer("b", "b", "main", "b")
     assert slow.splits_of(small) == 2
-    assert replace(slow, cells=399).splits_of(small) == 0
+    assert replace(slow, most_work=799).splits_of(small) == 0
     assert fast.splits_of(small) > 1_000
 
 

@@ -51,21 +51,21 @@ class Peer:
         tool: In `fit_peer`.
         environment: Of `ENVIRONMENTS`.
         package: Whose version the table gives.
-        cells: Rows times messages times covariates that it has time for, over all
-            splits of a task; None for any number.
+        most_work: Rows × columns × messages² that it has time for, over all splits of
+            a task; None for any number.
     """
 
     name: str
     tool: str
     environment: str
     package: str
-    cells: int | None = None
+    most_work: int | None = None
 
     def splits_of(self, data: DataSet) -> int:
         """Splits of a task that it has time for."""
-        if self.cells is None:
+        if self.most_work is None:
             return sys.maxsize
-        return self.cells // (data.test.X.size * len(data.cost))
+        return self.most_work // (data.test.X.size * len(data.cost) ** 2)
 
     @property
     def version(self) -> str:
@@ -86,8 +86,8 @@ PEERS = (
     Peer("metalearners X", "metalearners_x", "metalearners", "metalearners"),
     Peer("EconML DRLearner (LightGBM)", "econml_dr_trees", "main", "econml"),
     # their trees solve for all arms at once: large tasks take too long
-    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 8_000_000),
-    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 4_000_000),
+    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 32_000_000),
+    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 16_000_000),
 )
 
 

@@ -292,10 +292,11 @@ def _too_slow() -> str:
     """Which tools do not run everywhere."""
     text = ""
     for peer in PEERS:
-        if peer.cells is not None:
+        if peer.most_work is not None:
             text += (
-                f"{peer.name} runs on as many splits as make at most {peer.cells:,} "
-                "rows × messages × columns, on none of the larger tasks. "
+                f"{peer.name} runs on as many splits as make at most "
+                f"{peer.most_work:,} rows × columns × messages², on none of the larger "
+                "tasks. "
             )
     return text
 
