@@ -70,7 +70,7 @@ check: $(READY) ## imports, style and types, without running anything
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed
 
-bench-peers: $(READY) ## our learners beside the public ones on the same data
+bench-peers: $(READY) ## our learners beside the public ones on many tasks (never the verdict)
 	@$(BIN)/python -m tests.speed.peers
 
 clean: ## what can be made again, but for .data and .mlflow

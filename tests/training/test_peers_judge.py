@@ -1,6 +1,8 @@
 """The judge of the comparison with public tools, on cases worked by hand."""
 
 import json
+import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +11,7 @@ import pytest
 
 from hustings.training.estimators.metrics import Interval, clustered_mean
 from tests.speed.peers import fit_peer, table
-from tests.speed.peers.data_sets import (
-    FLAT_MESSAGES,
-    DataSet,
-    Truth,
-    _from_frame,
-    _sample,
-)
+from tests.speed.peers.data_sets import DataSet, Truth, _sample, from_frame
 from tests.speed.peers.judge import (
     Standing,
     Tool,
@@ -26,8 +22,21 @@ from tests.speed.peers.judge import (
     judge,
     verdict,
 )
-from tests.speed.peers.ours import NO_TARGETING, REFERENCES, posterior, prior_moments
-from tests.speed.peers.peers import halves
+from tests.speed.peers.judged import JUDGED_BY, ROOT
+from tests.speed.peers.ours import (
+    NO_TARGETING,
+    OURS,
+    REFERENCES,
+    posterior,
+    prior_moments,
+)
+from tests.speed.peers.over_tasks import (
+    mean_ranks,
+    over_tasks,
+    pooled_mean,
+    standardised,
+)
+from tests.speed.peers.peers import PEERS, Peer, halves
 
 ONE = np.array([1.0])
 TRUTH = np.column_stack([np.arange(40.0) - 8.0, np.full(40, 2.0)])
@@ -192,25 +201,97 @@ def test_columns_for_the_tools_hold_no_gap_and_name_every_level() -> None:
     assert np.isfinite(filled).all()
 
 
-def test_the_standardised_gain_counts_in_the_yardsticks_standard_errors() -> None:
-    def row(value: float, se: float) -> dict:
-        return {"ahead_of_no_targeting": {"area": {"value": value, "se": se}}}
-
-    real = {
-        "null": False, "figures": ["area"],
-        "tools": {table.YARDSTICK: row(1.0, 0.5), "ours": row(3.0, 9.0)},
+def task(leads: dict[str, float], se: float = 0.5, **more) -> dict:
+    """A task with one figure, as in the JSON."""
+    tools = {
+        tool: {
+            "lead": {"area": lead},
+            "ahead_of_no_targeting": {"area": {"value": lead, "se": se}},
+            "fit_seconds": 1.0, "predict_seconds": 0.5,
+        }
+        for tool, lead in leads.items()
     }  # fmt: skip
-    null = {**real, "null": True}
-    found = table._standardised({"real": real, "null": null})
-    assert found["ours"] == {"real": 6.0, "mean": 6.0}
-    assert found[table.YARDSTICK]["mean"] == 2.0
+    return {
+        "figures": ["area"], "middle": "area", "ranked": True, "simulated": False,
+        "failed": {}, "behind": {}, "ahead": {}, "tools": tools, **more,
+    }  # fmt: skip
+
+
+MINE, BEST, NEXT = next(iter(OURS)), PEERS[0].name, PEERS[1].name
+
+
+def test_the_standardised_gain_counts_in_the_public_tools_standard_errors() -> None:
+    found = task({NEXT: 1.0, BEST: 1.0, MINE: 3.0, NO_TARGETING: 0.0})
+    # our own error is not the unit, nor that of a tool that does as no targeting does
+    error = {tool: v["ahead_of_no_targeting"]["area"] for tool, v in
+             found["tools"].items()}  # fmt: skip
+    error[MINE]["se"], error[BEST]["se"] = 9.0, 0.0
+    assert standardised(found) == {NEXT: 2.0, BEST: 2.0, MINE: 6.0, NO_TARGETING: 0.0}
+    error[NEXT]["se"] = error[NO_TARGETING]["se"] = 0.0
+    assert standardised(found)[MINE] == pytest.approx(3 / 9)
+    assert standardised(task({NO_TARGETING: 0.0}, se=0.0)) == {}
+
+
+def test_a_tool_that_failed_is_worth_what_no_targeting_is() -> None:
+    failed = {BEST: "broke", MINE: "broke on the second split"}
+    found = task({NEXT: 1.0, MINE: 3.0, NO_TARGETING: 0.0}, failed=failed)
+    scores = standardised(found)
+    assert scores[BEST] == scores[MINE] == 0.0
+    rows = over_tasks({"one": found})["pooled"]["real tasks"][MINE]
+    assert rows[NEXT]["points"]["value"] == -1.0
+
+
+def test_ranks_are_among_the_tools_that_ran_on_every_task() -> None:
+    scores = [{"a": 2.0, "b": 1.0, "c": 5.0}, {"a": 1.0, "b": 1.0}]
+    assert mean_ranks(scores) == {"a": 1.25, "b": 1.75}
+    knows = [{"a": 2.0, REFERENCES[0]: 9.0}]
+    assert mean_ranks(knows) == {"a": 1.0}
+
+
+def test_a_pooled_difference_has_the_t_interval_of_its_tasks() -> None:
+    pooled = pooled_mean([1.0, 2.0, 3.0])
+    # SE 1/sqrt(3), t(2) = 4.303 at 97.5 % and 1.061 at 80 %
+    assert pooled["value"] == 2.0
+    assert pooled["high"] - 2.0 == pytest.approx(4.3027 / np.sqrt(3), abs=1e-3)
+    assert pooled["detectable"] == pytest.approx(
+        (4.3027 + 1.0607) / np.sqrt(3), abs=1e-3
+    )
+    assert pooled_mean([1.0])["low"] is None
+
+
+def test_over_tasks_real_ones_and_worlds_stand_apart_and_empty_worlds_nowhere() -> None:
+    rest = {NEXT: 0.5, NO_TARGETING: 0.0}
+    sure = {"behind": {MINE: {BEST: 0.9}}, "ahead": {MINE: {BEST: 0.01}}}
+    tasks = {
+        "one": task({MINE: 2.0, BEST: 1.0, **rest}, **sure),
+        "two": task({MINE: 1.0, BEST: 1.0, **rest}),
+        "null": task({MINE: -1.0, BEST: -3.0, **rest}, ranked=False),
+        "world": task({MINE: 1.0, BEST: 3.0, **rest}, simulated=True),
+        "empty": task({MINE: 0.0, BEST: 0.0, **rest}, simulated=True, ranked=False),
+    }
+    over = over_tasks(tasks)
+    assert over["n_ranked"] == 3
+    mine = over["tools"][MINE]
+    assert (mine["real"], mine["worlds"]) == (3.0, 2.0)
+    assert mine["cpu_seconds"] == 7.5
+    assert over["best_peer"] == {"real tasks": BEST, "worlds": BEST}
+    real = over["pooled"]["real tasks"][MINE][BEST]
+    assert real["n_tasks"] == 3
+    assert real["points"]["value"] == pytest.approx((1 + 0 + 2) / 3)
+    assert (real["n_ahead"], real["n_behind"]) == (1, 0)
+    world = over["pooled"]["worlds"][MINE][BEST]
+    assert (world["n_tasks"], world["points"]["value"]) == (1, -2.0)
+
+
+def test_what_settles_a_judgement_is_there() -> None:
+    assert [name for name in JUDGED_BY if not (ROOT / name).exists()] == []
 
 
 @pytest.fixture
 def small() -> DataSet:
     """200 voters and two messages whose lift is known; the second's is flat."""
     rng = np.random.default_rng(8)
-    made = _from_frame(
+    made = from_frame(
         "small",
         pd.DataFrame({"age": rng.normal(50, 9, 200)}),
         arm=rng.integers(3, size=200),
@@ -234,6 +315,45 @@ def test_both_halves_of_a_split_judge_every_voter_once_and_cut_no_unit(small) ->
     assert other.cached("x").name != halves(small, 3)[0].cached("x").name
 
 
+def test_a_slow_tool_runs_on_as_many_splits_as_it_has_time_for(small) -> None:
+    # 200 voters × one covariate × two messages squared are 800
+    slow, fast = Peer("a", "a", "main", "a", 2_000), Peer("b", "b", "main", "b")
+    assert slow.splits_of(small) == 2
+    assert replace(slow, most_work=799).splits_of(small) == 0
+    assert fast.splits_of(small) > 1_000
+
+
+def test_the_bayesian_forests_draws_become_lifts_and_their_ends(monkeypatch) -> None:
+    class BCFModel:
+        def sample(self, *, Z_train, y_train, **_: object) -> None:
+            self.n_messages = Z_train.shape[1]
+            assert set(np.unique(Z_train.sum(axis=1))) == {0.0, 1.0}
+            assert not np.isnan(y_train).any()
+
+        def predict(self, *, X, **_: object) -> np.ndarray:
+            draws = X[:, :1] + np.arange(101) / 100
+            # one message comes without an axis of its own
+            by_message = [draws + m for m in range(self.n_messages)]
+            return draws if self.n_messages == 1 else np.stack(by_message, axis=2)
+
+    monkeypatch.setitem(
+        sys.modules, "stochtree", types.SimpleNamespace(BCFModel=BCFModel)
+    )
+    monkeypatch.setattr(fit_peer, "BLOCK_ROWS", 2)
+    X_eval = np.array([[0.0], [1.0], [2.0]])
+    for n_messages in (1, 3):
+        arm = np.arange(12) % (n_messages + 1)
+        asked = fit_peer.Asked(
+            np.ones((12, 1)), arm, np.ones(12), np.ones((12, n_messages + 1)), X_eval,
+            1, 1,
+        )  # fmt: skip
+        answer = fit_peer.stochtree_bcf(asked)()
+        expected = X_eval + np.arange(n_messages)
+        assert answer.lift == pytest.approx(expected + 0.5)
+        assert answer.low == pytest.approx(expected + 0.025)
+        assert answer.high == pytest.approx(expected + 0.975)
+
+
 def test_the_fingerprint_tells_any_change_of_the_data(small) -> None:
     Y = small.test.Y.copy()
     Y[7] = 1 - Y[7]
@@ -243,15 +363,13 @@ def test_the_fingerprint_tells_any_change_of_the_data(small) -> None:
     assert replace(small).fingerprint == small.fingerprint
 
 
-def test_the_markdown_shows_the_figures_that_the_json_holds(
-    small, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(table, "FLAT_MESSAGES", ("b",))
+def test_the_markdown_shows_the_figures_that_the_json_holds(small, tmp_path) -> None:
     rng, truth = np.random.default_rng(9), small.truth.lift
     scores, held = scored(truth + rng.normal(size=truth.shape)), small.test.unit % 2 > 0
     lifts = {
+        MINE: truth + rng.normal(size=truth.shape),
         NO_TARGETING: np.tile([0.2, 1.0], (200, 1)),
-        table.YARDSTICK: truth + rng.normal(size=truth.shape),
+        NEXT: truth + rng.normal(size=truth.shape),
         **dict.fromkeys(REFERENCES, truth),
     }
     found = {
@@ -268,24 +386,44 @@ def test_the_markdown_shows_the_figures_that_the_json_holds(
         for name, lift in lifts.items()
     }  # fmt: skip
     standing = Standing((verdict(found, [held, ~held], small.test.cluster),))
-    seen = table.Seen(small, standing, {NO_TARGETING: (1.0, 0.5, 2.0)})
-    told = table.as_json([seen], command="this", made_on="2026-11-03")
-    table.write(told, tmp_path / "peers")
+    seen = table.Seen(small, standing, {NO_TARGETING: (1.0, 0.5, 2.0)}, {"x": "broke"})
+    left_out = {"absent": "no table"}
+    tables = table.as_json(
+        iter([seen]), command="this", made_on="2026-11-03", left_out=left_out,
+        partial=True,
+    )  # fmt: skip
+    table.write(tables, tmp_path / "peers")
     text = (tmp_path / "peers.md").read_text()
     stored = json.loads((tmp_path / "peers.json").read_text())
-    figures = stored["data"]["small"]["tools"]
-    gain = figures[table.YARDSTICK]["gain"]["gain_at_0.5"]
+    figures = stored["tasks"]["small"]["tools"]
+    gain = figures[NEXT]["gain"]["gain_at_0.5"]
     assert f"{gain['value']:.2f} ({gain['se']:.2f})" in text
+    known = figures[REFERENCES[0]]["against_truth"]
+    assert known["share"] == pytest.approx([1.0, 1.0])
+    # the lead of a simulated task is the true one
+    lead = known["gained"][0] - figures[NO_TARGETING]["against_truth"]["gained"][0]
+    assert figures[REFERENCES[0]]["lead"]["gain_at_0.5"] == pytest.approx(
+        lead, abs=1e-4
+    )
     assert figures[NO_TARGETING]["against_truth"]["slope"] is None
-    assert figures[REFERENCES[0]]["against_truth"]["share"] == pytest.approx([1.0, 1.0])
+    assert list(known["flat_spread"]) == ["b"]
     assert "Made on 2026-11-03 by `this`" in text
-    assert stored["data"]["small"]["hash"] == small.fingerprint
+    assert "absent: no table" in text
+    assert "**Partial" in text
+    # the first figures of its row are the shares of all that is possible
+    truth_row = text.split("## Against the truth of the worlds")[1]
+    assert f"| {REFERENCES[0]} | 1 | 1.00 | 1.00 | 0.00 |" in truth_row
+    assert stored["tasks"]["small"]["hash"] == small.fingerprint
+    line = table.in_one_line(tables)
+    assert line.startswith(f"1 tasks; {MINE}: mean rank")
+    assert f"worlds, less {NEXT}" in line
 
 
 def test_the_samples_lifts_are_the_sum_of_its_groups() -> None:
     made = _sample(n_voters=500, n_messages=12, seed=3)
     summed = made.truth.groups @ made.truth.weights
     assert np.allclose(summed, made.truth.lift, atol=1e-5)
-    flat = [made.test.messages.index(m) for m in FLAT_MESSAGES]
+    assert made.flat == ("health_hospital", "schools_trades")
+    flat = [made.test.messages.index(m) for m in made.flat]
     assert made.truth.lift[:, flat].std(axis=0).max() < 1e-9
     assert made.truth.lift.std(axis=0).max() > 1.0

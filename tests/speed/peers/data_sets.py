@@ -1,7 +1,8 @@
-"""The data sets that every tool is judged on, each as one `MessageTest`.
+"""What a task of the bench is, and the five large ones, each as one `MessageTest`.
 
-`load(name)` gives the arrays, what the messages cost and the spends at which a gain is
+A `DataSet` holds the arrays, what the messages cost and the spends at which a gain is
 reported. A set whose truth is known carries it. Real tables lie in HUSTINGS_DATA.
+`tasks` names all tasks and says which are for building and which for the verdict.
 """
 
 import hashlib
@@ -25,8 +26,6 @@ from hustings.features.voter import Encoding
 from tests.taken import ingest_all
 
 SAMPLE_VOTERS, SAMPLE_MESSAGES, SAMPLE_SEED = 200_000, 12, 20261103
-FLAT_MESSAGES = ("health_hospital", "schools_trades")
-"""Messages of the sample whose lift is the same for everyone."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One message test with prices; n voters, M messages.
+    """One message test with prices: a task of the bench; n voters, M messages.
 
     Attributes:
         name: As on the command line.
@@ -59,6 +58,7 @@ class DataSet:
         points: What one unit of the outcome is in points.
         null: Whether nobody is known to be worth targeting: left out of the ranks.
         truth: None on real data.
+        left_out: Arms that too few people were drawn to.
     """
 
     name: str
@@ -71,6 +71,17 @@ class DataSet:
     points: float
     null: bool = False
     truth: Truth | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def flat(self) -> tuple[str, ...]:
+        """Messages known to move everyone alike; none on real data."""
+        if self.truth is None:
+            return ()
+        spread = self.truth.lift.std(axis=0)
+        return tuple(
+            m for m, sd in zip(self.test.messages, spread, strict=True) if sd < 1e-9
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -86,16 +97,19 @@ class DataSet:
         return found.hexdigest()
 
 
-def load(name: str) -> DataSet:
-    """A data set by name.
+class TooFewAnswersError(ValueError):
+    """A test of which too few answers are left to learn anything."""
+
+
+def table(path: str) -> pd.DataFrame:
+    """A public table.
+
+    Args:
+        path: Within HUSTINGS_DATA.
 
     Raises:
-        FileNotFoundError: If its real table is not in HUSTINGS_DATA.
+        FileNotFoundError: If it is not there.
     """
-    return LOADERS[name]()
-
-
-def _table(path: str) -> pd.DataFrame:
     file = data_dir() / path
     if not file.exists():
         raise FileNotFoundError(
@@ -106,7 +120,7 @@ def _table(path: str) -> pd.DataFrame:
 
 def _mailers() -> DataSet:
     campaign = load_campaign("2006_mailers")
-    _table("ggl2008_mailers/ggl2008.parquet")
+    table("ggl2008_mailers/ggl2008.parquet")
     found = ingest_all(
         campaign.tables,
         outcome=campaign.outcome.name,
@@ -134,13 +148,13 @@ def _mailers() -> DataSet:
 
 
 def _hillstrom() -> DataSet:
-    frame = _table("hillstrom_email/hillstrom.parquet")
+    frame = table("hillstrom_email/hillstrom.parquet")
     columns = [
         "recency", "history_segment", "history", "mens", "womens", "zip_code",
         "newbie", "channel",
     ]  # fmt: skip
     arms = {"No E-Mail": 0, "Mens E-Mail": 1, "Womens E-Mail": 2}
-    return _from_frame(
+    return from_frame(
         "hillstrom",
         frame[columns],
         arm=frame["segment"].astype(str).map(arms).to_numpy(),
@@ -154,9 +168,9 @@ def _hillstrom() -> DataSet:
 
 def _tax_plans() -> DataSet:
     """The top rate of a tax plan as a message; the lowest rate stands for nobody."""
-    frame = _table("conjoints/br2017.parquet")
+    frame = table("conjoints/br2017.parquet")
     rates = sorted(frame["rate_375P"].unique())
-    return _from_frame(
+    return from_frame(
         "br2017",
         frame.filter(like="resp_"),
         arm=np.searchsorted(rates, frame["rate_375P"]),
@@ -170,10 +184,10 @@ def _tax_plans() -> DataSet:
 
 def _new_haven() -> DataSet:
     """Three appeals against no contact: no heterogeneity that anybody has found."""
-    frame = _table("newhaven1998/gerbergreen_findit.parquet").astype(int)
+    frame = table("newhaven1998/gerbergreen_findit.parquet").astype(int)
     reached = frame[["persngrp", "phnscrpt", "mailings"]].sum(axis=1) > 0
     arm = frame["appeal"].where(reached, 0).to_numpy()
-    return _from_frame(
+    return from_frame(
         "newhaven",
         frame[["age", "majorpty", "vote96.1", "vote96.0"]],
         arm=arm,
@@ -187,7 +201,7 @@ def _new_haven() -> DataSet:
     )
 
 
-def _from_frame(
+def from_frame(
     name: str,
     features: pd.DataFrame,
     *,
@@ -197,7 +211,10 @@ def _from_frame(
     messages: tuple[str, ...],
     unit: Ints,
     spends: tuple[float, ...],
+    block: Ints | None = None,
+    points: float = 100.0,
     null: bool = False,
+    left_out: tuple[str, ...] = (),
 ) -> DataSet:
     """A set in which every message costs 1 and each row is drawn by itself.
 
@@ -205,12 +222,15 @@ def _from_frame(
         name: Of the set.
         features: Pre-treatment columns, n rows.
         arm: 0 for control, shape (n,).
-        Y: A binary outcome, shape (n,).
-        propensity: Of control and every message, shape (1 + M,).
+        Y: The outcome, NaN where missing, shape (n,).
+        propensity: Of control and every message, shape (1 + M,), or (n, 1 + M).
         messages: Length M.
         unit: Who shares noise, shape (n,).
         spends: Per row.
+        block: Of the design as a code, shape (n,); None for one.
+        points: What one unit of the outcome is in points.
         null: Whether there is no heterogeneity to find.
+        left_out: Arms whose rows are not among these.
     """
     n, encoding = len(features), Encoding.fit(features)
     row = np.arange(n)
@@ -222,15 +242,16 @@ def _from_frame(
         unit_id=np.array([f"U{u}" for u in unit], dtype=object),
         household=unit,
         drawn=row,
-        block=np.zeros(n, dtype=np.int64),
+        block=np.zeros(n, dtype=np.int64) if block is None else block,
         X=encoding.transform(features),
         arm=np.asarray(arm, dtype=np.int64),
         Y=Y,
-        propensities=np.tile(propensity, (n, 1)),
+        propensities=np.array(np.broadcast_to(propensity, (n, 1 + len(messages)))),
     )
     return DataSet(
         name, test, encoding.names, tuple(encoding.categorical),
-        dict.fromkeys(messages, name), np.ones(len(messages)), spends, 100.0, null,
+        dict.fromkeys(messages, name), np.ones(len(messages)), spends, points, null,
+        left_out=left_out,
     )  # fmt: skip
 
 
@@ -279,7 +300,7 @@ def _truth(drawn: campaign.Sample, test: MessageTest, seed: int) -> Truth:
     )
 
 
-LOADERS: Mapping[str, Callable[[], DataSet]] = {
+LARGE: Mapping[str, Callable[[], DataSet]] = {
     "2006_mailers": _mailers,
     "hillstrom": _hillstrom,
     "br2017": _tax_plans,

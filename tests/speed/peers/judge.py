@@ -9,8 +9,9 @@ Shapes: n judged voters, M messages, F figures (a gain at every spend, then the 
 T tools. Effects are in points.
 """
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from hustings.training.estimators.metrics import (
     realised_lift,
 )
 from hustings.training.estimators.spend_path import pooled_rows, whole_budget_path
+
+Key = TypeVar("Key", bound=Hashable)
 
 N_GRID = 41
 """Spends at which the cost curve is read for its area."""
@@ -74,8 +77,8 @@ class Truthful(NamedTuple):
     """A tool against known lifts.
 
     Attributes:
-        share: True gain at each spend and of the area, of what the truth itself would
-            gain, shape (F,).
+        gained: True gain at each spend and of the area, shape (F,).
+        possible: What the truth itself would gain, shape (F,).
         rmse: Of the predicted effect, over voters and messages.
         slope: Of true on predicted lift within a message; NaN without a spread.
         flat_spread: SD between voters of each message that has none, shape (k,).
@@ -83,12 +86,20 @@ class Truthful(NamedTuple):
         width: Mean width of the interval; NaN without.
     """
 
-    share: Floats
+    gained: Floats
+    possible: Floats
     rmse: float
     slope: float
     flat_spread: Floats
     coverage: float
     width: float
+
+    @property
+    def share(self) -> Floats:
+        """Gain as a share of what is possible, NaN where nothing is, shape (F,)."""
+        share = np.full_like(self.gained, np.nan)
+        np.divide(self.gained, self.possible, out=share, where=self.possible > 0)
+        return share
 
 
 def against_truth(
@@ -124,7 +135,7 @@ def against_truth(
     # the constants of a policy without heterogeneity differ by rounding at most
     slope = float((x * y).sum()) / spread if spread > 1e-12 * lift.size else np.nan
     return Truthful(
-        gained / possible, float(np.sqrt(np.mean((lift - truth) ** 2))), slope,
+        gained, possible, float(np.sqrt(np.mean((lift - truth) ** 2))), slope,
         lift[:, flat].std(axis=0), coverage, width,
     )  # fmt: skip
 
@@ -252,6 +263,17 @@ class Standing:
             float(np.mean(values)), se=np.sqrt(max(np.mean(variances), 0.0))
         )
 
+    def true_lead(self, tool: str, other: str) -> Floats | None:
+        """True gain less another tool's on shared splits, shape (F,); None on real."""
+        pairs = [
+            (split.truthful[t], split.truthful[split.tools.index(other)])
+            for split, t in self.of(tool)
+            if split.truthful and other in split.tools
+        ]
+        if not pairs:
+            return None
+        return np.mean([one.gained - two.gained for one, two in pairs], axis=0)
+
     def slope(self, tool: str) -> Interval:
         """Calibration slope."""
         rows = self.of(tool)
@@ -297,13 +319,16 @@ def judge(
 
 
 def behind(ours: Interval) -> float:
-    """One-sided p-value that ours is behind, from the paired difference ours − peer."""
+    """One-sided p-value that ours is behind, from the paired difference ours − peer.
+
+    Of the difference turned round it says whether ours is ahead.
+    """
     if ours.se <= 0:
         return 1.0 if ours.value >= 0 else 0.0
     return float(stats.norm.cdf(ours.value / ours.se))
 
 
-def holm(p_values: dict[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjusted p-values of several tests: small ones say a difference is real.
 
     Source: Holm (1979).
@@ -311,7 +336,8 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'c': 0.06, 'b': 0.06}
     """
-    adjusted, worst, left = {}, 0.0, len(p_values)
+    adjusted: dict[Key, float] = {}
+    worst, left = 0.0, len(p_values)
     for name, p in sorted(p_values.items(), key=lambda item: item[1]):
         worst = max(worst, min(1.0, p * left))
         adjusted[name] = worst

@@ -10,14 +10,15 @@ import numpy.typing as npt
 from hustings.features.arrays import Floats
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.gbm import prepare
-from tests.speed.peers.data_sets import FLAT_MESSAGES
 from tests.speed.peers.judge import Tool, Truthful, against_truth, judge
 from tests.speed.peers.peers import Predicted, Split, read_predicted
 
 ROOT = Path(__file__).parents[3]
 JUDGED_BY = (
-    "training/split.py", "training/path.py", "training/metrics.py",
-    "training/boosting.py", "training/effects.py", "tests/speed/peers/judge.py",
+    "features/training_set.py", "training/estimators/split.py",
+    "training/estimators/metrics.py", "training/estimators/spend_path.py",
+    "training/learners/boosting.py", "training/learners/average_effects.py",
+    "training/learners/gbm.py", "tests/speed/peers/judge.py",
 )  # fmt: skip
 """Files that settle what a prediction is found worth."""
 
@@ -43,7 +44,7 @@ def _judge(split: Split, found: Predicted) -> Tool:
     )
     truthful = None
     if data.truth is not None:
-        flat = [data.test.messages.index(m) for m in FLAT_MESSAGES]
+        flat = [data.test.messages.index(m) for m in data.flat]
         truthful = against_truth(
             lift, data.truth.lift[held], data.cost, data.spends,
             flat=flat, low=low, high=high,

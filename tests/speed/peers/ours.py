@@ -36,6 +36,8 @@ REFERENCE = "reference, a prior for each group"
 POOLED_REFERENCE = "reference, one prior for all groups"
 REFERENCES = (REFERENCE, POOLED_REFERENCE)
 N_DECILES = 10
+MOST_WEIGHTS = 1_000
+"""Weights of the largest world that the references learn, all at once."""
 
 MODELS = ("stack",)
 OURS: Mapping[str, str] = {f"ours: {model}": model for model in MODELS}
@@ -123,8 +125,9 @@ Predict = Callable[[], Found]
 
 def rows_of(data: DataSet) -> tuple[str, ...]:
     """Rows of ours that a data set has."""
-    known = REFERENCES if data.truth is not None else ()
-    return (*OURS, NO_TARGETING, ONE_COVARIATE, DECILES, *known)
+    known = data.truth is not None and data.truth.weights.size <= MOST_WEIGHTS
+    references = REFERENCES if known else ()
+    return (*OURS, NO_TARGETING, ONE_COVARIATE, DECILES, *references)
 
 
 def our_file(name: str, split: Split) -> Path:
@@ -136,14 +139,14 @@ def predict_by_ours(name: str, learning: Learning) -> Predicted:
     """Lifts of the judged voters by a row of ours, from the cache or by a fit."""
     file = our_file(name, learning.split)
     if not file.exists():
-        started = time.perf_counter()
+        started = time.process_time()
         predict = _fit(name, learning)
-        fitted = time.perf_counter()
+        fitted = time.process_time()
         lift, se = predict()
-        seconds = fitted - started, time.perf_counter() - fitted, float(THREADS)
+        seconds = fitted - started, time.process_time() - fitted, float(THREADS)
         margin = None if se is None else Z95 * se
-        ends = (None, None) if margin is None else (lift - margin, lift + margin)
-        write_predicted(file, Predicted(lift, *ends, seconds))
+        low, high = (None, None) if margin is None else (lift - margin, lift + margin)
+        write_predicted(file, Predicted(lift, low, high, seconds))
     return read_predicted(file)
 
 
@@ -151,7 +154,7 @@ def predict_by_ours(name: str, learning: Learning) -> Predicted:
 def source_hash() -> str:
     """Hash of what settles our predictions: features, training and this file."""
     found, root = sha256(), Path(__file__).parents[3]
-    files = [*root.glob("training/*.py"), *root.glob("features/**/*.py")]
+    files = [*root.glob("training/**/*.py"), *root.glob("features/**/*.py")]
     for file in [*sorted(files), Path(__file__)]:
         found.update(file.read_bytes())
     return found.hexdigest()
@@ -223,7 +226,7 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
         pooled: Whether the moments are those of all weights together, not of each
             group's over the messages.
     """
-    truth = learning.data.truth
+    truth, points = learning.data.truth, learning.data.points
     if truth is None:
         raise ValueError(f"{learning.data.name}: expected a known truth, got none")
     train, prepared, trained = learning.train, learning.prepared, learning.split.trained
@@ -232,14 +235,14 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
     mean, covariance = posterior(
         truth.groups[trained][seen],
         _surprise(train)[seen],
-        (train.Y - response)[seen],
+        points * (train.Y - response)[seen],
         prior_moments(truth, pooled=pooled),
     )
     held = truth.groups[~trained]
 
     def predict() -> Found:
         variance = np.einsum("nk,mkl,nl->nm", held, covariance, held, optimize=True)
-        return Found(held @ mean.T, np.sqrt(variance))
+        return Found(held @ mean.T / points, np.sqrt(variance) / points)
 
     return predict
 
@@ -248,7 +251,7 @@ def prior_moments(truth: Truth, *, pooled: bool) -> Floats:
     """Prior mean and variance of every group's weight, shape (2, K)."""
     weights = truth.weights
     if pooled:
-        one = np.array([[weights.mean()], [weights.var()]])
+        one = np.array([[weights.mean()], [max(weights.var(), 1e-8)]])
         return np.repeat(one, len(weights), axis=1)
     # a group that moves by no message is known not to
     variance = np.maximum(weights.var(axis=1), 1e-8)

@@ -35,6 +35,10 @@ ENVIRONMENTS = {
         "metalearners==0.13.0", "polars==2.1.0", "lightgbm==4.7.0",
         "scikit-learn==1.7.2", "numpy==2.4.6", "scipy==1.17.1",
     ),
+    "stochtree": (
+        "stochtree==0.4.5", "pandas==3.1.1", "scikit-learn==1.9.1", "numpy==2.4.6",
+        "scipy==1.17.1",
+    ),
 }  # fmt: skip
 
 
@@ -47,16 +51,21 @@ class Peer:
         tool: In `fit_peer`.
         environment: Of `ENVIRONMENTS`.
         package: Whose version the table gives.
-        n_splits: It is too slow for more than these; None for all.
-        skips: Data sets for which it is too slow at all.
+        most_work: Rows × columns × messages² that it has time for, over all splits of
+            a task; None for any number.
     """
 
     name: str
     tool: str
     environment: str
     package: str
-    n_splits: int | None = None
-    skips: tuple[str, ...] = ()
+    most_work: int | None = None
+
+    def splits_of(self, data: DataSet) -> int:
+        """Splits of a task that it has time for."""
+        if self.most_work is None:
+            return sys.maxsize
+        return self.most_work // (data.test.X.size * len(data.cost) ** 2)
 
     @property
     def version(self) -> str:
@@ -76,15 +85,9 @@ PEERS = (
     Peer("metalearners DR", "metalearners_dr", "metalearners", "metalearners"),
     Peer("metalearners X", "metalearners_x", "metalearners", "metalearners"),
     Peer("EconML DRLearner (LightGBM)", "econml_dr_trees", "main", "econml"),
-    Peer(
-        "EconML CausalForestDML",
-        "econml_forest",
-        "main",
-        "econml",
-        # its trees solve for all arms at once: twelve of them take too long
-        n_splits=1,
-        skips=("sample12",),
-    ),
+    # their trees solve for all arms at once: large tasks take too long
+    Peer("EconML CausalForestDML", "econml_forest", "main", "econml", 32_000_000),
+    Peer("stochtree BCF", "stochtree_bcf", "stochtree", "stochtree", 16_000_000),
 )
 
 
