@@ -420,7 +420,37 @@ def _messages(
             else f"All {len(rows)} messages as a table",
             table,
         ),
+        _forecasters(result),
         _priors(result, unit),
+    )
+
+
+def _forecasters(result: Row) -> Html:
+    """Table of how far forecasters are believed; empty where nobody forecasts."""
+    rows = [
+        (
+            row["forecaster"],
+            interval_text(as_span(row["slope"], 1.0), ""),
+            share_text(row["noise_share"]),
+            f"{row['n_tested']:,}",
+            f"{row['n_past']:,}",
+        )
+        for row in result.get("forecasts") or []
+    ]
+    if not rows:
+        return Html("")
+    header = ["Forecaster", "Believed at slope", "Share that says nothing",
+              "Messages tested here", "Tested before"]  # fmt: skip
+    about = (
+        "How far forecasts of messages are believed, learnt from the tests that came "
+        "in. A slope of 1 means that a message forecast to be one standard deviation "
+        "better is so; at 0 the forecasts tell nothing, and change no estimate."
+    )
+    return joined(
+        [
+            html_table("How far forecasts are believed", header, rows),
+            paragraph(about, "quiet"),
+        ]
     )
 
 

@@ -1,13 +1,22 @@
-"""Priors of message effects from other studies: toplines, poststratified panels."""
+"""Others' knowledge of message effects: toplines, panels, forecasts, past tests."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Floats, Ints
-from hustings.features.tables import CONTROL, PRIORS, TableError, check
+from hustings.features.prior_evidence import PriorEvidence, prior_evidence
+from hustings.features.tables import (
+    CONTROL,
+    FORECASTS,
+    PAST_EFFECTS,
+    PRIORS,
+    TableError,
+    check,
+)
 from hustings.features.voter import Encoding
 from hustings.training.learners.transport import Panel, Poststratified, poststratified
 from hustings.training.registry.campaign_model import Reader
@@ -33,6 +42,27 @@ def write_known_effects(run: Run, reader: Reader) -> None:
     if prior_tables:
         run.write("priors", check(PRIORS, pd.concat(prior_tables, ignore_index=True)))
         run.write_json("overlap", overlap)
+
+
+def evidence_of(run: Run) -> PriorEvidence | None:
+    """Forecasts and effects of earlier campaigns; None where there are neither."""
+    forecasts = run.optional_table("forecasts")
+    past_effects = run.optional_table("past_effects")
+    if forecasts is None and past_effects is None:
+        return None
+    return prior_evidence(
+        run.table("messages"),
+        _or_empty(FORECASTS, forecasts),
+        _or_empty(PAST_EFFECTS, past_effects),
+        direction=run.campaign.outcome.direction,
+        slope_sd=run.campaign.forecasts.slope_sd,
+    )
+
+
+def _or_empty(schema: pa.DataFrameSchema, table: pd.DataFrame | None) -> pd.DataFrame:
+    if table is not None:
+        return table
+    return check(schema, pd.DataFrame({name: [] for name in schema.columns}))
 
 
 class _Pretest(NamedTuple):

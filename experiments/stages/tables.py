@@ -275,6 +275,8 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> st
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
     without |= {"plan", "reactions", "monitor", "lift", "export", "answers"}
+    if not campaign.has_others_knowledge:
+        without |= {"forecasts"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds

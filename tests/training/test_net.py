@@ -12,6 +12,7 @@ import pytest
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import Arm
 from hustings.training.learners.gbm import prepare
+from hustings.training.learners.lift_model import load_lift, save_lift
 from hustings.training.learners.net import NetLift, fit_net
 from hustings.training.learners.towers import (
     InputColumns,
@@ -19,7 +20,6 @@ from hustings.training.learners.towers import (
     voter_vectors,
 )
 from hustings.training.learners.unseen import UnseenLift, why_not_answered
-from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {"n_members": 4, "n_hidden": 16, "n_vector": 4, "n_epochs": 15}
 
