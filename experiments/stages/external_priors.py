@@ -17,7 +17,9 @@ from hustings.features.tables import (
     TableError,
     check,
 )
+from hustings.features.training_set import EffectPrior
 from hustings.features.voter import Encoding
+from hustings.training.learners.forecasts import expected_effects
 from hustings.training.learners.transport import Panel, Poststratified, poststratified
 from hustings.training.registry.campaign_model import Reader
 
@@ -57,6 +59,26 @@ def evidence_of(run: Run) -> PriorEvidence | None:
         direction=run.campaign.outcome.direction,
         slope_sd=run.campaign.forecasts.slope_sd,
     )
+
+
+def prior_of_past_tests(run: Run, messages: tuple[str, ...]) -> EffectPrior | None:
+    """Prior of messages before the campaign's own test; None without earlier ones.
+
+    Forecasts are believed as far as earlier tests show. The campaign's own answers have
+    no part in it, so that a learner may add them.
+
+    Args:
+        run: Its tables are read.
+        messages: Length M; one may come several times.
+    """
+    evidence = evidence_of(run)
+    if evidence is None or not evidence.past.effect.any():
+        return None
+    expected = expected_effects(
+        evidence, [], evidence.rows(messages),
+        usual_effect=float(np.abs(evidence.past.effect).mean()),
+    )  # fmt: skip
+    return EffectPrior(expected.mean, expected.se**2)
 
 
 def _or_empty(schema: pa.DataFrameSchema, table: pd.DataFrame | None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Nine invented messages were tested, and staff forecast what they do; a die does 
 Three more were never sent.
 """
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.run import run_stage
+from hustings.experiments.stages.champion import promoted
 from hustings.experiments.stages.context import Run, latest
+from hustings.features import minilm
+from hustings.training.registry.campaign_model import CampaignModel
+from tests.experiments.test_day import small_text
 from tests.experiments.test_right_reason import OWN, QUICK, Drawn
 
 EFFECTS = dict(zip("abcdefgh", np.linspace(-5.0, 9.0, 8), strict=True))
@@ -132,6 +138,7 @@ def test_how_far_each_forecaster_is_believed_is_learnt_and_shown(
     assert dice["noise_share"] > 0.95 > staff["noise_share"]
     page = (run.folder / "report.html").read_text()
     assert "How far forecasts are believed" in page
+    assert "outside: unlike all that were tested" in page
     assert "forecasts: 22 rows in = 21 accepted + 1 set aside" in said
 
 
@@ -155,6 +162,22 @@ def test_a_forecast_moves_what_is_expected_of_a_message_never_sent(
     assert "3 messages have never been sent: 2 scored by what others know" in said
 
 
+def test_a_model_with_messages_never_sent_is_read_as_it_was_saved(
+    played: tuple[Run, str], tmp_path: Path
+) -> None:
+    """Under the champion, and under every policy with lifts of its own."""
+    run, _ = played
+    model, _ = promoted(run)
+    voters = run.table("voters").head(40)
+    model.save(tmp_path / "model")
+    again = CampaignModel.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(again.score(voters), model.score(voters))
+    assert again.messages[-2:] == ["better", "worse"]
+    for policy in ("one_covariate", "personalised", "single_best"):
+        scores = again.under(policy).score(voters)
+        assert set(scores["message_id"]) == {*EFFECTS, "better", "worse"}
+
+
 def test_an_issue_never_tested_is_outside_with_a_wide_interval(
     played: tuple[Run, str],
 ) -> None:
@@ -165,6 +188,25 @@ def test_an_issue_never_tested_is_outside_with_a_wide_interval(
     assert width(believed["odd"]) > 1.3 * width(believed["better"])
     assert "odd" not in set(run.read("scores")["message_id"])
     assert "Not scored: odd: unlike all messages that were tested (outside)" in said
+
+
+def test_a_text_unlike_all_that_were_tested_is_outside(
+    played: tuple[Run, str],
+) -> None:
+    """Whatever its issue is said to be; one like the others is not."""
+    if importlib.util.find_spec(minilm.PACKAGE) is None:
+        pytest.skip("the sentence model is not installed: " + minilm.INSTALL)
+    run, _ = played
+    section = run.campaign.forecasts.model_copy(update={"texts": True})
+    reading = run.campaign.model_copy(update={"forecasts": section})
+    reading._file = run.campaign.file
+    messages = run.table("messages").set_index("message_id")
+    messages.loc["better", "text"] = "Text of a, such as it is, and b"
+    messages.loc["worse", "text"] = "Boil two potatoes for twenty minutes in salt water"
+    rows = messages.reset_index().to_dict("records")
+    believed = scored_again(replace(run, campaign=reading), messages=rows)
+    assert not believed["better"]["outside"]
+    assert believed["worse"]["outside"]
 
 
 def test_a_useless_forecaster_moves_nothing(played: tuple[Run, str]) -> None:
@@ -218,6 +260,45 @@ def test_a_smaller_declared_slope_believes_forecasts_less(
     )
     gap = [b["better"]["value"] - b["worse"]["value"] for b in (usual, doubted)]
     assert 0 <= gap[1] < 0.5 * gap[0]
+
+
+def test_a_first_wave_believes_what_earlier_campaigns_show(tmp_path: Path) -> None:
+    """Without a test of its own; staff marks are believed as far as they were right."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "campaign.toml").write_text(small_text())
+    where = (
+        "--campaign", str(folder), "--data", str(tmp_path / "data"),
+    )  # fmt: skip
+    assert CliRunner().invoke(app, ["ingest", *where]).exit_code == OK
+    run_folder = tmp_path / "data" / "small"
+    run_id = latest(run_folder)
+    assert run_id is not None
+    ids = pd.read_parquet(run_folder / run_id / "tables/messages.parquet")
+    first, second, *_ = ids["message_id"]
+    past = [
+        PAST | {"message_id": f"old{k}", "effect": 1.0 + k / 4, "se": 0.3}
+        for k in range(16)
+    ]
+    marks = {f"old{k}": k / 2 for k in range(16)} | {first: 1.0, second: 7.0}
+    tables = {
+        "past_effects": OWN | {"rows": past},
+        "forecasts": OWN | {"rows": [
+            {"forecaster": "staff", "message_id": m, "points": p}
+            for m, p in marks.items()
+        ]},
+    }  # fmt: skip
+    (folder / "campaign.toml").write_text(
+        small_text() + tomli_w.dumps({"tables": tables})
+    )
+    for words in (["ingest"], ["day", "--date", "2026-09-08"]):
+        answer = CliRunner().invoke(app, [*words, *where])
+        assert answer.exit_code == OK, answer.output
+    rows = pd.read_parquet(
+        run_folder / "plans" / "day-2026-09-08" / "assignments.parquet"
+    )
+    lift = rows.groupby("message_id", observed=True)["predicted_lift"].first()
+    assert lift[second] > lift[first] > 0.0
 
 
 def test_a_key_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
