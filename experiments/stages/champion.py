@@ -46,6 +46,8 @@ NO_TEXTS = "the champion does not read what messages say; train with `--model ne
 READS_TEXTS = "NetLift"
 NO_PRICE = "no channel of the experiment has a price for it"
 OUTSIDE = "unlike all messages that were tested (outside); test it first"
+MOST_SAID = 10
+"""What more messages are expected to do stands in the report alone."""
 OF_PARTNER = "the champion is a partner, who scores what was sent alone"
 
 
@@ -353,8 +355,10 @@ def unseen_in_words(unseen: Unseen | None) -> list[str]:
     sentences += [
         f"Expected of {name}: {row.effect.value:.3g} ({row.effect.low:.3g} to "
         f"{row.effect.high:.3g}){', outside' if row.outside else ''}."
-        for name, row in unseen.expected.items()
+        for name, row in list(unseen.expected.items())[:MOST_SAID]
     ]
+    if len(unseen.expected) > MOST_SAID:
+        sentences.append("The report shows what the others are expected to do.")
     for reason in dict.fromkeys(not_scored.values()):
         names = [m for m, why in not_scored.items() if why == reason]
         sentences.append(f"Not scored: {', '.join(names)}: {reason}.")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Floats, Ints
 from hustings.features.prior_evidence import PriorEvidence, prior_evidence
@@ -59,6 +60,31 @@ def evidence_of(run: Run) -> PriorEvidence | None:
         direction=run.campaign.outcome.direction,
         slope_sd=run.campaign.forecasts.slope_sd,
     )
+
+
+def require_sentence_model(run: Run) -> None:
+    """Refuse, before anything is trained, to read texts without the sentence model.
+
+    Texts are read where others know something and a message was never sent.
+
+    Raises:
+        CampaignError: If the model is needed and not installed.
+    """
+    campaign = run.campaign
+    if not (campaign.has_others_knowledge and campaign.forecasts.texts):
+        return
+    tested = set(run.table("designs")["message_id"])
+    if set(run.table("messages")["message_id"]) <= tested:
+        return
+    # its library is slow to import
+    from hustings.features.minilm import model_folder
+
+    try:
+        model_folder()
+    except ModuleNotFoundError as missing:
+        raise CampaignError(
+            f"{campaign.file}: [forecasts].texts: {missing}; or declare texts = false"
+        ) from None
 
 
 def prior_of_past_tests(run: Run, messages: tuple[str, ...]) -> EffectPrior | None:

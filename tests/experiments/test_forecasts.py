@@ -17,7 +17,7 @@ import tomli_w
 from typer.testing import CliRunner, Result
 
 from hustings.experiments.cli import BAD_INPUT, OK, app
-from hustings.experiments.declaration import load_campaign
+from hustings.experiments.declaration import CampaignError, load_campaign
 from hustings.experiments.run import run_stage
 from hustings.experiments.stages.champion import promoted
 from hustings.experiments.stages.context import Run, latest
@@ -207,6 +207,18 @@ def test_a_text_unlike_all_that_were_tested_is_outside(
     believed = scored_again(replace(run, campaign=reading), messages=rows)
     assert not believed["better"]["outside"]
     assert believed["worse"]["outside"]
+
+
+def test_texts_without_the_sentence_model_are_refused_before_training(
+    played: tuple[Run, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = played
+    section = run.campaign.forecasts.model_copy(update={"texts": True})
+    reading = run.campaign.model_copy(update={"forecasts": section})
+    reading._file = run.campaign.file
+    monkeypatch.setattr(minilm, "PACKAGE", "no_such_model")
+    with pytest.raises(CampaignError, match=r"not installed.*or declare texts = false"):
+        run_stage(replace(run, campaign=reading), "features")
 
 
 def test_a_useless_forecaster_moves_nothing(played: tuple[Run, str]) -> None:

@@ -153,6 +153,26 @@ def test_a_forecast_with_a_large_error_of_its_own_counts_less() -> None:
     assert 0 < found.z[3, 0] < found.z[2, 0]
 
 
+def test_past_effects_of_an_outcome_that_is_better_when_lower_are_turned() -> None:
+    messages = pd.DataFrame({"message_id": ["a"], "issue": "jobs", "text": "Text"})
+    past = [
+        {
+            "campaign": "old", "message_id": m, "issue": "jobs", "text": "Text",
+            "channel": "mail", "audience": audience, "effect": -2.0, "se": 0.3,
+        }
+        for m, audience in (("a", "field"), ("old", "field"), ("old", "panel"))
+    ]  # fmt: skip
+    found = prior_evidence(
+        messages, table(FORECASTS, []), table(PAST_EFFECTS, past), direction=-1.0,
+        slope_sd=0.3,
+    )  # fmt: skip
+    assert found.ids == ("a", "old")
+    assert found.past.effect.tolist() == [2.0, 2.0, 2.0]
+    # the same message here and there; another audience is another test
+    assert found.past.message.tolist() == [0, 1, 1]
+    assert found.past.test.tolist() == [0, 0, 1]
+
+
 def test_an_unseen_issue_falls_back_to_the_mean_with_a_wider_interval() -> None:
     issues = {f"m{k}": "jobs" for k in range(9)} | {"m9": "whales"}
     points = {f"m{k}": float(k) for k in range(10)}

@@ -219,10 +219,18 @@ def _stacked(
     start = 0
     for t in tests:
         stop = start + len(t.message)
-        S[start:stop, start:stop] = t.covariance
+        S[start:stop, start:stop] = _positive(t.covariance)
         start = stop
     S[start:, start:] = np.diag(past.se**2)
     return y, S, row, test
+
+
+def _positive(covariance: Floats) -> Floats:
+    """The covariance, mended where a share of borrowed noise made it indefinite."""
+    if not len(covariance):
+        return covariance
+    least = float(np.linalg.eigvalsh(covariance)[0])
+    return covariance + max(-least, 0.0) * np.eye(len(covariance))
 
 
 def _test_scales(y: Floats, S: Floats, test: Ints) -> Floats:
