@@ -56,6 +56,7 @@ _RAW_READERS = {
     "addresses": ("train", "plan", "day", "export"),
     "costs": ("evaluate", "plan", "day", "power"),
     "priors": ("features",), "panel": ("features",), "partner_scores": ("evaluate",),
+    "past_effects": ("train", "score", "day"), "forecasts": ("train", "score", "day"),
 }  # fmt: skip
 _ACCESS = "`show` lists it to the person whose row it is"
 

@@ -9,6 +9,7 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.loop.declared import believed_noise, declared_loop
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.external_priors import prior_of_past_tests
 from hustings.features.tables import CONTROL, TEST_TABLES
 from hustings.features.training_set import household
 from hustings.training.estimators.compliance import contrast
@@ -294,6 +295,7 @@ def _beliefs(run: Run, rows: pd.DataFrame, noise: Noise) -> tuple[Beliefs, str]:
         return tested, "the campaign's own tests, shrunken"
     table = run.optional("priors")
     prior = None if table is None else prior_of(table, messages)
+    prior = prior or prior_of_past_tests(run, messages)
     unknown = (UNKNOWN_SPREAD * noise.sd) ** 2
     if prior is None:
         beliefs = Beliefs(np.zeros(len(messages)), unknown * np.eye(len(messages)))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -265,16 +265,33 @@ class PlanSummary(Stored):
 
 
 @dataclass(frozen=True)
+class ExpectedMessage:
+    """Average effect that is expected of a message that was never sent.
+
+    Attributes:
+        effect: In outcome units, higher is better.
+        outside: Whether the message is unlike all that were tested, so that it is
+            expected to do what any message does, with a wide interval.
+    """
+
+    effect: Interval
+    outside: bool
+
+
+@dataclass(frozen=True)
 class Unseen:
     """Messages that were never sent.
 
     Attributes:
-        scored: Those that were scored by what they say.
+        scored: Those that were scored by what they say, or by what others know.
         not_scored: Why each of the others was not.
+        expected: What each is expected to do by forecasts, earlier campaigns, texts
+            and tests; empty where a campaign has no forecasts and no past effects.
     """
 
     scored: tuple[str, ...]
     not_scored: Mapping[str, str]
+    expected: Mapping[str, ExpectedMessage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

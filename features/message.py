@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from hustings.features.arrays import Bools, Floats32
+from hustings.features.arrays import Bools, Floats, Floats32
 
 READABLE = (
     "log_words", "variety", "words_per_sentence", "letters_per_word", "questions",
@@ -57,6 +57,17 @@ class MessageFeatures:
     @property
     def _meaning(self) -> Bools:
         return np.array([name.startswith("embedding_") for name in self.names])
+
+    @property
+    def blocks(self) -> list[Floats]:
+        """The meaning, and what a reader can count; shape (M, d_b) each."""
+        return [self.embedding.astype(np.float64), self.readable.astype(np.float64)]
+
+    def blocks_of(self, ids: Sequence[str]) -> list[Floats]:
+        """The blocks for some messages, NaN for one without a row; (k, d_b) each."""
+        place = {m: i for i, m in enumerate(self.ids)}
+        row = np.array([place.get(m, -1) for m in ids], dtype=np.int64)
+        return [np.where(row[:, None] < 0, np.nan, b[row]) for b in self.blocks]
 
     def of(self, ids: Sequence[str]) -> Self:
         """The rows of some messages, in their order.

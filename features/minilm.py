@@ -40,7 +40,7 @@ def embed(texts: Sequence[str]) -> Floats32:
     Source: all-MiniLM-L6-v2 (Reimers & Gurevych 2019; Wang et al. 2020): the mean of
     the last layer over the tokens, normalised, as sentence-transformers does.
     """
-    folder = _model_folder()
+    folder = model_folder()
     # imported here: a text is the only thing that needs them
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
@@ -62,7 +62,12 @@ def embed(texts: Sequence[str]) -> Floats32:
     return embeddings
 
 
-def _model_folder() -> Path:
+def model_folder() -> Path:
+    """Where the installed model lies.
+
+    Raises:
+        ModuleNotFoundError: If the model is not installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(

@@ -545,6 +545,51 @@ PRIORS = _table(
 )  # fmt: skip
 """Estimates from elsewhere. Never the field effect: they enter as priors."""
 
+FORECASTS = _table(
+    "forecasts",
+    ["forecaster", "message_id"],
+    {
+        "forecaster": _column(
+            str, "Who forecasts: staff, a vendor, a language model.", _NOT_EMPTY
+        ),
+        "message_id": _column(
+            str, "A message of the campaign, or one of past_effects.", _NOT_EMPTY
+        ),
+        "points": _column(
+            float, "The forecast, on the forecaster's own scale: more is better."
+        ),
+        "se": _column(
+            float, "Its standard error, such as that of a mean of several ratings.",
+            _NOT_NEGATIVE, nullable=True, required=False,
+        ),
+    },
+)  # fmt: skip
+"""What others expect of messages. How far each is believed is learnt from tests."""
+
+PAST_EFFECTS = _table(
+    "past_effects",
+    ["campaign", "message_id", "channel", "audience"],
+    {
+        "campaign": _column(str, "The earlier campaign, or its test.", _NOT_EMPTY),
+        "message_id": _column(
+            str, "The message; one of this campaign where it is the same.", _NOT_EMPTY
+        ),
+        "issue": _column(str, "Issue it speaks of.", _NOT_EMPTY),
+        "text": _column(str, "What it says.", nullable=True, required=False),
+        "channel": _column(str, "By which channel.", _one_of(CHANNELS)),
+        "audience": _column(
+            str, "Kind of people it was tested on, such as field or panel.", _NOT_EMPTY
+        ),
+        "effect": _column(
+            float, "Its effect, in units of this campaign's outcome.",
+            unit="outcome unit",
+        ),
+        "se": _column(float, "Its standard error.", _ABOVE_ZERO, unit="outcome unit"),
+    },
+)  # fmt: skip
+"""Effects in tests of earlier campaigns. The means of two tests (campaign, channel and
+audience) may differ; what forecasts and texts tell of the differences is shared."""
+
 PANEL = _table(
     "panel",
     ["source", "respondent_id"],
@@ -771,6 +816,7 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
         MERGES, VOTERS, MESSAGES, DESIGNS, DELIVERIES, RESPONSES, REACTIONS,
         REACTION_COUNTS,
         PERMISSIONS, DO_NOT_CONTACT, ADDRESSES, COSTS, PRIORS, PANEL, PARTNER_SCORES,
+        PAST_EFFECTS, FORECASTS,
     )
 }  # fmt: skip
 """What a campaign can bring, in the order in which `ingest` reads it."""
@@ -779,7 +825,9 @@ MAPPED_TABLES = RAW_TABLES | {
     for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS, LINKED_ANSWERS)
 }
 """What a mapping can fill: also what is read for matching and never written."""
-FROM_ELSEWHERE = ("merges", "priors", "panel", "partner_scores")
+FROM_ELSEWHERE = (
+    "merges", "priors", "panel", "partner_scores", "past_effects", "forecasts",
+)  # fmt: skip
 """Tables that others make: ids that were merged, estimates that were bought."""
 TEST_TABLES = ("designs", "deliveries", "responses")
 """Tables of a test that ran elsewhere; a campaign that begins with a wave has none."""

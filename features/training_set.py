@@ -14,6 +14,7 @@ import pandas as pd
 from hustings.features.affinity import affinity_column
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.asof import VoterFile, file_before, first_delivery
+from hustings.features.prior_evidence import PriorEvidence
 from hustings.features.tables import ANY_MESSAGE, CONTROL, TableError
 from hustings.features.voter import Encoding, voter_features
 
@@ -270,6 +271,8 @@ class MessageTest:
         Y: Outcome, NaN where missing, shape (n_voters,).
         propensities: Of control and every arm, shape (n_voters, 1 + n_arms).
         prior: What is known of the messages' effects from elsewhere, None for nothing.
+        evidence: Forecasts of the messages and effects of earlier campaigns; None where
+            the campaign has neither.
         weight: How many voters of the population each stands for, mean 1, 0 for who
             did not answer, shape (n_voters,); None where all count the same.
         link_error: Relative error, one SD, of the probability that answers are those of
@@ -296,6 +299,7 @@ class MessageTest:
     Y: Floats
     propensities: Floats
     prior: EffectPrior | None = None
+    evidence: PriorEvidence | None = None
     weight: Floats | None = None
     link_error: float = 0.0
     affinity_columns: tuple[int, ...] | None = None

@@ -22,6 +22,7 @@ from hustings.experiments.declaration.sections import (
     ChampionSection,
     ExperimentSection,
     FeaturesSection,
+    ForecastsSection,
     OutcomeSection,
     SimulateSection,
 )
@@ -57,6 +58,7 @@ class Campaign(Section):
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None
+    forecasts: ForecastsSection = ForecastsSection()
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 
@@ -147,6 +149,31 @@ class Campaign(Section):
             raise ValueError(
                 f"[providers.{needy[0]}] joins by who people are: expected a section "
                 "[link] that says where the voters' identities lie, got none"
+            )
+        return self
+
+    @property
+    def has_others_knowledge(self) -> bool:
+        """Whether forecasts or effects of earlier campaigns are declared."""
+        return not {"forecasts", "past_effects"}.isdisjoint(self.tables)
+
+    @model_validator(mode="after")
+    def _forecasts_of_tables(self) -> Self:
+        if "slope_sd" in self.forecasts.model_fields_set and (
+            "forecasts" not in self.tables
+        ):
+            raise ValueError(
+                "[forecasts].slope_sd: expected a section [tables.forecasts], got none"
+            )
+        if "texts" in self.forecasts.model_fields_set and not self.has_others_knowledge:
+            raise ValueError(
+                "[forecasts].texts: expected a section [tables.forecasts] or "
+                "[tables.past_effects], got none"
+            )
+        if "past_effects" in self.tables and self.outcome.value == "votes":
+            raise ValueError(
+                "[tables.past_effects]: effects are in units of the outcome, expected "
+                "[outcome].value = 'outcome', got 'votes'; leave the table out"
             )
         return self
 

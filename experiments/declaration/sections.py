@@ -23,6 +23,20 @@ tell religion or health at about .6 to .7; more than that is a proxy of its own.
 BINARY_SCALE = (0.0, 1.0)
 
 
+class ForecastsSection(Section):
+    """`[forecasts]`: how what others know of messages is read.
+
+    Attributes:
+        slope_sd: How much a forecaster is believed to know before any test: prior SD of
+            its slope about 0, in SDs of the effects per SD of its forecasts.
+        texts: Whether texts are read to tell what a message never sent would do, and
+            whether it is like those that were tested. It needs the sentence model.
+    """
+
+    slope_sd: Positive = 0.3
+    texts: bool = True
+
+
 class CampaignSection(Section):
     """`[campaign]`: what is asked, under which rules, as of when."""
 

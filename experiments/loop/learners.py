@@ -22,6 +22,7 @@ from hustings.experiments.loop.gate import Gate, gate_on, looks_so_far
 from hustings.experiments.loop.moments import learned
 from hustings.experiments.stages.contacts import promoted
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.external_priors import prior_of_past_tests
 from hustings.experiments.stages.offers import (
     backlash_by_segment,
     campaign_offer,
@@ -266,12 +267,15 @@ def learner_columns_of(morning: Morning) -> LearnerColumns:
 
 
 def _prior(morning: Morning) -> EffectPrior | None:
-    """Mean effects of the arms from elsewhere: the priors table, else the beliefs."""
+    """Mean effects of the arms: the priors table, else earlier tests, else beliefs."""
     table = morning.run.optional("priors")
-    elsewhere = None
-    if table is not None:
-        elsewhere = prior_of(table, tuple(arm.message_id for arm in morning.arms))
-    return elsewhere or believed_prior(morning.settings.loop, len(morning.arms))
+    messages = tuple(arm.message_id for arm in morning.arms)
+    elsewhere = None if table is None else prior_of(table, messages)
+    return (
+        elsewhere
+        or prior_of_past_tests(morning.run, messages)
+        or believed_prior(morning.settings.loop, len(morning.arms))
+    )
 
 
 def _offer(

@@ -18,6 +18,7 @@ from hustings.experiments.report.evaluation import (
     asked_section,
     experiment_sections,
     judged_only,
+    never_sent_section,
     not_learnt_section,
 )
 from hustings.experiments.report.groups import groups_section
@@ -101,6 +102,7 @@ def write_report(
             set_aside,
             asked_section(campaign, evaluation),
             experiment_sections(evaluation, charts, messages),
+            never_sent_section(record.unseen, unit),
             groups_section(evaluation, groups or {}, unit),
             plan_section(
                 campaign,

@@ -45,7 +45,7 @@ from hustings.experiments.report.words import (
     slugs_of,
     usd_text,
 )
-from hustings.experiments.results import PlanSummary
+from hustings.experiments.results import PlanSummary, Unseen
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.policy_value.results import (
     NOT_LEARNT,
@@ -420,7 +420,71 @@ def _messages(
             else f"All {len(rows)} messages as a table",
             table,
         ),
+        _forecasters(result),
         _priors(result, unit),
+    )
+
+
+def _forecasters(result: Row) -> Html:
+    """Table of how far forecasters are believed; empty where nobody forecasts."""
+    rows = [
+        (
+            row["forecaster"],
+            interval_text(as_span(row["slope"], 1.0), ""),
+            share_text(row["noise_share"]),
+            f"{row['n_tested']:,}",
+            f"{row['n_past']:,}",
+        )
+        for row in result.get("forecasts") or []
+    ]
+    if not rows:
+        return Html("")
+    header = ["Forecaster", "Believed at slope", "Share that says nothing",
+              "Messages tested here", "Tested before"]  # fmt: skip
+    about = (
+        "How far forecasts of messages are believed, learnt from the tests that came "
+        "in. A slope of 1 means that a message forecast to be one standard deviation "
+        "better is so; at 0 the forecasts tell nothing, and change no estimate."
+    )
+    return joined(
+        [
+            html_table("How far forecasts are believed", header, rows),
+            paragraph(about, "quiet"),
+        ]
+    )
+
+
+def never_sent_section(unseen: Unseen | None, unit: float) -> Html:
+    """What messages that were never sent are expected to do; empty without any.
+
+    Args:
+        unseen: As run.json notes them; None before they were scored.
+        unit: Outcome units to a point.
+    """
+    if unseen is None or not unseen.expected:
+        return Html("")
+    rows = [
+        (
+            message,
+            interval_text(as_span(row.effect.as_dict(), unit), ""),
+            "outside: unlike all that were tested"
+            if row.outside
+            else "like those that were tested",
+            "scored" if message in unseen.scored else "not scored",
+        )
+        for message, row in unseen.expected.items()
+    ]
+    header = ["Message", "Expected effect", "Is it like them?", "In the plan's scores"]
+    about = (
+        "Expected by the campaign's own tests, forecasts, earlier campaigns and, where "
+        "they are read, texts together. A message outside is expected to do what any "
+        "message does: test it before it is planned."
+    )
+    return html_section(
+        "never-sent",
+        "Messages that were never sent",
+        html_table("Expected of messages never sent, points", header, rows),
+        paragraph(about, "quiet"),
     )
 
 

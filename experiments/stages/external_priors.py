@@ -1,14 +1,26 @@
-"""Priors of message effects from other studies: toplines, poststratified panels."""
+"""Others' knowledge of message effects: toplines, panels, forecasts, past tests."""
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
+from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Floats, Ints
-from hustings.features.tables import CONTROL, PRIORS, TableError, check
+from hustings.features.prior_evidence import PriorEvidence, prior_evidence
+from hustings.features.tables import (
+    CONTROL,
+    FORECASTS,
+    PAST_EFFECTS,
+    PRIORS,
+    TableError,
+    check,
+)
+from hustings.features.training_set import EffectPrior
 from hustings.features.voter import Encoding
+from hustings.training.learners.forecasts import expected_effects
 from hustings.training.learners.transport import Panel, Poststratified, poststratified
 from hustings.training.registry.campaign_model import Reader
 
@@ -33,6 +45,72 @@ def write_known_effects(run: Run, reader: Reader) -> None:
     if prior_tables:
         run.write("priors", check(PRIORS, pd.concat(prior_tables, ignore_index=True)))
         run.write_json("overlap", overlap)
+
+
+def evidence_of(run: Run) -> PriorEvidence | None:
+    """Forecasts and effects of earlier campaigns; None where there are neither."""
+    forecasts = run.optional_table("forecasts")
+    past_effects = run.optional_table("past_effects")
+    if forecasts is None and past_effects is None:
+        return None
+    return prior_evidence(
+        run.table("messages"),
+        _or_empty(FORECASTS, forecasts),
+        _or_empty(PAST_EFFECTS, past_effects),
+        direction=run.campaign.outcome.direction,
+        slope_sd=run.campaign.forecasts.slope_sd,
+    )
+
+
+def require_sentence_model(run: Run) -> None:
+    """Refuse, before anything is trained, to read texts without the sentence model.
+
+    Texts are read where others know something and a message was never sent.
+
+    Raises:
+        CampaignError: If the model is needed and not installed.
+    """
+    campaign = run.campaign
+    if not (campaign.has_others_knowledge and campaign.forecasts.texts):
+        return
+    tested = set(run.table("designs")["message_id"])
+    if set(run.table("messages")["message_id"]) <= tested:
+        return
+    # its library is slow to import
+    from hustings.features.minilm import model_folder
+
+    try:
+        model_folder()
+    except ModuleNotFoundError as missing:
+        raise CampaignError(
+            f"{campaign.file}: [forecasts].texts: {missing}; or declare texts = false"
+        ) from None
+
+
+def prior_of_past_tests(run: Run, messages: tuple[str, ...]) -> EffectPrior | None:
+    """Prior of messages before the campaign's own test; None without earlier ones.
+
+    Forecasts are believed as far as earlier tests show. The campaign's own answers have
+    no part in it, so that a learner may add them.
+
+    Args:
+        run: Its tables are read.
+        messages: Length M; one may come several times.
+    """
+    evidence = evidence_of(run)
+    if evidence is None or not evidence.past.effect.any():
+        return None
+    expected = expected_effects(
+        evidence, [], evidence.rows(messages),
+        usual_effect=float(np.abs(evidence.past.effect).mean()),
+    )  # fmt: skip
+    return EffectPrior(expected.mean, expected.se**2)
+
+
+def _or_empty(schema: pa.DataFrameSchema, table: pd.DataFrame | None) -> pd.DataFrame:
+    if table is not None:
+        return table
+    return check(schema, pd.DataFrame({name: [] for name in schema.columns}))
 
 
 class _Pretest(NamedTuple):

@@ -18,6 +18,7 @@ from hustings.experiments.stages.audience import (
 )
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
+from hustings.experiments.stages.external_priors import evidence_of
 from hustings.experiments.stages.groups import honest_groups
 from hustings.experiments.stages.learnable import Learnable, learnable
 from hustings.experiments.stages.offers import moment_of
@@ -49,6 +50,7 @@ from hustings.training.estimators.split import unit_uniforms
 from hustings.training.learners.average_effects import (
     MIN_MEASURED,
     Nuisances,
+    estimates_of,
     fit_nuisances,
 )
 from hustings.training.learners.baselines import (
@@ -58,8 +60,14 @@ from hustings.training.learners.baselines import (
     with_spread,
 )
 from hustings.training.learners.boosting import binned
+from hustings.training.learners.forecasts import forecast_rows
 from hustings.training.learners.gbm import prepare
-from hustings.training.learners.lift_model import LiftModel, variance_between
+from hustings.training.learners.lift_model import (
+    LiftModel,
+    load_lift,
+    save_lift,
+    variance_between,
+)
 from hustings.training.learners.priors import with_prior
 from hustings.training.learners.registry import fit_lift
 from hustings.training.policy_value.chosen_policies import chosen_policies
@@ -96,8 +104,6 @@ from hustings.training.registry.campaign_model import (
     CampaignModel,
     Reader,
     lifts_of,
-    load_lift,
-    save_lift,
 )
 from hustings.training.registry.register import (
     Version,
@@ -195,6 +201,12 @@ def _materials(run: Run) -> _Materials:
             for name, test in tests.items()
         }
     full_tests = message_tests(full, reader.encoding) if teaches.few_answers else {}
+    evidence = evidence_of(run)
+    if evidence is not None:
+        tests, full_tests = (
+            {name: replace(test, evidence=evidence) for name, test in of.items()}
+            for of in (tests, full_tests)
+        )
     return _Materials(
         reader,
         training_set.rows,
@@ -601,6 +613,11 @@ def _evaluate_one(
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
     result["channels"] = channel_rows(test, nuisances.effects, market.cost)
     _tell_slopes(run, test, halves, result, nuisances)
+    if test.evidence is not None:
+        result["forecasts"] = forecast_rows(
+            test.evidence, estimates_of(test.evidence, nuisances),
+            usual_effect=float(nuisances.effects.usual_effect),
+        )  # fmt: skip
     result["priors"] = prior_rows(test, nuisances.effects)
     if result["priors"]:
         result["panel_overlap"] = run.read_json("overlap")

@@ -22,7 +22,10 @@ from hustings.experiments.record import record_digest
 from hustings.experiments.stages.affinities import write_affinities
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.data_dictionary import write_dictionary
-from hustings.experiments.stages.external_priors import write_known_effects
+from hustings.experiments.stages.external_priors import (
+    require_sentence_model,
+    write_known_effects,
+)
 from hustings.experiments.stages.links import (
     identities,
     remember_people,
@@ -275,6 +278,8 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> st
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
     without |= {"plan", "reactions", "monitor", "lift", "export", "answers"}
+    if not campaign.has_others_knowledge:
+        without |= {"forecasts"}
     declared = campaign.model_dump(mode="json", exclude=without)
     if campaign.reactions.kinds:
         declared["kinds"] = campaign.reactions.kinds
@@ -424,7 +429,12 @@ def _known_in_all(
 
 
 def stage_features(run: Run) -> None:
-    """Build the training set and the reader of voter rows from the checked tables."""
+    """Build the training set and the reader of voter rows from the checked tables.
+
+    Raises:
+        CampaignError: If the sentence model is needed and not installed.
+    """
+    require_sentence_model(run)
     campaign = run.campaign
     tables = {
         "designs": run.table("designs"),

@@ -288,6 +288,16 @@ def _link_priors(read: ReadTables) -> None:
     priors.set_aside(_unknown(read, "priors", "message_id", "messages"))
 
 
+def _link_forecasts(read: ReadTables) -> None:
+    """Forecasts of messages that the campaign has or that were tested before."""
+    forecasts, names = read["forecasts"], set(read["messages"].frame["message_id"])
+    if "past_effects" in read:
+        names |= set(read["past_effects"].frame["message_id"])
+    message = forecasts.frame["message_id"]
+    reason = "unknown message: expected one of the tables messages and past_effects"
+    forecasts.set_aside(fault_rows(~message.isin(names), "message_id", message, reason))
+
+
 def _link_panel(read: ReadTables) -> None:
     panel = read["panel"]
     panel.set_aside(_unknown(read, "panel", "message_id", "messages"))
@@ -322,6 +332,8 @@ LINKS: dict[str, Callable[[ReadTables], None]] = {
     "costs": _link_costs,
     "priors": _link_priors,
     "panel": _link_panel,
+    "past_effects": no_links,
+    "forecasts": _link_forecasts,
     "partner_scores": _link_partner_scores,
 }
 

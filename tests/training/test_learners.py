@@ -12,9 +12,8 @@ import pytest
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.learners.gbm import Prepared, prepare
-from hustings.training.learners.lift_model import LiftModel
+from hustings.training.learners.lift_model import LiftModel, load_lift, save_lift
 from hustings.training.learners.registry import LEARNERS, fit_lift, loss_steps
-from hustings.training.registry.campaign_model import load_lift, save_lift
 
 TREES = {
     "n_trees": 15, "learning_rate": 0.2, "num_leaves": 4, "min_child_samples": 50,

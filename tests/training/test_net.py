@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hustings.features.message import MessageFeatures
+from hustings.features.prior_evidence import prior_evidence
+from hustings.features.tables import FORECASTS, PAST_EFFECTS, check
 from hustings.features.training_set import Arm
 from hustings.training.learners.gbm import prepare
+from hustings.training.learners.lift_model import load_lift, save_lift
 from hustings.training.learners.net import NetLift, fit_net
 from hustings.training.learners.towers import (
     InputColumns,
@@ -19,7 +23,6 @@ from hustings.training.learners.towers import (
     voter_vectors,
 )
 from hustings.training.learners.unseen import UnseenLift, why_not_answered
-from hustings.training.registry.campaign_model import load_lift, save_lift
 
 SMALL = {"n_members": 4, "n_hidden": 16, "n_vector": 4, "n_epochs": 15}
 
@@ -254,6 +257,36 @@ def test_a_message_never_sent_stands_among_those_that_were(
     arms = [Arm("new_1", "mail"), Arm(model.nuisances.messages[0], "mail")]
     values = read.nuisances.option_values(lifts.lift, arms)
     assert np.isfinite(values).all()
+
+
+def test_texts_and_forecasts_inform_the_messages_that_were_sent_together(
+    library,
+) -> None:
+    """A die beside the texts changes little; a forecaster who is right helps."""
+    _, true, prepared, texts, model = library
+    truth = true.mean(axis=0)
+    rng = np.random.default_rng(0)
+    messages = pd.DataFrame(
+        {"message_id": list(texts.ids), "issue": "issue", "text": "Text"}
+    )
+    past = pd.DataFrame({name: [] for name in PAST_EFFECTS.columns})
+    shrunken = {}
+    for name, points in (("dice", rng.normal(size=len(truth))), ("oracle", truth)):
+        forecasts = pd.DataFrame(
+            {"forecaster": name, "message_id": list(texts.ids), "points": points}
+        )
+        evidence = prior_evidence(
+            messages, check(FORECASTS, forecasts), check(PAST_EFFECTS, past),
+            direction=1.0, slope_sd=1.0,
+        )  # fmt: skip
+        known = replace(prepared, test=replace(prepared.test, evidence=evidence))
+        fitted = fit_net(known, texts, {**SMALL, "n_epochs": 1}, seed=1)
+        shrunken[name] = fitted.nuisances.effects.shrunken
+    by_text = model.nuisances.effects.shrunken
+    assert np.abs(shrunken["dice"] - by_text).max() < 0.1 * np.std(truth)
+    error = {n: ((e - truth) ** 2).mean() for n, e in shrunken.items()}
+    raw = ((model.nuisances.effects.raw - truth) ** 2).mean()
+    assert error["oracle"] < error["dice"] < raw
 
 
 def test_a_message_of_an_issue_never_sent_is_left_out_with_the_reason(library) -> None:

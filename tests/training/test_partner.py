@@ -12,6 +12,7 @@ from hustings.features.partner import lift_column, providers, with_partner_score
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.gbm import prepare
+from hustings.training.learners.lift_model import load_lift, save_lift
 from hustings.training.policy_value.held_out_halves import HeldOutHalf, judge_halves
 from hustings.training.policy_value.partner import (
     PartnerLift,
@@ -20,7 +21,7 @@ from hustings.training.policy_value.partner import (
 )
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import answer, evaluate, partner_slope
-from hustings.training.registry.campaign_model import lifts_of, load_lift, save_lift
+from hustings.training.registry.campaign_model import lifts_of
 
 
 def market_of(test) -> Market:

@@ -10,10 +10,12 @@ import lightgbm as lgb
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
+from hustings.features.prior_evidence import PriorEvidence
 from hustings.features.training_set import Arm, EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import N_FOLDS, FoldBoosters
+from hustings.training.learners.forecasts import MessageEstimates, expected_effects
 from hustings.training.learners.priors import combine_with_prior
 from hustings.training.learners.text_prior import even_noise
 
@@ -322,6 +324,10 @@ class AverageEffects:
         shrunken_se: Its posterior standard deviation, shape (M,).
         channel: Multiplier of every channel, 1 on average over the design, shape (C,).
         channel_se: Its posterior standard deviation, shape (C,).
+        informed: Estimates with declared priors, before they are pooled; of the
+            messages of the test, shape (M,).
+        informed_covariance: Shape (M, M).
+        usual_effect: Usual size of an effect, outcome units, shape ().
     """
 
     raw: Floats
@@ -330,6 +336,9 @@ class AverageEffects:
     shrunken_se: Floats
     channel: Floats
     channel_se: Floats
+    informed: Floats
+    informed_covariance: Floats
+    usual_effect: Floats
 
     def intervals(self, *, shrunken: bool) -> list[Interval]:
         """Interval of every message."""
@@ -367,9 +376,18 @@ def average_effects(
     groups = pools([issue_of[m] for m in test.messages])
     covariance = believable_noise(test, covariance, groups)
     informed, spread = _with_prior(test, raw, covariance, prior)
-    shrunken, shrunken_se = shrink(
-        informed, spread, groups, prior_scale=_prior_scale(test, prior)
-    )
+    usual_effect = USUAL_EFFECT * float(np.nanstd(test.Y))
+    if test.evidence is None or usual_effect == 0:
+        shrunken, shrunken_se = shrink(
+            informed, spread, groups,
+            prior_scale=_prior_scale(test, prior, usual_effect),
+        )  # fmt: skip
+    else:
+        rows = test.evidence.rows(test.messages)
+        shrunken, shrunken_se, *_ = expected_effects(
+            test.evidence, [MessageEstimates(rows, informed, spread)], rows,
+            usual_effect=usual_effect,
+        )  # fmt: skip
     channel, channel_se = _channel_multipliers(
         test, arm_mean, np.diag(arm_covariance), shrunken, share
     )
@@ -378,6 +396,7 @@ def average_effects(
     return AverageEffects(
         raw, np.hypot(raw_se, error * raw), shrunken,
         np.hypot(shrunken_se, error * shrunken), channel, channel_se,
+        informed, spread, np.array(usual_effect),
     )  # fmt: skip
 
 
@@ -421,9 +440,11 @@ def _with_prior(
     return combined.mean, combined.covariance
 
 
-def _prior_scale(test: MessageTest, prior: EffectPrior | None) -> Floats:
+def _prior_scale(
+    test: MessageTest, prior: EffectPrior | None, usual_effect: float
+) -> Floats:
     """Usual size of the effects of messages of which no prior is declared, (M,)."""
-    scale = np.full(len(test.messages), USUAL_EFFECT * float(np.nanstd(test.Y)))
+    scale = np.full(len(test.messages), usual_effect)
     return scale if prior is None else np.where(np.isfinite(prior.mean), np.inf, scale)
 
 
@@ -687,3 +708,21 @@ def fit_nuisances(
     effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
     return Nuisances(test.messages, test.channels, salt, cross_fits, effects, share)
+
+
+def estimates_of(evidence: PriorEvidence, nuisances: Nuisances) -> MessageEstimates:
+    """Estimates of a test, for `expected_effects`.
+
+    A message that the campaign has no more is left out.
+
+    Args:
+        evidence: Of the campaign.
+        nuisances: Of the test.
+    """
+    effects, n = nuisances.effects, len(nuisances.effects.informed)
+    at = [k for k, m in enumerate(nuisances.messages[:n]) if m in evidence.ids]
+    return MessageEstimates(
+        evidence.rows(tuple(nuisances.messages[k] for k in at)),
+        effects.informed[at],
+        effects.informed_covariance[np.ix_(at, at)],
+    )

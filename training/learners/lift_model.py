@@ -1,11 +1,15 @@
 """The protocol of lift models, and the variance of lift between voters."""
 
+import json
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from hustings.features.arrays import Floats, Floats32, Objects
+from hustings.features.atomic import write_json
 from hustings.training.learners.average_effects import Nuisances
 
 
@@ -53,3 +57,38 @@ def variance_between(model: LiftModel, X: Floats32, unit_id: Objects) -> Floats:
     unsure = (predicted.se**2).mean(axis=0) - model.nuisances.effects.shrunken_se**2
     variance: Floats = predicted.lift.var(axis=0) + np.maximum(unsure, 0.0)
     return variance
+
+
+# a network's library is imported only where a network is read
+KINDS: Mapping[str, str] = {
+    "StackLift": "hustings.training.learners.stack",
+    "GbmLift": "hustings.training.learners.gbm",
+    "CellLift": "hustings.training.learners.baselines",
+    "NetLift": "hustings.training.learners.net",
+    "UnseenLift": "hustings.training.learners.unseen",
+    "ExpectedLift": "hustings.training.learners.unseen",
+    "PartnerLift": "hustings.training.policy_value.partner",
+}
+
+
+KIND_FILE = "kind.json"
+
+
+def save_lift(model: LiftModel, folder: Path) -> None:
+    """Write a lift model and which kind it is into an existing folder."""
+    model.save(folder)
+    write_json(folder / KIND_FILE, type(model).__name__)
+
+
+def load_lift(folder: Path) -> LiftModel:
+    """Read what `save_lift` wrote.
+
+    Raises:
+        FileNotFoundError: If the folder holds no lift model.
+    """
+    path = folder / KIND_FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
+    kind = json.loads(path.read_text())
+    model: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    return model

@@ -25,7 +25,12 @@ from hustings.training.estimators.metrics import (
     clustered_means,
 )
 from hustings.training.learners import boosting
-from hustings.training.learners.average_effects import Nuisances, pools
+from hustings.training.learners.average_effects import (
+    Nuisances,
+    estimates_of,
+    pools,
+)
+from hustings.training.learners.forecasts import expected_effects
 from hustings.training.learners.gbm import Prepared, ScoreCalibration, calibrate
 from hustings.training.learners.lift_model import Lifts
 from hustings.training.learners.text_prior import (
@@ -221,7 +226,7 @@ class NetLift:
         Args:
             messages: The new messages, k of them.
         """
-        text = np.column_stack(_blocks(messages))
+        text = np.column_stack(messages.blocks)
         return self.prior.of_new(text, self.vocabulary.pool(messages))
 
     def _deviations(
@@ -334,7 +339,7 @@ def fit_net(
     C, D = _split(uncalibrated.h, share)
     prior = _prior(prepared, sent, seed)
     return NetLift(
-        nuisances=_informed(prepared.nuisances, prior),
+        nuisances=_informed(prepared, messages, prior),
         columns=columns,
         vocabulary=vocabulary,
         weights=weights,
@@ -495,11 +500,6 @@ def _typical(se: Floats) -> float:
     return float(np.sqrt(np.mean(se**2)))
 
 
-def _blocks(messages: MessageFeatures) -> list[Floats]:
-    """Blocks of text for the prior: the meaning, and what a reader can count."""
-    return [messages.embedding.astype(float), messages.readable.astype(float)]
-
-
 def _prior(prepared: Prepared, sent: MessageFeatures, seed: int) -> MessagePrior:
     test, pool = prepared.test, pools(sent.issue)
     lift = prepared.scores[:, 1:] - prepared.scores[:, :1]
@@ -507,14 +507,28 @@ def _prior(prepared: Prepared, sent: MessageFeatures, seed: int) -> MessagePrior
     people = np.bincount(test.arm[test.observed], minlength=1 + len(pool))[1:]
     return fit_message_prior(
         prepared.nuisances.effects.raw, even_noise(covariance, pool, people), pool,
-        _blocks(sent), rng=np.random.default_rng(seed),
+        sent.blocks, rng=np.random.default_rng(seed),
     )  # fmt: skip
 
 
-def _informed(nuisances: Nuisances, prior: MessagePrior) -> Nuisances:
-    """Nuisances with effects informed by the texts, where the text test passes."""
+def _informed(
+    prepared: Prepared, messages: MessageFeatures, prior: MessagePrior
+) -> Nuisances:
+    """Nuisances with effects informed by the texts, where the text test passes.
+
+    Forecasts and earlier campaigns inform the effects as well, where there are any.
+    """
+    nuisances, evidence = prepared.nuisances, prepared.test.evidence
     if not prior.test.passed:
         return nuisances
-    mean, se = prior.of_sent()
-    effects = replace(nuisances.effects, shrunken=mean, shrunken_se=se)
+    effects = nuisances.effects
+    if evidence is None or effects.usual_effect == 0:
+        mean, se = prior.of_sent()
+    else:
+        test = estimates_of(evidence, nuisances)
+        mean, se, *_ = expected_effects(
+            evidence, [test], test.message, usual_effect=float(effects.usual_effect),
+            text=messages.blocks_of(evidence.ids),
+        )  # fmt: skip
+    effects = replace(effects, shrunken=mean, shrunken_se=se)
     return replace(nuisances, effects=effects)

@@ -145,12 +145,8 @@ class MessagePrior:
         Args:
             text: Features as at the fit, shape (k, d).
         """
-        sent_text = self.sent.text[:, self.sent.block == 0]
-        among = _distances(sent_text, sent_text)
-        np.fill_diagonal(among, np.inf)
-        furthest = among.min(axis=1).max()
-        nearest = _distances(text[:, self.sent.block == 0], sent_text).min(axis=1)
-        return np.asarray(nearest > furthest + 1e-9)
+        meaning = self.sent.block == 0
+        return far_from(text[:, meaning], self.sent.text[:, meaning])
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything but the names, to be saved."""
@@ -165,6 +161,20 @@ class MessagePrior:
         test = TextTest(*(float(x) for x in stored["test"].tolist()))
         weight = stored["weight"].astype(np.float64)
         return cls(tuple(pools), SentMessages(**fields), weight, test)  # type: ignore[arg-type]
+
+
+def far_from(text: Floats, sent_text: Floats) -> Bools:
+    """Texts further from every sent one than any sent one is from the others, (k,).
+
+    Args:
+        text: Features in which distance is measured, shape (k, d).
+        sent_text: Of the messages that were sent, shape (M, d).
+    """
+    among = _distances(sent_text, sent_text)
+    np.fill_diagonal(among, np.inf)
+    furthest = among.min(axis=1).max()
+    nearest = _distances(text, sent_text).min(axis=1)
+    return np.asarray(nearest > furthest + 1e-9)
 
 
 def fit_message_prior(

@@ -1,9 +1,12 @@
-"""Lifts of messages that were never sent, by a learner that reads texts.
+"""Lifts of messages that were never sent.
 
 A message nobody was sent has no effect of its own yet. A learner that reads what
 messages say predicts it from those that were sent (`NetLift.predict_new`), with the
-interval of what texts leave open; here it stands among the messages of its experiment,
-so that scores, plan and endpoint offer it like any other.
+interval of what texts leave open. Where others forecast effects, or earlier campaigns
+measured them, its average effect is what they, the texts and the campaign's own tests
+say together (`forecasts.expected_effects`), under any learner. Here it stands among
+the messages of its experiment, so that scores, plan and endpoint offer it like any
+other.
 """
 
 import json
@@ -14,14 +17,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from hustings.features.arrays import Floats32, Objects
+from hustings.features.arrays import Floats, Floats32, Objects
 from hustings.features.atomic import write_json
 from hustings.features.message import MessageFeatures
 from hustings.training.learners.average_effects import Nuisances
-from hustings.training.learners.lift_model import Lifts
+from hustings.training.learners.lift_model import (
+    LiftModel,
+    Lifts,
+    load_lift,
+    save_lift,
+)
 from hustings.training.learners.net import NetLift
 
 FILE = "unseen.json"
+SENT = "sent"
+"""Folder of the learner of the messages that were sent."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +52,8 @@ class UnseenLift:
 
         Their average effects are what the texts say, with that deviation.
         """
-        nuisances, average = self.sent.nuisances, self.sent.average_of_new(self.unseen)
-        effects = nuisances.effects
-        return replace(
-            nuisances,
-            messages=(*nuisances.messages, *self.unseen.ids),
-            share=np.append(nuisances.share, np.zeros(len(self.unseen.ids))),
-            effects=replace(
-                effects,
-                raw=np.append(effects.raw, average.mean),
-                raw_se=np.append(effects.raw_se, average.se),
-                shrunken=np.append(effects.shrunken, average.mean),
-                shrunken_se=np.append(effects.shrunken_se, average.se),
-            ),
-        )
+        average = self.sent.average_of_new(self.unseen)
+        return _with_new(self.sent.nuisances, self.unseen.ids, average.mean, average.se)
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, those never sent last.
@@ -99,6 +97,90 @@ class UnseenLift:
             np.array(stored["matrix"], dtype=np.float32),
         )
         return cls(NetLift.load(folder), messages)
+
+
+@dataclass(frozen=True)
+class ExpectedLift:
+    """A learner, and messages of which an average effect is expected.
+
+    Attributes:
+        sent: The learner, of any kind.
+        ids: Messages that were never sent, length k.
+        mean: Expected average effect of each, shape (k,).
+        se: Its standard deviation, shape (k,).
+    """
+
+    sent: LiftModel
+    ids: tuple[str, ...]
+    mean: Floats
+    se: Floats
+
+    @property
+    def nuisances(self) -> Nuisances:
+        """The learner's, with the new messages last: no share of the design is theirs.
+
+        Their average effects are the expected ones.
+        """
+        return _with_new(self.sent.nuisances, self.ids, self.mean, self.se)
+
+    def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
+        """Lift of every message for every voter, those never sent last.
+
+        A message never sent does the same for everybody, as far as is known; its
+        interval holds what such lifts differ by between voters.
+
+        Args:
+            X: Features, shape (n, n_features).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known
+                to be new.
+        """
+        of_sent = self.sent.predict(X, unit_id)
+        average = self.sent.nuisances.effects
+        off = of_sent.lift - average.shrunken
+        between = off**2 + np.maximum(of_sent.se**2 - average.shrunken_se**2, 0.0)
+        se = np.sqrt(self.se**2 + between.mean(axis=1, keepdims=True))
+        lift = np.broadcast_to(self.mean, se.shape)
+        return Lifts(
+            np.hstack([of_sent.lift, lift]),
+            np.hstack([of_sent.se, se]),
+            of_sent.baseline,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write into an existing folder."""
+        (folder / SENT).mkdir()
+        save_lift(self.sent, folder / SENT)
+        stored = {"ids": self.ids, "mean": self.mean.tolist(), "se": self.se.tolist()}
+        write_json(folder / FILE, stored)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If the folder lacks a part of it.
+        """
+        stored: Mapping[str, Any] = json.loads((folder / FILE).read_text())
+        mean, se = np.array(stored["mean"]), np.array(stored["se"])
+        return cls(load_lift(folder / SENT), tuple(stored["ids"]), mean, se)
+
+
+def _with_new(
+    nuisances: Nuisances, ids: tuple[str, ...], mean: Floats, se: Floats
+) -> Nuisances:
+    effects = nuisances.effects
+    return replace(
+        nuisances,
+        messages=(*nuisances.messages, *ids),
+        share=np.append(nuisances.share, np.zeros(len(ids))),
+        effects=replace(
+            effects,
+            raw=np.append(effects.raw, mean),
+            raw_se=np.append(effects.raw_se, se),
+            shrunken=np.append(effects.shrunken, mean),
+            shrunken_se=np.append(effects.shrunken_se, se),
+        ),
+    )
 
 
 def why_not_answered(model: NetLift, messages: MessageFeatures) -> dict[str, str]:

@@ -7,7 +7,6 @@ date, the encoding and one lift model per experiment. Saved as JSON and LightGBM
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +30,12 @@ from hustings.features.training_set import Arm, coarsest_unit
 from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95
 from hustings.training.learners.baselines import untargeted
-from hustings.training.learners.lift_model import LiftModel, Lifts
+from hustings.training.learners.lift_model import (
+    LiftModel,
+    Lifts,
+    load_lift,
+    save_lift,
+)
 from hustings.training.policy_value.partner import PartnerLift
 from hustings.training.policy_value.policies import (
     BY_LIFT,
@@ -40,39 +44,6 @@ from hustings.training.policy_value.policies import (
     PARTNER,
     Policy,
 )
-
-# a network's library is imported only where a network is read
-KINDS: Mapping[str, str] = {
-    "StackLift": "hustings.training.learners.stack",
-    "GbmLift": "hustings.training.learners.gbm",
-    "CellLift": "hustings.training.learners.baselines",
-    "NetLift": "hustings.training.learners.net",
-    "UnseenLift": "hustings.training.learners.unseen",
-    "PartnerLift": "hustings.training.policy_value.partner",
-}
-
-
-KIND_FILE = "kind.json"
-
-
-def save_lift(model: LiftModel, folder: Path) -> None:
-    """Write a lift model and which kind it is into an existing folder."""
-    model.save(folder)
-    write_json(folder / KIND_FILE, type(model).__name__)
-
-
-def load_lift(folder: Path) -> LiftModel:
-    """Read what `save_lift` wrote.
-
-    Raises:
-        FileNotFoundError: If the folder holds no lift model.
-    """
-    path = folder / KIND_FILE
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
-    kind = json.loads(path.read_text())
-    model: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
-    return model
 
 
 def lifts_of(
