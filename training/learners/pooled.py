@@ -152,7 +152,7 @@ class TermPosterior:
             of_others = precision.sum(axis=1, keepdims=True) - precision
             inverse_prior = 1.0 / np.maximum(common[c], 1e-300)
             narrowed += member / (inverse_prior[:, None] + of_others)
-        return narrowed
+        return np.asarray(narrowed)
 
 
 def sharing(issues: Sequence[str]) -> Floats:
@@ -355,7 +355,7 @@ class _Search:
     def inclusion(self) -> Floats:
         """Probability that a term matters to any message, shape (F, T)."""
         none = self.of_own[..., 0].prod(axis=2) * self.of_shared[..., 0].prod(axis=0)
-        return 1.0 - none
+        return np.asarray(1.0 - none)
 
 
 def _turned(moments: Sequence[EffectMoments], candidates: Candidates) -> _Turned:
