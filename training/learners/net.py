@@ -168,7 +168,7 @@ class NetLift:
         variance = variance + self.calibration.unexplained * (local - 1.0)
         lift = self.nuisances.effects.shrunken + deviation
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
+        return Lifts(lift, se, self.nuisances.baseline(X, unit_id, lift))
 
     def predict_new(
         self,
@@ -212,7 +212,7 @@ class NetLift:
             self.nuisances.effects.shrunken
             + spread.heterogeneity(*_split(of_sent, self.nuisances.share))[0]
         )
-        baseline = self.nuisances.baseline(X, fold, sent)
+        baseline = self.nuisances.baseline(X, unit_id, sent)
         return Lifts(lift, np.sqrt(variance + average.se**2), baseline)
 
     def average_of_new(self, messages: MessageFeatures) -> TextPosterior:
