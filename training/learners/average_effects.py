@@ -527,6 +527,8 @@ class Nuisances:
         nuisance: Cross-fitted.
         effects: Average effects.
         share: Share of every message in the design, shape (M,).
+        outcome_range: Lowest and highest value of the outcome: as declared, else as
+            seen.
     """
 
     messages: tuple[str, ...]
@@ -535,6 +537,7 @@ class Nuisances:
     cross_fits: CrossFits
     effects: AverageEffects
     share: Floats
+    outcome_range: tuple[float, float]
 
     def folds(self, unit_id: Objects, n_folds: int = N_FOLDS) -> Ints:
         """Fold of every voter, whose fit never saw the voter's unit, shape (n,).
@@ -555,8 +558,8 @@ class Nuisances:
             lift: Of every message, shape (n, M).
         """
         fold = None if unit_id is None else self.folds(unit_id, CROSS_FOLDS)
-        control: Floats = self.cross_fits.response.predict(X, fold) - lift @ self.share
-        return control
+        control = self.cross_fits.response.predict(X, fold) - lift @ self.share
+        return np.asarray(np.clip(control, *self.outcome_range))
 
     def response(self, test: MessageTest) -> Floats:
         """E[Y | x] under the design's mix of arms by fits without the unit, (n,)."""
@@ -600,6 +603,7 @@ class Nuisances:
             "channels": self.channels,
             "salt": self.salt,
             "share": self.share.tolist(),
+            "outcome_range": self.outcome_range,
             "effects": {k: v.tolist() for k, v in vars(self.effects).items()},
         }
         (folder / "ground.json").write_text(json.dumps(stored, indent=1))
@@ -620,6 +624,7 @@ class Nuisances:
             CrossFits.load(folder),
             AverageEffects(**effects),
             np.array(stored["share"]),
+            tuple(stored["outcome_range"]),
         )
 
 
@@ -641,4 +646,8 @@ def fit_nuisances(
     scores = doubly_robust_scores(test, response, seen)
     effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
-    return Nuisances(test.messages, test.channels, salt, cross_fits, effects, share)
+    seen_range = (cross_fits.response.least, cross_fits.response.most)
+    return Nuisances(
+        test.messages, test.channels, salt, cross_fits, effects, share,
+        test.outcome_range or seen_range,
+    )  # fmt: skip

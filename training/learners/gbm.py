@@ -94,7 +94,7 @@ class GbmLift:
         deviation, variance = self.deviation(X, unit_id)
         lift = self.nuisances.effects.shrunken + deviation
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, unit_id, lift))
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def deviation(
         self, X: Floats32, unit_id: Objects | None = None

@@ -89,7 +89,7 @@ class StackLift:
         lift = self.nuisances.effects.shrunken + deviation
         variance = self._linear_variance(X, unit_id) + doubt
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, unit_id, lift))
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def _linear_fold(self, unit_id: Objects | None) -> Ints | None:
         if unit_id is None:
