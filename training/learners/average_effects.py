@@ -14,6 +14,7 @@ from hustings.features.training_set import Arm, EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import N_FOLDS
+from hustings.training.learners.channels import Multipliers, channel_multipliers
 from hustings.training.learners.cross_fits import CROSS_FOLDS, CrossFits, cross_fit
 from hustings.training.learners.priors import combine_with_prior
 from hustings.training.learners.text_prior import even_noise
@@ -320,14 +321,12 @@ def average_effects(
     shrunken, shrunken_se = shrink(
         informed, spread, groups, prior_scale=_prior_scale(test, prior)
     )
-    channel, channel_se = _channel_multipliers(
-        test, arm_mean, np.diag(arm_covariance), shrunken, share
-    )
+    multipliers = _channel_multipliers(test, arm_mean, arm_covariance, share)
     raw_se = np.sqrt(np.diag(covariance))
     error = test.link_error
     return AverageEffects(
         raw, np.hypot(raw_se, error * raw), shrunken,
-        np.hypot(shrunken_se, error * shrunken), channel, channel_se,
+        np.hypot(shrunken_se, error * shrunken), multipliers.mean, multipliers.se,
     )  # fmt: skip
 
 
@@ -463,21 +462,21 @@ def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
 
 
 def _channel_multipliers(
-    test: MessageTest, mean: Floats, variance: Floats, effect: Floats, share: Floats
-) -> tuple[Floats, Floats]:
-    """How much more a channel does than the average one, pooled over messages."""
+    test: MessageTest, mean: Floats, covariance: Floats, share: Floats
+) -> Multipliers:
+    """How much more a channel does than the average one, by the arms that were sent."""
     channels = test.channels
-    if len(channels) == 1:
-        return np.ones(1), np.zeros(1)
-    of_arm = np.array([channels.index(a.channel) for a in test.arms])
-    message = effect[test.message_of_arm[1:] - 1]
-    precision = np.bincount(of_arm, message**2 / variance)
-    ratio = np.bincount(of_arm, message * mean / variance) / precision
-    noise = 1.0 / precision
-    weight = np.bincount(of_arm, share) / share.sum()
-    spread = float(weight @ (ratio - 1.0) ** 2 - weight @ noise)
-    signal_share = max(spread, 0.0) / (max(spread, 0.0) + noise)
-    return 1.0 + signal_share * (ratio - 1.0), np.sqrt(signal_share * noise)
+    of_arm = np.array([channels.index(arm.channel) for arm in test.arms])
+    people = np.bincount(test.arm[test.observed], minlength=1 + len(test.arms))[1:]
+    # of an arm that nobody got there is a model's guess, however sure it looks
+    at = np.flatnonzero(people >= MIN_MEASURED)
+    return channel_multipliers(
+        mean[at],
+        covariance[np.ix_(at, at)],
+        test.message_of_arm[1:][at] - 1,
+        of_arm[at],
+        np.bincount(of_arm, share, minlength=len(channels)).astype(np.float64),
+    )
 
 
 def sharpest_lifts(
