@@ -284,6 +284,8 @@ class MessageTest:
             day of the campaign), shape (n_voters,); None for one wave.
         block_names: Name of every code of `block`, as in the designs; empty where
             nobody named them.
+        outcome_range: Lowest and highest value that Y can have, higher being better;
+            None where the campaign does not say.
     """
 
     experiment_id: str
@@ -305,6 +307,7 @@ class MessageTest:
     affinity_columns: tuple[int, ...] | None = None
     wave: Ints | None = None
     block_names: tuple[str, ...] = ()
+    outcome_range: tuple[float, float] | None = None
 
     @property
     def messages(self) -> tuple[str, ...]:

@@ -10,19 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Objects
+from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import Never
-from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.tables import TIMESTAMP
 from hustings.serving.contact_lists import ContactLists
-from hustings.serving.decided import DecidedVoters
+from hustings.serving.decided import SERVING, DecidedVoters
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
     UnknownDecisionsError,
 )
+from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.offer import Offer, Rules, offer
@@ -54,6 +56,10 @@ Json = dict[str, Any]
 
 HERE, UNKNOWN_HERE = "by the campaign's plans", "unknown here"
 """Whether the endpoint knows what plans have decided."""
+UNJOINED = (
+    "expected a value or null: it is known beside the voter file, and here the "
+    "campaign's folder is not; bring it along as the run's tables/voters has it"
+)
 _BASIS, _PURPOSE = "consent", "political_targeting"
 """What a permission in a request stands for: the one that the rule set asks for."""
 _MESSAGES = ("message_id", "text", "sponsor", "disclaimer", "discloses")
@@ -75,6 +81,8 @@ class Endpoint:
         forgotten: Of these, who is forgotten: nothing is kept of them.
         decisions: What was handed out.
         decided: The campaign's plans; None where they are not known here.
+        joined: What the campaign knows of a voter beside the voter file; None where
+            that is not known here.
         refused: Channels that voters have withdrawn by a STOP, as of now.
         paused: Asked at every recommendation: message → why it is paused.
     """
@@ -90,6 +98,7 @@ class Endpoint:
     forgotten: Never
     decisions: OnlineDecisions
     decided: DecidedVoters | None
+    joined: JoinedColumns | None
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]]
     paused: Callable[[], Mapping[str, str]]
 
@@ -118,7 +127,10 @@ class Endpoint:
             plan=plan,
             version=version,
             reader=VoterReader.of(
-                model.reader.mapping, model.reader.whole_file_columns, _linked(model)
+                model.reader.mapping,
+                model.reader.whole_file_columns,
+                model.joined_columns,
+                model.reader.encoding.levels,
             ),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
@@ -127,6 +139,7 @@ class Endpoint:
             forgotten=Never.from_json(plan["forgotten"]),
             decisions=OnlineDecisions.in_store_of(events),
             decided=DecidedVoters.of_bundle(bundle),
+            joined=_joined(bundle, plan, model),
             refused=events.refused,
             paused=Pauses.in_store_of(events).refusals,
         )
@@ -177,7 +190,7 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, missing = self.reader.read(request.voters)
+        voters, missing = self._voters(request.voters)
         scores = self.model.score(voters)
         by_voter: list[Json] = [
             {"voter_id": v, "scores": []} for v in voters["voter_id"]
@@ -199,6 +212,52 @@ class Endpoint:
             "missing_columns": missing,
             "voters": by_voter,
         }
+
+    def _voters(
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> tuple[pd.DataFrame, list[str]]:
+        """VOTERS of a request with what is known of them beside the voter file.
+
+        A row's own value counts, else that of the run. A column that neither has is
+        refused and never taken for unknown, or the score would be another than the
+        campaign's own.
+
+        Returns:
+            The voters, and the columns of the voter file that none of the rows has.
+        """
+        voters, missing = self.reader.read(rows)
+        lacking = {
+            name: np.array([name not in row for row in rows])
+            for name in self.reader.joined
+        }
+        lacking = {
+            name: rows_without
+            for name, rows_without in lacking.items()
+            if rows_without.any()
+        }
+        if not lacking:
+            return voters, missing
+        ids = voters["voter_id"].tolist()
+        looked_up = None if self.joined is None else self.joined.of(ids)
+        if looked_up is None:
+            self._refuse_unjoined(lacking)
+            return voters, missing
+        joined = {}
+        for name, rows_without in lacking.items():
+            value = looked_up[name].set_axis(voters.index)
+            joined[name] = voters.get(name, value).mask(rows_without, value)
+        return voters.assign(**joined), [n for n in missing if n not in joined]
+
+    def _refuse_unjoined(self, lacking: Mapping[str, Bools]) -> None:
+        faults = [
+            RequestFault(path=field_path(("voters", int(i), name)), message=UNJOINED)
+            for name, rows_without in lacking.items()
+            # not every partner delivers intervals
+            if not name.startswith(WIDTH_PREFIX)
+            for i in np.flatnonzero(rows_without)
+        ]
+        if faults:
+            raise RequestError(faults)
 
     def _messages(self, wanted: Sequence[str] | None) -> frozenset[str]:
         messages = self.model.messages
@@ -235,7 +294,7 @@ class Endpoint:
             return given
         if prices.settings.by_household:
             self._require_households(request.voters)
-        voters, missing = self.reader.read(request.voters)
+        voters, missing = self._voters(request.voters)
         head = {
             "model": self._answered_by,
             "audience": name,
@@ -378,10 +437,14 @@ class Endpoint:
         )  # fmt: skip
 
 
-def _linked(model: CampaignModel) -> list[str]:
-    """Features of a model that are reactions linked to voters."""
-    columns = model.reader.feature_columns
-    return [name for name in columns if name.startswith(REACTED_PREFIX)]
+def _joined(
+    bundle: Path, plan: Mapping[str, Any], model: CampaignModel
+) -> JoinedColumns | None:
+    """Voters of the run that planned, where the bundle lies in its campaign."""
+    folder = bundle.resolve()
+    if folder.name != SERVING:
+        return None
+    return JoinedColumns.of_run(folder.parent / plan["run"], model.joined_columns)
 
 
 def stored_rules(rules: Rules) -> Json:

@@ -4,7 +4,7 @@ Rows come in the campaign's own columns and are read as `ingest` reads its voter
 Nothing is logged, and an error never repeats an identifying value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -187,21 +187,24 @@ class VoterReader:
         theirs: Our column → the request's.
         whole_file_columns: Columns that depend on the whole voter file, which every row
             has to bring along.
-        reacted: Reactions that were linked to a voter: in no voter file, so a row may
-            bring them along; without, the voter counts as one who was not linked.
+        joined: Columns that are joined to the voters from elsewhere: a row may bring
+            them along, else the endpoint looks them up.
+        texts: Those of `joined` that hold texts; the others hold numbers.
     """
 
     mapping: TableSource
     theirs: Mapping[str, str]
     whole_file_columns: tuple[str, ...] = ()
-    reacted: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
 
     @classmethod
     def of(
         cls,
         mapping: TableSource,
         whole_file_columns: Sequence[str] = (),
-        reacted: Sequence[str] = (),
+        joined: Sequence[str] = (),
+        texts: Collection[str] = (),
     ) -> "VoterReader":
         """Build from the campaign's [tables.voters], every column written out."""
         voter_id = mapping.columns["voter_id"]
@@ -214,16 +217,17 @@ class VoterReader:
         history = {history_column(key): c for key, c in mapping.history.items()}
         ours = {**columns, **history, **mapping.extra}
         theirs = {name: origin.column or name for name, origin in ours.items()}
-        return cls(mapping, theirs, tuple(whole_file_columns), tuple(reacted))
+        whole_file = tuple(whole_file_columns)
+        return cls(mapping, theirs, whole_file, tuple(joined), frozenset(texts))
 
     @property
     def columns(self) -> list[str]:
         """Columns that a request's row may have, each once."""
         mapped = (column for _, column in wanted_columns(self.mapping))
-        return list(dict.fromkeys([*mapped, *self.whole_file_columns, *self.reacted]))
+        return list(dict.fromkeys([*mapped, *self.whole_file_columns, *self.joined]))
 
     def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
-        """VOTERS of a request and the columns that none of its rows has.
+        """VOTERS of a request, in its order, and the columns that none of its rows has.
 
         Raises:
             RequestError: With the path of every value that cannot be read.
@@ -231,7 +235,7 @@ class VoterReader:
         columns = self.columns
         _check_scalars(rows, columns)
         _check_whole_file_columns(rows, self.whole_file_columns)
-        _check_numbers(rows, self.reacted)
+        _check_numbers(rows, [c for c in self.joined if c not in self.texts])
         raw = pd.DataFrame({c: _values(rows, c) for c in columns})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
         again = mapped.frame.duplicated(VOTERS.unique, keep=False)
@@ -243,9 +247,14 @@ class VoterReader:
         missing = [c for c in columns if not any(c in row for row in rows)]
         given = [
             *self.whole_file_columns,
-            *(c for c in self.reacted if c not in missing),
+            *(c for c in self.joined if c not in missing),
         ]
-        brought = {name: pd.to_numeric(raw[name]).astype("float64") for name in given}
+        brought = {
+            name: raw[name]
+            if name in self.texts
+            else pd.to_numeric(raw[name]).astype("float64")
+            for name in given
+        }
         return mapped.frame.assign(**brought), missing
 
     def _faults(self, faults: pd.DataFrame) -> list[RequestFault]:

@@ -149,6 +149,14 @@ class OutcomeSection(Section):
             return (0.0, 100.0) if self.unit_per_point == 1 else None
         return self.scale
 
+    @property
+    def improving_range(self) -> tuple[float, float] | None:
+        """`value_range` of the outcome turned so that higher is better."""
+        if self.value_range is None or self.higher_is_better:
+            return self.value_range
+        low, high = self.value_range
+        return -high, -low
+
     def as_valued(self) -> Self:
         """The outcome as it is judged and planned: votes, where that is declared."""
         if self.value == "outcome":

@@ -157,6 +157,7 @@ def stage_plan(run: Run) -> None:
             summary, places=_planned_places(run, audience_plans["all"].plan)
         )
     plan_json = {
+        "run": run.run_id,
         "salt": holdout_salt(run),
         "holdout_share": run.campaign.plan.holdout_share,
         "rule_set": run.campaign.campaign.rule_set,

@@ -200,6 +200,10 @@ def _materials(run: Run) -> _Materials:
             name: with_prior(test, priors, run.campaign.outcome.direction)
             for name, test in tests.items()
         }
+    tests = {
+        name: replace(test, outcome_range=outcome.improving_range)
+        for name, test in tests.items()
+    }
     full_tests = message_tests(full, reader.encoding) if teaches.few_answers else {}
     evidence = evidence_of(run)
     if evidence is not None:

@@ -60,13 +60,7 @@ from hustings.features.ingest import (
     first_rows,
     ingest,
 )
-from hustings.features.partner import (
-    LIFT_PREFIX,
-    WIDTH_PREFIX,
-    with_partner_scores,
-)
-from hustings.features.persons.linked_reactions import REACTED_PREFIX
-from hustings.features.persons.provider import PROVIDER_PREFIX
+from hustings.features.partner import with_partner_scores
 from hustings.features.simulated.campaign import simulate, write_sample
 from hustings.features.tables import (
     COUNTY,
@@ -80,7 +74,7 @@ from hustings.features.tables import (
 )
 from hustings.features.training_set import build_training_set
 from hustings.features.voter import Encoding, history_columns
-from hustings.training.registry.campaign_model import Reader
+from hustings.training.registry.campaign_model import JOINED, Reader
 from hustings.training.registry.register import (
     as_numbers,
     environment,
@@ -93,8 +87,6 @@ SIMULATED = "simulated.json"
 """Beside simulated tables: how they were drawn."""
 NOT_TO_CONTACT = ("permissions", "do_not_contact")
 """Tables of which no loss may go unsaid: somebody may have asked to be left alone."""
-BESIDE = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
-"""Columns that begin so are joined to the voter file, not read from it."""
 
 
 def stage_ingest(run: Run) -> None:
@@ -389,7 +381,7 @@ def _files_of_deliveries(
     )
     if (file_of_delivery == len(earlier)).all():
         return [last]
-    beside = ["voter_id", *(c for c in voters if str(c).startswith(BESIDE))]
+    beside = ["voter_id", *(c for c in voters if str(c).startswith(JOINED))]
     files = [
         VoterFile(observed, _as_wide(then, voters[beside], run, requested))
         for k, (observed, then) in enumerate(earlier)

@@ -107,6 +107,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     model.save(folder / "model")
     price = {"mail": 2.0, "sms": 1.0, "phone": 3.0}
     plan = {
+        "run": "a-run",
         "salt": "sample-5",
         "holdout_share": 0.2,
         "rule_set": "us_default",

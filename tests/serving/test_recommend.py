@@ -29,8 +29,15 @@ from hustings.features.training_set import household
 from hustings.serving.decisions import OnlineDecisions
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.service import routes
-from hustings.serving.voter_rows import RecommendRequest, SentRequest
+from hustings.serving.voter_rows import (
+    RecommendRequest,
+    RequestError,
+    ScoreRequest,
+    SentRequest,
+)
+from hustings.training.learners.baselines import CellLift, CovariateSplit
 from hustings.training.policy_value.policies import NAMES
+from hustings.training.registry.campaign_model import CampaignModel
 from tests.once import once
 
 N_VOTERS = 3_000
@@ -162,10 +169,8 @@ def bundled(trained: Run, home: Path, policy: str, rule_set: str) -> Bundled:
     raw = pd.read_parquet(home / "raw" / "voters.parquet")
     text = raw.to_json(orient="records", date_format="iso", double_precision=15)
     rows: list[Json] = json.loads(text)
-    linked = run.table("voters").set_index("voter_id").filter(like="reacted__")
-    assert len(linked.dropna(how="all"))
-    reacted = json.loads(linked.to_json(orient="index", double_precision=15))
-    rows = [{**row, **reacted[row["voter_id"]]} for row in rows]
+    # what linked people reacted to is in no row: the endpoint looks it up
+    assert (run.table("voters").filter(like="reacted__") > 0).any(axis=None)
     permitted, withdrawn = permissions_of(run)
     body = {"permitted_channels": permitted, "withdrawn_channels": withdrawn}
     (plan_id,) = plans(home)
@@ -318,6 +323,84 @@ def sent_voters(found: Bundled, n: int) -> list[str]:
     """Voters whom the plan sends something by mail."""
     rows = found.assignments
     return [str(v) for v in rows.loc[rows["channel"] == "mail", "voter_id"].head(n)]
+
+
+def hangs_on_reactions(model: CampaignModel) -> CampaignModel:
+    """The model with lifts that hang on what a linked voter reacted to."""
+    ((name, lift),) = model.lifts.items()
+    column = next(c for c in model.reader.joined_columns if c == "reacted__jobs")
+    at = model.reader.encoding.names.index(column)
+    n = len(lift.nuisances.messages)
+    # cell 1 answers "at most"
+    split = CovariateSplit(at, 0.1, categorical=False)
+    cells = np.array([[1.0] * n, [5.0] * n])
+    by_reaction = CellLift(lift.nuisances, split, cells, np.ones((2, n)))
+    return replace(model, lifts={name: by_reaction})
+
+
+def scores_of(endpoint: Endpoint, rows: list[Json]) -> pd.DataFrame:
+    """What `/score` answers, one row a voter and message."""
+    answer = endpoint.score(ScoreRequest(voters=rows))
+    assert not {c for c in answer["missing_columns"] if c.startswith("reacted__")}
+    scores = [
+        {"voter_id": v["voter_id"], **s} for v in answer["voters"] for s in v["scores"]
+    ]
+    return pd.DataFrame(scores).set_index(["voter_id", "message_id"])
+
+
+def test_every_voter_has_the_same_score_online_and_offline(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    """By the row of the voter file, linked or not; elsewhere it has to be brought."""
+    voters = locked.voters
+    endpoint = locked.endpoint
+    model = hangs_on_reactions(endpoint.model)
+    endpoint = replace(endpoint, model=model)
+    offline_scores = model.score(voters).astype(
+        {"voter_id": "str", "message_id": "str"}
+    )
+    expected = offline_scores.set_index(["voter_id", "message_id"])
+    linked = voters.loc[voters["reacted__jobs"] > 0.1, "voter_id"]
+    assert (expected.loc[linked, "lift"] == 1).all()
+    assert 3 < len(linked) < 0.1 * len(voters)
+    pd.testing.assert_frame_equal(
+        scores_of(endpoint, locked.rows), expected, atol=1e-5, check_index_type=False
+    )
+    # a row that brings its own is believed
+    row = next(r for r in locked.rows if r["voter_id"] == linked.iloc[0])
+    moved = scores_of(endpoint, [{**row, "reacted__jobs": 0.0}])
+    assert (moved["lift"] == 5).all()
+    # away from the campaign's folder nothing is looked up, and nothing guessed
+    shutil.copytree(locked.run.home / "serving", tmp_path / "elsewhere")
+    away = replace(Endpoint.load(tmp_path / "elsewhere"), model=model)
+    with pytest.raises(RequestError) as refused:
+        away.score(ScoreRequest(voters=[row]))
+    joined = model.reader.joined_columns
+    assert {f.path for f in refused.value.faults} == {f"voters[0].{c}" for c in joined}
+    of_row = voters.set_index("voter_id").loc[row["voter_id"], joined]
+    brought = scores_of(away, [{**row, **of_row.to_dict()}])
+    pd.testing.assert_frame_equal(
+        brought, expected.loc[[row["voter_id"]]], atol=1e-5, check_index_type=False
+    )
+
+
+def test_what_is_known_of_a_voter_is_read_anew_once_it_changes(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    found = copy_of(locked, tmp_path / "sample")
+    voters = found.voters
+    linked = voters.loc[voters["reacted__jobs"] > 0.1, "voter_id"].iloc[0]
+    row = next(r for r in found.rows if r["voter_id"] == linked)
+    endpoint = replace(found.endpoint, model=hangs_on_reactions(found.endpoint.model))
+    assert (scores_of(endpoint, [row])["lift"] == 1).all()
+    gone = voters.assign(
+        reacted__jobs=voters["reacted__jobs"].where(voters["voter_id"] != linked, 0.0)
+    )
+    found.run.write("tables/voters", gone)
+    assert (scores_of(endpoint, [row])["lift"] == 5).all()
+    (found.run.folder / "tables/voters.parquet").unlink()
+    with pytest.raises(RequestError):
+        scores_of(endpoint, [row])
 
 
 def test_who_had_theirs_is_decided_already_and_gets_nothing_more(

@@ -67,6 +67,15 @@ def test_scores_belong_to_the_voter_and_not_to_the_place_in_the_file(
     pd.testing.assert_frame_equal(two.reindex(one.index), one, atol=ROUNDING)
 
 
+def test_scores_stay_within_the_declared_scale(
+    model: CampaignModel, voters: pd.DataFrame
+) -> None:
+    (lift,) = model.lifts.values()
+    assert lift.nuisances.outcome_range == (-1000.0, 1000.0)
+    found = scored(model, voters)
+    assert found["response"].between(-1000, 1000).all()
+
+
 def test_intervals_hold_their_lift_and_have_a_width(
     model: CampaignModel, voters: pd.DataFrame
 ) -> None:

@@ -1,6 +1,7 @@
 """The baselines: everyone alike, or two sides of the best single question."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_the_planted_split_is_found_with_its_effects(prepared: Prepared) -> None
     # cell 1 answers "at most": there message 1 moves, in cell 0 message 0 does
     assert (np.abs(found.lift - [[2, 0], [0, 2]]) < 4 * found.se).all()
     assert found.se.max() < 0.2
+
+
+def test_where_a_lift_of_everyone_does_not_fit_the_baseline_gives_way(
+    prepared: Prepared,
+) -> None:
+    nuisances = replace(prepared.nuisances, outcome_range=(-1.0, 1.0))
+    X, units = prepared.test.X[:200], prepared.test.unit_id[:200]
+    before, lifts = (
+        untargeted(n).predict(X, units) for n in (prepared.nuisances, nuisances)
+    )
+    np.testing.assert_array_equal(lifts.lift, before.lift)
+    outcome = lifts.baseline[:, None] + lifts.lift
+    assert (before.baseline[:, None] + before.lift).max() > 1
+    assert outcome.max() <= 1 + 1e-12
+    assert lifts.baseline.min() == -1
 
 
 def test_everyone_alike_is_the_shrunken_average(prepared: Prepared) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hustings.training.learners.average_effects import N_FOLDS
+from hustings.training.learners.average_effects import CROSS_FOLDS, N_FOLDS
 from hustings.training.learners.boosting import FoldBoosters, binned, boost
 from hustings.training.learners.gbm import (
     GbmLift,
@@ -138,13 +138,15 @@ def test_the_response_of_a_voter_never_saw_its_unit(small) -> None:
     mine = test.unit == 7
     wild = replace(test, Y=np.where(mine, 1e6, test.Y))
     again = prepare(wild, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    fold = prepared.fold
-    before, after = (
-        p.nuisances.cross_fits.response.predict(test.X, fold) for p in (prepared, again)
-    )
-    own = fold == fold[mine][0]
-    np.testing.assert_array_equal(before[own], after[own])
-    assert (before[~own] != after[~own]).mean() > 0.5
+    for part, n_folds in (("trees", N_FOLDS), ("ridges", CROSS_FOLDS)):
+        fold = prepared.nuisances.folds(test.unit_id, n_folds)
+        before, after = (
+            getattr(p.nuisances.cross_fits.response, part).predict(test.X, fold)
+            for p in (prepared, again)
+        )
+        own = fold == fold[mine][0]
+        np.testing.assert_array_equal(before[own], after[own])
+        assert (before[~own] != after[~own]).mean() > 0.5
 
 
 def test_a_folder_without_a_model_is_an_error_that_names_what_lacks(

@@ -65,6 +65,36 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert np.mean(spreads) < 0.06
 
 
+def test_a_few_people_who_reacted_are_given_no_lift_out_of_nothing() -> None:
+    """Linked reactions: one voter in fifty has any, one in hundreds has two kinds.
+
+    Their products, scaled to variance 1, gave such voters 60 points of a null test.
+    """
+    largest = []
+    for seed in (1, 4, 6):
+        rng = np.random.default_rng(seed)
+        X, _, scores, S = draw(rng, lambda X: np.zeros((len(X), 3)), n=5_000, sd=50.0)
+        reacted = (rng.random((5_000, 1)) < 0.02) & (rng.random((5_000, 4)) < 0.5)
+        sizes = rng.choice([0.6, 0.65, 0.7, 0.8, 0.9, 1.6, 1.8, 2.2, 2.5], (5_000, 4))
+        X = np.column_stack([X[:, :3], reacted * sizes]).astype(np.float32)
+        fit, _ = fitted(X, scores, S)
+        deviation = np.abs(fit.deviation(X, None))
+        assert all(sum(f > 2 for f in term) < 2 for term in fit.basis.terms)
+        largest.append(deviation[reacted.any(axis=1)].max())
+    # a hundred people's own standard error is 14
+    assert max(largest) < 20, largest
+
+
+def test_a_count_of_what_is_rare_keeps_its_usual_size() -> None:
+    """One voter in twenty has a count, one of these a huge one."""
+    x = np.zeros(4_000, dtype=np.float32)
+    x[:200] = np.linspace(1, 2, 200)
+    x[0] = 500
+    shape = Shape.of(x, categorical=False)
+    assert shape.fine == pytest.approx((0, 1.5), abs=0.01)
+    assert (shape.columns(x, coarse=False)[1][:200] > 0.6).all()
+
+
 def test_intervals_cover_the_planted_lift() -> None:
     covered = []
     for seed in range(6):

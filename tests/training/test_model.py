@@ -45,6 +45,27 @@ def test_scores_are_the_lifts_of_the_model_with_their_intervals(modelled) -> Non
     assert scores["lift"].std() > 0.5
 
 
+def test_no_score_leads_out_of_the_range_of_the_outcome(modelled) -> None:
+    """Lifts twenty times as large as believed: what they lead to stays possible."""
+    ((name, lift),) = modelled.model.lifts.items()
+    calibration = replace(lift.calibration, slope=20 * lift.calibration.slope)
+    wild = replace(lift, calibration=calibration)
+    X, unit_id = modelled.test.X, modelled.test.unit_id
+    least, most = lift.nuisances.outcome_range
+    assert (least, most) == (np.nanmin(modelled.test.Y), np.nanmax(modelled.test.Y))
+    average = lift.nuisances.effects.shrunken
+    unbounded = average + wild.deviation(X, unit_id)[0]
+    assert np.abs(unbounded).max() > most - least
+    scores = replace(modelled.model, lifts={name: wild}).score(modelled.voters)
+    for column in ("response", "baseline"):
+        assert scores[column].between(least - 1e-9, most + 1e-9).all()
+    # what fits into the range is as it was
+    small = np.abs(unbounded) < 1
+    bounded = wild.predict(X, unit_id).lift
+    assert (bounded[small] == unbounded[small]).mean() > 0.9
+    assert (np.sign(bounded) * np.sign(unbounded) >= 0).all()
+
+
 def test_where_lower_is_better_the_outcome_comes_back_in_its_own_direction(
     modelled,
 ) -> None:

@@ -14,18 +14,13 @@ from hustings.features.prior_evidence import PriorEvidence
 from hustings.features.training_set import Arm, EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval, aipw_scores, clustered_means
 from hustings.training.estimators.split import unit_folds
-from hustings.training.learners.boosting import N_FOLDS, FoldBoosters
+from hustings.training.learners.boosting import N_FOLDS
+from hustings.training.learners.channels import Multipliers, channel_multipliers
+from hustings.training.learners.cross_fits import CROSS_FOLDS, CrossFits, cross_fit
 from hustings.training.learners.forecasts import MessageEstimates, expected_effects
 from hustings.training.learners.priors import combine_with_prior
 from hustings.training.learners.text_prior import even_noise
 
-RESPONSE_PARAMS: Mapping[str, Any] = {
-    "n_trees": 60, "learning_rate": 0.1, "num_leaves": 15, "min_child_samples": 100,
-}  # fmt: skip
-OBSERVED_PARAMS: Mapping[str, Any] = {
-    "n_trees": 30, "learning_rate": 0.1, "num_leaves": 7, "min_child_samples": 200,
-}  # fmt: skip
-MIN_OBSERVED_PROBABILITY = 0.1
 PROPENSITY_FLOOR = 1e-3
 """No score divides by less: one outcome in a thousand would outweigh all others."""
 MOST_BELOW_FLOOR = 0.05
@@ -48,50 +43,6 @@ USUAL_EFFECTS = np.tan(np.linspace(0.0, np.pi / 2, 202)[1:-1])
 MIN_POOLED_IN_ISSUE = 5
 MAX_CHANNEL_SE = 0.2
 """Channels whose multipliers are known worse than this are not distinguished."""
-
-
-@dataclass(frozen=True)
-class CrossFits:
-    """Cross-fitted response and probability that the outcome is observed.
-
-    Attributes:
-        response: E[Y | x] under the design's own mix of arms.
-        observed: P(outcome observed | x); None where nothing is missing.
-    """
-
-    response: FoldBoosters
-    observed: FoldBoosters | None
-
-    def observed_probability(self, X: Floats32, fold: Ints | None) -> Floats | None:
-        """Probability that the outcome is observed, shape (n,), or None."""
-        if self.observed is None:
-            return None
-        return np.clip(self.observed.predict(X, fold), MIN_OBSERVED_PROBABILITY, 1.0)
-
-
-def cross_fit(
-    test: MessageTest, data: lgb.Dataset, fold: Ints, *, seed: int
-) -> CrossFits:
-    """Cross-fit the response and, where outcomes are missing, their probability.
-
-    Args:
-        test: The experiment, n voters.
-        data: Its features binned.
-        fold: Shape (n,).
-        seed: For LightGBM.
-    """
-    observed, everyone = test.observed, np.ones(len(test.Y), dtype=bool)
-    weight = np.ones(len(test.Y)) if test.weight is None else test.weight
-    response = FoldBoosters.fit(
-        data, observed, test.Y, weight, fold, RESPONSE_PARAMS, seed=seed
-    )
-    # survey weights already say whom the people who answered stand for
-    if observed.all() or test.weight is not None:
-        return CrossFits(response, None)
-    seen = FoldBoosters.fit(
-        data, everyone, observed.astype(float), weight, fold, OBSERVED_PARAMS, seed=seed
-    )
-    return CrossFits(response, seen)
 
 
 def _arm_means(response: Floats, effect: Floats, propensities: Floats) -> Floats:
@@ -388,14 +339,12 @@ def average_effects(
             test.evidence, [MessageEstimates(rows, informed, spread)], rows,
             usual_effect=usual_effect,
         )  # fmt: skip
-    channel, channel_se = _channel_multipliers(
-        test, arm_mean, np.diag(arm_covariance), shrunken, share
-    )
+    multipliers = _channel_multipliers(test, arm_mean, arm_covariance, share)
     raw_se = np.sqrt(np.diag(covariance))
     error = test.link_error
     return AverageEffects(
         raw, np.hypot(raw_se, error * raw), shrunken,
-        np.hypot(shrunken_se, error * shrunken), channel, channel_se,
+        np.hypot(shrunken_se, error * shrunken), multipliers.mean, multipliers.se,
         informed, spread, np.array(usual_effect),
     )  # fmt: skip
 
@@ -534,21 +483,21 @@ def _posterior(estimate: Floats, S: Floats) -> tuple[Floats, Floats]:
 
 
 def _channel_multipliers(
-    test: MessageTest, mean: Floats, variance: Floats, effect: Floats, share: Floats
-) -> tuple[Floats, Floats]:
-    """How much more a channel does than the average one, pooled over messages."""
+    test: MessageTest, mean: Floats, covariance: Floats, share: Floats
+) -> Multipliers:
+    """How much more a channel does than the average one, by the arms that were sent."""
     channels = test.channels
-    if len(channels) == 1:
-        return np.ones(1), np.zeros(1)
-    of_arm = np.array([channels.index(a.channel) for a in test.arms])
-    message = effect[test.message_of_arm[1:] - 1]
-    precision = np.bincount(of_arm, message**2 / variance)
-    ratio = np.bincount(of_arm, message * mean / variance) / precision
-    noise = 1.0 / precision
-    weight = np.bincount(of_arm, share) / share.sum()
-    spread = float(weight @ (ratio - 1.0) ** 2 - weight @ noise)
-    signal_share = max(spread, 0.0) / (max(spread, 0.0) + noise)
-    return 1.0 + signal_share * (ratio - 1.0), np.sqrt(signal_share * noise)
+    of_arm = np.array([channels.index(arm.channel) for arm in test.arms])
+    people = np.bincount(test.arm[test.observed], minlength=1 + len(test.arms))[1:]
+    # of an arm that nobody got there is a model's guess, however sure it looks
+    at = np.flatnonzero(people >= MIN_MEASURED)
+    return channel_multipliers(
+        mean[at],
+        covariance[np.ix_(at, at)],
+        test.message_of_arm[1:][at] - 1,
+        of_arm[at],
+        np.bincount(of_arm, share, minlength=len(channels)).astype(np.float64),
+    )
 
 
 def sharpest_lifts(
@@ -598,6 +547,8 @@ class Nuisances:
         nuisance: Cross-fitted.
         effects: Average effects.
         share: Share of every message in the design, shape (M,).
+        outcome_range: Lowest and highest value of the outcome: as declared, else as
+            seen.
     """
 
     messages: tuple[str, ...]
@@ -606,6 +557,7 @@ class Nuisances:
     cross_fits: CrossFits
     effects: AverageEffects
     share: Floats
+    outcome_range: tuple[float, float]
 
     def folds(self, unit_id: Objects, n_folds: int = N_FOLDS) -> Ints:
         """Fold of every voter, whose fit never saw the voter's unit, shape (n,).
@@ -616,22 +568,33 @@ class Nuisances:
         """
         return unit_folds(unit_id, n_folds, salt=self.salt)
 
-    def baseline(self, X: Floats32, fold: Ints | None, lift: Floats) -> Floats:
-        """Outcome without any message: the response less what the mix added, (n,)."""
-        control: Floats = self.cross_fits.response.predict(X, fold) - lift @ self.share
-        return control
+    def baseline(self, X: Floats32, unit_id: Objects | None, lift: Floats) -> Floats:
+        """Outcome without any message: the response less what the mix added, (n,).
+
+        Args:
+            X: Features, shape (n, n_features).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known to
+                be new.
+            lift: Of every message, shape (n, M).
+        """
+        fold = None if unit_id is None else self.folds(unit_id, CROSS_FOLDS)
+        control = self.cross_fits.response.predict(X, fold) - lift @ self.share
+        return np.asarray(np.clip(control, *self.outcome_range))
 
     def response(self, test: MessageTest) -> Floats:
         """E[Y | x] under the design's mix of arms by fits without the unit, (n,)."""
-        return self.cross_fits.response.predict(test.X, self.folds(test.unit_id))
+        fold = self.folds(test.unit_id, CROSS_FOLDS)
+        return self.cross_fits.response.predict(test.X, fold)
+
+    def observed_probability(self, test: MessageTest) -> Floats | None:
+        """P(observed | arm, x) by fits without the unit, (n,); None: all observed."""
+        fold = self.folds(test.unit_id, CROSS_FOLDS)
+        return self.cross_fits.observed_probability(test, fold)
 
     def scores(self, test: MessageTest) -> Floats:
         """Doubly robust scores of a test by these nuisances, shape (n, 1 + A)."""
-        fold = self.folds(test.unit_id)
         return doubly_robust_scores(
-            test,
-            self.response(test),
-            self.cross_fits.observed_probability(test.X, fold),
+            test, self.response(test), self.observed_probability(test)
         )
 
     def policy_scores(self, test: MessageTest) -> Floats:
@@ -654,14 +617,13 @@ class Nuisances:
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""
-        self.cross_fits.response.save(folder, "response")
-        if self.cross_fits.observed is not None:
-            self.cross_fits.observed.save(folder, "observed")
+        self.cross_fits.save(folder)
         stored = {
             "messages": self.messages,
             "channels": self.channels,
             "salt": self.salt,
             "share": self.share.tolist(),
+            "outcome_range": self.outcome_range,
             "effects": {k: v.tolist() for k, v in vars(self.effects).items()},
         }
         (folder / "ground.json").write_text(json.dumps(stored, indent=1))
@@ -674,17 +636,15 @@ class Nuisances:
             FileNotFoundError: If the folder lacks the response model.
         """
         stored = json.loads((folder / "ground.json").read_text())
-        response = FoldBoosters.load(folder, "response")
-        if response is None:
-            raise FileNotFoundError(f"{folder}: expected response.0.lgb.txt")
         effects = {k: np.array(v) for k, v in stored["effects"].items()}
         return cls(
             tuple(stored["messages"]),
             tuple(stored["channels"]),
             stored["salt"],
-            CrossFits(response, FoldBoosters.load(folder, "observed")),
+            CrossFits.load(folder),
             AverageEffects(**effects),
             np.array(stored["share"]),
+            tuple(stored["outcome_range"]),
         )
 
 
@@ -700,14 +660,17 @@ def fit_nuisances(
         seed: Folds and LightGBM.
     """
     salt = f"folds-{seed}"
-    fold = unit_folds(test.unit_id, N_FOLDS, salt=salt)
-    cross_fits = cross_fit(test, data, fold, seed=seed)
-    response = cross_fits.response.predict(test.X, fold)
-    seen = cross_fits.observed_probability(test.X, fold)
+    fold = unit_folds(test.unit_id, CROSS_FOLDS, salt=salt)
+    cross_fits, response = cross_fit(test, data, fold, seed=seed)
+    seen = cross_fits.observed_probability(test, fold)
     scores = doubly_robust_scores(test, response, seen)
     effects = average_effects(test, scores, issue_of, test.prior)
     share = test.by_message().propensities[:, 1:].mean(axis=0)
-    return Nuisances(test.messages, test.channels, salt, cross_fits, effects, share)
+    seen_range = (cross_fits.response.least, cross_fits.response.most)
+    return Nuisances(
+        test.messages, test.channels, salt, cross_fits, effects, share,
+        test.outcome_range or seen_range,
+    )  # fmt: skip
 
 
 def estimates_of(evidence: PriorEvidence, nuisances: Nuisances) -> MessageEstimates:

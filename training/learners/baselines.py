@@ -72,9 +72,8 @@ class CellLift:
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
         cell = self.cells(X)
-        fold = None if unit_id is None else self.nuisances.folds(unit_id)
-        lift = self.lift[cell]
-        return Lifts(lift, self.se[cell], self.nuisances.baseline(X, fold, lift))
+        lift, se = self.lift[cell], self.se[cell]
+        return Lifts.of_groups(self.nuisances, X, unit_id, lift, se)
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""

@@ -24,8 +24,14 @@ FEW_VALUES = 6
 """A number with at most so many values is read value by value."""
 MIN_LEVEL_SHARE = 0.01
 MAX_LEVELS, MAX_COARSE_LEVELS = 12, 6
+SMALLEST_VARIANCE = 1e-8
 MISSING_SHARE = 0.002
 """A feature missing more often than this gets a column that says so."""
+RAREST_SHARE, FEWEST_PEOPLE = 0.01, 50
+"""A term of which fewer people, or a smaller share of them, differ from the others is
+none: scaled to variance 1 it would give those few a lift that nothing bounds."""
+LARGEST_SHARE = 0.2
+"""However few people there are, a term that sets apart so many of them is one."""
 
 
 class Shape(NamedTuple):
@@ -56,11 +62,7 @@ class Shape(NamedTuple):
             # two levels that are never missing are one contrast
             coded_levels = levels[1:] if len(levels) == 2 and not missing else levels
             return cls(coded_levels, (), (), missing)
-        fine, coarse = (
-            tuple(float(v) for v in np.unique(np.quantile(present, q)))
-            for q in (FINE, COARSE)
-        )
-        return cls((), fine, coarse, missing)
+        return cls((), _knots(present, FINE), _knots(present, COARSE), missing)
 
     def n_columns(self, *, coarse: bool) -> int:
         """How many columns the feature has."""
@@ -86,6 +88,18 @@ class Shape(NamedTuple):
         if self.missing and not coarse:
             parts.append(np.isnan(x))
         return np.array(parts, dtype=np.float32).reshape(len(parts), len(x))
+
+
+def _knots(present: Floats, quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles of the values that differ; of a number that few have, its usual size.
+
+    Where nearly all have the same value (counts of something rare), a hat that reached
+    to the largest would hardly see the others.
+    """
+    knots = np.unique(np.quantile(present, quantiles))
+    if len(knots) == 2 and (present > knots[0]).any():
+        knots[1] = np.median(present[present > knots[0]])
+    return tuple(float(knot) for knot in knots)
 
 
 def _hats(x: Floats32, knots: Sequence[float]) -> Floats32:
@@ -197,6 +211,30 @@ def term_width(shapes: Sequence[Shape], term: Term) -> int:
     for feature in term:
         width *= shapes[feature].n_columns(coarse=len(term) > 1)
     return width
+
+
+def usable_columns(
+    variance: Floats, shapes: Sequence[Shape], terms: Sequence[Term], n: float
+) -> Bools:
+    """Which raw columns vary and belong to a term that enough people carry, (p_raw,).
+
+    A raw column lies between 0 and 1, and a voter's columns of a term sum to at most 1:
+    the variances of a term sum to at most twice the share of voters whom it sets apart.
+
+    Args:
+        variance: Of every raw column, shape (p_raw,).
+        shapes: Of every feature.
+        terms: In the order of the columns.
+        n: Voters, or the sum of their weights.
+    """
+    widths = [term_width(shapes, term) for term in terms]
+    term = np.repeat(np.arange(len(terms)), widths)
+    carried = np.bincount(term, variance, minlength=len(terms))
+    share = min(max(RAREST_SHARE, FEWEST_PEOPLE / max(n, 1.0)), LARGEST_SHARE)
+    # 0 or 1 of whom the share is 1 have this variance
+    enough = carried >= share * (1.0 - share)
+    usable: Bools = (variance > SMALLEST_VARIANCE) & enough[term]
+    return usable
 
 
 def raw_columns(

@@ -94,11 +94,10 @@ class GbmLift:
                 been trained on meets the trees that never saw its unit. None for
                 voters known to be new, who get the mean of all trees.
         """
-        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         deviation, variance = self.deviation(X, unit_id)
         lift = self.nuisances.effects.shrunken + deviation
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def deviation(
         self, X: Floats32, unit_id: Objects | None = None
@@ -191,8 +190,8 @@ def prepare(
     data = binned(test.X, categorical)
     nuisances = fit_nuisances(test, data, issue_of, seed=seed)
     merged, fold = test.by_message(), nuisances.folds(test.unit_id)
-    response = nuisances.cross_fits.response.predict(test.X, fold)
-    seen = nuisances.cross_fits.observed_probability(test.X, fold)
+    response = nuisances.response(test)
+    seen = nuisances.observed_probability(test)
     scores = doubly_robust_scores(merged, response, seen)
     # own arm's mean with the shrunken effects: what is left is heterogeneity and noise
     effect = nuisances.effects.shrunken

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -25,6 +25,60 @@ class Lifts(NamedTuple):
     lift: Floats
     se: Floats
     baseline: Floats
+
+    @classmethod
+    def within_range(
+        cls,
+        nuisances: Nuisances,
+        X: Floats32,
+        unit_id: Objects | None,
+        lift: Floats,
+        se: Floats,
+        lift_of_sent: Floats | None = None,
+    ) -> Self:
+        """Predictions that leave every outcome possible: baseline + lift in its range.
+
+        All models give their predictions through here, so that what is planned, shown
+        and judged is the same.
+
+        Args:
+            nuisances: Of the model.
+            X: Features, shape (n, n_features).
+            unit_id: Coarsest unit of every voter, shape (n,); None for voters known to
+                be new.
+            lift: Shape (n, M); NaN stays NaN.
+            se: Shape (n, M).
+            lift_of_sent: Of the messages of the test, shape (n, M_sent), where `lift`
+                is of others.
+        """
+        of_sent = lift if lift_of_sent is None else lift_of_sent
+        baseline = nuisances.baseline(X, unit_id, of_sent)
+        least, most = nuisances.outcome_range
+        room = least - baseline[:, None], most - baseline[:, None]
+        return cls(np.clip(lift, *room), se, baseline)
+
+    @classmethod
+    def of_groups(
+        cls,
+        nuisances: Nuisances,
+        X: Floats32,
+        unit_id: Objects | None,
+        lift: Floats,
+        se: Floats,
+    ) -> Self:
+        """`within_range` where a lift is that of a whole group of voters.
+
+        All of the group are offered alike, so the lift stays, and the baseline of a
+        voter gives way where both together would leave the range.
+        """
+        least, most = nuisances.outcome_range
+        lift = np.clip(lift, least - most, most - least)
+        baseline = np.clip(
+            nuisances.baseline(X, unit_id, lift),
+            least - np.minimum(lift.min(axis=1), 0.0),
+            most - np.maximum(lift.max(axis=1), 0.0),
+        )
+        return cls(lift, se, baseline)
 
 
 class LiftModel(Protocol):

@@ -23,7 +23,14 @@ from hustings.training.learners.affinity_slope import (
     fit_affinity_slope,
     own_affinity,
 )
-from hustings.training.learners.basis import Basis, Shape, Term, raw_columns, term_width
+from hustings.training.learners.basis import (
+    Basis,
+    Shape,
+    Term,
+    raw_columns,
+    term_width,
+    usable_columns,
+)
 from hustings.training.learners.pooled import (
     Candidates,
     EffectMoments,
@@ -331,7 +338,7 @@ def _design(
         total = total.plus(part)
     centre = total.columns / total.n
     variance = np.maximum(np.diag(total.gram) / total.n - centre**2, 0.0)
-    varying = variance > 1e-8
+    varying = usable_columns(variance, shapes, terms, total.n)
     raw = Basis(tuple(shapes), tuple(terms), centre, np.ones(len(varying)), varying)
     group = raw.group
     # a term's columns have variance 1 together: its prior is the lift it explains

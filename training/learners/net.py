@@ -173,7 +173,7 @@ class NetLift:
         variance = variance + self.calibration.unexplained * (local - 1.0)
         lift = self.nuisances.effects.shrunken + deviation
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def predict_new(
         self,
@@ -217,8 +217,8 @@ class NetLift:
             self.nuisances.effects.shrunken
             + spread.heterogeneity(*_split(of_sent, self.nuisances.share))[0]
         )
-        baseline = self.nuisances.baseline(X, fold, sent)
-        return Lifts(lift, np.sqrt(variance + average.se**2), baseline)
+        se = np.sqrt(variance + average.se**2)
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se, sent)
 
     def average_of_new(self, messages: MessageFeatures) -> TextPosterior:
         """Average effects of messages never sent, NaN for an abstention, (k,) each.

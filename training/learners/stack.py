@@ -88,12 +88,11 @@ class StackLift:
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
-        fold = None if unit_id is None else self.nuisances.folds(unit_id)
         deviation, doubt = self.belief.combine(self._parts(X, unit_id))
         lift = self.nuisances.effects.shrunken + deviation
         variance = self._linear_variance(X, unit_id) + doubt
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
-        return Lifts(lift, se, self.nuisances.baseline(X, fold, lift))
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def _linear_fold(self, unit_id: Objects | None) -> Ints | None:
         if unit_id is None:

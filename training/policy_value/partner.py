@@ -80,9 +80,7 @@ class PartnerLift:
         width = self._columns(voters, width_column)
         undelivered = np.isnan(delivered) | np.isnan(width)
         se = np.where(undelivered, effects.shrunken_se, np.abs(width) / (2 * Z95))
-        fold = None if unit_id is None else self.nuisances.folds(unit_id)
-        baseline = self.nuisances.baseline(X, fold, lift)
-        return Lifts(lift, se, baseline)
+        return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
     def _columns(
         self, voters: pd.DataFrame, column_name: Callable[[str, str], str]

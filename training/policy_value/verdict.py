@@ -700,7 +700,7 @@ def turnout_effects(
         seed: Folds and trees.
     """
     # what is known from elsewhere is of the outcome, not of turnout
-    voted = replace(test, Y=turnout, prior=None)
+    voted = replace(test, Y=turnout, prior=None, outcome_range=None)
     nuisances = fit_nuisances(voted, binned(test.X, categorical), issue_of, seed=seed)
     intervals = nuisances.effects.intervals(shrunken=False)
     return dict(zip(test.messages, intervals, strict=True))

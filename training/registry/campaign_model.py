@@ -23,8 +23,14 @@ from hustings.features.derived import (
     with_columns,
 )
 from hustings.features.ingest import TableSource, map_columns
-from hustings.features.partner import LIFT_PREFIX
+from hustings.features.partner import (
+    LIFT_PREFIX,
+    WIDTH_PREFIX,
+    lift_column,
+    width_column,
+)
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
+from hustings.features.persons.provider import PROVIDER_PREFIX
 from hustings.features.tables import TableError
 from hustings.features.training_set import Arm, coarsest_unit
 from hustings.features.voter import Encoding, voter_features
@@ -45,6 +51,8 @@ from hustings.training.policy_value.policies import (
     Policy,
 )
 
+JOINED = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
+"""Columns that begin so are joined to the voter file, not read from it."""
 
 def lifts_of(
     lift: LiftModel,
@@ -91,28 +99,40 @@ class Reader:
         """Features of the whole voter file, which a row must bring along."""
         return from_the_file(self.feature_columns)
 
+    @property
+    def joined_columns(self) -> list[str]:
+        """Features that are joined to the voters from elsewhere."""
+        return [name for name in self.feature_columns if name.startswith(JOINED)]
+
     def voters(self, raw: pd.DataFrame) -> pd.DataFrame:
         """Rows in the campaign's own columns as VOTERS, with what they bring along."""
         voters = map_columns(raw, self.mapping, "voters")
-        brought = [name for name in self.whole_file_columns if name in raw]
-        return voters.assign(**{name: raw[name].astype(float) for name in brought})
+        beside = [*self.whole_file_columns, *self.joined_columns]
+        brought = [name for name in beside if name in raw and name not in voters]
+        texts = set(self.encoding.levels)
+        return voters.assign(
+            **{n: raw[n] if n in texts else raw[n].astype(float) for n in brought}
+        )
 
     def features(self, voters: pd.DataFrame) -> pd.DataFrame:
         """Features of VOTERS rows, indexed by voter_id.
 
-        A row that comes without its partner's lifts is as one whom he does not know,
-        one without linked reactions as one who is linked to none. Its own past
+        A row that comes without its partner's lifts (or a provider's columns) is as
+        one whom the partner does not know, one without linked reactions as one who is
+        linked to none: a caller who knows better joins them first. Its own past
         elections are counted here, unless they were before.
 
         Raises:
             TableError: If the rows come without what only the whole file can tell.
         """
-        delivered = [c for c in self.feature_columns if c.startswith(LIFT_PREFIX)]
+        others = (LIFT_PREFIX, PROVIDER_PREFIX)
+        delivered = [c for c in self.feature_columns if c.startswith(others)]
         absent = [c for c in delivered if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, np.nan)) if absent else voters
         linked = [c for c in self.feature_columns if c.startswith(REACTED_PREFIX)]
         absent = [c for c in linked if c not in voters]
         voters = voters.assign(**dict.fromkeys(absent, 0.0)) if absent else voters
+        voters = voters.fillna(dict.fromkeys(linked, 0.0)) if linked else voters
         absent_columns = [
             name for name in self.whole_file_columns if name not in voters
         ]
@@ -230,6 +250,21 @@ class CampaignModel:
                 "train it again"
             )
         return untargeted(nuisances)
+
+    @property
+    def joined_columns(self) -> list[str]:
+        """Columns that the model reads and that are joined to the voters.
+
+        Besides features these are the lifts of a partner whose policy is the champion.
+        """
+        delivered = [
+            column(lift.provider, message)
+            for lift in self.lifts.values()
+            if isinstance(lift, PartnerLift)
+            for message in lift.nuisances.messages
+            for column in (lift_column, width_column)
+        ]
+        return list(dict.fromkeys([*self.reader.joined_columns, *delivered]))
 
     @property
     def direction(self) -> float:

@@ -230,7 +230,7 @@ def _reference(learning: Learning, *, pooled: bool) -> Predict:
     if truth is None:
         raise ValueError(f"{learning.data.name}: expected a known truth, got none")
     train, prepared, trained = learning.train, learning.prepared, learning.split.trained
-    response = prepared.nuisances.cross_fits.response.predict(train.X, prepared.fold)
+    response = prepared.nuisances.response(train)
     seen = train.observed
     mean, covariance = posterior(
         truth.groups[trained][seen],

@@ -1,0 +1,78 @@
+"""Columns that are known of a voter beside the voter file, for a row of a request.
+
+Linked reactions, partners' lifts and providers' columns are joined to the voters by a
+run: no voter file has them, and a score without them is another score. A bundle that
+lies in its campaign's folder reads them from the voters of the run that planned; they
+are copied nowhere, so that whoever is forgotten there is forgotten here. What changed
+on disk is read anew at the next request.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+VOTERS = "tables/voters.parquet"
+"""Checked voters in a run's folder."""
+
+
+@dataclass
+class JoinedColumns:
+    """Joined columns of a run's voters.
+
+    Attributes:
+        path: Voters of the run.
+        names: Columns that are read, as far as the run has them.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _read: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())
+
+    @classmethod
+    def of_run(cls, folder: Path, names: Sequence[str]) -> Self | None:
+        """Columns of the voters of a run; None where its folder is not here.
+
+        Args:
+            folder: The run's.
+            names: Which columns.
+        """
+        path = folder / VOTERS
+        return cls(path, tuple(names)) if path.exists() else None
+
+    def of(self, voter_ids: Sequence[str]) -> pd.DataFrame | None:
+        """Columns of some voters, in their order; missing where nothing is known.
+
+        Args:
+            voter_ids: Whose.
+
+        Returns:
+            None where the run has been deleted.
+        """
+        if not self.path.exists():
+            return None
+        return self._present().reindex(pd.Index(voter_ids, dtype=object))
+
+    def _present(self) -> pd.DataFrame:
+        changed = self.path.stat().st_mtime_ns
+        with self._lock:
+            if self._read[0] != changed:
+                self._read = changed, self._from_disk()
+            return self._read[1]
+
+    def _from_disk(self) -> pd.DataFrame:
+        """Voters of whom anything is known."""
+        there = set(pq.read_schema(self.path).names)
+        names = [name for name in self.names if name in there]
+        frame = pd.read_parquet(self.path, columns=["voter_id", *names])
+        values = frame[names]
+        # most voters are linked to nobody: 0, as whoever is not here
+        known = (values.notna() & values.ne(0)).any(axis=1)
+        frame = frame[known]
+        indexed = frame.set_index(frame.pop("voter_id").astype(object))
+        return indexed.reindex(columns=list(self.names))
