@@ -22,6 +22,7 @@ from hustings.experiments.report.markup import (
     escaped,
     folded,
     html_badge,
+    html_block,
     html_section,
     html_table,
     html_tile,
@@ -47,6 +48,7 @@ from hustings.experiments.report.words import (
 )
 from hustings.experiments.results import PlanSummary
 from hustings.features.tables import SMALLEST_CELL
+from hustings.training.policy_value.guardrails import where_in_words
 from hustings.training.policy_value.results import (
     NOT_LEARNT,
     NOTHING_CAN_BE_SAID,
@@ -158,6 +160,11 @@ def not_learnt_section(evaluation: Row) -> Html:
         "Set aside before training",
         html_table("Experiments of which nothing was learnt", header, rows, words=4),
         *notes,
+        *(
+            _guardrails(result)
+            for result in evaluation["experiments"].values()
+            if result["verdict"] in NOT_LEARNT
+        ),
     )
 
 
@@ -332,8 +339,49 @@ def _policies(
             "of the dearest message.",
             "quiet",
         ),
+        _power(result, unit),
         _partners(result, unit),
         _channels(result),
+    )
+
+
+def _power(result: Row, unit: float) -> Html:
+    """What gain of personalising this test could have shown; empty where it did."""
+    power = result["gate"].get("power")
+    if not power:
+        return Html("")
+    labels = {
+        "at_estimate": "the estimate, drawn towards nothing",
+        "at_worthwhile": "the smallest gain worth having",
+    }
+    singled_out = [(power[key], label) for key, label in labels.items() if power[key]]
+    rows = [
+        (
+            interval_text(Span(row["gain"] / unit, math.nan, math.nan)),
+            label,
+            share_text(row["power"]),
+            NOT_SHOWN
+            if row["n_voters"] is None
+            else people_text(max(row["n_voters"] - power["n_tested"], 0)),
+        )
+        for row, label in [*singled_out, *((row, "") for row in power["curve"])]
+        if row["gain"] > 0
+    ]
+    rival = POLICIES.get(power["rival"], power["rival"])
+    return html_block(
+        "How many more voters until we would know",
+        paragraph(
+            f"{people_text(power['n_tested'])} voters were tested. A true gain of "
+            "personalising is shown by such a test with the chance below, and with a "
+            "chance of 80 % at the next attempt once so many more voters are tested. "
+            f"Hardest to beat for sure is “{rival}”."
+        ),
+        html_table(
+            "True gain, and the chance to show it",
+            ["True gain", "", "Chance that it is shown", "More voters for 80 %"],
+            rows,
+            words=2,
+        ),
     )
 
 
@@ -662,6 +710,71 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         paragraph(
             _turnout_in_words(result.get("turnout_effect", "unknown"), TURNOUT_POINT)
         ),
+        _guardrails(result),
+    )
+
+
+PER_VOTERS = 100
+GUARDED_STATUS = {
+    "harms": "harms: sent to nobody",
+    "within_margin": "shown not to harm by more than the margin",
+    "not_shown": "not shown either way",
+}
+HARMFUL_CHANGE = {"fall": "a fall", "rise": "a rise", "either": "any change"}
+
+
+def _guardrails(result: Row) -> Html:
+    """Every guardrail: its messages, and the groups in which one harms."""
+    blocks = [_guardrail(guardrail) for guardrail in result.get("guardrails") or ()]
+    return html_block("Guardrails", joined(blocks)) if blocks else Html("")
+
+
+def _guardrail(guardrail: Row) -> Html:
+    name, alpha = guardrail["name"], guardrail["alpha"]
+    margin = number_text(PER_VOTERS * guardrail["margin"], 2)
+    harm = HARMFUL_CHANGE[guardrail["direction"]]
+    if not guardrail["messages"]:
+        return paragraph(
+            f"{name}: nothing is judged, for no answers on “{guardrail['outcome']}” "
+            "compare a message with none."
+        )
+    status = dict(GUARDED_STATUS)
+    if guardrail["bars_unproven"]:
+        status["not_shown"] += ": sent to nobody"
+    rows = [
+        _guarded_row(row, "everybody", status[row["status"]])
+        for row in guardrail["messages"]
+    ] + [
+        _guarded_row(row, where_in_words(row["where"]), "harms: sent to none of them")
+        for row in guardrail["harmed_groups"]
+    ]
+    words = (
+        f"{name}: {harm} harms, by {margin} per {PER_VOTERS} voters or more if it is "
+        f"to matter. {number_text(len(guardrail['messages']))} messages and "
+        f"{number_text(guardrail['n_groups'])} comparisons within groups are judged "
+        f"together: the chance that any of them is closed without harm is at most "
+        f"{share_text(alpha)}. "
+    )
+    words += (
+        "A message is sent to nobody until it is shown to do no such harm."
+        if guardrail["bars_unproven"]
+        else "A message is sent until it is shown to harm."
+    )
+    header = ["Message", "Among", "Voters", f"Change per {PER_VOTERS}",
+              "All together hold", "Judged"]  # fmt: skip
+    caption = f"What messages do to {name}, with intervals of 95 %"
+    return joined([paragraph(words), html_table(caption, header, rows, words=2)])
+
+
+def _guarded_row(row: Row, among: str, status: str) -> tuple[Any, ...]:
+    ends = (number_text(PER_VOTERS * row[end], 2) for end in ("low", "high"))
+    return (
+        row["message_id"],
+        among,
+        people_text(row["n"]),
+        interval_text(as_span(row["effect"], 1 / PER_VOTERS), ""),
+        " to ".join(ends),
+        status,
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.results import Unseen
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.guardrails import NOTHING_GUARDED
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.tables import ANY_MESSAGE
@@ -56,6 +57,7 @@ def adopt(run: Run, *, version: str = "") -> Version:
     if not run.has("turnout.json"):
         lowers = model.facts["lowers_turnout"]
         run.write_json("turnout", {"lowers": lowers, "effects": {}})
+        run.write_json("guardrails", model.facts.get("guardrails", NOTHING_GUARDED))
     run.write_json("promoted", vars(chosen) | {"kept": True})
     return chosen
 

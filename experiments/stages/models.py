@@ -19,6 +19,13 @@ from hustings.experiments.stages.audience import (
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
 from hustings.experiments.stages.groups import honest_groups
+from hustings.experiments.stages.guardrails import (
+    closed_to,
+    edges_of_segments,
+    guardrail_rows,
+    stored_guardrails,
+    write_guardrails,
+)
 from hustings.experiments.stages.learnable import Learnable, learnable
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
@@ -44,7 +51,6 @@ from hustings.features.training_set import (
 from hustings.features.voter import segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
-from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
 from hustings.training.learners.average_effects import (
     MIN_MEASURED,
@@ -90,7 +96,6 @@ from hustings.training.policy_value.verdict import (
     partner_slope,
     permuted_gain,
     prior_rows,
-    turnout_effects,
 )
 from hustings.training.registry.campaign_model import (
     CampaignModel,
@@ -226,6 +231,8 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
     plan, voters = run.campaign.plan, run.table("voters")
     n_all, of_test = len(voters), _voters_of(run, test)
     allowed = _eligibility(run, test, lowers_turnout(run)).allowed
+    features = materials.features[materials.of(test.experiment_id)]
+    allowed = allowed & ~closed_to(run, features, test.arms)
     if plan.only is not None:
         inside = of_test[plan.only.column].astype(str).isin(plan.only.values)
         allowed = allowed & inside.to_numpy(dtype=bool)[:, None]
@@ -249,7 +256,8 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
 def _segment_of(run: Run, materials: _Materials, test: MessageTest) -> Objects:
     """Segment of a test's voters, in its order."""
     features = materials.features[materials.of(test.experiment_id)]
-    of_voters = segments(features, run.campaign.features.segment)
+    columns, edges = run.campaign.features.segment, edges_of_segments(run)
+    of_voters = segments(features, columns, edges)
     return np.asarray(of_voters.to_numpy(dtype=object))
 
 
@@ -322,9 +330,12 @@ def _to_learn(run: Run) -> tuple[_Materials, BeforeTraining]:
     why, notes = _not_learnt(run, materials)
     learnt = materials.without(why)
     if learnt.tests:
-        run.write_json("turnout", _turnout(run, learnt))
+        notes += write_guardrails(
+            run, learnt.rows, learnt.features, learnt.tests, learnt.categorical,
+            learnt.issue_of,
+        )  # fmt: skip
         for name, test in learnt.tests.items():
-            # what lowers turnout may not be sent either
+            # what harms may not be sent either
             forbidden, _ = _not_sent(run, test)
             why |= {name: forbidden} if forbidden else {}
     stored = {
@@ -408,34 +419,6 @@ def _train_one(
     return settings, chosen_policies(prepared, test, market, band)
 
 
-def _turnout(run: Run, materials: _Materials) -> Json:
-    """Effect of every message on turnout where it was observed, and what lowers it."""
-    campaign = run.campaign
-    who_voted = campaign.outcome.turnout
-    if campaign.outcome.measures == "turnout":
-        who_voted = campaign.outcome.name
-    if who_voted is None:
-        return {"lowers": [], "effects": {}}
-    responses = run.table("responses")
-    turnout_rows = responses[responses["outcome"] == who_voted]
-    voted = turnout_rows.set_index(["experiment_id", "voter_id"])["value"]
-    effects: dict[str, Interval] = {}
-    for experiment_id, test in materials.tests.items():
-        if experiment_id in voted.index.get_level_values(0):
-            turnout = voted.loc[experiment_id].reindex(test.voter_id).to_numpy()
-            effects |= turnout_effects(
-                test,
-                turnout.astype(np.float64),
-                materials.categorical,
-                materials.issue_of,
-                seed=campaign.campaign.seed,
-            )
-    return {
-        "lowers": [m for m, effect in effects.items() if effect.high < 0],
-        "effects": {m: effect.as_dict() for m, effect in effects.items()},
-    }
-
-
 def _log_what_is_asked(run: Run, materials: _Materials) -> None:
     campaign = run.campaign
     declared = {
@@ -506,9 +489,10 @@ def _left_out(run: Run, test: MessageTest, stored: Json, attempt: int) -> Json:
     ).to_json()
     outcome = run.campaign.outcome.as_valued()
     return result | {
+        "guardrails": guardrail_rows(run, test.experiment_id),
         "sentence": answer(
             result, unit_per_point=outcome.unit_per_point, label=outcome.label
-        )
+        ),
     }
 
 
@@ -583,6 +567,7 @@ def _evaluate_one(
         segment=_segment_of(run, materials, test),
         champion=_in_use(run, champion, test),
         attempt=attempt,
+        worthwhile_gain=run.campaign.champion.worthwhile_gain,
     ).to_json()
     result["groups"] = honest_groups(
         run, materials.features[in_experiment], test, market, halves
@@ -604,6 +589,7 @@ def _evaluate_one(
     result["priors"] = prior_rows(test, nuisances.effects)
     if result["priors"]:
         result["panel_overlap"] = run.read_json("overlap")
+    result["guardrails"] = guardrail_rows(run, test.experiment_id)
     effects = run.read_json("turnout")["effects"]
     effect_of_message = {m: effects.get(m, "unknown") for m in test.messages}
     result["turnout_effect"] = effect_of_message if effects else "unknown"
@@ -859,6 +845,7 @@ def _composed(
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.record().data_hash,
         "lowers_turnout": run.read_json("turnout")["lowers"],
+        "guardrails": stored_guardrails(run),
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}
