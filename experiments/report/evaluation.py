@@ -303,7 +303,7 @@ def _experiment(
             paragraph(Html(f"<strong>What to do:</strong> {escaped(todo)}"), "todo"),
             _policies(result, unit, charts, slug),
             _messages(result, unit, charts, slug, texts),
-            _segments(result, charts, slug),
+            _segments({**result, "unit_per_point": unit}, charts, slug),
             _curve(charts, slug),
             _calibration({**result, "unit_per_point": unit}, charts, slug),
             _reliability(result, charts, slug),
@@ -334,6 +334,7 @@ def _policies(
             charts, f"{slug}/policies", "Gain of each policy, points, with intervals"
         ),
         html_table("Policies at the same budget", header, rows),
+        _chosen_untargeted(result, unit),
         paragraph(
             "“Gain over all budgets” is the average over every budget up to the price "
             "of the dearest message.",
@@ -342,6 +343,21 @@ def _policies(
         _power(result, unit),
         _partners(result, unit),
         _channels(result),
+    )
+
+
+def _chosen_untargeted(result: Row, unit: float) -> Html:
+    """The best untargeted policy over nobody, corrected for having been chosen."""
+    chosen = result.get("best_untargeted")
+    if not chosen:
+        return Html("")
+    name = POLICIES.get(chosen["policy"], chosen["policy"])
+    gain = interval_text(as_span(chosen["over_nobody"], unit))
+    return paragraph(
+        f"Best without targeting is “{name}”, {gain} over sending nothing: its range "
+        f"allows for the best of {number_text(chosen['chosen_among'])} having been "
+        "chosen, the ranges of the table do not.",
+        "quiet",
     )
 
 
@@ -567,7 +583,39 @@ def _segments(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
             widest_px=min(1080, 300 + 150 * max(n_columns, 1)),
             narrowest_px=200 + 68 * n_columns if n_columns > 2 else 0,
         ),
+        _balanced(result, float(result.get("unit_per_point", 1.0))),
     )  # fmt: skip
+
+
+def _balanced(result: Row, unit: float) -> Html:
+    """Each group against all others, as if they were alike in everything else."""
+    rows = [
+        (
+            row["message_id"],
+            f"{row['column']}: {row['group']}",
+            people_text(row["n"]),
+            interval_text(as_span(row["difference"], unit), ""),
+            interval_text(
+                as_span({**row, "value": row["difference"]["value"]}, unit), ""
+            ),
+            "yes" if row["low"] > 0 or row["high"] < 0 else "not shown",
+        )
+        for row in result.get("balanced_groups") or ()
+    ]
+    if not rows:
+        return Html("")
+    header = ["Message", "Group", "Voters", "More than among others, points",
+              "All together hold", "Differs"]  # fmt: skip
+    return folded(
+        "Does a group differ from the others, all else equal?",
+        paragraph(
+            "The group and all other voters are weighted to be alike in everything "
+            "else that is known of them: what remains is the group's own. The last "
+            "column allows for having looked at all groups and messages.",
+            "quiet",
+        ),
+        html_table("Each group against all others, alike otherwise", header, rows, 2),
+    )
 
 
 def _curve(charts: Mapping[str, Figure], slug: str) -> Html:
@@ -697,6 +745,7 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         _permuted_check(checks, unit),
         _overlap_check(checks),
         _proxy_check(checks),
+        _electorate_check(checks, unit),
     ]
     items = "".join(
         f"<li>{_mark(check.passed)} <strong>{escaped(check.name)}</strong>: "
@@ -776,6 +825,53 @@ def _guarded_row(row: Row, among: str, status: str) -> tuple[Any, ...]:
         " to ".join(ends),
         status,
     )
+
+
+def _electorate_check(checks: Row, unit: float) -> Check:
+    name, overlap = "Planned voters", checks.get("electorate")
+    if not overlap:
+        return Check(name, None, "not compared with the tested.")
+    n_both, n_planned = (people_text(overlap[n]) for n in ("n_both", "n_planned"))
+    words = f"{n_both} of {n_planned} were in the experiment"
+    alike = (
+        f"what is known of them tells them from the {people_text(overlap['n_tested'])} "
+        f"tested with an AUC of {overlap['auc']:.2f} (.5 is chance)"
+    )
+    if overlap["verdict"] == "alike":
+        return Check(name, passed=True, words=f"{words}; {alike}: alike.")
+    if not overlap["ok"]:
+        reasons = "; ".join(overlap["reasons"])
+        return Check(
+            name,
+            passed=False,
+            words=f"{words}, and they are not like the tested: {reasons}. Personal "
+            "lifts say nothing of them; the averages are those of the tested.",
+        )
+    worth = people_text(round(overlap["effective_n"]))
+    words = (
+        f"{words}; {alike}. Weighted to stand for them, the tested are worth {worth} "
+        f"voters, and {_carried(overlap, unit)}."
+    )
+    return Check(name, passed=True, words=words)
+
+
+def _carried(overlap: Row, unit: float) -> str:
+    """Lifts as they are expected among the planned."""
+    gain = overlap["gain"]
+    parts = []
+    for row in overlap["messages"]:
+        of_planned = interval_text(as_span(row["planned"], unit))
+        of_tested = interval_text(as_span(row["tested"], unit), "")
+        parts.append(
+            f"{row['message_id']} does {of_planned} among them, {of_tested} among the "
+            "tested"
+        )
+    if gain:
+        label = POLICIES.get(gain["policy"], gain["policy"])
+        parts.append(
+            f"“{label}” gains {interval_text(as_span(gain['planned'], unit))} per voter"
+        )
+    return "; ".join(parts)
 
 
 def _mark(passed: bool | None) -> Html:  # noqa: FBT001

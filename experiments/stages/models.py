@@ -18,6 +18,7 @@ from hustings.experiments.stages.audience import (
 )
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
+from hustings.experiments.stages.electorate import electorate_check, write_overlaps
 from hustings.experiments.stages.groups import honest_groups
 from hustings.experiments.stages.guardrails import (
     closed_to,
@@ -41,6 +42,7 @@ from hustings.experiments.stages.tuning import Tunings
 from hustings.features.arrays import Bools, Objects
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.partner import providers
+from hustings.features.tables import HISTORY_PREFIX
 from hustings.features.training_set import (
     MessageTest,
     TrainingSet,
@@ -48,7 +50,7 @@ from hustings.features.training_set import (
     message_tests,
     with_affinity_columns,
 )
-from hustings.features.voter import segments
+from hustings.features.voter import HISTORY_SHARE, segment_parts, segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
 from hustings.training.estimators.split import unit_uniforms
@@ -56,6 +58,7 @@ from hustings.training.learners.average_effects import (
     MIN_MEASURED,
     Nuisances,
     fit_nuisances,
+    judging_weight,
 )
 from hustings.training.learners.baselines import (
     never_sent,
@@ -68,6 +71,7 @@ from hustings.training.learners.gbm import prepare
 from hustings.training.learners.lift_model import LiftModel, variance_between
 from hustings.training.learners.priors import with_prior
 from hustings.training.learners.registry import fit_lift
+from hustings.training.learners.response import LinearColumns
 from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.gate import is_expired
 from hustings.training.policy_value.held_out_halves import (
@@ -78,6 +82,8 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
     training_half,
 )
+from hustings.training.policy_value.heterogeneity import balanced_groups
+from hustings.training.policy_value.judged_policies import joined
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
 from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Policy, VoterFacts
 from hustings.training.policy_value.results import (
@@ -461,6 +467,8 @@ def stage_evaluate(run: Run) -> None:
         experiments[experiment_id] = _evaluate_one(
             run, materials, settings[experiment_id], test, champion, attempt
         )
+    checks = {name: r["checks"].get("electorate") for name, r in experiments.items()}
+    write_overlaps(run, {name: check for name, check in checks.items() if check})
     n_audience = len(run.table("voters"))
     evaluation: Json = {
         "campaign": run.campaign.campaign.name,
@@ -569,6 +577,9 @@ def _evaluate_one(
         attempt=attempt,
         worthwhile_gain=run.campaign.champion.worthwhile_gain,
     ).to_json()
+    result["checks"]["electorate"] = electorate_check(
+        run, materials.reader, test, halves, result["champion"]
+    )
     result["groups"] = honest_groups(
         run, materials.features[in_experiment], test, market, halves
     )
@@ -584,6 +595,8 @@ def _evaluate_one(
     result["messages"] += _shown_only(run, materials, test.experiment_id)
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
+    balanced = _balanced_groups(run, materials, test, halves)
+    result["balanced_groups"] = [r for r in balanced if r["message_id"] in best]
     result["channels"] = channel_rows(test, nuisances.effects, market.cost)
     _tell_slopes(run, test, halves, result, nuisances)
     result["priors"] = prior_rows(test, nuisances.effects)
@@ -599,6 +612,47 @@ def _evaluate_one(
         result, unit_per_point=outcome.unit_per_point, label=outcome.label
     )
     return result
+
+
+BALANCED_AT_MOST = 40_000
+"""Groups of a large test are compared with others among so many of its voters."""
+
+
+def _balanced_groups(
+    run: Run, materials: _Materials, test: MessageTest, halves: Sequence[HeldOutHalf]
+) -> list[Json]:
+    """Lift of every bin of the segments' columns against all others, others alike."""
+    inside = materials.of(test.experiment_id)
+    parts = segment_parts(
+        materials.features[inside], run.campaign.features.segment,
+        edges_of_segments(run),
+    )  # fmt: skip
+    sampled = _at_most(test, BALANCED_AT_MOST)
+    left = test.take(sampled)
+    names = materials.reader.encoding.names
+    covariates = {}
+    for column in parts:
+        counted = [
+            i for i, name in enumerate(names) if not _is_part_of(name, str(column))
+        ]
+        codes = [counted.index(i) for i in materials.categorical if i in counted]
+        X = left.X[:, counted]
+        covariates[str(column)] = LinearColumns.of(X, codes).matrix(X)[:, 1:]
+    scores = joined(halves, lambda half: half.message_scores)[sampled]
+    rows = balanced_groups(
+        scores[:, 1:] - scores[:, :1],
+        {str(c): parts[c].to_numpy(dtype=object)[sampled] for c in parts},
+        covariates, np.unique(left.cluster, return_inverse=True)[1],
+        judging_weight(left),
+    )  # fmt: skip
+    return [{"message_id": test.messages[r.message], **r.as_dict()} for r in rows]
+
+
+def _is_part_of(name: str, column: str) -> bool:
+    """Whether a feature is the column, or one of the elections that it counts."""
+    return name == column or (
+        column == HISTORY_SHARE and name.startswith(HISTORY_PREFIX)
+    )
 
 
 def _shown_only(run: Run, materials: _Materials, experiment_id: str) -> list[Json]:

@@ -10,6 +10,7 @@ from hustings.experiments.declaration.planning import PlaceChannel
 from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.electorate import require_like_the_tested
 from hustings.experiments.stages.guardrails import closed_groups, edges_of_segments
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.persons import held_voters, known_persons
@@ -180,11 +181,16 @@ def campaign_offer(
         model_version: As name/version.
         channels: Only these; all without.
 
+    Raises:
+        UnlikeTestedError: If the policy goes by voters' features, and the voters are
+            not like those tested.
+
     Returns:
         The offer; the settings and the policy that it was made under.
     """
     settings = settings_of(run, experiments, by_household=by_household)
     policy = delivered_policy(run, model, experiments)
+    require_like_the_tested(run, model.reader, policy)
     predicted = predict_arms(model.under(run.campaign.plan.policy), voters, settings)
     if policy_asks_for_support(policy):
         voters = with_predictions(run, voters, experiments)

@@ -65,3 +65,27 @@ def test_the_sentence_and_the_report_say_how_many_more_voters(
         assert f"with {more:,} more voters of 80 %" in result["sentence"]
         assert f"{more:,}" in page
     assert "a gain worth having (+0.50 points)" in result["sentence"]
+
+
+def test_groups_are_compared_with_all_others_alike_and_the_choice_is_allowed_for(
+    shut: Path, result: dict[str, Any]
+) -> None:
+    rows = result["balanced_groups"]
+    assert {row["column"] for row in rows} == {"age", "sex"}
+    assert {row["message_id"] for row in rows} == {"jobs", "roads"}
+    for row in rows:
+        assert row["low"] < row["difference"]["low"] <= row["difference"]["high"]
+        assert row["high"] > row["difference"]["high"]
+        # everybody is moved alike
+        assert row["low"] < 0 < row["high"]
+    chosen, gain = result["best_untargeted"], result["gain_of_best_untargeted"]
+    assert chosen["chosen_among"] == 2
+    corrected = chosen["over_nobody"]
+    assert corrected["value"] == gain["value"]
+    # as the gate asks: 2.24 standard errors
+    assert corrected["value"] - corrected["low"] == pytest.approx(
+        (gain["value"] - gain["low"]) * 2.2414 / 1.96, rel=1e-3
+    )
+    page = (shut / "report.html").read_text()
+    assert "Does a group differ from the others, all else equal?" in page
+    assert "its range allows for the best of 2 having been chosen" in page

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.message import MessageFeatures
@@ -182,6 +183,7 @@ def evaluate(
             "curve": _curve_rows(judged),
             "area": _areas(judged),
             "partners": _partners(judged),
+            "best_untargeted": _best_untargeted(judged),
             "calibration": _calibration(test, halves),
             "heterogeneity": heterogeneity_summary(
                 test, *_predicted_and_realised(halves)
@@ -229,10 +231,24 @@ def not_learnt(
         verdict=verdict,
         details={
             "curve": [], "area": {}, "partners": {}, "segments": [], "checks": {},
+            "best_untargeted": None, "balanced_groups": [],
             "messages": [], "channels": [], "priors": [], "turnout_effect": "unknown",
             "guardrails": [],
         },
     )  # fmt: skip
+
+
+def _best_untargeted(judged: JudgedPolicies) -> Json:
+    """The best untargeted policy over nobody, its interval widened for the choice."""
+    name = judged.best(UNTARGETED)
+    gain = judged.difference(name, NOBODY)
+    width = float(stats.norm.isf(GATE_ALPHA / N_CHOSEN_AMONG)) * gain.se
+    corrected = Interval(gain.value, gain.value - width, gain.value + width)
+    return {
+        "policy": name,
+        "chosen_among": N_CHOSEN_AMONG,
+        "over_nobody": corrected.as_dict(),
+    }
 
 
 def _partners(judged: JudgedPolicies) -> Json:
