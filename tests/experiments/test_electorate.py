@@ -132,19 +132,3 @@ def test_where_the_tested_are_younger_lifts_are_carried_over_by_weights(
     assert planned["high"] - planned["low"] > tested["high"] - tested["low"]
     page = (results_of(folder) / "report.html").read_text()
     assert "Weighted to stand for them, the tested are worth" in page
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_a_random_sample_is_alike(tmp_path: Path) -> None:
-    folder = canvass(
-        tmp_path / "alike", seed=3, lift=lambda v: 8.0 + 0 * v["age"],
-        chance=lambda _: 1.0,
-    )  # fmt: skip
-    done = hustings(folder, "run", *QUICK)
-    assert done.exit_code == OK, done.output
-    check = electorate(folder)
-    assert check["verdict"] == "alike"
-    assert abs(check["auc"] - 0.5) < 0.05
-    assert check["effective_n"] > 0.9 * N_TESTED
-    assert (check["n_both"], check["n_planned"]) == (N_TESTED, N)
-    assert check["outside_share"] < 0.05
