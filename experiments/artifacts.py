@@ -96,6 +96,8 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("priors.parquet", ("features",), ("train", "power"), PRIORS),
         Artifact("overlap.json", ("features",), ("evaluate",)),
         Artifact("turnout.json", ("train", "day"), ("evaluate", "plan", "export")),
+        Artifact("electorate.json", ("evaluate", "plan", "day"), ("plan", "day")),
+        Artifact("guardrails.json", ("train", "day"), ("evaluate", "promote", "plan")),
         Artifact(
             "not_learnt.json", ("train",), ("evaluate", "promote", "score", "plan")
         ),

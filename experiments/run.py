@@ -16,6 +16,7 @@ from hustings.experiments.plans.folder import one_command
 from hustings.experiments.record import RESULTS, received
 from hustings.experiments.stages.contacts import stage_plan, stage_score
 from hustings.experiments.stages.context import Run, point_to
+from hustings.experiments.stages.electorate import UnlikeTestedError
 from hustings.experiments.stages.models import (
     learnt_anything,
     stage_evaluate,
@@ -46,6 +47,8 @@ def run_campaign(run: Run) -> Path:
 
     Raises:
         LockedError: If another command is at work on the campaign.
+        UnlikeTestedError: If the voters are not like those tested, so that nothing
+            personal may be planned; the run is finished without a plan.
     """
     return _stages_in_new_folder(run, STAGES)
 
@@ -67,11 +70,18 @@ def _stages_in_new_folder(run: Run, stages: tuple[str, ...]) -> Path:
     with one_command(run.home, "run", at=run.at):
         shutil.rmtree(aside, ignore_errors=True)
         working = replace(run, folder=aside)
+        refused: UnlikeTestedError | None = None
         for stage in stages:
             if stage not in _OF_A_MODEL or learnt_anything(working):
-                run_stage(working, stage)
+                try:
+                    run_stage(working, stage)
+                except UnlikeTestedError as reason:
+                    # what was learnt and judged stays, and the report says so
+                    refused = reason
         aside.rename(final)
         point_to(run.home, run.run_id)
+    if refused is not None:
+        raise refused
     return final
 
 

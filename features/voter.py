@@ -7,6 +7,8 @@ the scoring endpoint, so a voter gets the same score in both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -143,42 +145,106 @@ AGE_BINS = [0.0, 35.0, 50.0, 65.0, 200.0]
 AGE_LABELS = ["under 35", "35-49", "50-64", "65 and over"]
 HISTORY_BINS = [-0.01, 0.34, 0.67, 1.01]
 HISTORY_LABELS = ["votes seldom", "votes sometimes", "votes often"]
+_FIXED_BINS = {
+    "age": (AGE_BINS, AGE_LABELS, False),
+    HISTORY_SHARE: (HISTORY_BINS, HISTORY_LABELS, True),
+}
 N_BINS = 3
+EVERYONE, UNKNOWN, SEGMENT_JOINT = "everyone", "unknown", " · "
 
 
-def segments(features: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+SegmentEdges = Mapping[str, tuple[float, ...]]
+"""Edges of the bins of numeric columns, by name; none where each value is a bin."""
+NO_EDGES: SegmentEdges = MappingProxyType({})
+
+
+def segment_edges(
+    features: pd.DataFrame, columns: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+    """Edges of the bins into which these voters' numbers are cut, by column.
+
+    Bins follow the values that are there: other voters, cut by their own, would be in
+    other segments of the same name. Age and vote history have bins of their own.
+
+    Args:
+        features: From `voter_features`.
+        columns: As of `segments`.
+    """
+    edges: dict[str, tuple[float, ...]] = {}
+    for name in _segment_columns(features, columns):
+        column = features[name]
+        if name in _FIXED_BINS or not _is_number(column):
+            continue
+        if column.nunique() <= N_BINS:
+            edges[name] = ()
+        else:
+            cuts = column.astype(np.float64).quantile(np.linspace(0, 1, N_BINS + 1))
+            edges[name] = tuple(float(cut) for cut in cuts.unique())
+    return edges
+
+
+def segment_parts(
+    features: pd.DataFrame, columns: Sequence[str], edges: SegmentEdges = NO_EDGES
+) -> pd.DataFrame:
+    """The bin of each voter in every column that makes a segment.
+
+    Args:
+        features: From `voter_features`.
+        columns: As of `segments`.
+        edges: Bins of numbers, from `segment_edges`; those of these voters without.
+
+    Returns:
+        One column of labels for each that is there, with the voter's index.
+    """
+    names = _segment_columns(features, columns)
+    bins = {**segment_edges(features, [n for n in names if n not in edges]), **edges}
+    return pd.DataFrame(
+        {name: _binned(features[name], bins.get(name)) for name in names},
+        index=features.index,
+    )
+
+
+def segments(
+    features: pd.DataFrame, columns: Sequence[str], edges: SegmentEdges = NO_EDGES
+) -> pd.Series:
     """The segment of each voter: declared bins of at most three columns.
 
     Args:
         features: From `voter_features`.
         columns: Any of its columns; "history" means the share of elections voted in.
+        edges: See `segment_parts`.
 
     Returns:
         A label per voter, such as "35-49 · F · votes often", with the voter's index.
     """
-    segment_columns = [HISTORY_SHARE if c == "history" else c for c in columns]
-    parts = [_binned(features[c]) for c in segment_columns if c in features]
-    if not parts:
-        return pd.Series("everyone", index=features.index)
-    label = parts[0]
-    for part in parts[1:]:
-        label = label + " · " + part
-    return label
+    parts = segment_parts(features, columns, edges)
+    if parts.empty:
+        return pd.Series(EVERYONE, index=features.index)
+    label = parts.iloc[:, 0]
+    for name in parts.columns[1:]:
+        label = label + SEGMENT_JOINT + parts[name]
+    return label.rename(None)
 
 
-def _binned(column: pd.Series) -> pd.Series:
+def _segment_columns(features: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    declared = [HISTORY_SHARE if c == "history" else c for c in columns]
+    return [name for name in dict.fromkeys(declared) if name in features]
+
+
+def _binned(column: pd.Series, edges: tuple[float, ...] | None) -> pd.Series:
     if not _is_number(column):
-        return column.astype(object).fillna("unknown").astype(str)
-    if column.name == "age":
-        binned = pd.cut(column, AGE_BINS, right=False, labels=AGE_LABELS)
-    elif column.name == HISTORY_SHARE:
-        binned = pd.cut(column, HISTORY_BINS, labels=HISTORY_LABELS)
-    elif column.nunique() <= N_BINS:
+        return column.astype(object).fillna(UNKNOWN).astype(str)
+    if column.name in _FIXED_BINS:
+        bins, labels, right = _FIXED_BINS[str(column.name)]
+        binned = pd.cut(column, bins, right=right, labels=labels)
+    elif not edges:
         binned = column.map(
             lambda value: f"{column.name} {value:g}", na_action="ignore"
         )
     else:
-        edges = column.quantile(np.linspace(0, 1, N_BINS + 1)).unique().tolist()
-        binned = pd.cut(column, edges, include_lowest=True, precision=3)
-        binned = binned.map(lambda cut: f"{column.name} {cut.left:g}-{cut.right:g}")
-    return binned.astype(object).fillna("unknown").astype(str)
+        names = [f"{column.name} {a:g}-{b:g}" for a, b in pairwise(edges)]
+        # what lies beyond the edges belongs to the outermost bins
+        code = np.searchsorted(edges[1:-1], column.to_numpy(dtype=np.float64))
+        label = pd.Series(np.array(names, dtype=object)[code], index=column.index)
+        binned = label.where(column.notna())
+    return binned.astype(object).fillna(UNKNOWN).astype(str)

@@ -56,12 +56,14 @@ class Eligibility:
         barred_messages: Message → why nobody gets it.
         no_channel: Channel → reason in words → voters it holds for, (n_voters,).
         codes: Channel → reason code → voters it holds for, (n_voters,).
+        guarded: Reason of a guardrail in words → voters it holds for, (n_voters,).
     """
 
     allowed: Bools
     barred_messages: dict[str, str]
     no_channel: dict[str, dict[str, Bools]]
     codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
+    guarded: dict[str, Bools] = field(default_factory=dict)
 
     def reason_counts(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
@@ -69,6 +71,10 @@ class Eligibility:
         rows: list[dict[str, str | int]] = [
             {"reason": f"message {message}: {why}", "n_voters": n}
             for message, why in self.barred_messages.items()
+        ]
+        rows += [
+            {"reason": why, "n_voters": int(who.sum())}
+            for why, who in self.guarded.items()
         ]
         for channel, reasons in self.no_channel.items():
             for why, who in reasons.items():

@@ -6,7 +6,7 @@ prices of limits) is settled once, when a plan is made, and comes in as an argum
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,7 +15,11 @@ from scipy.stats import norm
 
 from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.training_set import Arm, household
-from hustings.features.voter import segments
+from hustings.features.voter import (
+    SegmentEdges,
+    segment_parts,
+    segments,
+)
 from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
@@ -24,6 +28,7 @@ from hustings.serving.eligible import (
     eligibility,
 )
 from hustings.serving.plan import valued
+from hustings.training.policy_value.guardrails import ClosedGroup, closed_arms
 from hustings.training.policy_value.policies import Options, Policy, VoterFacts
 from hustings.training.registry.campaign_model import CampaignModel
 
@@ -72,6 +77,8 @@ class OfferSettings:
         segment: Columns that make a segment.
         backlash: Segment → messages that are not sent to it.
         by_household: Whether households decide (and are held out) as one.
+        edges: Bins of the numbers that make segments, see `features.voter`.
+        closed: Messages that guardrails close to everybody or to a group.
     """
 
     experiments: tuple[str, ...]
@@ -81,6 +88,8 @@ class OfferSettings:
     segment: tuple[str, ...] = ()
     backlash: Mapping[str, Collection[str]] = field(default_factory=dict)
     by_household: bool = False
+    edges: SegmentEdges = field(default_factory=dict)
+    closed: tuple[ClosedGroup, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
@@ -92,6 +101,8 @@ class OfferSettings:
             "segment": list(self.segment),
             "backlash": {name: sorted(m) for name, m in self.backlash.items()},
             "by_household": self.by_household,
+            "edges": {name: list(cuts) for name, cuts in self.edges.items()},
+            "closed": [group.to_json() for group in self.closed],
         }
 
     @classmethod
@@ -102,6 +113,8 @@ class OfferSettings:
             tuple(stored["experiments"]), stored["worth"], stored["confidence"],
             None if only is None else Among(only[0], tuple(only[1])),
             tuple(stored["segment"]), stored["backlash"], stored["by_household"],
+            {name: tuple(cuts) for name, cuts in stored["edges"].items()},
+            tuple(map(ClosedGroup.from_json, stored["closed"])),
         )  # fmt: skip
 
 
@@ -122,6 +135,7 @@ class Offer:
         eligibility: Why not, by message and by channel.
         excluded: Voters whom `[plan.only]` leaves out, shape (n,).
         backlash: Arms closed to a voter since the segment shows backlash, shape (n, A).
+        guarded: Arms that a guardrail closes to a voter, shape (n, A).
         in_policy: Arms that the policy leaves to a voter, shape (n, A).
         model_version: As name/version, or `NO_MODEL`.
     """
@@ -138,6 +152,7 @@ class Offer:
     eligibility: Eligibility
     excluded: Bools
     backlash: Bools
+    guarded: Bools
     in_policy: Bools
     model_version: str
 
@@ -257,9 +272,13 @@ def offered(
     )  # fmt: skip
     excluded = _excluded(voters, settings.only)
     closed = _closed_by_backlash(features, predicted.arms, settings)
-    allowed = permission.allowed & ~excluded[:, None] & ~closed
+    parts = segment_parts(features, settings.segment, settings.edges)
+    guarded = closed_arms(settings.closed, parts, predicted.arms)
+    permission = replace(permission, guarded=_guarded_voters(settings.closed, parts))
+    allowed = permission.allowed & ~excluded[:, None] & ~closed & ~guarded
+    facts = facts_of(features, voters, settings.segment, settings.edges)
     options = Options(
-        predicted.value, allowed, facts_of(features, voters, settings.segment),
+        predicted.value, allowed, facts,
         predicted.experiment_of_arm,
         np.array([settings.worth.get(e, 1.0) for e in predicted.experiment_of_arm]),
     )  # fmt: skip
@@ -278,6 +297,7 @@ def offered(
         eligibility=permission,
         excluded=excluded,
         backlash=closed,
+        guarded=guarded,
         in_policy=policy.of(
             options._replace(allowed=np.ones_like(allowed)), predicted.arms
         ).allowed,
@@ -292,7 +312,10 @@ TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
 
 
 def facts_of(
-    features: pd.DataFrame, voters: pd.DataFrame, segment: Sequence[str]
+    features: pd.DataFrame,
+    voters: pd.DataFrame,
+    segment: Sequence[str],
+    edges: SegmentEdges,
 ) -> VoterFacts:
     """Facts that policies may use besides lifts.
 
@@ -300,6 +323,7 @@ def facts_of(
         features: Of n voters, for their segments.
         voters: VOTERS rows, n of them, with `TURNOUT` and `SUPPORT` where predicted.
         segment: Columns that make a segment.
+        edges: Bins of their numbers.
     """
     area = next((name for name in AREA_LEVELS if name in voters), None)
     predicted = [
@@ -307,7 +331,9 @@ def facts_of(
         for name in (TURNOUT, SUPPORT)
     ]
     return VoterFacts(
-        segments(features, list(segment)).to_numpy(dtype=object) if segment else None,
+        segments(features, list(segment), edges).to_numpy(dtype=object)
+        if segment
+        else None,
         None if area is None else voters[area].to_numpy(dtype=object),
         *predicted,
     )
@@ -322,13 +348,25 @@ def _excluded(voters: pd.DataFrame, only: Among | None) -> Bools:
     return ~inside.to_numpy(dtype=bool)
 
 
+def _guarded_voters(
+    closed: Sequence[ClosedGroup], parts: pd.DataFrame
+) -> dict[str, Bools]:
+    """Reason → voters whom a guardrail keeps from a message, shape (n,)."""
+    return {
+        f"message {group.message_id}: {group.reason}": group.members(parts)
+        for group in closed
+    }
+
+
 def _closed_by_backlash(
     features: pd.DataFrame, arms: Sequence[Arm], settings: OfferSettings
 ) -> Bools:
     closed = np.zeros((len(features), len(arms)), dtype=bool)
     if not settings.backlash:
         return closed
-    name = segments(features, list(settings.segment)).to_numpy(dtype=object)
+    name = segments(features, list(settings.segment), settings.edges).to_numpy(
+        dtype=object
+    )
     for segment, messages in settings.backlash.items():
         of_message = np.array([arm.message_id in messages for arm in arms])
         closed |= (name == segment)[:, None] & of_message

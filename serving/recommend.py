@@ -43,6 +43,7 @@ _ROUNDING_USD = 1e-9
 HOLDOUT, REPLAY, NO_LIFT, BARRED = HELD_OUT, "research_replay", "no_lift", "barred"
 TOO_DEAR, NO_PERMISSION, HOUSEHOLD = "not_worth_cost", "no_permission", "household"
 EXCLUDED, BACKLASH, POLICY = "excluded", "backlash", "policy"
+GUARDED = "guardrail"
 BUDGET_SPENT, CAPACITY_USED = "budget_spent", "capacity_used"
 ALREADY_DECIDED, DRAWN_NOTHING = "already_decided", "drawn_nothing"
 
@@ -567,6 +568,9 @@ def _why_not(block: Block, i: int, stopped: str) -> Json:
     left = left & ~offer.backlash[i]
     if not left.any():
         return nothing(BACKLASH, "lowers the outcome in the voter's segment")
+    left = left & ~offer.guarded[i]
+    if not left.any():
+        return nothing(GUARDED, "harms what a guardrail protects in the voter's group")
     left = left & block.offer.in_policy[i]
     if not left.any():
         policy = prices.policy.name
@@ -604,6 +608,8 @@ def _refusal(block: Block, i: int, k: int) -> str | None:
         return "the campaign contacts other voters only"
     if offer.backlash[i, k]:
         return "it lowers the outcome in the voter's segment"
+    if offer.guarded[i, k]:
+        return "it harms what a guardrail protects in the voter's group"
     if not offer.in_policy[i, k]:
         return f"the policy {block.prices.policy.name!r} does not send it"
     return _channel_refusal(block, arm.channel, i) or None

@@ -22,6 +22,7 @@ from hustings.experiments.declaration.columns import (
 )
 from hustings.experiments.declaration.export import ExportSection
 from hustings.experiments.declaration.faults import fault_text, lines_below, toml_lines
+from hustings.experiments.declaration.guardrails import GuardrailSection
 from hustings.experiments.declaration.lift import LiftSection
 from hustings.experiments.declaration.loop import LoopSection, RepeatRule
 from hustings.experiments.declaration.monitor import (
@@ -61,6 +62,7 @@ __all__ = [
     "ExperimentSection",
     "ExportSection",
     "FeaturesSection",
+    "GuardrailSection",
     "LiftSection",
     "LinkSection",
     "LoopSection",

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import PrivateAttr, model_validator
 
 from hustings.experiments.declaration.export import ExportSection
+from hustings.experiments.declaration.guardrails import GuardrailSection
 from hustings.experiments.declaration.lift import LiftSection
 from hustings.experiments.declaration.loop import LoopSection
 from hustings.experiments.declaration.monitor import (
@@ -47,6 +48,7 @@ class Campaign(Section):
     features: FeaturesSection
     tables: dict[str, TableSource]
     experiments: dict[str, ExperimentSection] = {}
+    guardrails: dict[Name, GuardrailSection] = {}
     champion: ChampionSection = ChampionSection()
     reactions: ReactionsSection = ReactionsSection()
     monitor: MonitorSection = MonitorSection()
@@ -139,6 +141,27 @@ class Campaign(Section):
                 raise ValueError(
                     f"{where}{off_scale(scale)}, got {outside[0]:g}; leave out answers "
                     "that are none"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _guards_against_harm(self) -> Self:
+        outcome = self.outcome
+        voted = outcome.name if outcome.measures == "turnout" else outcome.turnout
+        for name, guardrail in self.guardrails.items():
+            where, direction = f"[guardrails.{name}].direction", guardrail.direction
+            if guardrail.outcome == voted and direction == "rise":
+                raise ValueError(
+                    f"{where}: expected 'fall' of turnout, got 'rise': no campaign may "
+                    "be rewarded for keeping people from voting"
+                )
+            gain = "rise" if outcome.higher_is_better else "fall"
+            if guardrail.outcome == outcome.name and direction != (
+                "fall" if gain == "rise" else "rise"
+            ):
+                raise ValueError(
+                    f"{where}: a {gain} of the campaign's outcome {outcome.name!r} is "
+                    f"what it is after, got {direction!r}"
                 )
         return self
 

@@ -223,14 +223,18 @@ class ExperimentSection(Section):
 
 
 class ChampionSection(Section):
-    """`[champion]`: for how long what was promoted is defended.
+    """`[champion]`: what is worth promoting, and for how long it is defended.
 
     Attributes:
+        worthwhile_gain: Smallest gain of personalising per voter over the best baseline
+            that is worth having, in units of the outcome: where none is shown, the
+            report says whether one of this size would have been.
         max_age_days: After so many days a champion is not compared any more: what it
             learnt is too old to be held against new data. Never without.
     """
 
     max_age_days: Positive | None = None
+    worthwhile_gain: Positive | None = None
 
 
 class SimulateSection(Section):

@@ -312,7 +312,7 @@ def _offer(
         (morning.experiment_id,) * len(morning.arms),
     )  # fmt: skip
     if campaign.plan.block_backlash and model_version != NO_MODEL:
-        segment = segments(features, campaign.features.segment)
+        segment = segments(features, campaign.features.segment, settings.edges)
         closed = backlash_by_segment(predicted, segment)
         settings = OfferSettings(**{**vars(settings), "backlash": closed})
     at = moment_of(morning.date, morning.at)

@@ -22,6 +22,7 @@ from hustings.experiments.report.markup import (
     escaped,
     folded,
     html_badge,
+    html_block,
     html_section,
     html_table,
     html_tile,
@@ -47,6 +48,7 @@ from hustings.experiments.report.words import (
 )
 from hustings.experiments.results import PlanSummary, Unseen
 from hustings.features.tables import SMALLEST_CELL
+from hustings.training.policy_value.guardrails import where_in_words
 from hustings.training.policy_value.results import (
     NOT_LEARNT,
     NOTHING_CAN_BE_SAID,
@@ -158,6 +160,11 @@ def not_learnt_section(evaluation: Row) -> Html:
         "Set aside before training",
         html_table("Experiments of which nothing was learnt", header, rows, words=4),
         *notes,
+        *(
+            _guardrails(result)
+            for result in evaluation["experiments"].values()
+            if result["verdict"] in NOT_LEARNT
+        ),
     )
 
 
@@ -296,7 +303,7 @@ def _experiment(
             paragraph(Html(f"<strong>What to do:</strong> {escaped(todo)}"), "todo"),
             _policies(result, unit, charts, slug),
             _messages(result, unit, charts, slug, texts),
-            _segments(result, charts, slug),
+            _segments({**result, "unit_per_point": unit}, charts, slug),
             _curve(charts, slug),
             _calibration({**result, "unit_per_point": unit}, charts, slug),
             _reliability(result, charts, slug),
@@ -327,13 +334,70 @@ def _policies(
             charts, f"{slug}/policies", "Gain of each policy, points, with intervals"
         ),
         html_table("Policies at the same budget", header, rows),
+        _chosen_untargeted(result, unit),
         paragraph(
             "“Gain over all budgets” is the average over every budget up to the price "
             "of the dearest message.",
             "quiet",
         ),
+        _power(result, unit),
         _partners(result, unit),
         _channels(result),
+    )
+
+
+def _chosen_untargeted(result: Row, unit: float) -> Html:
+    """The best untargeted policy over nobody, corrected for having been chosen."""
+    chosen = result.get("best_untargeted")
+    if not chosen:
+        return Html("")
+    name = POLICIES.get(chosen["policy"], chosen["policy"])
+    gain = interval_text(as_span(chosen["over_nobody"], unit))
+    return paragraph(
+        f"Best without targeting is “{name}”, {gain} over sending nothing: its range "
+        f"allows for the best of {number_text(chosen['chosen_among'])} having been "
+        "chosen, the ranges of the table do not.",
+        "quiet",
+    )
+
+
+def _power(result: Row, unit: float) -> Html:
+    """What gain of personalising this test could have shown; empty where it did."""
+    power = result["gate"].get("power")
+    if not power:
+        return Html("")
+    labels = {
+        "at_estimate": "the estimate, drawn towards nothing",
+        "at_worthwhile": "the smallest gain worth having",
+    }
+    singled_out = [(power[key], label) for key, label in labels.items() if power[key]]
+    rows = [
+        (
+            interval_text(Span(row["gain"] / unit, math.nan, math.nan)),
+            label,
+            share_text(row["power"]),
+            NOT_SHOWN
+            if row["n_voters"] is None
+            else people_text(max(row["n_voters"] - power["n_tested"], 0)),
+        )
+        for row, label in [*singled_out, *((row, "") for row in power["curve"])]
+        if row["gain"] > 0
+    ]
+    rival = POLICIES.get(power["rival"], power["rival"])
+    return html_block(
+        "How many more voters until we would know",
+        paragraph(
+            f"{people_text(power['n_tested'])} voters were tested. A true gain of "
+            "personalising is shown by such a test with the chance below, and with a "
+            "chance of 80 % at the next attempt once so many more voters are tested. "
+            f"Hardest to beat for sure is “{rival}”."
+        ),
+        html_table(
+            "True gain, and the chance to show it",
+            ["True gain", "", "Chance that it is shown", "More voters for 80 %"],
+            rows,
+            words=2,
+        ),
     )
 
 
@@ -583,7 +647,39 @@ def _segments(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
             widest_px=min(1080, 300 + 150 * max(n_columns, 1)),
             narrowest_px=200 + 68 * n_columns if n_columns > 2 else 0,
         ),
+        _balanced(result, float(result.get("unit_per_point", 1.0))),
     )  # fmt: skip
+
+
+def _balanced(result: Row, unit: float) -> Html:
+    """Each group against all others, as if they were alike in everything else."""
+    rows = [
+        (
+            row["message_id"],
+            f"{row['column']}: {row['group']}",
+            people_text(row["n"]),
+            interval_text(as_span(row["difference"], unit), ""),
+            interval_text(
+                as_span({**row, "value": row["difference"]["value"]}, unit), ""
+            ),
+            "yes" if row["low"] > 0 or row["high"] < 0 else "not shown",
+        )
+        for row in result.get("balanced_groups") or ()
+    ]
+    if not rows:
+        return Html("")
+    header = ["Message", "Group", "Voters", "More than among others, points",
+              "All together hold", "Differs"]  # fmt: skip
+    return folded(
+        "Does a group differ from the others, all else equal?",
+        paragraph(
+            "The group and all other voters are weighted to be alike in everything "
+            "else that is known of them: what remains is the group's own. The last "
+            "column allows for having looked at all groups and messages.",
+            "quiet",
+        ),
+        html_table("Each group against all others, alike otherwise", header, rows, 2),
+    )
 
 
 def _curve(charts: Mapping[str, Figure], slug: str) -> Html:
@@ -713,6 +809,7 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         _permuted_check(checks, unit),
         _overlap_check(checks),
         _proxy_check(checks),
+        _electorate_check(checks, unit),
     ]
     items = "".join(
         f"<li>{_mark(check.passed)} <strong>{escaped(check.name)}</strong>: "
@@ -726,7 +823,119 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         paragraph(
             _turnout_in_words(result.get("turnout_effect", "unknown"), TURNOUT_POINT)
         ),
+        _guardrails(result),
     )
+
+
+PER_VOTERS = 100
+GUARDED_STATUS = {
+    "harms": "harms: sent to nobody",
+    "within_margin": "shown not to harm by more than the margin",
+    "not_shown": "not shown either way",
+}
+HARMFUL_CHANGE = {"fall": "a fall", "rise": "a rise", "either": "any change"}
+
+
+def _guardrails(result: Row) -> Html:
+    """Every guardrail: its messages, and the groups in which one harms."""
+    blocks = [_guardrail(guardrail) for guardrail in result.get("guardrails") or ()]
+    return html_block("Guardrails", joined(blocks)) if blocks else Html("")
+
+
+def _guardrail(guardrail: Row) -> Html:
+    name, alpha = guardrail["name"], guardrail["alpha"]
+    margin = number_text(PER_VOTERS * guardrail["margin"], 2)
+    harm = HARMFUL_CHANGE[guardrail["direction"]]
+    if not guardrail["messages"]:
+        return paragraph(
+            f"{name}: nothing is judged, for no answers on “{guardrail['outcome']}” "
+            "compare a message with none."
+        )
+    status = dict(GUARDED_STATUS)
+    if guardrail["bars_unproven"]:
+        status["not_shown"] += ": sent to nobody"
+    rows = [
+        _guarded_row(row, "everybody", status[row["status"]])
+        for row in guardrail["messages"]
+    ] + [
+        _guarded_row(row, where_in_words(row["where"]), "harms: sent to none of them")
+        for row in guardrail["harmed_groups"]
+    ]
+    words = (
+        f"{name}: {harm} harms, by {margin} per {PER_VOTERS} voters or more if it is "
+        f"to matter. {number_text(len(guardrail['messages']))} messages and "
+        f"{number_text(guardrail['n_groups'])} comparisons within groups are judged "
+        f"together: the chance that any of them is closed without harm is at most "
+        f"{share_text(alpha)}. "
+    )
+    words += (
+        "A message is sent to nobody until it is shown to do no such harm."
+        if guardrail["bars_unproven"]
+        else "A message is sent until it is shown to harm."
+    )
+    header = ["Message", "Among", "Voters", f"Change per {PER_VOTERS}",
+              "All together hold", "Judged"]  # fmt: skip
+    caption = f"What messages do to {name}, with intervals of 95 %"
+    return joined([paragraph(words), html_table(caption, header, rows, words=2)])
+
+
+def _guarded_row(row: Row, among: str, status: str) -> tuple[Any, ...]:
+    ends = (number_text(PER_VOTERS * row[end], 2) for end in ("low", "high"))
+    return (
+        row["message_id"],
+        among,
+        people_text(row["n"]),
+        interval_text(as_span(row["effect"], 1 / PER_VOTERS), ""),
+        " to ".join(ends),
+        status,
+    )
+
+
+def _electorate_check(checks: Row, unit: float) -> Check:
+    name, overlap = "Planned voters", checks.get("electorate")
+    if not overlap:
+        return Check(name, None, "not compared with the tested.")
+    n_both, n_planned = (people_text(overlap[n]) for n in ("n_both", "n_planned"))
+    words = f"{n_both} of {n_planned} were in the experiment"
+    alike = (
+        f"what is known of them tells them from the {people_text(overlap['n_tested'])} "
+        f"tested with an AUC of {overlap['auc']:.2f} (.5 is chance)"
+    )
+    if overlap["verdict"] == "alike":
+        return Check(name, passed=True, words=f"{words}; {alike}: alike.")
+    if not overlap["ok"]:
+        reasons = "; ".join(overlap["reasons"])
+        return Check(
+            name,
+            passed=False,
+            words=f"{words}, and they are not like the tested: {reasons}. Personal "
+            "lifts say nothing of them; the averages are those of the tested.",
+        )
+    worth = people_text(round(overlap["effective_n"]))
+    words = (
+        f"{words}; {alike}. Weighted to stand for them, the tested are worth {worth} "
+        f"voters, and {_carried(overlap, unit)}."
+    )
+    return Check(name, passed=True, words=words)
+
+
+def _carried(overlap: Row, unit: float) -> str:
+    """Lifts as they are expected among the planned."""
+    gain = overlap["gain"]
+    parts = []
+    for row in overlap["messages"]:
+        of_planned = interval_text(as_span(row["planned"], unit))
+        of_tested = interval_text(as_span(row["tested"], unit), "")
+        parts.append(
+            f"{row['message_id']} does {of_planned} among them, {of_tested} among the "
+            "tested"
+        )
+    if gain:
+        label = POLICIES.get(gain["policy"], gain["policy"])
+        parts.append(
+            f"“{label}” gains {interval_text(as_span(gain['planned'], unit))} per voter"
+        )
+    return "; ".join(parts)
 
 
 def _mark(passed: bool | None) -> Html:  # noqa: FBT001

@@ -14,6 +14,7 @@ from hustings.experiments.declaration import CampaignError
 from hustings.experiments.results import ExpectedMessage, Unseen
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.external_priors import evidence_of
+from hustings.experiments.stages.guardrails import NOTHING_GUARDED
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.arrays import Floats
 from hustings.features.message import MessageFeatures, message_features
@@ -72,6 +73,7 @@ def adopt(run: Run, *, version: str = "") -> Version:
     if not run.has("turnout.json"):
         lowers = model.facts["lowers_turnout"]
         run.write_json("turnout", {"lowers": lowers, "effects": {}})
+        run.write_json("guardrails", model.facts.get("guardrails", NOTHING_GUARDED))
     run.write_json("promoted", vars(chosen) | {"kept": True})
     return chosen
 

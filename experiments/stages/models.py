@@ -18,8 +18,16 @@ from hustings.experiments.stages.audience import (
 )
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.experiments.stages.declared import group_bounds
+from hustings.experiments.stages.electorate import electorate_check, write_overlaps
 from hustings.experiments.stages.external_priors import evidence_of
 from hustings.experiments.stages.groups import honest_groups
+from hustings.experiments.stages.guardrails import (
+    closed_to,
+    edges_of_segments,
+    guardrail_rows,
+    stored_guardrails,
+    write_guardrails,
+)
 from hustings.experiments.stages.learnable import Learnable, learnable
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
@@ -35,6 +43,7 @@ from hustings.experiments.stages.tuning import Tunings
 from hustings.features.arrays import Bools, Objects
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.partner import providers
+from hustings.features.tables import HISTORY_PREFIX
 from hustings.features.training_set import (
     MessageTest,
     TrainingSet,
@@ -42,16 +51,16 @@ from hustings.features.training_set import (
     message_tests,
     with_affinity_columns,
 )
-from hustings.features.voter import segments
+from hustings.features.voter import HISTORY_SHARE, segment_parts, segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
-from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
 from hustings.training.learners.average_effects import (
     MIN_MEASURED,
     Nuisances,
     estimates_of,
     fit_nuisances,
+    judging_weight,
 )
 from hustings.training.learners.baselines import (
     never_sent,
@@ -70,6 +79,7 @@ from hustings.training.learners.lift_model import (
 )
 from hustings.training.learners.priors import with_prior
 from hustings.training.learners.registry import fit_lift
+from hustings.training.learners.response import LinearColumns
 from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.gate import is_expired
 from hustings.training.policy_value.held_out_halves import (
@@ -80,6 +90,8 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
     training_half,
 )
+from hustings.training.policy_value.heterogeneity import balanced_groups
+from hustings.training.policy_value.judged_policies import joined
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
 from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Policy, VoterFacts
 from hustings.training.policy_value.results import (
@@ -98,7 +110,6 @@ from hustings.training.policy_value.verdict import (
     partner_slope,
     permuted_gain,
     prior_rows,
-    turnout_effects,
 )
 from hustings.training.registry.campaign_model import (
     CampaignModel,
@@ -242,6 +253,8 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
     plan, voters = run.campaign.plan, run.table("voters")
     n_all, of_test = len(voters), _voters_of(run, test)
     allowed = _eligibility(run, test, lowers_turnout(run)).allowed
+    features = materials.features[materials.of(test.experiment_id)]
+    allowed = allowed & ~closed_to(run, features, test.arms)
     if plan.only is not None:
         inside = of_test[plan.only.column].astype(str).isin(plan.only.values)
         allowed = allowed & inside.to_numpy(dtype=bool)[:, None]
@@ -265,7 +278,8 @@ def _market(run: Run, materials: _Materials, test: MessageTest) -> Market:
 def _segment_of(run: Run, materials: _Materials, test: MessageTest) -> Objects:
     """Segment of a test's voters, in its order."""
     features = materials.features[materials.of(test.experiment_id)]
-    of_voters = segments(features, run.campaign.features.segment)
+    columns, edges = run.campaign.features.segment, edges_of_segments(run)
+    of_voters = segments(features, columns, edges)
     return np.asarray(of_voters.to_numpy(dtype=object))
 
 
@@ -338,9 +352,12 @@ def _to_learn(run: Run) -> tuple[_Materials, BeforeTraining]:
     why, notes = _not_learnt(run, materials)
     learnt = materials.without(why)
     if learnt.tests:
-        run.write_json("turnout", _turnout(run, learnt))
+        notes += write_guardrails(
+            run, learnt.rows, learnt.features, learnt.tests, learnt.categorical,
+            learnt.issue_of,
+        )  # fmt: skip
         for name, test in learnt.tests.items():
-            # what lowers turnout may not be sent either
+            # what harms may not be sent either
             forbidden, _ = _not_sent(run, test)
             why |= {name: forbidden} if forbidden else {}
     stored = {
@@ -424,34 +441,6 @@ def _train_one(
     return settings, chosen_policies(prepared, test, market, band)
 
 
-def _turnout(run: Run, materials: _Materials) -> Json:
-    """Effect of every message on turnout where it was observed, and what lowers it."""
-    campaign = run.campaign
-    who_voted = campaign.outcome.turnout
-    if campaign.outcome.measures == "turnout":
-        who_voted = campaign.outcome.name
-    if who_voted is None:
-        return {"lowers": [], "effects": {}}
-    responses = run.table("responses")
-    turnout_rows = responses[responses["outcome"] == who_voted]
-    voted = turnout_rows.set_index(["experiment_id", "voter_id"])["value"]
-    effects: dict[str, Interval] = {}
-    for experiment_id, test in materials.tests.items():
-        if experiment_id in voted.index.get_level_values(0):
-            turnout = voted.loc[experiment_id].reindex(test.voter_id).to_numpy()
-            effects |= turnout_effects(
-                test,
-                turnout.astype(np.float64),
-                materials.categorical,
-                materials.issue_of,
-                seed=campaign.campaign.seed,
-            )
-    return {
-        "lowers": [m for m, effect in effects.items() if effect.high < 0],
-        "effects": {m: effect.as_dict() for m, effect in effects.items()},
-    }
-
-
 def _log_what_is_asked(run: Run, materials: _Materials) -> None:
     campaign = run.campaign
     declared = {
@@ -494,6 +483,8 @@ def stage_evaluate(run: Run) -> None:
         experiments[experiment_id] = _evaluate_one(
             run, materials, settings[experiment_id], test, champion, attempt
         )
+    checks = {name: r["checks"].get("electorate") for name, r in experiments.items()}
+    write_overlaps(run, {name: check for name, check in checks.items() if check})
     n_audience = len(run.table("voters"))
     evaluation: Json = {
         "campaign": run.campaign.campaign.name,
@@ -522,9 +513,10 @@ def _left_out(run: Run, test: MessageTest, stored: Json, attempt: int) -> Json:
     ).to_json()
     outcome = run.campaign.outcome.as_valued()
     return result | {
+        "guardrails": guardrail_rows(run, test.experiment_id),
         "sentence": answer(
             result, unit_per_point=outcome.unit_per_point, label=outcome.label
-        )
+        ),
     }
 
 
@@ -599,7 +591,11 @@ def _evaluate_one(
         segment=_segment_of(run, materials, test),
         champion=_in_use(run, champion, test),
         attempt=attempt,
+        worthwhile_gain=run.campaign.champion.worthwhile_gain,
     ).to_json()
+    result["checks"]["electorate"] = electorate_check(
+        run, materials.reader, test, halves, result["champion"]
+    )
     result["groups"] = honest_groups(
         run, materials.features[in_experiment], test, market, halves
     )
@@ -615,6 +611,8 @@ def _evaluate_one(
     result["messages"] += _shown_only(run, materials, test.experiment_id)
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
+    balanced = _balanced_groups(run, materials, test, halves)
+    result["balanced_groups"] = [r for r in balanced if r["message_id"] in best]
     result["channels"] = channel_rows(test, nuisances.effects, market.cost)
     _tell_slopes(run, test, halves, result, nuisances)
     if test.evidence is not None:
@@ -625,6 +623,7 @@ def _evaluate_one(
     result["priors"] = prior_rows(test, nuisances.effects)
     if result["priors"]:
         result["panel_overlap"] = run.read_json("overlap")
+    result["guardrails"] = guardrail_rows(run, test.experiment_id)
     effects = run.read_json("turnout")["effects"]
     effect_of_message = {m: effects.get(m, "unknown") for m in test.messages}
     result["turnout_effect"] = effect_of_message if effects else "unknown"
@@ -634,6 +633,47 @@ def _evaluate_one(
         result, unit_per_point=outcome.unit_per_point, label=outcome.label
     )
     return result
+
+
+BALANCED_AT_MOST = 40_000
+"""Groups of a large test are compared with others among so many of its voters."""
+
+
+def _balanced_groups(
+    run: Run, materials: _Materials, test: MessageTest, halves: Sequence[HeldOutHalf]
+) -> list[Json]:
+    """Lift of every bin of the segments' columns against all others, others alike."""
+    inside = materials.of(test.experiment_id)
+    parts = segment_parts(
+        materials.features[inside], run.campaign.features.segment,
+        edges_of_segments(run),
+    )  # fmt: skip
+    sampled = _at_most(test, BALANCED_AT_MOST)
+    left = test.take(sampled)
+    names = materials.reader.encoding.names
+    covariates = {}
+    for column in parts:
+        counted = [
+            i for i, name in enumerate(names) if not _is_part_of(name, str(column))
+        ]
+        codes = [counted.index(i) for i in materials.categorical if i in counted]
+        X = left.X[:, counted]
+        covariates[str(column)] = LinearColumns.of(X, codes).matrix(X)[:, 1:]
+    scores = joined(halves, lambda half: half.message_scores)[sampled]
+    rows = balanced_groups(
+        scores[:, 1:] - scores[:, :1],
+        {str(c): parts[c].to_numpy(dtype=object)[sampled] for c in parts},
+        covariates, np.unique(left.cluster, return_inverse=True)[1],
+        judging_weight(left),
+    )  # fmt: skip
+    return [{"message_id": test.messages[r.message], **r.as_dict()} for r in rows]
+
+
+def _is_part_of(name: str, column: str) -> bool:
+    """Whether a feature is the column, or one of the elections that it counts."""
+    return name == column or (
+        column == HISTORY_SHARE and name.startswith(HISTORY_PREFIX)
+    )
 
 
 def _shown_only(run: Run, materials: _Materials, experiment_id: str) -> list[Json]:
@@ -880,6 +920,7 @@ def _composed(
         "sentence": evaluation["headline"]["sentence"],
         "data_hash": run.record().data_hash,
         "lowers_turnout": run.read_json("turnout")["lowers"],
+        "guardrails": stored_guardrails(run),
         "trained_at": run.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     arms = {name: test.arms for name, test in materials.tests.items()}

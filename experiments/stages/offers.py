@@ -10,6 +10,8 @@ from hustings.experiments.declaration.planning import PlaceChannel
 from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.stages.audience import lowers_turnout, people_of
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.electorate import require_like_the_tested
+from hustings.experiments.stages.guardrails import closed_groups, edges_of_segments
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
@@ -111,6 +113,8 @@ def settings_of(
         only=None if only is None else Among(only.column, tuple(only.values)),
         segment=tuple(campaign.features.segment),
         by_household=by_household,
+        edges=edges_of_segments(run),
+        closed=closed_groups(run),
     )
 
 
@@ -177,11 +181,16 @@ def campaign_offer(
         model_version: As name/version.
         channels: Only these; all without.
 
+    Raises:
+        UnlikeTestedError: If the policy goes by voters' features, and the voters are
+            not like those tested.
+
     Returns:
         The offer; the settings and the policy that it was made under.
     """
     settings = settings_of(run, experiments, by_household=by_household)
     policy = delivered_policy(run, model, experiments)
+    require_like_the_tested(run, model.reader, policy)
     predicted = predict_arms(model.under(run.campaign.plan.policy), voters, settings)
     if policy_asks_for_support(policy):
         voters = with_predictions(run, voters, experiments)
@@ -189,7 +198,7 @@ def campaign_offer(
         predicted = _by_channels(predicted, channels)
     features = model.reader.features(voters)
     if run.campaign.plan.block_backlash:
-        segment = segments(features, run.campaign.features.segment)
+        segment = segments(features, settings.segment, settings.edges)
         backlash_pairs = backlash_by_segment(predicted, segment)
         settings = OfferSettings(**{**vars(settings), "backlash": backlash_pairs})
     rules = rules_at(run, at)
@@ -210,7 +219,8 @@ def place_offers(
 
     A place gets what the policy sends to somebody and no rule bars. `[plan.only]` keeps
     a place out unless all of it lies inside. Segments that show backlash are in their
-    places all the same: what they lose counts against the place.
+    places all the same: what they lose counts against the place. What a guardrail
+    closes to anybody goes to no place.
 
     Args:
         run: Declares it.
@@ -280,6 +290,8 @@ def _place_options(
         for message in channel.messages or arm_of
         if message not in of_voters.eligibility.barred_messages
         and of_voters.in_policy[:, arm_of[message]].any()
+        # a place is everybody in it, the voters whom it would harm too
+        and not of_voters.guarded[:, arm_of[message]].any()
     ]  # fmt: skip
 
 

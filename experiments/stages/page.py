@@ -37,7 +37,7 @@ def stage_report(run: Run) -> None:
         model_version=version,
         linked=_linked(run),
         affinities=run.optional("affinities"),
-        groups=groups_planned(run, evaluation),
+        groups=groups_planned(run, evaluation) if record.plan else None,
         places=places_planned(run) if record.plan else None,
         ratios=ratios_by_week(run),
     )  # fmt: skip

@@ -15,6 +15,7 @@ from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.audience import spend_per_voter
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.declared import group_bounds
+from hustings.experiments.stages.guardrails import closed_groups
 from hustings.experiments.stages.offers import holdout_of, moment_of, rules_at
 from hustings.features.arrays import Bools
 from hustings.features.training_set import Arm, arm_costs
@@ -152,6 +153,7 @@ def _closed_arms(run: Run, arms: tuple[Arm, ...]) -> Iterator[tuple[int, str]]:
     """Arms of which limits of the plan do not allow a single contact."""
     plan, budget = run.campaign.plan, _budget(run)
     capacity, cost = _capacity(run), arm_costs(run.table("costs"), arms)
+    harmful = {c.message_id: c.reason for c in closed_groups(run) if not c.where}
     for a, arm in enumerate(arms):
         declared = plan.messages.get(arm.message_id)
         fee = (
@@ -159,6 +161,8 @@ def _closed_arms(run: Run, arms: tuple[Arm, ...]) -> Iterator[tuple[int, str]]:
         )
         if capacity.get(arm.channel, np.inf) < 1:
             yield a, f"{arm.channel}: capacity 0 ([tables.costs] capacity_per_day)"
+        elif arm.message_id in harmful:
+            yield a, f"message {arm.message_id}: {harmful[arm.message_id]}"
         elif declared is not None and declared.most == 0:
             yield a, f"message {arm.message_id}: [plan.messages] most = 0"
         elif cost[a] + fee > budget:

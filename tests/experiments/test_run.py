@@ -524,7 +524,8 @@ def test_a_campaign_about_turnout_bars_what_lowers_it(again: Again) -> None:
     responses.loc[mine, "value"] = 0.0
     run.write("tables/responses", responses.reset_index())
     run_stage(run, "features")
-    assert models._turnout(run, models._materials(run))["lowers"] == ["safety_patrols"]
+    models.before_training(run)
+    assert told(run.folder, "turnout")["lowers"] == ["safety_patrols"]
 
 
 def test_the_holdout_of_a_campaign_outlives_its_plans(story: Any, again: Again) -> None:

@@ -438,6 +438,36 @@ def test_each_hurdle_gives_its_own_reason(served):
     ) == {"no_lift"}
 
 
+def test_a_voter_of_a_guarded_group_is_offered_no_message_that_harms_it(served):
+    body = asked(served, one_of_each_household(served))
+    messages = {arm["message_id"] for arm in served.plan["audiences"]["all"]["arms"]}
+    closed = [
+        {"message_id": m, "where": {"age": "65 and over"}, "guardrail": "complaints",
+         "reason": "raises complaints among voters of age 65 and over"}
+        for m in messages
+    ]  # fmt: skip
+    settings = settings_of(served) | {"segment": ["age"]}
+    free = [arm | {"price": 0.0} for arm in served.plan["audiences"]["all"]["arms"]]
+
+    def offered_to(**changed: Any) -> dict[str, str | None]:
+        terms = {"arms": free, "settings": settings | changed}
+        told = advice(endpoint(served, terms=terms, holdout_share=1e-9), body)
+        return {
+            v["voter_id"]: None if v["recommendation"] else v["reason"]["code"]
+            for v in told
+        }
+
+    before, after = offered_to(), offered_to(closed=closed)
+    age = {row["voter_id"]: row["age"] for row in body["voters"]}
+    old = {voter for voter in before if age[voter] is not None and age[voter] >= 65}
+    spared = {v for v in before if before[v] is None and after[v] == "guardrail"}
+    assert spared == {v for v in old if before[v] is None}
+    assert len(spared) > 5
+    assert {v: code for v, code in before.items() if v not in old} == {
+        v: code for v, code in after.items() if v not in old
+    }
+
+
 def test_an_experiments_worth_multiplies_its_lifts(served):
     body = asked(served, one_of_each_household(served))
     plain, dear = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hustings.features.tables import SMALLEST_CELL
@@ -13,6 +14,7 @@ from hustings.features.training_set import EffectPrior
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
+from hustings.training.policy_value.guardrails import group_effects
 from hustings.training.policy_value.held_out_halves import (
     BASELINES,
     Contender,
@@ -30,7 +32,6 @@ from hustings.training.policy_value.verdict import (
     evaluate,
     message_rows,
     permuted_gain,
-    turnout_effects,
 )
 
 
@@ -493,7 +494,9 @@ def test_a_fall_in_turnout_is_found(planted: Callable) -> None:
     test, _ = planted(rng, n_households=3_000)
     voted = rng.random(len(test.Y)) < np.array([0.5, 0.5, 0.4])[test.arm]
     issues = dict.fromkeys(test.messages, "issue")
-    found = turnout_effects(test, voted.astype(float), [], issues, seed=1)
+    parts = pd.DataFrame(index=range(len(voted)))
+    effects = group_effects(test, voted.astype(float), parts, [], issues, seed=1)
+    found = {e.message_id: e.effect for e in effects}
     assert found["m0"].low < 0 < found["m0"].high
     assert found["m1"].high < 0
     assert abs(found["m1"].value + 0.1) < 4 * found["m1"].se

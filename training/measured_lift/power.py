@@ -137,6 +137,43 @@ def voters_needed(
     return math.ceil((unit / lift) ** 2)
 
 
+# --- a gate: one-sided, on a paired difference whose error is known ---
+
+
+def gate_power(gain: float, se: float, alpha: float) -> float:
+    """Chance that a true gain is shown to lie above 0 at a one-sided level.
+
+    Φ(gain / se − z_α).
+
+    Args:
+        gain: True gain.
+        se: Standard error of its estimate, above 0.
+        alpha: One-sided level.
+
+    >>> round(gate_power(0.0, 1.0, 0.025), 3), round(gate_power(2.8, 1.0, 0.025), 2)
+    (0.025, 0.8)
+    """
+    return float(stats.norm.cdf(gain / se - stats.norm.isf(alpha)))
+
+
+def times_larger(gain: float, se: float, alpha: float) -> float:
+    """Times as many voters as a test had for a true gain to be shown with power .8.
+
+    ((z_α + z_power) se / gain)²: the variance of a paired difference falls with the
+    number of voters. At most 1 where the test was large enough.
+
+    Args:
+        gain: True gain, above 0.
+        se: Standard error of the test as it was.
+        alpha: One-sided level of the next one.
+
+    >>> round(times_larger(1.0, 1.0, 0.025), 2)  # (1.96 + 0.84)²
+    7.85
+    """
+    needed = float(stats.norm.isf(alpha) + stats.norm.ppf(POWER))
+    return (needed * se / gain) ** 2
+
+
 # --- exploring and exploiting ---
 
 

@@ -21,7 +21,7 @@ NOT_LEARNT = (NOTHING_MAY_BE_SENT, NOTHING_CAN_BE_SAID)
 """Verdicts that are given before anything is learnt: no attempts of the gate."""
 _OF_GATE = (
     "attempt", "alpha", "blocked_by", "carried_by_prior", "next_test", "forbidden_by",
-    "lacking",
+    "lacking", "power",
 )  # fmt: skip
 
 
@@ -85,6 +85,47 @@ class NextTest:
 
 
 @dataclass(frozen=True)
+class PowerAtGain:
+    """Chance that the gate opens for a true gain, and the test that it would take.
+
+    Attributes:
+        gain: True gain of personalising over the best baseline, outcome units.
+        power: Chance that this test, at its attempt, would have opened the gate.
+        n_voters: Voters of a test that opens it with chance .8 at the next attempt,
+            the tested included; None for more than a thousand times as many.
+    """
+
+    gain: float
+    power: float
+    n_voters: int | None
+
+
+@dataclass(frozen=True)
+class GatePower:
+    """What the gate could have seen where it stayed shut.
+
+    Attributes:
+        rival: Policy whose difference decides: the hardest to beat for sure.
+        standard_error: Of the difference to the best baseline.
+        n_tested: Voters of the test.
+        next_alpha: One-sided level of the next attempt.
+        at_estimate: At the estimated gain, drawn towards nothing; None where that is
+            not above 0.
+        at_worthwhile: At the smallest gain that the campaign declares worth having;
+            None where it declares none.
+        curve: From no gain to four standard errors.
+    """
+
+    rival: str
+    standard_error: float
+    n_tested: int
+    next_alpha: float
+    at_estimate: PowerAtGain | None
+    at_worthwhile: PowerAtGain | None
+    curve: tuple[PowerAtGain, ...]
+
+
+@dataclass(frozen=True)
 class Verdict(Stored):
     """Decision of the gate, with its evidence.
 
@@ -103,6 +144,7 @@ class Verdict(Stored):
         next_test: Where nothing is shown to do anything: how large a test would.
         forbidden_by: Rules that leave nothing to be sent to anybody.
         lacking: What the data lack for anything to be learnt of them.
+        power: Where personalising is not shown to pay: what could have been shown.
     """
 
     verdict: VerdictName
@@ -118,6 +160,7 @@ class Verdict(Stored):
     next_test: NextTest | None = None
     forbidden_by: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    power: GatePower | None = None
 
     def to_json(self) -> Json:
         """Convert to the keys of an experiment in `evaluation.json`."""

@@ -4,12 +4,14 @@ It turns the held-out halves of a message test into policy values, paired differ
 the cost curve, calibration, segments and checks, and one sentence with the answer.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from hustings.features.arrays import Floats, Ints, Objects
 from hustings.features.message import MessageFeatures
@@ -25,13 +27,19 @@ from hustings.training.estimators.metrics import (
 )
 from hustings.training.estimators.sample_ratio import block_p_values, holm
 from hustings.training.learners.average_effects import (
+    USUAL_EFFECT,
     AverageEffects,
-    fit_nuisances,
     judging_weight,
     overlap,
+    towards_nothing,
 )
-from hustings.training.learners.boosting import binned
-from hustings.training.measured_lift.power import ClaimCertainty, Noise, voters_needed
+from hustings.training.measured_lift.power import (
+    ClaimCertainty,
+    Noise,
+    gate_power,
+    times_larger,
+    voters_needed,
+)
 from hustings.training.policy_value.gate import (
     BLOCKING,
     GATE_ALPHA,
@@ -67,9 +75,11 @@ from hustings.training.policy_value.results import (
     NOTHING_MAY_BE_SENT,
     ArmContacts,
     Evaluation,
+    GatePower,
     Json,
     NextTest,
     PolicyValue,
+    PowerAtGain,
     Verdict,
     VerdictName,
 )
@@ -124,6 +134,7 @@ def evaluate(
     champion: Contender | None = None,
     attempt: int = 1,
     audits: Mapping[str, Any] | None = None,
+    worthwhile_gain: float | None = None,
 ) -> Evaluation:
     """Values, differences and checks of one experiment.
 
@@ -141,6 +152,8 @@ def evaluate(
         attempt: Number of this promotion attempt of the campaign, from 1: a gate tried
             often asks for more certainty each time.
         audits: More checks by name, each with `ok`, that may forbid a promotion.
+        worthwhile_gain: Smallest gain per voter over the best baseline that is worth
+            having, outcome units; None where nobody said.
     """
     if champion is not None:
         halves = [_with_champion(test, half, champion) for half in halves]
@@ -155,6 +168,10 @@ def evaluate(
     )  # fmt: skip
     if decided.champion == NOBODY:
         decided = replace(decided, next_test=next_test(judged))
+    if decided.verdict != "personalise" and not decided.blocked_by:
+        decided = replace(
+            decided, power=power_of_gate(judged, decided, worthwhile_gain)
+        )
     return Evaluation(
         n_units=len(np.unique(test.unit)),
         n_voters=len(test.Y),
@@ -166,6 +183,7 @@ def evaluate(
             "curve": _curve_rows(judged),
             "area": _areas(judged),
             "partners": _partners(judged),
+            "best_untargeted": _best_untargeted(judged),
             "calibration": _calibration(test, halves),
             "heterogeneity": heterogeneity_summary(
                 test, *_predicted_and_realised(halves)
@@ -213,9 +231,24 @@ def not_learnt(
         verdict=verdict,
         details={
             "curve": [], "area": {}, "partners": {}, "segments": [], "checks": {},
+            "best_untargeted": None, "balanced_groups": [],
             "messages": [], "channels": [], "priors": [], "turnout_effect": "unknown",
+            "guardrails": [],
         },
     )  # fmt: skip
+
+
+def _best_untargeted(judged: JudgedPolicies) -> Json:
+    """The best untargeted policy over nobody, its interval widened for the choice."""
+    name = judged.best(UNTARGETED)
+    gain = judged.difference(name, NOBODY)
+    width = float(stats.norm.isf(GATE_ALPHA / N_CHOSEN_AMONG)) * gain.se
+    corrected = Interval(gain.value, gain.value - width, gain.value + width)
+    return {
+        "policy": name,
+        "chosen_among": N_CHOSEN_AMONG,
+        "over_nobody": corrected.as_dict(),
+    }
 
 
 def _partners(judged: JudgedPolicies) -> Json:
@@ -417,6 +450,64 @@ def next_test(judged: JudgedPolicies) -> NextTest | None:
     )  # fmt: skip
     n_voters = voters_needed(lift, noise, 0.5, ClaimCertainty(n_claims=N_CHOSEN_AMONG))
     return NextTest(test.messages[best], lift, n_voters)
+
+
+CURVE_Z = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+"""Gains of the power curve, in standard errors of the difference."""
+LARGEST_TEST = 1_000
+"""Times as many voters as were tested: nobody draws a larger test."""
+
+
+def power_of_gate(
+    judged: JudgedPolicies, decided: Verdict, worthwhile_gain: float | None
+) -> GatePower | None:
+    """What gains the gate could have seen; None where no difference has an error.
+
+    A true gain over the best baseline is one over every other policy that has to be
+    beaten, by as much more as the baseline is ahead of it. The least of these chances
+    is reported: all rivals have to be beaten, and the differences share their noise.
+
+    Args:
+        judged: Every policy on voters that no model saw.
+        decided: By the gate.
+        worthwhile_gain: See `evaluate`.
+    """
+    rivals = {name: decided.differences[name] for name in _rivals(judged)}
+    best = rivals[decided.best_baseline]
+    uncertain = {name: d for name, d in rivals.items() if d.se > 0}
+    if not uncertain or best.se <= 0:
+        return None
+    next_alpha = spent_alpha(decided.attempt + 1)
+    n_tested = len(judged.test.Y)
+
+    def at(gain: float) -> PowerAtGain:
+        gains = {
+            name: (max(gain + d.value - best.value, gain), d.se)
+            for name, d in uncertain.items()
+        }
+        power = min(gate_power(g, se, decided.alpha) for g, se in gains.values())
+        times = [
+            times_larger(g, se, next_alpha) if g > 0 else np.inf
+            for g, se in gains.values()
+        ]
+        larger = max(times)
+        n_voters = math.ceil(larger * n_tested) if larger <= LARGEST_TEST else None
+        return PowerAtGain(gain, power, n_voters)
+
+    claimed, _ = towards_nothing(
+        best.value, best.se, USUAL_EFFECT * float(np.nanstd(judged.test.Y))
+    )
+    return GatePower(
+        rival=min(
+            uncertain, key=lambda name: uncertain[name].value / uncertain[name].se
+        ),
+        standard_error=best.se,
+        n_tested=n_tested,
+        next_alpha=next_alpha,
+        at_estimate=at(claimed) if claimed > 0 else None,
+        at_worthwhile=None if worthwhile_gain is None else at(worthwhile_gain),
+        curve=tuple(at(z * best.se) for z in CURVE_Z),
+    )
 
 
 def _rivals(judged: JudgedPolicies) -> list[str]:
@@ -682,30 +773,6 @@ def permuted_gain(
     return judged.difference("personalised", judged.best(BASELINES))
 
 
-def turnout_effects(
-    test: MessageTest,
-    turnout: Floats,
-    categorical: Sequence[int],
-    issue_of: Mapping[str, str],
-    *,
-    seed: int,
-) -> dict[str, Interval]:
-    """Effect of every message on turnout, where it was observed.
-
-    Args:
-        test: The experiment, arms as sent, n voters.
-        turnout: 1 voted, 0 did not, NaN unknown, shape (n,).
-        categorical: Columns of X that hold category codes.
-        issue_of: Issue of every message.
-        seed: Folds and trees.
-    """
-    # what is known from elsewhere is of the outcome, not of turnout
-    voted = replace(test, Y=turnout, prior=None, outcome_range=None)
-    nuisances = fit_nuisances(voted, binned(test.X, categorical), issue_of, seed=seed)
-    intervals = nuisances.effects.intervals(shrunken=False)
-    return dict(zip(test.messages, intervals, strict=True))
-
-
 def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -> str:
     """Answer of an experiment in one sentence, with its interval.
 
@@ -769,7 +836,8 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     return (
         f"Personalising is not shown to pay: it adds {gain_text} of '{label}' per "
         f"voter over the best alternative ({rival}){unsure}; "
-        f"{INSTEAD[evaluated['champion']]}{_next_test_in_words(evaluated['gate'])}."
+        f"{INSTEAD[evaluated['champion']]}{_next_test_in_words(evaluated['gate'])}"
+        f"{_power_in_words(evaluated['gate'], unit_per_point)}."
     )
 
 
@@ -781,4 +849,28 @@ def _next_test_in_words(gate: Mapping[str, Any]) -> str:
         f", for no message is shown to beat sending nothing: a test of "
         f"{planned['n_voters']:,} voters would show whether {planned['message_id']} "
         "does"
+    )
+
+
+def _power_in_words(gate: Mapping[str, Any], unit_per_point: float) -> str:
+    """How many more voters would tell; empty where that is not known."""
+    power = gate.get("power")
+    if not power or gate.get("next_test"):
+        return ""
+    chance = power["at_worthwhile"] or power["at_estimate"]
+    if chance is None:
+        return ""
+    gain = chance["gain"] / unit_per_point
+    if power["at_worthwhile"]:
+        gain_text = f"a gain worth having ({gain:+.2f} points)"
+    else:
+        gain_text = f"a true gain of {gain:+.2f} points, the estimate less its luck,"
+    if chance["n_voters"] is None:
+        return f"; {gain_text} is too small for any test that can be drawn"
+    more = chance["n_voters"] - power["n_tested"]
+    if more <= 0:
+        return f"; {gain_text} would probably have been seen"
+    return (
+        f"; {gain_text} would have been shown with a chance of "
+        f"{100 * chance['power']:.0f} %, and with {more:,} more voters of 80 %"
     )

@@ -54,6 +54,7 @@ from hustings.training.policy_value.policies import (
 JOINED = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 """Columns that begin so are joined to the voter file, not read from it."""
 
+
 def lifts_of(
     lift: LiftModel,
     voters: pd.DataFrame,
