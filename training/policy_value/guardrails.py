@@ -209,7 +209,7 @@ def group_effects(
         is known, or all are the same.
     """
     # what is known from elsewhere is of the outcome, not of what is guarded
-    guarded = replace(test, Y=outcome, prior=None)
+    guarded = replace(test, Y=outcome, prior=None, evidence=None, outcome_range=None)
     values = outcome[guarded.observed]
     if len(values) == 0 or (values == values[0]).all():
         return []
