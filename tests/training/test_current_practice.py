@@ -252,7 +252,7 @@ def test_comparators_are_shown_and_decide_nothing(
         for beside in (found, {})
     )  # fmt: skip
     assert set(shown["policies"]) - set(without["policies"]) == {SEGMENT_BEST}
-    assert shown["differences"][SEGMENT_BEST]["high"] < 0
+    assert shown["differences"][SEGMENT_BEST]["value"] < 0
     assert shown["verdict"] == "personalise"
     for key in ("verdict", "champion", "best_baseline", "gain_from_personalising"):
         assert shown[key] == without[key]

@@ -109,7 +109,9 @@ class LinearFit:
             of_data = by_message.sum(axis=2, dtype=np.float64)
             return np.asarray(of_data + self.unexplained[k])
 
-        flat = [d.reshape(len(d), -1) for d in self.directions]
+        flat = [
+            d.reshape(len(d), d[0:1].size if len(d) else 0) for d in self.directions
+        ]
         variance = self._predicted(X, fold, flat, spread)
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
