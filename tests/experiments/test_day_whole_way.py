@@ -180,7 +180,7 @@ class Campaign:
 
 def bring(folder: Path, n_voters: int) -> tuple[pd.DataFrame, dict[str, float]]:
     """The campaign's files, and the truth: by voter, and the lift's part by channel."""
-    sample = simulate(n_voters=n_voters, seed=5, n_messages=3)
+    sample = simulate(n_voters=n_voters, seed=6, n_messages=3)
     multiplier = sample.channels.set_index("channel")["multiplier"].astype(float)
     truth = sample.truth.set_index("voter_id").astype(float)
     truth[truth.filter(like="lift__").columns] += GAIN
