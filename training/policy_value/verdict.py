@@ -350,7 +350,8 @@ def decide(
     and what partners deliver is shown next to them and does not raise the bar. A
     partner's lifts are promoted where they beat all of these and personalising too.
     Where nothing of that is shown, the best untargeted policy is registered if it is
-    shown to beat sending nothing, or a declared prior carries it; else nobody.
+    shown to beat sending nothing, or each message that it sends is, or a declared prior
+    carries it; else nobody.
 
     Args:
         judged: Every policy on voters that no model saw.
@@ -370,8 +371,10 @@ def decide(
     alpha = GATE_ALPHA if in_use == best_untargeted else spent_alpha(attempt)
     is_carried = best_untargeted in carried
     untargeted = NOBODY
-    # the best of several was chosen: they share the level
-    if is_carried or is_above_zero(over_nobody, alpha=alpha / N_CHOSEN_AMONG):
+    # half of the level is the policies', who share it, as one of them was chosen; half
+    # is the messages': where all that the policy sends are shown to do something
+    is_shown = is_above_zero(over_nobody, alpha=alpha / 2 / N_CHOSEN_AMONG)
+    if is_carried or is_shown or _sends_what_works(judged, best_untargeted, alpha / 2):
         untargeted = best_untargeted
     verdict: VerdictName = "not_worth_personalising"
     champion = CHAMPION if CHAMPION in judged.names else NOBODY
@@ -391,6 +394,31 @@ def decide(
         attempt=attempt, alpha=spent_alpha(attempt), blocked_by=tuple(blocked),
         carried_by_prior=is_carried,
     )  # fmt: skip
+
+
+def _sends_what_works(judged: JudgedPolicies, name: str, alpha: float) -> bool:
+    """Whether every message that a policy sends is shown to have an effect above zero.
+
+    The value of a policy is read from those who got its very arms; the effect of a
+    message from all who got it by any channel, so that it is known sooner. The level is
+    shared by all messages.
+
+    Args:
+        judged: Every policy on voters that no model saw.
+        name: The policy.
+        alpha: One-sided level.
+    """
+    test = judged.test
+    sends = np.bincount(
+        test.message_of_arm[1:] - 1, judged.contacts(name), minlength=len(test.messages)
+    )
+    if not sends.any():
+        return False
+    # either half holds half of the people
+    effect = np.mean([half.effects.raw for half in judged.halves], axis=0)
+    error = np.mean([half.effects.raw_se for half in judged.halves], axis=0)
+    shown = effect > stats.norm.isf(alpha / len(sends)) * error / np.sqrt(2)
+    return bool(shown[sends > 0].all())
 
 
 N_CHOSEN_AMONG = len(UNTARGETED) - 1
