@@ -87,10 +87,10 @@ def test_shares_and_spend_agree_where_the_phones_are_the_limit(
         sums[0] += arm.judged
         sums[1] += arm.planned
     # by mail and by text a message is worth the same for its money, nearly: halves
-    # differ in which they choose
-    for channels in (["phone"], ["mail", "sms"]):
+    # differ in which they choose, and a text costs half
+    for channels, within in ((["phone"], 0.03), (["mail", "sms"], 0.08)):
         as_judged, as_planned = np.sum([by_channel[c] for c in channels], axis=0)
-        assert as_judged == pytest.approx(as_planned, abs=0.03), channels
+        assert as_judged == pytest.approx(as_planned, abs=within), channels
     # exploring voters are called too
     assert by_channel["phone"][0] <= CALLS + 1e-3
     assert by_channel["phone"][0] > 0.8 * CALLS
