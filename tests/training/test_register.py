@@ -26,6 +26,7 @@ from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import (
     Version,
     as_numbers,
+    as_signed,
     champion_version,
     download,
     log_and_register,
@@ -284,7 +285,13 @@ def test_a_column_is_a_number_in_the_signature_by_what_it_is_read_as(
     reader = replace(modelled.model.reader, mapping=mapping)
     model = replace(modelled.model, reader=reader)
     example = synthetic_example(as_numbers(raw, mapping), seed=1)
-    inputs = signature_of(example, model).inputs
+    signature = signature_of(example, model)
+    inputs = signature.inputs
+    # an example that is not of its signature would end the run
+    given = as_signed(example, signature)
+    for spec in inputs:
+        is_text = spec.type == DataType.string
+        assert given[spec.name].map(lambda v: isinstance(v, str)).all() == is_text
     assert {spec.name for spec in inputs if spec.type == DataType.double} == {
         "AGE", "G22", "INCOME",
     }  # fmt: skip

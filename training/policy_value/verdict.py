@@ -377,7 +377,9 @@ def decide(
     if is_carried or is_shown or _sends_what_works(judged, best_untargeted, alpha / 2):
         untargeted = best_untargeted
     verdict: VerdictName = "not_worth_personalising"
-    champion = CHAMPION if CHAMPION in judged.names else NOBODY
+    # what is sent to random people gives away nobody
+    random_people = untargeted if set(blocked) <= {"proxies"} else NOBODY
+    champion = CHAMPION if CHAMPION in judged.names else random_people
     if not blocked:
         rivals = {n: differences[n] for n in _rivals(judged)}
         verdict = _verdict(rivals, split_gain, attempt)

@@ -266,6 +266,23 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
     return signature
 
 
+def as_signed(example: pd.DataFrame, signature: ModelSignature) -> pd.DataFrame:
+    """Rows whose codes are the texts that they count as, also where stored as numbers.
+
+    Args:
+        example: From `synthetic_example`.
+        signature: From `signature_of` of it: MLflow refuses an example that differs.
+    """
+    texts = {
+        name: example[name].map(lambda code: f"{code:g}")
+        for name, kind in zip(
+            example.columns, signature.inputs.input_types(), strict=True
+        )
+        if kind == DataType.string and _data_type(example[name]) == DataType.double
+    }
+    return example.assign(**texts)
+
+
 def _input_type(column: pd.Series, kinds: set[str] | None) -> DataType:
     """Type of a column of the file; a text is one also where it is stored as number."""
     stored_as = _data_type(column)
@@ -316,6 +333,7 @@ def log_and_register(
         tags: Of the version.
     """
     name = registered_name(model.campaign)
+    signature = signature_of(example, model)
     with TemporaryDirectory() as aside:
         code = copy_package(Path(aside), ("features", "training"))
         logged = mlflow.pyfunc.log_model(
@@ -323,9 +341,9 @@ def log_and_register(
             python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"model": str(folder)},
             code_paths=[str(code)],
-            signature=signature_of(example, model),
+            signature=signature,
             # as a server of MLflow takes rows for such a model: {"inputs": [{...}]}
-            input_example=example.to_dict("records"),
+            input_example=as_signed(example, signature).to_dict("records"),
             pip_requirements=_pinned(MODEL_LIBRARIES),
             registered_model_name=name,
         )
