@@ -54,8 +54,6 @@ built on them; with a lower one than the second they are left out beside those."
 NEGLIGIBLE = 0.005
 """Share of a message's spread of lift that may go for the speed of scoring; its
 variance stays in the interval."""
-DIRECTIONS = 16
-"""Directions of uncertainty of a message; what lies beside them is the same for all."""
 
 
 @dataclass(frozen=True)
@@ -652,12 +650,16 @@ def _joined(found: _Found) -> LinearFit:
     columns = np.flatnonzero(needed[found.candidates.group])
     directions, rest = [], []
     for k, moments in enumerate(found.moments):
-        covariance = found.posterior.covariance(k, moments)
-        total = np.einsum("mpq,pq->m", covariance, moments.gram) / moments.n
-        own = covariance[:, columns[:, None], columns]
-        of_fit, told = _main_directions(own, moments.only(columns))
-        directions.append(of_fit)
-        rest.append(np.maximum(total - told, 0.0))
+        of_fit, beside = found.posterior.directions(k, moments)
+        total, told = (
+            np.einsum("pmk,pmk->m", d, np.tensordot(gram, d, 1)) / moments.n
+            for d, gram in (
+                (of_fit, moments.gram),
+                (of_fit[columns], moments.only(columns).gram),
+            )
+        )
+        directions.append(of_fit[columns])
+        rest.append(beside + np.maximum(total - told, 0.0))
     return LinearFit(
         found.basis.only([int(g) for g in np.flatnonzero(needed)]),
         found.posterior.coefficients[:, columns],
@@ -682,20 +684,3 @@ def _needed(
     needed = np.zeros_like(share, dtype=bool)
     np.put_along_axis(needed, order, below > NEGLIGIBLE, axis=0)
     return np.asarray((needed & (explained > 0)).any(axis=1))
-
-
-def _main_directions(
-    covariance: Floats, moments: EffectMoments
-) -> tuple[Floats, Floats]:
-    """Directions of most variance of lift, (p, M, k), and how much they tell, (M,)."""
-    n_messages, p, _ = covariance.shape
-    n_kept = min(p, DIRECTIONS)
-    directions, told = np.zeros((p, n_messages, n_kept)), np.zeros(n_messages)
-    for m in range(n_messages):
-        values, vectors = np.linalg.eigh(covariance[m])
-        scaled = vectors * np.sqrt(np.maximum(values, 0.0))
-        lift = np.einsum("pk,pq,qk->k", scaled, moments.gram, scaled, optimize=True)
-        most = np.argsort(-lift, kind="stable")[:n_kept]
-        directions[:, m] = scaled[:, most]
-        told[m] = lift[most].sum() / moments.n
-    return directions, told

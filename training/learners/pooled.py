@@ -41,6 +41,10 @@ other messages use it."""
 NONE_AS_PRIOR = 1.0
 """How many without."""
 MAX_SWEEPS, SETTLED = 40, 1e-4
+DIRECTIONS = 16
+"""Directions of uncertainty of a message; what lies beside them is the same for all."""
+MOST_COLUMNS = 150
+"""Columns of a message whose posterior variance is worked out."""
 TELLING = 1e-3
 """Directions within a term of less than this share of its variance say nothing."""
 
@@ -105,27 +109,41 @@ class TermPosterior:
     shared: Floats
     turn: Floats
 
-    def covariance(self, k: int, moments: EffectMoments) -> Floats:
-        """Posterior covariance of every message's coefficients, shape (M, p, p).
+    def directions(self, k: int, moments: EffectMoments) -> tuple[Floats, Floats]:
+        """Directions of most posterior variance, and the variance beside them.
 
         Given the prior variances that were found, exact for the message's own data;
-        the data of others narrow the prior of what is shared, column by column.
+        the data of others narrow the prior of what is shared, column by column. Columns
+        of which next to nothing is expected keep their prior variance.
 
         Args:
             k: Which fit.
             moments: Of that fit.
+
+        Returns:
+            Directions as long as their standard deviation, shape (p, M, D), and the
+            mean variance of lift that lies in none of them, shape (M,).
         """
-        turn, p = self.turn[k], len(moments.gram)
+        turn = self.turn[k]
         gram = turn.T @ moments.gram @ turn
         noise = np.maximum(np.diag(moments.noise), 1e-300)
         prior = self._narrowed(k, gram, noise)
-        covariance = np.empty((len(noise), p, p))
+        p, n_kept = len(gram), min(len(gram), DIRECTIONS)
+        directions, beside = np.zeros((p, len(noise), n_kept)), np.zeros(len(noise))
         for m, variance in enumerate(noise):
-            root = np.sqrt(prior[:, m])
-            ratio = np.eye(p) + root[:, None] * gram * root / variance
-            turned = root[:, None] * np.linalg.inv(ratio) * root
-            covariance[m] = turn @ turned @ turn.T
-        return covariance
+            expected = prior[:, m] * np.diag(gram) / moments.n
+            at = np.sort(np.argsort(-expected, kind="stable")[:MOST_COLUMNS])
+            own, root = gram[np.ix_(at, at)], np.sqrt(prior[at, m])
+            ratio = np.eye(len(at)) + root[:, None] * own * root / variance
+            values, vectors = np.linalg.eigh(ratio)
+            scaled = root[:, None] * vectors / np.sqrt(values)
+            lift = np.einsum("pk,pk->k", scaled, own @ scaled) / moments.n
+            most = np.argsort(-lift, kind="stable")[:n_kept]
+            directions[:, m, : len(most)] = turn[:, at] @ scaled[:, most]
+            # of what is left out, the prior variance; of what is not kept, its own
+            beside[m] = expected.sum() - expected[at].sum()
+            beside[m] += lift.sum() - lift[most].sum()
+        return directions, np.maximum(beside, 0.0)
 
     def _narrowed(self, k: int, gram: Floats, noise: Floats) -> Floats:
         """Prior variance of each message's columns once the others' data are seen.
