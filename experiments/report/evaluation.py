@@ -363,7 +363,7 @@ def _chosen_untargeted(result: Row, unit: float) -> Html:
 
 def _power(result: Row, unit: float) -> Html:
     """What gain of personalising this test could have shown; empty where it did."""
-    power = result.get("gate", {}).get("power")
+    power = result["gate"].get("power")
     if not power:
         return Html("")
     labels = {

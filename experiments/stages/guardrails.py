@@ -156,10 +156,10 @@ def _values(
         return np.multiply(test.Y, outcome.direction)
     answers = run.table("responses").query("outcome == @guarded.outcome")
     value = last_answers(answers).set_index(_KEY)["value"]
-    known = value.reindex(pd.MultiIndex.from_frame(rows[_KEY])).astype(np.float64)
-    if guarded.absent == "zero" and known.notna().any():
-        known = known.fillna(0.0)
-    return np.asarray(known, dtype=np.float64)
+    answered = value.reindex(pd.MultiIndex.from_frame(rows[_KEY])).astype(np.float64)
+    if guarded.absent == "zero" and answered.notna().any():
+        answered = answered.fillna(0.0)
+    return np.asarray(answered, dtype=np.float64)
 
 
 def _turnout(judged: Sequence[GuardedMessage]) -> Json:

@@ -114,6 +114,7 @@ def experiment(n_messages: int = 4, *, gain: float = 2.1) -> dict[str, Any]:
             "best_mix": span(gain), "one_covariate": span(gain - 0.1),
         },
         "best_baseline": "best_mix",
+        "gate": {"power": None},
         "gain_from_personalising": span(gain),
         "verdict": "personalise" if pays else "not_worth_personalising",
         "sentence": sentence(gain),

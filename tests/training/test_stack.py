@@ -45,7 +45,10 @@ def test_weights_go_to_the_part_that_is_right_and_noise_gets_none() -> None:
     doubled = believe(scored, [2 * truth], np.arange(50_000))
     np.testing.assert_allclose(doubled.combine([2 * truth])[0], truth, atol=0.15)
     against = believe(-scored, [truth], np.arange(50_000))
-    assert not against.combine([truth])[0].any()
+    deviation, variance = against.combine([truth])
+    assert not deviation.any()
+    # what is thrown away is in the interval
+    assert (variance > 0).all()
 
 
 def test_trees_are_dropped_where_the_linear_part_says_it_all(prepared: tuple) -> None:

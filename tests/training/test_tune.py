@@ -123,6 +123,25 @@ def all_the_same(
     yield float(np.random.default_rng([hold, seed, *drawn]).normal())
 
 
+def defaults_fail(
+    _: Prepared, settings: Mapping[str, Any], *, hold: int, seed: int
+) -> Iterator[float]:
+    """The defaults cannot be worked with; others can."""
+    if settings["num_leaves"] == DEFAULT_PARAMS["num_leaves"]:
+        raise ValueError("too many leaves")
+    yield float(settings["num_leaves"]) + 0.01 * hold + 0 * seed
+
+
+def test_where_the_defaults_fail_the_best_of_the_others_is_taken(
+    prepared: Prepared,
+) -> None:
+    found = tuned(prepared, loss=defaults_fail, n_trials=6)
+    assert found.trials.loc[0, "state"] == "FAIL"
+    best = found.trials.loc[found.trials["value"].idxmin()]
+    assert found.settings["num_leaves"] == best["num_leaves"]
+    assert best["taken"]
+
+
 def test_settings_that_are_better_in_every_fold_are_taken(prepared: Prepared) -> None:
     found = tuned(prepared, loss=leaves_are_better, n_trials=8)
     complete = found.trials[found.trials["state"] == "COMPLETE"]

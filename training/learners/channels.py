@@ -129,8 +129,8 @@ def _sampled(log_density: Callable[[Floats], Floats], d: int) -> tuple[Floats, F
         log_density: Of k points, (k, d) → (k,), but for a constant.
         d: Dimensions.
     """
-    found = minimize(lambda z: -float(log_density(z[None])[0]), np.zeros(d))
-    centre = found.x
+    mode = minimize(lambda z: -float(log_density(z[None])[0]), np.zeros(d))
+    centre = mode.x
     covariance = np.linalg.pinv(_curvature(log_density, centre))
     uniform = qmc.Sobol(d + 1, seed=0).random_base2(N_DRAWS_LOG2)
     standard = _t_draws(np.clip(uniform, 1e-9, 1 - 1e-9))

@@ -388,9 +388,11 @@ def slopes(
     ]
     raw, se = np.array([f.value for f in fitted]), np.array([f.se for f in fitted])
     slope, slope_sd = np.ones(n_messages), np.zeros(n_messages)
-    told = se > 0
-    slope[told], slope_sd[told] = _around_one(raw[told], se[told])
-    return np.where(told, np.clip(slope, 0.0, 1.5), 0.0), slope_sd
+    is_estimated = se > 0
+    slope[is_estimated], slope_sd[is_estimated] = _around_one(
+        raw[is_estimated], se[is_estimated]
+    )
+    return np.where(is_estimated, np.clip(slope, 0.0, 1.5), 0.0), slope_sd
 
 
 def _around_one(raw: Floats, se: Floats) -> tuple[Floats, Floats]:

@@ -401,7 +401,7 @@ def fit_linear(
         nothing = _nothing(design.basis, len(fits_of), len(noise))
         return replace(nothing, affinity_slope=affinity_slope)
     shared = sharing(issues)
-    found = _pooled(
+    first = _pooled(
         design,
         fits_of,
         noise,
@@ -410,22 +410,21 @@ def fit_linear(
         untried=0,
         may=[set(terms)] * len(fits_of),
     )
+    last = first
     if params["order"] > 2:
         most = min(MAX_TRIED, len(X) // VOTERS_PER_COLUMN)
-        tried = _triples(found.products(LIKELY), shapes, most)
+        tried = _triples(first.products(LIKELY), shapes, most)
         # what one fit has found another may not know
         mains = {t for t in terms if len(t) == 1}
         may = [
             mains | pairs | triples
-            for pairs, triples in zip(found.products(UNLIKELY), tried, strict=True)
+            for pairs, triples in zip(first.products(UNLIKELY), tried, strict=True)
         ]
         together = sorted(set().union(*may), key=lambda t: (len(t), t))
         untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
         design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
-        found = _pooled(
-            design, fits_of, noise, shared, params, untried=untried, may=may
-        )
-    return replace(_joined(found), affinity_slope=affinity_slope)
+        last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
+    return replace(_joined(last), affinity_slope=affinity_slope)
 
 
 def _shapes(
@@ -508,7 +507,7 @@ def _scores(moments: EffectMoments, group: Ints, given: Ints, n_terms: int) -> F
     return score
 
 
-class _Found(NamedTuple):
+class _Fitted(NamedTuple):
     """Several fits on the same columns."""
 
     basis: Basis
@@ -534,7 +533,7 @@ def _pooled(
     *,
     untried: int,
     may: Sequence[set[Term]],
-) -> _Found:
+) -> _Fitted:
     """Fits of the features, and of those products that look like lift at all.
 
     Args:
@@ -563,7 +562,7 @@ def _pooled(
     candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
     moments = [m.only(columns) for m in moments]
     posterior = fit_pooled(moments, candidates, shared)
-    return _Found(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
+    return _Fitted(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
 
 
 def _worth_trying(
@@ -642,27 +641,25 @@ def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
     )
 
 
-def _joined(found: _Found) -> LinearFit:
+def _joined(fitted: _Fitted) -> LinearFit:
     """The fits on the columns that any of them needs."""
-    needed = np.zeros(len(found.basis.terms), dtype=bool)
-    for k, moments in enumerate(found.moments):
-        needed |= _needed(found.posterior.coefficients[k], moments, found.candidates)
-    columns = np.flatnonzero(needed[found.candidates.group])
+    needed = np.zeros(len(fitted.basis.terms), dtype=bool)
+    for k, moments in enumerate(fitted.moments):
+        needed |= _needed(fitted.posterior.coefficients[k], moments, fitted.candidates)
+    columns = np.flatnonzero(needed[fitted.candidates.group])
     directions, rest = [], []
-    for k, moments in enumerate(found.moments):
-        of_fit, beside = found.posterior.directions(k, moments)
-        total, told = (
-            np.einsum("pmk,pmk->m", d, np.tensordot(gram, d, 1)) / moments.n
-            for d, gram in (
-                (of_fit, moments.gram),
-                (of_fit[columns], moments.only(columns).gram),
-            )
-        )
+    for k, moments in enumerate(fitted.moments):
+        of_fit, beside = fitted.posterior.directions(k, moments)
+        # of what is left out: its variance, and the lift that it predicted
+        cut, left_out = of_fit.copy(), fitted.posterior.coefficients[k].copy()
+        cut[columns], left_out[columns] = 0.0, 0.0
+        cut = np.concatenate([cut, left_out[:, :, None]], axis=2)
+        lost = np.einsum("pmk,pmk->m", cut, np.tensordot(moments.gram, cut, 1))
         directions.append(of_fit[columns])
-        rest.append(beside + np.maximum(total - told, 0.0))
+        rest.append(beside + lost / moments.n)
     return LinearFit(
-        found.basis.only([int(g) for g in np.flatnonzero(needed)]),
-        found.posterior.coefficients[:, columns],
+        fitted.basis.only([int(g) for g in np.flatnonzero(needed)]),
+        fitted.posterior.coefficients[:, columns],
         tuple(directions),
         np.array(rest),
     )

@@ -162,11 +162,11 @@ class TermPosterior:
         usual = float(noise.mean()) / np.maximum(total.mean(axis=1), 1e-300)
         root = 1.0 / np.sqrt(np.diag(gram) + usual)
         inverse = np.linalg.inv(root[:, None] * (gram + np.diag(usual)) * root)
-        told = np.maximum(1.0 / (np.diag(inverse) * root**2) - usual, 1e-12)
+        information = np.maximum(1.0 / (np.diag(inverse) * root**2) - usual, 1e-12)
         narrowed = own.copy()
         for c, member in enumerate(self.shared):
             rest = total - common[c][:, None] * member
-            precision = member / (noise / told[:, None] + rest)
+            precision = member / (noise / information[:, None] + rest)
             of_others = precision.sum(axis=1, keepdims=True) - precision
             inverse_prior = 1.0 / np.maximum(common[c], 1e-300)
             narrowed += member / (inverse_prior[:, None] + of_others)

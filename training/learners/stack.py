@@ -50,12 +50,14 @@ class StackBelief:
 
     Attributes:
         weight: Of every part, shape (n_parts,).
+        weight_sd: Posterior SD of the weight of the linear part, shape ().
         slope: s_m, shape (M,).
-        slope_se: Its posterior SD, the weights' doubt included, shape (M,).
+        slope_se: Its posterior SD, shape (M,).
         unexplained: Variance of lift for what of the trees is not believed, (M,).
     """
 
     weight: Floats
+    weight_sd: Floats
     slope: Floats
     slope_se: Floats
     unexplained: Floats
@@ -66,7 +68,9 @@ class StackBelief:
         The variance is what belief itself adds to that of the parts.
         """
         total = _combined(self.weight, parts)
-        variance = (total * self.slope_se) ** 2 + self.unexplained
+        # also of what a weight of nil throws away
+        of_weight = (self.slope * self.weight_sd * parts[0]) ** 2
+        variance = (total * self.slope_se) ** 2 + of_weight + self.unexplained
         return total * self.slope, variance
 
 
@@ -230,9 +234,7 @@ def believe(
     unexplained = np.zeros(scored.shape[1])
     for w, part in zip(weight[1:], centred[1:], strict=True):
         unexplained += abs(w * (1.0 - w)) * part.var(axis=0)
-    # how far the parts are believed is as uncertain as how far messages differ in it
-    doubt = np.hypot(slope_se, slope * weight_sd / max(float(weight[0]), weight_sd))
-    return StackBelief(weight, slope, doubt, unexplained)
+    return StackBelief(weight, np.array(weight_sd), slope, slope_se, unexplained)
 
 
 def _combined(weight: Floats, parts: Sequence[Floats]) -> Floats:

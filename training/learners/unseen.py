@@ -139,7 +139,9 @@ class ExpectedLift:
         off = of_sent.lift - average.shrunken
         between = off**2 + np.maximum(of_sent.se**2 - average.shrunken_se**2, 0.0)
         se = np.sqrt(self.se**2 + between.mean(axis=1, keepdims=True))
-        lift = np.broadcast_to(self.mean, se.shape)
+        least, most = self.sent.nuisances.outcome_range
+        baseline = of_sent.baseline[:, None]
+        lift = np.clip(self.mean, least - baseline, most - baseline)
         return Lifts(
             np.hstack([of_sent.lift, lift]),
             np.hstack([of_sent.se, se]),

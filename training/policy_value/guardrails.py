@@ -297,9 +297,9 @@ def _design_variance(test: MessageTest, response: Floats) -> Floats:
     chance = floored(test.propensities)
     offered = (chance[:, 1:] > 0) & (chance[:, :1] > 0)
     inverse = np.zeros(weights.shape)
-    both = 1.0 / np.where(offered, chance[:, 1:], 1.0)
-    both += 1.0 / np.where(chance[:, :1] > 0, chance[:, :1], 1.0)
-    inverse[offered] = both[offered]
+    of_design = 1.0 / np.where(offered, chance[:, 1:], 1.0)
+    of_design += 1.0 / np.where(chance[:, :1] > 0, chance[:, :1], 1.0)
+    inverse[offered] = of_design[offered]
     total: Floats = sigma2 * (weights**2 * inverse).sum(axis=0) / float(seen.mean())
     return total
 

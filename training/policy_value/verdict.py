@@ -419,8 +419,8 @@ def _sends_what_works(judged: JudgedPolicies, name: str, alpha: float) -> bool:
     # either half holds half of the people
     effect = np.mean([half.effects.raw for half in judged.halves], axis=0)
     error = np.mean([half.effects.raw_se for half in judged.halves], axis=0)
-    shown = effect > stats.norm.isf(alpha / len(sends)) * error / np.sqrt(2)
-    return bool(shown[sends > 0].all())
+    works = effect > stats.norm.isf(alpha / len(sends)) * error / np.sqrt(2)
+    return bool(works[sends > 0].all())
 
 
 N_CHOSEN_AMONG = len(UNTARGETED) - 1
@@ -897,10 +897,10 @@ def _power_in_words(gate: Mapping[str, Any], unit_per_point: float) -> str:
         gain_text = f"a true gain of {gain:+.2f} points, the estimate less its luck,"
     if chance["n_voters"] is None:
         return f"; {gain_text} is too small for any test that can be drawn"
-    more = chance["n_voters"] - power["n_tested"]
-    if more <= 0:
+    n_lacking = chance["n_voters"] - power["n_tested"]
+    if n_lacking <= 0:
         return f"; {gain_text} would probably have been seen"
     return (
         f"; {gain_text} would have been shown with a chance of "
-        f"{100 * chance['power']:.0f} %, and with {more:,} more voters of 80 %"
+        f"{100 * chance['power']:.0f} %, and with {n_lacking:,} more voters of 80 %"
     )

@@ -26,14 +26,10 @@ from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.registry import DEFAULTS
 from hustings.training.registry.trials import beat, claim, give_up, is_dead, trials_at
 
-ENOUGH_HELD = 40_000
-"""Voters on which a trial is judged where there are so many: small tests need every
-fold to tell settings apart, large ones do not. Never anybody of the judging half."""
 MOST_RETRIES = 2
 """Settings that took their process down this often are not tried again."""
-FEWEST_FOLDS = 4
-"""Folds on which settings are compared at least: fewer do not know their own noise."""
 FOLDS = "fold_losses"
+"""Attribute of a trial: its loss on each fold."""
 TUNING_ALPHA = 0.05
 """Chance that settings that are worth no more replace the defaults."""
 N_BEFORE_PRUNING = 4
@@ -234,32 +230,55 @@ def _tuned(study: optuna.Study, search: Search) -> Tuned:
             f"but all {len(failed)} trials failed; the first said: "
             f"{failed[0].user_attrs['error']}"
         )
-    taken = _taken(complete)
-    best = search.space.defaults if taken is None else taken.params
-    settings = {"model": search.model, **best}
-    stands = 0 if taken is None else taken.number
+    stands = _taken(complete, study.trials, search.space.defaults)
+    settings = {
+        "model": search.model,
+        **(search.space.defaults if stands is None else stands.params),
+    }
     trials = _trials(study)
-    trials = trials.assign(taken=trials["number"] == stands)
-    return Tuned(settings, trials, _steps(study))
+    number = -1 if stands is None else stands.number
+    return Tuned(
+        settings, trials.assign(taken=trials["number"] == number), _steps(study)
+    )
 
 
-def _taken(complete: Sequence[FrozenTrial]) -> FrozenTrial | None:
+def _taken(
+    complete: Sequence[FrozenTrial],
+    trials: Sequence[FrozenTrial],
+    defaults: Mapping[str, Any],
+) -> FrozenTrial | None:
     """The best trial if it beats the defaults by more than the best of noise would.
 
     Losses of both are compared fold by fold, and the level is shared by all trials that
-    were tried: of many settings that are worth the same one always looks best.
+    were tried: of many settings that are worth the same one always looks best. Where
+    the defaults cannot be worked with, the best is taken.
+
+    Args:
+        complete: Trials that came to their end.
+        trials: All trials.
+        defaults: Settings that stay otherwise.
+
+    Returns:
+        The trial of the best or of the defaults; None where the defaults stay without
+        a trial of their own.
     """
-    default = next((t for t in complete if t.number == 0), None)
-    if default is None or len(complete) < 2:
-        return None
-    best = min(complete, key=lambda t: float(t.value or 0.0))
+    # a trial of the defaults that was cut short has another number when it is repeated
+    default = next((t for t in complete if t.params == dict(defaults)), None)
+    best = min(complete, key=lambda t: float(t.value or 0.0), default=None)
+    if best is None or best is default:
+        return default
+    if default is None:
+        has_failed = any(
+            "error" in t.user_attrs and t.params == dict(defaults) for t in trials
+        )
+        return best if has_failed else None
     gained = np.subtract(default.user_attrs[FOLDS], best.user_attrs[FOLDS])
-    if len(gained) < 2 or best is default:
-        return None
+    if len(gained) < 2:
+        return default
     se = float(gained.std(ddof=1)) / math.sqrt(len(gained))
     level = TUNING_ALPHA / (len(complete) - 1)
     needed = float(stats.t.isf(level, len(gained) - 1)) * se
-    return best if float(gained.mean()) > needed else None
+    return best if float(gained.mean()) > needed else default
 
 
 # --- the study ---
@@ -383,8 +402,7 @@ def _held_out_loss(
     losses: list[float] = []
     step = 0
     n_folds = int(prepared.fold.max()) + 1
-    needed = max(-(-ENOUGH_HELD * n_folds // len(prepared.fold)), FEWEST_FOLDS)
-    for hold in range(min(needed, n_folds)):
+    for hold in range(n_folds):
         running = math.nan
         for running in search.loss(prepared, settings, hold=hold, seed=search.seed):
             if not math.isfinite(running):
