@@ -69,7 +69,7 @@ class StackBelief:
         """
         total = _combined(self.weight, parts)
         # also of what a weight of nil throws away
-        of_weight = (self.slope * self.weight_sd * parts[0]) ** 2
+        of_weight = (self.weight_sd * parts[0]) ** 2
         variance = (total * self.slope_se) ** 2 + of_weight + self.unexplained
         return total * self.slope, variance
 
