@@ -7,6 +7,7 @@ them.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Objects
+from hustings.features.ingest.plain import VoterColumns
 from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import Never
 from hustings.features.tables import TIMESTAMP
+from hustings.features.voter import HISTORY_SHARE
 from hustings.serving.contact_lists import ContactLists
 from hustings.serving.decided import SERVING, DecidedVoters
 from hustings.serving.decisions import (
@@ -27,7 +30,16 @@ from hustings.serving.decisions import (
 from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
-from hustings.serving.offer import Offer, Rules, offer
+from hustings.serving.offer import (
+    AREA_LEVELS,
+    SUPPORT,
+    TURNOUT,
+    Offer,
+    OfferSettings,
+    Rules,
+    arms_of,
+    offered,
+)
 from hustings.serving.plan import held_out
 from hustings.serving.reactions.http import Intake
 from hustings.serving.recommend import (
@@ -50,7 +62,8 @@ from hustings.serving.voter_rows import (
     field_path,
     refuse,
 )
-from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.campaign_model import FIGURES, CampaignModel
+from hustings.training.registry.online_features import OnlineFeatures
 
 Json = dict[str, Any]
 
@@ -74,6 +87,7 @@ class Endpoint:
         plan: plan.json of the bundle.
         version: version.json of the bundle.
         reader: Of requests' rows.
+        features: Of their voters.
         audiences: Prices by audience.
         limits: Of the campaign.
         lists: Do-not-contact and addresses, by digest.
@@ -91,6 +105,7 @@ class Endpoint:
     plan: Mapping[str, Any]
     version: Mapping[str, str]
     reader: VoterReader
+    features: OnlineFeatures
     audiences: Mapping[str, AudiencePrices]
     limits: CampaignLimits
     lists: ContactLists
@@ -132,6 +147,7 @@ class Endpoint:
                 model.joined_columns,
                 model.reader.encoding.levels,
             ),
+            features=model.reader.online(),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
             lists=ContactLists.read(bundle, never.key),
@@ -169,9 +185,20 @@ class Endpoint:
             "champions": dict(self.model.champions),
             "rule_set": self.plan["rule_set"],
             "audiences": list(self.audiences),
-            "voter_columns": self.reader.columns,
+            "voter_columns": list(self.reader.columns),
             "decided": UNKNOWN_HERE if self.decided is None else HERE,
         }
+
+    @cached_property
+    def models(self) -> Mapping[str, CampaignModel]:
+        """The model with the lifts of each audience's policy."""
+        return {n: self.model.under(a.policy.name) for n, a in self.audiences.items()}
+
+    @cached_property
+    def messages(self) -> pd.DataFrame:
+        """MESSAGES of the plan."""
+        rows = self.plan["rules"]["messages"]
+        return pd.DataFrame(rows, columns=list(_MESSAGES))
 
     @property
     def _answered_by(self) -> Json:
@@ -190,32 +217,27 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, missing = self._voters(request.voters)
-        scores = self.model.score(voters)
+        voters, told = self._voters(request.voters)
+        scores = self.model.score_online(voters, self.features.matrix(voters))
+        if not np.isfinite(scores.figures).all():
+            raise ValueError("expected finite scores")
+        at = [k for k, m in enumerate(scores.messages) if m in wanted]
+        messages = [scores.messages[k] for k in at]
         by_voter: list[Json] = [
-            {"voter_id": v, "scores": []} for v in voters["voter_id"]
+            {
+                "voter_id": voter,
+                "scores": [
+                    {"message_id": message, **dict(zip(FIGURES, figures, strict=True))}
+                    for message, figures in zip(messages, of_voter, strict=True)
+                ],
+            }
+            for voter, of_voter in zip(
+                voters["voter_id"], scores.figures[:, at].tolist(), strict=True
+            )
         ]
-        values = scores.drop(columns=["voter_id", "message_id"])
-        rows = zip(
-            scores["voter_id"].cat.codes.tolist(),
-            scores["message_id"].tolist(),
-            *(values[name].tolist() for name in values),
-            strict=True,
-        )
-        for voter, message, *figures in rows:
-            if message in wanted:
-                named_figures = dict(zip(values, figures, strict=True))
-                scored = {"message_id": message, **named_figures}
-                by_voter[voter]["scores"].append(scored)
-        return {
-            "model": self._answered_by,
-            "missing_columns": missing,
-            "voters": by_voter,
-        }
+        return {"model": self._answered_by, **told, "voters": by_voter}
 
-    def _voters(
-        self, rows: Sequence[Mapping[str, Any]]
-    ) -> tuple[pd.DataFrame, list[str]]:
+    def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterColumns, Json]:
         """VOTERS of a request with what is known of them beside the voter file.
 
         A row's own value counts, else that of the run. A column that neither has is
@@ -223,32 +245,33 @@ class Endpoint:
         campaign's own.
 
         Returns:
-            The voters, and the columns of the voter file that none of the rows has.
+            The voters, and what an answer says of their columns.
         """
-        voters, missing = self.reader.read(rows)
-        lacking = {
-            name: np.array([name not in row for row in rows])
-            for name in self.reader.joined
-        }
+        voters, missing, unknown = self.reader.read(rows)
         lacking = {
             name: rows_without
-            for name, rows_without in lacking.items()
-            if rows_without.any()
+            for name in self.reader.joined
+            for rows_without in [[name not in row for row in rows]]
+            if any(rows_without)
         }
-        if not lacking:
-            return voters, missing
-        ids = voters["voter_id"].tolist()
-        looked_up = None if self.joined is None else self.joined.of(ids)
-        if looked_up is None:
-            self._refuse_unjoined(lacking)
-            return voters, missing
-        joined = {}
-        for name, rows_without in lacking.items():
-            value = looked_up[name].set_axis(voters.index)
-            joined[name] = voters.get(name, value).mask(rows_without, value)
-        return voters.assign(**joined), [n for n in missing if n not in joined]
+        if lacking:
+            ids = voters["voter_id"].tolist()
+            known = None if self.joined is None else self.joined.of(ids)
+            if known is None:
+                self._refuse_unjoined(lacking)
+            else:
+                voters = voters.with_columns(
+                    {
+                        name: np.where(rows_without, known[name], voters[name])
+                        if name in voters
+                        else known[name]
+                        for name, rows_without in lacking.items()
+                    }
+                )
+                missing = [name for name in missing if name not in lacking]
+        return voters, {"missing_columns": missing, "unknown_columns": unknown}
 
-    def _refuse_unjoined(self, lacking: Mapping[str, Bools]) -> None:
+    def _refuse_unjoined(self, lacking: Mapping[str, Sequence[bool]]) -> None:
         faults = [
             RequestFault(path=field_path(("voters", int(i), name)), message=UNJOINED)
             for name, rows_without in lacking.items()
@@ -294,12 +317,12 @@ class Endpoint:
             return given
         if prices.settings.by_household:
             self._require_households(request.voters)
-        voters, missing = self._voters(request.voters)
+        voters, told = self._voters(request.voters)
         head = {
             "model": self._answered_by,
             "audience": name,
             "answered_at": at.tz_localize("UTC").isoformat(),
-            "missing_columns": missing,
+            **told,
         }
         rules = rule_set(self.plan["rule_set"])
         if not rules.exports:
@@ -309,7 +332,7 @@ class Endpoint:
                 **head,
                 "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
             }
-        block = self._block(voters, prices, request, at)
+        block = self._block(voters, name, request, at)
         with self.decisions.turn(at) as turn:
             if request.request_id is not None:
                 # the same request may have been answered while this one was computed
@@ -380,18 +403,18 @@ class Endpoint:
 
     def _block(
         self,
-        voters: pd.DataFrame,
-        prices: AudiencePrices,
+        voters: VoterColumns,
+        audience: str,
         request: RecommendRequest,
         at: pd.Timestamp,
     ) -> Block:
-        offered = self._offer(voters, prices, request, at)
+        offered = self._offer(voters, audience, request, at)
         ids = voters["voter_id"].tolist()
         past = {} if self.decided is None else self.decided.of(ids)
         held = self._held(offered.unit) | self.never.holds(ids)
         return Block(
             offer=offered,
-            prices=prices,
+            prices=self.audiences[audience],
             rules=rule_set(self.plan["rule_set"]),
             held=held,
             shadowed=held & ~self.forgotten.holds(ids),
@@ -409,32 +432,49 @@ class Endpoint:
 
     def _offer(
         self,
-        voters: pd.DataFrame,
-        prices: AudiencePrices,
+        voters: VoterColumns,
+        audience: str,
         request: RecommendRequest,
         at: pd.Timestamp,
     ) -> Offer:
         """The campaign's offer to these voters at this moment."""
-        ids, stored = voters["voter_id"], self.plan["rules"]
+        prices, model = self.audiences[audience], self.models[audience]
+        settings = prices.settings
+        frame = voters.frame([c for c in _columns_offered(settings) if c in voters])
+        ids = frame["voter_id"]
         closed = pd.DataFrame({"voter_id": [], "channel": [], "since": []})
         if self.decided is not None:
             closed = self.decided.closed(ids.tolist())
+        age = pd.Series(voters["age"], index=ids) if "age" in voters else None
         rules = Rules(
             rule_set=self.plan["rule_set"],
-            messages=pd.DataFrame(stored["messages"], columns=list(_MESSAGES)),
+            messages=self.messages,
             permissions=_permissions(request, self.refused(ids.tolist()), at),
-            people=self.lists.people(
-                ids, voters.set_index("voter_id").get("age"), closed
-            ),
-            lowers_turnout=frozenset(stored["lowers_turnout"]),
+            people=self.lists.people(ids, age, closed),
+            lowers_turnout=frozenset(self.plan["rules"]["lowers_turnout"]),
             paused=self.paused(),
-            signed=frozenset(stored["signed"]),
+            signed=frozenset(self.plan["rules"]["signed"]),
         )
-        return offer(
-            self.model, voters, rules, at=at, policy=prices.policy,
+        X = self.features.matrix(voters)
+        predicted = arms_of(model, model.predict_online(voters, X), settings)
+        of_segments = self.features.columns(voters, _segment_names(settings))
+        return offered(
+            predicted, pd.DataFrame(of_segments, index=frame.index), frame, rules,
+            at=at, policy=prices.policy,
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
-            settings=prices.settings, model_version=self._model_version,
+            settings=settings, model_version=self._model_version,
         )  # fmt: skip
+
+
+def _columns_offered(settings: OfferSettings) -> dict[str, None]:
+    """Columns of the voters that an offer reads."""
+    only = [] if settings.only is None else [settings.only.column]
+    ids = ("voter_id", "household_id")
+    return dict.fromkeys([*ids, *AREA_LEVELS, TURNOUT, SUPPORT, *only])
+
+
+def _segment_names(settings: OfferSettings) -> list[str]:
+    return [HISTORY_SHARE if c == "history" else c for c in settings.segment]
 
 
 def _joined(

@@ -28,6 +28,7 @@ from hustings.serving.eligible import (
     eligibility,
 )
 from hustings.serving.plan import valued
+from hustings.training.learners.lift_model import Lifts
 from hustings.training.policy_value.guardrails import ClosedGroup, closed_arms
 from hustings.training.policy_value.policies import Options, Policy, VoterFacts
 from hustings.training.registry.campaign_model import CampaignModel
@@ -188,7 +189,19 @@ def predict_arms(
         voters: VOTERS rows, n of them.
         settings: Experiments, their worth, the confidence.
     """
-    predicted = model.predict(voters)
+    return arms_of(model, model.predict(voters), settings)
+
+
+def arms_of(
+    model: CampaignModel, predicted: Mapping[str, Lifts], settings: OfferSettings
+) -> PredictedArms:
+    """`predict_arms` for lifts of messages that are predicted already.
+
+    Args:
+        model: The model that predicted.
+        predicted: Lifts of every experiment.
+        settings: Experiments, their worth, the confidence.
+    """
     lifts, errors, values = [], [], []
     arms: list[Arm] = []
     experiments: list[str] = []

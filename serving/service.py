@@ -7,7 +7,6 @@ required on everything but health. Rows are never logged.
 
 import gc
 import hmac
-import json
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import bentoml
 import pandas as pd
 from bentoml.exceptions import BentoMLException
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -140,7 +140,7 @@ def _handler(answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
 
     def respond(endpoint: Endpoint, body: bytes) -> Response:
         try:
-            text = json.dumps(answer(endpoint, body), allow_nan=False)
+            text = to_json(answer(endpoint, body))
         except RequestError as bad:
             return _error_response(bad.status, bad.faults)
         return Response(text, media_type="application/json")

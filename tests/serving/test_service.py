@@ -198,8 +198,10 @@ def test_a_value_reads_the_same_whatever_stands_beside_it(served, value, beside)
     reader = VoterReader.of(served.model.reader.mapping)
     row = {**served.rows[0], "income_usd": value, "precinct": value}
     other = {**served.rows[1], "income_usd": beside, "precinct": beside}
-    alone, _ = reader.read([row])
-    together, _ = reader.read([row, other])
+    alone, together = (
+        read.voters.frame(list(read.voters.columns))
+        for read in (reader.read([row]), reader.read([row, other]))
+    )
     pd.testing.assert_frame_equal(alone, together.iloc[:1])
     assert alone["income_usd"].tolist() == [61.0]
 
@@ -225,10 +227,15 @@ def test_faults_are_told_in_the_campaigns_own_columns():
     )
     reader = VoterReader.of(mapping)
     good = {"voter_id": 8, "GENDER_F": 1, "CTY": 26, "VG_04": 1, "MED_HH_INC": "51"}
-    voters, missing = reader.read([good])
-    assert missing == []
-    assert voters.drop(columns="income").to_numpy().tolist() == [
-        ["8", "F", "00026", "MI", 1.0]
+    voters, missing, unknown = reader.read([good | {"COLOUR": "red"}])
+    assert (missing, unknown) == ([], ["COLOUR"])
+    assert [values.tolist() for values in voters.columns.values()] == [
+        ["8"],
+        ["F"],
+        ["00026"],
+        ["MI"],
+        [1.0],
+        [51.0],
     ]
     bad = {**good, "GENDER_F": 2, "VG_04": 3, "MED_HH_INC": "much"}
     with pytest.raises(RequestError) as told:
