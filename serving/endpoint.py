@@ -6,7 +6,7 @@ them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from hustings.features.arrays import Bools, Objects
 from hustings.features.ingest.plain import VoterColumns
 from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import Never
-from hustings.features.tables import TIMESTAMP
 from hustings.features.voter import HISTORY_SHARE
 from hustings.serving.contact_lists import ContactLists
-from hustings.serving.decided import SERVING, DecidedVoters
+from hustings.serving.decided import SERVING, DecidedRecord, DecidedVoters
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
     UnknownDecisionsError,
 )
+from hustings.serving.eligible import PermissionsNow, barred
 from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
@@ -62,6 +62,7 @@ from hustings.serving.voter_rows import (
     field_path,
     refuse,
 )
+from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import FIGURES, CampaignModel
 from hustings.training.registry.online_features import OnlineFeatures
 
@@ -195,10 +196,21 @@ class Endpoint:
         return {n: self.model.under(a.policy.name) for n, a in self.audiences.items()}
 
     @cached_property
-    def messages(self) -> pd.DataFrame:
-        """MESSAGES of the plan."""
-        rows = self.plan["rules"]["messages"]
-        return pd.DataFrame(rows, columns=list(_MESSAGES))
+    def rules(self) -> Rules:
+        """Rules of the plan, without what is known of voters at a moment."""
+        stored = self.plan["rules"]
+        rules = Rules(
+            rule_set=self.plan["rule_set"],
+            messages=pd.DataFrame(stored["messages"], columns=list(_MESSAGES)),
+            permissions=None,
+            lowers_turnout=frozenset(stored["lowers_turnout"]),
+            signed=frozenset(stored["signed"]),
+        )
+        stopped = barred(
+            rules.messages, rule_set=rules.rule_set, signed=rules.signed,
+            lowers_turnout=rules.lowers_turnout,
+        )  # fmt: skip
+        return replace(rules, barred_but_paused=stopped)
 
     @property
     def _answered_by(self) -> Json:
@@ -332,14 +344,15 @@ class Endpoint:
                 **head,
                 "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
             }
-        block = self._block(voters, name, request, at)
+        decided = None if self.decided is None else self.decided.present()
+        block = self._block(voters, name, request, decided, at)
         with self.decisions.turn(at) as turn:
             if request.request_id is not None:
                 # the same request may have been answered while this one was computed
                 given = turn.answer_to(request.request_id, body)
                 if given is not None:
                     return given
-            voter_answers = recommendations(block, turn, self.limits, self.decided)
+            voter_answers = recommendations(block, turn, self.limits, decided)
             answer = {**head, "voters": voter_answers}
             if request.request_id is not None:
                 turn.keep_answer(request.request_id, body, answer)
@@ -406,11 +419,12 @@ class Endpoint:
         voters: VoterColumns,
         audience: str,
         request: RecommendRequest,
+        decided: DecidedRecord | None,
         at: pd.Timestamp,
     ) -> Block:
-        offered = self._offer(voters, audience, request, at)
+        offered = self._offer(voters, audience, request, decided, at)
         ids = voters["voter_id"].tolist()
-        past = {} if self.decided is None else self.decided.of(ids)
+        past = {} if decided is None else decided.of(ids)
         held = self._held(offered.unit) | self.never.holds(ids)
         return Block(
             offer=offered,
@@ -435,28 +449,25 @@ class Endpoint:
         voters: VoterColumns,
         audience: str,
         request: RecommendRequest,
+        decided: DecidedRecord | None,
         at: pd.Timestamp,
     ) -> Offer:
         """The campaign's offer to these voters at this moment."""
         prices, model = self.audiences[audience], self.models[audience]
         settings = prices.settings
         frame = voters.frame([c for c in _columns_offered(settings) if c in voters])
-        ids = frame["voter_id"]
-        closed = pd.DataFrame({"voter_id": [], "channel": [], "since": []})
-        if self.decided is not None:
-            closed = self.decided.closed(ids.tolist())
-        age = pd.Series(voters["age"], index=ids) if "age" in voters else None
-        rules = Rules(
-            rule_set=self.plan["rule_set"],
-            messages=self.messages,
-            permissions=_permissions(request, self.refused(ids.tolist()), at),
-            people=self.lists.people(ids, age, closed),
-            lowers_turnout=frozenset(self.plan["rules"]["lowers_turnout"]),
+        ids = voters["voter_id"].tolist()
+        closed = {} if decided is None else decided.closed(ids, at)
+        age = voters.columns.get("age")
+        rules = replace(
+            self.rules,
+            permissions=_permissions(request, self.refused(ids)),
+            people=self.lists.people(ids, age, closed, at),
             paused=self.paused(),
-            signed=frozenset(self.plan["rules"]["signed"]),
         )
         X = self.features.matrix(voters)
         predicted = arms_of(model, model.predict_online(voters, X), settings)
+        settings = _with_segments_that_count(settings, prices.policy)
         of_segments = self.features.columns(voters, _segment_names(settings))
         return offered(
             predicted, pd.DataFrame(of_segments, index=frame.index), frame, rules,
@@ -471,6 +482,15 @@ def _columns_offered(settings: OfferSettings) -> dict[str, None]:
     only = [] if settings.only is None else [settings.only.column]
     ids = ("voter_id", "household_id")
     return dict.fromkeys([*ids, *AREA_LEVELS, TURNOUT, SUPPORT, *only])
+
+
+def _with_segments_that_count(settings: OfferSettings, policy: Policy) -> OfferSettings:
+    """No segments where nothing depends on them: most of an offer's time is theirs."""
+    depends = (
+        settings.backlash or settings.closed or policy.sent or policy.parts
+        or policy.worth is not None
+    )  # fmt: skip
+    return settings if depends else replace(settings, segment=())
 
 
 def _segment_names(settings: OfferSettings) -> list[str]:
@@ -499,25 +519,17 @@ def stored_rules(rules: Rules) -> Json:
 
 
 def _permissions(
-    request: RecommendRequest,
-    stops: Mapping[str, Collection[str]],
-    at: pd.Timestamp,
-) -> pd.DataFrame:
-    """PERMISSIONS of a request: what it permits, less what it or a STOP withdraws."""
-    withdrawn = {**request.withdrawn_channels}
-    for voter, channels in stops.items():
-        withdrawn[voter] = [*withdrawn.get(voter, []), *channels]  # type: ignore[list-item]
-    rows = [
-        (voter, channel, at, withdrawn_at)
-        for by_voter, withdrawn_at in (
-            (request.permitted_channels, pd.NaT),
-            (withdrawn, at),
-        )
-        for voter, channels in by_voter.items()
-        for channel in channels
-    ]
-    frame = pd.DataFrame(
-        rows, columns=["voter_id", "channel", "granted_at", "withdrawn_at"]
-    ).assign(basis=_BASIS, purpose=_PURPOSE)
-    times = dict.fromkeys(("granted_at", "withdrawn_at"), TIMESTAMP)
-    return frame.astype({"voter_id": "str", "channel": "str", **times})
+    request: RecommendRequest, stops: Mapping[str, Collection[str]]
+) -> PermissionsNow:
+    """What a request permits, less what it or a STOP withdraws."""
+    by_voter = {
+        "granted": [request.permitted_channels],
+        "withdrawn": [request.withdrawn_channels, stops],
+    }
+    by_channel: dict[str, dict[str, set[str]]] = {"granted": {}, "withdrawn": {}}
+    for kind, sources in by_voter.items():
+        for source in sources:
+            for voter, channels in source.items():
+                for channel in channels:
+                    by_channel[kind].setdefault(channel, set()).add(voter)
+    return PermissionsNow(**by_channel, basis=_BASIS, purpose=_PURPOSE)

@@ -24,6 +24,7 @@ from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
     People,
+    PermissionsNow,
     RuleSetName,
     eligibility,
 )
@@ -43,20 +44,23 @@ class Rules:
     Attributes:
         rule_set: Name of the rule set.
         messages: MESSAGES table.
-        permissions: PERMISSIONS table, with what was withdrawn since; None for none.
+        permissions: PERMISSIONS table, with what was withdrawn since, or the few that a
+            request names; None for none.
         people: Age, do-not-contact, addresses.
         lowers_turnout: Messages whose measured effect on turnout is below zero.
         paused: Message → why it is paused.
         signed: Digests of texts that a named person has signed.
+        barred_but_paused: See `eligible.eligibility`.
     """
 
     rule_set: RuleSetName
     messages: pd.DataFrame
-    permissions: pd.DataFrame | None
+    permissions: pd.DataFrame | PermissionsNow | None
     people: People = NOTHING_KNOWN
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
+    barred_but_paused: Mapping[str, str] | None = None
 
 
 class Among(NamedTuple):
@@ -282,6 +286,7 @@ def offered(
         voters["voter_id"], predicted.arms, rules.messages, rules.permissions,
         rule_set=rules.rule_set, as_of=at, lowers_turnout=rules.lowers_turnout,
         paused=rules.paused, people=rules.people, signed=rules.signed,
+        barred_but_paused=rules.barred_but_paused,
     )  # fmt: skip
     excluded = _excluded(voters, settings.only)
     closed = _closed_by_backlash(features, predicted.arms, settings)
