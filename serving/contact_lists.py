@@ -14,7 +14,7 @@ import pandas as pd
 from hustings.features.arrays import Floats
 from hustings.features.atomic import write_parquet
 from hustings.features.persons.keys import Never
-from hustings.serving.eligible import People
+from hustings.serving.eligible import People, PeopleNow
 
 FILE = "contact_lists.parquet"
 LISTED, ADDRESS = "do_not_contact", "address"
@@ -60,12 +60,12 @@ class ContactLists:
             people: With its do-not-contact list and its addresses.
         """
         parts = []
-        if isinstance(people.do_not_contact, pd.DataFrame):
+        if people.do_not_contact is not None:
             listed = people.do_not_contact
             since = pd.to_datetime(listed.get("since", pd.Series(index=listed.index)))
             day = since.dt.strftime("%Y-%m-%d").fillna("")
             parts.append(listed[_ROW].assign(kind=LISTED, since=day))
-        if isinstance(people.addresses, pd.DataFrame):
+        if people.addresses is not None:
             parts.append(people.addresses[_ROW].assign(kind=ADDRESS, since=""))
         nobody = pd.DataFrame({name: [] for name in ("voter_id", *_BY)}, dtype="str")
         rows = pd.concat([nobody, *parts], ignore_index=True)
@@ -109,7 +109,7 @@ class ContactLists:
         age: Floats | None,
         closed: Mapping[str, Collection[str]],
         at: pd.Timestamp,
-    ) -> People:
+    ) -> PeopleNow:
         """Facts of some voters besides their permissions, as they are now.
 
         Args:
@@ -130,7 +130,7 @@ class ContactLists:
                     for voter, digest in zip(voter_ids, digests, strict=True)
                     if digest in one.voters.digests
                 )
-        return People(
+        return PeopleNow(
             age=age,
             do_not_contact=listed,
             addresses=addresses if self.has_addresses else None,

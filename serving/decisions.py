@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hustings.serving.reactions.store import Events, take_turn
+from hustings.serving.reactions.store import BUSY_S, Events, take_turn
 
 Json = dict[str, Any]
 
@@ -31,6 +31,8 @@ ONLINE = ""
 HELD_OUT = "holdout"
 """Role of a decision that is kept and never handed out: what a held-out voter would
 have been offered. Whoever compares voters with those held out leaves both aside."""
+STORE_WITHIN_S = 2.0
+"""A request waits so long for whoever writes to the store, then it is refused."""
 _AT_ONCE = 10_000
 _NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
 _TIMES = ("decided_at", "expires_at", "sent_at")
@@ -203,6 +205,15 @@ class OnlineDecisions:
                 _add_up(connection)
         return cls(events.engine)
 
+    def is_there(self) -> bool:
+        """Whether the store answers.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If it does not.
+        """
+        with self.engine.connect() as connection:
+            return connection.execute(_TAKEN, {"now": 0, "today": 0}) is not None
+
     def answer_to(self, request_id: str, body: str) -> Json | None:
         """The answer that a request got before, None for a new one.
 
@@ -219,9 +230,14 @@ class OnlineDecisions:
         Args:
             at: Now.
         """
-        with self.engine.begin() as connection:
-            take_turn(connection)
-            yield Turn(connection, microseconds(at))
+        with self.engine.connect() as connection:
+            _wait_at_most(connection, STORE_WITHIN_S)
+            try:
+                with connection.begin():
+                    take_turn(connection)
+                    yield Turn(connection, microseconds(at))
+            finally:
+                _wait_at_most(connection, BUSY_S)
 
     def report_sent(self, decision_ids: Sequence[str], at: pd.Timestamp) -> Reported:
         """Record that decisions were carried out: all of them, or none.
@@ -433,14 +449,15 @@ def _add(
 
 
 @cache
-def _adding(dialect: str) -> sa.Executable:
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect]
-    statement = insert(ONLINE_TAKEN)
+def _adding(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    is_sqlite = dialect == "sqlite"
+    statement = (sqlite if is_sqlite else postgresql).insert(ONLINE_TAKEN)
     c, new = ONLINE_TAKEN.c, statement.excluded
-    return statement.on_conflict_do_update(
+    adding: sqlite.Insert | postgresql.Insert = statement.on_conflict_do_update(
         index_elements=[c.kind, c.until, c.channel],
         set_={"usd": c.usd + new.usd, "n": c.n + new.n},
     )
+    return adding
 
 
 def _add_up(connection: sa.Connection) -> None:
@@ -455,6 +472,15 @@ def _add_up(connection: sa.Connection) -> None:
         if d.sent_at is None and d.reserves
     ]
     _add(connection, [*sent, *reserved])
+
+
+def _wait_at_most(connection: sa.Connection, seconds: float) -> None:
+    """How long this connection waits for another writer."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET lock_timeout = {round(seconds * 1e3)}")
+    else:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(seconds * 1e3)}")
+    connection.commit()
 
 
 def new_decision_id() -> str:

@@ -54,16 +54,31 @@ class People:
     """Facts of voters besides their permissions.
 
     Attributes:
-        age: By voter_id, or an array in their order, years; None where no age is known
-            of anybody.
-        do_not_contact: DO_NOT_CONTACT table, or who is on it now; None for none.
-        addresses: ADDRESSES table, or who has one: where somebody can be reached; None
-            where the campaign has none, and nothing is inferred.
+        age: By voter_id, years; None where no age is known of anybody.
+        do_not_contact: DO_NOT_CONTACT table; None where there is none.
+        addresses: ADDRESSES table: where somebody can be reached; None where the
+            campaign has none, and nothing is inferred.
     """
 
-    age: pd.Series | Floats | None = None
-    do_not_contact: pd.DataFrame | ByChannel | None = None
-    addresses: pd.DataFrame | ByChannel | None = None
+    age: pd.Series | None = None
+    do_not_contact: pd.DataFrame | None = None
+    addresses: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class PeopleNow:
+    """`People` of few voters at one moment.
+
+    Attributes:
+        age: Years, in the voters' order, NaN where unknown; None where no age is known
+            of anybody.
+        do_not_contact: Who is on the list now.
+        addresses: Who can be reached; None where the campaign has no addresses.
+    """
+
+    age: Floats | None
+    do_not_contact: ByChannel
+    addresses: ByChannel | None
 
 
 NOTHING_KNOWN = People()
@@ -218,7 +233,7 @@ def eligibility(
     as_of: pd.Timestamp,
     lowers_turnout: frozenset[str] = frozenset(),
     paused: Mapping[str, str] = NONE_PAUSED,
-    people: People = NOTHING_KNOWN,
+    people: People | PeopleNow = NOTHING_KNOWN,
     signed: frozenset[str] = frozenset(),
     barred_but_paused: Mapping[str, str] | None = None,
 ) -> Eligibility:
@@ -273,7 +288,7 @@ def refusals(
     voter_id: pd.Series,
     channel: str,
     permissions: pd.DataFrame | PermissionsNow | None,
-    people: People,
+    people: People | PeopleNow,
     rules: RuleSet,
     as_of: pd.Timestamp,
 ) -> dict[str, Bools]:
@@ -298,7 +313,7 @@ def refusals(
 def counted_in_places(
     voter_id: pd.Series,
     channel: str,
-    permissions: pd.DataFrame | None,
+    permissions: pd.DataFrame | PermissionsNow | None,
     rules: RuleSet,
     as_of: pd.Timestamp,
 ) -> Bools:
@@ -382,8 +397,9 @@ def _under_age(
 ) -> Bools:
     if age is None:
         return np.full(len(voter_id), rule.unknown == "refuse", dtype=np.bool_)
-    is_table = isinstance(age, pd.Series)
-    years = voter_id.map(age).to_numpy(dtype=np.float64) if is_table else age
+    if isinstance(age, pd.Series):
+        age = voter_id.map(age).to_numpy(dtype=np.float64)
+    years = np.asarray(age, dtype=np.float64)
     unknown = np.isnan(years)
     counted = unknown if rule.unknown == "refuse" else np.zeros_like(unknown)
     young: Bools = counted | (~unknown & (years < rule.min_age))

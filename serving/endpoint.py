@@ -8,6 +8,7 @@ them.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -522,14 +523,17 @@ def _permissions(
     request: RecommendRequest, stops: Mapping[str, Collection[str]]
 ) -> PermissionsNow:
     """What a request permits, less what it or a STOP withdraws."""
-    by_voter = {
-        "granted": [request.permitted_channels],
-        "withdrawn": [request.withdrawn_channels, stops],
-    }
-    by_channel: dict[str, dict[str, set[str]]] = {"granted": {}, "withdrawn": {}}
-    for kind, sources in by_voter.items():
-        for source in sources:
-            for voter, channels in source.items():
-                for channel in channels:
-                    by_channel[kind].setdefault(channel, set()).add(voter)
-    return PermissionsNow(**by_channel, basis=_BASIS, purpose=_PURPOSE)
+    return PermissionsNow(
+        granted=_by_channel(request.permitted_channels),
+        withdrawn=_by_channel(request.withdrawn_channels, stops),
+        basis=_BASIS,
+        purpose=_PURPOSE,
+    )
+
+
+def _by_channel(*by_voter: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    voters: dict[str, set[str]] = {}
+    for voter, channels in chain.from_iterable(of.items() for of in by_voter):
+        for channel in channels:
+            voters.setdefault(channel, set()).add(voter)
+    return voters

@@ -24,6 +24,7 @@ from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
     People,
+    PeopleNow,
     PermissionsNow,
     RuleSetName,
     eligibility,
@@ -56,7 +57,7 @@ class Rules:
     rule_set: RuleSetName
     messages: pd.DataFrame
     permissions: pd.DataFrame | PermissionsNow | None
-    people: People = NOTHING_KNOWN
+    people: People | PeopleNow = NOTHING_KNOWN
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()

@@ -36,6 +36,7 @@ MAX_VOTERS = 10_000
 MAX_DECISIONS = 10_000
 MAX_REQUEST_ID = 200
 MAX_VALUE_SHOWN = 40
+MAX_TEXT = 1_000
 MAX_UNKNOWN = 100
 """So many unknown columns are named in an answer."""
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
@@ -46,7 +47,11 @@ IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 
 Channel = Literal["mail", "sms", "phone", "email", "door", "social", "web", "survey"]
 _Rows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_VOTERS)]
-_Channels = dict[str, list[Channel]]
+_Id = Annotated[str, Field(max_length=MAX_REQUEST_ID)]
+_Channels = Annotated[
+    dict[_Id, Annotated[list[Channel], Field(max_length=20)]],
+    Field(max_length=MAX_VOTERS),
+]
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -62,7 +67,7 @@ class ScoreRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     voters: _Rows
-    messages: Annotated[list[str], Field(min_length=1)] | None = None
+    messages: Annotated[list[_Id], Field(min_length=1, max_length=1_000)] | None = None
 
 
 class RecommendRequest(BaseModel):
@@ -87,7 +92,7 @@ class RecommendRequest(BaseModel):
     voters: _Rows
     permitted_channels: _Channels = {}
     withdrawn_channels: _Channels = {}
-    audience: str | None = None
+    audience: _Id | None = None
     request_id: Annotated[
         str | None, Field(min_length=1, max_length=MAX_REQUEST_ID)
     ] = None
@@ -103,7 +108,7 @@ class SentRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    decision_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_DECISIONS)]
+    decision_ids: Annotated[list[_Id], Field(min_length=1, max_length=MAX_DECISIONS)]
 
 
 class RequestFault(BaseModel):
@@ -293,6 +298,7 @@ class VoterReader:
         kinds = {c: set(map(type, values)) for c, values in given.items()}
         if any(not kinds[c].isdisjoint((list, dict)) for c in self.columns):
             _check_scalars(rows, self.columns)
+        _check_lengths(given)
         _check_whole_file_columns(rows, self.whole_file_columns)
         _check_numbers(
             rows,
@@ -337,6 +343,21 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
         for i, row in enumerate(rows)
         for column in columns
         if isinstance(row.get(column), list | dict)
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _check_lengths(given: Mapping[str, Sequence[Any]]) -> None:
+    """No value of a voter file is as long as a letter."""
+    faults = [
+        RequestFault(
+            path=field_path(("voters", i, column)),
+            message=f"expected a text of at most {MAX_TEXT:,} letters",
+        )
+        for column, values in given.items()
+        for i, value in enumerate(values)
+        if type(value) is str and len(value) > MAX_TEXT
     ]
     if faults:
         raise RequestError(faults)

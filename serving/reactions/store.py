@@ -437,7 +437,7 @@ def _withdrawn(*, of_some: bool) -> sa.Select[Any]:
         direct = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "", binds)
         linked = sa.select(links.voter_id, c.channel, c.at).where(same, binds)
         if of_some:
-            ids = sa.bindparam("ids", expanding=True)
+            ids = sa.bindparam("ids", type_=sa.Text, expanding=True)
             direct = direct.where(c.voter_id.in_(ids))
             linked = linked.where(links.voter_id.in_(ids))
         parts += [direct, linked]
