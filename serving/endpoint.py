@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Objects
-from hustings.features.ingest.plain import VoterColumns
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import Never
 from hustings.features.voter import HISTORY_SHARE
@@ -250,7 +250,7 @@ class Endpoint:
         ]
         return {"model": self._answered_by, **told, "voters": by_voter}
 
-    def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterColumns, Json]:
+    def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterArrays, Json]:
         """VOTERS of a request with what is known of them beside the voter file.
 
         A row's own value counts, else that of the run. A column that neither has is
@@ -417,7 +417,7 @@ class Endpoint:
 
     def _block(
         self,
-        voters: VoterColumns,
+        voters: VoterArrays,
         audience: str,
         request: RecommendRequest,
         decided: DecidedRecord | None,
@@ -447,7 +447,7 @@ class Endpoint:
 
     def _offer(
         self,
-        voters: VoterColumns,
+        voters: VoterArrays,
         audience: str,
         request: RecommendRequest,
         decided: DecidedRecord | None,

@@ -192,7 +192,7 @@ class Turns:
                 self._large.release()
 
 
-class Gate:
+class FrontDoor:
     """Middleware: what every request passes on its way in and out.
 
     Args:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -119,12 +119,10 @@ class Keys:
     Attributes:
         operator: The key in the environment.
         path: File of the other keys; None for none.
-        now: Seconds of a clock that never goes back.
     """
 
     operator: str
     path: Path | None
-    now: Callable[[], float] = time.monotonic
     _read: tuple[int, dict[str, Key]] = (-1, {})
     _used: dict[str, tuple[float, float]] = field(default_factory=dict)
     _failures: dict[str, list[float]] = field(default_factory=dict)
@@ -181,7 +179,7 @@ class Keys:
 
     def is_too_often(self, key: Key) -> bool:
         """Count one request of a key; whether it had too many in the last second."""
-        now = self.now()
+        now = time.monotonic()
         left, at = self._used.get(key.name, (key.per_second, now))
         left = min(key.per_second, left + (now - at) * key.per_second)
         is_over = left < 1.0
@@ -190,11 +188,12 @@ class Keys:
 
     def failed(self, address: str) -> bool:
         """Count a wrong key from an address; whether it has to wait now."""
-        since = self.now() - FAILURES_WITHIN_S
+        now = time.monotonic()
+        since = now - FAILURES_WITHIN_S
         if len(self._failures) > 10_000:
             self._failures.clear()
         failures = [at for at in self._failures.get(address, ()) if at > since]
-        failures.append(self.now())
+        failures.append(now)
         self._failures[address] = failures[-MOST_FAILURES - 1 :]
         _log.warning("a wrong key from %s: %d of late", address, len(failures))
         return len(failures) > MOST_FAILURES

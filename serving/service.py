@@ -33,7 +33,7 @@ from starlette.routing import Route
 
 import hustings
 from hustings.serving.endpoint import Endpoint
-from hustings.serving.gate import READY, Counts, Gate
+from hustings.serving.gate import READY, Counts, FrontDoor
 from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.reactions import http as reactions_http
@@ -203,7 +203,7 @@ Hustings: bentoml.Service[_Hustings] = bentoml.service(
     envs=[{"name": KEY_VARIABLE}],
 )(_Hustings)
 Hustings.mount_asgi_app(routes)
-Hustings.add_asgi_middleware(Gate, counts=COUNTS, is_open=OPEN)
+Hustings.add_asgi_middleware(FrontDoor, counts=COUNTS, is_open=OPEN)
 
 
 def serve_bundle(bundle: Path, *, host: str = LOOPBACK, port: int = 3000) -> NoReturn:

@@ -23,7 +23,7 @@ from hustings.features.ingest.mapping import (
     map_with_faults,
     scalar_text,
 )
-from hustings.features.ingest.plain import PlainMapping, Values, VoterColumns
+from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
 from hustings.features.ingest.source import (
     ColumnSource,
     TableSource,
@@ -197,7 +197,7 @@ class VoterRows(NamedTuple):
         unknown: Columns of the rows that no mapping names, and nothing reads.
     """
 
-    voters: VoterColumns
+    voters: VoterArrays
     missing: list[str]
     unknown: list[str]
 
@@ -305,7 +305,7 @@ class VoterReader:
             [c for c in self.joined if c not in self.texts and kinds[c] - {type(None)}],
         )
 
-    def _read_by_expressions(self, given: Mapping[str, Sequence[Any]]) -> VoterColumns:
+    def _read_by_expressions(self, given: Mapping[str, Sequence[Any]]) -> VoterArrays:
         """VOTERS as `ingest` reads a file: says what is wrong with each value.
 
         Raises:
@@ -319,7 +319,7 @@ class VoterReader:
         faults = joined([mapped.faults, fault_rows(again, "voter_id", key, reason)])
         if len(faults):
             raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
-        return VoterColumns.of(mapped.frame)
+        return VoterArrays.of(mapped.frame)
 
     def _faults(self, faults: pd.DataFrame) -> list[RequestFault]:
         in_order = faults.sort_values("row", kind="stable").astype(object)

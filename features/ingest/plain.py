@@ -63,7 +63,7 @@ class _FaultyError(ValueError):
 
 
 @dataclass(frozen=True)
-class VoterColumns:
+class VoterArrays:
     """VOTERS of a request as arrays.
 
     Attributes:
@@ -178,7 +178,7 @@ class PlainMapping:
             columns.append(_Column(name, origin.column, known, read, {}))
         return cls(source, table_name, tuple(columns))
 
-    def read(self, given: Mapping[str, Sequence[Any]], n: int) -> VoterColumns | None:
+    def read(self, given: Mapping[str, Sequence[Any]], n: int) -> VoterArrays | None:
         """Our columns of some rows; None where a value cannot be read.
 
         Args:
@@ -205,7 +205,7 @@ class PlainMapping:
                 self._settle(values, plain, doubts)
         except _FaultyError:
             return None
-        return VoterColumns(
+        return VoterArrays(
             n, {c.name: _array(plain[c.name], c.kind) for c in self.columns}
         )
 

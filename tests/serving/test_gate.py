@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from hustings.serving import gate, keys
-from hustings.serving.gate import Counts, Gate, broken_limit
+from hustings.serving.gate import Counts, FrontDoor, broken_limit
 from tests.serving.conftest import KEY, key_of, line_of
 
 MOST_BYTES = 1.5 * 2**30
@@ -167,7 +167,7 @@ class SlowApp:
 
 def before(app: SlowApp, monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
     monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
-    there = Gate(app, Counts(), is_open={"/healthz"})
+    there = FrontDoor(app, Counts(), is_open={"/healthz"})
     transport = httpx.ASGITransport(app=there)
     headers = {"X-API-Key": KEY}
     return httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers)
@@ -307,10 +307,13 @@ def test_keys_are_rotated_without_a_restart_and_a_broken_file_takes_none(tmp_pat
         keys.Keys(KEY, path).of(b"")
 
 
-def test_a_key_that_asks_too_often_and_an_address_of_wrong_keys_have_to_wait(tmp_path):
+def test_a_key_that_asks_too_often_and_an_address_of_wrong_keys_have_to_wait(
+    tmp_path, monkeypatch
+):
     path, now = tmp_path / "keys.json", [100.0]
     path.write_text(json.dumps({"keys": [line_of("Ada", "watch", per_second=2)]}))
-    there = keys.Keys(KEY, path, lambda: now[0])
+    monkeypatch.setattr(keys.time, "monotonic", lambda: now[0])
+    there = keys.Keys(KEY, path)
     ada = there.of(key_of("Ada").encode())
     assert ada is not None
     assert [there.is_too_often(ada) for _ in range(3)] == [False, False, True]

@@ -365,7 +365,7 @@ def test_a_bundle_without_a_monitors_part_is_watched_with_the_defaults():
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events]]:
     """A watch behind the key, on loopback, that follows its store."""
-    from hustings.serving.gate import Counts, Gate
+    from hustings.serving.gate import Counts, FrontDoor
     from hustings.serving.service import OPEN
 
     events = Events.open(tmp_path_factory.mktemp("live") / "events.db")
@@ -382,7 +382,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events
     inner.state.watch = found
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUSTINGS_API_KEY", KEY)
-        kept = Gate(inner, Counts(), is_open=OPEN)
+        kept = FrontDoor(inner, Counts(), is_open=OPEN)
 
     async def pressing(_request: Any) -> HTMLResponse:
         return HTMLResponse(PRESSING.replace("a-key", KEY))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from hustings.features.affinity import CELL, CellAffinities, affinity_column
-from hustings.features.ingest.plain import VoterColumns
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.tables import TableError
 from hustings.features.voter import TENURE_YEARS, Encoding
 from hustings.serving.voter_rows import VoterReader
@@ -89,7 +89,7 @@ def test_what_only_the_whole_file_tells_is_asked_for(served):
     of_the_file = replace(
         reader, feature_columns=(*reader.feature_columns, "county__turnout")
     )
-    voters = VoterColumns(1, {"voter_id": np.array(["v"], dtype=object)})
+    voters = VoterArrays(1, {"voter_id": np.array(["v"], dtype=object)})
     with pytest.raises(TableError, match="county__turnout"):
         of_the_file.online().matrix(voters)
 

@@ -204,7 +204,7 @@ from starlette.applications import Starlette
 from hustings.serving.monitor import http as watch
 from hustings.serving.reactions import http as intake
 from hustings.serving.reactions.store import Events
-from hustings.serving.gate import Counts, Gate
+from hustings.serving.gate import Counts, FrontDoor
 from hustings.serving.service import OPEN
 
 taken_in = intake.Intake(Events.open(sys.argv[1]), key=b"key")
@@ -214,7 +214,7 @@ found = watch.MonitorFollower(
 found.start()
 app = Starlette(routes=[*watch.routes, *intake.routes])
 app.state.intake, app.state.watch = taken_in, found
-behind = Gate(app, Counts(), is_open=OPEN)
+behind = FrontDoor(app, Counts(), is_open=OPEN)
 uvicorn.run(behind, port=int(sys.argv[2]), log_level="warning")
 """
 

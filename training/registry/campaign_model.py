@@ -23,7 +23,7 @@ from hustings.features.derived import (
     with_columns,
 )
 from hustings.features.ingest import TableSource, map_columns
-from hustings.features.ingest.plain import VoterColumns
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import (
     LIFT_PREFIX,
     WIDTH_PREFIX,
@@ -322,7 +322,7 @@ class CampaignModel:
             name: lifts_of(lift, voters, X, unit) for name, lift in self.lifts.items()
         }
 
-    def predict_online(self, voters: VoterColumns, X: Floats32) -> dict[str, Lifts]:
+    def predict_online(self, voters: VoterArrays, X: Floats32) -> dict[str, Lifts]:
         """Lifts of every experiment for the voters of a request, as `predict`.
 
         Args:
@@ -338,7 +338,7 @@ class CampaignModel:
             for name, lift in self.lifts.items()
         }
 
-    def score_online(self, voters: VoterColumns, X: Floats32) -> OnlineScores:
+    def score_online(self, voters: VoterArrays, X: Floats32) -> OnlineScores:
         """Scores of every voter × message, as `score`.
 
         Args:

@@ -17,7 +17,7 @@ import pandas as pd
 from hustings.features.affinity import CellAffinities, band_starts
 from hustings.features.arrays import Floats, Floats32
 from hustings.features.derived import FROM_THE_WHOLE_FILE, Query, with_columns
-from hustings.features.ingest.plain import Values, VoterColumns
+from hustings.features.ingest.plain import Values, VoterArrays
 from hustings.features.partner import LIFT_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.persons.provider import PROVIDER_PREFIX
@@ -78,7 +78,7 @@ class CellRows:
         rows = dict(zip(keys, found.to_numpy(dtype=np.float64), strict=True))
         return cls(affinities.place, as_of, bands, rows)
 
-    def of_voters(self, voters: VoterColumns) -> Floats:
+    def of_voters(self, voters: VoterArrays) -> Floats:
         """Affinities of voters, shape (n, n_issues)."""
         age = np.full(voters.n, np.nan)
         if "birth_year" in voters:
@@ -122,7 +122,7 @@ class OnlineFeatures:
     cells: CellRows | None
     affinity_columns: tuple[str, ...]
 
-    def matrix(self, voters: VoterColumns) -> Floats32:
+    def matrix(self, voters: VoterArrays) -> Floats32:
         """Features as the models read them, shape (n, n_features).
 
         Args:
@@ -148,7 +148,7 @@ class OnlineFeatures:
             for name, levels in self.encoding.levels.items()
         }
 
-    def columns(self, voters: VoterColumns, wanted: Sequence[str]) -> dict[str, Values]:
+    def columns(self, voters: VoterArrays, wanted: Sequence[str]) -> dict[str, Values]:
         """Columns of features by name; those that there are not are left out.
 
         Args:
@@ -173,7 +173,7 @@ class OnlineFeatures:
                 values[name] = column
         return {name: values[name] for name in wanted if name in values}
 
-    def _column(self, voters: VoterColumns, name: str) -> Values | None:
+    def _column(self, voters: VoterArrays, name: str) -> Values | None:
         if name == HISTORY_SHARE and self._voted(voters):
             return _mean([voters[c] for c in self._voted(voters)])
         if name == TENURE_YEARS and "registered_on" in self.feature_columns:
@@ -193,7 +193,7 @@ class OnlineFeatures:
             return np.full(voters.n, np.nan)
         return None
 
-    def _voted(self, voters: VoterColumns) -> list[str]:
+    def _voted(self, voters: VoterArrays) -> list[str]:
         past = history_columns(self.feature_columns, self.as_of)
         return [name for name in past if name in voters]
 
@@ -203,7 +203,7 @@ class OnlineFeatures:
         known = ~np.isnat(registered_on) & (days >= 0)
         return np.where(known, days, np.nan) / DAYS_A_YEAR
 
-    def _counted(self, voters: VoterColumns, counting: Query) -> dict[str, Values]:
+    def _counted(self, voters: VoterArrays, counting: Query) -> dict[str, Values]:
         present = [name for name in counting.names if name in voters]
         read = [*dict.fromkeys([*counting.columns, *present])]
         counted = with_columns(voters.frame(read), counting)
