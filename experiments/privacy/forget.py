@@ -218,6 +218,7 @@ def _finished(
     again = [request["batch"] for request in report.before]
     body = {
         "batch": batch, "n_files": len(report.removed), "n_rows": rows, "again": again,
+        "tombstones": keys.end(),
     }  # fmt: skip
     head = open_ledger(where.home).append("forgotten", body, at=at)
     keys.settle(batch)

@@ -32,6 +32,7 @@ from hustings.features.persons.keys import (
     EMAIL,
     EXACT_KEYS,
     REACTOR,
+    TOMBSTONES_COPY,
     VOTER,
     Forgotten,
     Keyring,
@@ -43,8 +44,8 @@ from hustings.training.registry.seal import hashed
 
 Json = dict[str, Any]
 
-NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})
-"""Databases that name nobody: keys go by themselves, the ledger stays whole."""
+NO_ROWS_OF_PERSONS = frozenset({KEYS, TOMBSTONES_COPY, LEDGER})
+"""Stores that name nobody: keys go by themselves, the ledger stays whole."""
 EXPORTS = "exports"
 """Folder of the lists that channels were given, by plan and time."""
 BESIDE: Mapping[str, str] = {"features.parquet": "training_set.parquet"}
