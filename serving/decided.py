@@ -99,10 +99,8 @@ class DecidedVoters:
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self | None:
         """Plans of the campaign that a bundle lies in; None where it lies in none."""
-        folder = bundle.resolve()
-        home = folder.parent
-        in_home = folder.name == SERVING and (home / PLANS).is_dir()
-        return cls(home) if in_home else None
+        home = campaign_folder(bundle)
+        return cls(home) if home is not None and (home / PLANS).is_dir() else None
 
     def of(self, voter_ids: Sequence[str]) -> dict[str, list[PastDecision]]:
         """Decisions about some voters, in the order of days; others are absent.
@@ -249,3 +247,9 @@ def _closed(home: Path) -> pd.DataFrame:
     return pd.concat([_Record().closed, *parts], ignore_index=True) if parts else (
         _Record().closed
     )  # fmt: skip
+
+
+def campaign_folder(bundle: Path) -> Path | None:
+    """Folder of the campaign that a bundle lies in; None where it lies in none."""
+    folder = bundle.resolve()
+    return folder.parent if folder.name == SERVING else None

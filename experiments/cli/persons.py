@@ -36,6 +36,29 @@ keys = typer.Typer(
 app.add_typer(keys, name="keys")
 
 
+@keys.command("voters")
+def keys_voters(
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Print the key of voters' digests: a Bento served elsewhere needs it as a secret.
+
+    It goes into the environment's HUSTINGS_VOTER_KEY. With it and the bundle anybody
+    can find out who is held out or on a list: it never goes with the bundle.
+    """
+    with errors_reported(debug=debug):
+        from hustings.features.persons.keys import KEYS, voter_key
+
+        home = home_of(campaign, data)
+        if not (home / KEYS).exists():
+            raise FileNotFoundError(
+                f"{home / KEYS}: expected the campaign's keys, found none; "
+                "`hustings ingest` makes them"
+            )
+        typer.echo(voter_key(home).hex())
+
+
 @keys.command("restore")
 def keys_restore(
     campaign: CampaignName,

@@ -21,7 +21,7 @@ from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.ledger import LEDGER
 from hustings.experiments.plans.online import SENT, online_so_far
 from hustings.experiments.results import record_of_run
-from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
+from hustings.experiments.stages.persons import IDENTITY, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
 from hustings.experiments.stages.sealed import KEY as SEAL_KEY
 from hustings.experiments.stages.sealed import PREDICTIONS
@@ -31,6 +31,7 @@ from hustings.features.persons.identity import ids_of, persons_of
 from hustings.features.persons.keys import (
     EMAIL,
     EXACT_KEYS,
+    KEYS,
     REACTOR,
     TOMBSTONES_COPY,
     VOTER,

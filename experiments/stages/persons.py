@@ -32,6 +32,7 @@ from hustings.features.persons.identity import (
     present_ids,
 )
 from hustings.features.persons.keys import (
+    KEYS,
     RESTORE,
     VOTER,
     Keyring,
@@ -44,7 +45,7 @@ from hustings.features.persons.snapshot import KINDS, diff, listed, renamed_ids,
 from hustings.features.simulated.campaign import Sample
 from hustings.serving.plan import held_out
 
-IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
+IDENTITY, SNAPSHOTS = folder.IDENTITY, "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
 """Frames of a simulated sample that speak of persons, apart from its tables."""
 

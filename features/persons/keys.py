@@ -45,8 +45,11 @@ DIGEST_BYTES = 16
 ONLY_ME = 0o600
 CHECK_BYTES = 8
 """At the end of a block: it tells a block that has been damaged."""
-TOMBSTONES_COPY = "tombstones.json"
-"""Beside the store: the campaign's key and the tombstones once more."""
+KEYS, TOMBSTONES_COPY = "keys.db", "tombstones.json"
+"""The store in the campaign's folder, and beside it the campaign's key and tombstones
+once more."""
+VOTER_KEY_VARIABLE = "HUSTINGS_VOTER_KEY"
+"""Where a bundle is served away from its campaign: the key of digests of voters."""
 
 VOTER, EMAIL, REACTOR, NAME, REGISTRATION = (
     "voter", "email", "reactor", "name", "registration",
@@ -225,7 +228,8 @@ def digests(campaign_key: bytes, kind: str, values: Iterable[str]) -> list[str]:
 class Never:
     """Voters who are never contacted, by keyed digest: held out, or forgotten.
 
-    Goes with a plan to wherever it is carried out, without any id.
+    Goes with a plan to wherever it is carried out, without any id and without the key:
+    whoever had both could try ids until one answers.
 
     Attributes:
         key: What digests of voter ids are made with.
@@ -251,15 +255,36 @@ class Never:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain JSON values."""
-        return {"key": self.key.hex(), "digests": sorted(self.digests)}
+        """Convert to plain JSON values, without the key."""
+        return {"key_id": key_id(self.key), "digests": sorted(self.digests)}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None) -> Self:
-        """Read what `to_json` gave; nobody without."""
-        if stored is None:
-            return cls()
-        return cls(bytes.fromhex(stored["key"]), frozenset(stored["digests"]))
+    def from_json(cls, stored: Mapping[str, Any], key: bytes) -> Self:
+        """Read what `to_json` gave.
+
+        Args:
+            stored: What it gave.
+            key: What the digests were made with.
+
+        Raises:
+            KeysError: If they were made with another key.
+        """
+        if "key" in stored:
+            raise KeysError(
+                "expected a bundle without its key, got one of an earlier version; "
+                "`hustings plan` writes it anew"
+            )
+        if stored["key_id"] != key_id(key):
+            raise KeysError(
+                "expected the key that the bundle's digests of voters were made with, "
+                "got another; `hustings keys voters` prints the campaign's"
+            )
+        return cls(key, frozenset(stored["digests"]))
+
+
+def key_id(key: bytes) -> str:
+    """What a key is recognised by; it says nothing of the key."""
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 NOBODY = Never()
@@ -508,6 +533,33 @@ def open_keys(path: Path, *, made_before: bool = False) -> Keyring:
     return keyring
 
 
+def voter_key(home: Path | None) -> bytes:
+    """The key that digests of a campaign's voters are made with.
+
+    Args:
+        home: The campaign's folder; None where a bundle is served away from it, and the
+            environment's HUSTINGS_VOTER_KEY has the key.
+
+    Raises:
+        KeysError: If there is none, or it is no key.
+    """
+    if home is not None and (home / KEYS).exists():
+        return kind_key(open_keys(home / KEYS).campaign_key, VOTER)
+    written = os.environ.get(VOTER_KEY_VARIABLE, "").strip()
+    try:
+        key = bytes.fromhex(written)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeysError(
+            "expected the key of the voters' digests, beside the bundle or in the "
+            f"environment's {VOTER_KEY_VARIABLE} ({2 * KEY_BYTES} hexadecimal digits), "
+            f"got {'none' if not written else 'something else'}; `hustings keys "
+            "voters` prints it where the campaign's folder lies"
+        )
+    return key
+
+
 def restore_keys(path: Path) -> Keyring:
     """Make a store anew from the copy: the campaign's key and all tombstones.
 
@@ -617,7 +669,10 @@ def _write_blocks(store: sqlite3.Connection, persons: bytes, keys: bytes) -> Non
     blocks = np.split(entries, starts[1:])
     store.executemany(
         "INSERT INTO blocks VALUES (?, ?)",
-        [(int(p), _checked(b.tobytes())) for p, b in zip(prefixes, blocks, strict=True)],
+        [
+            (int(p), _checked(b.tobytes()))
+            for p, b in zip(prefixes, blocks, strict=True)
+        ],
     )
 
 

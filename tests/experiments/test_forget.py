@@ -44,17 +44,18 @@ from hustings.experiments.record import keep_answers
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.persons import (
     IDENTITY,
-    KEYS,
     known_persons,
     read_identity,
     voter_keys,
 )
 from hustings.experiments.stages.tables import stage_features, stage_ingest
 from hustings.features.persons.keys import (
+    KEYS,
     TOMBSTONES_COPY,
     Keyring,
     KeysError,
     Never,
+    voter_key,
 )
 from hustings.serving.reactions.store import Events
 from tests.experiments.drafts import whole
@@ -310,7 +311,7 @@ def test_the_endpoint_refuses_a_forgotten_person_by_a_digest(
 ) -> None:
     def never() -> list[bool]:
         terms = json.loads((campaign.home / "serving" / "plan.json").read_text())
-        found = Never.from_json(terms["never"])
+        found = Never.from_json(terms["never"], voter_key(campaign.home))
         return found.holds(["V9999999", campaign.voter_id, campaign.mate]).tolist()
 
     assert never() == [True, False, False]

@@ -159,7 +159,7 @@ def test_a_tombstone_tells_nobody_who_it_was(keys: Keyring) -> None:
     assert not other.rows(pd.DataFrame({"voter_id": ["V-secret-77"]})).any()
 
 
-# --- what is lost or damaged is an error and never an empty store ----------------------
+# --- what is lost or damaged is an error and never an empty store ---------------------
 
 
 def _buried(keys: Keyring) -> Keyring:

@@ -28,6 +28,16 @@ from tests.servers import free_port, serving
 from tests.taken import ingest_all
 
 KEY = "a-key-of-the-tests"
+OF_VOTERS = Never.of(b"k", [])
+"""Nobody, under the key of the voters' digests of these bundles."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def voter_key_of_bundles() -> Iterator[None]:
+    """The secret that a bundle needs which is served away from its campaign."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUSTINGS_VOTER_KEY", OF_VOTERS.key.hex())
+        yield
 
 
 @dataclass(frozen=True)
@@ -141,8 +151,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
             "contacts_per_voter": 1,
             "window_days": None,
         },
-        "never": Never.of(b"k", []).to_json(),
-        "forgotten": Never.of(b"k", []).to_json(),
+        "never": OF_VOTERS.to_json(),
+        "forgotten": OF_VOTERS.to_json(),
     }
     version = {
         "name": "hustings-sample",
