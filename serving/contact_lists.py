@@ -4,16 +4,17 @@ The campaign's do-not-contact list and its addresses go with the bundle as keyed
 of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is served.
 """
 
+import json
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast
 
 import pandas as pd
 
-from hustings.features.arrays import Floats
+from hustings.features.arrays import Bools, Floats
 from hustings.features.atomic import write_parquet
-from hustings.features.persons.keys import Never
+from hustings.features.persons.keys import NOBODY, Never
 from hustings.serving.eligible import People, PeopleNow
 
 FILE = "contact_lists.parquet"
@@ -76,7 +77,7 @@ class ContactLists:
         return cls(tuple(lists), people.addresses is not None)
 
     def write(self, folder: Path) -> None:
-        """Write the digests into a bundle; their key stands in plan.json."""
+        """Write the digests into a bundle, whose key stays with the campaign."""
         rows = [
             (one.kind, one.channel, one.since, digest)
             for one in self.lists
@@ -135,6 +136,47 @@ class ContactLists:
             do_not_contact=listed,
             addresses=addresses if self.has_addresses else None,
         )
+
+
+@dataclass
+class NeverContacted:
+    """Voters who are held out or forgotten, as a bundle's plan.json has them now.
+
+    `hustings forget` adds to that file: an endpoint that runs refuses the forgotten
+    from the next request on.
+
+    Attributes:
+        path: plan.json.
+        key: What digests of voter ids are made with.
+    """
+
+    path: Path
+    key: bytes
+    _read_of: tuple[int, int, int] = field(init=False, default=(0, 0, 0))
+    _never: Never = field(init=False, default=NOBODY)
+    _forgotten: Never = field(init=False, default=NOBODY)
+
+    def __post_init__(self) -> None:
+        """Read the file: one that cannot be read is an error at the start."""
+        self._refresh()
+
+    def holds(self, voter_ids: Sequence[str]) -> tuple[Bools, Bools]:
+        """Who is never contacted, and who of them is forgotten, shape (n,) each.
+
+        Args:
+            voter_ids: Whose.
+        """
+        self._refresh()
+        return self._never.holds(voter_ids), self._forgotten.holds(voter_ids)
+
+    def _refresh(self) -> None:
+        stat = self.path.stat()
+        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if version != self._read_of:
+            terms = json.loads(self.path.read_text())
+            self._never = Never.from_json(terms["never"], self.key)
+            self._forgotten = Never.from_json(terms["forgotten"], self.key)
+            self._read_of = version
 
 
 def _list_of(names: Hashable, voters: Never) -> ListedVoters:

@@ -165,10 +165,8 @@ class DecidedVoters:
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self | None:
         """Plans of the campaign that a bundle lies in; None where it lies in none."""
-        folder = bundle.resolve()
-        home = folder.parent
-        in_home = folder.name == SERVING and (home / PLANS).is_dir()
-        return cls(home) if in_home else None
+        home = campaign_folder(bundle)
+        return cls(home) if home is not None and (home / PLANS).is_dir() else None
 
     def present(self) -> DecidedRecord:
         """What is decided now; files are read again only where they changed."""
@@ -269,3 +267,9 @@ def _closed(home: Path) -> dict[str, list[tuple[str, pd.Timestamp]]]:
         for voter, channel, since in frame.itertuples(index=False, name=None):
             closed.setdefault(voter, []).append((channel, since))
     return closed
+
+
+def campaign_folder(bundle: Path) -> Path | None:
+    """Folder of the campaign that a bundle lies in; None where it lies in none."""
+    folder = bundle.resolve()
+    return folder.parent if folder.name == SERVING else None

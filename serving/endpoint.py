@@ -18,10 +18,10 @@ import pandas as pd
 from hustings.features.arrays import Bools, Objects
 from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import WIDTH_PREFIX
-from hustings.features.persons.keys import Never
+from hustings.features.persons.keys import voter_key
 from hustings.features.voter import HISTORY_SHARE
-from hustings.serving.contact_lists import ContactLists
-from hustings.serving.decided import SERVING, DecidedRecord, DecidedVoters
+from hustings.serving.contact_lists import ContactLists, NeverContacted
+from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_folder
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
@@ -93,8 +93,8 @@ class Endpoint:
         audiences: Prices by audience.
         limits: Of the campaign.
         lists: Do-not-contact and addresses, by digest.
-        never: Voters held out wherever they live now, and the forgotten.
-        forgotten: Of these, who is forgotten: nothing is kept of them.
+        never: Voters held out wherever they live now, and the forgotten, of whom
+            nothing is kept.
         decisions: What was handed out.
         decided: The campaign's plans; None where they are not known here.
         joined: What the campaign knows of a voter beside the voter file; None where
@@ -111,8 +111,7 @@ class Endpoint:
     audiences: Mapping[str, AudiencePrices]
     limits: CampaignLimits
     lists: ContactLists
-    never: Never
-    forgotten: Never
+    never: NeverContacted
     decisions: OnlineDecisions
     decided: DecidedVoters | None
     joined: JoinedColumns | None
@@ -137,7 +136,7 @@ class Endpoint:
                     f"{bundle / 'plan.json'}: expected audience {name!r} to offer the "
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
-        never = Never.from_json(plan["never"])
+        key = voter_key(campaign_folder(bundle))
         events = Intake.of_bundle(bundle).events
         return cls(
             model=model,
@@ -152,9 +151,8 @@ class Endpoint:
             features=model.reader.online(),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
-            lists=ContactLists.read(bundle, never.key),
-            never=never,
-            forgotten=Never.from_json(plan["forgotten"]),
+            lists=ContactLists.read(bundle, key),
+            never=NeverContacted(bundle / "plan.json", key),
             decisions=OnlineDecisions.in_store_of(events),
             decided=DecidedVoters.of_bundle(bundle),
             joined=_joined(bundle, plan, model),
@@ -426,13 +424,14 @@ class Endpoint:
         offered = self._offer(voters, audience, request, decided, at)
         ids = voters["voter_id"].tolist()
         past = {} if decided is None else decided.of(ids)
-        held = self._held(offered.unit) | self.never.holds(ids)
+        never, forgotten = self.never.holds(ids)
+        held = self._held(offered.unit) | never
         return Block(
             offer=offered,
             prices=self.audiences[audience],
             rules=rule_set(self.plan["rule_set"]),
             held=held,
-            shadowed=held & ~self.forgotten.holds(ids),
+            shadowed=held & ~forgotten,
             past=[past.get(voter, []) for voter in ids],
             at=at,
             unit=self._unit() if request.explain else None,
@@ -502,10 +501,10 @@ def _joined(
     bundle: Path, plan: Mapping[str, Any], model: CampaignModel
 ) -> JoinedColumns | None:
     """Voters of the run that planned, where the bundle lies in its campaign."""
-    folder = bundle.resolve()
-    if folder.name != SERVING:
+    home = campaign_folder(bundle)
+    if home is None:
         return None
-    return JoinedColumns.of_run(folder.parent / plan["run"], model.joined_columns)
+    return JoinedColumns.of_run(home / plan["run"], model.joined_columns)
 
 
 def stored_rules(rules: Rules) -> Json:

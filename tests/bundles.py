@@ -22,6 +22,9 @@ from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
 from tests.taken import ingest_all
 
+OF_VOTERS = Never.of(b"k", [])
+"""Nobody, under the key of the voters' digests of these bundles."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -124,8 +127,8 @@ def sample_bundle(
             "contacts_per_voter": 1,
             "window_days": None,
         },
-        "never": Never.of(b"k", []).to_json(),
-        "forgotten": Never.of(b"k", []).to_json(),
+        "never": OF_VOTERS.to_json(),
+        "forgotten": OF_VOTERS.to_json(),
     }
     version = {
         "name": "hustings-sample",

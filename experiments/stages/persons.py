@@ -4,6 +4,7 @@ In the campaign's folder: `identity.parquet` (voter id → person), `keys.db` (k
 tombstones) and `snapshots/` (every delivery of the voter file).
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from hustings.experiments.plans import folder
+from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.record import present_id_of
 from hustings.features.arrays import Bools, Objects
 from hustings.features.asof import VoterFile
@@ -29,12 +31,21 @@ from hustings.features.persons.identity import (
     nobody,
     present_ids,
 )
-from hustings.features.persons.keys import VOTER, Keyring, Never, open_keys
+from hustings.features.persons.keys import (
+    KEYS,
+    RESTORE,
+    VOTER,
+    Keyring,
+    KeysError,
+    Never,
+    open_keys,
+    restore_keys,
+)
 from hustings.features.persons.snapshot import KINDS, diff, listed, renamed_ids, take
 from hustings.features.simulated.campaign import Sample
 from hustings.serving.plan import held_out
 
-IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
+IDENTITY, SNAPSHOTS = folder.IDENTITY, "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
 """Frames of a simulated sample that speak of persons, apart from its tables."""
 
@@ -129,8 +140,63 @@ class KnownPersons:
 
 
 def known_persons(home: Path) -> KnownPersons:
-    """Persons of a campaign; its keys are made where there are none."""
-    return KnownPersons(home, open_keys(home / KEYS))
+    """Persons of a campaign; its keys are made where there have never been any.
+
+    Raises:
+        KeysError: If the keys of a campaign that has persons are lost or damaged.
+    """
+    made_before = (home / IDENTITY).exists() or (home / SNAPSHOTS).exists()
+    return KnownPersons(home, open_keys(home / KEYS, made_before=made_before))
+
+
+def require_tombstones(home: Path) -> int:
+    """Hold the tombstones against what the ledger says of them.
+
+    Args:
+        home: The campaign's folder.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        KeysError: If they are not those that the ledger has seen.
+    """
+    keys = known_persons(home).keys
+    n_now, digest = keys.end()
+    entries = open_ledger(home).of_kind("forgotten")
+    ends = [json.loads(entry.body).get("tombstones") for entry in entries]
+    noted = [end for end in ends if end is not None]
+    if not noted:
+        return n_now
+    n_then, digest_then = noted[-1]
+    # a request that was cut off has set its tombstones and no entry yet
+    is_as_noted = n_now >= n_then if keys.pending() else digest == digest_then
+    if not is_as_noted:
+        raise KeysError(
+            f"{home / KEYS}: expected the {n_then} tombstones that the ledger has "
+            f"seen, got {n_now} or others; {RESTORE}"
+        )
+    return n_now
+
+
+def restore_persons(home: Path) -> tuple[int, int]:
+    """Make lost or damaged keys anew from the copy of the tombstones.
+
+    Persons get new keys: what the ledger wrote under the old ones names nobody.
+
+    Args:
+        home: The campaign's folder.
+
+    Returns:
+        Tombstones, and persons who got a new key.
+
+    Raises:
+        KeysError: If there is no copy, or it was altered.
+    """
+    keys = restore_keys(home / KEYS)
+    persons = read_identity(home)["person"].unique().tolist()
+    keys.add(persons)
+    return require_tombstones(home), len(persons)
 
 
 def voter_files(home: Path) -> list[VoterFile]:

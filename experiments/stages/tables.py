@@ -38,6 +38,7 @@ from hustings.experiments.stages.persons import (
     KnownPersons,
     electorate_changes,
     known_persons,
+    require_tombstones,
     voter_files,
 )
 from hustings.experiments.stages.providers import with_providers
@@ -143,6 +144,8 @@ def read_tables(run: Run, *, collect: bool = False) -> Ingested:
         collect: Go on after a fault that stops a run: see `Ingested.stops`. Nothing
             is written where the tables cannot be used.
     """
+    # tombstones that were lost would let the forgotten in again
+    require_tombstones(run.home)
     persons, campaign = known_persons(run.home), run.campaign
     raw_dir = _simulated(run, persons)
     ingested = ingest(

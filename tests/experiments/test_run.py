@@ -30,7 +30,7 @@ from hustings.experiments.run import STAGES, run_campaign, run_stage
 from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.stages.persons import known_persons, read_identity
 from hustings.features.ingest import file_sha256
-from hustings.features.persons.keys import Never
+from hustings.features.persons.keys import Never, voter_key
 from hustings.features.tables import (
     ASSIGNMENTS,
     FROM_ELSEWHERE,
@@ -189,7 +189,7 @@ def test_the_holdout_follows_persons_to_a_new_house_and_a_new_id(
     expected = before.rename(index=new).reindex(after.index)
     assert (after == expected).all()
     assert before.sum() > 500
-    never = Never.from_json(told(run.folder, "plan")["never"])
+    never = Never.from_json(told(run.folder, "plan")["never"], voter_key(run.home))
     assert (never.holds(after.index) == after).all()
 
 

@@ -13,12 +13,20 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bundles import Served, sample_bundle
+from tests.bundles import OF_VOTERS, Served, sample_bundle
 from tests.servers import free_port, serving
 
 KEYS = (("Ada", "watch"), ("canvass app", "score", "plan"), ("Ben", "pause", "watch"))
 """Names and roles of keys beside the operator's; see `key_of`."""
 KEY = "a-key-of-the-tests-of-22-letters"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def voter_key_of_bundles() -> Iterator[None]:
+    """The secret that a bundle needs which is served away from its campaign."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUSTINGS_VOTER_KEY", OF_VOTERS.key.hex())
+        yield
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,13 @@ def before(app: SlowApp, monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers)
 
 
+async def ended(posts: list[asyncio.Task[httpx.Response]], n: int) -> None:
+    """Wait until n of the requests are answered; the others wait for the app."""
+    async with asyncio.timeout(30):
+        while sum(post.done() for post in posts) < n:
+            await asyncio.sleep(0.01)
+
+
 def test_a_full_queue_says_when_to_come_again_and_health_answers(monkeypatch):
     async def crowd() -> tuple[list[httpx.Response], httpx.Response, int]:
         app = SlowApp()
@@ -181,7 +188,7 @@ def test_a_full_queue_says_when_to_come_again_and_health_answers(monkeypatch):
                 asyncio.create_task(client.post("/score", json={}))
                 for _ in range(gate.QUEUE_REQUESTS + 5)
             ]
-            await asyncio.sleep(0.1)
+            await ended(posts, 5)
             health = await client.get("/healthz")
             app.go.set()
             return await asyncio.gather(*posts), health, app.most
@@ -204,7 +211,7 @@ def test_large_bodies_take_turns_and_the_queues_bytes_are_bounded(monkeypatch):
                 asyncio.create_task(client.post("/score", content=body))
                 for _ in range(6)
             ]
-            await asyncio.sleep(0.5)
+            await ended(posts, 2)
             app.go.set()
             return [a.status_code for a in await asyncio.gather(*posts)], app.most
 
@@ -223,7 +230,7 @@ def test_who_waits_too_long_for_a_turn_is_told_to_come_again(monkeypatch):
                 asyncio.create_task(client.post("/score", json={}))
                 for _ in range(gate.AT_ONCE + 2)
             ]
-            await asyncio.sleep(0.3)
+            await ended(posts, 2)
             app.go.set()
             return [a.status_code for a in await asyncio.gather(*posts)]
 

@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hustings.features.atomic import write_json
 from hustings.features.ingest import TableSource
-from hustings.features.persons.keys import Never
+from hustings.features.persons.keys import KeysError, Never
 from hustings.features.training_set import household
+from hustings.serving.contact_lists import NeverContacted
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
 from hustings.serving.recommend import AudiencePrices, CampaignLimits
@@ -28,6 +30,7 @@ from hustings.serving.service import (
 )
 from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
+from tests.serving.conftest import OF_VOTERS
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
@@ -341,13 +344,20 @@ def test_nobody_in_the_holdout_is_ever_recommended_anything(served, server):
     assert all(v["recommendation"] is None for v in told)
 
 
-def test_who_was_held_out_before_a_move_is_recommended_nothing_after_it(served):
+def test_who_was_held_out_before_a_move_is_recommended_nothing_after_it(
+    served, tmp_path
+):
+    """Also from one request to the next: `forget` adds to the file of a bundle."""
     at = [int(i) for i in np.flatnonzero(~holdout(served))[:300]]
-    where = endpoint(served)
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(served.plan))
+    where = replace(endpoint(served), never=NeverContacted(file, OF_VOTERS.key))
     would_get = [v for v in advice(where, asked(served, at)) if v["recommendation"]]
     assert len(would_get) > 50
     moved = [v["voter_id"] for v in would_get[:40]]
-    told = advice(replace(where, never=Never.of(b"k", moved)), asked(served, at))
+    held_out = {**served.plan, "never": Never.of(b"k", moved).to_json()}
+    write_json(file, held_out)
+    told = advice(where, asked(served, at))
     refused = {v["voter_id"] for v in told if v["reason"] and codes([v]) == {"holdout"}}
     assert refused == set(moved)
 
@@ -558,6 +568,17 @@ def test_a_plan_that_offers_what_the_model_does_not_know_is_refused(served, tmp_
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(ValueError, match=r"plan\.json.*'all'"):
         Endpoint.load(tmp_path)
+
+
+def test_a_bundle_holds_digests_of_voters_and_never_their_key(served, monkeypatch):
+    files = [path for path in served.folder.rglob("*") if path.is_file()]
+    key = OF_VOTERS.key
+    assert not [p for p in files if key in p.read_bytes()]
+    assert not [p for p in files if key.hex().encode() in p.read_bytes()]
+    for value in ("", "no key", "00" * 32):
+        monkeypatch.setenv("HUSTINGS_VOTER_KEY", value)
+        with pytest.raises(KeysError, match="hustings keys voters"):
+            Endpoint.load(served.folder)
 
 
 # --- which version, health, metrics, key ----------------------------------------------

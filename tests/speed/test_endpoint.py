@@ -21,7 +21,7 @@ import pytest
 
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.stack import StackLift, fit_stack
-from tests.bundles import Served, believed_gbm, sample_bundle
+from tests.bundles import OF_VOTERS, Served, believed_gbm, sample_bundle
 from tests.checkout import environment
 from tests.servers import free_port, serving
 
@@ -153,7 +153,7 @@ def running(command: Sequence[str], home: Path, **env: str) -> Iterator[int]:
     pinned = ["taskset", "-c", str(cores[0])] if len(cores) > 1 else []
     there = {
         **environment(), "HUSTINGS_API_KEY": KEY, "BENTOML_HOME": str(home / "bentoml"),
-        "OMP_NUM_THREADS": "1", **env,
+        "OMP_NUM_THREADS": "1", "HUSTINGS_VOTER_KEY": OF_VOTERS.key.hex(), **env,
     }  # fmt: skip
 
     def ready() -> bool:

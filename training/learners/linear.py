@@ -642,7 +642,9 @@ def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
 
 def _columns_of(group: Ints, terms: Ints) -> tuple[Ints, Ints]:
     """Columns of some terms, and the position of each column's term among them."""
-    position = np.full(int(group.max()) + 1 if len(group) else 0, -1)
+    # the last terms may have no columns
+    n_terms = 1 + max(group.max(initial=-1), terms.max(initial=-1))
+    position = np.full(n_terms, -1)
     position[terms] = np.arange(len(terms))
     columns = np.flatnonzero(position[group] >= 0)
     return columns, position[group[columns]]
