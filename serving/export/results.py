@@ -33,6 +33,7 @@ from hustings.features.tables import (
     check,
     problems,
 )
+from hustings.serving.export.folder import as_exported
 
 KEY = list(CONTACT_RESULTS.unique or [])
 RETURNED = ["voter_id", "plan_id", "message_id", "channel", "contacted_at", "result",
@@ -265,7 +266,8 @@ def read_results(
     read = read_rows(source, CONTACT_RESULTS.name, folders)
     _require_columns(read.frame, read.table.raw.file)
     complete = _with_all_columns(read.frame)
-    complete["voter_id"] = with_present_ids(complete["voter_id"], former)
+    voter_ids = as_exported(complete["voter_id"])
+    complete["voter_id"] = with_present_ids(voter_ids, former)
     rows = RemainingRows(complete, read)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
