@@ -5,18 +5,17 @@ of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is
 """
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast
 
 import pandas as pd
 
-from hustings.features.arrays import Bools
+from hustings.features.arrays import Bools, Floats
 from hustings.features.atomic import write_parquet
 from hustings.features.persons.keys import NOBODY, Never
-from hustings.features.tables import TIMESTAMP
-from hustings.serving.eligible import People
+from hustings.serving.eligible import People, PeopleNow
 
 FILE = "contact_lists.parquet"
 LISTED, ADDRESS = "do_not_contact", "address"
@@ -106,33 +105,36 @@ class ContactLists:
         return cls(tuple(lists), bool((frame["kind"] == ADDRESS).any()))
 
     def people(
-        self, voter_id: pd.Series, age: pd.Series | None, closed: pd.DataFrame
-    ) -> People:
-        """Facts of some voters besides their permissions.
+        self,
+        voter_ids: Sequence[str],
+        age: Floats | None,
+        closed: Mapping[str, Collection[str]],
+        at: pd.Timestamp,
+    ) -> PeopleNow:
+        """Facts of some voters besides their permissions, as they are now.
 
         Args:
-            voter_id: Whose.
-            age: Years, by voter_id; None where no age is known of anybody.
-            closed: DO_NOT_CONTACT by what channels have reported since.
+            voter_ids: Whose.
+            age: Years, in their order; None where no age is known of anybody.
+            closed: Channel → who was reported since as not to be contacted by it.
+            at: Now.
         """
-        columns = ["voter_id", "channel", "since"]
-        by_kind: dict[str, list[pd.DataFrame]] = {LISTED: [], ADDRESS: []}
+        today = f"{at:%Y-%m-%d}"
+        listed = {channel: set(voters) for channel, voters in closed.items()}
+        addresses: dict[str, set[str]] = {}
+        digests = self.lists[0].voters.digests_of(voter_ids) if self.lists else []
         for one in self.lists:
-            who = voter_id[one.voters.holds(voter_id)]
-            since = pd.Timestamp(one.since) if one.since else pd.NaT
-            rows = pd.DataFrame(
-                {"voter_id": who, "channel": one.channel, "since": since}
-            )
-            by_kind[one.kind].append(rows.astype({"since": TIMESTAMP}))
-        listed = [rows for rows in (*by_kind[LISTED], closed[columns]) if len(rows)]
-        addresses = [rows[["voter_id", "channel"]] for rows in by_kind[ADDRESS]]
-        nobody = pd.DataFrame({"voter_id": [], "channel": []})
-        return People(
+            of_kind = listed if one.kind == LISTED else addresses
+            if one.since <= today:
+                of_kind.setdefault(one.channel, set()).update(
+                    voter
+                    for voter, digest in zip(voter_ids, digests, strict=True)
+                    if digest in one.voters.digests
+                )
+        return PeopleNow(
             age=age,
-            do_not_contact=pd.concat(listed, ignore_index=True) if listed else None,
-            addresses=pd.concat([nobody, *addresses], ignore_index=True)
-            if self.has_addresses
-            else None,
+            do_not_contact=listed,
+            addresses=addresses if self.has_addresses else None,
         )
 
 

@@ -24,10 +24,13 @@ from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
     People,
+    PeopleNow,
+    PermissionsNow,
     RuleSetName,
     eligibility,
 )
 from hustings.serving.plan import valued
+from hustings.training.learners.lift_model import Lifts
 from hustings.training.policy_value.guardrails import ClosedGroup, closed_arms
 from hustings.training.policy_value.policies import Options, Policy, VoterFacts
 from hustings.training.registry.campaign_model import CampaignModel
@@ -42,20 +45,23 @@ class Rules:
     Attributes:
         rule_set: Name of the rule set.
         messages: MESSAGES table.
-        permissions: PERMISSIONS table, with what was withdrawn since; None for none.
+        permissions: PERMISSIONS table, with what was withdrawn since, or the few that a
+            request names; None for none.
         people: Age, do-not-contact, addresses.
         lowers_turnout: Messages whose measured effect on turnout is below zero.
         paused: Message → why it is paused.
         signed: Digests of texts that a named person has signed.
+        barred_but_paused: See `eligible.eligibility`.
     """
 
     rule_set: RuleSetName
     messages: pd.DataFrame
-    permissions: pd.DataFrame | None
-    people: People = NOTHING_KNOWN
+    permissions: pd.DataFrame | PermissionsNow | None
+    people: People | PeopleNow = NOTHING_KNOWN
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
+    barred_but_paused: Mapping[str, str] | None = None
 
 
 class Among(NamedTuple):
@@ -188,7 +194,19 @@ def predict_arms(
         voters: VOTERS rows, n of them.
         settings: Experiments, their worth, the confidence.
     """
-    predicted = model.predict(voters)
+    return arms_of(model, model.predict(voters), settings)
+
+
+def arms_of(
+    model: CampaignModel, predicted: Mapping[str, Lifts], settings: OfferSettings
+) -> PredictedArms:
+    """`predict_arms` for lifts of messages that are predicted already.
+
+    Args:
+        model: The model that predicted.
+        predicted: Lifts of every experiment.
+        settings: Experiments, their worth, the confidence.
+    """
     lifts, errors, values = [], [], []
     arms: list[Arm] = []
     experiments: list[str] = []
@@ -269,6 +287,7 @@ def offered(
         voters["voter_id"], predicted.arms, rules.messages, rules.permissions,
         rule_set=rules.rule_set, as_of=at, lowers_turnout=rules.lowers_turnout,
         paused=rules.paused, people=rules.people, signed=rules.signed,
+        barred_but_paused=rules.barred_but_paused,
     )  # fmt: skip
     excluded = _excluded(voters, settings.only)
     closed = _closed_by_backlash(features, predicted.arms, settings)

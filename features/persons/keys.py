@@ -249,10 +249,11 @@ class Never:
         """Whether each voter is one of them, shape (n_voters,)."""
         if not self.digests:
             return np.zeros(len(list(voter_id)), dtype=bool)
-        written_ids = (_written("voter_id", v) for v in voter_id)
-        return np.array(
-            [_digest(self.key, v) in self.digests for v in written_ids], bool
-        )
+        return np.array([d in self.digests for d in self.digests_of(voter_id)], bool)
+
+    def digests_of(self, voter_id: Iterable[str]) -> list[str]:
+        """The digest of each voter, whether or not it is one of these."""
+        return [_digest(self.key, _written("voter_id", v)) for v in voter_id]
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values, without the key."""

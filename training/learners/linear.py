@@ -10,6 +10,7 @@ a second. Every fold is predicted by a fit that never saw it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any, NamedTuple, Self
 
@@ -55,6 +56,9 @@ NEGLIGIBLE = 0.005
 """Share of a message's spread of lift that may go for the speed of scoring; its
 variance stays in the interval."""
 
+_Weights = tuple[Floats32, Floats32]
+"""Of columns, and what centring takes off."""
+
 
 @dataclass(frozen=True)
 class LinearFit:
@@ -89,7 +93,8 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        deviation = self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        of_fit = self._used(fold).along_coefficients
+        deviation = self._predicted(X, fold, of_fit, lambda along, _: along)
         if self.affinity_slope is not None:
             deviation += self.affinity_slope.deviation(X, fold)
         return deviation
@@ -107,10 +112,8 @@ class LinearFit:
             of_data = by_message.sum(axis=2, dtype=np.float64)
             return np.asarray(of_data + self.unexplained[k])
 
-        flat = [
-            d.reshape(len(d), d[0:1].size if len(d) else 0) for d in self.directions
-        ]
-        variance = self._predicted(X, fold, flat, spread)
+        of_fit = self._used(fold).along_directions
+        variance = self._predicted(X, fold, of_fit, spread)
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
         return variance
@@ -119,7 +122,7 @@ class LinearFit:
         self,
         X: Floats32,
         fold: Ints | None,
-        weights: Floats | Sequence[Floats],
+        of_fit: Mapping[int, _Weights],
         value_of: Callable[[Floats32, int], npt.NDArray[np.floating]],
     ) -> Floats:
         """Prediction of each voter by the fit of its fold, along some weights.
@@ -127,13 +130,11 @@ class LinearFit:
         Args:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
-            weights: Of every fit and column, shape (n_folds + 1, n_columns, ...).
+            of_fit: Weights of the columns that are used, by fit.
             value_of: Of the columns along the weights and the fit, shape (rows, M).
         """
         predicted = np.empty((len(X), self.coefficients.shape[2]))
-        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
-        basis, used = self._used(fits)
-        of_fit = {k: _weights(basis, weights[k][used]) for k in fits}
+        basis = self._used(fold).basis
 
         def predict(rows: slice) -> None:
             raw = basis.raw(X[rows])
@@ -146,12 +147,16 @@ class LinearFit:
         _in_parallel(predict, len(X))
         return predicted
 
-    def _used(self, fits: Sequence[int]) -> tuple[Basis, Bools]:
-        """The basis of what some fits use, and which of all columns that is."""
-        group = self.basis.group
-        moved = (self.coefficients[list(fits)] != 0).any(axis=(0, 2))
-        terms = np.unique(group[moved])
-        return self.basis.only([int(t) for t in terms]), np.isin(group, terms)
+    def _used(self, fold: Ints | None) -> "_UsedColumns":
+        return self._used_by_all if fold is None else self._used_by_folds
+
+    @cached_property
+    def _used_by_all(self) -> "_UsedColumns":
+        return _UsedColumns(self, [self.n_folds])
+
+    @cached_property
+    def _used_by_folds(self) -> "_UsedColumns":
+        return _UsedColumns(self, range(self.n_folds + 1))
 
     def _fits(
         self, fold: Ints | None, rows: slice
@@ -191,7 +196,41 @@ class LinearFit:
         )
 
 
-def _weights(basis: Basis, of: Floats) -> tuple[Floats32, Floats32]:
+class _UsedColumns:
+    """Columns that some fits use, with their weights: what all predictions share.
+
+    Args:
+        fit: The model.
+        fits: Which of its fits.
+    """
+
+    def __init__(self, fit: LinearFit, fits: Sequence[int]) -> None:
+        group = fit.basis.group
+        moved = (fit.coefficients[list(fits)] != 0).any(axis=(0, 2))
+        terms = np.unique(group[moved])
+        self.basis = fit.basis.only([int(t) for t in terms])
+        self._used, self._fit, self._fits = np.isin(group, terms), fit, fits
+
+    @cached_property
+    def along_coefficients(self) -> dict[int, _Weights]:
+        """Weights of the lift by fit."""
+        return self._along(self._fit.coefficients)
+
+    @cached_property
+    def along_directions(self) -> dict[int, _Weights]:
+        """Weights of the directions of uncertainty by fit."""
+        return self._along(
+            [
+                d.reshape(len(d), d[0:1].size if len(d) else 0)
+                for d in self._fit.directions
+            ]
+        )
+
+    def _along(self, weights: Floats | Sequence[Floats]) -> dict[int, _Weights]:
+        return {k: _weights(self.basis, weights[k][self._used]) for k in self._fits}
+
+
+def _weights(basis: Basis, of: Floats) -> _Weights:
     """Weights of raw columns and what centring takes off, (p, k) and (k,)."""
     weights = of / basis.scale[:, None]
     constant = basis.centre @ weights
