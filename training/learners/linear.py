@@ -66,6 +66,7 @@ class LinearFit:
         directions: Of uncertainty, each as long as its standard deviation, an array
             (p, M, k) for every fit.
         unexplained: Mean variance beside them, shape (n_folds + 1, M).
+        n_unsettled: Fits whose search of the prior still moved after the most sweeps.
         affinity_slope: Lift by affinity for a message's issue; None where none is
             known.
     """
@@ -74,6 +75,7 @@ class LinearFit:
     coefficients: Floats
     directions: tuple[Floats, ...]
     unexplained: Floats
+    n_unsettled: int
     affinity_slope: AffinitySlope | None = None
 
     @property
@@ -171,6 +173,7 @@ class LinearFit:
             "coefficients": self.coefficients.tolist(),
             "directions": [d.tolist() for d in self.directions],
             "unexplained": self.unexplained.tolist(),
+            "n_unsettled": self.n_unsettled,
             "fondness": None
             if self.affinity_slope is None
             else self.affinity_slope.to_json(),
@@ -187,6 +190,8 @@ class LinearFit:
             coefficients,
             tuple(np.array(d).reshape(p, n_messages, -1) for d in stored["directions"]),
             np.array(stored["unexplained"], dtype=np.float64),
+            # models of earlier versions do not say
+            stored.get("n_unsettled", 0),
             None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),
         )
 
@@ -361,6 +366,8 @@ def fit_linear(
     n_folds: int | None = None,
     affinity_columns: Sequence[int] | None = None,
     outcome_sd: float = 0.0,
+    *,
+    with_variance: bool = True,
 ) -> LinearFit:
     """Fit features and products, once for every fold left out.
 
@@ -379,6 +386,8 @@ def fit_linear(
         affinity_columns: Column of X with the affinity for each message's own issue, -1
             for none, length M; those columns are no features then.
         outcome_sd: Of the outcome; the lift by affinity is a share of it.
+        with_variance: Whether the fit has to say how sure it is; without, its variance
+            is that of the affinity slope alone.
     """
     shapes = _shapes(X, categorical, affinity_columns or ())
     n_folds = n_folds or int(fold.max()) + 1
@@ -424,7 +433,8 @@ def fit_linear(
         untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
         design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
         last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
-    return replace(_joined(last), affinity_slope=affinity_slope)
+    joined = _joined(last, with_variance=with_variance)
+    return replace(joined, affinity_slope=affinity_slope)
 
 
 def _shapes(
@@ -640,31 +650,50 @@ def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
         np.zeros((n_fits, 0, n_messages)),
         tuple(np.zeros((0, n_messages, 0)) for _ in range(n_fits)),
         np.zeros((n_fits, n_messages)),
+        0,
     )
 
 
-def _joined(fitted: _Fitted) -> LinearFit:
+def _joined(fitted: _Fitted, *, with_variance: bool) -> LinearFit:
     """The fits on the columns that any of them needs."""
     needed = np.zeros(len(fitted.basis.terms), dtype=bool)
     for k, moments in enumerate(fitted.moments):
         needed |= _needed(fitted.posterior.coefficients[k], moments, fitted.candidates)
     columns = np.flatnonzero(needed[fitted.candidates.group])
-    directions, rest = [], []
-    for k, moments in enumerate(fitted.moments):
-        of_fit, beside = fitted.posterior.directions(k, moments)
-        # of what is left out: its variance, and the lift that it predicted
-        cut, left_out = of_fit.copy(), fitted.posterior.coefficients[k].copy()
-        cut[columns], left_out[columns] = 0.0, 0.0
-        cut = np.concatenate([cut, left_out[:, :, None]], axis=2)
-        lost = np.einsum("pmk,pmk->m", cut, np.tensordot(moments.gram, cut, 1))
-        directions.append(of_fit[columns])
-        rest.append(beside + lost / moments.n)
+    n_fits, _, n_messages = fitted.posterior.coefficients.shape
+    directions = [np.zeros((len(columns), n_messages, 0))] * n_fits
+    rest = np.zeros((n_fits, n_messages))
+    if with_variance:
+        for k in range(n_fits):
+            directions[k], rest[k] = _doubt(fitted, k, columns)
     return LinearFit(
         fitted.basis.only([int(g) for g in np.flatnonzero(needed)]),
         fitted.posterior.coefficients[:, columns],
         tuple(directions),
-        np.array(rest),
+        rest,
+        fitted.posterior.n_unsettled,
     )
+
+
+def _doubt(fitted: _Fitted, k: int, columns: Ints) -> tuple[Floats, Floats]:
+    """Directions of uncertainty of a fit along some columns, and variance beside them.
+
+    Args:
+        fitted: The fits.
+        k: Which one.
+        columns: Those that are not left out.
+
+    Returns:
+        Shapes (len(columns), M, D) and (M,).
+    """
+    moments = fitted.moments[k]
+    directions, beside = fitted.posterior.directions(k, moments)
+    # of what is left out: its variance, and the lift that it predicted
+    cut, left_out = directions.copy(), fitted.posterior.coefficients[k].copy()
+    cut[columns], left_out[columns] = 0.0, 0.0
+    cut = np.concatenate([cut, left_out[:, :, None]], axis=2)
+    lost = np.einsum("pmk,pmk->m", cut, np.tensordot(moments.gram, cut, 1))
+    return directions[columns], beside + lost / moments.n
 
 
 def _needed(

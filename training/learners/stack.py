@@ -179,7 +179,8 @@ def linear_part(
     Args:
         prepared: The test.
         settings: See `fit_stack`.
-        only: A fold that is left out of the one fit there is, for tuning.
+        only: A fold that is left out of the one fit there is, for tuning, which asks
+            for no variance.
     """
     test, lift = prepared.test, prepared.lift
     fold = prepared.nuisances.folds(test.unit_id, LINEAR_FOLDS)
@@ -206,6 +207,7 @@ def linear_part(
         1 if only is not None else LINEAR_FOLDS,
         test.affinity_columns,
         float(np.nanstd(test.Y)),
+        with_variance=only is None,
     )
 
 
