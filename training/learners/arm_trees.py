@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import lightgbm as lgb
 import numpy as np
 
 from hustings.features.arrays import Floats, Floats32, Ints
@@ -81,7 +82,7 @@ def fit_arm_trees(
         only: A fold that is left out of the one fit there is, for tuning.
     """
     test, fold = prepared.test, prepared.fold
-    data = binned(_with_arm(test.X, test.arm), [*prepared.categorical, test.X.shape[1]])
+    data = _binned_with_arm(prepared)
     goal = (prepared.residual, np.maximum(prepared.weight, 1e-12))
     if only is not None:
         rows = test.observed & (fold != only)
@@ -94,6 +95,16 @@ def fit_arm_trees(
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
     deviation = _contrasts(boosters, test.X, fold, len(test.messages))
     return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.survey_weight))
+
+
+def _binned_with_arm(prepared: Prepared) -> lgb.Dataset:
+    """Features and the arm that was sent, binned once for all settings."""
+    if NAME not in prepared.derived:
+        X, arm = prepared.test.X, prepared.test.arm
+        categorical = [*prepared.categorical, X.shape[1]]
+        prepared.derived[NAME] = binned(_with_arm(X, arm), categorical)
+    data: lgb.Dataset = prepared.derived[NAME]
+    return data
 
 
 def _contrasts(

@@ -368,6 +368,7 @@ def fit_linear(
     outcome_sd: float = 0.0,
     *,
     with_variance: bool = True,
+    known: dict[Any, Any] | None = None,
 ) -> LinearFit:
     """Fit features and products, once for every fold left out.
 
@@ -388,23 +389,22 @@ def fit_linear(
         outcome_sd: Of the outcome; the lift by affinity is a share of it.
         with_variance: Whether the fit has to say how sure it is; without, its variance
             is that of the affinity slope alone.
+        known: Where what `screen` does not change is kept, for fits of other settings
+            to the same voters; None where this fit is the only one.
     """
-    shapes = _shapes(X, categorical, affinity_columns or ())
     n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
-    lift = lift - np.average(lift, axis=0, weights=weight)
-    affinity_slope, slopes = None, None
-    if affinity_columns is not None and np.trace(noise) > 0:
-        affinity_slope = fit_affinity_slope(
-            X, lift, noise, fold, n_folds, affinity_columns, outcome_sd, weight
-        )
-        slopes = affinity_slope.slope
-        # beside the lifts, what each fit takes off them
-        off = own_affinity(X, affinity_slope.columns, affinity_slope.centre)
-        lift = np.column_stack([lift, off])
-    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
-    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
+    key = (params["order"] > 1, params["max_columns"])
+    start = None if known is None else known.get(key)
+    if start is None:
+        start = _started(
+            X, lift, noise, fold, categorical, params, weight, n_folds,
+            affinity_columns, outcome_sd,
+        )  # fmt: skip
+        if known is not None:
+            known[key] = start
+    shapes, lift, affinity_slope, slopes, terms, design = start
     # no feature varies, or no outcome does
     if not design.basis.varying.any() or not np.trace(noise) > 0:
         nothing = _nothing(design.basis, len(fits_of), len(noise))
@@ -435,6 +435,55 @@ def fit_linear(
         last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
     joined = _joined(last, with_variance=with_variance)
     return replace(joined, affinity_slope=affinity_slope)
+
+
+class _Start(NamedTuple):
+    """What a fit begins with, whatever its screen.
+
+    Attributes:
+        shapes: Of every feature.
+        lift: Centred, and beside the lifts what is taken off them, (n, M) or (n, 2 M).
+        affinity_slope: Lift by affinity; None where none is known.
+        slopes: Its slope in every fit; None without.
+        terms: Features and pairs.
+        design: Of these terms.
+    """
+
+    shapes: list[Shape]
+    lift: Floats
+    affinity_slope: AffinitySlope | None
+    slopes: Floats | None
+    terms: list[Term]
+    design: _Design
+
+
+def _started(
+    X: Floats32,
+    lift: Floats,
+    noise: Floats,
+    fold: Ints,
+    categorical: Sequence[int],
+    params: Mapping[str, Any],
+    weight: Floats | None,
+    n_folds: int,
+    affinity_columns: Sequence[int] | None,
+    outcome_sd: float,
+) -> _Start:
+    """Sum up features and pairs; see `fit_linear`."""
+    shapes = _shapes(X, categorical, affinity_columns or ())
+    lift = lift - np.average(lift, axis=0, weights=weight)
+    affinity_slope, slopes = None, None
+    if affinity_columns is not None and np.trace(noise) > 0:
+        affinity_slope = fit_affinity_slope(
+            X, lift, noise, fold, n_folds, affinity_columns, outcome_sd, weight
+        )
+        slopes = affinity_slope.slope
+        # beside the lifts, what each fit takes off them
+        off = own_affinity(X, affinity_slope.columns, affinity_slope.centre)
+        lift = np.column_stack([lift, off])
+    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
+    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
+    return _Start(shapes, lift, affinity_slope, slopes, terms, design)
 
 
 def _shapes(
