@@ -15,11 +15,12 @@ import pytest
 from mlflow.entities import Run as MlflowRun
 
 from hustings.experiments.run import run_stage
-from hustings.experiments.stages import models
+from hustings.experiments.stages import meanwhile, models
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tracking import tracking
+from hustings.training.learners import pooled
 from hustings.training.learners.linear import DEFAULT_LINEAR
-from hustings.training.policy_value.held_out_halves import training_half
+from hustings.training.policy_value.held_out_halves import HALVES, training_half
 from hustings.training.registry.register import (
     champion_version,
     log_metrics,
@@ -102,6 +103,45 @@ def test_without_time_to_tune_the_defaults_are_taken(
     shared = set(settings) & set(DEFAULT_LINEAR)
     assert shared
     assert {k: settings[k] for k in shared} == {k: DEFAULT_LINEAR[k] for k in shared}
+    cut = [n for n in told(run.folder, "not_learnt")["notes"] if "time limit" in n]
+    assert len(cut) == 3
+    assert f"with {N_TRIALS} of {N_TRIALS} trials to go" in cut[0]
+
+
+def test_another_process_learns_and_shuffles_the_same(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings, models and verdict do not depend on the number of processes."""
+    alone, helped = (
+        replace(copied(story, tmp_path / name), n_trials=1, n_workers=n)
+        for name, n in (("alone", 1), ("helped", 2))
+    )
+    run_stage(alone, "train")
+    run_stage(alone, "evaluate")
+    with monkeypatch.context() as patched:
+        patched.setattr(meanwhile, "WORTH_A_PROCESS", 0)
+        run_stage(helped, "train")
+        run_stage(helped, "evaluate")
+    for name in ("settings", "policies", "evaluation"):
+        assert told(alone.folder, name) == told(helped.folder, name)
+    for half in HALVES:
+        files = [
+            (run.folder / "candidates" / "0" / half / "linear.json").read_text()
+            for run in (alone, helped)
+        ]
+        assert files[0] == files[1]
+
+
+def test_a_prior_that_has_not_settled_is_said(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooled, "MAX_SWEEPS", 2)
+    said: list[str] = []
+    run = replace(copied(story, tmp_path), n_trials=1, say=said.append)
+    run_stage(run, "train")
+    notes = [n for n in told(run.folder, "not_learnt")["notes"] if "settled" in n]
+    assert len(notes) == 1
+    assert notes[0] in said
 
 
 # --- a real server --------------------------------------------------------------------

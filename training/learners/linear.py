@@ -242,6 +242,14 @@ class _Sums(NamedTuple):
             self.cross + times * other.cross,
         )
 
+    def only(self, columns: Ints) -> Self:
+        """Sums of some columns."""
+        return self._replace(
+            columns=self.columns[columns],
+            gram=self.gram[np.ix_(columns, columns)],
+            cross=self.cross[columns],
+        )
+
     def moments(self, scale: Floats, noise: Floats) -> EffectMoments:
         centre, middle = self.columns / self.n, self.lifts / self.n
         gram = self.gram - self.n * np.outer(centre, centre)
@@ -312,15 +320,23 @@ class _Design(NamedTuple):
     total: _Sums
     slopes: Floats | None = None
 
-    def without(self, k: int, noise: Floats) -> EffectMoments:
-        """Moments of all folds but one; of all for the number after the last."""
-        varying = self.basis.varying
-        part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
-        part = _Sums(
-            part.n, part.columns[varying], part.lifts,
-            part.gram[np.ix_(varying, varying)], part.cross[varying],
-        )  # fmt: skip
-        moments = part.moments(self.basis.scale, noise)
+    def without(
+        self, k: int, noise: Floats, columns: Ints | None = None
+    ) -> EffectMoments:
+        """Moments of all folds but one; of all for the number after the last.
+
+        Args:
+            k: The fold.
+            noise: Shape (M, M).
+            columns: Those of the basis that are asked for; None for all.
+        """
+        at, scale = np.flatnonzero(self.basis.varying), self.basis.scale
+        if columns is not None:
+            at, scale = at[columns], scale[columns]
+        part = self.total.only(at)
+        if k < len(self.sums):
+            part = part.plus(self.sums[k].only(at), -1)
+        moments = part.moments(scale, noise)
         if self.slopes is None:
             return moments
         lift, affinity_slope = np.hsplit(moments.cross, 2)
@@ -431,6 +447,7 @@ def fit_linear(
         ]
         together = sorted(set().union(*may), key=lambda t: (len(t), t))
         untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
+        del start, design
         design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
         last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
     joined = _joined(last, with_variance=with_variance)
@@ -606,12 +623,12 @@ def _pooled(
     """
     basis, group = design.basis, design.basis.group
     order = np.array([len(term) for term in basis.terms])
-    moments = [design.without(k, noise) for k in fits_of]
+    # one at a time: of all columns tried they are the largest arrays there are
     alive = np.stack(
         [
-            _worth_trying(m, basis, order, params)
+            _worth_trying(design.without(k, noise), basis, order, params)
             & np.array([term in terms for term in basis.terms])
-            for m, terms in zip(moments, may, strict=True)
+            for k, terms in zip(fits_of, may, strict=True)
         ]
     )
     in_any = np.flatnonzero(alive.any(axis=0))
@@ -619,7 +636,7 @@ def _pooled(
     n_left = {o: int((order == o).sum() - (order[in_any] == o).sum()) for o in (2, 3)}
     n_left[2] += untried
     candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
-    moments = [m.only(columns) for m in moments]
+    moments = [design.without(k, noise, columns) for k in fits_of]
     posterior = fit_pooled(moments, candidates, shared)
     return _Fitted(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
 
