@@ -72,7 +72,7 @@ def fit_arm_trees(
     *,
     seed: int,
     only: int | None = None,
-) -> ArmTrees:
+) -> tuple[ArmTrees, Floats]:
     """Fit the trees of every fold.
 
     Args:
@@ -80,6 +80,10 @@ def fit_arm_trees(
         params: `n_trees` and LightGBM's own.
         seed: For LightGBM.
         only: A fold that is left out of the one fit there is, for tuning.
+
+    Returns:
+        The trees, and the deviation that they predict of voters that they never saw,
+        shape (n, M): of all, or of the fold that is left out.
     """
     test, fold = prepared.test, prepared.fold
     data = _binned_with_arm(prepared)
@@ -89,12 +93,12 @@ def fit_arm_trees(
         boosters = FoldBoosters((boost(data, rows, *goal, params, seed=seed),))
         held = test.take(fold == only)
         deviation = _contrasts(boosters, held.X, None, len(test.messages))
-        return ArmTrees(
-            boosters, np.average(deviation, axis=0, weights=held.survey_weight)
-        )
+        centre = np.average(deviation, axis=0, weights=held.survey_weight)
+        return ArmTrees(boosters, centre), deviation - centre
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
     deviation = _contrasts(boosters, test.X, fold, len(test.messages))
-    return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.survey_weight))
+    centre = np.average(deviation, axis=0, weights=test.survey_weight)
+    return ArmTrees(boosters, centre), deviation - centre
 
 
 def _binned_with_arm(prepared: Prepared) -> lgb.Dataset:

@@ -161,8 +161,8 @@ def fit_stack(
     scored = scored - np.average(scored, axis=0, weights=test.survey_weight)
     if settings.get("trees", True):
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
-        trees = fit_arm_trees(prepared, of_trees, seed=seed)
-        parts = [held, trees.deviation(test.X, prepared.fold)]
+        trees, deviation = fit_arm_trees(prepared, of_trees, seed=seed)
+        parts = [held, deviation]
         if _trees_earn(scored, parts, prepared.fold, test.cluster, test.survey_weight):
             belief = believe(scored, parts, test.cluster, test.survey_weight)
             if belief.weight[1] >= LEAST_WEIGHT:
