@@ -43,7 +43,7 @@ class Run:
         n_trials: Settings tried in each tuning.
         time_limit_s: For all tunings of the run together.
         model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
-        n_workers: Processes of one tuning.
+        n_workers: Processes that learn.
         tuning_storage: Database of trials; empty for a journal in `home`.
         say: Called with what a person has to know, before the next stage goes on.
         tell: Called with the progress of stages and steps.
@@ -59,7 +59,7 @@ class Run:
     n_trials: int = 6
     time_limit_s: float = 120.0
     model: str = "stack"
-    n_workers: int = 1
+    n_workers: int = 2
     tuning_storage: str = ""
     tell: Tell = silent
     say: Say = unsaid

@@ -86,7 +86,7 @@ def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
         frame: Any table; numbers and times stay as they are.
     """
     texts = frame.select_dtypes(["str", "object"])
-    harmless = {name: _without_formulas(column) for name, column in texts.items()}
+    harmless = {str(n): _without_formulas(column) for n, column in texts.items()}
     return frame.assign(**harmless)
 
 
