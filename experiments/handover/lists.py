@@ -48,6 +48,7 @@ from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.settings import FileFormat, require_exportable
 from hustings.serving.export.whole_places import LIST_STEM, earlier_places
 from hustings.serving.rules import rule_set
+from hustings.serving.score import SE
 
 EXPORTS = "exports"
 
@@ -350,16 +351,12 @@ def _held_out(run: Run, stated_plan: StatedPlan) -> pd.Series:
 def wide_scores(run: Run) -> pd.DataFrame:
     """A row per voter: lift__<message>, response__<message>, turnout, support."""
     scores = run.read("scores")
-    frames = []
-    for what in ("lift", "response"):
-        wide = scores.pivot_table(what, "voter_id", "message_id", observed=True)
-        frames.append(wide.add_prefix(f"{what}__"))
+    scores = scores.drop(columns=[c for c in scores if str(c).startswith(SE)])
     chances = run.optional("chances")
-    if chances is not None:
-        means = chances.groupby("voter_id")[["turnout", "support"]].mean()
-        frames.append(means.reindex(frames[0].index))
-    wide_rows: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
-    return wide_rows
+    if chances is None:
+        return scores
+    means = chances.groupby("voter_id")[["turnout", "support"]].mean()
+    return scores.join(means, on="voter_id")
 
 
 def _stamp(at: pd.Timestamp) -> str:

@@ -2,13 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PlanFacts, content_digest, draft
@@ -65,10 +62,9 @@ from hustings.experiments.stages.persons import (
 )
 from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
-from hustings.experiments.stages.tables import readable_voters
-from hustings.features.atomic import whole_file
+from hustings.experiments.stages.tables import require_readable
 from hustings.features.persons.identity import with_present_ids
-from hustings.features.tables import SCORES, SMALLEST_CELL, check
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
@@ -90,22 +86,13 @@ from hustings.training.registry.register import Version
 def stage_score(run: Run) -> None:
     """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    voters = readable_voters(run, model.reader)
-    n_scores, writer = 0, None
-    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
-        for part in score_voters(model, voters):
-            checked = check(SCORES, part)
-            table = pa.Table.from_pandas(checked, preserve_index=False)
-            if writer is None:
-                writer = closing.enter_context(
-                    pq.ParquetWriter(aside, table.schema, compression="zstd")
-                )
-            writer.write_table(table)
-            n_scores += len(part)
-            run.tell("scoring", n_scores, len(voters) * len(model.messages))
-        if writer is None:
-            raise ValueError("expected voters to score, got none")
-    run.note(n_scores=n_scores)
+    require_readable(run, model.reader)
+    n_voters, n_messages = run.n_voters(), len(model.messages)
+    with run.written_in_blocks("scores") as scores:
+        for block in score_voters(model, run.blocks("tables/voters")):
+            scores.write(block)
+            run.tell("scoring", scores.n_rows * n_messages, n_voters * n_messages)
+    run.note(n_scores=n_voters * n_messages)
 
 
 def stage_plan(run: Run) -> None:
