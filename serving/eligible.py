@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools
+from hustings.features.membership import among
 from hustings.features.training_set import Arm
 from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
 from hustings.serving.voting_text import text_digest, voting_words
@@ -249,15 +250,15 @@ def refusals(
 ) -> dict[str, Bools]:
     """Reason code → voters who may not be reached by a channel for it, (n_voters,)."""
     refused_by_code: dict[str, Bools] = {}
-    withdrawn = _among(voter_id, _withdrawn(permissions, channel, as_of))
+    withdrawn = among(voter_id, _withdrawn(permissions, channel, as_of))
     for rule in rules.of("not_withdrawn", channel):
         refused_by_code[rule.code] = withdrawn
     for rule in rules.of("permission", channel):
-        granted = _among(voter_id, _granted(permissions, channel, as_of, rule))
+        granted = among(voter_id, _granted(permissions, channel, as_of, rule))
         refused_by_code[rule.code] = ~granted & ~withdrawn
     for rule in rules.of("not_listed", channel):
         listed = _listed(people.do_not_contact, channel, as_of)
-        refused_by_code[rule.code] = _among(voter_id, listed)
+        refused_by_code[rule.code] = among(voter_id, listed)
     for rule in rules.of("age", channel):
         refused_by_code[rule.code] = _under_age(voter_id, people.age, rule)
     for rule in rules.of("address", channel):
@@ -289,7 +290,7 @@ def counted_in_places(
     for rule in rules.of("permission", channel):
         if rule.purpose:
             granted = _granted(permissions, channel, as_of, rule)
-            counted &= _among(voter_id, granted)
+            counted &= among(voter_id, granted)
     return counted
 
 
@@ -349,13 +350,7 @@ def _unreachable(
     if addresses is None:
         return np.zeros(len(voter_id), dtype=bool)
     there = addresses.loc[addresses["channel"] == channel, "voter_id"]
-    return ~_among(voter_id, there)
-
-
-def _among(voter_id: pd.Series, listed_ids: Iterable[str]) -> Bools:
-    return voter_id.isin(
-        listed_ids if isinstance(listed_ids, pd.Series) else list(listed_ids)
-    ).to_numpy(dtype=bool)
+    return ~among(voter_id, there)
 
 
 # --- on the day -----------------------------------------------------------------------
@@ -397,7 +392,7 @@ class CurrentFacts:
     permissions: pd.DataFrame | None
     rules: RuleSet
     people: People = NOTHING_KNOWN
-    known_voters: frozenset[str] | None = None
+    known_voters: Iterable[str] | None = None
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
@@ -433,8 +428,9 @@ def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd
     for channel, by_channel in contacts.groupby("channel", observed=True):
         _first(code, _refused_codes(by_channel, str(channel), facts, at))
     if facts.known_voters is not None:
-        unknown = ~contacts["voter_id"].isin(facts.known_voters)
-        _first(code, unknown.map({True: "unknown_person", False: ""}))
+        is_known = among(contacts["voter_id"], facts.known_voters)
+        unknown = np.where(is_known, "", "unknown_person")
+        _first(code, pd.Series(unknown, index=contacts.index, dtype=object))
     return code
 
 

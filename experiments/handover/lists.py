@@ -27,6 +27,7 @@ from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reachable import contact_details, export_settings
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.asof import naive_utc
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, no_places
@@ -277,7 +278,7 @@ def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
         permissions=permissions_now(run, run.optional_table("permissions"), at),
         rules=rule_set(run.campaign.campaign.rule_set),
         people=people_of(run),
-        known_voters=frozenset(voters.loc[~gone, "voter_id"]),
+        known_voters=voters.loc[~gone, "voter_id"],
         lowers_turnout=lowers_turnout(run),
         paused=paused_messages(run),
         signed=signed_texts(run.home),
@@ -320,14 +321,13 @@ def export_system(
     held = _held_out(run, stated_plan)
     facts = facts_now(run, naive_utc(at))
     code = pd.Series("", index=scores.index, dtype="str")
-    code = code.mask(
-        ~scores["voter_id"].isin(facts.known_voters or ()), "unknown_person"
-    )
+    known_voters = () if facts.known_voters is None else facts.known_voters
+    code = code.mask(~among(scores["voter_id"], known_voters), "unknown_person")
     do_not_contact = facts.people.do_not_contact
     if do_not_contact is not None:
         never = do_not_contact.loc[do_not_contact["channel"] == ANY_MESSAGE, "voter_id"]
-        code = code.mask(scores["voter_id"].isin(never), "do_not_contact")
-    code = code.mask(scores["voter_id"].isin(held), "held_out")
+        code = code.mask(among(scores["voter_id"], never), "do_not_contact")
+    code = code.mask(among(scores["voter_id"], held), "held_out")
     may = recheck(stated_plan.plan, facts, naive_utc(at)) == ""
     return export_scores(
         scores, system, out, _stamp(at), code=code,

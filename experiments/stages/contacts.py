@@ -63,6 +63,7 @@ from hustings.experiments.stages.persons import (
 from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import require_readable
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm, arm_costs
@@ -309,7 +310,7 @@ def _audiences(
     for name in model.lifts:
         experiment_voters = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
         audience_voters = voters[
-            voters["voter_id"].isin(experiment_voters)
+            among(voters["voter_id"], experiment_voters)
         ].reset_index(drop=True)
         audiences[name] = _Audience(audience_voters, len(audience_voters), (name,))
     return audiences
@@ -383,7 +384,7 @@ def _not_contacted(run: Run, who: _Audience, online: Online) -> _Audience:
     """
     ids = pd.concat([online.contacts["voter_id"], online.open["voter_id"]])
     reached = with_present_ids(ids, present_id_of(run.home))
-    left = who.voters[~who.voters["voter_id"].isin(reached)]
+    left = who.voters[~among(who.voters["voter_id"], reached)]
     return replace(who, voters=left.reset_index(drop=True))
 
 
@@ -468,7 +469,7 @@ def _plan_summary(
         for row in m.eligible.reason_counts():
             refused[str(row["reason"])] += int(row["n_voters"])
     segment = _segments(run, model, voters)
-    contacted = pd.Series(segment.index.isin(contacts["voter_id"]))
+    contacted = pd.Series(among(segment.index.to_series(), contacts["voter_id"]))
     counted = contacted.groupby(segment.to_numpy()).agg(["sum", "size"])
     return PlanSummary(
         budget_usd=sum(m.budget_usd for m in audience_plans),
