@@ -1,4 +1,4 @@
-"""Whether ids are among others, by Arrow: no id becomes a Python string for it."""
+"""Where ids are among others, by Arrow: no id becomes a Python string for it."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hustings.features.arrays import Bools
+from hustings.features.arrays import Bools, Ints
 
 
 def among(ids: pd.Series, listed: Iterable[str]) -> Bools:
@@ -25,6 +25,21 @@ def among(ids: pd.Series, listed: Iterable[str]) -> Bools:
     """
     inside = pc.is_in(_texts(ids), value_set=_texts(listed), skip_nulls=True)
     return np.asarray(inside, dtype=bool)
+
+
+def positions(ids: pd.Series, listed: pd.Series) -> Ints:
+    """Place of each id among those listed, the first of several; -1 for none, (n,).
+
+    Args:
+        ids: Texts, shape (n,).
+        listed: Texts.
+
+    >>> positions(pd.Series(["b", "x"]), pd.Series(["a", "b"])).tolist()
+    [1, -1]
+    """
+    place = pc.index_in(_texts(ids), value_set=_texts(listed), skip_nulls=True)
+    found: Ints = place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
 
 
 def _texts(values: Iterable[str]) -> pa.Array:

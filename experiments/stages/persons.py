@@ -177,10 +177,13 @@ def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
         home: The campaign's folder.
         voter_ids: Whose.
     """
-    identity = read_identity(home).drop_duplicates("voter_id")
+    columns = ["voter_id", "person"]
+    identity = read_identity(home)[columns]
     persons = identity[among(identity["voter_id"], voter_ids)]
-    keys = known_persons(home).keys.keys()
-    pairs = zip(persons["voter_id"], persons["person"], strict=True)
+    persons = persons.drop_duplicates("voter_id")
+    person_ids = persons["person"].tolist()
+    keys = known_persons(home).keys.keys_of(person_ids)
+    pairs = zip(persons["voter_id"].tolist(), person_ids, strict=True)
     return {voter: keys[person] for voter, person in pairs if person in keys}
 
 
