@@ -66,6 +66,29 @@ class Eligibility:
     codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
     guarded: dict[str, Bools] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Eligibility"]) -> "Eligibility":
+        """Permission of the voters of several blocks, one after another."""
+        first = parts[0]
+
+        def of_channels(name: str) -> dict[str, dict[str, Bools]]:
+            return {
+                channel: {
+                    why: np.concatenate([getattr(p, name)[channel][why] for p in parts])
+                    for why in reasons
+                }
+                for channel, reasons in getattr(first, name).items()
+            }
+
+        guarded = {
+            why: np.concatenate([part.guarded[why] for part in parts])
+            for why in first.guarded
+        }
+        return cls(
+            np.concatenate([part.allowed for part in parts]), first.barred_messages,
+            of_channels("no_channel"), of_channels("codes"), guarded,
+        )  # fmt: skip
+
     def reason_counts(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
         n = len(self.allowed)

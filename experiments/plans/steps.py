@@ -30,6 +30,7 @@ from hustings.experiments.plans.checks import (
 )
 from hustings.experiments.plans.diff import diff
 from hustings.experiments.plans.folder import (
+    FolderTable,
     alone,
     folder_of,
     read_table,
@@ -117,7 +118,7 @@ def draft(
     *,
     keys: Mapping[str, bytes],
     at: pd.Timestamp,
-    further_tables: Mapping[str, pd.DataFrame] | None = None,
+    further_tables: Mapping[str, FolderTable] | None = None,
 ) -> PlanRecord:
     """Draft a plan: its folder, and every assignment in the ledger.
 
@@ -131,7 +132,8 @@ def draft(
         keys: Key of the person behind a voter id; a voter without one stands in the
             ledger as nobody.
         at: When.
-        further_tables: Further tables of the folder, by name: `inputs`, `counties`.
+        further_tables: Further tables of the folder, by name, whole or block by block:
+            `inputs`, `counties`.
 
     Returns:
         What the ledger says of it. Drafting the same again does nothing.
@@ -143,19 +145,20 @@ def draft(
     plan = check(PLAN, tables["plan"])
     assignments = check(ASSIGNMENTS, tables["assignments"])
     contacts_assigned(plan_id, plan, assignments)
-    folder_tables = {
+    folder_tables: dict[str, FolderTable] = {
         "plan": plan,
         "assignments": assignments,
         "designs": check(DESIGNS, tables["designs"]),
         **(further_tables or {}),
     }
-    if "places" in tables:
-        folder_tables["places"] = check(PLACES, tables["places"])
+    places = check(PLACES, tables["places"]) if "places" in tables else None
+    if places is not None:
+        folder_tables["places"] = places
     with alone(home):
         recover(home, known_plans(open_ledger(home)))
         files = write_aside(folder, folder_tables, {"terms": facts.to_json()})
         body = {
-            **_opening(facts, plan, folder_tables.get("places")), "plan": plan_id,
+            **_opening(facts, plan, places), "plan": plan_id,
             "files": files, "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)

@@ -11,6 +11,7 @@ from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PlanFacts, content_digest, draft
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.diff import counties_of
+from hustings.experiments.plans.folder import FolderTable
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.planner_inputs import (
@@ -254,9 +255,10 @@ def _recorded(
         setup_usd=sum(m.plan.setup_usd for m in audience_plans.values()),
     )
     voters = run.table("voters")
-    further_tables = {
-        f"inputs-{slug(name)}": m.inputs.frame for name, m in audience_plans.items()
-    } | counties_of(voters, contacts)
+    further_tables: dict[str, FolderTable] = {
+        f"inputs-{slug(name)}": m.inputs.frames() for name, m in audience_plans.items()
+    }
+    further_tables |= counties_of(voters, contacts)
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.to_json(), contacts, assigned)}"
     draft(
@@ -369,7 +371,7 @@ def _plan_one(
         "shadow_price": float(plan.chosen.price[0]),
     }
     reasons = explained_messages(
-        plan, offer.voter_id, offer.value, offer.allowed, arms, offer.cost,
+        plan, offer.voter_id, inputs.arrays["lift"], offer.allowed, arms, offer.cost,
         unit=campaign.outcome.as_valued().unit_per_point,
     )  # fmt: skip
     return _AudiencePlan(

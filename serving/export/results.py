@@ -352,7 +352,8 @@ def set_aside_strangers(
         time: That column.
         at: Now.
     """
-    strange = ~among(rows.frame["voter_id"], campaign_voters)
+    is_known = among(rows.frame["voter_id"], campaign_voters)
+    strange = pd.Series(~is_known, index=rows.frame.index)
     rows.set_aside(strange, "voter_id", "no voter of the file")
     rows.set_aside(
         rows.frame[time] > naive_utc(at), time, "expected a time that has passed"

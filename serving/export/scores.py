@@ -119,7 +119,7 @@ def export_scores(
         path = aside / "scores.zip"
         write_zipped(frame, path, "scores.csv")
         files = [file_entry(path) | {"rows": len(frame)}]
-        may = among(exported["voter_id"], planned)
+        may = pd.Series(among(exported["voter_id"], planned), index=exported.index)
         for universe in system.universes:
             rows = universe_list(frame, universe, system, may)
             path = write_table(rows, aside / f"universe-{universe.name}", "csv")
