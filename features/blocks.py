@@ -1,6 +1,6 @@
 """Tables in blocks of rows, so that memory does not grow with the file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,21 +26,14 @@ def columns_of(path: Path) -> list[str]:
     return names
 
 
-def blocks_of(
-    path: Path, columns: Sequence[str] | None = None
-) -> Iterator[pd.DataFrame]:
+def blocks_of(path: Path) -> Iterator[pd.DataFrame]:
     """Rows of a Parquet file, `BLOCK` at a time and in their order.
-
-    Args:
-        path: The file.
-        columns: Only these; all without.
 
     Yields:
         Frames with the types of `pandas.read_parquet`, the index from 0 in each.
     """
-    wanted = None if columns is None else list(columns)
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BLOCK, columns=wanted):
+        for batch in file.iter_batches(BLOCK):
             yield pa.Table.from_batches([batch]).to_pandas().reset_index(drop=True)
 
 

@@ -1,7 +1,7 @@
 """The folder of one run: its settings, and reading and writing of its files."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,15 +100,13 @@ class Run:
         """Write a table of the run."""
         write_parquet(self.path(f"{name}.parquet"), frame)
 
-    def blocks(
-        self, name: str, columns: Sequence[str] | None = None
-    ) -> Iterator[pd.DataFrame]:
+    def blocks(self, name: str) -> Iterator[pd.DataFrame]:
         """Read a table block by block.
 
         Raises:
             FileNotFoundError: If no stage has written it yet.
         """
-        return blocks_of(self._written(f"{name}.parquet"), columns)
+        return blocks_of(self._written(f"{name}.parquet"))
 
     def written_in_blocks(self, name: str) -> AbstractContextManager[BlockWriter]:
         """A writer of a table block by block; it appears once it is whole."""
