@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats
+from hustings.features.membership import among
 from hustings.features.training_set import Arm
 from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
 from hustings.serving.voting_text import text_digest, voting_words
@@ -101,6 +102,29 @@ class Eligibility:
     no_channel: dict[str, dict[str, Bools]]
     codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
     guarded: dict[str, Bools] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Eligibility"]) -> "Eligibility":
+        """Permission of the voters of several blocks, one after another."""
+        first = parts[0]
+
+        def of_channels(name: str) -> dict[str, dict[str, Bools]]:
+            return {
+                channel: {
+                    why: np.concatenate([getattr(p, name)[channel][why] for p in parts])
+                    for why in reasons
+                }
+                for channel, reasons in getattr(first, name).items()
+            }
+
+        guarded = {
+            why: np.concatenate([part.guarded[why] for part in parts])
+            for why in first.guarded
+        }
+        return cls(
+            np.concatenate([part.allowed for part in parts]), first.barred_messages,
+            of_channels("no_channel"), of_channels("codes"), guarded,
+        )  # fmt: skip
 
     def reason_counts(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
@@ -419,11 +443,11 @@ def _unreachable(
 
 def _among(voter_id: pd.Series, listed_ids: Iterable[str]) -> Bools:
     if isinstance(listed_ids, pd.Series):
-        return voter_id.isin(listed_ids).to_numpy(dtype=bool)
-    among = set(listed_ids)
-    if not among:
+        return among(voter_id, listed_ids)
+    listed = set(listed_ids)
+    if not listed:
         return np.zeros(len(voter_id), dtype=bool)
-    return np.array([voter in among for voter in voter_id.tolist()], dtype=bool)
+    return np.array([voter in listed for voter in voter_id.tolist()], dtype=bool)
 
 
 # --- on the day -----------------------------------------------------------------------
@@ -465,7 +489,7 @@ class CurrentFacts:
     permissions: pd.DataFrame | None
     rules: RuleSet
     people: People = NOTHING_KNOWN
-    known_voters: frozenset[str] | None = None
+    known_voters: Iterable[str] | None = None
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
@@ -501,8 +525,9 @@ def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd
     for channel, by_channel in contacts.groupby("channel", observed=True):
         _first(code, _refused_codes(by_channel, str(channel), facts, at))
     if facts.known_voters is not None:
-        unknown = ~contacts["voter_id"].isin(facts.known_voters)
-        _first(code, unknown.map({True: "unknown_person", False: ""}))
+        is_known = among(contacts["voter_id"], facts.known_voters)
+        unknown = np.where(is_known, "", "unknown_person")
+        _first(code, pd.Series(unknown, index=contacts.index, dtype=object))
     return code
 
 

@@ -5,7 +5,7 @@ depends on the whole electorate (the policy's choice, segments that show backlas
 prices of limits) is settled once, when a plan is made, and comes in as an argument.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from hustings.features.arrays import Bools, Floats, Objects
+from hustings.features.spilled import blank, let_go
 from hustings.features.training_set import Arm, household
 from hustings.features.voter import (
     SegmentEdges,
@@ -164,6 +165,43 @@ class Offer:
 
     def __len__(self) -> int:
         return len(self.voter_id)
+
+
+def joined(parts: Iterable[Offer], n_voters: int) -> Offer:
+    """The offer to the voters of several blocks, in single precision.
+
+    Args:
+        parts: Offers to blocks of voters, in order; at least one.
+        n_voters: Of all blocks together.
+    """
+    of_blocks, start = [], 0
+    wide: dict[str, Any] = {}
+    for part in parts:
+        rows = slice(start, start + len(part))
+        for name in _BY_ARM:
+            values = getattr(part, name)
+            if name not in wide:
+                dtype = bool if values.dtype == bool else np.float32
+                wide[name] = blank((n_voters, len(part.arms)), dtype)
+            wide[name][rows] = values
+        start += len(part)
+        empty: dict[str, Any] = dict.fromkeys(_BY_ARM, np.empty((0, len(part.arms))))
+        of_blocks.append(replace(part, **empty))
+    let_go(*wide.values())
+    return replace(
+        of_blocks[0],
+        voter_id=np.concatenate([part.voter_id for part in of_blocks]),
+        unit=np.concatenate([part.unit for part in of_blocks]),
+        eligibility=Eligibility.joined([part.eligibility for part in of_blocks]),
+        excluded=np.concatenate([part.excluded for part in of_blocks]),
+        **wide,
+    )
+
+
+_BY_ARM = (
+    "lift", "standard_error", "value", "allowed", "backlash", "guarded", "in_policy",
+)  # fmt: skip
+"""Arrays of an offer of shape (n, A)."""
 
 
 class PredictedArms(NamedTuple):

@@ -203,6 +203,14 @@ def forget(
 @app.command()
 def verify(
     campaign: CampaignName,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="'ENTRY DIGEST'",
+            help="An end that an earlier verification told, and that was kept "
+            "elsewhere: entries up to it are not read again.",
+        ),
+    ] = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -214,7 +222,9 @@ def verify(
     with errors_reported(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
         from hustings.experiments.plans.ledger import (
+            BEGINNING,
             LedgerError,
+            head_of,
             noted_heads,
             open_ledger,
         )
@@ -226,7 +236,8 @@ def verify(
 
         home = home_of(campaign, data)
         heads = noted_heads(home)
-        verified = open_ledger(home).verify(heads)
+        begin = head_of(since) if since else BEGINNING
+        verified = open_ledger(home).verify(heads, since=begin)
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
         folders = checked(home)
@@ -247,5 +258,7 @@ def verify(
             "Not checked: files of runs and the event store (reactions, and what was "
             "offered and sent online), which the ledger does not name."
         )
+        if begin.seq:
+            typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")
         for line in folders.unchecked:
             typer.echo(f"Not checked: {line}")

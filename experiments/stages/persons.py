@@ -21,6 +21,7 @@ from hustings.features.arrays import Bools, Objects
 from hustings.features.asof import VoterFile
 from hustings.features.atomic import ASIDE, write_parquet
 from hustings.features.ingest import Persons, under_present_ids
+from hustings.features.membership import among
 from hustings.features.persons.identity import (
     append,
     extend,
@@ -242,10 +243,13 @@ def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
         home: The campaign's folder.
         voter_ids: Whose.
     """
-    identity = read_identity(home).drop_duplicates("voter_id")
-    persons = identity[identity["voter_id"].isin(voter_ids)]
-    keys = known_persons(home).keys.keys()
-    pairs = zip(persons["voter_id"], persons["person"], strict=True)
+    columns = ["voter_id", "person"]
+    identity = read_identity(home)[columns]
+    persons = identity[among(identity["voter_id"], voter_ids)]
+    persons = persons.drop_duplicates("voter_id")
+    person_ids = persons["person"].tolist()
+    keys = known_persons(home).keys.keys_of(person_ids)
+    pairs = zip(persons["voter_id"].tolist(), person_ids, strict=True)
     return {voter: keys[person] for voter, person in pairs if person in keys}
 
 
@@ -294,7 +298,7 @@ def held_voters(
     """
     units = holdout_units(read_identity(home), voters, by_household=by_household)
     present_units = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
-    unknown = present_units[~present_units["voter_id"].isin(units["voter_id"])]
+    unknown = present_units[~among(present_units["voter_id"], units["voter_id"])]
     units = pd.concat([units, unknown], ignore_index=True)
     held = held_out(units["unit"].to_numpy(dtype=object), salt=salt, share=share)
-    return voters["voter_id"].isin(units.loc[held, "voter_id"]).to_numpy(dtype=bool)
+    return among(voters["voter_id"], units.loc[held, "voter_id"])

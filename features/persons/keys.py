@@ -22,7 +22,7 @@ import re
 import secrets
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.arrays import Bools
@@ -326,6 +327,30 @@ class Keyring:
             for (block,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
                 for person, key in _entries(block):
                     keys.setdefault(person.hex(), key)
+        return keys
+
+    def keys_of(self, persons: Collection[str]) -> dict[str, bytes]:
+        """Key of each of some persons who has one, by person.
+
+        Args:
+            persons: 32 hexadecimal digits each.
+        """
+        wanted = np.sort(_beginnings(bytes.fromhex("".join(persons)), PERSON_BYTES))
+        asked, keys = frozenset(persons), dict[str, bytes]()
+        with _opened(self.path) as store:
+            for (block,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
+                if not block:
+                    continue
+                found = _beginnings(block, _ENTRY)
+                # all persons of a block begin with one byte
+                low, high = np.searchsorted(wanted, [found.min(), found.max()])
+                near = wanted[low : high + 1]
+                for entry in np.flatnonzero(np.isin(found, near)).tolist():
+                    start = entry * _ENTRY
+                    person = block[start : start + PERSON_BYTES].hex()
+                    if person in asked:
+                        key = block[start + PERSON_BYTES : start + _ENTRY]
+                        keys.setdefault(person, key)
         return keys
 
     def destroy(self, persons: Iterable[str]) -> None:
@@ -675,6 +700,12 @@ def _write_blocks(store: sqlite3.Connection, persons: bytes, keys: bytes) -> Non
             for p, b in zip(prefixes, blocks, strict=True)
         ],
     )
+
+
+def _beginnings(entries: bytes, size: int) -> npt.NDArray[np.uint64]:
+    """The first eight bytes of entries of a size, as numbers in the order of bytes."""
+    first = np.frombuffer(entries, np.uint8).reshape(-1, size)[:, :8]
+    return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -164,9 +164,9 @@ def _tables(run: Run, voters: pd.DataFrame, person: pd.Series) -> None:
         ),
     )
     rows = pd.DataFrame(
-        {"voter_id": pd.Categorical(voters["voter_id"]), "message_id": "m", "lift": 0.5}
+        {"voter_id": voters["voter_id"], "lift__m": 0.5, "lift__n": 0.5}
     )
-    run.write("scores", pd.concat([rows, rows.assign(message_id="n")]))
+    run.write("scores", rows)
     plan = pd.DataFrame(
         {
             "voter_id": voters["voter_id"], "message_id": "m", "channel": "mail",

@@ -47,6 +47,16 @@ def test_keys_are_made_once_and_readable_by_their_owner_alone(keys: Keyring) -> 
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
 
 
+def test_keys_of_some_persons_are_those_of_all(keys: Keyring) -> None:
+    persons = [f"{i * 0x9E3779B97F4A7C15 % 2**128:032x}" for i in range(2_000)]
+    keys.add(persons)
+    keys.add(persons[:3])  # of two keys of a person the first holds
+    everybody = keys.keys()
+    some = persons[::7]
+    assert keys.keys_of([*some, "f" * 32]) == {p: everybody[p] for p in some}
+    assert keys.keys_of([]) == {}
+
+
 def test_a_destroyed_key_is_nowhere_in_the_file(keys: Keyring) -> None:
     gone, stays = keys.keys()[P1], keys.keys()[P2]
     assert gone in keys.path.read_bytes()

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hustings.features.tables import SCORES, check
-from hustings.serving import score
 from hustings.serving.load import load_champion
 from hustings.serving.score import score_voters
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import open_store
+from tests.scores import by_message
 
 ROUNDING = 1e-5
 """Points: linear terms are summed in single precision, in the order of the chunk."""
@@ -31,9 +30,11 @@ def voters(story: Any) -> pd.DataFrame:
     return found
 
 
-def scored(model: CampaignModel, voters: pd.DataFrame) -> pd.DataFrame:
-    parts = [check(SCORES, part) for part in score_voters(model, voters)]
-    return pd.concat(parts, ignore_index=True)
+def scored(
+    model: CampaignModel, voters: pd.DataFrame, block: int = 100_000
+) -> pd.DataFrame:
+    blocks = (voters.iloc[at : at + block] for at in range(0, len(voters), block))
+    return by_message(pd.concat(score_voters(model, blocks), ignore_index=True))
 
 
 def test_every_voter_is_scored_once_for_every_message(
@@ -45,17 +46,15 @@ def test_every_voter_is_scored_once_for_every_message(
     assert set(found["message_id"]) == set(model.messages)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 999, 1_000, 5_000])
+@pytest.mark.parametrize("block", [1, 7, 999, 1_000, 5_000])
 def test_scores_do_not_depend_on_how_the_file_is_cut(
     model: CampaignModel,
     voters: pd.DataFrame,
-    chunk: int,
-    monkeypatch: pytest.MonkeyPatch,
+    block: int,
 ) -> None:
-    few = voters.head(100) if chunk < 7 else voters
+    few = voters.head(100) if block < 7 else voters
     whole = scored(model, few)
-    monkeypatch.setattr(score, "CHUNK", chunk)
-    pd.testing.assert_frame_equal(scored(model, few), whole, atol=ROUNDING)
+    pd.testing.assert_frame_equal(scored(model, few, block), whole, atol=ROUNDING)
 
 
 def test_scores_belong_to_the_voter_and_not_to_the_place_in_the_file(
@@ -102,14 +101,14 @@ def test_the_same_rows_given_twice_are_scored_twice(
     assert found["lift"].iloc[:8].tolist() == found["lift"].iloc[8:].tolist()
 
 
-def test_no_voters_give_no_chunks(model: CampaignModel, voters: pd.DataFrame) -> None:
-    assert list(score_voters(model, voters.head(0))) == []
+def test_no_voters_give_no_scores(model: CampaignModel) -> None:
+    assert list(score_voters(model, ())) == []
 
 
 def test_intervals_cover_the_true_lift_of_most_voters(
     story: Any,
 ) -> None:
-    found = story.run.read("scores")
+    found = by_message(story.run.read("scores"))
     true = story.true_lift(found.assign(channel="mail"))
     # a lift is that of the mean channel of the test
     true *= np.mean(list(story.multiplier.values()))
