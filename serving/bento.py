@@ -20,8 +20,9 @@ from hustings.training.registry.register import copy_package
 PACKAGES = ("features", "training", "serving")
 """Of this repository, what answers a request; the experiments stay at home."""
 LIBRARIES = (
-    "bentoml", "lightgbm", "numpy", "pandas", "pandera", "prometheus_client", "pyarrow",
-    "pydantic", "scipy", "safetensors", "sqlalchemy", "starlette",
+    "bentoml", "duckdb", "ibis-framework", "lightgbm", "numpy", "pandas", "pandera",
+    "prometheus_client", "pyarrow", "pydantic", "scipy", "safetensors", "sqlalchemy",
+    "sqlglot", "starlette",
 )  # fmt: skip
 SERVICE = "hustings.serving.service:Hustings"
 
@@ -41,13 +42,11 @@ def build_bento(bundle: Path, out: Path) -> Path:
         FileNotFoundError: If a file of the bundle is missing.
         RuntimeError: With BentoML's own words, if it cannot build.
     """
-    model, _, version = read_bundle(bundle)
-    # DuckDB counts a row's own past elections, where a model reads such columns
-    counting = ("duckdb",) if model.reader.counting else ()
+    _, _, version = read_bundle(bundle)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         context = Path(folder)
-        _assemble(context, bundle, version, (*LIBRARIES, *counting))
+        _assemble(context, bundle, version, LIBRARIES)
         tag = _built(context, out)
     name, _, number = tag.partition(":")
     return out / "bentos" / name / number

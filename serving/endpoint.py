@@ -228,7 +228,7 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, told = self._voters(request.voters)
+        voters, about_columns = self._voters(request.voters)
         scores = self.model.score_online(voters, self.features.matrix(voters))
         if not np.isfinite(scores.figures).all():
             raise ValueError("expected finite scores")
@@ -246,7 +246,7 @@ class Endpoint:
                 voters["voter_id"], scores.figures[:, at].tolist(), strict=True
             )
         ]
-        return {"model": self._answered_by, **told, "voters": by_voter}
+        return {"model": self._answered_by, **about_columns, "voters": by_voter}
 
     def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterArrays, Json]:
         """VOTERS of a request with what is known of them beside the voter file.
@@ -267,15 +267,15 @@ class Endpoint:
         }
         if lacking:
             ids = voters["voter_id"].tolist()
-            known = None if self.joined is None else self.joined.of(ids)
-            if known is None:
+            joined = None if self.joined is None else self.joined.of(ids)
+            if joined is None:
                 self._refuse_unjoined(lacking)
             else:
                 voters = voters.with_columns(
                     {
-                        name: np.where(rows_without, known[name], voters[name])
+                        name: np.where(rows_without, joined[name], voters[name])
                         if name in voters
-                        else known[name]
+                        else joined[name]
                         for name, rows_without in lacking.items()
                     }
                 )
@@ -328,12 +328,12 @@ class Endpoint:
             return given
         if prices.settings.by_household:
             self._require_households(request.voters)
-        voters, told = self._voters(request.voters)
+        voters, about_columns = self._voters(request.voters)
         head = {
             "model": self._answered_by,
             "audience": name,
             "answered_at": at.tz_localize("UTC").isoformat(),
-            **told,
+            **about_columns,
         }
         rules = rule_set(self.plan["rule_set"])
         if not rules.exports:

@@ -284,9 +284,9 @@ class FrontDoor:
             if broken:
                 raise _RefusedError(413, "size", broken)
             async with self.turns.turn(len(body)):
-                whole = bytes(body)
+                complete = bytes(body)
                 body.clear()
-                await self.app(scope, _once(whole, receive), answer.send)
+                await self.app(scope, _once(complete, receive), answer.send)
         except TimeoutError:
             message = f"expected the body within {BODY_WITHIN_S:g} s"
             raise _RefusedError(408, "slow", message) from None

@@ -59,10 +59,10 @@ class JoinedColumns:
         """
         if not self.path.exists():
             return None
-        known = self._present()
+        present = self._present()
         # the last row is nobody's: nothing is known there
-        rows = [known.row.get(voter, -1) for voter in voter_ids]
-        return {name: values[rows] for name, values in known.columns.items()}
+        rows = [present.row.get(voter, -1) for voter in voter_ids]
+        return {name: values[rows] for name, values in present.columns.items()}
 
     def _present(self) -> "_Known":
         changed = self.path.stat().st_mtime_ns
@@ -78,8 +78,8 @@ class JoinedColumns:
         frame = pd.read_parquet(self.path, columns=["voter_id", *names])
         values = frame[names]
         # most voters are linked to nobody: 0, as whoever is not here
-        known = (values.notna() & values.ne(0)).any(axis=1)
-        frame = frame[known]
+        is_linked = (values.notna() & values.ne(0)).any(axis=1)
+        frame = frame[is_linked]
         row = {voter: k for k, voter in enumerate(frame["voter_id"])}
         columns = {name: _with_nobody(frame, name) for name in self.names}
         return _Known(row, columns)

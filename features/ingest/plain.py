@@ -171,11 +171,11 @@ class PlainMapping:
         declared = MAPPED_TABLES[table_name].columns
         columns = []
         for name, kind, origin in our_columns(source, table_name):
-            known = kind or _DECLARED_TYPES.get(source.types.get(name, ""))
-            if known is None or origin.row_number is not None:
+            settled = kind or _DECLARED_TYPES.get(source.types.get(name, ""))
+            if settled is None or origin.row_number is not None:
                 return None
-            read = _reader(name, known, origin, declared.get(name), source)
-            columns.append(_Column(name, origin.column, known, read, {}))
+            read = _reader(name, settled, origin, declared.get(name), source)
+            columns.append(_Column(name, origin.column, settled, read, {}))
         return cls(source, table_name, tuple(columns))
 
     def read(self, given: Mapping[str, Sequence[Any]], n: int) -> VoterArrays | None:

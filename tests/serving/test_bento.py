@@ -93,7 +93,9 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     assert (bento / "src" / "bundle" / "plan.json").is_file()
     pins = (bento / "env/python/requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins)
-    assert any(pin.startswith("lightgbm==") for pin in pins)
+    # a value that is not plain is asked of DuckDB, by an expression of ibis
+    names = {pin.partition("==")[0] for pin in pins}
+    assert {"lightgbm", "duckdb", "ibis-framework", "sqlglot"} <= names
     assert not any(b"the-builders-own-key-of-22" in p.read_bytes() for p in files)
 
 

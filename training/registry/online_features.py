@@ -74,8 +74,8 @@ class CellRows:
         if affinities.place:
             place = pd.Series([place for _, _, place in keys], dtype="str")
             voters[affinities.place] = place
-        found = affinities.joined_to(voters, as_of=as_of)[affinities.names]
-        rows = dict(zip(keys, found.to_numpy(dtype=np.float64), strict=True))
+        joined = affinities.joined_to(voters, as_of=as_of)[affinities.names]
+        rows = dict(zip(keys, joined.to_numpy(dtype=np.float64), strict=True))
         return cls(affinities.place, as_of, bands, rows)
 
     def of_voters(self, voters: VoterArrays) -> Floats:
@@ -200,8 +200,8 @@ class OnlineFeatures:
     def _tenure(self, registered_on: Values) -> Values:
         ticks = registered_on.astype(TIMESTAMP).view(np.int64)
         days = (np.datetime64(self.as_of, "us").view(np.int64) - ticks) // _DAY_US
-        known = ~np.isnat(registered_on) & (days >= 0)
-        return np.where(known, days, np.nan) / DAYS_A_YEAR
+        is_past = ~np.isnat(registered_on) & (days >= 0)
+        return np.where(is_past, days, np.nan) / DAYS_A_YEAR
 
     def _counted(self, voters: VoterArrays, counting: Query) -> dict[str, Values]:
         present = [name for name in counting.names if name in voters]
@@ -213,9 +213,9 @@ class OnlineFeatures:
 def _mean(columns: Sequence[Values]) -> Values:
     """Mean of what is known of each row, NaN where nothing is."""
     table = np.column_stack(columns)
-    known = ~np.isnan(table)
-    n = known.sum(axis=1)
-    total = np.where(known, table, 0.0).sum(axis=1)
+    is_value = ~np.isnan(table)
+    n = is_value.sum(axis=1)
+    total = np.where(is_value, table, 0.0).sum(axis=1)
     mean: Values = np.divide(total, n, out=np.full(len(table), np.nan), where=n > 0)
     return mean
 
