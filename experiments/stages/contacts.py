@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hustings.experiments.declaration import RepeatRule
@@ -67,8 +67,9 @@ from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
+from hustings.features.engine import ONE_MACHINE
 from hustings.features.persons.identity import with_present_ids
-from hustings.features.tables import SCORES, SMALLEST_CELL, check
+from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm, arm_costs
 from hustings.features.voter import segments
 from hustings.serving.decided import SERVING
@@ -82,7 +83,7 @@ from hustings.serving.plan.explain import (
     explained_messages,
     limits_used,
 )
-from hustings.serving.score import score_voters
+from hustings.serving.score import score_block
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import Version
 
@@ -90,19 +91,20 @@ from hustings.training.registry.register import Version
 def stage_score(run: Run) -> None:
     """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    voters = readable_voters(run, model.reader)
+    n_voters, file = len(readable_voters(run, model.reader)), "tables/voters.parquet"
+    columns = pq.read_schema(run.path(file)).names
     n_scores, writer = 0, None
     with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
-        for part in score_voters(model, voters):
-            checked = check(SCORES, part)
-            table = pa.Table.from_pandas(checked, preserve_index=False)
+        for scores in ONE_MACHINE.map_blocks(
+            partial(score_block, model), run.path(file), columns
+        ):
             if writer is None:
                 writer = closing.enter_context(
-                    pq.ParquetWriter(aside, table.schema, compression="zstd")
+                    pq.ParquetWriter(aside, scores.schema, compression="zstd")
                 )
-            writer.write_table(table)
-            n_scores += len(part)
-            run.tell("scoring", n_scores, len(voters) * len(model.messages))
+            writer.write_table(scores)
+            n_scores += len(scores)
+            run.tell("scoring", n_scores, n_voters * len(model.messages))
         if writer is None:
             raise ValueError("expected voters to score, got none")
     run.note(n_scores=n_scores)

@@ -1,15 +1,19 @@
 """Scores: every voter by every message, the same however the file is cut."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from hustings.features.engine import ONE_MACHINE
 from hustings.features.tables import SCORES, check
-from hustings.serving import score
 from hustings.serving.load import load_champion
-from hustings.serving.score import score_voters
+from hustings.serving.score import score_block
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import open_store
 
@@ -32,8 +36,8 @@ def voters(story: Any) -> pd.DataFrame:
 
 
 def scored(model: CampaignModel, voters: pd.DataFrame) -> pd.DataFrame:
-    parts = [check(SCORES, part) for part in score_voters(model, voters)]
-    return pd.concat(parts, ignore_index=True)
+    rows = pa.Table.from_pandas(voters, preserve_index=False)
+    return check(SCORES, score_block(model, rows).to_pandas())
 
 
 def test_every_voter_is_scored_once_for_every_message(
@@ -45,17 +49,18 @@ def test_every_voter_is_scored_once_for_every_message(
     assert set(found["message_id"]) == set(model.messages)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 999, 1_000, 5_000])
+@pytest.mark.parametrize("rows_together", [7, 999, 1_000])
 def test_scores_do_not_depend_on_how_the_file_is_cut(
-    model: CampaignModel,
-    voters: pd.DataFrame,
-    chunk: int,
-    monkeypatch: pytest.MonkeyPatch,
+    model: CampaignModel, voters: pd.DataFrame, rows_together: int, tmp_path: Path
 ) -> None:
-    few = voters.head(100) if chunk < 7 else voters
-    whole = scored(model, few)
-    monkeypatch.setattr(score, "CHUNK", chunk)
-    pd.testing.assert_frame_equal(scored(model, few), whole, atol=ROUNDING)
+    few = voters.head(100) if rows_together < 8 else voters
+    rows = pa.Table.from_pandas(few, preserve_index=False)
+    pq.write_table(rows, tmp_path / "voters.parquet", row_group_size=rows_together)
+    parts = ONE_MACHINE.map_blocks(
+        partial(score_block, model), tmp_path / "voters.parquet", rows.column_names
+    )
+    in_parts = pa.concat_tables(parts).to_pandas()
+    pd.testing.assert_frame_equal(in_parts, scored(model, few), atol=ROUNDING)
 
 
 def test_scores_belong_to_the_voter_and_not_to_the_place_in_the_file(
@@ -102,8 +107,15 @@ def test_the_same_rows_given_twice_are_scored_twice(
     assert found["lift"].iloc[:8].tolist() == found["lift"].iloc[8:].tolist()
 
 
-def test_no_voters_give_no_chunks(model: CampaignModel, voters: pd.DataFrame) -> None:
-    assert list(score_voters(model, voters.head(0))) == []
+def test_no_voters_give_no_blocks(
+    model: CampaignModel, voters: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows = pa.Table.from_pandas(voters.head(0), preserve_index=False)
+    pq.write_table(rows, tmp_path / "voters.parquet")
+    parts = ONE_MACHINE.map_blocks(
+        partial(score_block, model), tmp_path / "voters.parquet", rows.column_names
+    )
+    assert list(parts) == []
 
 
 def test_intervals_cover_the_true_lift_of_most_voters(
