@@ -67,7 +67,6 @@ from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import readable_voters
 from hustings.features.atomic import whole_file
-from hustings.features.engine import ONE_MACHINE
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm, arm_costs
@@ -95,7 +94,7 @@ def stage_score(run: Run) -> None:
     columns = pq.read_schema(run.path(file)).names
     n_scores, writer = 0, None
     with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
-        for scores in ONE_MACHINE.map_blocks(
+        for scores in run.engine.map_blocks(
             partial(score_block, model), run.path(file), columns
         ):
             if writer is None:

@@ -12,6 +12,7 @@ from hustings.experiments.artifacts import require_artifact
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.results import RunRecord, record_of_run
 from hustings.features.atomic import write_json, write_parquet, write_text
+from hustings.features.engine import Engine, engine_of
 
 Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
@@ -64,6 +65,15 @@ class Run:
     tell: Tell = silent
     say: Say = unsaid
     at: pd.Timestamp = field(kw_only=True)
+
+    @property
+    def engine(self) -> Engine:
+        """What works on large tables, as the campaign declares it.
+
+        Raises:
+            EngineMissing: If it cannot be had here.
+        """
+        return engine_of(self.campaign.engine.spark)
 
     # --- files ---
 
