@@ -235,7 +235,7 @@ class TableSource(_Declared):
         if (self.database is None) != (self.table is None):
             raise ValueError("database and table come together")
         if self.database is not None:
-            _refuse_password(self.database)
+            refuse_password(self.database)
         if self.encoding is not None:
             _known_encoding(self.encoding)
         return self
@@ -268,7 +268,12 @@ class TableSource(_Declared):
         return self.path or "campaign.toml"
 
 
-def _refuse_password(database: str) -> None:
+def refuse_password(database: str) -> None:
+    """Refuse an address of a database that holds a password.
+
+    Raises:
+        ValueError: Saying where it belongs.
+    """
     if urlsplit(database).password is not None:
         raise ValueError(
             "expected no password in the address, which is kept with the campaign; "
