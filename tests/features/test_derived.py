@@ -19,7 +19,6 @@ from hustings.features.derived import (
     derived_columns,
     with_derived,
 )
-from hustings.features.engine import Engine
 from hustings.features.tables import TableError, is_derived
 
 AS_OF = pd.Timestamp("2026-04-06")
@@ -330,10 +329,3 @@ def _in_postgres(session: Any, voters: pd.DataFrame, sql: str) -> pd.DataFrame:
         found = pd.DataFrame(cursor.fetchall(), columns=names)
     ordered = found.set_index("voter_id").loc[voters["voter_id"]].reset_index()
     return ordered.astype({name: float for name in names if is_derived(name)})
-
-
-def test_the_same_expression_gives_the_same_on_spark(spark: Engine) -> None:
-    voters = voter_file(21, 90)
-    pd.testing.assert_frame_equal(
-        with_derived(voters, ALL, spark), with_derived(voters, ALL), atol=1e-9, rtol=0
-    )
