@@ -20,7 +20,6 @@ from hustings.features.tables import (
     QUARANTINE,
     RAW_TABLES,
     REACTION_GROUPS,
-    SCORES,
 )
 
 
@@ -125,7 +124,7 @@ ARTIFACTS: dict[str, Artifact] = {
             "promoted.json", ("promote", "day"),
             ("score", "plan", "report", "rollback", "evidence"),
         ),
-        Artifact("scores.parquet", ("score",), ("lift", "export-scores"), SCORES),
+        Artifact("scores.parquet", ("score",), ("export-scores",)),
         Artifact("plan.parquet", ("plan",), ("report", "show", "week"), PLAN),
         Artifact("assignments.parquet", ("plan",), ("report",), ASSIGNMENTS),
         Artifact("plan.json", ("plan",), ("rollback", "forget")),

@@ -6,6 +6,7 @@ models as arrays, with the probability of every arm for every voter.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -330,7 +331,7 @@ class MessageTest:
         """Whether each voter's outcome was observed, shape (n_voters,)."""
         return ~np.isnan(self.Y)
 
-    @property
+    @cached_property
     def cluster(self) -> Ints:
         """The coarser of household and drawn unit, whose voters share noise."""
         coarser = len(np.unique(self.drawn)) < len(np.unique(self.household))

@@ -20,8 +20,8 @@ from hustings.training.registry.register import copy_package
 PACKAGES = ("features", "training", "serving")
 """Of this repository, what answers a request; the experiments stay at home."""
 LIBRARIES = (
-    "bentoml", "lightgbm", "numpy", "pandas", "pandera", "pyarrow", "pydantic", "scipy",
-    "safetensors", "sqlalchemy", "starlette",
+    "bentoml", "lightgbm", "numpy", "pandas", "pandera", "prometheus_client", "pyarrow",
+    "pydantic", "scipy", "safetensors", "sqlalchemy", "starlette",
 )  # fmt: skip
 SERVICE = "hustings.serving.service:Hustings"
 

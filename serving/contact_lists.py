@@ -4,17 +4,18 @@ The campaign's do-not-contact list and its addresses go with the bundle as keyed
 of voter ids, so that `/recommend` refuses whom the plan refuses, wherever it is served.
 """
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast
 
 import pandas as pd
 
+from hustings.features.arrays import Bools, Floats
 from hustings.features.atomic import write_parquet
-from hustings.features.persons.keys import Never
-from hustings.features.tables import TIMESTAMP
-from hustings.serving.eligible import People
+from hustings.features.persons.keys import NOBODY, Never
+from hustings.serving.eligible import People, PeopleNow
 
 FILE = "contact_lists.parquet"
 LISTED, ADDRESS = "do_not_contact", "address"
@@ -76,7 +77,7 @@ class ContactLists:
         return cls(tuple(lists), people.addresses is not None)
 
     def write(self, folder: Path) -> None:
-        """Write the digests into a bundle; their key stands in plan.json."""
+        """Write the digests into a bundle, whose key stays with the campaign."""
         rows = [
             (one.kind, one.channel, one.since, digest)
             for one in self.lists
@@ -104,34 +105,78 @@ class ContactLists:
         return cls(tuple(lists), bool((frame["kind"] == ADDRESS).any()))
 
     def people(
-        self, voter_id: pd.Series, age: pd.Series | None, closed: pd.DataFrame
-    ) -> People:
-        """Facts of some voters besides their permissions.
+        self,
+        voter_ids: Sequence[str],
+        age: Floats | None,
+        closed: Mapping[str, Collection[str]],
+        at: pd.Timestamp,
+    ) -> PeopleNow:
+        """Facts of some voters besides their permissions, as they are now.
 
         Args:
-            voter_id: Whose.
-            age: Years, by voter_id; None where no age is known of anybody.
-            closed: DO_NOT_CONTACT by what channels have reported since.
+            voter_ids: Whose.
+            age: Years, in their order; None where no age is known of anybody.
+            closed: Channel → who was reported since as not to be contacted by it.
+            at: Now.
         """
-        columns = ["voter_id", "channel", "since"]
-        by_kind: dict[str, list[pd.DataFrame]] = {LISTED: [], ADDRESS: []}
+        today = f"{at:%Y-%m-%d}"
+        listed = {channel: set(voters) for channel, voters in closed.items()}
+        addresses: dict[str, set[str]] = {}
+        digests = self.lists[0].voters.digests_of(voter_ids) if self.lists else []
         for one in self.lists:
-            who = voter_id[one.voters.holds(voter_id)]
-            since = pd.Timestamp(one.since) if one.since else pd.NaT
-            rows = pd.DataFrame(
-                {"voter_id": who, "channel": one.channel, "since": since}
-            )
-            by_kind[one.kind].append(rows.astype({"since": TIMESTAMP}))
-        listed = [rows for rows in (*by_kind[LISTED], closed[columns]) if len(rows)]
-        addresses = [rows[["voter_id", "channel"]] for rows in by_kind[ADDRESS]]
-        nobody = pd.DataFrame({"voter_id": [], "channel": []})
-        return People(
+            of_kind = listed if one.kind == LISTED else addresses
+            if one.since <= today:
+                of_kind.setdefault(one.channel, set()).update(
+                    voter
+                    for voter, digest in zip(voter_ids, digests, strict=True)
+                    if digest in one.voters.digests
+                )
+        return PeopleNow(
             age=age,
-            do_not_contact=pd.concat(listed, ignore_index=True) if listed else None,
-            addresses=pd.concat([nobody, *addresses], ignore_index=True)
-            if self.has_addresses
-            else None,
+            do_not_contact=listed,
+            addresses=addresses if self.has_addresses else None,
         )
+
+
+@dataclass
+class NeverContacted:
+    """Voters who are held out or forgotten, as a bundle's plan.json has them now.
+
+    `hustings forget` adds to that file: an endpoint that runs refuses the forgotten
+    from the next request on.
+
+    Attributes:
+        path: plan.json.
+        key: What digests of voter ids are made with.
+    """
+
+    path: Path
+    key: bytes
+    _read_of: tuple[int, int, int] = field(init=False, default=(0, 0, 0))
+    _never: Never = field(init=False, default=NOBODY)
+    _forgotten: Never = field(init=False, default=NOBODY)
+
+    def __post_init__(self) -> None:
+        """Read the file: one that cannot be read is an error at the start."""
+        self._refresh()
+
+    def holds(self, voter_ids: Sequence[str]) -> tuple[Bools, Bools]:
+        """Who is never contacted, and who of them is forgotten, shape (n,) each.
+
+        Args:
+            voter_ids: Whose.
+        """
+        self._refresh()
+        return self._never.holds(voter_ids), self._forgotten.holds(voter_ids)
+
+    def _refresh(self) -> None:
+        stat = self.path.stat()
+        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if version != self._read_of:
+            terms = json.loads(self.path.read_text())
+            self._never = Never.from_json(terms["never"], self.key)
+            self._forgotten = Never.from_json(terms["forgotten"], self.key)
+            self._read_of = version
 
 
 def _list_of(names: Hashable, voters: Never) -> ListedVoters:

@@ -8,8 +8,10 @@ read from the plans' own folders. What changed on disk is read anew at the next 
 
 import json
 import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -65,10 +67,17 @@ class PastDecision(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Record:
+class DecidedRecord:
     """Contents of the campaign's folder at one reading.
 
-    `ids` has all ids of persons who have had several.
+    Attributes:
+        signature: Of the files that were read.
+        person: The person behind each id.
+        ids: All ids of persons who have had several.
+        rows: Of the plans' assignments, by person and day.
+        persons: Of the rows, sorted, shape (n,).
+        committed: Money and contacts that binding plans have taken.
+        closed_to: Voter → channel and since when, by what channels have reported.
     """
 
     signature: tuple[Any, ...] = ()
@@ -77,11 +86,68 @@ class _Record:
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     persons: Objects = field(default_factory=lambda: np.zeros(0, dtype=object))
     committed: tuple[Mapping[str, Any], ...] = ()
-    closed: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(
-            {"voter_id": [], "channel": [], "since": []}
-        )
+    closed_to: Mapping[str, Sequence[tuple[str, pd.Timestamp]]] = field(
+        default_factory=dict
     )
+
+    def of(self, voter_ids: Sequence[str]) -> dict[str, list[PastDecision]]:
+        """Decisions about some voters, in the order of days; others are absent.
+
+        Args:
+            voter_ids: Present or former ids.
+        """
+        decisions: dict[str, list[PastDecision]] = {}
+        for voter in voter_ids:
+            person = self.person.get(voter, voter)
+            start = bisect_left(self._persons, person)
+            end = bisect_right(self._persons, person)
+            if start < end:
+                decisions[voter] = [
+                    _decision(row)
+                    for row in self.rows.iloc[start:end].itertuples(index=False)
+                ]
+        return decisions
+
+    @cached_property
+    def _persons(self) -> list[str]:
+        persons: list[str] = self.persons.tolist()
+        return persons
+
+    def also_known_as(self, voter_ids: Sequence[str]) -> dict[str, str]:
+        """Other ids that the same persons have or had → the id that is asked about."""
+        return {
+            other: voter
+            for voter in voter_ids
+            for other in self.ids.get(self.person.get(voter, voter), ())
+            if other != voter
+        }
+
+    def committed_usd(self) -> float:
+        """Money that binding plans have taken."""
+        return self._committed_usd
+
+    @cached_property
+    def _committed_usd(self) -> float:
+        return float(sum(row["usd"] for row in self.committed))
+
+    def contacts_on(self, day: pd.Timestamp) -> dict[str, int]:
+        """Contacts that binding plans have on a day, by channel."""
+        date, n = f"{day:%Y-%m-%d}", dict[str, int]()
+        for row in self.committed:
+            if row["send_on"] == date:
+                n[row["channel"]] = n.get(row["channel"], 0) + int(row["n"])
+        return n
+
+    def closed(
+        self, voter_ids: Sequence[str], day: pd.Timestamp
+    ) -> dict[str, set[str]]:
+        """Channel → which of some voters it does not reach any more by a day."""
+        end, closed = day.normalize() + pd.Timedelta(days=1), dict[str, set[str]]()
+        for voter in voter_ids:
+            for channel, since in self.closed_to.get(voter, ()):
+                if not since >= end:
+                    closed.setdefault(channel, set()).add(voter)
+        return closed
 
 
 class DecidedVoters:
@@ -93,64 +159,17 @@ class DecidedVoters:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._record = _Record()
+        self._record = DecidedRecord()
         self._lock = threading.Lock()
 
     @classmethod
     def of_bundle(cls, bundle: Path) -> Self | None:
         """Plans of the campaign that a bundle lies in; None where it lies in none."""
-        folder = bundle.resolve()
-        home = folder.parent
-        in_home = folder.name == SERVING and (home / PLANS).is_dir()
-        return cls(home) if in_home else None
+        home = campaign_folder(bundle)
+        return cls(home) if home is not None and (home / PLANS).is_dir() else None
 
-    def of(self, voter_ids: Sequence[str]) -> dict[str, list[PastDecision]]:
-        """Decisions about some voters, in the order of days; others are absent.
-
-        Args:
-            voter_ids: Present or former ids.
-        """
-        record = self._present()
-        decisions: dict[str, list[PastDecision]] = {}
-        for voter in voter_ids:
-            person = record.person.get(voter, voter)
-            start, end = np.searchsorted(record.persons, [person, person + "\0"])
-            if start < end:
-                decisions[voter] = [
-                    _decision(row)
-                    for row in record.rows.iloc[start:end].itertuples(index=False)
-                ]
-        return decisions
-
-    def also_known_as(self, voter_ids: Sequence[str]) -> dict[str, str]:
-        """Other ids that the same persons have or had → the id that is asked about."""
-        record = self._present()
-        return {
-            other: voter
-            for voter in voter_ids
-            for other in record.ids.get(record.person.get(voter, voter), ())
-            if other != voter
-        }
-
-    def committed_usd(self) -> float:
-        """Money that binding plans have taken."""
-        return float(sum(row["usd"] for row in self._present().committed))
-
-    def contacts_on(self, day: pd.Timestamp) -> dict[str, int]:
-        """Contacts that binding plans have on a day, by channel."""
-        date, n = f"{day:%Y-%m-%d}", dict[str, int]()
-        for row in self._present().committed:
-            if row["send_on"] == date:
-                n[row["channel"]] = n.get(row["channel"], 0) + int(row["n"])
-        return n
-
-    def closed(self, voter_ids: Sequence[str]) -> pd.DataFrame:
-        """DO_NOT_CONTACT of some voters by what channels have reported."""
-        closed = self._present().closed
-        return closed[closed["voter_id"].isin(list(voter_ids))]
-
-    def _present(self) -> _Record:
-        """The present record; files are read again only where they changed."""
+    def present(self) -> DecidedRecord:
+        """What is decided now; files are read again only where they changed."""
         with self._lock:
             signature = self._signature()
             if signature != self._record.signature:
@@ -168,10 +187,10 @@ class DecidedVoters:
         )
 
 
-def _read(home: Path, signature: tuple[Any, ...]) -> _Record:
+def _read(home: Path, signature: tuple[Any, ...]) -> DecidedRecord:
     path, (person, ids) = home / BINDING, _persons(home)
     if not path.exists():
-        return _Record(signature, person, ids, closed=_closed(home))
+        return DecidedRecord(signature, person, ids, closed_to=_closed(home))
     binding = json.loads(path.read_text(encoding="utf-8"))
     parts = [_rows(home / PLANS / p["plan_id"], p) for p in binding["plans"]]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -181,7 +200,7 @@ def _read(home: Path, signature: tuple[Any, ...]) -> _Record:
     persons = (
         rows["person"].to_numpy(dtype=object) if len(rows) else np.zeros(0, object)
     )
-    return _Record(
+    return DecidedRecord(
         signature, person, ids, rows, persons, tuple(binding["committed"]),
         _closed(home),
     )  # fmt: skip
@@ -241,11 +260,16 @@ def _reported(home: Path) -> list[Path]:
     ]
 
 
-def _closed(home: Path) -> pd.DataFrame:
-    parts = [
-        pd.read_parquet(path, columns=["voter_id", "channel", "since"])
-        for path in _reported(home)
-    ]
-    return pd.concat([_Record().closed, *parts], ignore_index=True) if parts else (
-        _Record().closed
-    )  # fmt: skip
+def _closed(home: Path) -> dict[str, list[tuple[str, pd.Timestamp]]]:
+    closed: dict[str, list[tuple[str, pd.Timestamp]]] = {}
+    for path in _reported(home):
+        frame = pd.read_parquet(path, columns=["voter_id", "channel", "since"])
+        for voter, channel, since in frame.itertuples(index=False, name=None):
+            closed.setdefault(voter, []).append((channel, since))
+    return closed
+
+
+def campaign_folder(bundle: Path) -> Path | None:
+    """Folder of the campaign that a bundle lies in; None where it lies in none."""
+    folder = bundle.resolve()
+    return folder.parent if folder.name == SERVING else None

@@ -11,24 +11,28 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hustings.serving.reactions.store import Events, take_turn
+from hustings.serving.reactions.store import BUSY_S, Events, take_turn
 
 Json = dict[str, Any]
 
 LASTS = pd.Timedelta(hours=1)
-"""A recommendation holds, and reserves its money, for so long."""
+"""A recommendation holds, and reserves its money, for so long, to the full minute."""
 ONLINE = ""
 """Plan of a decision that no plan has made."""
 HELD_OUT = "holdout"
 """Role of a decision that is kept and never handed out: what a held-out voter would
 have been offered. Whoever compares voters with those held out leaves both aside."""
+STORE_WITHIN_S = 2.0
+"""A request waits so long for whoever writes to the store, then it is refused."""
 _AT_ONCE = 10_000
 _NUMBERS = ("propensity", "arm_propensity", "predicted_lift", "cost_usd")
 _TIMES = ("decided_at", "expires_at", "sent_at")
@@ -71,6 +75,19 @@ ONLINE_DECISIONS = sa.Table(
     sa.Column("sent_at", sa.BigInteger, index=True),
 )
 """`plan_id` is empty where no plan has decided; times are microseconds UTC."""
+ONLINE_TAKEN = sa.Table(
+    "online_taken",
+    _META,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("until", sa.BigInteger, primary_key=True),
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("usd", sa.Double, nullable=False),
+    sa.Column("n", sa.BigInteger, nullable=False),
+)
+"""Sums of `online_decisions` that no plan has made, so that no request adds them up
+anew: `reserved` until a moment, `sent` on the day that begins then."""
+RESERVED, SENT = "reserved", "sent"
+_DAY = 86_400_000_000
 
 
 class HandedOut(NamedTuple):
@@ -121,6 +138,18 @@ class HandedOut(NamedTuple):
         return self.is_online and self.role != HELD_OUT
 
 
+class Taken(NamedTuple):
+    """Money and contacts of decisions that no plan has made.
+
+    Attributes:
+        usd: Of what was sent, and of what is reserved.
+        contacts: Sent today or reserved, by channel.
+    """
+
+    usd: float
+    contacts: dict[str, int]
+
+
 class RequestChangedError(ValueError):
     """Another request was answered under this name."""
 
@@ -167,11 +196,23 @@ class OnlineDecisions:
         """The decisions in the database of a store that is open."""
         with events.engine.begin() as connection:
             take_turn(connection)
+            has_sums = sa.inspect(connection).has_table(ONLINE_TAKEN.name)
             for table in _META.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
                     connection.execute(CreateIndex(index, if_not_exists=True))
+            if not has_sums:
+                _add_up(connection)
         return cls(events.engine)
+
+    def is_there(self) -> bool:
+        """Whether the store answers.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If it does not.
+        """
+        with self.engine.connect() as connection:
+            return connection.execute(_TAKEN, {"now": 0, "today": 0}) is not None
 
     def answer_to(self, request_id: str, body: str) -> Json | None:
         """The answer that a request got before, None for a new one.
@@ -189,9 +230,14 @@ class OnlineDecisions:
         Args:
             at: Now.
         """
-        with self.engine.begin() as connection:
-            take_turn(connection)
-            yield Turn(connection, microseconds(at))
+        with self.engine.connect() as connection:
+            _wait_at_most(connection, STORE_WITHIN_S)
+            try:
+                with connection.begin():
+                    take_turn(connection)
+                    yield Turn(connection, microseconds(at))
+            finally:
+                _wait_at_most(connection, BUSY_S)
 
     def report_sent(self, decision_ids: Sequence[str], at: pd.Timestamp) -> Reported:
         """Record that decisions were carried out: all of them, or none.
@@ -207,9 +253,7 @@ class OnlineDecisions:
                 row.decision_id: row
                 for part in _parts(ids)
                 for row in connection.execute(
-                    sa.select(c.decision_id, c.sent_at, c.expires_at).where(
-                        c.decision_id.in_(part)
-                    )
+                    sa.select(ONLINE_DECISIONS).where(c.decision_id.in_(part))
                 )
             }
             unknown = [k for k, name in enumerate(decision_ids) if name not in rows]
@@ -222,6 +266,10 @@ class OnlineDecisions:
                     .where(c.decision_id.in_(part))
                     .values(sent_at=now)
                 )
+            reported = [HandedOut(*rows[name]) for name in new]
+            spent = [(SENT, now // _DAY * _DAY, d, 1) for d in reported if d.is_online]
+            freed = [(RESERVED, d.expires_at, d, -1) for d in reported if d.reserves]
+            _add(connection, [*spent, *freed])
         expired = sum(rows[name].expires_at <= now for name in new)
         return Reported(len(new), len(ids) - len(new), expired)
 
@@ -266,67 +314,60 @@ class Turn:
         """See `OnlineDecisions.answer_to`."""
         return _answer_to(self.connection, request_id, body)
 
-    def live(self) -> list[HandedOut]:
-        """Decisions that reserve their money: open, or decided by none and sent."""
-        c = ONLINE_DECISIONS.c
-        is_open = sa.and_(c.sent_at.is_(None), c.expires_at > self.now)
-        wanted = sa.select(ONLINE_DECISIONS).where(is_open)
-        return [HandedOut(*row) for row in self.connection.execute(wanted)]
-
-    def sent_usd(self) -> float:
-        """Money of what was sent and decided by no plan."""
-        c = ONLINE_DECISIONS.c
-        wanted = sa.select(sa.func.sum(c.cost_usd)).where(
-            c.sent_at.is_not(None), c.plan_id == ONLINE
-        )
-        return float(self.connection.execute(wanted).scalar() or 0.0)
-
-    def sent_on(self, day: pd.Timestamp) -> dict[str, int]:
-        """Contacts sent on a day and decided by no plan, by channel."""
-        c, start = ONLINE_DECISIONS.c, microseconds(day.normalize())
-        end = microseconds(day.normalize() + pd.Timedelta(days=1))
-        wanted = sa.select(c.channel, sa.func.count()).where(
-            c.sent_at >= start, c.sent_at < end, c.plan_id == ONLINE
-        )
-        rows = self.connection.execute(wanted.group_by(c.channel))
-        return {channel: int(n) for channel, n in rows}
-
-    def sent_to(self, voter_ids: Sequence[str]) -> dict[str, list[HandedOut]]:
-        """Contacts sent to some voters; others are absent."""
-        sent: dict[str, list[HandedOut]] = {}
-        c = ONLINE_DECISIONS.c
-        for part in _parts(list(voter_ids)):
-            wanted = sa.select(ONLINE_DECISIONS).where(
-                c.voter_id.in_(part), c.sent_at.is_not(None)
+    def of_voters(self, voter_ids: Sequence[str]) -> list[HandedOut]:
+        """Decisions about some voters that were sent, or are open and not expired."""
+        return [
+            HandedOut(*row)
+            for part in _parts(list(voter_ids))
+            for row in self.connection.execute(
+                _OF_VOTERS, {"voter_ids": part, "now": self.now}
             )
-            for row in self.connection.execute(wanted.order_by(c.sent_at)):
-                sent.setdefault(row.voter_id, []).append(HandedOut(*row))
-        return sent
+        ]
 
-    def hand_out(self, decisions: Sequence[HandedOut]) -> None:
-        """Keep new decisions, and longer those that are handed out again."""
-        live_ids = {d.decision_id for d in self.live()}
-        again = [d for d in decisions if d.decision_id in live_ids]
-        new = [d._asdict() for d in decisions if d.decision_id not in live_ids]
+    def taken(self) -> Taken:
+        """What no plan has decided and is sent or reserved."""
+        rows = self.connection.execute(
+            _TAKEN, {"now": self.now, "today": self.now // _DAY * _DAY}
+        ).all()
+        contacts: dict[str, int] = {}
+        for channel, _, n in rows:
+            contacts[channel] = contacts.get(channel, 0) + int(n)
+        return Taken(sum(float(usd) for _, usd, _ in rows), contacts)
+
+    def hand_out(
+        self, decisions: Sequence[HandedOut], before: Mapping[str, HandedOut]
+    ) -> None:
+        """Keep new decisions, and longer those that are handed out again.
+
+        Args:
+            decisions: What is handed out.
+            before: Open decisions about the same voters, by their ids.
+        """
+        new = [d for d in decisions if d.decision_id not in before]
+        again = [d for d in decisions if d.decision_id in before]
         if new:
-            self.connection.execute(sa.insert(ONLINE_DECISIONS), new)
-        c = ONLINE_DECISIONS.c
-        for decision in again:
             self.connection.execute(
-                sa.update(ONLINE_DECISIONS)
-                .where(c.decision_id == decision.decision_id)
-                .values(expires_at=decision.expires_at)
+                sa.insert(ONLINE_DECISIONS), [d._asdict() for d in new]
             )
+        if again:
+            longer = [{"name": d.decision_id, "until": d.expires_at} for d in again]
+            self.connection.execute(_LONGER, longer)
+        added = [(RESERVED, d.expires_at, d, 1) for d in decisions if d.reserves]
+        replaced = [before[d.decision_id] for d in again]
+        ended = [(RESERVED, d.expires_at, d, -1) for d in replaced if d.reserves]
+        _add(self.connection, [*added, *ended])
 
-    def release(self, decision_ids: Sequence[str]) -> None:
+    def release(self, decisions: Sequence[HandedOut]) -> None:
         """End reservations that another answer replaces."""
         c = ONLINE_DECISIONS.c
-        for part in _parts(list(decision_ids)):
+        for part in _parts([d.decision_id for d in decisions]):
             self.connection.execute(
                 sa.update(ONLINE_DECISIONS)
                 .where(c.decision_id.in_(part))
                 .values(expires_at=self.now)
             )
+        ended = [(RESERVED, d.expires_at, d, -1) for d in decisions if d.reserves]
+        _add(self.connection, ended)
 
     def keep_answer(self, request_id: str, body: str, answer: Json) -> None:
         """Keep the answer to a request that names itself."""
@@ -348,6 +389,98 @@ class Turn:
                 for k, voter in enumerate(answer["voters"])
             ],
         )  # fmt: skip
+
+
+_VOTERS = ONLINE_DECISIONS.c.voter_id.in_(sa.bindparam("voter_ids", expanding=True))
+_OF_VOTERS = (
+    sa.select(ONLINE_DECISIONS)
+    .where(
+        _VOTERS,
+        sa.or_(
+            ONLINE_DECISIONS.c.sent_at.is_not(None),
+            ONLINE_DECISIONS.c.expires_at > sa.bindparam("now"),
+        ),
+    )
+    .order_by(ONLINE_DECISIONS.c.sent_at)
+)
+_LONGER = (
+    sa.update(ONLINE_DECISIONS)
+    .where(ONLINE_DECISIONS.c.decision_id == sa.bindparam("name"))
+    .values(expires_at=sa.bindparam("until"))
+)
+_IS_RESERVED = sa.and_(
+    ONLINE_TAKEN.c.kind == RESERVED, ONLINE_TAKEN.c.until > sa.bindparam("now")
+)
+_IS_SENT = ONLINE_TAKEN.c.kind == SENT
+_COUNTS_TODAY = sa.or_(_IS_RESERVED, ONLINE_TAKEN.c.until == sa.bindparam("today"))
+_TAKEN = (
+    sa.select(
+        ONLINE_TAKEN.c.channel,
+        sa.func.sum(ONLINE_TAKEN.c.usd),
+        sa.func.sum(sa.case((_COUNTS_TODAY, ONLINE_TAKEN.c.n), else_=0)),
+    )
+    .where(sa.or_(_IS_RESERVED, _IS_SENT))
+    .group_by(ONLINE_TAKEN.c.channel)
+)
+
+
+def _add(
+    connection: sa.Connection, changes: Sequence[tuple[str, int, HandedOut, int]]
+) -> None:
+    """Add decisions to the sums, or take them off.
+
+    Args:
+        connection: The transaction.
+        changes: Kind, until, the decision, and 1 or -1.
+    """
+    sums: dict[tuple[str, int, str], tuple[float, int]] = {}
+    for kind, until, decision, sign in changes:
+        key = kind, until, decision.channel
+        usd, n = sums.get(key, (0.0, 0))
+        sums[key] = usd + sign * decision.cost_usd, n + sign
+    names = ("kind", "until", "channel", "usd", "n")
+    rows = [
+        dict(zip(names, (*key, *change), strict=True))
+        for key, change in sums.items()
+        if change != (0.0, 0)
+    ]
+    if rows:
+        connection.execute(_adding(connection.dialect.name), rows)
+
+
+@cache
+def _adding(dialect: str) -> sqlite.Insert | postgresql.Insert:
+    is_sqlite = dialect == "sqlite"
+    statement = (sqlite if is_sqlite else postgresql).insert(ONLINE_TAKEN)
+    c, new = ONLINE_TAKEN.c, statement.excluded
+    adding: sqlite.Insert | postgresql.Insert = statement.on_conflict_do_update(
+        index_elements=[c.kind, c.until, c.channel],
+        set_={"usd": c.usd + new.usd, "n": c.n + new.n},
+    )
+    return adding
+
+
+def _add_up(connection: sa.Connection) -> None:
+    """The sums of a store that was written before there were any."""
+    c = ONLINE_DECISIONS.c
+    online = sa.select(ONLINE_DECISIONS).where(c.plan_id == ONLINE)
+    decisions = [HandedOut(*row) for row in connection.execute(online)]
+    sent = [(SENT, d.sent_at // _DAY * _DAY, d, 1) for d in decisions if d.sent_at]
+    reserved = [
+        (RESERVED, d.expires_at, d, 1)
+        for d in decisions
+        if d.sent_at is None and d.reserves
+    ]
+    _add(connection, [*sent, *reserved])
+
+
+def _wait_at_most(connection: sa.Connection, seconds: float) -> None:
+    """How long this connection waits for another writer."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET lock_timeout = {round(seconds * 1e3)}")
+    else:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(seconds * 1e3)}")
+    connection.commit()
 
 
 def new_decision_id() -> str:

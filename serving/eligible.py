@@ -1,6 +1,6 @@
 """Permission by voter, message and channel, with the reason of every refusal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hustings.features.arrays import Bools
+from hustings.features.arrays import Bools, Floats
+from hustings.features.membership import among
 from hustings.features.training_set import Arm
 from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
 from hustings.serving.voting_text import text_digest, voting_words
@@ -28,6 +29,27 @@ CONSENT_CHANNELS = frozenset(
 withdrawn."""
 
 
+ByChannel = Mapping[str, Collection[str]]
+"""Channel → voters, as things stand at the moment that is asked about."""
+
+
+@dataclass(frozen=True)
+class PermissionsNow:
+    """Permissions of few voters at one moment, all on one basis and for one purpose.
+
+    Attributes:
+        granted: Who has a permission for a channel.
+        withdrawn: Who has refused it.
+        basis: Of what is granted.
+        purpose: Of what is granted.
+    """
+
+    granted: ByChannel
+    withdrawn: ByChannel
+    basis: str
+    purpose: str
+
+
 @dataclass(frozen=True)
 class People:
     """Facts of voters besides their permissions.
@@ -42,6 +64,22 @@ class People:
     age: pd.Series | None = None
     do_not_contact: pd.DataFrame | None = None
     addresses: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class PeopleNow:
+    """`People` of few voters at one moment.
+
+    Attributes:
+        age: Years, in the voters' order, NaN where unknown; None where no age is known
+            of anybody.
+        do_not_contact: Who is on the list now.
+        addresses: Who can be reached; None where the campaign has no addresses.
+    """
+
+    age: Floats | None
+    do_not_contact: ByChannel
+    addresses: ByChannel | None
 
 
 NOTHING_KNOWN = People()
@@ -64,6 +102,29 @@ class Eligibility:
     no_channel: dict[str, dict[str, Bools]]
     codes: dict[str, dict[str, Bools]] = field(default_factory=dict)
     guarded: dict[str, Bools] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Eligibility"]) -> "Eligibility":
+        """Permission of the voters of several blocks, one after another."""
+        first = parts[0]
+
+        def of_channels(name: str) -> dict[str, dict[str, Bools]]:
+            return {
+                channel: {
+                    why: np.concatenate([getattr(p, name)[channel][why] for p in parts])
+                    for why in reasons
+                }
+                for channel, reasons in getattr(first, name).items()
+            }
+
+        guarded = {
+            why: np.concatenate([part.guarded[why] for part in parts])
+            for why in first.guarded
+        }
+        return cls(
+            np.concatenate([part.allowed for part in parts]), first.barred_messages,
+            of_channels("no_channel"), of_channels("codes"), guarded,
+        )  # fmt: skip
 
     def reason_counts(self) -> list[dict[str, str | int]]:
         """Reason and number of voters, for the report."""
@@ -190,14 +251,15 @@ def eligibility(
     voter_id: pd.Series,
     arms: Sequence[Arm],
     messages: pd.DataFrame,
-    permissions: pd.DataFrame | None,
+    permissions: pd.DataFrame | PermissionsNow | None,
     *,
     rule_set: RuleSetName,
     as_of: pd.Timestamp,
     lowers_turnout: frozenset[str] = frozenset(),
     paused: Mapping[str, str] = NONE_PAUSED,
-    people: People = NOTHING_KNOWN,
+    people: People | PeopleNow = NOTHING_KNOWN,
     signed: frozenset[str] = frozenset(),
+    barred_but_paused: Mapping[str, str] | None = None,
 ) -> Eligibility:
     """Permission of every voter and arm at a date.
 
@@ -212,12 +274,19 @@ def eligibility(
         paused: See `barred`.
         people: What else is known of voters.
         signed: See `barred`.
+        barred_but_paused: What `barred` says of the messages where none is paused, if
+            it was asked before.
     """
     rules = _known_rule_set(rule_set)
-    stopped = barred(
-        messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused,
-        signed=signed,
-    )  # fmt: skip
+    if barred_but_paused is None:
+        stopped = barred(
+            messages, rule_set=rule_set, lowers_turnout=lowers_turnout, paused=paused,
+            signed=signed,
+        )  # fmt: skip
+    else:
+        stopped = {
+            **barred_but_paused, **(paused if rules.of("not_paused") else {}),
+        }  # fmt: skip
     codes = {
         channel: refusals(voter_id, channel, permissions, people, rules, as_of)
         for channel in sorted({arm.channel for arm in arms})
@@ -242,8 +311,8 @@ def _by_words(codes: dict[str, dict[str, Bools]]) -> dict[str, dict[str, Bools]]
 def refusals(
     voter_id: pd.Series,
     channel: str,
-    permissions: pd.DataFrame | None,
-    people: People,
+    permissions: pd.DataFrame | PermissionsNow | None,
+    people: People | PeopleNow,
     rules: RuleSet,
     as_of: pd.Timestamp,
 ) -> dict[str, Bools]:
@@ -268,7 +337,7 @@ def refusals(
 def counted_in_places(
     voter_id: pd.Series,
     channel: str,
-    permissions: pd.DataFrame | None,
+    permissions: pd.DataFrame | PermissionsNow | None,
     rules: RuleSet,
     as_of: pd.Timestamp,
 ) -> Bools:
@@ -294,22 +363,34 @@ def counted_in_places(
 
 
 def _withdrawn(
-    permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp
+    permissions: pd.DataFrame | PermissionsNow | None,
+    channel: str,
+    as_of: pd.Timestamp,
 ) -> Iterable[str]:
     """Voters who have withdrawn a channel by a day, at any hour of it."""
     if permissions is None:
         return ()
+    if isinstance(permissions, PermissionsNow):
+        return permissions.withdrawn.get(channel, ())
     of_channel = permissions[permissions["channel"] == channel]
     gone = of_channel["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
     return of_channel.loc[gone, "voter_id"]
 
 
 def _granted(
-    permissions: pd.DataFrame | None, channel: str, as_of: pd.Timestamp, rule: Rule
+    permissions: pd.DataFrame | PermissionsNow | None,
+    channel: str,
+    as_of: pd.Timestamp,
+    rule: Rule,
 ) -> Iterable[str]:
     """Voters with a permission that a rule counts; it must be there before."""
     if permissions is None:
         return ()
+    if isinstance(permissions, PermissionsNow):
+        counts = not rule.bases or permissions.basis in rule.bases
+        if not counts or rule.purpose not in ("", permissions.purpose):
+            return ()
+        return permissions.granted.get(channel, ())
     of_channel = permissions[permissions["channel"] == channel]
     gone = of_channel["withdrawn_at"] < as_of.normalize() + pd.Timedelta(days=1)
     held = (of_channel["granted_at"] <= as_of) & ~gone
@@ -322,10 +403,12 @@ def _granted(
 
 
 def _listed(
-    listed: pd.DataFrame | None, channel: str, as_of: pd.Timestamp
+    listed: pd.DataFrame | ByChannel | None, channel: str, as_of: pd.Timestamp
 ) -> Iterable[str]:
     if listed is None:
         return ()
+    if isinstance(listed, Mapping):
+        return [*listed.get(channel, ()), *listed.get(ANY_CHANNEL, ())]
     here = listed["channel"].isin([channel, ANY_CHANNEL])
     if "since" in listed:
         later = listed["since"] >= as_of.normalize() + pd.Timedelta(days=1)
@@ -333,10 +416,14 @@ def _listed(
     return listed.loc[here, "voter_id"]
 
 
-def _under_age(voter_id: pd.Series, age: pd.Series | None, rule: Rule) -> Bools:
+def _under_age(
+    voter_id: pd.Series, age: pd.Series | Floats | None, rule: Rule
+) -> Bools:
     if age is None:
         return np.full(len(voter_id), rule.unknown == "refuse", dtype=np.bool_)
-    years = voter_id.map(age).to_numpy(dtype=np.float64)
+    if isinstance(age, pd.Series):
+        age = voter_id.map(age).to_numpy(dtype=np.float64)
+    years = np.asarray(age, dtype=np.float64)
     unknown = np.isnan(years)
     counted = unknown if rule.unknown == "refuse" else np.zeros_like(unknown)
     young: Bools = counted | (~unknown & (years < rule.min_age))
@@ -344,18 +431,23 @@ def _under_age(voter_id: pd.Series, age: pd.Series | None, rule: Rule) -> Bools:
 
 
 def _unreachable(
-    voter_id: pd.Series, addresses: pd.DataFrame | None, channel: str
+    voter_id: pd.Series, addresses: pd.DataFrame | ByChannel | None, channel: str
 ) -> Bools:
     if addresses is None:
         return np.zeros(len(voter_id), dtype=bool)
+    if isinstance(addresses, Mapping):
+        return ~_among(voter_id, addresses.get(channel, ()))
     there = addresses.loc[addresses["channel"] == channel, "voter_id"]
     return ~_among(voter_id, there)
 
 
 def _among(voter_id: pd.Series, listed_ids: Iterable[str]) -> Bools:
-    return voter_id.isin(
-        listed_ids if isinstance(listed_ids, pd.Series) else list(listed_ids)
-    ).to_numpy(dtype=bool)
+    if isinstance(listed_ids, pd.Series):
+        return among(voter_id, listed_ids)
+    listed = set(listed_ids)
+    if not listed:
+        return np.zeros(len(voter_id), dtype=bool)
+    return np.array([voter in listed for voter in voter_id.tolist()], dtype=bool)
 
 
 # --- on the day -----------------------------------------------------------------------
@@ -397,7 +489,7 @@ class CurrentFacts:
     permissions: pd.DataFrame | None
     rules: RuleSet
     people: People = NOTHING_KNOWN
-    known_voters: frozenset[str] | None = None
+    known_voters: Iterable[str] | None = None
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
@@ -433,8 +525,9 @@ def recheck(contacts: pd.DataFrame, facts: CurrentFacts, at: pd.Timestamp) -> pd
     for channel, by_channel in contacts.groupby("channel", observed=True):
         _first(code, _refused_codes(by_channel, str(channel), facts, at))
     if facts.known_voters is not None:
-        unknown = ~contacts["voter_id"].isin(facts.known_voters)
-        _first(code, unknown.map({True: "unknown_person", False: ""}))
+        is_known = among(contacts["voter_id"], facts.known_voters)
+        unknown = np.where(is_known, "", "unknown_person")
+        _first(code, pd.Series(unknown, index=contacts.index, dtype=object))
     return code
 
 

@@ -6,7 +6,9 @@ them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,31 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Objects
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import WIDTH_PREFIX
-from hustings.features.persons.keys import Never
-from hustings.features.tables import TIMESTAMP
-from hustings.serving.contact_lists import ContactLists
-from hustings.serving.decided import SERVING, DecidedVoters
+from hustings.features.persons.keys import voter_key
+from hustings.features.voter import HISTORY_SHARE
+from hustings.serving.contact_lists import ContactLists, NeverContacted
+from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_folder
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
     UnknownDecisionsError,
 )
+from hustings.serving.eligible import PermissionsNow, barred
 from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
-from hustings.serving.offer import Offer, Rules, offer
+from hustings.serving.offer import (
+    AREA_LEVELS,
+    SUPPORT,
+    TURNOUT,
+    Offer,
+    OfferSettings,
+    Rules,
+    arms_of,
+    offered,
+)
 from hustings.serving.plan import held_out
 from hustings.serving.reactions.http import Intake
 from hustings.serving.recommend import (
@@ -50,7 +63,9 @@ from hustings.serving.voter_rows import (
     field_path,
     refuse,
 )
-from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.policy_value.policies import Policy
+from hustings.training.registry.campaign_model import FIGURES, CampaignModel
+from hustings.training.registry.online_features import OnlineFeatures
 
 Json = dict[str, Any]
 
@@ -74,11 +89,12 @@ class Endpoint:
         plan: plan.json of the bundle.
         version: version.json of the bundle.
         reader: Of requests' rows.
+        features: Of their voters.
         audiences: Prices by audience.
         limits: Of the campaign.
         lists: Do-not-contact and addresses, by digest.
-        never: Voters held out wherever they live now, and the forgotten.
-        forgotten: Of these, who is forgotten: nothing is kept of them.
+        never: Voters held out wherever they live now, and the forgotten, of whom
+            nothing is kept.
         decisions: What was handed out.
         decided: The campaign's plans; None where they are not known here.
         joined: What the campaign knows of a voter beside the voter file; None where
@@ -91,11 +107,11 @@ class Endpoint:
     plan: Mapping[str, Any]
     version: Mapping[str, str]
     reader: VoterReader
+    features: OnlineFeatures
     audiences: Mapping[str, AudiencePrices]
     limits: CampaignLimits
     lists: ContactLists
-    never: Never
-    forgotten: Never
+    never: NeverContacted
     decisions: OnlineDecisions
     decided: DecidedVoters | None
     joined: JoinedColumns | None
@@ -120,7 +136,7 @@ class Endpoint:
                     f"{bundle / 'plan.json'}: expected audience {name!r} to offer the "
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
-        never = Never.from_json(plan["never"])
+        key = voter_key(campaign_folder(bundle))
         events = Intake.of_bundle(bundle).events
         return cls(
             model=model,
@@ -132,11 +148,11 @@ class Endpoint:
                 model.joined_columns,
                 model.reader.encoding.levels,
             ),
+            features=model.reader.online(),
             audiences=audiences,
             limits=CampaignLimits.of(plan["limits"]),
-            lists=ContactLists.read(bundle, never.key),
-            never=never,
-            forgotten=Never.from_json(plan["forgotten"]),
+            lists=ContactLists.read(bundle, key),
+            never=NeverContacted(bundle / "plan.json", key),
             decisions=OnlineDecisions.in_store_of(events),
             decided=DecidedVoters.of_bundle(bundle),
             joined=_joined(bundle, plan, model),
@@ -169,9 +185,31 @@ class Endpoint:
             "champions": dict(self.model.champions),
             "rule_set": self.plan["rule_set"],
             "audiences": list(self.audiences),
-            "voter_columns": self.reader.columns,
+            "voter_columns": list(self.reader.columns),
             "decided": UNKNOWN_HERE if self.decided is None else HERE,
         }
+
+    @cached_property
+    def models(self) -> Mapping[str, CampaignModel]:
+        """The model with the lifts of each audience's policy."""
+        return {n: self.model.under(a.policy.name) for n, a in self.audiences.items()}
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Rules of the plan, without what is known of voters at a moment."""
+        stored = self.plan["rules"]
+        rules = Rules(
+            rule_set=self.plan["rule_set"],
+            messages=pd.DataFrame(stored["messages"], columns=list(_MESSAGES)),
+            permissions=None,
+            lowers_turnout=frozenset(stored["lowers_turnout"]),
+            signed=frozenset(stored["signed"]),
+        )
+        stopped = barred(
+            rules.messages, rule_set=rules.rule_set, signed=rules.signed,
+            lowers_turnout=rules.lowers_turnout,
+        )  # fmt: skip
+        return replace(rules, barred_but_paused=stopped)
 
     @property
     def _answered_by(self) -> Json:
@@ -190,32 +228,27 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, missing = self._voters(request.voters)
-        scores = self.model.score(voters)
+        voters, told = self._voters(request.voters)
+        scores = self.model.score_online(voters, self.features.matrix(voters))
+        if not np.isfinite(scores.figures).all():
+            raise ValueError("expected finite scores")
+        at = [k for k, m in enumerate(scores.messages) if m in wanted]
+        messages = [scores.messages[k] for k in at]
         by_voter: list[Json] = [
-            {"voter_id": v, "scores": []} for v in voters["voter_id"]
+            {
+                "voter_id": voter,
+                "scores": [
+                    {"message_id": message, **dict(zip(FIGURES, figures, strict=True))}
+                    for message, figures in zip(messages, of_voter, strict=True)
+                ],
+            }
+            for voter, of_voter in zip(
+                voters["voter_id"], scores.figures[:, at].tolist(), strict=True
+            )
         ]
-        values = scores.drop(columns=["voter_id", "message_id"])
-        rows = zip(
-            scores["voter_id"].cat.codes.tolist(),
-            scores["message_id"].tolist(),
-            *(values[name].tolist() for name in values),
-            strict=True,
-        )
-        for voter, message, *figures in rows:
-            if message in wanted:
-                named_figures = dict(zip(values, figures, strict=True))
-                scored = {"message_id": message, **named_figures}
-                by_voter[voter]["scores"].append(scored)
-        return {
-            "model": self._answered_by,
-            "missing_columns": missing,
-            "voters": by_voter,
-        }
+        return {"model": self._answered_by, **told, "voters": by_voter}
 
-    def _voters(
-        self, rows: Sequence[Mapping[str, Any]]
-    ) -> tuple[pd.DataFrame, list[str]]:
+    def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterArrays, Json]:
         """VOTERS of a request with what is known of them beside the voter file.
 
         A row's own value counts, else that of the run. A column that neither has is
@@ -223,32 +256,33 @@ class Endpoint:
         campaign's own.
 
         Returns:
-            The voters, and the columns of the voter file that none of the rows has.
+            The voters, and what an answer says of their columns.
         """
-        voters, missing = self.reader.read(rows)
-        lacking = {
-            name: np.array([name not in row for row in rows])
-            for name in self.reader.joined
-        }
+        voters, missing, unknown = self.reader.read(rows)
         lacking = {
             name: rows_without
-            for name, rows_without in lacking.items()
-            if rows_without.any()
+            for name in self.reader.joined
+            for rows_without in [[name not in row for row in rows]]
+            if any(rows_without)
         }
-        if not lacking:
-            return voters, missing
-        ids = voters["voter_id"].tolist()
-        looked_up = None if self.joined is None else self.joined.of(ids)
-        if looked_up is None:
-            self._refuse_unjoined(lacking)
-            return voters, missing
-        joined = {}
-        for name, rows_without in lacking.items():
-            value = looked_up[name].set_axis(voters.index)
-            joined[name] = voters.get(name, value).mask(rows_without, value)
-        return voters.assign(**joined), [n for n in missing if n not in joined]
+        if lacking:
+            ids = voters["voter_id"].tolist()
+            known = None if self.joined is None else self.joined.of(ids)
+            if known is None:
+                self._refuse_unjoined(lacking)
+            else:
+                voters = voters.with_columns(
+                    {
+                        name: np.where(rows_without, known[name], voters[name])
+                        if name in voters
+                        else known[name]
+                        for name, rows_without in lacking.items()
+                    }
+                )
+                missing = [name for name in missing if name not in lacking]
+        return voters, {"missing_columns": missing, "unknown_columns": unknown}
 
-    def _refuse_unjoined(self, lacking: Mapping[str, Bools]) -> None:
+    def _refuse_unjoined(self, lacking: Mapping[str, Sequence[bool]]) -> None:
         faults = [
             RequestFault(path=field_path(("voters", int(i), name)), message=UNJOINED)
             for name, rows_without in lacking.items()
@@ -294,12 +328,12 @@ class Endpoint:
             return given
         if prices.settings.by_household:
             self._require_households(request.voters)
-        voters, missing = self._voters(request.voters)
+        voters, told = self._voters(request.voters)
         head = {
             "model": self._answered_by,
             "audience": name,
             "answered_at": at.tz_localize("UTC").isoformat(),
-            "missing_columns": missing,
+            **told,
         }
         rules = rule_set(self.plan["rule_set"])
         if not rules.exports:
@@ -309,14 +343,15 @@ class Endpoint:
                 **head,
                 "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
             }
-        block = self._block(voters, prices, request, at)
+        decided = None if self.decided is None else self.decided.present()
+        block = self._block(voters, name, request, decided, at)
         with self.decisions.turn(at) as turn:
             if request.request_id is not None:
                 # the same request may have been answered while this one was computed
                 given = turn.answer_to(request.request_id, body)
                 if given is not None:
                     return given
-            voter_answers = recommendations(block, turn, self.limits, self.decided)
+            voter_answers = recommendations(block, turn, self.limits, decided)
             answer = {**head, "voters": voter_answers}
             if request.request_id is not None:
                 turn.keep_answer(request.request_id, body, answer)
@@ -380,21 +415,23 @@ class Endpoint:
 
     def _block(
         self,
-        voters: pd.DataFrame,
-        prices: AudiencePrices,
+        voters: VoterArrays,
+        audience: str,
         request: RecommendRequest,
+        decided: DecidedRecord | None,
         at: pd.Timestamp,
     ) -> Block:
-        offered = self._offer(voters, prices, request, at)
+        offered = self._offer(voters, audience, request, decided, at)
         ids = voters["voter_id"].tolist()
-        past = {} if self.decided is None else self.decided.of(ids)
-        held = self._held(offered.unit) | self.never.holds(ids)
+        past = {} if decided is None else decided.of(ids)
+        never, forgotten = self.never.holds(ids)
+        held = self._held(offered.unit) | never
         return Block(
             offer=offered,
-            prices=prices,
+            prices=self.audiences[audience],
             rules=rule_set(self.plan["rule_set"]),
             held=held,
-            shadowed=held & ~self.forgotten.holds(ids),
+            shadowed=held & ~forgotten,
             past=[past.get(voter, []) for voter in ids],
             at=at,
             unit=self._unit() if request.explain else None,
@@ -409,42 +446,65 @@ class Endpoint:
 
     def _offer(
         self,
-        voters: pd.DataFrame,
-        prices: AudiencePrices,
+        voters: VoterArrays,
+        audience: str,
         request: RecommendRequest,
+        decided: DecidedRecord | None,
         at: pd.Timestamp,
     ) -> Offer:
         """The campaign's offer to these voters at this moment."""
-        ids, stored = voters["voter_id"], self.plan["rules"]
-        closed = pd.DataFrame({"voter_id": [], "channel": [], "since": []})
-        if self.decided is not None:
-            closed = self.decided.closed(ids.tolist())
-        rules = Rules(
-            rule_set=self.plan["rule_set"],
-            messages=pd.DataFrame(stored["messages"], columns=list(_MESSAGES)),
-            permissions=_permissions(request, self.refused(ids.tolist()), at),
-            people=self.lists.people(
-                ids, voters.set_index("voter_id").get("age"), closed
-            ),
-            lowers_turnout=frozenset(stored["lowers_turnout"]),
+        prices, model = self.audiences[audience], self.models[audience]
+        settings = prices.settings
+        frame = voters.frame([c for c in _columns_offered(settings) if c in voters])
+        ids = voters["voter_id"].tolist()
+        closed = {} if decided is None else decided.closed(ids, at)
+        age = voters.columns.get("age")
+        rules = replace(
+            self.rules,
+            permissions=_permissions(request, self.refused(ids)),
+            people=self.lists.people(ids, age, closed, at),
             paused=self.paused(),
-            signed=frozenset(stored["signed"]),
         )
-        return offer(
-            self.model, voters, rules, at=at, policy=prices.policy,
+        X = self.features.matrix(voters)
+        predicted = arms_of(model, model.predict_online(voters, X), settings)
+        settings = _with_segments_that_count(settings, prices.policy)
+        of_segments = self.features.columns(voters, _segment_names(settings))
+        return offered(
+            predicted, pd.DataFrame(of_segments, index=frame.index), frame, rules,
+            at=at, policy=prices.policy,
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
-            settings=prices.settings, model_version=self._model_version,
+            settings=settings, model_version=self._model_version,
         )  # fmt: skip
+
+
+def _columns_offered(settings: OfferSettings) -> dict[str, None]:
+    """Columns of the voters that an offer reads."""
+    only = [] if settings.only is None else [settings.only.column]
+    ids = ("voter_id", "household_id")
+    return dict.fromkeys([*ids, *AREA_LEVELS, TURNOUT, SUPPORT, *only])
+
+
+def _with_segments_that_count(settings: OfferSettings, policy: Policy) -> OfferSettings:
+    """No segments where nothing depends on them: most of an offer's time is theirs."""
+    depends = (
+        settings.backlash or settings.closed or policy.sent or policy.parts
+        or policy.worth is not None
+    )  # fmt: skip
+    return settings if depends else replace(settings, segment=())
+
+
+def _segment_names(settings: OfferSettings) -> list[str]:
+    return [HISTORY_SHARE if c == "history" else c for c in settings.segment]
 
 
 def _joined(
     bundle: Path, plan: Mapping[str, Any], model: CampaignModel
 ) -> JoinedColumns | None:
     """Voters of the run that planned, where the bundle lies in its campaign."""
-    folder = bundle.resolve()
-    if folder.name != SERVING:
+    home = campaign_folder(bundle)
+    if home is None:
         return None
-    return JoinedColumns.of_run(folder.parent / plan["run"], model.joined_columns)
+    return JoinedColumns.of_run(home / plan["run"], model.joined_columns)
 
 
 def stored_rules(rules: Rules) -> Json:
@@ -459,25 +519,20 @@ def stored_rules(rules: Rules) -> Json:
 
 
 def _permissions(
-    request: RecommendRequest,
-    stops: Mapping[str, Collection[str]],
-    at: pd.Timestamp,
-) -> pd.DataFrame:
-    """PERMISSIONS of a request: what it permits, less what it or a STOP withdraws."""
-    withdrawn = {**request.withdrawn_channels}
-    for voter, channels in stops.items():
-        withdrawn[voter] = [*withdrawn.get(voter, []), *channels]  # type: ignore[list-item]
-    rows = [
-        (voter, channel, at, withdrawn_at)
-        for by_voter, withdrawn_at in (
-            (request.permitted_channels, pd.NaT),
-            (withdrawn, at),
-        )
-        for voter, channels in by_voter.items()
-        for channel in channels
-    ]
-    frame = pd.DataFrame(
-        rows, columns=["voter_id", "channel", "granted_at", "withdrawn_at"]
-    ).assign(basis=_BASIS, purpose=_PURPOSE)
-    times = dict.fromkeys(("granted_at", "withdrawn_at"), TIMESTAMP)
-    return frame.astype({"voter_id": "str", "channel": "str", **times})
+    request: RecommendRequest, stops: Mapping[str, Collection[str]]
+) -> PermissionsNow:
+    """What a request permits, less what it or a STOP withdraws."""
+    return PermissionsNow(
+        granted=_by_channel(request.permitted_channels),
+        withdrawn=_by_channel(request.withdrawn_channels, stops),
+        basis=_BASIS,
+        purpose=_PURPOSE,
+    )
+
+
+def _by_channel(*by_voter: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    voters: dict[str, set[str]] = {}
+    for voter, channels in chain.from_iterable(of.items() for of in by_voter):
+        for channel in channels:
+            voters.setdefault(channel, set()).add(voter)
+    return voters

@@ -8,13 +8,16 @@ on disk is read anew at the next request.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+
+from hustings.features.ingest.plain import Values
 
 VOTERS = "tables/voters.parquet"
 """Checked voters in a run's folder."""
@@ -32,7 +35,7 @@ class JoinedColumns:
     path: Path
     names: tuple[str, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _read: tuple[int, pd.DataFrame] = (-1, pd.DataFrame())
+    _read: tuple[int, "_Known"] = field(default_factory=lambda: (-1, _Known({}, {})))
 
     @classmethod
     def of_run(cls, folder: Path, names: Sequence[str]) -> Self | None:
@@ -45,7 +48,7 @@ class JoinedColumns:
         path = folder / VOTERS
         return cls(path, tuple(names)) if path.exists() else None
 
-    def of(self, voter_ids: Sequence[str]) -> pd.DataFrame | None:
+    def of(self, voter_ids: Sequence[str]) -> dict[str, Values] | None:
         """Columns of some voters, in their order; missing where nothing is known.
 
         Args:
@@ -56,16 +59,19 @@ class JoinedColumns:
         """
         if not self.path.exists():
             return None
-        return self._present().reindex(pd.Index(voter_ids, dtype=object))
+        known = self._present()
+        # the last row is nobody's: nothing is known there
+        rows = [known.row.get(voter, -1) for voter in voter_ids]
+        return {name: values[rows] for name, values in known.columns.items()}
 
-    def _present(self) -> pd.DataFrame:
+    def _present(self) -> "_Known":
         changed = self.path.stat().st_mtime_ns
         with self._lock:
             if self._read[0] != changed:
                 self._read = changed, self._from_disk()
             return self._read[1]
 
-    def _from_disk(self) -> pd.DataFrame:
+    def _from_disk(self) -> "_Known":
         """Voters of whom anything is known."""
         there = set(pq.read_schema(self.path).names)
         names = [name for name in self.names if name in there]
@@ -74,5 +80,24 @@ class JoinedColumns:
         # most voters are linked to nobody: 0, as whoever is not here
         known = (values.notna() & values.ne(0)).any(axis=1)
         frame = frame[known]
-        indexed = frame.set_index(frame.pop("voter_id").astype(object))
-        return indexed.reindex(columns=list(self.names))
+        row = {voter: k for k, voter in enumerate(frame["voter_id"])}
+        columns = {name: _with_nobody(frame, name) for name in self.names}
+        return _Known(row, columns)
+
+
+class _Known(NamedTuple):
+    """What is known of voters: their rows, and a row more of nobody in each column."""
+
+    row: Mapping[str, int]
+    columns: Mapping[str, Values]
+
+
+def _with_nobody(frame: pd.DataFrame, name: str) -> Values:
+    if name not in frame:
+        return np.full(len(frame) + 1, np.nan)
+    if pd.api.types.is_numeric_dtype(frame[name]):
+        return np.append(frame[name].to_numpy(dtype=np.float64), np.nan)
+    texts = frame[name].astype(object)
+    column = np.empty(len(texts) + 1, dtype=object)
+    column[:-1] = texts.where(texts.notna(), None)
+    return column

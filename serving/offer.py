@@ -5,7 +5,7 @@ depends on the whole electorate (the policy's choice, segments that show backlas
 prices of limits) is settled once, when a plan is made, and comes in as an argument.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from hustings.features.arrays import Bools, Floats, Objects
+from hustings.features.spilled import blank, let_go
 from hustings.features.training_set import Arm, household
 from hustings.features.voter import (
     SegmentEdges,
@@ -24,10 +25,13 @@ from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
     People,
+    PeopleNow,
+    PermissionsNow,
     RuleSetName,
     eligibility,
 )
 from hustings.serving.plan import valued
+from hustings.training.learners.lift_model import Lifts
 from hustings.training.policy_value.guardrails import ClosedGroup, closed_arms
 from hustings.training.policy_value.policies import Options, Policy, VoterFacts
 from hustings.training.registry.campaign_model import CampaignModel
@@ -42,20 +46,23 @@ class Rules:
     Attributes:
         rule_set: Name of the rule set.
         messages: MESSAGES table.
-        permissions: PERMISSIONS table, with what was withdrawn since; None for none.
+        permissions: PERMISSIONS table, with what was withdrawn since, or the few that a
+            request names; None for none.
         people: Age, do-not-contact, addresses.
         lowers_turnout: Messages whose measured effect on turnout is below zero.
         paused: Message → why it is paused.
         signed: Digests of texts that a named person has signed.
+        barred_but_paused: See `eligible.eligibility`.
     """
 
     rule_set: RuleSetName
     messages: pd.DataFrame
-    permissions: pd.DataFrame | None
-    people: People = NOTHING_KNOWN
+    permissions: pd.DataFrame | PermissionsNow | None
+    people: People | PeopleNow = NOTHING_KNOWN
     lowers_turnout: frozenset[str] = frozenset()
     paused: Mapping[str, str] = field(default_factory=dict)
     signed: frozenset[str] = frozenset()
+    barred_but_paused: Mapping[str, str] | None = None
 
 
 class Among(NamedTuple):
@@ -160,6 +167,43 @@ class Offer:
         return len(self.voter_id)
 
 
+def joined(parts: Iterable[Offer], n_voters: int) -> Offer:
+    """The offer to the voters of several blocks, in single precision.
+
+    Args:
+        parts: Offers to blocks of voters, in order; at least one.
+        n_voters: Of all blocks together.
+    """
+    of_blocks, start = [], 0
+    wide: dict[str, Any] = {}
+    for part in parts:
+        rows = slice(start, start + len(part))
+        for name in _BY_ARM:
+            values = getattr(part, name)
+            if name not in wide:
+                dtype = bool if values.dtype == bool else np.float32
+                wide[name] = blank((n_voters, len(part.arms)), dtype)
+            wide[name][rows] = values
+        start += len(part)
+        empty: dict[str, Any] = dict.fromkeys(_BY_ARM, np.empty((0, len(part.arms))))
+        of_blocks.append(replace(part, **empty))
+    let_go(*wide.values())
+    return replace(
+        of_blocks[0],
+        voter_id=np.concatenate([part.voter_id for part in of_blocks]),
+        unit=np.concatenate([part.unit for part in of_blocks]),
+        eligibility=Eligibility.joined([part.eligibility for part in of_blocks]),
+        excluded=np.concatenate([part.excluded for part in of_blocks]),
+        **wide,
+    )
+
+
+_BY_ARM = (
+    "lift", "standard_error", "value", "allowed", "backlash", "guarded", "in_policy",
+)  # fmt: skip
+"""Arrays of an offer of shape (n, A)."""
+
+
 class PredictedArms(NamedTuple):
     """Lifts of arms by a model.
 
@@ -188,7 +232,19 @@ def predict_arms(
         voters: VOTERS rows, n of them.
         settings: Experiments, their worth, the confidence.
     """
-    predicted = model.predict(voters)
+    return arms_of(model, model.predict(voters), settings)
+
+
+def arms_of(
+    model: CampaignModel, predicted: Mapping[str, Lifts], settings: OfferSettings
+) -> PredictedArms:
+    """`predict_arms` for lifts of messages that are predicted already.
+
+    Args:
+        model: The model that predicted.
+        predicted: Lifts of every experiment.
+        settings: Experiments, their worth, the confidence.
+    """
     lifts, errors, values = [], [], []
     arms: list[Arm] = []
     experiments: list[str] = []
@@ -269,6 +325,7 @@ def offered(
         voters["voter_id"], predicted.arms, rules.messages, rules.permissions,
         rule_set=rules.rule_set, as_of=at, lowers_turnout=rules.lowers_turnout,
         paused=rules.paused, people=rules.people, signed=rules.signed,
+        barred_but_paused=rules.barred_but_paused,
     )  # fmt: skip
     excluded = _excluded(voters, settings.only)
     closed = _closed_by_backlash(features, predicted.arms, settings)

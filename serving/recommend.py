@@ -5,8 +5,9 @@ Anybody else gets the option that is worth most after the plan's prices, as far 
 and the day's capacities reach that nobody has taken yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.tables import CONTROL
 from hustings.features.training_set import Arm
-from hustings.serving.decided import DecidedVoters, PastDecision
+from hustings.serving.decided import DecidedRecord, PastDecision
 from hustings.serving.decisions import (
     HELD_OUT,
     LASTS,
@@ -162,12 +163,22 @@ class Block:
     def __len__(self) -> int:
         return len(self.offer)
 
-    @property
+    @cached_property
+    def now(self) -> int:
+        """Now, microseconds since 1970."""
+        return microseconds(self.at)
+
+    @cached_property
+    def expires_at(self) -> int:
+        """When what is handed out now expires, microseconds since 1970."""
+        return microseconds((self.at + LASTS).ceil("min"))
+
+    @cached_property
     def voter_ids(self) -> list[str]:
         """Ids, length n."""
         return [str(voter) for voter in self.offer.voter_id]
 
-    @property
+    @cached_property
     def not_barred(self) -> Bools:
         """Arms whose message may be sent to anybody at all, shape (A,)."""
         stopped = self.offer.eligibility.barred_messages
@@ -182,7 +193,7 @@ class _Answered(NamedTuple):
 
 
 def recommendations(
-    block: Block, turn: Turn, limits: CampaignLimits, decided: DecidedVoters | None
+    block: Block, turn: Turn, limits: CampaignLimits, decided: DecidedRecord | None
 ) -> list[Json]:
     """Recommendations to every voter of a request, made in one transaction.
 
@@ -195,15 +206,20 @@ def recommendations(
     Returns:
         Of each voter `voter_id`, `recommendation` (None for nothing) and `reason`.
     """
-    ids, live = block.voter_ids, turn.live()
-    sent = _sent_to(ids, turn, decided)
+    ids = block.voter_ids
+    about = _decided_here(ids, turn, decided)
+    sent = {v: [d for d in ds if d.sent_at is not None] for v, ds in about.items()}
+    live = {
+        d.voter_id: d
+        for v, ds in about.items()
+        for d in ds
+        # under a former id a reservation is another's
+        if d.sent_at is None and d.voter_id == v
+    }
     fates = [_fate(block, i, sent.get(v, []), limits) for i, v in enumerate(ids)]
-    here = set(ids)
-    other_reservations = [d for d in live if d.voter_id not in here and d.reserves]
-    left = _remaining(limits, turn, other_reservations, decided, block.at)
+    left = _remaining(limits, turn, list(live.values()), decided, block.at)
     free = np.array([fate is None for fate in fates], dtype=bool)
     chosen = priced_choice(block, free, left, _would_be_free(block, limits))
-    live_by_voter = {d.voter_id: d for d in live if d.voter_id in here}
     answered = [
         _with_shadow(fate, block, i, chosen)
         if fate
@@ -213,29 +229,32 @@ def recommendations(
     decisions = [
         None
         if a.decision is None
-        else _again(a.decision, live_by_voter.get(a.decision.voter_id))
+        else _again(a.decision, live.get(a.decision.voter_id))
         for a in answered
     ]
     handed = [d for d in decisions if d is not None]
-    turn.release(sorted({d.decision_id for d in live_by_voter.values()} -
-                        {d.decision_id for d in handed}))  # fmt: skip
-    turn.hand_out(handed)
+    before = {d.decision_id: d for d in live.values()}
+    replaced = before.keys() - {d.decision_id for d in handed}
+    if replaced:
+        turn.release([before[name] for name in sorted(replaced)])
+    if handed:
+        turn.hand_out(handed, before)
     return [
         {"voter_id": v, **_with_decision(a.answer, d)}
         for v, a, d in zip(ids, answered, decisions, strict=True)
     ]
 
 
-def _sent_to(
-    ids: Sequence[str], turn: Turn, decided: DecidedVoters | None
+def _decided_here(
+    ids: Sequence[str], turn: Turn, decided: DecidedRecord | None
 ) -> dict[str, list[HandedOut]]:
-    """What was sent to each voter, under whichever id the person had then."""
+    """What is open or was sent to each voter, under whichever id the person had."""
     former_ids = {} if decided is None else decided.also_known_as(ids)
     asked_as = {**former_ids, **dict(zip(ids, ids, strict=True))}
-    sent: dict[str, list[HandedOut]] = {}
-    for voter, decisions in turn.sent_to(list(asked_as)).items():
-        sent.setdefault(asked_as[voter], []).extend(decisions)
-    return {v: sorted(ds, key=lambda d: d.sent_at or 0) for v, ds in sent.items()}
+    about: dict[str, list[HandedOut]] = {}
+    for decision in turn.of_voters(list(asked_as)):
+        about.setdefault(asked_as[decision.voter_id], []).append(decision)
+    return {v: sorted(ds, key=lambda d: d.sent_at or 0) for v, ds in about.items()}
 
 
 def nothing(code: str, text: str, **details: Any) -> Json:
@@ -398,7 +417,8 @@ def priced_choice(
     """
     offer, prices = block.offer, block.prices
     # nobody decides together with those who are held out
-    row, _ = pd.factorize(2 * pd.factorize(offer.unit)[0] + shadowed)
+    unit = 2 * _codes(offer.unit.tolist()) + shadowed
+    row = _codes(unit.tolist())
     allowed = offer.allowed & (free | shadowed)[:, None]
     value = _sums(np.where(allowed, offer.value, 0.0), row)
     reach = _sums(allowed, row)
@@ -408,6 +428,13 @@ def priced_choice(
     of_voter = option[row]
     may = allowed[np.arange(len(row)), of_voter] & (of_voter >= 0)
     return PricedChoice(np.where(may, of_voter, -1), [stopped[r] for r in row])
+
+
+def _codes(values: Sequence[Hashable]) -> Ints:
+    """Number of each value, in the order in which they come."""
+    code: dict[Hashable, int] = {}
+    codes = [code.setdefault(value, len(code)) for value in values]
+    return np.array(codes, dtype=np.int64)
 
 
 def _sums(table: Floats | Bools, row: Ints) -> Floats:
@@ -456,25 +483,27 @@ def _within(
 def _remaining(
     limits: CampaignLimits,
     turn: Turn,
-    reserved: Sequence[HandedOut],
-    decided: DecidedVoters | None,
+    replaceable: Sequence[HandedOut],
+    decided: DecidedRecord | None,
     at: pd.Timestamp,
 ) -> RemainingLimits:
-    """Budget and capacities less what plans and other reservations have taken."""
-    usd = limits.budget_usd - turn.sent_usd() - sum(d.cost_usd for d in reserved)
-    n = pd.Series(turn.sent_on(at), dtype="float64")
-    taken = pd.Series([d.channel for d in reserved], dtype="str").value_counts()
-    n = n.add(taken.astype("float64"), fill_value=0.0)
+    """Budget and capacities less what plans and other voters' reservations take."""
+    taken = turn.taken()
+    usd, n = limits.budget_usd - taken.usd, dict(taken.contacts)
+    for d in replaceable:
+        if d.reserves:
+            usd += d.cost_usd
+            n[d.channel] = n.get(d.channel, 0) - 1
     if decided is not None:
         usd -= decided.committed_usd()
-        planned = pd.Series(decided.contacts_on(at), dtype="float64")
-        n = n.add(planned, fill_value=0.0)
+        for channel, planned in decided.contacts_on(at).items():
+            n[channel] = n.get(channel, 0) + planned
     by_channel = {
-        channel: most - float(n.get(channel, 0.0))
+        channel: most - n.get(channel, 0)
         for channel, most in limits.capacity_by_channel.items()
     }
     in_all = limits.capacity_per_day
-    contacts = np.inf if in_all is None else in_all - float(n.sum())
+    contacts = np.inf if in_all is None else in_all - sum(n.values())
     return RemainingLimits(usd, by_channel, contacts)
 
 
@@ -512,8 +541,8 @@ def _decision(block: Block, i: int, k: int) -> HandedOut:
         predicted_lift=float(offer.lift[i, k]),
         model_version=offer.model_version,
         cost_usd=float(offer.cost[k]),
-        decided_at=microseconds(block.at),
-        expires_at=microseconds(block.at + LASTS),
+        decided_at=block.now,
+        expires_at=block.expires_at,
     )
 
 

@@ -5,9 +5,9 @@
 required on everything but health. Rows are never logged.
 """
 
+import asyncio
 import gc
-import hmac
-import json
+import logging
 import os
 import sys
 import time
@@ -21,16 +21,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import bentoml
 import pandas as pd
+import sqlalchemy as sa
 from bentoml.exceptions import BentoMLException
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import hustings
 from hustings.serving.endpoint import Endpoint
+from hustings.serving.gate import READY, Counts, FrontDoor
+from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.reactions import http as reactions_http
 from hustings.serving.voter_rows import (
@@ -40,91 +44,26 @@ from hustings.serving.voter_rows import (
     ScoreRequest,
     SentRequest,
     parsed,
-    refuse,
 )
 
 Json = dict[str, Any]
 
-KEY_VARIABLE = "HUSTINGS_API_KEY"
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
 ROOT = Path(hustings.__file__).parents[1]
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
-MAX_BYTES = 64 * 2**20
+COUNTS = Counts()
+READY_WITHIN_S = 2.0
 MAX_FAULTS_LISTED = 100
+_log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 """Where the endpoint listens unless another address is given."""
-
-
-class ApiKey:
-    """Middleware: without the key nothing but health answers.
-
-    Args:
-        app: What is kept behind the key.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self.key = api_key().encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401."""
-        is_open = scope["type"] == "lifespan" or (
-            scope["type"] == "http" and scope["path"] in OPEN
-        )
-        if is_open or self._carries_key(scope):
-            await self.app(scope, receive, send)
-            return
-        refused = _error_response(
-            401,
-            [
-                RequestFault(
-                    path="",
-                    message="expected the API key as 'Authorization: Bearer <key>' or "
-                    "'X-API-Key: <key>'",
-                )
-            ],
-        )
-        refused.headers["WWW-Authenticate"] = "Bearer"
-        await refused(scope, receive, send)
-
-    def _carries_key(self, scope: Scope) -> bool:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
-        given = bearer.strip() if scheme.lower() == b"bearer" else b""
-        given = given or headers.get(b"x-api-key", b"")
-        return hmac.compare_digest(given, self.key)
-
-
-def api_key() -> str:
-    """The key that requests must carry.
-
-    Raises:
-        ValueError: If there is none: nothing is served without one.
-    """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
-        raise ValueError(
-            f"expected an API key in the environment's {KEY_VARIABLE}, got none; "
-            'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
-        )
-    return key
 
 
 def _error_response(status: int, faults: Sequence[RequestFault]) -> Response:
     shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_LISTED]]
     return JSONResponse({"faults": shown_faults, "n_faults": len(faults)}, status)
-
-
-async def _body(request: Request) -> bytes:
-    """The body, as long as it is not too long."""
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BYTES:
-            refuse("", f"expected at most {MAX_BYTES:,} bytes", status=413)
-    return bytes(body)
 
 
 def utc_now() -> pd.Timestamp:
@@ -135,21 +74,32 @@ def utc_now() -> pd.Timestamp:
 _Answer = Callable[[Endpoint, bytes], Json]
 
 
-def _handler(answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
+def _not_now(message: str) -> Response:
+    refused = _error_response(503, [RequestFault(path="", message=message)])
+    refused.headers["Retry-After"] = "2"
+    return refused
+
+
+def _handler(route: str, answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
     """An answer computed outside the event loop, so that health answers meanwhile."""
 
     def respond(endpoint: Endpoint, body: bytes) -> Response:
         try:
-            text = json.dumps(answer(endpoint, body), allow_nan=False)
+            given = answer(endpoint, body)
         except RequestError as bad:
             return _error_response(bad.status, bad.faults)
-        return Response(text, media_type="application/json")
+        except sa.exc.SQLAlchemyError as failure:
+            # its text may hold the rows
+            _log.error("the store failed: %s", type(failure).__name__)
+            return _not_now(
+                "the store of the campaign does not answer: whoever has asked to be "
+                "left alone is not known, and nothing is handed out"
+            )
+        COUNTS.rows.labels(route).inc(len(given.get("voters", ())))
+        return Response(to_json(given), media_type="application/json")
 
     async def handle(request: Request) -> Response:
-        try:
-            body = await _body(request)
-        except RequestError as bad:
-            return _error_response(bad.status, bad.faults)
+        body = await request.body()
         return await run_in_threadpool(respond, request.app.state.endpoint, body)
 
     return handle
@@ -172,12 +122,36 @@ async def _describe(request: Request) -> Response:
     return JSONResponse(endpoint.describe())
 
 
+async def _metrics(request: Request) -> Response:
+    trained_at = request.app.state.endpoint.describe()["trained_at"]
+    if trained_at is not None:
+        age = pd.Timestamp.now("UTC") - pd.Timestamp(trained_at).tz_convert("UTC")
+        COUNTS.model_age.set(age.total_seconds())
+    text = generate_latest(COUNTS.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _ready(request: Request) -> Response:
+    """Whether a recommendation would be answered now; 503 says why not."""
+    state = request.app.state
+    if state.watch.stalled:
+        return _not_now(monitor_http.STALLED)
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            await run_in_threadpool(state.endpoint.decisions.is_there)
+    except (TimeoutError, sa.exc.SQLAlchemyError):
+        return _not_now("the store of the campaign does not answer")
+    return Response("\n", media_type="text/plain")
+
+
 routes = Starlette(
     routes=[
-        Route("/score", _handler(_score), methods=["POST"]),
-        Route("/recommend", _handler(_recommend), methods=["POST"]),
-        Route("/sent", _handler(_sent), methods=["POST"]),
+        Route("/score", _handler("/score", _score), methods=["POST"]),
+        Route("/recommend", _handler("/recommend", _recommend), methods=["POST"]),
+        Route("/sent", _handler("/sent", _sent), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+        Route(READY, _ready, methods=["GET"]),
         *reactions_http.routes,
         *monitor_http.routes,
     ]
@@ -196,7 +170,7 @@ class _Hustings:
     def check() -> None:
         """Refuse to start without a key or a bundle, before any worker does."""
         try:
-            api_key()
+            Keys.of_environment()
             Endpoint.load(bundle_folder())
         except (FileNotFoundError, ValueError) as failure:
             # BentoML tells its own errors without a traceback
@@ -209,6 +183,9 @@ class _Hustings:
         watch = monitor_http.started(intake.events, bundle, endpoint.plan)
         routes.state.intake, routes.state.watch = intake, watch
         routes.state.endpoint = endpoint
+        COUNTS.model.labels(endpoint.version["name"], endpoint.version["version"]).set(
+            1
+        )
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()
@@ -221,10 +198,12 @@ Hustings: bentoml.Service[_Hustings] = bentoml.service(
     workers=1,
     traffic={"timeout": 120},
     http={"host": LOOPBACK},
+    # the endpoint's own counts: BentoML's have a label for every path that is asked
+    metrics={"enabled": False},
     envs=[{"name": KEY_VARIABLE}],
 )(_Hustings)
 Hustings.mount_asgi_app(routes)
-Hustings.add_asgi_middleware(ApiKey)
+Hustings.add_asgi_middleware(FrontDoor, counts=COUNTS, is_open=OPEN)
 
 
 def serve_bundle(bundle: Path, *, host: str = LOOPBACK, port: int = 3000) -> NoReturn:
@@ -239,7 +218,7 @@ def serve_bundle(bundle: Path, *, host: str = LOOPBACK, port: int = 3000) -> NoR
         ValueError: If there is no API key in the environment.
         FileNotFoundError: If there is no bundle.
     """
-    api_key()
+    Keys.of_environment()
     if not (bundle / "version.json").exists():
         raise FileNotFoundError(
             f"{bundle}: expected a serving bundle, found none; `hustings run` makes one"

@@ -6,8 +6,10 @@ Nothing is logged, and an error never repeats an identifying value.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +23,7 @@ from hustings.features.ingest.mapping import (
     map_with_faults,
     scalar_text,
 )
+from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
 from hustings.features.ingest.source import (
     ColumnSource,
     TableSource,
@@ -33,6 +36,9 @@ MAX_VOTERS = 10_000
 MAX_DECISIONS = 10_000
 MAX_REQUEST_ID = 200
 MAX_VALUE_SHOWN = 40
+MAX_TEXT = 1_000
+MAX_UNKNOWN = 100
+"""So many unknown columns are named in an answer."""
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 """They identify, so no error repeats them either."""
 
@@ -41,7 +47,11 @@ IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 
 Channel = Literal["mail", "sms", "phone", "email", "door", "social", "web", "survey"]
 _Rows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_VOTERS)]
-_Channels = dict[str, list[Channel]]
+_Id = Annotated[str, Field(max_length=MAX_REQUEST_ID)]
+_Channels = Annotated[
+    dict[_Id, Annotated[list[Channel], Field(max_length=20)]],
+    Field(max_length=MAX_VOTERS),
+]
 _Body = TypeVar("_Body", bound=BaseModel)
 
 
@@ -57,7 +67,7 @@ class ScoreRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     voters: _Rows
-    messages: Annotated[list[str], Field(min_length=1)] | None = None
+    messages: Annotated[list[_Id], Field(min_length=1, max_length=1_000)] | None = None
 
 
 class RecommendRequest(BaseModel):
@@ -82,7 +92,7 @@ class RecommendRequest(BaseModel):
     voters: _Rows
     permitted_channels: _Channels = {}
     withdrawn_channels: _Channels = {}
-    audience: str | None = None
+    audience: _Id | None = None
     request_id: Annotated[
         str | None, Field(min_length=1, max_length=MAX_REQUEST_ID)
     ] = None
@@ -98,7 +108,7 @@ class SentRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    decision_ids: Annotated[list[str], Field(min_length=1, max_length=MAX_DECISIONS)]
+    decision_ids: Annotated[list[_Id], Field(min_length=1, max_length=MAX_DECISIONS)]
 
 
 class RequestFault(BaseModel):
@@ -178,6 +188,20 @@ def parsed(kind: type[_Body], body: bytes) -> _Body:
 # --- rows of a request → VOTERS -------------------------------------------------------
 
 
+class VoterRows(NamedTuple):
+    """The voters of a request.
+
+    Attributes:
+        voters: VOTERS, in the request's order.
+        missing: Columns of the voter file that none of the rows has.
+        unknown: Columns of the rows that no mapping names, and nothing reads.
+    """
+
+    voters: VoterArrays
+    missing: list[str]
+    unknown: list[str]
+
+
 @dataclass(frozen=True)
 class VoterReader:
     """Reads a request's rows as `ingest` reads the campaign's voter file.
@@ -185,6 +209,8 @@ class VoterReader:
     Attributes:
         mapping: The campaign's own, except that a request always names its voters.
         theirs: Our column → the request's.
+        columns: Columns that a request's row may have, each once.
+        plain: The mapping as functions of single values; None where it has none.
         whole_file_columns: Columns that depend on the whole voter file, which every row
             has to bring along.
         joined: Columns that are joined to the voters from elsewhere: a row may bring
@@ -194,6 +220,8 @@ class VoterReader:
 
     mapping: TableSource
     theirs: Mapping[str, str]
+    columns: tuple[str, ...]
+    plain: PlainMapping | None
     whole_file_columns: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     texts: frozenset[str] = frozenset()
@@ -216,27 +244,74 @@ class VoterReader:
         mapping = mapping.model_copy(update={"columns": columns, "where": None})
         history = {history_column(key): c for key, c in mapping.history.items()}
         ours = {**columns, **history, **mapping.extra}
-        theirs = {name: origin.column or name for name, origin in ours.items()}
-        whole_file = tuple(whole_file_columns)
-        return cls(mapping, theirs, whole_file, tuple(joined), frozenset(texts))
+        mapped = [column for _, column in wanted_columns(mapping)]
+        return cls(
+            mapping=mapping,
+            theirs={name: origin.column or name for name, origin in ours.items()},
+            columns=tuple(dict.fromkeys([*mapped, *whole_file_columns, *joined])),
+            plain=PlainMapping.of(mapping, "voters"),
+            whole_file_columns=tuple(whole_file_columns),
+            joined=tuple(joined),
+            texts=frozenset(texts),
+        )
 
-    @property
-    def columns(self) -> list[str]:
-        """Columns that a request's row may have, each once."""
-        mapped = (column for _, column in wanted_columns(self.mapping))
-        return list(dict.fromkeys([*mapped, *self.whole_file_columns, *self.joined]))
-
-    def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, list[str]]:
-        """VOTERS of a request, in its order, and the columns that none of its rows has.
+    def read(self, rows: Sequence[Mapping[str, Any]]) -> VoterRows:
+        """VOTERS of a request.
 
         Raises:
             RequestError: With the path of every value that cannot be read.
         """
-        columns = self.columns
-        _check_scalars(rows, columns)
+        given = {c: [row.get(c) for row in rows] for c in self.columns}
+        self._check_kinds(rows, given)
+        voters = None if self.plain is None else self.plain.read(given, len(rows))
+        if voters is None or len(set(voters["voter_id"])) < len(rows):
+            voters = self._read_by_expressions(given)
+        missing = [
+            c
+            for c, values in given.items()
+            if all(value is None for value in values)
+            and not any(c in row for row in rows)
+        ]
+        brought = {
+            name: _text_array(given[name])
+            if name in self.texts
+            else _numbers(given[name])
+            for name in (*self.whole_file_columns, *self.joined)
+            if name in self.whole_file_columns or name not in missing
+        }
+        unknown: dict[str, None] = {}
+        for row in rows:
+            if not row.keys() <= self._column_set and len(unknown) < MAX_UNKNOWN:
+                unknown |= dict.fromkeys(c for c in row if c not in self._column_set)
+        return VoterRows(
+            voters.with_columns(brought), missing, [*unknown][:MAX_UNKNOWN]
+        )
+
+    @cached_property
+    def _column_set(self) -> frozenset[str]:
+        return frozenset(self.columns)
+
+    def _check_kinds(
+        self, rows: Sequence[Mapping[str, Any]], given: Mapping[str, Sequence[Any]]
+    ) -> None:
+        """Refuse what is no scalar, and no number where a number is brought along."""
+        kinds = {c: set(map(type, values)) for c, values in given.items()}
+        if any(not kinds[c].isdisjoint((list, dict)) for c in self.columns):
+            _check_scalars(rows, self.columns)
+        _check_lengths(given)
         _check_whole_file_columns(rows, self.whole_file_columns)
-        _check_numbers(rows, [c for c in self.joined if c not in self.texts])
-        raw = pd.DataFrame({c: _values(rows, c) for c in columns})
+        _check_numbers(
+            rows,
+            [c for c in self.joined if c not in self.texts and kinds[c] - {type(None)}],
+        )
+
+    def _read_by_expressions(self, given: Mapping[str, Sequence[Any]]) -> VoterArrays:
+        """VOTERS as `ingest` reads a file: says what is wrong with each value.
+
+        Raises:
+            RequestError: With the path of every value that cannot be read.
+        """
+        raw = pd.DataFrame({c: _texts(values) for c, values in given.items()})
         mapped = map_with_faults(raw, self.mapping, "voters", file="the request")
         again = mapped.frame.duplicated(VOTERS.unique, keep=False)
         key = mapped.frame["voter_id"]
@@ -244,18 +319,7 @@ class VoterReader:
         faults = joined([mapped.faults, fault_rows(again, "voter_id", key, reason)])
         if len(faults):
             raise RequestError(self._faults(faults.drop_duplicates(["row", "column"])))
-        missing = [c for c in columns if not any(c in row for row in rows)]
-        given = [
-            *self.whole_file_columns,
-            *(c for c in self.joined if c not in missing),
-        ]
-        brought = {
-            name: raw[name]
-            if name in self.texts
-            else pd.to_numeric(raw[name]).astype("float64")
-            for name in given
-        }
-        return mapped.frame.assign(**brought), missing
+        return VoterArrays.of(mapped.frame)
 
     def _faults(self, faults: pd.DataFrame) -> list[RequestFault]:
         in_order = faults.sort_values("row", kind="stable").astype(object)
@@ -279,6 +343,21 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
         for i, row in enumerate(rows)
         for column in columns
         if isinstance(row.get(column), list | dict)
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
+def _check_lengths(given: Mapping[str, Sequence[Any]]) -> None:
+    """No value of a voter file is as long as a letter."""
+    faults = [
+        RequestFault(
+            path=field_path(("voters", i, column)),
+            message=f"expected a text of at most {MAX_TEXT:,} letters",
+        )
+        for column, values in given.items()
+        for i, value in enumerate(values)
+        if type(value) is str and len(value) > MAX_TEXT
     ]
     if faults:
         raise RequestError(faults)
@@ -320,9 +399,21 @@ def _unfit(row: Mapping[str, Any], name: str) -> str:
     return "" if value is None or _is_plain_number(value) else "a number or null"
 
 
-def _values(rows: Sequence[Mapping[str, Any]], column: str) -> pd.Series:
+def _texts(values: Sequence[Any]) -> pd.Series:
     """A column of a request as texts, so that a row reads the same in any company."""
-    return pd.Series([scalar_text(row.get(column)) for row in rows], dtype="str")
+    return pd.Series([scalar_text(value) for value in values], dtype="str")
+
+
+def _text_array(values: Sequence[Any]) -> Values:
+    """A column of texts, None where there is none."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = [scalar_text(value) for value in values]
+    return column
+
+
+def _numbers(values: Sequence[Any]) -> Values:
+    """A column of numbers that were checked, NaN where there is none."""
+    return np.array(values, dtype=np.float64)
 
 
 def _is_plain_number(value: object) -> bool:

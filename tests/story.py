@@ -71,7 +71,8 @@ def _run_of(home: Path) -> Any:
     runs = home / "runs" / campaign.campaign.name
     return Run(
         campaign, runs, runs / "first", "first", home / "mlflow", n_trials=2,
-        at=pd.Timestamp((home / "at").read_text()),
+        # a busy machine must not cut a trial short
+        time_limit_s=3600.0, at=pd.Timestamp((home / "at").read_text()),
     )  # fmt: skip
 
 

@@ -13,17 +13,19 @@ from hustings.experiments.artifacts import ARTIFACTS, ArtifactError
 from hustings.experiments.run import STAGES
 
 ROOT = Path(__file__).parents[1]
-WRITES = {"write": "{}.parquet", "write_json": "{}.json"}
+WRITES = {
+    "write": "{}.parquet", "write_json": "{}.json", "written_in_blocks": "{}.parquet",
+}  # fmt: skip
 READS = {
-    "read": "{}.parquet", "optional": "{}.parquet", "table": "tables/{}.parquet",
-    "optional_table": "tables/{}.parquet", "read_json": "{}.json",
+    "read": "{}.parquet", "blocks": "{}.parquet", "optional": "{}.parquet",
+    "table": "tables/{}.parquet", "optional_table": "tables/{}.parquet",
+    "read_json": "{}.json",
 }  # fmt: skip
 BY_PATH = {
     "quarantined_voters.parquet": "experiments/privacy/personal_data.py",
     "dictionary.json": "experiments/handover/evidence.py",
     "plan.json": "experiments/stages/rollback.py",
     "tables/partner_scores.parquet": "experiments/stages",
-    "scores.parquet": "experiments/stages/contacts.py",
     "figures/*.png": "experiments/stages/tracking.py",
     "report.html": "experiments/stages/page.py",
     "candidates/*": "experiments/stages/models.py",

@@ -14,6 +14,7 @@ import pytest
 from scipy.optimize import linprog
 
 from hustings.features.tables import CONTROL
+from tests.scores import by_message as long_scores
 
 EXPERIMENT = "spring_test"
 
@@ -98,7 +99,7 @@ def test_channels_multiply_the_lift_as_planted(story: Any) -> None:
 
 
 def test_predicted_lifts_follow_the_true_ones_from_voter_to_voter(story: Any) -> None:
-    scores = story.run.read("scores")
+    scores = long_scores(story.run.read("scores"))
     true = story.true_lift(scores.assign(channel="mail"))
     true *= np.mean(list(story.multiplier.values()))
     by_message = scores["message_id"].to_numpy()
@@ -112,7 +113,7 @@ def test_predicted_lifts_follow_the_true_ones_from_voter_to_voter(story: Any) ->
 
 
 def test_a_response_is_the_baseline_and_the_lift(story: Any) -> None:
-    scores = story.run.read("scores")
+    scores = long_scores(story.run.read("scores"))
     assert np.allclose(scores["response"], scores["baseline"] + scores["lift"])
     baseline = scores.groupby("voter_id")["baseline"].first()
     true = story.truth["baseline"].reindex(baseline.index)

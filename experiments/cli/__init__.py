@@ -3,6 +3,7 @@
 Nothing heavy is imported before a subcommand needs it, so that --help is quick.
 """
 
+import os
 import sys
 
 import typer
@@ -57,4 +58,6 @@ for _part in (
 def main() -> None:
     """Entry point of the script `hustings`."""
     sys.argv[0] = "hustings"
+    # processes side by side do more than threads that wait for each other by spinning
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()

@@ -52,14 +52,14 @@ RunId = Annotated[
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Settings tried.")]
 TimeLimit = Annotated[
     float,
-    typer.Option("--time-limit", min=1, help="Seconds for all tunings together."),
+    typer.Option(
+        "--time-limit", min=1, help="Seconds after which no settings are tried."
+    ),
 ]
 ModelName = Annotated[
     str, typer.Option("--model", help="Kind of model that is tuned and trained.")
 ]
-Workers = Annotated[
-    int, typer.Option("--workers", min=1, help="Processes that search settings.")
-]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that learn.")]
 TuningStorage = Annotated[
     str,
     typer.Option(
@@ -82,6 +82,8 @@ NullTwin = Annotated[
 DEFAULT_DATA, DEFAULT_STORE = Path(".data"), Path(".mlflow")
 DEFAULT_TRIALS, DEFAULT_LIMIT_S = 6, 600.0
 """So many settings are tried, however busy the machine: the limit is for accidents."""
+DEFAULT_WORKERS = 2
+"""Half of the voters in one, all of them in the other; both search with more."""
 AsJson = Annotated[bool, typer.Option("--json", help="For a program.")]
 
 
@@ -92,7 +94,7 @@ class Tuning:
     n_trials: int = DEFAULT_TRIALS
     time_limit_s: float = DEFAULT_LIMIT_S
     model: str = "stack"
-    n_workers: int = 1
+    n_workers: int = DEFAULT_WORKERS
     tuning_storage: str = ""
 
 

@@ -21,6 +21,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     home_of,
     make_run,
+    utc_now,
 )
 
 app = typer.Typer()
@@ -29,6 +30,55 @@ snapshots = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(snapshots, name="snapshots")
+keys = typer.Typer(
+    help="Keys of persons and tombstones of the forgotten.", no_args_is_help=True
+)
+app.add_typer(keys, name="keys")
+
+
+@keys.command("voters")
+def keys_voters(
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Print the key of voters' digests: a Bento served elsewhere needs it as a secret.
+
+    It goes into the environment's HUSTINGS_VOTER_KEY. With it and the bundle anybody
+    can find out who is held out or on a list: it never goes with the bundle.
+    """
+    with errors_reported(debug=debug):
+        from hustings.features.persons.keys import KEYS, voter_key
+
+        home = home_of(campaign, data)
+        if not (home / KEYS).exists():
+            raise FileNotFoundError(
+                f"{home / KEYS}: expected the campaign's keys, found none; "
+                "`hustings ingest` makes them"
+            )
+        typer.echo(voter_key(home).hex())
+
+
+@keys.command("restore")
+def keys_restore(
+    campaign: CampaignName,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Make lost or damaged keys anew, from the copy of the tombstones beside them.
+
+    Persons get new keys: what the ledger wrote under the old ones names nobody.
+    """
+    with errors_reported(debug=debug):
+        from hustings.experiments.stages.persons import restore_persons
+
+        home = home_of(campaign, data)
+        with alone(home, "keys restore", at=utc_now()):
+            n_tombstones, n_persons = restore_persons(home)
+        typer.echo(
+            f"{n_tombstones:,} tombstones hold again; {n_persons:,} persons have new "
+            "keys: what the ledger wrote under the old ones names nobody any more."
+        )
 
 
 @snapshots.command("diff")
@@ -153,6 +203,14 @@ def forget(
 @app.command()
 def verify(
     campaign: CampaignName,
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="'ENTRY DIGEST'",
+            help="An end that an earlier verification told, and that was kept "
+            "elsewhere: entries up to it are not read again.",
+        ),
+    ] = "",
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
@@ -164,21 +222,30 @@ def verify(
     with errors_reported(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
         from hustings.experiments.plans.ledger import (
+            BEGINNING,
             LedgerError,
+            head_of,
             noted_heads,
             open_ledger,
         )
         from hustings.experiments.plans.recorded_files import checked
+        from hustings.experiments.stages.persons import (
+            known_persons,
+            require_tombstones,
+        )
 
         home = home_of(campaign, data)
         heads = noted_heads(home)
-        verified = open_ledger(home).verify(heads)
+        begin = head_of(since) if since else BEGINNING
+        verified = open_ledger(home).verify(heads, since=begin)
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
         folders = checked(home)
         altered = [*plan_faults(home), *folders.faults]
         if altered:
             raise LedgerError("; ".join(altered))
+        n_tombstones = require_tombstones(home)
+        n_keys = known_persons(home).keys.check()
         typer.echo(
             f"{verified.n_entries:,} entries hold, as do the files of "
             f"{len(plans(home))} plans (from which deliveries are read) and of "
@@ -186,9 +253,12 @@ def verify(
             f"{len(heads)} runs noted. The end: {verified.head.seq} "
             f"{verified.head.digest}"
         )
+        typer.echo(f"{n_keys:,} keys of persons and {n_tombstones:,} tombstones hold.")
         typer.echo(
             "Not checked: files of runs and the event store (reactions, and what was "
             "offered and sent online), which the ledger does not name."
         )
+        if begin.seq:
+            typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")
         for line in folders.unchecked:
             typer.echo(f"Not checked: {line}")

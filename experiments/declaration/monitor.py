@@ -3,7 +3,6 @@
 import codecs
 import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -16,6 +15,7 @@ from hustings.experiments.declaration.section import (
     Text,
 )
 from hustings.features.ingest import TableSource
+from hustings.features.ingest.source import refuse_password
 from hustings.features.moments import EPOCH
 from hustings.features.post import FLOOR
 
@@ -105,11 +105,7 @@ class ReactionsSection(Section):
             return self
         if not self.store.startswith("postgresql://"):
             raise ValueError('expected store = "postgresql://host/name"')
-        if urlsplit(self.store).password is not None:
-            raise ValueError(
-                "expected no password in the address, which is kept with the campaign; "
-                "give it by PGPASSWORD or a password file"
-            )
+        refuse_password(self.store)
         return self
 
 

@@ -44,6 +44,7 @@ from hustings.experiments.stages.persons import voter_keys
 from hustings.features.atomic import whole_folder, write_json, write_text
 from hustings.features.tables import no_places
 from hustings.serving import rules
+from hustings.serving.export.folder import without_formulas
 
 Json = dict[str, Any]
 
@@ -158,9 +159,9 @@ def write_evidence(
     )
     with whole_folder(out) as aside:
         run = home / str(record.draft_body["run_id"] or "-")
-        recipients(home, record, by_id=by_id).to_csv(aside / RECIPIENTS, index=False)
+        _csv(recipients(home, record, by_id=by_id), aside / RECIPIENTS)
         money = spent(home)
-        money[money["plan_id"] == plan_id].to_csv(aside / "money.csv", index=False)
+        _csv(money[money["plan_id"] == plan_id], aside / "money.csv")
         documents = {
             "plan": _plan_json(home, record),
             "sources": _sources(campaign, run),
@@ -171,7 +172,7 @@ def write_evidence(
             write_json(aside / f"{name}.json", value)
         places = places_of_plan(folder_of(home, plan_id), record)
         if places is not None:
-            places.to_csv(aside / "places.csv", index=False)
+            _csv(places, aside / "places.csv")
         _copy_rules(aside / "rules", str(record.draft_body["rule_set"]))
         _extract(home, record, aside / EXTRACT)
         read_me = _READ_ME.format(plan=plan_id, naming=naming)
@@ -180,6 +181,10 @@ def write_evidence(
     body = {"of": plan_id, "manifest": sha256(out / MANIFEST), "by_id": by_id}
     open_ledger(home).append("evidence", body, at=at)
     return out
+
+
+def _csv(frame: pd.DataFrame, path: Path) -> None:
+    without_formulas(frame).to_csv(path, index=False)
 
 
 def _require_unaltered(home: Path, plan_id: str) -> None:

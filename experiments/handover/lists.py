@@ -27,6 +27,7 @@ from hustings.experiments.stages.persons import known_persons
 from hustings.experiments.stages.reachable import contact_details, export_settings
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.asof import naive_utc
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import ANY_MESSAGE, no_places
@@ -49,6 +50,7 @@ from hustings.serving.export.settings import FileFormat, require_exportable
 from hustings.serving.export.warehouse import contact_rows, write_contacts
 from hustings.serving.export.whole_places import LIST_STEM, earlier_places
 from hustings.serving.rules import rule_set
+from hustings.serving.score import SE
 
 EXPORTS = "exports"
 
@@ -304,7 +306,7 @@ def facts_now(run: Run, at: pd.Timestamp) -> CurrentFacts:
         permissions=permissions_now(run, run.optional_table("permissions"), at),
         rules=rule_set(run.campaign.campaign.rule_set),
         people=people_of(run),
-        known_voters=frozenset(voters.loc[~gone, "voter_id"]),
+        known_voters=voters.loc[~gone, "voter_id"],
         lowers_turnout=lowers_turnout(run),
         paused=paused_messages(run),
         signed=signed_texts(run.home),
@@ -347,14 +349,13 @@ def export_system(
     held = _held_out(run, stated_plan)
     facts = facts_now(run, naive_utc(at))
     code = pd.Series("", index=scores.index, dtype="str")
-    code = code.mask(
-        ~scores["voter_id"].isin(facts.known_voters or ()), "unknown_person"
-    )
+    known_voters = () if facts.known_voters is None else facts.known_voters
+    code = code.mask(~among(scores["voter_id"], known_voters), "unknown_person")
     do_not_contact = facts.people.do_not_contact
     if do_not_contact is not None:
         never = do_not_contact.loc[do_not_contact["channel"] == ANY_MESSAGE, "voter_id"]
-        code = code.mask(scores["voter_id"].isin(never), "do_not_contact")
-    code = code.mask(scores["voter_id"].isin(held), "held_out")
+        code = code.mask(among(scores["voter_id"], never), "do_not_contact")
+    code = code.mask(among(scores["voter_id"], held), "held_out")
     may = recheck(stated_plan.plan, facts, naive_utc(at)) == ""
     return export_scores(
         scores, system, out, _stamp(at), code=code,
@@ -378,16 +379,12 @@ def _held_out(run: Run, stated_plan: StatedPlan) -> pd.Series:
 def wide_scores(run: Run) -> pd.DataFrame:
     """A row per voter: lift__<message>, response__<message>, turnout, support."""
     scores = run.read("scores")
-    frames = []
-    for what in ("lift", "response"):
-        wide = scores.pivot_table(what, "voter_id", "message_id", observed=True)
-        frames.append(wide.add_prefix(f"{what}__"))
+    scores = scores.drop(columns=[c for c in scores if str(c).startswith(SE)])
     chances = run.optional("chances")
-    if chances is not None:
-        means = chances.groupby("voter_id")[["turnout", "support"]].mean()
-        frames.append(means.reindex(frames[0].index))
-    wide_rows: pd.DataFrame = pd.concat(frames, axis=1).reset_index()
-    return wide_rows
+    if chances is None:
+        return scores
+    means = chances.groupby("voter_id")[["turnout", "support"]].mean()
+    return scores.join(means, on="voter_id")
 
 
 def _stamp(at: pd.Timestamp) -> str:

@@ -44,7 +44,7 @@ from hustings.experiments.plans import (
 )
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.diff import counties_of
-from hustings.experiments.plans.folder import one_command, read_table
+from hustings.experiments.plans.folder import FolderTable, one_command, read_table
 from hustings.experiments.plans.planner_inputs import (
     INPUTS,
     PlanInputs,
@@ -431,7 +431,7 @@ def _drafted(
     run, settings = morning.run, morning.settings
     result = designed_again(inputs, plan)
     summary = replace(summary, n_assigned=len(result.assignments))
-    keeps_inputs = inputs.frame.shape[0] * plan.limits.use.shape[1] <= KEPT_AT_MOST
+    keeps_inputs = len(inputs) * plan.limits.use.shape[1] <= KEPT_AT_MOST
     stated = summary.to_json()
     del stated["state"]
     facts = PlanFacts(
@@ -455,8 +455,10 @@ def _drafted(
         budget_usd=settings.budget_usd,
         window_days=settings.loop.window_days,
     )
-    further_tables = {f"{INPUTS}pool": inputs.frame} if keeps_inputs else {}
+    further_tables: dict[str, FolderTable] = {}
     further_tables |= counties_of(morning.voters, plan.contacts)
+    if keeps_inputs:
+        further_tables[f"{INPUTS}pool"] = inputs.frames()
     draft(
         run.home, summary.plan_id, tables_of([(plan.contacts, result)]), facts,
         keys=voter_keys(run.home, result.assignments["voter_id"]), at=at,

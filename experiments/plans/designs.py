@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.spilled import let_go, row_blocks
 from hustings.features.tables import (
     ASSIGNMENTS,
     CONTROL,
@@ -65,28 +66,32 @@ def is_decided(assignments: pd.DataFrame) -> Bools:
 def arm_codes(message: pd.Series, channel: pd.Series, arms: Sequence[Arm]) -> Ints:
     """0 for nothing, k for the k-th arm, shape (n,)."""
     position = {tuple(arm): k for k, arm in enumerate(arms, start=1)}
-    pairs = zip(message.tolist(), channel.tolist(), strict=True)
-    return np.array([position.get(pair, 0) for pair in pairs], dtype=np.int64)
+    of_message, messages = pd.factorize(message)
+    of_channel, channels = pd.factorize(channel)
+    table = np.array(
+        [[position.get((m, c), 0) for c in channels] for m in messages], dtype=np.int64
+    ).reshape(len(messages), len(channels))
+    codes: Ints = table[of_message, of_channel]
+    return codes
 
 
-def design_of(plan: Plan, arms: Sequence[Arm], *, holdout: float) -> Floats:
+def design_of(plan: Plan, rows: Ints, arms: Sequence[Arm], *, holdout: float) -> Floats:
     """Probability of nothing and of every arm, given that a voter is decided.
 
     Args:
         plan: Of the whole pool.
+        rows: Rows of decided voters among its assignments.
         arms: Length A.
         holdout: Share of voters who are held out.
 
     Returns:
-        Shape (n_decided, 1 + A), in the order of the decided rows.
+        Shape (n_rows, 1 + A).
     """
-    rows = np.flatnonzero(is_decided(plan.assignments))
     decided = plan.assignments.iloc[rows]
     intended = arm_codes(
         decided["intended_message_id"], decided["intended_channel"], arms
     )
-    assert plan.odds is not None
-    odds = plan.odds[rows]
+    odds = plan.odds[rows].astype(np.float64)
     design, _ = decided_propensities(
         intended,
         np.column_stack([1.0 - odds.sum(axis=1), odds]),
@@ -119,9 +124,7 @@ def designed(
     Those with no plan are decided only if they explore: nothing .5, the arm .5.
     """
     rows = np.flatnonzero(is_decided(plan.assignments))
-    design = design_of(plan, arms, holdout=holdout)
-    probability, code = np.unique(design.round(DIGITS), axis=0, return_inverse=True)
-    code = code.reshape(-1)
+    probability, code = _distinct_designs(plan, rows, arms, holdout=holdout)
     experiment = _experiment_of_rows(plan.assignments, arms, belief)
     block = np.full(len(plan.assignments), UNDECIDED, dtype=object)
     several = len(set(belief.experiment_of_arm)) > 1
@@ -142,6 +145,28 @@ def designed(
         check(ASSIGNMENTS, assignments[list(ASSIGNMENTS.columns)]),
         _designs(blocks, probability, arms),
     )
+
+
+def _distinct_designs(
+    plan: Plan, rows: Ints, arms: Sequence[Arm], *, holdout: float
+) -> tuple[Floats, Ints]:
+    """The different designs of decided voters in order, and the number of each one's.
+
+    Returns:
+        Shapes (n_designs, 1 + A) and (n_rows,).
+    """
+    parts, codes, n_so_far = [np.empty((0, 1 + len(arms)))], [np.empty(0, int)], 0
+    for block in row_blocks(len(rows)):
+        design = design_of(plan, rows[block], arms, holdout=holdout).round(DIGITS)
+        # by a hash: few designs differ, and to sort all rows takes long
+        keys = pd.util.hash_pandas_object(pd.DataFrame(design), index=False)
+        code, _ = pd.factorize(keys)
+        parts.append(design[np.unique(code, return_index=True)[1]])
+        codes.append(n_so_far + code)
+        n_so_far += len(parts[-1])
+    let_go(plan.odds)
+    distinct, number = np.unique(np.vstack(parts), axis=0, return_inverse=True)
+    return distinct, number.reshape(-1)[np.concatenate(codes)]
 
 
 def _experiment_of_rows(

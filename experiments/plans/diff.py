@@ -15,6 +15,7 @@ from hustings.experiments.plans.record import (
     plan_of_name,
 )
 from hustings.experiments.plans.whole_places import places_of_plan, taken_places
+from hustings.features.membership import among
 
 Json = dict[str, Any]
 BY = ("message_id", "channel", "county")
@@ -66,7 +67,7 @@ def counties_of(
     """
     if "county_fips" not in voters:
         return {}
-    is_planned = voters["voter_id"].isin(contacts["voter_id"])
+    is_planned = among(voters["voter_id"], contacts["voter_id"])
     counties = voters.loc[is_planned, ["voter_id", "county_fips"]]
     return {Path(COUNTIES).stem: counties}
 

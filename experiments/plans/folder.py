@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +20,11 @@ import pandas as pd
 
 from hustings.experiments.plans.record import PlanRecord, PlanStepError
 from hustings.features.atomic import ASIDE
+from hustings.features.blocks import written_in_blocks
 from hustings.features.lock import locked
 
+FolderTable = pd.DataFrame | Iterable[pd.DataFrame]
+"""A table that is written whole or block by block."""
 PLANS = "plans"
 IDENTITY = "identity.parquet"
 """Beside the plans: which person is behind a voter id."""
@@ -88,13 +91,15 @@ def sha256(path: Path) -> str:
 
 
 def write_aside(
-    folder: Path, tables: Mapping[str, pd.DataFrame], json_values: Mapping[str, Any]
+    folder: Path,
+    tables: Mapping[str, FolderTable],
+    json_values: Mapping[str, Any],
 ) -> dict[str, str]:
     """Write a whole folder next to its place.
 
     Args:
         folder: Its place.
-        tables: By name; `name.parquet`.
+        tables: By name, whole or block by block; `name.parquet`.
         json_values: JSON values by name; `name.json`.
 
     Returns:
@@ -104,7 +109,13 @@ def write_aside(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     for name, frame in tables.items():
-        write_table(aside / f"{name}.parquet", frame)
+        path = aside / f"{name}.parquet"
+        if isinstance(frame, pd.DataFrame):
+            write_table(path, frame)
+            continue
+        with written_in_blocks(path) as writer:
+            for block in frame:
+                writer.write(block)
     for name, value in json_values.items():
         text = json.dumps(value, indent=1, sort_keys=True, default=str)
         (aside / f"{name}.json").write_text(text + "\n")

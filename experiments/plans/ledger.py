@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ PSEUDONYM_BYTES = 16
 OPENED = "opened"
 """Suffix of the kind of an entry that opens a batch about persons."""
 _READ_AT_ONCE = 50_000
+_CACHE_KIB = 262_144
+"""Memory for the pages of a SQLite ledger while a batch is written."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 _UNREADABLE = (sqlite3.DatabaseError, UnicodeError, TypeError, AttributeError)
 """What reading a damaged file ends with."""
 
@@ -69,6 +73,10 @@ class Head(NamedTuple):
 
     seq: int
     digest: str
+
+
+BEGINNING = Head(0, START.hex())
+"""The end of a ledger without entries."""
 
 
 class Verified(NamedTuple):
@@ -165,6 +173,8 @@ class _Sqlite:
     def extend(self, follow: Callable[[int, bytes], Iterable[LedgerEntry]]) -> None:
         with self._opened() as store:
             store.execute("PRAGMA synchronous = FULL")
+            # pseudonyms are random: their index is written all over
+            store.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             store.execute("BEGIN IMMEDIATE")
             try:
                 entries = follow(*_head(store))
@@ -389,15 +399,25 @@ class Ledger:
         names = [pseudonym(key, batch.digest) for key in keys for batch in batches]
         return sorted(self.store.of_subjects(names)) if names else []
 
-    def verify(self, noted_ends: Sequence[Head] = ()) -> Verified:
+    def verify(
+        self, noted_ends: Sequence[Head] = (), *, since: Head = BEGINNING
+    ) -> Verified:
         """Walk the chain, and compare it with heads that were kept elsewhere.
 
         Args:
             noted_ends: Heads that this ledger had.
+            since: A head that was verified and kept elsewhere: entries up to it are
+                taken as they were then, and neither they nor the database's file are
+                read again.
         """
-        seq, before = 0, START
-        wanted = {head.seq: head.digest for head in noted_ends}
+        seq, before = since.seq, bytes.fromhex(since.digest)
+        wanted = {head.seq: head.digest for head in (*noted_ends, since)}
         try:
+            for noted in sorted(n for n in wanted if 0 < n <= since.seq):
+                there = self.store.after(noted - 1, 1)
+                fault = _unlike(there[0], wanted) if there else _cut_off(noted, noted)
+                if fault:
+                    return Verified(noted - 1, fault, self.head)
             while entries := self.store.after(seq, _READ_AT_ONCE):
                 for entry in entries:
                     fault = _fault(entry, seq, before) or _unlike(entry, wanted)
@@ -408,13 +428,17 @@ class Ledger:
             unreadable = f"entry {seq + 1}, or one after it, cannot be read: {damage}"
             return Verified(seq, unreadable, Head(seq, before.hex()))
         cut = [head.seq for head in noted_ends if head.seq > seq]
-        fault = self.store.damage()
+        fault = "" if since.seq else self.store.damage()
         if cut:
-            fault = (
-                f"entry {seq + 1}: expected entries up to {max(cut)}, as a run noted, "
-                "got none: the end was cut off"
-            )
+            fault = _cut_off(seq + 1, max(cut))
         return Verified(seq, fault, Head(seq, before.hex()))
+
+
+def _cut_off(first: int, last: int) -> str:
+    return (
+        f"entry {first}: expected entries up to {last}, as a run noted, got none: the "
+        "end was cut off"
+    )
 
 
 def _unmoved(after: Head | None, seq: int, before: bytes) -> None:
@@ -471,6 +495,24 @@ STORES: Mapping[str, Callable[[Path, str], Ledger]] = {
     "postgresql": lambda home, address: Ledger(_Postgres(address, home.name)),
 }
 """Ledgers by the kind of their store, from the campaign's folder and an address."""
+
+
+def head_of(text: str) -> Head:
+    """The end of a ledger as `hustings verify` tells it: entry and digest.
+
+    Raises:
+        ValueError: If it is not of that form.
+
+    >>> head_of("12 " + 64 * "0").seq
+    12
+    """
+    seq, _, digest = text.strip().partition(" ")
+    if not seq.isdigit() or not _DIGEST.fullmatch(digest):
+        raise ValueError(
+            "expected the end of a ledger as `hustings verify` tells it, a number and "
+            f"64 hexadecimal digits, got {text!r}"
+        )
+    return Head(int(seq), digest)
 
 
 def noted_heads(home: Path) -> list[Head]:

@@ -7,7 +7,7 @@ model nor the tables of the run, so it works after both are deleted.
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from hustings.experiments.plans.designs import (
     designed,
 )
 from hustings.features.arrays import Bools, Floats, Objects
+from hustings.features.blocks import blocks_of, columns_of, n_rows
+from hustings.features.spilled import blank, let_go, row_blocks
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLAN, UNDECIDED, check
 from hustings.features.training_set import Arm
 from hustings.serving.plan import (
@@ -42,8 +44,10 @@ INPUTS = "inputs-"
 """Files of a plan's folder that begin so hold the inputs of an audience."""
 _OF_ARMS = ("lift", "allowed", "explore_odds", "predicted")
 _OF_VOTERS = ("held_voters", "pool_probability")
+_LIFTS = ("lift", "predicted")
 PLACE = "place"
 """Column of the inputs: which place may be taken whole, and who lives there."""
+_TEXTS = ("voter_id", "unit_id", PLACE)
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,64 @@ class PlanInputs:
     """Arguments of `plan_contacts`, as they are stored.
 
     Attributes:
-        frame: A row for each voter: voter_id, unit_id, and columns named for the
-            planner's arguments: `lift:0`, `allowed:0`, ... by arm; `held_voters`, ...
+        texts: voter_id, unit_id and, where whole places are offered something, their
+            place, each of shape (n,).
+        arrays: By the names of the planner's arguments, of shape (n,) or (n, A):
+            `lift`, `allowed`, `held_voters`, ...; lifts in single precision.
         terms: Arms, their cost, PlanSettings, options of whole places and the seed, as
             JSON values.
     """
 
-    frame: pd.DataFrame
+    texts: Mapping[str, Objects]
+    arrays: Mapping[str, npt.NDArray[Any]]
     terms: Json
+
+    def __len__(self) -> int:
+        return len(self.texts["voter_id"])
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """A row for each voter, block by block: columns `voter_id`, `lift:0`, ..."""
+        blocks = list(row_blocks(len(self))) or [slice(0, 0)]
+        for rows in blocks:
+            wide = {name: values[rows] for name, values in self.texts.items()}
+            for name, values in self.arrays.items():
+                if values.ndim == 1:
+                    wide[name] = values[rows]
+                    continue
+                wide |= {f"{name}:{a}": c for a, c in enumerate(values[rows].T)}
+            yield pd.DataFrame(wide)
+        let_go(*self.arrays.values())
+
+    @classmethod
+    def read(cls, path: Path, terms: Json) -> "PlanInputs":
+        """Read what was kept of a plan's inputs, block by block.
+
+        Args:
+            path: Their file.
+            terms: As they stand in the plan's terms.
+        """
+        n = n_rows(path)
+        # a file from which somebody was taken out carries an index along
+        names = [name for name in columns_of(path) if not name.startswith("__")]
+        columns: dict[str, list[str]] = {}
+        for name in names:
+            columns.setdefault(name.partition(":")[0], []).append(name)
+        texts = {name: np.empty(n, dtype=object) for name in _TEXTS if name in columns}
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        start = 0
+        for frame in blocks_of(path):
+            rows = slice(start, start + len(frame))
+            for name, parts in columns.items():
+                if name in texts:
+                    texts[name][rows] = frame[name].to_numpy(dtype=object)
+                    continue
+                values = frame[parts].to_numpy()
+                if name not in arrays:
+                    arrays[name] = blank((n, len(parts)), values.dtype)
+                arrays[name][rows] = values
+            start += len(frame)
+        flat = {name: a[:, 0] for name, a in arrays.items() if name in names}
+        return cls(texts, arrays | flat, terms)
 
 
 def inputs_of(
@@ -96,7 +150,8 @@ def inputs_of(
         further_arrays: Arrays that the planner takes by name: `held_voters`,
             `explore_odds`, `pool_probability`, `predicted`.
     """
-    wide: dict[str, npt.NDArray[Any]] = {"voter_id": voter_id, "unit_id": unit_id}
+    texts = {"voter_id": voter_id, "unit_id": unit_id}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     given = {"lift": lift, "allowed": allowed, **further_arrays}
     for name, values in given.items():
         if values is None:
@@ -105,15 +160,15 @@ def inputs_of(
             raise ValueError(
                 f"expected one of {', '.join((*_OF_ARMS, *_OF_VOTERS))}, got {name!r}"
             )
-        parts = values.T if name in _OF_ARMS else [values]
-        wide |= {
-            f"{name}:{a}" if name in _OF_ARMS else name: part
-            for a, part in enumerate(parts)
-        }
-    wide |= {f"bound:{b}": bound.members for b, bound in enumerate(bounds)}
+        arrays[name] = _single(values) if name in _LIFTS else values
+    if "predicted" in arrays and _are_equal(arrays["predicted"], arrays["lift"]):
+        # the planner states the lifts by which it plans
+        del arrays["predicted"]
+    if bounds:
+        arrays["bound"] = np.column_stack([bound.members for bound in bounds])
     if places is not None:
-        wide[PLACE] = places.place
-        wide |= {f"counted:{b}": part for b, part in enumerate(places.counted.T)}
+        texts[PLACE] = places.place
+        arrays["counted"] = places.counted
     settings = {
         "places": None if places is None else [list(o) for o in places.options],
         "bounds": [[b.name, b.low, b.high, b.most] for b in bounds],
@@ -123,35 +178,50 @@ def inputs_of(
         "experiments": list(belief.experiment_of_arm),
         "model_version": belief.model_version,
     }  # fmt: skip
-    return PlanInputs(pd.DataFrame(wide), settings)
+    return PlanInputs(texts, arrays, settings)
+
+
+def _single(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values in single precision, copied block by block where they are not."""
+    if values.dtype == np.float32:
+        return values
+    single = blank(values.shape, np.float32)
+    for rows in row_blocks(len(values)):
+        single[rows] = values[rows]
+    let_go(values, single)
+    return single
+
+
+def _are_equal(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> bool:
+    equal = all(np.array_equal(one[r], two[r]) for r in row_blocks(len(one)))
+    let_go(one, two)
+    return equal
 
 
 def planned_again(inputs: PlanInputs) -> Plan:
     """The plan that these inputs give."""
-    frame, settings = inputs.frame, inputs.terms
+    arrays, settings = inputs.arrays, inputs.terms
     arms = [Arm(*arm) for arm in settings["arms"]]
     optional_inputs: Json = {
-        name: frame[name].to_numpy() for name in _OF_VOTERS if name in frame
+        name: arrays[name]
+        for name in (*_OF_VOTERS, "explore_odds", "predicted")
+        if name in arrays
     }
-    for name in ("explore_odds", "predicted"):
-        if f"{name}:0" in frame:
-            optional_inputs[name] = _wide(frame, name, len(arms))
     if settings.get("bounds"):
         optional_inputs["bounds"] = [
-            GroupBound(name, frame[f"bound:{b}"].to_numpy(), *limits)
+            GroupBound(name, arrays["bound"][:, b], *limits)
             for b, (name, *limits) in enumerate(settings["bounds"])
         ]
     if settings.get("places") is not None:
         options = tuple(PlaceOption(*option) for option in settings["places"])
         optional_inputs["places"] = PlaceOffers(
-            frame[PLACE].to_numpy(dtype=object), options,
-            _wide(frame, "counted", len(options)),
-        )  # fmt: skip
+            inputs.texts[PLACE], options, arrays["counted"]
+        )
     return plan_contacts(
-        frame["voter_id"].to_numpy(dtype=object),
-        frame["unit_id"].to_numpy(dtype=object),
-        _wide(frame, "lift", len(arms)),
-        _wide(frame, "allowed", len(arms)),
+        inputs.texts["voter_id"],
+        inputs.texts["unit_id"],
+        arrays["lift"],
+        arrays["allowed"],
         arms,
         np.array(settings["cost_usd"]),
         _settings_of_json(settings["terms"]),
@@ -217,7 +287,7 @@ def tables_again(folder: Path) -> dict[str, pd.DataFrame]:
     of_places: dict[str, pd.DataFrame] = {}
     for name, settings in facts["terms"].get("audiences", {}).items():
         path = folder / f"{INPUTS}{name}.parquet"
-        inputs = PlanInputs(pd.read_parquet(path), settings)
+        inputs = PlanInputs.read(path, settings)
         plan = planned_again(inputs)
         parts.append((plan.contacts, designed_again(inputs, plan)))
         if settings.get("places") is not None:
@@ -266,10 +336,6 @@ def _with_block_prefix(part: Designed, prefix: str) -> Designed:
         part.assignments.assign(block=block.where(~decided, prefix + block)),
         part.designs.assign(block=prefix + part.designs["block"]),
     )
-
-
-def _wide(frame: pd.DataFrame, name: str, n_arms: int) -> npt.NDArray[Any]:
-    return frame[[f"{name}:{a}" for a in range(n_arms)]].to_numpy()
 
 
 def _settings_json(settings: PlanSettings) -> Json:

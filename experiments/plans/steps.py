@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hustings.experiments.plans.binding import export_binding
@@ -29,6 +30,7 @@ from hustings.experiments.plans.checks import (
 )
 from hustings.experiments.plans.diff import diff
 from hustings.experiments.plans.folder import (
+    FolderTable,
     alone,
     folder_of,
     read_table,
@@ -59,6 +61,8 @@ from hustings.experiments.plans.whole_places import (
     place_amounts,
     taken_places,
 )
+from hustings.features.blocks import BLOCK
+from hustings.features.membership import positions
 from hustings.features.tables import ASSIGNMENTS, DESIGNS, PLACES, PLAN, check
 
 COLUMNS = (
@@ -114,7 +118,7 @@ def draft(
     *,
     keys: Mapping[str, bytes],
     at: pd.Timestamp,
-    further_tables: Mapping[str, pd.DataFrame] | None = None,
+    further_tables: Mapping[str, FolderTable] | None = None,
 ) -> PlanRecord:
     """Draft a plan: its folder, and every assignment in the ledger.
 
@@ -128,7 +132,8 @@ def draft(
         keys: Key of the person behind a voter id; a voter without one stands in the
             ledger as nobody.
         at: When.
-        further_tables: Further tables of the folder, by name: `inputs`, `counties`.
+        further_tables: Further tables of the folder, by name, whole or block by block:
+            `inputs`, `counties`.
 
     Returns:
         What the ledger says of it. Drafting the same again does nothing.
@@ -140,19 +145,20 @@ def draft(
     plan = check(PLAN, tables["plan"])
     assignments = check(ASSIGNMENTS, tables["assignments"])
     contacts_assigned(plan_id, plan, assignments)
-    folder_tables = {
+    folder_tables: dict[str, FolderTable] = {
         "plan": plan,
         "assignments": assignments,
         "designs": check(DESIGNS, tables["designs"]),
         **(further_tables or {}),
     }
-    if "places" in tables:
-        folder_tables["places"] = check(PLACES, tables["places"])
+    places = check(PLACES, tables["places"]) if "places" in tables else None
+    if places is not None:
+        folder_tables["places"] = places
     with alone(home):
         recover(home, known_plans(open_ledger(home)))
         files = write_aside(folder, folder_tables, {"terms": facts.to_json()})
         body = {
-            **_opening(facts, plan, folder_tables.get("places")), "plan": plan_id,
+            **_opening(facts, plan, places), "plan": plan_id,
             "files": files, "n_assigned": len(assignments),
         }  # fmt: skip
         _opened(home, plan_id, body, lambda: _rows(plan, assignments, keys), at)
@@ -209,18 +215,34 @@ def _opened(
 def _rows(
     plan: pd.DataFrame, assignments: pd.DataFrame, keys: Mapping[str, bytes]
 ) -> Iterator[tuple[bytes, str]]:
-    """Key of a person and the assignment as JSON."""
-    contact = plan.set_index("voter_id")
-    ids = assignments["voter_id"]
-    rows = assignments.assign(
-        send_on=ids.map(contact["send_on"].dt.strftime("%Y-%m-%d")),
-        cost_usd=ids.map(contact["cost_usd"]),
-    ).reindex(columns=list(COLUMNS))
-    values = rows.astype(object).where(rows.notna(), None)
-    texts = map(json.dumps, values.itertuples(index=False, name=None))
-    # of whom nothing is known, the propensity is kept all the same, as nobody's
-    person_keys = (keys.get(voter, b"") for voter in ids)
-    return zip(person_keys, texts, strict=True)
+    """Key of a person and the assignment as JSON, some assignments at a time."""
+    of_contact = positions(assignments["voter_id"], plan["voter_id"])
+    send_on, cost_usd = plan["send_on"], plan["cost_usd"]
+    for start in range(0, len(assignments), BLOCK):
+        at = of_contact[start : start + BLOCK]
+        rows = assignments.iloc[start : start + BLOCK]
+        sent, there = at >= 0, np.maximum(at, 0)
+        day = np.full(len(rows), np.datetime64("NaT"), dtype="datetime64[D]")
+        usd = np.full(len(rows), np.nan)
+        if sent.any():
+            day[sent] = send_on.to_numpy()[there[sent]].astype("datetime64[D]")
+            usd[sent] = cost_usd.to_numpy()[there[sent]]
+        days = pd.Series(np.datetime_as_string(day), index=rows.index)
+        block = rows.assign(send_on=days.where(sent), cost_usd=usd)
+        texts = map(", ".join, zip(*(_json(block[c]) for c in COLUMNS), strict=True))
+        # of whom nothing is known, the propensity is kept all the same, as nobody's
+        for voter, text in zip(rows["voter_id"].tolist(), texts, strict=True):
+            yield keys.get(voter, b""), f"[{text}]"
+
+
+def _json(column: pd.Series) -> list[str]:
+    """Every value as JSON; nothing as null."""
+    if column.dtype == np.float64:
+        return ["null" if x != x else float.__repr__(x) for x in column.tolist()]
+    code, values = pd.factorize(column)
+    texts = np.array([*map(json.dumps, values.tolist()), "null"], dtype=object)
+    json_texts: list[str] = texts[code].tolist()
+    return json_texts
 
 
 # --- the steps of people --------------------------------------------------------------

@@ -42,7 +42,7 @@ from hustings.experiments.stages.persons import (
 from hustings.features.arrays import Bools
 from hustings.features.atomic import write_json
 from hustings.features.persons.identity import persons_of
-from hustings.features.persons.keys import VOTER, Forgotten, Keyring, Never
+from hustings.features.persons.keys import VOTER, Forgotten, Keyring
 from hustings.features.persons.snapshot import renamed
 from hustings.serving.decided import SERVING
 from hustings.serving.decisions import ONLINE_DECISIONS
@@ -218,6 +218,7 @@ def _finished(
     again = [request["batch"] for request in report.before]
     body = {
         "batch": batch, "n_files": len(report.removed), "n_rows": rows, "again": again,
+        "tombstones": keys.end(),
     }  # fmt: skip
     head = open_ledger(where.home).append("forgotten", body, at=at)
     keys.settle(batch)
@@ -249,9 +250,9 @@ def _never_contact(home: Path, keys: Keyring) -> bool:
     for path in home.glob("*/plan.json"):
         terms, is_new = json.loads(path.read_text()), False
         for name in ("never", "forgotten"):
-            never = Never.from_json(terms.get(name))
-            if never.key and not gone <= never.digests:
-                terms[name] = replace(never, digests=never.digests | gone).to_json()
+            digests = set(terms.get(name, {}).get("digests", ()))
+            if name in terms and not gone <= digests:
+                terms[name]["digests"] = sorted(digests | gone)
                 is_new = True
         if is_new:
             write_json(path, terms)

@@ -21,7 +21,7 @@ from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.ledger import LEDGER
 from hustings.experiments.plans.online import SENT, online_so_far
 from hustings.experiments.results import record_of_run
-from hustings.experiments.stages.persons import IDENTITY, KEYS, read_identity
+from hustings.experiments.stages.persons import IDENTITY, read_identity
 from hustings.experiments.stages.sealed import FOLDER as SEALS
 from hustings.experiments.stages.sealed import KEY as SEAL_KEY
 from hustings.experiments.stages.sealed import PREDICTIONS
@@ -31,7 +31,9 @@ from hustings.features.persons.identity import ids_of, persons_of
 from hustings.features.persons.keys import (
     EMAIL,
     EXACT_KEYS,
+    KEYS,
     REACTOR,
+    TOMBSTONES_COPY,
     VOTER,
     Forgotten,
     Keyring,
@@ -43,8 +45,8 @@ from hustings.training.registry.seal import hashed
 
 Json = dict[str, Any]
 
-NO_ROWS_OF_PERSONS = frozenset({KEYS, LEDGER})
-"""Databases that name nobody: keys go by themselves, the ledger stays whole."""
+NO_ROWS_OF_PERSONS = frozenset({KEYS, TOMBSTONES_COPY, LEDGER})
+"""Stores that name nobody: keys go by themselves, the ledger stays whole."""
 EXPORTS = "exports"
 """Folder of the lists that channels were given, by plan and time."""
 BESIDE: Mapping[str, str] = {"features.parquet": "training_set.parquet"}

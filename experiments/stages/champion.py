@@ -15,7 +15,7 @@ from hustings.experiments.results import ExpectedMessage, Unseen
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.external_priors import evidence_of
 from hustings.experiments.stages.guardrails import NOTHING_GUARDED
-from hustings.experiments.stages.tables import readable_voters
+from hustings.experiments.stages.tables import require_readable
 from hustings.features.arrays import Floats
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.prior_evidence import PriorEvidence
@@ -69,7 +69,7 @@ def adopt(run: Run, *, version: str = "") -> Version:
         _require_verdict(run)
     chosen = _registered(run.campaign.campaign.name, version)
     model = load_version(chosen)
-    readable_voters(run, model.reader)
+    require_readable(run, model.reader)
     if not run.has("turnout.json"):
         lowers = model.facts["lowers_turnout"]
         run.write_json("turnout", {"lowers": lowers, "effects": {}})

@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PlanFacts, content_digest, draft
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.diff import counties_of
+from hustings.experiments.plans.folder import FolderTable
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.planner_inputs import (
@@ -65,8 +64,8 @@ from hustings.experiments.stages.persons import (
 )
 from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
-from hustings.experiments.stages.tables import readable_voters
-from hustings.features.atomic import whole_file
+from hustings.experiments.stages.tables import require_readable
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import Arm, arm_costs
@@ -90,23 +89,17 @@ from hustings.training.registry.register import Version
 def stage_score(run: Run) -> None:
     """Registered model → lift of every message for every voter of the run's file."""
     model, _ = promoted(run)
-    n_voters, file = len(readable_voters(run, model.reader)), "tables/voters.parquet"
-    columns = pq.read_schema(run.path(file)).names
-    n_scores, writer = 0, None
-    with whole_file(run.path("scores.parquet")) as aside, ExitStack() as closing:
-        for scores in run.engine.map_blocks(
-            partial(score_block, model), run.path(file), columns
+    require_readable(run, model.reader)
+    n_voters, n_messages = run.n_voters(), len(model.messages)
+    with run.written_in_blocks("scores") as scores:
+        for block in run.engine.map_blocks(
+            partial(score_block, model),
+            run.path("tables/voters.parquet"),
+            run.columns("tables/voters"),
         ):
-            if writer is None:
-                writer = closing.enter_context(
-                    pq.ParquetWriter(aside, scores.schema, compression="zstd")
-                )
-            writer.write_table(scores)
-            n_scores += len(scores)
-            run.tell("scoring", n_scores, n_voters * len(model.messages))
-        if writer is None:
-            raise ValueError("expected voters to score, got none")
-    run.note(n_scores=n_scores)
+            scores.write(block.to_pandas())
+            run.tell("scoring", scores.n_rows * n_messages, n_voters * n_messages)
+    run.note(n_scores=n_voters * n_messages)
 
 
 def stage_plan(run: Run) -> None:
@@ -267,9 +260,10 @@ def _recorded(
         setup_usd=sum(m.plan.setup_usd for m in audience_plans.values()),
     )
     voters = run.table("voters")
-    further_tables = {
-        f"inputs-{slug(name)}": m.inputs.frame for name, m in audience_plans.items()
-    } | counties_of(voters, contacts)
+    further_tables: dict[str, FolderTable] = {
+        f"inputs-{slug(name)}": m.inputs.frames() for name, m in audience_plans.items()
+    }
+    further_tables |= counties_of(voters, contacts)
     keys = voter_keys(run.home, assigned["voter_id"])
     plan_id = f"{run.run_id}-{content_digest(facts.to_json(), contacts, assigned)}"
     draft(
@@ -323,7 +317,7 @@ def _audiences(
     for name in model.lifts:
         experiment_voters = drawn.loc[drawn["experiment_id"] == name, "voter_id"]
         audience_voters = voters[
-            voters["voter_id"].isin(experiment_voters)
+            among(voters["voter_id"], experiment_voters)
         ].reset_index(drop=True)
         audiences[name] = _Audience(audience_voters, len(audience_voters), (name,))
     return audiences
@@ -382,7 +376,7 @@ def _plan_one(
         "shadow_price": float(plan.chosen.price[0]),
     }
     reasons = explained_messages(
-        plan, offer.voter_id, offer.value, offer.allowed, arms, offer.cost,
+        plan, offer.voter_id, inputs.arrays["lift"], offer.allowed, arms, offer.cost,
         unit=campaign.outcome.as_valued().unit_per_point,
     )  # fmt: skip
     return _AudiencePlan(
@@ -397,7 +391,7 @@ def _not_contacted(run: Run, who: _Audience, online: Online) -> _Audience:
     """
     ids = pd.concat([online.contacts["voter_id"], online.open["voter_id"]])
     reached = with_present_ids(ids, present_id_of(run.home))
-    left = who.voters[~who.voters["voter_id"].isin(reached)]
+    left = who.voters[~among(who.voters["voter_id"], reached)]
     return replace(who, voters=left.reset_index(drop=True))
 
 
@@ -482,7 +476,7 @@ def _plan_summary(
         for row in m.eligible.reason_counts():
             refused[str(row["reason"])] += int(row["n_voters"])
     segment = _segments(run, model, voters)
-    contacted = pd.Series(segment.index.isin(contacts["voter_id"]))
+    contacted = pd.Series(among(segment.index.to_series(), contacts["voter_id"]))
     counted = contacted.groupby(segment.to_numpy()).agg(["sum", "size"])
     return PlanSummary(
         budget_usd=sum(m.budget_usd for m in audience_plans),

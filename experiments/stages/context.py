@@ -1,7 +1,8 @@
 """The folder of one run: its settings, and reading and writing of its files."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from hustings.experiments.artifacts import require_artifact
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.results import RunRecord, record_of_run
 from hustings.features.atomic import write_json, write_parquet, write_text
+from hustings.features.blocks import (
+    BlockWriter,
+    blocks_of,
+    columns_of,
+    n_rows,
+    written_in_blocks,
+)
 from hustings.features.engine import Engine, engine_of
 
 Json = dict[str, Any]
@@ -44,7 +52,7 @@ class Run:
         n_trials: Settings tried in each tuning.
         time_limit_s: For all tunings of the run together.
         model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
-        n_workers: Processes of one tuning.
+        n_workers: Processes that learn.
         tuning_storage: Database of trials; empty for a journal in `home`.
         say: Called with what a person has to know, before the next stage goes on.
         tell: Called with the progress of stages and steps.
@@ -60,7 +68,7 @@ class Run:
     n_trials: int = 6
     time_limit_s: float = 120.0
     model: str = "stack"
-    n_workers: int = 1
+    n_workers: int = 2
     tuning_storage: str = ""
     tell: Tell = silent
     say: Say = unsaid
@@ -101,6 +109,26 @@ class Run:
     def write(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table of the run."""
         write_parquet(self.path(f"{name}.parquet"), frame)
+
+    def blocks(self, name: str) -> Iterator[pd.DataFrame]:
+        """Read a table block by block.
+
+        Raises:
+            FileNotFoundError: If no stage has written it yet.
+        """
+        return blocks_of(self._written(f"{name}.parquet"))
+
+    def written_in_blocks(self, name: str) -> AbstractContextManager[BlockWriter]:
+        """A writer of a table block by block; it appears once it is whole."""
+        return written_in_blocks(self.path(f"{name}.parquet"))
+
+    def columns(self, name: str) -> list[str]:
+        """Columns of a table."""
+        return columns_of(self._written(f"{name}.parquet"))
+
+    def n_voters(self) -> int:
+        """Voters of the run's file."""
+        return n_rows(self._written("tables/voters.parquet"))
 
     def read_json(self, name: str) -> Json:
         """Read a JSON file of the run.

@@ -9,6 +9,7 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Floats
+from hustings.features.membership import among
 from hustings.features.training_set import MessageTest, household
 from hustings.training.learners.average_effects import judging_weight
 from hustings.training.policy_value.electorate import (
@@ -48,7 +49,7 @@ def overlap_of(
         return None
     voters, plan = run.table("voters"), run.campaign.plan
     ids = drawn.loc[drawn["experiment_id"] == experiment_id, "voter_id"]
-    is_tested = voters["voter_id"].isin(ids).to_numpy(dtype=bool)
+    is_tested = among(voters["voter_id"], ids)
     is_planned = np.ones(len(voters), dtype=bool)
     if plan.audience == "experiment":
         is_planned = is_tested

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Self
@@ -29,6 +30,7 @@ from hustings.experiments.stages.guardrails import (
     write_guardrails,
 )
 from hustings.experiments.stages.learnable import Learnable, learnable
+from hustings.experiments.stages.meanwhile import Helper, meanwhile
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
@@ -70,7 +72,6 @@ from hustings.training.learners.baselines import (
 )
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.forecasts import forecast_rows
-from hustings.training.learners.gbm import prepare
 from hustings.training.learners.lift_model import (
     LiftModel,
     load_lift,
@@ -78,8 +79,8 @@ from hustings.training.learners.lift_model import (
     variance_between,
 )
 from hustings.training.learners.priors import with_prior
-from hustings.training.learners.registry import fit_lift
 from hustings.training.learners.response import LinearColumns
+from hustings.training.learners.stack import StackLift
 from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.gate import is_expired
 from hustings.training.policy_value.held_out_halves import (
@@ -90,10 +91,19 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
     training_half,
 )
-from hustings.training.policy_value.heterogeneity import balanced_groups
+from hustings.training.policy_value.heterogeneity import (
+    BalancedGroup,
+    balanced_groups,
+)
 from hustings.training.policy_value.judged_policies import joined
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
-from hustings.training.policy_value.policies import BY_LIFT, PARTNER, Policy, VoterFacts
+from hustings.training.policy_value.policies import (
+    BY_LIFT,
+    PARTNER,
+    PERSONALISED,
+    Policy,
+    VoterFacts,
+)
 from hustings.training.policy_value.results import (
     NOT_LEARNT,
     NOTHING_CAN_BE_SAID,
@@ -116,6 +126,7 @@ from hustings.training.registry.campaign_model import (
     Reader,
     lifts_of,
 )
+from hustings.training.registry.learn import Learnt, Lesson, learn, learn_elsewhere
 from hustings.training.registry.register import (
     Version,
     champion_version,
@@ -394,42 +405,106 @@ def stage_train(run: Run) -> None:
     write_predicted_response(run, materials.tests, materials.reader)
     materials = materials.valued(run)
     shutil.rmtree(run.folder / "candidates", ignore_errors=True)
-    with tracking(run, anew=True):
+    n_voters = max(len(test.Y) for test in materials.tests.values())
+    with (
+        tracking(run, anew=True),
+        meanwhile(run.n_workers, n_voters) as helper,
+    ):
         _log_what_is_asked(run, materials)
-        tunings = Tunings(run, len(materials.tests) * (len(HALVES) + 1))
+        tunings = Tunings(run)
         settings, policies = {}, {}
         for i, (experiment_id, test) in enumerate(materials.tests.items()):
-            settings[experiment_id], chosen = _train_one(
-                run, materials, i, test, tunings
-            )
+            lessons = _lessons(run, materials, i, test, tunings, helped=helper.helps)
+            halves = {
+                label: helper.submit(learn_elsewhere, lessons.pop(label))
+                for label in HALVES
+            }
+            learnt = learn(lessons["all"], tunings.progress(experiment_id))
+            chosen = _train_one(run, materials, i, test, learnt)
             policies[experiment_id] = {n: p.to_json() for n, p in chosen.items()}
+            tuned = {label: half.result() for label, half in halves.items()}
+            settings[experiment_id] = {
+                label: tunings.finished(of_part, experiment_id, label)
+                for label, of_part in (tuned | {"all": learnt.tuned}).items()
+            }
+            tunings.notes += _unsettled(experiment_id, learnt.model)
         tunings.log(settings)
     run.write_json("settings", settings)
     run.write_json("policies", policies)
+    for note in tunings.notes:
+        run.say(note)
+    known = run.read_json("not_learnt")
+    run.write_json("not_learnt", known | {"notes": known["notes"] + tunings.notes})
+
+
+def _lessons(
+    run: Run,
+    materials: _Materials,
+    i: int,
+    test: MessageTest,
+    tunings: Tunings,
+    *,
+    helped: bool,
+) -> dict[str, Lesson]:
+    """What is learnt of an experiment: of each half, and of all.
+
+    Args:
+        run: The run.
+        materials: Experiments that are learnt from.
+        i: Position of the experiment among them.
+        test: The experiment.
+        tunings: Searches of their settings.
+        helped: Whether another process learns of the halves meanwhile.
+    """
+    seed, texts = run.campaign.campaign.seed, _texts(run, run.model)
+    n_experiments = len(materials.tests) - i
+    # searches of one process follow each other, and share what is left of the time
+    n_left = n_experiments * (len(HALVES) if helped else len(HALVES) + 1)
+    lessons = {}
+    for label in (*HALVES, "all"):
+        alone = helped and label == "all"
+        part = training_half(test, label, seed=seed)
+        lessons[label] = Lesson(
+            test if label == "all" else test.take(part),
+            materials.categorical, materials.issue_of, texts,
+            tunings.search(test.experiment_id, label),
+            tunings.hours(n_experiments if alone else n_left),
+            max(1, run.n_workers // 2) if helped else run.n_workers,
+            run.folder / "candidates" / str(i) / _OF_PART[label],
+        )  # fmt: skip
+        n_left -= 1
+    return lessons
+
+
+_OF_PART: Mapping[str, str] = {
+    **{label: label for label in HALVES},
+    "all": PERSONALISED,
+}
+"""Folder of the model of each half, and of all, among the candidates."""
+
+
+def _unsettled(experiment_id: str, model: LiftModel) -> list[str]:
+    """Whether the linear model's search ended before it had settled, in a sentence."""
+    n_unsettled = model.linear.n_unsettled if isinstance(model, StackLift) else 0
+    if not n_unsettled:
+        return []
+    return [
+        f"experiment {experiment_id}: {n_unsettled} of the linear fits had not settled "
+        "when the search of their prior ended; their lifts may be a little off"
+    ]
 
 
 def _train_one(
-    run: Run, materials: _Materials, i: int, test: MessageTest, tunings: Tunings
-) -> tuple[Json, dict[str, Policy]]:
-    """Tune on each half and on all, fit the candidates and choose policies on all."""
-    market, seed = _market(run, materials, test), run.campaign.campaign.seed
-    texts, settings = _texts(run, run.model), {}
-    for label in (*HALVES, "all"):
-        in_half = training_half(test, label, seed=seed)
-        remake = partial(
-            prepare, test.take(in_half), materials.categorical, materials.issue_of,
-            seed=seed, texts=texts,
-        )  # fmt: skip
-        prepared = remake()
-        settings[label] = tunings.tuned(prepared, remake, test.experiment_id, label)
-    personalised = fit_lift(prepared, settings["all"], seed=seed)
+    run: Run, materials: _Materials, i: int, test: MessageTest, learnt: Learnt
+) -> dict[str, Policy]:
+    """Fit the other candidates and choose policies on all."""
+    market, prepared = _market(run, materials, test), learnt.prepared
     split = one_covariate(
         prepared, materials.categorical, test.arms, market.allowed, market.cost,
         spend=market.spend,
     )  # fmt: skip
-    spread = variance_between(personalised, test.X, test.unit_id)
+    spread = variance_between(learnt.model, test.X, test.unit_id)
     candidates: dict[str, LiftModel] = {
-        "personalised": personalised,
         "one_covariate": with_spread(split, test.X, spread),
         "untargeted": with_spread(untargeted(prepared.nuisances), test.X, spread),
     }
@@ -438,7 +513,7 @@ def _train_one(
         folder.mkdir(parents=True)
         save_lift(model, folder)
     band = run.campaign.outcome.persuadable
-    return settings, chosen_policies(prepared, test, market, band)
+    return chosen_policies(prepared, test, market, band)
 
 
 def _log_what_is_asked(run: Run, materials: _Materials) -> None:
@@ -478,11 +553,13 @@ def stage_evaluate(run: Run) -> None:
         name: _left_out(run, every[name], stored, attempt)
         for name, stored in why.items()
     }
-    for n_judged, (experiment_id, test) in enumerate(materials.tests.items()):
-        run.tell(f"judging {experiment_id}", n_judged, len(materials.tests))
-        experiments[experiment_id] = _evaluate_one(
-            run, materials, settings[experiment_id], test, champion, attempt
-        )
+    n_voters = max((len(test.Y) for test in materials.tests.values()), default=0)
+    with meanwhile(run.n_workers, n_voters) as helper:
+        for n_judged, (experiment_id, test) in enumerate(materials.tests.items()):
+            run.tell(f"judging {experiment_id}", n_judged, len(materials.tests))
+            experiments[experiment_id] = _evaluate_one(
+                run, materials, settings[experiment_id], test, champion, attempt, helper
+            )
     checks = {name: r["checks"].get("electorate") for name, r in experiments.items()}
     write_overlaps(run, {name: check for name, check in checks.items() if check})
     n_audience = len(run.table("voters"))
@@ -562,6 +639,7 @@ def _evaluate_one(
     test: MessageTest,
     champion: CampaignModel | None,
     attempt: int,
+    helper: Helper,
 ) -> Json:
     market, seed = _market(run, materials, test), run.campaign.campaign.seed
     common: Json = {
@@ -570,6 +648,11 @@ def _evaluate_one(
         "seed": seed,
         "texts": _texts(run, settings["all"]["model"]),
     }
+    sampled = _at_most(test, PERMUTED_AT_MOST)
+    shuffled = helper.submit(
+        permuted_gain, test.take(sampled), market.take(sampled),
+        params=settings["all"], **common,
+    )  # fmt: skip
     in_experiment = materials.of(test.experiment_id)
     halves = judge_halves(
         test,
@@ -577,8 +660,13 @@ def _evaluate_one(
         settings=lambda _, label: settings[label],
         band=run.campaign.outcome.persuadable,
         current_practice=_partner_policies(run, test),
+        models={
+            label: _candidate(run, materials, test.experiment_id, label)
+            for label in HALVES
+        },
         **common,
     )
+    balanced = _balanced_groups(run, materials, test, halves, helper)
     seen = _candidate(run, materials, test.experiment_id, "personalised").predict(
         test.X, test.unit_id
     )
@@ -600,19 +688,17 @@ def _evaluate_one(
         run, materials.features[in_experiment], test, market, halves
     )
     nuisances = _candidate(run, materials, test.experiment_id, "untargeted").nuisances
-    sampled = _at_most(test, PERMUTED_AT_MOST)
-    shuffled = permuted_gain(
-        test.take(sampled), market.take(sampled), params=settings["all"], **common
-    )
-    result["checks"]["permuted_gain"] = shuffled.as_dict()
+    result["checks"]["permuted_gain"] = shuffled.result().as_dict()
     result["messages"] = message_rows(
         test, nuisances.effects, materials.issue_of, materials.discloses
     )
     result["messages"] += _shown_only(run, materials, test.experiment_id)
     best = {row["message_id"] for row in _best(result["messages"])}
     result["segments"] = [r for r in result["segments"] if r["message_id"] in best]
-    balanced = _balanced_groups(run, materials, test, halves)
-    result["balanced_groups"] = [r for r in balanced if r["message_id"] in best]
+    result["balanced_groups"] = [
+        {"message_id": test.messages[r.message], **r.as_dict()}
+        for r in balanced.result() if test.messages[r.message] in best
+    ]  # fmt: skip
     result["channels"] = channel_rows(test, nuisances.effects, market.cost)
     _tell_slopes(run, test, halves, result, nuisances)
     if test.evidence is not None:
@@ -640,8 +726,12 @@ BALANCED_AT_MOST = 40_000
 
 
 def _balanced_groups(
-    run: Run, materials: _Materials, test: MessageTest, halves: Sequence[HeldOutHalf]
-) -> list[Json]:
+    run: Run,
+    materials: _Materials,
+    test: MessageTest,
+    halves: Sequence[HeldOutHalf],
+    helper: Helper,
+) -> Future[list[BalancedGroup]]:
     """Lift of every bin of the segments' columns against all others, others alike."""
     inside = materials.of(test.experiment_id)
     parts = segment_parts(
@@ -660,13 +750,12 @@ def _balanced_groups(
         X = left.X[:, counted]
         covariates[str(column)] = LinearColumns.of(X, codes).matrix(X)[:, 1:]
     scores = joined(halves, lambda half: half.message_scores)[sampled]
-    rows = balanced_groups(
-        scores[:, 1:] - scores[:, :1],
+    return helper.submit(
+        balanced_groups, scores[:, 1:] - scores[:, :1],
         {str(c): parts[c].to_numpy(dtype=object)[sampled] for c in parts},
         covariates, np.unique(left.cluster, return_inverse=True)[1],
         judging_weight(left),
     )  # fmt: skip
-    return [{"message_id": test.messages[r.message], **r.as_dict()} for r in rows]
 
 
 def _is_part_of(name: str, column: str) -> bool:

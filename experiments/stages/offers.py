@@ -1,6 +1,7 @@
 """The campaign's offer: from its run, its record and its declaration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from hustings.experiments.stages.persons import held_voters, known_persons
 from hustings.experiments.stages.reactions import permissions_now
 from hustings.features.arrays import Bools
 from hustings.features.asof import naive_utc
+from hustings.features.membership import positions
+from hustings.features.spilled import let_go, row_blocks
 from hustings.features.training_set import arm_costs, household
 from hustings.features.voter import segments
 from hustings.serving.contact_lists import ContactLists
-from hustings.serving.eligible import counted_in_places
+from hustings.serving.eligible import People, counted_in_places
 from hustings.serving.offer import (
     SUPPORT,
     TURNOUT,
@@ -30,10 +33,11 @@ from hustings.serving.offer import (
     OfferSettings,
     PredictedArms,
     Rules,
+    joined,
     offered,
     predict_arms,
 )
-from hustings.serving.plan import PlaceOffers, PlaceOption, backlash
+from hustings.serving.plan import PlaceOffers, PlaceOption
 from hustings.serving.rules import rule_set
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel
@@ -132,7 +136,7 @@ def _require_values(voters: pd.DataFrame, column: str, values: Sequence[str]) ->
 
 
 def backlash_by_segment(
-    predicted: PredictedArms, segment: pd.Series
+    predicted: Offer | PredictedArms, segment: pd.Series
 ) -> dict[str, frozenset[str]]:
     """Messages that lower the outcome in a segment, as far as their intervals tell.
 
@@ -140,21 +144,23 @@ def backlash_by_segment(
         predicted: Lifts of the whole electorate.
         segment: Segment of every voter, shape (n,).
     """
-    width = Z95 * predicted.standard_error
+    lift, se, arms = predicted.lift, predicted.standard_error, predicted.arms
     code, names = pd.factorize(segment)
-    closed = backlash(
-        predicted.lift - width, predicted.lift + width, code.astype(np.int64)
-    )
-    labels = [str(name) for name in names]
-    first = np.unique(code, return_index=True)[1]
+    n_voters = np.bincount(code, minlength=len(names))
+    upper = np.zeros((len(names), len(arms)))
+    for rows in row_blocks(len(code)):
+        high = lift[rows] + Z95 * se[rows].astype(np.float64)
+        for a, of_arm in enumerate(high.T):
+            upper[:, a] += np.bincount(code[rows], of_arm, minlength=len(names))
+    closed = upper / n_voters[:, None] < 0
     return {
-        labels[code[row]]: frozenset(
+        str(name): frozenset(
             arm.message_id
-            for arm, is_closed in zip(predicted.arms, closed[row], strict=True)
+            for arm, is_closed in zip(arms, of_segment, strict=True)
             if is_closed
         )
-        for row in first
-        if closed[row].any()
+        for name, of_segment in zip(names, closed, strict=True)
+        if of_segment.any()
     }
 
 
@@ -191,25 +197,103 @@ def campaign_offer(
     settings = settings_of(run, experiments, by_household=by_household)
     policy = delivered_policy(run, model, experiments)
     require_like_the_tested(run, model.reader, policy)
-    predicted = predict_arms(model.under(run.campaign.plan.policy), voters, settings)
     if policy_asks_for_support(policy):
         voters = with_predictions(run, voters, experiments)
-    if channels is not None:
-        predicted = _by_channels(predicted, channels)
-    features = model.reader.features(voters)
-    if run.campaign.plan.block_backlash:
-        segment = segments(features, settings.segment, settings.edges)
-        backlash_pairs = backlash_by_segment(predicted, segment)
-        settings = OfferSettings(**{**vars(settings), "backlash": backlash_pairs})
-    rules = rules_at(run, at)
-    cost = dict(
-        zip(predicted.arms, arm_costs(run.table("costs"), predicted.arms), strict=True)
+    under = model.under(run.campaign.plan.policy)
+    rules_of, costs = rules_by_block(rules_at(run, at), voters), run.table("costs")
+    segment: list[pd.Series] = []
+
+    def of_block(rows: slice) -> Offer:
+        block = voters.iloc[rows]
+        predicted = predict_arms(under, block, settings)
+        if channels is not None:
+            predicted = _by_channels(predicted, channels)
+        features = model.reader.features(block)
+        if run.campaign.plan.block_backlash:
+            segment.append(segments(features, settings.segment, settings.edges))
+        arms = predicted.arms
+        return offered(
+            predicted, features, block, rules_of(rows), at=at, policy=policy,
+            cost=dict(zip(arms, arm_costs(costs, arms), strict=True)),
+            settings=settings, model_version=model_version,
+        )  # fmt: skip
+
+    blocks = list(row_blocks(len(voters))) or [slice(0, 0)]
+    offer = joined(map(of_block, blocks), len(voters))
+    if segment:
+        offer, settings = _without_backlash(offer, pd.concat(segment), settings)
+    return offer, settings, policy
+
+
+def _without_backlash(
+    offer: Offer, segment: pd.Series, settings: OfferSettings
+) -> tuple[Offer, OfferSettings]:
+    """The offer without what lowers the outcome of a voter's segment.
+
+    A segment's voters lie in many blocks: it is known once all were predicted.
+    """
+    pairs = backlash_by_segment(offer, segment)
+    settings = replace(settings, backlash=pairs)
+    if not pairs:
+        return offer, settings
+    code, names = pd.factorize(segment)
+    closed = np.array(
+        [[arm.message_id in pairs.get(str(s), ()) for arm in offer.arms] for s in names]
     )
-    result = offered(
-        predicted, features, voters, rules, at=at, policy=policy, cost=cost,
-        settings=settings, model_version=model_version,
-    )  # fmt: skip
-    return result, settings, policy
+    for rows in row_blocks(len(offer)):
+        offer.backlash[rows] = closed[code[rows]]
+        offer.allowed[rows] &= ~offer.backlash[rows]
+    let_go(offer.backlash, offer.allowed)
+    return offer, settings
+
+
+def rules_by_block(rules: Rules, voters: pd.DataFrame) -> Callable[[slice], Rules]:
+    """Rules with what is on record of the voters of a block alone.
+
+    Args:
+        rules: Of the whole electorate.
+        voters: VOTERS rows; a block is a slice of them.
+    """
+    ids, people = voters["voter_id"], rules.people
+    permissions, listed, addresses = (
+        _by_block(_table(records), ids)
+        for records in (rules.permissions, people.do_not_contact, people.addresses)
+    )
+    age = None if people.age is None else pd.Series(people.age)
+    at = None if age is None else positions(ids, age.index.to_series())
+
+    def of_block(rows: slice) -> Rules:
+        ages = None if age is None or at is None else age.iloc[at[rows][at[rows] >= 0]]
+        return replace(
+            rules, permissions=permissions(rows),
+            people=People(ages, listed(rows), addresses(rows)),
+        )  # fmt: skip
+
+    return of_block
+
+
+def _table(records: object) -> pd.DataFrame | None:
+    """What is on record of a whole electorate, which is a table."""
+    if records is None or isinstance(records, pd.DataFrame):
+        return records
+    raise TypeError(f"expected a table of the electorate, got {type(records).__name__}")
+
+
+def _by_block(
+    table: pd.DataFrame | None, voter_id: pd.Series
+) -> Callable[[slice], pd.DataFrame | None]:
+    """Rows of a table about the voters of a block, in their order."""
+    if table is None:
+        return lambda _rows: None
+    place = positions(table["voter_id"], voter_id)
+    order = np.argsort(place, kind="stable")
+    sorted_place = place[order]
+
+    def rows_of(rows: slice) -> pd.DataFrame:
+        first, last = np.searchsorted(sorted_place, [rows.start, rows.stop])
+        return table.iloc[order[first:last]]
+
+    return rows_of
 
 
 def place_offers(
@@ -321,6 +405,10 @@ def with_predictions(
             predicted = rows.set_index("voter_id")[outcome].reindex(prediction.index)
             prediction = prediction.fillna(predicted)
         columns[name] = prediction.to_numpy(dtype=np.float64)
+    # a voter who was not predicted counts as the mean of all, not of a block
+    likely = columns[TURNOUT]
+    if not np.isnan(likely).all():
+        columns[TURNOUT] = np.where(np.isnan(likely), np.nanmean(likely), likely)
     return voters.assign(**columns)
 
 

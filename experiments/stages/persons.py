@@ -4,6 +4,7 @@ In the campaign's folder: `identity.parquet` (voter id → person), `keys.db` (k
 tombstones) and `snapshots/` (every delivery of the voter file).
 """
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,11 +15,13 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from hustings.experiments.plans import folder
+from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.record import present_id_of
 from hustings.features.arrays import Bools, Objects
 from hustings.features.asof import VoterFile
 from hustings.features.atomic import ASIDE, write_parquet
 from hustings.features.ingest import Persons, under_present_ids
+from hustings.features.membership import among
 from hustings.features.persons.identity import (
     append,
     extend,
@@ -29,12 +32,21 @@ from hustings.features.persons.identity import (
     nobody,
     present_ids,
 )
-from hustings.features.persons.keys import VOTER, Keyring, Never, open_keys
+from hustings.features.persons.keys import (
+    KEYS,
+    RESTORE,
+    VOTER,
+    Keyring,
+    KeysError,
+    Never,
+    open_keys,
+    restore_keys,
+)
 from hustings.features.persons.snapshot import KINDS, diff, listed, renamed_ids, take
 from hustings.features.simulated.campaign import Sample
 from hustings.serving.plan import held_out
 
-IDENTITY, KEYS, SNAPSHOTS = folder.IDENTITY, "keys.db", "snapshots"
+IDENTITY, SNAPSHOTS = folder.IDENTITY, "snapshots"
 _OF_PERSONS = ("truth", "links", "identities")
 """Frames of a simulated sample that speak of persons, apart from its tables."""
 
@@ -129,8 +141,63 @@ class KnownPersons:
 
 
 def known_persons(home: Path) -> KnownPersons:
-    """Persons of a campaign; its keys are made where there are none."""
-    return KnownPersons(home, open_keys(home / KEYS))
+    """Persons of a campaign; its keys are made where there have never been any.
+
+    Raises:
+        KeysError: If the keys of a campaign that has persons are lost or damaged.
+    """
+    made_before = (home / IDENTITY).exists() or (home / SNAPSHOTS).exists()
+    return KnownPersons(home, open_keys(home / KEYS, made_before=made_before))
+
+
+def require_tombstones(home: Path) -> int:
+    """Hold the tombstones against what the ledger says of them.
+
+    Args:
+        home: The campaign's folder.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        KeysError: If they are not those that the ledger has seen.
+    """
+    keys = known_persons(home).keys
+    n_now, digest = keys.end()
+    entries = open_ledger(home).of_kind("forgotten")
+    ends = [json.loads(entry.body).get("tombstones") for entry in entries]
+    noted = [end for end in ends if end is not None]
+    if not noted:
+        return n_now
+    n_then, digest_then = noted[-1]
+    # a request that was cut off has set its tombstones and no entry yet
+    is_as_noted = n_now >= n_then if keys.pending() else digest == digest_then
+    if not is_as_noted:
+        raise KeysError(
+            f"{home / KEYS}: expected the {n_then} tombstones that the ledger has "
+            f"seen, got {n_now} or others; {RESTORE}"
+        )
+    return n_now
+
+
+def restore_persons(home: Path) -> tuple[int, int]:
+    """Make lost or damaged keys anew from the copy of the tombstones.
+
+    Persons get new keys: what the ledger wrote under the old ones names nobody.
+
+    Args:
+        home: The campaign's folder.
+
+    Returns:
+        Tombstones, and persons who got a new key.
+
+    Raises:
+        KeysError: If there is no copy, or it was altered.
+    """
+    keys = restore_keys(home / KEYS)
+    persons = read_identity(home)["person"].unique().tolist()
+    keys.add(persons)
+    return require_tombstones(home), len(persons)
 
 
 def voter_files(home: Path) -> list[VoterFile]:
@@ -176,10 +243,13 @@ def voter_keys(home: Path, voter_ids: pd.Series) -> dict[str, bytes]:
         home: The campaign's folder.
         voter_ids: Whose.
     """
-    identity = read_identity(home).drop_duplicates("voter_id")
-    persons = identity[identity["voter_id"].isin(voter_ids)]
-    keys = known_persons(home).keys.keys()
-    pairs = zip(persons["voter_id"], persons["person"], strict=True)
+    columns = ["voter_id", "person"]
+    identity = read_identity(home)[columns]
+    persons = identity[among(identity["voter_id"], voter_ids)]
+    persons = persons.drop_duplicates("voter_id")
+    person_ids = persons["person"].tolist()
+    keys = known_persons(home).keys.keys_of(person_ids)
+    pairs = zip(persons["voter_id"].tolist(), person_ids, strict=True)
     return {voter: keys[person] for voter, person in pairs if person in keys}
 
 
@@ -228,7 +298,7 @@ def held_voters(
     """
     units = holdout_units(read_identity(home), voters, by_household=by_household)
     present_units = pd.DataFrame({"voter_id": voters["voter_id"], "unit": unit_id})
-    unknown = present_units[~present_units["voter_id"].isin(units["voter_id"])]
+    unknown = present_units[~among(present_units["voter_id"], units["voter_id"])]
     units = pd.concat([units, unknown], ignore_index=True)
     held = held_out(units["unit"].to_numpy(dtype=object), salt=salt, share=share)
-    return voters["voter_id"].isin(units.loc[held, "voter_id"]).to_numpy(dtype=bool)
+    return among(voters["voter_id"], units.loc[held, "voter_id"])

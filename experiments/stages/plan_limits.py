@@ -84,7 +84,7 @@ class LimitsPerVoter:
         """See `training.policy_value.spending.Allocate`."""
         limits = self._limits(rows, arms, cost, spend)
         charges = self._charges(rows, arms)
-        by_budget = limits.are_kept(expected_use(rows.reach * share, limits))
+        by_budget = limits.are_kept(expected_use(rows.reach, share, limits))
         limited = bool(charges) or not by_budget
         everybody = _allocated(rows, limits, charges) if limited else share
         if not delivered:
@@ -108,10 +108,9 @@ class LimitsPerVoter:
         """
         in_pool_share = 1.0 - self.holdout_share
         odds = even_odds(rows.reach, limits)
-        explores = affordable_share(
-            rows.reach, odds * in_pool_share, limits, self.explore_share
-        )
-        used = explores * in_pool_share * expected_use(rows.reach * odds, limits)
+        needed = in_pool_share * expected_use(rows.reach, odds, limits)
+        explores = affordable_share(needed, limits, self.explore_share)
+        used = explores * needed
         left = limits.less(used)
         planned = in_pool_share * (1.0 - explores)
         return left.with_most(left.most / planned), planned

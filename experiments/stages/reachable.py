@@ -15,6 +15,7 @@ from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.links import read_voters
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.ingest import Folders
+from hustings.features.membership import among
 from hustings.features.tables import ADDRESSES, TableError, check
 from hustings.serving.eligible import send_window
 from hustings.serving.export.reach import reach
@@ -52,7 +53,7 @@ def write_reachable(
         listed = voters[["voter_id"]]
         if given is not None:
             of_channel = given.loc[given["channel"] == name, "voter_id"]
-            listed = listed[listed["voter_id"].isin(of_channel)]
+            listed = listed[among(listed["voter_id"], of_channel)]
         channel_reach = reach(listed, settings.channel(name), settings, details)
         if channel_reach is not None:
             listed = listed[channel_reach.has_address]

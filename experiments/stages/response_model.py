@@ -10,6 +10,7 @@ import pandas as pd
 from hustings.experiments.declaration import CampaignError
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Floats, Floats32
+from hustings.features.membership import among
 from hustings.features.tables import AREAS, CHANCES, HISTORY_PREFIX, check
 from hustings.features.training_set import MessageTest, coarsest_unit
 from hustings.training.estimators.metrics import Interval
@@ -92,7 +93,7 @@ def _audience(
     """All voters, or those of the experiment where each has its own."""
     voters = everyone
     if run.campaign.plan.audience == "experiment":
-        voters = everyone[everyone["voter_id"].isin(test.voter_id)]
+        voters = everyone[among(everyone["voter_id"], test.voter_id)]
     voters = voters.reset_index(drop=True)
     return _Audience(voters, reader.encoding.transform(reader.features(voters)))
 

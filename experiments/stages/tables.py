@@ -38,6 +38,7 @@ from hustings.experiments.stages.persons import (
     KnownPersons,
     electorate_changes,
     known_persons,
+    require_tombstones,
     voter_files,
 )
 from hustings.experiments.stages.providers import with_providers
@@ -145,6 +146,8 @@ def read_tables(run: Run, *, collect: bool = False) -> Ingested:
     """
     # before anything is read: an engine that cannot be had stops the run
     on = run.engine
+    # tombstones that were lost would let the forgotten in again
+    require_tombstones(run.home)
     persons, campaign = known_persons(run.home), run.campaign
     raw_dir = _simulated(run, persons)
     ingested = ingest(
@@ -322,8 +325,10 @@ def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
     return requested, voters
 
 
-def readable_voters(run: Run, reader: Reader) -> pd.DataFrame:
-    """The run's voters with every column that a model reads, derived where need be.
+def require_readable(run: Run, reader: Reader) -> None:
+    """See that the run's voters have every column that a model reads.
+
+    What is not there is derived from the whole file and written.
 
     Args:
         run: Its voters were ingested, whether or not a model was trained on them.
@@ -332,15 +337,14 @@ def readable_voters(run: Run, reader: Reader) -> pd.DataFrame:
     Raises:
         TableError: If the voter file lacks a column that the model reads.
     """
+    if set(reader.whole_file_columns) <= set(run.columns("tables/voters")):
+        return
     voters = run.table("voters")
-    if set(reader.whole_file_columns) <= set(voters.columns):
-        return voters
     requested = derivation(run.campaign, list(voters.columns), as_of=reader.as_of)
     read_parties = _parties_of(reader, voters)
     requested = requested._replace(parties=read_parties)
     voters = with_derived(voters, requested, run.engine)
     run.write("tables/voters", check(VOTERS, voters))
-    return voters
 
 
 def _parties_of(reader: Reader, voters: pd.DataFrame) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tuning of all training halves within one time limit; trials are logged to MLflow."""
+"""Searches of settings of all training halves; trials are logged to MLflow."""
 
 import time
 from collections.abc import Callable
@@ -9,71 +9,82 @@ import pandas as pd
 from hustings.experiments.report import trials_figure
 from hustings.experiments.stages.context import Json, Run, slug
 from hustings.experiments.stages.tracking import log_figure
-from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.registry import loss_steps
+from hustings.training.registry.learn import Hours
 from hustings.training.registry.track import log_settings, log_table, log_trials
-from hustings.training.registry.tune import Search, share_of_time, tune
+from hustings.training.registry.tune import Search, Tuned
 
 JOURNAL = "tuning.journal"
 
 
 @dataclass
 class Tunings:
-    """Tunings of one command, run one after the other within its time limit.
+    """Searches of one command, which share its time limit.
 
     Attributes:
         run: Declares time limit, number of trials and their storage.
-        n_left: Tunings still to run.
-        spent_s: Seconds that the finished tunings took.
-        trials: A table of trials for each finished tuning, with experiment and half.
+        until: When no settings are tried any more, seconds since 1970.
+        trials: A table of trials for each finished search, with experiment and half.
+        notes: What a person has to know of them.
     """
 
     run: Run
-    n_left: int
-    spent_s: float = field(default=0.0, init=False)
+    until: float = field(init=False)
     trials: list[pd.DataFrame] = field(default_factory=list, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
 
-    def tuned(
-        self,
-        prepared: Prepared,
-        remake: Callable[[], Prepared],
-        experiment_id: str,
-        half: str,
-    ) -> Json:
-        """Search the best settings of one training half and log its trials.
+    def __post_init__(self) -> None:
+        self.until = time.time() + self.run.time_limit_s
 
-        Args:
-            prepared: The prepared training half.
-            remake: Prepares the half again in another process.
-            experiment_id: Experiment of the half.
-            half: Name of the half, or "all".
-        """
-        run, began = self.run, time.monotonic()
-        limit_s = share_of_time(run.time_limit_s, self.spent_s, self.n_left)
-        name, n_tried = f"{experiment_id}/{half}", 0
+    def hours(self, n_left: int) -> Hours:
+        """Time for the next of some searches that follow each other."""
+        return Hours(self.until, n_left)
+
+    def search(self, experiment_id: str, half: str) -> Search:
+        """The search for one training half, or "all"."""
+        run = self.run
+        return Search(
+            f"{experiment_id}/{half}", loss_steps, run.model,
+            run.tuning_storage or str(run.home / JOURNAL), run.n_trials,
+            run.campaign.campaign.seed,
+        )  # fmt: skip
+
+    def progress(self, experiment_id: str) -> Callable[[object], None]:
+        """Reports the trials of a search as they are finished."""
+        run, n_tried = self.run, 0
 
         def on_trial(_trial: object) -> None:
             nonlocal n_tried
             n_tried += 1
-            run.tell(f"tuning {name}", n_tried, run.n_trials)
+            run.tell(f"tuning {experiment_id}", n_tried, run.n_trials)
 
-        search = Search(
-            name, loss_steps, run.model, run.tuning_storage or str(run.home / JOURNAL),
-            run.n_trials, run.campaign.campaign.seed,
-        )  # fmt: skip
-        search_result = tune(
-            search, prepared, time_limit_s=limit_s, n_workers=run.n_workers,
-            remake=remake, on_trial=on_trial,
-        )  # fmt: skip
-        self.spent_s += time.monotonic() - began
-        self.n_left -= 1
+        return on_trial
+
+    def finished(self, tuned: Tuned, experiment_id: str, half: str) -> Json:
+        """Log the trials of one search.
+
+        Args:
+            tuned: What came of it.
+            experiment_id: Experiment of the half.
+            half: Name of the half, or "all".
+
+        Returns:
+            The settings that stand.
+        """
+        run, name = self.run, f"{experiment_id}/{half}"
         tags = {"experiment": experiment_id, "half": half, "model": run.model}
-        log_trials(search_result.trials, search_result.steps, tags)
-        run.write(f"tuning/{slug(name)}", search_result.trials)
-        run.write(f"tuning/{slug(name)}.steps", search_result.steps)
-        labelled = search_result.trials.assign(experiment=experiment_id, half=half)
-        self.trials.append(labelled[["experiment", "half", *search_result.trials]])
-        return dict(search_result.settings)
+        log_trials(tuned.trials, tuned.steps, tags)
+        run.write(f"tuning/{slug(name)}", tuned.trials)
+        run.write(f"tuning/{slug(name)}.steps", tuned.steps)
+        labelled = tuned.trials.assign(experiment=experiment_id, half=half)
+        self.trials.append(labelled[["experiment", "half", *tuned.trials]])
+        if tuned.n_lacking:
+            self.notes.append(
+                f"experiment {experiment_id}: the search of settings ({half}) was cut "
+                f"at the time limit of {run.time_limit_s:g} s with {tuned.n_lacking} "
+                f"of {run.n_trials} trials to go; a faster machine may find others"
+            )
+        return dict(tuned.settings)
 
     def log(self, settings: Json) -> None:
         """Log the chosen settings, and all trials as one table and one figure.

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pandera.pandas as pa
 from pydantic import (
@@ -39,6 +39,8 @@ MOST_QUARANTINED = 0.02
 """Above this share of a table's rows set aside, nothing goes on."""
 MOST_UNREAD = 0.2
 """Above this share of a column's values unread, the column is declared wrongly."""
+_SECRETS = frozenset({"password", "passwd", "pwd", "token", "private_key"})
+"""Parameters of a database's address that are kept nowhere."""
 SECTIONS = {
     "identities": "link.voters",
     "provider_rows": "providers.<name>.table",
@@ -269,12 +271,14 @@ class TableSource(_Declared):
 
 
 def refuse_password(database: str) -> None:
-    """Refuse an address of a database that holds a password.
+    """Refuse an address with a password, before the @ or among its parameters.
 
     Raises:
-        ValueError: Saying where it belongs.
+        ValueError: Without the address.
     """
-    if urlsplit(database).password is not None:
+    address = urlsplit(database)
+    secret = {name.lower() for name, _ in parse_qsl(address.query)} & _SECRETS
+    if address.password is not None or secret:
         raise ValueError(
             "expected no password in the address, which is kept with the campaign; "
             "give it by PGPASSWORD or a password file"

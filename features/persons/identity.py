@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import dataset, field
 
 from hustings.features.atomic import whole_file, write_same
+from hustings.features.membership import among
 from hustings.features.persons.on_disk import (
     ROW_GROUP,
     columns_of,
@@ -293,7 +294,7 @@ def holdout_units(
         Columns voter_id, unit; one row a voter, more where persons were merged: who
         is held out as one of them is held out.
     """
-    rows = identity[identity["voter_id"].isin(voters["voter_id"])]
+    rows = identity[among(identity["voter_id"], voters["voter_id"])]
     unit = rows["first_voter_id"]
     if by_household:
         unit = rows["first_household_id"].fillna(unit)

@@ -7,26 +7,34 @@ time than all else that is done for a new voter. What names a person in a record
 cannot be rewritten does so under the person's own key; destroying that key leaves the
 record and its proof, and nobody named. A tombstone is a keyed digest: it recognises the
 person in the next file and does not reveal who it was.
+
+All of it fails closed: blocks, tombstones and the campaign's key carry checks, and the
+tombstones and the campaign's key stand a second time in `tombstones.json`. A store that
+is damaged, lost or older than that copy is an error and never an empty one, or the next
+voter file would bring the forgotten back; `restore_keys` makes it anew from the copy.
 """
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.arrays import Bools
+from hustings.features.atomic import whole_file
 
 PERSON_BYTES, KEY_BYTES = 16, 32
 """So many random bytes."""
@@ -36,6 +44,13 @@ _AT_ONCE = 250_000
 DIGEST_BYTES = 16
 """128 bits: two people out of a billion meet with a chance of 1e-21."""
 ONLY_ME = 0o600
+CHECK_BYTES = 8
+"""At the end of a block: it tells a block that has been damaged."""
+KEYS, TOMBSTONES_COPY = "keys.db", "tombstones.json"
+"""The store in the campaign's folder, and beside it the campaign's key and tombstones
+once more."""
+VOTER_KEY_VARIABLE = "HUSTINGS_VOTER_KEY"
+"""Where a bundle is served away from its campaign: the key of digests of voters."""
 
 VOTER, EMAIL, REACTOR, NAME, REGISTRATION = (
     "voter", "email", "reactor", "name", "registration",
@@ -61,7 +76,23 @@ CREATE INDEX IF NOT EXISTS of_prefix ON blocks (prefix);
 CREATE TABLE IF NOT EXISTS tombstones
     (digest TEXT PRIMARY KEY, kind TEXT NOT NULL, batch TEXT NOT NULL,
      done INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS checks (part TEXT PRIMARY KEY, digest TEXT NOT NULL);
 """
+_NOT_DAMAGE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_NOMEM,
+    }
+)  # fmt: skip
+"""Errors of SQLite that say nothing of what is stored."""
+_KEY, _TOMBSTONES = "campaign key", "tombstones"
+"""Parts that `checks` speaks of."""
+
+
+class KeysError(RuntimeError):
+    """The keys and tombstones of a campaign are lost or damaged."""
 
 
 # --- how a value is written before it is compared -------------------------------------
@@ -198,7 +229,8 @@ def digests(campaign_key: bytes, kind: str, values: Iterable[str]) -> list[str]:
 class Never:
     """Voters who are never contacted, by keyed digest: held out, or forgotten.
 
-    Goes with a plan to wherever it is carried out, without any id.
+    Goes with a plan to wherever it is carried out, without any id and without the key:
+    whoever had both could try ids until one answers.
 
     Attributes:
         key: What digests of voter ids are made with.
@@ -218,21 +250,43 @@ class Never:
         """Whether each voter is one of them, shape (n_voters,)."""
         if not self.digests:
             return np.zeros(len(list(voter_id)), dtype=bool)
-        written_ids = (_written("voter_id", v) for v in voter_id)
-        return np.array(
-            [_digest(self.key, v) in self.digests for v in written_ids], bool
-        )
+        return np.array([d in self.digests for d in self.digests_of(voter_id)], bool)
+
+    def digests_of(self, voter_id: Iterable[str]) -> list[str]:
+        """The digest of each voter, whether or not it is one of these."""
+        return [_digest(self.key, _written("voter_id", v)) for v in voter_id]
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain JSON values."""
-        return {"key": self.key.hex(), "digests": sorted(self.digests)}
+        """Convert to plain JSON values, without the key."""
+        return {"key_id": key_id(self.key), "digests": sorted(self.digests)}
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any] | None) -> Self:
-        """Read what `to_json` gave; nobody without."""
-        if stored is None:
-            return cls()
-        return cls(bytes.fromhex(stored["key"]), frozenset(stored["digests"]))
+    def from_json(cls, stored: Mapping[str, Any], key: bytes) -> Self:
+        """Read what `to_json` gave.
+
+        Args:
+            stored: What it gave.
+            key: What the digests were made with.
+
+        Raises:
+            KeysError: If they were made with another key.
+        """
+        if "key" in stored:
+            raise KeysError(
+                "expected a bundle without its key, got one of an earlier version; "
+                "`hustings plan` writes it anew"
+            )
+        if stored["key_id"] != key_id(key):
+            raise KeysError(
+                "expected the key that the bundle's digests of voters were made with, "
+                "got another; `hustings keys voters` prints the campaign's"
+            )
+        return cls(key, frozenset(stored["digests"]))
+
+
+def key_id(key: bytes) -> str:
+    """What a key is recognised by; it says nothing of the key."""
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 NOBODY = Never()
@@ -275,6 +329,30 @@ class Keyring:
                     keys.setdefault(person.hex(), key)
         return keys
 
+    def keys_of(self, persons: Collection[str]) -> dict[str, bytes]:
+        """Key of each of some persons who has one, by person.
+
+        Args:
+            persons: 32 hexadecimal digits each.
+        """
+        wanted = np.sort(_beginnings(bytes.fromhex("".join(persons)), PERSON_BYTES))
+        asked, keys = frozenset(persons), dict[str, bytes]()
+        with _opened(self.path) as store:
+            for (block,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
+                if not block:
+                    continue
+                found = _beginnings(block, _ENTRY)
+                # all persons of a block begin with one byte
+                low, high = np.searchsorted(wanted, [found.min(), found.max()])
+                near = wanted[low : high + 1]
+                for entry in np.flatnonzero(np.isin(found, near)).tolist():
+                    start = entry * _ENTRY
+                    person = block[start : start + PERSON_BYTES].hex()
+                    if person in asked:
+                        key = block[start + PERSON_BYTES : start + _ENTRY]
+                        keys.setdefault(person, key)
+        return keys
+
     def destroy(self, persons: Iterable[str]) -> None:
         """Destroy keys for good: overwritten in the file, not only let go."""
         doomed = {bytes.fromhex(person) for person in persons}
@@ -284,11 +362,12 @@ class Keyring:
                     "SELECT rowid, entries FROM blocks WHERE prefix = ?", (prefix,)
                 ).fetchall()
                 for row, block in blocks:
-                    left = [p + k for p, k in _entries(block) if p not in doomed]
-                    if len(left) * _ENTRY < len(block):
+                    entries = list(_entries(block))
+                    left = [p + k for p, k in entries if p not in doomed]
+                    if len(left) < len(entries):
                         store.execute(
                             "UPDATE blocks SET entries = ? WHERE rowid = ?",
-                            (b"".join(left), row),
+                            (_checked(b"".join(left)), row),
                         )
         with _opened(self.path) as store:
             store.execute("VACUUM")
@@ -310,49 +389,150 @@ class Keyring:
                 "ON CONFLICT (digest) DO UPDATE SET batch = excluded.batch, done = 0",
                 rows,
             )
+            tombstones = self._note_tombstones(store)
+        self._write_copy(tombstones)
 
     def batches_of(self, kind: str, value: str) -> list[str]:
         """Requests that set the tombstone of an exact key; the last one stands."""
         digest = _digest(kind_key(self.campaign_key, kind), value)
-        with _opened(self.path) as store:
-            rows = store.execute(
-                "SELECT batch FROM tombstones WHERE digest = ?", (digest,)
-            )
-            return [batch for (batch,) in rows]
+        return [t.batch for t in self._tombstones() if t.digest == digest]
 
     def pending(self) -> list[str]:
         """Batches that were begun and not finished."""
-        with _opened(self.path) as store:
-            rows = store.execute("SELECT DISTINCT batch FROM tombstones WHERE done = 0")
-            return sorted(batch for (batch,) in rows)
+        return sorted({t.batch for t in self._tombstones() if not t.done})
 
     def settle(self, batch: str) -> None:
         """Mark a batch of tombstones as finished."""
         with _opened(self.path) as store:
             store.execute("UPDATE tombstones SET done = 1 WHERE batch = ?", (batch,))
+            tombstones = self._note_tombstones(store)
+        self._write_copy(tombstones)
 
     def forgotten(self, *, batch: str = "", kind: str = "") -> Forgotten:
-        """Everybody forgotten, or those of one batch or kind of key."""
+        """Everybody forgotten, or those of one batch or kind of key.
+
+        Raises:
+            KeysError: If tombstones were lost or altered.
+        """
+        chosen = frozenset(
+            t.digest
+            for t in self._tombstones()
+            if batch in ("", t.batch) and kind in ("", t.kind)
+        )
+        return Forgotten(self.campaign_key, chosen)
+
+    def end(self) -> tuple[int, str]:
+        """Number of tombstones and a digest of them all, for the ledger.
+
+        Raises:
+            KeysError: If tombstones were lost or altered.
+        """
+        tombstones = self._tombstones()
+        text = "\n".join(t.digest for t in tombstones)
+        return len(tombstones), hashlib.sha256(text.encode()).hexdigest()
+
+    def check(self) -> int:
+        """Check the store whole, every block of keys included.
+
+        Returns:
+            Persons who have a key.
+
+        Raises:
+            KeysError: Naming what is lost or damaged.
+        """
+        self._tombstones()
         with _opened(self.path) as store:
-            rows = store.execute(
-                "SELECT digest FROM tombstones WHERE ? IN ('', batch) "
-                "AND ? IN ('', kind)",
-                (batch, kind),
-            )
-            tombstone_digests = frozenset(digest for (digest,) in rows)
-        return Forgotten(self.campaign_key, tombstone_digests)
+            fault = store.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if fault != "ok":
+                raise KeysError(_damaged(self.path, str(fault)))
+            blocks = store.execute("SELECT entries FROM blocks")
+            return sum(len(list(_entries(block))) for (block,) in blocks)
+
+    def _tombstones(self) -> "list[Tombstone]":
+        """Every tombstone, checked against its check and its copy."""
+        with _opened(self.path) as store:
+            tombstones = _read_tombstones(store)
+            noted = _noted(store, _TOMBSTONES)
+        copied = _read_copy(self.path)
+        if noted != self._check_of(tombstones):
+            raise KeysError(_damaged(self.path, "tombstones were lost or altered"))
+        if copied is not None:
+            there = {t.digest for t in tombstones}
+            lacking = sum(t.digest not in there for t in copied.tombstones)
+            if lacking:
+                raise KeysError(
+                    _damaged(self.path, f"{lacking} tombstones of its copy are missing")
+                )
+        elif tombstones:
+            # a copy that has gone is written again: the store itself holds
+            self._write_copy(tombstones)
+        return tombstones
+
+    def _note_tombstones(self, store: sqlite3.Connection) -> "list[Tombstone]":
+        """Write the check of the tombstones, in the transaction that changes them."""
+        tombstones = _read_tombstones(store)
+        _note(store, _TOMBSTONES, self._check_of(tombstones))
+        return tombstones
+
+    def _check_of(self, tombstones: "Sequence[Tombstone]") -> str:
+        text = "\n".join("\t".join(map(str, t)) for t in tombstones)
+        return hmac.digest(self.campaign_key, text.encode(), "sha256").hex()
+
+    def _write_copy(self, tombstones: "Sequence[Tombstone]") -> None:
+        rows = [list(t) for t in tombstones]
+        copy = {
+            "campaign_key": self.campaign_key.hex(),
+            "tombstones": rows,
+            "check": self._check_of(tombstones),
+        }
+        with whole_file(self.path.with_name(TOMBSTONES_COPY)) as aside:
+            aside.touch(mode=ONLY_ME)
+            aside.write_text(json.dumps(copy))
 
 
-def open_keys(path: Path) -> Keyring:
-    """The keys of a campaign, made where there are none.
+class Tombstone(NamedTuple):
+    """An exact key of somebody forgotten.
+
+    Attributes:
+        digest: Keyed.
+        kind: Of the key.
+        batch: The request.
+        done: 1 once the request has been carried out.
+    """
+
+    digest: str
+    kind: str
+    batch: str
+    done: int
+
+
+class _Copy(NamedTuple):
+    campaign_key: bytes
+    tombstones: list[Tombstone]
+    check: str
+
+
+def open_keys(path: Path, *, made_before: bool = False) -> Keyring:
+    """The keys of a campaign, made where there have never been any.
 
     Args:
         path: Database.
+        made_before: Whether the campaign has persons, so that keys must be there.
+
+    Raises:
+        KeysError: If keys that were there are lost or damaged.
     """
     if not path.exists():
+        if made_before or path.with_name(TOMBSTONES_COPY).exists():
+            raise KeysError(
+                f"{path}: expected the keys and tombstones of a campaign that has "
+                f"persons, found none; {RESTORE}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=ONLY_ME)
     with _opened(path) as store:
+        if made_before and not _has_campaign(store):
+            raise KeysError(_damaged(path, "it holds no key of the campaign"))
         store.executescript(_SCHEMA)
         store.execute(
             "INSERT OR IGNORE INTO campaign VALUES (1, ?)",
@@ -360,8 +540,146 @@ def open_keys(path: Path) -> Keyring:
         )
         store.commit()
         _take_single_rows(store)
-        ((key,),) = store.execute("SELECT key FROM campaign")
-    return Keyring(path, key)
+        campaign_keys = [row[0] for row in store.execute("SELECT key FROM campaign")]
+        if len(campaign_keys) != 1 or not isinstance(campaign_keys[0], bytes):
+            raise KeysError(_damaged(path, "it holds no key of the campaign"))
+        key = campaign_keys[0]
+        check = hashlib.sha256(key).hexdigest()
+        noted = _noted(store, _KEY)
+        if noted is None:
+            _note(store, _KEY, check)
+        elif noted != check:
+            raise KeysError(_damaged(path, "the campaign's key was altered"))
+        keyring, copied = Keyring(path, key), _read_copy(path)
+        if copied is None and _noted(store, _TOMBSTONES) is None:
+            # a new store, or one of an earlier version
+            keyring._note_tombstones(store)
+    if copied is not None and copied.campaign_key != key:
+        raise KeysError(_damaged(path, "its key is not that of its copy"))
+    return keyring
+
+
+def voter_key(home: Path | None) -> bytes:
+    """The key that digests of a campaign's voters are made with.
+
+    Args:
+        home: The campaign's folder; None where a bundle is served away from it, and the
+            environment's HUSTINGS_VOTER_KEY has the key.
+
+    Raises:
+        KeysError: If there is none, or it is no key.
+    """
+    if home is not None and (home / KEYS).exists():
+        return kind_key(open_keys(home / KEYS).campaign_key, VOTER)
+    written = os.environ.get(VOTER_KEY_VARIABLE, "").strip()
+    try:
+        key = bytes.fromhex(written)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise KeysError(
+            "expected the key of the voters' digests, beside the bundle or in the "
+            f"environment's {VOTER_KEY_VARIABLE} ({2 * KEY_BYTES} hexadecimal digits), "
+            f"got {'none' if not written else 'something else'}; `hustings keys "
+            "voters` prints it where the campaign's folder lies"
+        )
+    return key
+
+
+def restore_keys(path: Path) -> Keyring:
+    """Make a store anew from the copy: the campaign's key and all tombstones.
+
+    What is left of the old one stays beside it as `keys.db.damaged`. Keys of persons
+    are drawn anew by whoever asks for them: what the ledger wrote under the old ones
+    names nobody any more.
+
+    Args:
+        path: Database.
+
+    Raises:
+        KeysError: If there is no copy, or it was altered.
+    """
+    copied = _read_copy(path)
+    if copied is None:
+        raise KeysError(
+            f"{path.with_name(TOMBSTONES_COPY)}: expected the copy of the tombstones, "
+            "found none; put the campaign's folder back from a backup"
+        )
+    if path.exists():
+        path.replace(path.with_name(path.name + ".damaged"))
+    path.touch(mode=ONLY_ME)
+    keyring = Keyring(path, copied.campaign_key)
+    with _opened(path) as store:
+        store.executescript(_SCHEMA)
+        store.execute("INSERT INTO campaign VALUES (1, ?)", (copied.campaign_key,))
+        _note(store, _KEY, hashlib.sha256(copied.campaign_key).hexdigest())
+        store.executemany(
+            "INSERT INTO tombstones VALUES (?, ?, ?, ?)", copied.tombstones
+        )
+        keyring._note_tombstones(store)
+    return keyring
+
+
+RESTORE = (
+    "put it back from a backup, or make it anew with `hustings keys restore`; an empty "
+    "one would bring those back who were forgotten"
+)
+
+
+def _damaged(path: Path, fault: str) -> str:
+    return f"{path}: expected the keys and tombstones as written, {fault}; {RESTORE}"
+
+
+def _has_campaign(store: sqlite3.Connection) -> bool:
+    tables = store.execute("SELECT 1 FROM sqlite_master WHERE name = 'campaign'")
+    if tables.fetchone() is None:
+        return False
+    return store.execute("SELECT 1 FROM campaign").fetchone() is not None
+
+
+def _read_tombstones(store: sqlite3.Connection) -> list[Tombstone]:
+    rows = store.execute(
+        "SELECT digest, kind, batch, done FROM tombstones ORDER BY digest"
+    )
+    return [Tombstone(*row) for row in rows]
+
+
+def _noted(store: sqlite3.Connection, part: str) -> str | None:
+    row = store.execute("SELECT digest FROM checks WHERE part = ?", (part,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _note(store: sqlite3.Connection, part: str, digest: str) -> None:
+    store.execute("INSERT OR REPLACE INTO checks VALUES (?, ?)", (part, digest))
+
+
+def _read_copy(path: Path) -> _Copy | None:
+    """The copy beside a store, None where there is none.
+
+    Raises:
+        KeysError: If the copy was altered.
+    """
+    file = path.with_name(TOMBSTONES_COPY)
+    if not file.exists():
+        return None
+    try:
+        stored = json.loads(file.read_text())
+        key = bytes.fromhex(stored["campaign_key"])
+        tombstones = [Tombstone(*row) for row in stored["tombstones"]]
+        is_whole = stored["check"] == Keyring(path, key)._check_of(tombstones)
+    except (ValueError, KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise KeysError(
+            f"{file}: expected the copy of the tombstones as written, it was altered; "
+            "delete it, and the next command writes it again from the store"
+        )
+    return _Copy(key, tombstones, stored["check"])
+
+
+def _checked(entries: bytes) -> bytes:
+    """Entries with their check behind."""
+    return entries + hashlib.blake2b(entries, digest_size=CHECK_BYTES).digest()
 
 
 def _write_blocks(store: sqlite3.Connection, persons: bytes, keys: bytes) -> None:
@@ -377,15 +695,32 @@ def _write_blocks(store: sqlite3.Connection, persons: bytes, keys: bytes) -> Non
     blocks = np.split(entries, starts[1:])
     store.executemany(
         "INSERT INTO blocks VALUES (?, ?)",
-        [(int(p), b.tobytes()) for p, b in zip(prefixes, blocks, strict=True)],
+        [
+            (int(p), _checked(b.tobytes()))
+            for p, b in zip(prefixes, blocks, strict=True)
+        ],
     )
 
 
+def _beginnings(entries: bytes, size: int) -> npt.NDArray[np.uint64]:
+    """The first eight bytes of entries of a size, as numbers in the order of bytes."""
+    first = np.frombuffer(entries, np.uint8).reshape(-1, size)[:, :8]
+    return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
+
+
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Person and key of every entry of a block."""
-    for start in range(0, len(block), _ENTRY):
+    """Person and key of every entry of a block.
+
+    Raises:
+        KeysError: If the block was damaged. Blocks of earlier versions have no check.
+    """
+    n_checked = len(block) % _ENTRY
+    entries = block[: len(block) - n_checked]
+    if n_checked and _checked(entries) != block:
+        raise KeysError(f"a block of keys of persons was damaged; {RESTORE}")
+    for start in range(0, len(entries), _ENTRY):
         middle = start + PERSON_BYTES
-        yield block[start:middle], block[middle : start + _ENTRY]
+        yield entries[start:middle], entries[middle : start + _ENTRY]
 
 
 def _take_single_rows(store: sqlite3.Connection) -> None:
@@ -407,5 +742,11 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         store.execute("PRAGMA synchronous = FULL")
         with store:
             yield store
+    except sqlite3.DatabaseError as fault:
+        # text that is no UTF-8 is an error without a code
+        code = getattr(fault, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        if code & 0xFF in _NOT_DAMAGE:
+            raise
+        raise KeysError(_damaged(path, str(fault))) from fault
     finally:
         store.close()

@@ -25,6 +25,7 @@ from hustings.features.ingest.sorting import (
     require_few,
 )
 from hustings.features.ingest.source import TableSource
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import (
     CONTACT_RESULTS,
@@ -33,6 +34,7 @@ from hustings.features.tables import (
     check,
     problems,
 )
+from hustings.serving.export.folder import as_exported
 
 KEY = list(CONTACT_RESULTS.unique or [])
 RETURNED = ["voter_id", "plan_id", "message_id", "channel", "contacted_at", "result",
@@ -265,7 +267,8 @@ def read_results(
     read = read_rows(source, CONTACT_RESULTS.name, folders)
     _require_columns(read.frame, read.table.raw.file)
     complete = _with_all_columns(read.frame)
-    complete["voter_id"] = with_present_ids(complete["voter_id"], former)
+    voter_ids = as_exported(complete["voter_id"])
+    complete["voter_id"] = with_present_ids(voter_ids, former)
     rows = RemainingRows(complete, read)
     rows.set_aside(rows.frame.duplicated(KEY), "voter_id", SEVERAL)
     rows.add_faults(masked(problems(CONTACT_RESULTS, rows.frame), CONTACT_RESULTS.name))
@@ -351,7 +354,8 @@ def set_aside_strangers(
         time: That column.
         at: Now.
     """
-    strange = ~rows.frame["voter_id"].isin(campaign_voters)
+    is_known = among(rows.frame["voter_id"], campaign_voters)
+    strange = pd.Series(~is_known, index=rows.frame.index)
     rows.set_aside(strange, "voter_id", "no voter of the file")
     rows.set_aside(
         rows.frame[time] > naive_utc(at), time, "expected a time that has passed"
@@ -484,7 +488,7 @@ def _matched(
     n = attempts.groupby(["voter_id", "channel"], observed=True).size()
     returned = last.join(n.rename("n_attempts"), on=["voter_id", "channel"])
     rest = joint[~is_planned]
-    rest = rest.assign(held_out=rest["voter_id"].isin(plan.held))
+    rest = rest.assign(held_out=among(rest["voter_id"], plan.held))
     return (
         returned.sort_index()[RETURNED].reset_index(drop=True),
         rest[UNPLANNED].reset_index(drop=True),

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from hustings.features.membership import among
 from hustings.serving.export.folder import (
     file_entry,
     write_manifest,
@@ -118,7 +119,7 @@ def export_scores(
         path = aside / "scores.zip"
         write_zipped(frame, path, "scores.csv")
         files = [file_entry(path) | {"rows": len(frame)}]
-        may = exported["voter_id"].isin(planned)
+        may = pd.Series(among(exported["voter_id"], planned), index=exported.index)
         for universe in system.universes:
             rows = universe_list(frame, universe, system, may)
             path = write_table(rows, aside / f"universe-{universe.name}", "csv")

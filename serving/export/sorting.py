@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from hustings.features.membership import among
 from hustings.features.tables import ASSIGNMENTS, PLAN, check
 from hustings.serving.export.settings import ExportError, Recheck
 
@@ -30,7 +31,7 @@ def checked_contacts(
     contacts = check(PLAN, plan).reset_index(drop=True)
     assigned = check(ASSIGNMENTS, assignments)
     held = assigned.loc[assigned["role"] == "holdout", "voter_id"]
-    n_held = int(contacts["voter_id"].isin(held).sum())
+    n_held = int(among(contacts["voter_id"], held).sum())
     if n_held:
         raise ExportError(
             f"expected no contact of a voter who is held out, got {n_held:,}: the plan "

@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from hustings.features.reaction import VALENCE
+from hustings.serving.keys import acting
 from hustings.serving.monitor.alerts import Alerts
 from hustings.serving.monitor.pauses import MAX_WORDS, RULE, Pauses
 from hustings.serving.monitor.snapshot import snapshot
@@ -310,7 +311,7 @@ class PauseRequest(BaseModel):
 
     Attributes:
         message_id: The message.
-        by: Who does it.
+        by: Who does it; a key that belongs to a person counts instead.
         reason: Why.
     """
 
@@ -404,7 +405,10 @@ async def _change(
         }
         return JSONResponse({"faults": [fault], "n_faults": 1}, 422)
     changed = await run_in_threadpool(
-        change, pause_request.message_id, pause_request.by, pause_request.reason
+        change,
+        pause_request.message_id,
+        acting(request.scope, pause_request.by),
+        pause_request.reason,
     )
     return JSONResponse({"message_id": pause_request.message_id, result_key: changed})
 

@@ -44,6 +44,13 @@ MONITOR_ALARMS = sa.Table(
 )
 """Alarms that were sent or acted on, so that a restart does neither again."""
 
+_LAST = sa.select(sa.func.max(PAUSES.c.seq)).group_by(PAUSES.c.message_id)
+_PAUSED = (
+    sa.select(PAUSES)
+    .where(PAUSES.c.seq.in_(_LAST), PAUSES.c.lifted_at.is_(None))
+    .order_by(PAUSES.c.seq)
+)
+
 
 class Pause(NamedTuple):
     """Why a message is not sent.
@@ -96,11 +103,8 @@ class Pauses:
 
     def paused(self) -> dict[str, Pause]:
         """Messages that are paused now."""
-        c = PAUSES.c
-        last = sa.select(sa.func.max(c.seq)).group_by(c.message_id)
-        query = sa.select(PAUSES).where(c.seq.in_(last), c.lifted_at.is_(None))
         with self.engine.connect() as connection:
-            rows = connection.execute(query.order_by(c.seq)).all()
+            rows = connection.execute(_PAUSED).all()
         return {
             row.message_id: Pause(
                 row.message_id, _time(row.paused_at), row.by, row.reason

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hustings.features.arrays import Floats, Ints
+from hustings.features.spilled import let_go, row_blocks
 from hustings.serving.plan.constraints import Limits, PlanError
 from hustings.serving.plan.dual import (
     PricedMarket,
@@ -28,11 +29,15 @@ from hustings.serving.plan.restricted_master import (
 from hustings.training.estimators.spend_path import (
     NOTHING,
     SpendPath,
-    whole_budget_path,
+    Steps,
+    hull_steps,
+    path_of_steps,
 )
 
 N_SAMPLED = 20_000
 """Rows by which prices are found before all rows are asked."""
+FAR = 0.05
+"""Part of a limit by which a plan that knows it not may miss it."""
 SETTLED = 1e-6
 """Share of a plan's value that is not worth another integer programme."""
 
@@ -94,11 +99,15 @@ def choose_options(
     if ties is None:
         ties = (rng or np.random.default_rng(0)).random(len(value))
     market = market_of(value, reach, limits, ties)
-    path = whole_budget_path(
-        value, reach * limits.use[0], allowed=reach > 0, tie_break=ties
-    )
-    option = path.options_at(limits.most[0])
-    if limits.are_kept(limits.used(option, reach)):
+    path, option = None, None
+    if not _exceeds_others(market):
+        path = _budget_path(market)
+        option = path.options_at(limits.most[0])
+    if (
+        path is not None
+        and option is not None
+        and (limits.are_kept(limits.used(option, reach)))
+    ):
         price = np.zeros(len(limits.most))
         price[0] = path.shadow_price(limits.most[0])
         option = _spent_up(market, path, option) if integral else option
@@ -115,16 +124,52 @@ def choose_options(
     return Chosen(option, price, worth, max(bound, worth))
 
 
+def _budget_path(market: PricedMarket) -> SpendPath:
+    """The best plan at every budget if money were the only limit."""
+    cost, parts = market.limits.use[0], []
+    for rows in row_blocks(len(market.ties)):
+        reach = market.reach[rows]
+        allowed = np.isfinite(market.value[rows])
+        value = np.where(allowed, market.value[rows], 0.0)
+        steps = hull_steps(value, reach * cost, allowed)
+        parts.append(steps._replace(row=steps.row + rows.start))
+    let_go(market.value, market.reach)
+    if not parts:
+        return path_of_steps(hull_steps(market.value, cost), 0)
+    joint = Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return path_of_steps(joint, len(market.ties), market.ties)
+
+
+def _exceeds_others(market: PricedMarket) -> bool:
+    """Whether money alone would leave another limit far behind, by many rows.
+
+    At the price of money in a random part of the rows all rows are asked what they
+    would take; so the steps of all rows need not be put in order for nothing.
+    """
+    limits, n = market.limits, len(market.ties)
+    if len(limits.most) == 1 or n <= 2 * N_SAMPLED:
+        return False
+    price = np.zeros(len(limits.most))
+    budget = limits.most[0] * N_SAMPLED / n
+    price[0] = _budget_path(_sample(market)).shadow_price(budget)
+    used = limits.used(best_at(market, price).option, market.reach)
+    return bool((used - limits.most > FAR * limits.scale())[1:].any())
+
+
+def _sample(market: PricedMarket) -> PricedMarket:
+    """A random part of many rows."""
+    return market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
+
+
 def worth_of(option: Ints, value: Floats) -> float:
     """Predicted value of the options taken."""
     at = np.flatnonzero(option != NOTHING)
-    return float(value[at, option[at]].sum())
+    return float(value[at, option[at]].sum(dtype=np.float64))
 
 
 def highest_prices(market: PricedMarket) -> Floats:
     """More than any limit can be worth, shape (n_limits,)."""
-    finite = np.isfinite(market.value)
-    top = float(market.value.max(initial=0.0, where=finite))
+    top = market.dearest()
     use = np.abs(market.limits.use)
     least = np.where(use > 0, use, np.inf).min(axis=1, initial=np.inf)
     return np.where(np.isfinite(least), 20.0 * max(top, 1e-9) / least, 1.0)
@@ -148,7 +193,7 @@ def _sampled_prices(market: PricedMarket, highest: Floats) -> Floats:
     price, n = first_prices(market, highest), len(market.ties)
     if n <= 2 * N_SAMPLED:
         return price
-    sample = market.rows(np.argpartition(market.ties, N_SAMPLED)[:N_SAMPLED])
+    sample = _sample(market)
     limits = sample.limits.with_most(market.limits.most * (N_SAMPLED / n))
     try:
         return solve_restricted_master(

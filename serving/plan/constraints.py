@@ -69,7 +69,7 @@ class Limits:
         """The same limits, as high as that."""
         return Limits(self.use, most, self.of_class, self.row_class, self.names)
 
-    def rows(self, chosen: Ints | Bools) -> "Limits":
+    def rows(self, chosen: Ints | Bools | slice) -> "Limits":
         """The same limits over some of the rows."""
         row_class = None if self.row_class is None else self.row_class[chosen]
         return Limits(self.use, self.most, self.of_class, row_class, self.names)

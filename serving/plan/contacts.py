@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.spilled import blank, let_go, row_blocks
 from hustings.features.training_set import Arm
 from hustings.serving.plan.choose import Chosen, worth_of
 from hustings.serving.plan.constraints import (
@@ -26,7 +27,7 @@ from hustings.serving.plan.constraints import (
     limits_of,
     share_bounds,
 )
-from hustings.serving.plan.dual import best_at, bound_at, market_of
+from hustings.serving.plan.dual import best_at, market_of
 from hustings.serving.plan.fixed_charge import (
     FixedCharge,
     PlanWithCharges,
@@ -48,11 +49,7 @@ from hustings.serving.plan.randomise import (
 )
 from hustings.serving.plan.settings import GroupBound, Plan, PlanSettings
 from hustings.serving.plan.tables import frames, roles_of
-from hustings.training.estimators.spend_path import (
-    NOTHING,
-    contacts_by_row,
-    pooled_rows,
-)
+from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.estimators.split import unit_uniforms
 
 N_ATTEMPTS = 6
@@ -158,24 +155,18 @@ def plan_contacts(
         )  # fmt: skip
         allowed = allowed & ~placed.takes[:, None]
         settings = replace(settings, budget_usd=settings.budget_usd - placed.cost_usd)
-    rows = _rows(unit_id, held, lift, allowed, cost, settings.salt)
+    rows = _rows(unit_id, held, lift, allowed, settings.salt)
     limits = _all_limits(rows, arms, cost, settings, bounds)
     spread = _spread(arms, limits, settings)
-    fits = small_enough(rows.reach, limits, spread, 1.0)
-    rows = rows._replace(
-        reach=np.where(fits, rows.reach, 0.0), value=np.where(fits, rows.value, 0.0)
-    )
-    odds = even_odds(rows.reach, limits)
-    if explore_odds is not None:
-        odds = _mean_odds(explore_odds, rows)
-    odds = np.where(small_enough(rows.reach, limits, spread, LARGEST), odds, 0.0)
+    _close_too_large(rows, limits, spread)
+    odds = _odds(rows, limits, spread, explore_odds)
     # a held row explores nothing, but what it would have counts among all rows
-    share = affordable_share(
-        rows.reach, odds * (1 - settings.holdout_share), limits, settings.explore_share
-    )
+    needed = (1 - settings.holdout_share) * expected_use(rows.reach, odds, limits)
+    share = affordable_share(needed, limits, settings.explore_share)
     charges = _charges(arms, settings)
     probabilities = _Probabilities(settings.holdout_share, share, odds)
     drawn_plan = _drawn_plan(rows, limits, charges, probabilities, spread, rng)
+    drawn = _of_voters(odds, drawn_plan.assignment.open, rows.row, allowed)
     contacts, assignments = frames(
         voter_id,
         rows.row,
@@ -186,7 +177,8 @@ def plan_contacts(
         settings.start_on,
         roles_of(drawn_plan.assignment, drawn_plan.draws),
         drawn_plan.assignment,
-        (probabilities.holdout, share, odds),
+        (probabilities.holdout, share),
+        drawn,
         pool_probability,
     )
     plan = Plan(
@@ -203,9 +195,7 @@ def plan_contacts(
             for e, u in zip(charges, drawn_plan.charged_plan.used, strict=True)
             if not u
         ),
-        np.where(
-            allowed, np.where(drawn_plan.assignment.open, odds, 0.0)[rows.row], 0.0
-        ),
+        drawn,
         rows.row,
     )
     return (
@@ -231,16 +221,15 @@ def _decided_places(
     what exploration uses is set aside. Set-up fees and least audiences are not looked
     at here; the plan of the voters keeps them.
     """
-    rows = _rows(unit_id, held, lift, allowed, cost, settings.salt)
+    rows = _rows(unit_id, held, lift, allowed, settings.salt)
     limits, in_pool_share = (
         _all_limits(rows, arms, cost, settings, bounds),
         1 - settings.holdout_share,
     )
     odds = even_odds(rows.reach, limits)
-    share = affordable_share(
-        rows.reach, odds * in_pool_share, limits, settings.explore_share
-    )
-    explored = share * in_pool_share * expected_use(rows.reach * odds, limits)
+    needed = in_pool_share * expected_use(rows.reach, odds, limits)
+    share = affordable_share(needed, limits, settings.explore_share)
+    explored = share * needed
     q = in_pool_share * (1 - share)
     return decide_places(
         places,
@@ -279,9 +268,8 @@ def _with_places(plan: Plan, placed: DecidedPlaces, holdout: float) -> Plan:
 
 
 def _rows(
-    unit_id: Objects, held: Bools, lift: Floats, allowed: Bools,
-    cost: Floats, salt: str,
-) -> DecidingRows:  # fmt: skip
+    unit_id: Objects, held: Bools, lift: Floats, allowed: Bools, salt: str
+) -> DecidingRows:
     """A row for every unit, or for its two parts where some are held out."""
     row, units = pd.factorize(np.asarray(unit_id, dtype=object))
     n_held = np.bincount(row, weights=held, minlength=len(units))
@@ -294,8 +282,68 @@ def _rows(
     of_row = np.zeros(len(units), dtype=bool)
     of_row[row[held]] = True
     ties = unit_uniforms(np.asarray(units, dtype=object), salt=f"ties-{salt}")
-    value, _, _ = pooled_rows(lift, cost, allowed, row)
-    return DecidingRows(row, of_row, ties, value, contacts_by_row(allowed, row))
+    return DecidingRows(row, of_row, ties, *_pooled(lift, allowed, row, len(units)))
+
+
+def _pooled(
+    lift: Floats, allowed: Bools, row: Ints, n_rows: int
+) -> tuple[Floats, Floats]:
+    """Value and contacts of every row: sums over its voters who may get an arm.
+
+    A value has the precision of the lifts, and contacts as few bytes as they need.
+    """
+    most = int(np.bincount(row, minlength=1).max())
+    dtype = lift.dtype if lift.dtype == np.float32 else np.dtype(np.float64)
+    value = blank((n_rows, lift.shape[1]), dtype)
+    reach = blank(value.shape, np.min_scalar_type(most))
+    for voters in row_blocks(len(row)):
+        order = np.argsort(row[voters], kind="stable")
+        of_row, starts = np.unique(row[voters][order], return_index=True)
+        if len(of_row) == 0:
+            continue
+        may = allowed[voters][order]
+        worth = np.where(may, lift[voters][order], 0.0)
+        # of a household that two blocks share, the other part comes on top
+        value[of_row] += np.add.reduceat(worth, starts, dtype=np.float64)
+        reach[of_row] += np.add.reduceat(may, starts, dtype=reach.dtype)
+    let_go(lift, allowed, value, reach)
+    return value, reach
+
+
+def _close_too_large(rows: DecidingRows, limits: Limits, spread: Spread) -> None:
+    """Close arms by which a row would use more than a limit (of a day) has."""
+    for block in row_blocks(len(rows.held)):
+        fits = small_enough(rows.reach[block], limits.rows(block), spread, 1.0)
+        rows.reach[block] = np.where(fits, rows.reach[block], 0)
+        rows.value[block] = np.where(fits, rows.value[block], 0)
+    let_go(rows.value, rows.reach)
+
+
+def _odds(
+    rows: DecidingRows, limits: Limits, spread: Spread, explore_odds: Floats | None
+) -> Floats:
+    """Probability of every arm for a row that explores, shape (n_rows, A)."""
+    given = None if explore_odds is None else _mean_odds(explore_odds, rows)
+    odds = blank(rows.value.shape, rows.value.dtype)
+    for block in row_blocks(len(odds)):
+        reach, of_block = rows.reach[block], limits.rows(block)
+        chance = even_odds(reach, of_block) if given is None else given[block]
+        odds[block] = np.where(
+            small_enough(reach, of_block, spread, LARGEST), chance, 0.0
+        )
+    let_go(rows.reach, odds)
+    return odds
+
+
+def _of_voters(odds: Floats, open_: Bools, row: Ints, allowed: Bools) -> Floats:
+    """Odds of every voter's open and allowed arms, shape (n_voters, A)."""
+    of_voters = blank(allowed.shape, odds.dtype)
+    for voters in row_blocks(len(row)):
+        at = row[voters]
+        chance = np.where(open_[at], odds[at], 0.0)
+        of_voters[voters] = np.where(allowed[voters], chance, 0.0)
+    let_go(odds, open_, allowed, of_voters)
+    return of_voters
 
 
 def _all_limits(
@@ -399,7 +447,9 @@ def _drawn_plan(
         charged_plan = _wanted(rows, limits, charges, probabilities, higher, raised)
         inside = limits.with_most(limits.most - _fee(charged_plan, limits))
         reach = _closed_out(rows.reach, charges, charged_plan.used)
-        odds = np.where(reach > 0, probabilities.odds, 0.0)
+        odds = probabilities.odds
+        if not charged_plan.used.all():
+            odds = np.where(reach > 0, odds, 0.0)
         merit = _merit(rows, limits, charged_plan.chosen)
         drawn = draws._replace(arm=_still(draws.arm, reach))
         assignment = sequential_assignment(
@@ -475,14 +525,14 @@ def _larger(
     explored = (
         probabilities.share
         * in_pool_share
-        * expected_use(rows.reach * probabilities.odds, limits)
+        * expected_use(rows.reach, probabilities.odds, limits)
     )
     left = limits.less(explored).most
     use = np.where(limits.use > 0, limits.use, np.nan)
     mean = np.array([np.nanmean(u) if (u > 0).any() else 1.0 for u in use])
     n = np.maximum(np.abs(left) / np.maximum(mean, 1e-12), 1.0)
     over = np.minimum(OVER * np.sqrt((1 - q) / (q * n)), OVER_AT_MOST)
-    n_planned = min(float(n[0]), float((rows.reach.max(axis=1) > 0).sum()))
+    n_planned = min(float(n[0]), float(_n_reachable(rows.reach)))
     square = np.abs(left)
     if limits.of_class is not None and limits.row_class is not None:
         of_rows = limits.of_class[:, limits.row_class]
@@ -491,6 +541,13 @@ def _larger(
     error = np.sqrt(square * (1 - q)) / q
     most = np.where(limits.floors, left / q - caution * error, left / q * (1 + over))
     return limits.with_most(most)
+
+
+def _n_reachable(reach: Floats) -> int:
+    """Rows that may get anything."""
+    counts = [int(reach[rows].any(axis=1).sum()) for rows in row_blocks(len(reach))]
+    let_go(reach)
+    return sum(counts)
 
 
 def _closed_out(reach: Floats, charges: Sequence[FixedCharge], used: Bools) -> Floats:
@@ -538,14 +595,11 @@ def _restated(drawn_plan: _DrawnPlan, rows: DecidingRows, limits: Limits) -> Cho
     """The plan of those who are neither held out nor exploring, with its bound."""
     draws, option = drawn_plan.draws, drawn_plan.assignment.option
     planned = ~draws.held & ~draws.explores
+    sent = np.where(planned, option, NOTHING)
     use_of_others = limits.used(np.where(planned, NOTHING, option), rows.reach)
-    left = limits.less(use_of_others + _fee(drawn_plan.charged_plan, limits)).rows(
-        planned
-    )
-    price, sent = drawn_plan.charged_plan.chosen.price, option[planned]
-    market = market_of(
-        rows.value[planned], rows.reach[planned], left, rows.ties[planned]
-    )
-    return Chosen(
-        sent, price, worth_of(sent, rows.value[planned]), bound_at(market, price)
-    )
+    left = limits.less(use_of_others + _fee(drawn_plan.charged_plan, limits))
+    price = drawn_plan.charged_plan.chosen.price
+    market = market_of(rows.value, rows.reach, limits, rows.ties)
+    of_planned = float(best_at(market, price).left[planned].sum())
+    bound = of_planned + float(price @ left.most)
+    return Chosen(option[planned], price, worth_of(sent, rows.value), bound)

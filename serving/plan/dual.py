@@ -11,6 +11,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.features.spilled import blank, let_go, row_blocks
 from hustings.serving.plan.constraints import Limits
 from hustings.training.estimators.spend_path import NOTHING
 
@@ -46,6 +47,12 @@ class PricedMarket(NamedTuple):
             self.ties[chosen],
         )
 
+    def dearest(self) -> float:
+        """Value of the option that is worth most, 0 where none is worth anything."""
+        tops = [self.value[r].max(initial=0.0) for r in row_blocks(len(self.value))]
+        let_go(self.value)
+        return float(max(tops, default=0.0))
+
 
 class Best(NamedTuple):
     """Best option of every row at given prices.
@@ -65,8 +72,13 @@ def market_of(
     value: Floats, reach: Floats, limits: Limits, ties: Floats
 ) -> PricedMarket:
     """A market in which only what is allowed and worth having can be bought."""
-    usable = (value > 0) & (reach > 0)
-    return PricedMarket(np.where(usable, value, -np.inf), reach, limits, ties)
+    dtype = value.dtype if value.dtype == np.float32 else np.dtype(np.float64)
+    worth = blank(value.shape, dtype)
+    for rows in row_blocks(len(value)):
+        usable = (value[rows] > 0) & (reach[rows] > 0)
+        worth[rows] = np.where(usable, value[rows], -np.inf)
+    let_go(value, reach, worth)
+    return PricedMarket(worth, reach, limits, ties)
 
 
 def priced(value: Floats, reach: Floats, limits: Limits, price: Floats) -> Floats:
@@ -86,6 +98,7 @@ def best_at(market: PricedMarket, price: Floats) -> Best:
         of_class = market.limits.row_class
         block_charges = charged if of_class is None else charged[of_class[rows]]
         _best_of(market.value[rows], market.reach[rows], block_charges, rows, best)
+    let_go(market.value, market.reach)
     return best
 
 
@@ -121,12 +134,12 @@ def first_prices(market: PricedMarket, highest: Floats) -> Floats:
         market: Its `ties` draw the few.
         highest: No price lies above, shape (n_limits,).
     """
-    rows = np.flatnonzero(np.isfinite(market.value).any(axis=1))
+    rows = np.flatnonzero(_offered(market))
     rows = rows[np.argsort(market.ties[rows], kind="stable")]
     limits, n = market.limits, len(rows)
     if n == 0:
         return np.zeros(len(limits.most))
-    worth = float(market.value[rows[: N_PRICED[-1]]].max(axis=1).mean())
+    worth = float(market.value[rows[: N_PRICED[-1]]].max(axis=1).mean(dtype=float))
     # in units where every limit counts alike and a row is worth about 1
     size = np.maximum(np.abs(limits.most), 0.01 * n * np.abs(limits.use).max(axis=1))
     unit = worth * n / np.maximum(size, 1.0)
@@ -138,6 +151,15 @@ def first_prices(market: PricedMarket, highest: Floats) -> Floats:
         x = _lowest(sample, x, unit, highest, temperature * worth, worth * share * n)
     prices: Floats = x * unit
     return prices
+
+
+def _offered(market: PricedMarket) -> Bools:
+    """Rows with an option that is worth having, shape (n_rows,)."""
+    offered = np.zeros(len(market.value), dtype=bool)
+    for rows in row_blocks(len(offered)):
+        offered[rows] = np.isfinite(market.value[rows]).any(axis=1)
+    let_go(market.value)
+    return offered
 
 
 def _lowest(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.spilled import ROWS, blank, let_go, row_blocks
 from hustings.serving.plan.constraints import SLACK, Limits
 from hustings.training.estimators.spend_path import NOTHING
 from hustings.training.estimators.split import unit_uniforms
@@ -87,8 +88,11 @@ def random_draws(
         rng: Chance.
     """
     one, two = (int(rng.integers(2**62)) for _ in range(2))
-    passed = odds.cumsum(axis=1) > mixed(ties, two)[:, None]
-    arm = np.where(passed.any(axis=1), passed.argmax(axis=1), NOTHING)
+    drawn, arm = mixed(ties, two), np.full(len(ties), NOTHING)
+    for rows in row_blocks(len(ties)):
+        passed = odds[rows].cumsum(axis=1, dtype=np.float64) > drawn[rows, None]
+        arm[rows] = np.where(passed.any(axis=1), passed.argmax(axis=1), NOTHING)
+    let_go(odds)
     return RandomDraws(held, ~held & (mixed(ties, one) < share), arm)
 
 
@@ -135,11 +139,14 @@ def small_enough(reach: Floats, limits: Limits, spread: Spread, part: float) -> 
     return is_small
 
 
-def affordable_share(
-    reach: Floats, odds: Floats, limits: Limits, share: float
-) -> float:
-    """Share of rows that can explore on that share of every limit, in expectation."""
-    needed = expected_use(reach * odds, limits)
+def affordable_share(needed: Floats, limits: Limits, share: float) -> float:
+    """Share of rows that can explore on that share of every limit, in expectation.
+
+    Args:
+        needed: Expected use of every limit if all rows explore, shape (n_limits,).
+        limits: What may be used.
+        share: Of every limit, and the most of the rows.
+    """
     counted = (needed > 0) & ~limits.floors
     affordable = np.divide(
         share * limits.most, needed, out=np.full(len(needed), np.inf), where=counted
@@ -147,14 +154,23 @@ def affordable_share(
     return float(min(share, max(affordable.min(initial=np.inf), 0.0)))
 
 
-def expected_use(contacts: Floats, limits: Limits) -> Floats:
-    """Use of expected contacts in all, shape (n_limits,)."""
+def expected_use(reach: Floats, odds: Floats, limits: Limits) -> Floats:
+    """Use of expected contacts in all, shape (n_limits,).
+
+    Args:
+        reach: Contacts an option means in a row, shape (n_rows, A).
+        odds: Probability of every option, shape (n_rows, A).
+        limits: What is used.
+    """
     total = np.zeros(len(limits.most))
-    for k in range(len(total)):
-        row_use = contacts @ limits.use[k]
-        if limits.of_class is not None and limits.row_class is not None:
-            row_use = row_use * limits.of_class[k, limits.row_class]
-        total[k] = row_use.sum()
+    for rows in row_blocks(len(reach)):
+        contacts = reach[rows] * odds[rows]
+        for k in range(len(total)):
+            row_use = contacts @ limits.use[k]
+            if limits.of_class is not None and limits.row_class is not None:
+                row_use = row_use * limits.of_class[k, limits.row_class[rows]]
+            total[k] += row_use.sum(dtype=np.float64)
+    let_go(reach, odds)
     return total
 
 
@@ -206,29 +222,32 @@ def sequential_assignment(
     requests = _Requests(
         rows, wanted[rows], draws.explores[rows], draws.arm[rows], draws.held[rows],
         (mixed(ties, 7)[rows] * spread.days).astype(np.int64),
-        _kept_back(limits, spread, reach, odds, share, order)[:, places],
+        _kept_back(limits, spread, reach, odds, share, order, places),
     )  # fmt: skip
     n_rows = len(order)
     intended, option, day = (np.full(n_rows, NOTHING) for _ in range(3))
-    open_, seen, at = reach > 0, 0, 0
+    open_, seen, at = blank(reach.shape, bool), 0, 0
+    for block in row_blocks(n_rows):
+        open_[block] = reach[block] > 0
     while True:
-        rest = requests.after(at)
-        settled = _until_a_limit_is_full(room, reach, rest)
+        settled = _until_a_limit_is_full(room, reach, requests.next_rows(at))
         settled_rows = rows[at : at + settled.n]
         intended[settled_rows], option[settled_rows] = settled.intended, settled.option
         day[settled_rows] = np.where(settled.option != NOTHING, settled.day, -1)
         at += settled.n
-        # rows between two that act use nothing: they find the same limits full
-        stop = (
-            n_rows if settled.full_limit is None else (places[at - 1] + 1 if at else 0)
-        )
-        passed_rows = order[seen:stop]
-        open_[passed_rows] &= _open_arms(room, passed_rows)
-        seen = max(seen, stop)
         full = settled.full_limit
-        if full is None:
+        is_last = full is None and at == len(rows)
+        # rows between two that act use nothing: they find the same limits full
+        stop = n_rows if is_last else (places[at - 1] + 1 if at else 0)
+        passed_rows = order[seen:stop]
+        if room.full_to_chance.any():
+            open_[passed_rows] &= _open_arms(room, passed_rows)
+        seen = max(seen, stop)
+        if is_last:
+            let_go(reach, open_)
             return SequentialAssignment(intended, option, day, open_)
-        full.is_full[full.limit, full.day] = True
+        if full is not None:
+            full.is_full[full.limit, full.day] = True
 
 
 class _Room(NamedTuple):
@@ -264,11 +283,12 @@ class _Requests(NamedTuple):
     first_day: Ints
     kept_back: Floats
 
-    def after(self, at: int) -> "_Requests":
-        """The requests without the first rows."""
+    def next_rows(self, at: int) -> "_Requests":
+        """The requests of some rows from a place on."""
+        rows = slice(at, at + ROWS)
         return _Requests(
-            self.rows[at:], self.wanted[at:], self.explores[at:], self.arm[at:],
-            self.held[at:], self.first_day[at:], self.kept_back[:, at:],
+            self.rows[rows], self.wanted[rows], self.explores[rows], self.arm[rows],
+            self.held[rows], self.first_day[rows], self.kept_back[:, rows],
         )  # fmt: skip
 
 
@@ -296,7 +316,8 @@ def _room(limits: Limits, spread: Spread, reach: Floats) -> _Room:
     of_day = (limits.most + SLACK * limits.scale()) / days
     left = np.repeat(of_day[:, None], spread.days, axis=1)
     is_full = np.zeros(left.shape, dtype=bool)
-    most = (np.maximum(limits.use, 0.0) * reach.max(axis=0, initial=0.0)).max(axis=1)
+    largest = reach.max(axis=0, initial=0).astype(np.float64)
+    most = (np.maximum(limits.use, 0.0) * largest).max(axis=1)
     if limits.of_class is not None:
         most = most * limits.of_class.max(axis=1)
     return _Room(limits, left, days, most, is_full, is_full.copy(), counted)
@@ -304,18 +325,25 @@ def _room(limits: Limits, spread: Spread, reach: Floats) -> _Room:
 
 def _kept_back(
     limits: Limits, spread: Spread, reach: Floats, odds: Floats, share: float,
-    order: Ints,
+    order: Ints, places: Ints,
 ) -> Floats:  # fmt: skip
-    """What exploration after each place may use (of a day), (n_limits, n_rows)."""
-    reserve = np.zeros((len(limits.most), len(order)))
-    for k, use in enumerate(limits.use):
-        per = reach * np.maximum(use, 0.0)
-        if limits.of_class is not None and limits.row_class is not None:
-            per = per * limits.of_class[k, limits.row_class][:, None]
+    """What exploration after some places may use (of a day), (n_limits, n_places)."""
+    n_limits, n_rows = limits.use.shape[0], len(order)
+    moments = blank((2, n_limits, n_rows), np.float64)
+    for rows in row_blocks(n_rows):
+        contacts, chance = reach[rows], odds[rows]
+        for k, use in enumerate(limits.use):
+            per = contacts * np.maximum(use, 0.0)
+            if limits.of_class is not None and limits.row_class is not None:
+                per = per * limits.of_class[k, limits.row_class[rows]][:, None]
+            for power in (1, 2):
+                moments[power - 1, k, rows] = (chance * per**power).sum(axis=1)
+    let_go(reach, odds, moments)
+    reserve = np.zeros((n_limits, len(places)))
+    for k in range(n_limits):
         n_days = spread.days if spread.daily[k] else 1
         mean, square = (
-            _after(share / n_days * (odds * per**power).sum(axis=1)[order])
-            for power in (1, 2)
+            _after(share / n_days * moment[order])[places] for moment in moments[:, k]
         )
         reserve[k] = mean + N_ERRORS * np.sqrt(square)
     return reserve

@@ -179,7 +179,7 @@ def _step_around(
     low, high = np.maximum(price - reach, 0.0), np.minimum(price + reach, highest)
     shares, new, missed = _relaxed(near_ties, room, low, np.maximum(high, low))
     at = np.flatnonzero(fixed != NOTHING)
-    decided = float(market.value[at, fixed[at]].sum())
+    decided = float(market.value[at, fixed[at]].sum(dtype=np.float64))
     value = float(best.left[near_ties.rows].sum() + near_ties.columns.worth @ shares)
     return _Step(new, decided + value, missed, fixed, near_ties, shares)
 
@@ -197,8 +197,7 @@ def near_ties_at(
         The core, and the regret up to which an option belongs to it.
     """
     margin = best.margin
-    dearest = market.value.max(initial=0.0, where=np.isfinite(market.value))
-    scale, width = max(float(dearest), 1e-300), np.inf
+    scale, width = max(market.dearest(), 1e-300), np.inf
     if len(margin) > n_near_ties:
         width = float(np.partition(margin, n_near_ties)[n_near_ties])
         width = max(width * (1 + 1e-9), 1e-10 * scale)

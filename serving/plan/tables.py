@@ -1,12 +1,14 @@
 """PLAN and ASSIGNMENTS from the assignment of rows."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from hustings.features.arrays import Bools, Floats, Ints, Objects
+from hustings.features.spilled import let_go, row_blocks
 from hustings.features.tables import CONTROL, NO_CHANNEL
 from hustings.features.training_set import Arm
 from hustings.serving.plan.randomise import RandomDraws, SequentialAssignment
@@ -32,7 +34,8 @@ def frames(
     start_on: pd.Timestamp,
     role: npt.NDArray[np.str_],
     assignment: SequentialAssignment,
-    probabilities: tuple[float, float, Floats],
+    probabilities: tuple[float, float],
+    drawn: Floats,
     pool_probability: Floats | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """PLAN and ASSIGNMENTS of all voters.
@@ -47,16 +50,16 @@ def frames(
         start_on: Day 0.
         role: Of every row.
         assignment: Assignment of the rows.
-        probabilities: Probability of the holdout, of exploring, and of every arm where
-            a row explores, shape (n_rows, A).
+        probabilities: Probability of the holdout, and of exploring.
+        drawn: Probability of every arm for a voter who explores, shape (n_voters, A).
         pool_probability: See `serving.plan.contacts.plan_contacts`.
     """
     option = _of_voters(assignment.option, row, allowed)
     intended = _of_voters(assignment.intended, row, allowed)
     messages = np.array([*(arm.message_id for arm in arms), CONTROL], dtype=object)
     channels = np.array([*(arm.channel for arm in arms), NO_CHANNEL], dtype=object)
-    holdout, share, odds = probabilities
-    drawn = np.where(allowed, np.where(assignment.open, odds, 0.0)[row], 0.0)
+    holdout, share = probabilities
+    odds = _drawn_odds(drawn, option)
     pool = np.ones(len(row)) if pool_probability is None else pool_probability
     free = (1.0 - holdout) * pool
     of_role = role[row]
@@ -70,10 +73,10 @@ def frames(
             "role": of_role.astype(object),
             "message_id": messages[option],
             "channel": channels[option],
-            "propensity": _propensity(of_role, option, drawn, holdout, free, share),
+            "propensity": _propensity(of_role, option, odds, holdout, free, share),
             "intended_message_id": messages[intended],
             "intended_channel": channels[intended],
-            "arm_propensity": _of_arm(option, intended, drawn, free, share),
+            "arm_propensity": _of_arm(option, intended, odds, free, share),
             "pool_probability": pool,
             "predicted_lift": np.where(stated == NOTHING, 0.0, believed),
         }
@@ -101,10 +104,32 @@ def _of_voters(option: Ints, row: Ints, allowed: Bools) -> Ints:
     return np.where((voter_option != NOTHING) & may, voter_option, NOTHING)
 
 
+class _DrawnOdds(NamedTuple):
+    """Odds of voters who explore, each of shape (n_voters,).
+
+    Attributes:
+        sent: Of the arm that is sent; where nothing is, of the first arm.
+        total: Of any arm.
+    """
+
+    sent: Floats
+    total: Floats
+
+
+def _drawn_odds(drawn: Floats, option: Ints) -> _DrawnOdds:
+    sent, total = np.zeros(len(option)), np.zeros(len(option))
+    for voters in row_blocks(len(option)):
+        odds, at = drawn[voters].astype(np.float64), np.maximum(option[voters], 0)
+        sent[voters] = odds[np.arange(len(odds)), at]
+        total[voters] = odds.sum(axis=1)
+    let_go(drawn)
+    return _DrawnOdds(sent, total)
+
+
 def _propensity(
     role: npt.NDArray[np.str_],
     option: Ints,
-    drawn: Floats,
+    drawn: _DrawnOdds,
     holdout: float,
     free: Floats,
     share: float,
@@ -114,8 +139,7 @@ def _propensity(
     Held out: h. Planned: (1 - h) P(in the pool) (1 - share), whatever the plan is.
     Exploring: (1 - h) P(in the pool) share q, with q the odds of what was drawn.
     """
-    drawn_odds = drawn[np.arange(len(option)), np.maximum(option, 0)]
-    odds = np.where(option == NOTHING, 1.0 - drawn.sum(axis=1), drawn_odds)
+    odds = np.where(option == NOTHING, 1.0 - drawn.total, drawn.sent)
     contact_propensity = np.where(
         role == "explore", free * share * odds, free * (1.0 - share)
     )
@@ -123,12 +147,10 @@ def _propensity(
 
 
 def _of_arm(
-    option: Ints, intended: Ints, drawn: Floats, free: Floats, share: float
+    option: Ints, intended: Ints, drawn: _DrawnOdds, free: Floats, share: float
 ) -> Floats:
     """Probability of a voter's contact in any role, shape (n_voters,)."""
-    rows = np.arange(len(option))
-    drawn_odds = drawn[rows, np.maximum(option, 0)]
-    sent = free * ((1.0 - share) * (option == intended) + share * drawn_odds)
-    contacted = (1.0 - share) * (intended != NOTHING) + share * drawn.sum(axis=1)
+    sent = free * ((1.0 - share) * (option == intended) + share * drawn.sent)
+    contacted = (1.0 - share) * (intended != NOTHING) + share * drawn.total
     arm_propensity: Floats = np.where(option == NOTHING, 1.0 - free * contacted, sent)
     return arm_propensity

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hustings.features.post import FLOOR, Topics, issue_of
+from hustings.serving.keys import acting
 from hustings.serving.reactions.payload import (
     MAX_EVENTS,
     EventBatch,
@@ -333,7 +334,7 @@ class WishAnswer(BaseModel):
     Attributes:
         event_id: Of an open wish.
         answer: Whether it is a wish to be left alone, or none.
-        by: Who answers.
+        by: Who answers; a key that belongs to a person counts instead.
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -363,7 +364,10 @@ async def _answer_wish(request: Request) -> Response:
 
     def answered() -> int:
         return intake.events.answer_wish(
-            given.event_id, given.answer, by=given.by, at=utc_now()
+            given.event_id,
+            given.answer,
+            by=acting(request.scope, given.by),
+            at=utc_now(),
         )
 
     n = await run_in_threadpool(answered)

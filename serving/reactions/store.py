@@ -7,6 +7,7 @@ stored once by its id, in any order of arrival. Times are microseconds since 197
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, Self
@@ -400,13 +401,14 @@ class Events:
             # a statement takes only so many values
             for at in range(0, len(ids), 10_000):
                 block = ids[at : at + 10_000]
-                for voter, channel, _ in connection.execute(_withdrawn(block)):
+                stops = connection.execute(_withdrawn(of_some=True), {"ids": block})
+                for voter, channel, _ in stops:
                     channels_of.setdefault(voter, set()).add(channel)
         return channels_of
 
     def withdrawals(self) -> pd.DataFrame:
         """Permissions that a STOP has ended, as PERMISSIONS; the first one counts."""
-        rows = self._read(_withdrawn(None))
+        rows = self._read(_withdrawn(of_some=False))
         rows["withdrawn_at"] = _times(rows.pop("at"))
         empty = pd.Series(pd.NaT, index=rows.index).astype("datetime64[us]")
         return rows.assign(basis="reply", granted_at=empty)[
@@ -419,7 +421,8 @@ class Events:
             return pd.DataFrame(result.all(), columns=list(result.keys()))
 
 
-def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
+@cache
+def _withdrawn(*, of_some: bool) -> sa.Select[Any]:
     """Voter, channel and time of the first withdrawal, named or by a link.
 
     A wish that nobody has read yet stops as a withdrawal does.
@@ -433,9 +436,10 @@ def _withdrawn(voter_ids: list[str] | None) -> sa.Select[Any]:
         same = sa.or_(c.person == links.person, c.voter_id == links.person)
         direct = sa.select(c.voter_id, c.channel, c.at).where(c.voter_id != "", binds)
         linked = sa.select(links.voter_id, c.channel, c.at).where(same, binds)
-        if voter_ids is not None:
-            direct = direct.where(c.voter_id.in_(voter_ids))
-            linked = linked.where(links.voter_id.in_(voter_ids))
+        if of_some:
+            ids = sa.bindparam("ids", type_=sa.Text, expanding=True)
+            direct = direct.where(c.voter_id.in_(ids))
+            linked = linked.where(links.voter_id.in_(ids))
         parts += [direct, linked]
     withdrawn = sa.union_all(*parts).subquery()
     first = sa.func.min(withdrawn.c.at).label("at")

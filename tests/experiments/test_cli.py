@@ -601,6 +601,14 @@ def test_an_altered_ledger_is_told_with_its_first_altered_entry(tmp_path: Path) 
         ledger.append("note", {"n": number}, at=pd.Timestamp("2026-09-01", tz="UTC"))
     done = hustings("verify", "--campaign", "sample", "--data", tmp_path)
     assert (done.exit_code, done.output[:14]) == (OK, "3 entries hold")
+    end = re.search(r"The end: (3 [0-9a-f]{64})", " ".join(done.output.split()))
+    assert end is not None
+    since = ("--since", end[1])
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path, *since)
+    assert "Not checked: entries before 3, verified earlier." in done.output
+    since = ("--since", "3 " + 64 * "0")
+    done = hustings("verify", "--campaign", "sample", "--data", tmp_path, *since)
+    assert done.exit_code == BAD_INPUT
     store = sqlite3.connect(tmp_path / "sample" / "ledger.db")
     store.execute("DROP TRIGGER ledger_no_update")
     store.execute("""UPDATE ledger SET body = '{"n":7}' WHERE seq = 2""")

@@ -71,7 +71,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         facts,
         keys=voter_keys(home, pd.Series(ids)),
         at=AT,
-        further_tables={"inputs-all": inputs.frame},
+        further_tables={"inputs-all": inputs.frames()},
     )
     plans.approve(home, PLAN, by="R. Approver", at=AT)
     plans.lock(home, PLAN, at=AT)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -141,8 +142,8 @@ def campaign_at(home: Path) -> Run:
         }
     )  # fmt: skip
     details.to_csv(home / "contacts.csv", index=False)
-    lift = pd.DataFrame({"voter_id": ids, "message_id": "m1", "lift": range(len(ids))})
-    made.write("scores", lift.assign(response=0.5))
+    lift = pd.DataFrame({"voter_id": ids, "lift__m1": np.arange(len(ids), dtype=float)})
+    made.write("scores", lift.assign(lift_se__m1=1.0, response__m1=0.5))
     return made
 
 

@@ -25,6 +25,7 @@ from hustings.features import minilm
 from hustings.training.registry.campaign_model import CampaignModel
 from tests.experiments.test_day import small_text
 from tests.experiments.test_right_reason import OWN, QUICK, Drawn
+from tests.scores import by_message
 
 EFFECTS = dict(zip("abcdefgh", np.linspace(-5.0, 9.0, 8), strict=True))
 DICE = dict(zip("abcdefgh", [3, 1, 4, 1, 5, 2, 2, 4], strict=True))
@@ -157,7 +158,8 @@ def test_a_forecast_moves_what_is_expected_of_a_message_never_sent(
     believed = expected(run)
     assert believed["better"]["value"] > believed["worse"]["value"] + 3
     assert not believed["better"]["outside"]
-    lift = run.read("scores").groupby("message_id", observed=True)["lift"].mean()
+    scores = by_message(run.read("scores"))
+    lift = scores.groupby("message_id", observed=True)["lift"].mean()
     assert lift["better"] == pytest.approx(believed["better"]["value"], abs=1e-3)
     assert "3 messages have never been sent: 2 scored by what others know" in said
 
@@ -186,7 +188,7 @@ def test_an_issue_never_tested_is_outside_with_a_wide_interval(
     believed = expected(run)
     assert believed["odd"]["outside"]
     assert width(believed["odd"]) > 1.3 * width(believed["better"])
-    assert "odd" not in set(run.read("scores")["message_id"])
+    assert "lift__odd" not in run.read("scores")
     assert "Not scored: odd: unlike all messages that were tested (outside)" in said
 
 

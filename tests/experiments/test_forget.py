@@ -49,7 +49,14 @@ from hustings.experiments.stages.persons import (
     voter_keys,
 )
 from hustings.experiments.stages.tables import stage_features, stage_ingest
-from hustings.features.persons.keys import Keyring, Never
+from hustings.features.persons.keys import (
+    KEYS,
+    TOMBSTONES_COPY,
+    Keyring,
+    KeysError,
+    Never,
+    voter_key,
+)
 from hustings.serving.reactions.store import Events
 from tests.experiments.drafts import whole
 
@@ -157,9 +164,9 @@ def _tables(run: Run, voters: pd.DataFrame, person: pd.Series) -> None:
         ),
     )
     rows = pd.DataFrame(
-        {"voter_id": pd.Categorical(voters["voter_id"]), "message_id": "m", "lift": 0.5}
+        {"voter_id": voters["voter_id"], "lift__m": 0.5, "lift__n": 0.5}
     )
-    run.write("scores", pd.concat([rows, rows.assign(message_id="n")]))
+    run.write("scores", rows)
     plan = pd.DataFrame(
         {
             "voter_id": voters["voter_id"], "message_id": "m", "channel": "mail",
@@ -304,7 +311,7 @@ def test_the_endpoint_refuses_a_forgotten_person_by_a_digest(
 ) -> None:
     def never() -> list[bool]:
         terms = json.loads((campaign.home / "serving" / "plan.json").read_text())
-        found = Never.from_json(terms["never"])
+        found = Never.from_json(terms["never"], voter_key(campaign.home))
         return found.holds(["V9999999", campaign.voter_id, campaign.mate]).tolist()
 
     assert never() == [True, False, False]
@@ -447,6 +454,37 @@ def test_a_file_of_the_users_own_is_told_and_dropped_at_ingest(
     assert (report["rows_in"], report["forgotten"]) == (600, 1)
     assert report["accepted"] + report["quarantined"] + report["forgotten"] == 600
     assert found_in(campaign.home, campaign.voter_id) == set()
+
+
+def test_keys_that_were_lost_bring_nobody_back(campaign: Planted) -> None:
+    """The next ingest refuses; restored from the copy, it forgets as before."""
+    campaign.forget()
+    keys = campaign.home / KEYS
+    keys.unlink()
+    with pytest.raises(KeysError, match="hustings keys restore"):
+        again(campaign)
+    restored = by_command(campaign, "keys", "restore")
+    assert restored.exit_code == 0, restored.output
+    assert "599 persons have new keys" in restored.output
+    again(campaign)
+    assert found_in(campaign.home, campaign.voter_id) == set()
+    verified = by_command(campaign, "verify")
+    assert "599 keys of persons and" in verified.output, verified.output
+
+
+def test_tombstones_that_the_ledger_has_seen_are_missed(campaign: Planted) -> None:
+    """Store and copy from before the request, as a wrong backup has them."""
+    before = {name: (campaign.home / name) for name in (KEYS, TOMBSTONES_COPY)}
+    forget(campaign.where, "V7777777", at=AT, batch="b0")
+    stored = {name: path.read_bytes() for name, path in before.items()}
+    campaign.forget()
+    for name, path in before.items():
+        path.write_bytes(stored[name])
+    with pytest.raises(KeysError, match="tombstones that the ledger has seen"):
+        again(campaign)
+    verified = by_command(campaign, "verify")
+    assert verified.exit_code == 1
+    assert "that the ledger has seen" in verified.output.replace("\n", " ")
 
 
 def test_without_the_tombstone_the_next_file_does_bring_the_person_back(

@@ -197,7 +197,7 @@ def test_a_guardrail_without_answers_says_so_and_closes_nothing(
     assert done.exit_code == OK, done.output
     run = results_of(folder)
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert evaluation["notes"] == [
+    assert [note for note in evaluation["notes"] if "Guardrail" in note] == [
         "Guardrail complaints: no answers on 'complaint' yet that compare a message "
         "with none; nothing is judged by it."
     ]

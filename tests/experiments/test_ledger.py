@@ -104,6 +104,14 @@ def test_the_first_altered_entry_is_named(
     assert found.n_entries == first - 1
 
 
+def test_what_is_altered_after_the_end_that_was_kept_is_named(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    heads = filled(ledger)
+    meddled(tmp_path, "UPDATE ledger SET kind = 'other' WHERE seq IN (3, 8)")
+    assert ledger.verify(heads).fault.startswith("entry 3 ")
+    assert ledger.verify(heads, since=heads[1]).fault.startswith("entry 8 ")
+
+
 def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
     tmp_path: Path,
 ) -> None:
@@ -114,6 +122,16 @@ def test_a_ledger_written_anew_is_unlike_the_end_that_a_run_noted(
     filled(other)
     assert other.verify().fault == ""
     assert "a run noted another digest" in other.verify(heads).fault
+
+
+def test_a_later_verification_begins_at_an_end_that_was_kept(ledger: Ledger) -> None:
+    heads = filled(ledger)
+    found = ledger.verify(heads, since=heads[1])
+    assert (found.n_entries, found.fault, found.head) == (11, "", heads[-1])
+    other = heads[1]._replace(digest="0" * 64)
+    assert ledger.verify(heads, since=other).fault.startswith("entry 6 ")
+    later = heads[-1]._replace(seq=12)
+    assert "got none" in ledger.verify(heads, since=later).fault
 
 
 @pytest.mark.parametrize("seed", range(20))

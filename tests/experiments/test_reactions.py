@@ -165,6 +165,7 @@ def test_the_endpoint_is_told_what_the_campaign_declares(run):
     [
         ('store = "mysql://host/name"', "postgresql://host/name"),
         ('store = "postgresql://joe:secret@host/name"', "no password"),
+        ('store = "postgresql://host/name?password=secret"', "no password"),
         ('kinds = {haha = "funny"}', "'good', 'bad' or 'neutral'"),
         ("issue_floor = 2", "less than or equal to 1"),
     ],

@@ -15,9 +15,10 @@ import pytest
 from mlflow.entities import Run as MlflowRun
 
 from hustings.experiments.run import run_stage
-from hustings.experiments.stages import models
+from hustings.experiments.stages import meanwhile, models
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.tracking import tracking
+from hustings.training.learners import pooled
 from hustings.training.learners.linear import DEFAULT_LINEAR
 from hustings.training.policy_value.held_out_halves import training_half
 from hustings.training.registry.register import (
@@ -91,17 +92,37 @@ def test_no_outcome_of_the_judging_half_has_a_say_in_the_settings(
     assert not np.allclose(before["value"], after["value"], equal_nan=True)
 
 
-def test_without_time_to_tune_the_defaults_are_taken(
-    story: Any, tmp_path: Path
+def test_without_time_the_defaults_are_taken_and_what_was_cut_is_said(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing was tried, and the stage still ends, as on a machine that is too busy."""
-    run = replace(copied(story, tmp_path), time_limit_s=0.0)
+    said: list[str] = []
+    run = replace(copied(story, tmp_path), time_limit_s=0.0, say=said.append)
+    monkeypatch.setattr(pooled, "MAX_SWEEPS", 2)
     run_stage(run, "train")
     settings, trials = tuned(run, "half0")
     assert trials.empty
     shared = set(settings) & set(DEFAULT_LINEAR)
     assert shared
     assert {k: settings[k] for k in shared} == {k: DEFAULT_LINEAR[k] for k in shared}
+    notes = told(run.folder, "not_learnt")["notes"]
+    cut = [note for note in notes if "time limit" in note]
+    assert len(cut) == 3
+    assert f"with {N_TRIALS} of {N_TRIALS} trials to go" in cut[0]
+    (unsettled,) = (note for note in notes if "had not settled" in note)
+    assert {*cut, unsettled} <= set(said)
+
+
+def test_another_process_learns_and_shuffles_the_same(
+    story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The story is played in one process."""
+    run = copied(story, tmp_path, n_workers=2)
+    monkeypatch.setattr(meanwhile, "WORTH_A_PROCESS", 0)
+    run_stage(run, "train")
+    run_stage(run, "evaluate")
+    for name in ("settings", "policies", "evaluation"):
+        assert told(run.folder, name) == told(story.run.folder, name)
 
 
 # --- a real server --------------------------------------------------------------------

@@ -807,9 +807,12 @@ def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
         taken(tiny(voters=source), tmp_path)
 
 
-def test_a_password_in_an_address_is_refused() -> None:
+@pytest.mark.parametrize(
+    "address", ["me:secret@host/db", "host/db?user=me&password=secret"]
+)
+def test_a_password_in_an_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError, match="PGPASSWORD"):
-        TableSource(database="postgresql://me:secret@host/db", table="t", **STATED)
+        TableSource(database=f"postgresql://{address}", table="t", **STATED)
 
 
 def test_the_digest_of_a_table_does_not_hang_on_the_order_of_its_rows() -> None:

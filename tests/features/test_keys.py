@@ -6,14 +6,18 @@ import sqlite3
 import stat
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from hustings.features.persons.keys import (
+    TOMBSTONES_COPY,
     Forgotten,
     Keyring,
+    KeysError,
     digests,
     open_keys,
+    restore_keys,
 )
 
 P1, P2, P3 = "01" * 16, "01" * 15 + "ff", "fe" * 16
@@ -41,6 +45,16 @@ def test_keys_are_made_once_and_readable_by_their_owner_alone(keys: Keyring) -> 
     assert {p: after[p] for p in before} == before
     assert len(set(after.values())) == 3
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
+
+
+def test_keys_of_some_persons_are_those_of_all(keys: Keyring) -> None:
+    persons = [f"{i * 0x9E3779B97F4A7C15 % 2**128:032x}" for i in range(2_000)]
+    keys.add(persons)
+    keys.add(persons[:3])  # of two keys of a person the first holds
+    everybody = keys.keys()
+    some = persons[::7]
+    assert keys.keys_of([*some, "f" * 32]) == {p: everybody[p] for p in some}
+    assert keys.keys_of([]) == {}
 
 
 def test_a_destroyed_key_is_nowhere_in_the_file(keys: Keyring) -> None:
@@ -153,3 +167,82 @@ def test_a_tombstone_tells_nobody_who_it_was(keys: Keyring) -> None:
     assert b"V-secret-77" not in left
     other = Forgotten(b"another campaign", keys.forgotten().digests)
     assert not other.rows(pd.DataFrame({"voter_id": ["V-secret-77"]})).any()
+
+
+# --- what is lost or damaged is an error and never an empty store ---------------------
+
+
+def _buried(keys: Keyring) -> Keyring:
+    keys.bury([("voter", f"V{i}") for i in range(40)], batch="one")
+    keys.settle("one")
+    return keys
+
+
+def _answers(path: Path) -> object:
+    """Everything that a store says; an error counts as one answer."""
+    try:
+        ring = open_keys(path, made_before=True)
+        ring.check()
+        return ring.campaign_key, ring.forgotten().digests, ring.keys(), ring.pending()
+    except KeysError:
+        return "refused"
+
+
+def test_no_flipped_bit_changes_what_the_store_says(keys: Keyring) -> None:
+    """A bit anywhere: an error, or no effect."""
+    _buried(keys)
+    expected, whole = _answers(keys.path), keys.path.read_bytes()
+    rng, answers = np.random.default_rng(1), []
+    for at in rng.integers(8 * len(whole), size=400):
+        broken = bytearray(whole)
+        broken[at // 8] ^= 1 << (at % 8)
+        keys.path.write_bytes(bytes(broken))
+        answers.append(_answers(keys.path))
+    assert all(answer in ("refused", expected) for answer in answers)
+    assert answers.count("refused") >= 20
+
+
+def test_tombstones_that_were_taken_out_are_missed(keys: Keyring) -> None:
+    _buried(keys)
+    with sqlite3.connect(keys.path) as store:
+        store.execute("DELETE FROM tombstones WHERE rowid = 7")
+    store.close()
+    with pytest.raises(KeysError, match=r"tombstones were lost or altered.*restore"):
+        keys.forgotten()
+
+
+def test_a_store_from_before_a_request_is_refused(keys: Keyring) -> None:
+    before = keys.path.read_bytes()
+    _buried(keys)
+    keys.path.write_bytes(before)
+    with pytest.raises(KeysError, match="40 tombstones of its copy are missing"):
+        open_keys(keys.path).forgotten()
+
+
+def test_a_store_that_has_gone_is_not_begun_anew(keys: Keyring) -> None:
+    _buried(keys)
+    keys.path.unlink()
+    with pytest.raises(KeysError, match="found none; put it back from a backup"):
+        open_keys(keys.path)
+    again = restore_keys(keys.path)
+    assert again.campaign_key == keys.campaign_key
+    gone = pd.DataFrame({"voter_id": ["V1", "V41"]})
+    assert rows_of(open_keys(keys.path), gone) == [True, False]
+    # nobody was forgotten, but there are persons
+    keys.path.unlink()
+    keys.path.with_name(TOMBSTONES_COPY).unlink()
+    with pytest.raises(KeysError, match="found none"):
+        open_keys(keys.path, made_before=True)
+
+
+def test_the_copy_is_private_and_checked_and_written_again(keys: Keyring) -> None:
+    _buried(keys)
+    copy = keys.path.with_name(TOMBSTONES_COPY)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    text = copy.read_text()
+    copy.write_text(text.replace("voter", "votes", 1))
+    with pytest.raises(KeysError, match=r"tombstones\.json: .* it was altered"):
+        keys.forgotten()
+    copy.unlink()
+    keys.forgotten()
+    assert copy.read_text() == text

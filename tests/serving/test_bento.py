@@ -33,7 +33,7 @@ if find_spec("hustings"):
 @pytest.fixture(scope="module")
 def bento(served, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HUSTINGS_API_KEY", "the-builders-own-key")
+        patch.setenv("HUSTINGS_API_KEY", "the-builders-own-key-of-22")
         return build_bento(served.folder, tmp_path_factory.mktemp("bentos"))
 
 
@@ -94,7 +94,7 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     pins = (bento / "env/python/requirements.txt").read_text().split()
     assert all("==" in pin for pin in pins)
     assert any(pin.startswith("lightgbm==") for pin in pins)
-    assert not any(b"the-builders-own-key" in p.read_bytes() for p in files)
+    assert not any(b"the-builders-own-key-of-22" in p.read_bytes() for p in files)
 
 
 def test_a_bento_knows_no_decisions_and_listens_on_loopback_unless_told(

@@ -258,6 +258,23 @@ def test_what_is_no_address_is_refused_and_counted(
     assert on_list.str.fullmatch(r"\+1\d{10}").all()
 
 
+def test_no_cell_of_a_list_is_a_formula(planned: Planned, tmp_path: Path) -> None:
+    """A name that a spreadsheet would run; telephones and numbers stay as they are."""
+    assert planned.details is not None
+    formulas = ['=HYPERLINK("http://x.example","y")', "@SUM(1)", "+A1", "-2+3+cmd|' /C"]
+    on_list = planned.plan.query("channel == 'phone'")["voter_id"].tolist()[:4]
+    details = planned.details.set_index("voter_id")
+    details.loc[on_list, "name"] = formulas
+    found = export(
+        replace(planned, details=details.reset_index()), tmp_path, channels=["phone"]
+    )
+    assert found.folder is not None
+    rows = pd.concat([read(found.folder / n) for n in names(found.folder, "phone")])
+    named = rows.set_index("voter_id")
+    assert named.loc[on_list, "name"].tolist() == [f"'{text}" for text in formulas]
+    assert named["phone"].str.fullmatch(r"\+1\d{10}").all()
+
+
 def test_addresses_stand_in_lists_alone(planned: Planned, tmp_path: Path) -> None:
     found = export(planned, tmp_path)
     assert found.folder is not None

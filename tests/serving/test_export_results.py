@@ -7,6 +7,7 @@ import pytest
 
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.tables import CONTACT_ENDS, TableError
+from hustings.serving.export.folder import without_formulas
 from hustings.serving.export.results import (
     ENDS,
     KEY,
@@ -103,6 +104,16 @@ def test_a_contact_is_delivered_if_any_attempt_was(tmp_path: Path) -> None:
     assert told["result"].to_dict() == {"v1": "canvassed", "v2": "refused"}
     assert told["n_attempts"].to_dict() == {"v1": 3, "v2": 2}
     assert told["message_id"].to_dict() == {"v1": "jobs", "v2": "trade"}
+
+
+def test_an_id_that_left_with_an_apostrophe_comes_back_as_itself(
+    tmp_path: Path,
+) -> None:
+    (left,) = without_formulas(pd.DataFrame({"voter_id": ["-v1"]}))["voter_id"]
+    assert left == "'-v1"
+    line = f"{left},2026-09-09,Walk,Canvassed,,"
+    found = came_back(tmp_path, line, former={"-v1": "v1"})
+    assert found.returned["voter_id"].tolist() == ["v1"]
 
 
 def test_answers_become_responses_of_the_assignment_and_none_removes_another(

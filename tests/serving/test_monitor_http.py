@@ -35,7 +35,7 @@ from hustings.serving.monitor.stream import MonitorRules
 from hustings.serving.reactions.payload import read_events
 from hustings.serving.reactions.store import Events
 
-KEY = "a-key-of-the-tests"
+KEY = "a-key-of-the-tests-of-22-letters"
 START = pd.Timestamp("2026-09-01", tz="UTC")
 NOON = START + pd.Timedelta(hours=12)
 SECRET = "only-hers-73"
@@ -365,7 +365,8 @@ def test_a_bundle_without_a_monitors_part_is_watched_with_the_defaults():
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events]]:
     """A watch behind the key, on loopback, that follows its store."""
-    from hustings.serving.service import ApiKey
+    from hustings.serving.gate import Counts, FrontDoor
+    from hustings.serving.service import OPEN
 
     events = Events.open(tmp_path_factory.mktemp("live") / "events.db")
     backlash(events)
@@ -381,7 +382,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Events
     inner.state.watch = found
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUSTINGS_API_KEY", KEY)
-        kept = ApiKey(inner)
+        kept = FrontDoor(inner, Counts(), is_open=OPEN)
 
     async def pressing(_request: Any) -> HTMLResponse:
         return HTMLResponse(PRESSING.replace("a-key", KEY))

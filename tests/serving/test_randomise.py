@@ -22,6 +22,7 @@ from hustings.serving.plan.randomise import (
     Spread,
     affordable_share,
     even_odds,
+    expected_use,
     mixed,
     random_draws,
     sequential_assignment,
@@ -170,7 +171,8 @@ def test_mixed_numbers_are_uniform_and_know_nothing_of_each_other() -> None:
 
 def test_exploration_is_scaled_to_its_share_of_every_limit() -> None:
     of = pool(400)
-    share = affordable_share(of.reach, of.odds, of.limits, SHARE)
+    needed = expected_use(of.reach, of.odds, of.limits)
+    share = affordable_share(needed, of.limits, SHARE)
     used = np.array([(of.reach * of.odds * use).sum() for use in of.limits.use[:-1]])
     assert share < SHARE
     assert (share * used <= SHARE * of.limits.most[:-1] + 1e-9).all()
@@ -195,7 +197,8 @@ def test_tables_state_the_probability_of_the_role_and_of_the_arm() -> None:
         made[name] = frames(
             np.array(["a", "b", "c"], dtype=object), row, np.ones((3, 2)), allowed,
             arms, cost, pd.Timestamp("2026-09-08"), roles_of(done, draws), done,
-            (0.2, 0.1, odds), np.array([1.0, 1.0, 0.5]),
+            (0.2, 0.1), np.where(allowed, np.where(done.open, odds, 0.0)[row], 0.0),
+            np.array([1.0, 1.0, 0.5]),
         )[1]  # fmt: skip
     free = np.array([0.8, 0.8, 0.4])
     np.testing.assert_allclose(made["planned"]["propensity"], free * 0.9)

@@ -24,6 +24,7 @@ from hustings.experiments.stages import contacts
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import campaign_offer, decides_by_household
 from hustings.experiments.stages.persons import held_voters
+from hustings.features.persons.keys import voter_key
 from hustings.features.tables import CONTROL, UNDECIDED
 from hustings.features.training_set import household
 from hustings.serving.decisions import OnlineDecisions
@@ -297,7 +298,7 @@ def require_agreement(drafted: Bundled) -> None:
         assert told["propensity"] == row.propensity
     # others: what is left of the money
     others = set(rows["voter_id"]) - set(decided["voter_id"])
-    left = budget - locked.endpoint.decided.committed_usd()  # type: ignore[union-attr]
+    left = budget - locked.endpoint.decided.present().committed_usd()  # type: ignore[union-attr]
     paid = sum(
         answers[v]["recommendation"]["cost_usd"]
         for v in others if answers[v]["recommendation"]
@@ -349,7 +350,7 @@ def scores_of(endpoint: Endpoint, rows: list[Json]) -> pd.DataFrame:
 
 
 def test_every_voter_has_the_same_score_online_and_offline(
-    locked: Bundled, tmp_path: Path
+    locked: Bundled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the row of the voter file, linked or not; elsewhere it has to be brought."""
     voters = locked.voters
@@ -371,6 +372,7 @@ def test_every_voter_has_the_same_score_online_and_offline(
     moved = scores_of(endpoint, [{**row, "reacted__jobs": 0.0}])
     assert (moved["lift"] == 5).all()
     # away from the campaign's folder nothing is looked up, and nothing guessed
+    monkeypatch.setenv("HUSTINGS_VOTER_KEY", voter_key(locked.run.home).hex())
     shutil.copytree(locked.run.home / "serving", tmp_path / "elsewhere")
     away = replace(Endpoint.load(tmp_path / "elsewhere"), model=model)
     with pytest.raises(RequestError) as refused:
@@ -585,8 +587,9 @@ def test_hours_in_which_a_channel_may_be_used_are_told(locked: Bundled) -> None:
 
 
 def test_a_bundle_outside_its_campaign_says_that_it_knows_no_decisions(
-    locked: Bundled, tmp_path: Path
+    locked: Bundled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert locked.endpoint.describe()["decided"] == "by the campaign's plans"
+    monkeypatch.setenv("HUSTINGS_VOTER_KEY", voter_key(locked.run.home).hex())
     shutil.copytree(locked.run.home / "serving", tmp_path / "serving")
     assert Endpoint.load(tmp_path / "serving").describe()["decided"] == "unknown here"

@@ -1,21 +1,17 @@
 """Scores: every voter by every message, the same however the file is cut."""
 
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from hustings.features.engine import ONE_MACHINE
-from hustings.features.tables import SCORES, check
 from hustings.serving.load import load_champion
 from hustings.serving.score import score_block
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import open_store
+from tests.scores import by_message
 
 ROUNDING = 1e-5
 """Points: linear terms are summed in single precision, in the order of the chunk."""
@@ -35,9 +31,14 @@ def voters(story: Any) -> pd.DataFrame:
     return found
 
 
-def scored(model: CampaignModel, voters: pd.DataFrame) -> pd.DataFrame:
+def scored(
+    model: CampaignModel, voters: pd.DataFrame, block: int = 100_000
+) -> pd.DataFrame:
     rows = pa.Table.from_pandas(voters, preserve_index=False)
-    return check(SCORES, score_block(model, rows).to_pandas())
+    parts = [
+        score_block(model, rows.slice(at, block)) for at in range(0, len(rows), block)
+    ]
+    return by_message(pa.concat_tables(parts).to_pandas())
 
 
 def test_every_voter_is_scored_once_for_every_message(
@@ -49,18 +50,15 @@ def test_every_voter_is_scored_once_for_every_message(
     assert set(found["message_id"]) == set(model.messages)
 
 
-@pytest.mark.parametrize("rows_together", [7, 999, 1_000])
+@pytest.mark.parametrize("block", [1, 7, 999, 1_000, 5_000])
 def test_scores_do_not_depend_on_how_the_file_is_cut(
-    model: CampaignModel, voters: pd.DataFrame, rows_together: int, tmp_path: Path
+    model: CampaignModel,
+    voters: pd.DataFrame,
+    block: int,
 ) -> None:
-    few = voters.head(100) if rows_together < 8 else voters
-    rows = pa.Table.from_pandas(few, preserve_index=False)
-    pq.write_table(rows, tmp_path / "voters.parquet", row_group_size=rows_together)
-    parts = ONE_MACHINE.map_blocks(
-        partial(score_block, model), tmp_path / "voters.parquet", rows.column_names
-    )
-    in_parts = pa.concat_tables(parts).to_pandas()
-    pd.testing.assert_frame_equal(in_parts, scored(model, few), atol=ROUNDING)
+    few = voters.head(100) if block < 7 else voters
+    whole = scored(model, few)
+    pd.testing.assert_frame_equal(scored(model, few, block), whole, atol=ROUNDING)
 
 
 def test_scores_belong_to_the_voter_and_not_to_the_place_in_the_file(
@@ -107,21 +105,10 @@ def test_the_same_rows_given_twice_are_scored_twice(
     assert found["lift"].iloc[:8].tolist() == found["lift"].iloc[8:].tolist()
 
 
-def test_no_voters_give_no_blocks(
-    model: CampaignModel, voters: pd.DataFrame, tmp_path: Path
-) -> None:
-    rows = pa.Table.from_pandas(voters.head(0), preserve_index=False)
-    pq.write_table(rows, tmp_path / "voters.parquet")
-    parts = ONE_MACHINE.map_blocks(
-        partial(score_block, model), tmp_path / "voters.parquet", rows.column_names
-    )
-    assert list(parts) == []
-
-
 def test_intervals_cover_the_true_lift_of_most_voters(
     story: Any,
 ) -> None:
-    found = story.run.read("scores")
+    found = by_message(story.run.read("scores"))
     true = story.true_lift(found.assign(channel="mail"))
     # a lift is that of the mean channel of the test
     true *= np.mean(list(story.multiplier.values()))

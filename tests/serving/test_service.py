@@ -16,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hustings.features.atomic import write_json
 from hustings.features.ingest import TableSource
-from hustings.features.persons.keys import Never
+from hustings.features.persons.keys import KeysError, Never
 from hustings.features.training_set import household
+from hustings.serving.contact_lists import NeverContacted
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
 from hustings.serving.recommend import AudiencePrices, CampaignLimits
@@ -28,9 +30,11 @@ from hustings.serving.service import (
 )
 from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
+from tests.serving.conftest import OF_VOTERS
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
+KEY = "a-key-of-the-tests-of-22-letters"
 CONSENTED = ["sms", "phone"]
 AT = pd.Timestamp("2026-09-08 12:00")
 
@@ -160,7 +164,7 @@ def test_a_voter_without_an_id_is_refused(served, server):
             "voters[0].voter_id",
         ),
         (b'{"voters": [' + b",".join([b"{}"] * 10_001) + b"]}", 422, "voters"),
-        (b" " * (64 * 2**20 + 1), 413, ""),
+        (b" " * (32 * 2**20 + 1), 413, ""),
     ],
 )
 def test_a_bad_body_is_refused_with_the_path_of_its_fault(server, body, status, path):
@@ -198,8 +202,10 @@ def test_a_value_reads_the_same_whatever_stands_beside_it(served, value, beside)
     reader = VoterReader.of(served.model.reader.mapping)
     row = {**served.rows[0], "income_usd": value, "precinct": value}
     other = {**served.rows[1], "income_usd": beside, "precinct": beside}
-    alone, _ = reader.read([row])
-    together, _ = reader.read([row, other])
+    alone, together = (
+        read.voters.frame(list(read.voters.columns))
+        for read in (reader.read([row]), reader.read([row, other]))
+    )
     pd.testing.assert_frame_equal(alone, together.iloc[:1])
     assert alone["income_usd"].tolist() == [61.0]
 
@@ -225,10 +231,15 @@ def test_faults_are_told_in_the_campaigns_own_columns():
     )
     reader = VoterReader.of(mapping)
     good = {"voter_id": 8, "GENDER_F": 1, "CTY": 26, "VG_04": 1, "MED_HH_INC": "51"}
-    voters, missing = reader.read([good])
-    assert missing == []
-    assert voters.drop(columns="income").to_numpy().tolist() == [
-        ["8", "F", "00026", "MI", 1.0]
+    voters, missing, unknown = reader.read([good | {"COLOUR": "red"}])
+    assert (missing, unknown) == ([], ["COLOUR"])
+    assert [values.tolist() for values in voters.columns.values()] == [
+        ["8"],
+        ["F"],
+        ["00026"],
+        ["MI"],
+        [1.0],
+        [51.0],
     ]
     bad = {**good, "GENDER_F": 2, "VG_04": 3, "MED_HH_INC": "much"}
     with pytest.raises(RequestError) as told:
@@ -333,13 +344,20 @@ def test_nobody_in_the_holdout_is_ever_recommended_anything(served, server):
     assert all(v["recommendation"] is None for v in told)
 
 
-def test_who_was_held_out_before_a_move_is_recommended_nothing_after_it(served):
+def test_who_was_held_out_before_a_move_is_recommended_nothing_after_it(
+    served, tmp_path
+):
+    """Also from one request to the next: `forget` adds to the file of a bundle."""
     at = [int(i) for i in np.flatnonzero(~holdout(served))[:300]]
-    where = endpoint(served)
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(served.plan))
+    where = replace(endpoint(served), never=NeverContacted(file, OF_VOTERS.key))
     would_get = [v for v in advice(where, asked(served, at)) if v["recommendation"]]
     assert len(would_get) > 50
     moved = [v["voter_id"] for v in would_get[:40]]
-    told = advice(replace(where, never=Never.of(b"k", moved)), asked(served, at))
+    held_out = {**served.plan, "never": Never.of(b"k", moved).to_json()}
+    write_json(file, held_out)
+    told = advice(where, asked(served, at))
     refused = {v["voter_id"] for v in told if v["reason"] and codes([v]) == {"holdout"}}
     assert refused == set(moved)
 
@@ -552,6 +570,17 @@ def test_a_plan_that_offers_what_the_model_does_not_know_is_refused(served, tmp_
         Endpoint.load(tmp_path)
 
 
+def test_a_bundle_holds_digests_of_voters_and_never_their_key(served, monkeypatch):
+    files = [path for path in served.folder.rglob("*") if path.is_file()]
+    key = OF_VOTERS.key
+    assert not [p for p in files if key in p.read_bytes()]
+    assert not [p for p in files if key.hex().encode() in p.read_bytes()]
+    for value in ("", "no key", "00" * 32):
+        monkeypatch.setenv("HUSTINGS_VOTER_KEY", value)
+        with pytest.raises(KeysError, match="hustings keys voters"):
+            Endpoint.load(served.folder)
+
+
 # --- which version, health, metrics, key ----------------------------------------------
 
 
@@ -575,8 +604,8 @@ def test_the_endpoint_tells_the_exact_version_it_serves(server, served):
         {"Accept": "*/*"},
         {"Authorization": "Bearer another-key"},
         {"Authorization": "Bearer"},
-        {"Authorization": "Basic a-key-of-the-tests"},
-        {"Authorization": "Bearer a-key-of-the-test"},
+        {"Authorization": "Basic a-key-of-the-tests-of-22-letters"},
+        {"Authorization": "Bearer a-key-of-the-tests-of-22-letter"},
         {"X-API-Key": "another-key"},
         {"X-API-Key": ""},
     ],
@@ -607,7 +636,7 @@ def test_only_health_and_the_empty_page_answer_without_the_key(server, headers):
 
 
 def test_the_key_is_taken_from_either_header(server):
-    key = "a-key-of-the-tests"
+    key = KEY
     for headers in ({"Authorization": f"bearer {key}"}, {"X-API-Key": key}):
         with server.client(**headers) as client:
             assert client.get("/model").status_code == 200
@@ -619,9 +648,7 @@ def test_requests_are_counted_in_the_metrics(served, server):
         counted = [
             line
             for line in lines
-            if line.startswith("bentoml_service_request_total")
-            and 'endpoint="/score"' in line
-            and 'http_response_code="200"' in line
+            if line.startswith('hustings_requests_total{route="/score",status="200"}')
         ]
         return sum(float(line.rsplit(" ", 1)[1]) for line in counted)
 
@@ -679,10 +706,10 @@ def test_no_server_starts_without_a_key(served, tmp_path, monkeypatch):
 
 
 def test_no_server_starts_without_a_bundle(tmp_path, monkeypatch):
-    done = start(tmp_path / "none", tmp_path, HUSTINGS_API_KEY="key")
+    done = start(tmp_path / "none", tmp_path, HUSTINGS_API_KEY=KEY)
     assert done.returncode != 0
     assert "expected a serving bundle" in done.stderr
-    monkeypatch.setenv("HUSTINGS_API_KEY", "key")
+    monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
     with pytest.raises(FileNotFoundError, match="hustings run"):
         serve_bundle(tmp_path / "none")
 
@@ -690,7 +717,7 @@ def test_no_server_starts_without_a_bundle(tmp_path, monkeypatch):
 def test_it_is_loopback_that_is_bound_unless_told_otherwise(
     served, monkeypatch
 ) -> None:
-    monkeypatch.setenv("HUSTINGS_API_KEY", "key")
+    monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
     lines: list[list[str]] = []
 
     def become(_path: str, command: list[str], _env: dict[str, str]) -> None:

@@ -35,7 +35,10 @@ def _scores(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and lifts as a score stage writes them."""
     rng = np.random.default_rng(1)
     ids = np.char.add("V", np.arange(n).astype("U8")).astype(object)
-    lift = rng.normal(size=(n, 1)) + rng.normal(2.0, 1.5, size=(n, len(ARMS)))
+    lift = np.empty((n, len(ARMS)), dtype=np.float32)
+    own = rng.standard_normal(n, dtype=np.float32)
+    for a in range(len(ARMS)):
+        lift[:, a] = 2.0 + own + 1.5 * rng.standard_normal(n, dtype=np.float32)
     return ids, lift
 
 
@@ -48,7 +51,7 @@ def test_a_day_of_ten_million_voters_is_planned_in_minutes(
     n: int, tmp_path: Path
 ) -> None:
     ids, lift = _scores(n)
-    clock = [time.perf_counter()]
+    clock, began = [time.perf_counter()], time.process_time()
     held = held_out(ids, salt="speed", share=0.1)
     clock.append(time.perf_counter())
     terms = PlanSettings(
@@ -75,7 +78,8 @@ def test_a_day_of_ten_million_voters_is_planned_in_minutes(
     _say(
         f"{n:,} voters: {len(plan.contacts):,} contacts, holdout {holdout_s:.1f} s, "
         f"plan and draws {plan_s:.1f} s, lists {lists_s:.1f} s, in all "
-        f"{clock[-1] - clock[0]:.1f} s; peak {memory:.1f} GiB"
+        f"{clock[-1] - clock[0]:.1f} s, {time.process_time() - began:.1f} processor "
+        f"seconds; peak {memory:.1f} GiB"
     )
     assert len(plan.contacts) > 0.9 * N_CONTACTS
     assert plan.contacts["cost_usd"].sum() <= terms.budget_usd + 1e-6

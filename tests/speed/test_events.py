@@ -30,7 +30,7 @@ from tests.serving.conftest import served  # noqa: F401 - a fixture
 pytestmark = pytest.mark.speed
 
 ROOT = Path(__file__).parents[2]
-KEY = "a-key-of-the-benchmark"
+KEY = "a-key-of-the-benchmark-0123456789"
 SENDERS = 4
 SECONDS = 8.0
 N_KILLS = 20

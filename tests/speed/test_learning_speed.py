@@ -118,7 +118,7 @@ def test_scoring_by_trees_from_a_feature_array() -> None:
         propensities=np.full((n, m + 1), 1 / (m + 1)),
     )  # fmt: skip
     ready = prepare(test, [], dict.fromkeys(test.messages, "issue"), seed=1)
-    gbm, arms = fit_gbm(ready, seed=1), fit_arm_trees(ready, seed=1)
+    gbm, (arms, _) = fit_gbm(ready, seed=1), fit_arm_trees(ready, seed=1)
     for name, predict in {
         "gbm": lambda: gbm.deviation(X, ids)[0],
         "arm trees": lambda: arms.deviation(X, ready.fold),

@@ -44,7 +44,7 @@ streams that alarmed within 12 hours.
 | what | | |
 |---|---|---|
 """
-KEY = "a-key-of-the-benchmark"
+KEY = "a-key-of-the-benchmark-0123456789"
 RULES = MonitorRules()
 LEVELS = (0.05, 0.01, 0.001)
 
@@ -204,14 +204,18 @@ from starlette.applications import Starlette
 from hustings.serving.monitor import http as watch
 from hustings.serving.reactions import http as intake
 from hustings.serving.reactions.store import Events
-from hustings.serving.service import ApiKey
+from hustings.serving.gate import Counts, FrontDoor
+from hustings.serving.service import OPEN
 
 taken_in = intake.Intake(Events.open(sys.argv[1]), key=b"key")
-found = watch.Watch(taken_in.events, watch.Campaign("speed"))
+found = watch.MonitorFollower(
+    taken_in.events, watch.MonitoredCampaign("speed"), now=watch.utc_now
+)
 found.start()
 app = Starlette(routes=[*watch.routes, *intake.routes])
 app.state.intake, app.state.watch = taken_in, found
-uvicorn.run(ApiKey(app), port=int(sys.argv[2]), log_level="warning")
+behind = FrontDoor(app, Counts(), is_open=OPEN)
+uvicorn.run(behind, port=int(sys.argv[2]), log_level="warning")
 """
 
 

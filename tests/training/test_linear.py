@@ -148,6 +148,17 @@ def test_any_number_of_features_is_fitted(n_features: int) -> None:
     assert np.corrcoef(fit.deviation(X, fold)[:, 0], X[:, 0])[0, 1] > 0.9
 
 
+def test_of_many_features_the_last_may_be_carried_by_few() -> None:
+    """More columns than are tried at once, no product, and a last term without any."""
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(800, 110)).astype(np.float32)
+    X[:, 108:] = rng.random((800, 2)) < 0.01
+    scores, fold = rng.normal(0, 3, (800, 1)), rng.integers(2, size=800)
+    no_products = {**DEFAULT_LINEAR, "screen": 99.0}
+    fit = fit_linear(X, scores, 9 * np.eye(1), fold, ["a"], [], no_products)
+    assert fit.deviation(X, None).std() < 0.5
+
+
 def test_no_features_that_vary_give_no_deviation() -> None:
     rng = np.random.default_rng(6)
     X = np.full((500, 2), np.nan, dtype=np.float32)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hustings.training.learners import pooled
 from hustings.training.learners.pooled import (
     Candidates,
     EffectMoments,
@@ -174,3 +175,15 @@ def test_who_shares_is_all_and_the_issues_of_several() -> None:
     assert found.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 1, 1]]
     assert sharing(["a"]).shape == (0, 1)
     assert sharing(["a", "a"]).tolist() == [[1, 1]]
+
+
+def test_fits_that_still_move_after_the_most_sweeps_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(5)
+    moved = draw(rng, world("shared", rng), n=2_000, sd=4.0)
+    still = moved._replace(cross=np.zeros_like(moved.cross))
+    assert fitted(moved, still).n_unsettled == 0
+    monkeypatch.setattr(pooled, "MAX_SWEEPS", 2)
+    # of no lift at all there is nothing to search
+    assert fitted(moved, still).n_unsettled == 1

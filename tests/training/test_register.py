@@ -230,8 +230,9 @@ def test_the_model_reads_rows_of_a_csv_file_as_the_endpoint_does(
         (texts.drop(columns=left_out), left_out),
     ):  # fmt: skip
         given = rows.astype(object).where(rows.notna(), None).to_dict("records")
-        voters, missing = reader.read(given)
+        voters, missing, _ = reader.read(given)
         assert missing == unknown
+        voters = voters.frame(list(voters.columns))
         expected = modelled.model.score(voters).set_index("message_id")
         for form in (rows, given):
             scored = model.predict(form)

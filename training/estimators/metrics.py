@@ -294,6 +294,24 @@ def area_weights(spends: Floats) -> Floats:
     return weights
 
 
+GRAM_ROWS = 4_096
+"""Rows of a product of matrices at a time: what is weighted fits the cache."""
+
+
+def weighted_gram(Z: Floats, weight: Floats) -> Floats:
+    """Z' diag(weight) Z, shape (k, k), without a second matrix of Z's size.
+
+    Args:
+        Z: Shape (n, k).
+        weight: Shape (n,).
+    """
+    gram = np.zeros((Z.shape[1], Z.shape[1]))
+    for start in range(0, len(Z), GRAM_ROWS):
+        rows = Z[start : start + GRAM_ROWS]
+        gram += rows.T @ (rows * weight[start : start + GRAM_ROWS, None])
+    return gram
+
+
 def weighted_rows(values: Floats, weight: Floats | None) -> Floats:
     """Rows times the root of their weight: products of these are weighted products.
 

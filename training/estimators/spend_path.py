@@ -111,12 +111,25 @@ def whole_budget_path(
     Raises:
         ValueError: If a cost is negative or a value is not finite.
     """
-    row, old, new, step_cost, step_value, slope = hull_steps(value, cost, allowed)
+    return path_of_steps(hull_steps(value, cost, allowed), len(value), tie_break)
+
+
+def path_of_steps(
+    steps: "Steps", n_rows: int, tie_break: Floats | None = None
+) -> SpendPath:
+    """The optimal assignment at every budget, from the steps of all rows.
+
+    Args:
+        steps: From `hull_steps`.
+        n_rows: How many rows there are.
+        tie_break: See `whole_budget_path`.
+    """
+    row, old, new, step_cost, step_value, slope = steps
     order = _falling(slope, row, tie_break)
     spend = np.cumsum(step_cost[order])
     return SpendPath(
         row[order], old[order], new[order], step_cost[order], step_value[order],
-        spend, len(value),
+        spend, n_rows,
     )  # fmt: skip
 
 

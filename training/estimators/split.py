@@ -1,12 +1,15 @@
 """Folds that never split the coarsest unit, the same for a unit wherever it is seen."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Floats, Ints, Objects
+
+FEW_UNITS = 64
+"""Of fewer, none is looked for twice."""
 
 
 def unit_uniforms(unit_id: Sequence[str] | Objects, *, salt: str) -> Floats:
@@ -19,7 +22,13 @@ def unit_uniforms(unit_id: Sequence[str] | Objects, *, salt: str) -> Floats:
         unit_id: Shape (n,).
         salt: Separates uses (and campaigns) from one another.
     """
+    if len(unit_id) <= FEW_UNITS:
+        return _drawn(unit_id, salt)
     codes, units = pd.factorize(np.asarray(unit_id, dtype=object))
+    return _drawn(units, salt)[codes]
+
+
+def _drawn(units: Iterable[object], salt: str) -> Floats:
     key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
     drawn = [
         int.from_bytes(
@@ -28,8 +37,7 @@ def unit_uniforms(unit_id: Sequence[str] | Objects, *, salt: str) -> Floats:
         for u in units
     ]
     # the top 53 bits: a double holds them exactly, so 1.0 is never reached
-    uniforms: Floats = np.array([d >> 11 for d in drawn], dtype=np.float64) / 2**53
-    return uniforms[codes]
+    return np.array([d >> 11 for d in drawn], dtype=np.float64) / 2**53
 
 
 def unit_folds(unit_id: Sequence[str] | Objects, n_folds: int, *, salt: str) -> Ints:

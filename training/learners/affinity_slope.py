@@ -74,9 +74,8 @@ class AffinitySlope:
 def own_affinity(X: Floats32, columns: Ints, centre: Floats) -> Floats:
     """Affinity for the message's own issue about its mean, 0 where unknown, (n, M)."""
     affinity = np.zeros((len(X), len(columns)))
-    for m, column in enumerate(columns):
-        if column >= 0:
-            affinity[:, m] = np.nan_to_num(X[:, column] - centre[m])
+    issue = columns >= 0
+    affinity[:, issue] = np.nan_to_num(X[:, columns[issue]] - centre[issue])
     return affinity
 
 

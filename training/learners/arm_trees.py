@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import lightgbm as lgb
 import numpy as np
 
 from hustings.features.arrays import Floats, Floats32, Ints
@@ -71,7 +72,7 @@ def fit_arm_trees(
     *,
     seed: int,
     only: int | None = None,
-) -> ArmTrees:
+) -> tuple[ArmTrees, Floats]:
     """Fit the trees of every fold.
 
     Args:
@@ -79,21 +80,35 @@ def fit_arm_trees(
         params: `n_trees` and LightGBM's own.
         seed: For LightGBM.
         only: A fold that is left out of the one fit there is, for tuning.
+
+    Returns:
+        The trees, and the deviation that they predict of voters that they never saw,
+        shape (n, M): of all, or of the fold that is left out.
     """
     test, fold = prepared.test, prepared.fold
-    data = binned(_with_arm(test.X, test.arm), [*prepared.categorical, test.X.shape[1]])
+    data = _binned_with_arm(prepared)
     goal = (prepared.residual, np.maximum(prepared.weight, 1e-12))
     if only is not None:
         rows = test.observed & (fold != only)
         boosters = FoldBoosters((boost(data, rows, *goal, params, seed=seed),))
         held = test.take(fold == only)
         deviation = _contrasts(boosters, held.X, None, len(test.messages))
-        return ArmTrees(
-            boosters, np.average(deviation, axis=0, weights=held.survey_weight)
-        )
+        centre = np.average(deviation, axis=0, weights=held.survey_weight)
+        return ArmTrees(boosters, centre), deviation - centre
     boosters = FoldBoosters.fit(data, test.observed, *goal, fold, params, seed=seed)
     deviation = _contrasts(boosters, test.X, fold, len(test.messages))
-    return ArmTrees(boosters, np.average(deviation, axis=0, weights=test.survey_weight))
+    centre = np.average(deviation, axis=0, weights=test.survey_weight)
+    return ArmTrees(boosters, centre), deviation - centre
+
+
+def _binned_with_arm(prepared: Prepared) -> lgb.Dataset:
+    """Features and the arm that was sent, binned once for all settings."""
+    if NAME not in prepared.derived:
+        X, arm = prepared.test.X, prepared.test.arm
+        categorical = [*prepared.categorical, X.shape[1]]
+        prepared.derived[NAME] = binned(_with_arm(X, arm), categorical)
+    data: lgb.Dataset = prepared.derived[NAME]
+    return data
 
 
 def _contrasts(

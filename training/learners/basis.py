@@ -9,6 +9,7 @@ lift that the term adds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from hustings.features.arrays import Bools, Floats, Floats32, Ints
 Term = tuple[int, ...]
 """Features that are multiplied; one feature is a main effect."""
 
+MOST_FACTORS = 3
 FINE = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 COARSE = (0.0, 0.33, 0.67, 1.0)
 FEW_VALUES = 6
@@ -30,6 +32,8 @@ MISSING_SHARE = 0.002
 RAREST_SHARE, FEWEST_PEOPLE = 0.01, 50
 """A term of which fewer people, or a smaller share of them, differ from the others is
 none: scaled to variance 1 it would give those few a lift that nothing bounds."""
+FEW_ROWS = 512
+"""So few rows have all columns computed at once: the calls cost more than the sums."""
 LARGEST_SHARE = 0.2
 """However few people there are, a term that sets apart so many of them is one."""
 
@@ -157,8 +161,14 @@ class Basis:
 
     def raw(self, X: Floats32) -> Floats32:
         """Columns as they are, transposed: shape (p, n)."""
+        if len(X) <= FEW_ROWS:
+            return self._at_once.columns(X)
         columns = raw_columns(self.shapes, self.terms, X)
         return columns if self.varying.all() else columns[self.varying]
+
+    @cached_property
+    def _at_once(self) -> "_AtOnce":
+        return _AtOnce(self.shapes, self.terms, self.varying)
 
     def only(self, terms: Sequence[int]) -> Self:
         """The basis of some of its terms, by their position."""
@@ -261,3 +271,146 @@ def raw_columns(
             left[:, None], right, out=rows.reshape(len(left), len(right), len(X))
         )
     return out
+
+
+class _AtOnce:
+    """`raw_columns` of few rows by one operation for the columns of all features.
+
+    Args:
+        shapes: Of every feature.
+        terms: In the order of the columns.
+        varying: Which raw columns are wanted, shape (p_raw,).
+    """
+
+    def __init__(
+        self, shapes: Sequence[Shape], terms: Sequence[Term], varying: Bools
+    ) -> None:
+        parts = {(f, len(term) > 1) for term in terms for f in term}
+        self._hats, self._levels = _Hats(), _Levels()
+        self._missing: list[int] = []
+        place: dict[tuple[int, bool], list[tuple[int, int]]] = {}
+        for feature, coarse in sorted(parts):
+            place[feature, coarse] = self._add(feature, shapes[feature], coarse=coarse)
+        offset = (
+            0,
+            len(self._hats.rows),
+            len(self._hats.rows) + len(self._levels.rows),
+        )
+        at = {
+            part: [offset[kind] + row for kind, row in rows]
+            for part, rows in place.items()
+        }
+        n = offset[2] + len(self._missing)
+        # a row of ones stands for the factors that a term does not have
+        factors = [
+            [*row, *[n] * (MOST_FACTORS - len(row))]
+            for term in terms
+            for row in product(*(at[f, len(term) > 1] for f in term))
+        ]
+        table = np.array(factors, dtype=np.int64).reshape(-1, MOST_FACTORS)[varying]
+        self._factors = list(table[:, : max(map(len, terms), default=1)].T)
+        self._n = n
+
+    def _add(
+        self, feature: int, shape: Shape, *, coarse: bool
+    ) -> list[tuple[int, int]]:
+        """Rows of a feature's columns, as (kind, row among that kind)."""
+        rows: list[tuple[int, int]] = []
+        if shape.levels or not shape.fine:
+            levels = shape.levels[1:MAX_COARSE_LEVELS] if coarse else shape.levels
+            levels = shape.levels if len(shape.levels) == 1 else levels
+            rows += [(1, self._levels.add(feature, level)) for level in levels]
+        else:
+            knots = shape.coarse if coarse else shape.fine
+            hats = [(0, self._hats.add(feature, knots, j)) for j in range(len(knots))]
+            rows += hats[1:] if coarse else hats
+        if shape.missing and not coarse:
+            rows.append((2, len(self._missing)))
+            self._missing.append(feature)
+        return rows
+
+    def columns(self, X: Floats32) -> Floats32:
+        """Columns of all terms, transposed: shape (p, n)."""
+        features = X.T
+        single = np.concatenate(
+            [
+                self._hats.columns(features),
+                self._levels.columns(features),
+                np.isnan(features[self._missing]).astype(np.float32),
+                np.ones((1, len(X)), dtype=np.float32),
+            ]
+        )
+        columns: Floats32 = single[self._factors[0]]
+        for factor in self._factors[1:]:
+            columns *= single[factor]
+        return columns
+
+
+class _Hats:
+    """Hats of many features, as `_hats` gives them, bit by bit."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def add(self, feature: int, knots: Sequence[float], j: int) -> int:
+        """Row of hat j of a feature."""
+        k = np.array(knots, dtype=np.float64)
+        origin = k[len(k) // 2]
+        first, last, k = k[0], k[-1], k - origin
+        # an outer hat has one slope; in place of the other stands 1
+        rising = (k[j - 1], 1 / (k[j] - k[j - 1]), 0.0) if j > 0 else (0.0, 0.0, 1.0)
+        falling = (
+            (k[j + 1], 1 / (k[j + 1] - k[j]), 0.0)
+            if j < len(k) - 1
+            else (0.0, 0.0, 1.0)
+        )
+        self.rows.append((feature, first, last, origin, *rising, *falling))
+        return len(self.rows) - 1
+
+    @cached_property
+    def _table(self) -> tuple[Ints, Floats, Floats32]:
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 10)
+        of_slopes = table[:, 4:, None].astype(np.float32)
+        return table[:, 0].astype(np.int64), table[:, 1:4, None], of_slopes
+
+    def columns(self, features: Floats32) -> Floats32:
+        """Shape (k, n)."""
+        feature, bounds, slopes = self._table
+        first, last, origin = bounds[:, 0], bounds[:, 1], bounds[:, 2]
+        x = features[feature]
+        present = ~np.isnan(x)
+        inside = np.where(present, x, origin)
+        np.maximum(inside, first, out=inside)
+        np.minimum(inside, last, out=inside)
+        inside = (inside - origin).astype(np.float32)
+        rising = (inside - slopes[:, 0]) * slopes[:, 1] + slopes[:, 2]
+        falling = (slopes[:, 3] - inside) * slopes[:, 4] + slopes[:, 5]
+        lower = np.minimum(rising, falling)
+        hats: Floats32 = np.clip(lower, np.float32(0), np.float32(1))
+        hats *= present
+        return hats
+
+
+class _Levels:
+    """Levels of many features, each a column."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, float]] = []
+
+    def add(self, feature: int, level: float) -> int:
+        """Row of a level of a feature."""
+        self.rows.append((feature, level))
+        return len(self.rows) - 1
+
+    @cached_property
+    def _table(self) -> tuple[Ints, Floats32]:
+        return (
+            np.array([feature for feature, _ in self.rows], dtype=np.int64),
+            np.array([level for _, level in self.rows], dtype=np.float32)[:, None],
+        )
+
+    def columns(self, features: Floats32) -> Floats32:
+        """Shape (k, n)."""
+        feature, level = self._table
+        columns: Floats32 = (features[feature] == level).astype(np.float32)
+        return columns

@@ -10,7 +10,7 @@ do not support shrinks to the average effect of the message.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -155,6 +155,7 @@ class Prepared:
         issue_of: Issue of every message.
         texts: What the messages say, for learners that read it; None where nobody
             read them.
+        derived: What learners derive from it once for all settings, by a key of theirs.
     """
 
     test: MessageTest
@@ -168,6 +169,9 @@ class Prepared:
     categorical: tuple[int, ...]
     issue_of: Mapping[str, str]
     texts: MessageFeatures | None = None
+    derived: dict[Any, Any] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
 
 def prepare(
@@ -177,6 +181,7 @@ def prepare(
     *,
     seed: int,
     texts: MessageFeatures | None = None,
+    nuisances: Nuisances | None = None,
 ) -> Prepared:
     """Bin, cross-fit the nuisances and score, once for all settings of the trees.
 
@@ -186,9 +191,11 @@ def prepare(
         issue_of: Issue of every message.
         seed: Folds and LightGBM.
         texts: Features of at least its messages, for learners that read them.
+        nuisances: Of this very test, where they were fitted before.
     """
     data = binned(test.X, categorical)
-    nuisances = fit_nuisances(test, data, issue_of, seed=seed)
+    if nuisances is None:
+        nuisances = fit_nuisances(test, data, issue_of, seed=seed)
     merged, fold = test.by_message(), nuisances.folds(test.unit_id)
     response = nuisances.response(test)
     seen = nuisances.observed_probability(test)

@@ -10,6 +10,7 @@ a second. Every fold is predicted by a fit that never saw it.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any, NamedTuple, Self
 
@@ -55,6 +56,9 @@ NEGLIGIBLE = 0.005
 """Share of a message's spread of lift that may go for the speed of scoring; its
 variance stays in the interval."""
 
+_Weights = tuple[Floats32, Floats32]
+"""Of columns, and what centring takes off."""
+
 
 @dataclass(frozen=True)
 class LinearFit:
@@ -66,6 +70,7 @@ class LinearFit:
         directions: Of uncertainty, each as long as its standard deviation, an array
             (p, M, k) for every fit.
         unexplained: Mean variance beside them, shape (n_folds + 1, M).
+        n_unsettled: Fits whose search of the prior still moved after the most sweeps.
         affinity_slope: Lift by affinity for a message's issue; None where none is
             known.
     """
@@ -74,6 +79,7 @@ class LinearFit:
     coefficients: Floats
     directions: tuple[Floats, ...]
     unexplained: Floats
+    n_unsettled: int
     affinity_slope: AffinitySlope | None = None
 
     @property
@@ -89,7 +95,8 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        deviation = self._predicted(X, fold, self.coefficients, lambda along, _: along)
+        of_fit = self._used(fold).along_coefficients
+        deviation = self._predicted(X, fold, of_fit, lambda along, _: along)
         if self.affinity_slope is not None:
             deviation += self.affinity_slope.deviation(X, fold)
         return deviation
@@ -107,10 +114,8 @@ class LinearFit:
             of_data = by_message.sum(axis=2, dtype=np.float64)
             return np.asarray(of_data + self.unexplained[k])
 
-        flat = [
-            d.reshape(len(d), d[0:1].size if len(d) else 0) for d in self.directions
-        ]
-        variance = self._predicted(X, fold, flat, spread)
+        of_fit = self._used(fold).along_directions
+        variance = self._predicted(X, fold, of_fit, spread)
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
         return variance
@@ -119,7 +124,7 @@ class LinearFit:
         self,
         X: Floats32,
         fold: Ints | None,
-        weights: Floats | Sequence[Floats],
+        of_fit: Mapping[int, _Weights],
         value_of: Callable[[Floats32, int], npt.NDArray[np.floating]],
     ) -> Floats:
         """Prediction of each voter by the fit of its fold, along some weights.
@@ -127,13 +132,11 @@ class LinearFit:
         Args:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
-            weights: Of every fit and column, shape (n_folds + 1, n_columns, ...).
+            of_fit: Weights of the columns that are used, by fit.
             value_of: Of the columns along the weights and the fit, shape (rows, M).
         """
         predicted = np.empty((len(X), self.coefficients.shape[2]))
-        fits = range(self.n_folds + 1) if fold is not None else [self.n_folds]
-        basis, used = self._used(fits)
-        of_fit = {k: _weights(basis, weights[k][used]) for k in fits}
+        basis = self._used(fold).basis
 
         def predict(rows: slice) -> None:
             raw = basis.raw(X[rows])
@@ -146,12 +149,16 @@ class LinearFit:
         _in_parallel(predict, len(X))
         return predicted
 
-    def _used(self, fits: Sequence[int]) -> tuple[Basis, Bools]:
-        """The basis of what some fits use, and which of all columns that is."""
-        group = self.basis.group
-        moved = (self.coefficients[list(fits)] != 0).any(axis=(0, 2))
-        terms = np.unique(group[moved])
-        return self.basis.only([int(t) for t in terms]), np.isin(group, terms)
+    def _used(self, fold: Ints | None) -> "_UsedColumns":
+        return self._used_by_all if fold is None else self._used_by_folds
+
+    @cached_property
+    def _used_by_all(self) -> "_UsedColumns":
+        return _UsedColumns(self, [self.n_folds])
+
+    @cached_property
+    def _used_by_folds(self) -> "_UsedColumns":
+        return _UsedColumns(self, range(self.n_folds + 1))
 
     def _fits(
         self, fold: Ints | None, rows: slice
@@ -171,6 +178,7 @@ class LinearFit:
             "coefficients": self.coefficients.tolist(),
             "directions": [d.tolist() for d in self.directions],
             "unexplained": self.unexplained.tolist(),
+            "n_unsettled": self.n_unsettled,
             "fondness": None
             if self.affinity_slope is None
             else self.affinity_slope.to_json(),
@@ -187,11 +195,47 @@ class LinearFit:
             coefficients,
             tuple(np.array(d).reshape(p, n_messages, -1) for d in stored["directions"]),
             np.array(stored["unexplained"], dtype=np.float64),
+            # models of earlier versions do not say
+            stored.get("n_unsettled", 0),
             None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),
         )
 
 
-def _weights(basis: Basis, of: Floats) -> tuple[Floats32, Floats32]:
+class _UsedColumns:
+    """Columns that some fits use, with their weights: what all predictions share.
+
+    Args:
+        fit: The model.
+        fits: Which of its fits.
+    """
+
+    def __init__(self, fit: LinearFit, fits: Sequence[int]) -> None:
+        group = fit.basis.group
+        moved = (fit.coefficients[list(fits)] != 0).any(axis=(0, 2))
+        terms = np.unique(group[moved])
+        self.basis = fit.basis.only([int(t) for t in terms])
+        self._used, self._fit, self._fits = np.isin(group, terms), fit, fits
+
+    @cached_property
+    def along_coefficients(self) -> dict[int, _Weights]:
+        """Weights of the lift by fit."""
+        return self._along(self._fit.coefficients)
+
+    @cached_property
+    def along_directions(self) -> dict[int, _Weights]:
+        """Weights of the directions of uncertainty by fit."""
+        return self._along(
+            [
+                d.reshape(len(d), d[0:1].size if len(d) else 0)
+                for d in self._fit.directions
+            ]
+        )
+
+    def _along(self, weights: Floats | Sequence[Floats]) -> dict[int, _Weights]:
+        return {k: _weights(self.basis, weights[k][self._used]) for k in self._fits}
+
+
+def _weights(basis: Basis, of: Floats) -> _Weights:
     """Weights of raw columns and what centring takes off, (p, k) and (k,)."""
     weights = of / basis.scale[:, None]
     constant = basis.centre @ weights
@@ -235,6 +279,14 @@ class _Sums(NamedTuple):
             self.lifts + times * other.lifts,
             self.gram + times * other.gram,
             self.cross + times * other.cross,
+        )
+
+    def only(self, columns: Ints) -> Self:
+        """Sums of some columns."""
+        return self._replace(
+            columns=self.columns[columns],
+            gram=self.gram[np.ix_(columns, columns)],
+            cross=self.cross[columns],
         )
 
     def moments(self, scale: Floats, noise: Floats) -> EffectMoments:
@@ -307,15 +359,23 @@ class _Design(NamedTuple):
     total: _Sums
     slopes: Floats | None = None
 
-    def without(self, k: int, noise: Floats) -> EffectMoments:
-        """Moments of all folds but one; of all for the number after the last."""
-        varying = self.basis.varying
-        part = self.total.plus(self.sums[k], -1) if k < len(self.sums) else self.total
-        part = _Sums(
-            part.n, part.columns[varying], part.lifts,
-            part.gram[np.ix_(varying, varying)], part.cross[varying],
-        )  # fmt: skip
-        moments = part.moments(self.basis.scale, noise)
+    def without(
+        self, k: int, noise: Floats, columns: Ints | None = None
+    ) -> EffectMoments:
+        """Moments of all folds but one; of all for the number after the last.
+
+        Args:
+            k: The fold.
+            noise: Shape (M, M).
+            columns: Those of the basis that are asked for; None for all.
+        """
+        at, scale = np.flatnonzero(self.basis.varying), self.basis.scale
+        if columns is not None:
+            at, scale = at[columns], scale[columns]
+        part = self.total.only(at)
+        if k < len(self.sums):
+            part = part.plus(self.sums[k].only(at), -1)
+        moments = part.moments(scale, noise)
         if self.slopes is None:
             return moments
         lift, affinity_slope = np.hsplit(moments.cross, 2)
@@ -361,6 +421,9 @@ def fit_linear(
     n_folds: int | None = None,
     affinity_columns: Sequence[int] | None = None,
     outcome_sd: float = 0.0,
+    *,
+    with_variance: bool = True,
+    known: dict[Any, Any] | None = None,
 ) -> LinearFit:
     """Fit features and products, once for every fold left out.
 
@@ -379,23 +442,24 @@ def fit_linear(
         affinity_columns: Column of X with the affinity for each message's own issue, -1
             for none, length M; those columns are no features then.
         outcome_sd: Of the outcome; the lift by affinity is a share of it.
+        with_variance: Whether the fit has to say how sure it is; without, its variance
+            is that of the affinity slope alone.
+        known: Where what `screen` does not change is kept, for fits of other settings
+            to the same voters; None where this fit is the only one.
     """
-    shapes = _shapes(X, categorical, affinity_columns or ())
     n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
-    lift = lift - np.average(lift, axis=0, weights=weight)
-    affinity_slope, slopes = None, None
-    if affinity_columns is not None and np.trace(noise) > 0:
-        affinity_slope = fit_affinity_slope(
-            X, lift, noise, fold, n_folds, affinity_columns, outcome_sd, weight
-        )
-        slopes = affinity_slope.slope
-        # beside the lifts, what each fit takes off them
-        off = own_affinity(X, affinity_slope.columns, affinity_slope.centre)
-        lift = np.column_stack([lift, off])
-    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
-    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
+    key = (params["order"] > 1, params["max_columns"])
+    start = None if known is None else known.get(key)
+    if start is None:
+        start = _started(
+            X, lift, noise, fold, categorical, params, weight, n_folds,
+            affinity_columns, outcome_sd,
+        )  # fmt: skip
+        if known is not None:
+            known[key] = start
+    shapes, lift, affinity_slope, slopes, terms, design = start
     # no feature varies, or no outcome does
     if not design.basis.varying.any() or not np.trace(noise) > 0:
         nothing = _nothing(design.basis, len(fits_of), len(noise))
@@ -422,9 +486,60 @@ def fit_linear(
         ]
         together = sorted(set().union(*may), key=lambda t: (len(t), t))
         untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
+        del start, design
         design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
         last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
-    return replace(_joined(last), affinity_slope=affinity_slope)
+    joined = _joined(last, with_variance=with_variance)
+    return replace(joined, affinity_slope=affinity_slope)
+
+
+class _Start(NamedTuple):
+    """What a fit begins with, whatever its screen.
+
+    Attributes:
+        shapes: Of every feature.
+        lift: Centred, and beside the lifts what is taken off them, (n, M) or (n, 2 M).
+        affinity_slope: Lift by affinity; None where none is known.
+        slopes: Its slope in every fit; None without.
+        terms: Features and pairs.
+        design: Of these terms.
+    """
+
+    shapes: list[Shape]
+    lift: Floats
+    affinity_slope: AffinitySlope | None
+    slopes: Floats | None
+    terms: list[Term]
+    design: _Design
+
+
+def _started(
+    X: Floats32,
+    lift: Floats,
+    noise: Floats,
+    fold: Ints,
+    categorical: Sequence[int],
+    params: Mapping[str, Any],
+    weight: Floats | None,
+    n_folds: int,
+    affinity_columns: Sequence[int] | None,
+    outcome_sd: float,
+) -> _Start:
+    """Sum up features and pairs; see `fit_linear`."""
+    shapes = _shapes(X, categorical, affinity_columns or ())
+    lift = lift - np.average(lift, axis=0, weights=weight)
+    affinity_slope, slopes = None, None
+    if affinity_columns is not None and np.trace(noise) > 0:
+        affinity_slope = fit_affinity_slope(
+            X, lift, noise, fold, n_folds, affinity_columns, outcome_sd, weight
+        )
+        slopes = affinity_slope.slope
+        # beside the lifts, what each fit takes off them
+        off = own_affinity(X, affinity_slope.columns, affinity_slope.centre)
+        lift = np.column_stack([lift, off])
+    terms = _first_terms(shapes, X, lift, noise, fold, params, weight, slopes)
+    design = _design(shapes, terms, X, lift, fold, n_folds, weight, slopes)
+    return _Start(shapes, lift, affinity_slope, slopes, terms, design)
 
 
 def _shapes(
@@ -547,12 +662,12 @@ def _pooled(
     """
     basis, group = design.basis, design.basis.group
     order = np.array([len(term) for term in basis.terms])
-    moments = [design.without(k, noise) for k in fits_of]
+    # one at a time: of all columns tried they are the largest arrays there are
     alive = np.stack(
         [
-            _worth_trying(m, basis, order, params)
+            _worth_trying(design.without(k, noise), basis, order, params)
             & np.array([term in terms for term in basis.terms])
-            for m, terms in zip(moments, may, strict=True)
+            for k, terms in zip(fits_of, may, strict=True)
         ]
     )
     in_any = np.flatnonzero(alive.any(axis=0))
@@ -560,7 +675,7 @@ def _pooled(
     n_left = {o: int((order == o).sum() - (order[in_any] == o).sum()) for o in (2, 3)}
     n_left[2] += untried
     candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
-    moments = [m.only(columns) for m in moments]
+    moments = [design.without(k, noise, columns) for k in fits_of]
     posterior = fit_pooled(moments, candidates, shared)
     return _Fitted(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
 
@@ -603,7 +718,9 @@ def _best_within(score: Floats, among: Bools, group: Ints) -> Bools:
 
 def _columns_of(group: Ints, terms: Ints) -> tuple[Ints, Ints]:
     """Columns of some terms, and the position of each column's term among them."""
-    position = np.full(int(group.max()) + 1 if len(group) else 0, -1)
+    # the last terms may have no columns
+    n_terms = 1 + max(group.max(initial=-1), terms.max(initial=-1))
+    position = np.full(n_terms, -1)
     position[terms] = np.arange(len(terms))
     columns = np.flatnonzero(position[group] >= 0)
     return columns, position[group[columns]]
@@ -638,31 +755,50 @@ def _nothing(basis: Basis, n_fits: int, n_messages: int) -> LinearFit:
         np.zeros((n_fits, 0, n_messages)),
         tuple(np.zeros((0, n_messages, 0)) for _ in range(n_fits)),
         np.zeros((n_fits, n_messages)),
+        0,
     )
 
 
-def _joined(fitted: _Fitted) -> LinearFit:
+def _joined(fitted: _Fitted, *, with_variance: bool) -> LinearFit:
     """The fits on the columns that any of them needs."""
     needed = np.zeros(len(fitted.basis.terms), dtype=bool)
     for k, moments in enumerate(fitted.moments):
         needed |= _needed(fitted.posterior.coefficients[k], moments, fitted.candidates)
     columns = np.flatnonzero(needed[fitted.candidates.group])
-    directions, rest = [], []
-    for k, moments in enumerate(fitted.moments):
-        of_fit, beside = fitted.posterior.directions(k, moments)
-        # of what is left out: its variance, and the lift that it predicted
-        cut, left_out = of_fit.copy(), fitted.posterior.coefficients[k].copy()
-        cut[columns], left_out[columns] = 0.0, 0.0
-        cut = np.concatenate([cut, left_out[:, :, None]], axis=2)
-        lost = np.einsum("pmk,pmk->m", cut, np.tensordot(moments.gram, cut, 1))
-        directions.append(of_fit[columns])
-        rest.append(beside + lost / moments.n)
+    n_fits, _, n_messages = fitted.posterior.coefficients.shape
+    directions = [np.zeros((len(columns), n_messages, 0))] * n_fits
+    rest = np.zeros((n_fits, n_messages))
+    if with_variance:
+        for k in range(n_fits):
+            directions[k], rest[k] = _doubt(fitted, k, columns)
     return LinearFit(
         fitted.basis.only([int(g) for g in np.flatnonzero(needed)]),
         fitted.posterior.coefficients[:, columns],
         tuple(directions),
-        np.array(rest),
+        rest,
+        fitted.posterior.n_unsettled,
     )
+
+
+def _doubt(fitted: _Fitted, k: int, columns: Ints) -> tuple[Floats, Floats]:
+    """Directions of uncertainty of a fit along some columns, and variance beside them.
+
+    Args:
+        fitted: The fits.
+        k: Which one.
+        columns: Those that are not left out.
+
+    Returns:
+        Shapes (len(columns), M, D) and (M,).
+    """
+    moments = fitted.moments[k]
+    directions, beside = fitted.posterior.directions(k, moments)
+    # of what is left out: its variance, and the lift that it predicted
+    cut, left_out = directions.copy(), fitted.posterior.coefficients[k].copy()
+    cut[columns], left_out[columns] = 0.0, 0.0
+    cut = np.concatenate([cut, left_out[:, :, None]], axis=2)
+    lost = np.einsum("pmk,pmk->m", cut, np.tensordot(moments.gram, cut, 1))
+    return directions[columns], beside + lost / moments.n
 
 
 def _needed(

@@ -22,6 +22,7 @@ Sources: Carbonetto & Stephens (2012); Stephens (2017); Morgante et al. (2023).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -100,6 +101,7 @@ class TermPosterior:
         shared_variance: The same of what is shared, shape (n_shared, n_fits, p).
         shared: Who shares, shape (n_shared, M).
         turn: Columns turned so that those of a term do not correlate, (n_fits, p, p).
+        n_unsettled: Fits that still moved after the most sweeps.
     """
 
     coefficients: Floats
@@ -108,6 +110,7 @@ class TermPosterior:
     shared_variance: Floats
     shared: Floats
     turn: Floats
+    n_unsettled: int
 
     def directions(self, k: int, moments: EffectMoments) -> tuple[Floats, Floats]:
         """Directions of most posterior variance, and the variance beside them.
@@ -220,13 +223,10 @@ def fit_pooled(
     """
     search = _Search(moments, candidates, shared)
     for _ in range(MAX_SWEEPS):
-        moved = sum(search.update(i) for i in range(len(candidates.order)))
-        search.learn_prior()
-        # a fit that has settled stays, whatever the others do
-        search.settled |= moved <= SETTLED * search.size()
-        if search.settled.all():
+        search.sweep()
+        if not len(search.fits):
             break
-    group, turn = candidates.group, search.turned.turn
+    group, turn = candidates.group, search.turn
     return TermPosterior(
         turn @ search.total,
         search.inclusion(),
@@ -234,11 +234,239 @@ def fit_pooled(
         (search.of_shared @ search.variances)[:, :, group],
         shared,
         turn,
+        n_unsettled=len(search.fits),
     )
 
 
+class _Shrunken(NamedTuple):
+    """What shrinks estimates of a precision, for every prior variance.
+
+    Attributes:
+        kept: Posterior variance of each coefficient, shape (..., V, k).
+        evidence: Log evidence of each variance before the estimates, shape (..., V).
+    """
+
+    kept: Floats
+    evidence: Floats
+
+    @classmethod
+    def of(cls, precision: Floats, variances: Floats, alive: Bools) -> Self:
+        """Build for some estimates.
+
+        Args:
+            precision: Of the estimates, shape (..., k).
+            variances: Prior variances, zero first, shape (V,).
+            alive: Where anything but zero may be, shape (...).
+        """
+        grown = variances[:, None] * precision[..., None, :]
+        evidence = -0.5 * np.log1p(grown).sum(axis=-1)
+        evidence[..., 1:] = np.where(alive[..., None], evidence[..., 1:], -np.inf)
+        return cls(variances[:, None] / (1.0 + grown), evidence)
+
+    def only(self, fits: Ints) -> Self:
+        """Of some of the fits, which come first in the shapes."""
+        return type(self)(self.kept[fits], self.evidence[fits])
+
+    def posterior(self, moment: Floats, log_prior: Floats) -> tuple[Floats, Floats]:
+        """Posterior mean of a term's coefficients, and probability of each variance.
+
+        Args:
+            moment: Precision-weighted estimate, shape (..., k).
+            log_prior: Of every variance, shape (..., V).
+
+        Returns:
+            Shapes (..., k) and (..., V).
+        """
+        log = (self.kept @ (moment * moment)[..., None])[..., 0]
+        log *= 0.5
+        log += self.evidence
+        log += log_prior
+        log -= log.max(axis=-1, keepdims=True)
+        probability = np.exp(log, out=log)
+        probability /= probability.sum(axis=-1, keepdims=True)
+        mean = (probability[..., None, :] @ self.kept)[..., 0, :]
+        mean *= moment
+        return mean, probability
+
+
+class _Term(NamedTuple):
+    """What the updates of a term need and the sweeps do not change."""
+
+    place: int  # among the terms
+    order: int  # among the orders
+    at: slice  # its columns
+    diagonal: Floats  # (F, k, 1)
+    shared: list[_Shrunken]  # (F, V, k) and (F, V), of each who shares
+    own: _Shrunken  # (F, M, V, k) and (F, M, V)
+
+
+class _Work:
+    """Working arrays of the fits that have not settled.
+
+    Shapes: F fits, p columns, T terms, M messages, C shared components, V variances.
+
+    Attributes:
+        of_shared: Probability of each variance of what is shared, (C, F, T, V).
+        of_own: The same of what is a message's own, (F, T, M, V).
+        total: Coefficients, (F, p, M).
+        moved: Change of each fit in the latest sweep, in units of noise, (F,).
+    """
+
+    def __init__(
+        self,
+        turned: _Turned,
+        candidates: Candidates,
+        shared: Floats,
+        precision: Floats,
+        variances: Floats,
+    ) -> None:
+        self._shared, self._precision = shared, precision
+        self._untried = candidates.untried
+        self._diagonal, self._of_message = turned.diagonal, np.diag(precision).copy()
+        self._between = precision - np.diag(self._of_message)
+        self._along = precision @ shared.T
+        overlap = shared @ self._along
+        self._together = np.diag(overlap).copy()
+        self._apart = overlap - np.diag(self._together)
+        self.orders, self._order = np.unique(candidates.order, return_inverse=True)
+        self._gram, self._left = turned.gram, turned.cross.copy()
+        n_fits, p, n_messages = turned.cross.shape
+        n_shared, n_terms = len(shared), len(candidates.order)
+        self.total = np.zeros_like(turned.cross)
+        self._common = np.zeros((n_shared, n_fits, p))
+        self._own = np.zeros_like(turned.cross)
+        start = np.full(len(variances), (1 - NULL_AT_FIRST) / len(SCALES))
+        start[0] = NULL_AT_FIRST
+        self.of_shared = np.tile(start, (n_shared, n_fits, n_terms, 1))
+        self.of_own = np.tile(start, (n_fits, n_terms, n_messages, 1))
+        self._log_shared = np.tile(
+            np.log(start), (n_shared, n_fits, len(self.orders), 1)
+        )
+        self._log_own = np.log(self.of_own)
+        self._terms = [
+            self._term(i, at, candidates.alive[:, i], variances)
+            for i, at in enumerate(_columns_of_terms(candidates))
+            if at.stop > at.start and candidates.alive[:, i].any()
+        ]
+        self.moved = np.zeros(n_fits)
+
+    def _term(self, index: int, at: slice, alive: Bools, variances: Floats) -> _Term:
+        diagonal = self._diagonal[:, at]
+        own = diagonal[:, None] * self._of_message[:, None]
+        return _Term(
+            index,
+            int(self._order[index]),
+            at,
+            diagonal[..., None],
+            [_Shrunken.of(diagonal * s, variances, alive) for s in self._together],
+            _Shrunken.of(own, variances, alive[:, None]),
+        )
+
+    def only(self, fits: Ints) -> None:
+        """Go on with some of the fits.
+
+        Args:
+            fits: Positions among the present ones, ascending.
+        """
+        for to, fit in enumerate(fits):
+            # in place: it is the largest array there is
+            self._gram[to] = self._gram[fit]
+        self._gram = self._gram[: len(fits)]
+        self._diagonal, self._left = self._diagonal[fits], self._left[fits]
+        self.total, self._own = self.total[fits], self._own[fits]
+        self.of_own, self._log_own = self.of_own[fits], self._log_own[fits]
+        self._common, self.of_shared = self._common[:, fits], self.of_shared[:, fits]
+        self._log_shared = self._log_shared[:, fits]
+        self._terms = [
+            term._replace(
+                diagonal=term.diagonal[fits],
+                shared=[each.only(fits) for each in term.shared],
+                own=term.own.only(fits),
+            )
+            for term in self._terms
+        ]
+
+    def sweep(self) -> None:
+        """Move the coefficients of every term, then learn how often variances occur."""
+        self.moved = np.zeros(len(self.total))
+        for term in self._terms:
+            self._update(term)
+        self._learn_prior()
+
+    def has_settled(self) -> Bools:
+        """Whether each fit hardly moved in the latest sweep, (F,)."""
+        size = _norm(self._diagonal[..., None], self.total, self._of_message)
+        settled: Bools = self.moved <= SETTLED * (size + 1e-300)
+        return settled
+
+    def _update(self, term: _Term) -> None:
+        i, order, at, d, of_shared, of_own = term
+        before, own = self.total[:, at], self._own[:, at]
+        seen = self._left[:, at] + d * before
+        common = self._common[:, :, at]
+        alone, flat = (seen - d * own) @ self._along, d[..., 0]
+        together = np.zeros_like(before)
+        for c, member in enumerate(self._shared):
+            others = self._apart[c] @ common.reshape(len(common), -1)
+            mean, self.of_shared[c, :, i] = of_shared[c].posterior(
+                alone[..., c] - flat * others.reshape(flat.shape),
+                self._log_shared[c, :, order],
+            )
+            # the next component already sees it
+            common[c] = mean
+            together += mean[..., None] * member
+        left = (seen - d * together) @ self._precision
+        left -= d * (own @ self._between)
+        mean, self.of_own[:, i] = of_own.posterior(
+            left.transpose(0, 2, 1), self._log_own[:, i]
+        )
+        own[:] = mean.transpose(0, 2, 1)
+        together += own
+        change = together - before
+        before[:] = together
+        # symmetric: rows of the matrix are its columns
+        self._left -= self._gram[:, at].transpose(0, 2, 1) @ change
+        self.moved += _norm(d, change, self._of_message)
+
+    def _learn_prior(self) -> None:
+        """How often each variance occurs, from all terms of an order."""
+        n_fits, _, n_messages, n_variances = self.of_own.shape
+        seen_before = np.full(n_variances, ONE_AS_PRIOR)
+        seen_before[0] = NONE_AS_PRIOR
+        for o, order in enumerate(self.orders):
+            of = self._order == o
+            n_untried = self._untried.get(int(order), 0)
+            nothing = np.zeros((n_fits, n_variances))
+            # what a fit does not try has no effect there
+            nothing[:, 0] = n_untried
+            counted = (self.of_shared[:, :, of]).sum(axis=2) + nothing + seen_before
+            share = counted / counted.sum(axis=-1, keepdims=True)
+            self._log_shared[:, :, o] = np.log(share)
+            own = self.of_own[:, of]
+            counted = own.sum(axis=(1, 2)) + n_messages * nothing + seen_before
+            share = (counted / counted.sum(axis=-1, keepdims=True))[:, None, None]
+            # a term's other messages say how it is used; its own would say it twice
+            of_term = own.sum(axis=2, keepdims=True) - own + TERM_LIKE_OTHERS * share
+            self._log_own[:, of] = np.log(of_term / of_term.sum(axis=-1, keepdims=True))
+
+
+def _norm(diagonal: Floats, of: Floats, precision: Floats) -> Floats:
+    """Lift of coefficients in units of noise, (F,)."""
+    norm: Floats = (diagonal * (of * of)).sum(axis=1) @ precision
+    return norm
+
+
+def _columns_of_terms(candidates: Candidates) -> list[slice]:
+    """Columns of every term, which stand together."""
+    terms = np.arange(len(candidates.order) + 1)
+    ends = np.searchsorted(candidates.group, terms)
+    return [slice(int(a), int(b)) for a, b in pairwise(ends)]
+
+
 class _Search:
-    """State of the coordinate updates.
+    """The coordinate updates of all fits at once.
+
+    A fit that has settled leaves the working arrays, whatever the others do.
 
     Shapes: F fits, p columns, T terms, M messages, C shared components, V variances.
     """
@@ -246,129 +474,37 @@ class _Search:
     def __init__(
         self, moments: Sequence[EffectMoments], candidates: Candidates, shared: Floats
     ) -> None:
-        self.candidates, self.shared = candidates, shared
-        self.turned = _turned(moments, candidates)
+        turned = _turned(moments, candidates)
+        self.turn = turned.turn
         noise = moments[0].noise
         whiten, _ = whitened(noise)
-        self.precision: Floats = whiten @ whiten
-        n_fits, p, n_messages = self.turned.cross.shape
+        precision: Floats = whiten @ whiten
+        n_fits = len(moments)
         voters = float(np.mean([m.n for m in moments]))
-        usual = 1.0 / (max(float(np.diag(self.precision).mean()), 1e-300) * voters)
+        usual = 1.0 / (max(float(np.diag(precision).mean()), 1e-300) * voters)
         self.variances = np.concatenate([[0.0], usual * SCALES])
-        n_terms, n_shared = len(candidates.order), len(shared)
-        self.at = [np.flatnonzero(candidates.group == g) for g in range(n_terms)]
-        self.columns = [
-            np.ascontiguousarray(self.turned.gram[:, :, a]) for a in self.at
-        ]
-        self.orders, self.order = np.unique(candidates.order, return_inverse=True)
-        n_orders = len(self.orders)
-        start = np.full(len(self.variances), (1 - NULL_AT_FIRST) / len(SCALES))
-        start[0] = NULL_AT_FIRST
-        self.of_shared = np.tile(start, (n_shared, n_fits, n_terms, 1))
-        self.of_own = np.tile(start, (n_fits, n_terms, n_messages, 1))
-        self.log_shared = np.tile(np.log(start), (n_shared, n_fits, n_orders, 1))
-        self.log_own = np.log(self.of_own)
-        self.common = np.zeros((n_shared, n_fits, p))
-        self.own = np.zeros((n_fits, p, n_messages))
-        self.total = np.zeros_like(self.own)
-        self.left = self.turned.cross.copy()
-        self.settled = np.zeros(n_fits, dtype=bool)
+        # fits that have not settled
+        self.fits = np.arange(n_fits)
+        self.work = _Work(turned, candidates, shared, precision, self.variances)
+        # of all fits, as they were when they settled
+        self.of_shared, self.of_own = self.work.of_shared, self.work.of_own
+        self.total = self.work.total
 
-    def size(self) -> Floats:
-        """Lift explained by each fit, in units of noise, (F,)."""
-        return self._norm(self.turned.diagonal, self.total) + 1e-300
-
-    def _norm(self, diagonal: Floats, of: Floats) -> Floats:
-        squares = diagonal[..., None] * of**2
-        norm: Floats = (squares * np.diag(self.precision)).sum(axis=(1, 2))
-        return norm
-
-    def update(self, i: int) -> Floats:
-        """Move the coefficients of a term; by how much each fit changed, (F,)."""
-        at, alive = self.at[i], self.candidates.alive[:, i]
-        if not len(at) or not alive.any():
-            return np.zeros(len(alive))
-        d = self.turned.diagonal[:, at]
-        before = self.total[:, at]
-        seen = self.left[:, at] + d[..., None] * before
-        common = self.common[:, :, at]
-        together = np.einsum("cfk,cm->fkm", common, self.shared)
-        for c, member in enumerate(self.shared):
-            others = self.own[:, at] + together - common[c][..., None] * member
-            along = self.precision @ member
-            mean, probability = self._shrink(
-                (seen - d[..., None] * others) @ along,
-                d * (member @ along),
-                self.log_shared[c, :, self.order[i]],
-                alive,
-            )
-            mean[self.settled] = common[c][self.settled]
-            together = together + (mean - common[c])[..., None] * member
-            self.common[c][:, at] = mean
-            self._note(self.of_shared[c, :, i], probability)
-        between = self.precision - np.diag(np.diag(self.precision))
-        left = (seen - d[..., None] * together) @ self.precision
-        left -= d[..., None] * (self.own[:, at] @ between)
-        own, probability = self._shrink(
-            left,
-            d[..., None] * np.diag(self.precision),
-            self.log_own[:, i],
-            alive[:, None],
-        )
-        own[self.settled] = self.own[:, at][self.settled]
-        self.own[:, at] = own
-        self._note(self.of_own[:, i], probability)
-        after = together + own
-        self.total[:, at] = after
-        self.left -= self.columns[i] @ (after - before)
-        return self._norm(d, after - before)
-
-    def _note(self, kept: Floats, new: Floats) -> None:
-        kept[~self.settled] = new[~self.settled]
-
-    def _shrink(
-        self, moment: Floats, precision: Floats, log_prior: Floats, alive: Bools
-    ) -> tuple[Floats, Floats]:
-        """Posterior mean of a term's coefficients, and probability of each variance.
-
-        Args:
-            moment: Precision-weighted estimate, shape (F, k) or (F, k, M).
-            precision: Of the estimate, the same shape.
-            log_prior: Of every variance, shape (F, V) or (F, M, V).
-            alive: Where anything but zero may be, shape (F,) or (F, 1).
-        """
-        variance = self.variances.reshape(-1, *[1] * moment.ndim)
-        grown = variance * precision
-        kept = variance / (1.0 + grown)
-        evidence = 0.5 * (kept * moment**2 - np.log1p(grown)).sum(axis=2)
-        log = np.moveaxis(evidence, 0, -1) + log_prior
-        log[..., 1:] = np.where(alive[..., None], log[..., 1:], -np.inf)
-        probability = np.exp(log - log.max(axis=-1, keepdims=True))
-        probability /= probability.sum(axis=-1, keepdims=True)
-        weight = np.moveaxis(probability, -1, 0)[:, :, None]
-        return (weight * kept * moment).sum(axis=0), probability
-
-    def learn_prior(self) -> None:
-        """How often each variance occurs, from all terms of an order."""
-        alive = self.candidates.alive
-        seen_before = np.full(len(self.variances), ONE_AS_PRIOR)
-        seen_before[0] = NONE_AS_PRIOR
-        n_messages = self.own.shape[2]
-        for o, order in enumerate(self.orders):
-            of = self.order == o
-            n_untried = self.candidates.untried.get(int(order), 0)
-            nothing = np.zeros((len(alive), len(self.variances)))
-            # what a fit does not try has no effect there
-            nothing[:, 0] = n_untried
-            counted = (self.of_shared[:, :, of]).sum(axis=2) + nothing + seen_before
-            share = counted / counted.sum(axis=-1, keepdims=True)
-            self.log_shared[:, :, o] = np.log(share)
-            own = self.of_own[:, of]
-            counted = own.sum(axis=(1, 2)) + n_messages * nothing + seen_before
-            share = (counted / counted.sum(axis=-1, keepdims=True))[:, None, None]
-            # a term's other messages say how it is used; its own would say it twice
-            of_term = own.sum(axis=2, keepdims=True) - own + TERM_LIKE_OTHERS * share
-            self.log_own[:, of] = np.log(of_term / of_term.sum(axis=-1, keepdims=True))
+    def sweep(self) -> None:
+        """Move all terms of all fits once, learn how they are used, set aside fits."""
+        work = self.work
+        work.sweep()
+        unsettled = ~work.has_settled()
+        if unsettled.all() and len(self.fits) == len(self.total):
+            return
+        self.total[self.fits] = work.total
+        self.of_own[self.fits] = work.of_own
+        self.of_shared[:, self.fits] = work.of_shared
+        if unsettled.all():
+            return
+        self.fits = self.fits[unsettled]
+        if len(self.fits):
+            work.only(np.flatnonzero(unsettled))
 
     def inclusion(self) -> Floats:
         """Probability that a term matters to any message, shape (F, T)."""

@@ -131,8 +131,8 @@ def _arm_tree_loss(
     tree_settings = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
     held_out = prepared.fold == hold
     test = prepared.test.take(held_out)
-    trees = fit_arm_trees(prepared, tree_settings, seed=seed, only=hold)
-    h = weighted_rows(trees.deviation(test.X, None), test.survey_weight)
+    _, deviation = fit_arm_trees(prepared, tree_settings, seed=seed, only=hold)
+    h = weighted_rows(deviation, test.survey_weight)
     L = weighted_rows(prepared.lift[held_out], test.survey_weight)
     precision = 1.0 / np.maximum(L.var(axis=0), 1e-300)
     norm = float((precision * h * h).sum())

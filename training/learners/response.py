@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest
-from hustings.training.estimators.metrics import Z95
+from hustings.training.estimators.metrics import Z95, weighted_gram
 from hustings.training.estimators.split import unit_folds
 from hustings.training.learners.boosting import FoldBoosters, binned
 
@@ -59,7 +59,7 @@ def fractional_logit(
     for _ in range(NEWTON_STEPS):
         mu = expit(Z @ b)
         slope = Z.T @ (weight * (y - mu)) - ridge * b
-        curvature = (Z.T * (weight * mu * (1 - mu))) @ Z + np.diag(ridge + 1e-9)
+        curvature = weighted_gram(Z, weight * mu * (1 - mu)) + np.diag(ridge + 1e-9)
         step = np.linalg.solve(curvature, slope)
         # far from the optimum a full step may overshoot
         step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-300))

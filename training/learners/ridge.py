@@ -8,6 +8,7 @@ that says so. All fits share one set of sums, so that a fold more costs nothing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,6 +26,8 @@ PENALTIES = np.geomspace(1e-4, 1e2, 31)
 MIN_ROWS = 8
 """Fewer people than this tell no more than their mean."""
 CHUNK = 16_384
+FEW_ROWS = 512
+"""So few rows have all columns computed at once: the calls cost more than the sums."""
 
 
 class RidgeFeature(NamedTuple):
@@ -141,12 +144,19 @@ class FoldRidges:
         for rows in _chunks(len(X)):
             # all fits at once: one product of matrices
             fits = slice(-1, None) if fold is None else slice(None)
-            each = constant[fits, None] + self.slopes[fits] @ _columns(
-                self.features, X[rows]
-            )
+            each = constant[fits, None] + self.slopes[fits] @ self._columns(X[rows])
             at = 0 if fold is None else fold[rows]
             predicted[rows] = each[at, np.arange(each.shape[1])]
         return predicted
+
+    def _columns(self, X: Floats32) -> Floats32:
+        if len(X) <= FEW_ROWS:
+            return self._at_once.columns(X)
+        return _columns(self.features, X)
+
+    @cached_property
+    def _at_once(self) -> "_AtOnce":
+        return _AtOnce(self.features)
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
@@ -179,6 +189,59 @@ def _columns(features: Sequence[RidgeFeature], X: Floats32) -> Floats32:
         for column in feature.columns(X[:, j])
     ]  # fmt: skip
     return np.array(parts, dtype=np.float32).reshape(len(parts), len(X))
+
+
+class _AtOnce:
+    """`_columns` of few rows by one operation for the columns of all features.
+
+    Args:
+        features: Of every column of X.
+    """
+
+    def __init__(self, features: Sequence[RidgeFeature]) -> None:
+        numbers: list[tuple[float, ...]] = []
+        levels: list[tuple[int, float]] = []
+        missing: list[int] = []
+        order: list[tuple[int, int]] = []
+        for j, feature in enumerate(features):
+            if feature.levels:
+                for level in feature.levels:
+                    order.append((1, len(levels)))
+                    levels.append((j, level))
+            elif feature.high > feature.low:
+                order.append((0, len(numbers)))
+                middle = (feature.low + feature.high) / 2
+                numbers.append((j, feature.low, feature.high, middle))
+            if feature.missing:
+                order.append((2, len(missing)))
+                missing.append(j)
+        offset = (0, len(numbers), len(numbers) + len(levels))
+        self._order = np.array([offset[k] + row for k, row in order], dtype=np.int64)
+        table = np.array(numbers, dtype=np.float64).reshape(-1, 4)
+        self._number = table[:, 0].astype(np.int64)
+        self._low, self._high, self._middle = (
+            table[:, 1:, None].astype(np.float32).transpose(1, 0, 2)
+        )
+        self._width = (table[:, 2] - table[:, 1])[:, None].astype(np.float32)
+        self._level = np.array([j for j, _ in levels], dtype=np.int64)
+        self._value = np.array([v for _, v in levels], dtype=np.float32)[:, None]
+        self._missing = missing
+
+    def columns(self, X: Floats32) -> Floats32:
+        """Shape (p, n)."""
+        features = X.T
+        x = features[self._number]
+        inside = np.where(np.isnan(x), self._middle, x)
+        np.maximum(inside, self._low, out=inside)
+        np.minimum(inside, self._high, out=inside)
+        parts = np.concatenate(
+            [
+                (inside - self._middle) / self._width,
+                (features[self._level] == self._value).astype(np.float32),
+                np.isnan(features[self._missing]).astype(np.float32),
+            ]
+        )
+        return np.asarray(parts[self._order])
 
 
 def _chunks(n: int) -> Iterator[slice]:

@@ -161,8 +161,8 @@ def fit_stack(
     scored = scored - np.average(scored, axis=0, weights=test.survey_weight)
     if settings.get("trees", True):
         of_trees = {k: settings.get(k, v) for k, v in DEFAULT_ARM_TREES.items()}
-        trees = fit_arm_trees(prepared, of_trees, seed=seed)
-        parts = [held, trees.deviation(test.X, prepared.fold)]
+        trees, deviation = fit_arm_trees(prepared, of_trees, seed=seed)
+        parts = [held, deviation]
         if _trees_earn(scored, parts, prepared.fold, test.cluster, test.survey_weight):
             belief = believe(scored, parts, test.cluster, test.survey_weight)
             if belief.weight[1] >= LEAST_WEIGHT:
@@ -179,9 +179,10 @@ def linear_part(
     Args:
         prepared: The test.
         settings: See `fit_stack`.
-        only: A fold that is left out of the one fit there is, for tuning.
+        only: A fold that is left out of the one fit there is, for tuning, which asks
+            for no variance.
     """
-    test, lift = prepared.test, prepared.lift
+    test, lift, known = prepared.test, prepared.lift, None
     fold = prepared.nuisances.folds(test.unit_id, LINEAR_FOLDS)
     if only is not None:
         training = prepared.fold != only
@@ -190,6 +191,7 @@ def linear_part(
             lift[training],
             np.zeros(training.sum(), np.int64),
         )
+        known = prepared.derived.setdefault(("linear", only), {})
     params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
     issues = [prepared.issue_of[m] for m in test.messages]
     _, covariance = clustered_means(lift, test.cluster, test.survey_weight)
@@ -206,6 +208,8 @@ def linear_part(
         1 if only is not None else LINEAR_FOLDS,
         test.affinity_columns,
         float(np.nanstd(test.Y)),
+        with_variance=only is None,
+        known=known,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Floats, Floats32, Ints
-from hustings.training.estimators.metrics import Interval
+from hustings.training.estimators.metrics import Interval, weighted_gram
 from hustings.training.learners.priors import transported
 from hustings.training.learners.response import LinearColumns, fractional_logit
 
@@ -175,7 +175,7 @@ def raked(Z: Floats, weight: Floats, target: Floats) -> Floats:
     share = weight / weight.sum()
     for _ in range(NEWTON_STEPS):
         mean = share @ away
-        curvature = (away.T * share) @ away - np.outer(mean, mean)
+        curvature = weighted_gram(away, share) - np.outer(mean, mean)
         gradient = mean + RIDGE * b
         step = np.linalg.solve(curvature + RIDGE * np.eye(len(b)), gradient)
         step *= min(1.0, 1.0 / max(float(np.abs(step).max()), 1e-300))

@@ -25,6 +25,7 @@ from hustings.training.learners.average_effects import (
 )
 from hustings.training.learners.baselines import CellLift, one_covariate
 from hustings.training.learners.gbm import Prepared, prepare
+from hustings.training.learners.lift_model import LiftModel
 from hustings.training.learners.registry import fit_lift
 from hustings.training.policy_value.chosen_policies import (
     chosen_policies,
@@ -161,6 +162,7 @@ def judge_halves(
     texts: MessageFeatures | None = None,
     band: tuple[float, float] | None = None,
     current_practice: Mapping[str, Comparator] = MappingProxyType({}),
+    models: Mapping[str, LiftModel] = MappingProxyType({}),
 ) -> list[HeldOutHalf]:
     """Fit and choose on each half, judge on the other.
 
@@ -174,15 +176,22 @@ def judge_halves(
         texts: What the messages say, for learners that read it.
         band: Support of the persuadable; None for the middle third.
         current_practice: Other policies to show, by name.
+        models: What was learnt before of a half with its settings, by the half's name;
+            the others are fitted.
     """
     halves = []
     for label in HALVES:
         held = ~training_half(test, label, seed=seed)
         training_test, price = test.take(~held), market.take(~held)
-        prepared = prepare(training_test, categorical, issue_of, seed=seed, texts=texts)
+        model = models.get(label)
+        prepared = prepare(
+            training_test, categorical, issue_of, seed=seed, texts=texts,
+            nuisances=None if model is None else model.nuisances,
+        )  # fmt: skip
         params = settings(prepared, label)
         split = _one_covariate(prepared, training_test, price, categorical)
-        model = fit_lift(prepared, params, seed=seed)
+        if model is None:
+            model = fit_lift(prepared, params, seed=seed)
         judged, judged_market = test.take(held), market.take(held)
         # nobody of the judged was trained on
         lifts = model.predict(judged.X)

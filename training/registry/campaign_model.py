@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from hustings.features.affinity import CellAffinities
-from hustings.features.arrays import Floats32, Objects
+from hustings.features.arrays import Floats, Floats32, Objects
 from hustings.features.atomic import write_json
 from hustings.features.derived import (
     FROM_THE_WHOLE_FILE,
@@ -23,6 +23,7 @@ from hustings.features.derived import (
     with_columns,
 )
 from hustings.features.ingest import TableSource, map_columns
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import (
     LIFT_PREFIX,
     WIDTH_PREFIX,
@@ -50,6 +51,7 @@ from hustings.training.policy_value.policies import (
     PARTNER,
     Policy,
 )
+from hustings.training.registry.online_features import CellRows, OnlineFeatures
 
 JOINED = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 """Columns that begin so are joined to the voter file, not read from it."""
@@ -147,6 +149,19 @@ class Reader:
             voters = self.affinities.joined_to(voters, as_of=self.as_of)
         return voter_features(voters, self.feature_columns, as_of=self.as_of)
 
+    def online(self) -> OnlineFeatures:
+        """The same features of a request's voters, without tables."""
+        affinities = self.affinities
+        return OnlineFeatures(
+            encoding=self.encoding,
+            feature_columns=self.feature_columns,
+            as_of=self.as_of,
+            whole_file_columns=tuple(self.whole_file_columns),
+            counting=self.counting,
+            cells=None if affinities is None else CellRows.of(affinities, self.as_of),
+            affinity_columns=() if affinities is None else tuple(affinities.names),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Convert to plain JSON values."""
         return {
@@ -170,6 +185,21 @@ class Reader:
             None if not stored.get("counting") else Query(**stored["counting"]),
             affinities and CellAffinities.from_json(affinities),
         )
+
+
+FIGURES = ("lift", "lift_low", "lift_high", "response", "baseline")
+
+
+class OnlineScores(NamedTuple):
+    """Scores of voters as one array.
+
+    Attributes:
+        messages: Of every experiment in turn, length K.
+        figures: In the order of `FIGURES`, shape (n, K, 5).
+    """
+
+    messages: tuple[str, ...]
+    figures: Floats
 
 
 @dataclass(frozen=True)
@@ -292,6 +322,36 @@ class CampaignModel:
             name: lifts_of(lift, voters, X, unit) for name, lift in self.lifts.items()
         }
 
+    def predict_online(self, voters: VoterArrays, X: Floats32) -> dict[str, Lifts]:
+        """Lifts of every experiment for the voters of a request, as `predict`.
+
+        Args:
+            voters: VOTERS, n of them.
+            X: Their features (`Reader.online`), shape (n, n_features).
+        """
+        unit = voters.coarsest_unit()
+        delivered = [name for name in self.joined_columns if name in voters]
+        return {
+            name: lift.predict_voters(voters.frame(delivered), X, unit)
+            if isinstance(lift, PartnerLift)
+            else lift.predict(X, unit)
+            for name, lift in self.lifts.items()
+        }
+
+    def score_online(self, voters: VoterArrays, X: Floats32) -> OnlineScores:
+        """Scores of every voter × message, as `score`.
+
+        Args:
+            voters: VOTERS, n of them.
+            X: Their features (`Reader.online`), shape (n, n_features).
+        """
+        predicted = self.predict_online(voters, X)
+        messages = tuple(
+            m for name in predicted for m in self.lifts[name].nuisances.messages
+        )
+        parts = [_figures(lifts, self.direction) for lifts in predicted.values()]
+        return OnlineScores(messages, np.concatenate(parts, axis=1))
+
     def score(self, voters: pd.DataFrame) -> pd.DataFrame:
         """SCORES of every voter × message, voters in their order.
 
@@ -377,12 +437,25 @@ class CampaignModel:
         )
 
 
-def _long(
-    voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts, direction: float
-) -> pd.DataFrame:
+def _figures(lifts: Lifts, direction: float) -> Floats:
+    """Figures of one experiment, shape (n, M, 5)."""
     # lifts are improvements; response and baseline are in the outcome's own direction
     n, m = lifts.lift.shape
     width = Z95 * lifts.se
+    figures = np.empty((n, m, len(FIGURES)))
+    figures[:, :, 0] = lifts.lift
+    figures[:, :, 1] = lifts.lift - width
+    figures[:, :, 2] = lifts.lift + width
+    figures[:, :, 3] = direction * (lifts.baseline[:, None] + lifts.lift)
+    figures[:, :, 4] = direction * lifts.baseline[:, None]
+    return figures
+
+
+def _long(
+    voter_id: pd.Series, messages: tuple[str, ...], lifts: Lifts, direction: float
+) -> pd.DataFrame:
+    n, m = lifts.lift.shape
+    figures = _figures(lifts, direction).reshape(n * m, len(FIGURES))
     who, ids = pd.factorize(voter_id)
     return pd.DataFrame(
         {
@@ -392,10 +465,6 @@ def _long(
             "message_id": pd.Categorical.from_codes(
                 np.tile(np.arange(m), n), categories=pd.Index(messages)
             ),
-            "lift": lifts.lift.ravel(),
-            "lift_low": (lifts.lift - width).ravel(),
-            "lift_high": (lifts.lift + width).ravel(),
-            "response": direction * (lifts.baseline[:, None] + lifts.lift).ravel(),
-            "baseline": direction * np.repeat(lifts.baseline, m),
+            **dict(zip(FIGURES, figures.T, strict=True)),
         }
     )

@@ -1,4 +1,7 @@
-"""Settings of a learner by Optuna: defaults first, pruned, resumable, shared.
+"""Settings of a learner by Optuna: defaults first, hopeless trials cut, resumable.
+
+What is found depends on the number of trials and not on the machine: the time limit is
+a safety net, and `Tuned.n_lacking` says where it cut the search.
 
 Several processes may search together, on one journal file or one database; any of them
 may be killed. The next process to search resumes its unfinished trial.
@@ -22,6 +25,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import BaseTrial, FrozenTrial, Trial, TrialState
 from scipy import stats
 
+from hustings.features.arrays import Floats
 from hustings.training.learners.gbm import Prepared
 from hustings.training.learners.registry import DEFAULTS
 from hustings.training.registry.trials import beat, claim, give_up, is_dead, trials_at
@@ -32,9 +36,6 @@ FOLDS = "fold_losses"
 """Attribute of a trial: its loss on each fold."""
 TUNING_ALPHA = 0.05
 """Chance that settings that are worth no more replace the defaults."""
-N_BEFORE_PRUNING = 4
-UNPRUNED_SHARE = 3
-"""A trial is left alone for the first of so many parts: early losses are noise."""
 FAILURES = (ValueError, LightGBMError)
 """What ends a trial and not the search: settings that a learner cannot work with."""
 
@@ -158,11 +159,13 @@ class Tuned:
             failed or cut short), started_at, duration_s, each setting, and whether
             its settings are taken.
         steps: Running held-out loss of every trial: number, step, loss.
+        n_lacking: Trials asked for that the time did not allow.
     """
 
     settings: Mapping[str, Any]
     trials: pd.DataFrame
     steps: pd.DataFrame
+    n_lacking: int
 
 
 class TuningError(RuntimeError):
@@ -230,68 +233,106 @@ def _tuned(study: optuna.Study, search: Search) -> Tuned:
             f"but all {len(failed)} trials failed; the first said: "
             f"{failed[0].user_attrs['error']}"
         )
-    stands = _taken(complete, study.trials, search.space.defaults)
+    stands = _taken(study.trials, search)
     settings = {
         "model": search.model,
         **(search.space.defaults if stands is None else stands.params),
     }
     trials = _trials(study)
     number = -1 if stands is None else stands.number
+    n_tried = sum(_is_over(trial) for trial in study.trials)
     return Tuned(
-        settings, trials.assign(taken=trials["number"] == number), _steps(study)
+        settings,
+        trials.assign(taken=trials["number"] == number),
+        _steps(study),
+        max(search.n_trials - n_tried, 0),
     )
 
 
-def _taken(
-    complete: Sequence[FrozenTrial],
-    trials: Sequence[FrozenTrial],
-    defaults: Mapping[str, Any],
-) -> FrozenTrial | None:
-    """The best trial if it beats the defaults by more than the best of noise would.
+def _taken(trials: Sequence[FrozenTrial], search: Search) -> FrozenTrial | None:
+    """The best of the trials that beat the defaults by more than noise would.
 
     Losses of both are compared fold by fold, and the level is shared by all trials that
-    were tried: of many settings that are worth the same one always looks best. Where
+    are asked for: of many settings that are worth the same one always looks best. Where
     the defaults cannot be worked with, the best is taken.
 
     Args:
-        complete: Trials that came to their end.
-        trials: All trials.
-        defaults: Settings that stay otherwise.
+        trials: Of all states.
+        search: What was searched.
 
     Returns:
         The trial of the best or of the defaults; None where the defaults stay without
         a trial of their own.
     """
-    # a trial of the defaults that was cut short has another number when it is repeated
-    default = next((t for t in complete if t.params == dict(defaults)), None)
-    best = min(complete, key=lambda t: float(t.value or 0.0), default=None)
-    if best is None or best is default:
-        return default
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    default = _default(complete, search)
     if default is None:
         has_failed = any(
-            "error" in t.user_attrs and t.params == dict(defaults) for t in trials
+            "error" in t.user_attrs and t.params == dict(search.space.defaults)
+            for t in trials
         )
-        return best if has_failed else None
-    gained = np.subtract(default.user_attrs[FOLDS], best.user_attrs[FOLDS])
-    if len(gained) < 2:
-        return default
-    se = float(gained.std(ddof=1)) / math.sqrt(len(gained))
-    level = TUNING_ALPHA / (len(complete) - 1)
-    needed = float(stats.t.isf(level, len(gained) - 1)) * se
-    return best if float(gained.mean()) > needed else default
+        return min(complete, key=_value, default=None) if has_failed else None
+    losses = default.user_attrs[FOLDS]
+    needed = _needed(trials, search, len(losses))
+    better = [
+        t for t in complete
+        if most_certain(np.subtract(losses, t.user_attrs[FOLDS]), len(losses)) > needed
+    ]  # fmt: skip
+    return min(better, key=_value, default=default)
+
+
+def _value(trial: FrozenTrial) -> float:
+    return float(trial.value or 0.0)
+
+
+def _default(complete: Sequence[FrozenTrial], search: Search) -> FrozenTrial | None:
+    """The trial of the defaults, which has another number when it is repeated."""
+    defaults = dict(search.space.defaults)
+    return next((t for t in complete if t.params == defaults), None)
+
+
+def _needed(trials: Sequence[FrozenTrial], search: Search, n_folds: int) -> float:
+    """How many standard errors settings have to gain over the defaults."""
+    n_tried = max(search.n_trials, sum(_counts(trial) for trial in trials))
+    if n_tried < 2 or n_folds < 2:
+        return math.inf
+    return float(stats.t.isf(TUNING_ALPHA / (n_tried - 1), n_folds - 1))
+
+
+def most_certain(gains: Floats, n_folds: int) -> float:
+    """The most standard errors that a mean gain can be above 0, some folds unknown.
+
+    Whatever the folds that are not known gain: their best is to gain the same, as much
+    as makes the ratio largest.
+
+    Args:
+        gains: Over the defaults, of the folds that are known, shape (k,), k at least 1.
+        n_folds: Folds in all.
+
+    >>> round(most_certain(np.array([-0.1]), 4), 6)
+    3.0
+    >>> round(most_certain(np.array([1.0, 2.0, 3.0, 4.0]), 4), 4)
+    3.873
+    """
+    k, mean = len(gains), float(np.mean(gains))
+    unknown = (n_folds - k) / k
+    if mean <= 0:
+        return math.sqrt((n_folds - 1) * unknown)
+    spread = float(((gains - mean) ** 2).sum())
+    if spread <= 0:
+        return math.inf
+    return math.sqrt((n_folds - 1) * (n_folds * mean**2 / spread + unknown))
 
 
 # --- the study ---
 
 
 def _study(name: str, storage: BaseStorage) -> optuna.Study:
-    pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=N_BEFORE_PRUNING, n_warmup_steps=2
-    )
+    # trials are compared with the defaults alone: others may come in any order
     return optuna.create_study(
         study_name=name,
         storage=storage,
-        pruner=pruner,
+        pruner=optuna.pruners.NopPruner(),
         direction="minimize",
         load_if_exists=True,
     )
@@ -339,6 +380,11 @@ def _counts(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
         return "error" in trial.user_attrs
     return trial.state != TrialState.WAITING
+
+
+def _is_over(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of those asked for that nobody works on any more."""
+    return _counts(trial) and trial.state != TrialState.RUNNING
 
 
 def _take_up_the_dead(study: optuna.Study, search: Search) -> None:
@@ -398,7 +444,7 @@ def _held_out_loss(
     prepared: Prepared,
     until: float,
 ) -> float:
-    settings, warm = _drawn(study, trial, search), _steps_unpruned(study)
+    settings = _drawn(study, trial, search)
     losses: list[float] = []
     step = 0
     n_folds = int(prepared.fold.max()) + 1
@@ -412,22 +458,35 @@ def _held_out_loss(
             # folds differ more than settings do: their mean is what is compared
             trial.report((sum(losses) + running) / (len(losses) + 1), step)
             beat(trial)
-            if step >= warm and trial.should_prune():
-                trial.set_user_attr("reason", _why_pruned(study, trial, step))
-                raise optuna.TrialPruned
             if time.monotonic() > until:
                 raise _TimeUpError
             step += 1
         losses.append(running)
+        why = _why_hopeless(study, search, losses, n_folds)
+        if why:
+            trial.set_user_attr("reason", why)
+            raise optuna.TrialPruned
     trial.set_user_attr(FOLDS, losses)
     return sum(losses) / len(losses)
 
 
-def _steps_unpruned(study: optuna.Study) -> int:
-    """First step at which a trial may be pruned."""
+def _why_hopeless(
+    study: optuna.Study, search: Search, losses: Sequence[float], n_folds: int
+) -> str:
+    """Why settings cannot replace the defaults, whatever is left; empty if they may."""
+    k = len(losses)
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    n_steps = max((len(t.intermediate_values) for t in complete), default=0)
-    return n_steps // UNPRUNED_SHARE
+    default = _default(complete, search)
+    if k == n_folds or default is None:
+        return ""
+    gains = np.subtract(default.user_attrs[FOLDS][:k], losses)
+    needed = _needed(study.get_trials(deepcopy=False), search, n_folds)
+    if most_certain(gains, n_folds) > needed:
+        return ""
+    return (
+        f"gained {float(np.mean(gains)):+.6f} over the defaults on {k} of {n_folds} "
+        "folds: whatever the others gain, it may be noise"
+    )
 
 
 def _drawn(study: optuna.Study, trial: Trial, search: Search) -> dict[str, Any]:
@@ -463,19 +522,6 @@ class _Defaults(optuna.samplers.BaseSampler):
     ) -> Any:
         """The default of a setting."""
         return self._defaults[name]
-
-
-def _why_pruned(study: optuna.Study, trial: Trial, step: int) -> str:
-    losses = study.trials[trial.number].intermediate_values
-    losses_of_others = [
-        t.intermediate_values[step]
-        for t in study.get_trials(states=[TrialState.COMPLETE])
-        if step in t.intermediate_values
-    ]
-    return (
-        f"loss {min(losses.values()):+.6f} by step {step}, above the median "
-        f"{np.median(losses_of_others):+.6f} of {len(losses_of_others)} complete trials"
-    )
 
 
 # --- several processes ---
