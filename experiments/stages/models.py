@@ -42,7 +42,7 @@ from hustings.experiments.stages.response_model import (
 from hustings.experiments.stages.sendable import sendable
 from hustings.experiments.stages.tracking import log_figure, tracking
 from hustings.experiments.stages.tuning import Tunings
-from hustings.features.arrays import Bools, Objects
+from hustings.features.arrays import Bools, Floats, Ints, Objects
 from hustings.features.message import MessageFeatures, message_features
 from hustings.features.partner import providers
 from hustings.features.tables import HISTORY_PREFIX
@@ -56,6 +56,7 @@ from hustings.features.training_set import (
 from hustings.features.voter import HISTORY_SHARE, segment_parts, segments
 from hustings.serving.eligible import Eligibility
 from hustings.serving.load import load_champion
+from hustings.training.estimators.metrics import Interval
 from hustings.training.estimators.split import unit_uniforms
 from hustings.training.learners.average_effects import (
     MIN_MEASURED,
@@ -650,8 +651,8 @@ def _evaluate_one(
     }
     sampled = _at_most(test, PERMUTED_AT_MOST)
     shuffled = helper.submit(
-        permuted_gain, test.take(sampled), market.take(sampled),
-        params=settings["all"], **common,
+        _shuffled_gain, test.take(sampled), market.take(sampled), settings["all"],
+        common,
     )  # fmt: skip
     in_experiment = materials.of(test.experiment_id)
     halves = judge_halves(
@@ -721,6 +722,16 @@ def _evaluate_one(
     return result
 
 
+def _shuffled_gain(
+    test: MessageTest, market: Market, params: Json, common: Json
+) -> Interval:
+    """What personalising gains where the labels of the treatment are shuffled."""
+    return permuted_gain(
+        test, market, params=params, categorical=common["categorical"],
+        issue_of=common["issue_of"], seed=common["seed"], texts=common["texts"],
+    )  # fmt: skip
+
+
 BALANCED_AT_MOST = 40_000
 """Groups of a large test are compared with others among so many of its voters."""
 
@@ -751,11 +762,21 @@ def _balanced_groups(
         covariates[str(column)] = LinearColumns.of(X, codes).matrix(X)[:, 1:]
     scores = joined(halves, lambda half: half.message_scores)[sampled]
     return helper.submit(
-        balanced_groups, scores[:, 1:] - scores[:, :1],
+        _balanced, scores[:, 1:] - scores[:, :1],
         {str(c): parts[c].to_numpy(dtype=object)[sampled] for c in parts},
         covariates, np.unique(left.cluster, return_inverse=True)[1],
         judging_weight(left),
     )  # fmt: skip
+
+
+def _balanced(
+    lift_scores: Floats,
+    groups: Mapping[str, Objects],
+    covariates: Mapping[str, Floats],
+    cluster: Ints,
+    weight: Floats | None,
+) -> list[BalancedGroup]:
+    return balanced_groups(lift_scores, groups, covariates, cluster, weight)
 
 
 def _is_part_of(name: str, column: str) -> bool:
