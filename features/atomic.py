@@ -18,6 +18,8 @@ import pandas as pd
 
 ASIDE = ".partial"
 """Ending of what is not whole yet."""
+ROW_GROUP = 122_880
+"""Rows of a Parquet file that are read and written together."""
 
 
 @contextmanager
@@ -86,7 +88,9 @@ def write_json(path: Path, value: Any) -> None:
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write a table whole, compressed, without its index."""
     with whole_file(path) as aside:
-        frame.to_parquet(aside, index=False, compression="zstd")
+        frame.to_parquet(
+            aside, index=False, compression="zstd", row_group_size=ROW_GROUP
+        )
 
 
 def write_same(path: Path, file: Path) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from hustings.features.engine import ONE_MACHINE, Engine, sql_of
 from hustings.features.history import SHARE, elections, history, history_names
 from hustings.features.tables import (
     COUNTY,
@@ -79,7 +80,7 @@ class Derivation(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A derivation as DuckDB SQL, so that running it needs no ibis.
+    """A derivation as SQL, so that running it needs no ibis.
 
     Attributes:
         sql: Over a table `voters` with the columns and `row__`.
@@ -451,18 +452,23 @@ _TYPES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def with_derived(voters: pd.DataFrame, derivation: Derivation) -> pd.DataFrame:
+def with_derived(
+    voters: pd.DataFrame, derivation: Derivation, on: Engine = ONE_MACHINE
+) -> pd.DataFrame:
     """Add the derived columns to the voters, whose order stays as it is.
 
     Args:
         voters: VOTERS table; columns derived earlier are computed again.
         derivation: What to derive.
+        on: The engine that derives.
 
     Raises:
         TableError: As `derived_columns`.
     """
     plain = voters.drop(columns=[c for c in voters if is_derived(str(c))])
-    return with_columns(plain, _query(derivation)) if derivation.groups else plain
+    if not derivation.groups:
+        return plain
+    return plain.join(_run(plain, _query(derivation, on.dialect), on))
 
 
 def counting_query(derivation: Derivation) -> Query:
@@ -471,7 +477,8 @@ def counting_query(derivation: Derivation) -> Query:
     Args:
         derivation: The derivation of the whole file.
     """
-    return _query(derivation._replace(groups=("history",), parties=()))
+    history_alone = derivation._replace(groups=("history",), parties=())
+    return _query(history_alone, ONE_MACHINE.dialect)
 
 
 def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
@@ -483,7 +490,7 @@ def with_columns(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
     """
     if set(query.names) <= set(voters.columns):
         return voters
-    return voters.join(_run(voters, query))
+    return voters.join(_run(voters, query, ONE_MACHINE))
 
 
 def from_the_file(columns: Iterable[str]) -> list[str]:
@@ -491,23 +498,20 @@ def from_the_file(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name.startswith(FROM_THE_FILE)]
 
 
-def _run(voters: pd.DataFrame, query: Query) -> pd.DataFrame:
-    import duckdb
+def _run(voters: pd.DataFrame, query: Query, on: Engine) -> pd.DataFrame:
     import pyarrow as pa
 
     types = {c: _TYPES.get(c, "float64") for c in query.columns}
     # beside the voters' own order: an engine promises none
     numbered = voters[query.columns].astype(types).assign(row__=range(len(voters)))
-    with duckdb.connect() as connection:
-        rows = pa.Table.from_pandas(numbered, preserve_index=False)
-        connection.register("voters", rows)
-        result = connection.execute(query.sql).to_arrow_table()
+    rows = pa.Table.from_pandas(numbered, preserve_index=False)
+    result = on.query(query.sql, {"voters": rows})
     ordered: pd.DataFrame = result.sort_by("row__").select(query.names).to_pandas()
     return ordered.astype("float64").set_axis(voters.index)
 
 
 @cache
-def _query(derivation: Derivation) -> Query:
+def _query(derivation: Derivation, dialect: str) -> Query:
     import ibis
 
     read = _TYPES if derivation.groups != ("history",) else _OF_HISTORY
@@ -516,5 +520,5 @@ def _query(derivation: Derivation) -> Query:
     kinds = {"str": "string", "float64": "float64", TIMESTAMP: "timestamp(6)"}
     schema = {c: kinds[_TYPES.get(c, "float64")] for c in columns}
     voters = ibis.table({**schema, "row__": "int64"}, name="voters")
-    sql = str(ibis.to_sql(derived(voters, derivation), dialect="duckdb"))
+    sql = sql_of(derived(voters, derivation), dialect)
     return Query(sql, columns, [column.name for column in derived_columns(derivation)])

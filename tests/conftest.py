@@ -194,6 +194,18 @@ def postgres(postgres_server: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="session")
+def spark() -> Any:
+    """The engine of `[engine] spark = "local[2]"`, one for all tests."""
+    pytest.importorskip("pyspark", reason="Spark: pip install 'hustings[spark]'")
+    from hustings.features.engine import EngineMissing, engine_of
+
+    try:
+        return engine_of("local[2]")
+    except EngineMissing as reason:
+        pytest.skip(f"Spark: {reason}")
+
+
+@pytest.fixture(scope="session")
 def mlflow_server(
     tmp_path_factory: pytest.TempPathFactory, mlflow_store_file: Path
 ) -> Iterator[str]:

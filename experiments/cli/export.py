@@ -40,6 +40,17 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; the campaign's own without.")
     ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Database that gets the contacts too, ids alone: postgresql://..., "
+            "bigquery://..., snowflake://..., redshift://...",
+        ),
+    ] = "",
+    table: Annotated[
+        str, typer.Option("--table", help="Its table, with its schema if it has one.")
+    ] = "hustings_contacts",
     run_id: RunId = "",
     as_json: AsJson = False,
     data: DataFolder = DEFAULT_DATA,
@@ -50,14 +61,21 @@ def export(
     Once lists have left, only who has to be taken out of them follows.
     """
     with errors_reported(debug=debug), changing(campaign, data, "export"):
+        from hustings.experiments.handover.lists import contacts_to_database
         from hustings.experiments.handover.lists import export as export_plan
         from hustings.experiments.plans.recorded_files import (
             record_outside,
+            record_outside_table,
             recording,
         )
+        from hustings.features.ingest.reading import content_sha256
+        from hustings.serving.export.warehouse import require_database
 
         if list_format not in {"csv", "parquet"}:
             raise ValueError(f"--format: expected csv or parquet, got {list_format!r}")
+        if to:
+            # before any list leaves
+            require_database(to)
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
         with recording(run.home, at=run.at):
             exported = export_plan(
@@ -67,6 +85,12 @@ def export(
         if out is not None and exported.folder is not None:
             record_outside(run.home, exported.folder, at=run.at)
         typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
+        if to:
+            rows = contacts_to_database(run, plan, to, table, out=out)
+            record_outside_table(
+                run.home, f"{to} {table}", content_sha256(rows), at=run.at
+            )
+            typer.echo(f"{to} {table}: {len(rows):,} contacts of the plan", err=as_json)
 
 
 @app.command("export-scores")

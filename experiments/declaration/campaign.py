@@ -21,6 +21,7 @@ from hustings.experiments.declaration.section import FileGivenLater, Name, Secti
 from hustings.experiments.declaration.sections import (
     CampaignSection,
     ChampionSection,
+    EngineSection,
     ExperimentSection,
     FeaturesSection,
     ForecastsSection,
@@ -61,6 +62,7 @@ class Campaign(Section):
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None
     forecasts: ForecastsSection = ForecastsSection()
+    engine: EngineSection = EngineSection()
 
     _file: Path = PrivateAttr(default=Path(CAMPAIGN_FILE))
 

@@ -237,6 +237,20 @@ class ChampionSection(Section):
     worthwhile_gain: Positive | None = None
 
 
+class EngineSection(Section):
+    """`[engine]`: what works on the rows of voters and other large tables.
+
+    Attributes:
+        spark: URL of a Spark master, such as "local[2]" or "spark://host:7077", where
+            `ingest`, `features` and `score` work; DuckDB on this machine without.
+    """
+
+    spark: Annotated[
+        str | None,
+        Field(pattern=r"^(local(\[(\d+|\*)\])?|spark://\S+|k8s://\S+|yarn)$"),
+    ] = None
+
+
 class SimulateSection(Section):
     """`[simulate]`: the tables at `raw:` are made by the simulator."""
 

@@ -47,6 +47,7 @@ from hustings.serving.export.folder import earlier_status, exports_of, read_mani
 from hustings.serving.export.places import require_place_lists
 from hustings.serving.export.scores import Slot, System, Universe, export_scores
 from hustings.serving.export.settings import FileFormat, require_exportable
+from hustings.serving.export.warehouse import contact_rows, write_contacts
 from hustings.serving.export.whole_places import LIST_STEM, earlier_places
 from hustings.serving.rules import rule_set
 from hustings.serving.score import SE
@@ -146,6 +147,33 @@ def export(
         at=naive_utc(at),
         channels=channels,
     )
+
+
+def contacts_to_database(
+    run: Run, plan_id: str, address: str, table: str, *, out: Path | None
+) -> pd.DataFrame:
+    """Write what has left of a plan, and may still go, into a table of a database.
+
+    Args:
+        run: Whose plan.
+        plan_id: The plan.
+        address: Of the database.
+        table: As of `write_contacts`.
+        out: Folder of the exports instead of the campaign's own.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ExportError: If nothing has left, or it is no address of a database.
+        DataMissing: If the database does not answer, or its driver is not installed.
+    """
+    status = earlier_status((out or run.home / EXPORTS) / plan_id)
+    if status.empty:
+        raise ExportError(f"plan {plan_id!r}: expected contacts on its lists, got none")
+    rows = contact_rows(plan_id, status)
+    write_contacts(rows, plan_id, address, table)
+    return rows
 
 
 def _first_code(code: pd.Series, other: pd.Series) -> pd.Series:

@@ -86,6 +86,21 @@ def record_outside(home: Path, folder: Path, *, at: pd.Timestamp) -> None:
     open_ledger(home).append(RECORDED, body, at=at)
 
 
+def record_outside_table(
+    home: Path, name: str, sha256_of_rows: str, *, at: pd.Timestamp
+) -> None:
+    """Write down that rows lie in a table of a database: see `record_outside`.
+
+    Args:
+        home: The campaign's folder.
+        name: Of the database and its table.
+        sha256_of_rows: Digest of the rows.
+        at: When, for the ledger.
+    """
+    body = {"folder": OUTSIDE, "files": {name: sha256_of_rows}}
+    open_ledger(home).append(RECORDED, body, at=at)
+
+
 def outside(home: Path) -> list[dict[str, Any]]:
     """Exports that were written outside the campaign's folder: day and files."""
     return [

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -80,7 +81,7 @@ from hustings.serving.plan.explain import (
     explained_messages,
     limits_used,
 )
-from hustings.serving.score import score_voters
+from hustings.serving.score import score_block
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import Version
 
@@ -91,8 +92,12 @@ def stage_score(run: Run) -> None:
     require_readable(run, model.reader)
     n_voters, n_messages = run.n_voters(), len(model.messages)
     with run.written_in_blocks("scores") as scores:
-        for block in score_voters(model, run.blocks("tables/voters")):
-            scores.write(block)
+        for block in run.engine.map_blocks(
+            partial(score_block, model),
+            run.path("tables/voters.parquet"),
+            run.columns("tables/voters"),
+        ):
+            scores.write(block.to_pandas())
             run.tell("scoring", scores.n_rows * n_messages, n_voters * n_messages)
     run.note(n_scores=n_voters * n_messages)
 

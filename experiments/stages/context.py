@@ -20,6 +20,7 @@ from hustings.features.blocks import (
     n_rows,
     written_in_blocks,
 )
+from hustings.features.engine import Engine, engine_of
 
 Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
@@ -72,6 +73,15 @@ class Run:
     tell: Tell = silent
     say: Say = unsaid
     at: pd.Timestamp = field(kw_only=True)
+
+    @property
+    def engine(self) -> Engine:
+        """What works on large tables, as the campaign declares it.
+
+        Raises:
+            EngineMissing: If it cannot be had here.
+        """
+        return engine_of(self.campaign.engine.spark)
 
     # --- files ---
 

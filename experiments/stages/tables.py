@@ -144,6 +144,8 @@ def read_tables(run: Run, *, collect: bool = False) -> Ingested:
         collect: Go on after a fault that stops a run: see `Ingested.stops`. Nothing
             is written where the tables cannot be used.
     """
+    # before anything is read: an engine that cannot be had stops the run
+    on = run.engine
     # tombstones that were lost would let the forgotten in again
     require_tombstones(run.home)
     persons, campaign = known_persons(run.home), run.campaign
@@ -161,6 +163,7 @@ def read_tables(run: Run, *, collect: bool = False) -> Ingested:
         persons=persons.of_ingest(),
         further=partial(recorded_rows, run.home, at=run.at),
         collect=collect,
+        on=on,
     )
     if not ingested.complete:
         return ingested
@@ -272,7 +275,8 @@ def _data_hash(campaign: Campaign, report: Mapping[str, Any], record: str) -> st
         file_hashes["(record)"] = record
     # a section that is not there is no part of what was declared
     without = {n for n in ("link", "providers") if not getattr(campaign, n)}
-    without |= {"plan", "reactions", "monitor", "lift", "export", "answers"}
+    # every engine gives the same tables
+    without |= {"plan", "reactions", "monitor", "lift", "export", "answers", "engine"}
     if not campaign.has_others_knowledge:
         without |= {"forecasts"}
     declared = campaign.model_dump(mode="json", exclude=without)
@@ -306,7 +310,7 @@ def _derived(run: Run, as_of: pd.Timestamp) -> tuple[Derivation, pd.DataFrame]:
     before = [c for c in voters if is_derived(str(c))]
     if not requested.groups and not before:
         return requested, voters
-    voters = with_derived(voters, requested)
+    voters = with_derived(voters, requested, run.engine)
     run.write("tables/voters", check(VOTERS, voters))
     derived_columns = from_the_file(voters.columns)
     if derived_columns:
@@ -338,7 +342,8 @@ def require_readable(run: Run, reader: Reader) -> None:
     voters = run.table("voters")
     requested = derivation(run.campaign, list(voters.columns), as_of=reader.as_of)
     read_parties = _parties_of(reader, voters)
-    voters = with_derived(voters, requested._replace(parties=read_parties))
+    requested = requested._replace(parties=read_parties)
+    voters = with_derived(voters, requested, run.engine)
     run.write("tables/voters", check(VOTERS, voters))
 
 
@@ -402,7 +407,8 @@ def _as_wide(
     file_derivation = derivation(
         run.campaign, list(wide.columns), as_of=requested.as_of
     )
-    return with_derived(wide, file_derivation._replace(parties=requested.parties))
+    file_derivation = file_derivation._replace(parties=requested.parties)
+    return with_derived(wide, file_derivation, run.engine)
 
 
 def _known_in_all(

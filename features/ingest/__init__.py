@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.arrays import Bools
+from hustings.features.engine import ONE_MACHINE, Engine
 from hustings.features.ingest.databases import DataMissing
 from hustings.features.ingest.expressions import NO_VALUE
 from hustings.features.ingest.identities import (
@@ -218,6 +219,7 @@ def ingest(
     persons: Persons | None = None,
     further: Callable[[str, pd.DataFrame], pd.DataFrame] | None = None,
     collect: bool = False,
+    on: Engine = ONE_MACHINE,
 ) -> Ingested:
     """Read, map and check every table of a campaign; the voters are never in memory.
 
@@ -246,6 +248,7 @@ def ingest(
             the days of its loop; they are checked like those of the file.
         collect: Go on after a fault that stops a run, to find the others too: they are
             in `stops`.
+        on: The engine that maps the rows.
 
     Raises:
         TableError: Naming the table, what was expected, what came, where to mend it.
@@ -268,12 +271,12 @@ def ingest(
         with stops.stopping(name):
             if name == "voters":
                 read[name] = _take_voters(
-                    sources[name], folders, person_facts, former, voters_path
+                    sources[name], folders, person_facts, former, voters_path, on
                 )
                 former = dict(person_facts.follow(voters_path, former))
                 continue
             read[name] = (
-                _take_table(name, sources[name], folders, person_facts)
+                _take_table(name, sources[name], folders, person_facts, on)
                 if name in sources
                 else _nothing_brought(name)
             )
@@ -339,9 +342,10 @@ def _take_voters(
     person_facts: Persons,
     former: Mapping[str, str],
     path: Path,
+    on: Engine,
 ) -> SortedTable:
     """Read the voter file into its checked form, block by block."""
-    table = open_table(source, VOTERS.name, folders)
+    table = open_table(source, VOTERS.name, folders, on)
     _require_ours(list(table.source.columns), source, VOTERS.name)
     mapped = path.with_name(f"{path.name}.mapped")
     try:
@@ -418,9 +422,9 @@ def _without(source: TableSource, left_out: Mapping[str, str]) -> TableSource:
 
 
 def _take_table(
-    name: str, source: TableSource, folders: Folders, person_facts: Persons
+    name: str, source: TableSource, folders: Folders, person_facts: Persons, on: Engine
 ) -> SortedTable:
-    rows = read_rows(source, name, folders)
+    rows = read_rows(source, name, folders, on)
     frame, table = rows.frame, rows.table
     if source.estimate_by is not None:
         frame = _estimated(rows)

@@ -13,8 +13,8 @@ from hustings.features.ingest.source import TableSource
 from hustings.features.tables import TableError
 
 BATCH_ROWS = 1 << 16
-WAREHOUSES = ("bigquery", "snowflake", "redshift")
-"""Read through ibis, where its driver for one is installed."""
+WAREHOUSES = {"bigquery": "bigquery", "snowflake": "snowflake", "redshift": "redshift"}
+"""Dialects of warehouses, reached through ibis where its driver for one is there."""
 
 _Choose = Callable[[Sequence[str]], list[str]]
 _Read = tuple[list[str], Iterator[pyarrow.Table]]
@@ -143,23 +143,52 @@ def _from_sqlite(address: str, table: str, campaign: Path, chosen: _Choose) -> _
     return there, _counted(batches(), n_rows, table)
 
 
+def postgresql_session(address: str) -> tuple[Any, Any]:
+    """A session of PostgreSQL, and the module of its driver.
+
+    Raises:
+        DataMissing: If the server does not answer, or the driver is not installed.
+    """
+    try:
+        import psycopg
+        import psycopg.sql
+    except ImportError:
+        raise DataMissing(
+            "a table in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
+        ) from None
+    try:
+        return psycopg.connect(address, client_encoding="utf8"), psycopg
+    except psycopg.OperationalError as failure:
+        first_line = str(failure).strip().splitlines()[0]
+        raise DataMissing(f"expected a database at {address}: {first_line}") from None
+
+
+def warehouse_of(address: str) -> Any:
+    """A warehouse's engine of ibis.
+
+    Raises:
+        DataMissing: If its driver is not installed.
+    """
+    import ibis
+
+    kind = address.partition(":")[0]
+    try:
+        # Redshift speaks the protocol and the SQL of PostgreSQL
+        return ibis.connect(address.replace("redshift://", "postgres://", 1))
+    except (ImportError, AttributeError) as failure:
+        raise DataMissing(
+            f"a table in {kind} needs its driver: pip install 'ibis-framework[{kind}]' "
+            f"({failure})"
+        ) from None
+
+
 def _from_postgresql(
     address: str,
     table: str,
     campaign: Path,  # noqa: ARG001 - as the other readers
     chosen: _Choose,
 ) -> _Read:
-    try:
-        import psycopg
-    except ImportError:
-        raise DataMissing(
-            "a table in PostgreSQL needs psycopg: pip install 'hustings[postgres]'"
-        ) from None
-    try:
-        session = psycopg.connect(address, client_encoding="utf8")
-    except psycopg.OperationalError as failure:
-        first_line = str(failure).strip().splitlines()[0]
-        raise DataMissing(f"expected a database at {address}: {first_line}") from None
+    session, psycopg = postgresql_session(address)
     session.read_only = True
     # the rows that are counted are those that are read
     session.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -168,7 +197,7 @@ def _from_postgresql(
         empty = session.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0")
         there = [column.name for column in empty.description or []]
         wanted = chosen(there)
-        (n_rows,) = session.execute(_count(table)).fetchone()  # type: ignore[misc]
+        (n_rows,) = session.execute(_count(table)).fetchone()
     except psycopg.Error as failure:
         session.close()
         raise _no_table(table, failure) from None
@@ -196,17 +225,7 @@ def _from_warehouse(
     campaign: Path,  # noqa: ARG001 - as the other readers
     chosen: _Choose,
 ) -> _Read:
-    import ibis
-
-    kind = address.partition(":")[0]
-    try:
-        # Redshift speaks the protocol and the SQL of PostgreSQL
-        backend: Any = ibis.connect(address.replace("redshift://", "postgres://", 1))
-    except (ImportError, AttributeError) as failure:
-        raise DataMissing(
-            f"a table in {kind} needs its driver: pip install 'ibis-framework[{kind}]' "
-            f"({failure})"
-        ) from None
+    backend = warehouse_of(address)
     schema, _, name = table.rpartition(".")
     rows = backend.table(name, database=schema or None)
     there = list(rows.columns)

@@ -7,6 +7,7 @@ source could not be read, or breaks the declaration of its table.
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import pandera.pandas as pa
 import pyarrow
 
+from hustings.features.engine import sql_of
 from hustings.features.ingest.source import (
     ColumnSource,
     Kind,
@@ -27,6 +29,7 @@ ROW = "row__"
 """Column of the raw rows that numbers them."""
 MAX_EXACT = 2**53
 """Whole numbers below are kept exactly by a double."""
+LARGEST = sys.float_info.max
 OLDEST_AGE, YOUNGEST_AGE = 115, 16
 YOUNGEST_BIRTH = 2012
 """Of a voter, where nobody says when the file was observed."""
@@ -37,6 +40,11 @@ FRACTION = "expected an id as text, got a number with a fraction"
 PLACEHOLDER = "stands for no value"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _CUT_BY_A_SPREADSHEET = r"^[+-]?\d([.,]\d+)?[eE]\+\d{2,3}$"
+_WITH_CLOCK = (
+    r"^(\d{4}-\d{2}-\d{2}[ T](?:[01]\d|2[0-3]):\d{2})(:\d{2}(?:\.\d+)?)?"
+    r"(?:([+-](?:0\d|1[0-4])):?([0-5]\d)?|(Z| [A-Za-z][A-Za-z_/]+))?$"
+)
+"""A time of ISO 8601, its zone an offset or, after a blank, a name."""
 _MASKED = r"^[#*?_xX./ -]*[#*][#*?_xX./ -]*$"
 """Signs instead of a value, as in ##/##/####."""
 NONE_OF_A_NUMBER = (
@@ -79,7 +87,7 @@ class MappingQuery(NamedTuple):
 
 
 def mapping_query(
-    source: TableSource, table_name: str, schema: pyarrow.Schema
+    source: TableSource, table_name: str, schema: pyarrow.Schema, dialect: str
 ) -> MappingQuery:
     """The expression that maps rows of a source onto one of our tables.
 
@@ -88,13 +96,14 @@ def mapping_query(
             type is not declared comes out as text.
         table_name: The table that it fills.
         schema: Of the raw rows, `row__` included.
+        dialect: Of the SQL, as ibis names it.
     """
     fields = tuple((field.name, kind_of_field(field.type)) for field in schema)
     key = source.model_dump_json(
         by_alias=True,
         include={"columns", "history", "extra", "types", "missing", "observed_on"},
     )
-    return _compiled(key, table_name, fields)
+    return _compiled(key, table_name, fields, dialect)
 
 
 def kind_of_field(kind: pyarrow.DataType) -> str:
@@ -132,7 +141,7 @@ def raw_type(kind: pyarrow.DataType) -> pyarrow.DataType:
 
 @cache
 def _compiled(
-    key: str, table_name: str, fields: tuple[tuple[str, str], ...]
+    key: str, table_name: str, fields: tuple[tuple[str, str], ...], dialect: str
 ) -> MappingQuery:
     import ibis
 
@@ -174,8 +183,7 @@ def _compiled(
             for part, value in read.outcome(typed, k, ours.get(read.name)).items()
         },
     )
-    sql = str(ibis.to_sql(final, dialect="duckdb"))
-    return MappingQuery(sql, tuple(read.name for read in reads))
+    return MappingQuery(sql_of(final, dialect), tuple(read.name for read in reads))
 
 
 class _Read(NamedTuple):
@@ -214,7 +222,7 @@ class _Read(NamedTuple):
         if column is None or self.kind != "text" or kinds[column] != "float64":
             return None
         value = raw[column]
-        return (value.abs() >= MAX_EXACT) | (value != value.floor())
+        return (value.abs() >= MAX_EXACT) | (value % 1.0 != 0)
 
     def mapped(self, given: Any) -> Any:
         """The text after the column's map and leading zeros; null where unmapped."""
@@ -413,15 +421,14 @@ def as_text(value: Any, kind: str) -> Any:
         return value.ifelse("true", "false")
     if kind == "float64":
         number = value.isnan().ifelse(ibis.null("float64"), value)
-        is_whole = (number == number.floor()) & (number.abs() < MAX_EXACT)
+        is_whole = (number % 1.0 == 0) & (number.abs() < MAX_EXACT)
         return is_whole.ifelse(
             is_whole.ifelse(number, ibis.null("float64")).cast("int64").cast("string"),
-            number.cast("string"),
+            _number_text()(number),
         )
     if kind == "decimal":
         # zeros after the point say nothing, those before it do
-        text = value.cast("string").re_replace(r"(\.\d*?)0+$", r"\1")
-        return text.re_replace(r"\.$", "")
+        return value.cast("string").re_extract(r"^-?\d+(\.\d*[1-9])?", 0)
     if kind in ("timestamp",):
         return value.cast("string").re_replace(r" 00:00:00$", "")
     return value.cast("string")
@@ -435,7 +442,8 @@ def as_number(text: Any, origin: ColumnSource) -> Any:
     for sign in origin.unit:
         bare = bare.replace(sign, "")
     if origin.unit:
-        bare = bare.strip()
+        # Spark reads some signs of `strip` as letters
+        bare = bare.re_replace(r"^\s+|\s+$", "")
     if origin.thousands:
         sign = _escaped(origin.thousands)
         point = _escaped(origin.decimal)
@@ -446,7 +454,7 @@ def as_number(text: Any, origin: ColumnSource) -> Any:
     number = bare.re_search(_NUMBER).ifelse(bare, ibis.null("string"))
     truth = text.lower().cases(("true", 1.0), ("false", 0.0), else_=None)
     value = number.try_cast("float64").fill_null(truth)
-    return value.isinf().ifelse(ibis.null("float64"), value)
+    return (value.abs() > LARGEST).ifelse(ibis.null("float64"), value)
 
 
 def _escaped(sign: str) -> str:
@@ -462,16 +470,25 @@ def as_time(text: Any, formats: Sequence[str]) -> Any:
             _try_strptime(text, written).cast("timestamp(6)") for written in formats
         ]
         return ibis.coalesce(*times) if len(times) > 1 else times[0]
-    iso = text.re_search(r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}.*)?$").ifelse(
-        text, ibis.null("string")
-    )
-    full = iso.re_replace(r"(\d{2}:\d{2})(Z|[+-]\d{2}:?\d{2})$", r"\1:00\2")
-    full = full.re_replace(r"([ T]\d{2}:\d{2})$", r"\1:00")
+    day = text.re_search(r"^\d{4}-\d{2}-\d{2}$")
+    with_clock = text.re_search(_WITH_CLOCK)
+    iso = ibis.cases((day, text), (with_clock, _full_time(text)), else_=None)
     compact = text.re_search(r"^\d{8}$").ifelse(text, ibis.null("string"))
     return ibis.coalesce(
-        full.try_cast("timestamp('UTC', 6)").cast("timestamp(6)"),
+        iso.try_cast("timestamp('UTC', 6)").cast("timestamp(6)"),
         _try_strptime(compact, "%Y%m%d").cast("timestamp(6)"),
     )
+
+
+def _full_time(text: Any) -> Any:
+    """A time of `_WITH_CLOCK` with seconds, and minutes of its offset."""
+    minute, second, offset, offset_minutes, name = (
+        text.re_extract(_WITH_CLOCK, group) for group in (1, 2, 3, 4, 5)
+    )
+    zone = (offset != "").ifelse(
+        offset + ":" + (offset_minutes != "").ifelse(offset_minutes, "00"), name
+    )
+    return minute + (second != "").ifelse(second, ":00") + zone
 
 
 def time_expected(formats: Sequence[str]) -> str:
@@ -504,9 +521,21 @@ def _try_strptime(text: Any, written: str) -> Any:
     return _strptime()(text, written)
 
 
+# --- functions of the engine that ibis does not know, see `features.engine` -----------
+
+
+@cache
+def _number_text() -> Any:
+    import ibis
+
+    @ibis.udf.scalar.builtin(signature=(("float64",), "string"))
+    def number_text(number): ...  # type: ignore[no-untyped-def]
+
+    return number_text
+
+
 @cache
 def _strptime() -> Any:
-    """A function of the engine that ibis does not know."""
     import ibis
 
     two = ("string", "string")

@@ -4,7 +4,7 @@
 the one row of a request, by the same expression, so that both are read the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import pandera.pandas as pa
 import pyarrow
 import pyarrow.compute as pc
 
+from hustings.features.engine import Queries, sql_of
 from hustings.features.ingest.expressions import (
     NONE_OF_A_NUMBER,
     ROW,
@@ -88,36 +89,59 @@ def engine(spill: str) -> Any:
     return connection
 
 
-def mapping_engine() -> Any:
-    """A connection for mappings: plain projections, which no optimizer makes faster.
+class MappingQueries:
+    """DuckDB for mappings: plain projections, which no optimizer makes faster.
 
     Optimizing the query of thirty columns takes longer than a block of rows.
     """
-    connection = engine("")
-    connection.execute("PRAGMA disable_optimizer")
-    return connection
+
+    dialect = "duckdb"
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        connection.execute("PRAGMA disable_optimizer")
+        connection.execute(
+            "CREATE MACRO IF NOT EXISTS number_text(number) AS CAST(number AS VARCHAR)"
+        )
+
+    def query(self, sql: str, tables: Mapping[str, pyarrow.Table]) -> pyarrow.Table:
+        """See `engine.Queries`."""
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        return self._connection.execute(sql).to_arrow_table()
+
+    def of_thread(self) -> "MappingQueries":
+        """The same for a thread that asks at the same time."""
+        return MappingQueries(self._connection.cursor())
+
+
+def mapping_queries() -> MappingQueries:
+    """A connection of one's own for mappings."""
+    return MappingQueries(engine(""))
 
 
 @cache
-def _shared_engine() -> Any:
-    return mapping_engine()
+def _shared_queries() -> MappingQueries:
+    return mapping_queries()
 
 
 def map_block(
-    connection: Any, raw: pyarrow.Table, source: TableSource, table_name: str
+    queries: Queries, raw: pyarrow.Table, source: TableSource, table_name: str
 ) -> MappedBlock:
     """Map raw rows; a value that cannot be read becomes missing and is a fault.
 
     Args:
-        connection: A connection of `mapping_engine`.
+        queries: Of `mapping_queries`, or an engine.
         raw: Rows as the source has them, with their numbers in `row__`.
         source: The mapping, every column written out.
         table_name: Which of our tables it fills.
     """
     raw = of_raw_types(raw)
-    query = mapping_query(source, table_name, raw.schema)
-    connection.register("raw", raw)
-    mapped = connection.execute(query.sql).to_arrow_table()
+    query = mapping_query(source, table_name, raw.schema, queries.dialect)
+    mapped = queries.query(query.sql, {"raw": raw})
+    if queries.dialect != MappingQueries.dialect:
+        schema = _mapped_schema(source, table_name, raw)
+        mapped = mapped.sort_by(ROW).select(schema.names).cast(schema)
     columns = {ROW: mapped[ROW]}
     faults = []
     for k, name in enumerate(query.names):
@@ -129,6 +153,15 @@ def map_block(
             )
             faults.append(_faults(at_fault, name))
     return MappedBlock(pyarrow.table(columns), joined(faults))
+
+
+def _mapped_schema(
+    source: TableSource, table_name: str, raw: pyarrow.Table
+) -> pyarrow.Schema:
+    """Types that DuckDB gives of a mapping: a table has the same by every engine."""
+    nothing = raw.slice(0, 0)
+    query = mapping_query(source, table_name, nothing.schema, MappingQueries.dialect)
+    return _shared_queries().of_thread().query(query.sql, {"raw": nothing}).schema
 
 
 def of_raw_types(raw: pyarrow.Table) -> pyarrow.Table:
@@ -189,14 +222,13 @@ def map_with_faults(
     """
     source = resolved(source, list(raw.columns), table_name, file=file)
     require_columns(source, list(raw.columns), table_name, file=file)
-    connection = _shared_engine().cursor()
-    connection.execute("PRAGMA disable_optimizer")
-    block = map_block(connection, arrow_rows(raw), source, table_name)
+    queries = _shared_queries().of_thread()
+    block = map_block(queries, arrow_rows(raw), source, table_name)
     types = TextKinds.of(source)
     if types.unknown:
-        types.add(connection, block.rows)
+        types.add(queries, block.rows)
         typed = source.model_copy(update={"types": types.settled()})
-        block = map_block(connection, arrow_rows(raw), typed, table_name)
+        block = map_block(queries, arrow_rows(raw), typed, table_name)
     return as_mapped(block, table_name)
 
 
@@ -274,23 +306,24 @@ class TextKinds:
         unknown = {n: c for n, c in source.extra.items() if n not in source.types}
         return cls(unknown, source.types)
 
-    def add(self, connection: Any, rows: pyarrow.Table) -> None:
+    def add(self, queries: Queries, rows: pyarrow.Table) -> None:
         """Count the texts of a block.
 
         Args:
-            connection: A connection of `mapping_engine`.
+            queries: Of `mapping_queries`, or an engine.
             rows: Mapped rows, the columns of unknown type as texts.
         """
         if not self.unknown:
             return
-        connection.register("texts", rows)
-        counts = connection.execute(_counting(tuple(self.unknown.items()))).fetchone()
+        sql = _counting(tuple(self.unknown.items()), queries.dialect)
+        counted = queries.query(sql, {"texts": rows.select(list(self.unknown))})
+        counts = [int(column[0].as_py()) for column in counted.columns]
         for k, name in enumerate(self.unknown):
-            before = self._counts[name]
+            present, numbers, codes = self._counts[name]
             added = counts[3 * k : 3 * k + 3]
-            self._counts[name] = tuple(
-                a + b for a, b in zip(before, added, strict=True)
-            )
+            self._counts[name] = (
+                present + added[0], numbers + added[1], codes + added[2]
+            )  # fmt: skip
 
     def settled(self) -> dict[str, Any]:
         """The type of every provider column."""
@@ -305,14 +338,14 @@ class TextKinds:
         return {**self._types, **settled, **empty}
 
 
-def _counting(columns: Sequence[tuple[str, ColumnSource]]) -> str:
+def _counting(columns: Sequence[tuple[str, ColumnSource]], dialect: str) -> str:
     """Counts of values, numbers and codes with a leading zero, column by column."""
     key = tuple((name, origin.model_dump_json()) for name, origin in columns)
-    return _counting_query(key)
+    return _counting_query(key, dialect)
 
 
 @cache
-def _counting_query(columns: tuple[tuple[str, str], ...]) -> str:
+def _counting_query(columns: tuple[tuple[str, str], ...], dialect: str) -> str:
     import ibis
 
     texts = ibis.table({name: "string" for name, _ in columns}, name="texts")
@@ -325,7 +358,7 @@ def _counting_query(columns: tuple[tuple[str, str], ...]) -> str:
         counts[f"numbers{k}"] = number.count()
         zero = text.re_search(r"^[+-]?0\d")
         counts[f"codes{k}"] = zero.sum().fill_null(0)
-    return str(ibis.to_sql(texts.aggregate(**counts), dialect="duckdb"))
+    return sql_of(texts.aggregate(**counts), dialect)
 
 
 # --- faults ---------------------------------------------------------------------------

@@ -5,15 +5,17 @@ where an id or a rule needs it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.compute as pc
 
 from hustings.features.arrays import Bools
+from hustings.features.engine import ONE_MACHINE, Engine, Queries, sql_of
 from hustings.features.ingest.expressions import (
     PLACEHOLDER,
     ROW,
@@ -29,12 +31,18 @@ from hustings.features.ingest.mapping import (
     example_of,
     joined,
     map_block,
-    mapping_engine,
+    mapping_queries,
     masked,
     of_raw_types,
     with_defaults,
 )
-from hustings.features.ingest.reading import WHOLE_ROW, Folders, RawSource, open_raw
+from hustings.features.ingest.reading import (
+    WHOLE_ROW,
+    Folders,
+    RawBlock,
+    RawSource,
+    open_raw,
+)
 from hustings.features.ingest.source import (
     RowFilter,
     TableSource,
@@ -48,6 +56,8 @@ OPTIONAL_VALUES = frozenset(
 )
 """Tables in which a value that is optional may be lost without its row."""
 N_EXAMPLES = 3
+FEW_ROWS = 10_000
+"""Fewer are mapped where they are read, whatever the engine."""
 
 
 @dataclass
@@ -156,7 +166,8 @@ class OpenTable:
         raw: The source.
         losses: What could not be read.
         kinds: Types of provider columns.
-        connection: The engine that maps.
+        on: The engine of large tables.
+        queries: What maps on this machine.
         broken: Faults of rows that could not be split into columns.
         not_belonging: Rows that the table's filter leaves out.
         rows_in: Rows that belong to the table, the broken ones included.
@@ -167,24 +178,34 @@ class OpenTable:
     raw: RawSource
     losses: Losses
     kinds: TextKinds
-    connection: Any
+    on: Engine
+    queries: Queries
     broken: list[pd.DataFrame] = field(default_factory=list, init=False)
     not_belonging: int = field(default=0, init=False)
     rows_in: int = field(default=0, init=False)
 
     def blocks(self) -> Iterator[tuple[pyarrow.Table, MappedBlock]]:
         """Raw and mapped rows in turn, the broken ones left out."""
-        for block in self.raw.blocks:
-            self._note_lost_zeros(block.rows.schema)
-            if block.broken:
-                self.broken.append(broken_rows(block.broken))
-            rows = belonging(self.connection, block.rows, self.source.where)
-            self.not_belonging += len(block.rows) - len(rows)
-            self.rows_in += len(rows) + len(block.broken)
+        for together in _together(self.raw.blocks, self.on.rows_together):
+            for block in together:
+                self._note_lost_zeros(block.rows.schema)
+                if block.broken:
+                    self.broken.append(broken_rows(block.broken))
+                self.rows_in += len(block.broken)
+            raw = pyarrow.concat_tables([block.rows for block in together])
+            queries = self.queries_of(raw)
+            rows = belonging(queries, raw, self.source.where)
+            self.not_belonging += len(raw) - len(rows)
+            self.rows_in += len(rows)
             if len(rows):
-                mapped = map_block(self.connection, rows, self.source, self.name)
-                self.kinds.add(self.connection, mapped.rows)
-                yield rows, mapped
+                mapped = map_block(queries, rows, self.source, self.name)
+                self.kinds.add(queries, mapped.rows)
+                yield from _as_they_came(together, rows, mapped)
+
+    def queries_of(self, rows: pyarrow.Table) -> Queries:
+        """What maps some rows: few of them are not worth a journey."""
+        here = self.on is ONE_MACHINE or len(rows) < FEW_ROWS
+        return self.queries if here else self.on
 
     def _note_lost_zeros(self, schema: pyarrow.Schema) -> None:
         """Say where a code is stored as a number: its leading zeros are gone."""
@@ -222,13 +243,57 @@ class OpenTable:
             )
 
 
-def open_table(source: TableSource, name: str, folders: Folders) -> OpenTable:
+def _together(blocks: Iterator[RawBlock], n_rows: int) -> Iterator[list[RawBlock]]:
+    """Neighbouring blocks of the same types that have so many rows together."""
+    together: list[RawBlock] = []
+    for block in blocks:
+        if together and (
+            sum(len(b.rows) for b in together) >= n_rows
+            or block.rows.schema != together[0].rows.schema
+        ):
+            yield together
+            together = []
+        together.append(block)
+    if together:
+        yield together
+
+
+def _as_they_came(
+    together: Sequence[RawBlock], raw: pyarrow.Table, mapped: MappedBlock
+) -> Iterator[tuple[pyarrow.Table, MappedBlock]]:
+    """Raw and mapped rows by the blocks of the source: its faults keep their order."""
+    if len(together) == 1:
+        yield raw, mapped
+        return
+    number, at_fault = raw[ROW].to_numpy(), mapped.faults["row"]
+    first = 0
+    for block in together:
+        if not len(block.rows):
+            continue
+        last = block.rows[ROW][-1].as_py()
+        end = int(np.searchsorted(number, last, side="right"))
+        of_block = at_fault.between(block.rows[ROW][0].as_py(), last)
+        if end > first:
+            yield (
+                raw.slice(first, end - first),
+                MappedBlock(
+                    mapped.rows.slice(first, end - first),
+                    mapped.faults[of_block].reset_index(drop=True),
+                ),
+            )
+        first = end
+
+
+def open_table(
+    source: TableSource, name: str, folders: Folders, on: Engine
+) -> OpenTable:
     """Open a table for reading.
 
     Args:
         source: Where it lies.
         name: Of the table.
         folders: Folders that the prefixes of a path name.
+        on: The engine that maps its rows.
 
     Raises:
         TableError: If the source lacks a column, or is not in its encoding.
@@ -237,7 +302,7 @@ def open_table(source: TableSource, name: str, folders: Folders) -> OpenTable:
     raw = open_raw(source, name, folders)
     full = resolved(source, raw.there, name, file=raw.file)
     return OpenTable(
-        name, full, raw, Losses(full, name), TextKinds.of(full), mapping_engine()
+        name, full, raw, Losses(full, name), TextKinds.of(full), on, mapping_queries()
     )
 
 
@@ -264,19 +329,22 @@ class RowsRead:
         return self.table.rows_in
 
 
-def read_rows(source: TableSource, name: str, folders: Folders) -> RowsRead:
+def read_rows(
+    source: TableSource, name: str, folders: Folders, on: Engine = ONE_MACHINE
+) -> RowsRead:
     """Read a whole table into memory.
 
     Args:
         source: Where it lies.
         name: Of the table.
         folders: Folders that the prefixes of a path name.
+        on: The engine that maps its rows.
 
     Raises:
         TableError: If the source lacks a column, cannot be read, or loses too much.
         DataMissing: If there is no such file, package or database.
     """
-    table = open_table(source, name, folders)
+    table = open_table(source, name, folders, on)
     parts, faults, strata = [], list[pd.DataFrame](), list[pd.Series]()
     for raw, mapped in table.blocks():
         faults.append(table.losses.sort(mapped))
@@ -293,8 +361,8 @@ def read_rows(source: TableSource, name: str, folders: Folders) -> RowsRead:
         nothing = dict.fromkeys(table.raw.there, pyarrow.array([], pyarrow.string()))
         numbers = pyarrow.array([], pyarrow.int64())
         empty = pyarrow.table({**nothing, ROW: numbers})
-        rows = map_block(table.connection, empty, table.source, name).rows
-    rows = with_numbers(table.connection, rows, table, settled)
+        rows = map_block(table.queries, empty, table.source, name).rows
+    rows = with_numbers(rows, table, settled)
     frame = rows.to_pandas().set_index(ROW).rename_axis(None)
     all_faults = masked(joined([*table.broken, *faults]), name)
     return RowsRead(
@@ -306,12 +374,11 @@ def read_rows(source: TableSource, name: str, folders: Folders) -> RowsRead:
 
 
 def with_numbers(
-    connection: Any, rows: pyarrow.Table, table: OpenTable, settled: TableSource
+    rows: pyarrow.Table, table: OpenTable, settled: TableSource
 ) -> pyarrow.Table:
     """Provider columns that turned out numbers as such; other values are lost.
 
     Args:
-        connection: The engine.
         rows: Mapped rows, these columns as texts.
         table: Its losses are counted.
         settled: The source with the type of every provider column.
@@ -329,7 +396,8 @@ def with_numbers(
         rows=[], source="-", licence="-", permitted_use="-", extra=numbers,
         types=dict.fromkeys(numbers, "number"),
     )  # fmt: skip
-    typed = map_block(connection, rows.select([ROW, *numbers]), again, table.name)
+    texts = rows.select([ROW, *numbers])
+    typed = map_block(table.queries_of(texts), texts, again, table.name)
     table.losses.sort(MappedBlock(typed.rows.select([ROW]), typed.faults))
     for name in numbers:
         position = rows.column_names.index(name)
@@ -350,7 +418,7 @@ def broken_rows(broken: list[tuple[int, str]]) -> pd.DataFrame:
 
 
 def belonging(
-    connection: Any, rows: pyarrow.Table, where: RowFilter | None
+    queries: Queries, rows: pyarrow.Table, where: RowFilter | None
 ) -> pyarrow.Table:
     """The rows of a block that a table's filter lets through."""
     if where is None or not len(rows):
@@ -358,11 +426,11 @@ def belonging(
     import ibis
 
     kind = kind_of_field(rows.schema.field(where.column).type)
-    table = ibis.table({where.column: kind}, name="raw")
-    query = table.select(text=as_text(table[where.column], kind))
-    connection.register("raw", of_raw_types(rows.select([where.column])))
-    sql = str(ibis.to_sql(query, dialect="duckdb"))
-    text = pc.fill_null(connection.execute(sql).to_arrow_table()["text"], "")
+    table = ibis.table({ROW: "int64", where.column: kind}, name="raw")
+    query = table.select(ROW, text=as_text(table[where.column], kind))
+    raw = of_raw_types(rows.select([ROW, where.column]))
+    texts = queries.query(sql_of(query, queries.dialect), {"raw": raw})
+    text = pc.fill_null(texts.sort_by(ROW)["text"], "")
     if where.not_equals is not None:
         belongs = pc.not_equal(text, constant_text(where.not_equals) or "")
     else:

@@ -217,7 +217,7 @@ def store_voters(
         path: The file.
         earlier: Voter files of earlier deliveries, as Parquet.
     """
-    table, connection = part.table, part.table.connection
+    table = part.table
     columns = [
         c
         for c in _in_order(pyarrow.parquet.read_schema(part.path).names)
@@ -233,7 +233,7 @@ def store_voters(
             for batch in mapped.iter_batches(ROW_GROUP, columns=[ROW, *columns]):
                 rows = pyarrow.Table.from_batches([batch])
                 rows = rows.filter(pc.invert(pc.is_in(rows[ROW], value_set=set_aside)))
-                rows = with_numbers(connection, rows, table, settled)
+                rows = with_numbers(rows, table, settled)
                 rows = _under_present_ids(rows.drop_columns([ROW]), former)
                 writer = writer or pyarrow.parquet.ParquetWriter(
                     aside, rows.schema, compression="zstd"

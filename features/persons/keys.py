@@ -338,7 +338,8 @@ class Keyring:
         wanted = np.sort(_beginnings(bytes.fromhex("".join(persons)), PERSON_BYTES))
         asked, keys = frozenset(persons), dict[str, bytes]()
         with _opened(self.path) as store:
-            for (block,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
+            for (stored,) in store.execute("SELECT entries FROM blocks ORDER BY rowid"):
+                block = _proven(stored)
                 if not block:
                     continue
                 found = _beginnings(block, _ENTRY)
@@ -708,8 +709,8 @@ def _beginnings(entries: bytes, size: int) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(first).view(">u8").ravel().astype(np.uint64)
 
 
-def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Person and key of every entry of a block.
+def _proven(block: bytes) -> bytes:
+    """The entries of a block, without their check.
 
     Raises:
         KeysError: If the block was damaged. Blocks of earlier versions have no check.
@@ -718,6 +719,16 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     entries = block[: len(block) - n_checked]
     if n_checked and _checked(entries) != block:
         raise KeysError(f"a block of keys of persons was damaged; {RESTORE}")
+    return entries
+
+
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Person and key of every entry of a block.
+
+    Raises:
+        KeysError: As `_proven`.
+    """
+    entries = _proven(block)
     for start in range(0, len(entries), _ENTRY):
         middle = start + PERSON_BYTES
         yield entries[start:middle], entries[middle : start + _ENTRY]

@@ -11,12 +11,11 @@ import duckdb
 import pyarrow as pa
 
 from hustings.features.atomic import ASIDE
+from hustings.features.atomic import ROW_GROUP as ROW_GROUP
 
 MEMORY = "1GB"
 MOST_THREADS = 4
 """More would need more than `MEMORY` for an electorate of 50 million."""
-ROW_GROUP = 122_880
-"""Rows that are read and written together."""
 
 
 @contextmanager

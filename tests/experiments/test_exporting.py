@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hustings.experiments import plans
-from hustings.experiments.cli import BAD_INPUT, OK, app
+from hustings.experiments.cli import BAD_INPUT, MISSING, OK, app
 from hustings.experiments.declaration import EXPERIMENTS, CampaignError, parse_campaign
 from hustings.experiments.handover.answers import read_back, read_outcomes
 from hustings.experiments.handover.lists import (
@@ -28,6 +28,7 @@ from hustings.experiments.handover.lists import (
     stated,
 )
 from hustings.experiments.plans.ledger import Ledger
+from hustings.experiments.plans.recorded_files import outside
 from hustings.experiments.record import (
     ReadBeforeError,
     closed_channels,
@@ -40,6 +41,7 @@ from hustings.experiments.stages.reachable import export_settings
 from hustings.features.simulated.campaign import simulate
 from hustings.features.tables import TableError
 from hustings.serving.export import ExportError
+from hustings.serving.export.warehouse import contact_rows, removing, write_by_ibis
 from hustings.serving.plan import held_out
 from tests.checkout import environment
 from tests.experiments.drafts import whole
@@ -595,3 +597,80 @@ def test_from_the_command_line(run: Run, tmp_path: Path) -> None:
     said = " ".join(read.output.split())
     assert "expected rows, got none out of 1" in said
     assert "1 × voter_id: no voter of the file (row 1)" in said
+
+
+# --- to a database --------------------------------------------------------------------
+
+
+def test_contacts_go_to_a_table_of_postgresql_and_are_replaced_there(
+    apart: Run, postgres: str
+) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres) as session:
+        session.execute("CREATE SCHEMA field")
+    export_to = ["export", "p1", "--campaign", str(apart.campaign.file), "--data",
+                 str(apart.home.parent), "--to", postgres, "--table"]  # fmt: skip
+    for _ in range(2):
+        result = CliRunner().invoke(app, [*export_to, "field.contacts"])
+        assert result.exit_code == 0, result.output
+        assert "360 contacts of the plan" in " ".join(result.output.split())
+        with psycopg.connect(postgres, client_encoding="utf8") as session:
+            rows = session.execute("SELECT * FROM field.contacts").fetchall()
+        planned = stated(apart.home, "p1", "locked").plan
+        wanted = zip(
+            planned["voter_id"], planned["channel"], planned["message_id"],
+            planned["send_on"].dt.date, strict=True,
+        )  # fmt: skip
+        assert sorted(rows) == sorted(("p1", *row) for row in wanted)
+    (out, again) = outside(apart.home)
+    assert out["files"] == again["files"] == [f"{postgres} field.contacts"]
+    absent = CliRunner().invoke(app, [*export_to, "no_schema.contacts"])
+    assert absent.exit_code == MISSING
+    assert "no_schema" in absent.output
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("ftp://files", "expected an address that begins with postgresql://"),
+     ("postgresql://me:secret@host/db", "PGPASSWORD")],
+)  # fmt: skip
+def test_no_list_leaves_where_the_database_is_none(
+    apart: Run, address: str, why: str
+) -> None:
+    result = CliRunner().invoke(
+        app, ["export", "p1", "--campaign", str(apart.campaign.file), "--data",
+              str(apart.home.parent), "--to", address],
+    )  # fmt: skip
+    assert result.exit_code == BAD_INPUT
+    assert why in " ".join(result.output.split())
+    assert not list((apart.home / "exports").glob("p1/*/manifest.json"))
+
+
+# ibis calls duckdb by its earlier names
+@pytest.mark.filterwarnings("ignore:fetch_arrow:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:fetch_record_batch:DeprecationWarning")
+def test_contacts_go_through_ibis_to_a_warehouse() -> None:
+    # no warehouse can be had here: another engine of ibis takes the rows
+    import ibis
+
+    backend = ibis.duckdb.connect()
+    status = pd.DataFrame({
+        "voter_id": ["v1", "v2"], "channel": "mail", "message_id": "m1",
+        "send_on": pd.Timestamp("2026-09-08"), "code": ["", "do_not_contact"],
+    })  # fmt: skip
+    for plan_id in ("p1", "p'2", "p1"):
+        rows = contact_rows(plan_id, status)
+        write_by_ibis(backend, rows, plan_id, "contacts", "duckdb")
+    there = backend.table("contacts").to_pandas()
+    assert sorted(there["plan_id"]) == ["p'2", "p1"]
+    assert set(there["voter_id"]) == {"v1"}
+    write_by_ibis(backend, rows.head(0), "p1", "contacts", "duckdb")
+    assert backend.table("contacts").to_pandas()["plan_id"].tolist() == ["p'2"]
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "snowflake", "redshift"])
+def test_a_plan_is_taken_out_in_the_words_of_the_warehouse(dialect: str) -> None:
+    written = removing("field.contacts", "p1", dialect)
+    assert written == "DELETE FROM field.contacts WHERE plan_id = 'p1'"
+    assert "\\'" in removing("t", "p'2", dialect)

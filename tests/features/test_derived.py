@@ -329,25 +329,3 @@ def _in_postgres(session: Any, voters: pd.DataFrame, sql: str) -> pd.DataFrame:
         found = pd.DataFrame(cursor.fetchall(), columns=names)
     ordered = found.set_index("voter_id").loc[voters["voter_id"]].reset_index()
     return ordered.astype({name: float for name in names if is_derived(name)})
-
-
-def test_the_same_expression_gives_the_same_on_spark() -> None:
-    pytest.importorskip("pyspark", reason="Spark: pip install pyspark, and Java 17")
-    import ibis
-    from pyspark.sql import SparkSession
-
-    session = (
-        SparkSession.builder.master("local[1]")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.session.timeZone", "UTC")
-        .getOrCreate()
-    )
-    voters = voter_file(21, 90)
-    engine = ibis.pyspark.connect(session)
-    engine.create_view("voters", ibis.memtable(voters))
-    there = derived(engine.table("voters"), ALL).to_pandas()
-    there = there.set_index("voter_id").loc[voters["voter_id"]].reset_index()
-    names = [column.name for column in derived_columns(ALL)]
-    pd.testing.assert_frame_equal(
-        there[names], with_derived(voters, ALL)[names], atol=1e-9, rtol=0
-    )

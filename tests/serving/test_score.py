@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from hustings.serving.load import load_champion
-from hustings.serving.score import score_voters
+from hustings.serving.score import score_block
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import open_store
 from tests.scores import by_message
@@ -33,8 +34,11 @@ def voters(story: Any) -> pd.DataFrame:
 def scored(
     model: CampaignModel, voters: pd.DataFrame, block: int = 100_000
 ) -> pd.DataFrame:
-    blocks = (voters.iloc[at : at + block] for at in range(0, len(voters), block))
-    return by_message(pd.concat(score_voters(model, blocks), ignore_index=True))
+    rows = pa.Table.from_pandas(voters, preserve_index=False)
+    parts = [
+        score_block(model, rows.slice(at, block)) for at in range(0, len(rows), block)
+    ]
+    return by_message(pa.concat_tables(parts).to_pandas())
 
 
 def test_every_voter_is_scored_once_for_every_message(
@@ -99,10 +103,6 @@ def test_the_same_rows_given_twice_are_scored_twice(
     found = model.score(twice)
     assert len(found) == 16
     assert found["lift"].iloc[:8].tolist() == found["lift"].iloc[8:].tolist()
-
-
-def test_no_voters_give_no_scores(model: CampaignModel) -> None:
-    assert list(score_voters(model, ())) == []
 
 
 def test_intervals_cover_the_true_lift_of_most_voters(

@@ -16,6 +16,7 @@ from typing import Any
 import highspy
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from hustings.experiments.declaration import data_dir
@@ -28,7 +29,7 @@ from hustings.serving.plan import (
     limits_of,
     plan_contacts,
 )
-from hustings.serving.score import score_voters
+from hustings.serving.score import score_block
 from hustings.training.estimators.spend_path import NOTHING, whole_budget_path
 from tests.checkout import environment
 
@@ -153,8 +154,9 @@ def test_scoring_rate(
     model, n = found[0], len(voters)
     assert len(model.messages) == 4
     assert model.champions == {"spring_test": "personalised"}
+    rows = pa.Table.from_pandas(voters, preserve_index=False)
     predict_s, _ = seconds(lambda: model.predict(voters), best_of=3)
-    score_s, _ = seconds(lambda: list(score_voters(model, voters)), best_of=3)
+    score_s, _ = seconds(lambda: score_block(model, rows), best_of=3)
     features = model.reader.features(voters)
     encode_s, _ = seconds(lambda: model.reader.encoding.transform(features), best_of=3)
     say(
