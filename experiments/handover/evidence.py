@@ -44,7 +44,7 @@ from hustings.experiments.stages.persons import voter_keys
 from hustings.features.atomic import whole_folder, write_json, write_text
 from hustings.features.tables import no_places
 from hustings.serving import rules
-from hustings.serving.export.folder import without_formulas
+from hustings.serving.export.formulas import without_formulas
 
 Json = dict[str, Any]
 

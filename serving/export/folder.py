@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import pyarrow.csv
 
 from hustings.features.atomic import ASIDE, whole_folder
 from hustings.features.lock import locked
+from hustings.serving.export.formulas import without_formulas
 from hustings.serving.export.settings import ExportError, FileFormat
 from hustings.serving.export.sorting import KEY, STATUS
 
@@ -70,40 +70,6 @@ def write_table(frame: pd.DataFrame, path: Path, file_format: FileFormat) -> Pat
     with path.open("wb") as file:
         write_csv(frame, file)
     return path
-
-
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,() -]*$)")
-"""How a text begins that a spreadsheet works out; a number or telephone is none."""
-_HARMLESS = re.compile(r"^'(?=[=+@\t\r-])")
-
-
-def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table of which a spreadsheet makes no formula: an apostrophe stands before one.
-
-    Names and ids come from a file that others wrote, and lists are opened by people.
-
-    Args:
-        frame: Any table; numbers and times stay as they are.
-    """
-    texts = frame.select_dtypes(["str", "object"])
-    harmless = {str(n): _without_formulas(column) for n, column in texts.items()}
-    return frame.assign(**harmless)
-
-
-def _without_formulas(texts: pd.Series) -> pd.Series:
-    suspect = texts.astype("str").str.match(r"[=@\t\r+-]").fillna(value=False)
-    rows = suspect.to_numpy(dtype=bool)
-    if not rows.any():
-        return texts
-    written = [f"'{t}" if _FORMULA.match(t) else t for t in texts[rows]]
-    column: pd.Series = texts.copy()
-    column[rows] = written
-    return column
-
-
-def as_exported(texts: pd.Series) -> pd.Series:
-    """What `without_formulas` made of texts turned back, where a file comes back."""
-    return texts.str.replace(_HARMLESS, "", regex=True)
 
 
 def write_csv(frame: pd.DataFrame, file: Any) -> None:

@@ -34,7 +34,7 @@ from hustings.features.tables import (
     check,
     problems,
 )
-from hustings.serving.export.folder import as_exported
+from hustings.serving.export.formulas import as_exported
 
 KEY = list(CONTACT_RESULTS.unique or [])
 RETURNED = ["voter_id", "plan_id", "message_id", "channel", "contacted_at", "result",

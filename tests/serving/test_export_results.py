@@ -7,7 +7,7 @@ import pytest
 
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.tables import CONTACT_ENDS, TableError
-from hustings.serving.export.folder import without_formulas
+from hustings.serving.export.formulas import without_formulas
 from hustings.serving.export.results import (
     ENDS,
     KEY,
