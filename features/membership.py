@@ -38,8 +38,10 @@ def positions(ids: pd.Series, listed: pd.Series) -> Ints:
     [1, -1]
     """
     place = pc.index_in(_texts(ids), value_set=_texts(listed), skip_nulls=True)
-    found: Ints = place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return found
+    place_or_none: Ints = (
+        place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    return place_or_none
 
 
 def _texts(values: Iterable[str]) -> pa.Array:

@@ -342,11 +342,13 @@ class Keyring:
                 block = _proven(stored)
                 if not block:
                     continue
-                found = _beginnings(block, _ENTRY)
+                beginnings = _beginnings(block, _ENTRY)
                 # all persons of a block begin with one byte
-                low, high = np.searchsorted(wanted, [found.min(), found.max()])
+                low, high = np.searchsorted(
+                    wanted, [beginnings.min(), beginnings.max()]
+                )
                 near = wanted[low : high + 1]
-                for entry in np.flatnonzero(np.isin(found, near)).tolist():
+                for entry in np.flatnonzero(np.isin(beginnings, near)).tolist():
                     start = entry * _ENTRY
                     person = block[start : start + PERSON_BYTES].hex()
                     if person in asked:
