@@ -363,6 +363,7 @@ EDGES = {
     "serving/reactions/broker.py",
     # how long a search may go on
     "training/registry/tune.py", "training/registry/trials.py",
+    "training/registry/learn.py", "experiments/stages/tuning.py",
 }  # fmt: skip
 
 
