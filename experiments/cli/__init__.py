@@ -58,6 +58,8 @@ for _part in (
 def main() -> None:
     """Entry point of the script `hustings`."""
     sys.argv[0] = "hustings"
+    # whatever a command writes is about people: other users of the machine read none
+    os.umask(0o077)
     # processes side by side do more than threads that wait for each other by spinning
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()

@@ -144,6 +144,8 @@ def alone(
     if not home.is_dir():
         yield
         return
+    # a folder of an earlier version could be read by everybody
+    home.chmod(0o700)
     with one_command(home, command, at=at):
         for left in remove_unfinished(home):
             console.print(

@@ -1,10 +1,14 @@
 """Work that another process does meanwhile, where there is enough of it to pay."""
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import hustings
 
 Result = TypeVar("Result")
 
@@ -50,5 +54,23 @@ def meanwhile(n_workers: int, n_voters: int) -> Iterator[Helper]:
         return
     # spawned: a fork would inherit OpenMP's threads, which do not survive it
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with (
+        _these_modules_first(),
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+    ):
         yield Helper(pool)
+
+
+@contextmanager
+def _these_modules_first() -> Iterator[None]:
+    """Let another process import the code that runs here.
+
+    A model that was loaded puts the code that it was registered with first, and that
+    has no experiments.
+    """
+    root = str(Path(hustings.__file__).parents[1])
+    sys.path.insert(0, root)
+    try:
+        yield
+    finally:
+        sys.path.remove(root)

@@ -49,6 +49,18 @@ def in_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_what_a_command_writes_is_its_users_alone(tmp_path: Path) -> None:
+    home = tmp_path / "data" / "sample"
+    home.mkdir(parents=True)
+    home.chmod(0o755)
+    where = ("--data", home.parent, "--store", tmp_path / "mlflow")
+    done = in_a_process("forget", "V1", "--yes", "--campaign", "sample", *where)
+    assert done.returncode == OK, done.stderr
+    there = [home, *home.rglob("*")]
+    assert len(there) > 3
+    assert [path for path in there if path.stat().st_mode & 0o077] == []
+
+
 # --- help -----------------------------------------------------------------------------
 
 
@@ -351,6 +363,7 @@ EDGES = {
     "serving/reactions/broker.py",
     # how long a search may go on
     "training/registry/tune.py", "training/registry/trials.py",
+    "training/registry/learn.py", "experiments/stages/tuning.py",
 }  # fmt: skip
 
 

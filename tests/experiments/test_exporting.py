@@ -623,7 +623,7 @@ def test_contacts_go_to_a_table_of_postgresql_and_are_replaced_there(
             planned["send_on"].dt.date, strict=True,
         )  # fmt: skip
         assert sorted(rows) == sorted(("p1", *row) for row in wanted)
-    (out, again) = outside(apart.home)
+    *_, out, again = outside(apart.home)
     assert out["files"] == again["files"] == [f"{postgres} field.contacts"]
     absent = CliRunner().invoke(app, [*export_to, "no_schema.contacts"])
     assert absent.exit_code == MISSING

@@ -116,7 +116,11 @@ def test_without_time_the_defaults_are_taken_and_what_was_cut_is_said(
 def test_another_process_learns_and_shuffles_the_same(
     story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The story is played in one process."""
+    """The story is played in one process; a model's own code has come first since."""
+    code = tmp_path / "code" / "hustings"
+    code.mkdir(parents=True)
+    (code / "__init__.py").touch()
+    monkeypatch.syspath_prepend(code.parent)
     run = copied(story, tmp_path, n_workers=2)
     monkeypatch.setattr(meanwhile, "WORTH_A_PROCESS", 0)
     run_stage(run, "train")
