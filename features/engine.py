@@ -101,7 +101,7 @@ def sql_of(expression: Any, dialect: str) -> str:
     return str(ibis.to_sql(expression, dialect=dialect))
 
 
-def blocks_of(
+def row_group_blocks(
     file: Path, columns: Sequence[str], row_group: int
 ) -> Iterator[pyarrow.Table]:
     """The blocks of one row group of a Parquet file, in their order."""
@@ -136,7 +136,7 @@ class OneMachine:
     ) -> Iterator[pyarrow.Table]:
         """See `Engine`."""
         for row_group in range(pq.read_metadata(file).num_row_groups):
-            for rows in blocks_of(file, columns, row_group):
+            for rows in row_group_blocks(file, columns, row_group):
                 yield function(rows)
 
 
@@ -207,7 +207,9 @@ def _work_on_row_groups(
     for batch in row_groups:
         for row_group in batch.column(0).to_pylist():
             number = -1
-            for number, rows in enumerate(blocks_of(Path(file), columns, row_group)):
+            for number, rows in enumerate(
+                row_group_blocks(Path(file), columns, row_group)
+            ):
                 path = _result_file(results, row_group, number)
                 # a task that is begun twice leaves one whole file
                 aside = path.with_name(f"{path.name}.{os.getpid()}")

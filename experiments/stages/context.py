@@ -1,7 +1,7 @@
 """The folder of one run: its settings, and reading and writing of its files."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from hustings.experiments.results import RunRecord, record_of_run
 from hustings.features.atomic import write_json, write_parquet, write_text
 from hustings.features.blocks import (
     BlockWriter,
-    blocks_of,
     columns_of,
     n_rows,
     written_in_blocks,
@@ -109,14 +108,6 @@ class Run:
     def write(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table of the run."""
         write_parquet(self.path(f"{name}.parquet"), frame)
-
-    def blocks(self, name: str) -> Iterator[pd.DataFrame]:
-        """Read a table block by block.
-
-        Raises:
-            FileNotFoundError: If no stage has written it yet.
-        """
-        return blocks_of(self._written(f"{name}.parquet"))
 
     def written_in_blocks(self, name: str) -> AbstractContextManager[BlockWriter]:
         """A writer of a table block by block; it appears once it is whole."""

@@ -434,8 +434,9 @@ def stage_train(run: Run) -> None:
     run.write_json("policies", policies)
     for note in tunings.notes:
         run.say(note)
-    known = run.read_json("not_learnt")
-    run.write_json("not_learnt", known | {"notes": known["notes"] + tunings.notes})
+    not_learnt = run.read_json("not_learnt")
+    notes = not_learnt["notes"] + tunings.notes
+    run.write_json("not_learnt", not_learnt | {"notes": notes})
 
 
 def _lessons(

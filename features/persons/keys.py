@@ -573,7 +573,7 @@ def voter_key(home: Path | None) -> bytes:
         KeysError: If there is none, or it is no key.
     """
     if home is not None and (home / KEYS).exists():
-        return kind_key(open_keys(home / KEYS).campaign_key, VOTER)
+        return kind_key(open_keys(home / KEYS, made_before=True).campaign_key, VOTER)
     written = os.environ.get(VOTER_KEY_VARIABLE, "").strip()
     try:
         key = bytes.fromhex(written)
@@ -592,9 +592,9 @@ def voter_key(home: Path | None) -> bytes:
 def restore_keys(path: Path) -> Keyring:
     """Make a store anew from the copy: the campaign's key and all tombstones.
 
-    What is left of the old one stays beside it as `keys.db.damaged`. Keys of persons
-    are drawn anew by whoever asks for them: what the ledger wrote under the old ones
-    names nobody any more.
+    The old one goes, whatever of it could still be read: kept beside, its keys would
+    name in the ledger whoever is forgotten later. Keys of persons are drawn anew by
+    whoever asks for them: what the ledger wrote under the old ones names nobody more.
 
     Args:
         path: Database.
@@ -608,19 +608,18 @@ def restore_keys(path: Path) -> Keyring:
             f"{path.with_name(TOMBSTONES_COPY)}: expected the copy of the tombstones, "
             "found none; put the campaign's folder back from a backup"
         )
-    if path.exists():
-        path.replace(path.with_name(path.name + ".damaged"))
-    path.touch(mode=ONLY_ME)
-    keyring = Keyring(path, copied.campaign_key)
-    with _opened(path) as store:
-        store.executescript(_SCHEMA)
-        store.execute("INSERT INTO campaign VALUES (1, ?)", (copied.campaign_key,))
-        _note(store, _KEY, hashlib.sha256(copied.campaign_key).hexdigest())
-        store.executemany(
-            "INSERT INTO tombstones VALUES (?, ?, ?, ?)", copied.tombstones
-        )
-        keyring._note_tombstones(store)
-    return keyring
+    with whole_file(path) as aside:
+        aside.touch(mode=ONLY_ME)
+        keyring = Keyring(aside, copied.campaign_key)
+        with _opened(aside) as store:
+            store.executescript(_SCHEMA)
+            store.execute("INSERT INTO campaign VALUES (1, ?)", (copied.campaign_key,))
+            _note(store, _KEY, hashlib.sha256(copied.campaign_key).hexdigest())
+            store.executemany(
+                "INSERT INTO tombstones VALUES (?, ?, ?, ?)", copied.tombstones
+            )
+            keyring._note_tombstones(store)
+    return open_keys(path, made_before=True)
 
 
 RESTORE = (

@@ -18,6 +18,7 @@ from hustings.features.persons.keys import (
     digests,
     open_keys,
     restore_keys,
+    voter_key,
 )
 
 P1, P2, P3 = "01" * 16, "01" * 15 + "ff", "fe" * 16
@@ -224,7 +225,12 @@ def test_a_store_that_has_gone_is_not_begun_anew(keys: Keyring) -> None:
     keys.path.unlink()
     with pytest.raises(KeysError, match="found none; put it back from a backup"):
         open_keys(keys.path)
+    keys.path.write_bytes(b"")
+    with pytest.raises(KeysError, match="no key of the campaign"):
+        voter_key(keys.path.parent)
     again = restore_keys(keys.path)
+    names = {path.name for path in keys.path.parent.iterdir()}
+    assert names == {"keys.db", TOMBSTONES_COPY}
     assert again.campaign_key == keys.campaign_key
     gone = pd.DataFrame({"voter_id": ["V1", "V41"]})
     assert rows_of(open_keys(keys.path), gone) == [True, False]

@@ -423,7 +423,7 @@ def fit_linear(
     outcome_sd: float = 0.0,
     *,
     with_variance: bool = True,
-    known: dict[Any, Any] | None = None,
+    starts: dict[Any, Any] | None = None,
 ) -> LinearFit:
     """Fit features and products, once for every fold left out.
 
@@ -444,21 +444,21 @@ def fit_linear(
         outcome_sd: Of the outcome; the lift by affinity is a share of it.
         with_variance: Whether the fit has to say how sure it is; without, its variance
             is that of the affinity slope alone.
-        known: Where what `screen` does not change is kept, for fits of other settings
+        starts: Where what `screen` does not change is kept, for fits of other settings
             to the same voters; None where this fit is the only one.
     """
     n_folds = n_folds or int(fold.max()) + 1
     # of one fold nothing can be left out: there is only the fit of all
     fits_of = range(n_folds + 1) if n_folds > 1 else range(n_folds, n_folds + 1)
     key = (params["order"] > 1, params["max_columns"])
-    start = None if known is None else known.get(key)
+    start = None if starts is None else starts.get(key)
     if start is None:
         start = _started(
             X, lift, noise, fold, categorical, params, weight, n_folds,
             affinity_columns, outcome_sd,
         )  # fmt: skip
-        if known is not None:
-            known[key] = start
+        if starts is not None:
+            starts[key] = start
     shapes, lift, affinity_slope, slopes, terms, design = start
     # no feature varies, or no outcome does
     if not design.basis.varying.any() or not np.trace(noise) > 0:

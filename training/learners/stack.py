@@ -182,7 +182,7 @@ def linear_part(
         only: A fold that is left out of the one fit there is, for tuning, which asks
             for no variance.
     """
-    test, lift, known = prepared.test, prepared.lift, None
+    test, lift, starts = prepared.test, prepared.lift, None
     fold = prepared.nuisances.folds(test.unit_id, LINEAR_FOLDS)
     if only is not None:
         training = prepared.fold != only
@@ -191,7 +191,7 @@ def linear_part(
             lift[training],
             np.zeros(training.sum(), np.int64),
         )
-        known = prepared.derived.setdefault(("linear", only), {})
+        starts = prepared.derived.setdefault(("linear", only), {})
     params = {k: settings.get(k, v) for k, v in DEFAULT_LINEAR.items()}
     issues = [prepared.issue_of[m] for m in test.messages]
     _, covariance = clustered_means(lift, test.cluster, test.survey_weight)
@@ -209,7 +209,7 @@ def linear_part(
         test.affinity_columns,
         float(np.nanstd(test.Y)),
         with_variance=only is None,
-        known=known,
+        starts=starts,
     )
 
 
