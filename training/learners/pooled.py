@@ -42,7 +42,7 @@ outcome's: two points of a vote, the size of differences that field tests found.
 LEAST_NULL = 0.2
 """Probability of no effect before any data, at least: the more the columns and the
 noise, the higher, so that all of them together are expected to do no more than that."""
-SEEN_BEFORE = 100.0
+SEEN_BEFORE = 50.0
 """How many effects the frequencies of the variances count as before any data."""
 TERM_LIKE_OTHERS = 16.0
 """For how many messages it counts that terms are alike, where a term tells how its
@@ -52,8 +52,6 @@ DIRECTIONS = 16
 """Directions of uncertainty of a message; what lies beside them is the same for all."""
 MOST_COLUMNS = 150
 """Columns of a message whose posterior variance is worked out."""
-RAREST = 1e-12
-"""Share of the effects that have a variance which hardly can be."""
 TELLING = 1e-3
 """Directions within a term of less than this share of its variance say nothing."""
 
@@ -490,9 +488,7 @@ def _prior(
     smallest = np.minimum(SMALLEST * usual, expected / size)
     largest = np.minimum(LARGEST * usual, LARGEST_TERM * expected / of_term)
     some = np.geomspace(smallest, largest, N_VARIANCES, axis=1)
-    often = some**-0.5 * np.exp(-some * of_term[:, None] / expected)
-    # never quite impossible
-    often = often / often.sum(axis=1, keepdims=True) + RAREST
+    often = some**-0.5 / (1 + some * of_term[:, None] / expected)
     often /= often.sum(axis=1, keepdims=True)
     # half of it is what messages share
     null = np.maximum(
