@@ -176,6 +176,7 @@ MESSAGES = _table(
     ["message_id"],
     {
         "message_id": _column(str, "The message.", _NOT_EMPTY),
+        "title": _column(str, "What staff call it.", nullable=True, required=False),
         "issue": _column(str, "Issue it speaks of.", _NOT_EMPTY),
         "stance": _column(str, "Position it takes.", nullable=True, required=False),
         "text": _column(str, "What it says.", _NOT_EMPTY),

@@ -106,6 +106,7 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "messages": {
         "message_id": ("message_id", "messageid", "id", "name", "message_name", "code",
                        "letter", "variant", "message"),
+        "title": ("title", "message_title", "headline", "label"),
         "issue": ("issue", "topic", "theme", "subject"),
         "stance": ("stance", "position"),
         "text": _TEXT,

@@ -207,7 +207,7 @@ def _without_file(name: str, draft: CampaignDraft) -> Iterator[str]:
 def _message_rows(draft: CampaignDraft) -> Iterable[str]:
     arms = dict.fromkeys(a.message_id for a in draft.arms if a.message_id != CONTROL)
     for arm in arms or [""]:
-        row = {"message_id": arm, "issue": "", "text": "", "sponsor": "",
+        row = {"message_id": arm, "title": "", "issue": "", "text": "", "sponsor": "",
                "disclaimer": "", "discloses": "none"}  # fmt: skip
         yield f"    {inline(row)},"
 

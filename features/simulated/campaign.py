@@ -715,6 +715,7 @@ def _messages(n_messages: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "message_id": message_ids,
+            "title": [name.replace("_", " ").capitalize() for name in message_ids],
             "issue": issue,
             "stance": [_STANCES[name.removesuffix(_RETOLD)] for name in message_ids],
             "text": [_text(*pair) for pair in zip(message_ids, issue, strict=True)],

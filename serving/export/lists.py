@@ -20,7 +20,7 @@ from hustings.serving.export.settings import ExportChannel, ExportSettings
 from hustings.serving.export.sorting import COUNTED
 
 LIST = ["voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
-        "disclaimer"]  # fmt: skip
+        "title", "disclaimer"]  # fmt: skip
 PLACES = ("address", "street", "street_number", "city", "state", "postcode")
 _NO_PLACE = re.compile(
     r"[\W_0]*|n\W?a|#?n/a|none|null|nil|nan|unknown|no address|not (?:available|given)|"
@@ -169,13 +169,16 @@ def day_texts(contacts: pd.DataFrame) -> pd.Series:
 def _listed(
     contacts: pd.DataFrame, channel: ExportChannel, messages: pd.DataFrame
 ) -> pd.DataFrame:
-    said = messages.set_index("message_id")
-    line = said["disclaimer"] if "disclaimer" in said else pd.Series(dtype="str")
+    said = messages.set_index("message_id").reindex(columns=["title", "disclaimer"])
+    said = said.astype("object").fillna("")
     rows = contacts.assign(
         send_on=day_texts(contacts),
         send_from=_hour(channel.starts),
         send_until=_hour(channel.until),
-        disclaimer=contacts["message_id"].map(line).fillna("").astype("str"),
+        **{
+            name: contacts["message_id"].map(said[name]).fillna("").astype("str")
+            for name in ("title", "disclaimer")
+        },
     )
     return rows[LIST]
 

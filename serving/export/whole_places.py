@@ -94,14 +94,19 @@ def whole_place_lists(
     before = earlier.set_index(KEY)["code"].reindex(keys).set_axis(rows.index)
     # once refused, always refused
     code = now.mask(before.notna() & (before != ""), before).astype("str")
-    lines = messages.reindex(columns=["message_id", "disclaimer"]).dropna()
+    said = messages.set_index("message_id").reindex(columns=["title", "disclaimer"])
+    said = said.astype("object").fillna("")
+    of_message = {
+        str(name): _of_messages(rows, dict(zip(said.index, said[name], strict=True)))
+        for name in said
+    }
     listed = rows.assign(
         send_on=day_texts(rows), cost_usd=rows["cost_usd"].round(2), code=code,
-        disclaimer=_of_messages(rows, dict(lines.itertuples(index=False))),
+        **of_message,
     )  # fmt: skip
     going, gone = before.isna() & (code == ""), (before == "") & (code != "")
     columns = ["place", "message_id", "channel", "send_on", "n_voters", "cost_usd",
-               "disclaimer"]  # fmt: skip
+               "title", "disclaimer"]  # fmt: skip
     parts = _parts(LIST_STEM, listed[going], columns)
     parts += _parts(f"removed-{LIST_STEM}", listed[gone], [*columns[:4], "code"])
     return PlaceLists(

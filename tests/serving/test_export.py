@@ -112,7 +112,7 @@ def test_a_list_has_ids_alone_unless_addresses_are_declared(
     rows = read(found.folder / "mail-2026-09-08.csv")
     assert list(rows) == [
         "voter_id", "message_id", "channel", "send_on", "send_from", "send_until",
-        "disclaimer",
+        "title", "disclaimer",
     ]  # fmt: skip
     assert not any(secret in everything_in(found.folder) for secret in SECRETS)
 
