@@ -16,19 +16,28 @@ from hustings.experiments.report.charts import figure_png, figures, trials_figur
 from hustings.experiments.report.evaluation import (
     answer_section,
     asked_section,
-    experiment_sections,
+    experiment_parts,
     judged_only,
     never_sent_section,
     not_learnt_section,
 )
 from hustings.experiments.report.groups import groups_section
 from hustings.experiments.report.linked import linked_section
-from hustings.experiments.report.markup import Html, joined, paragraph
+from hustings.experiments.report.markup import (
+    Html,
+    contents,
+    folded_sections,
+    html_section,
+    joined,
+    paragraph,
+)
 from hustings.experiments.report.page import write_page
 from hustings.experiments.report.places import place_figures, places_section
 from hustings.experiments.report.plan import (
     plan_section,
     quarantine_section,
+    reach_section,
+    reasons_section,
     run_footer,
     source_section,
 )
@@ -96,36 +105,49 @@ def write_report(
     evaluation = judged_only(evaluation)
     unit = float(evaluation["outcome"]["unit_per_point"])
     charts = figures(evaluation, record.plan, messages) | place_figures(places, unit)
-    body = joined(
+    parts = experiment_parts(evaluation, charts, messages)
+    policies = {
+        one.experiment_id: one.policy
+        for one in (record.plan.judged if record.plan else ())
+    }
+    details = [
+        asked_section(campaign, evaluation),
+        parts.details,
+        never_sent_section(record.unseen, unit),
+        reach_section(record.plan),
+        linked_section(linked or {}),
+        affinity_section(affinities),
+        ratios_section(ratios),
+        quarantine_section(quarantine),
+        source_section(sources),
+    ]
+    sections = joined(
         [
-            answer_section(evaluation, plan, record.plan),
             set_aside,
-            asked_section(campaign, evaluation),
-            experiment_sections(evaluation, charts, messages),
-            never_sent_section(record.unseen, unit),
-            groups_section(evaluation, groups or {}, unit),
             plan_section(
                 campaign,
                 evaluation["n_eligible"],
                 plan,
                 assignments,
+                messages,
                 record.plan,
                 charts,
             ),
             places_section(places, unit, charts),
-            linked_section(linked or {}),
-            affinity_section(affinities),
-            ratios_section(ratios),
-            quarantine_section(quarantine),
-            source_section(sources),
+            parts.why,
+            groups_section(evaluation, groups or {}, unit, policies),
+            reasons_section(record.plan),
+            parts.sure,
+            html_section("details", "Details", *folded_sections(details)),
         ]
     )
+    answer = answer_section(evaluation, plan, record.plan, days=campaign.plan.days)
+    body = joined([answer, contents(sections), sections])
     write_page(
         path,
         title=campaign.campaign.title,
         kicker="Campaign report",
         body=body,
-        charts=charts,
         notice=_replay(campaign),
         footer=run_footer(record, model_version),
     )

@@ -1,7 +1,10 @@
 """The charts of the report, which are also logged to the experiment tracker."""
 
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
@@ -33,7 +36,8 @@ Figure = alt.Chart | alt.LayerChart
 BLUE, VERMILLION, GREEN, GREY, INK = (
     "#0067a3", "#c8500a", "#00795a", "#8b939c", "#1c2833",
 )  # fmt: skip
-CROSSES_ZERO = "#e6e9ec"
+CROSSES_ZERO, CELL_INK = "#e6e9ec", "#1b2732"
+"""Words on a coloured cell keep their colour where the page is dark, INK does not."""
 CHANNEL_COLOURS = [
     "#0067a3", "#e69f00", "#00795a", "#cc79a7", "#56b4e9", "#c8500a", "#8b939c",
     "#5b4b8a",
@@ -134,6 +138,36 @@ def figure_png(chart: Figure) -> bytes:
     return png
 
 
+def figure_svg(chart: Figure, name: str, width_px: int) -> str:
+    """A chart as SVG that stands in a page without a script.
+
+    Args:
+        chart: The chart; headings of the page are its title.
+        name: Distinct within the page: what the picture refers to is named after it.
+        width_px: Of the picture, labels included.
+    """
+    spec: dict[str, Any] = chart.to_dict()
+    spec.pop("title", None)
+    spec |= {
+        "width": width_px,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        # colours are the page's own; words are measured as they are drawn
+        "config": spec["config"]
+        | {"background": None, "aria": False, "font": MEASURED_FONT},
+    }
+    prefix = f"{re.sub(r'[^A-Za-z0-9]+', '-', name)}-{width_px}-"
+    return re.sub(r'(\bid="|url\(#)', rf"\g<1>{prefix}", _drawn(json.dumps(spec)))
+
+
+MEASURED_FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+
+
+@lru_cache(maxsize=128)
+def _drawn(spec: str) -> str:
+    svg: str = vl_convert.vegalite_to_svg(spec, vl_version=vega_lite())
+    return svg
+
+
 def vega_lite() -> str:
     """The Vega-Lite version that altair writes, as the converter names it."""
     return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
@@ -149,7 +183,7 @@ def styled(chart: Figure) -> Figure:
         .configure_axis(
             labelColor=INK, titleColor="#56616c", gridColor="#eceff1", labelFontSize=12,
             titleFontSize=12, titleFontWeight="normal", domainColor="#c3cad1",
-            tickColor="#c3cad1", labelLimit=190,
+            tickColor="#c3cad1", labelLimit=240,
         )
         .configure_legend(
             orient="top", labelFontSize=12, labelColor=INK, title=None, columns=3,
@@ -235,8 +269,8 @@ def _overview_chart(experiments: Mapping[str, Row], unit: float) -> Figure | Non
 def _policies_chart(result: Row, unit: float) -> Figure | None:
     rows = [
         {
-            "policy": label,
-            "colour": BLUE if name == "personalised" else INK,
+            "policy": f"{label} (chosen)" if name == result["champion"] else label,
+            "colour": BLUE if name == result["champion"] else INK,
             **_span_row(as_span(result["policies"][name]["gain"], unit)),
         }
         for name, label in policies_shown(result).items()
@@ -350,7 +384,10 @@ def _segments_chart(result: Row, unit: float) -> Figure | None:
     decides = alt.datum.decides
     fill = alt.when(decides).then(colour).otherwise(alt.value(CROSSES_ZERO))
     deep = f"datum.decides && abs(datum.value) > {0.7 * strongest}"
-    ink = alt.when(deep).then(alt.value("white")).otherwise(alt.value(INK))
+    ink = (
+        alt.when(deep).then(alt.value("white"))
+        .when(decides).then(alt.value(CELL_INK)).otherwise(alt.value(INK))
+    )  # fmt: skip
     return _layers(
         base.mark_rect(stroke="white", strokeWidth=2).encode(color=fill),
         base.mark_text(dy=-6, fontSize=12, fontWeight=600).encode(

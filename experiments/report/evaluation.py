@@ -17,16 +17,17 @@ from hustings.experiments.report.charts import (
     heat_map_cells,
 )
 from hustings.experiments.report.markup import (
+    ROWS_TOP,
     Html,
     chart_place,
     escaped,
     folded,
     html_badge,
-    html_block,
     html_section,
     html_table,
     html_tile,
     joined,
+    long_table,
     paragraph,
 )
 from hustings.experiments.report.words import (
@@ -37,13 +38,16 @@ from hustings.experiments.report.words import (
     as_span,
     day_text,
     interval_text,
+    is_small,
     large_cells,
+    message_name,
     number_text,
     p_text,
     people_text,
     policies_shown,
     share_text,
     slugs_of,
+    titles_of,
     usd_text,
 )
 from hustings.experiments.results import PlanSummary, Unseen
@@ -65,6 +69,9 @@ RULES = {
     "places_only": "by place, age and sex alone",
     "research_replay": "replay for research",
 }
+UNTARGETED = ("single_best", "best_mix")
+MUST_BE_BEATEN = ("nobody", *UNTARGETED, "one_covariate", "champion")
+"""What personalising has to beat; the others are shown next to it."""
 WHAT_TO_DO = {
     "nobody": "Send nothing: no message was shown to be worth its cost.",
     "single_best": "Send the single best message to people drawn at random.",
@@ -130,16 +137,136 @@ def _point_in_words(outcome: OutcomeSection) -> str:
 
 
 def answer_section(
-    evaluation: Row, plan: pd.DataFrame, summary: PlanSummary | None
+    evaluation: Row, plan: pd.DataFrame, summary: PlanSummary | None, *, days: int
 ) -> Html:
-    """The answer in one sentence, with its verdict and its main figures."""
+    """The answer in one sentence, with its verdict and its main figures.
+
+    Args:
+        evaluation: As in `evaluation.json`, experiments that were judged.
+        plan: The `plan` table.
+        summary: Of the plan; None before anything is planned.
+        days: Over which the plan's contacts are spread.
+    """
     headline = evaluation["headline"]
+    only = list(evaluation["experiments"].values())
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    of_one = (
+        [_todo(only[0]), *_ahead_of_chosen(only[0], unit),
+         _until_known(only[0], unit, summary, days)]
+        if len(only) == 1 else []
+    )  # fmt: skip
     return Html(
         f'<section id="answer" class="answer" aria-label="The answer">'
         f"{html_badge(headline['verdict'])}"
         f'<p class="sentence">{escaped(headline["sentence"])}</p>'
-        f"{_tiles(evaluation, plan, summary)}"
+        f"{_tiles(evaluation, plan, summary)}{joined(of_one)}"
         f"{paragraph(_interval_in_words(), 'quiet')}</section>"
+    )
+
+
+def _todo(result: Row) -> Html:
+    todo = WHAT_TO_DO.get(result["champion"], "Go by the lifts that the partner sends.")
+    return paragraph(Html(f"<strong>What to do:</strong> {escaped(todo)}"), "todo")
+
+
+def _label(policy: str) -> str:
+    return POLICIES.get(policy, policy.replace("partner:", "Partner: "))
+
+
+def _ahead_of_chosen(result: Row, unit: float) -> list[Html]:
+    """Why policies that are ahead of the chosen one in the chart are not chosen."""
+    chosen = result["champion"]
+    gain = {
+        name: as_span(policy["gain"], unit)
+        for name, policy in result["policies"].items()
+    }
+    ahead = sorted(
+        (name for name in gain if gain[name].value > gain[chosen].value),
+        key=lambda name: -gain[name].value,
+    )
+    if not ahead:
+        return []
+    by_reason: dict[str, list[str]] = {}
+    for name in ahead:
+        in_words = f"“{_label(name)}” ({interval_text(gain[name], '')})"
+        by_reason.setdefault(_why_not(name, result, unit), []).append(in_words)
+    reasons = "; ".join(
+        f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()
+    )
+    return [
+        paragraph(
+            f"Ahead of the chosen “{_label(chosen)}” ({interval_text(gain[chosen])}) "
+            "by "
+            f"the estimate alone, and not chosen: {reasons}."
+        )
+    ]
+
+
+def _why_not(name: str, result: Row, unit: float) -> str:
+    """Why the gate does not choose a policy."""
+    gate, untargeted = result["gate"], result["best_untargeted"]["policy"]
+    if gate["blocked_by"]:
+        return "a check of the data fails, so nothing is promoted"
+    if name == "personalised":
+        unsure = [
+            f"“{_label(rival)}” by {interval_text(as_span(interval, unit))}"
+            for rival, interval in result["differences"].items()
+            if rival in MUST_BE_BEATEN and as_span(interval).low <= 0
+        ]
+        return f"it is not shown to beat {'; '.join(unsure) or 'all others surely'}"
+    if name == "one_covariate":
+        gain = interval_text(as_span(result["gain_from_one_split"], unit))
+        return (
+            f"one of many splits, it gains {gain} over the best without targeting, "
+            "which is not sure enough for that"
+        )
+    if name in UNTARGETED and name != untargeted:
+        return (
+            "which policy without targeting may be sent is chosen on other people than "
+            f"those who judge it, and there “{_label(untargeted)}” was better"
+        )
+    if name in UNTARGETED:
+        gain = interval_text(as_span(result["gain_of_best_untargeted"], unit))
+        return f"it is not shown to beat sending nothing: {gain}"
+    if name == "nobody":
+        return (
+            "earlier studies, as declared, carry the chosen one"
+            if gate["carried_by_prior"]
+            else "the messages that the chosen one sends are shown to help"
+        )
+    if name == "champion" or name.startswith("partner:"):
+        return "it is not shown to beat every other policy"
+    return "what campaigns do today is shown to compare and never chosen"
+
+
+def _until_known(
+    result: Row, unit: float, summary: PlanSummary | None, days: int
+) -> Html:
+    """How many more voters and days it takes to know whether personalising pays."""
+    power = result["gate"].get("power")
+    chance = power and (power["at_worthwhile"] or power["at_estimate"])
+    if not chance or chance["n_voters"] is None:
+        return Html("")
+    n_lacking = chance["n_voters"] - power["n_tested"]
+    if n_lacking <= 0:
+        return Html("")
+    gain = interval_text(Span(chance["gain"] / unit, math.nan, math.nan))
+    words = (
+        f"Until it is known: a true gain of personalising of {gain} needs "
+        f"{people_text(n_lacking)} more tested voters to be shown with a chance of 80 %"
+    )
+    tested = sum(
+        row.n for row in (summary.planned if summary else ()) if row.role == "explore"
+    )
+    if is_small(tested) or not tested:
+        return paragraph(
+            f"{words}. This plan draws too few at random to say in how many days: it "
+            "takes a test of its own."
+        )
+    n_days = math.ceil(n_lacking / (tested / days))
+    return paragraph(
+        f"{words}: about {number_text(n_days)} days, if as many a day are sent a "
+        f"message at random as in this plan ({number_text(tested)} in {days} days)."
     )
 
 
@@ -161,8 +288,12 @@ def not_learnt_section(evaluation: Row) -> Html:
         html_table("Experiments of which nothing was learnt", header, rows, words=4),
         *notes,
         *(
-            _guardrails(result)
-            for result in evaluation["experiments"].values()
+            _guardrails(result, f"{slug}-unlearnt")
+            for slug, result in zip(
+                slugs_of(evaluation["experiments"]).values(),
+                evaluation["experiments"].values(),
+                strict=True,
+            )
             if result["verdict"] in NOT_LEARNT
         ),
     )
@@ -205,19 +336,23 @@ def _single_tiles(result: Row, unit: float) -> list[Html]:
     one_split = [html_tile("One split adds", *_split_interval(split))]
     return [
         *(one_split if champion == "one_covariate" else []),
-        html_tile("Personalising adds", *_split_interval(adds)),
         html_tile(
-            f"{POLICIES.get(champion, champion)}: gain",
+            "Personalising loses" if adds.high < 0 else "Personalising adds",
+            *_split_interval(adds, f" against “{_label(result['rival'])}”"),
+        ),
+        html_tile(
+            f"{_label(champion)}: gain",
             *_split_interval(as_span(policy.get("gain"), unit)),
         ),
     ]
 
 
-def _split_interval(span: Span) -> tuple[str, str]:
+def _split_interval(span: Span, against: str = "") -> tuple[str, str]:
     value, _, interval = interval_text(span).partition(" (")
     if not interval:
         return value, ""
-    return value, f"between {interval.rstrip(')')}".replace(" to ", " and ")
+    ends = interval.rstrip(")").replace(" to ", " and ")
+    return value, f"between {ends}{against}"
 
 
 def _several_tiles(evaluation: Row) -> list[Html]:
@@ -231,27 +366,48 @@ def _several_tiles(evaluation: Row) -> list[Html]:
     ]
 
 
-def experiment_sections(
+class Parts(NamedTuple):
+    """Sections on an experiment, in the order in which they are read.
+
+    Attributes:
+        why: What is compared, and what each message does.
+        sure: How far that can be relied on.
+        details: For those who look closer.
+    """
+
+    why: Html
+    sure: Html
+    details: Html
+
+
+def experiment_parts(
     evaluation: Row, charts: Mapping[str, Figure], messages: pd.DataFrame
-) -> Html:
-    """One experiment in full, or a table of several and their details."""
+) -> Parts:
+    """One experiment in full, or a table of several with each of them folded."""
     experiments = evaluation["experiments"]
     slugs = slugs_of(experiments)
     texts = dict(zip(messages["message_id"], messages["text"], strict=True))
-    pages = {
-        name: _experiment(result, evaluation, charts, slugs[name], texts)
+    titles = titles_of(messages)
+    parts = {
+        name: _experiment(result, evaluation, charts, slugs[name], texts, titles)
         for name, result in experiments.items()
     }
-    if len(pages) == 1:
-        return next(iter(pages.values()))
-    details = [
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    unit = float(evaluation["outcome"]["unit_per_point"])
+    folds = [
         folded(
-            Html(f"{escaped(name)} {html_badge(experiments[name]['verdict'])}"), page,
+            Html(f"{escaped(name)} {html_badge(experiments[name]['verdict'])}"),
+            paragraph(experiments[name]["sentence"], "sentence small"),
+            _todo(experiments[name]),
+            *_ahead_of_chosen(experiments[name], unit),
+            *part,
             css="experiment",
         )
-        for name, page in pages.items()
-    ]  # fmt: skip
-    return joined([_overview(evaluation, charts), *details])
+        for name, part in parts.items()
+    ]
+    nothing = Html("")
+    return Parts(joined([_overview(evaluation, charts), *folds]), nothing, nothing)
 
 
 def _overview(evaluation: Row, charts: Mapping[str, Figure]) -> Html:
@@ -260,7 +416,7 @@ def _overview(evaluation: Row, charts: Mapping[str, Figure]) -> Html:
         (
             name,
             html_badge(result["verdict"]),
-            POLICIES.get(result["champion"], result["champion"]),
+            _label(result["champion"]),
             people_text(result["n_voters"]),
             number_text(len(result["messages"])),
             interval_text(
@@ -290,25 +446,31 @@ def _experiment(
     charts: Mapping[str, Figure],
     slug: str,
     texts: Mapping[str, str],
-) -> Html:
+    titles: Mapping[str, str],
+) -> Parts:
     unit = float(evaluation["outcome"]["unit_per_point"])
-    several = len(evaluation["experiments"]) > 1
-    opening = (
-        [paragraph(result["sentence"], "sentence small")] if several else []
-    )  # the page's headline says it where there is one experiment only
-    todo = WHAT_TO_DO.get(result["champion"], "Go by the lifts that the partner sends.")
-    return joined(
-        [
-            *opening,
-            paragraph(Html(f"<strong>What to do:</strong> {escaped(todo)}"), "todo"),
-            _policies(result, unit, charts, slug),
-            _messages(result, unit, charts, slug, texts),
-            _segments({**result, "unit_per_point": unit}, charts, slug),
-            _curve(charts, slug),
-            _calibration({**result, "unit_per_point": unit}, charts, slug),
-            _reliability(result, charts, slug),
-            _checks(result, unit, slug),
-        ]
+    return Parts(
+        why=joined(
+            [
+                _policies(result, unit, charts, slug),
+                _messages(result, unit, charts, slug, texts, titles),
+            ]
+        ),
+        sure=joined(
+            [
+                _calibration({**result, "unit_per_point": unit}, charts, slug),
+                _checks(result, unit, slug),
+                _power(result, unit, slug),
+            ]
+        ),
+        details=joined(
+            [
+                _segments({**result, "unit_per_point": unit}, charts, slug),
+                _curve(charts, slug),
+                _reliability(result, charts, slug),
+                _guardrails(result, slug),
+            ]
+        ),
     )
 
 
@@ -321,14 +483,18 @@ def _policies(
     ]
     header = ["Policy", "Gain, points", "Personalised is ahead by", "Spend a voter",
               "Contacted", "Gain over all budgets"]  # fmt: skip
-    best = POLICIES.get(result["best_baseline"], result["best_baseline"])
+    must_be_beaten = ", ".join(
+        f"“{_label(name)}”" for name in MUST_BE_BEATEN if name in result["differences"]
+    )
     return html_section(
         f"{slug}-policies",
         "Policies compared",
         paragraph(
             "What each way of spending the same budget gains per voter, against "
-            f"sending nothing. The bar to beat is “{best}”, chosen on other people "
-            "than those who judge it."
+            f"sending nothing. Personalising has to beat each of {must_be_beaten}. "
+            f"“{_label(result['rival'])}” is the hardest to beat: what personalising "
+            "adds is the difference to it. What it adds to the others is shown to "
+            "compare."
         ),
         chart_place(
             charts, f"{slug}/policies", "Gain of each policy, points, with intervals"
@@ -340,7 +506,6 @@ def _policies(
             "of the dearest message.",
             "quiet",
         ),
-        _power(result, unit),
         _partners(result, unit),
         _channels(result),
     )
@@ -351,17 +516,18 @@ def _chosen_untargeted(result: Row, unit: float) -> Html:
     chosen = result.get("best_untargeted")
     if not chosen:
         return Html("")
-    name = POLICIES.get(chosen["policy"], chosen["policy"])
+    name = _label(chosen["policy"])
     gain = interval_text(as_span(chosen["over_nobody"], unit))
     return paragraph(
-        f"Best without targeting is “{name}”, {gain} over sending nothing: its range "
+        f"Chosen of those without targeting is “{name}”, {gain} over sending nothing: "
+        "its range "
         f"allows for the best of {number_text(chosen['chosen_among'])} having been "
         "chosen, the ranges of the table do not.",
         "quiet",
     )
 
 
-def _power(result: Row, unit: float) -> Html:
+def _power(result: Row, unit: float, slug: str) -> Html:
     """What gain of personalising this test could have shown; empty where it did."""
     power = result["gate"].get("power")
     if not power:
@@ -383,14 +549,15 @@ def _power(result: Row, unit: float) -> Html:
         for row, label in [*singled_out, *((row, "") for row in power["curve"])]
         if row["gain"] > 0
     ]
-    rival = POLICIES.get(power["rival"], power["rival"])
-    return html_block(
+    rival = _label(power["rival"])
+    return html_section(
+        f"{slug}-power",
         "How many more voters until we would know",
         paragraph(
             f"{people_text(power['n_tested'])} voters were tested. A true gain of "
             "personalising is shown by such a test with the chance below, and with a "
             "chance of 80 % at the next attempt once so many more voters are tested. "
-            f"Hardest to beat for sure is “{rival}”."
+            f"The difference to “{rival}” is the one that is furthest from sure."
         ),
         html_table(
             "True gain, and the chance to show it",
@@ -414,17 +581,20 @@ def _partners(result: Row, unit: float) -> Html:
     ]
     if not rows:
         return Html("")
-    header = ["Partner", "Over the bar to beat", "Over personalising", "Slope"]
+    best = f"Over “{_label(result['best_baseline'])}”"
+    header = ["Partner", best, "Over personalising", "Slope"]
     caption = "Lifts that partners delivered: points, and how far they come true"
     return html_table(caption, header, rows)
 
 
 def _policy_row(name: str, label: str, result: Row, unit: float) -> tuple[Any, ...]:
-    policy = result["policies"][name]
+    policy, chosen = result["policies"][name], result["champion"]
+    mark = ' <span class="badge yes">Chosen</span>' if name == chosen else ""
     ahead = as_span(result["differences"].get(name), unit)
     area = as_span(result["area"].get(name), unit)
     label_cell = Html(
-        f"{escaped(label)}<br><small>{escaped(policy.get('description', ''))}</small>"
+        f"{escaped(label)}{mark}<br>"
+        f"<small>{escaped(policy.get('description', ''))}</small>"
     )
     return (
         label_cell,
@@ -459,12 +629,13 @@ def _messages(
     charts: Mapping[str, Figure],
     slug: str,
     texts: Mapping[str, str],
+    titles: Mapping[str, str],
 ) -> Html:
     ranked = best_first(result)
-    rows = [_message_row(row, unit, texts) for row in ranked]
+    rows = [_message_row(row, unit, texts, titles) for row in ranked]
     header = ["Message", "Issue", "Reveals", "Corrected for luck", "As measured",
               "Sent to"]  # fmt: skip
-    table = html_table("Effect of each message, points", header, rows, words=3)
+    table = long_table("Effect of each message, points", header, rows, words=3)
     return html_section(
         f"{slug}-messages",
         "Effect of each message",
@@ -481,7 +652,7 @@ def _messages(
         folded(
             "The message as a table"
             if len(rows) == 1
-            else f"All {len(rows)} messages as a table",
+            else f"{len(rows)} messages as a table",
             table,
         ),
         _forecasters(result),
@@ -583,7 +754,7 @@ def _priors(result: Row, unit: float) -> Html:
     ]
     return joined(
         [
-            html_table("What was known from elsewhere, points", header, rows),
+            long_table("What was known from elsewhere, points", header, rows),
             paragraph(" ".join(panels), "quiet"),
         ]
     )
@@ -604,9 +775,12 @@ def _left_out(every: Sequence[Row], ranked: Sequence[Row]) -> Html:
     return paragraph(" ".join(notes), "quiet") if notes else Html("")
 
 
-def _message_row(row: Row, unit: float, texts: Mapping[str, str]) -> tuple[Any, ...]:
+def _message_row(
+    row: Row, unit: float, texts: Mapping[str, str], titles: Mapping[str, str]
+) -> tuple[Any, ...]:
     text = _clipped(str(texts.get(row["message_id"], "")), 140)
-    label = Html(f"{escaped(row['message_id'])}<br><small>{escaped(text)}</small>")
+    name = message_name(row["message_id"], titles)
+    label = Html(f"{name}<br><small>{escaped(text)}</small>")
     return (
         label,
         row.get("issue", ""),
@@ -664,7 +838,10 @@ def _balanced(result: Row, unit: float) -> Html:
             ),
             "yes" if row["low"] > 0 or row["high"] < 0 else "not shown",
         )
-        for row in result.get("balanced_groups") or ()
+        for row in sorted(
+            result.get("balanced_groups") or (),
+            key=lambda row: -as_span(row["difference"]).value,
+        )
     ]
     if not rows:
         return Html("")
@@ -678,7 +855,7 @@ def _balanced(result: Row, unit: float) -> Html:
             "column allows for having looked at all groups and messages.",
             "quiet",
         ),
-        html_table("Each group against all others, alike otherwise", header, rows, 2),
+        long_table("Each group against all others, alike otherwise", header, rows, 2),
     )
 
 
@@ -697,24 +874,35 @@ def _curve(charts: Mapping[str, Figure], slug: str) -> Html:
 
 
 def _calibration(result: Row, charts: Mapping[str, Figure], slug: str) -> Html:
-    slope = as_span(result["calibration"]["slope"])
-    words = (
-        f"Slope: {interval_text(slope, '').lstrip('+')}. A slope of 1 means that "
-        "voters predicted to gain a point more do gain a point more; near 0, that the "
-        "predicted differences between voters are noise."
+    pooled, within = (
+        interval_text(as_span(result["calibration"][name]), "").lstrip("+")
+        for name in ("pooled_slope", "slope")
+    )
+    drawn = (
+        f"Slope of what is drawn: {pooled}. At 1, where a point more is predicted a "
+        "point more is measured; at 0 the predictions say nothing. It holds "
+        "differences "
+        "between messages as well as between voters."
+    )
+    between = (
+        f"Slope between voters who are sent the same message, which is not drawn: "
+        f"{within}. On it rests what personalising can add: near 0 or below, the "
+        "predicted differences between voters are noise, however well messages are "
+        "told apart."
     )
     return html_section(
         f"{slug}-calibration",
         "Do the predictions come true?",
         paragraph(
-            "Voters in groups by predicted effect, against the effect that was "
-            "measured in each group. On the dashed line, both agree."
+            "Pairs of a voter and a message in groups by predicted effect, against the "
+            "effect that was measured in each group. On the dashed line, both agree."
         ),
         chart_place(
             charts, f"{slug}/calibration", "Predicted against measured effect",
             widest_px=620,
         ),
-        paragraph(words),
+        paragraph(drawn),
+        paragraph(between),
         _differences_between_voters(result),
     )  # fmt: skip
 
@@ -771,7 +959,7 @@ def _differences_between_voters(result: Row) -> Html:
             p_text(row["p_value"]),
             "yes" if row["found"] else "not shown",
         )
-        for row in by_message
+        for row in sorted(by_message, key=lambda row: float(row["p_value"]))
     ]
     header = ["Message", "Slope", "Ranking gains, points", "p", "Voters differ"]
     return folded(
@@ -781,13 +969,14 @@ def _differences_between_voters(result: Row) -> Html:
         joined(
             [
                 paragraph(
-                    "Slope: as above, of one message. Ranking gains: how much more the "
+                    "Slope: between voters of one message, as above. Ranking gains: "
+                    "how much more the "
                     "message does to those ranked first than to everybody, averaged "
                     "over how many are served. The last column allows for having "
                     "looked at many messages.",
                     "quiet",
                 ),
-                html_table("Differences between voters, by message", header, rows),
+                long_table("Differences between voters, by message", header, rows),
             ]
         ),
     )
@@ -823,7 +1012,6 @@ def _checks(result: Row, unit: float, slug: str) -> Html:
         paragraph(
             _turnout_in_words(result.get("turnout_effect", "unknown"), TURNOUT_POINT)
         ),
-        _guardrails(result),
     )
 
 
@@ -836,10 +1024,12 @@ GUARDED_STATUS = {
 HARMFUL_CHANGE = {"fall": "a fall", "rise": "a rise", "either": "any change"}
 
 
-def _guardrails(result: Row) -> Html:
+def _guardrails(result: Row, slug: str) -> Html:
     """Every guardrail: its messages, and the groups in which one harms."""
     blocks = [_guardrail(guardrail) for guardrail in result.get("guardrails") or ()]
-    return html_block("Guardrails", joined(blocks)) if blocks else Html("")
+    if not blocks:
+        return Html("")
+    return html_section(f"{slug}-guardrails", "Guardrails", *blocks)
 
 
 def _guardrail(guardrail: Row) -> Html:
@@ -856,7 +1046,7 @@ def _guardrail(guardrail: Row) -> Html:
         status["not_shown"] += ": sent to nobody"
     rows = [
         _guarded_row(row, "everybody", status[row["status"]])
-        for row in guardrail["messages"]
+        for row in sorted(guardrail["messages"], key=_harmed_first)
     ] + [
         _guarded_row(row, where_in_words(row["where"]), "harms: sent to none of them")
         for row in guardrail["harmed_groups"]
@@ -876,7 +1066,11 @@ def _guardrail(guardrail: Row) -> Html:
     header = ["Message", "Among", "Voters", f"Change per {PER_VOTERS}",
               "All together hold", "Judged"]  # fmt: skip
     caption = f"What messages do to {name}, with intervals of 95 %"
-    return joined([paragraph(words), html_table(caption, header, rows, words=2)])
+    return joined([paragraph(words), long_table(caption, header, rows, words=2)])
+
+
+def _harmed_first(row: Row) -> int:
+    return list(GUARDED_STATUS).index(row["status"])
 
 
 def _guarded_row(row: Row, among: str, status: str) -> tuple[Any, ...]:
@@ -919,19 +1113,25 @@ def _electorate_check(checks: Row, unit: float) -> Check:
     return Check(name, passed=True, words=words)
 
 
+CARRIED_MESSAGES = 6
+
+
 def _carried(overlap: Row, unit: float) -> str:
     """Lifts as they are expected among the planned."""
     gain = overlap["gain"]
     parts = []
-    for row in overlap["messages"]:
+    for row in overlap["messages"][:CARRIED_MESSAGES]:
         of_planned = interval_text(as_span(row["planned"], unit))
         of_tested = interval_text(as_span(row["tested"], unit), "")
         parts.append(
             f"{row['message_id']} does {of_planned} among them, {of_tested} among the "
             "tested"
         )
+    n_rest = len(overlap["messages"]) - CARRIED_MESSAGES
+    if n_rest > 0:
+        parts.append(f"{n_rest} more messages are in evaluation.json")
     if gain:
-        label = POLICIES.get(gain["policy"], gain["policy"])
+        label = _label(gain["policy"])
         parts.append(
             f"“{label}” gains {interval_text(as_span(gain['planned'], unit))} per voter"
         )
@@ -1026,10 +1226,15 @@ def _proxy_check(checks: Row) -> Check:
 
 def _turnout_in_words(effect: Any, unit: float) -> str:
     if isinstance(effect, Mapping) and "value" not in effect:
-        effects = "; ".join(
-            f"{message}: {_turnout_of_one(interval, unit)}"
-            for message, interval in effect.items()
-        )
+        by_size = sorted(effect, key=lambda m: as_span(effect[m]).value)
+        n_between = len(by_size) - ROWS_TOP
+        listed = by_size if n_between <= 2 else by_size[:3] + by_size[-3:]
+        effects = "; ".join(f"{m}: {_turnout_of_one(effect[m], unit)}" for m in listed)
+        if len(listed) < len(by_size):
+            effects += (
+                f" (the lowest three and the highest three of {len(by_size)}; the "
+                "best-looking of many are partly lucky)"
+            )
     else:
         effects = _turnout_of_one(effect, unit)
     return (

@@ -13,6 +13,7 @@ from hustings.experiments.report.markup import (
 )
 from hustings.experiments.report.words import (
     NOT_SHOWN,
+    POLICIES,
     Row,
     Span,
     as_span,
@@ -52,7 +53,10 @@ LESS, AT_LEAST = "below {}", "{} or more"
 
 
 def groups_section(
-    evaluation: Row, planned: Mapping[str, Sequence[GroupPlanned]], unit: float
+    evaluation: Row,
+    planned: Mapping[str, Sequence[GroupPlanned]],
+    unit: float,
+    policies: Mapping[str, str],
 ) -> Html:
     """A table of groups and their messages for every experiment that has one.
 
@@ -60,6 +64,7 @@ def groups_section(
         evaluation: As in `evaluation.json`.
         planned: From `experiments.stages.groups.groups_planned`, by experiment.
         unit: Outcome units of a point.
+        policies: The planned policy by experiment; empty where nothing is planned.
     """
     experiments = {
         name: result
@@ -74,26 +79,49 @@ def groups_section(
         part
         for name, result in experiments.items()
         for part in _experiment(
-            name if several else "", result, planned.get(name, ()), unit
+            name if several else "",
+            result,
+            planned.get(name, ()),
+            unit,
+            policies.get(name, NOBODY),
         )
     ]
     anchor = "groups" if several else f"{next(iter(slugs.values()))}-groups"
-    return html_section(anchor, "Who hears what", paragraph(_how_found()), *parts)
+    return html_section(
+        anchor, "Groups that the test found", paragraph(HOW_FOUND), *parts
+    )
 
 
-def _how_found() -> str:
+NOBODY, PERSONALISED = "nobody", "personalised"
+HOW_FOUND = (
+    "A few questions that part the voters into groups, each with the message that did "
+    "most for the money there. Half of the voters chose the questions and the "
+    "messages; the measured effect is that of the other half, who had no part in it. "
+    "“Nothing” is where no message is worth its price on average."
+)
+
+
+def _beside_the_plan(policy: str) -> str:
+    """How the groups and what the plan sends belong together."""
+    if policy == PERSONALISED:
+        return (
+            "The plan goes person by person and not by these groups: it finds people "
+            "in them whom another message moves more. The last columns tell what it "
+            "sends."
+        )
+    label = POLICIES.get(policy, policy)
     return (
-        "A few questions that part the voters into groups, each with the message that "
-        "does most for the money there. Half of the voters chose the questions and the "
-        "messages; the measured effect is that of the other half, who had no part in "
-        "it. “Nothing” is where no message is worth its price on average. The plan "
-        "goes person by person, and finds people in such groups whom a message moves "
-        "more: the last columns tell what it sends."
+        f"The plan follows “{label}” and does not go by these groups: the last columns "
+        "tell what it sends to the people in them."
     )
 
 
 def _experiment(
-    name: str, result: Row, planned: Sequence[GroupPlanned], unit: float
+    name: str,
+    result: Row,
+    planned: Sequence[GroupPlanned],
+    unit: float,
+    policy: str,
 ) -> list[Html]:
     groups = result["groups"]
     opening = f"{name}: " if name else ""
@@ -103,11 +131,16 @@ def _experiment(
             groups["rows"], _counts(groups["rows"], planned), strict=True
         )
     ]
-    header = ["Group", "Message", "Measured effect", "Predicted effect", "Voters",
-              "Contacts planned", "Of those, this message", "Cost"]  # fmt: skip
+    words = paragraph(_capital(f"{opening}{_what_it_gains(groups, unit)}"))
+    if len(rows) == 1:
+        return [words]
+    header = ["Group", "Best message there", "Measured effect", "Predicted effect",
+              "Voters", "Contacts planned", "Of those, this message",
+              "Cost"]  # fmt: skip
     caption = f"{opening}groups and their messages, effects in points"
     return [
-        paragraph(_capital(f"{opening}{_what_it_gains(groups, unit)}")),
+        words,
+        paragraph(_beside_the_plan(policy)),
         html_table(_capital(caption), header, rows, words=2),
     ]
 
@@ -124,7 +157,8 @@ def _what_it_gains(groups: Row, unit: float) -> str:
     if len(rows) == 1:
         return (
             "no question was found that parts the voters clearly enough for its answer "
-            "to call for another message: as groups, all are best sent the same."
+            "to call for another message: as groups, all are best treated alike. "
+            "Whether anything is sent at all is for the comparison of policies to say."
         )
     stable = f"The groups of both halves agree on the message of {same} of the voters."
     added = interval_text(gain)

@@ -8,6 +8,7 @@ from hustings.experiments.declaration import OutcomeSection
 from hustings.experiments.report.markup import (
     Html,
     escaped,
+    folded,
     html_block,
     html_table,
     joined,
@@ -39,22 +40,45 @@ def limits_block(limits: Sequence[LimitUse], outcome: OutcomeSection) -> list[Ht
         html_block(
             "What holds the plan back",
             paragraph(_binding_in_words(ordered)),
-            html_table("Limits of the plan", header, rows, words=2),
+            folded("Limits", html_table("Limits of the plan", header, rows, words=2)),
         )
     ]
 
 
 def _binding_in_words(limits: Sequence[LimitUse]) -> str:
+    """Which limits bind, and what becomes of money that is left."""
+    if not any(limit.used for limit in limits):
+        return (
+            "No limit: the planned policy sends nothing, so none of the budget and of "
+            "the capacities is used. They say nothing of what other policies would "
+            "gain with the money."
+        )
+    left = "".join(
+        f" {usd_text(limit.most - limit.used)} of {usd_text(limit.most)} is left."
+        for limit in limits
+        if limit.unit == USD
+        and math.isfinite(limit.most)
+        and limit.used < (1 - LEFT_OVER) * limit.most
+    )
     binding = [limit.name for limit in limits if limit.binds]
     if not binding:
-        return "No limit binds: more money or capacity would change nothing."
+        return (
+            f"No limit binds.{left} Everybody who may be sent something that the "
+            "policy holds to be worth its price is planned already: by prediction, "
+            "more money or capacity would change nothing."
+        )
     if len(binding) == 1:
-        return f"One limit binds: {binding[0]}. The others have room."
-    return f"{len(binding)} limits bind: {', '.join(binding)}."
+        return f"One limit binds: {binding[0]}. The others have room.{left}"
+    return f"{len(binding)} limits bind: {', '.join(binding)}.{left}"
+
+
+USD = "USD"
+LEFT_OVER = 0.02
+"""Money is whole contacts: what is left of a spent budget is less than this."""
 
 
 def _limit_row(limit: LimitUse, outcome: OutcomeSection) -> tuple[Any, ...]:
-    in_usd = limit.unit == "USD"
+    in_usd = limit.unit == USD
     amount_text = usd_text if in_usd else number_text
     gain_text = "nothing"
     if limit.binds:
@@ -100,6 +124,4 @@ def reasons_block(reasons: Sequence[MessageReasons]) -> list[Html]:
         "them who may get it."
     )
     listed = Html(f"<dl>{''.join(items)}</dl>")
-    return [
-        html_block("Why this message and not that", paragraph(opening, "quiet"), listed)
-    ]
+    return [paragraph(opening, "quiet"), listed]

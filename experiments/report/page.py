@@ -1,34 +1,36 @@
-"""The shell of a page: one self-contained HTML file with its charts."""
+"""The shell of a page: one self-contained HTML file that runs no script."""
 
-import json
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import vl_convert
-
-from hustings.experiments.report.charts import Figure, vega_lite
 from hustings.experiments.report.markup import Html, escaped
 from hustings.features.atomic import write_text
 
 NO_NOTICE = Html("")
 
 STYLE = """
-:root { --ink:#1c2833; --quiet:#56616c; --line:#dfe4e8; --wash:#f5f7f9;
-  --yes:#00795a; --half:#0067a3; --no:#59636e; }
+:root { color-scheme:light dark; --page:#fff; --ink:#1c2833; --quiet:#56616c;
+  --line:#dfe4e8; --grid:#eceff1; --axis:#c3cad1; --wash:#f5f7f9; --unsure:#e6e9ec;
+  --yes:#00795a; --half:#0067a3; --no:#59636e; --look:#a84408; --warm:#c8500a;
+  --grey:#8b939c; --notice:#fff4e5; --notice-line:#e6b877; }
+@media (prefers-color-scheme:dark) { :root { --page:#14191e; --ink:#e4e9ed;
+  --quiet:#a3aeb8; --line:#343d45; --grid:#252c33; --axis:#4a555f; --wash:#1d242a;
+  --unsure:#2b333a; --yes:#12a37c; --half:#4fa8dc; --no:#7b8691; --look:#e07b39;
+  --warm:#ee8a4a; --grey:#98a1aa; --notice:#33270f; --notice-line:#7a5a1c; }
+  .badge { color:#0c1013; } }
 * { box-sizing:border-box; }
-body { margin:0; color:var(--ink); background:#fff; font:16px/1.55 system-ui,
+body { margin:0; color:var(--ink); background:var(--page); font:16px/1.55 system-ui,
   -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
-main, header, footer { max-width:1120px; margin:0 auto; padding:0 20px; }
+main, header, footer { max-width:1000px; margin:0 auto; padding:0 20px; }
 header { padding-top:28px; } header p { margin:0; color:var(--quiet); }
 h1 { font-size:1.15rem; font-weight:600; margin:.1em 0 .8em; }
 h2 { font-size:1.35rem; line-height:1.25; margin:0 0 .5em; }
 h3 { font-size:1.05rem; margin:1.6em 0 .4em; }
 section { margin:44px 0; } p { max-width:72ch; margin:.5em 0; }
+a { color:var(--half); } .contents { font-size:.92rem; }
+.contents ol { columns:2; padding-left:1.4em; margin:.6em 0; }
 .answer { background:var(--wash); border-left:5px solid var(--ink); margin-top:8px;
   padding:24px 28px; border-radius:4px; }
-.sentence { font-size:1.75rem; line-height:1.3; font-weight:600; max-width:46ch;
+.sentence { font-size:1.5rem; line-height:1.3; font-weight:600; max-width:54ch;
   margin:.45em 0 .7em; text-wrap:balance; }
 .sentence.small { font-size:1.2rem; max-width:60ch; }
 .todo { border-left:3px solid var(--line); padding-left:12px; }
@@ -38,74 +40,85 @@ small { font-size:.82rem; font-weight:400; }
 .badge { display:inline-block; font-size:.82rem; font-weight:600; color:#fff;
   padding:.14em .7em; border-radius:1em; white-space:nowrap; background:var(--no); }
 .badge.yes { background:var(--yes); } .badge.half { background:var(--half); }
-.badge.look { background:#a84408; }
+.badge.look { background:var(--look); }
 .tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(185px,1fr));
   gap:12px; margin:1.2em 0 .8em; }
-.tile { background:#fff; border:1px solid var(--line); border-radius:4px;
+.tile { background:var(--page); border:1px solid var(--line); border-radius:4px;
   padding:12px 14px; display:flex; flex-direction:column; }
 .label, .note { font-size:.85rem; } .figure { font-size:1.3rem; font-weight:600; }
 dl { display:grid; grid-template-columns:max-content 1fr; gap:.35em 1.4em; margin:0; }
 dt { color:var(--quiet); } dd { margin:0; } dd p { margin:0 0 .25em; }
 .scroll { overflow-x:auto; margin:.8em 0; }
-.chart { width:100%; } .chart svg { max-width:none; display:block; }
+.chart svg { max-width:100%; height:auto; display:block; }
+.chart.fixed svg { max-width:none; } .on-phone { display:none; }
 table { border-collapse:collapse; width:100%; font-size:.92rem; margin:.4em 0; }
 caption { text-align:left; padding:.3em 0; font-size:.88rem; }
 th, td { text-align:left; padding:.42em .8em .42em 0; vertical-align:top;
-  border-bottom:1px solid var(--line); }
+  border-bottom:1px solid var(--line); overflow-wrap:anywhere; }
 thead th { font-weight:600; color:var(--quiet); font-size:.85rem;
   vertical-align:bottom; }
-tbody th { font-weight:500; min-width:9em; }
+tbody th { font-weight:500; min-width:9em; } tr.sum > * { font-weight:600; }
 .n { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap; }
 thead .n { white-space:normal; } td:last-child, th:last-child { padding-right:0; }
 .bar { display:inline-block; width:110px; height:.7em; background:var(--wash);
-  margin-right:.4em; } .bar span { display:block; height:100%; background:#0067a3; }
+  margin-right:.4em; } .bar span { display:block; height:100%;
+  background:var(--half); }
 .checks { list-style:none; padding:0; } .checks li { margin:.5em 0; max-width:80ch; }
 summary { cursor:pointer; padding:.4em 0; font-weight:600; }
+details > section { margin:20px 0 36px; } details.part { margin:10px 0; }
+details.part h2 { display:none; }
+details.part > summary { font-size:1.1rem; border-top:1px solid var(--line); }
 details.experiment { border:1px solid var(--line); border-radius:4px; margin:10px 0;
   padding:4px 18px; } details.experiment section { margin:28px 0; }
-.banner { background:#fff4e5; border:1px solid #e6b877; padding:.6em 1em;
-  border-radius:4px; max-width:none; }
+.banner { background:var(--notice); border:1px solid var(--notice-line);
+  padding:.6em 1em; border-radius:4px; max-width:none; }
 footer { border-top:1px solid var(--line); padding-top:12px; padding-bottom:40px; }
 footer td { overflow-wrap:anywhere; } code { font-size:.85em; }
 .pair { display:grid; grid-template-columns:1fr 1fr; gap:20px; }
-@media (max-width:600px) {
-  .pair { grid-template-columns:1fr; }
-  .sentence { font-size:1.3rem; } .answer { padding:18px; } section { margin:32px 0; }
+@media (max-width:640px) {
+  .pair { grid-template-columns:1fr; } .contents ol { columns:1; }
+  .sentence { font-size:1.2rem; } .answer { padding:16px; } section { margin:32px 0; }
   main, header, footer { padding-left:14px; padding-right:14px; }
   dl { grid-template-columns:1fr; gap:0; } dd { margin-bottom:.6em; }
   .tiles { grid-template-columns:1fr 1fr; } .figure { font-size:1.1rem; }
-  table { font-size:.85rem; } .bar { width:50px; } }
-@media print {
-  body { font-size:11pt; } .scroll { overflow:visible; }
-  section, tr, .chart { break-inside:avoid-page; } .chart svg { max-width:100%;
-  height:auto; } .badge { border:1px solid; color:#000; background:none; } }
+  table { font-size:.85rem; } .bar { width:50px; }
+  .on-desk { display:none; } .on-phone { display:block; }
+  table.wide, table.wide :is(caption, tbody, tr, th, td) { display:block; }
+  table.wide thead { display:none; } table.wide tr { padding:.5em 0;
+  border-bottom:1px solid var(--line); }
+  table.wide :is(th, td) { border:0; padding:.1em 0; }
+  table.wide td { display:flex; justify-content:space-between; gap:1em; }
+  table.wide td::before { content:attr(data-of); color:var(--quiet);
+  text-align:left; white-space:normal; flex:none; max-width:50%; }
+  table.wide .n { white-space:normal; } details.experiment { padding:4px 10px; } }
+@media print { :root { --page:#fff; --ink:#000; --quiet:#444; --line:#ccc; }
+  @page { margin:12mm; } body { font-size:8.5pt; line-height:1.3; }
+  .scroll { overflow:visible; margin:.3em 0; } .contents, footer { display:none; }
+  main, header, footer { max-width:none; padding:0; } header { padding:0; }
+  p { max-width:none; margin:.3em 0; } section { margin:10px 0; }
+  tr, .chart, .tile { break-inside:avoid-page; } h3 { margin:.7em 0 .2em; }
+  h2, h3, caption { break-after:avoid-page; } .sentence { font-size:1.2rem; }
+  .answer { padding:8px 12px; } th, td { padding-top:.1em; padding-bottom:.1em; }
+  .tile { padding:4px 8px; } .tiles { margin:.4em 0; gap:6px; }
+  .chart svg { max-height:190px; width:auto; } .pair .chart svg { max-height:220px; }
+  summary { padding:.1em 0; } details.part { margin:2px 0; }
+  .badge { border:1px solid; color:#000; background:none; } }
 """
 
-# Charts in a closed <details> have no width yet: they are drawn when it opens.
-DRAW = """
-const specs = JSON.parse(document.getElementById("specs").textContent);
-async function draw(node) {
-  if (node.dataset.drawn || node.offsetParent === null) return;
-  node.dataset.drawn = "yes";
-  const options = { actions: false, renderer: "svg" };
-  try { await window.vegaEmbed(node, specs[node.dataset.figure], options); }
-  catch (error) { node.textContent = "This chart could not be drawn."; throw error; }
-}
-const drawAll = () => document.querySelectorAll(".chart").forEach(draw);
-document.querySelectorAll("details").forEach(
-  (part) => part.addEventListener("toggle", drawAll));
-window.addEventListener("beforeprint", () => {
-  document.querySelectorAll("details").forEach((part) => { part.open = true; });
-  drawAll();
-});
-drawAll();
-"""
-
-# The browser itself refuses any load from outside; vega compiles its expressions.
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline' 'unsafe-eval'"
+COLOURS = {
+    "#1c2833": "ink", "#000": "ink", "#56616c": "quiet", "#eceff1": "grid",
+    "#eceeef": "grid", "#c3cad1": "axis", "#0067a3": "half", "#00795a": "yes",
+    "#c8500a": "warm", "#8b939c": "grey", "#e6e9ec": "unsure",
+}  # fmt: skip
+"""Colours of charts that follow the page's, which a reader may want dark."""
+CHART_STYLE = 'svg [stroke="white"] { stroke:var(--page); }\n' + "\n".join(
+    f'svg [{part}="{colour}"] {{ {part}:var(--{name}); }}'
+    for colour, name in COLOURS.items()
+    for part in ("fill", "stroke")
 )
+
+# Nothing runs and nothing is loaded: the browser itself refuses both.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_page(
@@ -114,7 +127,6 @@ def write_page(
     title: str,
     kicker: str,
     body: Html,
-    charts: Mapping[str, Figure],
     notice: Html = NO_NOTICE,
     footer: Html = NO_NOTICE,
 ) -> None:
@@ -125,7 +137,6 @@ def write_page(
         title: Of the page.
         kicker: What kind of page it is, above the title.
         body: Its sections.
-        charts: By the name that `chart_place` gives.
         notice: Below the title.
         footer: Below the sections.
     """
@@ -134,36 +145,8 @@ def write_page(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{heading}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{heading}</title>\n<style>{STYLE}{CHART_STYLE}</style>\n</head>\n<body>\n"
         f"<header><p>{escaped(kicker)}</p><h1>{heading}</h1>{notice}</header>\n"
-        f"<main>{body}</main>\n{footer}\n{_scripts(charts)}\n</body>\n</html>\n"
+        f"<main>{body}</main>\n{footer}\n</body>\n</html>\n"
     )
     write_text(path, text)
-
-
-def _scripts(charts: Mapping[str, Figure]) -> Html:
-    specs = {name: _page_spec(chart) for name, chart in charts.items()}
-    # "<" would let a text from the data close the script
-    data = json.dumps(specs, separators=(",", ":")).replace("<", "\\u003c")
-    return Html(
-        f'<script type="application/json" id="specs">{data}</script>\n'
-        f'<script type="module">{_vega()}</script>\n'
-        f'<script type="module">{DRAW}</script>'
-    )
-
-
-@cache
-def _vega() -> str:
-    """Vega, Vega-Lite and their embedding as one script, in the page once."""
-    exported = "window.vegaEmbed = vegaEmbed;"
-    bundle: str = vl_convert.javascript_bundle(exported, vl_version=vega_lite())
-    return bundle
-
-
-def _page_spec(chart: Figure) -> dict[str, Any]:
-    """The chart as wide as its place; the page's own headings are its title."""
-    spec: dict[str, Any] = chart.to_dict()
-    spec.pop("title", None)
-    spec.pop("$schema", None)
-    fit = {"type": "fit-x", "contains": "padding"}
-    return spec | {"width": "container", "autosize": fit}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from hustings.experiments.report.markup import (
     html_block,
     html_section,
     html_table,
+    joined,
+    long_table,
     paragraph,
 )
 from hustings.experiments.report.whole_places import whole_places_block
@@ -29,9 +32,11 @@ from hustings.experiments.report.words import (
     as_span,
     interval_text,
     is_small,
+    message_name,
     number_text,
     people_text,
     share_text,
+    titles_of,
     usd_text,
 )
 from hustings.experiments.results import (
@@ -52,33 +57,139 @@ def plan_section(
     n_eligible: int,
     plan: pd.DataFrame,
     assignments: pd.DataFrame,
+    messages: pd.DataFrame,
     summary: PlanSummary | None,
     charts: Mapping[str, Figure],
 ) -> Html:
-    """The section on the plan: planned contacts, the holdout, and the not eligible."""
+    """The section on what to send: messages, channels, counts, money and scripts."""
     if summary is None:
-        return html_section("plan", "Who is planned", paragraph("Nobody is planned."))
+        return html_section("plan", "What to send", paragraph("Nobody is planned."))
     outcome = campaign.outcome.as_valued()
     unit = outcome.unit_per_point
+    titles = titles_of(messages)
     return html_section(
         "plan",
-        "Who is planned",
+        "What to send",
         paragraph(_plan_in_words(plan, n_eligible, outcome, summary)),
+        _planned_table(summary.planned, unit, titles),
+        _by_channel(summary.planned),
+        _scripts(summary.planned, messages, titles),
         paragraph(_draws_in_words(campaign, summary, assignments)),
-        html_table(
-            "Planned contacts",
-            ["Message", "Channel", "Why", "Voters", "Cost", "Mean predicted effect"],
-            [_planned_row(row, unit) for row in summary.planned],
-            words=3,
-        ),
         *whole_places_block(summary.places, unit),
         *_judged_beside_planned(summary, unit),
-        *reasons_block(summary.reasons),
         *limits_block(summary.limits, outcome),
         *_by_day(summary, charts),
+    )
+
+
+def reasons_section(summary: PlanSummary | None) -> Html:
+    """Why voters get one message and not another; empty where nothing is planned."""
+    blocks = [] if summary is None else reasons_block(summary.reasons)
+    if not blocks:
+        return Html("")
+    return html_section("reasons", "Why this message and not that", *blocks)
+
+
+def reach_section(summary: PlanSummary | None) -> Html:
+    """Shares of groups that are contacted, and the voters who could not be."""
+    if summary is None:
+        return Html("")
+    return html_section(
+        "reach",
+        "Who is contacted",
         *_planned_segments(summary),
         *_not_eligible(summary),
     )
+
+
+def _planned_table(
+    planned: Sequence[PlannedArm], unit: float, titles: Mapping[str, str]
+) -> Html:
+    """A row a message that is sent for its worth, one of all drawn at random."""
+    of_message: dict[str, list[PlannedArm]] = {}
+    drawn = []
+    for row in sorted(planned, key=lambda row: -row.n):
+        if row.role == "plan":
+            of_message.setdefault(row.message_id, []).append(row)
+        else:
+            drawn.append(row)
+    by_size = sorted(of_message, key=lambda m: -sum(row.n for row in of_message[m]))
+    rows = [
+        _sent_row(Html(message_name(message, titles)), of_message[message], unit)
+        for message in by_size
+    ]
+    if drawn:
+        rows.append(_sent_row("Any message, drawn at random", drawn, unit))
+    header = ["Message", "Channels", "Voters", "Cost", "Mean predicted effect"]
+    by_arm = long_table(
+        "Planned contacts by message and channel",
+        ["Message", "Channel", "Why", "Voters", "Cost", "Mean predicted effect"],
+        [
+            _planned_row(row, unit, titles)
+            for row in sorted(planned, key=lambda row: -row.n)
+        ],
+        words=3,
+    )
+    if not rows:
+        return Html("")
+    return joined(
+        [
+            long_table("Planned contacts", header, rows, words=2),
+            folded("By message and channel", by_arm),
+        ]
+    )
+
+
+def _sent_row(name: str, arms: Sequence[PlannedArm], unit: float) -> tuple[Any, ...]:
+    n = sum(arm.n for arm in arms)
+    mean = sum(arm.n * arm.lift_mean for arm in arms) / n
+    return (
+        name,
+        ", ".join(dict.fromkeys(arm.channel for arm in arms)),
+        *_counted(n, sum(arm.cost_usd for arm in arms), mean, unit),
+    )
+
+
+def _counted(n: int, usd: float, lift_mean: float, unit: float) -> tuple[str, ...]:
+    if is_small(n):
+        return people_text(n), NOT_SHOWN, NOT_SHOWN
+    effect = interval_text(Span(lift_mean / unit, math.nan, math.nan), "points")
+    return people_text(n), usd_text(usd), effect
+
+
+def _by_channel(planned: Sequence[PlannedArm]) -> Html:
+    """Contacts and money by channel, and of all."""
+    contacts: Counter[str] = Counter()
+    usd: dict[str, float] = {}
+    for row in planned:
+        contacts[row.channel] += row.n
+        usd[row.channel] = usd.get(row.channel, 0.0) + row.cost_usd
+    rows = [
+        (channel, people_text(n), NOT_SHOWN if is_small(n) else usd_text(usd[channel]))
+        for channel, n in contacts.most_common()
+    ]
+    total = ("All", people_text(contacts.total()), usd_text(sum(usd.values())))
+    return html_table(
+        "Contacts by channel", ["Channel", "Voters", "Cost"], rows, total=total
+    )
+
+
+def _scripts(
+    planned: Sequence[PlannedArm], messages: pd.DataFrame, titles: Mapping[str, str]
+) -> Html:
+    """What the planned messages say, in full."""
+    texts = dict(zip(messages["message_id"], messages["text"], strict=True))
+    sizes: Counter[str] = Counter()
+    for row in planned:
+        sizes[row.message_id] += row.n
+    items = [
+        f"<dt>{message_name(message, titles)}</dt><dd>{paragraph(texts[message])}</dd>"
+        for message, _ in sizes.most_common()
+        if message in texts
+    ]
+    if not items:
+        return Html("")
+    return folded("What the messages say", Html(f"<dl>{''.join(items)}</dl>"))
 
 
 def _plan_in_words(
@@ -137,15 +248,21 @@ def _draws_in_words(
     explorers = assignments["role"] == "explore"
     n_nothing = int((explorers & (assignments["message_id"] == CONTROL)).sum())
     n_explorers = int(explorers.sum())
+    explored = (
+        f"{people_text(n_explorers)} voters, "
+        f"of whom {people_text(n_explorers - n_nothing)} get a message drawn at random "
+        f"and {people_text(n_nothing)} get nothing, so that the campaign keeps "
+        "learning which one works."
+        if n_nothing < n_explorers
+        else f"{people_text(n_explorers)} voters. The planned policy leaves nothing to "
+        "draw, so they get nothing either, and this plan teaches nothing new."
+    )
     return (
         f"{people_text(int(counts.get('holdout', 0)))} voters "
         f"({share_text(campaign.plan.holdout_share)} by design) were drawn at random "
         "to be left alone for the whole campaign: comparing the others with them tells "
         "what the campaign did. Of the others each was drawn to explore with a chance "
-        f"of {share_text(summary.explore_share)}: {people_text(n_explorers)} voters, "
-        f"of whom {people_text(n_explorers - n_nothing)} get a message drawn at random "
-        f"and {people_text(n_nothing)} get nothing, so that the campaign keeps "
-        "learning which one works."
+        f"of {share_text(summary.explore_share)}: {explored}"
     )
 
 
@@ -177,21 +294,19 @@ def _judged_beside_planned(summary: PlanSummary, unit: float) -> list[Html]:
         ]
         header = ["Message", "Channel", "Voters, as judged", "As planned", "Agree"]
         table = html_table("Judged and planned", header, rows, words=2)
-        blocks += [paragraph(words), table]
+        blocks += [paragraph(words), folded("Judged and planned, by message", table)]
     return blocks
 
 
-def _planned_row(row: PlannedArm, unit: float) -> tuple[Any, ...]:
+def _planned_row(
+    row: PlannedArm, unit: float, titles: Mapping[str, str]
+) -> tuple[Any, ...]:
     why = {"plan": "best for the money", "explore": "drawn at random"}
-    small = is_small(row.n)
-    lift = Span(row.lift_mean / unit, math.nan, math.nan)
     return (
-        row.message_id,
+        Html(message_name(row.message_id, titles)),
         row.channel,
         why.get(row.role, row.role),
-        people_text(row.n),
-        NOT_SHOWN if small else usd_text(row.cost_usd),
-        NOT_SHOWN if small else interval_text(lift, "points"),
+        *_counted(row.n, row.cost_usd, row.lift_mean, unit),
     )
 
 

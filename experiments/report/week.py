@@ -231,7 +231,7 @@ def write_week(path: Path, facts: WeekFacts) -> None:
             _missing(facts),
         ]
     )
-    write_page(path, title=facts.title, kicker="The week", body=body, charts=charts)
+    write_page(path, title=facts.title, kicker="The week", body=body)
 
 
 # --- the answer ---

@@ -1,5 +1,6 @@
 """Numbers and names in words; counts below the privacy floor are hidden here."""
 
+import html
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -10,11 +11,18 @@ import pandas as pd
 from hustings.experiments.results import StatedInterval
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.estimators.metrics import Interval
+from hustings.training.policy_value.effect_text import effect_text, number_text
+
+__all__ = [
+    "NOT_SHOWN", "POLICIES", "Row", "Span", "Stated", "as_span", "day_text",
+    "interval_text", "is_small", "large_cells", "message_name", "number_text", "p_text",
+    "people_text", "policies_shown", "share_text", "slugs_of", "titles_of", "usd_text",
+]  # fmt: skip
 
 Row = Mapping[str, Any]
 Stated = Interval | StatedInterval
 
-MINUS, NOT_SHOWN = "\N{MINUS SIGN}", "\N{EN DASH}"
+NOT_SHOWN = "\N{EN DASH}"
 POLICIES = {
     "nobody": "Nobody",
     "single_best": "Single best message",
@@ -60,42 +68,13 @@ def as_span(interval: Stated | Row | str | None, unit: float = 1.0) -> Span:
     return Span(*(math.nan if end is None else float(end) / unit for end in ends))
 
 
-def number_text(value: float | None, decimals: int = 0, *, sign: bool = False) -> str:
-    """A number with thousands set off, and a true minus sign."""
-    if value is None or not math.isfinite(value):
-        return "unknown"
-    rounded = round(float(value), decimals) + 0.0
-    text = f"{rounded:{'+' if sign and rounded else ''},.{decimals}f}"
-    return text.replace("-", MINUS)
-
-
-def _decimals(*values: float) -> int:
-    sizes = [abs(value) for value in values if math.isfinite(value)]
-    largest = max(sizes, default=0)
-    if largest >= 100:
-        return 0
-    # a bound of 0.04 must not read as zero: zero is what decides
-    vanishes = any(0.005 <= size < 0.05 for size in sizes)
-    return 2 if largest < 1 or vanishes else 1
-
-
 def interval_text(span: Span, unit: str = "points") -> str:
     """An effect in words.
 
     >>> interval_text(Span(2.1, 1.6, 2.62))
     '+2.1 points (1.6 to 2.6)'
     """
-    if not math.isfinite(span.value):
-        return "unknown"
-    if span == (0, 0, 0):
-        return f"0 {unit}".rstrip()
-    decimals = _decimals(*span)
-    value = number_text(span.value, decimals, sign=True)
-    estimate = f"{value} {unit}" if unit else value
-    if not (math.isfinite(span.low) and math.isfinite(span.high)):
-        return estimate
-    low, high = number_text(span.low, decimals), number_text(span.high, decimals)
-    return f"{estimate} ({low} to {high})"
+    return effect_text(*span, unit)
 
 
 def usd_text(value: float | None) -> str:
@@ -155,3 +134,23 @@ def slugs_of(names: Iterable[str]) -> dict[str, str]:
         taken = set(slugs.values())
         slugs[name] = slug if slug not in taken else f"{slug}_{len(slugs)}"
     return slugs
+
+
+def titles_of(messages: pd.DataFrame) -> dict[str, str]:
+    """Titles of the messages that have one, by message.
+
+    Args:
+        messages: The `messages` table.
+    """
+    if "title" not in messages:
+        return {}
+    titled = messages[messages["title"].fillna("").str.strip() != ""]
+    return dict(zip(titled["message_id"], titled["title"], strict=True))
+
+
+def message_name(message_id: str, titles: Mapping[str, str]) -> str:
+    """A message's title with its id below, as markup; its id where it has no title."""
+    name = html.escape(message_id)
+    if message_id not in titles:
+        return name
+    return f"{html.escape(titles[message_id])}<br><small>{name}</small>"

@@ -9,6 +9,7 @@ import pytest
 from hustings.experiments.cli import OK
 from hustings.training.measured_lift.power import gate_power, times_larger
 from tests.experiments.test_guardrails import drawn
+from tests.experiments.test_page_truth import check_page
 from tests.experiments.test_right_reason import QUICK, hustings, results_of
 
 WORTHWHILE = 0.5
@@ -65,6 +66,12 @@ def test_the_sentence_and_the_report_say_how_many_more_voters(
         assert f"with {more:,} more voters of 80 %" in result["sentence"]
         assert f"{more:,}" in page
     assert "a gain worth having (+0.50 points)" in result["sentence"]
+
+
+def test_the_page_of_a_shut_gate_contradicts_neither_itself_nor_the_plan(
+    shut: Path,
+) -> None:
+    check_page(shut)
 
 
 def test_groups_are_compared_with_all_others_alike_and_the_choice_is_allowed_for(

@@ -1,4 +1,4 @@
-"""Who hears what: columns, cuts and words of the groups; counts of the plan."""
+"""Groups: columns, cuts and words of the groups; counts of the plan."""
 
 from typing import Any
 
@@ -150,9 +150,14 @@ def evaluation(gain: tuple[float, float, float], n_rows: int = 2) -> dict[str, A
     return {"experiments": {"spring": {"groups": told}, "none": {}}}
 
 
-def told_page(planned: list, gain: tuple[float, float, float] = (0.01, 0.004, 0.016)
-              ) -> str:  # fmt: skip
-    return str(groups_section(evaluation(gain), {"spring": planned}, 0.01))
+def told_page(
+    planned: list,
+    gain: tuple[float, float, float] = (0.01, 0.004, 0.016),
+    policy: str = "personalised",
+) -> str:
+    return str(
+        groups_section(evaluation(gain), {"spring": planned}, 0.01, {"spring": policy})
+    )
 
 
 def test_the_table_gives_each_group_its_message_and_hides_few_people() -> None:
@@ -172,12 +177,19 @@ def test_the_table_gives_each_group_its_message_and_hides_few_people() -> None:
     assert "81 %" in page
 
 
+def test_a_plan_by_another_policy_is_said_not_to_go_by_the_groups() -> None:
+    page = told_page([GroupPlanned(5_000, 1_200, 800, 660.0)] * 2, policy="nobody")
+    assert "The plan follows “Nobody” and does not go by these groups" in page
+    assert "person by person" not in page
+    assert "person by person" in told_page([])
+
+
 def test_groups_that_were_not_shown_to_gain_are_called_a_hint() -> None:
     page = told_page([], gain=(0.002, -0.004, 0.008))
     assert "a hint, not as a finding" in page
     assert "unknown" in page
     assert "not shown to gain" in page
-    assert groups_section({"experiments": {"none": {}}}, {}, 0.01) == ""
+    assert groups_section({"experiments": {"none": {}}}, {}, 0.01, {}) == ""
 
 
 # --- of a whole run -------------------------------------------------------------------
@@ -232,6 +244,6 @@ def test_the_page_of_a_run_tells_groups_and_places_and_nothing_special(
     }
     assert not asked & {"church_member", "history_share"}
     page = (story.run.folder / "report.html").read_text()
-    assert "Who hears what" in page
+    assert "Groups that the test found" in page
     assert "map/contacts" in page
-    assert "church" not in page[page.index("Who hears what") :][:6_000]
+    assert "church" not in page[page.index("Groups that the test found") :][:6_000]

@@ -102,7 +102,7 @@ def test_shares_and_spend_agree_where_the_phones_are_the_limit(
     assert one.gain.as_dict() == result["policies"][policy]["gain"]
     page = plan_section(
         run.campaign, N_VOTERS, run.read("plan"), run.read("assignments"),
-        run.record().plan, {},
+        run.table("messages"), run.record().plan, {},
     )  # fmt: skip
     assert "whose gain was judged under the limits of this plan" in page
 

@@ -438,8 +438,9 @@ def test_differences_are_paired_differences_of_the_gains(result) -> None:
     for rival, difference in result["differences"].items():
         of_two = gain["personalised"] - gain[rival]
         assert difference["value"] == pytest.approx(of_two)
-    best = result["best_baseline"]
-    assert result["gain_from_personalising"] == result["differences"][best]
+    beaten = {n: result["differences"][n] for n in BASELINES}
+    least = min(beaten.values(), key=lambda difference: difference["value"])
+    assert result["gain_from_personalising"] == least == beaten[result["rival"]]
 
 
 def test_calibration_groups_hold_everybody_in_order(result) -> None:
@@ -511,8 +512,8 @@ def test_a_fall_in_turnout_is_found(planted: Callable) -> None:
 def test_the_answer_tells_points_with_their_interval() -> None:
     told = {
         "gain_from_personalising": {"value": 0.012, "low": 0.004, "high": 0.02},
-        "best_baseline": "best_mix", "champion": "best_mix",
-        "gate": {"attempt": 1, "blocked_by": []},
+        "best_baseline": "best_mix", "rival": "best_mix", "champion": "best_mix",
+        "differences": {}, "gate": {"attempt": 1, "blocked_by": []},
     }  # fmt: skip
     for verdict, words in (
         ("personalise", "Personalise: at equal spend it adds"),
@@ -523,5 +524,27 @@ def test_the_answer_tells_points_with_their_interval() -> None:
             {**told, "verdict": verdict}, unit_per_point=0.01, label="turnout"
         )
         assert sentence.startswith(words)
-        assert "+1.20 points (+0.40 to +2.00)" in sentence
+        assert "+1.2 points (0.4 to 2.0)" in sentence
         assert sentence.count(".") == 4
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((-0.02, -0.03, -0.01), "Personalising loses: −2.0 points (−3.0 to −1.0)"),
+        # below zero by the interval of one difference, not of the closest of four
+        ((-0.02, -0.0395, -0.0005), "and may lose: the test gives −2.0 points"),
+        ((-0.02, -0.05, 0.01), "and may lose: the test gives −2.0 points"),
+    ],
+)
+def test_the_answer_says_loses_where_a_loss_is_shown(ends, words) -> None:
+    named = dict(zip(("value", "low", "high"), ends, strict=True))
+    told = {
+        "gain_from_personalising": named, "rival": "single_best",
+        "differences": dict.fromkeys(BASELINES, named), "champion": "nobody",
+        "verdict": "not_worth_personalising", "gate": {"attempt": 1, "blocked_by": []},
+    }  # fmt: skip
+    sentence = answer(told, unit_per_point=0.01, label="turnout")
+    assert words in sentence
+    assert "against the hardest to beat (single best message" in sentence
+    assert "adds" not in sentence

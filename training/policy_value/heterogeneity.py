@@ -97,6 +97,35 @@ def best_linear_predictor(
     return BestLinearPredictor(average, slope, float(p_value))
 
 
+def pooled_slope(
+    lift_scores: Floats,
+    predicted: Floats,
+    cluster: Ints,
+    weight: Floats | None = None,
+) -> Interval:
+    """Slope of realised on predicted lift over all pairs of a voter and a message.
+
+    One intercept for all: differences between messages count too, as they do in the
+    groups of `lift_groups`.
+
+    Args:
+        lift_scores: Γ_m − Γ_0, shape (n, M).
+        predicted: Same shape.
+        cluster: Codes from 0, shape (n,).
+        weight: Survey weights of mean 1, shape (n,); None where all count the same.
+    """
+    counts = np.ones(len(cluster)) if weight is None else weight
+    x = predicted - np.average(predicted.mean(axis=1), weights=counts)
+    y = lift_scores - np.average(lift_scores.mean(axis=1), weights=counts)
+    spread = float((counts[:, None] * x**2).sum())
+    if spread <= 0:
+        return Interval(0.0, 0.0, 0.0)
+    slope = float((counts[:, None] * x * y).sum() / spread)
+    influence = counts * (x * (y - slope * x)).sum(axis=1)
+    totals = np.bincount(cluster, weights=influence)
+    return Interval.of(slope, se=float(np.sqrt((totals**2).sum()) / spread))
+
+
 def lift_groups(
     lift_scores: Floats,
     predicted: Floats,

@@ -133,6 +133,8 @@ class Verdict(Stored):
         verdict: Whether personalising, or one split, is shown to pay.
         champion: The policy to use.
         best_baseline: By its value within the training halves.
+        rival: Of the policies that personalising has to beat, the one that it is least
+            ahead of: the difference to it is what personalising gains.
         differences: Personalised less every other policy, at the campaign's spend;
             what is no baseline, nor the champion, is shown and decides nothing.
         split_gain: The best split less the best untargeted policy.
@@ -150,6 +152,7 @@ class Verdict(Stored):
     verdict: VerdictName
     champion: str
     best_baseline: str
+    rival: str
     differences: Mapping[str, Interval]
     split_gain: Interval
     untargeted_gain: Interval
@@ -165,11 +168,12 @@ class Verdict(Stored):
     def to_json(self) -> Json:
         """Convert to the keys of an experiment in `evaluation.json`."""
         stored = super().to_json()
-        best = self.differences.get(self.best_baseline, Interval(0.0, 0.0, 0.0))
+        least = self.differences.get(self.rival, Interval(0.0, 0.0, 0.0))
         return {
             "differences": stored["differences"],
             "best_baseline": self.best_baseline,
-            "gain_from_personalising": best.as_dict(),
+            "rival": self.rival,
+            "gain_from_personalising": least.as_dict(),
             "gain_from_one_split": stored["split_gain"],
             "gain_of_best_untargeted": stored["untargeted_gain"],
             "verdict": self.verdict,

@@ -40,6 +40,7 @@ from hustings.training.measured_lift.power import (
     times_larger,
     voters_needed,
 )
+from hustings.training.policy_value.effect_text import effect_text
 from hustings.training.policy_value.gate import (
     BLOCKING,
     GATE_ALPHA,
@@ -59,6 +60,7 @@ from hustings.training.policy_value.held_out_halves import (
 from hustings.training.policy_value.heterogeneity import (
     best_linear_predictor,
     lift_groups,
+    pooled_slope,
     weighted_mean,
 )
 from hustings.training.policy_value.judged_policies import JudgedPolicies, joined
@@ -116,6 +118,7 @@ INSTEAD = {
 }
 SMALL_CELL = SMALLEST_CELL
 """No figure speaks of fewer people than this."""
+CONFIDENCE = 0.95
 N_CALIBRATION_GROUPS = 10
 N_MESSAGE_GROUPS = 5
 MIN_TOLD = 300
@@ -218,7 +221,7 @@ def not_learnt(
     )
     is_forbidden = name == NOTHING_MAY_BE_SENT
     verdict = Verdict(
-        name, NOBODY, NOBODY, {}, zero, zero, attempt, spent_alpha(attempt),
+        name, NOBODY, NOBODY, NOBODY, {}, zero, zero, attempt, spent_alpha(attempt),
         forbidden_by=tuple(reasons) if is_forbidden else (),
         lacking=() if is_forbidden else tuple(reasons),
     )  # fmt: skip
@@ -392,6 +395,7 @@ def decide(
             verdict = "personalise"
     return Verdict(
         verdict=verdict, champion=champion, best_baseline=judged.best(BASELINES),
+        rival=min(_rivals(judged), key=lambda name: differences[name].value),
         differences=differences, split_gain=split_gain, untargeted_gain=over_nobody,
         attempt=attempt, alpha=spent_alpha(attempt), blocked_by=tuple(blocked),
         carried_by_prior=is_carried,
@@ -493,9 +497,10 @@ def power_of_gate(
 ) -> GatePower | None:
     """What gains the gate could have seen; None where no difference has an error.
 
-    A true gain over the best baseline is one over every other policy that has to be
-    beaten, by as much more as the baseline is ahead of it. The least of these chances
-    is reported: all rivals have to be beaten, and the differences share their noise.
+    A true gain over the hardest to beat is one over every other policy that has to be
+    beaten, by as much more as personalising is further ahead of it. The least of
+    these chances is reported: all rivals have to be beaten, and the differences share
+    their noise.
 
     Args:
         judged: Every policy on voters that no model saw.
@@ -503,17 +508,16 @@ def power_of_gate(
         worthwhile_gain: See `evaluate`.
     """
     rivals = {name: decided.differences[name] for name in _rivals(judged)}
-    best = rivals[decided.best_baseline]
+    least = rivals[decided.rival]
     uncertain = {name: d for name, d in rivals.items() if d.se > 0}
-    if not uncertain or best.se <= 0:
+    if not uncertain or least.se <= 0:
         return None
     next_alpha = spent_alpha(decided.attempt + 1)
     n_tested = len(judged.test.Y)
 
     def at(gain: float) -> PowerAtGain:
         gains = {
-            name: (max(gain + d.value - best.value, gain), d.se)
-            for name, d in uncertain.items()
+            name: (gain + d.value - least.value, d.se) for name, d in uncertain.items()
         }
         power = min(gate_power(g, se, decided.alpha) for g, se in gains.values())
         times = [
@@ -525,18 +529,18 @@ def power_of_gate(
         return PowerAtGain(gain, power, n_voters)
 
     claimed, _ = towards_nothing(
-        best.value, best.se, USUAL_EFFECT * float(np.nanstd(judged.test.Y))
+        least.value, least.se, USUAL_EFFECT * float(np.nanstd(judged.test.Y))
     )
     return GatePower(
         rival=min(
             uncertain, key=lambda name: uncertain[name].value / uncertain[name].se
         ),
-        standard_error=best.se,
+        standard_error=least.se,
         n_tested=n_tested,
         next_alpha=next_alpha,
         at_estimate=at(claimed) if claimed > 0 else None,
         at_worthwhile=None if worthwhile_gain is None else at(worthwhile_gain),
-        curve=tuple(at(z * best.se) for z in CURVE_Z),
+        curve=tuple(at(z * least.se) for z in CURVE_Z),
     )
 
 
@@ -638,7 +642,11 @@ def channel_rows(
 
 
 def _calibration(test: MessageTest, halves: Sequence[HeldOutHalf]) -> Json:
-    """Predicted against realised lift: slope within messages, and groups of all."""
+    """Predicted against realised lift: slope within messages, and all pairs pooled.
+
+    `slope` is that of differences between voters sent the same message; `pooled_slope`
+    that of all pairs of voter and message, of which the groups are made.
+    """
     lift, realised = _predicted_and_realised(halves)
     survey = judging_weight(test)
     predictor = best_linear_predictor(realised, lift, test.cluster, survey)
@@ -647,7 +655,12 @@ def _calibration(test: MessageTest, halves: Sequence[HeldOutHalf]) -> Json:
         n_groups=N_CALIBRATION_GROUPS, at_least=SMALLEST_CELL, weight=survey,
     )  # fmt: skip
     group_rows = [{"message_id": "all", **group.as_dict()} for group in groups]
-    return {"slope": predictor.slope.as_dict(), "groups": group_rows}
+    pooled = pooled_slope(realised, lift, test.cluster, survey)
+    return {
+        "slope": predictor.slope.as_dict(),
+        "pooled_slope": pooled.as_dict(),
+        "groups": group_rows,
+    }
 
 
 def _predicted_and_realised(halves: Sequence[HeldOutHalf]) -> tuple[Floats, Floats]:
@@ -811,12 +824,8 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
         unit_per_point: Outcome units in one point.
         label: What the outcome is called.
     """
-    gain = {
-        k: v / unit_per_point for k, v in evaluated["gain_from_personalising"].items()
-    }
-    gain_text = (
-        f"{gain['value']:+.2f} points ({gain['low']:+.2f} to {gain['high']:+.2f})"
-    )
+    gain = _in_points(evaluated["gain_from_personalising"], unit_per_point)
+    gain_text = effect_text(gain["value"], gain["low"], gain["high"])
     for reasons, finding in (
         (evaluated["gate"].get("forbidden_by"), "Nothing may be sent, because "),
         (evaluated["gate"].get("lacking"), "Nothing can be said yet: "),
@@ -826,7 +835,7 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
                 f"{finding}{'; '.join(reasons)}. Nothing was learnt, and no attempt at "
                 "a promotion was spent."
             )
-    rival = LABELS[evaluated["best_baseline"]].lower()
+    rival = f"the hardest to beat ({LABELS[evaluated['rival']].lower()})"
     blocked = evaluated["gate"]["blocked_by"]
     if blocked:
         why = " and ".join(BLOCKING[name] for name in blocked)
@@ -837,22 +846,25 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
     if evaluated["champion"] == "champion":
         return (
             "Keep personalising with the present champion: what was learnt now adds "
-            f"{gain_text} of '{label}' per voter over the best alternative ({rival}), "
-            "and is not shown to beat the champion."
+            f"{gain_text} of '{label}' per voter over {rival}, and is not shown to "
+            "beat the champion."
         )
     if evaluated["champion"].startswith(PARTNER):
-        over = evaluated["partners"][evaluated["champion"]]["over_best_baseline"]
-        adds = {k: v / unit_per_point for k, v in over.items()}
+        over = _in_points(
+            evaluated["partners"][evaluated["champion"]]["over_best_baseline"],
+            unit_per_point,
+        )
         return (
             f"Use the lifts of {evaluated['champion'].removeprefix(PARTNER)}: at equal "
-            f"spend they add {adds['value']:+.2f} points ({adds['low']:+.2f} to "
-            f"{adds['high']:+.2f}) of '{label}' per voter over the best alternative "
-            f"({rival}), and beat our own."
+            "spend they add "
+            f"{effect_text(over['value'], over['low'], over['high'])} of "
+            f"'{label}' per voter over the best alternative "
+            f"({LABELS[evaluated['best_baseline']].lower()}), and beat our own."
         )
     if evaluated["verdict"] == "personalise":
         return (
             f"Personalise: at equal spend it adds {gain_text} of '{label}' per voter "
-            f"over the best alternative ({rival})."
+            f"over {rival}."
         )
     if evaluated["verdict"] == "one_split_suffices":
         return (
@@ -864,11 +876,33 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
         attempt = evaluated["gate"]["attempt"]
         unsure = f" (too unsure to be promoted at attempt {attempt} of the campaign)"
     return (
-        f"Personalising is not shown to pay: it adds {gain_text} of '{label}' per "
-        f"voter over the best alternative ({rival}){unsure}; "
+        f"{_without_gain(evaluated, gain)} {gain_text} of '{label}' per voter "
+        f"{'over' if gain['value'] >= 0 else 'against'} {rival}{unsure}; "
         f"{INSTEAD[evaluated['champion']]}{_next_test_in_words(evaluated['gate'])}"
         f"{_power_in_words(evaluated['gate'], unit_per_point)}."
     )
+
+
+def _in_points(
+    interval: Mapping[str, float], unit_per_point: float
+) -> dict[str, float]:
+    return {end: interval[end] / unit_per_point for end in ("value", "low", "high")}
+
+
+def _without_gain(evaluated: Mapping[str, Any], gain: Mapping[str, float]) -> str:
+    """How a sentence begins where personalising is not shown to pay.
+
+    To lose is said where the loss is shown; as the rival is the closest of several, by
+    an interval that holds for all of them together (Bonferroni).
+    """
+    n_rivals = sum(name in evaluated["differences"] for name in (*BASELINES, CHAMPION))
+    z = float(stats.norm.isf((1 - CONFIDENCE) / 2 / max(n_rivals, 1)))
+    half_width = (gain["high"] - gain["low"]) / 2
+    if gain["value"] + z / Z95 * half_width < 0:
+        return "Personalising loses:"
+    if gain["value"] < 0:
+        return "Personalising is not shown to pay, and may lose: the test gives"
+    return "Personalising is not shown to pay: it adds"
 
 
 def _next_test_in_words(gate: Mapping[str, Any]) -> str:
@@ -892,9 +926,10 @@ def _power_in_words(gate: Mapping[str, Any], unit_per_point: float) -> str:
         return ""
     gain = chance["gain"] / unit_per_point
     if power["at_worthwhile"]:
-        gain_text = f"a gain worth having ({gain:+.2f} points)"
+        gain_text = f"a gain worth having ({effect_text(gain, math.nan, math.nan)})"
     else:
-        gain_text = f"a true gain of {gain:+.2f} points, the estimate less its luck,"
+        text = effect_text(gain, math.nan, math.nan)
+        gain_text = f"a true gain of {text}, the estimate less its luck,"
     if chance["n_voters"] is None:
         return f"; {gain_text} is too small for any test that can be drawn"
     n_lacking = chance["n_voters"] - power["n_tested"]

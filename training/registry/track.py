@@ -29,6 +29,7 @@ DIRECTIONS = {
     "gain_from_personalising": "higher_is_better",
     "gain_from_one_split": "higher_is_better",
     "calibration_slope": "closer_to_1_is_better",
+    "calibration_pooled_slope": "closer_to_1_is_better",
     "calibration_rmse": "lower_is_better",
     "reliability_slope": "closer_to_1_is_better",
     "reliability_ece": "lower_is_better",
