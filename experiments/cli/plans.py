@@ -55,7 +55,7 @@ def policies(
         )
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
-        name = run_id or latest_evaluated(run)
+        name = run_id or latest_evaluated(run.home)
         evaluation = replace(run, folder=run.home / name).read_json("evaluation")
         rows = plannable_policies(evaluation, run.campaign.plan.policy)
         if as_json:
