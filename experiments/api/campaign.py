@@ -69,6 +69,7 @@ class CampaignFolder:
             verdicts[name] = PolicyVerdict(
                 Evaluation.from_json(stored),
                 None if chosen is None else Policy.from_json(chosen),
+                None,
                 outcome.unit_per_point,
                 outcome.label,
                 tuple(evaluation["notes"]),

@@ -35,7 +35,16 @@ from hustings.features.training_set import (
     with_affinity_columns,
 )
 from hustings.features.voter import Encoding, segments
-from hustings.training.learners.lift_model import FittedLift, load_lift
+from hustings.training.learners.baselines import (
+    CellLift,
+    one_covariate,
+    with_spread,
+)
+from hustings.training.learners.lift_model import (
+    FittedLift,
+    load_lift,
+    variance_between,
+)
 from hustings.training.learners.registry import loss_steps
 from hustings.training.policy_value.chosen_policies import chosen_policies
 from hustings.training.policy_value.held_out_halves import (
@@ -43,7 +52,7 @@ from hustings.training.policy_value.held_out_halves import (
     judge_halves,
     training_half,
 )
-from hustings.training.policy_value.policies import VoterFacts
+from hustings.training.policy_value.policies import ONE_COVARIATE, VoterFacts
 from hustings.training.policy_value.spending import Market
 from hustings.training.policy_value.verdict import evaluate, message_rows
 from hustings.training.registry.learn import Hours, Learnt, Lesson, learn
@@ -235,6 +244,7 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         *,
         cluster: Any = None,
         voter_id: Any = None,
+        policy: PolicyVerdict | None = None,
         level: float = 0.95,
     ) -> Any:
         """Lift of every arm for every voter.
@@ -245,6 +255,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             cluster: Clusters of these voters: whoever shares one with a voter of the
                 test gets a lift from folds that did not see it. None for new voters.
             voter_id: See `fit`.
+            policy: A verdict: where its champion is one split, the lifts are those of
+                the two groups. None for personal lifts.
             level: Of the intervals.
 
         Returns:
@@ -258,6 +270,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         check_is_fitted(self, "arms_")
         if not 0 < level < 1:
             raise ValueError(f"level: expected a share in (0, 1), got {level}")
+        split = None if policy is None else policy.split
+        model: FittedLift = self._learnt[ALL].model if split is None else split
         if X is None:
             if cluster is not None or voter_id is not None:
                 raise ValueError(
@@ -265,20 +279,24 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
                     "the lifts are those of the tested"
                 )
             return self._lifts(
-                self._test.X, self._test.unit_id, self._test.voter_id, level
+                model, self._test.X, self._test.unit_id, self._test.voter_id, level
             )
         features = features_of(X, list(self._encoding.names))
         self._warn_of_levels(features)
         ids = voter_ids(X, voter_id, len(features))
         unit = None if cluster is None else names_of(cluster, "cluster", len(features))
         return like(
-            self._lifts(self._encoding.transform(features), unit, ids, level), X
+            self._lifts(model, self._encoding.transform(features), unit, ids, level), X
         )
 
     def _lifts(
-        self, matrix: Floats32, unit: Objects | None, ids: Objects, level: float
+        self,
+        model: FittedLift,
+        matrix: Floats32,
+        unit: Objects | None,
+        ids: Objects,
+        level: float,
     ) -> pd.DataFrame:
-        model: FittedLift = self._learnt[ALL].model
         predicted, arms = model.predict(matrix, unit), self.arms_
         lift = model.nuisances.option_values(predicted.lift, arms)
         error = np.abs(model.nuisances.option_values(predicted.se, arms))
@@ -380,10 +398,22 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         learnt = self._learnt[ALL]
         judged.details["messages"] = _message_rows(test, learnt, self._issues)
         policies = chosen_policies(learnt.prepared, test, market)
+        champion = judged.verdict.champion
         return PolicyVerdict(
-            judged, policies[judged.verdict.champion], self._point, self.outcome,
-            self.notes_,
+            judged, policies[champion],
+            self._split(market) if champion == ONE_COVARIATE else None,
+            self._point, self.outcome, self.notes_,
         )  # fmt: skip
+
+    def _split(self, market: Market) -> CellLift:
+        """The best single split of all the tested, as the stage `train` chooses it."""
+        learnt, test = self._learnt[ALL], self._test
+        split = one_covariate(
+            learnt.prepared, self._encoding.categorical, test.arms, market.allowed,
+            market.cost, spend=market.spend,
+        )  # fmt: skip
+        spread = variance_between(learnt.model, test.X, test.unit_id)
+        return with_spread(split, test.X, spread)
 
     def _allowed(self, given: Any) -> Bools:
         """Who of the tested may get which arm, shape (n, A)."""

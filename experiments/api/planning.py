@@ -147,7 +147,7 @@ def plan(
     lift, error = (_matrix(table, c, rows, n, len(arms)) for c in _LIFTS[3:])
     valued = campaign_value(lift, error, None, confidence=confidence, block=False)
     is_allowed = _allowed(allowed, table, rows, n, len(arms))
-    chosen = _policy(policy)
+    chosen = _policy(policy, lift)
     left = chosen.of(Options(valued.worth, is_allowed), arms)
     unit = ids if cluster is None else names_of(cluster, "cluster", n)
     settings = _settings(
@@ -227,7 +227,7 @@ def _allowed(given: Any, table: pd.DataFrame, rows: Any, n: int, n_arms: int) ->
     return matrix
 
 
-def _policy(verdict: PolicyVerdict | None) -> Policy:
+def _policy(verdict: PolicyVerdict | None, lift: Floats) -> Policy:
     """What is delivered.
 
     Raises:
@@ -235,11 +235,18 @@ def _policy(verdict: PolicyVerdict | None) -> Policy:
     """
     if verdict is None:
         return Policy("personalised")
-    if verdict.policy is None or verdict.champion == ONE_COVARIATE:
+    is_split = verdict.champion == ONE_COVARIATE
+    if verdict.policy is None or (is_split and verdict.split is None):
         raise ValueError(
-            "policy: expected a champion that goes by the model's lifts or by "
-            f"averages, got {verdict.champion!r}, whose lifts are its own; plan it as "
-            "a campaign: `hustings run`"
+            "policy: expected a verdict of `LiftModel.evaluate`, got one of a campaign "
+            f"whose champion is {verdict.champion!r}; `hustings plan` plans it"
+        )
+    if verdict.split is not None and max(len(np.unique(c)) for c in lift.T) > len(
+        verdict.split.lift
+    ):
+        raise ValueError(
+            "lifts: expected those of one split, `model.lift(X, policy=verdict)`, got "
+            "lifts that differ from voter to voter"
         )
     return verdict.policy
 

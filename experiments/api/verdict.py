@@ -13,6 +13,7 @@ from hustings.experiments.report.markup import (
 )
 from hustings.experiments.report.words import as_span, interval_text
 from hustings.experiments.stages.context import rounded
+from hustings.training.learners.baselines import CellLift
 from hustings.training.policy_value.policies import PERSONALISED, Policy
 from hustings.training.policy_value.results import Evaluation
 from hustings.training.policy_value.verdict import answer
@@ -29,6 +30,7 @@ class PolicyVerdict:
         policy: What was chosen on all the tested for the champion; `plan` delivers it.
             None where the champion is a model that is registered already, a partner's,
             or nothing was learnt.
+        split: Lifts of the two groups where the champion is one split; None else.
         unit_per_point: Outcome units in one point.
         outcome: What the outcome is called.
         notes: What was set aside or assumed, a sentence each.
@@ -36,6 +38,7 @@ class PolicyVerdict:
 
     evaluation: Evaluation
     policy: Policy | None = field(repr=False)
+    split: CellLift | None = field(repr=False)
     unit_per_point: float
     outcome: str
     notes: tuple[str, ...]

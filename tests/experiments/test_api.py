@@ -440,6 +440,30 @@ def test_a_plan_keeps_budget_and_holdout_and_states_its_chances(planned: Any) ->
     assert 0 <= planned.gap < 0.01
 
 
+def test_where_one_split_suffices_its_two_groups_are_planned(
+    one_thread: None,  # noqa: ARG001
+) -> None:
+    given = drawn()
+    of_democrats = given["X"]["party"] == "D"
+    rng = np.random.default_rng(1)
+    chance = 0.3 + np.where(of_democrats, 0.4, -0.2) * (given["arm"] == "jobs")
+    y = (rng.random(N) < chance).astype(float)
+    model = LiftModel(n_trials=1).fit(**{**given, "y": y})
+    verdict = model.evaluate(COST, budget=BUDGET)
+    assert verdict.champion == "one_covariate"
+    lifts = model.lift(given["X"], policy=verdict)
+    jobs = lifts[lifts["message_id"] == "jobs"].set_index("voter_id")["lift"]
+    assert jobs.nunique() == 2
+    assert jobs[of_democrats].min() > jobs[~of_democrats].max()
+    contacts = plan(
+        lifts, COST, 400, start_on="2026-09-08", policy=verdict, explore_share=0.0
+    ).contacts
+    assert set(contacts["voter_id"]) <= set(given["X"].index[of_democrats])
+    personal = model.lift(given["X"])
+    with pytest.raises(ValueError, match=r"model\.lift\(X, policy=verdict\)"):
+        plan(personal, COST, 400, start_on="2026-09-08", policy=verdict)
+
+
 def test_a_plan_of_what_is_not_allowed_sends_it_to_nobody(
     fitted: LiftModel, frames: dict[str, Any]
 ) -> None:
