@@ -141,15 +141,16 @@ def next_step(
         declared: The campaign.
         home: Its folder.
         at: The moment.
-        plan_id: The plan; empty for none. Of several plans the last drafted counts.
+        plan_id: The plan; empty for none: then what concerns the whole campaign comes
+            first, and of several plans the last drafted.
         campaign: See `status_of`.
 
     Returns:
         None where nothing is due.
     """
     due = tuple(_due(declared, home, records_by(home, at), at, campaign))
-    of_plan = [one for one in due if one.plan_id == plan_id]
-    return of_plan[0] if plan_id and of_plan else due[-1] if due else None
+    first = [one for one in due if one.plan_id == plan_id]
+    return first[0] if first else due[-1] if due else None
 
 
 def records_by(home: Path, at: pd.Timestamp) -> dict[str, PlanRecord]:

@@ -129,11 +129,14 @@ def _heading(section: Json) -> str:
 def _section_text(section: Json, headings: Mapping[str, str]) -> str:
     head = f"## {_heading(section)}\n\n{section['description']}"
     required = set(section.get("required", ()))
-    rows = [
-        f"| `{name}` | {_kind(key, headings)} | {_default(key, required=name in required)} | "
-        f"{key['description'].replace('|', chr(92) + '|')} |"
+    cells = (
+        (
+            f"`{name}`", _kind(key, headings), _default(key, required=name in required),
+            key["description"].replace("|", "\\|"),
+        )
         for name, key in section["properties"].items()
-    ]
+    )  # fmt: skip
+    rows = [f"| {' | '.join(row)} |" for row in cells]
     table = ["| key | value | without | |", "|---|---|---|---|", *rows]
     return "\n".join([f"{head}\n", *table])
 

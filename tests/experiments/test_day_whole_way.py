@@ -284,7 +284,7 @@ def test_every_command_says_what_comes_next(campaign: Campaign) -> None:
         f"hustings results FILE --plan {first} {where}"
     )
     results = next(v for k, v in following.items() if k.startswith("results"))
-    assert results.startswith("hustings ")
+    assert results.startswith(f"hustings lift {where}")
     campaign.said("lift")
     assert following["lift"].startswith("hustings day --date 2026-09-13")
 
