@@ -296,6 +296,25 @@ def known_run(run: "Run", campaign: str) -> "Run":
     return replace(run, run_id=run_id, folder=run.home / run_id)
 
 
+def say_next(campaign: str, data: Path, at: "pd.Timestamp", plan_id: str = "") -> None:
+    """Say in one line, after a command has done its work, what is due next.
+
+    Args:
+        campaign: As the command was given it.
+        data: Folder of runs.
+        at: When the command began.
+        plan_id: The plan that it was about; empty for none.
+    """
+    from hustings.experiments.declaration import load_campaign
+    from hustings.experiments.status import next_step
+
+    declared = load_campaign(campaign)
+    home = data / declared.campaign.name
+    due = next_step(declared, home, at, plan_id, campaign=campaign)
+    if due is not None:
+        _say(f"Next: {due.command} ({due.why})")
+
+
 def home_of(campaign: str, data: Path) -> Path:
     """The folder of a campaign's runs."""
     from hustings.experiments.declaration import load_campaign

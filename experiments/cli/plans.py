@@ -18,6 +18,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     home_of,
     make_run,
+    say_next,
     utc_now,
 )
 
@@ -55,7 +56,7 @@ def policies(
         )
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
-        name = run_id or latest_evaluated(run)
+        name = run_id or latest_evaluated(run.home)
         evaluation = replace(run, folder=run.home / name).read_json("evaluation")
         rows = plannable_policies(evaluation, run.campaign.plan.policy)
         if as_json:
@@ -164,6 +165,7 @@ def approve(
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
         _print_step(plan_steps.approve(home, name, by=by, at=at))
+        say_next(campaign, data, at, name)
 
 
 @life.command()
@@ -221,7 +223,9 @@ def lock(
     ):
         from hustings.experiments import plans as plan_steps
 
-        _print_step(plan_steps.lock(home, plan_steps.find(home, plan), at=at))
+        name = plan_steps.find(home, plan)
+        _print_step(plan_steps.lock(home, name, at=at))
+        say_next(campaign, data, at, name)
 
 
 @life.command()
@@ -281,6 +285,7 @@ def sent(
             n_withheld = 0 if handover is None else len(handover.withheld)
             typer.echo(f"{batch}: {len(places) - n_withheld:,} whole places")
         _print_step(record)
+        say_next(campaign, data, at, name)
 
 
 @life.command()

@@ -34,6 +34,7 @@ from hustings.experiments.cli.common import (
     new_run_id,
     print_error,
     progress,
+    say_next,
 )
 
 app = typer.Typer()
@@ -420,6 +421,8 @@ def run(
         ):
             folder = run_campaign(replace(new_run, tell=tell))
         _summary(folder)
+        if not null_twin:
+            say_next(campaign, data, new_run.at)
 
 
 def _not_learnt(folder: Path, sentence: str) -> None:

@@ -74,7 +74,7 @@ from hustings.training.learners.baselines import (
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.forecasts import forecast_rows
 from hustings.training.learners.lift_model import (
-    LiftModel,
+    FittedLift,
     load_lift,
     save_lift,
     variance_between,
@@ -485,7 +485,7 @@ _OF_PART: Mapping[str, str] = {
 """Folder of the model of each half, and of all, among the candidates."""
 
 
-def _unsettled(experiment_id: str, model: LiftModel) -> list[str]:
+def _unsettled(experiment_id: str, model: FittedLift) -> list[str]:
     """Whether the linear model's search ended before it had settled, in a sentence."""
     n_unsettled = model.linear.n_unsettled if isinstance(model, StackLift) else 0
     if not n_unsettled:
@@ -506,7 +506,7 @@ def _train_one(
         spend=market.spend,
     )  # fmt: skip
     spread = variance_between(learnt.model, test.X, test.unit_id)
-    candidates: dict[str, LiftModel] = {
+    candidates: dict[str, FittedLift] = {
         "one_covariate": with_spread(split, test.X, spread),
         "untargeted": with_spread(untargeted(prepared.nuisances), test.X, spread),
     }
@@ -817,7 +817,7 @@ def _at_most(test: MessageTest, n: int) -> Bools:
 
 def _candidate(
     run: Run, materials: _Materials, experiment_id: str, name: str
-) -> LiftModel:
+) -> FittedLift:
     i = list(materials.tests).index(experiment_id)
     return load_lift(run.folder / "candidates" / str(i) / name)
 
@@ -995,7 +995,7 @@ def _composed(
 ) -> CampaignModel:
     """One model of the champions of all experiments, with every other policy."""
     present = _comparable_champion(run)
-    lifts: dict[str, LiftModel] = {}
+    lifts: dict[str, FittedLift] = {}
     stored = run.read_json("policies")
     policies = {
         experiment_id: {

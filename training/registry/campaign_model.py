@@ -38,7 +38,7 @@ from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.lift_model import (
-    LiftModel,
+    FittedLift,
     Lifts,
     load_lift,
     save_lift,
@@ -58,7 +58,7 @@ JOINED = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 
 
 def lifts_of(
-    lift: LiftModel,
+    lift: FittedLift,
     voters: pd.DataFrame,
     X: Floats32,
     unit_id: Objects | None = None,
@@ -220,12 +220,12 @@ class CampaignModel:
 
     campaign: str
     reader: Reader
-    lifts: Mapping[str, LiftModel]
+    lifts: Mapping[str, FittedLift]
     arms: Mapping[str, tuple[Arm, ...]]
     champions: Mapping[str, str]
     facts: Mapping[str, Any]
     policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
-    other_lifts: Mapping[str, Mapping[str, LiftModel]] = field(default_factory=dict)
+    other_lifts: Mapping[str, Mapping[str, FittedLift]] = field(default_factory=dict)
 
     def policy(self, experiment_id: str, name: str = CHAMPION) -> Policy:
         """The policy of an experiment as it was chosen on all data.
@@ -268,7 +268,7 @@ class CampaignModel:
         }
         return replace(self, lifts=lifts)
 
-    def _lift_under(self, experiment_id: str, name: str) -> LiftModel:
+    def _lift_under(self, experiment_id: str, name: str) -> FittedLift:
         stored = self.other_lifts.get(name, {})
         if experiment_id in stored:
             return stored[experiment_id]
