@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from hustings.features.checksums import AlteredError
 from hustings.serving.load import read_bundle
 from hustings.training.registry.register import copy_package
 
@@ -108,7 +109,10 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("expected two folders: python -m hustings.serving.bento BUNDLE OUT")
     bundle, out = map(Path, sys.argv[1:])
-    sys.stdout.write(f"{build_bento(bundle, out)}\n")
+    try:
+        sys.stdout.write(f"{build_bento(bundle, out)}\n")
+    except (FileNotFoundError, AlteredError) as fault:
+        sys.exit(str(fault))
 
 
 if __name__ == "__main__":

@@ -216,8 +216,8 @@ def verify(
 ) -> None:
     """Whether the ledger, and the files that it names, are what was written.
 
-    Names the first altered entry, every altered file of plans, exports and answers, and
-    what could not be checked.
+    Names the first altered entry, every altered file of plans, exports, answers, runs
+    and the bundle, and what could not be checked.
     """
     with errors_reported(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
@@ -228,7 +228,7 @@ def verify(
             noted_heads,
             open_ledger,
         )
-        from hustings.experiments.plans.recorded_files import checked
+        from hustings.experiments.plans.recorded_files import checked, checked_runs
         from hustings.experiments.stages.persons import (
             known_persons,
             require_tombstones,
@@ -240,8 +240,8 @@ def verify(
         verified = open_ledger(home).verify(heads, since=begin)
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
-        folders = checked(home)
-        altered = [*plan_faults(home), *folders.faults]
+        folders, runs = checked(home), checked_runs(home)
+        altered = [*plan_faults(home), *folders.faults, *runs.faults]
         if altered:
             raise LedgerError("; ".join(altered))
         n_tombstones = require_tombstones(home)
@@ -253,12 +253,16 @@ def verify(
             f"{len(heads)} runs noted. The end: {verified.head.seq} "
             f"{verified.head.digest}"
         )
+        typer.echo(
+            f"The files of {runs.n_folders} runs, bundles and seals hold, by their "
+            "checksums."
+        )
         typer.echo(f"{n_keys:,} keys of persons and {n_tombstones:,} tombstones hold.")
         typer.echo(
-            "Not checked: files of runs and the event store (reactions, and what was "
-            "offered and sent online), which the ledger does not name."
+            "Not checked: the event store (reactions, and what was offered and sent "
+            "online), which the ledger does not name."
         )
         if begin.seq:
             typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")
-        for line in folders.unchecked:
+        for line in (*folders.unchecked, *runs.unchecked):
             typer.echo(f"Not checked: {line}")

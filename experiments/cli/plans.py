@@ -76,11 +76,11 @@ def list_plans(
 ) -> None:
     """Every plan with its state, contacts and money."""
     with errors_reported(debug=debug):
-        from hustings.experiments.plans import plans, spent
+        from hustings.experiments.plans import offered, spent
         from hustings.experiments.plans.online import is_online
 
         home = home_of(campaign, data)
-        for name, record in plans(home).items():
+        for name, record in offered(home).items():
             usd = sum(row["usd"] for row in record.draft_body["amounts"])
             n_places = record.draft_body.get("n_places")
             places = "" if n_places is None else f"  {n_places:,} whole places"
@@ -245,6 +245,7 @@ def sent(
             place_handovers,
         )
 
+        plan_steps.unaltered_plans(home)
         name = plan_steps.find(home, plan)
         voters_by_batch = plan_steps.batches_of(home, name, channel=channel, day=day)
         places_by_batch = plan_steps.place_batches_of(
