@@ -235,13 +235,16 @@ def verify(
         )
 
         home = home_of(campaign, data)
+        runs = checked_runs(home)
+        if runs.faults:
+            raise LedgerError("; ".join(runs.faults))
         heads = noted_heads(home)
         begin = head_of(since) if since else BEGINNING
         verified = open_ledger(home).verify(heads, since=begin)
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
-        folders, runs = checked(home), checked_runs(home)
-        altered = [*plan_faults(home), *folders.faults, *runs.faults]
+        folders = checked(home)
+        altered = [*plan_faults(home), *folders.faults]
         if altered:
             raise LedgerError("; ".join(altered))
         n_tombstones = require_tombstones(home)

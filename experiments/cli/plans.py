@@ -319,8 +319,9 @@ def spend(
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_reported(debug=debug):
         from hustings.experiments.plans import spent
+        from hustings.experiments.plans.money import shown_spend
 
-        rows = spent(home_of(campaign, data), utc_now())
+        rows = shown_spend(spent(home_of(campaign, data), utc_now()))
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
 
 

@@ -14,7 +14,7 @@ the store again gives the same chunks, and a restart shows nothing more.
 
 from collections.abc import Iterable, Mapping
 
-from hustings.features.tables import SMALLEST_CELL
+from hustings.features.tables import SMALLEST_CELL, in_twenties
 
 COLLUDING = SMALLEST_CELL
 """So many accounts of one hand learn nothing of anybody else."""
@@ -109,5 +109,5 @@ def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
     >>> shown_counts({"young": 47, "old": 19, "middle": 20})
     {'middle': 20, 'young': 40}
     """
-    floors = {name: n - n % SMALLEST_CELL for name, n in counts.items()}
+    floors = {name: in_twenties(n) for name, n in counts.items()}
     return {name: n for name, n in sorted(floors.items()) if n}
