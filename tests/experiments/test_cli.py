@@ -272,6 +272,7 @@ def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
     with held_by_a_run(home) as process:
         # where a run is there to name
         (home / "latest").write_text("first")
+        (home / "first").mkdir()
         before = sorted(home.rglob("*"))
         for name, words in CHANGING.items():
             done = second(words)
