@@ -42,6 +42,19 @@ def serve(
 
 
 @app.command()
+def components(debug: Debug = False) -> None:
+    """The libraries of this installation with their licences, as CycloneDX JSON."""
+    with errors_reported(debug=debug):
+        import json
+        from importlib.metadata import distributions
+
+        from hustings.serving.components import bill_of_materials
+
+        names = {library.metadata["Name"] for library in distributions()}
+        typer.echo(json.dumps(bill_of_materials(names), indent=1))
+
+
+@app.command()
 def consume(
     campaign: CampaignName,
     broker: Annotated[
