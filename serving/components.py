@@ -81,12 +81,12 @@ def _plain(name: str) -> str:
 def _licence(library: Distribution) -> Mapping[str, Any]:
     """The licence that a library states, by an expression or in words."""
     stated = library.metadata
-    if expression := stated.get("License-Expression"):
+    for expression in stated.get_all("License-Expression") or ():
         return {"expression": expression}
     of_classifiers = [
         text.split(" :: ")[-1]
         for text in stated.get_all("Classifier") or ()
         if text.startswith(_LICENCE)
     ]
-    in_words = (stated.get("License") or "").strip().partition("\n")[0]
+    in_words = "".join(stated.get_all("License") or ()).strip().partition("\n")[0]
     return {"license": {"name": "; ".join(of_classifiers) or in_words or UNSTATED}}
