@@ -77,11 +77,11 @@ def list_plans(
 ) -> None:
     """Every plan with its state, contacts and money."""
     with errors_reported(debug=debug):
-        from hustings.experiments.plans import plans, spent
+        from hustings.experiments.plans import offered, spent
         from hustings.experiments.plans.online import is_online
 
         home = home_of(campaign, data)
-        for name, record in plans(home).items():
+        for name, record in offered(home).items():
             usd = sum(row["usd"] for row in record.draft_body["amounts"])
             n_places = record.draft_body.get("n_places")
             places = "" if n_places is None else f"  {n_places:,} whole places"
@@ -249,6 +249,7 @@ def sent(
             place_handovers,
         )
 
+        plan_steps.unaltered_plans(home)
         name = plan_steps.find(home, plan)
         voters_by_batch = plan_steps.batches_of(home, name, channel=channel, day=day)
         places_by_batch = plan_steps.place_batches_of(
@@ -323,8 +324,9 @@ def spend(
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_reported(debug=debug):
         from hustings.experiments.plans import spent
+        from hustings.experiments.plans.money import shown_spend
 
-        rows = spent(home_of(campaign, data), utc_now())
+        rows = shown_spend(spent(home_of(campaign, data), utc_now()))
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
 
 

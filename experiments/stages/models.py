@@ -34,6 +34,7 @@ from hustings.experiments.stages.meanwhile import Helper, meanwhile
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
+from hustings.experiments.stages.publication import to_publish
 from hustings.experiments.stages.response_model import (
     in_votes,
     predicted_response_of,
@@ -141,7 +142,6 @@ from hustings.training.registry.register import (
     log_tags,
     open_store,
     operator,
-    promote,
 )
 from hustings.training.registry.track import (
     describe,
@@ -952,6 +952,8 @@ def learnt_anything(run: Run) -> bool:
 def stage_promote(run: Run) -> None:
     """The judged candidates → a registered version; the champion by the verdict.
 
+    It is the champion from the run's publication on.
+
     Raises:
         CampaignError: If nothing was learnt, since nothing may be sent or the data are
             too few: there is nothing to register, and nothing to plan.
@@ -985,9 +987,9 @@ def stage_promote(run: Run) -> None:
             "hustings_run": run.run_id,
         }
         version = log_and_register(model, folder, run.read("example"), tags)
-        promote(version, by=operator(), at=tags["trained_at"])
         log_tags({"registered": f"{version.name}/{version.version}"})
     run.write_json("promoted", vars(version) | {"kept": False})
+    to_publish(run, champion={"by": operator(), "at": tags["trained_at"]})
 
 
 def _composed(

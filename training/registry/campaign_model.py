@@ -16,6 +16,7 @@ import pandas as pd
 from hustings.features.affinity import CellAffinities
 from hustings.features.arrays import Floats, Floats32, Objects
 from hustings.features.atomic import write_json
+from hustings.features.checksums import require_unaltered, write_checksums
 from hustings.features.derived import (
     FROM_THE_WHOLE_FILE,
     Query,
@@ -398,17 +399,20 @@ class CampaignModel:
             "others": {name: list(lifts) for name, lifts in self.other_lifts.items()},
         }
         write_json(folder / "model.json", stored)
+        write_checksums(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
+            AlteredError: If a file is not what was written, naming it.
             FileNotFoundError: If the folder holds no model.
         """
         path = folder / "model.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a saved model, found none")
+        require_unaltered(folder)
         stored = json.loads(path.read_text())
         arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
         lifts = {
