@@ -128,6 +128,9 @@ ARTIFACTS: dict[str, Artifact] = {
         Artifact("plan.parquet", ("plan",), ("report", "show", "week"), PLAN),
         Artifact("assignments.parquet", ("plan",), ("report",), ASSIGNMENTS),
         Artifact("plan.json", ("plan",), ("rollback", "forget")),
+        Artifact("checksums.json", ("report",), ("verify",)),
+        Artifact("serving/*", ("plan",), ("publish",)),
+        Artifact("unpublished.json", ("promote", "plan"), ("publish",)),
         Artifact(
             "figures/*.png", ("train", "evaluate", "report"), (), None,
             "the charts of the run, as MLflow has them",

@@ -98,13 +98,13 @@ def week_facts(
         outcome=outcome,
         messages=_messages(sent, last_on, paused),
         spend=_by_day(sent.contacts, spend, last_on),
-        budget_usd=_budget(home, campaign),
+        budget_usd=declared_budget(home, campaign),
         lift=rows,
         holdout=sent.n_holdout,
         outcomes=None
         if isinstance(lift, str)
         else OutcomesIn(lift.n_due, lift.n_in, lift.n_decided - lift.n_due),
-        alarms=_alarms(paused, lift),
+        alarms=alarms_of(paused, lift),
         limits=sent.limits,
         votes_needed=campaign.report.votes_needed,
         votes_gained=_votes(sent.contacts, rows, campaign),
@@ -112,7 +112,8 @@ def week_facts(
     )
 
 
-def _alarms(paused: Mapping[str, str], lift: LiftSummary | str) -> list[AlarmOfWeek]:
+def alarms_of(paused: Mapping[str, str], lift: LiftSummary | str) -> list[AlarmOfWeek]:
+    """Paused messages, and what forbids to read the measured lift."""
     pauses = [AlarmOfWeek("paused", f"{m}: {why}") for m, why in paused.items()]
     if isinstance(lift, str):
         return pauses
@@ -151,7 +152,7 @@ def _sent(home: Path, last_on: pd.Timestamp, states: Mapping[str, str]) -> _Sent
             continue
         terms = _json(path / "terms.json").get("terms", {})
         limits = tuple(map(LimitUse.from_json, terms.get("limits", [])))
-        held = _with_held(held, path / "assignments.parquet")
+        held = with_held(held, path / "assignments.parquet")
     if held is None:
         missing.append("The holdout: a plan is without its assignments.")
     contacts = pd.concat(parts, ignore_index=True)
@@ -191,7 +192,7 @@ def _latest_run(home: Path) -> Path:
     return home / pointer.read_text().strip()
 
 
-def _with_held(held: set[str] | None, path: Path) -> set[str] | None:
+def with_held(held: set[str] | None, path: Path) -> set[str] | None:
     """Voters held out so far; None once a plan lacks its assignments."""
     if held is None or not path.exists():
         return None
@@ -305,7 +306,7 @@ def _none_if_missing(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _budget(home: Path, campaign: Campaign) -> float | None:
+def declared_budget(home: Path, campaign: Campaign) -> float | None:
     """Budget as declared, or of the latest run's spend per voter."""
     if campaign.plan.budget_usd is not None or not (home / "latest").exists():
         return campaign.plan.budget_usd

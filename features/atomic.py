@@ -4,6 +4,7 @@ Whatever is read under its own name is whole: a process that is killed leaves a
 `.partial` next to it at most, under a name that no other write uses.
 """
 
+import ctypes
 import json
 import os
 import secrets
@@ -18,6 +19,8 @@ import pandas as pd
 
 ASIDE = ".partial"
 """Ending of what is not whole yet."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux: paths are relative to where the process is; two paths change places."""
 ROW_GROUP = 122_880
 """Rows of a Parquet file that are read and written together."""
 
@@ -61,12 +64,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield aside
         for file in aside.rglob("*"):
             _to_disk(file)
+        _take_place(aside, path)
+    finally:
+        # what the block left, or the folder that was replaced
+        shutil.rmtree(aside, ignore_errors=True)
+    _to_disk(path.parent)
+
+
+def remove_at_once(folder: Path) -> None:
+    """Remove a folder so that no part of it is left under its name, at no moment."""
+    shutil.rmtree(folder.rename(_own_aside(folder)))
+
+
+def rename_to_disk(folder: Path, to: Path) -> None:
+    """Rename a folder, on the disk and not only in memory."""
+    folder.rename(to)
+    _to_disk(to.parent)
+
+
+def _take_place(aside: Path, path: Path) -> None:
+    """Put a folder in the place of another in one step: one of them is always there."""
+    if not path.exists():
+        aside.rename(path)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    here = AT_FDCWD, os.fsencode(aside), AT_FDCWD, os.fsencode(path)
+    if libc.renameat2(*here, RENAME_EXCHANGE):
+        # a file system that cannot exchange: a moment without any
         shutil.rmtree(path, ignore_errors=True)
         aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    _to_disk(path.parent)
 
 
 def _own_aside(path: Path) -> Path:

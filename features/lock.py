@@ -57,6 +57,20 @@ def locked(path: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
             file.truncate(0)
 
 
+def cut_off_at(path: Path) -> int | None:
+    """When a holder took a lock that it never gave back; None where all did.
+
+    Args:
+        path: File of the lock, which nobody holds.
+
+    Returns:
+        By the file system's clock, as `st_mtime_ns` has it.
+    """
+    if not path.exists() or not path.read_text(encoding="utf-8"):
+        return None
+    return path.stat().st_mtime_ns
+
+
 def _refusal(path: Path) -> str:
     """Holder of a lock, as its file says; it is empty for an instant at first."""
     holder = path.read_text(encoding="utf-8").strip() or "another process"

@@ -922,3 +922,15 @@ def check(table: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
             for f in faults.head(3).itertuples()
         )
         raise TableError(f"table {table.name}: {len(faults)} faults: {first}") from None
+
+
+def in_twenties(n: int) -> int:
+    """A count of people, rounded down to whole groups of `SMALLEST_CELL`.
+
+    Published counts are of whole groups, 0 among them: neither one, nor a difference of
+    two, nor what is left of a total tells how many people a small group holds.
+
+    >>> in_twenties(19), in_twenties(20), in_twenties(59)
+    (0, 20, 40)
+    """
+    return n - n % SMALLEST_CELL

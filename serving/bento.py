@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from hustings.features.checksums import AlteredError
+from hustings.serving.components import bill_of_materials
 from hustings.serving.load import read_bundle
 from hustings.training.registry.register import copy_package
 
@@ -24,6 +26,8 @@ LIBRARIES = (
     "prometheus_client", "pyarrow", "pydantic", "scipy", "safetensors", "sqlalchemy",
     "sqlglot", "starlette",
 )  # fmt: skip
+COMPONENTS = "components.cdx.json"
+"""Libraries of the Bento with their licences."""
 SERVICE = "hustings.serving.service:Hustings"
 
 
@@ -58,6 +62,8 @@ def _assemble(
     """Everything that goes into the Bento."""
     copy_package(context, PACKAGES)
     shutil.copytree(bundle, context / "bundle")
+    listed = json.dumps(bill_of_materials(libraries), indent=1)
+    (context / COMPONENTS).write_text(listed)
     pins = [f"{name}=={installed_version(name)}" for name in libraries]
     (context / "requirements.txt").write_text("\n".join(pins) + "\n")
     bentofile = {
@@ -68,7 +74,7 @@ def _assemble(
             "model_version": version["version"],
             "data_hash": version.get("tag_data_hash", "unknown")[:16],
         },
-        "include": ["hustings/", "bundle/"],
+        "include": ["hustings/", "bundle/", COMPONENTS],
         # LightGBM's wheel takes OpenMP from the system
         "docker": {"system_packages": ["libgomp1"]},
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
@@ -108,7 +114,10 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("expected two folders: python -m hustings.serving.bento BUNDLE OUT")
     bundle, out = map(Path, sys.argv[1:])
-    sys.stdout.write(f"{build_bento(bundle, out)}\n")
+    try:
+        sys.stdout.write(f"{build_bento(bundle, out)}\n")
+    except (FileNotFoundError, AlteredError) as fault:
+        sys.exit(str(fault))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hustings.features.atomic import whole_folder
+from hustings.features.checksums import require_unaltered, write_checksums
 from hustings.serving.contact_lists import FILE as CONTACT_LISTS
 from hustings.serving.contact_lists import ContactLists
 from hustings.training.registry.campaign_model import CampaignModel
@@ -63,6 +64,7 @@ def write_bundle(
             **{f"tag_{key}": value for key, value in version.tags.items()},
         }
         (bundle / "version.json").write_text(json.dumps(version_record, indent=1))
+        write_checksums(bundle)
 
 
 def read_bundle(
@@ -71,6 +73,7 @@ def read_bundle(
     """Model, plan terms and version of a bundle.
 
     Raises:
+        AlteredError: If a file is not what was written, naming it.
         FileNotFoundError: Naming what is missing and what makes it.
     """
     for name in ("plan.json", "version.json", CONTACT_LISTS):
@@ -78,6 +81,7 @@ def read_bundle(
             raise FileNotFoundError(
                 f"{folder / name}: expected a serving bundle; `hustings run` makes one"
             )
+    require_unaltered(folder)
     model = CampaignModel.load(folder / "model")
     plan = json.loads((folder / "plan.json").read_text())
     version = json.loads((folder / "version.json").read_text())

@@ -17,7 +17,7 @@ from hustings.features.voter import Encoding
 from hustings.serving.contact_lists import ContactLists
 from hustings.serving.offer import OfferSettings
 from hustings.training.learners.gbm import DEFAULT_PARAMS, Prepared, fit_gbm, prepare
-from hustings.training.learners.lift_model import LiftModel
+from hustings.training.learners.lift_model import FittedLift
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import CampaignModel, Reader
 from tests.taken import ingest_all
@@ -37,7 +37,7 @@ class Served:
     rows: list[dict[str, Any]]
 
 
-def believed_gbm(prepared: Prepared, **params: Any) -> LiftModel:
+def believed_gbm(prepared: Prepared, **params: Any) -> FittedLift:
     """Trees believed in full: of few voters the calibration would leave no spread."""
     settings = {**DEFAULT_PARAMS, "min_child_samples": 100, **params}
     lift = fit_gbm(prepared, settings, seed=5)
@@ -51,7 +51,7 @@ def sample_bundle(
     *,
     n_voters: int,
     n_messages: int,
-    fit: Callable[[Prepared], LiftModel] = believed_gbm,
+    fit: Callable[[Prepared], FittedLift] = believed_gbm,
 ) -> Served:
     """The sample campaign on few voters, with lifts that differ between them."""
     campaign = load_campaign("sample")

@@ -31,6 +31,9 @@ BY_PATH = {
     "candidates/*": "experiments/stages/models.py",
     "model/*": "experiments/stages/models.py",
     "run.json": "experiments/stages/context.py",
+    "serving/*": "experiments/stages/contacts.py",
+    "unpublished.json": "experiments/stages/publication.py",
+    "checksums.json": "features/checksums.py",
     "reachable.json": "experiments/cli/stages.py",
 }
 """Files that are written or read under their path, and where."""

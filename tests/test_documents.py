@@ -11,7 +11,7 @@ from tests.documents import BEGIN, END, ROOT, table
 
 PAGES = sorted((ROOT / ".github" / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *PAGES]
-MOST_LINES = 120
+MOST_LINES = 130
 
 
 def test_readme_is_short() -> None:

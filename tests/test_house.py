@@ -173,8 +173,13 @@ def optional_fields(node: ast.ClassDef) -> Iterator[Optional]:
 
 
 def optional_names() -> Iterator[Optional]:
-    """Every optional parameter or field of what is public, commands' options aside."""
-    for tree in modules().values():
+    """Every optional parameter or field of what is public.
+
+    But for options of commands, and for what users pass to the Python API.
+    """
+    for path, tree in modules().items():
+        if path.is_relative_to(ROOT / "experiments/api"):
+            continue
         for node in tree.body:
             if not is_definition(node) or node.name.startswith("_"):
                 continue

@@ -5,9 +5,11 @@ Nothing heavy is imported before a subcommand needs it, so that --help is quick.
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import hustings
 from hustings.experiments.cli import (
     answers,
     check,
@@ -23,6 +25,7 @@ from hustings.experiments.cli import (
     reactions,
     rules,
     stages,
+    standing,
 )
 from hustings.experiments.cli.common import BAD_INPUT, FAILED, MISSING, OK
 
@@ -35,12 +38,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked_for: bool) -> None:
+    if asked_for:
+        typer.echo(f"hustings {hustings.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it."
+        ),
+    ] = False,
+) -> None:
+    """From randomised message tests to a budgeted plan: who gets which message."""
+
+
 # in the order in which --help lists them
 for _part in (
     init,
     check,
     stages,
     daily,
+    standing,
     models,
     plans,
     export,

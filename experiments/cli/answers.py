@@ -17,6 +17,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     known_run,
     make_run,
+    say_next,
 )
 
 app = typer.Typer()
@@ -49,6 +50,7 @@ def results(
                 "could not be read: see quarantine.parquet, and act on them by hand",
                 err=True,
             )
+        say_next(campaign, data, run.at)
 
 
 @app.command()
@@ -78,6 +80,7 @@ def responses(
         with recording(run.home, at=run.at):
             result = read_outcomes(run, file, source_name=source, at=run.at)
         _print_counts(file, result.account, result.report)
+        say_next(campaign, data, run.at)
 
 
 def _require_file(file: Path) -> None:

@@ -1,4 +1,7 @@
-"""`hustings check`: what a run would find, before it, with nothing written."""
+"""`check` and `schema`: what a run would find, and what may be declared."""
+
+import json
+from typing import Annotated
 
 import typer
 
@@ -17,6 +20,26 @@ from hustings.experiments.cli.common import (
 )
 
 app = typer.Typer()
+
+
+@app.command()
+def schema(
+    written: Annotated[
+        str, typer.Option("--format", help="json (a JSON Schema) or markdown.")
+    ] = "json",
+    debug: Debug = False,
+) -> None:
+    """Every section and key of a campaign.toml, for an editor or for a person."""
+    with errors_reported(debug=debug):
+        from hustings.experiments.declaration.schema import campaign_schema, schema_page
+
+        if written not in {"json", "markdown"}:
+            raise ValueError(f"expected --format json or markdown, got {written!r}")
+        declared = campaign_schema()
+        if written == "json":
+            typer.echo(json.dumps(declared, indent=1, ensure_ascii=False))
+        else:
+            typer.echo(schema_page(declared), nl=False)
 
 
 @app.command()

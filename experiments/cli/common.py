@@ -27,6 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 OK, FAILED, BAD_INPUT, MISSING = 0, 1, 2, 3
 """Exit codes: done; a fault of ours; the campaign or its data; a file not there."""
 SHOW_AFTER_S = 2.0
+SETTLES_WITHIN = 100
+"""So many tenths of a second another command is given to publish a run."""
 
 console = Console(stderr=True)
 
@@ -138,6 +140,7 @@ def alone(
     """
     from hustings.experiments.plans.folder import one_command
     from hustings.experiments.run import remove_unfinished
+    from hustings.experiments.stages.publication import publish_again
 
     if begins:
         home.mkdir(parents=True, exist_ok=True)
@@ -147,11 +150,33 @@ def alone(
     # a folder of an earlier version could be read by everybody
     home.chmod(0o700)
     with one_command(home, command, at=at):
-        for left in remove_unfinished(home):
-            console.print(
-                f"Removed what a command that was cut off left: {_escaped(left)}"
-            )
+        for name in publish_again(home):
+            _say(f"Finished what a command that was cut off had begun: run {name}.")
+        for left in remove_unfinished(home, at=at):
+            _say(f"Removed what a command that was cut off left: {left}")
         yield
+
+
+def settle(home: Path) -> None:
+    """Finish what a command that was cut off had begun to publish, before it is read.
+
+    Raises:
+        LockedError: If a command that is at work does not finish it.
+    """
+    from hustings.experiments.stages.publication import unpublished
+    from hustings.features.lock import LockedError
+
+    for tries_left in reversed(range(SETTLES_WITHIN)):
+        if not unpublished(home):
+            return
+        try:
+            with alone(home, "settle", at=utc_now()):
+                return
+        except LockedError:
+            # it finishes it as the first that it does
+            if not tries_left:
+                raise
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -282,22 +307,51 @@ def new_run_id() -> str:
 
 
 def known_run(run: "Run", campaign: str) -> "Run":
-    """The run that was named, else the latest."""
+    """The run that was named, else the latest.
+
+    Raises:
+        AlteredError: If a file of it is not what was written, naming it.
+        FileNotFoundError: If there is none.
+    """
     from dataclasses import replace
 
     from hustings.experiments.stages.context import latest
+    from hustings.features.checksums import require_unaltered
 
+    settle(run.home)
     run_id = run.run_id or latest(run.home)
     if not run_id:
         raise FileNotFoundError(
             f"{run.home}: expected a run; `hustings ingest --campaign {campaign}` "
             "starts one"
         )
+    require_unaltered(run.home / run_id)
     return replace(run, run_id=run_id, folder=run.home / run_id)
+
+
+def say_next(campaign: str, data: Path, at: "pd.Timestamp", plan_id: str = "") -> None:
+    """Say in one line, after a command has done its work, what is due next.
+
+    Args:
+        campaign: As the command was given it.
+        data: Folder of runs.
+        at: When the command began.
+        plan_id: The plan that it was about; empty for none.
+    """
+    from hustings.experiments.declaration import load_campaign
+    from hustings.experiments.status import next_step
+
+    declared = load_campaign(campaign)
+    home = data / declared.campaign.name
+    due = next_step(declared, home, at, plan_id, campaign=campaign)
+    if due is not None:
+        _say(f"Next: {due.command} ({due.why})")
 
 
 def home_of(campaign: str, data: Path) -> Path:
     """The folder of a campaign's runs."""
     from hustings.experiments.declaration import load_campaign
 
-    return data / load_campaign(campaign).campaign.name
+    home = data / load_campaign(campaign).campaign.name
+    settle(home)
+    return home

@@ -20,6 +20,7 @@ from hustings.experiments.cli.common import (
     known_run,
     make_run,
     new_run_id,
+    say_next,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def day(
             with recording(run.home, at=run.at):
                 written = export_plan(run, plan, at=run.at)
             typer.echo(written.folder or "Nothing has changed since the lists left.")
+        say_next(campaign, data, run.at, summary.plan_id)
 
 
 def _sentence(day: "DaySummary") -> str:

@@ -17,6 +17,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     known_run,
     make_run,
+    say_next,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def export(
                 run.home, f"{to} {table}", content_sha256(rows), at=run.at
             )
             typer.echo(f"{to} {table}: {len(rows):,} contacts of the plan", err=as_json)
+        if not as_json:
+            say_next(campaign, data, run.at, plan)
 
 
 @app.command("export-scores")

@@ -14,6 +14,7 @@ from hustings.experiments.cli.common import (
     Debug,
     console,
     errors_reported,
+    home_of,
 )
 
 app = typer.Typer()
@@ -34,11 +35,23 @@ def serve(
     HUSTINGS_API_KEY holds the key that every request but health must carry.
     """
     with errors_reported(debug=debug):
-        from hustings.experiments.declaration import load_campaign
+        from hustings.serving.decided import SERVING
         from hustings.serving.service import serve_bundle
 
-        name = load_campaign(campaign).campaign.name
-        serve_bundle(data / name / "serving", host=host, port=port)
+        serve_bundle(home_of(campaign, data) / SERVING, host=host, port=port)
+
+
+@app.command()
+def components(debug: Debug = False) -> None:
+    """The libraries of this installation with their licences, as CycloneDX JSON."""
+    with errors_reported(debug=debug):
+        import json
+        from importlib.metadata import distributions
+
+        from hustings.serving.components import bill_of_materials
+
+        names = {library.metadata["Name"] for library in distributions()}
+        typer.echo(json.dumps(bill_of_materials(names), indent=1))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     known_run,
     make_run,
+    say_next,
 )
 
 app = typer.Typer()
@@ -58,6 +59,8 @@ def lift(
             if len(rows):
                 typer.echo(rows[columns].to_string(index=False, float_format="%.3f"))
             console.print(f"{run.home / 'lift.json'} holds all of it", highlight=False)
+        if not as_json:
+            say_next(campaign, data, run.at)
     if not measured.trusted:
         raise typer.Exit(FAILED)
 

@@ -1,5 +1,6 @@
-"""Commands on runs and models: compare, roll back, remove a provider."""
+"""Commands on runs and models: list, compare, roll back, remove a provider."""
 
+import json
 import sys
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
     DEFAULT_STORE,
+    AsJson,
     CampaignName,
     DataFolder,
     Debug,
@@ -20,6 +22,31 @@ from hustings.experiments.cli.common import (
 )
 
 app = typer.Typer()
+runs = typer.Typer(help="The runs of a campaign: list.", no_args_is_help=True)
+app.add_typer(runs, name="runs")
+
+
+@runs.command("list")
+def list_runs(
+    campaign: CampaignName,
+    as_json: AsJson = False,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """Runs with date, verdict and model, the champion's own marked."""
+    with errors_reported(debug=debug):
+        from hustings.experiments.run_list import listed_runs
+        from hustings.training.registry.register import champion_version, open_store
+
+        run = make_run(campaign, data, store, mlflow)
+        open_store(mlflow or None, store)
+        rows = listed_runs(run.home, champion_version(run.campaign.campaign.name))
+        if as_json:
+            typer.echo(json.dumps([row.to_json() for row in rows], indent=1))
+        else:
+            typer.echo("\n".join(row.line() for row in rows))
 
 
 @app.command()

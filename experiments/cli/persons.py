@@ -216,8 +216,8 @@ def verify(
 ) -> None:
     """Whether the ledger, and the files that it names, are what was written.
 
-    Names the first altered entry, every altered file of plans, exports and answers, and
-    what could not be checked.
+    Names the first altered entry, every altered file of plans, exports, answers, runs
+    and the bundle, and what could not be checked.
     """
     with errors_reported(debug=debug):
         from hustings.experiments.plans import plan_faults, plans
@@ -228,13 +228,16 @@ def verify(
             noted_heads,
             open_ledger,
         )
-        from hustings.experiments.plans.recorded_files import checked
+        from hustings.experiments.plans.recorded_files import checked, checked_runs
         from hustings.experiments.stages.persons import (
             known_persons,
             require_tombstones,
         )
 
         home = home_of(campaign, data)
+        runs = checked_runs(home)
+        if runs.faults:
+            raise LedgerError("; ".join(runs.faults))
         heads = noted_heads(home)
         begin = head_of(since) if since else BEGINNING
         verified = open_ledger(home).verify(heads, since=begin)
@@ -253,12 +256,16 @@ def verify(
             f"{len(heads)} runs noted. The end: {verified.head.seq} "
             f"{verified.head.digest}"
         )
+        typer.echo(
+            f"The files of {runs.n_folders} runs, bundles and seals hold, by their "
+            "checksums."
+        )
         typer.echo(f"{n_keys:,} keys of persons and {n_tombstones:,} tombstones hold.")
         typer.echo(
-            "Not checked: files of runs and the event store (reactions, and what was "
-            "offered and sent online), which the ledger does not name."
+            "Not checked: the event store (reactions, and what was offered and sent "
+            "online), which the ledger does not name."
         )
         if begin.seq:
             typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")
-        for line in folders.unchecked:
+        for line in (*folders.unchecked, *runs.unchecked):
             typer.echo(f"Not checked: {line}")

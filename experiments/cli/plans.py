@@ -18,6 +18,7 @@ from hustings.experiments.cli.common import (
     errors_reported,
     home_of,
     make_run,
+    say_next,
     utc_now,
 )
 
@@ -55,7 +56,7 @@ def policies(
         )
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
-        name = run_id or latest_evaluated(run)
+        name = run_id or latest_evaluated(run.home)
         evaluation = replace(run, folder=run.home / name).read_json("evaluation")
         rows = plannable_policies(evaluation, run.campaign.plan.policy)
         if as_json:
@@ -76,11 +77,11 @@ def list_plans(
 ) -> None:
     """Every plan with its state, contacts and money."""
     with errors_reported(debug=debug):
-        from hustings.experiments.plans import plans, spent
+        from hustings.experiments.plans import offered, spent
         from hustings.experiments.plans.online import is_online
 
         home = home_of(campaign, data)
-        for name, record in plans(home).items():
+        for name, record in offered(home).items():
             usd = sum(row["usd"] for row in record.draft_body["amounts"])
             n_places = record.draft_body.get("n_places")
             places = "" if n_places is None else f"  {n_places:,} whole places"
@@ -164,6 +165,7 @@ def approve(
         if not yes:
             typer.confirm(f"\nDo you, {by}, approve this plan?", abort=True, err=True)
         _print_step(plan_steps.approve(home, name, by=by, at=at))
+        say_next(campaign, data, at, name)
 
 
 @life.command()
@@ -221,7 +223,9 @@ def lock(
     ):
         from hustings.experiments import plans as plan_steps
 
-        _print_step(plan_steps.lock(home, plan_steps.find(home, plan), at=at))
+        name = plan_steps.find(home, plan)
+        _print_step(plan_steps.lock(home, name, at=at))
+        say_next(campaign, data, at, name)
 
 
 @life.command()
@@ -245,6 +249,7 @@ def sent(
             place_handovers,
         )
 
+        plan_steps.unaltered_plans(home)
         name = plan_steps.find(home, plan)
         voters_by_batch = plan_steps.batches_of(home, name, channel=channel, day=day)
         places_by_batch = plan_steps.place_batches_of(
@@ -281,6 +286,7 @@ def sent(
             n_withheld = 0 if handover is None else len(handover.withheld)
             typer.echo(f"{batch}: {len(places) - n_withheld:,} whole places")
         _print_step(record)
+        say_next(campaign, data, at, name)
 
 
 @life.command()
@@ -318,8 +324,9 @@ def spend(
     """Money by plan, channel and day: planned, committed, spent, failed, paid."""
     with errors_reported(debug=debug):
         from hustings.experiments.plans import spent
+        from hustings.experiments.plans.money import shown_spend
 
-        rows = spent(home_of(campaign, data), utc_now())
+        rows = shown_spend(spent(home_of(campaign, data), utc_now()))
         typer.echo(rows.to_string(index=False) if len(rows) else "No plan yet.")
 
 

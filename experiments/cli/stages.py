@@ -34,6 +34,7 @@ from hustings.experiments.cli.common import (
     new_run_id,
     print_error,
     progress,
+    say_next,
 )
 
 app = typer.Typer()
@@ -401,25 +402,36 @@ def run(
     mlflow: MlflowServer = "",
     voters: NVoters = 0,
     null_twin: NullTwin = False,
+    stopped: Annotated[
+        str,
+        typer.Option("--run", help="A run that stopped, to take up; else a new one."),
+    ] = "",
     debug: Debug = False,
 ) -> None:
     """Every stage: raw tables to checked tables, model, plan and report."""
     with errors_reported(debug=debug):
         from dataclasses import replace
 
-        from hustings.experiments.run import run_campaign
+        from hustings.experiments.run import run_campaign, stopped_run
 
         new_run = make_run(
-            campaign, data, store, mlflow, run_id=new_run_id(),
+            campaign, data, store, mlflow, run_id=stopped or new_run_id(),
             tuning=Tuning(trials, time_limit, model, workers, tuning_storage),
             voters=voters, null_twin=null_twin,
         )  # fmt: skip
+        if stopped and not stopped_run(new_run).is_dir():
+            raise FileNotFoundError(
+                f"{new_run.home}: expected {stopped} to be a run that stopped, found "
+                "none of this name; without --run a new one begins"
+            )
         with (
             alone(new_run.home, "run", at=new_run.at, begins=True),
             progress() as tell,
         ):
             folder = run_campaign(replace(new_run, tell=tell))
         _summary(folder)
+        if not null_twin:
+            say_next(campaign, data, new_run.at)
 
 
 def _not_learnt(folder: Path, sentence: str) -> None:

@@ -41,7 +41,30 @@ CAMPAIGN_FILE = "campaign.toml"
 
 
 class Campaign(Section):
-    """A campaign's declaration: every section of `campaign.toml`."""
+    """A campaign's declaration: every section of `campaign.toml`.
+
+    Attributes:
+        campaign: What is asked, under which rules, as of when.
+        outcome: What is measured, and which way is better.
+        plan: Budget, days, limits, holdout and exploration.
+        features: Which columns of the voters may be features.
+        tables: Where every table lies and how it is read, by its name.
+        experiments: What an experiment's outcome is worth, by experiment.
+        guardrails: Outcomes that may not be harmed, by a name.
+        champion: What is worth promoting, and for how long it is defended.
+        reactions: How public reactions are taken in.
+        monitor: What is watched while messages are out, and who is told.
+        lift: How the lift of plans is measured.
+        link: On which basis reactors are looked for in the voter file.
+        providers: Columns that are bought or lent, by provider.
+        export: Formats of the channels' lists and of the results they return.
+        answers: How a file of outcomes is read, by a name.
+        simulate: What the simulator draws in place of files; none without.
+        report: What the report shows besides.
+        loop: Learning and pacing from day to day; none without.
+        forecasts: How what others know of messages is read.
+        engine: What works on large tables.
+    """
 
     campaign: CampaignSection
     outcome: OutcomeSection

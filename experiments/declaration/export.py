@@ -98,7 +98,17 @@ class AudienceSection(Section):
 
 
 class SlotSection(Section):
-    """`[[export.van.slots]]`: one score; see `serving.export.scores.Slot`."""
+    """`[[export.van.slots]]`: one score; see `serving.export.scores.Slot`.
+
+    Attributes:
+        name: Column of the file.
+        column: Score that goes into it.
+        scale: What the score is: a `share` of 1, `points` of 100, or to be turned into
+            a `rank` of 100.
+        mean: Mean that the file is expected to have, 0 to 100.
+        tolerance: How far its mean may be off.
+        decimals: Of the numbers in the file.
+    """
 
     name: Text
     column: Text
@@ -109,7 +119,13 @@ class SlotSection(Section):
 
 
 class UniverseSection(Section):
-    """`[[export.van.universes]]`: a list by score."""
+    """`[[export.van.universes]]`: a list by score.
+
+    Attributes:
+        name: Of the list.
+        slot: Score that decides.
+        at_least: Score from which a voter is on the list, 0 to 100.
+    """
 
     name: Name
     slot: Text
@@ -133,7 +149,12 @@ class VanSection(Section):
 
 
 class AnswersSection(Section):
-    """`[export.results.answers.<question>]`: what answers are worth."""
+    """`[export.results.answers.<question>]`: what answers are worth.
+
+    Attributes:
+        outcome: Outcome that the question asks for.
+        values: Answer → value of the outcome; answers that are not here are none.
+    """
 
     outcome: Text
     values: Annotated[dict[str, float], Field(min_length=1)]

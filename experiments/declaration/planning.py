@@ -21,14 +21,24 @@ PlaceChannelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 
 
 class PlanChannelSection(Section):
-    """`[plan.channels.<channel>]`: what using a channel at all costs and needs."""
+    """`[plan.channels.<channel>]`: what using a channel at all costs and needs.
+
+    Attributes:
+        setup_usd: Fee that is paid once if the channel is used, out of the budget.
+        minimum_order: Contacts at least, if it is used.
+    """
 
     setup_usd: Usd = 0.0
     minimum_order: Count = 0
 
 
 class PlanMessageSection(Section):
-    """`[plan.messages.<message>]`: contacts by a message."""
+    """`[plan.messages.<message>]`: contacts by a message.
+
+    Attributes:
+        most: Contacts at most; no limit without.
+        least: Contacts at least.
+    """
 
     most: Count | None = None
     least: Count = 0
@@ -46,6 +56,13 @@ class PlanGroupSection(Section):
     """`[plan.groups.<name>]`: a group of voters, by the values of one column.
 
     Its share of all contacts lies between two bounds, its contacts below a number.
+
+    Attributes:
+        column: Column of the voters.
+        values: Values of those who belong to the group.
+        low: Least share of all contacts.
+        high: Greatest share of all contacts.
+        most: Contacts at most; no limit without.
     """
 
     column: str
@@ -66,7 +83,12 @@ class PlanGroupSection(Section):
 
 
 class OnlyIn(Section):
-    """`[plan.only]`: who may be contacted at all, by the values of one column."""
+    """`[plan.only]`: who may be contacted at all, by the values of one column.
+
+    Attributes:
+        column: Column of the voters.
+        values: Values of those who may be.
+    """
 
     column: str
     values: Annotated[list[str], Field(min_length=1)]
@@ -122,7 +144,29 @@ class PlacesSection(Section):
 
 
 class PlanSection(Section):
-    """`[plan]`: budget, days, limits, holdout and exploration."""
+    """`[plan]`: budget, days, limits, holdout and exploration.
+
+    Attributes:
+        budget_usd: Money of the whole campaign; this or `spend_per_voter_usd`.
+        spend_per_voter_usd: Money for each voter of the file, the holdout included.
+        start_on: First day of contacts.
+        days: How many days.
+        capacity_per_day: Contacts a day by all channels; no limit without.
+        holdout_share: Share of the voters who are never contacted; always kept.
+        explore_share: Share of the others who get a random arm or nothing.
+        audience: Who is planned: `all` the voters, or each `experiment`'s own.
+        channels: What using a channel at all costs and needs, by channel.
+        messages: Contacts at most and at least, by message.
+        groups: Shares and caps of groups of voters, by a name.
+        only: Who may be contacted at all; everybody without.
+        places: Channels that a whole place gets, or nobody in it.
+        minimum_audience: Contacts of a message at least, if it is used at all.
+        confidence: Certainty at which a lift is valued; .5 is its mean.
+        goal: `most_lift` for the money, or `needed_lift` at the `least_cost`.
+        needed_lift: Predicted lift of all contacts together, outcome units.
+        block_backlash: Whether a message is kept from segments that it surely repels.
+        policy: Which judged policy is planned; the champion's without.
+    """
 
     budget_usd: Positive | None = None
     spend_per_voter_usd: Positive | None = None

@@ -38,7 +38,16 @@ class ForecastsSection(Section):
 
 
 class CampaignSection(Section):
-    """`[campaign]`: what is asked, under which rules, as of when."""
+    """`[campaign]`: what is asked, under which rules, as of when.
+
+    Attributes:
+        name: Folder of its runs, and its name in MLflow.
+        title: Head of the report.
+        question: What the campaign wants to know, in a sentence.
+        rule_set: Rules of law and platforms that bind it.
+        as_of: Day when it is declared: on or before the plan's first.
+        seed: Of everything that is drawn.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     title: Text
@@ -52,6 +61,13 @@ class OutcomeSection(Section):
     """`[outcome]`: what is measured, and which way is better.
 
     Attributes:
+        name: The outcome, as responses call it.
+        label: What reports call it.
+        kind: `binary`: 0 or 1; or `continuous`.
+        measures: What it says of: `support`, `turnout` or `other`.
+        higher_is_better: Whether more of it is what the campaign is after.
+        absent: What a voter without a response means: `zero`, or `missing`.
+        unit_per_point: Outcome units in what reports call a point.
         turnout: The outcome in responses that says who voted, where another one is
             asked about: a message that lowers it is barred from the plan.
         scale: Lowest and highest value that an answer can have; what lies outside is a
@@ -169,6 +185,10 @@ class FeaturesSection(Section):
     """`[features]`: which columns of the voters may be features.
 
     Attributes:
+        columns: Columns of the voters that may be features, by name or pattern.
+        exclude: Columns that may not, by name or pattern.
+        segment: Up to three columns of whose bins the segments of reports consist.
+        legal_basis_special: Legal basis for special categories; empty for none.
         derived: Which columns are derived of the whole file, see `features.derived`:
             "history", "household", "neighbours". All of them are features.
         special_categories: Columns that tell of race, religion, health and the like:
@@ -252,7 +272,15 @@ class EngineSection(Section):
 
 
 class SimulateSection(Section):
-    """`[simulate]`: the tables at `raw:` are made by the simulator."""
+    """`[simulate]`: the tables at `raw:` are made by the simulator.
+
+    Attributes:
+        n_voters: Voters to simulate.
+        seed: Of the simulation.
+        n_messages: Messages to simulate.
+        null_twin: Whether effects are alike for all, so that personalising is worth 0.
+        early_reactions: Whether the voters also reacted in public before the test.
+    """
 
     n_voters: Annotated[int, Field(ge=1)]
     seed: Annotated[int, Field(ge=0)]

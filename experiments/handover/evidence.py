@@ -29,7 +29,7 @@ from hustings.experiments.plans import (
     record_of,
     spent,
 )
-from hustings.experiments.plans.folder import sha256, write_table
+from hustings.experiments.plans.folder import write_table
 from hustings.experiments.plans.ledger import (
     START,
     LedgerEntry,
@@ -42,6 +42,7 @@ from hustings.experiments.plans.steps import REASONS
 from hustings.experiments.plans.whole_places import places_of_plan, taken_places
 from hustings.experiments.stages.persons import voter_keys
 from hustings.features.atomic import whole_folder, write_json, write_text
+from hustings.features.checksums import sha256
 from hustings.features.tables import no_places
 from hustings.serving import rules
 from hustings.serving.export.formulas import without_formulas

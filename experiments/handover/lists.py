@@ -15,6 +15,7 @@ import pandas as pd
 
 from hustings.experiments.declaration import RepeatRule
 from hustings.experiments.plans import PLANS, record_of
+from hustings.experiments.plans.checks import unaltered
 from hustings.experiments.plans.online import Online, online_so_far
 from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.plans.whole_places import places_of_plan
@@ -79,6 +80,7 @@ def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
 
     Raises:
         FileNotFoundError: If there is none.
+        PlanStepError: If a file of it is not what the ledger says.
     """
     folder = home / PLANS / plan_id
     if not (folder / "plan.parquet").is_file():
@@ -86,7 +88,9 @@ def stated(home: Path, plan_id: str, state: str) -> StatedPlan:
         raise FileNotFoundError(
             f"plan {plan_id!r}: expected one of {', '.join(there[-5:]) or 'none yet'}"
         )
-    places = places_of_plan(folder, record_of(home, plan_id))
+    record = record_of(home, plan_id)
+    unaltered(home, record)
+    places = places_of_plan(folder, record)
     return StatedPlan(
         plan_id, state, pd.read_parquet(folder / "plan.parquet"),
         pd.read_parquet(folder / "assignments.parquet"),

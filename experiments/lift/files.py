@@ -27,6 +27,8 @@ from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
 
+LIFT_TABLE = "lift.parquet"
+"""What was measured last, in the campaign's folder."""
 COMMONEST = 8
 """Kinds of a category that get a column of their own."""
 
@@ -64,7 +66,7 @@ def measure(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummary]:
     """
     measured, summary = lift_so_far(run, as_of)
     write_json(run.home / "lift.json", summary.to_json())
-    write_parquet(run.home / "lift.parquet", table(measured))
+    write_parquet(run.home / LIFT_TABLE, table(measured))
     return measured, summary
 
 

@@ -39,8 +39,8 @@ from hustings.experiments.plans import (
     approve,
     draft,
     lock,
-    plans,
     record_of,
+    unaltered_plans,
 )
 from hustings.experiments.plans.designs import Belief
 from hustings.experiments.plans.diff import counties_of
@@ -147,7 +147,7 @@ def run_day(
     """
     with one_command(run.home, "day", at=at):
         plan_id = plan_of_day(date)
-        if plan_id not in plans(run.home):
+        if plan_id not in unaltered_plans(run.home):
             summary = _planned_day(run, date=date, at=at)
             if summary.state == NO_PLAN:
                 return summary

@@ -18,12 +18,14 @@ from hustings.experiments.plans.queries import (
     contacts_sent,
     decided_so_far,
     find,
+    offered,
     place_batches_of,
     plan_faults,
     plans,
     read_returned,
     spent,
     state,
+    unaltered_plans,
 )
 from hustings.experiments.plans.record import (
     APPROVED,
@@ -85,6 +87,7 @@ __all__ = [
     "forgotten",
     "lock",
     "n_forgotten",
+    "offered",
     "place_batches_of",
     "plan_faults",
     "plans",
@@ -98,4 +101,5 @@ __all__ = [
     "sent_online",
     "spent",
     "state",
+    "unaltered_plans",
 ]

@@ -28,7 +28,7 @@ def export_binding(home: Path, plans: Mapping[str, PlanRecord]) -> None:
     """
     text = json.dumps(_binding(plans), indent=1)
     path = home / BINDING
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         write_text(path, text)
 
 

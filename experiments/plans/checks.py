@@ -67,6 +67,25 @@ def unaltered(home: Path, record: PlanRecord) -> None:
         raise PlanStepError(f"{faults[0]}; nothing was done")
 
 
+def has_run(home: Path, record: PlanRecord) -> bool:
+    """Whether the run that made a plan is there: finished, and not removed."""
+    run_id = record.draft_body.get("run_id")
+    return not run_id or (home / run_id).is_dir()
+
+
+def require_run(home: Path, record: PlanRecord) -> None:
+    """Refuse a plan whose run was cut off or removed.
+
+    Raises:
+        PlanStepError: Naming the run.
+    """
+    if not has_run(home, record):
+        raise PlanStepError(
+            f"plan {record.plan_id}: expected its run {record.draft_body['run_id']}, "
+            "which was cut off or removed; `hustings plan` makes another plan"
+        )
+
+
 # --- voters ---------------------------------------------------------------------------
 
 

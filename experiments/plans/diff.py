@@ -1,7 +1,7 @@
 """Difference of a plan from the last approved one: contacts, money and reasons."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from hustings.experiments.plans.record import (
 )
 from hustings.experiments.plans.whole_places import places_of_plan, taken_places
 from hustings.features.membership import among
+from hustings.features.tables import SMALLEST_CELL, in_twenties
 
 Json = dict[str, Any]
 BY = ("message_id", "channel", "county")
+_COUNTS = ("before", "now", "added", "removed", "changed")
 UNKNOWN = "unknown"
 COUNTIES = "counties.parquet"
 
@@ -48,9 +50,31 @@ class PlanDiff:
     reasons: pd.DataFrame
 
     def counts(self) -> Json:
-        """Counts that the ledger keeps of it."""
+        """Counts that the ledger keeps of it, as they may be shown."""
         of_places = {"places": list(self.places)} if any(self.places) else {}
-        return {"against": self.against, "usd": list(self.usd), **self.n, **of_places}
+        n = self.shown().n
+        return {"against": self.against, "usd": list(self.usd), **n, **of_places}
+
+    def shown(self) -> "PlanDiff":
+        """The difference as a person sees it.
+
+        The sizes of both plans and their money are the campaign's own. All that tells
+        persons apart is rounded down to twenties: what became of them, where they live
+        and why.
+        """
+        sizes = {name: self.n[name] for name in ("before", "now")}
+        counts = [name for name in _COUNTS if name not in sizes]
+        by = {}
+        for name, rows in self.by.items():
+            whole = rows.assign(**{c: rows[c].map(in_twenties) for c in _COUNTS})
+            by[name] = whole[whole[list(_COUNTS)].any(axis=1)]
+        reasons = self.reasons.assign(n=self.reasons["n"].map(in_twenties))
+        return replace(
+            self,
+            n={**sizes, **{name: in_twenties(self.n[name]) for name in counts}},
+            by=by,
+            reasons=reasons[reasons["n"] > 0],
+        )
 
 
 def counties_of(
@@ -208,6 +232,7 @@ MOST_ROWS = 12
 
 def diff_text(changes: PlanDiff) -> str:
     """A diff as a person reads it."""
+    changes = changes.shown()
     against = (
         f"against plan {changes.against}" if changes.against else "no plan before it"
     )
@@ -215,7 +240,8 @@ def diff_text(changes: PlanDiff) -> str:
     lines = [
         f"Plan {changes.plan_id}, {against}",
         f"  {n['now']:,} contacts (before {n['before']:,}): {n['added']:,} added, "
-        f"{n['removed']:,} removed, {n['changed']:,} changed",
+        f"{n['removed']:,} removed, {n['changed']:,} changed (counts but for the "
+        f"plans' sizes are rounded down to multiples of {SMALLEST_CELL})",
         f"  {usd[1]:,.2f} USD (before {usd[0]:,.2f})",
     ]
     if any(changes.places):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hustings.experiments.plans.folder import PLANS, alone, file_faults, recover, sha256
+from hustings.experiments.plans.folder import PLANS, alone, file_faults, recover
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.record import (
     FORGETTING,
@@ -21,6 +21,7 @@ from hustings.experiments.plans.recorded_files import (
     record_rewritten,
     unaltered_folders,
 )
+from hustings.features.checksums import sha256
 
 
 def forgetting(home: Path, *, batch: str, at: pd.Timestamp) -> None:

@@ -5,7 +5,6 @@ digests. After a kill, files aside whose digests the ledger holds are renamed, a
 other files aside are discarded.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,8 @@ import pandas as pd
 from hustings.experiments.plans.record import PlanRecord, PlanStepError
 from hustings.features.atomic import ASIDE
 from hustings.features.blocks import written_in_blocks
-from hustings.features.lock import locked
+from hustings.features.checksums import CHECKSUMS, renew_checksums, sha256
+from hustings.features.lock import cut_off_at, locked
 
 FolderTable = pd.DataFrame | Iterable[pd.DataFrame]
 """A table that is written whole or block by block."""
@@ -68,7 +68,9 @@ def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]
     """One command at a time changes a campaign; the second is refused at once.
 
     A command may take hours, a step of a plan (`alone`) an instant: those who only read
-    wait for steps, and never for a command.
+    wait for steps, and never for a command. Of runs and of the bundle, the checksums of
+    files that the command wrote are renewed at its end; where it is killed, the next
+    command renews them.
 
     Args:
         home: The campaign's folder, which must exist.
@@ -80,14 +82,20 @@ def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]
     """
     since = f"since {at:%Y-%m-%d %H:%M:%S} UTC"
     holder = f"`hustings {command}` (process {os.getpid()}, {since})"
+    killed_ns = cut_off_at(home / LOCK)
     with locked(home / LOCK, holder=holder):
-        yield
+        begun_ns = (home / LOCK).stat().st_mtime_ns
+        if killed_ns is not None:
+            _renew(home, killed_ns)
+        try:
+            yield
+        finally:
+            _renew(home, begun_ns)
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _renew(home: Path, since_ns: int) -> None:
+    for checksums in sorted(home.glob(f"*/{CHECKSUMS}")):
+        renew_checksums(checksums.parent, since_ns=since_ns)
 
 
 def write_aside(
@@ -235,6 +243,17 @@ def faults(home: Path, records: Mapping[str, PlanRecord]) -> list[str]:
     return lines
 
 
+def digest_of(path: Path) -> str:
+    """Digest of a file; computed once in a process while the file stays as it is."""
+    stated = path.stat()
+    return _sha256(path, stated.st_mtime_ns, stated.st_size)
+
+
+@lru_cache(maxsize=16 * N_TABLES)
+def _sha256(path: Path, _written_ns: int, _size: int) -> str:
+    return sha256(path)
+
+
 def file_faults(home: Path, record: PlanRecord) -> list[str]:
     """Files of one plan that are not what the ledger says."""
     lines = []
@@ -243,6 +262,6 @@ def file_faults(home: Path, record: PlanRecord) -> list[str]:
         at = f"{PLANS}/{record.plan_id}/{name}"
         if not path.is_file():
             lines.append(f"{at}: expected the file that the ledger names, got none")
-        elif sha256(path) != digest:
+        elif digest_of(path) != digest:
             lines.append(f"{at}: its digest is not the one in the ledger: altered")
     return lines

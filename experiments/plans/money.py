@@ -18,6 +18,7 @@ from hustings.experiments.plans.record import (
     SENT,
     PlanRecord,
 )
+from hustings.features.tables import in_twenties
 
 Json = dict[str, Any]
 KEYS = ["channel", "send_on"]
@@ -94,6 +95,25 @@ def spend(
         "usd_actual", "usd_difference",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def shown_spend(rows: pd.DataFrame) -> pd.DataFrame:
+    """Money as a person sees it.
+
+    What was planned, committed and handed over is the campaign's own doing, and exact.
+    Contacts that were withheld or failed are about persons: rounded down to twenties,
+    and their money with them.
+
+    Args:
+        rows: From `spend`.
+    """
+    shown = rows.copy()
+    for name in ("withheld", "failed"):
+        n = rows[f"n_{name}"].map(in_twenties)
+        share = n / rows[f"n_{name}"].clip(lower=1)
+        shown[f"n_{name}"] = n
+        shown[f"usd_{name}"] = (rows[f"usd_{name}"] * share).round(2)
+    return shown
 
 
 def _rows_online(online: Online) -> list[Json]:

@@ -7,19 +7,27 @@ import pyarrow as pa
 from pyarrow import csv
 
 from hustings.experiments.plans.binding import export_binding
-from hustings.experiments.plans.checks import FAILED, INVOICES, decided
+from hustings.experiments.plans.checks import (
+    FAILED,
+    INVOICES,
+    decided,
+    has_run,
+    unaltered,
+)
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.money import spend
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.record import (
     BINDING,
+    DRAFT,
     SENT,
     PlanRecord,
     PlanStepError,
     known_plans,
     plan_of_name,
 )
+from hustings.experiments.plans.recorded_files import recorded_faults
 from hustings.experiments.plans.whole_places import place_batches, places_of_plan
 from hustings.features.tables import PLAN
 
@@ -36,13 +44,22 @@ def plans(home: Path) -> dict[str, PlanRecord]:
     return plan_records
 
 
+def offered(home: Path) -> dict[str, PlanRecord]:
+    """Plans that a person may look at: no drafts of a run that is not finished."""
+    return {
+        name: record
+        for name, record in plans(home).items()
+        if record.state != DRAFT or has_run(home, record)
+    }
+
+
 def find(home: Path, name: str = "") -> str:
     """Name of a plan by its beginning; the latest one without.
 
     Raises:
         PlanStepError: If there is none, or the beginning is that of several.
     """
-    plan_records = plans(home)
+    plan_records = offered(home)
     near = (
         [n for n in plan_records if n.startswith(name)]
         if name not in plan_records
@@ -84,8 +101,11 @@ def decided_so_far(home: Path) -> pd.DataFrame:
 
     Args:
         home: The campaign's folder.
+
+    Raises:
+        PlanStepError: Naming a plan's file that is not what the ledger says.
     """
-    return decided(home, plans(home), BINDING)
+    return decided(home, unaltered_plans(home), BINDING)
 
 
 def contacts_sent(home: Path) -> pd.DataFrame:
@@ -108,6 +128,21 @@ def contacts_sent(home: Path) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame({name: [] for name in columns})
     return pd.concat(parts, ignore_index=True)
+
+
+def unaltered_plans(home: Path) -> dict[str, PlanRecord]:
+    """Plans, once their files, exports and answers are all what the ledger says.
+
+    Raises:
+        PlanStepError: Naming the first file that is not.
+    """
+    plan_records = plans(home)
+    for record in plan_records.values():
+        unaltered(home, record)
+    faults = recorded_faults(home)
+    if faults:
+        raise PlanStepError(f"{faults[0]}; nothing was done")
+    return plan_records
 
 
 def plan_faults(home: Path) -> list[str]:

@@ -5,7 +5,7 @@ folders that are written whole and never changed, except when a person is forgot
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from hustings.experiments.plans.folder import alone, sha256
+from hustings.experiments.plans.folder import alone, digest_of
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.features.atomic import ASIDE
+from hustings.features.checksums import CHECKSUMS, altered_files, sha256
 
 RECORDED, REWRITTEN = "files recorded", "files rewritten"
 """Kinds of the ledger's entries: a folder's digests, and those after an erasure."""
@@ -113,7 +114,7 @@ def outside(home: Path) -> list[dict[str, Any]]:
 def checked(home: Path) -> Checked:
     """Compare the files of exports and answers with the ledger."""
     recorded, there = _recorded(home), _folders(home)
-    faults = [fault for folder in recorded for fault in folder_faults(home, folder)]
+    faults = recorded_faults(home)
     unchecked = [
         f"{folder}: the ledger holds no digests of its files"
         for folder in there
@@ -127,9 +128,28 @@ def checked(home: Path) -> Checked:
     return Checked(len(recorded), faults, unchecked)
 
 
-def folder_faults(home: Path, folder: str) -> list[str]:
-    """Files of a recorded folder that are not what the ledger says."""
-    digests, there = _recorded(home)[folder], _files(home / folder)
+def checked_runs(home: Path) -> Checked:
+    """Compare the files of runs, of the bundle and of seals with their checksums."""
+    folders = sorted(path.parent for path in home.glob(f"[!.]*/{CHECKSUMS}"))
+    runs = sorted(path.parent for path in home.glob("[!.]*/run.json"))
+    return Checked(
+        len(folders),
+        [line for folder in folders for line in altered_files(folder)],
+        [f"{run.name}: it has no checksums" for run in runs if run not in folders],
+    )
+
+
+def recorded_faults(home: Path) -> list[str]:
+    """Files of exports and answers that are not what the ledger says."""
+    return [
+        fault
+        for folder, digests in _recorded(home).items()
+        for fault in _faults_of(home, folder, digests)
+    ]
+
+
+def _faults_of(home: Path, folder: str, digests: Mapping[str, str]) -> list[str]:
+    there = _files(home / folder)
     faults = [
         f"{folder}/{path.name}: expected no such file, the ledger knows none"
         for path in there
@@ -139,7 +159,7 @@ def folder_faults(home: Path, folder: str) -> list[str]:
         path = home / folder / name
         if not path.is_file():
             faults.append(f"{folder}/{name}: expected the file that was recorded")
-        elif sha256(path) != digest:
+        elif digest_of(path) != digest:
             faults.append(
                 f"{folder}/{name}: its digest is not the one in the ledger: altered"
             )
@@ -148,7 +168,8 @@ def folder_faults(home: Path, folder: str) -> list[str]:
 
 def unaltered_folders(home: Path) -> list[str]:
     """Recorded folders whose files are what the ledger says."""
-    return [f for f in _recorded(home) if not folder_faults(home, f)]
+    recorded = _recorded(home)
+    return [f for f in recorded if not _faults_of(home, f, recorded[f])]
 
 
 def record_rewritten(

@@ -23,6 +23,7 @@ from hustings.experiments.plans.checks import (
     money_lasts,
     new_invoices,
     persons_of,
+    require_run,
     sent_ids,
     sent_once,
     unaltered,
@@ -267,6 +268,7 @@ def approve(home: Path, plan_id: str, *, by: str, at: pd.Timestamp) -> PlanRecor
         )
 
     def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
+        require_run(home, record)
         unaltered(home, record)
         return {"by": by.strip(), "diff": diff(home, plan_records, plan_id).counts()}
 
@@ -296,6 +298,7 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
     """
 
     def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
+        require_run(home, record)
         unaltered(home, record)
         decided_once(home, record, plan_records)
         online_usd = online_so_far(home, at).taken_usd

@@ -113,14 +113,18 @@ def _properties(
         return {"class": NONE, "value": "no voters of the campaign"}
     properties = {
         "county": county.county,
-        "voters": people_text(county.n_voters),
-        "contacts": people_text(county.n_planned),
+        "voters": _at_least(county.n_voters),
+        "contacts": _at_least(county.n_planned),
     }
     if county.gain is None:
-        name = FEW if county.n_planned > 0 else NONE
-        return properties | {"class": name, "value": name}
+        return properties | {"class": FEW, "value": FEW}
     value = worth(county, unit)
     return properties | {"class": classes.name(value), "value": _short(value)}
+
+
+def _at_least(in_twenties: int) -> str:
+    """A count that is rounded down to twenties; 0 may be up to 19."""
+    return people_text(in_twenties or 1)
 
 
 def _short(value: float) -> str:
@@ -232,7 +236,10 @@ def _map_notes(places: PlacesPlanned) -> Html:
         if missing
         else ""
     )
-    basis = "Expected gain is by prediction, over all voters of a county."
+    basis = (
+        "Expected gain is by prediction, over all voters of a county. Counts are "
+        f"rounded down to multiples of {SMALLEST_CELL}."
+    )
     return paragraph(f"{basis}{note}", "quiet")
 
 
@@ -248,11 +255,10 @@ def _county_table(counties: Sequence[CountyPlanned], unit: float) -> Html:
 
 def _county_row(county: CountyPlanned, unit: float) -> tuple[str, ...]:
     is_large = county.gain is not None
-    points = number_text(_points_per(county, unit), 2, sign=True)
     return (
         county.county,
-        people_text(county.n_voters),
-        people_text(county.n_planned),
+        _at_least(county.n_voters),
+        _at_least(county.n_planned),
         number_text(_contacts_per(county, unit)) if is_large else NOT_SHOWN,
-        points if is_large else NOT_SHOWN,
+        number_text(_points_per(county, unit), 2, sign=True) if is_large else NOT_SHOWN,
     )

@@ -29,7 +29,7 @@ from hustings.training.learners.forecasts import (
     MessageEstimates,
     expected_effects,
 )
-from hustings.training.learners.lift_model import LiftModel
+from hustings.training.learners.lift_model import FittedLift
 from hustings.training.policy_value.partner import PartnerLift
 from hustings.training.policy_value.results import NOT_LEARNT
 from hustings.training.registry.campaign_model import CampaignModel
@@ -256,7 +256,7 @@ def _with_expected(
 
     from hustings.training.learners.unseen import ExpectedLift
 
-    def with_new(lift: LiftModel) -> LiftModel:
+    def with_new(lift: FittedLift) -> FittedLift:
         new = tuple(ids[k] for k in at)
         return ExpectedLift(lift, new, effects.mean[at], effects.se[at])
 
@@ -284,7 +284,7 @@ def _tested(run: Run) -> frozenset[str]:
     return frozenset(run.read_json("not_learnt")["few_answers"])
 
 
-def _reads_texts(lift: LiftModel) -> bool:
+def _reads_texts(lift: FittedLift) -> bool:
     # the network's library is slow to import
     return type(lift).__name__ == READS_TEXTS
 
@@ -292,7 +292,7 @@ def _reads_texts(lift: LiftModel) -> bool:
 def _extended(
     model: CampaignModel,
     experiment: str,
-    lift: LiftModel,
+    lift: FittedLift,
     messages: MessageFeatures,
     costs: pd.DataFrame,
 ) -> tuple[CampaignModel, dict[str, str]]:

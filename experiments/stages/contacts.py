@@ -62,6 +62,7 @@ from hustings.experiments.stages.persons import (
     never_contacted,
     voter_keys,
 )
+from hustings.experiments.stages.publication import to_publish
 from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import require_readable
@@ -168,7 +169,8 @@ def stage_plan(run: Run) -> None:
         run, version, tables, audience_plans, plan_json, budget_usd=budget_usd
     )
     run.note(plan=summary, ledger=head)
-    write_bundle(version, model, plan_json, contact_lists(run), run.home / SERVING)
+    write_bundle(version, model, plan_json, contact_lists(run), run.folder / SERVING)
+    to_publish(run, bundle=True)
 
 
 def _arms(model: CampaignModel) -> tuple[Arm, ...]:

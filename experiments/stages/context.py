@@ -181,6 +181,15 @@ def point_to(home: Path, run_id: str) -> None:
 
 
 def latest(home: Path) -> str | None:
-    """The latest run of a campaign, None where there is none."""
+    """The latest run of a campaign, None where there is none.
+
+    Raises:
+        FileNotFoundError: If its name is not that of a run.
+    """
     path = home / "latest"
-    return path.read_text().strip() if path.exists() else None
+    if not path.exists():
+        return None
+    name = path.read_text(errors="backslashreplace").strip()
+    if not name.isascii() or not (home / name).is_dir():
+        raise FileNotFoundError(f"{path}: expected the name of a run, got {name!r}")
+    return name

@@ -34,6 +34,7 @@ from hustings.experiments.stages.meanwhile import Helper, meanwhile
 from hustings.experiments.stages.offers import moment_of
 from hustings.experiments.stages.plan_limits import campaign_value, limits_per_voter
 from hustings.experiments.stages.proxies import proxy_check
+from hustings.experiments.stages.publication import to_publish
 from hustings.experiments.stages.response_model import (
     in_votes,
     predicted_response_of,
@@ -74,7 +75,7 @@ from hustings.training.learners.baselines import (
 from hustings.training.learners.boosting import binned
 from hustings.training.learners.forecasts import forecast_rows
 from hustings.training.learners.lift_model import (
-    LiftModel,
+    FittedLift,
     load_lift,
     save_lift,
     variance_between,
@@ -141,7 +142,6 @@ from hustings.training.registry.register import (
     log_tags,
     open_store,
     operator,
-    promote,
 )
 from hustings.training.registry.track import (
     describe,
@@ -485,7 +485,7 @@ _OF_PART: Mapping[str, str] = {
 """Folder of the model of each half, and of all, among the candidates."""
 
 
-def _unsettled(experiment_id: str, model: LiftModel) -> list[str]:
+def _unsettled(experiment_id: str, model: FittedLift) -> list[str]:
     """Whether the linear model's search ended before it had settled, in a sentence."""
     n_unsettled = model.linear.n_unsettled if isinstance(model, StackLift) else 0
     if not n_unsettled:
@@ -506,7 +506,7 @@ def _train_one(
         spend=market.spend,
     )  # fmt: skip
     spread = variance_between(learnt.model, test.X, test.unit_id)
-    candidates: dict[str, LiftModel] = {
+    candidates: dict[str, FittedLift] = {
         "one_covariate": with_spread(split, test.X, spread),
         "untargeted": with_spread(untargeted(prepared.nuisances), test.X, spread),
     }
@@ -817,7 +817,7 @@ def _at_most(test: MessageTest, n: int) -> Bools:
 
 def _candidate(
     run: Run, materials: _Materials, experiment_id: str, name: str
-) -> LiftModel:
+) -> FittedLift:
     i = list(materials.tests).index(experiment_id)
     return load_lift(run.folder / "candidates" / str(i) / name)
 
@@ -952,6 +952,8 @@ def learnt_anything(run: Run) -> bool:
 def stage_promote(run: Run) -> None:
     """The judged candidates → a registered version; the champion by the verdict.
 
+    It is the champion from the run's publication on.
+
     Raises:
         CampaignError: If nothing was learnt, since nothing may be sent or the data are
             too few: there is nothing to register, and nothing to plan.
@@ -985,9 +987,9 @@ def stage_promote(run: Run) -> None:
             "hustings_run": run.run_id,
         }
         version = log_and_register(model, folder, run.read("example"), tags)
-        promote(version, by=operator(), at=tags["trained_at"])
         log_tags({"registered": f"{version.name}/{version.version}"})
     run.write_json("promoted", vars(version) | {"kept": False})
+    to_publish(run, champion={"by": operator(), "at": tags["trained_at"]})
 
 
 def _composed(
@@ -995,7 +997,7 @@ def _composed(
 ) -> CampaignModel:
     """One model of the champions of all experiments, with every other policy."""
     present = _comparable_champion(run)
-    lifts: dict[str, LiftModel] = {}
+    lifts: dict[str, FittedLift] = {}
     stored = run.read_json("policies")
     policies = {
         experiment_id: {

@@ -7,7 +7,7 @@ import pandas as pd
 from hustings.experiments.declaration import data_dir
 from hustings.experiments.results import CountyPlanned, PlacesPlanned
 from hustings.experiments.stages.context import Run
-from hustings.features.tables import SMALLEST_CELL
+from hustings.features.tables import in_twenties
 from hustings.features.topology import (
     MapError,
     Topology,
@@ -71,8 +71,9 @@ def by_county(
         contacts: PLAN table.
 
     Returns:
-        One for each county code, without cost and gain where fewer than
-        `SMALLEST_CELL` contacts are planned.
+        One for each county code. Voters and contacts are rounded down to twenties, and
+        the cost with them: what is left of the plan's total tells of no small county.
+        Cost and gain are None where fewer than `SMALLEST_CELL` contacts are planned.
     """
     county = voters.set_index("voter_id")["county_fips"].dropna().map(county_code)
     planned = contacts.set_index("voter_id")[["lift", "cost_usd"]].reindex(county.index)
@@ -83,12 +84,13 @@ def by_county(
     )  # fmt: skip
     rows = []
     for code, row in totals.iterrows():
-        n_planned = int(row["n_planned"])
-        is_large = n_planned >= SMALLEST_CELL
+        n_planned = in_twenties(int(row["n_planned"]))
+        is_large = n_planned > 0
+        cost_usd = row["cost_usd"] * n_planned / max(row["n_planned"], 1)
         rows.append(
             CountyPlanned(
-                str(code), int(row["n_voters"]), n_planned,
-                float(row["cost_usd"]) if is_large else None,
+                str(code), in_twenties(int(row["n_voters"])), n_planned,
+                float(cost_usd) if is_large else None,
                 float(row["gain"]) if is_large else None,
             )
         )  # fmt: skip

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hustings.experiments.stages.context import Json, Run
+from hustings.experiments.stages.context import Json
 from hustings.training.estimators.metrics import Interval
 from hustings.training.policy_value.policies import CHAMPION
 from hustings.training.policy_value.results import NOT_LEARNT, Evaluation
@@ -44,17 +45,20 @@ class PlannablePolicy:
         return ", ".join([line, *(mark for mark in marks if mark)])
 
 
-def latest_evaluated(run: Run) -> str:
+def latest_evaluated(home: Path) -> str:
     """The last run that was judged: a run of a later voter file may be of no test.
+
+    Args:
+        home: The campaign's folder.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    judged = sorted(path.parent.name for path in run.home.glob(f"[!.]*/{EVALUATION}"))
+    judged = sorted(path.parent.name for path in home.glob(f"[!.]*/{EVALUATION}"))
     if not judged:
         raise FileNotFoundError(
-            f"{run.home}: expected a run with {EVALUATION}, found none; `hustings run "
-            f"--campaign {run.campaign.campaign.name}` judges every policy"
+            f"{home}: expected a run with {EVALUATION}, found none; `hustings run "
+            f"--campaign {home.name}` judges every policy"
         )
     return judged[-1]
 

@@ -8,6 +8,7 @@ from hustings.experiments.results import record_of_run
 from hustings.experiments.stages.champion import adopt, with_unseen
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.offers import contact_lists
+from hustings.features.checksums import require_unaltered
 from hustings.serving.decided import SERVING
 from hustings.serving.load import load_version, write_bundle
 from hustings.training.registry.register import Version, open_store, roll_back
@@ -36,6 +37,7 @@ def roll_back_campaign(
     version = roll_back(run.campaign.campaign.name, to=to, by=by, at=at, why=why)
     planned, present = _planned_with(run.home, version), _latest_run(run)
     if planned is not None:
+        require_unaltered(planned)
         of_plan = replace(run, folder=planned, run_id=planned.name)
         model = with_unseen(of_plan, load_version(version))
         terms = json.loads((planned / "plan.json").read_text())

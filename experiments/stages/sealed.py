@@ -1,5 +1,7 @@
 """Sealed predictions: committed before the outcomes, opened and judged after them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,11 @@ import pandas as pd
 from hustings.experiments.stages.context import Json, Run, rounded
 from hustings.features.arrays import Floats
 from hustings.features.atomic import whole_file, write_json, write_parquet, write_text
+from hustings.features.checksums import (
+    CHECKSUMS,
+    require_unaltered,
+    write_checksums,
+)
 from hustings.features.tables import SMALLEST_CELL
 from hustings.features.training_set import MessageTest, TrainingSet, message_tests
 from hustings.serving.load import load_version
@@ -69,6 +76,8 @@ def seal_predictions(run: Run, key: bytes, *, sealed_at: pd.Timestamp) -> Path:
     write_parquet(folder / f"{stem}{PREDICTIONS}", sealed_rows)
     published = folder / f"{stem}{SEAL}"
     write_text(published, published_seal.to_json())
+    if not (folder / CHECKSUMS).exists():
+        write_checksums(folder)
     return published
 
 
@@ -86,9 +95,14 @@ def open_sealed(run: Run, path: Path) -> Path:
         SealError: If anything was changed, or the seal is younger than the outcomes.
     """
     stem = path.name.removesuffix(SEAL)
-    key = bytes.fromhex((path.parent / f"{stem}{KEY}").read_text())
-    sealed_rows = pd.read_parquet(path.parent / f"{stem}{PREDICTIONS}")
-    published_seal = Seal.from_json(path.read_text())
+    if path.parent == run.home / FOLDER:
+        require_unaltered(path.parent)
+    with _readable(path):
+        published_seal = Seal.from_json(path.read_text())
+    with _readable(path.with_name(f"{stem}{KEY}")) as of_key:
+        key = bytes.fromhex(of_key.read_text())
+    with _readable(path.with_name(f"{stem}{PREDICTIONS}")) as of_rows:
+        sealed_rows = pd.read_parquet(of_rows)
     opened = open_seal(published_seal, sealed_rows, _outcomes(run), key)
     tests = _tests(run)
     judged: Json = {
@@ -102,6 +116,17 @@ def open_sealed(run: Run, path: Path) -> Path:
     result_file = path.parent / f"{stem}.opened.json"
     write_json(result_file, rounded(judged))
     return result_file
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Name a file of a seal that cannot be read: cut short, or damaged."""
+    try:
+        yield path
+    except FileNotFoundError:
+        raise
+    except (ValueError, TypeError, AttributeError, OSError) as fault:
+        raise SealError(f"{path}: expected a file of a seal, got {fault}") from None
 
 
 def _outcomes(run: Run) -> pd.DataFrame:

@@ -415,14 +415,23 @@ def example_of(row: int, column: str, value: Any) -> str:
     text = scalar_text(value)
     if text is None or any(name in column for name in PERSONS_IDS):
         return f"row {row}"
+    return f"row {row}: {_as_it_looks(text)[:MOST_SHOWN]}"
+
+
+def _as_it_looks(text: str) -> str:
+    """A text that may be of a person by its look alone; a code or number as it is.
+
+    >>> _as_it_looks("pat@example.org"), _as_it_looks("(555) 010-9999 x12")
+    ('aaa@aaaaaaa.aaa', '(999) 999-9999 a99')
+    """
     n_letters = sum(letter.isalpha() for letter in text)
     n_digits = sum(sign.isdigit() for sign in text)
     word = text.lower() in NONE_OF_A_NUMBER
-    if not word and (n_letters > MOST_LETTERS or n_digits > MOST_DIGITS):
-        text = "".join(
-            "a" if sign.isalpha() else "9" if sign.isdigit() else sign for sign in text
-        )
-    return f"row {row}: {text[:MOST_SHOWN]}"
+    if word or (n_letters <= MOST_LETTERS and n_digits <= MOST_DIGITS):
+        return text
+    return "".join(
+        "a" if sign.isalpha() else "9" if sign.isdigit() else sign for sign in text
+    )
 
 
 def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -435,9 +444,14 @@ def joined(faults: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def masked(faults: pd.DataFrame, table_name: str) -> pd.DataFrame:
-    """The faults, without the values of identifying columns."""
+    """The faults, without the values of identifying columns.
+
+    Of all other columns a value that may be of a person, such as a name, an address or
+    a telephone number in a field of another kind, shows its look alone.
+    """
     identifying = list(identifying_columns(MAPPED_TABLES[table_name]))
     if faults.empty:
         return faults
     hidden = faults["column"].isin(identifying) & faults["value"].notna()
-    return faults.assign(value=faults["value"].mask(hidden, MASK))
+    as_it_looks = faults["value"].map(_as_it_looks, na_action="ignore").astype("str")
+    return faults.assign(value=as_it_looks.mask(hidden, MASK))

@@ -121,11 +121,21 @@ def _column_source(given: Any) -> Any:
     return {"column": given} if isinstance(given, str) else given
 
 
-_Column = Annotated[ColumnSource, BeforeValidator(_column_source)]
+_Column = Annotated[
+    ColumnSource,
+    BeforeValidator(_column_source, json_schema_input_type=str | ColumnSource),
+]
 
 
 class RowFilter(_Declared):
-    """Condition on the rows of the source that belong to the table."""
+    """Condition on the rows of the source that belong to the table.
+
+    Attributes:
+        column: Column of the source.
+        equals: Value that a row must have.
+        not_equals: Value that it must not have.
+        isin: Values of which it must have one; written `in`.
+    """
 
     column: str
     equals: Scalar | None = None

@@ -56,6 +56,7 @@ from hustings.serving.export.sorting import (
     reconciled,
     require_sums,
     with_earlier,
+    without_reasons,
 )
 from hustings.serving.export.whole_places import (
     earlier_places,
@@ -320,6 +321,7 @@ def _accounts(
     status = contacts[KEY].assign(code=code)
     path = folder / STATUS_FILE
     status.to_parquet(path, index=False, compression="zstd")
+    counted = without_reasons(counted)
     day = counted["send_on"].dt.strftime("%Y-%m-%d")
     sums = write_table(counted.assign(send_on=day), folder / RECONCILIATION, "csv")
     return [

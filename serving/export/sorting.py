@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from hustings.features.membership import among
-from hustings.features.tables import ASSIGNMENTS, PLAN, check
+from hustings.features.tables import ASSIGNMENTS, PLAN, check, in_twenties
 from hustings.serving.export.settings import ExportError, Recheck
 
 KEY = ["voter_id", "channel", "message_id", "send_on"]
+REFUSED = "refused"
 COUNTED = ["channel", "send_on", "message_id"]
 STATUS = [*KEY, "code"]
 """Columns of an export's record: ids, and the reason code of refused contacts."""
@@ -115,6 +116,24 @@ def reconciled(contacts: pd.DataFrame, code: pd.Series) -> pd.DataFrame:
         .sort_values([*COUNTED, "code"])
     )
     return sums.reset_index(drop=True)
+
+
+def without_reasons(counted: pd.DataFrame) -> pd.DataFrame:
+    """Sums as they may be passed on: what was handed out, exactly, and the rest.
+
+    Contacts that were handed out stand in the lists. Why others were not is about
+    persons: they are one row, rounded down to twenties with its cost, none below 20.
+
+    Args:
+        counted: From `reconciled`.
+    """
+    exported, refused = counted[counted["code"] == ""], counted[counted["code"] != ""]
+    n = in_twenties(int(refused["n"].sum()))
+    if not n:
+        return exported
+    share = n / refused["n"].sum()
+    row = {"code": REFUSED, "n": n, "cost_usd": share * refused["cost_usd"].sum()}
+    return pd.concat([exported, pd.DataFrame([row])], ignore_index=True)
 
 
 def require_sums(

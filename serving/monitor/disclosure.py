@@ -1,9 +1,12 @@
 """Disclosure control for growing counts: every figure covers 20 people or more.
 
 Every reaction belongs to one lane, and a lane is shown only in chunks of at least
-`SMALLEST_CELL` different people. Every figure shown is a sum of whole chunks. So each
-figure, each difference of two figures and each part of a total covers at least that
-many people. The price is a lag of up to `SMALLEST_CELL` − 1 people per lane.
+`CHUNK` different people. Every figure shown is a sum of whole chunks. So each figure,
+each difference of two figures and each part of a total covers at least that many
+people. Who knows the reactions of up to `COLLUDING` accounts, having made them up
+around one that is real, still sees no figure of fewer than `SMALLEST_CELL` others,
+however often the accounts react: each counts once in a chunk. The price is a lag of up
+to `CHUNK` − 1 people per lane.
 
 Chunks depend only on the order of the reactions, not on when anybody looked: counting
 the store again gives the same chunks, and a restart shows nothing more.
@@ -11,8 +14,12 @@ the store again gives the same chunks, and a restart shows nothing more.
 
 from collections.abc import Iterable, Mapping
 
-from hustings.features.tables import SMALLEST_CELL
+from hustings.features.tables import SMALLEST_CELL, in_twenties
 
+COLLUDING = SMALLEST_CELL
+"""So many accounts of one hand learn nothing of anybody else."""
+CHUNK = SMALLEST_CELL + COLLUDING
+"""Different people behind the reactions that are shown together."""
 OTHER = "other"
 """Where lanes too small to be shown by themselves are shown together."""
 
@@ -25,8 +32,7 @@ class Lane:
         waiting: Reactions that still wait for their chunk.
         nameless: Waiting people without an identity, such as those in a platform's
             counts.
-        people: Hashes of the people who can be distinguished; fewer than
-            `SMALLEST_CELL`.
+        people: Hashes of the people who can be distinguished; fewer than `CHUNK`.
         since: When the oldest that waits came; any unit.
     """
 
@@ -62,7 +68,7 @@ class Lane:
             self.nameless += count
         else:
             self.people.add(person)
-        return self._chunk() if self.n_waiting >= SMALLEST_CELL else 0
+        return self._chunk() if self.n_waiting >= CHUNK else 0
 
     def _chunk(self) -> int:
         chunk, self.waiting = self.waiting, 0
@@ -88,7 +94,7 @@ def pour(lanes: Iterable[Lane], together: Lane) -> int:
         together.nameless += lane.nameless
         together.people |= lane.people
         lane.waiting, lane.nameless, lane.people = 0, 0, set()
-    return together._chunk() if together.n_waiting >= SMALLEST_CELL else 0
+    return together._chunk() if together.n_waiting >= CHUNK else 0
 
 
 def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
@@ -103,5 +109,5 @@ def shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
     >>> shown_counts({"young": 47, "old": 19, "middle": 20})
     {'middle': 20, 'young': 40}
     """
-    floors = {name: n - n % SMALLEST_CELL for name, n in counts.items()}
+    floors = {name: in_twenties(n) for name, n in counts.items()}
     return {name: n for name, n in sorted(floors.items()) if n}

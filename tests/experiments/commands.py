@@ -3,6 +3,7 @@
     with Commands() as commands:
         process = commands.begin("day", "--date", "2026-09-08", ...)
         process.kill()
+    commands.begin("run", ..., kill_at="hustings.experiments.run:rename_to_disk:after")
 
 A process that has imported everything and has done nothing forks one for each command.
 """
@@ -20,7 +21,7 @@ from typing import Self
 from tests.checkout import environment
 
 _FORKS = """
-import json, os, sys
+import importlib, json, os, signal, sys
 import mlflow.sklearn, typer
 from hustings.experiments import run
 from hustings.experiments.cli import app
@@ -28,15 +29,25 @@ from hustings.experiments.handover import answers, lists
 from hustings.experiments.loop import run_day
 def say(**facts):
     print(json.dumps(facts), flush=True)
+def killed(real, when):
+    def spoilt(*args, **named):
+        result = real(*args, **named) if when == "after" else None
+        os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return spoilt
 say(ready=True)
 for line in sys.stdin:
-    words, log = json.loads(line)
+    words, log, kill_at = json.loads(line)
     child = os.fork()
     if child == 0:
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(out, 1)
         os.dup2(out, 2)
         code = 1
+        if kill_at:
+            module, name, when = kill_at.split(":")
+            where = importlib.import_module(module)
+            setattr(where, name, killed(getattr(where, name), when))
         try:
             app(words, prog_name="hustings")
         except SystemExit as ended:
@@ -81,10 +92,15 @@ class Commands:
         self._process.wait(timeout=120)
         self._process.stdout.close()
 
-    def begin(self, *words: str) -> int:
-        """Begin a command; its process."""
+    def begin(self, *words: str, kill_at: str = "") -> int:
+        """Begin a command; its process.
+
+        Args:
+            words: Of the command line.
+            kill_at: Where it kills itself, as `module:function:before` or `:after`.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([words, self.log]) + "\n")
+        self._process.stdin.write(json.dumps([words, self.log, kill_at]) + "\n")
         self._process.stdin.flush()
         return self._said()["pid"]
 
@@ -92,9 +108,9 @@ class Commands:
         """Exit code of the command, once it has ended; `KILLED` where it was killed."""
         return self._said()["code"]
 
-    def done(self, *words: str) -> int:
-        """Exit code of a command that nobody kills."""
-        self.begin(*words)
+    def done(self, *words: str, kill_at: str = "") -> int:
+        """Exit code of a command, at its end."""
+        self.begin(*words, kill_at=kill_at)
         return self.ended()
 
     def kill(self, process: int) -> bool:

@@ -244,6 +244,20 @@ def held_by_a_run(home: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def test_components_lists_every_pinned_library_with_a_licence() -> None:
+    done = hustings("components")
+    assert done.exit_code == OK, done.output
+    listed = {c["name"]: c for c in json.loads(done.stdout)["components"]}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for pin in declared["dependencies"]:
+        name, _, version = pin.partition("==")
+        component = listed[name.partition("[")[0].replace("_", "-")]
+        assert component["version"].partition("+")[0] == version
+        assert component["purl"].startswith(f"pkg:pypi/{component['name']}@{version}")
+    unstated = [n for n, c in listed.items() if "not stated" in str(c["licenses"])]
+    assert len(unstated) <= len(listed) // 10, unstated
+
+
 CHANGING = {
     "run": ["run", "--voters", "600"],
     "a stage": ["features"],
@@ -272,6 +286,7 @@ def test_of_two_commands_at_once_the_second_is_told_who_is_at_work_since_when(
     with held_by_a_run(home) as process:
         # where a run is there to name
         (home / "latest").write_text("first")
+        (home / "first").mkdir()
         before = sorted(home.rglob("*"))
         for name, words in CHANGING.items():
             done = second(words)

@@ -150,6 +150,7 @@ class Campaign:
     clock: SimpleNamespace
     people: Field
     lifts: list[dict[str, object]] = field(default_factory=list)
+    following: dict[str, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -162,6 +163,11 @@ class Campaign:
         nowhere = {"MLFLOW_TRACKING_URI": None}
         result = CliRunner().invoke(app, [*command, *where], env=nowhere)
         assert result.exit_code == 0, f"{command}: {result.output}"
+        following = re.findall(r"^Next: (.*)$", result.output, re.M)
+        if following:
+            (only,) = following
+            assert result.output.splitlines()[-1] == f"Next: {only}"
+            self.following.setdefault(" ".join(command[:2]), only)
         return result.output
 
     def at(self, moment: pd.Timestamp) -> None:
@@ -261,6 +267,47 @@ def copied(campaign: Campaign, tmp_path: Path) -> Campaign:
     """The campaign as it stands, to be changed by one test."""
     shutil.copytree(campaign.runs, tmp_path / "runs")
     return Campaign(campaign.folder, tmp_path / "runs", campaign.clock, campaign.people)
+
+
+def test_every_command_says_what_comes_next(campaign: Campaign) -> None:
+    first = f"day-{FIRST:%Y-%m-%d}"
+    where, following = f"--campaign {campaign.folder}", campaign.following
+    assert following["run --model"].startswith(
+        f"hustings day --date {FIRST:%Y-%m-%d} {where}"
+    )
+    assert following["day --date"].startswith(f"hustings export {first} {where} (")
+    assert following[f"export {first}"] == (
+        f"hustings plans sent {first} {where} "
+        "(exported, 2 of 2 batches to be marked as sent)"
+    )
+    assert following["plans sent"].startswith(
+        f"hustings results FILE --plan {first} {where}"
+    )
+    results = next(v for k, v in following.items() if k.startswith("results"))
+    assert results.startswith(f"hustings lift {where}")
+    campaign.said("lift")
+    assert following["lift"].startswith("hustings day --date 2026-09-13")
+
+
+def test_status_has_the_figures_of_the_other_commands(campaign: Campaign) -> None:
+    stands = json.loads(campaign.said("status", "--json"))
+    money = plans.spent(campaign.home)
+    assert stands["spent_usd"] == pytest.approx(money["usd_spent"].sum())
+    assert stands["committed_usd"] == pytest.approx(money["usd_committed"].sum())
+    assert stands["left_usd"] == pytest.approx(
+        stands["budget_usd"] - stands["committed_usd"]
+    )
+    assert (stands["last_day"], stands["next_day"]) == ("2026-09-12", "2026-09-13")
+    week = {f["plan_id"] for f in stands["due"]}
+    assert not {plan for plan in week if plan.startswith("day-")}
+    decided = decisions_so_far(campaign.home)
+    held = decided.loc[decided["role"] == "holdout", "voter_id"].nunique()
+    assert stands["n_held_out"] >= held > 0
+    # a day before, its answers and its last plan were not there
+    before = json.loads(campaign.said("status", "--as-of", "2026-09-09", "--json"))
+    assert before["last_day"] == "2026-09-09"
+    assert 0 < before["spent_usd"] < stands["spent_usd"]
+    assert f"Money:   {stands['spent_usd']:,.2f} USD spent" in campaign.said("status")
 
 
 def test_answers_are_in_from_the_first_day_on_and_grow(campaign: Campaign) -> None:

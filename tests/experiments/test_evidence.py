@@ -64,6 +64,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hustings-sample/3", "us_default", {"audiences": {"all": inputs.terms}},
         {"budget": 0.1}, run_id="r1",
     )  # fmt: skip
+    _run_of(home / "r1")
     plans.draft(
         home,
         PLAN,
@@ -80,7 +81,6 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     first = sent.iloc[:1].to_frame().assign(reason="moved")
     bills = pd.DataFrame(columns=["invoice", "channel", "send_on", "amount_usd"])
     plans.returned(home, PLAN, failed=first, invoices=bills, at=AT)
-    _run_of(home / "r1")
     return home
 
 

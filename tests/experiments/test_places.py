@@ -36,20 +36,36 @@ def classes(places: PlacesPlanned, name: str = "map/contacts") -> dict[str, str]
             for s in shapes}  # fmt: skip
 
 
-def test_counties_add_up_to_the_plan_and_few_people_have_no_figures() -> None:
+def test_counties_are_counted_in_twenties_and_few_people_have_no_figures() -> None:
     voters, plan = electorate()
     rows = by_county(voters, plan)
     assert [row.county for row in rows] == CODES
-    assert sum(row.n_planned for row in rows) == len(plan)
+    exact = [5, *(10 * min(k, 9) for k in range(1, 11)), 0]
+    assert [row.n_planned for row in rows] == [n - n % 20 for n in exact]
     assert sum(row.n_voters for row in rows) == len(voters)
-    assert [row.n_planned for row in rows if row.gain is None] == [5, 10, 0]
+    assert [k for k, row in enumerate(rows) if row.gain is None] == [0, 1, 11]
     assert rows[4].gain == 40 * 0.02
+
+
+def test_what_is_left_of_the_total_tells_of_no_small_county() -> None:
+    """Plans of one size, with 1, 7 or 15 contacts in the small county, look alike."""
+    voters, _ = electorate()
+    pages = set()
+    for few in (0, 1, 7, 15):
+        per_county = [few, 95 - few, *[60] * 10]
+        who = [f"V{100 * k + i}" for k, n in enumerate(per_county) for i in range(n)]
+        plan = pd.DataFrame({"voter_id": who, "lift": 0.0, "cost_usd": 0.5})
+        places = on_map(by_county(voters, plan), schematic(CODES), OBJECT, "id")
+        charts = place_figures(places, 0.01)
+        pages.add(str(places_section(places, 0.01, charts)) + json.dumps(
+            [chart.to_dict() for chart in charts.values()]))  # fmt: skip
+    assert len(pages) == 1
 
 
 def test_a_county_is_coloured_by_its_class_and_few_and_none_are_grey() -> None:
     found = classes(told())
     assert found[CODES[0]] == found[CODES[1]] == "fewer than 20 contacts"
-    assert found[CODES[11]] == "none"
+    assert found[CODES[11]] == "fewer than 20 contacts"
     assert found[CODES[2]].startswith("under ")
     assert found[CODES[10]].endswith(" or more")
     assert classes(told(), "map/gain")[CODES[0]] == "fewer than 20 contacts"

@@ -223,13 +223,45 @@ def test_a_diff_counts_what_was_added_removed_and_changed(tmp_path: Path) -> Non
     assert by_message.loc["tax", "changed"] == 1
     county = found.by["county"].set_index("value")
     assert county.loc["19001", "added"] == 1
+    assert set(found.reasons["reason"]) == {"another message", "decided by plan day1"}
     text = plans.diff_text(found)
-    assert "another message: 1" in text
-    assert "decided by plan day1" in text
+    assert "8 contacts (before 8): 0 added, 0 removed, 0 changed" in text
+    assert "19001" not in text
+    assert "another message" not in text
     plans.approve(tmp_path, "other", by="R. Approver", at=AT)
     (step,) = plans.record_of(tmp_path, "other").of(plans.APPROVED)
     assert step.body["by"] == "R. Approver"
-    assert step.body["diff"]["removed"] == 1
+    assert step.body["diff"]["removed"] == 0
+
+
+def test_a_diff_tells_no_small_group_by_subtraction(tmp_path: Path) -> None:
+    """Plans of one size, with 0, 1, 7 or 15 contacts in a county, look alike."""
+    texts, ids = set(), [f"w{i:03}" for i in range(100)]
+    for few in (0, 1, 7, 15):
+        assigned = pd.DataFrame(
+            {
+                "voter_id": ids, "role": "plan", "message_id": "trade",
+                "channel": "mail", "propensity": 0.9, "intended_message_id": "trade",
+                "intended_channel": "mail",
+            }
+        )  # fmt: skip
+        columns = ["voter_id", "message_id", "channel", "propensity", "role"]
+        plan = assigned[columns].assign(
+            send_on=pd.Timestamp("2026-09-01").as_unit("us"), cost_usd=0.5, lift=0.01
+        )
+        county = ["19001"] * few + ["19003"] * (100 - few)
+        home = tmp_path / str(few)
+        plans.draft(
+            home, "one", whole(plan, assigned), facts(), keys={}, at=AT,
+            further_tables={
+                "counties": pd.DataFrame({"voter_id": ids, "county_fips": county})
+            },
+        )  # fmt: skip
+        texts.add(plans.diff_text(plans.diff(home, plans.plans(home), "one")))
+    # of 85 and of 100 in the large county, one is rounded down otherwise
+    assert len(texts) == 2
+    assert all("19001" not in text for text in texts)
+    assert all("100 contacts" in text for text in texts)
 
 
 # --- nobody twice, no money twice -----------------------------------------------------

@@ -27,7 +27,7 @@ from hustings.experiments.declaration import (
 from hustings.experiments.handover.evidence import replay
 from hustings.experiments.plans.ledger import noted_heads, open_ledger
 from hustings.experiments.run import STAGES, run_campaign, run_stage
-from hustings.experiments.stages.context import Run, latest
+from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.persons import known_persons, read_identity
 from hustings.features.ingest import file_sha256
 from hustings.features.persons.keys import Never, voter_key
@@ -261,7 +261,7 @@ def test_a_run_that_dies_leaves_no_run_and_the_latest_as_it_was(
 ) -> None:
     run = story.elsewhere(tmp_path)
     run.home.mkdir()
-    runs.point_to(run.home, "yesterday")
+    point_to(run.home, "yesterday")
 
     def dies(_run: Run) -> None:
         raise KilledError

@@ -17,6 +17,7 @@ from hustings.experiments.cli import BAD_INPUT, OK, app
 from hustings.experiments.run import run_stage
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.sealed import open_sealed, seal_predictions
+from hustings.features.checksums import AlteredError
 from hustings.training.registry.seal import SealError
 
 KEY = bytes(range(32))
@@ -103,8 +104,15 @@ def test_answers_older_than_the_seal_and_changed_predictions_open_nothing(
     predictions = path.with_name(path.name.replace("seal.json", "predictions.parquet"))
     kept = pd.read_parquet(predictions)
     kept.assign(lift=kept["lift"] + 1e-9).to_parquet(predictions)
-    with pytest.raises(SealError, match="the digest does not match"):
+    with pytest.raises(AlteredError, match=r"predictions\.parquet: it is not what"):
         open_sealed(later, path)
+    # checksums can be written anew, the seal's digest cannot
+    elsewhere = shutil.copytree(path.parent, later.home / "elsewhere") / path.name
+    with pytest.raises(SealError, match="the digest does not match"):
+        open_sealed(later, elsewhere)
+    elsewhere.write_text(path.read_text()[:60])
+    with pytest.raises(SealError, match=rf"{path.name}: expected a file of a seal"):
+        open_sealed(later, elsewhere)
 
 
 def test_where_every_answer_is_known_nothing_can_be_sealed(

@@ -304,6 +304,26 @@ def test_values_of_identifying_columns_are_masked(tmp_path: Path) -> None:
     assert (told["column"], told["value"]) == ("birth_year", "***")
 
 
+@pytest.mark.parametrize(
+    ("value", "look"),
+    [
+        ("Pat Rivera", "aaa aaaaaa"), ("pat@example.org", "aaa@aaaaaaa.aaa"),
+        ("+1 (555) 010-9999", "+9 (999) 999-9999"), ("12 Main St", "99 aaaa aa"),
+        ("n/k", "n/k"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_persons_is_masked_in_any_column(
+    value: str, look: str, tmp_path: Path
+) -> None:
+    """Names, addresses and numbers that stand in a field that is declared otherwise."""
+    wrong = changed(tiny(), "responses", 1, value=value)
+    found = taken(wrong, tmp_path).quarantine
+    assert set(found["value"]) == {look}
+    assert value == look or not found.map(lambda cell: value in str(cell)).any(
+        axis=None
+    )
+
+
 def twenty_households() -> dict[str, TableSource]:
     """Twenty-one households of two, each sent one arm."""
     sources = tiny()

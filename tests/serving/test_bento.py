@@ -99,6 +99,20 @@ def test_a_bento_holds_pinned_libraries_no_experiments_and_no_key(bento):
     assert not any(b"the-builders-own-key-of-22" in p.read_bytes() for p in files)
 
 
+def test_a_bento_lists_its_libraries_with_their_licences(bento):
+    listed = json.loads((bento / "src" / "components.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    by_name = {c["name"]: c for c in listed["components"]}
+    for pin in (bento / "env/python/requirements.txt").read_text().split():
+        name, _, version = pin.partition("==")
+        assert by_name[name.replace("_", "-").lower()]["version"] == version
+    # also what a library of ours needs in its turn
+    assert by_name["numpy"]["licenses"] == [
+        {"expression": "BSD-3-Clause AND 0BSD AND MIT AND Zlib AND CC0-1.0"}
+    ]
+    assert by_name["attrs"]["licenses"] == [{"expression": "MIT"}]
+
+
 def test_a_bento_knows_no_decisions_and_listens_on_loopback_unless_told(
     answers,
 ) -> None:

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hustings.serving.monitor import disclosure
-from hustings.serving.monitor.disclosure import SMALLEST_CELL, Lane, pour, shown_counts
+from hustings.serving.monitor.disclosure import (
+    CHUNK,
+    COLLUDING,
+    SMALLEST_CELL,
+    Lane,
+    pour,
+    shown_counts,
+)
 from hustings.serving.monitor.snapshot import snapshot
 from hustings.serving.monitor.stream import Monitor, MonitorRules
 from tests.serving.reactions import events
@@ -130,7 +137,7 @@ def test_the_attack_finds_a_leak_where_the_rule_is_removed(monkeypatch):
     ]  # fmt: skip
     cuts = [7, 25]
     assert attack(drawn, cuts) == []
-    monkeypatch.setattr(disclosure, "SMALLEST_CELL", 1)
+    monkeypatch.setattr(disclosure, "CHUNK", 1)
     assert attack(drawn, cuts) != []
 
 
@@ -161,7 +168,7 @@ def test_what_is_shown_after_a_restart_is_what_was_shown_before(drawn, cuts):
         max_size=300,
     )
 )  # fmt: skip
-def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
+def test_every_chunk_is_of_40_people_and_nobody_is_in_two(drawn):
     """The people behind each chunk are kept beside it; the lane never sees them."""
     lanes, other = [Lane() for _ in range(3)], Lane()
     waiting: list[list[Any]] = [[], [], []]
@@ -178,7 +185,7 @@ def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
         waiting[at].append((who, n))
         chunk = lanes[at].add(n, None if who is None else str(who), 0)
         if chunk:
-            assert different(waiting[at]) >= SMALLEST_CELL
+            assert different(waiting[at]) >= CHUNK
             assert chunk == sum(n for _, n in waiting[at])
             shown, waiting[at] = shown + chunk, []
         elif joins:
@@ -186,12 +193,60 @@ def test_every_chunk_is_of_20_people_and_nobody_is_in_two(drawn):
             joined += [r for some in waiting for r in some]
             waiting = [[], [], []]
             if together:
-                assert different(joined) >= SMALLEST_CELL
+                assert different(joined) >= CHUNK
                 assert together == sum(n for _, n in joined)
                 shown, joined = shown + together, []
     left = sum(n for some in [*waiting, joined] for _, n in some)
     assert shown + left == taken
     assert sum(lane.n_shown for lane in [*lanes, other]) == shown
+
+
+def made_up(n: int, accounts: int, first: int = 0) -> list[dict[str, Any]]:
+    """Reactions of one hand: so many in turn by so many accounts."""
+    return [reaction(f"fake{(first + i) % accounts}") for i in range(n)]
+
+
+def reaction(person: str) -> dict[str, Any]:
+    return {
+        "message_id": "a", "kind": "angry", "segment": "young", "in_area": True,
+        "account_age_days": 900.0, "issue": None, "person": person, "count": 1,
+        "hour": 0.0, "received": 4.0,
+    }  # fmt: skip
+
+
+def shown_with(rows: list[dict[str, Any]]) -> dict[Any, int]:
+    """What is seen once each reaction has come, look after look."""
+    monitor, seen = Monitor(RULES, {"a": "roads"}), {}
+    for i, row in enumerate(rows):
+        monitor.add(events([row]))
+        seen |= {(i, place): n for place, n in looks(monitor).items() if n}
+    return seen
+
+
+@pytest.mark.parametrize("accounts", [1, 19, COLLUDING, 38])
+def test_reactions_made_up_around_a_real_one_do_not_single_it_out(
+    accounts: int,
+) -> None:
+    """38 made-up ones, before and after: the look is the same without the real one."""
+    around = [*made_up(19, accounts), reaction("real"), *made_up(19, accounts, 19)]
+    assert shown_with(around) == {}
+
+
+@pytest.mark.parametrize("n_real", [1, SMALLEST_CELL - 1])
+def test_a_flood_by_twenty_accounts_shows_no_fewer_than_twenty_others(
+    n_real: int,
+) -> None:
+    flood = [
+        row
+        for i in range(n_real)
+        for row in (*made_up(2 * COLLUDING, COLLUDING, i), reaction(f"real{i}"))
+    ]
+    assert shown_with(flood[:200]) == {}
+    monitor = Monitor(RULES, {"a": "roads"})
+    monitor.add(events(flood))
+    assert not any(looks(monitor).values())
+    monitor.add(events([reaction(f"real{n_real + i}") for i in range(SMALLEST_CELL)]))
+    assert any(looks(monitor).values())
 
 
 def test_one_person_who_reacts_a_hundred_times_is_never_shown():

@@ -326,6 +326,29 @@ def test_two_exports_of_a_plan_at_once_are_refused(
     assert export(planned, tmp_path, recheck=meanwhile).folder == tmp_path / "1"
 
 
+def test_the_sums_that_are_passed_on_tell_no_reason_of_few(
+    by_channel: Planned, tmp_path: Path
+) -> None:
+    """What was handed out is exact; 0 to 19 contacts that were not leave no trace."""
+    ids = by_channel.plan["voter_id"].tolist()
+    tables = {}
+    for name, (code, n) in {
+        "one": ("withdrawn", 1), "some": ("dead", 19), "many": ("withdrawn", 39),
+        "other": ("dead", 39),
+    }.items():  # fmt: skip
+        recheck = refusing(code, voter_id=ids[:n])
+        folder = export(by_channel, tmp_path / name, recheck=recheck).folder
+        assert folder is not None
+        table = tables[name] = read(folder / "reconciliation.csv").fillna("")
+        exported = table.loc[table["code"] == "", "n"].astype(int)
+        assert exported.sum() == len(ids) - n
+    for name in ("one", "some"):
+        assert set(tables[name]["code"]) == {""}
+    pd.testing.assert_frame_equal(tables["many"], tables["other"])
+    (row,) = tables["many"].query("code != ''").to_dict("records")
+    assert (row["code"], int(row["n"])) == ("refused", 20)
+
+
 # --- after it has left ----------------------------------------------------------------
 
 

@@ -150,13 +150,14 @@ def test_nothing_that_names_a_person_is_shown(events):
 
 def test_a_look_is_new_only_where_something_is(events):
     backlash(events)
+    put(events, range(10, 11), 100, 0.6)
     found = watched(events)
     version = found.look.version
     assert not found.step()
-    put(events, range(10, 11), 5, 0.0)
+    put(events, range(11, 12), 5, 0.0)
     assert not found.step()
     assert found.look.version == version
-    put(events, range(11, 12), 40, 0.0)
+    put(events, range(12, 13), 40, 0.0)
     assert found.step()
     assert found.look.version == version + 1
 
@@ -175,12 +176,13 @@ def test_an_alarm_pauses_by_rule_only_where_that_is_declared(events):
     # a post of others is nothing that the campaign could send
     assert set(found.pauses.paused()) == {"bridge"}
     assert found.pauses.paused()["bridge"].by == "rule"
-    assert told(found)["messages"][0]["paused"]["reason"] == "backlash"
+    reasons = {m["message_id"]: m["paused"] for m in told(found)["messages"]}
+    assert reasons["bridge"]["reason"] == "backlash"
 
 
 def segments_then_whole(events: Events, watch: MonitorFollower) -> None:
     """A backlash of few parents, then of everybody; looked at again and again."""
-    start = [("parents", 40, 8)] + [(n, 100, 10) for n in ("young", "middle", "old")]
+    start = [("parents", 80, 8)] + [(n, 200, 10) for n in ("young", "middle", "old")]
     rows = sorted(
         (hour + i / n, segment, i % 5 < (3 if hour >= turns else 0), f"{hour}-{i}")
         for segment, n, turns in start
@@ -199,9 +201,9 @@ def segments_then_whole(events: Events, watch: MonitorFollower) -> None:
         }
         for at, segment, bad, name in rows
     ]
-    for first in range(0, len(payloads), 400):
+    for first in range(0, len(payloads), 800):
         received = datetime(2026, 9, 1, 23, tzinfo=UTC)
-        some = payloads[first : first + 400]
+        some = payloads[first : first + 800]
         events.append(read_events(some, received_at=received, key=b"key"))
         settle(watch)
 

@@ -12,7 +12,7 @@ import pytest
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.learners.gbm import Prepared, prepare
-from hustings.training.learners.lift_model import LiftModel, load_lift, save_lift
+from hustings.training.learners.lift_model import FittedLift, load_lift, save_lift
 from hustings.training.learners.registry import LEARNERS, fit_lift, loss_steps
 
 TREES = {
@@ -50,7 +50,7 @@ class Learnt:
     prepared: Prepared
     true: np.ndarray
     settings: dict[str, Any]
-    model: LiftModel
+    model: FittedLift
 
 
 @pytest.fixture(scope="module", params=sorted(LEARNERS))

@@ -81,7 +81,7 @@ class Lifts(NamedTuple):
         return cls(lift, se, baseline)
 
 
-class LiftModel(Protocol):
+class FittedLift(Protocol):
     """Protocol of lift models."""
 
     @property
@@ -99,7 +99,7 @@ class LiftModel(Protocol):
         """Write into an existing folder."""
 
 
-def variance_between(model: LiftModel, X: Floats32, unit_id: Objects) -> Floats:
+def variance_between(model: FittedLift, X: Floats32, unit_id: Objects) -> Floats:
     """Variance of lift between voters by message, unseen part included, shape (M,).
 
     Args:
@@ -128,13 +128,13 @@ KINDS: Mapping[str, str] = {
 KIND_FILE = "kind.json"
 
 
-def save_lift(model: LiftModel, folder: Path) -> None:
+def save_lift(model: FittedLift, folder: Path) -> None:
     """Write a lift model and which kind it is into an existing folder."""
     model.save(folder)
     write_json(folder / KIND_FILE, type(model).__name__)
 
 
-def load_lift(folder: Path) -> LiftModel:
+def load_lift(folder: Path) -> FittedLift:
     """Read what `save_lift` wrote.
 
     Raises:
@@ -144,5 +144,5 @@ def load_lift(folder: Path) -> LiftModel:
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a saved lift model, found none")
     kind = json.loads(path.read_text())
-    model: LiftModel = getattr(import_module(KINDS[kind]), kind).load(folder)
+    model: FittedLift = getattr(import_module(KINDS[kind]), kind).load(folder)
     return model

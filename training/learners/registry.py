@@ -18,7 +18,7 @@ from hustings.training.learners.gbm import (
     fit_gbm,
     r_loss_steps,
 )
-from hustings.training.learners.lift_model import LiftModel
+from hustings.training.learners.lift_model import FittedLift
 from hustings.training.learners.linear import DEFAULT_LINEAR
 from hustings.training.learners.stack import MOST, fit_stack, linear_part
 from hustings.training.learners.towers import DEFAULT_PARAMS as DEFAULT_TOWERS
@@ -28,19 +28,19 @@ DEFAULT_MODEL = "stack"
 
 def _fit_gbm(
     prepared: Prepared, settings: Mapping[str, Any], *, seed: int
-) -> LiftModel:
+) -> FittedLift:
     return fit_gbm(prepared, {**DEFAULT_PARAMS, **settings}, seed=seed)
 
 
 def _fit_linear(
     prepared: Prepared, settings: Mapping[str, Any], *, seed: int
-) -> LiftModel:
+) -> FittedLift:
     return fit_stack(prepared, {**settings, "trees": False}, seed=seed)
 
 
 def _fit_net(
     prepared: Prepared, settings: Mapping[str, Any], *, seed: int
-) -> LiftModel:
+) -> FittedLift:
     if prepared.texts is None:
         raise ValueError(
             "model 'net' reads what messages say: expected their features "
@@ -52,7 +52,7 @@ def _fit_net(
     return fit_net(prepared, prepared.texts, settings, seed=seed)
 
 
-LEARNERS: Mapping[str, Callable[..., LiftModel]] = {
+LEARNERS: Mapping[str, Callable[..., FittedLift]] = {
     "stack": fit_stack,
     "linear": _fit_linear,
     "gbm": _fit_gbm,
@@ -69,7 +69,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 def fit_lift(
     prepared: Prepared, settings: Mapping[str, Any], *, seed: int
-) -> LiftModel:
+) -> FittedLift:
     """Fit the learner that the settings name.
 
     Args:

@@ -22,7 +22,7 @@ from hustings.features.atomic import write_json
 from hustings.features.message import MessageFeatures
 from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.lift_model import (
-    LiftModel,
+    FittedLift,
     Lifts,
     load_lift,
     save_lift,
@@ -110,7 +110,7 @@ class ExpectedLift:
         se: Its standard deviation, shape (k,).
     """
 
-    sent: LiftModel
+    sent: FittedLift
     ids: tuple[str, ...]
     mean: Floats
     se: Floats

@@ -25,7 +25,7 @@ from hustings.training.learners.average_effects import (
 )
 from hustings.training.learners.baselines import CellLift, one_covariate
 from hustings.training.learners.gbm import Prepared, prepare
-from hustings.training.learners.lift_model import LiftModel
+from hustings.training.learners.lift_model import FittedLift
 from hustings.training.learners.registry import fit_lift
 from hustings.training.policy_value.chosen_policies import (
     chosen_policies,
@@ -162,7 +162,7 @@ def judge_halves(
     texts: MessageFeatures | None = None,
     band: tuple[float, float] | None = None,
     current_practice: Mapping[str, Comparator] = MappingProxyType({}),
-    models: Mapping[str, LiftModel] = MappingProxyType({}),
+    models: Mapping[str, FittedLift] = MappingProxyType({}),
 ) -> list[HeldOutHalf]:
     """Fit and choose on each half, judge on the other.
 

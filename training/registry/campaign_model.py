@@ -16,6 +16,7 @@ import pandas as pd
 from hustings.features.affinity import CellAffinities
 from hustings.features.arrays import Floats, Floats32, Objects
 from hustings.features.atomic import write_json
+from hustings.features.checksums import require_unaltered, write_checksums
 from hustings.features.derived import (
     FROM_THE_WHOLE_FILE,
     Query,
@@ -38,7 +39,7 @@ from hustings.features.voter import Encoding, voter_features
 from hustings.training.estimators.metrics import Z95
 from hustings.training.learners.baselines import untargeted
 from hustings.training.learners.lift_model import (
-    LiftModel,
+    FittedLift,
     Lifts,
     load_lift,
     save_lift,
@@ -58,7 +59,7 @@ JOINED = (REACTED_PREFIX, LIFT_PREFIX, WIDTH_PREFIX, PROVIDER_PREFIX)
 
 
 def lifts_of(
-    lift: LiftModel,
+    lift: FittedLift,
     voters: pd.DataFrame,
     X: Floats32,
     unit_id: Objects | None = None,
@@ -220,12 +221,12 @@ class CampaignModel:
 
     campaign: str
     reader: Reader
-    lifts: Mapping[str, LiftModel]
+    lifts: Mapping[str, FittedLift]
     arms: Mapping[str, tuple[Arm, ...]]
     champions: Mapping[str, str]
     facts: Mapping[str, Any]
     policies: Mapping[str, Mapping[str, Policy]] = field(default_factory=dict)
-    other_lifts: Mapping[str, Mapping[str, LiftModel]] = field(default_factory=dict)
+    other_lifts: Mapping[str, Mapping[str, FittedLift]] = field(default_factory=dict)
 
     def policy(self, experiment_id: str, name: str = CHAMPION) -> Policy:
         """The policy of an experiment as it was chosen on all data.
@@ -268,7 +269,7 @@ class CampaignModel:
         }
         return replace(self, lifts=lifts)
 
-    def _lift_under(self, experiment_id: str, name: str) -> LiftModel:
+    def _lift_under(self, experiment_id: str, name: str) -> FittedLift:
         stored = self.other_lifts.get(name, {})
         if experiment_id in stored:
             return stored[experiment_id]
@@ -398,17 +399,20 @@ class CampaignModel:
             "others": {name: list(lifts) for name, lifts in self.other_lifts.items()},
         }
         write_json(folder / "model.json", stored)
+        write_checksums(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
+            AlteredError: If a file is not what was written, naming it.
             FileNotFoundError: If the folder holds no model.
         """
         path = folder / "model.json"
         if not path.exists():
             raise FileNotFoundError(f"{path}: expected a saved model, found none")
+        require_unaltered(folder)
         stored = json.loads(path.read_text())
         arms = {n: tuple(Arm(*a) for a in pairs) for n, pairs in stored["arms"].items()}
         lifts = {

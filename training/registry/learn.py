@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from hustings.features.message import MessageFeatures
 from hustings.features.training_set import MessageTest
 from hustings.training.learners.gbm import Prepared, prepare
-from hustings.training.learners.lift_model import LiftModel, save_lift
+from hustings.training.learners.lift_model import FittedLift, save_lift
 from hustings.training.learners.registry import fit_lift
 from hustings.training.registry.tune import Search, Tuned, share_of_time, tune
 
@@ -75,7 +75,7 @@ class Learnt(NamedTuple):
 
     prepared: Prepared
     tuned: Tuned
-    model: LiftModel
+    model: FittedLift
 
 
 def learn(

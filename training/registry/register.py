@@ -21,9 +21,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import requests
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# MLflow itself would wait for a server that is gone for a quarter of an hour
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "8")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -54,7 +58,15 @@ MODEL_LIBRARIES = (
 N_EXAMPLE = 3
 MOST_CHAMPIONS = 40
 """So many are remembered: a tag holds 5,000 characters."""
+ANSWERS_WITHIN_S = 4
+"""So long a server is waited for that has not answered a request."""
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""As MLflow says that a model has no version of an alias, or is none."""
 Json = dict[str, Any]
+
+
+class StoreUnreachableError(OSError):
+    """The MLflow server does not answer; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,9 @@ def open_store(uri: str | None, folder: Path) -> str:
 
     Returns:
         The URI in use.
+
+    Raises:
+        StoreUnreachableError: If the server does not answer.
     """
     if not uri:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,12 +116,55 @@ def open_store(uri: str | None, folder: Path) -> str:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    require_server(uri)
     if uri.startswith(_SQLITE):
         # campaigns share a store, and of two processes that make its tables one fails
         with locked(Path(uri.removeprefix(_SQLITE)).parent / ".lock", wait=True):
             MlflowClient().search_experiments(max_results=1)
             MlflowClient().search_registered_models(max_results=1)
     return uri
+
+
+@contextmanager
+def server_answers(uri: str) -> Iterator[None]:
+    """Say of a request that failed when the server is gone, within 30 s.
+
+    Args:
+        uri: Of the server; any other store is always there.
+
+    Raises:
+        StoreUnreachableError: If a request of the block failed, and the server does not
+            answer this one either.
+    """
+    try:
+        yield
+    except (MlflowException, requests.RequestException):
+        require_server(uri)
+        raise
+
+
+def require_server(uri: str) -> None:
+    """Refuse a server that does not answer; from then on nobody waits for it.
+
+    Args:
+        uri: Of the server; any other store is always there.
+
+    Raises:
+        StoreUnreachableError: Naming its address without a password.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=ANSWERS_WITHIN_S)
+    except requests.RequestException:
+        # MLflow closes the active run, and would wait again
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        scheme, _, rest = uri.partition("://")
+        raise StoreUnreachableError(
+            f"{scheme}://{rest.split('@')[-1]}: expected an MLflow server, it does not "
+            "answer"
+        ) from None
 
 
 @contextmanager
@@ -127,10 +185,11 @@ def tracked_run(
         tags: Of the run.
         resume: Run to take up again.
     """
+    uri = mlflow.get_tracking_uri()
     if resume is not None:
         # before it runs again: a kill between the two must not name a dead process
         MlflowClient().set_tag(resume, PROCESS, this_process())
-        with mlflow.start_run(run_id=resume):
+        with mlflow.start_run(run_id=resume), server_answers(uri):
             yield resume
         return
     client = MlflowClient()
@@ -144,11 +203,14 @@ def tracked_run(
         )
     else:
         experiment_id = experiment.experiment_id
-    with mlflow.start_run(
-        experiment_id=experiment_id,
-        run_name=run_name,
-        tags={**tags, PROCESS: this_process()},
-    ) as run:
+    with (
+        mlflow.start_run(
+            experiment_id=experiment_id,
+            run_name=run_name,
+            tags={**tags, PROCESS: this_process()},
+        ) as run,
+        server_answers(uri),
+    ):
         yield str(run.info.run_id)
 
 
@@ -443,7 +505,8 @@ def _champions(name: str) -> list[Json]:
     )
     try:
         present = str(client.get_model_version_by_alias(name, CHAMPION).version)
-    except MlflowException:
+    except MlflowException as refusal:
+        _require_absent(refusal)
         return []
     # a champion that was made by hand
     if not champions or champions[-1]["version"] != present:
@@ -464,9 +527,16 @@ def champion_version(campaign: str) -> Version | None:
     name = registered_name(campaign)
     try:
         version = MlflowClient().get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as refusal:
+        _require_absent(refusal)
         return None
     return Version(name, str(version.version), str(version.run_id), dict(version.tags))
+
+
+def _require_absent(refusal: MlflowException) -> None:
+    """Pass over that there is no champion, and not that the registry failed."""
+    if refusal.error_code not in _ABSENT:
+        raise refusal
 
 
 def registered_versions(campaign: str) -> list[Version]:
