@@ -47,7 +47,7 @@ from hustings.experiments.results import (
     RunRecord,
     Source,
 )
-from hustings.features.tables import CONTROL, SMALLEST_CELL
+from hustings.features.tables import CONTROL, SMALLEST_CELL, in_twenties
 
 TABLE_ROWS = 40
 
@@ -106,6 +106,7 @@ def _planned_table(
     planned: Sequence[PlannedArm], unit: float, titles: Mapping[str, str]
 ) -> Html:
     """A row a message that is sent for its worth, one of all drawn at random."""
+    rounded = _any_small(planned)
     of_message: dict[str, list[PlannedArm]] = {}
     drawn = []
     for row in sorted(planned, key=lambda row: -row.n):
@@ -115,11 +116,18 @@ def _planned_table(
             drawn.append(row)
     by_size = sorted(of_message, key=lambda m: -sum(row.n for row in of_message[m]))
     rows = [
-        _sent_row(Html(message_name(message, titles)), of_message[message], unit)
+        _sent_row(
+            Html(message_name(message, titles)),
+            of_message[message],
+            unit,
+            rounded=rounded,
+        )
         for message in by_size
     ]
     if drawn:
-        rows.append(_sent_row("Any message, drawn at random", drawn, unit))
+        rows.append(
+            _sent_row("Any message, drawn at random", drawn, unit, rounded=rounded)
+        )
     header = ["Message", "Channels", "Voters", "Cost", "Mean predicted effect"]
     by_arm = long_table(
         "Planned contacts by message and channel",
@@ -135,40 +143,59 @@ def _planned_table(
     return joined(
         [
             long_table("Planned contacts", header, rows, words=2),
+            paragraph(
+                "Sums are rounded down to multiples of 20, as a few contacts are too "
+                "few to show.",
+                "quiet",
+            )
+            if rounded
+            else Html(""),
             folded("By message and channel", by_arm),
         ]
     )
 
 
-def _sent_row(name: str, arms: Sequence[PlannedArm], unit: float) -> tuple[Any, ...]:
-    n = sum(arm.n for arm in arms)
-    mean = sum(arm.n * arm.lift_mean for arm in arms) / n
-    return (
-        name,
-        ", ".join(dict.fromkeys(arm.channel for arm in arms)),
-        *_counted(n, sum(arm.cost_usd for arm in arms), mean, unit),
-    )
+def _sent_row(
+    name: str, arms: Sequence[PlannedArm], unit: float, *, rounded: bool
+) -> tuple[Any, ...]:
+    n, usd = _sums(arms, rounded=rounded)
+    mean = sum(arm.n * arm.lift_mean for arm in arms) / sum(arm.n for arm in arms)
+    channels = ", ".join(dict.fromkeys(arm.channel for arm in arms))
+    return (name, channels, *_counted(n, usd, mean, unit))
+
+
+def _any_small(planned: Sequence[PlannedArm]) -> bool:
+    return any(is_small(arm.n) for arm in planned)
+
+
+def _sums(arms: Sequence[PlannedArm], *, rounded: bool) -> tuple[int, float]:
+    """Contacts and money, in whole twenties where a small arm would be what is left."""
+    n, usd = sum(arm.n for arm in arms), sum(arm.cost_usd for arm in arms)
+    if not rounded:
+        return n, usd
+    return in_twenties(n), usd * in_twenties(n) / n
 
 
 def _counted(n: int, usd: float, lift_mean: float, unit: float) -> tuple[str, ...]:
-    if is_small(n):
-        return people_text(n), NOT_SHOWN, NOT_SHOWN
+    if n < SMALLEST_CELL:
+        return people_text(n or 1), NOT_SHOWN, NOT_SHOWN
     effect = interval_text(Span(lift_mean / unit, math.nan, math.nan), "points")
     return people_text(n), usd_text(usd), effect
 
 
 def _by_channel(planned: Sequence[PlannedArm]) -> Html:
     """Contacts and money by channel, and of all."""
-    contacts: Counter[str] = Counter()
-    usd: dict[str, float] = {}
-    for row in planned:
-        contacts[row.channel] += row.n
-        usd[row.channel] = usd.get(row.channel, 0.0) + row.cost_usd
+    arms: dict[str, list[PlannedArm]] = {}
+    for row in sorted(planned, key=lambda row: -row.n):
+        arms.setdefault(row.channel, []).append(row)
+    rounded = _any_small(planned)
+    sums = {c: _sums(of_channel, rounded=rounded) for c, of_channel in arms.items()}
     rows = [
-        (channel, people_text(n), NOT_SHOWN if is_small(n) else usd_text(usd[channel]))
-        for channel, n in contacts.most_common()
+        (channel, *(_counted(n, usd, math.nan, 1.0)[:2]))
+        for channel, (n, usd) in sums.items()
     ]
-    total = ("All", people_text(contacts.total()), usd_text(sum(usd.values())))
+    n_all = sum(row.n for row in planned)
+    total = ("All", people_text(n_all), usd_text(sum(row.cost_usd for row in planned)))
     return html_table(
         "Contacts by channel", ["Channel", "Voters", "Cost"], rows, total=total
     )
