@@ -36,6 +36,7 @@ from hustings.serving.endpoint import Endpoint
 from hustings.serving.gate import READY, Counts, FrontDoor
 from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
+from hustings.serving.private_control import close_control_ports
 from hustings.serving.reactions import http as reactions_http
 from hustings.serving.voter_rows import (
     RecommendRequest,
@@ -168,7 +169,12 @@ class _Hustings:
 
     @staticmethod
     def check() -> None:
-        """Refuse to start without a key or a bundle, before any worker does."""
+        """Refuse to start without a key or a bundle, before any worker does.
+
+        BentoML runs this in the process that starts the workers, however it is asked
+        to serve: as `hustings serve`, or a Bento by `bentoml serve`.
+        """
+        close_control_ports()
         try:
             Keys.of_environment()
             Endpoint.load(bundle_folder())

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from hustings.serving import gate, keys
 from hustings.serving.gate import Counts, FrontDoor, broken_limit
 from tests.serving.conftest import KEY, key_of, line_of
+from tests.sockets import processes_of
 
 MOST_BYTES = 1.5 * 2**30
 
@@ -93,23 +94,11 @@ def test_memory_stays_bounded_whatever_is_sent(server):
 
 def peak_bytes(server) -> int:
     """The largest resident size that a process of the server ever had."""
-    port = server.url.rpartition(":")[2].encode()
-    facts: dict[str, dict[str, str]] = {}
-    ours: set[str] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            lines = (folder / "status").read_text().splitlines()
-        except OSError:
-            continue
-        facts[folder.name] = dict(
-            line.split(":\t", 1) for line in lines if ":\t" in line
-        )
-        if port in words:
-            ours.add(folder.name)
-    for _ in range(3):  # and their children: the worker does not name its port
-        ours |= {pid for pid, fact in facts.items() if fact["PPid"].strip() in ours}
-    peaks = [int(facts[pid].get("VmHWM", "0 kB").split()[0]) * 1024 for pid in ours]
+    peaks = []
+    for pid in processes_of(server.url):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        facts = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        peaks.append(int(facts.get("VmHWM", "0 kB").split()[0]) * 1024)
     assert len(peaks) > 1
     return max(peaks)
 

@@ -31,6 +31,7 @@ from hustings.serving.service import (
 from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 from tests.serving.conftest import OF_VOTERS
+from tests.sockets import are_private, listening_of
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
@@ -712,6 +713,16 @@ def test_no_server_starts_without_a_bundle(tmp_path, monkeypatch):
     monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
     with pytest.raises(FileNotFoundError, match="hustings run"):
         serve_bundle(tmp_path / "none")
+
+
+def test_a_server_listens_to_its_port_of_loopback_and_to_nothing_of_others(server):
+    """Not to ports that control it: who connects there would run commands as it."""
+    there = listening_of(server.url)
+    port = int(server.url.rpartition(":")[2])
+    assert (there.tcp, there.udp) == ({("127.0.0.1", port)}, set())
+    # the control sockets of its worker
+    assert {file.name for file in there.files} == {"control", "events"}
+    assert are_private(there.files)
 
 
 def test_it_is_loopback_that_is_bound_unless_told_otherwise(
