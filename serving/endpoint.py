@@ -20,6 +20,15 @@ from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import voter_key
 from hustings.features.voter import HISTORY_SHARE
+from hustings.serving.bodies import (
+    RecommendRequest,
+    RequestError,
+    RequestFault,
+    ScoreRequest,
+    SentRequest,
+    field_path,
+    refuse,
+)
 from hustings.serving.contact_lists import ContactLists, NeverContacted
 from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_folder
 from hustings.serving.decisions import (
@@ -53,16 +62,7 @@ from hustings.serving.recommend import (
     recommendations,
 )
 from hustings.serving.rules import rule_set
-from hustings.serving.voter_rows import (
-    RecommendRequest,
-    RequestError,
-    RequestFault,
-    ScoreRequest,
-    SentRequest,
-    VoterReader,
-    field_path,
-    refuse,
-)
+from hustings.serving.voter_rows import MAX_UNKNOWN, MAX_VALUE_SHOWN, VoterReader
 from hustings.training.policy_value.policies import Policy
 from hustings.training.registry.campaign_model import FIGURES, CampaignModel
 from hustings.training.registry.online_features import OnlineFeatures
@@ -280,7 +280,19 @@ class Endpoint:
                     }
                 )
                 missing = [name for name in missing if name not in lacking]
-        return voters, {"missing_columns": missing, "unknown_columns": unknown}
+        return voters, {
+            "missing_columns": missing,
+            "unknown_columns": unknown,
+            "unknown_values": self._unknown_values(voters),
+        }
+
+    def _unknown_values(self, voters: VoterArrays) -> dict[str, list[str]]:
+        """By the request's own columns, values that count as missing."""
+        theirs = self.reader.theirs
+        return {
+            theirs.get(name, name): [v[:MAX_VALUE_SHOWN] for v in values[:MAX_UNKNOWN]]
+            for name, values in self.features.unknown_values(voters).items()
+        }
 
     def _refuse_unjoined(self, lacking: Mapping[str, Sequence[bool]]) -> None:
         faults = [
@@ -329,10 +341,13 @@ class Endpoint:
         if prices.settings.by_household:
             self._require_households(request.voters)
         voters, about_columns = self._voters(request.voters)
+        ids = set(voters["voter_id"].tolist())
+        of_others = {*request.permitted_channels, *request.withdrawn_channels} - ids
         head = {
             "model": self._answered_by,
             "audience": name,
             "answered_at": at.tz_localize("UTC").isoformat(),
+            "n_channels_of_others": len(of_others),
             **about_columns,
         }
         rules = rule_set(self.plan["rule_set"])

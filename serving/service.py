@@ -7,11 +7,10 @@ required on everything but health. Rows are never logged.
 
 import asyncio
 import gc
-import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,20 +31,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import hustings
+from hustings.serving.bodies import (
+    RecommendRequest,
+    ScoreRequest,
+    SentRequest,
+    parsed,
+)
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.gate import READY, Counts, FrontDoor
 from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.private_control import close_control_ports
 from hustings.serving.reactions import http as reactions_http
-from hustings.serving.voter_rows import (
-    RecommendRequest,
-    RequestError,
-    RequestFault,
-    ScoreRequest,
-    SentRequest,
-    parsed,
-)
+from hustings.serving.responses import answered, not_now
 
 Json = dict[str, Any]
 
@@ -56,15 +54,8 @@ OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 COUNTS = Counts()
 READY_WITHIN_S = 2.0
-MAX_FAULTS_LISTED = 100
-_log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 """Where the endpoint listens unless another address is given."""
-
-
-def _error_response(status: int, faults: Sequence[RequestFault]) -> Response:
-    shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_LISTED]]
-    return JSONResponse({"faults": shown_faults, "n_faults": len(faults)}, status)
 
 
 def utc_now() -> pd.Timestamp:
@@ -75,29 +66,23 @@ def utc_now() -> pd.Timestamp:
 _Answer = Callable[[Endpoint, bytes], Json]
 
 
-def _not_now(message: str) -> Response:
-    refused = _error_response(503, [RequestFault(path="", message=message)])
-    refused.headers["Retry-After"] = "2"
-    return refused
+NO_STORE = "the store of the campaign does not answer"
 
 
 def _handler(route: str, answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
     """An answer computed outside the event loop, so that health answers meanwhile."""
 
     def respond(endpoint: Endpoint, body: bytes) -> Response:
-        try:
+        def computed() -> Response:
             given = answer(endpoint, body)
-        except RequestError as bad:
-            return _error_response(bad.status, bad.faults)
-        except sa.exc.SQLAlchemyError as failure:
-            # its text may hold the rows
-            _log.error("the store failed: %s", type(failure).__name__)
-            return _not_now(
-                "the store of the campaign does not answer: whoever has asked to be "
-                "left alone is not known, and nothing is handed out"
-            )
-        COUNTS.rows.labels(route).inc(len(given.get("voters", ())))
-        return Response(to_json(given), media_type="application/json")
+            COUNTS.rows.labels(route).inc(len(given.get("voters", ())))
+            return Response(to_json(given), media_type="application/json")
+
+        return answered(
+            computed,
+            without_store=f"{NO_STORE}: whoever has asked to be left alone is not "
+            "known, and nothing is handed out",
+        )
 
     async def handle(request: Request) -> Response:
         body = await request.body()
@@ -136,12 +121,12 @@ async def _ready(request: Request) -> Response:
     """Whether a recommendation would be answered now; 503 says why not."""
     state = request.app.state
     if state.watch.stalled:
-        return _not_now(monitor_http.STALLED)
+        return not_now(monitor_http.STALLED)
     try:
         async with asyncio.timeout(READY_WITHIN_S):
             await run_in_threadpool(state.endpoint.decisions.is_there)
     except (TimeoutError, sa.exc.SQLAlchemyError):
-        return _not_now("the store of the campaign does not answer")
+        return not_now(NO_STORE)
     return Response("\n", media_type="text/plain")
 
 

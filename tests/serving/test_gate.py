@@ -109,9 +109,9 @@ def peak_bytes(server) -> int:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/nope", 404), ("GET", "/score", 405), ("POST", "/pause", 422),
+        ("GET", "/nope", 404), ("GET", "/score", 405), ("POST", "/pause", 400),
         ("POST", "/score", 400), ("POST", "/reactions", 400),
-        ("POST", "/reactions/review", 422),
+        ("POST", "/reactions/review", 400),
     ],
 )  # fmt: skip
 def test_every_error_has_one_shape_with_the_requests_id(server, method, path, status):
@@ -131,6 +131,58 @@ def test_columns_that_nothing_reads_are_named(served, server):
     row = {**served.rows[0], "shoe_size": 43}
     answer = server.post("/score", {"voters": [row]}).json()
     assert answer["unknown_columns"] == ["shoe_size"]
+
+
+def test_values_and_voters_that_nothing_is_known_of_are_said(served, server):
+    row = {**served.rows[0], "party": "Z"}
+    for route in ("/score", "/recommend"):
+        answer = server.post(route, {"voters": [row, served.rows[1]]}).json()
+        assert answer["unknown_values"] == {"party": ["Z"]}
+    answer = server.post("/score", {"voters": served.rows[:50]}).json()
+    assert answer["unknown_values"] == {}
+    channels = {row["voter_id"]: ["sms"], "nobody asked about": ["sms"]}
+    body = {"voters": [row], "permitted_channels": channels}
+    assert server.post("/recommend", body).json()["n_channels_of_others"] == 1
+
+
+def test_a_message_of_nobody_is_neither_paused_nor_resumed(served, server):
+    body = {"message_id": "no-such", "by": "Ada", "reason": "a test"}
+    for route in ("/pause", "/resume"):
+        answer = server.post(route, body)
+        assert answer.status_code == 404
+        fault = answer.json()["faults"][0]
+        assert (fault["path"], served.model.messages[0] in fault["message"]) == (
+            "message_id", True,
+        )  # fmt: skip
+
+
+NUL = "a\x00b"
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/score", {"voters": [{"voter_id": NUL}]}),
+        ("/score", {"voters": [{"voter_id": "a", "party": NUL}]}),
+        ("/score", {"voters": [{"voter_id": "a"}], "messages": [NUL]}),
+        ("/recommend", {"voters": [{"voter_id": NUL, "household_id": None}]}),
+        ("/recommend", {"voters": [{"voter_id": "a"}], "request_id": NUL}),
+        ("/recommend", {"voters": [{}], "permitted_channels": {NUL: []}}),
+        ("/sent", {"decision_ids": [NUL]}),
+        ("/pause", {"message_id": NUL, "by": "a", "reason": "b"}),
+        ("/pause", {"message_id": "a", "by": NUL, "reason": "b"}),
+        ("/resume", {"message_id": "a", "by": "b", "reason": NUL}),
+        ("/reactions/review", {"event_id": NUL, "answer": "not", "by": "a"}),
+        ("/reactions", {"event_id": NUL, "kind": "like", "platform": "x",
+                        "post_id": "p", "occurred_at": "2026-09-01"}),
+    ],
+)  # fmt: skip
+def test_a_text_that_postgresql_cannot_keep_is_refused_on_every_store(
+    server, route, body
+):
+    answer = server.post(route, body)
+    assert answer.status_code == 422, answer.text
+    assert "NUL" in answer.json()["faults"][0]["message"]
 
 
 # --- the queue ------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hustings.features.atomic import write_json
 from hustings.features.ingest import TableSource
 from hustings.features.persons.keys import KeysError, Never
 from hustings.features.training_set import household
+from hustings.serving.bodies import RecommendRequest, RequestError
 from hustings.serving.contact_lists import NeverContacted
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
@@ -28,7 +29,7 @@ from hustings.serving.service import (
     routes,
     serve_bundle,
 )
-from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
+from hustings.serving.voter_rows import VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 from tests.serving.conftest import OF_VOTERS
 from tests.sockets import are_private, listening_of
