@@ -25,21 +25,18 @@ def refused(
     return JSONResponse(content, status, headers=headers)
 
 
-def not_now(message: str, *, again_s: int = COME_AGAIN_S) -> Response:
+def not_now(message: str) -> Response:
     """503: what is asked cannot be answered now, and when to ask again."""
-    headers = {"Retry-After": str(again_s)}
+    headers = {"Retry-After": str(COME_AGAIN_S)}
     return refused(503, [RequestFault(path="", message=message)], headers)
 
 
-def answered(
-    answer: Callable[[], Response], *, without_store: str, again_s: int = COME_AGAIN_S
-) -> Response:
+def answered(answer: Callable[[], Response], *, without_store: str) -> Response:
     """An answer, or why there is none.
 
     Args:
         answer: Computes it.
         without_store: What is said where the store of the campaign fails.
-        again_s: When to ask again then.
     """
     try:
         return answer()
@@ -48,4 +45,4 @@ def answered(
     except sa.exc.SQLAlchemyError as failure:
         # its text may hold the rows
         _log.error("the store failed: %s", type(failure).__name__)
-        return not_now(without_store, again_s=again_s)
+        return not_now(without_store)

@@ -42,8 +42,6 @@ STORE_VARIABLE = "HUSTINGS_EVENTS"
 _PLAN = "plan.json"
 MAX_FAULTS_LISTED = 100
 MAX_POSTS_KNOWN = 100_000
-AGAIN_S = 5
-"""When a sender may try again after a refusal that was not its fault."""
 NOT_KEPT = "the store did not keep them: send them again"
 
 _log = logging.getLogger(__name__)
@@ -297,14 +295,12 @@ async def _reactions(request: Request) -> Response:
         try:
             receipt = intake.receive(batch_of(body), received_at=utc_now())
         except KeyMissing as failure:
-            return not_now(str(failure), again_s=AGAIN_S)
+            return not_now(str(failure))
         # a sender that looks at the status alone has to see that nothing was taken
         return JSONResponse(receipt_json(receipt), 200 if receipt.is_of_use else 422)
 
     # beside the event loop: health is answered while the disk is waited for
-    return await run_in_threadpool(
-        answered, received, without_store=NOT_KEPT, again_s=AGAIN_S
-    )
+    return await run_in_threadpool(answered, received, without_store=NOT_KEPT)
 
 
 async def _open_wishes(request: Request) -> Response:
