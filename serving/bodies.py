@@ -4,6 +4,7 @@ Each body is declared once: it is read by its declaration, and described by it i
 OpenAPI document. An error never repeats an identifying value.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -72,6 +73,93 @@ class ScoreRequest(_Request):
     messages: (
         Annotated[list[Id], Field(min_length=1, max_length=MAX_MESSAGES)] | None
     ) = None
+
+
+class DataframeSplit(_Request):
+    """A table by columns and rows, as `DataFrame.to_dict("split")` writes it.
+
+    Attributes:
+        columns: Names, each once.
+        data: Rows of values in the order of the columns.
+        index: Of the rows; not read.
+    """
+
+    columns: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    data: Annotated[list[list[Any]], Field(min_length=1, max_length=MAX_VOTERS)]
+    index: list[Any] = []
+
+    def rows(self, path: str) -> list[Row]:
+        """The rows as objects."""
+        repeated = [c for c, n in Counter(self.columns).items() if n > 1]
+        if repeated:
+            refuse(f"{path}.columns", f"expected each column once, got {repeated[0]!r}")
+        n = len(self.columns)
+        faults = [
+            RequestFault(
+                path=f"{path}.data[{i}]",
+                message=f"expected {n} values, one for each column, got {len(row)}",
+            )
+            for i, row in enumerate(self.data)
+            if len(row) != n
+        ]
+        if faults:
+            raise RequestError(faults)
+        return [dict(zip(self.columns, row, strict=True)) for row in self.data]
+
+
+_Columns = Annotated[
+    dict[str, Annotated[list[Any], Field(min_length=1, max_length=MAX_VOTERS)]],
+    Field(min_length=1),
+]
+_NOT_GIVEN: Any = Field(default_factory=lambda: None)
+"""Of a field that is left out, and is never null."""
+_FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
+
+
+class InvocationRequest(_Request):
+    """Body of `POST /invocations`, as a server of MLflow takes it.
+
+    Exactly one of the four formats is given.
+
+    Attributes:
+        dataframe_split: A table by columns and rows.
+        dataframe_records: Rows.
+        inputs: Rows, or columns of values.
+        instances: Rows.
+        params: The model has none.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in _FORMATS]}
+    )
+
+    dataframe_split: DataframeSplit = _NOT_GIVEN
+    dataframe_records: Rows = _NOT_GIVEN
+    inputs: Rows | _Columns = _NOT_GIVEN
+    instances: Rows = _NOT_GIVEN
+    params: Annotated[dict[str, Any], Field(max_length=0)] = {}
+
+    def rows(self) -> tuple[str, list[Row]]:
+        """The rows, and the path of the list that they stand in.
+
+        Raises:
+            RequestError: If there is not one table of rows of one length.
+        """
+        given = [name for name in _FORMATS if name in self.model_fields_set]
+        if len(given) != 1:
+            got = ", ".join(given) or "none"
+            refuse("", f"expected exactly one of {', '.join(_FORMATS)}, got {got}")
+        table = getattr(self, given[0])
+        if isinstance(table, DataframeSplit):
+            return f"{given[0]}.data", table.rows(given[0])
+        if isinstance(table, dict):
+            lengths = {len(values) for values in table.values()}
+            if len(lengths) > 1:
+                refuse(given[0], "expected columns of one length, got "
+                       f"{min(lengths):,} to {max(lengths):,} values")  # fmt: skip
+            rows = zip(*table.values(), strict=True)
+            return given[0], [dict(zip(table, row, strict=True)) for row in rows]
+        return given[0], table
 
 
 class RecommendRequest(_Request):
@@ -203,7 +291,8 @@ def parsed(kind: type[_Body], body: bytes) -> _Body:
 
 
 def _masked(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The place of a fault, without a voter's id."""
+    """The place of a fault, without a voter's id and pydantic's names of types."""
+    place = tuple(part for part in place if "[" not in str(part))
     names_voter = len(place) > 1 and place[0] in _BY_VOTER
     return (place[0], MASK, *place[2:]) if names_voter else place
 

@@ -21,6 +21,7 @@ from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import voter_key
 from hustings.features.voter import HISTORY_SHARE
 from hustings.serving.bodies import (
+    InvocationRequest,
     RecommendRequest,
     RequestError,
     RequestFault,
@@ -64,7 +65,11 @@ from hustings.serving.recommend import (
 from hustings.serving.rules import rule_set
 from hustings.serving.voter_rows import MAX_UNKNOWN, MAX_VALUE_SHOWN, VoterReader
 from hustings.training.policy_value.policies import Policy
-from hustings.training.registry.campaign_model import FIGURES, CampaignModel
+from hustings.training.registry.campaign_model import (
+    FIGURES,
+    CampaignModel,
+    OnlineScores,
+)
 from hustings.training.registry.online_features import OnlineFeatures
 
 Json = dict[str, Any]
@@ -228,10 +233,7 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, about_columns = self._voters(request.voters)
-        scores = self.model.score_online(voters, self.features.matrix(voters))
-        if not np.isfinite(scores.figures).all():
-            raise ValueError("expected finite scores")
+        voters, about_columns, scores = self._scores(request.voters)
         at = [k for k, m in enumerate(scores.messages) if m in wanted]
         messages = [scores.messages[k] for k in at]
         by_voter: list[Json] = [
@@ -247,6 +249,45 @@ class Endpoint:
             )
         ]
         return {"model": self._answered_by, **about_columns, "voters": by_voter}
+
+    def invoke(self, request: InvocationRequest) -> Json:
+        """Scores as the registered model gives them, one wide row for each voter.
+
+        Raises:
+            RequestError: With the path of every field at fault.
+        """
+        path, rows = request.rows()
+        try:
+            voters, about_columns, scores = self._scores(rows)
+        except RequestError as bad:
+            raise RequestError(
+                [
+                    fault.model_copy(
+                        update={"path": path + fault.path.removeprefix("voters")}
+                    )
+                    for fault in bad.faults
+                ],
+                status=bad.status,
+            ) from None
+        names = [f"{f}__{message}" for f in FIGURES for message in scores.messages]
+        # by figure, then by message, as the columns of the registered model
+        figures = scores.figures.transpose(0, 2, 1).reshape(voters.n, -1).tolist()
+        predictions = [
+            {"voter_id": voter, **dict(zip(names, of_voter, strict=True))}
+            for voter, of_voter in zip(voters["voter_id"], figures, strict=True)
+        ]
+        return {
+            "predictions": predictions, "model": self._answered_by, **about_columns
+        }  # fmt: skip
+
+    def _scores(
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> tuple[VoterArrays, Json, OnlineScores]:
+        voters, about_columns = self._voters(rows)
+        scores = self.model.score_online(voters, self.features.matrix(voters))
+        if not np.isfinite(scores.figures).all():
+            raise ValueError("expected finite scores")
+        return voters, about_columns, scores
 
     def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterArrays, Json]:
         """VOTERS of a request with what is known of them beside the voter file.

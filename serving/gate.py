@@ -59,6 +59,7 @@ _VOTERS = BodyLimits(32 * MEBIBYTE, 50_000, 2_000_000)
 _WORDS = BodyLimits(64 * 2**10, 16, 100)
 LIMITS: Mapping[str, BodyLimits] = {
     "/score": _VOTERS,
+    "/invocations": _VOTERS,
     "/recommend": _VOTERS,
     "/sent": BodyLimits(MEBIBYTE, 16, 20_000),
     "/reactions": BodyLimits(16 * MEBIBYTE, 50_000, 1_000_000),
@@ -69,7 +70,7 @@ LIMITS: Mapping[str, BodyLimits] = {
 """By route; any other route takes what a few words need."""
 ROUTES = frozenset(
     {*LIMITS, "/model", "/monitor", "/monitor/stream", "/metrics", "/healthz", "/livez",
-     "/readyz", "/"}
+     "/readyz", "/ping", "/"}
 )  # fmt: skip
 """Names of routes that counts are kept by; any other is `ANY_ROUTE`."""
 

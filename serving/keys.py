@@ -34,6 +34,7 @@ KEY_NAME = "hustings.key"
 Role = Literal["score", "plan", "ingest", "watch", "pause", "admin"]
 _ROLES: Mapping[str, Role] = {
     "POST /score": "score",
+    "POST /invocations": "score",
     "GET /model": "score",
     "POST /recommend": "plan",
     "POST /sent": "plan",

@@ -1,8 +1,9 @@
 """BentoML endpoint: HTTP over a campaign's bundle, and nothing else.
 
 `POST /score` and `POST /recommend` take voters in the campaign's own columns, `POST
-/sent` what was carried out of it; `GET /model` says which version answers. A key is
-required on everything but health. Rows are never logged.
+/invocations` as a server of MLflow does, `POST /sent` what was carried out; `GET
+/model` says which version answers. A key is required on everything but health. Rows
+are never logged.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ from starlette.routing import Route
 
 import hustings
 from hustings.serving.bodies import (
+    InvocationRequest,
     RecommendRequest,
     ScoreRequest,
     SentRequest,
@@ -49,7 +51,7 @@ Json = dict[str, Any]
 
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
 ROOT = Path(hustings.__file__).parents[1]
-HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
+HEALTH = frozenset({"/healthz", "/livez", "/readyz", "/ping"})
 OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 COUNTS = Counts()
@@ -75,7 +77,8 @@ def _handler(route: str, answer: _Answer) -> Callable[[Request], Awaitable[Respo
     def respond(endpoint: Endpoint, body: bytes) -> Response:
         def computed() -> Response:
             given = answer(endpoint, body)
-            COUNTS.rows.labels(route).inc(len(given.get("voters", ())))
+            voters = given.get("voters") or given.get("predictions") or ()
+            COUNTS.rows.labels(route).inc(len(voters))
             return Response(to_json(given), media_type="application/json")
 
         return answered(
@@ -95,12 +98,21 @@ def _score(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.score(parsed(ScoreRequest, body))
 
 
+def _invoke(endpoint: Endpoint, body: bytes) -> Json:
+    return endpoint.invoke(parsed(InvocationRequest, body))
+
+
 def _recommend(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.recommend(parsed(RecommendRequest, body), at=utc_now())
 
 
 def _sent(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.report_sent(parsed(SentRequest, body), at=utc_now())
+
+
+async def _ping(_request: Request) -> Response:
+    """Health, where a client of MLflow asks for it."""
+    return Response("\n", media_type="text/plain")
 
 
 async def _describe(request: Request) -> Response:
@@ -133,6 +145,8 @@ async def _ready(request: Request) -> Response:
 routes = Starlette(
     routes=[
         Route("/score", _handler("/score", _score), methods=["POST"]),
+        Route("/invocations", _handler("/invocations", _invoke), methods=["POST"]),
+        Route("/ping", _ping, methods=["GET"]),
         Route("/recommend", _handler("/recommend", _recommend), methods=["POST"]),
         Route("/sent", _handler("/sent", _sent), methods=["POST"]),
         Route("/model", _describe, methods=["GET"]),

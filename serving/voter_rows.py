@@ -24,9 +24,9 @@ from hustings.features.ingest.mapping import (
 )
 from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
 from hustings.features.ingest.source import (
-    ColumnSource,
     TableSource,
     history_column,
+    mapping_of_given_rows,
     wanted_columns,
 )
 from hustings.features.tables import VOTERS
@@ -87,15 +87,9 @@ class VoterReader:
         texts: Collection[str] = (),
     ) -> "VoterReader":
         """Build from the campaign's [tables.voters], every column written out."""
-        voter_id = mapping.columns["voter_id"]
-        if voter_id.column is None:
-            # a row's number in the file says nothing of a row in a request
-            voter_id = ColumnSource(column="voter_id")
-        columns = {**mapping.columns, "voter_id": voter_id}
-        # whoever is asked about belongs to the table: no filter
-        mapping = mapping.model_copy(update={"columns": columns, "where": None})
+        mapping = mapping_of_given_rows(mapping)
         history = {history_column(key): c for key, c in mapping.history.items()}
-        ours = {**columns, **history, **mapping.extra}
+        ours = {**mapping.columns, **history, **mapping.extra}
         mapped = [column for _, column in wanted_columns(mapping)]
         return cls(
             mapping=mapping,
