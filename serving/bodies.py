@@ -6,9 +6,10 @@ OpenAPI document. An error never repeats an identifying value.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from hustings.features.ingest.mapping import MASK
 
@@ -51,12 +52,17 @@ Channels = Annotated[
     dict[Id, Annotated[list[Channel], Field(max_length=20)]],
     Field(max_length=MAX_VOTERS),
 ]
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 class _Request(BaseModel):
     # a text is no number, and no field goes unread
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    takes_nan: ClassVar[bool] = False
+    """Whether NaN stands for null; else it is no JSON."""
+
+
+_Body = TypeVar("_Body", bound=_Request)
 
 
 class ScoreRequest(_Request):
@@ -119,7 +125,8 @@ _FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 class InvocationRequest(_Request):
     """Body of `POST /invocations`, as a server of MLflow takes it.
 
-    Exactly one of the four formats is given.
+    Exactly one of the four formats is given. MLflow's client writes what pandas has no
+    value for as NaN.
 
     Attributes:
         dataframe_split: A table by columns and rows.
@@ -129,6 +136,7 @@ class InvocationRequest(_Request):
         params: The model has none.
     """
 
+    takes_nan = True
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": [name]} for name in _FORMATS]}
     )
@@ -277,9 +285,14 @@ def parsed(kind: type[_Body], body: bytes) -> _Body:
         RequestError: 400 where it is no JSON, else 422 with the fields' paths.
     """
     try:
+        if not kind.takes_nan and (b"NaN" in body or b"Infinity" in body):
+            # pydantic takes them outside texts, and they are no JSON
+            from_json(body, allow_inf_nan=False)
         return kind.model_validate_json(body)
     except ValidationError as failure:
         faults = failure.errors(include_url=False, include_input=False)
+    except ValueError as failure:
+        refuse("", f"expected JSON: {failure}", status=400)
     if any(fault["type"] == "json_invalid" for fault in faults):
         refuse("", faults[0]["msg"], status=400)
     raise RequestError(

@@ -335,12 +335,17 @@ class Endpoint:
             for name, values in self.features.unknown_values(voters).items()
         }
 
+    @staticmethod
+    def must_bring(joined: str) -> bool:
+        """Whether a row needs a joined column where the campaign's run is not known."""
+        # not every partner delivers intervals
+        return not joined.startswith(WIDTH_PREFIX)
+
     def _refuse_unjoined(self, lacking: Mapping[str, Sequence[bool]]) -> None:
         faults = [
             RequestFault(path=field_path(("voters", int(i), name)), message=UNJOINED)
             for name, rows_without in lacking.items()
-            # not every partner delivers intervals
-            if not name.startswith(WIDTH_PREFIX)
+            if self.must_bring(name)
             for i in np.flatnonzero(rows_without)
         ]
         if faults:

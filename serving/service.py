@@ -39,8 +39,16 @@ from hustings.serving.bodies import (
     SentRequest,
     parsed,
 )
+from hustings.serving.description import PAGE, PAGE_POLICY, Description
 from hustings.serving.endpoint import Endpoint
-from hustings.serving.gate import READY, Counts, FrontDoor
+from hustings.serving.gate import (
+    CLIENT_SCHEMA,
+    DOCS,
+    DOCS_JSON,
+    READY,
+    Counts,
+    FrontDoor,
+)
 from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
 from hustings.serving.private_control import close_control_ports
@@ -120,6 +128,22 @@ async def _describe(request: Request) -> Response:
     return JSONResponse(endpoint.describe())
 
 
+async def _openapi(request: Request) -> Response:
+    description: Description = request.app.state.description
+    # its examples are looked for when it is asked for the first time
+    return JSONResponse(await run_in_threadpool(lambda: description.openapi))
+
+
+async def _client_schema(request: Request) -> Response:
+    description: Description = request.app.state.description
+    return JSONResponse(description.client_schema)
+
+
+async def _docs(_request: Request) -> Response:
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(PAGE, media_type="text/html", headers=headers)
+
+
 async def _metrics(request: Request) -> Response:
     trained_at = request.app.state.endpoint.describe()["trained_at"]
     if trained_at is not None:
@@ -149,6 +173,9 @@ routes = Starlette(
         Route("/ping", _ping, methods=["GET"]),
         Route("/recommend", _handler("/recommend", _recommend), methods=["POST"]),
         Route("/sent", _handler("/sent", _sent), methods=["POST"]),
+        Route(DOCS, _docs, methods=["GET"]),
+        Route(DOCS_JSON, _openapi, methods=["GET"]),
+        Route(CLIENT_SCHEMA, _client_schema, methods=["GET"]),
         Route("/model", _describe, methods=["GET"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route(READY, _ready, methods=["GET"]),
@@ -188,6 +215,7 @@ class _Hustings:
         watch = monitor_http.started(intake.events, bundle, endpoint.plan)
         routes.state.intake, routes.state.watch = intake, watch
         routes.state.endpoint = endpoint
+        routes.state.description = Description(endpoint)
         COUNTS.model.labels(endpoint.version["name"], endpoint.version["version"]).set(
             1
         )
