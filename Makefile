@@ -20,7 +20,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve bento ui test test-all test-times check bench bench-peers clean
+.PHONY: help run $(STAGES) serve bento ui test test-all test-times check attack bench bench-peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ check: $(READY) ## imports, style and types, without running anything
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+attack: $(READY) ## requests of every shape against a real endpoint, 20,000 of them
+	@HUSTINGS_ATTACK=$${HUSTINGS_ATTACK:-20000} $(BIN)/python -m pytest tests/attack -q -s
 
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed

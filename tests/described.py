@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
+from hypothesis import strategies as st
 
 Json = dict[str, Any]
 
@@ -45,7 +46,7 @@ class Described:
     def admits(self, path: str, body: bytes) -> bool:
         """Whether a body is JSON that the description of its route admits."""
         try:
-            value = json.loads(body, parse_constant=_no_constant)
+            value = json.loads(body.decode(), parse_constant=_no_constant)
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             return False
@@ -104,3 +105,41 @@ def _validator(schema: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+# --- bodies that are nearly those of the examples -------------------------------------
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
+                                                          allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@st.composite
+def altered(draw: st.DrawFn, example: Any) -> Any:
+    """An example with up to two of its places replaced, left out or added to."""
+    body = json.loads(json.dumps(example))
+    for _ in range(draw(st.integers(0, 2))):
+        node = body
+        while isinstance(node, dict | list) and node:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            key = draw(st.sampled_from(keys))
+            inner = node[key]
+            if isinstance(inner, dict | list) and inner and draw(st.booleans()):
+                node = inner
+                continue
+            action = draw(st.sampled_from(("replace", "replace", "remove", "add")))
+            if action == "replace":
+                node[key] = draw(JSON_VALUES)
+            elif action == "remove":
+                del node[key]
+            elif isinstance(node, dict):
+                node[draw(st.text(max_size=6))] = draw(JSON_VALUES)
+            else:
+                node.append(draw(JSON_VALUES))
+            break
+    return body

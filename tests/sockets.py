@@ -1,4 +1,4 @@
-"""Sockets on which a server listens, with all processes that it has started."""
+"""Sockets and memory of a server, with all processes that it has started."""
 
 import socket
 import struct
@@ -61,6 +61,17 @@ def processes_of(server: str) -> set[int]:
     while children := {pid for pid, of in parents.items() if of in pids} - pids:
         pids |= children
     return pids
+
+
+def peak_bytes(server: str) -> int:
+    """The largest resident size that a process of a server ever had."""
+    peaks = []
+    for pid in processes_of(server):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        facts = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        peaks.append(int(facts.get("VmHWM", "0 kB").split()[0]) * 1024)
+    assert len(peaks) > 1
+    return max(peaks)
 
 
 def _inodes(pid: int) -> Iterator[str]:

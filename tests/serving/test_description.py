@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from hustings.serving.service import HEALTH, routes
-from tests.described import Described
+from tests.described import Described, altered
 from tests.serving.conftest import KEY
 
 INSIDE = {"/ready": "/readyz", "/client_schema.json": "/schema.json"}
@@ -151,41 +151,6 @@ def test_a_browsers_password_opens_nothing_that_does_something(served, server):
 
 
 # --- the description and the endpoint admit the same ----------------------------------
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
-                                                          allow_infinity=False)
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=4,
-)  # fmt: skip
-
-
-@st.composite
-def altered(draw: st.DrawFn, example: Any) -> Any:
-    """An example with up to two of its places replaced, left out or added to."""
-    body = json.loads(json.dumps(example))
-    for _ in range(draw(st.integers(0, 2))):
-        node = body
-        while isinstance(node, dict | list) and node:
-            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-            key = draw(st.sampled_from(keys))
-            inner = node[key]
-            if isinstance(inner, dict | list) and inner and draw(st.booleans()):
-                node = inner
-                continue
-            action = draw(st.sampled_from(("replace", "replace", "remove", "add")))
-            if action == "replace":
-                node[key] = draw(JSON_VALUES)
-            elif action == "remove":
-                del node[key]
-            elif isinstance(node, dict):
-                node[draw(st.text(max_size=6))] = draw(JSON_VALUES)
-            else:
-                node.append(draw(JSON_VALUES))
-            break
-    return body
 
 
 @pytest.mark.parametrize(

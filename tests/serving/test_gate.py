@@ -5,7 +5,6 @@ import json
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from hustings.serving import gate, keys
 from hustings.serving.gate import Counts, FrontDoor, broken_limit
 from tests.serving.conftest import KEY, key_of, line_of
-from tests.sockets import processes_of
+from tests.sockets import peak_bytes
 
 MOST_BYTES = 1.5 * 2**30
 
@@ -88,19 +87,8 @@ def test_memory_stays_bounded_whatever_is_sent(server):
     with ThreadPoolExecutor(4) as pool:
         statuses = set(pool.map(send, bodies + bodies[:1]))
     assert statuses <= {413, 422, 503}
-    assert peak_bytes(server) < MOST_BYTES
+    assert peak_bytes(server.url) < MOST_BYTES
     assert server.get("/readyz").status_code == 200
-
-
-def peak_bytes(server) -> int:
-    """The largest resident size that a process of the server ever had."""
-    peaks = []
-    for pid in processes_of(server.url):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        facts = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        peaks.append(int(facts.get("VmHWM", "0 kB").split()[0]) * 1024)
-    assert len(peaks) > 1
-    return max(peaks)
 
 
 # --- one shape of error ---------------------------------------------------------------
