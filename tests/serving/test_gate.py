@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from hustings.experiments.replay import to_endpoint
 from hustings.serving import gate, keys
 from hustings.serving.gate import Counts, FrontDoor, broken_limit
 from tests.serving.conftest import KEY, key_of, line_of
@@ -142,6 +143,14 @@ def test_a_message_of_nobody_is_neither_paused_nor_resumed(served, server):
         assert (fault["path"], served.model.messages[0] in fault["message"]) == (
             "message_id", True,
         )  # fmt: skip
+
+
+def test_a_replay_reads_the_receipt_of_a_batch_that_was_set_aside_whole(server):
+    send = to_endpoint(server.url, KEY)
+    receipt = send([{"event_id": "bad-1", "kind": "like"}])
+    assert (receipt["accepted"], receipt["quarantined"]) == (0, 1)
+    with pytest.raises(ConnectionError, match="got 401"):
+        to_endpoint(server.url, "another")([{"event_id": "bad-1"}])
 
 
 NUL = "a\x00b"
