@@ -35,7 +35,9 @@ def fitted(X: np.ndarray, scores: np.ndarray, S: np.ndarray, **changed: float):
     fold = np.random.default_rng(0).integers(4, size=len(X))
     m = scores.shape[1]
     params = {**DEFAULT_LINEAR, **changed}
-    return fit_linear(X, scores, S, fold, ["a"] * m, [3], params), fold
+    sd = float(np.sqrt(S[0, 0]))
+    fit = fit_linear(X, scores, S, fold, ["a"] * m, [3], params, outcome_sd=sd)
+    return fit, fold
 
 
 def steps(X: np.ndarray) -> np.ndarray:
@@ -144,7 +146,9 @@ def test_any_number_of_features_is_fitted(n_features: int) -> None:
     X = rng.normal(size=(2_000, n_features)).astype(np.float32)
     scores = 3 * X[:, :1] * np.ones(2) + rng.normal(0, 3, (2_000, 2))
     fold = rng.integers(4, size=2_000)
-    fit = fit_linear(X, scores, 9 * np.eye(2), fold, ["a", "b"], [], DEFAULT_LINEAR)
+    fit = fit_linear(
+        X, scores, 9 * np.eye(2), fold, ["a", "b"], [], DEFAULT_LINEAR, outcome_sd=3.0
+    )
     assert np.corrcoef(fit.deviation(X, fold)[:, 0], X[:, 0])[0, 1] > 0.9
 
 
@@ -155,7 +159,9 @@ def test_of_many_features_the_last_may_be_carried_by_few() -> None:
     X[:, 108:] = rng.random((800, 2)) < 0.01
     scores, fold = rng.normal(0, 3, (800, 1)), rng.integers(2, size=800)
     no_products = {**DEFAULT_LINEAR, "screen": 99.0}
-    fit = fit_linear(X, scores, 9 * np.eye(1), fold, ["a"], [], no_products)
+    fit = fit_linear(
+        X, scores, 9 * np.eye(1), fold, ["a"], [], no_products, outcome_sd=3.0
+    )
     assert fit.deviation(X, None).std() < 0.5
 
 
@@ -163,8 +169,9 @@ def test_no_features_that_vary_give_no_deviation() -> None:
     rng = np.random.default_rng(6)
     X = np.full((500, 2), np.nan, dtype=np.float32)
     X[:, 1] = 3
+    fold = rng.integers(4, size=500)
     fit = fit_linear(
-        X, rng.normal(size=(500, 1)), np.eye(1), rng.integers(4, size=500), ["a"], []
+        X, rng.normal(size=(500, 1)), np.eye(1), fold, ["a"], [], outcome_sd=1.0
     )
     assert not fit.deviation(X, None).any()
 

@@ -35,8 +35,10 @@ def fitted(
     group = np.arange(p) if group is None else group
     n_terms = int(group.max()) + 1
     alive = np.ones((len(moments), n_terms), dtype=bool)
-    candidates = Candidates(group, np.ones(n_terms, np.int64), alive, {})
-    return fit_pooled(moments, candidates, sharing(issues or ["a"] * m))
+    none = np.zeros(len(moments), np.int64)
+    candidates = Candidates(group, np.ones(n_terms, np.int64), alive, {1: none})
+    sd = float(np.sqrt(moments[0].noise[0, 0]))
+    return fit_pooled(moments, candidates, sharing(issues or ["a"] * m), sd)
 
 
 def world(kind: str, rng: np.random.Generator) -> np.ndarray:
@@ -89,6 +91,41 @@ def test_noise_alone_leaves_next_to_nothing_and_never_nothing_at_all() -> None:
     assert np.mean(spreads) < 0.12
 
 
+@pytest.mark.parametrize("sd", [4.0, 40.0, 400.0])
+def test_the_larger_the_noise_the_less_is_predicted(sd: float) -> None:
+    """Expected lift follows the outcome, not what the noise makes of estimates."""
+    spreads = []
+    for seed in range(6):
+        moments = draw(np.random.default_rng(seed), np.zeros((40, 6)), n=1_000, sd=sd)
+        none = np.zeros(1, np.int64)
+        alive = np.ones((1, 40), dtype=bool)
+        candidates = Candidates(np.arange(40), np.ones(40, np.int64), alive, {1: none})
+        b = fit_pooled([moments], candidates, sharing(["a"] * 6), 4.0).coefficients[0]
+        spreads.append((b**2).sum(axis=0).mean())
+    # an outcome of SD 4: lifts of .2 are expected, whatever noise of rare messages adds
+    assert np.sqrt(np.mean(spreads)) < 0.3
+
+
+def test_what_other_fits_try_tells_a_fit_nothing() -> None:
+    """Triples that another fit tries are no terms without effect for this one."""
+    rng = np.random.default_rng(8)
+    moments = draw(rng, world("shared", rng), n=2_000, sd=4.0)
+    order = np.where(np.arange(N_TERMS) < 15, 1, 3)
+    alive = np.ones((2, N_TERMS), dtype=bool)
+    alive[0, 15:] = False
+    untried = {1: np.zeros(2, np.int64), 3: np.array([2, 0])}
+    shared = sharing(["a"] * N_MESSAGES)
+    both = fit_pooled(
+        [moments, moments], Candidates(np.arange(N_TERMS), order, alive, untried),
+        shared, 4.0,
+    )  # fmt: skip
+    first = {o: n[:1] for o, n in untried.items()}
+    alone = fit_pooled(
+        [moments], Candidates(np.arange(N_TERMS), order, alive[:1], first), shared, 4.0
+    )
+    np.testing.assert_allclose(both.coefficients[0], alone.coefficients[0], atol=1e-12)
+
+
 def test_pooling_pays_where_messages_are_alike_and_small() -> None:
     together, alone = [], []
     for seed in range(6):
@@ -135,9 +172,10 @@ def test_a_term_that_a_fit_does_not_try_has_no_coefficients_there() -> None:
     alive = np.ones((2, N_TERMS), dtype=bool)
     alive[1, :4] = False
     candidates = Candidates(
-        np.arange(N_TERMS), np.ones(N_TERMS, np.int64), alive, {1: 0}
+        np.arange(N_TERMS), np.ones(N_TERMS, np.int64), alive, {1: np.array([0, 4])}
     )
-    found = fit_pooled([moments, moments], candidates, sharing(["a"] * N_MESSAGES))
+    shared = sharing(["a"] * N_MESSAGES)
+    found = fit_pooled([moments, moments], candidates, shared, 4.0)
     assert not found.coefficients[1, :4].any()
     assert (found.inclusion[1, :4] < 1e-12).all()
     assert found.coefficients[0, :4].any()

@@ -106,7 +106,7 @@ def test_a_message_that_a_block_was_not_offered_loses_nothing(
     told, truth = lifts.lift - lifts.lift.mean(axis=0), true[kept]
     slope = (told * truth).sum() / (told**2).sum()
     assert 0.85 < slope < 1.15
-    assert (np.abs(lifts.lift - truth) < 1.96 * lifts.se).mean() > 0.85
+    assert (np.abs(lifts.lift - truth) < 1.96 * lifts.se).mean() > 0.8
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -178,8 +178,12 @@ def test_a_weight_of_two_is_two_people() -> None:
     again, weight = np.repeat(np.arange(n), times), times / times.mean()
     shared = ([], {**DEFAULT_LINEAR, "order": 2})
     parts = ["issue"] * 2
-    ours = fit_linear(X, lift, np.eye(2), fold, parts, *shared, times.astype(float))
-    theirs = fit_linear(X[again], lift[again], np.eye(2), fold[again], parts, *shared)
+    ours = fit_linear(
+        X, lift, np.eye(2), fold, parts, *shared, times.astype(float), outcome_sd=1.0
+    )
+    theirs = fit_linear(
+        X[again], lift[again], np.eye(2), fold[again], parts, *shared, outcome_sd=1.0
+    )
     np.testing.assert_allclose(
         ours.deviation(X, None), theirs.deviation(X, None), atol=1e-4
     )

@@ -420,8 +420,8 @@ def fit_linear(
     weight: Floats | None = None,
     n_folds: int | None = None,
     affinity_columns: Sequence[int] | None = None,
-    outcome_sd: float = 0.0,
     *,
+    outcome_sd: float,
     with_variance: bool = True,
     starts: dict[Any, Any] | None = None,
 ) -> LinearFit:
@@ -441,7 +441,8 @@ def fit_linear(
         n_folds: Folds, where one may be empty; as many as there are without.
         affinity_columns: Column of X with the affinity for each message's own issue, -1
             for none, length M; those columns are no features then.
-        outcome_sd: Of the outcome; the lift by affinity is a share of it.
+        outcome_sd: Standard deviation of the outcome: what lift is expected to be
+            before any data, by affinity and by features, is a share of it.
         with_variance: Whether the fit has to say how sure it is; without, its variance
             is that of the affinity slope alone.
         starts: Where what `screen` does not change is kept, for fits of other settings
@@ -471,7 +472,8 @@ def fit_linear(
         noise,
         shared,
         params,
-        untried=0,
+        outcome_sd,
+        n_pairs=sum(len(t) == 2 for t in terms),
         may=[set(terms)] * len(fits_of),
     )
     last = first
@@ -485,10 +487,12 @@ def fit_linear(
             for pairs, triples in zip(first.products(UNLIKELY), tried, strict=True)
         ]
         together = sorted(set().union(*may), key=lambda t: (len(t), t))
-        untried = sum(len(t) == 2 for t in terms) - sum(len(t) == 2 for t in together)
+        n_pairs = sum(len(t) == 2 for t in terms)
         del start, design
         design = _design(shapes, together, X, lift, fold, n_folds, weight, slopes)
-        last = _pooled(design, fits_of, noise, shared, params, untried=untried, may=may)
+        last = _pooled(
+            design, fits_of, noise, shared, params, outcome_sd, n_pairs=n_pairs, may=may
+        )
     joined = _joined(last, with_variance=with_variance)
     return replace(joined, affinity_slope=affinity_slope)
 
@@ -645,8 +649,9 @@ def _pooled(
     noise: Floats,
     shared: Floats,
     params: Mapping[str, Any],
+    outcome_sd: float,
     *,
-    untried: int,
+    n_pairs: int,
     may: Sequence[set[Term]],
 ) -> _Fitted:
     """Fits of the features, and of those products that look like lift at all.
@@ -657,7 +662,8 @@ def _pooled(
         noise: Shape (M, M).
         shared: From `pooled.sharing`.
         params: See `fit_linear`.
-        untried: Pairs that an earlier fit has left out already.
+        outcome_sd: Of the outcome.
+        n_pairs: Pairs to begin with, also those that an earlier fit has left out.
         may: Terms that each fit may try.
     """
     basis, group = design.basis, design.basis.group
@@ -672,11 +678,12 @@ def _pooled(
     )
     in_any = np.flatnonzero(alive.any(axis=0))
     columns, local = _columns_of(group, in_any)
-    n_left = {o: int((order == o).sum() - (order[in_any] == o).sum()) for o in (2, 3)}
-    n_left[2] += untried
-    candidates = Candidates(local, order[in_any], alive[:, in_any], n_left)
+    most = {1: (order == 1).sum(), 2: n_pairs}
+    most[3] = np.array([sum(len(term) == 3 for term in terms) for terms in may])
+    untried = {o: n - alive[:, order == o].sum(axis=1) for o, n in most.items()}
+    candidates = Candidates(local, order[in_any], alive[:, in_any], untried)
     moments = [design.without(k, noise, columns) for k in fits_of]
-    posterior = fit_pooled(moments, candidates, shared)
+    posterior = fit_pooled(moments, candidates, shared, outcome_sd)
     return _Fitted(basis.only([int(g) for g in in_any]), moments, candidates, posterior)
 
 

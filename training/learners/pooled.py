@@ -29,18 +29,24 @@ import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
 
-SCALES = 2.0 ** np.arange(-5, 6, 2)
+SMALLEST, LARGEST = 1 / 32, 32.0
 """Prior variances of a coefficient, in variances of its estimate where nothing else is
 estimated; the smallest can hardly be told from zero, the largest not missed."""
-NULL_AT_FIRST = 0.2
-"""Probability of no effect to begin with."""
-ONE_AS_PRIOR = 0.05
-"""How many effects of every variance are taken to have been seen before."""
+N_VARIANCES = 6
+"""How many from the smallest to the largest."""
+LARGEST_TERM = 16.0
+"""Variance of lift that one term alone may have, in those expected of all."""
+EXPECTED_SHARE = 0.05
+"""Standard deviation of lift between voters before any data, as a share of the
+outcome's: two points of a vote, the size of differences that field tests found."""
+LEAST_NULL = 0.2
+"""Probability of no effect before any data, at least: the more the columns and the
+noise, the higher, so that all of them together are expected to do no more than that."""
+SEEN_BEFORE = 50.0
+"""How many effects the frequencies of the variances count as before any data."""
 TERM_LIKE_OTHERS = 16.0
 """For how many messages it counts that terms are alike, where a term tells how its
 other messages use it."""
-NONE_AS_PRIOR = 1.0
-"""How many without."""
 MAX_SWEEPS, SETTLED = 40, 1e-4
 DIRECTIONS = 16
 """Directions of uncertainty of a message; what lies beside them is the same for all."""
@@ -79,14 +85,14 @@ class Candidates(NamedTuple):
         group: Term of every column, shape (p,).
         order: Features in every term, shape (n_terms,).
         alive: Which terms each fit tries, shape (n_fits, n_terms).
-        untried: By order, how many more terms were left out unseen or for looking like
-            nothing: they count as terms without effect.
+        untried: By order, how many more terms each fit left out unseen or for looking
+            like nothing, shape (n_fits,): they count as terms without effect.
     """
 
     group: Ints
     order: Ints
     alive: Bools
-    untried: dict[int, int]
+    untried: dict[int, Ints]
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,10 @@ class _Turned(NamedTuple):
 
 
 def fit_pooled(
-    moments: Sequence[EffectMoments], candidates: Candidates, shared: Floats
+    moments: Sequence[EffectMoments],
+    candidates: Candidates,
+    shared: Floats,
+    outcome_sd: float,
 ) -> TermPosterior:
     """Posterior of the coefficients of several fits, each with a prior of its own.
 
@@ -220,8 +229,9 @@ def fit_pooled(
         moments: Of every fit, of the same p columns and M messages.
         candidates: Terms.
         shared: From `sharing`.
+        outcome_sd: Standard deviation of the outcome, above 0, in the unit of lifts.
     """
-    search = _Search(moments, candidates, shared)
+    search = _Search(moments, candidates, shared, EXPECTED_SHARE * outcome_sd)
     for _ in range(MAX_SWEEPS):
         search.sweep()
         if not len(search.fits):
@@ -230,8 +240,8 @@ def fit_pooled(
     return TermPosterior(
         turn @ search.total,
         search.inclusion(),
-        (search.of_own @ search.variances)[:, group],
-        (search.of_shared @ search.variances)[:, :, group],
+        np.einsum("ftmv,fv->ftm", search.of_own, search.variances)[:, group],
+        np.einsum("cftv,fv->cft", search.of_shared, search.variances)[:, :, group],
         shared,
         turn,
         n_unsettled=len(search.fits),
@@ -254,14 +264,17 @@ class _Shrunken(NamedTuple):
         """Build for some estimates.
 
         Args:
-            precision: Of the estimates, shape (..., k).
-            variances: Prior variances, zero first, shape (V,).
+            precision: Of the estimates, shape (F, ..., k).
+            variances: Prior variances of every fit, zero first, shape (F, V).
             alive: Where anything but zero may be, shape (...).
         """
-        grown = variances[:, None] * precision[..., None, :]
+        n_fits, n_variances = variances.shape
+        between = (1,) * (precision.ndim - 2)
+        variances = variances.reshape(n_fits, *between, n_variances, 1)
+        grown = variances * precision[..., None, :]
         evidence = -0.5 * np.log1p(grown).sum(axis=-1)
         evidence[..., 1:] = np.where(alive[..., None], evidence[..., 1:], -np.inf)
-        return cls(variances[:, None] / (1.0 + grown), evidence)
+        return cls(variances / (1.0 + grown), evidence)
 
     def only(self, fits: Ints) -> Self:
         """Of some of the fits, which come first in the shapes."""
@@ -319,29 +332,30 @@ class _Work:
         shared: Floats,
         precision: Floats,
         variances: Floats,
+        prior: Floats,
     ) -> None:
-        self._shared, self._precision = shared, precision
-        self._untried = candidates.untried
+        self._shared, self._precision, self._prior = shared, precision, prior
+        self.orders, self._order = np.unique(candidates.order, return_inverse=True)
+        self._alive = candidates.alive.astype(np.float64)[..., None]
+        # by order, what each fit does not try has no effect there
+        untried = [candidates.untried[int(o)] for o in self.orders]
+        self._untried = np.reshape(untried, (len(untried), -1))
         self._diagonal, self._of_message = turned.diagonal, np.diag(precision).copy()
         self._between = precision - np.diag(self._of_message)
         self._along = precision @ shared.T
         overlap = shared @ self._along
         self._together = np.diag(overlap).copy()
         self._apart = overlap - np.diag(self._together)
-        self.orders, self._order = np.unique(candidates.order, return_inverse=True)
         self._gram, self._left = turned.gram, turned.cross.copy()
         n_fits, p, n_messages = turned.cross.shape
         n_shared, n_terms = len(shared), len(candidates.order)
         self.total = np.zeros_like(turned.cross)
         self._common = np.zeros((n_shared, n_fits, p))
         self._own = np.zeros_like(turned.cross)
-        start = np.full(len(variances), (1 - NULL_AT_FIRST) / len(SCALES))
-        start[0] = NULL_AT_FIRST
-        self.of_shared = np.tile(start, (n_shared, n_fits, n_terms, 1))
-        self.of_own = np.tile(start, (n_fits, n_terms, n_messages, 1))
-        self._log_shared = np.tile(
-            np.log(start), (n_shared, n_fits, len(self.orders), 1)
-        )
+        of_term = prior[:, None]
+        self.of_shared = np.tile(of_term, (n_shared, 1, n_terms, 1))
+        self.of_own = np.tile(of_term[:, None], (1, n_terms, n_messages, 1))
+        self._log_shared = np.tile(np.log(of_term), (n_shared, 1, len(self.orders), 1))
         self._log_own = np.log(self.of_own)
         self._terms = [
             self._term(i, at, candidates.alive[:, i], variances)
@@ -376,6 +390,8 @@ class _Work:
         self.total, self._own = self.total[fits], self._own[fits]
         self.of_own, self._log_own = self.of_own[fits], self._log_own[fits]
         self._common, self.of_shared = self._common[:, fits], self.of_shared[:, fits]
+        self._prior, self._alive = self._prior[fits], self._alive[fits]
+        self._untried = self._untried[:, fits]
         self._log_shared = self._log_shared[:, fits]
         self._terms = [
             term._replace(
@@ -431,23 +447,55 @@ class _Work:
     def _learn_prior(self) -> None:
         """How often each variance occurs, from all terms of an order."""
         n_fits, _, n_messages, n_variances = self.of_own.shape
-        seen_before = np.full(n_variances, ONE_AS_PRIOR)
-        seen_before[0] = NONE_AS_PRIOR
-        for o, order in enumerate(self.orders):
+        before = SEEN_BEFORE * self._prior
+        for o in range(len(self.orders)):
             of = self._order == o
-            n_untried = self._untried.get(int(order), 0)
+            alive = self._alive[:, of]
             nothing = np.zeros((n_fits, n_variances))
-            # what a fit does not try has no effect there
-            nothing[:, 0] = n_untried
-            counted = (self.of_shared[:, :, of]).sum(axis=2) + nothing + seen_before
+            nothing[:, 0] = self._untried[o]
+            counted = (self.of_shared[:, :, of] * alive).sum(axis=2) + nothing + before
             share = counted / counted.sum(axis=-1, keepdims=True)
             self._log_shared[:, :, o] = np.log(share)
-            own = self.of_own[:, of]
-            counted = own.sum(axis=(1, 2)) + n_messages * nothing + seen_before
+            own = self.of_own[:, of] * alive[..., None]
+            counted = own.sum(axis=(1, 2)) + n_messages * nothing + before
             share = (counted / counted.sum(axis=-1, keepdims=True))[:, None, None]
             # a term's other messages say how it is used; its own would say it twice
             of_term = own.sum(axis=2, keepdims=True) - own + TERM_LIKE_OTHERS * share
             self._log_own[:, of] = np.log(of_term / of_term.sum(axis=-1, keepdims=True))
+
+
+def _prior(
+    usual: float, n_terms: Ints, size: Floats, expected: float
+) -> tuple[Floats, Floats]:
+    """Prior variances of a coefficient, and how often each occurs before any data.
+
+    They lie between what cannot be told from zero and what cannot be missed; where the
+    noise is so large that even the smallest would be more than is expected of lifts,
+    they follow what is expected. The larger a variance the rarer, and all the more
+    where one term alone would move lifts by more than is expected of all.
+
+    Args:
+        usual: Variance of an estimate where nothing else is estimated.
+        n_terms: Terms that each fit tries, shape (F,).
+        size: Variance of lift if all their coefficients had variance 1, shape (F,).
+        expected: Variance of lift between voters.
+
+    Returns:
+        Zero first, shape (F, V) each.
+    """
+    size = np.maximum(size, 1e-300)
+    of_term = size / np.maximum(n_terms, 1)
+    smallest = np.minimum(SMALLEST * usual, expected / size)
+    largest = np.minimum(LARGEST * usual, LARGEST_TERM * expected / of_term)
+    some = np.geomspace(smallest, largest, N_VARIANCES, axis=1)
+    often = some**-0.5 / (1 + some * of_term[:, None] / expected)
+    often /= often.sum(axis=1, keepdims=True)
+    # half of it is what messages share
+    null = np.maximum(
+        LEAST_NULL, 1 - expected / 2 / (size * (often * some).sum(axis=1))
+    )
+    frequency = np.column_stack([null, (1 - null)[:, None] * often])
+    return np.column_stack([np.zeros(len(some)), some]), frequency
 
 
 def _norm(diagonal: Floats, of: Floats, precision: Floats) -> Floats:
@@ -472,7 +520,11 @@ class _Search:
     """
 
     def __init__(
-        self, moments: Sequence[EffectMoments], candidates: Candidates, shared: Floats
+        self,
+        moments: Sequence[EffectMoments],
+        candidates: Candidates,
+        shared: Floats,
+        expected_sd: float,
     ) -> None:
         turned = _turned(moments, candidates)
         self.turn = turned.turn
@@ -482,10 +534,13 @@ class _Search:
         n_fits = len(moments)
         voters = float(np.mean([m.n for m in moments]))
         usual = 1.0 / (max(float(np.diag(precision).mean()), 1e-300) * voters)
-        self.variances = np.concatenate([[0.0], usual * SCALES])
         # fits that have not settled
         self.fits = np.arange(n_fits)
-        self.work = _Work(turned, candidates, shared, precision, self.variances)
+        n_terms = candidates.alive.sum(axis=1)
+        tried = candidates.alive[:, candidates.group]
+        size = (turned.diagonal * tried).sum(axis=1) / voters
+        self.variances, prior = _prior(usual, n_terms, size, expected_sd**2)
+        self.work = _Work(turned, candidates, shared, precision, self.variances, prior)
         # of all fits, as they were when they settled
         self.of_shared, self.of_own = self.work.of_shared, self.work.of_own
         self.total = self.work.total

@@ -207,7 +207,7 @@ def linear_part(
         test.survey_weight,
         1 if only is not None else LINEAR_FOLDS,
         test.affinity_columns,
-        float(np.nanstd(test.Y)),
+        outcome_sd=float(np.nanstd(test.Y)),
         with_variance=only is None,
         starts=starts,
     )
