@@ -67,8 +67,9 @@ check: $(READY) ## imports, style and types, without running anything
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-attack: $(READY) ## faults and attacks: processes killed, bits flipped, many times over
-	@HUSTINGS_ATTACK=12 $(BIN)/python -m pytest -q -s -m "" $(wildcard tests/attack) tests/experiments/test_campaign_holds.py
+attack: $(READY) ## requests of every shape, processes killed and bits flipped, many times over
+	@HUSTINGS_ATTACK=$${HUSTINGS_ATTACK:-20000} HUSTINGS_KILLS=$${HUSTINGS_KILLS:-12} \
+		$(BIN)/python -m pytest -q -s -m "" tests/attack tests/experiments/test_campaign_holds.py
 
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed

@@ -264,8 +264,13 @@ def to_endpoint(url: str, key: str) -> Callable[[list[Payload]], Payload]:
                     receipt: Payload = json.load(answer)
                     return receipt
             except urllib.error.HTTPError as failure:
+                text = failure.read().decode(errors="replace")
+                if failure.code == 422 and '"quarantined"' in text:
+                    # nothing of the batch was taken; the receipt says why
+                    refused_receipt: Payload = json.loads(text)
+                    return refused_receipt
                 if failure.code != 503 or attempt == TRIES - 1:
-                    reason = failure.read().decode(errors="replace")[:200]
+                    reason = text[:200]
                     raise ConnectionError(
                         f"{url}: expected a receipt, got {failure.code}: {reason}"
                     ) from None

@@ -20,6 +20,16 @@ from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import WIDTH_PREFIX
 from hustings.features.persons.keys import voter_key
 from hustings.features.voter import HISTORY_SHARE
+from hustings.serving.bodies import (
+    InvocationRequest,
+    RecommendRequest,
+    RequestError,
+    RequestFault,
+    ScoreRequest,
+    SentRequest,
+    field_path,
+    refuse,
+)
 from hustings.serving.contact_lists import ContactLists, NeverContacted
 from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_folder
 from hustings.serving.decisions import (
@@ -53,18 +63,13 @@ from hustings.serving.recommend import (
     recommendations,
 )
 from hustings.serving.rules import rule_set
-from hustings.serving.voter_rows import (
-    RecommendRequest,
-    RequestError,
-    RequestFault,
-    ScoreRequest,
-    SentRequest,
-    VoterReader,
-    field_path,
-    refuse,
-)
+from hustings.serving.voter_rows import MAX_UNKNOWN, MAX_VALUE_SHOWN, VoterReader
 from hustings.training.policy_value.policies import Policy
-from hustings.training.registry.campaign_model import FIGURES, CampaignModel
+from hustings.training.registry.campaign_model import (
+    FIGURES,
+    CampaignModel,
+    OnlineScores,
+)
 from hustings.training.registry.online_features import OnlineFeatures
 
 Json = dict[str, Any]
@@ -228,10 +233,7 @@ class Endpoint:
             RequestError: With the path of every field at fault.
         """
         wanted = self._messages(request.messages)
-        voters, about_columns = self._voters(request.voters)
-        scores = self.model.score_online(voters, self.features.matrix(voters))
-        if not np.isfinite(scores.figures).all():
-            raise ValueError("expected finite scores")
+        voters, about_columns, scores = self._scores(request.voters)
         at = [k for k, m in enumerate(scores.messages) if m in wanted]
         messages = [scores.messages[k] for k in at]
         by_voter: list[Json] = [
@@ -247,6 +249,45 @@ class Endpoint:
             )
         ]
         return {"model": self._answered_by, **about_columns, "voters": by_voter}
+
+    def invoke(self, request: InvocationRequest) -> Json:
+        """Scores as the registered model gives them, one wide row for each voter.
+
+        Raises:
+            RequestError: With the path of every field at fault.
+        """
+        path, rows = request.rows()
+        try:
+            voters, about_columns, scores = self._scores(rows)
+        except RequestError as bad:
+            raise RequestError(
+                [
+                    fault.model_copy(
+                        update={"path": path + fault.path.removeprefix("voters")}
+                    )
+                    for fault in bad.faults
+                ],
+                status=bad.status,
+            ) from None
+        names = [f"{f}__{message}" for f in FIGURES for message in scores.messages]
+        # by figure, then by message, as the columns of the registered model
+        figures = scores.figures.transpose(0, 2, 1).reshape(voters.n, -1).tolist()
+        predictions = [
+            {"voter_id": voter, **dict(zip(names, of_voter, strict=True))}
+            for voter, of_voter in zip(voters["voter_id"], figures, strict=True)
+        ]
+        return {
+            "predictions": predictions, "model": self._answered_by, **about_columns
+        }  # fmt: skip
+
+    def _scores(
+        self, rows: Sequence[Mapping[str, Any]]
+    ) -> tuple[VoterArrays, Json, OnlineScores]:
+        voters, about_columns = self._voters(rows)
+        scores = self.model.score_online(voters, self.features.matrix(voters))
+        if not np.isfinite(scores.figures).all():
+            raise ValueError("expected finite scores")
+        return voters, about_columns, scores
 
     def _voters(self, rows: Sequence[Mapping[str, Any]]) -> tuple[VoterArrays, Json]:
         """VOTERS of a request with what is known of them beside the voter file.
@@ -280,14 +321,31 @@ class Endpoint:
                     }
                 )
                 missing = [name for name in missing if name not in lacking]
-        return voters, {"missing_columns": missing, "unknown_columns": unknown}
+        return voters, {
+            "missing_columns": missing,
+            "unknown_columns": unknown,
+            "unknown_values": self._unknown_values(voters),
+        }
+
+    def _unknown_values(self, voters: VoterArrays) -> dict[str, list[str]]:
+        """By the request's own columns, values that count as missing."""
+        theirs = self.reader.theirs
+        return {
+            theirs.get(name, name): [v[:MAX_VALUE_SHOWN] for v in values[:MAX_UNKNOWN]]
+            for name, values in self.features.unknown_values(voters).items()
+        }
+
+    @staticmethod
+    def must_bring(joined: str) -> bool:
+        """Whether a row needs a joined column where the campaign's run is not known."""
+        # not every partner delivers intervals
+        return not joined.startswith(WIDTH_PREFIX)
 
     def _refuse_unjoined(self, lacking: Mapping[str, Sequence[bool]]) -> None:
         faults = [
             RequestFault(path=field_path(("voters", int(i), name)), message=UNJOINED)
             for name, rows_without in lacking.items()
-            # not every partner delivers intervals
-            if not name.startswith(WIDTH_PREFIX)
+            if self.must_bring(name)
             for i in np.flatnonzero(rows_without)
         ]
         if faults:
@@ -329,10 +387,13 @@ class Endpoint:
         if prices.settings.by_household:
             self._require_households(request.voters)
         voters, about_columns = self._voters(request.voters)
+        ids = set(voters["voter_id"].tolist())
+        of_others = {*request.permitted_channels, *request.withdrawn_channels} - ids
         head = {
             "model": self._answered_by,
             "audience": name,
             "answered_at": at.tz_localize("UTC").isoformat(),
+            "n_channels_of_others": len(of_others),
             **about_columns,
         }
         rules = rule_set(self.plan["rule_set"])

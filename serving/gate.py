@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple, NoReturn
@@ -29,8 +30,14 @@ QUEUE_REQUESTS, QUEUE_BYTES = 64, 96 * MEBIBYTE
 BODY_WITHIN_S, TURN_WITHIN_S = 30.0, 10.0
 """A body has to be there, and a request to get its turn, within so long."""
 COME_AGAIN_S = 1
-READY = "/ready"
-"""Route that says whether a recommendation would be answered now."""
+READY, CLIENT_SCHEMA = "/ready", "/client_schema.json"
+"""Whether a recommendation would be answered now; the routes for BentoML's client."""
+_ROUTE_INSIDE = {"/readyz": READY, "/schema.json": CLIENT_SCHEMA}
+"""BentoML's own say only that the process has started, and that there is a mount."""
+DOCS, DOCS_JSON = "/docs", "/docs.json"
+_DOCS_FILES = "/static_content/"
+"""What the page of the description loads. A browser sends the key to these, and to no
+route that does anything, as the password that it asks for."""
 MOST_DRAINED = 128 * MEBIBYTE
 LARGE_BODY = MEBIBYTE
 """Of larger bodies one is answered at a time, so that memory has a bound."""
@@ -56,20 +63,21 @@ class BodyLimits(NamedTuple):
 
 
 _VOTERS = BodyLimits(32 * MEBIBYTE, 50_000, 2_000_000)
-_WORDS = BodyLimits(64 * 2**10, 16, 100)
+WORDS_LIMITS = BodyLimits(64 * 2**10, 16, 100)
 LIMITS: Mapping[str, BodyLimits] = {
     "/score": _VOTERS,
+    "/invocations": _VOTERS,
     "/recommend": _VOTERS,
     "/sent": BodyLimits(MEBIBYTE, 16, 20_000),
     "/reactions": BodyLimits(16 * MEBIBYTE, 50_000, 1_000_000),
-    "/reactions/review": _WORDS,
-    "/pause": _WORDS,
-    "/resume": _WORDS,
+    "/reactions/review": WORDS_LIMITS,
+    "/pause": WORDS_LIMITS,
+    "/resume": WORDS_LIMITS,
 }
 """By route; any other route takes what a few words need."""
 ROUTES = frozenset(
     {*LIMITS, "/model", "/monitor", "/monitor/stream", "/metrics", "/healthz", "/livez",
-     "/readyz", "/"}
+     "/readyz", "/ping", "/", DOCS, DOCS_JSON, "/schema.json"}
 )  # fmt: skip
 """Names of routes that counts are kept by; any other is `ANY_ROUTE`."""
 
@@ -214,9 +222,9 @@ class FrontDoor:
         if scope["type"] != "http":
             return
         route = scope["path"] if scope["path"] in ROUTES else ANY_ROUTE
-        if route == "/readyz":
-            # BentoML's own says only that the process has started
-            scope = {**scope, "path": READY, "raw_path": READY.encode()}
+        inside = _ROUTE_INSIDE.get(route)
+        if inside is not None:
+            scope = {**scope, "path": inside, "raw_path": inside.encode()}
         answer = _Answer(send, _request_id(scope))
         started = time.perf_counter()
         try:
@@ -227,7 +235,7 @@ class FrontDoor:
                 await self._with_body(scope, receive, answer)
         except _RefusedError as refusal:
             self.counts.refused.labels(refusal.reason).inc()
-            await answer.refuse(refusal.status, refusal.message)
+            await answer.refuse(refusal, asks_browser=_is_for_browser(scope))
         finally:
             self.counts.requests.labels(route, str(answer.status)).inc()
             if route != "/monitor/stream":
@@ -266,7 +274,7 @@ class FrontDoor:
         self.counts.queue.set(self.turns.n)
         held = 0
         try:
-            limits = LIMITS.get(scope["path"], _WORDS)
+            limits = LIMITS.get(scope["path"], WORDS_LIMITS)
             declared = _declared_bytes(scope)
             if declared is not None and declared > limits.n_bytes:
                 await _drained(receive)
@@ -345,7 +353,16 @@ def _given_key(scope: Scope) -> bytes:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
     given = bearer.strip() if scheme.lower() == b"bearer" else b""
+    if scheme.lower() == b"basic" and _is_for_browser(scope):
+        with suppress(ValueError):
+            given = b64decode(bearer, validate=True).partition(b":")[2]
     return given or headers.get(b"x-api-key", b"")
+
+
+def _is_for_browser(scope: Scope) -> bool:
+    path: str = scope["path"]
+    is_docs = path in (DOCS, DOCS_JSON) or path.startswith(_DOCS_FILES)
+    return is_docs and scope["method"] in ("GET", "HEAD")
 
 
 def _request_id(scope: Scope) -> str:
@@ -386,16 +403,18 @@ class _Answer:
             if not message.get("more_body"):
                 await self._send_error(self._start, bytes(self._body))
 
-    async def refuse(self, status: int, message: str) -> None:
+    async def refuse(self, refusal: _RefusedError, *, asks_browser: bool) -> None:
         """Answer with one fault of the whole request."""
         again: list[tuple[bytes, bytes]] = []
+        status = refusal.status
         if status in (429, 503):
             again = [(b"retry-after", str(COME_AGAIN_S).encode())]
         if status == 401:
-            again = [(b"www-authenticate", b"Bearer")]
+            scheme = b'Basic realm="the key as password"' if asks_browser else b"Bearer"
+            again = [(b"www-authenticate", scheme)]
         start = {"type": "http.response.start", "status": status, "headers": again}
         await self.send(start)
-        await self.send({"type": "http.response.body", "body": _fault(message)})
+        await self.send({"type": "http.response.body", "body": _fault(refusal.message)})
 
     async def _send_error(self, start: Message, body: bytes) -> None:
         content = _shaped(body, start["status"], self._request_id)

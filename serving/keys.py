@@ -32,8 +32,9 @@ MOST_FAILURES, FAILURES_WITHIN_S = 200, 60.0
 KEY_NAME = "hustings.key"
 """Of a request's scope: whose key it carries."""
 Role = Literal["score", "plan", "ingest", "watch", "pause", "admin"]
-_ROLES: Mapping[str, Role] = {
+ROLES: Mapping[str, Role] = {
     "POST /score": "score",
+    "POST /invocations": "score",
     "GET /model": "score",
     "POST /recommend": "plan",
     "POST /sent": "plan",
@@ -80,7 +81,7 @@ class Key(NamedTuple):
 
     def may(self, method: str, path: str) -> bool:
         """Whether it opens a route."""
-        role = _ROLES.get(f"{'GET' if method == 'HEAD' else method} {path}")
+        role = ROLES.get(f"{'GET' if method == 'HEAD' else method} {path}")
         return role is None or role in self.roles or "admin" in self.roles
 
 

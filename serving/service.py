@@ -1,17 +1,17 @@
 """BentoML endpoint: HTTP over a campaign's bundle, and nothing else.
 
 `POST /score` and `POST /recommend` take voters in the campaign's own columns, `POST
-/sent` what was carried out of it; `GET /model` says which version answers. A key is
-required on everything but health. Rows are never logged.
+/invocations` as a server of MLflow does, `POST /sent` what was carried out; `GET
+/model` says which version answers. A key is required on everything but health. Rows
+are never logged.
 """
 
 import asyncio
 import gc
-import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,38 +32,40 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import hustings
-from hustings.serving.endpoint import Endpoint
-from hustings.serving.gate import READY, Counts, FrontDoor
-from hustings.serving.keys import KEY_VARIABLE, Keys
-from hustings.serving.monitor import http as monitor_http
-from hustings.serving.reactions import http as reactions_http
-from hustings.serving.voter_rows import (
+from hustings.serving.bodies import (
+    InvocationRequest,
     RecommendRequest,
-    RequestError,
-    RequestFault,
     ScoreRequest,
     SentRequest,
     parsed,
 )
+from hustings.serving.description import PAGE, PAGE_POLICY, Description
+from hustings.serving.endpoint import Endpoint
+from hustings.serving.gate import (
+    CLIENT_SCHEMA,
+    DOCS,
+    DOCS_JSON,
+    READY,
+    Counts,
+    FrontDoor,
+)
+from hustings.serving.keys import KEY_VARIABLE, Keys
+from hustings.serving.monitor import http as monitor_http
+from hustings.serving.private_control import close_control_ports
+from hustings.serving.reactions import http as reactions_http
+from hustings.serving.responses import answered, not_now
 
 Json = dict[str, Any]
 
 BUNDLE_VARIABLE = "HUSTINGS_BUNDLE"
 ROOT = Path(hustings.__file__).parents[1]
-HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
+HEALTH = frozenset({"/healthz", "/livez", "/readyz", "/ping"})
 OPEN = HEALTH | {monitor_http.PAGE}
 """What answers without a key: the page carries no data and asks for it."""
 COUNTS = Counts()
 READY_WITHIN_S = 2.0
-MAX_FAULTS_LISTED = 100
-_log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 """Where the endpoint listens unless another address is given."""
-
-
-def _error_response(status: int, faults: Sequence[RequestFault]) -> Response:
-    shown_faults = [fault.model_dump() for fault in faults[:MAX_FAULTS_LISTED]]
-    return JSONResponse({"faults": shown_faults, "n_faults": len(faults)}, status)
 
 
 def utc_now() -> pd.Timestamp:
@@ -74,29 +76,24 @@ def utc_now() -> pd.Timestamp:
 _Answer = Callable[[Endpoint, bytes], Json]
 
 
-def _not_now(message: str) -> Response:
-    refused = _error_response(503, [RequestFault(path="", message=message)])
-    refused.headers["Retry-After"] = "2"
-    return refused
+NO_STORE = "the store of the campaign does not answer"
 
 
 def _handler(route: str, answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
     """An answer computed outside the event loop, so that health answers meanwhile."""
 
     def respond(endpoint: Endpoint, body: bytes) -> Response:
-        try:
+        def computed() -> Response:
             given = answer(endpoint, body)
-        except RequestError as bad:
-            return _error_response(bad.status, bad.faults)
-        except sa.exc.SQLAlchemyError as failure:
-            # its text may hold the rows
-            _log.error("the store failed: %s", type(failure).__name__)
-            return _not_now(
-                "the store of the campaign does not answer: whoever has asked to be "
-                "left alone is not known, and nothing is handed out"
-            )
-        COUNTS.rows.labels(route).inc(len(given.get("voters", ())))
-        return Response(to_json(given), media_type="application/json")
+            voters = given.get("voters") or given.get("predictions") or ()
+            COUNTS.rows.labels(route).inc(len(voters))
+            return Response(to_json(given), media_type="application/json")
+
+        return answered(
+            computed,
+            without_store=f"{NO_STORE}: whoever has asked to be left alone is not "
+            "known, and nothing is handed out",
+        )
 
     async def handle(request: Request) -> Response:
         body = await request.body()
@@ -109,6 +106,10 @@ def _score(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.score(parsed(ScoreRequest, body))
 
 
+def _invoke(endpoint: Endpoint, body: bytes) -> Json:
+    return endpoint.invoke(parsed(InvocationRequest, body))
+
+
 def _recommend(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.recommend(parsed(RecommendRequest, body), at=utc_now())
 
@@ -117,9 +118,30 @@ def _sent(endpoint: Endpoint, body: bytes) -> Json:
     return endpoint.report_sent(parsed(SentRequest, body), at=utc_now())
 
 
+async def _ping(_request: Request) -> Response:
+    """Health, where a client of MLflow asks for it."""
+    return Response("\n", media_type="text/plain")
+
+
 async def _describe(request: Request) -> Response:
     endpoint: Endpoint = request.app.state.endpoint
     return JSONResponse(endpoint.describe())
+
+
+async def _openapi(request: Request) -> Response:
+    description: Description = request.app.state.description
+    # its examples are looked for when it is asked for the first time
+    return JSONResponse(await run_in_threadpool(lambda: description.openapi))
+
+
+async def _client_schema(request: Request) -> Response:
+    description: Description = request.app.state.description
+    return JSONResponse(description.client_schema)
+
+
+async def _docs(_request: Request) -> Response:
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(PAGE, media_type="text/html", headers=headers)
 
 
 async def _metrics(request: Request) -> Response:
@@ -135,20 +157,25 @@ async def _ready(request: Request) -> Response:
     """Whether a recommendation would be answered now; 503 says why not."""
     state = request.app.state
     if state.watch.stalled:
-        return _not_now(monitor_http.STALLED)
+        return not_now(monitor_http.STALLED)
     try:
         async with asyncio.timeout(READY_WITHIN_S):
             await run_in_threadpool(state.endpoint.decisions.is_there)
     except (TimeoutError, sa.exc.SQLAlchemyError):
-        return _not_now("the store of the campaign does not answer")
+        return not_now(NO_STORE)
     return Response("\n", media_type="text/plain")
 
 
 routes = Starlette(
     routes=[
         Route("/score", _handler("/score", _score), methods=["POST"]),
+        Route("/invocations", _handler("/invocations", _invoke), methods=["POST"]),
+        Route("/ping", _ping, methods=["GET"]),
         Route("/recommend", _handler("/recommend", _recommend), methods=["POST"]),
         Route("/sent", _handler("/sent", _sent), methods=["POST"]),
+        Route(DOCS, _docs, methods=["GET"]),
+        Route(DOCS_JSON, _openapi, methods=["GET"]),
+        Route(CLIENT_SCHEMA, _client_schema, methods=["GET"]),
         Route("/model", _describe, methods=["GET"]),
         Route("/metrics", _metrics, methods=["GET"]),
         Route(READY, _ready, methods=["GET"]),
@@ -168,7 +195,12 @@ class _Hustings:
 
     @staticmethod
     def check() -> None:
-        """Refuse to start without a key or a bundle, before any worker does."""
+        """Refuse to start without a key or a bundle, before any worker does.
+
+        BentoML runs this in the process that starts the workers, however it is asked
+        to serve: as `hustings serve`, or a Bento by `bentoml serve`.
+        """
+        close_control_ports()
         try:
             Keys.of_environment()
             Endpoint.load(bundle_folder())
@@ -183,6 +215,7 @@ class _Hustings:
         watch = monitor_http.started(intake.events, bundle, endpoint.plan)
         routes.state.intake, routes.state.watch = intake, watch
         routes.state.endpoint = endpoint
+        routes.state.description = Description(endpoint)
         COUNTS.model.labels(endpoint.version["name"], endpoint.version["version"]).set(
             1
         )

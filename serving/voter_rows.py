@@ -1,4 +1,4 @@
-"""Requests of the endpoint: their bodies, and their rows as VOTERS.
+"""Rows of a request as VOTERS.
 
 Rows come in the campaign's own columns and are read as `ingest` reads its voter file.
 Nothing is logged, and an error never repeats an identifying value.
@@ -7,11 +7,10 @@ Nothing is logged, and an error never repeats an identifying value.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hustings.features.derived import FROM_THE_WHOLE_FILE
 from hustings.features.ingest.expressions import MAX_EXACT
@@ -25,167 +24,20 @@ from hustings.features.ingest.mapping import (
 )
 from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
 from hustings.features.ingest.source import (
-    ColumnSource,
     TableSource,
     history_column,
+    mapping_of_given_rows,
     wanted_columns,
 )
 from hustings.features.tables import VOTERS
+from hustings.serving.bodies import RequestError, RequestFault, field_path
 
-MAX_VOTERS = 10_000
-MAX_DECISIONS = 10_000
-MAX_REQUEST_ID = 200
 MAX_VALUE_SHOWN = 40
 MAX_TEXT = 1_000
 MAX_UNKNOWN = 100
 """So many unknown columns are named in an answer."""
 IDS = frozenset({"voter_id", "household_id", "cluster_id"})
 """They identify, so no error repeats them either."""
-
-
-# --- what a request may hold ----------------------------------------------------------
-
-Channel = Literal["mail", "sms", "phone", "email", "door", "social", "web", "survey"]
-_Rows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_VOTERS)]
-_Id = Annotated[str, Field(max_length=MAX_REQUEST_ID)]
-_Channels = Annotated[
-    dict[_Id, Annotated[list[Channel], Field(max_length=20)]],
-    Field(max_length=MAX_VOTERS),
-]
-_Body = TypeVar("_Body", bound=BaseModel)
-
-
-class ScoreRequest(BaseModel):
-    """Body of `POST /score`.
-
-    Attributes:
-        voters: Rows in the columns of the campaign's voter file. A column that a row
-            lacks counts as unknown; one that no mapping names is ignored.
-        messages: Which messages; all of them without.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    voters: _Rows
-    messages: Annotated[list[_Id], Field(min_length=1, max_length=1_000)] | None = None
-
-
-class RecommendRequest(BaseModel):
-    """Body of `POST /recommend`.
-
-    Attributes:
-        voters: As in `ScoreRequest`. Where the plan decides by household, the voters
-            of a household that come together decide together.
-        permitted_channels: By voter_id, channels with a permission on record now, of
-            the kind that the rule set asks for. SMS,
-            phone and email are offered to nobody without one.
-        withdrawn_channels: By voter_id, channels that the voter has refused: offered
-            in no case.
-        audience: Which plan, where the campaign has several.
-        request_id: Names the request: asked again under the same name, the endpoint
-            gives the same answer and reserves nothing anew.
-        explain: Whether to say, for each voter, why this and not that.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    voters: _Rows
-    permitted_channels: _Channels = {}
-    withdrawn_channels: _Channels = {}
-    audience: _Id | None = None
-    request_id: Annotated[
-        str | None, Field(min_length=1, max_length=MAX_REQUEST_ID)
-    ] = None
-    explain: bool = False
-
-
-class SentRequest(BaseModel):
-    """Body of `POST /sent`.
-
-    Attributes:
-        decision_ids: Of recommendations that were carried out.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    decision_ids: Annotated[list[_Id], Field(min_length=1, max_length=MAX_DECISIONS)]
-
-
-class RequestFault(BaseModel):
-    """Fault of one field of a request.
-
-    Attributes:
-        path: The field, such as `voters[3].AGE`.
-        message: What was expected and what came.
-    """
-
-    path: str
-    message: str
-
-
-class RequestError(ValueError):
-    """A request that cannot be answered.
-
-    Attributes:
-        faults: One for each field at fault.
-        status: HTTP status.
-    """
-
-    def __init__(self, faults: Sequence[RequestFault], *, status: int = 422) -> None:
-        super().__init__(f"{len(faults)} faults")
-        self.faults = list(faults)
-        self.status = status
-
-
-def refuse(path: str, message: str, *, status: int = 422) -> NoReturn:
-    """Refuse a request for one field.
-
-    Raises:
-        RequestError: Always.
-    """
-    raise RequestError([RequestFault(path=path, message=message)], status=status)
-
-
-def field_path(place: Sequence[str | int]) -> str:
-    """A place in a JSON document.
-
-    >>> field_path(("voters", 3, "AGE"))
-    'voters[3].AGE'
-    """
-    parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in place]
-    return "".join(parts).removeprefix(".")
-
-
-def parsed(kind: type[_Body], body: bytes) -> _Body:
-    """A request's body.
-
-    Raises:
-        RequestError: 400 where it is no JSON, else 422 with the fields' paths.
-    """
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as failure:
-        faults = failure.errors(include_url=False, include_input=False)
-    if any(fault["type"] == "json_invalid" for fault in faults):
-        refuse("", faults[0]["msg"], status=400)
-    # the keys under these are voters' ids
-    by_voter = ("permitted_channels", "withdrawn_channels")
-    raise RequestError(
-        [
-            RequestFault(
-                path=field_path(
-                    (*f["loc"][:1], MASK, *f["loc"][2:])
-                    if f["loc"][:1] and f["loc"][0] in by_voter and len(f["loc"]) > 1
-                    else f["loc"]
-                ),
-                message=f["msg"],
-            )
-            for f in faults
-        ]
-    )
-
-
-# --- rows of a request → VOTERS -------------------------------------------------------
 
 
 class VoterRows(NamedTuple):
@@ -235,15 +87,9 @@ class VoterReader:
         texts: Collection[str] = (),
     ) -> "VoterReader":
         """Build from the campaign's [tables.voters], every column written out."""
-        voter_id = mapping.columns["voter_id"]
-        if voter_id.column is None:
-            # a row's number in the file says nothing of a row in a request
-            voter_id = ColumnSource(column="voter_id")
-        columns = {**mapping.columns, "voter_id": voter_id}
-        # whoever is asked about belongs to the table: no filter
-        mapping = mapping.model_copy(update={"columns": columns, "where": None})
+        mapping = mapping_of_given_rows(mapping)
         history = {history_column(key): c for key, c in mapping.history.items()}
-        ours = {**columns, **history, **mapping.extra}
+        ours = {**mapping.columns, **history, **mapping.extra}
         mapped = [column for _, column in wanted_columns(mapping)]
         return cls(
             mapping=mapping,
@@ -298,7 +144,7 @@ class VoterReader:
         kinds = {c: set(map(type, values)) for c, values in given.items()}
         if any(not kinds[c].isdisjoint((list, dict)) for c in self.columns):
             _check_scalars(rows, self.columns)
-        _check_lengths(given)
+        _check_texts(given)
         _check_whole_file_columns(rows, self.whole_file_columns)
         _check_numbers(
             rows,
@@ -348,16 +194,17 @@ def _check_scalars(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) ->
         raise RequestError(faults)
 
 
-def _check_lengths(given: Mapping[str, Sequence[Any]]) -> None:
-    """No value of a voter file is as long as a letter."""
+def _check_texts(given: Mapping[str, Sequence[Any]]) -> None:
+    """No value of a voter file is as long as a letter, or holds what no store keeps."""
     faults = [
         RequestFault(
             path=field_path(("voters", i, column)),
-            message=f"expected a text of at most {MAX_TEXT:,} letters",
+            message=f"expected a text of at most {MAX_TEXT:,} letters, without the "
+            "character NUL",
         )
         for column, values in given.items()
         for i, value in enumerate(values)
-        if type(value) is str and len(value) > MAX_TEXT
+        if type(value) is str and (len(value) > MAX_TEXT or "\x00" in value)
     ]
     if faults:
         raise RequestError(faults)

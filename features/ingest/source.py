@@ -421,6 +421,19 @@ def wanted_columns(source: TableSource) -> list[tuple[str, str]]:
     return source_columns
 
 
+def mapping_of_given_rows(voters: TableSource) -> TableSource:
+    """The mapping of voters whose rows are given, by a request or to the model.
+
+    A row's number in the file says nothing of a row that is given, so each brings its
+    `voter_id`; and whoever is asked about belongs to the table, whatever its filter.
+    """
+    voter_id = voters.columns["voter_id"]
+    if voter_id.column is None:
+        voter_id = ColumnSource(column="voter_id")
+    columns = {**voters.columns, "voter_id": voter_id}
+    return voters.model_copy(update={"columns": columns, "where": None})
+
+
 def _missing_column(
     source: TableSource,
     key: str,

@@ -17,22 +17,23 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from hustings.features.reaction import VALENCE
+from hustings.serving.bodies import PauseRequest, parsed, refuse
 from hustings.serving.keys import acting
 from hustings.serving.monitor.alerts import Alerts
-from hustings.serving.monitor.pauses import MAX_WORDS, RULE, Pauses
+from hustings.serving.monitor.pauses import RULE, Pauses
 from hustings.serving.monitor.snapshot import snapshot
 from hustings.serving.monitor.stream import BACKLASH, Alarm, Monitor, MonitorRules
 from hustings.serving.reactions.store import Events
+from hustings.serving.responses import answered, not_now
 
 Json = dict[str, Any]
 Clock = Callable[[], pd.Timestamp]
@@ -51,6 +52,7 @@ RETRY_MS = 2_000
 STALLED_S = 60.0
 """An older look is never served as the present one."""
 STALLED = f"no look at the reactions for {STALLED_S:.0f} s: see the log of the service"
+NOT_KEPT = "the store did not keep it: send it again"
 PAUSED_BY_RULE = "paused by rule"
 """Kind under which an alarm that paused is stored, so that a person's resume stands."""
 log = logging.getLogger("hustings.monitor")
@@ -83,6 +85,7 @@ class MonitoredCampaign:
         alerts: `[monitor.alerts]`.
         rules: How reactions are counted and judged.
         planned: As `sent`, for contacts that were handed over to nobody yet.
+        of_rules: Messages that the plan has rules for.
     """
 
     name: str
@@ -93,6 +96,12 @@ class MonitoredCampaign:
     alerts: Mapping[str, Any] | None = None
     rules: MonitorRules = field(default_factory=MonitorRules)
     planned: Mapping[str, list[Json]] = field(default_factory=dict)
+    of_rules: frozenset[str] = frozenset()
+
+    @property
+    def messages(self) -> frozenset[str]:
+        """Messages of the campaign."""
+        return self.of_rules.union(self.issue_of)
 
     @classmethod
     def of(cls, name: str, plan: Mapping[str, Any]) -> "MonitoredCampaign":
@@ -100,6 +109,7 @@ class MonitoredCampaign:
         settings = plan.get("monitor", {})
         kinds = plan.get("reactions", {}).get("kinds", {})
         valence = {**VALENCE, **{kind.lower(): v for kind, v in kinds.items()}}
+        messages = plan.get("rules", {}).get("messages", ())
         return cls(
             name,
             settings.get("issue_of", {}),
@@ -109,6 +119,7 @@ class MonitoredCampaign:
             settings.get("alerts"),
             MonitorRules(**settings.get("rules", {}), valence=valence),
             settings.get("planned", {}),
+            frozenset(message["message_id"] for message in messages),
         )
 
     def planned_in_all(self) -> dict[str, Json]:
@@ -270,6 +281,12 @@ class MonitorFollower:
 
     # --- pauses ---
 
+    def knows(self, message_id: str) -> bool:
+        """Whether a message is the campaign's, or is paused."""
+        return message_id in self.campaign.messages or (
+            message_id in self.pauses.paused()
+        )
+
     def pause(self, message_id: str, by: str, reason: str) -> bool:
         """Pause a message for a person, shown at once."""
         changed = self.pauses.pause(message_id, by=by, reason=reason, at=self.now())
@@ -306,22 +323,6 @@ def started(events: Events, bundle: Path, plan: Mapping[str, Any]) -> MonitorFol
 # --- HTTP -----------------------------------------------------------------------------
 
 
-class PauseRequest(BaseModel):
-    """Body of `POST /pause` and `POST /resume`.
-
-    Attributes:
-        message_id: The message.
-        by: Who does it; a key that belongs to a person counts instead.
-        reason: Why.
-    """
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    message_id: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
-    by: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
-    reason: Annotated[str, Field(min_length=1, max_length=MAX_WORDS)]
-
-
 def _watch(request: Request) -> MonitorFollower:
     watch: MonitorFollower = request.app.state.watch
     return watch
@@ -332,21 +333,16 @@ async def _monitor(request: Request) -> Response:
         return await _stream(request)
     watch = _watch(request)
     if watch.stalled:
-        return _not_now(STALLED)
+        return not_now(STALLED)
     if not watch.look.version:
-        return _not_now("the reactions are still being counted")
+        return not_now("the reactions are still being counted")
     return _data(Response(watch.look.text, media_type="application/json"))
-
-
-def _not_now(message: str) -> Response:
-    body = {"faults": [{"path": "", "message": message}], "n_faults": 1}
-    return JSONResponse(body, 503, {"Retry-After": "2"})
 
 
 async def _stream(request: Request) -> Response:
     watch = _watch(request)
     if watch.stalled:
-        return _not_now(STALLED)
+        return not_now(STALLED)
     events = stream(watch, request.is_disconnected)
     return _data(StreamingResponse(events, media_type="text/event-stream"))
 
@@ -387,30 +383,24 @@ async def _resume(request: Request) -> Response:
 async def _change(
     request: Request, change: Callable[[str, str, str], bool], result_key: str
 ) -> Response:
-    try:
-        pause_request = PauseRequest.model_validate_json(await request.body())
-    except ValidationError as failure:
-        faults = [
-            {"path": ".".join(map(str, f["loc"])), "message": f["msg"]}
-            for f in failure.errors(include_url=False, include_input=False)
-        ]
-        return JSONResponse({"faults": faults, "n_faults": len(faults)}, 422)
-    messages = sorted(_watch(request).campaign.issue_of)
-    if messages and pause_request.message_id not in messages:
-        # a pause of a name that nobody sends would leave the real one going out
-        fault = {
-            "path": "message_id",
-            "message": f"expected one of {', '.join(messages)}, got "
-            f"{pause_request.message_id!r}",
-        }
-        return JSONResponse({"faults": [fault], "n_faults": 1}, 422)
-    changed = await run_in_threadpool(
-        change,
-        pause_request.message_id,
-        acting(request.scope, pause_request.by),
-        pause_request.reason,
-    )
-    return JSONResponse({"message_id": pause_request.message_id, result_key: changed})
+    body, watch = await request.body(), _watch(request)
+
+    def changed() -> Response:
+        asked_for = parsed(PauseRequest, body)
+        name = asked_for.message_id
+        if not watch.knows(name):
+            # a pause of a name that nobody sends would leave the real one going out
+            refuse(
+                "message_id",
+                f"expected one of {', '.join(sorted(watch.campaign.messages))}, got "
+                f"{name!r}",
+                status=404,
+            )
+        by = acting(request.scope, asked_for.by)
+        has_changed = change(name, by, asked_for.reason)
+        return JSONResponse({"message_id": name, result_key: has_changed})
+
+    return await run_in_threadpool(answered, changed, without_store=NOT_KEPT)
 
 
 def _data(response: Response) -> Response:

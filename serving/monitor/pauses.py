@@ -12,11 +12,11 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
+from hustings.serving.bodies import MAX_WORDS
 from hustings.serving.reactions.store import Events, insert_new
 
 RULE = "rule"
 """Name that stands for a rule as the one who paused."""
-MAX_WORDS = 500
 
 _META = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from hustings.serving.bodies import RequestError
 from hustings.serving.reactions.http import Intake, batch_of, utc_now
 
 GROUP = "hustings"
@@ -125,8 +126,9 @@ def take(intake: Intake, bodies: Sequence[bytes]) -> None:
     for body in bodies:
         try:
             events += batch_of(body)
-        except ValueError as failure:
-            receipt = intake.set_aside(str(failure), len(body), received_at=now)
+        except RequestError as refusal:
+            reason = refusal.faults[0].message
+            receipt = intake.set_aside(reason, len(body), received_at=now)
             _log.warning("quarantined %d message that is no event", receipt.quarantined)
     if events:
         intake.receive(events, received_at=now)

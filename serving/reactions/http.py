@@ -14,11 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import pandas as pd
-import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -26,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hustings.features.post import FLOOR, Topics, issue_of
+from hustings.serving.bodies import WishAnswer, parsed, refuse
 from hustings.serving.keys import acting
 from hustings.serving.reactions.payload import (
     MAX_EVENTS,
@@ -37,14 +36,13 @@ from hustings.serving.reactions.payload import (
     set_aside_whole,
 )
 from hustings.serving.reactions.store import FILE, Events, Receipt
+from hustings.serving.responses import answered, not_now
 
 STORE_VARIABLE = "HUSTINGS_EVENTS"
 _PLAN = "plan.json"
-MAX_BYTES = 16 * 2**20
 MAX_FAULTS_LISTED = 100
 MAX_POSTS_KNOWN = 100_000
-AGAIN_S = 5
-"""When a sender may try again after a refusal that was not its fault."""
+NOT_KEPT = "the store did not keep them: send them again"
 
 _log = logging.getLogger(__name__)
 
@@ -250,32 +248,24 @@ class Intake:
 # --- HTTP -----------------------------------------------------------------------------
 
 
-class _RefusedError(ValueError):
-    """A request that is no batch of events."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def batch_of(body: bytes | bytearray) -> list[Any]:
     """The events of a body: one object, or `{"events": [...]}`.
 
     Raises:
-        ValueError: If it is neither.
+        RequestError: If it is neither.
     """
     try:
-        parsed = from_json(bytes(body), allow_inf_nan=False)
+        given_json = from_json(bytes(body), allow_inf_nan=False)
     except ValueError as failure:
-        raise _RefusedError(f"expected JSON: {failure}", 400) from None
-    if not isinstance(parsed, dict) or "events" not in parsed:
-        return [parsed]
-    given = parsed["events"]
-    if len(parsed) > 1 or not isinstance(given, list):
-        raise _RefusedError('expected one event or {"events": [...]} and nothing else')
+        refuse("", f"expected JSON: {failure}", status=400)
+    if not isinstance(given_json, dict) or "events" not in given_json:
+        return [given_json]
+    given = given_json["events"]
+    if len(given_json) > 1 or not isinstance(given, list):
+        refuse("", 'expected one event or {"events": [...]} and nothing else')
     if len(given) > MAX_EVENTS:
-        parsed = f"expected at most {MAX_EVENTS:,} events, got {len(given):,}"
-        raise _RefusedError(parsed, 413)
+        message = f"expected at most {MAX_EVENTS:,} events, got {len(given):,}"
+        refuse("", message, status=413)
     return given
 
 
@@ -299,49 +289,18 @@ def utc_now() -> datetime:
 
 
 async def _reactions(request: Request) -> Response:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BYTES:
-            return _fault(413, f"expected at most {MAX_BYTES:,} bytes")
+    intake, body = request.app.state.intake, await request.body()
+
+    def received() -> Response:
+        try:
+            receipt = intake.receive(batch_of(body), received_at=utc_now())
+        except KeyMissing as failure:
+            return not_now(str(failure))
+        # a sender that looks at the status alone has to see that nothing was taken
+        return JSONResponse(receipt_json(receipt), 200 if receipt.is_of_use else 422)
+
     # beside the event loop: health is answered while the disk is waited for
-    return await run_in_threadpool(_receive, request.app.state.intake, body)
-
-
-def _receive(intake: Intake, body: bytearray) -> Response:
-    try:
-        receipt = intake.receive(batch_of(body), received_at=utc_now())
-    except _RefusedError as failure:
-        return _fault(failure.status, str(failure))
-    except KeyMissing as failure:
-        return _fault(503, str(failure), again=True)
-    except sa.exc.SQLAlchemyError as failure:
-        # its text holds the rows
-        _log.error("the store of reactions failed: %s", type(failure).__name__)
-        return _fault(503, "the store did not keep them: send them again", again=True)
-    return JSONResponse(receipt_json(receipt))
-
-
-def _fault(status: int, message: str, *, again: bool = False) -> Response:
-    body = {"faults": [{"path": "", "message": message}], "n_faults": 1}
-    headers = {"Retry-After": str(AGAIN_S)} if again else None
-    return JSONResponse(body, status, headers=headers)
-
-
-class WishAnswer(BaseModel):
-    """Body of `POST /reactions/review`.
-
-    Attributes:
-        event_id: Of an open wish.
-        answer: Whether it is a wish to be left alone, or none.
-        by: Who answers; a key that belongs to a person counts instead.
-    """
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    event_id: Annotated[str, Field(min_length=1)]
-    answer: Literal["withdraw", "not"]
-    by: Annotated[str, Field(min_length=1, max_length=500)]
+    return await run_in_threadpool(answered, received, without_store=NOT_KEPT)
 
 
 async def _open_wishes(request: Request) -> Response:
@@ -355,25 +314,18 @@ async def _open_wishes(request: Request) -> Response:
 
 async def _answer_wish(request: Request) -> Response:
     intake: Intake = request.app.state.intake
-    try:
-        given = WishAnswer.model_validate_json(await request.body())
-    except ValidationError as failure:
-        first = failure.errors(include_url=False, include_input=False)[0]
-        path = ".".join(map(str, first["loc"]))
-        return _fault(422, f"{path}: {first['msg']}" if path else first["msg"])
+    body = await request.body()
 
-    def answered() -> int:
-        return intake.events.answer_wish(
-            given.event_id,
-            given.answer,
-            by=acting(request.scope, given.by),
-            at=utc_now(),
-        )
+    def answered_wish() -> Response:
+        given = parsed(WishAnswer, body)
+        by = acting(request.scope, given.by)
+        n = intake.events.answer_wish(given.event_id, given.answer, by=by, at=utc_now())
+        if n == 0:
+            refuse("event_id", f"expected an open wish, got {given.event_id!r}",
+                   status=404)  # fmt: skip
+        return JSONResponse({"event_id": given.event_id, "answer": given.answer})
 
-    n = await run_in_threadpool(answered)
-    if n == 0:
-        return _fault(404, f"expected an open wish, got {given.event_id!r}")
-    return JSONResponse({"event_id": given.event_id, "answer": given.answer})
+    return await run_in_threadpool(answered, answered_wish, without_store=NOT_KEPT)
 
 
 _TIMES = ("at", "received_at")

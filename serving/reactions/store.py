@@ -152,6 +152,12 @@ class Receipt(NamedTuple):
     to_review: int
     unknown_kinds: Mapping[str, int]
 
+    @property
+    def is_of_use(self) -> bool:
+        """Whether anything came of the batch; not of one that was set aside whole."""
+        taken = self.accepted + self.duplicate + self.withdrawn + self.to_review
+        return taken > 0 or self.quarantined == 0
+
 
 @dataclass
 class _Waiting:

@@ -29,7 +29,7 @@ from tests.experiments.commands import KILLED, Commands
 from tests.experiments.test_kill import WAVE
 
 N_VOTERS = 1500
-ATTACK = os.environ.get("HUSTINGS_ATTACK")
+KILLS = os.environ.get("HUSTINGS_KILLS")
 RUN, PLANS = "hustings.experiments.run", "hustings.experiments.stages.contacts"
 PUBLICATION = "hustings.experiments.stages.publication"
 REGISTER = "hustings.training.registry.register"
@@ -38,7 +38,7 @@ BEFORE = [f"{PLANS}:write_bundle:after"]
 """Points before the rename that commits a run: the old version stays."""
 AFTER = [f"{PUBLICATION}:remove_at_once:before"]
 """Points after it: the new version comes."""
-if ATTACK:
+if KILLS:
     BEFORE += [
         f"{STAGES}:log_and_register:after", f"{PLANS}:draft:after",
         f"{RUN}:rename_to_disk:before",
@@ -48,7 +48,7 @@ if ATTACK:
         f"{PUBLICATION}:remove_at_once:after", f"{PUBLICATION}:point_to:before",
         f"{PUBLICATION}:point_to:after",
     ]  # fmt: skip
-N_RANDOM = int(ATTACK or 1)
+N_RANDOM = int(KILLS or 1)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def test_a_run_killed_at_random_is_seen_old_or_new_and_the_next_one_works(
 
 # --- files that a disk alters ---------------------------------------------------------
 
-N_FLIPS = 1000 if ATTACK else 40
+N_FLIPS = 1000 if KILLS else 40
 """Of each kind of file."""
 KINDS = ("serving", "first", "plans", "exports")
 

@@ -414,8 +414,10 @@ def test_the_registered_model_scores_raw_rows_as_the_run_did(story: Any) -> None
     assert champion is not None
     model = mlflow.pyfunc.load_model(champion.uri)
     raw = pd.read_parquet(story.folder / "raw" / "voters.parquet").head(50)
-    names = model.metadata.get_input_schema().input_names()
-    wide = model.predict(raw[names])
+    inputs = model.metadata.get_input_schema().inputs
+    assert {spec.name for spec in inputs if spec.required} == {"voter_id"}
+    # what is joined to the file may be left out
+    wide = model.predict(raw[[spec.name for spec in inputs if spec.name in raw]])
     scores = by_message(story.run.read("scores"))
     scores = scores.set_index(["voter_id", "message_id"])["lift"]
     for message in story.run.table("messages")["message_id"]:

@@ -9,6 +9,7 @@ import pytest
 
 from hustings.serving.bento import build_bento
 from hustings.serving.service import Hustings
+from tests.sockets import are_private, listening_of
 
 ROOT = Path(__file__).parents[2]
 BLIND = '''
@@ -50,6 +51,11 @@ def answers(served, bento, run_server, tmp_path_factory) -> dict[str, httpx.Resp
     }
     command = [sys.executable, "-m", "bentoml", "serve", str(bento)]
     with run_server(command, cwd=empty, home=home, env=env) as server:
+        there = listening_of(server.url)
+        assert {host for host, _ in there.tcp} == {"127.0.0.1"}
+        assert len(there.tcp) == 1
+        assert there.files
+        assert are_private(there.files)
         rows = served.rows[:50]
         found = {
             "model": server.get("/model"),

@@ -17,8 +17,8 @@ from hustings.features.derived import (
 )
 from hustings.features.tables import TableError, is_derived
 from hustings.features.voter import HISTORY_SHARE, Encoding
+from hustings.serving.bodies import RequestError, ScoreRequest
 from hustings.serving.endpoint import Endpoint
-from hustings.serving.voter_rows import RequestError, ScoreRequest
 from hustings.training.registry.campaign_model import CampaignModel
 
 IN_PLACE_OF = {"age": "household__age_of_others", HISTORY_SHARE: "history__share"}

@@ -5,16 +5,17 @@ import json
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from hustings.experiments.replay import to_endpoint
 from hustings.serving import gate, keys
 from hustings.serving.gate import Counts, FrontDoor, broken_limit
 from tests.serving.conftest import KEY, key_of, line_of
+from tests.sockets import peak_bytes
 
 MOST_BYTES = 1.5 * 2**30
 
@@ -87,31 +88,8 @@ def test_memory_stays_bounded_whatever_is_sent(server):
     with ThreadPoolExecutor(4) as pool:
         statuses = set(pool.map(send, bodies + bodies[:1]))
     assert statuses <= {413, 422, 503}
-    assert peak_bytes(server) < MOST_BYTES
+    assert peak_bytes(server.url) < MOST_BYTES
     assert server.get("/readyz").status_code == 200
-
-
-def peak_bytes(server) -> int:
-    """The largest resident size that a process of the server ever had."""
-    port = server.url.rpartition(":")[2].encode()
-    facts: dict[str, dict[str, str]] = {}
-    ours: set[str] = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            lines = (folder / "status").read_text().splitlines()
-        except OSError:
-            continue
-        facts[folder.name] = dict(
-            line.split(":\t", 1) for line in lines if ":\t" in line
-        )
-        if port in words:
-            ours.add(folder.name)
-    for _ in range(3):  # and their children: the worker does not name its port
-        ours |= {pid for pid, fact in facts.items() if fact["PPid"].strip() in ours}
-    peaks = [int(facts[pid].get("VmHWM", "0 kB").split()[0]) * 1024 for pid in ours]
-    assert len(peaks) > 1
-    return max(peaks)
 
 
 # --- one shape of error ---------------------------------------------------------------
@@ -120,9 +98,9 @@ def peak_bytes(server) -> int:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/nope", 404), ("GET", "/score", 405), ("POST", "/pause", 422),
+        ("GET", "/nope", 404), ("GET", "/score", 405), ("POST", "/pause", 400),
         ("POST", "/score", 400), ("POST", "/reactions", 400),
-        ("POST", "/reactions/review", 422),
+        ("POST", "/reactions/review", 400),
     ],
 )  # fmt: skip
 def test_every_error_has_one_shape_with_the_requests_id(server, method, path, status):
@@ -142,6 +120,66 @@ def test_columns_that_nothing_reads_are_named(served, server):
     row = {**served.rows[0], "shoe_size": 43}
     answer = server.post("/score", {"voters": [row]}).json()
     assert answer["unknown_columns"] == ["shoe_size"]
+
+
+def test_values_and_voters_that_nothing_is_known_of_are_said(served, server):
+    row = {**served.rows[0], "party": "Z"}
+    for route in ("/score", "/recommend"):
+        answer = server.post(route, {"voters": [row, served.rows[1]]}).json()
+        assert answer["unknown_values"] == {"party": ["Z"]}
+    answer = server.post("/score", {"voters": served.rows[:50]}).json()
+    assert answer["unknown_values"] == {}
+    channels = {row["voter_id"]: ["sms"], "nobody asked about": ["sms"]}
+    body = {"voters": [row], "permitted_channels": channels}
+    assert server.post("/recommend", body).json()["n_channels_of_others"] == 1
+
+
+def test_a_message_of_nobody_is_neither_paused_nor_resumed(served, server):
+    body = {"message_id": "no-such", "by": "Ada", "reason": "a test"}
+    for route in ("/pause", "/resume"):
+        answer = server.post(route, body)
+        assert answer.status_code == 404
+        fault = answer.json()["faults"][0]
+        assert (fault["path"], served.model.messages[0] in fault["message"]) == (
+            "message_id", True,
+        )  # fmt: skip
+
+
+def test_a_replay_reads_the_receipt_of_a_batch_that_was_set_aside_whole(server):
+    send = to_endpoint(server.url, KEY)
+    receipt = send([{"event_id": "bad-1", "kind": "like"}])
+    assert (receipt["accepted"], receipt["quarantined"]) == (0, 1)
+    with pytest.raises(ConnectionError, match="got 401"):
+        to_endpoint(server.url, "another")([{"event_id": "bad-1"}])
+
+
+NUL = "a\x00b"
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/score", {"voters": [{"voter_id": NUL}]}),
+        ("/score", {"voters": [{"voter_id": "a", "party": NUL}]}),
+        ("/score", {"voters": [{"voter_id": "a"}], "messages": [NUL]}),
+        ("/recommend", {"voters": [{"voter_id": NUL, "household_id": None}]}),
+        ("/recommend", {"voters": [{"voter_id": "a"}], "request_id": NUL}),
+        ("/recommend", {"voters": [{}], "permitted_channels": {NUL: []}}),
+        ("/sent", {"decision_ids": [NUL]}),
+        ("/pause", {"message_id": NUL, "by": "a", "reason": "b"}),
+        ("/pause", {"message_id": "a", "by": NUL, "reason": "b"}),
+        ("/resume", {"message_id": "a", "by": "b", "reason": NUL}),
+        ("/reactions/review", {"event_id": NUL, "answer": "not", "by": "a"}),
+        ("/reactions", {"event_id": NUL, "kind": "like", "platform": "x",
+                        "post_id": "p", "occurred_at": "2026-09-01"}),
+    ],
+)  # fmt: skip
+def test_a_text_that_postgresql_cannot_keep_is_refused_on_every_store(
+    server, route, body
+):
+    answer = server.post(route, body)
+    assert answer.status_code == 422, answer.text
+    assert "NUL" in answer.json()["faults"][0]["message"]
 
 
 # --- the queue ------------------------------------------------------------------------

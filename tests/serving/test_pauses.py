@@ -107,8 +107,8 @@ def test_recommend_offers_nothing_that_is_paused_and_says_so(served, pauses):
     """Every message is paused but one: it alone is left; then none is."""
     from dataclasses import replace
 
+    from hustings.serving.bodies import RecommendRequest
     from hustings.serving.endpoint import Endpoint
-    from hustings.serving.voter_rows import RecommendRequest
 
     loaded = Endpoint.load(served.folder)
     endpoint = replace(loaded, paused=pauses.refusals)

@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 import hustings.serving.reactions.http
 from hustings.features.minilm import PACKAGE
 from hustings.features.post import PostIssues
+from hustings.serving.bodies import RecommendRequest
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
 from hustings.serving.reactions.http import Intake, ReactionSettings, routes
 from hustings.serving.reactions.store import Events
-from hustings.serving.voter_rows import RecommendRequest
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 MESSAGES = (
@@ -82,7 +82,6 @@ def test_one_event_and_a_batch_are_answered_with_what_became_of_them(client, int
         (b'{"events": 3}', 422),
         (b'{"events": [], "more": 1}', 422),
         (b'{"events": [' + b"0," * 10_000 + b"0]}", 413),
-        (b" " * (16 * 2**20 + 1), 413),
     ],
 )
 def test_a_body_that_is_no_batch_is_refused(client, intake, body, status):
@@ -90,6 +89,24 @@ def test_a_body_that_is_no_batch_is_refused(client, intake, body, status):
     assert answer.status_code == status
     assert answer.json()["faults"][0]["message"].startswith("expected")
     assert intake.events.quarantine().empty
+
+
+def test_a_batch_of_which_nothing_is_taken_is_refused_and_still_quarantined(
+    client, intake
+):
+    bad, good = event("a", count=0), event("b")
+    answer = client.post("/reactions", json={"events": [bad]})
+    told = answer.json()
+    assert (answer.status_code, told["accepted"], told["quarantined"]) == (422, 0, 1)
+    assert told["faults"][0]["path"] == "events[0].count"
+    assert client.post("/reactions", json=3).status_code == 422
+    for events in ([bad, good], [good], []):
+        assert client.post("/reactions", json={"events": events}).status_code == 200
+    # a STOP that is wrong in some field is still one
+    stop = event("c", kind="stop", count=0, voter_id="V1", channel="sms")
+    answer = client.post("/reactions", json=stop)
+    assert (answer.status_code, answer.json()["withdrawn"]) == (200, 1)
+    assert len(intake.events.quarantine()) == 3
 
 
 def test_what_the_store_did_not_keep_is_not_acknowledged(client, intake, caplog):

@@ -27,15 +27,15 @@ from hustings.experiments.stages.persons import held_voters
 from hustings.features.persons.keys import voter_key
 from hustings.features.tables import CONTROL, UNDECIDED
 from hustings.features.training_set import household
-from hustings.serving.decisions import OnlineDecisions
-from hustings.serving.endpoint import Endpoint
-from hustings.serving.service import routes
-from hustings.serving.voter_rows import (
+from hustings.serving.bodies import (
     RecommendRequest,
     RequestError,
     ScoreRequest,
     SentRequest,
 )
+from hustings.serving.decisions import OnlineDecisions
+from hustings.serving.endpoint import Endpoint
+from hustings.serving.service import routes
 from hustings.training.learners.baselines import CellLift, CovariateSplit
 from hustings.training.policy_value.policies import NAMES
 from hustings.training.registry.campaign_model import CampaignModel

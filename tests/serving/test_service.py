@@ -15,11 +15,14 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.deployments import PredictionsResponse
+from mlflow.utils.proto_json_utils import dump_input_data
 
 from hustings.features.atomic import write_json
 from hustings.features.ingest import TableSource
 from hustings.features.persons.keys import KeysError, Never
 from hustings.features.training_set import household
+from hustings.serving.bodies import RecommendRequest, RequestError
 from hustings.serving.contact_lists import NeverContacted
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.plan import held_out
@@ -28,9 +31,11 @@ from hustings.serving.service import (
     routes,
     serve_bundle,
 )
-from hustings.serving.voter_rows import RecommendRequest, RequestError, VoterReader
+from hustings.serving.voter_rows import VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
+from hustings.training.registry.pyfunc import CampaignPyfunc
 from tests.serving.conftest import OF_VOTERS
+from tests.sockets import are_private, listening_of
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["lift", "lift_low", "lift_high", "response", "baseline"]
@@ -101,6 +106,81 @@ def test_columns_that_no_row_has_count_as_unknown_and_are_told(served, server):
     assert "income_usd" in told["missing_columns"]
     assert "age" not in told["missing_columns"]
     assert explicit["missing_columns"] == []
+
+
+def split_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+
+
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("dataframe_split", split_of), ("dataframe_records", list),
+        ("inputs", list), ("inputs", columns_of), ("instances", list),
+    ],
+)  # fmt: skip
+def test_mlflows_protocol_gives_the_scores_of_the_other_route(
+    served, server, name, form
+):
+    rows = served.rows[:60]
+    answer = server.post("/invocations", {name: form(rows)})
+    assert answer.status_code == 200, answer.text
+    wide = pd.DataFrame(answer.json()["predictions"])
+    told = told_scores(server.post("/score", {"voters": rows}).json())
+    given = {
+        (voter, message): [wide.loc[i, f"{figure}__{message}"] for figure in FIGURES]
+        for i, voter in enumerate(wide["voter_id"])
+        for message in served.model.messages
+    }
+    assert given == told
+    signature = CampaignPyfunc()
+    signature.model = CampaignModel.load(served.folder / "model")
+    predicted = signature.predict(None, pd.DataFrame(rows))
+    assert list(wide) == list(predicted)
+    assert wide.to_numpy().tolist() == predicted.to_numpy().tolist()
+
+
+def test_a_client_of_mlflow_reads_the_answer(served, server):
+    frame = pd.DataFrame(served.rows[:5])
+    body = dump_input_data(frame)
+    with server.client() as client:
+        assert client.get("/ping", headers={"Authorization": ""}).status_code == 200
+        answer = client.post("/invocations", content=body)
+    predictions = PredictionsResponse.from_json(answer.text).get_predictions()
+    assert predictions["voter_id"].tolist() == frame["voter_id"].tolist()
+    assert answer.json()["unknown_columns"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "expected"),
+    [
+        ({}, "", "exactly one of"),
+        ({"inputs": [{}], "instances": [{}]}, "", "got inputs, instances"),
+        ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}},
+         "dataframe_split.columns", "each column once"),
+        ({"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [1]]}},
+         "dataframe_split.data[1]", "expected 2 values, one for each column, got 1"),
+        ({"inputs": {"voter_id": ["a"], "age": [1, 2]}}, "inputs", "one length"),
+        ({"instances": [{"voter_id": "a", "age": "x"}]}, "instances[0].age", "number"),
+        ({"dataframe_split": {"columns": ["voter_id", "age"], "data": [["a", "x"]]}},
+         "dataframe_split.data[0].age", "expected a number"),
+        ({"instances": [{"voter_id": "a"}], "params": {"x": 1}}, "params", "at most 0"),
+        ({"instances": None}, "instances", "valid array"),
+        ({"inputs": [3]}, "inputs[0]", "an object"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_of_voters_is_refused_with_its_path(
+    server, body, path, expected
+):
+    answer = server.post("/invocations", body)
+    assert answer.status_code == 422
+    fault = answer.json()["faults"][0]
+    assert fault["path"] == path
+    assert expected in fault["message"]
 
 
 # --- what is refused ------------------------------------------------------------------
@@ -712,6 +792,16 @@ def test_no_server_starts_without_a_bundle(tmp_path, monkeypatch):
     monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
     with pytest.raises(FileNotFoundError, match="hustings run"):
         serve_bundle(tmp_path / "none")
+
+
+def test_a_server_listens_to_its_port_of_loopback_and_to_nothing_of_others(server):
+    """Not to ports that control it: who connects there would run commands as it."""
+    there = listening_of(server.url)
+    port = int(server.url.rpartition(":")[2])
+    assert (there.tcp, there.udp) == ({("127.0.0.1", port)}, set())
+    # the control sockets of its worker
+    assert {file.name for file in there.files} == {"control", "events"}
+    assert are_private(there.files)
 
 
 def test_it_is_loopback_that_is_bound_unless_told_otherwise(

@@ -19,8 +19,10 @@ import pandas as pd
 import pytest
 from mlflow.types import DataType
 
-from hustings.features.ingest import TableSource
-from hustings.features.tables import TableError
+from hustings.features.ingest import ColumnSource, TableSource
+from hustings.features.ingest.source import RowFilter
+from hustings.features.persons.linked_reactions import REACTED_PREFIX
+from hustings.features.tables import FROM_THE_FILE, TableError
 from hustings.serving.voter_rows import VoterReader
 from hustings.training.registry.campaign_model import CampaignModel
 from hustings.training.registry.register import (
@@ -208,11 +210,60 @@ def test_the_signature_is_that_of_a_raw_row(modelled, store: Store) -> None:
     model = mlflow.pyfunc.load_model(store.version.uri)
     inputs = model.metadata.get_input_schema()
     assert inputs.input_names() == modelled.raw.columns.tolist()
-    assert not any(column.required for column in inputs.inputs)
+    assert [c.name for c in inputs.inputs if c.required] == ["voter_id"]
     scored = model.predict(example_of(modelled))
     assert len(scored) == len(example_of(modelled))
     assert list(scored) == model.metadata.get_output_schema().input_names()
     assert np.isfinite(scored.filter(like="lift__")).all(axis=None)
+
+
+def test_the_signature_names_what_a_row_must_bring_and_what_it_may(modelled) -> None:
+    """A file whose voters are numbered, features of the whole file and joined ones."""
+    reader = modelled.model.reader
+    mapping = reader.mapping.model_copy(
+        update={"columns": {**reader.mapping.columns,
+                            "voter_id": ColumnSource(row_number="V")}}
+    )  # fmt: skip
+    file_column = f"{FROM_THE_FILE[0]}size"
+    beside = (file_column, f"{REACTED_PREFIX}health")
+    columns = (*reader.feature_columns, *beside)
+    model = replace(
+        modelled.model, reader=replace(reader, mapping=mapping, feature_columns=columns)
+    )
+    example = example_of(modelled).drop(columns="voter_id")
+    signature = signature_of(example, model)
+    inputs = {spec.name: spec for spec in signature.inputs}
+    required = {name for name, spec in inputs.items() if spec.required}
+    assert required == {"voter_id", file_column}
+    assert inputs["voter_id"].type == DataType.string
+    assert {inputs[name].type for name in beside} == {DataType.double}
+    online = VoterReader.of(
+        mapping, model.reader.whole_file_columns, model.joined_columns
+    )
+    assert set(inputs) == set(online.columns)
+    given = as_signed(example, signature)
+    assert required <= set(given)
+    assert not set(given["voter_id"]) & set(modelled.raw["voter_id"])
+
+
+def test_rows_that_a_filter_of_the_file_would_leave_out_are_scored(
+    modelled, store: Store, tmp_path: Path
+) -> None:
+    """Whoever is asked about belongs to the table, as over HTTP."""
+    reader = modelled.model.reader
+    where = RowFilter(column="sex", equals="F")
+    columns = {**reader.mapping.columns, "voter_id": ColumnSource(row_number="V")}
+    mapping = reader.mapping.model_copy(update={"columns": columns, "where": where})
+    model = replace(modelled.model, reader=replace(reader, mapping=mapping))
+    model.save(tmp_path / "model")
+    with tracked_run("sample", "run1", store.folder / "mlflow" / "artifacts", {}):
+        version = log_and_register(
+            model, tmp_path / "model", example_of(modelled), TAGS
+        )
+    raw = modelled.raw.head(40)
+    assert {"F", "M"} <= set(raw["sex"])
+    wide = mlflow.pyfunc.load_model(version.uri).predict(raw)
+    assert_as_offline(wide, modelled, raw)
 
 
 def test_the_model_reads_rows_of_a_csv_file_as_the_endpoint_does(

@@ -141,6 +141,23 @@ class OnlineFeatures:
                 matrix[:, i] = [levels.get(v, np.nan) for v in _texts(columns[name])]
         return matrix
 
+    def unknown_values(self, voters: VoterArrays) -> dict[str, list[str]]:
+        """Texts of each column that nobody had whom the models learned from.
+
+        They count as missing.
+
+        Args:
+            voters: VOTERS, n of them.
+        """
+        unknown = {
+            name: set(_texts(voters[name])) - levels.keys() - {None}
+            for name, levels in self._codes.items()
+            if name in voters
+        }
+        return {
+            name: sorted(map(str, values)) for name, values in unknown.items() if values
+        }
+
     @cached_property
     def _codes(self) -> dict[str, dict[str | None, float]]:
         return {

@@ -6,13 +6,14 @@ read as those of `POST /score`: a number may be written as text, and a column th
 not there counts as unknown, save the voter's id.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 
-from hustings.features.ingest.source import wanted_columns
+from hustings.features.ingest.source import mapping_of_given_rows, wanted_columns
 from hustings.features.tables import TableError
 from hustings.training.registry.campaign_model import CampaignModel
 
@@ -24,7 +25,9 @@ class CampaignPyfunc(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Read the saved model, once."""
-        self.model = CampaignModel.load(Path(context.artifacts["model"]))
+        model = CampaignModel.load(Path(context.artifacts["model"]))
+        mapping = mapping_of_given_rows(model.reader.mapping)
+        self.model = replace(model, reader=replace(model.reader, mapping=mapping))
 
     def predict(
         self,

@@ -37,7 +37,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 import hustings
 from hustings.features.ingest import ColumnSource, TableSource
-from hustings.features.ingest.source import our_columns
+from hustings.features.ingest.source import mapping_of_given_rows, our_columns
 from hustings.features.lock import locked
 from hustings.features.tables import SMALLEST_CELL
 from hustings.training.policy_value.results import NOT_LEARNT
@@ -304,16 +304,25 @@ def _kinds_read(mapping: TableSource) -> dict[str, set[str]]:
 
 
 def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
-    """Voter columns in, scores out; every column may be left out or missing.
+    """Voter columns in, scores out, under the names that `POST /score` takes.
 
-    The signature says what the columns hold. The rows are checked by the model, which
-    reads a number written as text, or a code that pandas took for a number, as the
-    campaign's own file is read; MLflow would refuse both, and a whole number as well.
+    The voter's id is required, and so is what only the whole voter file can tell; any
+    other column may be left out or missing. The signature says what the columns hold.
+    The rows are checked by the model, which reads a number written as text, or a code
+    that pandas took for a number, as the campaign's own file is read; MLflow would
+    refuse both, and a whole number as well.
     """
-    kinds = _kinds_read(model.reader.mapping)
+    reader = model.reader
+    kinds, required = _kinds_read(reader.mapping), _required(model)
+    types = {
+        str(name): _input_type(example[name], kinds.get(str(name))) for name in example
+    }
+    texts = set(reader.encoding.levels)
+    for name in model.joined_columns:
+        types.setdefault(name, DataType.string if name in texts else DataType.double)
+    types |= {name: kind for name, kind in required.items() if name not in types}
     inputs = [
-        ColSpec(_input_type(example[name], kinds.get(name)), name, required=False)
-        for name in map(str, example.columns)
+        ColSpec(kind, name, required=name in required) for name, kind in types.items()
     ]
     values = ("lift", "lift_low", "lift_high", "response", "baseline")
     outputs = [
@@ -328,21 +337,33 @@ def signature_of(example: pd.DataFrame, model: CampaignModel) -> ModelSignature:
     return signature
 
 
+def _required(model: CampaignModel) -> dict[str, DataType]:
+    """Columns without which a row is not scored."""
+    voter_id = mapping_of_given_rows(model.reader.mapping).columns["voter_id"].column
+    assert voter_id is not None
+    return {
+        voter_id: DataType.string,
+        **dict.fromkeys(model.reader.whole_file_columns, DataType.double),
+    }
+
+
 def as_signed(example: pd.DataFrame, signature: ModelSignature) -> pd.DataFrame:
-    """Rows whose codes are the texts that they count as, also where stored as numbers.
+    """Rows that keep a signature: nobody's, whose codes are the texts they count as.
 
     Args:
         example: From `synthetic_example`.
         signature: From `signature_of` of it: MLflow refuses an example that differs.
     """
-    texts = {
-        name: example[name].map(lambda code: f"{code:g}")
-        for name, kind in zip(
-            example.columns, signature.inputs.input_types(), strict=True
-        )
-        if kind == DataType.string and _data_type(example[name]) == DataType.double
-    }
-    return example.assign(**texts)
+    added: dict[str, Any] = {}
+    for spec in signature.inputs:
+        name, is_text = spec.name, spec.type == DataType.string
+        if name in example:
+            if is_text and _data_type(example[name]) == DataType.double:
+                added[name] = example[name].map(lambda code: f"{code:g}")
+        elif spec.required:
+            nobody = [f"synthetic {name} {i}" for i in range(len(example))]
+            added[name] = nobody if is_text else 0.0
+    return example.assign(**added)
 
 
 def _input_type(column: pd.Series, kinds: set[str] | None) -> DataType:
