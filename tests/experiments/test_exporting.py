@@ -485,7 +485,7 @@ def test_where_places_alone_may_choose_nobody_is_handed_over(
     folder = export(places, by("web"), at=AT, out=tmp_path).folder
     assert folder is not None
     for path in folder.glob("*.csv"):
-        assert "V0" not in path.read_text()
+        assert "V0" not in path.read_text(), path.name
 
 
 def test_a_replay_campaign_exports_nothing(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 
 from hustings.features.lock import LockedError
 from hustings.serving.export import CHANNELS, ExportError, Planned
-from hustings.serving.export.folder import altered, earlier_status
+from hustings.serving.export.folder import altered, earlier_status, write_csv
 from tests.serving.exports import (
     AT,
     DAY,
@@ -54,6 +55,19 @@ def everything_in(folder: Path) -> str:
 
 
 # --- what keeps a plan from leaving ---------------------------------------------------
+
+
+def test_of_nothing_and_something_joined_only_what_is_there_is_written() -> None:
+    """A column of an empty table and of one without it has an empty chunk first."""
+    nothing = pd.DataFrame({"channel": [], "code": [], "n": []}).astype(
+        {"channel": "str", "code": "str", "n": "int64"}
+    )
+    some = pd.DataFrame([{"code": "refused", "n": 360}])
+    joined = pd.concat([nothing, some], ignore_index=True)
+    for _ in range(3):
+        file = BytesIO()
+        write_csv(joined, file)
+        assert file.getvalue() == b"channel,code,n\n,refused,360\n"
 
 
 def test_a_replay_campaign_never_exports(planned: Planned, tmp_path: Path) -> None:
