@@ -260,7 +260,7 @@ def test_a_run_that_dies_leaves_no_run_and_the_latest_as_it_was(
     story: Any, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = story.elsewhere(tmp_path)
-    run.home.mkdir()
+    (run.home / "yesterday").mkdir(parents=True)
     point_to(run.home, "yesterday")
 
     def dies(_run: Run) -> None:
