@@ -653,18 +653,19 @@ def test_lift_of_a_campaigns_files_is_that_of_its_tables(
     assert not list((home / "data" / "autumn").glob("*.partial"))
 
 
-def test_a_broken_draw_ends_with_a_code_of_its_own(home: Path) -> None:
-    plans = sorted((home / "data" / "autumn" / "plans").glob("*/assignments.parquet"))
-    kept = {path: pd.read_parquet(path) for path in plans}
-    try:
-        for path, rows in kept.items():
-            held = rows["role"] == "holdout"
-            rows[~held | (np.arange(len(rows)) % 3 > 0)].to_parquet(path)
-        code, said = _said(home, "lift", "--as-of", "2026-11-01")
-    finally:
-        for path, rows in kept.items():
-            rows.to_parquet(path)
-    assert code == FAILED
+def test_a_broken_draw_ends_with_a_code_of_its_own(
+    planted: Campaign, tmp_path: Path
+) -> None:
+    """Of those held out a third are in none of the plans."""
+
+    def without_some(rows: pd.DataFrame) -> pd.DataFrame:
+        held = rows["role"] == "holdout"
+        return rows[~held | (np.arange(len(rows)) % 3 > 0)]
+
+    fewer = {day: without_some(rows) for day, rows in planted.assignments.items()}
+    home = campaign_folder(replace(planted, assignments=fewer), tmp_path)
+    code, said = _said(home, "lift", "--as-of", "2026-11-01")
+    assert code == FAILED, said
     assert "STOP" in said
 
 
