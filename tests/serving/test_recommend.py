@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.plans import approve, lock, plans, send
 from hustings.experiments.plans.online import online_so_far
-from hustings.experiments.run import run_campaign
+from hustings.experiments.run import run_campaign, run_stage
 from hustings.experiments.stages import contacts
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import campaign_offer, decides_by_household
@@ -166,7 +166,7 @@ def bundled(trained: Run, home: Path, policy: str, rule_set: str) -> Bundled:
     planning = trained.campaign.plan.model_copy(update={"policy": policy})
     campaign = trained.campaign.model_copy(update={"campaign": named, "plan": planning})
     run = replace(trained, campaign=campaign, home=home, folder=home / trained.run_id)
-    contacts.stage_plan(run)
+    run_stage(run, "plan")
     raw = pd.read_parquet(home / "raw" / "voters.parquet")
     text = raw.to_json(orient="records", date_format="iso", double_precision=15)
     rows: list[Json] = json.loads(text)
