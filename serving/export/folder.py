@@ -80,8 +80,8 @@ def write_csv(frame: pd.DataFrame, file: Any) -> None:
     names = [str(name) for name in frame.columns]
     file.write((",".join(_cell(name) for name in names) + "\n").encode())
     table = pyarrow.Table.from_pandas(without_formulas(frame), preserve_index=False)
-    # of a column that begins with an empty chunk, as concat leaves it, pyarrow 25 writes
-    # memory that was never set
+    # of a column that begins with an empty chunk, as concat leaves it, pyarrow 25
+    # writes memory that was never set
     table = table.combine_chunks()
     for quoting in ("none", "needed"):
         options = pyarrow.csv.WriteOptions(include_header=False, quoting_style=quoting)

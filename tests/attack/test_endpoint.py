@@ -28,7 +28,7 @@ from tests.described import Described, altered
 from tests.serving.conftest import KEY, Server
 from tests.sockets import peak_bytes, processes_of
 
-N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "200"))
+N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "400"))
 MOST_BYTES = 1.5 * 2**30
 HEALTH_WITHIN_S = 1.0
 SENDERS = 4
@@ -179,7 +179,7 @@ def test_no_body_makes_the_endpoint_fail_stall_or_grow(server: Server, capsys) -
     attack, start = Attack(server.url, described), time.perf_counter()
     processes = processes_of(server.url)
     paths = described.posts()
-    n = max(1, (N_REQUESTS - len(paths) * len(NO_JSON)) // len(paths))
+    n = max(4, (N_REQUESTS - len(paths) * len(NO_JSON)) // len(paths))
     # half of them near the examples, which reach furthest
     shares = (n - 2 * (n // 4), n // 4, n // 4)
     with (

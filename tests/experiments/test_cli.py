@@ -120,8 +120,8 @@ def test_every_command_takes_its_campaign_by_one_option() -> None:
             of_no_campaign.append(name)
         elif not options["--campaign"].required:
             with_default.append(name)
-    # a new voter file is looked at before there is a campaign; keys of campaign.toml and
-    # libraries are the installation's; a bundle is checked by people who have none
+    # a new voter file is looked at before there is a campaign; keys of campaign.toml
+    # and libraries are the installation's; a bundle is checked by people who have none
     assert of_no_campaign == ["init", "schema", "components"]
     assert sorted(with_default) == ["evidence", "run"]
     assert hustings("evidence").exit_code == BAD_INPUT
