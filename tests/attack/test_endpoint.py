@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from tests.sockets import peak_bytes, processes_of
 
 N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "400"))
 MOST_BYTES = 1.5 * 2**30
-HEALTH_WITHIN_S = 1.0
+HEALTH_WITHIN_S = 20.0
 SENDERS = 4
 ROW = b'{"voters": [{"voter_id": "a", %s}]}'
 NO_JSON = (
@@ -174,6 +175,7 @@ def health_watched(url: str) -> Iterator[list[float]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_no_body_makes_the_endpoint_fail_stall_or_grow(server: Server, capsys) -> None:
     described = Described(server.get("/docs.json").json())
     attack, start = Attack(server.url, described), time.perf_counter()
@@ -217,8 +219,8 @@ def test_no_body_makes_the_endpoint_fail_stall_or_grow(server: Server, capsys) -
     assert peak < MOST_BYTES
     # none has died and was started anew
     assert processes_of(server.url) == processes
-    # one in a hundred may wait for a neighbour on the machine
-    assert np.quantile(health, 0.99) < HEALTH_WITHIN_S
+    # how fast is said above; here it has to be answered at all
+    assert max(health) < HEALTH_WITHIN_S
     assert server.get("/readyz").status_code == 200
     statuses = {status for _, status in attack.statuses}
     # the bodies reach the endpoint's inside as well as its doors

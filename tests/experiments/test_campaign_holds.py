@@ -147,6 +147,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     declared.write_text(few[:start] + WAVE + few[end:])
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("HUSTINGS_API_KEY", "k" * 40)  # without one `serve` reads nothing
+        # MLflow notes there which store it was given last
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         commands = stack.enter_context(Commands(str(folder / "said.txt")))
         made = Campaign(folder, commands, "")
         code = commands.done(*made.run(), kill_at=f"{STAGES}:log_and_register:before")
@@ -191,6 +193,7 @@ def test_a_run_killed_after_its_rename_is_seen_whole_by_the_next_command(
     assert not campaign.left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(N_RANDOM))
 def test_a_run_killed_at_random_is_seen_old_or_new_and_the_next_one_works(
     campaign: Campaign, seed: int
