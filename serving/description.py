@@ -251,8 +251,8 @@ class Description:
         """A row of `/recommend`: where households decide, it names its own."""
         household = self.endpoint.reader.theirs.get("household_id")
         decide = any(a.settings.by_household for a in self.endpoint.audiences.values())
-        named = [household] if decide and household is not None else []
-        return {"allOf": [_VOTER, {"required": named}]}
+        required = [household] if decide and household is not None else []
+        return {"allOf": [_VOTER, {"required": required}]}
 
     def _narrow(self, schemas: Json) -> None:
         """Put the campaign's columns, messages and audiences into the bodies."""
@@ -479,12 +479,12 @@ def _error(status: int) -> Json:
 
 def _inlined(schema: Json) -> Json:
     """A schema without references: BentoML's client follows none."""
-    named = schema.get("$defs", {})
+    definitions = schema.get("$defs", {})
 
     def inlined(node: Any) -> Any:
         if isinstance(node, dict):
             if "$ref" in node:
-                return inlined(named[node["$ref"].rpartition("/")[2]])
+                return inlined(definitions[node["$ref"].rpartition("/")[2]])
             return {k: inlined(v) for k, v in node.items() if k != "$defs"}
         return [inlined(part) for part in node] if isinstance(node, list) else node
 

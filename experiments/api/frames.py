@@ -200,7 +200,7 @@ def costs_of(cost: Any, arms: Sequence[Arm]) -> np.ndarray[Any, np.dtype[np.floa
     array([0.6])
     """
     prices = dict(cost) if isinstance(cost, dict) else dict.fromkeys(arms, cost)
-    usd, named = [], set()
+    usd, priced = [], set()
     for arm in arms:
         keys = [key for key in (tuple(arm), *arm) if key in prices]
         if not keys:
@@ -209,9 +209,9 @@ def costs_of(cost: Any, arms: Sequence[Arm]) -> np.ndarray[Any, np.dtype[np.floa
                 f"{arm.channel!r}, got prices of "
                 f"{', '.join(map(str, prices)) or 'none'}"
             )
-        named |= set(keys)
+        priced |= set(keys)
         usd.append(float(prices[keys[0]]))
-    strange = [key for key in prices if key not in named]
+    strange = [key for key in prices if key not in priced]
     if strange:
         raise ValueError(
             f"cost: expected messages or channels of the test "

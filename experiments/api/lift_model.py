@@ -24,7 +24,7 @@ from hustings.experiments.api.frames import (
     voter_ids,
 )
 from hustings.experiments.api.randomised import EXPERIMENT, GivenTest, read_test
-from hustings.experiments.api.verdict import PolicyVerdict
+from hustings.experiments.api.verdict import PolicyVerdict, average_lifts
 from hustings.experiments.report.markup import html_table, joined, paragraph
 from hustings.experiments.stages.learnable import learnable
 from hustings.experiments.stages.plan_limits import campaign_value
@@ -207,7 +207,9 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         learnt = self._part(ALL)
         self.arms_, self.messages_ = self._test.arms, self._test.messages
         self.settings_ = dict(learnt.tuned.settings)
-        self.average_lift_ = _average_lift(self._test, learnt, self._issues)
+        self.average_lift_ = average_lifts(
+            _message_rows(self._test, learnt, self._issues)
+        )
         return self
 
     def _part(self, label: str) -> Learnt:
@@ -505,19 +507,3 @@ def _message_rows(
 ) -> list[dict[str, Any]]:
     effects = learnt.prepared.nuisances.effects
     return message_rows(test, effects, issues, dict.fromkeys(test.messages, "none"))
-
-
-def _average_lift(
-    test: MessageTest, learnt: Learnt, issues: Mapping[str, str]
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "message_id": row["message_id"],
-            "n_sent": row["n_sent"],
-            "lift": row["effect"]["value"],
-            "low": row["effect"]["low"],
-            "high": row["effect"]["high"],
-            "shrunken": row["shrunken"]["value"],
-        }
-        for row in _message_rows(test, learnt, issues)
-    )

@@ -87,7 +87,7 @@ def read_test(given: GivenTest) -> ReadTest:
     arms = tuple(sorted(sent)) if given.arms is None else _ordered(given.arms, sent)
     probability, assumed = _probabilities(given, message, channel, block, arms)
     code, block = _blocks(probability, block)
-    own = _own_propensity(probability, message, channel, arms)
+    propensity = _assigned_propensity(probability, message, channel, arms)
     together = pd.Series(message).groupby(unit).transform("nunique").max() == 1
     drawn = unit if together else ids
     notes = list(assumed)
@@ -104,7 +104,7 @@ def read_test(given: GivenTest) -> ReadTest:
             "voter_id": ids, "experiment_id": EXPERIMENT, "plan_id": EXPERIMENT,
             "block": block, "unit_id": unit, "household_id": unit, "drawn_id": drawn,
             "randomised_by": "household" if len(set(drawn)) < n else "person",
-            "message_id": message, "channel": channel, "propensity": own,
+            "message_id": message, "channel": channel, "propensity": propensity,
             "outcome": outcome.to_numpy(),
         }
     )  # fmt: skip
@@ -291,19 +291,19 @@ def _require_probabilities(table: Floats) -> None:
         )
 
 
-def _own_propensity(
+def _assigned_propensity(
     probability: Floats, message: Objects, channel: Objects, arms: tuple[Arm, ...]
 ) -> Floats:
     """Probability of what each voter got, shape (n,)."""
     code = _codes(message, channel, arms)
-    own: Floats = probability[np.arange(len(code)), code]
-    if not (own > 0).all():
-        k = int(np.argmax(own <= 0))
+    propensity: Floats = probability[np.arange(len(code)), code]
+    if not (propensity > 0).all():
+        k = int(np.argmax(propensity <= 0))
         raise ValueError(
-            f"propensity: expected one above 0 of what was sent, got {own[k]:g} of "
-            f"{message[k]!r} in row {k} ({int((own <= 0).sum()):,} such rows)"
+            f"propensity: expected one above 0 of what was sent, got {propensity[k]:g} "
+            f"of {message[k]!r} in row {k} ({int((propensity <= 0).sum()):,} such rows)"
         )
-    return own
+    return propensity
 
 
 def _blocks(probability: Floats, block: Objects) -> tuple[Ints, Objects]:

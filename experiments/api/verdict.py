@@ -1,5 +1,6 @@
 """What judging a fitted model on held-out voters gave, for a person and a program."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,17 +109,7 @@ class PolicyVerdict:
     @property
     def messages(self) -> pd.DataFrame:
         """Average effect of each message, as measured and as shrunken."""
-        return pd.DataFrame(
-            {
-                "message_id": row["message_id"],
-                "n_sent": row["n_sent"],
-                "lift": row["effect"]["value"],
-                "low": row["effect"]["low"],
-                "high": row["effect"]["high"],
-                "shrunken": row["shrunken"]["value"],
-            }
-            for row in self.evaluation.details["messages"]
-        )
+        return average_lifts(self.evaluation.details["messages"])
 
     @property
     def checks(self) -> Json:
@@ -158,3 +149,22 @@ class PolicyVerdict:
                 *map(paragraph, self.notes),
             ]
         )  # fmt: skip
+
+
+def average_lifts(message_rows: Sequence[Json]) -> pd.DataFrame:
+    """Average effect of each message, as measured and as shrunken.
+
+    Args:
+        message_rows: From `verdict.message_rows`.
+    """
+    return pd.DataFrame(
+        {
+            "message_id": row["message_id"],
+            "n_sent": row["n_sent"],
+            "lift": row["effect"]["value"],
+            "low": row["effect"]["low"],
+            "high": row["effect"]["high"],
+            "shrunken": row["shrunken"]["value"],
+        }
+        for row in message_rows
+    )

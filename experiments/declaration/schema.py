@@ -165,8 +165,8 @@ def _kind(key: Json, headings: Mapping[str, str]) -> str:
             if isinstance(values, dict)
             else "table"
         )
-    named = {"string": key.get("format", "text"), "integer": "whole number"}
-    return str(named.get(kind, "true or false" if kind == "boolean" else kind))
+    name_of_type = {"string": key.get("format", "text"), "integer": "whole number"}
+    return str(name_of_type.get(kind, "true or false" if kind == "boolean" else kind))
 
 
 def _default(key: Json, *, required: bool) -> str:

@@ -66,8 +66,8 @@ class PlanDiff:
         counts = [name for name in _COUNTS if name not in sizes]
         by = {}
         for name, rows in self.by.items():
-            whole = rows.assign(**{c: rows[c].map(in_twenties) for c in _COUNTS})
-            by[name] = whole[whole[list(_COUNTS)].any(axis=1)]
+            rounded = rows.assign(**{c: rows[c].map(in_twenties) for c in _COUNTS})
+            by[name] = rounded[rounded[list(_COUNTS)].any(axis=1)]
         reasons = self.reasons.assign(n=self.reasons["n"].map(in_twenties))
         return replace(
             self,

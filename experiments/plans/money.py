@@ -107,13 +107,13 @@ def shown_spend(rows: pd.DataFrame) -> pd.DataFrame:
     Args:
         rows: From `spend`.
     """
-    shown = rows.copy()
+    rounded = rows.copy()
     for name in ("withheld", "failed"):
         n = rows[f"n_{name}"].map(in_twenties)
         share = n / rows[f"n_{name}"].clip(lower=1)
-        shown[f"n_{name}"] = n
-        shown[f"usd_{name}"] = (rows[f"usd_{name}"] * share).round(2)
-    return shown
+        rounded[f"n_{name}"] = n
+        rounded[f"usd_{name}"] = (rows[f"usd_{name}"] * share).round(2)
+    return rounded
 
 
 def _rows_online(online: Online) -> list[Json]:

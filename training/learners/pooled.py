@@ -487,15 +487,15 @@ def _prior(
     of_term = size / np.maximum(n_terms, 1)
     smallest = np.minimum(SMALLEST * usual, expected / size)
     largest = np.minimum(LARGEST * usual, LARGEST_TERM * expected / of_term)
-    some = np.geomspace(smallest, largest, N_VARIANCES, axis=1)
-    often = some**-0.5 / (1 + some * of_term[:, None] / expected)
+    nonzero = np.geomspace(smallest, largest, N_VARIANCES, axis=1)
+    often = nonzero**-0.5 / (1 + nonzero * of_term[:, None] / expected)
     often /= often.sum(axis=1, keepdims=True)
     # half of it is what messages share
     null = np.maximum(
-        LEAST_NULL, 1 - expected / 2 / (size * (often * some).sum(axis=1))
+        LEAST_NULL, 1 - expected / 2 / (size * (often * nonzero).sum(axis=1))
     )
     frequency = np.column_stack([null, (1 - null)[:, None] * often])
-    return np.column_stack([np.zeros(len(some)), some]), frequency
+    return np.column_stack([np.zeros(len(nonzero)), nonzero]), frequency
 
 
 def _norm(diagonal: Floats, of: Floats, precision: Floats) -> Floats:
