@@ -96,16 +96,26 @@ def begin_run(run: Run) -> Path:
 def _stages_in_new_folder(run: Run, stages: tuple[str, ...]) -> Path:
     """Stages in a folder that appears under its name when the last has finished."""
     final = run.home / run.run_id
-    aside, stopped = run.home / f".{run.run_id}{ASIDE}", stopped_run(run)
+    stopped = stopped_run(run)
     run.home.mkdir(parents=True, exist_ok=True)
     with one_command(run.home, "run", at=run.at):
+        aside = run.home / f".{run.run_id}{ASIDE}"
         shutil.rmtree(aside, ignore_errors=True)
         if stopped.exists():
-            stopped.rename(aside)
+            # under its own name: whatever ends this command, it can be taken up again
+            aside = stopped
         working = replace(run, folder=aside)
+        finished = [
+            name for name in stages if name in (working.record().timings_s or {})
+        ]
+        if finished:
+            run.say(
+                f"Run {run.run_id} is taken up: {', '.join(finished)} stay as they "
+                "were computed, with what was set then, whatever is set now."
+            )
         refused: UnlikeTestedError | None = None
         for stage in stages:
-            if stage in (working.record().timings_s or {}):
+            if stage in finished:
                 continue
             if stage not in _OF_A_MODEL or learnt_anything(working):
                 try:
@@ -114,7 +124,8 @@ def _stages_in_new_folder(run: Run, stages: tuple[str, ...]) -> Path:
                     # what was learnt and judged stays, and the report says so
                     refused = reason
                 except StoreUnreachableError as gone:
-                    rename_to_disk(aside, stopped)
+                    if aside != stopped:
+                        rename_to_disk(aside, stopped)
                     raise RunStoppedError(str(gone), stage, run.run_id) from None
         to_publish(working, latest=True)
         write_checksums(aside, apart=(SERVING, UNPUBLISHED))

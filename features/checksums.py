@@ -9,12 +9,15 @@ A folder whose files are written anew gets new checksums of these files alone
 import hashlib
 import json
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 
 from hustings.features.atomic import ASIDE, write_json
 
 CHECKSUMS = "checksums.json"
 """Name of the file in its folder: the SHA-256 of every other file by its path."""
+N_DIGESTS = 4096
+"""Digests that a process keeps at most."""
 
 
 class AlteredError(ValueError):
@@ -25,6 +28,17 @@ def sha256(path: Path) -> str:
     """Digest of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file, computed once in a process as long as it does not change."""
+    status = path.stat()
+    return _sha256(path, status.st_ctime_ns, status.st_size)
+
+
+@lru_cache(maxsize=N_DIGESTS)
+def _sha256(path: Path, _changed_ns: int, _bytes: int) -> str:
+    return sha256(path)
 
 
 def write_checksums(folder: Path, *, apart: Collection[str] = ()) -> None:
@@ -42,12 +56,13 @@ def write_checksums(folder: Path, *, apart: Collection[str] = ()) -> None:
     write_json(folder / CHECKSUMS, digests)
 
 
-def renew_checksums(folder: Path, *, since_ns: int) -> None:
+def renew_checksums(folder: Path, *, since_ns: int, lost: Collection[str]) -> None:
     """Take up what was written, added and removed since a moment, and nothing else.
 
     Args:
         folder: One without checksums stays so.
-        since_ns: By the file system's clock, as `st_mtime_ns` has it.
+        since_ns: By the file system's clock, as `st_ctime_ns` has it.
+        lost: Files that were missing already then (`lost_files`): they stay so.
     """
     if not (folder / CHECKSUMS).is_file():
         return
@@ -55,26 +70,38 @@ def renew_checksums(folder: Path, *, since_ns: int) -> None:
         before = _read(folder)
     except AlteredError:
         return  # it is found, not mended
+    files = _files(folder)
+    written = {name for name in files if _written_since(folder / name, since_ns)}
     now = {
-        name: sha256(folder / name)
-        if name not in before or _written_since(folder / name, since_ns)
-        else before[name]
-        for name in _files(folder)
+        name: sha256(folder / name) if name in written else before[name]
+        for name in files
+        if name in written or name in before
     }
     now |= {
         name: digest
         for name, digest in before.items()
-        if name not in now and not _emptied_since(folder / name, since_ns)
+        if name not in files
+        and (name in lost or not _emptied_since(folder / name, since_ns))
     }
     if now != before:
         write_json(folder / CHECKSUMS, now)
 
 
-def altered_files(folder: Path) -> list[str]:
+def lost_files(folder: Path) -> list[str]:
+    """Files that the checksums of a folder name and that are missing."""
+    try:
+        return sorted(_read(folder).keys() - set(_files(folder)))
+    except AlteredError:
+        return []
+
+
+def altered_files(folder: Path, *, at_work_since_ns: int | None = None) -> list[str]:
     """Files of a folder that are not what was written, a line each; none is best.
 
     Args:
         folder: One without checksums cannot be checked, and has none.
+        at_work_since_ns: Since when a command is at work that has not renewed the
+            checksums: files written since then are its own. None where none is.
     """
     if not (folder / CHECKSUMS).is_file():
         return []
@@ -82,16 +109,21 @@ def altered_files(folder: Path) -> list[str]:
         digests = _read(folder)
     except AlteredError as fault:
         return [str(fault)]
-    there = _files(folder)
+    files, since_ns = _files(folder), at_work_since_ns
     lines = [
         f"{folder.name}/{name}: expected no such file, {CHECKSUMS} beside has none"
-        for name in there
+        for name in files
         if name not in digests
+        and (since_ns is None or not _written_since(folder / name, since_ns))
     ]
     for name, digest in digests.items():
-        if name not in there:
-            lines.append(f"{folder.name}/{name}: expected the file, got none")
-        elif sha256(folder / name) != digest:
+        path = folder / name
+        if name not in files:
+            if since_ns is None or not _emptied_since(path, since_ns):
+                lines.append(f"{folder.name}/{name}: expected the file, got none")
+        elif since_ns is not None and _written_since(path, since_ns):
+            continue
+        elif sha256(path) != digest:
             lines.append(
                 f"{folder.name}/{name}: it is not what was written, by its checksum: "
                 "altered, or damaged on the disk"
@@ -99,13 +131,17 @@ def altered_files(folder: Path) -> list[str]:
     return lines
 
 
-def require_unaltered(folder: Path) -> None:
+def require_unaltered(folder: Path, *, at_work_since_ns: int | None = None) -> None:
     """Refuse a folder of which a file is not what was written.
+
+    Args:
+        folder: See `altered_files`.
+        at_work_since_ns: See `altered_files`.
 
     Raises:
         AlteredError: Naming the first file.
     """
-    lines = altered_files(folder)
+    lines = altered_files(folder, at_work_since_ns=at_work_since_ns)
     if lines:
         raise AlteredError(f"{folder.parent}/{lines[0]}")
 
@@ -137,7 +173,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _written_since(path: Path, since_ns: int) -> bool:
-    return path.stat().st_mtime_ns >= since_ns
+    return path.stat().st_ctime_ns >= since_ns
 
 
 def _emptied_since(path: Path, since_ns: int) -> bool:

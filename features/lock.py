@@ -57,14 +57,15 @@ def locked(path: Path, *, wait: bool = False, holder: str = "") -> Iterator[None
             file.truncate(0)
 
 
-def cut_off_at(path: Path) -> int | None:
-    """When a holder took a lock that it never gave back; None where all did.
+def holder_since(path: Path) -> int | None:
+    """When a lock was taken that was not given back, by a holder at work or killed.
 
     Args:
-        path: File of the lock, which nobody holds.
+        path: File of the lock.
 
     Returns:
-        By the file system's clock, as `st_mtime_ns` has it.
+        By the file system's clock, as `st_mtime_ns` has it; None where it was given
+        back.
     """
     if not path.exists() or not path.read_text(encoding="utf-8"):
         return None

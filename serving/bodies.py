@@ -16,7 +16,8 @@ from hustings.features.ingest.mapping import MASK
 MAX_VOTERS = 10_000
 MAX_DECISIONS = 10_000
 MAX_MESSAGES = 1_000
-MAX_REQUEST_ID = 200
+MAX_ID = 1_000
+MAX_REQUEST_NAME = 200
 MAX_WORDS = 500
 NO_NUL = r"^[^\x00]*$"
 """PostgreSQL keeps the character NUL in no text."""
@@ -39,9 +40,9 @@ def _stripped(text: str) -> str:
 Channel = Literal["mail", "sms", "phone", "email", "door", "social", "web", "survey"]
 Row = dict[str, Any]
 Rows = Annotated[list[Row], Field(min_length=1, max_length=MAX_VOTERS)]
-Id = Annotated[str, Field(max_length=MAX_REQUEST_ID, pattern=NO_NUL)]
+Id = Annotated[str, Field(max_length=MAX_ID, pattern=NO_NUL)]
 RequestName = Annotated[
-    str, Field(min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
+    str, Field(min_length=1, max_length=MAX_REQUEST_NAME, pattern=NO_NUL)
 ]
 Words = Annotated[
     str,
@@ -168,6 +169,20 @@ class InvocationRequest(_Request):
             rows = zip(*table.values(), strict=True)
             return given[0], [dict(zip(table, row, strict=True)) for row in rows]
         return given[0], table
+
+    def place_of(self, path: str) -> str:
+        """Where a field of a row stands in the body.
+
+        Args:
+            path: Of the field in the rows, such as `voters[3].AGE`.
+        """
+        name, _ = self.rows()
+        place = path.removeprefix("voters")
+        if isinstance(self.inputs, dict):
+            # columns of values: the row comes last
+            row, _, column = place.partition(".")
+            return f"{name}.{column}{row}" if column else name
+        return f"{name}{place}"
 
 
 class RecommendRequest(_Request):
@@ -305,7 +320,9 @@ def parsed(kind: type[_Body], body: bytes) -> _Body:
 
 def _masked(place: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """The place of a fault, without a voter's id and pydantic's names of types."""
-    place = tuple(part for part in place if "[" not in str(part))
+    if place[:1] == ("inputs",):
+        # pydantic names which of the two forms it tried
+        place = tuple(part for part in place if "[" not in str(part))
     names_voter = len(place) > 1 and place[0] in _BY_VOTER
     return (place[0], MASK, *place[2:]) if names_voter else place
 

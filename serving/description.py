@@ -98,7 +98,7 @@ OPERATIONS = (
     Operation("POST", "/reactions", "Reactions: kept, or set aside with the reason.",
               answers.ReactionReceipt, ReactionBatch),
     Operation("GET", "/reactions/review", "Replies that may ask to be left alone.",
-              answers.Wishes),
+              answers.Wishes, None, (503,)),
     Operation("POST", "/reactions/review", "A person's answer to such a reply.",
               answers.WishAnswered, bodies.WishAnswer, (404,)),
     Operation("GET", "/monitor", "The monitor's view; as server-sent events to a "

@@ -256,15 +256,13 @@ class Endpoint:
         Raises:
             RequestError: With the path of every field at fault.
         """
-        path, rows = request.rows()
+        _, rows = request.rows()
         try:
             voters, about_columns, scores = self._scores(rows)
         except RequestError as bad:
             raise RequestError(
                 [
-                    fault.model_copy(
-                        update={"path": path + fault.path.removeprefix("voters")}
-                    )
+                    fault.model_copy(update={"path": request.place_of(fault.path)})
                     for fault in bad.faults
                 ],
                 status=bad.status,

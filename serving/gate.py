@@ -29,7 +29,7 @@ QUEUE_REQUESTS, QUEUE_BYTES = 64, 96 * MEBIBYTE
 """So many requests are read, wait or are answered at a time, of so many bytes."""
 BODY_WITHIN_S, TURN_WITHIN_S = 30.0, 10.0
 """A body has to be there, and a request to get its turn, within so long."""
-COME_AGAIN_S = 1
+QUEUE_AGAIN_S = 1
 READY, CLIENT_SCHEMA = "/ready", "/client_schema.json"
 """Whether a recommendation would be answered now; the routes for BentoML's client."""
 _ROUTE_INSIDE = {"/readyz": READY, "/schema.json": CLIENT_SCHEMA}
@@ -408,7 +408,7 @@ class _Answer:
         again: list[tuple[bytes, bytes]] = []
         status = refusal.status
         if status in (429, 503):
-            again = [(b"retry-after", str(COME_AGAIN_S).encode())]
+            again = [(b"retry-after", str(QUEUE_AGAIN_S).encode())]
         if status == 401:
             scheme = b'Basic realm="the key as password"' if asks_browser else b"Bearer"
             again = [(b"www-authenticate", scheme)]

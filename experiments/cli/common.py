@@ -150,30 +150,34 @@ def alone(
     # a folder of an earlier version could be read by everybody
     home.chmod(0o700)
     with one_command(home, command, at=at):
-        for name in publish_again(home):
-            _say(f"Finished what a command that was cut off had begun: run {name}.")
+        for sentence in publish_again(home):
+            _say(sentence)
         for left in remove_unfinished(home, at=at):
             _say(f"Removed what a command that was cut off left: {left}")
         yield
 
 
 def settle(home: Path) -> None:
-    """Finish what a command that was cut off had begun to publish, before it is read.
+    """Finish what a command that was cut off had begun, before it is read.
 
     Raises:
-        LockedError: If a command that is at work does not finish it.
+        LockedError: If something is to be published, and a command that is at work
+            does not finish it.
     """
+    from hustings.experiments.plans.folder import LOCK
     from hustings.experiments.stages.publication import unpublished
-    from hustings.features.lock import LockedError
+    from hustings.features.lock import LockedError, holder_since
 
+    if not unpublished(home) and holder_since(home / LOCK) is None:
+        return
     for tries_left in reversed(range(SETTLES_WITHIN)):
-        if not unpublished(home):
-            return
         try:
             with alone(home, "settle", at=utc_now()):
                 return
         except LockedError:
-            # it finishes it as the first that it does
+            # a command is at work: what is to be published it does first of all
+            if not unpublished(home):
+                return
             if not tries_left:
                 raise
             time.sleep(0.1)
@@ -315,8 +319,10 @@ def known_run(run: "Run", campaign: str) -> "Run":
     """
     from dataclasses import replace
 
+    from hustings.experiments.plans.folder import LOCK
     from hustings.experiments.stages.context import latest
     from hustings.features.checksums import require_unaltered
+    from hustings.features.lock import holder_since
 
     settle(run.home)
     run_id = run.run_id or latest(run.home)
@@ -325,7 +331,8 @@ def known_run(run: "Run", campaign: str) -> "Run":
             f"{run.home}: expected a run; `hustings ingest --campaign {campaign}` "
             "starts one"
         )
-    require_unaltered(run.home / run_id)
+    since_ns = holder_since(run.home / LOCK)
+    require_unaltered(run.home / run_id, at_work_since_ns=since_ns)
     return replace(run, run_id=run_id, folder=run.home / run_id)
 
 

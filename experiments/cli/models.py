@@ -19,6 +19,7 @@ from hustings.experiments.cli.common import (
     changing,
     errors_reported,
     make_run,
+    settle,
 )
 
 app = typer.Typer()
@@ -41,6 +42,7 @@ def list_runs(
         from hustings.training.registry.register import champion_version, open_store
 
         run = make_run(campaign, data, store, mlflow)
+        settle(run.home)
         open_store(mlflow or None, store)
         rows = listed_runs(run.home, champion_version(run.campaign.campaign.name))
         if as_json:

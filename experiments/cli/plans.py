@@ -19,6 +19,7 @@ from hustings.experiments.cli.common import (
     home_of,
     make_run,
     say_next,
+    settle,
     utc_now,
 )
 
@@ -56,6 +57,7 @@ def policies(
         )
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
+        settle(run.home)
         name = run_id or latest_evaluated(run.home)
         evaluation = replace(run, folder=run.home / name).read_json("evaluation")
         rows = plannable_policies(evaluation, run.campaign.plan.policy)

@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     day_of,
     errors_reported,
     make_run,
+    settle,
 )
 
 app = typer.Typer()
@@ -38,6 +39,7 @@ def status(
         from hustings.experiments.status import status_of, status_text
 
         run = make_run(campaign, data, DEFAULT_STORE, "")
+        settle(run.home)
         at = run.at
         if as_of:
             ends = day_of(as_of, "--as-of") + pd.Timedelta(days=1, seconds=-1)

@@ -29,9 +29,9 @@ from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.links import read_voters
 from hustings.experiments.stages.persons import known_persons
 from hustings.features.asof import naive_utc
+from hustings.features.checksums import file_sha256
 from hustings.features.ingest import Folders, TableSource
 from hustings.features.ingest.mapping import masked
-from hustings.features.ingest.reading import file_sha256
 from hustings.features.ingest.rows import read_rows
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER

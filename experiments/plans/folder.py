@@ -20,8 +20,14 @@ import pandas as pd
 from hustings.experiments.plans.record import PlanRecord, PlanStepError
 from hustings.features.atomic import ASIDE
 from hustings.features.blocks import written_in_blocks
-from hustings.features.checksums import CHECKSUMS, renew_checksums, sha256
-from hustings.features.lock import cut_off_at, locked
+from hustings.features.checksums import (
+    CHECKSUMS,
+    file_sha256,
+    lost_files,
+    renew_checksums,
+    sha256,
+)
+from hustings.features.lock import holder_since, locked
 
 FolderTable = pd.DataFrame | Iterable[pd.DataFrame]
 """A table that is written whole or block by block."""
@@ -82,20 +88,26 @@ def one_command(home: Path, command: str, *, at: pd.Timestamp) -> Iterator[None]
     """
     since = f"since {at:%Y-%m-%d %H:%M:%S} UTC"
     holder = f"`hustings {command}` (process {os.getpid()}, {since})"
-    killed_ns = cut_off_at(home / LOCK)
+    killed_ns = holder_since(home / LOCK)
     with locked(home / LOCK, holder=holder):
         begun_ns = (home / LOCK).stat().st_mtime_ns
         if killed_ns is not None:
-            _renew(home, killed_ns)
+            _renew(home, killed_ns, {})
+        lost = {folder: lost_files(folder) for folder in checked_folders(home)}
         try:
             yield
         finally:
-            _renew(home, begun_ns)
+            _renew(home, begun_ns, lost)
 
 
-def _renew(home: Path, since_ns: int) -> None:
-    for checksums in sorted(home.glob(f"*/{CHECKSUMS}")):
-        renew_checksums(checksums.parent, since_ns=since_ns)
+def checked_folders(home: Path) -> list[Path]:
+    """Folders of a campaign that have checksums: runs, the bundle and seals."""
+    return sorted(path.parent for path in home.glob(f"[!.]*/{CHECKSUMS}"))
+
+
+def _renew(home: Path, since_ns: int, lost: Mapping[Path, list[str]]) -> None:
+    for folder in checked_folders(home):
+        renew_checksums(folder, since_ns=since_ns, lost=lost.get(folder, ()))
 
 
 def write_aside(
@@ -243,17 +255,6 @@ def faults(home: Path, records: Mapping[str, PlanRecord]) -> list[str]:
     return lines
 
 
-def digest_of(path: Path) -> str:
-    """Digest of a file; computed once in a process while the file stays as it is."""
-    stated = path.stat()
-    return _sha256(path, stated.st_mtime_ns, stated.st_size)
-
-
-@lru_cache(maxsize=16 * N_TABLES)
-def _sha256(path: Path, _written_ns: int, _size: int) -> str:
-    return sha256(path)
-
-
 def file_faults(home: Path, record: PlanRecord) -> list[str]:
     """Files of one plan that are not what the ledger says."""
     lines = []
@@ -262,6 +263,6 @@ def file_faults(home: Path, record: PlanRecord) -> list[str]:
         at = f"{PLANS}/{record.plan_id}/{name}"
         if not path.is_file():
             lines.append(f"{at}: expected the file that the ledger names, got none")
-        elif digest_of(path) != digest:
+        elif file_sha256(path) != digest:
             lines.append(f"{at}: its digest is not the one in the ledger: altered")
     return lines

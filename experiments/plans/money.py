@@ -100,20 +100,16 @@ def spend(
 def shown_spend(rows: pd.DataFrame) -> pd.DataFrame:
     """Money as a person sees it.
 
-    What was planned, committed and handed over is the campaign's own doing, and exact.
-    Contacts that were withheld or failed are about persons: rounded down to twenties,
-    and their money with them.
+    What was planned, committed, withheld and handed over is the campaign's own doing,
+    and exact: what was withheld is what was planned less what is committed. Contacts
+    that failed are about persons: rounded down to twenties, and their money with them.
 
     Args:
         rows: From `spend`.
     """
-    rounded = rows.copy()
-    for name in ("withheld", "failed"):
-        n = rows[f"n_{name}"].map(in_twenties)
-        share = n / rows[f"n_{name}"].clip(lower=1)
-        rounded[f"n_{name}"] = n
-        rounded[f"usd_{name}"] = (rows[f"usd_{name}"] * share).round(2)
-    return rounded
+    n = rows["n_failed"].map(in_twenties)
+    share = n / rows["n_failed"].clip(lower=1)
+    return rows.assign(n_failed=n, usd_failed=(rows["usd_failed"] * share).round(2))
 
 
 def _rows_online(online: Online) -> list[Json]:

@@ -13,10 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from hustings.experiments.plans.folder import alone, digest_of
+from hustings.experiments.plans.folder import LOCK, alone, checked_folders
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.features.atomic import ASIDE
-from hustings.features.checksums import CHECKSUMS, altered_files, sha256
+from hustings.features.checksums import altered_files, file_sha256, sha256
+from hustings.features.lock import holder_since
+from hustings.serving.decided import SERVING
 
 RECORDED, REWRITTEN = "files recorded", "files rewritten"
 """Kinds of the ledger's entries: a folder's digests, and those after an erasure."""
@@ -130,13 +132,28 @@ def checked(home: Path) -> Checked:
 
 def checked_runs(home: Path) -> Checked:
     """Compare the files of runs, of the bundle and of seals with their checksums."""
-    folders = sorted(path.parent for path in home.glob(f"[!.]*/{CHECKSUMS}"))
-    runs = sorted(path.parent for path in home.glob("[!.]*/run.json"))
-    return Checked(
-        len(folders),
-        [line for folder in folders for line in altered_files(folder)],
-        [f"{run.name}: it has no checksums" for run in runs if run not in folders],
-    )
+    folders, since_ns = checked_folders(home), holder_since(home / LOCK)
+    could_have = {
+        path.parent
+        for pattern in (
+            "[!.]*/run.json",
+            f"{SERVING}/version.json",
+            "[!.]*/*.seal.json",
+        )
+        for path in home.glob(pattern)
+    }
+    faults = [
+        line
+        for folder in folders
+        for line in altered_files(folder, at_work_since_ns=since_ns)
+    ]
+    unchecked = [
+        f"{folder.name}: it has no checksums"
+        for folder in sorted(could_have - set(folders))
+    ]
+    if since_ns is not None:
+        unchecked.append("what the command writes that is at work")
+    return Checked(len(folders), faults, unchecked)
 
 
 def recorded_faults(home: Path) -> list[str]:
@@ -159,7 +176,7 @@ def _faults_of(home: Path, folder: str, digests: Mapping[str, str]) -> list[str]
         path = home / folder / name
         if not path.is_file():
             faults.append(f"{folder}/{name}: expected the file that was recorded")
-        elif digest_of(path) != digest:
+        elif file_sha256(path) != digest:
             faults.append(
                 f"{folder}/{name}: its digest is not the one in the ledger: altered"
             )

@@ -53,8 +53,8 @@ def publish(home: Path, run_id: str, mlflow_uri: str, store: Path) -> None:
     note = folder / UNPUBLISHED
     if not note.exists():
         return
-    noted = json.loads(note.read_text())
-    if "champion" in noted:
+    to_show = json.loads(note.read_text())
+    if "champion" in to_show:
         # MLflow takes seconds to import
         from hustings.training.registry.register import (
             StoreUnreachableError,
@@ -69,18 +69,18 @@ def publish(home: Path, run_id: str, mlflow_uri: str, store: Path) -> None:
         try:
             with server_answers(mlflow_uri):
                 open_store(mlflow_uri or None, store)
-                promote(Version(**promoted), **noted["champion"])
+                promote(Version(**promoted), **to_show["champion"])
         except StoreUnreachableError as gone:
             raise StoreUnreachableError(
                 f"{gone}; run {run_id} is finished, and counts once a command finds "
                 "the server there"
             ) from None
-    if noted.get("bundle") and (folder / SERVING).is_dir():
+    if to_show.get("bundle") and (folder / SERVING).is_dir():
         with whole_folder(home / SERVING) as aside:
             shutil.copytree(folder / SERVING, aside, dirs_exist_ok=True)
         # half of it must not be published again
         remove_at_once(folder / SERVING)
-    if noted.get("latest"):
+    if to_show.get("latest"):
         point_to(home, run_id)
     note.unlink()
 
@@ -91,14 +91,23 @@ def unpublished(home: Path) -> list[str]:
 
 
 def publish_again(home: Path) -> list[str]:
-    """Finish what commands that were killed had begun to publish; the runs.
+    """Finish what commands that were killed had begun to publish; a sentence a run.
 
-    Only the holder of the campaign's lock may ask for it.
+    Only the holder of the campaign's lock may ask for it. What an MLflow server that
+    does not answer holds up waits for a later command.
     """
-    names = unpublished(home)
-    for name in names:
-        publish(home, name, _store_of(home / name), home)
-    return names
+    return [_published_again(home, run_id) for run_id in unpublished(home)]
+
+
+def _published_again(home: Path, run_id: str) -> str:
+    # MLflow takes seconds to import
+    from hustings.training.registry.register import StoreUnreachableError
+
+    try:
+        publish(home, run_id, _store_of(home / run_id), home)
+    except StoreUnreachableError as gone:
+        return f"Not yet published: {gone}."
+    return f"Finished what a command that was cut off had begun: run {run_id}."
 
 
 def _store_of(folder: Path) -> str:
@@ -106,9 +115,12 @@ def _store_of(folder: Path) -> str:
 
     A run does not keep the password of a server's address: the environment has it.
     """
-    noted = record_of_run(folder).mlflow_uri or ""
+    # MLflow takes seconds to import
+    from hustings.training.registry.register import without_user
+
+    recorded = record_of_run(folder).mlflow_uri or ""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return given if given.split("@")[-1] == noted else noted
+    return given if without_user(given) == recorded else recorded
 
 
 def discard_drafts(home: Path, run_id: str, *, at: pd.Timestamp) -> list[str]:

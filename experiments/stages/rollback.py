@@ -11,7 +11,12 @@ from hustings.experiments.stages.offers import contact_lists
 from hustings.features.checksums import require_unaltered
 from hustings.serving.decided import SERVING
 from hustings.serving.load import load_version, write_bundle
-from hustings.training.registry.register import Version, open_store, roll_back
+from hustings.training.registry.register import (
+    Version,
+    open_store,
+    roll_back,
+    version_before,
+)
 
 
 def roll_back_campaign(
@@ -32,12 +37,19 @@ def roll_back_campaign(
     Returns:
         The champion from now on, and the run whose plan is served: None where no run
         has a plan of that version, and the bundle stays as it was.
+
+    Raises:
+        AlteredError: If a file of that run is not what was written; nothing was done.
     """
     open_store(run.mlflow_uri or None, run.store)
-    version = roll_back(run.campaign.campaign.name, to=to, by=by, at=at, why=why)
-    planned, present = _planned_with(run.home, version), _latest_run(run)
+    campaign = run.campaign.campaign.name
+    planned = _planned_with(run.home, version_before(campaign, to=to))
     if planned is not None:
+        # before the champion moves: what is not what was written is not served
         require_unaltered(planned)
+    version = roll_back(campaign, to=to, by=by, at=at, why=why)
+    present = _latest_run(run)
+    if planned is not None:
         of_plan = replace(run, folder=planned, run_id=planned.name)
         model = with_unseen(of_plan, load_version(version))
         terms = json.loads((planned / "plan.json").read_text())

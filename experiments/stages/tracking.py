@@ -12,6 +12,7 @@ from hustings.training.registry.register import (
     log_file,
     open_store,
     tracked_run,
+    without_user,
 )
 from hustings.training.registry.track import close_dead
 
@@ -46,7 +47,7 @@ def tracking(run: Run, *, anew: bool = False) -> Iterator[str]:
         run.campaign.campaign.name, run.run_id, artifacts, tags, resume=mlflow_run_id
     ) as run_id:
         if mlflow_run_id != run_id:
-            run.note(mlflow_run_id=run_id, mlflow_uri=uri.split("@")[-1])
+            run.note(mlflow_run_id=run_id, mlflow_uri=without_user(uri))
         yield run_id
 
 

@@ -48,7 +48,6 @@ from hustings.features.ingest.mapping import (
 )
 from hustings.features.ingest.reading import (
     Folders,
-    file_sha256,
     first_rows,
     raw_head,
 )
@@ -91,7 +90,6 @@ __all__ = [
     "Persons",
     "TableSource",
     "account_of",
-    "file_sha256",
     "first_rows",
     "history_column",
     "ingest",

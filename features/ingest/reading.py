@@ -12,7 +12,6 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -24,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from hustings.features.checksums import file_sha256
 from hustings.features.ingest.databases import DataMissing, database_batches
 from hustings.features.ingest.expressions import ROW
 from hustings.features.ingest.mapping import mixed_array, scalar_text
@@ -309,18 +309,6 @@ def content_sha256(frame: pd.DataFrame) -> str:
     content = ContentDigest()
     content.add(frame)
     return content.hexdigest()
-
-
-@cache
-def _digest_of(path: Path, _modified_ns: int, _bytes: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file, read in pieces, once as long as it does not change."""
-    status = path.stat()
-    return _digest_of(path, status.st_mtime_ns, status.st_size)
 
 
 def _format_of(path: Path, source: TableSource) -> str:

@@ -36,13 +36,13 @@ from hustings.serving.reactions.payload import (
     set_aside_whole,
 )
 from hustings.serving.reactions.store import FILE, Events, Receipt
-from hustings.serving.responses import answered, not_now
+from hustings.serving.responses import MAX_FAULTS_LISTED, answered, not_now
 
 STORE_VARIABLE = "HUSTINGS_EVENTS"
 _PLAN = "plan.json"
-MAX_FAULTS_LISTED = 100
 MAX_POSTS_KNOWN = 100_000
 NOT_KEPT = "the store did not keep them: send them again"
+NOT_READ = "the store could not be read: ask again"
 
 _log = logging.getLogger(__name__)
 
@@ -305,11 +305,15 @@ async def _reactions(request: Request) -> Response:
 
 async def _open_wishes(request: Request) -> Response:
     intake: Intake = request.app.state.intake
-    frame = await run_in_threadpool(intake.events.open_wishes)
-    times = {name: frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in _TIMES}
-    wishes = frame.assign(**times).to_dict("records")
-    headers = {"Cache-Control": "no-store"}
-    return JSONResponse({"wishes": wishes}, headers=headers)
+
+    def open_wishes() -> Response:
+        frame = intake.events.open_wishes()
+        times = {name: frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in _TIMES}
+        wishes = frame.assign(**times).to_dict("records")
+        headers = {"Cache-Control": "no-store"}
+        return JSONResponse({"wishes": wishes}, headers=headers)
+
+    return await run_in_threadpool(answered, open_wishes, without_store=NOT_READ)
 
 
 async def _answer_wish(request: Request) -> Response:

@@ -175,9 +175,32 @@ def test_a_run_killed_before_its_rename_leaves_everything_as_it_was(
     )
     assert code == KILLED, campaign.said()
     assert campaign.agreed() == campaign.first
-    assert campaign.left()
+    # as a run leaves it that was never stopped before
+    stopped = campaign.home / f".{campaign.second}.stopped"
+    stopped.rename(stopped.with_suffix(".partial"))
     assert campaign.mended() == campaign.first
     assert not campaign.left()
+
+
+def test_a_stopped_run_that_is_killed_when_taken_up_can_be_taken_up_again(
+    campaign: Campaign,
+) -> None:
+    campaign.again()
+    taken_up = campaign.run("--run", campaign.second)
+    assert campaign.commands.done(*taken_up, kill_at=BEFORE[0]) == KILLED
+    assert campaign.mended() == campaign.first
+    assert campaign.commands.done(*taken_up) == 0, campaign.said()
+    assert "ingest, features stay as they were computed" in campaign.said()
+    assert campaign.mended() == campaign.second
+
+
+def test_a_killed_stage_of_a_finished_run_locks_nobody_out(campaign: Campaign) -> None:
+    campaign.again()
+    score = campaign.words("score", "--store", str(campaign.folder / "at" / "mlflow"))
+    killed_at = "hustings.experiments.stages.context:write_json:after"
+    assert campaign.commands.done(*score, kill_at=killed_at) == KILLED, campaign.said()
+    assert campaign.commands.done(*score) == 0, campaign.said()
+    assert campaign.commands.done(*campaign.words("verify")) == 0, campaign.said()
 
 
 @pytest.mark.parametrize("point", AFTER)

@@ -29,7 +29,7 @@ from hustings.experiments.plans.ledger import noted_heads, open_ledger
 from hustings.experiments.run import STAGES, run_campaign, run_stage
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.persons import known_persons, read_identity
-from hustings.features.ingest import file_sha256
+from hustings.features.checksums import file_sha256
 from hustings.features.persons.keys import Never, voter_key
 from hustings.features.tables import (
     ASSIGNMENTS,

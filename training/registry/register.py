@@ -18,6 +18,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,13 @@ def server_answers(uri: str) -> Iterator[None]:
         raise
 
 
+def without_user(uri: str) -> str:
+    """Address of an MLflow store without user and password."""
+    parts = urlsplit(uri)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host).geturl() if user else uri
+
+
 def require_server(uri: str) -> None:
     """Refuse a server that does not answer; from then on nobody waits for it.
 
@@ -160,10 +168,8 @@ def require_server(uri: str) -> None:
         # MLflow closes the active run, and would wait again
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-        scheme, _, rest = uri.partition("://")
         raise StoreUnreachableError(
-            f"{scheme}://{rest.split('@')[-1]}: expected an MLflow server, it does not "
-            "answer"
+            f"{without_user(uri)}: expected an MLflow server, it does not answer"
         ) from None
 
 
@@ -434,8 +440,7 @@ def log_and_register(
     number = str(logged.registered_model_version)
     for key, value in tags.items():
         client.set_model_version_tag(name, number, key, value)
-    registered = client.get_model_version(name, number)
-    return Version(name, number, str(registered.run_id), dict(registered.tags))
+    return _version(name, number)
 
 
 def promote(version: Version, *, by: str = "", at: str = "") -> None:
@@ -455,6 +460,20 @@ def promote(version: Version, *, by: str = "", at: str = "") -> None:
     _crown(version.name, before)
 
 
+def version_before(campaign: str, *, to: str) -> Version:
+    """The version that `roll_back` would make the champion.
+
+    Args:
+        campaign: Whose model.
+        to: See `roll_back`.
+
+    Raises:
+        ValueError: See `roll_back`.
+    """
+    present, champions = _rollback(campaign, to=to)
+    return _version(present.name, champions[-1]["version"])
+
+
 def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
     """Give the alias champion back to a version that had it before.
 
@@ -472,24 +491,32 @@ def roll_back(campaign: str, *, to: str, by: str, at: str, why: str) -> Version:
     Raises:
         ValueError: If there is no champion, none before it, or no such version.
     """
+    present, champions = _rollback(campaign, to=to)
+    number = champions[-1]["version"]
+    client = MlflowClient()
+    reason = {"version": present.version, "by": by, "at": at, "why": why}
+    tag = "rolled_back_from"
+    client.set_model_version_tag(present.name, number, tag, json.dumps(reason))
+    _crown(present.name, champions)
+    return _version(present.name, number)
+
+
+def _rollback(campaign: str, *, to: str) -> tuple[Version, list[Json]]:
+    """The present champion, and the champions that a rollback leaves."""
     present = champion_version(campaign)
     if present is None:
         raise ValueError(
             f"{campaign}: expected a champion to roll back from, got none; "
             f"`hustings promote --campaign {campaign}` makes one"
         )
-    history = _champions(present.name)
-    remaining = _history_to(history, present, to)
-    number = remaining[-1]["version"]
-    _existing(present.name, number)
-    client = MlflowClient()
-    reason = {"version": present.version, "by": by, "at": at, "why": why}
-    tag = "rolled_back_from"
-    client.set_model_version_tag(present.name, number, tag, json.dumps(reason))
-    _crown(present.name, remaining)
-    restored = champion_version(campaign)
-    assert restored is not None
-    return restored
+    champions = _history_to(_champions(present.name), present, to)
+    _existing(present.name, champions[-1]["version"])
+    return present, champions
+
+
+def _version(name: str, number: str) -> Version:
+    registered = MlflowClient().get_model_version(name, number)
+    return Version(name, number, str(registered.run_id), dict(registered.tags))
 
 
 def _history_to(history: list[Json], present: Version, to: str) -> list[Json]:
