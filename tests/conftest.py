@@ -60,6 +60,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
+def _given_to_hustings() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k.startswith("HUSTINGS_")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_stays_in_the_environment() -> Iterator[None]:
+    """A key or a store that one file's tests set is not there for the next file's."""
+    before = _given_to_hustings()
+    yield
+    assert _given_to_hustings() == before
+
+
 @pytest.fixture(scope="session")
 def one_thread() -> Iterator[None]:
     """Two threads that wait for each other on a busy machine are slower than one."""

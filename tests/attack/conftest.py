@@ -4,14 +4,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.serving.conftest import served, server, voter_key_of_bundles
+from tests.bundles import Served
+from tests.serving.conftest import Server, served, serving_bundle
 
-__all__ = ["served", "server", "voter_key_of_bundles"]
+__all__ = ["served"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def key_of_persons() -> Iterator[None]:
-    """Without it, an event that names a person is to be sent again later: 503."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HUSTINGS_LINK_KEY", "a-secret-of-the-attacks-of-32-bytes")
-        yield
+@pytest.fixture(scope="session")
+def server(
+    served: Served,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    """With a key of persons: else an event that names one is refused until there is."""
+    key = "a-secret-of-the-attacks-of-32-bytes"
+    home = tmp_path_factory.mktemp("server")
+    with serving_bundle(served, home, HUSTINGS_LINK_KEY=key) as started:
+        yield started

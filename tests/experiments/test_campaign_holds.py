@@ -190,7 +190,7 @@ def test_a_stopped_run_that_is_killed_when_taken_up_can_be_taken_up_again(
     assert campaign.commands.done(*taken_up, kill_at=BEFORE[0]) == KILLED
     assert campaign.mended() == campaign.first
     assert campaign.commands.done(*taken_up) == 0, campaign.said()
-    assert "ingest, features stay as they were computed" in campaign.said()
+    assert "evaluate, promote, score stay as they were computed" in campaign.said()
     assert campaign.mended() == campaign.second
 
 

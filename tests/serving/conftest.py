@@ -21,9 +21,12 @@ KEYS = (("Ada", "watch"), ("canvass app", "score", "plan"), ("Ben", "pause", "wa
 KEY = "a-key-of-the-tests-of-22-letters"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def voter_key_of_bundles() -> Iterator[None]:
-    """The secret that a bundle needs which is served away from its campaign."""
+    """The secret that a bundle needs which is served away from its campaign.
+
+    Not for a session: tests of other folders must not find it.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUSTINGS_VOTER_KEY", OF_VOTERS.key.hex())
         yield
@@ -85,6 +88,7 @@ def running(
         **os.environ,
         "BENTOML_HOME": str(home / "bentoml"),
         "HUSTINGS_API_KEY": KEY,
+        "HUSTINGS_VOTER_KEY": OF_VOTERS.key.hex(),
         **env,
     }
     line = [*command, "--port", str(port)]
@@ -97,12 +101,9 @@ def run_server() -> Callable[..., AbstractContextManager[Server]]:
     return running
 
 
-@pytest.fixture(scope="session")
-def server(
-    served: Served, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+@contextmanager
+def serving_bundle(served: Served, home: Path, **env: str) -> Iterator[Server]:
     """The bundle behind `serve_bundle`, as `hustings serve` starts it."""
-    home = tmp_path_factory.mktemp("server")
     code = (
         "import sys; from pathlib import Path; "
         "from hustings.serving.service import serve_bundle; "
@@ -113,6 +114,14 @@ def server(
     keys.write_text(
         json.dumps({"keys": [line_of(name, *roles) for name, *roles in KEYS]})
     )
-    there = {"HUSTINGS_KEYS": str(keys)}
-    with running(command, cwd=home, home=home, env=there) as started:
+    given = {"HUSTINGS_KEYS": str(keys), **env}
+    with running(command, cwd=home, home=home, env=given) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def server(
+    served: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    with serving_bundle(served, tmp_path_factory.mktemp("server")) as started:
         yield started
