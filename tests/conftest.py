@@ -60,6 +60,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:  # noqa: ARG001
+    """MLflow notes there which store it was given last: no test's, nor a person's."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 def _given_to_hustings() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k.startswith("HUSTINGS_")}
 

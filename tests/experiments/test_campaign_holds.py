@@ -188,7 +188,8 @@ def test_a_stopped_run_that_is_killed_when_taken_up_can_be_taken_up_again(
     campaign.again()
     taken_up = campaign.run("--run", campaign.second)
     assert campaign.commands.done(*taken_up, kill_at=BEFORE[0]) == KILLED
-    assert campaign.mended() == campaign.first
+    assert campaign.commands.done(*campaign.words("plans", "list")) == 0
+    assert campaign.agreed() == campaign.first
     assert campaign.commands.done(*taken_up) == 0, campaign.said()
     assert "evaluate, promote, score stay as they were computed" in campaign.said()
     assert campaign.mended() == campaign.second

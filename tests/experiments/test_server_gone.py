@@ -4,6 +4,7 @@ Between the command and a real server stands a proxy that forwards so many conne
 and then holds what comes without an answer, or refuses it.
 """
 
+import json
 import socket
 import threading
 import time
@@ -12,7 +13,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from hustings.experiments.cli import app
+from hustings.experiments.results import RunRecord
+from hustings.training.registry.register import without_user
 from tests.experiments.commands import Commands
 from tests.servers import free_port
 
@@ -111,3 +116,35 @@ def test_a_server_that_falls_silent_is_told_and_the_run_is_taken_up(
         assert "ingest ..." not in said
         assert stopped.is_dir()
         assert commands.done(*words(tmp_path, nobody, "--run", "no-such-run")) == 3
+
+
+def test_a_run_that_waits_for_a_server_holds_up_no_other_command(
+    tmp_path: Path,
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    run = tmp_path / "sample" / "r1"
+    run.mkdir(parents=True)
+    record = RunRecord(run_id="r1", mlflow_uri=nobody).to_json()
+    (run / "run.json").write_text(json.dumps(record))
+    (run / "promoted.json").write_text(json.dumps({"kept": ""}))
+    waits = {"champion": {"by": "A. Pell", "at": "2026-09-01"}}
+    (run / "unpublished.json").write_text(json.dumps(waits))
+    words = ["plans", "list", "--campaign", "sample", "--data", str(tmp_path)]
+    listed = CliRunner().invoke(app, words)
+    assert listed.exit_code == 0, listed.output
+    said = " ".join(listed.output.split())
+    assert f"Not yet published: {nobody}: expected an MLflow server" in said
+    assert (run / "unpublished.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("https://ada:secret@host:5000/at", "https://host:5000/at"),
+        ("postgresql://ada:se@cret@host/db", "postgresql://host/db"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("http://host", "http://host"),
+    ],
+)
+def test_a_run_keeps_no_password_of_its_store(uri: str, kept: str) -> None:
+    assert without_user(uri) == kept

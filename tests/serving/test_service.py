@@ -168,6 +168,8 @@ def test_a_client_of_mlflow_reads_the_answer(served, server):
         ({"instances": [{"voter_id": "a", "age": "x"}]}, "instances[0].age", "number"),
         ({"dataframe_split": {"columns": ["voter_id", "age"], "data": [["a", "x"]]}},
          "dataframe_split.data[0].age", "expected a number"),
+        ({"inputs": {"voter_id": ["a", "b"], "age": [61, "x"]}}, "inputs.age[1]",
+         "expected a number"),
         ({"instances": [{"voter_id": "a"}], "params": {"x": 1}}, "params", "at most 0"),
         ({"instances": None}, "instances", "valid array"),
         ({"inputs": [3]}, "inputs[0]", "an object"),
