@@ -20,7 +20,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run $(STAGES) serve bento ui test test-all test-times check attack bench bench-peers clean
+.PHONY: help run $(STAGES) serve bento ui test test-all test-times check attack bench bench-peers docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,10 @@ attack: $(READY) ## requests of every shape, processes killed and bits flipped, 
 
 bench: $(READY) ## speed and memory
 	@$(BIN)/python -m pytest tests/speed -q -s -m speed
+
+docs: $(READY) ## the site of documents, into .site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q -f .github/mkdocs.yml
+	@echo "The site: .site/index.html"
 
 bench-peers: $(READY) ## our learners beside the public ones on many tasks (never the verdict)
 	@$(BIN)/python -m tests.speed.peers

@@ -161,9 +161,13 @@ def _check_columns(page: CampaignCheck, run: Run, *, is_tested: bool) -> None:
             columns = list(Reader.from_json(run.read_json("reader")).feature_columns)
         else:
             columns = answered_feature_columns(run.campaign, run.table("voters"))
+    on_file = list(run.table("voters").columns)
     if not columns:
         with page.stopping():
-            columns = feature_columns(run.campaign, list(run.table("voters").columns))
+            columns = feature_columns(run.campaign, on_file)
+    if "age" not in on_file and "birth_year" in on_file:
+        page.say(COLUMNS, "age: in the year of the first delivery, from birth_year")
+        columns.append("birth_year")
     profiles = column_profiles(run.path("tables/voters.parquet"), columns)
     page.say(COLUMNS, *map(str, profiles[:MOST_COLUMNS]))
     if len(profiles) > MOST_COLUMNS:

@@ -23,7 +23,7 @@ from hustings.features.draft.other_tables import (
     kind_of_file,
     map_table,
 )
-from hustings.features.draft.voters import VoterColumns, place_columns
+from hustings.features.draft.voters import VoterColumns, place_columns, text
 from hustings.features.tables import CONTROL, NO_CHANNEL, TableError
 
 SUFFIXES = frozenset(
@@ -186,10 +186,25 @@ def _mapped(
             yield MappedColumn(
                 column.ours, f'{{ value = "{outcome.name}" }}', column.reason
             )
+        elif column.ours == "experiment_id" and column.entry.startswith("{ value"):
+            yield _experiment(column, heads.get("deliveries"))
         elif column.ours == "randomised_by" and column.question:
             yield _unit(head, heads[VOTERS_TABLE], voters) or column
         else:
             yield column
+
+
+def _experiment(column: MappedColumn, deliveries: FileHead | None) -> MappedColumn:
+    """The experiment of rows that name none: that of the deliveries."""
+    theirs = _column_of("deliveries", "experiment_id", deliveries) if deliveries else ""
+    if deliveries is None or not theirs:
+        return column
+    tests = sorted(deliveries.filled(theirs).unique())
+    if len(tests) == 1:
+        reason = f"no column names it: that of {deliveries.path.name}"
+        return MappedColumn(column.ours, f"{{ value = {text(tests[0])} }}", reason)
+    question = f"which of the experiments of {deliveries.path.name}?"
+    return MappedColumn(column.ours, column.entry, "no such column", question)
 
 
 def _unit(
