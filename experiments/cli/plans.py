@@ -46,7 +46,7 @@ def policies(
     data: DataFolder = DEFAULT_DATA,
     debug: Debug = False,
 ) -> None:
-    """Every policy that a plan can name (`policy`), and what each was judged to gain."""
+    """Every policy that a plan can name, and what each was judged to gain."""
     with errors_reported(debug=debug):
         import json
         from dataclasses import replace
