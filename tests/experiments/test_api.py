@@ -160,7 +160,7 @@ def test_lifts_follow_what_was_planted(
     party = frames["X"]["party"]
     assert jobs[party == "D"].mean() > jobs[party == "R"].mean() + 0.1
     assert list(lifts.columns) == [
-        "voter_id", "message_id", "channel", "lift", "se", "low", "high",
+        "voter_id", "message_id", "channel", "lift", "se", "low", "high", "model_id",
     ]  # fmt: skip
     narrow = fitted.lift(frames["X"], level=0.5)
     assert (narrow["high"] - narrow["low"] < lifts["high"] - lifts["low"]).all()
@@ -338,7 +338,7 @@ def test_a_wrong_argument_is_named_with_what_was_expected(
             {"model": "forest"},
             "model: expected one of stack, linear, gbm, got 'forest'",
         ),
-        ({"n_trials": 0}, "n_trials: expected at least 1"),
+        ({"n_trials": 0}, "n_trials: expected a whole number, at least 1, got 0"),
         ({"issue_of": {"jobs": "work"}}, "issue_of: expected the issue of every"),
         ({"outcome_range": (0.0, 0.5)}, "outcome_range: expected"),
         ({"control": "nobody"}, r"name yours: LiftModel\(control=...\)"),
@@ -355,7 +355,7 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> Non
         ({"cost": 0.5}, "exactly one of budget and spend_per_voter"),
         ({"cost": {"jobs": 1.0}, "budget": 1.0}, "cost: expected a price of message"),
         ({"cost": {"mail": 1.0, "taxes": 2.0}, "budget": 1.0}, "got 'taxes'"),
-        ({"cost": -1.0, "budget": 1.0}, "cost: expected prices above 0 USD"),
+        ({"cost": -1.0, "budget": 1.0}, "cost: expected USD above 0, got -1.0"),
         ({"cost": 1.0, "budget": 1.0, "segment": ["sex"]}, "segment: expected at most"),
         ({"cost": 1.0, "budget": 1.0, "allowed": [True]}, "allowed: expected true or"),
         ({"cost": 1.0, "budget": 1.0, "attempt": 0}, "attempt: expected"),
@@ -548,7 +548,9 @@ def test_power_is_lehr_s_rule_and_grows_with_noise() -> None:
     )  # fmt: skip
     assert noisy.detectable_lift > 1.5 * result.detectable_lift
     assert noisy.power is None
-    with pytest.raises(ValueError, match="n_control: expected above 0, got 0"):
+    with pytest.raises(
+        ValueError, match="n_control: expected a whole number, at least 1"
+    ):
         power(1.0, 10, 0)
 
 
