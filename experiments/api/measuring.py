@@ -149,7 +149,10 @@ def measured_lift(
     days = decisions["decided_on"].nunique()
     if horizon_days is not None:
         days = whole_number(horizon_days, "horizon_days", 1)
-    responses, notes = _responses(_answers(outcomes, moment), decisions, moment)
+    offered = pd.concat([p.assignments["voter_id"] for p in planned])
+    responses, notes = _responses(
+        _answers(outcomes, moment), decisions, moment, offered
+    )
     known_before = _features(features)
     if features is not None:
         notes += _without(decisions, known_before.index, "features")
@@ -263,16 +266,26 @@ def _answers(outcomes: Any, moment: pd.Timestamp) -> pd.DataFrame:
 
 
 def _responses(
-    answers: pd.DataFrame, decisions: pd.DataFrame, moment: pd.Timestamp
+    answers: pd.DataFrame,
+    decisions: pd.DataFrame,
+    moment: pd.Timestamp,
+    offered: pd.Series,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Answers that count, as RESPONSES, and what was set aside, in sentences.
+
+    Args:
+        answers: From `_answers`.
+        decisions: Voters whom the plans decided.
+        moment: When it is looked at.
+        offered: All voters of the plans, by name.
 
     Raises:
         ValueError: If nobody was decided, or two answers at one moment differ.
     """
     is_blank = answers["voter_id"].isna()
-    is_strange = ~is_blank & ~answers["voter_id"].isin(decisions["voter_id"])
-    if (is_blank | is_strange).all():
+    is_of_plans = answers["voter_id"].isin(offered)
+    is_undecided = ~answers["voter_id"].isin(decisions["voter_id"])
+    if is_undecided.all():
         raise ValueError(
             "outcomes: expected voters whom the plans decided, got "
             f"{len(answers):,} rows of none of them"
@@ -282,7 +295,8 @@ def _responses(
     first = answers["voter_id"].map(decided_on)
     aside = {
         "name no voter": is_blank,
-        "are of voters whom the plans did not decide": is_strange,
+        "are of nobody in the plans": ~is_of_plans,
+        "are of voters of the plans who were neither chosen nor drawn": is_undecided,
         "have no value": answers["value"].isna(),
         "have no day in observed_on": answers["observed_at"].isna(),
         f"came after {moment:%Y-%m-%d %H:%M}, when it is looked at":
