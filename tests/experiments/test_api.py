@@ -1,6 +1,7 @@
 """The public Python API, on data frames: what the commands give, it gives."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,26 @@ def test_without_differences_it_does_not_pay_and_says_how_many_more_would_tell(
     # a gate that was tried before asks for more
     later = model.evaluate(COST, spend_per_voter=0.2, attempt=4)
     assert later.evaluation.verdict.alpha < verdict.evaluation.verdict.alpha
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"blocked_by": ("attrition",)}, "outcomes go missing at different rates"),
+        ({"lacking": ("too few voters",)}, "nothing was learnt: too few voters"),
+        ({}, "no policy differs from personalising"),
+    ],
+)
+def test_where_no_number_of_voters_is_given_the_reason_is(
+    verdict: Any, changed: dict[str, Any], why: str
+) -> None:
+    gate = replace(
+        verdict.evaluation.verdict, verdict="not_worth_personalising", power=None,
+        **changed,
+    )  # fmt: skip
+    judged = replace(verdict, evaluation=replace(verdict.evaluation, verdict=gate))
+    assert judged.n_more_voters is None
+    assert why in judged.n_more_voters_reason
 
 
 def test_lifts_follow_what_was_planted(

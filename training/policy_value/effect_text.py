@@ -31,6 +31,8 @@ def effect_text(value: float, low: float, high: float, unit: str = "points") -> 
     '+2.1 points (1.6 to 2.6)'
     >>> effect_text(2.1, 0.004, 4.196)
     '+2.100 points (0.004 to 4.196)'
+    >>> effect_text(2.1, 1e-6, 4.2)
+    '+2.1 points (just above 0 to 4.2)'
     >>> effect_text(0.31, math.nan, math.nan)
     '+0.31 points'
     """
@@ -57,14 +59,15 @@ def _decimals(value: float, *ends: float) -> int:
         0 if largest >= 100 else 2 if largest < 1 or 0.005 <= sizes[0] < 0.05 else 1
     )
     # an end of 0.04 must not read as zero: zero is what decides
-    while decimals < MOST_DECIMALS and any(_vanishes(end, decimals) for end in ends):
+    readable = [end for end in ends if not _vanishes(end, MOST_DECIMALS)]
+    while any(_vanishes(end, decimals) for end in readable):
         decimals += 1
     return decimals
 
 
 def _vanishes(end: float, decimals: int) -> bool:
     """Whether an end that is not zero would read as zero."""
-    return ROUNDING <= abs(end) < 0.5 * 10.0**-decimals
+    return abs(end) >= ROUNDING and not round(abs(end), decimals)
 
 
 def _end_text(end: float, decimals: int) -> str:
