@@ -5,10 +5,12 @@ plans`, budget and alarms of `hustings week`, the verdict of `hustings run`.
 """
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,7 +32,7 @@ from hustings.experiments.plans import (
 from hustings.experiments.plans.money import spend, total_usd
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.record import received
-from hustings.experiments.results import LiftSummary
+from hustings.experiments.results import LiftSummary, record_of_run
 from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.plannable import EVALUATION, latest_evaluated
@@ -42,6 +44,50 @@ from hustings.serving.export.folder import exports_of
 NAMED_PERSON = "a named person"
 EXPORTER, SENDER, FIELD = "whoever exports", "whoever sends", "the channels"
 ANALYST = "whoever plans"
+_SQLITE = "sqlite:///"
+
+
+class CampaignAddress(NamedTuple):
+    """How a command line says which campaign is meant, and where it lies.
+
+    Attributes:
+        campaign: As commands are given it: a name, a folder or a file.
+        data: Folder of runs; None for the one that commands use without an option.
+        default_store: Folder of the store that commands use without an option.
+    """
+
+    campaign: str
+    data: Path | None
+    default_store: Path
+
+    @property
+    def options(self) -> str:
+        """Options of a command that reads no model."""
+        said = [f"--campaign {shlex.quote(self.campaign)}"]
+        if self.data is not None:
+            said.append(f"--data {shlex.quote(str(self.data))}")
+        return " ".join(said)
+
+    def with_store(self, home: Path) -> str:
+        """Options of a command that reads or writes models: those of the latest run.
+
+        A server that the environment names needs no option, and gets none: its address
+        may hold a password, which a run does not keep.
+
+        Args:
+            home: Folder of the campaign's runs.
+        """
+        run = latest(home)
+        uri = "" if run is None else record_of_run(home / run).mlflow_uri or ""
+        if uri.startswith(_SQLITE):
+            folder = Path(uri.removeprefix(_SQLITE)).parent
+            if folder == self.default_store.resolve():
+                return self.options
+            return f"{self.options} --store {shlex.quote(str(folder))}"
+        if not uri or os.environ.get("MLFLOW_TRACKING_URI", "").split("@")[-1] == uri:
+            return self.options
+        address = shlex.quote(uri) if "://" in uri else "ADDRESS"
+        return f"{self.options} --mlflow {address}"
 
 
 @dataclass(frozen=True)
@@ -98,13 +144,15 @@ class CampaignStatus(Stored):
     n_held_out: int | None
 
 
-def status_of(run: Run, at: pd.Timestamp, *, campaign: str) -> CampaignStatus:
+def status_of(
+    run: Run, at: pd.Timestamp, *, address: CampaignAddress
+) -> CampaignStatus:
     """Where a campaign stands.
 
     Args:
         run: Declares the campaign and its folder, begun or not.
         at: The moment: later steps, answers and money do not count.
-        campaign: As commands are given it: a name, a folder or a file.
+        address: As commands are given it.
     """
     home, declared = run.home, run.campaign
     records = records_by(home, at)
@@ -117,7 +165,7 @@ def status_of(run: Run, at: pd.Timestamp, *, campaign: str) -> CampaignStatus:
         as_of=at.isoformat(),
         run=latest(home),
         verdict=_verdict(home),
-        due=tuple(_due(declared, home, records, at, campaign)),
+        due=tuple(_due(declared, home, records, at, address)),
         alarms=tuple(
             alarm.text for alarm in alarms_of(paused_messages(run), _lift(home))
         ),
@@ -133,7 +181,12 @@ def status_of(run: Run, at: pd.Timestamp, *, campaign: str) -> CampaignStatus:
 
 
 def next_step(
-    declared: Campaign, home: Path, at: pd.Timestamp, plan_id: str, *, campaign: str
+    declared: Campaign,
+    home: Path,
+    at: pd.Timestamp,
+    plan_id: str,
+    *,
+    address: CampaignAddress,
 ) -> Due | None:
     """What to do after a command: with the plan that it was about, else with any.
 
@@ -143,12 +196,12 @@ def next_step(
         at: The moment.
         plan_id: The plan; empty for none: then what concerns the whole campaign comes
             first, and of several plans the last drafted.
-        campaign: See `status_of`.
+        address: As commands are given it.
 
     Returns:
         None where nothing is due.
     """
-    due = tuple(_due(declared, home, records_by(home, at), at, campaign))
+    due = tuple(_due(declared, home, records_by(home, at), at, address))
     first = [one for one in due if one.plan_id == plan_id]
     return first[0] if first else due[-1] if due else None
 
@@ -210,29 +263,29 @@ def _due(
     home: Path,
     records: Mapping[str, PlanRecord],
     at: pd.Timestamp,
-    campaign: str,
+    address: CampaignAddress,
 ) -> Iterator[Due]:
     """What is to be done, in the order of the plans; the next day comes last."""
-    option = f"--campaign {shlex.quote(campaign)}"
+    with_store = address.with_store(home)
     last_day, next_day = _days(declared, records)
     if latest(home) is None and not records:
-        yield Due("", ANALYST, "nothing was run yet", f"hustings run {option}")
+        yield Due("", ANALYST, "nothing was run yet", f"hustings run {with_store}")
         return
     files = received(home, at)
     answered = {file.plan_id for file in files}
     for record in records.values():
-        yield from _due_of(home, record, answered, option)
+        yield from _due_of(home, record, answered, address.options)
     if files and _is_measured_before(_lift(home), files[-1].received_at):
         yield Due(
             "", ANALYST, "answers came in since the lift was measured",
-            f"hustings lift {option}",
+            f"hustings lift {with_store}",
         )  # fmt: skip
     # a day is planned once the one before is decided
     before = None if last_day is None else records[plan_of_day(last_day)].state
     if next_day is not None and before not in (DRAFT, APPROVED):
         yield Due(
             "", ANALYST, f"{next_day:%Y-%m-%d} is the next day to plan",
-            f"hustings day --date {next_day:%Y-%m-%d} {option}",
+            f"hustings day --date {next_day:%Y-%m-%d} {with_store}",
         )  # fmt: skip
 
 
@@ -242,7 +295,7 @@ def _is_measured_before(lift: LiftSummary | str, moment: pd.Timestamp) -> bool:
 
 
 def _due_of(
-    home: Path, record: PlanRecord, answered: set[str], option: str
+    home: Path, record: PlanRecord, answered: set[str], options: str
 ) -> Iterator[Due]:
     """What a plan waits for, by its state."""
     name, state = record.plan_id, record.state
@@ -252,19 +305,19 @@ def _due_of(
     if state == DRAFT:
         yield Due(
             name, NAMED_PERSON, f"draft of {size} to approve",
-            f'hustings plans approve {name} --by "NAME" {option}',
+            f'hustings plans approve {name} --by "NAME" {options}',
         )  # fmt: skip
     elif state == APPROVED:
         yield Due(
             name, EXPORTER, f"approved, {size} to lock",
-            f"hustings plans lock {name} {option}",
+            f"hustings plans lock {name} {options}",
         )  # fmt: skip
     elif state in (LOCKED, SENT, RETURNED):
-        yield from _due_of_binding(home, record, answered, size, option)
+        yield from _due_of_binding(home, record, answered, size, options)
 
 
 def _due_of_binding(
-    home: Path, record: PlanRecord, answered: set[str], size: str, option: str
+    home: Path, record: PlanRecord, answered: set[str], size: str, options: str
 ) -> Iterator[Due]:
     """Of a locked plan: lists to write, batches to mark as sent, results to come."""
     name = record.plan_id
@@ -274,18 +327,18 @@ def _due_of_binding(
     if unsent and not exports_of(home / EXPORTS / name):
         yield Due(
             name, EXPORTER, f"locked, {size} to export",
-            f"hustings export {name} {option}",
+            f"hustings export {name} {options}",
         )  # fmt: skip
     elif unsent:
         yield Due(
             name, SENDER,
             f"exported, {len(unsent)} of {len(every)} batches to be marked as sent",
-            f"hustings plans sent {name} {option}",
+            f"hustings plans sent {name} {options}",
         )  # fmt: skip
     if sent and name not in answered and not record.of(RETURNED):
         yield Due(
             name, FIELD, f"sent ({len(sent)} batches), no results are in",
-            f"hustings results FILE --plan {name} {option}",
+            f"hustings results FILE --plan {name} {options}",
         )  # fmt: skip
 
 

@@ -24,6 +24,23 @@ def naive_utc(at: pd.Timestamp) -> pd.Timestamp:
     return at.tz_convert("UTC").tz_localize(None) if at.tzinfo else at
 
 
+def naive_utc_times(times: pd.Series) -> pd.Series:
+    """`naive_utc` of every moment; one that cannot be read is missing.
+
+    Args:
+        times: Moments, days or texts of ISO 8601; without a zone they are UTC.
+
+    >>> naive_utc_times(pd.Series(["2026-09-08T06:00+02:00", "soon"])).tolist()
+    [Timestamp('2026-09-08 04:00:00'), NaT]
+    """
+    # how texts are written is not guessed from the first of them
+    is_written = not pd.api.types.is_datetime64_any_dtype(times.dtype)
+    read = pd.to_datetime(
+        times, errors="coerce", utc=True, format="ISO8601" if is_written else None
+    )
+    return read.dt.tz_localize(None)
+
+
 def first_delivery(deliveries: pd.DataFrame) -> pd.Timestamp:
     """The day on which anything was first sent, or not sent to a control.
 

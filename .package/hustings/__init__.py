@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AssumptionWarning",
     "Campaign",
+    "ComparisonPower",
     "LiftModel",
     "PlanLift",
     "PlannedContacts",
@@ -25,6 +26,7 @@ __all__ = [
 _PLACES = {
     "AssumptionWarning": "lift_model:AssumptionWarning",
     "Campaign": "campaign:CampaignFolder",
+    "ComparisonPower": "sample_size:ComparisonPower",
     "LiftModel": "lift_model:LiftModel",
     "PlanLift": "measuring:PlanLift",
     "PlannedContacts": "planning:PlannedContacts",

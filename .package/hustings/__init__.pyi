@@ -5,6 +5,7 @@ from hustings.experiments.api.measuring import PlanLift as PlanLift
 from hustings.experiments.api.measuring import measured_lift as measured_lift
 from hustings.experiments.api.planning import PlannedContacts as PlannedContacts
 from hustings.experiments.api.planning import plan as plan
+from hustings.experiments.api.sample_size import ComparisonPower as ComparisonPower
 from hustings.experiments.api.sample_size import power as power
 from hustings.experiments.api.verdict import PolicyVerdict as PolicyVerdict
 
@@ -12,6 +13,7 @@ __version__: str
 __all__ = [
     "AssumptionWarning",
     "Campaign",
+    "ComparisonPower",
     "LiftModel",
     "PlanLift",
     "PlannedContacts",

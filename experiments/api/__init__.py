@@ -1,4 +1,5 @@
 """The public Python API: from data frames to a verdict, a plan and its measured lift.
 
-No folder and no campaign.toml is needed. Everything here calls what the commands call.
+Everything here calls what the commands call. `LiftModel`, `plan`, `measured_lift` and
+`power` need no folder and no campaign.toml; `Campaign` reads what the commands wrote.
 """

@@ -6,8 +6,8 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from hustings.experiments.api.frames import long_lifts
 from hustings.experiments.api.verdict import PolicyVerdict
 from hustings.experiments.declaration import Campaign, load_campaign
 from hustings.experiments.lift import LIFT_TABLE
@@ -73,6 +73,7 @@ class CampaignFolder:
                 outcome.unit_per_point,
                 outcome.label,
                 tuple(evaluation["notes"]),
+                "",
             )
         return verdicts
 
@@ -88,6 +89,7 @@ class CampaignFolder:
 
         Raises:
             FileNotFoundError: If it was not scored.
+            ValueError: If the level is not in (0, 1).
         """
         wide = pd.read_parquet(
             _written(self._run(run) / "scores.parquet", "hustings score")
@@ -96,17 +98,10 @@ class CampaignFolder:
         messages = [c.removeprefix(LIFT) for c in columns if c.startswith(LIFT)]
         lift = wide[[LIFT + m for m in messages]].to_numpy(dtype=np.float64)
         error = wide[[SE + m for m in messages]].to_numpy(dtype=np.float64)
-        width = float(stats.norm.isf((1 - level) / 2)) * error
-        return pd.DataFrame(
-            {
-                "voter_id": np.repeat(wide["voter_id"].to_numpy(), len(messages)),
-                "message_id": np.tile(messages, len(wide)),
-                "lift": lift.ravel(),
-                "se": error.ravel(),
-                "low": (lift - width).ravel(),
-                "high": (lift + width).ravel(),
-            }
-        )
+        return long_lifts(
+            wide["voter_id"].to_numpy(dtype=object), {"message_id": messages}, lift,
+            error, level,
+        )  # fmt: skip
 
     def plan(self, name: str = "") -> pd.DataFrame:
         """Contacts of a plan, by its name or the beginning of it; the latest without.

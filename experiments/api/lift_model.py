@@ -1,5 +1,7 @@
 """`LiftModel`: learn what each message does to whom, and judge whether it pays."""
 
+import hashlib
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,15 +13,25 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from hustings.experiments.api.arguments import (
+    confidence_of,
+    name_text,
+    number_of,
+    seed_of,
+    unit_per_point_of,
+    usd_of,
+    whole_number,
+)
 from hustings.experiments.api.frames import (
+    as_fitted,
     costs_of,
     features_of,
     like,
+    long_lifts,
+    mapping_of,
     names_of,
     voter_ids,
 )
@@ -59,8 +71,6 @@ from hustings.training.registry.learn import Hours, Learnt, Lesson, learn
 from hustings.training.registry.tune import Search
 
 ALL = "all"
-BINARY_POINT = 0.01
-"""One point of an outcome of 0 and 1 is one per cent of the voters."""
 
 
 class AssumptionWarning(UserWarning):
@@ -79,8 +89,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             "linear" or "gbm".
         control: Name in `arm` of the people who were sent nothing.
         n_trials: Settings tried on each part of the test; the defaults are the first.
-        issue_of: Message → issue: messages of one issue are pooled. None for one issue
-            each.
+        issue_of: Message → issue, a mapping or a series: messages of one issue are
+            pooled. None for one issue each.
         outcome_range: Lowest and highest value that y can have. None for 0 to 1 where y
             is 0 or 1, else for any value.
         unit_per_point: Outcome units in what verdicts call a point; None for .01 where
@@ -95,6 +105,7 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         settings_: Settings of the learner.
         notes_: What was set aside or assumed, a sentence each.
         seed_: Seed that was used.
+        model_id_: Digest of what was learnt from and how; lifts and verdicts state it.
         n_features_in_, feature_names_in_: As scikit-learn has them.
 
     Shapes: n voters, A arms. The outcome is better when higher: turn it round where it
@@ -145,10 +156,11 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
                 read as such.
             arm: Message that each voter was sent, or the control, shape (n,).
             y: Outcome; missing where it is not in, shape (n,).
-            propensity: Chance of each arm: a mapping by message (by (message, channel)
-                where there are several), the rest being the control's; a frame with a
-                column for each message and the control; an array of shape (n, 1 + A),
-                the control first, then the arms; of shape (n,) where there is one arm.
+            propensity: Chance of each arm: a mapping or series by message (by (message,
+                channel) where there are several), the rest the control's; a frame with
+                a column for each message and the control; an array of shape
+                (n, 1 + A), the control first, then the arms; of shape (n,) where there
+                is one arm.
                 None for the shares of the arms, with a warning.
             cluster: Who was drawn together or shares noise (a household), shape (n,).
             channel: By which the messages were sent, one for all or shape (n,).
@@ -169,8 +181,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             raise ValueError(
                 f"model: expected one of stack, linear, gbm, got {self.model!r}"
             )
-        if not (isinstance(self.n_trials, int) and self.n_trials >= 1):
-            raise ValueError(f"n_trials: expected at least 1, got {self.n_trials!r}")
+        whole_number(self.n_trials, "n_trials", 1)
+        self.seed_ = seed_of(self.random_state)
         given = GivenTest(
             X,
             arm,
@@ -187,7 +199,6 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         teaches = learnable(read.training_set, outcome=self.outcome, direction=1.0)
         for reason in teaches.lacking.values():
             raise ValueError(f"nothing can be learnt: {reason}")
-        self.seed_ = _seed(self.random_state)
         self.notes_ = (*read.notes, *teaches.notes)
         for note in (*read.assumed, *teaches.notes):
             warnings.warn(note, AssumptionWarning, stacklevel=2)
@@ -202,7 +213,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
             (0.0, 1.0) if read.is_binary and self.outcome_range is None
             else self.outcome_range,
         )  # fmt: skip
-        self._point = self.unit_per_point or (BINARY_POINT if read.is_binary else 1.0)
+        self._point = unit_per_point_of(self.unit_per_point, is_binary=read.is_binary)
+        self.model_id_ = self._digest()
         self._learnt: dict[str, Learnt] = {}
         learnt = self._part(ALL)
         self.arms_, self.messages_ = self._test.arms, self._test.messages
@@ -212,13 +224,25 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         )
         return self
 
+    def _digest(self) -> str:
+        """Digest of the test and the settings: the same gives the same lifts."""
+        test = self._test
+        settings = (
+            test.arms, self._issues, self._encoding.to_json(), test.outcome_range,
+            self.model, int(self.n_trials), self.seed_,
+        )  # fmt: skip
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for part in (test.X, test.arm, test.Y, test.propensities, test.unit):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
+
     def _part(self, label: str) -> Learnt:
         """What is learnt of a half, or of all; once."""
         if label not in self._learnt:
             part = training_half(self._test, label, seed=self.seed_)
             search = Search(
-                f"{EXPERIMENT}/{label}", loss_steps, self.model, None, self.n_trials,
-                self.seed_,
+                f"{EXPERIMENT}/{label}", loss_steps, self.model, None,
+                int(self.n_trials), self.seed_,
             )  # fmt: skip
             with TemporaryDirectory() as temporary:
                 folder = Path(temporary) / label
@@ -263,16 +287,22 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
 
         Returns:
             A frame of the kind of X (pandas without X), a row for each voter and arm:
-            voter_id, message_id, channel, lift, se, low, high, in outcome units.
+            voter_id, message_id, channel, lift, se, low, high, in outcome units, and
+            model_id, the digest of what the lifts are of.
 
         Raises:
-            ValueError: If columns differ from those of `fit`.
+            ValueError: If columns differ from those of `fit`, or the verdict is on
+                another model.
             NotFittedError: Before `fit`.
         """
         check_is_fitted(self, "arms_")
-        if not 0 < level < 1:
-            raise ValueError(f"level: expected a share in (0, 1), got {level}")
+        if policy is not None and policy.model_id != self.model_id_:
+            raise ValueError(
+                "policy: expected a verdict of this model's `evaluate` "
+                f"({self.model_id_}), got one on {policy.judged_model}"
+            )
         split = None if policy is None else policy.split
+        model_id = self.model_id_ if policy is None else policy.lifts_id
         model: FittedLift = self._learnt[ALL].model if split is None else split
         if X is None:
             if cluster is not None or voter_id is not None:
@@ -280,16 +310,18 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
                     "X: expected voters with cluster or voter_id, got none; without X "
                     "the lifts are those of the tested"
                 )
-            return self._lifts(
+            lifts = self._lifts(
                 model, self._test.X, self._test.unit_id, self._test.voter_id, level
             )
-        features = features_of(X, list(self._encoding.names))
+            return _with_model_id(lifts, model_id)
+        features = as_fitted(
+            features_of(X, list(self._encoding.names)), self._encoding.levels
+        )
         self._warn_of_levels(features)
         ids = voter_ids(X, voter_id, len(features))
         unit = None if cluster is None else names_of(cluster, "cluster", len(features))
-        return like(
-            self._lifts(model, self._encoding.transform(features), unit, ids, level), X
-        )
+        lifts = self._lifts(model, self._encoding.transform(features), unit, ids, level)
+        return like(_with_model_id(lifts, model_id), X)
 
     def _lifts(
         self,
@@ -302,19 +334,11 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         predicted, arms = model.predict(matrix, unit), self.arms_
         lift = model.nuisances.option_values(predicted.lift, arms)
         error = np.abs(model.nuisances.option_values(predicted.se, arms))
-        width = float(stats.norm.isf((1 - level) / 2)) * error
-        n, n_arms = lift.shape
-        return pd.DataFrame(
-            {
-                "voter_id": np.repeat(ids, n_arms),
-                "message_id": np.tile([arm.message_id for arm in arms], n),
-                "channel": np.tile([arm.channel for arm in arms], n),
-                "lift": lift.ravel(),
-                "se": error.ravel(),
-                "low": (lift - width).ravel(),
-                "high": (lift + width).ravel(),
-            }
-        ).astype(dict.fromkeys(("voter_id", "message_id", "channel"), "str"))
+        columns = {
+            "message_id": [arm.message_id for arm in arms],
+            "channel": [arm.channel for arm in arms],
+        }
+        return long_lifts(ids, columns, lift, error, level)
 
     def _warn_of_levels(self, features: pd.DataFrame) -> None:
         """Say which values nobody in the test had: they are read as missing."""
@@ -338,7 +362,7 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         budget: float | None = None,
         spend_per_voter: float | None = None,
         allowed: Any = None,
-        segment: Sequence[str] = (),
+        segment: str | Sequence[str] = (),
         confidence: float = 0.5,
         attempt: int = 1,
         worthwhile_gain: float | None = None,
@@ -346,14 +370,14 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         """Whether personalising pays, on halves of the voters that no model saw.
 
         Args:
-            cost: USD of a contact: one price, or a mapping by message, by channel, or
-                by (message, channel).
+            cost: USD of a contact: one price, or a mapping or series by message, by
+                channel, or by (message, channel).
             budget: USD for as many voters as the test has.
             spend_per_voter: The same per voter; one of both.
             allowed: Who may get which arm, shape (n, A) in the order of `arms_`; None
                 for everybody.
-            segment: Up to three columns of X: what each group's best message would do
-                is judged too.
+            segment: A column of X, or up to three: what each group's best message would
+                do is judged too.
             confidence: Certainty at which a lift is valued; .5 is its mean.
             attempt: How often this gate was asked before, and once more: each attempt
                 has to be surer.
@@ -366,17 +390,20 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         """
         check_is_fitted(self, "arms_")
         test = self._test
-        if not isinstance(attempt, int) or attempt < 1:
-            raise ValueError(
-                f"attempt: expected a whole number from 1, got {attempt!r}"
-            )
-        if not 0.5 <= confidence < 1:
-            raise ValueError(f"confidence: expected one in [.5, 1), got {confidence}")
+        attempt = whole_number(attempt, "attempt", 1)
+        confidence = confidence_of(confidence)
+        if worthwhile_gain is not None:
+            worthwhile_gain = number_of(
+                worthwhile_gain, "worthwhile_gain", "outcome units above 0",
+                lambda gain: gain > 0,
+            )  # fmt: skip
+        segment = [segment] if isinstance(segment, str) else list(segment)
         strange = [name for name in segment if name not in self._features]
-        if strange or len(segment) > 3:
+        if strange or len(set(segment)) < len(segment) or len(segment) > 3:
             raise ValueError(
                 f"segment: expected at most 3 columns of X "
-                f"({', '.join(self._features.columns)}), got {', '.join(segment)}"
+                f"({', '.join(self._features.columns)}), each once, got "
+                f"{', '.join(map(str, segment))}"
             )
         groups = segments(self._features, segment).to_numpy(dtype=object)
         market = Market(
@@ -401,10 +428,11 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         judged.details["messages"] = _message_rows(test, learnt, self._issues)
         policies = chosen_policies(learnt.prepared, test, market)
         champion = judged.verdict.champion
+        split = self._split(market) if champion == ONE_COVARIATE else None
+        judged.details["split"] = split and split.question(self._encoding)
         return PolicyVerdict(
-            judged, policies[champion],
-            self._split(market) if champion == ONE_COVARIATE else None,
-            self._point, self.outcome, self.notes_,
+            judged, policies[champion], split, self._point, self.outcome, self.notes_,
+            self.model_id_,
         )  # fmt: skip
 
     def _split(self, market: Market) -> CellLift:
@@ -423,11 +451,17 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         if given is None:
             return np.ones(shape, dtype=bool)
         allowed = np.asarray(given)
-        if allowed.shape != shape or allowed.dtype != np.bool_:
+        # columns of a frame have names, which may stand in another order
+        if (
+            allowed.shape != shape
+            or allowed.dtype != np.bool_
+            or hasattr(given, "columns")
+        ):
             raise ValueError(
-                f"allowed: expected true or false of shape {shape}, columns "
+                f"allowed: expected true or false, an array of shape {shape}, columns "
                 + ", ".join(f"{a.message_id} by {a.channel}" for a in self._test.arms)
-                + f", got {allowed.dtype} of shape {allowed.shape}"
+                + f", got {type(given).__name__}, {allowed.dtype} of shape "
+                f"{allowed.shape}"
             )
         return allowed
 
@@ -456,24 +490,30 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         )  # fmt: skip
 
 
-def _seed(random_state: Any) -> int:
-    """The seed itself, or one drawn as scikit-learn draws."""
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+def _with_model_id(lifts: pd.DataFrame, model_id: str) -> pd.DataFrame:
+    """Lifts with the digest of what they are of."""
+    return lifts.assign(model_id=pd.Series(model_id, index=lifts.index, dtype="str"))
 
 
-def _issues(
-    issue_of: Mapping[str, str] | None, messages: Sequence[str]
-) -> dict[str, str]:
+def _issues(issue_of: Any, messages: Sequence[str]) -> dict[str, str]:
+    """Issue of every message.
+
+    Raises:
+        ValueError: If a message has none, or issues are no mapping.
+    """
     if issue_of is None:
         return {message: message for message in messages}
-    missing = [message for message in messages if message not in issue_of]
+    issues = mapping_of(issue_of, "issue_of")
+    if issues is None:
+        raise ValueError(
+            f"issue_of: expected a mapping from message to issue, got {issue_of!r}"
+        )
+    missing = [message for message in messages if message not in issues]
     if missing:
         raise ValueError(
             f"issue_of: expected the issue of every message, got none of {missing[0]!r}"
         )
-    return {message: str(issue_of[message]) for message in messages}
+    return {message: name_text(issues[message]) for message in messages}
 
 
 def _with_range(
@@ -481,25 +521,34 @@ def _with_range(
 ) -> MessageTest:
     if outcome_range is None:
         return test
-    low, high = outcome_range
     Y = test.Y[test.observed]
-    if not low < high or Y.min() < low or Y.max() > high:
+    try:
+        low, high = outcome_range
+        holds = bool(low < high and Y.min() >= low and Y.max() <= high)
+    except (TypeError, ValueError):
+        holds = False
+    if not holds:
         raise ValueError(
             f"outcome_range: expected (low, high) that holds every y, got "
-            f"({low}, {high}) with y from {Y.min():g} to {Y.max():g}"
+            f"{outcome_range!r} with y from {Y.min():g} to {Y.max():g}"
         )
     return replace(test, outcome_range=(float(low), float(high)))
 
 
-def _spend(budget: float | None, spend_per_voter: float | None, n: int) -> float:
-    """USD per voter."""
-    given = [value for value in (budget, spend_per_voter) if value is not None]
-    if len(given) != 1 or not (np.isfinite(given[0]) and given[0] > 0):
+def _spend(budget: Any, spend_per_voter: Any, n: int) -> float:
+    """USD per voter.
+
+    Raises:
+        ValueError: If not one of both is given, or it is not above 0.
+    """
+    if (budget is None) == (spend_per_voter is None):
         raise ValueError(
             "expected exactly one of budget and spend_per_voter, above 0, got "
-            f"budget={budget}, spend_per_voter={spend_per_voter}"
+            f"budget={budget!r}, spend_per_voter={spend_per_voter!r}"
         )
-    return given[0] if budget is None else budget / n
+    if budget is None:
+        return usd_of(spend_per_voter, "spend_per_voter")
+    return usd_of(budget, "budget") / n
 
 
 def _message_rows(

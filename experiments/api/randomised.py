@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hustings.experiments.api.arguments import name_text, number_of
 from hustings.experiments.api.frames import (
     as_pandas,
     column,
     features_of,
+    mapping_of,
     names_of,
     numbers_of,
     voter_ids,
@@ -113,8 +115,13 @@ def read_test(given: GivenTest) -> ReadTest:
         TrainingSet(rows, features, designs),
         tuple(notes),
         tuple(assumed),
-        bool(outcome.dropna().isin([0.0, 1.0]).all()),
+        is_binary(outcome),
     )
+
+
+def is_binary(outcome: pd.Series) -> bool:
+    """Whether all outcomes that are in are 0 or 1."""
+    return bool(outcome.dropna().isin([0.0, 1.0]).all())
 
 
 _NOTHING = Arm(CONTROL, NO_CHANNEL)
@@ -122,7 +129,7 @@ _NOTHING = Arm(CONTROL, NO_CHANNEL)
 
 def _arms_of(given: GivenTest, n: int) -> tuple[Objects, Objects]:
     """Message and channel of every voter, as tables have them, shape (n,) each."""
-    control, arm = str(given.control), names_of(given.arm, "arm", n)
+    control, arm = name_text(given.control), names_of(given.arm, "arm", n)
     is_control = arm == control
     counted = pd.Series(arm).value_counts()
     if not is_control.any() or is_control.all():
@@ -162,7 +169,9 @@ def _ordered(given: Any, sent: set[Arm]) -> tuple[Arm, ...]:
     """
     channels = sorted({arm.channel for arm in sent})
     arms = [
-        Arm(*map(str, arm)) if isinstance(arm, tuple) else Arm(str(arm), channel)
+        Arm(*map(name_text, arm))
+        if isinstance(arm, tuple)
+        else Arm(name_text(arm), channel)
         for arm in given
         for channel in (channels[:1] if isinstance(arm, tuple) else channels)
     ]
@@ -196,10 +205,12 @@ def _probabilities(
             + (" in each block" if given.block is not None else "")
             + " stand for it, which is right only if every voter had the same chance"
         ]
-    if isinstance(propensity, dict):
-        table = np.tile(_of_mapping(propensity, arms, str(given.control)), (n, 1))
+    control = name_text(given.control)
+    by_name = _by_name(propensity, arms, control)
+    if by_name is not None:
+        table = np.tile(_of_mapping(by_name, arms, control), (n, 1))
     else:
-        table = _of_rows(propensity, arms, n, str(given.control))
+        table = _of_rows(propensity, arms, n, control)
     _require_probabilities(table)
     return table, []
 
@@ -213,13 +224,32 @@ def _shares(code: Ints, block: Objects, n_arms: int) -> Floats:
     return shares
 
 
+def _by_name(
+    propensity: Any, arms: tuple[Arm, ...], control: str
+) -> dict[Any, Any] | None:
+    """Probabilities by message, where they are by message; None of those of voters.
+
+    A series of pandas is by message where nothing but messages is in its index.
+    """
+    if isinstance(propensity, pd.Series):
+        index = propensity.index.to_flat_index()
+        keys = {
+            tuple(map(name_text, k)) if isinstance(k, tuple) else name_text(k)
+            for k in index
+        }
+        messages = {control, *map(tuple, arms), *(arm.message_id for arm in arms)}
+        if not index.is_unique or not keys <= messages:
+            return None
+    return mapping_of(propensity, "propensity")
+
+
 def _of_mapping(
     propensity: dict[Any, Any], arms: tuple[Arm, ...], control: str
 ) -> Floats:
     """The same probabilities for all, from a mapping, shape (1 + A,)."""
     given = {
-        tuple(map(str, k)) if isinstance(k, tuple) else str(k): float(v)
-        for k, v in propensity.items()
+        key: number_of(p, f"propensity of {key!r}", "one in [0, 1]", _is_probability)
+        for key, p in propensity.items()
     }
     p = []
     for arm in arms:
@@ -239,6 +269,10 @@ def _of_mapping(
             f"{next(iter(given))!r}, which nobody was sent"
         )
     return np.array([of_control, *p])
+
+
+def _is_probability(p: float) -> bool:
+    return 0 <= p <= 1
 
 
 def _of_rows(propensity: Any, arms: tuple[Arm, ...], n: int, control: str) -> Floats:
@@ -267,7 +301,11 @@ def _of_rows(propensity: Any, arms: tuple[Arm, ...], n: int, control: str) -> Fl
                 f"propensity: expected shape ({n}, {1 + len(arms)}), columns "
                 f"{control}, {', '.join(messages)}, got {propensity.shape}"
             )
-        return np.asarray(propensity, dtype=np.float64)
+        parts = [
+            numbers_of(p, f"propensity, column {k}", n) for k, p in
+            enumerate(propensity.T)
+        ]  # fmt: skip
+        return np.column_stack([part.to_numpy() for part in parts])
     table = as_pandas(propensity, "propensity")
     names = [control, *messages]
     if len(set(names)) < len(names) or set(table.columns) != set(names):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from hustings.experiments.api.arguments import number_of, whole_number
 from hustings.experiments.api.frames import numbers_of
 from hustings.training.measured_lift.power import (
     ClaimCertainty,
@@ -67,26 +68,28 @@ def power(
     True
     """
     if np.ndim(outcome) == 0:
-        sd = float(outcome)
+        given = outcome
     else:
-        sd = float(numbers_of(outcome, "outcome", len(outcome)).std())
-    for name, value, least in (
-        ("outcome", sd, 0.0), ("n_sent", n_sent, 0), ("n_control", n_control, 0),
-    ):  # fmt: skip
-        if not (np.isfinite(value) and value > least):
-            raise ValueError(f"{name}: expected above 0, got {value}")
-    if lift is not None and not (np.isfinite(lift) and lift != 0):
-        raise ValueError(f"lift: expected one that is not 0, got {lift}")
-    if not (0 <= missing_share < 1 and 0 <= household_correlation <= 1):
-        raise ValueError(
-            "expected missing_share in [0, 1) and household_correlation in [0, 1], got "
-            f"{missing_share} and {household_correlation}"
-        )
-    if household_size < 1 or n_messages < 1:
-        raise ValueError(
-            "expected household_size and n_messages of at least 1, got "
-            f"{household_size} and {n_messages}"
-        )
+        given = numbers_of(outcome, "outcome", len(outcome)).std()
+    sd = number_of(
+        given, "outcome", "a standard deviation above 0, or outcomes that differ",
+        lambda x: x > 0,
+    )  # fmt: skip
+    n_sent = whole_number(n_sent, "n_sent", 1)
+    n_control = whole_number(n_control, "n_control", 1)
+    n_messages = whole_number(n_messages, "n_messages", 1)
+    if lift is not None:
+        lift = number_of(lift, "lift", "one that is not 0", lambda x: x != 0)
+    household_size = number_of(
+        household_size, "household_size", "at least 1", lambda x: x >= 1
+    )
+    household_correlation = number_of(
+        household_correlation, "household_correlation", "one in [0, 1]",
+        lambda x: 0 <= x <= 1,
+    )  # fmt: skip
+    missing_share = number_of(
+        missing_share, "missing_share", "one in [0, 1)", lambda x: 0 <= x < 1
+    )
     noise = Noise(sd, household_size, household_correlation, missing_share)
     sure = ClaimCertainty(n_messages, daily_looks)
     share = n_control / (n_sent + n_control)

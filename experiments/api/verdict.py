@@ -15,6 +15,7 @@ from hustings.experiments.report.markup import (
 from hustings.experiments.report.words import as_span, interval_text
 from hustings.experiments.stages.context import rounded
 from hustings.training.learners.baselines import CellLift
+from hustings.training.policy_value.gate import BLOCKING
 from hustings.training.policy_value.policies import PERSONALISED, Policy
 from hustings.training.policy_value.results import Evaluation
 from hustings.training.policy_value.verdict import answer
@@ -35,6 +36,7 @@ class PolicyVerdict:
         unit_per_point: Outcome units in one point.
         outcome: What the outcome is called.
         notes: What was set aside or assumed, a sentence each.
+        model_id: Digest of the model that was judged; empty of a campaign's verdict.
     """
 
     evaluation: Evaluation
@@ -43,6 +45,21 @@ class PolicyVerdict:
     unit_per_point: float
     outcome: str
     notes: tuple[str, ...]
+    model_id: str
+
+    @property
+    def judged_model(self) -> str:
+        """What was judged, in words for an error."""
+        return f"another model ({self.model_id})" if self.model_id else "a campaign"
+
+    @property
+    def lifts_id(self) -> str:
+        """Digest of the lifts that the champion goes by, which `lift` states."""
+        if self.split is None:
+            return self.model_id
+        asked = self.split.split
+        cells = "all" if asked is None else f"{asked.feature}/{asked.threshold!r}"
+        return f"{self.model_id}/{cells}"
 
     @property
     def verdict(self) -> str:
@@ -66,17 +83,41 @@ class PolicyVerdict:
         """Voters that a next test needs on top of these to show what is believed.
 
         The gain worth having, where one was declared, else the estimate less its luck;
-        where nothing is shown to do anything, the best message's effect. None where no
-        test that can be drawn would show it, or personalising is shown already.
+        where nothing is shown to do anything, the best message's effect. None where
+        `n_more_voters_reason` says why.
         """
+        return self._more_voters()[0]
+
+    @property
+    def n_more_voters_reason(self) -> str:
+        """Why no number of voters is given; empty where one is."""
+        return self._more_voters()[1]
+
+    def _more_voters(self) -> tuple[int | None, str]:
+        """Voters that are lacking, or why nobody can say how many."""
         gate = self.evaluation.verdict
-        if gate.next_test is not None:
-            return gate.next_test.n_voters
         power = gate.power
         chance = None if power is None else power.at_worthwhile or power.at_estimate
-        if power is None or chance is None or chance.n_voters is None:
-            return None
-        return max(chance.n_voters - power.n_tested, 0)
+        reasons = gate.forbidden_by or gate.lacking
+        n_voters, why = None, ""
+        if reasons:
+            why = f"nothing was learnt: {'; '.join(reasons)}"
+        elif gate.verdict == "personalise":
+            why = "that personalising pays is shown already"
+        elif gate.next_test is not None:
+            n_voters = gate.next_test.n_voters
+        elif gate.blocked_by:
+            failed = " and ".join(BLOCKING[name] for name in gate.blocked_by)
+            why = f"{failed}: more voters of such a test would tell no more"
+        elif power is None:
+            why = "no policy differs from personalising on the judged voters"
+        elif chance is None:
+            why = "personalising is not estimated to gain anything"
+        elif chance.n_voters is None:
+            why = "the gain is too small for any test that can be drawn"
+        else:
+            n_voters = max(chance.n_voters - power.n_tested, 0)
+        return n_voters, why
 
     @property
     def policies(self) -> pd.DataFrame:

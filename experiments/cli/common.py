@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hustings.experiments.stages.context import Run
+    from hustings.experiments.status import CampaignAddress
 
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -328,8 +329,8 @@ def known_run(run: "Run", campaign: str) -> "Run":
     run_id = run.run_id or latest(run.home)
     if not run_id:
         raise FileNotFoundError(
-            f"{run.home}: expected a run; `hustings ingest --campaign {campaign}` "
-            "starts one"
+            f"{run.home}: expected a run; `hustings ingest "
+            f"{address_of(campaign, run.home.parent).options}` starts one"
         )
     since_ns = holder_since(run.home / LOCK)
     require_unaltered(run.home / run_id, at_work_since_ns=since_ns)
@@ -350,9 +351,23 @@ def say_next(campaign: str, data: Path, at: "pd.Timestamp", plan_id: str = "") -
 
     declared = load_campaign(campaign)
     home = data / declared.campaign.name
-    due = next_step(declared, home, at, plan_id, campaign=campaign)
+    address = address_of(campaign, data)
+    due = next_step(declared, home, at, plan_id, address=address)
     if due is not None:
         _say(f"Next: {due.command} ({due.why})")
+
+
+def address_of(campaign: str, data: Path) -> "CampaignAddress":
+    """How the next command is told what this one was told.
+
+    Args:
+        campaign: As the command was given it.
+        data: Folder of runs.
+    """
+    from hustings.experiments.status import CampaignAddress
+
+    elsewhere = None if data == DEFAULT_DATA else data
+    return CampaignAddress(campaign, elsewhere, DEFAULT_STORE)
 
 
 def home_of(campaign: str, data: Path) -> Path:

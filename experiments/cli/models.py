@@ -16,6 +16,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    address_of,
     changing,
     errors_reported,
     make_run,
@@ -71,7 +72,8 @@ def compare(
         if runs.empty:
             raise FileNotFoundError(
                 f"{run.campaign.campaign.name}: expected runs in MLflow, found none; "
-                f"`hustings run --campaign {campaign}` makes one"
+                f"`hustings run {address_of(campaign, data).with_store(run.home)}` "
+                "makes one"
             )
         _show_runs([{str(k): v for k, v in r.items()} for r in runs.to_dict("records")])
 
@@ -142,14 +144,15 @@ def rollback(
         version, planned = roll_back_campaign(
             run, to=to, by=by or operator(), at=at, why=why
         )
+        address = address_of(campaign, data)
         typer.echo(f"Champion: {version.name} version {version.version}.")
         if planned is None:
             typer.echo(
                 "No run has a plan of this version: the endpoint still serves what it "
-                f"served. `hustings run --campaign {campaign}` makes a plan."
+                f"served. `hustings run {address.with_store(run.home)}` makes a plan."
             )
         else:
             typer.echo(
                 f"Served from now on: the plan of {planned}. Restart `hustings serve "
-                f"--campaign {campaign}` if it runs."
+                f"{address.options}` if it runs."
             )

@@ -12,6 +12,7 @@ from hustings.experiments.cli.common import (
     CampaignName,
     DataFolder,
     Debug,
+    address_of,
     day_of,
     errors_reported,
     make_run,
@@ -44,7 +45,7 @@ def status(
         if as_of:
             ends = day_of(as_of, "--as-of") + pd.Timedelta(days=1, seconds=-1)
             at = ends.tz_localize("UTC")
-        stands = status_of(run, at, campaign=campaign)
+        stands = status_of(run, at, address=address_of(campaign, data))
         typer.echo(
             json.dumps(stands.to_json(), indent=1) if as_json else status_text(stands)
         )

@@ -104,11 +104,31 @@ def schema_page(schema: Json) -> str:
     Args:
         schema: From `campaign_schema`.
     """
-    sections = {name: d for name, d in schema["$defs"].items() if "properties" in d}
+    definitions = schema["$defs"]
+    order = list(dict.fromkeys(_sections_in(schema, definitions)))
+    sections = {n: definitions[n] for n in order if "properties" in definitions[n]}
     headings = {name: _heading(section) for name, section in sections.items()}
     parts = [PAGE_HEAD, _section_text(schema, headings)]
     parts += [_section_text(section, headings) for section in sections.values()]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections_in(part: Any, definitions: Mapping[str, Json]) -> Iterator[str]:
+    """Names of the sections that a part of a schema speaks of, in its order.
+
+    A section is followed by those below it.
+    """
+    if isinstance(part, list):
+        for item in part:
+            yield from _sections_in(item, definitions)
+    elif isinstance(part, dict):
+        if "$ref" in part:
+            name = part["$ref"].rpartition("/")[2]
+            yield name
+            yield from _sections_in(definitions[name], definitions)
+        for key, value in part.items():
+            if key != "$defs":
+                yield from _sections_in(value, definitions)
 
 
 PAGE_HEAD = f"""# {CAMPAIGN_FILE}: every section and key
@@ -160,6 +180,9 @@ def _kind(key: Json, headings: Mapping[str, str]) -> str:
         return f"list of {_kind(items, headings)}" if items else "list"
     if kind == "object":
         values = key.get("additionalProperties")
+        # names of a table that have to be written in some way
+        for by_pattern in key.get("patternProperties", {}).values():
+            values = by_pattern
         return (
             f"table of {_kind(values, headings)}"
             if isinstance(values, dict)

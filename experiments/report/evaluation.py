@@ -58,6 +58,7 @@ from hustings.training.policy_value.results import (
     NOTHING_CAN_BE_SAID,
     NOTHING_MAY_BE_SENT,
 )
+from hustings.training.policy_value.verdict import gain_verb
 
 TURNOUT_POINT = 0.01
 """Turnout is a share whatever the outcome is measured in."""
@@ -337,7 +338,7 @@ def _single_tiles(result: Row, unit: float) -> list[Html]:
     return [
         *(one_split if champion == "one_covariate" else []),
         html_tile(
-            "Personalising loses" if adds.high < 0 else "Personalising adds",
+            f"Personalising {gain_verb(result)}",
             *_split_interval(adds, f" against “{_label(result['rival'])}”"),
         ),
         html_tile(

@@ -275,21 +275,40 @@ def _draws_in_words(
     explorers = assignments["role"] == "explore"
     n_nothing = int((explorers & (assignments["message_id"] == CONTROL)).sum())
     n_explorers = int(explorers.sum())
-    explored = (
-        f"{people_text(n_explorers)} voters, "
-        f"of whom {people_text(n_explorers - n_nothing)} get a message drawn at random "
-        f"and {people_text(n_nothing)} get nothing, so that the campaign keeps "
-        "learning which one works."
-        if n_nothing < n_explorers
-        else f"{people_text(n_explorers)} voters. The planned policy leaves nothing to "
-        "draw, so they get nothing either, and this plan teaches nothing new."
+    drawn = (
+        "Of the others each was drawn to explore with a chance of "
+        f"{share_text(summary.explore_share)}"
     )
+    if not campaign.plan.explore_share:
+        explored = (
+            "Nobody explores, as explore_share is declared to be 0, so that nothing "
+            "new is learnt of messages that the plan does not choose."
+        )
+    elif not summary.explore_share:
+        explored = (
+            f"{share_text(campaign.plan.explore_share)} of the others were to explore, "
+            "but the limits of this plan leave nothing for it: it teaches nothing new."
+        )
+    elif n_nothing < n_explorers:
+        explored = (
+            f"{drawn}: {people_text(n_explorers)} voters, of whom "
+            f"{people_text(n_explorers - n_nothing)} get a message drawn at random "
+            f"and {people_text(n_nothing)} get nothing, so that the campaign keeps "
+            "learning which one works."
+        )
+    elif n_explorers:
+        explored = (
+            f"{drawn}: {people_text(n_explorers)} voters. The planned policy leaves "
+            "nothing to draw, so they get nothing either, and this plan teaches "
+            "nothing new."
+        )
+    else:
+        explored = f"{drawn}, and nobody was: this plan teaches nothing new."
     return (
         f"{people_text(int(counts.get('holdout', 0)))} voters "
         f"({share_text(campaign.plan.holdout_share)} by design) were drawn at random "
         "to be left alone for the whole campaign: comparing the others with them tells "
-        "what the campaign did. Of the others each was drawn to explore with a chance "
-        f"of {share_text(summary.explore_share)}: {explored}"
+        f"what the campaign did. {explored}"
     )
 
 

@@ -67,6 +67,7 @@ from hustings.training.learners.average_effects import (
     judging_weight,
 )
 from hustings.training.learners.baselines import (
+    CellLift,
     never_sent,
     one_covariate,
     untargeted,
@@ -101,6 +102,7 @@ from hustings.training.policy_value.judged_policies import joined
 from hustings.training.policy_value.partner import PartnerLift, partner_policy
 from hustings.training.policy_value.policies import (
     BY_LIFT,
+    ONE_COVARIATE,
     PARTNER,
     PERSONALISED,
     Policy,
@@ -593,6 +595,7 @@ def _left_out(run: Run, test: MessageTest, stored: Json, attempt: int) -> Json:
     outcome = run.campaign.outcome.as_valued()
     return result | {
         "guardrails": guardrail_rows(run, test.experiment_id),
+        "split": None,
         "sentence": answer(
             result, unit_per_point=outcome.unit_per_point, label=outcome.label
         ),
@@ -716,6 +719,10 @@ def _evaluate_one(
     effect_of_message = {m: effects.get(m, "unknown") for m in test.messages}
     result["turnout_effect"] = effect_of_message if effects else "unknown"
     result["reliability"] = run.read_json("reliability")[test.experiment_id]
+    split = _candidate(run, materials, test.experiment_id, ONE_COVARIATE)
+    result["split"] = None
+    if result["champion"] == ONE_COVARIATE and isinstance(split, CellLift):
+        result["split"] = split.question(materials.reader.encoding)
     outcome = run.campaign.outcome.as_valued()
     result["sentence"] = answer(
         result, unit_per_point=outcome.unit_per_point, label=outcome.label

@@ -1,6 +1,7 @@
 """The public Python API, on data frames: what the commands give, it gives."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.utils import estimator_checks
 
 import hustings
 from hustings import Campaign, LiftModel, measured_lift, plan, power
+from hustings.experiments.plans.designs import is_decided
 from hustings.experiments.stages import models
 from tests.story import Story
 
@@ -129,6 +131,7 @@ def test_the_verdict_finds_planted_differences(verdict: Any) -> None:
     assert verdict.verdict == "personalise"
     assert verdict.champion == "personalised"
     assert verdict.n_more_voters is None
+    assert "shown already" in verdict.n_more_voters_reason
     table = verdict.policies.set_index("policy")
     assert table.loc["personalised", "gain_low"] > 0
     assert (table["gain_low"] <= table["gain"]).all()
@@ -147,9 +150,30 @@ def test_without_differences_it_does_not_pay_and_says_how_many_more_would_tell(
     verdict = model.evaluate(COST, spend_per_voter=0.2, worthwhile_gain=0.02)
     assert verdict.verdict == "not_worth_personalising"
     assert verdict.n_more_voters > 0
+    assert not verdict.n_more_voters_reason
     # a gate that was tried before asks for more
     later = model.evaluate(COST, spend_per_voter=0.2, attempt=4)
     assert later.evaluation.verdict.alpha < verdict.evaluation.verdict.alpha
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"blocked_by": ("attrition",)}, "outcomes go missing at different rates"),
+        ({"lacking": ("too few voters",)}, "nothing was learnt: too few voters"),
+        ({}, "no policy differs from personalising"),
+    ],
+)
+def test_where_no_number_of_voters_is_given_the_reason_is(
+    verdict: Any, changed: dict[str, Any], why: str
+) -> None:
+    gate = replace(
+        verdict.evaluation.verdict, verdict="not_worth_personalising", power=None,
+        **changed,
+    )  # fmt: skip
+    judged = replace(verdict, evaluation=replace(verdict.evaluation, verdict=gate))
+    assert judged.n_more_voters is None
+    assert why in judged.n_more_voters_reason
 
 
 def test_lifts_follow_what_was_planted(
@@ -160,7 +184,7 @@ def test_lifts_follow_what_was_planted(
     party = frames["X"]["party"]
     assert jobs[party == "D"].mean() > jobs[party == "R"].mean() + 0.1
     assert list(lifts.columns) == [
-        "voter_id", "message_id", "channel", "lift", "se", "low", "high",
+        "voter_id", "message_id", "channel", "lift", "se", "low", "high", "model_id",
     ]  # fmt: skip
     narrow = fitted.lift(frames["X"], level=0.5)
     assert (narrow["high"] - narrow["low"] < lifts["high"] - lifts["low"]).all()
@@ -322,6 +346,35 @@ ROWS = [0.4, 0.3, 0.3]
         (wrong(voter_id=["v"] * 400), "voter_id: expected each voter once"),
         (wrong(arms=["jobs"]), "arms: expected each arm that was sent once"),
         (wrong(y=np.ones(400)), "nothing can be learnt: the outcome"),
+        (
+            wrong(y=pd.date_range("2026-01-01", periods=400)),
+            "y: expected finite numbers, got datetime64",
+        ),
+        (
+            wrong(X=pd.DataFrame([[1, 2]] * 400, columns=["a", "a"])),
+            "X: expected each column once, got 'a' twice",
+        ),
+        (
+            wrong(X=pa.table([[1] * 400, [2] * 400], names=["a", "a"])),
+            "X: expected each column once, got 'a' twice",
+        ),
+        (
+            wrong(X=pd.DataFrame([[1, 2]] * 400, columns=[1, "1"])),
+            "X: expected each column once, got '1' twice",
+        ),
+        (
+            wrong(X=pd.DataFrame({"a": [*range(399), [1]]}, dtype=object)),
+            "text in column 'a', got list in row 399 .1 such rows",
+        ),
+        (
+            wrong(X=pd.DataFrame({"a": [*range(399), "x"]}, dtype=object)),
+            "column 'a', got both: a number in row 0, text in row 399",
+        ),
+        (
+            wrong(X=pd.DataFrame({"a": [pd.Timedelta("1D")] * 400})),
+            "X: expected numbers, booleans or categories in column 'a'",
+        ),
+        (wrong(propensity={"jobs": "x", "health": 0.3}), "propensity of 'jobs': exp"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_was_expected(
@@ -338,9 +391,14 @@ def test_a_wrong_argument_is_named_with_what_was_expected(
             {"model": "forest"},
             "model: expected one of stack, linear, gbm, got 'forest'",
         ),
-        ({"n_trials": 0}, "n_trials: expected at least 1"),
+        ({"n_trials": 0}, "n_trials: expected a whole number, at least 1, got 0"),
         ({"issue_of": {"jobs": "work"}}, "issue_of: expected the issue of every"),
         ({"outcome_range": (0.0, 0.5)}, "outcome_range: expected"),
+        ({"outcome_range": (np.nan, 1.0)}, "outcome_range: expected"),
+        ({"outcome_range": "01"}, "outcome_range: expected"),
+        ({"unit_per_point": 0}, "unit_per_point: expected outcome units above 0"),
+        ({"random_state": -1}, "random_state: expected a whole number, at least 0"),
+        ({"issue_of": ["work"]}, "issue_of: expected a mapping"),
         ({"control": "nobody"}, r"name yours: LiftModel\(control=...\)"),
     ],
 )
@@ -355,10 +413,24 @@ def test_a_wrong_setting_is_named(settings: dict[str, Any], message: str) -> Non
         ({"cost": 0.5}, "exactly one of budget and spend_per_voter"),
         ({"cost": {"jobs": 1.0}, "budget": 1.0}, "cost: expected a price of message"),
         ({"cost": {"mail": 1.0, "taxes": 2.0}, "budget": 1.0}, "got 'taxes'"),
-        ({"cost": -1.0, "budget": 1.0}, "cost: expected prices above 0 USD"),
+        ({"cost": -1.0, "budget": 1.0}, "cost: expected USD above 0, got -1.0"),
         ({"cost": 1.0, "budget": 1.0, "segment": ["sex"]}, "segment: expected at most"),
         ({"cost": 1.0, "budget": 1.0, "allowed": [True]}, "allowed: expected true or"),
         ({"cost": 1.0, "budget": 1.0, "attempt": 0}, "attempt: expected"),
+        ({"cost": 1.0, "budget": "1"}, "budget: expected USD above 0, got '1'"),
+        ({"cost": "low", "budget": 1.0}, "cost: expected USD above 0, got 'low'"),
+        (
+            {"cost": 1.0, "budget": 1.0, "worthwhile_gain": np.nan},
+            "worthwhile_gain: expected outcome units above 0",
+        ),
+        (
+            {"cost": 1.0, "budget": 1.0, "segment": ["party", "party"]},
+            "segment: expected at most 3 columns of X .*, each once",
+        ),
+        (
+            {"cost": 1.0, "budget": 1.0, "allowed": pd.DataFrame([[True]])},
+            "allowed: expected true or false",
+        ),
         ({"cost": 1.0, "budget": 1.0, "confidence": 2}, "confidence: expected"),
     ],
 )
@@ -375,6 +447,64 @@ def test_columns_of_another_frame_are_named(
     other = frames["X"].rename(columns={"age": "years"})
     with pytest.raises(ValueError, match="missing: age; not in fit: years"):
         fitted.lift(other)
+
+
+def test_text_where_the_tested_had_numbers_is_named(
+    small: LiftModel, frames: dict[str, Any]
+) -> None:
+    X = frames["X"].head(4).astype({"age": object})
+    X.iloc[2, 0] = "old"
+    with pytest.raises(ValueError, match=r"'age', got both: a number in row 1, text"):
+        small.lift(X)
+    X["age"] = ["31", None, "old", "40"]
+    with pytest.raises(
+        ValueError, match=r"'age', in `fit` a number: .* 'old' in row 2"
+    ):
+        small.lift(X)
+    # a number that was written as text, as from a CSV, is one
+    X["age"] = ["31", None, "52", "40"]
+    numbers = frames["X"].head(4).assign(age=[31, np.nan, 52, 40])
+    assert small.lift(X)["lift"].tolist() == small.lift(numbers)["lift"].tolist()
+
+
+def test_a_level_in_per_cent_is_refused(small: LiftModel) -> None:
+    with pytest.raises(ValueError, match=r"level: .* such as \.95 for 95 %, got 95"):
+        small.lift(level=95)
+
+
+def test_messages_may_be_numbers_and_prices_a_series(
+    one_thread: None,  # noqa: ARG001
+) -> None:
+    given = drawn(800)
+    code = {"control": 0, "jobs": 1, "health": 2}
+    arm = pd.Series(given["arm"]).map(code)
+    model = LiftModel(
+        n_trials=1, model="linear", control=0, issue_of={1: "work", 2: "care"}
+    ).fit(given["X"], arm, given["y"], propensity=pd.Series({1: 0.3, 2: 0.3}))
+    assert model.messages_ == ("1", "2")
+    assert model._test.propensities[0] == pytest.approx([0.4, 0.3, 0.3])
+    by_number = model.evaluate({1: 0.5, 2: 0.4}, budget=200)
+    by_text = model.evaluate(pd.Series({"1": 0.5, "2": 0.4}), budget=200)
+    assert by_number.to_json() == by_text.to_json()
+    with pytest.raises(
+        ValueError, match="cost: expected each name once, got '1' twice"
+    ):
+        model.evaluate({1: 0.5, "1": 0.4, 2: 0.4}, budget=200)
+
+
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_a_model_of_features_that_do_not_vary_is_learnt_and_kept(
+    value: float,
+    one_thread: None,  # noqa: ARG001
+) -> None:
+    given = drawn(400)
+    X = pd.DataFrame({"same": value}, index=given["X"].index)
+    model = LiftModel(n_trials=1, model="linear").fit(**{**given, "X": X})
+    jobs = model.lift(X)
+    jobs = jobs[jobs["message_id"] == "jobs"]
+    assert len(set(jobs["lift"])) == 1
+    restored = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own
+    assert np.array_equal(restored.lift(X)["lift"], model.lift(X)["lift"])
 
 
 # --- scikit-learn ---
@@ -409,6 +539,22 @@ def test_notebooks_show_tables_and_escape_names(
     assert "<table" in fitted._repr_html_()
     assert "fitted on 3,000 voters" in fitted._repr_html_()
     assert "not fitted" in LiftModel()._repr_html_()
+    named = {"jobs": "<b>jobs</b>", "health": "health", "control": "control"}
+    given = drawn(800)
+    arm = [named[name] for name in given["arm"]]
+    unsafe = LiftModel(n_trials=1, model="linear", outcome="<i>votes</i>").fit(
+        given["X"], arm, given["y"], propensity={"<b>jobs</b>": 0.3, "health": 0.3}
+    )
+    contacts = plan(unsafe.lift(), COST, 100, start_on="2026-09-08")
+    brought = measured_lift(
+        contacts, contacts.assignments[["voter_id"]].assign(value=given["y"]),
+        as_of="2026-09-20",
+    )  # fmt: skip
+    for shown in (unsafe, contacts, brought):
+        page = shown._repr_html_()
+        assert "&lt;b&gt;jobs&lt;/b&gt;" in page
+        assert "<b>" not in page
+    assert "&lt;i&gt;votes&lt;/i&gt;" in unsafe._repr_html_()
     page = verdict._repr_html_()
     assert "Personalise" in page
     assert page.count("<tr>") == 1 + len(verdict.policies)
@@ -438,6 +584,7 @@ def test_a_plan_keeps_budget_and_holdout_and_states_its_chances(planned: Any) ->
     assert planned.summary["n"].sum() == len(planned.contacts)
     assert "<table" in planned._repr_html_()
     assert 0 <= planned.gap < 0.01
+    assert "could be predicted to do more than" in str(planned)
 
 
 def test_where_one_split_suffices_its_two_groups_are_planned(
@@ -451,6 +598,7 @@ def test_where_one_split_suffices_its_two_groups_are_planned(
     model = LiftModel(n_trials=1).fit(**{**given, "y": y})
     verdict = model.evaluate(COST, budget=BUDGET)
     assert verdict.champion == "one_covariate"
+    assert verdict.sentence.startswith("One split suffices (party is D): treating two")
     lifts = model.lift(given["X"], policy=verdict)
     jobs = lifts[lifts["message_id"] == "jobs"].set_index("voter_id")["lift"]
     assert jobs.nunique() == 2
@@ -462,6 +610,44 @@ def test_where_one_split_suffices_its_two_groups_are_planned(
     personal = model.lift(given["X"])
     with pytest.raises(ValueError, match=r"model\.lift\(X, policy=verdict\)"):
         plan(personal, COST, 400, start_on="2026-09-08", policy=verdict)
+
+
+@pytest.fixture(scope="module")
+def small(one_thread: None) -> LiftModel:  # noqa: ARG001
+    """A model that costs little, of 800 voters."""
+    return LiftModel(n_trials=1, model="linear").fit(**drawn(800))
+
+
+def test_a_verdict_on_another_model_is_refused(
+    fitted: LiftModel, small: LiftModel, verdict: Any, frames: dict[str, Any]
+) -> None:
+    assert clone(small).fit(**drawn(800)).model_id_ == small.model_id_
+    with pytest.raises(ValueError, match="policy: expected a verdict of this model's"):
+        small.lift(policy=verdict)
+    where = {"start_on": "2026-09-08", "policy": verdict}
+    with pytest.raises(ValueError, match="policy: expected a verdict on the model of"):
+        plan(small.lift(), COST, BUDGET, **where)
+    unnamed = fitted.lift(frames["X"]).drop(columns="model_id")
+    with pytest.raises(ValueError, match="lifts: expected the column model_id"):
+        plan(unnamed, COST, BUDGET, **where)
+
+
+def test_a_verdict_of_a_campaign_is_no_policy_of_a_plan(
+    story: Story, small: LiftModel
+) -> None:
+    folder = Campaign.open(story.folder, data=story.run.home.parent)
+    (of_campaign,) = folder.results().values()
+    with pytest.raises(ValueError, match=r"this model's .* got one on a campaign"):
+        small.lift(policy=of_campaign)
+    with pytest.raises(ValueError, match="policy: expected a verdict of `LiftModel"):
+        plan(small.lift(), COST, 100, start_on="2026-09-08", policy=of_campaign)
+
+
+def test_a_plan_that_would_hold_out_nobody_is_refused(small: LiftModel) -> None:
+    lifts = small.lift()
+    few = lifts[lifts["voter_id"].isin([f"v{i}" for i in range(3)])]
+    with pytest.raises(ValueError, match=r"of 3 voters \(3 drawn apart\) .* nobody"):
+        plan(few, COST, 100, start_on="2026-09-08", holdout_share=0.01)
 
 
 def test_a_plan_of_what_is_not_allowed_sends_it_to_nobody(
@@ -511,6 +697,172 @@ def test_the_measured_lift_of_a_plan_covers_the_truth(planned: Any) -> None:
     assert "is not due yet" in str(early)
 
 
+def test_outcomes_that_are_not_used_are_counted_with_their_reason(
+    planned: Any,
+) -> None:
+    every = planned.assignments
+    ids = every.loc[is_decided(every), "voter_id"].reset_index(drop=True)
+    n, (bystander, *_) = len(ids), every.loc[~is_decided(every), "voter_id"]
+    whole = pd.DataFrame({"voter_id": ids, "value": np.arange(n) % 2})
+    whole["observed_on"] = "2026-09-12"
+    assert measured_lift(planned, whole, as_of="2026-09-20").notes == ()
+    rest = pd.DataFrame(
+        {
+            "voter_id": ["stranger", bystander, None, " ", *ids[:5]],
+            "value": [1.0, 1.0, 1.0, 1.0, None, 1.0, 0.0, 1.0, 1.0],
+            "observed_on": [
+                "2026-09-12", "2026-09-12", "2026-09-12", "2026-09-12", "2026-09-12",
+                # at the very moment the same again; later, too late, and too early
+                "2026-09-12T02:00+02:00", "2026-09-14", "2026-09-21", "2026-09-07",
+            ],
+        }
+    )  # fmt: skip
+    lift = measured_lift(planned, pd.concat([whole, rest]), as_of="2026-09-20")
+    counted = {note.split(" rows ")[1]: note.split()[1] for note in lift.notes}
+    assert counted == {
+        "name no voter; they are not used": "2",
+        "are of nobody in the plans; they are not used": "1",
+        "are of voters of the plans who were neither chosen nor drawn; they are not "
+        "used": "1",
+        "have no value; they are not used": "1",
+        "came after 2026-09-20 00:00, when it is looked at; they are not used": "1",
+        "came before the voter was decided; they are not used": "1",
+        "say again what another row says; they are not used": "1",
+        "are earlier answers of voters who answered again; they are not used": "1",
+    }
+    assert all(note in lift._repr_html_() and note in str(lift) for note in lift.notes)
+    assert all(f" of {n + len(rest):,} rows " in note for note in lift.notes)
+
+
+def test_two_outcomes_of_a_voter_at_one_moment_are_refused(planned: Any) -> None:
+    ids = planned.assignments["voter_id"]
+    once = pd.DataFrame({"voter_id": ids, "value": 1.0})
+    twice = pd.concat([once, once.iloc[[5]].assign(value=0.0)])
+    expected = rf"got 1 in row 5 and 0 in row {len(ids)} of the same voter \(2 such"
+    with pytest.raises(ValueError, match=expected):
+        measured_lift(planned, twice, as_of="2026-09-20")
+
+
+def test_ids_that_are_numbers_are_the_same_voters_as_text_or_with_gaps(
+    small: LiftModel,
+) -> None:
+    X = drawn(800)["X"].reset_index(drop=True)
+    contacts = plan(small.lift(X), COST, 100, start_on="2026-09-08")
+    every = contacts.assignments
+    ids = every.loc[is_decided(every), "voter_id"].astype(int)
+    of_all = pd.DataFrame({"voter_id": [*ids, None], "value": 1.0})
+    assert of_all["voter_id"].dtype == np.float64
+    (note,) = measured_lift(contacts, of_all, as_of="2026-09-20").notes
+    assert note.startswith(f"outcomes: 1 of {len(of_all):,} rows name no voter")
+
+
+def test_a_point_is_of_the_outcome_where_nobody_says(planned: Any) -> None:
+    rows = pd.DataFrame({"voter_id": planned.assignments["voter_id"], "value": 1.0})
+    assert measured_lift(planned, rows, as_of="2026-09-20").unit_per_point == 0.01
+    rows["value"] = np.arange(len(rows))
+    assert measured_lift(planned, rows, as_of="2026-09-20").unit_per_point == 1.0
+
+
+def test_times_with_a_zone_are_read_as_utc(planned: Any) -> None:
+    every = planned.assignments
+    rows = every.loc[is_decided(every), ["voter_id"]].assign(value=1.0)
+    # half an hour before midnight in UTC
+    rows["observed_on"] = pd.Timestamp("2026-09-20T01:30+02:00")
+    lift = measured_lift(
+        planned, rows, as_of=pd.Timestamp("2026-09-19T23:30", tz="UTC")
+    )
+    assert not lift.notes
+    assert lift.measured.as_of == pd.Timestamp("2026-09-19T23:30")
+    early = pd.Timestamp("2026-09-20T01:29+02:00")
+    (note,) = measured_lift(planned, rows, as_of=early).notes
+    assert "came after 2026-09-19 23:29" in note
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"as_of": None}, "as_of: expected a day or moment"),
+        ({"as_of": "2026-09-07"}, "as_of: expected a moment from 2026-09-08 on"),
+        ({"lag_days": -1}, "lag_days: expected a whole number, at least 0, got -1"),
+        ({"horizon_days": 0}, "horizon_days: expected a whole number, at least 1"),
+        ({"unit_per_point": 0}, "unit_per_point: expected outcome units above 0"),
+        ({"random_state": None}, "random_state: expected a whole number"),
+        ({"absent": "none"}, "absent: expected 'missing' or 'zero'"),
+        (
+            {"segment": pd.DataFrame({"voter_id": ["v1"] * 2, "segment": ["a", "b"]})},
+            "segment: expected each voter once, got one again in row 1",
+        ),
+        (
+            {"features": pd.DataFrame({"voter_id": ["v1", "v1"], "age": [1, 2]})},
+            "features: expected each voter once, got one again in row 1",
+        ),
+        (
+            {"features": pd.DataFrame({"voter_id": [None], "age": [1]})},
+            "features, voter_id: expected a name in every row",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_of_measuring_is_named(
+    planned: Any, changed: dict[str, Any], message: str
+) -> None:
+    rows = pd.DataFrame({"voter_id": planned.assignments["voter_id"], "value": 1.0})
+    with pytest.raises(ValueError, match=message):
+        measured_lift(planned, rows, **{"as_of": "2026-09-20", **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"start_on": None}, "start_on: expected a day or moment"),
+        (
+            {"start_on": pd.Timestamp("2026-09-08", tz="Europe/Berlin")},
+            "start_on: expected a day without a time zone",
+        ),
+        ({"budget": "100"}, "budget: expected USD above 0, got '100'"),
+        ({"capacity": {"mail": "30"}}, "capacity of 'mail': expected contacts a day"),
+        ({"capacity": {"pigeon": 3}}, "capacity: expected channels"),
+        ({"random_state": None}, "random_state: expected a whole number"),
+        ({"days": 1.5}, "days: expected a whole number, at least 1, got 1.5"),
+        ({"holdout_share": np.nan}, "holdout_share: expected one in"),
+        ({"explore_share": 0.95}, "together below 1"),
+        ({"confidence": 95}, "confidence: expected one in"),
+    ],
+)
+def test_a_wrong_argument_of_a_plan_is_named(
+    small: LiftModel, changed: dict[str, Any], message: str
+) -> None:
+    given = {"budget": 100, "start_on": "2026-09-08", **changed}
+    with pytest.raises(ValueError, match=message):
+        plan(small.lift(), COST, **given)
+
+
+def test_wrong_lifts_are_named_with_their_row(small: LiftModel) -> None:
+    lifts = small.lift()
+    for changed, message in (
+        (lifts.assign(se=-lifts["se"]), "lifts, se: expected numbers from 0, got -"),
+        (
+            lifts.assign(lift="x"),
+            "lifts, lift: expected finite numbers, got 'x' in row",
+        ),
+        (lifts.head(0), "lifts: expected a row for each voter and arm, got none"),
+        (lifts.assign(voter_id=None), "lifts, voter_id: expected a name in every row"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan(changed, COST, 100, start_on="2026-09-08")
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(small: LiftModel) -> None:
+    two = np.int64(2)
+    lifts = clone(small).set_params(n_trials=np.int64(1)).fit(**drawn(800)).lift()
+    assert lifts["lift"].tolist() == small.lift()["lift"].tolist()
+    contacts = plan(
+        lifts, np.float64(COST), np.int64(100), start_on="2026-09-08", days=two,
+        random_state=two,
+    )  # fmt: skip
+    assert contacts.contacts["send_on"].nunique() <= 2
+    assert power(1.0, np.int64(256), np.int64(256)) == power(1.0, 256, 256)
+
+
 def test_wrong_plans_and_outcomes_are_named(
     fitted: LiftModel, frames: dict[str, Any], planned: Any
 ) -> None:
@@ -548,7 +900,9 @@ def test_power_is_lehr_s_rule_and_grows_with_noise() -> None:
     )  # fmt: skip
     assert noisy.detectable_lift > 1.5 * result.detectable_lift
     assert noisy.power is None
-    with pytest.raises(ValueError, match="n_control: expected above 0, got 0"):
+    with pytest.raises(
+        ValueError, match="n_control: expected a whole number, at least 1"
+    ):
         power(1.0, 10, 0)
 
 

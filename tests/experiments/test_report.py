@@ -19,6 +19,7 @@ from hustings.experiments.declaration import (
 )
 from hustings.experiments.report import figure_png, figures, write_report
 from hustings.experiments.results import RunRecord, Source
+from hustings.training.policy_value.verdict import answer
 
 CHROMIUM = shutil.which("chromium")
 HIDDEN_VOTER = "VOTER-7731-X"
@@ -353,6 +354,48 @@ def test_the_page_says_the_answer_and_the_two_verdicts_read_differently(
     assert "Personalising does not pay" not in pays
     assert "What to do: Send each voter the message" in pays
     assert "What to do: Send the best mix of messages" in nothing
+
+
+def test_tile_and_sentence_say_a_loss_by_one_rule(tmp_path: Path) -> None:
+    evaluation = evaluation_of(gain=-0.2)
+    result = evaluation["experiments"]["experiment_0"]
+    result["gate"]["attempt"] = 1
+    for ends, verb in (
+        ((-3.0, -4.0, -2.0), "loses"),
+        # below zero by the interval of one difference, not of the closest of four
+        ((-2.0, -3.95, -0.05), "gives"),
+        ((2.0, -1.0, 5.0), "adds"),
+    ):
+        interval = dict(zip(("value", "low", "high"), ends, strict=True))
+        result["gain_from_personalising"] = interval
+        in_words = answer(result, unit_per_point=1.0, label="turnout")
+        assert f"Personalising {verb}" in text_of(written(tmp_path, evaluation))
+        assert verb in in_words
+        assert ("loses" in in_words) == (verb == "loses")
+
+
+@pytest.mark.parametrize(
+    ("declared", "affordable", "words"),
+    [
+        (0.0, 0.0, "Nobody explores, as explore_share is declared to be 0"),
+        (0.05, 0.0, "but the limits of this plan leave nothing for it"),
+        (0.05, 0.001, "a chance of 0.1 %, and nobody was"),
+    ],
+)
+def test_why_nobody_explores_is_said_truly(
+    tmp_path: Path, declared: float, affordable: float, words: str
+) -> None:
+    asked = campaign()
+    section = asked.plan.model_copy(update={"explore_share": declared})
+    assigned = assigned_frame()
+    page = written(
+        tmp_path,
+        campaign=asked.model_copy(update={"plan": section}),
+        assignments=assigned[assigned["role"] != "explore"],
+        record=run(explore_share=affordable),
+    )
+    assert words in text_of(page)
+    assert "The planned policy leaves nothing to draw" not in text_of(page)
 
 
 def test_one_split_and_nobody_as_the_answer_read_as_such(tmp_path: Path) -> None:

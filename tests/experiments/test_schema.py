@@ -1,6 +1,7 @@
 """`hustings schema`: every key of a campaign.toml, described, as editors read it."""
 
 import json
+import re
 import tomllib
 from datetime import date
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_the_shipped_campaigns_keep_the_schema(
 
 def test_the_reference_page_is_what_the_command_writes() -> None:
     assert PAGE.read_text() == said("--format", "markdown")
+
+
+def test_the_page_has_the_sections_in_the_order_of_a_campaign(
+    schema: dict[str, Any],
+) -> None:
+    headings = re.findall(r"^## `\[+([a-z_]+)[^`]*`$", PAGE.read_text(), re.M)
+    keys = [key for key in schema["properties"] if key in headings]
+    assert list(dict.fromkeys(headings)) == keys
+    # a section is followed by those below it
+    assert (
+        "\n## `[plan.channels.<channel>]`"
+        in PAGE.read_text().split("`[features]`\n")[0]
+    )
+
+
+def test_a_table_whose_names_have_a_pattern_says_what_it_is_of() -> None:
+    assert "| `guardrails` | table of `[guardrails.<name>]` |" in PAGE.read_text()
 
 
 def test_another_format_is_refused() -> None:

@@ -1,28 +1,53 @@
 """`hustings status`, the version, and words that are no command."""
 
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 import hustings
 from hustings.experiments.cli import app
+from hustings.experiments.status import CampaignAddress
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.reactions.store import FILE
 from tests.experiments.test_plan_steps import AT, drafted
 from tests.story import Story
 
 
-def said(*words: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, list(words))
+def said(*words: str, code: int = 0, answers: str = "") -> str:
+    result = CliRunner().invoke(app, list(words), input=answers)
     assert result.exit_code == code, result.output
     return result.output
 
 
+def pasted(command: str, **how: Any) -> str:
+    """What a command that was said says, run as it stands."""
+    program, *words = shlex.split(command)
+    assert program == "hustings"
+    return said(*words, **how)
+
+
+def next_command(page: str) -> str:
+    """The command of the line `Next: ...`, which is the last."""
+    following = re.fullmatch(r"Next: (.*?) \(.*\)", page.splitlines()[-1])
+    assert following, page
+    return following[1]
+
+
+def due_commands(*where: str) -> list[str]:
+    """Every command that `status` says."""
+    return [
+        one["command"] for one in json.loads(said("status", "--json", *where))["due"]
+    ]
+
+
 @pytest.fixture
 def where(tmp_path: Path) -> tuple[str, ...]:
-    return ("--campaign", "sample", "--data", str(tmp_path))
+    return ("--campaign", "sample", "--data", str(tmp_path / "my runs"))
 
 
 def test_before_anything_was_run_it_says_what_runs_it(where: tuple[str, ...]) -> None:
@@ -35,33 +60,39 @@ def test_before_anything_was_run_it_says_what_runs_it(where: tuple[str, ...]) ->
 def test_a_plan_waits_for_whom_its_state_says(
     where: tuple[str, ...], tmp_path: Path
 ) -> None:
-    drafted(tmp_path / "sample")
+    drafted(tmp_path / "my runs" / "sample")
     page = said("status", *where)
     assert "day1: draft of 8 contacts for 3.36 USD to approve" in page
     assert "waits for a named person" in page
-    approved = said("plans", "approve", "day1", "--by", "R. A.", "--yes", *where)
+    approved = pasted(due_commands(*where)[0], answers="y\n")
     assert approved.splitlines()[-1] == (
-        "Next: hustings plans lock day1 --campaign sample "
+        f"Next: hustings plans lock day1 {shlex.join(where)} "
         "(approved, 8 contacts for 3.36 USD to lock)"
     )
-    locked = said("plans", "lock", "day1", *where)
-    assert "Next: hustings export day1" in locked.splitlines()[-1]
+    locked = pasted(next_command(approved))
+    assert next_command(locked) == f"hustings export day1 {shlex.join(where)}"
     page = said("status", *where)
     assert "3.36 committed" in page
     sent = said("plans", "sent", "day1", *where)
-    assert "Next: hustings results FILE --plan day1" in sent.splitlines()[-1]
+    to_read = f"hustings results FILE --plan day1 {shlex.join(where)}"
+    assert next_command(sent) == to_read
+    # as far as the data are there: no option is refused, no other folder is read
+    lacking = f"{Path(where[-1]) / 'sample'}: expected a run".split()
+    (day,) = [command for command in due_commands(*where) if " day " in command]
+    for command in (to_read, day):
+        assert pasted(command, code=3).split()[1 : 1 + len(lacking)] == lacking
     stands = json.loads(said("status", "--json", *where))
     assert stands["spent_usd"] == pytest.approx(3.36)
     assert [one["waits_for"] for one in stands["due"][:1]] == ["the channels"]
     # the ledger's first entry is of a later day than this
     long_ago = json.loads(said("status", "--json", "--as-of", "2020-01-01", *where))
-    assert long_ago["due"][0]["command"] == "hustings run --campaign sample"
+    assert long_ago["due"][0]["command"] == f"hustings run {shlex.join(where)}"
     assert long_ago["spent_usd"] == 0
 
 
 def test_a_paused_message_is_an_alarm(where: tuple[str, ...], tmp_path: Path) -> None:
-    drafted(tmp_path / "sample")
-    pauses = Pauses.open(tmp_path / "sample" / FILE)
+    drafted(tmp_path / "my runs" / "sample")
+    pauses = Pauses.open(tmp_path / "my runs" / "sample" / FILE)
     pauses.pause("trade", reason="backlash", by="R. A.", at=AT)
     pauses.close()
     assert "ALARM:   trade: " in said("status", *where)
@@ -75,6 +106,21 @@ def test_a_run_stands_with_its_verdict(story: Story) -> None:
     assert "Run:     first" in page
     budget = story.run.record().plan.budget_usd
     assert f"of {budget:,.2f} left" in page
+
+
+def test_commands_of_models_are_said_with_the_store_of_the_run(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # mlflow leaves the store of an earlier test in the environment
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home, store = story.run.home, story.run.store.resolve()
+    address = CampaignAddress(str(story.folder), home.parent, Path(".mlflow"))
+    said_of = f"--campaign {story.folder} --data {home.parent}"
+    assert address.options == said_of
+    assert address.with_store(home) == f"{said_of} --store {store}"
+    there = said("runs", "list", "--json", *shlex.split(address.with_store(home)))
+    assert json.loads(there)[0]["is_champion"]
+    assert address._replace(default_store=store).with_store(home) == said_of
 
 
 def test_runs_are_listed_with_verdict_and_the_champion_s_own_is_marked(

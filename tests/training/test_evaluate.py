@@ -549,3 +549,30 @@ def test_the_answer_says_loses_where_a_loss_is_shown(ends, words) -> None:
     assert words in sentence
     assert "against the hardest to beat (single best message" in sentence
     assert "adds" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [
+        ((0.02, 0.01, 0.03), "adds +2.0 points (1.0 to 3.0)"),
+        ((-0.02, -0.03, -0.01), "loses −2.0 points (−3.0 to −1.0)"),
+        ((-0.02, -0.05, 0.01), "gives −2.0 points (−5.0 to 1.0)"),
+    ],
+)
+@pytest.mark.parametrize("champion", ["champion", "one_covariate"])
+def test_a_loss_is_never_said_to_be_added(champion, ends, words) -> None:
+    gain = dict(zip(("value", "low", "high"), ends, strict=True))
+    judged = {
+        "gain_from_personalising": gain, "rival": "one_covariate",
+        "differences": dict.fromkeys(BASELINES, gain), "champion": champion,
+        "verdict": "one_split_suffices", "gate": {"attempt": 2, "blocked_by": []},
+        "split": "age at most 54",
+    }  # fmt: skip
+    sentence = answer(judged, unit_per_point=0.01, label="turnout")
+    assert words in sentence
+    assert f"{'over' if ends[0] > 0 else 'against'} the hardest to beat" in sentence
+    if champion == "one_covariate":
+        assert sentence.startswith("One split suffices (age at most 54): ")
+        # nothing and a loss are named where the interval holds them
+        assert ("which may be a loss" in sentence) == (ends == (-0.02, -0.05, 0.01))
+        assert ("at attempt 2" in sentence) == (ends[1] > 0)

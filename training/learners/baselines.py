@@ -14,6 +14,7 @@ import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Floats32, Ints, Objects
 from hustings.features.training_set import Arm
+from hustings.features.voter import Encoding
 from hustings.training.estimators.spend_path import whole_budget_path
 from hustings.training.learners.average_effects import Nuisances
 from hustings.training.learners.gbm import Prepared
@@ -46,6 +47,17 @@ class CovariateSplit:
         )
         return answer
 
+    def text(self, encoding: Encoding) -> str:
+        """The question in words, such as "age at most 54" or "party is D".
+
+        Args:
+            encoding: Of the features.
+        """
+        name = encoding.names[self.feature]
+        if self.categorical:
+            return f"{name} is {encoding.levels[name][int(self.threshold)]}"
+        return f"{name} at most {self.threshold:g}"
+
 
 @dataclass(frozen=True)
 class CellLift:
@@ -62,6 +74,14 @@ class CellLift:
     split: CovariateSplit | None
     lift: Floats
     se: Floats
+
+    def question(self, encoding: Encoding) -> str | None:
+        """What the split asks, in words; None of one cell for everyone.
+
+        Args:
+            encoding: Of the features.
+        """
+        return None if self.split is None else self.split.text(encoding)
 
     def cells(self, X: Floats32) -> Ints:
         """Cell of every voter, shape (n,)."""

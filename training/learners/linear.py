@@ -187,14 +187,21 @@ class LinearFit:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read what `to_json` gave."""
+        unexplained = np.array(stored["unexplained"], dtype=np.float64)
+        n_fits, n_messages = unexplained.shape
         coefficients = np.array(stored["coefficients"], dtype=np.float64)
-        _, p, n_messages = coefficients.shape
+        # lists do not say the shape of a fit without columns, of which nothing varies
+        coefficients = coefficients.reshape(n_fits, -1, n_messages)
+        p = coefficients.shape[1]
         affinity_slope = stored.get("fondness")
         return cls(
             Basis.from_json(stored["basis"]),
             coefficients,
-            tuple(np.array(d).reshape(p, n_messages, -1) for d in stored["directions"]),
-            np.array(stored["unexplained"], dtype=np.float64),
+            tuple(
+                np.array(d, dtype=np.float64).reshape(p, n_messages, -1 if p else 0)
+                for d in stored["directions"]
+            ),
+            unexplained,
             # models of earlier versions do not say
             stored.get("n_unsettled", 0),
             None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),

@@ -29,6 +29,10 @@ def effect_text(value: float, low: float, high: float, unit: str = "points") -> 
 
     >>> effect_text(2.1, 1.6, 2.62)
     '+2.1 points (1.6 to 2.6)'
+    >>> effect_text(2.1, 0.004, 4.196)
+    '+2.100 points (0.004 to 4.196)'
+    >>> effect_text(2.1, 1e-6, 4.2)
+    '+2.1 points (just above 0 to 4.2)'
     >>> effect_text(0.31, math.nan, math.nan)
     '+0.31 points'
     """
@@ -40,14 +44,33 @@ def effect_text(value: float, low: float, high: float, unit: str = "points") -> 
     estimate = f"{number_text(value, decimals, sign=True)} {unit}".rstrip()
     if not (math.isfinite(low) and math.isfinite(high)):
         return estimate
-    return f"{estimate} ({number_text(low, decimals)} to {number_text(high, decimals)})"
+    return f"{estimate} ({_end_text(low, decimals)} to {_end_text(high, decimals)})"
 
 
-def _decimals(*values: float) -> int:
-    sizes = [abs(value) for value in values if math.isfinite(value)]
+MOST_DECIMALS = 4
+ROUNDING = 1e-12
+"""What is smaller is an error of the computer's arithmetic."""
+
+
+def _decimals(value: float, *ends: float) -> int:
+    sizes = [abs(number) for number in (value, *ends) if math.isfinite(number)]
     largest = max(sizes, default=0)
-    if largest >= 100:
-        return 0
-    # a bound of 0.04 must not read as zero: zero is what decides
-    vanishes = any(0.005 <= size < 0.05 for size in sizes)
-    return 2 if largest < 1 or vanishes else 1
+    decimals = (
+        0 if largest >= 100 else 2 if largest < 1 or 0.005 <= sizes[0] < 0.05 else 1
+    )
+    # an end of 0.04 must not read as zero: zero is what decides
+    readable = [end for end in ends if not _vanishes(end, MOST_DECIMALS)]
+    while any(_vanishes(end, decimals) for end in readable):
+        decimals += 1
+    return decimals
+
+
+def _vanishes(end: float, decimals: int) -> bool:
+    """Whether an end that is not zero would read as zero."""
+    return abs(end) >= ROUNDING and not round(abs(end), decimals)
+
+
+def _end_text(end: float, decimals: int) -> str:
+    if _vanishes(end, decimals):
+        return "just above 0" if end > 0 else "just below 0"
+    return number_text(end, decimals)

@@ -845,9 +845,9 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
         )
     if evaluated["champion"] == "champion":
         return (
-            "Keep personalising with the present champion: what was learnt now adds "
-            f"{gain_text} of '{label}' per voter over {rival}, and is not shown to "
-            "beat the champion."
+            "Keep personalising with the present champion: what was learnt now "
+            f"{gain_verb(evaluated)} {gain_text} of '{label}' per voter "
+            f"{_against(gain)} {rival}, and is not shown to beat the champion."
         )
     if evaluated["champion"].startswith(PARTNER):
         over = _in_points(
@@ -867,17 +867,17 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             f"over {rival}."
         )
     if evaluated["verdict"] == "one_split_suffices":
+        asked = evaluated.get("split")
         return (
-            "One split suffices: treating two groups differently beats treating all "
-            f"alike, and personalising further adds {gain_text}, which may be nothing."
+            f"One split suffices{f' ({asked})' if asked else ''}: treating two groups "
+            "differently beats treating all alike, and personalising further "
+            f"{gain_verb(evaluated)} {gain_text} {_against(gain)} {rival}"
+            f"{_what_it_may_be(evaluated, gain)}."
         )
-    unsure = ""
-    if gain["low"] > 0:
-        attempt = evaluated["gate"]["attempt"]
-        unsure = f" (too unsure to be promoted at attempt {attempt} of the campaign)"
+    unsure = _too_unsure(evaluated) if gain["low"] > 0 else ""
     return (
         f"{_without_gain(evaluated, gain)} {gain_text} of '{label}' per voter "
-        f"{'over' if gain['value'] >= 0 else 'against'} {rival}{unsure}; "
+        f"{_against(gain)} {rival}{unsure}; "
         f"{INSTEAD[evaluated['champion']]}{_next_test_in_words(evaluated['gate'])}"
         f"{_power_in_words(evaluated['gate'], unit_per_point)}."
     )
@@ -889,16 +889,54 @@ def _in_points(
     return {end: interval[end] / unit_per_point for end in ("value", "low", "high")}
 
 
-def _without_gain(evaluated: Mapping[str, Any], gain: Mapping[str, float]) -> str:
-    """How a sentence begins where personalising is not shown to pay.
+def is_shown_to_lose(evaluated: Mapping[str, Any]) -> bool:
+    """Whether personalising is shown to do worse than the hardest to beat.
 
-    To lose is said where the loss is shown; as the rival is the closest of several, by
-    an interval that holds for all of them together (Bonferroni).
+    As the rival is the closest of several, by an interval that holds for all of them
+    together (Bonferroni).
+
+    Args:
+        evaluated: From `evaluate`.
     """
+    gain = evaluated["gain_from_personalising"]
     n_rivals = sum(name in evaluated["differences"] for name in (*BASELINES, CHAMPION))
     z = float(stats.norm.isf((1 - CONFIDENCE) / 2 / max(n_rivals, 1)))
     half_width = (gain["high"] - gain["low"]) / 2
-    if gain["value"] + z / Z95 * half_width < 0:
+    return bool(gain["value"] + z / Z95 * half_width < 0)
+
+
+def gain_verb(evaluated: Mapping[str, Any]) -> str:
+    """What personalising does: adds, loses where a loss is shown, else gives.
+
+    Args:
+        evaluated: From `evaluate`.
+    """
+    if is_shown_to_lose(evaluated):
+        return "loses"
+    return "adds" if evaluated["gain_from_personalising"]["value"] >= 0 else "gives"
+
+
+def _against(gain: Mapping[str, float]) -> str:
+    return "over" if gain["value"] >= 0 else "against"
+
+
+def _what_it_may_be(evaluated: Mapping[str, Any], gain: Mapping[str, float]) -> str:
+    """What else an effect may be that is not shown to be what it is estimated to be."""
+    if gain["low"] > 0:
+        return _too_unsure(evaluated)
+    if is_shown_to_lose(evaluated):
+        return ""
+    return ", which may be nothing" if gain["value"] >= 0 else ", which may be a loss"
+
+
+def _too_unsure(evaluated: Mapping[str, Any]) -> str:
+    attempt = evaluated["gate"]["attempt"]
+    return f" (too unsure to be promoted at attempt {attempt} of the campaign)"
+
+
+def _without_gain(evaluated: Mapping[str, Any], gain: Mapping[str, float]) -> str:
+    """How a sentence begins where personalising is not shown to pay."""
+    if is_shown_to_lose(evaluated):
         return "Personalising loses:"
     if gain["value"] < 0:
         return "Personalising is not shown to pay, and may lose: the test gives"
