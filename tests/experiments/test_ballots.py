@@ -1,4 +1,4 @@
-"""Who has voted: out of every plan and list, and a fact that a correction takes back."""
+"""Who has voted: out of every plan and list, until a correction takes it back."""
 
 import json
 import shutil
@@ -22,6 +22,7 @@ from hustings.experiments.stages.reactions import open_intake
 from hustings.serving.eligible import recheck
 from hustings.serving.reactions.http import utc_now
 from tests.experiments.test_exporting import NOW, campaign_at, declared_as, drafted
+from tests.serving.exports import read
 
 BALLOTS = """
 [ballots]
@@ -207,7 +208,7 @@ def test_a_list_that_left_gets_a_file_of_who_is_to_be_taken_out(apart: Apart) ->
     said = apart.read(f"{v[0]},R,10/19/2026,mail", f"{v[1]},O,10/01/2026,mail")
     assert "plan p1: 1 contacts to take out of its lists" in said
     folder = sorted((apart.run.home / "exports" / "p1").iterdir())[-1]
-    removed = pd.read_csv(folder / "removed-mail-2026-09-08.csv", dtype=str)
+    removed = read(folder / "removed-mail-2026-09-08.csv")
     assert removed["voter_id"].tolist() == [v[0]]
     assert set(removed["reason"]) == {"already_voted"}
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -306,7 +307,7 @@ def test_a_chase_list_has_who_is_out_and_may_be_contacted(apart: Apart) -> None:
         "already-voted", apart.file(*out, back), "--chase", "sms", "--chase", "mail"
     )
     lists = {
-        name: pd.read_csv(path, dtype=str)
+        name: read(path)
         for name in ("sms", "mail")
         for path in apart.run.home.glob(f"exports/_chase/*/chase-{name}.csv")
     }
