@@ -101,7 +101,10 @@ def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummar
     )  # fmt: skip
     summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
     sentences = (*summary.sentences, *record.online.sentences())
-    return measured, replace(summary, sentences=sentences, sent_online=record.online)
+    return measured, replace(
+        summary, sentences=sentences, sent_online=record.online,
+        n_voted_before=measured.n_voted_before,
+    )  # fmt: skip
 
 
 def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:

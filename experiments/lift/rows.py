@@ -62,9 +62,9 @@ class DecidedRows:
 
     Attributes:
         rows: ASSIGNMENTS with plan_id, decided_on, voted_before, batch (order of the
-            plan), h, nth (decision of the voter, from 0), household, segment, due, Y (higher is
-            better, NaN where missing or not due), link_error (relative error of the
-            probability of its link), S (the surrogate as Y).
+            plan), h, nth (decision of the voter, from 0), household, segment, due, Y
+            (higher is better, NaN where missing or not due), link_error (relative error
+            of the probability of its link), S (the surrogate as Y).
         arms: Message and channel of every arm, length A.
         got: What was assigned: 0 for nothing, k for the k-th arm, shape (n,).
         intended: What the plan alone would have sent, likewise, shape (n,).
