@@ -311,6 +311,42 @@ def sent(
 
 
 @life.command()
+def undo(
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    batch: Annotated[
+        str,
+        typer.Option("--batch", help="Only this batch; the last that were marked."),
+    ] = "",
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Take back a `sent` that was marked by mistake, else the lock, by a new entry."""
+    with (
+        errors_reported(debug=debug),
+        changing(campaign, data, "plans undo") as (home, at),
+    ):
+        from hustings.experiments import plans as plan_steps
+        from hustings.experiments.handover.undo import objection
+
+        name = plan_steps.find(home, plan)
+        for step in plan_steps.to_undo(plan_steps.record_of(home, name), batch):
+            what = f"{step.to} {step.key}".strip()
+            typer.echo(f"entry {step.seq}, {step.at[:16]}: {what}")
+        if not yes:
+            typer.confirm(f"Do you, {by}, take this back?", abort=True, err=True)
+        record = plan_steps.undo(
+            home, name, by=by, why=why, batch=batch, at=at,
+            objection=lambda record, steps: objection(home, record, steps, at),
+        )  # fmt: skip
+        _print_step(record)
+        say_next(campaign, data, at, name)
+
+
+@life.command()
 def returned(
     campaign: CampaignName,
     plan: PlanName = "",
