@@ -62,6 +62,7 @@ def already_voted(
     with errors_reported(debug=debug), changing(campaign, data, "already-voted"):
         from hustings.experiments.handover.ballots import chase as to_chase
         from hustings.experiments.handover.ballots import (
+            ended_offers,
             mended_lists,
             standing_counts,
             write_chase,
@@ -73,6 +74,7 @@ def already_voted(
         )
         with recording(run.home, at=run.at):
             lines, read = _taken_in(run, file)
+            n_ended = ended_offers(run, at=run.at)
             mended = mended_lists(run, at=run.at)
             lists = {name: to_chase(run, name, at=run.at) for name in chase or []}
             folder = write_chase(run, lists, at=run.at) if lists else None
@@ -85,6 +87,7 @@ def already_voted(
                         "repeated": None if read is None else read.n_repeated,
                         "account": None if read is None else read.account,
                         "stands": stands,
+                        "offers_ended": n_ended,
                         "taken_out": {m.plan_id: m.n_removed for m in mended},
                         "chase": {name: len(rows) for name, rows in lists.items()},
                         "folder": None if folder is None else str(folder),
@@ -94,6 +97,8 @@ def already_voted(
             )
         else:
             lines += _standing_text(stands)
+            if n_ended:
+                lines.append(f"{n_ended:,} open offers to them have ended.")
             lines += _mended_text(mended)
             lines += [
                 f"{folder}/chase-{name}.csv: {len(rows):,} voters whose ballot is out"

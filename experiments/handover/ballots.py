@@ -56,6 +56,7 @@ from hustings.features.tables import (
     check,
     problems,
 )
+from hustings.serving.decisions import OnlineDecisions
 from hustings.serving.eligible import ALREADY_VOTED, refusals
 from hustings.serving.export import ExportError
 from hustings.serving.export.folder import (
@@ -265,7 +266,31 @@ def ballot_faults(campaign: Campaign, home: Path) -> list[str]:
     return lines[:_FEW]
 
 
-# --- lists ----------------------------------------------------------------------------
+# --- offers and lists -----------------------------------------------------------------
+
+
+def ended_offers(run: Run, *, at: pd.Timestamp) -> int:
+    """End the open offers to voters who have voted: their money is free at once.
+
+    Args:
+        run: Its campaign's store is written.
+        at: Now.
+
+    Returns:
+        How many there were.
+    """
+    voted = votes(ballots_so_far(run.campaign, run.home))["voter_id"]
+    if voted.empty:
+        return 0
+    events = Events.open(store_of(run.campaign, run.home))
+    try:
+        with OnlineDecisions.in_store_of(events).turn(naive_utc(at)) as turn:
+            about = turn.of_voters(voted.tolist())
+            still_open = [one for one in about if one.sent_at is None]
+            turn.release(still_open)
+    finally:
+        events.close()
+    return len(still_open)
 
 
 def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:

@@ -1,5 +1,6 @@
 """Who has voted: out of every plan and list, until a correction takes it back."""
 
+import itertools
 import json
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hustings.experiments import plans
-from hustings.experiments.cli import BAD_INPUT, OK, app
+from hustings.experiments.cli import BAD_INPUT, OK, app, common
 from hustings.experiments.declaration import load_campaign
 from hustings.experiments.handover.lists import facts_now
 from hustings.experiments.plans.money import spend
@@ -19,7 +20,9 @@ from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import holdout_of
 from hustings.experiments.stages.reactions import open_intake
+from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
 from hustings.serving.eligible import recheck
+from hustings.serving.reactions.broker import take
 from hustings.serving.reactions.http import utc_now
 from tests.experiments.test_exporting import NOW, campaign_at, declared_as, drafted
 from tests.serving.exports import read
@@ -112,7 +115,13 @@ def plans_of(home: Path) -> pd.DataFrame:
 
 
 @pytest.fixture
-def apart(campaign: Run, tmp_path: Path) -> Apart:
+def apart(campaign: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Apart:
+    # a minute from one command to the next: exports are named by their second
+    minutes = itertools.count()
+    began = common.utc_now()
+    monkeypatch.setattr(
+        common, "utc_now", lambda: began + pd.Timedelta(minutes=next(minutes))
+    )
     return Apart(campaign, tmp_path)
 
 
@@ -257,7 +266,8 @@ def over_http(apart: Apart, events: list[dict[str, str]]) -> list[int]:
 
 
 def test_ballots_come_over_http_and_the_stream_too(apart: Apart) -> None:
-    one, other, third = apart.ids[:3]
+    v = apart.ids
+    one, other, third = v[:3]
     event = {"event_id": "1", "kind": "ballot", "voter_id": one, "status": "Returned",
              "dated": "2026-10-19", "method": "drop box"}  # fmt: skip
     wrong = [
@@ -277,11 +287,17 @@ def test_ballots_come_over_http_and_the_stream_too(apart: Apart) -> None:
     assert "1 what is known" in apart.read(f"{one},R,10/19/2026,mail")
     apart.read(f"{one},X,10/20/2026,mail", f"{other},A,10/20/2026,mail")
     assert apart.refused() == {other}
+    # a broker's stream brings them, too
+    intake = open_intake(load_campaign(apart.top), apart.run.home)
+    late = {**event, "event_id": "8", "voter_id": third}
+    take(intake, [json.dumps(late).encode()])
+    intake.events.close()
+    assert apart.refused() == {other, third}
     # an event that is delivered twice does not undo what came between
     assert over_http(apart, [event]) == [0, 1, 0]
     again = {**event, "event_id": "7", "dated": "2026-10-20"}
-    assert over_http(apart, [again, {**event, "voter_id": third}]) == [1, 1, 0]
-    assert apart.refused() == {one, other}
+    assert over_http(apart, [again, {**event, "voter_id": v[3]}]) == [1, 1, 0]
+    assert apart.refused() == {one, other, third}
 
 
 def test_a_campaign_without_ballots_takes_none_over_http(apart: Apart) -> None:
@@ -289,6 +305,31 @@ def test_a_campaign_without_ballots_takes_none_over_http(apart: Apart) -> None:
     event = {"event_id": "1", "kind": "ballot", "voter_id": apart.ids[0],
              "status": "returned", "dated": "2026-10-19"}  # fmt: skip
     assert over_http(apart, [event]) == [0, 0, 1]
+
+
+def test_an_open_offer_to_who_has_voted_ends(apart: Apart) -> None:
+    now = pd.Timestamp.now("UTC")
+    intake = open_intake(load_campaign(apart.top), apart.run.home)
+    offers = [
+        HandedOut(
+            decision_id=voter, voter_id=voter, plan_id="", experiment_id="test",
+            role="plan", message_id="m1", channel="mail", propensity=1.0,
+            arm_propensity=1.0, predicted_lift=0.1, model_version="m/1", cost_usd=0.6,
+            decided_at=microseconds(now),
+            expires_at=microseconds(now + pd.Timedelta(hours=1)),
+        )
+        for voter in apart.ids[:3]
+    ]  # fmt: skip
+    decisions = OnlineDecisions.in_store_of(intake.events)
+    with decisions.turn(now) as turn:
+        turn.hand_out(offers, {})
+    reserved = online_so_far(apart.run.home, now).reserved_usd
+    assert reserved == pytest.approx(1.8)
+    said = apart.read(f"{apart.ids[0]},R,10/19/2026,mail")
+    assert "1 open offers to them have ended" in said
+    later = now + pd.Timedelta(minutes=1)
+    assert online_so_far(apart.run.home, later).reserved_usd == pytest.approx(1.2)
+    intake.events.close()
 
 
 # --- whom to chase --------------------------------------------------------------------

@@ -543,6 +543,13 @@ def test_no_message_is_worth_more_because_fewer_have_voted(
     assert (after.value == before.value).all()
     assert (after.lift == before.lift).all()
     assert (after.allowed == (before.allowed & ~voted[:, None])).all()
+    # and no plan has them: its report says why
+    plans_before = set(plans(found.run.home))
+    run_stage(found.run, "plan")
+    (name,) = set(plans(found.run.home)) - plans_before
+    planned = pd.read_parquet(found.run.home / "plans" / name / "plan.parquet")
+    assert len(planned) > 0
+    assert not planned["voter_id"].isin(voters["voter_id"][voted]).any()
 
 
 def sums_reserved(endpoint: Endpoint) -> list[float]:
