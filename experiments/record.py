@@ -48,6 +48,10 @@ OF_NO_PLAN = "_answers"
 """In place of a plan's id, for a file that is of no single plan."""
 ANSWERS_READ = "answers read"
 """Kind of the ledger's entry of a file of answers."""
+OF_BALLOTS = "_ballots"
+"""In place of a plan's id, for a file of ballots."""
+BALLOTS_READ = "ballots read"
+"""Kind of the ledger's entry of a file of ballots."""
 CONTACTS = ["voter_id", "plan_id", "message_id", "channel", "contacted_at", "result",
             "delivered", "n_attempts"]  # fmt: skip
 """Columns of what came of a contact."""
@@ -233,8 +237,17 @@ def received(home: Path, at: pd.Timestamp | None = None) -> list[Received]:
         home: The campaign's folder.
         at: Only those that were there by then; all without.
     """
+    return _received(home, ANSWERS_READ, at)
+
+
+def received_ballots(home: Path) -> list[Received]:
+    """Files of ballots that were taken in, in the order in which they came."""
+    return _received(home, BALLOTS_READ, None)
+
+
+def _received(home: Path, kind: str, at: pd.Timestamp | None) -> list[Received]:
     files = []
-    for entry in open_ledger(home).of_kind(ANSWERS_READ):
+    for entry in open_ledger(home).of_kind(kind):
         body, when = json.loads(entry.body), naive_utc(pd.Timestamp(entry.at))
         if at is None or when <= naive_utc(at):
             plan_id, digest = str(body["plan"]), str(body["sha256"])
@@ -271,10 +284,50 @@ def keep_answers(
     Raises:
         ReadBeforeError: If the file was taken in before.
     """
+    return _keep(home, ANSWERS_READ, plan_id, sha256, tables, counts, at)
+
+
+def keep_ballots(
+    home: Path,
+    sha256: str,
+    tables: Mapping[str, pd.DataFrame],
+    counts: Mapping[str, int],
+    *,
+    at: pd.Timestamp,
+) -> Path:
+    """Write down that a file of ballots was taken in; see `keep_answers`.
+
+    Args:
+        home: The campaign's folder.
+        sha256: Digest of the file.
+        tables: By name: `ballots` (BALLOTS, those accepted) and `quarantine`.
+        counts: Rows of the file by what became of them; nobody's data.
+        at: When it was received.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ReadBeforeError: If the file was taken in before.
+    """
+    return _keep(home, BALLOTS_READ, OF_BALLOTS, sha256, tables, counts, at)
+
+
+def _keep(
+    home: Path,
+    kind: str,
+    plan_id: str,
+    sha256: str,
+    tables: Mapping[str, pd.DataFrame],
+    counts: Mapping[str, int],
+    at: pd.Timestamp,
+) -> Path:
     folder = _folder(home, plan_id, sha256)
     with alone(home):
         before = [
-            r for r in received(home) if (r.plan_id, r.sha256) == (plan_id, sha256)
+            r
+            for r in _received(home, kind, None)
+            if (r.plan_id, r.sha256) == (plan_id, sha256)
         ]
         if before:
             raise ReadBeforeError(
@@ -289,7 +342,7 @@ def keep_answers(
             report = {"received_at": str(naive_utc(at)), **counts}
             (aside / "report.json").write_text(json.dumps(report, indent=1))
         body = {"plan": plan_id, "sha256": sha256, "counts": dict(counts)}
-        open_ledger(home).append(ANSWERS_READ, body, at=at)
+        open_ledger(home).append(kind, body, at=at)
     return folder
 
 

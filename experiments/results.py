@@ -479,7 +479,7 @@ class LiftRow(Stored):
     """One measured lift, in outcome units; what is not known is None.
 
     Attributes:
-        estimand: `delivered`, `population` or `surrogate`.
+        estimand: `delivered`, `not_voted`, `population` or `surrogate`.
         message_id: Empty for all.
         channel: Empty for all.
         segment: Empty for all.
@@ -579,6 +579,7 @@ class LiftSummary(Stored):
         reached: Lift of the voters really reached; None where no channel reported.
         rows: All lifts.
         sent_online: What was sent by no plan.
+        n_voted_before: Voters decided who had voted when they were assigned.
     """
 
     as_of: str
@@ -600,3 +601,4 @@ class LiftSummary(Stored):
     reached: Mapping[str, StatedInterval | int] | None
     rows: tuple[LiftRow, ...]
     sent_online: SentOnline = SentOnline()
+    n_voted_before: int = 0

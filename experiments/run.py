@@ -17,7 +17,7 @@ import pandas as pd
 
 from hustings.experiments.plans import PLANS
 from hustings.experiments.plans.folder import one_command
-from hustings.experiments.record import RESULTS, received
+from hustings.experiments.record import RESULTS, received, received_ballots
 from hustings.experiments.stages.contacts import stage_plan, stage_score
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.electorate import UnlikeTestedError
@@ -184,7 +184,9 @@ def remove_unfinished(home: Path, *, at: pd.Timestamp) -> list[str]:
         for path in sorted(home.rglob(f"*{ASIDE}"))
         if path.relative_to(home).parts[0] != PLANS
     ]
-    received_folders = {file.folder for file in received(home)}
+    received_folders = {
+        file.folder for file in (*received(home), *received_ballots(home))
+    }
     left += [
         folder
         for folder in sorted((home / RESULTS).glob("*/*"))

@@ -36,10 +36,12 @@ from hustings.experiments.results import LiftSummary, record_of_run
 from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.stages.monitor_config import paused_messages
 from hustings.experiments.stages.plannable import EVALUATION, latest_evaluated
+from hustings.experiments.stages.reactions import ballots_so_far
 from hustings.experiments.week_facts import alarms_of, declared_budget, with_held
 from hustings.features.asof import naive_utc
 from hustings.features.stored import Stored
 from hustings.serving.export.folder import exports_of
+from hustings.serving.reactions.ballots import votes
 
 NAMED_PERSON = "a named person"
 EXPORTER, SENDER, FIELD = "whoever exports", "whoever sends", "the channels"
@@ -126,6 +128,7 @@ class CampaignStatus(Stored):
         next_day: The day after it, within the declared days; None where none is left.
         holdout_share: Declared.
         n_held_out: Voters held out of plans that bind; None where none does.
+        n_voted: Voters who have voted already, as far as ballots say.
     """
 
     campaign: str
@@ -142,6 +145,7 @@ class CampaignStatus(Stored):
     next_day: str | None
     holdout_share: float
     n_held_out: int | None
+    n_voted: int
 
 
 def status_of(
@@ -177,6 +181,7 @@ def status_of(
         next_day=None if next_day is None else f"{next_day:%Y-%m-%d}",
         holdout_share=declared.plan.holdout_share,
         n_held_out=_n_held_out(home, records),
+        n_voted=_n_voted(declared, home, at),
     )
 
 
@@ -238,6 +243,11 @@ def _n_held_out(home: Path, records: Mapping[str, PlanRecord]) -> int | None:
     for name in binding:
         held = with_held(held, folder_of(home, name) / "assignments.parquet")
     return len(held) if binding and held is not None else None
+
+
+def _n_voted(declared: Campaign, home: Path, at: pd.Timestamp) -> int:
+    ballots = ballots_so_far(declared, home)
+    return len(votes(ballots[ballots["received_at"] <= naive_utc(at)]))
 
 
 def _days(
@@ -365,6 +375,8 @@ def status_text(status: CampaignStatus) -> str:
         lines.append(f"Days:    {', '.join(days)}")
     held = "" if status.n_held_out is None else f", {status.n_held_out:,} voters so far"
     lines.append(f"Holdout: {100 * status.holdout_share:g} %{held}")
+    if status.n_voted:
+        lines.append(f"Voted:   {status.n_voted:,} voters, who get nothing more")
     lines += [f"ALARM:   {text}" for text in status.alarms] or ["Alarms:  none"]
     lines.append("Due:" if status.due else "Due:     nothing")
     for one in status.due:

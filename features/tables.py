@@ -38,6 +38,13 @@ CONTACT_ENDS = ("delivered", "canvassed", "left_message", "not_home", "refused",
                 "wrong_number", "bounced", "failed", "moved", "deceased",
                 "do_not_contact", "other_language")  # fmt: skip
 PRIOR_KINDS = ("topline", "panel")
+BALLOT_STATUSES = ("requested", "sent", "cancelled", "challenged", "cured", "rejected",
+                   "returned", "voted", "accepted")  # fmt: skip
+"""Statuses of a ballot. Of several on one day of one file the later in this order
+stands: a spoilt ballot beside the one that replaced it takes no vote away."""
+VOTED_STATUSES = frozenset({"returned", "voted", "accepted"})
+"""Statuses that are a vote: a ballot that is back, or one cast early in person. One
+that is challenged, was cured or is rejected is none until it is accepted."""
 
 SMALLEST_CELL = 20
 """No figure speaks of fewer people than this."""
@@ -467,6 +474,21 @@ ANSWERS = _table(
 )  # fmt: skip
 """Outcomes that did not come through a channel: turnout after an election, a survey."""
 
+BALLOTS = _table(
+    "ballots",
+    [],
+    {
+        "voter_id": _voter_id(),
+        "status": _column(str, "Where the ballot stands.", _one_of(BALLOT_STATUSES)),
+        "dated": _column(TIMESTAMP, "Day since when it stands there."),
+        "method": _column(
+            str, "How it is cast: mail, drop box, early in person.", nullable=True,
+            required=False,
+        ),
+    },
+)  # fmt: skip
+"""Ballots as counties and secretaries of state report them, voter by voter."""
+
 LINKED_ANSWERS = _table(
     "linked_answers",
     [],
@@ -823,8 +845,10 @@ RAW_TABLES: dict[str, pa.DataFrameSchema] = {
 """What a campaign can bring, in the order in which `ingest` reads it."""
 MAPPED_TABLES = RAW_TABLES | {
     t.name: t
-    for t in (IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS, LINKED_ANSWERS)
-}
+    for t in (
+        IDENTITIES, PROVIDER_ROWS, CONTACT_RESULTS, ANSWERS, LINKED_ANSWERS, BALLOTS,
+    )
+}  # fmt: skip
 """What a mapping can fill: also what is read for matching and never written."""
 FROM_ELSEWHERE = (
     "merges", "priors", "panel", "partner_scores", "past_effects", "forecasts",

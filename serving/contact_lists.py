@@ -109,6 +109,7 @@ class ContactLists:
         voter_ids: Sequence[str],
         age: Floats | None,
         closed: Mapping[str, Collection[str]],
+        voted: Collection[str],
         at: pd.Timestamp,
     ) -> PeopleNow:
         """Facts of some voters besides their permissions, as they are now.
@@ -117,6 +118,7 @@ class ContactLists:
             voter_ids: Whose.
             age: Years, in their order; None where no age is known of anybody.
             closed: Channel → who was reported since as not to be contacted by it.
+            voted: Who has voted already.
             at: Now.
         """
         today = f"{at:%Y-%m-%d}"
@@ -135,6 +137,7 @@ class ContactLists:
             age=age,
             do_not_contact=listed,
             addresses=addresses if self.has_addresses else None,
+            voted=voted,
         )
 
 

@@ -27,7 +27,7 @@ from hustings.serving.gate import (
     WORDS_LIMITS,
 )
 from hustings.serving.keys import ROLES
-from hustings.serving.reactions.payload import MAX_EVENTS, Reaction
+from hustings.serving.reactions.payload import MAX_EVENTS, BallotEvent, Reaction
 from hustings.serving.voter_rows import MAX_TEXT
 
 Json = dict[str, Any]
@@ -80,7 +80,8 @@ class ReactionBatch(BaseModel):
     """Body of `POST /reactions`: events, or one event alone.
 
     Attributes:
-        events: Each as `Reaction`; what cannot be read is set aside and said.
+        events: Each as `Reaction` or `BallotEvent`; what cannot be read is set aside
+            and said.
     """
 
     events: list[Any]
@@ -273,10 +274,10 @@ class Description:
         for name in ("dataframe_records", "instances"):
             invocation[name]["items"] = _VOTER
         invocation["inputs"]["anyOf"][0]["items"] = _VOTER
-        reaction = {"$ref": f"{_SCHEMAS}Reaction"}
+        kinds = [{"$ref": f"{_SCHEMAS}{name}"} for name in ("Reaction", "BallotEvent")]
         batch = schemas["ReactionBatch"]
         batch["properties"]["events"] = {
-            "type": "array", "maxItems": MAX_EVENTS, "items": {"anyOf": [reaction, {}]},
+            "type": "array", "maxItems": MAX_EVENTS, "items": {"anyOf": [*kinds, {}]},
         }  # fmt: skip
         batch["additionalProperties"] = False
         other = {
@@ -285,7 +286,7 @@ class Description:
             "description": "One event alone; what cannot be read is set aside, and "
             "refused where nothing of it is taken.",
         }
-        schemas["ReactionBatch"] = {"anyOf": [batch, reaction, other]}
+        schemas["ReactionBatch"] = {"anyOf": [batch, *kinds, other]}
 
     # --- examples ---
 
@@ -447,6 +448,7 @@ def _schemas() -> Iterator[tuple[str, Json]]:
     """Declarations of bodies and answers by their names."""
     declared: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
         (answers.Refusal, "serialization"), (Reaction, "validation"),
+        (BallotEvent, "validation"),
     ]  # fmt: skip
     for operation in OPERATIONS:
         if operation.body is not None:

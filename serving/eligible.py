@@ -20,6 +20,8 @@ NONE_PAUSED: Mapping[str, str] = MappingProxyType({})
 DISCLOSING = frozenset({"household", "others"})
 """A message that shows anybody else's record is planned for nobody."""
 ANY_CHANNEL = "*"
+ALREADY_VOTED = "already_voted"
+"""Code of voters whose ballot is back, or who voted early."""
 CONSENT_CHANNELS = frozenset(
     channel
     for rule in rule_set("us_default").of("permission")
@@ -59,11 +61,13 @@ class People:
         do_not_contact: DO_NOT_CONTACT table; None where there is none.
         addresses: ADDRESSES table: where somebody can be reached; None where the
             campaign has none, and nothing is inferred.
+        voted: Who has voted already, by voter_id; None where nobody has.
     """
 
     age: pd.Series | None = None
     do_not_contact: pd.DataFrame | None = None
     addresses: pd.DataFrame | None = None
+    voted: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ class PeopleNow:
             of anybody.
         do_not_contact: Who is on the list now.
         addresses: Who can be reached; None where the campaign has no addresses.
+        voted: Who has voted already.
     """
 
     age: Floats | None
     do_not_contact: ByChannel
     addresses: ByChannel | None
+    voted: Collection[str]
 
 
 NOTHING_KNOWN = People()
@@ -318,6 +324,8 @@ def refusals(
 ) -> dict[str, Bools]:
     """Reason code → voters who may not be reached by a channel for it, (n_voters,)."""
     refused_by_code: dict[str, Bools] = {}
+    for rule in rules.of("not_voted", channel):
+        refused_by_code[rule.code] = _among(voter_id, _voted(people))
     withdrawn = _among(voter_id, _withdrawn(permissions, channel, as_of))
     for rule in rules.of("not_withdrawn", channel):
         refused_by_code[rule.code] = withdrawn
@@ -340,12 +348,14 @@ def counted_in_places(
     permissions: pd.DataFrame | PermissionsNow | None,
     rules: RuleSet,
     as_of: pd.Timestamp,
+    voted: pd.DataFrame | None,
 ) -> Bools:
     """Voters whose lift may say which places a channel takes that addresses nobody.
 
     Whoever asked not to be contacted, has no address or is asleep is not disturbed by
     a poster. A permission that is asked for a purpose protects the data themselves,
-    not the person who is addressed: without it a voter's lift is not counted.
+    not the person who is addressed: without it a voter's lift is not counted. Nor is
+    that of a voter who has voted already: nothing can be added to it.
 
     Args:
         voter_id: Shape (n_voters,).
@@ -353,8 +363,11 @@ def counted_in_places(
         permissions: PERMISSIONS table, None where the campaign has none.
         rules: The rule set.
         as_of: The moment.
+        voted: Who has voted already; None where nobody has.
     """
     counted = np.ones(len(voter_id), dtype=bool)
+    if voted is not None and rules.of("not_voted", channel):
+        counted &= ~_among(voter_id, voted["voter_id"])
     for rule in rules.of("permission", channel):
         if rule.purpose:
             granted = _granted(permissions, channel, as_of, rule)
@@ -414,6 +427,13 @@ def _listed(
         later = listed["since"] >= as_of.normalize() + pd.Timedelta(days=1)
         here &= ~later
     return listed.loc[here, "voter_id"]
+
+
+def _voted(people: People | PeopleNow) -> Iterable[str]:
+    voted = people.voted
+    if voted is None:
+        return ()
+    return voted["voter_id"] if isinstance(voted, pd.DataFrame) else voted
 
 
 def _under_age(

@@ -105,6 +105,7 @@ class Endpoint:
         joined: What the campaign knows of a voter beside the voter file; None where
             that is not known here.
         refused: Channels that voters have withdrawn by a STOP, as of now.
+        voted: Which of some voters have voted, as of now.
         paused: Asked at every recommendation: message → why it is paused.
     """
 
@@ -121,6 +122,7 @@ class Endpoint:
     decided: DecidedVoters | None
     joined: JoinedColumns | None
     refused: Callable[[Sequence[str]], Mapping[str, Collection[str]]]
+    voted: Callable[[Sequence[str]], Collection[str]]
     paused: Callable[[], Mapping[str, str]]
 
     @classmethod
@@ -162,6 +164,7 @@ class Endpoint:
             decided=DecidedVoters.of_bundle(bundle),
             joined=_joined(bundle, plan, model),
             refused=events.refused,
+            voted=events.voted,
             paused=Pauses.in_store_of(events).refusals,
         )
 
@@ -521,7 +524,7 @@ class Endpoint:
         rules = replace(
             self.rules,
             permissions=_permissions(request, self.refused(ids)),
-            people=self.lists.people(ids, age, closed, at),
+            people=self.lists.people(ids, age, closed, self.voted(ids), at),
             paused=self.paused(),
         )
         X = self.features.matrix(voters)

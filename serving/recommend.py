@@ -27,11 +27,11 @@ from hustings.serving.decisions import (
     moment,
     new_decision_id,
 )
-from hustings.serving.eligible import send_window
+from hustings.serving.eligible import ALREADY_VOTED, send_window
 from hustings.serving.offer import Offer, OfferSettings
 from hustings.serving.plan import Limits, priced
 from hustings.serving.plan.explain import explained, options_of
-from hustings.serving.rules import RuleSet
+from hustings.serving.rules import WORDS, RuleSet
 from hustings.training.policy_value.policies import Policy
 
 Json = dict[str, Any]
@@ -179,6 +179,14 @@ class Block:
         return [str(voter) for voter in self.offer.voter_id]
 
     @cached_property
+    def voted(self) -> Bools:
+        """Voters who have voted already, where the rules ask for it, shape (n,)."""
+        voted = np.zeros(len(self), dtype=bool)
+        for reasons in self.offer.eligibility.codes.values():
+            voted |= reasons.get(ALREADY_VOTED, False)
+        return voted
+
+    @cached_property
     def not_barred(self) -> Bools:
         """Arms whose message may be sent to anybody at all, shape (A,)."""
         stopped = self.offer.eligibility.barred_messages
@@ -313,6 +321,9 @@ def _fate(
         text = "in the holdout, which is never contacted"
         held_by = last if last is not None and last.role == "holdout" else None
         return _Answered(nothing(HOLDOUT, text, **_by_plan(held_by)))
+    if block.voted[i]:
+        text = f"the voter {WORDS[ALREADY_VOTED]}"
+        return _Answered(nothing(ALREADY_VOTED, text, **_by_plan(last)))
     online = [d for d in sent if d.is_online]
     if last is not None and is_due:
         # sent something online since the plan was drafted, which did not know of it

@@ -179,6 +179,8 @@ def _decisions(name: str, planned: PlannedContacts) -> pd.DataFrame:
     send_on = planned.contacts.set_index("voter_id")["send_on"]
     return rows.assign(
         plan_id=name,
+        # no ballots are given here
+        voted_before=False,
         decided_on=send_on.reindex(rows["voter_id"])
         .fillna(planned.start_on)
         .to_numpy(),

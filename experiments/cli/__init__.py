@@ -12,6 +12,7 @@ import typer
 import hustings
 from hustings.experiments.cli import (
     answers,
+    ballots,
     check,
     daily,
     export,
@@ -69,6 +70,7 @@ for _part in (
     plans,
     export,
     answers,
+    ballots,
     measure,
     pages,
     persons,

@@ -220,6 +220,8 @@ def verify(
     and the bundle, and what could not be checked.
     """
     with errors_reported(debug=debug):
+        from hustings.experiments.declaration import load_campaign
+        from hustings.experiments.handover.ballots import ballot_faults
         from hustings.experiments.plans import plan_faults, plans
         from hustings.experiments.plans.ledger import (
             BEGINNING,
@@ -244,7 +246,10 @@ def verify(
         if verified.fault:
             raise LedgerError(f"{verified.n_entries:,} entries hold; {verified.fault}")
         folders = checked(home)
-        altered = [*plan_faults(home), *folders.faults]
+        altered = [
+            *plan_faults(home), *folders.faults,
+            *ballot_faults(load_campaign(campaign), home),
+        ]  # fmt: skip
         if altered:
             raise LedgerError("; ".join(altered))
         n_tombstones = require_tombstones(home)
@@ -262,8 +267,8 @@ def verify(
         )
         typer.echo(f"{n_keys:,} keys of persons and {n_tombstones:,} tombstones hold.")
         typer.echo(
-            "Not checked: the event store (reactions, and what was offered and sent "
-            "online), which the ledger does not name."
+            "Not checked: the event store (reactions, ballots that came over HTTP, and "
+            "what was offered and sent online), which the ledger does not name."
         )
         if begin.seq:
             typer.echo(f"Not checked: entries before {begin.seq:,}, verified earlier.")

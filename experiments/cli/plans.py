@@ -245,6 +245,10 @@ def sent(
         changing(campaign, data, "plans sent") as (home, at),
     ):
         from hustings.experiments import plans as plan_steps
+        from hustings.experiments.handover.ballots import (
+            already_voted,
+            voters_by_plan_ids,
+        )
         from hustings.experiments.handover.lists import (
             EXPORTS,
             batches,
@@ -265,18 +269,35 @@ def sent(
         _print_online(plan_steps.send_online(home, name, at=at))
         online = plan_steps.sent_online(home, name)
         exported = batches(home / EXPORTS / name)
+        record = plan_steps.record_of(home, name)
+        voted = voters_by_plan_ids(campaign, home)
         for batch, voters in voters_by_batch.items():
-            handover, withheld = exported.get(batch), None
+            if record.has(plan_steps.SENT, batch):
+                # whoever was taken out of its list since was on it
+                typer.echo(f"{batch}: marked as sent before")
+                continue
+            handover = exported.get(batch)
             handed = voters[~voters.isin(online)]
+            has_voted = voted(handed)
+            withheld = already_voted(handed[has_voted])
             if handover is not None:
                 withheld = handover.withheld
                 withheld = withheld[~withheld["voter_id"].isin(online)]
-                handed = handed[~handed.isin(withheld["voter_id"])]
+                n = int((~handed[has_voted].isin(withheld["voter_id"])).sum())
+                if n:
+                    typer.echo(
+                        f"{batch}: {n:,} of its list have voted since it left: "
+                        f"`hustings already-voted --campaign {campaign}` names them"
+                    )
+            handed = handed[~handed.isin(withheld["voter_id"])]
             record = plan_steps.send(
                 home, name, batch, handed, at=at, withheld=withheld,
                 list_sha256="" if handover is None else handover.list_sha256,
             )  # fmt: skip
-            typer.echo(f"{batch}: {len(handed):,} contacts")
+            text = f"{batch}: {len(handed):,} contacts"
+            if handover is None and len(withheld):
+                text += f"; {len(withheld):,} withheld, who have voted already"
+            typer.echo(text)
         lists_of_places = place_handovers(home / EXPORTS / name)
         for batch, places in places_by_batch.items():
             handover = lists_of_places.get(batch)
@@ -287,6 +308,42 @@ def sent(
             )  # fmt: skip
             n_withheld = 0 if handover is None else len(handover.withheld)
             typer.echo(f"{batch}: {len(places) - n_withheld:,} whole places")
+        _print_step(record)
+        say_next(campaign, data, at, name)
+
+
+@life.command()
+def undo(
+    campaign: CampaignName,
+    by: By,
+    why: Why,
+    plan: PlanName = "",
+    batch: Annotated[
+        str,
+        typer.Option("--batch", help="Only this batch; the last that were marked."),
+    ] = "",
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_DATA,
+    debug: Debug = False,
+) -> None:
+    """Take back a `sent` that was marked by mistake, else the lock, by a new entry."""
+    with (
+        errors_reported(debug=debug),
+        changing(campaign, data, "plans undo") as (home, at),
+    ):
+        from hustings.experiments import plans as plan_steps
+        from hustings.experiments.handover.undo import objection
+
+        name = plan_steps.find(home, plan)
+        for step in plan_steps.to_undo(plan_steps.record_of(home, name), batch):
+            what = f"{step.to} {step.key}".strip()
+            typer.echo(f"entry {step.seq}, {step.at[:16]}: {what}")
+        if not yes:
+            typer.confirm(f"Do you, {by}, take this back?", abort=True, err=True)
+        record = plan_steps.undo(
+            home, name, by=by, why=why, batch=batch, at=at,
+            objection=lambda record, steps: objection(home, record, steps, at),
+        )  # fmt: skip
         _print_step(record)
         say_next(campaign, data, at, name)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hustings.experiments.declaration.ballots import BallotsSection
 from hustings.experiments.declaration.campaign import CAMPAIGN_FILE, Campaign
 from hustings.experiments.declaration.columns import (
     NEVER_FEATURES,
@@ -55,6 +56,7 @@ __all__ = [
     "NEVER_FEATURES",
     "PROJECT",
     "AlertsSection",
+    "BallotsSection",
     "Campaign",
     "CampaignError",
     "CampaignSection",

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
+from hustings.experiments.declaration.ballots import BallotsSection
 from hustings.experiments.declaration.export import ExportSection
 from hustings.experiments.declaration.guardrails import GuardrailSection
 from hustings.experiments.declaration.lift import LiftSection
@@ -59,6 +60,7 @@ class Campaign(Section):
         providers: Columns that are bought or lent, by provider.
         export: Formats of the channels' lists and of the results they return.
         answers: How a file of outcomes is read, by a name.
+        ballots: How a file of ballots is read: who has voted already.
         simulate: What the simulator draws in place of files; none without.
         report: What the report shows besides.
         loop: Learning and pacing from day to day; none without.
@@ -81,6 +83,7 @@ class Campaign(Section):
     providers: dict[Name, ProviderSection] = {}
     export: ExportSection = ExportSection()
     answers: dict[Name, FileGivenLater] = {}
+    ballots: BallotsSection | None = None
     simulate: SimulateSection | None = None
     report: ReportSection = ReportSection()
     loop: LoopSection | None = None

@@ -116,9 +116,9 @@ def read_back(run: Run, plan_id: str, file: Path, *, at: pd.Timestamp) -> Result
     former = present_id_of(run.home)
     results = read_results(
         declared.table.model_copy(update={"path": str(file.resolve())}),
-        _folders(run),
+        folders_of(run),
         _plan_facts(run.home, plan_id, former),
-        _known_voters(run, former),
+        known_voters(run, former),
         {q: Answers(a.outcome, a.values) for q, a in declared.answers.items()},
         former=former,
         at=naive_utc(at),
@@ -188,7 +188,7 @@ def _taken(home: Path, plan_id: str, key: list[str]) -> pd.DataFrame:
     return pd.concat(with_rows) if with_rows else pd.DataFrame({c: [] for c in key})
 
 
-def _known_voters(run: Run, former: Mapping[str, str]) -> pd.Series:
+def known_voters(run: Run, former: Mapping[str, str]) -> pd.Series:
     """Voters of the present file and those whom a plan decided, but the forgotten.
 
     A voter who has left the file since keeps the assignment, and may answer it.
@@ -233,11 +233,11 @@ def read_outcomes(
     contract = LINKED_ANSWERS if linked else ANSWERS
     read = read_rows(
         source.model_copy(update={"path": str(file.resolve())}), contract.name,
-        _folders(run),
+        folders_of(run),
     )  # fmt: skip
     former = present_id_of(run.home)
     rows = RemainingRows(_complete(read.frame, contract, read.table.raw.file), read)
-    campaign_voters, counts = _known_voters(run, former), dict[str, int]()
+    campaign_voters, counts = known_voters(run, former), dict[str, int]()
     if linked:
         counts = _link(rows, run, campaign_voters, former)
     else:
@@ -386,7 +386,7 @@ def _linkage(
     former: Mapping[str, str],
 ) -> Linked:
     identities = read_voters(
-        run, declared.voters, _folders(run), section="[link.voters]"
+        run, declared.voters, folders_of(run), section="[link.voters]"
     ).frame
     present = with_present_ids(identities["voter_id"].astype("str"), former)
     of_voters = identities.assign(voter_id=present).drop_duplicates("voter_id")
@@ -447,5 +447,6 @@ def _placed(rows: RemainingRows, home: Path, former: Mapping[str, str]) -> pd.Da
     return check(RESPONSES, responses)
 
 
-def _folders(run: Run) -> Folders:
+def folders_of(run: Run) -> Folders:
+    """Folders that the prefixes of a file's path name."""
     return Folders(campaign=run.campaign.folder, data=data_dir(), raw=run.home / "raw")

@@ -10,7 +10,7 @@ from hustings.experiments.declaration import answered_feature_columns
 from hustings.experiments.lift.measured import MeasuredLift, measured_lift
 from hustings.experiments.lift.rows import LiftSettings
 from hustings.experiments.lift.summary import summary_of, table
-from hustings.experiments.plans import PLANS
+from hustings.experiments.plans import PLANS, plans
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.record import (
     contacts_so_far,
@@ -23,9 +23,12 @@ from hustings.experiments.record import (
 )
 from hustings.experiments.results import LiftSummary, SentOnline
 from hustings.experiments.stages.context import Run
+from hustings.experiments.stages.reactions import ballots_so_far
+from hustings.features.asof import naive_utc
 from hustings.features.atomic import write_json, write_parquet
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.voter import segments, voter_features
+from hustings.serving.reactions.ballots import votes_before
 
 LIFT_TABLE = "lift.parquet"
 """What was measured last, in the campaign's folder."""
@@ -38,7 +41,8 @@ class Recorded:
     """Tables of the campaign's plans as of a moment, by present ids.
 
     Attributes:
-        decisions: ASSIGNMENTS with plan_id and decided_on, as `drawn_so_far` has them.
+        decisions: ASSIGNMENTS with plan_id and decided_on, as `drawn_so_far` has them,
+            and voted_before: whether the voter had voted when the plan was drawn.
         designs: DESIGNS of the plans' blocks.
         responses: RESPONSES.
         contacts: What came of the contacts.
@@ -97,7 +101,10 @@ def lift_so_far(run: Run, as_of: pd.Timestamp) -> tuple[MeasuredLift, LiftSummar
     )  # fmt: skip
     summary = summary_of(measured, per_point=campaign.outcome.unit_per_point)
     sentences = (*summary.sentences, *record.online.sentences())
-    return measured, replace(summary, sentences=sentences, sent_online=record.online)
+    return measured, replace(
+        summary, sentences=sentences, sent_online=record.online,
+        n_voted_before=measured.n_voted_before,
+    )  # fmt: skip
 
 
 def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
@@ -120,13 +127,35 @@ def recorded(run: Run, as_of: pd.Timestamp) -> Recorded:
         return rows.assign(voter_id=with_present_ids(rows["voter_id"], former))
 
     return Recorded(
-        by_present_id(decisions),
+        _with_votes(run, by_present_id(decisions), as_of),
         designs_so_far(home),
         by_present_id(responses_so_far(home, as_of)),
         by_present_id(contacts_so_far(home, as_of)),
         holdout_shares(home),
         sent_online(home, as_of),
     )
+
+
+def _with_votes(run: Run, decisions: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Decisions with voted_before: whether the voter had voted when assigned.
+
+    All voters of a plan by the same day, the day of its draft or its first contact if
+    that is earlier: of those held out nothing else is known, and by a day of their own
+    those contacted late would be fewer than those they are compared with.
+    """
+    ballots = ballots_so_far(run.campaign, run.home)
+    ballots = ballots[ballots["received_at"] <= as_of]
+    former, records = present_id_of(run.home), plans(run.home)
+    ballots = ballots.assign(voter_id=with_present_ids(ballots["voter_id"], former))
+    voted = pd.Series(data=False, index=decisions.index)
+    if ballots.empty:
+        return decisions.assign(voted_before=voted)
+    for name, rows in decisions.groupby("plan_id", sort=False):
+        drafted = naive_utc(pd.Timestamp(records[str(name)].drafted_at))
+        day = min(drafted, pd.Timestamp(rows["decided_on"].min()))
+        before = votes_before(ballots, day)["voter_id"]
+        voted.loc[rows.index] = rows["voter_id"].isin(before)
+    return decisions.assign(voted_before=voted)
 
 
 def sent_online(home: Path, as_of: pd.Timestamp) -> SentOnline:

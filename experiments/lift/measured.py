@@ -60,7 +60,8 @@ class Row(NamedTuple):
 
     Attributes:
         estimand: `delivered` (planned against held out among those whom the plan
-            chose), `population` (all who could get the arm, by exploration),
+            chose), `not_voted` (the same among voters who had not voted yet when they
+            were assigned), `population` (all who could get the arm, by exploration),
             `surrogate` (delivered, on the surrogate, in its own units).
         message_id: Empty for all.
         channel: Empty for all.
@@ -148,8 +149,11 @@ class MeasuredLift:
         n_waiting: Of those due, voters of plans that hardly anybody has answered yet:
             they take no part.
         n_repeats: Later decisions left out by the rule on repeats.
+        n_voted_before: Voters decided who had voted when they were assigned.
         information: Days with outcomes, as a share of the declared horizon.
         overall: The row over all messages and segments.
+        not_voted: The same among voters who had not voted when they were assigned;
+            None where all had not, or too few outcomes are in.
         rows: All rows.
         calibration: None where too few outcomes are in.
         ratio: Sample ratio.
@@ -168,8 +172,10 @@ class MeasuredLift:
     n_in: int
     n_waiting: int
     n_repeats: int
+    n_voted_before: int
     information: float
     overall: Row | None
+    not_voted: Row | None
     rows: tuple[Row, ...]
     calibration: LiftCalibration | None
     ratio: Ratio
@@ -214,7 +220,8 @@ def measured_lift(
     """Lift of a campaign's plans, valid though they learned and are looked at daily.
 
     Args:
-        decisions: ASSIGNMENTS with plan_id and decided_on, of voters who were decided.
+        decisions: ASSIGNMENTS with plan_id, decided_on and voted_before (whether the
+            voter had voted when the plan was drawn), of voters who were decided.
         designs: DESIGNS of the plans' blocks, named as in the decisions.
         responses: RESPONSES.
         contacts: What came of the contacts: voter_id, plan_id, channel, delivered.
@@ -244,13 +251,16 @@ def measured_lift(
             due, delivered(due, messages), features, settings
         )
         attrition = _attrition(delivered_rows.decisions)
-        lifts, estimates = _delivered(delivered_rows, messages, information)
+        lifts, estimates = _delivered(
+            delivered_rows, messages, information, estimand="delivered"
+        )
         overall = lifts[0]
         calibration = _calibration(delivered_rows, estimates, information)
         error = delivered_rows.link_error
         gained = _gained(delivered_rows, information).with_scale_error(error)
         reached = _reached(delivered_rows, contacts)
-    lifts = [*lifts, *_population(first, features, settings)]
+    of_not_voted = _not_voted(due, messages, features, settings)
+    lifts = [*lifts, *of_not_voted, *_population(first, features, settings)]
     link, converted, early = _surrogate(planned, messages, features, settings)
     return MeasuredLift(
         as_of=settings.as_of,
@@ -259,8 +269,10 @@ def measured_lift(
         n_in=int(first.rows["Y"].notna().sum()),
         n_waiting=int((~explored(all_due).reported).sum()),
         n_repeats=len(decided.rows) - len(first.rows),
+        n_voted_before=int(first.rows["voted_before"].sum()),
         information=information,
         overall=overall,
+        not_voted=of_not_voted[0] if of_not_voted else None,
         rows=(*lifts, *early),
         calibration=calibration,
         ratio=ratio,
@@ -271,6 +283,29 @@ def measured_lift(
         repeats=_repeats(decided) if settings.repeats == "carry_over" else None,
         reached=reached,
     )
+
+
+def _not_voted(
+    due: DecidedRows,
+    messages: tuple[str, ...],
+    features: pd.DataFrame,
+    settings: LiftSettings,
+) -> list[Row]:
+    """Rows among voters who had not voted when they were assigned; the first over all.
+
+    Who had voted by then is known before the draw, of those held out as of others.
+    Whoever votes later stays in: that vote may be what the plan brought.
+    """
+    had_voted = due.rows["voted_before"].to_numpy(dtype=bool)
+    not_voted = due.take(~had_voted)
+    if not had_voted.any() or not _comparable(not_voted.rows, not_voted.got > 0):
+        return []
+    measured = _measured_rows(
+        not_voted, delivered(not_voted, messages), features, settings
+    )
+    information = not_voted.days / settings.horizon_days
+    rows, _ = _delivered(measured, messages, information, estimand="not_voted")
+    return rows
 
 
 def _comparable(rows: pd.DataFrame, sent: Bools) -> bool:
@@ -315,7 +350,11 @@ def _folds(rows: pd.DataFrame, settings: LiftSettings) -> Ints:
 
 
 def _delivered(
-    measured: _MeasuredRows, messages: tuple[str, ...], information: float
+    measured: _MeasuredRows,
+    messages: tuple[str, ...],
+    information: float,
+    *,
+    estimand: str,
 ) -> tuple[list[Row], Estimates]:
     """Rows over all, by message, by segment, and by both; the first is over all."""
     rows, sent = measured.rows, measured.decisions.arm > 0
@@ -340,7 +379,7 @@ def _delivered(
     predicted = rows["predicted_lift"].to_numpy(dtype=np.float64)
     predicted_means = _weighted(measured, groups, predicted).value
     table = _judged(
-        "delivered", [(m, ALL, s) for m, s in compared_cells], estimates, information,
+        estimand, [(m, ALL, s) for m, s in compared_cells], estimates, information,
         [_sides(measured, group >= 0) for group in groups],
     )  # fmt: skip
     table = [

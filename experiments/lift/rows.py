@@ -61,10 +61,10 @@ class DecidedRows:
     """Decisions with their probabilities; axis 0 is the decision.
 
     Attributes:
-        rows: ASSIGNMENTS with plan_id, decided_on, batch (order of the plan), h, nth
-            (decision of the voter, from 0), household, segment, due, Y (higher is
-            better, NaN where missing or not due), link_error (relative error of the
-            probability of its link), S (the surrogate as Y).
+        rows: ASSIGNMENTS with plan_id, decided_on, voted_before, batch (order of the
+            plan), h, nth (decision of the voter, from 0), household, segment, due, Y
+            (higher is better, NaN where missing or not due), link_error (relative error
+            of the probability of its link), S (the surrogate as Y).
         arms: Message and channel of every arm, length A.
         got: What was assigned: 0 for nothing, k for the k-th arm, shape (n,).
         intended: What the plan alone would have sent, likewise, shape (n,).
@@ -112,7 +112,8 @@ def decided_rows(
     """One row per decision, in the order of the plans.
 
     Args:
-        decisions: ASSIGNMENTS with plan_id and decided_on, of voters who were decided.
+        decisions: ASSIGNMENTS with plan_id, decided_on and voted_before, of voters who
+            were decided.
         designs: DESIGNS of the plans' blocks, named as in the decisions.
         responses: RESPONSES.
         voters: voter_id; household_id and segment where they are known.

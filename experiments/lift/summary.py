@@ -148,6 +148,8 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
         f"{row.n_compared:,}), each day weighed by its noise; the interval holds at "
         f"every look. {verdict}"
     ]
+    if measured.not_voted is not None:
+        lines.append(_of_not_voted(measured.not_voted, measured, per_point))
     claims = [r for r in measured.rows if r.claimed and r.message_id]
     looked_at = [r for r in measured.rows if r.message_id]
     lines.append(
@@ -160,6 +162,16 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     if measured.reached is not None:
         lines.append(_of_reached(measured.reached, per_point))
     return lines
+
+
+def _of_not_voted(row: Row, measured: MeasuredLift, per_point: float) -> str:
+    interval = points(row.anytime_valid, per_point)
+    return (
+        f"{measured.n_voted_before:,} of the decided had voted when they were "
+        f"assigned. Among those who had not, held out alike ({row.n_sent:,} and "
+        f"{row.n_compared:,}), it brought {interval} per voter; whoever voted later "
+        "stays in."
+    )
 
 
 def _of_reached(reached: Compliance, per_point: float) -> str:

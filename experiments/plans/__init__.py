@@ -54,6 +54,8 @@ from hustings.experiments.plans.steps import (
     send_online,
     send_places,
     sent_online,
+    to_undo,
+    undo,
 )
 
 __all__ = [
@@ -101,5 +103,7 @@ __all__ = [
     "sent_online",
     "spent",
     "state",
+    "to_undo",
     "unaltered_plans",
+    "undo",
 ]

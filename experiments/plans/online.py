@@ -42,6 +42,7 @@ class Online:
             and cost_usd.
         of_plans: Contacts of plans that were carried out online: voter_id, plan_id and
             sent_at.
+        open_of_plans: Contacts of plans that are on offer: voter_id and plan_id.
         first_offered_at: When each voter was first offered anything that no plan had
             decided, or would have been if not held out; by voter_id.
     """
@@ -50,6 +51,7 @@ class Online:
     of_forgotten: pd.DataFrame
     open: pd.DataFrame
     of_plans: pd.DataFrame
+    open_of_plans: pd.DataFrame
     first_offered_at: pd.Series
 
     @property
@@ -109,6 +111,7 @@ def online_so_far(home: Path, at: pd.Timestamp | None = None) -> Online:
         contacts[contacts["voter_id"] == NOBODY].reset_index(drop=True),
         _open(rows, at),
         sent.loc[~by_none & ~of_nobody, ["voter_id", "plan_id", "sent_at"]],
+        _open_of_plans(rows, at),
         rows[(rows["plan_id"] == ONLINE) & _by(rows["decided_at"], at)]
         .groupby("voter_id")["decided_at"].min(),
     )  # fmt: skip
@@ -148,10 +151,21 @@ def _open(rows: pd.DataFrame, at: pd.Timestamp | None) -> pd.DataFrame:
     """Offers that reserve their money at a moment."""
     columns = ["voter_id", "channel", "decided_on", "cost_usd"]
     rows = rows.assign(decided_on=rows["decided_at"].dt.normalize())
+    is_open = _is_open(rows, at)
+    reserves = (rows["plan_id"] == ONLINE) & (rows["role"] != HELD_OUT)
+    return rows.loc[is_open & reserves, columns].reset_index(drop=True)
+
+
+def _open_of_plans(rows: pd.DataFrame, at: pd.Timestamp | None) -> pd.DataFrame:
+    of_plan = _is_open(rows, at) & (rows["plan_id"] != ONLINE)
+    return rows.loc[of_plan, ["voter_id", "plan_id"]].reset_index(drop=True)
+
+
+def _is_open(rows: pd.DataFrame, at: pd.Timestamp | None) -> Bools:
+    """Whether each decision is neither sent nor expired, shape (n,)."""
     if at is None:
-        return rows.loc[rows.index[:0], columns]
+        return np.zeros(len(rows), dtype=bool)
     now = naive_utc(at)
     unsent = rows["sent_at"].isna() | (rows["sent_at"] > now)
     is_open = unsent & (rows["decided_at"] <= now) & (rows["expires_at"] > now)
-    reserves = (rows["plan_id"] == ONLINE) & (rows["role"] != HELD_OUT)
-    return rows.loc[is_open & reserves, columns].reset_index(drop=True)
+    return np.asarray(is_open, dtype=bool)

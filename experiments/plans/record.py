@@ -22,6 +22,9 @@ BINDING = (LOCKED, SENT, RETURNED)
 LIVE = (DRAFT, APPROVED, *BINDING)
 """States in which they may still happen."""
 
+UNDONE = "undone"
+"""A step that takes earlier ones back; their entries stay."""
+
 ASSIGNMENT = "assignment"
 """Kind of the entries about persons; the entry that opens them opens the plan."""
 OPENING = f"{ASSIGNMENT} opened"
@@ -35,6 +38,7 @@ _MAY_FOLLOW = {
     SENT: (LOCKED, SENT, RETURNED),
     RETURNED: (SENT, RETURNED, CANCELLED),
     CANCELLED: LIVE,
+    UNDONE: BINDING,
 }
 
 
@@ -48,7 +52,7 @@ class Step(NamedTuple):
     Attributes:
         seq: Of the ledger's entry.
         at: When, ISO 8601.
-        to: State that it leads to, or `FORGOTTEN`.
+        to: State that it leads to, `FORGOTTEN` or `UNDONE`.
         key: What tells it from other steps of its kind: a batch; empty for none.
         body: All that the entry says.
     """
@@ -66,7 +70,7 @@ class PlanRecord:
 
     Attributes:
         plan_id: Name of its folder.
-        steps: From its draft on.
+        steps: From its draft on, those that were undone among them.
     """
 
     plan_id: str
@@ -78,15 +82,24 @@ class PlanRecord:
         return self.steps[0].body
 
     @property
+    def standing(self) -> tuple[Step, ...]:
+        """Steps that no later one has taken back."""
+        undone = {seq for s in self.steps if s.to == UNDONE for seq in s.body["undoes"]}
+        return tuple(step for step in self.steps if step.seq not in undone)
+
+    @property
     def state(self) -> str:
         """State of the plan."""
-        moved = [step.to for step in self.steps if step.to in STATES]
+        moved = [step.to for step in self.standing if step.to in STATES]
         # an invoice may come after the rest was cancelled
         return CANCELLED if CANCELLED in moved else moved[-1]
 
     @property
     def files(self) -> dict[str, str]:
-        """SHA-256 of every file that it must have, by path in its folder."""
+        """SHA-256 of every file that it must have, by path in its folder.
+
+        Files of steps that were undone stay, as their entries do.
+        """
         digests: dict[str, str] = {}
         for step in self.steps:
             digests.update(step.body.get("files", {}))
@@ -103,8 +116,8 @@ class PlanRecord:
         return self.state in BINDING
 
     def of(self, to: str) -> list[Step]:
-        """Steps of the plan of one kind."""
-        return [step for step in self.steps if step.to == to]
+        """Steps of the plan of one kind, without those that were undone."""
+        return [step for step in self.standing if step.to == to]
 
     def has(self, to: str, key: str = "") -> bool:
         """Whether a step was taken."""

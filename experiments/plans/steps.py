@@ -5,7 +5,7 @@ the ledger up to its head and appends its entry only if the head has not moved.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,9 +50,11 @@ from hustings.experiments.plans.record import (
     REJECTED,
     RETURNED,
     SENT,
+    UNDONE,
     Json,
     PlanRecord,
     PlanStepError,
+    Step,
     kind_of,
     known_plans,
     plan_of_name,
@@ -334,12 +336,13 @@ def send(
         PlanStepError: If a contact is not the plan's, or was handed over before; or the
             batch was, with others.
     """
-    folder, name = folder_of(home, plan_id), f"sent/{batch_name(batch)}.parquet"
+    folder = folder_of(home, plan_id)
 
     def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         rows = contacts_of(folder, plan_id, voter_ids)
         sent_once(folder, record, rows)
+        name = _file_of(record, batch_name(batch))
         digest = write_file_aside(folder / name, rows)
         return {
             "amounts": amounts(rows),
@@ -349,13 +352,20 @@ def send(
         }
 
     sent_record = _stepped(home, plan_id, SENT, step_body, at=at, key=batch_name(batch))
-    before = pd.read_parquet(folder / name, columns=["voter_id"])["voter_id"]
+    steps = [step for step in sent_record.of(SENT) if step.key == batch_name(batch)]
+    before = sent_ids(folder, steps)
     if set(before) != set(voter_ids):
         raise PlanStepError(
             f"plan {plan_id}: batch {batch} was handed over with {len(before)} "
             f"contacts, expected the same again, got {len(voter_ids)}"
         )
     return sent_record
+
+
+def _file_of(record: PlanRecord, batch: str) -> str:
+    """File of a batch; another one where it was marked as sent before, and undone."""
+    n = sum(step.to == SENT and step.key == batch for step in record.steps)
+    return f"sent/{batch}.parquet" if n == 0 else f"sent/{batch}.again-{n}.parquet"
 
 
 def send_places(
@@ -475,6 +485,79 @@ def returned(
     return _stepped(home, plan_id, RETURNED, step_body, at=at, key=key)
 
 
+def to_undo(record: PlanRecord, batch: str = "") -> list[Step]:
+    """Steps that `undo` would take back: what was marked as sent last, else the lock.
+
+    Args:
+        record: The plan.
+        batch: Only this batch of what was marked as sent; the last ones without.
+
+    Raises:
+        PlanStepError: If there is nothing that can be taken back.
+    """
+    record.require(UNDONE)
+    # what was carried out online was sent, whatever anybody marked
+    sent = [step for step in record.of(SENT) if not step.key.startswith(PREFIX)]
+    if batch:
+        sent = [step for step in sent if step.key == batch]
+        if not sent:
+            raise PlanStepError(
+                f"plan {record.plan_id}: expected a batch that is marked as sent, got "
+                f"{batch!r}"
+            )
+        return sent
+    if sent:
+        return [step for step in sent if step.at == sent[-1].at]
+    return record.of(LOCKED)
+
+
+def undo(
+    home: Path,
+    plan_id: str,
+    *,
+    by: str,
+    why: str,
+    batch: str,
+    objection: Callable[[PlanRecord, Sequence[Step]], str],
+    at: pd.Timestamp,
+) -> PlanRecord:
+    """Take back what was marked as sent last, else the lock, by a further entry.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        by: The person's name.
+        why: The reason.
+        batch: See `to_undo`.
+        objection: Why some steps may not be taken back; empty where they may.
+        at: When.
+
+    Raises:
+        PlanStepError: If nobody is named or no reason is given, nothing can be taken
+            back, its files were altered, or there is an objection.
+    """
+    if not by.strip() or not why.strip():
+        raise PlanStepError(
+            f"plan {plan_id}: expected the name of who takes it back and the reason, "
+            f"got {by!r} and {why!r}"
+        )
+
+    def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+        unaltered(home, record)
+        steps = to_undo(record, batch)
+        reason = objection(record, steps)
+        if reason:
+            what = ", ".join(f"{step.to} {step.key}".strip() for step in steps)
+            raise PlanStepError(f"plan {plan_id}: {what} stays: {reason}")
+        return {
+            "by": by.strip(), "why": why.strip(),
+            "undoes": [step.seq for step in steps],
+            "batches": [step.key for step in steps if step.key],
+        }  # fmt: skip
+
+    return _stepped(home, plan_id, UNDONE, step_body, at=at)
+
+
 def _stepped(
     home: Path,
     plan_id: str,
@@ -491,7 +574,8 @@ def _stepped(
             head, plan_records = ledger.head, known_plans(ledger)
             recover(home, plan_records)
             record = plan_of_name(plan_records, plan_id)
-            if record.has(to, key):
+            # what is undone twice are two steps
+            if to != UNDONE and record.has(to, key):
                 return record
             record.require(to)
             body = {"plan": plan_id, "key": key, **step_body(record, plan_records)}

@@ -5,7 +5,7 @@ import pandas as pd
 from hustings.experiments.plans.signing import signed_texts
 from hustings.experiments.record import closed_channels
 from hustings.experiments.stages.context import Run
-from hustings.experiments.stages.reactions import permissions_now
+from hustings.experiments.stages.reactions import permissions_now, voted_so_far
 from hustings.features.training_set import Arm
 from hustings.serving.eligible import Eligibility, People, eligibility
 
@@ -42,6 +42,7 @@ def people_of(run: Run) -> People:
         age=voters.get("age"),
         do_not_contact=_do_not_contact(run),
         addresses=run.optional_table("addresses"),
+        voted=voted_so_far(run),
     )
 
 

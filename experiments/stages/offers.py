@@ -255,10 +255,12 @@ def rules_by_block(rules: Rules, voters: pd.DataFrame) -> Callable[[slice], Rule
         voters: VOTERS rows; a block is a slice of them.
     """
     ids, people = voters["voter_id"], rules.people
-    permissions, listed, addresses = (
+    permissions, listed, addresses, voted = (
         _by_block(_table(records), ids)
-        for records in (rules.permissions, people.do_not_contact, people.addresses)
-    )
+        for records in (
+            rules.permissions, people.do_not_contact, people.addresses, people.voted,
+        )
+    )  # fmt: skip
     age = None if people.age is None else pd.Series(people.age)
     at = None if age is None else positions(ids, age.index.to_series())
 
@@ -266,7 +268,7 @@ def rules_by_block(rules: Rules, voters: pd.DataFrame) -> Callable[[slice], Rule
         ages = None if age is None or at is None else age.iloc[at[rows][at[rows] >= 0]]
         return replace(
             rules, permissions=permissions(rows),
-            people=People(ages, listed(rows), addresses(rows)),
+            people=People(ages, listed(rows), addresses(rows), voted(rows)),
         )  # fmt: skip
 
     return of_block
@@ -331,9 +333,12 @@ def place_offers(
     ]
     permissions, ids = rules.permissions, voters["voter_id"]
     counted = {
-        name: counted_in_places(ids, name, permissions, rule_set(rules.rule_set), at)
+        name: counted_in_places(
+            ids, name, permissions, rule_set(rules.rule_set), at,
+            _table(rules.people.voted),
+        )
         for name in declared.channels
-    }
+    }  # fmt: skip
     place = voters[declared.column].astype("str").where(voters[declared.column].notna())
     outside = place[of_voters.excluded].dropna().unique()
     return PlaceOffers(

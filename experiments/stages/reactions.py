@@ -14,6 +14,7 @@ from hustings.experiments.declaration import Campaign, ReactionsSection
 from hustings.experiments.stages.context import Json, Run, latest
 from hustings.features.insights import CountFault, ExportFormat, Insights
 from hustings.features.tables import PERMISSIONS, TableError, check
+from hustings.serving.reactions.ballots import ballots_frame, votes
 from hustings.serving.reactions.http import STORE_VARIABLE, Intake, ReactionSettings
 from hustings.serving.reactions.payload import (
     MAX_EVENTS,
@@ -60,6 +61,34 @@ def permissions_now(
     finally:
         events.close()
     return with_withdrawals(given, stops, at)
+
+
+def ballots_so_far(campaign: Campaign, home: Path) -> pd.DataFrame:
+    """Every event of a ballot that came in, as `Events.ballots` has them.
+
+    Args:
+        campaign: The declaration.
+        home: `.data/<campaign>`.
+    """
+    store = store_of(campaign, home)
+    if isinstance(store, Path) and not store.exists():
+        return ballots_frame([])
+    events = Events.open(store)
+    try:
+        return events.ballots()
+    finally:
+        events.close()
+
+
+def voted_so_far(run: Run) -> pd.DataFrame:
+    """Voters who have voted as far as is known: their rows of `ballots.votes`.
+
+    A vote holds for a plan of an earlier as-of date, too, as a STOP does.
+
+    Args:
+        run: Its campaign's store is read.
+    """
+    return votes(ballots_so_far(run.campaign, run.home))
 
 
 def remember_former(run: Run, former: Mapping[str, str]) -> None:
@@ -116,7 +145,12 @@ def _intake_declaration(campaign: Campaign, messages: pd.DataFrame) -> Json:
     texts = messages.reindex(columns=["message_id", "issue", "stance", "text"])
     blank = texts.astype(object).where(texts.notna(), None)
     declared = campaign.reactions.model_dump(mode="json")
-    return {**declared, "messages": blank.to_dict("records")}
+    ballots = campaign.ballots
+    return {
+        **declared,
+        "messages": blank.to_dict("records"),
+        "ballots_from": None if ballots is None else ballots.first_day.isoformat(),
+    }
 
 
 def open_intake(campaign: Campaign, home: Path) -> Intake:

@@ -52,8 +52,11 @@ from hustings.features.ingest.source import (
 from hustings.features.tables import MAPPED_TABLES, TableError
 
 OPTIONAL_VALUES = frozenset(
-    {"voters", "identities", "provider_rows", "reactions", "linked_answers"}
-)
+    {
+        "voters", "identities", "provider_rows", "reactions", "linked_answers",
+        "ballots",
+    }
+)  # fmt: skip
 """Tables in which a value that is optional may be lost without its row."""
 N_EXAMPLES = 3
 FEW_ROWS = 10_000

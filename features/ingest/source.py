@@ -47,6 +47,7 @@ SECTIONS = {
     "contact_results": "export.results.table",
     "answers": "answers.<name>",
     "linked_answers": "answers.<name>",
+    "ballots": "ballots.table",
 }
 """Tables that are declared elsewhere than under [tables]."""
 _HISTORY_KEY = re.compile(r"^(\d{4})-(\d{2})-(\d{2}) ([a-z][a-z_]*)$")

@@ -165,7 +165,7 @@ def require_exportable(rule_set: str, state: str, *, before: bool) -> None:
             f"rule set {rule_set!r} evaluates and never exports: expected another one, "
             "such as us_default, in [campaign] rule_set"
         )
-    allowed = ("locked", "sent", "cancelled") if before else ("locked", "sent")
+    allowed = ["locked", "sent", *(["returned", "cancelled"] if before else [])]
     if state not in allowed:
         raise ExportError(
             f"expected an approved and locked plan, got one that is {state}"

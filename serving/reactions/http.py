@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,6 +59,8 @@ class ReactionSettings:
         posts: Post → the message of the campaign that it is.
         issue_floor: Confidence below which a post has no issue.
         messages: message_id, issue, stance and text of the campaign's messages.
+        ballots_from: First day of ballots of the campaign's election, YYYY-MM-DD; None
+            where it takes none.
     """
 
     store: str | None = None
@@ -68,6 +70,7 @@ class ReactionSettings:
     posts: Mapping[str, str] = field(default_factory=dict)
     issue_floor: float = FLOOR
     messages: tuple[Mapping[str, Any], ...] = ()
+    ballots_from: str | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
@@ -152,12 +155,14 @@ class Intake:
         Raises:
             KeyMissing: If an event names a person and there is no key.
         """
+        first_day = self.declared.ballots_from
         return read_events(
             payloads,
             received_at=received_at,
             key=self.key,
             keep_text=self.declared.keep_text,
             kinds={kind.lower() for kind in self.declared.kinds},
+            ballots_from=date.fromisoformat(first_day) if first_day else None,
         )
 
     def keep(self, batch: EventBatch) -> Receipt:

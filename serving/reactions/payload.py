@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -34,7 +34,7 @@ from pydantic import (
 
 from hustings.features.persons.secret import KEY_VARIABLE, known_link_key
 from hustings.features.reaction import STOP, VALENCE
-from hustings.features.tables import CHANNELS
+from hustings.features.tables import BALLOT_STATUSES, CHANNELS
 from hustings.features.wish import MAYBE, TEXT_KINDS, Wish, plainest, squeezed, wish_of
 
 Row = dict[str, Any]
@@ -52,14 +52,14 @@ SHOWABLE = frozenset(
     {
         "event_id", "message_id", "post_id", "platform", "kind", "occurred_at",
         "count", "channel", "age_band", "sex", "in_area", "account_age_days", "issue",
-        "issue_confidence",
+        "issue_confidence", "status", "dated",
     }
 )  # fmt: skip
 """Fields whose values the quarantine may keep; a new field is masked until it is named
 here. Even of these, what looks like an address or a number to call is masked."""
 _CONTACT = re.compile(r"@|\+?\d[\d ()./-]{7,}\d")
 _PLAIN_NAME = re.compile(r"^[a-z_]{1,32}$")
-_DIGITS = frozenset({"occurred_at", "event_id", "message_id", "post_id"})
+_DIGITS = frozenset({"occurred_at", "dated", "event_id", "message_id", "post_id"})
 """Fields that are long rows of digits by nature."""
 _PERSONAL_CHANNELS = frozenset({"mail", "sms", "phone", "email", "door", "survey"})
 """Channels by which somebody answers what was sent to them."""
@@ -210,6 +210,44 @@ class Reaction(BaseModel):
         return self
 
 
+BALLOT = "ballot"
+"""Kind of an event that says where a voter's ballot stands."""
+
+
+class BallotEvent(BaseModel):
+    """Where a voter's ballot stands, as a sender sends it.
+
+    Attributes:
+        event_id: The sender's own id: what comes twice by it is kept once.
+        kind: `ballot`.
+        voter_id: The campaign's own id of the voter.
+        status: requested, sent, cancelled, challenged, cured, rejected, returned,
+            voted (early, in person) or accepted.
+        dated: Day since when it stands there, YYYY-MM-DD, where the voter votes.
+        method: How it is cast.
+    """
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    event_id: _Id
+    kind: Annotated[Literal["ballot"], BeforeValidator(_lowered)]
+    voter_id: _Id
+    status: Annotated[
+        Literal[
+            "requested", "sent", "cancelled", "challenged", "cured", "rejected",
+            "returned", "voted", "accepted",
+        ],
+        BeforeValidator(_lowered),
+    ]  # fmt: skip
+    dated: date
+    method: _Short | None = None
+
+    @field_validator("event_id", "voter_id", "method")
+    @classmethod
+    def _storable(cls, given: str | None) -> str | None:
+        return given if given is None else _no_nul(given)
+
+
 @dataclass(frozen=True)
 class EventFault:
     """Why an event was set aside.
@@ -232,6 +270,7 @@ class EventBatch:
         post_texts: By post_id, what a post says; never stored.
         withdrawals: Rows of `withdrawals`.
         wishes: Rows of `wishes`, for a person to read.
+        ballots: Rows of `ballots`.
         unknown_kinds: Events by kind, of kinds that no table names.
         quarantine: Rows of `reaction_quarantine`.
         faults: One for each of those rows.
@@ -241,6 +280,7 @@ class EventBatch:
     post_texts: dict[str, str] = field(default_factory=dict)
     withdrawals: list[Row] = field(default_factory=list)
     wishes: list[Row] = field(default_factory=list)
+    ballots: list[Row] = field(default_factory=list)
     unknown_kinds: Counter[str] = field(default_factory=Counter)
     quarantine: list[Row] = field(default_factory=list)
     faults: list[EventFault] = field(default_factory=list)
@@ -268,6 +308,7 @@ def read_events(
     key: bytes | None,
     keep_text: bool = False,
     kinds: Collection[str] = (),
+    ballots_from: date | None = None,
 ) -> EventBatch:
     """Events of a batch, and those that cannot be read with their reasons.
 
@@ -277,6 +318,8 @@ def read_events(
         key: Hashes persons.
         keep_text: Whether replies' texts are kept.
         kinds: Kinds that the campaign declares, beside those of `VALENCE`.
+        ballots_from: First day of ballots of the campaign's election; None where it
+            takes none.
 
     Raises:
         KeyMissing: If an event names a person and there is no key: nothing is taken,
@@ -285,15 +328,67 @@ def read_events(
     batch = EventBatch()
     for i, payload in enumerate(payloads):
         try:
+            if _is_ballot(payload):
+                batch.ballots.append(_ballot_row(payload, received_at, ballots_from))
+                continue
             event = Reaction.model_validate(payload)
             if event.occurred_at > received_at + AHEAD:
                 raise _ahead(event.occurred_at)
         except ValidationError as failure:
             _set_aside(batch, payload, _faults(failure), i, received_at)
-            _take_wish_anyway(batch, payload, received_at, key, kinds)
+            # what a county says of a ballot asks nothing
+            if not _is_ballot(payload):
+                _take_wish_anyway(batch, payload, received_at, key, kinds)
         else:
             _take(batch, event, received_at, key, kinds, keep_text=keep_text)
     return batch
+
+
+def _is_ballot(payload: Any) -> bool:
+    return isinstance(payload, Mapping) and _lowered(payload.get("kind")) == BALLOT
+
+
+def _ballot_row(payload: Any, received_at: datetime, first_day: date | None) -> Row:
+    """A row of `ballots`.
+
+    Raises:
+        ValidationError: If the event cannot be read, or is of no day that can be.
+    """
+    event = BallotEvent.model_validate(payload)
+    fault = ballot_day_fault(event.status, event.dated, received_at, first_day)
+    if fault:
+        raise _wrong("dated", fault, event.dated.isoformat())
+    row = {name: getattr(event, name) for name in _BALLOT_STORED}
+    return row | {
+        "dated": event.dated.isoformat(), "received_at": microseconds(received_at),
+    }  # fmt: skip
+
+
+_BALLOT_STORED = ("event_id", "voter_id", "status", "method")
+REQUESTED = BALLOT_STATUSES[0]
+FARTHEST_EAST = timedelta(hours=14)
+"""Where a day begins first, it begins so long before it does in UTC."""
+
+
+def ballot_day_fault(
+    status: str, dated: date, received_at: datetime, first_day: date | None
+) -> str:
+    """What is wrong with the day of a ballot; empty where nothing is.
+
+    Args:
+        status: Of the ballot.
+        dated: Its day.
+        received_at: When it came, UTC: nothing can have happened later.
+        first_day: First day of ballots of the campaign's election; None where it
+            takes none. They may be requested before.
+    """
+    if first_day is None:
+        return "a section [ballots] of campaign.toml, which takes ballots in"
+    if dated > (received_at + FARTHEST_EAST).date():
+        return "a day that has begun"
+    if dated < first_day and status != REQUESTED:
+        return f"a ballot of this election, none before [ballots].first_day {first_day}"
+    return ""
 
 
 def set_aside_whole(reason: str, n_bytes: int, *, received_at: datetime) -> EventBatch:
@@ -446,14 +541,20 @@ def _ended(channel_or_platform: str, also: Sequence[str]) -> tuple[str, ...]:
 
 
 def _ahead(occurred_at: datetime) -> ValidationError:
+    return _wrong(
+        "occurred_at", "a time that is not in the future", occurred_at.isoformat()
+    )
+
+
+def _wrong(field_name: str, expected: str, got: str) -> ValidationError:
     return ValidationError.from_exception_data(
         "Reaction",
         [
             {
                 "type": "value_error",
-                "loc": ("occurred_at",),
-                "input": occurred_at.isoformat(),
-                "ctx": {"error": ValueError("a time that is not in the future")},
+                "loc": (field_name,),
+                "input": got,
+                "ctx": {"error": ValueError(expected)},
             }
         ],
     )

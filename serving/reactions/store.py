@@ -17,6 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from hustings.serving.reactions.ballots import (
+    BALLOT_EVENTS,
+    META,
+    ballots_by,
+    ballots_frame,
+    ballots_to_add,
+    votes,
+)
 from hustings.serving.reactions.payload import (
     EventBatch,
     EventFault,
@@ -134,7 +142,7 @@ class Receipt(NamedTuple):
     """Receipt of a batch that is on disk.
 
     Attributes:
-        accepted: Events kept.
+        accepted: Events kept, ballots among them.
         duplicate: Events that were there already.
         quarantined: Events set aside.
         faults: Why, one for each of those.
@@ -195,7 +203,7 @@ class Events:
         engine = _engine(store)
         with engine.begin() as connection:
             take_turn(connection)
-            for table in _META.sorted_tables:
+            for table in (*_META.sorted_tables, *META.sorted_tables):
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
                     connection.execute(CreateIndex(index, if_not_exists=True))
@@ -421,6 +429,22 @@ class Events:
             ["voter_id", "channel", "basis", "granted_at", "withdrawn_at"]
         ].astype({"voter_id": "str", "channel": "str", "basis": "str"})
 
+    def ballots(self) -> pd.DataFrame:
+        """Every event of a ballot, as `ballots.ballots_frame` has them."""
+        query = ballots_by(PERSON_LINKS, of_voters=False)
+        with self.engine.connect() as connection:
+            return ballots_frame(connection.execute(query).all())
+
+    def voted(self, voter_ids: Collection[str]) -> set[str]:
+        """Those of some voters who have voted, as far as is known now."""
+        ids, rows = list(voter_ids), list[Any]()
+        query = ballots_by(PERSON_LINKS, of_voters=True)
+        with self.engine.connect() as connection:
+            for at in range(0, len(ids), 10_000):
+                block = {"ids": ids[at : at + 10_000]}
+                rows += connection.execute(query, block).all()
+        return set(votes(ballots_frame(rows))["voter_id"]) if rows else set()
+
     def _read(self, query: sa.Select[Any]) -> pd.DataFrame:
         with self.engine.connect() as connection:
             result = connection.execute(query)
@@ -461,9 +485,13 @@ def _insert(connection: sa.Connection, batch: EventBatch) -> Receipt:
     insert_new(connection, WITHDRAWALS, batch.withdrawals)
     insert_new(connection, WISHES, batch.wishes)
     insert_new(connection, REACTION_QUARANTINE, batch.quarantine)
+    ballots = ballots_to_add(connection, batch.ballots)
+    if ballots:
+        connection.execute(sa.insert(BALLOT_EVENTS), ballots)
+    accepted += len(ballots)
     return Receipt(
         accepted,
-        len(batch.events) - accepted,
+        len(batch.events) + len(batch.ballots) - accepted,
         len(batch.quarantine),
         tuple(batch.faults),
         withdrawn=_n_people(batch.withdrawals),

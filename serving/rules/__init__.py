@@ -23,6 +23,7 @@ WORDS = {
     "no_separate_consent": "no explicit, separate consent to political targeting",
     "withdrawn": "permission withdrawn",
     "do_not_contact": "asked not to be contacted",
+    "already_voted": "has voted already",
     "under_age": "under age, or of an age nobody knows",
     "no_address": "no address for the channel",
     "quiet_hours": "quiet hours",
@@ -77,9 +78,9 @@ class Rule(_Declared):
 
     code: _Text
     requires: Literal[
-        "permission", "not_withdrawn", "not_listed", "age", "address", "hours",
-        "sponsor", "own_record", "turnout", "signed", "not_paused", "no_columns",
-        "collected_from_person", "no_predicted_support",
+        "permission", "not_withdrawn", "not_listed", "not_voted", "age", "address",
+        "hours", "sponsor", "own_record", "turnout", "signed", "not_paused",
+        "no_columns", "collected_from_person", "no_predicted_support",
     ]  # fmt: skip
     channels: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ class Campaign:
     terms: LiftSettings
     features: pd.DataFrame
     contacts: pd.DataFrame
+    voted: pd.Series
 
     @property
     def decisions(self) -> pd.DataFrame:
@@ -46,7 +47,8 @@ class Campaign:
         return pd.concat(
             [
                 a.assign(plan_id=day, decided_on=pd.Timestamp(day),
-                         block=day + " " + a["block"])
+                         block=day + " " + a["block"],
+                         voted_before=a["voter_id"].map(self.voted))
                 for day, a in self.assignments.items()
             ],
             ignore_index=True,
@@ -94,9 +96,11 @@ def designs_of(
 
 def campaign(
     seed: int, n: int = 12_000, *, scale: float = 1.0, reach: float = 1.0,
-    thompson: bool = False,
+    thompson: bool = False, voted: float = 0.0,
 ) -> Campaign:  # fmt: skip
     """Holdout by household, a plan by age, explorers over messages and nothing.
+
+    A share `voted` has voted before the first day, and is moved by nothing.
 
     With `thompson`, exploring odds of a day are far from even and lean to what did well
     on the days before.
@@ -109,6 +113,7 @@ def campaign(
     base = 10.0 * rng.standard_normal(n)
     # the plan of a voter, if it is his day: jobs for the young, trade for the old
     z_all = np.where(rng.random(n) < 0.5, np.where(old, 1, 0), -1)
+    has_voted = np.random.default_rng([seed, 1]).random(n) < voted
     in_pool, arm, when = np.ones(n, dtype=bool), np.full(n, -1), np.full(n, -1)
     reachable = rng.random(n) < reach
     noise = 4.0 * np.repeat(rng.standard_normal(n // 2), 2)
@@ -150,7 +155,7 @@ def campaign(
         designs[day] = designs_of(survival, odds)
         arm[rows], when[rows] = got[rows], t
         lift = np.where(arm == 0, jobs, trade)
-        effect = scale * np.where((arm >= 0) & reachable, lift, 0.0)
+        effect = scale * np.where((arm >= 0) & reachable & ~has_voted, lift, 0.0)
         Y[rows] = (50 + base + effect + noise)[rows]
         in_pool[rows] = False
         survival *= 1 - EPSILON
@@ -190,7 +195,7 @@ def campaign(
     )[arm >= 0]  # fmt: skip
     return Campaign(
         assignments, designs, responses.reset_index(drop=True), voters, terms,
-        features, contacts.reset_index(drop=True),
+        features, contacts.reset_index(drop=True), pd.Series(has_voted, index=ids),
     )  # fmt: skip
 
 
@@ -526,7 +531,8 @@ def test_what_a_second_contact_adds_is_told_from_the_first() -> None:
         columns=["experiment_id", "block", "message_id", "channel", "probability"],
     )  # fmt: skip
     found = measured_lift(
-        pd.concat(days.values(), ignore_index=True), designs, responses,
+        pd.concat(days.values(), ignore_index=True).assign(voted_before=False),
+        designs, responses,
         pd.DataFrame({c: [] for c in ("voter_id", "plan_id", "channel", "delivered")}),
         pd.DataFrame({"voter_id": ids}), terms, features=pd.DataFrame(index=ids),
     )  # fmt: skip
@@ -626,6 +632,69 @@ def campaign_folder(planted: Campaign, top: Path, declared: str = DECLARED) -> P
         tables_read = {"responses": answers.assign(plan_id=name)}
         keep_answers(folder, name, f"{day:0>64}", tables_read, {}, at=at)
     return top
+
+
+def test_the_lift_among_those_who_had_not_voted_is_the_planted_one(
+    tmp_path: Path,
+) -> None:
+    """Half had voted before the draw and are moved by nothing; many vote because of it.
+
+    A cut by who has voted when the lift is looked at would leave among those sent only
+    those whom nothing moved.
+    """
+    made = campaign(3, voted=0.5)
+    home = campaign_folder(made, tmp_path, DECLARED + BALLOTS)
+    early = made.voted.index[made.voted]
+    sent = set(made.contacts["voter_id"]) - set(early)
+    answers = made.responses.set_index("voter_id")["value"]
+    moved = [v for v in sorted(sent) if answers[v] > answers.median()]
+    # one goes back: a ballot that was rejected before the draw is no vote
+    lines = [
+        "voter_id,status,dated", *(f"{v},returned,2026-09-20" for v in early),
+        f"{moved[0]},returned,2026-09-20", f"{moved[0]},rejected,2026-09-25",
+        *(f"{v},returned,2026-10-12" for v in moved),
+    ]  # fmt: skip
+    (tmp_path / "ballots.csv").write_text("\n".join(lines))
+    code, said = _said(home, "already-voted", str(tmp_path / "ballots.csv"))
+    assert code == OK, said
+    code, said = _said(home, "lift", "--as-of", "2099-01-01", "--json")
+    told = json.loads(said)
+    rows = {(r["estimand"], r["message_id"], r["segment"]): r for r in told["rows"]}
+    decided = made.decisions.drop_duplicates("voter_id")
+    assert told["n_voted_before"] == decided["voted_before"].sum()
+    for message, segment, lift in (("jobs", "", 4.0), ("trade", "", 3.0)):
+        among, over_all = (
+            rows[estimand, message, segment] for estimand in ("not_voted", "delivered")
+        )
+        assert abs(among["lift"] - lift) < 3 * among["se"]
+        assert abs(over_all["lift"] - lift / 2) < 3 * over_all["se"]
+        # held out and sent alike
+        planned = decided[
+            (decided["intended_message_id"] == message) & ~decided["voted_before"]
+        ]
+        n_sent = (planned["message_id"] == message).sum()
+        n_compared = (planned["message_id"] == "control").sum()
+        assert (among["n_sent"], among["n_compared"]) == (n_sent, n_compared)
+    among, over_all = (
+        rows[estimand, "", ""] for estimand in ("not_voted", "delivered")
+    )
+    assert among["once_low"] > over_all["lift"]
+    assert "had voted when they were assigned" in " ".join(told["sentences"])
+    # an earlier look knew of no ballot: as it was shown then
+    early_look = json.loads(_said(home, "lift", "--as-of", "2026-11-01", "--json")[1])
+    assert early_look["n_voted_before"] == 0
+    assert "not_voted" not in {row["estimand"] for row in early_look["rows"]}
+    assert rows["delivered", "", ""] in early_look["rows"]
+
+
+BALLOTS = """
+[ballots]
+first_day = 2026-09-01
+[ballots.table]
+source = "the county"
+licence = "public record"
+permitted_use = "any"
+"""
 
 
 def _said(home: Path, *arguments: str) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hustings.features.tables import PERMISSIONS, check
+from hustings.serving.reactions.ballots import votes, votes_before
 from hustings.serving.reactions.payload import (
     EventBatch,
     KeyMissing,
@@ -87,6 +88,44 @@ def test_a_batch_that_is_sent_again_adds_nothing(events):
     assert events.append(read(*batch))[:3] == (2, 1, 0)
     assert events.append(read(*batch))[:3] == (0, 3, 0)
     assert events.counts()["count"].tolist() == [71]
+
+
+def ballot(event_id: str, status: str, dated: str, voter: str = "v1") -> dict[str, Any]:
+    return {
+        "event_id": event_id, "kind": "ballot", "voter_id": voter, "status": status,
+        "dated": dated,
+    }  # fmt: skip
+
+
+def read_ballots(*payloads: Any) -> EventBatch:
+    first_day = date(2026, 8, 1)
+    return read_events(payloads, received_at=NOW, key=None, ballots_from=first_day)
+
+
+def test_of_ballots_the_latest_day_counts_and_of_a_day_the_last_that_came(events):
+    sent = ballot("1", "sent", "2026-08-05")
+    back = ballot("2", "returned", "2026-08-20")
+    assert events.append(read_ballots(back, sent))[:3] == (2, 0, 0)
+    assert events.voted(["v1", "v2"]) == {"v1"}
+    # a repeat, by its id or by what it says
+    assert events.append(read_ballots(back, {**sent, "event_id": "3"}))[:3] == (0, 2, 0)
+    events.append(read_ballots(ballot("4", "rejected", "2026-08-20")))
+    assert events.voted(["v1"]) == set()
+    # the first event delivered again undoes no correction
+    assert events.append(read_ballots(back))[:3] == (0, 1, 0)
+    assert events.voted(["v1"]) == set()
+    events.append(read_ballots(ballot("5", "accepted", "2026-08-22")))
+    assert events.voted(["v1"]) == {"v1"}
+    assert len(events.ballots()) == 4
+    # an id that became another: the vote is the person's
+    events.link(pd.DataFrame({"person": ["v1"], "voter_id": ["w1"]}))
+    assert events.voted(["w1", "v2"]) == {"w1"}
+    events.append(read_ballots(ballot("6", "cancelled", "2026-08-23", voter="w1")))
+    assert events.voted(["w1"]) == set()
+    assert votes(events.ballots())["voter_id"].tolist() == ["v1"]
+    on_the_day = votes_before(events.ballots(), pd.Timestamp("2026-08-23 09:00"))
+    assert set(on_the_day["voter_id"]) == {"v1", "w1"}
+    assert votes_before(events.ballots(), pd.Timestamp("2026-08-20")).empty
 
 
 def test_late_and_disordered_events_keep_their_time_and_get_the_next_seq(events):
@@ -390,7 +429,7 @@ def test_a_batch_that_the_database_refuses_is_not_acknowledged(events):
 
 WRITER = """
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from hustings.serving.reactions.store import Events
 from hustings.serving.reactions.payload import read_events
 store, at = Events.open(sys.argv[1]), int(sys.argv[2])

@@ -35,6 +35,7 @@ from hustings.serving.bodies import (
 )
 from hustings.serving.decisions import OnlineDecisions
 from hustings.serving.endpoint import Endpoint
+from hustings.serving.reactions.http import Intake, utc_now
 from hustings.serving.service import routes
 from hustings.training.learners.baselines import CellLift, CovariateSplit
 from hustings.training.policy_value.policies import NAMES
@@ -438,6 +439,122 @@ def test_a_stop_or_a_report_of_a_channel_ends_what_the_plan_has_decided(
     assert "asked not to be contacted" in answers[one]["reason"]["text"]
     assert "permission withdrawn" in answers[other]["reason"]["text"]
     assert {a["reason"]["plan_id"] for a in answers.values()} == {found.plan_id}
+
+
+def test_who_has_voted_is_offered_nothing_until_that_is_taken_back(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    """Every kind of voter at once: of the plan, held out, and free to be offered."""
+    found = copy_of(locked, tmp_path / "sample")
+    endpoint, rows = found.endpoint, found.assignments.set_index("voter_id")
+    endpoint = replace(
+        endpoint,
+        limits=replace(
+            endpoint.limits, budget_usd=1e9, capacity_by_channel={},
+            capacity_per_day=None,
+        ),
+    )  # fmt: skip
+
+    def ask(ids: list[str]) -> Json:
+        asked = [row for row in found.rows if row["voter_id"] in set(ids)]
+        return found._answers(endpoint, asked, NOW)
+
+    free = rows.index[rows["block"] == UNDECIDED].tolist()
+    offered = [v for v, a in ask(free).items() if a["recommendation"]]
+    planned, held = sent_voters(found, 4), rows.index[rows["role"] == "holdout"][:2]
+    before = ask([*planned, *held, *offered])
+    assert all(before[v]["recommendation"] for v in (*planned, *offered))
+    (reserved,) = sums_reserved(endpoint)
+
+    client = TestClient(routes)
+    routes.state.intake = Intake.of_bundle(found.run.home / "serving")
+
+    def report(voter_ids: list[str], status: str, dated: str) -> Json:
+        events = [
+            {"event_id": f"{v}-{status}-{dated}", "kind": "ballot", "voter_id": v,
+             "status": status, "dated": dated}
+            for v in voter_ids
+        ]  # fmt: skip
+        receipt: Json = client.post("/reactions", json={"events": events}).json()
+        assert receipt["accepted"] == len(events), receipt
+        return receipt
+
+    gone = [*planned[:2], held[0], *offered[:3]]
+    report(gone, "returned", "2026-10-19")
+    after = ask([*planned, *held, *offered])
+    for voter in (*planned[:2], *offered[:3]):
+        assert after[voter]["recommendation"] is None
+        assert after[voter]["reason"]["code"] == "already_voted"
+        assert "has voted already" in after[voter]["reason"]["text"]
+    assert after[planned[0]]["reason"]["plan_id"] == found.plan_id
+    assert after[held[0]]["reason"]["code"] == "holdout"
+    assert option(after[planned[2]]) == option(before[planned[2]])
+    # the money of what was open is free: nothing else has come in its place
+    spared = sum(before[v]["recommendation"]["cost_usd"] for v in offered[:3])
+    (left,) = sums_reserved(endpoint)
+    assert left == pytest.approx(reserved - spared)
+    # no message gains by it: nobody is offered another, or is worth more
+    home_of = {row["voter_id"]: row["household_id"] or row["voter_id"]
+               for row in found.rows}  # fmt: skip
+    for voter in offered[3:]:
+        if home_of[voter] in {home_of[v] for v in gone}:
+            continue  # a household decides by those who have not voted
+        one, other = (a[voter]["recommendation"] for a in (before, after))
+        for name in ("message_id", "channel", "lift", "value", "price"):
+            assert one[name] == other[name], voter
+    report(planned[:1], "rejected", "2026-10-20")
+    back = ask(planned)
+    assert option(back[planned[0]]) == option(before[planned[0]])
+    assert code_of(back[planned[1]]) == "already_voted"
+
+
+def test_no_message_is_worth_more_because_fewer_have_voted(
+    locked: Bundled, tmp_path: Path
+) -> None:
+    """A ballot closes its voter's options and moves no value: of whatever message.
+
+    Were anything to hang on returns, a message that keeps people from voting would be
+    chosen for the voters that it leaves to be contacted.
+    """
+    found = copy_of(locked, tmp_path / "sample")
+    model, version = contacts.promoted(found.run)
+    voters = found.voters
+
+    def offer() -> Any:
+        return campaign_offer(
+            found.run, model, voters, tuple(model.lifts), at=NOW,
+            by_household=decides_by_household(found.run),
+            model_version=f"{version.name}/{version.version}",
+        )[0]  # fmt: skip
+
+    before = offer()
+    # of the voters of one message all have voted, of those of another nobody
+    best = np.where(before.allowed, before.value, -np.inf).argmax(axis=1)
+    voted = (best == best[0]) & before.allowed.any(axis=1)
+    assert 50 < voted.sum() < len(voters)
+    events = [
+        {"event_id": v, "kind": "ballot", "voter_id": v, "status": "accepted",
+         "dated": "2026-10-19"}
+        for v in voters["voter_id"][voted]
+    ]  # fmt: skip
+    intake = Intake.of_bundle(found.run.home / "serving")
+    assert intake.receive(events, received_at=utc_now()).accepted == len(events)
+    after = offer()
+    assert (after.value == before.value).all()
+    assert (after.lift == before.lift).all()
+    assert (after.allowed == (before.allowed & ~voted[:, None])).all()
+    # and no plan has them: its report says why
+    plans_before = set(plans(found.run.home))
+    run_stage(found.run, "plan")
+    (name,) = set(plans(found.run.home)) - plans_before
+    planned = pd.read_parquet(found.run.home / "plans" / name / "plan.parquet")
+    assert len(planned) > 0
+    assert not planned["voter_id"].isin(voters["voter_id"][voted]).any()
+
+
+def sums_reserved(endpoint: Endpoint) -> list[float]:
+    with endpoint.decisions.turn(NOW) as turn:
+        return [turn.taken().usd]
 
 
 def test_a_request_that_names_itself_is_answered_once(

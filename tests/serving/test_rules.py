@@ -77,6 +77,9 @@ BREACHES: dict[str, dict[str, Any]] = {
     "no_separate_consent": {"permissions": permitted(purpose="newsletter")},
     "withdrawn": {"permissions": permitted(withdrawn_at=NOW)},
     "do_not_contact": {"people": replace(SOUND.people, do_not_contact=LISTED)},
+    "already_voted": {
+        "people": replace(SOUND.people, voted=pd.DataFrame({"voter_id": ["ann"]}))
+    },
     "under_age": {"people": replace(SOUND.people, age=pd.Series({"ann": 16.0}))},
     "no_address": {
         "people": replace(SOUND.people, addresses=SOUND.people.addresses.iloc[:0])

@@ -239,10 +239,14 @@ def test_only_a_permission_for_a_purpose_keeps_a_lift_out_of_a_place() -> None:
         }
     )  # fmt: skip
 
-    def counted(rules: str) -> list[str]:
-        mask = counted_in_places(ids, "poster", granted, rule_set(rules), AT)
+    def counted(rules: str, voted: pd.DataFrame | None = None) -> list[str]:
+        mask = counted_in_places(ids, "poster", granted, rule_set(rules), AT, voted)
         return ids[mask].tolist()
 
     assert counted("us_default") == ids.tolist()
     assert counted("places_only") == ids.tolist()
     assert counted("eu_2024_900") == ["agreed"]
+    # a poster adds nothing to a vote that is cast
+    voted = pd.DataFrame({"voter_id": ["agreed"]})
+    assert counted("us_default", voted) == ids.tolist()[1:]
+    assert counted("eu_2024_900", voted) == []

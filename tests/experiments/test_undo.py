@@ -1,0 +1,206 @@
+"""`hustings plans undo`: a further entry takes back a `sent` or a lock."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from hustings.experiments import plans
+from hustings.experiments.cli import BAD_INPUT, OK, app
+from hustings.experiments.plans.ledger import open_ledger
+from hustings.experiments.plans.online import online_so_far
+from hustings.experiments.record import (
+    decisions_so_far,
+    designs_so_far,
+    keep_answers,
+)
+from hustings.serving.decided import DecidedVoters
+from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
+from hustings.serving.reactions.store import FILE, Events
+from tests.experiments.test_plan_steps import drafted
+
+BY = ("--by", "R. Approver", "--why", "marked by mistake", "--yes")
+
+
+class Campaign:
+    """A campaign with one plan of eight contacts and three held out."""
+
+    def __init__(self, data: Path) -> None:
+        self.data, self.home = data, data / "sample"
+        drafted(self.home)
+        self.said("plans", "approve", "--by", "R. Approver", "--yes")
+        self.said("plans", "lock")
+
+    def said(self, *words: str, code: int = OK) -> str:
+        where = ("--campaign", "sample", "--data", str(self.data))
+        done = CliRunner().invoke(app, [*words, *where])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    @property
+    def money(self) -> dict[str, float]:
+        rows = plans.spent(self.home)
+        sums = ["usd_committed", "usd_spent", "n_spent", "n_withheld"]
+        return {name: round(float(rows[name].sum()), 2) for name in sums}
+
+    @property
+    def handed_over(self) -> set[str]:
+        """Voters whose contact the endpoint takes for handed over."""
+        decided = DecidedVoters(self.home).present()
+        ids = [f"v{i:02}" for i in range(12)]
+        return {
+            voter
+            for voter, past in decided.of(ids).items()
+            if any(one.handed_over for one in past)
+        }
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return Campaign(tmp_path)
+
+
+def test_a_sent_by_mistake_is_taken_back_and_may_be_marked_again(
+    campaign: Campaign,
+) -> None:
+    before, head = campaign.money, open_ledger(campaign.home).head
+    assert before == {
+        "usd_committed": 3.36, "usd_spent": 0.0, "n_spent": 0, "n_withheld": 0
+    }  # fmt: skip
+    campaign.said("plans", "sent")
+    assert campaign.money["usd_spent"] == 3.36
+    assert len(campaign.handed_over) == 8
+    said = campaign.said("plans", "undo", *BY)
+    assert "sent 2026-09-01-mail" in said
+    assert "Plan day1: locked" in said
+    # as if it had never been, for whoever asks
+    assert campaign.money == before
+    assert campaign.handed_over == set()
+    assert plans.contacts_sent(campaign.home).empty
+    assert '"spent_usd": 0.0' in campaign.said("status", "--json")
+    # and decided all the same: held out and contacted
+    assert len(decisions_so_far(campaign.home)) == 12
+    # entries are never rewritten: the ledger has all of it
+    entries = [e.kind for e in open_ledger(campaign.home).of_nobody()]
+    assert entries[-3:] == ["plan sent", "plan sent", "plan undone"]
+    assert open_ledger(campaign.home).head.seq == head.seq + 3
+    assert '"why": "marked by mistake"' in campaign.said("plans", "show")
+    campaign.said("verify")
+    # this time one channel alone
+    assert "6 contacts" in campaign.said("plans", "sent", "--channel", "mail")
+    assert campaign.money["usd_spent"] == 3.3
+    assert len(campaign.handed_over) == 6
+    campaign.said("verify")
+    campaign.said("evidence", "--out", str(campaign.data / "bundle"))
+
+
+def test_one_batch_may_be_taken_back_and_another_stays(campaign: Campaign) -> None:
+    campaign.said("plans", "sent")
+    campaign.said("plans", "undo", "--batch", "2026-09-01-sms", *BY)
+    assert campaign.money["usd_spent"] == 3.3
+    assert campaign.money["usd_committed"] == 3.36
+    said = campaign.said(
+        "plans", "undo", "--batch", "2026-09-01-sms", *BY, code=BAD_INPUT
+    )
+    assert "expected a batch that is marked as sent" in said
+    campaign.said("plans", "undo", *BY)
+    assert campaign.money["usd_spent"] == 0.0
+
+
+def test_a_lock_is_taken_back_where_nothing_has_left(campaign: Campaign) -> None:
+    assert "Plan day1: approved" in campaign.said("plans", "undo", *BY)
+    assert campaign.money["usd_committed"] == 0.0
+    assert decisions_so_far(campaign.home).empty
+    assert designs_so_far(campaign.home).empty
+    assert DecidedVoters(campaign.home).present().of(["v00", "v11"]) == {}
+    # another plan may decide the same voters now
+    drafted(campaign.home, "day2")
+    campaign.said("plans", "approve", "day2", "--by", "R. Approver", "--yes")
+    campaign.said("plans", "lock", "day2")
+    assert set(decisions_so_far(campaign.home)["plan_id"]) == {"day2"}
+    said = campaign.said("plans", "lock", "day1", code=BAD_INPUT)
+    assert "whom plan day2 has" in said
+    campaign.said("verify")
+
+
+def test_what_came_back_keeps_a_sent(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.said("plans", "sent")
+    rows = pd.DataFrame(
+        {
+            "voter_id": ["v00"], "plan_id": "day1", "message_id": "trade",
+            "channel": "mail", "contacted_at": pd.Timestamp("2026-09-02"),
+            "result": "delivered", "delivered": True, "n_attempts": 1,
+        }
+    )  # fmt: skip
+    at = pd.Timestamp("2026-09-03", tz="UTC")
+    keep_answers(campaign.home, "day1", "ab" * 32, {"returned": rows}, {}, at=at)
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "results of 1 of its contacts came back on 2026-09-03" in said
+    assert campaign.money["usd_spent"] == 3.36
+    # the other batch may go back: nothing came of it
+    campaign.said("plans", "undo", "--batch", "2026-09-01-sms", *BY)
+    failed = tmp_path / "failed.csv"
+    failed.write_text("voter_id,reason\nv01,moved\n")
+    campaign.said("plans", "returned", "--failed", str(failed))
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "failures or invoices were booked since" in said
+
+
+def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
+    voter, now = "v00", pd.Timestamp.now("UTC")
+    decision = HandedOut(
+        decision_id="d1", voter_id=voter, plan_id="day1", experiment_id="own",
+        role="plan", message_id="trade", channel="mail", propensity=0.9,
+        arm_propensity=0.9, predicted_lift=0.02, model_version="m/1", cost_usd=0.55,
+        decided_at=microseconds(now),
+        expires_at=microseconds(now + pd.Timedelta(hours=1)),
+    )  # fmt: skip
+    events = Events.open(campaign.home / FILE)
+    decisions = OnlineDecisions.in_store_of(events)
+    with decisions.turn(now) as turn:
+        turn.hand_out([decision], {})
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "1 of its contacts are on offer online" in said
+    decisions.report_sent(["d1"], now)
+    events.close()
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "1 of its contacts were carried out online" in said
+    assert len(online_so_far(campaign.home).of_plans) == 1
+    # marked as sent, the rest goes back, and that contact does not
+    campaign.said("plans", "sent")
+    assert campaign.money["n_spent"] == 8
+    campaign.said("plans", "undo", *BY)
+    assert campaign.money["n_spent"] == 1
+    assert campaign.handed_over == {voter}
+
+
+def test_lists_that_left_keep_a_lock_and_not_a_sent(campaign: Campaign) -> None:
+    folder = campaign.home / "exports" / "day1" / "20260901T060000Z"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"files": []}')
+    plan = pd.read_parquet(campaign.home / "plans" / "day1" / "plan.parquet")
+    status = plan[["voter_id", "channel", "send_on", "message_id"]]
+    status.assign(code="").to_parquet(folder / "contacts.parquet")
+    campaign.said("plans", "sent")
+    campaign.said("plans", "undo", *BY)
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "its lists have left (exports/day1/20260901T060000Z)" in said
+
+
+def test_nothing_is_taken_back_of_what_was_never_decided(tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path)
+    campaign.said("plans", "undo", *BY)
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "expected it to be locked or sent or returned, got approved" in said
+    why = ("--by", "R. Approver", "--why", " ", "--yes")
+    campaign.said("plans", "lock")
+    said = campaign.said("plans", "undo", *why, code=BAD_INPUT)
+    assert "and the reason" in said
+    done = CliRunner().invoke(
+        app,
+        ["plans", "undo", *BY[:-1], "--campaign", "sample", "--data", str(tmp_path)],
+        input="n\n",
+    )
+    assert done.exit_code == 1
+    assert plans.state(campaign.home, "day1") == "locked"
