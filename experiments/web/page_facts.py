@@ -152,9 +152,8 @@ class PlanPage(Stored):
     Attributes:
         plan_id: Its name.
         state: draft, approved, locked and so on.
-        n_contacts: Contacts.
-        n_places: Whole places; None where it has none.
-        usd: What it costs.
+        n_contacts: Contacts when it was drafted.
+        usd: What they cost.
         model: Version that it was made with.
         steps: In the ledger's order.
         changes: What it changes.
@@ -166,7 +165,6 @@ class PlanPage(Stored):
     plan_id: str
     state: str
     n_contacts: int
-    n_places: int | None
     usd: float
     model: str
     steps: tuple[PlanStep, ...]
@@ -195,7 +193,6 @@ def plan_page(run: Run, plan_id: str, against: str) -> PlanPage:
         plan_id=plan_id,
         state=record.state,
         n_contacts=int(body["n_contacts"]),
-        n_places=body.get("n_places"),
         usd=total_usd(body["amounts"]),
         model=str(body.get("model", "")),
         steps=tuple(_steps(record)),

@@ -57,18 +57,15 @@ class Sessions:
     _open: dict[str, _Session] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def sign_in(self, given: bytes, at: pd.Timestamp) -> tuple[Key, str] | None:
-        """Open a session; the key and the cookie, or None for an unknown key."""
-        key = self.keys.of(given)
-        if key is None:
-            return None
+    def sign_in(self, given: bytes, at: pd.Timestamp) -> str:
+        """Open a session for a key that `keys` knows; its cookie."""
         token, digest = secrets.token_urlsafe(32), hashlib.sha256(given).hexdigest()
         with self._lock:
             self._open[token] = _Session(digest, at, at)
             if len(self._open) > MOST_SESSIONS:
                 quietest = min(self._open, key=lambda name: self._open[name].seen_at)
                 del self._open[quietest]
-        return key, self.signed(token)
+        return self.signed(token)
 
     def of(self, cookie: str, at: pd.Timestamp) -> SignedIn | None:
         """Whose session a cookie opens at a moment; None for nobody's, or an ended one.

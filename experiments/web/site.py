@@ -73,8 +73,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 MOST_FIELDS = 20
 UNREADABLE = "the campaign cannot be read: the log of the server says why"
 _UNFORESEEN = (
-    "Something failed that was not foreseen. Nothing is known to have been changed; "
-    "the log of the server names the kind of failure."
+    "something failed that was not foreseen; nothing is known to have been changed, "
+    "and the log of the server names the kind of failure"
 )
 
 
@@ -223,25 +223,24 @@ class StaffSite:
                 "expected the form of this page: enter the key again",
                 status=403,
             )
-        run = await self._opened()
-        if run is None:
-            return self._key_form(request, UNREADABLE, status=503)
         given = fields.get("key", "").strip().encode()
-        signed_in = self.sessions.sign_in(given, run.at)
-        if signed_in is None:
+        key = self.sessions.keys.of(given)
+        if key is None:
             address = request.client.host if request.client else "unknown"
             if self.sessions.keys.failed(address):
                 return self._key_form(
                     request, "expected fewer tries: wait a minute", status=429
                 )
             return self._key_form(request, "expected a known key", status=401)
-        key, cookie = signed_in
         if not key.has(*STAFF, *PRIVACY):
-            self.sessions.sign_out(cookie)
             roles = ", ".join((*STAFF, *PRIVACY))
             return self._key_form(
                 request, f"expected a key with one of the roles {roles}", status=403
             )
+        run = await self._opened()
+        if run is None:
+            return self._key_form(request, UNREADABLE, status=503)
+        cookie = self.sessions.sign_in(given, run.at)
         response = go_to(TODAY if key.has(*STAFF) else REQUESTS)
         _set_cookie(response, request, SESSION_COOKIE, cookie)
         response.delete_cookie(FORM_COOKIE)
@@ -343,7 +342,10 @@ class StaffSite:
 
     def _plan(self, visit: Visit) -> Response:
         against = visit.fields.get("against", "").strip()
-        page = plan_page(visit.run, visit.path["plan_id"], against)
+        try:
+            page = plan_page(visit.run, visit.path["plan_id"], against)
+        except PlanStepError as unknown:
+            raise RefusedError(404, str(unknown)) from None
         # what is approved is the change against what was approved last
         may = page.may if not against and visit.visitor.key.has("approve") else ()
         facts = {
