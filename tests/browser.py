@@ -12,6 +12,7 @@ needs to be installed beside Chromium itself.
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from typing import Any, Self
 Json = dict[str, Any]
 
 CHROMIUM = shutil.which("chromium")
-LOADS_WITHIN_S = 60.0
+ANSWERS_WITHIN_S = 60.0
 SAID = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
 """Events of what a console shows."""
 # the browser reads commands on descriptor 3 and answers on 4
@@ -49,6 +50,7 @@ class Browser:
     profile: Path
     console: list[str] = field(default_factory=list)
     _n_sent: int = 0
+    _n_loaded: int = 0
     _session: str = ""
     _read: bytes = b""
 
@@ -105,13 +107,15 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Go to an address and wait until the page is there."""
+        before = self._n_loaded
         self._send("Page.navigate", url=url)
-        self._wait_for("Page.loadEventFired")
+        self._wait_for_load(before)
 
     def click(self, selector: str) -> None:
         """Press a link or button that leads to another page, and wait for that."""
+        before = self._n_loaded
         self.press(selector)
-        self._wait_for("Page.loadEventFired")
+        self._wait_for_load(before)
 
     def press(self, selector: str) -> None:
         """Press the middle of an element with the mouse."""
@@ -183,23 +187,21 @@ class Browser:
                 result: Json = answer["result"]
                 return result
 
-    def _wait_for(self, event: str) -> None:
-        until = time.monotonic() + LOADS_WITHIN_S
-        while self._next().get("method") != event:
-            assert time.monotonic() < until, f"no {event}"
+    def _wait_for_load(self, n_before: int) -> None:
+        while self._n_loaded == n_before:
+            self._next()
 
     def _next(self) -> Json:
+        until = time.monotonic() + ANSWERS_WITHIN_S
         while b"\0" not in self._read:
-            part = os.read(self._answers, 1 << 16)
-            assert part, "the browser has ended"
+            ready, _, _ = select.select([self._answers], [], [], 1.0)
+            assert ready or time.monotonic() < until, "the browser does not answer"
+            part = os.read(self._answers, 1 << 16) if ready else b""
+            assert part or not ready, "the browser has ended"
             self._read += part
         text, _, self._read = self._read.partition(b"\0")
         answer: Json = json.loads(text)
-        if answer.get("method") == "Log.entryAdded":
-            self.console.append(answer["params"]["entry"]["text"])
-        if answer.get("method") in (
-            "Runtime.consoleAPICalled",
-            "Runtime.exceptionThrown",
-        ):
+        self._n_loaded += answer.get("method") == "Page.loadEventFired"
+        if answer.get("method") in SAID:
             self.console.append(json.dumps(answer["params"]))
         return answer
