@@ -11,7 +11,7 @@ from tests.browser import Browser
 from tests.checkout import ROOT
 
 FOLDER = ROOT / ".github" / "docs"
-WIDTH, HEIGHT = 1080, 1000
+WIDTH, HEIGHT = 1080, 1120
 
 
 def take(url: str, key: str) -> None:

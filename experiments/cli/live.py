@@ -92,6 +92,7 @@ def web(
         # paths of forms hold no voter, and yet nobody needs a line for every request
         uvicorn.run(
             site.app, host=host, port=port, access_log=False, server_header=False,
+            ws="none",
             timeout_graceful_shutdown=5,
         )  # fmt: skip
 

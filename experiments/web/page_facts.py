@@ -25,15 +25,23 @@ from hustings.experiments.plans.money import total_usd
 from hustings.experiments.plans.record import plan_of_name
 from hustings.experiments.results import LiftSummary
 from hustings.experiments.stages.context import Run, latest
+from hustings.features.reaction import VALENCES
 from hustings.features.stored import Stored
 from hustings.features.tables import SMALLEST_CELL
 from hustings.serving.monitor.http import STALLED
 from hustings.serving.monitor.snapshot import MOST_MESSAGES
+from hustings.serving.monitor.stream import BACKLASH, NEW_ACCOUNTS, OUTSIDE_AREA
 
 REPORT = "report.html"
 _WEEK = re.compile(r"week-(\d{4}-\d{2}-\d{2})\.html")
 _NEXT = {DRAFT: (APPROVED, REJECTED), APPROVED: (LOCKED, REJECTED)}
 """Steps that a person may take from here; the others are those of commands."""
+ALARMS: Mapping[str, str] = {
+    BACKLASH: "Backlash",
+    NEW_ACCOUNTS: "New accounts",
+    OUTSIDE_AREA: "From outside the area",
+}
+"""Kinds of alarms in words."""
 _COUNTS = ("before", "now", "added", "removed", "changed")
 
 
@@ -295,6 +303,60 @@ class PauseFacts(Stored):
 
 
 @dataclass(frozen=True)
+class ChangeFacts(Stored):
+    """Share of good reactions of late, against what came before.
+
+    Attributes:
+        points: Percentage points.
+        now: Share of late.
+        before: Share before.
+        hours: So many hours are of late.
+    """
+
+    points: float
+    now: float
+    before: float
+    hours: int
+
+
+@dataclass(frozen=True)
+class SegmentFacts(Stored):
+    """How a message goes down with a segment, as far as that may be shown.
+
+    Attributes:
+        segment: Its name.
+        n: Reactions that are shown.
+        rate: Share of good ones; None where neither good nor bad is shown.
+    """
+
+    segment: str
+    n: int
+    rate: WellReceived | None
+
+
+@dataclass(frozen=True)
+class AlarmFacts(Stored):
+    """An alarm of a message.
+
+    Attributes:
+        kind: In words.
+        text: What was heard.
+        contradicts: What the randomised test says otherwise; empty for nothing.
+        since: Hour in which it began, ISO 8601.
+        n_sent: Voters who have been sent the message; None where that may not be
+            shown.
+        n_planned: Voters who are planned to get it; None where that may not be shown.
+    """
+
+    kind: str
+    text: str
+    contradicts: str
+    since: str
+    n_sent: int | None
+    n_planned: int | None
+
+
+@dataclass(frozen=True)
 class MonitoredMessage(Stored):
     """A message and how it goes down, as far as that may be shown.
 
@@ -308,7 +370,10 @@ class MonitoredMessage(Stored):
         bad: Bad ones.
         neutral: Neutral ones.
         set_apart: From outside the area or of new accounts: they count in no rate.
-        alarms: Alarms that stand, in words.
+        change: Of late; None where too few are heard to say.
+        hours: Good and bad reactions by hour, the last hour last.
+        segments: Its largest segments.
+        alarms: Alarms that stand.
         pause: Its pause; None where it is not paused.
     """
 
@@ -321,7 +386,10 @@ class MonitoredMessage(Stored):
     bad: int
     neutral: int
     set_apart: int
-    alarms: tuple[str, ...]
+    change: ChangeFacts | None
+    hours: tuple[tuple[int, int], ...]
+    segments: tuple[SegmentFacts, ...]
+    alarms: tuple[AlarmFacts, ...]
     pause: PauseFacts | None
 
 
@@ -338,6 +406,7 @@ class MonitorPage(Stored):
         n_messages: Of all, before any were searched for.
         search: What was searched for; empty for nothing.
         smallest: A figure speaks of at least so many people.
+        hour_minutes: Minutes that are counted together.
     """
 
     fault: str
@@ -347,6 +416,7 @@ class MonitorPage(Stored):
     n_messages: int
     search: str
     smallest: int
+    hour_minutes: int
 
 
 def monitor_page(
@@ -371,15 +441,13 @@ def monitor_page(
     look: dict[str, Any] = json.loads(look_text)
     if is_stalled or "messages" not in look:
         fault = STALLED if is_stalled else "the reactions are still being counted"
-        return MonitorPage(fault, None, 0, (), 0, search, SMALLEST_CELL)
+        return MonitorPage(fault, None, 0, (), 0, search, SMALLEST_CELL, 0)
     heard = {row["message_id"]: row for row in look["messages"]}
     paused = {name: row["paused"] for name, row in heard.items() if row["paused"]}
     paused |= {row["message_id"]: row for row in look["paused_unheard"]}
-    alarms: dict[str, list[str]] = {}
+    alarms: dict[str, list[AlarmFacts]] = {}
     for alarm in look["alarms"]:
-        words = [alarm["text"], alarm["contradicts_lift"] or ""]
-        text = " ".join(word for word in words if word)
-        alarms.setdefault(alarm["message_id"], []).append(text)
+        alarms.setdefault(alarm["message_id"], []).append(_alarm(alarm))
     first = [*alarms, *paused, *heard, *sorted(message_ids)]
     rows = [
         _monitored(name, heard.get(name), paused.get(name), alarms.get(name, ()),
@@ -396,6 +464,7 @@ def monitor_page(
         n_messages=len(rows),
         search=search,
         smallest=SMALLEST_CELL,
+        hour_minutes=look["hour_minutes"],
     )
 
 
@@ -403,29 +472,55 @@ def _monitored(
     name: str,
     heard: Mapping[str, Any] | None,
     pause: Mapping[str, str] | None,
-    alarms: Iterable[str],
+    alarms: Iterable[AlarmFacts],
     title: str,
     text: str,
 ) -> MonitoredMessage:
     counts: Mapping[str, Any] = heard or {}
-    rate = counts.get("rate")
+    change = counts.get("change")
     return MonitoredMessage(
         message_id=name,
         title=title,
         text=text,
         issue=counts.get("issue", ""),
-        rate=None
-        if rate is None
-        else WellReceived(rate["rate"], rate["low"], rate["high"]),
+        rate=_rate(counts.get("rate")),
         good=counts.get("good", 0),
         bad=counts.get("bad", 0),
         neutral=counts.get("neutral", 0),
         set_apart=counts.get("outside_area", 0) + counts.get("new_accounts", 0),
+        change=None if change is None else ChangeFacts(**change),
+        hours=tuple((good, bad) for good, bad in counts.get("series", ())),
+        segments=tuple(map(_segment, counts.get("segments", ()))),
         alarms=tuple(alarms),
         pause=None
         if pause is None
         else PauseFacts(pause["at"], pause["by"], pause["reason"]),
     )
+
+
+def _alarm(alarm: Mapping[str, Any]) -> AlarmFacts:
+    n_sent, n_planned = (
+        (alarm[name] or {}).get("n") or None for name in ("sent", "planned")
+    )
+    return AlarmFacts(
+        kind=ALARMS[alarm["kind"]],
+        text=alarm["text"],
+        contradicts=alarm["contradicts_lift"] or "",
+        since=alarm["since"],
+        n_sent=n_sent,
+        n_planned=n_planned,
+    )
+
+
+def _segment(row: Mapping[str, Any]) -> SegmentFacts:
+    n = sum(row[valence] for valence in VALENCES)
+    return SegmentFacts(row["segment"], n, _rate(row["rate"]))
+
+
+def _rate(rate: Mapping[str, float] | None) -> WellReceived | None:
+    if rate is None:
+        return None
+    return WellReceived(rate["rate"], rate["low"], rate["high"])
 
 
 def _holds(row: MonitoredMessage, words: Iterable[str]) -> bool:

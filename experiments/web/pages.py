@@ -1,5 +1,6 @@
 """Pages as HTML: templates of Jinja, every value escaped, nothing that runs."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -47,7 +48,31 @@ def _templates() -> Environment:
         "percent": lambda share: f"{100 * share:.0f} %",
         "signed": lambda points: f"{points:+.2f}".replace("-", "−"),
     }
+    environment.filters["bars"] = bars
     return environment
+
+
+BAR_PX, HEIGHT_PX = 3, 34
+
+
+def bars(hours: Sequence[tuple[int, int]]) -> list[tuple[str, int, float, float]]:
+    """Good reactions above a line, bad ones below it, on one scale, hour by hour.
+
+    Args:
+        hours: Good and bad of every hour.
+
+    Returns:
+        Kind, left edge, top and height of every bar, pixels.
+    """
+    most = [max((pair[i] for pair in hours), default=0) for i in (0, 1)]
+    scale = HEIGHT_PX / max(sum(most), 1)
+    line = most[0] * scale
+    return [
+        (kind, BAR_PX * i, line - n * scale * int(kind == "good"), n * scale)
+        for i, pair in enumerate(hours)
+        for kind, n in zip(("good", "bad"), pair, strict=True)
+        if n
+    ]
 
 
 def rendered(

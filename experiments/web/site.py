@@ -240,6 +240,7 @@ class StaffSite:
         run = await self._opened()
         if run is None:
             return self._key_form(request, UNREADABLE, status=503)
+        self.sessions.sign_out(request.cookies.get(SESSION_COOKIE, ""))
         cookie = self.sessions.sign_in(given, run.at)
         response = go_to(TODAY if key.has(*STAFF) else REQUESTS)
         _set_cookie(response, request, SESSION_COOKIE, cookie)
