@@ -150,6 +150,7 @@ class StaffSite:
         alone: See `Alone`.
         sessions: Of persons.
         scoring: The scoring service's routes.
+        app: All of it, as an ASGI application.
     """
 
     campaign: str
@@ -263,6 +264,14 @@ class StaffSite:
         response.delete_cookie(SESSION_COOKIE)
         return response
 
+    def _signed_out(self, request: Request) -> Response:
+        """What somebody gets whose session has ended, or who never had one."""
+        if request.method != "POST":
+            return go_to(SIGN_IN)
+        return self._key_form(
+            request, "your session has ended; nothing was done", status=401
+        )
+
     # --- what every page passes ---
 
     async def _opened(self) -> Run | None:
@@ -280,17 +289,15 @@ class StaffSite:
         here = "/" + path.split("/")[1]
 
         async def handle(request: Request) -> Response:
+            cookie = request.cookies.get(SESSION_COOKIE, "")
+            if not self.sessions.unsigned(cookie):
+                return self._signed_out(request)
             run = await self._opened()
             if run is None:
                 return self._key_form(request, UNREADABLE, status=503)
-            cookie = request.cookies.get(SESSION_COOKIE, "")
             visitor = self.sessions.of(cookie, run.at)
             if visitor is None:
-                if request.method != "POST":
-                    return go_to(SIGN_IN)
-                return self._key_form(
-                    request, "your session has ended; nothing was done", status=401
-                )
+                return self._signed_out(request)
             try:
                 fields = dict(request.query_params)
                 if self.sessions.keys.is_too_often(visitor.key):

@@ -387,6 +387,23 @@ def test_a_message_is_paused_and_resumed_in_the_person_s_name(site: Site) -> Non
     assert f"{name}: " in main_text(today)
 
 
+def test_a_pause_takes_nothing_but_clicks(site: Site, browser: Browser) -> None:
+    browser.size(390)
+    browser.open(f"{site.url}/login")
+    browser.type("#key", key_of("Ben"))
+    browser.click("main button")
+    browser.click("a[href='/messages']")
+    for word in ("Pause", "Resume"):
+        browser.press("article details:last-of-type summary")
+        browser.type("article input[name=why]", "angry replies")
+        browser.click("article details:last-of-type button")
+        said = browser.text("article")
+        assert ("Paused by Ben" in said) == (word == "Pause")
+    # the hostile text is a text: nothing was loaded or run for it
+    assert browser.look("document.images.length + document.scripts.length") == 0
+    browser.click("form.who button")
+
+
 def look(site: Site) -> dict[str, Any]:
     """The monitor as the mounted endpoint gives it to a program."""
     headers = {"Authorization": f"Bearer {key_of('Ben')}"}
