@@ -31,7 +31,9 @@ MOST_FAILURES, FAILURES_WITHIN_S = 200, 60.0
 
 KEY_NAME = "hustings.key"
 """Of a request's scope: whose key it carries."""
-Role = Literal["score", "plan", "ingest", "watch", "pause", "admin"]
+Role = Literal[
+    "score", "plan", "ingest", "watch", "pause", "approve", "privacy", "admin"
+]
 ROLES: Mapping[str, Role] = {
     "POST /score": "score",
     "POST /invocations": "score",
@@ -82,7 +84,11 @@ class Key(NamedTuple):
     def may(self, method: str, path: str) -> bool:
         """Whether it opens a route."""
         role = ROLES.get(f"{'GET' if method == 'HEAD' else method} {path}")
-        return role is None or role in self.roles or "admin" in self.roles
+        return role is None or self.has(role)
+
+    def has(self, *roles: str) -> bool:
+        """Whether it has one of some roles, or may do everything."""
+        return not self.roles.isdisjoint({*roles, "admin"})
 
 
 def acting(scope: MutableMapping[str, Any], said: str) -> str:
@@ -142,7 +148,11 @@ class Keys:
 
     def of(self, given: bytes) -> Key | None:
         """The key that a request carries; None for an unknown one."""
-        return self._by_digest().get(hashlib.sha256(given).hexdigest())
+        return self.of_digest(hashlib.sha256(given).hexdigest())
+
+    def of_digest(self, sha256: str) -> Key | None:
+        """The key with a digest, as hexadecimal text; None where none is valid now."""
+        return self._by_digest().get(sha256)
 
     def _by_digest(self) -> dict[str, Key]:
         changed = 0 if self.path is None else _changed(self.path)

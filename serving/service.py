@@ -51,6 +51,7 @@ from hustings.serving.gate import (
 )
 from hustings.serving.keys import KEY_VARIABLE, Keys
 from hustings.serving.monitor import http as monitor_http
+from hustings.serving.monitor.http import MonitorFollower
 from hustings.serving.private_control import close_control_ports
 from hustings.serving.reactions import http as reactions_http
 from hustings.serving.responses import answered, not_now
@@ -190,6 +191,28 @@ def bundle_folder() -> Path:
     return Path(os.environ.get(BUNDLE_VARIABLE) or ROOT / "bundle")
 
 
+def open_bundle(bundle: Path) -> MonitorFollower:
+    """Let the routes answer from a bundle from now on; its monitor.
+
+    Args:
+        bundle: Folder that `hustings plan` writes.
+
+    Raises:
+        AlteredError: If a file of it is not what was written, naming it.
+        FileNotFoundError: If it is not whole.
+        ValueError: If its plan offers what its model does not know.
+    """
+    endpoint = Endpoint.load(bundle)
+    intake = reactions_http.Intake.of_bundle(bundle)
+    watch = monitor_http.started(intake.events, bundle, endpoint.plan)
+    routes.state.intake, routes.state.watch = intake, watch
+    routes.state.endpoint = endpoint
+    routes.state.description = Description(endpoint)
+    COUNTS.model.clear()
+    COUNTS.model.labels(endpoint.version["name"], endpoint.version["version"]).set(1)
+    return watch
+
+
 class _Hustings:
     """Lift of every message, and the best one at the current plan's price."""
 
@@ -209,16 +232,7 @@ class _Hustings:
             raise BentoMLException(str(failure)) from None
 
     def __init__(self) -> None:
-        bundle = bundle_folder()
-        endpoint = Endpoint.load(bundle)
-        intake = reactions_http.Intake.of_bundle(bundle)
-        watch = monitor_http.started(intake.events, bundle, endpoint.plan)
-        routes.state.intake, routes.state.watch = intake, watch
-        routes.state.endpoint = endpoint
-        routes.state.description = Description(endpoint)
-        COUNTS.model.labels(endpoint.version["name"], endpoint.version["version"]).set(
-            1
-        )
+        open_bundle(bundle_folder())
         # the model stays for good: the collector need not walk it in every pass
         gc.collect()
         gc.freeze()

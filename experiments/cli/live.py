@@ -9,12 +9,17 @@ import typer
 
 from hustings.experiments.cli.common import (
     DEFAULT_DATA,
+    DEFAULT_STORE,
     CampaignName,
     DataFolder,
     Debug,
+    MlflowServer,
+    StoreFolder,
+    alone,
     console,
     errors_reported,
     home_of,
+    make_run,
 )
 
 app = typer.Typer()
@@ -39,6 +44,57 @@ def serve(
         from hustings.serving.service import serve_bundle
 
         serve_bundle(home_of(campaign, data) / SERVING, host=host, port=port)
+
+
+@app.command()
+def web(
+    campaign: CampaignName,
+    host: Annotated[str, typer.Option(help="Address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.")] = 3000,
+    idle_minutes: Annotated[
+        int,
+        typer.Option(
+            "--idle-minutes", min=1, help="A session without a request ends then."
+        ),
+    ] = 30,
+    data: DataFolder = DEFAULT_DATA,
+    store: StoreFolder = DEFAULT_STORE,
+    mlflow: MlflowServer = "",
+    debug: Debug = False,
+) -> None:
+    """The staff's pages of a campaign's day, beside the scoring endpoint; needs a key.
+
+    Each person signs in with a key of their own, which HUSTINGS_KEYS lists with its
+    roles; HUSTINGS_API_KEY is the operator's, which may look and signs nothing.
+    """
+    with errors_reported(debug=debug):
+        import logging
+
+        import pandas as pd
+        import uvicorn
+
+        from hustings.experiments.web.scoring import Scoring
+        from hustings.experiments.web.sessions import Sessions
+        from hustings.experiments.web.site import StaffSite
+        from hustings.serving.keys import Keys
+
+        logging.basicConfig(format="%(levelname)s: %(name)s: %(message)s")
+        keys, home = Keys.of_environment(), home_of(campaign, data)
+        scoring = Scoring(home, keys)
+        scoring.refresh()
+        site = StaffSite(
+            campaign=campaign,
+            open_run=lambda: make_run(campaign, data, store, mlflow),
+            alone=lambda folder, command, at: alone(folder, command, at=at),
+            sessions=Sessions(keys, pd.Timedelta(minutes=idle_minutes)),
+            scoring=scoring,
+        )
+        # paths of forms hold no voter, and yet nobody needs a line for every request
+        uvicorn.run(
+            site.app, host=host, port=port, access_log=False, server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=5,
+        )  # fmt: skip
 
 
 @app.command()

@@ -79,26 +79,10 @@ def list_plans(
 ) -> None:
     """Every plan with its state, contacts and money."""
     with errors_reported(debug=debug):
-        from hustings.experiments.plans import offered, spent
-        from hustings.experiments.plans.online import is_online
+        from hustings.experiments.plans import listed_plans
 
-        home = home_of(campaign, data)
-        for name, record in offered(home).items():
-            usd = sum(row["usd"] for row in record.draft_body["amounts"])
-            n_places = record.draft_body.get("n_places")
-            places = "" if n_places is None else f"  {n_places:,} whole places"
-            typer.echo(
-                f"{name}  {record.state:<9}  "
-                f"{record.draft_body['n_contacts']:>9,} contacts"
-                f"{places}  {usd:>14,.2f} USD  drafted {record.drafted_at[:16]}"
-            )
-        money = spent(home, utc_now())
-        online = money[money["plan_id"].map(is_online).astype(bool)]
-        for (day, state), rows in online.groupby(["plan_id", "state"]):
-            typer.echo(
-                f"{day}  {state:<9}  {rows['n_committed'].sum():>9,} contacts"
-                f"  {rows['usd_committed'].sum():>14,.2f} USD"
-            )
+        for plan in listed_plans(home_of(campaign, data), utc_now()):
+            typer.echo(plan.line())
 
 
 @life.command()

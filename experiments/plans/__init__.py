@@ -14,10 +14,12 @@ from hustings.experiments.plans.diff import PlanDiff, diff, diff_text
 from hustings.experiments.plans.erasure import forgetting, forgotten, n_forgotten
 from hustings.experiments.plans.folder import PLANS, folder_of
 from hustings.experiments.plans.queries import (
+    ListedPlan,
     batches_of,
     contacts_sent,
     decided_so_far,
     find,
+    listed_plans,
     offered,
     place_batches_of,
     plan_faults,
@@ -70,6 +72,7 @@ __all__ = [
     "REJECTED",
     "RETURNED",
     "SENT",
+    "ListedPlan",
     "PlanDiff",
     "PlanFacts",
     "PlanRecord",
@@ -87,6 +90,7 @@ __all__ = [
     "folder_of",
     "forgetting",
     "forgotten",
+    "listed_plans",
     "lock",
     "n_forgotten",
     "offered",

@@ -1,5 +1,6 @@
 """Queries of a campaign's plans: records, decided voters, batches, spend."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,8 @@ from hustings.experiments.plans.checks import (
 )
 from hustings.experiments.plans.folder import PLANS, alone, faults, folder_of, recover
 from hustings.experiments.plans.ledger import open_ledger
-from hustings.experiments.plans.money import spend
-from hustings.experiments.plans.online import online_so_far
+from hustings.experiments.plans.money import spend, total_usd
+from hustings.experiments.plans.online import is_online, online_so_far
 from hustings.experiments.plans.record import (
     BINDING,
     DRAFT,
@@ -29,7 +30,36 @@ from hustings.experiments.plans.record import (
 )
 from hustings.experiments.plans.recorded_files import recorded_faults
 from hustings.experiments.plans.whole_places import place_batches, places_of_plan
+from hustings.features.stored import Stored
 from hustings.features.tables import PLAN
+
+
+@dataclass(frozen=True)
+class ListedPlan(Stored):
+    """A plan, or a day's contacts that were sent online, as a list has it.
+
+    Attributes:
+        plan_id: Its name, or the day's.
+        state: Of the plan; of a day, whether its money is spent or reserved.
+        n_contacts: Contacts planned, or sent and reserved.
+        n_places: Whole places; None where the plan has none.
+        usd: What they cost.
+        drafted_at: When, ISO 8601; None of a day.
+    """
+
+    plan_id: str
+    state: str
+    n_contacts: int
+    n_places: int | None
+    usd: float
+    drafted_at: str | None
+
+    def line(self) -> str:
+        """As a line of the terminal."""
+        start = f"{self.plan_id}  {self.state:<9}  {self.n_contacts:>9,} contacts"
+        places = "" if self.n_places is None else f"  {self.n_places:,} whole places"
+        drafted = "" if self.drafted_at is None else f"  drafted {self.drafted_at[:16]}"
+        return f"{start}{places}  {self.usd:>14,.2f} USD{drafted}"
 
 
 def plans(home: Path) -> dict[str, PlanRecord]:
@@ -51,6 +81,32 @@ def offered(home: Path) -> dict[str, PlanRecord]:
         for name, record in plans(home).items()
         if record.state != DRAFT or has_run(home, record)
     }
+
+
+def listed_plans(home: Path, at: pd.Timestamp) -> list[ListedPlan]:
+    """Plans that a person may look at, and then days on which contacts went online.
+
+    Args:
+        home: The campaign's folder.
+        at: The moment at which offers are open.
+    """
+    listed = [
+        ListedPlan(
+            name, record.state, int(record.draft_body["n_contacts"]),
+            record.draft_body.get("n_places"), total_usd(record.draft_body["amounts"]),
+            record.drafted_at,
+        )
+        for name, record in offered(home).items()
+    ]  # fmt: skip
+    money = spent(home, at)
+    online = money[money["plan_id"].map(is_online).astype(bool)]
+    return listed + [
+        ListedPlan(
+            str(day), str(state), int(rows["n_committed"].sum()), None,
+            float(rows["usd_committed"].sum()), None,
+        )
+        for (day, state), rows in online.groupby(["plan_id", "state"])
+    ]  # fmt: skip
 
 
 def find(home: Path, name: str = "") -> str:

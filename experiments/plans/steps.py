@@ -291,8 +291,14 @@ def cancel(
     return _stepped(home, plan_id, CANCELLED, lambda *_: {"by": by, "why": why}, at=at)
 
 
-def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
+def lock(home: Path, plan_id: str, *, at: pd.Timestamp, by: str = "") -> PlanRecord:
     """Lock a plan: its contacts are decided and its money is committed.
+
+    Args:
+        home: The campaign's folder.
+        plan_id: Which.
+        at: When.
+        by: Name of the person who locks it; empty for a program.
 
     Raises:
         PlanStepError: If it is not approved, its files were altered, a voter of it is
@@ -305,7 +311,8 @@ def lock(home: Path, plan_id: str, *, at: pd.Timestamp) -> PlanRecord:
         decided_once(home, record, plan_records)
         online_usd = online_so_far(home, at).taken_usd
         money_lasts(record, plan_records, online_usd=online_usd)
-        return {"amounts": record.draft_body["amounts"]}
+        person = {"by": by} if by else {}
+        return {"amounts": record.draft_body["amounts"], **person}
 
     return _stepped(home, plan_id, LOCKED, step_body, at=at)
 

@@ -11,12 +11,12 @@ STYLE = """
 :root { color-scheme:light dark; --page:#fff; --ink:#1c2833; --quiet:#56616c;
   --line:#dfe4e8; --grid:#eceff1; --axis:#c3cad1; --wash:#f5f7f9; --unsure:#e6e9ec;
   --yes:#00795a; --half:#0067a3; --no:#59636e; --look:#a84408; --warm:#c8500a;
-  --grey:#8b939c; --notice:#fff4e5; --notice-line:#e6b877; }
+  --grey:#8b939c; --notice:#fff4e5; --notice-line:#e6b877; --badge:#fff; }
 @media (prefers-color-scheme:dark) { :root { --page:#14191e; --ink:#e4e9ed;
   --quiet:#a3aeb8; --line:#343d45; --grid:#252c33; --axis:#4a555f; --wash:#1d242a;
   --unsure:#2b333a; --yes:#12a37c; --half:#4fa8dc; --no:#7b8691; --look:#e07b39;
-  --warm:#ee8a4a; --grey:#98a1aa; --notice:#33270f; --notice-line:#7a5a1c; }
-  .badge { color:#0c1013; } }
+  --warm:#ee8a4a; --grey:#98a1aa; --notice:#33270f; --notice-line:#7a5a1c;
+  --badge:#0c1013; } }
 * { box-sizing:border-box; }
 body { margin:0; color:var(--ink); background:var(--page); font:16px/1.55 system-ui,
   -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
@@ -37,7 +37,8 @@ a { color:var(--half); } .contents { font-size:.92rem; }
 .quiet, small, caption, .note, .label { color:var(--quiet); }
 .quiet { font-size:.9rem; }
 small { font-size:.82rem; font-weight:400; }
-.badge { display:inline-block; font-size:.82rem; font-weight:600; color:#fff;
+.badge { display:inline-block; font-size:.82rem; font-weight:600;
+  color:var(--badge);
   padding:.14em .7em; border-radius:1em; white-space:nowrap; background:var(--no); }
 .badge.yes { background:var(--yes); } .badge.half { background:var(--half); }
 .badge.look { background:var(--look); }
