@@ -42,10 +42,8 @@ from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.offer import (
-    AREA_LEVELS,
-    SUPPORT,
-    TURNOUT,
     Offer,
+    OfferedVoters,
     OfferSettings,
     Rules,
     arms_of,
@@ -516,7 +514,6 @@ class Endpoint:
         """The campaign's offer to these voters at this moment."""
         prices, model = self.audiences[audience], self.models[audience]
         settings = prices.settings
-        frame = voters.frame([c for c in _columns_offered(settings) if c in voters])
         ids = voters["voter_id"].tolist()
         closed = {} if decided is None else decided.closed(ids, at)
         age = voters.columns.get("age")
@@ -531,18 +528,11 @@ class Endpoint:
         settings = _with_segments_that_count(settings, prices.policy)
         of_segments = self.features.columns(voters, _segment_names(settings))
         return offered(
-            predicted, pd.DataFrame(of_segments, index=frame.index), frame, rules,
+            predicted, OfferedVoters.of(of_segments, voters, settings), rules,
             at=at, policy=prices.policy,
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
             settings=settings, model_version=self._model_version,
         )  # fmt: skip
-
-
-def _columns_offered(settings: OfferSettings) -> dict[str, None]:
-    """Columns of the voters that an offer reads."""
-    only = [] if settings.only is None else [settings.only.column]
-    ids = ("voter_id", "household_id")
-    return dict.fromkeys([*ids, *AREA_LEVELS, TURNOUT, SUPPORT, *only])
 
 
 def _with_segments_that_count(settings: OfferSettings, policy: Policy) -> OfferSettings:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from hustings.features.arrays import Values
 from hustings.features.derived import FROM_THE_WHOLE_FILE
 from hustings.features.ingest.expressions import MAX_EXACT
 from hustings.features.ingest.mapping import (
@@ -22,7 +23,7 @@ from hustings.features.ingest.mapping import (
     map_with_faults,
     scalar_text,
 )
-from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
+from hustings.features.ingest.plain import PlainMapping, VoterArrays
 from hustings.features.ingest.source import (
     TableSource,
     history_column,

@@ -14,11 +14,10 @@ from datetime import date
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
-from hustings.features.arrays import Objects
+from hustings.features.arrays import Objects, Values
 from hustings.features.ingest.expressions import (
     MAX_EXACT,
     OLDEST_AGE,
@@ -36,8 +35,6 @@ from hustings.features.ingest.source import (
 )
 from hustings.features.tables import MAPPED_TABLES, TIMESTAMP
 
-Values = npt.NDArray[Any]
-"""Texts or None as objects, numbers as float64, times as datetime64[us]."""
 MOST_REMEMBERED = 20_000
 """Values of one column that are remembered; others are read each time."""
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,17})?", re.ASCII)

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.affinity import CellAffinities, band_starts
-from hustings.features.arrays import Floats, Floats32
+from hustings.features.arrays import Floats, Floats32, Values
 from hustings.features.derived import FROM_THE_WHOLE_FILE, Query, with_columns
-from hustings.features.ingest.plain import Values, VoterArrays
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import LIFT_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.persons.provider import PROVIDER_PREFIX
