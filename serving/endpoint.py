@@ -35,6 +35,7 @@ from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_fold
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
+    Turn,
     UnknownDecisionsError,
 )
 from hustings.serving.eligible import PermissionsNow, barred
@@ -404,7 +405,8 @@ class Endpoint:
             }
         decided = None if self.decided is None else self.decided.present()
         block = self._block(voters, name, request, decided, at)
-        with self.decisions.turn(at) as turn:
+
+        def decide(turn: Turn) -> Json:
             if request.request_id is not None:
                 # the same request may have been answered while this one was computed
                 given = turn.answer_to(request.request_id, body)
@@ -414,7 +416,9 @@ class Endpoint:
             answer = {**head, "voters": voter_answers}
             if request.request_id is not None:
                 turn.keep_answer(request.request_id, body, answer)
-        return answer
+            return answer
+
+        return self.decisions.turn(decide, at)
 
     def report_sent(self, request: SentRequest, *, at: pd.Timestamp) -> Json:
         """Record recommendations that were carried out, all or none.
