@@ -239,8 +239,17 @@ class Endpoint:
             {
                 "voter_id": voter,
                 "scores": [
-                    {"message_id": message, **dict(zip(FIGURES, figures, strict=True))}
-                    for message, figures in zip(messages, of_voter, strict=True)
+                    {
+                        "message_id": message,
+                        "lift": lift,
+                        "lift_low": low,
+                        "lift_high": high,
+                        "response": response,
+                        "baseline": baseline,
+                    }
+                    for message, (lift, low, high, response, baseline) in zip(
+                        messages, of_voter, strict=True
+                    )
                 ],
             }
             for voter, of_voter in zip(
