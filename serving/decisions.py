@@ -90,7 +90,7 @@ ONLINE_TAKEN = sa.Table(
 """Sums of `online_decisions` that no plan has made, so that no request adds them up
 anew: `reserved` until a moment, `sent` on the day that begins then."""
 RESERVED, SENT = "reserved", "sent"
-_DAY = 86_400_000_000
+_DAY, _MINUTE_NS = 86_400_000_000, 60_000_000_000
 
 
 class HandedOut(NamedTuple):
@@ -577,8 +577,14 @@ def new_decision_id() -> str:
 
 def microseconds(at: pd.Timestamp) -> int:
     """Microseconds since 1970 of a moment; without a zone it is UTC."""
-    utc = at.tz_localize("UTC") if at.tzinfo is None else at.tz_convert("UTC")
-    return (utc - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(1, "us")
+    # nanoseconds of UTC, whatever the unit and the zone
+    return at.value // 1_000
+
+
+def expiry(at: pd.Timestamp) -> int:
+    """When what is handed out at a moment expires, microseconds since 1970."""
+    minutes = -(-(at.value + LASTS.value) // _MINUTE_NS)
+    return minutes * (_MINUTE_NS // 1_000)
 
 
 def moment(at: int) -> pd.Timestamp:

@@ -211,8 +211,11 @@ class OnlineFeatures:
         return None
 
     def _voted(self, voters: VoterArrays) -> list[str]:
-        past = history_columns(self.feature_columns, self.as_of)
-        return [name for name in past if name in voters]
+        return [name for name in self._past_elections if name in voters]
+
+    @cached_property
+    def _past_elections(self) -> list[str]:
+        return history_columns(self.feature_columns, self.as_of)
 
     def _tenure(self, registered_on: Values) -> Values:
         ticks = registered_on.astype(TIMESTAMP).view(np.int64)
