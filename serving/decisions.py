@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from hustings.serving.reactions.prepared import Prepared
+from hustings.serving.reactions.prepared import PreparedStatement
 from hustings.serving.reactions.store import BUSY_S, Events, take_turn
 
 Json = dict[str, Any]
@@ -467,7 +467,7 @@ class _Waiting:
 
 
 _VOTERS = ONLINE_DECISIONS.c.voter_id.in_(sa.bindparam("voter_ids", expanding=True))
-_OF_VOTERS = Prepared(
+_OF_VOTERS = PreparedStatement(
     sa.select(ONLINE_DECISIONS)
     .where(
         _VOTERS,
@@ -478,8 +478,8 @@ _OF_VOTERS = Prepared(
     )
     .order_by(ONLINE_DECISIONS.c.sent_at)
 )
-_HAND_OUT = Prepared(sa.insert(ONLINE_DECISIONS))
-_LONGER = Prepared(
+_HAND_OUT = PreparedStatement(sa.insert(ONLINE_DECISIONS))
+_LONGER = PreparedStatement(
     sa.update(ONLINE_DECISIONS)
     .where(ONLINE_DECISIONS.c.decision_id == sa.bindparam("name"))
     .values(expires_at=sa.bindparam("until"))
@@ -489,7 +489,7 @@ _IS_RESERVED = sa.and_(
 )
 _IS_SENT = ONLINE_TAKEN.c.kind == SENT
 _COUNTS_TODAY = sa.or_(_IS_RESERVED, ONLINE_TAKEN.c.until == sa.bindparam("today"))
-_TAKEN = Prepared(
+_TAKEN = PreparedStatement(
     sa.select(
         ONLINE_TAKEN.c.channel,
         sa.func.sum(ONLINE_TAKEN.c.usd),
@@ -524,11 +524,11 @@ def _add(
 
 
 @cache
-def _adding(dialect: str) -> Prepared:
+def _adding(dialect: str) -> PreparedStatement:
     is_sqlite = dialect == "sqlite"
     statement = (sqlite if is_sqlite else postgresql).insert(ONLINE_TAKEN)
     c, new = ONLINE_TAKEN.c, statement.excluded
-    return Prepared(
+    return PreparedStatement(
         statement.on_conflict_do_update(
             index_elements=[c.kind, c.until, c.channel],
             set_={"usd": c.usd + new.usd, "n": c.n + new.n},

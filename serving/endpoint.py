@@ -412,7 +412,7 @@ class Endpoint:
                 **head,
                 "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
             }
-        decided = None if self.decided is None else self.decided.present()
+        decided = None if self.decided is None else self.decided.present(at)
         block = self._block(voters, name, request, decided, at)
 
         def decide(turn: Turn) -> Json:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from hustings.serving.bodies import MAX_WORDS
-from hustings.serving.reactions.prepared import Prepared
+from hustings.serving.reactions.prepared import PreparedStatement
 from hustings.serving.reactions.store import Events, insert_new
 
 RULE = "rule"
@@ -46,7 +46,7 @@ MONITOR_ALARMS = sa.Table(
 """Alarms that were sent or acted on, so that a restart does neither again."""
 
 _LAST = sa.select(sa.func.max(PAUSES.c.seq)).group_by(PAUSES.c.message_id)
-_PAUSED = Prepared(
+_PAUSED = PreparedStatement(
     sa.select(PAUSES.c.message_id, PAUSES.c.paused_at, PAUSES.c.by, PAUSES.c.reason)
     .where(PAUSES.c.seq.in_(_LAST), PAUSES.c.lifted_at.is_(None))
     .order_by(PAUSES.c.seq)

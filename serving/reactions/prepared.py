@@ -34,7 +34,7 @@ class _Text(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedStatement:
     """A statement.
 
     Attributes:

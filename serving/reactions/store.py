@@ -23,7 +23,7 @@ from hustings.serving.reactions.payload import (
     Row,
     microseconds,
 )
-from hustings.serving.reactions.prepared import Prepared
+from hustings.serving.reactions.prepared import PreparedStatement
 
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
@@ -453,7 +453,7 @@ def _withdrawn(*, of_some: bool) -> sa.Select[Any]:
     return sa.select(*by, first).group_by(*by).order_by(*by)
 
 
-_STOPS_OF = Prepared(_withdrawn(of_some=True))
+_STOPS_OF = PreparedStatement(_withdrawn(of_some=True))
 
 
 # --- one batch in a transaction -------------------------------------------------------

@@ -298,7 +298,7 @@ def require_agreement(drafted: Bundled) -> None:
         assert told["propensity"] == row.propensity
     # others: what is left of the money
     others = set(rows["voter_id"]) - set(decided["voter_id"])
-    left = budget - locked.endpoint.decided.present().committed_usd()  # type: ignore[union-attr]
+    left = budget - locked.endpoint.decided.present(NOW).committed_usd()  # type: ignore[union-attr]
     paid = sum(
         answers[v]["recommendation"]["cost_usd"]
         for v in others if answers[v]["recommendation"]
