@@ -1,5 +1,7 @@
 """Array types, named once: what an annotation of an array means everywhere."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,3 +15,5 @@ Bools = npt.NDArray[np.bool_]
 """Truth values, one an entry."""
 Objects = npt.NDArray[np.object_]
 """Python objects: ids as text."""
+Values = npt.NDArray[Any]
+"""Texts or None as objects, numbers as float64, times as datetime64[us]."""

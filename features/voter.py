@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
-from hustings.features.arrays import Floats32
+from hustings.features.arrays import Floats32, Objects, Values
 from hustings.features.tables import HISTORY_PREFIX
 
 HISTORY_SHARE = "history_share"
@@ -183,10 +183,57 @@ def segment_edges(
     return edges
 
 
+class SegmentBins(NamedTuple):
+    """The bin of each voter in every column that makes a segment.
+
+    Attributes:
+        n: Voters.
+        of_column: Column → bin in words, shape (n,).
+    """
+
+    n: int
+    of_column: Mapping[str, Objects]
+
+    def label(self) -> Objects:
+        """The segment of each voter in words, such as "35-49 · F", shape (n,)."""
+        if not self.of_column:
+            return np.full(self.n, EVERYONE, dtype=object)
+        rows = list(zip(*(b.tolist() for b in self.of_column.values()), strict=True))
+        # few segments, many voters: each label is one text
+        labels = {row: SEGMENT_JOINT.join(row) for row in dict.fromkeys(rows)}
+        return _objects([labels[row] for row in rows])
+
+
+def segment_bins(
+    features: pd.DataFrame | Mapping[str, Values],
+    columns: Sequence[str],
+    edges: SegmentEdges = NO_EDGES,
+    *,
+    n: int,
+) -> SegmentBins:
+    """The bin of each voter in every column that makes a segment.
+
+    Args:
+        features: From `voter_features`, or arrays: numbers, or texts with None.
+        columns: As of `segments`.
+        edges: Bins of numbers, from `segment_edges`; those of these voters without.
+        n: Voters.
+    """
+    names = _segment_columns(features, columns)
+    values = {name: _values_of(features[name]) for name in names}
+    without = [n for n in names if n not in edges and _has_cuts(n, values[n])]
+    cuts = {**segment_edges(pd.DataFrame(values), without), **edges} if without else (
+        edges
+    )  # fmt: skip
+    return SegmentBins(
+        n, {name: _binned(name, values[name], cuts.get(name)) for name in names}
+    )
+
+
 def segment_parts(
     features: pd.DataFrame, columns: Sequence[str], edges: SegmentEdges = NO_EDGES
 ) -> pd.DataFrame:
-    """The bin of each voter in every column that makes a segment.
+    """`segment_bins` as a table.
 
     Args:
         features: From `voter_features`.
@@ -196,12 +243,8 @@ def segment_parts(
     Returns:
         One column of labels for each that is there, with the voter's index.
     """
-    names = _segment_columns(features, columns)
-    bins = {**segment_edges(features, [n for n in names if n not in edges]), **edges}
-    return pd.DataFrame(
-        {name: _binned(features[name], bins.get(name)) for name in names},
-        index=features.index,
-    )
+    bins = segment_bins(features, columns, edges, n=len(features))
+    return pd.DataFrame(bins.of_column, index=features.index, dtype="str")
 
 
 def segments(
@@ -212,39 +255,59 @@ def segments(
     Args:
         features: From `voter_features`.
         columns: Any of its columns; "history" means the share of elections voted in.
-        edges: See `segment_parts`.
+        edges: See `segment_bins`.
 
     Returns:
         A label per voter, such as "35-49 · F · votes often", with the voter's index.
     """
-    parts = segment_parts(features, columns, edges)
-    if parts.empty:
-        return pd.Series(EVERYONE, index=features.index)
-    label = parts.iloc[:, 0]
-    for name in parts.columns[1:]:
-        label = label + SEGMENT_JOINT + parts[name]
-    return label.rename(None)
+    bins = segment_bins(features, columns, edges, n=len(features))
+    return pd.Series(bins.label(), index=features.index, dtype="str")
 
 
-def _segment_columns(features: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+def _segment_columns(
+    features: pd.DataFrame | Mapping[str, Values], columns: Sequence[str]
+) -> list[str]:
     declared = [HISTORY_SHARE if c == "history" else c for c in columns]
     return [name for name in dict.fromkeys(declared) if name in features]
 
 
-def _binned(column: pd.Series, edges: tuple[float, ...] | None) -> pd.Series:
-    if not _is_number(column):
-        return column.astype(object).fillna(UNKNOWN).astype(str)
-    if column.name in _FIXED_BINS:
-        bins, labels, right = _FIXED_BINS[str(column.name)]
-        binned = pd.cut(column, bins, right=right, labels=labels)
-    elif not edges:
-        binned = column.map(
-            lambda value: f"{column.name} {value:g}", na_action="ignore"
-        )
+def _values_of(column: pd.Series | Values) -> Values:
+    """Numbers with NaN, or texts with None, shape (n,)."""
+    if isinstance(column, np.ndarray):
+        return column
+    if _is_number(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    texts = column.astype(object)
+    return texts.where(texts.notna(), None).to_numpy(dtype=object)
+
+
+def _has_cuts(name: str, values: Values) -> bool:
+    return values.dtype != object and name not in _FIXED_BINS
+
+
+def _binned(name: str, values: Values, edges: tuple[float, ...] | None) -> Objects:
+    """The bin of each value in words, shape (n,)."""
+    if values.dtype == object:
+        texts = [UNKNOWN if value is None else str(value) for value in values.tolist()]
+        return _objects(texts)
+    if name in _FIXED_BINS:
+        bins, labels, right = _FIXED_BINS[name]
+        code = np.searchsorted(bins, values, side="left" if right else "right")
+        # what lies outside, and what is NaN, is in no bin
+        names = [UNKNOWN, *labels, UNKNOWN]
+        return _objects(names)[code]
+    is_value = ~np.isnan(values)
+    if not edges:
+        distinct, code = np.unique(values, return_inverse=True)
+        names = [f"{name} {value:g}" for value in distinct.tolist()]
     else:
-        names = [f"{column.name} {a:g}-{b:g}" for a, b in pairwise(edges)]
+        names = [f"{name} {a:g}-{b:g}" for a, b in pairwise(edges)]
         # what lies beyond the edges belongs to the outermost bins
-        code = np.searchsorted(edges[1:-1], column.to_numpy(dtype=np.float64))
-        label = pd.Series(np.array(names, dtype=object)[code], index=column.index)
-        binned = label.where(column.notna())
-    return binned.astype(object).fillna(UNKNOWN).astype(str)
+        code = np.searchsorted(edges[1:-1], values)
+    return _objects([*names, UNKNOWN])[np.where(is_value, code, len(names))]
+
+
+def _objects(values: Sequence[str]) -> Objects:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array

@@ -7,27 +7,32 @@ read from the plans' own folders. What changed on disk is read anew at the next 
 """
 
 import json
+import os
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from hustings.features.arrays import Objects
+from hustings.features.arrays import Bools, Floats
 from hustings.features.tables import UNDECIDED
 
 SERVING = "serving"
 """Folder of the bundle in a campaign's folder."""
 PLANS = "plans"
 BINDING = f"{PLANS}/binding.json"
+RESULTS = "results"
 _IDENTITY = "identity.parquet"
 _CLOSED = ("withdrawn", "unreachable")
 """Tables of results whose voters a channel does not reach any more."""
+_SETTLED_AFTER_NS = 10_000_000_000
+"""A folder that changed so lately may change again and bear the same time."""
 _ASSIGNED = [
     "voter_id", "experiment_id", "block", "role", "message_id", "channel",
     "propensity", "arm_propensity", "predicted_lift", "model_version",
@@ -66,6 +71,139 @@ class PastDecision(NamedTuple):
     window_days: int | None
 
 
+class _Levels(NamedTuple):
+    """A column of few values.
+
+    Attributes:
+        code: Of every row, shape (n,).
+        levels: By code.
+    """
+
+    code: npt.NDArray[np.int32]
+    levels: list[Any]
+
+    @classmethod
+    def of(cls, column: pd.Series) -> Self:
+        code, levels = pd.factorize(column, use_na_sentinel=False)
+        return cls(code.astype(np.int32), list(levels))
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """Plans' assignments by person and day, n of them, 60 bytes each and the person.
+
+    Attributes:
+        persons: Sorted, length n.
+        levels: Columns of few values, by the name in `PastDecision`.
+        numbers: Columns of numbers, shape (n,).
+        handed_over: Whether each contact was handed over, shape (n,).
+    """
+
+    persons: list[str] = field(default_factory=list)
+    levels: Mapping[str, _Levels] = field(default_factory=dict)
+    numbers: Mapping[str, Floats] = field(default_factory=dict)
+    handed_over: Bools = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Self:
+        """The rows of a table with a column `person`, in any order."""
+        rows = rows.sort_values(["person", "decided_on"], kind="stable")
+        numbers = {n: rows[n].to_numpy(dtype=np.float64) for n in _NUMBERS}
+        few = [n for n in PastDecision._fields if n not in (*_NUMBERS, "handed_over")]
+        return cls(
+            rows["person"].tolist(),
+            {name: _Levels.of(rows[name]) for name in few},
+            numbers,
+            rows["handed_over"].to_numpy(dtype=bool),
+        )
+
+    def of_person(self, person: str) -> list[PastDecision]:
+        """Decisions about a person, in the order of days."""
+        start = bisect_left(self.persons, person)
+        end = bisect_right(self.persons, person, lo=start)
+        return [self._decision(k) for k in range(start, end)]
+
+    def _decision(self, k: int) -> PastDecision:
+        values = {name: of.levels[of.code[k]] for name, of in self.levels.items()}
+        values |= {name: float(of[k]) for name, of in self.numbers.items()}
+        window = int(values.pop("window_days"))
+        return PastDecision(
+            **values,
+            handed_over=bool(self.handed_over[k]),
+            window_days=None if window < 0 else window,
+        )
+
+
+_NUMBERS = ("propensity", "arm_propensity", "predicted_lift")
+
+
+_State = tuple[int, int, int]
+"""Inode, time of change in nanoseconds and size: by these a change is seen."""
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """State of all that a reading depends on.
+
+    Attributes:
+        read: Files that are read, and folders of results, whose files are only ever
+            replaced whole: path → state, None where there is none.
+        around: Folders that may get new ones, likewise.
+        settled: Whether a change would be seen by these states.
+    """
+
+    read: Mapping[str, _State | None] = field(default_factory=dict)
+    around: Mapping[str, _State | None] = field(default_factory=dict)
+    settled: bool = False
+
+    def holds(self) -> bool:
+        """Whether nothing has changed since: a call for each path, and no other."""
+        return self.settled and all(
+            _state(path) == state for path, state in self._states
+        )
+
+    @cached_property
+    def _states(self) -> list[tuple[str, _State | None]]:
+        return [*self.around.items(), *self.read.items()]
+
+    @classmethod
+    def of(cls, home: Path, at: pd.Timestamp) -> Self:
+        """The state of a campaign's folder.
+
+        Args:
+            home: The folder.
+            at: Now, UTC without a zone.
+        """
+        plans, results = str(home / PLANS), str(home / RESULTS)
+        # each folder before what lies in it: what comes meanwhile is seen the next time
+        around = {path: _state(path) for path in (plans, results)}
+        by_plan = _folders_in(results)
+        around |= {path: _state(path) for path in by_plan}
+        read = [str(home / BINDING), str(home / _IDENTITY)]
+        read += [f"{plan}/assignments.parquet" for plan in _folders_in(plans)]
+        read += [folder for of_plan in by_plan for folder in _folders_in(of_plan)]
+        of_read = {path: _state(path) for path in read}
+        states = [s for s in (*around.values(), *of_read.values()) if s is not None]
+        last_ns = max((changed_ns for _, changed_ns, _ in states), default=0)
+        return cls(of_read, around, last_ns + _SETTLED_AFTER_NS < at.value)
+
+
+def _state(path: str) -> _State | None:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - asked of hundreds of paths a request
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _folders_in(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 @dataclass(frozen=True)
 class DecidedRecord:
     """Contents of the campaign's folder at one reading.
@@ -74,17 +212,15 @@ class DecidedRecord:
         signature: Of the files that were read.
         person: The person behind each id.
         ids: All ids of persons who have had several.
-        rows: Of the plans' assignments, by person and day.
-        persons: Of the rows, sorted, shape (n,).
+        planned: The plans' assignments.
         committed: Money and contacts that binding plans have taken.
         closed_to: Voter → channel and since when, by what channels have reported.
     """
 
-    signature: tuple[Any, ...] = ()
+    signature: _Signature = field(default_factory=_Signature)
     person: Mapping[str, str] = field(default_factory=dict)
     ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    persons: Objects = field(default_factory=lambda: np.zeros(0, dtype=object))
+    planned: PlannedRows = field(default_factory=PlannedRows)
     committed: tuple[Mapping[str, Any], ...] = ()
     closed_to: Mapping[str, Sequence[tuple[str, pd.Timestamp]]] = field(
         default_factory=dict
@@ -96,22 +232,11 @@ class DecidedRecord:
         Args:
             voter_ids: Present or former ids.
         """
-        decisions: dict[str, list[PastDecision]] = {}
-        for voter in voter_ids:
-            person = self.person.get(voter, voter)
-            start = bisect_left(self._persons, person)
-            end = bisect_right(self._persons, person)
-            if start < end:
-                decisions[voter] = [
-                    _decision(row)
-                    for row in self.rows.iloc[start:end].itertuples(index=False)
-                ]
-        return decisions
-
-    @cached_property
-    def _persons(self) -> list[str]:
-        persons: list[str] = self.persons.tolist()
-        return persons
+        decisions = {
+            voter: self.planned.of_person(self.person.get(voter, voter))
+            for voter in voter_ids
+        }
+        return {voter: past for voter, past in decisions.items() if past}
 
     def also_known_as(self, voter_ids: Sequence[str]) -> dict[str, str]:
         """Other ids that the same persons have or had → the id that is asked about."""
@@ -168,42 +293,36 @@ class DecidedVoters:
         home = campaign_folder(bundle)
         return cls(home) if home is not None and (home / PLANS).is_dir() else None
 
-    def present(self) -> DecidedRecord:
-        """What is decided now; files are read again only where they changed."""
+    def present(self, at: pd.Timestamp) -> DecidedRecord:
+        """What is decided now; files are read again only where they changed.
+
+        Args:
+            at: Now, UTC without a zone.
+        """
         with self._lock:
-            signature = self._signature()
-            if signature != self._record.signature:
-                self._record = _read(self.home, signature)
+            if not self._record.signature.holds():
+                signature = _Signature.of(self.home, at)
+                if signature.read == self._record.signature.read:
+                    self._record = replace(self._record, signature=signature)
+                else:
+                    self._record = _read(self.home, signature)
             return self._record
 
-    def _signature(self) -> tuple[Any, ...]:
-        paths = [self.home / BINDING, self.home / _IDENTITY, *_reported(self.home)]
-        plans = (self.home / PLANS).glob("*/assignments.parquet")
-        return tuple(
-            (str(path), stat.st_mtime_ns, stat.st_size)
-            for path in (*paths, *sorted(plans))
-            if path.exists()
-            for stat in [path.stat()]
-        )
 
-
-def _read(home: Path, signature: tuple[Any, ...]) -> DecidedRecord:
+def _read(home: Path, signature: _Signature) -> DecidedRecord:
     path, (person, ids) = home / BINDING, _persons(home)
     if not path.exists():
         return DecidedRecord(signature, person, ids, closed_to=_closed(home))
     binding = json.loads(path.read_text(encoding="utf-8"))
     parts = [_rows(home / PLANS / p["plan_id"], p) for p in binding["plans"]]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    planned = PlannedRows()
     if len(rows):
-        rows["person"] = [person.get(v, v) for v in rows["voter_id"]]
-        rows = rows.sort_values(["person", "decided_on"], kind="stable")
-    persons = (
-        rows["person"].to_numpy(dtype=object) if len(rows) else np.zeros(0, object)
-    )
+        persons = [person.get(v, v) for v in rows["voter_id"]]
+        planned = PlannedRows.of(rows.assign(person=persons))
     return DecidedRecord(
-        signature, person, ids, rows, persons, tuple(binding["committed"]),
-        _closed(home),
-    )  # fmt: skip
+        signature, person, ids, planned, tuple(binding["committed"]), _closed(home)
+    )
 
 
 def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
@@ -228,12 +347,6 @@ def _rows(folder: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     return rows[is_handed] if plan["only_sent"] else rows
 
 
-def _decision(row: Any) -> PastDecision:
-    values = {name: getattr(row, name) for name in PastDecision._fields}
-    window = int(values["window_days"])
-    return PastDecision(**{**values, "window_days": None if window < 0 else window})
-
-
 def _persons(home: Path) -> tuple[dict[str, str], dict[str, frozenset[str]]]:
     """The person behind each id, present or former; all ids of who has had several."""
     path = home / _IDENTITY
@@ -256,7 +369,7 @@ def _reported(home: Path) -> list[Path]:
     return [
         path
         for name in _CLOSED
-        for path in sorted(home.glob(f"results/*/*/{name}.parquet"))
+        for path in sorted(home.glob(f"{RESULTS}/*/*/{name}.parquet"))
     ]
 
 

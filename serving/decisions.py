@@ -8,21 +8,24 @@ that names itself is answered once: asked again, it gets the same answer.
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from threading import Lock
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from hustings.serving.reactions.prepared import PreparedStatement
 from hustings.serving.reactions.store import BUSY_S, Events, take_turn
 
 Json = dict[str, Any]
+_Decided = TypeVar("_Decided")
 
 LASTS = pd.Timedelta(hours=1)
 """A recommendation holds, and reserves its money, for so long, to the full minute."""
@@ -87,7 +90,7 @@ ONLINE_TAKEN = sa.Table(
 """Sums of `online_decisions` that no plan has made, so that no request adds them up
 anew: `reserved` until a moment, `sent` on the day that begins then."""
 RESERVED, SENT = "reserved", "sent"
-_DAY = 86_400_000_000
+_DAY, _MINUTE_NS = 86_400_000_000, 60_000_000_000
 
 
 class HandedOut(NamedTuple):
@@ -190,6 +193,9 @@ class OnlineDecisions:
     """
 
     engine: sa.Engine
+    _pending: "list[_Waiting]" = field(default_factory=list, repr=False)
+    _pending_lock: Lock = field(default_factory=Lock, repr=False)
+    _writing: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
     def in_store_of(cls, events: Events) -> Self:
@@ -212,7 +218,7 @@ class OnlineDecisions:
             sqlalchemy.exc.SQLAlchemyError: If it does not.
         """
         with self.engine.connect() as connection:
-            return connection.execute(_TAKEN, {"now": 0, "today": 0}) is not None
+            return _TAKEN.rows(connection, {"now": 0, "today": 0}) is not None
 
     def answer_to(self, request_id: str, body: str) -> Json | None:
         """The answer that a request got before, None for a new one.
@@ -223,21 +229,71 @@ class OnlineDecisions:
         with self.engine.connect() as connection:
             return _answer_to(connection, request_id, body)
 
-    @contextmanager
-    def turn(self, at: pd.Timestamp) -> "Iterator[Turn]":
-        """A transaction in which nobody else decides, kept whole or not at all.
+    def turn(self, decide: "Callable[[Turn], _Decided]", at: pd.Timestamp) -> _Decided:
+        """Decide in a transaction in which nobody else does, on disk on return.
+
+        Those who come while others decide share the next transaction, one after the
+        other, and so the wait for the disk. What one of them raises undoes what that
+        one has done, and nothing of the others.
 
         Args:
+            decide: What is done in the transaction; its answer is that of `turn`.
             at: Now.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: If the store cannot keep it, or others take
+                longer than `STORE_WITHIN_S`; then nothing of it is kept.
         """
-        with self.engine.connect() as connection:
-            _wait_at_most(connection, STORE_WITHIN_S)
-            try:
-                with connection.begin():
-                    take_turn(connection)
-                    yield Turn(connection, microseconds(at))
-            finally:
-                _wait_at_most(connection, BUSY_S)
+        waiting = _Waiting(decide, microseconds(at))
+        with self._pending_lock:
+            self._pending.append(waiting)
+        if not self._writing.acquire(timeout=STORE_WITHIN_S):
+            self._leave(waiting)
+        try:
+            # whoever had the lock before may have done this, too
+            if not waiting.is_done:
+                self._decide(self._drained())
+        finally:
+            self._writing.release()
+        if waiting.failure is not None:
+            raise waiting.failure
+        return cast("_Decided", waiting.answer)
+
+    def _leave(self, waiting: "_Waiting") -> None:
+        """Give up the place in the queue, unless it is one's turn just now."""
+        with self._pending_lock:
+            if waiting in self._pending:
+                self._pending.remove(waiting)
+                text = f"others have been deciding for {STORE_WITHIN_S:g} s"
+                raise sa.exc.TimeoutError(text)
+        self._writing.acquire()
+
+    def _drained(self) -> "list[_Waiting]":
+        with self._pending_lock:
+            group = self._pending[:]
+            self._pending.clear()
+        return group
+
+    def _decide(self, group: "Sequence[_Waiting]") -> None:
+        try:
+            with (
+                self.engine.connect() as connection,
+                _waiting_at_most(connection, STORE_WITHIN_S),
+                connection.begin(),
+            ):
+                _wait_for_lock(connection, STORE_WITHIN_S)
+                take_turn(connection)
+                for waiting in group:
+                    waiting.decide_on(connection, is_alone=len(group) == 1)
+        except BaseException as failure:
+            # of those who wait, nobody may think that it was kept
+            for waiting in group:
+                waiting.failure = waiting.failure or failure
+            if not isinstance(failure, Exception):
+                raise
+        finally:
+            for waiting in group:
+                waiting.is_done = True
 
     def report_sent(self, decision_ids: Sequence[str], at: pd.Timestamp) -> Reported:
         """Record that decisions were carried out: all of them, or none.
@@ -319,16 +375,16 @@ class Turn:
         return [
             HandedOut(*row)
             for part in _parts(list(voter_ids))
-            for row in self.connection.execute(
-                _OF_VOTERS, {"voter_ids": part, "now": self.now}
+            for row in _OF_VOTERS.rows(
+                self.connection, {"voter_ids": part, "now": self.now}
             )
         ]
 
     def taken(self) -> Taken:
         """What no plan has decided and is sent or reserved."""
-        rows = self.connection.execute(
-            _TAKEN, {"now": self.now, "today": self.now // _DAY * _DAY}
-        ).all()
+        rows = _TAKEN.rows(
+            self.connection, {"now": self.now, "today": self.now // _DAY * _DAY}
+        )
         contacts: dict[str, int] = {}
         for channel, _, n in rows:
             contacts[channel] = contacts.get(channel, 0) + int(n)
@@ -345,13 +401,9 @@ class Turn:
         """
         new = [d for d in decisions if d.decision_id not in before]
         again = [d for d in decisions if d.decision_id in before]
-        if new:
-            self.connection.execute(
-                sa.insert(ONLINE_DECISIONS), [d._asdict() for d in new]
-            )
-        if again:
-            longer = [{"name": d.decision_id, "until": d.expires_at} for d in again]
-            self.connection.execute(_LONGER, longer)
+        _HAND_OUT.run(self.connection, [d._asdict() for d in new])
+        longer = [{"name": d.decision_id, "until": d.expires_at} for d in again]
+        _LONGER.run(self.connection, longer)
         added = [(RESERVED, d.expires_at, d, 1) for d in decisions if d.reserves]
         replaced = [before[d.decision_id] for d in again]
         ended = [(RESERVED, d.expires_at, d, -1) for d in replaced if d.reserves]
@@ -391,8 +443,31 @@ class Turn:
         )  # fmt: skip
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """One who waits for a transaction to decide in."""
+
+    decide: Callable[[Turn], Any]
+    now: int
+    answer: Any = None
+    failure: BaseException | None = None
+    is_done: bool = False
+
+    def decide_on(self, connection: sa.Connection, *, is_alone: bool) -> None:
+        """Decide in a transaction; with others, a failure is this one's alone."""
+        turn = Turn(connection, self.now)
+        if is_alone:
+            self.answer = self.decide(turn)
+            return
+        try:
+            with connection.begin_nested():
+                self.answer = self.decide(turn)
+        except Exception as failure:  # noqa: BLE001 - `turn` raises it where it belongs
+            self.failure = failure
+
+
 _VOTERS = ONLINE_DECISIONS.c.voter_id.in_(sa.bindparam("voter_ids", expanding=True))
-_OF_VOTERS = (
+_OF_VOTERS = PreparedStatement(
     sa.select(ONLINE_DECISIONS)
     .where(
         _VOTERS,
@@ -403,7 +478,8 @@ _OF_VOTERS = (
     )
     .order_by(ONLINE_DECISIONS.c.sent_at)
 )
-_LONGER = (
+_HAND_OUT = PreparedStatement(sa.insert(ONLINE_DECISIONS))
+_LONGER = PreparedStatement(
     sa.update(ONLINE_DECISIONS)
     .where(ONLINE_DECISIONS.c.decision_id == sa.bindparam("name"))
     .values(expires_at=sa.bindparam("until"))
@@ -413,7 +489,7 @@ _IS_RESERVED = sa.and_(
 )
 _IS_SENT = ONLINE_TAKEN.c.kind == SENT
 _COUNTS_TODAY = sa.or_(_IS_RESERVED, ONLINE_TAKEN.c.until == sa.bindparam("today"))
-_TAKEN = (
+_TAKEN = PreparedStatement(
     sa.select(
         ONLINE_TAKEN.c.channel,
         sa.func.sum(ONLINE_TAKEN.c.usd),
@@ -444,20 +520,20 @@ def _add(
         for key, change in sums.items()
         if change != (0.0, 0)
     ]
-    if rows:
-        connection.execute(_adding(connection.dialect.name), rows)
+    _adding(connection.dialect.name).run(connection, rows)
 
 
 @cache
-def _adding(dialect: str) -> sqlite.Insert | postgresql.Insert:
+def _adding(dialect: str) -> PreparedStatement:
     is_sqlite = dialect == "sqlite"
     statement = (sqlite if is_sqlite else postgresql).insert(ONLINE_TAKEN)
     c, new = ONLINE_TAKEN.c, statement.excluded
-    adding: sqlite.Insert | postgresql.Insert = statement.on_conflict_do_update(
-        index_elements=[c.kind, c.until, c.channel],
-        set_={"usd": c.usd + new.usd, "n": c.n + new.n},
+    return PreparedStatement(
+        statement.on_conflict_do_update(
+            index_elements=[c.kind, c.until, c.channel],
+            set_={"usd": c.usd + new.usd, "n": c.n + new.n},
+        )
     )
-    return adding
 
 
 def _add_up(connection: sa.Connection) -> None:
@@ -474,13 +550,24 @@ def _add_up(connection: sa.Connection) -> None:
     _add(connection, [*sent, *reserved])
 
 
-def _wait_at_most(connection: sa.Connection, seconds: float) -> None:
-    """How long this connection waits for another writer."""
+@contextmanager
+def _waiting_at_most(connection: sa.Connection, seconds: float) -> Iterator[None]:
+    """How long a connection of SQLite waits for another writer."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(f"PRAGMA busy_timeout = {round(seconds * 1e3)}")
+    try:
+        yield
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1e3)}")
+
+
+def _wait_for_lock(connection: sa.Connection, seconds: float) -> None:
+    """How long a transaction of PostgreSQL waits for another writer."""
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET lock_timeout = {round(seconds * 1e3)}")
-    else:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(seconds * 1e3)}")
-    connection.commit()
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(seconds * 1e3)}")
 
 
 def new_decision_id() -> str:
@@ -490,8 +577,14 @@ def new_decision_id() -> str:
 
 def microseconds(at: pd.Timestamp) -> int:
     """Microseconds since 1970 of a moment; without a zone it is UTC."""
-    utc = at.tz_localize("UTC") if at.tzinfo is None else at.tz_convert("UTC")
-    return (utc - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(1, "us")
+    # nanoseconds of UTC, whatever the unit and the zone
+    return at.value // 1_000
+
+
+def expiry(at: pd.Timestamp) -> int:
+    """When what is handed out at a moment expires, microseconds since 1970."""
+    minutes = -(-(at.value + LASTS.value) // _MINUTE_NS)
+    return minutes * (_MINUTE_NS // 1_000)
 
 
 def moment(at: int) -> pd.Timestamp:

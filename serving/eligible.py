@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from hustings.features.arrays import Bools, Floats
+from hustings.features.arrays import Bools, Floats, Objects
 from hustings.features.membership import among
 from hustings.features.training_set import Arm
 from hustings.serving.rules import WORDS, Rule, RuleSet, rule_set
@@ -31,6 +31,8 @@ CONSENT_CHANNELS = frozenset(
 withdrawn."""
 
 
+VoterIds = pd.Series | Objects
+"""Ids of a table, or of a request, shape (n_voters,)."""
 ByChannel = Mapping[str, Collection[str]]
 """Channel → voters, as things stand at the moment that is asked about."""
 
@@ -254,7 +256,7 @@ def _blank(row: object, name: str) -> bool:
 
 
 def eligibility(
-    voter_id: pd.Series,
+    voter_id: VoterIds,
     arms: Sequence[Arm],
     messages: pd.DataFrame,
     permissions: pd.DataFrame | PermissionsNow | None,
@@ -297,11 +299,15 @@ def eligibility(
         channel: refusals(voter_id, channel, permissions, people, rules, as_of)
         for channel in sorted({arm.channel for arm in arms})
     }
-    allowed = np.ones((len(voter_id), len(arms)), dtype=bool)
+    reached = {
+        channel: ~np.logical_or.reduce([*by_code.values(), nobody])
+        for nobody in [np.zeros(len(voter_id), dtype=bool)]
+        for channel, by_code in codes.items()
+    }
+    allowed = np.zeros((len(voter_id), len(arms)), dtype=bool)
     for a, arm in enumerate(arms):
-        for who in codes[arm.channel].values():
-            allowed[:, a] &= ~who
-        allowed[:, a] &= arm.message_id not in stopped
+        if arm.message_id not in stopped:
+            allowed[:, a] = reached[arm.channel]
     sendable = {arm.message_id for arm in arms}
     barred_messages = {m: why for m, why in stopped.items() if m in sendable}
     return Eligibility(allowed, barred_messages, _by_words(codes), codes)
@@ -315,7 +321,7 @@ def _by_words(codes: dict[str, dict[str, Bools]]) -> dict[str, dict[str, Bools]]
 
 
 def refusals(
-    voter_id: pd.Series,
+    voter_id: VoterIds,
     channel: str,
     permissions: pd.DataFrame | PermissionsNow | None,
     people: People | PeopleNow,
@@ -436,13 +442,11 @@ def _voted(people: People | PeopleNow) -> Iterable[str]:
     return voted["voter_id"] if isinstance(voted, pd.DataFrame) else voted
 
 
-def _under_age(
-    voter_id: pd.Series, age: pd.Series | Floats | None, rule: Rule
-) -> Bools:
+def _under_age(voter_id: VoterIds, age: pd.Series | Floats | None, rule: Rule) -> Bools:
     if age is None:
         return np.full(len(voter_id), rule.unknown == "refuse", dtype=np.bool_)
     if isinstance(age, pd.Series):
-        age = voter_id.map(age).to_numpy(dtype=np.float64)
+        age = _series(voter_id).map(age).to_numpy(dtype=np.float64)
     years = np.asarray(age, dtype=np.float64)
     unknown = np.isnan(years)
     counted = unknown if rule.unknown == "refuse" else np.zeros_like(unknown)
@@ -451,7 +455,7 @@ def _under_age(
 
 
 def _unreachable(
-    voter_id: pd.Series, addresses: pd.DataFrame | ByChannel | None, channel: str
+    voter_id: VoterIds, addresses: pd.DataFrame | ByChannel | None, channel: str
 ) -> Bools:
     if addresses is None:
         return np.zeros(len(voter_id), dtype=bool)
@@ -461,9 +465,15 @@ def _unreachable(
     return ~_among(voter_id, there)
 
 
-def _among(voter_id: pd.Series, listed_ids: Iterable[str]) -> Bools:
+def _series(voter_id: VoterIds) -> pd.Series:
+    if isinstance(voter_id, pd.Series):
+        return voter_id
+    return pd.Series(voter_id, dtype="str")
+
+
+def _among(voter_id: VoterIds, listed_ids: Iterable[str]) -> Bools:
     if isinstance(listed_ids, pd.Series):
-        return among(voter_id, listed_ids)
+        return among(_series(voter_id), listed_ids)
     listed = set(listed_ids)
     if not listed:
         return np.zeros(len(voter_id), dtype=bool)

@@ -35,6 +35,7 @@ from hustings.serving.decided import DecidedRecord, DecidedVoters, campaign_fold
 from hustings.serving.decisions import (
     OnlineDecisions,
     RequestChangedError,
+    Turn,
     UnknownDecisionsError,
 )
 from hustings.serving.eligible import PermissionsNow, barred
@@ -42,10 +43,8 @@ from hustings.serving.joined_columns import JoinedColumns
 from hustings.serving.load import read_bundle
 from hustings.serving.monitor.pauses import Pauses
 from hustings.serving.offer import (
-    AREA_LEVELS,
-    SUPPORT,
-    TURNOUT,
     Offer,
+    OfferedVoters,
     OfferSettings,
     Rules,
     arms_of,
@@ -243,8 +242,17 @@ class Endpoint:
             {
                 "voter_id": voter,
                 "scores": [
-                    {"message_id": message, **dict(zip(FIGURES, figures, strict=True))}
-                    for message, figures in zip(messages, of_voter, strict=True)
+                    {
+                        "message_id": message,
+                        "lift": lift,
+                        "lift_low": low,
+                        "lift_high": high,
+                        "response": response,
+                        "baseline": baseline,
+                    }
+                    for message, (lift, low, high, response, baseline) in zip(
+                        messages, of_voter, strict=True
+                    )
                 ],
             }
             for voter, of_voter in zip(
@@ -405,9 +413,10 @@ class Endpoint:
                 **head,
                 "voters": [{"voter_id": v, **refusal} for v in voters["voter_id"]],
             }
-        decided = None if self.decided is None else self.decided.present()
+        decided = None if self.decided is None else self.decided.present(at)
         block = self._block(voters, name, request, decided, at)
-        with self.decisions.turn(at) as turn:
+
+        def decide(turn: Turn) -> Json:
             if request.request_id is not None:
                 # the same request may have been answered while this one was computed
                 given = turn.answer_to(request.request_id, body)
@@ -417,7 +426,9 @@ class Endpoint:
             answer = {**head, "voters": voter_answers}
             if request.request_id is not None:
                 turn.keep_answer(request.request_id, body, answer)
-        return answer
+            return answer
+
+        return self.decisions.turn(decide, at)
 
     def report_sent(self, request: SentRequest, *, at: pd.Timestamp) -> Json:
         """Record recommendations that were carried out, all or none.
@@ -517,7 +528,6 @@ class Endpoint:
         """The campaign's offer to these voters at this moment."""
         prices, model = self.audiences[audience], self.models[audience]
         settings = prices.settings
-        frame = voters.frame([c for c in _columns_offered(settings) if c in voters])
         ids = voters["voter_id"].tolist()
         closed = {} if decided is None else decided.closed(ids, at)
         age = voters.columns.get("age")
@@ -532,18 +542,11 @@ class Endpoint:
         settings = _with_segments_that_count(settings, prices.policy)
         of_segments = self.features.columns(voters, _segment_names(settings))
         return offered(
-            predicted, pd.DataFrame(of_segments, index=frame.index), frame, rules,
+            predicted, OfferedVoters.of(of_segments, voters, settings), rules,
             at=at, policy=prices.policy,
             cost=dict(zip(prices.arms, prices.cost.tolist(), strict=True)),
             settings=settings, model_version=self._model_version,
         )  # fmt: skip
-
-
-def _columns_offered(settings: OfferSettings) -> dict[str, None]:
-    """Columns of the voters that an offer reads."""
-    only = [] if settings.only is None else [settings.only.column]
-    ids = ("voter_id", "household_id")
-    return dict.fromkeys([*ids, *AREA_LEVELS, TURNOUT, SUPPORT, *only])
 
 
 def _with_segments_that_count(settings: OfferSettings, policy: Policy) -> OfferSettings:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from hustings.features.ingest.plain import Values
+from hustings.features.arrays import Values
 
 VOTERS = "tables/voters.parquet"
 """Checked voters in a run's folder."""

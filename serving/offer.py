@@ -13,14 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from hustings.features.arrays import Bools, Floats, Objects
+from hustings.features.arrays import Bools, Floats, Objects, Values
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.spilled import blank, let_go
 from hustings.features.training_set import Arm, household
-from hustings.features.voter import (
-    SegmentEdges,
-    segment_parts,
-    segments,
-)
+from hustings.features.voter import SegmentBins, SegmentEdges, segment_bins
 from hustings.serving.eligible import (
     NOTHING_KNOWN,
     Eligibility,
@@ -28,6 +25,7 @@ from hustings.serving.eligible import (
     PeopleNow,
     PermissionsNow,
     RuleSetName,
+    VoterIds,
     eligibility,
 )
 from hustings.serving.plan import valued
@@ -291,15 +289,94 @@ def offer(
     """
     predicted = predict_arms(model.under(policy.name), voters, settings)
     return offered(
-        predicted, model.reader.features(voters), voters, rules, at=at, policy=policy,
-        cost=cost, settings=settings, model_version=model_version,
+        predicted, OfferedVoters.of(model.reader.features(voters), voters, settings),
+        rules, at=at, policy=policy, cost=cost, settings=settings,
+        model_version=model_version,
     )  # fmt: skip
+
+
+AREA_LEVELS = ("precinct", "county_fips")
+"""Columns of voters that say their area, the smallest first."""
+TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
+"""Columns that voters bring along where turnout and support were predicted."""
+
+
+class OfferedVoters(NamedTuple):
+    """What an offer asks of voters besides their lifts, n of them.
+
+    Attributes:
+        voter_id: Shape (n,).
+        unit: Household or voter that decides together, shape (n,).
+        excluded: Voters whom `[plan.only]` leaves out, shape (n,).
+        bins: Of the columns that make a segment.
+        facts: What policies may use.
+    """
+
+    voter_id: VoterIds
+    unit: Objects
+    excluded: Bools
+    bins: SegmentBins
+    facts: VoterFacts
+
+    @classmethod
+    def of(
+        cls,
+        features: pd.DataFrame | Mapping[str, Values],
+        voters: pd.DataFrame | VoterArrays,
+        settings: OfferSettings,
+    ) -> Self:
+        """What an offer asks of the voters of a file, or of a request.
+
+        Args:
+            features: What is known of them, for their segments, n values a column.
+            voters: VOTERS, n of them, with `TURNOUT` and `SUPPORT` where predicted.
+            settings: Say by which columns.
+        """
+        bins = segment_bins(
+            features, settings.segment, settings.edges, n=_count(voters)
+        )
+        ids = voters["voter_id"]
+        if not settings.by_household:
+            unit = ids
+        elif isinstance(voters, VoterArrays):
+            unit = voters.household()
+        else:
+            unit = household(voters)
+        area = next((name for name in AREA_LEVELS if name in voters), None)
+        facts = VoterFacts(
+            bins.label() if settings.segment else None,
+            None if area is None else _texts(voters[area]),
+            *(
+                np.asarray(voters[name], dtype=np.float64) if name in voters else None
+                for name in (TURNOUT, SUPPORT)
+            ),
+        )
+        return cls(ids, _texts(unit), _excluded(voters, settings.only), bins, facts)
+
+
+def _count(voters: pd.DataFrame | VoterArrays) -> int:
+    return voters.n if isinstance(voters, VoterArrays) else len(voters)
+
+
+def _texts(column: pd.Series | Objects) -> Objects:
+    return column if isinstance(column, np.ndarray) else column.to_numpy(dtype=object)
+
+
+def _excluded(voters: pd.DataFrame | VoterArrays, only: Among | None) -> Bools:
+    n = _count(voters)
+    if only is None:
+        return np.zeros(n, dtype=bool)
+    if only.column not in voters:
+        return np.ones(n, dtype=bool)
+    if isinstance(voters, VoterArrays):
+        voters = voters.frame([only.column])
+    inside = voters[only.column].astype(str).isin(only.values)
+    return ~inside.to_numpy(dtype=bool)
 
 
 def offered(
     predicted: PredictedArms,
-    features: pd.DataFrame,
-    voters: pd.DataFrame,
+    voters: OfferedVoters,
     rules: Rules,
     *,
     at: pd.Timestamp,
@@ -312,8 +389,7 @@ def offered(
 
     Args:
         predicted: Lifts of n voters.
-        features: What is known of them, one row a voter, for their segments.
-        voters: VOTERS rows, n of them.
+        voters: What else is asked of them.
         rules: See `offer`.
         at: See `offer`.
         policy: See `offer`.
@@ -322,28 +398,25 @@ def offered(
         model_version: See `offer`.
     """
     permission = eligibility(
-        voters["voter_id"], predicted.arms, rules.messages, rules.permissions,
+        voters.voter_id, predicted.arms, rules.messages, rules.permissions,
         rule_set=rules.rule_set, as_of=at, lowers_turnout=rules.lowers_turnout,
         paused=rules.paused, people=rules.people, signed=rules.signed,
         barred_but_paused=rules.barred_but_paused,
     )  # fmt: skip
-    excluded = _excluded(voters, settings.only)
-    closed = _closed_by_backlash(features, predicted.arms, settings)
-    parts = segment_parts(features, settings.segment, settings.edges)
-    guarded = closed_arms(settings.closed, parts, predicted.arms)
-    permission = replace(permission, guarded=_guarded_voters(settings.closed, parts))
+    closed = _closed_by_backlash(voters.bins, predicted.arms, settings)
+    guarded = closed_arms(settings.closed, voters.bins, predicted.arms)
+    of_guards = _guarded_voters(settings.closed, voters.bins)
+    permission = replace(permission, guarded=of_guards)
+    excluded = voters.excluded
     allowed = permission.allowed & ~excluded[:, None] & ~closed & ~guarded
-    facts = facts_of(features, voters, settings.segment, settings.edges)
     options = Options(
-        predicted.value, allowed, facts,
-        predicted.experiment_of_arm,
+        predicted.value, allowed, voters.facts, predicted.experiment_of_arm,
         np.array([settings.worth.get(e, 1.0) for e in predicted.experiment_of_arm]),
     )  # fmt: skip
     left = policy.of(options, predicted.arms)
-    unit = household(voters) if settings.by_household else voters["voter_id"]
     return Offer(
-        voter_id=voters["voter_id"].to_numpy(dtype=object),
-        unit=unit.to_numpy(dtype=object),
+        voter_id=_texts(voters.voter_id),
+        unit=voters.unit,
         arms=predicted.arms,
         experiment_of_arm=predicted.experiment_of_arm,
         lift=predicted.lift,
@@ -362,68 +435,23 @@ def offered(
     )
 
 
-AREA_LEVELS = ("precinct", "county_fips")
-"""Columns of voters that say their area, the smallest first."""
-TURNOUT, SUPPORT = "predicted_turnout", "predicted_support"
-"""Columns that voters bring along where turnout and support were predicted."""
-
-
-def facts_of(
-    features: pd.DataFrame,
-    voters: pd.DataFrame,
-    segment: Sequence[str],
-    edges: SegmentEdges,
-) -> VoterFacts:
-    """Facts that policies may use besides lifts.
-
-    Args:
-        features: Of n voters, for their segments.
-        voters: VOTERS rows, n of them, with `TURNOUT` and `SUPPORT` where predicted.
-        segment: Columns that make a segment.
-        edges: Bins of their numbers.
-    """
-    area = next((name for name in AREA_LEVELS if name in voters), None)
-    predicted = [
-        voters[name].to_numpy(dtype=np.float64) if name in voters else None
-        for name in (TURNOUT, SUPPORT)
-    ]
-    return VoterFacts(
-        segments(features, list(segment), edges).to_numpy(dtype=object)
-        if segment
-        else None,
-        None if area is None else voters[area].to_numpy(dtype=object),
-        *predicted,
-    )
-
-
-def _excluded(voters: pd.DataFrame, only: Among | None) -> Bools:
-    if only is None:
-        return np.zeros(len(voters), dtype=bool)
-    if only.column not in voters:
-        return np.ones(len(voters), dtype=bool)
-    inside = voters[only.column].astype(str).isin(only.values)
-    return ~inside.to_numpy(dtype=bool)
-
-
 def _guarded_voters(
-    closed: Sequence[ClosedGroup], parts: pd.DataFrame
+    closed: Sequence[ClosedGroup], bins: SegmentBins
 ) -> dict[str, Bools]:
     """Reason → voters whom a guardrail keeps from a message, shape (n,)."""
     return {
-        f"message {group.message_id}: {group.reason}": group.members(parts)
+        f"message {group.message_id}: {group.reason}": group.members(bins)
         for group in closed
     }
 
 
 def _closed_by_backlash(
-    features: pd.DataFrame, arms: Sequence[Arm], settings: OfferSettings
+    bins: SegmentBins, arms: Sequence[Arm], settings: OfferSettings
 ) -> Bools:
-    closed = np.zeros((len(features), len(arms)), dtype=bool)
+    closed = np.zeros((bins.n, len(arms)), dtype=bool)
     if not settings.backlash:
         return closed
-    name = segments(features, list(settings.segment), settings.edges).to_numpy(
-        dtype=object
-    )
+    name = bins.label()
     for segment, messages in settings.backlash.items():
         of_message = np.array([arm.message_id in messages for arm in arms])
         closed |= (name == segment)[:, None] & of_message

@@ -19,10 +19,10 @@ from hustings.features.training_set import Arm
 from hustings.serving.decided import DecidedRecord, PastDecision
 from hustings.serving.decisions import (
     HELD_OUT,
-    LASTS,
     ONLINE,
     HandedOut,
     Turn,
+    expiry,
     microseconds,
     moment,
     new_decision_id,
@@ -171,7 +171,7 @@ class Block:
     @cached_property
     def expires_at(self) -> int:
         """When what is handed out now expires, microseconds since 1970."""
-        return microseconds((self.at + LASTS).ceil("min"))
+        return expiry(self.at)
 
     @cached_property
     def voter_ids(self) -> list[str]:
@@ -449,8 +449,9 @@ def _codes(values: Sequence[Hashable]) -> Ints:
 
 
 def _sums(table: Floats | Bools, row: Ints) -> Floats:
-    columns = [np.bincount(row, weights=column) for column in table.T]
-    return np.column_stack(columns).astype(np.float64)
+    sums = np.zeros((int(row.max()) + 1, table.shape[1]))
+    np.add.at(sums, row, table)
+    return sums
 
 
 def _within(

@@ -4,14 +4,16 @@ Rows come in the campaign's own columns and are read as `ingest` reads its voter
 Nothing is logged, and an error never repeats an identifying value.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from hustings.features.arrays import Values
 from hustings.features.derived import FROM_THE_WHOLE_FILE
 from hustings.features.ingest.expressions import MAX_EXACT
 from hustings.features.ingest.mapping import (
@@ -22,7 +24,7 @@ from hustings.features.ingest.mapping import (
     map_with_faults,
     scalar_text,
 )
-from hustings.features.ingest.plain import PlainMapping, Values, VoterArrays
+from hustings.features.ingest.plain import PlainMapping, VoterArrays
 from hustings.features.ingest.source import (
     TableSource,
     history_column,
@@ -107,7 +109,7 @@ class VoterReader:
         Raises:
             RequestError: With the path of every value that cannot be read.
         """
-        given = {c: [row.get(c) for row in rows] for c in self.columns}
+        given = self._given(rows)
         self._check_kinds(rows, given)
         voters = None if self.plain is None else self.plain.read(given, len(rows))
         if voters is None or len(set(voters["voter_id"])) < len(rows):
@@ -115,8 +117,7 @@ class VoterReader:
         missing = [
             c
             for c, values in given.items()
-            if all(value is None for value in values)
-            and not any(c in row for row in rows)
+            if values[0] is None and not any(c in row for row in rows)
         ]
         brought = {
             name: _text_array(given[name])
@@ -133,6 +134,24 @@ class VoterReader:
             voters.with_columns(brought), missing, [*unknown][:MAX_UNKNOWN]
         )
 
+    def _given(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
+        """Values of the rows by column, None where a row has none."""
+        try:
+            values = zip(*map(self._pick, rows), strict=True)
+            return dict(zip(self._picked, values, strict=True))
+        except KeyError:
+            return {c: [row.get(c) for row in rows] for c in self.columns}
+
+    @cached_property
+    def _pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        """All columns of a row that has them all."""
+        return itemgetter(*self._picked)
+
+    @property
+    def _picked(self) -> tuple[str, ...]:
+        # of one column alone there would be no tuple
+        return (*self.columns, self.columns[0])
+
     @cached_property
     def _column_set(self) -> frozenset[str]:
         return frozenset(self.columns)
@@ -144,7 +163,7 @@ class VoterReader:
         kinds = {c: set(map(type, values)) for c, values in given.items()}
         if any(not kinds[c].isdisjoint((list, dict)) for c in self.columns):
             _check_scalars(rows, self.columns)
-        _check_texts(given)
+        _check_texts({c: v for c, v in given.items() if str in kinds[c]})
         _check_whole_file_columns(rows, self.whole_file_columns)
         _check_numbers(
             rows,
@@ -203,11 +222,17 @@ def _check_texts(given: Mapping[str, Sequence[Any]]) -> None:
             "character NUL",
         )
         for column, values in given.items()
+        if _holds_unfit_text(values)
         for i, value in enumerate(values)
         if type(value) is str and (len(value) > MAX_TEXT or "\x00" in value)
     ]
     if faults:
         raise RequestError(faults)
+
+
+def _holds_unfit_text(values: Sequence[Any]) -> bool:
+    texts = [value for value in values if type(value) is str]
+    return max(map(len, texts)) > MAX_TEXT or "\x00" in "".join(texts)
 
 
 def _check_whole_file_columns(

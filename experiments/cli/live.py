@@ -15,6 +15,7 @@ from hustings.experiments.cli.common import (
     Debug,
     MlflowServer,
     StoreFolder,
+    address_of,
     alone,
     console,
     errors_reported,
@@ -83,7 +84,7 @@ def web(
         scoring = Scoring(home, keys)
         scoring.refresh()
         site = StaffSite(
-            campaign=campaign,
+            address=address_of(campaign, data),
             open_run=lambda: make_run(campaign, data, store, mlflow),
             alone=lambda folder, command, at: alone(folder, command, at=at),
             sessions=Sessions(keys, pd.Timedelta(minutes=idle_minutes)),

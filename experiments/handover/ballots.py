@@ -6,6 +6,7 @@ plan, list and offer is without that voter: it saves contacts and is worth nothi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ from hustings.experiments.stages.reactions import (
     store_of,
 )
 from hustings.features.asof import naive_utc
+from hustings.features.checksums import file_sha256
 from hustings.features.ingest.mapping import masked
-from hustings.features.ingest.reading import file_sha256
 from hustings.features.ingest.rows import read_rows
 from hustings.features.lock import LockedError
 from hustings.features.persons.identity import with_present_ids
@@ -56,7 +57,7 @@ from hustings.features.tables import (
     check,
     problems,
 )
-from hustings.serving.decisions import OnlineDecisions
+from hustings.serving.decisions import OnlineDecisions, Turn
 from hustings.serving.eligible import ALREADY_VOTED, refusals
 from hustings.serving.export import ExportError
 from hustings.serving.export.folder import (
@@ -284,12 +285,15 @@ def ended_offers(run: Run, *, at: pd.Timestamp) -> int:
         return 0
     events = Events.open(store_of(run.campaign, run.home))
     try:
-        with OnlineDecisions.in_store_of(events).turn(naive_utc(at)) as turn:
-            about = turn.of_voters(voted.tolist())
-            still_open = [one for one in about if one.sent_at is None]
-            turn.release(still_open)
+        decisions = OnlineDecisions.in_store_of(events)
+        return decisions.turn(partial(_end_open, voter_ids=voted.tolist()), at)
     finally:
         events.close()
+
+
+def _end_open(turn: Turn, *, voter_ids: list[str]) -> int:
+    still_open = [one for one in turn.of_voters(voter_ids) if one.sent_at is None]
+    turn.release(still_open)
     return len(still_open)
 
 

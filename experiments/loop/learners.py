@@ -38,6 +38,7 @@ from hustings.features.voter import segments
 from hustings.serving.offer import (
     Z95,
     Offer,
+    OfferedVoters,
     OfferSettings,
     PredictedArms,
     offered,
@@ -318,8 +319,8 @@ def _offer(
     at = moment_of(morning.date, morning.at)
     costs = arm_costs(run.table("costs"), morning.arms)
     return offered(
-        predicted, features, morning.voters, rules_at(run, at), at=at,
-        policy=Policy("personalised"),
+        predicted, OfferedVoters.of(features, morning.voters, settings),
+        rules_at(run, at), at=at, policy=Policy("personalised"),
         cost=dict(zip(morning.arms, costs, strict=True)), settings=settings,
         model_version=model_version,
     )  # fmt: skip

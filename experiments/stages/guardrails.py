@@ -10,7 +10,12 @@ from hustings.experiments.declaration import Campaign
 from hustings.experiments.stages.context import Json, Run
 from hustings.features.arrays import Bools, Floats
 from hustings.features.training_set import Arm, MessageTest, last_answers
-from hustings.features.voter import SegmentEdges, segment_edges, segment_parts
+from hustings.features.voter import (
+    SegmentEdges,
+    segment_bins,
+    segment_edges,
+    segment_parts,
+)
 from hustings.serving.rules import rule_set
 from hustings.training.policy_value.guardrails import (
     HARMS,
@@ -230,8 +235,8 @@ def closed_to(run: Run, features: pd.DataFrame, arms: Sequence[Arm]) -> Bools:
         arms: What could be sent.
     """
     columns = run.campaign.features.segment
-    parts = segment_parts(features, columns, edges_of_segments(run))
-    return closed_arms(closed_groups(run), parts, arms)
+    bins = segment_bins(features, columns, edges_of_segments(run), n=len(features))
+    return closed_arms(closed_groups(run), bins, arms)
 
 
 def stored_guardrails(run: Run) -> Json:

@@ -30,6 +30,7 @@ from hustings.serving.offer import (
     Z95,
     Among,
     Offer,
+    OfferedVoters,
     OfferSettings,
     PredictedArms,
     Rules,
@@ -213,7 +214,8 @@ def campaign_offer(
             segment.append(segments(features, settings.segment, settings.edges))
         arms = predicted.arms
         return offered(
-            predicted, features, block, rules_of(rows), at=at, policy=policy,
+            predicted, OfferedVoters.of(features, block, settings), rules_of(rows),
+            at=at, policy=policy,
             cost=dict(zip(arms, arm_costs(costs, arms), strict=True)),
             settings=settings, model_version=model_version,
         )  # fmt: skip

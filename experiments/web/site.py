@@ -32,7 +32,7 @@ from hustings.experiments.privacy.forget import erasure_text, forget
 from hustings.experiments.privacy.personal_data import CampaignStores
 from hustings.experiments.privacy.show import held, held_text
 from hustings.experiments.stages.context import Run
-from hustings.experiments.status import status_of
+from hustings.experiments.status import CampaignAddress, status_of
 from hustings.experiments.web.page_facts import (
     DiffFacts,
     diff_facts,
@@ -145,7 +145,7 @@ class StaffSite:
     """The staff's web app of one campaign.
 
     Attributes:
-        campaign: As the command was given it: a name, a folder or a file.
+        address: How commands are told which campaign is meant.
         open_run: Declares the campaign and its folder anew, at the present time.
         alone: See `Alone`.
         sessions: Of persons.
@@ -153,7 +153,7 @@ class StaffSite:
         app: All of it, as an ASGI application.
     """
 
-    campaign: str
+    address: CampaignAddress
     open_run: Callable[[], Run]
     alone: Alone
     sessions: Sessions
@@ -341,7 +341,7 @@ class StaffSite:
     # --- pages ---
 
     def _today(self, visit: Visit) -> Response:
-        status = status_of(visit.run, visit.run.at, campaign=self.campaign)
+        status = status_of(visit.run, visit.run.at, address=self.address)
         return self._page(visit, "today.html", status, TODAY)
 
     def _plans(self, visit: Visit) -> Response:

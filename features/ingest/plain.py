@@ -8,17 +8,16 @@ other.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
-from hustings.features.arrays import Objects
+from hustings.features.arrays import Objects, Values
 from hustings.features.ingest.expressions import (
     MAX_EXACT,
     OLDEST_AGE,
@@ -36,8 +35,6 @@ from hustings.features.ingest.source import (
 )
 from hustings.features.tables import MAPPED_TABLES, TIMESTAMP
 
-Values = npt.NDArray[Any]
-"""Texts or None as objects, numbers as float64, times as datetime64[us]."""
 MOST_REMEMBERED = 20_000
 """Values of one column that are remembered; others are read each time."""
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,17})?", re.ASCII)
@@ -56,6 +53,33 @@ class _Doubt:
 
 _DOUBT = _Doubt()
 _Read = Callable[[Any], Any]
+_TEXTS_ONLY = frozenset({str, type(None)})
+_NUMBERS_ONLY = frozenset({int, float, type(None)})
+FEW_VALUES = 16
+"""Of fewer numbers, each is looked at alone."""
+SHORT, MOST_LEVELS = 64, 2_000
+"""So many texts of so many letters are remembered of a column of texts."""
+_DIFFERENT = frozenset({"voter_id", "household_id", "cluster_id"})
+"""Columns in which nearly every text is another: none is remembered."""
+
+
+class _Remembered(dict[str | None, Any]):
+    """What was read of short texts: at most 13 MB for thirty columns of texts.
+
+    Args:
+        read: Reads one.
+        most: So many are remembered.
+    """
+
+    def __init__(self, read: _Read, most: int) -> None:
+        super().__init__()
+        self._read, self._most = read, most
+
+    def __missing__(self, text: str | None) -> Any:
+        value = self._read(text)
+        if len(self) < self._most and (text is None or len(text) <= SHORT):
+            self[text] = value
+        return value
 
 
 class _FaultyError(ValueError):
@@ -136,6 +160,8 @@ class _Column(NamedTuple):
         theirs: The request's; None where it is the same for everybody.
         kind: Text, number or time.
         read: A plain value, or `_DOUBT`.
+        texts: What `read` says of texts.
+        numbers: Of many numbers with None at once; None where one is in doubt.
         remembered: Text → what `mapping` reads, or `_FaultyError`.
     """
 
@@ -143,7 +169,24 @@ class _Column(NamedTuple):
     theirs: str | None
     kind: Kind
     read: _Read
+    texts: _Remembered | None
+    numbers: Callable[[Sequence[Any]], Values | None] | None
     remembered: dict[str | None, Any]
+
+    def read_all(self, values: Sequence[Any]) -> list[Any] | Values:
+        """A plain value or `_DOUBT` of each, or an array where none is in doubt."""
+        kinds = set(map(type, values))
+        if self.texts is not None and kinds <= _TEXTS_ONLY:
+            return list(map(self.texts.__getitem__, values))
+        if (
+            self.numbers is not None
+            and len(values) >= FEW_VALUES
+            and kinds <= _NUMBERS_ONLY
+        ):
+            array = self.numbers(values)
+            if array is not None:
+                return array
+        return list(map(self.read, values))
 
 
 @dataclass(frozen=True)
@@ -174,8 +217,12 @@ class PlainMapping:
             settled = kind or _DECLARED_TYPES.get(source.types.get(name, ""))
             if settled is None or origin.row_number is not None:
                 return None
-            read = _reader(name, settled, origin, declared.get(name), source)
-            columns.append(_Column(name, origin.column, settled, read, {}))
+            read, numbers = _reader(name, settled, origin, declared.get(name), source)
+            most = MOST_LEVELS if settled == "text" else MOST_REMEMBERED
+            texts = None if name in _DIFFERENT else _Remembered(read, most)
+            columns.append(
+                _Column(name, origin.column, settled, read, texts, numbers, {})
+            )
         return cls(source, table_name, tuple(columns))
 
     def read(self, given: Mapping[str, Sequence[Any]], n: int) -> VoterArrays | None:
@@ -190,15 +237,12 @@ class PlainMapping:
             c.name: nothing if c.theirs is None else given[c.theirs]
             for c in self.columns
         }
-        plain = {
-            c.name: [read(value) for value in values[c.name]]
-            for c in self.columns
-            for read in [c.read]
-        }
+        read = {c.name: c.read_all(values[c.name]) for c in self.columns}
+        plain = {name: v for name, v in read.items() if isinstance(v, list)}
         doubts = {
-            name: [k for k, value in enumerate(read) if value is _DOUBT]
-            for name, read in plain.items()
-            if _DOUBT in read
+            name: [k for k, value in enumerate(column) if value is _DOUBT]
+            for name, column in plain.items()
+            if _DOUBT in column
         }
         try:
             if doubts:
@@ -206,7 +250,7 @@ class PlainMapping:
         except _FaultyError:
             return None
         return VoterArrays(
-            n, {c.name: _array(plain[c.name], c.kind) for c in self.columns}
+            n, {c.name: _array(read[c.name], c.kind) for c in self.columns}
         )
 
     def _settle(
@@ -286,7 +330,9 @@ class PlainMapping:
 _DECLARED_TYPES: Mapping[str, Kind] = {"number": "number", "text": "text"}
 
 
-def _array(values: list[Any], kind: Kind) -> Values:
+def _array(values: list[Any] | Values, kind: Kind) -> Values:
+    if isinstance(values, np.ndarray):
+        return values
     if kind == "number":
         return np.array(values, dtype=np.float64)
     if kind == "time":
@@ -313,25 +359,29 @@ def _reader(
     origin: ColumnSource,
     declared: pa.Column | None,
     source: TableSource,
-) -> _Read:
-    """A function of one value of JSON; `_DOUBT` of all that is not plain."""
+) -> tuple[_Read, Callable[[Sequence[Any]], Values | None] | None]:
+    """A function of one value of JSON, and one of many numbers where there is one.
+
+    They give `_DOUBT`, or None, of all that is not plain.
+    """
     is_plain = not (
         origin.column is None or origin.map is not None or origin.formats
         or origin.thousands or origin.unit or origin.decimal != "."
         or (origin.digits is not None and kind != "text")
     )  # fmt: skip
     if not is_plain:
-        return _never
+        return _never, None
     none = frozenset([*source.missing, *origin.missing, *PLACEHOLDERS.get(name, ())])
     keeps = _checks(name, declared, source)
     blank = None if declared is None or declared.nullable else _DOUBT
     if kind == "number":
-        return _number_reader(none, keeps, blank)
+        numbers = _numbers_reader(none, keeps, may_lack=blank is None)
+        return _number_reader(none, keeps, blank), numbers
     if kind == "time":
         # no time of ours has a range that it must keep
         has_checks = declared is not None and bool(declared.checks)
-        return _never if has_checks else _time_reader(none, blank)
-    return _text_reader(none, keeps, blank, origin.digits)
+        return (_never if has_checks else _time_reader(none, blank)), None
+    return _text_reader(none, keeps, blank, origin.digits), None
 
 
 def _never(_value: Any) -> _Doubt:
@@ -339,11 +389,9 @@ def _never(_value: Any) -> _Doubt:
 
 
 def _number_reader(
-    none: frozenset[str], keeps: Callable[[Any], bool], blank: Any
+    none: frozenset[str], keeps: Callable[[Any], Any], blank: Any
 ) -> _Read:
-    remembered: dict[str, Any] = {}
-    # a number of JSON is looked up as the text that it would be
-    none_numbers = {n for text in none if (n := _float(text)) is not None}
+    none_numbers = _numbers_among(none)
 
     def read(value: Any) -> Any:
         kind = type(value)
@@ -357,21 +405,45 @@ def _number_reader(
             return blank
         if kind is not str:
             return _DOUBT
-        if value in remembered:
-            return remembered[value]
         text = value.strip()
         if not text:
             return blank
         if text in none or not _PLAIN_NUMBER.fullmatch(text):
             return _DOUBT
         number = float(text)
-        if not keeps(number):
-            return _DOUBT
-        if len(remembered) < MOST_REMEMBERED:
-            remembered[value] = number
-        return number
+        return number if keeps(number) else _DOUBT
 
     return read
+
+
+def _numbers_reader(
+    none: frozenset[str], keeps: Callable[[Any], Any], *, may_lack: bool
+) -> Callable[[Sequence[Any]], Values | None]:
+    """`_number_reader` of many numbers with None; None where one is in doubt."""
+    none_numbers = list(_numbers_among(none))
+
+    def read(values: Sequence[Any]) -> Values | None:
+        try:
+            numbers = np.array(values, dtype=np.float64)
+        except OverflowError:
+            return None
+        n_missing = values.count(None)
+        given = numbers if n_missing == 0 else numbers[~np.isnan(numbers)]
+        # what is NaN and not None is in doubt
+        if len(given) + n_missing < len(values) or (n_missing and not may_lack):
+            return None
+        size = np.abs(given)
+        is_plain = ((size > _SMALLEST) & (size < MAX_EXACT)) | (given == 0)
+        if none_numbers:
+            is_plain &= ~np.isin(given, none_numbers)
+        return numbers if np.all(is_plain & keeps(given)) else None
+
+    return read
+
+
+def _numbers_among(none: frozenset[str]) -> set[float]:
+    """Numbers of JSON that are looked up as the texts that they would be."""
+    return {n for text in none if (n := _float(text)) is not None}
 
 
 def _float(text: str) -> float | None:
@@ -382,15 +454,11 @@ def _float(text: str) -> float | None:
 
 
 def _time_reader(none: frozenset[str], blank: Any) -> _Read:
-    remembered: dict[str, Any] = {}
-
     def read(value: Any) -> Any:
         if value is None:
             return blank
         if type(value) is not str:
             return _DOUBT
-        if value in remembered:
-            return remembered[value]
         text = value.strip()
         if not text:
             return blank
@@ -401,10 +469,7 @@ def _time_reader(none: frozenset[str], blank: Any) -> _Read:
             ordinal = date(int(day[1]), int(day[2]), int(day[3])).toordinal()
         except ValueError:
             return _DOUBT
-        ticks = (ordinal - _EPOCH) * _DAY_US
-        if len(remembered) < MOST_REMEMBERED:
-            remembered[value] = ticks
-        return ticks
+        return (ordinal - _EPOCH) * _DAY_US
 
     return read
 
@@ -439,36 +504,47 @@ def _text_reader(
 
 def _checks(
     name: str, declared: pa.Column | None, source: TableSource
-) -> Callable[[Any], bool]:
-    """Whether a plain value surely keeps its declaration."""
-    holds = [
+) -> Callable[[Any], Any]:
+    """Whether a plain value surely keeps its declaration; of numbers, each of many."""
+    holds: list[Callable[[Any], Any]] = [
         _holds(check) for check in (declared.checks if declared is not None else ())
     ]
     if is_history(name):
-        holds.append(lambda value: value in (0.0, 1.0))
+        holds.append(lambda value: (value == 0.0) | (value == 1.0))
     if name == "age":
-        holds.append(lambda value: YOUNGEST_AGE <= value <= OLDEST_AGE)
+        holds.append(lambda value: (value >= YOUNGEST_AGE) & (value <= OLDEST_AGE))
     if name == "birth_year":
         latest = source.observed_on.year if source.observed_on else None
         last = YOUNGEST_BIRTH if latest is None else latest - YOUNGEST_AGE
         first = -np.inf if latest is None else latest - OLDEST_AGE
-        holds.append(lambda value: first <= value <= last)
+        holds.append(lambda value: (value >= first) & (value <= last))
     if not holds:
         return lambda _value: True
     if len(holds) == 1:
         return holds[0]
-    return lambda value: all(one(value) for one in holds)
+    return lambda value: _all(one(value) for one in holds)
 
 
-def _holds(check: pa.Check) -> Callable[[Any], bool]:
+def _all(held: Iterable[Any]) -> Any:
+    result: Any = True
+    for one in held:
+        result = result & one
+    return result
+
+
+def _holds(check: pa.Check) -> Callable[[Any], Any]:
     statistics = check.statistics or {}
     if check.name == "isin":
         allowed = frozenset(statistics["allowed_values"])
-        return lambda value: value in allowed
+        return lambda value: (
+            np.isin(value, list(allowed))
+            if isinstance(value, np.ndarray)
+            else value in allowed
+        )
     if check.name == "in_range":
         # the ends themselves are left to `mapping`, which knows whether they count
         low, high = statistics["min_value"], statistics["max_value"]
-        return lambda value: low < value < high
+        return lambda value: (value > low) & (value < high)
     if check.name == "str_length":
         least = statistics["min_value"]
         return lambda value: len(value) >= least

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import CreateTable
 
 from hustings.serving.bodies import MAX_WORDS
+from hustings.serving.reactions.prepared import PreparedStatement
 from hustings.serving.reactions.store import Events, insert_new
 
 RULE = "rule"
@@ -45,8 +46,8 @@ MONITOR_ALARMS = sa.Table(
 """Alarms that were sent or acted on, so that a restart does neither again."""
 
 _LAST = sa.select(sa.func.max(PAUSES.c.seq)).group_by(PAUSES.c.message_id)
-_PAUSED = (
-    sa.select(PAUSES)
+_PAUSED = PreparedStatement(
+    sa.select(PAUSES.c.message_id, PAUSES.c.paused_at, PAUSES.c.by, PAUSES.c.reason)
     .where(PAUSES.c.seq.in_(_LAST), PAUSES.c.lifted_at.is_(None))
     .order_by(PAUSES.c.seq)
 )
@@ -104,12 +105,9 @@ class Pauses:
     def paused(self) -> dict[str, Pause]:
         """Messages that are paused now."""
         with self.engine.connect() as connection:
-            rows = connection.execute(_PAUSED).all()
+            rows = _PAUSED.rows(connection, {})
         return {
-            row.message_id: Pause(
-                row.message_id, _time(row.paused_at), row.by, row.reason
-            )
-            for row in rows
+            message: Pause(message, _time(at), by, why) for message, at, by, why in rows
         }
 
     def refusals(self) -> dict[str, str]:

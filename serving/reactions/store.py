@@ -31,6 +31,7 @@ from hustings.serving.reactions.payload import (
     Row,
     microseconds,
 )
+from hustings.serving.reactions.prepared import PreparedStatement
 
 FILE = "events.db"
 """Of a campaign's folder, where it declares no store of its own."""
@@ -414,8 +415,7 @@ class Events:
         with self.engine.connect() as connection:
             # a statement takes only so many values
             for at in range(0, len(ids), 10_000):
-                block = ids[at : at + 10_000]
-                stops = connection.execute(_withdrawn(of_some=True), {"ids": block})
+                stops = _STOPS_OF.rows(connection, {"ids": ids[at : at + 10_000]})
                 for voter, channel, _ in stops:
                     channels_of.setdefault(voter, set()).add(channel)
         return channels_of
@@ -475,6 +475,9 @@ def _withdrawn(*, of_some: bool) -> sa.Select[Any]:
     first = sa.func.min(withdrawn.c.at).label("at")
     by = (withdrawn.c.voter_id, withdrawn.c.channel)
     return sa.select(*by, first).group_by(*by).order_by(*by)
+
+
+_STOPS_OF = PreparedStatement(_withdrawn(of_some=True))
 
 
 # --- one batch in a transaction -------------------------------------------------------

@@ -321,8 +321,7 @@ def test_an_open_offer_to_who_has_voted_ends(apart: Apart) -> None:
         for voter in apart.ids[:3]
     ]  # fmt: skip
     decisions = OnlineDecisions.in_store_of(intake.events)
-    with decisions.turn(now) as turn:
-        turn.hand_out(offers, {})
+    decisions.turn(lambda turn: turn.hand_out(offers, {}), now)
     reserved = online_so_far(apart.run.home, now).reserved_usd
     assert reserved == pytest.approx(1.8)
     said = apart.read(f"{apart.ids[0]},R,10/19/2026,mail")

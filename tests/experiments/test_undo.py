@@ -158,8 +158,7 @@ def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
     )  # fmt: skip
     events = Events.open(campaign.home / FILE)
     decisions = OnlineDecisions.in_store_of(events)
-    with decisions.turn(now) as turn:
-        turn.hand_out([decision], {})
+    decisions.turn(lambda turn: turn.hand_out([decision], {}), now)
     said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
     assert "1 of its contacts are on offer online" in said
     decisions.report_sent(["d1"], now)

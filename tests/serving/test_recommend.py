@@ -299,7 +299,7 @@ def require_agreement(drafted: Bundled) -> None:
         assert told["propensity"] == row.propensity
     # others: what is left of the money
     others = set(rows["voter_id"]) - set(decided["voter_id"])
-    left = budget - locked.endpoint.decided.present().committed_usd()  # type: ignore[union-attr]
+    left = budget - locked.endpoint.decided.present(NOW).committed_usd()  # type: ignore[union-attr]
     paid = sum(
         answers[v]["recommendation"]["cost_usd"]
         for v in others if answers[v]["recommendation"]
@@ -553,8 +553,7 @@ def test_no_message_is_worth_more_because_fewer_have_voted(
 
 
 def sums_reserved(endpoint: Endpoint) -> list[float]:
-    with endpoint.decisions.turn(NOW) as turn:
-        return [turn.taken().usd]
+    return endpoint.decisions.turn(lambda turn: [turn.taken().usd], NOW)
 
 
 def test_a_request_that_names_itself_is_answered_once(

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from hustings.features.training_set import Arm, MessageTest
+from hustings.features.voter import SegmentBins
 from hustings.training.estimators.metrics import Interval
 from hustings.training.policy_value.guardrails import (
     ClosedGroup,
@@ -59,7 +60,8 @@ def test_averages_do_not_pay_for_many_groups_and_groups_do() -> None:
 
 
 def test_a_closed_group_is_of_its_bins_alone() -> None:
-    parts = pd.DataFrame({"age": ["young", "young", "old"], "sex": ["F", "M", "F"]})
+    age, sex = (np.array(b, object) for b in (["young", "young", "old"], [*"FMF"]))
+    parts = SegmentBins(3, {"age": age, "sex": sex})
     arms = (Arm("m", "mail"), Arm("m", "sms"), Arm("k", "mail"))
     closed = closed_arms([ClosedGroup("m", {"age": "young"}, "g", "r")], parts, arms)
     assert closed.tolist() == [[True, True, False]] * 2 + [[False] * 3]

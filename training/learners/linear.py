@@ -95,11 +95,8 @@ class LinearFit:
             fold: Fold of each voter, shape (n,), predicted by the fit without it;
                 None for voters that no fit saw, predicted by the fit of all.
         """
-        of_fit = self._used(fold).along_coefficients
-        deviation = self._predicted(X, fold, of_fit, lambda along, _: along)
-        if self.affinity_slope is not None:
-            deviation += self.affinity_slope.deviation(X, fold)
-        return deviation
+        (deviation,) = self._predicted(X, fold, [self._mean(fold)])
+        return self._with_affinity(deviation, X, fold)
 
     def variance(self, X: Floats32, fold: Ints | None) -> Floats:
         """Posterior variance of the deviation, all terms included, shape (n, M).
@@ -108,43 +105,70 @@ class LinearFit:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
         """
+        (variance,) = self._predicted(X, fold, [self._spread(fold)])
+        return self._with_doubt(variance, X, fold)
 
+    def moments(self, X: Floats32, fold: Ints | None) -> tuple[Floats, Floats]:
+        """`deviation` and `variance`, whose columns are made once, (n, M) each.
+
+        Args:
+            X: Features, shape (n, n_features).
+            fold: As in `deviation`.
+        """
+        both = [self._mean(fold), self._spread(fold)]
+        deviation, variance = self._predicted(X, fold, both)
+        return (
+            self._with_affinity(deviation, X, fold),
+            self._with_doubt(variance, X, fold),
+        )
+
+    def _mean(self, fold: Ints | None) -> "_Along":
+        return _Along(self._used(fold).along_coefficients, lambda along, _: along)
+
+    def _spread(self, fold: Ints | None) -> "_Along":
         def spread(along: Floats32, k: int) -> Floats:
             by_message = (along**2).reshape(len(along), len(self.unexplained[k]), -1)
             of_data = by_message.sum(axis=2, dtype=np.float64)
             return np.asarray(of_data + self.unexplained[k])
 
-        of_fit = self._used(fold).along_directions
-        variance = self._predicted(X, fold, of_fit, spread)
+        return _Along(self._used(fold).along_directions, spread)
+
+    def _with_affinity(
+        self, deviation: Floats, X: Floats32, fold: Ints | None
+    ) -> Floats:
+        if self.affinity_slope is not None:
+            deviation += self.affinity_slope.deviation(X, fold)
+        return deviation
+
+    def _with_doubt(self, variance: Floats, X: Floats32, fold: Ints | None) -> Floats:
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
         return variance
 
     def _predicted(
-        self,
-        X: Floats32,
-        fold: Ints | None,
-        of_fit: Mapping[int, _Weights],
-        value_of: Callable[[Floats32, int], npt.NDArray[np.floating]],
-    ) -> Floats:
-        """Prediction of each voter by the fit of its fold, along some weights.
+        self, X: Floats32, fold: Ints | None, wanted: Sequence["_Along"]
+    ) -> list[Floats]:
+        """Predictions of each voter by the fit of its fold, along some weights.
 
         Args:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
-            of_fit: Weights of the columns that are used, by fit.
-            value_of: Of the columns along the weights and the fit, shape (rows, M).
+            wanted: Weights of each prediction.
+
+        Returns:
+            One of shape (n, M) for each.
         """
-        predicted = np.empty((len(X), self.coefficients.shape[2]))
+        predicted = [np.empty((len(X), self.coefficients.shape[2])) for _ in wanted]
         basis = self._used(fold).basis
 
         def predict(rows: slice) -> None:
             raw = basis.raw(X[rows])
             for k, in_fold in self._fits(fold, rows):
-                slopes, constant = of_fit[k]
                 part = raw if in_fold is None else raw[:, in_fold]
                 at = rows if in_fold is None else rows.start + np.flatnonzero(in_fold)
-                predicted[at] = value_of(part.T @ slopes - constant, k)
+                for values, along in zip(predicted, wanted, strict=True):
+                    slopes, constant = along.of_fit[k]
+                    values[at] = along.value_of(part.T @ slopes - constant, k)
 
         _in_parallel(predict, len(X))
         return predicted
@@ -206,6 +230,18 @@ class LinearFit:
             stored.get("n_unsettled", 0),
             None if affinity_slope is None else AffinitySlope.from_json(affinity_slope),
         )
+
+
+class _Along(NamedTuple):
+    """Weights of a prediction.
+
+    Attributes:
+        of_fit: Weights of the columns that are used, by fit.
+        value_of: Of the columns along the weights and the fit, shape (rows, M).
+    """
+
+    of_fit: Mapping[int, _Weights]
+    value_of: Callable[[Floats32, int], npt.NDArray[np.floating]]
 
 
 class _UsedColumns:

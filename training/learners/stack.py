@@ -92,26 +92,22 @@ class StackLift:
 
     def predict(self, X: Floats32, unit_id: Objects | None = None) -> Lifts:
         """Lift of every message for every voter, as `GbmLift.predict`."""
-        deviation, doubt = self.belief.combine(self._parts(X, unit_id))
+        fold = None if unit_id is None else self._linear_fold(unit_id)
+        linear, of_linear = self.linear.moments(X, fold)
+        deviation, doubt = self.belief.combine([linear, *self._of_trees(X, unit_id)])
         lift = self.nuisances.effects.shrunken + deviation
-        variance = self._linear_variance(X, unit_id) + doubt
+        variance = of_linear + doubt
         se = np.sqrt(variance + self.nuisances.effects.shrunken_se**2)
         return Lifts.within_range(self.nuisances, X, unit_id, lift, se)
 
-    def _linear_fold(self, unit_id: Objects | None) -> Ints | None:
-        if unit_id is None:
-            return None
+    def _linear_fold(self, unit_id: Objects) -> Ints:
         return self.nuisances.folds(unit_id, self.linear.n_folds)
 
-    def _linear_variance(self, X: Floats32, unit_id: Objects | None) -> Floats:
-        return self.linear.variance(X, self._linear_fold(unit_id))
-
-    def _parts(self, X: Floats32, unit_id: Objects | None) -> list[Floats]:
-        parts = [self.linear.deviation(X, self._linear_fold(unit_id))]
-        if self.trees is not None:
-            fold = None if unit_id is None else self.nuisances.folds(unit_id)
-            parts.append(self.trees.deviation(X, fold))
-        return parts
+    def _of_trees(self, X: Floats32, unit_id: Objects | None) -> list[Floats]:
+        if self.trees is None:
+            return []
+        fold = None if unit_id is None else self.nuisances.folds(unit_id)
+        return [self.trees.deviation(X, fold)]
 
     def save(self, folder: Path) -> None:
         """Write JSON and LightGBM's text format: nothing executable."""

@@ -17,6 +17,7 @@ from scipy import stats
 
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm, MessageTest
+from hustings.features.voter import SegmentBins
 from hustings.training.estimators.metrics import Interval, clustered_means
 from hustings.training.estimators.sample_ratio import holm
 from hustings.training.learners.average_effects import (
@@ -130,18 +131,16 @@ class ClosedGroup:
     guardrail: str
     reason: str
 
-    def members(self, parts: pd.DataFrame) -> Bools:
+    def members(self, bins: SegmentBins) -> Bools:
         """Which voters are of the group, shape (n,).
 
         Args:
-            parts: From `features.voter.segment_parts`, n rows.
+            bins: Of the n voters.
         """
-        inside = np.ones(len(parts), dtype=bool)
+        inside = np.ones(bins.n, dtype=bool)
         for column, label in self.where.items():
             inside &= (
-                (parts[column] == label).to_numpy(dtype=bool)
-                if column in parts
-                else np.zeros(len(parts), dtype=bool)
+                bins.of_column[column] == label if column in bins.of_column else False
             )
         return inside
 
@@ -156,20 +155,20 @@ class ClosedGroup:
 
 
 def closed_arms(
-    closed: Sequence[ClosedGroup], parts: pd.DataFrame, arms: Sequence[Arm]
+    closed: Sequence[ClosedGroup], bins: SegmentBins, arms: Sequence[Arm]
 ) -> Bools:
     """Arms that guardrails close to each voter, shape (n, A).
 
     Args:
         closed: Messages and groups.
-        parts: From `features.voter.segment_parts`, n rows.
+        bins: Of the n voters.
         arms: What could be sent.
     """
-    result = np.zeros((len(parts), len(arms)), dtype=bool)
+    result = np.zeros((bins.n, len(arms)), dtype=bool)
     for group in closed:
         of_message = np.array([arm.message_id == group.message_id for arm in arms])
         if of_message.any():
-            result |= group.members(parts)[:, None] & of_message
+            result |= group.members(bins)[:, None] & of_message
     return result
 
 

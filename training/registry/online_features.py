@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from hustings.features.affinity import CellAffinities, band_starts
-from hustings.features.arrays import Floats, Floats32
+from hustings.features.arrays import Floats, Floats32, Values
 from hustings.features.derived import FROM_THE_WHOLE_FILE, Query, with_columns
-from hustings.features.ingest.plain import Values, VoterArrays
+from hustings.features.ingest.plain import VoterArrays
 from hustings.features.partner import LIFT_PREFIX
 from hustings.features.persons.linked_reactions import REACTED_PREFIX
 from hustings.features.persons.provider import PROVIDER_PREFIX
@@ -211,8 +211,11 @@ class OnlineFeatures:
         return None
 
     def _voted(self, voters: VoterArrays) -> list[str]:
-        past = history_columns(self.feature_columns, self.as_of)
-        return [name for name in past if name in voters]
+        return [name for name in self._past_elections if name in voters]
+
+    @cached_property
+    def _past_elections(self) -> list[str]:
+        return history_columns(self.feature_columns, self.as_of)
 
     def _tenure(self, registered_on: Values) -> Values:
         ticks = registered_on.astype(TIMESTAMP).view(np.int64)
