@@ -36,7 +36,9 @@ def objection(
 
 def _has_left(home: Path, record: PlanRecord, at: pd.Timestamp) -> str:
     """Why a lock may not be taken back: somebody may act on the plan."""
-    plan_id, online = record.plan_id, online_so_far(home, at)
+    # commands know the time to the second; what was offered in this one counts
+    plan_id = record.plan_id
+    online = online_so_far(home, at + pd.Timedelta(seconds=1))
     lists = exports_of(home / EXPORTS / plan_id)
     if lists:
         return (

@@ -77,7 +77,7 @@ def test_a_plan_waits_for_whom_its_state_says(
     to_read = f"hustings results FILE --plan day1 {shlex.join(where)}"
     assert next_command(sent) == to_read
     # as far as the data are there: no option is refused, no other folder is read
-    lacking = f"{Path(where[-1]) / 'sample'}: expected a run".split()
+    lacking = f"{Path(where[-1]) / 'sample'}: expected a run;".split()
     (day,) = [command for command in due_commands(*where) if " day " in command]
     for command in (to_read, day):
         assert pasted(command, code=3).split()[1 : 1 + len(lacking)] == lacking

@@ -47,7 +47,7 @@ class Campaign:
     @property
     def handed_over(self) -> set[str]:
         """Voters whose contact the endpoint takes for handed over."""
-        decided = DecidedVoters(self.home).present()
+        decided = DecidedVoters(self.home).present(pd.Timestamp.now())
         ids = [f"v{i:02}" for i in range(12)]
         return {
             voter
@@ -113,7 +113,8 @@ def test_a_lock_is_taken_back_where_nothing_has_left(campaign: Campaign) -> None
     assert campaign.money["usd_committed"] == 0.0
     assert decisions_so_far(campaign.home).empty
     assert designs_so_far(campaign.home).empty
-    assert DecidedVoters(campaign.home).present().of(["v00", "v11"]) == {}
+    decided = DecidedVoters(campaign.home).present(pd.Timestamp.now())
+    assert decided.of(["v00", "v11"]) == {}
     # another plan may decide the same voters now
     drafted(campaign.home, "day2")
     campaign.said("plans", "approve", "day2", "--by", "R. Approver", "--yes")
