@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,11 @@ from hustings.experiments.cli.common import (
     errors_reported,
     home_of,
     make_run,
+    settle,
 )
+
+if TYPE_CHECKING:
+    from hustings.experiments.stages.context import Run
 
 app = typer.Typer()
 BECAME = ("accepted", "duplicate", "quarantined")
@@ -83,9 +87,15 @@ def web(
         keys, home = Keys.of_environment(), home_of(campaign, data)
         scoring = Scoring(home, keys)
         scoring.refresh()
+
+        def open_run() -> "Run":
+            run = make_run(campaign, data, store, mlflow)
+            settle(run.home)
+            return run
+
         site = StaffSite(
             address=address_of(campaign, data),
-            open_run=lambda: make_run(campaign, data, store, mlflow),
+            open_run=open_run,
             alone=lambda folder, command, at: alone(folder, command, at=at),
             sessions=Sessions(keys, pd.Timedelta(minutes=idle_minutes)),
             scoring=scoring,
