@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hustings.features.ingest import TableSource
 from hustings.features.ingest.mapping import map_with_faults, scalar_text
-from hustings.features.ingest.plain import PlainMapping
+from hustings.features.ingest.plain import FEW_VALUES, PlainMapping
 
 SOURCE = TableSource.model_validate(
     {
@@ -114,6 +114,34 @@ def test_every_value_of_a_column_reads_alike_alone(column):
             frame = read.frame(list(expected))
             expected_row = expected.iloc[[k]].reset_index(drop=True)
             pd.testing.assert_frame_equal(frame, expected_row)
+
+
+NUMBERS = st.one_of(
+    st.none(),
+    st.integers(17, 114),
+    st.sampled_from([0, 0.0, -0.0, 1, 45.5, 2000, 1e-7]),
+    # what is no plain number, or outside its range, at one place of many
+    st.sampled_from(
+        [99, 99.0, 16, 115, 2**53, 2**70, 10**400, 1e16, 1e-300, True, "7"]
+    ),
+)
+
+
+@settings(max_examples=15, deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@given(
+    column=st.sampled_from(["AGE", "SCORE", "VG8"]),
+    values=st.lists(NUMBERS, min_size=FEW_VALUES, max_size=FEW_VALUES + 3),
+    plain=st.booleans(),
+)
+def test_many_numbers_at_once_are_those_that_duckdb_reads(column, values, plain):
+    if plain:
+        values = [v if v is None or v == 1 else 0.0 if column == "VG8" else 45.5
+                  for v in values]  # fmt: skip
+    good = dict.fromkeys(COLUMNS)
+    assert_read_alike(
+        [{**good, "ID": f"v{k}", column: value} for k, value in enumerate(values)]
+    )
 
 
 def test_plain_values_are_read_without_duckdb(monkeypatch):
