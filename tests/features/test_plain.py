@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hustings.features.ingest import TableSource
 from hustings.features.ingest.mapping import map_with_faults, scalar_text
-from hustings.features.ingest.plain import PlainMapping
+from hustings.features.ingest.plain import FEW_VALUES, PlainMapping
 
 SOURCE = TableSource.model_validate(
     {
@@ -114,6 +114,26 @@ def test_every_value_of_a_column_reads_alike_alone(column):
             frame = read.frame(list(expected))
             expected_row = expected.iloc[[k]].reset_index(drop=True)
             pd.testing.assert_frame_equal(frame, expected_row)
+
+
+PLAIN_NUMBERS = {"AGE": [18, 45.5, 101, None], "SCORE": [-0.0, 0, 2.5, -3, None],
+                 "VG8": [0, 1.0, None]}  # fmt: skip
+ODD_NUMBERS = [
+    99, 99.0, 16, 17, 115, 2000, -1, 0.5, 1e-7, 1e-300, 1e16, 2**53, 2**70, 10**400,
+    True, "7", "N/A",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", PLAIN_NUMBERS)
+def test_many_numbers_at_once_are_those_that_duckdb_reads(column):
+    good = dict.fromkeys(COLUMNS)
+    plain = (PLAIN_NUMBERS[column] * FEW_VALUES)[:FEW_VALUES]
+    for odd in [*ODD_NUMBERS, None]:
+        # one alone is in doubt: the others would be read at once
+        values = [*plain, odd]
+        assert_read_alike(
+            [{**good, "ID": f"v{k}", column: value} for k, value in enumerate(values)]
+        )
 
 
 def test_plain_values_are_read_without_duckdb(monkeypatch):

@@ -7,11 +7,17 @@ import pandas as pd
 import pytest
 
 from hustings.features.voter import (
+    AGE_BINS,
+    AGE_LABELS,
+    HISTORY_BINS,
+    HISTORY_LABELS,
     HISTORY_SHARE,
     MAX_LEVELS,
     TENURE_YEARS,
     Encoding,
     history_columns,
+    segment_bins,
+    segment_parts,
     segments,
     voter_features,
 )
@@ -179,6 +185,48 @@ def test_segments_are_told_in_words() -> None:
         "e": "65 and over · U · votes often",
         "f": "unknown · F · unknown",
     }
+
+
+def test_bins_of_a_requests_arrays_are_those_of_a_table() -> None:
+    rng = np.random.default_rng(0)
+    ages = [0.0, 34.999, 35.0, 49.5, 50.0, 65.0, 199.0, 200.0, -1.0, np.nan]
+    shares = [-0.01, 0.0, 0.34, 0.341, 0.67, 0.68, 1.01, 1.02, np.nan, 0.5]
+    features = pd.DataFrame(
+        {
+            "age": ages,
+            HISTORY_SHARE: shares,
+            "sex": pd.Series([*"FMFMU", None, *"FMFM"], dtype="str"),
+            "income": [*rng.normal(size=9), np.nan],
+            "owner": [0.0, 1.0] * 5,
+            "flag": pd.array([True, False, None] * 3 + [True], dtype="boolean"),
+        }
+    )
+    columns = ["age", "history", "sex", "income", "owner", "flag", "nowhere"]
+    edges = {"income": (-1.0, 0.0, 0.5, 3.0), "owner": (), "flag": ()}
+    table = segment_parts(features, columns, edges)
+    # as pandas cuts them
+    for name, bins, labels, right in (
+        ("age", AGE_BINS, AGE_LABELS, False),
+        (HISTORY_SHARE, HISTORY_BINS, HISTORY_LABELS, True),
+    ):
+        cut = pd.cut(features[name], bins, right=right, labels=labels).astype(object)
+        assert table[name].tolist() == cut.fillna("unknown").tolist()
+    arrays = {
+        **{
+            n: features[n].to_numpy() for n in ("age", HISTORY_SHARE, "income", "owner")
+        },
+        "sex": np.array([*"FMFMU", None, *"FMFM"], dtype=object),
+        "flag": np.array([1.0, 0.0, np.nan] * 3 + [1.0]),
+    }
+    for rows in (slice(None), *(slice(k, k + 1) for k in range(10))):
+        taken = {name: values[rows] for name, values in arrays.items()}
+        n = len(taken["age"])
+        bins = segment_bins(taken, columns, edges, n=n)
+        for name, of_voters in bins.of_column.items():
+            assert of_voters.tolist() == table[name].iloc[rows].tolist()
+        labels = segments(features.iloc[rows], columns, edges)
+        assert bins.label().tolist() == labels.tolist()
+    assert segment_bins({}, ["age"], n=2).label().tolist() == ["everyone"] * 2
 
 
 def test_numbers_of_many_values_are_cut_in_thirds_and_of_few_named() -> None:

@@ -1,6 +1,7 @@
 """Fondness points to lift only as far as randomised scores say so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,7 +90,13 @@ def test_lift_follows_fondness_and_its_column_is_no_other_feature() -> None:
     unknown = X.copy()
     unknown[:, 2:] = np.nan
     assert np.abs(model.deviation(unknown, fold)).max() < 0.5
-    assert (model.variance(X, fold) >= model.variance(unknown, fold) - 1e-9).all()
+    variance = model.moments(X, fold)[1]
+    assert (variance >= model.moments(unknown, fold)[1] - 1e-9).all()
+    # what is not known of the slope is part of it
+    settled = replace(model, affinity_slope=None).moments(X, fold)[1]
+    doubt = model.affinity_slope.doubt(X, fold)
+    assert doubt.max() > 0
+    np.testing.assert_allclose(variance, settled + doubt)
 
 
 def test_the_model_predicts_the_same_after_it_was_written_and_read() -> None:
@@ -97,7 +104,7 @@ def test_the_model_predicts_the_same_after_it_was_written_and_read() -> None:
     model = fitted(X, lift, fold)
     again = LinearFit.from_json(json.loads(json.dumps(model.to_json())))
     np.testing.assert_allclose(again.deviation(X, fold), model.deviation(X, fold))
-    np.testing.assert_allclose(again.variance(X, None), model.variance(X, None))
+    np.testing.assert_allclose(again.moments(X, None)[1], model.moments(X, None)[1])
 
 
 def test_a_slope_takes_off_what_features_would_otherwise_have_to_learn() -> None:

@@ -98,18 +98,8 @@ class LinearFit:
         (deviation,) = self._predicted(X, fold, [self._mean(fold)])
         return self._with_affinity(deviation, X, fold)
 
-    def variance(self, X: Floats32, fold: Ints | None) -> Floats:
-        """Posterior variance of the deviation, all terms included, shape (n, M).
-
-        Args:
-            X: Features, shape (n, n_features).
-            fold: As in `deviation`.
-        """
-        (variance,) = self._predicted(X, fold, [self._spread(fold)])
-        return self._with_doubt(variance, X, fold)
-
     def moments(self, X: Floats32, fold: Ints | None) -> tuple[Floats, Floats]:
-        """`deviation` and `variance`, whose columns are made once, (n, M) each.
+        """`deviation` and its posterior variance, all terms included, (n, M) each.
 
         Args:
             X: Features, shape (n, n_features).
@@ -117,10 +107,9 @@ class LinearFit:
         """
         both = [self._mean(fold), self._spread(fold)]
         deviation, variance = self._predicted(X, fold, both)
-        return (
-            self._with_affinity(deviation, X, fold),
-            self._with_doubt(variance, X, fold),
-        )
+        if self.affinity_slope is not None:
+            variance += self.affinity_slope.doubt(X, fold)
+        return self._with_affinity(deviation, X, fold), variance
 
     def _mean(self, fold: Ints | None) -> "_Along":
         return _Along(self._used(fold).along_coefficients, lambda along, _: along)
@@ -139,11 +128,6 @@ class LinearFit:
         if self.affinity_slope is not None:
             deviation += self.affinity_slope.deviation(X, fold)
         return deviation
-
-    def _with_doubt(self, variance: Floats, X: Floats32, fold: Ints | None) -> Floats:
-        if self.affinity_slope is not None:
-            variance += self.affinity_slope.doubt(X, fold)
-        return variance
 
     def _predicted(
         self, X: Floats32, fold: Ints | None, wanted: Sequence["_Along"]
