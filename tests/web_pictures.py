@@ -4,10 +4,8 @@
 """
 
 import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tests.browser import Browser
+from tests.browser import browser_page
 from tests.checkout import ROOT
 
 FOLDER = ROOT / ".github" / "docs"
@@ -15,14 +13,14 @@ WIDTH, HEIGHT = 1080, 1120
 
 
 def take(url: str, key: str) -> None:
-    with TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
-        browser.size(WIDTH, HEIGHT)
-        browser.open(url)
-        browser.type("#key", key)
-        browser.click("main button")
-        browser.picture(FOLDER / "web-today.png", most_px=HEIGHT)
-        browser.click("main a[href^='/plans/']")
-        browser.picture(FOLDER / "web-plan.png", most_px=HEIGHT)
+    with browser_page() as page:
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        page.goto(url)
+        page.fill("#key", key)
+        page.click("main button")
+        page.screenshot(path=FOLDER / "web-today.png")
+        page.click("main a[href^='/plans/']")
+        page.screenshot(path=FOLDER / "web-plan.png")
 
 
 if __name__ == "__main__":

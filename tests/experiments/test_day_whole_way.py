@@ -271,7 +271,8 @@ def copied(campaign: Campaign, tmp_path: Path) -> Campaign:
 
 def test_every_command_says_what_comes_next(campaign: Campaign) -> None:
     first = f"day-{FIRST:%Y-%m-%d}"
-    where, following = f"--campaign {campaign.folder}", campaign.following
+    where = f"--campaign {campaign.folder} --data {campaign.runs}"
+    following = campaign.following
     assert following["run --model"].startswith(
         f"hustings day --date {FIRST:%Y-%m-%d} {where}"
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from urllib.parse import urlencode
 import httpx
 import pandas as pd
 import pytest
+from playwright.sync_api import Page
 from typer.testing import CliRunner
 
 from hustings.experiments.cli import app
@@ -30,7 +32,7 @@ from hustings.experiments.web.page_facts import pages_on_file
 from hustings.experiments.web.sessions import LONGEST, Sessions
 from hustings.features.checksums import write_checksums
 from hustings.serving.keys import MOST_FAILURES, Keys
-from tests.browser import CHROMIUM, Browser
+from tests.browser import CHROMIUM, browser_page, look_at, require_accessible
 from tests.experiments.test_plan_steps import drafted
 from tests.servers import free_port, serving
 from tests.story import Story
@@ -147,10 +149,10 @@ def site(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def page() -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with Browser(tmp_path_factory.mktemp("browser")) as opened:
+    with browser_page() as opened:
         yield opened
 
 
@@ -207,117 +209,80 @@ def test_the_report_is_the_file_that_the_run_wrote(site: Site) -> None:
 # --- a day's work ---------------------------------------------------------------------
 
 
-def check_accessible(browser: Browser) -> None:
-    """Names of what can be used, the order of headings, contrast, no cut page."""
-    faults = browser.look(ACCESSIBLE)
-    assert faults == [], (browser.look("location.href"), faults)
+WHOLE = """() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  return [
+    document.documentElement.scrollWidth <= innerWidth,
+    all("script, [onclick], [style]").length === 0,
+    all("table").every((table) => table.querySelector("th[scope]")),
+  ];
+}"""
+"""Nothing is cut, nothing runs or is styled inside, and tables have heads."""
 
 
-ACCESSIBLE = r"""(() => {
-  const faults = [], all = (selector) => [...document.querySelectorAll(selector)];
-  const light = (colour) => {
-    const parts = colour.match(/[\d.]+/g).map(Number).slice(0, 3).map((value) => {
-      const share = value / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
-  };
-  const ground = (one) => {
-    for (; one; one = one.parentElement) {
-      const colour = getComputedStyle(one).backgroundColor;
-      if (!/, 0\)$/.test(colour)) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const one = node.parentElement;
-    if (!node.data.trim() || !one.checkVisibility()) continue;
-    const pair = [light(getComputedStyle(one).color), light(ground(one))];
-    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
-    if (ratio < 4.5) faults.push(`contrast ${ratio.toFixed(2)}: ${node.data.trim()}`);
-  }
-  const levels = all("h1, h2, h3, h4").map((one) => Number(one.tagName[1]));
-  levels.forEach((level, i) => {
-    if (level > (i ? levels[i - 1] : 0) + 1) faults.push(`headings ${levels}`);
-  });
-  if (levels.filter((level) => level === 1).length !== 1) faults.push("one h1");
-  for (const one of all("input:not([type=hidden]), select, textarea")) {
-    if (!one.labels.length) faults.push(`no label: ${one.name}`);
-  }
-  for (const one of all("button, a[href], summary")) {
-    if (!one.textContent.trim()) faults.push(`no name: ${one.outerHTML}`);
-  }
-  const ids = all("[id]").map((one) => one.id);
-  if (new Set(ids).size !== ids.length) faults.push("an id twice");
-  for (const one of all("[aria-labelledby]")) {
-    if (!document.getElementById(one.getAttribute("aria-labelledby"))) {
-      faults.push(`labelled by nothing: ${one.outerHTML.slice(0, 80)}`);
-    }
-  }
-  for (const table of all("table")) {
-    if (!table.querySelector("th[scope]")) faults.push("a table without heads");
-  }
-  if (document.documentElement.scrollWidth > innerWidth) faults.push("cut");
-  if (!document.documentElement.lang) faults.push("no language");
-  if (all("script, [onclick], [style]").length) faults.push("script or style inside");
-  return faults;
-})()"""
+def require_readable(page: Page) -> None:
+    require_accessible(page)
+    assert page.evaluate(WHOLE) == [True, True, True], page.url
+
+
+def enter(page: Page, site: Site, key: str) -> None:
+    page.goto(f"{site.url}/login")
+    page.fill("#key", key)
+    page.click("main button")
 
 
 def test_every_page_is_readable_at_both_widths_in_light_and_dark(
-    site: Site, browser: Browser
+    site: Site, page: Page
 ) -> None:
-    browser.size(1280)
-    browser.open(f"{site.url}/")
-    check_accessible(browser)
-    browser.type("#key", KEY)  # the operator may look at everything
-    browser.click("main button")
+    page.goto(f"{site.url}/login")
+    require_readable(page)
+    enter(page, site, KEY)  # the operator may look at everything
     for path in ("today", "plans", f"plans/{site.first}", "reports", "messages",
                  "requests", "plans/none"):  # fmt: skip
-        browser.open(f"{site.url}/{path}")
-        for width in (1280, 390):
-            for dark in (False, True):
-                browser.size(width, dark=dark)
-                check_accessible(browser)
-    browser.size(1280)
+        page.goto(f"{site.url}/{path}")
+        for width, dark in product((1280, 390), (False, True)):
+            look_at(page, width, dark=dark)
+            require_readable(page)
+    look_at(page, 1280)
     # the first stop of the keyboard leads past the links, and is seen
-    browser.open(f"{site.url}/today")
-    browser.key("Tab", 9)
-    focus = browser.look(
+    page.goto(f"{site.url}/today")
+    page.keyboard.press("Tab")
+    focus = page.evaluate(
         "[document.activeElement.getAttribute('href'), "
         "document.activeElement.getBoundingClientRect().x >= 0, "
         "getComputedStyle(document.activeElement).outlineStyle]"
     )
     assert focus == ["#main", True, "solid"]
-    browser.key("Tab", 9)
-    assert browser.look("document.activeElement.textContent") == "Today"
-    browser.click("form.who button")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Today"
+    page.click("form.who button")
 
 
-def test_a_day_s_work_takes_nothing_but_clicks(site: Site, browser: Browser) -> None:
-    browser.size(1280)
-    browser.console.clear()
-    browser.open(f"{site.url}/")
-    assert browser.text("h1") == "Sign in"
-    browser.type("#key", key_of("R. Approver"))
-    browser.click("main button")
-    assert browser.text("h1") == "Today"
-    browser.click(f"a[href='/plans/{site.first}']")
-    assert browser.text("h1") == f"Plan {site.first}"
-    browser.press("a[href='#decide']")
-    browser.press("#read")
-    browser.click("#approve")
-    assert browser.text("#state").lower() == "approved"
-    browser.click("#lock")
-    assert browser.text("#state").lower() == "locked"
-    browser.click("a[href='/today']")
-    assert "to export" in browser.text("main")
-    browser.click("form.who button")
-    assert browser.text("h1") == "Sign in"
-    browser.open(f"{site.url}/plans")
-    assert browser.text("h1") == "Sign in"
-    errors = [line for line in browser.console if '"level": "verbose"' not in line]
+def test_a_day_s_work_takes_nothing_but_clicks(site: Site, page: Page) -> None:
+    look_at(page, 1280)
+    errors: list[str] = []
+    page.on(
+        "console", lambda said: errors.append(said.text) if said.type == "error" else 0
+    )
+    page.on("pageerror", lambda failure: errors.append(str(failure)))
+    page.goto(f"{site.url}/")
+    assert page.inner_text("h1") == "Sign in"
+    enter(page, site, key_of("R. Approver"))
+    assert page.inner_text("h1") == "Today"
+    page.click(f"main a[href='/plans/{site.first}']")
+    assert page.inner_text("h1") == f"Plan {site.first}"
+    page.click("a[href='#decide']")
+    page.check("#read")
+    page.click("#approve")
+    assert page.inner_text("#state").lower() == "approved"
+    page.click("#lock")
+    assert page.inner_text("#state").lower() == "locked"
+    page.click("a[href='/today']")
+    assert "to export" in page.inner_text("main")
+    page.click("form.who button")
+    assert page.inner_text("h1") == "Sign in"
+    page.goto(f"{site.url}/plans")
+    assert page.inner_text("h1") == "Sign in"
     assert errors == []
     steps = plans(site.home)[site.first].steps
     assert [(step.to, step.body.get("by")) for step in steps[1:]] == [
@@ -387,21 +352,20 @@ def test_a_message_is_paused_and_resumed_in_the_person_s_name(site: Site) -> Non
     assert f"{name}: " in main_text(today)
 
 
-def test_a_pause_takes_nothing_but_clicks(site: Site, browser: Browser) -> None:
-    browser.size(390)
-    browser.open(f"{site.url}/login")
-    browser.type("#key", key_of("Ben"))
-    browser.click("main button")
-    browser.click("a[href='/messages']")
+def test_a_pause_takes_nothing_but_clicks(site: Site, page: Page) -> None:
+    look_at(page, 390)
+    enter(page, site, key_of("Ben"))
+    page.click("a[href='/messages']")
+    card = page.locator("article").first
     for word in ("Pause", "Resume"):
-        browser.press("article details:last-of-type summary")
-        browser.type("article input[name=why]", "angry replies")
-        browser.click("article details:last-of-type button")
-        said = browser.text("article")
+        card.locator("details").last.locator("summary").click()
+        card.locator("input[name=why]").fill("angry replies")
+        card.locator("details").last.locator("button").click()
+        said = page.locator("article").first.inner_text()
         assert ("Paused by Ben" in said) == (word == "Pause")
     # the hostile text is a text: nothing was loaded or run for it
-    assert browser.look("document.images.length + document.scripts.length") == 0
-    browser.click("form.who button")
+    assert page.evaluate("document.images.length + document.scripts.length") == 0
+    page.click("form.who button")
 
 
 def look(site: Site) -> dict[str, Any]:
