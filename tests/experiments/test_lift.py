@@ -1,6 +1,7 @@
 """Measured lift of a planted campaign, and the alarms that keep it honest."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -685,6 +686,37 @@ def test_the_lift_among_those_who_had_not_voted_is_the_planted_one(
     assert early_look["n_voted_before"] == 0
     assert "not_voted" not in {row["estimand"] for row in early_look["rows"]}
     assert rows["delivered", "", ""] in early_look["rows"]
+
+
+def test_who_had_voted_is_cut_by_the_day_of_the_draw_and_no_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contacts go three and five days after the draw; ballots come in between.
+
+    By the day of a contact some of those sent late would have voted, and none of those
+    held out.
+    """
+    at_once = contacts_of
+
+    def later(assigned: pd.DataFrame, day: str) -> pd.DataFrame:
+        sent = at_once(assigned, day)
+        days = pd.to_timedelta(3 + 2 * (np.arange(len(sent)) % 2), unit="D")
+        return sent.assign(send_on=sent["send_on"] + days)
+
+    monkeypatch.setattr(sys.modules[__name__], "contacts_of", later)
+    made = campaign(4, 1_500, voted=0.3)
+    home = campaign_folder(made, tmp_path, DECLARED + BALLOTS)
+    early = made.voted.index[made.voted]
+    lines = [
+        "voter_id,status,dated", *(f"{v},returned,2026-09-20" for v in early),
+        *(f"{v},returned,2026-10-06" for v in made.voted.index[~made.voted]),
+    ]  # fmt: skip
+    (tmp_path / "ballots.csv").write_text("\n".join(lines))
+    assert _said(home, "already-voted", str(tmp_path / "ballots.csv"))[0] == OK
+    told = json.loads(_said(home, "lift", "--as-of", "2099-01-01", "--json")[1])
+    decided = made.decisions.drop_duplicates("voter_id")
+    assert told["n_voted_before"] == decided["voted_before"].sum() > 0
+    assert told["n_decided"] == len(decided)
 
 
 BALLOTS = """
