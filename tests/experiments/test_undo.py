@@ -148,7 +148,8 @@ def test_what_came_back_keeps_a_sent(campaign: Campaign, tmp_path: Path) -> None
 
 
 def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
-    voter, now = "v00", pd.Timestamp.now("UTC")
+    # a command looks at the clock to the second
+    voter, now = "v00", pd.Timestamp.now("UTC").floor("s") - pd.Timedelta(minutes=1)
     decision = HandedOut(
         decision_id="d1", voter_id=voter, plan_id="day1", experiment_id="own",
         role="plan", message_id="trade", channel="mail", propensity=0.9,
