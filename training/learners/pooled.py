@@ -15,7 +15,8 @@ alike. Nothing is selected: a term counts by the probability that it matters.
 Coordinates are updated in turn to the variational optimum, all fits (one for each fold
 left out) at once: the columns of a term are turned so that they do not correlate, and
 Φ'Φ is the same for all messages. The interval is the posterior of a message's own data
-under the prior variances that were found, narrowed by what the others say.
+under the prior variances that were found, narrowed by what the others say, and widened
+by what many small effects may add up to beside it (`total_spread`).
 
 Sources: Carbonetto & Stephens (2012); Stephens (2017); Morgante et al. (2023).
 """
@@ -28,6 +29,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from hustings.features.arrays import Bools, Floats, Ints
+from hustings.training.learners.total_spread import unexpected_variance
 
 SMALLEST, LARGEST = 1 / 32, 32.0
 """Prior variances of a coefficient, in variances of its estimate where nothing else is
@@ -42,9 +44,9 @@ outcome's: two points of a vote, the size of differences that field tests found.
 LEAST_NULL = 0.2
 """Probability of no effect before any data, at least: the more the columns and the
 noise, the higher, so that all of them together are expected to do no more than that."""
-SEEN_BEFORE = 50.0
+SEEN_BEFORE = 200.0
 """How many effects the frequencies of the variances count as before any data."""
-TERM_LIKE_OTHERS = 16.0
+TERM_LIKE_OTHERS = 32.0
 """For how many messages it counts that terms are alike, where a term tells how its
 other messages use it."""
 MAX_SWEEPS, SETTLED = 40, 1e-4
@@ -107,6 +109,8 @@ class TermPosterior:
         shared_variance: The same of what is shared, shape (n_shared, n_fits, p).
         shared: Who shares, shape (n_shared, M).
         turn: Columns turned so that those of a term do not correlate, (n_fits, p, p).
+        features: Columns of single features, shape (p_1,).
+        outcome_sd: Standard deviation of the outcome.
         n_unsettled: Fits that still moved after the most sweeps.
     """
 
@@ -116,6 +120,8 @@ class TermPosterior:
     shared_variance: Floats
     shared: Floats
     turn: Floats
+    features: Ints
+    outcome_sd: float
     n_unsettled: int
 
     def directions(self, k: int, moments: EffectMoments) -> tuple[Floats, Floats]:
@@ -123,7 +129,8 @@ class TermPosterior:
 
         Given the prior variances that were found, exact for the message's own data;
         the data of others narrow the prior of what is shared, column by column. Columns
-        of which next to nothing is expected keep their prior variance.
+        of which next to nothing is expected keep their prior variance. What many small
+        differences add is beside them.
 
         Args:
             k: Which fit.
@@ -138,7 +145,8 @@ class TermPosterior:
         noise = np.maximum(np.diag(moments.noise), 1e-300)
         prior = self._narrowed(k, gram, noise)
         p, n_kept = len(gram), min(len(gram), DIRECTIONS)
-        directions, beside = np.zeros((p, len(noise), n_kept)), np.zeros(len(noise))
+        directions = np.zeros((p, len(noise), n_kept))
+        beside = np.zeros(len(noise))
         for m, variance in enumerate(noise):
             expected = prior[:, m] * np.diag(gram) / moments.n
             at = np.sort(np.argsort(-expected, kind="stable")[:MOST_COLUMNS])
@@ -152,7 +160,25 @@ class TermPosterior:
             # of what is left out, the prior variance; of what is not kept, its own
             beside[m] = expected.sum() - expected[at].sum()
             beside[m] += lift.sum() - lift[most].sum()
-        return directions, np.maximum(beside, 0.0)
+        return directions, np.maximum(beside, 0.0) + self._unexpected(k, moments, prior)
+
+    def _unexpected(self, k: int, moments: EffectMoments, prior: Floats) -> Floats:
+        """Variance of lift beyond that of the terms' own prior, shape (M,).
+
+        Args:
+            k: Which fit.
+            moments: Of that fit.
+            prior: Variance of every turned column, shape (p, M).
+        """
+        turn = self.turn[k][:, self.features]
+        size = np.einsum("pi,pq,qi->i", turn, moments.gram, turn)
+        variance = prior[self.features] * size[:, None]
+        learnt = variance / (np.maximum(np.diag(moments.noise), 1e-300) + variance)
+        left = moments.cross - moments.gram @ self.coefficients[k]
+        return unexpected_variance(
+            moments.gram[np.ix_(self.features, self.features)], left[self.features],
+            moments.noise, learnt.sum(axis=0), moments.n, self.outcome_sd,
+        )  # fmt: skip
 
     def _narrowed(self, k: int, gram: Floats, noise: Floats) -> Floats:
         """Prior variance of each message's columns once the others' data are seen.
@@ -244,6 +270,8 @@ def fit_pooled(
         np.einsum("cftv,fv->cft", search.of_shared, search.variances)[:, :, group],
         shared,
         turn,
+        np.flatnonzero((candidates.order == 1)[group]),
+        outcome_sd,
         n_unsettled=len(search.fits),
     )
 
