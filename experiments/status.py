@@ -35,6 +35,7 @@ from hustings.experiments.record import received
 from hustings.experiments.results import LiftSummary, record_of_run
 from hustings.experiments.stages.context import Run, latest
 from hustings.experiments.stages.monitor_config import paused_messages
+from hustings.experiments.stages.persons import on_file
 from hustings.experiments.stages.plannable import EVALUATION, latest_evaluated
 from hustings.experiments.stages.reactions import ballots_so_far
 from hustings.experiments.week_facts import alarms_of, declared_budget, with_held
@@ -86,7 +87,10 @@ class CampaignAddress(NamedTuple):
             if folder == self.default_store.resolve():
                 return self.options
             return f"{self.options} --store {shlex.quote(str(folder))}"
-        if not uri or os.environ.get("MLFLOW_TRACKING_URI", "").split("@")[-1] == uri:
+        # MLflow takes seconds to import
+        from hustings.training.registry.register import without_user
+
+        if not uri or without_user(os.environ.get("MLFLOW_TRACKING_URI", "")) == uri:
             return self.options
         address = shlex.quote(uri) if "://" in uri else "ADDRESS"
         return f"{self.options} --mlflow {address}"
@@ -247,7 +251,9 @@ def _n_held_out(home: Path, records: Mapping[str, PlanRecord]) -> int | None:
 
 def _n_voted(declared: Campaign, home: Path, at: pd.Timestamp) -> int:
     ballots = ballots_so_far(declared, home)
-    return len(votes(ballots[ballots["received_at"] <= naive_utc(at)]))
+    voted = votes(ballots[ballots["received_at"] <= naive_utc(at)])
+    # a ballot over HTTP may be of nobody on file
+    return int(on_file(home, voted["voter_id"]).sum())
 
 
 def _days(

@@ -172,6 +172,10 @@ class NeverContacted:
         self._refresh()
         return self._never.holds(voter_ids), self._forgotten.holds(voter_ids)
 
+    def forgotten(self, voter_ids: Sequence[str]) -> Bools:
+        """Who of some voters is forgotten, shape (n,)."""
+        return self.holds(voter_ids)[1]
+
     def _refresh(self) -> None:
         stat = self.path.stat()
         version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -269,7 +270,11 @@ class DecidedRecord:
         """Channel → which of some voters it does not reach any more by a day."""
         end, closed = day.normalize() + pd.Timedelta(days=1), dict[str, set[str]]()
         for voter in voter_ids:
-            for channel, since in self.closed_to.get(voter, ()):
+            # a wish goes with the person, under whichever id it was reported
+            theirs = self.ids.get(self.person.get(voter, ""), (voter,))
+            for channel, since in chain.from_iterable(
+                self.closed_to.get(one, ()) for one in theirs
+            ):
                 if not since >= end:
                     closed.setdefault(channel, set()).add(voter)
         return closed

@@ -51,7 +51,8 @@ from hustings.serving.offer import (
     offered,
 )
 from hustings.serving.plan import held_out
-from hustings.serving.reactions.http import Intake
+from hustings.serving.reactions.http import store_of_bundle
+from hustings.serving.reactions.store import Events
 from hustings.serving.recommend import (
     REPLAY,
     AudiencePrices,
@@ -143,7 +144,7 @@ class Endpoint:
                     "model's own arms in their order; `hustings plan` writes them anew"
                 )
         key = voter_key(campaign_folder(bundle))
-        events = Intake.of_bundle(bundle).events
+        events = Events.open(store_of_bundle(bundle))
         return cls(
             model=model,
             plan=plan,

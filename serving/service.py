@@ -203,7 +203,7 @@ def open_bundle(bundle: Path) -> MonitorFollower:
         ValueError: If its plan offers what its model does not know.
     """
     endpoint = Endpoint.load(bundle)
-    intake = reactions_http.Intake.of_bundle(bundle)
+    intake = reactions_http.Intake.of_bundle(bundle, endpoint.never.forgotten)
     watch = monitor_http.started(intake.events, bundle, endpoint.plan)
     routes.state.intake, routes.state.watch = intake, watch
     routes.state.endpoint = endpoint

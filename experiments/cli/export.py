@@ -84,12 +84,16 @@ def export(
                 file_format="parquet" if list_format == "parquet" else "csv",
             )  # fmt: skip
         if out is not None and exported.folder is not None:
-            record_outside(run.home, exported.folder, at=run.at)
+            record_outside(run.home, exported.folder, plan_id=plan, at=run.at)
         typer.echo(_export_text(exported.folder, exported.n_removed, as_json=as_json))
         if to:
             rows = contacts_to_database(run, plan, to, table, out=out)
             record_outside_table(
-                run.home, f"{to} {table}", content_sha256(rows), at=run.at
+                run.home,
+                f"{to} {table}",
+                content_sha256(rows),
+                plan_id=plan,
+                at=run.at,
             )
             typer.echo(f"{to} {table}: {len(rows):,} contacts of the plan", err=as_json)
         if not as_json:
@@ -112,7 +116,7 @@ def export_scores(
 
         run, stated_plan = _plan_of(plan, campaign, data, run_id)
         folder = export_system(run, stated_plan, out, at=run.at)
-        record_outside(run.home, folder, at=run.at)
+        record_outside(run.home, folder, plan_id="", at=run.at)
         typer.echo(_export_text(folder, 0))
 
 

@@ -21,11 +21,10 @@ from hustings.experiments.cli.common import (
     errors_reported,
     home_of,
     make_run,
-    settle,
 )
 
 if TYPE_CHECKING:
-    from hustings.experiments.stages.context import Run
+    pass
 
 app = typer.Typer()
 BECAME = ("accepted", "duplicate", "quarantined")
@@ -88,14 +87,10 @@ def web(
         scoring = Scoring(home, keys)
         scoring.refresh()
 
-        def open_run() -> "Run":
-            run = make_run(campaign, data, store, mlflow)
-            settle(run.home)
-            return run
-
         site = StaffSite(
             address=address_of(campaign, data),
-            open_run=open_run,
+            # what a killed command left is finished by the next one, or by a form
+            open_run=lambda: make_run(campaign, data, store, mlflow),
             alone=lambda folder, command, at: alone(folder, command, at=at),
             sessions=Sessions(keys, pd.Timedelta(minutes=idle_minutes)),
             scoring=scoring,

@@ -14,6 +14,7 @@ from hustings.experiments.cli.common import (
     DataFolder,
     Debug,
     RunId,
+    address_of,
     changing,
     errors_reported,
     home_of,
@@ -238,6 +239,7 @@ def sent(
             batches,
             place_handovers,
         )
+        from hustings.experiments.plans.recorded_files import lists_outside
 
         plan_steps.unaltered_plans(home)
         name = plan_steps.find(home, plan)
@@ -263,7 +265,9 @@ def sent(
             handover = exported.get(batch)
             handed = voters[~voters.isin(online)]
             has_voted = voted(handed)
-            withheld = already_voted(handed[has_voted])
+            # a list that lies elsewhere has left with them
+            not_on_it = has_voted & (not lists_outside(home, name))
+            withheld = already_voted(handed[not_on_it])
             if handover is not None:
                 withheld = handover.withheld
                 withheld = withheld[~withheld["voter_id"].isin(online)]
@@ -271,7 +275,8 @@ def sent(
                 if n:
                     typer.echo(
                         f"{batch}: {n:,} of its list have voted since it left: "
-                        f"`hustings already-voted --campaign {campaign}` names them"
+                        "`hustings already-voted "
+                        f"{address_of(campaign, data).options}` names them"
                     )
             handed = handed[~handed.isin(withheld["voter_id"])]
             record = plan_steps.send(
@@ -326,7 +331,8 @@ def undo(
             typer.confirm(f"Do you, {by}, take this back?", abort=True, err=True)
         record = plan_steps.undo(
             home, name, by=by, why=why, batch=batch, at=at,
-            objection=lambda record, steps: objection(home, record, steps, at),
+            # whoever confirms may take minutes, in which the endpoint hands out
+            objection=lambda record, steps: objection(home, record, steps, utc_now()),
         )  # fmt: skip
         _print_step(record)
         say_next(campaign, data, at, name)

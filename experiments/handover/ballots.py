@@ -4,7 +4,7 @@ Who has voted is a fact of the campaign, kept in its store of events. From then 
 plan, list and offer is without that voter: it saves contacts and is worth nothing else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,10 @@ from hustings.experiments.plans import (
     PlanStepError,
     plans,
 )
+from hustings.experiments.plans.recorded_files import lists_outside
 from hustings.experiments.record import (
     Received,
+    decisions_so_far,
     keep_ballots,
     present_id_of,
     received_ballots,
@@ -36,23 +38,27 @@ from hustings.experiments.record import (
 from hustings.experiments.stages.audience import people_of
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import holdout_of
-from hustings.experiments.stages.persons import known_persons
+from hustings.experiments.stages.persons import known_persons, on_file
 from hustings.experiments.stages.reachable import export_settings
 from hustings.experiments.stages.reactions import (
     ballots_so_far,
     permissions_now,
     store_of,
 )
+from hustings.features.arrays import Bools
 from hustings.features.asof import naive_utc
 from hustings.features.checksums import file_sha256
 from hustings.features.ingest.mapping import masked
 from hustings.features.ingest.rows import read_rows
 from hustings.features.lock import LockedError
+from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.persons.keys import VOTER
 from hustings.features.tables import (
     BALLOT_STATUSES,
     BALLOTS,
+    CONTROL,
+    VOTED_STATUSES,
     TableError,
     check,
     problems,
@@ -309,8 +315,13 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
     """
     mended = []
     for name, record in plans(run.home).items():
+        if record.state not in (*BINDING, CANCELLED):
+            continue
+        outside = lists_outside(run.home, name)
+        if outside:
+            mended.append(MendedLists(name, 0, None, _to_mend_outside(name, outside)))
         left = earlier_status(run.home / EXPORTS / name)
-        if left.empty or record.state not in (*BINDING, CANCELLED):
+        if left.empty:
             continue
         channels = sorted(left["channel"].astype(str).unique())
         try:
@@ -322,6 +333,14 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
         else:
             mended.append(MendedLists(name, exported.n_removed, exported.folder, ""))
     return mended
+
+
+def _to_mend_outside(plan_id: str, files: Sequence[str]) -> str:
+    return (
+        f"its contacts lie outside the campaign's folder ({', '.join(files[:3])}): "
+        f"`hustings export {plan_id}` with the same --out or --to takes voters out "
+        "there"
+    )
 
 
 def voters_by_plan_ids(campaign: str, home: Path) -> Callable[[pd.Series], pd.Series]:
@@ -348,7 +367,9 @@ def already_voted(voter_ids: pd.Series) -> pd.DataFrame:
 def chase(run: Run, channel: str, *, at: pd.Timestamp) -> pd.DataFrame:
     """Voters whose ballot is out and not back, who may be contacted by a channel.
 
-    Nobody held out is on it, nor anybody whom `[plan.only]` leaves out.
+    Nobody held out is on it, nor who was drawn to explore and to be sent nothing: both
+    are what the lift of plans is measured against; nor anybody whom `[plan.only]`
+    leaves out.
 
     Args:
         run: Whose voters, permissions and ballots.
@@ -371,7 +392,7 @@ def chase(run: Run, channel: str, *, at: pd.Timestamp) -> pd.DataFrame:
     voters = run.table("voters")
     gone = known_persons(run.home).keys.forgotten(kind=VOTER).rows(voters)
     voters = voters[voters["voter_id"].isin(out["voter_id"]) & ~gone]
-    may = ~holdout_of(run, voters)
+    may = ~holdout_of(run, voters) & ~_drawn_nothing(run, voters)
     only = run.campaign.plan.only
     if only is not None:
         may &= voters[only.column].astype(str).isin(only.values).to_numpy(dtype=bool)
@@ -388,6 +409,15 @@ def chase(run: Run, channel: str, *, at: pd.Timestamp) -> pd.DataFrame:
     listed = listed.sort_values("voter_id")[["voter_id", "sent_on", "method"]]
     day = listed["sent_on"].dt.strftime("%Y-%m-%d")
     return listed.assign(sent_on=day).reset_index(drop=True)
+
+
+def _drawn_nothing(run: Run, voters: pd.DataFrame) -> Bools:
+    """Voters who explore and were drawn to be sent nothing."""
+    decided = decisions_so_far(run.home)
+    explores = (decided["role"] == "explore") & (decided["message_id"] == CONTROL)
+    former = present_id_of(run.home)
+    ids = with_present_ids(decided.loc[explores, "voter_id"], former)
+    return among(voters["voter_id"], ids)
 
 
 def write_chase(
@@ -413,7 +443,12 @@ def write_chase(
 
 def standing_counts(run: Run) -> dict[str, int]:
     """Voters by where their ballots stand, and `voted` in all."""
-    ballots = ballots_so_far(run.campaign, run.home)
-    by_status = standing(ballots)["status"].value_counts()
+    stands = standing(ballots_so_far(run.campaign, run.home))
+    # a ballot over HTTP may be of nobody on file
+    of_file = on_file(run.home, stands["voter_id"])
+    stands, n_strangers = stands[of_file], int((~of_file).sum())
+    by_status = stands["status"].value_counts()
     shown = {s: int(by_status[s]) for s in BALLOT_STATUSES if s in by_status}
-    return {"have_voted": len(votes(ballots)), **shown}
+    n_voted = int(stands["status"].isin(VOTED_STATUSES).sum())
+    strangers = {STRANGER: n_strangers} if n_strangers else {}
+    return {"have_voted": n_voted, **shown, **strangers}

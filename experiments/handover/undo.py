@@ -10,6 +10,7 @@ from hustings.experiments.plans import LOCKED, RETURNED, PlanRecord, folder_of
 from hustings.experiments.plans.checks import sent_ids
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.plans.record import Step
+from hustings.experiments.plans.recorded_files import lists_outside
 from hustings.experiments.record import present_id_of, received
 from hustings.features.persons.identity import with_present_ids
 from hustings.serving.export.folder import exports_of
@@ -44,6 +45,12 @@ def _has_left(home: Path, record: PlanRecord, at: pd.Timestamp) -> str:
         return (
             f"its lists have left ({lists[0].relative_to(home)}); `hustings plans "
             "cancel` ends what was not sent"
+        )
+    outside = lists_outside(home, plan_id)
+    if outside:
+        return (
+            f"its contacts have left the campaign's folder ({', '.join(outside[:3])}); "
+            "`hustings plans cancel` ends what was not sent"
         )
     n_sent = int((online.of_plans["plan_id"] == plan_id).sum())
     if n_sent:

@@ -52,6 +52,8 @@ RATIO_ALARM, ATTRITION_ALARM = 0.001, 0.001
 MIN_EXPECTED = 20
 """Of a role, below which its share is not looked at."""
 ALL = ""
+NOT_VOTED = "not_voted"
+"""Estimand: the lift among voters who had not voted when they were assigned."""
 """In a row: over all messages, or all segments."""
 
 
@@ -304,7 +306,7 @@ def _not_voted(
         not_voted, delivered(not_voted, messages), features, settings
     )
     information = not_voted.days / settings.horizon_days
-    rows, _ = _delivered(measured, messages, information, estimand="not_voted")
+    rows, _ = _delivered(measured, messages, information, estimand=NOT_VOTED)
     return rows
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hustings.experiments.lift.measured import MeasuredLift, Row
+from hustings.experiments.lift.measured import NOT_VOTED, MeasuredLift, Row
 from hustings.experiments.results import LiftSummary
 from hustings.experiments.stages.context import rounded
 from hustings.features.stored import plain_json
@@ -150,8 +150,8 @@ def _lifts(measured: MeasuredLift, per_point: float) -> list[str]:
     ]
     if measured.not_voted is not None:
         lines.append(_of_not_voted(measured.not_voted, measured, per_point))
-    claims = [r for r in measured.rows if r.claimed and r.message_id]
-    looked_at = [r for r in measured.rows if r.message_id]
+    looked_at = [r for r in measured.rows if r.message_id and r.estimand != NOT_VOTED]
+    claims = [r for r in looked_at if r.claimed]
     lines.append(
         f"Of {len(looked_at)} lifts of a message, over all or by segment, "
         f"{len(claims)} can be claimed; at most one claim in twenty is expected to be "

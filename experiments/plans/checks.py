@@ -240,6 +240,37 @@ def money_lasts(
         )
 
 
+def money_returns(
+    freed_usd: float,
+    record: PlanRecord,
+    records: Mapping[str, PlanRecord],
+    *,
+    online_usd: float,
+) -> None:
+    """Refuse to commit again what was freed, where other plans have taken it since.
+
+    Args:
+        freed_usd: What the plan would commit again.
+        record: The plan.
+        records: All of them.
+        online_usd: Money that was sent or is offered online.
+
+    Raises:
+        PlanStepError: Saying how much there is.
+    """
+    budget = record.draft_body["budget_usd"]
+    if budget is None or freed_usd <= 0:
+        return
+    committed = sum(map(committed_usd, records.values()))
+    left_usd = max(budget - online_usd - committed, 0.0)
+    if freed_usd > left_usd + CENT:
+        raise PlanStepError(
+            f"plan {record.plan_id}: expected at most {left_usd:,.2f} USD, what is "
+            f"left of {budget:,.2f}, got {freed_usd:,.2f}, which were withheld and "
+            "would be committed again"
+        )
+
+
 # --- deliveries -----------------------------------------------------------------------
 
 

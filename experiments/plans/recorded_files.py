@@ -74,7 +74,7 @@ def record_folders(home: Path, *, at: pd.Timestamp) -> None:
                 ledger.append(RECORDED, {"folder": folder, "files": files}, at=at)
 
 
-def record_outside(home: Path, folder: Path, *, at: pd.Timestamp) -> None:
+def record_outside(home: Path, folder: Path, *, plan_id: str, at: pd.Timestamp) -> None:
     """Write the digests of files that lie outside the campaign's folder.
 
     Nobody can check them there, nor take a forgotten person out of them.
@@ -82,15 +82,16 @@ def record_outside(home: Path, folder: Path, *, at: pd.Timestamp) -> None:
     Args:
         home: The campaign's folder.
         folder: Of the files.
+        plan_id: The plan whose lists they are; empty for none.
         at: When, for the ledger.
     """
     files = {path.name: sha256(path) for path in _files(folder)}
-    body = {"folder": OUTSIDE, "files": files}
+    body = {"folder": OUTSIDE, "files": files, "plan": plan_id}
     open_ledger(home).append(RECORDED, body, at=at)
 
 
 def record_outside_table(
-    home: Path, name: str, sha256_of_rows: str, *, at: pd.Timestamp
+    home: Path, name: str, sha256_of_rows: str, *, plan_id: str, at: pd.Timestamp
 ) -> None:
     """Write down that rows lie in a table of a database: see `record_outside`.
 
@@ -98,19 +99,30 @@ def record_outside_table(
         home: The campaign's folder.
         name: Of the database and its table.
         sha256_of_rows: Digest of the rows.
+        plan_id: The plan whose contacts they are.
         at: When, for the ledger.
     """
-    body = {"folder": OUTSIDE, "files": {name: sha256_of_rows}}
+    body = {"folder": OUTSIDE, "files": {name: sha256_of_rows}, "plan": plan_id}
     open_ledger(home).append(RECORDED, body, at=at)
 
 
 def outside(home: Path) -> list[dict[str, Any]]:
-    """Exports that were written outside the campaign's folder: day and files."""
+    """Exports that were written outside the campaign's folder: day, files and plan."""
     return [
-        {"on": entry.at.partition("T")[0], "files": sorted(body["files"])}
+        {
+            "on": entry.at.partition("T")[0],
+            "files": sorted(body["files"]),
+            "plan": body.get("plan", ""),
+        }
         for entry in open_ledger(home).of_kind(RECORDED)
         if (body := json.loads(entry.body))["folder"] == OUTSIDE
     ]
+
+
+def lists_outside(home: Path, plan_id: str) -> list[str]:
+    """Files of a plan's contacts that were written outside the campaign's folder."""
+    of_plan = (row for row in outside(home) if row["plan"] == plan_id)
+    return sorted({name for row in of_plan for name in row["files"]})
 
 
 def checked(home: Path) -> Checked:

@@ -21,6 +21,7 @@ from hustings.experiments.plans.checks import (
     failures_of,
     key_of,
     money_lasts,
+    money_returns,
     new_invoices,
     persons_of,
     require_run,
@@ -40,7 +41,7 @@ from hustings.experiments.plans.folder import (
     write_file_aside,
 )
 from hustings.experiments.plans.ledger import Head, LedgerMovedError, open_ledger
-from hustings.experiments.plans.money import amounts, with_fees
+from hustings.experiments.plans.money import amounts, total_usd, with_fees
 from hustings.experiments.plans.online import PREFIX, online_so_far
 from hustings.experiments.plans.record import (
     APPROVED,
@@ -541,7 +542,8 @@ def undo(
 
     Raises:
         PlanStepError: If nobody is named or no reason is given, nothing can be taken
-            back, its files were altered, or there is an objection.
+            back, its files were altered, there is an objection, or what was withheld
+            is committed by other plans since.
     """
     if not by.strip() or not why.strip():
         raise PlanStepError(
@@ -549,13 +551,18 @@ def undo(
             f"got {by!r} and {why!r}"
         )
 
-    def step_body(record: PlanRecord, _: Mapping[str, PlanRecord]) -> Json:
+    def step_body(record: PlanRecord, plan_records: Mapping[str, PlanRecord]) -> Json:
         unaltered(home, record)
         steps = to_undo(record, batch)
         reason = objection(record, steps)
         if reason:
             what = ", ".join(f"{step.to} {step.key}".strip() for step in steps)
             raise PlanStepError(f"plan {plan_id}: {what} stays: {reason}")
+        freed_usd = sum(
+            total_usd(step.body["withheld"]) for step in steps if step.to == SENT
+        )
+        online_usd = online_so_far(home, at).taken_usd
+        money_returns(freed_usd, record, plan_records, online_usd=online_usd)
         return {
             "by": by.strip(), "why": why.strip(),
             "undoes": [step.seq for step in steps],

@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 
 from hustings.experiments.plans import folder
@@ -55,6 +56,14 @@ def read_identity(home: Path) -> pd.DataFrame:
     """The campaign's map from voter ids to persons; empty before its first file."""
     path = home / IDENTITY
     return pd.read_parquet(path) if path.exists() else nobody()
+
+
+def on_file(home: Path, voter_ids: pd.Series) -> Bools:
+    """Whether each id is of a voter of any file so far; all are before the first."""
+    identity = read_identity(home)
+    if identity.empty:
+        return np.ones(len(voter_ids), dtype=np.bool_)
+    return among(voter_ids, identity["voter_id"])
 
 
 def write_identity(home: Path, identity: pd.DataFrame) -> None:

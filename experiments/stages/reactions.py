@@ -12,6 +12,8 @@ import pandas as pd
 
 from hustings.experiments.declaration import Campaign, ReactionsSection
 from hustings.experiments.stages.context import Json, Run, latest
+from hustings.experiments.stages.persons import forgotten_voters
+from hustings.features.arrays import Bools
 from hustings.features.insights import CountFault, ExportFormat, Insights
 from hustings.features.tables import PERMISSIONS, TableError, check
 from hustings.serving.reactions.ballots import ballots_frame, votes
@@ -164,7 +166,12 @@ def open_intake(campaign: Campaign, home: Path) -> Intake:
     messages = home / (latest(home) or "") / "tables" / "messages.parquet"
     frame = pd.read_parquet(messages) if messages.exists() else pd.DataFrame()
     declared = ReactionSettings.of(_intake_declaration(campaign, frame))
-    return Intake(Events.open(store_of(campaign, home)), declared, link_key())
+
+    def forgotten(voter_ids: Sequence[str]) -> Bools:
+        return forgotten_voters(home).holds(voter_ids)
+
+    events = Events.open(store_of(campaign, home))
+    return Intake(events, declared, link_key(), forgotten)
 
 
 def export_format(declared: ReactionsSection, platform: str) -> ExportFormat:

@@ -7,6 +7,7 @@ has written another, it is read before the next request is answered.
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -15,14 +16,18 @@ from starlette.types import Receive, Scope, Send
 
 from hustings.features.checksums import CHECKSUMS
 from hustings.serving import service
+from hustings.serving.bodies import RequestFault
 from hustings.serving.decided import SERVING
 from hustings.serving.gate import FrontDoor
 from hustings.serving.keys import Keys
 from hustings.serving.monitor.http import MonitorFollower
-from hustings.serving.responses import not_now
+from hustings.serving.responses import not_now, refused
 
 _log = logging.getLogger("hustings.web")
 NO_BUNDLE = "expected a serving bundle, found none yet; `hustings run` makes one"
+
+AGAIN_S = 5.0
+"""How long a bundle that could not be read is left before it is tried again."""
 
 
 class Scoring:
@@ -44,6 +49,7 @@ class Scoring:
         self._door = FrontDoor(service.routes, service.COUNTS, service.OPEN)
         self._door.keys = keys
         self._signature: tuple[int, ...] = ()
+        self._not_before = 0.0
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
@@ -52,16 +58,20 @@ class Scoring:
             signature = self._on_disk()
             if not signature or signature == self._signature:
                 return
-            self._signature = signature
+            if time.monotonic() < self._not_before:
+                return
             try:
                 watch = service.open_bundle(self.bundle)
-            except (FileNotFoundError, ValueError) as failure:
-                self.fault = str(failure)
-                _log.error("the bundle on disk is not served: %s", failure)
+            except Exception as failure:  # noqa: BLE001 - the last one is served, and said
+                # the store may come back: it is tried again
+                self._not_before = time.monotonic() + AGAIN_S
+                is_ours = isinstance(failure, FileNotFoundError | ValueError)
+                self.fault = str(failure) if is_ours else type(failure).__name__
+                _log.error("the bundle on disk is not served: %s", self.fault)
                 return
             if self.watch is not None:
                 self.watch.stop()
-            self.watch, self.fault = watch, ""
+            self.watch, self.fault, self._signature = watch, "", signature
 
     def texts(self) -> dict[str, str]:
         """Text of every message that the bundle's rules know, by message."""
@@ -74,9 +84,16 @@ class Scoring:
         """Answer as the scoring service does; 503 before there is a bundle."""
         if scope["type"] != "http":
             return
-        await run_in_threadpool(self.refresh)
         if scope["path"] in ("/healthz", "/livez"):
             await JSONResponse({})(scope, receive, send)
+            return
+        await run_in_threadpool(self.refresh)
+        if scope["path"] == "/docs":
+            # its page loads scripts that only `hustings serve` has
+            text = "expected a page, got /docs, which `hustings serve` shows"
+            await refused(404, [RequestFault(path="", message=text)])(
+                scope, receive, send
+            )
         elif self.watch is None:
             await not_now(NO_BUNDLE)(scope, receive, send)
         else:

@@ -87,6 +87,11 @@ class Sessions:
             self._open[token] = replace(session, seen_at=at)
         return SignedIn(key, self.form_token(token))
 
+    def is_open(self, cookie: str) -> bool:
+        """Whether a cookie is of a session that has not been ended."""
+        with self._lock:
+            return self.unsigned(cookie) in self._open
+
     def sign_out(self, cookie: str) -> None:
         """End a session: its cookie opens nothing any more."""
         with self._lock:

@@ -102,7 +102,10 @@ def ballots_by(links: sa.Table, *, of_voters: bool) -> sa.Select[Any]:
     linked = sa.select(link.voter_id.label("voter_id"), *stated).where(
         c.voter_id == link.person
     )
-    if of_voters:
+    if not of_voters:
+        # one row a person: an id that became another has none of its own
+        direct = direct.where(c.voter_id.not_in(sa.select(link.person)))
+    else:
         ids = sa.bindparam("ids", type_=sa.Text, expanding=True)
         direct = direct.where(c.voter_id.in_(ids))
         linked = linked.where(link.voter_id.in_(ids))

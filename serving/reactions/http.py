@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pandas as pd
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from hustings.features.arrays import Bools
 from hustings.features.post import FLOOR, Topics, issue_of
 from hustings.serving.bodies import WishAnswer, parsed, refuse
 from hustings.serving.keys import acting
@@ -33,6 +35,7 @@ from hustings.serving.reactions.payload import (
     Row,
     link_key,
     read_events,
+    set_aside_forgotten,
     set_aside_whole,
 )
 from hustings.serving.reactions.store import FILE, Events, Receipt
@@ -99,6 +102,10 @@ def _declared_in(bundle: Path) -> ReactionSettings:
     return ReactionSettings.of(section)
 
 
+def _nobody(voter_ids: Sequence[str]) -> Bools:
+    return np.zeros(len(voter_ids), dtype=np.bool_)
+
+
 @dataclass
 class Intake:
     """Intake of events into the store.
@@ -107,11 +114,13 @@ class Intake:
         events: The store.
         declared: What the campaign declares.
         key: Hashes persons; None refuses events that name one.
+        forgotten: Who of some voters is forgotten: nothing is kept of them.
     """
 
     events: Events
     declared: ReactionSettings = field(default_factory=ReactionSettings)
     key: bytes | None = None
+    forgotten: Callable[[Sequence[str]], Bools] = _nobody
     _issues: dict[str, str] = field(default_factory=dict)
     _posts: dict[str, Row] = field(default_factory=dict)
     _topics: Topics | None = None
@@ -123,14 +132,20 @@ class Intake:
         self._labels = bool(messages)
 
     @classmethod
-    def of_bundle(cls, bundle: Path) -> Self:
+    def of_bundle(
+        cls, bundle: Path, forgotten: Callable[[Sequence[str]], Bools]
+    ) -> Self:
         """Build as a serving bundle declares it.
+
+        Args:
+            bundle: Its folder.
+            forgotten: As the bundle's own list says it.
 
         Raises:
             ValueError: If the store's address is of no known kind.
         """
         events = Events.open(store_of_bundle(bundle))
-        return cls(events, _declared_in(bundle), link_key())
+        return cls(events, _declared_in(bundle), link_key(), forgotten)
 
     def receive(self, payloads: Sequence[Any], *, received_at: datetime) -> Receipt:
         """Keep a batch: it is on disk when this returns.
@@ -173,6 +188,9 @@ class Intake:
         """
         self._place(batch.events)
         self._label(batch)
+        if batch.ballots:
+            gone = self.forgotten([row["voter_id"] for row in batch.ballots])
+            set_aside_forgotten(batch, gone)
         return self.events.append(batch)
 
     def set_aside(self, reason: str, n_bytes: int, *, received_at: datetime) -> Receipt:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import compress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -32,6 +33,7 @@ from pydantic import (
     model_validator,
 )
 
+from hustings.features.arrays import Bools
 from hustings.features.persons.secret import KEY_VARIABLE, known_link_key
 from hustings.features.reaction import STOP, VALENCE
 from hustings.features.tables import BALLOT_STATUSES, CHANNELS
@@ -583,6 +585,26 @@ def _set_aside(
     )
     dotted = [f".{fault.path}" if fault.path else "" for fault in faults]
     batch.faults.append(EventFault(f"events[{i}]{dotted[0]}", reason))
+
+
+def set_aside_forgotten(batch: EventBatch, gone: Bools) -> None:
+    """Set aside the ballots of voters who are forgotten; nothing says whose.
+
+    Args:
+        batch: Its ballots and quarantine change.
+        gone: Whether each ballot is of one, shape (n,).
+    """
+    reason = "voter_id: expected a voter of the campaign, who is not forgotten"
+    for row in compress(batch.ballots, gone):
+        batch.quarantine.append(
+            {
+                "event_id": None, "reason": reason,
+                "payload": json.dumps({"kind": BALLOT, "voter_id": MASK}),
+                "received_at": row["received_at"],
+            }
+        )  # fmt: skip
+        batch.faults.append(EventFault("", reason))
+    batch.ballots = list(compress(batch.ballots, ~gone))
 
 
 def _faults(failure: ValidationError) -> list[EventFault]:

@@ -19,7 +19,7 @@ from hustings.experiments.plans.money import spend
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import holdout_of
-from hustings.experiments.stages.reactions import open_intake
+from hustings.experiments.stages.reactions import open_intake, remember_former
 from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
 from hustings.serving.eligible import recheck
 from hustings.serving.reactions.broker import take
@@ -383,8 +383,25 @@ def test_a_person_is_shown_the_ballot_and_can_be_forgotten(apart: Apart) -> None
     # nobody who was forgotten comes back by a county's file
     said = apart.read(f"{v[0]},A,10/20/2026,mail", f"{v[1]},A,10/20/2026,mail")
     assert "2 rows in = 1 accepted + 1 set aside" in said
+    # nor over HTTP or the stream
+    events = [
+        {"event_id": f"b-{name}", "kind": "ballot", "voter_id": name,
+         "status": "accepted", "dated": "2026-10-20"}
+        for name in (v[0], v[2])
+    ]  # fmt: skip
+    assert over_http(apart, events) == [1, 0, 1]
+    assert apart.n_voted() == 2
     bytes_of_files = (p.read_bytes() for p in apart.run.home.rglob("*") if p.is_file())
     assert not any(v[0].encode() in data for data in bytes_of_files)
+
+
+def test_a_vote_under_a_former_id_counts_once(apart: Apart) -> None:
+    v = apart.ids
+    apart.read(f"{v[0]},R,10/19/2026,mail")
+    remember_former(apart.run, {v[0]: v[1]})
+    assert apart.n_voted() == 1
+    apart.read(f"{v[1]},X,10/20/2026,mail")
+    assert apart.n_voted() == 0
 
 
 def test_a_ballot_that_went_out_of_the_store_is_seen(apart: Apart) -> None:

@@ -753,7 +753,7 @@ def test_what_the_ledger_does_not_name_is_said_to_be_unchecked(
     late.mkdir()
     (late / "sms-2026-09-09.csv").write_text("voter_id\n")
     (tmp_path / "scores.csv").write_text("voter_id\n")
-    record_outside(campaign.home, tmp_path, at=AT)
+    record_outside(campaign.home, tmp_path, plan_id="", at=AT)
     compared = checked(campaign.home)
     assert compared.faults == []
     unnamed, outside = compared.unchecked

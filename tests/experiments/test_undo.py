@@ -10,6 +10,7 @@ from hustings.experiments import plans
 from hustings.experiments.cli import BAD_INPUT, OK, app
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.plans.online import online_so_far
+from hustings.experiments.plans.recorded_files import record_outside
 from hustings.experiments.record import (
     decisions_so_far,
     designs_so_far,
@@ -18,7 +19,8 @@ from hustings.experiments.record import (
 from hustings.serving.decided import DecidedVoters
 from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
 from hustings.serving.reactions.store import FILE, Events
-from tests.experiments.test_plan_steps import drafted
+from tests.experiments.drafts import whole
+from tests.experiments.test_plan_steps import AT, KEYS, drafted, drawn, facts, locked
 
 BY = ("--by", "R. Approver", "--why", "marked by mistake", "--yes")
 
@@ -174,6 +176,40 @@ def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
     campaign.said("plans", "undo", *BY)
     assert campaign.money["n_spent"] == 1
     assert campaign.handed_over == {voter}
+
+
+def test_money_that_another_plan_has_taken_since_is_not_committed_again(
+    tmp_path: Path,
+) -> None:
+    locked(tmp_path, budget_usd=3.36)
+    mail = plans.batches_of(tmp_path, "day1")["2026-09-01-mail"]
+    withheld = pd.DataFrame({"voter_id": mail.iloc[:2], "reason": "withdrawn"})
+    plans.send(
+        tmp_path, "day1", "2026-09-01-mail", mail.iloc[2:], withheld=withheld, at=AT
+    )
+    plan, assigned = drawn(30)
+    two = plan.iloc[:2]
+    theirs = assigned[assigned["voter_id"].isin(two["voter_id"])]
+    plans.draft(
+        tmp_path, "day2", whole(two, theirs), facts(budget_usd=3.36), keys=KEYS, at=AT
+    )
+    plans.approve(tmp_path, "day2", by="R. Approver", at=AT)
+    plans.lock(tmp_path, "day2", at=AT)
+    taken_back = {"by": "R. Approver", "why": "x", "batch": "", "at": AT}
+    with pytest.raises(plans.PlanStepError, match=r"at most 0\.00 USD.*got 1\.10"):
+        plans.undo(tmp_path, "day1", objection=lambda _, __: "", **taken_back)
+    plans.cancel(tmp_path, "day2", by="R. Approver", why="x", at=AT)
+    plans.undo(tmp_path, "day1", objection=lambda _, __: "", **taken_back)
+    assert plans.spent(tmp_path)["usd_committed"].sum() == pytest.approx(3.36)
+
+
+def test_contacts_that_left_the_folder_keep_a_lock(campaign: Campaign) -> None:
+    elsewhere = campaign.data / "vendor"
+    elsewhere.mkdir()
+    (elsewhere / "mail.csv").write_text("voter_id")
+    record_outside(campaign.home, elsewhere, plan_id="day1", at=AT)
+    said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
+    assert "its contacts have left the campaign's folder (mail.csv)" in said
 
 
 def test_lists_that_left_keep_a_lock_and_not_a_sent(campaign: Campaign) -> None:

@@ -479,6 +479,8 @@ def test_the_operator_looks_and_signs_nothing(site: Site) -> None:
         answer = post(client, f"/plans/{site.first}/lock", "/today")
         assert answer.status_code == 403
         assert "a key of your own" in answer.text
+        sure = {"voter": "V0000001", "sure": "yes"}
+        assert post(client, "/requests/forget", "/requests", **sure).status_code == 403
 
 
 def test_a_form_of_another_site_or_session_is_refused(site: Site) -> None:

@@ -33,6 +33,7 @@ from hustings.serving.bodies import (
     ScoreRequest,
     SentRequest,
 )
+from hustings.serving.contact_lists import NeverContacted
 from hustings.serving.decisions import OnlineDecisions
 from hustings.serving.endpoint import Endpoint
 from hustings.serving.reactions.http import Intake, utc_now
@@ -467,7 +468,7 @@ def test_who_has_voted_is_offered_nothing_until_that_is_taken_back(
     (reserved,) = sums_reserved(endpoint)
 
     client = TestClient(routes)
-    routes.state.intake = Intake.of_bundle(found.run.home / "serving")
+    routes.state.intake = intake_of(found)
 
     def report(voter_ids: list[str], status: str, dated: str) -> Json:
         events = [
@@ -537,7 +538,7 @@ def test_no_message_is_worth_more_because_fewer_have_voted(
          "dated": "2026-10-19"}
         for v in voters["voter_id"][voted]
     ]  # fmt: skip
-    intake = Intake.of_bundle(found.run.home / "serving")
+    intake = intake_of(found)
     assert intake.receive(events, received_at=utc_now()).accepted == len(events)
     after = offer()
     assert (after.value == before.value).all()
@@ -550,6 +551,13 @@ def test_no_message_is_worth_more_because_fewer_have_voted(
     planned = pd.read_parquet(found.run.home / "plans" / name / "plan.parquet")
     assert len(planned) > 0
     assert not planned["voter_id"].isin(voters["voter_id"][voted]).any()
+
+
+def intake_of(found: Any) -> Intake:
+    """The intake of the bundle, as the endpoint opens it."""
+    bundle = found.run.home / "serving"
+    never = NeverContacted(bundle / "plan.json", voter_key(found.run.home))
+    return Intake.of_bundle(bundle, never.forgotten)
 
 
 def sums_reserved(endpoint: Endpoint) -> list[float]:

@@ -555,7 +555,7 @@ def test_the_answer_says_loses_where_a_loss_is_shown(ends, words) -> None:
     ("ends", "words"),
     [
         ((0.02, 0.01, 0.03), "adds +2.0 points (1.0 to 3.0)"),
-        ((-0.02, -0.03, -0.01), "loses −2.0 points (−3.0 to −1.0)"),
+        ((-0.02, -0.03, -0.01), "gives −2.0 points (−3.0 to −1.0)"),
         ((-0.02, -0.05, 0.01), "gives −2.0 points (−5.0 to 1.0)"),
     ],
 )

@@ -906,13 +906,11 @@ def is_shown_to_lose(evaluated: Mapping[str, Any]) -> bool:
 
 
 def gain_verb(evaluated: Mapping[str, Any]) -> str:
-    """What personalising does: adds, loses where a loss is shown, else gives.
+    """What personalising does before a signed figure: adds, or gives what is a loss.
 
     Args:
         evaluated: From `evaluate`.
     """
-    if is_shown_to_lose(evaluated):
-        return "loses"
     return "adds" if evaluated["gain_from_personalising"]["value"] >= 0 else "gives"
 
 
@@ -925,7 +923,7 @@ def _what_it_may_be(evaluated: Mapping[str, Any], gain: Mapping[str, float]) -> 
     if gain["low"] > 0:
         return _too_unsure(evaluated)
     if is_shown_to_lose(evaluated):
-        return ""
+        return ", which is a loss"
     return ", which may be nothing" if gain["value"] >= 0 else ", which may be a loss"
 
 
