@@ -759,7 +759,8 @@ def test_what_the_ledger_does_not_name_is_said_to_be_unchecked(
     unnamed, outside = compared.unchecked
     assert unnamed.startswith("exports/day1/20260903T080000Z: the ledger holds no")
     assert "scores.csv" in outside
-    assert campaign.forget().exported == [{"on": "2026-09-02", "files": ["scores.csv"]}]
+    (exported,) = campaign.forget().exported
+    assert exported == {"on": "2026-09-02", "files": ["scores.csv"], "plan": ""}
 
 
 def by_command(campaign: Planted, *words: str) -> Result:

@@ -88,6 +88,7 @@ def words(folder: Path, url: str, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_is_told_and_the_run_is_taken_up(
     proxy: Proxy, tmp_path: Path
 ) -> None:

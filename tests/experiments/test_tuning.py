@@ -67,6 +67,7 @@ def tuned(run: Run, half: str) -> tuple[dict[str, Any], pd.DataFrame]:
     return settings[half], run.read(f"tuning/spring_test_{half}")
 
 
+@pytest.mark.slow
 def test_no_outcome_of_the_judging_half_has_a_say_in_the_settings(
     story: Any, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_without_time_the_defaults_are_taken_and_what_was_cut_is_said(
     assert {*cut, unsettled} <= set(said)
 
 
+@pytest.mark.slow
 def test_another_process_learns_and_shuffles_the_same(
     story: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

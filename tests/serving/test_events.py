@@ -122,9 +122,9 @@ def test_of_ballots_the_latest_day_counts_and_of_a_day_the_last_that_came(events
     assert events.voted(["w1", "v2"]) == {"w1"}
     events.append(read_ballots(ballot("6", "cancelled", "2026-08-23", voter="w1")))
     assert events.voted(["w1"]) == set()
-    assert votes(events.ballots())["voter_id"].tolist() == ["v1"]
+    assert votes(events.ballots()).empty
     on_the_day = votes_before(events.ballots(), pd.Timestamp("2026-08-23 09:00"))
-    assert set(on_the_day["voter_id"]) == {"v1", "w1"}
+    assert set(on_the_day["voter_id"]) == {"w1"}
     assert votes_before(events.ballots(), pd.Timestamp("2026-08-20")).empty
 
 
