@@ -48,6 +48,9 @@ LONG = (
     "test_run", "test_register", "test_day_whole_way", "test_day", "test_ingest",
     "test_sealed", "test_links", "test_plan", "test_bento", "test_affinities",
     "test_policy_tree", "test_affinity", "test_model", "test_service", "test_judging",
+    "test_recommend", "test_fuzz_files", "test_spark", "test_campaign_holds",
+    "test_web", "test_site", "test_online", "test_forget", "test_promotion",
+    "test_guardrails", "test_right_reason", "test_ballots", "test_electorate",
 )  # fmt: skip
 """Files that take longest (`make test-times`), the longest first.
 

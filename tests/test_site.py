@@ -60,12 +60,13 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
     yield from re.findall(r"^```(sh|python)\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
-def follow(page: Path, *, finished: str = "") -> str:
+def follow(page: Path, *, finished: str = "", run_by: tuple[str, ...] = ()) -> str:
     """Do what a page says, in the present folder; what the commands printed.
 
     Args:
         page: Its commands and Python are executed in their order.
         finished: A command whose work is done already.
+        run_by: Options of `run` that make it shorter.
     """
     said = ""
     for language, text in blocks(page):
@@ -77,7 +78,8 @@ def follow(page: Path, *, finished: str = "") -> str:
             if line.startswith("make ") or line == finished:
                 continue
             assert words.pop(0) == "hustings"
-            done = CliRunner().invoke(app, words)
+            options = run_by if words[0] == "run" else ()
+            done = CliRunner().invoke(app, [*words, *options])
             expected = 2 if "exit code 2" in line else 0
             assert done.exit_code == expected, f"{line}\n{done.output}"
             said += done.output
@@ -112,7 +114,9 @@ def test_the_tutorial_of_an_own_file_goes_from_files_to_a_plan(
     one_thread: None,  # noqa: ARG001 - for its effect
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = follow(DOCS / "tutorial-own-file.md")
+    said = follow(
+        DOCS / "tutorial-own-file.md", run_by=("--trials", "1", "--model", "linear")
+    )
     assert "lacks its sponsor or its 'paid for by' line" in said
     assert "Plan: 1,9" in said
     assert "Personalis" in said

@@ -29,7 +29,7 @@ from tests.described import Described, altered
 from tests.serving.conftest import KEY, Server
 from tests.sockets import peak_bytes, processes_of
 
-N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "400"))
+N_REQUESTS = int(os.environ.get("HUSTINGS_ATTACK", "200"))
 MOST_BYTES = 1.5 * 2**30
 HEALTH_WITHIN_S = 20.0
 SENDERS = 4

@@ -240,7 +240,7 @@ def test_a_run_killed_at_random_is_seen_old_or_new_and_the_next_one_works(
 
 # --- files that a disk alters ---------------------------------------------------------
 
-N_FLIPS = 1000 if KILLS else 40
+N_FLIPS = 1000 if KILLS else 20
 """Of each kind of file."""
 KINDS = ("serving", "first", "plans", "exports")
 
