@@ -110,10 +110,14 @@ class PlannedRows:
         """The rows of a table with a column `person`, in any order."""
         rows = rows.sort_values(["person", "decided_on"], kind="stable")
         numbers = {n: rows[n].to_numpy(dtype=np.float64) for n in _NUMBERS}
-        few = [n for n in PastDecision._fields if n not in (*_NUMBERS, "handed_over")]
+        coded = [
+            name
+            for name in PastDecision._fields
+            if name not in (*_NUMBERS, "handed_over")
+        ]
         return cls(
             rows["person"].tolist(),
-            {name: _Levels.of(rows[name]) for name in few},
+            {name: _Levels.of(rows[name]) for name in coded},
             numbers,
             rows["handed_over"].to_numpy(dtype=bool),
         )

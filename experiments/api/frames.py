@@ -281,13 +281,13 @@ def mapping_of(values: Any, argument: str) -> dict[Any, Any] | None:
     """
     if not isinstance(values, Mapping | pd.Series):
         return None
-    named: dict[Any, Any] = {}
+    value_of: dict[Any, Any] = {}
     for key, value in values.items():
         name = tuple(map(name_text, key)) if isinstance(key, tuple) else name_text(key)
-        if name in named:
+        if name in value_of:
             raise ValueError(f"{argument}: expected each name once, got {name!r} twice")
-        named[name] = value
-    return named
+        value_of[name] = value
+    return value_of
 
 
 def long_lifts(

@@ -57,8 +57,8 @@ class PolicyVerdict:
         """Digest of the lifts that the champion goes by, which `lift` states."""
         if self.split is None:
             return self.model_id
-        asked = self.split.split
-        cells = "all" if asked is None else f"{asked.feature}/{asked.threshold!r}"
+        split = self.split.split
+        cells = "all" if split is None else f"{split.feature}/{split.threshold!r}"
         return f"{self.model_id}/{cells}"
 
     @property

@@ -25,8 +25,10 @@ from hustings.experiments.plans import (
     BINDING,
     CANCELLED,
     PlanStepError,
+    folder_of,
     plans,
 )
+from hustings.experiments.plans.folder import read_table
 from hustings.experiments.plans.recorded_files import lists_outside
 from hustings.experiments.record import (
     Received,
@@ -314,11 +316,12 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
         Of each plan whose lists have left; a plan that fails does not stop the others.
     """
     mended = []
+    voted = votes(ballots_so_far(run.campaign, run.home))["voter_id"]
     for name, record in plans(run.home).items():
         if record.state not in (*BINDING, CANCELLED):
             continue
         outside = lists_outside(run.home, name)
-        if outside:
+        if outside and _has_voters_of(run.home, name, voted):
             mended.append(MendedLists(name, 0, None, _to_mend_outside(name, outside)))
         left = earlier_status(run.home / EXPORTS / name)
         if left.empty:
@@ -333,6 +336,12 @@ def mended_lists(run: Run, *, at: pd.Timestamp) -> list[MendedLists]:
         else:
             mended.append(MendedLists(name, exported.n_removed, exported.folder, ""))
     return mended
+
+
+def _has_voters_of(home: Path, plan_id: str, voter_ids: pd.Series) -> bool:
+    contacts = read_table(folder_of(home, plan_id) / "plan.parquet")["voter_id"]
+    present = with_present_ids(contacts, present_id_of(home))
+    return bool(among(present, voter_ids).any())
 
 
 def _to_mend_outside(plan_id: str, files: Sequence[str]) -> str:
@@ -448,7 +457,7 @@ def standing_counts(run: Run) -> dict[str, int]:
     of_file = on_file(run.home, stands["voter_id"])
     stands, n_strangers = stands[of_file], int((~of_file).sum())
     by_status = stands["status"].value_counts()
-    shown = {s: int(by_status[s]) for s in BALLOT_STATUSES if s in by_status}
+    n_by_status = {s: int(by_status[s]) for s in BALLOT_STATUSES if s in by_status}
     n_voted = int(stands["status"].isin(VOTED_STATUSES).sum())
     strangers = {STRANGER: n_strangers} if n_strangers else {}
-    return {"have_voted": n_voted, **shown, **strangers}
+    return {"have_voted": n_voted, **n_by_status, **strangers}

@@ -551,11 +551,11 @@ class PagesOnFile(Stored):
 def pages_on_file(run: Run) -> PagesOnFile:
     """Which pages there are in a campaign's folder."""
     name, path = latest(run.home), run.home / "lift.json"
-    named = (_WEEK.fullmatch(file.name) for file in run.home.glob("week-*.html"))
+    week_names = (_WEEK.fullmatch(file.name) for file in run.home.glob("week-*.html"))
     return PagesOnFile(
         run=name,
         has_report=name is not None and (run.home / name / REPORT).exists(),
-        weeks=tuple(sorted((week[1] for week in named if week), reverse=True)),
+        weeks=tuple(sorted((week[1] for week in week_names if week), reverse=True)),
         lift=LiftSummary.from_json(json.loads(path.read_text()))
         if path.exists()
         else None,

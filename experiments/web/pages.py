@@ -109,8 +109,8 @@ def rendered(
 
 def stylesheet() -> Response:
     """The style of the report, and what forms and links add to it."""
-    own = files("hustings.experiments.web") / "templates" / "web.css"
-    text = f"{STYLE}{CHART_STYLE}\n{own.read_text(encoding='utf-8')}"
+    added_style = files("hustings.experiments.web") / "templates" / "web.css"
+    text = f"{STYLE}{CHART_STYLE}\n{added_style.read_text(encoding='utf-8')}"
     return Response(text, media_type="text/css", headers=_HEADERS)
 
 

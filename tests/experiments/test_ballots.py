@@ -19,6 +19,7 @@ from hustings.experiments.plans.money import spend
 from hustings.experiments.plans.online import online_so_far
 from hustings.experiments.stages.context import Run
 from hustings.experiments.stages.offers import holdout_of
+from hustings.experiments.stages.persons import on_file
 from hustings.experiments.stages.reactions import open_intake, remember_former
 from hustings.serving.decisions import HandedOut, OnlineDecisions, microseconds
 from hustings.serving.eligible import recheck
@@ -26,6 +27,7 @@ from hustings.serving.reactions.broker import take
 from hustings.serving.reactions.http import utc_now
 from tests.experiments.test_exporting import NOW, campaign_at, declared_as, drafted
 from tests.serving.exports import read
+from tests.story import Story
 
 BALLOTS = """
 [ballots]
@@ -362,6 +364,29 @@ def test_a_chase_list_has_who_is_out_and_may_be_contacted(apart: Apart) -> None:
     assert may[0] not in on_sms | on_mail
     assert set(lists["mail"]["sent_on"]) == {"2026-10-01"}
     apart.said("verify")
+
+
+def test_lists_outside_the_folder_are_named_and_nobody_on_them_is_withheld(
+    apart: Apart,
+) -> None:
+    vendor = apart.top / "vendor"
+    apart.said("export", "p1", "--out", str(vendor))
+    listed = read(next(vendor.glob("p1/*/mail-*.csv")))["voter_id"]
+    apart.said("already-voted")  # nobody on them has voted
+    file = apart.file(f"{listed.iloc[0]},R,10/19/2026,mail")
+    said = apart.said("already-voted", file, code=BAD_INPUT)
+    assert "its contacts lie outside the campaign's folder" in said
+    assert "`hustings export p1` with the same --out" in said
+    assert "withheld" not in apart.said("plans", "sent", "p1")
+
+
+def test_a_voter_of_no_file_is_told_from_one_of_an_earlier_or_the_last(
+    story: Story,
+) -> None:
+    voter = str(story.run.table("voters")["voter_id"].iloc[0])
+    assert on_file(story.run.home, pd.Series([voter, "nobody"])).tolist() == [
+        True, False,
+    ]  # fmt: skip
 
 
 # --- what is kept of a person ---------------------------------------------------------

@@ -22,6 +22,7 @@ from hustings.serving.reactions.store import FILE, Events
 from tests.experiments.drafts import whole
 from tests.experiments.test_plan_steps import AT, KEYS, drafted, drawn, facts, locked
 
+UNDO_CLOCK = "hustings.experiments.cli.plans"
 BY = ("--by", "R. Approver", "--why", "marked by mistake", "--yes")
 
 
@@ -150,23 +151,27 @@ def test_what_came_back_keeps_a_sent(campaign: Campaign, tmp_path: Path) -> None
     assert "failures or invoices were booked since" in said
 
 
-def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
-    # commands know the time to the second
-    voter, now = "v00", pd.Timestamp.now("UTC").floor("s")
+def hand_out(campaign: Campaign, now: pd.Timestamp) -> OnlineDecisions:
+    """The endpoint offers voter v00 what the plan has decided."""
     decision = HandedOut(
-        decision_id="d1", voter_id=voter, plan_id="day1", experiment_id="own",
+        decision_id="d1", voter_id="v00", plan_id="day1", experiment_id="own",
         role="plan", message_id="trade", channel="mail", propensity=0.9,
         arm_propensity=0.9, predicted_lift=0.02, model_version="m/1", cost_usd=0.55,
         decided_at=microseconds(now),
         expires_at=microseconds(now + pd.Timedelta(hours=1)),
     )  # fmt: skip
-    events = Events.open(campaign.home / FILE)
-    decisions = OnlineDecisions.in_store_of(events)
+    decisions = OnlineDecisions.in_store_of(Events.open(campaign.home / FILE))
     decisions.turn(lambda turn: turn.hand_out([decision], {}), now)
+    return decisions
+
+
+def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
+    # commands know the time to the second
+    now = pd.Timestamp.now("UTC").floor("s")
+    decisions = hand_out(campaign, now)
     said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
     assert "1 of its contacts are on offer online" in said
     decisions.report_sent(["d1"], now)
-    events.close()
     said = campaign.said("plans", "undo", *BY, code=BAD_INPUT)
     assert "1 of its contacts were carried out online" in said
     assert len(online_so_far(campaign.home).of_plans) == 1
@@ -175,7 +180,23 @@ def test_what_has_left_keeps_a_lock(campaign: Campaign) -> None:
     assert campaign.money["n_spent"] == 8
     campaign.said("plans", "undo", *BY)
     assert campaign.money["n_spent"] == 1
-    assert campaign.handed_over == {voter}
+    assert campaign.handed_over == {"v00"}
+
+
+def test_what_is_handed_out_while_a_person_confirms_keeps_a_lock(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = pd.Timedelta(minutes=5)
+    began = pd.Timestamp.now("UTC").floor("s")
+
+    def confirmed(*_: object, **__: object) -> None:
+        hand_out(campaign, began + minutes)
+
+    monkeypatch.setattr("typer.confirm", confirmed)
+    after = f"{UNDO_CLOCK}.utc_now"
+    monkeypatch.setattr(after, lambda: began + 2 * minutes)
+    said = campaign.said("plans", "undo", *BY[:-1], code=BAD_INPUT)
+    assert "1 of its contacts are on offer online" in said
 
 
 def test_money_that_another_plan_has_taken_since_is_not_committed_again(

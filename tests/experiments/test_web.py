@@ -29,6 +29,7 @@ from hustings.experiments.plans.folder import one_command
 from hustings.experiments.plans.ledger import open_ledger
 from hustings.experiments.status import CampaignStatus, status_text
 from hustings.experiments.web.page_facts import pages_on_file
+from hustings.experiments.web.scoring import Scoring
 from hustings.experiments.web.sessions import LONGEST, Sessions
 from hustings.features.checksums import write_checksums
 from hustings.serving.keys import MOST_FAILURES, Keys
@@ -526,6 +527,8 @@ def test_a_session_ends_with_its_cookie_key_and_time(site: Site) -> None:
 
 def test_a_quiet_session_ends_and_a_busy_one_after_a_working_day() -> None:
     sessions = Sessions(Keys(KEY, None), idle=pd.Timedelta(minutes=30))
+    # the sign-in form's cookie is from here, and no session's
+    assert not sessions.is_open(sessions.signed("the form's"))
     began = pd.Timestamp("2026-09-08T08:00:00Z")
     cookie, at = sessions.sign_in(KEY.encode(), began), began
     while at - began + pd.Timedelta(minutes=30) <= LONGEST:
@@ -601,8 +604,33 @@ def test_the_scoring_routes_answer_beside_the_pages(site: Site) -> None:
         assert client.get("/readyz").status_code == 200
         # a session opens no route of programs
         assert client.post("/score", json={"voters": []}).status_code == 422
+        assert "`hustings serve` shows" in client.get("/docs").text
     with site.signed_in("R. Approver") as person:
         assert person.post("/pause", json={}).status_code == 401
+
+
+def test_a_bundle_that_could_not_be_read_is_tried_again_and_said(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(story.run.home / "serving", tmp_path / "serving")
+    monkeypatch.setenv("HUSTINGS_API_KEY", KEY)
+    opened: list[Path] = []
+
+    def open_bundle(bundle: Path) -> Any:
+        opened.append(bundle)
+        if len(opened) == 1:
+            raise OSError("the store is gone")
+        return "the monitor"
+
+    monkeypatch.setattr("hustings.serving.service.open_bundle", open_bundle)
+    monkeypatch.setattr("hustings.experiments.web.scoring.AGAIN_S", 0.0)
+    scoring = Scoring(tmp_path, Keys(KEY, None))
+    scoring.refresh()
+    assert (scoring.watch, scoring.fault) == (None, "OSError")
+    scoring.refresh()
+    assert (scoring.watch, scoring.fault) == ("the monitor", "")
+    scoring.refresh()
+    assert len(opened) == 2
 
 
 def test_lift_and_week_are_the_commands_own(site: Site, story: Story) -> None:

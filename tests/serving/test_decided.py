@@ -83,6 +83,18 @@ def test_decisions_are_those_of_the_plans_that_bind_in_the_order_of_days(tmp_pat
     assert np.isnan(past["v3"][0].predicted_lift)
 
 
+def test_a_refusal_goes_with_the_person_under_every_id(tmp_path: Path) -> None:
+    names = {
+        "voter_id": ["old", "new", "other"], "former_id": [None, "old", None],
+        "person": ["p1", "p1", "p2"],
+    }  # fmt: skip
+    write_parquet(tmp_path / "identity.parquet", pd.DataFrame(names))
+    bind(tmp_path)
+    closed(tmp_path, "one", "a", "old")
+    record = DecidedVoters(tmp_path).present(LATER)
+    assert record.closed(["old", "new", "other"], LATER) == {"sms": {"old", "new"}}
+
+
 @pytest.mark.parametrize("at", [EARLIER, LATER])
 def test_whatever_changes_is_known_to_the_next_request(tmp_path, at, monkeypatch):
     one = plan_of(tmp_path, "one", "2026-11-01")

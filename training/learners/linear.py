@@ -105,8 +105,8 @@ class LinearFit:
             X: Features, shape (n, n_features).
             fold: As in `deviation`.
         """
-        both = [self._mean(fold), self._spread(fold)]
-        deviation, variance = self._predicted(X, fold, both)
+        moments = [self._mean(fold), self._spread(fold)]
+        deviation, variance = self._predicted(X, fold, moments)
         if self.affinity_slope is not None:
             variance += self.affinity_slope.doubt(X, fold)
         return self._with_affinity(deviation, X, fold), variance

@@ -867,9 +867,9 @@ def answer(evaluated: Mapping[str, Any], *, unit_per_point: float, label: str) -
             f"over {rival}."
         )
     if evaluated["verdict"] == "one_split_suffices":
-        asked = evaluated.get("split")
+        split = evaluated.get("split")
         return (
-            f"One split suffices{f' ({asked})' if asked else ''}: treating two groups "
+            f"One split suffices{f' ({split})' if split else ''}: treating two groups "
             "differently beats treating all alike, and personalising further "
             f"{gain_verb(evaluated)} {gain_text} {_against(gain)} {rival}"
             f"{_what_it_may_be(evaluated, gain)}."
