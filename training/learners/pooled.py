@@ -171,7 +171,7 @@ class TermPosterior:
             prior: Variance of every turned column, shape (p, M).
         """
         turn = self.turn[k][:, self.features]
-        size = np.einsum("pi,pq,qi->i", turn, moments.gram, turn)
+        size = (turn * (moments.gram @ turn)).sum(axis=0)
         variance = prior[self.features] * size[:, None]
         learnt = variance / (np.maximum(np.diag(moments.noise), 1e-300) + variance)
         left = moments.cross - moments.gram @ self.coefficients[k]
