@@ -10,8 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # A file's tests stay together: they share what is costly to set up. Files that take
-# long begin first (`LONG` in tests/conftest.py).
-IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# long begin first (`LONG` in tests/conftest.py). One more process than cores, for tests
+# wait for servers and for each other.
+IN_PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 STAGES := ingest features train evaluate promote score plan report
 
 # Nobody is told what is done with people's data.

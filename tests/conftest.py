@@ -44,17 +44,18 @@ settings.load_profile("hustings")
 
 
 LONG = (
-    "test_cli", "test_evaluate", "test_tuning", "test_net", "test_elsewhere",
-    "test_run", "test_register", "test_day_whole_way", "test_day", "test_ingest",
-    "test_sealed", "test_links", "test_plan", "test_bento", "test_affinities",
-    "test_policy_tree", "test_affinity", "test_model", "test_service", "test_judging",
-    "test_recommend", "test_fuzz_files", "test_spark", "test_campaign_holds",
-    "test_web", "test_site", "test_online", "test_forget", "test_promotion",
-    "test_guardrails", "test_right_reason", "test_ballots", "test_electorate",
+    # while one worker makes the story, the others take what needs none
+    "test_cli", "test_evaluate", "test_judged_is_planned", "test_kill",
+    "test_campaign_holds", "test_day_whole_way", "test_tune", "test_forget",
+    "test_net", "test_elsewhere", "test_fuzz_files", "test_online", "test_recommend",
+    "test_tuning", "test_spark", "test_web", "test_run", "test_api", "test_register",
+    "test_day", "test_ingest", "test_sealed", "test_links", "test_plan", "test_bento",
+    "test_affinities", "test_policy_tree", "test_affinity", "test_model",
+    "test_service", "test_judging", "test_site", "test_whole_places", "test_lift",
+    "test_linked_answers", "test_promotion", "test_guardrails", "test_description",
+    "test_forecasts", "test_right_reason", "test_ballots", "test_electorate",
 )  # fmt: skip
-"""Files that take longest (`make test-times`), the longest first.
-
-Of the first two, one needs no story: it runs while the other makes it."""
+"""Files that take longest (`make test-times`), the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

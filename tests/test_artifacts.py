@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +52,25 @@ def text_of(node: ast.expr) -> str:
     return "*"
 
 
+@cache
+def calls_in_the_source() -> list[tuple[str, ast.expr, str]]:
+    """Methods of runs that are called, each with its first argument, and where."""
+    return [
+        (node.func.attr, node.args[0], str(path.relative_to(ROOT)))
+        for path in sorted((ROOT / "experiments").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {*WRITES, *READS}
+        and ast.unparse(node.func.value).split(".")[-1].endswith("run")
+    ]
+
+
 def calls(methods: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Files that runs are asked for in the source, and where: `run.read("plan")`."""
-    for path in sorted((ROOT / "experiments").rglob("*.py")):
-        where = str(path.relative_to(ROOT))
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in methods
-                and ast.unparse(node.func.value).split(".")[-1].endswith("run")
-            ):
-                name = text_of(node.args[0])
-                yield methods[node.func.attr].format(name), where
+    for method, name, where in calls_in_the_source():
+        if method in methods:
+            yield methods[method].format(text_of(name)), where
 
 
 def named(file: str, found: set[str]) -> bool:

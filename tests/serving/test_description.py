@@ -169,7 +169,7 @@ def test_what_the_description_admits_has_the_shape_and_what_it_refuses_is_refuse
 
         @seed(1)
         @settings(
-            max_examples=120, database=None, deadline=None, phases=[Phase.generate],
+            max_examples=50, database=None, deadline=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(body=bodies)
