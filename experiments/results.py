@@ -215,6 +215,52 @@ class PlannedPlaces(Stored):
 
 
 @dataclass(frozen=True)
+class BoundedGroup:
+    """A group of voters whose contacts a plan limits.
+
+    Attributes:
+        name: As declared.
+        low: Least share of all contacts.
+        high: Greatest share of all contacts.
+        most: Contacts at most; None for no limit.
+        share: Of all contacts of the plan.
+        share_without: Of all contacts, were there no limits on groups.
+    """
+
+    name: str
+    low: float
+    high: float
+    most: float | None
+    share: float
+    share_without: float
+
+
+@dataclass(frozen=True)
+class PriceOfGroups:
+    """What limits on groups of voters cost a plan.
+
+    Attributes:
+        value: Predicted value of the plan, in the campaign's units of worth.
+        value_without: The same, were there no limits on groups.
+        groups: The groups.
+    """
+
+    value: float
+    value_without: float
+    groups: tuple[BoundedGroup, ...]
+
+    @property
+    def price(self) -> float:
+        """Predicted value given up for the limits, at least 0."""
+        return max(self.value_without - self.value, 0.0)
+
+    @property
+    def share(self) -> float:
+        """The price as a share of what the plan without them would be worth."""
+        return self.price / self.value_without if self.value_without > 0 else 0.0
+
+
+@dataclass(frozen=True)
 class PlanSummary(Stored):
     """What the report says of a plan; counts only.
 
@@ -240,6 +286,7 @@ class PlanSummary(Stored):
         judged: Planned policies beside what was judged of them.
         online: What the endpoint has sent and offers, off the budget.
         places: What whole places get; None where nothing is offered to places.
+        groups: What limits on groups cost; None where no group has any.
     """
 
     budget_usd: float
@@ -262,6 +309,7 @@ class PlanSummary(Stored):
     judged: tuple[Agreement, ...] = ()
     online: OnlineUse = OnlineUse()
     places: PlannedPlaces | None = None
+    groups: PriceOfGroups | None = None
 
 
 @dataclass(frozen=True)

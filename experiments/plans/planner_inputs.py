@@ -230,6 +230,12 @@ def planned_again(inputs: PlanInputs) -> Plan:
     )
 
 
+def without_bounds(inputs: PlanInputs) -> PlanInputs:
+    """The inputs as they were if no group of voters had limits."""
+    arrays = {name: values for name, values in inputs.arrays.items() if name != "bound"}
+    return replace(inputs, arrays=arrays, terms={**inputs.terms, "bounds": []})
+
+
 def cheapest(inputs: PlanInputs, *, wanted: float) -> tuple[PlanInputs, float]:
     """The inputs with the least budget whose plan is predicted to lift what is wanted.
 

@@ -19,8 +19,10 @@ from hustings.experiments.report.words import (
     is_small,
     number_text,
     people_text,
+    share_text,
     usd_text,
 )
+from hustings.experiments.results import BoundedGroup, PriceOfGroups
 from hustings.serving.plan.explain import MANY, LimitUse, MessageReasons
 
 
@@ -72,6 +74,51 @@ def _binding_in_words(limits: Sequence[LimitUse]) -> str:
     return f"{len(binding)} limits bind: {', '.join(binding)}.{left}"
 
 
+def groups_block(priced: PriceOfGroups | None, outcome: OutcomeSection) -> list[Html]:
+    """What limits on groups cost, and whom they move; nothing where there are none.
+
+    Args:
+        priced: Of the plan.
+        outcome: As declared.
+    """
+    if priced is None:
+        return []
+    if priced.share < LEAST_PRICE:
+        words = "The limits on groups cost next to nothing of the predicted gain."
+    else:
+        words = (
+            f"The limits on groups cost {share_text(priced.share)} of the gain that is "
+            f"predicted without them: {_gain_in_words(priced.price, outcome)}, were "
+            "everybody planned for, the holdout included."
+        )
+    rows = [
+        (group.name, _bound_in_words(group), share_text(group.share),
+         share_text(group.share_without))
+        for group in priced.groups
+    ]  # fmt: skip
+    header = ["Group", "Declared", "Share of contacts", "Without the limits"]
+    return [
+        html_block(
+            "What limits on groups cost",
+            paragraph(words),
+            html_table("Groups whose contacts are limited", header, rows, words=2),
+        )
+    ]
+
+
+def _bound_in_words(group: BoundedGroup) -> str:
+    parts = []
+    if group.low > 0:
+        parts.append(f"at least {share_text(group.low)}")
+    if group.high < 1:
+        parts.append(f"at most {share_text(group.high)}")
+    if group.most is not None:
+        parts.append(f"at most {number_text(group.most)} contacts")
+    return ", ".join(parts)
+
+
+LEAST_PRICE = 0.0005
+"""A smaller share of the gain may be that of whole contacts."""
 USD = "USD"
 LEFT_OVER = 0.02
 """Money is whole contacts: what is left of a spent budget is less than this."""

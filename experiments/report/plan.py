@@ -11,7 +11,11 @@ import pandas as pd
 
 from hustings.experiments.declaration import Campaign, OutcomeSection
 from hustings.experiments.report.charts import Figure
-from hustings.experiments.report.limits import limits_block, reasons_block
+from hustings.experiments.report.limits import (
+    groups_block,
+    limits_block,
+    reasons_block,
+)
 from hustings.experiments.report.markup import (
     Html,
     chart_place,
@@ -78,6 +82,7 @@ def plan_section(
         *whole_places_block(summary.places, unit),
         *_judged_beside_planned(summary, unit),
         *limits_block(summary.limits, outcome),
+        *groups_block(summary.groups, outcome),
         *_by_day(summary, charts),
     )
 

@@ -22,11 +22,13 @@ from hustings.experiments.plans.planner_inputs import (
     inputs_of,
     planned_again,
     tables_of,
+    without_bounds,
 )
 from hustings.experiments.plans.whole_places import taken_places
 from hustings.experiments.record import present_id_of
 from hustings.experiments.results import (
     Agreement,
+    BoundedGroup,
     ContactsOfDay,
     ExpectedOfChannel,
     NotEligible,
@@ -35,6 +37,7 @@ from hustings.experiments.results import (
     PlannedPlaces,
     PlannedSegment,
     PlanSummary,
+    PriceOfGroups,
     TakenPlace,
 )
 from hustings.experiments.stages.agreement import agreements
@@ -66,6 +69,7 @@ from hustings.experiments.stages.publication import to_publish
 from hustings.experiments.stages.reactions import reactions_config
 from hustings.experiments.stages.sendable import require_sendable
 from hustings.experiments.stages.tables import require_readable
+from hustings.features.arrays import Bools, Objects
 from hustings.features.membership import among
 from hustings.features.persons.identity import with_present_ids
 from hustings.features.tables import SMALLEST_CELL
@@ -76,7 +80,7 @@ from hustings.serving.eligible import Eligibility
 from hustings.serving.endpoint import stored_rules
 from hustings.serving.load import write_bundle
 from hustings.serving.offer import Rules
-from hustings.serving.plan import Plan, PlanSettings
+from hustings.serving.plan import GroupBound, Plan, PlanSettings
 from hustings.serving.plan.explain import (
     MessageReasons,
     explained_messages,
@@ -307,6 +311,22 @@ class _AudiencePlan:
     budget_usd: float
     inputs: PlanInputs
     reasons: list[MessageReasons]
+    groups: "_GroupsBefore | None"
+
+
+@dataclass(frozen=True)
+class _GroupsBefore:
+    """The plan of an audience beside the one that it would be without limits on groups.
+
+    Attributes:
+        value: Predicted value without them.
+        n: Contacts of the plan, and without limits.
+        of_group: Contacts of every declared group, the same two.
+    """
+
+    value: float
+    n: tuple[int, int]
+    of_group: Mapping[str, tuple[int, int]]
 
 
 def _audiences(
@@ -341,6 +361,7 @@ def _plan_one(
         by_household=decides_by_household(run), model_version=model_version,
     )  # fmt: skip
     arms = offer.arms
+    bounds = group_bounds(run, voters, who.n_voters / n_all)
     places = place_offers(run, offer, voters, rules, at)
     share = who.n_voters / n_all
     budget = max(spend_per_voter(run, n_all) * who.n_voters - taken_usd, 0.0)
@@ -356,7 +377,7 @@ def _plan_one(
         Belief(offer.experiment_of_arm, model_version),
         predicted=offer.lift,
         held_voters=holdout_of(run, voters),
-        bounds=group_bounds(run, voters, share),
+        bounds=bounds,
         places=places,
     )  # fmt: skip
     if campaign.plan.needed_lift is not None:
@@ -381,9 +402,53 @@ def _plan_one(
         plan, offer.voter_id, inputs.arrays["lift"], offer.allowed, arms, offer.cost,
         unit=campaign.outcome.as_valued().unit_per_point,
     )  # fmt: skip
+    groups = _without_limits_on_groups(inputs, plan, bounds, offer.voter_id)
     return _AudiencePlan(
-        plan, offer.eligibility, audience_json, budget, inputs, reasons
+        plan, offer.eligibility, audience_json, budget, inputs, reasons, groups
     )
+
+
+def _without_limits_on_groups(
+    inputs: PlanInputs, plan: Plan, bounds: Sequence[GroupBound], voter_id: Objects
+) -> _GroupsBefore | None:
+    """The plan again without limits on groups; None where none are declared."""
+    if not bounds:
+        return None
+    free = planned_again(without_bounds(inputs))
+    sent = plan.contacts["voter_id"], free.contacts["voter_id"]
+
+    def counted(members: Bools) -> tuple[int, int]:
+        of_group = pd.Series(voter_id[members])
+        n, n_free = (int(among(ids, of_group).sum()) for ids in sent)
+        return n, n_free
+
+    return _GroupsBefore(
+        free.over_everybody.value,
+        (len(sent[0]), len(sent[1])),
+        {bound.name: counted(bound.members) for bound in bounds},
+    )
+
+
+def _price_of_groups(
+    run: Run, audience_plans: Sequence["_AudiencePlan"]
+) -> PriceOfGroups | None:
+    """What the limits on groups cost all audiences together."""
+    compared = [m.groups for m in audience_plans if m.groups is not None]
+    if not compared:
+        return None
+    n, n_free = (max(sum(g.n[k] for g in compared), 1) for k in (0, 1))
+    return PriceOfGroups(
+        sum(m.plan.over_everybody.value for m in audience_plans),
+        sum(g.value for g in compared),
+        tuple(
+            BoundedGroup(
+                name, group.low, group.high, group.most,
+                sum(g.of_group[name][0] for g in compared) / n,
+                sum(g.of_group[name][1] for g in compared) / n_free,
+            )
+            for name, group in run.campaign.plan.groups.items()
+        ),
+    )  # fmt: skip
 
 
 def _not_contacted(run: Run, who: _Audience, online: Online) -> _Audience:
@@ -507,4 +572,5 @@ def _plan_summary(
         not_eligible=tuple(NotEligible(*row) for row in refused.items()),
         segments=tuple(PlannedSegment(*row) for row in counted.itertuples()),
         reasons=tuple(row for m in audience_plans for row in m.reasons),
+        groups=_price_of_groups(run, audience_plans),
     )

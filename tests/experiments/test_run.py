@@ -24,8 +24,10 @@ from hustings.experiments.declaration import (
     feature_columns,
     load_campaign,
 )
+from hustings.experiments.declaration.planning import PlanGroupSection
 from hustings.experiments.handover.evidence import replay
 from hustings.experiments.plans.ledger import noted_heads, open_ledger
+from hustings.experiments.results import record_of_run
 from hustings.experiments.run import STAGES, run_campaign, run_stage
 from hustings.experiments.stages.context import Run, latest, point_to
 from hustings.experiments.stages.persons import known_persons, read_identity
@@ -310,6 +312,34 @@ def test_planning_again_gives_the_same_plan(story: Any, again: Again) -> None:
     run_stage(run, "plan")
     for name in ("plan", "assignments"):
         pd.testing.assert_frame_equal(run.read(name), story.run.read(name))
+
+
+def test_a_limit_on_a_group_states_what_it_costs(story: Any, again: Again) -> None:
+    """The men are to get more than they would: whom that moves, and what is lost."""
+    men = story.run.table("voters").query("sex == 'M'")["voter_id"]
+    before = story.run.read("plan")
+    share = float(before["voter_id"].isin(men).mean())
+    bound = PlanGroupSection(column="sex", values=["M"], low=share + 0.2)
+    run = again(plan={"groups": {"men": bound}})
+    run_stage(run, "plan")
+    run_stage(run, "report")
+    priced, plan = record_of_run(run.folder).plan.groups, run.read("plan")
+    (group,) = priced.groups
+    assert group.share == pytest.approx(plan["voter_id"].isin(men).mean())
+    # the plan without the limit is the one that was made without it
+    assert group.share_without == pytest.approx(share)
+    assert group.share > share + 0.15
+    lost = sum(
+        float(p.loc[p["role"] == "plan", "lift"].sum()) * sign
+        for p, sign in ((before, 1), (plan, -1))
+    )
+    planned = 1 - run.campaign.plan.holdout_share
+    assert priced.price == pytest.approx(lost / planned, rel=0.25)
+    page = (run.folder / "report.html").read_text()
+    assert f"cost {100 * priced.share:.0f}" in page or priced.share > 0.1
+    assert "What limits on groups cost" in page
+    assert record_of_run(story.run.folder).plan.groups is None
+    assert "limits on groups" not in (story.run.folder / "report.html").read_text()
 
 
 def test_scoring_again_gives_the_same_scores(story: Any, again: Again) -> None:

@@ -1,4 +1,4 @@
-"""What a plan says that it gains against what it truly gains, and how strong channels are.
+"""What a plan says that it gains against the truth, and how strong channels are.
 
     HUSTINGS_WORLDS=40 HUSTINGS_VOTERS=20000 \\
         python -m pytest tests/speed/test_plan_truth.py -q -s -m speed
