@@ -88,7 +88,8 @@ class LiftModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         model: Kind of learner: "stack" (linear terms pooled over messages, and trees),
             "linear" or "gbm".
         control: Name in `arm` of the people who were sent nothing.
-        n_trials: Settings tried on each part of the test; the defaults are the first.
+        n_trials: Settings tried on each part of the test, the defaults first; with 1
+            the defaults are taken.
         issue_of: Message → issue, a mapping or a series: messages of one issue are
             pooled. None for one issue each.
         outcome_range: Lowest and highest value that y can have. None for 0 to 1 where y

@@ -52,7 +52,14 @@ MlflowServer = Annotated[
 RunId = Annotated[
     str, typer.Option("--run", help="Run to work in; the latest without.")
 ]
-Trials = Annotated[int, typer.Option("--trials", min=1, help="Settings tried.")]
+Trials = Annotated[
+    int,
+    typer.Option(
+        "--trials",
+        min=1,
+        help="Settings tried, the defaults first; 1 searches nothing.",
+    ),
+]
 TimeLimit = Annotated[
     float,
     typer.Option(

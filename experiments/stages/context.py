@@ -48,7 +48,7 @@ class Run:
         run_id: Name of that folder once the run is finished.
         store: Folder of the MLflow store where there is no server.
         mlflow_uri: MLflow server; empty for the store.
-        n_trials: Settings tried in each tuning.
+        n_trials: Settings tried in each tuning; 1 takes the defaults.
         time_limit_s: For all tunings of the run together.
         model: Kind of model that is tuned, as `training.registry.tune.SPACES` names it.
         n_workers: Processes that learn.

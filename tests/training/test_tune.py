@@ -133,6 +133,20 @@ def defaults_fail(
     yield float(settings["num_leaves"]) + 0.01 * hold + 0 * seed
 
 
+def never_called(
+    _: Prepared, _settings: Mapping[str, Any], *, hold: int, seed: int
+) -> Iterator[float]:
+    """A loss that nobody needs."""
+    raise AssertionError(f"fold {hold}, seed {seed}")
+
+
+def test_one_trial_is_the_defaults_and_costs_nothing(prepared: Prepared) -> None:
+    """There is nothing to compare: no fold is learnt for it."""
+    found = tuned(prepared, loss=never_called, n_trials=1)
+    assert dict(found.settings) == {"model": "gbm", **DEFAULT_PARAMS}
+    assert (len(found.trials), len(found.steps), found.n_lacking) == (0, 0, 0)
+
+
 def test_where_the_defaults_fail_the_best_of_the_others_is_taken(
     prepared: Prepared,
 ) -> None:
@@ -334,7 +348,7 @@ def test_a_search_goes_on_where_it_was_cut_off(
     assert third.settings == second.settings
     assert len(told) == 3
     # another study in the same file begins anew
-    assert len(tuned(prepared, storage=journal, n_trials=1, name="half1").trials) == 1
+    assert len(tuned(prepared, storage=journal, n_trials=2, name="half1").trials) == 2
 
 
 def test_other_data_never_meet_the_trials_of_these(
@@ -344,7 +358,7 @@ def test_other_data_never_meet_the_trials_of_these(
     tuned(prepared, storage=journal, n_trials=2)
     test = drawn_test(planted)
     other = prepared_of(replace(test, Y=test.Y + (test.arm == 1)))
-    assert len(tuned(other, storage=journal, n_trials=1).trials) == 1
+    assert len(tuned(other, storage=journal, n_trials=3).trials) == 3
     assert module.study_name(search(), prepared) == module.study_name(
         search(n_trials=9, storage="elsewhere"), prepared_of(test)
     )

@@ -123,7 +123,8 @@ class Search:
         loss: Of settings, on a held-out fold; a function of a module.
         model: Kind of model, one of `SPACES`.
         storage: As `open_trials` takes it.
-        n_trials: Trials in all, those of earlier and other processes included.
+        n_trials: Trials in all, those of earlier and other processes included; with
+            one the defaults are taken, and nothing is tried.
         seed: Sampler and learner.
     """
 
@@ -196,6 +197,8 @@ def tune(
         ValueError: If there is no such model, or several workers share nothing.
         TuningError: If every trial failed, with what the first one said.
     """
+    if search.n_trials == 1:  # the defaults, whatever they lose
+        return Tuned({"model": search.model, **search.space.defaults}, *_NOTHING, 0)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     until = time.monotonic() + time_limit_s
     name = study_name(search, prepared)
@@ -599,6 +602,13 @@ def _in_utc(trial: FrozenTrial) -> pd.Timestamp | None:
         return None
     # Optuna writes local time without saying so
     return pd.Timestamp(trial.datetime_start.timestamp(), unit="s", tz="UTC")
+
+
+_NOTHING = (
+    pd.DataFrame(columns=[*_TOLD, "taken"]),
+    pd.DataFrame(columns=["number", "step", "loss"]),
+)
+"""Trials and steps of a search that has nothing to compare."""
 
 
 def _steps(study: optuna.Study) -> pd.DataFrame:
