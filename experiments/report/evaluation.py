@@ -1056,8 +1056,8 @@ def _guardrail(guardrail: Row) -> Html:
         f"{name}: {harm} harms, by {margin} per {PER_VOTERS} voters or more if it is "
         f"to matter. {number_text(len(guardrail['messages']))} messages and "
         f"{number_text(guardrail['n_groups'])} comparisons within groups are judged "
-        f"together: the chance that any of them is closed without harm is at most "
-        f"{share_text(alpha)}. "
+        f"together: the chance that any of them is ever closed without harm is at most "
+        f"{share_text(alpha)}, however often the campaign's days are looked at. "
     )
     words += (
         "A message is sent to nobody until it is shown to do no such harm."

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hustings.experiments.declaration import Campaign
 from hustings.experiments.stages.context import Json, Run
-from hustings.features.arrays import Bools, Floats
+from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm, MessageTest, last_answers
 from hustings.features.voter import (
     SegmentEdges,
@@ -112,14 +112,20 @@ def write_guardrails(
     turnout: Json = {"lowers": [], "effects": {}}
     for guarded in _guarded(run.campaign):
         effects: list[GroupEffect] = []
+        with_days: list[GroupEffect] = []
         for name, test in tests.items():
             inside = (rows["experiment_id"] == name).to_numpy(dtype=bool)
-            effects += group_effects(
-                test, _values(run, guarded, test, rows[inside]),
-                segment_parts(features[inside], columns, edges), categorical, issue_of,
-                seed=run.campaign.campaign.seed,
-            )  # fmt: skip
-        judged = judge_guardrail(guarded.guardrail, effects)
+            of_test = _values(run, guarded, test, rows[inside])
+            parts = segment_parts(features[inside], columns, edges)
+            for found, at in (
+                (effects, _by_itself(test)), (with_days, _with_days(test))
+            ):  # fmt: skip
+                if len(at):
+                    found += group_effects(
+                        test.take(at), of_test[at], parts.iloc[at], categorical,
+                        issue_of, seed=run.campaign.campaign.seed,
+                    )  # fmt: skip
+        judged = judge_guardrail(guarded.guardrail, effects, with_days)
         summaries.append(_summary(guarded, judged))
         closings = closed_by(guarded.guardrail, judged)
         if guarded.outcome == turnout_outcome(run.campaign):
@@ -136,7 +142,7 @@ def write_guardrails(
             f"{'none of them' if c.where else 'nobody'}."
             for c in closings
         ]
-        if not effects:
+        if not (effects or with_days):
             notes.append(
                 f"Guardrail {guarded.guardrail.name}: no answers on "
                 f"{guarded.outcome!r} yet that compare a message with none; nothing is "
@@ -150,6 +156,19 @@ def write_guardrails(
     run.write_json("guardrails", stored)
     run.write_json("turnout", turnout)
     return notes
+
+
+def _by_itself(test: MessageTest) -> Ints:
+    """Rows of the experiment as it was designed, without the campaign's own days."""
+    if test.wave is None:
+        return np.arange(len(test.Y))
+    return np.flatnonzero(test.wave == 0)
+
+
+def _with_days(test: MessageTest) -> Ints:
+    """All rows; none where no day of the campaign has added any."""
+    is_there = test.wave is not None and bool((test.wave > 0).any())
+    return np.arange(len(test.Y) if is_there else 0)
 
 
 def _values(

@@ -61,6 +61,12 @@ permitted_use = "any"
 outcome = "support"
 values = { VALUES }
 
+[guardrails.regard]
+outcome = "support"
+direction = "fall"
+margin = 2.0
+absent = "missing"
+
 [answers.survey]
 path = "given when it is read"
 source = "a survey"
@@ -450,9 +456,32 @@ def test_nothing_of_the_campaigns_own_days_is_set_aside_and_training_uses_it(
         for result in judged["experiments"].values()
     ]
     assert not np.allclose(*effects)
+    _looked_at_with_the_days(before, after)
     hashes = [json.loads((r / "run.json").read_text())["data_hash"]
               for r in (before, after)]  # fmt: skip
     assert hashes[0] != hashes[1]
+
+
+def _looked_at_with_the_days(before: Path, after: Path) -> None:
+    """A guardrail holds at every look: days add people, and its intervals widen."""
+    n, reach = [], []
+    for run in (before, after):
+        (guardrail,) = (
+            g for g in json.loads((run / "guardrails.json").read_text())["guardrails"]
+            if g["name"] == "regard"
+        )  # fmt: skip
+        rows = guardrail["messages"]
+        assert len(rows) == 3
+        n.append(rows[0]["n"])
+        reach += [
+            max(
+                (row["effect"]["value"] - row["low"])
+                / (row["effect"]["high"] - row["effect"]["value"])
+                for row in rows
+            )
+        ]
+    assert n[1] > n[0]
+    assert reach[1] > 1.2 * reach[0]
 
 
 def test_a_contacted_voter_who_is_forgotten_is_in_no_answer_any_more(

@@ -29,28 +29,28 @@ def effect(value: float, se: float, **where: str) -> GroupEffect:
 @pytest.mark.parametrize(
     ("direction", "value", "status"),
     [
-        # one message, .05 / 2 one-sided: 1.96 standard errors of .004
-        ("fall", -0.0079, "harms"), ("fall", -0.0077, "not_shown"),
-        ("fall", -0.0023, "not_shown"), ("fall", -0.0021, "within_margin"),
-        ("fall", 0.05, "within_margin"), ("rise", 0.0079, "harms"),
-        ("rise", 0.0021, "within_margin"), ("rise", -0.05, "within_margin"),
-        # any change: 2.24 standard errors each way
-        ("either", 0.0091, "harms"), ("either", 0.0088, "not_shown"),
-        ("either", 0.0009, "within_margin"), ("either", -0.0012, "not_shown"),
+        # one message, .8 x .05 / 2 one-sided: 2.05 standard errors of .004
+        ("fall", -0.0083, "harms"), ("fall", -0.0081, "not_shown"),
+        ("fall", -0.0019, "not_shown"), ("fall", -0.0017, "within_margin"),
+        ("fall", 0.05, "within_margin"), ("rise", 0.0083, "harms"),
+        ("rise", 0.0017, "within_margin"), ("rise", -0.05, "within_margin"),
+        # any change: 2.33 standard errors each way
+        ("either", 0.0094, "harms"), ("either", 0.0092, "not_shown"),
+        ("either", 0.0006, "within_margin"), ("either", -0.0008, "not_shown"),
     ],
 )  # fmt: skip
 def test_one_message_is_judged_as_worked_by_hand(
     direction: Direction, value: float, status: str
 ) -> None:
     guardrail = Guardrail("x", direction, 0.01, 0.05, bars_unproven=False)
-    (row,) = judge_guardrail(guardrail, [effect(value, 0.004)])
+    (row,) = judge_guardrail(guardrail, [effect(value, 0.004)], [])
     assert row.status == status
 
 
 def test_averages_do_not_pay_for_many_groups_and_groups_do() -> None:
     # 2.1 standard errors: a harm as one of one, none as one of twenty
     groups = [effect(-0.021, 0.01, age=str(k)) for k in range(20)]
-    average, *rest = judge_guardrail(FALL, [effect(-0.021, 0.01), *groups])
+    average, *rest = judge_guardrail(FALL, [effect(-0.021, 0.01), *groups], [])
     assert average.status == "harms"
     assert {row.status for row in rest} == {"not_shown"}
     # what harms everybody is closed once
@@ -92,10 +92,50 @@ def test_where_nothing_harms_a_family_is_accused_in_five_of_a_hundred(
             for g in range(9) for m in range(3)
         ]  # fmt: skip
         accused += any(
-            row.status == "harms" for row in judge_guardrail(guardrail, effects)
+            row.status == "harms" for row in judge_guardrail(guardrail, effects, [])
         )
     assert accused / n_worlds <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / n_worlds)
     assert accused > 0
+
+
+def test_what_an_experiment_shows_by_itself_stays_whatever_the_days_add() -> None:
+    shown, faded = effect(-0.009, 0.004), effect(-0.004, 0.003)
+    (row,) = judge_guardrail(FALL, [shown], [faded])
+    assert (row.status, row.effect.value) == ("harms", -0.004)
+    # and what only the days show needs more than a single look would
+    (single,) = judge_guardrail(FALL, [effect(-0.0083, 0.004)], [])
+    (daily,) = judge_guardrail(FALL, [effect(0.0, 0.02)], [effect(-0.0083, 0.004)])
+    assert (single.status, daily.status) == ("harms", "not_shown")
+    assert daily.low < single.low
+    (daily,) = judge_guardrail(FALL, [effect(0.0, 0.02)], [effect(-0.02, 0.004)])
+    assert daily.status == "harms"
+
+
+def test_many_looks_at_days_that_harm_nobody_close_no_more_than_one_look() -> None:
+    """Judged as single looks, they close something far oftener."""
+    rng, n_days, n_worlds = np.random.default_rng(3), 30, 120
+    guardrail = Guardrail("x", "rise", 0.01, 0.05, bars_unproven=False)
+    closed, closed_by_single_looks = 0, 0
+    for _ in range(n_worlds):
+        # three messages beside one control; every day as many people again
+        daily = rng.normal(size=(n_days, 3)) + rng.normal(size=(n_days, 1))
+        so_far = daily.cumsum(axis=0) / np.arange(1, n_days + 1)[:, None]
+        is_closed = is_closed_singly = False
+        for day in range(0, n_days, 2):
+            se = 0.03 / np.sqrt(day + 1)
+            effects = [
+                GroupEffect("e", f"m{m}", {}, 500, Interval.of(v, se=se), 10**6)
+                for m, v in enumerate(so_far[day] * 0.03 / np.sqrt(2))
+            ]
+            rows = judge_guardrail(guardrail, [], effects)
+            is_closed |= any(row.status == "harms" for row in rows)
+            rows = judge_guardrail(guardrail, effects, [])
+            is_closed_singly |= any(row.status == "harms" for row in rows)
+        closed += is_closed
+        closed_by_single_looks += is_closed_singly
+    assert closed / n_worlds <= 0.05
+    assert closed_by_single_looks > 3 * closed
+    assert closed_by_single_looks / n_worlds > 0.05
 
 
 def measured(seed: int, rate: float, control: float) -> list[GroupEffect]:

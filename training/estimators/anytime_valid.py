@@ -12,6 +12,7 @@ Source: Robbins (1970); Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2021/2024
 import math
 
 import numpy as np
+from scipy import optimize, stats
 
 from hustings.features.arrays import Bools, Floats
 from hustings.training.estimators.metrics import Interval
@@ -82,6 +83,57 @@ def e_values(z: Floats, information: Floats) -> Floats:
     exponent = z**2 * information / (2.0 * (information + r))
     evidence = np.sqrt(r / (information + r)) * np.exp(np.minimum(exponent, 700.0))
     return np.asarray(np.nan_to_num(evidence, nan=0.0))
+
+
+def always_valid_p(z: float, se: float, *, usual: float, two_sided: bool) -> float:
+    """p-value that stays valid however often one looks: 1 over the evidence.
+
+    The evidence mixes over effects of the size that is looked for, N(0, τ²), of the
+    harmful side alone where only that harms: with s = τ² / (τ² + se²),
+
+        E = √(1 − s) exp(s z² / 2), times 2 Φ(z √s) on one side.
+
+    Its mean is at most 1 at any look where there is no effect, so that 1 / E falls
+    below α at any of them with chance α at most (Robbins 1970; Ville's inequality).
+
+    Args:
+        z: Estimate over its standard error, above 0 where it harms.
+        se: Standard error, above 0.
+        usual: τ, in the unit of `se`; declared before anything is seen.
+        two_sided: Whether any change counts.
+
+    >>> round(always_valid_p(3.0, 1.0, usual=3.0, two_sided=False), 4)
+    0.0276
+    """
+    s = usual**2 / (usual**2 + se**2)
+    log = 0.5 * math.log1p(-s) + 0.5 * s * z**2
+    if not two_sided:
+        log += math.log(2.0) + float(stats.norm.logcdf(z * math.sqrt(s)))
+    return math.exp(-max(log, 0.0))
+
+
+def always_valid_reach(
+    se: float, *, usual: float, alpha: float, two_sided: bool
+) -> float:
+    """How many standard errors make `always_valid_p` fall to α.
+
+    Args:
+        se: Standard error, above 0.
+        usual: See `always_valid_p`.
+        alpha: Chance ever to miss.
+        two_sided: See `always_valid_p`.
+
+    >>> round(always_valid_reach(1.0, usual=3.0, alpha=0.0276, two_sided=False), 2)
+    3.0
+    """
+
+    def above(z: float) -> float:
+        return always_valid_p(z, se, usual=usual, two_sided=two_sided) - alpha
+
+    most = 2.0
+    while above(most) > 0:
+        most *= 2.0
+    return float(optimize.brentq(above, 0.0, most))
 
 
 def e_bh(evidence: Floats) -> Bools:

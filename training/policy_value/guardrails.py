@@ -4,6 +4,10 @@ Turnout, unsubscribes, complaints: whatever a campaign declares is estimated of 
 message, over all voters and within groups of them, and judged together. A message that
 is shown to harm is sent to nobody, or to nobody of the group in which it harms.
 
+An experiment is looked at as it was designed; what the campaign's own days add is
+looked at day by day, by p-values that stay valid however often one looks. The chance
+that anything is closed that harms nobody is declared for the whole campaign.
+
 Shapes: n voters, A arms, M messages.
 """
 
@@ -18,6 +22,10 @@ from scipy import stats
 from hustings.features.arrays import Bools, Floats, Ints
 from hustings.features.training_set import Arm, MessageTest
 from hustings.features.voter import SegmentBins
+from hustings.training.estimators.anytime_valid import (
+    always_valid_p,
+    always_valid_reach,
+)
 from hustings.training.estimators.metrics import Interval, clustered_means
 from hustings.training.estimators.sample_ratio import holm
 from hustings.training.learners.average_effects import (
@@ -36,6 +44,11 @@ NOT_SHOWN: Status = "not_shown"
 LEVEL = 0.05
 """Chance that a campaign's guardrails, all together, close anything that harms nobody.
 Each gets an equal share of it, unless it is declared."""
+SHARE_OF_TESTS = 0.8
+"""Of a guardrail's level: spent on the experiments by themselves, the rest on what the
+campaign's own days add to them."""
+USUAL_HARMS = 2.0
+"""The size of harm that looks at the days are sharpest for, in margins."""
 SHARE_OF_AVERAGES = 0.5
 """Of a guardrail's level: spent on averages over everybody, the rest on groups."""
 MIN_ANSWERS = 30
@@ -307,62 +320,110 @@ def _design_variance(test: MessageTest, response: Floats) -> Floats:
 
 
 def judge_guardrail(
-    guardrail: Guardrail, effects: Sequence[GroupEffect]
+    guardrail: Guardrail,
+    effects: Sequence[GroupEffect],
+    with_days: Sequence[GroupEffect],
 ) -> list[GuardedMessage]:
     """Judge all messages and groups of a guardrail together.
 
     Half of its level goes to averages over everybody, half to groups, each half by
     Holm's procedure: the chance that anything is said to harm that does not is at most
-    the level, however many messages and groups there are and however they depend on
-    each other. The intervals hold together too.
+    the level, however many messages and groups there are, however they depend on each
+    other, and however often the campaign's days are looked at. What an experiment
+    shows by itself stays, whatever the days add. The intervals hold together too.
 
     Args:
         guardrail: As declared.
-        effects: Of all experiments that measured its outcome.
+        effects: Of all experiments that measured its outcome, by themselves.
+        with_days: The same with what the campaign's own days have added so far; none
+            of an experiment that no day has added to.
     """
     judged: list[GuardedMessage] = []
-    averages = [effect for effect in effects if not effect.where]
-    groups = [effect for effect in effects if effect.where]
-    for family, share in (
-        (averages, SHARE_OF_AVERAGES), (groups, 1.0 - SHARE_OF_AVERAGES)
-    ):  # fmt: skip
-        if not family:
-            continue
+    for is_group, share in ((False, SHARE_OF_AVERAGES), (True, 1 - SHARE_OF_AVERAGES)):
         level = guardrail.alpha * share
-        p_values = np.array([_p_value(e, guardrail.direction) for e in family])
-        harms = holm(p_values, alpha=level)
-        for effect, is_harm in zip(family, harms, strict=True):
-            low, high = _together(effect, guardrail.direction, level / len(family))
-            status = HARMS if is_harm else NOT_SHOWN
-            if not (is_harm or effect.where) and _within(guardrail, low, high):
-                status = WITHIN_MARGIN
-            judged.append(
-                GuardedMessage(
-                    effect.experiment_id, effect.message_id, effect.where, effect.n,
-                    effect.effect, low, high, status,
-                )
-            )  # fmt: skip
+        rows = {
+            _key(row): row
+            for row in _judged(
+                guardrail, [e for e in effects if bool(e.where) == is_group],
+                level * SHARE_OF_TESTS, looks=False,
+            )
+        }  # fmt: skip
+        for row in _judged(
+            guardrail, [e for e in with_days if bool(e.where) == is_group],
+            level * (1 - SHARE_OF_TESTS), looks=True,
+        ):  # fmt: skip
+            before = rows.get(_key(row))
+            rows[_key(row)] = row if before is None else _either(before, row)
+        judged += rows.values()
     return judged
 
 
-def _p_value(effect: GroupEffect, direction: Direction) -> float:
+_Key = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+def _key(row: GuardedMessage) -> _Key:
+    return row.experiment_id, row.message_id, tuple(sorted(row.where.items()))
+
+
+def _either(by_itself: GuardedMessage, with_days: GuardedMessage) -> GuardedMessage:
+    """The effect with the days, and what either of the two shows."""
+    seen = {by_itself.status, with_days.status}
+    status = next(s for s in (HARMS, WITHIN_MARGIN, NOT_SHOWN) if s in seen)
+    return replace(with_days, status=status)
+
+
+def _judged(
+    guardrail: Guardrail, family: Sequence[GroupEffect], level: float, *, looks: bool
+) -> list[GuardedMessage]:
+    """A family judged at a level: once, or by p-values that hold at all looks."""
+    if not family:
+        return []
+    p_values = np.array([_p_value(e, guardrail, looks=looks) for e in family])
+    harms = holm(p_values, alpha=level)
+    judged = []
+    for effect, is_harm in zip(family, harms, strict=True):
+        low, high = _together(effect, guardrail, level / len(family), looks=looks)
+        status = HARMS if is_harm else NOT_SHOWN
+        if not (is_harm or effect.where) and _within(guardrail, low, high):
+            status = WITHIN_MARGIN
+        judged.append(
+            GuardedMessage(
+                effect.experiment_id, effect.message_id, effect.where, effect.n,
+                effect.effect, low, high, status,
+            )
+        )  # fmt: skip
+    return judged
+
+
+def _p_value(effect: GroupEffect, guardrail: Guardrail, *, looks: bool) -> float:
     """Of no harm: one-sided, or two-sided where any change harms."""
     value, se = effect.effect.value, effect.effect.se
     if se <= 0:
         return 1.0
-    t = value / se
-    if direction == "either":
-        return float(2 * stats.t.sf(abs(t), effect.freedom))
-    return float(stats.t.sf(-t if direction == "fall" else t, effect.freedom))
+    is_either = guardrail.direction == "either"
+    t = abs(value / se) if is_either else value / se
+    t = -t if guardrail.direction == "fall" else t
+    tail = float(stats.t.sf(t, effect.freedom))
+    if not looks:
+        return 2 * tail if is_either else tail
+    z = float(stats.norm.isf(tail))
+    usual = USUAL_HARMS * guardrail.margin
+    return always_valid_p(z, se, usual=usual, two_sided=is_either)
 
 
 def _together(
-    effect: GroupEffect, direction: Direction, alpha: float
+    effect: GroupEffect, guardrail: Guardrail, alpha: float, *, looks: bool
 ) -> tuple[float, float]:
     """Ends of the interval, each missed with chance alpha, or half of it."""
-    tail = alpha / 2 if direction == "either" else alpha
-    width = float(stats.t.isf(tail, effect.freedom)) * effect.effect.se
-    return effect.effect.value - width, effect.effect.value + width
+    is_either = guardrail.direction == "either"
+    value, se = effect.effect.value, effect.effect.se
+    tail = alpha / 2 if is_either else alpha
+    if looks and se > 0:
+        usual = USUAL_HARMS * guardrail.margin
+        z = always_valid_reach(se, usual=usual, alpha=alpha, two_sided=is_either)
+        tail = float(stats.norm.sf(z))
+    width = float(stats.t.isf(tail, effect.freedom)) * se
+    return value - width, value + width
 
 
 def _within(guardrail: Guardrail, low: float, high: float) -> bool:
