@@ -17,9 +17,12 @@ VERDICTS = {
 
 
 class Html(str):
-    """Text that is markup already and is not escaped again."""
+    """Text that is markup already and is not escaped again, by templates neither."""
 
     __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
 
 
 def escaped(value: Any) -> Html:
