@@ -719,7 +719,7 @@ def never_sent_section(unseen: Unseen | None, unit: float) -> Html:
     return html_section(
         "never-sent",
         "Messages that were never sent",
-        html_table("Expected of messages never sent, points", header, rows),
+        long_table("Expected of messages never sent, points", header, rows),
         paragraph(about, "quiet"),
     )
 

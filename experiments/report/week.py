@@ -37,6 +37,7 @@ from hustings.experiments.report.markup import (
     html_table,
     html_tile,
     joined,
+    long_table,
     paragraph,
 )
 from hustings.experiments.report.page import write_page
@@ -340,7 +341,7 @@ def _changes(facts: WeekFacts) -> Html:
     return html_section(
         "changes",
         "What changed, and why",
-        html_table("Messages by change", header, rows, words=2) if rows else none_sent,
+        long_table("Messages by change", header, rows, words=2) if rows else none_sent,
     )
 
 
