@@ -430,16 +430,28 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
         result: From `power`.
         per_point: Outcome units of one point.
     """
-    facts, best, wave = result.facts, result.best, result.wave
+    of_holdouts = [_of_holdout(row, per_point) for row in result.holdouts]
+    advice = result.recommended
+    recommended = f"Recommended: a holdout of {100 * advice.share:g} %, {advice.why}."
+    return [
+        _basis(result.facts, per_point), *of_holdouts, recommended,
+        *_of_exploring(result, per_point),
+    ]  # fmt: skip
+
+
+def _basis(facts: PowerFacts, per_point: float) -> str:
     sd = facts.noise.sd / per_point
-    lines = [
+    return (
         f"{facts.n_contacts:,} contacts over {facts.days} days among "
         f"{facts.n_audience:,} voters. Lifts believed: by {facts.source}. The "
         f"outcome's standard deviation is {sd:.1f} points; households make it "
         f"count {facts.noise.design_effect:.2f} times; "
         f"{100 * facts.noise.missing:.0f} % of outcomes stay missing."
-    ]
-    lines += [
+    )
+
+
+def _of_holdout(row: Detectable, per_point: float) -> str:
+    return (
         f"Holdout {100 * row.holdout_share:.0f} %: an overall lift of "
         f"{row.once / per_point:.2f} points is seen at the end in 4 of 5 campaigns, "
         f"{row.daily / per_point:.2f} where every day is looked at, "
@@ -454,31 +466,30 @@ def sentences(result: Power, *, per_point: float = 1.0) -> list[str]:
             if round(row.unspent_usd) > 0
             else "."
         )
-        for row in result.holdouts
-    ]
-    lines.append(
-        f"Recommended: a holdout of {100 * result.recommended.share:g} %, "
-        f"{result.recommended.why}."
+    )
+
+
+def _of_exploring(result: Power, per_point: float) -> list[str]:
+    """What exploring would bring, and a first wave where nothing is tested."""
+    facts, best, wave = result.facts, result.best, result.wave
+    explored = (
+        "Exploring does not pay in the days that remain, by what is believed; a "
+        "small share is kept to notice when that changes."
     )
     if best.epsilon:
-        lines.append(
+        explored = (
             f"Explore {100 * best.epsilon:.0f} % of the contacts on the first "
             f"{best.days} of {facts.days} days: it costs {best.cost / per_point:,.0f} "
             f"points then and brings {best.learned / per_point:,.0f} more than it "
             "costs over all days, by what is believed."
         )
-    else:
-        lines.append(
-            "Exploring does not pay in the days that remain, by what is believed; a "
-            "small share is kept to notice when that changes."
-        )
     n = round(wave.epsilon * facts.n_contacts)
-    lines.append(
+    return [
+        explored,
         f"Were none of the messages tested, a first randomised wave of {n:,} voters "
         f"would earn most; {result.wave_power_n:,} would show each message's lift by "
-        "itself, of the size that is believed."
-    )
-    return lines
+        "itself, of the size that is believed.",
+    ]
 
 
 def power_page(result: Power, campaign: Campaign) -> PowerPage:
@@ -492,16 +503,13 @@ def power_page(result: Power, campaign: Campaign) -> PowerPage:
     return PowerPage(
         title=campaign.campaign.title,
         unit=unit,
-        n_audience=result.facts.n_audience,
-        n_contacts=result.facts.n_contacts,
-        days=result.facts.days,
         believed=max(float(result.facts.beliefs.mean.max()), 0.0),
         declared_share=campaign.plan.holdout_share,
         holdouts=tuple(result.holdouts),
         recommended=result.recommended,
         splits=tuple(result.splits),
         best=result.best,
-        sentences=tuple(sentences(result, per_point=unit)),
+        sentences=(_basis(result.facts, unit), *_of_exploring(result, unit)),
     )
 
 

@@ -315,6 +315,15 @@ LINES_OF_LABEL = "split(datum.label, '\\n')"
 """An axis's label of several lines, from one with line breaks (Vega's expression)."""
 
 
+def axis_of_lines() -> alt.Axis:
+    """An upright axis whose labels may have two lines, either side of their tick."""
+    two_lines = {"test": "indexof(datum.label, '\\n') >= 0", "value": "bottom"}
+    return alt.Axis(
+        labelExpr=LINES_OF_LABEL,
+        labelBaseline={"condition": two_lines, "value": "middle"},
+    )
+
+
 def _messages_chart(
     result: Row, unit: float, issues: Mapping[str, str], titles: Mapping[str, str]
 ) -> Figure | None:
@@ -337,7 +346,7 @@ def _messages_chart(
     base = on_rows(rows).encode(
         x=_points_axis("effect, points"),
         y=alt.Y("message:N", sort=list(labels.values()), title=None,
-                scale=alt.Scale(padding=0.3), axis=alt.Axis(labelExpr=LINES_OF_LABEL)),
+                scale=alt.Scale(padding=0.3), axis=axis_of_lines()),
         yOffset=alt.YOffset("estimate:N", sort=kinds),
         color=alt.Color(
             "estimate:N",

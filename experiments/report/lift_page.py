@@ -11,8 +11,8 @@ from hustings.experiments.declaration import OutcomeSection
 from hustings.experiments.report.charts import (
     BLUE,
     GREY,
-    LINES_OF_LABEL,
     Figure,
+    axis_of_lines,
     on_rows,
     styled,
 )
@@ -328,7 +328,7 @@ def compared_chart(
         x=alt.X("value:Q", title="effect, points",
                 scale=alt.Scale(zero=True, nice=False, padding=12)),
         y=alt.Y("message:N", sort=names, title=None, scale=alt.Scale(padding=0.3),
-                axis=alt.Axis(labelExpr=LINES_OF_LABEL)),
+                axis=axis_of_lines()),
         yOffset=alt.YOffset("estimate:N", sort=kinds),
         color=alt.Color("estimate:N",
                         scale=alt.Scale(domain=kinds, range=[BLUE, GREY])),

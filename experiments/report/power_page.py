@@ -51,23 +51,17 @@ class PowerPage:
     Attributes:
         title: Of the campaign.
         unit: Outcome units of a point.
-        n_audience: Voters who may be contacted.
-        n_contacts: Contacts that money and channels allow.
-        days: Days with contacts.
         believed: Lift that is believed of the best message, at least zero.
         declared_share: Holdout of `[plan]`.
         holdouts: One row for each share, the smallest first.
         recommended: Which of them to declare.
         splits: Shares and days of exploring.
         best: The best of them.
-        sentences: What `hustings power` prints.
+        sentences: What it rests on, and what exploring would bring.
     """
 
     title: str
     unit: float
-    n_audience: int
-    n_contacts: int
-    days: int
     believed: float
     declared_share: float
     holdouts: Sequence[Detectable]
@@ -89,7 +83,7 @@ def write_power(path: Path, page: PowerPage) -> None:
 
 def power_body(page: PowerPage) -> Html:
     """The sections of the page, the same in the file and in the web app."""
-    return joined([_answer(page), _holdouts(page), _said(page)])
+    return joined([_answer(page), _holdouts(page), _exploring(page)])
 
 
 def _answer(page: PowerPage) -> Html:
@@ -143,7 +137,7 @@ def _holdouts(page: PowerPage) -> Html:
         for row in page.holdouts
     ]
     header = ["Holdout", "Seen at the end", "With daily looks", "Of one message",
-              "Believed lift seen", "Held out", "Forgone", "Unspent"]  # fmt: skip
+              "Believed lift seen", "Held out", "Forgone", "Left over"]  # fmt: skip
     return html_section(
         "holdouts",
         "What each holdout can show",
@@ -223,10 +217,10 @@ def power_figures(page: PowerPage) -> dict[str, Figure]:
     return {"power/holdouts": styled(drawn.properties(height=280, title=title))}
 
 
-# --- exploring, and all of it in words ---
+# --- exploring ---
 
 
-def _said(page: PowerPage) -> Html:
+def _exploring(page: PowerPage) -> Html:
     best = page.best
     rows = [
         (
@@ -240,8 +234,8 @@ def _said(page: PowerPage) -> Html:
     ]
     header = ["Explored", "First days", "Costs, points", "Brings, points", ""]
     return html_section(
-        "said",
-        "In words",
+        "exploring",
+        "What it rests on, and how much to explore",
         *[paragraph(sentence) for sentence in page.sentences],
         folded(
             f"How much to explore: {len(rows)} ways compared",

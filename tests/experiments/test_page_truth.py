@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hustings.experiments.report.words import (
 from hustings.features.tables import SMALLEST_CELL, in_twenties
 from hustings.training.policy_value.held_out_halves import BASELINES
 from hustings.training.registry.register import open_store
+from tests.browser import CHROMIUM
 
 Row = dict[str, str]
 
@@ -285,6 +287,18 @@ def test_titles_go_from_the_table_to_the_page(story: Any) -> None:
             rf"<text[^>]*>{spans}</text>|>{re.escape(escape(label))}</text>", page
         )
     assert not any(f">{message}</text>" in page for message in messages["message_id"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_page_prints_on_at_most_six_sheets(story: Any, tmp_path: Path) -> None:
+    printed, page = tmp_path / "report.pdf", story.run.folder / "report.html"
+    subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={printed}",
+         page.as_uri()],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert 1 < len(re.findall(rb"/Type /Page\b", printed.read_bytes())) <= 6
 
 
 @pytest.mark.parametrize("tag", ["<script", "<img", "<link", 'http-equiv="refresh"'])
