@@ -545,10 +545,11 @@ def test_of_490_messages_top_and_bottom_stand_open_and_the_rest_is_there(
 ) -> None:
     messages = messages_frame(490)
     messages["title"] = [f"What we ask of you, part {i}" for i in range(490)]
+    evaluation = evaluation_of(n_messages=490)
+    evaluation["notes"] = [f"few answered message_{i:03d}" for i in range(300)]
     page = written(
-        tmp_path, evaluation_of(n_messages=490), messages=messages,
-        record=run(**planned_of_many(490)),
-    )  # fmt: skip
+        tmp_path, evaluation, messages=messages, record=run(**planned_of_many(490))
+    )
     ids = set(messages["message_id"])
     folded_in = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
     assert ids <= set(re.findall(r"message_\d{3}", folded_in))
@@ -559,6 +560,7 @@ def test_of_490_messages_top_and_bottom_stand_open_and_the_rest_is_there(
     assert len(n_open) <= 20
     assert seen.count("<dt>") <= 8 + 4
     assert "482 more, of fewer voters each" in page
+    assert seen.count("few answered") == 8
     # the chart of 20 messages calls them by their titles
     assert ">What we ask of you, part 489</text>" in page
     assert len(page) < 2_500_000
